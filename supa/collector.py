@@ -1,0 +1,116 @@
+"""Collector: puts chunks of showers together in memory with one copy."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from supa.arrays import Array
+from supa.memory import available_bytes
+from supa.ragged import Ragged, offsets_of
+from supa.showers import Run, Showers
+
+
+class _GrowingColumns:
+    """Named columns into which rows are copied; what lies behind their end is never touched, so costs no memory."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Array] = {}
+        self._end = 0
+
+    def add(self, columns: Mapping[str, Array], share: float) -> None:
+        """Copy rows in, after which the columns hold about this share of all their rows."""
+        start, self._end = self._end, self._end + len(next(iter(columns.values())))
+        for name, column in columns.items():
+            here = self._columns.get(name)
+            if here is None or self._end > len(here):
+                longer = np.empty(max(self._end, int(1.02 * self._end / share) + 1024), dtype=column.dtype)
+                if here is not None:
+                    longer[:start] = here[:start]
+                self._columns[name] = here = longer
+            here[start : self._end] = column
+
+    def finished(self) -> dict[str, Array]:
+        return {name: column[: self._end] for name, column in self._columns.items()}
+
+
+class Collector:
+    """Puts chunks together; it stops early where all of them would not fit the memory.
+
+    Args:
+        num_showers: how many showers will come.
+    """
+
+    def __init__(self, num_showers: int) -> None:
+        self._num_showers = num_showers
+        self._room = available_bytes()
+        self._run: Run | None = None
+        self._bytes = self._count = self._attempts = 0
+        self._rows = {name: _GrowingColumns() for name in ("showers", "hits", "primaries", "particles")}
+
+    def add(self, chunk: Showers) -> None:
+        """Copy a chunk behind what is there.
+
+        Args:
+            chunk: the next showers; every chunk is of the same run.
+
+        Raises:
+            MemoryError: at this chunk's size, all showers would need more memory than is free.
+        """
+        self._run = chunk.run
+        self._bytes += chunk.nbytes
+        self._count += len(chunk)
+        self._attempts += chunk.run.attempts or 0
+        if not self._count:
+            share = 1.0
+        else:
+            share = self._count / self._num_showers
+            if self._bytes / share > self._room:
+                raise MemoryError(
+                    f"{self._num_showers:,} showers need about {self._bytes / share / 2**30:.1f} GiB, but only "
+                    f"{self._room / 2**30:.1f} GiB of memory are free; take them in chunks with supa.stream, or write "
+                    "them to a file with `supa generate`."
+                )
+        self._rows["showers"].add(
+            {
+                "index": chunk.index,
+                "incident_energy": chunk.incident_energy,
+                "leaked_energy": chunk.leaked_energy,
+                **{f"num_{name}": table.counts for name, table in _tables(chunk).items()},
+            },
+            share,
+        )
+        for name, table in _tables(chunk).items():
+            self._rows[name].add(table.columns, share)
+
+    def showers(self) -> Showers:
+        """Give what was collected.
+
+        Returns:
+            The showers.
+
+        Raises:
+            ValueError: no chunk was added.
+        """
+        if self._run is None:
+            raise ValueError("No chunk was added, so there is nothing to give.")
+        showers = self._rows["showers"].finished()
+        tables = {
+            name: Ragged(self._rows[name].finished(), offsets_of(showers[f"num_{name}"]))  # type: ignore[arg-type]
+            for name in ("hits", "primaries", "particles")
+            if f"num_{name}" in showers
+        }
+        return Showers(
+            run=replace(self._run, attempts=self._attempts),
+            index=showers["index"],  # type: ignore[arg-type]
+            incident_energy=showers["incident_energy"],  # type: ignore[arg-type]
+            leaked_energy=showers["leaked_energy"],  # type: ignore[arg-type]
+            hits=tables["hits"],
+            primaries=tables["primaries"],
+            particles=tables.get("particles"),
+        )
+
+
+def _tables(chunk: Showers) -> dict[str, Ragged]:
+    tables = {"hits": chunk.hits, "primaries": chunk.primaries}
+    return tables if chunk.particles is None else {**tables, "particles": chunk.particles}

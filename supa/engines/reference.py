@@ -1,0 +1,160 @@
+"""The engine that follows the public reference code to the letter: one sequential stream, breadth first.
+
+Held against itsdaniele/SUPA (commit d36ced6): the same draws in the same order from MT19937 with its legacy seeding,
+the same fates, bit-identical energies, positions to the rounding of its matrix products. A shower's draws begin where
+those of the shower before it end, so this engine cannot start in the middle.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from supa.compiler import kernel
+from supa.engines.results import WalkResult
+from supa.physics import LEAK, PASS, SPLIT, STOP, Walk, child_slopes
+from supa.primaries import Primaries
+
+MAX_SEED = 2**32 - 1
+
+
+class ReferenceStream:
+    """The sequential random stream of the reference code, and the walk that consumes it.
+
+    Args:
+        walk: the physics.
+        seed: 0 to 2**32 - 1.
+    """
+
+    def __init__(self, walk: Walk, seed: int) -> None:
+        self._walk = walk
+        # A generator of its own, not numpy's global one; its doubles are those of the legacy np.random.random.
+        self._generator = np.random.Generator(np.random.RandomState(seed)._bit_generator)
+
+    def walk_showers(
+        self, primaries: Primaries, *, complete_only: bool, record: bool, max_particles: int
+    ) -> WalkResult:
+        """Walk the next showers of the stream.
+
+        Args:
+            primaries: the showers' initial conditions.
+            complete_only: drop showers that leave a readout layer empty; they consume the stream all the same.
+            record: keep every particle, not only the hits.
+            max_particles: the most particles that one shower may have.
+
+        Returns:
+            The hits and particles, by shower, in the order slice, creation.
+        """
+        too_large, kept, num_particles, leaked, reals, codes = _walk(
+            self._walk, self._generator, primaries, complete_only, max_particles
+        )
+        parent, slice_, fate, primary = codes.T
+        x, y, energy = reals.T
+        stopped = fate == STOP
+        shower = np.repeat(np.arange(len(kept)), np.where(kept, num_particles, 0))
+        recorded = slice(None if record else 0)
+        return WalkResult(
+            too_large=too_large,
+            kept=kept,
+            num_hits=np.bincount(shower[stopped], minlength=len(kept)),
+            num_particles=num_particles,
+            leaked_energy=leaked,
+            x=x[stopped],
+            y=y[stopped],
+            energy=energy[stopped],
+            slice=slice_[stopped].astype(np.uint8),
+            primary=primary[stopped].astype(np.uint8),
+            particle_x=x[recorded].copy(),
+            particle_y=y[recorded].copy(),
+            particle_energy=energy[recorded].copy(),
+            particle_parent=parent[recorded].astype(np.int32),
+            particle_slice=slice_[recorded].astype(np.uint8),
+            particle_fate=fate[recorded].astype(np.uint8),
+            particle_primary=primary[recorded].astype(np.uint8),
+        )
+
+
+@kernel
+def _taller(table: Any) -> Any:
+    taller = np.empty((2 * table.shape[0], table.shape[1]), dtype=table.dtype)
+    taller[: table.shape[0]] = table
+    return taller
+
+
+@kernel
+def _walk(
+    walk: Walk,
+    generator: np.random.Generator,
+    primaries: Primaries,
+    complete_only: bool,
+    max_particles: int,
+) -> Any:
+    num_showers, num_slices, dz = len(primaries.incident_energy), len(walk.stop_below), walk.slice_spacing
+    reals = np.empty((1024, 3))  # x, y, energy
+    slopes = np.empty((1024, 2))
+    codes = np.empty((1024, 4), np.int64)  # parent, slice, fate, primary
+    kept = np.zeros(num_showers, np.bool_)
+    num_particles = np.zeros(num_showers, np.int64)
+    leaked = np.zeros(num_showers)
+    hits_of_layer = np.empty(walk.num_layers, np.int64)
+    end = 0
+    for k in range(num_showers):
+        hits_of_layer[:] = 0
+        first = end
+        for p in range(primaries.offset[k], primaries.offset[k + 1]):
+            if end == len(reals):
+                reals, slopes, codes = _taller(reals), _taller(slopes), _taller(codes)
+            reals[end, 0], reals[end, 1], reals[end, 2] = primaries.x[p], primaries.y[p], primaries.energy[p]
+            slopes[end, 0], slopes[end, 1] = primaries.slope_x[p], primaries.slope_y[p]
+            codes[end, 0], codes[end, 1], codes[end, 3] = -1, 0, p - primaries.offset[k]
+            end += 1
+        at = first
+        while at < end:
+            if end - first > max_particles:
+                return k, kept, num_particles, leaked, reals[:end], codes[:end]
+            if end + 2 > len(reals):
+                reals, slopes, codes = _taller(reals), _taller(slopes), _taller(codes)
+            l, energy = codes[at, 1], reals[at, 2]
+            if l == num_slices:
+                codes[at, 2] = LEAK
+                leaked[k] += energy
+                at += 1
+                continue
+            u = generator.random()
+            if u < walk.stop_below[l] or energy < walk.critical_energy:
+                codes[at, 2] = STOP
+                hits_of_layer[walk.layer_of_slice[l]] += 1
+                children = 0
+            elif u < walk.split_below[l]:
+                codes[at, 2] = SPLIT
+                theta = walk.theta_start + walk.theta_span * generator.random()
+                half = walk.deviation * theta
+                delta = -half + (half + half) * generator.random()
+                phi = 2.0 * math.pi * generator.random()
+                theta_1, theta_2 = theta / 2 - delta, theta / 2 + delta
+                sine, cosine = math.sin(phi), math.cos(phi)
+                slopes[end, 0], slopes[end, 1] = child_slopes(
+                    slopes[at, 0], slopes[at, 1], math.sin(theta_1), math.cos(theta_1), sine, cosine, walk.parent_frame
+                )
+                slopes[end + 1, 0], slopes[end + 1, 1] = child_slopes(
+                    slopes[at, 0], slopes[at, 1], -math.sin(theta_2), math.cos(theta_2), sine, cosine, walk.parent_frame
+                )
+                reals[end, 2] = theta_2 / theta * energy if walk.balanced else 0.5 * energy
+                reals[end + 1, 2] = theta_1 / theta * energy if walk.balanced else 0.5 * energy
+                children = 2
+            else:
+                codes[at, 2] = PASS
+                slopes[end, 0], slopes[end, 1] = slopes[at, 0], slopes[at, 1]
+                reals[end, 2] = energy
+                children = 1
+            for child in range(end, end + children):
+                reals[child, 0] = reals[at, 0] + dz * slopes[child, 0]
+                reals[child, 1] = reals[at, 1] + dz * slopes[child, 1]
+                codes[child, 0], codes[child, 1], codes[child, 3] = at - first, l + 1, codes[at, 3]
+            end += children
+            at += 1
+        num_particles[k] = end - first
+        kept[k] = not complete_only or np.all(hits_of_layer > 0)
+        if not kept[k]:
+            end = first
+    return -1, kept, num_particles, leaked, reals[:end], codes[:end]

@@ -1,0 +1,193 @@
+"""The exact expectations of the branching process, for any config without an energy cut-off.
+
+A particle that enters slice l stops (probability s_l), splits (d_l) or passes (p_l), whatever its energy and direction.
+So the generating function of the hits that descend from it, f_l(z) = s_l z + d_l f_{l+1}(z)^2 + p_l f_{l+1}(z) with
+f = 1 behind the last slice, gives every moment by differentiation, and setting z = 0 for some layers restricts it to
+the showers that leave those layers empty. Inclusion and exclusion over the layers then gives the showers with every
+layer hit. Derivation: ``docs/physics.md``.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from supa.arrays import FloatArray
+from supa.config import ShowerConfig
+from supa.physics import NO_LAYER, fate_probabilities, walk_of
+from supa.presets import ConfigLike, config_of
+
+Keep = Literal["all", "complete"]
+
+MAX_SUBSET_LAYERS = 12
+
+
+class NoClosedFormError(ValueError):
+    """Raised where a config's expectations have no closed form."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """Exact expectations of one shower; energies are fractions of the incident energy.
+
+    ``probability_layer_empty`` and ``probability_complete`` are over all showers; everything else is over the showers
+    that ``keep`` names.
+    """
+
+    config: ShowerConfig
+    keep: Keep
+    particles: FloatArray
+    """(num_slices,) mean number of particles that enter each slice."""
+    hits: FloatArray
+    """(num_slices,) mean number of hits in each slice."""
+    energy_entering: FloatArray
+    """(num_slices,) mean energy fraction that enters each slice."""
+    energy: FloatArray
+    """(num_slices,) mean energy fraction that stops in each slice."""
+    leaked_particles: float
+    """Mean number of particles that leave the last slice."""
+    leaked_energy: float
+    """Mean energy fraction that leaves the last slice."""
+    layer_hits: FloatArray
+    """(num_layers,) mean number of hits in each readout layer."""
+    layer_hits_covariance: FloatArray
+    """(num_layers, num_layers) covariance of the layers' numbers of hits."""
+    layer_energy: FloatArray
+    """(num_layers,) mean energy fraction in each readout layer."""
+    probability_layer_empty: FloatArray
+    """(num_layers,) probability that a shower leaves the layer without a hit."""
+    probability_complete: float
+    """Probability that a shower has a hit in every layer; NaN for more than 12 layers (2^layers terms)."""
+
+    @property
+    def layer_hits_variance(self) -> FloatArray:
+        """(num_layers,) variance of each layer's number of hits."""
+        return np.diagonal(self.layer_hits_covariance).copy()
+
+    @property
+    def total_hits(self) -> float:
+        """Mean number of hits of a shower."""
+        return float(self.layer_hits.sum())
+
+    @property
+    def total_hits_variance(self) -> float:
+        """Variance of the number of hits of a shower."""
+        return float(self.layer_hits_covariance.sum())
+
+    @property
+    def tree_particles(self) -> float:
+        """Mean number of particles of a recorded tree, those that leak included."""
+        return float(self.particles.sum()) + self.leaked_particles
+
+
+def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expectation:
+    """Compute the exact expectations of a config.
+
+    Args:
+        config: a preset's name or a config.
+        keep: ``"all"``: over every shower; ``"complete"``: over the showers with a hit in every readout layer.
+
+    Returns:
+        The expectations.
+
+    Raises:
+        NoClosedFormError: the config has a critical energy, which ties the tree to the energies; or ``"complete"`` is
+            asked for more than 12 layers, or for showers that cannot be complete.
+    """
+    config = config_of(config)
+    if keep not in ("all", "complete"):
+        raise ValueError(f"keep: {keep!r} was given, but it must be 'all' or 'complete'.")
+    if config.critical_energy > 0:
+        raise NoClosedFormError(
+            f"With critical_energy = {config.critical_energy:g} GeV a particle's fate depends on its energy, and the "
+            "expectations have no closed form; simulate, or set critical_energy = 0."
+        )
+    layers = config.num_layers
+    if keep == "complete" and layers > MAX_SUBSET_LAYERS:
+        raise NoClosedFormError(
+            f"keep='complete' sums 2^layers terms; {layers} layers were given, at most {MAX_SUBSET_LAYERS} are allowed."
+        )
+    # Each row of open layers is 1 in the layers that may be hit: all; all but one; and, where needed, every subset.
+    alone = _Moments(config, np.vstack([np.ones((1, layers)), 1.0 - np.eye(layers)]))
+    moments, weights, norm = alone, np.eye(1, layers + 1)[0], 1.0
+    probability_complete = float("nan")
+    if layers <= MAX_SUBSET_LAYERS:
+        open_layers = ((np.arange(2**layers)[:, None] >> np.arange(layers)) & 1).astype(np.float64)
+        signs = (-1.0) ** (layers - open_layers.sum(axis=1))
+        subsets = _Moments(config, open_layers)
+        probability_complete = float(signs @ subsets.probability)
+        if keep == "complete":
+            moments, weights, norm = subsets, signs, probability_complete
+            if not norm > 1e-9:
+                raise NoClosedFormError("No shower of this config has a hit in every readout layer; use keep='all'.")
+
+    def mean(values: FloatArray) -> FloatArray:
+        return np.asarray(np.tensordot(weights, values, axes=1) / norm)
+
+    layer_hits = mean(moments.layer_hits)
+    factorial = mean(moments.layer_pairs)
+    energy, particles = mean(moments.energy), mean(moments.particles)
+    layer_of_slice = walk_of(config).layer_of_slice
+    return Expectation(
+        config=config,
+        keep=keep,
+        particles=particles[:-1],
+        hits=mean(moments.hits),
+        energy_entering=np.cumsum(energy[::-1])[::-1][:-1],
+        energy=energy[:-1],
+        leaked_particles=float(particles[-1]),
+        leaked_energy=float(energy[-1]),
+        layer_hits=layer_hits,
+        layer_hits_covariance=factorial + np.diag(layer_hits) - np.outer(layer_hits, layer_hits),
+        layer_energy=np.array([energy[:-1][layer_of_slice == layer].sum() for layer in range(layers)]),
+        probability_layer_empty=alone.probability[1:],
+        probability_complete=probability_complete,
+    )
+
+
+class _Moments:
+    """Moments of one shower, each restricted to the showers whose closed layers stay empty.
+
+    Row A of ``open_layers`` (subsets, layers) is 0 in the closed layers; every result has one row for each row.
+    """
+
+    def __init__(self, config: ShowerConfig, open_layers: FloatArray) -> None:
+        rows, layers = open_layers.shape
+        slices = config.num_slices
+        stop, split = fate_probabilities(config)
+        layer_of_slice = walk_of(config).layer_of_slice
+        f = np.ones(rows)
+        first = np.zeros((rows, layers))  # derivatives of f by each layer's z
+        second = np.zeros((rows, layers, layers))
+        hits = np.zeros((rows, slices))
+        particles = np.zeros((rows, slices + 1))
+        energy = np.zeros((rows, slices + 1))
+        particles[:, -1] = energy[:, -1] = 1.0
+        for l in range(slices - 1, -1, -1):
+            passing = 1.0 - stop[l] - split[l]
+            outer = first[:, :, None] * first[:, None, :]
+            second = 2 * split[l] * outer + (2 * split[l] * f + passing)[:, None, None] * second
+            growth = (2 * split[l] * f + passing)[:, None]
+            first, hits, particles = growth * first, growth * hits, growth * particles
+            energy = (split[l] * f + passing)[:, None] * energy
+            f = split[l] * f**2 + passing * f
+            if stop[l] > 0 and layer_of_slice[l] != NO_LAYER:
+                stopped = stop[l] * open_layers[:, layer_of_slice[l]]
+                f = f + stopped
+                first[:, layer_of_slice[l]] += stopped
+                hits[:, l] += stopped
+                energy[:, l] += stopped
+            particles[:, l] += f
+        number = np.array(config.primary_count.probabilities())
+        n = np.arange(len(number))
+        power = f[:, None] ** np.maximum(n - 1, 0)
+        each = (number * n * power).sum(axis=1)[:, None]  # derivative of the generating function of the primaries
+        pairs = (number * n * (n - 1) * f[:, None] ** np.maximum(n - 2, 0)).sum(axis=1)[:, None, None]
+        self.probability = (number * f[:, None] ** n).sum(axis=1)
+        self.layer_hits = each * first
+        self.layer_pairs = each[:, :, None] * second + pairs * first[:, :, None] * first[:, None, :]
+        self.hits = each * hits
+        self.particles = each * particles
+        # The primaries' shares sum to 1, so each shower counts once, with the other primaries' emptiness.
+        self.energy = (number[1:] * power[:, 1:]).sum(axis=1)[:, None] * energy
+

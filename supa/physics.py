@@ -1,0 +1,131 @@
+"""The step of one particle: its fate, its split and the geometry. Every engine uses these.
+
+A direction is kept as its two slopes (dx/dz, dy/dz), which a pass leaves as they are. Formulas: ``docs/physics.md``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from supa.arrays import ByteArray, FloatArray, WordArray
+from supa.compiler import inline
+from supa.config import ShowerConfig
+
+STOP, SPLIT, PASS, LEAK = 0, 1, 2, 3
+FATES = ("stop", "split", "pass", "leak")
+NO_LAYER = 255
+
+# A direction steeper than this (89.94 degrees from the axis) is drawn back to it, so that positions stay finite.
+_STEEPEST_COSINE = 1e-3
+
+
+class Walk(NamedTuple):
+    """A config's physics as the tables and numbers that compiled code reads."""
+
+    stop_below: FloatArray
+    """(num_slices,): a particle stops where its uniform number is below this."""
+    split_below: FloatArray
+    """(num_slices,): it splits where that number is below this, and passes elsewhere."""
+    stop_word: WordArray
+    """(num_slices,): ``stop_below`` in units of 2**-32, rounded."""
+    split_word: WordArray
+    """(num_slices,): ``split_below`` in units of 2**-32, rounded."""
+    layer_of_slice: ByteArray
+    """(num_slices,): readout layer of each slice, 255 where it has none."""
+    num_layers: int
+    slice_spacing: float
+    theta_start: float
+    theta_span: float
+    deviation: float
+    balanced: bool
+    parent_frame: bool
+    critical_energy: float
+
+
+def walk_of(config: ShowerConfig) -> Walk:
+    """Tabulate a config for the engines.
+
+    Args:
+        config: the physics.
+
+    Returns:
+        The tables.
+    """
+    stop, split = fate_probabilities(config)
+    below = np.minimum(stop + split, 1.0)
+    layer_of_slice = np.full(config.num_slices, NO_LAYER, dtype=np.uint8)
+    for layer, (first, last) in enumerate(config.readout_layers):
+        layer_of_slice[first : last + 1] = layer
+    start, end = config.opening_angle
+    return Walk(
+        stop_below=stop,
+        split_below=below,
+        stop_word=np.round(stop * 2.0**32).astype(np.uint64),
+        split_word=np.round(below * 2.0**32).astype(np.uint64),
+        layer_of_slice=layer_of_slice,
+        num_layers=config.num_layers,
+        slice_spacing=config.slice_spacing,
+        theta_start=start,
+        theta_span=end - start,
+        deviation=config.deviation,
+        balanced=config.energy_sharing == "balanced",
+        parent_frame=config.frame == "parent",
+        critical_energy=config.critical_energy,
+    )
+
+
+def fate_probabilities(config: ShowerConfig) -> tuple[FloatArray, FloatArray]:
+    """Give each slice's probabilities of the fates, before any energy cut-off.
+
+    Args:
+        config: the physics.
+
+    Returns:
+        P(stop) and P(split), each (num_slices,) float64; what is left is P(pass).
+    """
+    stop = np.zeros(config.num_slices)
+    split = np.full(config.num_slices, config.split_early)
+    for slice_ in range(config.first_stop_slice, config.num_slices):
+        p_stop = min(1.0, config.stop_amplitude * (slice_ / config.stop_scale) ** config.stop_exponent)
+        stop[slice_] = p_stop
+        if config.split_late_rule == "fixed":
+            split[slice_] = min(config.split_late, 1.0 - p_stop)
+        else:
+            split[slice_] = max(0.0, config.split_late - p_stop)
+    return stop, split
+
+
+@inline
+def child_slopes(sx, sy, sine, cosine, sine_phi, cosine_phi, parent_frame):  # type: ignore[no-untyped-def]
+    """Turn a child's direction, given in its parent's frame, into the frame of the slices.
+
+    With the parent's unit direction (a, b, c) and s = sqrt(1 - a^2), M = [[-s, ab/s, ac/s], [0, -c/s, b/s], [a, b, c]]
+    takes the parent's direction to the z axis. The child's direction is M^T d (the parent's frame) or M d (the
+    reference's), d = (sine cosine_phi, sine sine_phi, cosine). What would point backwards is mirrored in the slice.
+
+    Args:
+        sx, sy: the parent's slopes.
+        sine, cosine: of the angle between parent and child; a negative sine is the opposite azimuth.
+        sine_phi, cosine_phi: of the azimuth about the parent.
+        parent_frame: True for M^T, False for M.
+
+    Returns:
+        The child's slopes (float64).
+    """
+    t_squared = 1.0 + sy * sy
+    t = np.sqrt(t_squared)
+    n = np.sqrt(t_squared + sx * sx)
+    dx = sine * cosine_phi
+    dy = sine * sine_phi
+    if parent_frame:
+        along_t = dx / t
+        along_n = n * dy / t
+        wx = sx * cosine - t * dx
+        wy = sy * cosine + sx * sy * along_t - along_n
+        wz = cosine + sx * along_t + sy * along_n
+    else:
+        wx = (sx * sy * dy + sx * cosine) / t - t * dx
+        wy = n * (sy * cosine - dy) / t
+        wz = sx * dx + sy * dy + cosine
+    wz = max(abs(wz), _STEEPEST_COSINE * n)
+    return wx / wz, wy / wz

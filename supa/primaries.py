@@ -1,0 +1,157 @@
+"""The initial conditions: each shower's incident energy and its primaries, from the counter-based generator."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from supa.arrays import FloatArray, IntArray
+from supa.compiler import inline, kernel
+from supa.config import ShowerConfig
+from supa.elementary import exp, log, sin_cos, sin_cos_turn
+from supa.ragged import Ragged
+from supa.random import HALF, INITIAL_PATH, MASK, TO_UNIT, identity_words, philox
+
+_SHOWER_BLOCK, _DIRECTION_BLOCK, _SHARE_BLOCK = 0, 1, 2
+_LAWS = {"fixed": 0, "uniform": 1, "log-uniform": 2, "list": 0}
+
+
+class Primaries(NamedTuple):
+    """The initial conditions of some showers."""
+
+    incident_energy: FloatArray
+    """(showers,) GeV."""
+    offset: IntArray
+    """(showers + 1,): the primaries of shower k are offset[k] to offset[k + 1]."""
+    energy: FloatArray
+    """(primaries,) GeV."""
+    x: FloatArray
+    """(primaries,) impact point in slice 0, length unit."""
+    y: FloatArray
+    slope_x: FloatArray
+    """(primaries,) direction dx/dz."""
+    slope_y: FloatArray
+
+    def ragged(self) -> Ragged:
+        """Give the primaries as a table with one group a shower.
+
+        Returns:
+            Columns energy, x, y, slope_x, slope_y.
+        """
+        names = ("energy", "x", "y", "slope_x", "slope_y")
+        return Ragged({name: getattr(self, name) for name in names}, self.offset)
+
+
+def draw_primaries(config: ShowerConfig, seed: int, indices: IntArray) -> Primaries:
+    """Draw the initial conditions of some showers.
+
+    Args:
+        config: the laws.
+        seed: 0 to 2**64 - 1.
+        indices: (showers,) int64 shower indices.
+
+    Returns:
+        The initial conditions; those of a shower do not depend on which others are drawn.
+    """
+    spectrum, count = config.spectrum, config.primary_count
+    incident_energy, offset = _draw_showers(
+        np.uint64(seed),
+        indices,
+        _LAWS[spectrum.law],
+        np.array(spectrum.values),
+        0 if count.law == "fixed" else 1,
+        float(count.value),
+    )
+    columns = _draw_columns(
+        np.uint64(seed), indices, incident_energy, offset, config.polar_angle, config.azimuth, config.impact_spread
+    )
+    return Primaries(incident_energy, offset, columns[0], columns[1], columns[2], columns[3], columns[4])
+
+
+@inline
+def _initial_block(index, primary, block, seed):  # type: ignore[no-untyped-def]
+    low, high = identity_words(np.uint64(index), np.uint64(primary))
+    path = INITIAL_PATH | np.uint64(block)
+    return philox(path & MASK, path >> HALF, low, high, seed & MASK, seed >> HALF)
+
+
+@kernel
+def _draw_showers(
+    seed: np.uint64, indices: IntArray, energy_law: int, energies: FloatArray, count_law: int, count_value: float
+) -> tuple[FloatArray, IntArray]:
+    incident_energy = np.empty(len(indices))
+    offset = np.zeros(len(indices) + 1, dtype=np.int64)
+    for k in range(len(indices)):
+        energy_word, count_word, _, _ = _initial_block(indices[k], 0, _SHOWER_BLOCK, seed)
+        u = np.float64(energy_word) * TO_UNIT
+        if energy_law == 0:
+            incident_energy[k] = energies[int(u * len(energies))]
+        elif energy_law == 1:
+            incident_energy[k] = energies[0] + (energies[1] - energies[0]) * u
+        else:
+            incident_energy[k] = energies[0] * exp(u * (log(energies[1]) - log(energies[0])))
+        number = int(count_value)
+        if count_law == 1:
+            number = _truncated_poisson(count_value, np.float64(count_word) * TO_UNIT)
+        offset[k + 1] = offset[k] + number
+    return incident_energy, offset
+
+
+@kernel
+def _truncated_poisson(mean: float, u: float) -> int:
+    """Invert the distribution function of a Poisson number that is above 0."""
+    number = 1
+    probability = mean * exp(-mean)
+    left = u * (1.0 - exp(-mean)) - probability
+    while left >= 0.0 and number < 255:
+        number += 1
+        probability *= mean / number
+        left -= probability
+    return number
+
+
+@kernel
+def _draw_columns(
+    seed: np.uint64,
+    indices: IntArray,
+    incident_energy: FloatArray,
+    offset: IntArray,
+    polar_angle: tuple[float, float],
+    azimuth: tuple[float, float],
+    impact_spread: float,
+) -> FloatArray:
+    columns = np.zeros((5, offset[-1]))
+    for k in range(len(indices)):
+        first, last = offset[k], offset[k + 1]
+        if last - first == 1:
+            columns[0, first] = incident_energy[k]
+        else:
+            # Exponential numbers over their sum are uniform over all divisions of 1.
+            total = 0.0
+            for i in range(first, last):
+                word, _, _, _ = _initial_block(indices[k], i - first, _SHARE_BLOCK, seed)
+                columns[0, i] = -log((np.float64(word) + 0.5) * TO_UNIT)
+                total += columns[0, i]
+            for i in range(first, last):
+                columns[0, i] *= incident_energy[k] / total
+        if impact_spread == 0.0 and polar_angle[1] == 0.0:
+            continue
+        for i in range(first, last):
+            polar_word, azimuth_word, radius_word, turn_word = _initial_block(
+                indices[k], i - first, _DIRECTION_BLOCK, seed
+            )
+            # Box and Muller (1958): a normal point in the plane.
+            radius = impact_spread * math.sqrt(-2.0 * log((np.float64(radius_word) + 0.5) * TO_UNIT))
+            sine, cosine = sin_cos_turn(turn_word)
+            columns[1, i] = radius * cosine
+            columns[2, i] = radius * sine
+            sine, cosine = sin_cos(polar_angle[0] + (polar_angle[1] - polar_angle[0]) * np.float64(polar_word) * TO_UNIT)
+            slope = sine / cosine
+            quarter = 0.25 * (azimuth[0] + (azimuth[1] - azimuth[0]) * np.float64(azimuth_word) * TO_UNIT)
+            sine, cosine = sin_cos(quarter)
+            sine, cosine = 2.0 * sine * cosine, 1.0 - 2.0 * sine * sine
+            sine, cosine = 2.0 * sine * cosine, 1.0 - 2.0 * sine * sine
+            columns[3, i] = slope * cosine
+            columns[4, i] = slope * sine
+    return columns
+

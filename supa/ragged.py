@@ -1,0 +1,121 @@
+"""Ragged tables: flat columns, and the offsets at which each group of rows begins."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from supa.arrays import Array, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows in groups: group k is the rows offset[k] to offset[k + 1] of every column.
+
+    Args:
+        columns: name of each column and its values, all of the same length (rows,).
+        offset: (groups + 1,) int64, from 0 to the number of rows, never descending.
+    """
+
+    columns: Mapping[str, Array]
+    offset: IntArray
+
+    def __len__(self) -> int:
+        return len(self.offset) - 1
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    @property
+    def counts(self) -> IntArray:
+        """(groups,) number of rows of each group."""
+        return np.diff(self.offset)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows of all groups."""
+        return int(self.offset[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the columns in bytes."""
+        return sum(column.nbytes for column in self.columns.values())
+
+    def group_of_row(self) -> IntArray:
+        """Number the group of each row.
+
+        Returns:
+            (rows,) int64.
+        """
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.counts)
+
+    def span(self, start: int, stop: int) -> "Ragged":
+        """Give some neighbouring groups, without copying the columns.
+
+        Args:
+            start: first group.
+            stop: the group behind the last one.
+
+        Returns:
+            The groups.
+        """
+        first, last = int(self.offset[start]), int(self.offset[stop])
+        columns = {name: column[first:last] for name, column in self.columns.items()}
+        return Ragged(columns, self.offset[start : stop + 1] - first)
+
+    def take(self, groups: IntArray) -> "Ragged":
+        """Give some groups in any order, repeated or not.
+
+        Args:
+            groups: (n,) numbers of the groups.
+
+        Returns:
+            The groups, copied.
+        """
+        counts = self.counts[groups]
+        offset = offsets_of(counts)
+        rows = np.arange(offset[-1]) + np.repeat(self.offset[groups] - offset[:-1], counts)
+        return Ragged({name: column[rows] for name, column in self.columns.items()}, offset)
+
+    def equals(self, other: "Ragged") -> bool:
+        """Compare names, offsets and values, all exactly.
+
+        Args:
+            other: another table.
+
+        Returns:
+            Whether they are equal.
+        """
+        return (
+            self.columns.keys() == other.columns.keys()
+            and np.array_equal(self.offset, other.offset)
+            and all(np.array_equal(column, other.columns[name]) for name, column in self.columns.items())
+        )
+
+
+def offsets_of(counts: IntArray) -> IntArray:
+    """Give the offsets of groups whose sizes are known.
+
+    Args:
+        counts: (groups,) rows of each group.
+
+    Returns:
+        (groups + 1,) int64.
+    """
+    offset = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offset[1:])
+    return offset
+
+
+def concatenate(tables: Sequence[Ragged]) -> Ragged:
+    """Put tables with the same columns behind each other.
+
+    Args:
+        tables: at least one table.
+
+    Returns:
+        One table with all groups.
+    """
+    names = tables[0].columns.keys()
+    columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in names}
+    return Ragged(columns, offsets_of(np.concatenate([table.counts for table in tables])))

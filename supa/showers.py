@@ -1,0 +1,374 @@
+"""Showers: the ragged container that every engine, file and loader gives."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from supa.arrays import Array, FloatArray, IntArray
+from supa.config import ShowerConfig
+from supa.physics import STOP
+from supa.presets import preset_name
+from supa.ragged import Ragged, concatenate, offsets_of
+
+HIT_COLUMNS = ("x", "y", "energy", "slice", "layer", "primary")
+PRIMARY_COLUMNS = ("energy", "x", "y", "slope_x", "slope_y")
+PARTICLE_COLUMNS = ("parent", "slice", "x", "y", "energy", "fate", "primary")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What made some showers.
+
+    Args:
+        config: the physics.
+        seed: the seed, None where showers of several seeds were put together.
+        engine: ``"cpu"`` or ``"reference"``.
+        keep: ``"all"`` or ``"complete"``: whether showers with an empty readout layer were dropped.
+        attempts: how many showers were simulated to keep these; None once some of them were selected.
+    """
+
+    config: ShowerConfig
+    seed: int | None
+    engine: str
+    keep: Literal["all", "complete"]
+    attempts: int | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Showers:
+    """Showers, their hits, their primaries and, where recorded, every particle of their trees.
+
+    ``len``, iteration (each shower as Showers of length one), slices, whole numbers and boolean or integer arrays
+    work as for a NumPy array of showers. Slices share memory; other selections copy. Hits are ordered by shower, then
+    slice, then creation. Lengths are in the simulator's unit, energies in GeV.
+
+    Args:
+        run: what made them.
+        index: (n,) int64, the attempt that became each shower: (seed, index) names a shower for good.
+        incident_energy: (n,) float64.
+        leaked_energy: (n,) float64, energy that left the last slice.
+        hits: one group a shower; columns x, y, energy (float64, or float32 from a file), slice, layer, primary (uint8).
+        primaries: one group a shower; columns energy, x, y, slope_x, slope_y (float64): energy, impact point in slice
+            0 and direction (dx/dz, dy/dz).
+        particles: one group a shower, in creation order, or None where not recorded; columns parent (int32, number in
+            the shower, -1 for a primary), slice (uint8), x, y, energy (as for the hits), fate (uint8: 0 stop, 1 split,
+            2 pass, 3 leak), primary (uint8).
+    """
+
+    run: Run
+    index: IntArray
+    incident_energy: FloatArray
+    leaked_energy: FloatArray
+    hits: Ragged
+    primaries: Ragged
+    particles: Ragged | None = None
+
+    # ------------------------------------------------------------------ columns
+
+    @property
+    def config(self) -> ShowerConfig:
+        """The physics that made the showers."""
+        return self.run.config
+
+    @property
+    def offset(self) -> IntArray:
+        """(n + 1,) int64: the hits of shower k are offset[k] to offset[k + 1]."""
+        return self.hits.offset
+
+    @property
+    def x(self) -> npt.NDArray[np.floating[Any]]:
+        """(hits,) x of each hit, length unit."""
+        return self.hits["x"]  # type: ignore[return-value]
+
+    @property
+    def y(self) -> npt.NDArray[np.floating[Any]]:
+        """(hits,) y of each hit, length unit."""
+        return self.hits["y"]  # type: ignore[return-value]
+
+    @property
+    def z(self) -> FloatArray:
+        """(hits,) float64 depth of each hit: slice times spacing, length unit."""
+        return self.slice * self.config.slice_spacing
+
+    @property
+    def energy(self) -> npt.NDArray[np.floating[Any]]:
+        """(hits,) energy of each hit, GeV."""
+        return self.hits["energy"]  # type: ignore[return-value]
+
+    @property
+    def slice(self) -> npt.NDArray[np.uint8]:
+        """(hits,) slice of each hit."""
+        return self.hits["slice"]  # type: ignore[return-value]
+
+    @property
+    def layer(self) -> npt.NDArray[np.uint8]:
+        """(hits,) readout layer of each hit."""
+        return self.hits["layer"]  # type: ignore[return-value]
+
+    @property
+    def primary(self) -> npt.NDArray[np.uint8]:
+        """(hits,) number of the primary from which each hit descends."""
+        return self.hits["primary"]  # type: ignore[return-value]
+
+    @property
+    def num_hits(self) -> IntArray:
+        """(n,) number of hits of each shower."""
+        return self.hits.counts
+
+    @property
+    def num_primaries(self) -> IntArray:
+        """(n,) number of primaries of each shower."""
+        return self.primaries.counts
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all columns in bytes."""
+        tables = self.hits.nbytes + self.primaries.nbytes + (self.particles.nbytes if self.particles else 0)
+        return tables + self.index.nbytes + self.incident_energy.nbytes + self.leaked_energy.nbytes
+
+    # ------------------------------------------------------------------ selection
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __iter__(self) -> Iterator["Showers"]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, key: Any) -> "Showers":
+        n = len(self)
+        if isinstance(key, slice):
+            start, stop, step = key.indices(n)
+            if step == 1:
+                return self._span(start, max(start, stop))
+            return self._take(np.arange(n, dtype=np.int64)[key])
+        if isinstance(key, int | np.integer) and not isinstance(key, bool):
+            k = int(key)
+            if not -n <= k < n:
+                raise IndexError(f"Shower {k} was asked for, but there are only {n}.")
+            return self._span(k % n, k % n + 1)
+        chosen = np.asarray(key)
+        if chosen.ndim == 1 and chosen.dtype == np.bool_:
+            if len(chosen) != n:
+                raise IndexError(f"A mask of {len(chosen)} entries was given for {n} showers.")
+            return self._take(np.flatnonzero(chosen))
+        if chosen.ndim != 1 or not (np.issubdtype(chosen.dtype, np.integer) or len(chosen) == 0):
+            raise IndexError(
+                f"Showers take a whole number, a slice, or a one-dimensional boolean or integer array, not {key!r}."
+            )
+        chosen = chosen.astype(np.int64)
+        outside = (chosen < -n) | (chosen >= n)
+        if outside.any():
+            raise IndexError(f"Shower {chosen[outside][0]} was asked for, but there are only {n}.")
+        return self._take(chosen % max(n, 1))
+
+    def _span(self, start: int, stop: int) -> "Showers":
+        whole = stop - start == len(self)
+        return Showers(
+            run=self.run if whole else dataclasses.replace(self.run, attempts=None),
+            index=self.index[start:stop],
+            incident_energy=self.incident_energy[start:stop],
+            leaked_energy=self.leaked_energy[start:stop],
+            hits=self.hits.span(start, stop),
+            primaries=self.primaries.span(start, stop),
+            particles=self.particles.span(start, stop) if self.particles else None,
+        )
+
+    def _take(self, chosen: IntArray) -> "Showers":
+        return Showers(
+            run=dataclasses.replace(self.run, attempts=None),
+            index=self.index[chosen],
+            incident_energy=self.incident_energy[chosen],
+            leaked_energy=self.leaked_energy[chosen],
+            hits=self.hits.take(chosen),
+            primaries=self.primaries.take(chosen),
+            particles=self.particles.take(chosen) if self.particles else None,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence["Showers"]) -> "Showers":
+        """Put showers of one config behind each other.
+
+        Args:
+            parts: at least one piece; all with the same config and all with or all without recorded particles.
+
+        Returns:
+            All showers in order. Attempts are added up where every piece knows them.
+
+        Raises:
+            ValueError: nothing was given, or the pieces do not fit together.
+        """
+        if not parts:
+            raise ValueError("Nothing was given to concatenate; give at least one piece.")
+        runs = [part.run for part in parts]
+        if any((run.config, run.keep) != (runs[0].config, runs[0].keep) for run in runs):
+            raise ValueError("Showers of different configs or keep rules cannot be put together; keep them in a list.")
+        particles = [part.particles for part in parts if part.particles is not None]
+        if particles and len(particles) != len(parts):
+            raise ValueError("Showers with and without recorded particles cannot be put together.")
+        attempts = [run.attempts for run in runs]
+        return Showers(
+            run=Run(
+                config=runs[0].config,
+                seed=runs[0].seed if len({run.seed for run in runs}) == 1 else None,
+                engine=runs[0].engine if len({run.engine for run in runs}) == 1 else "several",
+                keep=runs[0].keep,
+                attempts=None if None in attempts else sum(a for a in attempts if a is not None),
+            ),
+            index=np.concatenate([part.index for part in parts]),
+            incident_energy=np.concatenate([part.incident_energy for part in parts]),
+            leaked_energy=np.concatenate([part.leaked_energy for part in parts]),
+            hits=concatenate([part.hits for part in parts]),
+            primaries=concatenate([part.primaries for part in parts]),
+            particles=concatenate(particles) if particles else None,
+        )
+
+    # ------------------------------------------------------------------ comparison and text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Showers):
+            return NotImplemented
+        if (self.particles is None) != (other.particles is None):
+            return False
+        return (
+            (self.config, self.run.seed, self.run.keep) == (other.config, other.run.seed, other.run.keep)
+            and np.array_equal(self.index, other.index)
+            and np.array_equal(self.incident_energy, other.incident_energy)
+            and np.array_equal(self.leaked_energy, other.leaked_energy)
+            and self.hits.equals(other.hits)
+            and self.primaries.equals(other.primaries)
+            and (self.particles is None or other.particles is None or self.particles.equals(other.particles))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        name = preset_name(self.config)
+        mean = f", {self.hits.num_rows / len(self):.1f} a shower" if len(self) else ""
+        tree = f"; {self.particles.num_rows:,} particles recorded" if self.particles else ""
+        kept = ""
+        if self.run.keep == "complete" and self.run.attempts:
+            kept = f"; kept {100 * len(self) / self.run.attempts:.1f} % of {self.run.attempts:,} attempts"
+        return (
+            f"<Showers: {len(self):,} of {name or 'a custom config'} at {self.config.spectrum} GeV, "
+            f"seed {self.run.seed}; {self.hits.num_rows:,} hits{mean}{tree}{kept}>"
+        )
+
+    # ------------------------------------------------------------------ other forms
+
+    def hit_columns(self) -> dict[str, Array]:
+        """Give one row a hit, for a data frame: ``pandas.DataFrame(showers.hit_columns())``.
+
+        Returns:
+            ``shower`` (number in this container) and the hit columns, which share memory with the container.
+        """
+        return {"shower": self.hits.group_of_row(), **self.hits.columns}
+
+    def shower_columns(self) -> dict[str, Array]:
+        """Give one row a shower, for a data frame.
+
+        Returns:
+            index, incident_energy, leaked_energy, num_hits and num_primaries.
+        """
+        return {
+            "index": self.index,
+            "incident_energy": self.incident_energy,
+            "leaked_energy": self.leaked_energy,
+            "num_hits": self.num_hits,
+            "num_primaries": self.num_primaries,
+        }
+
+    def to_awkward(self) -> Any:
+        """Give the showers as an awkward array, sharing the memory of the columns.
+
+        Returns:
+            An ``awkward.Array`` of records: index, incident_energy, leaked_energy, hits, primaries and, where
+            recorded, particles.
+
+        Raises:
+            ValueError: the package awkward is not installed.
+        """
+        try:
+            import awkward
+        except ImportError:
+            raise ValueError("to_awkward needs the package awkward: pip install 'supa-showers[hep]'.") from None
+
+        def lists(table: Ragged) -> Any:
+            records = awkward.zip(dict(table.columns), depth_limit=1)
+            offset = awkward.index.Index64(table.offset)
+            return awkward.Array(awkward.contents.ListOffsetArray(offset, records.layout))
+
+        fields = {
+            "index": self.index,
+            "incident_energy": self.incident_energy,
+            "leaked_energy": self.leaked_energy,
+            "hits": lists(self.hits),
+            "primaries": lists(self.primaries),
+        }
+        if self.particles:
+            fields["particles"] = lists(self.particles)
+        return awkward.zip(fields, depth_limit=1)
+
+    def trajectories(self) -> Ragged:
+        """Give each hit's path from its primary: one group a hit, in the order of the hits.
+
+        Returns:
+            Columns particle (int64, row of ``particles``), slice, x, y, energy; the last row of a group is the hit.
+
+        Raises:
+            ValueError: the particles were not recorded.
+        """
+        particles = self._recorded("trajectories")
+        current = np.flatnonzero(particles["fate"] == STOP)
+        # A particle in slice l has l ancestors, one in each slice before it.
+        offset = offsets_of(particles["slice"][current].astype(np.int64) + 1)
+        row_of_shower = particles.offset[:-1][particles.group_of_row()]
+        path = np.empty(offset[-1], dtype=np.int64)
+        position = offset[1:] - 1
+        parent: npt.NDArray[np.int32] = particles["parent"]  # type: ignore[assignment]
+        while len(current):
+            path[position] = current
+            going = parent[current] >= 0
+            current, position = current[going], position[going] - 1
+            current = row_of_shower[current] + parent[current]
+        columns = {name: particles[name][path] for name in ("slice", "x", "y", "energy")}
+        return Ragged({"particle": path, **columns}, offset)
+
+    def _recorded(self, use: str) -> Ragged:
+        if self.particles is None:
+            raise ValueError(f"{use} needs the recorded particles; simulate with record='particles'.")
+        return self.particles
+
+    def image(self, edges: tuple[npt.ArrayLike, npt.ArrayLike], *, layer: int | None = None) -> FloatArray:
+        """Sum the hits' energies on a grid.
+
+        A cell holds its lower edges; the last cell of an axis also holds its upper edge. Energy outside is left out.
+
+        Args:
+            edges: ascending cell edges (length unit) along x, (nx + 1,), and along y, (ny + 1,).
+            layer: the readout layer, None for all layers together.
+
+        Returns:
+            (n, nx, ny) float64, GeV.
+
+        Raises:
+            ValueError: the edges are not ascending, or there is no such layer.
+        """
+        if layer is not None and not 0 <= layer < self.config.num_layers:
+            raise ValueError(f"layer: {layer!r} was given, but the layers are 0 to {self.config.num_layers - 1}.")
+        inside = np.ones(self.hits.num_rows, dtype=np.bool_) if layer is None else self.layer == layer
+        cells, shape = self.hits.group_of_row(), [len(self)]
+        for values, axis_edges in zip((self.x, self.y), edges, strict=True):
+            axis = np.asarray(axis_edges, dtype=np.float64)
+            if axis.ndim != 1 or len(axis) < 2 or not (np.diff(axis) > 0).all():
+                raise ValueError(f"edges: {axis_edges!r} was given, but an axis needs 2 or more ascending numbers.")
+            cell = np.searchsorted(axis, values, side="right") - 1
+            cell[values == axis[-1]] -= 1
+            inside &= (cell >= 0) & (cell < len(axis) - 1)
+            cells = cells * (len(axis) - 1) + cell
+            shape.append(len(axis) - 1)
+        sums = np.bincount(cells[inside], weights=self.energy[inside], minlength=int(np.prod(shape)))
+        return sums.reshape(shape)

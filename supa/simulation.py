@@ -1,0 +1,335 @@
+"""simulate and stream: showers by number, in memory or chunk by chunk."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Literal
+
+import numpy as np
+
+from supa.arrays import IntArray
+from supa.collector import Collector
+from supa.config import ShowerConfig
+from supa.engines import cpu, reference
+from supa.engines.results import WalkResult
+from supa.expectations import expectation
+from supa.initial import EnergyLike
+from supa.memory import available_bytes
+from supa.physics import Walk, walk_of
+from supa.presets import ConfigLike, config_of
+from supa.primaries import Primaries, draw_primaries
+from supa.ragged import Ragged, offsets_of
+from supa.random import MAX_INDEX, MAX_SEED
+from supa.showers import Run, Showers
+
+Keep = Literal["all", "complete"]
+Record = Literal["hits", "particles"]
+Engine = Literal["cpu", "reference"]
+
+MAX_THREADS = 1024
+MAX_FRUITLESS_ATTEMPTS = 10_000_000
+
+_CHUNK_BYTES = 8 << 20
+_BLOCK_PARTICLES = 4096  # alive at a time: their columns then fit the second-level cache
+_BYTES_PER_PARTICLE = 512  # of working memory for one particle that is alive, growth included
+
+
+def simulate(
+    num_showers: int,
+    config: ConfigLike = "standard",
+    *,
+    energy: EnergyLike | None = None,
+    seed: int = 0,
+    first: int = 0,
+    keep: Keep = "all",
+    record: Record = "hits",
+    engine: Engine = "cpu",
+    threads: int | None = None,
+) -> Showers:
+    """Simulate showers into memory.
+
+    Shower k of a seed is the same whatever the range, the threads and the machine (engine ``"cpu"``).
+
+    Args:
+        num_showers: how many showers to give.
+        config: a preset's name or a config.
+        energy: incident energy in GeV (65, "1:100", "log:1:100", "10,20,50", a list), in place of the config's.
+        seed: 0 to 2**64 - 1 (engine ``"reference"``: to 2**32 - 1).
+        first: index of the first attempt.
+        keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty and go on until enough are
+            kept; ``index`` then names the attempts that were.
+        record: ``"hits"``, or ``"particles"`` to keep the whole trees beside the hits.
+        engine: ``"cpu"``, or ``"reference"``: the sequential stream of the public reference code.
+        threads: how many threads simulate, None for all processors that this process may use.
+
+    Returns:
+        The showers; x, y and energies are float64.
+
+    Raises:
+        ValueError: an argument is not allowed, or no shower is ever complete.
+        MemoryError: a shower, or all of them, are too large for the memory.
+    """
+    plan = _plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
+    collector = Collector(plan.num_showers)
+    for chunk in _chunks(plan):
+        collector.add(chunk)
+    return collector.showers()
+
+
+def stream(
+    num_showers: int,
+    config: ConfigLike = "standard",
+    *,
+    energy: EnergyLike | None = None,
+    seed: int = 0,
+    first: int = 0,
+    keep: Keep = "all",
+    record: Record = "hits",
+    engine: Engine = "cpu",
+    threads: int | None = None,
+    chunk_size: int | None = None,
+) -> Iterator[Showers]:
+    """Simulate showers chunk by chunk, in bounded memory.
+
+    Args:
+        num_showers: how many showers to give.
+        config: as for ``simulate``, like the arguments that follow.
+        energy: incident energy in GeV.
+        seed: the seed.
+        first: index of the first attempt.
+        keep: which showers to keep.
+        record: what to keep of them.
+        engine: what simulates.
+        threads: how many threads simulate.
+        chunk_size: attempts a chunk, None for about 8 MB of hits. The showers do not depend on it.
+
+    Returns:
+        An iterator over chunks, which together are the showers of ``simulate``.
+
+    Raises:
+        ValueError: an argument is not allowed (raised at once), or no shower is ever complete.
+        MemoryError: a shower is too large for the memory.
+    """
+    return _chunks(_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, chunk_size))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What was asked for, checked, and how it is cut into chunks and blocks."""
+
+    num_showers: int
+    config: ShowerConfig
+    seed: int
+    first: int
+    keep: Keep
+    record: Record
+    engine: Engine
+    threads: int
+    chunk_size: int
+    block_size: int
+    hits_per_attempt: float
+    max_particles: int
+
+
+def _plan(
+    num_showers: int,
+    config: ConfigLike,
+    energy: EnergyLike | None,
+    seed: int,
+    first: int,
+    keep: Keep,
+    record: Record,
+    engine: Engine,
+    threads: int | None,
+    chunk_size: int | None,
+) -> _Plan:
+    config = config_of(config)
+    if energy is not None:
+        config = config.replace(incident_energy=energy)
+    for name, value, choices in (
+        ("keep", keep, ("all", "complete")),
+        ("record", record, ("hits", "particles")),
+        ("engine", engine, ("cpu", "reference")),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name}: {value!r} was given, but it must be {' or '.join(map(repr, choices))}.")
+    if engine == "reference":
+        _check_whole("seed", seed, 0, reference.MAX_SEED, "with engine='reference'")
+        if threads not in (None, 1):
+            raise ValueError(f"threads: {threads!r} was given, but engine='reference' is one sequential stream; use 1.")
+        threads = 1
+    _check_whole("seed", seed, 0, MAX_SEED)
+    _check_whole("num_showers", num_showers, 0, MAX_INDEX)
+    _check_whole("first", first, 0, MAX_INDEX - num_showers, "(2**56 - 1 less num_showers)")
+    if threads is None:
+        threads = available_processors()
+    _check_whole("threads", threads, 1, MAX_THREADS)
+    # Without the cut-off there are more particles, so these sizes hold with it too.
+    mean = expectation(config.replace(critical_energy=0.0))
+    bytes_per_attempt = 27 * mean.total_hits + (30 * mean.tree_particles if record == "particles" else 0) + 100
+    if chunk_size is None:
+        chunk_size = max(1, min(int(_CHUNK_BYTES / bytes_per_attempt), max(64, -(-num_showers // threads))))
+    _check_whole("chunk_size", chunk_size, 1, MAX_INDEX)
+    return _Plan(
+        num_showers=int(num_showers),
+        config=config,
+        seed=int(seed),
+        first=int(first),
+        keep=keep,
+        record=record,
+        engine=engine,
+        threads=threads,
+        chunk_size=int(chunk_size),
+        block_size=max(1, min(int(_BLOCK_PARTICLES / max(mean.particles.max(), 1.0)), 1024)),
+        hits_per_attempt=mean.total_hits,
+        max_particles=int(available_bytes() / (threads * _BYTES_PER_PARTICLE)),
+    )
+
+
+def available_processors() -> int:
+    """Tell how many processors this process may use.
+
+    Returns:
+        The number, at least 1.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_whole(name: str, value: object, low: int, high: int, why: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+        reason = f" {why}" if why else ""
+        raise ValueError(f"{name}: {value!r} was given, but it must be a whole number from {low} to {high}{reason}.")
+
+
+def _chunks(plan: _Plan) -> Iterator[Showers]:
+    """Simulate the plan's showers in order; each chunk tells its own attempts."""
+    needed, fruitless = plan.num_showers, 0
+    for start, attempts, showers in _attempts(plan):
+        if len(showers) >= needed:
+            showers = showers[:needed]
+            attempts = int(showers.index[-1]) + 1 - start if needed else 0
+        needed -= len(showers)
+        fruitless = 0 if len(showers) else fruitless + attempts
+        yield replace(showers, run=replace(showers.run, attempts=attempts))
+        if needed == 0:
+            return
+        if fruitless >= MAX_FRUITLESS_ATTEMPTS:
+            raise ValueError(
+                f"None of {fruitless:,} showers in a row had a hit in every readout layer, so keep='complete' will "
+                "hardly end; use keep='all', or a config whose layers are reached more often."
+            )
+
+
+def _attempts(plan: _Plan) -> Iterator[tuple[int, int, Showers]]:
+    """Simulate attempts in order, without end unless all are kept: (first attempt, attempts, the kept showers)."""
+    last = plan.first + plan.num_showers if plan.keep == "all" else MAX_INDEX
+    starts = range(plan.first, max(last, plan.first + 1), plan.chunk_size)  # an empty chunk where nothing is wanted
+    spans = ((start, min(start + plan.chunk_size, last)) for start in starts)
+    if plan.engine == "reference":
+        yield from _attempts_in_sequence(plan, spans)
+    else:
+        yield from _attempts_in_threads(plan, spans)
+
+
+def _attempts_in_sequence(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
+    walk = walk_of(plan.config)
+    sequence = reference.ReferenceStream(walk, plan.seed)
+
+    def walk_span(start: int, stop: int) -> Showers:
+        indices = np.arange(start, stop, dtype=np.int64)
+        primaries = draw_primaries(plan.config, plan.seed, indices)
+        result = sequence.walk_showers(
+            primaries,
+            complete_only=plan.keep == "complete",
+            record=plan.record == "particles",
+            max_particles=plan.max_particles,
+        )
+        return _showers_of(plan, walk, indices, primaries, result)
+
+    for start in range(0, plan.first, plan.chunk_size):
+        walk_span(start, min(start + plan.chunk_size, plan.first))
+    for start, stop in spans:
+        yield start, stop - start, walk_span(start, stop)
+
+
+def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
+    walk = walk_of(plan.config)
+
+    def walk_span(start: int, stop: int) -> Showers:
+        indices = np.arange(start, stop, dtype=np.int64)
+        primaries = draw_primaries(plan.config, plan.seed, indices)
+        result = cpu.walk_showers(
+            walk,
+            plan.seed,
+            indices,
+            primaries,
+            block_size=plan.block_size,
+            hits_hint=1024 + int(1.05 * plan.hits_per_attempt * len(indices)),
+            complete_only=plan.keep == "complete",
+            record=plan.record == "particles",
+            max_particles=plan.max_particles,
+        )
+        return _showers_of(plan, walk, indices, primaries, result)
+
+    # Threads of our own, not Numba's: its thread pools do not survive a fork, as data loaders' workers are made.
+    with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa") as pool:
+        waiting: deque[tuple[int, int, Future[Showers]]] = deque()
+        try:
+            for start, stop in spans:
+                waiting.append((start, stop, pool.submit(walk_span, start, stop)))
+                # One chunk more than there are threads: they work on while the caller uses the last one.
+                if len(waiting) > plan.threads:
+                    start, stop, future = waiting.popleft()
+                    yield start, stop - start, future.result()
+            while waiting:
+                start, stop, future = waiting.popleft()
+                yield start, stop - start, future.result()
+        finally:
+            for _, _, future in waiting:
+                future.cancel()
+
+
+def _showers_of(plan: _Plan, walk: Walk, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
+    if result.too_large >= 0:
+        raise MemoryError(
+            f"Shower {indices[result.too_large]} grows beyond {plan.max_particles:,} particles, more than this "
+            "machine's memory holds; lower num_slices or the split probabilities, raise the stop curve, or use fewer "
+            "threads."
+        )
+    kept = np.flatnonzero(result.kept)
+    hits = {
+        "x": result.x,
+        "y": result.y,
+        "energy": result.energy,
+        "slice": result.slice,
+        "layer": walk.layer_of_slice[result.slice],
+        "primary": result.primary,
+    }
+    particles = {
+        "parent": result.particle_parent,
+        "slice": result.particle_slice,
+        "x": result.particle_x,
+        "y": result.particle_y,
+        "energy": result.particle_energy,
+        "fate": result.particle_fate,
+        "primary": result.particle_primary,
+    }
+    return Showers(
+        run=_run_of(plan, None),
+        index=indices[kept],
+        incident_energy=primaries.incident_energy[kept],
+        leaked_energy=result.leaked_energy[kept],
+        hits=Ragged(hits, offsets_of(result.num_hits[kept])),
+        primaries=primaries.ragged() if len(kept) == len(indices) else primaries.ragged().take(kept),
+        particles=Ragged(particles, offsets_of(result.num_particles[kept])) if plan.record == "particles" else None,
+    )
+
+
+def _run_of(plan: _Plan, attempts: int | None) -> Run:
+    return Run(config=plan.config, seed=plan.seed, engine=plan.engine, keep=plan.keep, attempts=attempts)
+
