@@ -112,20 +112,22 @@ def child_slopes(sx, sy, sine, cosine, sine_phi, cosine_phi, parent_frame):  # t
     Returns:
         The child's slopes (float64).
     """
+    # One reciprocal for several quotients: division is the dearest operation here.
     t_squared = 1.0 + sy * sy
     t = np.sqrt(t_squared)
     n = np.sqrt(t_squared + sx * sx)
+    over_t = 1.0 / t
     dx = sine * cosine_phi
     dy = sine * sine_phi
     if parent_frame:
-        along_t = dx / t
-        along_n = n * dy / t
+        along_t = dx * over_t
+        along_n = n * dy * over_t
         wx = sx * cosine - t * dx
         wy = sy * cosine + sx * sy * along_t - along_n
         wz = cosine + sx * along_t + sy * along_n
     else:
-        wx = (sx * sy * dy + sx * cosine) / t - t * dx
-        wy = n * (sy * cosine - dy) / t
+        wx = sx * (sy * dy + cosine) * over_t - t * dx
+        wy = n * (sy * cosine - dy) * over_t
         wz = sx * dx + sy * dy + cosine
-    wz = max(abs(wz), _STEEPEST_COSINE * n)
-    return wx / wz, wy / wz
+    over_wz = 1.0 / max(abs(wz), _STEEPEST_COSINE * n)
+    return wx * over_wz, wy * over_wz

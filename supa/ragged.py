@@ -77,6 +77,14 @@ class Ragged:
         rows = np.arange(offset[-1]) + np.repeat(self.offset[groups] - offset[:-1], counts)
         return Ragged({name: column[rows] for name, column in self.columns.items()}, offset)
 
+    def copy(self) -> "Ragged":
+        """Copy the columns.
+
+        Returns:
+            A table that shares no memory with this one.
+        """
+        return Ragged({name: column.copy() for name, column in self.columns.items()}, self.offset.copy())
+
     def equals(self, other: "Ragged") -> bool:
         """Compare names, offsets and values, all exactly.
 

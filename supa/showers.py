@@ -188,6 +188,22 @@ class Showers:
             particles=self.particles.take(chosen) if self.particles else None,
         )
 
+    def copy(self) -> "Showers":
+        """Copy the showers.
+
+        Returns:
+            Showers that share no memory with these.
+        """
+        return Showers(
+            run=self.run,
+            index=self.index.copy(),
+            incident_energy=self.incident_energy.copy(),
+            leaked_energy=self.leaked_energy.copy(),
+            hits=self.hits.copy(),
+            primaries=self.primaries.copy(),
+            particles=self.particles.copy() if self.particles else None,
+        )
+
     @staticmethod
     def concatenate(parts: Sequence["Showers"]) -> "Showers":
         """Put showers of one config behind each other.

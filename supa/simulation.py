@@ -113,7 +113,8 @@ def stream(
         ValueError: an argument is not allowed (raised at once), or no shower is ever complete.
         MemoryError: a shower is too large for the memory.
     """
-    return _chunks(_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, chunk_size))
+    plan = _plan(num_showers, config, energy, seed, first, keep, record, engine, threads, chunk_size)
+    return (chunk.copy() for chunk in _chunks(plan))
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,6 @@ class _Plan:
     threads: int
     chunk_size: int
     block_size: int
-    hits_per_attempt: float
     max_particles: int
 
 
@@ -184,7 +184,6 @@ def _plan(
         threads=threads,
         chunk_size=int(chunk_size),
         block_size=max(1, min(int(_BLOCK_PARTICLES / max(mean.particles.max(), 1.0)), 1024)),
-        hits_per_attempt=mean.total_hits,
         max_particles=int(available_bytes() / (threads * _BYTES_PER_PARTICLE)),
     )
 
@@ -207,7 +206,7 @@ def _check_whole(name: str, value: object, low: int, high: int, why: str = "") -
 
 
 def _chunks(plan: _Plan) -> Iterator[Showers]:
-    """Simulate the plan's showers in order; each chunk tells its own attempts."""
+    """Simulate the plan's showers in order; a chunk tells its own attempts, and lives until the next is asked for."""
     needed, fruitless = plan.num_showers, 0
     for start, attempts, showers in _attempts(plan):
         if len(showers) >= needed:
@@ -258,39 +257,41 @@ def _attempts_in_sequence(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iter
 
 
 def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
+    """As ``_attempts``; the showers lie in a workspace, so they are gone once the next ones are asked for."""
     walk = walk_of(plan.config)
 
-    def walk_span(start: int, stop: int) -> Showers:
+    def walk_span(start: int, stop: int, workspace: cpu.Workspace) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
         primaries = draw_primaries(plan.config, plan.seed, indices)
-        result = cpu.walk_showers(
+        result = workspace.walk_showers(
             walk,
             plan.seed,
             indices,
             primaries,
             block_size=plan.block_size,
-            hits_hint=1024 + int(1.05 * plan.hits_per_attempt * len(indices)),
             complete_only=plan.keep == "complete",
             record=plan.record == "particles",
             max_particles=plan.max_particles,
         )
         return _showers_of(plan, walk, indices, primaries, result)
 
+    # One workspace more than there are threads: they work on while the caller uses the last chunk.
+    workspaces = [cpu.Workspace() for _ in range(plan.threads + 1)]
     # Threads of our own, not Numba's: its thread pools do not survive a fork, as data loaders' workers are made.
     with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa") as pool:
-        waiting: deque[tuple[int, int, Future[Showers]]] = deque()
+        waiting: deque[tuple[int, int, cpu.Workspace, Future[Showers]]] = deque()
         try:
-            for start, stop in spans:
-                waiting.append((start, stop, pool.submit(walk_span, start, stop)))
-                # One chunk more than there are threads: they work on while the caller uses the last one.
-                if len(waiting) > plan.threads:
-                    start, stop, future = waiting.popleft()
-                    yield start, stop - start, future.result()
-            while waiting:
-                start, stop, future = waiting.popleft()
+            while True:
+                while workspaces and (span := next(spans, None)):
+                    workspace = workspaces.pop()
+                    waiting.append((*span, workspace, pool.submit(walk_span, *span, workspace)))
+                if not waiting:
+                    return
+                start, stop, workspace, future = waiting.popleft()
                 yield start, stop - start, future.result()
+                workspaces.append(workspace)
         finally:
-            for _, _, future in waiting:
+            for *_, future in waiting:
                 future.cancel()
 
 

@@ -1,15 +1,16 @@
 """The engine for processors: blocks of showers, all walked slice by slice together, in vector instructions.
 
-The particles of a block lie in flat columns. A tile of them at a time is copied to a small scratch, where one loop
-draws all random words and another does the geometry of all splits. The rows of the scratch lie at constant distances,
+The particles that are alive lie in flat rows. A tile of them at a time is copied to a small scratch, where one loop
+draws all random words and another does the geometry of all splits. The lines of the scratch lie at constant distances,
 so the compiler sees that they never overlap, and both loops become vector instructions.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from supa.arrays import FloatArray, IntArray, WordArray
+from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, WordArray
 from supa.compiler import kernel
 from supa.elementary import sin_cos, sin_cos_turn
 from supa.engines.results import WalkResult
@@ -19,81 +20,97 @@ from supa.random import HALF, MASK, TO_UNIT, identity_words, philox
 
 TILE = 256
 
-# Rows of the columns of the particles that are alive. A tag is the shower's number in the chunk times 256 + primary.
+# A living particle is a row of 5 float64 and a row of 3 uint64. Its tag is: shower's number in the chunk, 8 bits of
+# primary. A hit's code is: tag, 8 bits of slice. A recorded particle's code is: 8 bits of slice, 8 bits of fate.
 _X, _Y, _SX, _SY, _ENERGY = 0, 1, 2, 3, 4
 _PATH, _TAG, _PARENT = 0, 1, 2
-_TAG_BITS = np.uint64(8)
-_TAG_PRIMARY = np.uint64(255)
+_BYTE = np.uint64(8)
+_LOW_BYTE = np.uint64(255)
 _ONE = np.uint64(1)
 
-
-def walk_showers(
-    walk: Walk,
-    seed: int,
-    indices: IntArray,
-    primaries: Primaries,
-    *,
-    block_size: int,
-    hits_hint: int,
-    complete_only: bool,
-    record: bool,
-    max_particles: int,
-) -> WalkResult:
-    """Walk showers from their primaries to their hits.
-
-    Args:
-        walk: the physics.
-        seed: 0 to 2**64 - 1.
-        indices: (showers,) the showers' indices.
-        primaries: their initial conditions.
-        block_size: how many showers are walked together; it does not change the result.
-        hits_hint: how many hits to make room for at first; it does not change the result.
-        complete_only: drop showers that leave a readout layer empty.
-        record: keep every particle, not only the hits.
-        max_particles: the most particles that may be alive at a time.
-
-    Returns:
-        The hits and particles, by shower, in the order slice, creation.
-    """
-    return WalkResult(*_walk(walk, np.uint64(seed), indices, primaries, block_size, hits_hint, complete_only, record, max_particles))
+# Lines of the scratch: words, then reals, then slots.
+_FATE_WORD, _THETA_WORD, _DELTA_WORD, _PHI_WORD = 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE
+_SX_1, _SY_1, _SX_2, _SY_2, _SHARE, _TILE_ENERGY = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE, 7 * TILE
+_SPLIT_SLOT, _PASS_SLOT, _CHILD = TILE, 2 * TILE, 3 * TILE
 
 
-@kernel
-def _draw_words(words: WordArray, m: int, k0: np.uint64, k1: np.uint64) -> None:
-    """Rows 0-2: path, identity words; rows 3-6: the draws fate, theta, delta, phi."""
-    for j in range(m):
-        path = words[j]
-        fate, theta, delta, phi = philox(path & MASK, path >> HALF, words[TILE + j], words[2 * TILE + j], k0, k1)
-        words[3 * TILE + j] = fate
-        words[4 * TILE + j] = theta
-        words[5 * TILE + j] = delta
-        words[6 * TILE + j] = phi
+class _Buffers(NamedTuple):
+    """Arrays that one call leaves to the next, so that their memory is asked for once."""
+
+    here: FloatArray
+    here_id: WordArray
+    there: FloatArray
+    there_id: WordArray
+    hit: FloatArray
+    hit_id: WordArray
+    node: FloatArray
+    node_id: WordArray
+    x: FloatArray
+    y: FloatArray
+    energy: FloatArray
+    slice: ByteArray
+    primary: ByteArray
+    particle_x: FloatArray
+    particle_y: FloatArray
+    particle_energy: FloatArray
+    particle_parent: npt.NDArray[np.int32]
+    particle_slice: ByteArray
+    particle_fate: ByteArray
+    particle_primary: ByteArray
 
 
-@kernel
-def _split_directions(
-    reals: FloatArray,
-    words: WordArray,
-    m: int,
-    theta_start: float,
-    theta_span: float,
-    deviation: float,
-    parent_frame: bool,
-) -> None:
-    """Rows 0-1: the parent's slopes; rows 2-5: both children's slopes; row 6: theta2 / theta."""
-    for j in range(m):
-        theta = theta_start + theta_span * (np.float64(np.int64(words[4 * TILE + j])) * TO_UNIT)
-        fraction = (0.5 - deviation) + 2.0 * deviation * (np.float64(np.int64(words[5 * TILE + j])) * TO_UNIT)
-        sine_phi, cosine_phi = sin_cos_turn(words[6 * TILE + j])
-        sine, cosine = sin_cos(theta * (1.0 - fraction))
-        sx, sy = child_slopes(reals[j], reals[TILE + j], sine, cosine, sine_phi, cosine_phi, parent_frame)
-        reals[2 * TILE + j] = sx
-        reals[3 * TILE + j] = sy
-        sine, cosine = sin_cos(theta * fraction)
-        sx, sy = child_slopes(reals[j], reals[TILE + j], -sine, cosine, sine_phi, cosine_phi, parent_frame)
-        reals[4 * TILE + j] = sx
-        reals[5 * TILE + j] = sy
-        reals[6 * TILE + j] = fraction
+class Workspace:
+    """The memory in which one thread walks chunk after chunk; a result is overwritten by the walk that follows it."""
+
+    def __init__(self) -> None:
+        kinds: dict[str, type] = {"particle_parent": np.int32}
+        kinds.update(dict.fromkeys(("here_id", "there_id", "hit_id", "node_id"), np.uint64))
+        kinds.update(dict.fromkeys(("slice", "primary", "particle_slice", "particle_fate", "particle_primary"), np.uint8))
+        widths = {"here": (5,), "here_id": (3,), "there": (5,), "there_id": (3,), "hit": (3,), "node": (3,), "node_id": (3,)}
+        self._buffers = _Buffers(
+            *(np.empty((TILE, *widths.get(name, ())), kinds.get(name, np.float64)) for name in _Buffers._fields)
+        )
+
+    def walk_showers(
+        self,
+        walk: Walk,
+        seed: int,
+        indices: IntArray,
+        primaries: Primaries,
+        *,
+        block_size: int,
+        complete_only: bool,
+        record: bool,
+        max_particles: int,
+    ) -> WalkResult:
+        """Walk showers from their primaries to their hits.
+
+        Args:
+            walk: the physics.
+            seed: 0 to 2**64 - 1.
+            indices: (showers,) the showers' indices.
+            primaries: their initial conditions.
+            block_size: how many showers are walked together; it does not change the result.
+            complete_only: drop showers that leave a readout layer empty.
+            record: keep every particle, not only the hits.
+            max_particles: the most particles that a block may hold at a time.
+
+        Returns:
+            The hits and particles, by shower, in the order slice, creation: views of this workspace.
+        """
+        too_large, kept, num_hits, num_nodes, leaked, hits, nodes, self._buffers = _walk(
+            walk, np.uint64(seed), indices, primaries, block_size, complete_only, record, max_particles, self._buffers
+        )
+        columns = self._buffers._asdict()
+        names = list(_Buffers._fields)[8:]
+        return WalkResult(
+            too_large=too_large,
+            kept=kept,
+            num_hits=num_hits,
+            num_particles=num_nodes,
+            leaked_energy=leaked,
+            **{name: columns[name][: nodes if name.startswith("particle_") else hits] for name in names},
+        )
 
 
 @kernel
@@ -104,185 +121,120 @@ def _lengthened(column: Any, length: int) -> Any:
 
 
 @kernel
+def _taller(rows: Any, height: int) -> Any:
+    taller = np.empty((max(height, 2 * rows.shape[0]), rows.shape[1]), dtype=rows.dtype)
+    taller[: rows.shape[0]] = rows
+    return taller
+
+
+@kernel
 def _walk(
     walk: Walk,
     seed: np.uint64,
     indices: IntArray,
     primaries: Primaries,
     block_size: int,
-    hits_hint: int,
     complete_only: bool,
     record: bool,
     max_particles: int,
+    buffers: _Buffers,
 ) -> Any:
-    k0, k1 = seed & MASK, seed >> HALF
-    num_showers, num_slices, dz = len(indices), len(walk.stop_word), walk.slice_spacing
-    words, slots, reals = np.empty(7 * TILE, np.uint64), np.empty(5 * TILE, np.int64), np.empty(7 * TILE)
-    here, here_id = np.empty(5 * TILE), np.empty(3 * TILE, np.uint64)
-    there, there_id = np.empty(5 * TILE), np.empty(3 * TILE, np.uint64)
-    hit, hit_id = np.empty(3 * TILE), np.empty(TILE, np.uint64)
-    node, node_id = np.empty(3 * TILE), np.empty(3 * TILE, np.uint64)
-    x, y, energy = np.empty(hits_hint), np.empty(hits_hint), np.empty(hits_hint)
-    slice_, primary = np.empty(hits_hint, np.uint8), np.empty(hits_hint, np.uint8)
-    p_x, p_y, p_energy = np.empty(TILE), np.empty(TILE), np.empty(TILE)
-    p_parent, p_slice = np.empty(TILE, np.int32), np.empty(TILE, np.uint8)
-    p_fate, p_primary = np.empty(TILE, np.uint8), np.empty(TILE, np.uint8)
+    words, reals, slots = np.empty(7 * TILE, np.uint64), np.empty(8 * TILE), np.empty(4 * TILE, np.int64)
+    here, here_id, there, there_id = buffers.here, buffers.here_id, buffers.there, buffers.there_id
+    hit, hit_id, node, node_id = buffers.hit, buffers.hit_id, buffers.node, buffers.node_id
+    x, y, energy, slice_, primary = buffers.x, buffers.y, buffers.energy, buffers.slice, buffers.primary
+    p_x, p_y, p_energy = buffers.particle_x, buffers.particle_y, buffers.particle_energy
+    p_parent, p_slice = buffers.particle_parent, buffers.particle_slice
+    p_fate, p_primary = buffers.particle_fate, buffers.particle_primary
+    num_showers, num_slices = len(indices), len(walk.stop_word)
     kept = np.zeros(num_showers, np.bool_)
+    hits_of_layer = np.zeros((num_showers, walk.num_layers), np.int64)
     num_hits, num_nodes = np.zeros(num_showers, np.int64), np.zeros(num_showers, np.int64)
     leaked = np.zeros(num_showers)
     cursor = np.zeros(num_showers, np.int64)
-    hits_of_layer = np.zeros((num_showers, walk.num_layers), np.int32)
-    end, p_end, too_large = 0, 0, -1
+    end, node_end, too_large = 0, 0, -1
 
     for block in range(0, num_showers, block_size):
         block_end = min(block + block_size, num_showers)
         n = primaries.offset[block_end] - primaries.offset[block]
-        if 3 * n > len(here_id):
-            here, here_id = _lengthened(here, 5 * n), _lengthened(here_id, 3 * n)
-        i = 0
-        for k in range(block, block_end):
-            for p in range(primaries.offset[k], primaries.offset[k + 1]):
-                here[5 * i + _X], here[5 * i + _Y] = primaries.x[p], primaries.y[p]
-                here[5 * i + _SX], here[5 * i + _SY] = primaries.slope_x[p], primaries.slope_y[p]
-                here[5 * i + _ENERGY] = primaries.energy[p]
-                here_id[3 * i + _PATH] = _ONE
-                here_id[3 * i + _TAG] = (np.uint64(k) << _TAG_BITS) | np.uint64(p - primaries.offset[k])
-                here_id[3 * i + _PARENT] = MASK
-                i += 1
-
+        if n > len(here):
+            here, here_id = _taller(here, n), _taller(here_id, n)
+        _load_primaries(primaries, block, block_end, here, here_id)
         hits, nodes = 0, 0
         for l in range(num_slices):
-            if n == 0:
+            if 2 * n + hits + nodes > max_particles:
+                too_large = np.int64(here_id[n // 2, _TAG] >> _BYTE)
                 break
-            if 2 * n > max_particles:
-                too_large = np.int64(here_id[3 * (n // 2) + _TAG] >> _TAG_BITS)
-                break
-            stop_word, split_word = walk.stop_word[l], walk.split_word[l]
-            layer = walk.layer_of_slice[l]
-            if 6 * n > len(there_id):
-                there, there_id = _lengthened(there, 10 * n), _lengthened(there_id, 6 * n)
-            if hits + n > len(hit_id):
-                hit, hit_id = _lengthened(hit, 3 * (hits + n)), _lengthened(hit_id, hits + n)
-            if record and 3 * (nodes + n) > len(node):
-                node, node_id = _lengthened(node, 3 * (nodes + n)), _lengthened(node_id, 3 * (nodes + n))
-            child = 0
+            if 2 * n > len(there):
+                there, there_id = _taller(there, 2 * n), _taller(there_id, 2 * n)
+            if hits + n > len(hit):
+                hit, hit_id = _taller(hit, hits + n), _lengthened(hit_id, hits + n)
+            if record and nodes + n > len(node):
+                node, node_id = _taller(node, nodes + n), _taller(node_id, nodes + n)
+            born = 0
             for start in range(0, n, TILE):
                 m = min(TILE, n - start)
-                for j in range(m):
-                    tag = here_id[3 * (start + j) + _TAG]
-                    index = np.uint64(indices[np.int64(tag >> _TAG_BITS)])
-                    words[j] = here_id[3 * (start + j) + _PATH]
-                    words[TILE + j], words[2 * TILE + j] = identity_words(index, tag & _TAG_PRIMARY)
-                _draw_words(words, m, k0, k1)
-
-                stops, splits, passes = 0, 0, 0
-                for j in range(m):
-                    word = words[3 * TILE + j]
-                    stop = np.int64(word < stop_word) | np.int64(here[5 * (start + j) + _ENERGY] < walk.critical_energy)
-                    split = (1 - stop) & np.int64(word < split_word)
-                    slots[stops] = j
-                    slots[TILE + splits] = j
-                    slots[2 * TILE + splits] = child
-                    slots[3 * TILE + passes] = j
-                    slots[4 * TILE + passes] = child
-                    stops += stop
-                    splits += split
-                    passes += 1 - stop - split
-                    child += 1 - stop + split
-
-                for j in range(stops):
-                    i = start + slots[j]
-                    hit[3 * hits + 0], hit[3 * hits + 1], hit[3 * hits + 2] = here[5 * i + _X], here[5 * i + _Y], here[5 * i + _ENERGY]
-                    hit_id[hits] = (here_id[3 * i + _TAG] << _TAG_BITS) | np.uint64(l)
-                    k = np.int64(here_id[3 * i + _TAG] >> _TAG_BITS)
-                    num_hits[k] += 1
-                    hits_of_layer[k, layer] += 1
-                    hits += 1
-                for j in range(passes):
-                    i, at = start + slots[3 * TILE + j], slots[4 * TILE + j]
-                    there[5 * at + _X] = here[5 * i + _X] + dz * here[5 * i + _SX]
-                    there[5 * at + _Y] = here[5 * i + _Y] + dz * here[5 * i + _SY]
-                    there[5 * at + _SX], there[5 * at + _SY] = here[5 * i + _SX], here[5 * i + _SY]
-                    there[5 * at + _ENERGY] = here[5 * i + _ENERGY]
-                    there_id[3 * at + _PATH] = here_id[3 * i + _PATH] << _ONE
-                    there_id[3 * at + _TAG] = here_id[3 * i + _TAG]
-                for j in range(splits):
-                    s = slots[TILE + j]
-                    reals[j], reals[TILE + j] = here[5 * (start + s) + _SX], here[5 * (start + s) + _SY]
-                    words[4 * TILE + j] = words[4 * TILE + s]
-                    words[5 * TILE + j] = words[5 * TILE + s]
-                    words[6 * TILE + j] = words[6 * TILE + s]
-                _split_directions(
-                    reals, words, splits, walk.theta_start, walk.theta_span, walk.deviation, walk.parent_frame
+                _load_tile(here, here_id, start, m, indices, words, reals)
+                _draw_words(words, m, seed & MASK, seed >> HALF)
+                stops, splits, passes, children = _sort_fates(
+                    words, reals, m, walk.stop_word[l], walk.split_word[l], walk.critical_energy, slots
                 )
-                for j in range(splits):
-                    i, at = start + slots[TILE + j], slots[2 * TILE + j]
-                    sx_1, sy_1 = reals[2 * TILE + j], reals[3 * TILE + j]
-                    sx_2, sy_2 = reals[4 * TILE + j], reals[5 * TILE + j]
-                    share = reals[6 * TILE + j] if walk.balanced else 0.5
-                    there[5 * at + _X], there[5 * (at + 1) + _X] = here[5 * i + _X] + dz * sx_1, here[5 * i + _X] + dz * sx_2
-                    there[5 * at + _Y], there[5 * (at + 1) + _Y] = here[5 * i + _Y] + dz * sy_1, here[5 * i + _Y] + dz * sy_2
-                    there[5 * at + _SX], there[5 * (at + 1) + _SX] = sx_1, sx_2
-                    there[5 * at + _SY], there[5 * (at + 1) + _SY] = sy_1, sy_2
-                    there[5 * at + _ENERGY] = here[5 * i + _ENERGY] * share
-                    there[5 * (at + 1) + _ENERGY] = here[5 * i + _ENERGY] * (1.0 - share)
-                    path = here_id[3 * i + _PATH] << _ONE
-                    there_id[3 * at + _PATH], there_id[3 * (at + 1) + _PATH] = path, path | _ONE
-                    there_id[3 * at + _TAG] = here_id[3 * i + _TAG]
-                    there_id[3 * (at + 1) + _TAG] = here_id[3 * i + _TAG]
+                _stop(here, here_id, start, slots, stops, l, hit, hit_id, hits)
+                _pass(here, here_id, start, slots, passes, walk.slice_spacing, there, there_id, born)
+                _gather_splits(here, start, slots, splits, words, reals)
+                _split_directions(
+                    words, reals, splits, walk.theta_start, walk.theta_span, walk.deviation, walk.parent_frame
+                )
+                _split(
+                    here, here_id, start, slots, splits, reals, walk.balanced, walk.slice_spacing, there, there_id, born
+                )
                 if record:
-                    nodes = _record_tile(
-                        node, node_id, nodes, here, here_id, there_id, start, l, slots, stops, splits, passes, num_nodes
+                    _record_tile(
+                        here, here_id, start, m, slots, stops, splits, l, there_id, born, num_nodes, node, node_id, nodes
                     )
-            here, there = there, here
-            here_id, there_id = there_id, here_id
-            n = child
+                    nodes += m
+                for i in range(hits, hits + stops):
+                    hits_of_layer[np.int64(hit_id[i] >> np.uint64(16)), walk.layer_of_slice[l]] += 1
+                hits += stops
+                born += children
+            here, here_id, there, there_id = there, there_id, here, here_id
+            n = born
+            if n == 0:
+                break
         if too_large >= 0:
             break
-        if record and 3 * (nodes + n) > len(node):
-            node, node_id = _lengthened(node, 3 * (nodes + n)), _lengthened(node_id, 3 * (nodes + n))
+        if record and nodes + n > len(node):
+            node, node_id = _taller(node, nodes + n), _taller(node_id, nodes + n)
         for i in range(n):
-            leaked[np.int64(here_id[3 * i + _TAG] >> _TAG_BITS)] += here[5 * i + _ENERGY]
+            k = np.int64(here_id[i, _TAG] >> _BYTE)
+            leaked[k] += here[i, _ENERGY]
             if record:
-                _record_one(node, node_id, nodes, here, here_id, i, num_slices, LEAK)
-                num_nodes[np.int64(here_id[3 * i + _TAG] >> _TAG_BITS)] += 1
+                _record(here, here_id, i, num_slices, LEAK, node, node_id, nodes)
+                num_nodes[k] += 1
                 nodes += 1
 
         for k in range(block, block_end):
-            kept[k] = (not complete_only) or np.all(hits_of_layer[k] > 0)
-            cursor[k] = end
-            if kept[k]:
-                end += num_hits[k]
+            complete = True
+            for layer in range(walk.num_layers):
+                num_hits[k] += hits_of_layer[k, layer]
+                complete &= hits_of_layer[k, layer] > 0
+            kept[k] = complete or not complete_only
+        end = _place(kept, num_hits, block, block_end, cursor, end)
         if end > len(x):
             x, y, energy = _lengthened(x, end), _lengthened(y, end), _lengthened(energy, end)
+        if end > len(slice_):
             slice_, primary = _lengthened(slice_, end), _lengthened(primary, end)
-        for i in range(hits):
-            k = np.int64(hit_id[i] >> np.uint64(16))
-            if kept[k]:
-                at = cursor[k]
-                cursor[k] += 1
-                x[at], y[at], energy[at] = hit[3 * i + 0], hit[3 * i + 1], hit[3 * i + 2]
-                slice_[at] = hit_id[i] & _TAG_PRIMARY
-                primary[at] = (hit_id[i] >> _TAG_BITS) & _TAG_PRIMARY
+        _scatter_hits(hit, hit_id, hits, kept, cursor, x, y, energy, slice_, primary)
         if record:
-            for k in range(block, block_end):
-                cursor[k] = p_end
-                if kept[k]:
-                    p_end += num_nodes[k]
-            if p_end > len(p_x):
-                p_x, p_y, p_energy = _lengthened(p_x, p_end), _lengthened(p_y, p_end), _lengthened(p_energy, p_end)
-                p_parent, p_slice = _lengthened(p_parent, p_end), _lengthened(p_slice, p_end)
-                p_fate, p_primary = _lengthened(p_fate, p_end), _lengthened(p_primary, p_end)
-            for i in range(nodes):
-                k = np.int64(node_id[3 * i + 1] >> _TAG_BITS)
-                if kept[k]:
-                    at = cursor[k]
-                    cursor[k] += 1
-                    p_x[at], p_y[at], p_energy[at] = node[3 * i + 0], node[3 * i + 1], node[3 * i + 2]
-                    p_parent[at] = -1 if node_id[3 * i + 0] == MASK else np.int64(node_id[3 * i + 0])
-                    p_primary[at] = node_id[3 * i + 1] & _TAG_PRIMARY
-                    p_slice[at] = node_id[3 * i + 2] >> _TAG_BITS
-                    p_fate[at] = node_id[3 * i + 2] & _TAG_PRIMARY
+            node_end = _place(kept, num_nodes, block, block_end, cursor, node_end)
+            if node_end > len(p_x):
+                p_x, p_y = _lengthened(p_x, node_end), _lengthened(p_y, node_end)
+                p_energy, p_parent = _lengthened(p_energy, node_end), _lengthened(p_parent, node_end)
+                p_slice, p_fate = _lengthened(p_slice, node_end), _lengthened(p_fate, node_end)
+                p_primary = _lengthened(p_primary, node_end)
+            _scatter_nodes(
+                node, node_id, nodes, kept, cursor, p_x, p_y, p_energy, p_parent, p_slice, p_fate, p_primary
+            )
 
     return (
         too_large,
@@ -290,65 +242,328 @@ def _walk(
         num_hits,
         num_nodes,
         leaked,
-        x[:end],
-        y[:end],
-        energy[:end],
-        slice_[:end],
-        primary[:end],
-        p_x[:p_end],
-        p_y[:p_end],
-        p_energy[:p_end],
-        p_parent[:p_end],
-        p_slice[:p_end],
-        p_fate[:p_end],
-        p_primary[:p_end],
+        end,
+        node_end,
+        _Buffers(
+            here,
+            here_id,
+            there,
+            there_id,
+            hit,
+            hit_id,
+            node,
+            node_id,
+            x,
+            y,
+            energy,
+            slice_,
+            primary,
+            p_x,
+            p_y,
+            p_energy,
+            p_parent,
+            p_slice,
+            p_fate,
+            p_primary,
+        ),
     )
 
 
 @kernel
-def _record_one(
-    node: FloatArray, node_id: WordArray, at: int, here: FloatArray, here_id: WordArray, i: int, l: int, fate: int
+def _load_primaries(primaries: Primaries, block: int, block_end: int, here: FloatArray, here_id: WordArray) -> None:
+    i = 0
+    for k in range(block, block_end):
+        for p in range(primaries.offset[k], primaries.offset[k + 1]):
+            here[i, _X], here[i, _Y] = primaries.x[p], primaries.y[p]
+            here[i, _SX], here[i, _SY] = primaries.slope_x[p], primaries.slope_y[p]
+            here[i, _ENERGY] = primaries.energy[p]
+            here_id[i, _PATH] = _ONE
+            here_id[i, _TAG] = (np.uint64(k) << _BYTE) | np.uint64(p - primaries.offset[k])
+            here_id[i, _PARENT] = MASK  # nobody
+            i += 1
+
+
+@kernel
+def _load_tile(
+    here: FloatArray,
+    here_id: WordArray,
+    start: int,
+    m: int,
+    indices: IntArray,
+    words: WordArray,
+    reals: FloatArray,
 ) -> None:
-    node[3 * at + 0], node[3 * at + 1], node[3 * at + 2] = here[5 * i + _X], here[5 * i + _Y], here[5 * i + _ENERGY]
-    node_id[3 * at + 0], node_id[3 * at + 1] = here_id[3 * i + _PARENT], here_id[3 * i + _TAG]
-    node_id[3 * at + 2] = (np.uint64(l) << _TAG_BITS) | np.uint64(fate)
+    """Words 0 to 2: path and identity; real line _TILE_ENERGY: energy."""
+    for j in range(m):
+        i = start + j
+        tag = here_id[i, _TAG]
+        low, high = identity_words(np.uint64(indices[np.int64(tag >> _BYTE)]), tag & _LOW_BYTE)
+        words[j] = here_id[i, _PATH]
+        words[TILE + j] = low
+        words[2 * TILE + j] = high
+        reals[_TILE_ENERGY + j] = here[i, _ENERGY]
+
+
+@kernel
+def _draw_words(words: WordArray, m: int, k0: np.uint64, k1: np.uint64) -> None:
+    for j in range(m):
+        path = words[j]
+        fate, theta, delta, phi = philox(path & MASK, path >> HALF, words[TILE + j], words[2 * TILE + j], k0, k1)
+        words[_FATE_WORD + j] = fate
+        words[_THETA_WORD + j] = theta
+        words[_DELTA_WORD + j] = delta
+        words[_PHI_WORD + j] = phi
+
+
+@kernel
+def _sort_fates(
+    words: WordArray,
+    reals: FloatArray,
+    m: int,
+    stop_word: np.uint64,
+    split_word: np.uint64,
+    critical_energy: float,
+    slots: IntArray,
+) -> tuple[int, int, int, int]:
+    """List the tile's particles by fate, and where each one's first child goes; without branches, which would miss."""
+    stops, splits, passes, children = 0, 0, 0, 0
+    for j in range(m):
+        word = words[_FATE_WORD + j]
+        stop = np.int64(word < stop_word) | np.int64(reals[_TILE_ENERGY + j] < critical_energy)
+        split = (1 - stop) & np.int64(word < split_word)
+        slots[stops] = j
+        slots[_SPLIT_SLOT + splits] = j
+        slots[_PASS_SLOT + passes] = j
+        slots[_CHILD + j] = children
+        stops += stop
+        splits += split
+        passes += (1 - stop) & (1 - split)
+        children += (1 - stop) + split
+    return stops, splits, passes, children
+
+
+@kernel
+def _stop(
+    here: FloatArray,
+    here_id: WordArray,
+    start: int,
+    slots: IntArray,
+    stops: int,
+    l: int,
+    hit: FloatArray,
+    hit_id: WordArray,
+    hits: int,
+) -> None:
+    for j in range(stops):
+        i, at = start + slots[j], hits + j
+        hit[at, 0] = here[i, _X]
+        hit[at, 1] = here[i, _Y]
+        hit[at, 2] = here[i, _ENERGY]
+        hit_id[at] = (here_id[i, _TAG] << _BYTE) | np.uint64(l)
+
+
+@kernel
+def _pass(
+    here: FloatArray,
+    here_id: WordArray,
+    start: int,
+    slots: IntArray,
+    passes: int,
+    dz: float,
+    there: FloatArray,
+    there_id: WordArray,
+    born: int,
+) -> None:
+    for j in range(passes):
+        s = slots[_PASS_SLOT + j]
+        i, at = start + s, born + slots[_CHILD + s]
+        there[at, _X] = here[i, _X] + dz * here[i, _SX]
+        there[at, _Y] = here[i, _Y] + dz * here[i, _SY]
+        there[at, _SX] = here[i, _SX]
+        there[at, _SY] = here[i, _SY]
+        there[at, _ENERGY] = here[i, _ENERGY]
+        there_id[at, _PATH] = here_id[i, _PATH] << _ONE
+        there_id[at, _TAG] = here_id[i, _TAG]
+
+
+@kernel
+def _gather_splits(
+    here: FloatArray, start: int, slots: IntArray, splits: int, words: WordArray, reals: FloatArray
+) -> None:
+    for j in range(splits):
+        s = slots[_SPLIT_SLOT + j]
+        reals[j] = here[start + s, _SX]
+        reals[TILE + j] = here[start + s, _SY]
+        words[_THETA_WORD + j] = words[_THETA_WORD + s]
+        words[_DELTA_WORD + j] = words[_DELTA_WORD + s]
+        words[_PHI_WORD + j] = words[_PHI_WORD + s]
+
+
+@kernel
+def _split_directions(
+    words: WordArray,
+    reals: FloatArray,
+    splits: int,
+    theta_start: float,
+    theta_span: float,
+    deviation: float,
+    parent_frame: bool,
+) -> None:
+    """Real lines 0 and 1: the parent's slopes; then both children's slopes and theta2 / theta."""
+    for j in range(splits):
+        theta = theta_start + theta_span * (np.float64(np.int64(words[_THETA_WORD + j])) * TO_UNIT)
+        share = (0.5 - deviation) + 2.0 * deviation * (np.float64(np.int64(words[_DELTA_WORD + j])) * TO_UNIT)
+        sine_phi, cosine_phi = sin_cos_turn(words[_PHI_WORD + j])
+        sine, cosine = sin_cos(theta * (1.0 - share))
+        sx, sy = child_slopes(reals[j], reals[TILE + j], sine, cosine, sine_phi, cosine_phi, parent_frame)
+        reals[_SX_1 + j] = sx
+        reals[_SY_1 + j] = sy
+        sine, cosine = sin_cos(theta * share)
+        sx, sy = child_slopes(reals[j], reals[TILE + j], -sine, cosine, sine_phi, cosine_phi, parent_frame)
+        reals[_SX_2 + j] = sx
+        reals[_SY_2 + j] = sy
+        reals[_SHARE + j] = share
+
+
+@kernel
+def _split(
+    here: FloatArray,
+    here_id: WordArray,
+    start: int,
+    slots: IntArray,
+    splits: int,
+    reals: FloatArray,
+    balanced: bool,
+    dz: float,
+    there: FloatArray,
+    there_id: WordArray,
+    born: int,
+) -> None:
+    for j in range(splits):
+        s = slots[_SPLIT_SLOT + j]
+        i, at = start + s, born + slots[_CHILD + s]
+        x, y, energy = here[i, _X], here[i, _Y], here[i, _ENERGY]
+        share = reals[_SHARE + j] if balanced else 0.5
+        there[at, _X] = x + dz * reals[_SX_1 + j]
+        there[at, _Y] = y + dz * reals[_SY_1 + j]
+        there[at, _SX] = reals[_SX_1 + j]
+        there[at, _SY] = reals[_SY_1 + j]
+        there[at, _ENERGY] = energy * share
+        there[at + 1, _X] = x + dz * reals[_SX_2 + j]
+        there[at + 1, _Y] = y + dz * reals[_SY_2 + j]
+        there[at + 1, _SX] = reals[_SX_2 + j]
+        there[at + 1, _SY] = reals[_SY_2 + j]
+        there[at + 1, _ENERGY] = energy * (1.0 - share)
+        path, tag = here_id[i, _PATH] << _ONE, here_id[i, _TAG]
+        there_id[at, _PATH] = path
+        there_id[at, _TAG] = tag
+        there_id[at + 1, _PATH] = path | _ONE
+        there_id[at + 1, _TAG] = tag
+
+
+@kernel
+def _record(
+    here: FloatArray, here_id: WordArray, i: int, l: int, fate: int, node: FloatArray, node_id: WordArray, at: int
+) -> None:
+    node[at, 0], node[at, 1], node[at, 2] = here[i, _X], here[i, _Y], here[i, _ENERGY]
+    node_id[at, 0], node_id[at, 1] = here_id[i, _PARENT], here_id[i, _TAG]
+    node_id[at, 2] = (np.uint64(l) << _BYTE) | np.uint64(fate)
 
 
 @kernel
 def _record_tile(
-    node: FloatArray,
-    node_id: WordArray,
-    nodes: int,
     here: FloatArray,
     here_id: WordArray,
-    there_id: WordArray,
     start: int,
-    l: int,
+    m: int,
     slots: IntArray,
     stops: int,
     splits: int,
-    passes: int,
+    l: int,
+    there_id: WordArray,
+    born: int,
     num_nodes: IntArray,
-) -> int:
+    node: FloatArray,
+    node_id: WordArray,
+    nodes: int,
+) -> None:
     """Number the tile's particles within their showers, record them, and tell their children who their parent is."""
-    a, b, c = 0, 0, 0
-    for j in range(stops + splits + passes):
-        i = start + j
-        k = np.int64(here_id[3 * i + _TAG] >> _TAG_BITS)
+    stop, split = 0, 0
+    for j in range(m):
+        k = np.int64(here_id[start + j, _TAG] >> _BYTE)
         number = np.uint64(num_nodes[k])
         num_nodes[k] += 1
-        if a < stops and slots[a] == j:
-            a += 1
+        child = born + slots[_CHILD + j]
+        if stop < stops and slots[stop] == j:
+            stop += 1
             fate = STOP
-        elif b < splits and slots[TILE + b] == j:
-            at = slots[2 * TILE + b]
-            there_id[3 * at + _PARENT], there_id[3 * (at + 1) + _PARENT] = number, number
-            b += 1
+        elif split < splits and slots[_SPLIT_SLOT + split] == j:
+            split += 1
             fate = SPLIT
+            there_id[child, _PARENT], there_id[child + 1, _PARENT] = number, number
         else:
-            there_id[3 * slots[4 * TILE + c] + _PARENT] = number
-            c += 1
             fate = PASS
-        _record_one(node, node_id, nodes, here, here_id, i, l, fate)
-        nodes += 1
-    return nodes
+            there_id[child, _PARENT] = number
+        _record(here, here_id, start + j, l, fate, node, node_id, nodes + j)
+
+
+@kernel
+def _place(kept: BoolArray, counts: IntArray, block: int, block_end: int, cursor: IntArray, end: int) -> int:
+    """Put the block's kept showers behind ``end``; give the new end."""
+    for k in range(block, block_end):
+        cursor[k] = end
+        if kept[k]:
+            end += counts[k]
+    return end
+
+
+@kernel
+def _scatter_hits(
+    hit: FloatArray,
+    hit_id: WordArray,
+    hits: int,
+    kept: BoolArray,
+    cursor: IntArray,
+    x: FloatArray,
+    y: FloatArray,
+    energy: FloatArray,
+    slice_: ByteArray,
+    primary: ByteArray,
+) -> None:
+    """Sort the block's hits, which are ordered by slice, by shower."""
+    for i in range(hits):
+        k = np.int64(hit_id[i] >> np.uint64(16))
+        if kept[k]:
+            at = cursor[k]
+            cursor[k] = at + 1
+            x[at], y[at], energy[at] = hit[i, 0], hit[i, 1], hit[i, 2]
+            slice_[at] = hit_id[i] & _LOW_BYTE
+            primary[at] = (hit_id[i] >> _BYTE) & _LOW_BYTE
+
+
+@kernel
+def _scatter_nodes(
+    node: FloatArray,
+    node_id: WordArray,
+    nodes: int,
+    kept: BoolArray,
+    cursor: IntArray,
+    x: FloatArray,
+    y: FloatArray,
+    energy: FloatArray,
+    parent: npt.NDArray[np.int32],
+    slice_: ByteArray,
+    fate: ByteArray,
+    primary: ByteArray,
+) -> None:
+    """Sort the block's particles, which are ordered by slice, by shower."""
+    for i in range(nodes):
+        k = np.int64(node_id[i, 1] >> _BYTE)
+        if kept[k]:
+            at = cursor[k]
+            cursor[k] = at + 1
+            x[at], y[at], energy[at] = node[i, 0], node[i, 1], node[i, 2]
+            parent[at] = -1 if node_id[i, 0] == MASK else np.int64(node_id[i, 0])
+            primary[at] = node_id[i, 1] & _LOW_BYTE
+            slice_[at] = node_id[i, 2] >> _BYTE
+            fate[at] = node_id[i, 2] & _LOW_BYTE
