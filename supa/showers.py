@@ -13,6 +13,7 @@ from supa.config import ShowerConfig
 from supa.physics import STOP
 from supa.presets import preset_name
 from supa.ragged import Ragged, concatenate, offsets_of
+from supa.selection import selected
 
 HIT_COLUMNS = ("x", "y", "energy", "slice", "layer", "primary")
 PRIMARY_COLUMNS = ("energy", "x", "y", "slope_x", "slope_y")
@@ -26,13 +27,15 @@ class Run:
     Args:
         config: the physics.
         seed: the seed, None where showers of several seeds were put together.
-        engine: ``"cpu"`` or ``"reference"``.
+        first: index of the first attempt.
+        engine: ``"cpu"`` or ``"reference"``, ``"several"`` where showers of both were put together.
         keep: ``"all"`` or ``"complete"``: whether showers with an empty readout layer were dropped.
         attempts: how many showers were simulated to keep these; None once some of them were selected.
     """
 
     config: ShowerConfig
     seed: int | None
+    first: int
     engine: str
     keep: Literal["all", "complete"]
     attempts: int | None
@@ -139,31 +142,8 @@ class Showers:
         return (self[k] for k in range(len(self)))
 
     def __getitem__(self, key: Any) -> "Showers":
-        n = len(self)
-        if isinstance(key, slice):
-            start, stop, step = key.indices(n)
-            if step == 1:
-                return self._span(start, max(start, stop))
-            return self._take(np.arange(n, dtype=np.int64)[key])
-        if isinstance(key, int | np.integer) and not isinstance(key, bool):
-            k = int(key)
-            if not -n <= k < n:
-                raise IndexError(f"Shower {k} was asked for, but there are only {n}.")
-            return self._span(k % n, k % n + 1)
-        chosen = np.asarray(key)
-        if chosen.ndim == 1 and chosen.dtype == np.bool_:
-            if len(chosen) != n:
-                raise IndexError(f"A mask of {len(chosen)} entries was given for {n} showers.")
-            return self._take(np.flatnonzero(chosen))
-        if chosen.ndim != 1 or not (np.issubdtype(chosen.dtype, np.integer) or len(chosen) == 0):
-            raise IndexError(
-                f"Showers take a whole number, a slice, or a one-dimensional boolean or integer array, not {key!r}."
-            )
-        chosen = chosen.astype(np.int64)
-        outside = (chosen < -n) | (chosen >= n)
-        if outside.any():
-            raise IndexError(f"Shower {chosen[outside][0]} was asked for, but there are only {n}.")
-        return self._take(chosen % max(n, 1))
+        chosen = selected(key, len(self))
+        return self._span(*chosen) if isinstance(chosen, tuple) else self._take(chosen)
 
     def _span(self, start: int, stop: int) -> "Showers":
         whole = stop - start == len(self)
@@ -230,6 +210,7 @@ class Showers:
             run=Run(
                 config=runs[0].config,
                 seed=runs[0].seed if len({run.seed for run in runs}) == 1 else None,
+                first=min(run.first for run in runs),
                 engine=runs[0].engine if len({run.engine for run in runs}) == 1 else "several",
                 keep=runs[0].keep,
                 attempts=None if None in attempts else sum(a for a in attempts if a is not None),

@@ -332,5 +332,5 @@ def _showers_of(plan: _Plan, walk: Walk, indices: IntArray, primaries: Primaries
 
 
 def _run_of(plan: _Plan, attempts: int | None) -> Run:
-    return Run(config=plan.config, seed=plan.seed, engine=plan.engine, keep=plan.keep, attempts=attempts)
+    return Run(config=plan.config, seed=plan.seed, first=plan.first, engine=plan.engine, keep=plan.keep, attempts=attempts)
 

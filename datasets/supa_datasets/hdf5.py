@@ -1,0 +1,528 @@
+"""Shower files: ShowerFile reads, ShowerWriter writes, load and save do so at once."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from supa import Ragged, Run, Showers
+from supa.selection import selected
+from supa_datasets.layout import (
+    HITS,
+    PARTICLES,
+    PRIMARIES,
+    PROGRESS,
+    SHOWER_CHUNK,
+    SHOWER_TYPES,
+    Table,
+    check_columns,
+    check_format,
+    read_run,
+    tables_of,
+    write_run,
+)
+
+Compression = Literal["none", "lz4", "zstd", "gzip"]
+COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
+
+# A block is written at once. It ends with the first shower that fills one of these, so that the file's bytes depend on
+# the showers alone, not on how they were handed over.
+_BLOCK_HITS = 1 << 20
+_BLOCK_SHOWERS = 1 << 16
+
+# Single-writer-multiple-reader mode, which makes an unfinished file readable, begins with the layout of HDF5 1.10.
+_LIBRARY_VERSIONS = ("v110", "v110")
+
+
+class ShowerFile:
+    """A shower file, open for reading: ``len(file)`` showers, ``file[a:b]`` reads some of them as ``Showers``.
+
+    Only what is asked for is read. An open file may be pickled into, or inherited by, another process, which opens the
+    file anew.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, truncated, of another format or of a newer version.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = Path(path)
+        self._open()
+
+    def _open(self) -> None:
+        self._file = _open_for_reading(self._path)
+        self._process = os.getpid()
+        with _named_errors(self._path):
+            try:
+                check_format(self._file)
+                self._recorded = PARTICLES.group in self._file
+                check_columns(self._file, self._recorded)
+                self._run = read_run(self._file)
+            except BaseException:
+                self._file.close()
+                raise
+            self._offsets = {table.group: self._file[table.offset][:] for table in tables_of(self._recorded)}
+            self._columns = _columns_of(self._file, self._recorded)
+
+    # ------------------------------------------------------------------ life
+
+    def close(self) -> None:
+        """Close the file; reading from it is then an error."""
+        self._file.close()
+
+    def __enter__(self) -> "ShowerFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> Path:
+        return self._path
+
+    def __setstate__(self, state: Path) -> None:
+        self._path = state
+        self._open()
+
+    def __repr__(self) -> str:
+        state = "" if self._file else ", closed"
+        return f"<ShowerFile {self._path}: {len(self):,} showers, {self._offsets['hits'][-1]:,} hits{state}>"
+
+    # ------------------------------------------------------------------ contents
+
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return self._path
+
+    @property
+    def run(self) -> Run:
+        """What made the showers."""
+        return self._run
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the file holds every particle of the trees."""
+        return self._recorded
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The file's attributes: config, seed, units, versions and more."""
+        return dict(self._opened().attrs)
+
+    def __len__(self) -> int:
+        return len(self._offsets[HITS.group]) - 1
+
+    def __iter__(self) -> Iterator[Showers]:
+        """Give the showers one by one; they are read in larger pieces."""
+        for start in range(0, len(self), 1024):
+            yield from self[start : start + 1024]
+
+    def __getitem__(self, key: Any) -> Showers:
+        """Read showers: a whole number, a slice, or a boolean or integer array, as for ``Showers``."""
+        chosen = selected(key, len(self))
+        if isinstance(chosen, tuple):
+            return self._read(*chosen)
+        wanted, place = np.unique(chosen, return_inverse=True)
+        if not len(wanted):
+            return self._read(0, 0)
+        gaps = np.flatnonzero(np.diff(wanted) != 1) + 1
+        pieces = [self._read(int(piece[0]), int(piece[-1]) + 1) for piece in np.split(wanted, gaps)]
+        return Showers.concatenate(pieces)[place]
+
+    def column(self, table: str, name: str) -> Any:
+        """Read a whole column.
+
+        Args:
+            table: ``"showers"``, ``"hits"``, ``"primaries"`` or ``"particles"``.
+            name: the column; in ``"showers"`` also ``"offset"``, the hits' offsets.
+
+        Returns:
+            The values, one-dimensional.
+
+        Raises:
+            ValueError: there is no such column.
+        """
+        dataset = self._opened().get(f"{table}/{name}")
+        if not isinstance(dataset, h5py.Dataset):
+            group = self._opened().get(table)
+            known = f"the columns of {table!r} are {', '.join(group)}" if group else f"there is no table {table!r}"
+            raise ValueError(f"{self._path}: there is no column {table}/{name}; {known}.")
+        with _named_errors(self._path):
+            return dataset[:]
+
+    def _opened(self) -> h5py.File:
+        if not self._file:
+            raise ValueError(f"{self._path}: the file was closed; open it again.")
+        if self._process != os.getpid():
+            self._open()
+        return self._file
+
+    def _read(self, start: int, stop: int) -> Showers:
+        self._opened()
+        whole = stop - start == len(self)
+        run = self._run if whole else replace(self._run, attempts=None)
+        with _named_errors(self._path):
+            return _read_showers(self._columns, run, self._offsets, start, stop)
+
+
+
+class ShowerWriter:
+    """Writes a shower file that appears under its name only when it is whole.
+
+    Until then the showers lie in ``NAME.partial``, which survives a kill; ``resume=True`` takes them over. As a context
+    manager the writer finishes the file on success, and keeps the partial file on an exception. The bytes of the file
+    depend on the showers and the run alone: not on how they were handed over, nor on interruptions.
+
+    Args:
+        path: the file to make; its folder must exist.
+        run: what makes the showers; its attempts are ignored.
+        recorded: whether every particle is written beside the hits.
+        compression: ``"none"``, ``"gzip"``, or ``"lz4"`` or ``"zstd"`` (these two need the package hdf5plugin).
+        overwrite: replace a finished or partial file of this name.
+        resume: go on behind the showers of a partial file, or of a finished one, of the same run.
+
+    Raises:
+        FileExistsError: a finished or partial file is there, and neither overwrite nor resume was asked for.
+        ValueError: the file to resume is of another run or damaged, or the compression is not to be had.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        run: Run,
+        *,
+        recorded: bool = False,
+        compression: Compression = "none",
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
+        self._path = Path(path)
+        self._partial = self._path.with_name(self._path.name + ".partial")
+        self._fresh = self._path.with_name(self._path.name + ".fresh")
+        self._run = run
+        self._recorded = recorded
+        self._tables = tables_of(recorded)
+        self._pending: list[Showers] = []
+        self._pending_hits = self._pending_showers = self._num_showers = 0
+        self._attempts: int | None = 0
+        filters = _filters(compression)
+        if not self._path.parent.is_dir():
+            raise FileNotFoundError(f"{self._path}: the folder {self._path.parent} does not exist; make it first.")
+        source = self._source(overwrite, resume)
+        self._file = self._create(filters)
+        self._to_take_over = 0
+        try:
+            if source is not None:
+                self._take_over(source)
+            self._promote()
+        except BaseException:
+            self._file.close()
+            self._fresh.unlink(missing_ok=True)
+            raise
+
+    def _source(self, overwrite: bool, resume: bool) -> Path | None:
+        there = [path for path in (self._partial, self._path) if path.exists()]
+        if overwrite and resume:
+            raise ValueError("overwrite and resume exclude each other; choose one.")
+        if not there or overwrite:
+            return None
+        if resume:
+            return there[0]
+        if there[0] == self._partial:
+            raise FileExistsError(
+                f"{self._path}: an unfinished run is in {self._partial.name}; resume it (--resume), or overwrite it "
+                "(--overwrite)."
+            )
+        raise FileExistsError(f"{self._path} exists; choose another name, resume it (--resume), or overwrite it (--overwrite).")
+
+    # ------------------------------------------------------------------ life
+
+    @property
+    def num_showers(self) -> int:
+        """Showers handed over so far, those that were resumed included."""
+        return self._num_showers + self._pending_showers
+
+    @property
+    def next_attempt(self) -> int:
+        """Index of the attempt behind the last shower: where a resumed run goes on."""
+        if self._pending:
+            return int(self._pending[-1].index[-1]) + 1
+        return int(self._file["showers/index"][-1]) + 1 if self._num_showers else self._run.first
+
+    def __enter__(self) -> "ShowerWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.suspend()
+
+    def append(self, showers: Showers) -> None:
+        """Write showers behind those that are there.
+
+        Args:
+            showers: the next showers, of the writer's run. They may be changed or reused afterwards.
+
+        Raises:
+            ValueError: they are of another run, or have no recorded particles where the file has them.
+        """
+        if showers.run.config != self._run.config or (self._recorded and showers.particles is None):
+            raise ValueError(f"{self._path}: the showers are of another config, or lack recorded particles.")
+        known = self._attempts is not None and showers.run.attempts is not None
+        self._attempts = (self._attempts or 0) + (showers.run.attempts or 0) if known else None
+        while len(showers):
+            # The number of these showers with which the block is full.
+            by_hits = np.searchsorted(showers.offset[1:], _BLOCK_HITS - self._pending_hits) + 1
+            fill = min(int(by_hits), _BLOCK_SHOWERS - self._pending_showers)
+            head, showers = showers[:fill], showers[fill:]
+            self._pending.append(_as_stored(head))
+            self._pending_hits += head.hits.num_rows
+            self._pending_showers += len(head)
+            if self._pending_hits >= _BLOCK_HITS or self._pending_showers >= _BLOCK_SHOWERS:
+                self._write_block()
+
+    def finish(self, attempts: int | None = None) -> None:
+        """Complete the file and give it its name.
+
+        Args:
+            attempts: how many showers were simulated in all; None for the sum over what was appended.
+        """
+        self._write_block()
+        attempts = self._attempts if attempts is None else attempts
+        self._file.close()
+        with h5py.File(self._partial, "r+", libver=_LIBRARY_VERSIONS) as file:
+            del file[PROGRESS]
+            if attempts is not None:
+                file.attrs["attempts"] = np.int64(attempts)
+                file.attrs["acceptance"] = self._num_showers / attempts if attempts else 1.0
+        _synchronise(self._partial)
+        self._partial.replace(self._path)
+        _synchronise(self._path.parent)
+
+    def suspend(self) -> None:
+        """Write what was handed over and close; the partial file can be resumed."""
+        self._write_block()
+        self._file.close()
+
+    # ------------------------------------------------------------------ writing
+
+    def _create(self, filters: dict[str, Any]) -> h5py.File:
+        with _named_errors(self._path):
+            file = h5py.File(self._fresh, "w", libver=_LIBRARY_VERSIONS)
+        write_run(file, self._run)
+        for table in self._tables:
+            for name, kind in table.types.items():
+                file.create_dataset(
+                    f"{table.group}/{name}", (0,), kind, maxshape=(None,), chunks=(table.chunk,), **filters
+                )
+            file.create_dataset(
+                table.offset, (1,), "i8", maxshape=(None,), chunks=(SHOWER_CHUNK,), data=np.zeros(1, "i8")
+            )
+        for name, kind in SHOWER_TYPES.items():
+            file.create_dataset(f"showers/{name}", (0,), kind, maxshape=(None,), chunks=(SHOWER_CHUNK,))
+        file.create_dataset(PROGRESS, (1,), "i8", data=np.zeros(1, "i8"))
+        # From here on HDF5 orders its writes so that the file can be read whenever this process dies.
+        file.swmr_mode = True
+        return file
+
+    def _take_over(self, source: Path) -> None:
+        with _open_for_reading(source, unfinished=source == self._partial) as old, _named_errors(source):
+            check_format(old)
+            committed = int(old[PROGRESS][0]) if PROGRESS in old else len(old["showers/index"])
+            if (PARTICLES.group in old) != self._recorded:
+                raise ValueError("it was recorded otherwise (hits or particles); give the same arguments again")
+            check_columns(old, self._recorded, committed)
+            run = read_run(old)
+            if replace(run, attempts=None) != replace(self._run, attempts=None):
+                raise ValueError(f"it is of another run ({_difference(run, self._run)}); give the same arguments again")
+            offsets = {table.group: old[table.offset][: committed + 1] for table in self._tables}
+            columns = _columns_of(old, self._recorded)
+            self._to_take_over = committed
+            for start in range(0, committed, SHOWER_CHUNK):
+                self.append(_read_showers(columns, run, offsets, start, min(start + SHOWER_CHUNK, committed)))
+        self._attempts = self.next_attempt - self._run.first
+
+    def _promote(self) -> None:
+        """Let the new file be the partial one as soon as it holds no less than what it takes over."""
+        if self._fresh.exists() and self._num_showers >= self._to_take_over:
+            self._fresh.replace(self._partial)
+
+    def _write_block(self) -> None:
+        if not self._pending:
+            return
+        block = Showers.concatenate(self._pending)
+        self._pending, self._pending_hits, self._pending_showers = [], 0, 0
+        tables = {HITS: block.hits, PRIMARIES: block.primaries, PARTICLES: block.particles}
+        for name in SHOWER_TYPES:
+            _extend(self._file[f"showers/{name}"], getattr(block, name))
+        for table, rows in tables.items():
+            if rows is None or table not in self._tables:
+                continue
+            for name in table.types:
+                _extend(self._file[f"{table.group}/{name}"], rows[name])
+            offsets = self._file[table.offset]
+            _extend(offsets, rows.offset[1:] + offsets[-1])
+        self._num_showers += len(block)
+        # The count follows the showers: what it counts is in the file.
+        self._file.flush()
+        self._file[PROGRESS][0] = self._num_showers
+        self._file.flush()
+        self._promote()
+
+
+def load(path: str | PathLike[str]) -> Showers:
+    """Read a whole shower file into memory.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The showers; x, y and the hits' energies are float32.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, truncated, of another format or of a newer version.
+    """
+    with ShowerFile(path) as file:
+        return file[:]
+
+
+def save(
+    showers: Showers, path: str | PathLike[str], *, compression: Compression = "none", overwrite: bool = False
+) -> None:
+    """Write showers to a file, which appears under its name only when it is whole.
+
+    Args:
+        showers: the showers; x, y and the hits' energies are stored as float32.
+        path: the file to make; its folder must exist.
+        compression: ``"none"``, ``"gzip"``, or ``"lz4"`` or ``"zstd"`` (these two need the package hdf5plugin).
+        overwrite: replace a file of this name.
+
+    Raises:
+        FileExistsError: the file exists and overwrite was not asked for.
+        ValueError: the compression is not to be had.
+    """
+    with ShowerWriter(
+        path, showers.run, recorded=showers.particles is not None, compression=compression, overwrite=overwrite
+    ) as writer:
+        writer.append(showers)
+
+
+def _columns_of(file: h5py.File, recorded: bool) -> dict[str, h5py.Dataset]:
+    """Look the columns up once: to find one by its path takes longer than to read a shower from it."""
+    names = [f"{table.group}/{name}" for table in tables_of(recorded) for name in table.types]
+    return {name: file[name] for name in [*names, *(f"showers/{name}" for name in SHOWER_TYPES)]}
+
+
+def _read_showers(
+    columns: dict[str, h5py.Dataset], run: Run, offsets: dict[str, Any], start: int, stop: int
+) -> Showers:
+    tables = {}
+    for table in tables_of(PARTICLES.group in offsets):
+        offset = offsets[table.group][start : stop + 1]
+        rows = {name: columns[f"{table.group}/{name}"][offset[0] : offset[-1]] for name in table.types}
+        tables[table.group] = Ragged(rows, offset - offset[0])
+    return Showers(
+        run=run,
+        **{name: columns[f"showers/{name}"][start:stop] for name in SHOWER_TYPES},
+        hits=tables[HITS.group],
+        primaries=tables[PRIMARIES.group],
+        particles=tables.get(PARTICLES.group),
+    )
+
+
+def _as_stored(showers: Showers) -> Showers:
+    """Copy showers in the types of the file."""
+
+    def stored(rows: Ragged, table: Table) -> Ragged:
+        return Ragged({name: np.array(rows[name], kind) for name, kind in table.types.items()}, rows.offset.copy())
+
+    return replace(
+        showers,
+        index=showers.index.copy(),
+        incident_energy=showers.incident_energy.copy(),
+        leaked_energy=showers.leaked_energy.copy(),
+        hits=stored(showers.hits, HITS),
+        primaries=stored(showers.primaries, PRIMARIES),
+        particles=stored(showers.particles, PARTICLES) if showers.particles else None,
+    )
+
+
+def _extend(dataset: h5py.Dataset, values: Any) -> None:
+    start = len(dataset)
+    dataset.resize(start + len(values), axis=0)
+    dataset[start:] = values
+
+
+def _filters(compression: Compression) -> dict[str, Any]:
+    if compression not in COMPRESSIONS:
+        raise ValueError(f"compression: {compression!r} was given, but it must be one of {', '.join(COMPRESSIONS)}.")
+    if compression == "none":
+        return {}
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise ValueError(
+            f"compression: {compression!r} needs the package hdf5plugin: pip install 'supa-showers[compression]'."
+        ) from None
+    return dict(hdf5plugin.Blosc2(cname=compression, clevel=5, filters=hdf5plugin.Blosc2.SHUFFLE))
+
+
+def _difference(old: Run, new: Run) -> str:
+    for name in ("seed", "first", "engine", "keep"):
+        if getattr(old, name) != getattr(new, name):
+            return f"{name} is {getattr(old, name)!r} there, {getattr(new, name)!r} here"
+    before, after = old.config.to_dict(), new.config.to_dict()
+    changed = [name for name in before if before[name] != after[name]]
+    return f"{changed[0]} is {before[changed[0]]!r} there, {after[changed[0]]!r} here"
+
+
+def _open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file.")
+    if path.is_dir():
+        raise ValueError(f"{path}: it is a folder, not a file.")
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401  (registers the filters of compressed files)
+    try:
+        return h5py.File(path, "r", swmr=True, libver="latest") if unfinished else h5py.File(path, "r")
+    except BlockingIOError:
+        raise ValueError(f"{path}: another process is writing it; wait for its end.") from None
+    except OSError as error:
+        raise ValueError(f"{path}: it is no HDF5 file, or is damaged or truncated ({error}).") from None
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn every complaint about the contents into a ValueError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if "filter" in str(error):
+            raise ValueError(
+                f"{path}: it is compressed by a method that is not to be had here; pip install "
+                f"'supa-showers[compression]' ({error})."
+            ) from None
+        raise ValueError(f"{path}: it is damaged ({error}).") from None
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
+
+
+def _synchronise(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
