@@ -262,7 +262,7 @@ def _listed(value: Any) -> Any:
 
 
 def _whole(low: int, high: int, name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         raise ValueError(f"{name}: {value!r} was given, but it must be a whole number from {low} to {high}.")
     return int(value)
 
@@ -329,9 +329,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "polar_angle": partial(
         _pair, lambda v: 0 <= v <= MAX_POLAR_ANGLE, True, f"in radians, ascending, from 0 to {MAX_POLAR_ANGLE}"
     ),
-    "azimuth": partial(
-        _pair, lambda v: abs(v) <= 2 * math.pi, True, "in radians, ascending, from -2 pi to 2 pi"
-    ),
+    "azimuth": partial(_pair, lambda v: abs(v) <= 2 * math.pi, True, "in radians, ascending, from -2 pi to 2 pi"),
     "impact_spread": _not_negative,
     "num_primaries": lambda name, value: PrimaryCount.parse(value),
 }

@@ -20,7 +20,7 @@ _SQRT_HALF = math.sqrt(0.5)
 
 
 @inline
-def _sin_small(x):  # type: ignore[no-untyped-def]
+def _sin_small(x: float) -> float:
     """Sine of |x| <= pi/4: the Taylor series to x^15, whose first missing term is below 5e-17."""
     s = x * x
     tail = -1 / 5040 + s * (1 / 362880 + s * (-1 / 39916800 + s * (1 / 6227020800 + s * (-1 / 1307674368000))))
@@ -28,7 +28,7 @@ def _sin_small(x):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _cos_small(x):  # type: ignore[no-untyped-def]
+def _cos_small(x: float) -> float:
     """Cosine of |x| <= pi/4: the Taylor series to x^16, whose first missing term is below 3e-18."""
     s = x * x
     tail = -1 / 3628800 + s * (1 / 479001600 + s * (-1 / 87178291200 + s * (1 / 20922789888000)))
@@ -36,7 +36,7 @@ def _cos_small(x):  # type: ignore[no-untyped-def]
 
 
 @inline
-def sin_cos_turn(word):  # type: ignore[no-untyped-def]
+def sin_cos_turn(word: np.uint64) -> tuple[float, float]:
     """Sine and cosine of the angle 2 pi word / 2^32.
 
     Args:
@@ -57,7 +57,7 @@ def sin_cos_turn(word):  # type: ignore[no-untyped-def]
 
 
 @inline
-def sin_cos(x):  # type: ignore[no-untyped-def]
+def sin_cos(x: float) -> tuple[float, float]:
     """Sine and cosine of an angle of at most a quarter turn.
 
     Args:
@@ -109,4 +109,3 @@ def exp(x: float) -> float:
     for n in range(14, 0, -1):
         series = 1.0 + series * r / n
     return math.ldexp(series, int(k))
-

@@ -190,4 +190,3 @@ class _Moments:
         self.particles = each * particles
         # The primaries' shares sum to 1, so each shower counts once, with the other primaries' emptiness.
         self.energy = (number[1:] * power[:, 1:]).sum(axis=1)[:, None] * energy
-

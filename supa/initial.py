@@ -1,7 +1,7 @@
 """The laws of a shower's initial conditions: how much energy comes in, and in how many primaries."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, TypeAlias
@@ -19,7 +19,7 @@ class EnergySpectrum:
 
     Args:
         law: ``"fixed"``, ``"uniform"``, ``"log-uniform"`` or ``"list"``.
-        values: energies in GeV: one, the two bounds, the two bounds, or the entries of the list.
+        values: energies in GeV: one, the two bounds, the two bounds, or the entries of the list (one entry: fixed).
 
     Raises:
         ValueError: the law is unknown, or the values are not positive, not finite, too few or out of order.
@@ -38,6 +38,8 @@ class EnergySpectrum:
             raise ValueError(f"incident energy: unknown law {self.law!r}; choose one of {', '.join(expected)}.")
         if not self.values or len(self.values) != expected[self.law]:
             raise ValueError(f"incident energy: the law {self.law!r} cannot take {len(self.values)} value(s).")
+        if self.law == "list" and len(self.values) == 1:
+            object.__setattr__(self, "law", "fixed")
         if self.law in ("uniform", "log-uniform") and self.values[0] >= self.values[1]:
             low, high = self.values
             raise ValueError(f"incident energy: the range {low:g}:{high:g} is empty; give the lower energy first.")
@@ -57,16 +59,15 @@ class EnergySpectrum:
         """
         if isinstance(value, EnergySpectrum):
             return value
+        if isinstance(value, str):
+            return cls._parse_text(value)
         if isinstance(value, Real) and not isinstance(value, bool):
             return cls("fixed", (float(value),))
-        try:
-            if isinstance(value, str):
-                return cls._parse_text(value)
-            if isinstance(value, bool):
-                raise TypeError
-            return cls("list", tuple(float(entry) for entry in value))
-        except TypeError:
-            raise ValueError(_energy_help(value)) from None
+        if isinstance(value, Iterable):
+            entries = list(value)
+            if entries and all(isinstance(entry, Real) and not isinstance(entry, bool) for entry in entries):
+                return cls("list", tuple(entries))
+        raise ValueError(_energy_help(value))
 
     @classmethod
     def _parse_text(cls, text: str) -> "EnergySpectrum":
@@ -87,7 +88,6 @@ class EnergySpectrum:
 
     def __str__(self) -> str:
         separator = ":" if self.law in ("uniform", "log-uniform") else ","
-        # A list of one entry keeps its comma only in Python; as text it is a fixed energy, which is the same law.
         return ("log:" if self.law == "log-uniform" else "") + separator.join(f"{v!r}" for v in self.values)
 
     @property

@@ -96,7 +96,9 @@ def fate_probabilities(config: ShowerConfig) -> tuple[FloatArray, FloatArray]:
 
 
 @inline
-def child_slopes(sx, sy, sine, cosine, sine_phi, cosine_phi, parent_frame):  # type: ignore[no-untyped-def]
+def child_slopes(
+    sx: float, sy: float, sine: float, cosine: float, sine_phi: float, cosine_phi: float, parent_frame: bool
+) -> tuple[float, float]:
     """Turn a child's direction, given in its parent's frame, into the frame of the slices.
 
     With the parent's unit direction (a, b, c) and s = sqrt(1 - a^2), M = [[-s, ab/s, ac/s], [0, -c/s, b/s], [a, b, c]]
@@ -104,9 +106,12 @@ def child_slopes(sx, sy, sine, cosine, sine_phi, cosine_phi, parent_frame):  # t
     reference's), d = (sine cosine_phi, sine sine_phi, cosine). What would point backwards is mirrored in the slice.
 
     Args:
-        sx, sy: the parent's slopes.
-        sine, cosine: of the angle between parent and child; a negative sine is the opposite azimuth.
-        sine_phi, cosine_phi: of the azimuth about the parent.
+        sx: the parent's slope dx/dz.
+        sy: the parent's slope dy/dz.
+        sine: sine of the angle between parent and child; a negative one is the opposite azimuth.
+        cosine: its cosine.
+        sine_phi: sine of the azimuth about the parent.
+        cosine_phi: its cosine.
         parent_frame: True for M^T, False for M.
 
     Returns:

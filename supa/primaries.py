@@ -10,7 +10,7 @@ from supa.compiler import inline, kernel
 from supa.config import ShowerConfig
 from supa.elementary import exp, log, sin_cos, sin_cos_turn
 from supa.ragged import Ragged
-from supa.random import HALF, INITIAL_PATH, MASK, TO_UNIT, identity_words, philox
+from supa.random import HALF, INITIAL_PATH, MASK, TO_UNIT, Word, identity_words, philox
 
 _SHOWER_BLOCK, _DIRECTION_BLOCK, _SHARE_BLOCK = 0, 1, 2
 _LAWS = {"fixed": 0, "uniform": 1, "log-uniform": 2, "list": 0}
@@ -69,7 +69,7 @@ def draw_primaries(config: ShowerConfig, seed: int, indices: IntArray) -> Primar
 
 
 @inline
-def _initial_block(index, primary, block, seed):  # type: ignore[no-untyped-def]
+def _initial_block(index: int, primary: int, block: int, seed: Word) -> tuple[Word, Word, Word, Word]:
     low, high = identity_words(np.uint64(index), np.uint64(primary))
     path = INITIAL_PATH | np.uint64(block)
     return philox(path & MASK, path >> HALF, low, high, seed & MASK, seed >> HALF)
@@ -145,7 +145,9 @@ def _draw_columns(
             sine, cosine = sin_cos_turn(turn_word)
             columns[1, i] = radius * cosine
             columns[2, i] = radius * sine
-            sine, cosine = sin_cos(polar_angle[0] + (polar_angle[1] - polar_angle[0]) * np.float64(polar_word) * TO_UNIT)
+            sine, cosine = sin_cos(
+                polar_angle[0] + (polar_angle[1] - polar_angle[0]) * np.float64(polar_word) * TO_UNIT
+            )
             slope = sine / cosine
             quarter = 0.25 * (azimuth[0] + (azimuth[1] - azimuth[0]) * np.float64(azimuth_word) * TO_UNIT)
             sine, cosine = sin_cos(quarter)
@@ -154,4 +156,3 @@ def _draw_columns(
             columns[3, i] = slope * cosine
             columns[4, i] = slope * sine
     return columns
-

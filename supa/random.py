@@ -5,9 +5,13 @@ seed; the counter's 128 bits are, from the lowest: 64 bits of path, 56 of shower
 particle is 1 for a primary, 2p for the first child of p or for p itself after it passed, 2p + 1 for the second child.
 """
 
+from typing import TypeAlias
+
 import numpy as np
 
 from supa.compiler import inline
+
+Word: TypeAlias = np.uint64
 
 MAX_SEED = 2**64 - 1
 MAX_INDEX = 2**56 - 1
@@ -27,19 +31,23 @@ _WEYL_1 = np.uint64(0xBB67AE85)
 
 
 @inline
-def _round(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def _round(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[Word, Word, Word, Word]:
     product_0 = _MULTIPLIER_0 * c0
     product_1 = _MULTIPLIER_1 * c2
     return (product_1 >> HALF) ^ c1 ^ k0, product_1 & MASK, (product_0 >> HALF) ^ c3 ^ k1, product_0 & MASK
 
 
 @inline
-def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def philox(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[Word, Word, Word, Word]:
     """Turn a counter and a key into four random words; all are 32-bit values held in uint64.
 
     Args:
-        c0, c1, c2, c3: the counter's words, lowest first.
-        k0, k1: the key's words.
+        c0: the counter's lowest word.
+        c1: its second word.
+        c2: its third word.
+        c3: its highest word.
+        k0: the key's lower word.
+        k1: the key's upper word.
 
     Returns:
         Four independent words, uniform from 0 to 2**32 - 1.
@@ -67,7 +75,7 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @inline
-def identity_words(index, primary):  # type: ignore[no-untyped-def]
+def identity_words(index: Word, primary: Word) -> tuple[Word, Word]:
     """Give the counter's two upper words, which name the shower and the primary.
 
     Args:

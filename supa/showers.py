@@ -95,7 +95,7 @@ class Showers:
     @property
     def z(self) -> FloatArray:
         """(hits,) float64 depth of each hit: slice times spacing, length unit."""
-        return self.slice * self.config.slice_spacing
+        return np.multiply(self.slice, self.config.slice_spacing, dtype=np.float64)
 
     @property
     def energy(self) -> npt.NDArray[np.floating[Any]]:
@@ -130,7 +130,7 @@ class Showers:
     @property
     def nbytes(self) -> int:
         """Memory of all columns in bytes."""
-        tables = self.hits.nbytes + self.primaries.nbytes + (self.particles.nbytes if self.particles else 0)
+        tables = self.hits.nbytes + self.primaries.nbytes + (self.particles.nbytes if self.particles is not None else 0)
         return tables + self.index.nbytes + self.incident_energy.nbytes + self.leaked_energy.nbytes
 
     # ------------------------------------------------------------------ selection
@@ -154,7 +154,7 @@ class Showers:
             leaked_energy=self.leaked_energy[start:stop],
             hits=self.hits.span(start, stop),
             primaries=self.primaries.span(start, stop),
-            particles=self.particles.span(start, stop) if self.particles else None,
+            particles=self.particles.span(start, stop) if self.particles is not None else None,
         )
 
     def _take(self, chosen: IntArray) -> "Showers":
@@ -165,7 +165,7 @@ class Showers:
             leaked_energy=self.leaked_energy[chosen],
             hits=self.hits.take(chosen),
             primaries=self.primaries.take(chosen),
-            particles=self.particles.take(chosen) if self.particles else None,
+            particles=self.particles.take(chosen) if self.particles is not None else None,
         )
 
     def copy(self) -> "Showers":
@@ -181,7 +181,7 @@ class Showers:
             leaked_energy=self.leaked_energy.copy(),
             hits=self.hits.copy(),
             primaries=self.primaries.copy(),
-            particles=self.particles.copy() if self.particles else None,
+            particles=self.particles.copy() if self.particles is not None else None,
         )
 
     @staticmethod
@@ -245,7 +245,7 @@ class Showers:
     def __repr__(self) -> str:
         name = preset_name(self.config)
         mean = f", {self.hits.num_rows / len(self):.1f} a shower" if len(self) else ""
-        tree = f"; {self.particles.num_rows:,} particles recorded" if self.particles else ""
+        tree = f"; {self.particles.num_rows:,} particles recorded" if self.particles is not None else ""
         kept = ""
         if self.run.keep == "complete" and self.run.attempts:
             kept = f"; kept {100 * len(self) / self.run.attempts:.1f} % of {self.run.attempts:,} attempts"
@@ -305,7 +305,7 @@ class Showers:
             "hits": lists(self.hits),
             "primaries": lists(self.primaries),
         }
-        if self.particles:
+        if self.particles is not None:
             fields["particles"] = lists(self.particles)
         return awkward.zip(fields, depth_limit=1)
 
@@ -368,4 +368,4 @@ class Showers:
             cells = cells * (len(axis) - 1) + cell
             shape.append(len(axis) - 1)
         sums = np.bincount(cells[inside], weights=self.energy[inside], minlength=int(np.prod(shape)))
-        return sums.reshape(shape)
+        return sums.astype(np.float64).reshape(shape)

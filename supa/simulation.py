@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from supa.arrays import IntArray
+from supa.arrays import Array, IntArray
 from supa.collector import Collector
 from supa.config import ShowerConfig
 from supa.engines import cpu, reference
@@ -200,7 +200,7 @@ def available_processors() -> int:
 
 
 def _check_whole(name: str, value: object, low: int, high: int, why: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         reason = f" {why}" if why else ""
         raise ValueError(f"{name}: {value!r} was given, but it must be a whole number from {low} to {high}{reason}.")
 
@@ -303,7 +303,7 @@ def _showers_of(plan: _Plan, walk: Walk, indices: IntArray, primaries: Primaries
             "threads."
         )
     kept = np.flatnonzero(result.kept)
-    hits = {
+    hits: dict[str, Array] = {
         "x": result.x,
         "y": result.y,
         "energy": result.energy,
@@ -311,7 +311,7 @@ def _showers_of(plan: _Plan, walk: Walk, indices: IntArray, primaries: Primaries
         "layer": walk.layer_of_slice[result.slice],
         "primary": result.primary,
     }
-    particles = {
+    particles: dict[str, Array] = {
         "parent": result.particle_parent,
         "slice": result.particle_slice,
         "x": result.particle_x,
@@ -332,5 +332,6 @@ def _showers_of(plan: _Plan, walk: Walk, indices: IntArray, primaries: Primaries
 
 
 def _run_of(plan: _Plan, attempts: int | None) -> Run:
-    return Run(config=plan.config, seed=plan.seed, first=plan.first, engine=plan.engine, keep=plan.keep, attempts=attempts)
-
+    return Run(
+        config=plan.config, seed=plan.seed, first=plan.first, engine=plan.engine, keep=plan.keep, attempts=attempts
+    )

@@ -1,0 +1,1 @@
+"""The command ``supa`` over all rooms of the package."""

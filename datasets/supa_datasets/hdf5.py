@@ -1,12 +1,13 @@
 """Shower files: ShowerFile reads, ShowerWriter writes, load and save do so at once."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import h5py
 import numpy as np
@@ -79,7 +80,7 @@ class ShowerFile:
         """Close the file; reading from it is then an error."""
         self._file.close()
 
-    def __enter__(self) -> "ShowerFile":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,6 +115,18 @@ class ShowerFile:
         return self._recorded
 
     @property
+    def num_hits(self) -> Any:
+        """(showers,) int64 number of hits of each shower."""
+        return np.diff(self._offsets[HITS.group])
+
+    @property
+    def compression(self) -> str:
+        """The name of the hits' HDF5 filter, ``"none"`` if they are not compressed."""
+        properties = self._columns["hits/x"].id.get_create_plist()
+        names = [properties.get_filter(k)[3].decode() for k in range(properties.get_nfilters())]
+        return ", ".join(names) or "none"
+
+    @property
     def attributes(self) -> dict[str, Any]:
         """The file's attributes: config, seed, units, versions and more."""
         return dict(self._opened().attrs)
@@ -122,9 +135,21 @@ class ShowerFile:
         return len(self._offsets[HITS.group]) - 1
 
     def __iter__(self) -> Iterator[Showers]:
-        """Give the showers one by one; they are read in larger pieces."""
-        for start in range(0, len(self), 1024):
-            yield from self[start : start + 1024]
+        """Give the showers one by one; they are read in chunks."""
+        for chunk in self.chunks():
+            yield from chunk
+
+    def chunks(self, size: int = 8192) -> Iterator[Showers]:
+        """Read the file chunk by chunk.
+
+        Args:
+            size: showers of a chunk.
+
+        Returns:
+            An iterator over chunks.
+        """
+        for start in range(0, max(len(self), 1), size):
+            yield self[start : start + size]
 
     def __getitem__(self, key: Any) -> Showers:
         """Read showers: a whole number, a slice, or a boolean or integer array, as for ``Showers``."""
@@ -172,7 +197,6 @@ class ShowerFile:
         run = self._run if whole else replace(self._run, attempts=None)
         with _named_errors(self._path):
             return _read_showers(self._columns, run, self._offsets, start, stop)
-
 
 
 class ShowerWriter:
@@ -225,7 +249,7 @@ class ShowerWriter:
                 self._take_over(source)
             self._promote()
         except BaseException:
-            self._file.close()
+            self._close()
             self._fresh.unlink(missing_ok=True)
             raise
 
@@ -233,6 +257,8 @@ class ShowerWriter:
         there = [path for path in (self._partial, self._path) if path.exists()]
         if overwrite and resume:
             raise ValueError("overwrite and resume exclude each other; choose one.")
+        if self._partial.exists():
+            os.close(_locked(self._partial))
         if not there or overwrite:
             return None
         if resume:
@@ -242,7 +268,9 @@ class ShowerWriter:
                 f"{self._path}: an unfinished run is in {self._partial.name}; resume it (--resume), or overwrite it "
                 "(--overwrite)."
             )
-        raise FileExistsError(f"{self._path} exists; choose another name, resume it (--resume), or overwrite it (--overwrite).")
+        raise FileExistsError(
+            f"{self._path} exists; choose another name, resume it (--resume), or overwrite it (--overwrite)."
+        )
 
     # ------------------------------------------------------------------ life
 
@@ -258,7 +286,7 @@ class ShowerWriter:
             return int(self._pending[-1].index[-1]) + 1
         return int(self._file["showers/index"][-1]) + 1 if self._num_showers else self._run.first
 
-    def __enter__(self) -> "ShowerWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -299,7 +327,7 @@ class ShowerWriter:
         """
         self._write_block()
         attempts = self._attempts if attempts is None else attempts
-        self._file.close()
+        self._close()
         with h5py.File(self._partial, "r+", libver=_LIBRARY_VERSIONS) as file:
             del file[PROGRESS]
             if attempts is not None:
@@ -312,7 +340,11 @@ class ShowerWriter:
     def suspend(self) -> None:
         """Write what was handed over and close; the partial file can be resumed."""
         self._write_block()
+        self._close()
+
+    def _close(self) -> None:
         self._file.close()
+        os.close(self._lock)
 
     # ------------------------------------------------------------------ writing
 
@@ -331,8 +363,10 @@ class ShowerWriter:
         for name, kind in SHOWER_TYPES.items():
             file.create_dataset(f"showers/{name}", (0,), kind, maxshape=(None,), chunks=(SHOWER_CHUNK,))
         file.create_dataset(PROGRESS, (1,), "i8", data=np.zeros(1, "i8"))
-        # From here on HDF5 orders its writes so that the file can be read whenever this process dies.
+        # From here on HDF5 orders its writes so that the file can be read whenever this process dies. It also gives up
+        # its lock, so this writer takes one of its own.
         file.swmr_mode = True
+        self._lock = _locked(self._fresh)
         return file
 
     def _take_over(self, source: Path) -> None:
@@ -454,7 +488,7 @@ def _as_stored(showers: Showers) -> Showers:
         leaked_energy=showers.leaked_energy.copy(),
         hits=stored(showers.hits, HITS),
         primaries=stored(showers.primaries, PRIMARIES),
-        particles=stored(showers.particles, PARTICLES) if showers.particles else None,
+        particles=stored(showers.particles, PARTICLES) if showers.particles is not None else None,
     )
 
 
@@ -518,6 +552,17 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: it is damaged ({error}).") from None
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
+
+
+def _locked(path: Path) -> int:
+    """Open a file and hold its lock, which ends with the descriptor or the process."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise ValueError(f"{path}: another process is writing it; wait for its end.") from None
+    return descriptor
 
 
 def _synchronise(path: Path) -> None:

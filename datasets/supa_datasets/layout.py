@@ -159,4 +159,6 @@ def check_columns(file: h5py.File, recorded: bool, committed: int | None = None)
         for name, kind in table.types.items():
             rows = len(column(f"{table.group}/{name}", kind))
             if rows < offset[-1] or (committed is None and rows != offset[-1]):
-                raise ValueError(f"the column '{table.group}/{name}' has {rows} rows, but the offsets end at {offset[-1]}")
+                raise ValueError(
+                    f"the column '{table.group}/{name}' has {rows} rows, but the offsets end at {offset[-1]}"
+                )

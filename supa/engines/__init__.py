@@ -1,0 +1,1 @@
+"""The engines: each walks showers from their primaries to their hits."""

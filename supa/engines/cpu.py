@@ -65,8 +65,18 @@ class Workspace:
     def __init__(self) -> None:
         kinds: dict[str, type] = {"particle_parent": np.int32}
         kinds.update(dict.fromkeys(("here_id", "there_id", "hit_id", "node_id"), np.uint64))
-        kinds.update(dict.fromkeys(("slice", "primary", "particle_slice", "particle_fate", "particle_primary"), np.uint8))
-        widths = {"here": (5,), "here_id": (3,), "there": (5,), "there_id": (3,), "hit": (3,), "node": (3,), "node_id": (3,)}
+        kinds.update(
+            dict.fromkeys(("slice", "primary", "particle_slice", "particle_fate", "particle_primary"), np.uint8)
+        )
+        widths = {
+            "here": (5,),
+            "here_id": (3,),
+            "there": (5,),
+            "there_id": (3,),
+            "hit": (3,),
+            "node": (3,),
+            "node_id": (3,),
+        }
         self._buffers = _Buffers(
             *(np.empty((TILE, *widths.get(name, ())), kinds.get(name, np.float64)) for name in _Buffers._fields)
         )
@@ -152,7 +162,7 @@ def _walk(
     num_hits, num_nodes = np.zeros(num_showers, np.int64), np.zeros(num_showers, np.int64)
     leaked = np.zeros(num_showers)
     cursor = np.zeros(num_showers, np.int64)
-    end, node_end, too_large = 0, 0, -1
+    end, node_end, too_large = 0, 0, np.int64(-1)
 
     for block in range(0, num_showers, block_size):
         block_end = min(block + block_size, num_showers)
@@ -190,11 +200,24 @@ def _walk(
                 )
                 if record:
                     _record_tile(
-                        here, here_id, start, m, slots, stops, splits, l, there_id, born, num_nodes, node, node_id, nodes
+                        here,
+                        here_id,
+                        start,
+                        m,
+                        slots,
+                        stops,
+                        splits,
+                        l,
+                        there_id,
+                        born,
+                        num_nodes,
+                        node,
+                        node_id,
+                        nodes,
                     )
                     nodes += m
                 for i in range(hits, hits + stops):
-                    hits_of_layer[np.int64(hit_id[i] >> np.uint64(16)), walk.layer_of_slice[l]] += 1
+                    hits_of_layer[int(hit_id[i] >> np.uint64(16)), walk.layer_of_slice[l]] += 1
                 hits += stops
                 born += children
             here, here_id, there, there_id = there, there_id, here, here_id
@@ -206,7 +229,7 @@ def _walk(
         if record and nodes + n > len(node):
             node, node_id = _taller(node, nodes + n), _taller(node_id, nodes + n)
         for i in range(n):
-            k = np.int64(here_id[i, _TAG] >> _BYTE)
+            k = int(here_id[i, _TAG] >> _BYTE)
             leaked[k] += here[i, _ENERGY]
             if record:
                 _record(here, here_id, i, num_slices, LEAK, node, node_id, nodes)
@@ -232,9 +255,7 @@ def _walk(
                 p_energy, p_parent = _lengthened(p_energy, node_end), _lengthened(p_parent, node_end)
                 p_slice, p_fate = _lengthened(p_slice, node_end), _lengthened(p_fate, node_end)
                 p_primary = _lengthened(p_primary, node_end)
-            _scatter_nodes(
-                node, node_id, nodes, kept, cursor, p_x, p_y, p_energy, p_parent, p_slice, p_fate, p_primary
-            )
+            _scatter_nodes(node, node_id, nodes, kept, cursor, p_x, p_y, p_energy, p_parent, p_slice, p_fate, p_primary)
 
     return (
         too_large,
@@ -297,7 +318,7 @@ def _load_tile(
     for j in range(m):
         i = start + j
         tag = here_id[i, _TAG]
-        low, high = identity_words(np.uint64(indices[np.int64(tag >> _BYTE)]), tag & _LOW_BYTE)
+        low, high = identity_words(np.uint64(indices[int(tag >> _BYTE)]), tag & _LOW_BYTE)
         words[j] = here_id[i, _PATH]
         words[TILE + j] = low
         words[2 * TILE + j] = high
@@ -329,8 +350,8 @@ def _sort_fates(
     stops, splits, passes, children = 0, 0, 0, 0
     for j in range(m):
         word = words[_FATE_WORD + j]
-        stop = np.int64(word < stop_word) | np.int64(reals[_TILE_ENERGY + j] < critical_energy)
-        split = (1 - stop) & np.int64(word < split_word)
+        stop = int(word < stop_word) | int(reals[_TILE_ENERGY + j] < critical_energy)
+        split = (1 - stop) & int(word < split_word)
         slots[stops] = j
         slots[_SPLIT_SLOT + splits] = j
         slots[_PASS_SLOT + passes] = j
@@ -490,7 +511,7 @@ def _record_tile(
     """Number the tile's particles within their showers, record them, and tell their children who their parent is."""
     stop, split = 0, 0
     for j in range(m):
-        k = np.int64(here_id[start + j, _TAG] >> _BYTE)
+        k = int(here_id[start + j, _TAG] >> _BYTE)
         number = np.uint64(num_nodes[k])
         num_nodes[k] += 1
         child = born + slots[_CHILD + j]
@@ -532,7 +553,7 @@ def _scatter_hits(
 ) -> None:
     """Sort the block's hits, which are ordered by slice, by shower."""
     for i in range(hits):
-        k = np.int64(hit_id[i] >> np.uint64(16))
+        k = int(hit_id[i] >> np.uint64(16))
         if kept[k]:
             at = cursor[k]
             cursor[k] = at + 1
@@ -558,12 +579,12 @@ def _scatter_nodes(
 ) -> None:
     """Sort the block's particles, which are ordered by slice, by shower."""
     for i in range(nodes):
-        k = np.int64(node_id[i, 1] >> _BYTE)
+        k = int(node_id[i, 1] >> _BYTE)
         if kept[k]:
             at = cursor[k]
             cursor[k] = at + 1
             x[at], y[at], energy[at] = node[i, 0], node[i, 1], node[i, 2]
-            parent[at] = -1 if node_id[i, 0] == MASK else np.int64(node_id[i, 0])
+            parent[at] = -1 if node_id[i, 0] == MASK else int(node_id[i, 0])
             primary[at] = node_id[i, 1] & _LOW_BYTE
             slice_[at] = node_id[i, 2] >> _BYTE
             fate[at] = node_id[i, 2] & _LOW_BYTE

@@ -111,7 +111,7 @@ def _walk(
         at = first
         while at < end:
             if end - first > max_particles:
-                return k, kept, num_particles, leaked, reals[:end], codes[:end]
+                return k, np.zeros_like(kept), num_particles, leaked, reals[:0], codes[:0]
             if end + 2 > len(reals):
                 reals, slopes, codes = _taller(reals), _taller(slopes), _taller(codes)
             l, energy = codes[at, 1], reals[at, 2]

@@ -36,5 +36,3 @@ class WalkResult(NamedTuple):
     particle_slice: ByteArray
     particle_fate: ByteArray
     particle_primary: ByteArray
-
-

@@ -1,0 +1,217 @@
+"""``supa generate``: simulate showers into a file."""
+
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supa_cli.options import Count, PresetName
+
+if TYPE_CHECKING:
+    from supa import ShowerConfig
+
+
+@click.command(name="generate")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("-n", "--num-showers", type=Count(1), required=True, help="How many showers to write, such as 1e6.")
+@click.option("--energy", metavar="GEV", help="Incident energy: 65, 1:100, log:1:100 or 10,20,50.")
+@click.option("--preset", type=PresetName(), help="Named physics; see `supa presets`.  [default: standard]")
+@click.option("--config", "config_file", type=click.Path(dir_okay=False), help="Physics from a .toml or .json file.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one constant; may be repeated.")
+@click.option("--seed", type=Count(0), default=0, show_default=True, help="Shower k of a seed is always the same.")
+@click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
+@click.option(
+    "--keep",
+    type=click.Choice(["all", "complete"]),
+    default="all",
+    show_default=True,
+    help="complete: drop showers with an empty readout layer, and go on until N are kept.",
+)
+@click.option(
+    "--record",
+    type=click.Choice(["hits", "particles"]),
+    default="hits",
+    show_default=True,
+    help="particles: write the whole trees, too.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["cpu", "reference"]),
+    default="cpu",
+    show_default=True,
+    help="reference: the sequential random stream of the public reference code.",
+)
+@click.option("--threads", type=Count(1), help="Threads that simulate.  [default: all processors]")
+@click.option("--compression", type=click.Choice(["none", "lz4", "zstd", "gzip"]), default="none", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run, or make a finished file longer.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+def command(
+    out: str,
+    num_showers: int,
+    energy: str | None,
+    preset: str | None,
+    config_file: str | None,
+    changes: tuple[str, ...],
+    seed: int,
+    first: int,
+    keep: Any,
+    record: Any,
+    engine: Any,
+    threads: int | None,
+    compression: Any,
+    overwrite: bool,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Simulate showers into the HDF5 file OUT.
+
+    OUT appears only when it is whole. An interrupted run leaves OUT.partial, which the same command takes up again
+    with --resume, to the same bytes.
+    """
+    if overwrite and resume:
+        raise click.UsageError("--overwrite and --resume exclude each other; choose one.")
+    config = _config(preset, config_file, changes, energy)
+
+    from supa import Run, stream
+    from supa_cli.summary import Summary
+    from supa_datasets import ShowerFile, ShowerWriter
+
+    arguments = {"seed": seed, "keep": keep, "record": record, "engine": engine, "threads": threads}
+    try:
+        stream(num_showers, config, first=first, **arguments)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    run = Run(config=config, seed=seed, first=first, engine=engine, keep=keep, attempts=None)
+    path, started = Path(out), time.perf_counter()
+    summary = Summary(run)
+    with (
+        _interruption_told(path),
+        ShowerWriter(
+            path, run, recorded=record == "particles", compression=compression, overwrite=overwrite, resume=resume
+        ) as writer,
+    ):
+        resumed = writer.num_showers
+        if resumed > num_showers:
+            raise click.UsageError(f"{path} already holds {resumed} showers, more than the {num_showers} asked for.")
+        with _progress(num_showers, resumed, quiet) as advance:
+            for chunk in stream(num_showers - resumed, config, first=writer.next_attempt, **arguments):
+                writer.append(chunk)
+                summary.add(chunk)
+                advance(len(chunk))
+    if quiet:
+        return
+    seconds = time.perf_counter() - started
+    if resumed:
+        summary = Summary(run)
+        with ShowerFile(path) as file:
+            for chunk in file.chunks():
+                summary.add(chunk)
+    summary.print(path, made=num_showers - resumed, seconds=seconds)
+
+
+def _config(
+    preset: str | None, config_file: str | None, changes: tuple[str, ...], energy: str | None
+) -> "ShowerConfig":
+    from supa import ShowerConfig
+    from supa import preset as preset_config
+
+    if preset is not None and config_file is not None:
+        raise click.UsageError("--preset and --config exclude each other; choose one.")
+    try:
+        config = ShowerConfig.from_file(config_file) if config_file else preset_config(preset or "standard")
+        config = config.replace(**dict(_change(text) for text in changes))
+        return config.replace(incident_energy=energy) if energy is not None else config
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _change(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--set {text!r} was given, but it must be KEY=VALUE, such as --set num_slices=24.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()  # a text without its quotes
+
+
+@contextmanager
+def _interruption_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nInterrupted: what was finished is in {path}.partial; go on with the same command and --resume.",
+            err=True,
+        )
+        raise
+
+
+@contextmanager
+def _progress(total: int, done: int, quiet: bool) -> Iterator[Any]:
+    """Give a function to call with the number of showers made; it shows a bar on a terminal, lines elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda _made: None
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task("showers", total=total, completed=done)
+            yield lambda made: bar.advance(task, made)
+    else:
+        yield _Lines(total, done)
+
+
+def _bar(console: Any) -> Any:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f} showers/s")
+
+    return Progress(
+        TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _Lines:
+    """Prints a plain line now and then."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self._total, self._done, self._before = total, done, done
+        self._started = self._told = time.perf_counter()
+
+    def __call__(self, made: int) -> None:
+        self._done += made
+        now = time.perf_counter()
+        if now - self._told < 5 and self._done < self._total:
+            return
+        self._told = now
+        rate = (self._done - self._before) / (now - self._started)
+        left = (self._total - self._done) / rate if rate else float("inf")
+        click.echo(
+            f"{100 * self._done / self._total:5.1f} %  {self._done:,} of {self._total:,} showers, "
+            f"{rate:,.0f} showers/s, {left:,.0f} s left",
+            err=True,
+        )

@@ -1,0 +1,56 @@
+"""Kinds of option values that several commands take."""
+
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
+    """A whole number, also written 1e6 or 1_000_000.
+
+    Args:
+        low: the smallest that is allowed.
+    """
+
+    name = "number"
+
+    def __init__(self, low: int) -> None:
+        self._low = low
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number."""
+        if isinstance(value, int):
+            return value
+        try:
+            number = int(value)
+        except ValueError:
+            try:
+                number = int(float(value)) if float(value).is_integer() else self._low - 1
+            except (ValueError, OverflowError):
+                number = self._low - 1
+        if number < self._low:
+            self.fail(f"{value!r} was given, but it must be a whole number of at least {self._low}.", param, ctx)
+        return number
+
+
+class PresetName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a preset."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the name."""
+        from supa import preset
+
+        try:
+            preset(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the name."""
+        from supa import PRESETS
+
+        return [CompletionItem(p.name, help=p.summary) for p in PRESETS.values() if p.name.startswith(incomplete)]

@@ -1,0 +1,37 @@
+"""``supa plot``: draw one shower, or the profiles of many."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="plot")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.option("--shower", type=int, metavar="K", help="Draw the K-th shower of the file, counted from 0.")
+@click.option("--profile", is_flag=True, help="Draw profiles and spectra of all showers (default).")
+def command(file: str, output: str | None, shower: int | None, profile: bool) -> None:
+    """Draw showers of FILE: one in three dimensions, or profiles and spectra of all with the exact expectation."""
+    from supa.plot import plot_profiles, plot_shower
+    from supa_datasets import ShowerFile
+
+    if shower is not None and profile:
+        raise click.UsageError("--shower and --profile exclude each other; choose one.")
+    name = Path(output or f"{Path(file).stem}-{'profile' if shower is None else f'shower{shower}'}.png")
+    with ShowerFile(file) as showers:
+        if shower is None:
+            figure = plot_profiles(showers.chunks())
+        else:
+            if not 0 <= shower < len(showers):
+                raise click.BadParameter(
+                    f"{shower} was given, but the file's {len(showers)} showers are numbered from 0.",
+                    param_hint="--shower",
+                )
+            figure = plot_shower(showers[shower])
+    supported = figure.canvas.get_supported_filetypes()
+    if name.suffix.lstrip(".") not in supported:
+        raise click.BadParameter(
+            f"{name} was given, but a picture must end in one of {', '.join(sorted(supported))}.", param_hint="--output"
+        )
+    figure.savefig(name, dpi=150)
+    click.echo(f"{name}")

@@ -1,0 +1,242 @@
+"""Pictures of showers: one in three dimensions, and the profiles of many."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from supa.arrays import FloatArray
+from supa.expectations import Expectation, NoClosedFormError, expectation
+from supa.physics import walk_of
+from supa.showers import Showers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LAYER_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: safe for all eyes
+_INK = "#333333"
+_MANY_LAYERS = len(_LAYER_COLOURS)
+
+
+def plot_shower(shower: Showers) -> "Figure":
+    """Draw one shower in three dimensions: its hits and, where recorded, its tree.
+
+    Args:
+        shower: Showers of length one.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: it is not one shower.
+    """
+    from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d.art3d import Line3DCollection
+
+    if len(shower) != 1:
+        raise ValueError(f"{len(shower)} showers were given, but this draws one; choose one, such as showers[0].")
+    dz = shower.config.slice_spacing
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
+    if shower.particles is not None:
+        tree = shower.particles
+        parent: Any = tree["parent"]
+        child = np.flatnonzero(parent >= 0)
+        points = np.column_stack([np.multiply(tree["slice"], dz), tree["x"], tree["y"]])
+        weight = _relative_log(np.asarray(tree["energy"], dtype=np.float64)[child])
+        axes.add_collection3d(
+            Line3DCollection(
+                np.stack([points[parent[child]], points[child]], axis=1),
+                colors=[(0.2, 0.2, 0.2, 0.3 + 0.5 * w) for w in weight],
+                linewidths=0.5 + 1.8 * weight,
+                zorder=1,
+            )
+        )
+    for layer in range(shower.config.num_layers):
+        chosen = shower.layer == layer
+        if chosen.any():
+            weight = _relative_log(shower.energy.astype(np.float64))[chosen]
+            axes.scatter(
+                shower.z[chosen],
+                shower.x[chosen],
+                shower.y[chosen],
+                s=6 + 60 * weight,
+                color=_LAYER_COLOURS[layer % _MANY_LAYERS],
+                edgecolors="white",
+                linewidths=0.3,
+                depthshade=False,
+                label=f"layer {layer}: {chosen.sum()} hits, {shower.energy[chosen].sum():.3g} GeV",
+                zorder=2,
+            )
+    reach = max(1.0, float(np.abs(np.concatenate([shower.x, shower.y])).max(initial=0.0)))
+    axes.set(xlim=(0, max(dz, float(shower.z.max(initial=0.0)))), ylim=(-reach, reach), zlim=(-reach, reach))
+    axes.set_box_aspect((2.2, 1, 1), zoom=1.35)
+    axes.view_init(elev=14, azim=-72)
+    axes.set(xlabel="depth (length unit)", ylabel="x", zlabel="y")
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_pane_color((1, 1, 1, 0))
+        axis._axinfo["grid"].update(color="#e6e6e6", linewidth=0.5)
+    axes.set_title(
+        f"shower {shower.index[0]}, seed {shower.run.seed}: {shower.incident_energy[0]:.4g} GeV, "
+        f"{shower.hits.num_rows} hits",
+        fontsize=11,
+        color=_INK,
+    )
+    if shower.hits.num_rows:
+        axes.legend(loc="upper left", fontsize=8, frameon=False)
+    return figure
+
+
+def _relative_log(energy: FloatArray) -> FloatArray:
+    """Energies on a logarithmic scale from 0 (a thousandth of the largest, or less) to 1 (the largest)."""
+    if not len(energy) or not energy.max() > 0:
+        return np.zeros(len(energy))
+    return np.asarray(np.clip(1 + np.log10(np.maximum(energy / energy.max(), 1e-3)) / 3, 0, 1))
+
+
+class _Profiles:
+    """Sums over showers of what the profile picture shows; energies as fractions of the incident energy."""
+
+    def __init__(self, first: Showers) -> None:
+        self.run = first.run
+        config = first.config
+        self.count = 0
+        self.moments = {name: np.zeros((2, config.num_slices)) for name in ("hits", "energy")}
+        self.radius_edges = np.linspace(0, 20 * config.slice_spacing / 2, 61)
+        self.energy_edges = np.logspace(-8, 0, 97)
+        self.multiplicity = np.zeros(0, dtype=np.int64)
+        self.radius = np.zeros((config.num_layers, len(self.radius_edges) - 1))
+        self.spectrum = np.zeros((config.num_layers, len(self.energy_edges) - 1))
+
+    def add(self, showers: Showers) -> None:
+        config = self.run.config
+        if showers.config != config:
+            raise ValueError("Showers of different configs cannot be drawn as one profile; draw each on its own.")
+        n, slices = len(showers), config.num_slices
+        shower = showers.hits.group_of_row()
+        fraction = showers.energy / showers.incident_energy[shower]
+        cell = shower * slices + showers.slice
+        for name, weights in (("hits", None), ("energy", fraction)):
+            sums = np.bincount(cell, weights=weights, minlength=n * slices).reshape(n, slices)
+            self.moments[name] += [sums.sum(axis=0), np.square(sums).sum(axis=0)]
+        self.count += n
+        counts = np.bincount(showers.num_hits)
+        self.multiplicity = np.pad(self.multiplicity, (0, max(0, len(counts) - len(self.multiplicity))))
+        self.multiplicity[: len(counts)] += counts
+        radius = np.hypot(showers.x, showers.y)
+        for layer in range(config.num_layers):
+            chosen = showers.layer == layer
+            self.radius[layer] += np.histogram(radius[chosen], self.radius_edges, weights=fraction[chosen])[0]
+            self.spectrum[layer] += np.histogram(fraction[chosen], self.energy_edges)[0]
+
+    def mean_and_error(self, name: str) -> tuple[FloatArray, FloatArray]:
+        total, squares = self.moments[name]
+        mean = total / self.count
+        return mean, np.sqrt(np.maximum(squares / self.count - mean**2, 0) / self.count)
+
+
+def plot_profiles(showers: Showers | Iterable[Showers]) -> "Figure":
+    """Draw the longitudinal and lateral profiles and the hits' spectra, with the exact expectation where there is one.
+
+    Args:
+        showers: the showers, or an iterable over chunks of them; all of one config.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: there is no shower, or they are of different configs.
+    """
+    from matplotlib.figure import Figure
+
+    profiles: _Profiles | None = None
+    for chunk in [showers] if isinstance(showers, Showers) else showers:
+        profiles = profiles or _Profiles(chunk)
+        profiles.add(chunk)
+    if profiles is None or profiles.count == 0:
+        raise ValueError("There is no shower to draw.")
+    config = profiles.run.config
+    try:
+        exact: Expectation | None = expectation(config, keep=profiles.run.keep)
+    except NoClosedFormError:
+        exact = None
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    grid: Any = figure.subplots(2, 3)
+    for axes, name, label in (
+        (grid[0, 0], "hits", "hits per shower"),
+        (grid[0, 1], "energy", "energy / incident energy"),
+    ):
+        _plot_longitudinal(axes, profiles, name, label, exact)
+    _plot_multiplicity(grid[0, 2], profiles, exact)
+    _plot_layers(grid[1, 0], profiles.radius, profiles.radius_edges, profiles.count)
+    grid[1, 0].set(xlabel="distance from the axis (length unit)", ylabel="energy fraction per bin", yscale="log")
+    _plot_layers(grid[1, 1], profiles.spectrum, profiles.energy_edges, profiles.count)
+    grid[1, 1].set(xlabel="hit energy / incident energy", ylabel="hits per shower and bin", xscale="log", yscale="log")
+    _plot_layer_shares(grid[1, 2], profiles, exact)
+    for axes in grid.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+    truth = "" if exact else "; no closed form with a critical energy"
+    figure.suptitle(
+        f"{profiles.count:,} showers at {config.spectrum} GeV, keep={profiles.run.keep}{truth}", fontsize=12, color=_INK
+    )
+    return figure
+
+
+def _plot_longitudinal(axes: "Axes", profiles: _Profiles, name: str, label: str, exact: Expectation | None) -> None:
+    mean, error = profiles.mean_and_error(name)
+    slices = np.arange(len(mean))
+    seen = mean > 0
+    if exact is not None:
+        values = exact.hits if name == "hits" else exact.energy
+        axes.stairs(
+            np.where(values > 0, values, np.nan),
+            np.arange(len(mean) + 1) - 0.5,
+            color=_INK,
+            linewidth=1.2,
+            label="exact",
+        )
+    axes.errorbar(
+        slices[seen], mean[seen], error[seen], fmt="o", markersize=3.5, color=_LAYER_COLOURS[0], label="simulated"
+    )
+    axes.set(xlabel="slice", ylabel=label, yscale="log", ylim=(max(mean[seen].min(initial=1.0) / 3, 1e-12), None))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _plot_multiplicity(axes: "Axes", profiles: _Profiles, exact: Expectation | None) -> None:
+    counts = profiles.multiplicity
+    step = max(1, round(len(counts) / 60))
+    edges = np.arange(0, len(counts) + step, step)
+    density = np.add.reduceat(counts, edges[:-1]) / profiles.count / step
+    axes.stairs(density, edges - 0.5, fill=True, alpha=0.45, color=_LAYER_COLOURS[0])
+    axes.axvline(np.average(np.arange(len(counts)), weights=counts), color=_LAYER_COLOURS[0], label="mean, simulated")
+    if exact is not None:
+        axes.axvline(exact.total_hits, color=_INK, linestyle="--", label="mean, exact")
+    axes.set(xlabel="hits of a shower", ylabel="share of showers per hit")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _plot_layers(axes: "Axes", histograms: FloatArray, edges: FloatArray, count: int) -> None:
+    for layer, histogram in enumerate(histograms):
+        axes.stairs(
+            np.where(histogram > 0, histogram / count, np.nan),
+            edges,
+            color=_LAYER_COLOURS[layer % _MANY_LAYERS],
+            linewidth=1.2,
+            label=f"layer {layer}" if len(histograms) <= _MANY_LAYERS else None,
+        )
+    if len(histograms) <= _MANY_LAYERS:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def _plot_layer_shares(axes: "Axes", profiles: _Profiles, exact: Expectation | None) -> None:
+    layer_of_slice = walk_of(profiles.run.config).layer_of_slice
+    mean, _ = profiles.mean_and_error("energy")
+    layers = np.arange(profiles.run.config.num_layers)
+    shares = [mean[layer_of_slice == layer].sum() for layer in layers]
+    axes.bar(layers, shares, color=[_LAYER_COLOURS[k % _MANY_LAYERS] for k in layers], alpha=0.75, label="simulated")
+    if exact is not None:
+        axes.plot(layers, exact.layer_energy, "_", color=_INK, markersize=26, markeredgewidth=1.5, label="exact")
+    axes.set(xlabel="layer", ylabel="energy / incident energy", yscale="log")
+    axes.set_xticks(layers if len(layers) <= 2 * _MANY_LAYERS else layers[:: len(layers) // 10])
+    axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,50 @@
+"""What every test shares."""
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+def _cache_for_this_source() -> str:
+    """Name a cache of machine code that holds for this state of the source only.
+
+    Numba looks at the file of a kernel alone: after a change in a function that is pasted into it, it would run the old
+    machine code.
+    """
+    spec = importlib.util.find_spec("supa")
+    assert spec is not None
+    assert spec.origin is not None
+    digest = hashlib.sha256()
+    for path in sorted(Path(spec.origin).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return str(Path(tempfile.gettempdir()) / f"supa-tests-{os.getuid()}-{digest.hexdigest()[:16]}")
+
+
+os.environ.setdefault("NUMBA_CACHE_DIR", _cache_for_this_source())
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of small reference data."""
+    return ROOT / "tests" / "data"
+
+
+@pytest.fixture
+def shared_reference() -> Path:
+    """The large reference data, which lie outside the project where they are at hand."""
+    path = ROOT.parent / "shared" / "reference" / "supa_65GeV_seed1234.npz"
+    if not path.exists():
+        pytest.skip("the large reference sample is not at hand; tests/data holds its first 60 showers")
+    return path

@@ -1,0 +1,384 @@
+"""Shower files: what is written is read, bytes do not depend on how it was written, and damage is one clear error."""
+
+import hashlib
+import multiprocessing
+import os
+import pickle
+import time
+import warnings
+
+import h5py
+import numpy as np
+import pytest
+
+import supa
+import supa_datasets
+from supa import Showers
+from supa_datasets import ShowerFile, ShowerWriter
+
+
+@pytest.fixture(scope="module")
+def showers() -> Showers:
+    return supa.simulate(300, "two-primaries", seed=8, energy="log:1:100", record="particles")
+
+
+@pytest.fixture
+def path(tmp_path, showers):
+    supa_datasets.save(showers, tmp_path / "showers.h5")
+    return tmp_path / "showers.h5"
+
+
+def _digest(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _stored(showers: Showers) -> dict[str, list]:
+    """The columns in the types of the file."""
+    tables = {"hits": showers.hits, "primaries": showers.primaries, "particles": showers.particles}
+    columns = {"index": showers.index, "incident": showers.incident_energy, "leaked": showers.leaked_energy}
+    for table, rows in tables.items():
+        if rows is not None:
+            columns[f"{table} offset"] = rows.offset
+            for name, column in rows.columns.items():
+                real = column.dtype.kind == "f" and table != "primaries"
+                columns[f"{table} {name}"] = column.astype(np.float32) if real else column
+    return {name: column.tolist() for name, column in columns.items()}
+
+
+def test_what_is_saved_is_loaded(showers, path):
+    loaded = supa_datasets.load(path)
+    assert _stored(loaded) == _stored(showers)
+    assert loaded.run == showers.run
+    assert loaded.x.dtype == loaded.energy.dtype == np.float32
+    assert loaded == supa_datasets.load(path)
+
+
+@pytest.mark.parametrize("compression", supa_datasets.COMPRESSIONS)
+def test_every_compression_gives_the_same_showers(tmp_path, showers, compression):
+    if compression in ("lz4", "zstd"):
+        pytest.importorskip("hdf5plugin")
+    supa_datasets.save(showers, tmp_path / "c.h5", compression=compression)
+    assert _stored(supa_datasets.load(tmp_path / "c.h5")) == _stored(showers)
+    with ShowerFile(tmp_path / "c.h5") as file:
+        assert (file.compression == "none") == (compression == "none")
+
+
+def test_no_showers_are_a_file_too(tmp_path):
+    supa_datasets.save(supa.simulate(0), tmp_path / "none.h5")
+    assert len(supa_datasets.load(tmp_path / "none.h5")) == 0
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        slice(10, 20),
+        slice(None),
+        slice(0, 300, 7),
+        slice(5, 5),
+        3,
+        -1,
+        [5, 3, 3, 299, -1],
+        [],
+        np.arange(300) % 50 == 0,
+    ],
+)
+def test_reading_some_equals_selecting_from_all(path, key):
+    with ShowerFile(path) as file:
+        assert len(file) == 300
+        assert file[key] == supa_datasets.load(path)[key]
+
+
+def test_columns_and_iteration_read_everything(showers, path):
+    with ShowerFile(path) as file:
+        assert file.column("hits", "energy").tolist() == showers.energy.astype(np.float32).tolist()
+        assert file.column("showers", "offset").tolist() == showers.offset.tolist()
+        assert file.num_hits.tolist() == showers.num_hits.tolist()
+        assert Showers.concatenate(list(file)) == file[:]
+        assert Showers.concatenate(list(file.chunks(70))) == file[:]
+        assert file.recorded
+        assert file.run == showers.run
+        with pytest.raises(ValueError, match="no column hits/z; the columns of 'hits' are"):
+            file.column("hits", "z")
+        with pytest.raises(ValueError, match="there is no table 'steps'"):
+            file.column("steps", "x")
+        with pytest.raises(IndexError, match="Shower 300 was asked for"):
+            file[300]
+
+
+def test_the_attributes_tell_what_made_the_file(path):
+    with h5py.File(path) as file:
+        attributes = dict(file.attrs)
+        assert attributes["format"] == "supa-showers"
+        assert attributes["version"] == 1
+        assert attributes["energy_unit"] == "GeV"
+        assert (attributes["seed"], attributes["first"], attributes["attempts"]) == (8, 0, 300)
+        assert supa.ShowerConfig.from_json(attributes["config"]).spectrum == supa.EnergySpectrum.parse("log:1:100")
+        assert attributes["version of supa-showers"] == supa.__version__
+        assert set(file) == {"hits", "showers", "primaries", "particles"}
+        assert file["hits/x"].dtype == np.float32
+        assert file["hits/slice"].dtype == np.uint8
+
+
+def test_a_closed_file_says_so(path):
+    file = ShowerFile(path)
+    file.close()
+    assert "closed" in repr(file)
+    with pytest.raises(ValueError, match="was closed; open it again"):
+        file[0]
+
+
+def _read_in_worker(file: ShowerFile, k: int) -> bytes:
+    return file[k].x.tobytes()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_read_an_open_file(path, method):
+    with ShowerFile(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        expected = [file[k].x.tobytes() for k in range(20)]
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            results = pool.starmap_async(_read_in_worker, [(file, k) for k in range(20)]).get(timeout=120)
+        assert results == expected
+
+
+def _child_of_a_fork(file: ShowerFile, expected: bytes) -> None:
+    os._exit(0 if file[7].x.tobytes() == expected else 1)
+
+
+def test_a_forked_child_reopens_the_file(path):
+    with ShowerFile(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = multiprocessing.get_context("fork").Process(target=_child_of_a_fork, args=(file, file[7].x.tobytes()))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        assert file[7].num_hits[0] > 0
+
+
+def test_a_pickled_file_is_opened_anew(path):
+    with ShowerFile(path) as file:
+        assert pickle.loads(pickle.dumps(file))[3] == file[3]
+
+
+# ---------------------------------------------------------------------- bytes
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr("supa_datasets.hdf5._BLOCK_HITS", 3000)
+    monkeypatch.setattr("supa_datasets.hdf5._BLOCK_SHOWERS", 40)
+
+
+def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
+    edges = [0, *cuts, len(showers)]
+    pieces = []
+    for a, b in zip(edges, edges[1:], strict=False):
+        piece = showers[a:b]
+        pieces.append(
+            supa.simulate(len(piece), "two-primaries", seed=8, energy="log:1:100", record="particles", first=a)
+        )
+    return pieces
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_bytes_do_not_depend_on_how_showers_are_handed_over(tmp_path, showers):
+    digests = set()
+    for k, cuts in enumerate([(), (1,), (39, 40, 41), tuple(range(7, 300, 7))]):
+        with ShowerWriter(tmp_path / f"{k}.h5", showers.run, recorded=True) as writer:
+            for piece in _pieces(showers, *cuts):
+                writer.append(piece)
+        digests.add(_digest(tmp_path / f"{k}.h5"))
+        time.sleep(0.3)  # a time stamp in the file would show
+    assert len(digests) == 1
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("stops", [(0,), (1,), (57,), (120, 121), (10, 200, 250)])
+def test_an_interrupted_file_resumes_to_the_same_bytes(tmp_path, showers, stops):
+    with ShowerWriter(tmp_path / "whole.h5", showers.run, recorded=True) as writer:
+        writer.append(showers)
+    path = tmp_path / "parts.h5"
+    for stop in (*stops, 300):
+        writer = ShowerWriter(path, showers.run, recorded=True, resume=True)
+        assert writer.next_attempt == writer.num_showers
+        count = stop - writer.num_showers
+        writer.append(
+            supa.simulate(
+                count, "two-primaries", seed=8, energy="log:1:100", record="particles", first=writer.next_attempt
+            )
+        )
+        if stop < 300:
+            writer.suspend()
+            assert not path.exists()
+    writer.finish()
+    assert _digest(path) == _digest(tmp_path / "whole.h5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["parts.h5", "whole.h5"]
+
+
+def test_a_finished_file_can_be_made_longer(tmp_path):
+    whole = supa.simulate(100, seed=1)
+    supa_datasets.save(whole, tmp_path / "whole.h5")
+    supa_datasets.save(supa.simulate(60, seed=1), tmp_path / "grown.h5")
+    with ShowerWriter(tmp_path / "grown.h5", whole.run, resume=True) as writer:
+        writer.append(supa.simulate(40, seed=1, first=writer.next_attempt))
+    assert _digest(tmp_path / "grown.h5") == _digest(tmp_path / "whole.h5")
+
+
+def test_an_exception_keeps_the_partial_file(tmp_path, showers):
+    with pytest.raises(RuntimeError, match="stop"), ShowerWriter(tmp_path / "a.h5", showers.run) as writer:
+        writer.append(showers[:50])
+        raise RuntimeError("stop")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
+    assert ShowerWriter(tmp_path / "a.h5", showers.run, resume=True).num_showers == 50
+
+
+def test_a_file_is_not_overwritten_by_accident(tmp_path, showers):
+    path = tmp_path / "a.h5"
+    supa_datasets.save(showers, path)
+    before = _digest(path)
+    with pytest.raises(FileExistsError, match="exists; choose another name"):
+        supa_datasets.save(showers[:3], path)
+    ShowerWriter(path, showers.run, overwrite=True).suspend()
+    assert _digest(path) == before
+    with pytest.raises(FileExistsError, match=r"an unfinished run is in a\.h5\.partial; resume it"):
+        ShowerWriter(path, showers.run)
+    supa_datasets.save(showers[:3], path, overwrite=True)
+    assert len(supa_datasets.load(path)) == 3
+
+
+def test_only_the_same_run_is_resumed(tmp_path):
+    run = supa.simulate(1, seed=1).run
+    ShowerWriter(tmp_path / "a.h5", run).suspend()
+    for other, difference in (
+        (supa.simulate(1, seed=2).run, "seed is 1 there, 2 here"),
+        (supa.simulate(1, seed=1, first=3).run, "first is 0 there, 3 here"),
+        (supa.simulate(1, seed=1, keep="complete").run, "keep is 'all' there, 'complete' here"),
+        (supa.simulate(1, "no-pass", seed=1).run, r"split_early is 0\.6 there, 1\.0 here"),
+    ):
+        with pytest.raises(ValueError, match=f"another run .{difference}"):
+            ShowerWriter(tmp_path / "a.h5", other, resume=True)
+    with pytest.raises(ValueError, match="recorded otherwise"):
+        ShowerWriter(tmp_path / "a.h5", run, recorded=True, resume=True)
+    with pytest.raises(ValueError, match="exclude each other"):
+        ShowerWriter(tmp_path / "a.h5", run, resume=True, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
+
+
+def test_two_writers_of_one_file_are_an_error(tmp_path):
+    run = supa.simulate(1).run
+    first = ShowerWriter(tmp_path / "a.h5", run)
+    with pytest.raises(ValueError, match="another process is writing"):
+        ShowerWriter(tmp_path / "a.h5", run, resume=True)
+    with pytest.raises(ValueError, match="another process is writing"):
+        ShowerWriter(tmp_path / "a.h5", run, overwrite=True)
+    first.suspend()
+
+
+def test_showers_of_another_run_are_not_appended(tmp_path, showers):
+    with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
+        with pytest.raises(ValueError, match="another config"):
+            writer.append(supa.simulate(1))
+        with pytest.raises(ValueError, match="lack recorded particles"):
+            writer.append(supa.simulate(1, "two-primaries", energy="log:1:100"))
+
+
+def test_a_missing_folder_and_an_unknown_compression_are_errors(tmp_path, showers, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="absent does not exist; make it first"):
+        supa_datasets.save(showers, tmp_path / "absent" / "a.h5")
+    with pytest.raises(ValueError, match="compression: 'rar' was given"):
+        supa_datasets.save(showers, tmp_path / "a.h5", compression="rar")
+    monkeypatch.setitem(__import__("sys").modules, "hdf5plugin", None)
+    with pytest.raises(ValueError, match=r"needs the package hdf5plugin: pip install 'supa-showers\[compression\]'"):
+        supa_datasets.save(showers, tmp_path / "a.h5", compression="zstd")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------- damage
+
+
+def _edit(change):
+    def apply(path):
+        with h5py.File(path, "r+") as file:
+            change(file)
+
+    return apply
+
+
+def _replace(file, name, values):
+    del file[name]
+    file[name] = values
+
+
+DAMAGES = {
+    "empty": (lambda path: path.write_bytes(b""), "no HDF5 file, or is damaged"),
+    "text": (lambda path: path.write_text("hello"), "no HDF5 file"),
+    "half": (lambda path: os.truncate(path, path.stat().st_size // 2), "damaged or truncated"),
+    "last byte gone": (lambda path: os.truncate(path, path.stat().st_size - 1), "damaged or truncated"),
+    "first bytes": (lambda path: path.write_bytes(b"x" * 64 + path.read_bytes()[64:]), "no HDF5 file"),
+    "foreign": (_edit(lambda f: f.attrs.modify("format", "showerdata")), "not of the format 'supa-showers'"),
+    "no format": (_edit(lambda f: f.attrs.pop("format")), "not of the format"),
+    "newer": (_edit(lambda f: f.attrs.modify("version", 2)), "its version is 2, but .* up to 1; update it"),
+    "odd version": (_edit(lambda f: f.attrs.create("version", "x")), "its version is 'x'"),
+    "no config": (_edit(lambda f: f.attrs.pop("config")), "the attribute 'config' is missing"),
+    "bad config": (_edit(lambda f: f.attrs.modify("config", "{")), "not valid JSON"),
+    "odd config": (_edit(lambda f: f.attrs.modify("config", '{"num_slices": -1}')), "num_slices: -1 was given"),
+    "bad keep": (_edit(lambda f: f.attrs.modify("keep", "some")), "the attribute keep is 'some'"),
+    "no column": (_edit(lambda f: f.pop("hits/energy")), "the column 'hits/energy' is missing"),
+    "no group": (_edit(lambda f: f.pop("primaries")), "the column 'primaries/offset' is missing"),
+    "short column": (_edit(lambda f: f["hits/x"].resize(5, axis=0)), "'hits/x' has 5 rows, but the offsets end at"),
+    "short offsets": (_edit(lambda f: f["showers/offset"].resize(5, axis=0)), "'showers/offset' has 5 rows for 300"),
+    "short index": (_edit(lambda f: f["showers/index"].resize(5, axis=0)), "has 300 rows for 5 showers"),
+    "descending": (_edit(lambda f: f["showers/offset"].__setitem__(3, 10**6)), "does not ascend"),
+    "not from 0": (_edit(lambda f: f["showers/offset"].__setitem__(0, 1)), "does not ascend from 0"),
+    "wrong type": (_edit(lambda f: _replace(f, "hits/slice", np.zeros(9, "f8"))), "is float64 .9,., not one-dim"),
+    "wrong shape": (_edit(lambda f: _replace(f, "hits/x", np.zeros((3, 3), "f4"))), "not one-dimensional"),
+    "group for column": (_edit(lambda f: (f.pop("hits/x"), f.create_group("hits/x"))), "'hits/x' is missing"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_file_is_one_clear_error(path, damage, message):
+    damage(path)
+    with pytest.raises(ValueError, match=message) as caught:
+        ShowerFile(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_flipped_byte_is_an_error_or_harmless(path):
+    """Flip bytes all over the file: it opens and reads, or it says in one error that it is damaged."""
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for at in [*range(0, 600, 7), *rng.integers(0, len(whole), 60)]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            with ShowerFile(path) as file:
+                file[:]
+        except ValueError as error:
+            assert str(error).startswith(str(path))
+
+
+def test_a_missing_file_and_a_folder_are_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        ShowerFile(tmp_path / "absent.h5")
+    with pytest.raises(ValueError, match="it is a folder"):
+        ShowerFile(tmp_path)
+
+
+def test_a_damaged_partial_file_is_not_resumed(tmp_path):
+    run = supa.simulate(1).run
+    (tmp_path / "a.h5.partial").write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match=r"a\.h5\.partial: it is no HDF5 file, or is damaged"):
+        ShowerWriter(tmp_path / "a.h5", run, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
+    ShowerWriter(tmp_path / "a.h5", run, overwrite=True).suspend()
+
+
+def test_a_full_disk_is_an_error_that_keeps_the_partial_file(tmp_path, showers, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("supa_datasets.hdf5._extend", full)
+    with pytest.raises(OSError, match="No space left"), ShowerWriter(tmp_path / "a.h5", showers.run) as writer:
+        writer.append(showers)
+    assert not (tmp_path / "a.h5").exists()

@@ -1,0 +1,158 @@
+"""ShowerConfig and the laws of the initial conditions: round trips, and one clear error for each mistake."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from strategies import configs
+
+from supa import PRESETS, EnergySpectrum, PrimaryCount, ShowerConfig, preset, preset_name
+
+
+@given(configs())
+def test_json_and_toml_give_the_same_config_back(config):
+    assert ShowerConfig.from_json(config.to_json()) == config
+    assert ShowerConfig.from_toml(config.to_toml()) == config
+    assert ShowerConfig.from_dict(config.to_dict()) == config
+    assert hash(ShowerConfig.from_json(config.to_json())) == hash(config)
+
+
+@pytest.mark.parametrize("ending", [".json", ".toml"])
+def test_a_file_gives_the_config(tmp_path, ending):
+    path = tmp_path / f"physics{ending}"
+    config = preset("two-primaries")
+    path.write_text(config.to_json() if ending == ".json" else config.to_toml())
+    assert ShowerConfig.from_file(path) == config
+
+
+INVALID = {
+    "num_slices": [0, 63, 2.5, True, "12"],
+    "slice_spacing": [0, -1, math.nan, math.inf, "2"],
+    "stop_amplitude": [-0.1, 1.1, None],
+    "stop_scale": [0, -27],
+    "stop_exponent": [-1, math.inf],
+    "first_stop_slice": [-1, 29, 7.0],
+    "split_early": [-0.1, 1.5, math.nan],
+    "split_late": [2],
+    "split_late_rule": ["sometimes", None],
+    "opening_angle": [(0, 0.1), (0.1, 2), 0.1, (0.1, 0.2, 0.3), ("a", "b")],
+    "deviation": [0.5, -0.1],
+    "energy_sharing": ["unfair"],
+    "readout_layers": [(), ((5, 8),), ((8, 5), (9, 27)), ((5, 10), (9, 27)), ((5, 27), (30, 40)), 3, ((5.0, 27),)],
+    "frame": ["lab"],
+    "critical_energy": [-1, math.nan],
+    "incident_energy": [
+        0,
+        -5,
+        "a",
+        "1:",
+        "100:1",
+        "log:5",
+        "1:2:3",
+        "10,,20",
+        [],
+        [1, -2],
+        True,
+        math.nan,
+        None,
+        "",
+        {},
+    ],
+    "polar_angle": [(0.2, 0.1), (-0.1, 0), (0, 1.6), 0.5],
+    "azimuth": [(1, 0), (0, 7)],
+    "impact_spread": [-1, math.inf],
+    "num_primaries": [0, 256, 1.5, "poisson:0", "poisson:1000", "poisson:x", "many", True, None],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in INVALID.items() for value in values])
+def test_an_invalid_constant_is_one_clear_error(name, value):
+    with pytest.raises(ValueError, match=r".") as caught:
+        ShowerConfig(**{name: value})
+    message = str(caught.value)
+    assert name in message or name.replace("_", " ") in message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+def test_every_constant_has_an_invalid_example():
+    assert INVALID.keys() == json.loads(ShowerConfig().to_json()).keys()
+
+
+def test_an_energy_cut_off_needs_layers_from_the_first_slice():
+    with pytest.raises(ValueError, match="slice 0, which belongs to no layer"):
+        ShowerConfig(critical_energy=1.0)
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "message"),
+    [
+        (ShowerConfig.from_json, "{", "not valid JSON"),
+        (ShowerConfig.from_json, "[1]", "must be one JSON object"),
+        (ShowerConfig.from_json, '{"slices": 3}', "'slices' is no constant"),
+        (ShowerConfig.from_toml, "a = = 1", "not valid TOML"),
+        (ShowerConfig.from_toml, "[physics]\nnum_slices = 3", "'physics' is no constant"),
+    ],
+)
+def test_an_unreadable_text_is_one_clear_error(reader, text, message):
+    with pytest.raises(ValueError, match=message):
+        reader(text)
+
+
+def test_an_unreadable_file_is_one_clear_error(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.json or \.toml"):
+        ShowerConfig.from_file(tmp_path / "physics.yaml")
+    with pytest.raises(ValueError, match="cannot be read"):
+        ShowerConfig.from_file(tmp_path / "absent.toml")
+    (tmp_path / "bad.toml").write_text("num_slices = 0")
+    with pytest.raises(ValueError, match=r"bad\.toml: num_slices: 0 was given"):
+        ShowerConfig.from_file(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("value", "law", "values", "mean"),
+    [
+        (65, "fixed", (65.0,), 65.0),
+        ("65", "fixed", (65.0,), 65.0),
+        ("1:100", "uniform", (1.0, 100.0), 50.5),
+        ("log:1:100", "log-uniform", (1.0, 100.0), 99 / math.log(100)),
+        ("10,20,50", "list", (10.0, 20.0, 50.0), 80 / 3),
+        ([10, 20, 50], "list", (10.0, 20.0, 50.0), 80 / 3),
+        ([7], "fixed", (7.0,), 7.0),
+    ],
+)
+def test_energies_are_read_as_they_are_written(value, law, values, mean):
+    spectrum = EnergySpectrum.parse(value)
+    assert (spectrum.law, spectrum.values) == (law, values)
+    assert spectrum.mean == pytest.approx(mean)
+    assert EnergySpectrum.parse(str(spectrum)) == spectrum
+
+
+def test_the_number_of_primaries_has_its_law():
+    assert PrimaryCount.parse(3).probabilities() == [0, 0, 0, 1]
+    poisson = PrimaryCount.parse("poisson:2.5")
+    p = poisson.probabilities()
+    assert p[0] == 0
+    assert sum(p) == pytest.approx(1, abs=1e-15)
+    assert sum(n * q for n, q in enumerate(p)) == pytest.approx(poisson.mean, rel=1e-14)
+
+
+def test_presets_know_their_names_at_any_energy():
+    for name in PRESETS:
+        assert preset_name(preset(name).replace(incident_energy="1:3")) == name
+    assert preset_name(preset("standard").replace(deviation=0.1)) is None
+    with pytest.raises(ValueError, match=r"no preset 'SUPAv1'; choose from standard, reference"):
+        preset("SUPAv1")
+
+
+def test_the_stop_curve_is_the_published_one():
+    """(l / 27) ** 0.75 of slices 7 to 23, as the documentation of the reference code lists it."""
+    from supa.physics import fate_probabilities
+
+    stop, split = fate_probabilities(preset("reference"))
+    published = ".3633 .4016 .4387 .4748 .5099 .5443 .5780 .6110 .6435 .6754 .7068 .7378"
+    assert stop[7:19] == pytest.approx([float(p) for p in published.split()], abs=5e-5)
+    assert stop[:7].tolist() == [0] * 7
+    assert split[:17].tolist() == [0.6] * 7 + [0.3] * 10
+    assert split[17:] == pytest.approx(1 - stop[17:])

@@ -1,0 +1,129 @@
+"""Shower k of a seed is the same whatever made it: chunks, threads, ranges, processes."""
+
+import multiprocessing
+import warnings
+
+import pytest
+
+import supa
+
+KEYS = {
+    "hits": {"seed": 11},
+    "complete": {"seed": 11, "keep": "complete"},
+    "particles": {"seed": 11, "record": "particles", "config": "two-primaries"},
+    "critical": {"seed": 2**63 + 5, "config": "critical"},
+}
+
+
+@pytest.mark.parametrize("options", KEYS.values(), ids=KEYS.keys())
+def test_chunks_and_threads_do_not_matter(options):
+    whole = supa.simulate(700, **options, threads=1)
+    for threads, size in ((1, 1), (1, 64), (2, 13), (3, 100), (5, 7), (2, 10_000)):
+        parts = list(supa.stream(700, **options, threads=threads, chunk_size=size))
+        assert supa.Showers.concatenate(parts) == whole
+        assert sum(part.run.attempts for part in parts) == whole.run.attempts
+
+
+@pytest.mark.parametrize("options", KEYS.values(), ids=KEYS.keys())
+def test_any_range_may_be_made_alone(options):
+    whole = supa.simulate(300, **options)
+    for k in (0, 1, 150, 299):
+        part = supa.simulate(300 - k, **options, first=int(whole.index[k]))
+        assert part == whole[k:]
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    whole = supa.simulate(400, record="particles")
+    for particles in (1, 100, 10**7):
+        monkeypatch.setattr("supa.simulation._BLOCK_PARTICLES", particles)
+        assert supa.simulate(400, record="particles") == whole
+
+
+def test_chunks_stay_when_the_next_ones_are_made():
+    chunks = list(supa.stream(500, chunk_size=50, threads=2))
+    assert supa.Showers.concatenate(chunks) == supa.simulate(500)
+
+
+def test_abandoning_a_stream_leaves_nothing_behind():
+    for _ in range(3):
+        stream = supa.stream(10**9, threads=2)
+        next(stream)
+        stream.close()
+
+
+def _hits_of_shower_7(_: int) -> tuple[bytes, bytes]:
+    shower = supa.simulate(3, first=7, threads=2)
+    return shower.x.tobytes(), shower.energy.tobytes()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes_make_the_same(method):
+    expected = _hits_of_shower_7(0)  # uses threads in this process before any fork
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads; that is the test
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert pool.map_async(_hits_of_shower_7, range(4)).get(timeout=120) == [expected] * 4
+
+
+def test_a_fork_in_the_middle_of_a_stream_works():
+    stream = supa.stream(10**6, threads=2)
+    next(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map_async(_hits_of_shower_7, range(2)).get(timeout=120) == [_hits_of_shower_7(0)] * 2
+    next(stream)
+    stream.close()
+
+
+def test_seeds_and_showers_differ():
+    showers = supa.simulate(200, seed=1)
+    assert len({shower.x.tobytes() for shower in showers}) == 200
+    assert not showers.hits.equals(supa.simulate(200, seed=2).hits)
+
+
+def test_a_complete_run_names_its_attempts():
+    complete = supa.simulate(100, seed=4, keep="complete")
+    everything = supa.simulate(complete.run.attempts, seed=4)
+    assert complete.run.attempts == complete.index[-1] + 1
+    kept = [k for k in range(len(everything)) if len(set(everything[k].layer)) == 3]
+    assert complete.index.tolist() == kept
+    assert complete.hits.equals(everything[kept].hits)
+
+
+MISUSES = [
+    ({"num_showers": -1}, "num_showers: -1 was given"),
+    ({"num_showers": 1.5}, "num_showers: 1.5 was given"),
+    ({"config": "v1"}, "no preset 'v1'"),
+    ({"config": 3}, "a preset's name or a ShowerConfig"),
+    ({"energy": -1}, "incident energy: -1 GeV"),
+    ({"energy": "x"}, "incident energy: 'x' was given"),
+    ({"seed": -1}, "seed: -1 was given"),
+    ({"seed": 2**64}, "from 0 to 18446744073709551615"),
+    ({"first": -1}, "first: -1 was given"),
+    ({"first": 2**56}, "first: .* less num_showers"),
+    ({"keep": "none"}, "keep: 'none' was given, but it must be 'all' or 'complete'"),
+    ({"record": "tree"}, "record: 'tree' was given"),
+    ({"engine": "gpu"}, "engine: 'gpu' was given"),
+    ({"threads": 0}, "threads: 0 was given"),
+    ({"threads": 10**6}, "threads: 1000000 was given"),
+    ({"threads": True}, "threads: True was given"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), MISUSES)
+def test_a_misuse_is_one_clear_error(options, message):
+    for call in (supa.simulate, supa.stream):
+        with pytest.raises(ValueError, match=message):
+            call(**{"num_showers": 1, **options})
+
+
+def test_a_chunk_size_must_be_a_whole_number():
+    with pytest.raises(ValueError, match="chunk_size: 0 was given"):
+        supa.stream(1, chunk_size=0)
+
+
+def test_showers_that_are_never_complete_are_an_error(monkeypatch):
+    monkeypatch.setattr("supa.simulation.MAX_FRUITLESS_ATTEMPTS", 1000)
+    with pytest.raises(ValueError, match=r"None of [\d,]+ showers in a row had a hit in every readout layer"):
+        supa.simulate(1, supa.ShowerConfig(stop_amplitude=0.0, split_late=0.0), keep="complete")
