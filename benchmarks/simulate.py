@@ -1,0 +1,136 @@
+"""Time the simulator: in memory, into a file, from a cold start, and the memory of `supa generate`.
+
+    python benchmarks/simulate.py [--showers 500000] [--repeat 5] [--json out.json]
+
+Every figure is the median of the repetitions, which alternate so that a busy machine slows all of them alike. The rate
+"to a file" is held against the smaller of the rate in memory and the rate at which the disk takes the same bytes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numba
+import numpy as np
+
+import supa
+import supa_datasets
+
+PRESETS = ["standard", "reference", "dense", "no-pass", "critical", "two-primaries"]
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def write_file(path: Path, showers: int) -> None:
+    """Generate into an uncompressed file on one thread, as `supa generate --threads 1 --quiet` does."""
+    run = supa.simulate(0).run
+    with supa_datasets.ShowerWriter(path, run, overwrite=True) as writer:
+        for chunk in supa.stream(showers, threads=1):
+            writer.append(chunk)
+
+
+def write_raw(path: Path, content: bytes, size: int) -> None:
+    """Write as many bytes as plainly as possible, and wait for the disk."""
+    with path.open("wb") as file:
+        for start in range(0, size, len(content)):
+            file.write(content[: size - start])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def generate(folder: Path, showers: int, *options: str) -> None:
+    """Run `supa generate` in a process of its own."""
+    command = [sys.executable, "-m", "supa_cli.main", "generate", str(folder / "cli.h5"), "-n", str(showers)]
+    subprocess.run([*command, "--overwrite", "--quiet", *options], check=True)
+
+
+def peak_memory(folder: Path, showers: int) -> float:
+    """Measure the most memory that `supa generate` takes, in MB."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-m", "supa_cli.main", "generate", str(folder / "memory.h5"), "-n", str(showers)]
+    output = subprocess.run(
+        [sys.executable, "-c", code, *command, "--overwrite", "--quiet"], check=True, capture_output=True, text=True
+    )
+    return int(output.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
+    """Take all measurements."""
+    results: dict[str, list[float]] = {"memory": [], "two threads": [], "file": [], "raw": []}
+    path, content = folder / "b.h5", np.random.default_rng(0).bytes(1 << 24)
+    supa.simulate(1000)  # compile, or load the machine code
+    for _ in range(repeat):
+        results["memory"].append(showers / seconds(lambda: supa.simulate(showers, threads=1)))
+        results["two threads"].append(showers / seconds(lambda: supa.simulate(showers, threads=2)))
+        results["file"].append(showers / seconds(lambda: write_file(path, showers)))
+        size = path.stat().st_size
+        results["raw"].append(showers / seconds(lambda: write_raw(folder / "raw", content, size)))
+    medians = {name: statistics.median(values) for name, values in results.items()}
+    generate(folder, 10)
+    starts = [seconds(lambda: generate(folder, 10)) for _ in range(repeat)]
+    small, large = peak_memory(folder, 50_000), peak_memory(folder, 10 * 50_000)
+    rates = {
+        name: 20_000 / min(seconds(lambda n=name: supa.simulate(20_000, n, threads=1)) for _ in range(3))
+        for name in PRESETS
+    }
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "versions": {
+            "supa": supa.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+            "h5py": h5py.__version__,
+        },
+        "date": time.strftime("%Y-%m-%d"),
+        "showers": showers,
+        "attempts per second in memory, one thread": medians["memory"],
+        "attempts per second in memory, one thread, each repetition": results["memory"],
+        "attempts per second in memory, two threads": medians["two threads"],
+        "attempts per second to a file, one thread": medians["file"],
+        "attempts per second the disk takes": medians["raw"],
+        "file over the smaller of memory and disk": medians["file"] / min(medians["memory"], medians["raw"]),
+        "file size in MB": size / 1e6,
+        "seconds of a start of `supa generate -n 10`, median": statistics.median(starts),
+        "MB of memory for 50,000 showers": small,
+        "MB of memory for 500,000 showers": large,
+        "best attempts per second of each preset, one thread": rates,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--showers", type=int, default=500_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the files are written")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        results = measure(arguments.showers, arguments.repeat, Path(folder))
+    text = json.dumps(results, indent=2)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""``supa generate``: what it writes, its errors, and that nothing is lost."""
+
+import hashlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import supa
+import supa_datasets
+from supa_cli.main import cli
+
+COMMAND = [sys.executable, "-m", "supa_cli.main"]
+
+
+def _supa(*arguments, cwd, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, **options
+    )
+
+
+def _generate(path: Path, *arguments) -> None:
+    result = CliRunner().invoke(cli, ["generate", str(path), "--quiet", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert result.output == ""
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_holds_the_showers_of_simulate(tmp_path):
+    _generate(tmp_path / "a.h5", "-n", 500, "--seed", 3, "--energy", "log:1:100", "--record", "particles")
+    loaded = supa_datasets.load(tmp_path / "a.h5")
+    simulated = supa.simulate(500, energy="log:1:100", seed=3, record="particles")
+    assert loaded.run == simulated.run
+    assert loaded.energy.tolist() == simulated.energy.astype(np.float32).tolist()
+    assert loaded.particles["x"].tolist() == simulated.particles["x"].astype(np.float32).tolist()
+
+
+def test_the_reference_engine_writes_the_public_codes_showers(tmp_path, data):
+    path = tmp_path / "r.h5"
+    options = ["--preset", "reference", "--engine", "reference", "--keep", "complete", "--seed", 1234, "--energy", 65]
+    _generate(path, "-n", 60, *options)
+    with supa_datasets.ShowerFile(path) as file, np.load(data / "reference_65GeV_seed1234_60showers.npz") as sample:
+        assert file[:].index.tolist() == sample["attempt_index"].tolist()
+        assert file[:].energy.tolist() == sample["energy"].astype(np.float32).tolist()
+        assert file[:].layer.tolist() == sample["layer"].tolist()
+        assert file.run.attempts == sample["attempt_index"][-1] + 1
+
+
+def test_physics_comes_from_presets_files_and_changes(tmp_path):
+    (tmp_path / "p.toml").write_text(supa.preset("dense").to_toml())
+    _generate(tmp_path / "a.h5", "-n", 3, "--config", tmp_path / "p.toml", "--set", "frame=reference")
+    _generate(
+        tmp_path / "b.h5", "-n", 3, "--preset", "dense", "--set", 'frame="reference"', "--set", "num_slices=24"
+    )
+    _generate(tmp_path / "c.h5", "-n", 3, "--set", "readout_layers=[[7, 12], [13, 27]]", "--set", "incident_energy=1:2")
+    assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "b.h5")
+    config = supa_datasets.ShowerFile(tmp_path / "c.h5").run.config
+    assert config.readout_layers == ((7, 12), (13, 27))
+    assert str(config.spectrum) == "1.0:2.0"
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd", "gzip"])
+def test_compression_is_that_asked_for(tmp_path, compression):
+    pytest.importorskip("hdf5plugin")
+    _generate(tmp_path / "a.h5", "-n", 10, "--compression", compression)
+    with supa_datasets.ShowerFile(tmp_path / "a.h5") as file:
+        assert file.compression != "none"
+        assert len(file[:]) == 10
+
+
+def test_the_options_offered_are_those_of_the_library():
+    from supa_cli.generate import command
+
+    (option,) = (p for p in command.params if p.name == "compression")
+    assert tuple(option.type.choices) == supa_datasets.COMPRESSIONS
+
+
+def test_threads_do_not_change_the_bytes(tmp_path):
+    for threads in (1, 2, 3):
+        _generate(tmp_path / f"{threads}.h5", "-n", 3000, "--threads", threads, "--keep", "complete")
+    assert len({_digest(tmp_path / f"{threads}.h5") for threads in (1, 2, 3)}) == 1
+
+
+def test_the_summary_compares_with_the_exact_expectations(tmp_path):
+    result = _supa("generate", "a.h5", "-n", "2e3", "--keep", "complete", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for part in ("showers", "2,000", "attempts", "acceptance", "file size", "showers/s", "97.4834", "std. error"):
+        assert part in result.stdout
+    pulls = [float(p) for p in re.findall(r"([+-]\d+\.\d\d) │", result.stdout)]
+    assert len(pulls) == 7
+    assert max(map(abs, pulls)) < 5
+    assert re.search(r"100\.0 % +2,000 of 2,000 showers, [\d,]+ showers/s", result.stderr)
+    assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_without_a_closed_form_the_summary_says_so(tmp_path):
+    result = _supa("generate", "a.h5", "-n", "50", "--preset", "critical", cwd=tmp_path)
+    assert "no closed form" in result.stdout
+
+
+# ---------------------------------------------------------------------- mistakes
+
+MISTAKES = {
+    "no count": (["a.h5"], "Missing option '-n'"),
+    "no file": (["-n", "1"], "Missing argument 'OUT'"),
+    "zero": (["a.h5", "-n", "0"], "at least 1"),
+    "negative": (["a.h5", "-n", "-5"], "at least 1"),
+    "word": (["a.h5", "-n", "many"], "'many' was given"),
+    "fraction": (["a.h5", "-n", "1.5"], "'1.5' was given"),
+    "infinite": (["a.h5", "-n", "inf"], "'inf' was given"),
+    "preset": (["a.h5", "-n", "1", "--preset", "SUPAv1"], "no preset 'SUPAv1'; choose from standard"),
+    "two configs": (["a.h5", "-n", "1", "--preset", "dense", "--config", "x.toml"], "exclude each other"),
+    "no config file": (["a.h5", "-n", "1", "--config", "x.toml"], "cannot be read"),
+    "config ending": (["a.h5", "-n", "1", "--config", "x.yaml"], "must end in .json or .toml"),
+    "key": (["a.h5", "-n", "1", "--set", "slices=3"], "'slices' is no constant"),
+    "no equals": (["a.h5", "-n", "1", "--set", "num_slices"], "must be KEY=VALUE"),
+    "value": (["a.h5", "-n", "1", "--set", "num_slices=0"], "num_slices: 0 was given"),
+    "text value": (["a.h5", "-n", "1", "--set", "num_slices=many"], "num_slices: 'many' was given"),
+    "list value": (["a.h5", "-n", "1", "--set", "opening_angle=[1]"], "must be two numbers"),
+    "energy word": (["a.h5", "-n", "1", "--energy", "high"], "'high' was given"),
+    "energy range": (["a.h5", "-n", "1", "--energy", "9:1"], "the range 9:1 is empty"),
+    "energy sign": (["a.h5", "-n", "1", "--energy=-3"], "-3 GeV was given"),
+    "seed": (["a.h5", "-n", "1", "--seed", "-1"], "at least 0"),
+    "large seed": (["a.h5", "-n", "1", "--seed", str(2**64)], "from 0 to 18446744073709551615"),
+    "reference seed": (["a.h5", "-n", "1", "--seed", str(2**32), "--engine", "reference"], "with engine='reference'"),
+    "first": (["a.h5", "-n", "1", "--first", str(2**56)], "first: 72057594037927936 was given"),
+    "keep": (["a.h5", "-n", "1", "--keep", "some"], "'some' is not one of 'all', 'complete'"),
+    "record": (["a.h5", "-n", "1", "--record", "tree"], "'tree' is not one of"),
+    "engine": (["a.h5", "-n", "1", "--engine", "cuda"], "'cuda' is not one of"),
+    "threads": (["a.h5", "-n", "1", "--threads", "0"], "at least 1"),
+    "reference threads": (["a.h5", "-n", "1", "--engine", "reference", "--threads", "2"], "one sequential stream"),
+    "compression": (["a.h5", "-n", "1", "--compression", "rar"], "'rar' is not one of"),
+    "both": (["a.h5", "-n", "1", "--overwrite", "--resume"], "exclude each other"),
+    "folder": ([".", "-n", "1"], "is a directory"),
+    "unknown": (["a.h5", "-n", "1", "--speed", "9"], "No such option"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_clear_usage_error(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["generate", *arguments])
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.replace("│", " ").split())
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+FAILURES = {
+    "exists": (["there.h5", "-n", "1"], "there.h5 exists; choose another name"),
+    "no folder": (["absent/a.h5", "-n", "1"], "absent does not exist; make it first"),
+    "another run": (["there.h5", "-n", "9", "--resume", "--seed", "5"], "another run (seed is 0 there, 5 here)"),
+    "not ours": (["text.h5", "-n", "9", "--resume"], "no HDF5 file"),
+    "never complete": (
+        ["a.h5", "-n", "1", "--keep", "complete", "--set", "split_late=0", "--set", "stop_amplitude=0"],
+        "None of",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), FAILURES.values(), ids=FAILURES.keys())
+def test_a_run_that_fails_says_why_and_exits_with_1(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("supa.simulation.MAX_FRUITLESS_ATTEMPTS", 1000)
+    monkeypatch.chdir(tmp_path)
+    supa_datasets.save(supa.simulate(3), "there.h5")
+    Path("text.h5").write_text("hello")
+    before = _digest(Path("there.h5"))
+    monkeypatch.setattr(sys, "argv", ["supa", "generate", *arguments])
+    from supa_cli import main
+
+    errors = []
+    monkeypatch.setattr(main.click, "echo", lambda text, **_: errors.append(str(text)))
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 1
+    (error,) = errors
+    assert error.startswith("Error: ")
+    assert message in error
+    assert _digest(Path("there.h5")) == before
+
+
+def test_more_showers_there_than_asked_for_is_an_error(tmp_path):
+    _generate(tmp_path / "a.h5", "-n", 20)
+    result = CliRunner().invoke(cli, ["generate", str(tmp_path / "a.h5"), "-n", "10", "--resume"])
+    assert result.exit_code == 2
+    assert "already holds 20 showers" in result.output
+    assert len(supa_datasets.load(tmp_path / "a.h5")) == 20
+
+
+# ---------------------------------------------------------------------- interruption
+
+
+def test_a_finished_file_grows_and_a_finished_run_stays(tmp_path):
+    _generate(tmp_path / "whole.h5", "-n", 900)
+    _generate(tmp_path / "a.h5", "-n", 400)
+    _generate(tmp_path / "a.h5", "-n", 900, "--resume")
+    _generate(tmp_path / "a.h5", "-n", 900, "--resume")
+    assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "whole.h5")
+
+
+def _start(path: Path, *arguments, wait_for: str | None = ".partial") -> subprocess.Popen:
+    process = subprocess.Popen(
+        [*COMMAND, "generate", str(path), *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while wait_for and not Path(f"{path}{wait_for}").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    path = tmp_path / "a.h5"
+    process = _start(path, "-n", 10_000_000)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "go on with the same command and --resume" in errors
+    assert "Traceback" not in errors
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
+    with h5py.File(f"{path}.partial", "r", swmr=True, libver="latest") as partial:
+        finished = int(partial["progress"][0])
+    assert finished > 0
+    n = finished + 1000
+    _generate(path, "-n", n, "--resume")
+    _generate(tmp_path / "whole.h5", "-n", n)
+    assert _digest(path) == _digest(tmp_path / "whole.h5")
+
+
+def test_sigkill_at_any_moment_leaves_no_file_or_a_whole_one(tmp_path):
+    """Killed 24 times at random moments, then resumed: the same bytes as an undisturbed run."""
+    options = ["-n", 200_000, "--seed", 9, "--energy", "log:1:100", "--keep", "complete", "--quiet"]
+    started = time.monotonic()
+    whole = tmp_path / "whole.h5"
+    _generate(whole, *options[:-1])
+    undisturbed = time.monotonic() - started
+    digest, moments = _digest(whole), random.Random(1)
+    path = tmp_path / "a.h5"
+    kills = finished = 0
+    while kills < 24:
+        process = _start(path, *options, "--resume", wait_for=None)
+        try:
+            process.wait(timeout=moments.uniform(0.2, 1.0 + undisturbed))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        process.stdout.close()
+        process.stderr.close()
+        if path.exists():
+            assert _digest(path) == digest
+            path.unlink()
+            finished += 1
+    if not path.exists():
+        _generate(path, *options[:-1], "--resume")
+    assert _digest(path) == digest
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "whole.h5"]
