@@ -81,8 +81,7 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
         results["memory"].append(showers / seconds(lambda: supa.simulate(showers, threads=1)))
         results["two threads"].append(showers / seconds(lambda: supa.simulate(showers, threads=2)))
         results["file"].append(showers / seconds(lambda: write_file(path, showers)))
-        size = path.stat().st_size
-        results["raw"].append(showers / seconds(lambda: write_raw(folder / "raw", content, size)))
+        results["raw"].append(showers / seconds(lambda: write_raw(folder / "raw", content, path.stat().st_size)))
     medians = {name: statistics.median(values) for name, values in results.items()}
     generate(folder, 10)
     starts = [seconds(lambda: generate(folder, 10)) for _ in range(repeat)]
@@ -108,7 +107,7 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
         "attempts per second to a file, one thread": medians["file"],
         "attempts per second the disk takes": medians["raw"],
         "file over the smaller of memory and disk": medians["file"] / min(medians["memory"], medians["raw"]),
-        "file size in MB": size / 1e6,
+        "file size in MB": path.stat().st_size / 1e6,
         "seconds of a start of `supa generate -n 10`, median": statistics.median(starts),
         "MB of memory for 50,000 showers": small,
         "MB of memory for 500,000 showers": large,

@@ -61,7 +61,7 @@ def plot_shower(shower: Showers) -> "Figure":
                 shower.z[chosen],
                 shower.x[chosen],
                 shower.y[chosen],
-                s=6 + 60 * weight,
+                s=10 + 60 * weight,
                 color=_LAYER_COLOURS[layer % _MANY_LAYERS],
                 edgecolors="white",
                 linewidths=0.3,
@@ -74,6 +74,8 @@ def plot_shower(shower: Showers) -> "Figure":
     axes.set_box_aspect((2.2, 1, 1), zoom=1.35)
     axes.view_init(elev=14, azim=-72)
     axes.set(xlabel="depth (length unit)", ylabel="x", zlabel="y")
+    axes.locator_params(axis="y", nbins=4)
+    axes.locator_params(axis="z", nbins=5)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
         axis._axinfo["grid"].update(color="#e6e6e6", linewidth=0.5)
@@ -84,7 +86,9 @@ def plot_shower(shower: Showers) -> "Figure":
         color=_INK,
     )
     if shower.hits.num_rows:
-        axes.legend(loc="upper left", fontsize=8, frameon=False)
+        legend = axes.legend(loc="upper left", fontsize=8, frameon=False)
+        for handle in legend.legend_handles:
+            handle.set_sizes([36])
     return figure
 
 

@@ -61,9 +61,7 @@ def test_the_reference_engine_writes_the_public_codes_showers(tmp_path, data):
 def test_physics_comes_from_presets_files_and_changes(tmp_path):
     (tmp_path / "p.toml").write_text(supa.preset("dense").to_toml())
     _generate(tmp_path / "a.h5", "-n", 3, "--config", tmp_path / "p.toml", "--set", "frame=reference")
-    _generate(
-        tmp_path / "b.h5", "-n", 3, "--preset", "dense", "--set", 'frame="reference"', "--set", "num_slices=24"
-    )
+    _generate(tmp_path / "b.h5", "-n", 3, "--preset", "dense", "--set", 'frame="reference"', "--set", "num_slices=24")
     _generate(tmp_path / "c.h5", "-n", 3, "--set", "readout_layers=[[7, 12], [13, 27]]", "--set", "incident_energy=1:2")
     assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "b.h5")
     config = supa_datasets.ShowerFile(tmp_path / "c.h5").run.config
@@ -212,7 +210,10 @@ def test_a_finished_file_grows_and_a_finished_run_stays(tmp_path):
 
 def _start(path: Path, *arguments, wait_for: str | None = ".partial") -> subprocess.Popen:
     process = subprocess.Popen(
-        [*COMMAND, "generate", str(path), *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*COMMAND, "generate", str(path), *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 120
     while wait_for and not Path(f"{path}{wait_for}").exists() and process.poll() is None:

@@ -1,6 +1,7 @@
 """Shower files: what is written is read, bytes do not depend on how it was written, and damage is one clear error."""
 
 import hashlib
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -172,7 +173,7 @@ def small_blocks(monkeypatch):
 def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
     edges = [0, *cuts, len(showers)]
     pieces = []
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in itertools.pairwise(edges):
         piece = showers[a:b]
         pieces.append(
             supa.simulate(len(piece), "two-primaries", seed=8, energy="log:1:100", record="particles", first=a)
@@ -225,9 +226,13 @@ def test_a_finished_file_can_be_made_longer(tmp_path):
 
 
 def test_an_exception_keeps_the_partial_file(tmp_path, showers):
-    with pytest.raises(RuntimeError, match="stop"), ShowerWriter(tmp_path / "a.h5", showers.run) as writer:
-        writer.append(showers[:50])
-        raise RuntimeError("stop")
+    def fail() -> None:
+        with ShowerWriter(tmp_path / "a.h5", showers.run) as writer:
+            writer.append(showers[:50])
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
     assert ShowerWriter(tmp_path / "a.h5", showers.run, resume=True).num_showers == 50
 
@@ -355,7 +360,10 @@ def test_every_flipped_byte_is_an_error_or_harmless(path):
             with ShowerFile(path) as file:
                 file[:]
         except ValueError as error:
-            assert str(error).startswith(str(path))
+            message = str(error)
+        else:
+            continue
+        assert message.startswith(str(path))
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path):

@@ -1,4 +1,4 @@
-"""The counter-based simulation written as plainly as possible, in Python integers and float64: the truth for kernels."""
+"""The counter-based simulation as plainly as possible, in Python integers and float64: the truth for kernels."""
 
 import math
 from dataclasses import dataclass

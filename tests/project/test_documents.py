@@ -1,0 +1,102 @@
+"""README, docs and CI say what is so."""
+
+import importlib.util
+import re
+
+import pytest
+
+import supa
+
+
+def _module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _blocks(root, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+
+
+def test_ci_runs_the_two_commands_of_the_readme_word_for_word(root):
+    job, tests, *_ = (block.strip() for block in _blocks(root, "sh"))
+    assert job.startswith("pip install . && supa generate")
+    assert tests.endswith("pytest")
+    script = (root / ".ci" / "run").read_text().splitlines()
+    assert job in script
+    assert tests in script
+
+
+def test_the_ten_lines_of_the_readme_run(root, tmp_path, monkeypatch, capsys):
+    import supa_datasets
+
+    monkeypatch.chdir(tmp_path)
+    supa_datasets.save(supa.simulate(100), "showers.h5")
+    (code,) = _blocks(root, "python")
+    assert code.count("\n") <= 12
+    exec(compile(code, "README.md", "exec"), {})
+    assert "exact: 72.09" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_readme_run(root, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from supa_cli.main import cli
+
+    monkeypatch.chdir(tmp_path)
+    commands = re.sub(r" +#.*", "", _blocks(root, "sh")[2]).replace("1e6", "20").replace("1000", "20").splitlines()
+    assert len(commands) == 5
+    for command in commands:
+        program, *arguments = command.split()
+        assert program == "supa"
+        result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+
+def test_links_lead_somewhere(root):
+    for page in [root / "README.md", *(root / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), (page, link)
+
+
+def test_the_number_of_constants_is_that_of_the_readme(root):
+    assert f"{len(supa.ShowerConfig().to_dict())} constants" in (root / "README.md").read_text()
+
+
+def test_the_page_of_presets_is_up_to_date(root):
+    assert (root / "docs" / "presets.md").read_text() == _module(root / "docs" / "make_presets.py").page()
+
+
+def test_every_constant_and_column_is_documented(root):
+    physics = (root / "docs" / "physics.md").read_text()
+    for name in supa.ShowerConfig().to_dict():
+        spoken = {"incident_energy": "incident energy", "polar_angle": "polar angle", "azimuth": "azimuth"}
+        assert spoken.get(name, f"`{name}") in physics, name
+    from supa_datasets import layout
+
+    page = (root / "docs" / "format.md").read_text()
+    for table in layout.tables_of(True):
+        for name in table.types:
+            assert re.search(rf"`({table.group}/)?{name}`", page), (table.group, name)
+
+
+def test_the_changelog_and_the_citation_name_this_version(root):
+    assert f"version: {supa.__version__}" in (root / "CITATION.cff").read_text()
+    assert (
+        "[Unreleased]" in (root / "CHANGELOG.md").read_text() or supa.__version__ in (root / "CHANGELOG.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("word", ["/work/", "/root/", "pypi.org/simple"])
+def test_no_path_of_a_machine_is_named(root, word):
+    import subprocess
+
+    listing = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    for name in listing.stdout.split():
+        path = root / name
+        if path.suffix in {".py", ".md", ".toml", ".cff", ""} and path.name != "test_documents.py":
+            assert word not in path.read_text(), name

@@ -1,0 +1,36 @@
+"""What is installed, and what the public modules offer."""
+
+import importlib
+import importlib.metadata
+import importlib.resources
+
+import pytest
+
+PUBLIC = {
+    "supa": [
+        "PRESETS", "EnergySpectrum", "Expectation", "NoClosedFormError", "Preset", "PrimaryCount", "Ragged", "Run",
+        "ShowerConfig", "Showers", "__version__", "expectation", "preset", "preset_name", "simulate", "stream",
+    ],
+    "supa_datasets": ["COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "load", "save"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "names"), PUBLIC.items())
+def test_the_public_names_are_these(module, names):
+    assert sorted(importlib.import_module(module).__all__) == sorted(names)
+    for name in names:
+        assert hasattr(importlib.import_module(module), name)
+
+
+def test_no_package_of_another_project_is_overwritten():
+    files = importlib.metadata.files("supa-showers") or []
+    tops = {file.parts[0] for file in files if file.suffix == ".py" and ".." not in file.parts}
+    if not any(top.startswith("supa") for top in tops):
+        pytest.skip("an editable installation lists no packages")
+    assert tops == {"supa", "supa_datasets", "supa_cli"}
+
+
+def test_types_are_shipped():
+    for module in (*PUBLIC, "supa_cli"):
+        package = importlib.import_module(module)
+        assert (importlib.resources.files(package) / "py.typed").is_file()
