@@ -266,7 +266,7 @@ def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Itera
         result = workspace.walk_showers(
             walk,
             plan.seed,
-            indices,
+            start,
             primaries,
             block_size=plan.block_size,
             complete_only=plan.keep == "complete",

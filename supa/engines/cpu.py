@@ -19,17 +19,20 @@ from supa.primaries import Primaries
 from supa.random import HALF, MASK, TO_UNIT, identity_words, philox
 
 TILE = 256
+_LANES = 32  # divides the tile; a multiple of what any processor's vector loop takes at a time
 
-# A living particle is a row of 5 float64 and a row of 3 uint64. Its tag is: shower's number in the chunk, 8 bits of
-# primary. A hit's code is: tag, 8 bits of slice. A recorded particle's code is: 8 bits of slice, 8 bits of fate.
-_X, _Y, _SX, _SY, _ENERGY = 0, 1, 2, 3, 4
-_PATH, _TAG, _PARENT = 0, 1, 2
+# A living particle is a row of 8 words, so one line of the cache: 5 float64, and 3 uint64 that are reached through a
+# view of another type. Its tag is: shower's number in the chunk, 8 bits of primary. A hit is x, y, energy and the tag
+# with 8 bits of slice; a recorded particle is x, y, energy, parent, tag, and 8 bits of slice with 8 bits of fate.
+_X, _Y, _SX, _SY, _ENERGY, _PATH, _TAG, _PARENT = range(8)
+_HIT_ID = 3
+_NODE_PARENT, _NODE_TAG, _NODE_CODE = 3, 4, 5
 _BYTE = np.uint64(8)
 _LOW_BYTE = np.uint64(255)
 _ONE = np.uint64(1)
 
 # Lines of the scratch: words, then reals, then slots.
-_FATE_WORD, _THETA_WORD, _DELTA_WORD, _PHI_WORD = 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE
+_FATE_WORD, _THETA_WORD, _DELTA_WORD, _PHI_WORD = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE
 _SX_1, _SY_1, _SX_2, _SY_2, _SHARE, _TILE_ENERGY = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE, 7 * TILE
 _SPLIT_SLOT, _PASS_SLOT, _CHILD = TILE, 2 * TILE, 3 * TILE
 
@@ -38,13 +41,9 @@ class _Buffers(NamedTuple):
     """Arrays that one call leaves to the next, so that their memory is asked for once."""
 
     here: FloatArray
-    here_id: WordArray
     there: FloatArray
-    there_id: WordArray
     hit: FloatArray
-    hit_id: WordArray
     node: FloatArray
-    node_id: WordArray
     x: FloatArray
     y: FloatArray
     energy: FloatArray
@@ -64,19 +63,10 @@ class Workspace:
 
     def __init__(self) -> None:
         kinds: dict[str, type] = {"particle_parent": np.int32}
-        kinds.update(dict.fromkeys(("here_id", "there_id", "hit_id", "node_id"), np.uint64))
         kinds.update(
             dict.fromkeys(("slice", "primary", "particle_slice", "particle_fate", "particle_primary"), np.uint8)
         )
-        widths = {
-            "here": (5,),
-            "here_id": (3,),
-            "there": (5,),
-            "there_id": (3,),
-            "hit": (3,),
-            "node": (3,),
-            "node_id": (3,),
-        }
+        widths = {"here": (8,), "there": (8,), "hit": (4,), "node": (6,)}
         self._buffers = _Buffers(
             *(np.empty((TILE, *widths.get(name, ())), kinds.get(name, np.float64)) for name in _Buffers._fields)
         )
@@ -85,7 +75,7 @@ class Workspace:
         self,
         walk: Walk,
         seed: int,
-        indices: IntArray,
+        first: int,
         primaries: Primaries,
         *,
         block_size: int,
@@ -98,7 +88,7 @@ class Workspace:
         Args:
             walk: the physics.
             seed: 0 to 2**64 - 1.
-            indices: (showers,) the showers' indices.
+            first: index of the first shower; the others follow it.
             primaries: their initial conditions.
             block_size: how many showers are walked together; it does not change the result.
             complete_only: drop showers that leave a readout layer empty.
@@ -109,10 +99,18 @@ class Workspace:
             The hits and particles, by shower, in the order slice, creation: views of this workspace.
         """
         too_large, kept, num_hits, num_nodes, leaked, hits, nodes, self._buffers = _walk(
-            walk, np.uint64(seed), indices, primaries, block_size, complete_only, record, max_particles, self._buffers
+            walk,
+            np.uint64(seed),
+            np.uint64(first),
+            primaries,
+            block_size,
+            complete_only,
+            record,
+            max_particles,
+            self._buffers,
         )
         columns = self._buffers._asdict()
-        names = list(_Buffers._fields)[8:]
+        names = list(_Buffers._fields)[4:]
         return WalkResult(
             too_large=too_large,
             kept=kept,
@@ -141,7 +139,7 @@ def _taller(rows: Any, height: int) -> Any:
 def _walk(
     walk: Walk,
     seed: np.uint64,
-    indices: IntArray,
+    first: np.uint64,
     primaries: Primaries,
     block_size: int,
     complete_only: bool,
@@ -149,14 +147,15 @@ def _walk(
     max_particles: int,
     buffers: _Buffers,
 ) -> Any:
-    words, reals, slots = np.empty(7 * TILE, np.uint64), np.empty(8 * TILE), np.empty(4 * TILE, np.int64)
-    here, here_id, there, there_id = buffers.here, buffers.here_id, buffers.there, buffers.there_id
-    hit, hit_id, node, node_id = buffers.hit, buffers.hit_id, buffers.node, buffers.node_id
+    words, reals, slots = np.empty(6 * TILE, np.uint64), np.empty(8 * TILE), np.empty(4 * TILE, np.int64)
+    here, there, hit, node = buffers.here, buffers.there, buffers.hit, buffers.node
+    here_id, there_id = here.view(np.uint64), there.view(np.uint64)
+    hit_id, node_id = hit.view(np.uint64), node.view(np.uint64)
     x, y, energy, slice_, primary = buffers.x, buffers.y, buffers.energy, buffers.slice, buffers.primary
     p_x, p_y, p_energy = buffers.particle_x, buffers.particle_y, buffers.particle_energy
     p_parent, p_slice = buffers.particle_parent, buffers.particle_slice
     p_fate, p_primary = buffers.particle_fate, buffers.particle_primary
-    num_showers, num_slices = len(indices), len(walk.stop_word)
+    num_showers, num_slices = len(primaries.incident_energy), len(walk.stop_word)
     kept = np.zeros(num_showers, np.bool_)
     hits_of_layer = np.zeros((num_showers, walk.num_layers), np.int64)
     num_hits, num_nodes = np.zeros(num_showers, np.int64), np.zeros(num_showers, np.int64)
@@ -168,7 +167,8 @@ def _walk(
         block_end = min(block + block_size, num_showers)
         n = primaries.offset[block_end] - primaries.offset[block]
         if n > len(here):
-            here, here_id = _taller(here, n), _taller(here_id, n)
+            here = _taller(here, n)
+            here_id = here.view(np.uint64)
         _load_primaries(primaries, block, block_end, here, here_id)
         hits, nodes = 0, 0
         for l in range(num_slices):
@@ -176,16 +176,19 @@ def _walk(
                 too_large = np.int64(here_id[n // 2, _TAG] >> _BYTE)
                 break
             if 2 * n > len(there):
-                there, there_id = _taller(there, 2 * n), _taller(there_id, 2 * n)
+                there = _taller(there, 2 * n)
+                there_id = there.view(np.uint64)
             if hits + n > len(hit):
-                hit, hit_id = _taller(hit, hits + n), _lengthened(hit_id, hits + n)
+                hit = _taller(hit, hits + n)
+                hit_id = hit.view(np.uint64)
             if record and nodes + n > len(node):
-                node, node_id = _taller(node, nodes + n), _taller(node_id, nodes + n)
+                node = _taller(node, nodes + n)
+                node_id = node.view(np.uint64)
             born = 0
             for start in range(0, n, TILE):
                 m = min(TILE, n - start)
-                _load_tile(here, here_id, start, m, indices, words, reals)
-                _draw_words(words, m, seed & MASK, seed >> HALF)
+                _load_tile(here, here_id, start, m, words, reals)
+                _draw_words(words, _whole_vectors(m), first, seed & MASK, seed >> HALF)
                 stops, splits, passes, children = _sort_fates(
                     words, reals, m, walk.stop_word[l], walk.split_word[l], walk.critical_energy, slots
                 )
@@ -193,7 +196,13 @@ def _walk(
                 _pass(here, here_id, start, slots, passes, walk.slice_spacing, there, there_id, born)
                 _gather_splits(here, start, slots, splits, words, reals)
                 _split_directions(
-                    words, reals, splits, walk.theta_start, walk.theta_span, walk.deviation, walk.parent_frame
+                    words,
+                    reals,
+                    _whole_vectors(splits),
+                    walk.theta_start,
+                    walk.theta_span,
+                    walk.deviation,
+                    walk.parent_frame,
                 )
                 _split(
                     here, here_id, start, slots, splits, reals, walk.balanced, walk.slice_spacing, there, there_id, born
@@ -217,7 +226,7 @@ def _walk(
                     )
                     nodes += m
                 for i in range(hits, hits + stops):
-                    hits_of_layer[int(hit_id[i] >> np.uint64(16)), walk.layer_of_slice[l]] += 1
+                    hits_of_layer[int(hit_id[i, _HIT_ID] >> np.uint64(16)), walk.layer_of_slice[l]] += 1
                 hits += stops
                 born += children
             here, here_id, there, there_id = there, there_id, here, here_id
@@ -227,7 +236,8 @@ def _walk(
         if too_large >= 0:
             break
         if record and nodes + n > len(node):
-            node, node_id = _taller(node, nodes + n), _taller(node_id, nodes + n)
+            node = _taller(node, nodes + n)
+            node_id = node.view(np.uint64)
         for i in range(n):
             k = int(here_id[i, _TAG] >> _BYTE)
             leaked[k] += here[i, _ENERGY]
@@ -267,13 +277,9 @@ def _walk(
         node_end,
         _Buffers(
             here,
-            here_id,
             there,
-            there_id,
             hit,
-            hit_id,
             node,
-            node_id,
             x,
             y,
             energy,
@@ -288,6 +294,12 @@ def _walk(
             p_primary,
         ),
     )
+
+
+@kernel
+def _whole_vectors(count: int) -> int:
+    """Round up, within the tile, so that no lane is left to the slow loop that follows a vector loop."""
+    return (count + _LANES - 1) // _LANES * _LANES
 
 
 @kernel
@@ -310,26 +322,22 @@ def _load_tile(
     here_id: WordArray,
     start: int,
     m: int,
-    indices: IntArray,
     words: WordArray,
     reals: FloatArray,
 ) -> None:
-    """Words 0 to 2: path and identity; real line _TILE_ENERGY: energy."""
+    """Word lines 0 and 1: path and tag; real line _TILE_ENERGY: energy."""
     for j in range(m):
-        i = start + j
-        tag = here_id[i, _TAG]
-        low, high = identity_words(np.uint64(indices[int(tag >> _BYTE)]), tag & _LOW_BYTE)
-        words[j] = here_id[i, _PATH]
-        words[TILE + j] = low
-        words[2 * TILE + j] = high
-        reals[_TILE_ENERGY + j] = here[i, _ENERGY]
+        words[j] = here_id[start + j, _PATH]
+        words[TILE + j] = here_id[start + j, _TAG]
+        reals[_TILE_ENERGY + j] = here[start + j, _ENERGY]
 
 
 @kernel
-def _draw_words(words: WordArray, m: int, k0: np.uint64, k1: np.uint64) -> None:
+def _draw_words(words: WordArray, m: int, first: np.uint64, k0: np.uint64, k1: np.uint64) -> None:
     for j in range(m):
-        path = words[j]
-        fate, theta, delta, phi = philox(path & MASK, path >> HALF, words[TILE + j], words[2 * TILE + j], k0, k1)
+        path, tag = words[j], words[TILE + j]
+        low, high = identity_words(first + (tag >> _BYTE), tag & _LOW_BYTE)
+        fate, theta, delta, phi = philox(path & MASK, path >> HALF, low, high, k0, k1)
         words[_FATE_WORD + j] = fate
         words[_THETA_WORD + j] = theta
         words[_DELTA_WORD + j] = delta
@@ -380,7 +388,7 @@ def _stop(
         hit[at, 0] = here[i, _X]
         hit[at, 1] = here[i, _Y]
         hit[at, 2] = here[i, _ENERGY]
-        hit_id[at] = (here_id[i, _TAG] << _BYTE) | np.uint64(l)
+        hit_id[at, _HIT_ID] = (here_id[i, _TAG] << _BYTE) | np.uint64(l)
 
 
 @kernel
@@ -487,8 +495,8 @@ def _record(
     here: FloatArray, here_id: WordArray, i: int, l: int, fate: int, node: FloatArray, node_id: WordArray, at: int
 ) -> None:
     node[at, 0], node[at, 1], node[at, 2] = here[i, _X], here[i, _Y], here[i, _ENERGY]
-    node_id[at, 0], node_id[at, 1] = here_id[i, _PARENT], here_id[i, _TAG]
-    node_id[at, 2] = (np.uint64(l) << _BYTE) | np.uint64(fate)
+    node_id[at, _NODE_PARENT], node_id[at, _NODE_TAG] = here_id[i, _PARENT], here_id[i, _TAG]
+    node_id[at, _NODE_CODE] = (np.uint64(l) << _BYTE) | np.uint64(fate)
 
 
 @kernel
@@ -553,13 +561,13 @@ def _scatter_hits(
 ) -> None:
     """Sort the block's hits, which are ordered by slice, by shower."""
     for i in range(hits):
-        k = int(hit_id[i] >> np.uint64(16))
+        k = int(hit_id[i, _HIT_ID] >> np.uint64(16))
         if kept[k]:
             at = cursor[k]
             cursor[k] = at + 1
             x[at], y[at], energy[at] = hit[i, 0], hit[i, 1], hit[i, 2]
-            slice_[at] = hit_id[i] & _LOW_BYTE
-            primary[at] = (hit_id[i] >> _BYTE) & _LOW_BYTE
+            slice_[at] = hit_id[i, _HIT_ID] & _LOW_BYTE
+            primary[at] = (hit_id[i, _HIT_ID] >> _BYTE) & _LOW_BYTE
 
 
 @kernel
@@ -579,12 +587,12 @@ def _scatter_nodes(
 ) -> None:
     """Sort the block's particles, which are ordered by slice, by shower."""
     for i in range(nodes):
-        k = int(node_id[i, 1] >> _BYTE)
+        k = int(node_id[i, _NODE_TAG] >> _BYTE)
         if kept[k]:
             at = cursor[k]
             cursor[k] = at + 1
             x[at], y[at], energy[at] = node[i, 0], node[i, 1], node[i, 2]
-            parent[at] = -1 if node_id[i, 0] == MASK else int(node_id[i, 0])
-            primary[at] = node_id[i, 1] & _LOW_BYTE
-            slice_[at] = node_id[i, 2] >> _BYTE
-            fate[at] = node_id[i, 2] & _LOW_BYTE
+            parent[at] = -1 if node_id[i, _NODE_PARENT] == MASK else int(node_id[i, _NODE_PARENT])
+            primary[at] = node_id[i, _NODE_TAG] & _LOW_BYTE
+            slice_[at] = node_id[i, _NODE_CODE] >> _BYTE
+            fate[at] = node_id[i, _NODE_CODE] & _LOW_BYTE
