@@ -61,7 +61,7 @@ def plot_shower(shower: Showers) -> "Figure":
                 shower.z[chosen],
                 shower.x[chosen],
                 shower.y[chosen],
-                s=10 + 60 * weight,
+                s=16 + 56 * weight,
                 color=_LAYER_COLOURS[layer % _MANY_LAYERS],
                 edgecolors="white",
                 linewidths=0.3,
@@ -70,7 +70,7 @@ def plot_shower(shower: Showers) -> "Figure":
                 zorder=2,
             )
     reach = max(1.0, float(np.abs(np.concatenate([shower.x, shower.y])).max(initial=0.0)))
-    axes.set(xlim=(0, max(dz, float(shower.z.max(initial=0.0)))), ylim=(-reach, reach), zlim=(-reach, reach))
+    axes.set(xlim=(0, dz + float(shower.z.max(initial=0.0))), ylim=(-reach, reach), zlim=(-reach, reach))
     axes.set_box_aspect((2.2, 1, 1), zoom=1.35)
     axes.view_init(elev=14, azim=-72)
     axes.set(xlabel="depth (length unit)", ylabel="x", zlabel="y")

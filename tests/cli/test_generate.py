@@ -222,20 +222,26 @@ def _start(path: Path, *arguments, wait_for: str | None = ".partial") -> subproc
     return process
 
 
+def _finished(path: Path) -> int:
+    """Read how many showers a partial file holds, while it is written."""
+    with h5py.File(f"{path}.partial", "r", swmr=True, libver="latest", locking=False) as partial:
+        return int(partial["progress"][0])
+
+
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     path = tmp_path / "a.h5"
     process = _start(path, "-n", 10_000_000)
-    time.sleep(1.5)
+    deadline = time.monotonic() + 120
+    while not _finished(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "go on with the same command and --resume" in errors
     assert "Traceback" not in errors
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
-    with h5py.File(f"{path}.partial", "r", swmr=True, libver="latest") as partial:
-        finished = int(partial["progress"][0])
-    assert finished > 0
-    n = finished + 1000
+    n = _finished(path) + 1000
     _generate(path, "-n", n, "--resume")
     _generate(tmp_path / "whole.h5", "-n", n)
     assert _digest(path) == _digest(tmp_path / "whole.h5")
