@@ -8,10 +8,10 @@ PAGE = Path(__file__).parent / "presets.md"
 
 HEAD = """# Presets and their exact expectations
 
-Written by `python docs/make_presets.py`; a test holds that it is up to date. Hits and particles are means
-of one shower, with the standard deviation of the hits; energies are fractions of the incident energy. "Complete" is the share of the showers
-with a hit in every readout layer, which `keep="complete"` keeps; the second line of a preset is over those alone.
-Incident energy 65 GeV unless said otherwise.
+Written by `python docs/make_presets.py`; a test holds that it is up to date. Hits and particles are means of one
+shower, with the standard deviation of the hits; energies are fractions of the incident energy. "Complete" is the share
+of the showers with a hit in every readout layer, which `keep="complete"` keeps; the second line of a preset is over
+those alone. Incident energy 65 GeV unless said otherwise.
 
 | preset | showers | hits | hits by layer | energy by layer | leaked energy | particles | complete |
 |---|---|---|---|---|---|---|---|

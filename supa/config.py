@@ -7,15 +7,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from supa.checks import number, shown, whole
 from supa.initial import EnergyLike, EnergySpectrum, PrimaryCount, PrimaryCountLike
 
 MAX_SLICES = 62
-MAX_LAYERS = 255
 MAX_POLAR_ANGLE = 1.5
 
 
@@ -87,13 +86,13 @@ class ShowerConfig:
 
     def _check_layers(self) -> None:
         layers = self.readout_layers
-        for number, (first, last) in enumerate(layers):
+        for layer, (first, last) in enumerate(layers):
             if first >= self.num_slices:
                 raise ValueError(
-                    f"readout_layers: layer {number} (slices {first} to {last}) lies behind the last slice "
+                    f"readout_layers: layer {layer} (slices {first} to {last}) lies behind the last slice "
                     f"{self.num_slices - 1}; move it forward or raise num_slices."
                 )
-            if first > last or (number and first <= layers[number - 1][1]):
+            if first > last or (layer and first <= layers[layer - 1][1]):
                 raise ValueError(
                     f"readout_layers: {layers} was given, but each layer must be (first slice, last slice) and begin "
                     "behind the one before it."
@@ -159,6 +158,8 @@ class ShowerConfig:
         Raises:
             ValueError: a name is not a field, or a value is not allowed.
         """
+        if not isinstance(constants, Mapping):
+            raise ValueError(f"A config must be an object with one entry a constant, not {shown(constants)}.")
         return cls(**_known(constants))
 
     def to_json(self) -> str:
@@ -184,10 +185,8 @@ class ShowerConfig:
         """
         try:
             constants = json.loads(text)
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"The config is not valid JSON: {error}.") from None
-        if not isinstance(constants, dict):
-            raise ValueError(f"The config must be one JSON object, but a {type(constants).__name__} was given.")
         return cls.from_dict(constants)
 
     def to_toml(self) -> str:
@@ -214,7 +213,7 @@ class ShowerConfig:
         """
         try:
             constants = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, TypeError, RecursionError) as error:
             raise ValueError(f"The config is not valid TOML: {error}.") from None
         return cls.from_dict(constants)
 
@@ -261,30 +260,18 @@ def _listed(value: Any) -> Any:
     return [_listed(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def _whole(low: int, high: int, name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-        raise ValueError(f"{name}: {value!r} was given, but it must be a whole number from {low} to {high}.")
-    return int(value)
-
-
-def _number(allowed: Callable[[float], bool], words: str, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not allowed(float(value)):
-        raise ValueError(f"{name}: {value!r} was given, but it must be a number {words}.")
-    return float(value)
-
-
 def _choice(choices: tuple[str, ...], name: str, value: object) -> str:
     if value not in choices:
-        raise ValueError(f"{name}: {value!r} was given, but it must be {' or '.join(repr(c) for c in choices)}.")
+        raise ValueError(f"{name}: {shown(value)} was given, but it must be {' or '.join(repr(c) for c in choices)}.")
     return str(value)
 
 
 def _pair(allowed: Callable[[float], bool], ordered: bool, words: str, name: str, value: object) -> tuple[float, float]:
-    message = f"{name}: {value!r} was given, but it must be two numbers {words}."
+    message = f"{name}: {shown(value)} was given, but it must be two numbers {words}."
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError(message)
     try:
-        first, second = (_number(allowed, words, name, entry) for entry in value)
+        first, second = (number(allowed, words, name, entry) for entry in value)
     except ValueError:
         raise ValueError(message) from None
     if ordered and first > second:
@@ -294,33 +281,33 @@ def _pair(allowed: Callable[[float], bool], ordered: bool, words: str, name: str
 
 def _layers(name: str, value: object) -> tuple[tuple[int, int], ...]:
     shape = isinstance(value, list | tuple) and all(isinstance(e, list | tuple) and len(e) == 2 for e in value)
-    if not shape or not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_LAYERS:
+    if not shape or not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_SLICES:
         raise ValueError(
-            f"{name}: {value!r} was given, but it must be 1 to {MAX_LAYERS} pairs (first slice, last slice), such as "
-            "((5, 8), (9, 17), (18, 27))."
+            f"{name}: {shown(value)} was given, but it must be 1 to {MAX_SLICES} pairs (first slice, last slice), such "
+            "as ((5, 8), (9, 17), (18, 27))."
         )
-    bound = partial(_whole, 0, 10**6, name)
+    bound = partial(whole, 0, 10**6, name)
     return tuple((bound(first), bound(last)) for first, last in value)
 
 
-_probability = partial(_number, lambda v: 0 <= v <= 1, "from 0 to 1")
-_positive = partial(_number, lambda v: v > 0, "above 0")
-_not_negative = partial(_number, lambda v: v >= 0, "that is 0 or above")
+_probability = partial(number, lambda v: 0 <= v <= 1, "from 0 to 1")
+_positive = partial(number, lambda v: v > 0, "above 0")
+_not_negative = partial(number, lambda v: v >= 0, "that is 0 or above")
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "num_slices": partial(_whole, 1, MAX_SLICES),
+    "num_slices": partial(whole, 1, MAX_SLICES),
     "slice_spacing": _positive,
     "stop_amplitude": _probability,
     "stop_scale": _positive,
     "stop_exponent": _not_negative,
-    "first_stop_slice": partial(_whole, 0, MAX_SLICES),
+    "first_stop_slice": partial(whole, 0, MAX_SLICES),
     "split_early": _probability,
     "split_late": _probability,
     "split_late_rule": partial(_choice, ("fixed", "shared")),
     "opening_angle": partial(
         _pair, lambda v: 0 < v <= math.pi / 2, False, "in radians, above 0 and at most pi/2, the ends of the range"
     ),
-    "deviation": partial(_number, lambda v: 0 <= v < 0.5, "from 0 to below 0.5, the fraction of theta"),
+    "deviation": partial(number, lambda v: 0 <= v < 0.5, "from 0 to below 0.5, the fraction of theta"),
     "energy_sharing": partial(_choice, ("balanced", "equal")),
     "readout_layers": _layers,
     "frame": partial(_choice, ("parent", "reference")),

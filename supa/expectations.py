@@ -145,6 +145,21 @@ def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expec
     )
 
 
+def mean_particles(config: ShowerConfig) -> tuple[FloatArray, float]:
+    """Compute how large the showers of a config are, without its energy cut-off.
+
+    Args:
+        config: the physics.
+
+    Returns:
+        The mean number of particles that enter each slice and that leave the last one, (num_slices + 1,), and the mean
+        number of hits.
+    """
+    stop, split = fate_probabilities(config)
+    particles = config.primary_count.mean * np.concatenate([[1.0], np.cumprod(1.0 - stop + split)])
+    return particles, float((particles[:-1] * stop).sum())
+
+
 class _Moments:
     """Moments of one shower, each restricted to the showers whose closed layers stay empty.
 

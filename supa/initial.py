@@ -2,11 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from typing import Literal, TypeAlias
 
+from supa.checks import number, shown, whole
+
+MIN_ENERGY = 1e-20
 MAX_PRIMARIES = 255
+MIN_POISSON_MEAN = 0.01
 MAX_POISSON_MEAN = 100.0
 
 
@@ -29,13 +35,11 @@ class EnergySpectrum:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(float(value) for value in self.values))
-        for value in self.values:
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"incident energy: {value:g} GeV was given, but an energy must be finite and above 0.")
+        positive = partial(number, lambda v: v >= MIN_ENERGY, f"of GeV, at least {MIN_ENERGY:g}", "incident energy")
+        if self.law not in ("fixed", "uniform", "log-uniform", "list") or not isinstance(self.values, list | tuple):
+            raise ValueError(f"incident energy: {self.law!r} with {shown(self.values)} is no law with its values.")
+        object.__setattr__(self, "values", tuple(positive(value) for value in self.values))
         expected = {"fixed": 1, "uniform": 2, "log-uniform": 2, "list": len(self.values)}
-        if self.law not in expected:
-            raise ValueError(f"incident energy: unknown law {self.law!r}; choose one of {', '.join(expected)}.")
         if not self.values or len(self.values) != expected[self.law]:
             raise ValueError(f"incident energy: the law {self.law!r} cannot take {len(self.values)} value(s).")
         if self.law == "list" and len(self.values) == 1:
@@ -62,8 +66,8 @@ class EnergySpectrum:
         if isinstance(value, str):
             return cls._parse_text(value)
         if isinstance(value, Real) and not isinstance(value, bool):
-            return cls("fixed", (float(value),))
-        if isinstance(value, Iterable):
+            return cls("fixed", (value,))  # type: ignore[arg-type]
+        if isinstance(value, Iterable) and getattr(value, "ndim", 1) == 1:
             entries = list(value)
             if entries and all(isinstance(entry, Real) and not isinstance(entry, bool) for entry in entries):
                 return cls("list", tuple(entries))
@@ -104,8 +108,8 @@ EnergyLike: TypeAlias = float | str | Sequence[float] | EnergySpectrum
 
 def _energy_help(value: object) -> str:
     return (
-        f"incident energy: {value!r} was given, but it must be one energy in GeV (65), a range (1:100), a range that "
-        "is uniform in the logarithm (log:1:100) or a list (10,20,50)."
+        f"incident energy: {shown(value)} was given, but it must be one energy in GeV (65), a range (1:100), a range "
+        "that is uniform in the logarithm (log:1:100) or a list (10,20,50)."
     )
 
 
@@ -118,7 +122,7 @@ class PrimaryCount:
 
     Args:
         law: ``"fixed"`` or ``"poisson"``.
-        value: the fixed number (1 to 255), or the parameter of the Poisson law (above 0, at most 100).
+        value: the fixed number (1 to 255), or the parameter of the Poisson law (0.01 to 100).
 
     Raises:
         ValueError: the law is unknown or the value outside its range.
@@ -128,16 +132,16 @@ class PrimaryCount:
     value: float
 
     def __post_init__(self) -> None:
-        if self.law == "fixed":
-            if not (float(self.value).is_integer() and 1 <= self.value <= MAX_PRIMARIES):
-                raise ValueError(_count_help(f"{self.value:g}"))
-            object.__setattr__(self, "value", int(self.value))
-        elif self.law == "poisson":
-            if not 0 < self.value <= MAX_POISSON_MEAN:
-                raise ValueError(_count_help(f"poisson:{self.value:g}"))
-            object.__setattr__(self, "value", float(self.value))
-        else:
+        if self.law not in ("fixed", "poisson"):
             raise ValueError(f"num_primaries: unknown law {self.law!r}; choose 'fixed' or 'poisson'.")
+        try:
+            if self.law == "fixed":
+                value: float = whole(1, MAX_PRIMARIES, "num_primaries", self.value)
+            else:
+                value = number(lambda v: MIN_POISSON_MEAN <= v <= MAX_POISSON_MEAN, "", "num_primaries", self.value)
+        except ValueError:
+            raise ValueError(_count_help(f"{self.law}, {shown(self.value)}")) from None
+        object.__setattr__(self, "value", value)
 
     @classmethod
     def parse(cls, value: "PrimaryCountLike") -> "PrimaryCount":
@@ -158,13 +162,10 @@ class PrimaryCount:
             return cls("fixed", int(value))
         if isinstance(value, str):
             text = value.strip()
-            try:
-                if text.startswith("poisson:"):
-                    return cls("poisson", float(text.removeprefix("poisson:")))
-                return cls("fixed", int(text))
-            except ValueError:
-                pass
-        raise ValueError(_count_help(repr(value)))
+            law: Literal["fixed", "poisson"] = "poisson" if text.startswith("poisson:") else "fixed"
+            with suppress(ValueError):
+                return cls(law, float(text.removeprefix("poisson:")) if law == "poisson" else int(text))
+        raise ValueError(_count_help(shown(value)))
 
     def __str__(self) -> str:
         return f"{self.value}" if self.law == "fixed" else f"poisson:{self.value!r}"
@@ -195,5 +196,5 @@ PrimaryCountLike: TypeAlias = int | str | PrimaryCount
 def _count_help(given: str) -> str:
     return (
         f"num_primaries: {given} was given, but it must be a whole number from 1 to {MAX_PRIMARIES}, or "
-        f"'poisson:MEAN' with a mean above 0 and at most {MAX_POISSON_MEAN:g}."
+        f"'poisson:MEAN' with a mean from {MIN_POISSON_MEAN:g} to {MAX_POISSON_MEAN:g}."
     )

@@ -86,7 +86,10 @@ def fate_probabilities(config: ShowerConfig) -> tuple[FloatArray, FloatArray]:
     stop = np.zeros(config.num_slices)
     split = np.full(config.num_slices, config.split_early)
     for slice_ in range(config.first_stop_slice, config.num_slices):
-        p_stop = min(1.0, config.stop_amplitude * (slice_ / config.stop_scale) ** config.stop_exponent)
+        try:
+            p_stop = min(1.0, config.stop_amplitude * (slice_ / config.stop_scale) ** config.stop_exponent)
+        except OverflowError:
+            p_stop = 1.0 if config.stop_amplitude > 0 else 0.0
         stop[slice_] = p_stop
         if config.split_late_rule == "fixed":
             split[slice_] = min(config.split_late, 1.0 - p_stop)

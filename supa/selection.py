@@ -27,7 +27,10 @@ def selected(key: Any, n: int) -> tuple[int, int] | IntArray:
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         k = int(_within(np.array([key]), n)[0])
         return k, k + 1
-    numbers = np.asarray(key)
+    try:
+        numbers = np.asarray(key)
+    except ValueError:  # rows of different lengths
+        numbers = np.empty((0, 0))
     if numbers.ndim == 1 and numbers.dtype == np.bool_:
         if len(numbers) != n:
             raise IndexError(f"A mask of {len(numbers)} entries was given for {n} showers; give one entry a shower.")

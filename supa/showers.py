@@ -1,7 +1,7 @@
 """Showers: the ragged container that every engine, file and loader gives."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, FloatArray, IntArray
+from supa.checks import shown, whole
 from supa.config import ShowerConfig
 from supa.physics import STOP
 from supa.presets import preset_name
@@ -185,7 +186,7 @@ class Showers:
         )
 
     @staticmethod
-    def concatenate(parts: Sequence["Showers"]) -> "Showers":
+    def concatenate(parts: Iterable["Showers"]) -> "Showers":
         """Put showers of one config behind each other.
 
         Args:
@@ -197,8 +198,9 @@ class Showers:
         Raises:
             ValueError: nothing was given, or the pieces do not fit together.
         """
-        if not parts:
-            raise ValueError("Nothing was given to concatenate; give at least one piece.")
+        parts = list(parts)
+        if not parts or not all(isinstance(part, Showers) for part in parts):
+            raise ValueError("Showers to concatenate must be given as a list of at least one piece.")
         runs = [part.run for part in parts]
         if any((run.config, run.keep) != (runs[0].config, runs[0].keep) for run in runs):
             raise ValueError("Showers of different configs or keep rules cannot be put together; keep them in a list.")
@@ -354,8 +356,10 @@ class Showers:
         Raises:
             ValueError: the edges are not ascending, or there is no such layer.
         """
-        if layer is not None and not 0 <= layer < self.config.num_layers:
-            raise ValueError(f"layer: {layer!r} was given, but the layers are 0 to {self.config.num_layers - 1}.")
+        if layer is not None:
+            layer = whole(0, self.config.num_layers - 1, "layer", layer)
+        if not isinstance(edges, list | tuple) or len(edges) != 2:
+            raise ValueError(f"edges: {shown(edges)} was given, but it must be a pair: the edges along x, and along y.")
         inside = np.ones(self.hits.num_rows, dtype=np.bool_) if layer is None else self.layer == layer
         cells, shape = self.hits.group_of_row(), [len(self)]
         for values, axis_edges in zip((self.x, self.y), edges, strict=True):

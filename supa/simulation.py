@@ -4,18 +4,19 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Literal
 
 import numpy as np
 
 from supa.arrays import Array, IntArray
+from supa.checks import whole
 from supa.collector import Collector
 from supa.config import ShowerConfig
 from supa.engines import cpu, reference
 from supa.engines.results import WalkResult
-from supa.expectations import expectation
+from supa.expectations import Keep, expectation, mean_particles
 from supa.initial import EnergyLike
 from supa.memory import available_bytes
 from supa.physics import Walk, walk_of
@@ -25,13 +26,13 @@ from supa.ragged import Ragged, offsets_of
 from supa.random import MAX_INDEX, MAX_SEED
 from supa.showers import Run, Showers
 
-Keep = Literal["all", "complete"]
 Record = Literal["hits", "particles"]
 Engine = Literal["cpu", "reference"]
 
 MAX_THREADS = 1024
 MAX_FRUITLESS_ATTEMPTS = 10_000_000
 
+_SMALLER = "lower num_slices or the split probabilities, raise the stop curve, or use fewer threads."
 _CHUNK_BYTES = 8 << 20
 _BLOCK_PARTICLES = 4096  # alive at a time: their columns then fit the second-level cache
 _BYTES_PER_PARTICLE = 512  # of working memory for one particle that is alive, growth included
@@ -154,36 +155,38 @@ def _plan(
         ("record", record, ("hits", "particles")),
         ("engine", engine, ("cpu", "reference")),
     ):
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise ValueError(f"{name}: {value!r} was given, but it must be {' or '.join(map(repr, choices))}.")
     if engine == "reference":
-        _check_whole("seed", seed, 0, reference.MAX_SEED, "with engine='reference'")
-        if threads not in (None, 1):
+        whole(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
+        if threads is not None and whole(1, MAX_THREADS, "threads", threads) != 1:
             raise ValueError(f"threads: {threads!r} was given, but engine='reference' is one sequential stream; use 1.")
         threads = 1
-    _check_whole("seed", seed, 0, MAX_SEED)
-    _check_whole("num_showers", num_showers, 0, MAX_INDEX)
-    _check_whole("first", first, 0, MAX_INDEX - num_showers, "(2**56 - 1 less num_showers)")
+    seed = whole(0, MAX_SEED, "seed", seed)
+    num_showers = whole(0, MAX_INDEX, "num_showers", num_showers)
+    first = whole(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 less num_showers)")
     if threads is None:
         threads = available_processors()
-    _check_whole("threads", threads, 1, MAX_THREADS)
+    threads = whole(1, MAX_THREADS, "threads", threads)
     # Without the cut-off there are more particles, so these sizes hold with it too.
-    mean = expectation(config.replace(critical_energy=0.0))
-    bytes_per_attempt = 27 * mean.total_hits + (30 * mean.tree_particles if record == "particles" else 0) + 100
+    particles, hits = mean_particles(config)
+    bytes_per_attempt = 27 * hits + (30 * particles.sum() if record == "particles" else 0) + 100
+    if keep == "complete" and config.critical_energy == 0 and expectation(config).probability_complete < 1e-9:
+        raise ValueError(_never_complete("No shower of this config has"))
     if chunk_size is None:
         chunk_size = max(1, min(int(_CHUNK_BYTES / bytes_per_attempt), max(64, -(-num_showers // threads))))
-    _check_whole("chunk_size", chunk_size, 1, MAX_INDEX)
+    chunk_size = whole(1, MAX_INDEX, "chunk_size", chunk_size)
     return _Plan(
-        num_showers=int(num_showers),
+        num_showers=num_showers,
         config=config,
-        seed=int(seed),
-        first=int(first),
+        seed=seed,
+        first=first,
         keep=keep,
         record=record,
         engine=engine,
         threads=threads,
-        chunk_size=int(chunk_size),
-        block_size=max(1, min(int(_BLOCK_PARTICLES / max(mean.particles.max(), 1.0)), 1024)),
+        chunk_size=chunk_size,
+        block_size=max(1, min(int(_BLOCK_PARTICLES / max(particles.max(), 1.0)), 1024)),
         max_particles=int(available_bytes() / (threads * _BYTES_PER_PARTICLE)),
     )
 
@@ -199,12 +202,6 @@ def available_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _check_whole(name: str, value: object, low: int, high: int, why: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-        reason = f" {why}" if why else ""
-        raise ValueError(f"{name}: {value!r} was given, but it must be a whole number from {low} to {high}{reason}.")
-
-
 def _chunks(plan: _Plan) -> Iterator[Showers]:
     """Simulate the plan's showers in order; a chunk tells its own attempts, and lives until the next is asked for."""
     needed, fruitless = plan.num_showers, 0
@@ -218,10 +215,19 @@ def _chunks(plan: _Plan) -> Iterator[Showers]:
         if needed == 0:
             return
         if fruitless >= MAX_FRUITLESS_ATTEMPTS:
-            raise ValueError(
-                f"None of {fruitless:,} showers in a row had a hit in every readout layer, so keep='complete' will "
-                "hardly end; use keep='all', or a config whose layers are reached more often."
-            )
+            raise ValueError(_never_complete(f"None of {fruitless:,} showers in a row has"))
+    if needed:
+        raise ValueError(
+            f"first: the indices end at {MAX_INDEX}, {needed} complete showers short of the {plan.num_showers} asked "
+            "for; begin earlier."
+        )
+
+
+def _never_complete(subject: str) -> str:
+    return (
+        f"{subject} a hit in every readout layer, so keep='complete' will hardly end; use keep='all', or a config "
+        "whose layers are reached more often."
+    )
 
 
 def _attempts(plan: _Plan) -> Iterator[tuple[int, int, Showers]]:
@@ -242,12 +248,13 @@ def _attempts_in_sequence(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iter
     def walk_span(start: int, stop: int) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
         primaries = draw_primaries(plan.config, plan.seed, indices)
-        result = sequence.walk_showers(
-            primaries,
-            complete_only=plan.keep == "complete",
-            record=plan.record == "particles",
-            max_particles=plan.max_particles,
-        )
+        with _memory_told(start, stop):
+            result = sequence.walk_showers(
+                primaries,
+                complete_only=plan.keep == "complete",
+                record=plan.record == "particles",
+                max_particles=plan.max_particles,
+            )
         return _showers_of(plan, walk, indices, primaries, result)
 
     for start in range(0, plan.first, plan.chunk_size):
@@ -263,16 +270,17 @@ def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Itera
     def walk_span(start: int, stop: int, workspace: cpu.Workspace) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
         primaries = draw_primaries(plan.config, plan.seed, indices)
-        result = workspace.walk_showers(
-            walk,
-            plan.seed,
-            start,
-            primaries,
-            block_size=plan.block_size,
-            complete_only=plan.keep == "complete",
-            record=plan.record == "particles",
-            max_particles=plan.max_particles,
-        )
+        with _memory_told(start, stop):
+            result = workspace.walk_showers(
+                walk,
+                plan.seed,
+                start,
+                primaries,
+                block_size=plan.block_size,
+                complete_only=plan.keep == "complete",
+                record=plan.record == "particles",
+                max_particles=plan.max_particles,
+            )
         return _showers_of(plan, walk, indices, primaries, result)
 
     # One workspace more than there are threads: they work on while the caller uses the last chunk.
@@ -295,12 +303,19 @@ def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Itera
                 future.cancel()
 
 
+@contextmanager
+def _memory_told(start: int, stop: int) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise MemoryError(f"One of the showers {start} to {stop - 1} is too large for the memory; {_SMALLER}") from None
+
+
 def _showers_of(plan: _Plan, walk: Walk, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
     if result.too_large >= 0:
         raise MemoryError(
             f"Shower {indices[result.too_large]} grows beyond {plan.max_particles:,} particles, more than this "
-            "machine's memory holds; lower num_slices or the split probabilities, raise the stop curve, or use fewer "
-            "threads."
+            f"machine's memory holds; {_SMALLER}"
         )
     kept = np.flatnonzero(result.kept)
     hits: dict[str, Array] = {

@@ -79,7 +79,7 @@ def command(
 
     from supa import Run, stream
     from supa_cli.summary import Summary
-    from supa_datasets import ShowerFile, ShowerWriter
+    from supa_datasets import ShowerWriter, Stored, resumable
 
     arguments = {"seed": seed, "keep": keep, "record": record, "engine": engine, "threads": threads}
     try:
@@ -87,17 +87,28 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     run = Run(config=config, seed=seed, first=first, engine=engine, keep=keep, attempts=None)
-    path, started = Path(out), time.perf_counter()
+    path, started, recorded = Path(out), time.perf_counter(), record == "particles"
+    stored = resumable(path, run, recorded=recorded) if resume else Stored(0, False)
+    if stored.showers > num_showers:
+        raise click.UsageError(f"{path} already holds {stored.showers} showers, more than the {num_showers} asked for.")
+    if stored == Stored(num_showers, True):
+        if not quiet:
+            click.echo(f"{path} holds these {num_showers:,} showers already.")
+        return
     summary = Summary(run)
     with (
         _interruption_told(path),
         ShowerWriter(
-            path, run, recorded=record == "particles", compression=compression, overwrite=overwrite, resume=resume
+            path,
+            run,
+            recorded=recorded,
+            compression=compression,
+            overwrite=overwrite,
+            resume=resume,
+            seen=summary.add,
         ) as writer,
     ):
         resumed = writer.num_showers
-        if resumed > num_showers:
-            raise click.UsageError(f"{path} already holds {resumed} showers, more than the {num_showers} asked for.")
         with _progress(num_showers, resumed, quiet) as advance:
             for chunk in stream(num_showers - resumed, config, first=writer.next_attempt, **arguments):
                 writer.append(chunk)
@@ -106,11 +117,6 @@ def command(
     if quiet:
         return
     seconds = time.perf_counter() - started
-    if resumed:
-        summary = Summary(run)
-        with ShowerFile(path) as file:
-            for chunk in file.chunks():
-                summary.add(chunk)
     summary.print(path, made=num_showers - resumed, seconds=seconds)
 
 
@@ -123,7 +129,7 @@ def _config(
     if preset is not None and config_file is not None:
         raise click.UsageError("--preset and --config exclude each other; choose one.")
     try:
-        config = ShowerConfig.from_file(config_file) if config_file else preset_config(preset or "standard")
+        config = ShowerConfig.from_file(config_file) if config_file is not None else preset_config(preset or "standard")
         config = config.replace(**dict(_change(text) for text in changes))
         return config.replace(incident_energy=energy) if energy is not None else config
     except ValueError as error:
@@ -135,9 +141,11 @@ def _change(text: str) -> tuple[str, Any]:
     if not equals:
         raise click.UsageError(f"--set {text!r} was given, but it must be KEY=VALUE, such as --set num_slices=24.")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()  # a text without its quotes
+        read = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        read = {}
+    # What is no single value of TOML is a text without its quotes.
+    return key.strip(), read["value"] if read.keys() == {"value"} else value.strip()
 
 
 @contextmanager

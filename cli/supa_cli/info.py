@@ -12,6 +12,7 @@ import click
 def command(file: str, as_json: bool) -> None:
     """Tell what the shower FILE holds and what made it."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     facts, config = _facts(file)
@@ -21,10 +22,10 @@ def command(file: str, as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
         counted = type(value) is int and name != "seed"
-        table.add_row(name.replace("_", " "), f"{value:,}" if counted else f"{value}")
+        table.add_row(name.replace("_", " "), f"{value:,}" if counted else escape(f"{value}"))
     table.add_row("config", "")
     for name, value in config.items():
-        table.add_row(f"  {name}", f"{value}")
+        table.add_row(f"  {name}", escape(f"{value}"))
     Console(soft_wrap=True).print(table)
 
 
@@ -53,5 +54,5 @@ def _facts(file: str) -> tuple[dict[str, Any], dict[str, Any]]:
             "acceptance": len(showers) / run.attempts if run.attempts else None,
             "compression": showers.compression,
         }
-        facts.update({name: value for name, value in attributes.items() if name.startswith("version of ")})
+        facts.update({name: str(value) for name, value in attributes.items() if name.startswith("version of ")})
         return facts, run.config.to_dict()

@@ -1,6 +1,8 @@
 """The command ``supa``: one module for each sub-command, loaded when it is used."""
 
 import importlib
+import io
+import signal
 import sys
 
 import click
@@ -39,6 +41,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; exit with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
+    signal.signal(signal.SIGINT, _interrupt_once)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without these characters is no reason to fail
     try:
         sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
@@ -55,6 +61,12 @@ def main() -> None:
     except (ValueError, OSError, MemoryError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
+
+
+def _interrupt_once(*_: object) -> None:
+    """Let the first Ctrl-C end the work in order, undisturbed by further ones."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer rele
             except (ValueError, OverflowError):
                 number = self._low - 1
         if number < self._low:
-            self.fail(f"{value!r} was given, but it must be a whole number of at least {self._low}.", param, ctx)
+            text = value if len(value) <= 60 else f"{value[:57]}..."
+            self.fail(f"{text!r} was given, but it must be a whole number of at least {self._low}.", param, ctx)
         return number
 
 

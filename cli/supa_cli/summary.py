@@ -54,10 +54,11 @@ class Summary:
             seconds: how long that took.
         """
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         facts = Table(show_header=False, box=None)
-        facts.add_row("file", str(path))
+        facts.add_row("file", escape(str(path)))
         facts.add_row("showers", f"{self._showers:,}")
         facts.add_row("attempts", f"{self._attempts:,}")
         facts.add_row("acceptance", f"{100 * self._showers / self._attempts:.2f} %")
@@ -71,25 +72,32 @@ class Summary:
         means.add_column("", no_wrap=True)
         for heading in ("measured", "std. error", "exact", "pull"):
             means.add_column(heading, justify="right", no_wrap=True)
-        exact = self._exact()
+        exact, reason = self._exact()
         mean = self._sums / self._showers
         error = np.sqrt(np.maximum(self._squares / self._showers - mean**2, 0) / max(self._showers - 1, 1))
         for k, name in enumerate(self._names):
             means.add_row(name, f"{mean[k]:.6g}", f"{error[k]:.2g}", *_compared(mean[k], error[k], exact.get(name)))
+        if self._run.keep == "complete":
+            p = self._showers / self._attempts
+            spread = math.sqrt(p * (1 - p) / self._attempts)
+            means.add_row("acceptance", f"{p:.6g}", f"{spread:.2g}", *_compared(p, spread, exact.get("acceptance")))
         console.print(means)
-        if not exact:
-            console.print("With a critical energy the expectations have no closed form.")
+        if reason:
+            console.print(reason)
 
-    def _exact(self) -> dict[str, float]:
+    def _exact(self) -> tuple[dict[str, float], str]:
+        """Give the exact means, and why there are none if there are none."""
         try:
             truth = expectation(self._run.config, keep=self._run.keep)
-        except NoClosedFormError:
-            return {}
+        except NoClosedFormError as error:
+            return {}, str(error)
         values: dict[str, Any] = {"hits": truth.total_hits}
         for layer in range(self._run.config.num_layers):
             values[f"hits, layer {layer}"] = truth.layer_hits[layer]
             values[f"energy fraction, layer {layer}"] = truth.layer_energy[layer]
-        return values
+        if self._run.keep == "complete":
+            values["acceptance"] = truth.probability_complete
+        return values, ""
 
 
 def _compared(mean: float, error: float, exact: float | None) -> tuple[str, str]:

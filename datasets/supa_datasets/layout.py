@@ -6,7 +6,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from supa import Run, ShowerConfig
+from supa import Ragged, Run, ShowerConfig, Showers
+from supa.checks import shown
+from supa.memory import available_bytes
+from supa.physics import FATES, STOP, walk_of
 
 FORMAT = "supa-showers"
 VERSION = 1
@@ -40,6 +43,7 @@ HITS = Table("hits", HIT_TYPES, "showers/offset", 1 << 15)
 PRIMARIES = Table("primaries", PRIMARY_TYPES, "primaries/offset", 1 << 12)
 PARTICLES = Table("particles", PARTICLE_TYPES, "particles/offset", 1 << 15)
 SHOWER_CHUNK = 1 << 12
+_CHECKED_ROWS = 1 << 20
 
 
 def tables_of(recorded: bool) -> tuple[Table, ...]:
@@ -55,7 +59,7 @@ def tables_of(recorded: bool) -> tuple[Table, ...]:
 
 
 def write_run(file: h5py.File, run: Run) -> None:
-    """Write what made the showers as attributes, without the attempts, which only the end of a run tells.
+    """Write what made the showers as attributes; the attempts are unknown (-1) until the end of the run.
 
     Args:
         file: the open file.
@@ -69,6 +73,8 @@ def write_run(file: h5py.File, run: Run) -> None:
     if run.seed is not None:
         file.attrs["seed"] = np.uint64(run.seed)
     file.attrs["first"] = np.int64(run.first)
+    file.attrs["attempts"] = np.int64(-1)
+    file.attrs["acceptance"] = np.float64("nan")
     file.attrs["engine"] = run.engine
     file.attrs["keep"] = run.keep
     file.attrs["energy_unit"] = "GeV"
@@ -90,20 +96,33 @@ def read_run(file: h5py.File) -> Run:
     Raises:
         ValueError: an attribute is missing or not allowed.
     """
-    attributes: dict[str, Any] = dict(file.attrs)
-    missing = [name for name in ("config", "first", "engine", "keep") if name not in attributes]
-    if missing:
-        raise ValueError(f"the attribute {missing[0]!r} is missing")
-    if attributes["keep"] not in ("all", "complete"):
-        raise ValueError(f"the attribute keep is {attributes['keep']!r}")
+    attributes = dict(file.attrs)
+    config = _attribute(attributes, "config", str)
+    keep = _attribute(attributes, "keep", str)
+    engine = _attribute(attributes, "engine", str)
+    if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several"):
+        raise ValueError(f"its attributes keep and engine are {keep!r} and {engine!r}")
+    attempts = _attribute(attributes, "attempts", int)
     return Run(
-        config=ShowerConfig.from_json(attributes["config"]),
-        seed=int(attributes["seed"]) if "seed" in attributes else None,
-        first=int(attributes["first"]),
-        engine=str(attributes["engine"]),
-        keep=attributes["keep"],
-        attempts=int(attributes["attempts"]) if "attempts" in attributes else None,
+        config=ShowerConfig.from_json(config),
+        seed=_attribute(attributes, "seed", int, largest=2**64 - 1) if "seed" in attributes else None,
+        first=_attribute(attributes, "first", int),
+        engine=engine,
+        keep="all" if keep == "all" else "complete",
+        attempts=None if attempts == -1 else attempts,
     )
+
+
+def _attribute(attributes: dict[str, Any], name: str, kind: type, largest: int = 2**63 - 1) -> Any:
+    if name not in attributes:
+        raise ValueError(f"the attribute {name!r} is missing")
+    value = attributes[name].item() if isinstance(attributes[name], np.generic) else attributes[name]
+    if kind is str and isinstance(value, str):
+        return value
+    smallest = -1 if name == "attempts" else 0
+    if kind is int and isinstance(value, int) and smallest <= value <= largest:
+        return value
+    raise ValueError(f"the attribute {name!r} is {shown(value)}")
 
 
 def check_format(file: h5py.File) -> None:
@@ -137,9 +156,11 @@ def check_columns(file: h5py.File, recorded: bool, committed: int | None = None)
     """
 
     def column(path: str, kind: str) -> h5py.Dataset:
-        dataset = file.get(path)
-        if not isinstance(dataset, h5py.Dataset):
+        if not isinstance(file.get(path, getlink=True), h5py.HardLink) or not isinstance(file[path], h5py.Dataset):
             raise ValueError(f"the column {path!r} is missing")
+        dataset = file[path]
+        if dataset.external or dataset.is_virtual:
+            raise ValueError(f"the column {path!r} lies in another file")
         if dataset.ndim != 1 or dataset.dtype != np.dtype(kind):
             raise ValueError(f"the column {path!r} is {dataset.dtype} {dataset.shape}, not one-dimensional {kind}")
         return dataset
@@ -153,12 +174,74 @@ def check_columns(file: h5py.File, recorded: bool, committed: int | None = None)
         offsets = column(table.offset, "i8")
         if len(offsets) < showers + 1 or (committed is None and len(offsets) != showers + 1):
             raise ValueError(f"the column {table.offset!r} has {len(offsets)} rows for {showers} showers")
-        offset = offsets[: showers + 1]
-        if offset[0] != 0 or (np.diff(offset) < 0).any():
-            raise ValueError(f"the column {table.offset!r} does not ascend from 0")
+        if offsets.nbytes > available_bytes():
+            raise ValueError(f"its {showers:,} showers are more than the memory can index")
+        last = 0
+        for start in range(0, showers + 1, _CHECKED_ROWS):
+            offset = offsets[start : min(start + _CHECKED_ROWS, showers + 1)]
+            if (start == 0 and offset[0] != 0) or offset[0] < last or (offset[1:] < offset[:-1]).any():
+                raise ValueError(f"the column {table.offset!r} does not ascend from 0")
+            last = int(offset[-1])
         for name, kind in table.types.items():
             rows = len(column(f"{table.group}/{name}", kind))
-            if rows < offset[-1] or (committed is None and rows != offset[-1]):
-                raise ValueError(
-                    f"the column '{table.group}/{name}' has {rows} rows, but the offsets end at {offset[-1]}"
-                )
+            if rows < last or (committed is None and rows != last):
+                raise ValueError(f"the column '{table.group}/{name}' has {rows} rows, but the offsets end at {last}")
+
+
+def check_rows(showers: Showers) -> None:
+    """Check that values which were read can be those of showers.
+
+    Args:
+        showers: what was read.
+
+    Raises:
+        ValueError: a value cannot be.
+    """
+    hits, primaries, particles, slices = showers.hits, showers.primaries, showers.particles, showers.config.num_slices
+    layer_of_slice = np.full(256, 255, dtype=np.uint8)
+    layer_of_slice[:slices] = walk_of(showers.config).layer_of_slice
+    checks = {
+        "an index": (showers.index >= 0).all(),
+        "an incident energy": _all_within(showers.incident_energy, above_zero=True),
+        "a leaked energy": _all_within(showers.leaked_energy),
+        "a hit's energy": _all_within(hits["energy"]),
+        "a hit's position": np.isfinite(hits["x"]).all() and np.isfinite(hits["y"]).all(),
+        "a hit's slice": (showers.slice < slices).all(),
+        "a hit's layer": np.array_equal(layer_of_slice[showers.slice], showers.layer),
+        "a hit's primary": (showers.primary < np.repeat(showers.num_primaries, showers.num_hits)).all(),
+        "a primary's energy": _all_within(primaries["energy"]),
+        "a primary's position or direction": all(np.isfinite(primaries[n]).all() for n in PRIMARY_TYPES),
+    }
+    if particles is not None:
+        number = np.arange(particles.num_rows) - np.repeat(particles.offset[:-1], particles.counts)
+        parent: Any = particles["parent"]
+        checks |= {
+            "a particle's energy": _all_within(particles["energy"]),
+            "a particle's position": np.isfinite(particles["x"]).all() and np.isfinite(particles["y"]).all(),
+            "a particle's slice": np.less_equal(particles["slice"], slices).all(),
+            "a particle's fate": np.less(particles["fate"], len(FATES)).all(),
+            "a particle's parent": ((parent >= -1) & (parent < number)).all() and _deeper_than_parents(particles),
+            "the number of hits": np.array_equal(_stops(particles), showers.num_hits),
+        }
+    for name, fits in checks.items():
+        if not fits:
+            raise ValueError(f"it is damaged: {name} is not possible")
+
+
+def _all_within(energy: Any, *, above_zero: bool = False) -> bool:
+    low = (energy > 0) if above_zero else (energy >= 0)  # also False where it is not a number
+    return bool(low.all() and np.isfinite(energy).all())
+
+
+def _deeper_than_parents(particles: Ragged) -> bool:
+    parent: Any = particles["parent"]
+    child = np.flatnonzero(parent >= 0)
+    row = particles.offset[:-1][particles.group_of_row()[child]] + parent[child]
+    depth = particles["slice"].astype(np.int64)
+    return bool((depth[child] == depth[row] + 1).all() and (depth[parent < 0] == 0).all())
+
+
+def _stops(particles: Ragged) -> Any:
+    """Count each shower's particles that stop."""
+    stopped = np.equal(particles["fate"], STOP)
+    return np.bincount(particles.group_of_row()[stopped], minlength=len(particles))

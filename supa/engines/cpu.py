@@ -13,6 +13,7 @@ import numpy.typing as npt
 from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, WordArray
 from supa.compiler import kernel
 from supa.elementary import sin_cos, sin_cos_turn
+from supa.engines.growth import lengthened, taller
 from supa.engines.results import WalkResult
 from supa.physics import LEAK, PASS, SPLIT, STOP, Walk, child_slopes
 from supa.primaries import Primaries
@@ -122,20 +123,6 @@ class Workspace:
 
 
 @kernel
-def _lengthened(column: Any, length: int) -> Any:
-    longer = np.empty(max(length, 2 * len(column)), dtype=column.dtype)
-    longer[: len(column)] = column
-    return longer
-
-
-@kernel
-def _taller(rows: Any, height: int) -> Any:
-    taller = np.empty((max(height, 2 * rows.shape[0]), rows.shape[1]), dtype=rows.dtype)
-    taller[: rows.shape[0]] = rows
-    return taller
-
-
-@kernel
 def _walk(
     walk: Walk,
     seed: np.uint64,
@@ -167,7 +154,7 @@ def _walk(
         block_end = min(block + block_size, num_showers)
         n = primaries.offset[block_end] - primaries.offset[block]
         if n > len(here):
-            here = _taller(here, n)
+            here = taller(here, n)
             here_id = here.view(np.uint64)
         _load_primaries(primaries, block, block_end, here, here_id)
         hits, nodes = 0, 0
@@ -176,13 +163,13 @@ def _walk(
                 too_large = np.int64(here_id[n // 2, _TAG] >> _BYTE)
                 break
             if 2 * n > len(there):
-                there = _taller(there, 2 * n)
+                there = taller(there, 2 * n)
                 there_id = there.view(np.uint64)
             if hits + n > len(hit):
-                hit = _taller(hit, hits + n)
+                hit = taller(hit, hits + n)
                 hit_id = hit.view(np.uint64)
             if record and nodes + n > len(node):
-                node = _taller(node, nodes + n)
+                node = taller(node, nodes + n)
                 node_id = node.view(np.uint64)
             born = 0
             for start in range(0, n, TILE):
@@ -236,7 +223,7 @@ def _walk(
         if too_large >= 0:
             break
         if record and nodes + n > len(node):
-            node = _taller(node, nodes + n)
+            node = taller(node, nodes + n)
             node_id = node.view(np.uint64)
         for i in range(n):
             k = int(here_id[i, _TAG] >> _BYTE)
@@ -254,17 +241,17 @@ def _walk(
             kept[k] = complete or not complete_only
         end = _place(kept, num_hits, block, block_end, cursor, end)
         if end > len(x):
-            x, y, energy = _lengthened(x, end), _lengthened(y, end), _lengthened(energy, end)
+            x, y, energy = lengthened(x, end), lengthened(y, end), lengthened(energy, end)
         if end > len(slice_):
-            slice_, primary = _lengthened(slice_, end), _lengthened(primary, end)
+            slice_, primary = lengthened(slice_, end), lengthened(primary, end)
         _scatter_hits(hit, hit_id, hits, kept, cursor, x, y, energy, slice_, primary)
         if record:
             node_end = _place(kept, num_nodes, block, block_end, cursor, node_end)
             if node_end > len(p_x):
-                p_x, p_y = _lengthened(p_x, node_end), _lengthened(p_y, node_end)
-                p_energy, p_parent = _lengthened(p_energy, node_end), _lengthened(p_parent, node_end)
-                p_slice, p_fate = _lengthened(p_slice, node_end), _lengthened(p_fate, node_end)
-                p_primary = _lengthened(p_primary, node_end)
+                p_x, p_y = lengthened(p_x, node_end), lengthened(p_y, node_end)
+                p_energy, p_parent = lengthened(p_energy, node_end), lengthened(p_parent, node_end)
+                p_slice, p_fate = lengthened(p_slice, node_end), lengthened(p_fate, node_end)
+                p_primary = lengthened(p_primary, node_end)
             _scatter_nodes(node, node_id, nodes, kept, cursor, p_x, p_y, p_energy, p_parent, p_slice, p_fate, p_primary)
 
     return (

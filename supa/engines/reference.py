@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import kernel
+from supa.engines.growth import taller
 from supa.engines.results import WalkResult
 from supa.physics import LEAK, PASS, SPLIT, STOP, Walk, child_slopes
 from supa.primaries import Primaries
@@ -75,13 +76,6 @@ class ReferenceStream:
 
 
 @kernel
-def _taller(table: Any) -> Any:
-    taller = np.empty((2 * table.shape[0], table.shape[1]), dtype=table.dtype)
-    taller[: table.shape[0]] = table
-    return taller
-
-
-@kernel
 def _walk(
     walk: Walk,
     generator: np.random.Generator,
@@ -103,7 +97,7 @@ def _walk(
         first = end
         for p in range(primaries.offset[k], primaries.offset[k + 1]):
             if end == len(reals):
-                reals, slopes, codes = _taller(reals), _taller(slopes), _taller(codes)
+                reals, slopes, codes = taller(reals, end + 2), taller(slopes, end + 2), taller(codes, end + 2)
             reals[end, 0], reals[end, 1], reals[end, 2] = primaries.x[p], primaries.y[p], primaries.energy[p]
             slopes[end, 0], slopes[end, 1] = primaries.slope_x[p], primaries.slope_y[p]
             codes[end, 0], codes[end, 1], codes[end, 3] = -1, 0, p - primaries.offset[k]
@@ -113,7 +107,7 @@ def _walk(
             if end - first > max_particles:
                 return k, np.zeros_like(kept), num_particles, leaked, reals[:0], codes[:0]
             if end + 2 > len(reals):
-                reals, slopes, codes = _taller(reals), _taller(slopes), _taller(codes)
+                reals, slopes, codes = taller(reals, end + 2), taller(slopes, end + 2), taller(codes, end + 2)
             l, energy = codes[at, 1], reals[at, 2]
             if l == num_slices:
                 codes[at, 2] = LEAK

@@ -97,10 +97,20 @@ def test_the_summary_compares_with_the_exact_expectations(tmp_path):
     for part in ("showers", "2,000", "attempts", "acceptance", "file size", "showers/s", "97.4834", "std. error"):
         assert part in result.stdout
     pulls = [float(p) for p in re.findall(r"([+-]\d+\.\d\d) │", result.stdout)]
-    assert len(pulls) == 7
+    assert len(pulls) == 8
+    assert "acceptance" in result.stdout
     assert max(map(abs, pulls)) < 5
     assert re.search(r"100\.0 % +2,000 of 2,000 showers, [\d,]+ showers/s", result.stderr)
     assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_odd_names_and_terminals_are_no_reason_to_fail(tmp_path):
+    (tmp_path / "x[").mkdir()
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LANG": "C", "TERM": "dumb"}
+    for name in ("x[/y].h5", "é.h5", "r[red].h5"):
+        result = _supa("generate", name, "-n", "10", cwd=tmp_path, env=environment)
+        assert (result.returncode, name.replace("é", "?") in result.stdout) == (0, True), result
+    assert _supa("presets", cwd=tmp_path, env=environment).returncode == 0
 
 
 def test_without_a_closed_form_the_summary_says_so(tmp_path):
@@ -129,7 +139,7 @@ MISTAKES = {
     "list value": (["a.h5", "-n", "1", "--set", "opening_angle=[1]"], "must be two numbers"),
     "energy word": (["a.h5", "-n", "1", "--energy", "high"], "'high' was given"),
     "energy range": (["a.h5", "-n", "1", "--energy", "9:1"], "the range 9:1 is empty"),
-    "energy sign": (["a.h5", "-n", "1", "--energy=-3"], "-3 GeV was given"),
+    "energy sign": (["a.h5", "-n", "1", "--energy=-3"], "-3.0 was given"),
     "seed": (["a.h5", "-n", "1", "--seed", "-1"], "at least 0"),
     "large seed": (["a.h5", "-n", "1", "--seed", str(2**64)], "from 0 to 18446744073709551615"),
     "reference seed": (["a.h5", "-n", "1", "--seed", str(2**32), "--engine", "reference"], "with engine='reference'"),
@@ -139,6 +149,13 @@ MISTAKES = {
     "engine": (["a.h5", "-n", "1", "--engine", "cuda"], "'cuda' is not one of"),
     "threads": (["a.h5", "-n", "1", "--threads", "0"], "at least 1"),
     "reference threads": (["a.h5", "-n", "1", "--engine", "reference", "--threads", "2"], "one sequential stream"),
+    "two values": (["a.h5", "-n", "1", "--set", "num_slices=27\nframe='reference'"], "num_slices: "),
+    "deep value": (["a.h5", "-n", "1", "--set", "azimuth=" + "[" * 3000], "azimuth: "),
+    "empty config": (["a.h5", "-n", "1", "--config", ""], "must end in .json or .toml"),
+    "incomplete": (
+        ["a.h5", "-n", "1", "--keep", "complete", "--set", "readout_layers=[[5, 6], [7, 27]]"],
+        "No shower of this config",
+    ),
     "compression": (["a.h5", "-n", "1", "--compression", "rar"], "'rar' is not one of"),
     "both": (["a.h5", "-n", "1", "--overwrite", "--resume"], "exclude each other"),
     "folder": ([".", "-n", "1"], "is a directory"),
@@ -162,7 +179,7 @@ FAILURES = {
     "another run": (["there.h5", "-n", "9", "--resume", "--seed", "5"], "another run (seed is 0 there, 5 here)"),
     "not ours": (["text.h5", "-n", "9", "--resume"], "no HDF5 file"),
     "never complete": (
-        ["a.h5", "-n", "1", "--keep", "complete", "--set", "split_late=0", "--set", "stop_amplitude=0"],
+        ["a.h5", "-n", "1", "--keep", "complete", "--preset", "critical", "--set", "critical_energy=1000"],
         "None of",
     ),
 }
@@ -195,6 +212,7 @@ def test_more_showers_there_than_asked_for_is_an_error(tmp_path):
     assert result.exit_code == 2
     assert "already holds 20 showers" in result.output
     assert len(supa_datasets.load(tmp_path / "a.h5")) == 20
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
 
 
 # ---------------------------------------------------------------------- interruption
@@ -235,7 +253,9 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     while not _finished(path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    for _ in range(4):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "go on with the same command and --resume" in errors

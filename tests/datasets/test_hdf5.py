@@ -5,6 +5,8 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import time
 import warnings
 
@@ -115,7 +117,7 @@ def test_the_attributes_tell_what_made_the_file(path):
         assert (attributes["seed"], attributes["first"], attributes["attempts"]) == (8, 0, 300)
         assert supa.ShowerConfig.from_json(attributes["config"]).spectrum == supa.EnergySpectrum.parse("log:1:100")
         assert attributes["version of supa-showers"] == supa.__version__
-        assert set(file) == {"hits", "showers", "primaries", "particles"}
+        assert set(file) == {"hits", "showers", "primaries", "particles", "progress"}
         assert file["hits/x"].dtype == np.float32
         assert file["hits/slice"].dtype == np.uint8
 
@@ -279,12 +281,103 @@ def test_two_writers_of_one_file_are_an_error(tmp_path):
     first.suspend()
 
 
+def test_a_second_writer_does_not_harm_the_first(tmp_path):
+    """Also where the first extends a finished file, so that there is no partial file yet."""
+    whole = supa.simulate(100, seed=1)
+    supa_datasets.save(supa.simulate(60, seed=1), tmp_path / "a.h5")
+    first = ShowerWriter(tmp_path / "a.h5", whole.run, resume=True)
+    assert not (tmp_path / "a.h5.partial").exists()
+    for options in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(ValueError, match="another process is writing"):
+            ShowerWriter(tmp_path / "a.h5", whole.run, **options)
+    first.append(supa.simulate(40, seed=1, first=60))
+    first.finish()
+    supa_datasets.save(whole, tmp_path / "whole.h5")
+    assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "whole.h5")
+
+
 def test_showers_of_another_run_are_not_appended(tmp_path, showers):
     with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
-        with pytest.raises(ValueError, match="another config"):
-            writer.append(supa.simulate(1))
-        with pytest.raises(ValueError, match="lack recorded particles"):
-            writer.append(supa.simulate(1, "two-primaries", energy="log:1:100"))
+        for other, message in (
+            (supa.simulate(1), "another run .seed is 0 there, 8 here"),
+            (supa.simulate(1, seed=8), "another run .incident_energy is '65.0' there"),
+            (supa.simulate(1, "two-primaries", energy="log:1:100", seed=8), "lack the recorded particles"),
+            (
+                supa.simulate(1, "two-primaries", energy="log:1:100", seed=8, first=5, record="particles"),
+                "where 0 follows",
+            ),
+        ):
+            with pytest.raises(ValueError, match=message):
+                writer.append(other)
+        writer.append(showers[:3])
+
+
+def test_a_selection_is_saved_but_not_resumed(tmp_path):
+    showers = supa.simulate(10)
+    supa_datasets.save(showers[[7, 2]], tmp_path / "a.h5")
+    assert supa_datasets.load(tmp_path / "a.h5").index.tolist() == [7, 2]
+    assert supa_datasets.load(tmp_path / "a.h5").run.attempts is None
+    with pytest.raises(ValueError, match="it holds a selection of showers"):
+        ShowerWriter(tmp_path / "a.h5", showers.run, resume=True)
+
+
+def test_what_can_be_resumed_is_told(tmp_path):
+    showers = supa.simulate(10)
+    assert supa_datasets.resumable(tmp_path / "a.h5", showers.run) == (0, False)
+    writer = ShowerWriter(tmp_path / "a.h5", showers.run)
+    writer.append(showers)
+    writer.suspend()
+    assert supa_datasets.resumable(tmp_path / "a.h5", showers.run) == (10, False)
+    ShowerWriter(tmp_path / "a.h5", showers.run, resume=True).finish()
+    assert supa_datasets.resumable(tmp_path / "a.h5", showers.run) == (10, True)
+
+
+STEPS = ["attrs.modify", "close", "synchronise", "replace"]
+CRASH = """
+import os, sys
+import h5py, pathlib
+import supa, supa_datasets
+from supa_datasets import hdf5
+
+step, path = sys.argv[1:]
+writer = supa_datasets.ShowerWriter(path, supa.simulate(0, seed=1).run)
+writer.append(supa.simulate(50, seed=1))
+writer._write_block()
+
+def die(*_, **__):
+    os.kill(os.getpid(), 9)
+
+if step == "attrs.modify":
+    h5py.AttributeManager.modify = die
+elif step == "close":
+    h5py.File.close = die
+elif step == "synchronise":
+    hdf5._synchronise = die
+else:
+    pathlib.Path.replace = die
+writer.finish()
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_any_step_of_finishing_can_be_resumed(tmp_path, step):
+    path = tmp_path / "a.h5"
+    killed = subprocess.run([sys.executable, "-c", CRASH, step, str(path)], check=False)
+    assert killed.returncode == -9
+    assert not path.exists()
+    ShowerWriter(path, supa.simulate(0, seed=1).run, resume=True).finish()
+    supa_datasets.save(supa.simulate(50, seed=1), tmp_path / "whole.h5")
+    assert _digest(path) == _digest(tmp_path / "whole.h5")
+
+
+def test_a_link_is_followed_and_a_device_is_left_alone(tmp_path, showers):
+    (tmp_path / "link.h5").symlink_to(tmp_path / "real.h5")
+    supa_datasets.save(showers, tmp_path / "link.h5")
+    assert (tmp_path / "link.h5").is_symlink()
+    assert len(supa_datasets.load(tmp_path / "real.h5")) == 300
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ValueError, match="it is no regular file"):
+        supa_datasets.save(showers, tmp_path / "fifo", overwrite=True)
 
 
 def test_a_missing_folder_and_an_unknown_compression_are_errors(tmp_path, showers, monkeypatch):
@@ -292,7 +385,7 @@ def test_a_missing_folder_and_an_unknown_compression_are_errors(tmp_path, shower
         supa_datasets.save(showers, tmp_path / "absent" / "a.h5")
     with pytest.raises(ValueError, match="compression: 'rar' was given"):
         supa_datasets.save(showers, tmp_path / "a.h5", compression="rar")
-    monkeypatch.setitem(__import__("sys").modules, "hdf5plugin", None)
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     with pytest.raises(ValueError, match=r"needs the package hdf5plugin: pip install 'supa-showers\[compression\]'"):
         supa_datasets.save(showers, tmp_path / "a.h5", compression="zstd")
     assert list(tmp_path.iterdir()) == []
@@ -327,11 +420,43 @@ DAMAGES = {
     "no config": (_edit(lambda f: f.attrs.pop("config")), "the attribute 'config' is missing"),
     "bad config": (_edit(lambda f: f.attrs.modify("config", "{")), "not valid JSON"),
     "odd config": (_edit(lambda f: f.attrs.modify("config", '{"num_slices": -1}')), "num_slices: -1 was given"),
-    "bad keep": (_edit(lambda f: f.attrs.modify("keep", "some")), "the attribute keep is 'some'"),
+    "bad keep": (_edit(lambda f: f.attrs.modify("keep", "some")), "attributes keep and engine are 'some'"),
     "no column": (_edit(lambda f: f.pop("hits/energy")), "the column 'hits/energy' is missing"),
     "no group": (_edit(lambda f: f.pop("primaries")), "the column 'primaries/offset' is missing"),
     "short column": (_edit(lambda f: f["hits/x"].resize(5, axis=0)), "'hits/x' has 5 rows, but the offsets end at"),
     "short offsets": (_edit(lambda f: f["showers/offset"].resize(5, axis=0)), "'showers/offset' has 5 rows for 300"),
+    "no progress, no attempts": (_edit(lambda f: f.attrs.pop("attempts")), "the attribute 'attempts' is missing"),
+    "negative seed": (_edit(lambda f: f.attrs.create("seed", -5)), "the attribute 'seed' is -5"),
+    "infinite seed": (_edit(lambda f: f.attrs.create("seed", np.inf)), "the attribute 'seed' is inf"),
+    "array for engine": (_edit(lambda f: f.attrs.create("engine", np.arange(3))), "the attribute 'engine' is array"),
+    "unknown engine": (_edit(lambda f: f.attrs.modify("engine", "magic")), "keep and engine are 'all' and 'magic'"),
+    "odd attempts": (_edit(lambda f: f.attrs.modify("attempts", -5)), "the attribute 'attempts' is -5"),
+    "deep config": (_edit(lambda f: f.attrs.modify("config", "[" * 100_000)), "not valid JSON"),
+    "huge number": (
+        _edit(lambda f: f.attrs.modify("config", '{"slice_spacing": 1' + "0" * 400 + "}")),
+        "a whole number of 401 digits was given",
+    ),
+    "external link": (
+        _edit(lambda f: (f.pop("hits/x"), f.__setitem__("hits/x", h5py.ExternalLink("other.h5", "/x")))),
+        "'hits/x' is missing",
+    ),
+    "external storage": (
+        _edit(
+            lambda f: (
+                f.pop("hits/x"),
+                f.create_dataset("hits/x", (9,), "f4", external=[("/etc/hostname", 0, 36)]),
+            )
+        ),
+        "'hits/x' lies in another file",
+    ),
+    "wrapping offsets": (
+        _edit(lambda f: f["showers/offset"].__setitem__(slice(1, 5), [2**62, -(2**63), -(2**62), 0])),
+        "does not ascend",
+    ),
+    "endless offsets": (
+        _edit(lambda f: (f["showers/offset"].resize(2**40 + 1, axis=0), f["showers/index"].resize(2**40, axis=0))),
+        "rows for 1099511627776 showers",
+    ),
     "short index": (_edit(lambda f: f["showers/index"].resize(5, axis=0)), "has 300 rows for 5 showers"),
     "descending": (_edit(lambda f: f["showers/offset"].__setitem__(3, 10**6)), "does not ascend"),
     "not from 0": (_edit(lambda f: f["showers/offset"].__setitem__(0, 1)), "does not ascend from 0"),
@@ -350,10 +475,40 @@ def test_a_damaged_file_is_one_clear_error(path, damage, message):
     assert "\n" not in str(caught.value)
 
 
+IMPOSSIBLE = {
+    "NaN energy": (lambda f: f["hits/energy"].__setitem__(3, np.nan), "a hit's energy is not possible"),
+    "negative energy": (lambda f: f["hits/energy"].__setitem__(3, -1), "a hit's energy is not possible"),
+    "infinite position": (lambda f: f["hits/x"].__setitem__(3, np.inf), "a hit's position"),
+    "slice": (lambda f: f["hits/slice"].__setitem__(3, 200), "a hit's slice"),
+    "layer": (lambda f: f["hits/layer"].__setitem__(3, 2), "a hit's layer"),
+    "primary": (lambda f: f["hits/primary"].__setitem__(3, 2), "a hit's primary"),
+    "incident energy": (lambda f: f["showers/incident_energy"].__setitem__(3, 0), "an incident energy"),
+    "leak": (lambda f: f["showers/leaked_energy"].__setitem__(3, np.nan), "a leaked energy"),
+    "slope": (lambda f: f["primaries/slope_x"].__setitem__(3, np.nan), "a primary's position or direction"),
+    "parent": (lambda f: f["particles/parent"].__setitem__(3, 4000), "a particle's parent"),
+    "fate": (lambda f: f["particles/fate"].__setitem__(3, 9), "a particle's fate"),
+    "no tree": (lambda f: f["particles/parent"].__setitem__(slice(None), 0), "a particle's parent"),
+    "too many stops": (lambda f: f["particles/fate"].__setitem__(slice(None), 0), "the number of hits"),
+    "depth": (lambda f: f["particles/slice"].__setitem__(3, 99), "a particle's slice"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_impossible_values_are_one_clear_error(path, damage, message):
+    _edit(damage)(path)
+    with pytest.raises(ValueError, match=f"it is damaged: {message}") as caught:
+        supa_datasets.load(path)
+    assert str(caught.value).startswith(str(path))
+
+
 def test_every_flipped_byte_is_an_error_or_harmless(path):
-    """Flip bytes all over the file: it opens and reads, or it says in one error that it is damaged."""
+    """Flip bytes all over the file: it opens and reads, or it says in one error that it is damaged.
+
+    A flipped bit of a mantissa cannot be told from a number; whatever can be told must be.
+    """
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
+    errors = 0
     for at in [*range(0, 600, 7), *rng.integers(0, len(whole), 60)]:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
@@ -361,9 +516,11 @@ def test_every_flipped_byte_is_an_error_or_harmless(path):
                 file[:]
         except ValueError as error:
             message = str(error)
+            errors += 1
         else:
             continue
         assert message.startswith(str(path))
+    assert errors > 20
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path):
@@ -371,6 +528,9 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path):
         ShowerFile(tmp_path / "absent.h5")
     with pytest.raises(ValueError, match="it is a folder"):
         ShowerFile(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ValueError, match="it is no regular file"):
+        ShowerFile(tmp_path / "fifo")
 
 
 def test_a_damaged_partial_file_is_not_resumed(tmp_path):
@@ -382,11 +542,34 @@ def test_a_damaged_partial_file_is_not_resumed(tmp_path):
     ShowerWriter(tmp_path / "a.h5", run, overwrite=True).suspend()
 
 
-def test_a_full_disk_is_an_error_that_keeps_the_partial_file(tmp_path, showers, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+FULL = """
+import resource, sys
+import supa, supa_datasets
 
-    monkeypatch.setattr("supa_datasets.hdf5._extend", full)
-    with pytest.raises(OSError, match="No space left"), ShowerWriter(tmp_path / "a.h5", showers.run) as writer:
-        writer.append(showers)
-    assert not (tmp_path / "a.h5").exists()
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+showers = supa.simulate(60_000, seed=1)
+try:
+    supa_datasets.save(showers, sys.argv[1])
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 3000, 100_000, 40_000_000])
+def test_a_full_disk_is_one_clear_error(tmp_path, limit):
+    """The limit of a file's size acts as a full disk does; HDF5 must neither complain again nor crash."""
+    path = tmp_path / "a.h5"
+    result = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), str(limit)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("\n") == 1
+    assert "the disk does not take the file (File too large)" in result.stdout
+    assert not path.exists()
+    if limit == 40_000_000:
+        assert "showers are kept in a.h5.partial" in result.stdout
+        whole = supa.simulate(60_000, seed=1)
+        with ShowerWriter(path, whole.run, resume=True) as writer:
+            assert writer.num_showers > 10_000
+            writer.append(supa.simulate(60_000 - writer.num_showers, seed=1, first=writer.next_attempt))
+        assert supa_datasets.load(path).index.tolist() == whole.index.tolist()

@@ -11,7 +11,9 @@ PUBLIC = {
         "PRESETS", "EnergySpectrum", "Expectation", "NoClosedFormError", "Preset", "PrimaryCount", "Ragged", "Run",
         "ShowerConfig", "Showers", "__version__", "expectation", "preset", "preset_name", "simulate", "stream",
     ],
-    "supa_datasets": ["COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "load", "save"],
+    "supa_datasets": [
+        "COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save",
+    ],
 }  # fmt: skip
 
 

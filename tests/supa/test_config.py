@@ -28,7 +28,7 @@ def test_a_file_gives_the_config(tmp_path, ending):
 
 INVALID = {
     "num_slices": [0, 63, 2.5, True, "12"],
-    "slice_spacing": [0, -1, math.nan, math.inf, "2"],
+    "slice_spacing": [0, -1, math.nan, math.inf, "2", 10**400, 1e31],
     "stop_amplitude": [-0.1, 1.1, None],
     "stop_scale": [0, -27],
     "stop_exponent": [-1, math.inf],
@@ -62,7 +62,19 @@ INVALID = {
     "polar_angle": [(0.2, 0.1), (-0.1, 0), (0, 1.6), 0.5],
     "azimuth": [(1, 0), (0, 7)],
     "impact_spread": [-1, math.inf],
-    "num_primaries": [0, 256, 1.5, "poisson:0", "poisson:1000", "poisson:x", "many", True, None],
+    "num_primaries": [
+        0,
+        256,
+        1.5,
+        "poisson:0",
+        "poisson:1e-9",
+        10**400,
+        "poisson:1000",
+        "poisson:x",
+        "many",
+        True,
+        None,
+    ],
 }
 
 
@@ -89,7 +101,10 @@ def test_an_energy_cut_off_needs_layers_from_the_first_slice():
     ("reader", "text", "message"),
     [
         (ShowerConfig.from_json, "{", "not valid JSON"),
-        (ShowerConfig.from_json, "[1]", "must be one JSON object"),
+        (ShowerConfig.from_json, "[" * 100_000, "not valid JSON"),
+        (ShowerConfig.from_json, None, "not valid JSON"),
+        (ShowerConfig.from_dict, None, "one entry a constant, not None"),
+        (ShowerConfig.from_json, "[1]", "must be an object with one entry"),
         (ShowerConfig.from_json, '{"slices": 3}', "'slices' is no constant"),
         (ShowerConfig.from_toml, "a = = 1", "not valid TOML"),
         (ShowerConfig.from_toml, "[physics]\nnum_slices = 3", "'physics' is no constant"),
@@ -108,6 +123,27 @@ def test_an_unreadable_file_is_one_clear_error(tmp_path):
     (tmp_path / "bad.toml").write_text("num_slices = 0")
     with pytest.raises(ValueError, match=r"bad\.toml: num_slices: 0 was given"):
         ShowerConfig.from_file(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("law", "values"), [("fixed", 5), ("even", (1,)), ("fixed", (None,)), ("fixed", (1, 2)), ("list", ())]
+)
+def test_an_impossible_spectrum_is_one_clear_error(law, values):
+    with pytest.raises(ValueError, match="incident energy: "):
+        EnergySpectrum(law, values)
+
+
+@pytest.mark.parametrize(("law", "value"), [("fixed", "1"), ("fixed", None), ("even", 1), ("poisson", "2")])
+def test_an_impossible_number_of_primaries_is_one_clear_error(law, value):
+    with pytest.raises(ValueError, match="num_primaries: "):
+        PrimaryCount(law, value)
+
+
+def test_a_stop_curve_beyond_all_numbers_is_certain():
+    from supa.physics import fate_probabilities
+
+    stop, _ = fate_probabilities(ShowerConfig(stop_scale=1e-20, stop_exponent=100))
+    assert stop[7:].tolist() == [1.0] * 21
 
 
 @pytest.mark.parametrize(

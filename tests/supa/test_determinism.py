@@ -3,6 +3,7 @@
 import multiprocessing
 import warnings
 
+import numpy as np
 import pytest
 
 import supa
@@ -96,7 +97,7 @@ MISUSES = [
     ({"num_showers": 1.5}, "num_showers: 1.5 was given"),
     ({"config": "v1"}, "no preset 'v1'"),
     ({"config": 3}, "a preset's name or a ShowerConfig"),
-    ({"energy": -1}, "incident energy: -1 GeV"),
+    ({"energy": -1}, "incident energy: -1 was given"),
     ({"energy": "x"}, "incident energy: 'x' was given"),
     ({"seed": -1}, "seed: -1 was given"),
     ({"seed": 2**64}, "from 0 to 18446744073709551615"),
@@ -125,5 +126,20 @@ def test_a_chunk_size_must_be_a_whole_number():
 
 def test_showers_that_are_never_complete_are_an_error(monkeypatch):
     monkeypatch.setattr("supa.simulation.MAX_FRUITLESS_ATTEMPTS", 1000)
-    with pytest.raises(ValueError, match=r"None of [\d,]+ showers in a row had a hit in every readout layer"):
-        supa.simulate(1, supa.ShowerConfig(stop_amplitude=0.0, split_late=0.0), keep="complete")
+    with pytest.raises(ValueError, match=r"None of [\d,]+ showers in a row has a hit in every readout layer"):
+        supa.simulate(1, supa.preset("critical").replace(critical_energy=1000), keep="complete")
+
+
+def test_showers_that_cannot_be_complete_are_an_error_at_once():
+    with pytest.raises(ValueError, match="No shower of this config has a hit in every readout layer"):
+        supa.stream(1, supa.ShowerConfig(stop_amplitude=0.0, split_late=0.0), keep="complete")
+
+
+def test_indices_that_run_out_are_an_error():
+    with pytest.raises(ValueError, match=r"indices end at 72057594037927935, \d+ complete showers short of the 90"):
+        supa.simulate(90, first=2**56 - 1 - 100, keep="complete")
+    assert supa.simulate(3, first=2**56 - 4).index[-1] == 2**56 - 2
+
+
+def test_numbers_may_be_numpys():
+    assert supa.simulate(np.uint8(3), seed=np.int64(5), first=np.uint8(200)) == supa.simulate(3, seed=5, first=200)

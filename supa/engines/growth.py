@@ -1,0 +1,23 @@
+"""Arrays that grow inside compiled code."""
+
+from typing import Any
+
+import numpy as np
+
+from supa.compiler import kernel
+
+
+@kernel
+def lengthened(column: Any, length: int) -> Any:
+    """Copy a column into one of at least this length, and at least twice its own."""
+    longer = np.empty(max(length, 2 * len(column)), dtype=column.dtype)
+    longer[: len(column)] = column
+    return longer
+
+
+@kernel
+def taller(rows: Any, height: int) -> Any:
+    """Copy rows into an array of at least this height, and at least twice their own."""
+    higher = np.empty((max(height, 2 * rows.shape[0]), rows.shape[1]), dtype=rows.dtype)
+    higher[: rows.shape[0]] = rows
+    return higher
