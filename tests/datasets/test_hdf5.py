@@ -13,6 +13,7 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+from workers import exit_with_shower_7, read_shower
 
 import supa
 import supa_datasets
@@ -130,28 +131,20 @@ def test_a_closed_file_says_so(path):
         file[0]
 
 
-def _read_in_worker(file: ShowerFile, k: int) -> bytes:
-    return file[k].x.tobytes()
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_read_an_open_file(path, method):
     with ShowerFile(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         expected = [file[k].x.tobytes() for k in range(20)]
         with multiprocessing.get_context(method).Pool(2) as pool:
-            results = pool.starmap_async(_read_in_worker, [(file, k) for k in range(20)]).get(timeout=120)
+            results = pool.starmap_async(read_shower, [(file, k) for k in range(20)]).get(timeout=120)
         assert results == expected
-
-
-def _child_of_a_fork(file: ShowerFile, expected: bytes) -> None:
-    os._exit(0 if file[7].x.tobytes() == expected else 1)
 
 
 def test_a_forked_child_reopens_the_file(path):
     with ShowerFile(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        child = multiprocessing.get_context("fork").Process(target=_child_of_a_fork, args=(file, file[7].x.tobytes()))
+        child = multiprocessing.get_context("fork").Process(target=exit_with_shower_7, args=(file, file[7].x.tobytes()))
         child.start()
         child.join(60)
         assert child.exitcode == 0

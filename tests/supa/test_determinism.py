@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from workers import hits_of_shower_7
 
 import supa
 
@@ -52,18 +53,13 @@ def test_abandoning_a_stream_leaves_nothing_behind():
         stream.close()
 
 
-def _hits_of_shower_7(_: int) -> tuple[bytes, bytes]:
-    shower = supa.simulate(3, first=7, threads=2)
-    return shower.x.tobytes(), shower.energy.tobytes()
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_worker_processes_make_the_same(method):
-    expected = _hits_of_shower_7(0)  # uses threads in this process before any fork
+    expected = hits_of_shower_7(0)  # uses threads in this process before any fork
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads; that is the test
         with multiprocessing.get_context(method).Pool(2) as pool:
-            assert pool.map_async(_hits_of_shower_7, range(4)).get(timeout=120) == [expected] * 4
+            assert pool.map_async(hits_of_shower_7, range(4)).get(timeout=120) == [expected] * 4
 
 
 def test_a_fork_in_the_middle_of_a_stream_works():
@@ -72,7 +68,7 @@ def test_a_fork_in_the_middle_of_a_stream_works():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         with multiprocessing.get_context("fork").Pool(2) as pool:
-            assert pool.map_async(_hits_of_shower_7, range(2)).get(timeout=120) == [_hits_of_shower_7(0)] * 2
+            assert pool.map_async(hits_of_shower_7, range(2)).get(timeout=120) == [hits_of_shower_7(0)] * 2
     next(stream)
     stream.close()
 
