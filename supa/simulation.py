@@ -19,7 +19,7 @@ from supa.engines.results import WalkResult
 from supa.expectations import Keep, expectation, mean_particles
 from supa.initial import EnergyLike
 from supa.memory import available_bytes
-from supa.physics import Walk, walk_of
+from supa.physics import walk_of
 from supa.presets import ConfigLike, config_of
 from supa.primaries import Primaries, draw_primaries
 from supa.ragged import Ragged, offsets_of
@@ -255,7 +255,7 @@ def _attempts_in_sequence(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iter
                 record=plan.record == "particles",
                 max_particles=plan.max_particles,
             )
-        return _showers_of(plan, walk, indices, primaries, result)
+        return _showers_of(plan, indices, primaries, result)
 
     for start in range(0, plan.first, plan.chunk_size):
         walk_span(start, min(start + plan.chunk_size, plan.first))
@@ -281,7 +281,7 @@ def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Itera
                 record=plan.record == "particles",
                 max_particles=plan.max_particles,
             )
-        return _showers_of(plan, walk, indices, primaries, result)
+        return _showers_of(plan, indices, primaries, result)
 
     # One workspace more than there are threads: they work on while the caller uses the last chunk.
     workspaces = [cpu.Workspace() for _ in range(plan.threads + 1)]
@@ -311,7 +311,7 @@ def _memory_told(start: int, stop: int) -> Iterator[None]:
         raise MemoryError(f"One of the showers {start} to {stop - 1} is too large for the memory; {_SMALLER}") from None
 
 
-def _showers_of(plan: _Plan, walk: Walk, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
+def _showers_of(plan: _Plan, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
     if result.too_large >= 0:
         raise MemoryError(
             f"Shower {indices[result.too_large]} grows beyond {plan.max_particles:,} particles, more than this "
@@ -323,7 +323,7 @@ def _showers_of(plan: _Plan, walk: Walk, indices: IntArray, primaries: Primaries
         "y": result.y,
         "energy": result.energy,
         "slice": result.slice,
-        "layer": walk.layer_of_slice[result.slice],
+        "layer": result.layer,
         "primary": result.primary,
     }
     particles: dict[str, Array] = {

@@ -49,6 +49,7 @@ class _Buffers(NamedTuple):
     y: FloatArray
     energy: FloatArray
     slice: ByteArray
+    layer: ByteArray
     primary: ByteArray
     particle_x: FloatArray
     particle_y: FloatArray
@@ -65,7 +66,9 @@ class Workspace:
     def __init__(self) -> None:
         kinds: dict[str, type] = {"particle_parent": np.int32}
         kinds.update(
-            dict.fromkeys(("slice", "primary", "particle_slice", "particle_fate", "particle_primary"), np.uint8)
+            dict.fromkeys(
+                ("slice", "layer", "primary", "particle_slice", "particle_fate", "particle_primary"), np.uint8
+            )
         )
         widths = {"here": (8,), "there": (8,), "hit": (4,), "node": (6,)}
         self._buffers = _Buffers(
@@ -138,7 +141,8 @@ def _walk(
     here, there, hit, node = buffers.here, buffers.there, buffers.hit, buffers.node
     here_id, there_id = here.view(np.uint64), there.view(np.uint64)
     hit_id, node_id = hit.view(np.uint64), node.view(np.uint64)
-    x, y, energy, slice_, primary = buffers.x, buffers.y, buffers.energy, buffers.slice, buffers.primary
+    x, y, energy = buffers.x, buffers.y, buffers.energy
+    slice_, layer, primary = buffers.slice, buffers.layer, buffers.primary
     p_x, p_y, p_energy = buffers.particle_x, buffers.particle_y, buffers.particle_energy
     p_parent, p_slice = buffers.particle_parent, buffers.particle_slice
     p_fate, p_primary = buffers.particle_fate, buffers.particle_primary
@@ -235,16 +239,16 @@ def _walk(
 
         for k in range(block, block_end):
             complete = True
-            for layer in range(walk.num_layers):
-                num_hits[k] += hits_of_layer[k, layer]
-                complete &= hits_of_layer[k, layer] > 0
+            for readout in range(walk.num_layers):
+                num_hits[k] += hits_of_layer[k, readout]
+                complete &= hits_of_layer[k, readout] > 0
             kept[k] = complete or not complete_only
         end = _place(kept, num_hits, block, block_end, cursor, end)
         if end > len(x):
             x, y, energy = lengthened(x, end), lengthened(y, end), lengthened(energy, end)
         if end > len(slice_):
-            slice_, primary = lengthened(slice_, end), lengthened(primary, end)
-        _scatter_hits(hit, hit_id, hits, kept, cursor, x, y, energy, slice_, primary)
+            slice_, layer, primary = lengthened(slice_, end), lengthened(layer, end), lengthened(primary, end)
+        _scatter_hits(hit, hit_id, hits, walk.layer_of_slice, kept, cursor, x, y, energy, slice_, layer, primary)
         if record:
             node_end = _place(kept, num_nodes, block, block_end, cursor, node_end)
             if node_end > len(p_x):
@@ -271,6 +275,7 @@ def _walk(
             y,
             energy,
             slice_,
+            layer,
             primary,
             p_x,
             p_y,
@@ -538,12 +543,14 @@ def _scatter_hits(
     hit: FloatArray,
     hit_id: WordArray,
     hits: int,
+    layer_of_slice: ByteArray,
     kept: BoolArray,
     cursor: IntArray,
     x: FloatArray,
     y: FloatArray,
     energy: FloatArray,
     slice_: ByteArray,
+    layer: ByteArray,
     primary: ByteArray,
 ) -> None:
     """Sort the block's hits, which are ordered by slice, by shower."""
@@ -553,7 +560,9 @@ def _scatter_hits(
             at = cursor[k]
             cursor[k] = at + 1
             x[at], y[at], energy[at] = hit[i, 0], hit[i, 1], hit[i, 2]
-            slice_[at] = hit_id[i, _HIT_ID] & _LOW_BYTE
+            l = hit_id[i, _HIT_ID] & _LOW_BYTE
+            slice_[at] = l
+            layer[at] = layer_of_slice[l]
             primary[at] = (hit_id[i, _HIT_ID] >> _BYTE) & _LOW_BYTE
 
 

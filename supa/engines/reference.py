@@ -64,6 +64,7 @@ class ReferenceStream:
             y=y[stopped],
             energy=energy[stopped],
             slice=slice_[stopped].astype(np.uint8),
+            layer=self._walk.layer_of_slice[slice_[stopped]],
             primary=primary[stopped].astype(np.uint8),
             particle_x=x[recorded].copy(),
             particle_y=y[recorded].copy(),

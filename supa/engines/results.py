@@ -26,6 +26,7 @@ class WalkResult(NamedTuple):
     y: FloatArray
     energy: FloatArray
     slice: ByteArray
+    layer: ByteArray
     primary: ByteArray
     particle_x: FloatArray
     """(particles,): likewise."""
