@@ -38,9 +38,6 @@ COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
 _BLOCK_HITS = 1 << 20
 _BLOCK_SHOWERS = 1 << 16
 
-# Single-writer-multiple-reader mode, which makes an unfinished file readable, begins with the layout of HDF5 1.10.
-_LIBRARY_VERSIONS = ("v110", "v110")
-
 
 class ShowerFile:
     """A shower file, open for reading: ``len(file)`` showers, ``file[a:b]`` reads some of them as ``Showers``.
@@ -254,8 +251,7 @@ class ShowerWriter:
             stored = resumable(path, run, recorded=recorded) if source else None
             with self._abandoned_on_failure():
                 _try_disk(self._lock)
-                # The lock is this writer's own: in the mode that _lay_out chooses, HDF5 would give its lock up.
-                self._file = h5py.File(self._names.fresh, "w", libver=_LIBRARY_VERSIONS, locking=False)
+                self._file = _create(self._names.fresh)
                 self._lay_out(filters)
             if source is not None and stored is not None:
                 self._take_over(source, stored.showers, seen)
@@ -374,6 +370,8 @@ class ShowerWriter:
 
     def _lay_out(self, filters: dict[str, Any]) -> None:
         write_run(self._file, self._run)
+        for group in ("showers", *(table.group for table in self._tables)):
+            h5py.h5g.create(self._file.id, group.encode(), gcpl=_without_times(h5py.h5p.GROUP_CREATE))
         for table in self._tables:
             for name, kind in table.types.items():
                 self._new_column(f"{table.group}/{name}", kind, table.chunk, **filters)
@@ -590,6 +588,24 @@ def _as_stored(showers: Showers) -> Showers:
         primaries=stored(showers.primaries, PRIMARIES),
         particles=stored(showers.particles, PARTICLES) if showers.particles is not None else None,
     )
+
+
+def _create(path: Path) -> h5py.File:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    # Single-writer-multiple-reader mode, which makes an unfinished file readable, begins with the layout of HDF5 1.10.
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    # The lock is the writer's own: in that mode HDF5 would give its lock up.
+    access.set_file_locking(False, True)
+    creation = _without_times(h5py.h5p.FILE_CREATE)
+    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
+
+
+def _without_times(kind: Any) -> Any:
+    """Give properties of a new object that bear no time, so that the same showers make the same bytes."""
+    properties = h5py.h5p.create(kind)
+    properties.set_obj_track_times(False)
+    return properties
 
 
 def _extend(dataset: h5py.Dataset, values: Any) -> None:
