@@ -38,6 +38,9 @@ COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
 _BLOCK_HITS = 1 << 20
 _BLOCK_SHOWERS = 1 << 16
 
+# Blocks are much larger than chunks, so a cache of chunks only takes memory, in each of some twenty columns.
+_WRITE_CACHE_BYTES = 1 << 18
+
 
 class ShowerFile:
     """A shower file, open for reading: ``len(file)`` showers, ``file[a:b]`` reads some of them as ``Showers``.
@@ -384,7 +387,9 @@ class ShowerWriter:
         self._file.swmr_mode = True
 
     def _new_column(self, name: str, kind: str, chunk: int, **filters: Any) -> None:
-        column = self._file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(chunk,), **filters)
+        column = self._file.create_dataset(
+            name, (0,), kind, maxshape=(None,), chunks=(chunk,), rdcc_nbytes=_WRITE_CACHE_BYTES, **filters
+        )
         # Kept open: a column that is closed writes what it still holds, where no error can be caught.
         self._columns[name] = column
 
