@@ -1,6 +1,6 @@
 """Time the simulator: in memory, into a file, from a cold start, and the memory of `supa generate`.
 
-    python benchmarks/simulate.py [--showers 500000] [--repeat 5] [--json out.json]
+    python benchmarks/simulate.py [--showers 200000] [--repeat 9] [--json out.json]
 
 Of each figure the best and the median of the repetitions are given: other work on the machine only ever slows. The
 repetitions of what is compared alternate, so that a busy machine slows all of them alike. The rate "to a file" is held
@@ -120,8 +120,8 @@ def _best_and_median(values: list[float]) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--showers", type=int, default=500_000)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--showers", type=int, default=200_000)
+    parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the files are written")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
