@@ -1,9 +1,4 @@
-"""The engine for processors: blocks of showers, all walked slice by slice together, in vector instructions.
-
-The particles that are alive lie in flat rows. A tile of them at a time is copied to a small scratch, where one loop
-draws all random words and another does the geometry of all splits. The lines of the scratch lie at constant distances,
-so the compiler sees that they never overlap, and both loops become vector instructions.
-"""
+"""The engine for processors: blocks of showers, all walked slice by slice together, a tile of particles at a time."""
 
 from typing import Any, NamedTuple
 
@@ -12,30 +7,40 @@ import numpy.typing as npt
 
 from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, WordArray
 from supa.compiler import kernel
-from supa.elementary import sin_cos, sin_cos_turn
 from supa.engines.growth import lengthened, taller
 from supa.engines.results import WalkResult
-from supa.physics import LEAK, PASS, SPLIT, STOP, Walk, child_slopes
+from supa.engines.tiles import (
+    BYTE,
+    ENERGY,
+    HIT_ID,
+    LOW_BYTE,
+    NODE_CODE,
+    NODE_PARENT,
+    NODE_TAG,
+    ONE,
+    PARENT,
+    PATH,
+    SX,
+    SY,
+    TAG,
+    TILE,
+    X,
+    Y,
+    draw_words,
+    gather_splits,
+    load_tile,
+    pass_particles,
+    record_particle,
+    record_tile,
+    sort_fates,
+    split_directions,
+    split_particles,
+    stop_particles,
+    whole_vectors,
+)
+from supa.physics import LEAK, Walk
 from supa.primaries import Primaries
-from supa.random import HALF, MASK, TO_UNIT, identity_words, philox
-
-TILE = 256
-_LANES = 32  # divides the tile; a multiple of what any processor's vector loop takes at a time
-
-# A living particle is a row of 8 words, so one line of the cache: 5 float64, and 3 uint64 that are reached through a
-# view of another type. Its tag is: shower's number in the chunk, 8 bits of primary. A hit is x, y, energy and the tag
-# with 8 bits of slice; a recorded particle is x, y, energy, parent, tag, and 8 bits of slice with 8 bits of fate.
-_X, _Y, _SX, _SY, _ENERGY, _PATH, _TAG, _PARENT = range(8)
-_HIT_ID = 3
-_NODE_PARENT, _NODE_TAG, _NODE_CODE = 3, 4, 5
-_BYTE = np.uint64(8)
-_LOW_BYTE = np.uint64(255)
-_ONE = np.uint64(1)
-
-# Lines of the scratch: words, then reals, then slots.
-_FATE_WORD, _THETA_WORD, _DELTA_WORD, _PHI_WORD = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE
-_SX_1, _SY_1, _SX_2, _SY_2, _SHARE, _TILE_ENERGY = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE, 7 * TILE
-_SPLIT_SLOT, _PASS_SLOT, _CHILD = TILE, 2 * TILE, 3 * TILE
+from supa.random import HALF, MASK
 
 
 class _Buffers(NamedTuple):
@@ -164,7 +169,7 @@ def _walk(
         hits, nodes = 0, 0
         for l in range(num_slices):
             if 2 * n + hits + nodes > max_particles:
-                too_large = np.int64(here_id[n // 2, _TAG] >> _BYTE)
+                too_large = np.int64(here_id[n // 2, TAG] >> BYTE)
                 break
             if 2 * n > len(there):
                 there = taller(there, 2 * n)
@@ -178,28 +183,28 @@ def _walk(
             born = 0
             for start in range(0, n, TILE):
                 m = min(TILE, n - start)
-                _load_tile(here, here_id, start, m, words, reals)
-                _draw_words(words, _whole_vectors(m), first, seed & MASK, seed >> HALF)
-                stops, splits, passes, children = _sort_fates(
+                load_tile(here, here_id, start, m, words, reals)
+                draw_words(words, whole_vectors(m), first, seed & MASK, seed >> HALF)
+                stops, splits, passes, children = sort_fates(
                     words, reals, m, walk.stop_word[l], walk.split_word[l], walk.critical_energy, slots
                 )
-                _stop(here, here_id, start, slots, stops, l, hit, hit_id, hits)
-                _pass(here, here_id, start, slots, passes, walk.slice_spacing, there, there_id, born)
-                _gather_splits(here, start, slots, splits, words, reals)
-                _split_directions(
+                stop_particles(here, here_id, start, slots, stops, l, hit, hit_id, hits)
+                pass_particles(here, here_id, start, slots, passes, walk.slice_spacing, there, there_id, born)
+                gather_splits(here, start, slots, splits, words, reals)
+                split_directions(
                     words,
                     reals,
-                    _whole_vectors(splits),
+                    whole_vectors(splits),
                     walk.theta_start,
                     walk.theta_span,
                     walk.deviation,
                     walk.parent_frame,
                 )
-                _split(
+                split_particles(
                     here, here_id, start, slots, splits, reals, walk.balanced, walk.slice_spacing, there, there_id, born
                 )
                 if record:
-                    _record_tile(
+                    record_tile(
                         here,
                         here_id,
                         start,
@@ -217,7 +222,7 @@ def _walk(
                     )
                     nodes += m
                 for i in range(hits, hits + stops):
-                    hits_of_layer[int(hit_id[i, _HIT_ID] >> np.uint64(16)), walk.layer_of_slice[l]] += 1
+                    hits_of_layer[int(hit_id[i, HIT_ID] >> np.uint64(16)), walk.layer_of_slice[l]] += 1
                 hits += stops
                 born += children
             here, here_id, there, there_id = there, there_id, here, here_id
@@ -230,10 +235,10 @@ def _walk(
             node = taller(node, nodes + n)
             node_id = node.view(np.uint64)
         for i in range(n):
-            k = int(here_id[i, _TAG] >> _BYTE)
-            leaked[k] += here[i, _ENERGY]
+            k = int(here_id[i, TAG] >> BYTE)
+            leaked[k] += here[i, ENERGY]
             if record:
-                _record(here, here_id, i, num_slices, LEAK, node, node_id, nodes)
+                record_particle(here, here_id, i, num_slices, LEAK, node, node_id, nodes)
                 num_nodes[k] += 1
                 nodes += 1
 
@@ -289,243 +294,17 @@ def _walk(
 
 
 @kernel
-def _whole_vectors(count: int) -> int:
-    """Round up, within the tile, so that no lane is left to the slow loop that follows a vector loop."""
-    return (count + _LANES - 1) // _LANES * _LANES
-
-
-@kernel
 def _load_primaries(primaries: Primaries, block: int, block_end: int, here: FloatArray, here_id: WordArray) -> None:
     i = 0
     for k in range(block, block_end):
         for p in range(primaries.offset[k], primaries.offset[k + 1]):
-            here[i, _X], here[i, _Y] = primaries.x[p], primaries.y[p]
-            here[i, _SX], here[i, _SY] = primaries.slope_x[p], primaries.slope_y[p]
-            here[i, _ENERGY] = primaries.energy[p]
-            here_id[i, _PATH] = _ONE
-            here_id[i, _TAG] = (np.uint64(k) << _BYTE) | np.uint64(p - primaries.offset[k])
-            here_id[i, _PARENT] = MASK  # nobody
+            here[i, X], here[i, Y] = primaries.x[p], primaries.y[p]
+            here[i, SX], here[i, SY] = primaries.slope_x[p], primaries.slope_y[p]
+            here[i, ENERGY] = primaries.energy[p]
+            here_id[i, PATH] = ONE
+            here_id[i, TAG] = (np.uint64(k) << BYTE) | np.uint64(p - primaries.offset[k])
+            here_id[i, PARENT] = MASK  # nobody
             i += 1
-
-
-@kernel
-def _load_tile(
-    here: FloatArray,
-    here_id: WordArray,
-    start: int,
-    m: int,
-    words: WordArray,
-    reals: FloatArray,
-) -> None:
-    """Word lines 0 and 1: path and tag; real line _TILE_ENERGY: energy."""
-    for j in range(m):
-        words[j] = here_id[start + j, _PATH]
-        words[TILE + j] = here_id[start + j, _TAG]
-        reals[_TILE_ENERGY + j] = here[start + j, _ENERGY]
-
-
-@kernel
-def _draw_words(words: WordArray, m: int, first: np.uint64, k0: np.uint64, k1: np.uint64) -> None:
-    for j in range(m):
-        path, tag = words[j], words[TILE + j]
-        low, high = identity_words(first + (tag >> _BYTE), tag & _LOW_BYTE)
-        fate, theta, delta, phi = philox(path & MASK, path >> HALF, low, high, k0, k1)
-        words[_FATE_WORD + j] = fate
-        words[_THETA_WORD + j] = theta
-        words[_DELTA_WORD + j] = delta
-        words[_PHI_WORD + j] = phi
-
-
-@kernel
-def _sort_fates(
-    words: WordArray,
-    reals: FloatArray,
-    m: int,
-    stop_word: np.uint64,
-    split_word: np.uint64,
-    critical_energy: float,
-    slots: IntArray,
-) -> tuple[int, int, int, int]:
-    """List the tile's particles by fate, and where each one's first child goes; without branches, which would miss."""
-    stops, splits, passes, children = 0, 0, 0, 0
-    for j in range(m):
-        word = words[_FATE_WORD + j]
-        stop = int(word < stop_word) | int(reals[_TILE_ENERGY + j] < critical_energy)
-        split = (1 - stop) & int(word < split_word)
-        slots[stops] = j
-        slots[_SPLIT_SLOT + splits] = j
-        slots[_PASS_SLOT + passes] = j
-        slots[_CHILD + j] = children
-        stops += stop
-        splits += split
-        passes += (1 - stop) & (1 - split)
-        children += (1 - stop) + split
-    return stops, splits, passes, children
-
-
-@kernel
-def _stop(
-    here: FloatArray,
-    here_id: WordArray,
-    start: int,
-    slots: IntArray,
-    stops: int,
-    l: int,
-    hit: FloatArray,
-    hit_id: WordArray,
-    hits: int,
-) -> None:
-    for j in range(stops):
-        i, at = start + slots[j], hits + j
-        hit[at, 0] = here[i, _X]
-        hit[at, 1] = here[i, _Y]
-        hit[at, 2] = here[i, _ENERGY]
-        hit_id[at, _HIT_ID] = (here_id[i, _TAG] << _BYTE) | np.uint64(l)
-
-
-@kernel
-def _pass(
-    here: FloatArray,
-    here_id: WordArray,
-    start: int,
-    slots: IntArray,
-    passes: int,
-    dz: float,
-    there: FloatArray,
-    there_id: WordArray,
-    born: int,
-) -> None:
-    for j in range(passes):
-        s = slots[_PASS_SLOT + j]
-        i, at = start + s, born + slots[_CHILD + s]
-        there[at, _X] = here[i, _X] + dz * here[i, _SX]
-        there[at, _Y] = here[i, _Y] + dz * here[i, _SY]
-        there[at, _SX] = here[i, _SX]
-        there[at, _SY] = here[i, _SY]
-        there[at, _ENERGY] = here[i, _ENERGY]
-        there_id[at, _PATH] = here_id[i, _PATH] << _ONE
-        there_id[at, _TAG] = here_id[i, _TAG]
-
-
-@kernel
-def _gather_splits(
-    here: FloatArray, start: int, slots: IntArray, splits: int, words: WordArray, reals: FloatArray
-) -> None:
-    for j in range(splits):
-        s = slots[_SPLIT_SLOT + j]
-        reals[j] = here[start + s, _SX]
-        reals[TILE + j] = here[start + s, _SY]
-        words[_THETA_WORD + j] = words[_THETA_WORD + s]
-        words[_DELTA_WORD + j] = words[_DELTA_WORD + s]
-        words[_PHI_WORD + j] = words[_PHI_WORD + s]
-
-
-@kernel
-def _split_directions(
-    words: WordArray,
-    reals: FloatArray,
-    splits: int,
-    theta_start: float,
-    theta_span: float,
-    deviation: float,
-    parent_frame: bool,
-) -> None:
-    """Real lines 0 and 1: the parent's slopes; then both children's slopes and theta2 / theta."""
-    for j in range(splits):
-        theta = theta_start + theta_span * (np.float64(np.int64(words[_THETA_WORD + j])) * TO_UNIT)
-        share = (0.5 - deviation) + 2.0 * deviation * (np.float64(np.int64(words[_DELTA_WORD + j])) * TO_UNIT)
-        sine_phi, cosine_phi = sin_cos_turn(words[_PHI_WORD + j])
-        sine, cosine = sin_cos(theta * (1.0 - share))
-        sx, sy = child_slopes(reals[j], reals[TILE + j], sine, cosine, sine_phi, cosine_phi, parent_frame)
-        reals[_SX_1 + j] = sx
-        reals[_SY_1 + j] = sy
-        sine, cosine = sin_cos(theta * share)
-        sx, sy = child_slopes(reals[j], reals[TILE + j], -sine, cosine, sine_phi, cosine_phi, parent_frame)
-        reals[_SX_2 + j] = sx
-        reals[_SY_2 + j] = sy
-        reals[_SHARE + j] = share
-
-
-@kernel
-def _split(
-    here: FloatArray,
-    here_id: WordArray,
-    start: int,
-    slots: IntArray,
-    splits: int,
-    reals: FloatArray,
-    balanced: bool,
-    dz: float,
-    there: FloatArray,
-    there_id: WordArray,
-    born: int,
-) -> None:
-    for j in range(splits):
-        s = slots[_SPLIT_SLOT + j]
-        i, at = start + s, born + slots[_CHILD + s]
-        x, y, energy = here[i, _X], here[i, _Y], here[i, _ENERGY]
-        share = reals[_SHARE + j] if balanced else 0.5
-        there[at, _X] = x + dz * reals[_SX_1 + j]
-        there[at, _Y] = y + dz * reals[_SY_1 + j]
-        there[at, _SX] = reals[_SX_1 + j]
-        there[at, _SY] = reals[_SY_1 + j]
-        there[at, _ENERGY] = energy * share
-        there[at + 1, _X] = x + dz * reals[_SX_2 + j]
-        there[at + 1, _Y] = y + dz * reals[_SY_2 + j]
-        there[at + 1, _SX] = reals[_SX_2 + j]
-        there[at + 1, _SY] = reals[_SY_2 + j]
-        there[at + 1, _ENERGY] = energy * (1.0 - share)
-        path, tag = here_id[i, _PATH] << _ONE, here_id[i, _TAG]
-        there_id[at, _PATH] = path
-        there_id[at, _TAG] = tag
-        there_id[at + 1, _PATH] = path | _ONE
-        there_id[at + 1, _TAG] = tag
-
-
-@kernel
-def _record(
-    here: FloatArray, here_id: WordArray, i: int, l: int, fate: int, node: FloatArray, node_id: WordArray, at: int
-) -> None:
-    node[at, 0], node[at, 1], node[at, 2] = here[i, _X], here[i, _Y], here[i, _ENERGY]
-    node_id[at, _NODE_PARENT], node_id[at, _NODE_TAG] = here_id[i, _PARENT], here_id[i, _TAG]
-    node_id[at, _NODE_CODE] = (np.uint64(l) << _BYTE) | np.uint64(fate)
-
-
-@kernel
-def _record_tile(
-    here: FloatArray,
-    here_id: WordArray,
-    start: int,
-    m: int,
-    slots: IntArray,
-    stops: int,
-    splits: int,
-    l: int,
-    there_id: WordArray,
-    born: int,
-    num_nodes: IntArray,
-    node: FloatArray,
-    node_id: WordArray,
-    nodes: int,
-) -> None:
-    """Number the tile's particles within their showers, record them, and tell their children who their parent is."""
-    stop, split = 0, 0
-    for j in range(m):
-        k = int(here_id[start + j, _TAG] >> _BYTE)
-        number = np.uint64(num_nodes[k])
-        num_nodes[k] += 1
-        child = born + slots[_CHILD + j]
-        if stop < stops and slots[stop] == j:
-            stop += 1
-            fate = STOP
-        elif split < splits and slots[_SPLIT_SLOT + split] == j:
-            split += 1
-            fate = SPLIT
-            there_id[child, _PARENT], there_id[child + 1, _PARENT] = number, number
-        else:
-            fate = PASS
-            there_id[child, _PARENT] = number
-        _record(here, here_id, start + j, l, fate, node, node_id, nodes + j)
 
 
 @kernel
@@ -555,15 +334,15 @@ def _scatter_hits(
 ) -> None:
     """Sort the block's hits, which are ordered by slice, by shower."""
     for i in range(hits):
-        k = int(hit_id[i, _HIT_ID] >> np.uint64(16))
+        k = int(hit_id[i, HIT_ID] >> np.uint64(16))
         if kept[k]:
             at = cursor[k]
             cursor[k] = at + 1
             x[at], y[at], energy[at] = hit[i, 0], hit[i, 1], hit[i, 2]
-            l = hit_id[i, _HIT_ID] & _LOW_BYTE
+            l = hit_id[i, HIT_ID] & LOW_BYTE
             slice_[at] = l
             layer[at] = layer_of_slice[l]
-            primary[at] = (hit_id[i, _HIT_ID] >> _BYTE) & _LOW_BYTE
+            primary[at] = (hit_id[i, HIT_ID] >> BYTE) & LOW_BYTE
 
 
 @kernel
@@ -583,12 +362,12 @@ def _scatter_nodes(
 ) -> None:
     """Sort the block's particles, which are ordered by slice, by shower."""
     for i in range(nodes):
-        k = int(node_id[i, _NODE_TAG] >> _BYTE)
+        k = int(node_id[i, NODE_TAG] >> BYTE)
         if kept[k]:
             at = cursor[k]
             cursor[k] = at + 1
             x[at], y[at], energy[at] = node[i, 0], node[i, 1], node[i, 2]
-            parent[at] = -1 if node_id[i, _NODE_PARENT] == MASK else int(node_id[i, _NODE_PARENT])
-            primary[at] = node_id[i, _NODE_TAG] & _LOW_BYTE
-            slice_[at] = node_id[i, _NODE_CODE] >> _BYTE
-            fate[at] = node_id[i, _NODE_CODE] & _LOW_BYTE
+            parent[at] = -1 if node_id[i, NODE_PARENT] == MASK else int(node_id[i, NODE_PARENT])
+            primary[at] = node_id[i, NODE_TAG] & LOW_BYTE
+            slice_[at] = node_id[i, NODE_CODE] >> BYTE
+            fate[at] = node_id[i, NODE_CODE] & LOW_BYTE

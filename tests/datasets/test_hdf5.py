@@ -161,8 +161,8 @@ def test_a_pickled_file_is_opened_anew(path):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("supa_datasets.hdf5._BLOCK_HITS", 3000)
-    monkeypatch.setattr("supa_datasets.hdf5._BLOCK_SHOWERS", 40)
+    monkeypatch.setattr("supa_datasets.writer._BLOCK_HITS", 3000)
+    monkeypatch.setattr("supa_datasets.writer._BLOCK_SHOWERS", 40)
 
 
 def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
@@ -330,7 +330,7 @@ CRASH = """
 import os, sys
 import h5py, pathlib
 import supa, supa_datasets
-from supa_datasets import hdf5
+from supa_datasets import writer as module
 
 step, path = sys.argv[1:]
 writer = supa_datasets.ShowerWriter(path, supa.simulate(0, seed=1).run)
@@ -345,7 +345,7 @@ if step == "attrs.modify":
 elif step == "close":
     h5py.File.close = die
 elif step == "synchronise":
-    hdf5._synchronise = die
+    module._synchronise = die
 else:
     pathlib.Path.replace = die
 writer.finish()

@@ -25,9 +25,9 @@ def test_a_machine_without_a_writable_cache_compiles_all_the_same(monkeypatch):
 
 def test_no_fast_mathematics_is_allowed():
     """Contracted or reordered operations would make the results depend on the machine."""
-    from supa.engines import cpu
+    from supa.engines import cpu, reference, tiles
 
-    for function in vars(cpu).values():
+    for function in [*vars(cpu).values(), *vars(reference).values(), *vars(tiles).values()]:
         if isinstance(function, numba.core.dispatcher.Dispatcher):
             assert not function.targetoptions.get("fastmath")
             assert not function.targetoptions.get("parallel")
@@ -35,7 +35,7 @@ def test_no_fast_mathematics_is_allowed():
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 255, 256])
 def test_whole_vectors_stay_in_the_tile(count):
-    from supa.engines.cpu import TILE, _whole_vectors
+    from supa.engines.tiles import TILE, whole_vectors
 
-    assert count <= _whole_vectors(count) <= TILE
-    assert _whole_vectors(count) % 32 == 0
+    assert count <= whole_vectors(count) <= TILE
+    assert whole_vectors(count) % 32 == 0
