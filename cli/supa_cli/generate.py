@@ -170,8 +170,8 @@ def _progress(total: int, done: int, quiet: bool) -> Iterator[Any]:
         yield lambda _made: None
     elif console.is_terminal:
         with _bar(console) as bar:
-            task = bar.add_task("showers", total=total, completed=done)
-            yield lambda made: bar.advance(task, made)
+            task = bar.add_task("starting (the first run compiles)", total=total, completed=done)
+            yield lambda made: bar.update(task, advance=made, description="simulating")
     else:
         yield _Lines(total, done)
 
@@ -194,6 +194,7 @@ def _bar(console: Any) -> Any:
             return Text("" if speed is None else f"{speed:,.0f} showers/s")
 
     return Progress(
+        TextColumn("{task.description}"),
         TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
         BarColumn(),
         MofNCompleteColumn(),
