@@ -36,6 +36,8 @@ def open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
     except BlockingIOError:
         raise ValueError(f"{path}: another process is writing it; wait for its end.") from None
     except OSError as error:
+        if "open for write" in str(error):
+            raise ValueError(f"{path}: it is unfinished; finish it first (supa generate --resume).") from None
         raise ValueError(f"{path}: it is no HDF5 file, or is damaged or truncated ({error}).") from None
 
 

@@ -358,6 +358,9 @@ def test_a_kill_at_any_step_of_finishing_can_be_resumed(tmp_path, step):
     killed = subprocess.run([sys.executable, "-c", CRASH, step, str(path)], check=False)
     assert killed.returncode == -9
     assert not path.exists()
+    if step in ("attrs.modify", "close"):
+        with pytest.raises(ValueError, match=r"a\.h5\.partial: it is unfinished; finish it first"):
+            ShowerFile(f"{path}.partial")
     ShowerWriter(path, supa.simulate(0, seed=1).run, resume=True).finish()
     supa_datasets.save(supa.simulate(50, seed=1), tmp_path / "whole.h5")
     assert _digest(path) == _digest(tmp_path / "whole.h5")
