@@ -71,11 +71,13 @@ def plot_shower(shower: Showers) -> "Figure":
             )
     reach = max(1.0, float(np.abs(np.concatenate([shower.x, shower.y])).max(initial=0.0)))
     axes.set(xlim=(0, dz + float(shower.z.max(initial=0.0))), ylim=(-reach, reach), zlim=(-reach, reach))
-    axes.set_box_aspect((2.2, 1, 1), zoom=1.35)
+    axes.set_box_aspect((2.2, 1, 1), zoom=1.25)
     axes.view_init(elev=14, azim=-72)
-    axes.set(xlabel="depth (length unit)", ylabel="x", zlabel="y")
+    axes.set(xlabel="depth (length unit)", ylabel="x (length unit)", zlabel="y (length unit)")
     axes.locator_params(axis="y", nbins=4)
     axes.locator_params(axis="z", nbins=5)
+    for collection in axes.collections:
+        collection.set_clip_on(False)  # the flat rectangle behind a rotated box would cut off its corners
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
         axis._axinfo["grid"].update(color="#e6e6e6", linewidth=0.5)

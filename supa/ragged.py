@@ -24,6 +24,8 @@ class Ragged:
         return len(self.offset) - 1
 
     def __getitem__(self, name: str) -> Array:
+        if name not in self.columns:
+            raise KeyError(f"There is no column {name!r}; the columns are {', '.join(self.columns)}.")
         return self.columns[name]
 
     @property

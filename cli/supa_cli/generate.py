@@ -153,10 +153,9 @@ def _interruption_told(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(
-            f"\nInterrupted: what was finished is in {path}.partial; go on with the same command and --resume.",
-            err=True,
-        )
+        partial = Path(f"{path}.partial")
+        if partial.exists():
+            click.echo(f"\nWhat was finished is in {partial}; go on with the same command and --resume.", err=True)
         raise
 
 
@@ -210,6 +209,7 @@ class _Lines:
     def __init__(self, total: int, done: int) -> None:
         self._total, self._done, self._before = total, done, done
         self._started = self._told = time.perf_counter()
+        click.echo("starting (the first run compiles for some seconds)", err=True)
 
     def __call__(self, made: int) -> None:
         self._done += made

@@ -9,6 +9,7 @@ from supa_cli.options import PresetName
 @click.argument("name", type=PresetName(), required=False)
 def command(name: str | None) -> None:
     """List the presets with their exact expectations, or print the preset NAME as TOML, ready for --config."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -17,9 +18,9 @@ def command(name: str | None) -> None:
     if name is not None:
         click.echo(preset(name).to_toml(), nl=False)
         return
-    table = Table(title="Presets, with exact expectations of one shower", title_justify="left")
+    table = Table(title="Presets, with exact expectations of one shower", title_justify="left", box=box.SIMPLE)
     table.add_column("name", no_wrap=True)
-    for heading in ("hits", "particles", "energy by layer", "leaked", "complete"):
+    for heading in ("hits", "particles", "energy by layer", "leaked", "kept"):
         table.add_column(heading, justify="right", no_wrap=True)
     for item in PRESETS.values():
         try:
@@ -37,6 +38,6 @@ def command(name: str | None) -> None:
         )
     console = Console()
     console.print(table)
-    console.print("complete: share of the showers with a hit in every readout layer; -: no closed form\n")
+    console.print("kept: share of the showers with a hit in every readout layer (--keep complete); -: no closed form\n")
     for item in PRESETS.values():
         console.print(f"[bold]{item.name}[/bold]: {item.summary}")

@@ -208,8 +208,12 @@ def save(
 
     Raises:
         FileExistsError: the file exists and overwrite was not asked for.
-        ValueError: the compression is not to be had.
+        ValueError: these are no showers, or the compression is not to be had.
     """
+    if not isinstance(showers, Showers):
+        raise ValueError(
+            f"save takes the showers first and the path second, but the first is a {type(showers).__name__}."
+        )
     with ShowerWriter(
         path, showers.run, recorded=showers.particles is not None, compression=compression, overwrite=overwrite
     ) as writer:

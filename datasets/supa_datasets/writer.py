@@ -304,7 +304,8 @@ class _Names:
                 "(--overwrite)."
             )
         raise FileExistsError(
-            f"{self.path} exists; choose another name, resume it (--resume), or overwrite it (--overwrite)."
+            f"{self.path} exists; choose another name, resume it (--resume), or overwrite it (--overwrite; in Python "
+            "overwrite=True)."
         )
 
 

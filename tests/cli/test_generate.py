@@ -200,7 +200,7 @@ def test_a_run_that_fails_says_why_and_exits_with_1(arguments, message, tmp_path
     with pytest.raises(SystemExit) as stopped:
         main.main()
     assert stopped.value.code == 1
-    (error,) = errors
+    *_, error = errors
     assert error.startswith("Error: ")
     assert message in error
     assert _digest(Path("there.h5")) == before

@@ -45,7 +45,7 @@ def test_the_commands_of_the_readme_run(root, tmp_path, monkeypatch):
     from supa_cli.main import cli
 
     monkeypatch.chdir(tmp_path)
-    commands = re.sub(r" +#.*", "", _blocks(root, "sh")[2]).replace("1e6", "20").replace("1000", "20").splitlines()
+    commands = re.sub(r" +#.*", "", _blocks(root, "sh")[2]).replace("1e4", "20").replace("1000", "20").splitlines()
     assert len(commands) == 5
     for command in commands:
         program, *arguments = command.split()

@@ -1,0 +1,35 @@
+"""Pictures show what they are given."""
+
+import pytest
+
+import supa
+from supa.plot import plot_profiles, plot_shower
+
+
+@pytest.mark.parametrize("record", ["hits", "particles"])
+def test_every_hit_of_a_shower_is_drawn(record):
+    shower = supa.simulate(1, "two-primaries", seed=3, record=record)
+    (axes,) = plot_shower(shower).axes
+    drawn = [collection for collection in axes.collections if hasattr(collection, "_offsets3d")]
+    assert sum(len(collection._offsets3d[0]) for collection in drawn) == shower.hits.num_rows
+    assert not any(collection.get_clip_on() for collection in axes.collections)
+
+
+def test_only_one_shower_is_drawn():
+    with pytest.raises(ValueError, match="2 showers were given, but this draws one"):
+        plot_shower(supa.simulate(2))
+
+
+def test_profiles_are_those_of_all_chunks():
+    whole = plot_profiles(supa.simulate(200))
+    chunks = plot_profiles(supa.stream(200, chunk_size=30))
+    for one, other in zip(whole.axes, chunks.axes, strict=True):
+        assert [line.get_ydata().tolist() for line in one.lines] == [line.get_ydata().tolist() for line in other.lines]
+    assert "200 showers" in whole.get_suptitle()
+
+
+def test_profiles_need_showers_of_one_config():
+    with pytest.raises(ValueError, match="There is no shower to draw"):
+        plot_profiles(supa.simulate(0))
+    with pytest.raises(ValueError, match="different configs"):
+        plot_profiles([supa.simulate(5), supa.simulate(5, "dense")])
