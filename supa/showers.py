@@ -16,10 +16,6 @@ from supa.presets import preset_name
 from supa.ragged import Ragged, concatenate, offsets_of
 from supa.selection import selected
 
-HIT_COLUMNS = ("x", "y", "energy", "slice", "layer", "primary")
-PRIMARY_COLUMNS = ("energy", "x", "y", "slope_x", "slope_y")
-PARTICLE_COLUMNS = ("parent", "slice", "x", "y", "energy", "fate", "primary")
-
 
 @dataclass(frozen=True)
 class Run:
