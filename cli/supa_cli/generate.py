@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa_cli.interruption import check, interruptible
 from supa_cli.options import Count, PresetName
 
 if TYPE_CHECKING:
-    from supa import ShowerConfig
+    from supa import ShowerConfig, Showers
 
 
 @click.command(name="generate")
@@ -96,6 +97,11 @@ def command(
             click.echo(f"{path} holds these {num_showers:,} showers already.")
         return
     summary = Summary(run)
+
+    def seen(taken_over: "Showers") -> None:
+        check()
+        summary.add(taken_over)
+
     with (
         _interruption_told(path),
         ShowerWriter(
@@ -105,12 +111,12 @@ def command(
             compression=compression,
             overwrite=overwrite,
             resume=resume,
-            seen=summary.add,
+            seen=seen,
         ) as writer,
     ):
         resumed = writer.num_showers
         with _progress(num_showers, resumed, quiet) as advance:
-            for chunk in stream(num_showers - resumed, config, first=writer.next_attempt, **arguments):
+            for chunk in interruptible(stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)):
                 writer.append(chunk)
                 summary.add(chunk)
                 advance(len(chunk))

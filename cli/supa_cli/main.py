@@ -2,10 +2,11 @@
 
 import importlib
 import io
-import signal
 import sys
 
 import click
+
+from supa_cli import interruption
 
 _COMMANDS = {
     "generate": "Simulate showers into a file.",
@@ -41,12 +42,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; exit with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
-    signal.signal(signal.SIGINT, _interrupt_once)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without these characters is no reason to fail
     try:
-        sys.exit(cli(standalone_mode=False))
+        with interruption.in_order():
+            sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -61,12 +62,6 @@ def main() -> None:
     except (ValueError, OSError, MemoryError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
-
-
-def _interrupt_once(*_: object) -> None:
-    """Let the first Ctrl-C end the work in order, undisturbed by further ones."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from supa_cli.interruption import interruptible
+
 
 @click.command(name="plot")
 @click.argument("file", type=click.Path(dir_okay=False))
@@ -20,7 +22,7 @@ def command(file: str, output: str | None, shower: int | None, profile: bool) ->
     name = Path(output or f"{Path(file).stem}-{'profile' if shower is None else f'shower{shower}'}.png")
     with ShowerFile(file) as showers:
         if shower is None:
-            figure = plot_profiles(showers.chunks())
+            figure = plot_profiles(interruptible(showers.chunks()))
         else:
             if not 0 <= shower < len(showers):
                 raise click.BadParameter(

@@ -1,5 +1,6 @@
 """``supa generate``: what it writes, its errors, and that nothing is lost."""
 
+import contextlib
 import hashlib
 import os
 import random
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 import supa
 import supa_datasets
+from supa_cli import main
 from supa_cli.main import cli
 
 COMMAND = [sys.executable, "-m", "supa_cli.main"]
@@ -193,7 +195,6 @@ def test_a_run_that_fails_says_why_and_exits_with_1(arguments, message, tmp_path
     Path("text.h5").write_text("hello")
     before = _digest(Path("there.h5"))
     monkeypatch.setattr(sys, "argv", ["supa", "generate", *arguments])
-    from supa_cli import main
 
     errors = []
     monkeypatch.setattr(main.click, "echo", lambda text, **_: errors.append(str(text)))
@@ -265,6 +266,28 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     _generate(path, "-n", n, "--resume")
     _generate(tmp_path / "whole.h5", "-n", n)
     assert _digest(path) == _digest(tmp_path / "whole.h5")
+
+
+def test_a_ctrl_c_that_python_drops_still_ends_the_run(tmp_path, monkeypatch, capsys):
+    """Python drops what a signal raises inside a weak reference's callback, of which h5py runs many."""
+    path, append = tmp_path / "a.h5", supa_datasets.ShowerWriter.append
+
+    def interrupted_where_nobody_sees_it(writer, showers):
+        append(writer, showers)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(supa_datasets.ShowerWriter, "append", interrupted_where_nobody_sees_it)
+    monkeypatch.setattr("sys.argv", ["supa", "generate", str(path), "-n", "2000000"])
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped.value.code == 130
+    assert "--resume" in capsys.readouterr().err
+    assert 0 < _finished(path) < 2_000_000
 
 
 def test_sigkill_at_any_moment_leaves_no_file_or_a_whole_one(tmp_path):

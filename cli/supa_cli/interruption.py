@@ -1,0 +1,59 @@
+"""Ctrl-C: ends the work in order, once, and whenever it comes.
+
+Python drops an exception that a signal raises inside a finaliser or a weak reference's callback, and h5py runs many of
+these: so an interruption is also remembered, and long work looks for it between its pieces.
+"""
+
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import click
+
+T = TypeVar("T")
+
+_asked = False
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Let the first Ctrl-C end the work in order, undisturbed by further ones, also on the way out."""
+    global _asked
+    signal.signal(signal.SIGINT, _interrupt_once)
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort):
+        # On its way out Python takes its own handlers away, but leaves this one.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise
+    finally:
+        _asked = False
+
+
+def _interrupt_once(*_: object) -> None:
+    global _asked
+    if not _asked:
+        _asked = True
+        raise KeyboardInterrupt
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+    if _asked:
+        raise KeyboardInterrupt
+
+
+def interruptible(pieces: Iterable[T]) -> Iterator[T]:
+    """Look for Ctrl-C before each piece of long work.
+
+    Args:
+        pieces: the pieces.
+
+    Returns:
+        An iterator over the same pieces.
+    """
+    for piece in pieces:
+        check()
+        yield piece
+    check()
