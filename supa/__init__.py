@@ -4,6 +4,8 @@ from importlib.metadata import version
 
 from supa.config import ShowerConfig
 from supa.expectations import Expectation, NoClosedFormError, expectation
+from supa.grids import CALOGAN, Cartesian, Grid, Polar
+from supa.imported import from_hits
 from supa.initial import EnergySpectrum, PrimaryCount
 from supa.presets import PRESETS, Preset, preset, preset_name
 from supa.ragged import Ragged
@@ -13,10 +15,14 @@ from supa.simulation import simulate, stream
 __version__ = version("supa-showers")
 
 __all__ = [
+    "CALOGAN",
     "PRESETS",
+    "Cartesian",
     "EnergySpectrum",
     "Expectation",
+    "Grid",
     "NoClosedFormError",
+    "Polar",
     "Preset",
     "PrimaryCount",
     "Ragged",
@@ -25,6 +31,7 @@ __all__ = [
     "Showers",
     "__version__",
     "expectation",
+    "from_hits",
     "preset",
     "preset_name",
     "simulate",

@@ -14,6 +14,7 @@ from supa.config import ShowerConfig
 STOP, SPLIT, PASS, LEAK = 0, 1, 2, 3
 FATES = ("stop", "split", "pass", "leak")
 NO_LAYER = 255
+UNKNOWN_SLICE = 255
 
 # A direction steeper than this (89.94 degrees from the axis) is drawn back to it, so that positions stay finite.
 _STEEPEST_COSINE = 1e-3

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from supa.arrays import Array, FloatArray, IntArray
 from supa.checks import shown, whole
 from supa.config import ShowerConfig
-from supa.physics import STOP
+from supa.grids import Cartesian
+from supa.physics import STOP, UNKNOWN_SLICE
 from supa.presets import preset_name
 from supa.ragged import Ragged, concatenate, offsets_of
 from supa.selection import selected
@@ -25,7 +26,8 @@ class Run:
         config: the physics.
         seed: the seed, None where showers of several seeds were put together.
         first: index of the first attempt.
-        engine: ``"cpu"`` or ``"reference"``, ``"several"`` where showers of both were put together.
+        engine: ``"cpu"`` or ``"reference"``; ``"imported"`` where another program made them; ``"several"`` where
+            showers of several were put together.
         keep: ``"all"`` or ``"complete"``: whether showers with an empty readout layer were dropped.
         attempts: how many showers were simulated to keep these; None once some of them were selected.
     """
@@ -50,8 +52,9 @@ class Showers:
         run: what made them.
         index: (n,) int64, the attempt that became each shower: (seed, index) names a shower for good.
         incident_energy: (n,) float64.
-        leaked_energy: (n,) float64, energy that left the last slice.
-        hits: one group a shower; columns x, y, energy (float64, or float32 from a file), slice, layer, primary (uint8).
+        leaked_energy: (n,) float64, energy that left the last slice; NaN where an imported shower does not know it.
+        hits: one group a shower; columns x, y, energy (float64, or float32 from a file), slice, layer, primary (uint8);
+            slice is 255 where an imported shower knows only the layer.
         primaries: one group a shower; columns energy, x, y, slope_x, slope_y (float64): energy, impact point in slice
             0 and direction (dx/dz, dy/dz).
         particles: one group a shower, in creation order, or None where not recorded; columns parent (int32, number in
@@ -91,8 +94,16 @@ class Showers:
 
     @property
     def z(self) -> FloatArray:
-        """(hits,) float64 depth of each hit: slice times spacing, length unit."""
-        return np.multiply(self.slice, self.config.slice_spacing, dtype=np.float64)
+        """(hits,) float64 depth of each hit: slice times spacing, length unit; NaN where the slice is not known."""
+        depth = np.multiply(self.slice, self.config.slice_spacing, dtype=np.float64)
+        if not self.slices_known:
+            depth[self.slice == UNKNOWN_SLICE] = np.nan
+        return depth
+
+    @property
+    def slices_known(self) -> bool:
+        """Whether every hit knows its slice; hits of imported showers may know only their layer."""
+        return not (self.slice == UNKNOWN_SLICE).any()
 
     @property
     def energy(self) -> npt.NDArray[np.floating[Any]]:
@@ -356,16 +367,10 @@ class Showers:
             layer = whole(0, self.config.num_layers - 1, "layer", layer)
         if not isinstance(edges, list | tuple) or len(edges) != 2:
             raise ValueError(f"edges: {shown(edges)} was given, but it must be a pair: the edges along x, and along y.")
-        inside = np.ones(self.hits.num_rows, dtype=np.bool_) if layer is None else self.layer == layer
-        cells, shape = self.hits.group_of_row(), [len(self)]
-        for values, axis_edges in zip((self.x, self.y), edges, strict=True):
-            axis = np.asarray(axis_edges, dtype=np.float64)
-            if axis.ndim != 1 or len(axis) < 2 or not (np.diff(axis) > 0).all():
-                raise ValueError(f"edges: {axis_edges!r} was given, but an axis needs 2 or more ascending numbers.")
-            cell = np.searchsorted(axis, values, side="right") - 1
-            cell[values == axis[-1]] -= 1
-            inside &= (cell >= 0) & (cell < len(axis) - 1)
-            cells = cells * (len(axis) - 1) + cell
-            shape.append(len(axis) - 1)
-        sums = np.bincount(cells[inside], weights=self.energy[inside], minlength=int(np.prod(shape)))
-        return sums.astype(np.float64).reshape(shape)
+        cells = Cartesian(*edges)
+        cell = cells.cell(self.x, self.y)
+        chosen = cell >= 0 if layer is None else (cell >= 0) & (self.layer == layer)
+        size = cells.shape[0] * cells.shape[1]
+        place = self.hits.group_of_row()[chosen] * size + cell[chosen]
+        sums = np.bincount(place, weights=self.energy[chosen], minlength=len(self) * size)
+        return sums.astype(np.float64).reshape(len(self), *cells.shape)

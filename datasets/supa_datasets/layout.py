@@ -9,7 +9,7 @@ import numpy as np
 from supa import Ragged, Run, ShowerConfig, Showers
 from supa.checks import shown
 from supa.memory import available_bytes
-from supa.physics import FATES, STOP, walk_of
+from supa.physics import FATES, STOP, UNKNOWN_SLICE, walk_of
 
 FORMAT = "supa-showers"
 VERSION = 1
@@ -100,7 +100,7 @@ def read_run(file: h5py.File) -> Run:
     config = _attribute(attributes, "config", str)
     keep = _attribute(attributes, "keep", str)
     engine = _attribute(attributes, "engine", str)
-    if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several"):
+    if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
         raise ValueError(f"its attributes keep and engine are {keep!r} and {engine!r}")
     attempts = _attribute(attributes, "attempts", int)
     return Run(
@@ -200,14 +200,19 @@ def check_rows(showers: Showers) -> None:
     hits, primaries, particles, slices = showers.hits, showers.primaries, showers.particles, showers.config.num_slices
     layer_of_slice = np.full(256, 255, dtype=np.uint8)
     layer_of_slice[:slices] = walk_of(showers.config).layer_of_slice
+    # Showers that another program made may know only their hits' layers, and not what leaked.
+    imported = showers.run.engine in ("imported", "several")
+    known = showers.slice != UNKNOWN_SLICE if imported else np.ones(len(showers.slice), dtype=np.bool_)
+    leaked = showers.leaked_energy
     checks = {
         "an index": (showers.index >= 0).all(),
         "an incident energy": _all_within(showers.incident_energy, above_zero=True),
-        "a leaked energy": _all_within(showers.leaked_energy),
+        "a leaked energy": _all_within(leaked[~np.isnan(leaked)] if imported else leaked),
         "a hit's energy": _all_within(hits["energy"]),
         "a hit's position": np.isfinite(hits["x"]).all() and np.isfinite(hits["y"]).all(),
-        "a hit's slice": (showers.slice < slices).all(),
-        "a hit's layer": np.array_equal(layer_of_slice[showers.slice], showers.layer),
+        "a hit's slice": (showers.slice[known] < slices).all(),
+        "a hit's layer": np.array_equal(layer_of_slice[showers.slice[known]], showers.layer[known])
+        and (showers.layer < showers.config.num_layers).all(),
         "a hit's primary": (showers.primary < np.repeat(showers.num_primaries, showers.num_hits)).all(),
         "a primary's energy": _all_within(primaries["energy"]),
         "a primary's position or direction": all(np.isfinite(primaries[n]).all() for n in PRIMARY_TYPES),

@@ -8,8 +8,9 @@ import pytest
 
 PUBLIC = {
     "supa": [
-        "PRESETS", "EnergySpectrum", "Expectation", "NoClosedFormError", "Preset", "PrimaryCount", "Ragged", "Run",
-        "ShowerConfig", "Showers", "__version__", "expectation", "preset", "preset_name", "simulate", "stream",
+        "CALOGAN", "PRESETS", "Cartesian", "EnergySpectrum", "Expectation", "Grid", "NoClosedFormError", "Polar",
+        "Preset", "PrimaryCount", "Ragged", "Run", "ShowerConfig", "Showers", "__version__", "expectation",
+        "from_hits", "preset", "preset_name", "simulate", "stream",
     ],
     "supa_datasets": [
         "COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save",
