@@ -10,10 +10,13 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from supa import Run, Showers
+from supa import Ragged, Run, Showers
+from supa.arrays import IntArray
+from supa.ragged import offsets_of
 from supa.selection import selected
-from supa_datasets.layout import HITS, PARTICLES, check_columns, check_format, read_run, tables_of
-from supa_datasets.reading import columns_of, named_errors, open_for_reading, read_showers
+from supa_datasets.layout import HITS, PARTICLES, SHOWER_TYPES, check_columns, check_format, read_run, tables_of
+from supa_datasets.mapped import MappedColumns, mappable
+from supa_datasets.reading import checked, columns_of, named_errors, open_for_reading, read_showers
 from supa_datasets.writer import COMPRESSIONS, Compression, ShowerWriter, Stored, resumable
 
 __all__ = ["COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save"]
@@ -51,6 +54,8 @@ class ShowerFile:
                 raise
             self._offsets = {table.group: self._file[table.offset][:] for table in tables_of(self._recorded)}
             self._columns = columns_of(self._file, self._recorded)
+            mapped = all(mappable(column) for column in self._columns.values())
+            self._mapped = MappedColumns(self._file, self._columns) if mapped else None
 
     # ------------------------------------------------------------------ life
 
@@ -134,6 +139,8 @@ class ShowerFile:
         chosen = selected(key, len(self))
         if isinstance(chosen, tuple):
             return self._read(*chosen)
+        if self._mapped is not None:
+            return self._gather(chosen)
         wanted, place = np.unique(chosen, return_inverse=True)
         if not len(wanted):
             return self._read(0, 0)
@@ -168,6 +175,22 @@ class ShowerFile:
         if self._process != os.getpid():
             self._open()
         return self._file
+
+    def _gather(self, chosen: IntArray) -> Showers:
+        """Copy showers out of the mapped file."""
+        self._opened()
+        mapped = self._mapped
+        assert mapped is not None
+        run, single = replace(self._run, attempts=None), np.ones(len(chosen), dtype=np.int64)
+        tables = {}
+        for table in tables_of(self._recorded):
+            offset = self._offsets[table.group]
+            start = offset[chosen]
+            count = offset[chosen + 1] - start
+            columns = {name: mapped.rows(f"{table.group}/{name}", start, count) for name in table.types}
+            tables[table.group] = Ragged(columns, offsets_of(count))
+        with named_errors(self._path):
+            return checked(run, {name: mapped.rows(f"showers/{name}", chosen, single) for name in SHOWER_TYPES}, tables)
 
     def _read(self, start: int, stop: int) -> Showers:
         self._opened()

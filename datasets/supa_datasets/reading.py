@@ -84,9 +84,26 @@ def read_showers(columns: dict[str, h5py.Dataset], run: Run, offsets: dict[str, 
         offset = offsets[table.group]
         rows = {name: columns[f"{table.group}/{name}"][offset[0] : offset[-1]] for name in table.types}
         tables[table.group] = Ragged(rows, offset - offset[0])
+    return checked(run, {name: columns[f"showers/{name}"][start:stop] for name in SHOWER_TYPES}, tables)
+
+
+def checked(run: Run, columns: dict[str, Any], tables: dict[str, Ragged]) -> Showers:
+    """Put showers together that were read.
+
+    Args:
+        run: what made them.
+        columns: the columns of ``"showers"``.
+        tables: the hits, the primaries and, where recorded, the particles.
+
+    Returns:
+        The showers.
+
+    Raises:
+        ValueError: a value cannot be that of a shower.
+    """
     showers = Showers(
         run=run,
-        **{name: columns[f"showers/{name}"][start:stop] for name in SHOWER_TYPES},
+        **columns,
         hits=tables[HITS.group],
         primaries=tables[PRIMARIES.group],
         particles=tables.get(PARTICLES.group),

@@ -1,0 +1,111 @@
+"""Uncompressed columns mapped into memory: any rows of them in any order, at the speed of memory.
+
+HDF5 finds, locks and copies for each piece that it reads, which takes longer than to read a shower. The chunks of an
+uncompressed column lie in the file as they are, so their places are looked up once, and rows are copied from there.
+"""
+
+import mmap
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from supa.arrays import Array, IntArray
+from supa.compiler import kernel
+
+
+class MappedColumns:
+    """The columns of an open file, mapped into memory.
+
+    Args:
+        file: the open file.
+        columns: the columns by name; none is compressed.
+
+    Raises:
+        ValueError: a chunk lies outside the file.
+    """
+
+    def __init__(self, file: h5py.File, columns: dict[str, h5py.Dataset]) -> None:
+        self._bytes = np.frombuffer(mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+        self._types = {name: column.dtype for name, column in columns.items()}
+        self._chunk_rows = {name: column.chunks[0] for name, column in columns.items()}
+        self._chunk_places = {name: self._places(name, column) for name, column in columns.items()}
+
+    def _places(self, name: str, column: h5py.Dataset) -> IntArray:
+        rows, size = column.chunks[0], column.dtype.itemsize
+        places = np.full(-(-len(column) // rows), -1, dtype=np.int64)
+
+        def remember(chunk: h5py.h5d.StoreInfo) -> None:
+            number = chunk.chunk_offset[0] // rows
+            if number < len(places) and chunk.byte_offset is not None:
+                places[number] = chunk.byte_offset
+
+        column.id.chunk_iter(remember)
+        if ((places < 0) | (places + rows * size > len(self._bytes))).any():
+            raise ValueError(f"a chunk of the column {name!r} lies outside the file")
+        return places
+
+    def rows(self, name: str, start: IntArray, count: IntArray) -> Array:
+        """Copy ranges of rows.
+
+        Args:
+            name: the column.
+            start: (ranges,) int64, the first row of each range.
+            count: (ranges,) int64, how many rows each range has; all are in the column.
+
+        Returns:
+            The rows of all ranges, one behind the other.
+        """
+        kind = self._types[name]
+        out = np.empty(int(count.sum()) * kind.itemsize, dtype=np.uint8)
+        _copy_ranges(self._bytes, self._chunk_places[name], self._chunk_rows[name], kind.itemsize, start, count, out)
+        return out.view(kind)
+
+
+def mappable(column: h5py.Dataset) -> bool:
+    """Tell whether a column's values lie in the file as they are.
+
+    Args:
+        column: the column.
+
+    Returns:
+        Whether it is in chunks, without any filter, in this machine's byte order.
+    """
+    return (
+        column.chunks is not None
+        and column.id.get_create_plist().get_nfilters() == 0
+        and column.dtype.isnative
+        and column.id.get_type().equal(h5py.h5t.py_create(column.dtype))
+    )
+
+
+@kernel
+def _copy_ranges(
+    source: npt.NDArray[np.uint8],
+    chunk_places: IntArray,
+    chunk_rows: int,
+    size: int,
+    start: IntArray,
+    count: IntArray,
+    out: npt.NDArray[np.uint8],
+) -> None:
+    # Each range lies elsewhere. Touched one right behind the other, the processor waits for many of them at once.
+    touched = 0
+    for k in range(len(start)):
+        if count[k] > 0:
+            chunk = start[k] // chunk_rows
+            touched ^= source[chunk_places[chunk] + (start[k] - chunk * chunk_rows) * size]
+    if len(out) > 0:
+        out[0] = touched & 255  # overwritten below, but without this the loop would be left out
+    filled = 0
+    for k in range(len(start)):
+        row, left = start[k], count[k]
+        while left > 0:
+            chunk = row // chunk_rows
+            first = row - chunk * chunk_rows
+            rows = min(left, chunk_rows - first)
+            place = chunk_places[chunk] + first * size
+            out[filled : filled + rows * size] = source[place : place + rows * size]
+            filled += rows * size
+            row += rows
+            left -= rows
