@@ -47,7 +47,7 @@ def from_hits(
         leaked_energy: (n,) GeV, by default unknown (NaN).
 
     Returns:
-        The showers; their run has the engine ``"imported"``.
+        The showers, the hits of each ordered by slice (or layer); their run has the engine ``"imported"``.
 
     Raises:
         ValueError: lengths do not fit together, or a value cannot be that of a shower.
@@ -93,12 +93,14 @@ def from_hits(
     if (owner >= np.repeat(primaries.counts, np.diff(offset))).any():
         raise ValueError("primary: a hit's primary was given that its shower does not have; they count from 0.")
     columns |= {"slice": slices, "layer": layers, "primary": owner}
+    depth = layers if slice is None else slices
+    order = np.lexsort((depth, np.repeat(np.arange(n), np.diff(offset))))
     return Showers(
         run=Run(config=config, seed=None, first=0, engine="imported", keep="all", attempts=n),
         index=np.arange(n) if index is None else _numbers("index", index, n),
         incident_energy=incident,
         leaked_energy=leaked,
-        hits=Ragged(columns, offset.astype(np.int64)),
+        hits=Ragged({name: column[order] for name, column in columns.items()}, offset.astype(np.int64)),
         primaries=primaries,
     )
 

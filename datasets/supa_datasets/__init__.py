@@ -1,5 +1,64 @@
-"""Shower files, and what researchers load from them."""
+"""Shower files, and loaders that give showers to PyTorch as points, graphs, sequences and images."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from supa_datasets.hdf5 import COMPRESSIONS, Compression, ShowerFile, ShowerWriter, Stored, load, resumable, save
+from supa_datasets.loaders.edges import Nearest, Tree, Within
+from supa_datasets.loaders.normalisation import Normalisation
+from supa_datasets.loaders.splits import SPLITS, in_split
+from supa_datasets.loaders.targets import PRESET_CLASSES, TARGETS, Target
 
-__all__ = ["COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save"]
+if TYPE_CHECKING:
+    from supa_datasets.loaders.batches import BucketSampler
+    from supa_datasets.loaders.graphs import GraphDataset
+    from supa_datasets.loaders.images import ImageDataset
+    from supa_datasets.loaders.points import PointDataset
+    from supa_datasets.loaders.sequences import SequenceDataset
+
+# These need PyTorch (and GraphDataset PyTorch Geometric), which take seconds to import and are not always installed.
+_NEED_TORCH = {
+    "BucketSampler": "batches",
+    "GraphDataset": "graphs",
+    "ImageDataset": "images",
+    "PointDataset": "points",
+    "SequenceDataset": "sequences",
+}
+
+__all__ = [
+    "COMPRESSIONS",
+    "PRESET_CLASSES",
+    "SPLITS",
+    "TARGETS",
+    "BucketSampler",
+    "Compression",
+    "GraphDataset",
+    "ImageDataset",
+    "Nearest",
+    "Normalisation",
+    "PointDataset",
+    "SequenceDataset",
+    "ShowerFile",
+    "ShowerWriter",
+    "Stored",
+    "Target",
+    "Tree",
+    "Within",
+    "in_split",
+    "load",
+    "resumable",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module 'supa_datasets' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"supa_datasets.loaders.{_NEED_TORCH[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torch_geometric"):
+            raise
+        raise ImportError(
+            f"supa_datasets.{name} needs the package {error.name}: pip install 'supa-showers[learn]'."
+        ) from None

@@ -13,7 +13,9 @@ PUBLIC = {
         "from_hits", "preset", "preset_name", "simulate", "stream",
     ],
     "supa_datasets": [
-        "COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save",
+        "BucketSampler", "COMPRESSIONS", "Compression", "GraphDataset", "ImageDataset", "Nearest", "Normalisation",
+        "PRESET_CLASSES", "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerWriter", "Stored",
+        "TARGETS", "Target", "Tree", "Within", "in_split", "load", "resumable", "save",
     ],
 }  # fmt: skip
 

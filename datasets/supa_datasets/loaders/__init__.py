@@ -1,0 +1,1 @@
+"""Loaders: showers as points, graphs, sequences and images, for PyTorch."""

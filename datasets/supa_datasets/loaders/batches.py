@@ -1,0 +1,141 @@
+"""Batches of items of different sizes: which items come together, and how they are packed or padded."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from supa.arrays import IntArray
+from supa.ragged import offsets_of
+
+_POOL_BATCHES = 64
+"""Showers are sorted by size within pools of so many batches: more would make epochs alike, fewer would pad more."""
+
+
+class BucketSampler(Sampler[list[int]]):
+    """Batches of items of like size, in an order that depends on the seed and the epoch alone.
+
+    With ``shuffle`` every iteration is a new epoch; ``set_epoch`` names the next one, for a resumed training.
+
+    Args:
+        sizes: (items,) points of each item.
+        batch_size: items of a batch, at most.
+        max_points: points of a batch with padding, at most: items times the largest of them.
+        shuffle: a new order in each epoch; else the items come in their own order, and only ``max_points`` bounds a
+            batch.
+        seed: names the orders.
+
+    Raises:
+        ValueError: neither limit was given, or an item alone exceeds it.
+    """
+
+    def __init__(
+        self,
+        sizes: IntArray,
+        batch_size: int | None = None,
+        *,
+        max_points: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
+        for name, limit in (("batch_size", batch_size), ("max_points", max_points)):
+            if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
+                raise ValueError(f"{name}: {limit!r} was given, but it must be a whole number of at least 1.")
+        if batch_size is None and max_points is None:
+            raise ValueError("Give batch_size, max_points, or both.")
+        largest = int(sizes.max(initial=0))
+        if max_points is not None and largest > max_points:
+            raise ValueError(
+                f"max_points: {max_points} was given, but the largest item has {largest} points; give at least that."
+            )
+        self._sizes = np.asarray(sizes, dtype=np.int64)
+        self._batch_size = batch_size or len(sizes) or 1
+        self._max_points = max_points
+        self._shuffle = shuffle
+        self._seed = seed
+        self._epoch = 0
+        self._lengths: dict[int, int] = {}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch of the next iteration.
+
+        Args:
+            epoch: its number, from 0.
+        """
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of batches of the next iteration."""
+        if self._epoch not in self._lengths:
+            self._lengths = {self._epoch: len(self._batches(self._epoch))}
+        return self._lengths[self._epoch]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self._batches(self._epoch)
+        self._epoch += self._shuffle
+        yield from (batch.tolist() for batch in batches)
+
+    def _batches(self, epoch: int) -> list[IntArray]:
+        if not self._shuffle:
+            return self._cut(np.arange(len(self._sizes)))
+        random = np.random.default_rng([self._seed, epoch])
+        order = random.permutation(len(self._sizes))
+        pool = self._batch_size * _POOL_BATCHES
+        batches = []
+        for start in range(0, len(order), pool):
+            members = order[start : start + pool]
+            batches += self._cut(members[np.argsort(self._sizes[members], kind="stable")])
+        return [batches[k] for k in random.permutation(len(batches))]
+
+    def _cut(self, order: IntArray) -> list[IntArray]:
+        if self._max_points is None:
+            return [order[k : k + self._batch_size] for k in range(0, len(order), self._batch_size)]
+        batches, start, largest = [], 0, 0
+        for stop, size in enumerate(self._sizes[order]):
+            largest = max(largest, int(size))
+            if stop - start == self._batch_size or largest * (stop - start + 1) > self._max_points:
+                batches.append(order[start:stop])
+                start, largest = stop, int(size)
+        return [*batches, order[start:]] if start < len(order) else batches
+
+
+def packed(tensors: Sequence[Any]) -> tuple[Any, Any]:
+    """Put tensors behind each other.
+
+    Args:
+        tensors: each (points, ...).
+
+    Returns:
+        All points, and the offsets (tensors + 1,) int64 at which each tensor begins.
+    """
+    counts = np.array([len(tensor) for tensor in tensors], dtype=np.int64)
+    return torch.cat(list(tensors)), torch.from_numpy(offsets_of(counts))
+
+
+def padded(tensors: Sequence[Any]) -> tuple[Any, Any]:
+    """Put tensors beside each other, the shorter ones filled up with zeros.
+
+    Args:
+        tensors: each (points, ...).
+
+    Returns:
+        (tensors, most points, ...), and ``valid`` (tensors, most points), True where a point is real.
+    """
+    counts = torch.tensor([len(tensor) for tensor in tensors])
+    values = torch.nn.utils.rnn.pad_sequence(list(tensors), batch_first=True)
+    return values, torch.arange(values.shape[1])[None, :] < counts[:, None]
+
+
+def stacked(items: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Stack what has the same shape in every item.
+
+    Args:
+        items: the items.
+        names: the entries.
+
+    Returns:
+        For each entry (items, ...).
+    """
+    return {name: torch.stack([item[name] for item in items]) for name in names}

@@ -1,0 +1,131 @@
+"""Showers as calorimeter images."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from supa import CALOGAN, Grid
+from supa.arrays import FloatArray
+from supa.checks import shown
+from supa_datasets.loaders.batches import stacked
+from supa_datasets.loaders.dataset import Item, ShowerDataset
+from supa_datasets.loaders.normalisation import Normalisation
+from supa_datasets.loaders.source import Sample, SourceLike
+from supa_datasets.loaders.splits import SPLITS
+
+
+class ImageDataset(ShowerDataset):
+    """Showers as images of the energy in the cells of a calorimeter.
+
+    An item is a dictionary: ``layer_0``, ``layer_1``, ... (cells, cells) float32, GeV; ``overflow`` (layers,) float32,
+    the energy of the hits that lie outside every cell of their layer, GeV; and each target by its name. With several
+    grids the names begin with that of the grid: ``fine/layer_0``. A grid with a part for each slice gives ``slice_0``
+    and so on. A batch stacks the items.
+
+    Args:
+        showers: Showers, a ShowerFile, a path, or a list of these.
+        grid: the cells; or several granularities by name, all of the same showers.
+        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
+        shares: name and share of each split.
+        targets: names of targets with one value a shower; see ``TARGETS``.
+        normalisation: a Normalisation of the images' names; ``"fit"`` to fit one on the first 10,000 showers of the
+            split ``train``; None for GeV. It divides each image by the root mean square of its cells above zero in the
+            training showers, so that empty cells stay zero; the overflow stays in GeV.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a name is unknown, the grid does not fit the showers, or a file is damaged.
+    """
+
+    def __init__(
+        self,
+        showers: SourceLike,
+        *,
+        grid: Grid | Mapping[str, Grid] = CALOGAN,
+        split: str = "all",
+        shares: Mapping[str, float] = SPLITS,
+        targets: Iterable[str] = (),
+        normalisation: Normalisation | Literal["fit"] | None = None,
+    ) -> None:
+        super().__init__(showers, split=split, shares=shares, targets=targets, columns=())
+        grids = {"": grid} if isinstance(grid, Grid) else grid
+        if not isinstance(grids, Mapping) or not grids or not all(isinstance(g, Grid) for g in grids.values()):
+            raise ValueError(f"grid: {shown(grid)} was given, but it must be a Grid, or Grids by name.")
+        self.grids = {f"{name}/" if name else "": g for name, g in grids.items()}
+        for run in self.source.runs:
+            for g in grids.values():
+                layers = run.config.num_layers if g.depth == "layer" else run.config.num_slices
+                if len(g.parts) < layers:
+                    raise ValueError(
+                        f"grid: one of {len(g.parts)} parts was given, but these showers have {layers} {g.depth}s."
+                    )
+
+        self.names = tuple(
+            f"{prefix}{g.depth}_{number}"
+            for prefix, g in self.grids.items()
+            for number, part in enumerate(g.parts)
+            if part is not None
+        )
+        self.normalisation = self._fitted(shares) if normalisation == "fit" else normalisation
+        fitted = self.normalisation
+        if fitted is not None and (fitted.features != self.names or any(fitted.mean) or any(fitted.logarithm)):
+            raise ValueError(
+                f"normalisation: one of {', '.join(fitted.features)} was given, but the images are "
+                f"{', '.join(self.names)}, and they are only scaled."
+            )
+
+    def _fitted(self, shares: Mapping[str, float]) -> Normalisation:
+        sample = self.source.take(self._training(shares))
+        spreads = []
+        for image in self._images(sample).values():
+            above = image[image > 0]
+            spreads.append(float(np.sqrt(np.square(above).mean())) if len(above) else 1.0)
+        zeros = (0.0,) * len(spreads)
+        return Normalisation(self.names, (False,) * len(spreads), zeros, tuple(spreads))
+
+    def _images(self, sample: Sample) -> dict[str, FloatArray]:
+        images = (
+            image
+            for grid in self.grids.values()
+            for part, image in zip(grid.parts, grid.images(sample.showers), strict=True)
+            if part is not None
+        )
+        return dict(zip(self.names, images, strict=True))
+
+    def _items(self, sample: Sample) -> list[Item]:
+        columns, _ = self._target_columns(sample, sample.showers.hits)
+        spreads = self.normalisation.spread if self.normalisation else (1.0,) * len(self.names)
+        for (name, image), spread in zip(self._images(sample).items(), spreads, strict=True):
+            columns[name] = _tensor(image / spread)
+        for prefix, grid in self.grids.items():
+            columns[f"{prefix}overflow"] = _tensor(grid.overflow(sample.showers))
+        return [{name: values[k] for name, values in columns.items()} for k in range(len(sample.showers))]
+
+    def collate(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Make a batch.
+
+        Args:
+            items: some items.
+
+        Returns:
+            Every entry of an item, stacked: (batch, ...).
+        """
+        return stacked(items, list(items[0]))
+
+    def invert(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Undo the normalisation.
+
+        Args:
+            batch: a batch, or an item, with images that were normalised.
+
+        Returns:
+            The same entries, the images in GeV.
+        """
+        spreads = dict(zip(self.names, self.normalisation.spread, strict=True)) if self.normalisation else {}
+        return {name: values * spreads.get(name, 1) for name, values in batch.items()}
+
+
+def _tensor(values: Any) -> Any:
+    return torch.from_numpy(values.astype(np.float32))

@@ -1,0 +1,186 @@
+"""Normalisation of features: fitted once on a training split, saved with the model, and undone behind it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from supa.checks import shown
+
+SMALLEST = 1e-30
+"""What a value of 0 counts as where logarithms are taken."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """A map of each feature to mean 0 and standard deviation 1: (f - mean) / spread, of f or of its logarithm.
+
+    Args:
+        features: name of each feature.
+        logarithm: whether the logarithm of each is taken first.
+        mean: mean of each, after the logarithm.
+        spread: standard deviation of each, after the logarithm; above 0.
+    """
+
+    features: tuple[str, ...]
+    logarithm: tuple[bool, ...]
+    mean: tuple[float, ...]
+    spread: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.features), len(self.logarithm), len(self.mean), len(self.spread)}
+        finite = all(np.isfinite([*self.mean, *self.spread]))
+        if len(lengths) != 1 or not finite or not all(spread > 0 for spread in self.spread):
+            raise ValueError(
+                f"{shown(self)} was given, but every feature needs a logarithm, a mean, and a spread above 0."
+            )
+
+    @classmethod
+    def fit(
+        cls, features: tuple[str, ...], values: npt.NDArray[np.floating[Any]], *, logarithm: tuple[bool, ...]
+    ) -> Self:
+        """Measure mean and standard deviation.
+
+        Args:
+            features: name of each feature.
+            values: (points, features), of the training split.
+            logarithm: whether the logarithm of each is taken first.
+
+        Returns:
+            The normalisation. A feature that is constant keeps a spread of 1.
+
+        Raises:
+            ValueError: there is no point, or a value is not finite.
+        """
+        if not len(values) or not np.isfinite(values).all():
+            raise ValueError("A normalisation is fitted on at least one point, all of finite values.")
+        scaled = _logarithms(values.astype(np.float64), logarithm)
+        mean, spread = scaled.mean(axis=0), scaled.std(axis=0)
+        spread = np.where(spread > 1e-12 * np.maximum(1, np.abs(mean)), spread, 1.0)
+        return cls(features, logarithm, tuple(map(float, mean)), tuple(map(float, spread)))
+
+    def apply(self, values: Any, valid: Any = None) -> Any:
+        """Normalise.
+
+        Args:
+            values: (..., features), a NumPy array or a tensor.
+            valid: (...) True where a point is real; padding is made 0. None: every point is real.
+
+        Returns:
+            The normalised values, of the same kind.
+        """
+        mean, spread = self._like(values)
+        result: Any = (_logarithms(values, self.logarithm) - mean) / spread
+        return result if valid is None else _zeroed(result, valid)
+
+    def invert(self, values: Any, valid: Any = None) -> Any:
+        """Undo ``apply``.
+
+        Args:
+            values: (..., features), a NumPy array or a tensor.
+            valid: (...) True where a point is real; padding is made 0. None: every point is real.
+
+        Returns:
+            The features, of the same kind.
+        """
+        mean, spread = self._like(values)
+        result: Any = values * spread + mean
+        for k, logarithm in enumerate(self.logarithm):
+            if logarithm:
+                result[..., k] = np.exp(result[..., k]) if isinstance(result, np.ndarray) else result[..., k].exp()
+        return result if valid is None else _zeroed(result, valid)
+
+    def _like(self, values: Any) -> tuple[Any, Any]:
+        if values.shape[-1] != len(self.features):
+            raise ValueError(
+                f"Values of shape {tuple(values.shape)} were given, but the last axis must be the "
+                f"{len(self.features)} features {', '.join(self.features)}."
+            )
+        if isinstance(values, np.ndarray):
+            return np.array(self.mean, dtype=values.dtype), np.array(self.spread, dtype=values.dtype)
+        return values.new_tensor(self.mean), values.new_tensor(self.spread)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the numbers for a checkpoint.
+
+        Returns:
+            A dictionary of lists that JSON can hold.
+        """
+        return {name: list(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Self:
+        """Read what ``to_dict`` gave.
+
+        Args:
+            numbers: the dictionary.
+
+        Returns:
+            The normalisation.
+
+        Raises:
+            ValueError: it is no such dictionary.
+        """
+        try:
+            if set(numbers) != set(cls.__dataclass_fields__):
+                raise TypeError
+            return cls(
+                tuple(str(f) for f in numbers["features"]),
+                tuple(bool(b) for b in numbers["logarithm"]),
+                tuple(float(m) for m in numbers["mean"]),
+                tuple(float(s) for s in numbers["spread"]),
+            )
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{shown(numbers)} was given, but a normalisation has features, logarithm, mean and spread, "
+                "as its to_dict writes them."
+            ) from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the numbers as JSON.
+
+        Args:
+            path: the file.
+        """
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The normalisation.
+
+        Raises:
+            ValueError: it is no such file.
+        """
+        try:
+            numbers = json.loads(Path(path).read_text())
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: it is no normalisation ({error}).") from None
+        return cls.from_dict(numbers)
+
+
+def _logarithms(values: Any, logarithm: tuple[bool, ...]) -> Any:
+    if not any(logarithm):
+        return values
+    result: Any = values.copy() if isinstance(values, np.ndarray) else values.clone()
+    for k, taken in enumerate(logarithm):
+        if taken and isinstance(values, np.ndarray):
+            result[..., k] = np.log(np.maximum(result[..., k], SMALLEST))
+        elif taken:
+            result[..., k] = result[..., k].clamp_min(SMALLEST).log()
+    return result
+
+
+def _zeroed(values: Any, valid: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        return np.where(valid[..., None], values, np.zeros_like(values))
+    return values.masked_fill(~valid[..., None], 0)

@@ -1,0 +1,67 @@
+"""Orders of hits: by depth and energy, or as a walk along the tree meets them."""
+
+import numpy as np
+
+from supa import Showers
+from supa.arrays import Array, IntArray
+from supa.compiler import kernel
+from supa.physics import STOP
+
+
+def by_depth(showers: Showers) -> IntArray:
+    """Order hits by slice, and in a slice by falling energy.
+
+    Args:
+        showers: the showers.
+
+    Returns:
+        (hits,) int64 rows of the hits, shower by shower.
+    """
+    return np.lexsort((-showers.energy, showers.slice, showers.hits.group_of_row()))
+
+
+def along_tree(showers: Showers) -> IntArray:
+    """Order hits as a depth-first walk along the tree meets them, children in the order of their creation.
+
+    Args:
+        showers: the showers, with recorded particles.
+
+    Returns:
+        (hits,) int64 rows of the hits, shower by shower.
+    """
+    particles = showers.particles
+    assert particles is not None
+    order = np.empty(showers.hits.num_rows, dtype=np.int64)
+    _walk(particles["parent"], particles["fate"], particles.offset, showers.offset, order)
+    return order
+
+
+@kernel
+def _walk(parent: Array, fate: Array, offset: IntArray, hit_offset: IntArray, order: IntArray) -> None:
+    most = 0
+    for shower in range(len(offset) - 1):
+        most = max(most, offset[shower + 1] - offset[shower])
+    leaves = np.empty(most, dtype=np.int64)
+    place = np.empty(most, dtype=np.int64)
+    for shower in range(len(offset) - 1):
+        first, count = offset[shower], offset[shower + 1] - offset[shower]
+        # Children are created behind their parents: backwards, each has its sum before its parent needs it.
+        leaves[:count] = 0
+        for i in range(count - 1, -1, -1):
+            if fate[first + i] == STOP:
+                leaves[i] += 1
+            if parent[first + i] >= 0:
+                leaves[parent[first + i]] += leaves[i]
+        start = hit_offset[shower]
+        hit = start
+        for i in range(count):
+            above = parent[first + i]
+            if above < 0:
+                place[i] = start
+                start += leaves[i]
+            else:
+                place[i] = place[above]
+                place[above] += leaves[i]
+            if fate[first + i] == STOP:
+                order[place[i]] = hit
+                hit += 1

@@ -1,0 +1,120 @@
+"""Showers as sequences: hits in an order, or the paths from the primary to each hit."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from supa import Ragged
+from supa_datasets.loaders.batches import packed, stacked
+from supa_datasets.loaders.dataset import Item, NormalisedDataset
+from supa_datasets.loaders.normalisation import Normalisation
+from supa_datasets.loaders.orders import along_tree, by_depth
+from supa_datasets.loaders.source import Sample, SourceLike
+from supa_datasets.loaders.splits import SPLITS
+
+Order = Literal["depth", "tree", "trajectories"]
+
+
+class SequenceDataset(NormalisedDataset):
+    """Showers as sequences, in packed batches.
+
+    An item is a dictionary with ``points`` (points, features) float32 and each target by its name. In the orders
+    ``"depth"`` and ``"tree"`` it is one sequence of hits. With ``"trajectories"`` it holds one sequence for each hit,
+    in the order of the hits: the path of particles from the primary to the hit, behind each other; ``offset``
+    (hits + 1,) tells where each begins, and targets of hits have one value a path.
+
+    A batch has ``points`` of all sequences behind each other, ``cu_seqlens`` (sequences + 1,) int32, at which each
+    sequence begins, ``max_seqlen``, the length of the longest, and the targets: those of showers stacked, those of hits
+    behind each other. With ``"trajectories"`` also ``offset`` (showers + 1,) int64: the paths of shower k are offset[k]
+    to offset[k + 1].
+
+    Args:
+        showers: Showers, a ShowerFile, a path, or a list of these.
+        order: ``"depth"``: by slice, then falling energy; ``"tree"``: as a depth-first walk along the tree meets the
+            hits; ``"trajectories"``: the paths. The latter two need recorded particles.
+        features: what a point is made of: x, y, z, slice, layer, energy, energy_fraction; paths have no layer.
+        normalisation: a Normalisation; ``"fit"`` to fit one on the first 10,000 showers of the split ``train``, with
+            the logarithm of energies; None to leave the features as they are.
+        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
+        shares: name and share of each split.
+        targets: names of targets; see ``TARGETS``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a name is unknown, the normalisation is for other features, the tree was not recorded, or a file is
+            damaged.
+    """
+
+    def __init__(
+        self,
+        showers: SourceLike,
+        *,
+        order: Order = "depth",
+        features: Iterable[str] = ("x", "y", "z", "energy"),
+        normalisation: Normalisation | Literal["fit"] | None = None,
+        split: str = "all",
+        shares: Mapping[str, float] = SPLITS,
+        targets: Iterable[str] = (),
+    ) -> None:
+        if order not in ("depth", "tree", "trajectories"):
+            raise ValueError(f"order: {order!r} was given, but it must be 'depth', 'tree' or 'trajectories'.")
+        self.order = order
+        super().__init__(
+            showers, features=features, normalisation=normalisation, split=split, shares=shares, targets=targets
+        )
+        if order == "trajectories" and "layer" in self.features:
+            raise ValueError("features: 'layer' was given, but the particles on a path have no layer; use slice.")
+        if order != "depth" and not self.source.recorded:
+            raise ValueError(f"order: {order!r} needs the recorded particles; generate with --record particles.")
+
+    def _points(self, sample: Sample) -> Ragged:
+        """Give the points, one group a shower; those of paths behind each other."""
+        showers = sample.showers
+        if self.order == "trajectories":
+            paths = showers.trajectories()
+            return Ragged(paths.columns, paths.offset[showers.offset])
+        rows = by_depth(showers) if self.order == "depth" else along_tree(showers)
+        return Ragged({name: column[rows] for name, column in showers.hits.columns.items()}, showers.offset)
+
+    def _items(self, sample: Sample) -> list[Item]:
+        points, showers = self._points(sample), sample.showers
+        features = self._features(sample, points)
+        paths = self.order == "trajectories"
+        of_shower, of_hit = self._target_columns(sample, showers.hits if paths else points)
+        items = []
+        for k, (a, b) in enumerate(zip(points.offset[:-1], points.offset[1:], strict=True)):
+            c, d = showers.offset[k], showers.offset[k + 1]
+            item = {
+                "points": features[a:b],
+                **{name: values[k] for name, values in of_shower.items()},
+                **{name: values[c:d] for name, values in of_hit.items()},
+            }
+            if paths:
+                lengths = showers.slice[c:d].astype(np.int64) + 1
+                item["offset"] = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
+            items.append(item)
+        return items
+
+    def collate(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Make a packed batch.
+
+        Args:
+            items: some items.
+
+        Returns:
+            The batch.
+        """
+        batch = stacked(items, [target.name for target in self.targets if target.level == "shower"])
+        for target in self.targets:
+            if target.level == "hit":
+                batch[target.name] = torch.cat([item[target.name] for item in items])
+        batch["points"], begins = packed([item["points"] for item in items])
+        if self.order == "trajectories":
+            lengths = [item["offset"].diff() for item in items]
+            _, batch["offset"] = packed(lengths)
+            begins = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cat(lengths).cumsum(0)])
+        batch["cu_seqlens"] = begins.to(torch.int32)
+        batch["max_seqlen"] = int(begins.diff().max()) if len(begins) > 1 else 0
+        return batch

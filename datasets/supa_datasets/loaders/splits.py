@@ -1,0 +1,50 @@
+"""Named splits of showers: each shower belongs to one of them by its index alone, however many showers there are."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from supa.arrays import BoolArray, FloatArray, IntArray
+from supa.checks import shown
+
+SPLITS: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
+"""The default splits and their shares."""
+
+
+def in_split(index: IntArray, split: str, shares: Mapping[str, float] = SPLITS) -> BoolArray:
+    """Tell which showers belong to a split.
+
+    A shower's index, scrambled to a number from 0 to 1, decides. So a split stays what it was when a file grows, and
+    showers of the same index are in the same split in every file.
+
+    Args:
+        index: (n,) int64, the attempt that became each shower.
+        split: name of a split, or ``"all"``.
+        shares: name and share of each split; the shares add up to 1.
+
+    Returns:
+        (n,) whether each shower belongs to the split.
+
+    Raises:
+        ValueError: there is no such split, or the shares do not add up to 1.
+    """
+    values = np.array(list(shares.values()), dtype=np.float64)
+    if not (values >= 0).all() or abs(values.sum() - 1) > 1e-9:
+        raise ValueError(f"shares: {shown(dict(shares))} was given, but shares are at least 0 and add up to 1.")
+    if split == "all":
+        return np.ones(len(index), dtype=np.bool_)
+    if split not in shares:
+        raise ValueError(f"split: {shown(split)} was given, but it must be one of {', '.join(shares)} or all.")
+    number = list(shares).index(split)
+    edges = np.append(np.concatenate([[0.0], np.cumsum(values)])[:-1], 1.0)
+    place = _scrambled(index)
+    return np.asarray((place >= edges[number]) & (place < edges[number + 1]))
+
+
+def _scrambled(index: IntArray) -> FloatArray:
+    """Map whole numbers to [0, 1): SplitMix64's finaliser (Steele, Lea and Flood 2014, OOPSLA, figure 15)."""
+    z = index.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,69 @@
+"""Normalisation: mean 0, spread 1, undone exactly, saved and read."""
+
+import numpy as np
+import pytest
+
+from supa_datasets import Normalisation
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+NAMES = ("x", "energy")
+VALUES = np.random.default_rng(1).lognormal(size=(5000, 2)).astype(np.float32) * [3, 1e-3]
+
+
+@pytest.fixture
+def fitted():
+    return Normalisation.fit(NAMES, VALUES, logarithm=(False, True))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["NumPy", "torch"])
+def test_it_is_undone(fitted, kind):
+    values = kind(VALUES)
+    normal = fitted.apply(values)
+    assert type(normal) is type(values)
+    assert normal.dtype == values.dtype
+    np.testing.assert_allclose(np.asarray(normal).mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(normal).std(axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(fitted.invert(normal)), VALUES, rtol=1e-5)
+    np.testing.assert_array_equal(np.asarray(values), VALUES)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["NumPy", "torch"])
+def test_padding_stays_zero(fitted, kind):
+    values, valid = kind(VALUES[:6].reshape(2, 3, 2)), kind(np.array([[True, True, False], [True, False, False]]))
+    for result in (fitted.apply(values, valid), fitted.invert(values, valid)):
+        assert (np.asarray(result)[~np.asarray(valid)] == 0).all()
+        assert (np.asarray(result)[np.asarray(valid)] != 0).all()
+
+
+def test_it_is_saved(fitted, tmp_path):
+    fitted.save(tmp_path / "n.json")
+    assert Normalisation.load(tmp_path / "n.json") == fitted
+    assert Normalisation.from_dict(fitted.to_dict()) == fitted
+
+
+def test_an_energy_of_zero_is_finite(fitted):
+    assert np.isfinite(fitted.apply(np.zeros((1, 2), np.float32))).all()
+
+
+def test_a_constant_feature_keeps_its_spread():
+    fitted = Normalisation.fit(("x",), np.full((10, 1), 7.0), logarithm=(False,))
+    assert fitted.spread == (1.0,)
+    assert (fitted.apply(np.full((3, 1), 7.0)) == 0).all()
+
+
+def test_mistakes_are_clear_errors(fitted, tmp_path):
+    with pytest.raises(ValueError, match="at least one point"):
+        Normalisation.fit(("x",), np.empty((0, 1)), logarithm=(False,))
+    with pytest.raises(ValueError, match="finite"):
+        Normalisation.fit(("x",), np.array([[np.nan]]), logarithm=(False,))
+    with pytest.raises(ValueError, match="2 features x, energy"):
+        fitted.apply(np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="above 0"):
+        Normalisation(("x",), (False,), (0.0,), (0.0,))
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ValueError, match="it is no normalisation"):
+        Normalisation.load(tmp_path / "bad.json")
+    for wrong in ({}, [], {**fitted.to_dict(), "mean": ["a", 1]}, {**fitted.to_dict(), "more": 1}):
+        with pytest.raises(ValueError, match="features, logarithm, mean and spread"):
+            Normalisation.from_dict(wrong)

@@ -1,0 +1,97 @@
+"""Sequences: each order against a plain walk, and packed batches."""
+
+import numpy as np
+import pytest
+import torch
+
+import supa
+from supa_datasets import SequenceDataset
+
+
+def _hits_along_tree(shower):
+    """Walk the tree by recursion; the hits are numbered in the order of the particles that stop."""
+    parent, fate = shower.particles["parent"], shower.particles["fate"]
+    number = np.cumsum(fate == 0) - 1
+    children = [np.flatnonzero(parent == k) for k in range(len(parent))]
+    order = []
+
+    def walk(k):
+        if fate[k] == 0:
+            order.append(number[k])
+        for child in children[k]:
+            walk(child)
+
+    for root in np.flatnonzero(parent < 0):
+        walk(root)
+    return order
+
+
+def test_the_orders_are_those_of_a_plain_walk(trees):
+    depth = SequenceDataset(trees, order="depth", targets="primary")
+    tree = SequenceDataset(trees, order="tree", targets="primary")
+    for k in range(0, 300, 13):
+        shower = trees[k]
+        rows = sorted(range(shower.hits.num_rows), key=lambda h: (shower.slice[h], -shower.energy[h]))
+        np.testing.assert_array_equal(depth[k]["points"][:, 3], shower.energy[rows].astype(np.float32))
+        np.testing.assert_array_equal(depth[k]["primary"], shower.primary[rows])
+        rows = _hits_along_tree(shower)
+        np.testing.assert_array_equal(tree[k]["points"][:, 0], shower.x[rows].astype(np.float32))
+        np.testing.assert_array_equal(tree[k]["primary"], shower.primary[rows])
+
+
+def test_trajectories_lead_from_the_primary_to_each_hit(trees):
+    dataset = SequenceDataset(trees, order="trajectories", targets=["primary", "num_primaries"])
+    for k in (0, 11, 250):
+        shower, item = trees[k], dataset[k]
+        assert len(item["offset"]) == shower.hits.num_rows + 1
+        np.testing.assert_array_equal(item["primary"], shower.primary)
+        for h in range(shower.hits.num_rows):
+            path = item["points"][item["offset"][h] : item["offset"][h + 1]]
+            np.testing.assert_array_equal(path[:, 2], 2.0 * np.arange(shower.slice[h] + 1))
+            end = [shower.x[h], shower.y[h], shower.z[h], shower.energy[h]]
+            np.testing.assert_array_equal(path[-1], np.array(end, dtype=np.float32))
+
+
+@pytest.mark.parametrize("order", ["depth", "tree"])
+def test_packed_batches(trees, order):
+    dataset = SequenceDataset(trees, order=order, targets=["num_hits", "slice"])
+    numbers = [3, 200, 3, 8]
+    batch = dataset.collate(dataset.__getitems__(numbers))
+    assert batch["cu_seqlens"].dtype == torch.int32
+    assert batch["cu_seqlens"].diff().tolist() == batch["num_hits"].tolist() == trees.num_hits[numbers].tolist()
+    assert batch["max_seqlen"] == max(trees.num_hits[numbers])
+    assert torch.equal(batch["points"], torch.cat([dataset[k]["points"] for k in numbers]))
+    assert torch.equal(batch["slice"], torch.cat([dataset[k]["slice"] for k in numbers]))
+
+
+def test_packed_trajectories(trees):
+    dataset = SequenceDataset(trees, order="trajectories", targets="primary", normalisation="fit")
+    numbers = [3, 200, 8]
+    batch = dataset.collate(dataset.__getitems__(numbers))
+    items = [dataset[k] for k in numbers]
+    assert batch["offset"].diff().tolist() == trees.num_hits[numbers].tolist()
+    lengths = torch.cat([item["offset"].diff() for item in items])
+    assert torch.equal(batch["cu_seqlens"].diff(), lengths.to(torch.int32))
+    assert batch["max_seqlen"] == lengths.max()
+    assert torch.equal(batch["points"], torch.cat([item["points"] for item in items]))
+
+
+def test_showers_without_hits_are_empty_sequences():
+    showers = supa.from_hits("standard", offset=[0, 0, 0], incident_energy=[1, 1], x=[], y=[], energy=[], slice=[])
+    dataset = SequenceDataset(showers)
+    batch = dataset.collate(dataset.__getitems__([0, 1]))
+    assert batch["cu_seqlens"].tolist() == [0, 0, 0]
+    assert batch["max_seqlen"] == 0
+
+
+MISTAKES = {
+    "order": (lambda t: SequenceDataset(t, order="random"), "'depth', 'tree' or 'trajectories'"),
+    "not recorded": (lambda t: SequenceDataset(supa.simulate(3), order="tree"), "needs the recorded particles"),
+    "layer": (lambda t: SequenceDataset(t, order="trajectories", features="layer"), "use slice"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_clear_error(trees, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(trees)
