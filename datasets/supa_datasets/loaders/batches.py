@@ -1,14 +1,11 @@
-"""Batches of items of different sizes: which items come together, and how they are packed or padded."""
+"""Batches of items of different sizes: which items come together."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 from torch.utils.data import Sampler
 
 from supa.arrays import IntArray
-from supa.ragged import offsets_of
 
 _POOL_BATCHES = 64
 """Showers are sorted by size within pools of so many batches: more would make epochs alike, fewer would pad more."""
@@ -99,43 +96,3 @@ class BucketSampler(Sampler[list[int]]):
                 batches.append(order[start:stop])
                 start, largest = stop, int(size)
         return [*batches, order[start:]] if start < len(order) else batches
-
-
-def packed(tensors: Sequence[Any]) -> tuple[Any, Any]:
-    """Put tensors behind each other.
-
-    Args:
-        tensors: each (points, ...).
-
-    Returns:
-        All points, and the offsets (tensors + 1,) int64 at which each tensor begins.
-    """
-    counts = np.array([len(tensor) for tensor in tensors], dtype=np.int64)
-    return torch.cat(list(tensors)), torch.from_numpy(offsets_of(counts))
-
-
-def padded(tensors: Sequence[Any]) -> tuple[Any, Any]:
-    """Put tensors beside each other, the shorter ones filled up with zeros.
-
-    Args:
-        tensors: each (points, ...).
-
-    Returns:
-        (tensors, most points, ...), and ``valid`` (tensors, most points), True where a point is real.
-    """
-    counts = torch.tensor([len(tensor) for tensor in tensors])
-    values = torch.nn.utils.rnn.pad_sequence(list(tensors), batch_first=True)
-    return values, torch.arange(values.shape[1])[None, :] < counts[:, None]
-
-
-def stacked(items: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
-    """Stack what has the same shape in every item.
-
-    Args:
-        items: the items.
-        names: the entries.
-
-    Returns:
-        For each entry (items, ...).
-    """
-    return {name: torch.stack([item[name] for item in items]) for name in names}

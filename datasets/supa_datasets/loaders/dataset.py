@@ -10,12 +10,11 @@ from torch.utils.data import Dataset
 from supa import Ragged
 from supa.arrays import IntArray
 from supa_datasets.loaders.batches import BucketSampler
+from supa_datasets.loaders.drawn import Drawn, Item, Rows
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, ShowerSource, SourceLike
 from supa_datasets.loaders.splits import SPLITS, in_split
 from supa_datasets.loaders.targets import feature_matrix, features_of, target_values, targets_of
-
-Item = dict[str, Any]
 
 FITTED_SHOWERS = 10_000
 """A normalisation is fitted on the first training showers, at most so many."""
@@ -58,11 +57,11 @@ class ShowerDataset(Dataset[Item]):
             raise IndexError(f"Item {number} was asked for, but there are only {len(self)}.")
         return self.__getitems__([number])[0]
 
-    def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
+    def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
         """Give some items, read at once; a DataLoader calls this."""
-        return self._items(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
+        return self._drawn(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
 
-    def _items(self, sample: Sample) -> list[Any]:
+    def _drawn(self, sample: Sample) -> Drawn:
         raise NotImplementedError
 
     @property
@@ -101,13 +100,17 @@ class ShowerDataset(Dataset[Item]):
             raise ValueError("normalisation: 'fit' was given, but there is no training shower to fit it on.")
         return training
 
-    def _target_columns(self, sample: Sample, points: Ragged) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _target_columns(self, sample: Sample, points: Ragged) -> tuple[dict[str, Any], dict[str, Rows]]:
         """Compute the targets: those with one value a shower, and those with one value a point."""
         values = {
             target: torch.from_numpy(target_values(target, sample, points, self.source.runs)) for target in self.targets
         }
-        shower = {target.name: v for target, v in values.items() if target.level == "shower"}
-        return shower, {target.name: v for target, v in values.items() if target.level == "hit"}
+        each = {target.name: v for target, v in values.items() if target.level == "shower"}
+        return each, {target.name: Rows(v, points.offset) for target, v in values.items() if target.level == "hit"}
+
+    @property
+    def _hit_targets(self) -> list[str]:
+        return [target.name for target in self.targets if target.level == "hit"]
 
 
 class NormalisedDataset(ShowerDataset):

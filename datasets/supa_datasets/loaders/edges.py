@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from supa import Ragged
-from supa.arrays import FloatArray, IntArray
+from supa.arrays import IntArray
 from supa.checks import number, whole
 from supa.compiler import kernel
+from supa.ragged import offsets_of
 
 
 @dataclass(frozen=True)
@@ -49,50 +50,55 @@ class Tree:
     """The true tree: the points are all particles, the edges go from parent to child."""
 
 
+Positions: TypeAlias = npt.NDArray[np.float32]
 Edges: TypeAlias = Nearest | Within | Tree
 
 
-def edges_of(kind: Edges, points: Ragged, position: FloatArray) -> tuple[IntArray, IntArray]:
+def edges_of(kind: Edges, points: Ragged, position: Positions) -> tuple[IntArray, npt.NDArray[np.float32], IntArray]:
     """Compute the edges of some showers.
 
     Args:
         kind: which edges.
         points: the showers' points.
-        position: (points, 3) float64 x, y and z of each point, z ascending in every shower.
+        position: (points, 3) float32 x, y and z of each point, z ascending in every shower.
 
     Returns:
-        (2, edges) int64, source and target as numbers in their own shower; and the offsets of the showers' edges,
-        (showers + 1,) int64. Edges are ordered by target, then by distance (Nearest) or source.
+        (edges, 2) int64, source and target as numbers in their own shower; (edges, 4) float32, the target's position
+        minus the source's, and their distance; and the offsets of the showers' edges, (showers + 1,) int64. Edges are
+        ordered by target, then by distance (Nearest) or source.
 
     Raises:
         ValueError: the points of a shower are not ordered by depth.
     """
-    steps = np.diff(position[:, 2]) < 0
-    steps[points.offset[1:-1][(points.offset[1:-1] > 0) & (points.offset[1:-1] < points.num_rows)] - 1] = False
-    if steps.any():
+    downwards = np.diff(position[:, 2]) < 0
+    begins = points.offset[1:-1]
+    downwards[begins[(begins > 0) & (begins < points.num_rows)] - 1] = False
+    if downwards.any():
         raise ValueError("The hits of a shower are not ordered by slice, as those of a shower file are.")
     if isinstance(kind, Nearest):
-        fewer = np.minimum(points.counts - 1, kind.k) * points.counts
-        offset = np.concatenate([[0], np.cumsum(np.maximum(fewer, 0))])
-        edges = np.empty((2, int(offset[-1])), dtype=np.int64)
+        offset = offsets_of(np.maximum(np.minimum(points.counts - 1, kind.k), 0) * points.counts)
+        edges = np.empty((offset[-1], 2), dtype=np.int64)
         _nearest(position, points.offset, kind.k, offset, edges)
-        return edges, offset
-    if isinstance(kind, Within):
+    elif isinstance(kind, Within):
         degree = np.zeros(points.num_rows, dtype=np.int64)
         _count_within(position, points.offset, kind.radius, degree)
-        place = np.concatenate([[0], np.cumsum(degree)])
-        edges = np.empty((2, int(place[-1])), dtype=np.int64)
+        place = offsets_of(degree)
+        offset = place[points.offset]
+        edges = np.empty((offset[-1], 2), dtype=np.int64)
         _fill_within(position, points.offset, kind.radius, place, edges)
-        return edges, place[points.offset]
-    parent: npt.NDArray[np.int32] = points["parent"]  # type: ignore[assignment]
-    child = np.flatnonzero(parent >= 0)
-    shower = points.group_of_row()[child]
-    edges = np.stack([parent[child].astype(np.int64), child - points.offset[shower]])
-    return edges, np.concatenate([[0], np.cumsum(np.bincount(shower, minlength=len(points)))])
+    else:
+        parent: npt.NDArray[np.int32] = points["parent"]  # type: ignore[assignment]
+        child = np.flatnonzero(parent >= 0)
+        shower = points.group_of_row()[child]
+        edges = np.column_stack([parent[child].astype(np.int64), child - points.offset[shower]])
+        offset = offsets_of(np.bincount(shower, minlength=len(points)))
+    steps = np.empty((len(edges), 4), dtype=np.float32)
+    _steps(position, points.offset, edges, offset, steps)
+    return edges, steps, offset
 
 
 @kernel
-def _nearest(position: FloatArray, offset: IntArray, k: int, place: IntArray, edges: IntArray) -> None:
+def _nearest(position: Positions, offset: IntArray, k: int, place: IntArray, edges: IntArray) -> None:
     best = np.empty(k)
     who = np.empty(k, dtype=np.int64)
     for shower in range(len(offset) - 1):
@@ -100,12 +106,13 @@ def _nearest(position: FloatArray, offset: IntArray, k: int, place: IntArray, ed
         most = min(k, last - first - 1)
         out = place[shower]
         for i in range(first, last):
+            x, y, z = np.float64(position[i, 0]), np.float64(position[i, 1]), np.float64(position[i, 2])
             found = 0
             up, down = i + 1, i - 1
             while most > 0 and (up < last or down >= first):
                 # The nearer in depth is looked at first, so that the search ends early.
-                above = position[up, 2] - position[i, 2] if up < last else np.inf
-                below = position[i, 2] - position[down, 2] if down >= first else np.inf
+                above = np.float64(position[up, 2]) - z if up < last else np.inf
+                below = z - position[down, 2] if down >= first else np.inf
                 depth = min(above, below)
                 if found == most and depth * depth > best[most - 1]:
                     break
@@ -115,7 +122,7 @@ def _nearest(position: FloatArray, offset: IntArray, k: int, place: IntArray, ed
                 else:
                     j = down
                     down -= 1
-                dx, dy = position[j, 0] - position[i, 0], position[j, 1] - position[i, 1]
+                dx, dy = position[j, 0] - x, position[j, 1] - y
                 distance = dx * dx + dy * dy + depth * depth
                 # Equal distances are ordered by number, so that the result does not depend on the search.
                 if found < most:
@@ -130,40 +137,61 @@ def _nearest(position: FloatArray, offset: IntArray, k: int, place: IntArray, ed
                     slot -= 1
                 best[slot], who[slot] = distance, j
             for n in range(found):
-                edges[0, out] = who[n] - first
-                edges[1, out] = i - first
+                edges[out, 0] = who[n] - first
+                edges[out, 1] = i - first
                 out += 1
 
 
 @kernel
-def _count_within(position: FloatArray, offset: IntArray, radius: float, degree: IntArray) -> None:
+def _count_within(position: Positions, offset: IntArray, radius: float, degree: IntArray) -> None:
     limit = radius * radius
     for shower in range(len(offset) - 1):
         for i in range(offset[shower], offset[shower + 1]):
+            x, y, z = np.float64(position[i, 0]), np.float64(position[i, 1]), np.float64(position[i, 2])
             for j in range(i + 1, offset[shower + 1]):
-                dz = position[j, 2] - position[i, 2]
+                dz = position[j, 2] - z
                 if dz > radius:
                     break
-                dx, dy = position[j, 0] - position[i, 0], position[j, 1] - position[i, 1]
+                dx, dy = position[j, 0] - x, position[j, 1] - y
                 if dx * dx + dy * dy + dz * dz <= limit:
                     degree[i] += 1
                     degree[j] += 1
 
 
 @kernel
-def _fill_within(position: FloatArray, offset: IntArray, radius: float, place: IntArray, edges: IntArray) -> None:
+def _fill_within(position: Positions, offset: IntArray, radius: float, place: IntArray, edges: IntArray) -> None:
     limit = radius * radius
     filled = place.copy()
     for shower in range(len(offset) - 1):
         first = offset[shower]
         for i in range(first, offset[shower + 1]):
+            x, y, z = np.float64(position[i, 0]), np.float64(position[i, 1]), np.float64(position[i, 2])
             for j in range(i + 1, offset[shower + 1]):
-                dz = position[j, 2] - position[i, 2]
+                dz = position[j, 2] - z
                 if dz > radius:
                     break
-                dx, dy = position[j, 0] - position[i, 0], position[j, 1] - position[i, 1]
+                dx, dy = position[j, 0] - x, position[j, 1] - y
                 if dx * dx + dy * dy + dz * dz <= limit:
-                    edges[0, filled[i]], edges[1, filled[i]] = j - first, i - first
-                    edges[0, filled[j]], edges[1, filled[j]] = i - first, j - first
+                    edges[filled[i], 0], edges[filled[i], 1] = j - first, i - first
+                    edges[filled[j], 0], edges[filled[j], 1] = i - first, j - first
                     filled[i] += 1
                     filled[j] += 1
+
+
+@kernel
+def _steps(
+    position: Positions,
+    offset: IntArray,
+    edges: IntArray,
+    edge_offset: IntArray,
+    steps: npt.NDArray[np.float32],
+) -> None:
+    for shower in range(len(offset) - 1):
+        for e in range(edge_offset[shower], edge_offset[shower + 1]):
+            source, target = offset[shower] + edges[e, 0], offset[shower] + edges[e, 1]
+            square = 0.0
+            for axis in range(3):
+                step = position[target, axis] - position[source, axis]
+                steps[e, axis] = step
+                square += step * step
+            steps[e, 3] = np.sqrt(square)

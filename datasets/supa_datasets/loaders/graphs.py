@@ -1,15 +1,16 @@
 """Showers as graphs for PyTorch Geometric."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from supa import Ragged
 from supa.checks import shown
 from supa_datasets.loaders.dataset import NormalisedDataset
+from supa_datasets.loaders.drawn import Drawn, Rows
 from supa_datasets.loaders.edges import Edges, Nearest, Tree, Within, edges_of
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
@@ -76,26 +77,59 @@ class GraphDataset(NormalisedDataset):
             return particles
         return sample.showers.hits
 
-    def _items(self, sample: Sample) -> list[Any]:
+    def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
+        """Give some graphs, made at once; a DataLoader calls this."""
+        drawn = self._drawn(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
+        return drawn if self.transform is None else [self.transform(graph) for graph in drawn]
+
+    def _drawn(self, sample: Sample) -> "_DrawnGraphs":
         nodes = self._points(sample)
         position = feature_matrix(("x", "y", "z"), sample.showers, nodes)
-        edges, offset = edges_of(self.edges, nodes, position.astype(np.float64))
-        first = np.repeat(nodes.offset[:-1], np.diff(offset))
-        step = position[edges[1] + first] - position[edges[0] + first]
-        attributes = torch.from_numpy(np.column_stack([step, np.sqrt(np.square(step).sum(axis=1))]))
-        features, positions, edge_index = (
-            self._features(sample, nodes),
-            torch.from_numpy(position),
-            torch.from_numpy(edges),
-        )
-        of_shower, of_node = self._target_columns(sample, nodes)
-        graphs = []
-        for k, (a, b) in enumerate(zip(nodes.offset[:-1], nodes.offset[1:], strict=True)):
-            e, f = offset[k], offset[k + 1]
-            graph = Data(
-                x=features[a:b], pos=positions[a:b], edge_index=edge_index[:, e:f], edge_attr=attributes[e:f],
-                **{name: values[k : k + 1] for name, values in of_shower.items()},
-                **{name: values[a:b] for name, values in of_node.items()},
-            )  # fmt: skip
-            graphs.append(graph if self.transform is None else self.transform(graph))
-        return graphs
+        edges, steps, offset = edges_of(self.edges, nodes, position)
+        each, rows = self._target_columns(sample, nodes)
+        columns = {
+            "x": Rows(self._features(sample, nodes), nodes.offset),
+            "pos": Rows(torch.from_numpy(position), nodes.offset),
+            "edge_index": Rows(torch.from_numpy(edges), offset),
+            "edge_attr": Rows(torch.from_numpy(steps), offset),
+        }
+        return _DrawnGraphs(len(nodes), each, columns | rows)
+
+    def collate(self, items: Sequence[Any]) -> Any:
+        """Make a batch, as PyG's own collation does, but of all graphs at once where no transform has touched them.
+
+        Args:
+            items: some graphs.
+
+        Returns:
+            A ``torch_geometric.data.Batch``.
+        """
+        return items.batch() if isinstance(items, _DrawnGraphs) else Batch.from_data_list(list(items))
+
+
+class _DrawnGraphs(Drawn):
+    """Graphs that were drawn together."""
+
+    def __getitem__(self, k: Any) -> Any:
+        item = super().__getitem__(k)
+        item["edge_index"] = item["edge_index"].T
+        for name in self.each:
+            item[name] = item[name][None]
+        return Data(**item)
+
+    def batch(self) -> Any:
+        begins = {name: torch.from_numpy(rows.offset) for name, rows in self.rows.items()}
+        begins |= {name: torch.arange(self.num_items + 1) for name in self.each}
+        nodes, edges = begins["x"], begins["edge_index"]
+        columns = {name: rows.values for name, rows in self.rows.items()} | self.each
+        # PyG numbers the nodes of all graphs through.
+        first = torch.repeat_interleave(nodes[:-1], edges.diff())
+        columns["edge_index"] = columns["edge_index"].T + first
+        graph = torch.repeat_interleave(torch.arange(self.num_items), nodes.diff())
+        batch = Batch(**columns, batch=graph, ptr=nodes)
+        # What Batch.from_data_list leaves for taking the batch apart.
+        batch._num_graphs = self.num_items
+        batch._slice_dict = begins
+        zero = torch.zeros(self.num_items, dtype=torch.int64)
+        batch._inc_dict = {name: nodes[:-1] if name == "edge_index" else zero for name in columns}
+        return batch

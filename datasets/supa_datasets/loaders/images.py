@@ -9,8 +9,8 @@ import torch
 from supa import CALOGAN, Grid
 from supa.arrays import FloatArray
 from supa.checks import shown
-from supa_datasets.loaders.batches import stacked
-from supa_datasets.loaders.dataset import Item, ShowerDataset
+from supa_datasets.loaders.dataset import ShowerDataset
+from supa_datasets.loaders.drawn import Drawn, Item
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
@@ -94,14 +94,14 @@ class ImageDataset(ShowerDataset):
         )
         return dict(zip(self.names, images, strict=True))
 
-    def _items(self, sample: Sample) -> list[Item]:
+    def _drawn(self, sample: Sample) -> Drawn:
         columns, _ = self._target_columns(sample, sample.showers.hits)
         spreads = self.normalisation.spread if self.normalisation else (1.0,) * len(self.names)
         for (name, image), spread in zip(self._images(sample).items(), spreads, strict=True):
             columns[name] = _tensor(image / spread)
         for prefix, grid in self.grids.items():
             columns[f"{prefix}overflow"] = _tensor(grid.overflow(sample.showers))
-        return [{name: values[k] for name, values in columns.items()} for k in range(len(sample.showers))]
+        return Drawn(len(sample.showers), columns, {})
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Make a batch.
@@ -112,7 +112,7 @@ class ImageDataset(ShowerDataset):
         Returns:
             Every entry of an item, stacked: (batch, ...).
         """
-        return stacked(items, list(items[0]))
+        return Drawn.of(items, []).each
 
     def invert(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Undo the normalisation.

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import torch
 
-from supa_datasets.loaders.batches import packed, padded, stacked
-from supa_datasets.loaders.dataset import Item, NormalisedDataset
+from supa_datasets.loaders.dataset import NormalisedDataset
+from supa_datasets.loaders.drawn import Drawn, Item, Rows, padded
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
@@ -61,18 +61,10 @@ class PointDataset(NormalisedDataset):
             raise ValueError(f"form: {form!r} was given, but it must be 'packed', 'padded' or 'reference'.")
         self.form = form
 
-    def _items(self, sample: Sample) -> list[Item]:
+    def _drawn(self, sample: Sample) -> Drawn:
         hits = sample.showers.hits
-        points = self._features(sample, hits)
-        of_shower, of_hit = self._target_columns(sample, hits)
-        return [
-            {
-                "points": points[a:b],
-                **{name: values[k] for name, values in of_shower.items()},
-                **{name: values[a:b] for name, values in of_hit.items()},
-            }
-            for k, (a, b) in enumerate(zip(hits.offset[:-1], hits.offset[1:], strict=True))
-        ]
+        each, rows = self._target_columns(sample, hits)
+        return Drawn(len(hits), each, {"points": Rows(self._features(sample, hits), hits.offset)} | rows)
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Make a batch.
@@ -83,13 +75,12 @@ class PointDataset(NormalisedDataset):
         Returns:
             The batch, in this dataset's form.
         """
-        of_hit = [target.name for target in self.targets if target.level == "hit"]
-        batch = stacked(items, [target.name for target in self.targets if target.level == "shower"])
+        drawn = Drawn.of(items, ["points", *self._hit_targets])
         if self.form == "packed":
-            batch["points"], batch["offset"] = packed([item["points"] for item in items])
-            return batch | {name: torch.cat([item[name] for item in items]) for name in of_hit}
-        points, valid = padded([item["points"] for item in items])
-        batch |= {name: padded([item[name] for item in items])[0] for name in of_hit}
+            offset = torch.from_numpy(drawn.rows["points"].offset)
+            return drawn.each | {name: rows.values for name, rows in drawn.rows.items()} | {"offset": offset}
+        points, valid = padded(drawn.rows["points"])
+        batch = drawn.each | {name: padded(drawn.rows[name])[0] for name in self._hit_targets}
         if self.form == "padded":
             return batch | {"points": points, "valid": valid}
         return batch | {"set": points, "mask": ~valid, "cardinality": valid.sum(dim=1)}

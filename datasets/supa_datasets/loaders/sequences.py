@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from supa import Ragged
-from supa_datasets.loaders.batches import packed, stacked
-from supa_datasets.loaders.dataset import Item, NormalisedDataset
+from supa_datasets.loaders.dataset import NormalisedDataset
+from supa_datasets.loaders.drawn import Drawn, Item, Rows
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.orders import along_tree, by_depth
 from supa_datasets.loaders.source import Sample, SourceLike
@@ -22,8 +22,8 @@ class SequenceDataset(NormalisedDataset):
 
     An item is a dictionary with ``points`` (points, features) float32 and each target by its name. In the orders
     ``"depth"`` and ``"tree"`` it is one sequence of hits. With ``"trajectories"`` it holds one sequence for each hit,
-    in the order of the hits: the path of particles from the primary to the hit, behind each other; ``offset``
-    (hits + 1,) tells where each begins, and targets of hits have one value a path.
+    in the order of the hits: the path of particles from the primary to the hit, behind each other; ``lengths``
+    (hits,) tells how long each is, and targets of hits have one value a path.
 
     A batch has ``points`` of all sequences behind each other, ``cu_seqlens`` (sequences + 1,) int32, at which each
     sequence begins, ``max_seqlen``, the length of the longest, and the targets: those of showers stacked, those of hits
@@ -78,24 +78,13 @@ class SequenceDataset(NormalisedDataset):
         rows = by_depth(showers) if self.order == "depth" else along_tree(showers)
         return Ragged({name: column[rows] for name, column in showers.hits.columns.items()}, showers.offset)
 
-    def _items(self, sample: Sample) -> list[Item]:
-        points, showers = self._points(sample), sample.showers
-        features = self._features(sample, points)
+    def _drawn(self, sample: Sample) -> Drawn:
+        points, hits = self._points(sample), sample.showers.hits
         paths = self.order == "trajectories"
-        of_shower, of_hit = self._target_columns(sample, showers.hits if paths else points)
-        items = []
-        for k, (a, b) in enumerate(zip(points.offset[:-1], points.offset[1:], strict=True)):
-            c, d = showers.offset[k], showers.offset[k + 1]
-            item = {
-                "points": features[a:b],
-                **{name: values[k] for name, values in of_shower.items()},
-                **{name: values[c:d] for name, values in of_hit.items()},
-            }
-            if paths:
-                lengths = showers.slice[c:d].astype(np.int64) + 1
-                item["offset"] = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
-            items.append(item)
-        return items
+        each, rows = self._target_columns(sample, hits if paths else points)
+        if paths:
+            rows["lengths"] = Rows(torch.from_numpy(hits["slice"].astype(np.int64) + 1), hits.offset)
+        return Drawn(len(hits), each, {"points": Rows(self._features(sample, points), points.offset)} | rows)
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Make a packed batch.
@@ -106,15 +95,13 @@ class SequenceDataset(NormalisedDataset):
         Returns:
             The batch.
         """
-        batch = stacked(items, [target.name for target in self.targets if target.level == "shower"])
-        for target in self.targets:
-            if target.level == "hit":
-                batch[target.name] = torch.cat([item[target.name] for item in items])
-        batch["points"], begins = packed([item["points"] for item in items])
-        if self.order == "trajectories":
-            lengths = [item["offset"].diff() for item in items]
-            _, batch["offset"] = packed(lengths)
-            begins = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cat(lengths).cumsum(0)])
+        paths = self.order == "trajectories"
+        drawn = Drawn.of(items, ["points", *self._hit_targets, *(["lengths"] if paths else [])])
+        batch = drawn.each | {name: rows.values for name, rows in drawn.rows.items()}
+        begins = torch.from_numpy(drawn.rows["points"].offset)
+        if paths:
+            batch["offset"] = torch.from_numpy(drawn.rows["lengths"].offset)
+            begins = torch.cat([torch.zeros(1, dtype=torch.int64), batch.pop("lengths").cumsum(0)])
         batch["cu_seqlens"] = begins.to(torch.int32)
         batch["max_seqlen"] = int(begins.diff().max()) if len(begins) > 1 else 0
         return batch

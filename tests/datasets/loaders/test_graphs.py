@@ -9,6 +9,7 @@ from supa_datasets import Nearest, Tree, Within
 
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 
+from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose, ToUndirected
 
@@ -93,6 +94,29 @@ def test_pyg_batches_and_transforms(trees):
     np.testing.assert_array_equal(batch.primary, trees[:32].primary)
     np.testing.assert_array_equal(batch.ptr, trees.offset[:33])
     assert (batch.batch[batch.edge_index[0]] == batch.batch[batch.edge_index[1]]).all()
+
+
+def _same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one.keys())  # noqa: SIM118  (a Data is no dictionary)
+
+
+@pytest.mark.parametrize("edges", [Nearest(3), Within(2.0), Tree()])
+def test_a_batch_made_at_once_is_that_of_pyg(trees, edges):
+    dataset = GraphDataset(trees, edges=edges, targets=["num_primaries", "primary", "incident_energy"])
+    graphs = dataset.__getitems__([4, 100, 4, 7])
+    batch = dataset.collate(graphs)
+    _same(batch, Batch.from_data_list(list(graphs)))
+    _same(batch, dataset.collate([dataset[k] for k in (4, 100, 4, 7)]))
+    assert batch.num_graphs == 4
+    for one, other in zip(batch.to_data_list(), graphs, strict=True):
+        _same(one, other)
+    _same(batch.get_example(2), dataset[4])
+
+
+def test_a_transform_is_called_before_the_batch_is_made(trees):
+    dataset = GraphDataset(trees, transform=ToUndirected())
+    assert dataset.collate(dataset.__getitems__([4, 5])).is_undirected()
 
 
 def test_showers_of_no_hit_and_of_one_are_graphs():

@@ -115,6 +115,17 @@ def test_a_subset_works_as_the_dataset_does(trees):
     assert torch.equal(batch["points"], _batch(dataset, [4, 2, 9])["points"])
 
 
+@pytest.mark.parametrize("form", ["packed", "padded", "reference"])
+def test_items_of_several_datasets_make_a_batch(trees, form):
+    """A ConcatDataset asks for single items, which are then put together."""
+    dataset = PointDataset(trees, form=form, targets=["attempt", "primary"])
+    both = torch.utils.data.ConcatDataset([dataset, dataset])
+    (batch,) = DataLoader(both, batch_sampler=[[3, 301, 8]], collate_fn=dataset.collate)
+    expected = _batch(dataset, [3, 1, 8])
+    assert batch.keys() == expected.keys()
+    assert all(torch.equal(batch[name], expected[name]) for name in batch)
+
+
 # ---------------------------------------------------------------------- bucketed batches
 
 

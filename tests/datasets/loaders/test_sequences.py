@@ -43,10 +43,11 @@ def test_trajectories_lead_from_the_primary_to_each_hit(trees):
     dataset = SequenceDataset(trees, order="trajectories", targets=["primary", "num_primaries"])
     for k in (0, 11, 250):
         shower, item = trees[k], dataset[k]
-        assert len(item["offset"]) == shower.hits.num_rows + 1
+        assert item["lengths"].tolist() == [s + 1 for s in shower.slice.tolist()]
+        offset = np.concatenate([[0], np.cumsum(item["lengths"].numpy())])
         np.testing.assert_array_equal(item["primary"], shower.primary)
         for h in range(shower.hits.num_rows):
-            path = item["points"][item["offset"][h] : item["offset"][h + 1]]
+            path = item["points"][offset[h] : offset[h + 1]]
             np.testing.assert_array_equal(path[:, 2], 2.0 * np.arange(shower.slice[h] + 1))
             end = [shower.x[h], shower.y[h], shower.z[h], shower.energy[h]]
             np.testing.assert_array_equal(path[-1], np.array(end, dtype=np.float32))
@@ -70,7 +71,7 @@ def test_packed_trajectories(trees):
     batch = dataset.collate(dataset.__getitems__(numbers))
     items = [dataset[k] for k in numbers]
     assert batch["offset"].diff().tolist() == trees.num_hits[numbers].tolist()
-    lengths = torch.cat([item["offset"].diff() for item in items])
+    lengths = torch.cat([item["lengths"] for item in items])
     assert torch.equal(batch["cu_seqlens"].diff(), lengths.to(torch.int32))
     assert batch["max_seqlen"] == lengths.max()
     assert torch.equal(batch["points"], torch.cat([item["points"] for item in items]))
