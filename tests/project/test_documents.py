@@ -15,8 +15,8 @@ def _module(path):
     return module
 
 
-def _blocks(root, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+def _blocks(root, language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (root / page).read_text(), re.DOTALL)
 
 
 def test_ci_runs_the_two_commands_of_the_readme_word_for_word(root):
@@ -37,6 +37,22 @@ def test_the_ten_lines_of_the_readme_run(root, tmp_path, monkeypatch, capsys):
     assert code.count("\n") <= 12
     exec(compile(code, "README.md", "exec"), {})
     assert "exact: 72.09" in capsys.readouterr().out
+
+
+def test_the_code_of_the_page_on_loaders_runs(root, tmp_path, monkeypatch):
+    pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+    import supa_datasets
+
+    monkeypatch.chdir(tmp_path)
+    supa_datasets.save(supa.simulate(500), "showers.h5")
+    names = {}
+    for code in _blocks(root, "python", "docs/loaders.md"):
+        exec(compile(code, "loaders.md", "exec"), names)
+    assert names["points"].shape[1] == 4
+    assert names["batch"].num_graphs == 64
+    page = (root / "docs" / "loaders.md").read_text()
+    for name in (*supa_datasets.TARGETS, *supa_datasets.SPLITS):
+        assert f"`{name}`" in page or f'"{name}"' in page, name
 
 
 def test_the_commands_of_the_readme_run(root, tmp_path, monkeypatch):
