@@ -10,7 +10,7 @@ from supa.arrays import FloatArray
 from supa.checks import whole
 from supa.distances.samples import shuffled_groups, two_matrices
 
-MOST_ROWS = 50_000
+MOST_ROWS = 25_000
 """Rows of a sample that are used, so that the training takes seconds."""
 _FOLDS = 5
 
@@ -38,7 +38,7 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int) 
     depend on the scale of the features; trained five times, each time without a fifth of both samples, on which the
     area is computed. The result is the mean of the five areas. Their errors (DeLong et al., Biometrics 44 (1988) 837)
     are combined with the factor of Nadeau and Bengio (Machine Learning 52 (2003) 239), since the five trainings share
-    showers: without it, more than 10 % of equal samples would alarm at the 5 % level. Of each sample at most 50,000
+    showers: without it, more than 10 % of equal samples would alarm at the 5 % level. Of each sample at most 25,000
     rows are used, drawn at random.
 
     Args:

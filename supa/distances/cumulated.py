@@ -40,11 +40,14 @@ def cumulated_distances(
         if (present[0, r] == 0) != (present[1, r] == 0):
             result[r] = np.inf
     scale = 1 / np.maximum(present, 1.0)
-    cumulated = np.zeros((2, repeats))
+    first, second = np.zeros((2, repeats), dtype=np.int32)
+    first_scale, second_scale = scale
     for place in range(len(order)):
-        row, gap = order[place], gaps[place]
+        row, gap = np.uint64(order[place]), gaps[place]  # an unsigned index needs no check for a negative one
         for r in range(repeats):
-            cumulated[0, r] += weights[row, 0, r]
-            cumulated[1, r] += weights[row, 1, r]
-            result[r] += abs(cumulated[0, r] * scale[0, r] - cumulated[1, r] * scale[1, r]) * gap
+            first[r] += weights[row, 0, r]
+            second[r] += weights[row, 1, r]
+        if gap > 0:
+            for r in range(repeats):
+                result[r] += abs(first[r] * first_scale[r] - second[r] * second_scale[r]) * gap
     return result
