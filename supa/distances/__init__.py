@@ -1,0 +1,37 @@
+"""Distances between true and generated showers, from one observable or from many features at once."""
+
+from supa.distances.classifier import ClassifierResult, classifier_auc
+from supa.distances.frechet import frechet_distance, frechet_gaussian
+from supa.distances.histograms import edges_of, separation, separation_estimate
+from supa.distances.kernel import kernel_distance
+from supa.distances.neighbours import NeighbourScores, neighbour_scores
+from supa.distances.one_dimensional import (
+    KolmogorovSmirnov,
+    PermutationResult,
+    WassersteinResult,
+    kolmogorov_smirnov,
+    permutation_test,
+    wasserstein,
+)
+from supa.distances.samples import Estimate, standardised
+
+__all__ = [
+    "ClassifierResult",
+    "Estimate",
+    "KolmogorovSmirnov",
+    "NeighbourScores",
+    "PermutationResult",
+    "WassersteinResult",
+    "classifier_auc",
+    "edges_of",
+    "frechet_distance",
+    "frechet_gaussian",
+    "kernel_distance",
+    "kolmogorov_smirnov",
+    "neighbour_scores",
+    "permutation_test",
+    "separation",
+    "separation_estimate",
+    "standardised",
+    "wasserstein",
+]

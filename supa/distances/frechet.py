@@ -1,0 +1,113 @@
+"""The Frechet distance of two samples, extrapolated to samples without end."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from supa.arrays import FloatArray
+from supa.checks import whole
+from supa.distances.samples import Estimate, shuffled_groups, standardised, two_matrices
+
+_GROUPS = 50
+FEWEST_ROWS = 4
+"""Without one of four groups, three rows are left, which have a covariance."""
+
+
+def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int) -> Estimate:
+    """Compute the Frechet distance of two samples, as if they were infinitely large, with its error.
+
+    The distance (``frechet_gaussian``) of the means and covariances of the standardised features. For finite samples
+    it is too large by about c / N, so the line through its value with all rows and its mean value without one of 50
+    groups of rows, drawn without replacement, is followed to 1 / N = 0. This is the grouped jackknife, which also
+    gives the error. Between equal samples the result scatters about 0 and may be negative; the error is then too large
+    by a factor of about 1.3. (FPD of Kansal et al., arXiv 2211.10295, fits such a line to values at ten sizes drawn
+    with replacement, on features divided by their largest true value.)
+
+    Args:
+        true: (n, k) features, NaN where one is not defined; they are standardised here.
+        generated: (m, k) the same.
+        seed: of the groups.
+
+    Returns:
+        The squared distance in true spreads, and its standard error.
+
+    Raises:
+        ValueError: the samples are not what they must be, or have fewer than 4 rows; or the seed is not.
+    """
+    two_matrices(true, generated, FEWEST_ROWS)
+    first, second = standardised(true, generated)
+    random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
+    groups = min(_GROUPS, len(first), len(second))
+    parts = [
+        [_Sums.of(rows[chosen]) for chosen in shuffled_groups(len(rows), groups, random)] for rows in (first, second)
+    ]
+    totals = [_Sums(*(sum(values) for values in zip(*part, strict=True))) for part in parts]
+    value = _distance(totals[0], totals[1])
+    without = np.array(
+        [_distance(totals[0].without(a), totals[1].without(b)) for a, b in zip(parts[0], parts[1], strict=True)]
+    )
+    extrapolated = value - (groups - 1) * (without.mean() - value)
+    error = np.sqrt((groups - 1) * ((without - without.mean()) ** 2).mean())
+    return Estimate(float(extrapolated), float(error))
+
+
+def frechet_gaussian(
+    mean1: npt.ArrayLike, covariance1: npt.ArrayLike, mean2: npt.ArrayLike, covariance2: npt.ArrayLike
+) -> float:
+    """Compute the squared Frechet (2-Wasserstein) distance of two normal distributions.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau, J. Multivariate Anal. 12 (1982) 450). The trace of
+    the root is the sum of the singular values of C1^(1/2) C2^(1/2), whose factors come from symmetric eigenvalue
+    problems: nothing becomes complex, also where a covariance is singular.
+
+    Args:
+        mean1: (k,) mean of the first.
+        covariance1: (k, k) covariance of the first, symmetric, without negative eigenvalues.
+        mean2: (k,) mean of the second.
+        covariance2: (k, k) covariance of the second.
+
+    Returns:
+        The squared distance, at least 0.
+
+    Raises:
+        ValueError: the shapes do not fit together, or an entry is not finite.
+    """
+    m1, c1, m2, c2 = (np.asarray(a, dtype=np.float64) for a in (mean1, covariance1, mean2, covariance2))
+    if not m1.shape == m2.shape == (m1.size,) or not c1.shape == c2.shape == (m1.size, m1.size):
+        raise ValueError(
+            f"Means of shapes {m1.shape} and {m2.shape} and covariances of shapes {c1.shape} and {c2.shape} were "
+            "given, but they must be (k,) and (k, k) with the same k."
+        )
+    if not all(np.isfinite(a).all() for a in (m1, c1, m2, c2)):
+        raise ValueError("Means and covariances must be finite numbers.")
+    overlap = np.linalg.svd(_root(c1) @ _root(c2), compute_uv=False).sum()
+    return max(0.0, float(((m1 - m2) ** 2).sum() + np.trace(c1) + np.trace(c2) - 2 * overlap))
+
+
+def _root(covariance: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+
+
+class _Sums(NamedTuple):
+    """Sums over rows, from which the moments of any union of groups follow."""
+
+    rows: int
+    values: FloatArray
+    products: FloatArray
+
+    @classmethod
+    def of(cls, rows: FloatArray) -> "_Sums":
+        return cls(len(rows), rows.sum(axis=0), rows.T @ rows)
+
+    def without(self, other: "_Sums") -> "_Sums":
+        return _Sums(self.rows - other.rows, self.values - other.values, self.products - other.products)
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        mean = self.values / self.rows
+        return mean, (self.products - self.rows * np.outer(mean, mean)) / (self.rows - 1)
+
+
+def _distance(first: _Sums, second: _Sums) -> float:
+    return frechet_gaussian(*first.moments(), *second.moments())

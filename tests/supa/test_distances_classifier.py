@@ -1,0 +1,101 @@
+"""The classifier test: its area against scikit-learn and plain loops, and that equal samples alarm as they should."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from supa.distances import classifier_auc
+from supa.distances.classifier import area_under_curve
+
+sklearn = pytest.importorskip("sklearn", reason="the extra 'compare' is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads only wait for each other where the samples are small."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_area_and_its_variance_are_those_of_plain_loops(ties):
+    from sklearn.metrics import roc_auc_score
+
+    random = np.random.default_rng(1)
+    low, high = random.normal(size=37), random.normal(0.8, 1, size=52)
+    if ties:
+        low, high = np.round(low), np.round(high)
+    area, variance = area_under_curve(low, high)
+    assert area == pytest.approx(roc_auc_score(np.repeat([0, 1], [37, 52]), np.concatenate([low, high])))
+    won = [[float(h > l) + 0.5 * (h == l) for l in low] for h in high]
+    of_high = [sum(row) / 37 for row in won]
+    of_low = [sum(row[j] for row in won) / 52 for j in range(37)]
+    expected = sum((v - area) ** 2 for v in of_high) / 51 / 52 + sum((v - area) ** 2 for v in of_low) / 36 / 37
+    assert variance == pytest.approx(expected)
+
+
+def test_equal_samples_alarm_as_often_as_they_should():
+    """Without the factor for shared showers the errors are 0.7 of the scatter, and more than 10 % alarm."""
+    random = np.random.default_rng(2)
+    pairs = 100
+    results = [classifier_auc(random.normal(size=(60, 2)), random.normal(size=(60, 2)), seed=k) for k in range(pairs)]
+    areas = np.array([r.auc for r in results])
+    assert areas.mean() == pytest.approx(0.5, abs=3 * areas.std() / pairs**0.5)
+    assert np.mean([r.p_value <= 0.05 for r in results]) <= 0.05 + 2 * (0.05 * 0.95 / pairs) ** 0.5
+    assert 0.85 < np.mean([r.error for r in results]) / areas.std() < 1.4
+
+
+def test_what_single_observables_do_not_show_is_found():
+    """The same marginal distributions, but correlated."""
+    random = np.random.default_rng(3)
+    common = random.normal(size=(3000, 1))
+    correlated = 0.8 * common + 0.6 * random.normal(size=(3000, 2))
+    result = classifier_auc(random.normal(size=(3000, 2)), correlated, seed=0)
+    assert result.p_value < 1e-3
+    assert 0.55 < result.auc < 0.75
+
+
+def test_a_shift_has_the_area_of_normal_distributions():
+    """The best classifier of N(0, 1) and N(s, 1) has the area Phi(s / sqrt 2)."""
+    from scipy.stats import norm
+
+    random = np.random.default_rng(4)
+    result = classifier_auc(random.normal(size=(3000, 1)), random.normal(1, 1, size=(3000, 1)), seed=0)
+    assert result.auc == pytest.approx(norm.cdf(1 / 2**0.5), abs=4 * result.error)
+    assert result.auc < norm.cdf(1 / 2**0.5) + 3 * result.error
+
+
+def test_undefined_values_are_seen_and_disjoint_samples_are_told_apart():
+    random = np.random.default_rng(5)
+    true = random.normal(size=(400, 1))
+    some = np.where(random.random((400, 1)) < 0.5, np.nan, true)
+    assert classifier_auc(true, some, seed=0).auc > 0.6
+    apart = classifier_auc(true, true + 100, seed=0)
+    assert (apart.auc, apart.error) == (1, 0)
+    assert apart.p_value < 1e-9
+    same = classifier_auc(np.ones((50, 2)), np.ones((50, 2)), seed=0)
+    assert (same.auc, same.p_value) == (0.5, 0.5)
+
+
+def test_scale_changes_nothing_and_the_seed_decides(monkeypatch):
+    random = np.random.default_rng(6)
+    true, generated = random.normal(size=(300, 2)), random.normal(0.3, 1, size=(200, 2))
+    result = classifier_auc(true, generated, seed=1)
+    assert classifier_auc(true, generated, seed=1) == result
+    assert classifier_auc(true, generated, seed=2) != result
+    assert classifier_auc(true * [4, 0.5], generated * [4, 0.5], seed=1).auc == pytest.approx(result.auc, abs=1e-9)
+    monkeypatch.setattr("supa.distances.classifier.MOST_ROWS", 100)
+    assert classifier_auc(true, generated[:90], seed=1).rows_true == 100
+
+
+def test_mistakes_are_one_clear_error(monkeypatch):
+    with pytest.raises(ValueError, match="at least 10"):
+        classifier_auc(np.zeros((9, 1)), np.zeros((20, 1)), seed=0)
+    with pytest.raises(ValueError, match="infinite"):
+        classifier_auc(np.full((20, 1), np.inf), np.zeros((20, 1)), seed=0)
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    with pytest.raises(ValueError, match=r"pip install 'supa-showers\[compare\]'"):
+        classifier_auc(np.zeros((20, 1)), np.zeros((20, 1)), seed=0)

@@ -1,0 +1,107 @@
+"""The separation power: against a loop over the bins, its noise floor and its error; and the choice of edges."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from supa.distances import edges_of, separation, separation_estimate
+
+
+def _naive(true, generated, edges):
+    def shares(values):
+        bins = [sum(v < edges[0] for v in values), sum(v >= edges[-1] for v in values), sum(np.isnan(values))]
+        bins += [sum(low <= v < high for v in values) for low, high in itertools.pairwise(edges)]
+        return [count / len(values) for count in bins]
+
+    pairs = zip(shares(true), shares(generated), strict=True)
+    return 0.5 * sum((a - b) ** 2 / (a + b) for a, b in pairs if a + b)
+
+
+def test_the_separation_is_that_of_plain_loops():
+    random = np.random.default_rng(1)
+    for n, m in ((50, 50), (30, 81)):
+        true, generated = random.integers(-3, 9, size=n) * 0.5, random.normal(2, 3, size=m)
+        true[:4] = generated[:9] = np.nan
+        for edges in ([0, 1, 2], [-1.5, 0, 0.5, 3], [100, 101]):
+            assert separation(true, generated, edges) == pytest.approx(_naive(true, generated, edges), rel=1e-12)
+
+
+def test_nothing_falls_out_of_range():
+    inside, below, above, undefined = np.full(9, 0.5), np.full(9, -1.0), np.full(9, 2.0), np.full(9, np.nan)
+    samples = [inside, below, above, undefined]
+    for first in samples:
+        for second in samples:
+            assert separation(first, second, [0, 1]) == (0 if first is second else 1)
+
+
+def test_between_equal_samples_it_is_its_noise_floor():
+    random = np.random.default_rng(2)
+    edges, n, m = np.linspace(-1, 1, 11), 500, 800
+    values = np.array([separation(random.normal(size=n), random.normal(size=m), edges) for _ in range(400)])
+    assert values.mean() == pytest.approx(11 * (1 / n + 1 / m) / 4, abs=4 * values.std() / 20)
+
+
+def test_the_error_is_the_scatter():
+    random = np.random.default_rng(3)
+    edges = np.linspace(-2, 2, 9)
+    estimates = [
+        separation_estimate(random.normal(size=400), random.normal(0.7, 1, size=500), edges, seed=k) for k in range(200)
+    ]
+    values = np.array([e.value for e in estimates])
+    assert np.mean([e.error for e in estimates]) == pytest.approx(values.std(), rel=0.15)
+    true, generated = random.normal(size=50), random.normal(size=50)
+    again = [separation_estimate(true, generated, edges, seed=5) for _ in range(2)]
+    assert again[0] == again[1]
+    assert again[0].value == separation(true, generated, edges)
+
+
+CASES = {
+    "normal": lambda random: random.normal(size=10_000),
+    "seven decades": lambda random: 10 ** random.uniform(-7, 0, size=10_000),
+    "far outliers": lambda random: np.append(random.normal(size=9_990), np.full(10, 1e20)),
+    "counts": lambda random: random.poisson(90, size=10_000),
+    "few": lambda random: random.normal(size=30),
+}
+
+
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_bins_hold_equal_shares(make):
+    values = make(np.random.default_rng(4))
+    edges = edges_of(values)
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+    assert (np.diff(edges) > 0).all()
+    assert 2 <= len(edges) <= 51
+    assert counts.min() > 0.3 * len(values) / len(counts)
+    assert counts.max() < 3 * len(values) / len(counts)
+
+
+def test_a_value_that_repeats_gets_a_bin_of_its_own():
+    random = np.random.default_rng(5)
+    values = np.where(random.random(10_000) < 0.6, 0.0, random.exponential(size=10_000))
+    other = np.where(values == 0, 1e-9, values)
+    assert separation(values, other, edges_of(values)) > 0.5
+    for constant in (7.5, 3.0):
+        edges = edges_of(np.full(100, constant))
+        assert separation(np.full(100, constant), np.full(100, constant + 1), edges) == 1
+        assert separation(np.full(100, constant), np.full(100, constant - 1), edges) == 1
+
+
+def test_edges_of_counts_lie_half_way():
+    edges = edges_of(np.arange(1000) % 10)
+    np.testing.assert_array_equal(edges % 1, 0.5)
+    assert len(edges) >= 9
+    np.testing.assert_array_equal(edges_of([np.nan, np.nan]), [0, 1])
+
+
+@pytest.mark.parametrize("edges", [[1], [1, 1], [2, 1], [0, np.nan], "ab", [[0, 1], [2, 3]], 3.0])
+def test_wrong_edges_are_one_clear_error(edges):
+    with pytest.raises(ValueError, match="2 or more ascending"):
+        separation([1.0], [1.0], edges)
+
+
+def test_wrong_samples_are_one_clear_error():
+    with pytest.raises(ValueError, match="true: 1 values are infinite"):
+        edges_of([np.inf])
+    with pytest.raises(ValueError, match="repeats"):
+        separation_estimate([1.0], [1.0], [0, 1], seed=0, repeats=0)

@@ -1,0 +1,285 @@
+"""Distances of many features: against plain loops and closed forms; no bias, and errors that are right."""
+
+import numpy as np
+import pytest
+from scipy.linalg import sqrtm
+
+from supa.distances import frechet_distance, frechet_gaussian, kernel_distance, neighbour_scores, standardised
+from supa.distances.samples import shuffled_groups
+
+
+def _mixed(random, n):
+    """Correlated features on very different scales."""
+    common = random.normal(size=(n, 1))
+    return (random.normal(size=(n, 4)) + common) * [1, 1e3, 1e-3, 2] + [0, 5, 1, -3]
+
+
+# ---------------------------------------------------------------- one scale
+
+
+def test_standardised_takes_the_true_median_and_spread():
+    random = np.random.default_rng(1)
+    true, generated = random.normal(5, 3, size=(20_000, 2)), random.normal(8, 3, size=(20_000, 2))
+    first, second = standardised(true, generated)
+    np.testing.assert_allclose(np.median(first, axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(first.std(axis=0), 1, atol=0.03)
+    np.testing.assert_allclose(second.mean(axis=0), 1, atol=0.05)
+
+
+def test_undefined_values_become_the_median_and_a_column():
+    true = np.array([[1.0, 10], [2, 20], [np.nan, 30]])
+    generated = np.array([[np.nan, 10.0], [2, 20]])
+    first, second = standardised(true, generated)
+    np.testing.assert_array_equal(first[:, 2], [0, 0, 1])
+    np.testing.assert_array_equal(second[:, 2], [1, 0])
+    assert first.shape == (3, 3)
+    assert first[2, 0] == second[0, 0] == 0
+    assert frechet_distance(np.tile(true, (9, 1)), np.tile(generated, (9, 1)), seed=0).value > 0
+
+
+def test_outliers_and_constants_stay_finite():
+    true = np.column_stack([np.ones(50), np.append(np.zeros(49), 1), np.arange(50.0), np.full(50, np.nan)])
+    generated = true + np.array([1, 0, 1e29, 0])
+    first, second = standardised(true, generated)
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(second[:, 0], 1)  # no spread is known: its own unit
+    assert first[-1, 1] == pytest.approx((1 - 0) / np.std(true[:, 1]))  # no quantiles apart: the standard deviation
+    np.testing.assert_array_equal(second[:, 2], 10)
+    for distance in (frechet_distance, kernel_distance, neighbour_scores):
+        distance(true, generated, seed=0)
+
+
+# ---------------------------------------------------------------- Frechet
+
+
+def test_the_closed_form_of_two_normal_distributions():
+    """Against SciPy's matrix root, and against variances along common axes."""
+    random = np.random.default_rng(2)
+    for k in (1, 3, 8):
+        a, b = random.normal(size=(2, k, k + 2))
+        c1, c2, m1, m2 = a @ a.T, b @ b.T, random.normal(size=k), random.normal(size=k)
+        expected = ((m1 - m2) ** 2).sum() + np.trace(c1 + c2 - 2 * np.real(sqrtm(c1 @ c2)))
+        assert frechet_gaussian(m1, c1, m2, c2) == pytest.approx(expected, rel=1e-9)
+    assert frechet_gaussian([0, 1], np.diag([4, 9]), [2, 1], np.diag([1, 25])) == pytest.approx(4 + 1 + 4)
+
+
+def test_singular_covariances_give_numbers():
+    flat = np.diag([1.0, 0, 0])
+    assert frechet_gaussian(np.zeros(3), flat, np.zeros(3), np.zeros((3, 3))) == pytest.approx(1)
+    assert frechet_gaussian(np.zeros(3), flat, np.zeros(3), np.diag([0.0, 1, 0])) == pytest.approx(2)
+    random = np.random.default_rng(3)
+    wide = random.normal(size=(2, 10, 40))  # fewer rows than features
+    assert all(np.isfinite(frechet_distance(*wide, seed=0)))
+    doubled = np.repeat(random.normal(size=(2, 200, 2)), 2, axis=2)
+    assert abs(frechet_distance(*doubled, seed=0).value) < 0.1
+
+
+def test_the_extrapolation_is_the_line_through_two_sizes():
+    """Against covariances of the rows that are left, one group of rows after the other."""
+    random = np.random.default_rng(4)
+    true, generated = _mixed(random, 230), _mixed(random, 170)
+    first, second = standardised(true, generated)
+
+    def distance(x, y):
+        return frechet_gaussian(x.mean(axis=0), np.cov(x.T), y.mean(axis=0), np.cov(y.T))
+
+    groups, draws = 50, np.random.default_rng(7)
+    dealt = [shuffled_groups(len(rows), groups, draws) for rows in (first, second)]
+    without = [distance(np.delete(first, a, axis=0), np.delete(second, b, axis=0)) for a, b in zip(*dealt, strict=True)]
+    sizes = np.array([1.0, 1 / (1 - 1 / groups)])  # 1 / N in units of 1 / (all rows)
+    line = np.polyfit(sizes, [distance(first, second), np.mean(without)], 1)
+    estimate = frechet_distance(true, generated, seed=7)
+    assert estimate.value == pytest.approx(line[1], rel=1e-7)
+    assert estimate.error == pytest.approx(np.sqrt((groups - 1) * np.var(without)), rel=1e-7)
+
+
+def test_it_agrees_with_a_fit_over_ten_sizes():
+    """JetNet's way (gen_metrics.py, fpd), but drawn without replacement."""
+    random = np.random.default_rng(5)
+    true, generated = random.normal(size=(4000, 5)), random.normal(0.1, 1.1, size=(4000, 5))
+    first, second = standardised(true, generated)
+    inverse, values = np.linspace(1 / 4000, 1 / 1600, 10), []
+    for size in (1 / inverse).astype(int):
+        draws = [[rows[random.permutation(4000)[:size]] for rows in (first, second)] for _ in range(10)]
+        values.append(np.mean([
+            frechet_gaussian(x.mean(axis=0), np.cov(x.T), y.mean(axis=0), np.cov(y.T)) for x, y in draws
+        ]))  # fmt: skip
+    estimate = frechet_distance(true, generated, seed=0)
+    assert np.polyfit(inverse, values, 1)[1] == pytest.approx(estimate.value, abs=estimate.error)
+
+
+def test_shifted_and_scaled_normals_have_their_frechet_distance():
+    """The pulls of repeated samples: no bias, and errors that are right."""
+    random = np.random.default_rng(6)
+    pulls = []
+    for k in range(100):
+        true, generated = random.normal(size=(2000, 3)), random.normal(size=(2000, 3))
+        generated = generated * [1, 1.5, 1] + [0.5, 0, 0]
+        estimate = frechet_distance(true, generated, seed=k)
+        pulls.append((estimate.value - (0.5**2 + 0.5**2)) / estimate.error)
+    assert abs(np.mean(pulls)) < 0.4
+    assert 0.75 < np.std(pulls) < 1.3
+
+
+@pytest.mark.parametrize(("distance", "n", "widest"), [(frechet_distance, 300, 1.8), (kernel_distance, 300, 1.2)])
+def test_equal_samples_have_distance_zero_on_average(distance, n, widest):
+    random = np.random.default_rng(8)
+    estimates = [distance(_mixed(random, n), _mixed(random, n), seed=k) for k in range(200)]
+    values, errors = np.array(estimates).T
+    assert values.mean() == pytest.approx(0, abs=3 * values.std() / len(values) ** 0.5)
+    assert 0.8 * values.std() < np.mean(errors) < widest * values.std()  # Frechet's errors are too large here
+    assert np.mean(values > 2 * errors) < 0.1
+
+
+# ---------------------------------------------------------------- kernel
+
+
+def test_the_kernel_distance_is_that_of_plain_loops(monkeypatch):
+    random = np.random.default_rng(9)
+    true, generated = _mixed(random, 63), _mixed(random, 47)
+    first, second = standardised(true, generated)
+
+    def kernel(x, y):
+        return (sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 4
+
+    draws = np.random.default_rng(3)
+    dealt = [shuffled_groups(len(rows), 10, draws) for rows in (first, second)]
+    values = []
+    for a, b in zip(*dealt, strict=True):
+        x, y = first[a], second[b]
+        n, m = len(x), len(y)
+        xx = sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+        yy = sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+        values.append(xx + yy - 2 * sum(kernel(p, q) for p in x for q in y) / (n * m))
+    for block in (1000, 2):
+        monkeypatch.setattr("supa.distances.kernel._BLOCK", block)
+        estimate = kernel_distance(true, generated, seed=3)
+        assert estimate.value == pytest.approx(np.mean(values), rel=1e-9)
+        assert estimate.error == pytest.approx(np.std(values, ddof=1) / 10**0.5, rel=1e-9)
+
+
+def test_the_kernel_distance_of_a_shift_has_its_closed_form():
+    """One feature, y = x + s: MMD^2 = sum over j of binom(4, j) (E x^j - E y^j)^2."""
+    random = np.random.default_rng(10)
+    s = 0.5
+    expected = 4 * s**2 + 6 * (s**2) ** 2 + 4 * (3 * s + s**3) ** 2 + (6 * s**2 + s**4) ** 2
+    estimates = np.array([
+        kernel_distance(random.normal(size=(4000, 1)), random.normal(s, 1, size=(4000, 1)), seed=k) for k in range(40)
+    ])  # fmt: skip
+    pulls = (estimates[:, 0] - expected) / estimates[:, 1]
+    assert abs(pulls.mean()) < 4 / 40**0.5
+    assert 0.6 < pulls.std() < 2  # the spread that scales the features fluctuates for all batches at once
+
+
+# ---------------------------------------------------------------- both
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_a_small_shift_is_found(distance):
+    random = np.random.default_rng(11)
+    true, generated = random.normal(size=(5000, 3)), random.normal(size=(5000, 3))
+    shifted = distance(true, generated + np.array([0.2, 0, 0]), seed=0)
+    equal = distance(true, generated, seed=0)
+    assert shifted.value > 3 * shifted.error
+    assert abs(equal.value) < 3 * equal.error
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, neighbour_scores])
+def test_scale_changes_nothing_and_the_seed_decides(distance):
+    random = np.random.default_rng(12)
+    true, generated = _mixed(random, 300), _mixed(random, 250)
+    result = distance(true, generated, seed=1)
+    assert distance(true, generated, seed=1) == result
+    assert distance(true, generated, seed=2) != result
+    scaled = distance(true * [2, 4, 8, 0.5] - 1, generated * [2, 4, 8, 0.5] - 1, seed=1)
+    columns = distance(true[:, ::-1], generated[:, ::-1], seed=1)
+    rows = distance(random.permutation(true), random.permutation(generated), seed=1)
+    if distance is neighbour_scores:
+        for other in (scaled, columns, rows):
+            assert other.precision.value == result.precision.value
+            assert other.density.value == pytest.approx(result.density.value)
+    else:
+        for other in (scaled, columns):
+            assert tuple(other) == pytest.approx(tuple(result), rel=1e-6)
+        assert rows.value == pytest.approx(result.value, abs=2 * result.error)
+
+
+# ---------------------------------------------------------------- neighbours
+
+
+@pytest.mark.parametrize("make", [_mixed, lambda random, n: random.integers(0, 3, size=(n, 2)) * 1.0], ids=["", "ties"])
+def test_neighbour_scores_are_those_of_plain_loops(make):
+    random = np.random.default_rng(13)
+    true, generated, k = make(random, 40), make(random, 30) * 1.2, 3
+    result = neighbour_scores(true, generated, k=k, seed=0)
+    x, y = standardised(true, generated)
+
+    def distances(a, b):
+        return [[sum((p - q) ** 2) ** 0.5 for q in b] for p in a]
+
+    across, edge = distances(x, y), 1 + 1e-9
+    true_radius = [sorted(row)[k] * edge for row in distances(x, x)]
+    generated_radius = [sorted(row)[k] * edge for row in distances(y, y)]
+    n, m = len(x), len(y)
+    held = [[across[i][j] <= true_radius[i] for j in range(m)] for i in range(n)]
+    reached = [[across[i][j] <= generated_radius[j] for j in range(m)] for i in range(n)]
+    assert result.precision.value == pytest.approx(sum(any(held[i][j] for i in range(n)) for j in range(m)) / m)
+    assert result.recall.value == pytest.approx(sum(any(row) for row in reached) / n)
+    assert result.density.value == pytest.approx(sum(map(sum, held)) / (k * m))
+    assert result.coverage.value == pytest.approx(sum(any(row) for row in held) / n)
+    assert (result.rows_true, result.rows_generated) == (n, m)
+    assert np.isnan(result.recall.error)
+
+
+def test_coverage_of_equal_samples_has_its_closed_form():
+    """Naeem et al., lemma 2: 1 - (m - 1) ... (m - k) / ((2 m - 1) ... (2 m - k)) for m rows each, about 1 - 2^-k."""
+    random = np.random.default_rng(14)
+    scores = [
+        neighbour_scores(random.normal(size=(300, 2)), random.normal(size=(300, 2)), k=3, seed=k) for k in range(60)
+    ]
+    coverage = np.array([s.coverage.value for s in scores])
+    expected = 1 - np.prod([(300 - i) / (600 - i) for i in (1, 2, 3)])
+    assert coverage.mean() == pytest.approx(expected, abs=4 * coverage.std() / 60**0.5)
+    density = np.array([s.density.value for s in scores])
+    assert density.mean() == pytest.approx(1, abs=4 * density.std() / 60**0.5)
+    for name, values in (("coverage", coverage), ("density", density)):
+        assert 0.6 < np.mean([getattr(s, name).error for s in scores]) / values.std() < 1.7
+
+
+def test_collapse_and_invention_are_told_apart():
+    random = np.random.default_rng(15)
+    true = random.normal(size=(1000, 2))
+    collapsed = neighbour_scores(true, 0.2 * random.normal(size=(1000, 2)), seed=0)
+    assert collapsed.precision.value > 0.95
+    assert collapsed.recall.value < 0.5
+    assert collapsed.coverage.value < 0.6
+    invented = neighbour_scores(true, np.vstack([true[:500] + 1e-3, true[500:] + 20]), seed=0)
+    assert invented.precision.value == pytest.approx(0.5, abs=0.05)
+    assert invented.recall.value > 0.7
+
+
+def test_large_samples_are_cut_and_say_so(monkeypatch):
+    monkeypatch.setattr("supa.distances.neighbours.MOST_ROWS", 100)
+    random = np.random.default_rng(16)
+    result = neighbour_scores(random.normal(size=(150, 2)), random.normal(size=(90, 2)), seed=0)
+    assert (result.rows_true, result.rows_generated) == (100, 90)
+
+
+MISTAKES = {
+    "few rows": (lambda: frechet_distance(np.zeros((3, 2)), np.zeros((9, 2)), seed=0), "at least 4"),
+    "one row": (lambda: kernel_distance(np.zeros((9, 2)), np.zeros((1, 2)), seed=0), "generated: 1 rows"),
+    "no row": (lambda: kernel_distance(np.zeros((9, 2)), np.zeros((0, 2)), seed=0), "cannot be empty"),
+    "k rows": (lambda: neighbour_scores(np.zeros((5, 2)), np.zeros((9, 2)), k=5, seed=0), "at least 6"),
+    "k": (lambda: neighbour_scores(np.zeros((5, 2)), np.zeros((9, 2)), k=0, seed=0), "k: 0 was given"),
+    "columns": (lambda: frechet_distance(np.zeros((9, 2)), np.zeros((9, 3)), seed=0), "same columns"),
+    "infinite": (lambda: standardised(np.full((9, 1), np.inf), np.zeros((9, 1))), "true: 9 values are infinite"),
+    "seed": (lambda: frechet_distance(np.zeros((9, 2)), np.zeros((9, 2)), seed=0.5), "seed: 0.5"),
+    "means": (lambda: frechet_gaussian([0], [[1]], [0, 0], np.eye(2)), "with the same k"),
+    "not finite": (lambda: frechet_gaussian([np.nan], [[1]], [0], [[1]]), "finite numbers"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_clear_error(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,208 @@
+"""Wasserstein and Kolmogorov-Smirnov distances: against SciPy and plain loops, and that their p-values are right."""
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp, kstest, wasserstein_distance
+
+from supa.distances import kolmogorov_smirnov, permutation_test, wasserstein
+from supa.distances.one_dimensional import _significance
+
+SAMPLES = {
+    "normal": lambda random, n: random.normal(size=n),
+    "ties": lambda random, n: random.integers(0, 4, size=n).astype(float),
+    "heavy tail": lambda random, n: random.standard_cauchy(size=n),
+    "undefined values": lambda random, n: np.where(random.random(n) < 0.3, np.nan, random.normal(size=n)),
+}
+
+
+def _defined(values):
+    return values[~np.isnan(values)]
+
+
+@pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (31, 57)])
+def test_the_distance_is_that_of_scipy_over_the_spread(make, n, m):
+    random = np.random.default_rng(1)
+    true, generated = make(random, n), make(random, m) + 0.5
+    result = wasserstein(true, generated, seed=0, repeats=20)
+    expected = wasserstein_distance(_defined(true), _defined(generated)) / _defined(true).std()
+    assert result.distance == pytest.approx(expected, rel=1e-12)
+    assert result.dropped_true == np.isnan(true).sum()
+    assert result.dropped_generated == np.isnan(generated).sum()
+
+
+@pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
+def test_error_null_and_p_value_are_those_of_plain_loops(make):
+    """The loops draw their own permutations, so the two agree within the fluctuations of both."""
+    random = np.random.default_rng(2)
+    n, m, repeats = 60, 45, 1500
+    true, generated = make(random, n), make(random, m) * 1.3
+    result = wasserstein(true, generated, seed=0, repeats=repeats)
+    spread, pooled = _defined(true).std(), np.concatenate([true, generated])
+    null, bootstrap = [], []
+    for _ in range(repeats):
+        shuffled = random.permutation(pooled)
+        null.append(wasserstein_distance(_defined(shuffled[:n]), _defined(shuffled[n:])) / spread)
+        first, second = random.choice(true, n), random.choice(generated, m)
+        bootstrap.append(wasserstein_distance(_defined(first), _defined(second)) / spread)
+    assert result.null_mean == pytest.approx(np.mean(null), abs=6 * np.std(null) / repeats**0.5)
+    assert result.error == pytest.approx(np.std(bootstrap), rel=0.25)  # of 200 samples: 5 %, more with heavy tails
+    share = np.mean(np.array(null) >= result.distance)
+    assert result.p_value == pytest.approx(share, abs=5 * (0.5 / repeats) ** 0.5)
+
+
+def test_the_significance_is_that_of_plain_loops():
+    random = np.random.default_rng(3)
+    for _ in range(20):
+        distances = random.integers(0, 12, size=(25, 3)).astype(float)
+        rows, columns = distances.shape
+        p = [[sum(distances[s, k] >= distances[r, k] for s in range(rows)) / rows for k in range(columns)]
+             for r in range(rows)]  # fmt: skip
+        mean, std = distances.mean(axis=0), distances.std(axis=0)
+        key = [(min(p[r]), -round(max((distances[r] - mean) / std), 9)) for r in range(rows)]
+        single, joint = _significance(distances)
+        np.testing.assert_allclose(single, p[0])
+        assert joint == pytest.approx(sum(key[r] <= key[0] for r in range(rows)) / rows)
+
+
+def _correlated(random, n):
+    """Three correlated columns, one of them of few whole numbers, and one with undefined values."""
+    common = random.normal(size=n)
+    return np.column_stack([
+        common + 0.3 * random.normal(size=n),
+        common + 0.3 * random.normal(size=n),
+        np.floor(common),
+        np.where(common < -0.5, np.nan, random.exponential(size=n)),
+    ])  # fmt: skip
+
+
+def test_equal_samples_alarm_as_often_as_they_should():
+    """P-values are uniform, one by one and jointly; with ties they may only be larger."""
+    random = np.random.default_rng(4)
+    pairs = 600
+    results = [
+        permutation_test(_correlated(random, 40), _correlated(random, 40), repeats=99, seed=k) for k in range(pairs)
+    ]
+    joint = np.array([r.joint_p_value for r in results])
+    single = np.array([r.p_values for r in results])
+    deviation = (0.05 * 0.95 / pairs) ** 0.5
+    assert np.mean(joint <= 0.05) == pytest.approx(0.05, abs=3 * deviation)
+    for k in (0, 1, 3):
+        assert np.mean(single[:, k] <= 0.05) == pytest.approx(0.05, abs=3 * deviation)
+        assert kstest(single[:, k], "uniform").pvalue > 1e-3
+    assert np.mean(single[:, 2] <= 0.05) <= 0.05 + 3 * deviation
+    assert np.mean(single[:, 2] <= 0.3) == pytest.approx(0.3, abs=0.07)
+    assert kstest(joint, "uniform").pvalue > 1e-3
+    # What the joint p-value protects from: the smallest of four alarms more often.
+    assert np.mean(single.min(axis=1) <= 0.05) > 0.05 + 5 * deviation
+
+
+def test_the_null_mean_is_the_noise_floor():
+    random = np.random.default_rng(5)
+    results = [wasserstein(random.normal(size=200), random.normal(size=200), seed=k, repeats=100) for k in range(100)]
+    distances = np.array([r.distance for r in results])
+    assert np.mean([r.null_mean for r in results]) == pytest.approx(distances.mean(), abs=4 * distances.std() / 10)
+
+
+def test_a_small_shift_is_found():
+    random = np.random.default_rng(6)
+    true, generated = random.normal(size=(5000, 12)), random.normal(size=(5000, 12))
+    assert permutation_test(true, generated, repeats=300, seed=0).joint_p_value > 0.05
+    generated[:, 7] += 0.1
+    result = permutation_test(true, generated, repeats=300, seed=0)
+    assert result.p_values[7] == 1 / 301
+    assert result.joint_p_value == 1 / 301
+    assert result.distances[7] == pytest.approx(0.1, abs=4 * result.errors[7])
+
+
+def test_the_error_is_the_scatter_of_the_distance():
+    random = np.random.default_rng(7)
+    results = [
+        wasserstein(random.normal(size=300), random.normal(0.5, 1, size=300), seed=k, repeats=1) for k in range(200)
+    ]
+    assert np.mean([r.error for r in results]) == pytest.approx(np.std([r.distance for r in results]), rel=0.15)
+
+
+def test_scale_order_and_blocks_change_nothing(monkeypatch):
+    random = np.random.default_rng(8)
+    true, generated = _correlated(random, 80), _correlated(random, 70)
+    result = permutation_test(true, generated, repeats=150, seed=1)
+    again = permutation_test(true, generated, repeats=150, seed=1)
+    np.testing.assert_array_equal(result.p_values, again.p_values)
+    np.testing.assert_array_equal(result.errors, again.errors)
+    scaled = permutation_test(8 * true + 3, 8 * generated + 3, repeats=150, seed=1)
+    np.testing.assert_allclose(scaled.distances, result.distances, rtol=1e-9)
+    assert scaled.joint_p_value == result.joint_p_value
+    shuffled = permutation_test(random.permutation(true), random.permutation(generated), repeats=150, seed=1)
+    np.testing.assert_allclose(shuffled.distances, result.distances, rtol=1e-12)
+    monkeypatch.setattr("supa.distances.one_dimensional._BLOCK_BYTES", 2 * 150 * 7)
+    blocks = permutation_test(true, generated, repeats=150, seed=1)
+    np.testing.assert_allclose(blocks.p_values, result.p_values)
+    np.testing.assert_allclose(blocks.errors, result.errors)
+    assert permutation_test(true, generated, repeats=150, seed=2).errors[0] != result.errors[0]
+
+
+def test_degenerate_observables_are_what_the_documentation_says():
+    one, nan = np.ones(5), np.full(5, np.nan)
+    equal = wasserstein(one, one, seed=0, repeats=10)
+    assert (equal.distance, equal.error, equal.p_value, equal.null_mean) == (0, 0, 1, 0)
+    other = wasserstein(one, 2 * one, seed=0, repeats=300)
+    assert other.distance == np.inf
+    assert other.p_value < 0.05
+    nowhere = wasserstein(nan, nan, seed=0, repeats=10)
+    assert (nowhere.distance, nowhere.p_value, nowhere.dropped_true) == (0, 1, 5)
+    once = wasserstein(np.arange(5.0), nan, seed=0, repeats=300)
+    assert (once.distance, once.dropped_generated) == (np.inf, 5)
+    assert once.p_value < 0.05
+    assert np.isnan(once.error)
+    single = wasserstein([1.0], [2.0], seed=0, repeats=10)
+    assert (single.distance, single.p_value) == (np.inf, 1)
+    far = permutation_test(np.ones((9, 2)) * [1, 2], np.ones((9, 2)) * [1, 3], repeats=99, seed=0)
+    assert far.joint_p_value <= 0.02
+
+
+def test_kolmogorov_and_smirnov_against_plain_loops():
+    random = np.random.default_rng(9)
+    for make in SAMPLES.values():
+        true, generated = make(random, 50), make(random, 70)
+        first, second = _defined(true), _defined(generated)
+        expected = max(abs(np.mean(first <= z) - np.mean(second <= z)) for z in [*first, *second])
+        result = kolmogorov_smirnov(true, generated)
+        assert result.statistic == pytest.approx(expected)
+        asymptotic = ks_2samp(first, second, method="asymp")
+        assert result.p_value == pytest.approx(asymptotic.pvalue)
+        assert result.p_value == pytest.approx(ks_2samp(first, second, method="exact").pvalue, abs=0.12)
+    assert kolmogorov_smirnov([1.0], [2.0]) == (1, 0)
+
+
+@pytest.mark.parametrize("n", [30, 1200])
+def test_kolmogorov_and_smirnov_alarm_as_often_as_they_should(n):
+    random = np.random.default_rng(10)
+    results = [kolmogorov_smirnov(random.normal(size=n), random.normal(size=n)).p_value for _ in range(500)]
+    assert 0.02 < np.mean(np.array(results) <= 0.05) < 0.08
+    ties = [kolmogorov_smirnov(random.integers(3, size=n) * 1.0, random.integers(3, size=n) * 1.0) for _ in range(500)]
+    assert np.mean([t.p_value <= 0.05 for t in ties]) < 0.05  # conservative, as documented
+
+
+MISTAKES = {
+    "empty": (lambda: wasserstein([], [1.0], seed=0), "cannot be empty"),
+    "words": (lambda: wasserstein(["a"], [1.0], seed=0), "array of numbers"),
+    "a number": (lambda: wasserstein(1.0, [1.0], seed=0), "array of numbers of shape"),
+    "infinite": (lambda: wasserstein([1.0], [np.inf, 2.0], seed=0), "generated: 1 values are infinite"),
+    "infinite column": (
+        lambda: permutation_test(np.zeros((2, 3)), [[0, 0, 0], [0, -np.inf, 0]], seed=0),
+        "the first in column 1",
+    ),
+    "columns": (lambda: permutation_test(np.zeros((2, 3)), np.zeros((2, 2)), seed=0), "same columns"),
+    "one column": (lambda: permutation_test(np.zeros(3), np.zeros(3), seed=0), r"\(rows, features\)"),
+    "no column": (lambda: permutation_test(np.zeros((3, 0)), np.zeros((3, 0)), seed=0), "cannot be empty"),
+    "seed": (lambda: wasserstein([1.0], [1.0], seed=-1), "seed: -1"),
+    "repeats": (lambda: wasserstein([1.0], [1.0], seed=0, repeats=0), "repeats: 0"),
+    "undefined": (lambda: kolmogorov_smirnov([np.nan], [1.0]), "no defined value"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_clear_error(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
