@@ -14,6 +14,7 @@ from supa.observables.tree import branching_fraction, paths_of
 from supa.showers import Showers
 
 MAX_TABLE_LAYERS = 8
+_BLOCK_HITS = 1 << 17
 
 _LENGTH = "length unit"
 _UNITS = {
@@ -56,28 +57,12 @@ def table(showers: Showers, *, grid: Grid | None = None) -> dict[str, FloatArray
     Raises:
         ValueError: the grid does not fit the showers.
     """
-    columns = {"num_hits": in_float64(showers.num_hits), "response": response(showers)}
-    if showers.slices_known:
-        columns |= {f"depth {name}": values for name, values in depth_of(showers)._asdict().items()}
-    columns["mean log hit energy"] = mean_log_hit_energy(showers)
-    columns["largest hit fraction"] = largest_hit_fraction(showers)
-    if showers.slices_known:
-        columns["mean pair distance"] = mean_pair_distance(showers)
-    columns["mean pair distance in x, y"] = mean_pair_distance(showers, lateral=True)
-    if showers.particles is not None:
-        columns |= _tree_columns(showers)
-    by_layer: dict[str, FloatArray] = {}
-    if showers.config.num_layers > 1:
-        by_layer |= {"hits": in_float64(layer_hits(showers)), "energy fraction": layer_fraction(showers)}
-    by_layer |= {name.replace("_", " "): values for name, values in lateral_of(showers)._asdict().items()}
     grid = _grid_for(showers, grid)
-    if grid is not None:
-        by_layer |= {name.replace("_", " "): values for name, values in filling_of(showers, grid)._asdict().items()}
-    for layer in range(min(showers.config.num_layers, MAX_TABLE_LAYERS)):
-        for name, values in by_layer.items():
-            if name not in ("occupancy", "cell ratio") or (grid is not None and np.diff(grid.offset)[layer] > 1):
-                columns[f"{name}, layer {layer}"] = values[:, layer].copy()
-    return columns
+    # Block by block, the columns of the hits stay in the cache and their memory is used again.
+    block = max(1, _BLOCK_HITS * len(showers) // max(showers.hits.num_rows, 1))
+    depth_known = showers.slices_known
+    blocks = [_columns(showers[k : k + block], grid, depth_known) for k in range(0, max(len(showers), 1), block)]
+    return {name: np.concatenate([columns[name] for columns in blocks]) for name in blocks[0]}
 
 
 def hit_table(showers: Showers) -> dict[str, FloatArray]:
@@ -107,6 +92,30 @@ def label(name: str) -> str:
     """
     unit = _UNITS.get(name.split(", layer ")[0])
     return f"{name} ({unit})" if unit else name
+
+
+def _columns(showers: Showers, grid: Grid | None, depth_known: bool) -> dict[str, FloatArray]:
+    columns = {"num_hits": in_float64(showers.num_hits), "response": response(showers)}
+    if depth_known:
+        columns |= {f"depth {name}": values for name, values in depth_of(showers)._asdict().items()}
+        columns["mean pair distance"] = mean_pair_distance(showers)
+    columns["mean pair distance in x, y"] = mean_pair_distance(showers, lateral=True)
+    columns["mean log hit energy"] = mean_log_hit_energy(showers)
+    columns["largest hit fraction"] = largest_hit_fraction(showers)
+    if showers.particles is not None:
+        columns |= _tree_columns(showers)
+    by_layer: dict[str, FloatArray] = {}
+    if showers.config.num_layers > 1:
+        by_layer |= {"hits": in_float64(layer_hits(showers)), "energy fraction": layer_fraction(showers)}
+    by_layer |= {name.replace("_", " "): values for name, values in lateral_of(showers)._asdict().items()}
+    for layer in range(min(showers.config.num_layers, MAX_TABLE_LAYERS)):
+        columns |= {f"{name}, layer {layer}": values[:, layer] for name, values in by_layer.items()}
+    if grid is not None:
+        filling = filling_of(showers, grid)
+        for layer in np.flatnonzero(np.diff(grid.offset)[:MAX_TABLE_LAYERS] > 1).tolist():
+            columns[f"occupancy, layer {layer}"] = filling.occupancy[:, layer]
+            columns[f"cell ratio, layer {layer}"] = filling.cell_ratio[:, layer]
+    return columns
 
 
 def _tree_columns(showers: Showers) -> dict[str, FloatArray]:
