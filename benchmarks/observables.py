@@ -1,0 +1,179 @@
+"""Time the observables, group by group and as the whole table, and measure their memory.
+
+    python benchmarks/observables.py [--showers 100000] [--repeat 5] [--json out.json]
+
+Everything runs on one thread. Of each figure the best and the median of the repetitions are given, and the repetitions
+of the groups alternate, so that a busy machine slows all of them alike. Memory is what a fresh process needs at most
+beyond the showers, which it holds already. A loop over the showers in NumPy is measured beside the kernels.
+"""
+
+import argparse
+import json
+import os
+import pickle
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numba
+import numpy as np
+
+import supa
+from supa import observables
+from supa.observables import cells, lateral, longitudinal, tree
+
+RADII = np.append(np.linspace(0, 15, 31), np.inf)
+FRACTIONS = np.geomspace(1e-6, 1, 31)
+DISTANCES = np.linspace(0, 30, 31)
+TREES = "generation, path length and branching of trees"
+TABLE = "the whole table"
+WITHOUT_PAIRS = "the whole table without pair distances"
+
+
+def table_without_pairs(showers: supa.Showers) -> dict[str, Any]:
+    """Make the table with a column at hand in place of those whose cost grows with the square of the hits."""
+    with mock.patch("supa.observables.tables.mean_pair_distance", lambda showers, lateral=False: showers.leaked_energy):
+        return observables.table(showers)
+
+
+GROUPS: dict[str, Callable[[supa.Showers], Any]] = {
+    "response, hits and fractions by layer": lambda s: [
+        observables.response(s),
+        observables.layer_hits(s),
+        observables.layer_fraction(s),
+    ],
+    "hits and fractions by slice": lambda s: [observables.slice_hits(s), observables.slice_fraction(s)],
+    "depth: mean, width, start, maximum": longitudinal.depth_of,
+    "centre, width, radius, anisotropy by layer": lateral.lateral_of,
+    "radial profile, 31 bins": lambda s: observables.radial_profile(s, RADII),
+    "mean log hit energy, largest hit": lambda s: [
+        observables.mean_log_hit_energy(s),
+        observables.largest_hit_fraction(s),
+    ],
+    "hit spectrum, 30 bins": lambda s: observables.hit_spectrum(s, FRACTIONS),
+    "occupancy and cell ratio, 504 cells": lambda s: cells.filling_of(s, supa.CALOGAN),
+    "mean pair distances, in space and in x, y": lambda s: [
+        observables.mean_pair_distance(s),
+        observables.mean_pair_distance(s, lateral=True),
+    ],
+    "distribution of pair distances, 30 bins": lambda s: observables.pair_distances(s, DISTANCES),
+    TREES: lambda s: [tree.paths_of(s), observables.branching_fraction(s)],
+    TABLE: observables.table,
+    WITHOUT_PAIRS: table_without_pairs,
+}
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def loop_over_showers(showers: supa.Showers) -> list[tuple[Any, ...]]:
+    """Compute energy, centre and width of each layer with NumPy, shower by shower."""
+    result = []
+    for k in range(len(showers)):
+        rows = slice(showers.offset[k], showers.offset[k + 1])
+        layer, energy, x = showers.layer[rows], showers.energy[rows], showers.x[rows]
+        total = np.bincount(layer, energy, 3)
+        centre = np.bincount(layer, energy * x, 3) / np.maximum(total, 1e-300)
+        width = np.sqrt(np.bincount(layer, energy * (x - centre[layer]) ** 2, 3) / np.maximum(total, 1e-300))
+        result.append((total, centre, width))
+    return result
+
+
+def sample(name: str, showers: int) -> supa.Showers:
+    """Simulate the showers of a group; those of trees carry their particles."""
+    return supa.simulate(showers, record="particles" if name == TREES else "hits", threads=1)
+
+
+def peak_memory(name: str, showers: int, folder: Path) -> float:
+    """Measure the most memory in MB that a group takes beyond the showers."""
+    path = folder / "showers"
+    with path.open("wb") as file:
+        pickle.dump(sample(name, showers), file, protocol=5)
+    command = [sys.executable, __file__, "--memory-of", name, "--pickle", str(path)]
+    # A process counts its parent's memory at its birth as its own; so a small one stands between.
+    between = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"]
+    return float(subprocess.run([*between, *command], check=True, capture_output=True, text=True).stdout)
+
+
+def memory_here(name: str, path: Path) -> float:
+    """Measure the memory of a group in this process."""
+    GROUPS[name](sample(name, 10))  # compile, or load the machine code
+    with path.open("rb") as file:
+        showers = pickle.load(file)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kept = GROUPS[name](showers)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    del kept
+    return (after - before) * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
+    """Take all measurements."""
+    hits, trees = sample(TABLE, showers), sample(TREES, showers)
+    rates: dict[str, list[float]] = {name: [] for name in GROUPS}
+    ratios = []
+    for name, work in GROUPS.items():
+        work(sample(name, 10))  # compile, or load the machine code
+    for _ in range(repeat):
+        times = {name: seconds(lambda n=name: GROUPS[n](trees if n == TREES else hits)) for name in GROUPS}
+        for name, taken in times.items():
+            rates[name].append(showers / taken)
+        loop = seconds(lambda: loop_over_showers(hits[:2000])) / 2000
+        ratios.append(loop * showers / times["centre, width, radius, anisotropy by layer"])
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "versions": {
+            "supa": supa.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+        },
+        "date": time.strftime("%Y-%m-%d"),
+        "showers": showers,
+        "repetitions": repeat,
+        "MB of the showers": hits.nbytes / 1e6,
+        "MB of the showers with their trees": trees.nbytes / 1e6,
+        "showers per second": {name: _best_and_median(values) for name, values in rates.items()},
+        "MB beyond the showers": {name: peak_memory(name, showers, folder) for name in GROUPS},
+        "loop in NumPy (energy, centre x, width x) over the kernel (all of lateral)": _best_and_median(ratios),
+    }
+
+
+def _best_and_median(values: list[float]) -> dict[str, float]:
+    return {"best": max(values), "median": statistics.median(values)}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--showers", type=int, default=100_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--memory-of", choices=GROUPS, help=argparse.SUPPRESS)
+    parser.add_argument("--pickle", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory_of:
+        print(memory_here(arguments.memory_of, arguments.pickle))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        results = measure(arguments.showers, arguments.repeat, Path(folder))
+    text = json.dumps(results, indent=2)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
