@@ -1,13 +1,12 @@
 """Pictures of showers: one in three dimensions, and the profiles of many."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from supa.arrays import FloatArray
 from supa.expectations import Expectation, NoClosedFormError, expectation
-from supa.physics import walk_of
 from supa.showers import Showers
 
 if TYPE_CHECKING:
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
 
 _LAYER_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: safe for all eyes
 _INK = "#333333"
+_LINES = ("-", "--", ":", "-.")
+_MARKERS = ("o", "s", "^", "D")
 _MANY_LAYERS = len(_LAYER_COLOURS)
 
 
@@ -36,6 +37,8 @@ def plot_shower(shower: Showers) -> "Figure":
 
     if len(shower) != 1:
         raise ValueError(f"{len(shower)} showers were given, but this draws one; choose one, such as showers[0].")
+    if not shower.slices_known:
+        raise ValueError("This imported shower knows only its hits' layers, not their depth; it cannot be drawn.")
     dz = shower.config.slice_spacing
     figure = Figure(figsize=(9, 5.2), layout="constrained")
     axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
@@ -109,6 +112,8 @@ class _Profiles:
         config = first.config
         self.count = 0
         self.moments = {name: np.zeros((2, config.num_slices)) for name in ("hits", "energy")}
+        self.slices_known = True
+        self.layer_energy = np.zeros(config.num_layers)
         self.radius_edges = np.linspace(0, 20 * config.slice_spacing / 2, 61)
         self.energy_edges = np.logspace(-8, 0, 97)
         self.multiplicity = np.zeros(0, dtype=np.int64)
@@ -118,14 +123,17 @@ class _Profiles:
     def add(self, showers: Showers) -> None:
         config = self.run.config
         if showers.config != config:
-            raise ValueError("Showers of different configs cannot be drawn as one profile; draw each on its own.")
+            raise ValueError("Showers of different configs cannot be drawn as one sample; draw each on its own.")
         n, slices = len(showers), config.num_slices
         shower = showers.hits.group_of_row()
         fraction = showers.energy / showers.incident_energy[shower]
-        cell = shower * slices + showers.slice
-        for name, weights in (("hits", None), ("energy", fraction)):
-            sums = np.bincount(cell, weights=weights, minlength=n * slices).reshape(n, slices)
-            self.moments[name] += [sums.sum(axis=0), np.square(sums).sum(axis=0)]
+        self.layer_energy += np.bincount(showers.layer, weights=fraction, minlength=config.num_layers)
+        self.slices_known &= showers.slices_known
+        if self.slices_known:
+            cell = shower * slices + showers.slice
+            for name, weights in (("hits", None), ("energy", fraction)):
+                sums = np.bincount(cell, weights=weights, minlength=n * slices).reshape(n, slices)
+                self.moments[name] += [sums.sum(axis=0), np.square(sums).sum(axis=0)]
         self.count += n
         counts = np.bincount(showers.num_hits)
         self.multiplicity = np.pad(self.multiplicity, (0, max(0, len(counts) - len(self.multiplicity))))
@@ -142,105 +150,170 @@ class _Profiles:
         return mean, np.sqrt(np.maximum(squares / self.count - mean**2, 0) / self.count)
 
 
-def plot_profiles(showers: Showers | Iterable[Showers]) -> "Figure":
+def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] | None = None) -> "Figure":
     """Draw the longitudinal and lateral profiles and the hits' spectra, with the exact expectation where there is one.
 
     Args:
-        showers: the showers, or an iterable over chunks of them; all of one config.
+        samples: showers, or iterables over chunks; each sample of one config, and all with the same readout layers.
+        labels: a name for each sample, where there are several.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: there is no shower, or they are of different configs.
+        ValueError: a sample has no shower or is of several configs, or the samples or labels do not fit together.
     """
     from matplotlib.figure import Figure
 
-    profiles: _Profiles | None = None
-    for chunk in [showers] if isinstance(showers, Showers) else showers:
-        profiles = profiles or _Profiles(chunk)
-        profiles.add(chunk)
-    if profiles is None or profiles.count == 0:
-        raise ValueError("There is no shower to draw.")
-    config = profiles.run.config
-    try:
-        exact: Expectation | None = expectation(config, keep=profiles.run.keep)
-    except NoClosedFormError:
-        exact = None
+    labels = [f"sample {k}" for k in range(len(samples))] if labels is None else list(labels)
+    if not samples or len(labels) != len(samples):
+        raise ValueError(f"{len(labels)} labels were given for {len(samples)} samples; give one for each.")
+    drawn = {}
+    for label, sample in zip(_told_apart(labels), samples, strict=True):
+        profiles: _Profiles | None = None
+        for chunk in [sample] if isinstance(sample, Showers) else sample:
+            profiles = profiles or _Profiles(chunk)
+            profiles.add(chunk)
+        if profiles is None or profiles.count == 0:
+            raise ValueError(f"There is no shower to draw{f' in {label}' if len(samples) > 1 else ''}.")
+        drawn[label] = profiles
+    axes_of = [(c.num_slices, c.readout_layers, c.slice_spacing) for c in (p.run.config for p in drawn.values())]
+    if any(one != axes_of[0] for one in axes_of):
+        raise ValueError("Showers of different slices or readout layers share no axes; draw each on its own.")
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     grid: Any = figure.subplots(2, 3)
-    for axes, name, label in (
+    exact = _common_expectation(drawn)
+    for axes, name, text in (
         (grid[0, 0], "hits", "hits per shower"),
         (grid[0, 1], "energy", "energy / incident energy"),
     ):
-        _plot_longitudinal(axes, profiles, name, label, exact)
-    _plot_multiplicity(grid[0, 2], profiles, exact)
-    _plot_layers(grid[1, 0], profiles.radius, profiles.radius_edges, profiles.count)
+        _plot_longitudinal(axes, drawn, name, text, exact)
+    _plot_multiplicity(grid[0, 2], drawn, exact)
+    for number, (label, profiles) in enumerate(drawn.items()):
+        line, named = _LINES[number % len(_LINES)], number == len(drawn) - 1
+        for axes, histograms, edges in (
+            (grid[1, 0], profiles.radius, profiles.radius_edges),
+            (grid[1, 1], profiles.spectrum, profiles.energy_edges),
+        ):
+            _plot_layers(axes, histograms, edges, profiles.count, linestyle=line, named=named)
+            if len(drawn) > 1:
+                axes.plot([], [], color=_INK, linestyle=line, linewidth=1.2, label=label)
+    for axes in (grid[1, 0], grid[1, 1]):
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(frameon=False, fontsize=8)
     grid[1, 0].set(xlabel="distance from the axis (length unit)", ylabel="energy fraction per bin", yscale="log")
-    _plot_layers(grid[1, 1], profiles.spectrum, profiles.energy_edges, profiles.count)
     grid[1, 1].set(xlabel="hit energy / incident energy", ylabel="hits per shower and bin", xscale="log", yscale="log")
-    _plot_layer_shares(grid[1, 2], profiles, exact)
+    _plot_layer_shares(grid[1, 2], drawn, exact)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
-    truth = "" if exact else "; no closed form with a critical energy"
-    figure.suptitle(
-        f"{profiles.count:,} showers at {config.spectrum} GeV, keep={profiles.run.keep}{truth}", fontsize=12, color=_INK
-    )
+    figure.suptitle(_title(drawn, exact), fontsize=12, color=_INK)
     return figure
 
 
-def _plot_longitudinal(axes: "Axes", profiles: _Profiles, name: str, label: str, exact: Expectation | None) -> None:
-    mean, error = profiles.mean_and_error(name)
-    slices = np.arange(len(mean))
-    seen = mean > 0
-    if exact is not None:
-        values = exact.hits if name == "hits" else exact.energy
-        axes.stairs(
-            np.where(values > 0, values, np.nan),
-            np.arange(len(mean) + 1) - 0.5,
-            color=_INK,
-            linewidth=1.2,
-            label="exact",
+def _told_apart(labels: Sequence[str]) -> list[str]:
+    """Number labels that are equal."""
+    return [f"{label} ({k})" if labels.count(label) > 1 else label for k, label in enumerate(labels)]
+
+
+def _title(drawn: dict[str, _Profiles], exact: Expectation | None) -> str:
+    if len(drawn) > 1:
+        return "; ".join(f"{label}: {profiles.count:,} showers" for label, profiles in drawn.items())
+    (profiles,) = drawn.values()
+    config = profiles.run.config
+    truth = "" if exact else "; no closed form with a critical energy"
+    return f"{profiles.count:,} showers at {config.spectrum} GeV, keep={profiles.run.keep}{truth}"
+
+
+def _common_expectation(drawn: dict[str, _Profiles]) -> Expectation | None:
+    """Give the exact expectation if it is that of every sample."""
+    found = []
+    for profiles in drawn.values():
+        try:
+            found.append(expectation(profiles.run.config, keep=profiles.run.keep))
+        except NoClosedFormError:
+            return None
+    same = all(np.array_equal(one.hits, found[0].hits) and np.array_equal(one.energy, found[0].energy) for one in found)
+    return found[0] if same else None
+
+
+def _plot_longitudinal(
+    axes: "Axes", drawn: dict[str, _Profiles], name: str, text: str, exact: Expectation | None
+) -> None:
+    lowest = 1.0
+    for number, (label, profiles) in enumerate(drawn.items()):
+        if not profiles.slices_known:
+            continue
+        mean, error = profiles.mean_and_error(name)
+        slices, seen = np.arange(len(mean)), mean > 0
+        if exact is not None and number == 0:
+            values = exact.hits if name == "hits" else exact.energy
+            axes.stairs(
+                np.where(values > 0, values, np.nan),
+                np.arange(len(mean) + 1) - 0.5,
+                color=_INK,
+                linewidth=1.2,
+                label="exact",
+            )
+        axes.errorbar(
+            slices[seen] + 0.12 * (number - (len(drawn) - 1) / 2),
+            mean[seen],
+            error[seen],
+            fmt=_MARKERS[number % len(_MARKERS)],
+            markersize=3.5,
+            color=_LAYER_COLOURS[number % _MANY_LAYERS],
+            label=label if len(drawn) > 1 else "simulated",
         )
-    axes.errorbar(
-        slices[seen], mean[seen], error[seen], fmt="o", markersize=3.5, color=_LAYER_COLOURS[0], label="simulated"
-    )
-    axes.set(xlabel="slice", ylabel=label, yscale="log", ylim=(max(mean[seen].min(initial=1.0) / 3, 1e-12), None))
+        lowest = min(lowest, mean[seen].min(initial=1.0))
+    axes.set(xlabel="slice", ylabel=text, yscale="log", ylim=(max(lowest / 3, 1e-12), None))
     axes.legend(frameon=False, fontsize=8)
 
 
-def _plot_multiplicity(axes: "Axes", profiles: _Profiles, exact: Expectation | None) -> None:
-    counts = profiles.multiplicity
-    step = max(1, round(len(counts) / 60))
-    edges = np.arange(0, len(counts) + step, step)
-    density = np.add.reduceat(counts, edges[:-1]) / profiles.count / step
-    axes.stairs(density, edges - 0.5, fill=True, alpha=0.45, color=_LAYER_COLOURS[0])
-    axes.axvline(np.average(np.arange(len(counts)), weights=counts), color=_LAYER_COLOURS[0], label="mean, simulated")
+def _plot_multiplicity(axes: "Axes", drawn: dict[str, _Profiles], exact: Expectation | None) -> None:
+    most = max(len(profiles.multiplicity) for profiles in drawn.values())
+    step = max(1, round(most / 60))
+    edges = np.arange(0, most + step, step)
+    for number, (label, profiles) in enumerate(drawn.items()):
+        counts = np.pad(profiles.multiplicity, (0, most - len(profiles.multiplicity)))
+        density = np.add.reduceat(counts, edges[:-1]) / profiles.count / step
+        colour, mean = _LAYER_COLOURS[number % _MANY_LAYERS], np.average(np.arange(most), weights=counts)
+        if len(drawn) == 1:
+            axes.stairs(density, edges - 0.5, fill=True, alpha=0.45, color=colour)
+            axes.axvline(mean, color=colour, label="mean, simulated")
+        else:
+            axes.stairs(density, edges - 0.5, color=colour, linewidth=1.2, label=f"{label}, mean {mean:.2f}")
     if exact is not None:
-        axes.axvline(exact.total_hits, color=_INK, linestyle="--", label="mean, exact")
+        axes.axvline(exact.total_hits, color=_INK, linestyle="--", label=f"mean, exact: {exact.total_hits:.2f}")
     axes.set(xlabel="hits of a shower", ylabel="share of showers per hit")
     axes.legend(frameon=False, fontsize=8)
 
 
-def _plot_layers(axes: "Axes", histograms: FloatArray, edges: FloatArray, count: int) -> None:
+def _plot_layers(
+    axes: "Axes", histograms: FloatArray, edges: FloatArray, count: int, *, linestyle: str, named: bool
+) -> None:
     for layer, histogram in enumerate(histograms):
         axes.stairs(
             np.where(histogram > 0, histogram / count, np.nan),
             edges,
             color=_LAYER_COLOURS[layer % _MANY_LAYERS],
             linewidth=1.2,
-            label=f"layer {layer}" if len(histograms) <= _MANY_LAYERS else None,
+            linestyle=linestyle,
+            label=f"layer {layer}" if named and len(histograms) <= _MANY_LAYERS else None,
         )
-    if len(histograms) <= _MANY_LAYERS:
-        axes.legend(frameon=False, fontsize=8)
 
 
-def _plot_layer_shares(axes: "Axes", profiles: _Profiles, exact: Expectation | None) -> None:
-    layer_of_slice = walk_of(profiles.run.config).layer_of_slice
-    mean, _ = profiles.mean_and_error("energy")
-    layers = np.arange(profiles.run.config.num_layers)
-    shares = [mean[layer_of_slice == layer].sum() for layer in layers]
-    axes.bar(layers, shares, color=[_LAYER_COLOURS[k % _MANY_LAYERS] for k in layers], alpha=0.75, label="simulated")
+def _plot_layer_shares(axes: "Axes", drawn: dict[str, _Profiles], exact: Expectation | None) -> None:
+    width = 0.8 / len(drawn)
+    for number, (label, profiles) in enumerate(drawn.items()):
+        layers = np.arange(profiles.run.config.num_layers)
+        alone = len(drawn) == 1
+        axes.bar(
+            layers + width * (number - (len(drawn) - 1) / 2),
+            profiles.layer_energy / profiles.count,
+            width=width,
+            color=[_LAYER_COLOURS[(k if alone else number) % _MANY_LAYERS] for k in layers],
+            alpha=0.75,
+            label="simulated" if alone else label,
+        )
     if exact is not None:
         axes.plot(layers, exact.layer_energy, "_", color=_INK, markersize=26, markeredgewidth=1.5, label="exact")
     axes.set(xlabel="layer", ylabel="energy / incident energy", yscale="log")

@@ -1,0 +1,284 @@
+"""How close are generated showers to true ones?"""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from supa.arrays import FloatArray
+from supa.checks import whole
+from supa.comparison.hits import hit_results
+from supa.comparison.measured import Measured, SampleLike, chunks_of
+from supa.comparison.results import Comparison, ObservableResult, Pull, SampleFacts, Score
+from supa.distances import (
+    Estimate,
+    classifier_auc,
+    edges_of,
+    frechet_distance,
+    kernel_distance,
+    kolmogorov_smirnov,
+    neighbour_scores,
+    permutation_test,
+    separation,
+    separation_estimate,
+)
+from supa.expectations import NoClosedFormError, expectation
+from supa.observables import label
+from supa.presets import preset_name
+from supa.showers import Run
+from supa.simulation import stream
+
+FEWEST_SHOWERS = 50
+_FLOOR_SEED = 0x9E3779B97F4A7C15  # any constant that sets the floor's seed apart from those that people choose
+
+
+def compare(
+    true: SampleLike,
+    generated: SampleLike,
+    *,
+    names: tuple[str, str] = ("true", "generated"),
+    seed: int = 0,
+    repeats: int = 500,
+    multivariate: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Compare generated showers with true ones.
+
+    Every number has its noise floor beside it: the same number between the true sample and another true one of the size
+    of the generated sample. This one is simulated anew where the true showers are a whole simulated run; else the two
+    halves of the true sample stand in. What each number means, and when to trust it: ``docs/comparison.md``.
+
+    Args:
+        true: Showers, an open ShowerFile, or an iterable over chunks.
+        generated: the same; at least 50 showers each.
+        names: what the samples are called.
+        seed: of everything that is random in the comparison.
+        repeats: number of permutations; no p-value is smaller than 1 / (1 + repeats).
+        multivariate: also compute the scores of all observables together, which takes most of the time.
+        progress: called with a word on each step.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ValueError: there are too few showers, the samples have different readout layers, or an argument is not allowed.
+    """
+    whole(0, 2**63 - 1, "seed", seed)
+    whole(19, 10**6, "repeats", repeats)
+    tell = progress or (lambda _step: None)
+    tell(f"reading {names[0]}")
+    first = Measured.of(true)
+    tell(f"reading {names[1]}")
+    second = Measured.of(generated, first.edges)
+    _check(first, second, names)
+    tell("making the noise floor")
+    floor, halves, described = _floor(true, first, second.showers, seed)
+    common = [name for name in first.columns if name in second.columns]
+    left_out = sorted(set(first.columns) ^ set(second.columns))
+    tell("observables")
+    results = _observables(first, second, halves or (first, floor), common, seed, repeats)
+    tell("hits")
+    hits = hit_results(first, second, halves or (first, floor), seed, repeats)
+    scores: tuple[Score, ...] = ()
+    if multivariate:
+        scores = _scores(
+            (_matrix(first, common), _matrix(second, common)),
+            tuple(_matrix(one, common) for one in halves or (first, floor)),
+            seed,
+            tell,
+        )
+    pulls, no_pulls = _pulls(first, second)
+    observables = sorted(
+        [*results[0], *hits], key=lambda o: (o.p_value, -o.distance.value / max(o.distance_floor, 1e-12))
+    )
+    return Comparison(
+        true=_facts(names[0], first),
+        generated=_facts(names[1], second),
+        floor=described,
+        joint_p_value=results[1],
+        observables=tuple(observables),
+        pulls=pulls,
+        no_pulls=no_pulls,
+        scores=scores,
+        left_out=tuple(left_out),
+        seed=seed,
+        repeats=repeats,
+        versions={name: importlib.metadata.version(name) for name in ("supa-showers", "numpy", "scipy")},
+        measured={"true": first, "generated": second, "floor": floor},
+    )
+
+
+def _check(first: Measured, second: Measured, names: tuple[str, str]) -> None:
+    for name, sample in zip(names, (first, second), strict=True):
+        if sample.showers < FEWEST_SHOWERS:
+            raise ValueError(
+                f"{name}: {sample.showers} showers were given, but a comparison needs at least {FEWEST_SHOWERS}."
+            )
+    if first.config.num_layers != second.config.num_layers:
+        raise ValueError(
+            f"{names[0]} has {first.config.num_layers} readout layers and {names[1]} {second.config.num_layers}; "
+            "showers compare only in the same layers."
+        )
+
+
+def _floor(
+    true: SampleLike, first: Measured, size: int, seed: int
+) -> tuple[Measured, tuple[Measured, Measured] | None, str]:
+    """Give another true sample, or two halves of the one there is, and say which."""
+    run = getattr(true, "run", first.run)
+    assert isinstance(run, Run)
+    if _simulable(run, first):
+        other = (run.seed or 0) ^ _FLOOR_SEED ^ seed
+        floor = Measured(first.edges)
+        for chunk in stream(size, run.config, seed=other & (2**63 - 1), keep=run.keep, record=_record(first)):
+            floor.add(chunk)
+        return floor, None, f"{size:,} showers simulated anew with the config of the true ones"
+    halves = Measured(first.edges), Measured(first.edges)
+    for chunk in chunks_of(true):
+        for k, half in enumerate(halves):
+            half.add(chunk[k::2])
+    described = f"the two halves of the true sample, {halves[0].showers:,} and {halves[1].showers:,} showers"
+    return halves[1], halves, described
+
+
+def _simulable(run: Run, first: Measured) -> bool:
+    return run.engine in ("cpu", "reference") and run.seed is not None and run.attempts is not None
+
+
+def _record(first: Measured) -> Literal["hits", "particles"]:
+    return "particles" if "mean generation" in first.columns else "hits"
+
+
+def _matrix(sample: Measured, names: list[str]) -> FloatArray:
+    return np.column_stack([sample.columns[name] for name in names])
+
+
+def _observables(
+    first: Measured,
+    second: Measured,
+    floor: tuple[Measured, Measured],
+    names: list[str],
+    seed: int,
+    repeats: int,
+) -> tuple[list[ObservableResult], float]:
+    test = permutation_test(_matrix(first, names), _matrix(second, names), repeats=repeats, seed=seed)
+    at_rest = permutation_test(_matrix(floor[0], names), _matrix(floor[1], names), repeats=1, seed=seed)
+    results = []
+    for k, name in enumerate(names):
+        true, made = first.columns[name], second.columns[name]
+        one, other = floor[0].columns[name], floor[1].columns[name]
+        edges = edges_of(true)
+        defined = [values[~np.isnan(values)] for values in (true, made)]
+        nowhere = not len(defined[0]) or not len(defined[1])
+        results.append(
+            ObservableResult(
+                name=name,
+                level="shower",
+                label=label(name),
+                true_mean=_mean(defined[0]),
+                true_spread=_spread(defined[0]),
+                generated_mean=_mean(defined[1]),
+                generated_spread=_spread(defined[1]),
+                distance=Estimate(float(test.distances[k]), float(test.errors[k])),
+                distance_floor=float(at_rest.distances[k]),
+                p_value=float(test.p_values[k]),
+                separation=separation_estimate(true, made, edges, seed=seed),
+                separation_floor=separation(one, other, edges),
+                smirnov=None if nowhere else kolmogorov_smirnov(true, made),
+                smirnov_floor=None if nowhere else kolmogorov_smirnov(one, other).statistic,
+                true_undefined=1 - len(defined[0]) / len(true),
+                generated_undefined=1 - len(defined[1]) / len(made),
+            )
+        )
+    return results, test.joint_p_value
+
+
+def _mean(values: FloatArray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _spread(values: FloatArray) -> float:
+    return float(values.std()) if len(values) else float("nan")
+
+
+def _scores(
+    samples: tuple[FloatArray, FloatArray],
+    floor: tuple[FloatArray, ...],
+    seed: int,
+    tell: Callable[[str], None],
+) -> tuple[Score, ...]:
+    rows = max(len(sample) for sample in samples)
+    scores = []
+    for name, distance in (("Frechet distance", frechet_distance), ("kernel distance", kernel_distance)):
+        tell(name)
+        value, at_rest = distance(*samples, seed=seed), distance(floor[0], floor[1], seed=seed)
+        scores.append(Score(name, value, at_rest, 0.0, None, rows))
+    tell("nearest neighbours")
+    found, at_floor = neighbour_scores(*samples, seed=seed), neighbour_scores(floor[0], floor[1], seed=seed)
+    used = max(found.rows_true, found.rows_generated)
+    for name in ("precision", "recall", "density", "coverage"):
+        scores.append(Score(name, getattr(found, name), getattr(at_floor, name), float("nan"), None, used))
+    tell("classifier")
+    try:
+        told, by_chance = classifier_auc(*samples, seed=seed), classifier_auc(floor[0], floor[1], seed=seed)
+    except ValueError as error:
+        if "scikit-learn" not in str(error):
+            raise
+        tell(f"classifier left out: {error}")
+    else:
+        used = max(told.rows_true, told.rows_generated)
+        areas = Estimate(told.auc, told.error), Estimate(by_chance.auc, by_chance.error)
+        scores.append(Score("classifier AUC", *areas, 0.5, told.p_value, used))
+    return tuple(scores)
+
+
+def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
+    """Hold the means of both samples against the exact expectations of the true config."""
+    assert first.run is not None
+    try:
+        exact = expectation(first.config, keep=first.run.keep)
+    except NoClosedFormError as error:
+        return (), str(error)
+    truths = {
+        "hits": np.array([exact.total_hits]),
+        "hits, layer": exact.layer_hits,
+        "energy fraction, layer": exact.layer_energy,
+        "hits, slice": exact.hits,
+    }
+    pulls = []
+    for name, truth in truths.items():
+        if name not in first.sums or name not in second.sums or second.config.num_slices != first.config.num_slices:
+            continue
+        (mean1, error1), (mean2, error2) = first.mean_and_error(name), second.mean_and_error(name)
+        # Where hits are rare their number is no normal variable, and a pull would not be one.
+        often = truth * min(first.showers, second.showers) >= FEWEST_SHOWERS if name == "hits, slice" else truth > 0
+        for k in np.flatnonzero(often & (error1 > 0) & (error2 > 0)):
+            pulls.append(
+                Pull(
+                    name=name if name == "hits" else f"{name} {k}",
+                    exact=float(truth[k]),
+                    true_mean=float(mean1[k]),
+                    true_pull=float((mean1[k] - truth[k]) / error1[k]),
+                    generated_mean=float(mean2[k]),
+                    generated_pull=float((mean2[k] - truth[k]) / error2[k]),
+                )
+            )
+    return tuple(pulls), ""
+
+
+def _facts(name: str, sample: Measured) -> SampleFacts:
+    run = sample.run
+    assert run is not None
+    run = dataclasses.replace(run, attempts=None)
+    return SampleFacts(
+        name=name,
+        showers=sample.showers,
+        hits=sample.hits,
+        preset=preset_name(run.config),
+        incident_energy=str(run.config.spectrum),
+        keep=run.keep,
+        engine=run.engine,
+        seed=run.seed,
+    )

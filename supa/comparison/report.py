@@ -1,0 +1,175 @@
+"""The report of a comparison: one HTML page that needs nothing else, and the numbers as JSON."""
+
+import base64
+import io
+import json
+import math
+import os
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supa.comparison.figures import correlation_figure, example_figure, histogram_figures
+from supa.comparison.results import Comparison, ObservableResult, SampleFacts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FACTS = ["", "showers", "hits", "preset", "GeV", "keep", "engine", "seed"]
+_OBSERVABLE = ["observable", "true mean", "generated mean", "W1", "floor", "p", "separation", "floor", "KS", "floor"]
+_EXPLANATION = (
+    "<p class='note'>W1: Wasserstein-1 distance over the true spread. The floor is the same number between two true "
+    "samples. Shaded: p below 0.05 for this observable alone.</p>"
+)
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2em; }
+table { border-collapse: collapse; font-size: 13px; } td, th { padding: 2px 10px; text-align: right; }
+th { border-bottom: 1px solid #999; font-weight: 600; } td:first-child, th:first-child { text-align: left; }
+tr.differs td { background: #fbe9dd; } img { max-width: 100%; }
+.verdict { font-size: 1.15em; padding: .6em 1em; background: #f2f2f2; border-left: 4px solid #0072b2; }
+.verdict.differs { border-color: #d55e00; } .note { color: #555; font-size: 13px; }
+"""
+
+
+def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write ``report.html`` and ``comparison.json`` into a folder, each whole or not at all.
+
+    Args:
+        comparison: the comparison.
+        folder: the folder, made if it is not there; a report in it is replaced.
+
+    Returns:
+        The paths of both files.
+
+    Raises:
+        ValueError: the folder is a file.
+        OSError: the disk does not take the files.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: it is a file, but the report needs a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    page, numbers = folder / "report.html", folder / "comparison.json"
+    _write(page, html_of(comparison))
+    _write(numbers, json.dumps(comparison.to_dict(), indent=1) + "\n")
+    return page, numbers
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def verdict(comparison: Comparison) -> str:
+    """Say in one sentence whether the samples differ, and where most.
+
+    Args:
+        comparison: the comparison.
+
+    Returns:
+        The sentence.
+    """
+    p = f"joint p = {comparison.joint_p_value:.3g}"
+    if not comparison.differs:
+        return f"No difference is seen at the level of 5 % ({p} over all observables of showers)."
+    found = [o.name for o in comparison.observables if o.level == "shower"][:3]
+    return f"The samples differ ({p}); most in: {', '.join(found)}."
+
+
+def html_of(comparison: Comparison) -> str:
+    """Write the report as HTML.
+
+    Args:
+        comparison: the comparison.
+
+    Returns:
+        A page in which the pictures are contained.
+    """
+    c = comparison
+    title = f"{c.generated.name} against {c.true.name}"
+    parts = [
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>",
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
+        f"<p class='verdict{' differs' if c.differs else ''}'>{escape(verdict(c))}</p>",
+        _table(_FACTS, map(_facts_row, (c.true, c.generated))),
+        f"<p class='note'>Noise floors: {escape(c.floor)}. {c.repeats} permutations, seed {c.seed}. "
+        + escape("; ".join(f"{name} {version}" for name, version in c.versions.items()))
+        + (f". Only in one sample: {escape(', '.join(c.left_out))}" if c.left_out else "")
+        + ". What the numbers mean: docs/comparison.md of the project.</p>",
+    ]
+    if c.scores:
+        rows = (
+            [s.name, _with_error(*s.value), _with_error(*s.floor), _number(s.equal), _number(s.p_value), f"{s.rows:,}"]
+            for s in c.scores
+        )
+        parts += ["<h2>All observables together</h2>"]
+        parts += [_table(["score", "value", "noise floor", "equal samples", "p", "showers used"], rows)]
+    parts += ["<h2>Observables</h2>", _EXPLANATION]
+    parts += [_table(_OBSERVABLE, map(_observable_row, c.observables), [o.p_value < 0.05 for o in c.observables])]
+    parts += ["<h2>Means against the exact expectation</h2>"]
+    if c.pulls:
+        rows = (
+            [p.name, *map(_number, (p.exact, p.true_mean, p.true_pull, p.generated_mean, p.generated_pull))]
+            for p in c.pulls
+        )
+        header = ["", "exact", "true", "pull", "generated", "pull"]
+        parts += [_table(header, rows, [abs(p.generated_pull) > 3 for p in c.pulls])]
+        parts += ["<p class='note'>pull = (mean - exact) / standard error. Shaded: beyond 3.</p>"]
+    else:
+        parts += [f"<p>{escape(c.no_pulls or 'The samples share no mean that has one.')}</p>"]
+    parts += ["<h2>Histograms</h2>", *map(_image, histogram_figures(c))]
+    parts += ["<h2>Correlations</h2>", _image(correlation_figure(c))]
+    parts += ["<h2>Some showers</h2>", _image(example_figure(c)), "</body></html>\n"]
+    return "\n".join(parts)
+
+
+def _facts_row(facts: SampleFacts) -> list[str]:
+    preset, seed = facts.preset or "custom", "" if facts.seed is None else str(facts.seed)
+    numbers = [f"{facts.showers:,}", f"{facts.hits:,}"]
+    return [facts.name, *numbers, preset, facts.incident_energy, facts.keep, facts.engine, seed]
+
+
+def _observable_row(o: ObservableResult) -> list[str]:
+    return [
+        o.name,
+        _number(o.true_mean),
+        _number(o.generated_mean),
+        _with_error(*o.distance),
+        _number(o.distance_floor),
+        _number(o.p_value),
+        _with_error(*o.separation),
+        _number(o.separation_floor),
+        _number(o.smirnov.statistic if o.smirnov else None),
+        _number(o.smirnov_floor),
+    ]
+
+
+def _table(header: list[str], rows: Iterable[list[str]], marked: list[bool] | None = None) -> str:
+    lines = ["<table><tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
+    for number, row in enumerate(rows):
+        kind = " class='differs'" if marked and marked[number] else ""
+        lines.append(f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return ""
+    return "∞" if math.isinf(value) else f"{value:.4g}"
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{_number(value)} ± {error:.1g}" if math.isfinite(error) and math.isfinite(value) else _number(value)
+
+
+def _image(figure: "Figure") -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

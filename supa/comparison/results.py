@@ -1,0 +1,155 @@
+"""What a comparison finds."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from supa.comparison.measured import Measured
+from supa.distances import Estimate, KolmogorovSmirnov
+
+
+@dataclass(frozen=True)
+class SampleFacts:
+    """What one of the two samples is."""
+
+    name: str
+    """What the user calls it."""
+    showers: int
+    """Number of showers."""
+    hits: int
+    """Number of hits."""
+    preset: str | None
+    """Name of its preset, None for another config."""
+    incident_energy: str
+    """Incident energy of its config, GeV."""
+    keep: str
+    """``"all"`` or ``"complete"``."""
+    engine: str
+    """What made it."""
+    seed: int | None
+    """Its seed, None where it has none."""
+
+
+@dataclass(frozen=True)
+class ObservableResult:
+    """How one observable differs between the samples."""
+
+    name: str
+    """The observable; ``docs/observables.md`` defines it."""
+    level: str
+    """``"shower"``: one value a shower; ``"hit"``: one value a hit."""
+    label: str
+    """Name and unit, for an axis."""
+    true_mean: float
+    """Mean of the true sample."""
+    true_spread: float
+    """Standard deviation of the true sample."""
+    generated_mean: float
+    """Mean of the generated sample."""
+    generated_spread: float
+    """Standard deviation of the generated sample."""
+    distance: Estimate
+    """Wasserstein-1 distance over the true spread, with its bootstrap error over showers."""
+    distance_floor: float
+    """The same between two true samples."""
+    p_value: float
+    """Of the permutation test of the distance, for this observable alone."""
+    separation: Estimate
+    """Separation power, under- and overflow counted, with its bootstrap error."""
+    separation_floor: float
+    """The same between two true samples."""
+    smirnov: KolmogorovSmirnov | None
+    """Kolmogorov-Smirnov distance and p-value; None at the level of hits, which are not independent."""
+    smirnov_floor: float | None
+    """The distance between two true samples."""
+    true_undefined: float
+    """Share of the true showers for which the observable is not defined."""
+    generated_undefined: float
+    """Share of the generated showers for which the observable is not defined."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """A mean against the exact expectation of the true config, in standard errors."""
+
+    name: str
+    exact: float
+    true_mean: float
+    true_pull: float
+    generated_mean: float
+    generated_pull: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number of all observables together."""
+
+    name: str
+    value: Estimate
+    floor: Estimate
+    """The same between two true samples."""
+    equal: float
+    """Its value for equal samples without limit of size."""
+    p_value: float | None
+    """Small where the samples differ; None where the score has none."""
+    rows: int
+    """Most showers of a sample that were used."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How close generated showers are to true ones."""
+
+    true: SampleFacts
+    generated: SampleFacts
+    floor: str
+    """Between which true samples the noise floors were taken."""
+    joint_p_value: float
+    """Of all observables of showers together: below 0.05 for 5 % of equal samples."""
+    observables: tuple[ObservableResult, ...]
+    """Those that differ most first."""
+    pulls: tuple[Pull, ...]
+    """Means against exact expectations; empty where there are none."""
+    no_pulls: str
+    """Why there are none, or nothing."""
+    scores: tuple[Score, ...]
+    """Numbers of all observables together; empty where they were not asked for."""
+    left_out: tuple[str, ...]
+    """Observables that only one of the samples has."""
+    seed: int
+    repeats: int
+    versions: dict[str, str]
+    measured: dict[str, Measured] = field(repr=False)
+    """What was measured of the samples ``true``, ``generated`` and ``floor``; for pictures."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the samples differ at the level of 5 %: by the joint p-value."""
+        return self.joint_p_value < 0.05
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything but the measured columns.
+
+        Returns:
+            A dictionary that JSON can hold; a number that is not finite is None.
+        """
+        plain = {
+            name: value
+            for name in self.__dataclass_fields__
+            if name != "measured" and (value := getattr(self, name)) is not None
+        }
+        return {name: _plain(value) for name, value in plain.items()} | {"differs": self.differs}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if hasattr(value, "__dataclass_fields__"):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
