@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from supa.comparison import Comparison, compare, write_report
 from supa.config import ShowerConfig
 from supa.expectations import Expectation, NoClosedFormError, expectation
 from supa.grids import CALOGAN, Cartesian, Grid, Polar
@@ -18,6 +19,7 @@ __all__ = [
     "CALOGAN",
     "PRESETS",
     "Cartesian",
+    "Comparison",
     "EnergySpectrum",
     "Expectation",
     "Grid",
@@ -30,10 +32,12 @@ __all__ = [
     "ShowerConfig",
     "Showers",
     "__version__",
+    "compare",
     "expectation",
     "from_hits",
     "preset",
     "preset_name",
     "simulate",
     "stream",
+    "write_report",
 ]

@@ -153,8 +153,10 @@ class _Profiles:
 def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] | None = None) -> "Figure":
     """Draw the longitudinal and lateral profiles and the hits' spectra, with the exact expectation where there is one.
 
+    Of several samples the exact expectation is that of the first.
+
     Args:
-        samples: showers, or iterables over chunks; each sample of one config, and all with the same readout layers.
+        samples: showers, or iterables over chunks; each sample of one config.
         labels: a name for each sample, where there are several.
 
     Returns:
@@ -177,12 +179,9 @@ def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] |
         if profiles is None or profiles.count == 0:
             raise ValueError(f"There is no shower to draw{f' in {label}' if len(samples) > 1 else ''}.")
         drawn[label] = profiles
-    axes_of = [(c.num_slices, c.readout_layers, c.slice_spacing) for c in (p.run.config for p in drawn.values())]
-    if any(one != axes_of[0] for one in axes_of):
-        raise ValueError("Showers of different slices or readout layers share no axes; draw each on its own.")
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     grid: Any = figure.subplots(2, 3)
-    exact = _common_expectation(drawn)
+    exact = _expectation_of(next(iter(drawn.values())))
     for axes, name, text in (
         (grid[0, 0], "hits", "hits per shower"),
         (grid[0, 1], "energy", "energy / incident energy"),
@@ -211,8 +210,20 @@ def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] |
 
 
 def _told_apart(labels: Sequence[str]) -> list[str]:
-    """Number labels that are equal."""
-    return [f"{label} ({k})" if labels.count(label) > 1 else label for k, label in enumerate(labels)]
+    """Number labels that are equal, and take them as they are: a dollar begins no formula."""
+    return [literal(f"{label} ({k})" if labels.count(label) > 1 else label) for k, label in enumerate(labels)]
+
+
+def literal(text: str) -> str:
+    """Write a user's text for matplotlib, which would read what stands between dollars as a formula.
+
+    Args:
+        text: the text.
+
+    Returns:
+        The text, its dollars escaped.
+    """
+    return text.replace("$", r"\$")
 
 
 def _title(drawn: dict[str, _Profiles], exact: Expectation | None) -> str:
@@ -224,16 +235,11 @@ def _title(drawn: dict[str, _Profiles], exact: Expectation | None) -> str:
     return f"{profiles.count:,} showers at {config.spectrum} GeV, keep={profiles.run.keep}{truth}"
 
 
-def _common_expectation(drawn: dict[str, _Profiles]) -> Expectation | None:
-    """Give the exact expectation if it is that of every sample."""
-    found = []
-    for profiles in drawn.values():
-        try:
-            found.append(expectation(profiles.run.config, keep=profiles.run.keep))
-        except NoClosedFormError:
-            return None
-    same = all(np.array_equal(one.hits, found[0].hits) and np.array_equal(one.energy, found[0].energy) for one in found)
-    return found[0] if same else None
+def _expectation_of(profiles: _Profiles) -> Expectation | None:
+    try:
+        return expectation(profiles.run.config, keep=profiles.run.keep)
+    except NoClosedFormError:
+        return None
 
 
 def _plot_longitudinal(
@@ -252,7 +258,7 @@ def _plot_longitudinal(
                 np.arange(len(mean) + 1) - 0.5,
                 color=_INK,
                 linewidth=1.2,
-                label="exact",
+                label="exact" if len(drawn) == 1 else f"exact, {label}",
             )
         axes.errorbar(
             slices[seen] + 0.12 * (number - (len(drawn) - 1) / 2),

@@ -9,9 +9,10 @@ import click
 from supa_cli import interruption
 
 _COMMANDS = {
+    "compare": "Tell how close generated showers are to true ones.",
     "generate": "Simulate showers into a file.",
     "info": "Tell what a shower file holds.",
-    "plot": "Draw one shower, or the profiles of many.",
+    "plot": "Draw one shower, or the profiles of many, of one file or several.",
     "presets": "List the presets, or print one as a config file.",
 }
 

@@ -1,5 +1,6 @@
-"""``supa plot``: draw one shower, or the profiles of many."""
+"""``supa plot``: draw one shower, or the profiles of many, of one file or several."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -8,28 +9,37 @@ from supa_cli.interruption import interruptible
 
 
 @click.command(name="plot")
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
 @click.option("--shower", type=int, metavar="K", help="Draw the K-th shower of the file, counted from 0.")
 @click.option("--profile", is_flag=True, help="Draw profiles and spectra of all showers (default).")
-def command(file: str, output: str | None, shower: int | None, profile: bool) -> None:
-    """Draw showers of FILE: one in three dimensions, or profiles and spectra of all with the exact expectation."""
+def command(files: tuple[str, ...], output: str | None, shower: int | None, profile: bool) -> None:
+    """Draw showers of FILES: one in three dimensions, or profiles and spectra of all with the exact expectation.
+
+    Several files are drawn into one figure.
+    """
     from supa.plot import plot_profiles, plot_shower
     from supa_datasets import ShowerFile
 
     if shower is not None and profile:
         raise click.UsageError("--shower and --profile exclude each other; choose one.")
-    name = Path(output or f"{Path(file).stem}-{'profile' if shower is None else f'shower{shower}'}.png")
-    with ShowerFile(file) as showers:
+    if shower is not None and len(files) > 1:
+        raise click.UsageError(f"--shower draws a shower of one file, but {len(files)} were given.")
+    stem = "-".join(Path(file).stem for file in files)
+    name = Path(output or f"{stem}-{'profile' if shower is None else f'shower{shower}'}.png")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(ShowerFile(file)) for file in files]
         if shower is None:
-            figure = plot_profiles(interruptible(showers.chunks()))
+            figure = plot_profiles(
+                *(interruptible(file.chunks()) for file in opened), labels=[Path(file).stem for file in files]
+            )
         else:
-            if not 0 <= shower < len(showers):
+            if not 0 <= shower < len(opened[0]):
                 raise click.BadParameter(
-                    f"{shower} was given, but the file's {len(showers)} showers are numbered from 0.",
+                    f"{shower} was given, but the file's {len(opened[0])} showers are numbered from 0.",
                     param_hint="--shower",
                 )
-            figure = plot_shower(showers[shower])
+            figure = plot_shower(opened[0][shower])
     supported = figure.canvas.get_supported_filetypes()
     if name.suffix.lstrip(".") not in supported:
         raise click.BadParameter(

@@ -249,7 +249,7 @@ def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
     }
     pulls = []
     for name, truth in truths.items():
-        if name not in first.sums or name not in second.sums or second.config.num_slices != first.config.num_slices:
+        if name not in first.sums or name not in second.sums or second.sums[name].shape != first.sums[name].shape:
             continue
         (mean1, error1), (mean2, error2) = first.mean_and_error(name), second.mean_and_error(name)
         # Where hits are rare their number is no normal variable, and a pull would not be one.

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.comparison.measured import Measured
+from supa.comparison.measured import HIT_BINS, Measured
 from supa.comparison.results import Comparison, ObservableResult
+from supa.plot import literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _TRUE, _GENERATED, _INK = "#7f7f7f", "#d55e00", "#333333"
 _LAYERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _COLUMNS = 4
+_FINE_BINS = 4  # of a histogram of hits in one that is drawn
 _ROWS = 3
 
 
@@ -33,16 +35,15 @@ def histogram_figures(comparison: Comparison) -> list["Figure"]:
     for start in range(0, len(comparison.observables), page):
         results = comparison.observables[start : start + page]
         rows = -(-len(results) // _COLUMNS)
-        figure = Figure(figsize=(14, 3.6 * rows + 0.3), layout="constrained")
-        grid: Any = figure.subplots(2 * rows, _COLUMNS, squeeze=False, height_ratios=[3, 1] * rows)
-        for number in range(rows * _COLUMNS):
-            row, column = divmod(number, _COLUMNS)
-            upper, lower = grid[2 * row, column], grid[2 * row + 1, column]
-            if number < len(results):
-                _plot_histograms(upper, lower, results[number], comparison, legend=number == 0)
-            else:
-                upper.set_axis_off()
-                lower.set_axis_off()
+        height = 3.6 * rows
+        figure = Figure(figsize=(14, height))
+        grid = figure.add_gridspec(
+            rows, _COLUMNS, left=0.05, right=0.98, top=1 - 0.3 / height, bottom=0.5 / height, hspace=0.32, wspace=0.24
+        )
+        for number, result in enumerate(results):
+            pair = grid[number // _COLUMNS, number % _COLUMNS].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.12)
+            upper, lower = figure.add_subplot(pair[0]), figure.add_subplot(pair[1])
+            _plot_histograms(upper, lower, result, comparison, legend=number == 0)
         figures.append(figure)
     return figures
 
@@ -53,8 +54,8 @@ def _plot_histograms(
     first, second = comparison.measured["true"], comparison.measured["generated"]
     edges, (true, made), (error1, error2) = _histograms(result, first, second)
     width = np.diff(edges)
-    upper.stairs(true / width, edges, fill=True, color=_TRUE, alpha=0.45, label=comparison.true.name)
-    upper.stairs(made / width, edges, color=_GENERATED, linewidth=1.3, label=comparison.generated.name)
+    upper.stairs(true / width, edges, fill=True, color=_TRUE, alpha=0.45, label=literal(comparison.true.name))
+    upper.stairs(made / width, edges, color=_GENERATED, linewidth=1.3, label=literal(comparison.generated.name))
     if result.level == "hit":
         upper.set_yscale("log")
     else:
@@ -72,6 +73,8 @@ def _plot_histograms(
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=7)
     upper.tick_params(labelbottom=False)
+    lower.ticklabel_format(axis="x", useOffset=False)
+    lower.locator_params(axis="x", nbins=5)
     upper.set_title(f"{result.name}    p = {result.p_value:.3g}", fontsize=8.5, color=_INK, loc="left")
     lower.set_xlabel(result.label, fontsize=7.5)
     lower.set_ylabel("ratio", fontsize=7)
@@ -86,13 +89,16 @@ def _histograms(
     if result.level == "hit":
         name = result.name.removeprefix("hit ")
         assert first.edges is not None
+        edges = first.edges[name]
+        coarse = np.arange(0, len(edges) - 1, _FINE_BINS if len(edges) == HIT_BINS + 1 else 1)
         shares, errors = [], []
         for sample in (first, second):
             groups = sample.hit_counts[name]
             total = max(groups.sum(), 1)
-            shares.append(groups.sum(axis=0)[1:-1] / total)
-            errors.append(groups[:, 1:-1].std(axis=0) * np.sqrt(len(groups)) / total)
-        return first.edges[name], (shares[0], shares[1]), (errors[0], errors[1])
+            bins = np.add.reduceat(groups[:, 1:-1], coarse, axis=1)
+            shares.append(bins.sum(axis=0) / total)
+            errors.append(bins.std(axis=0) * np.sqrt(len(groups)) / total)
+        return np.append(edges[coarse], edges[-1]), (shares[0], shares[1]), (errors[0], errors[1])
     columns = [sample.columns[result.name] for sample in (first, second)]
     edges = _edges(columns)
     counts = [np.histogram(column[~np.isnan(column)], edges)[0] for column in columns]
@@ -139,7 +145,7 @@ def correlation_figure(comparison: Comparison) -> "Figure":
     size = 2.5 + 0.13 * len(names)
     figure = Figure(figsize=(3 * size + 1.5, size + 1.8), layout="constrained")
     grid: Any = figure.subplots(1, 3)
-    titles = (comparison.true.name, comparison.generated.name, "difference")
+    titles = (literal(comparison.true.name), literal(comparison.generated.name), "difference")
     for axes, values, title in zip(grid, (true, made, made - true), titles, strict=True):
         reach = max(0.05, float(np.nanmax(np.abs(values)))) if title == "difference" and len(names) else 1.0
         image = axes.imshow(values, vmin=-reach, vmax=reach, cmap="RdBu_r", interpolation="nearest")
@@ -182,6 +188,7 @@ def example_figure(comparison: Comparison) -> "Figure":
     samples = (comparison.measured["true"], comparison.measured["generated"])
     known = all(shower.slices_known for sample in samples for shower in sample.examples)
     for row, (sample, facts) in enumerate(zip(samples, (comparison.true, comparison.generated), strict=True)):
+        name = literal(facts.name)
         for axes, shower in zip(grid[row], sample.examples, strict=False):
             along = shower.z if known else shower.y
             share = shower.energy / shower.incident_energy[0]
@@ -196,7 +203,7 @@ def example_figure(comparison: Comparison) -> "Figure":
                     linewidths=0,
                     alpha=0.8,
                 )
-            axes.set_title(f"{facts.name} {shower.index[0]}: {shower.hits.num_rows} hits", fontsize=8.5, color=_INK)
+            axes.set_title(f"{name} {shower.index[0]}: {shower.hits.num_rows} hits", fontsize=8.5, color=_INK)
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=7)
         grid[row, 0].set_ylabel("x (length unit)", fontsize=8)

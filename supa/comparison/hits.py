@@ -43,13 +43,13 @@ def hit_results(
             return _distance(one, other, gaps), _separation(one, other)
 
         distance, separation = both(true.sum(axis=0), made.sum(axis=0))
-        drawn = [random.multinomial(GROUPS, [1 / GROUPS] * GROUPS, size=repeats) @ c for c in (true, made)]
-        errors = [values.std() for values in both(*drawn)]
+        drawn: list[Any] = [random.multinomial(GROUPS, [1 / GROUPS] * GROUPS, size=repeats) @ c for c in (true, made)]
+        errors = [values.std() for values in both(drawn[0], drawn[1])]
         pooled = np.concatenate([_per_shower(true, first.showers), _per_shower(made, second.showers)])
         dealt = np.argsort(random.random((repeats, 2 * GROUPS)), axis=1) < GROUPS
         null, _ = both(dealt @ pooled, ~dealt @ pooled)
         observed, _ = both(pooled[:GROUPS].sum(axis=0), pooled[GROUPS:].sum(axis=0))
-        floors = both(*(sample.hit_counts[name].sum(axis=0) for sample in floor))
+        floors = both(floor[0].hit_counts[name].sum(axis=0), floor[1].hit_counts[name].sum(axis=0))
         mean, spread = _moments(true.sum(axis=0), middle)
         mean2, spread2 = _moments(made.sum(axis=0), middle)
         unit = spread or 1.0

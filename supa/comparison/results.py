@@ -105,7 +105,7 @@ class Comparison:
     floor: str
     """Between which true samples the noise floors were taken."""
     joint_p_value: float
-    """Of all observables of showers together: below 0.05 for 5 % of equal samples."""
+    """Of all observables of showers together: at most 0.05 for 5 % of equal samples."""
     observables: tuple[ObservableResult, ...]
     """Those that differ most first."""
     pulls: tuple[Pull, ...]
@@ -125,7 +125,7 @@ class Comparison:
     @property
     def differs(self) -> bool:
         """Whether the samples differ at the level of 5 %: by the joint p-value."""
-        return self.joint_p_value < 0.05
+        return self.joint_p_value <= 0.05
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything but the measured columns.

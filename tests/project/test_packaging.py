@@ -8,9 +8,9 @@ import pytest
 
 PUBLIC = {
     "supa": [
-        "CALOGAN", "PRESETS", "Cartesian", "EnergySpectrum", "Expectation", "Grid", "NoClosedFormError", "Polar",
-        "Preset", "PrimaryCount", "Ragged", "Run", "ShowerConfig", "Showers", "__version__", "expectation",
-        "from_hits", "preset", "preset_name", "simulate", "stream",
+        "CALOGAN", "Comparison", "PRESETS", "Cartesian", "EnergySpectrum", "Expectation", "Grid", "NoClosedFormError",
+        "Polar", "Preset", "PrimaryCount", "Ragged", "Run", "ShowerConfig", "Showers", "__version__", "compare",
+        "expectation", "from_hits", "preset", "preset_name", "simulate", "stream", "write_report",
     ],
     "supa_datasets": [
         "BucketSampler", "COMPRESSIONS", "Compression", "GraphDataset", "ImageDataset", "Nearest", "Normalisation",

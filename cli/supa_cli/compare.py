@@ -1,0 +1,166 @@
+"""``supa compare``: tell how close generated showers are to true ones."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supa_cli.interruption import check, interruptible
+from supa_cli.options import Count
+
+if TYPE_CHECKING:
+    from supa import Comparison, Run
+    from supa_datasets import ShowerFile
+
+_MOST_ROWS = 20
+_WIDTH = 112
+
+
+@click.command(name="compare")
+@click.argument("true", type=click.Path(dir_okay=False))
+@click.argument("generated", type=click.Path(dir_okay=False))
+@click.option("-o", "--output", type=click.Path(), help="Folder for report.html and comparison.json.")
+@click.option("--seed", type=Count(0), default=0, show_default=True, help="Of everything random in the comparison.")
+@click.option(
+    "--permutations", type=Count(19), default=500, show_default=True, help="No p-value is below 1 / (1 + this)."
+)
+@click.option("--fast", is_flag=True, help="Leave out the scores of all observables together.")
+@click.option("--all", "every", is_flag=True, help="Print every observable, not only those that differ most.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
+def command(
+    true: str,
+    generated: str,
+    output: str | None,
+    seed: int,
+    permutations: int,
+    fast: bool,
+    every: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Tell how close the showers of GENERATED are to those of TRUE, both shower files.
+
+    Each number has its noise floor beside it: the same number between two true samples. Files of other formats are
+    made into shower files by `supa convert`.
+    """
+    from supa import compare, write_report
+    from supa_datasets import ShowerFile
+
+    def tell(step: str) -> None:
+        check()
+        if not quiet:
+            click.echo(f"{step} ...", err=True)
+
+    with ShowerFile(true) as one, ShowerFile(generated) as other:
+        try:
+            comparison = compare(
+                _Chunks(one),
+                _Chunks(other),
+                names=_names(true, generated),
+                seed=seed,
+                repeats=permutations,
+                multivariate=not fast,
+                progress=tell,
+            )
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(comparison.to_dict(), indent=2))
+    else:
+        _print(comparison, every)
+    if output is not None:
+        tell("drawing the report")
+        page, _ = write_report(comparison, output)
+        click.echo(f"{page}", err=as_json)
+
+
+class _Chunks:
+    """A file that is read chunk by chunk, until somebody presses Ctrl-C."""
+
+    def __init__(self, file: "ShowerFile") -> None:
+        self._file = file
+
+    @property
+    def run(self) -> "Run":
+        return self._file.run
+
+    def chunks(self) -> Any:
+        return interruptible(self._file.chunks())
+
+
+def _names(true: str, generated: str) -> tuple[str, str]:
+    """Call the samples by their files, or by what they are where that does not tell them apart."""
+    one, other = Path(true).stem, Path(generated).stem
+    return (one, other) if one != other else ("true", "generated")
+
+
+def _print(comparison: "Comparison", every: bool) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from supa.comparison.report import verdict
+
+    console = Console()
+    if console.width < _WIDTH:
+        console.width = _WIDTH  # a wrapped line is read, a column that is cut is not
+
+    def table(title: str, first: str, *columns: str) -> Table:
+        made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+        made.add_column(first, no_wrap=True)
+        for column in columns:
+            made.add_column(column, justify="right", no_wrap=True)
+        return made
+
+    c = comparison
+    console.print(f"{c.true.name}: {c.true.showers:,} showers; {c.generated.name}: {c.generated.showers:,} showers")
+    console.print(f"noise floors: {c.floor}")
+    if c.scores:
+        scores = table("All observables together", "", "value", "noise floor", "equal", "p")
+        for s in c.scores:
+            scores.add_row(s.name, _with_error(*s.value), _with_error(*s.floor), _number(s.equal), _number(s.p_value))
+        console.print(scores)
+    shown = c.observables if every else c.observables[:_MOST_ROWS]
+    title = "Observables, those that differ most first; W1 over the true spread"
+    observables = table(title, "", c.true.name, c.generated.name, "W1", "floor", "p", "separation", "floor")
+    for o in shown:
+        observables.add_row(
+            o.name,
+            _number(o.true_mean),
+            _number(o.generated_mean),
+            _with_error(*o.distance),
+            _number(o.distance_floor),
+            _number(o.p_value),
+            _number(o.separation.value),
+            _number(o.separation_floor),
+        )
+    console.print(observables)
+    if len(shown) < len(c.observables):
+        console.print(f"... and {len(c.observables) - len(shown)} more (--all, or -o for the report)")
+    if c.pulls:
+        pulls = table("Means against the exact expectation", "", "exact", c.true.name, "pull", c.generated.name, "pull")
+        for p in c.pulls:
+            if every or "slice" not in p.name:
+                pulls.add_row(
+                    p.name, _number(p.exact), _number(p.true_mean), f"{p.true_pull:+.2f}", _number(p.generated_mean),
+                    f"{p.generated_pull:+.2f}",
+                )  # fmt: skip
+        console.print(pulls)
+    elif c.no_pulls:
+        console.print(c.no_pulls)
+    if c.left_out:
+        console.print(f"Only in one sample: {', '.join(c.left_out)}")
+    console.print(verdict(c), style="bold")
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return "inf" if math.isinf(value) else f"{value:.4g}"
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{_number(value)} ± {error:.1g}" if math.isfinite(error) and math.isfinite(value) else _number(value)

@@ -1,0 +1,250 @@
+"""The comparison: calibrated on equal samples, able to find what is wrong, and honest about what it cannot say."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import supa
+from supa import Ragged, compare
+
+
+def _with_hits(showers, **columns):
+    hits = Ragged({**showers.hits.columns, **columns}, showers.offset)
+    return dataclasses.replace(showers, hits=hits)
+
+
+def _without(showers, dropped):
+    kept = ~dropped
+    counts = np.bincount(showers.hits.group_of_row()[kept], minlength=len(showers))
+    columns = {name: column[kept] for name, column in showers.hits.columns.items()}
+    return dataclasses.replace(showers, hits=Ragged(columns, np.concatenate([[0], np.cumsum(counts)])))
+
+
+# ---------------------------------------------------------------------- calibration
+
+
+def test_equal_samples_alarm_as_often_as_they_should():
+    """200 pairs of true samples: alarms at the 5 % level, jointly, of each observable, and of the pulls."""
+    joint, single, pulls = [], [], []
+    for seed in range(200):
+        true, made = (supa.simulate(400, seed=10_000 + 2 * seed + k) for k in (0, 1))
+        result = compare(true, made, seed=seed, repeats=99, multivariate=False)
+        joint.append(result.joint_p_value)
+        single.append([o.p_value for o in result.observables if o.true_spread > 1e-4])
+        pulls += [[p.true_pull, p.generated_pull] for p in result.pulls if "2" not in p.name]
+    # Of 200 pairs 10 alarm on average, with a standard deviation of 3.1; 4 of these are 0.006 % on either side.
+    assert np.mean(np.array(joint) <= 0.05) == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 200))
+    assert np.mean(joint) == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / 200))
+    # Observables are correlated, so the error of their share is that of the shares of the pairs.
+    shares = np.array([np.mean(np.array(values) <= 0.05) for values in single])
+    assert shares.mean() == pytest.approx(0.05, abs=4 * shares.std() / np.sqrt(len(shares)))
+    pulls = np.array(pulls)
+    alarms = (np.abs(pulls) > 1.96).reshape(200, -1).mean(axis=1)
+    assert alarms.mean() == pytest.approx(0.05, abs=4 * alarms.std() / np.sqrt(200))
+    assert pulls.std() == pytest.approx(1, abs=0.1)
+
+
+# ---------------------------------------------------------------------- power, at 10,000 showers
+
+
+@pytest.fixture(scope="module")
+def true():
+    return supa.simulate(10_000, seed=1)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return supa.simulate(10_000, seed=2)
+
+
+def _found(result) -> list[str]:
+    assert result.differs
+    return [o.name for o in result.observables]
+
+
+def test_the_frame_of_the_reference_is_found_by_the_anisotropy(true):
+    result = compare(true, supa.simulate(10_000, "reference", seed=2), multivariate=False)
+    assert _found(result)[0].startswith("anisotropy")
+    assert {"anisotropy, layer 1", "anisotropy, layer 2"} <= set(_found(result)[:4])
+    # Numbers of hits and energies do not know the frame.
+    assert all(abs(pull.generated_pull) < 4 for pull in result.pulls)
+
+
+def test_a_wrong_scale_of_energy_is_found_by_the_response(true, made):
+    result = compare(true, _with_hits(made, energy=made.energy * 1.01), multivariate=False)
+    assert _found(result)[0] == "response"
+    response = result.observables[0]
+    assert response.generated_mean == pytest.approx(1.01, abs=1e-5)
+    assert response.p_value == pytest.approx(1 / 501)
+    pulls = {pull.name: pull.generated_pull for pull in result.pulls}
+    assert pulls["energy fraction, layer 0"] > 3
+
+
+def test_dropped_hits_are_found_by_the_response(true, made):
+    dropped = np.random.default_rng(0).random(made.hits.num_rows) < 0.01
+    result = compare(true, _without(made, dropped), multivariate=False)
+    assert _found(result)[0] == "response"
+    assert result.observables[0].generated_mean == pytest.approx(0.99, abs=0.001)
+
+
+def test_swapped_layers_are_found_by_hits_and_energies_of_layers(true, made):
+    layer = np.array([1, 0, 2], dtype=np.uint8)[made.layer]
+    result = compare(true, _with_hits(made, layer=layer), multivariate=False)
+    assert {"hits, layer 0", "hits, layer 1", "energy fraction, layer 0"} <= {
+        o.name for o in result.observables if o.p_value == pytest.approx(1 / 501)
+    }
+    pulls = {pull.name: pull.generated_pull for pull in result.pulls}
+    assert pulls["hits, layer 0"] > 50
+    assert pulls["hits, layer 1"] < -50
+    assert abs(pulls["hits"]) < 4
+
+
+# ---------------------------------------------------------------------- single parts
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return supa.simulate(600, seed=3, record="particles"), supa.simulate(500, "symmetric", seed=4, record="particles")
+
+
+@pytest.fixture(scope="module")
+def result(pair):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    return compare(*pair, names=("a", "b"), repeats=99)
+
+
+def test_the_numbers_are_those_of_plain_formulas(pair, result):
+    from scipy.stats import ks_2samp, wasserstein_distance
+
+    one, other = (sample.num_hits.astype(float) for sample in pair)
+    (found,) = (o for o in result.observables if o.name == "num_hits")
+    assert found.distance.value == pytest.approx(wasserstein_distance(one, other) / one.std())
+    assert found.smirnov.statistic == pytest.approx(ks_2samp(one, other).statistic)
+    assert (found.true_mean, found.generated_mean) == pytest.approx((one.mean(), other.mean()))
+    (hits,) = (o for o in result.observables if o.name == "hit x")
+    assert hits.distance.value == pytest.approx(wasserstein_distance(pair[0].x, pair[1].x) / pair[0].x.std(), rel=0.05)
+    (pull,) = (p for p in result.pulls if p.name == "hits")
+    assert pull.true_pull == pytest.approx((one.mean() - pull.exact) / (one.std(ddof=1) / np.sqrt(600)))
+
+
+def test_every_score_has_its_floor(result):
+    scores = {score.name: score for score in result.scores}
+    assert set(scores) == {
+        "Frechet distance", "kernel distance", "precision", "recall", "density", "coverage", "classifier AUC"
+    }  # fmt: skip
+    assert scores["classifier AUC"].value.value > 0.8  # the symmetric preset is easily told
+    assert scores["classifier AUC"].p_value < 1e-6
+    assert abs(scores["classifier AUC"].floor.value - 0.5) < 4 * scores["classifier AUC"].floor.error
+    assert scores["Frechet distance"].value.value > 5 * abs(scores["Frechet distance"].floor.value)
+
+
+def test_trees_are_compared_where_they_are_recorded(result):
+    assert "mean generation" in {o.name for o in result.observables}
+    assert result.left_out == ()
+
+
+def test_the_same_seed_gives_the_same_numbers(pair, result):
+    again = compare(*pair, names=("a", "b"), repeats=99, multivariate=False)
+    assert again.observables == result.observables
+    assert again.joint_p_value == result.joint_p_value
+    other = compare(*pair, names=("a", "b"), repeats=99, multivariate=False, seed=1)
+    assert other.observables != result.observables
+
+
+def test_chunks_are_one_sample(pair, result):
+    chunks = [[sample[k : k + 170] for k in range(0, len(sample), 170)] for sample in pair]
+    again = compare(*chunks, names=("a", "b"), repeats=99, multivariate=False)
+    whole = {o.name: o for o in result.observables}
+    assert again.joint_p_value == result.joint_p_value
+    for found in again.observables:
+        if found.level == "shower":
+            assert found.distance == whole[found.name].distance
+    assert again.floor.startswith("the two halves")  # chunks do not tell that they are all of a run
+
+
+def test_imported_showers_are_compared_by_what_they_have(pair):
+    sample = pair[0]
+    other = supa.from_hits(
+        sample.config, offset=sample.offset, incident_energy=sample.incident_energy, x=sample.x, y=sample.y,
+        energy=sample.energy, layer=sample.layer,
+    )  # fmt: skip
+    result = compare(other, sample, repeats=99, multivariate=False)
+    assert result.floor.startswith("the two halves of the true sample, 300 and 300")
+    assert "depth mean" in result.left_out
+    assert "hit z" not in {o.name for o in result.observables}
+    for found in result.observables:
+        assert found.distance.value == pytest.approx(0, abs=1e-9), found.name
+    assert result.joint_p_value > 0.5
+
+
+def test_a_file_is_as_good_as_memory(pair, tmp_path):
+    """Files hold float32, which is no difference that a comparison may find."""
+    import supa_datasets
+
+    supa_datasets.save(pair[0], tmp_path / "a.h5")
+    with supa_datasets.ShowerFile(tmp_path / "a.h5") as file:
+        result = compare(pair[0], file, repeats=99, multivariate=False)
+    assert result.joint_p_value > 0.9
+    assert result.floor == "600 showers simulated anew with the config of the true ones"
+
+
+def test_there_are_no_pulls_without_a_closed_form():
+    result = compare(
+        supa.simulate(60, "critical"), supa.simulate(60, "critical", seed=1), repeats=19, multivariate=False
+    )
+    assert result.pulls == ()
+    assert "no closed form" in result.no_pulls
+
+
+def test_the_numbers_are_json(result):
+    numbers = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert numbers["joint_p_value"] == result.joint_p_value
+    assert len(numbers["observables"]) == len(result.observables)
+    assert numbers["observables"][0]["distance"].keys() == {"value", "error"}
+    assert numbers["generated"]["preset"] == "symmetric"
+    assert numbers["differs"] is True
+
+
+def test_the_report_is_one_page(result, tmp_path):
+    page, numbers = supa.write_report(result, tmp_path / "report")
+    text = page.read_text()
+    assert text.count("<img") == text.count("data:image/png;base64,") >= 5
+    assert "src='http" not in text
+    for found in result.observables:
+        assert found.name in text
+    assert json.loads(numbers.read_text())["seed"] == 0
+    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["comparison.json", "report.html"]
+    supa.write_report(result, tmp_path / "report")
+
+
+def test_a_name_cannot_break_the_report(pair, tmp_path):
+    result = compare(*pair, names=("<b>$x^$", "&amp;"), repeats=19, multivariate=False)
+    text = supa.write_report(result, tmp_path)[0].read_text()
+    assert "&lt;b&gt;" in text
+    assert "<b>" not in text
+
+
+MISTAKES = {
+    "few": (lambda a, b: compare(a[:20], b), "20 showers were given, but a comparison needs at least 50"),
+    "none": (lambda a, b: compare(a, []), "generated: 0 showers"),
+    "layers": (lambda a, b: compare(a, supa.simulate(60, "single-layer")), "only in the same layers"),
+    "a path": (lambda a, b: compare("a.h5", b), "a sample is Showers"),
+    "a number": (lambda a, b: compare(a, 3), "a sample is Showers"),
+    "configs": (lambda a, b: compare([a, b], b), "no single sample"),
+    "seed": (lambda a, b: compare(a, b, seed=-1), "seed"),
+    "repeats": (lambda a, b: compare(a, b, repeats=3), "repeats"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_clear_error(pair, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(*pair)
+
+
+def test_a_report_needs_a_folder(result, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="needs a folder"):
+        supa.write_report(result, tmp_path / "file")
