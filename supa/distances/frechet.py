@@ -7,11 +7,10 @@ import numpy.typing as npt
 
 from supa.arrays import FloatArray
 from supa.checks import whole
-from supa.distances.samples import Estimate, shuffled_groups, standardised, two_matrices
+from supa.distances.samples import Estimate, array_of, shuffled_groups, standardised, two_matrices
 
 _GROUPS = 50
-FEWEST_ROWS = 4
-"""Without one of four groups, three rows are left, which have a covariance."""
+_FEWEST_ROWS = 4  # without one of four groups, three rows are left, which have a covariance
 
 
 def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int) -> Estimate:
@@ -35,7 +34,7 @@ def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int
     Raises:
         ValueError: the samples are not what they must be, or have fewer than 4 rows; or the seed is not.
     """
-    two_matrices(true, generated, FEWEST_ROWS)
+    two_matrices(true, generated, _FEWEST_ROWS)
     first, second = standardised(true, generated)
     random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
     groups = min(_GROUPS, len(first), len(second))
@@ -73,13 +72,15 @@ def frechet_gaussian(
     Raises:
         ValueError: the shapes do not fit together, or an entry is not finite.
     """
-    m1, c1, m2, c2 = (np.asarray(a, dtype=np.float64) for a in (mean1, covariance1, mean2, covariance2))
+    m1, c1, m2, c2 = given = [array_of(a) for a in (mean1, covariance1, mean2, covariance2)]
+    if not all(a.dtype.kind in "iuf" for a in given):
+        raise ValueError("Means and covariances must be arrays of numbers.")
     if not m1.shape == m2.shape == (m1.size,) or not c1.shape == c2.shape == (m1.size, m1.size):
         raise ValueError(
             f"Means of shapes {m1.shape} and {m2.shape} and covariances of shapes {c1.shape} and {c2.shape} were "
             "given, but they must be (k,) and (k, k) with the same k."
         )
-    if not all(np.isfinite(a).all() for a in (m1, c1, m2, c2)):
+    if not all(np.isfinite(a).all() for a in given):
         raise ValueError("Means and covariances must be finite numbers.")
     overlap = np.linalg.svd(_root(c1) @ _root(c2), compute_uv=False).sum()
     return max(0.0, float(((m1 - m2) ** 2).sum() + np.trace(c1) + np.trace(c2) - 2 * overlap))

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray
 from supa.checks import shown, whole
-from supa.distances.samples import Estimate, two_columns
+from supa.distances.samples import Estimate, array_of, two_columns
 
 _MOST_BINS = 50
 
@@ -91,7 +91,7 @@ def separation_estimate(
 
 def _counts(true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLike) -> tuple[IntArray, IntArray]:
     first, second = two_columns(true, generated)
-    limits = np.asarray(edges)
+    limits = array_of(edges)
     if limits.ndim != 1 or limits.dtype.kind not in "iuf" or len(limits) < 2 or not (np.diff(limits) > 0).all():
         raise ValueError(f"edges: {shown(edges)} was given, but a histogram needs 2 or more ascending numbers.")
 

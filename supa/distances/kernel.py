@@ -10,8 +10,7 @@ from supa.distances.samples import Estimate, shuffled_groups, standardised, two_
 _LARGEST_BATCH = 5000
 _FEWEST_BATCHES = 10
 _BLOCK = 1000
-FEWEST_ROWS = 4
-"""Two batches of two rows."""
+_FEWEST_ROWS = 4  # two batches of two rows
 
 
 def kernel_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int) -> Estimate:
@@ -35,7 +34,7 @@ def kernel_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int)
     Raises:
         ValueError: the samples are not what they must be, or have fewer than 4 rows; or the seed is not.
     """
-    two_matrices(true, generated, FEWEST_ROWS)
+    two_matrices(true, generated, _FEWEST_ROWS)
     first, second = standardised(true, generated)
     random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
     wanted = max(_FEWEST_BATCHES, -(-max(len(first), len(second)) // _LARGEST_BATCH))

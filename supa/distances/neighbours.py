@@ -1,17 +1,19 @@
 """Precision, recall, density and coverage: what nearest neighbours say about fidelity and diversity."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from supa.arrays import FloatArray
+from supa.arrays import BoolArray, FloatArray, IntArray
 from supa.checks import whole
 from supa.distances.samples import Estimate, shuffled_groups, standardised, two_matrices
 
 MOST_ROWS = 10_000
 """Rows of a sample that are used: the time grows with the square of their number."""
 _PARTS = 10
+_BLOCK = 500  # balls at a time: with many equal rows each may hold the whole sample
 _ROUNDING = 1 + 1e-12  # a ball holds its own boundary whatever the rounding of its radius
 
 
@@ -78,11 +80,18 @@ def _scores(true: FloatArray, generated: FloatArray, k: int) -> tuple[float, flo
         tree.query(rows, k=[k + 1], workers=-1)[0][:, 0] * _ROUNDING
         for tree, rows in zip(trees, (true, generated), strict=True)
     ]
-    in_true_balls = trees[1].query_ball_point(true, radii[0], workers=-1)
-    in_generated_balls = trees[0].query_ball_point(generated, radii[1], workers=-1)
-    held = np.concatenate([np.asarray(inside, dtype=np.int64) for inside in in_true_balls])
-    reached = np.concatenate([np.asarray(inside, dtype=np.int64) for inside in in_generated_balls])
-    precision = len(np.unique(held)) / len(generated)
-    recall = len(np.unique(reached)) / len(true)
-    coverage = np.count_nonzero([len(inside) > 0 for inside in in_true_balls]) / len(true)
-    return precision, recall, len(held) / (k * len(generated)), coverage
+    held, true_counts = _inside(trees[1], true, radii[0])
+    reached, _ = _inside(trees[0], generated, radii[1])
+    density = true_counts.sum() / (k * len(generated))
+    return held.mean(), reached.mean(), density, (true_counts > 0).mean()
+
+
+def _inside(tree: Any, centres: FloatArray, radii: FloatArray) -> tuple[BoolArray, IntArray]:
+    """Tell which rows of a tree lie in some ball, and count the rows in each ball."""
+    held, counts = np.zeros(tree.n, dtype=np.bool_), np.zeros(len(centres), dtype=np.int64)
+    for start in range(0, len(centres), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for ball, rows in enumerate(tree.query_ball_point(centres[block], radii[block], workers=-1), start):
+            held[rows] = True
+            counts[ball] = len(rows)
+    return held, counts

@@ -1,6 +1,6 @@
 """What every distance shares: its two samples, checked, its result, and one scale for all features."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,9 +62,24 @@ def two_matrices(true: npt.ArrayLike, generated: npt.ArrayLike, fewest: int = 1)
     return first, second
 
 
+def array_of(given: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Make an array of what a user gives.
+
+    Args:
+        given: an array or nested lists.
+
+    Returns:
+        The array; of type object where the lists are of different lengths, which no check of a type lets pass.
+    """
+    try:
+        return np.asarray(given)
+    except ValueError:
+        return np.asarray(None)
+
+
 def _sample(name: str, given: npt.ArrayLike, dimensions: int) -> FloatArray:
     form = "(rows,)" if dimensions == 1 else "(rows, features)"
-    values = np.asarray(given)
+    values = array_of(given)
     if values.dtype.kind not in "biuf" or values.ndim != dimensions:
         what = f"{values.dtype} of shape {values.shape}" if values.ndim else shown(given)
         raise ValueError(f"{name}: {what} was given, but a sample must be an array of numbers of shape {form}.")

@@ -258,6 +258,13 @@ def test_collapse_and_invention_are_told_apart():
     assert invented.recall.value > 0.7
 
 
+def test_rows_that_are_all_equal_lie_in_all_balls():
+    scores = neighbour_scores(np.ones((1200, 2)), np.ones((1100, 2)), seed=0)
+    assert (scores.precision.value, scores.recall.value, scores.coverage.value) == (1, 1, 1)
+    assert scores.density.value == 1200 / 5
+    assert neighbour_scores(np.ones((1200, 2)), np.zeros((1100, 2)), seed=0).coverage.value == 0
+
+
 def test_large_samples_are_cut_and_say_so(monkeypatch):
     monkeypatch.setattr("supa.distances.neighbours.MOST_ROWS", 100)
     random = np.random.default_rng(16)
@@ -275,6 +282,8 @@ MISTAKES = {
     "infinite": (lambda: standardised(np.full((9, 1), np.inf), np.zeros((9, 1))), "true: 9 values are infinite"),
     "seed": (lambda: frechet_distance(np.zeros((9, 2)), np.zeros((9, 2)), seed=0.5), "seed: 0.5"),
     "means": (lambda: frechet_gaussian([0], [[1]], [0, 0], np.eye(2)), "with the same k"),
+    "words": (lambda: frechet_gaussian(["a"], [[1]], [0], [[1]]), "arrays of numbers"),
+    "lists": (lambda: standardised([[1], [1, 2]], np.zeros((9, 1))), "array of numbers of shape"),
     "not finite": (lambda: frechet_gaussian([np.nan], [[1]], [0], [[1]]), "finite numbers"),
 }
 
