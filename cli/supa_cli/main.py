@@ -9,6 +9,7 @@ import click
 from supa_cli import interruption
 
 _COMMANDS = {
+    "convert": "Convert a file of showers to another format.",
     "generate": "Simulate showers into a file.",
     "info": "Tell what a shower file holds.",
     "plot": "Draw one shower, or the profiles of many.",

@@ -13,7 +13,8 @@ PUBLIC = {
         "from_hits", "preset", "preset_name", "simulate", "stream",
     ],
     "supa_datasets": [
-        "COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save",
+        "COMPRESSIONS", "FORMATS", "Compression", "Format", "ShowerFile", "ShowerWriter", "Stored", "convert",
+        "from_awkward", "load", "read_binning", "resumable", "save",
     ],
 }  # fmt: skip
 
