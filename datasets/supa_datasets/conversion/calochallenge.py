@@ -8,7 +8,7 @@ import numpy as np
 
 from supa import Grid, ShowerConfig, Showers
 from supa_datasets.conversion.cells import MEV, pieces, showers_of
-from supa_datasets.conversion.foreign_hdf5 import created, dataset, opened, stored_config
+from supa_datasets.conversion.foreign_hdf5 import created, dataset, make_room, opened, stored_config
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.guards import spans
 from supa_datasets.conversion.runs import imported
@@ -45,6 +45,7 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
         for chunk in source.chunks:
             for showers in pieces(chunk, grid.num_cells):
                 stop = start + len(showers)
+                make_room(file, 8 * grid.num_cells * len(showers))
                 incident[start:stop, 0] = MEV * showers.incident_energy
                 energies = grid.energies(showers)
                 voxels[start:stop] = MEV * energies

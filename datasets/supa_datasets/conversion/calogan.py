@@ -9,7 +9,7 @@ import numpy as np
 from supa import CALOGAN as GRID
 from supa import ShowerConfig, Showers
 from supa_datasets.conversion.cells import MEV, pieces, showers_of
-from supa_datasets.conversion.foreign_hdf5 import created, dataset, opened, stored_config
+from supa_datasets.conversion.foreign_hdf5 import created, dataset, make_room, opened, stored_config
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.guards import spans
 from supa_datasets.conversion.runs import imported
@@ -48,6 +48,7 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
         for chunk in source.chunks:
             for showers in pieces(chunk, GRID.num_cells):
                 stop = start + len(showers)
+                make_room(file, 8 * GRID.num_cells * len(showers))
                 energy[start:stop, 0] = showers.incident_energy
                 for layer, image in zip(layers, GRID.images(showers), strict=True):
                     layer[start:stop] = MEV * image

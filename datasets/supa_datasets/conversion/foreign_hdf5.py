@@ -1,9 +1,10 @@
 """Foreign HDF5 files: opened without harm, and written without hanging on a full disk."""
 
+import errno
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,10 @@ from supa.checks import shown
 from supa_datasets.conversion.guards import check_memory
 from supa_datasets.conversion.runs import CONFIG
 from supa_datasets.reading import open_for_reading
+
+_ZEROS = bytes(1 << 20)
+_STRUCTURE_BYTES = 1 << 20
+"""Room for what HDF5 writes beside the data."""
 
 
 @contextmanager
@@ -43,17 +48,37 @@ def created(path: Path, config: ShowerConfig) -> Iterator[h5py.File]:
     # The conversion holds the lock of the file itself.
     file = h5py.File(path, "w", locking=False)
     try:
+        make_room(file, 0)
         file.attrs[CONFIG] = config.to_json()
         yield file
         file.flush()
-    except OSError:
-        # HDF5 never closes a file that it cannot write, but tries again and again: let its last words go nowhere.
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nowhere, file.id.get_vfd_handle())
-        os.close(nowhere)
+    except BaseException:
+        # A file that the disk did not take cannot be closed in order either; what counts is the first error.
+        with suppress(OSError, RuntimeError):
+            file.close()
         raise
+    file.close()
+
+
+def make_room(file: h5py.File, nbytes: int) -> None:
+    """Try whether the disk takes some more bytes: HDF5 crashes where it cannot write a list.
+
+    Args:
+        file: the open file.
+        nbytes: what will be written next.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    file.flush()
+    descriptor = file.id.get_vfd_handle()
+    size = os.fstat(descriptor).st_size
+    try:
+        for start in range(0, nbytes + _STRUCTURE_BYTES, len(_ZEROS)):
+            if os.pwrite(descriptor, _ZEROS, size + start) < len(_ZEROS):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
-        file.close()
+        os.ftruncate(descriptor, size)
 
 
 def stored_config(file: h5py.File) -> ShowerConfig | None:

@@ -14,7 +14,7 @@ import numpy as np
 from supa import Ragged, Run, ShowerConfig, Showers, from_hits
 from supa.grids import Depth
 from supa.ragged import offsets_of
-from supa_datasets.conversion.foreign_hdf5 import created, dataset, opened, stored_config
+from supa_datasets.conversion.foreign_hdf5 import created, dataset, make_room, opened, stored_config
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.guards import check_memory, spans
 from supa_datasets.conversion.runs import imported
@@ -121,6 +121,7 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
         start = most = 0
         for showers in source.chunks:
             stop = start + len(showers)
+            make_room(file, 20 * showers.hits.num_rows + 200 * len(showers))
             _write_points(points, start, _points(showers, depth, run))
             columns["energies"][start:stop, 0] = showers.incident_energy
             columns["directions"][start:stop] = _directions(showers)
