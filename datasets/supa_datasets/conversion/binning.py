@@ -82,7 +82,7 @@ def _parsed(text: bytes) -> list[_Bin]:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(text, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError) as error:  # the latter of an unknown encoding
         raise ValueError(f"it is no valid XML ({error})") from None
     return bins
 

@@ -77,10 +77,13 @@ def _sequence(value: Any) -> Any:
 
 
 def _number(entry: Any) -> float:
-    value = np.asarray(finished(entry))
-    if value.size != 1 or value.dtype.kind not in "fiu":
+    # Lists in lists are not given to NumPy, which would follow each of them to its end.
+    value = finished(entry)
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("an energy or a coordinate is not one number")
-    return float(value.reshape(()))
+    return float(value)
 
 
 def _points(layer: Any) -> FloatArray:
