@@ -11,6 +11,7 @@ import click
 
 from supa_cli.interruption import check, interruptible
 from supa_cli.options import Count, PresetName
+from supa_cli.progress import progress
 
 if TYPE_CHECKING:
     from supa import ShowerConfig, Showers
@@ -115,11 +116,12 @@ def command(
         ) as writer,
     ):
         resumed = writer.num_showers
-        with _progress(num_showers, resumed, quiet) as advance:
+        with progress("simulating", "starting (the first run compiles for some seconds)", quiet=quiet) as told:
+            told(resumed, num_showers)
             for chunk in interruptible(stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)):
                 writer.append(chunk)
                 summary.add(chunk)
-                advance(len(chunk))
+                told(writer.num_showers, num_showers)
     if quiet:
         return
     seconds = time.perf_counter() - started
@@ -163,70 +165,3 @@ def _interruption_told(path: Path) -> Iterator[None]:
         if partial.exists():
             click.echo(f"\nWhat was finished is in {partial}; go on with the same command and --resume.", err=True)
         raise
-
-
-@contextmanager
-def _progress(total: int, done: int, quiet: bool) -> Iterator[Any]:
-    """Give a function to call with the number of showers made; it shows a bar on a terminal, lines elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda _made: None
-    elif console.is_terminal:
-        with _bar(console) as bar:
-            task = bar.add_task("starting (the first run compiles)", total=total, completed=done)
-            yield lambda made: bar.update(task, advance=made, description="simulating")
-    else:
-        yield _Lines(total, done)
-
-
-def _bar(console: Any) -> Any:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.0f} showers/s")
-
-    return Progress(
-        TextColumn("{task.description}"),
-        TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-
-
-class _Lines:
-    """Prints a plain line now and then."""
-
-    def __init__(self, total: int, done: int) -> None:
-        self._total, self._done, self._before = total, done, done
-        self._started = self._told = time.perf_counter()
-        click.echo("starting (the first run compiles for some seconds)", err=True)
-
-    def __call__(self, made: int) -> None:
-        self._done += made
-        now = time.perf_counter()
-        if now - self._told < 5 and self._done < self._total:
-            return
-        self._told = now
-        rate = (self._done - self._before) / (now - self._started)
-        left = (self._total - self._done) / rate if rate else float("inf")
-        click.echo(
-            f"{100 * self._done / self._total:5.1f} %  {self._done:,} of {self._total:,} showers, "
-            f"{rate:,.0f} showers/s, {left:,.0f} s left",
-            err=True,
-        )

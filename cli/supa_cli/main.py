@@ -10,6 +10,7 @@ from supa_cli import interruption
 
 _COMMANDS = {
     "compare": "Tell how close generated showers are to true ones.",
+    "convert": "Convert a file of showers to another format.",
     "generate": "Simulate showers into a file.",
     "info": "Tell what a shower file holds.",
     "plot": "Draw one shower, or the profiles of many, of one file or several.",

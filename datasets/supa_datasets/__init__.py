@@ -1,8 +1,13 @@
-"""Shower files, and loaders that give showers to PyTorch as points, graphs, sequences and images."""
+"""Shower files, conversions, and loaders that give showers to PyTorch as points, graphs, sequences and images."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from supa_datasets.conversion.awkward_arrays import from_awkward
+from supa_datasets.conversion.binning import read_binning
+from supa_datasets.conversion.converter import convert
+from supa_datasets.conversion.formats import Format
+from supa_datasets.conversion.registry import FORMATS
 from supa_datasets.hdf5 import COMPRESSIONS, Compression, ShowerFile, ShowerWriter, Stored, load, resumable, save
 from supa_datasets.loaders.edges import Nearest, Tree, Within
 from supa_datasets.loaders.normalisation import Normalisation
@@ -27,11 +32,13 @@ _NEED_TORCH = {
 
 __all__ = [
     "COMPRESSIONS",
+    "FORMATS",
     "PRESET_CLASSES",
     "SPLITS",
     "TARGETS",
     "BucketSampler",
     "Compression",
+    "Format",
     "GraphDataset",
     "ImageDataset",
     "Nearest",
@@ -44,8 +51,11 @@ __all__ = [
     "Target",
     "Tree",
     "Within",
+    "convert",
+    "from_awkward",
     "in_split",
     "load",
+    "read_binning",
     "resumable",
     "save",
 ]

@@ -1,0 +1,114 @@
+"""``supa convert``: convert a file of showers to another format."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supa_cli.interruption import check
+from supa_cli.options import PresetName
+from supa_cli.progress import progress
+
+if TYPE_CHECKING:
+    from supa import ShowerConfig
+
+
+def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    """Print the formats and end."""
+    if not asked:
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from supa_datasets import FORMATS
+
+    table = Table(box=box.SIMPLE)
+    for heading in ("name", "endings", "reads", "writes", ""):
+        table.add_column(heading, no_wrap=heading != "")
+    for form in FORMATS.values():
+        can = ["yes" if end is not None else "-" for end in (form.reader, form.writer)]
+        table.add_row(form.name, " ".join(form.extensions) or "-", *can, form.description)
+    Console().print(table)
+    context.exit()
+
+
+@click.command(name="convert")
+@click.argument("source", metavar="IN", type=click.Path(dir_okay=False))
+@click.argument("target", metavar="OUT", type=click.Path(dir_okay=False))
+@click.option("--from", "from_format", metavar="NAME", help="Format of IN.  [default: by its ending and contents]")
+@click.option("--to", "to_format", metavar="NAME", help="Format of OUT.  [default: by its ending]")
+@click.option("--preset", type=PresetName(), help="Physics of showers whose file does not tell it.")
+@click.option("--config", "config_file", type=click.Path(dir_okay=False), help="The same from a .toml or .json file.")
+@click.option(
+    "--depth",
+    type=click.Choice(["slice", "layer"]),
+    help="What a showerdata depth or a CaloChallenge layer is.  [default: slice for showerdata; what fits]",
+)
+@click.option("--binning", "xml", type=click.Path(dir_okay=False), metavar="XML", help="Cells of CaloChallenge voxels.")
+@click.option("--particle", metavar="NAME", help="Which particle of the binning, by name or pid.")
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="List the formats and exit."
+)
+def command(
+    source: str,
+    target: str,
+    from_format: str | None,
+    to_format: str | None,
+    preset: str | None,
+    config_file: str | None,
+    depth: Any,
+    xml: str | None,
+    particle: str | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Convert the showers of IN to OUT, such as showers.h5 to showers.parquet.
+
+    OUT appears only when it is whole. See `supa convert --list` for the formats, and docs/conversions.md for what each
+    of them keeps.
+    """
+    from supa_datasets import FORMATS, convert, read_binning
+
+    for option, name in (("--from", from_format), ("--to", to_format)):
+        if name is not None and name not in FORMATS:
+            raise click.BadParameter(
+                f"{name!r} was given, but the formats are {', '.join(FORMATS)}.", param_hint=option
+            )
+    if particle is not None and xml is None:
+        raise click.UsageError("--particle chooses from the binning; give --binning, too.")
+    config = _config(preset, config_file)
+    binning = None if xml is None else read_binning(xml, particle)
+    with progress("converting", "converting", quiet=quiet) as told:
+
+        def seen(done: int, total: int) -> None:
+            check()
+            told(done, total)
+
+        convert(
+            source,
+            target,
+            from_format=from_format,
+            to_format=to_format,
+            config=config,
+            depth=depth,
+            binning=binning,
+            overwrite=overwrite,
+            progress=seen,
+            note=None if quiet else lambda sentence: click.echo(sentence, err=True),
+        )
+
+
+def _config(preset: str | None, config_file: str | None) -> "ShowerConfig | None":
+    from supa import ShowerConfig
+    from supa import preset as preset_config
+
+    if preset is not None and config_file is not None:
+        raise click.UsageError("--preset and --config exclude each other; choose one.")
+    if preset is not None:
+        return preset_config(preset)
+    try:
+        return None if config_file is None else ShowerConfig.from_file(config_file)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

@@ -1,0 +1,102 @@
+"""How far long work has come: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+Progress = Callable[[int, int], None]
+
+
+@contextmanager
+def progress(doing: str, starting: str, *, quiet: bool) -> Iterator[Progress]:
+    """Show how many showers are done.
+
+    Args:
+        doing: one word on what is done to them.
+        starting: what to say until the first of them are done.
+        quiet: show nothing.
+
+    Returns:
+        A context that gives a function to call with the number of showers done and of all; its first call tells how
+        many were done before.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda _done, _total: None
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            yield _Bar(bar, doing, starting)
+    else:
+        yield _Lines(starting)
+
+
+def _bar(console: Any) -> Any:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f} showers/s")
+
+    return Progress(
+        TextColumn("{task.description}"),
+        TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _Bar:
+    """Moves a bar."""
+
+    def __init__(self, bar: Any, doing: str, starting: str) -> None:
+        self._bar, self._doing, self._starting = bar, doing, starting
+        self._task: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(self._starting, total=total, completed=done)
+        else:
+            self._bar.update(self._task, completed=done, description=self._doing)
+
+
+class _Lines:
+    """Prints a plain line now and then."""
+
+    def __init__(self, starting: str) -> None:
+        self._starting = starting
+        self._before: int | None = None
+        self._started = self._told = time.perf_counter()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if self._before is None:
+            self._before, self._started, self._told = done, now, now
+            click.echo(self._starting, err=True)
+            return
+        if now - self._told < 5 and done < total:
+            return
+        self._told = now
+        rate = (done - self._before) / max(now - self._started, 1e-9)
+        left = (total - done) / rate if rate else float("inf")
+        share = 100 * done / total if total else 100.0
+        click.echo(
+            f"{share:5.1f} %  {done:,} of {total:,} showers, {rate:,.0f} showers/s, {left:,.0f} s left", err=True
+        )

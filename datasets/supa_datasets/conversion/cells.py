@@ -1,0 +1,68 @@
+"""Energies in cells: from showers, and back to one hit for each cell with energy."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from supa import Grid, ShowerConfig, Showers, from_hits
+from supa.arrays import FloatArray
+from supa.ragged import offsets_of
+from supa_datasets.conversion.guards import MAX_CHUNK_ROWS
+
+MEV = 1000.0
+"""MeV of a GeV."""
+
+
+def pieces(showers: Showers, cells: int) -> Iterator[Showers]:
+    """Cut showers so that the cells of a piece are bounded.
+
+    Args:
+        showers: the showers.
+        cells: cells of one shower.
+
+    Returns:
+        An iterator over pieces.
+    """
+    size = max(1, MAX_CHUNK_ROWS // max(cells, 1))
+    for start in range(0, len(showers), size):
+        yield showers[start : start + size]
+
+
+def showers_of(grid: Grid, config: ShowerConfig, energies: Any, incident: Any, first: int) -> Showers:
+    """Make showers with one hit at the centre of each cell with energy.
+
+    Args:
+        grid: the cells.
+        config: the physics.
+        energies: (n, num_cells) GeV.
+        incident: (n,) GeV.
+        first: number of the first shower.
+
+    Returns:
+        The showers.
+
+    Raises:
+        ValueError: an energy is negative or not finite.
+    """
+    if not (np.isfinite(energies) & (energies >= 0)).all():
+        raise ValueError("a cell's energy is negative or not finite")
+    x, y, part = _centres(grid)
+    row, cell = np.nonzero(energies)
+    depth: dict[str, Any] = {grid.depth: part[cell]}
+    return from_hits(
+        config,
+        offset=offsets_of(np.bincount(row, minlength=len(energies))),
+        incident_energy=incident,
+        x=x[cell],
+        y=y[cell],
+        energy=energies[row, cell],
+        **depth,
+        index=first + np.arange(len(energies)),
+    )
+
+
+def _centres(grid: Grid) -> tuple[FloatArray, FloatArray, Any]:
+    centres = [(np.empty(0), np.empty(0)) if part is None else part.centres() for part in grid.parts]
+    x, y = (np.concatenate([centre[axis] for centre in centres]) for axis in (0, 1))
+    return x, y, np.repeat(np.arange(len(grid.parts)), np.diff(grid.offset))

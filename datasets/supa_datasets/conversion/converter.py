@@ -1,0 +1,178 @@
+"""The conversion of a file: whole or not at all, in pieces of bounded memory."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from supa import Grid, Showers
+from supa.presets import ConfigLike, config_of
+from supa_datasets.conversion.formats import Choices, Reader, Source, Writer
+from supa_datasets.conversion.guards import named_errors
+from supa_datasets.conversion.registry import source_format, target_format
+
+
+def convert(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    *,
+    from_format: str | None = None,
+    to_format: str | None = None,
+    config: ConfigLike | None = None,
+    depth: Literal["layer", "slice"] | None = None,
+    binning: Grid | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> int:
+    """Convert a file of showers to another format.
+
+    The file appears under its name only when it is whole; ``NAME.partial`` is there meanwhile, and is removed on any
+    failure. ``docs/conversions.md`` tells what each format keeps.
+
+    Args:
+        source: the file to read.
+        target: the file to make; its folder must exist.
+        from_format: a name in ``FORMATS``; by default told by the file's ending and contents.
+        to_format: a name in ``FORMATS``; by default told by the file's ending.
+        config: the physics of showers whose file does not tell it: a preset's name or a config; by default
+            ``"standard"``, and ``"reference"`` for the reference code's files.
+        depth: whether a depth number or a voxel layer is the slice or the readout layer; by default the slice for
+            showerdata, and what fits for CaloChallenge.
+        binning: the cells of CaloChallenge voxels, see ``read_binning``.
+        overwrite: replace a file of this name.
+        progress: called with the number of showers done and of all, first with 0.
+        note: called with each sentence on what is assumed or lost.
+
+    Returns:
+        The number of showers that were written.
+
+    Raises:
+        FileNotFoundError: the source or the target's folder is not there.
+        FileExistsError: the target is there, and overwrite was not asked for.
+        ValueError: a format cannot be told, the source is damaged, or the target cannot hold its showers.
+        OSError: the disk does not take the file.
+    """
+    source, target = Path(source), Path(target)
+    if depth not in (None, "layer", "slice"):
+        raise ValueError(f"depth: {depth!r} was given, but it must be 'layer' or 'slice'.")
+    if not source.is_file():
+        if source.exists():
+            raise ValueError(f"{source}: it is no regular file.")
+        raise FileNotFoundError(f"{source}: there is no such file.")
+    from_ = source_format(source, from_format)
+    to = target_format(target, to_format, from_)
+    if from_.reader is None or to.writer is None:
+        raise ValueError(f"Files of the format {from_.name!r} are not read.")
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"{target}: it is the file to read; give another name to the file to write.")
+    choices = Choices(None if config is None else config_of(config), depth, binning, note or _silent)
+    with _reserved(target, overwrite) as partial:
+        return _run(from_.reader, source, to.writer, partial, target, choices, progress)
+
+
+def _run(
+    reader: Reader,
+    source: Path,
+    writer: Writer,
+    partial: Path,
+    target: Path,
+    choices: Choices,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    done = 0
+
+    def counted(showers: Source) -> Iterator[Showers]:
+        nonlocal done
+        if progress is not None:
+            progress(0, showers.total)
+        chunks = iter(showers.chunks)
+        while True:
+            try:
+                with named_errors(source):
+                    chunk = next(chunks, None)
+            except ValueError as error:
+                raise _UnreadableError(str(error)) from None
+            if chunk is None:
+                break
+            yield chunk
+            done += len(chunk)
+            if progress is not None:
+                progress(done, showers.total)
+        if done != showers.total:
+            raise _UnreadableError(f"{source}: it claims {showers.total:,} showers, but holds {done:,}.")
+
+    with ExitStack() as stack:
+        with named_errors(source):
+            showers = stack.enter_context(reader(source, choices))
+        try:
+            writer(partial, replace(showers, chunks=counted(showers)), choices)
+        except _UnreadableError as error:
+            raise ValueError(str(error)) from None
+        except ValueError as error:
+            raise ValueError(f"{target}: {str(error).rstrip('.')}.") from None
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+            raise OSError(f"{target}: the disk does not take the file ({reason}).") from None
+    return done
+
+
+class _UnreadableError(ValueError):
+    """The source is damaged; everything else that fails while writing is the target's."""
+
+
+@contextmanager
+def _reserved(target: Path, overwrite: bool) -> Iterator[Path]:
+    """Give the name under which the file is made, which no other process uses; then give the file its own name."""
+    target = Path(os.path.realpath(target)) if target.is_symlink() else target
+    partial = target.with_name(f"{target.name}.partial")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist; make it first.")
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{target}: it is no regular file, so no showers are written to it.")
+    for there in (target, partial):
+        if there.exists() and not overwrite:
+            raise FileExistsError(
+                f"{there} exists; choose another name, or overwrite it (--overwrite; in Python overwrite=True)."
+            )
+    try:
+        lock = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OSError(f"{target}: the file cannot be written ({error.strerror}).") from None
+    try:
+        _hold(lock, target)
+        try:
+            yield partial
+            _synchronise(partial)
+            partial.replace(target)
+            _synchronise(target.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(lock)
+
+
+def _hold(lock: int, target: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{target}: another process is writing it; wait for its end.") from None
+    except OSError:  # a file system without locks
+        return
+
+
+def _synchronise(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _silent(_sentence: str) -> None:
+    pass

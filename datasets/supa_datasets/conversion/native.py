@@ -1,0 +1,42 @@
+"""The project's own files (``docs/format.md``) as an end of conversions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from supa_datasets.conversion.formats import Choices, Format, Source
+from supa_datasets.conversion.guards import spans
+from supa_datasets.hdf5 import ShowerFile
+from supa_datasets.writer import ShowerWriter
+
+
+@contextmanager
+def _read(path: Path, choices: Choices) -> Iterator[Source]:
+    with ShowerFile(path) as file:
+        choices.config_for(file.run.config)
+        total, hits = len(file), int(file.num_hits.sum())
+        yield Source(file.run, total, file.recorded, (file[a:b] for a, b in spans(total, hits)))
+
+
+def _write(path: Path, source: Source, choices: Choices) -> None:
+    # The writer adds up the attempts of what it is given, and only their sum is known.
+    attempts = source.run.attempts
+    try:
+        with ShowerWriter(path, source.run, recorded=source.recorded, overwrite=True) as writer:
+            for showers in source.chunks:
+                writer.append(replace(showers, run=replace(source.run, attempts=attempts)))
+                attempts = None if attempts is None else 0
+    except BaseException:
+        path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
+        raise
+
+
+NATIVE = Format(
+    "supa",
+    (".h5", ".hdf5"),
+    "the shower files of this package",
+    _read,
+    _write,
+    datasets=("showers/offset", "hits/x"),
+)

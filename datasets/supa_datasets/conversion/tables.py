@@ -1,0 +1,163 @@
+"""The columns of showers for formats that hold all of them: in which types they are written, and how they are read."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from supa import Ragged, Run, ShowerConfig, Showers, from_hits
+from supa.arrays import Array
+from supa.physics import UNKNOWN_SLICE
+from supa_datasets.conversion.formats import Choices
+from supa_datasets.conversion.runs import imported, run_from_text
+from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, Table, check_rows, tables_of
+
+NEEDED = ("hits/x", "hits/y", "hits/energy")
+
+
+def stored(showers: Showers) -> Showers:
+    """Give showers in the types of a shower file, so that every chunk of a file has the same.
+
+    Args:
+        showers: the showers.
+
+    Returns:
+        The showers; x, y and energies of hits and particles are float32.
+    """
+
+    def typed(rows: Ragged, table: Table) -> Ragged:
+        return Ragged({name: np.asarray(rows[name], kind) for name, kind in table.types.items()}, rows.offset)
+
+    return replace(
+        showers,
+        hits=typed(showers.hits, HITS),
+        primaries=typed(showers.primaries, PRIMARIES),
+        particles=None if showers.particles is None else typed(showers.particles, PARTICLES),
+    )
+
+
+def run_of(text: str | bytes | None, choices: Choices, total: int) -> tuple[Run, bool]:
+    """Tell what made the showers of a file.
+
+    Args:
+        text: the run that the file tells, or None.
+        choices: what the user chose.
+        total: how many showers there are.
+
+    Returns:
+        The run, and whether the file told it.
+
+    Raises:
+        ValueError: the text is damaged, or the user gave another config.
+    """
+    if text is None:
+        return imported(choices.config_for(None), total), False
+    run = run_from_text(text)
+    choices.config_for(run.config)
+    return run, True
+
+
+def columns_in(names: set[str], told: bool) -> tuple[list[str], list[str]]:
+    """Choose the columns to read from a file.
+
+    Args:
+        names: columns that the file has, such as ``"hits/x"`` or ``"index"``.
+        told: whether the file tells what made its showers, and so must have every column.
+
+    Returns:
+        The columns with one row a shower, and those of the ragged tables.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    recorded = told and any(name.startswith(f"{PARTICLES.group}/") for name in names)
+    ragged = [f"{table.group}/{name}" for table in tables_of(recorded) for name in table.types]
+    needed = [*SHOWER_TYPES, *ragged] if told else ["incident_energy", *NEEDED]
+    for name in needed:
+        if name not in names:
+            raise ValueError(f"the column {name!r} is missing")
+    if not told and not {"hits/slice", "hits/layer"} & names:
+        raise ValueError("the columns 'hits/slice' and 'hits/layer' are missing; one of them is needed")
+    if not told and not all(f"{PRIMARIES.group}/{name}" in names for name in PRIMARIES.types):
+        ragged = [name for name in ragged if not name.startswith(PRIMARIES.group)]
+    return [name for name in SHOWER_TYPES if name in names], [name for name in ragged if name in names]
+
+
+def assembled(run: Run, told: bool, columns: Mapping[str, Array], tables: Mapping[str, Ragged], first: int) -> Showers:
+    """Put showers together that were read from a file.
+
+    Args:
+        run: what made them.
+        told: whether the file told that.
+        columns: the columns with one row a shower.
+        tables: the ragged tables ``"hits"``, ``"primaries"`` and ``"particles"``, as far as they are there.
+        first: number of the first of these showers in the file.
+
+    Returns:
+        The showers, checked.
+
+    Raises:
+        ValueError: a value cannot be that of a shower.
+    """
+    if not told:
+        return _imported(run.config, columns, tables, first)
+    typed = {}
+    for table in tables_of(PARTICLES.group in tables):
+        rows = tables[table.group]
+        checked = {name: _typed(f"{table.group}/{name}", rows[name], kind) for name, kind in table.types.items()}
+        typed[table.group] = Ragged(checked, rows.offset)
+    showers = Showers(
+        run=run,
+        **{name: _typed(name, columns[name], kind) for name, kind in SHOWER_TYPES.items()},
+        hits=typed[HITS.group],
+        primaries=typed[PRIMARIES.group],
+        particles=typed.get(PARTICLES.group),
+    )
+    check_rows(showers)
+    return showers
+
+
+def _imported(config: ShowerConfig, columns: Mapping[str, Array], tables: Mapping[str, Ragged], first: int) -> Showers:
+    hits, primaries = tables[HITS.group], tables.get(PRIMARIES.group)
+    if primaries is not None:
+        finite = {name: _finite(f"primaries/{name}", primaries[name]) for name in PRIMARIES.types}
+        primaries = Ragged(finite, primaries.offset)
+        if np.less(primaries["energy"], 0).any():
+            raise ValueError("primaries/energy: a negative energy was given")
+    known = "slice" in hits.columns and not ("layer" in hits.columns and np.equal(hits["slice"], UNKNOWN_SLICE).any())
+    depth: dict[str, Any] = {"slice": hits["slice"]} if known else {"layer": hits["layer"]}
+    leaked = columns.get("leaked_energy")
+    unknown = leaked is None or bool(np.isnan(_real("leaked_energy", leaked)).all())
+    return from_hits(
+        config,
+        offset=hits.offset,
+        incident_energy=columns["incident_energy"],
+        x=hits["x"],
+        y=hits["y"],
+        energy=hits["energy"],
+        **depth,
+        primary=hits.columns.get("primary") if primaries is not None else None,
+        primaries=primaries,
+        index=columns.get("index", first + np.arange(len(hits))),
+        leaked_energy=None if unknown else leaked,
+    )
+
+
+def _typed(name: str, column: Array, kind: str) -> Any:
+    if column.dtype != np.dtype(kind):
+        raise ValueError(f"the column {name!r} is {column.dtype}, not {np.dtype(kind)}")
+    return column
+
+
+def _real(name: str, column: Array) -> Any:
+    if column.dtype.kind not in "fiu":
+        raise ValueError(f"the column {name!r} is {column.dtype}, not numbers")
+    return column.astype(np.float64)
+
+
+def _finite(name: str, column: Array) -> Any:
+    values = _real(name, column)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: a value is not finite")
+    return values
