@@ -1,20 +1,19 @@
 """Precision, recall, density and coverage: what nearest neighbours say about fidelity and diversity."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from supa.arrays import BoolArray, FloatArray, IntArray
+from supa.arrays import FloatArray
 from supa.checks import whole
 from supa.distances.samples import Estimate, shuffled_groups, standardised, two_matrices
 
 MOST_ROWS = 10_000
 """Rows of a sample that are used: the time grows with the square of their number."""
 _PARTS = 10
-_BLOCK = 500  # balls at a time: with many equal rows each may hold the whole sample
-_ROUNDING = 1 + 1e-12  # a ball holds its own boundary whatever the rounding of its radius
+_BLOCK = 500  # rows at a time, whose distances to all others take 40 MB
+_ROUNDING = 1e-9  # squared spreads: a ball holds its own boundary whatever the rounding of the distances
 
 
 @dataclass(frozen=True)
@@ -72,26 +71,30 @@ def neighbour_scores(true: npt.ArrayLike, generated: npt.ArrayLike, *, k: int = 
 
 
 def _scores(true: FloatArray, generated: FloatArray, k: int) -> tuple[float, float, float, float]:
-    from scipy.spatial import cKDTree
+    true_radii, generated_radii = _squared_radii(true, k), _squared_radii(generated, k)
+    reached = np.zeros(len(true), dtype=np.bool_)
+    held = np.zeros(len(generated), dtype=np.bool_)
+    counts = np.zeros(len(true), dtype=np.int64)
+    for block in _blocks(len(true)):
+        squares = _squared_distances(true[block], generated)
+        inside = squares <= true_radii[block, None]
+        counts[block] = np.count_nonzero(inside, axis=1)
+        held |= inside.any(axis=0)
+        reached[block] = (squares <= generated_radii).any(axis=1)
+    return held.mean(), reached.mean(), counts.sum() / (k * len(generated)), (counts > 0).mean()
 
-    trees = cKDTree(true), cKDTree(generated)
-    # The nearest neighbour of a row in its own sample is the row itself.
-    radii = [
-        tree.query(rows, k=[k + 1], workers=-1)[0][:, 0] * _ROUNDING
-        for tree, rows in zip(trees, (true, generated), strict=True)
-    ]
-    held, true_counts = _inside(trees[1], true, radii[0])
-    reached, _ = _inside(trees[0], generated, radii[1])
-    density = true_counts.sum() / (k * len(generated))
-    return held.mean(), reached.mean(), density, (true_counts > 0).mean()
+
+def _squared_radii(rows: FloatArray, k: int) -> FloatArray:
+    """Give the squared distance of each row to its k-th neighbour; the nearest of all is the row itself."""
+    radii = [np.partition(_squared_distances(rows[block], rows), k, axis=1)[:, k] for block in _blocks(len(rows))]
+    return np.concatenate(radii) + _ROUNDING
 
 
-def _inside(tree: Any, centres: FloatArray, radii: FloatArray) -> tuple[BoolArray, IntArray]:
-    """Tell which rows of a tree lie in some ball, and count the rows in each ball."""
-    held, counts = np.zeros(tree.n, dtype=np.bool_), np.zeros(len(centres), dtype=np.int64)
-    for start in range(0, len(centres), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        for ball, rows in enumerate(tree.query_ball_point(centres[block], radii[block], workers=-1), start):
-            held[rows] = True
-            counts[ball] = len(rows)
-    return held, counts
+def _squared_distances(centres: FloatArray, rows: FloatArray) -> FloatArray:
+    """Compute |a|^2 + |b|^2 - 2 a.b: in tens of features faster than any tree, which then looks at nearly all rows."""
+    squares = np.square(centres).sum(axis=1)[:, None] + np.square(rows).sum(axis=1)
+    return np.asarray(squares - 2 * centres @ rows.T)
+
+
+def _blocks(rows: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, rows, _BLOCK)]
