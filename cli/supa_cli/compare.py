@@ -49,6 +49,9 @@ def command(
     from supa import compare, write_report
     from supa_datasets import ShowerFile
 
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise click.UsageError(f"--output {output} is a file, but the report needs a folder; name another one.")
+
     def tell(step: str) -> None:
         check()
         if not quiet:

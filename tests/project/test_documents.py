@@ -33,10 +33,31 @@ def test_the_ten_lines_of_the_readme_run(root, tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     supa_datasets.save(supa.simulate(100), "showers.h5")
-    (code,) = _blocks(root, "python")
+    code, _ = _blocks(root, "python")
     assert code.count("\n") <= 12
     exec(compile(code, "README.md", "exec"), {})
     assert "exact: 72.09" in capsys.readouterr().out
+
+
+def test_the_lines_for_models_of_the_readme_run(root, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    import supa_datasets
+
+    monkeypatch.chdir(tmp_path)
+    supa_datasets.save(supa.simulate(500), "showers.h5")
+    _, code = _blocks(root, "python")
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert set(names["batch"]) == {"points", "offset", "incident_energy"}
+    assert len(names["made"]) == 1
+
+
+def test_the_code_of_the_page_on_comparison_runs(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = _blocks(root, "python", "docs/comparison.md")
+    exec(compile(code, "comparison.md", "exec"), {})
+    assert "joint" not in capsys.readouterr().err
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 def test_the_code_of_the_page_on_loaders_runs(root, tmp_path, monkeypatch):
@@ -61,8 +82,11 @@ def test_the_commands_of_the_readme_run(root, tmp_path, monkeypatch):
     from supa_cli.main import cli
 
     monkeypatch.chdir(tmp_path)
-    commands = re.sub(r" +#.*", "", _blocks(root, "sh")[2]).replace("1e4", "20").replace("1000", "20").splitlines()
-    assert len(commands) == 5
+    first, second = _blocks(root, "sh")[2:4]
+    commands = re.sub(r" +#.*", "", first + second).replace("1e4", "60").replace("1000", "60").splitlines()
+    assert len(commands) == 8
+    for number, name in enumerate(("true.h5", "generated.h5")):
+        CliRunner().invoke(cli, ["generate", name, "-n", "60", "--seed", str(number)], catch_exceptions=False)
     for command in commands:
         program, *arguments = command.split()
         assert program == "supa"

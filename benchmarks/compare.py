@@ -1,0 +1,82 @@
+"""Time the comparison of two files, and its memory.
+
+    python benchmarks/compare.py [--showers 100000] [--json out.json]
+
+Every step runs in a process of its own, as a user runs it: `supa compare`, without and with the scores of all
+observables together, and with the report.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+
+import supa
+import supa_datasets
+
+_MEASURED = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
+
+
+def run(*arguments: str) -> dict[str, float]:
+    """Run the command; give its seconds and the most memory that it took."""
+    command = [sys.executable, "-m", "supa_cli.main", "compare", *arguments, "--quiet"]
+    start = time.perf_counter()
+    output = subprocess.run([sys.executable, "-c", _MEASURED, *command], check=True, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "MB": int(output.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6}
+
+
+def measure(showers: int, folder: Path) -> dict[str, Any]:
+    """Take all measurements."""
+    paths = [folder / "true.h5", folder / "generated.h5"]
+    for seed, path in enumerate(paths):
+        with supa_datasets.ShowerWriter(path, supa.simulate(0, seed=seed).run) as writer:
+            for chunk in supa.stream(showers, seed=seed):
+                writer.append(chunk)
+    files = [str(path) for path in paths]
+    run(*files, "--fast")  # compile, or load the machine code
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "versions": {
+            "supa": supa.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+        "date": time.strftime("%Y-%m-%d"),
+        "showers of each file": showers,
+        "--fast": run(*files, "--fast"),
+        "all": run(*files),
+        "--fast, with the report": run(*files, "--fast", "-o", str(folder / "report")),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--showers", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the files are written")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        results = measure(arguments.showers, Path(folder))
+    text = json.dumps(results, indent=2)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

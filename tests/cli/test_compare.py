@@ -1,0 +1,90 @@
+"""``supa compare``: what it prints and writes, and its errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import supa
+import supa_datasets
+from supa_cli.main import cli
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("compare")
+    supa_datasets.save(supa.simulate(300, seed=1), path / "true.h5")
+    supa_datasets.save(supa.simulate(300, "symmetric", seed=2), path / "made.h5")
+    supa_datasets.save(supa.simulate(30, seed=2), path / "few.h5")
+    supa_datasets.save(supa.simulate(60, "single-layer", seed=2), path / "single.h5")
+    (path / "text.h5").write_text("hello")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def _run(*arguments):
+    return CliRunner().invoke(cli, ["compare", *arguments], catch_exceptions=False)
+
+
+def test_it_prints_tables_and_a_verdict():
+    result = _run("true.h5", "made.h5", "--fast", "--permutations", "99")
+    assert result.exit_code == 0, result.output
+    for part in ("The samples differ (joint p = 0.01)", "num_hits", "hits, layer 1", "pull", "simulated anew", "more"):
+        assert part in result.output
+    assert "…" not in result.output  # no column is cut
+    assert "observables ..." in result.stderr
+    every = _run("true.h5", "made.h5", "--fast", "--permutations", "99", "--all", "--quiet")
+    assert "hits, slice 9" in every.stdout
+    assert every.stderr == ""
+
+
+def test_equal_files_do_not_differ():
+    result = _run("true.h5", "true.h5", "--fast", "--quiet")
+    assert "No difference is seen" in result.stdout
+
+
+def test_scores_are_printed():
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    result = _run("true.h5", "made.h5", "--permutations", "19")
+    for part in ("Frechet distance", "kernel distance", "coverage", "classifier AUC", "±"):
+        assert part in result.stdout
+
+
+def test_json_is_one_object():
+    result = _run("true.h5", "made.h5", "--fast", "--json", "--seed", "4")
+    numbers = json.loads(result.stdout)
+    assert numbers["seed"] == 4
+    assert numbers["true"]["name"] == "true"
+    assert numbers["generated"]["preset"] == "symmetric"
+
+
+def test_the_report_is_written():
+    result = _run("true.h5", "made.h5", "--fast", "--quiet", "-o", "out/report", "--permutations", "19")
+    assert result.exit_code == 0, result.output
+    assert "out/report/report.html" in result.stdout
+    assert json.loads(Path("out/report/comparison.json").read_text())["repeats"] == 19
+
+
+MISTAKES = {
+    "no file": (["none.h5", "true.h5"], "there is no such file"),
+    "no shower file": (["true.h5", "text.h5"], "no HDF5 file"),
+    "few": (["true.h5", "few.h5", "--fast"], "30 showers were given, but a comparison needs at least 50"),
+    "layers": (["true.h5", "single.h5", "--fast"], "only in the same layers"),
+    "permutations": (["true.h5", "made.h5", "--permutations", "5"], "at least 19"),
+    "one file": (["true.h5"], "Missing argument 'GENERATED'"),
+    "output": (["true.h5", "made.h5", "-o", "true.h5"], "the report needs a folder"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_clear_error(arguments, message):
+    result = CliRunner().invoke(cli, ["compare", *arguments])
+    assert result.exit_code in (1, 2)
+    # `supa` prints these in its main function, which the runner does not call.
+    ours = isinstance(result.exception, ValueError | OSError)
+    assert message in (str(result.exception) if ours else result.output)
