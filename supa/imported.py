@@ -55,8 +55,9 @@ def from_hits(
     config = config_of(config)
     offset = np.asarray(offset)
     ascending = offset.ndim == 1 and len(offset) > 0 and np.issubdtype(offset.dtype, np.integer) and offset[0] == 0
-    if not ascending or (np.diff(offset) < 0).any():
+    if not ascending or (np.diff(offset.astype(np.int64)) < 0).any():
         raise ValueError(f"offset: {shown(offset)} was given, but it must be whole numbers that ascend from 0.")
+    offset = offset.astype(np.int64)
     n, rows = len(offset) - 1, int(offset[-1])
     incident = _real("incident_energy", incident_energy, n, "GeV above 0", lambda e: e > 0).astype(np.float64)
     leaked = np.full(n, np.nan)
@@ -100,7 +101,7 @@ def from_hits(
         index=np.arange(n) if index is None else _numbers("index", index, n),
         incident_energy=incident,
         leaked_energy=leaked,
-        hits=Ragged({name: column[order] for name, column in columns.items()}, offset.astype(np.int64)),
+        hits=Ragged({name: column[order] for name, column in columns.items()}, offset),
         primaries=primaries,
     )
 

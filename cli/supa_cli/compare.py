@@ -103,6 +103,7 @@ def _names(true: str, generated: str) -> tuple[str, str]:
 def _print(comparison: "Comparison", every: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from supa.comparison.report import verdict
@@ -119,7 +120,8 @@ def _print(comparison: "Comparison", every: bool) -> None:
         return made
 
     c = comparison
-    console.print(f"{c.true.name}: {c.true.showers:,} showers; {c.generated.name}: {c.generated.showers:,} showers")
+    one, other = escape(c.true.name), escape(c.generated.name)
+    console.print(f"{one}: {c.true.showers:,} showers; {other}: {c.generated.showers:,} showers")
     console.print(f"noise floors: {c.floor}")
     if c.scores:
         scores = table("All observables together", "", "value", "noise floor", "equal", "p")
@@ -128,7 +130,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
         console.print(scores)
     shown = c.observables if every else c.observables[:_MOST_ROWS]
     title = "Observables, those that differ most first; W1 over the true spread"
-    observables = table(title, "", c.true.name, c.generated.name, "W1", "floor", "p", "separation", "floor")
+    observables = table(title, "", one, other, "W1", "floor", "p", "separation", "floor")
     for o in shown:
         observables.add_row(
             o.name,
@@ -144,7 +146,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
     if len(shown) < len(c.observables):
         console.print(f"... and {len(c.observables) - len(shown)} more (--all, or -o for the report)")
     if c.pulls:
-        pulls = table("Means against the exact expectation", "", "exact", c.true.name, "pull", c.generated.name, "pull")
+        pulls = table("Means against the exact expectation", "", "exact", one, "pull", other, "pull")
         for p in c.pulls:
             if every or "slice" not in p.name:
                 pulls.add_row(

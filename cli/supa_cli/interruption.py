@@ -20,14 +20,15 @@ _asked = False
 def in_order() -> Iterator[None]:
     """Let the first Ctrl-C end the work in order, undisturbed by further ones, also on the way out."""
     global _asked
-    signal.signal(signal.SIGINT, _interrupt_once)
+    before = signal.signal(signal.SIGINT, _interrupt_once)
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
         # On its way out Python takes its own handlers away, but leaves this one.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = signal.SIG_IGN
         raise
     finally:
+        signal.signal(signal.SIGINT, before)
         _asked = False
 
 

@@ -62,6 +62,7 @@ class ShowerFile:
     def close(self) -> None:
         """Close the file; reading from it is then an error."""
         self._file.close()
+        self._mapped = None
 
     def __enter__(self) -> Self:
         return self
@@ -69,12 +70,19 @@ class ShowerFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __getstate__(self) -> Path:
-        return self._path
+    def __getstate__(self) -> tuple[Path, tuple[Any, ...]]:
+        return self._path, self._contents()
 
-    def __setstate__(self, state: Path) -> None:
-        self._path = state
+    def __setstate__(self, state: tuple[Path, tuple[Any, ...]]) -> None:
+        self._path, contents = state
         self._open()
+        if self._contents() != contents:
+            self.close()
+            raise ValueError(f"{self._path}: it is another file than the one that was pickled; open it anew.")
+
+    def _contents(self) -> tuple[Any, ...]:
+        """What tells one file from another that has taken its place."""
+        return self._run, self._recorded, *(int(offset[-1]) for offset in self._offsets.values()), len(self)
 
     def __repr__(self) -> str:
         state = "" if self._file else ", closed"
@@ -101,6 +109,17 @@ class ShowerFile:
     def num_hits(self) -> Any:
         """(showers,) int64 number of hits of each shower."""
         return np.diff(self._offsets[HITS.group])
+
+    @property
+    def num_particles(self) -> Any:
+        """(showers,) int64 number of recorded particles of each shower.
+
+        Raises:
+            ValueError: the particles were not recorded.
+        """
+        if not self._recorded:
+            raise ValueError(f"{self._path}: its particles were not recorded; generate with --record particles.")
+        return np.diff(self._offsets[PARTICLES.group])
 
     @property
     def compression(self) -> str:
@@ -181,6 +200,8 @@ class ShowerFile:
         self._opened()
         mapped = self._mapped
         assert mapped is not None
+        with named_errors(self._path):
+            mapped.check()
         run, single = replace(self._run, attempts=None), np.ones(len(chosen), dtype=np.int64)
         tables = {}
         for table in tables_of(self._recorded):

@@ -5,6 +5,7 @@ uncompressed column lie in the file as they are, so their places are looked up o
 """
 
 import mmap
+import os
 
 import h5py
 import numpy as np
@@ -26,7 +27,8 @@ class MappedColumns:
     """
 
     def __init__(self, file: h5py.File, columns: dict[str, h5py.Dataset]) -> None:
-        self._bytes = np.frombuffer(mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+        self._handle = file.id.get_vfd_handle()
+        self._bytes = np.frombuffer(mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ), dtype=np.uint8)
         self._types = {name: column.dtype for name, column in columns.items()}
         self._chunk_rows = {name: column.chunks[0] for name, column in columns.items()}
         self._chunk_places = {name: self._places(name, column) for name, column in columns.items()}
@@ -44,6 +46,15 @@ class MappedColumns:
         if ((places < 0) | (places + rows * size > len(self._bytes))).any():
             raise ValueError(f"a chunk of the column {name!r} lies outside the file")
         return places
+
+    def check(self) -> None:
+        """Make sure that the file is still there to be read: to touch what was cut off would kill the process.
+
+        Raises:
+            ValueError: the file was cut after it was opened.
+        """
+        if os.fstat(self._handle).st_size < len(self._bytes):
+            raise ValueError("it was cut while it was open")
 
     def rows(self, name: str, start: IntArray, count: IntArray) -> Array:
         """Copy ranges of rows.

@@ -10,7 +10,7 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.checks import whole
 from supa.comparison.hits import hit_results
-from supa.comparison.measured import Measured, SampleLike, chunks_of
+from supa.comparison.measured import Measured, SampleLike
 from supa.comparison.results import Comparison, ObservableResult, Pull, SampleFacts, Score
 from supa.distances import (
     Estimate,
@@ -47,8 +47,8 @@ def compare(
     """Compare generated showers with true ones.
 
     Every number has its noise floor beside it: the same number between the true sample and another true one of the size
-    of the generated sample. This one is simulated anew where the true showers are a whole simulated run; else the two
-    halves of the true sample stand in. What each number means, and when to trust it: ``docs/comparison.md``.
+    of the generated sample. This one is simulated anew where the true showers are a whole simulated run; else two
+    parts of the true sample stand in. What each number means, and when to trust it: ``docs/comparison.md``.
 
     Args:
         true: Showers, an open ShowerFile, or an iterable over chunks.
@@ -126,7 +126,7 @@ def _check(first: Measured, second: Measured, names: tuple[str, str]) -> None:
 def _floor(
     true: SampleLike, first: Measured, size: int, seed: int
 ) -> tuple[Measured, tuple[Measured, Measured] | None, str]:
-    """Give another true sample, or two halves of the one there is, and say which."""
+    """Give another true sample, or two parts of the one there is, and say which."""
     run = getattr(true, "run", first.run)
     assert isinstance(run, Run)
     if _simulable(run, first):
@@ -135,11 +135,8 @@ def _floor(
         for chunk in stream(size, run.config, seed=other & (2**63 - 1), keep=run.keep, record=_record(first)):
             floor.add(chunk)
         return floor, None, f"{size:,} showers simulated anew with the config of the true ones"
-    halves = Measured(first.edges), Measured(first.edges)
-    for chunk in chunks_of(true):
-        for k, half in enumerate(halves):
-            half.add(chunk[k::2])
-    described = f"the two halves of the true sample, {halves[0].showers:,} and {halves[1].showers:,} showers"
+    halves = first.parts(min(0.5, size / first.showers))
+    described = f"two parts of the true sample, {halves[0].showers:,} and {halves[1].showers:,} showers"
     return halves[1], halves, described
 
 
@@ -247,25 +244,32 @@ def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
         "energy fraction, layer": exact.layer_energy,
         "hits, slice": exact.hits,
     }
+    hits_of = truths | {"energy fraction, layer": exact.layer_hits}
     pulls = []
     for name, truth in truths.items():
         if name not in first.sums or name not in second.sums or second.sums[name].shape != first.sums[name].shape:
             continue
         (mean1, error1), (mean2, error2) = first.mean_and_error(name), second.mean_and_error(name)
-        # Where hits are rare their number is no normal variable, and a pull would not be one.
-        often = truth * min(first.showers, second.showers) >= FEWEST_SHOWERS if name == "hits, slice" else truth > 0
-        for k in np.flatnonzero(often & (error1 > 0) & (error2 > 0)):
+        # Where hits are rare, sums over them are no normal variables, and a pull would not be one.
+        rare = hits_of[name] * min(first.showers, second.showers) < FEWEST_SHOWERS
+        for k in np.flatnonzero(~rare & ((error1 > 0) | (error2 > 0))):
             pulls.append(
                 Pull(
                     name=name if name == "hits" else f"{name} {k}",
                     exact=float(truth[k]),
                     true_mean=float(mean1[k]),
-                    true_pull=float((mean1[k] - truth[k]) / error1[k]),
+                    true_pull=_pull(mean1[k] - truth[k], error1[k]),
                     generated_mean=float(mean2[k]),
-                    generated_pull=float((mean2[k] - truth[k]) / error2[k]),
+                    generated_pull=_pull(mean2[k] - truth[k], error2[k]),
                 )
             )
     return tuple(pulls), ""
+
+
+def _pull(difference: float, error: float) -> float:
+    if error > 0:
+        return float(difference / error)
+    return 0.0 if difference == 0 else float(np.copysign(np.inf, difference))
 
 
 def _facts(name: str, sample: Measured) -> SampleFacts:

@@ -10,6 +10,10 @@ from supa.comparison.results import ObservableResult
 from supa.distances import Estimate
 from supa.observables import label
 
+_FEWEST = 5  # showers of a group: sums over fewer are too unlike to be dealt out between samples of different sizes
+_BOOTSTRAP_SAMPLES = 200
+_BLOCK = 2000
+
 
 def hit_results(
     first: Measured, second: Measured, floor: tuple[Measured, Measured], seed: int, repeats: int
@@ -34,7 +38,8 @@ def hit_results(
     for number, (name, edges) in enumerate(first.edges.items()):
         if name not in first.hit_counts or name not in second.hit_counts:
             continue
-        true, made = first.hit_counts[name], second.hit_counts[name]
+        groups = max(2, min(GROUPS, first.showers // _FEWEST, second.showers // _FEWEST))
+        true, made = _fewer(first.hit_counts[name], groups), _fewer(second.hit_counts[name], groups)
         middle = _middles(edges)
         gaps = np.diff(middle)
         random = np.random.default_rng([seed, number])
@@ -43,12 +48,15 @@ def hit_results(
             return _distance(one, other, gaps), _separation(one, other)
 
         distance, separation = both(true.sum(axis=0), made.sum(axis=0))
-        drawn: list[Any] = [random.multinomial(GROUPS, [1 / GROUPS] * GROUPS, size=repeats) @ c for c in (true, made)]
-        errors = [values.std() for values in both(drawn[0], drawn[1])]
+        weights = [random.multinomial(groups, [1 / groups] * groups, size=_BOOTSTRAP_SAMPLES) for _ in range(2)]
+        errors = [values.std() for values in both(weights[0] @ true, weights[1] @ made)]
         pooled = np.concatenate([_per_shower(true, first.showers), _per_shower(made, second.showers)])
-        dealt = np.argsort(random.random((repeats, 2 * GROUPS)), axis=1) < GROUPS
-        null, _ = both(dealt @ pooled, ~dealt @ pooled)
-        observed, _ = both(pooled[:GROUPS].sum(axis=0), pooled[GROUPS:].sum(axis=0))
+        null = []
+        for start in range(0, repeats, _BLOCK):
+            dealt = np.argsort(random.random((min(_BLOCK, repeats - start), 2 * groups)), axis=1) < groups
+            null.append(both(dealt @ pooled, ~dealt @ pooled)[0])
+        observed, _ = both(pooled[:groups].sum(axis=0), pooled[groups:].sum(axis=0))
+        as_far = np.count_nonzero(np.concatenate(null) >= observed * (1 - 1e-12))
         floors = both(floor[0].hit_counts[name].sum(axis=0), floor[1].hit_counts[name].sum(axis=0))
         mean, spread = _moments(true.sum(axis=0), middle)
         mean2, spread2 = _moments(made.sum(axis=0), middle)
@@ -64,7 +72,7 @@ def hit_results(
                 generated_spread=spread2,
                 distance=Estimate(float(distance) / unit, float(errors[0]) / unit),
                 distance_floor=float(floors[0]) / unit,
-                p_value=float((1 + np.count_nonzero(null >= observed * (1 - 1e-12))) / (1 + repeats)),
+                p_value=float((1 + as_far) / (1 + repeats)),
                 separation=Estimate(float(separation), float(errors[1])),
                 separation_floor=float(floors[1]),
                 smirnov=None,
@@ -80,6 +88,11 @@ def _middles(edges: FloatArray) -> FloatArray:
     """Give a place to each bin: its middle; to under- and overflow, half a bin beyond the edge."""
     width = np.diff(edges)
     return np.concatenate([[edges[0] - width[0] / 2], edges[:-1] + width / 2, [edges[-1] + width[-1] / 2]])
+
+
+def _fewer(counts: Any, groups: int) -> Any:
+    """Put groups together."""
+    return np.stack([counts[k::groups].sum(axis=0) for k in range(groups)])
 
 
 def _per_shower(counts: Any, showers: int) -> FloatArray:

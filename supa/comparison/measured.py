@@ -1,5 +1,6 @@
 """What is measured of one sample: columns of observables, histograms of hits, sums against the exact expectations."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -8,12 +9,15 @@ import numpy as np
 from supa.arrays import FloatArray, IntArray
 from supa.config import ShowerConfig
 from supa.observables import hit_table, layer_fraction, layer_hits, slice_hits, table
+from supa.ragged import Ragged
 from supa.showers import Run, Showers
 
 GROUPS = 100
 """Showers are dealt into so many groups, which are resampled as wholes: the hits of a shower are not independent."""
 
 HIT_BINS = 200
+_FEW = 1000
+_SEVERAL_CONFIGS = "Showers of different configs are no single sample; compare each on its own."
 EXAMPLES = 4
 
 
@@ -65,9 +69,30 @@ class Measured:
             ValueError: the chunks are of different configs, or something else was given.
         """
         measured = cls(edges)
-        for chunk in chunks_of(sample):
+        for chunk in _merged(chunks_of(sample)):
             measured.add(chunk)
         return measured
+
+    def parts(self, share: float) -> tuple[Self, Self]:
+        """Deal the showers into two samples; both keep the columns and the histograms of hits, and nothing else.
+
+        Args:
+            share: share of the showers that the second one gets.
+
+        Returns:
+            Both samples, made of whole groups.
+        """
+        number = min(GROUPS - 1, max(1, round(share * GROUPS)))
+        second = np.isin(np.arange(GROUPS), np.arange(number) * GROUPS // number)
+        halves = []
+        for groups in (~second, second):
+            part = type(self)(self.edges)
+            rows = groups[np.arange(self.showers) % GROUPS]
+            part.run, part.showers = self.run, int(rows.sum())
+            part._columns = [{name: values[rows] for name, values in self.columns.items()}]
+            part.hit_counts = {name: counts[groups] for name, counts in self.hit_counts.items()}
+            halves.append(part)
+        return halves[0], halves[1]
 
     @property
     def config(self) -> ShowerConfig:
@@ -95,11 +120,14 @@ class Measured:
         if self.run is None:
             self.run = showers.run
         elif showers.config != self.config:
-            raise ValueError("Showers of different configs are no single sample; compare each on its own.")
+            raise ValueError(_SEVERAL_CONFIGS)
         if not len(showers):
             return
+        # Files hold float32. So that a value which many showers share is the same in every sample, all are taken so.
+        hits = dict(showers.hits.columns) | {n: showers.hits[n].astype(np.float32) for n in ("x", "y", "energy")}
+        showers = dataclasses.replace(showers, hits=Ragged(hits, showers.offset))
         columns = table(showers)
-        # The response is 1 but for what leaks; the rounding of float32 files is no difference.
+        # The response is 1 but for what leaks; the rounding of float32 is no difference.
         columns["response"] = columns["response"].round(6)
         columns["log incident energy"] = np.log10(showers.incident_energy)
         self._columns.append(columns)
@@ -113,15 +141,17 @@ class Measured:
     def _add_hits(self, showers: Showers) -> None:
         hits = hit_table(showers)
         if self.edges is None:
-            self.edges = {name: _hit_edges(name, values) for name, values in hits.items()}
+            self.edges = {name: _hit_edges(name, values, self.config) for name, values in hits.items()}
         group = (showers.hits.group_of_row() + self.showers) % GROUPS
+        counts = {}
         for name, edges in self.edges.items():
             if name in hits:
                 values = hits[name]
                 # One bin below the first edge, one above the last; what is not defined counts as below.
                 place = np.where(np.isnan(values), 0, np.searchsorted(edges, values, side="right"))
-                counts = np.bincount(group * (len(edges) + 1) + place, minlength=GROUPS * (len(edges) + 1))
-                self.hit_counts[name] = self.hit_counts.get(name, 0) + counts.reshape(GROUPS, len(edges) + 1)
+                counted = np.bincount(group * (len(edges) + 1) + place, minlength=GROUPS * (len(edges) + 1))
+                counts[name] = counted.reshape(GROUPS, len(edges) + 1)
+        self.hit_counts = _added(self.hit_counts, counts, first=not self.showers)
 
     def _add_sums(self, showers: Showers) -> None:
         parts: dict[str, Any] = {
@@ -131,9 +161,11 @@ class Measured:
         }
         if showers.slices_known:
             parts["hits, slice"] = slice_hits(showers)
-        for name, values in parts.items():
-            sums = np.stack([values.sum(axis=0), np.square(values, dtype=np.float64).sum(axis=0)])
-            self.sums[name] = self.sums.get(name, 0) + sums
+        sums = {
+            name: np.stack([values.sum(axis=0), np.square(values, dtype=np.float64).sum(axis=0)])
+            for name, values in parts.items()
+        }
+        self.sums = _added(self.sums, sums, first=not self.showers)
 
     def mean_and_error(self, name: str) -> tuple[FloatArray, FloatArray]:
         """Give means of the sums that have exact expectations.
@@ -174,12 +206,34 @@ def chunks_of(sample: SampleLike) -> Iterable[Showers]:
     return sample
 
 
-def _hit_edges(name: str, values: FloatArray) -> FloatArray:
+def _added(sums: dict[str, Any], more: dict[str, Any], *, first: bool) -> dict[str, Any]:
+    """Add up what every chunk has: a sum over a part of the showers would be that of other showers."""
+    return more if first else {name: sums[name] + more[name] for name in sums if name in more}
+
+
+def _merged(chunks: Iterable[Showers]) -> Iterator[Showers]:
+    """Put small chunks together: the first showers set the edges of histograms, so they should be many."""
+    waiting: list[Showers] = []
+    for chunk in chunks:
+        if not isinstance(chunk, Showers):
+            raise ValueError(f"A sample of {type(chunk).__name__} was given, but its chunks must be Showers.")
+        if waiting and chunk.config != waiting[0].config:
+            raise ValueError(_SEVERAL_CONFIGS)
+        waiting.append(chunk)
+        if sum(map(len, waiting)) >= _FEW:
+            yield waiting[0] if len(waiting) == 1 else Showers.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield waiting[0] if len(waiting) == 1 else Showers.concatenate(waiting)
+
+
+def _hit_edges(name: str, values: FloatArray, config: ShowerConfig) -> FloatArray:
     """Choose fine edges from the first true hits."""
+    if name == "z":
+        return np.arange(config.num_slices + 1.0) * np.float64(config.slice_spacing)
+    if name == "layer":
+        return np.arange(config.num_layers + 1.0)
     values = values[np.isfinite(values)]
-    if name in ("z", "layer"):
-        places = np.unique(values)
-        return np.append(places, places[-1:] + 1) if len(places) else np.array([0.0, 1.0])
     low, high = np.quantile(values, [1e-4, 1 - 1e-4]) if len(values) else (0.0, 1.0)
     margin = 0.1 * (high - low) or 1.0
     low = 0.0 if name == "r" else low - margin

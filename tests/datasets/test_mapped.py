@@ -1,5 +1,8 @@
 """Random showers out of a mapped file: the same as from memory, and what cannot be mapped is still read."""
 
+import os
+import pickle
+
 import h5py
 import numpy as np
 import pytest
@@ -63,6 +66,35 @@ def test_a_chunk_that_was_never_written_is_an_error(tmp_path):
         file.flush()
         with pytest.raises(ValueError, match="outside the file"):
             MappedColumns(file, {"a": column})
+
+
+def test_a_file_that_was_cut_while_open_is_an_error(tmp_path, showers):
+    supa_datasets.save(showers[:400], tmp_path / "a.h5")
+    with supa_datasets.ShowerFile(tmp_path / "a.h5") as file:
+        os.truncate(tmp_path / "a.h5", 5000)
+        with pytest.raises(ValueError, match=r"a\.h5: it was cut while it was open"):
+            file[[399, 3]]
+
+
+def test_a_closed_file_keeps_nothing_open(tmp_path, showers):
+    supa_datasets.save(showers[:10], tmp_path / "a.h5")
+    before = len(os.listdir("/proc/self/fd"))
+    files = [supa_datasets.ShowerFile(tmp_path / "a.h5") for _ in range(20)]
+    for file in files:
+        file.close()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    with pytest.raises(ValueError, match="the file was closed"):
+        files[0][[3, 1]]
+
+
+def test_a_pickled_file_is_not_another_one(tmp_path, showers):
+    supa_datasets.save(showers[:10], tmp_path / "a.h5")
+    with supa_datasets.ShowerFile(tmp_path / "a.h5") as file:
+        state = pickle.dumps(file)
+    assert len(pickle.loads(state)) == 10
+    supa_datasets.save(showers[:8], tmp_path / "a.h5", overwrite=True)
+    with pytest.raises(ValueError, match="another file than the one that was pickled"):
+        pickle.loads(state)
 
 
 def test_a_damaged_value_is_found(tmp_path, showers):

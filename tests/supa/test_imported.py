@@ -48,6 +48,7 @@ def test_a_layer_of_one_slice_tells_the_slice():
 
 MISTAKES = {
     "offset": ({"offset": [0, 2, 1, 3]}, "ascend from 0"),
+    "offset unsigned": ({"offset": np.array([0, 5, 3, 3], np.uint32)}, "ascend from 0"),
     "offset start": ({"offset": [1, 2, 2, 3]}, "ascend from 0"),
     "offset kind": ({"offset": [0.0, 2, 2, 3]}, "ascend from 0"),
     "length": ({"x": [0, 1]}, "must be 3 numbers"),

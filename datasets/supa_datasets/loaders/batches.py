@@ -49,6 +49,9 @@ class BucketSampler(Sampler[list[int]]):
             )
         self._sizes = np.asarray(sizes, dtype=np.int64)
         self._batch_size = batch_size or len(sizes) or 1
+        # Without a batch size, that of a batch of mean showers.
+        usual = self._batch_size if max_points is None else max(1, int(max_points / max(1.0, self._sizes.mean())))
+        self._pool = min(self._batch_size, usual) * _POOL_BATCHES if len(sizes) else 1
         self._max_points = max_points
         self._shuffle = shuffle
         self._seed = seed
@@ -79,10 +82,9 @@ class BucketSampler(Sampler[list[int]]):
             return self._cut(np.arange(len(self._sizes)))
         random = np.random.default_rng([self._seed, epoch])
         order = random.permutation(len(self._sizes))
-        pool = self._batch_size * _POOL_BATCHES
         batches = []
-        for start in range(0, len(order), pool):
-            members = order[start : start + pool]
+        for start in range(0, len(order), self._pool):
+            members = order[start : start + self._pool]
             batches += self._cut(members[np.argsort(self._sizes[members], kind="stable")])
         return [batches[k] for k in random.permutation(len(batches))]
 

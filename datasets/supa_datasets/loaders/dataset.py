@@ -17,7 +17,7 @@ from supa_datasets.loaders.splits import SPLITS, in_split
 from supa_datasets.loaders.targets import feature_matrix, features_of, target_values, targets_of
 
 FITTED_SHOWERS = 10_000
-"""A normalisation is fitted on the first training showers, at most so many."""
+"""A normalisation is fitted on every n-th training shower, so that there are at most so many."""
 
 _LOGARITHM = frozenset({"energy", "energy_fraction"})
 
@@ -65,9 +65,13 @@ class ShowerDataset(Dataset[Item]):
         raise NotImplementedError
 
     @property
-    def num_hits(self) -> IntArray:
-        """(items,) number of hits of each item's shower."""
-        return self.source.num_hits[self.numbers]
+    def num_points(self) -> IntArray:
+        """(items,) number of points of each item."""
+        return self._sizes()[self.numbers]
+
+    def _sizes(self) -> IntArray:
+        """Give the number of points of every shower of the source."""
+        return self.source.num_hits
 
     def batches(
         self, batch_size: int | None = None, *, max_points: int | None = None, shuffle: bool = False, seed: int = 0
@@ -76,7 +80,7 @@ class ShowerDataset(Dataset[Item]):
 
         Args:
             batch_size: showers of a batch; this or ``max_points`` is needed, and both may be given.
-            max_points: the most hits of a batch, padding included.
+            max_points: the most points of a batch, padding included.
             shuffle: a new order in each epoch.
             seed: names the orders.
 
@@ -86,7 +90,7 @@ class ShowerDataset(Dataset[Item]):
         Raises:
             ValueError: neither limit was given, or a shower is larger than a batch may be.
         """
-        return BucketSampler(self.num_hits, batch_size, max_points=max_points, shuffle=shuffle, seed=seed)
+        return BucketSampler(self.num_points, batch_size, max_points=max_points, shuffle=shuffle, seed=seed)
 
     def _training(self, shares: Mapping[str, float]) -> IntArray:
         """Number the showers that a normalisation is fitted on."""
@@ -95,10 +99,11 @@ class ShowerDataset(Dataset[Item]):
                 f"normalisation: 'fit' needs a split named train, but the splits are {', '.join(shares)}; give a "
                 "Normalisation."
             )
-        training = np.flatnonzero(in_split(self.source.index, "train", shares))[:FITTED_SHOWERS]
+        training = np.flatnonzero(in_split(self.source.index, "train", shares))
         if not len(training):
             raise ValueError("normalisation: 'fit' was given, but there is no training shower to fit it on.")
-        return training
+        # Evenly over all parts of the source.
+        return training[:: -(-len(training) // FITTED_SHOWERS)]
 
     def _target_columns(self, sample: Sample, points: Ragged) -> tuple[dict[str, Any], dict[str, Rows]]:
         """Compute the targets: those with one value a shower, and those with one value a point."""
@@ -119,7 +124,7 @@ class NormalisedDataset(ShowerDataset):
     Args:
         showers: Showers, a ShowerFile, a path, or a list of these.
         features: what a point is made of: x, y, z, slice, layer, energy, energy_fraction.
-        normalisation: a Normalisation; ``"fit"`` to fit one on the first 10,000 showers of the split ``train``, with
+        normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
             the logarithm of energies; None to leave the features as they are.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
         shares: name and share of each split.

@@ -8,6 +8,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from supa import Ragged
+from supa.arrays import IntArray
 from supa.checks import shown
 from supa_datasets.loaders.dataset import NormalisedDataset
 from supa_datasets.loaders.drawn import Drawn, Rows
@@ -29,7 +30,7 @@ class GraphDataset(NormalisedDataset):
         showers: Showers, a ShowerFile, a path, or a list of these.
         edges: ``Nearest(k)``, ``Within(radius)``, or ``Tree()``, whose nodes are all recorded particles.
         features: what a node is made of: x, y, z, slice, layer, energy, energy_fraction.
-        normalisation: a Normalisation; ``"fit"`` to fit one on the first 10,000 showers of the split ``train``, with
+        normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
             the logarithm of energies; None to leave the features as they are.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
         shares: name and share of each split.
@@ -70,6 +71,9 @@ class GraphDataset(NormalisedDataset):
         )
         if tree and not self.source.recorded:
             raise ValueError("edges: Tree() needs the recorded particles; generate with --record particles.")
+
+    def _sizes(self) -> IntArray:
+        return self.source.num_particles if isinstance(self.edges, Tree) else self.source.num_hits
 
     def _points(self, sample: Sample) -> Ragged:
         particles = sample.showers.particles
@@ -112,7 +116,7 @@ class _DrawnGraphs(Drawn):
 
     def __getitem__(self, k: Any) -> Any:
         item = super().__getitem__(k)
-        item["edge_index"] = item["edge_index"].T
+        item["edge_index"] = item["edge_index"].T.contiguous()
         for name in self.each:
             item[name] = item[name][None]
         return Data(**item)
@@ -124,7 +128,7 @@ class _DrawnGraphs(Drawn):
         columns = {name: rows.values for name, rows in self.rows.items()} | self.each
         # PyG numbers the nodes of all graphs through.
         first = torch.repeat_interleave(nodes[:-1], edges.diff())
-        columns["edge_index"] = columns["edge_index"].T + first
+        columns["edge_index"] = (columns["edge_index"].T + first).contiguous()
         graph = torch.repeat_interleave(torch.arange(self.num_items), nodes.diff())
         batch = Batch(**columns, batch=graph, ptr=nodes)
         # What Batch.from_data_list leaves for taking the batch apart.

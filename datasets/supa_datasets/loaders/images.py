@@ -15,6 +15,8 @@ from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
 
+_FITTED_AT_ONCE = 256  # showers whose images are made at once
+
 
 class ImageDataset(ShowerDataset):
     """Showers as images of the energy in the cells of a calorimeter.
@@ -30,7 +32,7 @@ class ImageDataset(ShowerDataset):
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
         shares: name and share of each split.
         targets: names of targets with one value a shower; see ``TARGETS``.
-        normalisation: a Normalisation of the images' names; ``"fit"`` to fit one on the first 10,000 showers of the
+        normalisation: a Normalisation of the images' names; ``"fit"`` to fit one on up to 10,000 showers of the
             split ``train``; None for GeV. It divides each image by the root mean square of its cells above zero in the
             training showers, so that empty cells stay zero; the overflow stays in GeV.
 
@@ -77,13 +79,15 @@ class ImageDataset(ShowerDataset):
             )
 
     def _fitted(self, shares: Mapping[str, float]) -> Normalisation:
-        sample = self.source.take(self._training(shares))
-        spreads = []
-        for image in self._images(sample).values():
-            above = image[image > 0]
-            spreads.append(float(np.sqrt(np.square(above).mean())) if len(above) else 1.0)
+        training = self._training(shares)
+        squares, counts = np.zeros(len(self.names)), np.zeros(len(self.names))
+        for start in range(0, len(training), _FITTED_AT_ONCE):
+            images = self._images(self.source.take(training[start : start + _FITTED_AT_ONCE])).values()
+            squares += [np.square(image).sum() for image in images]
+            counts += [np.count_nonzero(image) for image in images]
+        spreads = np.where(squares > 0, np.sqrt(squares / np.maximum(counts, 1)), 1.0)
         zeros = (0.0,) * len(spreads)
-        return Normalisation(self.names, (False,) * len(spreads), zeros, tuple(spreads))
+        return Normalisation(self.names, (False,) * len(spreads), zeros, tuple(map(float, spreads)))
 
     def _images(self, sample: Sample) -> dict[str, FloatArray]:
         images = (

@@ -1,7 +1,7 @@
 """Normalisation of features: fitted once on a training split, saved with the model, and undone behind it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -58,7 +58,7 @@ class Normalisation:
         """
         if not len(values) or not np.isfinite(values).all():
             raise ValueError("A normalisation is fitted on at least one point, all of finite values.")
-        scaled = _logarithms(values.astype(np.float64), logarithm)
+        scaled = _columnwise(values.astype(np.float64), logarithm, _logarithms)
         mean, spread = scaled.mean(axis=0), scaled.std(axis=0)
         spread = np.where(spread > 1e-12 * np.maximum(1, np.abs(mean)), spread, 1.0)
         return cls(features, logarithm, tuple(map(float, mean)), tuple(map(float, spread)))
@@ -74,7 +74,7 @@ class Normalisation:
             The normalised values, of the same kind.
         """
         mean, spread = self._like(values)
-        result: Any = (_logarithms(values, self.logarithm) - mean) / spread
+        result = (_columnwise(values, self.logarithm, _logarithms) - mean) / spread
         return result if valid is None else _zeroed(result, valid)
 
     def invert(self, values: Any, valid: Any = None) -> Any:
@@ -88,10 +88,7 @@ class Normalisation:
             The features, of the same kind.
         """
         mean, spread = self._like(values)
-        result: Any = values * spread + mean
-        for k, logarithm in enumerate(self.logarithm):
-            if logarithm:
-                result[..., k] = np.exp(result[..., k]) if isinstance(result, np.ndarray) else result[..., k].exp()
+        result = _columnwise(values * spread + mean, self.logarithm, _exponentials)
         return result if valid is None else _zeroed(result, valid)
 
     def _like(self, values: Any) -> tuple[Any, Any]:
@@ -168,16 +165,28 @@ class Normalisation:
         return cls.from_dict(numbers)
 
 
-def _logarithms(values: Any, logarithm: tuple[bool, ...]) -> Any:
-    if not any(logarithm):
+def _columnwise(values: Any, chosen: tuple[bool, ...], function: Callable[[Any], Any]) -> Any:
+    """Map some columns; nothing is changed in place, so that gradients flow."""
+    if not any(chosen):
         return values
-    result: Any = values.copy() if isinstance(values, np.ndarray) else values.clone()
-    for k, taken in enumerate(logarithm):
-        if taken and isinstance(values, np.ndarray):
-            result[..., k] = np.log(np.maximum(result[..., k], SMALLEST))
-        elif taken:
-            result[..., k] = result[..., k].clamp_min(SMALLEST).log()
-    return result
+    columns = [function(values[..., k]) if taken else values[..., k] for k, taken in enumerate(chosen)]
+    if isinstance(values, np.ndarray):
+        return np.stack(columns, axis=-1)
+    import torch
+
+    return torch.stack(columns, dim=-1)
+
+
+def _logarithms(column: Any) -> Any:
+    if isinstance(column, np.ndarray):
+        return np.log(np.maximum(column, max(SMALLEST, np.finfo(column.dtype).tiny)))
+    import torch
+
+    return column.clamp_min(max(SMALLEST, torch.finfo(column.dtype).tiny)).log()
+
+
+def _exponentials(column: Any) -> Any:
+    return np.exp(column) if isinstance(column, np.ndarray) else column.exp()
 
 
 def _zeroed(values: Any, valid: Any) -> Any:

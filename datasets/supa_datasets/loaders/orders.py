@@ -9,7 +9,7 @@ from supa.physics import STOP
 
 
 def by_depth(showers: Showers) -> IntArray:
-    """Order hits by slice, and in a slice by falling energy.
+    """Order hits by slice (by layer where the slice is not known), and in a slice by falling energy.
 
     Args:
         showers: the showers.
@@ -17,7 +17,7 @@ def by_depth(showers: Showers) -> IntArray:
     Returns:
         (hits,) int64 rows of the hits, shower by shower.
     """
-    return np.lexsort((-showers.energy, showers.slice, showers.hits.group_of_row()))
+    return np.lexsort((-showers.energy, showers.slice, showers.layer, showers.hits.group_of_row()))
 
 
 def along_tree(showers: Showers) -> IntArray:

@@ -31,7 +31,7 @@ class PointDataset(NormalisedDataset):
     Args:
         showers: Showers, a ShowerFile, a path, or a list of these.
         features: what a point is made of: x, y, z, slice, layer, energy, energy_fraction.
-        normalisation: a Normalisation; ``"fit"`` to fit one on the first 10,000 showers of the split ``train``, with
+        normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
             the logarithm of energies; None to leave the features as they are.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
         shares: name and share of each split.

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from supa import Ragged
+from supa.arrays import IntArray
 from supa_datasets.loaders.dataset import NormalisedDataset
 from supa_datasets.loaders.drawn import Drawn, Item, Rows
 from supa_datasets.loaders.normalisation import Normalisation
@@ -35,7 +36,7 @@ class SequenceDataset(NormalisedDataset):
         order: ``"depth"``: by slice, then falling energy; ``"tree"``: as a depth-first walk along the tree meets the
             hits; ``"trajectories"``: the paths. The latter two need recorded particles.
         features: what a point is made of: x, y, z, slice, layer, energy, energy_fraction; paths have no layer.
-        normalisation: a Normalisation; ``"fit"`` to fit one on the first 10,000 showers of the split ``train``, with
+        normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
             the logarithm of energies; None to leave the features as they are.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
         shares: name and share of each split.
@@ -68,6 +69,9 @@ class SequenceDataset(NormalisedDataset):
             raise ValueError("features: 'layer' was given, but the particles on a path have no layer; use slice.")
         if order != "depth" and not self.source.recorded:
             raise ValueError(f"order: {order!r} needs the recorded particles; generate with --record particles.")
+
+    def _sizes(self) -> IntArray:
+        return self.source.path_lengths if self.order == "trajectories" else self.source.num_hits
 
     def _points(self, sample: Sample) -> Ragged:
         """Give the points, one group a shower; those of paths behind each other."""

@@ -7,9 +7,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from supa import Run, Showers
+from supa import Ragged, Run, Showers
 from supa.arrays import IntArray
 from supa.checks import shown
+from supa.ragged import offsets_of
 from supa_datasets.hdf5 import ShowerFile
 
 OneSource: TypeAlias = Showers | ShowerFile | str | PathLike[str]
@@ -71,6 +72,20 @@ class ShowerSource:
         """(n,) number of hits of each shower."""
         return np.concatenate([part.num_hits for part in self.parts])
 
+    @property
+    def num_particles(self) -> IntArray:
+        """(n,) number of recorded particles of each shower."""
+        return np.concatenate(
+            [p.num_particles if isinstance(p, ShowerFile) else _particles(p).counts for p in self.parts]
+        )
+
+    @property
+    def path_lengths(self) -> IntArray:
+        """(n,) number of particles on all paths from a primary to a hit of each shower."""
+        slices = [p.column("hits", "slice") if isinstance(p, ShowerFile) else p.slice for p in self.parts]
+        total = offsets_of(np.concatenate(slices).astype(np.int64) + 1)
+        return np.diff(total[offsets_of(self.num_hits)])
+
     def take(self, numbers: IntArray) -> Sample:
         """Read some showers.
 
@@ -106,6 +121,11 @@ def _opened(one: object) -> Showers | ShowerFile:
     if isinstance(one, str | PathLike):
         return ShowerFile(one)
     raise ValueError(f"{shown(one)} was given, but showers are Showers, a ShowerFile, a path, or a list of these.")
+
+
+def _particles(showers: Showers) -> Ragged:
+    assert showers.particles is not None
+    return showers.particles
 
 
 def _recorded(part: Showers | ShowerFile) -> bool:

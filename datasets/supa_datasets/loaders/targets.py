@@ -95,7 +95,7 @@ def target_values(target: Target, sample: Sample, points: Ragged, runs: list[Run
     """
     showers = sample.showers
     if target.level == "hit":
-        values: Array = points[target.name]
+        values: Array = _known(points["slice"]) if target.name == "slice" else points[target.name]
     elif target.name == "attempt":
         values = showers.index
     elif target.name == "preset":

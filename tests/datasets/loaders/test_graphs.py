@@ -114,6 +114,14 @@ def test_a_batch_made_at_once_is_that_of_pyg(trees, edges):
     _same(batch.get_example(2), dataset[4])
 
 
+def test_batches_are_bounded_by_particles_where_these_are_the_nodes(trees):
+    dataset = GraphDataset(trees, edges=Tree())
+    assert dataset.num_points.tolist() == trees.particles.counts.tolist()
+    for batch in dataset.batches(max_points=3000):
+        assert sum(dataset[k].num_nodes for k in batch) <= 3000
+    assert dataset.collate(dataset.__getitems__([0, 1])).edge_index.is_contiguous()
+
+
 def test_a_transform_is_called_before_the_batch_is_made(trees):
     dataset = GraphDataset(trees, transform=ToUndirected())
     assert dataset.collate(dataset.__getitems__([4, 5])).is_undirected()

@@ -42,6 +42,17 @@ def test_it_is_saved(fitted, tmp_path):
     assert Normalisation.from_dict(fitted.to_dict()) == fitted
 
 
+def test_gradients_flow_through_it(fitted):
+    values = torch.from_numpy(VALUES[:5]).requires_grad_()
+    fitted.invert(fitted.apply(values)).sum().backward()
+    torch.testing.assert_close(values.grad, torch.ones_like(values))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_an_energy_of_zero_is_finite_in_half_precision(fitted, kind):
+    assert fitted.apply(torch.zeros(1, 2, dtype=kind)).isfinite().all()
+
+
 def test_an_energy_of_zero_is_finite(fitted):
     assert np.isfinite(fitted.apply(np.zeros((1, 2), np.float32))).all()
 

@@ -1,5 +1,7 @@
 """Points: the same numbers as the container, in every form of batch; sources of several parts; bucketed batches."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,23 @@ def test_several_sources_are_one(folder, trees):
         np.testing.assert_array_equal(item["primary"], shower.primary)
 
 
+def test_a_normalisation_is_fitted_on_all_sources(trees):
+    high = dataclasses.replace(trees, incident_energy=trees.incident_energy * 10)
+    both = [
+        PointDataset(s, features="energy_fraction", normalisation="fit").normalisation.mean[0] for s in (trees, high)
+    ]
+    joint = PointDataset([trees, high], features="energy_fraction", normalisation="fit").normalisation.mean[0]
+    assert joint == pytest.approx(np.mean(both))
+
+
+def test_many_training_showers_are_thinned_evenly(monkeypatch, trees):
+    monkeypatch.setattr("supa_datasets.loaders.dataset.FITTED_SHOWERS", 50)
+    dataset = PointDataset([trees, trees])
+    chosen = dataset._training(supa_datasets.SPLITS)
+    assert 25 < len(chosen) <= 50
+    assert abs((chosen < 300).sum() - len(chosen) / 2) <= 1
+
+
 def test_a_subset_works_as_the_dataset_does(trees):
     dataset = PointDataset(trees)
     loader = DataLoader(Subset(dataset, [4, 2, 9]), batch_size=3, collate_fn=dataset.collate)
@@ -138,7 +157,7 @@ def test_every_item_comes_once_an_epoch_and_limits_hold(folder, limits, shuffle)
     batches = list(sampler)
     assert sorted(k for batch in batches for k in batch) == list(range(len(dataset)))
     for batch in batches:
-        largest = max(dataset.num_hits[batch])
+        largest = max(dataset.num_points[batch])
         assert len(batch) <= limits.get("batch_size", 10**9)
         assert largest * len(batch) <= limits.get("max_points", 10**9)
 
@@ -152,6 +171,12 @@ def test_buckets_pad_less_than_chance():
     plain = np.random.default_rng(1).permutation(10_000).reshape(-1, 50)
     assert padding(plain) > 0.4
     assert padding(BucketSampler(sizes, 50, shuffle=True)) < 0.03
+
+
+def test_batches_bounded_by_points_alone_differ_from_epoch_to_epoch():
+    sampler = BucketSampler(np.arange(1, 2001), max_points=20_000, shuffle=True)
+    first, second = ({frozenset(batch) for batch in sampler} for _ in range(2))
+    assert len(first & second) < 0.2 * len(first)
 
 
 def test_epochs_differ_and_come_again():

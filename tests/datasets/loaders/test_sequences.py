@@ -77,6 +77,22 @@ def test_packed_trajectories(trees):
     assert torch.equal(batch["points"], torch.cat([item["points"] for item in items]))
 
 
+def test_batches_are_bounded_by_the_steps_of_all_paths(trees, folder):
+    for source in (trees, folder / "trees.h5"):
+        dataset = SequenceDataset(source, order="trajectories", split="test")
+        assert dataset.num_points.tolist() == [len(dataset[k]["points"]) for k in range(len(dataset))]
+
+
+def test_hits_whose_slice_is_not_known_are_ordered_by_layer():
+    config = supa.preset("standard").replace(readout_layers=[[5, 8], [9, 9], [10, 27]])
+    showers = supa.from_hits(
+        config, offset=[0, 4], incident_energy=[9.0], x=[0, 1, 2, 3], y=[0] * 4, energy=[1, 2, 3, 4], layer=[1, 0, 2, 0]
+    )
+    assert SequenceDataset(showers, features=["layer"])[0]["points"].flatten().tolist() == [0, 0, 1, 2]
+    with pytest.raises(ValueError, match="know only their hits' layers"):
+        SequenceDataset(showers, features=["layer"], targets="slice")[0]
+
+
 def test_showers_without_hits_are_empty_sequences():
     showers = supa.from_hits("standard", offset=[0, 0, 0], incident_energy=[1, 1], x=[], y=[], energy=[], slice=[])
     dataset = SequenceDataset(showers)

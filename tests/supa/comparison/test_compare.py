@@ -8,6 +8,8 @@ import pytest
 
 import supa
 from supa import Ragged, compare
+from supa.comparison.hits import hit_results
+from supa.comparison.measured import Measured
 
 
 def _with_hits(showers, **columns):
@@ -161,7 +163,24 @@ def test_chunks_are_one_sample(pair, result):
     for found in again.observables:
         if found.level == "shower":
             assert found.distance == whole[found.name].distance
-    assert again.floor.startswith("the two halves")  # chunks do not tell that they are all of a run
+    assert again.floor.startswith("two parts")  # chunks do not tell that they are all of a run
+    assert again.pulls == result.pulls
+    hits = {o.name: o.distance.value for o in again.observables if o.level == "hit"}
+    assert hits == pytest.approx({name: whole[name].distance.value for name in hits}, rel=0.02)
+    once = compare(iter(chunks[0]), (shower for shower in pair[1]), names=("a", "b"), repeats=99, multivariate=False)
+    assert once.joint_p_value == result.joint_p_value
+
+
+def test_the_floor_of_parts_is_that_of_the_sizes():
+    """A small generated sample against a large imported one has the floor of a small one."""
+    sample = supa.simulate(2000, seed=5)[:]
+    true = dataclasses.replace(sample, run=dataclasses.replace(sample.run, attempts=None))
+    result = compare(true, supa.simulate(60, seed=6), repeats=19, multivariate=False)
+    assert result.floor == "two parts of the true sample, 1,940 and 60 showers"
+    ratio = [
+        o.distance.value / o.distance_floor for o in result.observables if o.level == "shower" and o.distance_floor
+    ]
+    assert 0.5 < np.median(ratio) < 2
 
 
 def test_imported_showers_are_compared_by_what_they_have(pair):
@@ -171,7 +190,7 @@ def test_imported_showers_are_compared_by_what_they_have(pair):
         energy=sample.energy, layer=sample.layer,
     )  # fmt: skip
     result = compare(other, sample, repeats=99, multivariate=False)
-    assert result.floor.startswith("the two halves of the true sample, 300 and 300")
+    assert result.floor == "two parts of the true sample, 300 and 300 showers"
     assert "depth mean" in result.left_out
     assert "hit z" not in {o.name for o in result.observables}
     for found in result.observables:
@@ -188,6 +207,39 @@ def test_a_file_is_as_good_as_memory(pair, tmp_path):
         result = compare(pair[0], file, repeats=99, multivariate=False)
     assert result.joint_p_value > 0.9
     assert result.floor == "600 showers simulated anew with the config of the true ones"
+
+
+@pytest.mark.parametrize("preset", ["standard", "critical", "single-layer"])
+def test_no_observable_sees_the_rounding_of_files(preset, tmp_path):
+    import supa_datasets
+
+    sample = supa.simulate(150, preset, seed=7)
+    supa_datasets.save(sample, tmp_path / "a.h5")
+    result = compare(sample, supa_datasets.load(tmp_path / "a.h5"), repeats=19, multivariate=False)
+    for found in result.observables:
+        assert found.distance.value == 0, found.name
+        assert found.separation.value == 0, found.name
+        assert found.smirnov is None or found.smirnov.statistic == 0, found.name
+
+
+def test_what_is_missing_altogether_has_a_pull(pair):
+    """A generator that never reaches a layer is infinitely many standard errors off."""
+    sample = supa.simulate(2000, seed=8)
+    result = compare(sample, _without(sample, sample.layer == 2), repeats=19, multivariate=False)
+    pulls = {pull.name: pull.generated_pull for pull in result.pulls}
+    assert pulls["hits, layer 2"] == pulls["energy fraction, layer 2"] == -np.inf
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))
+
+
+def test_hits_are_calibrated_for_samples_of_different_sizes():
+    """Groups of few showers are unlike groups of many: they are put together until they are alike."""
+    shares = []
+    for seed in range(100):
+        true, made = supa.simulate(60, seed=20_000 + 2 * seed), supa.simulate(600, seed=20_001 + 2 * seed)
+        first = Measured.of(true)
+        second = Measured.of(made, first.edges)
+        shares.append(np.mean([o.p_value <= 0.05 for o in hit_results(first, second, (first, first), seed, 199)]))
+    assert np.mean(shares) == pytest.approx(0.05, abs=4 * np.std(shares) / np.sqrt(len(shares)))
 
 
 def test_there_are_no_pulls_without_a_closed_form():
