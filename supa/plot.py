@@ -188,14 +188,17 @@ def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] |
     ):
         _plot_longitudinal(axes, drawn, name, text, exact)
     _plot_multiplicity(grid[0, 2], drawn, exact)
-    for number, (label, profiles) in enumerate(drawn.items()):
-        line, named = _LINES[number % len(_LINES)], number == len(drawn) - 1
+    for number, profiles in enumerate(drawn.values()):
+        line, named = _LINES[number % len(_LINES)], number == 0
         for axes, histograms, edges in (
             (grid[1, 0], profiles.radius, profiles.radius_edges),
             (grid[1, 1], profiles.spectrum, profiles.energy_edges),
         ):
             _plot_layers(axes, histograms, edges, profiles.count, linestyle=line, named=named)
-            if len(drawn) > 1:
+    if len(drawn) > 1:
+        for axes in (grid[1, 0], grid[1, 1]):
+            for number, label in enumerate(drawn):
+                line = _LINES[number % len(_LINES)]
                 axes.plot([], [], color=_INK, linestyle=line, linewidth=1.2, label=label)
     for axes in (grid[1, 0], grid[1, 1]):
         if axes.get_legend_handles_labels()[1]:
@@ -270,8 +273,12 @@ def _plot_longitudinal(
             label=label if len(drawn) > 1 else "simulated",
         )
         lowest = min(lowest, mean[seen].min(initial=1.0))
-    axes.set(xlabel="slice", ylabel=text, yscale="log", ylim=(max(lowest / 3, 1e-12), None))
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="slice", ylabel=text)
+    if axes.get_legend_handles_labels()[1]:
+        axes.set(yscale="log", ylim=(max(lowest / 3, 1e-12), None))
+        axes.legend(frameon=False, fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "no slice is known", transform=axes.transAxes, ha="center", fontsize=8, color=_INK)
 
 
 def _plot_multiplicity(axes: "Axes", drawn: dict[str, _Profiles], exact: Expectation | None) -> None:

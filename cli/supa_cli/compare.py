@@ -49,8 +49,8 @@ def command(
     from supa import compare, write_report
     from supa_datasets import ShowerFile
 
-    if output is not None and Path(output).exists() and not Path(output).is_dir():
-        raise click.UsageError(f"--output {output} is a file, but the report needs a folder; name another one.")
+    if output is not None:
+        _make_folder(output)
 
     def tell(step: str) -> None:
         check()
@@ -78,6 +78,16 @@ def command(
         tell("drawing the report")
         page, _ = write_report(comparison, output)
         click.echo(f"{page}", err=as_json)
+
+
+def _make_folder(output: str) -> None:
+    """Make the report's folder before the work, which would else be lost."""
+    if not output or (Path(output).exists() and not Path(output).is_dir()):
+        raise click.UsageError(f"--output {output!r} is no folder, but the report needs one; name another.")
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--output {output!r} cannot be made a folder ({error.strerror}).") from None
 
 
 class _Chunks:
@@ -109,8 +119,8 @@ def _print(comparison: "Comparison", every: bool) -> None:
     from supa.comparison.report import verdict
 
     console = Console()
-    if console.width < _WIDTH:
-        console.width = _WIDTH  # a wrapped line is read, a column that is cut is not
+    # A wrapped line is read, a column that is cut is not.
+    console.width = max(console.width, _WIDTH + 2 * max(len(comparison.true.name), len(comparison.generated.name)))
 
     def table(title: str, first: str, *columns: str) -> Table:
         made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))

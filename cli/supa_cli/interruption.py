@@ -1,4 +1,4 @@
-"""Ctrl-C: ends the work in order, once, and whenever it comes.
+"""Ctrl-C, and being asked to end: the work ends in order, once, and whenever that comes.
 
 Python drops an exception that a signal raises inside a finaliser or a weak reference's callback, and h5py runs many of
 these: so an interruption is also remembered, and long work looks for it between its pieces.
@@ -13,22 +13,27 @@ import click
 
 T = TypeVar("T")
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _asked = False
 
 
 @contextmanager
 def in_order() -> Iterator[None]:
-    """Let the first Ctrl-C end the work in order, undisturbed by further ones, also on the way out."""
+    """Let the first Ctrl-C (or SIGTERM, SIGHUP) end the work in order, undisturbed by further ones."""
     global _asked
-    before = signal.signal(signal.SIGINT, _interrupt_once)
+    # What is ignored from outside (nohup) stays ignored.
+    before = {s: signal.getsignal(s) for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _interrupt_once)
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
         # On its way out Python takes its own handlers away, but leaves this one.
-        before = signal.SIG_IGN
+        before = dict.fromkeys(before, signal.SIG_IGN)
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _asked = False
 
 

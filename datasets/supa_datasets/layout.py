@@ -135,7 +135,10 @@ def check_format(file: h5py.File) -> None:
         ValueError: it is another program's, or newer.
     """
     if file.attrs.get("format") != FORMAT:
-        raise ValueError(f"it is an HDF5 file, but not of the format {FORMAT!r}")
+        raise ValueError(
+            f"it is an HDF5 file, but not of the format {FORMAT!r}; of showerdata, CaloGAN and CaloChallenge files "
+            "`supa convert` makes one"
+        )
     version = file.attrs.get("version")
     if not isinstance(version, int | np.integer) or version < 1:
         raise ValueError(f"its version is {version!r}, which no version of this program writes")

@@ -8,7 +8,11 @@ from typing import Any
 import h5py
 
 from supa import Ragged, Run, Showers
+from supa_datasets.heaps import check_heaps
 from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, check_rows, tables_of
+
+# The only heap of a shower file holds the strings of its attributes, which are written first.
+_HEAP_BYTES = 1 << 20
 
 
 def open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
@@ -29,6 +33,10 @@ def open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
         raise FileNotFoundError(f"{path}: there is no such file.")
     if not path.is_file():
         raise ValueError(f"{path}: it is {'a folder' if path.is_dir() else 'no regular file'}, not a shower file.")
+    try:
+        check_heaps(path, first_bytes=_HEAP_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}.") from None
     with suppress(ImportError):
         import hdf5plugin  # noqa: F401  (registers the filters of compressed files)
     try:
@@ -38,7 +46,19 @@ def open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
     except OSError as error:
         if "open for write" in str(error):
             raise ValueError(f"{path}: it is unfinished; finish it first (supa generate --resume).") from None
+        other = _format_of(path)
+        if other:
+            raise ValueError(
+                f"{path}: it is no shower file but {other}; make one of it: supa convert {path.name} NAME.h5"
+            ) from None
         raise ValueError(f"{path}: it is no HDF5 file, or is damaged or truncated ({error}).") from None
+
+
+def _format_of(path: Path) -> str | None:
+    """Tell a file of another format by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return {b"PAR1": "a Parquet file", b"root": "a ROOT file", b"PK\x03\x04": "an archive such as npz"}.get(start)
 
 
 @contextmanager

@@ -169,6 +169,7 @@ def _observables(
         edges = edges_of(true)
         defined = [values[~np.isnan(values)] for values in (true, made)]
         nowhere = not len(defined[0]) or not len(defined[1])
+        unknown = nowhere or np.isnan(one).all() or np.isnan(other).all()
         results.append(
             ObservableResult(
                 name=name,
@@ -184,7 +185,7 @@ def _observables(
                 separation=separation_estimate(true, made, edges, seed=seed),
                 separation_floor=separation(one, other, edges),
                 smirnov=None if nowhere else kolmogorov_smirnov(true, made),
-                smirnov_floor=None if nowhere else kolmogorov_smirnov(one, other).statistic,
+                smirnov_floor=None if unknown else kolmogorov_smirnov(one, other).statistic,
                 true_undefined=1 - len(defined[0]) / len(true),
                 generated_undefined=1 - len(defined[1]) / len(made),
             )

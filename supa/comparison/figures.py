@@ -139,7 +139,7 @@ def correlation_figure(comparison: Comparison) -> "Figure":
     names = [
         name
         for name in first.columns
-        if name in second.columns and all(np.nanstd(s.columns[name]) > 0 for s in (first, second))
+        if name in second.columns and all(_varies(s.columns[name]) for s in (first, second))
     ]
     true, made = (_correlations(sample, names) for sample in (first, second))
     size = 2.5 + 0.13 * len(names)
@@ -154,6 +154,11 @@ def correlation_figure(comparison: Comparison) -> "Figure":
         axes.set_yticks(range(len(names)), names if axes is grid[0] else [""] * len(names), fontsize=5.5)
         figure.colorbar(image, ax=axes, shrink=0.7).ax.tick_params(labelsize=7)
     return figure
+
+
+def _varies(column: FloatArray) -> bool:
+    defined = column[~np.isnan(column)]
+    return len(defined) > 1 and defined.min() < defined.max()
 
 
 def _correlations(sample: Measured, names: list[str]) -> FloatArray:

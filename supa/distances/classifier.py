@@ -71,9 +71,15 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int) 
         for fold, (a, b) in enumerate(zip(*dealt, strict=True)):
             model = HistGradientBoostingClassifier(random_state=int(random.integers(2**31)))
             known = np.delete(first, a, axis=0), np.delete(second, b, axis=0)
-            model.fit(np.concatenate(known), np.repeat([0, 1], [len(known[0]), len(known[1])]))
-            low, high = (np.asarray(model.decision_function(rows)) for rows in (first[a], second[b]))
-            areas[fold], variances[fold] = area_under_curve(low, high)
+            labels = np.repeat([0, 1], [len(known[0]), len(known[1])])
+            # The model cannot be given a column in which nothing is defined; where none is, all rows are alike.
+            told_by = np.flatnonzero(~np.isnan(np.concatenate(known)).all(axis=0))
+            if not len(told_by):
+                areas[fold], variances[fold] = 0.5, 0.0
+            else:
+                model.fit(np.concatenate(known)[:, told_by], labels)
+                low, high = (np.asarray(model.decision_function(rows[:, told_by])) for rows in (first[a], second[b]))
+                areas[fold], variances[fold] = area_under_curve(low, high)
             equal_variances[fold] = (len(a) + len(b) + 1) / (12 * len(a) * len(b))  # of Mann and Whitney's statistic
     area = float(areas.mean())
     sharing = (1 / _FOLDS + 1 / (_FOLDS - 1)) / (1 / _FOLDS)

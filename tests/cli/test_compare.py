@@ -55,6 +55,13 @@ def test_scores_are_printed():
         assert part in result.stdout
 
 
+def test_names_are_printed_as_they_are(folder):
+    (folder / "[red]a.h5").write_bytes((folder / "true.h5").read_bytes())
+    result = _run("[red]a.h5", "made.h5", "--fast", "--quiet", "--permutations", "19")
+    assert result.stdout.count("[red]a") >= 3
+    assert "…" not in result.stdout
+
+
 def test_json_is_one_object():
     result = _run("true.h5", "made.h5", "--fast", "--json", "--seed", "4")
     numbers = json.loads(result.stdout)
@@ -77,7 +84,9 @@ MISTAKES = {
     "layers": (["true.h5", "single.h5", "--fast"], "only in the same layers"),
     "permutations": (["true.h5", "made.h5", "--permutations", "5"], "at least 19"),
     "one file": (["true.h5"], "Missing argument 'GENERATED'"),
-    "output": (["true.h5", "made.h5", "-o", "true.h5"], "the report needs a folder"),
+    "output": (["true.h5", "made.h5", "-o", "true.h5"], "the report needs one"),
+    "no output": (["true.h5", "made.h5", "-o", ""], "the report needs one"),
+    "output below a file": (["true.h5", "made.h5", "-o", "true.h5/x"], "cannot be made a folder"),
 }
 
 

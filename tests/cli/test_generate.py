@@ -268,6 +268,16 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     assert _digest(path) == _digest(tmp_path / "whole.h5")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_being_asked_to_end_keeps_what_is_finished(tmp_path, number):
+    process = _start(tmp_path / "a.h5", "-n", 10_000_000)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert not (tmp_path / "a.h5").exists()
+
+
 def test_a_ctrl_c_that_python_drops_still_ends_the_run(tmp_path, monkeypatch, capsys):
     """Python drops what a signal raises inside a weak reference's callback, of which h5py runs many."""
     path, append = tmp_path / "a.h5", supa_datasets.ShowerWriter.append

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -500,3 +501,28 @@ def test_chunks_are_bounded(tmp_path, monkeypatch):
     convert(tmp_path / "a.h5", tmp_path / "a.parquet", progress=lambda done, _: steps.append(done))
     assert max(np.diff(steps)) == 1000 * 300 // supa.simulate(300).hits.num_rows
     assert pyarrow.parquet.ParquetFile(tmp_path / "a.parquet").num_row_groups == len(steps) - 1
+
+
+def test_the_file_to_read_is_not_used_up(tmp_path):
+    """A file is made under NAME.partial, which may be the name of the source, or lead to it."""
+    supa_datasets.save(supa.simulate(5), tmp_path / "a.h5.partial")
+    before = (tmp_path / "a.h5.partial").read_bytes()
+    with pytest.raises(ValueError, match="under the name of the file to read"):
+        supa_datasets.convert(
+            tmp_path / "a.h5.partial", tmp_path / "a.h5", from_format="supa", to_format="npz", overwrite=True
+        )
+    assert (tmp_path / "a.h5.partial").read_bytes() == before
+    supa_datasets.save(supa.simulate(5), tmp_path / "s.h5")
+    (tmp_path / "q.npz.partial").symlink_to("s.h5")
+    with pytest.raises(ValueError, match="no regular file"):
+        supa_datasets.convert(tmp_path / "s.h5", tmp_path / "q.npz", overwrite=True)
+    os.mkfifo(tmp_path / "r.npz.partial")
+    with pytest.raises(ValueError, match="no regular file"):
+        supa_datasets.convert(tmp_path / "s.h5", tmp_path / "r.npz", overwrite=True)
+    assert len(supa_datasets.load(tmp_path / "s.h5")) == 5
+
+
+def test_no_showers_come_back_from_calogan(tmp_path):
+    supa_datasets.save(supa.simulate(0), tmp_path / "a.h5")
+    supa_datasets.convert(tmp_path / "a.h5", tmp_path / "b.h5", to_format="calogan")
+    assert supa_datasets.convert(tmp_path / "b.h5", tmp_path / "c.h5", to_format="supa") == 0

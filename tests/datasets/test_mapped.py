@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -78,11 +79,11 @@ def test_a_file_that_was_cut_while_open_is_an_error(tmp_path, showers):
 
 def test_a_closed_file_keeps_nothing_open(tmp_path, showers):
     supa_datasets.save(showers[:10], tmp_path / "a.h5")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     files = [supa_datasets.ShowerFile(tmp_path / "a.h5") for _ in range(20)]
     for file in files:
         file.close()
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
     with pytest.raises(ValueError, match="the file was closed"):
         files[0][[3, 1]]
 

@@ -1,5 +1,6 @@
 """CaloGAN's HDF5 images (hep-lbdl/CaloGAN, arXiv 1705.02355): cells in MeV, incident energy in GeV."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,9 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         choices.note("CaloGAN's overflow (the energy outside the cells) has no place, so it is in no hit.")
 
         def chunk(start: int, stop: int) -> Showers:
-            cells = np.concatenate([layer[start:stop].reshape(stop - start, -1) for layer in layers], axis=1)
+            cells = np.concatenate(
+                [layer[start:stop].reshape(stop - start, math.prod(layer.shape[1:])) for layer in layers], axis=1
+            )
             cells = cells.astype(np.float64) / MEV
             return showers_of(GRID, config, cells, energy[start:stop, 0].astype(np.float64), start)
 

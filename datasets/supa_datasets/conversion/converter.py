@@ -71,7 +71,7 @@ def convert(
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target}: it is the file to read; give another name to the file to write.")
     choices = Choices(None if config is None else config_of(config), depth, binning, note or _silent)
-    with _reserved(target, overwrite) as partial:
+    with _reserved(source, target, overwrite) as partial:
         return _run(from_.reader, source, to.writer, partial, target, choices, progress)
 
 
@@ -126,7 +126,7 @@ class _UnreadableError(ValueError):
 
 
 @contextmanager
-def _reserved(target: Path, overwrite: bool) -> Iterator[Path]:
+def _reserved(source: Path, target: Path, overwrite: bool) -> Iterator[Path]:
     """Give the name under which the file is made, which no other process uses; then give the file its own name."""
     target = Path(os.path.realpath(target)) if target.is_symlink() else target
     partial = target.with_name(f"{target.name}.partial")
@@ -134,13 +134,19 @@ def _reserved(target: Path, overwrite: bool) -> Iterator[Path]:
         raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist; make it first.")
     if target.exists() and not target.is_file():
         raise ValueError(f"{target}: it is no regular file, so no showers are written to it.")
+    if partial.is_symlink() or (partial.exists() and not partial.is_file()):
+        raise ValueError(f"{target}: {partial.name}, under which it would be made, is no regular file; remove it.")
+    if partial.exists() and partial.samefile(source):
+        raise ValueError(
+            f"{target}: it would be made under the name of the file to read, {partial.name}; rename one of them."
+        )
     for there in (target, partial):
         if there.exists() and not overwrite:
             raise FileExistsError(
                 f"{there} exists; choose another name, or overwrite it (--overwrite; in Python overwrite=True)."
             )
     try:
-        lock = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise OSError(f"{target}: the file cannot be written ({error.strerror}).") from None
     try:

@@ -13,6 +13,7 @@ from supa import ShowerConfig
 from supa.checks import shown
 from supa_datasets.conversion.guards import check_memory
 from supa_datasets.conversion.runs import CONFIG
+from supa_datasets.heaps import check_heaps
 from supa_datasets.reading import open_for_reading
 
 _ZEROS = bytes(1 << 20)
@@ -30,6 +31,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     Returns:
         A context that gives the open file.
     """
+    if path.is_file():
+        check_heaps(path)
     with open_for_reading(path) as file:
         yield file
 

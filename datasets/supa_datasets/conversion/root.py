@@ -17,6 +17,7 @@ from supa_datasets.layout import SHOWER_TYPES, tables_of
 _NAME = "showers"
 _TABLES = ("hits", "primaries", "particles")
 _STEP = 8192
+_MOST_ELEMENTS_PER_BYTE = 8192
 
 
 def _uproot() -> Any:
@@ -92,6 +93,10 @@ def _slashed(name: str) -> str:
 
 
 def _fields(ntuple: Any) -> dict[str, _Column]:
+    for pages in (column.pages for cluster in ntuple.page_link_list for column in cluster):
+        # uproot takes the memory that a page claims to need; no page that holds so much is packed so well.
+        if any(page.num_elements > _MOST_ELEMENTS_PER_BYTE * max(page.locator.num_bytes, 1) for page in pages):
+            raise ValueError("it is damaged: a page claims more numbers than it can hold")
     columns: dict[str, _Column] = {}
     for name in ntuple.keys():  # noqa: SIM118  (an RNTuple iterates over entries)
         table, dot, column = name.partition(".")

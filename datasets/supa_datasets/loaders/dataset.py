@@ -11,7 +11,7 @@ from supa import Ragged
 from supa.arrays import IntArray
 from supa_datasets.loaders.batches import BucketSampler
 from supa_datasets.loaders.drawn import Drawn, Item, Rows
-from supa_datasets.loaders.normalisation import Normalisation
+from supa_datasets.loaders.normalisation import Normalisation, given_or_fitted
 from supa_datasets.loaders.source import Sample, ShowerSource, SourceLike
 from supa_datasets.loaders.splits import SPLITS, in_split
 from supa_datasets.loaders.targets import feature_matrix, features_of, target_values, targets_of
@@ -51,8 +51,13 @@ class ShowerDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self):,} of {len(self.source):,} showers>"
+
     def __getitem__(self, number: int) -> Any:
         """Give one item."""
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise TypeError(f"An item is asked for by a whole number, not {number!r}; for several use a DataLoader.")
         if not -len(self) <= number < len(self):
             raise IndexError(f"Item {number} was asked for, but there are only {len(self)}.")
         return self.__getitems__([number])[0]
@@ -144,7 +149,7 @@ class NormalisedDataset(ShowerDataset):
     ) -> None:
         super().__init__(showers, split=split, shares=shares, targets=targets, columns=columns)
         self.features = features_of(features, columns=columns)
-        self.normalisation = self._fitted(shares) if normalisation == "fit" else normalisation
+        self.normalisation = given_or_fitted(normalisation, lambda: self._fitted(shares))
         if self.normalisation is not None and self.normalisation.features != self.features:
             raise ValueError(
                 f"normalisation: one of {', '.join(self.normalisation.features)} was given, but the features are "

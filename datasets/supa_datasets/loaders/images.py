@@ -11,7 +11,7 @@ from supa.arrays import FloatArray
 from supa.checks import shown
 from supa_datasets.loaders.dataset import ShowerDataset
 from supa_datasets.loaders.drawn import Drawn, Item
-from supa_datasets.loaders.normalisation import Normalisation
+from supa_datasets.loaders.normalisation import Normalisation, given_or_fitted
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
 
@@ -70,7 +70,7 @@ class ImageDataset(ShowerDataset):
             for number, part in enumerate(g.parts)
             if part is not None
         )
-        self.normalisation = self._fitted(shares) if normalisation == "fit" else normalisation
+        self.normalisation = given_or_fitted(normalisation, lambda: self._fitted(shares))
         fitted = self.normalisation
         if fitted is not None and (fitted.features != self.names or any(fitted.mean) or any(fitted.logarithm)):
             raise ValueError(

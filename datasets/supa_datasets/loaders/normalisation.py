@@ -165,6 +165,29 @@ class Normalisation:
         return cls.from_dict(numbers)
 
 
+def given_or_fitted(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
+    """Give the normalisation that a loader uses.
+
+    Args:
+        given: what the loader was given: a Normalisation, ``"fit"`` or None.
+        fit: fits one.
+
+    Returns:
+        The normalisation, None for none.
+
+    Raises:
+        ValueError: something else was given.
+    """
+    if given is None or isinstance(given, Normalisation):
+        return given
+    if isinstance(given, str) and given == "fit":
+        return fit()
+    raise ValueError(
+        f"normalisation: {shown(given)} was given, but it must be a Normalisation (Normalisation.load reads a file), "
+        "'fit' or None."
+    )
+
+
 def _columnwise(values: Any, chosen: tuple[bool, ...], function: Callable[[Any], Any]) -> Any:
     """Map some columns; nothing is changed in place, so that gradients flow."""
     if not any(chosen):

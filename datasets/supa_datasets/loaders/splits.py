@@ -28,9 +28,12 @@ def in_split(index: IntArray, split: str, shares: Mapping[str, float] = SPLITS) 
     Raises:
         ValueError: there is no such split, or the shares do not add up to 1.
     """
-    values = np.array(list(shares.values()), dtype=np.float64)
+    try:
+        values = np.array(list(shares.values()), dtype=np.float64)
+    except (AttributeError, TypeError, ValueError):
+        values = np.array([np.nan])
     if not (values >= 0).all() or abs(values.sum() - 1) > 1e-9:
-        raise ValueError(f"shares: {shown(dict(shares))} was given, but shares are at least 0 and add up to 1.")
+        raise ValueError(f"shares: {shown(shares)} was given, but shares are at least 0 and add up to 1.")
     if split == "all":
         return np.ones(len(index), dtype=np.bool_)
     if split not in shares:

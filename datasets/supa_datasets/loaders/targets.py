@@ -77,7 +77,8 @@ def targets_of(names: Iterable[str], runs: list[Run], *, columns: Iterable[str])
             raise ValueError(f"targets: {name!r} was given, but these points only have {', '.join(columns)}.")
         if name == "preset" and any(preset_name(run.config) is None for run in runs):
             raise ValueError("targets: 'preset' was given, but some showers are of a custom config; use 'source'.")
-        chosen.append(target)
+        if target not in chosen:
+            chosen.append(target)
     return chosen
 
 
@@ -139,8 +140,8 @@ def features_of(names: Iterable[str], *, columns: Iterable[str]) -> tuple[str, .
     """
     names = (names,) if isinstance(names, str) else tuple(names)
     known = [name for name in FEATURES if name != "layer" or "layer" in columns]
-    if not names or any(name not in known for name in names):
-        raise ValueError(f"features: {shown(names)} was given, but they must be some of {', '.join(known)}.")
+    if not names or any(name not in known for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"features: {shown(names)} was given, but they must be some of {', '.join(known)}, each once.")
     return names
 
 

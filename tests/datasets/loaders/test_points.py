@@ -204,6 +204,9 @@ MISTAKES = {
         lambda t: PointDataset(supa.simulate(3, t.config.replace(deviation=0.1)), targets="preset"),
         "custom config",
     ),
+    "a feature twice": (lambda t: PointDataset(t, features=["x", "x"]), "each once"),
+    "a path": (lambda t: PointDataset(t, normalisation="n.json"), "Normalisation.load reads a file"),
+    "shares": (lambda t: PointDataset(t, shares={"train": "a"}), "shares are at least 0"),
     "other features": (
         lambda t: PointDataset(t, features="x", normalisation=PointDataset(t, normalisation="fit").normalisation),
         "the features are x",
@@ -238,3 +241,7 @@ def test_a_mistake_is_one_clear_error(trees, make, message):
 def test_an_item_that_is_not_there_is_an_index_error(trees):
     with pytest.raises(IndexError, match="there are only 300"):
         PointDataset(trees)[300]
+    for number in (True, 1.5, "a", slice(3)):
+        with pytest.raises(TypeError, match="by a whole number"):
+            PointDataset(trees)[number]
+    assert repr(PointDataset(trees, split="all")) == "<PointDataset: 300 of 300 showers>"

@@ -222,6 +222,22 @@ def test_no_observable_sees_the_rounding_of_files(preset, tmp_path):
         assert found.smirnov is None or found.smirnov.statistic == 0, found.name
 
 
+def test_observables_that_a_sample_never_defines_are_no_failure():
+    """One layer-2 hit among 60 showers: it is in one part of the floor only, and in few folds of the classifier."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    x, layer = np.arange(120.0), np.tile([0, 1], 60)
+    layer[7] = 2
+    sample = supa.from_hits(
+        "standard", offset=np.arange(0, 121, 2), incident_energy=np.full(60, 9.0), x=x, y=x, energy=np.full(120, 4.0),
+        layer=np.sort(layer.reshape(60, 2)).ravel(),
+    )  # fmt: skip
+    result = compare(sample, sample, repeats=19)
+    assert result.joint_p_value == 1
+    empty = supa.from_hits("standard", offset=[0] * 61, incident_energy=np.ones(60), x=[], y=[], energy=[], layer=[])
+    scores = {score.name: score.value.value for score in compare(empty, empty, repeats=19).scores}
+    assert scores["classifier AUC"] == 0.5
+
+
 def test_what_is_missing_altogether_has_a_pull(pair):
     """A generator that never reaches a layer is infinitely many standard errors off."""
     sample = supa.simulate(2000, seed=8)
