@@ -11,9 +11,7 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -38,6 +36,12 @@ def batches(showers: int, size: int, seed: int) -> Iterator[np.ndarray]:
         yield from (order[k : k + size] for k in range(0, showers - size + 1, size))
 
 
+def own_memory() -> float:
+    """Give the memory of this process in MB, without the pages of files, which the system may take back."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024 / 1e6
+
+
 def rate(take: Callable[[np.ndarray], Any], showers: int, size: int, duration: float, seed: int) -> float:
     """Measure showers a second of random batches."""
     start, done = time.perf_counter(), 0
@@ -49,16 +53,15 @@ def rate(take: Callable[[np.ndarray], Any], showers: int, size: int, duration: f
     raise AssertionError
 
 
-def loader_rate(dataset: Any, size: int, workers: int, duration: float) -> float:
+def loader_rate(dataset: Any, size: int, workers: int, duration: float, *, pyg: bool = False) -> float:
     """Measure showers a second of a DataLoader with worker processes, without their start."""
     from torch.utils.data import DataLoader
     from torch_geometric.loader import DataLoader as GraphLoader
 
-    sampler = dataset.batches(size, shuffle=True)
-    if isinstance(dataset, GraphDataset):
-        loader: Any = GraphLoader(dataset, batch_sampler=sampler, num_workers=workers)
+    if pyg:
+        loader: Any = GraphLoader(dataset, batch_size=size, shuffle=True, num_workers=workers)
     else:
-        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=dataset.collate, num_workers=workers)
+        loader = DataLoader(dataset, size, shuffle=True, collate_fn=dataset.collate, num_workers=workers)
     batches = iter(loader)
     for _ in range(2 * workers + 1):
         next(batches)
@@ -67,6 +70,23 @@ def loader_rate(dataset: Any, size: int, workers: int, duration: float) -> float
         done += size
         if time.perf_counter() - start > duration:
             break
+    return done / (time.perf_counter() - start)
+
+
+def training_rate(dataset: GraphDataset, size: int, duration: float) -> float:
+    """Measure showers a second that a small network trains on where its batches are at hand."""
+    from torch_geometric.nn import GIN, global_add_pool
+
+    network = torch.nn.ModuleList([GIN(4, 64, num_layers=3), torch.nn.Linear(64, 1)])
+    optimiser = torch.optim.Adam(network.parameters())
+    batch = dataset.collate(dataset.__getitems__(range(size)))
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < duration:
+        optimiser.zero_grad()
+        pooled = global_add_pool(network[0](batch.x, batch.edge_index), batch.batch)
+        network[1](pooled).square().mean().backward()
+        optimiser.step()
+        done += size
     return done / (time.perf_counter() - start)
 
 
@@ -92,7 +112,6 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
             writer.append(chunk)
     supa_datasets.save(supa.simulate(20_000, record="particles"), tree)
     with supa_datasets.ShowerFile(path) as file:
-        start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for numbers in (np.arange(256), np.arange(256)[::-1]):
             file[numbers]
         memory = file[:]
@@ -101,12 +120,27 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
             rates["file"].append(rate(lambda n: file[n], showers, size, duration, 2 * k))
             rates["memory"].append(rate(lambda n: memory[n], showers, size, duration, 2 * k + 1))
             ratios.append(rates["file"][-1] / rates["memory"][-1])
+    del memory
+    before = own_memory()
+    dataset = PointDataset(path, normalisation="fit")
+    taken = 0.0
+    for numbers, _ in zip(batches(showers, size, 0), range(showers // size), strict=False):
+        dataset.collate(dataset.__getitems__(numbers))
+        taken = max(taken, own_memory() - before)
     results = {}
     for name, dataset in datasets(path, tree).items():
         results[name] = {
             f"{workers} workers": max(loader_rate(dataset, size, workers, duration) for _ in range(2))
             for workers in (0, 2)
         }
+    graphs = datasets(path, tree)["graphs, 8 nearest"]
+    results["graphs, 8 nearest, PyG's DataLoader"] = {
+        f"{workers} workers": max(loader_rate(graphs, size, workers, duration, pyg=True) for _ in range(2))
+        for workers in (0, 2)
+    }
+    results["training three GIN layers of width 64 on graphs at hand, one thread"] = {
+        "0 workers": training_rate(graphs, size, duration)
+    }
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
         "versions": {
@@ -124,10 +158,7 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
         "random batches from memory, showers/s": _best_and_median(rates["memory"]),
         "file over memory, repetition by repetition": _best_and_median(ratios),
         "DataLoader, showers/s": results,
-        "MB of memory before and after": [
-            size * (1 if sys.platform == "darwin" else 1024) / 1e6
-            for size in (start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        ],
+        "MB of memory of its own that PointDataset takes over an epoch": taken,
     }
 
 
@@ -146,6 +177,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
+    torch.set_num_threads(1)  # as in a worker; several threads only wait for each other on small batches
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, arguments.batch, arguments.seconds, arguments.repeat, Path(folder))
     text = json.dumps(results, indent=2)

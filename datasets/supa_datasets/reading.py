@@ -13,6 +13,7 @@ from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, check
 
 # The only heap of a shower file holds the strings of its attributes, which are written first.
 _HEAP_BYTES = 1 << 20
+_CHECKED_SHOWERS = 1 << 14
 
 
 def open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
@@ -128,5 +129,7 @@ def checked(run: Run, columns: dict[str, Any], tables: dict[str, Ragged]) -> Sho
         primaries=tables[PRIMARIES.group],
         particles=tables.get(PARTICLES.group),
     )
-    check_rows(showers)
+    # Piece by piece, since a check takes several times the memory of what it checks.
+    for start in range(0, len(showers), _CHECKED_SHOWERS):
+        check_rows(showers[start : start + _CHECKED_SHOWERS])
     return showers
