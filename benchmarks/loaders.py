@@ -111,6 +111,12 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
         for chunk in supa.stream(showers):
             writer.append(chunk)
     supa_datasets.save(supa.simulate(20_000, record="particles"), tree)
+    before = own_memory()
+    dataset = PointDataset(path, normalisation="fit")
+    taken = 0.0
+    for numbers, _ in zip(batches(showers, size, 0), range(showers // size), strict=False):
+        dataset.collate(dataset.__getitems__(numbers))
+        taken = max(taken, own_memory() - before)
     with supa_datasets.ShowerFile(path) as file:
         for numbers in (np.arange(256), np.arange(256)[::-1]):
             file[numbers]
@@ -120,13 +126,6 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
             rates["file"].append(rate(lambda n: file[n], showers, size, duration, 2 * k))
             rates["memory"].append(rate(lambda n: memory[n], showers, size, duration, 2 * k + 1))
             ratios.append(rates["file"][-1] / rates["memory"][-1])
-    del memory
-    before = own_memory()
-    dataset = PointDataset(path, normalisation="fit")
-    taken = 0.0
-    for numbers, _ in zip(batches(showers, size, 0), range(showers // size), strict=False):
-        dataset.collate(dataset.__getitems__(numbers))
-        taken = max(taken, own_memory() - before)
     results = {}
     for name, dataset in datasets(path, tree).items():
         results[name] = {
