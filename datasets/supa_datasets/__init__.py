@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from supa_datasets.benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
 from supa_datasets.conversion.awkward_arrays import from_awkward
 from supa_datasets.conversion.binning import read_binning
 from supa_datasets.conversion.converter import convert
@@ -31,14 +32,17 @@ _NEED_TORCH = {
 }
 
 __all__ = [
+    "BENCHMARKS",
     "COMPRESSIONS",
     "FORMATS",
     "PRESET_CLASSES",
     "SPLITS",
     "TARGETS",
+    "BenchmarkSource",
     "BucketSampler",
     "Compression",
     "Format",
+    "GraphBenchmark",
     "GraphDataset",
     "ImageDataset",
     "Nearest",
@@ -55,6 +59,7 @@ __all__ = [
     "from_awkward",
     "in_split",
     "load",
+    "load_benchmark",
     "read_binning",
     "resumable",
     "save",

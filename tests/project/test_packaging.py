@@ -13,9 +13,10 @@ PUBLIC = {
         "expectation", "from_hits", "preset", "preset_name", "simulate", "stream", "write_report",
     ],
     "supa_datasets": [
-        "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Format", "GraphDataset", "ImageDataset", "Nearest",
-        "Normalisation", "PRESET_CLASSES", "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerWriter",
-        "Stored", "TARGETS", "Target", "Tree", "Within", "convert", "from_awkward", "in_split", "load", "read_binning",
+        "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Format",
+        "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation", "PRESET_CLASSES",
+        "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerWriter", "Stored", "TARGETS", "Target",
+        "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning",
         "resumable", "save",
     ],
 }  # fmt: skip
