@@ -21,8 +21,9 @@ _asked = False
 def in_order() -> Iterator[None]:
     """Let the first Ctrl-C (or SIGTERM, SIGHUP) end the work in order, undisturbed by further ones."""
     global _asked
-    # What is ignored from outside (nohup) stays ignored.
-    before = {s: signal.getsignal(s) for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]  # started by nohup, to go on when the terminal is closed
     for number in before:
         signal.signal(number, _interrupt_once)
     try:
