@@ -168,7 +168,9 @@ def _print(comparison: "Comparison", every: bool) -> None:
         console.print(c.no_pulls)
     if c.left_out:
         console.print(f"Only in one sample: {', '.join(c.left_out)}")
-    console.print(verdict(c), style="bold")
+    for remark in c.remarks:
+        console.print(escape(remark))
+    console.print(escape(verdict(c)), style="bold")
 
 
 def _number(value: float | None) -> str:

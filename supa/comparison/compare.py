@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -31,6 +31,7 @@ from supa.showers import Run
 from supa.simulation import stream
 
 FEWEST_SHOWERS = 50
+_TOO_MUCH = 2.0  # times the incident energy
 _FLOOR_SEED = 0x9E3779B97F4A7C15  # any constant that sets the floor's seed apart from those that people choose
 
 
@@ -103,6 +104,7 @@ def compare(
         no_pulls=no_pulls,
         scores=scores,
         left_out=tuple(left_out),
+        remarks=tuple(_remarks(first, second, names)),
         seed=seed,
         repeats=repeats,
         versions={name: importlib.metadata.version(name) for name in ("supa-showers", "numpy", "scipy")},
@@ -265,6 +267,24 @@ def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
                 )
             )
     return tuple(pulls), ""
+
+
+def _remarks(first: Measured, second: Measured, names: tuple[str, str]) -> Iterator[str]:
+    """Say what makes one doubt that the right samples were given."""
+    one, other = first.run, second.run
+    assert one is not None
+    assert other is not None
+    overlap = max(first.index_range[0], second.index_range[0]) <= min(first.index_range[1], second.index_range[1])
+    if (
+        one.seed is not None
+        and (one.seed, one.engine, one.config) == (other.seed, other.engine, other.config)
+        and overlap
+    ):
+        yield f"Both samples are of seed {one.seed} and share indices, so they share showers: the same ones are equal."
+    for name, sample in zip(names, (first, second), strict=True):
+        response = float(np.nanmedian(sample.columns["response"]))
+        if response > _TOO_MUCH:
+            yield f"{name}: showers hold {response:.4g} times their incident energy; are its energies in GeV?"
 
 
 def _pull(difference: float, error: float) -> float:

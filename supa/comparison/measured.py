@@ -52,6 +52,8 @@ class Measured:
         self.hit_counts: dict[str, IntArray] = {}
         self.sums: dict[str, FloatArray] = {}
         self.examples: list[Showers] = []
+        self.index_range = (0, -1)
+        """The smallest and the largest index."""
         self._columns: list[dict[str, FloatArray]] = []
 
     @classmethod
@@ -133,6 +135,10 @@ class Measured:
         self._columns.append(columns)
         self._add_hits(showers)
         self._add_sums(showers)
+        ends = [int(showers.index.min()), int(showers.index.max())]
+        self.index_range = (min(ends), max(ends)) if not self.showers else (
+            min(self.index_range[0], ends[0]), max(self.index_range[1], ends[1])
+        )  # fmt: skip
         if len(self.examples) < EXAMPLES:
             self.examples += list(showers[: EXAMPLES - len(self.examples)])
         self.showers += len(showers)

@@ -98,6 +98,7 @@ def html_of(comparison: Comparison) -> str:
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>",
         f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
         f"<p class='verdict{' differs' if c.differs else ''}'>{escape(verdict(c))}</p>",
+        *(f"<p class='verdict differs'>{escape(remark)}</p>" for remark in c.remarks),
         _table(_FACTS, map(_facts_row, (c.true, c.generated))),
         f"<p class='note'>Noise floors: {escape(c.floor)}. {c.repeats} permutations, seed {c.seed}. "
         + escape("; ".join(f"{name} {version}" for name, version in c.versions.items()))

@@ -116,6 +116,8 @@ class Comparison:
     """Numbers of all observables together; empty where they were not asked for."""
     left_out: tuple[str, ...]
     """Observables that only one of the samples has."""
+    remarks: tuple[str, ...]
+    """What makes one doubt that the right samples were given."""
     seed: int
     repeats: int
     versions: dict[str, str]

@@ -238,6 +238,19 @@ def test_observables_that_a_sample_never_defines_are_no_failure():
     assert scores["classifier AUC"] == 0.5
 
 
+def test_samples_that_share_showers_and_wrong_units_are_remarked_upon(pair):
+    def remarks(one, other):
+        return compare(one, other, names=("a", "b"), repeats=19, multivariate=False).remarks
+
+    sample = pair[0]
+    assert remarks(*pair) == ()
+    assert remarks(sample[:300], sample[300:]) == ()
+    (shared,) = remarks(sample, sample[100:400])
+    assert "Both samples are of seed 3" in shared
+    (wrong,) = remarks(sample, _with_hits(supa.simulate(100, seed=9), energy=supa.simulate(100, seed=9).energy * 1000))
+    assert wrong == "b: showers hold 1000 times their incident energy; are its energies in GeV?"
+
+
 def test_what_is_missing_altogether_has_a_pull(pair):
     """A generator that never reaches a layer is infinitely many standard errors off."""
     sample = supa.simulate(2000, seed=8)
