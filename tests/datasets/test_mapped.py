@@ -78,6 +78,8 @@ def test_a_file_that_was_cut_while_open_is_an_error(tmp_path, showers):
 
 
 def test_a_closed_file_keeps_nothing_open(tmp_path, showers):
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system does not list open files in /proc")
     supa_datasets.save(showers[:10], tmp_path / "a.h5")
     before = len(list(Path("/proc/self/fd").iterdir()))
     files = [supa_datasets.ShowerFile(tmp_path / "a.h5") for _ in range(20)]
