@@ -7,8 +7,6 @@ observables together, and with the report.
 """
 
 import argparse
-import json
-import os
 import platform
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import scipy
+from measuring import give, machine
 
 import supa
 import supa_datasets
@@ -48,7 +47,7 @@ def measure(showers: int, folder: Path) -> dict[str, Any]:
     files = [str(path) for path in paths]
     run(*files, "--fast")  # compile, or load the machine code
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "machine": machine(),
         "versions": {
             "supa": supa.__version__,
             "python": platform.python_version(),
@@ -72,10 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, Path(folder))
-    text = json.dumps(results, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    give(results, arguments.json)
 
 
 if __name__ == "__main__":

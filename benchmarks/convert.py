@@ -8,8 +8,6 @@ start of Python, and ends when the file is flushed to the disk. Of each rate the
 
 import argparse
 import importlib.metadata
-import json
-import os
 import platform
 import statistics
 import subprocess
@@ -18,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from measuring import give, machine
 
 BINNING = Path(__file__).parent.parent / "tests" / "data" / "binning_supa.xml"
 FILES = {
@@ -65,7 +65,7 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
             read[name].append(converted(folder / file, folder / "back.h5", "supa"))
     versions = ("supa-showers", "numpy", "h5py", "pyarrow", "awkward", "uproot")
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "machine": machine(),
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in versions},
         "date": time.strftime("%Y-%m-%d"),
@@ -102,10 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, arguments.repeat, Path(folder))
-    text = json.dumps(results, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    give(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ on the machine only ever slows. The repetitions of what is compared alternate.
 """
 
 import argparse
-import json
-import os
 import platform
 import statistics
 import time
@@ -21,6 +19,7 @@ import numba
 import numpy as np
 import scipy
 import sklearn
+from measuring import give, machine
 
 import supa
 from supa import distances
@@ -76,7 +75,7 @@ def measure(rows: list[int], features: int, repeat: int) -> dict[str, Any]:
             for name, work in tasks[count].items():
                 times[count][name].append(seconds(work))
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "machine": machine(),
         "versions": {
             "supa": supa.__version__,
             "python": platform.python_version(),
@@ -107,10 +106,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
-    text = json.dumps(measure(arguments.rows, arguments.features, arguments.repeat), indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    give(measure(arguments.rows, arguments.features, arguments.repeat), arguments.json)
 
 
 if __name__ == "__main__":

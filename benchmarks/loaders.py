@@ -8,10 +8,7 @@ another matter.
 """
 
 import argparse
-import json
-import os
 import platform
-import statistics
 import tempfile
 import time
 import warnings
@@ -22,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from measuring import best_and_median, give, machine
 
 import supa
 import supa_datasets
@@ -141,7 +139,7 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
         "0 workers": training_rate(graphs, size, duration)
     }
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "machine": machine(),
         "versions": {
             "supa": supa.__version__,
             "python": platform.python_version(),
@@ -153,16 +151,12 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
         "showers": showers,
         "batch": size,
         "file size in MB": path.stat().st_size / 1e6,
-        "random batches from the file, showers/s": _best_and_median(rates["file"]),
-        "random batches from memory, showers/s": _best_and_median(rates["memory"]),
-        "file over memory, repetition by repetition": _best_and_median(ratios),
+        "random batches from the file, showers/s": best_and_median(rates["file"]),
+        "random batches from memory, showers/s": best_and_median(rates["memory"]),
+        "file over memory, repetition by repetition": best_and_median(ratios),
         "DataLoader, showers/s": results,
         "MB of memory of its own that PointDataset takes over an epoch": taken,
     }
-
-
-def _best_and_median(values: list[float]) -> dict[str, float]:
-    return {"best": max(values), "median": statistics.median(values)}
 
 
 def main() -> None:
@@ -179,10 +173,7 @@ def main() -> None:
     torch.set_num_threads(1)  # as in a worker; several threads only wait for each other on small batches
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, arguments.batch, arguments.seconds, arguments.repeat, Path(folder))
-    text = json.dumps(results, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    give(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,9 @@ beyond the showers, which it holds already. A loop over the showers in NumPy is 
 """
 
 import argparse
-import json
-import os
 import pickle
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +22,7 @@ from unittest import mock
 
 import numba
 import numpy as np
+from measuring import best_and_median, give, machine
 
 import supa
 from supa import observables
@@ -133,7 +131,7 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
         loop = seconds(lambda: loop_over_showers(hits[:2000])) / 2000
         ratios.append(loop * showers / times["centre, width, radius, anisotropy by layer"])
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "machine": machine(),
         "versions": {
             "supa": supa.__version__,
             "python": platform.python_version(),
@@ -145,14 +143,10 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
         "repetitions": repeat,
         "MB of the showers": hits.nbytes / 1e6,
         "MB of the showers with their trees": trees.nbytes / 1e6,
-        "showers per second": {name: _best_and_median(values) for name, values in rates.items()},
+        "showers per second": {name: best_and_median(values) for name, values in rates.items()},
         "MB beyond the showers": {name: peak_memory(name, showers, folder) for name in GROUPS},
-        "loop in NumPy (energy, centre x, width x) over the kernel (all of lateral)": _best_and_median(ratios),
+        "loop in NumPy (energy, centre x, width x) over the kernel (all of lateral)": best_and_median(ratios),
     }
-
-
-def _best_and_median(values: list[float]) -> dict[str, float]:
-    return {"best": max(values), "median": statistics.median(values)}
 
 
 def main() -> None:
@@ -169,10 +163,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         results = measure(arguments.showers, arguments.repeat, Path(folder))
-    text = json.dumps(results, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    give(results, arguments.json)
 
 
 if __name__ == "__main__":

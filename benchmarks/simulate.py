@@ -8,7 +8,6 @@ against the smaller of the rate in memory and the rate at which the disk takes t
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -23,6 +22,7 @@ from typing import Any
 import h5py
 import numba
 import numpy as np
+from measuring import best_and_median, give, machine
 
 import supa
 import supa_datasets
@@ -87,7 +87,7 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
     starts = [seconds(lambda: generate(folder, 10)) for _ in range(repeat)]
     ratios = [f / min(m, r) for f, m, r in zip(results["file"], results["memory"], results["raw"], strict=True)]
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "machine": machine(),
         "versions": {
             "supa": supa.__version__,
             "python": platform.python_version(),
@@ -98,11 +98,11 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "showers": showers,
         "repetitions": repeat,
-        "attempts per second in memory, one thread": _best_and_median(results["memory"]),
-        "attempts per second in memory, two threads": _best_and_median(results["two threads"]),
-        "attempts per second to a file, one thread": _best_and_median(results["file"]),
-        "attempts per second the disk takes": _best_and_median(results["raw"]),
-        "file over the smaller of memory and disk": _best_and_median(ratios),
+        "attempts per second in memory, one thread": best_and_median(results["memory"]),
+        "attempts per second in memory, two threads": best_and_median(results["two threads"]),
+        "attempts per second to a file, one thread": best_and_median(results["file"]),
+        "attempts per second the disk takes": best_and_median(results["raw"]),
+        "file over the smaller of memory and disk": best_and_median(ratios),
         "file size in MB": path.stat().st_size / 1e6,
         "seconds of a start of `supa generate -n 10`": {"best": min(starts), "median": statistics.median(starts)},
         "MB of memory of `supa generate`": {f"{n:,} showers": peak_memory(folder, n) for n in (200_000, 2_000_000)},
@@ -111,10 +111,6 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
             for name in PRESETS
         },
     }
-
-
-def _best_and_median(values: list[float]) -> dict[str, float]:
-    return {"best": max(values), "median": statistics.median(values)}
 
 
 def main() -> None:
@@ -127,10 +123,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, arguments.repeat, Path(folder))
-    text = json.dumps(results, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    give(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from supa.arrays import Array, IntArray
 from supa.checks import LARGEST, shown
-from supa.physics import NO_LAYER, UNKNOWN_SLICE, walk_of
+from supa.physics import NO_LAYER, UNKNOWN_SLICE, layer_of_any_slice
 from supa.presets import ConfigLike, config_of
 from supa.ragged import Ragged
 from supa.showers import Run, Showers
@@ -68,13 +68,11 @@ def from_hits(
         "y": _real("y", y, rows, "finite"),
         "energy": _real("energy", energy, rows, "GeV of at least 0", lambda e: e >= 0),
     }
-    layer_of_slice = np.full(256, NO_LAYER, dtype=np.uint8)
-    layer_of_slice[: config.num_slices] = walk_of(config).layer_of_slice
     if (slice is None) == (layer is None):
         raise ValueError("Give the hits' slice, or, where it is not known, their layer, and not both.")
     if slice is not None:
         slices = _small("slice", slice, rows, config.num_slices)
-        layers = layer_of_slice[slices]
+        layers = layer_of_any_slice(config)[slices]
         if (layers == NO_LAYER).any():
             number = slices[layers == NO_LAYER][0]
             raise ValueError(f"slice: a hit in slice {number} was given, but this slice belongs to no layer.")

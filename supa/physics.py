@@ -54,9 +54,7 @@ def walk_of(config: ShowerConfig) -> Walk:
     """
     stop, split = fate_probabilities(config)
     below = np.minimum(stop + split, 1.0)
-    layer_of_slice = np.full(config.num_slices, NO_LAYER, dtype=np.uint8)
-    for layer, (first, last) in enumerate(config.readout_layers):
-        layer_of_slice[first : last + 1] = layer
+    layer_of_slice = layer_of_any_slice(config)[: config.num_slices]
     start, end = config.opening_angle
     return Walk(
         stop_below=stop,
@@ -73,6 +71,21 @@ def walk_of(config: ShowerConfig) -> Walk:
         parent_frame=config.frame == "parent",
         critical_energy=config.critical_energy,
     )
+
+
+def layer_of_any_slice(config: ShowerConfig) -> ByteArray:
+    """Tell the layer of every number that a slice's byte can hold.
+
+    Args:
+        config: the physics.
+
+    Returns:
+        (256,) readout layer, 255 where there is none or no such slice.
+    """
+    layers = np.full(256, NO_LAYER, dtype=np.uint8)
+    for layer, (first, last) in enumerate(config.readout_layers):
+        layers[first : min(last + 1, config.num_slices)] = layer
+    return layers
 
 
 def fate_probabilities(config: ShowerConfig) -> tuple[FloatArray, FloatArray]:

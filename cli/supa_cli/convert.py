@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa_cli.interruption import check
-from supa_cli.options import PresetName
+from supa_cli.options import PresetName, chosen_config
 from supa_cli.progress import progress
 
 if TYPE_CHECKING:
-    from supa import ShowerConfig
+    pass
 
 
 def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -78,7 +78,7 @@ def command(
             )
     if particle is not None and xml is None:
         raise click.UsageError("--particle chooses from the binning; give --binning, too.")
-    config = _config(preset, config_file)
+    config = chosen_config(preset, config_file)
     binning = None if xml is None else read_binning(xml, particle)
     with progress("converting", "converting", quiet=quiet) as told:
 
@@ -98,17 +98,3 @@ def command(
             progress=seen,
             note=None if quiet else lambda sentence: click.echo(sentence, err=True),
         )
-
-
-def _config(preset: str | None, config_file: str | None) -> "ShowerConfig | None":
-    from supa import ShowerConfig
-    from supa import preset as preset_config
-
-    if preset is not None and config_file is not None:
-        raise click.UsageError("--preset and --config exclude each other; choose one.")
-    if preset is not None:
-        return preset_config(preset)
-    try:
-        return None if config_file is None else ShowerConfig.from_file(config_file)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa_cli.interruption import check, interruptible
-from supa_cli.options import Count, PresetName
+from supa_cli.options import Count, PresetName, chosen_config
 from supa_cli.progress import progress
 
 if TYPE_CHECKING:
@@ -131,13 +131,10 @@ def command(
 def _config(
     preset: str | None, config_file: str | None, changes: tuple[str, ...], energy: str | None
 ) -> "ShowerConfig":
-    from supa import ShowerConfig
     from supa import preset as preset_config
 
-    if preset is not None and config_file is not None:
-        raise click.UsageError("--preset and --config exclude each other; choose one.")
+    config = chosen_config(preset, config_file) or preset_config("standard")
     try:
-        config = ShowerConfig.from_file(config_file) if config_file is not None else preset_config(preset or "standard")
         config = config.replace(**dict(_change(text) for text in changes))
         return config.replace(incident_energy=energy) if energy is not None else config
     except ValueError as error:

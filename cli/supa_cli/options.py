@@ -1,9 +1,37 @@
 """Kinds of option values that several commands take."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from supa import ShowerConfig
+
+
+def chosen_config(preset_name: str | None, config_file: str | None) -> "ShowerConfig | None":
+    """Give the config that --preset or --config names.
+
+    Args:
+        preset_name: value of --preset.
+        config_file: value of --config.
+
+    Returns:
+        The config, None if neither was given.
+
+    Raises:
+        click.UsageError: both were given, or the file is no config.
+    """
+    from supa import ShowerConfig, preset
+
+    if preset_name is not None and config_file is not None:
+        raise click.UsageError("--preset and --config exclude each other; choose one.")
+    if preset_name is not None:
+        return preset(preset_name)
+    try:
+        return None if config_file is None else ShowerConfig.from_file(config_file)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only

@@ -9,7 +9,7 @@ import numpy as np
 from supa import Ragged, Run, ShowerConfig, Showers
 from supa.checks import shown
 from supa.memory import available_bytes
-from supa.physics import FATES, STOP, UNKNOWN_SLICE, walk_of
+from supa.physics import FATES, STOP, UNKNOWN_SLICE, layer_of_any_slice
 
 FORMAT = "supa-showers"
 VERSION = 1
@@ -201,8 +201,7 @@ def check_rows(showers: Showers) -> None:
         ValueError: a value cannot be.
     """
     hits, primaries, particles, slices = showers.hits, showers.primaries, showers.particles, showers.config.num_slices
-    layer_of_slice = np.full(256, 255, dtype=np.uint8)
-    layer_of_slice[:slices] = walk_of(showers.config).layer_of_slice
+    layer_of_slice = layer_of_any_slice(showers.config)
     # Showers that another program made may know only their hits' layers, and not what leaked.
     imported = showers.run.engine in ("imported", "several")
     known = showers.slice != UNKNOWN_SLICE if imported else np.ones(len(showers.slice), dtype=np.bool_)

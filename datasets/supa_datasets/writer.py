@@ -1,6 +1,5 @@
 """ShowerWriter: shower files that appear whole or not at all, and that survive a kill. See ``docs/format.md``."""
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 
 from supa import Ragged, Run, Showers
+from supa_datasets.disk import locked, synchronised
 from supa_datasets.layout import (
     HITS,
     PARTICLES,
@@ -86,7 +86,7 @@ class ShowerWriter:
         self._pending_hits = self._pending_showers = self._num_showers = self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
-        self._lock: int | None = _lock(self._names.fresh, os.O_CREAT)
+        self._lock: int | None = locked(self._names.fresh, os.O_CREAT)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
         try:
@@ -171,9 +171,9 @@ class ShowerWriter:
                 self._file.attrs.modify("acceptance", acceptance)
                 self._file.flush()
         self._file.close()
-        _synchronise(self._names.partial)
+        synchronised(self._names.partial)
         self._names.partial.replace(self._names.path)
-        _synchronise(self._names.path.parent)
+        synchronised(self._names.path.parent)
         self._unlock()
 
     def suspend(self) -> None:
@@ -249,7 +249,7 @@ class ShowerWriter:
     def _promote(self) -> None:
         """Let the new file be the partial one as soon as it holds no less than what it takes over."""
         if self._names.fresh.exists() and self._num_showers >= self._to_take_over:
-            _synchronise(self._names.fresh)
+            synchronised(self._names.fresh)
             self._names.fresh.replace(self._names.partial)
 
     def _write_block(self) -> None:
@@ -292,7 +292,7 @@ class _Names:
     def source(self, *, overwrite: bool, resume: bool) -> Path | None:
         """Give the file whose showers are taken over, None to begin anew."""
         if self.partial.exists():
-            os.close(_lock(self.partial))
+            os.close(locked(self.partial))
         there = [path for path in (self.partial, self.path) if path.exists()]
         if not there or overwrite:
             return None
@@ -425,35 +425,8 @@ def _difference(one: Run, other: Run) -> str:
     return f"{name} is {before[name]!r} there, {after[name]!r} here"
 
 
-def _lock(path: Path, flags: int = 0) -> int:
-    """Open a file and hold its lock, which ends with the descriptor or the process."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | flags, 0o666)
-    except OSError as error:
-        raise OSError(f"{path}: the file cannot be written ({error.strerror}).") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ValueError(f"{path}: another process is writing it; wait for its end.") from None
-    except OSError:
-        return descriptor  # a file system without locks
-    if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
-        os.close(descriptor)
-        raise ValueError(f"{path}: another process is writing it; wait for its end.")
-    return descriptor
-
-
 def _try_disk(descriptor: int) -> None:
     """Write a megabyte and take it back: HDF5 crashes where not even its first kilobytes can be written."""
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(bytes(1 << 20))
     os.ftruncate(descriptor, 0)
-
-
-def _synchronise(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

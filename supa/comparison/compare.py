@@ -1,6 +1,5 @@
 """How close are generated showers to true ones?"""
 
-import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -23,6 +22,7 @@ from supa.distances import (
     permutation_test,
     separation,
     separation_estimate,
+    wasserstein_distances,
 )
 from supa.expectations import NoClosedFormError, expectation
 from supa.observables import label
@@ -75,18 +75,18 @@ def compare(
     second = Measured.of(generated, first.edges)
     _check(first, second, names)
     tell("making the noise floor")
-    floor, halves, described = _floor(true, first, second.showers, seed)
+    floor, described = _floor(true, first, second.showers, seed)
     common = [name for name in first.columns if name in second.columns]
     left_out = sorted(set(first.columns) ^ set(second.columns))
     tell("observables")
-    results = _observables(first, second, halves or (first, floor), common, seed, repeats)
+    results = _observables(first, second, floor, common, seed, repeats)
     tell("hits")
-    hits = hit_results(first, second, halves or (first, floor), seed, repeats)
+    hits = hit_results(first, second, floor, seed, repeats)
     scores: tuple[Score, ...] = ()
     if multivariate:
         scores = _scores(
             (_matrix(first, common), _matrix(second, common)),
-            tuple(_matrix(one, common) for one in halves or (first, floor)),
+            (_matrix(floor[0], common), _matrix(floor[1], common)),
             seed,
             tell,
         )
@@ -108,7 +108,7 @@ def compare(
         seed=seed,
         repeats=repeats,
         versions={name: importlib.metadata.version(name) for name in ("supa-showers", "numpy", "scipy")},
-        measured={"true": first, "generated": second, "floor": floor},
+        measured={"true": first, "generated": second, "floor": floor[1]},
     )
 
 
@@ -125,24 +125,21 @@ def _check(first: Measured, second: Measured, names: tuple[str, str]) -> None:
         )
 
 
-def _floor(
-    true: SampleLike, first: Measured, size: int, seed: int
-) -> tuple[Measured, tuple[Measured, Measured] | None, str]:
-    """Give another true sample, or two parts of the one there is, and say which."""
+def _floor(true: SampleLike, first: Measured, size: int, seed: int) -> tuple[tuple[Measured, Measured], str]:
+    """Give two true samples, and say which they are."""
     run = getattr(true, "run", first.run)
     assert isinstance(run, Run)
-    if _simulable(run, first):
+    if _simulable(run):
         other = (run.seed or 0) ^ _FLOOR_SEED ^ seed
-        floor = Measured(first.edges)
+        anew = Measured(first.edges)
         for chunk in stream(size, run.config, seed=other & (2**63 - 1), keep=run.keep, record=_record(first)):
-            floor.add(chunk)
-        return floor, None, f"{size:,} showers simulated anew with the config of the true ones"
-    halves = first.parts(min(0.5, size / first.showers))
-    described = f"two parts of the true sample, {halves[0].showers:,} and {halves[1].showers:,} showers"
-    return halves[1], halves, described
+            anew.add(chunk)
+        return (first, anew), f"{size:,} showers simulated anew with the config of the true ones"
+    parts = first.parts(min(0.5, size / first.showers))
+    return parts, f"two parts of the true sample, {parts[0].showers:,} and {parts[1].showers:,} showers"
 
 
-def _simulable(run: Run, first: Measured) -> bool:
+def _simulable(run: Run) -> bool:
     return run.engine in ("cpu", "reference") and run.seed is not None and run.attempts is not None
 
 
@@ -163,7 +160,7 @@ def _observables(
     repeats: int,
 ) -> tuple[list[ObservableResult], float]:
     test = permutation_test(_matrix(first, names), _matrix(second, names), repeats=repeats, seed=seed)
-    at_rest = permutation_test(_matrix(floor[0], names), _matrix(floor[1], names), repeats=1, seed=seed)
+    at_rest = wasserstein_distances(_matrix(floor[0], names), _matrix(floor[1], names))
     results = []
     for k, name in enumerate(names):
         true, made = first.columns[name], second.columns[name]
@@ -182,7 +179,7 @@ def _observables(
                 generated_mean=_mean(defined[1]),
                 generated_spread=_spread(defined[1]),
                 distance=Estimate(float(test.distances[k]), float(test.errors[k])),
-                distance_floor=float(at_rest.distances[k]),
+                distance_floor=float(at_rest[k]),
                 p_value=float(test.p_values[k]),
                 separation=separation_estimate(true, made, edges, seed=seed),
                 separation_floor=separation(one, other, edges),
@@ -205,7 +202,7 @@ def _spread(values: FloatArray) -> float:
 
 def _scores(
     samples: tuple[FloatArray, FloatArray],
-    floor: tuple[FloatArray, ...],
+    floor: tuple[FloatArray, FloatArray],
     seed: int,
     tell: Callable[[str], None],
 ) -> tuple[Score, ...]:
@@ -213,16 +210,16 @@ def _scores(
     scores = []
     for name, distance in (("Frechet distance", frechet_distance), ("kernel distance", kernel_distance)):
         tell(name)
-        value, at_rest = distance(*samples, seed=seed), distance(floor[0], floor[1], seed=seed)
+        value, at_rest = distance(*samples, seed=seed), distance(*floor, seed=seed)
         scores.append(Score(name, value, at_rest, 0.0, None, rows))
     tell("nearest neighbours")
-    found, at_floor = neighbour_scores(*samples, seed=seed), neighbour_scores(floor[0], floor[1], seed=seed)
+    found, at_floor = neighbour_scores(*samples, seed=seed), neighbour_scores(*floor, seed=seed)
     used = max(found.rows_true, found.rows_generated)
     for name in ("precision", "recall", "density", "coverage"):
         scores.append(Score(name, getattr(found, name), getattr(at_floor, name), float("nan"), None, used))
     tell("classifier")
     try:
-        told, by_chance = classifier_auc(*samples, seed=seed), classifier_auc(floor[0], floor[1], seed=seed)
+        told, by_chance = classifier_auc(*samples, seed=seed), classifier_auc(*floor, seed=seed)
     except ValueError as error:
         if "scikit-learn" not in str(error):
             raise
@@ -296,7 +293,6 @@ def _pull(difference: float, error: float) -> float:
 def _facts(name: str, sample: Measured) -> SampleFacts:
     run = sample.run
     assert run is not None
-    run = dataclasses.replace(run, attempts=None)
     return SampleFacts(
         name=name,
         showers=sample.showers,

@@ -8,6 +8,7 @@ from supa.arrays import FloatArray
 from supa.comparison.measured import GROUPS, Measured
 from supa.comparison.results import ObservableResult
 from supa.distances import Estimate
+from supa.distances.histograms import separation_of_counts
 from supa.observables import label
 
 _FEWEST = 5  # showers of a group: sums over fewer are too unlike to be dealt out between samples of different sizes
@@ -45,12 +46,12 @@ def hit_results(
         random = np.random.default_rng([seed, number])
 
         def both(one: Any, other: Any, gaps: FloatArray = gaps) -> tuple[FloatArray, FloatArray]:
-            return _distance(one, other, gaps), _separation(one, other)
+            return _distance(one, other, gaps), separation_of_counts(one, other)
 
         distance, separation = both(true.sum(axis=0), made.sum(axis=0))
         weights = [random.multinomial(groups, [1 / groups] * groups, size=_BOOTSTRAP_SAMPLES) for _ in range(2)]
         errors = [values.std() for values in both(weights[0] @ true, weights[1] @ made)]
-        pooled = np.concatenate([_per_shower(true, first.showers), _per_shower(made, second.showers)])
+        pooled = np.concatenate([true / first.showers, made / second.showers])
         null = []
         for start in range(0, repeats, _BLOCK):
             dealt = np.argsort(random.random((min(_BLOCK, repeats - start), 2 * groups)), axis=1) < groups
@@ -95,10 +96,6 @@ def _fewer(counts: Any, groups: int) -> Any:
     return np.stack([counts[k::groups].sum(axis=0) for k in range(groups)])
 
 
-def _per_shower(counts: Any, showers: int) -> FloatArray:
-    return np.asarray(counts / showers)
-
-
 def _shares(counts: Any) -> FloatArray:
     total = counts.sum(axis=-1, keepdims=True)
     return np.asarray(counts / np.where(total > 0, total, 1))
@@ -107,11 +104,6 @@ def _shares(counts: Any) -> FloatArray:
 def _distance(one: Any, other: Any, gaps: FloatArray) -> FloatArray:
     difference = np.cumsum(_shares(one) - _shares(other), axis=-1)[..., :-1]
     return np.asarray((np.abs(difference) * gaps).sum(axis=-1))
-
-
-def _separation(one: Any, other: Any) -> FloatArray:
-    h1, h2 = _shares(one), _shares(other)
-    return np.asarray(0.5 * ((h1 - h2) ** 2 / np.where(h1 + h2 > 0, h1 + h2, 1.0)).sum(axis=-1))
 
 
 def _moments(counts: Any, middle: FloatArray) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from supa.distances.one_dimensional import (
     kolmogorov_smirnov,
     permutation_test,
     wasserstein,
+    wasserstein_distances,
 )
 from supa.distances.samples import Estimate, standardised
 
@@ -34,4 +35,5 @@ __all__ = [
     "separation_estimate",
     "standardised",
     "wasserstein",
+    "wasserstein_distances",
 ]

@@ -1,5 +1,7 @@
 """The separation power of two histograms, in which nothing falls out of range."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -60,7 +62,7 @@ def separation(true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLi
         ValueError: the samples or the edges are not what they must be.
     """
     first, second = _counts(true, generated, edges)
-    return float(_separation(first, second))
+    return float(separation_of_counts(first, second))
 
 
 def separation_estimate(
@@ -86,7 +88,7 @@ def separation_estimate(
     random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
     # Drawing rows with replacement and counting them is drawing the counts from a multinomial distribution.
     drawn = [random.multinomial(counts.sum(), counts / counts.sum(), size=repeats) for counts in (first, second)]
-    return Estimate(float(_separation(first, second)), float(_separation(drawn[0], drawn[1]).std()))
+    return Estimate(float(separation_of_counts(first, second)), float(separation_of_counts(drawn[0], drawn[1]).std()))
 
 
 def _counts(true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLike) -> tuple[IntArray, IntArray]:
@@ -103,7 +105,16 @@ def _counts(true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLike)
     return counted(first), counted(second)
 
 
-def _separation(first: IntArray, second: IntArray) -> FloatArray:
-    """Compute it over the last axis."""
-    h1, h2 = (counts / counts.sum(axis=-1, keepdims=True) for counts in (first, second))
+def separation_of_counts(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> FloatArray:
+    """Compute the separation power of histograms whose bins are counted.
+
+    Args:
+        first: (..., bins) counts, in any unit.
+        second: (..., bins) counts over the same bins.
+
+    Returns:
+        (...) the separation power.
+    """
+    totals = (counts.sum(axis=-1, keepdims=True) for counts in (first, second))
+    h1, h2 = (c / np.where(total > 0, total, 1) for c, total in zip((first, second), totals, strict=True))
     return np.asarray(0.5 * ((h1 - h2) ** 2 / np.where(h1 + h2 > 0, h1 + h2, 1.0)).sum(axis=-1))

@@ -128,14 +128,13 @@ def permutation_test(
     pooled = np.concatenate([first, second])
     observables = [_Observable(column) for column in pooled.T]
     n, m = len(first), len(second)
-    as_given = np.stack([_labels(n, m), 1 - _labels(n, m)], axis=1)[:, :, None]
-    observed = _distances(observables, iter([as_given]))
+    observed = _distances(observables, _as_given(n, m))
     null = _distances(observables, _permutations(n, m, repeats, permuted_seed))
     bootstrap = _distances(observables, _bootstrap_samples(n, m, BOOTSTRAP_SAMPLES, bootstrap_seed))
     with np.errstate(invalid="ignore"):  # infinite distances have no spread
         errors = bootstrap.std(axis=0)
     p_values, joint = _significance(np.concatenate([observed, null]))
-    spread = np.array([_defined_spread(column) for column in first.T])
+    spread = _defined_spreads(first)
     return PermutationResult(
         distances=_over(observed[0], spread),
         errors=_over(errors, spread),
@@ -146,6 +145,25 @@ def permutation_test(
         joint_p_value=joint,
         repeats=repeats,
     )
+
+
+def wasserstein_distances(true: npt.ArrayLike, generated: npt.ArrayLike) -> FloatArray:
+    """Compute the Wasserstein-1 distances of several observables over their spreads, as ``permutation_test`` does.
+
+    Args:
+        true: (n, k) one row a shower, NaN where an observable is not defined.
+        generated: (m, k) the same.
+
+    Returns:
+        (k,) distances.
+
+    Raises:
+        ValueError: the samples are not what they must be.
+    """
+    first, second = two_matrices(true, generated)
+    observables = [_Observable(column) for column in np.concatenate([first, second]).T]
+    observed = _distances(observables, _as_given(len(first), len(second)))
+    return _over(observed[0], _defined_spreads(first))
 
 
 def kolmogorov_smirnov(true: npt.ArrayLike, generated: npt.ArrayLike) -> KolmogorovSmirnov:
@@ -216,6 +234,10 @@ def _bootstrap_samples(n: int, m: int, repeats: int, seed: np.random.SeedSequenc
         yield weights
 
 
+def _as_given(n: int, m: int) -> Iterator[ByteArray]:
+    yield np.stack([_labels(n, m), 1 - _labels(n, m)], axis=1)[:, :, None]
+
+
 def _labels(n: int, m: int) -> ByteArray:
     return np.repeat(np.array([1, 0], dtype=np.uint8), [n, m])
 
@@ -243,9 +265,9 @@ def _significance(distances: FloatArray) -> tuple[FloatArray, float]:
     return p_values[0], float(np.count_nonzero(as_extreme) / rows)
 
 
-def _defined_spread(column: FloatArray) -> float:
-    defined = column[~np.isnan(column)]
-    return spread_of(defined) if len(defined) else 0.0
+def _defined_spreads(values: FloatArray) -> FloatArray:
+    defined = (column[~np.isnan(column)] for column in values.T)
+    return np.array([spread_of(column) if len(column) else 0.0 for column in defined])
 
 
 def _over(lengths: FloatArray, spread: FloatArray) -> FloatArray:

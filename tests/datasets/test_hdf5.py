@@ -345,7 +345,7 @@ if step == "attrs.modify":
 elif step == "close":
     h5py.File.close = die
 elif step == "synchronise":
-    module._synchronise = die
+    module.synchronised = die
 else:
     pathlib.Path.replace = die
 writer.finish()

@@ -1,6 +1,5 @@
 """The conversion of a file: whole or not at all, in pieces of bounded memory."""
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from supa.presets import ConfigLike, config_of
 from supa_datasets.conversion.formats import Choices, Reader, Source, Writer
 from supa_datasets.conversion.guards import named_errors
 from supa_datasets.conversion.registry import source_format, target_format
+from supa_datasets.disk import locked, synchronised
 
 
 def convert(
@@ -145,17 +145,13 @@ def _reserved(source: Path, target: Path, overwrite: bool) -> Iterator[Path]:
             raise FileExistsError(
                 f"{there} exists; choose another name, or overwrite it (--overwrite; in Python overwrite=True)."
             )
+    lock = locked(partial, os.O_CREAT | os.O_NOFOLLOW, called=target)
     try:
-        lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise OSError(f"{target}: the file cannot be written ({error.strerror}).") from None
-    try:
-        _hold(lock, target)
         try:
             yield partial
-            _synchronise(partial)
+            synchronised(partial)
             partial.replace(target)
-            _synchronise(target.parent)
+            synchronised(target.parent)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -163,22 +159,5 @@ def _reserved(source: Path, target: Path, overwrite: bool) -> Iterator[Path]:
         os.close(lock)
 
 
-def _hold(lock: int, target: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(f"{target}: another process is writing it; wait for its end.") from None
-    except OSError:  # a file system without locks
-        return
-
-
-def _synchronise(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _silent(_sentence: str) -> None:
-    pass
+    """Tell nobody."""

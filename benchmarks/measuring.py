@@ -1,0 +1,26 @@
+"""What the benchmarks share: how they name the machine, sum repetitions up, and give their results."""
+
+import json
+import os
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> str:
+    """Name the machine."""
+    return f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}"
+
+
+def best_and_median(rates: list[float]) -> dict[str, float]:
+    """Sum up the rates of repetitions: other work on a shared machine only ever slows."""
+    return {"best": max(rates), "median": statistics.median(rates)}
+
+
+def give(results: dict[str, Any], path: Path | None) -> None:
+    """Print the results as JSON, and write them to a file if one is named."""
+    text = json.dumps(results, indent=2)
+    print(text)
+    if path:
+        path.write_text(text + "\n")
