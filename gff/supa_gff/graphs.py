@@ -1,0 +1,310 @@
+"""Many graphs in flat columns on one device, and batches of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from supa_datasets import GraphBenchmark
+
+Level = Literal["graph", "node", "link"]
+"""What is predicted: something of every graph, of nodes, or whether two nodes are linked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some graphs, and what is to be predicted of them.
+
+    A unit is what gets a prediction: a graph, a node, or a pair of nodes.
+
+    Args:
+        x: (nodes, features) float32.
+        edge_index: (2, edges) int64, from and to.
+        graph: (nodes,) int64, the graph of each node.
+        num_graphs: number of graphs.
+        target: (units,) int64 classes, or float32 values; for pairs: 1 = linked, 0 = not.
+        units: node level: (units,) int64 nodes to predict, None for all; link level: (2, units) int64 pairs.
+        context: (nodes,) int64, labels that label injection may show as they are, -1 where there is none.
+        rows: (nodes,) int64, where the nodes stand in the whole set, None if the batch is the set.
+        members: (graphs,) int64, which graphs of the set these are, None if all.
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    graph: Tensor
+    num_graphs: int
+    target: Tensor
+    units: Tensor | None = None
+    context: Tensor | None = None
+    rows: Tensor | None = None
+    members: Tensor | None = None
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.x)
+
+    @property
+    def num_units(self) -> int:
+        """Number of units."""
+        return len(self.target)
+
+    @staticmethod
+    def of(data: Any, level: Level = "graph") -> "Batch":
+        """Take a batch of PyTorch Geometric's.
+
+        Args:
+            data: ``Data`` or ``Batch`` with x, edge_index and y; node level: the nodes of ``train_mask`` are predicted,
+                all where there is none, and their labels may be shown; link level: ``edge_label_index`` and
+                ``edge_label``.
+            level: what is predicted.
+
+        Returns:
+            The batch.
+
+        Raises:
+            ValueError: something is missing.
+        """
+        if isinstance(data, Batch):
+            return data
+        x, edge_index = getattr(data, "x", None), getattr(data, "edge_index", None)
+        if x is None or edge_index is None:
+            raise ValueError("A batch needs node features x and edge_index; this one has not both.")
+        graph = getattr(data, "batch", None)
+        if graph is None:
+            graph = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        num_graphs = int(data.num_graphs) if getattr(data, "ptr", None) is not None else int(graph.max()) + 1
+        units = context = None
+        if level == "link":
+            units, target = data.edge_label_index, data.edge_label
+        else:
+            target = data.y.view(-1)
+            mask = getattr(data, "train_mask", None)
+            if level == "node" and mask is not None:
+                units = mask.nonzero().view(-1)
+                context = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
+                context[units] = target[units]
+                target = target[units]
+        return Batch(x.float(), edge_index, graph, num_graphs, target, units, context)
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """A set of graphs in flat columns.
+
+    Args:
+        x: (all nodes, features) float32.
+        edge_index: (2, all edges) int64, nodes counted through all graphs, edges ordered by graph.
+        node_offset: (graphs + 1,) int64, where the nodes of each graph begin.
+        edge_offset: (graphs + 1,) int64, where its edges begin.
+        target: one value a graph, or one a node: int64 classes from 0, or float32.
+        level: what is predicted.
+        num_outputs: number of classes; 1 for values.
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    node_offset: Tensor
+    edge_offset: Tensor
+    target: Tensor
+    level: Level
+    num_outputs: int
+    _graph: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        counts = self.node_offset.diff()
+        numbers = torch.arange(len(counts), device=self.x.device)
+        object.__setattr__(self, "_graph", torch.repeat_interleave(numbers, counts, output_size=len(self.x)))
+
+    def __len__(self) -> int:
+        return len(self.node_offset) - 1
+
+    def __repr__(self) -> str:
+        return (
+            f"<Graphs: {len(self):,} graphs, {len(self.x):,} nodes, {self.edge_index.shape[1]:,} edges, "
+            f"{self.num_features} features, {self.num_outputs} outputs a {self.level}>"
+        )
+
+    @property
+    def num_features(self) -> int:
+        """Features of a node."""
+        return self.x.shape[1]
+
+    @property
+    def num_members(self) -> int:
+        """How many members there are to choose from: the nodes of a single graph at node level, else the graphs."""
+        return len(self.x) if self.transductive else len(self)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether training and test nodes lie in one graph."""
+        return self.level == "node" and len(self) == 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the columns are."""
+        return self.x.device
+
+    @property
+    def degrees(self) -> Tensor:
+        """(largest degree + 1,) int64 histogram of the nodes' in-degrees."""
+        return torch.bincount(torch.bincount(self.edge_index[1], minlength=len(self.x)))
+
+    def to(self, device: torch.device | str) -> "Graphs":
+        """Move to a device.
+
+        Args:
+            device: where to.
+
+        Returns:
+            The set there.
+        """
+        columns = ("x", "edge_index", "node_offset", "edge_offset", "target")
+        return replace(self, **{name: getattr(self, name).to(device) for name in columns})
+
+    @classmethod
+    def of(cls, graphs: Sequence[Any], *, level: Level = "graph", num_outputs: int | None = None) -> "Graphs":
+        """Join graphs of PyTorch Geometric's.
+
+        Args:
+            graphs: ``Data`` with x, edge_index and y: one value, or at node level one a node.
+            level: what is predicted.
+            num_outputs: number of classes, 1 for values; None: one more than the largest class, 1 if y are floats.
+
+        Returns:
+            The set.
+
+        Raises:
+            ValueError: there are no graphs, or features, edges or targets are missing or do not fit together.
+        """
+        if len(graphs) == 0:
+            raise ValueError("There are no graphs; give at least one.")
+        for k, graph in enumerate(graphs):
+            _check_graph(k, graph, level, graphs[0].x)
+        nodes = torch.tensor([len(graph.x) for graph in graphs])
+        edges = torch.tensor([graph.edge_index.shape[1] for graph in graphs])
+        node_offset, edge_offset = _offset(nodes), _offset(edges)
+        target = torch.cat([graph.y.view(-1) for graph in graphs])
+        if target.is_floating_point():
+            target, outputs = target.float(), 1
+        else:
+            outputs = int(target.max()) + 1
+        outputs = outputs if num_outputs is None else num_outputs
+        if not target.is_floating_point() and (int(target.min()) < 0 or int(target.max()) >= outputs):
+            raise ValueError(
+                f"The labels reach from {int(target.min())} to {int(target.max())}, but with {outputs} classes they "
+                f"must lie in 0 to {outputs - 1}; renumber them."
+            )
+        return cls(
+            x=torch.cat([graph.x for graph in graphs]).float(),
+            edge_index=torch.cat(
+                [graph.edge_index + start for graph, start in zip(graphs, node_offset, strict=False)], 1
+            ),
+            node_offset=node_offset,
+            edge_offset=edge_offset,
+            target=target,
+            level=level,
+            num_outputs=outputs,
+        )
+
+    @classmethod
+    def of_benchmark(cls, benchmark: GraphBenchmark) -> "Graphs":
+        """Join the graphs of a benchmark.
+
+        Args:
+            benchmark: from ``supa_datasets.load_benchmark``.
+
+        Returns:
+            The set.
+        """
+        level: Level = "graph" if benchmark.task == "graph" else "node"
+        return cls.of(benchmark.graphs, level=level, num_outputs=benchmark.num_classes)
+
+    def batch(self, members: Tensor, known: Tensor | None = None) -> Batch:
+        """Take some members.
+
+        Args:
+            members: (count,) int64: graphs; in a single graph at node level: nodes, and the batch is the whole graph.
+            known: nodes of a single graph whose labels label injection may show.
+
+        Returns:
+            The batch.
+        """
+        if self.transductive:
+            context = torch.full((len(self.x),), -1, dtype=torch.int64, device=self.device)
+            if known is not None:
+                context[known] = self.target[known]
+            return Batch(self.x, self.edge_index, self._graph, 1, self.target[members], members, context)
+        rows, graph, begin = _ragged(self.node_offset, members)
+        columns, edge_graph, _ = _ragged(self.edge_offset, members)
+        shift = begin - self.node_offset[members]
+        return Batch(
+            x=self.x[rows],
+            edge_index=self.edge_index[:, columns] + shift[edge_graph],
+            graph=graph,
+            num_graphs=len(members),
+            target=self.target[members] if self.level == "graph" else self.target[rows],
+            rows=rows,
+            members=members,
+        )
+
+    def batches(
+        self, members: Tensor, size: int, *, shuffle: bool = False, known: Tensor | None = None
+    ) -> Iterator[Batch]:
+        """Go through members in batches; those of a single graph at node level are one batch.
+
+        Args:
+            members: (count,) int64, see `batch`.
+            size: graphs a batch.
+            shuffle: draw another order, from PyTorch's random numbers.
+            known: see `batch`.
+
+        Yields:
+            The batches; a last one of a single graph is joined to the one before, since it has no statistics.
+        """
+        if self.transductive:
+            yield self.batch(members, known)
+            return
+        if shuffle:
+            members = members[torch.randperm(len(members)).to(members.device)]
+        parts = list(torch.split(members, size))
+        if shuffle and len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        for part in parts:
+            yield self.batch(part)
+
+
+def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
+    if getattr(graph, "x", None) is None:
+        raise ValueError(f"Graph {k} has no node features x; give some, for instance its nodes' degrees as one-hot.")
+    if getattr(graph, "edge_index", None) is None or graph.edge_index.shape[0] != 2:
+        raise ValueError(f"Graph {k} has no edge_index of shape (2, edges); a graph without edges has shape (2, 0).")
+    if graph.x.dim() != 2 or graph.x.shape[1] != first.shape[1]:
+        raise ValueError(
+            f"Graph {k} has features of shape {tuple(graph.x.shape)}, but all must be (nodes, {first.shape[1]})."
+        )
+    nodes = len(graph.x)
+    if graph.edge_index.numel() and not (int(graph.edge_index.min()) >= 0 and int(graph.edge_index.max()) < nodes):
+        raise ValueError(f"Graph {k} has {nodes} nodes, but edges to others; nodes are counted from 0.")
+    if getattr(graph, "y", None) is None:
+        raise ValueError(f"Graph {k} has no target y.")
+    expected = nodes if level == "node" else 1
+    if level != "link" and graph.y.numel() != expected:
+        raise ValueError(f"Graph {k} has {graph.y.numel()} targets, but at {level} level it must have {expected}.")
+    if not bool(torch.isfinite(graph.x).all()):
+        raise ValueError(f"Graph {k} has features that are no finite numbers; mend or leave out those nodes.")
+
+
+def _offset(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def _ragged(offset: Tensor, members: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the elements of some ranges, the number of the range of each, and where each range begins among them."""
+    counts = offset[members + 1] - offset[members]
+    begin = counts.cumsum(0) - counts
+    number = torch.repeat_interleave(torch.arange(len(members), device=offset.device), counts)
+    elements = torch.arange(len(number), device=offset.device) + (offset[members] - begin)[number]
+    return elements, number, begin

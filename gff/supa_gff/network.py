@@ -1,0 +1,616 @@
+"""A network of layers that each learn from their own score; a plain module that drops into any training loop."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from supa.checks import whole
+from supa_gff.graphs import Batch, Graphs, Level
+from supa_gff.labels import VirtualNodes, joined_to_class_nodes
+from supa_gff.layer import Layer
+from supa_gff.losses import SquaredError
+from supa_gff.method import Method
+from supa_gff.scores import PairProduct, Prototypes
+from supa_gff.topology import Topology
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one local update of one layer saw.
+
+    Args:
+        layer: number of the layer.
+        seen: (4,) float32, on the network's device, so that nobody waits for it who does not look: the loss, the mean
+            score of the truth, that of what is wrong, and the share of units whose truth scores highest.
+        units: number of units.
+    """
+
+    layer: int
+    seen: Tensor
+    units: int
+
+    @property
+    def loss(self) -> float:
+        """The layer's loss."""
+        return float(self.seen[0])
+
+    @property
+    def true(self) -> float:
+        """Mean score of the truth; of the value, in regression."""
+        return float(self.seen[1])
+
+    @property
+    def wrong(self) -> float:
+        """Mean score of what is wrong; NaN in regression."""
+        return float(self.seen[2])
+
+    @property
+    def accuracy(self) -> float:
+        """Share of units whose truth has the highest score among those shown; NaN in regression."""
+        return float(self.seen[3])
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """A batch under some hypotheses about the labels, on its way through the layers.
+
+    Args:
+        x: (streams or 1, nodes, features) float32.
+        topology: of the nodes.
+        labels: (streams, nodes) int64, -1 = unknown; None without label injection.
+    """
+
+    x: Tensor
+    topology: Topology
+    labels: Tensor | None
+
+
+class Network(nn.Module):
+    """A graph network whose layers learn locally.
+
+    Args:
+        method: how it is built, scored and trained.
+        in_features: features of a node.
+        outputs: number of classes; 1 for values and for pairs.
+        level: what is predicted.
+        degrees: (largest degree + 1,) int64 histogram of the nodes' degrees, which PNA needs.
+
+    Raises:
+        ValueError: the method cannot do the task.
+    """
+
+    voting: Tensor
+    class_nodes: Tensor | None
+
+    def __init__(
+        self,
+        method: Method,
+        in_features: int,
+        outputs: int,
+        level: Level = "graph",
+        degrees: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        whole(1, 10**9, "in_features", in_features)
+        whole(1, 10**6, "outputs", outputs)
+        _check_task(method, outputs, level)
+        self.method, self.outputs, self.level, self.in_features = method, outputs, level, in_features
+        self.layers = nn.ModuleList(
+            Layer(method, index, in_features if index == 0 else method.width, outputs, level, degrees)
+            for index in range(method.layers)
+        )
+        self.register_buffer("voting", torch.ones(method.layers, dtype=torch.bool))
+        virtual = isinstance(method.label, VirtualNodes)
+        self.register_buffer("class_nodes", torch.randn(outputs, in_features) if virtual else None)
+        self._optimisers: dict[int, torch.optim.Adam] = {}
+        self._parity = 0
+        if method.vote == "last":
+            self.let_vote(method.layers - 1, method.layers)
+
+    @classmethod
+    def for_graphs(cls, method: Method, graphs: Graphs) -> "Network":
+        """Make the network that fits a set of graphs.
+
+        Args:
+            method: how it is built, scored and trained.
+            graphs: the set.
+
+        Returns:
+            The network, on the device of the set.
+        """
+        outputs = 1 if graphs.level == "link" else graphs.num_outputs
+        return cls(method, graphs.num_features, outputs, graphs.level, graphs.degrees.cpu()).to(graphs.device)
+
+    def layer(self, index: int) -> Layer:
+        """Give a layer.
+
+        Args:
+            index: its number from 0.
+
+        Returns:
+            The layer.
+        """
+        module = self.layers[index]
+        assert isinstance(module, Layer)
+        return module
+
+    def let_vote(self, first: int, end: int) -> None:
+        """Let some layers vote.
+
+        Args:
+            first: the first of them.
+            end: one past the last.
+        """
+        self.voting[:] = False
+        self.voting[first:end] = True
+
+    def optimiser(self, layer: int) -> torch.optim.Adam:
+        """Give the optimiser of a layer; it is made when it is first asked for.
+
+        Args:
+            layer: number of the layer.
+
+        Returns:
+            Adam over the parameters of that layer alone.
+        """
+        if layer not in self._optimisers:
+            trained = [p for p in self.layers[layer].parameters() if p.requires_grad]
+            method = self.method
+            self._optimisers[layer] = torch.optim.Adam(
+                trained, lr=method.learning_rate, weight_decay=method.weight_decay
+            )
+        return self._optimisers[layer]
+
+    def release(self, layer: int) -> None:
+        """Forget the optimiser of a layer, which has finished training.
+
+        Args:
+            layer: number of the layer.
+        """
+        self._optimisers.pop(layer, None)
+
+    def optimiser_states(self) -> dict[str, Any]:
+        """Give the state of the optimisers, and which layers the next pairs are made of.
+
+        Returns:
+            States by layer, and the parity.
+        """
+        return {
+            "layers": {layer: optimiser.state_dict() for layer, optimiser in self._optimisers.items()},
+            "parity": self._parity,
+        }
+
+    def load_optimiser_states(self, states: Mapping[str, Any]) -> None:
+        """Take the state of the optimisers.
+
+        Args:
+            states: from `optimiser_states`.
+        """
+        self._optimisers = {}
+        for layer, state in states["layers"].items():
+            self.optimiser(layer).load_state_dict(state)
+        self._parity = states["parity"]
+
+    def streams(self, batch: Batch, labels: Tensor | None) -> Streams:
+        """Put a batch before the first layer.
+
+        Args:
+            batch: the batch.
+            labels: (streams, nodes) int64 hypotheses about the nodes' labels, -1 = unknown; None without injection.
+
+        Returns:
+            The streams.
+        """
+        topology = Topology(batch.edge_index, batch.graph, batch.num_graphs, batch.num_nodes)
+        x = batch.x[None]
+        if self.class_nodes is None:
+            return Streams(x, topology, labels)
+        if labels is None:
+            if batch.context is None:
+                raise ValueError("Class nodes are joined to nodes whose labels are known: the batch needs a context.")
+            labels = batch.context[None]
+        x, topology = joined_to_class_nodes(x, topology, labels, self.class_nodes, self.level)
+        return Streams(x, topology, None)
+
+    def pass_on(self, streams: Streams, h: Tensor) -> Streams:
+        """Put the activations of a layer before the next one, without gradient.
+
+        Args:
+            streams: what the layer saw.
+            h: (streams, nodes, width) float32 activations.
+
+        Returns:
+            What the next layer sees.
+        """
+        h = h.detach()
+        label = self.method.label
+        if self.method.conditioned and isinstance(label, VirtualNodes) and label.positive_features:
+            h = h[:1].expand(len(h), -1, -1)
+        return Streams(h, streams.topology, streams.labels)
+
+    def hypotheses(self, batch: Batch, candidates: Tensor) -> Tensor:
+        """Write candidate labels of the units as labels of the nodes.
+
+        Args:
+            batch: the batch.
+            candidates: (units, candidates) int64.
+
+        Returns:
+            (candidates, nodes) int64, -1 = unknown.
+        """
+        if self.level == "graph":
+            return candidates[batch.graph].t()
+        if batch.units is None:
+            return candidates.t()
+        unknown = batch.x.new_full((batch.num_nodes,), -1, dtype=torch.int64)
+        labels = (unknown if batch.context is None else batch.context).repeat(candidates.shape[1], 1)
+        labels[:, batch.units] = candidates.t()
+        return labels
+
+    def draw_candidates(
+        self, batch: Batch, scores: Callable[[], Tensor] | None = None, layer: int | None = None
+    ) -> Tensor | None:
+        """Draw the labels that a step compares: the true one first, then wrong ones.
+
+        Args:
+            batch: the batch.
+            scores: gives (units, outputs) scores, for hard negatives; None: those of the layers so far.
+            layer: the layer that trains; None: all do.
+
+        Returns:
+            (units, candidates) int64; None where all classes are scored at once, or values.
+        """
+        negatives = self.method.negatives
+        if negatives is None:
+            return None
+        last = self.method.layers if layer is None else layer + 1
+        wrong = negatives.draw(batch.target, self.outputs, scores or (lambda: self.layer_scores(batch)[:last].sum(0)))
+        return torch.cat([batch.target[:, None], wrong], 1)
+
+    def local_loss(self, layer: int, streams: Streams, batch: Batch, candidates: Tensor | None) -> tuple[Tensor, Step]:
+        """Compute the loss of one layer; its gradient reaches that layer's parameters and nothing else.
+
+        Args:
+            layer: number of the layer.
+            streams: what it sees.
+            batch: what is predicted.
+            candidates: from `draw_candidates`.
+
+        Returns:
+            The loss, and what it saw.
+        """
+        module = self.layer(layer)
+        h = module(streams.x, streams.topology, streams.labels)
+        return self._judged(layer, module.score(h, streams.topology, batch), batch, candidates)
+
+    def local_step(self, data: Any, layer: int | None = None, candidates: Tensor | None = None) -> list[Step]:
+        """Update layers, each by its own loss and its own optimiser; with ``"backprop"``, all by one loss.
+
+        Args:
+            data: a ``Batch``, or PyTorch Geometric's ``Data`` or ``Batch`` (see ``Batch.of``).
+            layer: update this layer only, those below frozen; None: all, as the schedule says.
+            candidates: labels to compare, from `draw_candidates`; None: drawn now.
+
+        Returns:
+            What each updated layer saw.
+
+        Raises:
+            ValueError: there is no such layer, or the labels do not fit the network.
+        """
+        batch = Batch.of(data, self.level)
+        self._check(batch)
+        if layer is not None:
+            whole(0, self.method.layers - 1, "layer", layer, "(layers are counted from 0)")
+        if candidates is None:
+            candidates = self.draw_candidates(batch, layer=layer)
+        if self.method.schedule in ("backprop", "pairs") and layer is None:
+            return self._joint_step(batch, candidates)
+        labels = self.hypotheses(batch, candidates) if self.method.conditioned and candidates is not None else None
+        streams = self.streams(batch, labels)
+        last = self.method.layers - 1 if layer is None else layer
+        below: Tensor | None = None
+        steps = []
+        for index in range(last + 1):
+            module = self.layer(index)
+            if layer is not None and index < layer:
+                module.eval()
+                with torch.no_grad():
+                    h = module(streams.x, streams.topology, streams.labels)
+                    scores = self._seen(module, h, streams, batch)
+            else:
+                h, scores, step = self.update(index, streams, batch, candidates, below)
+                steps.append(step)
+            below = self._added(below, scores)
+            streams = self.pass_on(streams, h)
+        return steps
+
+    def update(
+        self,
+        layer: int,
+        streams: Streams,
+        batch: Batch,
+        candidates: Tensor | None,
+        below: Tensor | None = None,
+        prepared: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Step]:
+        """Update one layer on what it sees.
+
+        Args:
+            layer: number of the layer.
+            streams: what it sees.
+            batch: what is predicted.
+            candidates: from `draw_candidates`.
+            below: (units, streams or outputs) scores of the layers below, for collaboration.
+            prepared: result of the layer's `prepare`, where it has been made before.
+
+        Returns:
+            Its activations and scores from before the update, without gradient, and what it saw.
+        """
+        module = self.layer(layer)
+        module.train()
+        if self.method.streams == "in turn" and streams.labels is not None:
+            h, scores, step = self._update_in_turn(layer, streams, batch, candidates, below)
+        else:
+            if prepared is None:
+                prepared = module.prepare(streams.x, streams.topology, streams.labels)
+            h = module.activate(prepared, streams.x, streams.topology, streams.labels)
+            scores = module.score(h, streams.topology, batch)
+            loss, step = self._judged(layer, scores, batch, candidates, below)
+            loss.backward()  # type: ignore[no-untyped-call]
+        optimiser = self.optimiser(layer)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return h.detach(), scores.detach(), step
+
+    def layer_scores(self, data: Any) -> Tensor:
+        """Score all classes by each layer.
+
+        Args:
+            data: a ``Batch``, or PyTorch Geometric's.
+
+        Returns:
+            (layers, units, outputs) float32.
+        """
+        batch = Batch.of(data, self.level)
+        was_training = self.training
+        self.eval()
+        with torch.no_grad():
+            scores = torch.stack([part for part, _ in self._walk(batch)])
+        self.train(was_training)
+        return scores
+
+    def forward(self, data: Any) -> Tensor:
+        """Add the scores of the layers that vote.
+
+        Args:
+            data: a ``Batch``, or PyTorch Geometric's.
+
+        Returns:
+            (units, outputs) float32 scores of the classes, or values.
+        """
+        return self.voted(self.layer_scores(data))
+
+    def voted(self, scores: Tensor) -> Tensor:
+        """Add the scores of the layers that vote; values are averaged.
+
+        Args:
+            scores: (layers, units, outputs) float32.
+
+        Returns:
+            (units, outputs) float32.
+        """
+        chosen = scores[self.voting]
+        if isinstance(self.method.loss, SquaredError) and self.method.schedule != "backprop":
+            return chosen.mean(0)
+        return (chosen.softmax(2) if self.method.vote_by == "probabilities" else chosen).sum(0)
+
+    def predict(self, data: Any) -> Tensor:
+        """Predict.
+
+        Args:
+            data: a ``Batch``, or PyTorch Geometric's.
+
+        Returns:
+            (units,) int64 classes; float32 values, for pairs their scores.
+        """
+        scores: Tensor = self(data)
+        return scores[:, 0] if self.outputs == 1 else scores.argmax(1)
+
+    def _check(self, batch: Batch) -> None:
+        target = batch.target
+        if batch.x.shape[1] != self.in_features:
+            raise ValueError(
+                f"The nodes have {batch.x.shape[1]} features, but the network was made for {self.in_features}."
+            )
+        if self.level == "link" or isinstance(self.method.loss, SquaredError):
+            return
+        if target.is_floating_point():
+            raise ValueError("The targets are no classes but values; give loss=SquaredError() and score=Head(...).")
+        # Looking at the values would make the CPU wait for a GPU at each step; `Graphs.of` has looked there.
+        if not target.is_cuda and len(target) and not 0 <= int(target.min()) <= int(target.max()) < self.outputs:
+            raise ValueError(
+                f"The labels reach from {int(target.min())} to {int(target.max())}, but the network has {self.outputs} "
+                f"classes, 0 to {self.outputs - 1}."
+            )
+
+    def _seen(self, module: Layer, h: Tensor, streams: Streams, batch: Batch) -> Tensor | None:
+        return module.score(h, streams.topology, batch) if self.method.collaboration else None
+
+    def _added(self, below: Tensor | None, scores: Tensor | None) -> Tensor | None:
+        if not self.method.collaboration or scores is None:
+            return None
+        return scores.detach() if below is None else below + scores.detach()
+
+    def _judged(
+        self, layer: int, scores: Tensor, batch: Batch, candidates: Tensor | None, below: Tensor | None = None
+    ) -> tuple[Tensor, Step]:
+        """Give the loss of scores, those of the layers below added, and what it saw."""
+        if below is not None:
+            scores = scores + below
+        if isinstance(self.method.loss, SquaredError):
+            loss = self.method.loss(scores[:, 0], batch.target.float())
+            seen = torch.stack([loss, scores.mean(), loss * torch.nan, loss * torch.nan]).detach()
+            return loss, Step(layer, seen, len(scores))
+        true, wrong = self._parted(scores, batch, candidates)
+        loss = self.method.loss(true, wrong)
+        with torch.no_grad():
+            best = (true[:, None] > wrong).all(1).float()
+            seen = torch.stack([loss, true.mean(), wrong.mean(), best.mean()])
+        return loss, Step(layer, seen, len(true))
+
+    def _parted(self, scores: Tensor, batch: Batch, candidates: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Part scores into those of the truth and those of what is wrong."""
+        if self.level == "link":
+            linked = batch.target > 0
+            true, wrong = scores[linked, 0], scores[~linked, 0]
+            if len(true) == 0 or len(wrong) % len(true):
+                raise ValueError(
+                    f"There are {len(true)} linked pairs and {len(wrong)} others; give as many, or a multiple."
+                )
+            return true, wrong.view(-1, len(true)).t()
+        if self.method.conditioned:
+            return scores[:, 0], scores[:, 1:]
+        if candidates is None:
+            every = torch.arange(self.outputs - 1, device=scores.device).expand(len(scores), -1)
+            wrong_labels = every + (every >= batch.target[:, None]).long()
+            candidates = torch.cat([batch.target[:, None], wrong_labels], 1)
+        chosen = scores.gather(1, candidates)
+        return chosen[:, 0], chosen[:, 1:]
+
+    def _update_in_turn(
+        self, layer: int, streams: Streams, batch: Batch, candidates: Tensor | None, below: Tensor | None
+    ) -> tuple[Tensor, Tensor, Step]:
+        """Compute the gradient with the activations of one stream at a time.
+
+        The scores come first, without gradient; then the loss's gradient with respect to them; then each stream runs
+        once more and takes its share of it. The result is that of all streams together.
+        """
+        module = self.layer(layer)
+        assert streams.labels is not None
+        parts = [one_stream(streams, k) for k in range(len(streams.labels))]
+        with torch.no_grad():
+            scores, activations = [], []
+            for part in parts:
+                h = module(part.x, part.topology, part.labels)
+                activations.append(h)
+                scores.append(module.score(h, part.topology, batch))
+        joined = torch.cat(scores, 1).requires_grad_()
+        loss, step = self._judged(layer, joined, batch, candidates, below)
+        (slope,) = torch.autograd.grad(loss, joined)
+        for k, part in enumerate(parts):
+            h = module(part.x, part.topology, part.labels)
+            module.score(h, part.topology, batch).backward(slope[:, k : k + 1])  # type: ignore[no-untyped-call]
+        return torch.cat(activations), joined, step
+
+    def _joint_step(self, batch: Batch, candidates: Tensor | None) -> list[Step]:
+        """Update all layers with gradients that reach one layer down within pairs, or through all layers."""
+        self.train()
+        pairs = self.method.schedule == "pairs"
+        labels = self.hypotheses(batch, candidates) if self.method.conditioned and candidates is not None else None
+        streams = self.streams(batch, labels)
+        total: Tensor | None = None
+        steps: list[Step] = []
+        below: Tensor | None = None
+        for index in range(self.method.layers):
+            module = self.layer(index)
+            h = self._activations(module, streams)
+            scores = module.score(h, streams.topology, batch)
+            if pairs:
+                loss, step = self._judged(index, scores, batch, candidates, below)
+                steps.append(step)
+                below = self._added(below, scores)
+                total = loss if total is None else total + loss
+                last_of_pair = (index + self._parity) % 2 == 1 or index == self.method.layers - 1
+                if last_of_pair:
+                    total.backward()  # type: ignore[no-untyped-call]
+                    total = None
+                    streams = self.pass_on(streams, h)
+                else:
+                    streams = Streams(h, streams.topology, streams.labels)
+            else:
+                below = scores if below is None else below + scores
+                streams = Streams(h, streams.topology, streams.labels)
+        if pairs:
+            self._parity = 1 - self._parity
+        else:
+            assert below is not None
+            loss, step = self._judged(self.method.layers - 1, below, batch, candidates)
+            loss.backward()  # type: ignore[no-untyped-call]
+            steps.append(step)
+        for index in range(self.method.layers):
+            optimiser = self.optimiser(index)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return steps
+
+    def _activations(self, module: Layer, streams: Streams) -> Tensor:
+        if not self.method.checkpointing:
+            h: Tensor = module(streams.x, streams.topology, streams.labels)
+            return h
+        x = streams.x if streams.x.requires_grad else streams.x.detach().requires_grad_()
+        kept: Tensor = checkpoint(module, x, streams.topology, streams.labels, use_reentrant=False)
+        return kept
+
+    def _walk(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give each layer's scores of all classes, and its activations."""
+        if not self.method.conditioned:
+            streams = self.streams(batch, None)
+            for index in range(self.method.layers):
+                module = self.layer(index)
+                h = module(streams.x, streams.topology, streams.labels)
+                yield module.score(h, streams.topology, batch), h
+                streams = self.pass_on(streams, h)
+            return
+        every = torch.arange(self.outputs, device=batch.x.device).expand(batch.num_units, -1)
+        if self.method.streams == "together":
+            yield from self._walk_streams(batch, self.hypotheses(batch, every))
+            return
+        walks = [
+            list(self._walk_streams(batch, self.hypotheses(batch, every[:, k : k + 1]))) for k in range(self.outputs)
+        ]
+        for parts in zip(*walks, strict=True):
+            yield torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts])
+
+    def _walk_streams(self, batch: Batch, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        streams = self.streams(batch, labels)
+        for index in range(self.method.layers):
+            module = self.layer(index)
+            h = module(streams.x, streams.topology, streams.labels)
+            yield module.score(h, streams.topology, batch), h
+            streams = self.pass_on(streams, h)
+
+
+def one_stream(streams: Streams, number: int) -> Streams:
+    """Take one stream out of several that share their edges.
+
+    Args:
+        streams: the streams.
+        number: which.
+
+    Returns:
+        That one.
+    """
+    x = streams.x if len(streams.x) == 1 else streams.x[number : number + 1]
+    labels = None if streams.labels is None else streams.labels[number : number + 1]
+    return Streams(x, streams.topology, labels)
+
+
+def _check_task(method: Method, outputs: int, level: Level) -> None:
+    regression = isinstance(method.loss, SquaredError)
+    if (level == "link") != isinstance(method.score, PairProduct):
+        raise ValueError("Links are scored by PairProduct(), and nothing else is: choose the score by the level.")
+    if level == "link":
+        return
+    if isinstance(method.score, Prototypes) and level != "node":
+        raise ValueError("Prototypes are for node level: class nodes are joined to the nodes whose labels are known.")
+    if regression and outputs != 1:
+        raise ValueError(f"SquaredError() predicts one value, but {outputs} outputs were asked for.")
+    if not regression and outputs < 2:
+        raise ValueError(
+            "There is one class only, and nothing to tell apart; give a set with two or more, or loss=SquaredError() "
+            "for values."
+        )

@@ -1,0 +1,178 @@
+"""Training methods by name."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from supa.checks import shown
+from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
+from supa_gff.graphs import Level
+from supa_gff.labels import Gate, NodeFeatures, VirtualNodes
+from supa_gff.losses import Softmax, SymBa, Threshold
+from supa_gff.method import Method
+from supa_gff.negatives import AllWrong, Uniform
+from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
+
+
+def preset(name: str, level: Level = "graph") -> Method:
+    """Give a training method by name.
+
+    Args:
+        name: one of ``PRESETS``.
+        level: what is predicted; architectures and budgets differ.
+
+    Returns:
+        The method; `Method.replace` changes it.
+
+    Raises:
+        ValueError: there is no such method, or it is not for this level.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"{shown(name)} was given, but a method is one of {', '.join(PRESETS)}.")
+    made = PRESETS[name](level)
+    if made is None:
+        raise ValueError(f"{name} is not for {level} level; see the documentation of the methods.")
+    return made
+
+
+def _graph(**parts: object) -> Method:
+    """Give five GIN layers of 64 features, as graph classification commonly has (arXiv 1810.00826)."""
+    settings: dict[str, object] = {"layers": 5, "width": 64, "conv": "gin"}
+    return Method().replace(**{**settings, **parts})
+
+
+def _node(**parts: object) -> Method:
+    """Give the settings of ForwardGNN's scripts (arXiv 2403.11004): 128 features, GCN, Adam 1e-3, decay 5e-4."""
+    settings: dict[str, object] = {
+        "layers": 2, "width": 128, "conv": "gcn", "normalisation": "length", "learning_rate": 1e-3,
+        "weight_decay": 5e-4, "halve_every": None, "epochs": 1000, "patience": 100, "validate_every": 2,
+        "schedule": "greedy",
+    }  # fmt: skip
+    return Method().replace(**{**settings, **parts})
+
+
+def _gff(level: Level) -> Method | None:
+    parts = {
+        "score": Goodness(SumOfSquares(), pool="mean"),
+        "loss": Threshold(2.0),
+        "label": NodeFeatures(),
+        "negatives": Uniform(1),
+        "schedule": "greedy",
+        "normalisation": "length",
+        "vote": "all",
+    }
+    if level == "link":
+        return None
+    return _graph(**{**parts, "conv": "gcn"}) if level == "graph" else _node(**parts)
+
+
+def _label_appending(level: Level) -> Method | None:
+    if level != "node":
+        return None
+    return _node(
+        score=Goodness(SumOfSquares()), loss=Threshold(2.0), label=NodeFeatures(), negatives=AllWrong(redraw=False)
+    )
+
+
+def _virtual_nodes(level: Level) -> Method | None:
+    if level != "node":
+        return None
+    return _node(
+        score=Goodness(SumOfSquares()), loss=Threshold(2.0), label=VirtualNodes(), negatives=AllWrong(redraw=False)
+    )
+
+
+def _single_forward(level: Level) -> Method | None:
+    if level != "node":
+        return None
+    return _node(score=Prototypes(), loss=Softmax(), label=VirtualNodes(), vote_by="probabilities")
+
+
+def _link_goodness(level: Level) -> Method | None:
+    return _node(score=PairProduct(squared=True), loss=Threshold(2.0)) if level == "link" else None
+
+
+def _link_cross_entropy(level: Level) -> Method | None:
+    return _node(score=PairProduct(), loss=Threshold(0.0)) if level == "link" else None
+
+
+def _symba(level: Level) -> Method | None:
+    if level == "link":
+        return _node(score=PairProduct(squared=True), loss=SymBa())
+    parts = {"score": Goodness(MeanOfSquares()), "loss": SymBa(4.0), "label": NodeFeatures()}
+    if level == "graph":
+        return _graph(**parts, negatives=Uniform(1))
+    return _node(**parts, negatives=AllWrong())
+
+
+def _cafo(level: Level) -> Method | None:
+    parts = {"score": Head("linear"), "train_convolution": False, "schedule": "greedy"}
+    if level == "link":
+        return None
+    return _graph(**parts) if level == "graph" else _node(**parts)
+
+
+def _mono_forward(level: Level) -> Method | None:
+    if level == "link":
+        return None
+    return _graph(score=Head("linear")) if level == "graph" else _node(score=Head("linear"), schedule="together")
+
+
+def _deeper_forward(level: Level) -> Method | None:
+    parts = {
+        "score": ClassGroups(MeanActivation()), "normalisation": "layer", "residual": True, "vote": "chosen",
+        "schedule": "together",
+    }  # fmt: skip
+    if level == "link":
+        return None
+    return _graph(**parts) if level == "graph" else _node(**parts)
+
+
+def _best(level: Level) -> Method | None:
+    if level == "link":
+        return _link_cross_entropy(level)
+    if level == "graph":
+        return _graph(score=Head("mlp", dropout=0.5))
+    return _node(
+        score=Head("conv", dropout=0.5), normalisation="none", dropout=0.5, schedule="together", learning_rate=1e-2
+    )
+
+
+def _best_goodness(level: Level) -> Method | None:
+    if level != "graph":
+        return None
+    return _graph(
+        score=Goodness(MeanActivation(), pool="sum", scale=4.0, learned_scale=True),
+        loss=Softmax(),
+        label=Gate(),
+        negatives=AllWrong(),
+    )
+
+
+def _backprop(level: Level) -> Method | None:
+    if level == "link":
+        return _node(score=PairProduct(), loss=Threshold(0.0), schedule="backprop", vote="last")
+    if level == "graph":
+        return _graph(score=Head("mlp", dropout=0.5), schedule="backprop")
+    return _node(
+        score=Head("linear"), normalisation="none", dropout=0.5, schedule="backprop", learning_rate=1e-2, width=64
+    )
+
+
+PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
+    {
+        "gff": _gff,
+        "label-appending": _label_appending,
+        "virtual-nodes": _virtual_nodes,
+        "single-forward": _single_forward,
+        "link-goodness": _link_goodness,
+        "link-cross-entropy": _link_cross_entropy,
+        "symba": _symba,
+        "cafo": _cafo,
+        "mono-forward": _mono_forward,
+        "deeper-forward": _deeper_forward,
+        "best": _best,
+        "best-goodness": _best_goodness,
+        "backprop": _backprop,
+    }
+)
+"""The methods by name; each gives its parts for a level, None where it is not for it."""

@@ -1,0 +1,360 @@
+"""Training a network by its method: layer after layer on kept inputs, or all layers at each step."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supa_gff import metrics
+from supa_gff.graphs import Batch, Graphs
+from supa_gff.kept import Keep, Kept, KeptRows, KeptWhole
+from supa_gff.labels import VirtualNodes
+from supa_gff.losses import SquaredError
+from supa_gff.network import Network, Step
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of training.
+
+    Args:
+        layer: number of the layer; -1: all layers at once.
+        epoch: number of the epoch, from 0; from 0 again for each layer if greedy.
+        steps: of each updated layer: its number, loss, mean score of the truth, of the wrong, share right.
+        valid: the score on validation, larger is better: accuracy, area under the ROC curve, or minus the root mean
+            squared error; NaN where the epoch was not validated.
+        layer_valid: the same of each layer alone; empty if greedy, or not validated.
+        seconds: wall time of the epoch, validation included.
+    """
+
+    layer: int
+    epoch: int
+    steps: tuple[tuple[int, float, float, float, float], ...]
+    valid: float
+    layer_valid: tuple[float, ...]
+    seconds: float
+
+
+@dataclass
+class State:
+    """Where training stands between two epochs: all that a resumed one needs to go on exactly.
+
+    Args:
+        layer: the layer that trains, if greedy.
+        epoch: the next epoch.
+        best: the best validation so far, and its cross-entropy.
+        best_epoch: its epoch.
+        best_weights: weights then, of the layer or of the network.
+        history: the finished epochs.
+        candidates: labels drawn once, where the method says so.
+        finished: whether training is over.
+    """
+
+    layer: int = 0
+    epoch: int = 0
+    best: tuple[float, float] = (-math.inf, -math.inf)
+    best_epoch: int = -1
+    best_weights: dict[str, Any] = field(default_factory=dict)
+    history: list[Epoch] = field(default_factory=list)
+    candidates: Tensor | None = None
+    finished: bool = False
+
+
+class Pairs:
+    """Training and validation pairs of nodes of one graph: link prediction.
+
+    Args:
+        train: batch at link level, linked pairs and as many others or a multiple.
+        valid: batch at link level with the same nodes and edges.
+    """
+
+    def __init__(self, train: Batch, valid: Batch) -> None:
+        self.train, self.valid = train, valid
+
+
+class Trainer:
+    """Trains a network.
+
+    Args:
+        network: the network, on the device of the graphs.
+        graphs: the set; ``Pairs`` at link level.
+        train: (count,) int64 members to train on: graphs, or nodes of a single graph at node level.
+        valid: members to stop and choose by.
+        seed: of everything random.
+        keep: where the kept inputs of greedy layers lie.
+        on_epoch: called after each epoch, when the state is whole; what it raises ends training.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        graphs: Graphs | Pairs,
+        train: Tensor | None = None,
+        valid: Tensor | None = None,
+        *,
+        seed: int = 0,
+        keep: Keep = "memory",
+        on_epoch: Callable[["Trainer", Epoch], None] | None = None,
+    ) -> None:
+        self.network, self.graphs, self.seed, self.state = network, graphs, seed, State()
+        self._keep, self._on_epoch = keep, on_epoch
+        self._whole: Batch | None = None
+        if isinstance(graphs, Graphs):
+            if train is None or valid is None or len(train) == 0 or len(valid) == 0:
+                raise ValueError("There must be members to train on and members to validate on; give both.")
+            self._train, self._valid = train.to(graphs.device), valid.to(graphs.device)
+        torch.manual_seed(seed)
+
+    def run(self) -> State:
+        """Train until the end, from where the state stands.
+
+        Returns:
+            The state; the network has its best weights and knows which layers vote.
+        """
+        state = self.state
+        if not state.finished:
+            if self.network.method.schedule == "greedy":
+                self._run_greedy()
+            else:
+                self._run_jointly()
+            self._choose_votes()
+            state.finished = True
+        self.network.eval()
+        return state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give all that a resumed training needs, between two epochs.
+
+        Returns:
+            Plain values and tensors.
+        """
+        network = self.network
+        return {
+            "state": {**vars(self.state), "history": [asdict(epoch) for epoch in self.state.history]},
+            "network": network.state_dict(),
+            "optimisers": network.optimiser_states(),
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "seed": self.seed,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go back to where a training stood.
+
+        Args:
+            saved: from `state_dict`.
+        """
+        state = dict(saved["state"])
+        state["history"] = [
+            Epoch(**{**epoch, "steps": tuple(map(tuple, epoch["steps"])), "layer_valid": tuple(epoch["layer_valid"])})
+            for epoch in state["history"]
+        ]
+        state["best"] = tuple(state["best"])
+        self.state = State(**state)
+        self.network.load_state_dict(saved["network"])
+        self.network.load_optimiser_states(saved["optimisers"])
+        self.seed = saved["seed"]
+        torch.set_rng_state(saved["random"].cpu())
+        if saved["cuda_random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([part.cpu() for part in saved["cuda_random"]])
+
+    def _run_greedy(self) -> None:
+        method, state = self.network.method, self.state
+        kept = self._kept()
+        for layer in range(method.layers):
+            module = self.network.layer(layer)
+            if kept is not None:
+                kept.prepare(module)
+            if layer == state.layer:
+                self._train_layer(layer, kept)
+                state.layer, state.epoch = layer + 1, 0
+                state.best, state.best_epoch, state.best_weights = (-math.inf, -math.inf), -1, {}
+            if kept is not None and layer + 1 < method.layers:
+                module.eval()
+                kept.advance(module)
+
+    def _train_layer(self, layer: int, kept: Kept | None) -> None:
+        state, network = self.state, self.network
+        module = network.layer(layer)
+        while self._goes_on():
+            started = time.perf_counter()
+            self._set_learning_rate([layer])
+            steps = []
+            for batch in self._batches():
+                candidates = self._candidates(batch, layer, kept)
+                if kept is None:
+                    steps += network.local_step(batch, layer, candidates)
+                else:
+                    steps.append(kept.update(layer, batch, candidates))
+            valid = math.nan
+            if self._validates():
+                module.eval()
+                parts = [
+                    (network.layer_scores(batch)[layer] if kept is None else kept.scores(layer, batch), batch.target)
+                    for batch in self._valid_batches()
+                ]
+                valid = self._take_best(module, *_joined(parts))
+            self._finish_epoch(layer, steps, valid, (), started)
+        module.load_state_dict(state.best_weights)
+        network.release(layer)
+
+    def _run_jointly(self) -> None:
+        network = self.network
+        layers = range(network.method.layers)
+        while self._goes_on():
+            started = time.perf_counter()
+            self._set_learning_rate(layers)
+            steps = []
+            for batch in self._batches():
+                steps += network.local_step(batch, candidates=self._candidates(batch, None, None))
+            valid = math.nan
+            layer_valid: tuple[float, ...] = ()
+            if self._validates():
+                scores, target = self._valid_scores()
+                layer_valid = tuple(self._merit(part, target)[0] for part in scores)
+                valid = self._take_best(network, network.voted(scores), target)
+            self._finish_epoch(-1, steps, valid, layer_valid, started)
+        network.load_state_dict(self.state.best_weights)
+
+    def _goes_on(self) -> bool:
+        method, state = self.network.method, self.state
+        waited = state.epoch - 1 - max(state.best_epoch, 0)
+        return state.epoch < method.epochs and waited < method.patience * method.validate_every
+
+    def _validates(self) -> bool:
+        method, epoch = self.network.method, self.state.epoch
+        return (epoch + 1) % method.validate_every == 0 or epoch + 1 == method.epochs
+
+    def _set_learning_rate(self, layers: Iterable[int]) -> None:
+        method = self.network.method
+        halvings = 0 if method.halve_every is None else self.state.epoch // method.halve_every
+        for layer in layers:
+            for group in self.network.optimiser(layer).param_groups:
+                group["lr"] = method.learning_rate * 0.5**halvings
+
+    def _take_best(self, module: torch.nn.Module, scores: Tensor, target: Tensor) -> float:
+        """Remember the weights if they are the best so far; equal metrics are told apart by their loss."""
+        merit = self._merit(scores, target)
+        if merit > self.state.best:
+            self.state.best, self.state.best_epoch = merit, self.state.epoch
+            self.state.best_weights = copy.deepcopy(module.state_dict())
+        return merit[0]
+
+    def _finish_epoch(
+        self, layer: int, steps: list[Step], valid: float, layer_valid: tuple[float, ...], started: float
+    ) -> None:
+        state = self.state
+        epoch = Epoch(layer, state.epoch, _summed(steps), valid, layer_valid, time.perf_counter() - started)
+        state.history.append(epoch)
+        state.epoch += 1
+        if self._on_epoch is not None:
+            self._on_epoch(self, epoch)
+
+    def _merit(self, scores: Tensor, target: Tensor) -> tuple[float, float]:
+        """Give the metric, larger is better, and minus the loss."""
+        if self.network.level == "link":
+            return metrics.roc_auc(scores[:, 0], target), 0.0
+        if isinstance(self.network.method.loss, SquaredError):
+            return -metrics.root_mean_squared_error(scores[:, 0], target), 0.0
+        return metrics.accuracy(scores, target), -metrics.log_loss(scores, target)
+
+    def _choose_votes(self) -> None:
+        """Let those neighbouring layers vote that do best on validation; the most, where some do equally well."""
+        network = self.network
+        if network.method.vote != "chosen":
+            return
+        scores, target = self._valid_scores()
+        layers = network.method.layers
+        ranges = [(first, end) for first in range(layers) for end in range(first + 1, layers + 1)]
+
+        def merit(chosen: tuple[int, int]) -> tuple[float, int]:
+            network.let_vote(*chosen)
+            return self._merit(network.voted(scores), target)[0], chosen[1] - chosen[0]
+
+        network.let_vote(*max(ranges, key=merit))
+
+    def _batches(self) -> Iterator[Batch]:
+        if isinstance(self.graphs, Pairs):
+            yield self.graphs.train
+        elif self.graphs.transductive:
+            yield self._whole_train()
+        else:
+            yield from self.graphs.batches(self._train, self.network.method.batch_size, shuffle=True)
+
+    def _valid_batches(self) -> Iterator[Batch]:
+        if isinstance(self.graphs, Pairs):
+            yield self.graphs.valid
+        else:
+            yield from self.graphs.batches(self._valid, 4 * self.network.method.batch_size, known=self._train)
+
+    def _whole_train(self) -> Batch:
+        assert isinstance(self.graphs, Graphs)
+        if self._whole is None:
+            self._whole = self.graphs.batch(self._train, self._train)
+        return self._whole
+
+    def _valid_scores(self) -> tuple[Tensor, Tensor]:
+        """Give the (layers, units, outputs) scores and the targets of validation."""
+        parts = [(self.network.layer_scores(batch), batch.target) for batch in self._valid_batches()]
+        return torch.cat([part for part, _ in parts], 1), torch.cat([target for _, target in parts])
+
+    def _candidates(self, batch: Batch, layer: int | None, kept: Kept | None) -> Tensor | None:
+        negatives = self.network.method.negatives
+        if negatives is None:
+            return None
+        if negatives.redraw:
+            if kept is not None and layer is not None:
+                return self.network.draw_candidates(batch, lambda: kept.scores(layer, batch))
+            return self.network.draw_candidates(batch, layer=layer)
+        return self._fixed_candidates(batch)
+
+    def _fixed_candidates(self, batch: Batch) -> Tensor:
+        """Give the labels that were drawn once for all units of the set."""
+        assert isinstance(self.graphs, Graphs)
+        if self.state.candidates is None:
+            everything = self.graphs.batch(torch.arange(self.graphs.num_members, device=self.graphs.device))
+            self.state.candidates = self.network.draw_candidates(everything)
+        assert self.state.candidates is not None
+        if self.graphs.transductive:
+            return self.state.candidates[self._train]
+        rows = batch.members if self.graphs.level == "graph" else batch.rows
+        return self.state.candidates[rows]
+
+    def _kept(self) -> Kept | None:
+        """Make the kept inputs, where the streams of lower layers do not change from step to step."""
+        network, graphs = self.network, self.graphs
+        method = network.method
+        if method.collaboration:
+            return None
+        if isinstance(graphs, Pairs):
+            return KeptWhole(network, graphs.train, graphs.valid, None)
+        if graphs.transductive:
+            if method.conditioned and (method.negatives is None or method.negatives.redraw):
+                return None
+            candidates = self._candidates(self._whole_train(), None, None) if method.conditioned else None
+            return KeptWhole(network, self._whole_train(), next(self._valid_batches()), candidates)
+        if method.conditioned and (graphs.level == "node" or isinstance(method.label, VirtualNodes)):
+            return None
+        return KeptRows(network, graphs, torch.cat([self._train, self._valid]), self._keep)
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.cat([scores for scores, _ in parts]), torch.cat([target for _, target in parts])
+
+
+def _summed(steps: list[Step]) -> tuple[tuple[int, float, float, float, float], ...]:
+    """Average what the steps of each layer saw over units."""
+    layers = sorted({step.layer for step in steps})
+    rows = []
+    for layer in layers:
+        own = [step for step in steps if step.layer == layer]
+        units = torch.tensor([float(step.units) for step in own], device=own[0].seen.device)
+        mean = (torch.stack([step.seen for step in own]) * units[:, None]).sum(0) / units.sum()
+        loss, true, wrong, accuracy = mean.tolist()
+        rows.append((layer, loss, true, wrong, accuracy))
+    return tuple(rows)
