@@ -43,8 +43,11 @@ class _Held:
 
     def prepare(self, layer: Layer) -> None:
         if layer.prepares and self.prepared is None:
+            streams = self.streams
             with torch.no_grad():
-                self.prepared = layer.prepare(self.streams.x, self.streams.topology, self.streams.labels)
+                self.prepared = layer.prepare(streams.x, streams.topology, streams.labels)
+            # Nobody reads x any more, and the copy would cost as much as everything else that is kept.
+            self.streams = Streams(self.prepared, streams.topology, streams.labels)
 
     def activations(self, layer: Layer) -> Tensor:
         streams = self.streams

@@ -36,7 +36,7 @@ def preset(name: str, level: Level = "graph") -> Method:
 
 def _graph(**parts: object) -> Method:
     """Give five GIN layers of 64 features, as graph classification commonly has (arXiv 1810.00826)."""
-    settings: dict[str, object] = {"layers": 5, "width": 64, "conv": "gin"}
+    settings: dict[str, object] = {"layers": 5, "width": 64, "conv": "gin", "epochs": 60, "patience": 60}
     return Method().replace(**{**settings, **parts})
 
 
@@ -158,6 +158,10 @@ def _backprop(level: Level) -> Method | None:
     )
 
 
+def _backprop_linear(level: Level) -> Method | None:
+    return _graph(score=Head("linear", dropout=0.5), schedule="backprop") if level == "graph" else None
+
+
 PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
     {
         "gff": _gff,
@@ -173,6 +177,7 @@ PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
         "best": _best,
         "best-goodness": _best_goodness,
         "backprop": _backprop,
+        "backprop-linear": _backprop_linear,
     }
 )
 """The methods by name; each gives its parts for a level, None where it is not for it."""
