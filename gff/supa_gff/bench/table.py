@@ -128,8 +128,9 @@ def _differences(scores: Scores, reference: str) -> str:
     return "\n".join(
         [
             f"Difference to {reference} in points, paired over the folds (p of the corrected resampled t-test of "
-            "Nadeau and Bengio 2003), and over the sets (p of Wilcoxon's signed-rank test), two-sided; Holm's correction over "
-            f"the {len(found)} tests on single sets together, and over the {len(over_sets)} tests over sets.",
+            "Nadeau and Bengio 2003), and over the sets (p of Wilcoxon's signed-rank test), two-sided; Holm's "
+            f"correction over the {len(found)} tests on single sets together, and over the {len(over_sets)} tests over "
+            "sets.",
             "",
             *_markdown(lines),
         ]
