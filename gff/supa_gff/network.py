@@ -161,7 +161,7 @@ class Network(nn.Module):
             trained = [p for p in self.layers[layer].parameters() if p.requires_grad]
             method = self.method
             self._optimisers[layer] = torch.optim.Adam(
-                trained, lr=method.learning_rate, weight_decay=method.weight_decay
+                trained, lr=method.learning_rate, weight_decay=method.weight_decay, fused=True
             )
         return self._optimisers[layer]
 

@@ -87,8 +87,8 @@ class _Trained:
     def convs(self) -> Sequence[str]:
         return tuple(self._evaluation().CONVS)
 
-    def fits(self, _method: str, task: str) -> bool:
-        return task in self._evaluation().TASKS
+    def fits(self, method: str, task: str) -> bool:
+        return bool(self._evaluation().fits(method, task))
 
     def is_random(self, _method: str) -> bool:
         return True
