@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from supa_gff.bench.jobs import Job, Measured
+from supa_gff.bench.jobs import Cost, Job, Measured
+
+JOBS = [
+    Job(dataset, method, "gin", 5, fold, seed)
+    for dataset in ("MUTAG", "PROTEINS")
+    for method in ("backprop", "forward")
+    for seed in (0, 1)
+    for fold in range(5)
+]
 
 
 def measured(job: Job, root: str | None) -> Measured:
@@ -16,9 +24,12 @@ def measured(job: Job, root: str | None) -> Measured:
     return _measured(60 + 20 * random.random())
 
 
-def slow(job: Job, root: str | None) -> Measured:
-    """Take some time, so that a bench can be stopped in the middle."""
-    time.sleep(0.2)
+def endless_in_the_last_fold(job: Job, root: str | None) -> Measured:
+    """Leave a file named after the process, and go on for long in the last fold."""
+    assert root is not None
+    (Path(root) / str(os.getpid())).touch()
+    if job.fold == 4:
+        time.sleep(600)
     return measured(job, root)
 
 
@@ -33,22 +44,12 @@ def failing(job: Job, root: str | None) -> Measured:
     return measured(job, root)
 
 
-def telling_its_process(job: Job, root: str | None) -> Measured:
-    """Leave a file named after the process, then go on for long."""
-    assert root is not None
-    (Path(root) / str(os.getpid())).touch()
-    time.sleep(60)
-    return measured(job, root)
-
-
 def telling_its_threads(job: Job, root: str | None) -> Measured:
-    """Measure the number of threads that PyTorch takes."""
-    import torch
+    """Measure the number of threads that NumPy's linear algebra takes."""
+    from threadpoolctl import threadpool_info
 
-    return _measured(float(torch.get_num_threads()))
+    return _measured(float(max(pool["num_threads"] for pool in threadpool_info())))
 
 
 def _measured(accuracy: float) -> Measured:
-    from supa_gff.bench.jobs import Cost
-
     return Measured(accuracy, accuracy, 10, 100, Cost(1.0, 1.0, 10**6, "cpu"), (80, 10, 10))

@@ -12,4 +12,4 @@ _COMMANDS = {
 
 @click.group(name="gff", cls=LazyGroup, package="supa_cli.gff", summaries=_COMMANDS)
 def command() -> None:
-    """Train graph networks with forward passes only, and measure them against others."""
+    """Measure graph networks trained with forward passes only, beside others."""

@@ -53,7 +53,9 @@ def plot_results(results: Sequence[Result]) -> "Figure":
                     cell.mean,
                     None if np.isnan(cell.deviation) else cell.deviation,
                     color=_COLOURS[methods.index(row[0]) % len(_COLOURS)],
-                    marker=_MARKERS[(convs.index(row[1]) + methods.index(row[0]) // len(_COLOURS)) % len(_MARKERS)],
+                    marker=_MARKERS[
+                        (convs.index(row[1]) + len(convs) * (methods.index(row[0]) // len(_COLOURS))) % len(_MARKERS)
+                    ],
                     markersize=6,
                     elinewidth=0.9,
                     capsize=2.5,
