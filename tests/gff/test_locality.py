@@ -3,12 +3,10 @@
 import copy
 
 import pytest
+import torch
 from small_graphs import presets, small, task
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
-
-from supa_gff import Batch, Graphs, Hard, Method, Network, Uniform  # noqa: E402  # after importorskip
+from supa_gff import Batch, Graphs, Hard, Method, Network, Uniform
 
 
 def batch_of(level: str) -> Batch:

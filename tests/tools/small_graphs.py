@@ -85,9 +85,6 @@ def task(level: str, count: int = 96) -> tuple[Graphs | Pairs, torch.Tensor | No
     """Give a set with its training and validation members."""
     if level == "link":
         return pairs(), None, None
-    if level == "graph":
-        graphs = Graphs.of(triangles_or_trees(count))
-    else:
-        graphs = Graphs.of([two_communities()], level="node")
+    graphs = Graphs.of(triangles_or_trees(count) if level == "graph" else [two_communities()], level=level)
     members = torch.arange(graphs.num_members)
     return graphs, members[: len(members) // 2], members[len(members) // 2 :]
