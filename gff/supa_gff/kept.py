@@ -90,17 +90,18 @@ class KeptWhole:
     def scores(self, layer: int, batch: Batch) -> Tensor:
         """Score the validation batch; see `Kept`."""
         module = self._network.layer(layer)
+        module.eval()
         with torch.no_grad():
             return module.score(self._valid.activations(module), self._valid.streams.topology, batch)
 
     def advance(self, layer: Layer) -> None:
         """Pass on through a layer that has finished training; see `Kept`."""
         shared = self._valid is self._train
-        self._train = self._passed_on(self._train, layer)
-        self._valid = self._train if shared else self._passed_on(self._valid, layer)
+        self._train = self._passed_on(self._train, layer, truth_first=True)
+        self._valid = self._train if shared else self._passed_on(self._valid, layer, truth_first=False)
 
-    def _passed_on(self, held: _Held, layer: Layer) -> _Held:
-        return _Held(self._network.pass_on(held.streams, held.activations(layer)))
+    def _passed_on(self, held: _Held, layer: Layer, *, truth_first: bool) -> _Held:
+        return _Held(self._network.pass_on(held.streams, held.activations(layer), truth_first=truth_first))
 
 
 class KeptRows:
@@ -135,6 +136,7 @@ class KeptRows:
     def scores(self, layer: int, batch: Batch) -> Tensor:
         """Score a batch; see `Kept`."""
         module = self._network.layer(layer)
+        module.eval()
         streams, prepared = self._input(batch, self._every_label(batch))
         held = _Held(streams)
         held.prepared = prepared

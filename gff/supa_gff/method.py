@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 from supa.checks import number, shown, whole
 from supa_gff import goodness, labels, losses, negatives, scores
+from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution
 from supa_gff.labels import Injection
 from supa_gff.losses import Loss, Softmax, SquaredError
@@ -86,9 +88,16 @@ class Method:
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name}: {shown(value)} was given, but it is one of {', '.join(map(repr, allowed))}.")
+            one_of(allowed, name, getattr(self, name))
+        one_of_parts(get_args(Score), "score", self.score)
+        one_of_parts(get_args(Loss), "loss", self.loss)
+        one_of_parts((NoneType, *get_args(Injection)), "label", self.label)
+        one_of_parts((NoneType, *get_args(Negatives)), "negatives", self.negatives)
+        for name in ("residual", "collaboration", "train_convolution", "checkpointing"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: {shown(getattr(self, name))} was given, but it is True or False.")
+        if not isinstance(self.conv, str) and not callable(self.conv):
+            raise ValueError(f"conv: {shown(self.conv)} was given, but it is a name or a function.")
         for name in ("layers", "width", "epochs", "patience", "validate_every", "batch_size"):
             whole(1, 10**9, name, getattr(self, name))
         if self.halve_every is not None:
@@ -110,6 +119,26 @@ class Method:
             raise ValueError("A goodness needs wrong labels to compare with: give negatives=, such as AllWrong().")
         if isinstance(self.loss, SquaredError) and not isinstance(self.score, Head):
             raise ValueError("Values are predicted by heads: with SquaredError(), give score=Head(...).")
+        if self.negatives is not None and isinstance(self.loss, SquaredError):
+            raise ValueError("SquaredError() compares with no wrong labels: negatives= must be None.")
+        if self.negatives is not None and isinstance(self.score, PairProduct):
+            raise ValueError("Pairs bring their own negatives, those that are not linked: negatives= must be None.")
+        if self.vote_by == "probabilities" and isinstance(self.loss, SquaredError):
+            raise ValueError("Values have no probabilities: with SquaredError(), vote_by= must be 'scores'.")
+        if self.vote_by == "probabilities" and isinstance(self.score, PairProduct):
+            raise ValueError(
+                "A pair has one score and no probabilities: with PairProduct(), vote_by= must be 'scores'."
+            )
+        if not self.train_convolution and not isinstance(self.score, Head):
+            raise ValueError("With train_convolution=False only heads are trained: give score=Head(...).")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        local = self.schedule in ("greedy", "together")
+        if self.streams == "in turn" and not (self.conditioned and local):
+            raise ValueError("streams='in turn' is for a Goodness and schedule='greedy' or 'together'.")
+        if self.collaboration and self.schedule == "backprop":
+            raise ValueError("collaboration is for local losses; schedule='backprop' has one loss for all layers.")
         if self.streams == "in turn" and self.normalisation == "batch":
             raise ValueError(
                 "Batch normalisation of one hypothesis at a time takes away what tells them apart; with "
@@ -190,9 +219,9 @@ def _made(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind = value.get("kind")
-    if kind not in _PARTS:
+    if not isinstance(kind, str) or kind not in _PARTS:
         raise ValueError(f"{shown(kind)} is no part of a method; there are {', '.join(_PARTS)}.")
     try:
-        return _PARTS[str(kind)](**{name: _made(part) for name, part in value.items() if name != "kind"})
+        return _PARTS[kind](**{name: _made(part) for name, part in value.items() if name != "kind"})
     except TypeError as error:
         raise ValueError(f"{kind}: {error}.") from None

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import get_args
 
 from supa.checks import shown
+from supa_gff.checks import one_of
 from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
 from supa_gff.graphs import Level
 from supa_gff.labels import Gate, NodeFeatures, VirtualNodes
@@ -28,6 +30,7 @@ def preset(name: str, level: Level = "graph") -> Method:
     """
     if name not in PRESETS:
         raise ValueError(f"{shown(name)} was given, but a method is one of {', '.join(PRESETS)}.")
+    one_of(get_args(Level), "level", level)
     made = PRESETS[name](level)
     if made is None:
         raise ValueError(f"{name} is not for {level} level; see the documentation of the methods.")
