@@ -179,7 +179,7 @@ if __name__ == "__main__":
 """
 
 
-def _until(condition, seconds=120.0):
+def _until(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
