@@ -87,7 +87,7 @@ def _started_until(lines, arguments, path) -> subprocess.Popen:
         [sys.executable, "-m", "supa_cli.main", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not path.exists() or path.read_bytes().count(b"\n") < lines:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end

@@ -79,7 +79,11 @@ class _Baselines:
 
 
 class _Trained:
-    """The trained methods, forward-only and backpropagation, which ``supa_gff.evaluation`` names and trains."""
+    """The trained methods, forward-only and backpropagation, which ``supa_gff.evaluation`` names and trains.
+
+    That module has ``METHODS``, ``CONVS`` and ``TASKS`` (names), ``method_settings(method, conv)`` (for JSON) and
+    ``train_and_test(benchmark, fold, method, conv, seed)``, which gives a ``Measured``.
+    """
 
     def methods(self) -> Sequence[str]:
         return tuple(self._evaluation().METHODS)

@@ -63,23 +63,18 @@ def _accuracies(scores: Scores) -> str:
         lines.append([_label(row), *cells, mean, f"{ranks[row]:.1f}" if row in ranks else _NOTHING])
     tasks = dict.fromkeys(BENCHMARKS[name].task for name in scores.sets if name in BENCHMARKS)
     quoted = [row for task in tasks for row in published(task, scores.sets)]
+    notes = list(dict.fromkeys(_note(one) for one in quoted))
     for one in quoted:
-        figures = [
-            f"*{_figure(one.values[name], one.errors.get(name, float('nan')))}*" if name in one.values else _NOTHING
-            for name in scores.sets
-        ]
-        lines.append([f"*{_quoted_label(one)}, quoted*", *figures, _NOTHING, _NOTHING])
+        figures = [_quoted_figure(one, name) for name in scores.sets]
+        label = f"*{_quoted_label(one)}, quoted [{notes.index(_note(one)) + 1}]*"
+        lines.append([label, *figures, _NOTHING, _NOTHING])
     text = ["Test accuracy in percent, mean ± sample standard deviation over the folds (seeds averaged first).", ""]
     text += _markdown(lines)
     if incomplete:
         text += ["", "A cell with fewer folds, or with seeds missing, enters no mean, rank or test."]
     if quoted:
-        text += ["", "Quoted rows were not measured here; protocols differ:", ""]
-        notes = [f"{one.source}. {one.caveat}".strip() for one in quoted]
-        text += [
-            f"- {', '.join(_quoted_label(one) for one, n in zip(quoted, notes, strict=True) if n == note)}: {note}"
-            for note in dict.fromkeys(notes)
-        ]
+        text += ["", "Quoted rows were not measured here, and their protocols differ:", ""]
+        text += [f"- [{number}] {note}" for number, note in enumerate(notes, 1)]
     return "\n".join(text)
 
 
@@ -191,6 +186,17 @@ def _quoted_label(row: Published) -> str:
     if row.layers is not None:
         about.append(f"{row.layers} layers")
     return f"{row.method} ({', '.join(about)})" if about else row.method
+
+
+def _quoted_figure(row: Published, name: str) -> str:
+    """Give a figure with the digits that it was given with, as far as they say something."""
+    if name not in row.values:
+        return _NOTHING
+    return f"*{row.values[name]:g} ± {row.errors[name]:g}*" if name in row.errors else f"*{row.values[name]:g}*"
+
+
+def _note(row: Published) -> str:
+    return f"{row.source[0].upper()}{row.source[1:]}. {row.caveat}".strip()
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
