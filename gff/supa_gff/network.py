@@ -247,9 +247,9 @@ class Network(nn.Module):
             (candidates, nodes) int64, -1 = unknown.
         """
         if self.level == "graph":
-            return candidates[batch.graph].t()
+            return candidates.t()[:, batch.graph]
         if batch.units is None:
-            return candidates.t()
+            return candidates.t().contiguous()
         unknown = batch.x.new_full((batch.num_nodes,), -1, dtype=torch.int64)
         labels = (unknown if batch.context is None else batch.context).repeat(candidates.shape[1], 1)
         labels[:, batch.units] = candidates.t()
