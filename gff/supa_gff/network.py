@@ -247,9 +247,9 @@ class Network(nn.Module):
             (candidates, nodes) int64, -1 = unknown.
         """
         if self.level == "graph":
-            return candidates[batch.graph].t()
+            return candidates.t()[:, batch.graph]
         if batch.units is None:
-            return candidates.t()
+            return candidates.t().contiguous()
         unknown = batch.x.new_full((batch.num_nodes,), -1, dtype=torch.int64)
         labels = (unknown if batch.context is None else batch.context).repeat(candidates.shape[1], 1)
         labels[:, batch.units] = candidates.t()
@@ -611,14 +611,16 @@ class Network(nn.Module):
 @contextmanager
 def _without_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch normalisation from counting a batch again when its activations are recomputed."""
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d) and part.track_running_stats]
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        # Autograd wants the same tensors saved as the first time, so the statistics stay, but nothing is added to them.
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, counted) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counted
 
 
 def one_stream(streams: Streams, number: int) -> Streams:

@@ -88,6 +88,8 @@ def test_a_step_of_one_layer_changes_no_bit_of_another(name, level):
     network, batch = network_of(small(name, level), level)
     network.local_step(batch)  # so that the optimisers have states
     for layer in range(3):
+        held = {p for group in network.optimiser(layer).param_groups for p in group["params"]}
+        assert held == {p for p in network.layer(layer).parameters() if p.requires_grad}
         others = [k for k in range(3) if k != layer]
         before = {k: bits(network, k) for k in range(3)}
         network.train()
