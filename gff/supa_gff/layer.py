@@ -64,6 +64,13 @@ class Layer(nn.Module):
         learned = self.labelled_input is not None and self.labelled_input.embedding is not None
         return aggregates(self.conv) and not self.residual and not learned and self.dropout.p == 0
 
+    @property
+    def by_node(self) -> bool:
+        """Whether, after `prepare`, a node's activations and scores depend on what is prepared of that node alone."""
+        among_nodes = [part for part in self.conv.modules() if isinstance(part, nn.BatchNorm1d)]
+        by_itself = self.norm is None or isinstance(self.norm, nn.LayerNorm)
+        return self.prepares and by_itself and not among_nodes and getattr(self.scorer, "conv", None) is None
+
     def prepare(self, x: Tensor, topology: Topology, labels: Tensor | None) -> Tensor:
         """Do what comes before the trained part of the layer.
 

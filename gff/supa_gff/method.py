@@ -16,12 +16,13 @@ from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
 Schedule = Literal["greedy", "together", "pairs", "backprop"]
 Normalisation = Literal["length", "batch", "layer", "graph", "none"]
 
-_CHOICES: Mapping[str, tuple[str, ...]] = {
+_CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "schedule": ("greedy", "together", "pairs", "backprop"),
     "normalisation": ("length", "batch", "layer", "graph", "none"),
     "vote": ("all", "last", "chosen"),
     "vote_by": ("scores", "probabilities"),
     "streams": ("together", "in turn"),
+    "top_down": (None, "input", "loss"),
 }
 
 
@@ -43,6 +44,8 @@ class Method:
         residual: whether a layer's input is added to its activations.
         collaboration: whether the scores of the layers below are added, without gradient, to what a layer's loss sees
             (arXiv 2305.12393).
+        top_down: whether layers also hear from those above, in their input or in their loss (arXiv 2403.11004, section
+            3.4); None: they do not.
         streams: whether all hypotheses run side by side, or one after another, which needs less memory.
         train_convolution: False: only scorers are trained (CaFo's random blocks, arXiv 2303.09728).
         conv: name of a convolution, see ``CONVOLUTIONS``, or a function of input and output features.
@@ -69,6 +72,7 @@ class Method:
     normalisation: Normalisation = "batch"
     residual: bool = False
     collaboration: bool = False
+    top_down: Literal["input", "loss"] | None = None
     streams: Literal["together", "in turn"] = "together"
     train_convolution: bool = True
     conv: str | MakeConvolution = "gin"
@@ -117,6 +121,13 @@ class Method:
             )
         if self.streams == "in turn" and (self.dropout or isinstance(self.label, labels.VirtualNodes)):
             raise ValueError("Streams run in turn twice each, and must come out the same: no dropout, no VirtualNodes.")
+        if self.top_down is not None and not (
+            isinstance(self.score, Prototypes) and self.schedule == "together" and self.vote_by == "probabilities"
+        ):
+            raise ValueError(
+                "top_down= is for Prototypes(), schedule='together' and vote_by='probabilities'; start from "
+                "preset('top-to-input', 'node') or preset('top-to-loss', 'node')."
+            )
         if self.checkpointing and self.schedule != "backprop":
             raise ValueError("checkpointing is for schedule='backprop'; the others keep one layer's activations.")
 

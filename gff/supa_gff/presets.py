@@ -87,17 +87,32 @@ def _single_forward(level: Level) -> Method | None:
     return _node(score=Prototypes(), loss=Softmax(), label=VirtualNodes(), vote_by="probabilities")
 
 
+def _top_to_input(level: Level) -> Method | None:
+    single = _single_forward(level)
+    return None if single is None else single.replace(top_down="input", schedule="together")
+
+
+def _top_to_loss(level: Level) -> Method | None:
+    single = _single_forward(level)
+    return None if single is None else single.replace(top_down="loss", schedule="together")
+
+
 def _link_goodness(level: Level) -> Method | None:
-    return _node(score=PairProduct(squared=True), loss=Threshold(2.0)) if level == "link" else None
+    if level != "link":
+        return None
+    return _node(score=PairProduct(squared=True), loss=Threshold(2.0), vote_by="probabilities")
 
 
 def _link_cross_entropy(level: Level) -> Method | None:
-    return _node(score=PairProduct(), loss=Threshold(0.0)) if level == "link" else None
+    if level != "link":
+        return None
+    # ForwardGNN averages over linked and other pairs together: half of this loss, so half the weight decay beside it.
+    return _node(score=PairProduct(), loss=Threshold(0.0), vote_by="probabilities", weight_decay=1e-3)
 
 
 def _symba(level: Level) -> Method | None:
     if level == "link":
-        return _node(score=PairProduct(squared=True), loss=SymBa())
+        return _node(score=PairProduct(squared=True), loss=SymBa(), vote_by="probabilities")
     parts = {"score": Goodness(MeanOfSquares()), "loss": SymBa(4.0), "label": NodeFeatures()}
     if level == "graph":
         return _graph(**parts, negatives=Uniform(1))
@@ -164,6 +179,8 @@ PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
         "label-appending": _label_appending,
         "virtual-nodes": _virtual_nodes,
         "single-forward": _single_forward,
+        "top-to-input": _top_to_input,
+        "top-to-loss": _top_to_loss,
         "link-goodness": _link_goodness,
         "link-cross-entropy": _link_cross_entropy,
         "symba": _symba,
