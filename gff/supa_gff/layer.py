@@ -89,7 +89,8 @@ class Layer(nn.Module):
             x = x / (x.norm(dim=2, keepdim=True) + 1e-8)
         if self.dropout.p:
             x = self.dropout(x)
-        if not aggregates(self.conv):
+        if not self.prepares:
+            # A convolution that transforms first and aggregates fewer features then is faster.
             return x
         edges = topology.edges(len(x))
         return aggregate(self.conv, x.flatten(0, 1), edges).view(*x.shape[:2], -1)
@@ -107,7 +108,7 @@ class Layer(nn.Module):
             (streams, nodes, width) float32 activations.
         """
         flat = prepared.flatten(0, 1)
-        z = transform(self.conv, flat) if aggregates(self.conv) else self.conv(flat, topology.edges(len(prepared)))
+        z = transform(self.conv, flat) if self.prepares else self.conv(flat, topology.edges(len(prepared)))
         z = z.view(*prepared.shape[:2], -1)
         if self.labelled_output is not None and labels is not None:
             z = self.labelled_output(self._normalised(z, topology), labels)
