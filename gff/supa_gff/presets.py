@@ -50,6 +50,15 @@ def _node(**parts: object) -> Method:
     return Method().replace(**{**settings, **parts})
 
 
+def _tuned_node(**parts: object) -> Method:
+    """Give what does well on nodes with few labels, for local layers and backpropagation alike (docs/gff_nodes.md)."""
+    settings: dict[str, object] = {
+        "width": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200, "patience": 200,
+        "validate_every": 1,
+    }  # fmt: skip
+    return _node(**{**settings, **parts})
+
+
 def _gff(level: Level) -> Method | None:
     parts = {
         "score": Goodness(SumOfSquares(), pool="mean"),
@@ -147,9 +156,7 @@ def _best(level: Level) -> Method | None:
         return _link_cross_entropy(level)
     if level == "graph":
         return _graph(score=Head("mlp", dropout=0.5))
-    return _node(
-        score=Head("conv", dropout=0.5), normalisation="none", dropout=0.5, schedule="together", learning_rate=1e-2
-    )
+    return _tuned_node(score=Head("conv", dropout=0.5), schedule="together", vote="chosen")
 
 
 def _best_goodness(level: Level) -> Method | None:
@@ -168,9 +175,7 @@ def _backprop(level: Level) -> Method | None:
         return _node(score=PairProduct(), loss=Threshold(0.0), schedule="backprop", vote="last")
     if level == "graph":
         return _graph(score=Head("mlp", dropout=0.5), schedule="backprop")
-    return _node(
-        score=Head("linear"), normalisation="none", dropout=0.5, schedule="backprop", learning_rate=1e-2, width=64
-    )
+    return _tuned_node(score=Head("linear", dropout=0.5), schedule="backprop")
 
 
 PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
