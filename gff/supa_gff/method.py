@@ -35,11 +35,12 @@ class Method:
         loss: what a layer minimises.
         label: how a hypothesis about the labels gets into the network; None: it does not, and layers score all classes.
         negatives: which wrong labels are shown; None: none, all classes are scored at once.
-        schedule: ``"greedy"``: layer after layer, those below frozen; ``"together"``: every layer at each step;
-            ``"pairs"``: every layer at each step, gradients reaching one layer down within pairs that alternate
-            (Trifecta, arXiv 2311.18130); ``"backprop"``: one loss on the sum of the scores, gradients through all.
+        schedule: ``"greedy"``: layer after layer, those below frozen, each judged by the vote of the layers so far;
+            ``"together"``: every layer at each step; ``"pairs"``: every layer at each step, gradients reaching one
+            layer down within pairs that alternate (Trifecta, arXiv 2311.18130); ``"backprop"``: one loss on the sum of
+            the scores, or on the last ones if the last layer votes, gradients through all.
         vote: whose scores are added for the prediction: of all layers, of the last, of those chosen on validation.
-        vote_by: whether scores are added, or their softmax.
+        vote_by: whether scores are added, or their probabilities: softmax, of pairs the sigmoid.
         normalisation: ``"length"`` of each node's vector before the convolution; or of what the convolution gives.
         residual: whether a layer's input is added to its activations.
         collaboration: whether the scores of the layers below are added, without gradient, to what a layer's loss sees
@@ -122,11 +123,13 @@ class Method:
         if self.streams == "in turn" and (self.dropout or isinstance(self.label, labels.VirtualNodes)):
             raise ValueError("Streams run in turn twice each, and must come out the same: no dropout, no VirtualNodes.")
         if self.top_down is not None and not (
-            isinstance(self.score, Prototypes) and self.schedule == "together" and self.vote_by == "probabilities"
+            isinstance(self.score, Prototypes)
+            and (self.schedule, self.normalisation, self.vote_by) == ("together", "length", "probabilities")
+            and not (self.collaboration or self.residual)
         ):
             raise ValueError(
-                "top_down= is for Prototypes(), schedule='together' and vote_by='probabilities'; start from "
-                "preset('top-to-input', 'node') or preset('top-to-loss', 'node')."
+                "top_down= is for Prototypes(), schedule='together', normalisation='length', vote_by='probabilities' "
+                "and neither collaboration nor residual; start from preset('top-to-input', 'node')."
             )
         if self.checkpointing and self.schedule != "backprop":
             raise ValueError("checkpointing is for schedule='backprop'; the others keep one layer's activations.")

@@ -550,7 +550,7 @@ class Network(nn.Module):
                 else:
                     streams = Streams(h, streams.topology, streams.labels)
             else:
-                below = scores if below is None else below + scores
+                below = scores if below is None or self.method.vote == "last" else below + scores
                 streams = Streams(h, streams.topology, streams.labels)
         if pairs:
             self._parity = 1 - self._parity

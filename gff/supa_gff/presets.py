@@ -172,7 +172,7 @@ def _best_goodness(level: Level) -> Method | None:
 
 def _backprop(level: Level) -> Method | None:
     if level == "link":
-        return _node(score=PairProduct(), loss=Threshold(0.0), schedule="backprop", vote="last")
+        return _node(score=PairProduct(), loss=Threshold(0.0), schedule="backprop", vote="last", weight_decay=1e-3)
     if level == "graph":
         return _graph(score=Head("mlp", dropout=0.5), schedule="backprop")
     return _tuned_node(score=Head("linear", dropout=0.5), schedule="backprop")

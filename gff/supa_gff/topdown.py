@@ -83,12 +83,12 @@ class TopDownNetwork(Network):
 
     def optimiser_states(self) -> dict[str, Any]:
         """Give the state of the optimisers and the activations of the last time step; see `Network`."""
-        return {**super().optimiser_states(), "activations": self._states}
+        return {**super().optimiser_states(), "activations": [] if self._states is None else list(self._states)}
 
     def load_optimiser_states(self, states: Mapping[str, Any]) -> None:
         """Take the state of the optimisers and the activations; see `Network`."""
         super().load_optimiser_states(states)
-        self._states = states["activations"]
+        self._states = list(states["activations"]) or None
 
     def _made_layer(self, index: int, degrees: Tensor | None) -> Layer:
         method = self.method

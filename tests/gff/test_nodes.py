@@ -2,7 +2,7 @@
 
 import pytest
 
-from supa_gff import Graphs, Network, Trainer, metrics, preset
+from supa_gff import Graphs, Head, Network, Trainer, metrics, preset
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -82,6 +82,15 @@ def test_the_prediction_does_not_depend_on_the_labels_of_predicted_nodes():
         before = network.layer_scores(batch)
         graphs.target[TEST] = (graphs.target[TEST] + 1) % CLASSES
         assert torch.equal(network.layer_scores(graphs.batch(TEST, TRAIN)), before)
+
+
+def test_backpropagation_with_the_last_vote_minimises_the_loss_of_the_last_layer():
+    graphs = communities()
+    network = Network.for_graphs(small("backprop", vote="last", dropout=0.0, score=Head("linear")), graphs)
+    batch = graphs.batch(TRAIN, TRAIN)
+    expected = torch.nn.functional.cross_entropy(network.layer_scores(batch)[-1], batch.target)
+    (step,) = network.local_step(batch)
+    assert step.loss == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_negatives_are_drawn_once_and_hold_every_wrong_label():
