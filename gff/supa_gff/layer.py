@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from supa_gff.convolutions import aggregate, aggregates, make_convolution, transform
 from supa_gff.graphs import Batch, Level
@@ -49,7 +51,7 @@ class Layer(nn.Module):
             self.labelled_output = LabelledOutput(label, outputs, width)
         self.conv = make_convolution(method.conv, in_features, width, norm=norm, degrees=degrees)
         self.norm = _output_norm(method.normalisation, width)
-        self.dropout = nn.Dropout(method.dropout)
+        self.dropout = method.dropout
         self.scorer = make_scorer(
             method.score, width, outputs, level=level, conv=method.conv, norm=norm, degrees=degrees
         )
@@ -62,7 +64,7 @@ class Layer(nn.Module):
     def prepares(self) -> bool:
         """Whether `prepare` has no trained part, so that its result can be made once and kept."""
         learned = self.labelled_input is not None and self.labelled_input.embedding is not None
-        return aggregates(self.conv) and not self.residual and not learned and self.dropout.p == 0
+        return aggregates(self.conv) and not self.residual and not learned and self.dropout == 0
 
     @property
     def by_node(self) -> bool:
@@ -87,8 +89,7 @@ class Layer(nn.Module):
         if self.length:
             # Only the direction goes on, so that a layer cannot live off the goodness of the one below.
             x = x / (x.norm(dim=2, keepdim=True) + 1e-8)
-        if self.dropout.p:
-            x = self.dropout(x)
+        x = self._dropped(x)
         if not self.prepares:
             # A convolution that transforms first and aggregates fewer features then is faster.
             return x
@@ -134,6 +135,17 @@ class Layer(nn.Module):
         """Score the units of a batch by activations of this layer; see `Scorer`."""
         scores: Tensor = self.scorer(h, topology, batch)
         return scores
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        if self.dropout == 0 or not self.training:
+            return x
+        if x.is_cuda or x.requires_grad:
+            return functional.dropout(x, self.dropout)
+        # A processor draws slowly, and bags of words are nearly all zero: nothing is drawn for zeros.
+        places = x.nonzero(as_tuple=True)
+        dropped = torch.zeros_like(x)
+        dropped[places] = functional.dropout(x[places], self.dropout)
+        return dropped
 
     def _normalised(self, z: Tensor, topology: Topology) -> Tensor:
         if self.norm is None:

@@ -93,6 +93,18 @@ def test_backpropagation_with_the_last_vote_minimises_the_loss_of_the_last_layer
     assert step.loss == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_dropout_keeps_the_mean_and_drops_its_share():
+    graphs = communities(nodes=600)
+    graphs.x[:, 3:] = 0
+    layer = Network.for_graphs(small("best", dropout=0.25), graphs).layer(0)
+    torch.manual_seed(0)
+    dropped = layer.prepare(graphs.x[None], None, None)[0]
+    kept = dropped != 0
+    assert torch.allclose(dropped[kept], graphs.x[kept] / 0.75)
+    assert kept[:, :3].float().mean() == pytest.approx(0.75, abs=0.04)
+    assert torch.equal(layer.eval().prepare(graphs.x[None], None, None)[0], graphs.x)
+
+
 def test_negatives_are_drawn_once_and_hold_every_wrong_label():
     graphs = communities()
     network = Network.for_graphs(small("label-appending", epochs=4), graphs)
