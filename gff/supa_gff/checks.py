@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from supa.checks import shown
 
 
-def one_of(allowed: Sequence[str], name: str, value: object) -> None:
+def one_of(allowed: Sequence[str | None], name: str, value: object) -> None:
     """Check a choice.
 
     Args:

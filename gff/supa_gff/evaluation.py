@@ -45,9 +45,8 @@ def method_settings(method: str, conv: str) -> Mapping[str, Any]:
     Returns:
         The method's parts for each task that it is for.
     """
-    return {
-        task: preset(method, _level(task)).replace(conv=conv).to_dict() for task in ("graph", "node") if fits(method, task)
-    }
+    tasks = [task for task in ("graph", "node") if fits(method, task)]
+    return {task: preset(method, _level(task)).replace(conv=conv).to_dict() for task in tasks}
 
 
 def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str, seed: int) -> Measured:

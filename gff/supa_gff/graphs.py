@@ -177,6 +177,15 @@ class Graphs:
         columns = ("x", "edge_index", "node_offset", "edge_offset", "target")
         return replace(self, **{name: getattr(self, name).to(device) for name in columns})
 
+    def normalised_rows(self) -> "Graphs":
+        """Divide the features of each node by their sum, as bags of words commonly are.
+
+        Returns:
+            The set with rows that sum to one; a node whose features sum to zero keeps them.
+        """
+        total = self.x.sum(1, keepdim=True)
+        return replace(self, x=self.x / torch.where(total == 0, 1.0, total))
+
     @classmethod
     def of(cls, graphs: Sequence[Any], *, level: Level = "graph", num_outputs: int | None = None) -> "Graphs":
         """Join graphs of PyTorch Geometric's.

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from supa_gff.graphs import Batch, Graphs
 from supa_gff.layer import Layer
 from supa_gff.network import Network, Step, Streams
+from supa_gff.topology import Topology
 
 Keep = Literal["memory", "disk"]
 
@@ -35,11 +37,12 @@ class Kept(Protocol):
 
 
 class _Held:
-    """Some streams before a layer, and what the layer has prepared of them."""
+    """Some streams before a layer, what the layer has prepared of them, and the share of it that scores need."""
 
     def __init__(self, streams: Streams) -> None:
         self.streams = streams
         self.prepared: Tensor | None = None
+        self._seen: tuple[Batch, Streams, Tensor] | None = None
 
     def prepare(self, layer: Layer) -> None:
         if layer.prepares and self.prepared is None:
@@ -49,13 +52,47 @@ class _Held:
             # Nobody reads x any more, and the copy would cost as much as everything else that is kept.
             self.streams = Streams(self.prepared, streams.topology, streams.labels)
 
+    def seen(self, layer: Layer, batch: Batch) -> tuple[Batch, Streams, Tensor | None]:
+        """Give what a layer needs to see for the scores of a batch: of all nodes, or of the predicted ones alone."""
+        if self.prepared is None or batch.units is None or batch.units.dim() == 2 or not layer.by_node:
+            return batch, self.streams, self.prepared
+        if self._seen is None or self._seen[0].units is not batch.units:
+            self._seen = (batch, *self._narrowed(batch.units))
+        narrow = replace(batch, x=batch.x[batch.units], units=None, context=None)
+        return narrow, self._seen[1], self._seen[2]
+
     def activations(self, layer: Layer) -> Tensor:
-        streams = self.streams
-        with torch.no_grad():
-            prepared = self.prepared
-            if prepared is None:
-                prepared = layer.prepare(streams.x, streams.topology, streams.labels)
-            return layer.activate(prepared, streams.x, streams.topology, streams.labels)
+        """Give the activations of all nodes."""
+        return activations(layer, self.streams, self.prepared)
+
+    def _narrowed(self, units: Tensor) -> tuple[Streams, Tensor]:
+        streams, topology = self.streams, self.streams.topology
+        assert self.prepared is not None
+        virtual = torch.arange(topology.num_real, len(topology.graph), device=units.device)
+        rows = torch.cat([units, virtual])
+        narrow = Topology(
+            topology.edge_index[:, :0], topology.graph[rows], topology.num_graphs, len(units), topology.streams
+        )
+        labels = None if streams.labels is None else streams.labels[:, rows]
+        prepared = self.prepared[:, rows]
+        return Streams(prepared, narrow, labels), prepared
+
+
+def activations(layer: Layer, streams: Streams, prepared: Tensor | None) -> Tensor:
+    """Give a layer's activations, without gradient.
+
+    Args:
+        layer: the layer.
+        streams: what it sees.
+        prepared: result of its `prepare`, where it has been made before.
+
+    Returns:
+        (streams, nodes, width) float32.
+    """
+    with torch.no_grad():
+        if prepared is None:
+            prepared = layer.prepare(streams.x, streams.topology, streams.labels)
+        return layer.activate(prepared, streams.x, streams.topology, streams.labels)
 
 
 class KeptWhole:
@@ -79,20 +116,24 @@ class KeptWhole:
 
     def prepare(self, layer: Layer) -> None:
         """Make what comes before the trained part of a layer; see `Kept`."""
-        self._train.prepare(layer)
+        method = self._network.method
+        # Streams that run in turn prepare their own.
+        if not (method.conditioned and method.streams == "in turn"):
+            self._train.prepare(layer)
         self._valid.prepare(layer)
 
     def update(self, layer: int, batch: Batch, candidates: Tensor | None) -> Step:
         """Update a layer on the training batch; see `Kept`."""
-        held = self._train
-        return self._network.update(layer, held.streams, batch, candidates, prepared=held.prepared)[2]
+        seen, streams, prepared = self._train.seen(self._network.layer(layer), batch)
+        return self._network.update(layer, streams, seen, candidates, prepared=prepared)[2]
 
     def scores(self, layer: int, batch: Batch) -> Tensor:
         """Score the validation batch; see `Kept`."""
         module = self._network.layer(layer)
         module.eval()
+        seen, streams, prepared = self._valid.seen(module, batch)
         with torch.no_grad():
-            return module.score(self._valid.activations(module), self._valid.streams.topology, batch)
+            return module.score(activations(module, streams, prepared), streams.topology, seen)
 
     def advance(self, layer: Layer) -> None:
         """Pass on through a layer that has finished training; see `Kept`."""
@@ -138,10 +179,8 @@ class KeptRows:
         module = self._network.layer(layer)
         module.eval()
         streams, prepared = self._input(batch, self._every_label(batch))
-        held = _Held(streams)
-        held.prepared = prepared
         with torch.no_grad():
-            return module.score(held.activations(module), streams.topology, batch)
+            return module.score(activations(module, streams, prepared), streams.topology, batch)
 
     def advance(self, layer: Layer) -> None:
         """Pass on through a layer that has finished training; see `Kept`."""
@@ -187,9 +226,7 @@ class KeptRows:
     def _passed_on_blocks(self, layer: Layer) -> Iterator[tuple[Batch, Tensor]]:
         for batch in self._blocks():
             streams, prepared = self._input(batch, self._every_label(batch))
-            held = _Held(streams)
-            held.prepared = prepared
-            yield batch, held.activations(layer)
+            yield batch, activations(layer, streams, prepared)
 
     def _stored(self, blocks: Iterator[tuple[Batch, Tensor]]) -> Tensor:
         store: Tensor | None = None

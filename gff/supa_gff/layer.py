@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from supa_gff.convolutions import aggregate, aggregates, make_convolution, transform
 from supa_gff.graphs import Batch, Level
@@ -51,7 +53,7 @@ class Layer(nn.Module):
             self.labelled_output = LabelledOutput(label, outputs, width)
         self.conv = make_convolution(method.conv, in_features, width, norm=norm, degrees=degrees)
         self.norm = _output_norm(method.normalisation, width)
-        self.dropout = nn.Dropout(method.dropout)
+        self.dropout = method.dropout
         self.scorer = make_scorer(
             method.score, width, outputs, level=level, conv=method.conv, norm=norm, degrees=degrees
         )
@@ -64,7 +66,14 @@ class Layer(nn.Module):
     def prepares(self) -> bool:
         """Whether `prepare` has no trained part, so that its result can be made once and kept."""
         learned = self.labelled_input is not None and self.labelled_input.embedding is not None
-        return aggregates(self.conv) and not self.residual and not learned and self.dropout.p == 0
+        return aggregates(self.conv) and not self.residual and not learned and self.dropout == 0
+
+    @property
+    def by_node(self) -> bool:
+        """Whether, after `prepare`, a node's activations and scores depend on what is prepared of that node alone."""
+        among_nodes = [part for part in self.conv.modules() if isinstance(part, nn.BatchNorm1d)]
+        by_itself = self.norm is None or isinstance(self.norm, nn.LayerNorm)
+        return self.prepares and by_itself and not among_nodes and getattr(self.scorer, "conv", None) is None
 
     def prepare(self, x: Tensor, topology: Topology, labels: Tensor | None) -> Tensor:
         """Do what comes before the trained part of the layer.
@@ -82,9 +91,9 @@ class Layer(nn.Module):
         if self.length:
             # Only the direction goes on, so that a layer cannot live off the goodness of the one below.
             x = x / (x.norm(dim=2, keepdim=True) + 1e-8)
-        if self.dropout.p:
-            x = self.dropout(x)
-        if not aggregates(self.conv):
+        x = self._dropped(x)
+        if not self.prepares:
+            # A convolution that transforms first and aggregates fewer features then is faster.
             return x
         edges = topology.edges(len(x))
         return aggregate(self.conv, x.flatten(0, 1), edges).view(*x.shape[:2], -1)
@@ -102,7 +111,7 @@ class Layer(nn.Module):
             (streams, nodes, width) float32 activations.
         """
         flat = prepared.flatten(0, 1)
-        z = transform(self.conv, flat) if aggregates(self.conv) else self.conv(flat, topology.edges(len(prepared)))
+        z = transform(self.conv, flat) if self.prepares else self.conv(flat, topology.edges(len(prepared)))
         z = z.view(*prepared.shape[:2], -1)
         if self.labelled_output is not None and labels is not None:
             z = self.labelled_output(self._normalised(z, topology), labels)
@@ -128,6 +137,17 @@ class Layer(nn.Module):
         """Score the units of a batch by activations of this layer; see `Scorer`."""
         scores: Tensor = self.scorer(h, topology, batch)
         return scores
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        if self.dropout == 0 or not self.training:
+            return x
+        if x.is_cuda or x.requires_grad:
+            return functional.dropout(x, self.dropout)
+        # A processor draws slowly, and bags of words are nearly all zero: nothing is drawn for zeros.
+        places = x.nonzero(as_tuple=True)
+        dropped = torch.zeros_like(x)
+        dropped[places] = functional.dropout(x[places], self.dropout)
+        return dropped
 
     def _normalised(self, z: Tensor, topology: Topology) -> Tensor:
         if self.norm is None:

@@ -18,12 +18,13 @@ from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
 Schedule = Literal["greedy", "together", "pairs", "backprop"]
 Normalisation = Literal["length", "batch", "layer", "graph", "none"]
 
-_CHOICES: Mapping[str, tuple[str, ...]] = {
+_CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "schedule": ("greedy", "together", "pairs", "backprop"),
     "normalisation": ("length", "batch", "layer", "graph", "none"),
     "vote": ("all", "last", "chosen"),
     "vote_by": ("scores", "probabilities"),
     "streams": ("together", "in turn"),
+    "top_down": (None, "input", "loss"),
 }
 
 
@@ -36,15 +37,18 @@ class Method:
         loss: what a layer minimises.
         label: how a hypothesis about the labels gets into the network; None: it does not, and layers score all classes.
         negatives: which wrong labels are shown; None: none, all classes are scored at once.
-        schedule: ``"greedy"``: layer after layer, those below frozen; ``"together"``: every layer at each step;
-            ``"pairs"``: every layer at each step, gradients reaching one layer down within pairs that alternate
-            (Trifecta, arXiv 2311.18130); ``"backprop"``: one loss on the sum of the scores, gradients through all.
+        schedule: ``"greedy"``: layer after layer, those below frozen, each judged by the vote of the layers so far;
+            ``"together"``: every layer at each step; ``"pairs"``: every layer at each step, gradients reaching one
+            layer down within pairs that alternate (Trifecta, arXiv 2311.18130); ``"backprop"``: one loss on the sum of
+            the scores, or on the last ones if the last layer votes, gradients through all.
         vote: whose scores are added for the prediction: of all layers, of the last, of those chosen on validation.
-        vote_by: whether scores are added, or their softmax.
+        vote_by: whether scores are added, or their probabilities: softmax, of pairs the sigmoid.
         normalisation: ``"length"`` of each node's vector before the convolution; or of what the convolution gives.
         residual: whether a layer's input is added to its activations.
         collaboration: whether the scores of the layers below are added, without gradient, to what a layer's loss sees
             (arXiv 2305.12393).
+        top_down: whether layers also hear from those above, in their input or in their loss (arXiv 2403.11004, section
+            3.4); None: they do not.
         streams: whether all hypotheses run side by side, or one after another, which needs less memory.
         train_convolution: False: only scorers are trained (CaFo's random blocks, arXiv 2303.09728).
         conv: name of a convolution, see ``CONVOLUTIONS``, or a function of input and output features.
@@ -71,6 +75,7 @@ class Method:
     normalisation: Normalisation = "batch"
     residual: bool = False
     collaboration: bool = False
+    top_down: Literal["input", "loss"] | None = None
     streams: Literal["together", "in turn"] = "together"
     train_convolution: bool = True
     conv: str | MakeConvolution = "gin"
@@ -125,10 +130,6 @@ class Method:
             raise ValueError("Pairs bring their own negatives, those that are not linked: negatives= must be None.")
         if self.vote_by == "probabilities" and isinstance(self.loss, SquaredError):
             raise ValueError("Values have no probabilities: with SquaredError(), vote_by= must be 'scores'.")
-        if self.vote_by == "probabilities" and isinstance(self.score, PairProduct):
-            raise ValueError(
-                "A pair has one score and no probabilities: with PairProduct(), vote_by= must be 'scores'."
-            )
         if not self.train_convolution and not isinstance(self.score, Head):
             raise ValueError("With train_convolution=False only heads are trained: give score=Head(...).")
         self._check_schedule()
@@ -146,6 +147,15 @@ class Method:
             )
         if self.streams == "in turn" and (self.dropout or isinstance(self.label, labels.VirtualNodes)):
             raise ValueError("Streams run in turn twice each, and must come out the same: no dropout, no VirtualNodes.")
+        if self.top_down is not None and not (
+            isinstance(self.score, Prototypes)
+            and (self.schedule, self.normalisation, self.vote_by) == ("together", "length", "probabilities")
+            and not (self.collaboration or self.residual)
+        ):
+            raise ValueError(
+                "top_down= is for Prototypes(), schedule='together', normalisation='length', vote_by='probabilities' "
+                "and neither collaboration nor residual; start from preset('top-to-input', 'node')."
+            )
         if self.checkpointing and self.schedule != "backprop":
             raise ValueError("checkpointing is for schedule='backprop'; the others keep one layer's activations.")
 

@@ -14,7 +14,7 @@ from supa_gff.checks import one_of
 from supa_gff.graphs import Batch, Graphs, Level
 from supa_gff.labels import VirtualNodes, joined_to_class_nodes
 from supa_gff.layer import Layer
-from supa_gff.losses import SquaredError
+from supa_gff.losses import SquaredError, Threshold
 from supa_gff.method import Method
 from supa_gff.scores import PairProduct, Prototypes
 from supa_gff.topology import Topology
@@ -101,10 +101,7 @@ class Network(nn.Module):
         whole(1, 10**6, "outputs", outputs)
         _check_task(method, outputs, level)
         self.method, self.outputs, self.level, self.in_features = method, outputs, level, in_features
-        self.layers = nn.ModuleList(
-            Layer(method, index, in_features if index == 0 else method.width, outputs, level, degrees)
-            for index in range(method.layers)
-        )
+        self.layers = nn.ModuleList(self._made_layer(index, degrees) for index in range(method.layers))
         self.register_buffer("voting", torch.ones(method.layers, dtype=torch.bool))
         virtual = isinstance(method.label, VirtualNodes)
         self.register_buffer("class_nodes", torch.randn(outputs, in_features) if virtual else None)
@@ -124,6 +121,10 @@ class Network(nn.Module):
         Returns:
             The network, on the device of the set.
         """
+        if method.top_down is not None:
+            from supa_gff.topdown import TopDownNetwork
+
+            cls = TopDownNetwork
         outputs = 1 if graphs.level == "link" else graphs.num_outputs
         return cls(method, graphs.num_features, outputs, graphs.level, graphs.degrees.cpu()).to(graphs.device)
 
@@ -402,16 +403,27 @@ class Network(nn.Module):
         """Add the scores of the layers that vote; values that each layer learnt alone are averaged.
 
         Args:
-            scores: (layers, units, outputs) float32.
+            scores: (layers, units, outputs) float32, of all layers or of the first ones; where none of these votes,
+                the last of them does.
 
         Returns:
             (units, outputs) float32.
         """
-        chosen = scores[self.voting]
+        chosen = scores[self.voting[: len(scores)]]
+        if len(chosen) == 0:
+            chosen = scores[-1:]
         each_alone = self.method.schedule != "backprop" and not self.method.collaboration
         if isinstance(self.method.loss, SquaredError) and each_alone:
             return chosen.mean(0)
-        return (chosen.softmax(2) if self.method.vote_by == "probabilities" else chosen).sum(0)
+        if self.method.vote_by == "probabilities":
+            chosen = self._probabilities(chosen)
+        return chosen.sum(0)
+
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        if self.level != "link":
+            return scores.softmax(2)
+        theta = self.method.loss.theta if isinstance(self.method.loss, Threshold) else 0.0
+        return (scores - theta).sigmoid()
 
     def predict(self, data: Any) -> Tensor:
         """Predict.
@@ -424,6 +436,12 @@ class Network(nn.Module):
         """
         scores: Tensor = self(data)
         return scores[:, 0] if self.outputs == 1 else scores.argmax(1)
+
+    def _made_layer(self, index: int, degrees: Tensor | None) -> Layer:
+        if self.method.top_down is not None:
+            raise ValueError("A method with top_down= needs a TopDownNetwork; Network.for_graphs makes it.")
+        in_features = self.in_features if index == 0 else self.method.width
+        return Layer(self.method, index, in_features, self.outputs, self.level, degrees)
 
     def _check(self, batch: Batch) -> None:
         target = batch.target
@@ -549,8 +567,7 @@ class Network(nn.Module):
                 else:
                     streams = Streams(h, streams.topology, streams.labels)
             else:
-                if self.method.vote != "last" or index == self.method.layers - 1:
-                    below = scores if below is None else below + scores
+                below = scores if below is None or self.method.vote == "last" else below + scores
                 streams = Streams(h, streams.topology, streams.labels)
         if pairs:
             self._parity = 1 - self._parity

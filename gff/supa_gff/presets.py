@@ -53,6 +53,15 @@ def _node(**parts: object) -> Method:
     return Method().replace(**{**settings, **parts})
 
 
+def _tuned_node(**parts: object) -> Method:
+    """Give what does well on nodes with few labels, for local layers and backpropagation alike (docs/gff_nodes.md)."""
+    settings: dict[str, object] = {
+        "width": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200, "patience": 200,
+        "validate_every": 1,
+    }  # fmt: skip
+    return _node(**{**settings, **parts})
+
+
 def _gff(level: Level) -> Method | None:
     parts = {
         "score": Goodness(SumOfSquares(), pool="mean"),
@@ -90,17 +99,32 @@ def _single_forward(level: Level) -> Method | None:
     return _node(score=Prototypes(), loss=Softmax(), label=VirtualNodes(), vote_by="probabilities")
 
 
+def _top_to_input(level: Level) -> Method | None:
+    single = _single_forward(level)
+    return None if single is None else single.replace(top_down="input", schedule="together")
+
+
+def _top_to_loss(level: Level) -> Method | None:
+    single = _single_forward(level)
+    return None if single is None else single.replace(top_down="loss", schedule="together")
+
+
 def _link_goodness(level: Level) -> Method | None:
-    return _node(score=PairProduct(squared=True), loss=Threshold(2.0)) if level == "link" else None
+    if level != "link":
+        return None
+    return _node(score=PairProduct(squared=True), loss=Threshold(2.0), vote_by="probabilities")
 
 
 def _link_cross_entropy(level: Level) -> Method | None:
-    return _node(score=PairProduct(), loss=Threshold(0.0)) if level == "link" else None
+    if level != "link":
+        return None
+    # ForwardGNN averages over linked and other pairs together: half of this loss, so half the weight decay beside it.
+    return _node(score=PairProduct(), loss=Threshold(0.0), vote_by="probabilities", weight_decay=1e-3)
 
 
 def _symba(level: Level) -> Method | None:
     if level == "link":
-        return _node(score=PairProduct(squared=True), loss=SymBa())
+        return _node(score=PairProduct(squared=True), loss=SymBa(), vote_by="probabilities")
     parts = {"score": Goodness(MeanOfSquares()), "loss": SymBa(4.0), "label": NodeFeatures()}
     if level == "graph":
         return _graph(**parts, negatives=Uniform(1))
@@ -135,9 +159,7 @@ def _best(level: Level) -> Method | None:
         return _link_cross_entropy(level)
     if level == "graph":
         return _graph(score=Head("mlp", dropout=0.5))
-    return _node(
-        score=Head("conv", dropout=0.5), normalisation="none", dropout=0.5, schedule="together", learning_rate=1e-2
-    )
+    return _tuned_node(score=Head("conv", dropout=0.5), schedule="together", vote="chosen")
 
 
 def _best_goodness(level: Level) -> Method | None:
@@ -153,12 +175,10 @@ def _best_goodness(level: Level) -> Method | None:
 
 def _backprop(level: Level) -> Method | None:
     if level == "link":
-        return _node(score=PairProduct(), loss=Threshold(0.0), schedule="backprop", vote="last")
+        return _node(score=PairProduct(), loss=Threshold(0.0), schedule="backprop", vote="last", weight_decay=1e-3)
     if level == "graph":
         return _graph(score=Head("mlp", dropout=0.5), schedule="backprop")
-    return _node(
-        score=Head("linear"), normalisation="none", dropout=0.5, schedule="backprop", learning_rate=1e-2, width=64
-    )
+    return _tuned_node(score=Head("linear", dropout=0.5), schedule="backprop")
 
 
 def _backprop_linear(level: Level) -> Method | None:
@@ -171,6 +191,8 @@ PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
         "label-appending": _label_appending,
         "virtual-nodes": _virtual_nodes,
         "single-forward": _single_forward,
+        "top-to-input": _top_to_input,
+        "top-to-loss": _top_to_loss,
         "link-goodness": _link_goodness,
         "link-cross-entropy": _link_cross_entropy,
         "symba": _symba,

@@ -62,9 +62,10 @@ class Head:
     """A head of the layer's own on its pooled activations (Mono-Forward, arXiv 2501.09238; CaFo, arXiv 2303.09728).
 
     Args:
-        kind: ``"linear"``; ``"mlp"``: one hidden layer; ``"conv"``: a linear head after one more convolution.
+        kind: ``"linear"``; ``"mlp"``: one hidden layer; ``"conv"``: a linear head after one more convolution,
+            with no activation between them.
         pool: how a graph's activations are made of its nodes'.
-        dropout: share of features dropped, before a linear head, inside a perceptron.
+        dropout: share of features dropped: before a linear head or the convolution, inside a perceptron.
     """
 
     kind: Literal["linear", "mlp", "conv"] = "linear"
@@ -200,7 +201,9 @@ class HeadScorer(Scorer):
     ) -> None:
         super().__init__()
         self.pool, self.level, self.conv = score.pool, level, conv
-        parts: list[nn.Module] = [nn.Dropout(score.dropout)] if score.dropout else []
+        dropout = nn.Dropout(score.dropout)
+        self.before_conv = dropout if conv is not None else nn.Identity()
+        parts: list[nn.Module] = [dropout] if score.dropout and conv is None else []
         if score.kind == "mlp":
             middle = [] if norm is None else [norm(width)]
             parts = [nn.Linear(width, width), *middle, nn.ReLU(), *parts]
@@ -210,7 +213,7 @@ class HeadScorer(Scorer):
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch; see `Scorer`."""
         if self.conv is not None:
-            h = self.conv(h[0], topology.edges(1)).relu()[None]
+            h = self.conv(self.before_conv(h[0]), topology.edges(1))[None]
         pooled = topology.pool(h, self.pool) if self.level == "graph" else self.units(h, topology, batch)
         if self.training and self.compares and len(pooled[0]) == 1:
             raise ValueError(

@@ -175,19 +175,23 @@ class Trainer:
     def _run_greedy(self) -> None:
         method, state = self.network.method, self.state
         kept = self._kept()
+        below: list[Tensor] = []
         for layer in range(method.layers):
             module = self.network.layer(layer)
             if kept is not None:
                 kept.prepare(module)
             if layer == state.layer:
-                self._train_layer(layer, kept)
+                self._train_layer(layer, kept, below)
                 state.layer, state.epoch = layer + 1, 0
                 state.best, state.best_epoch, state.best_weights = (-math.inf, -math.inf), -1, {}
-            if kept is not None and layer + 1 < method.layers:
+            if layer + 1 < method.layers:
                 module.eval()
-                kept.advance(module)
+                below.append(self._layer_valid_scores(layer, kept)[0])
+                if kept is not None:
+                    kept.advance(module)
 
-    def _train_layer(self, layer: int, kept: Kept | None) -> None:
+    def _train_layer(self, layer: int, kept: Kept | None, below: list[Tensor]) -> None:
+        """Train one layer; it is judged by its vote together with those of the layers below."""
         network = self.network
         module = network.layer(layer)
         while self._goes_on():
@@ -203,16 +207,8 @@ class Trainer:
             valid = math.nan
             if self._validates():
                 module.eval()
-                # With collaboration a layer learns what those below leave, and is judged together with them.
-                judged = slice(0 if network.method.collaboration else layer, layer + 1)
-                parts = [
-                    (
-                        network.layer_scores(batch)[judged].sum(0) if kept is None else kept.scores(layer, batch),
-                        batch.target,
-                    )
-                    for batch in self._valid_batches()
-                ]
-                valid = self._take_best(module, *_joined(parts))
+                scores, target = self._layer_valid_scores(layer, kept)
+                valid = self._take_best(module, network.voted(torch.stack([*below, scores])), target)
             self._finish_epoch(layer, steps, valid, (), started)
         self._restore_best(module)
         network.release(layer)
@@ -242,6 +238,14 @@ class Trainer:
                 "validate on are all of one kind."
             )
         module.load_state_dict(self.state.best_weights)
+
+    def _layer_valid_scores(self, layer: int, kept: Kept | None) -> tuple[Tensor, Tensor]:
+        """Give one layer's (units, outputs) scores and the targets of validation."""
+        parts = [
+            (self.network.layer_scores(batch)[layer] if kept is None else kept.scores(layer, batch), batch.target)
+            for batch in self._valid_batches()
+        ]
+        return torch.cat([scores for scores, _ in parts]), torch.cat([target for _, target in parts])
 
     def _goes_on(self) -> bool:
         method, state = self.network.method, self.state
@@ -373,10 +377,6 @@ def _check_members(name: str, members: Tensor, graphs: Graphs) -> None:
             f"{name} has members from {int(members.min())} to {int(members.max())}, but the set has "
             f"{graphs.num_members}, counted from 0."
         )
-
-
-def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    return torch.cat([scores for scores, _ in parts]), torch.cat([target for _, target in parts])
 
 
 def _summed(steps: list[Step]) -> tuple[tuple[int, float, float, float, float], ...]:

@@ -37,7 +37,7 @@ def test_trains_as_on_the_cpu(name: str, level: str) -> None:
     members = torch.arange(graphs.num_members)
     train, valid = members[::2], members[1::2]
     method = preset(name, level).replace(epochs=1, layers=2, width=24)
-    method = method.replace(**{part: 0.0 for part in ("dropout",)})
+    method = method.replace(**dict.fromkeys(("dropout",), 0.0))
     scores = []
     for device in ("cpu", "cuda"):
         torch.manual_seed(1)

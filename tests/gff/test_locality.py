@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_graphs import presets, small, task
 
-from supa_gff import Batch, Graphs, Hard, Method, Network, Uniform
+from supa_gff import Batch, Graphs, Hard, Method, Network, Uniform, preset
 
 
 def batch_of(level: str) -> Batch:
@@ -80,7 +80,11 @@ def losses_of_step(network: Network, batch: Batch, monkeypatch: pytest.MonkeyPat
 
 
 def local_methods() -> list[object]:
-    return [pytest.param(name, level, id=f"{name}-{level}") for name, level in presets() if preset(name, level).schedule != "backprop"]
+    return [
+        pytest.param(name, level, id=f"{name}-{level}")
+        for name, level in presets()
+        if preset(name, level).schedule != "backprop"
+    ]
 
 
 @pytest.mark.parametrize(("name", "level"), local_methods())

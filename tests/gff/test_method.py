@@ -68,7 +68,6 @@ BAD = [
     ({"loss": SquaredError(), "negatives": AllWrong()}, "SquaredError() compares with no wrong labels"),
     ({"score": PairProduct(), "negatives": AllWrong()}, "Pairs bring their own negatives"),
     ({"loss": SquaredError(), "vote_by": "probabilities"}, "Values have no probabilities"),
-    ({"score": PairProduct(), "vote_by": "probabilities"}, "A pair has one score and no probabilities"),
     ({"score": ClassGroups(), "train_convolution": False}, "With train_convolution=False only heads are trained"),
     ({**GOODNESS, "streams": "in turn"}, "Batch normalisation of one hypothesis at a time takes away"),
     (

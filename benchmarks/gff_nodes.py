@@ -1,0 +1,202 @@
+"""Train graph networks layer by layer on nodes and links, beside backpropagation and the published figures.
+
+    python benchmarks/gff_nodes.py --root FOLDER [--datasets Cora ...] [--methods best ...] [--seeds 5] [--json FILE]
+
+FOLDER holds the raw files of the benchmarks (see ``supa_datasets.load_benchmark``) and, for the splits of ForwardGNN
+(arXiv 2403.11004), forwardgnn-node-5splits.zip of its authors. Each run is one line of JSON; the table is Markdown. A
+greedy network is trained once with four layers, and its first layers give the figures of the shallower ones.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import machine
+
+from supa_datasets import load_benchmark
+from supa_gff import Graphs, Network, Pairs, Trainer, metrics, preset, split_links
+
+FORWARDGNN = "forwardgnn-node-5splits.zip"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method on a data set.
+
+    Args:
+        dataset: name of the benchmark.
+        method: name of the preset.
+        splits: ``"official"``: five of ForwardGNN's; ``"public"``: of the set itself; ``"random"``: 64/16/20 percent of
+            the nodes; ``"links"``: 64/16/20 percent of the links.
+        layers: of the network.
+        published: percent by number of layers.
+    """
+
+    dataset: str
+    method: str
+    splits: str
+    layers: int
+    published: dict[int, float] = field(default_factory=dict)
+
+
+CORA_ML, PHOTO, CITESEER = "CitationFull-Cora_ML", "Amazon-Photo", "CitationFull-CiteSeer"
+
+CASES = [
+    Case(CORA_ML, "single-forward", "official", 4, {1: 87.75, 2: 87.95, 3: 88.15, 4: 88.48}),
+    Case(PHOTO, "single-forward", "official", 4, {1: 93.67, 2: 93.73, 3: 93.48, 4: 93.48}),
+    Case(CITESEER, "single-forward", "official", 4, {1: 92.60, 2: 94.18, 3: 94.33, 4: 94.66}),
+    Case(CITESEER, "label-appending", "official", 2, {1: 95.39, 2: 95.86}),
+    Case(CORA_ML, "label-appending", "official", 2, {1: 81.74, 2: 63.77}),
+    Case(CITESEER, "top-to-input", "official", 2, {2: 94.78}),
+    Case(CITESEER, "top-to-loss", "official", 2, {2: 94.11}),
+    Case(CORA_ML, "link-cross-entropy", "links", 4, {1: 91.77, 2: 93.30, 4: 93.30}),
+    Case(CORA_ML, "link-goodness", "links", 4, {1: 91.91, 2: 92.46, 4: 92.46}),
+    Case(CORA_ML, "symba", "links", 4, {1: 87.68, 2: 87.52, 4: 87.52}),
+    Case(CORA_ML, "backprop", "links", 2),
+    *(
+        Case(dataset, method, splits, 2)
+        for dataset, splits in (
+            ("Cora", "public"), (CORA_ML, "official"), (PHOTO, "official"), ("CiteSeer", "public"),
+            ("PubMed", "public"), ("Coauthor-CS", "random"), ("Texas", "public"), ("Wisconsin", "public"),
+            ("Cornell", "public"),
+        )
+        for method in ("backprop", "best")
+    ),
+]  # fmt: skip
+
+
+def official_split(root: Path, dataset: str, number: int) -> list[torch.Tensor]:
+    """Read the training, validation and test nodes of one of ForwardGNN's splits."""
+    found = sorted(root.rglob(FORWARDGNN))
+    if not found:
+        raise SystemExit(f"{root} does not hold {FORWARDGNN}; put it there, or choose other --datasets.")
+    with zipfile.ZipFile(found[0]) as archive:
+        return [
+            torch.load(io.BytesIO(archive.read(f"{dataset}/node-5splits/{part}-node-index-split{number}.pt"))).long()
+            for part in ("train", "val", "test")
+        ]
+
+
+def node_splits(case: Case, root: Path, data: Any, runs: int) -> Iterator[list[torch.Tensor]]:
+    """Give the training, validation and test nodes of each run; a set with one split of its own repeats it."""
+    for run in range(runs):
+        if case.splits == "official":
+            yield official_split(root, case.dataset, run)
+        elif case.splits == "random":
+            order = torch.randperm(data.num_nodes, generator=torch.Generator().manual_seed(run))
+            train, valid = int(0.64 * len(order)), int(0.8 * len(order))
+            yield [order[:train], order[train:valid], order[valid:]]
+        else:
+            masks = [data.train_mask, data.val_mask, data.test_mask]
+            columns = [mask[:, run] if mask.dim() == 2 else mask for mask in masks]
+            yield [column.nonzero().view(-1) for column in columns]
+
+
+def run_nodes(case: Case, graphs: Graphs, split: list[torch.Tensor], seed: int) -> list[dict[str, Any]]:
+    """Train once on nodes; give the test accuracy by number of layers."""
+    train, valid, test = split
+    torch.manual_seed(seed)
+    method = preset(case.method, "node").replace(layers=case.layers)
+    network = Network.for_graphs(method, graphs)
+    Trainer(network, graphs, train, valid, seed=seed).run()
+    # As published: class nodes stay joined to training nodes, label streams also show the validation nodes' labels.
+    known = torch.cat([train, valid]) if method.conditioned else train
+    batch = graphs.batch(test, known)
+    return by_layers(network, batch)
+
+
+def run_links(case: Case, graphs: Graphs, seed: int) -> list[dict[str, Any]]:
+    """Train once on links; give the area under the ROC curve by number of layers."""
+    split = split_links(graphs, seed=seed)
+    torch.manual_seed(seed)
+    method = preset(case.method, "link").replace(layers=case.layers)
+    network = Network(method, graphs.num_features, 1, "link")
+    Trainer(network, Pairs(split.train, split.valid), seed=seed).run()
+    return by_layers(network, split.test)
+
+
+def by_layers(network: Network, batch: Any) -> list[dict[str, Any]]:
+    """Give the test metric of a network, and of its first layers where those were trained without the others."""
+    scores = network.layer_scores(batch)
+    depths = range(1, len(scores) + 1) if network.method.schedule == "greedy" else [len(scores)]
+    metric = metrics.accuracy if network.level == "node" else lambda s, t: metrics.roc_auc(s[:, 0], t)
+    return [{"layers": depth, "test": metric(network.voted(scores[:depth]), batch.target)} for depth in depths]
+
+
+def run_case(case: Case, root: Path, cache: Path | None, runs: int) -> Iterator[dict[str, Any]]:
+    """Run a case; one record for each run and number of layers."""
+    benchmark = load_benchmark(case.dataset, root=root, cache=cache)
+    graphs = Graphs.of_benchmark(benchmark).normalised_rows()
+    splits = node_splits(case, root, benchmark.graphs[0], runs) if case.splits != "links" else iter([None] * runs)
+    for run, split in enumerate(splits):
+        seed = 10100 + 3 * run
+        started = time.perf_counter()
+        results = run_links(case, graphs, seed) if split is None else run_nodes(case, graphs, split, seed)
+        seconds = time.perf_counter() - started
+        for result in results:
+            yield {
+                "dataset": case.dataset,
+                "method": case.method,
+                "splits": case.splits,
+                "run": run,
+                "seconds": seconds,
+                "published": case.published.get(result["layers"]),
+                **result,
+            }
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Sum up the records as Markdown: percent, mean and standard deviation over runs."""
+    lines = [
+        "| data | splits | method | layers | runs | measured | published | s a run |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in records:
+        key = tuple(record[name] for name in ("dataset", "splits", "method", "layers"))
+        groups.setdefault(key, []).append(record)
+    for (dataset, splits, method, layers), group in groups.items():
+        values = [100 * record["test"] for record in group]
+        measured = f"{statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}"
+        published = "" if group[0]["published"] is None else f"{group[0]['published']:.2f}"
+        seconds = f"{statistics.mean(record['seconds'] for record in group):.0f}"
+        cells = (dataset, splits, method, str(layers), str(len(values)), measured, published, seconds)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--root", type=Path, required=True, help="folder of the raw files")
+    parser.add_argument("--cache", type=Path, help="folder for unpacked files")
+    parser.add_argument("--datasets", nargs="+", help="only these")
+    parser.add_argument("--methods", nargs="+", help="only these")
+    parser.add_argument("--seeds", type=int, default=5, help="runs: splits, or seeds where the set has one split")
+    parser.add_argument("--json", type=Path, help="append one line for each run here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    records = []
+    for case in CASES:
+        chosen_data = arguments.datasets is None or case.dataset in arguments.datasets
+        if not chosen_data or not (arguments.methods is None or case.method in arguments.methods):
+            continue
+        for record in run_case(case, arguments.root, arguments.cache, arguments.seeds):
+            record["machine"] = machine()
+            records.append(record)
+            if arguments.json:
+                with arguments.json.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Parting the links of a graph into training, validation and test, with as many pairs that are not linked."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from supa.checks import number, whole
+from supa_gff.graphs import Batch, Graphs
+
+
+@dataclass(frozen=True, eq=False)
+class LinkSplit:
+    """Batches at link level.
+
+    Messages pass along training links alone in training and validation, and along training and validation links in the
+    test: never along a link that is to be predicted without having been trained on.
+
+    Args:
+        train: training links and as many other pairs.
+        valid: validation links and others, with the nodes and edges of ``train``.
+        test: test links and others.
+    """
+
+    train: Batch
+    valid: Batch
+    test: Batch
+
+
+def split_links(graphs: Graphs, *, valid: float = 0.16, test: float = 0.2, seed: int = 0) -> LinkSplit:
+    """Part the links of one undirected graph; loops and repetitions are left out.
+
+    Args:
+        graphs: a set of one graph; an edge in one direction is a link in both.
+        valid: share of the links to validate on; ForwardGNN (arXiv 2403.11004) has 0.16.
+        test: share of the links to test on; ForwardGNN has 0.2.
+        seed: of the parting and of the pairs that are not linked.
+
+    Returns:
+        The batches; no pair occurs in two of them, or twice.
+
+    Raises:
+        ValueError: there is not one graph, the shares leave nothing, or there are too few links or other pairs.
+    """
+    number(lambda v: 0 < v < 1, "between 0 and 1", "valid", valid)
+    number(lambda v: 0 < v < 1, "between 0 and 1", "test", test)
+    whole(0, 2**63 - 1, "seed", seed)
+    if len(graphs) != 1:
+        raise ValueError(f"There are {len(graphs)} graphs, but links are parted in one; give a set of one graph.")
+    random = torch.Generator().manual_seed(seed)
+    nodes = len(graphs.x)
+    source, goal = graphs.edge_index.cpu()
+    links = torch.unique((torch.minimum(source, goal) * nodes + torch.maximum(source, goal))[source != goal])
+    count = len(links)
+    valid_count, test_count = int(valid * count), int(test * count)
+    train_count = count - valid_count - test_count
+    if valid_count == 0 or test_count == 0 or train_count <= 0:
+        raise ValueError(
+            f"The graph has {count} links, of which {valid_count} are for validation, {test_count} for the test and "
+            f"{train_count} for training; each must have some: choose other shares, or a graph with more links."
+        )
+    if nodes * (nodes - 1) // 2 < 2 * count:
+        raise ValueError(f"The graph has {count} links among {nodes} nodes, and fewer other pairs than that.")
+    links = links[torch.randperm(count, generator=random)]
+    others = _not_linked(links, nodes, random)
+    parts = [train_count, valid_count, test_count]
+    batches: list[Batch] = []
+    for part, other in zip(torch.split(links, parts), torch.split(others, parts), strict=True):
+        known = links[:train_count] if len(batches) < 2 else links[: train_count + valid_count]
+        pairs = _ends(torch.cat([part, other]), nodes)
+        one_way = _ends(known, nodes)
+        batch = Batch(
+            x=graphs.x,
+            edge_index=torch.cat([one_way, one_way.flip(0)], 1).to(graphs.device),
+            graph=torch.zeros(nodes, dtype=torch.int64, device=graphs.device),
+            num_graphs=1,
+            target=torch.cat([torch.ones(len(part)), torch.zeros(len(other))]).to(graphs.device),
+            units=pairs.to(graphs.device),
+        )
+        batches.append(batch)
+    # The same columns, so that what lower layers give is computed once for both.
+    train, validation, tested = batches
+    return LinkSplit(train, replace(validation, edge_index=train.edge_index, graph=train.graph), tested)
+
+
+def _ends(numbers: Tensor, nodes: int) -> Tensor:
+    return torch.stack([numbers // nodes, numbers % nodes])
+
+
+def _not_linked(links: Tensor, nodes: int, random: torch.Generator) -> Tensor:
+    """Draw as many different pairs as there are links, none of them linked."""
+    drawn = links.new_empty(0)
+    while len(drawn) < len(links):
+        ends = torch.randint(nodes, (2, 2 * len(links)), generator=random)
+        low, high = ends.min(0).values, ends.max(0).values
+        fresh = torch.unique((low * nodes + high)[low != high])
+        fresh = fresh[~torch.isin(fresh, links) & ~torch.isin(fresh, drawn)]
+        drawn = torch.cat([drawn, fresh])
+    return drawn[torch.randperm(len(drawn), generator=random)[: len(links)]]

@@ -1,0 +1,188 @@
+"""Node level: who is joined to class nodes, whose labels are shown, what judges a layer, and awkward graphs."""
+
+import pytest
+
+from supa_gff import Graphs, Head, Network, Trainer, metrics, preset
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+
+CLASSES = 3
+TRAIN, VALID, TEST = (torch.arange(first, 60, 3) for first in range(3))
+
+
+def communities(nodes: int = 60, edges: int = 240, seed: int = 0) -> Graphs:
+    """Nodes of three classes, linked mostly within their class, with features that hint at it."""
+    from torch_geometric.data import Data
+
+    random = torch.Generator().manual_seed(seed)
+    y = torch.randint(CLASSES, (nodes,), generator=random)
+    ends = torch.randint(nodes, (2, 20 * edges), generator=random)
+    alike = y[ends[0]] == y[ends[1]]
+    kept = alike | (torch.rand(len(alike), generator=random) < 0.1)
+    ends = ends[:, kept][:, :edges]
+    x = torch.rand((nodes, 8), generator=random)
+    x[torch.arange(nodes), y] += 0.5
+    return Graphs.of([Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], 1), y=y)], level="node", num_outputs=CLASSES)
+
+
+def small(name: str, **changes):
+    return preset(name, "node").replace(
+        **{"width": 16, "epochs": 60, "learning_rate": 1e-2, "patience": 30, "layers": 2, **changes}
+    )
+
+
+def test_class_nodes_are_joined_to_training_nodes_alone():
+    graphs = communities()
+    network = Network.for_graphs(small("single-forward"), graphs)
+    for predicted in (TRAIN, VALID, TEST):
+        streams = network.streams(graphs.batch(predicted, TRAIN), None)
+        source, goal = streams.topology.edge_index
+        into = {(int(s), int(g) - 60) for s, g in zip(source, goal, strict=True) if g >= 60}
+        out = {(int(g), int(s) - 60) for s, g in zip(source, goal, strict=True) if s >= 60}
+        assert into == out == {(int(node), int(graphs.target[node])) for node in TRAIN}
+        assert streams.x.shape == (1, 63, 8)
+
+
+def test_virtual_nodes_join_predicted_nodes_to_their_candidate():
+    graphs = communities()
+    network = Network.for_graphs(small("virtual-nodes"), graphs)
+    batch = graphs.batch(TEST, torch.cat([TRAIN, VALID]))
+    every = torch.arange(CLASSES).expand(len(TEST), -1)
+    streams = network.streams(batch, network.hypotheses(batch, every))
+    source, goal = streams.topology.edge_index
+    for stream in range(CLASSES):
+        first = stream * 63
+        own = (source >= first) & (source < first + 60) & (goal >= first + 60) & (goal < first + 63)
+        joined = {int(s) - first: int(g) - first - 60 for s, g in zip(source[own], goal[own], strict=True)}
+        expected = {int(node): int(graphs.target[node]) for node in [*TRAIN, *VALID]}
+        assert joined == expected | {int(node): stream for node in TEST}
+
+
+def test_labels_are_shown_of_known_nodes_and_hidden_of_all_others():
+    graphs = communities()
+    network = Network.for_graphs(small("label-appending"), graphs)
+    batch = graphs.batch(VALID, TRAIN)
+    shown = network.hypotheses(batch, torch.full((len(VALID), 1), 2))[0]
+    assert shown[TRAIN].tolist() == graphs.target[TRAIN].tolist()
+    assert set(shown[VALID].tolist()) == {2}
+    assert set(shown[TEST].tolist()) == {-1}
+    written = network.layer(0).labelled_input(batch.x[None], shown[None])[0]
+    assert torch.equal(written[:, :8], batch.x)
+    assert torch.equal(written[TRAIN, 8:], torch.eye(CLASSES)[graphs.target[TRAIN]])
+    assert torch.allclose(written[TEST, 8:], torch.tensor(1 / CLASSES))
+
+
+def test_the_prediction_does_not_depend_on_the_labels_of_predicted_nodes():
+    graphs = communities()
+    for name in ("single-forward", "label-appending", "virtual-nodes", "top-to-input"):
+        torch.manual_seed(0)
+        network = Network.for_graphs(small(name), graphs)
+        batch = graphs.batch(TEST, TRAIN)
+        before = network.layer_scores(batch)
+        graphs.target[TEST] = (graphs.target[TEST] + 1) % CLASSES
+        assert torch.equal(network.layer_scores(graphs.batch(TEST, TRAIN)), before)
+
+
+def test_backpropagation_with_the_last_vote_minimises_the_loss_of_the_last_layer():
+    graphs = communities()
+    network = Network.for_graphs(small("backprop", vote="last", dropout=0.0, score=Head("linear")), graphs)
+    batch = graphs.batch(TRAIN, TRAIN)
+    expected = torch.nn.functional.cross_entropy(network.layer_scores(batch)[-1], batch.target)
+    (step,) = network.local_step(batch)
+    assert step.loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_dropout_keeps_the_mean_and_drops_its_share():
+    graphs = communities(nodes=600)
+    graphs.x[:, 3:] = 0
+    layer = Network.for_graphs(small("best", dropout=0.25), graphs).layer(0)
+    torch.manual_seed(0)
+    dropped = layer.prepare(graphs.x[None], None, None)[0]
+    kept = dropped != 0
+    assert torch.allclose(dropped[kept], graphs.x[kept] / 0.75)
+    assert kept[:, :3].float().mean() == pytest.approx(0.75, abs=0.04)
+    assert torch.equal(layer.eval().prepare(graphs.x[None], None, None)[0], graphs.x)
+
+
+def test_negatives_are_drawn_once_and_hold_every_wrong_label():
+    graphs = communities()
+    network = Network.for_graphs(small("label-appending", epochs=4), graphs)
+    drawn = []
+    trainer = Trainer(network, graphs, TRAIN, VALID, on_epoch=lambda t, _: drawn.append(t.state.candidates.clone()))
+    trainer.run()
+    assert all(torch.equal(drawn[0], other) for other in drawn)
+    assert torch.equal(drawn[0][:, 0], graphs.target)
+    assert torch.equal(drawn[0].sort(1).values, torch.arange(CLASSES).expand(60, -1))
+
+
+@pytest.mark.parametrize("name", ["single-forward", "label-appending", "cafo"])
+def test_a_greedy_layer_is_judged_by_the_vote_of_all_layers_so_far(name):
+    graphs = communities()
+    network = Network.for_graphs(small(name, layers=3, epochs=30), graphs)
+    state = Trainer(network, graphs, TRAIN, VALID).run()
+    batch = graphs.batch(VALID, TRAIN)
+    scores = network.layer_scores(batch)
+    for layer in range(3):
+        best = max(epoch.valid for epoch in state.history if epoch.layer == layer and epoch.valid == epoch.valid)
+        assert best == metrics.accuracy(network.voted(scores[: layer + 1]), batch.target)
+
+
+@pytest.mark.parametrize("name", ["single-forward", "label-appending", "virtual-nodes", "cafo"])
+@pytest.mark.parametrize("conv", ["gcn", "sage", "gin"])
+def test_training_on_the_predicted_nodes_alone_gives_what_all_nodes_give(name, conv, monkeypatch):
+    graphs = communities()
+    results = []
+    for alone in (True, False):
+        if not alone:
+            monkeypatch.setattr("supa_gff.layer.Layer.by_node", False)
+        torch.manual_seed(0)
+        network = Network.for_graphs(small(name, conv=conv, epochs=10), graphs)
+        state = Trainer(network, graphs, TRAIN, VALID).run()
+        results.append((state.history[-1].steps, network.layer_scores(graphs.batch(TEST, TRAIN))))
+    (steps, scores), (all_steps, all_scores) = results
+    assert torch.allclose(torch.tensor(steps), torch.tensor(all_steps), atol=1e-4)
+    assert torch.allclose(scores, all_scores, atol=1e-4)
+
+
+def test_streams_in_turn_give_what_streams_together_give():
+    graphs = communities()
+    found = []
+    for streams in ("together", "in turn"):
+        torch.manual_seed(0)
+        network = Network.for_graphs(small("label-appending", epochs=6, streams=streams), graphs)
+        Trainer(network, graphs, TRAIN, VALID).run()
+        found.append(network.layer_scores(graphs.batch(TEST, TRAIN)))
+    assert torch.allclose(*found, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["single-forward", "label-appending", "virtual-nodes", "gff", "symba", "mono-forward", "best", "backprop"]
+)
+@pytest.mark.parametrize("edges", [4, 0])
+def test_isolated_nodes_and_graphs_without_edges(name, edges):
+    graphs = communities(edges=edges)
+    network = Network.for_graphs(small(name, epochs=60), graphs)
+    Trainer(network, graphs, TRAIN, VALID).run()
+    scores = network(graphs.batch(TEST, TRAIN))
+    assert scores.shape == (len(TEST), CLASSES)
+    assert torch.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", ["single-forward", "best", "backprop", "mono-forward"])
+def test_methods_learn_communities(name):
+    graphs = communities()
+    network = Network.for_graphs(small(name, epochs=100), graphs)
+    Trainer(network, graphs, TRAIN, VALID).run()
+    batch = graphs.batch(TEST, TRAIN)
+    majority = float(torch.bincount(batch.target).max()) / len(TEST)
+    assert metrics.accuracy(network(batch), batch.target) > majority + 0.25
+
+
+def test_normalised_rows_sum_to_one_and_leave_rows_of_zeros():
+    graphs = communities()
+    graphs.x[5] = 0
+    rows = graphs.normalised_rows().x
+    expected = [[v / (sum(row) or 1) for v in row] for row in graphs.x.tolist()]
+    assert torch.allclose(rows, torch.tensor(expected))
+    assert rows[5].tolist() == [0] * 8

@@ -1,0 +1,167 @@
+"""Layers that hear from those above: against a dense twin, resumed, and on made-up communities."""
+
+import copy
+
+import pytest
+
+from supa_gff import Graphs, Network, TopDownNetwork, Trainer, metrics, preset
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+
+NODES, CLASSES = 40, 2
+TRAIN, VALID, TEST = torch.arange(0, 20), torch.arange(20, 30), torch.arange(30, 40)
+NAMES = ["top-to-input", "top-to-loss"]
+
+
+def made(seed: int = 0, edges: int = 100) -> Graphs:
+    from torch_geometric.data import Data
+
+    random = torch.Generator().manual_seed(seed)
+    y = torch.arange(NODES) % CLASSES
+    ends = torch.randint(NODES // 2, (2, edges), generator=random) * 2 + torch.randint(2, (edges,), generator=random)
+    x = torch.rand((NODES, 5), generator=random)
+    x[:, 0] += 0.3 * y
+    return Graphs.of([Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], 1), y=y)], level="node", num_outputs=CLASSES)
+
+
+def method(name: str, **changes):
+    return preset(name, "node").replace(**{"layers": 3, "width": 8, "epochs": 80, "learning_rate": 1e-2, **changes})
+
+
+def dense_operator(network, batch):
+    """The normalised adjacency matrix of nodes and class nodes, with loops of its own."""
+    size = NODES + CLASSES
+    adjacency = torch.zeros(size, size)
+    for u, v in batch.edge_index.t().tolist():
+        if u != v:
+            adjacency[v, u] += 1
+    for node in range(NODES):
+        if batch.context[node] >= 0:
+            adjacency[node, NODES + batch.context[node]] = adjacency[NODES + batch.context[node], node] = 1
+    adjacency += torch.eye(size)
+    scale = adjacency.sum(1).rsqrt()
+    return scale[:, None] * adjacency * scale[None]
+
+
+def unit(x):
+    return x / (x.norm(dim=1, keepdim=True) + 1e-8)
+
+
+def dense(network, layer, operator, x):
+    conv = network.layer(layer).conv
+    return (operator @ x @ conv.lin.weight.t() + conv.bias).relu()
+
+
+@torch.no_grad()
+def test_scores_by_input_are_those_of_a_dense_twin():
+    graphs = made()
+    network = Network.for_graphs(method("top-to-input"), graphs)
+    batch = graphs.batch(TEST, TRAIN)
+    operator = dense_operator(network, batch)
+    labels = torch.full((NODES + CLASSES, CLASSES), 1 / CLASSES)
+    labels[TRAIN] = torch.eye(CLASSES)[graphs.target[TRAIN]]
+    labels[NODES:] = torch.eye(CLASSES)
+    states = [torch.cat([batch.x, network.class_nodes])]
+    widths = [8, 8, CLASSES]
+    for layer in range(3):
+        above = torch.zeros(NODES + CLASSES, widths[layer])
+        states.append(dense(network, layer, operator, torch.cat([unit(states[-1]), above], 1)))
+    states.append(labels)
+    total = torch.zeros(3, len(TEST), CLASSES)
+    for time in range(10):
+        old = list(states)
+        for layer in (0, 2):
+            x = torch.cat([unit(old[layer]), unit(old[layer + 2])], 1)
+            states[layer + 1] = dense(network, layer, operator, x)
+        states[2] = dense(network, 1, operator, torch.cat([unit(states[1]), unit(states[3])], 1))
+        if time >= 2:
+            total += torch.stack([(h[TEST] @ h[NODES:].t()).softmax(1) for h in states[1:4]])
+    found = network.layer_scores(batch)
+    assert torch.allclose(found.exp(), total / 8, atol=1e-5)
+    assert torch.allclose(network.voted(found), (total / 8).sum(0), atol=1e-5)
+
+
+@torch.no_grad()
+def test_scores_by_loss_are_those_of_a_dense_twin():
+    graphs = made()
+    network = Network.for_graphs(method("top-to-loss"), graphs)
+    batch = graphs.batch(TEST, TRAIN)
+    operator = dense_operator(network, batch)
+    states = [unit(torch.cat([batch.x, network.class_nodes]))]
+    plain = []
+    for layer in range(3):
+        plain.append(dense(network, layer, operator, states[-1]))
+        states.append(unit(plain[-1]))
+    means = [
+        (plain[0] + states[2] + states[3]) / 3,
+        (plain[1] + states[3]) / 2,
+        plain[2],
+    ]
+    expected = torch.stack([h[TEST] @ h[NODES:].t() for h in means])
+    assert torch.allclose(network.layer_scores(batch), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layer_changes_by_its_own_loss_alone(name):
+    graphs = made()
+    network = Network.for_graphs(method(name), graphs)
+    network.local_step(graphs.batch(TRAIN, TRAIN))
+    for layer in range(3):
+        assert all(p.grad is None for p in network.layer(layer).parameters())
+    states = network._states
+    assert states is not None
+    assert not any(state.requires_grad for state in states)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_they_learn_more_than_the_majority(name, layers):
+    graphs = made()
+    torch.manual_seed(0)
+    network = Network.for_graphs(method(name, layers=layers), graphs)
+    Trainer(network, graphs, TRAIN, VALID).run()
+    batch = graphs.batch(TEST, TRAIN)
+    majority = float(torch.bincount(batch.target).max()) / len(TEST)
+    assert metrics.accuracy(network(batch), batch.target) >= majority + 0.2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_training_goes_on_exactly(name):
+    graphs = made()
+
+    saved = []
+
+    def trainer() -> Trainer:
+        torch.manual_seed(0)
+        network = Network.for_graphs(method(name, epochs=12), graphs)
+        # Training goes on in place, so what is saved between two epochs is copied.
+        keep = lambda t, epoch: saved.append(copy.deepcopy(t.state_dict())) if epoch.epoch == 4 else None  # noqa: E731
+        return Trainer(network, graphs, TRAIN, VALID, on_epoch=keep)
+
+    whole = trainer()
+    whole.run()
+    resumed = trainer()
+    resumed.load_state_dict(saved[0])
+    resumed.run()
+    assert [epoch.steps for epoch in resumed.state.history] == [epoch.steps for epoch in whole.state.history]
+
+
+def test_graphs_without_edges():
+    graphs = made(edges=0)
+    for name in NAMES:
+        network = Network.for_graphs(method(name, epochs=6), graphs)
+        Trainer(network, graphs, TRAIN, VALID).run()
+        assert network(graphs.batch(TEST, TRAIN)).shape == (10, CLASSES)
+
+
+def test_wrong_uses_are_said():
+    graphs = made()
+    with pytest.raises(ValueError, match="for_graphs"):
+        Network(method("top-to-input"), 5, CLASSES, "node")
+    with pytest.raises(ValueError, match="Prototypes"):
+        preset("mono-forward", "node").replace(top_down="loss")
+    network = Network.for_graphs(method("top-to-loss"), graphs)
+    assert isinstance(network, TopDownNetwork)
+    with pytest.raises(ValueError, match="leave both out"):
+        network.local_step(graphs.batch(TRAIN, TRAIN), layer=0)
