@@ -48,3 +48,12 @@ def shared_reference() -> Path:
     if not path.exists():
         pytest.skip("the large reference sample is not at hand; tests/data holds its first 60 showers")
     return path
+
+
+@pytest.fixture
+def shared_datasets() -> Path:
+    """The raw files of graph benchmarks, which lie outside the project where they are at hand."""
+    path = ROOT.parent / "shared" / "datasets"
+    if not path.is_dir():
+        pytest.skip("the graph benchmarks' raw files are not at hand")
+    return path

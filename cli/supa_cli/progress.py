@@ -11,16 +11,17 @@ Progress = Callable[[int, int], None]
 
 
 @contextmanager
-def progress(doing: str, starting: str, *, quiet: bool) -> Iterator[Progress]:
-    """Show how many showers are done.
+def progress(doing: str, starting: str, *, quiet: bool, things: str = "showers") -> Iterator[Progress]:
+    """Show how many showers, or other things, are done.
 
     Args:
         doing: one word on what is done to them.
         starting: what to say until the first of them are done.
         quiet: show nothing.
+        things: what they are, in the plural.
 
     Returns:
-        A context that gives a function to call with the number of showers done and of all; its first call tells how
+        A context that gives a function to call with the number of things done and of all; its first call tells how
         many were done before.
     """
     from rich.console import Console
@@ -29,13 +30,13 @@ def progress(doing: str, starting: str, *, quiet: bool) -> Iterator[Progress]:
     if quiet:
         yield lambda _done, _total: None
     elif console.is_terminal:
-        with _bar(console) as bar:
+        with _bar(console, things) as bar:
             yield _Bar(bar, doing, starting)
     else:
-        yield _Lines(starting)
+        yield _Lines(starting, things)
 
 
-def _bar(console: Any) -> Any:
+def _bar(console: Any, things: str) -> Any:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -50,7 +51,7 @@ def _bar(console: Any) -> Any:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.0f} showers/s")
+            return Text("" if speed is None else f"{_rate(speed)} {things}/s")
 
     return Progress(
         TextColumn("{task.description}"),
@@ -61,6 +62,10 @@ def _bar(console: Any) -> Any:
         TimeRemainingColumn(),
         console=console,
     )
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"  # jobs take seconds or minutes each
 
 
 class _Bar:
@@ -80,8 +85,8 @@ class _Bar:
 class _Lines:
     """Prints a plain line now and then."""
 
-    def __init__(self, starting: str) -> None:
-        self._starting = starting
+    def __init__(self, starting: str, things: str) -> None:
+        self._starting, self._things = starting, things
         self._before: int | None = None
         self._started = self._told = time.perf_counter()
 
@@ -98,5 +103,6 @@ class _Lines:
         left = (total - done) / rate if rate else float("inf")
         share = 100 * done / total if total else 100.0
         click.echo(
-            f"{share:5.1f} %  {done:,} of {total:,} showers, {rate:,.0f} showers/s, {left:,.0f} s left", err=True
+            f"{share:5.1f} %  {done:,} of {total:,} {self._things}, {_rate(rate)} {self._things}/s, {left:,.0f} s left",
+            err=True,
         )

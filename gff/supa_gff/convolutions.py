@@ -89,13 +89,17 @@ def aggregates(conv: nn.Module) -> bool:
         Whether `aggregate` and `transform` do together what the convolution does.
     """
     kind = type(conv).__name__
+    # A user's own convolution may bear the same name, or run against the edges' direction.
+    if not type(conv).__module__.startswith("torch_geometric.") or getattr(conv, "flow", None) != "source_to_target":
+        return False
+    module: Any = conv
     if kind == "GCNConv":
-        return bool(conv.normalize and not conv.improved)
+        return bool(module.aggr == "add" and module.normalize and module.add_self_loops and not module.improved)
     if kind == "GINConv":
-        return not isinstance(conv.eps, nn.Parameter)
+        return module.aggr == "add" and not isinstance(module.eps, nn.Parameter)
     if kind == "SAGEConv":
-        return bool(conv.aggr == "mean" and not conv.normalize and not conv.project and conv.root_weight)
-    return kind == "GraphConv" and getattr(conv, "aggr", None) == "add"
+        return bool(module.aggr == "mean" and not module.normalize and not module.project and module.root_weight)
+    return kind == "GraphConv" and module.aggr == "add"
 
 
 def aggregate(conv: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from supa_datasets import GraphBenchmark
+from supa_gff.checks import one_of
 
 Level = Literal["graph", "node", "link"]
 """What is predicted: something of every graph, of nodes, or whether two nodes are linked."""
@@ -69,18 +70,30 @@ class Batch:
         """
         if isinstance(data, Batch):
             return data
-        x, edge_index = getattr(data, "x", None), getattr(data, "edge_index", None)
-        if x is None or edge_index is None:
-            raise ValueError("A batch needs node features x and edge_index; this one has not both.")
+        one_of(get_args(Level), "level", level)
+        wanted = ("x", "edge_index", *(("edge_label_index", "edge_label") if level == "link" else ("y",)))
+        missing = [name for name in wanted if getattr(data, name, None) is None]
+        if missing:
+            raise ValueError(
+                f"A batch at {level} level needs {', '.join(wanted)}; this one lacks {', '.join(missing)}. "
+                f"Predictions do not look at the targets: where they are unknown, give zeros."
+            )
+        x, edge_index = data.x, data.edge_index
         graph = getattr(data, "batch", None)
         if graph is None:
             graph = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        num_graphs = int(data.num_graphs) if getattr(data, "ptr", None) is not None else int(graph.max()) + 1
+        if getattr(data, "ptr", None) is not None:
+            num_graphs = int(data.num_graphs)
+        else:
+            num_graphs = int(graph.max()) + 1 if len(graph) else 1
         units = context = None
         if level == "link":
             units, target = data.edge_label_index, data.edge_label
         else:
             target = data.y.view(-1)
+            expected = num_graphs if level == "graph" else len(x)
+            if len(target) != expected:
+                raise ValueError(f"The batch has {len(target)} targets, but at {level} level it must have {expected}.")
             mask = getattr(data, "train_mask", None)
             if level == "node" and mask is not None:
                 units = mask.nonzero().view(-1)
@@ -190,6 +203,7 @@ class Graphs:
         """
         if len(graphs) == 0:
             raise ValueError("There are no graphs; give at least one.")
+        one_of(get_args(Level), "level", level)
         for k, graph in enumerate(graphs):
             _check_graph(k, graph, level, graphs[0].x)
         nodes = torch.tensor([len(graph.x) for graph in graphs])
@@ -199,7 +213,7 @@ class Graphs:
         if target.is_floating_point():
             target, outputs = target.float(), 1
         else:
-            outputs = int(target.max()) + 1
+            target, outputs = target.long(), int(target.max()) + 1
         outputs = outputs if num_outputs is None else num_outputs
         if not target.is_floating_point() and (int(target.min()) < 0 or int(target.max()) >= outputs):
             raise ValueError(
@@ -288,22 +302,23 @@ class Graphs:
 def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
     if getattr(graph, "x", None) is None:
         raise ValueError(f"Graph {k} has no node features x; give some, for instance its nodes' degrees as one-hot.")
-    if getattr(graph, "edge_index", None) is None or graph.edge_index.shape[0] != 2:
-        raise ValueError(f"Graph {k} has no edge_index of shape (2, edges); a graph without edges has shape (2, 0).")
+    edges = getattr(graph, "edge_index", None)
+    if edges is None or edges.dim() != 2 or edges.shape[0] != 2 or edges.dtype != torch.int64:
+        raise ValueError(f"Graph {k} has no int64 edge_index of shape (2, edges); without edges it is (2, 0).")
     if graph.x.dim() != 2 or graph.x.shape[1] != first.shape[1]:
-        raise ValueError(
-            f"Graph {k} has features of shape {tuple(graph.x.shape)}, but all must be (nodes, {first.shape[1]})."
-        )
+        columns = first.shape[1] if first.dim() == 2 else "features"
+        raise ValueError(f"Graph {k} has features of shape {tuple(graph.x.shape)}, but all must be (nodes, {columns}).")
     nodes = len(graph.x)
-    if graph.edge_index.numel() and not (int(graph.edge_index.min()) >= 0 and int(graph.edge_index.max()) < nodes):
+    if edges.numel() and not (int(edges.min()) >= 0 and int(edges.max()) < nodes):
         raise ValueError(f"Graph {k} has {nodes} nodes, but edges to others; nodes are counted from 0.")
     if getattr(graph, "y", None) is None:
         raise ValueError(f"Graph {k} has no target y.")
     expected = nodes if level == "node" else 1
     if level != "link" and graph.y.numel() != expected:
         raise ValueError(f"Graph {k} has {graph.y.numel()} targets, but at {level} level it must have {expected}.")
-    if not bool(torch.isfinite(graph.x).all()):
-        raise ValueError(f"Graph {k} has features that are no finite numbers; mend or leave out those nodes.")
+    for name, values in (("features", graph.x), ("targets", graph.y)):
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"Graph {k} has {name} that are no finite numbers; mend them or leave the graph out.")
 
 
 def _offset(counts: Tensor) -> Tensor:

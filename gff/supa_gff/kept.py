@@ -46,8 +46,11 @@ class _Held:
 
     def prepare(self, layer: Layer) -> None:
         if layer.prepares and self.prepared is None:
+            streams = self.streams
             with torch.no_grad():
-                self.prepared = layer.prepare(self.streams.x, self.streams.topology, self.streams.labels)
+                self.prepared = layer.prepare(streams.x, streams.topology, streams.labels)
+            # Nobody reads x any more, and the copy would cost as much as everything else that is kept.
+            self.streams = Streams(self.prepared, streams.topology, streams.labels)
 
     def seen(self, layer: Layer, batch: Batch) -> tuple[Batch, Streams, Tensor | None]:
         """Give what a layer needs to see for the scores of a batch: of all nodes, or of the predicted ones alone."""
@@ -129,6 +132,7 @@ class KeptWhole:
     def scores(self, layer: int, batch: Batch) -> Tensor:
         """Score the validation batch; see `Kept`."""
         module = self._network.layer(layer)
+        module.eval()
         seen, streams, prepared = self._valid.seen(module, batch)
         with torch.no_grad():
             return module.score(activations(module, streams, prepared), streams.topology, seen)
@@ -136,11 +140,11 @@ class KeptWhole:
     def advance(self, layer: Layer) -> None:
         """Pass on through a layer that has finished training; see `Kept`."""
         shared = self._valid is self._train
-        self._train = self._passed_on(self._train, layer)
-        self._valid = self._train if shared else self._passed_on(self._valid, layer)
+        self._train = self._passed_on(self._train, layer, truth_first=True)
+        self._valid = self._train if shared else self._passed_on(self._valid, layer, truth_first=False)
 
-    def _passed_on(self, held: _Held, layer: Layer) -> _Held:
-        return _Held(self._network.pass_on(held.streams, held.activations(layer)))
+    def _passed_on(self, held: _Held, layer: Layer, *, truth_first: bool) -> _Held:
+        return _Held(self._network.pass_on(held.streams, held.activations(layer), truth_first=truth_first))
 
 
 class KeptRows:
@@ -175,6 +179,7 @@ class KeptRows:
     def scores(self, layer: int, batch: Batch) -> Tensor:
         """Score a batch; see `Kept`."""
         module = self._network.layer(layer)
+        module.eval()
         streams, prepared = self._input(batch, self._every_label(batch))
         with torch.no_grad():
             return module.score(activations(module, streams, prepared), streams.topology, batch)

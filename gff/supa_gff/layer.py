@@ -42,6 +42,8 @@ class Layer(nn.Module):
         width = method.width
         norm = _INNER_NORMS.get(method.normalisation)
         label = method.label
+        # What is added to the activations is what comes in, without the label beside it.
+        self.residual = method.residual and in_features == width
         self.labelled_input = None
         if index == 0 and isinstance(label, NodeFeatures | LabelEmbedding):
             self.labelled_input = LabelledInput(label, outputs)
@@ -56,9 +58,9 @@ class Layer(nn.Module):
             method.score, width, outputs, level=level, conv=method.conv, norm=norm, degrees=degrees
         )
         self.length = method.normalisation == "length"
-        self.residual = method.residual and in_features == width
         if not method.train_convolution:
-            self.conv.requires_grad_(False)
+            self.requires_grad_(False)
+            self.scorer.requires_grad_(True)
 
     @property
     def prepares(self) -> bool:

@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 from supa.checks import number, shown, whole
 from supa_gff import goodness, labels, losses, negatives, scores
+from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution
 from supa_gff.labels import Injection
 from supa_gff.losses import Loss, Softmax, SquaredError
@@ -91,9 +93,16 @@ class Method:
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name}: {shown(value)} was given, but it is one of {', '.join(map(repr, allowed))}.")
+            one_of(allowed, name, getattr(self, name))
+        one_of_parts(get_args(Score), "score", self.score)
+        one_of_parts(get_args(Loss), "loss", self.loss)
+        one_of_parts((NoneType, *get_args(Injection)), "label", self.label)
+        one_of_parts((NoneType, *get_args(Negatives)), "negatives", self.negatives)
+        for name in ("residual", "collaboration", "train_convolution", "checkpointing"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: {shown(getattr(self, name))} was given, but it is True or False.")
+        if not isinstance(self.conv, str) and not callable(self.conv):
+            raise ValueError(f"conv: {shown(self.conv)} was given, but it is a name or a function.")
         for name in ("layers", "width", "epochs", "patience", "validate_every", "batch_size"):
             whole(1, 10**9, name, getattr(self, name))
         if self.halve_every is not None:
@@ -115,6 +124,22 @@ class Method:
             raise ValueError("A goodness needs wrong labels to compare with: give negatives=, such as AllWrong().")
         if isinstance(self.loss, SquaredError) and not isinstance(self.score, Head):
             raise ValueError("Values are predicted by heads: with SquaredError(), give score=Head(...).")
+        if self.negatives is not None and isinstance(self.loss, SquaredError):
+            raise ValueError("SquaredError() compares with no wrong labels: negatives= must be None.")
+        if self.negatives is not None and isinstance(self.score, PairProduct):
+            raise ValueError("Pairs bring their own negatives, those that are not linked: negatives= must be None.")
+        if self.vote_by == "probabilities" and isinstance(self.loss, SquaredError):
+            raise ValueError("Values have no probabilities: with SquaredError(), vote_by= must be 'scores'.")
+        if not self.train_convolution and not isinstance(self.score, Head):
+            raise ValueError("With train_convolution=False only heads are trained: give score=Head(...).")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        local = self.schedule in ("greedy", "together")
+        if self.streams == "in turn" and not (self.conditioned and local):
+            raise ValueError("streams='in turn' is for a Goodness and schedule='greedy' or 'together'.")
+        if self.collaboration and self.schedule == "backprop":
+            raise ValueError("collaboration is for local losses; schedule='backprop' has one loss for all layers.")
         if self.streams == "in turn" and self.normalisation == "batch":
             raise ValueError(
                 "Batch normalisation of one hypothesis at a time takes away what tells them apart; with "
@@ -161,7 +186,7 @@ class Method:
         """Write as plain values that JSON takes; `from_dict` reads them.
 
         Returns:
-            Values by name; a part is ``{"kind": its class, ...}``, a function as convolution ``"custom"``.
+            Values by name; a part is ``{"part": its class, ...}``, a function as convolution ``"custom"``.
         """
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
@@ -176,7 +201,7 @@ class Method:
             The method.
 
         Raises:
-            ValueError: a name or a kind is unknown.
+            ValueError: a name or a part is unknown.
         """
         return cls().replace(**{name: _made(value) for name, value in values.items()})
 
@@ -196,17 +221,17 @@ _PARTS: Mapping[str, type] = {
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields}
+        return {"part": type(value).__name__, **fields}
     return "custom" if callable(value) else value
 
 
 def _made(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    kind = value.get("kind")
-    if kind not in _PARTS:
-        raise ValueError(f"{shown(kind)} is no part of a method; there are {', '.join(_PARTS)}.")
+    part = value.get("part")
+    if not isinstance(part, str) or part not in _PARTS:
+        raise ValueError(f"{shown(part)} is no part of a method; there are {', '.join(_PARTS)}.")
     try:
-        return _PARTS[str(kind)](**{name: _made(part) for name, part in value.items() if name != "kind"})
+        return _PARTS[part](**{name: _made(own) for name, own in value.items() if name != "part"})
     except TypeError as error:
-        raise ValueError(f"{kind}: {error}.") from None
+        raise ValueError(f"{part}: {error}.") from None

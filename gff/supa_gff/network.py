@@ -1,14 +1,16 @@
 """A network of layers that each learn from their own score; a plain module that drops into any training loop."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from supa.checks import whole
+from supa_gff.checks import one_of
 from supa_gff.graphs import Batch, Graphs, Level
 from supa_gff.labels import VirtualNodes, joined_to_class_nodes
 from supa_gff.layer import Layer
@@ -162,7 +164,7 @@ class Network(nn.Module):
             trained = [p for p in self.layers[layer].parameters() if p.requires_grad]
             method = self.method
             self._optimisers[layer] = torch.optim.Adam(
-                trained, lr=method.learning_rate, weight_decay=method.weight_decay
+                trained, lr=method.learning_rate, weight_decay=method.weight_decay, fused=True
             )
         return self._optimisers[layer]
 
@@ -217,19 +219,21 @@ class Network(nn.Module):
         x, topology = joined_to_class_nodes(x, topology, labels, self.class_nodes, self.level)
         return Streams(x, topology, None)
 
-    def pass_on(self, streams: Streams, h: Tensor) -> Streams:
+    def pass_on(self, streams: Streams, h: Tensor, *, truth_first: bool = False) -> Streams:
         """Put the activations of a layer before the next one, without gradient.
 
         Args:
             streams: what the layer saw.
             h: (streams, nodes, width) float32 activations.
+            truth_first: whether the first stream holds the true labels, as in training.
 
         Returns:
             What the next layer sees.
         """
         h = h.detach()
         label = self.method.label
-        if self.method.conditioned and isinstance(label, VirtualNodes) and label.positive_features:
+        # Where no stream is known to be true, each goes on with its own, or the first class would lend it to all.
+        if truth_first and self.method.conditioned and isinstance(label, VirtualNodes) and label.positive_features:
             h = h[:1].expand(len(h), -1, -1)
         return Streams(h, streams.topology, streams.labels)
 
@@ -244,9 +248,9 @@ class Network(nn.Module):
             (candidates, nodes) int64, -1 = unknown.
         """
         if self.level == "graph":
-            return candidates[batch.graph].t()
+            return candidates.t()[:, batch.graph]
         if batch.units is None:
-            return candidates.t()
+            return candidates.t().contiguous()
         unknown = batch.x.new_full((batch.num_nodes,), -1, dtype=torch.int64)
         labels = (unknown if batch.context is None else batch.context).repeat(candidates.shape[1], 1)
         labels[:, batch.units] = candidates.t()
@@ -259,8 +263,8 @@ class Network(nn.Module):
 
         Args:
             batch: the batch.
-            scores: gives (units, outputs) scores, for hard negatives; None: those of the layers so far.
-            layer: the layer that trains; None: all do.
+            scores: gives (units, outputs) scores, for hard negatives; None: those of the layer that trains.
+            layer: the layer that trains; None: all do, and their scores are added.
 
         Returns:
             (units, candidates) int64; None where all classes are scored at once, or values.
@@ -268,8 +272,8 @@ class Network(nn.Module):
         negatives = self.method.negatives
         if negatives is None:
             return None
-        last = self.method.layers if layer is None else layer + 1
-        wrong = negatives.draw(batch.target, self.outputs, scores or (lambda: self.layer_scores(batch)[:last].sum(0)))
+        trained = slice(None) if layer is None else slice(layer, layer + 1)
+        wrong = negatives.draw(batch.target, self.outputs, scores or (lambda: self.layer_scores(batch)[trained].sum(0)))
         return torch.cat([batch.target[:, None], wrong], 1)
 
     def local_loss(self, layer: int, streams: Streams, batch: Batch, candidates: Tensor | None) -> tuple[Tensor, Step]:
@@ -326,7 +330,7 @@ class Network(nn.Module):
                 h, scores, step = self.update(index, streams, batch, candidates, below)
                 steps.append(step)
             below = self._added(below, scores)
-            streams = self.pass_on(streams, h)
+            streams = self.pass_on(streams, h, truth_first=True)
         return steps
 
     def update(
@@ -354,7 +358,7 @@ class Network(nn.Module):
         module = self.layer(layer)
         module.train()
         if self.method.streams == "in turn" and streams.labels is not None:
-            h, scores, step = self._update_in_turn(layer, streams, batch, candidates, below)
+            h, scores, step = self._update_in_turn(layer, streams, batch, candidates, below, prepared)
         else:
             if prepared is None:
                 prepared = module.prepare(streams.x, streams.topology, streams.labels)
@@ -396,7 +400,7 @@ class Network(nn.Module):
         return self.voted(self.layer_scores(data))
 
     def voted(self, scores: Tensor) -> Tensor:
-        """Add the scores of the layers that vote; values are averaged.
+        """Add the scores of the layers that vote; values that each layer learnt alone are averaged.
 
         Args:
             scores: (layers, units, outputs) float32, of all layers or of the first ones; where none of these votes,
@@ -408,7 +412,8 @@ class Network(nn.Module):
         chosen = scores[self.voting[: len(scores)]]
         if len(chosen) == 0:
             chosen = scores[-1:]
-        if isinstance(self.method.loss, SquaredError) and self.method.schedule != "backprop":
+        each_alone = self.method.schedule != "backprop" and not self.method.collaboration
+        if isinstance(self.method.loss, SquaredError) and each_alone:
             return chosen.mean(0)
         if self.method.vote_by == "probabilities":
             chosen = self._probabilities(chosen)
@@ -485,7 +490,7 @@ class Network(nn.Module):
         if self.level == "link":
             linked = batch.target > 0
             true, wrong = scores[linked, 0], scores[~linked, 0]
-            if len(true) == 0 or len(wrong) % len(true):
+            if len(true) == 0 or len(wrong) == 0 or len(wrong) % len(true):
                 raise ValueError(
                     f"There are {len(true)} linked pairs and {len(wrong)} others; give as many, or a multiple."
                 )
@@ -500,7 +505,13 @@ class Network(nn.Module):
         return chosen[:, 0], chosen[:, 1:]
 
     def _update_in_turn(
-        self, layer: int, streams: Streams, batch: Batch, candidates: Tensor | None, below: Tensor | None
+        self,
+        layer: int,
+        streams: Streams,
+        batch: Batch,
+        candidates: Tensor | None,
+        below: Tensor | None,
+        prepared: Tensor | None,
     ) -> tuple[Tensor, Tensor, Step]:
         """Compute the gradient with the activations of one stream at a time.
 
@@ -510,18 +521,24 @@ class Network(nn.Module):
         module = self.layer(layer)
         assert streams.labels is not None
         parts = [one_stream(streams, k) for k in range(len(streams.labels))]
+
+        def activations_of(k: int) -> Tensor:
+            part = parts[k]
+            if prepared is None:
+                made: Tensor = module(part.x, part.topology, part.labels)
+                return made
+            own = prepared if len(prepared) == 1 else prepared[k : k + 1]
+            return module.activate(own, part.x, part.topology, part.labels)
+
         with torch.no_grad():
-            scores, activations = [], []
-            for part in parts:
-                h = module(part.x, part.topology, part.labels)
-                activations.append(h)
-                scores.append(module.score(h, part.topology, batch))
+            activations = [activations_of(k) for k in range(len(parts))]
+            scores = [module.score(h, streams.topology, batch) for h in activations]
         joined = torch.cat(scores, 1).requires_grad_()
         loss, step = self._judged(layer, joined, batch, candidates, below)
         (slope,) = torch.autograd.grad(loss, joined)
-        for k, part in enumerate(parts):
-            h = module(part.x, part.topology, part.labels)
-            module.score(h, part.topology, batch).backward(slope[:, k : k + 1])  # type: ignore[no-untyped-call]
+        for k in range(len(parts)):
+            own_scores = module.score(activations_of(k), streams.topology, batch)
+            own_scores.backward(slope[:, k : k + 1])  # type: ignore[no-untyped-call]
         return torch.cat(activations), joined, step
 
     def _joint_step(self, batch: Batch, candidates: Tensor | None) -> list[Step]:
@@ -546,7 +563,7 @@ class Network(nn.Module):
                 if last_of_pair:
                     total.backward()  # type: ignore[no-untyped-call]
                     total = None
-                    streams = self.pass_on(streams, h)
+                    streams = self.pass_on(streams, h, truth_first=True)
                 else:
                     streams = Streams(h, streams.topology, streams.labels)
             else:
@@ -569,8 +586,14 @@ class Network(nn.Module):
         if not self.method.checkpointing:
             h: Tensor = module(streams.x, streams.topology, streams.labels)
             return h
-        x = streams.x if streams.x.requires_grad else streams.x.detach().requires_grad_()
-        kept: Tensor = checkpoint(module, x, streams.topology, streams.labels, use_reentrant=False)
+        kept: Tensor = checkpoint(
+            module,
+            streams.x,
+            streams.topology,
+            streams.labels,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _without_statistics(module)),
+        )
         return kept
 
     def _walk(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
@@ -602,6 +625,21 @@ class Network(nn.Module):
             streams = self.pass_on(streams, h)
 
 
+@contextmanager
+def _without_statistics(module: nn.Module) -> Iterator[None]:
+    """Keep batch normalisation from counting a batch again when its activations are recomputed."""
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        # Autograd wants the same tensors saved as the first time, so the statistics stay, but nothing is added to them.
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counted) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counted
+
+
 def one_stream(streams: Streams, number: int) -> Streams:
     """Take one stream out of several that share their edges.
 
@@ -618,6 +656,7 @@ def one_stream(streams: Streams, number: int) -> Streams:
 
 
 def _check_task(method: Method, outputs: int, level: Level) -> None:
+    one_of(get_args(Level), "level", level)
     regression = isinstance(method.loss, SquaredError)
     if (level == "link") != isinstance(method.score, PairProduct):
         raise ValueError("Links are scored by PairProduct(), and nothing else is: choose the score by the level.")

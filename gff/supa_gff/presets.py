@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import get_args
 
 from supa.checks import shown
+from supa_gff.checks import one_of
 from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
 from supa_gff.graphs import Level
 from supa_gff.labels import Gate, NodeFeatures, VirtualNodes
@@ -28,6 +30,7 @@ def preset(name: str, level: Level = "graph") -> Method:
     """
     if name not in PRESETS:
         raise ValueError(f"{shown(name)} was given, but a method is one of {', '.join(PRESETS)}.")
+    one_of(get_args(Level), "level", level)
     made = PRESETS[name](level)
     if made is None:
         raise ValueError(f"{name} is not for {level} level; see the documentation of the methods.")
@@ -36,7 +39,7 @@ def preset(name: str, level: Level = "graph") -> Method:
 
 def _graph(**parts: object) -> Method:
     """Give five GIN layers of 64 features, as graph classification commonly has (arXiv 1810.00826)."""
-    settings: dict[str, object] = {"layers": 5, "width": 64, "conv": "gin"}
+    settings: dict[str, object] = {"layers": 5, "width": 64, "conv": "gin", "epochs": 60, "patience": 60}
     return Method().replace(**{**settings, **parts})
 
 
@@ -178,6 +181,10 @@ def _backprop(level: Level) -> Method | None:
     return _tuned_node(score=Head("linear", dropout=0.5), schedule="backprop")
 
 
+def _backprop_linear(level: Level) -> Method | None:
+    return _graph(score=Head("linear", dropout=0.5), schedule="backprop") if level == "graph" else None
+
+
 PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
     {
         "gff": _gff,
@@ -195,6 +202,7 @@ PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
         "best": _best,
         "best-goodness": _best_goodness,
         "backprop": _backprop,
+        "backprop-linear": _backprop_linear,
     }
 )
 """The methods by name; each gives its parts for a level, None where it is not for it."""

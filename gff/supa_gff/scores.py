@@ -1,12 +1,13 @@
 """How a layer scores what is predicted, out of its activations alone."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from supa.checks import number
+from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution, make_convolution
 from supa_gff.goodness import MeanActivation, NodeGoodness, SumOfSquares
 from supa_gff.graphs import Batch, Level
@@ -32,6 +33,8 @@ class Goodness:
     learned_scale: bool = False
 
     def __post_init__(self) -> None:
+        one_of_parts(get_args(NodeGoodness), "of", self.of)
+        one_of(get_args(Pool), "pool", self.pool)
         number(lambda v: v > 0, "above zero", "scale", self.scale)
 
 
@@ -48,6 +51,10 @@ class ClassGroups:
 
     of: NodeGoodness = MeanActivation()  # noqa: RUF009  # frozen
     pool: Pool = "mean"
+
+    def __post_init__(self) -> None:
+        one_of_parts(get_args(NodeGoodness), "of", self.of)
+        one_of(get_args(Pool), "pool", self.pool)
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ class Head:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        one_of(("linear", "mlp", "conv"), "kind", self.kind)
+        one_of(get_args(Pool), "pool", self.pool)
         number(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", self.dropout)
 
 
@@ -199,12 +208,18 @@ class HeadScorer(Scorer):
             middle = [] if norm is None else [norm(width)]
             parts = [nn.Linear(width, width), *middle, nn.ReLU(), *parts]
         self.head = nn.Sequential(*parts, nn.Linear(width, outputs))
+        self.compares = any(isinstance(part, nn.BatchNorm1d) for part in parts)
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch; see `Scorer`."""
         if self.conv is not None:
             h = self.conv(self.before_conv(h[0]), topology.edges(1))[None]
         pooled = topology.pool(h, self.pool) if self.level == "graph" else self.units(h, topology, batch)
+        if self.training and self.compares and len(pooled[0]) == 1:
+            raise ValueError(
+                "One graph or node alone has no statistics: train on batches of two or more, or use another "
+                "normalisation than 'batch'."
+            )
         scores: Tensor = self.head(pooled[0])
         return scores
 

@@ -5,12 +5,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from supa_gff import metrics
+from supa_gff.checks import one_of
 from supa_gff.graphs import Batch, Graphs
 from supa_gff.kept import Keep, Kept, KeptRows, KeptWhole
 from supa_gff.labels import VirtualNodes
@@ -102,12 +103,20 @@ class Trainer:
         on_epoch: Callable[["Trainer", Epoch], None] | None = None,
     ) -> None:
         self.network, self.graphs, self.seed, self.state = network, graphs, seed, State()
+        one_of(get_args(Keep), "keep", keep)
         self._keep, self._on_epoch = keep, on_epoch
         self._whole: Batch | None = None
         if isinstance(graphs, Graphs):
             if train is None or valid is None or len(train) == 0 or len(valid) == 0:
                 raise ValueError("There must be members to train on and members to validate on; give both.")
+            for name, members in (("train", train), ("valid", valid)):
+                _check_members(name, members, graphs)
             self._train, self._valid = train.to(graphs.device), valid.to(graphs.device)
+            if (graphs.level, graphs.num_features) != (network.level, network.in_features):
+                raise ValueError(
+                    f"The network is for {network.in_features} features at {network.level} level, but the set has "
+                    f"{graphs.num_features} at {graphs.level} level; make it with Network.for_graphs."
+                )
         torch.manual_seed(seed)
 
     def run(self) -> State:
@@ -183,7 +192,7 @@ class Trainer:
 
     def _train_layer(self, layer: int, kept: Kept | None, below: list[Tensor]) -> None:
         """Train one layer; it is judged by its vote together with those of the layers below."""
-        state, network = self.state, self.network
+        network = self.network
         module = network.layer(layer)
         while self._goes_on():
             started = time.perf_counter()
@@ -201,7 +210,7 @@ class Trainer:
                 scores, target = self._layer_valid_scores(layer, kept)
                 valid = self._take_best(module, network.voted(torch.stack([*below, scores])), target)
             self._finish_epoch(layer, steps, valid, (), started)
-        module.load_state_dict(state.best_weights)
+        self._restore_best(module)
         network.release(layer)
 
     def _run_jointly(self) -> None:
@@ -220,7 +229,15 @@ class Trainer:
                 layer_valid = tuple(self._merit(part, target)[0] for part in scores)
                 valid = self._take_best(network, network.voted(scores), target)
             self._finish_epoch(-1, steps, valid, layer_valid, started)
-        network.load_state_dict(self.state.best_weights)
+        self._restore_best(network)
+
+    def _restore_best(self, module: torch.nn.Module) -> None:
+        if not self.state.best_weights:
+            raise ValueError(
+                "No validation gave a number: training diverged (lower learning_rate, or normalise), or the pairs to "
+                "validate on are all of one kind."
+            )
+        module.load_state_dict(self.state.best_weights)
 
     def _layer_valid_scores(self, layer: int, kept: Kept | None) -> tuple[Tensor, Tensor]:
         """Give one layer's (units, outputs) scores and the targets of validation."""
@@ -350,6 +367,16 @@ class Trainer:
         if method.conditioned and (graphs.level == "node" or isinstance(method.label, VirtualNodes)):
             return None
         return KeptRows(network, graphs, torch.cat([self._train, self._valid]), self._keep)
+
+
+def _check_members(name: str, members: Tensor, graphs: Graphs) -> None:
+    if members.dtype != torch.int64 or members.dim() != 1:
+        raise ValueError(f"{name} must be int64 numbers of members; of a mask, take mask.nonzero().view(-1).")
+    if int(members.min()) < 0 or int(members.max()) >= graphs.num_members:
+        raise ValueError(
+            f"{name} has members from {int(members.min())} to {int(members.max())}, but the set has "
+            f"{graphs.num_members}, counted from 0."
+        )
 
 
 def _summed(steps: list[Step]) -> tuple[tuple[int, float, float, float, float], ...]:

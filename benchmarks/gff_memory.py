@@ -1,0 +1,143 @@
+"""Measure the memory and time of training by depth: local, backpropagation, and backpropagation with checkpointing.
+
+    python benchmarks/gff_memory.py [--nodes 200000] [--degree 10] [--widths 64] [--depths 4 8 16 32 64] [--epochs 10]
+        [--device cuda] [--json out.json]
+
+The task is to classify the nodes of one random graph, all of them labelled, by a GCN with layer normalisation. "greedy" trains
+layer after layer on kept inputs; "together" updates every layer at each step; both train each layer for as many epochs
+as backpropagation trains all of them. The head of each layer is linear; the network is the same for all. Memory is the
+peak beyond what is there before the network is made: PyTorch's own count on a GPU, the peak of the resident memory of a
+process of its own on the CPU. Times of greedy include the passing on between layers.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import give, machine
+
+from supa_gff import Graphs, Head, Method, Network, Trainer
+
+CLASSES = 8
+METHODS = {
+    "greedy": {"schedule": "greedy"},
+    "together": {"schedule": "together"},
+    "backprop": {"schedule": "backprop"},
+    "backprop, checkpointing": {"schedule": "backprop", "checkpointing": True},
+}
+
+
+def graph(nodes: int, degree: int, width: int, device: str) -> Graphs:
+    """Make a random graph whose nodes' features hint at their classes."""
+    random = torch.Generator().manual_seed(1)
+    target = torch.randint(CLASSES, (nodes,), generator=random)
+    x = torch.randn(nodes, width, generator=random)
+    x[:, :CLASSES] += torch.nn.functional.one_hot(target, CLASSES)
+    edges = torch.randint(nodes, (2, nodes * degree // 2), generator=random)
+    edges = torch.cat([edges, edges.flip(0)], 1)
+    return Graphs(
+        x=x,
+        edge_index=edges,
+        node_offset=torch.tensor([0, nodes]),
+        edge_offset=torch.tensor([0, edges.shape[1]]),
+        target=target,
+        level="node",
+        num_outputs=CLASSES,
+    ).to(device)
+
+
+def measure(method: str, depth: int, width: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Train once, after a short training that warms up, and give peak memory and seconds an epoch of all layers."""
+    device, epochs = options["device"], options["epochs"]
+    graphs = graph(options["nodes"], options["degree"], width, device)
+    nodes = torch.arange(len(graphs.x), device=device)
+    settings = Method(
+        score=Head("linear"), conv="gcn", normalisation="layer", layers=depth, width=width, epochs=epochs,
+        patience=epochs, validate_every=epochs, halve_every=None,
+    ).replace(**METHODS[method])  # fmt: skip
+
+    def train(settings: Method) -> float:
+        torch.manual_seed(0)
+        network = Network.for_graphs(settings, graphs)
+        trainer = Trainer(network, graphs, nodes, nodes[:1000])
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        trainer.run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    if device == "cuda":
+        train(settings.replace(epochs=2, layers=min(depth, 4)))
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        seconds = train(settings)
+        peak = torch.cuda.max_memory_allocated() - before
+    else:
+        train(settings.replace(epochs=1, layers=1))
+        before = resident()
+        seconds = train(settings)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return {"method": method, "depth": depth, "width": width, "peak_mib": peak / 2**20, "epoch_s": seconds / epochs}
+
+
+def resident() -> int:
+    """Give the resident memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def in_a_process(method: str, depth: int, width: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Measure in a fresh process, whose peak of resident memory is that of this training alone."""
+    given = json.dumps([method, depth, width, options])
+    done = subprocess.run([sys.executable, __file__, "--one", given], capture_output=True, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def main() -> None:
+    """Measure every combination."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=200_000)
+    parser.add_argument("--degree", type=int, default=10)
+    parser.add_argument("--widths", type=int, nargs="+", default=[64])
+    parser.add_argument("--depths", type=int, nargs="+", default=[4, 8, 16, 32, 64])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+    if given.one:
+        method, depth, width, options = json.loads(given.one)
+        print(json.dumps(measure(method, depth, width, options)))
+        return
+    options = {name: getattr(given, name) for name in ("nodes", "degree", "epochs", "device")}
+    how = measure if given.device == "cuda" else in_a_process
+    rows = []
+    for width in given.widths:
+        for depth in given.depths:
+            for method in given.methods:
+                row = how(method, depth, width, options)
+                rows.append(row)
+                print(
+                    f"width {width}, {depth} layers, {method}: {row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s an epoch",
+                    file=sys.stderr,
+                )
+    device = torch.cuda.get_device_name() if given.device == "cuda" else machine()
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    give({"machine": device, "versions": versions, **options, "results": rows}, given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""``supa gff bench``: compare methods by cross-validation on graph benchmarks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from supa_cli.interruption import check
+from supa_cli.options import Count
+from supa_cli.progress import progress
+
+
+@click.command(name="bench")
+@click.option("--datasets", metavar="NAMES", default="MUTAG,PROTEINS", show_default=True, help="Sets, with commas.")
+@click.option("--methods", metavar="NAMES", help="Methods, with commas.  [default: all]")
+@click.option("--convs", metavar="NAMES", default="gin", show_default=True, help="Convolutions, with commas.")
+@click.option("--folds", type=Count(2), default=10, show_default=True, help="Stratified folds of each set.")
+@click.option("--seeds", type=Count(1), default=3, show_default=True, help="Trainings of each fold, seeds 0, 1, ...")
+@click.option("--reference", metavar="NAME", help="Method to compare with.  [default: backprop]")
+@click.option("-j", "--workers", type=Count(1), default=1, show_default=True, help="Processes, of one thread each.")
+@click.option("--root", type=click.Path(), help="Folder of the sets' raw files.  [default: download them]")
+@click.option(
+    "--output", type=click.Path(dir_okay=False), default="results.jsonl", show_default=True, help="File of results."
+)
+@click.option("--table", "table_file", type=click.Path(dir_okay=False), help="Write the table to this file, too.")
+@click.option("--quiet", is_flag=True, help="Print the table and errors only.")
+def command(
+    datasets: str,
+    methods: str | None,
+    convs: str,
+    folds: int,
+    seeds: int,
+    reference: str | None,
+    workers: int,
+    root: str | None,
+    output: str,
+    table_file: str | None,
+    quiet: bool,
+) -> None:
+    """Compare methods by cross-validation on graph benchmarks, and print a table in Markdown.
+
+    Each finished job is a line of the file of results. The same command goes on where it was stopped: it runs what the
+    file does not hold, or holds with other settings, and what failed.
+    """
+    from supa_gff.bench import runners
+    from supa_gff.bench.processes import run_jobs
+    from supa_gff.bench.results import ResultsFile
+    from supa_gff.bench.table import REFERENCE, table
+
+    if table_file is not None and not Path(table_file).absolute().parent.is_dir():
+        raise click.UsageError(f"--table {table_file!r}: its folder does not exist; make it first.")
+    try:
+        chosen = _names(methods, "--methods") if methods is not None else runners.methods()
+        jobs = runners.make_jobs(
+            _names(datasets, "--datasets"), chosen, _names(convs, "--convs"), folds=folds, seeds=seeds
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if reference is not None and reference not in chosen:
+        raise click.UsageError(f"--reference {reference!r} is none of the methods: {', '.join(chosen)}.")
+    with ResultsFile(output) as file:
+        missing = file.missing(jobs)
+        try:
+            runners.prepare((job.dataset for job in missing), root)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        if not quiet:
+            click.echo(f"{len(jobs):,} jobs, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
+        with (
+            _interruption_told(output),
+            progress("training", "starting the processes", quiet=quiet or not missing, things="jobs") as told,
+        ):
+
+            def tell(done: int, total: int) -> None:
+                check()
+                told(done, total)
+
+            failures = run_jobs(missing, file, root=root, workers=workers, tell=tell)
+        results = file.of(jobs)
+    page = table(results, reference=reference or REFERENCE)
+    if table_file is not None:
+        Path(table_file).write_text(page, encoding="utf-8")
+    click.echo(page, nl=False)
+    if failures:
+        raise click.ClickException(f"{failures:,} jobs failed; the table tells why. The same command tries them again.")
+
+
+def _names(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise click.UsageError(f"{option} {text!r} was given, but it must be names with commas between them.")
+    return names
+
+
+@contextmanager
+def _interruption_told(output: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\nWhat was finished is in {output}; the same command goes on.", err=True)
+        raise

@@ -1,0 +1,32 @@
+"""``supa gff plot``: draw the accuracy of a bench's results over time and memory."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="plot")
+@click.argument("results", type=click.Path(dir_okay=False))
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+def command(results: str, output: str | None) -> None:
+    """Draw the accuracy of RESULTS, a file of `supa gff bench`, over training time and over peak memory.
+
+    Of several settings of a method the newest is drawn.
+    """
+    from supa_gff.bench.figures import plot_results
+    from supa_gff.bench.results import latest, read_results
+
+    try:
+        figure = plot_results(latest(read_results(results)))
+    except FileNotFoundError:
+        raise click.UsageError(f"{results}: there is no such file; `supa gff bench` writes one.") from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    name = Path(output or f"{Path(results).stem}.png")
+    supported = figure.canvas.get_supported_filetypes()
+    if name.suffix.lstrip(".") not in supported:
+        raise click.BadParameter(
+            f"{name} was given, but a picture must end in one of {', '.join(sorted(supported))}.", param_hint="--output"
+        )
+    figure.savefig(name, dpi=150)
+    click.echo(f"{name}")

@@ -1,0 +1,1 @@
+"""Cross-validated comparisons: jobs, the processes that run them, the file they fill, its table and its picture."""

@@ -1,0 +1,76 @@
+"""The picture of a benchmark: accuracy over time and over memory, a line of panels for each set."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from supa_gff.bench.results import Result
+from supa_gff.bench.scores import scores_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#333333")  # Okabe and Ito
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_INK = "#333333"
+_MEGABYTE = 1e6
+
+
+def plot_results(results: Sequence[Result]) -> "Figure":
+    """Draw accuracy over time and over peak memory, with a point for each method and convolution.
+
+    Args:
+        results: results of one configuration for each set, method and convolution.
+
+    Returns:
+        A matplotlib figure; bars are the sample standard deviation over the folds.
+
+    Raises:
+        ValueError: no job succeeded.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    scores = scores_of(results)
+    sets = [name for name in scores.sets if any((row, name) in scores.cells for row in scores.rows)]
+    if not sets:
+        raise ValueError("No job succeeded, so there is nothing to draw.")
+    figure = Figure(figsize=(11, 0.7 + 2.9 * len(sets)), layout="constrained")
+    grid: Any = figure.subplots(len(sets), 2, sharey="row", squeeze=False)
+    methods = list(dict.fromkeys(method for method, _ in scores.rows))
+    convs = list(dict.fromkeys(conv for _, conv in scores.rows))
+    handles: dict[str, Any] = {}
+    for line, name in zip(grid, sets, strict=True):
+        for row in scores.rows:
+            cell = scores.cells.get((row, name))
+            if cell is None:
+                continue
+            label = f"{row[0]} ({row[1]})" if row[1] else row[0]
+            for axes, x in zip(line, (cell.wall_seconds, cell.memory_bytes / _MEGABYTE), strict=True):
+                handles[label] = axes.errorbar(
+                    max(x, 1e-3),
+                    cell.mean,
+                    None if np.isnan(cell.deviation) else cell.deviation,
+                    color=_COLOURS[methods.index(row[0]) % len(_COLOURS)],
+                    marker=_MARKERS[
+                        (convs.index(row[1]) + len(convs) * (methods.index(row[0]) // len(_COLOURS))) % len(_MARKERS)
+                    ],
+                    markersize=6,
+                    elinewidth=0.9,
+                    capsize=2.5,
+                    linestyle="none",
+                )
+        for axes in line:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(LogFormatterSciNotation())
+            axes.grid(alpha=0.25, linewidth=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=8)
+        line[0].set_title(name, fontsize=10, color=_INK, loc="left")
+        line[0].set_ylabel("test accuracy, %", fontsize=9)
+    grid[-1][0].set_xlabel("median time of a training and test, s", fontsize=9)
+    grid[-1][1].set_xlabel("median peak memory of a training and test, MB", fontsize=9)
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False)
+    figure.suptitle("; ".join(sorted({r.machine for r in results})), fontsize=7.5, color=_INK)
+    return figure

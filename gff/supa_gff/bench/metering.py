@@ -1,0 +1,63 @@
+"""What a piece of work costs: time on the clock, processor time and memory at its peak."""
+
+import ctypes
+import resource
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from supa_gff.bench.jobs import Cost
+
+_STATUS = Path("/proc/self/status")
+_PEAK_OF_PROCESS = "5"  # what Linux takes to forget a process's peak (proc(5), clear_refs)
+
+
+class Meter:
+    """Measures from the start of its context to its end.
+
+    On the GPU the memory is the peak of PyTorch's allocator; else the growth of the process's resident memory. Memory
+    that the process holds but does not use is given back to the system before, as far as the C library can, so that
+    a job in a used process is measured nearly as in a fresh one. Where there is no ``/proc``, the growth of the peak
+    of the process's whole life is given, a lower bound.
+    """
+
+    def __enter__(self) -> Self:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text(_PEAK_OF_PROCESS)
+        self._resident = _memory("VmRSS:")
+        if (cuda := _cuda()) is not None:
+            cuda.synchronize()
+            cuda.reset_peak_memory_stats()
+        self._allocated = 0 if cuda is None else int(cuda.memory_allocated())
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        cuda = _cuda()
+        if cuda is not None:
+            cuda.synchronize()  # kernels that still run are part of the work
+        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        grown = 0 if cuda is None else int(cuda.max_memory_allocated()) - self._allocated
+        on_gpu = grown > 0
+        memory = grown if on_gpu else max(_memory("VmHWM:") - self._resident, 0)
+        self.cost = Cost(wall, cpu, memory, "cuda" if on_gpu else "cpu")
+
+
+def _memory(field: str) -> int:
+    """Read bytes from the process's status."""
+    with suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _cuda() -> Any:
+    """Give ``torch.cuda`` where this process uses it; asking must not bring it up."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

@@ -1,0 +1,258 @@
+"""The file of results: one line of JSON for each finished job, whole or not there."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from supa_datasets.disk import locked
+from supa_gff.bench.jobs import Cost, Job, Measured, canonical
+
+_FIRST = b'{"dataset": "'  # every line starts so; a torn one is a piece of that
+_PACKAGES = ("supa-showers", "numpy", "scipy", "scikit-learn", "torch", "torch-geometric")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the file.
+
+    Args:
+        job: the job.
+        measured: what it measured; None where it failed.
+        error: why it failed; None where it did not.
+        machine: what it ran on.
+        versions: of Python and of the packages that matter.
+        date: when it ended, UTC, ISO 8601.
+    """
+
+    job: Job
+    measured: Measured | None
+    error: str | None
+    machine: str
+    versions: dict[str, str]
+    date: str
+
+
+def finished(job: Job, outcome: Measured | str) -> Result:
+    """Make the line of a job that ended now, on this machine.
+
+    Args:
+        job: the job.
+        outcome: what it measured, or why it failed.
+
+    Returns:
+        The result.
+    """
+    failed = isinstance(outcome, str)
+    return Result(
+        job=job,
+        measured=None if failed else outcome,  # type: ignore[arg-type]
+        error=outcome if failed else None,  # type: ignore[arg-type]
+        machine=_machine(),
+        versions={"python": platform.python_version(), **_versions()},
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def read_results(path: str | os.PathLike[str]) -> list[Result]:
+    """Read a file of results; a last line that was torn is left out.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its results in the order of the file, the newest of each job only.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line is no result.
+    """
+    lines, _ = _lines(Path(path))
+    return _newest(lines)
+
+
+class ResultsFile:
+    """A file of results that is open to be appended to; no second process can open it so meanwhile.
+
+    Args:
+        path: the file, made if there is none. A torn last line is cut off.
+
+    Raises:
+        OSError: the file cannot be read or written.
+        ValueError: it holds something else than results, or another process has opened it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._descriptor = locked(self._path, os.O_CREAT | os.O_APPEND)
+        try:
+            lines, whole = _lines(self._path)
+            os.ftruncate(self._descriptor, whole)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self._results = {result.job: result for result in lines}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def missing(self, jobs: Iterable[Job]) -> list[Job]:
+        """Choose the jobs that are still to be run: those without a line of exactly their settings, or that failed.
+
+        Args:
+            jobs: the jobs.
+
+        Returns:
+            The missing ones, in their order.
+        """
+        return [job for job in jobs if job not in self._results or self._results[job].measured is None]
+
+    def append(self, result: Result) -> None:
+        """Write the line of a job, and wait until it is on the disk.
+
+        A failure that the file tells already is not written again.
+
+        Args:
+            result: the result.
+
+        Raises:
+            OSError: the line cannot be written; what was there before is unharmed.
+        """
+        before = self._results.get(result.job)
+        if before is not None and result.error is not None and before.error == result.error:
+            return
+        line = (json.dumps(_to_dict(result), allow_nan=False) + "\n").encode()
+        size = os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, line) != len(line):
+            os.ftruncate(self._descriptor, size)
+            raise OSError(f"{self._path}: a result could not be written; is the disk full?")
+        os.fsync(self._descriptor)
+        self._results[result.job] = result
+
+    def of(self, jobs: Iterable[Job]) -> list[Result]:
+        """Give the results of jobs.
+
+        Args:
+            jobs: the jobs.
+
+        Returns:
+            The results that there are, in the jobs' order.
+        """
+        return [self._results[job] for job in jobs if job in self._results]
+
+
+def latest(results: Sequence[Result]) -> list[Result]:
+    """Leave out results of older configurations.
+
+    Args:
+        results: results in the order of their file.
+
+    Returns:
+        For each set, method and convolution the results that share settings and number of folds with its last one.
+    """
+    last = {_place(result.job): (result.job.settings, result.job.folds) for result in results}
+    return [r for r in results if last[_place(r.job)] == (r.job.settings, r.job.folds)]
+
+
+def _place(job: Job) -> tuple[str, str, str]:
+    return job.dataset, job.method, job.conv
+
+
+def _newest(results: Iterable[Result]) -> list[Result]:
+    newest: dict[Job, Result] = {}
+    for result in results:
+        newest.pop(result.job, None)
+        newest[result.job] = result
+    return list(newest.values())
+
+
+def _lines(path: Path) -> tuple[list[Result], int]:
+    """Read the whole lines, and tell how many bytes they take."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    torn = content[whole:]
+    if not (_FIRST.startswith(torn) or torn.startswith(_FIRST)):
+        raise ValueError(f"{path}: this is no file of benchmark results; name another.")
+    results = []
+    for number, line in enumerate(content[:whole].splitlines(), 1):
+        try:
+            results.append(_from_dict(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: this is no result of a benchmark ({error!r}).") from None
+    return results, whole
+
+
+def _to_dict(result: Result) -> dict[str, Any]:
+    job = asdict(result.job) | {"settings": json.loads(result.job.settings), "settings_hash": _digest(result.job)}
+    measured: dict[str, Any] = {}
+    if result.measured is not None:
+        measured = asdict(result.measured)
+        measured |= measured.pop("cost") or {}
+        measured |= dict(zip(("train_size", "valid_size", "test_size"), measured.pop("sizes") or (), strict=False))
+    about = {"error": result.error, "machine": result.machine, "versions": result.versions, "date": result.date}
+    return job | measured | about
+
+
+def _from_dict(line: dict[str, Any]) -> Result:
+    job = Job(
+        dataset=str(line["dataset"]),
+        method=str(line["method"]),
+        conv=str(line["conv"]),
+        folds=int(line["folds"]),
+        fold=int(line["fold"]),
+        seed=int(line["seed"]),
+        settings=canonical(line["settings"]),
+    )
+    measured = None
+    if line["error"] is None:
+        measured = Measured(
+            test_accuracy=float(line["test_accuracy"]),
+            valid_accuracy=None if line["valid_accuracy"] is None else float(line["valid_accuracy"]),
+            epochs=int(line["epochs"]),
+            parameters=int(line["parameters"]),
+            cost=Cost(
+                float(line["wall_seconds"]),
+                float(line["cpu_seconds"]),
+                int(line["peak_memory_bytes"]),
+                str(line["device"]),
+            ),
+            sizes=(int(line["train_size"]), int(line["valid_size"]), int(line["test_size"])),
+        )
+    return Result(job, measured, line["error"], str(line["machine"]), dict(line["versions"]), str(line["date"]))
+
+
+def _digest(job: Job) -> str:
+    """Name the settings shortly, for people who sort lines by hand."""
+    return hashlib.sha256(job.settings.encode()).hexdigest()[:12]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _machine() -> str:
+    parts = [platform.machine(), f"{os.cpu_count()} processors", platform.system()]
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        parts.insert(0, next(line.partition(":")[2].strip() for line in lines if line.startswith("model name")))
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)

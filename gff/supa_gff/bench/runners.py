@@ -1,0 +1,243 @@
+"""What runs a job: the trivial baselines and, through ``supa_gff.evaluation``, the trained methods."""
+
+import importlib
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from supa.checks import shown, whole
+from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
+from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
+from supa_gff.bench.jobs import Job, Measured, canonical
+from supa_gff.bench.metering import Meter
+from supa_gff.folds import Fold, stratified_folds
+
+SPLIT_SEED = 0
+"""Of the folds, which are the same for every method and seed."""
+
+VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
+"""Share of the items outside the test part that validate; five folds split nodes 64/16/20, as ForwardGNN does."""
+
+_EVALUATION = "supa_gff.evaluation"
+
+
+class Runner(Protocol):
+    """A family of methods."""
+
+    def methods(self) -> Sequence[str]:
+        """Name them."""
+
+    def convs(self) -> Sequence[str]:
+        """Name the convolutions they are run with; none where they have none."""
+
+    def fits(self, method: str, task: str) -> bool:
+        """Tell whether a method is one for a task."""
+
+    def is_random(self, method: str) -> bool:
+        """Tell whether a method's seed matters."""
+
+    def settings(self, method: str, conv: str) -> Mapping[str, Any]:
+        """Give the configuration that decides about a result."""
+
+    def load(self) -> None:
+        """Import what a training needs, so that its import is not measured."""
+
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
+        """Train and test."""
+
+
+class _Baselines:
+    """The trivial baselines."""
+
+    def methods(self) -> Sequence[str]:
+        return tuple(BASELINES)
+
+    def convs(self) -> Sequence[str]:
+        return ()
+
+    def fits(self, method: str, task: str) -> bool:
+        return BASELINES[method].task in (None, task)
+
+    def is_random(self, method: str) -> bool:
+        return BASELINES[method].random
+
+    def settings(self, method: str, _conv: str) -> Mapping[str, Any]:
+        return {"trees": TREES} if BASELINES[method].model == "forest" else {}
+
+    def load(self) -> None:
+        with suppress(ImportError):  # the training says what is not installed
+            for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
+                importlib.import_module(f"sklearn.{module}")
+
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
+        result = run_baseline(benchmark, fold, job.method, seed=job.seed)
+        return Measured(result.test_accuracy, result.valid_accuracy, epochs=0, parameters=result.parameters)
+
+
+class _Trained:
+    """The trained methods, forward-only and backpropagation, which ``supa_gff.evaluation`` names and trains.
+
+    That module has ``METHODS``, ``CONVS`` and ``TASKS`` (names), ``method_settings(method, conv)`` (for JSON) and
+    ``train_and_test(benchmark, fold, method, conv, seed)``, which gives a ``Measured``.
+    """
+
+    def methods(self) -> Sequence[str]:
+        return tuple(self._evaluation().METHODS)
+
+    def convs(self) -> Sequence[str]:
+        return tuple(self._evaluation().CONVS)
+
+    def fits(self, method: str, task: str) -> bool:
+        return bool(self._evaluation().fits(method, task))
+
+    def is_random(self, _method: str) -> bool:
+        return True
+
+    def settings(self, method: str, conv: str) -> Mapping[str, Any]:
+        given: Mapping[str, Any] = self._evaluation().method_settings(method, conv)
+        return given
+
+    def load(self) -> None:
+        self._evaluation()
+
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
+        measured: Measured = self._evaluation().train_and_test(benchmark, fold, job.method, job.conv, job.seed)
+        return measured
+
+    @staticmethod
+    def _evaluation() -> Any:
+        return importlib.import_module(_EVALUATION)  # it loads PyTorch, so only where it is used
+
+
+RUNNERS: tuple[Runner, ...] = (_Baselines(), *([_Trained()] if importlib.util.find_spec(_EVALUATION) else []))
+"""The families of methods that a benchmark can run."""
+
+
+def methods() -> tuple[str, ...]:
+    """Name all methods.
+
+    Returns:
+        The names.
+    """
+    return tuple(name for runner in RUNNERS for name in runner.methods())
+
+
+def runner_for(method: str) -> Runner:
+    """Give the family that a method belongs to.
+
+    Args:
+        method: its name.
+
+    Returns:
+        The family.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    for runner in RUNNERS:
+        if method in runner.methods():
+            return runner
+    raise ValueError(f"{shown(method)} was given, but a method is one of {', '.join(methods())}.")
+
+
+def make_jobs(
+    datasets: Iterable[str], methods: Iterable[str], convs: Iterable[str], *, folds: int, seeds: int
+) -> list[Job]:
+    """List every combination of sets, methods, convolutions, folds and seeds that makes sense.
+
+    A method without convolutions is run once for all of them, a method without randomness with one seed, and a method
+    that is none for a set's task not at all.
+
+    Args:
+        datasets: names of benchmarks.
+        methods: names of methods.
+        convs: names of convolutions.
+        folds: number of folds.
+        seeds: number of seeds, from 0.
+
+    Returns:
+        The jobs, set by set.
+
+    Raises:
+        ValueError: a name is not known, a number is out of its limits, or no combination makes sense.
+    """
+    datasets, methods, convs = list(dict.fromkeys(datasets)), list(dict.fromkeys(methods)), list(dict.fromkeys(convs))
+    whole(2, 1000, "folds", folds)
+    whole(1, 1000, "seeds", seeds)
+    for name in datasets:
+        if name not in BENCHMARKS:
+            raise ValueError(f"{shown(name)} was given, but a set is one of {', '.join(BENCHMARKS)}.")
+    jobs = []
+    for method in methods:
+        runner = runner_for(method)
+        for conv in convs if runner.convs() else [""]:
+            if conv and conv not in runner.convs():
+                raise ValueError(f"{shown(conv)} was given, but a convolution is one of {', '.join(runner.convs())}.")
+            jobs += [
+                Job(dataset, method, conv, folds, fold, seed, _settings(runner, dataset, method, conv))
+                for dataset in datasets
+                if runner.fits(method, BENCHMARKS[dataset].task)
+                for seed in range(seeds if runner.is_random(method) else 1)
+                for fold in range(folds)
+            ]
+    if not jobs:
+        raise ValueError("No method that was given is one for the tasks of the sets that were given.")
+    # Set by set, so that a process loads each once.
+    return sorted(jobs, key=lambda job: datasets.index(job.dataset))
+
+
+def prepare(datasets: Iterable[str], root: str | None) -> None:
+    """Bring sets into the cache, so that the processes that run the jobs find them there.
+
+    Args:
+        datasets: names of benchmarks.
+        root: folder of their raw files; None: they are downloaded.
+
+    Raises:
+        ValueError: a set is not to be had.
+    """
+    for name in dict.fromkeys(datasets):
+        _loaded(name, root)
+    _loaded.cache_clear()
+
+
+def run_job(job: Job, root: str | None) -> Measured:
+    """Load a job's set, make its fold, train and test.
+
+    Args:
+        job: the job.
+        root: folder of the raw files of the sets; None: they are downloaded.
+
+    Returns:
+        What it measured, with its cost (loading left out).
+
+    Raises:
+        ValueError: the set is not to be had, or the method cannot be run on it.
+    """
+    benchmark = _loaded(job.dataset, root)
+    shares = VALID_SHARES[benchmark.task]
+    made = stratified_folds(targets_of(benchmark), folds=job.folds, seed=SPLIT_SEED, valid_share=shares)
+    fold = made[job.fold]
+    runner = runner_for(job.method)
+    runner.load()
+    with Meter() as meter:
+        measured = runner.run(benchmark, fold, job)
+    return replace(
+        measured,
+        cost=measured.cost or meter.cost,
+        sizes=(len(fold.train), len(fold.valid), len(fold.test)),
+    )
+
+
+def _settings(runner: Runner, dataset: str, method: str, conv: str) -> str:
+    split = {"split_seed": SPLIT_SEED, "valid_share": VALID_SHARES[BENCHMARKS[dataset].task]}
+    return canonical({**runner.settings(method, conv), **split})
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, root: str | None) -> GraphBenchmark:
+    return load_benchmark(name, root=root)

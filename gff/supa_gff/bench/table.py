@@ -1,0 +1,210 @@
+"""The table of a benchmark in Markdown: accuracies, quoted figures beside them, and what differs from the reference."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from supa_datasets import BENCHMARKS
+from supa_gff.bench.results import Result
+from supa_gff.bench.scores import Scores, scores_of
+from supa_gff.bench.significance import corrected_t_test, holm, wilcoxon_signed_rank
+from supa_gff.published import Published, published
+
+REFERENCE = "backprop"
+"""The method that others are compared with."""
+
+Row = tuple[str, str]
+
+_NOTHING = "-"
+
+
+def table(results: Sequence[Result], *, reference: str = REFERENCE) -> str:
+    """Write results as a page of Markdown.
+
+    Accuracies are means over folds with the sample standard deviation over folds, the seeds of a fold averaged
+    first. A cell that lacks folds or seeds says so, and enters no mean, rank or test.
+
+    Args:
+        results: results of one configuration for each set, method and convolution; rows and columns keep their order.
+        reference: the method that others are compared with.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: there is no result, or results of several configurations are mixed.
+    """
+    if not results:
+        raise ValueError("There is no result yet to make a table of.")
+    scores = scores_of(results)
+    parts = [_accuracies(scores), _differences(scores, reference), _failures(results), _conditions(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _accuracies(scores: Scores) -> str:
+    """Write the table of accuracies."""
+    ranks = _mean_ranks(scores)
+    lines = [["method", *scores.sets, "mean", "mean rank"]]
+    incomplete = False
+    for row in scores.rows:
+        cells, means = [], []
+        for name in scores.sets:
+            cell = scores.cells.get((row, name))
+            if cell is None:
+                cells.append(_NOTHING)
+            elif cell.complete:
+                cells.append(_figure(cell.mean, cell.deviation))
+                means.append(cell.mean)
+            else:
+                incomplete = True
+                there = int(np.isfinite(cell.folds).sum())
+                cells.append(f"{_figure(cell.mean, cell.deviation)} ({there} of {len(cell.folds)} folds)")
+        mean = f"{np.mean(means):.1f}" if len(means) == len(scores.sets) else _NOTHING
+        lines.append([_label(row), *cells, mean, f"{ranks[row]:.1f}" if row in ranks else _NOTHING])
+    tasks = dict.fromkeys(BENCHMARKS[name].task for name in scores.sets if name in BENCHMARKS)
+    quoted = [row for task in tasks for row in published(task, scores.sets)]
+    notes = list(dict.fromkeys(_note(one) for one in quoted))
+    for one in quoted:
+        figures = [_quoted_figure(one, name) for name in scores.sets]
+        label = f"*{_quoted_label(one)}, quoted [{notes.index(_note(one)) + 1}]*"
+        lines.append([label, *figures, _NOTHING, _NOTHING])
+    text = ["Test accuracy in percent, mean ± sample standard deviation over the folds (seeds averaged first).", ""]
+    text += _markdown(lines)
+    if incomplete:
+        text += ["", "A cell with fewer folds, or with seeds missing, enters no mean, rank or test."]
+    if quoted:
+        text += ["", "Quoted rows were not measured here, and their protocols differ:", ""]
+        text += [f"- [{number}] {note}" for number, note in enumerate(notes, 1)]
+    return "\n".join(text)
+
+
+def _mean_ranks(scores: Scores) -> dict[Row, float]:
+    """Rank the rows that are complete on every set, 1 the best, ties sharing their mean rank."""
+    from scipy.stats import rankdata
+
+    rows = [row for row in scores.rows if all(scores.complete(row, name) is not None for name in scores.sets)]
+    if len(rows) < 2:
+        return {}
+    means = np.array([[scores.cells[row, name].mean for name in scores.sets] for row in rows])
+    return dict(zip(rows, rankdata(-means, axis=0).mean(axis=1).tolist(), strict=True))
+
+
+def _differences(scores: Scores, reference: str) -> str:
+    """Write the table of differences to the reference, with their p-values."""
+    references = [row for row in scores.rows if row[0] == reference]
+    if not references:
+        return f"No row of the method {reference} is there to compare with." if len(scores.rows) > 1 else ""
+    compared = [(row, _reference_of(row, references)) for row in scores.rows if row[0] != reference]
+    found: dict[tuple[Row, str], tuple[float, float]] = {}
+    for row, against in compared:
+        for name in scores.sets:
+            ours, theirs = scores.complete(row, name), scores.complete(against, name)
+            if ours is not None and theirs is not None and len(ours.folds) == len(theirs.folds):
+                differences = ours.folds - theirs.folds
+                ratio = max(ours.test_over_train, theirs.test_over_train)
+                found[row, name] = float(differences.mean()), corrected_t_test(differences, ratio)
+    if not found:
+        return ""
+    adjusted = dict(zip(found, holm([p for _, p in found.values()]), strict=True))
+    over_sets = {
+        row: wilcoxon_signed_rank([found[row, name][0] for name in scores.sets if (row, name) in found])
+        for row, _ in compared
+        if any((row, name) in found for name in scores.sets)
+    }
+    over_adjusted = dict(zip(over_sets, holm(list(over_sets.values())), strict=True))
+    lines = [["method", "against", *scores.sets, "over the sets"]]
+    for row, against in compared:
+        cells = [
+            f"{found[row, name][0]:+.1f} ({_p(adjusted[row, name])})" if (row, name) in found else _NOTHING
+            for name in scores.sets
+        ]
+        over = _p(over_adjusted[row]) if row in over_adjusted else _NOTHING
+        lines.append([_label(row), _label(against), *cells, over])
+    return "\n".join(
+        [
+            f"Difference to {reference} in points, paired over the folds (p of the corrected resampled t-test of "
+            "Nadeau and Bengio 2003), and over the sets (p of Wilcoxon's signed-rank test), two-sided; Holm's "
+            f"correction over the {len(found)} tests on single sets together, and over the {len(over_sets)} tests over "
+            "sets.",
+            "",
+            *_markdown(lines),
+        ]
+    )
+
+
+def _reference_of(row: Row, references: Sequence[Row]) -> Row:
+    """Choose the reference with the same convolution, or the first where a row has none."""
+    return next((one for one in references if one[1] == row[1]), references[0])
+
+
+def _failures(results: Sequence[Result]) -> str:
+    """List what failed, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for result in results:
+        if result.error is not None:
+            job = result.job
+            reasons.setdefault(result.error, []).append(f"{job.row} on {job.dataset}, fold {job.fold}, seed {job.seed}")
+    if not reasons:
+        return ""
+    lines = ["Jobs that failed:", ""]
+    for reason, jobs in reasons.items():
+        more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
+        lines.append(f"- {'; '.join(sorted(jobs)[:3])}{more}: {reason}")
+    return "\n".join(lines)
+
+
+def _conditions(results: Sequence[Result]) -> str:
+    """Tell under which conditions the figures were made."""
+    folds = sorted({r.job.folds for r in results})
+    seeds = sorted({r.job.seed for r in results})
+    machines = sorted({r.machine for r in results})
+    versions = sorted({", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in results})
+    return "\n".join(
+        [
+            f"{', '.join(map(str, folds))} stratified folds, seeds {', '.join(map(str, seeds))}; whatever is chosen is "
+            "chosen on a validation part of each fold, never on its test part.",
+            "",
+            *(f"- {line}" for line in (*machines, *versions)),
+        ]
+    )
+
+
+def _figure(mean: float, deviation: float) -> str:
+    return f"{mean:.1f}" if np.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _label(row: Row) -> str:
+    return f"{row[0]} ({row[1]})" if row[1] else row[0]
+
+
+def _quoted_label(row: Published) -> str:
+    about = [row.conv] if row.conv else []
+    if row.layers is not None:
+        about.append(f"{row.layers} layers")
+    return f"{row.method} ({', '.join(about)})" if about else row.method
+
+
+def _quoted_figure(row: Published, name: str) -> str:
+    """Give a figure with the digits that it was given with, as far as they say something."""
+    if name not in row.values:
+        return _NOTHING
+    return f"*{row.values[name]:g} ± {row.errors[name]:g}*" if name in row.errors else f"*{row.values[name]:g}*"
+
+
+def _note(row: Published) -> str:
+    return f"{row.source[0].upper()}{row.source[1:]}. {row.caveat}".strip()
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lay out rows of cells, the first the head, so that the source is read as well as the page."""
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    rows = []
+    for line in lines:
+        first, *others = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        rows.append("| " + " | ".join([first, *(cell.strip().rjust(len(cell)) for cell in others)]) + " |")
+    rule = "|" + "|".join("-" * (w + 1) + (":" if k else "-") for k, w in enumerate(widths)) + "|"
+    return [rows[0], rule, *rows[1:]]

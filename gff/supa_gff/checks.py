@@ -1,0 +1,36 @@
+"""Checks of the names and parts that a user chooses: each gives one clear error."""
+
+from collections.abc import Sequence
+
+from supa.checks import shown
+
+
+def one_of(allowed: Sequence[str | None], name: str, value: object) -> None:
+    """Check a choice.
+
+    Args:
+        allowed: the choices.
+        name: what is chosen.
+        value: what was given.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if value not in allowed:
+        raise ValueError(f"{name}: {shown(value)} was given, but it is one of {', '.join(map(repr, allowed))}.")
+
+
+def one_of_parts(allowed: Sequence[type], name: str, value: object) -> None:
+    """Check a part of a method.
+
+    Args:
+        allowed: the classes of parts that fit.
+        name: what the part is for.
+        value: what was given.
+
+    Raises:
+        ValueError: it is no instance of any of them.
+    """
+    if not isinstance(value, tuple(allowed)):
+        names = ", ".join("None" if kind is type(None) else f"{kind.__name__}(...)" for kind in allowed)
+        raise ValueError(f"{name}: {shown(value)} was given, but it is one of {names}.")

@@ -1,0 +1,86 @@
+"""Training a method on one fold of a benchmark and testing it there: what the benchmark's jobs run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from supa_datasets import GraphBenchmark
+from supa_gff.bench.jobs import Measured
+from supa_gff.convolutions import CONVOLUTIONS
+from supa_gff.folds import Fold
+from supa_gff.graphs import Graphs, Level
+from supa_gff.metrics import accuracy
+from supa_gff.network import Network
+from supa_gff.presets import PRESETS, preset
+from supa_gff.training import Trainer
+
+METHODS = tuple(PRESETS)
+"""The methods by name."""
+
+CONVS = CONVOLUTIONS
+"""The convolutions by name."""
+
+
+def fits(method: str, task: str) -> bool:
+    """Tell whether a method is one for a task.
+
+    Args:
+        method: one of ``METHODS``.
+        task: ``"graph"`` or ``"node"``.
+
+    Returns:
+        Whether it is.
+    """
+    return PRESETS[method](_level(task)) is not None
+
+
+def method_settings(method: str, conv: str) -> Mapping[str, Any]:
+    """Give the configuration that decides about a result.
+
+    Args:
+        method: one of ``METHODS``.
+        conv: one of ``CONVS``.
+
+    Returns:
+        The method's parts for each task that it is for.
+    """
+    tasks = [task for task in ("graph", "node") if fits(method, task)]
+    return {task: preset(method, _level(task)).replace(conv=conv).to_dict() for task in tasks}
+
+
+def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str, seed: int) -> Measured:
+    """Train on a fold, stop and choose on its validation part, and test once.
+
+    Args:
+        benchmark: the set.
+        fold: graphs, or the nodes of the one graph, to train, validate and test on.
+        method: one of ``METHODS``.
+        conv: one of ``CONVS``.
+        seed: of everything random.
+
+    Returns:
+        What was measured.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    graphs = Graphs.of_benchmark(benchmark).to(device)
+    train, valid, test = (torch.from_numpy(part).to(device) for part in (fold.train, fold.valid, fold.test))
+    torch.manual_seed(seed)
+    network = Network.for_graphs(preset(method, graphs.level).replace(conv=conv), graphs)
+    state = Trainer(network, graphs, train, valid, seed=seed).run()
+    return Measured(
+        test_accuracy=100 * _accuracy(network, graphs, test, train),
+        valid_accuracy=100 * _accuracy(network, graphs, valid, train),
+        epochs=len(state.history),
+        parameters=sum(part.numel() for part in network.parameters() if part.requires_grad),
+    )
+
+
+def _accuracy(network: Network, graphs: Graphs, members: torch.Tensor, known: torch.Tensor) -> float:
+    size = 4 * network.method.batch_size
+    parts = [(network(batch), batch.target) for batch in graphs.batches(members, size, known=known)]
+    return accuracy(torch.cat([scores for scores, _ in parts]), torch.cat([target for _, target in parts]))
+
+
+def _level(task: str) -> Level:
+    return "graph" if task == "graph" else "node"

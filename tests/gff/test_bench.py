@@ -1,0 +1,408 @@
+"""The benchmark: its file, its processes, its table and its picture."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench_jobs import JOBS, failing, measured, telling_its_threads
+
+pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+from supa_gff.bench import runners
+from supa_gff.bench.figures import plot_results
+from supa_gff.bench.jobs import Cost, Job, Measured, canonical
+from supa_gff.bench.metering import Meter
+from supa_gff.bench.processes import run_jobs
+from supa_gff.bench.results import ResultsFile, finished, latest, read_results
+from supa_gff.bench.scores import scores_of
+from supa_gff.bench.significance import corrected_t_test
+from supa_gff.bench.table import table
+
+
+def _fill(path, jobs=JOBS, run=measured):
+    with ResultsFile(path) as file:
+        for job in file.missing(jobs):
+            file.append(finished(job, run(job, None)))
+        return file.of(jobs)
+
+
+# ---------------------------------------------------------------------- the file
+
+
+def test_a_line_holds_all_there_is_to_know(tmp_path):
+    job = Job("MUTAG", "forward", "gin", 5, 3, 1, canonical({"rate": 0.01, "layers": [64, 64]}))
+    cost = Cost(1.5, 1.25, 2048, "cuda")
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        file.append(finished(job, Measured(81.25, None, 20, 1000, cost, (80, 10, 10))))
+    (line,) = (tmp_path / "r.jsonl").read_text().splitlines()
+    told = json.loads(line)
+    for name, value in {
+        "dataset": "MUTAG", "method": "forward", "conv": "gin", "folds": 5, "fold": 3, "seed": 1,
+        "settings": {"rate": 0.01, "layers": [64, 64]}, "test_accuracy": 81.25, "valid_accuracy": None, "epochs": 20,
+        "parameters": 1000, "wall_seconds": 1.5, "cpu_seconds": 1.25, "peak_memory_bytes": 2048, "device": "cuda",
+        "train_size": 80, "valid_size": 10, "test_size": 10, "error": None,
+    }.items():  # fmt: skip
+        assert told[name] == value
+    assert len(told["settings_hash"]) == 12
+    assert "processors" in told["machine"]
+    assert {"python", "numpy"} <= set(told["versions"])
+    assert told["date"].endswith("+00:00")
+    (result,) = read_results(tmp_path / "r.jsonl")
+    assert result.job == job
+    assert result.measured == Measured(81.25, None, 20, 1000, cost, (80, 10, 10))
+
+
+def test_a_torn_line_is_dropped_wherever_it_was_torn(tmp_path):
+    path = tmp_path / "r.jsonl"
+    _fill(path, JOBS[:3])
+    whole = path.read_bytes()
+    last = whole.rfind(b"\n", 0, -1) + 1
+    for cut in range(last, len(whole), 7):
+        path.write_bytes(whole[:cut])
+        assert [r.job for r in read_results(path)] == JOBS[:2]
+        with ResultsFile(path) as file:
+            assert file.missing(JOBS[:3]) == JOBS[2:3]
+        assert path.read_bytes() == whole[:last]
+    assert [r.measured for r in _fill(path, JOBS[:3])] == [measured(job, None) for job in JOBS[:3]]
+    assert len(path.read_bytes().splitlines()) == 3
+
+
+def test_a_line_of_another_configuration_is_not_this_job(tmp_path):
+    path = tmp_path / "r.jsonl"
+    others = [replace(job, settings=canonical({"rate": 0.1})) for job in JOBS[:2]]
+    _fill(path, others)
+    with ResultsFile(path) as file:
+        assert file.missing(JOBS[:2]) == JOBS[:2]
+        assert file.missing([replace(job, settings='{"rate":0.1}') for job in JOBS[:2]]) == []
+        assert file.missing([replace(job, folds=10) for job in others]) == [replace(job, folds=10) for job in others]
+    _fill(path, JOBS[:2])
+    results = read_results(path)
+    assert len(results) == 4
+    assert [r.job for r in latest(results)] == JOBS[:2]
+    with pytest.raises(ValueError, match="several configurations"):
+        table(results)
+
+
+def test_a_failure_is_told_once_and_tried_again(tmp_path):
+    path = tmp_path / "r.jsonl"
+    for _ in range(2):
+        with ResultsFile(path) as file:
+            assert file.missing(JOBS[:1]) == JOBS[:1]
+            file.append(finished(JOBS[0], "The rate is 0."))
+    assert len(path.read_text().splitlines()) == 1
+    _fill(path, JOBS[:1])
+    (result,) = read_results(path)
+    assert result.error is None
+
+
+def test_other_files_are_left_alone(tmp_path):
+    path = tmp_path / "notes.txt"
+    for text, message in (
+        ("hello", "no file of benchmark results"),
+        ("hello\n", "line 1: this is no result of a benchmark"),
+        ('{"dataset": "MUTAG"}\n', "line 1: this is no result .*method"),
+        ("[1]\n", "line 1"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            ResultsFile(path)
+        assert path.read_text() == text
+
+
+def test_one_process_fills_a_file_at_a_time(tmp_path):
+    with ResultsFile(tmp_path / "r.jsonl"), pytest.raises(ValueError, match="another process is writing it"):
+        ResultsFile(tmp_path / "r.jsonl")
+
+
+def test_a_full_disk_harms_no_line(tmp_path, monkeypatch):
+    path = tmp_path / "r.jsonl"
+    _fill(path, JOBS[:1])
+    before, write = path.read_bytes(), os.write
+    with ResultsFile(path) as file:
+        monkeypatch.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:40]))
+        with pytest.raises(OSError, match="is the disk full"):
+            file.append(finished(JOBS[1], measured(JOBS[1], None)))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("accuracy", [float("nan"), -1, 100.5])
+def test_an_accuracy_is_a_percentage(accuracy):
+    with pytest.raises(ValueError, match="must be a percentage"):
+        Measured(accuracy, None, 1, 1)
+
+
+# ---------------------------------------------------------------------- the processes
+
+
+def test_processes_give_what_one_gives_and_failures_stay_their_own(tmp_path):
+    jobs = [job for job in JOBS if job.dataset == "MUTAG" and job.seed == 0]
+    told = []
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        failures = run_jobs(jobs, file, workers=2, run=failing, tell=lambda *numbers: told.append(numbers))
+        results = file.of(jobs)
+    assert told == [(done, 10) for done in range(11)]
+    assert failures == 6
+    for result in results:
+        if result.job.fold in (0, 4):
+            assert result.measured == measured(result.job, None)
+    assert {r.job.fold: r.error for r in results if r.error} == {
+        1: "The rate is 0, but it must be above 0.",
+        2: "RuntimeError: out of memory",
+        3: "Its process was ended by SIGKILL; was there too little memory?",
+    }
+    page = table(results)
+    assert "backprop (gin) on MUTAG, fold 2, seed 0; forward (gin) on MUTAG, fold 2, seed 0: RuntimeError" in page
+    assert "(2 of 5 folds)" in page
+
+
+def test_a_job_has_one_thread(tmp_path):
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        run_jobs(JOBS[:1], file, run=telling_its_threads)
+        assert file.of(JOBS[:1])[0].measured.test_accuracy == 1
+    assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1"
+
+
+KILLED = """
+from bench_jobs import JOBS, endless_in_the_last_fold
+from supa_gff.bench.processes import run_jobs
+from supa_gff.bench.results import ResultsFile
+if __name__ == "__main__":
+    with ResultsFile("r.jsonl") as file:
+        run_jobs(JOBS, file, root=".", workers=2, run=endless_in_the_last_fold)
+"""
+
+
+def _until(condition, seconds=300.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # Nobody may have taken its status yet.
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_killed_bench_goes_on_to_the_same_table_and_leaves_no_process(tmp_path):
+    path, script = tmp_path / "r.jsonl", tmp_path / "bench.py"
+    script.write_text(KILLED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environment)
+    _until(lambda: path.exists() and path.read_bytes().count(b"\n") == 8)  # both processes have an endless job then
+    process.kill()
+    process.wait()
+    workers = [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]
+    assert len(workers) == 2
+    _until(lambda: all(map(_gone, workers)))
+
+    done = {r.job for r in read_results(path)}
+    assert len(done) == 8
+    with path.open("ab") as file:
+        file.write(b'{"dataset": "MUTAG", "method": "backpr')  # as if it had been killed while writing
+    told = []
+    with ResultsFile(path) as results:
+        missing = results.missing(JOBS)
+        assert set(missing) == set(JOBS) - done
+        run_jobs(missing, results, workers=2, run=measured, tell=lambda *numbers: told.append(numbers))
+        resumed = table(results.of(JOBS))
+    assert told[-1] == (len(JOBS) - 8, len(JOBS) - 8)
+    assert resumed == table(_fill(tmp_path / "whole.jsonl"))
+
+
+def test_memory_is_what_the_work_takes_at_its_peak():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak of a piece of work is known from /proc only")
+    np.ones(20_000_000)  # freed before, so not counted
+    with Meter() as small:
+        np.ones(1000)
+    with Meter() as large:
+        np.ones(10_000_000)
+    assert small.cost.peak_memory_bytes < 20e6
+    assert 75e6 < large.cost.peak_memory_bytes < 100e6
+    assert large.cost.device == "cpu"
+
+
+# ---------------------------------------------------------------------- which jobs
+
+
+def test_jobs_are_every_combination_that_makes_sense():
+    jobs = runners.make_jobs(["MUTAG", "Cora"], ["majority", "size-forest", "features"], ["gin"], folds=3, seeds=2)
+    counted = Counter((job.dataset, job.method) for job in jobs)
+    assert counted == {
+        ("MUTAG", "majority"): 3, ("MUTAG", "size-forest"): 6, ("Cora", "majority"): 3, ("Cora", "features"): 3,
+    }  # fmt: skip
+    assert [job.dataset for job in jobs] == ["MUTAG"] * 9 + ["Cora"] * 6
+    assert len(set(jobs)) == len(jobs)
+    assert {job.settings for job in jobs if job.dataset == "Cora"} == {'{"split_seed":0,"valid_share":0.2}'}
+
+
+class _Stub:
+    """What ``supa_gff.evaluation`` offers."""
+
+    METHODS = ("backprop", "forward")
+    CONVS = ("gin", "gcn")
+    TASKS = ("graph",)
+    rate = 0.01
+
+    @classmethod
+    def method_settings(cls, method, conv):
+        return {"rate": cls.rate}
+
+    @staticmethod
+    def train_and_test(benchmark, fold, method, conv, seed):
+        return Measured(50 + len(fold.test) + seed, 40.0, 7, 1234)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supa_gff.evaluation", _Stub)
+    monkeypatch.setattr(runners, "RUNNERS", (runners._Baselines(), runners._Trained()))
+
+
+@pytest.mark.usefixtures("trained")
+def test_trained_methods_are_plugged_in_in_one_place(monkeypatch):
+    jobs = runners.make_jobs(["MUTAG", "Cora"], ["forward", "majority"], ["gin", "gcn"], folds=3, seeds=2)
+    assert sum(job.method == "forward" for job in jobs) == 2 * 2 * 3
+    assert {job.conv for job in jobs if job.method == "forward"} == {"gin", "gcn"}
+    assert json.loads(jobs[0].settings)["rate"] == 0.01
+    monkeypatch.setattr(_Stub, "rate", 0.1)
+    assert runners.make_jobs(["MUTAG"], ["forward"], ["gin"], folds=3, seeds=1)[0] not in jobs
+    with pytest.raises(ValueError, match="'mlp' was given, but a convolution is one of gin, gcn"):
+        runners.make_jobs(["MUTAG"], ["forward"], ["mlp"], folds=3, seeds=1)
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_trained_method_is_measured_around(monkeypatch):
+    from types import SimpleNamespace
+
+    import torch
+
+    graphs = [SimpleNamespace(y=torch.tensor([k % 2])) for k in range(30)]
+    monkeypatch.setattr(runners, "_loaded", lambda name, root: SimpleNamespace(task="graph", graphs=graphs))
+    result = runners.run_job(Job("MUTAG", "forward", "gin", 3, 1, 4), None)
+    assert (result.test_accuracy, result.epochs, result.parameters, result.sizes) == (64, 7, 1234, (18, 2, 10))
+    assert result.cost.wall_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["MUTAC"], ["majority"], ["gin"]), "'MUTAC' was given, but a set is one of AIDS"),
+        ((["MUTAG"], ["best"], ["gin"]), "'best' was given, but a method is one of majority, size"),
+        ((["Cora"], ["size"], ["gin"]), "No method that was given is one for the tasks"),
+    ],
+)
+def test_mistakes_are_clear_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        runners.make_jobs(*arguments, folds=3, seeds=1)
+
+
+# ---------------------------------------------------------------------- the table and the picture
+
+
+def _results(accuracies):
+    """Make results of {(method, conv, set): rows of seeds of folds}."""
+    return [
+        finished(
+            Job(name, method, conv, len(folds), fold, seed),
+            Measured(accuracy, None, 1, 1, Cost(1.0 + len(method), 1.0, 10**6 * len(method), "cpu"), (72, 8, 20)),
+        )
+        for (method, conv, name), seeds in accuracies.items()
+        for seed, folds in enumerate(seeds)
+        for fold, accuracy in enumerate(folds)
+    ]
+
+
+def _cells(page, start):
+    lines = [line for line in page.splitlines() if line.startswith(f"| {start}")]
+    return [cell.strip() for line in lines for cell in line.split("|")[2:-1]]
+
+
+def test_the_table_of_hand_made_numbers():
+    results = _results(
+        {
+            ("backprop", "gin", "MUTAG"): [[80, 84, 88, 80], [82, 86, 90, 82]],  # folds: 81 85 89 81
+            ("forward", "gin", "MUTAG"): [[78, 79, 86, 78], [78, 81, 86, 78]],  # 78 80 86 78
+            ("backprop", "gin", "COX2"): [[70, 70, 70, 70], [70, 70, 70, 70]],
+            ("forward", "gin", "COX2"): [[71, 72, 71, 72], [71, 72, 71, 72]],
+            ("majority", "", "COX2"): [[60, 60, 60, 60]],
+        }
+    )
+    page = table(results)
+    assert _cells(page, "backprop (gin)") == ["84.0 ± 3.8", "70.0 ± 0.0", "77.0", "1.5"]
+    accuracy, difference = _cells(page, "forward (gin)")[:4], _cells(page, "forward (gin)")[4:]
+    assert accuracy == ["80.5 ± 3.8", "71.5 ± 0.6", "76.0", "1.5"]
+    assert _cells(page, "majority ")[:4] == ["-", "60.0 ± 0.0", "-", "-"]
+    p_mutag, p_cox2 = (corrected_t_test(d, 20 / 72) for d in ([-3, -5, -3, -3], [1, 2, 1, 2]))
+    # Three tests: of majority p = 0, then MUTAG, then COX2.
+    assert difference == [
+        "backprop (gin)",
+        f"-3.5 (p = {2 * p_mutag:.3f})",
+        f"+1.5 (p = {max(2 * p_mutag, p_cox2):.3f})",
+        "p = 1.000",
+    ]
+    assert "over the 3 tests on single sets together, and over the 2 tests over sets" in page
+    assert "*71 ± 4*" in page
+    assert "*GFF (gcn), quoted [1]*" in page
+    assert "- [1] Paliotta et al., arXiv 2302.05282, second hand" in page
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert len({len(row) for row in rows[: rows.index(next(r for r in rows if "against" in r))]}) == 1
+
+
+def test_the_order_in_which_processes_end_does_not_matter():
+    results = _results({("backprop", "gin", "MUTAG"): np.random.default_rng(0).uniform(60, 90, (3, 10)).tolist()})
+    shuffled = [results[k] for k in np.random.default_rng(1).permutation(len(results))]
+    (one,), (other,) = (list(scores_of(r).cells.values()) for r in (results, shuffled))
+    assert one.folds.tolist() == other.folds.tolist()
+    assert (one.mean, one.deviation) == (other.mean, other.deviation)
+
+
+def test_what_is_incomplete_enters_no_mean_and_no_test():
+    results = _results(
+        {
+            ("backprop", "gin", "MUTAG"): [[80, 84, 88]],
+            ("forward", "gin", "MUTAG"): [[80, 84, 88], [80, 84, 88]],
+        }
+    )
+    page = table(results[:-1])  # a seed of the last fold is missing
+    assert _cells(page, "forward (gin)")[0] == "84.0 ± 4.0 (3 of 3 folds)"
+    assert _cells(page, "forward (gin)")[1:3] == ["-", "-"]
+    assert "enters no mean" in page
+    assert "paired over the folds" not in page
+
+
+def test_a_missing_reference_is_said_and_another_can_be_named():
+    results = _results({("size", "", "MUTAG"): [[80, 84, 88]], ("labels", "", "MUTAG"): [[81, 84, 87]]})
+    assert "No row of the method backprop is there to compare with." in table(results)
+    assert "Difference to size in points" in table(results, reference="size")
+    with pytest.raises(ValueError, match="no result yet"):
+        table([])
+
+
+def test_the_picture_has_a_point_for_each_row_and_set():
+    names = ("backprop", "forward", "x", "y", "z", "u", "v", "w")
+    results = _results({(m, c, d): [[80, 84]] for m in names for c in ("gin", "gcn") for d in ("MUTAG", "COX2")})
+    figure = plot_results(results)
+    assert len(figure.axes) == 4
+    looks = set()
+    for axes in figure.axes:
+        assert len(axes.containers) == 16
+        assert axes.get_xscale() == "log"
+        looks |= {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
+    assert len(looks) == 16
+    assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == ["MUTAG", "COX2"]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plot_results([finished(JOBS[0], "failed")])

@@ -1,0 +1,86 @@
+"""Training on a CUDA device, held against the same training on the CPU; skipped, visibly, where there is none."""
+
+import pytest
+import torch
+
+from supa_gff import PRESETS, Batch, Graphs, Network, Pairs, Trainer, preset
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
+
+
+def made_up(level: str) -> Graphs:
+    """Make graphs whose features hint at their classes."""
+    random = torch.Generator().manual_seed(3)
+    graphs = 1 if level == "node" else 40
+    size = 120 if level == "node" else 12
+    count = graphs * size
+    target = torch.randint(3, (count if level == "node" else graphs,), generator=random)
+    x = torch.randn(count, 6, generator=random)
+    hint = target if level == "node" else target.repeat_interleave(size)
+    x[:, :3] += 2 * torch.nn.functional.one_hot(hint, 3)
+    edges = torch.randint(size, (2, 3 * count), generator=random)
+    edges = edges + torch.arange(graphs).repeat_interleave(3 * size) * size
+    offset = torch.arange(graphs + 1)
+    return Graphs(x, edges, offset * size, offset * 3 * size, target, level, 3)
+
+
+@pytest.mark.parametrize("level", ["graph", "node"])
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_trains_as_on_the_cpu(name: str, level: str) -> None:
+    """One epoch gives the same weights, to rounding, and no step waits for the device in between."""
+    if PRESETS[name](level) is None:
+        pytest.skip(f"{name} is not for {level} level")
+    graphs = made_up(level)
+    members = torch.arange(graphs.num_members)
+    train, valid = members[::2], members[1::2]
+    method = preset(name, level).replace(epochs=1, layers=2, width=24)
+    method = method.replace(**dict.fromkeys(("dropout",), 0.0))
+    scores = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(1)
+        network = Network.for_graphs(method, graphs)
+        network.load_state_dict({key: value.clone() for key, value in network.state_dict().items()})
+        moved = graphs.to(device)
+        network.to(device)
+        candidates = None
+        batch = moved.batch(train.to(device), train.to(device))
+        if method.negatives is not None:
+            wrong = (batch.target[:, None] + torch.arange(1, 3, device=device)) % 3
+            candidates = torch.cat([batch.target[:, None], wrong], 1)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        network.local_step(batch, candidates=candidates)
+        scores.append(network.layer_scores(moved.batch(valid.to(device), train.to(device))).cpu())
+    torch.testing.assert_close(scores[1], scores[0], rtol=2e-3, atol=2e-3)
+
+
+def test_links_train() -> None:
+    """Link prediction runs there too."""
+    graphs = made_up("node").to("cuda")
+    linked = graphs.edge_index[:, :100]
+    others = torch.randint(120, (2, 100), device="cuda", generator=torch.Generator("cuda").manual_seed(1))
+    target = torch.cat([torch.ones(100, device="cuda"), torch.zeros(100, device="cuda")])
+    batch = Batch(
+        graphs.x, graphs.edge_index, torch.zeros(120, dtype=torch.int64, device="cuda"), 1, target,
+        torch.cat([linked, others], 1),
+    )  # fmt: skip
+    network = Network(preset("link-cross-entropy", "link").replace(epochs=4), 6, 1, "link").to("cuda")
+    state = Trainer(network, Pairs(batch, batch)).run()
+    assert state.history[-1].valid > 0.5
+
+
+@pytest.mark.parametrize("name", ["best", "gff", "best-goodness", "backprop"])
+def test_learns(name: str) -> None:
+    """Trained there, a network tells the classes."""
+    graphs = made_up("graph").to("cuda")
+    members = torch.arange(len(graphs), device="cuda")
+    method = preset(name).replace(epochs=40, patience=40, layers=2, learning_rate=1e-2)
+    torch.manual_seed(0)
+    network = Network.for_graphs(method, graphs)
+    Trainer(network, graphs, members[::2], members[1::2]).run()
+    batch = graphs.batch(members[::2])
+    assert float((network.predict(batch) == batch.target).float().mean()) > 0.7

@@ -1,0 +1,202 @@
+"""Graphs in flat columns and their batches, against PyTorch Geometric's."""
+
+import re
+
+import pytest
+import torch
+from small_graphs import random_graph
+from torch_geometric.data import Batch as PygBatch
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from supa_gff import Batch, Graphs
+
+SIZES = [(3, 5), (1, 0), (6, 20), (4, 0), (2, 3), (5, 9), (0, 0), (7, 30)]
+
+
+def some(level: str = "graph", *, values: bool = False) -> list[Data]:
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for nodes, edges in SIZES:
+        data = random_graph(nodes, edges, 3, generator)
+        count = nodes if level == "node" else 1
+        data.y = torch.randn(count, generator=generator) if values else torch.randint(4, (count,), generator=generator)
+        made.append(data)
+    return made
+
+
+@pytest.mark.parametrize("members", [[0], [2, 0, 7], [6], [6, 1, 6], [7, 6, 5, 4, 3, 2, 1, 0], [3, 3]])
+@pytest.mark.parametrize("level", ["graph", "node"])
+def test_a_batch_equals_pyg(members, level):
+    data = some(level)
+    graphs = Graphs.of(data, level=level, num_outputs=4)
+    batch = graphs.batch(torch.tensor(members))
+    expected = PygBatch.from_data_list([data[k] for k in members])
+    assert torch.equal(batch.x, expected.x)
+    assert torch.equal(batch.edge_index, expected.edge_index)
+    assert torch.equal(batch.graph, expected.batch)
+    assert torch.equal(batch.target, expected.y)
+    assert (batch.num_graphs, batch.num_nodes) == (len(members), len(expected.x))
+    assert torch.equal(graphs.x[batch.rows], batch.x)
+    assert batch.members.tolist() == members
+
+
+def test_all_graphs_and_their_numbers():
+    graphs = Graphs.of(some())
+    expected = PygBatch.from_data_list(some())
+    assert torch.equal(graphs.edge_index, expected.edge_index)
+    assert (len(graphs), graphs.num_features, graphs.num_members) == (8, 3, 8)
+    in_degree = torch.bincount(expected.edge_index[1], minlength=len(expected.x))
+    assert graphs.degrees.tolist() == [int((in_degree == k).sum()) for k in range(int(in_degree.max()) + 1)]
+    assert repr(graphs) == "<Graphs: 8 graphs, 28 nodes, 67 edges, 3 features, 4 outputs a graph>"
+    assert torch.equal(graphs.to("cpu").x, graphs.x)
+
+
+def test_values_are_regression_and_any_whole_labels_are_classes():
+    values = Graphs.of(some(values=True))
+    assert (values.num_outputs, values.target.dtype) == (1, torch.float32)
+    data = some()
+    for graph in data:
+        graph.y = graph.y.to(torch.int32)
+    assert Graphs.of(data).target.dtype == torch.int64
+
+
+def test_nodes_of_a_single_graph_are_the_members():
+    data = random_graph(6, 9, 3, torch.Generator().manual_seed(0))
+    data.y = torch.tensor([0, 1, 2, 0, 1, 2])
+    graphs = Graphs.of([data], level="node")
+    assert (graphs.num_members, graphs.transductive) == (6, True)
+    (batch,) = graphs.batches(torch.tensor([5, 1]), 1, known=torch.tensor([0, 1]))
+    assert batch.target.tolist() == [2, 1]
+    assert batch.units.tolist() == [5, 1]
+    assert batch.context.tolist() == [0, 1, -1, -1, -1, -1]
+    assert batch.x is graphs.x
+
+
+def sizes(count: int, size: int, *, shuffle: bool) -> list[int]:
+    generator = torch.Generator().manual_seed(0)
+    data = [random_graph(3, 2, 2, generator) for _ in range(count)]
+    for k, graph in enumerate(data):
+        graph.y = torch.tensor([k % 2])
+    batches = list(Graphs.of(data).batches(torch.arange(count), size, shuffle=shuffle))
+    members = torch.cat([batch.members for batch in batches])
+    assert members.sort().values.tolist() == list(range(count))
+    assert shuffle or members.tolist() == list(range(count))
+    return [batch.num_graphs for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "shuffled", "in_order"),
+    [(9, 4, [4, 5], [4, 4, 1]), (8, 4, [4, 4], [4, 4]), (10, 4, [4, 4, 2], [4, 4, 2]), (1, 4, [1], [1])],
+)
+def test_a_last_single_graph_is_joined_in_training_only(count, size, shuffled, in_order):
+    torch.manual_seed(0)
+    assert sizes(count, size, shuffle=True) == shuffled
+    assert sizes(count, size, shuffle=False) == in_order
+
+
+@pytest.mark.parametrize("level", ["graph", "node"])
+def test_batches_of_a_plain_loader(level):
+    data = [graph for graph in some(level) if graph.num_nodes]
+    (loaded,) = DataLoader(data, batch_size=8)
+    batch = Batch.of(loaded, level)
+    assert (batch.num_graphs, batch.units, batch.context) == (7, None, None)
+    assert torch.equal(batch.target, loaded.y)
+    assert Batch.of(batch, level) is batch
+    del loaded.ptr
+    assert Batch.of(loaded, level).num_graphs == 7
+    single = Batch.of(data[0], level)
+    assert (single.num_graphs, single.graph.tolist()) == (1, [0] * 3)
+
+
+def test_masked_nodes_are_predicted_and_may_be_shown():
+    data = random_graph(4, 5, 3, torch.Generator().manual_seed(0))
+    data.y, data.train_mask = torch.tensor([0, 1, 2, 0]), torch.tensor([True, False, True, False])
+    batch = Batch.of(data, "node")
+    assert (batch.units.tolist(), batch.target.tolist(), batch.context.tolist()) == ([0, 2], [0, 2], [0, -1, 2, -1])
+
+
+X, EDGES, Y = torch.ones(2, 3), torch.tensor([[0], [1]]), torch.tensor([1])
+GOOD = Data(x=X, edge_index=EDGES, y=Y)
+
+BAD = {
+    "no graphs": ([], {}, "There are no graphs; give at least one."),
+    "no x": ([GOOD, Data(edge_index=EDGES, y=Y)], {}, "Graph 1 has no node features x; give some"),
+    "no edges": (
+        [Data(x=X, y=Y)],
+        {},
+        "Graph 0 has no int64 edge_index of shape (2, edges); without edges it is (2, 0).",
+    ),
+    "flat edges": ([Data(x=X, edge_index=torch.tensor([0, 1]), y=Y)], {}, "Graph 0 has no int64 edge_index of shape"),
+    "float edges": ([Data(x=X, edge_index=EDGES.float(), y=Y)], {}, "Graph 0 has no int64 edge_index of shape"),
+    "flat x": (
+        [Data(x=torch.ones(2), edge_index=EDGES, y=Y)],
+        {},
+        "Graph 0 has features of shape (2,), but all must be (nodes, features).",
+    ),
+    "other features": (
+        [GOOD, Data(x=torch.ones(2, 4), edge_index=EDGES, y=Y)],
+        {},
+        "Graph 1 has features of shape (2, 4), but all must be (nodes, 3).",
+    ),
+    "edges to nowhere": (
+        [Data(x=X, edge_index=torch.tensor([[0], [2]]), y=Y)],
+        {},
+        "Graph 0 has 2 nodes, but edges to others; nodes are counted from 0.",
+    ),
+    "edges from below": (
+        [Data(x=X, edge_index=torch.tensor([[0], [-1]]), y=Y)],
+        {},
+        "Graph 0 has 2 nodes, but edges to others",
+    ),
+    "no y": ([Data(x=X, edge_index=EDGES)], {}, "Graph 0 has no target y."),
+    "many y": (
+        [Data(x=X, edge_index=EDGES, y=torch.tensor([0, 1, 1]))],
+        {},
+        "Graph 0 has 3 targets, but at graph level it must have 1.",
+    ),
+    "few y": ([GOOD], {"level": "node"}, "Graph 0 has 1 targets, but at node level it must have 2."),
+    "infinite x": (
+        [Data(x=X * torch.inf, edge_index=EDGES, y=Y)],
+        {},
+        "Graph 0 has features that are no finite numbers",
+    ),
+    "y not a number": (
+        [Data(x=X, edge_index=EDGES, y=torch.tensor([torch.nan]))],
+        {},
+        "Graph 0 has targets that are no finite numbers",
+    ),
+    "labels above": (
+        [GOOD],
+        {"num_outputs": 1},
+        "The labels reach from 1 to 1, but with 1 classes they must lie in 0 to 0; renumber them.",
+    ),
+    "labels below": (
+        [Data(x=X, edge_index=EDGES, y=torch.tensor([-1])), GOOD],
+        {},
+        "The labels reach from -1 to 1, but with 2 classes they must lie in 0 to 1; renumber them.",
+    ),
+    "level": ([GOOD], {"level": "edge"}, "level: 'edge' was given, but it is one of 'graph', 'node', 'link'."),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_graphs_get_one_clear_error(name):
+    graphs, options, message = BAD[name]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Graphs.of(graphs, **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "level", "message"),
+    [
+        (Data(edge_index=EDGES, y=Y), "graph", "A batch at graph level needs x, edge_index, y; this one lacks x."),
+        (Data(x=X), "node", "this one lacks edge_index, y. Predictions do not look at the targets"),
+        (Data(x=X, edge_index=EDGES), "link", "this one lacks edge_label_index, edge_label."),
+        (GOOD, "node", "The batch has 1 targets, but at node level it must have 2."),
+        (Data(x=X, edge_index=EDGES, y=torch.tensor([0, 1])), "graph", "The batch has 2 targets, but at graph level"),
+    ],
+)
+def test_bad_batches_get_one_clear_error(data, level, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Batch.of(data, level)

@@ -1,0 +1,123 @@
+"""Predictions try every label alike, and never see the true one of what they predict."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_graphs import presets, small, task, triangles_or_trees, two_communities
+
+from supa_gff import Batch, Goodness, Graphs, Network, VirtualNodes, preset
+
+CONDITIONED = [(name, level) for name, level in presets() if isinstance(preset(name, level).score, Goodness)]
+
+
+@pytest.mark.parametrize(("name", "level"), [pair for pair in presets() if pair[1] != "link"])
+def test_scores_do_not_depend_on_the_true_labels(name, level):
+    graphs, train, valid = task(level, 24)
+    torch.manual_seed(0)
+    network = Network.for_graphs(small(name, level), graphs)
+    network.local_step(graphs.batch(train, train))
+    scores = network.layer_scores(graphs.batch(valid, train))
+    # Other labels of what is predicted, and at node level of all nodes but those that may be shown.
+    generator = torch.Generator().manual_seed(1)
+    other = graphs.target.clone()
+    other[valid] = torch.randint(2, (len(valid),), generator=generator)
+    assert not torch.equal(other, graphs.target)
+    assert torch.equal(network.layer_scores(replace(graphs, target=other).batch(valid, train)), scores)
+
+
+@pytest.mark.parametrize(("name", "level"), [pair for pair in presets() if pair[1] != "graph"])
+def test_other_pairs_or_nodes_do_not_move_a_score(name, level):
+    # Nodes in the batch are known to be predicted: what label injection shows of them is the hypothesis alone.
+    if level == "link":
+        made, _, _ = task("link")
+        batch = made.valid
+    else:
+        graphs, train, valid = task("node")
+        batch = graphs.batch(valid, train)
+    torch.manual_seed(0)
+    outputs = 1 if level == "link" else 2
+    network = Network(small(name, level), batch.x.shape[1], outputs, level)
+    flipped = replace(batch, target=1 - batch.target)
+    assert torch.equal(network.layer_scores(batch), network.layer_scores(flipped))
+
+
+def test_labels_to_validate_on_are_not_shown():
+    graphs, train, valid = task("node")
+    batch = graphs.batch(valid, train)
+    assert (batch.context[valid] == -1).all()
+    assert torch.equal(batch.context[train], graphs.target[train])
+    network = Network.for_graphs(small("label-appending", "node"), graphs)
+    labels = network.hypotheses(batch, torch.arange(2).expand(len(valid), -1))
+    assert labels[:, valid].tolist() == [[0] * len(valid), [1] * len(valid)]
+    assert torch.equal(labels[:, train], graphs.target[train].expand(2, -1))
+    half = graphs.batch(valid[:10], train)
+    labels = network.hypotheses(half, torch.arange(2).expand(10, -1))
+    assert (labels[:, valid[10:]] == -1).all()
+
+
+def test_hypotheses_of_graphs_are_those_of_their_nodes():
+    graphs = Graphs.of(triangles_or_trees(4))
+    batch = graphs.batch(torch.tensor([1, 3, 0]))
+    network = Network.for_graphs(small("gff", "graph"), graphs)
+    labels = network.hypotheses(batch, torch.tensor([[1, 0], [0, 1], [0, 0]]))
+    for stream, of_graphs in enumerate([[1, 0, 0], [0, 1, 0]]):
+        assert labels[stream].tolist() == [of_graphs[int(g)] for g in batch.graph]
+
+
+@pytest.mark.parametrize(("name", "level"), CONDITIONED)
+@pytest.mark.parametrize("streams", ["together", "in turn"])
+def test_every_label_is_scored_as_if_it_were_the_only_one(name, level, streams):
+    """One label's score does not depend on which others are tried beside it, nor on its number."""
+    method = small(name, level)
+    if streams == "in turn":
+        if isinstance(method.label, VirtualNodes):
+            method = method.replace(label=VirtualNodes(positive_features=False))
+        else:
+            method = method.replace(streams="in turn", normalisation="layer")
+    graphs, train, valid = task(level, 12)
+    torch.manual_seed(0)
+    network = Network.for_graphs(method, graphs).eval()
+    batch = graphs.batch(valid, train)
+    scores = network.layer_scores(batch)
+    for label in range(2):
+        candidates = torch.full((batch.num_units, 1), label)
+        with torch.no_grad():
+            parts = list(network._walk_streams(batch, network.hypotheses(batch, candidates)))
+        for layer in range(3):
+            assert torch.allclose(parts[layer][0][:, 0], scores[layer, :, label], rtol=1e-5, atol=1e-6)
+
+
+def test_later_layers_take_the_features_of_the_truth_in_training_as_published():
+    graphs, train, _ = task("node")
+    for positive in (True, False):
+        method = small("virtual-nodes", "node", label=VirtualNodes(positive_features=positive))
+        network = Network.for_graphs(method, graphs)
+        batch = graphs.batch(train, train)
+        streams = network.streams(batch, network.hypotheses(batch, network.draw_candidates(batch)))
+        h = torch.randn(2, streams.x.shape[1], 16)
+        assert torch.equal(network.pass_on(streams, h, truth_first=True).x, h[:1].expand(2, -1, -1) if positive else h)
+        assert torch.equal(network.pass_on(streams, h).x, h)
+
+
+@pytest.mark.parametrize(("name", "changes"), [("gff", {}), ("symba", {}), ("best", {}), ("deeper-forward", {})])
+def test_a_graph_is_scored_alike_in_any_company_and_order(name, changes):
+    graphs = Graphs.of(triangles_or_trees(20))
+    torch.manual_seed(0)
+    network = Network.for_graphs(small(name, "graph", **changes), graphs)
+    network.local_step(graphs.batch(torch.arange(20)))
+    together = network.layer_scores(graphs.batch(torch.arange(20)))
+    order = torch.randperm(20)
+    assert torch.allclose(network.layer_scores(graphs.batch(order)), together[:, order], rtol=1e-5, atol=1e-5)
+    alone = torch.cat([network.layer_scores(graphs.batch(torch.tensor([k]))) for k in range(20)], 1)
+    assert torch.allclose(alone, together, rtol=1e-5, atol=1e-5)
+
+
+def test_class_nodes_need_labels_that_are_known():
+    data = two_communities()
+    network = Network(small("single-forward", "node"), 8, 2, "node")
+    with pytest.raises(ValueError, match="Class nodes are joined to nodes whose labels are known"):
+        network.predict(data)
+    data.train_mask = torch.arange(80) < 40
+    assert network.predict(data).shape == (40,)
+    assert isinstance(Batch.of(data, "node"), Batch)

@@ -1,0 +1,177 @@
+"""Training on kept inputs is training on recomputed ones, wherever they are kept, and leaves nothing behind."""
+
+import tempfile
+from dataclasses import replace
+
+import pytest
+import torch
+from small_graphs import pairs, small, task, triangles_or_trees, two_communities
+
+from supa_gff import AllWrong, Graphs, Hard, Head, Network, NodeFeatures, Trainer, Uniform, kept, labels
+from supa_gff.kept import KeptRows, KeptWhole
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(kept, "_BLOCK_EDGES", 100)
+
+
+@pytest.fixture
+def in_double(monkeypatch):
+    """Compute in double precision, so that nothing but the way of computing could differ."""
+    one_hot, update = labels.one_hot, Network.for_graphs
+    monkeypatch.setattr(labels, "one_hot", lambda *args: one_hot(*args).double())
+    monkeypatch.setattr(Network, "for_graphs", lambda method, graphs: update(method, graphs).double())
+
+
+def trained(method, made, train, valid, monkeypatch, *, recompute=False, keep="memory"):
+    torch.manual_seed(3)
+    if isinstance(made, Graphs):
+        network = Network.for_graphs(method, made)
+    else:
+        network = Network(method, made.train.x.shape[1], 1, "link")
+    with monkeypatch.context() as patch:
+        if recompute:
+            patch.setattr(Trainer, "_kept", lambda self: None)
+        trainer = Trainer(network, made, train, valid, seed=4, keep=keep)
+        if not recompute:
+            wanted = KeptRows if isinstance(made, Graphs) and not made.transductive else KeptWhole
+            assert isinstance(trainer._kept(), wanted)
+            torch.manual_seed(4)
+        state = trainer.run()
+    return network, state
+
+
+def assert_same_training(one, other):
+    (a, first), (b, second) = one, other
+    assert [(e.layer, e.epoch) for e in first.history] == [(e.layer, e.epoch) for e in second.history]
+    for x, y in zip(first.history, second.history, strict=True):
+        assert x.valid == pytest.approx(y.valid, abs=1e-6, nan_ok=True)
+        assert x.steps[0][1:] == pytest.approx(y.steps[0][1:], rel=1e-5, nan_ok=True)
+    for (name, x), (_, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+        assert torch.allclose(x, y, rtol=1e-6, atol=1e-7), name
+
+
+GRAPH = {
+    "unconditioned": ("best", {"schedule": "greedy"}),
+    "unconditioned, hard": ("best", {"schedule": "greedy", "negatives": Hard(), "score": Head("linear")}),
+    "random blocks": ("cafo", {}),
+    "attention": ("best", {"schedule": "greedy", "conv": "gat"}),
+    "residual, layer": ("deeper-forward", {"schedule": "greedy"}),
+    "plain": ("gff", {}),
+    "all wrong, once": ("gff", {"negatives": AllWrong(redraw=False)}),
+    "hard, batch normalisation": ("symba", {"schedule": "greedy", "negatives": Hard()}),
+    "gates": ("best-goodness", {"schedule": "greedy"}),
+    "dropout": ("gff", {"dropout": 0.3}),
+    "in turn": ("gff", {"streams": "in turn"}),
+    "in turn, gates": ("best-goodness", {"schedule": "greedy", "streams": "in turn", "normalisation": "layer"}),
+}
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_graphs(name, monkeypatch, in_double):
+    preset, changes = GRAPH[name]
+    method = small(preset, "graph", epochs=3, width=8, **changes)
+    graphs = Graphs.of(triangles_or_trees(30, classes=3))
+    graphs = replace(graphs, x=graphs.x.double())
+    members = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    split = members[:17], members[17:28]
+    assert len(list(KeptRows(Network.for_graphs(method, graphs), graphs, members, "memory")._blocks())) > 3
+    assert_same_training(
+        trained(method, graphs, *split, monkeypatch, recompute=True), trained(method, graphs, *split, monkeypatch)
+    )
+
+
+@pytest.mark.parametrize("name", ["unconditioned", "plain", "hard, batch normalisation", "gates", "in turn"])
+def test_disk_gives_the_bits_of_memory(name, monkeypatch):
+    preset, changes = GRAPH[name]
+    method = small(preset, "graph", epochs=2, width=8, **changes)
+    graphs, train, valid = task("graph", 30)
+    in_memory, _ = trained(method, graphs, train, valid, monkeypatch)
+    on_disk, _ = trained(method, graphs, train, valid, monkeypatch, keep="disk")
+    for (key, x), (_, y) in zip(in_memory.state_dict().items(), on_disk.state_dict().items(), strict=True):
+        assert torch.equal(x, y), key
+
+
+def test_nodes_of_many_graphs(monkeypatch, in_double):
+    graphs = Graphs.of([two_communities(12, seed=k) for k in range(9)], level="node")
+    graphs = replace(graphs, x=graphs.x.double())
+    method = small("best", "node", schedule="greedy", epochs=3, dropout=0.0, score=Head("linear"), batch_size=4)
+    split = torch.arange(6), torch.arange(6, 9)
+    assert_same_training(
+        trained(method, graphs, *split, monkeypatch, recompute=True), trained(method, graphs, *split, monkeypatch)
+    )
+
+
+NODE = {
+    "appended labels": ("label-appending", {}),
+    "virtual nodes": ("virtual-nodes", {}),
+    "virtual nodes, sage": ("virtual-nodes", {"conv": "sage"}),
+    "prototypes": ("single-forward", {}),
+    "class groups": ("deeper-forward", {"schedule": "greedy"}),
+    "heads with dropout": ("best", {"schedule": "greedy"}),
+    "heads, hard": ("mono-forward", {"schedule": "greedy", "negatives": Hard()}),
+    "in turn": ("label-appending", {"streams": "in turn"}),
+}
+
+
+@pytest.mark.parametrize("name", NODE)
+def test_nodes_of_one_graph(name, monkeypatch, in_double):
+    preset, changes = NODE[name]
+    method = small(preset, "node", epochs=4, **changes)
+    graphs, train, valid = task("node")
+    graphs = replace(graphs, x=graphs.x.double())
+    assert_same_training(
+        trained(method, graphs, train, valid, monkeypatch, recompute=True),
+        trained(method, graphs, train, valid, monkeypatch),
+    )
+
+
+@pytest.mark.parametrize("name", ["link-goodness", "link-cross-entropy"])
+def test_pairs(name, monkeypatch):
+    method = small(name, "link", epochs=4)
+    assert_same_training(
+        trained(method, pairs(), None, None, monkeypatch, recompute=True),
+        trained(method, pairs(), None, None, monkeypatch),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "changes"),
+    [
+        ("symba", "node", {"schedule": "greedy"}),
+        ("gff", "graph", {"collaboration": True}),
+        ("gff", "node", {"negatives": Uniform()}),
+        ("gff", "node", {"label": NodeFeatures(), "negatives": Hard()}),
+    ],
+)
+def test_what_changes_from_step_to_step_is_not_kept(name, level, changes):
+    graphs, train, valid = task(level)
+    network = Network.for_graphs(small(name, level, **changes), graphs)
+    assert Trainer(network, graphs, train, valid)._kept() is None
+
+
+def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    graphs, train, valid = task("graph", 12)
+    seen, stored = [], kept._on_disk
+
+    def watched(shape):
+        made = stored(shape)
+        seen.append((shape, list(tmp_path.rglob("*"))))
+        return made
+
+    monkeypatch.setattr(kept, "_on_disk", watched)
+    Trainer(
+        Network.for_graphs(small("gff", "graph", epochs=1), graphs), graphs, train, valid, seed=0, keep="disk"
+    ).run()
+    # Two classes are two streams; three layers are prepared, and two are passed on.
+    assert len(seen) == 5
+    assert all(shape[:2] == (2, len(graphs.x)) and left == [] for shape, left in seen)
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_the_place_must_be_known():
+    graphs, train, valid = task("graph", 12)
+    with pytest.raises(ValueError, match="keep: 'dsk' was given, but it is one of 'memory', 'disk'"):
+        Trainer(Network.for_graphs(small("gff", "graph"), graphs), graphs, train, valid, keep="dsk")

@@ -1,0 +1,190 @@
+"""A layer learns from its own score: its update changes, and its gradient reaches, nothing of another layer."""
+
+import copy
+
+import pytest
+import torch
+from small_graphs import presets, small, task
+
+from supa_gff import Batch, Graphs, Hard, Method, Network, Uniform, preset
+
+
+def batch_of(level: str) -> Batch:
+    made, train, _ = task(level)
+    if isinstance(made, Graphs):
+        return made.batch(train, train) if made.transductive else made.batch(train[:12])
+    return made.train
+
+
+def network_of(method: Method, level: str) -> tuple[Network, Batch]:
+    torch.manual_seed(0)
+    batch = batch_of(level)
+    return Network(method, batch.x.shape[1], 1 if level == "link" else 2, level, torch.tensor([0, 4, 4, 4])), batch
+
+
+def bits(network: Network, layer: int) -> dict[str, object]:
+    """Copy all of a layer that training could change: weights, statistics, gradients, the optimiser's state."""
+    module = network.layer(layer)
+    gradients = {name: None if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
+    return {
+        "weights": {name: value.clone() for name, value in module.state_dict().items()},
+        "gradients": gradients,
+        "optimiser": copy.deepcopy(network.optimiser(layer).state_dict()),
+    }
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def reached(value: torch.Tensor) -> set[torch.Tensor]:
+    """Walk the autograd graph from a value to all leaves."""
+    leaves, seen, waiting = set(), set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.add(node.variable)
+        waiting += [parent for parent, _ in node.next_functions]
+    return leaves
+
+
+def layers_reached(network: Network, value: torch.Tensor) -> set[int]:
+    leaves = reached(value)
+    owner = {p: k for k in range(network.method.layers) for p in network.layer(k).parameters()}
+    assert leaves <= owner.keys()
+    return {owner[leaf] for leaf in leaves}
+
+
+def losses_of_step(network: Network, batch: Batch, monkeypatch: pytest.MonkeyPatch, **how: object) -> list[set[int]]:
+    """Take a step, and give the layers that each call of backward can reach."""
+    spans = []
+    backward = torch.Tensor.backward
+
+    def watched(self: torch.Tensor, *args: object, **kwargs: object) -> None:
+        spans.append(layers_reached(network, self))
+        backward(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", watched)
+        network.local_step(batch, **how)
+    return spans
+
+
+def local_methods() -> list[object]:
+    return [
+        pytest.param(name, level, id=f"{name}-{level}")
+        for name, level in presets()
+        if preset(name, level).schedule != "backprop"
+    ]
+
+
+@pytest.mark.parametrize(("name", "level"), local_methods())
+def test_a_step_of_one_layer_changes_no_bit_of_another(name, level):
+    network, batch = network_of(small(name, level), level)
+    network.local_step(batch)  # so that the optimisers have states
+    for layer in range(3):
+        held = {p for group in network.optimiser(layer).param_groups for p in group["params"]}
+        assert held == {p for p in network.layer(layer).parameters() if p.requires_grad}
+        others = [k for k in range(3) if k != layer]
+        before = {k: bits(network, k) for k in range(3)}
+        network.train()
+        network.local_step(batch, layer=layer)
+        for other in others:
+            assert same(before[other], bits(network, other)), f"the step of layer {layer} changed layer {other}"
+        assert not same(before[layer]["weights"], bits(network, layer)["weights"])
+        assert not same(before[layer]["optimiser"], bits(network, layer)["optimiser"])
+
+
+@pytest.mark.parametrize(("name", "level"), local_methods())
+def test_no_autograd_graph_spans_two_layers(name, level, monkeypatch):
+    network, batch = network_of(small(name, level), level)
+    # Each update of one layer, and the update of all layers one after another.
+    for layer in range(3):
+        assert losses_of_step(network, batch, monkeypatch, layer=layer) == [{layer}]
+    assert losses_of_step(network, batch, monkeypatch) == [{0}, {1}, {2}]
+    assert all(p.grad is None for p in network.parameters())
+
+
+@pytest.mark.parametrize(("name", "level"), local_methods())
+def test_the_local_loss_reaches_every_trained_weight_of_its_layer_and_nothing_else(name, level):
+    network, batch = network_of(small(name, level), level)
+    network.train()
+    candidates = network.draw_candidates(batch)
+    labels = network.hypotheses(batch, candidates) if network.method.conditioned else None
+    streams = network.streams(batch, labels)
+    for layer in range(3):
+        loss, _ = network.local_loss(layer, streams, batch, candidates)
+        # What comes out of a layer carries its graph; what goes into the next must not.
+        h = network.layer(layer)(streams.x, streams.topology, streams.labels)
+        assert reached(loss) == {p for p in network.layer(layer).parameters() if p.requires_grad}
+        streams = network.pass_on(streams, h, truth_first=True)
+        assert not streams.x.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "changes"),
+    [
+        ("gff", "graph", {"streams": "in turn"}),
+        ("gff", "node", {"streams": "in turn", "negatives": Hard()}),
+        ("symba", "graph", {"negatives": Hard(), "collaboration": True}),
+        ("best-goodness", "graph", {"negatives": Uniform(), "residual": True}),
+        ("best", "graph", {"negatives": Hard(), "collaboration": True}),
+        ("best", "graph", {"conv": "gat", "normalisation": "graph", "dropout": 0.2}),
+        ("symba", "graph", {"schedule": "pairs"}),
+    ],
+)
+def test_parts_swapped_in_stay_local(name, level, changes, monkeypatch):
+    network, batch = network_of(small(name, level, **changes), level)
+    for layer in range(3):
+        before = {k: bits(network, k) for k in range(3)}
+        spans = losses_of_step(network, batch, monkeypatch, layer=layer)
+        assert set(map(frozenset, spans)) == {frozenset({layer})}
+        assert all(same(before[k], bits(network, k)) for k in range(3) if k != layer)
+
+
+@pytest.mark.parametrize("kind", ["symba", "best", "gff"])
+def test_overlapping_pairs_span_exactly_two_neighbours(kind, monkeypatch):
+    network, batch = network_of(small(kind, "graph", schedule="pairs", layers=5), "graph")
+    assert losses_of_step(network, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
+    assert losses_of_step(network, batch, monkeypatch) == [{0}, {1, 2}, {3, 4}]
+    assert losses_of_step(network, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
+
+
+@pytest.mark.parametrize("level", ["graph", "node", "link"])
+def test_control_backpropagation_reaches_all_layers(level, monkeypatch):
+    network, batch = network_of(small("backprop", level), level)
+    assert losses_of_step(network, batch, monkeypatch) == [{0, 1, 2}]
+    before = {k: bits(network, k) for k in range(3)}
+    network.local_step(batch)
+    assert not any(same(before[k]["weights"], bits(network, k)["weights"]) for k in range(3))
+
+
+def test_control_statistics_of_a_lower_layer_count_as_a_change():
+    # The comparison of bits sees what a frozen layer left in training mode would do.
+    network, batch = network_of(small("best", "graph"), "graph")
+    before = bits(network, 0)
+    streams = network.streams(batch, None)
+    network.layer(0).train()
+    with torch.no_grad():
+        network.layer(0)(streams.x, streams.topology, None)
+    assert not same(before, bits(network, 0))
+
+
+@pytest.mark.parametrize("name", ["cafo"])
+@pytest.mark.parametrize("level", ["graph", "node"])
+def test_random_blocks_train_their_heads_only(name, level):
+    network, batch = network_of(small(name, level), level)
+    before = {key: value.clone() for key, value in network.named_parameters()}
+    network.local_step(batch)
+    changed = {key for key, value in network.named_parameters() if not torch.equal(value, before[key])}
+    assert changed
+    assert all(".scorer." in key for key in changed)

@@ -1,0 +1,171 @@
+"""Methods: what does not go together is refused, all else survives JSON."""
+
+import json
+import re
+
+import pytest
+from small_graphs import presets
+
+from supa_gff import (
+    PRESETS,
+    AllWrong,
+    ClassGroups,
+    Embedding,
+    Entmax,
+    EveryLayer,
+    Gate,
+    Goodness,
+    Hard,
+    Head,
+    Method,
+    Network,
+    NodeFeatures,
+    PairProduct,
+    Prototypes,
+    Softmax,
+    SquaredError,
+    Threshold,
+    TopK,
+    Uniform,
+    VirtualNodes,
+    preset,
+)
+
+GOODNESS = {"score": Goodness(), "label": NodeFeatures(), "negatives": AllWrong()}
+
+BAD = [
+    ({"schedule": "greddy"}, "schedule: 'greddy' was given, but it is one of 'greedy', 'together', 'pairs'"),
+    ({"normalisation": None}, "normalisation: None was given, but it is one of 'length', 'batch'"),
+    ({"vote": "best"}, "vote: 'best' was given, but it is one of 'all', 'last', 'chosen'."),
+    ({"vote_by": "logits"}, "vote_by: 'logits' was given"),
+    ({"streams": "parallel"}, "streams: 'parallel' was given, but it is one of 'together', 'in turn'."),
+    ({"layers": 0}, "layers: 0 was given, but it must be a whole number from 1"),
+    ({"width": 2.5}, "width: 2.5 was given, but it must be a whole number"),
+    ({"epochs": True}, "epochs: True was given"),
+    ({"patience": 0}, "patience: 0 was given"),
+    ({"validate_every": 0}, "validate_every: 0 was given"),
+    ({"batch_size": "64"}, "batch_size: '64' was given"),
+    ({"halve_every": 0}, "halve_every: 0 was given"),
+    ({"learning_rate": 0.0}, "learning_rate: 0.0 was given, but it must be a number above zero."),
+    ({"learning_rate": float("nan")}, "learning_rate: nan was given"),
+    ({"weight_decay": -1e-3}, "weight_decay: -0.001 was given, but it must be a number of at least zero."),
+    ({"dropout": 1.0}, "dropout: 1.0 was given, but it must be a number from 0 to below 1."),
+    ({"residual": "yes"}, "residual: 'yes' was given, but it is True or False."),
+    ({"checkpointing": 1}, "checkpointing: 1 was given, but it is True or False."),
+    ({"conv": None}, "conv: None was given, but it is a name or a function."),
+    ({"score": "head"}, "score: 'head' was given, but it is one of Goodness(...), ClassGroups(...), Head(...)"),
+    ({"score": Head}, "score: <class 'supa_gff.scores.Head'> was given"),
+    ({"loss": "softmax"}, "loss: 'softmax' was given, but it is one of Threshold(...), SymBa(...)"),
+    ({**GOODNESS, "label": "one-hot"}, "label: 'one-hot' was given, but it is one of None, NodeFeatures(...)"),
+    ({**GOODNESS, "negatives": 3}, "negatives: 3 was given, but it is one of None, AllWrong(...)"),
+    ({"score": Goodness()}, "A goodness tells hypotheses about the label apart, and needs label="),
+    ({"label": NodeFeatures()}, "other scores tell classes apart without one, so label= must be None"),
+    ({"score": ClassGroups(), "label": Gate()}, "so label= must be None"),
+    ({"score": Prototypes()}, "Prototypes are the classes' virtual nodes: give label=VirtualNodes() with them."),
+    ({"score": Prototypes(), "label": NodeFeatures()}, "Prototypes are the classes' virtual nodes"),
+    ({"score": Goodness(), "label": NodeFeatures()}, "A goodness needs wrong labels to compare with"),
+    ({**GOODNESS, "loss": SquaredError()}, "Values are predicted by heads: with SquaredError(), give score=Head(...)."),
+    ({"loss": SquaredError(), "negatives": AllWrong()}, "SquaredError() compares with no wrong labels"),
+    ({"score": PairProduct(), "negatives": AllWrong()}, "Pairs bring their own negatives"),
+    ({"loss": SquaredError(), "vote_by": "probabilities"}, "Values have no probabilities"),
+    ({"score": ClassGroups(), "train_convolution": False}, "With train_convolution=False only heads are trained"),
+    ({**GOODNESS, "streams": "in turn"}, "Batch normalisation of one hypothesis at a time takes away"),
+    (
+        {**GOODNESS, "streams": "in turn", "normalisation": "layer", "dropout": 0.1},
+        "Streams run in turn twice each, and must come out the same: no dropout, no VirtualNodes.",
+    ),
+    (
+        {**GOODNESS, "streams": "in turn", "normalisation": "layer", "label": VirtualNodes()},
+        "Streams run in turn twice each",
+    ),
+    (
+        {**GOODNESS, "streams": "in turn", "normalisation": "layer", "schedule": "pairs"},
+        "streams='in turn' is for a Goodness and schedule='greedy' or 'together'.",
+    ),
+    ({"streams": "in turn", "normalisation": "layer"}, "streams='in turn' is for a Goodness"),
+    ({"checkpointing": True}, "checkpointing is for schedule='backprop'"),
+    ({"schedule": "backprop", "collaboration": True}, "collaboration is for local losses"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("parts", "message"), BAD, ids=range(len(BAD)))
+def test_what_does_not_go_together_is_refused(parts, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Method(**parts)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Method().replace(**parts)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Goodness(pool="max"), "pool: 'max' was given, but it is one of 'mean', 'sum'."),
+        (lambda: Goodness("squares"), "of: 'squares' was given, but it is one of SumOfSquares(...), MeanOfSquares"),
+        (lambda: Goodness(scale=0), "scale: 0 was given, but it must be a number above zero."),
+        (lambda: ClassGroups(pool="max"), "pool: 'max' was given"),
+        (lambda: ClassGroups(3), "of: 3 was given"),
+        (lambda: Head("deep"), "kind: 'deep' was given, but it is one of 'linear', 'mlp', 'conv'."),
+        (lambda: Head(pool="max"), "pool: 'max' was given"),
+        (lambda: Head(dropout=1), "dropout: 1 was given"),
+        (lambda: Embedding(0), "width: 0 was given"),
+        (lambda: Method().replace(depth=3), "'depth' was given, but a method has score, loss, label, negatives"),
+        (lambda: Method.from_dict({"depth": 3}), "'depth' was given, but a method has score"),
+        (lambda: Method.from_dict({"loss": {"part": "Hinge"}}), "'Hinge' is no part of a method; there are SumOfSq"),
+        (lambda: Method.from_dict({"loss": {"part": ["Softmax"]}}), "['Softmax'] is no part of a method"),
+        (lambda: Method.from_dict({"loss": {}}), "None is no part of a method"),
+        (lambda: Method.from_dict({"loss": {"part": "Softmax", "tau": 1}}), "Softmax: "),
+        (lambda: Method.from_dict({"loss": "Softmax"}), "loss: 'Softmax' was given"),
+        (lambda: preset("gf"), "'gf' was given, but a method is one of gff, label-appending"),
+        (lambda: preset("gff", "grph"), "level: 'grph' was given, but it is one of 'graph', 'node', 'link'."),
+        (lambda: preset("gff", "link"), "gff is not for link level"),
+        (lambda: Network(Method(conv="gcm"), 3, 2), "'gcm' was given, but a convolution is one of gcn"),
+        (lambda: Network(Method(), 3, 1), "There is one class only, and nothing to tell apart"),
+        (lambda: Network(Method(), 3, 2, "edge"), "level: 'edge' was given"),
+        (lambda: Network(Method(), 0, 2), "in_features: 0 was given"),
+        (lambda: Network(Method(loss=SquaredError()), 3, 2), "SquaredError() predicts one value, but 2 outputs were"),
+        (lambda: Network(Method(), 3, 1, "link"), "Links are scored by PairProduct(), and nothing else is"),
+        (lambda: Network(Method(score=PairProduct()), 3, 2), "Links are scored by PairProduct(), and nothing else is"),
+        (
+            lambda: Network(Method(score=Prototypes(), label=VirtualNodes()), 3, 2, "graph"),
+            "Prototypes are for node level",
+        ),
+        (lambda: Network(Method(conv="pna"), 3, 2), "PNA needs the histogram of the nodes' degrees"),
+        (lambda: Network(Method(conv="gat", width=6), 3, 2), "The width is 6, but for gat it must be a multiple of 4"),
+    ],
+)  # fmt: skip
+def test_bad_names_and_parts_get_one_clear_error(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(("name", "level"), presets())
+def test_presets_survive_json(name, level):
+    method = preset(name, level)
+    assert Method.from_dict(json.loads(json.dumps(method.to_dict()))) == method
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"score": Goodness(TopK(3), "sum", 2.0, True), "label": Embedding(7), "negatives": Hard(2)},
+        {"score": Goodness(Entmax()), "label": VirtualNodes(positive_features=False), "negatives": Uniform(3, False)},
+        {"score": Goodness(), "label": EveryLayer(), "negatives": AllWrong(redraw=False), "loss": Threshold(1.0)},
+        {"score": Head("conv", "mean", 0.2), "loss": SquaredError(), "halve_every": None},
+        {"score": PairProduct(squared=True), "loss": Softmax(0.5)},
+    ],
+)
+def test_any_parts_survive_json(parts):
+    method = Method(**parts)
+    assert Method.from_dict(json.loads(json.dumps(method.to_dict()))) == method
+
+
+def test_a_function_as_convolution_is_written_as_custom():
+    written = Method(conv=lambda a, b: None).to_dict()
+    assert written["conv"] == "custom"
+    json.dumps(written)
+    with pytest.raises(ValueError, match="'custom' was given, but a convolution is one of"):
+        Network(Method.from_dict(written), 3, 2)
+
+
+def test_every_preset_has_a_level():
+    assert {name for name, _ in presets()} == set(PRESETS)

@@ -1,0 +1,368 @@
+"""Networks: every part that can be swapped works, and a plain loop over a plain loader trains them."""
+
+import re
+
+import pytest
+import torch
+from small_graphs import presets, small, task, triangles_or_trees, two_communities
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from supa_gff import Batch, Graphs, Head, Method, Network, SquaredError, Trainer, Uniform
+from supa_gff.convolutions import CONVOLUTIONS
+
+
+def trained(method: Method, level: str = "graph", count: int = 24, seed: int = 0) -> tuple[Network, Trainer]:
+    made, train, valid = task(level, count)
+    torch.manual_seed(seed)
+    if isinstance(made, Graphs):
+        network = Network.for_graphs(method, made)
+    else:
+        network = Network(method, made.train.x.shape[1], 1, "link")
+    trainer = Trainer(network, made, train, valid, seed=seed)
+    trainer.run()
+    return network, trainer
+
+
+def weights(network: Network) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+
+
+@pytest.mark.parametrize(("name", "level"), presets())
+def test_the_same_seed_gives_the_same_bits(name, level):
+    method = small(name, level, epochs=2, layers=2)
+    first, _ = trained(method, level, seed=5)
+    second, _ = trained(method, level, seed=5)
+    assert_equal(weights(first), weights(second))
+
+
+def test_another_seed_gives_others():
+    first, _ = trained(small("gff", "graph", epochs=2))
+    second, _ = trained(small("gff", "graph", epochs=2), seed=1)
+    assert not torch.equal(first.layer(0).conv.lin.weight, second.layer(0).conv.lin.weight)
+
+
+@pytest.mark.parametrize("conv", CONVOLUTIONS)
+@pytest.mark.parametrize("name", ["best", "best-goodness", "gff"])
+def test_each_convolution_trains(conv, name):
+    network, trainer = trained(small(name, "graph", conv=conv, epochs=2, layers=2))
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+    assert trainer.state.finished
+
+
+class Own(torch.nn.Module):
+    """Mean over neighbours, with a weight."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(in_features, out_features)
+
+    def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(x).index_add(0, edge_index[1], x[edge_index[0]])
+        return self.linear(x + total)
+
+
+@pytest.mark.parametrize("name", ["best", "gff", "symba"])
+def test_a_convolution_of_the_users_own_is_gin_where_it_does_the_same(name):
+    made = {}
+    for conv in (Own, "gin"):
+        torch.manual_seed(0)
+        graphs = Graphs.of(triangles_or_trees(12))
+        network = Network.for_graphs(small(name, "graph", conv=conv, layers=1), graphs)
+        if conv == "gin":
+            network.layer(0).conv.nn = torch.nn.Linear(network.layer(0).conv.nn[0].in_features, 16)
+        own = network.layer(0).conv.linear if conv is Own else network.layer(0).conv.nn
+        torch.nn.init.constant_(own.weight, 0.1)
+        torch.nn.init.zeros_(own.bias)
+        torch.manual_seed(1)
+        for part in network.layer(0).scorer.modules():
+            if isinstance(part, torch.nn.Linear):
+                part.reset_parameters()
+        made[conv] = network.layer_scores(graphs.batch(torch.arange(12)))
+    assert torch.allclose(made[Own], made["gin"], atol=1e-6)
+
+
+@pytest.mark.parametrize("normalisation", ["length", "batch", "layer", "graph", "none"])
+@pytest.mark.parametrize("name", ["best", "gff"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_each_normalisation_trains(normalisation, name, residual):
+    network, _ = trained(small(name, "graph", normalisation=normalisation, residual=residual, epochs=2, layers=2))
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+def test_what_a_layer_computes():
+    """Normalise, aggregate, activate, add: by hand."""
+    torch.manual_seed(0)
+    graphs = Graphs.of(triangles_or_trees(3))
+    method = Method(score=Head("linear"), conv="gcn", normalisation="length", residual=True, layers=2, width=6)
+    network = Network.for_graphs(method, graphs).eval()
+    batch = graphs.batch(torch.arange(3))
+    x, scores = batch.x, []
+    for k in range(2):
+        layer = network.layer(k)
+        x = x + layer.conv(x / (x.norm(dim=1, keepdim=True) + 1e-8), batch.edge_index).relu()
+        pooled = torch.stack([x[batch.graph == g].sum(0) for g in range(3)])
+        scores.append(layer.scorer.head(pooled))
+    assert torch.allclose(network.layer_scores(batch), torch.stack(scores), atol=1e-5)
+
+
+def test_residuals_add_what_came_in_without_the_label_beside_it():
+    # Six features and two labels are as wide as the layer, but only the features could be added.
+    graphs = Graphs.of(triangles_or_trees(4))
+    for width, added in ((6, True), (8, False)):
+        network = Network.for_graphs(small("symba", "graph", residual=True, width=width), graphs)
+        assert [network.layer(k).residual for k in range(3)] == [added, True, True]
+        network.local_step(graphs.batch(torch.arange(4)))
+
+
+def test_collaboration_adds_the_scores_of_the_layers_below(monkeypatch):
+    seen, judged = [], Network._judged
+
+    def watched(self, layer, scores, batch, candidates, below=None):
+        seen.append((scores.detach(), below))
+        return judged(self, layer, scores, batch, candidates, below)
+
+    monkeypatch.setattr(Network, "_judged", watched)
+    graphs = Graphs.of(triangles_or_trees(10))
+    network = Network.for_graphs(small("gff", "graph", collaboration=True, schedule="together"), graphs)
+    network.local_step(graphs.batch(torch.arange(10)))
+    (first, none), (second, below), (_, both) = seen
+    assert none is None
+    assert torch.equal(below, first)
+    assert torch.allclose(both, first + second)
+    seen.clear()
+    network.local_step(graphs.batch(torch.arange(10)), layer=2)
+    ((_, below),) = seen
+    assert below.shape == first.shape
+
+
+def regression(schedule: str = "together", **changes: object) -> tuple[float, float]:
+    """Train to count the edges of graphs; give the error, and that of always telling the mean."""
+    data = triangles_or_trees(60)
+    for graph in data:
+        graph.y = torch.tensor([graph.num_edges / 10.0])
+    graphs = Graphs.of(data)
+    torch.manual_seed(0)
+    method = Method(
+        score=Head("linear"), loss=SquaredError(), schedule=schedule, layers=2, width=16, epochs=25,
+        learning_rate=1e-2, batch_size=16, **changes,
+    )  # fmt: skip
+    network = Network.for_graphs(method, graphs)
+    Trainer(network, graphs, torch.arange(40), torch.arange(40, 60)).run()
+    batch = graphs.batch(torch.arange(40, 60))
+    predicted = network.predict(batch)
+    assert predicted.shape == (20,)
+    return float((predicted - batch.target).square().mean().sqrt()), float(graphs.target.std())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "changes"),
+    [
+        ("greedy", {}), ("together", {}), ("pairs", {}), ("backprop", {}),
+        ("together", {"collaboration": True}), ("greedy", {"collaboration": True}), ("together", {"vote": "chosen"}),
+    ],
+)  # fmt: skip
+def test_values_are_learned(schedule, changes):
+    error, spread = regression(schedule, **changes)
+    assert error < 0.5 * spread
+
+
+@pytest.mark.parametrize("vote", ["all", "last", "chosen"])
+@pytest.mark.parametrize("vote_by", ["scores", "probabilities"])
+@pytest.mark.parametrize("schedule", ["greedy", "together"])
+def test_votes(vote, vote_by, schedule):
+    network, trainer = trained(small("best", "graph", vote=vote, vote_by=vote_by, schedule=schedule, epochs=2))
+    voting = network.voting.tolist()
+    expected = {"all": [True] * 3, "last": [False, False, True]}
+    if vote != "chosen":
+        assert voting == expected[vote]
+    batch = trainer.graphs.batch(torch.arange(24))
+    scores = network.layer_scores(batch)
+    chosen = [scores[k].softmax(1) if vote_by == "probabilities" else scores[k] for k in range(3) if voting[k]]
+    assert torch.allclose(network(batch), sum(chosen), atol=1e-6)
+    assert torch.equal(network.predict(batch), sum(chosen).argmax(1))
+
+
+def test_the_chosen_neighbours_are_the_best_on_validation():
+    network, trainer = trained(small("best", "graph", vote="chosen", epochs=2, learning_rate=0.01))
+    _, _, valid = task("graph", 24)
+    batch = trainer.graphs.batch(valid)
+    scores = network.layer_scores(batch)
+
+    def right(first: int, end: int) -> float:
+        return float((scores[first:end].sum(0).argmax(1) == batch.target).float().mean())
+
+    ranges = {(a, b): right(a, b) for a in range(3) for b in range(a + 1, 4)}
+    voting = network.voting.tolist()
+    chosen = voting.index(True), 3 - voting[::-1].index(True)
+    assert all(voting[chosen[0] : chosen[1]])
+    assert ranges[chosen] == max(ranges.values())
+    assert chosen[1] - chosen[0] == max(b - a for (a, b), v in ranges.items() if v == ranges[chosen])
+
+
+def gradients_of_backprop(**changes: object) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    graphs = Graphs.of(triangles_or_trees(12))
+    torch.manual_seed(0)
+    network = Network.for_graphs(small("backprop", "graph", dropout=0.2, **changes), graphs)
+    seen = {}
+    for layer in range(3):
+        network.optimiser(layer).register_step_pre_hook(
+            lambda *_, k=layer: seen.update(
+                {f"{k}.{n}": p.grad.clone() for n, p in network.layer(k).named_parameters()}
+            )
+        )
+    torch.manual_seed(1)
+    for _ in range(2):
+        network.local_step(graphs.batch(torch.arange(12)))
+    return seen, weights(network)
+
+
+def test_checkpointing_changes_nothing_but_memory():
+    plain, after = gradients_of_backprop()
+    kept, after_kept = gradients_of_backprop(checkpointing=True)
+    assert_equal(plain, kept)
+    assert_equal(after, after_kept)  # the statistics of batch normalisation, too: they count each batch once
+
+
+def test_backpropagation_is_that_of_one_loss_on_what_votes():
+    for vote in ("all", "last"):
+        graphs = Graphs.of(triangles_or_trees(12))
+        torch.manual_seed(0)
+        method = small("backprop", "graph", vote=vote, score=Head("linear"), normalisation="layer")
+        network = Network.for_graphs(method, graphs)
+        batch = graphs.batch(torch.arange(12))
+        streams, scores = network.streams(batch, None), []
+        x = streams.x
+        for k in range(3):
+            x = network.layer(k)(x, streams.topology)
+            scores.append(network.layer(k).score(x, streams.topology, batch))
+        voted = scores[-1] if vote == "last" else sum(scores)
+        loss = torch.nn.functional.cross_entropy(voted, batch.target)
+        (expected,) = torch.autograd.grad(loss, [network.layer(0).conv.nn[0].weight])
+        seen = []
+        network.optimiser(0).register_step_pre_hook(
+            lambda *_, n=network, s=seen: s.append(n.layer(0).conv.nn[0].weight.grad.clone())
+        )
+        (step,) = network.local_step(batch)
+        assert step.loss == pytest.approx(loss.item(), rel=1e-5)
+        assert torch.allclose(seen[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gff", "symba", "best", "deeper-forward", "backprop"])
+def test_a_plain_loop_over_a_plain_loader(name):
+    torch.manual_seed(0)
+    data = triangles_or_trees(24)
+    network = Network(small(name, "graph"), 6, 2)
+    for loaded in DataLoader(data, batch_size=8, shuffle=True):
+        steps = network.local_step(loaded)
+        assert [step.layer for step in steps] == ([2] if name == "backprop" else [0, 1, 2])
+        assert all(step.units == 8 and step.loss > 0 and 0 <= step.accuracy <= 1 for step in steps)
+    assert network.predict(next(iter(DataLoader(data, batch_size=24)))).shape == (24,)
+    assert network(data[0]).shape == (1, 2)
+
+
+def test_a_step_on_data_is_the_step_on_a_batch():
+    data = triangles_or_trees(6)
+    graphs = Graphs.of(data)
+    after = []
+    for given in (next(iter(DataLoader(data, batch_size=6))), graphs.batch(torch.arange(6))):
+        torch.manual_seed(0)
+        network = Network(small("gff", "graph"), 6, 2)
+        network.local_step(given)
+        after.append(weights(network))
+    assert_equal(*after)
+
+
+def test_nodes_by_their_mask():
+    data = two_communities()
+    data.train_mask = torch.arange(80) % 4 == 0
+    network = Network(small("label-appending", "node"), 8, 2, "node")
+    assert [step.units for step in network.local_step(data)] == [20, 20, 20]
+
+
+GRAPHS = triangles_or_trees(4)
+
+
+def a_batch(**changes: object) -> Batch:
+    return Batch(**{**vars(Graphs.of(GRAPHS).batch(torch.arange(4))), **changes})
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda n: n.local_step(a_batch(x=torch.ones(4, 3))), "The nodes have 3 features, but the network was"),
+        (lambda n: n.local_step(a_batch(target=torch.ones(4))), "The targets are no classes but values"),
+        (lambda n: n.local_step(a_batch(target=torch.tensor([0, 1, 2, 0]))), "The labels reach from 0 to 2, but the"),
+        (lambda n: n.local_step(a_batch(), layer=3), "layer: 3 was given, but it must be a whole number from 0 to 2"),
+        (lambda n: n.local_step(a_batch(), layer=-1), "layer: -1 was given"),
+        (lambda n: n.local_step(GRAPHS[0]), "One graph or node alone has no statistics: train on"),
+        (lambda n: n.local_step(Data(x=torch.ones(2, 6))), "this one lacks edge_index, y"),
+    ],
+)  # fmt: skip
+def test_bad_batches_get_one_clear_error(act, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        act(Network(small("best", "graph"), 6, 2))
+
+
+def members(**changes: torch.Tensor) -> None:
+    graphs = Graphs.of(GRAPHS)
+    given = {"train": torch.tensor([0, 1]), "valid": torch.tensor([2, 3]), **changes}
+    Trainer(Network.for_graphs(small("best", "graph"), graphs), graphs, **given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": None}, "There must be members to train on and members to validate on; give both."),
+        ({"valid": torch.zeros(0, dtype=torch.int64)}, "There must be members to train on"),
+        ({"train": torch.tensor([True, False, True, True])}, "train must be int64 numbers of members; of a mask"),
+        ({"valid": torch.tensor([1, 4])}, "valid has members from 1 to 4, but the set has 4, counted from 0."),
+        ({"train": torch.tensor([-1])}, "train has members from -1 to -1, but the set has 4"),
+    ],
+)
+def test_bad_members_get_one_clear_error(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        members(**changes)
+
+
+def test_a_network_of_other_graphs_is_refused():
+    graphs = Graphs.of(GRAPHS)
+    with pytest.raises(ValueError, match=r"The network is for 5 features at graph level, but the set has 6 at graph"):
+        Trainer(Network(small("best", "graph"), 5, 2), graphs, torch.arange(2), torch.arange(2, 4))
+
+
+def test_training_that_diverged_says_so():
+    data = triangles_or_trees(12)
+    for graph in data:
+        graph.y = torch.tensor([1e30])
+    graphs = Graphs.of(data)
+    method = Method(score=Head("linear"), loss=SquaredError(), layers=1, epochs=2, learning_rate=1e20)
+    network = Network.for_graphs(method, graphs)
+    with pytest.raises(ValueError, match="No validation gave a number: training diverged"):
+        Trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
+
+
+def test_pairs_must_match():
+    made, _, _ = task("link")
+    network = Network(small("best", "link"), 8, 1, "link")
+    for target in (torch.ones(6), torch.zeros(6), torch.tensor([1.0, 1, 1, 1, 0, 0])):
+        batch = Batch(**{**vars(made.train), "target": target, "units": made.train.units[:, :6]})
+        with pytest.raises(ValueError, match=r"There are \d linked pairs and \d others; give as many, or a multiple"):
+            network.local_step(batch)
+
+
+def test_drawn_candidates_can_be_given():
+    graphs = Graphs.of(triangles_or_trees(9, classes=3))
+    network = Network.for_graphs(small("gff", "graph", negatives=Uniform(1)), graphs)
+    batch = graphs.batch(torch.arange(9))
+    candidates = network.draw_candidates(batch)
+    assert torch.equal(candidates[:, 0], batch.target)
+    first = [step.loss for step in network.local_step(batch, candidates=candidates)]
+    assert all(loss > 0 for loss in first)
+    assert Network(small("best", "graph"), 6, 3).draw_candidates(batch) is None

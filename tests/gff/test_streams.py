@@ -1,0 +1,102 @@
+"""Hypotheses one after another give the gradients of all side by side, and need no more of them at a time."""
+
+import pytest
+import torch
+from small_graphs import triangles_or_trees, two_communities
+
+from supa_gff import (
+    AllWrong,
+    Embedding,
+    EveryLayer,
+    Gate,
+    Goodness,
+    Graphs,
+    MeanActivation,
+    Method,
+    Network,
+    NodeFeatures,
+    Softmax,
+    SymBa,
+    Threshold,
+    Uniform,
+    labels,
+)
+
+LABELS = [NodeFeatures(), Embedding(4), EveryLayer(), Gate()]
+LOSSES = [Threshold(1.0), SymBa(), Softmax()]
+NORMALISATIONS = ["length", "layer", "graph", "none"]
+
+
+def gradients(network, batch, candidates, layer):
+    """Take a step, and give the gradients that the optimiser saw."""
+    seen = {}
+    optimiser = network.optimiser(layer)
+    optimiser.register_step_pre_hook(
+        lambda *_: seen.update(
+            {n: p.grad.clone() for n, p in network.layer(layer).named_parameters() if p.grad is not None}
+        )
+    )
+    (step,) = [s for s in network.local_step(batch, layer, candidates) if s.layer == layer]
+    return seen, step.seen
+
+
+@pytest.mark.parametrize("level", ["graph", "node"])
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("number", range(4))
+def test_in_turn_equals_together(level, normalisation, number, monkeypatch):
+    # In double precision nothing but the way of computing could differ.
+    one_hot = labels.one_hot
+    monkeypatch.setattr(labels, "one_hot", lambda *args: one_hot(*args).double())
+    method = Method(
+        score=Goodness(MeanActivation(), scale=2.0, learned_scale=True),
+        loss=LOSSES[number % 3],
+        label=LABELS[number],
+        negatives=AllWrong() if number % 2 else Uniform(1),
+        normalisation=normalisation,
+        schedule="together",
+        conv=("gcn", "gin", "gat", "sage")[number],
+        residual=number == 2,
+        collaboration=number == 1,
+        layers=3,
+        width=8,
+    )
+    if level == "graph":
+        graphs = Graphs.of(triangles_or_trees(9, classes=3))
+        batch = graphs.batch(torch.arange(9))
+    else:
+        graphs = Graphs.of([two_communities(30)], level="node", num_outputs=3)
+        batch = graphs.batch(torch.arange(20), torch.arange(20))
+    networks = []
+    for streams in ("together", "in turn"):
+        torch.manual_seed(0)
+        networks.append(Network.for_graphs(method.replace(streams=streams), graphs).double())
+    batch = type(batch)(**{**vars(batch), "x": batch.x.double()})
+    torch.manual_seed(1)
+    candidates = networks[0].draw_candidates(batch)
+    for layer in range(3):
+        (one, seen), (other, seen_too) = (gradients(network, batch, candidates, layer) for network in networks)
+        assert one.keys() == other.keys()
+        assert any(float(gradient.abs().max()) > 1e-6 for gradient in one.values())
+        for name, gradient in one.items():
+            assert torch.allclose(gradient, other[name], rtol=1e-7, atol=1e-9), name
+        assert torch.allclose(seen, seen_too)
+    assert torch.allclose(networks[0].layer_scores(batch), networks[1].layer_scores(batch))
+
+
+def test_in_turn_runs_one_stream_at_a_time(monkeypatch):
+    graphs = Graphs.of(triangles_or_trees(9, classes=3))
+    method = Method(
+        score=Goodness(), label=Gate(), negatives=AllWrong(), normalisation="layer", streams="in turn", layers=2
+    )
+    network = Network.for_graphs(method, graphs)
+    widths, score = [], type(network.layer(0)).score
+
+    def watched(self, h, topology, batch):
+        widths.append(len(h))
+        return score(self, h, topology, batch)
+
+    monkeypatch.setattr(type(network.layer(0)), "score", watched)
+    network.local_step(graphs.batch(torch.arange(9)))
+    network.layer_scores(graphs.batch(torch.arange(9)))
+    assert set(widths) == {1}
+    assert len(widths) == 2 * 3 * 2 + 2 * 3  # layers, streams, twice each; then once each

@@ -1,0 +1,55 @@
+"""Job runners for tests of the benchmark; worker processes must be able to import them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from supa_gff.bench.jobs import Cost, Job, Measured
+
+JOBS = [
+    Job(dataset, method, "gin", 5, fold, seed)
+    for dataset in ("MUTAG", "PROTEINS")
+    for method in ("backprop", "forward")
+    for seed in (0, 1)
+    for fold in range(5)
+]
+
+
+def measured(job: Job, root: str | None) -> Measured:
+    """Make up an accuracy that depends on the job alone."""
+    random = np.random.default_rng([*job.dataset.encode(), *job.method.encode(), job.fold, job.seed])
+    return _measured(60 + 20 * random.random())
+
+
+def endless_in_the_last_fold(job: Job, root: str | None) -> Measured:
+    """Leave a file named after the process, and go on for long in the last fold."""
+    assert root is not None
+    (Path(root) / str(os.getpid())).touch()
+    if job.fold == 4:
+        time.sleep(600)
+    return measured(job, root)
+
+
+def failing(job: Job, root: str | None) -> Measured:
+    """Fail in three ways, which the fold chooses; the other folds succeed."""
+    if job.fold == 1:
+        raise ValueError("The rate is 0,\n but it must be above 0.")
+    if job.fold == 2:
+        raise RuntimeError("out of memory")
+    if job.fold == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return measured(job, root)
+
+
+def telling_its_threads(job: Job, root: str | None) -> Measured:
+    """Measure the number of threads that NumPy's linear algebra takes."""
+    from threadpoolctl import threadpool_info
+
+    return _measured(float(max(pool["num_threads"] for pool in threadpool_info())))
+
+
+def _measured(accuracy: float) -> Measured:
+    return Measured(accuracy, accuracy, 10, 100, Cost(1.0, 1.0, 10**6, "cpu"), (80, 10, 10))
