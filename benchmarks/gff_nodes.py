@@ -165,7 +165,8 @@ def table(records: list[dict[str, Any]]) -> str:
         groups.setdefault(key, []).append(record)
     for (dataset, splits, method, layers), group in groups.items():
         values = [100 * record["test"] for record in group]
-        measured = f"{statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}"
+        spread = f" ± {statistics.pstdev(values):.2f}" if len(values) > 1 else ""
+        measured = f"{statistics.mean(values):.2f}{spread}"
         published = "" if group[0]["published"] is None else f"{group[0]['published']:.2f}"
         seconds = f"{statistics.mean(record['seconds'] for record in group):.0f}"
         cells = (dataset, splits, method, str(layers), str(len(values)), measured, published, seconds)

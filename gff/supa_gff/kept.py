@@ -42,7 +42,7 @@ class _Held:
     def __init__(self, streams: Streams) -> None:
         self.streams = streams
         self.prepared: Tensor | None = None
-        self._seen: tuple[Batch, Streams, Tensor] | None = None
+        self._narrow: list[tuple[Tensor, Batch, Streams]] = []
 
     def prepare(self, layer: Layer) -> None:
         if layer.prepares and self.prepared is None:
@@ -56,16 +56,18 @@ class _Held:
         """Give what a layer needs to see for the scores of a batch: of all nodes, or of the predicted ones alone."""
         if self.prepared is None or batch.units is None or batch.units.dim() == 2 or not layer.by_node:
             return batch, self.streams, self.prepared
-        if self._seen is None or self._seen[0].units is not batch.units:
-            self._seen = (batch, *self._narrowed(batch.units))
-        narrow = replace(batch, x=batch.x[batch.units], units=None, context=None)
-        return narrow, self._seen[1], self._seen[2]
+        for units, narrow, streams in self._narrow:
+            if units is batch.units:
+                return narrow, streams, streams.x
+        # There are two: that of training and that of validation.
+        self._narrow.append((batch.units, *self._narrowed(batch, batch.units)))
+        return self.seen(layer, batch)
 
     def activations(self, layer: Layer) -> Tensor:
         """Give the activations of all nodes."""
         return activations(layer, self.streams, self.prepared)
 
-    def _narrowed(self, units: Tensor) -> tuple[Streams, Tensor]:
+    def _narrowed(self, batch: Batch, units: Tensor) -> tuple[Batch, Streams]:
         streams, topology = self.streams, self.streams.topology
         assert self.prepared is not None
         virtual = torch.arange(topology.num_real, len(topology.graph), device=units.device)
@@ -74,8 +76,8 @@ class _Held:
             topology.edge_index[:, :0], topology.graph[rows], topology.num_graphs, len(units), topology.streams
         )
         labels = None if streams.labels is None else streams.labels[:, rows]
-        prepared = self.prepared[:, rows]
-        return Streams(prepared, narrow, labels), prepared
+        predicted = replace(batch, x=batch.x[units], units=None, context=None)
+        return predicted, Streams(self.prepared[:, rows], narrow, labels)
 
 
 def activations(layer: Layer, streams: Streams, prepared: Tensor | None) -> Tensor:
