@@ -176,7 +176,7 @@ class Method:
         """Write as plain values that JSON takes; `from_dict` reads them.
 
         Returns:
-            Values by name; a part is ``{"kind": its class, ...}``, a function as convolution ``"custom"``.
+            Values by name; a part is ``{"part": its class, ...}``, a function as convolution ``"custom"``.
         """
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
@@ -211,17 +211,17 @@ _PARTS: Mapping[str, type] = {
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields}
+        return {"part": type(value).__name__, **fields}
     return "custom" if callable(value) else value
 
 
 def _made(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    kind = value.get("kind")
-    if not isinstance(kind, str) or kind not in _PARTS:
-        raise ValueError(f"{shown(kind)} is no part of a method; there are {', '.join(_PARTS)}.")
+    part = value.get("part")  # not "kind", which parts have of their own
+    if not isinstance(part, str) or part not in _PARTS:
+        raise ValueError(f"{shown(part)} is no part of a method; there are {', '.join(_PARTS)}.")
     try:
-        return _PARTS[kind](**{name: _made(part) for name, part in value.items() if name != "kind"})
+        return _PARTS[part](**{name: _made(inner) for name, inner in value.items() if name != "part"})
     except TypeError as error:
-        raise ValueError(f"{kind}: {error}.") from None
+        raise ValueError(f"{part}: {error}.") from None

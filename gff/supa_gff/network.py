@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from supa_gff.losses import SquaredError
 from supa_gff.method import Method
 from supa_gff.scores import PairProduct, Prototypes
 from supa_gff.topology import Topology
+
+Votes = Literal["scores", "probabilities", "mean"]
+"""How the scores of the layers that vote are added: as they are, as their softmax, or averaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,11 +410,15 @@ class Network(nn.Module):
         Returns:
             (units, outputs) float32.
         """
-        chosen = scores[self.voting]
+        return added(scores[self.voting], self.votes)
+
+    @property
+    def votes(self) -> Votes:
+        """How the scores of the layers are added."""
         each_alone = self.method.schedule != "backprop" and not self.method.collaboration
         if isinstance(self.method.loss, SquaredError) and each_alone:
-            return chosen.mean(0)
-        return (chosen.softmax(2) if self.method.vote_by == "probabilities" else chosen).sum(0)
+            return "mean"
+        return self.method.vote_by
 
     def predict(self, data: Any) -> Tensor:
         """Predict.
@@ -606,6 +613,21 @@ class Network(nn.Module):
             h = module(streams.x, streams.topology, streams.labels)
             yield module.score(h, streams.topology, batch), h
             streams = self.pass_on(streams, h)
+
+
+def added(scores: Tensor, votes: Votes) -> Tensor:
+    """Add the scores of some layers.
+
+    Args:
+        scores: (layers, units, outputs) float32.
+        votes: whether scores are added, or their softmax, or averaged.
+
+    Returns:
+        (units, outputs) float32.
+    """
+    if votes == "mean":
+        return scores.mean(0)
+    return (scores.softmax(2) if votes == "probabilities" else scores).sum(0)
 
 
 @contextmanager

@@ -1,0 +1,15 @@
+"""``supa gff``: graph networks; one module for each sub-command, loaded when it is used."""
+
+import click
+
+from supa_cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "evaluate": "Tell how good a trained network is, layer by layer.",
+    "train": "Train a network on a graph benchmark, and save it.",
+}
+
+
+@click.group(name="gff", cls=LazyGroup, package="supa_cli.gff", summaries=_COMMANDS)
+def command() -> None:
+    """Train graph networks with forward passes only, and measure them against others."""

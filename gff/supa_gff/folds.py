@@ -1,0 +1,86 @@
+"""Stratified cross-validation folds, each with a validation part of its own for every choice of a model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from supa.arrays import IntArray
+from supa.checks import number, whole
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One division into three disjoint parts that hold all items together.
+
+    Args:
+        train: (n,) int64 ascending indices to learn from.
+        valid: (n,) int64 ascending indices to choose epochs, layers and settings by.
+        test: (n,) int64 ascending indices that nothing is chosen by.
+    """
+
+    train: IntArray
+    valid: IntArray
+    test: IntArray
+
+
+def stratified_folds(
+    targets: npt.ArrayLike, *, folds: int = 10, seed: int = 0, valid_share: float = 0.1
+) -> tuple[Fold, ...]:
+    """Divide items into folds in which each class has its share.
+
+    The shuffled items are laid out class by class and dealt to the folds in turn: the folds' sizes differ by at most
+    one, and so do the numbers of a class in them. The validation part is drawn from what is not tested: every
+    k-th item of the same layout, from a random start. scikit-learn's splitters refuse classes with few members; here
+
+    - a class with fewer members than folds is tested in as many folds as it has members;
+    - a class with two or more members is in every training part;
+    - a class with one member is not in the training part of the fold that tests it;
+    - a test or validation part may hold one class only.
+
+    Args:
+        targets: (n,) whole numbers, the class of each item.
+        folds: number of folds.
+        seed: of the shuffling; the folds depend on it and on the targets alone.
+        valid_share: share of the items outside the test part that validate, at most a half; rounded to whole items.
+
+    Returns:
+        The folds; each item is tested in exactly one of them.
+
+    Raises:
+        ValueError: the targets are no whole numbers or fewer than the folds, a number is out of its limits, or a
+            training part would hold a single class.
+    """
+    labels = np.asarray(targets)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"targets: they must be one row of whole numbers, not {labels.dtype} of shape {labels.shape}.")
+    whole(2, 10**6, "folds", folds)
+    share = number(lambda v: 0 < v <= 0.5, "above 0 and at most 0.5", "valid_share", valid_share)
+    if len(labels) < folds:
+        raise ValueError(f"{folds} folds were asked for, but there are {len(labels)} items; ask for fewer folds.")
+    random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
+    shuffled = random.permutation(len(labels))
+    laid_out = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    dealt = np.arange(len(laid_out)) % folds
+    made = []
+    for k in range(folds):
+        rest = laid_out[dealt != k]
+        chosen = _every_kth(labels[rest], share, random)
+        made.append(Fold(np.sort(rest[~chosen]), np.sort(rest[chosen]), np.sort(laid_out[dealt == k])))
+        if len(np.unique(labels[made[-1].train])) < 2:
+            raise ValueError(
+                f"Fold {k} would have a single class to learn from; there must be two classes with at least two members"
+                " each."
+            )
+    return tuple(made)
+
+
+def _every_kth(labels: npt.NDArray[np.generic], share: float, random: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Choose a share of items that are laid out class by class, but never the only member of a class."""
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    candidates = np.flatnonzero(counts[inverse] > 1)
+    # A step of at least two never takes two neighbours, so something of each class is left.
+    steps = np.floor(np.arange(len(candidates) + 1) * share + random.random())
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    chosen[candidates[np.diff(steps) > 0]] = True
+    return chosen
