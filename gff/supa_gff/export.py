@@ -36,11 +36,16 @@ class Predictor(nn.Module):
 
         Returns:
             (graphs, outputs) float32 scores of the classes, or values; at node level (nodes, outputs).
+
+        Raises:
+            ValueError: there are no nodes.
         """
+        if len(x) == 0:
+            raise ValueError("There are no nodes; give at least one.")
         if batch is None:
             batch, graphs = edge_index.new_zeros(len(x)), 1
         else:
-            graphs = int(batch.max()) + 1 if len(batch) else 0
+            graphs = int(batch.max()) + 1
         topology = Topology(edge_index, batch, graphs, len(x))
         asked = Batch(x, edge_index, batch, graphs, target=batch[:0])
         h, scores = x[None], []
