@@ -12,7 +12,7 @@ _COMMANDS = {
     "compare": "Tell how close generated showers are to true ones.",
     "convert": "Convert a file of showers to another format.",
     "generate": "Simulate showers into a file.",
-    "gff": "Train graph networks with forward passes only, and measure them against others.",
+    "gff": "Measure graph networks trained with forward passes only.",
     "info": "Tell what a shower file holds.",
     "plot": "Draw one shower, or the profiles of many, of one file or several.",
     "presets": "List the presets, or print one as a config file.",

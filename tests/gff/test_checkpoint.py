@@ -189,6 +189,12 @@ def test_pna_is_made_with_its_degrees(graphs, tmp_path):
     assert torch.equal(Checkpoint.load(tmp_path / "a.ckpt").network()(batch), network(batch))
 
 
+def test_pna_without_edges_is_a_clear_error():
+    lone = Data(x=torch.ones(3, 4), edge_index=torch.zeros(2, 0, dtype=torch.int64), y=torch.tensor([1]))
+    with pytest.raises(ValueError, match="there are no edges; choose another convolution"):
+        Network.for_graphs(preset("best").replace(conv="pna"), Graphs.of([lone]))
+
+
 @pytest.fixture
 def saved(request, tmp_path):
     path = tmp_path / "a.ckpt"
