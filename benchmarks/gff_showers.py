@@ -1,6 +1,6 @@
 """Train `best` and `backprop` on showers: primaries, whose hit, presets, energies; beside what is trivial.
 
-    python benchmarks/gff_showers.py [--showers 20000] [--device cuda] [--epochs 20] [--batch 128] [--folder out]
+    python benchmarks/gff_showers.py [--showers 20000] [--device cuda] [--epochs 15] [--batch 128] [--folder out]
 
 Both methods train the same layers for the same epochs from the same seed, and the best epoch on validation is judged on
 the test showers. The folder takes results.json and the pictures. For a look on a CPU:
@@ -12,7 +12,7 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,7 @@ def run_task(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "references": {name: judge.measured(values) for name, values in judge.references().items()},
         "methods": {},
     }
-    on_device = ShowerGraphs(**{**vars(made), "graphs": made.graphs.to(arguments.device)})
+    on_device = replace(made, graphs=made.graphs.to(arguments.device))
     predictions, histories = {}, {}
     for name in (*METHODS, *(GOODNESS if task == "preset" else ())):
         predictions[name], state = trained(task, name, on_device, arguments)
@@ -233,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--showers", type=int, default=20_000, help="of each task")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--epochs", type=int, default=20, help="of each method; of each layer where they are greedy")
+    parser.add_argument("--epochs", type=int, default=15, help="of each method; of each layer where they are greedy")
     parser.add_argument("--batch", type=int, default=128, help="showers a batch")
     parser.add_argument("--tasks", nargs="+", choices=SHOWER_TASKS, default=SHOWER_TASKS)
     parser.add_argument("--folder", type=Path, default=Path("gff-showers"), help="of the results and pictures")

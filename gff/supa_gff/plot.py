@@ -39,7 +39,7 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
     for row, (name, table) in zip(grid, tables.items(), strict=True):
         for axes, layer in zip(row, layers, strict=True):
             own = table[table[:, 0] == layer]
-            for column, label, colour, line in ((2, "truth", _COLOURS[0], "-"), (3, "wrong", _COLOURS[1], "--")):
+            for column, label, colour, line in ((2, "truth", _COLOURS[0], "-"), (3, "wrong labels", _COLOURS[1], "--")):
                 axes.plot(own[:, 1] + 1, own[:, column], color=colour, linestyle=line, linewidth=1.6, label=label)
             axes.fill_between(own[:, 1] + 1, own[:, 2], own[:, 3], color=_COLOURS[0], alpha=0.08, linewidth=0)
             axes.spines[["top", "right"]].set_visible(False)
@@ -121,13 +121,14 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
         bins: number of bins, with equally many showers each.
 
     Returns:
-        A matplotlib figure: median of predicted over true energy, and half the width of the central 68 %.
+        A matplotlib figure: median of predicted over true energy, and half the width of the central 68 % of the
+        logarithm of that ratio.
 
     Raises:
         ValueError: there are fewer than ten showers a bin.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     if len(energy) < 10 * bins:
         raise ValueError(f"{len(energy)} showers were given, but {bins} bins need at least {10 * bins}.")
@@ -136,19 +137,22 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
     parts = np.array_split(np.argsort(energy), bins)
     centre = [float(np.exp(np.log(energy[part]).mean())) for part in parts]
     for number, (name, values) in enumerate(predicted.items()):
-        low, middle, high = np.array([np.quantile(values[part] / energy[part], (0.16, 0.5, 0.84)) for part in parts]).T
+        ratio = np.log(values / energy)
+        low, middle, high = np.array([np.quantile(ratio[part], (0.16, 0.5, 0.84)) for part in parts]).T
         style = {
             "color": _COLOURS[number % len(_COLOURS)], "marker": ("o", "s", "^", "D")[number % 4], "markersize": 5,
             "linewidth": 1.4, "label": name,
         }  # fmt: skip
-        grid[0].plot(centre, middle, **style)
+        grid[0].plot(centre, np.exp(middle), **style)
         grid[1].plot(centre, (high - low) / 2, **style)
     grid[0].axhline(1, color=_INK, linewidth=0.8, linestyle=":")
     grid[0].set(ylabel="median of predicted / true energy")
-    grid[1].set(ylabel="resolution: half the central 68 %", ylim=(0, None))
+    grid[1].set(ylabel="resolution: half the central 68 % of ln ratio", ylim=(0, None))
     grid[1].legend(frameon=False, fontsize=9)
     for axes in grid:
         axes.set(xscale="log", xlabel="incident energy (GeV)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
     return figure
