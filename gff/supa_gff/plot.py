@@ -80,7 +80,7 @@ def plot_hit_classes(
 
     if not panels or len(depth) == 0 or any(len(values) != len(depth) for values in (across, *panels.values())):
         raise ValueError("A shower is drawn from at least one hit, with a position and, in each panel, a class each.")
-    figure = Figure(figsize=(3.6 * len(panels) + 0.5, 3.7), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(panels) + 0.5, 4.0), layout="constrained")
     grid: Any = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
     # Hits of a slice share their depth; a little to the sides, they do not hide each other.
     shift = np.random.default_rng(0).uniform(-0.6, 0.6, len(depth))
@@ -108,12 +108,13 @@ def plot_hit_classes(
         axes.set_xlabel("depth (length unit)")
         axes.spines[["top", "right"]].set_visible(False)
     grid[0, 0].set_ylabel("across, u (length unit)")
-    grid[0, -1].legend(frameon=False, fontsize=8, loc="upper left")
+    handles, labels = grid[0, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=len(labels))
     return figure
 
 
 def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bins: int = 8) -> "Figure":
-    """Draw how well energies are predicted: bias and resolution in bins of the true energy.
+    """Draw how well energies are predicted: bias and error in bins of the true energy.
 
     Args:
         energy: (showers,) true incident energy, GeV.
@@ -121,8 +122,8 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
         bins: number of bins, with equally many showers each.
 
     Returns:
-        A matplotlib figure: median of predicted over true energy, and half the width of the central 68 % of the
-        logarithm of that ratio.
+        A matplotlib figure: median of predicted over true energy, and root mean square of the logarithm of that
+        ratio, which counts bias and spread.
 
     Raises:
         ValueError: there are fewer than ten showers a bin.
@@ -138,16 +139,17 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
     centre = [float(np.exp(np.log(energy[part]).mean())) for part in parts]
     for number, (name, values) in enumerate(predicted.items()):
         ratio = np.log(values / energy)
-        low, middle, high = np.array([np.quantile(ratio[part], (0.16, 0.5, 0.84)) for part in parts]).T
+        middle = np.exp([np.median(ratio[part]) for part in parts])
+        error = np.sqrt([np.square(ratio[part]).mean() for part in parts])
         style = {
             "color": _COLOURS[number % len(_COLOURS)], "marker": ("o", "s", "^", "D")[number % 4], "markersize": 5,
             "linewidth": 1.4, "label": name,
         }  # fmt: skip
-        grid[0].plot(centre, np.exp(middle), **style)
-        grid[1].plot(centre, (high - low) / 2, **style)
+        grid[0].plot(centre, middle, **style)
+        grid[1].plot(centre, error, **style)
     grid[0].axhline(1, color=_INK, linewidth=0.8, linestyle=":")
     grid[0].set(ylabel="median of predicted / true energy")
-    grid[1].set(ylabel="resolution: half the central 68 % of ln ratio", ylim=(0, None))
+    grid[1].set(ylabel="rms of ln (predicted / true energy)", ylim=(0, None))
     grid[1].legend(frameon=False, fontsize=9)
     for axes in grid:
         axes.set(xscale="log", xlabel="incident energy (GeV)")
