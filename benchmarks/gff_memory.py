@@ -6,8 +6,8 @@
 The task is to classify the nodes of one random graph, all of them labelled, by a GCN with layer normalisation.
 "greedy" trains layer after layer on kept inputs; "together" updates every layer at each step; both train each layer for
 as many epochs as backpropagation trains all of them. The head of each layer is linear; the network is the same for all.
-Memory is the peak beyond what is there before the network is made: PyTorch's own count on a GPU, the peak of the resident memory of a
-process of its own on the CPU. Times of greedy include the passing on between layers.
+Memory is the peak beyond what is there before the network is made: PyTorch's own count on a GPU, the peak of the
+resident memory of a process of its own on the CPU. Times of greedy include the passing on between layers.
 """
 
 import argparse
