@@ -4,6 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from supa_gff.baselines import BASELINES, run_baseline
+    from supa_gff.checkpoint import Checkpoint
+    from supa_gff.folds import Fold, stratified_folds
     from supa_gff.goodness import Entmax, MeanActivation, MeanOfSquares, SumOfSquares, TopK
     from supa_gff.graphs import Batch, Graphs
     from supa_gff.labels import Embedding, EveryLayer, Gate, NodeFeatures, VirtualNodes
@@ -12,12 +15,24 @@ if TYPE_CHECKING:
     from supa_gff.method import Method
     from supa_gff.negatives import AllWrong, Hard, Uniform
     from supa_gff.network import Network, Step
+    from supa_gff.performance import Performance, performances
     from supa_gff.presets import PRESETS, preset
     from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
+    from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, shower_graphs
+    from supa_gff.splits import Split, standard_split
     from supa_gff.topdown import TopDownNetwork
     from supa_gff.training import Epoch, Pairs, Trainer
 
 _MODULES = {
+    "baselines": (
+        "BASELINES",
+        "run_baseline",
+    ),
+    "checkpoint": ("Checkpoint",),
+    "folds": (
+        "Fold",
+        "stratified_folds",
+    ),
     "goodness": ("Entmax", "MeanActivation", "MeanOfSquares", "SumOfSquares", "TopK"),
     "graphs": ("Batch", "Graphs"),
     "labels": ("Embedding", "EveryLayer", "Gate", "NodeFeatures", "VirtualNodes"),
@@ -26,21 +41,38 @@ _MODULES = {
     "method": ("Method",),
     "negatives": ("AllWrong", "Hard", "Uniform"),
     "network": ("Network", "Step"),
+    "performance": (
+        "Performance",
+        "performances",
+    ),
     "presets": ("PRESETS", "preset"),
     "scores": ("ClassGroups", "Goodness", "Head", "PairProduct", "Prototypes"),
+    "showers": (
+        "SHOWER_TASKS",
+        "ShowerGraphs",
+        "shower_graphs",
+    ),
+    "splits": (
+        "Split",
+        "standard_split",
+    ),
     "topdown": ("TopDownNetwork",),
     "training": ("Epoch", "Pairs", "Trainer"),
 }
 
 __all__ = [
+    "BASELINES",
     "PRESETS",
+    "SHOWER_TASKS",
     "AllWrong",
     "Batch",
+    "Checkpoint",
     "ClassGroups",
     "Embedding",
     "Entmax",
     "Epoch",
     "EveryLayer",
+    "Fold",
     "Gate",
     "Goodness",
     "Graphs",
@@ -54,8 +86,11 @@ __all__ = [
     "NodeFeatures",
     "PairProduct",
     "Pairs",
+    "Performance",
     "Prototypes",
+    "ShowerGraphs",
     "Softmax",
+    "Split",
     "SquaredError",
     "Step",
     "SumOfSquares",
@@ -66,8 +101,13 @@ __all__ = [
     "Trainer",
     "Uniform",
     "VirtualNodes",
+    "performances",
     "preset",
+    "run_baseline",
+    "shower_graphs",
     "split_links",
+    "standard_split",
+    "stratified_folds",
 ]
 
 
