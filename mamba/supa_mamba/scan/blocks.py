@@ -6,6 +6,10 @@ TILE = 32
 """Steps between two stored states. The gradient of A sums over a tile: a longer one loses digits where steps are
 large."""
 
+REGISTERS_FORWARD = 128
+REGISTERS_BACKWARD = 200
+"""Of each lane, in single precision: about the fewest with which nothing is spilled at 16 states, so that most warps run."""
+
 
 def block_sizes(states: int) -> tuple[int, int, int]:
     """Choose the channels of a program's block.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.scan import kernels
-from supa_mamba.scan.blocks import TILE, block_sizes
+from supa_mamba.scan.blocks import REGISTERS_BACKWARD, REGISTERS_FORWARD, TILE, block_sizes
 
 
 def forward(
@@ -60,6 +60,7 @@ def forward(
             channels, states,
             REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block, STATES=power_of_two(states),
             DTYPE=triton_dtype(A), num_warps=1,
+            maxnreg=None if A.dtype == torch.float64 else REGISTERS_FORWARD,
         )  # fmt: skip
     return y, final_state, checkpoints
 
@@ -107,6 +108,7 @@ def backward(
             rows, channels, states,
             REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block, STATES=power_of_two(states),
             STATE_LANES=lanes, DTYPE=triton_dtype(A), num_warps=1,
+            maxnreg=None if A.dtype == torch.float64 else REGISTERS_BACKWARD,
         )  # fmt: skip
     return (
         u_grad,
