@@ -1,6 +1,7 @@
 """Which path an operation takes: Triton kernels for tensors on a GPU, plain PyTorch for those on a processor."""
 
 import importlib
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +30,18 @@ def through_operator(x: Tensor) -> bool:
         True on a GPU and in compiled programs.
     """
     return on_gpu(x) or torch.compiler.is_compiling()
+
+
+def device_of(x: Tensor) -> AbstractContextManager[Any]:
+    """Make the device of a tensor the current one, where kernels start.
+
+    Args:
+        x: an input of the operation.
+
+    Returns:
+        A context, which does nothing for a tensor on a processor.
+    """
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 def path(x: Tensor, package: str) -> Any:

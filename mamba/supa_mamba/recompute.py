@@ -32,4 +32,6 @@ def gradients(
     # PyTorch's dispatcher has switched autograd off in this thread, below enable_grad's reach, but not in a new one.
     with ThreadPoolExecutor(1) as executor:
         found = iter(executor.submit(run).result())
-    return tuple(torch.empty(0) if x is None else next(found).clone() for x in inputs)
+    return tuple(
+        torch.empty(0) if x is None else next(found).clone(memory_format=torch.contiguous_format) for x in inputs
+    )

@@ -76,9 +76,27 @@ def test_extreme_steps_in_whole_tiles(path, device, whole_tiles):
     assert_close(found(inputs, [70], torch.float32, device), expected(inputs, [70]), 1e-5, 1e-4, of_rates=1e-3)
 
 
-def test_tiny_steps_keep_their_digits(path, device):
-    inputs = scan_inputs([9], 3, 4, delta=-20.0)
+@pytest.mark.parametrize("delta", [-20.0, -13.0])
+def test_tiny_steps_keep_their_digits(path, device, delta):
+    inputs = scan_inputs([9], 3, 4, delta=delta)
     assert_close(found(inputs, [9], torch.float32, device), expected(inputs, [9]), 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_nothing_waits_for_the_device(path, device):
+    inputs = {name: x.to(device).requires_grad_() for name, x in scan_inputs([40, 3], 5, 4).items()}
+    offset = offset_of([40, 3], device)
+
+    def run():
+        y, final_state = selective_scan(**inputs, offset=offset, return_final_state=True)
+        torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
+
+    run()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supa_mamba.dispatch import path
+from supa_mamba.dispatch import device_of, path
 
 
 @torch.library.custom_op("supa_mamba::causal_conv1d", mutates_args=())
@@ -19,9 +19,10 @@ def causal_conv1d_operator(
     use_silu: bool,
 ) -> tuple[Tensor, Tensor]:
     """Convolve packed sequences; arguments and results as in ``launch.forward``."""
-    result: tuple[Tensor, Tensor] = path(x, __package__).forward(
-        x, weight, bias, offset, initial_state, reverse, use_silu
-    )
+    with device_of(x):
+        result: tuple[Tensor, Tensor] = path(x, __package__).forward(
+            x, weight, bias, offset, initial_state, reverse, use_silu
+        )
     return result
 
 
@@ -52,7 +53,8 @@ def _backward_operator(
     use_silu: bool,
 ) -> list[Tensor]:
     given = (x, weight, bias, offset, initial_state)
-    return list(path(x, __package__).backward(y_grad, final_grad, *given, reverse, use_silu))
+    with device_of(x):
+        return list(path(x, __package__).backward(y_grad, final_grad, *given, reverse, use_silu))
 
 
 @_backward_operator.register_fake

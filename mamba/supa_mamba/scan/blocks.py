@@ -6,10 +6,6 @@ TILE = 32
 """Steps between two stored states. The gradient of A sums over a tile: a longer one loses digits where steps are
 large."""
 
-REGISTERS_FORWARD = 128
-REGISTERS_BACKWARD = 200
-"""Of each lane, in single precision: about the fewest with which nothing is spilled at 16 states, so that most warps run."""
-
 
 def block_sizes(states: int) -> tuple[int, int, int]:
     """Choose the channels of a program's block.
@@ -24,3 +20,17 @@ def block_sizes(states: int) -> tuple[int, int, int]:
     padded = power_of_two(states)
     lanes = min(4, padded)
     return max(8, min(128, 512 // padded)), max(32 // lanes, min(128, 512 // padded)), lanes
+
+
+def most_registers(states: int, *, double: bool) -> tuple[int | None, int | None]:
+    """Choose how many registers a lane may take: few, so that many warps run together, but spill next to none.
+
+    Args:
+        states: N.
+        double: whether states are in double precision.
+
+    Returns:
+        The numbers forward and backward, None for as many as the compiler likes. Found by compiling for compute
+        capability 9.0 and reading what ptxas spills.
+    """
+    return (None, None) if double or states > 64 else (128, 200)

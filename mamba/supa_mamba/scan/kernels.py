@@ -66,15 +66,32 @@ def forward_kernel(
     if initial_ptr is not None:
         h += tl.load(initial_ptr + sequence * channels * states + of_state, live, 0.0)
 
+    # What comes from far memory is asked for one step ahead, so that its way is covered by the work on this step.
     i = length * 0
+    t = start
+    if REVERSE:
+        t = end - 1
+    waiting = live_d & (length > 0)
+    x_ahead = tl.load(u_ptr + t * u_stride + d, waiting, 0.0)
+    step_ahead = tl.load(delta_ptr + t * delta_stride + d, waiting, 0.0)
+    gate_ahead = x_ahead
+    if z_ptr is not None:
+        gate_ahead = tl.load(z_ptr + t * z_stride + d, waiting, 0.0)
     while i < length:
-        t = start + i
+        x, step, gate = x_ahead.to(DTYPE), step_ahead.to(DTYPE), gate_ahead.to(DTYPE)
+        here = t
+        b = tl.load(B_ptr + here * B_stride + n, live_n, 0.0).to(DTYPE)
+        c = tl.load(C_ptr + here * C_stride + n, live_n, 0.0).to(DTYPE)
         if REVERSE:
-            t = end - 1 - i
-        x = tl.load(u_ptr + t * u_stride + d, live_d, 0.0).to(DTYPE)
-        step = tl.load(delta_ptr + t * delta_stride + d, live_d, 0.0).to(DTYPE)
-        b = tl.load(B_ptr + t * B_stride + n, live_n, 0.0).to(DTYPE)
-        c = tl.load(C_ptr + t * C_stride + n, live_n, 0.0).to(DTYPE)
+            t -= 1
+        else:
+            t += 1
+        waiting = live_d & (i + 1 < length)
+        x_ahead = tl.load(u_ptr + t * u_stride + d, waiting, 0.0)
+        step_ahead = tl.load(delta_ptr + t * delta_stride + d, waiting, 0.0)
+        gate_ahead = x_ahead
+        if z_ptr is not None:
+            gate_ahead = tl.load(z_ptr + t * z_stride + d, waiting, 0.0)
         if bias_ptr is not None:
             step += bias
         if SOFTPLUS:
@@ -88,9 +105,8 @@ def forward_kernel(
         if D_ptr is not None:
             y += skip * x
         if z_ptr is not None:
-            gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
             y *= gate * sigmoid(gate)
-        tl.store(y_ptr + t * channels + d, y, live_d)
+        tl.store(y_ptr + here * channels + d, y, live_d)
         i += 1
     tl.store(final_ptr + sequence * channels * states + of_state, h, live)
 
@@ -211,6 +227,8 @@ def backward_kernel(
             b = tl.load(B_ptr + t * B_stride + n, live_n, 0.0).to(DTYPE)
             c = tl.load(C_ptr + t * C_stride + n, live_n, 0.0).to(DTYPE)
             y_grad = tl.load(y_grad_ptr + t * y_grad_stride + d, live_d, 0.0).to(DTYPE)
+            if z_ptr is not None:
+                gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
             if bias_ptr is not None:
                 step += bias
             if SOFTPLUS:
@@ -220,7 +238,6 @@ def backward_kernel(
                 y = sum_over_states(h * spread_states(c))
                 if D_ptr is not None:
                     y += skip * x
-                gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
                 open_ = sigmoid(gate)
                 z_grad = y_grad * y * open_ * (1.0 + gate * (1.0 - open_))
                 tl.store(z_grad_ptr + t * channels + d, z_grad, live_d)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.scan import kernels
-from supa_mamba.scan.blocks import REGISTERS_BACKWARD, REGISTERS_FORWARD, TILE, block_sizes
+from supa_mamba.scan.blocks import TILE, block_sizes, most_registers
 
 
 def forward(
@@ -50,6 +50,7 @@ def forward(
     final_state = A.new_empty(sequences, states, channels)
     checkpoints = A.new_empty(rows // TILE if save else 0, states, channels)
     block, _, _ = block_sizes(states)
+    registers, _ = most_registers(states, double=A.dtype == torch.float64)
     programs = sequences * -(-channels // block)
     if programs:
         kernels.forward_kernel[(programs,)](
@@ -60,7 +61,7 @@ def forward(
             channels, states,
             REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block, STATES=power_of_two(states),
             DTYPE=triton_dtype(A), num_warps=1,
-            maxnreg=None if A.dtype == torch.float64 else REGISTERS_FORWARD,
+            maxnreg=registers,
         )  # fmt: skip
     return y, final_state, checkpoints
 
@@ -91,6 +92,7 @@ def backward(
     u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))
     z = None if z is None else with_unit_stride(z)
     _, block, lanes = block_sizes(states)
+    _, registers = most_registers(states, double=A.dtype == torch.float64)
     blocks = -(-channels // block)
     u_grad, delta_grad = (torch.empty(rows, channels, dtype=x.dtype, device=x.device) for x in (u, delta))
     z_grad = None if z is None else torch.empty(rows, channels, dtype=z.dtype, device=z.device)
@@ -108,7 +110,7 @@ def backward(
             rows, channels, states,
             REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block, STATES=power_of_two(states),
             STATE_LANES=lanes, DTYPE=triton_dtype(A), num_warps=1,
-            maxnreg=None if A.dtype == torch.float64 else REGISTERS_BACKWARD,
+            maxnreg=registers,
         )  # fmt: skip
     return (
         u_grad,

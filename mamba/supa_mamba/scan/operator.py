@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supa_mamba.dispatch import on_gpu, path
+from supa_mamba.dispatch import device_of, on_gpu, path
 from supa_mamba.scan.blocks import TILE
 
 
@@ -31,7 +31,8 @@ def selective_scan_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan packed sequences; arguments and results as in ``launch.forward``."""
     given = (u, delta, A, B, C, D, z, delta_bias, offset, initial_state)
-    result: tuple[Tensor, Tensor, Tensor] = path(u, __package__).forward(*given, reverse, delta_softplus, save)
+    with device_of(u):
+        result: tuple[Tensor, Tensor, Tensor] = path(u, __package__).forward(*given, reverse, delta_softplus, save)
     return result
 
 
@@ -74,7 +75,8 @@ def _backward_operator(
     delta_softplus: bool,
 ) -> list[Tensor]:
     given = (u, delta, A, B, C, D, z, delta_bias, offset, initial_state)
-    return list(path(u, __package__).backward(y_grad, final_grad, *given, checkpoints, reverse, delta_softplus))
+    with device_of(u):
+        return list(path(u, __package__).backward(y_grad, final_grad, *given, checkpoints, reverse, delta_softplus))
 
 
 @_backward_operator.register_fake

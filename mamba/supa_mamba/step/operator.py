@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.dispatch import path
+from supa_mamba.dispatch import device_of, path
 
 
 @torch.library.custom_op("supa_mamba::selective_state_update", mutates_args=("state",))
@@ -22,7 +22,8 @@ def selective_state_update_operator(
 ) -> Tensor:
     """Take one step in place; arguments and result as in ``launch.update``."""
     given = (state, x, delta, A, B, C, D, z, delta_bias, rows)
-    y: Tensor = path(state, __package__).update(*given, delta_softplus)
+    with device_of(state):
+        y: Tensor = path(state, __package__).update(*given, delta_softplus)
     return y
 
 
