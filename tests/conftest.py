@@ -25,6 +25,8 @@ def _cache_for_this_source() -> str:
 
 
 os.environ.setdefault("NUMBA_CACHE_DIR", _cache_for_this_source())
+# Triton reads this once, where it is imported, and other packages import it: without a GPU its kernels are interpreted.
+os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidia0").exists() else "1")
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,0 +1,328 @@
+"""Time the sequence operations on ragged showers: on a GPU against what the device allows, or on a processor.
+
+    python benchmarks/mamba.py [--device cuda] [--shape 4096x512x16 ...] [--dtype float32 ...] [--blocks 16 32]
+
+A shape is showers x channels x states; lengths are normal(98, 38), from 12 to 320, as those of complete showers. On a
+GPU each time stands beside two floors: every valid element moved once at the measured speed of a copy, and the
+exponentials at their measured speed. On a processor the packed scan runs against a loop over the padded batch. Nothing
+is timed that does not match the naive scan.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import give, machine
+from torch import Tensor
+from torch.nn.functional import pad, silu, softplus
+
+import supa
+from supa_mamba import causal_conv1d, selective_scan, selective_state_update
+from supa_mamba.conv.naive import naive_causal_conv1d
+from supa_mamba.scan.naive import naive_selective_scan
+
+ALONG = ("u", "delta", "B", "C", "z")
+BOUNDS = {
+    torch.float32: (1e-5, 1e-3),
+    torch.float64: (1e-12, 1e-10),
+    torch.bfloat16: (1e-2, 3e-2),
+    torch.float16: (1e-2, 3e-2),
+}
+
+
+def lengths_of(showers: int) -> Tensor:
+    """Draw the lengths of showers."""
+    normal = torch.randn(showers, generator=torch.Generator().manual_seed(0))
+    return (normal * 38 + 98).round().clip(12, 320).long()
+
+
+def draw(lengths: Tensor, channels: int, states: int, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
+    """Draw the inputs of a scan as a model gives them: half precision along the sequences only."""
+    rows = int(lengths.sum())
+    generator = torch.Generator(device).manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device)
+
+    inputs = {
+        "u": normal(rows, channels),
+        "delta": normal(rows, channels) - 4,
+        "A": -torch.arange(1, states + 1, device=device).float().repeat(channels, 1),
+        "B": normal(rows, states),
+        "C": normal(rows, states),
+        "D": torch.ones(channels, device=device),
+        "z": normal(rows, channels),
+        "delta_bias": normal(channels) / 10,
+    }
+    of_states = torch.float64 if dtype == torch.float64 else torch.float32
+    return {name: x.to(dtype if name in ALONG else of_states) for name, x in inputs.items()}
+
+
+def offset_of(lengths: Tensor, device: str) -> Tensor:
+    """Give where each sequence begins."""
+    return pad(lengths.cumsum(0), (1, 0)).to(device)
+
+
+def run_with_gradients(function: Callable[..., Tensor], inputs: dict[str, Tensor]) -> list[Tensor]:
+    """Give y and the gradients of all inputs."""
+    leaves = {name: x.detach().requires_grad_() for name, x in inputs.items()}
+    y = function(**leaves)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y)
+    return [y, *torch.autograd.grad(y, list(leaves.values()), weights)]
+
+
+def distances(
+    function: Callable[..., Tensor], naive: Callable[..., Tensor], inputs: dict[str, Tensor]
+) -> tuple[float, float]:
+    """Give how far y and the worst gradient lie from the naive ones, relative root mean square."""
+    found = run_with_gradients(function, inputs)
+    truth = run_with_gradients(naive, {name: x.double().cpu() for name, x in inputs.items()})
+    errors = [
+        ((a.double().cpu() - b).square().mean() / b.square().mean()).sqrt().item()
+        for a, b in zip(found, truth, strict=True)
+    ]
+    return errors[0], max(errors[1:])
+
+
+def hold_against_naive(channels: int, states: int, dtype: torch.dtype, device: str) -> dict[str, float]:
+    """Compare scan and convolution with the naive ones on a few sequences; leave with an error where they differ."""
+    lengths = torch.tensor([40, 1, 33, 70])
+    offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
+    inputs = draw(lengths, channels, states, dtype, device)
+    parameters = {"x": inputs["u"], "weight": torch.randn(channels, 4, device=device), "bias": inputs["delta_bias"]}
+    errors = {}
+    for name, (y, gradient) in {
+        "scan": distances(
+            lambda **x: selective_scan(**x, offset=offset),
+            lambda **x: naive_selective_scan(**x, offset=begins, initial_state=None)[0],
+            inputs,
+        ),
+        "convolution": distances(
+            lambda **x: causal_conv1d(**x, offset=offset, activation="silu"),
+            lambda **x: naive_causal_conv1d(**x, offset=begins, initial_state=None, activation="silu")[0],
+            parameters,
+        ),
+    }.items():
+        allowed = BOUNDS[dtype]
+        if not (y <= allowed[0] and gradient <= allowed[1]):
+            raise SystemExit(f"{name}: y {y:.1e}, gradients {gradient:.1e} off the naive one; it is not worth timing.")
+        errors |= {f"{name}, y": y, f"{name}, worst gradient": gradient}
+    return errors
+
+
+def gpu_times(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Give milliseconds of each, the median of many calls behind a first one, and seconds of that first one."""
+    import triton
+
+    times = {}
+    for name, function in functions.items():
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        torch.cuda.synchronize()
+        times[f"{name}, first call, s"] = time.perf_counter() - start
+        times[f"{name}, ms"] = triton.testing.do_bench(function, warmup=50, rep=300, return_mode="median")
+    return times
+
+
+def copied_bytes_per_second() -> float:
+    """Measure a copy of 2 GiB: bytes read and written."""
+    source = torch.empty(2**31, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.numel() / (gpu_times({"copy": lambda: target.copy_(source)})["copy, ms"] * 1e-3)
+
+
+def on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, exponentials: float) -> dict[str, Any]:
+    """Time one shape."""
+    showers, channels, states = shape
+    errors = hold_against_naive(channels, states, dtype, "cuda")
+    lengths = lengths_of(showers)
+    rows, offset = int(lengths.sum()), offset_of(lengths, "cuda")
+    inputs = draw(lengths, channels, states, dtype, "cuda")
+    leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
+    y_grad = torch.randn_like(inputs["u"])
+    weight = torch.randn(channels, 4, device="cuda")
+    conv_leaves = [leaves["u"], weight.clone().requires_grad_(), leaves["delta_bias"]]
+    state = torch.zeros(showers, channels, states, device="cuda")
+    step_inputs = {name: x[:showers].contiguous() if name in ALONG else x for name, x in inputs.items()}
+    step_inputs["x"] = step_inputs.pop("u")
+
+    def both_ways(y: Tensor, inputs: list[Tensor]) -> None:
+        torch.autograd.grad(y, inputs, y_grad)
+
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    both_ways(selective_scan(**leaves, offset=offset), list(leaves.values()))
+    taken = torch.cuda.max_memory_allocated() - before
+    times = gpu_times(
+        {
+            "scan forward": lambda: selective_scan(**inputs, offset=offset),
+            "scan forward and backward": lambda: both_ways(
+                selective_scan(**leaves, offset=offset), list(leaves.values())
+            ),
+            "scan forward, reverse": lambda: selective_scan(**inputs, offset=offset, reverse=True),
+            "convolution forward": lambda: causal_conv1d(inputs["u"], weight, offset=offset, activation="silu"),
+            "convolution forward and backward": lambda: both_ways(
+                causal_conv1d(*conv_leaves, offset=offset, activation="silu"), conv_leaves
+            ),
+            "one step": lambda: selective_state_update(state, **step_inputs),
+        }
+    )
+    size = inputs["u"].element_size()
+    long, short = rows * channels * size, rows * states * size
+    bytes_of = {
+        "scan forward": 4 * long + 2 * short,
+        "scan forward and backward": 11 * long + 6 * short,
+        "convolution forward": 2 * long,
+        "convolution forward and backward": 5 * long,
+        "one step": showers * channels * (8 * states + 4 * size),
+    }
+    exponentials_of = {"scan forward": 1, "scan forward and backward": 2}
+    floors = {}
+    for name, moved in bytes_of.items():
+        floor = max(moved / copied, exponentials_of.get(name, 0) * rows * channels * states / exponentials) * 1e3
+        floors[name] = {
+            "bytes, ms": moved / copied * 1e3,
+            "exponentials, ms": exponentials_of.get(name, 0) * rows * channels * states / exponentials * 1e3,
+            "time over the higher one": times[f"{name}, ms"] / floor,
+        }
+    return {
+        "valid tokens": rows,
+        "padded over valid": showers * int(lengths.max()) / rows,
+        "distances from the naive ones": errors,
+        "times": times,
+        "floors": floors,
+        "memory of a scan forward and backward over that of u": taken / long,
+    }
+
+
+def padded_loop(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
+) -> Tensor:
+    """Scan a padded batch step by step, as a short model file does; the padding is walked, too."""
+    step = softplus(delta + delta_bias)
+    h, y = u.new_zeros(len(u), *A.shape), []
+    for t in range(u.shape[1]):
+        h = torch.exp(step[:, t, :, None] * A) * h + (step[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
+        y.append((h * C[:, t, None, :]).sum(-1))
+    return (torch.stack(y, 1) + D * u) * silu(z)
+
+
+def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict[str, Any]:
+    """Time one shape against the padded loop, by turns, so that a busy machine slows both alike."""
+    showers, channels, states = shape
+    errors = hold_against_naive(channels, states, dtype, "cpu")
+    lengths = lengths_of(showers)
+    offset, inputs = offset_of(lengths, "cpu"), draw(lengths, channels, states, dtype, "cpu")
+    valid = torch.arange(int(lengths.max())) < lengths[:, None]
+    padded = {
+        name: x.new_zeros(*valid.shape, x.shape[1]).masked_scatter_(valid[:, :, None], x) if name in ALONG else x
+        for name, x in inputs.items()
+    }
+    ways: dict[str, tuple[Callable[..., Tensor], dict[str, Tensor]]] = {
+        "packed scan": (lambda **x: selective_scan(**x, offset=offset), inputs),
+        "padded loop": (padded_loop, padded),
+    }
+    times: dict[str, list[float]] = {f"{name}, {way}": [] for name in ways for way in ("forward", "both ways")}
+    for _ in range(repeat):
+        for name, (function, given) in ways.items():
+            start = time.perf_counter()
+            with torch.no_grad():
+                function(**given)
+            middle = time.perf_counter()
+            run_with_gradients(function, given)
+            times[f"{name}, forward"].append(middle - start)
+            times[f"{name}, both ways"].append(time.perf_counter() - middle)
+    return {
+        "valid tokens": int(lengths.sum()),
+        "padded over valid": valid.numel() / int(lengths.sum()),
+        "distances from the naive ones": errors,
+        "times, ms": {n: {"best": min(t) * 1e3, "median": statistics.median(t) * 1e3} for n, t in times.items()},
+        "padded loop over packed scan": {
+            way: statistics.median(times[f"padded loop, {way}"]) / statistics.median(times[f"packed scan, {way}"])
+            for way in ("forward", "both ways")
+        },
+    }
+
+
+def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], blocks: list[int]) -> dict[str, Any]:
+    """Time all shapes, and with each number of channels to a program that is named instead of the chosen one."""
+    from exponentials import exponentials_per_second
+
+    from supa_mamba.scan import launch
+
+    copied, exponentials = copied_bytes_per_second(), exponentials_per_second()
+    chosen, shaped = launch.block_sizes, {}
+    for block in blocks or [None]:
+        if block:
+            launch.block_sizes = lambda states, block=block: (
+                block,
+                max(block, 32 // chosen(states)[2]),
+                chosen(states)[2],
+            )
+        for shape in shapes:
+            for dtype in dtypes:
+                sizes = launch.block_sizes(shape[2])
+                name = f"{'x'.join(map(str, shape))}, {dtype}, {sizes[0]} channels forward, {sizes[1]} backward"
+                shaped[name] = on_gpu(shape, dtype, copied, exponentials)
+                torch.cuda.empty_cache()
+    return {
+        "device": torch.cuda.get_device_name(),
+        "copy, TB/s": copied / 1e12,
+        "exponentials, 1e12/s": exponentials / 1e12,
+        "results": shaped,
+    }
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """Read showers x channels x states."""
+    showers, channels, states = map(int, text.split("x"))
+    return showers, channels, states
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--shape", type=shape_of, nargs="+", help="showers x channels x states")
+    parser.add_argument(
+        "--dtype", nargs="+", default=["float32"], choices=["float16", "bfloat16", "float32", "float64"]
+    )
+    parser.add_argument("--blocks", type=int, nargs="*", default=[], help="channels to a program, powers of two (GPU)")
+    parser.add_argument("--repeat", type=int, default=5, help="how often each is timed (processor)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (processor)")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+    dtypes = [getattr(torch, name) for name in arguments.dtype]
+    versions = {"supa": supa.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    results: dict[str, Any] = {"machine": machine(), "versions": versions, "date": time.strftime("%Y-%m-%d")}
+    if arguments.device == "cuda":
+        import triton
+
+        versions["triton"] = triton.__version__
+        shapes = arguments.shape or [
+            (256, 512, 16),
+            (4096, 256, 16),
+            (4096, 512, 16),
+            (4096, 512, 64),
+            (16384, 256, 16),
+        ]
+        results |= gpu_results(shapes, dtypes, arguments.blocks)
+    else:
+        torch.set_num_threads(arguments.threads)
+        results["threads"] = arguments.threads
+        results["results"] = {
+            f"{'x'.join(map(str, shape))}, {dtype}": on_cpu(shape, dtype, arguments.repeat)
+            for shape in arguments.shape or [(64, 64, 16)]
+            for dtype in dtypes
+        }
+    give(results, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

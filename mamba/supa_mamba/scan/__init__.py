@@ -1,0 +1,1 @@
+"""The selective scan of Mamba-1 over packed sequences (arXiv 2312.00752)."""

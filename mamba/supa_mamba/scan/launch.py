@@ -1,0 +1,125 @@
+"""Start the Triton kernels of the selective scan. Nothing here waits for the device or looks at a length."""
+
+import torch
+from torch import Tensor
+
+from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.scan import kernels
+from supa_mamba.scan.blocks import TILE, block_sizes, most_registers
+
+
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    reverse: bool,
+    delta_softplus: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scan packed sequences.
+
+    Args:
+        u: (T, D), as delta, B, C (T, N), D (D,), z and delta_bias: as in ``selective_scan``.
+        delta: (T, D).
+        A: (N, D), in the precision of states.
+        B: (T, N).
+        C: (T, N).
+        D: (D,), in the precision of states.
+        z: (T, D).
+        delta_bias: (D,), in the precision of states.
+        offset: (S + 1,) int64.
+        initial_state: (S, N, D), in the precision of states.
+        reverse: whether to walk from the ends.
+        delta_softplus: whether steps are softplus of what was given.
+        save: whether to store states for the backward kernel.
+
+    Returns:
+        y (T, D), final state (S, N, D), and checkpoints (T // TILE or 0, N, D).
+    """
+    (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
+    u, delta, B, C = (with_unit_stride(x) for x in (u, delta, B, C))
+    z = None if z is None else with_unit_stride(z)
+    y = torch.empty(rows, channels, dtype=u.dtype, device=u.device)
+    final_state = A.new_empty(sequences, states, channels)
+    checkpoints = A.new_empty(rows // TILE if save else 0, states, channels)
+    block, _, _ = block_sizes(states)
+    registers, _ = most_registers(states, double=A.dtype == torch.float64)
+    programs = sequences * -(-channels // block)
+    if programs:
+        kernels.forward_kernel[(programs,)](
+            u, delta, A.contiguous(), B, C, D, z, delta_bias, offset,
+            None if initial_state is None else initial_state.contiguous(),
+            y, final_state, checkpoints if save else None,
+            u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
+            channels, states,
+            REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block, STATES=power_of_two(states),
+            DTYPE=triton_dtype(A), num_warps=1,
+            maxnreg=registers,
+        )  # fmt: skip
+    return y, final_state, checkpoints
+
+
+def backward(
+    y_grad: Tensor,
+    final_grad: Tensor | None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    checkpoints: Tensor,
+    reverse: bool,
+    delta_softplus: bool,
+) -> tuple[Tensor, ...]:
+    """Give the gradients of everything; arguments as in ``forward``, with the gradients of what it gave.
+
+    Returns:
+        Gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; of one that is missing an empty tensor.
+    """
+    (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
+    u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))
+    z = None if z is None else with_unit_stride(z)
+    _, block, lanes = block_sizes(states)
+    _, registers = most_registers(states, double=A.dtype == torch.float64)
+    blocks = -(-channels // block)
+    u_grad, delta_grad = (torch.empty(rows, channels, dtype=x.dtype, device=x.device) for x in (u, delta))
+    z_grad = None if z is None else torch.empty(rows, channels, dtype=z.dtype, device=z.device)
+    scratch = delta_grad if delta.dtype == A.dtype else A.new_empty(rows, channels)
+    B_partial, C_partial = (A.new_empty(blocks, rows, states) for _ in range(2))
+    A_partial, initial_grad = (A.new_empty(sequences, states, channels) for _ in range(2))
+    D_partial, bias_partial = (A.new_empty(sequences, channels) for _ in range(2))
+    if sequences * blocks:
+        kernels.backward_kernel[(sequences * blocks,)](
+            u, delta, A.contiguous(), B, C, D, z, delta_bias, offset,
+            None if initial_state is None else initial_state.contiguous(), checkpoints,
+            y_grad, None if final_grad is None else final_grad.contiguous(), scratch,
+            u_grad, delta_grad, A_partial, B_partial, C_partial, D_partial, z_grad, bias_partial, initial_grad,
+            u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0), y_grad.stride(0),
+            rows, channels, states,
+            REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block, STATES=power_of_two(states),
+            STATE_LANES=lanes, DTYPE=triton_dtype(A), num_warps=1,
+            maxnreg=registers,
+        )  # fmt: skip
+    return (
+        u_grad,
+        delta_grad,
+        A_partial.sum(0),
+        B_partial.sum(0).to(B.dtype),
+        C_partial.sum(0).to(C.dtype),
+        A.new_empty(0) if D is None else D_partial.sum(0),
+        A.new_empty(0) if z_grad is None else z_grad,
+        A.new_empty(0) if delta_bias is None else bias_partial.sum(0),
+        A.new_empty(0) if initial_state is None else initial_grad,
+    )

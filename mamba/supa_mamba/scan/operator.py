@@ -1,0 +1,120 @@
+"""The selective scan as a custom operator, so that ``torch.compile`` sees it as one step.
+
+On a GPU it starts the Triton kernels. On a processor it runs the plain path, and once more for the gradients: only
+compiled programs come here, as eager ones let autograd record the plain path.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supa_mamba.dispatch import device_of, on_gpu, path
+from supa_mamba.scan.blocks import TILE
+
+
+@torch.library.custom_op("supa_mamba::selective_scan", mutates_args=())
+def selective_scan_operator(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    reverse: bool,
+    delta_softplus: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scan packed sequences; arguments and results as in ``launch.forward``."""
+    given = (u, delta, A, B, C, D, z, delta_bias, offset, initial_state)
+    with device_of(u):
+        result: tuple[Tensor, Tensor, Tensor] = path(u, __package__).forward(*given, reverse, delta_softplus, save)
+    return result
+
+
+@selective_scan_operator.register_fake
+def _(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    reverse: bool,
+    delta_softplus: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    stored = u.shape[0] // TILE if save and on_gpu(u) else 0
+    return u.new_empty(u.shape), A.new_empty(offset.shape[0] - 1, *A.shape), A.new_empty(stored, *A.shape)
+
+
+@torch.library.custom_op("supa_mamba::selective_scan_backward", mutates_args=())
+def _backward_operator(
+    y_grad: Tensor,
+    final_grad: Tensor | None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    checkpoints: Tensor,
+    reverse: bool,
+    delta_softplus: bool,
+) -> list[Tensor]:
+    given = (u, delta, A, B, C, D, z, delta_bias, offset, initial_state)
+    with device_of(u):
+        return list(path(u, __package__).backward(y_grad, final_grad, *given, checkpoints, reverse, delta_softplus))
+
+
+@_backward_operator.register_fake
+def _(
+    y_grad: Tensor,
+    final_grad: Tensor | None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    checkpoints: Tensor,
+    reverse: bool,
+    delta_softplus: bool,
+) -> list[Tensor]:
+    given = (u, delta, A, B, C, D, z, delta_bias, initial_state)
+    return [A.new_empty(0) if x is None else x.new_empty(x.shape) for x in given]
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, ctx.reverse, ctx.delta_softplus, _ = inputs
+    ctx.save_for_backward(*tensors, output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, y_grad: Tensor | None, final_grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    tensors = ctx.saved_tensors
+    if y_grad is None:
+        y_grad = torch.zeros_like(tensors[0])
+    *found, of_initial = _backward_operator(y_grad, final_grad, *tensors, ctx.reverse, ctx.delta_softplus)
+    *given, _, initial_state, _ = tensors
+    gradients = [None if x is None else gradient for x, gradient in zip(given, found, strict=True)]
+    return (*gradients, None, None if initial_state is None else of_initial, None, None, None)
+
+
+selective_scan_operator.register_autograd(_gradients, setup_context=_remember)

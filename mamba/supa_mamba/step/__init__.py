@@ -1,0 +1,1 @@
+"""One step of Mamba-1 for rows that are being generated."""
