@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from sequences import assert_close, distance, lengths_for, offset_of, scan_inputs, with_gradients
@@ -92,8 +94,10 @@ def test_nothing_waits_for_the_device(path, device):
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
 
     run()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
+            torch.cuda.set_sync_debug_mode("error")
         run()
     finally:
         torch.cuda.set_sync_debug_mode("default")
