@@ -3,11 +3,11 @@
     python benchmarks/gff_memory.py [--nodes 200000] [--degree 10] [--widths 64] [--depths 4 8 16 32 64] [--epochs 10]
         [--device cuda] [--json out.json]
 
-The task is to classify the nodes of one random graph, all of them labelled, by a GCN with layer normalisation. "greedy" trains
-layer after layer on kept inputs; "together" updates every layer at each step; both train each layer for as many epochs
-as backpropagation trains all of them. The head of each layer is linear; the network is the same for all. Memory is the
-peak beyond what is there before the network is made: PyTorch's own count on a GPU, the peak of the resident memory of a
-process of its own on the CPU. Times of greedy include the passing on between layers.
+The task is to classify the nodes of one random graph, all of them labelled, by a GCN with layer normalisation.
+"greedy" trains layer after layer on kept inputs; "together" updates every layer at each step; both train each layer for
+as many epochs as backpropagation trains all of them. The head of each layer is linear; the network is the same for all.
+Memory is the peak beyond what is there before the network is made: PyTorch's own count on a GPU, the peak of the
+resident memory of a process of its own on the CPU. Times of greedy include the passing on between layers.
 """
 
 import argparse
@@ -130,10 +130,8 @@ def main() -> None:
             for method in given.methods:
                 row = how(method, depth, width, options)
                 rows.append(row)
-                print(
-                    f"width {width}, {depth} layers, {method}: {row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s an epoch",
-                    file=sys.stderr,
-                )
+                measured = f"{row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s an epoch"
+                print(f"width {width}, {depth} layers, {method}: {measured}", file=sys.stderr)
     device = torch.cuda.get_device_name() if given.device == "cuda" else machine()
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     give({"machine": device, "versions": versions, **options, "results": rows}, given.json)

@@ -48,6 +48,8 @@ def make_convolution(
         raise ValueError(f"The width is {out_features}, but for {conv} it must be a multiple of {_HEADS}.")
     if conv == "pna" and degrees is None:
         raise ValueError("PNA needs the histogram of the nodes' degrees; make the network with Network.for_graphs.")
+    if conv == "pna" and degrees is not None and not degrees[1:].any():
+        raise ValueError("PNA scales by the nodes' degrees, but there are no edges; choose another convolution.")
     heads = {"heads": _HEADS}
     makers: dict[str, Callable[[], Any]] = {
         "gcn": lambda: pyg.GCNConv(in_features, out_features),

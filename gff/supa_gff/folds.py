@@ -8,6 +8,9 @@ import numpy.typing as npt
 from supa.arrays import IntArray
 from supa.checks import number, whole
 
+SPLIT_SEED = 0
+"""Of the folds of benchmarks, which are the same for every method and seed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fold:

@@ -228,10 +228,10 @@ def _plain(value: Any) -> Any:
 def _made(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    part = value.get("part")
+    part = value.get("part")  # not "kind", which parts have of their own
     if not isinstance(part, str) or part not in _PARTS:
         raise ValueError(f"{shown(part)} is no part of a method; there are {', '.join(_PARTS)}.")
     try:
-        return _PARTS[part](**{name: _made(own) for name, own in value.items() if name != "part"})
+        return _PARTS[part](**{name: _made(inner) for name, inner in value.items() if name != "part"})
     except TypeError as error:
         raise ValueError(f"{part}: {error}.") from None

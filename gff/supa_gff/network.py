@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from supa_gff.losses import SquaredError, Threshold
 from supa_gff.method import Method
 from supa_gff.scores import PairProduct, Prototypes
 from supa_gff.topology import Topology
+
+Votes = Literal["scores", "probabilities", "mean"]
+"""How the scores of the layers that vote are added: as they are, as their softmax, or averaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +113,8 @@ class Network(nn.Module):
         if method.vote == "last":
             self.let_vote(method.layers - 1, method.layers)
 
-    @classmethod
-    def for_graphs(cls, method: Method, graphs: Graphs) -> "Network":
+    @staticmethod
+    def for_graphs(method: Method, graphs: Graphs) -> "Network":
         """Make the network that fits a set of graphs.
 
         Args:
@@ -121,12 +124,9 @@ class Network(nn.Module):
         Returns:
             The network, on the device of the set.
         """
-        if method.top_down is not None:
-            from supa_gff.topdown import TopDownNetwork
-
-            cls = TopDownNetwork
         outputs = 1 if graphs.level == "link" else graphs.num_outputs
-        return cls(method, graphs.num_features, outputs, graphs.level, graphs.degrees.cpu()).to(graphs.device)
+        degrees = graphs.degrees.cpu()
+        return network_of(method, graphs.num_features, outputs, graphs.level, degrees).to(graphs.device)
 
     def layer(self, index: int) -> Layer:
         """Give a layer.
@@ -412,18 +412,18 @@ class Network(nn.Module):
         chosen = scores[self.voting[: len(scores)]]
         if len(chosen) == 0:
             chosen = scores[-1:]
+        if self.level == "link" and self.votes == "probabilities":
+            theta = self.method.loss.theta if isinstance(self.method.loss, Threshold) else 0.0
+            return (chosen - theta).sigmoid().sum(0)
+        return added(chosen, self.votes)
+
+    @property
+    def votes(self) -> Votes:
+        """How the scores of the layers are added."""
         each_alone = self.method.schedule != "backprop" and not self.method.collaboration
         if isinstance(self.method.loss, SquaredError) and each_alone:
-            return chosen.mean(0)
-        if self.method.vote_by == "probabilities":
-            chosen = self._probabilities(chosen)
-        return chosen.sum(0)
-
-    def _probabilities(self, scores: Tensor) -> Tensor:
-        if self.level != "link":
-            return scores.softmax(2)
-        theta = self.method.loss.theta if isinstance(self.method.loss, Threshold) else 0.0
-        return (scores - theta).sigmoid()
+            return "mean"
+        return self.method.vote_by
 
     def predict(self, data: Any) -> Tensor:
         """Predict.
@@ -625,6 +625,21 @@ class Network(nn.Module):
             streams = self.pass_on(streams, h)
 
 
+def added(scores: Tensor, votes: Votes) -> Tensor:
+    """Add the scores of some layers.
+
+    Args:
+        scores: (layers, units, outputs) float32.
+        votes: whether scores are added, or their softmax, or averaged.
+
+    Returns:
+        (units, outputs) float32.
+    """
+    if votes == "mean":
+        return scores.mean(0)
+    return (scores.softmax(2) if votes == "probabilities" else scores).sum(0)
+
+
 @contextmanager
 def _without_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch normalisation from counting a batch again when its activations are recomputed."""
@@ -638,6 +653,26 @@ def _without_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, (momentum, counted) in zip(norms, before, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, counted
+
+
+def network_of(method: Method, in_features: int, outputs: int, level: Level, degrees: Tensor | None = None) -> Network:
+    """Make the kind of network that a method needs.
+
+    Args:
+        method: how it is built, scored and trained.
+        in_features: features of a node.
+        outputs: number of classes; 1 for values and for pairs.
+        level: what is predicted.
+        degrees: histogram of the nodes' degrees, which PNA needs.
+
+    Returns:
+        The network.
+    """
+    if method.top_down is None:
+        return Network(method, in_features, outputs, level, degrees)
+    from supa_gff.topdown import TopDownNetwork
+
+    return TopDownNetwork(method, in_features, outputs, level, degrees)
 
 
 def one_stream(streams: Streams, number: int) -> Streams:

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import torch
@@ -104,7 +104,7 @@ class Trainer:
     ) -> None:
         self.network, self.graphs, self.seed, self.state = network, graphs, seed, State()
         one_of(get_args(Keep), "keep", keep)
-        self._keep, self._on_epoch = keep, on_epoch
+        self._keep, self.on_epoch = keep, on_epoch
         self._whole: Batch | None = None
         if isinstance(graphs, Graphs):
             if train is None or valid is None or len(train) == 0 or len(valid) == 0:
@@ -140,37 +140,46 @@ class Trainer:
         """Give all that a resumed training needs, between two epochs.
 
         Returns:
-            Plain values and tensors.
+            Plain values and tensors, which further training does not change.
         """
-        network = self.network
-        return {
-            "state": {**vars(self.state), "history": [asdict(epoch) for epoch in self.state.history]},
+        network, device = self.network, self.network.voting.device
+        state = {name: value for name, value in vars(self.state).items() if name != "history"}
+        changing = {
+            "state": state,
             "network": network.state_dict(),
             "optimisers": network.optimiser_states(),
             "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
             "seed": self.seed,
         }
+        copied: dict[str, Any] = copy.deepcopy(changing)
+        # Epochs do not change, and there may be thousands.
+        copied["state"]["history"] = [dict(vars(epoch)) for epoch in self.state.history]
+        return copied
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go back to where a training stood.
 
         Args:
-            saved: from `state_dict`.
+            saved: from `state_dict`; it is not changed.
         """
+        saved = copy.deepcopy(saved)
+        device = self.network.voting.device
         state = dict(saved["state"])
         state["history"] = [
             Epoch(**{**epoch, "steps": tuple(map(tuple, epoch["steps"])), "layer_valid": tuple(epoch["layer_valid"])})
             for epoch in state["history"]
         ]
         state["best"] = tuple(state["best"])
+        if state["candidates"] is not None:
+            state["candidates"] = state["candidates"].to(device)
         self.state = State(**state)
         self.network.load_state_dict(saved["network"])
         self.network.load_optimiser_states(saved["optimisers"])
         self.seed = saved["seed"]
         torch.set_rng_state(saved["random"].cpu())
-        if saved["cuda_random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([part.cpu() for part in saved["cuda_random"]])
+        if saved["cuda_random"] is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(saved["cuda_random"].cpu(), device)
 
     def _run_greedy(self) -> None:
         method, state = self.network.method, self.state
@@ -278,8 +287,8 @@ class Trainer:
         epoch = Epoch(layer, state.epoch, _summed(steps), valid, layer_valid, time.perf_counter() - started)
         state.history.append(epoch)
         state.epoch += 1
-        if self._on_epoch is not None:
-            self._on_epoch(self, epoch)
+        if self.on_epoch is not None:
+            self.on_epoch(self, epoch)
 
     def _merit(self, scores: Tensor, target: Tensor) -> tuple[float, float]:
         """Give the metric, larger is better, and minus the loss."""

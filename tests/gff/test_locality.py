@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_graphs import presets, small, task
 
-from supa_gff import Batch, Graphs, Hard, Method, Network, Uniform, preset
+from supa_gff import Batch, Graphs, Hard, Method, Network, TopDownNetwork, Uniform, preset
 
 
 def batch_of(level: str) -> Batch:
@@ -19,7 +19,8 @@ def batch_of(level: str) -> Batch:
 def network_of(method: Method, level: str) -> tuple[Network, Batch]:
     torch.manual_seed(0)
     batch = batch_of(level)
-    return Network(method, batch.x.shape[1], 1 if level == "link" else 2, level, torch.tensor([0, 4, 4, 4])), batch
+    kind = Network if method.top_down is None else TopDownNetwork
+    return kind(method, batch.x.shape[1], 1 if level == "link" else 2, level, torch.tensor([0, 4, 4, 4])), batch
 
 
 def bits(network: Network, layer: int) -> dict[str, object]:
@@ -83,7 +84,7 @@ def local_methods() -> list[object]:
     return [
         pytest.param(name, level, id=f"{name}-{level}")
         for name, level in presets()
-        if preset(name, level).schedule != "backprop"
+        if preset(name, level).schedule != "backprop" and preset(name, level).top_down is None
     ]
 
 
@@ -149,6 +150,29 @@ def test_parts_swapped_in_stay_local(name, level, changes, monkeypatch):
         spans = losses_of_step(network, batch, monkeypatch, layer=layer)
         assert set(map(frozenset, spans)) == {frozenset({layer})}
         assert all(same(before[k], bits(network, k)) for k in range(3) if k != layer)
+
+
+@pytest.mark.parametrize(("name", "order"), [("top-to-input", [0, 2, 1]), ("top-to-loss", [0, 1, 2])])
+def test_top_down_layers_hear_from_above_without_gradient(name, order, monkeypatch):
+    network, batch = network_of(small(name, "node"), "node")
+    assert losses_of_step(network, batch, monkeypatch) == [{layer} for layer in order]
+    before = {layer: bits(network, layer) for layer in range(3)}
+    steps = []
+    for layer in range(3):
+        held = {p for group in network.optimiser(layer).param_groups for p in group["params"]}
+        assert held == {p for p in network.layer(layer).parameters() if p.requires_grad}
+        step = network.optimiser(layer).step
+
+        def watched(layer=layer, step=step):
+            others = {k: bits(network, k) for k in range(3) if k != layer}
+            step()
+            steps.append(layer)
+            assert all(same(others[k], bits(network, k)) for k in others)
+
+        monkeypatch.setattr(network.optimiser(layer), "step", watched)
+    network.local_step(batch)
+    assert steps == order
+    assert not any(same(before[k]["weights"], bits(network, k)["weights"]) for k in range(3))
 
 
 @pytest.mark.parametrize("kind", ["symba", "best", "gff"])

@@ -1,7 +1,6 @@
 """What runs a job: the trivial baselines and, through ``supa_gff.evaluation``, the trained methods."""
 
 import importlib
-import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,10 +13,7 @@ from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
 from supa_gff.bench.jobs import Job, Measured, canonical
 from supa_gff.bench.metering import Meter
-from supa_gff.folds import Fold, stratified_folds
-
-SPLIT_SEED = 0
-"""Of the folds, which are the same for every method and seed."""
+from supa_gff.folds import SPLIT_SEED, Fold, stratified_folds
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
 """Share of the items outside the test part that validate; five folds split nodes 64/16/20, as ForwardGNN does."""
@@ -113,7 +109,7 @@ class _Trained:
         return importlib.import_module(_EVALUATION)  # it loads PyTorch, so only where it is used
 
 
-RUNNERS: tuple[Runner, ...] = (_Baselines(), *([_Trained()] if importlib.util.find_spec(_EVALUATION) else []))
+RUNNERS: tuple[Runner, ...] = (_Baselines(), _Trained())
 """The families of methods that a benchmark can run."""
 
 

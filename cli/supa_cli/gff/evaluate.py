@@ -1,0 +1,101 @@
+"""``supa gff evaluate``: tell how good a trained network is, layer by layer."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from supa_gff.checkpoint import Checkpoint
+    from supa_gff.graphs import Graphs
+    from supa_gff.network import Network
+    from supa_gff.performance import Performance
+
+
+@click.command(name="evaluate")
+@click.argument("model", type=click.Path(dir_okay=False))
+@click.option("--root", type=click.Path(), help="Folder of the set's raw files.  [default: download them]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(model: str, root: str | None, as_json: bool) -> None:
+    """Tell how good the network of MODEL, a file of `supa gff train`, is on the data that it was trained with.
+
+    Accuracies of each layer and of the layers that vote, on each part of the split; counts by true and predicted class.
+    """
+    from supa_datasets import load_benchmark
+
+    try:
+        from supa_gff.checkpoint import Checkpoint
+    except ImportError:
+        raise click.UsageError("Networks need PyTorch: pip install 'supa-showers[learn]'.") from None
+    from supa_gff.graphs import Graphs
+    from supa_gff.performance import performances
+
+    checkpoint = Checkpoint.load(model)
+    if checkpoint.benchmark is None or checkpoint.split is None:
+        raise click.UsageError(f"{model}: it was trained on graphs of its user's own, and does not hold them.")
+    graphs = Graphs.of_benchmark(load_benchmark(checkpoint.benchmark, root=root))
+    _check_data(model, checkpoint, graphs)
+    network = checkpoint.network()
+    results = performances(network, graphs, checkpoint.split)
+    if as_json:
+        click.echo(json.dumps(_facts(model, checkpoint, network, results), indent=2))
+    else:
+        _print(checkpoint, network, results)
+
+
+def _check_data(model: str, checkpoint: "Checkpoint", graphs: "Graphs") -> None:
+    split = checkpoint.split
+    assert split is not None
+    most = max(int(part.max()) for part in (split.train, split.valid, split.test))
+    found = (graphs.num_features, graphs.num_outputs)
+    if found != (checkpoint.in_features, checkpoint.outputs) or most >= graphs.num_members:
+        raise ValueError(
+            f"{model}: it was trained on other data, of {checkpoint.in_features} features and {checkpoint.outputs} "
+            f"classes, than the {checkpoint.benchmark} that was found: {graphs!r}."
+        )
+
+
+def _facts(
+    model: str, checkpoint: "Checkpoint", network: "Network", results: "dict[str, Performance]"
+) -> dict[str, Any]:
+    split = checkpoint.split
+    assert split is not None
+    return {
+        "path": model,
+        "dataset": checkpoint.benchmark,
+        "split": split.words,
+        "sizes": {name: len(getattr(split, name)) for name in results},
+        "seed": checkpoint.training["seed"],
+        "finished": checkpoint.finished,
+        "epochs": len(checkpoint.training["state"]["history"]),
+        "method": checkpoint.method.to_dict(),
+        "voting": network.voting.tolist(),
+        "layers": {name: list(result.layers) for name, result in results.items()},
+        "voted": {name: result.voted for name, result in results.items()},
+        "majority": {name: result.majority for name, result in results.items()},
+        "confusion": {name: result.confusion.tolist() for name, result in results.items()},
+        "versions": dict(checkpoint.versions),
+    }
+
+
+def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Performance]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from supa_cli.gff.results import print_results
+
+    method, split, console = checkpoint.method, checkpoint.split, Console(soft_wrap=True)
+    assert split is not None
+    epochs = len(checkpoint.training["state"]["history"])
+    click.echo(
+        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {method.layers} layers of {method.width}, seed "
+        f"{checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after {epochs:,} epochs"
+    )
+    print_results(network, results)
+    for name, result in results.items():
+        table = Table(title=f"{name}: true class in rows, predicted in columns", title_justify="left", box=None)
+        for column in ("", *map(str, range(network.outputs))):
+            table.add_column(column, justify="right")
+        for true, counts in enumerate(result.confusion.tolist()):
+            table.add_row(str(true), *(f"{count:,}" for count in counts))
+        console.print(table)

@@ -1,0 +1,63 @@
+"""How good a network is on members of a set, layer by layer."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from supa_gff import metrics
+from supa_gff.graphs import Graphs
+from supa_gff.network import Network
+from supa_gff.splits import Split
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """How good a network is on some members.
+
+    Args:
+        layers: accuracy of each layer alone, from 0 to 1.
+        voted: accuracy of the layers that vote together.
+        majority: accuracy of always predicting the class that is most frequent in training.
+        confusion: (classes, classes) int64, numbers of units by true class (row) and predicted class (column).
+    """
+
+    layers: tuple[float, ...]
+    voted: float
+    majority: float
+    confusion: Tensor
+
+
+def performances(network: Network, graphs: Graphs, split: Split) -> dict[str, Performance]:
+    """Measure a classifier on each part of a split.
+
+    Args:
+        network: the network, on the device of the set.
+        graphs: the set.
+        split: of its members.
+
+    Returns:
+        By ``"train"``, ``"valid"`` and ``"test"``.
+    """
+    train = split.train.to(graphs.device)
+    known, made = train if graphs.transductive else None, {}
+    for name in PARTS:
+        members = getattr(split, name).to(graphs.device)
+        parts = [
+            (network.layer_scores(batch), batch.target)
+            for batch in graphs.batches(members, 4 * network.method.batch_size, known=known)
+        ]
+        scores, target = torch.cat([part for part, _ in parts], 1), torch.cat([part for _, part in parts])
+        if name == "train":
+            majority = torch.bincount(target).argmax()
+        voted = network.voted(scores)
+        pairs = target * network.outputs + voted.argmax(1)
+        made[name] = Performance(
+            layers=tuple(metrics.accuracy(part, target) for part in scores),
+            voted=metrics.accuracy(voted, target),
+            majority=float((target == majority).double().mean()),
+            confusion=torch.bincount(pairs, minlength=network.outputs**2).view(network.outputs, -1).cpu(),
+        )
+    return made

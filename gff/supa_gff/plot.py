@@ -1,0 +1,160 @@
+"""Pictures of training and of what was predicted of showers."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from supa.arrays import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from supa_gff.training import Epoch
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: safe for all eyes
+_INK = "#333333"
+
+
+def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
+    """Draw how each layer parts the truth from what is wrong over training: a row for each method.
+
+    Args:
+        histories: the epochs of trainings by name, from ``State.history``; not of values, where nothing is wrong.
+
+    Returns:
+        A matplotlib figure: mean scores of the truth and of wrong labels over the epochs of each layer.
+
+    Raises:
+        ValueError: there is no epoch.
+    """
+    from matplotlib.figure import Figure
+
+    tables = {name: _score_table(epochs) for name, epochs in histories.items()}
+    if not tables or any(len(table) == 0 for table in tables.values()):
+        raise ValueError("There is no epoch to draw in some of the histories; train first.")
+    layers = sorted({int(layer) for table in tables.values() for layer in table[:, 0]})
+    figure = Figure(figsize=(2.9 * len(layers) + 0.6, 2.3 * len(tables) + 0.5), layout="constrained")
+    grid: Any = figure.subplots(len(tables), len(layers), squeeze=False, sharey="row")
+    for row, (name, table) in zip(grid, tables.items(), strict=True):
+        for axes, layer in zip(row, layers, strict=True):
+            own = table[table[:, 0] == layer]
+            for column, label, colour, line in ((2, "truth", _COLOURS[0], "-"), (3, "wrong labels", _COLOURS[1], "--")):
+                axes.plot(own[:, 1] + 1, own[:, column], color=colour, linestyle=line, linewidth=1.6, label=label)
+            axes.fill_between(own[:, 1] + 1, own[:, 2], own[:, 3], color=_COLOURS[0], alpha=0.08, linewidth=0)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        row[0].set_ylabel(f"{name}\nmean score")
+    for axes, layer in zip(grid[0], layers, strict=True):
+        axes.set_title(f"layer {layer + 1}", fontsize=11, color=_INK)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch of the layer")
+    grid[0, 0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _score_table(epochs: Sequence["Epoch"]) -> FloatArray:
+    """Give rows of layer, epoch, mean score of the truth, that of the wrong."""
+    rows = [(layer, epoch.epoch, true, wrong) for epoch in epochs for layer, _, true, wrong, _ in epoch.steps]
+    return np.array(rows, dtype=np.float64).reshape(-1, 4)
+
+
+def plot_hit_classes(
+    depth: FloatArray, across: FloatArray, panels: Mapping[str, IntArray], classes: Sequence[str]
+) -> "Figure":
+    """Draw the hits of one shower from the side, once for each way to class them, the truth first.
+
+    Args:
+        depth: (hits,) z, length unit.
+        across: (hits,) coordinate across it, length unit.
+        panels: (hits,) class of each hit by the name of the way; rings mark hits that differ from the first.
+        classes: names of the classes.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: there is nothing to draw, or the columns do not fit together.
+    """
+    from matplotlib.figure import Figure
+
+    if not panels or len(depth) == 0 or any(len(values) != len(depth) for values in (across, *panels.values())):
+        raise ValueError("A shower is drawn from at least one hit, with a position and, in each panel, a class each.")
+    figure = Figure(figsize=(3.6 * len(panels) + 0.5, 4.0), layout="constrained")
+    grid: Any = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
+    # Hits of a slice share their depth; a little to the sides, they do not hide each other.
+    shift = np.random.default_rng(0).uniform(-0.6, 0.6, len(depth))
+    first = next(iter(panels.values()))
+    for axes, (name, values) in zip(grid[0], panels.items(), strict=True):
+        for number, label in enumerate(classes):
+            chosen = values == number
+            axes.scatter(
+                (depth + shift)[chosen],
+                across[chosen],
+                s=20,
+                marker=("o", "^", "s", "D")[number % 4],
+                color=_COLOURS[number % len(_COLOURS)],
+                edgecolors="white",
+                linewidths=0.4,
+                label=label,
+            )
+        wrong = values != first
+        axes.scatter(
+            (depth + shift)[wrong], across[wrong], s=62, facecolors="none", edgecolors=_INK, linewidths=0.7,
+            label="wrong" if wrong.any() else None,
+        )  # fmt: skip
+        right = "" if values is first else f": {1 - wrong.mean():.0%} right"
+        axes.set_title(f"{name}{right}", fontsize=11, color=_INK)
+        axes.set_xlabel("depth (length unit)")
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0, 0].set_ylabel("across, u (length unit)")
+    handles, labels = grid[0, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bins: int = 8) -> "Figure":
+    """Draw how well energies are predicted: bias and error in bins of the true energy.
+
+    Args:
+        energy: (showers,) true incident energy, GeV.
+        predicted: (showers,) predicted energies in GeV by the name of the estimator.
+        bins: number of bins, with equally many showers each.
+
+    Returns:
+        A matplotlib figure: median of predicted over true energy, and root mean square of the logarithm of that
+        ratio, which counts bias and spread.
+
+    Raises:
+        ValueError: there are fewer than ten showers a bin.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    if len(energy) < 10 * bins:
+        raise ValueError(f"{len(energy)} showers were given, but {bins} bins need at least {10 * bins}.")
+    figure = Figure(figsize=(9, 3.7), layout="constrained")
+    grid: Any = figure.subplots(1, 2, sharex=True)
+    parts = np.array_split(np.argsort(energy), bins)
+    centre = [float(np.exp(np.log(energy[part]).mean())) for part in parts]
+    for number, (name, values) in enumerate(predicted.items()):
+        ratio = np.log(values / energy)
+        middle = np.exp([np.median(ratio[part]) for part in parts])
+        error = np.sqrt([np.square(ratio[part]).mean() for part in parts])
+        style = {
+            "color": _COLOURS[number % len(_COLOURS)], "marker": ("o", "s", "^", "D")[number % 4], "markersize": 5,
+            "linewidth": 1.4, "label": name,
+        }  # fmt: skip
+        grid[0].plot(centre, middle, **style)
+        grid[1].plot(centre, error, **style)
+    grid[0].axhline(1, color=_INK, linewidth=0.8, linestyle=":")
+    grid[0].set(ylabel="median of predicted / true energy")
+    grid[1].set(ylabel="rms of ln (predicted / true energy)", ylim=(0, None))
+    grid[1].legend(frameon=False, fontsize=9)
+    for axes in grid:
+        axes.set(xscale="log", xlabel="incident energy (GeV)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,311 @@
+"""Showers as sets of graphs with something to predict: the numbers of primaries, presets and energies, and whose hit.
+
+The hits of a shower are its nodes. Sets are made by ``supa_datasets.GraphDataset`` block by block, in flat columns.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supa.arrays import FloatArray, IntArray
+from supa.checks import shown
+from supa_datasets import PRESET_CLASSES, GraphDataset, Nearest, Tree, Within
+from supa_gff.graphs import Graphs, Level
+
+MOST_PRIMARIES = 5
+"""Showers of so many primaries or more are one class."""
+
+_BLOCK_HITS = 500_000
+"""Hits that are made into graphs together."""
+
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class ShowerGraphs:
+    """Showers as graphs with a target, parted for training.
+
+    Args:
+        graphs: the showers, normalised; those to train on first, then those to validate on, then those to test on.
+        train: (count,) int64, the graphs to train on.
+        valid: (count,) int64, the graphs to stop and choose by.
+        test: (count,) int64, the graphs to judge on.
+        features: names of the features.
+        classes: names of the classes; none for values.
+        position: (nodes, 3) float32 x, y and z of each hit, length unit.
+        number: (graphs,) int64, which of the given showers each graph is.
+    """
+
+    graphs: Graphs
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+    position: Tensor
+    number: IntArray
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is predicted, of which of the loader's targets it is made, and what a node shows."""
+
+    level: Level
+    targets: tuple[str, ...]
+    features: tuple[str, ...]
+    finish: Callable[["_Columns"], tuple[Tensor, tuple[str, ...]]]
+
+
+@dataclass
+class _Columns:
+    """The flat columns of all graphs, those to train on first; a task's target is made of them."""
+
+    x: Tensor
+    position: Tensor
+    energy: Tensor
+    graph: Tensor
+    num_graphs: int
+    num_train: int
+    features: tuple[str, ...]
+    targets: dict[str, Tensor]
+
+
+def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = Nearest(8)) -> ShowerGraphs:  # noqa: B008  (frozen)
+    """Make showers into graphs for a task.
+
+    ======================  =======  ====================================================  ======================
+    task                    level    target                                                features of a hit
+    ======================  =======  ====================================================  ======================
+    ``"num_primaries"``     graph    class: 1, 2, 3, 4, 5 or more primaries                x, y, z, energy
+    ``"primary"``           node     class: its primary, counted along the shower's axis   u, v, z, energy, means
+    ``"preset"``            graph    class: the preset, of those that occur                x, y, z, energy
+    ``"incident_energy"``   graph    value: natural logarithm of GeV                       x, y, z
+    ======================  =======  ====================================================  ======================
+
+    Features are normalised on the showers to train on, energies by their logarithm. For ``"incident_energy"`` hits do
+    not show their energies, whose sum would be the answer: the shower is seen as by a digital calorimeter.
+
+    Primaries have no order. For ``"primary"`` they are counted along u: the transverse axis along which the hits of a
+    shower, weighted by their energy, lie widest apart, from their centre, with v across; u goes up with x. The primary
+    whose hits have the lower energy-weighted mean u is class 0. So the hits alone say what the classes are. Which of
+    the two is larger, and how far they lie apart, is seen in the whole shower only, beyond the neighbours that a few
+    layers reach; so each hit also shows seven means over its shower.
+
+    Args:
+        showers: Showers, a ShowerFile, a path, or a list of these; for ``"preset"`` a list of several presets.
+        task: one of ``SHOWER_TASKS``.
+        edges: which hits are joined: ``Nearest(k)`` or ``Within(radius)``.
+
+    Returns:
+        The graphs, in the splits of the loaders: a shower's index decides, for all sources alike.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such task, the showers cannot be used for it, or a split is empty.
+    """
+    if task not in _TASKS:
+        raise ValueError(f"task: {shown(task)} was given, but it is one of {', '.join(_TASKS)}.")
+    if isinstance(edges, Tree):
+        raise ValueError("edges: Tree() holds the truth that is to be predicted; give Nearest(k) or Within(radius).")
+    made = _TASKS[task]
+    parts: list[dict[str, Tensor]] = []
+    counts, numbers = [], []
+    normalisation: Any = "fit"
+    for split in _SPLITS:
+        dataset = GraphDataset(
+            showers,
+            edges=edges,
+            features=made.features,
+            normalisation=normalisation,
+            split=split,
+            targets=(*made.targets, "energy"),
+        )
+        normalisation = dataset.normalisation
+        if len(dataset) == 0:
+            raise ValueError(f"The split {split} has none of these {len(dataset.source)} showers; give more.")
+        parts += _blocks(dataset)
+        counts.append(len(dataset))
+        numbers.append(dataset.numbers)
+    joined = {name: torch.cat([part[name] for part in parts], -1 if name == "edge_index" else 0) for name in parts[0]}
+    node_offset, edge_offset = _offset(joined["nodes"]), _offset(joined["edges"])
+    graph = torch.repeat_interleave(torch.arange(sum(counts)), joined["nodes"])
+    columns = _Columns(
+        x=joined["x"],
+        position=joined["pos"],
+        energy=joined["energy"].double(),
+        graph=graph,
+        num_graphs=sum(counts),
+        num_train=counts[0],
+        features=made.features,
+        targets={name: joined[name] for name in made.targets},
+    )
+    target, classes = made.finish(columns)
+    # Each block counted its nodes from 0.
+    edge_index = joined["edge_index"] + node_offset[:-1].repeat_interleave(joined["edges"])
+    first, second = counts[0], counts[0] + counts[1]
+    return ShowerGraphs(
+        graphs=Graphs(
+            x=columns.x,
+            edge_index=edge_index,
+            node_offset=node_offset,
+            edge_offset=edge_offset,
+            target=target,
+            level=made.level,
+            num_outputs=max(1, len(classes)),
+        ),
+        train=torch.arange(first),
+        valid=torch.arange(first, second),
+        test=torch.arange(second, sum(counts)),
+        features=columns.features,
+        classes=classes,
+        position=columns.position,
+        number=np.concatenate(numbers),
+    )
+
+
+def accuracy_up_to_order(predicted: Tensor, target: Tensor, graph: Tensor) -> float:
+    """Give the share of hits whose primary is right where each shower's two primaries may be exchanged.
+
+    Args:
+        predicted: (nodes,) int64, 0 or 1.
+        target: (nodes,) int64, 0 or 1.
+        graph: (nodes,) int64, the shower of each hit.
+
+    Returns:
+        From 0.5 to 1; NaN without hits.
+    """
+    hits = torch.bincount(graph)
+    right = torch.bincount(graph[predicted == target], minlength=len(hits))
+    return float(torch.maximum(right, hits - right).sum() / hits.sum())
+
+
+def _blocks(dataset: GraphDataset) -> list[dict[str, Tensor]]:
+    """Read all graphs, some at once; nodes are counted in their own graph."""
+    ends = np.cumsum(dataset.num_points)
+    cuts = np.flatnonzero(np.diff(ends // _BLOCK_HITS)) + 1
+    parts = []
+    for numbers in np.split(np.arange(len(dataset)), cuts):
+        batch = dataset.collate(dataset.__getitems__(numbers.tolist()))
+        edges = batch._slice_dict["edge_index"].diff()
+        names = ["x", "pos", *(target.name for target in dataset.targets)]
+        parts.append(
+            {name: batch[name] for name in names}
+            | {
+                "edge_index": batch.edge_index - batch.ptr[:-1].repeat_interleave(edges),
+                "edges": edges,
+                "nodes": batch.ptr.diff(),
+            }
+        )
+    return parts
+
+
+def _num_primaries(columns: _Columns) -> tuple[Tensor, tuple[str, ...]]:
+    names = (*map(str, range(1, MOST_PRIMARIES)), f"{MOST_PRIMARIES} or more")
+    return columns.targets["num_primaries"].clamp(max=MOST_PRIMARIES) - 1, names
+
+
+def _preset(columns: _Columns) -> tuple[Tensor, tuple[str, ...]]:
+    found, classes = torch.unique(columns.targets["preset"], return_inverse=True)
+    if len(found) < 2:
+        raise ValueError(
+            f"All showers are of the preset {PRESET_CLASSES[int(found[0])]}, and there is nothing to tell apart; give "
+            "a list of showers of several presets."
+        )
+    return classes, tuple(PRESET_CLASSES[k] for k in found.tolist())
+
+
+def _incident_energy(columns: _Columns) -> tuple[Tensor, tuple[str, ...]]:
+    return columns.targets["incident_energy"].double().log().float(), ()
+
+
+def _primary(columns: _Columns) -> tuple[Tensor, tuple[str, ...]]:
+    primaries = columns.targets["num_primaries"]
+    if not bool((primaries == 2).all()):
+        raise ValueError(
+            f"The showers have {int(primaries.min())} to {int(primaries.max())} primaries, but hits are told apart by "
+            "their primary where there are two; simulate the preset two-primaries."
+        )
+    own = _own_frame(columns)
+    graph, energy, primary = columns.graph.numpy(), columns.energy.numpy(), columns.targets["primary"].numpy()
+    of_primary = 2 * graph + primary
+    size = 2 * columns.num_graphs
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(of_primary, energy * own[:, 0], size) / np.bincount(of_primary, energy, size)
+    swapped = mean[0::2] > mean[1::2]
+    columns.features = ("u", "v", "z", "energy", *_CONTEXT)
+    # One spread for both, so that directions stay what they are.
+    spread = own[graph < columns.num_train].std()
+    columns.x = torch.cat([torch.from_numpy((own / spread).astype(np.float32)), columns.x[:, 2:]], 1)
+    columns.x = torch.cat([columns.x, _context(columns)[columns.graph]], 1)
+    return torch.from_numpy(np.where(swapped[graph], 1 - primary, primary)), ("lower u", "higher u")
+
+
+def _own_frame(columns: _Columns) -> FloatArray:
+    """Give each hit's (u, v) in the frame of its shower; see `shower_graphs`."""
+    graph, energy = columns.graph.numpy(), columns.energy.numpy()
+    position = columns.position.numpy().astype(np.float64)
+
+    def mean(values: FloatArray) -> FloatArray:
+        sums = np.bincount(graph, energy * values, columns.num_graphs)
+        return np.asarray(sums / np.maximum(np.bincount(graph, energy, columns.num_graphs), 1e-300))
+
+    x, y = (position[:, axis] - mean(position[:, axis])[graph] for axis in (0, 1))
+    # The angle of the longer principal axis of the second moments, from -pi/2 to pi/2.
+    angle = np.arctan2(2 * mean(x * y), mean(x * x) - mean(y * y)) / 2
+    cosine, sine = np.cos(angle)[graph], np.sin(angle)[graph]
+    return np.column_stack([cosine * x + sine * y, cosine * y - sine * x])
+
+
+def _context(columns: _Columns) -> Tensor:
+    """Give what each hit is told of its whole shower, which lies beyond the neighbours that a few layers see.
+
+    Returns:
+        (graphs, context) float32, normalised over the showers to train on.
+    """
+    graph, energy = columns.graph.numpy(), columns.energy.numpy()
+    u, v, _, log_energy = columns.x.numpy().astype(np.float64).T
+    hits = np.bincount(graph, minlength=columns.num_graphs)
+
+    def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+        sums = np.bincount(graph, values if weights is None else weights * values, columns.num_graphs)
+        total = hits if weights is None else np.bincount(graph, weights, columns.num_graphs)
+        return np.asarray(sums / np.maximum(total, 1e-300))
+
+    mean_log_energy = mean(log_energy)
+    moments = np.column_stack(
+        [
+            mean(u),
+            mean(v),
+            np.sqrt(mean(u * u, energy)),
+            np.sqrt(mean(v * v, energy)),
+            mean_log_energy,
+            mean(u * (log_energy - mean_log_energy[graph])),
+            np.log(np.maximum(hits, 1)),
+        ]
+    )
+    train = moments[: columns.num_train]
+    normalised = (moments - train.mean(axis=0)) / np.maximum(train.std(axis=0), 1e-12)
+    return torch.from_numpy(normalised.astype(np.float32))
+
+
+def _offset(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+_CONTEXT = ("mean u", "mean v", "spread u", "spread v", "mean energy", "energy along u", "hits")
+"""Means over the hits of a shower; the spreads are weighted by energy, as u and v are."""
+
+_SPACE, _POINT = ("x", "y", "z"), ("x", "y", "z", "energy")
+
+_TASKS: Mapping[str, _Task] = {
+    "num_primaries": _Task("graph", ("num_primaries",), _POINT, _num_primaries),
+    "primary": _Task("node", ("primary", "num_primaries"), _POINT, _primary),
+    "preset": _Task("graph", ("preset",), _POINT, _preset),
+    "incident_energy": _Task("graph", ("incident_energy",), _SPACE, _incident_energy),
+}
+
+SHOWER_TASKS = tuple(_TASKS)

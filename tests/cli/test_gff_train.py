@@ -1,0 +1,436 @@
+"""``supa gff train`` and ``evaluate``: what they print and save, exact resumption, and clear errors."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+
+from benchmark_files import write_citation_full, write_planetoid, write_tu, write_webkb  # noqa: E402
+
+from supa_cli import main  # noqa: E402
+from supa_datasets import load_benchmark  # noqa: E402
+from supa_gff.checkpoint import Checkpoint  # noqa: E402
+from supa_gff.network import Network  # noqa: E402
+from supa_gff.training import Trainer  # noqa: E402
+
+SHORT = ["--epochs", "3", "--layers", "2", "--width", "8", "--batch-size", "16", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """The raw files of small made-up benchmarks."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_tu(folder, "MUTAG")
+    write_tu(folder, "IMDB-MULTI", classes=3, labels=False)
+    write_tu(folder, "PROTEINS", classes=1)
+    write_tu(folder, "BZR", graphs=10)
+    write_planetoid(folder)
+    write_citation_full(folder)
+    write_citation_full(folder, "citeseer", labels=np.arange(60) % 3 - 1)
+    write_webkb(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch, tmp_path_factory):
+    """A folder to work in; the cache of unpacked sets is shared by all tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def supa(root, monkeypatch, capsys):
+    """Run the command in this process; gives exit status, output and error output."""
+
+    def of(raw):
+        def run(*arguments):
+            monkeypatch.setattr(sys, "argv", ["supa", "gff", *map(str, arguments), "--root", str(raw)])
+            with pytest.raises(SystemExit) as stop:
+                main.main()
+            told = capsys.readouterr()
+            return stop.value.code or 0, told.out, told.err
+
+        run.of = of
+        return run
+
+    return of(root)
+
+
+def _weights(name="m.ckpt"):
+    return {key: value.numpy().tobytes() for key, value in Checkpoint.load(name).network().state_dict().items()}
+
+
+def _predictions(checkpoint, benchmark, members):
+    """Predict graph by graph."""
+    network = checkpoint.network()
+    predicted = []
+    for k in members.tolist():
+        graph = benchmark.graphs[k]
+        predicted.append(int(network.predict(graph)[0]))
+    return predicted
+
+
+def _most_frequent(benchmark, checkpoint):
+    target = [int(benchmark.graphs[k].y) for k in checkpoint.split.train.tolist()]
+    return max(sorted(set(target)), key=target.count)
+
+
+@pytest.mark.parametrize("method", ["best", "gff"])
+def test_a_training_is_told_saved_and_evaluated(supa, root, method):
+    code, out, err = supa("train", "--dataset", "MUTAG", "--method", method, *SHORT, "-o", "m.ckpt")
+    assert code == 0
+    assert "MUTAG: 40 graphs" in err
+    assert re.search(r"fold 0 of 10: 3\d train, \d validate, 4 test; " + method, err)
+    assert re.search(r"layer 1 +epoch 2 +loss [\d.]+ +score of truth [-\d.]+ +of wrong [-\d.]+ +accuracy [\d.]+ %", err)
+    checkpoint = Checkpoint.load("m.ckpt")
+    assert checkpoint.finished
+    assert (checkpoint.method.layers, checkpoint.method.width, checkpoint.method.epochs) == (2, 8, 3)
+    benchmark = load_benchmark("MUTAG", root=root)
+    code, text, _ = supa("evaluate", "m.ckpt", "--json")
+    facts = json.loads(text)
+    assert (code, facts["dataset"], facts["split"], facts["finished"]) == (0, "MUTAG", "fold 0 of 10", True)
+    for part, members in (("train", checkpoint.split.train), ("test", checkpoint.split.test)):
+        target = [int(benchmark.graphs[k].y) for k in members.tolist()]
+        predicted = _predictions(checkpoint, benchmark, members)
+        right = sum(a == b for a, b in zip(target, predicted, strict=True))
+        assert facts["voted"][part] == pytest.approx(right / len(target))
+        counts = [[0, 0], [0, 0]]
+        for true, made in zip(target, predicted, strict=True):
+            counts[true][made] += 1
+        assert facts["confusion"][part] == counts
+        assert facts["majority"][part] == pytest.approx(
+            target.count(_most_frequent(benchmark, checkpoint)) / len(target)
+        )
+    shown = " ".join(out.split())
+    for name, values in (("voted", facts["voted"]), ("majority class", facts["majority"])):
+        assert f"{name} " + " ".join(f"{100 * value:.2f} %" for value in values.values()) in shown
+    for layer in range(2):
+        assert (
+            f"layer {layer} " + " ".join(f"{100 * facts['layers'][p][layer]:.2f} %" for p in facts["layers"]) in shown
+        )
+    code, text, _ = supa("evaluate", "m.ckpt")
+    assert out.split("m.ckpt:")[0] in text
+    assert "test: true class in rows, predicted in columns" in text
+
+
+def test_a_learnable_set_is_learnt(supa):
+    code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--epochs", "40", "-o", "m.ckpt")
+    assert code == 0, err
+    assert json.loads(supa("evaluate", "m.ckpt", "--json")[1])["voted"]["train"] > 0.9
+
+
+@pytest.mark.parametrize("conv", ["gcn", "gat", "pna", "sage"])
+def test_sets_with_lone_nodes_graphs_without_edges_and_no_features_train(supa, conv):
+    """Degrees stand in where nodes have no features; a lone node hears itself only."""
+    code, _, err = supa("train", "--dataset", "IMDB-MULTI", "--conv", conv, *SHORT, "-o", "m.ckpt")
+    assert code == 0, err
+    assert "64 features (degrees)" in err
+    assert all(torch.isfinite(value).all() for value in Checkpoint.load("m.ckpt").network().state_dict().values())
+
+
+def test_nodes_are_split_by_the_masks_of_the_set(supa):
+    code, _, err = supa("train", "--dataset", "Cora", "--method", "mono-forward", *SHORT, "-o", "m.ckpt")
+    assert code == 0, err
+    assert "the set's own split: 12 train, 500 validate, 20 test" in err
+    split = Checkpoint.load("m.ckpt").split
+    assert (split.train.tolist(), split.valid[[0, -1]].tolist()) == (list(range(12)), [12, 511])
+    assert split.test.tolist() == list(range(552, 572))
+
+
+def test_nodes_are_split_by_one_of_the_sets_own_splits(supa):
+    code, _, err = supa("train", "--dataset", "Texas", *SHORT, "--fold", "4", "-o", "m.ckpt")
+    assert code == 0, err
+    assert "the set's own split 4: 10 train, 10 validate, 10 test" in err
+    assert Checkpoint.load("m.ckpt").split.train.tolist() == list(range(2, 30, 3))
+
+
+def test_nodes_without_masks_are_split_by_the_seed(supa, root):
+    splits = []
+    for seed in (1, 2):
+        code, _, err = supa("train", "--dataset", "CitationFull-Cora_ML", *SHORT, "--seed", seed, "-o", f"{seed}.ckpt")
+        assert code == 0, err
+        assert f"60/20/20 of seed {seed}: 36 train, 12 validate, 12 test" in err
+        splits.append(Checkpoint.load(f"{seed}.ckpt").split)
+    assert splits[0].test.tolist() != splits[1].test.tolist()
+    target = load_benchmark("CitationFull-Cora_ML", root=root).graphs[0].y
+    for part in (splits[0].train, splits[0].valid, splits[0].test):
+        assert torch.bincount(target[part]).tolist() == [len(part) // 3] * 3
+
+
+def test_every_seed_and_fold_is_another_training_and_the_same_one_again(supa):
+    for name, options in {"a": [], "b": [], "c": ["--seed", 1], "d": ["--fold", 1]}.items():
+        assert supa("train", "--dataset", "MUTAG", *SHORT, *options, "--quiet", "-o", f"{name}.ckpt") == (0, "", "")
+    assert _weights("a.ckpt") == _weights("b.ckpt")
+    assert len({_weights(f"{name}.ckpt")["layers.0.conv.nn.0.weight"] for name in "acd"}) == 3
+    assert Checkpoint.load("a.ckpt").split.test.tolist() == Checkpoint.load("c.ckpt").split.test.tolist()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("method", "step"), [("gff", 9), ("best", 3)])
+def test_an_interruption_within_an_epoch_is_resumed_to_the_same_bits(supa, monkeypatch, number, method, step):
+    arguments = ["train", "--dataset", "MUTAG", "--method", method, *SHORT]
+    assert supa(*arguments, "-o", "whole.ckpt")[0] == 0
+    steps, update = 0, Network.update
+
+    def interrupted(*given, **named):
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            os.kill(os.getpid(), number)
+        return update(*given, **named)
+
+    monkeypatch.setattr(Network, "update", interrupted)
+    code, out, err = supa(*arguments, "-o", "m.ckpt")
+    assert (code, out) == (130, "")
+    epochs = {"gff": 4, "best": 0}[method]  # two batches; with `best` two layers of each
+    assert f"{epochs} epochs are in m.ckpt; go on with the same command and --resume." in err
+    stored = Checkpoint.load("m.ckpt")
+    assert (stored.finished, len(stored.training["state"]["history"])) == (False, epochs)
+    assert "interrupted after" in supa("evaluate", "m.ckpt")[1]
+    code, _, err = supa(*arguments, "-o", "m.ckpt", "--resume")
+    assert code == 0
+    assert f"m.ckpt: going on after {epochs} epochs" in err
+    assert _weights() == _weights("whole.ckpt")
+
+
+def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_bits(supa, root, folder):
+    options = ["--dataset", "MUTAG", "--method", "best", *SHORT, "--epochs", "60"]
+    assert supa("train", *options, "-o", "whole.ckpt")[0] == 0
+    command = [sys.executable, "-m", "supa_cli.main", "gff", "train", *options, "--root", str(root), "-o", "m.ckpt"]
+    with subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while "score of truth" not in process.stderr.readline():
+            pass
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert not Checkpoint.load("m.ckpt").finished
+    code, _, err = supa("train", *options, "-o", "m.ckpt", "--resume")
+    assert code == 0, err
+    assert _weights() == _weights("whole.ckpt")
+    assert {path.name for path in folder.iterdir()} <= {"m.ckpt", "m.ckpt.new", "whole.ckpt"}
+
+
+def test_a_finished_training_is_told_again_and_not_trained(supa, monkeypatch):
+    arguments = ["train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt"]
+    first = supa(*arguments)[1]
+    monkeypatch.setattr(Trainer, "_run_jointly", None)
+    code, out, err = supa(*arguments, "--resume")
+    assert code == 0
+    assert "m.ckpt: finished after 3 epochs" in err
+    assert out.split("m.ckpt:")[0] == first.split("m.ckpt:")[0]
+
+
+def test_resume_without_a_file_begins(supa):
+    assert supa("train", "--dataset", "MUTAG", *SHORT, "--resume", "--quiet", "-o", "m.ckpt") == (0, "", "")
+    assert Checkpoint.load("m.ckpt").finished
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", 1], "the seed is 0 there, and 1 here"),
+        (["--fold", 1], "the split is fold 0 of 10 there, and fold 1 of 10 here"),
+        (["--width", 16], "width is 8 there, and 16 here"),
+        (["--method", "cafo"], "score is {'part': 'Head', 'kind': 'mlp'"),
+        (["--dataset", "BZR", "--folds", 5], "the set is MUTAG there, and BZR here"),
+    ],
+)
+def test_another_training_is_not_resumed(supa, options, message):
+    assert supa("train", "--dataset", "MUTAG", *SHORT, "--quiet", "-o", "m.ckpt")[0] == 0
+    before = Path("m.ckpt").read_bytes()
+    code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, *options, "--resume", "-o", "m.ckpt")
+    assert code == 2
+    assert f"m.ckpt is of another training: {message}" in err
+    assert Path("m.ckpt").read_bytes() == before
+
+
+def test_what_is_there_is_not_overwritten(supa):
+    Path("m.ckpt").write_text("precious")
+    code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt")
+    assert code == 2
+    assert "m.ckpt exists; choose another name, resume it (--resume), or delete it" in err
+    code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt", "--resume")
+    assert (code, err) == (1, "Error: m.ckpt: it is damaged, or no checkpoint of `supa gff train`.\n")
+    assert Path("m.ckpt").read_text() == "precious"
+
+
+MISTAKES = {
+    "set": (["--dataset", "MUTAGG"], 2, "'MUTAGG' was given, but a set is one of AIDS"),
+    "method": (["--dataset", "MUTAG", "--method", "magic"], 2, "'magic' was given, but a method is one of gff"),
+    "level": (["--dataset", "MUTAG", "--method", "single-forward"], 2, "single-forward is not for graph level"),
+    "link": (["--dataset", "Cora", "--method", "link-goodness"], 2, "link-goodness is not for node level"),
+    "conv": (["--dataset", "MUTAG", "--conv", "magic"], 2, "'magic' was given, but a convolution is one of gcn"),
+    "heads": (["--dataset", "MUTAG", "--conv", "gat", "--width", "6"], 2, "for gat it must be a multiple of 4"),
+    "groups": (["--dataset", "MUTAG", "--method", "deeper-forward", "--width", "1"], 2, "2 groups of features need"),
+    "rate": (["--dataset", "MUTAG", "--learning-rate", "0"], 2, "learning_rate: 0.0 was given"),
+    "layers": (["--dataset", "MUTAG", "--layers", "0"], 2, "'0' was given, but it must be a whole number"),
+    "fold": (["--dataset", "MUTAG", "--fold", "10"], 2, "fold: 10 was given"),
+    "folds": (["--dataset", "MUTAG", "--folds", "41"], 2, "41 folds were asked for, but there are 40 items"),
+    "empty": (["--dataset", "BZR", "--folds", "10", "--fold", "5"], 2, "there is nothing to validate on"),
+    "one class": (["--dataset", "PROTEINS"], 2, "would have a single class to learn from"),
+    "nodes' fold": (["--dataset", "Cora", "--fold", "1"], 2, "its nodes have one split, but fold 1"),
+    "own fold": (["--dataset", "Texas", "--fold", "10", "--folds", "12"], 2, "the set has 10 splits of its own"),
+    "labels": (["--dataset", "CitationFull-CiteSeer"], 1, "The labels reach from -1 to 1"),
+    "files": (["--dataset", "NCI1"], 1, "holds neither NCI1.zip nor NCI1/raw/NCI1_A.txt"),
+    "folder": (["--dataset", "MUTAG", "-o", "none/m.ckpt"], 2, "the folder none does not exist"),
+}
+
+
+@pytest.mark.parametrize(("options", "status", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_clear_error(supa, folder, options, status, message):
+    code, out, err = supa("train", "-o", "m.ckpt", *SHORT, *options)
+    assert (code, out) == (status, "")
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    assert not list(folder.iterdir())
+
+
+def test_without_a_network_the_error_names_the_root(monkeypatch, capsys):
+    def no_network(*_arguments, **_options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch_geometric.datasets.tu_dataset.fs.cp", no_network)
+    monkeypatch.setattr(sys, "argv", ["supa", "gff", "train", "--dataset", "ENZYMES", "-o", "m.ckpt"])
+    with pytest.raises(SystemExit) as stop:
+        main.main()
+    err = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert "ENZYMES: it cannot be downloaded or read (no route to host)" in err
+    assert "--root" in err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_a_clear_error(supa):
+    code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--device", "cuda", "-o", "m.ckpt")
+    assert code == 2
+    assert "PyTorch finds no CUDA device; use cpu" in err
+
+
+def test_evaluate_tells_what_is_wrong(supa, tmp_path_factory, monkeypatch):
+    assert "there is no such file" in supa("evaluate", "none.ckpt")[2]
+    assert supa("train", "--dataset", "MUTAG", *SHORT, "--quiet", "-o", "m.ckpt")[0] == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("other")))
+    write_tu(tmp_path_factory.getbasetemp() / "other raw", "MUTAG", graphs=20, classes=3)
+    supa = supa.of(tmp_path_factory.getbasetemp() / "other raw")
+    code, _, err = supa("evaluate", "m.ckpt")
+    assert code == 1
+    assert "m.ckpt: it was trained on other data, of 3 features and 2 classes" in err
+    code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--resume", "-o", "m.ckpt")
+    assert code == 2
+    assert "m.ckpt is of another training: the number of classes is 2 there, and 3 here" in err
+    checkpoint = Checkpoint.load("m.ckpt")
+    Checkpoint(**{**vars(checkpoint), "benchmark": None}).save("own.ckpt")
+    code, _, err = supa("evaluate", "own.ckpt")
+    assert code == 2
+    assert "graphs of its user's own" in err
+
+
+class _Writer:
+    """Remembers what is written for TensorBoard."""
+
+    made = ()
+
+    def __init__(self, folder, purge_step=None):
+        self.folder, self.purge_step, self.scalars = folder, purge_step, []
+        _Writer.made = (*_Writer.made, self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, value, step))
+
+
+@pytest.mark.parametrize("method", ["gff", "best", "backprop"])
+def test_tensorboard_gets_every_epoch_once(supa, monkeypatch, method):
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = _Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    monkeypatch.setattr(_Writer, "made", ())
+    arguments = ["train", "--dataset", "MUTAG", "--method", method, *SHORT, "--tensorboard", "board", "-o", "m.ckpt"]
+    assert supa(*arguments, "--quiet") == (0, "", "")
+    (writer,) = _Writer.made
+    assert (writer.folder, writer.purge_step) == ("board", None)
+    history = Checkpoint.load("m.ckpt").training["state"]["history"]
+    for step, epoch in enumerate(history):
+        for layer, loss, true, wrong, accuracy in epoch["steps"]:
+            values = {"loss": loss, "score_of_truth": true, "score_of_wrong": wrong, "accuracy": accuracy}
+            for name, value in values.items():
+                assert writer.scalars.count((f"layer{layer}/{name}", value, step)) == 1
+        assert ("validation" if epoch["layer"] < 0 else f"layer{epoch['layer']}/validation", epoch["valid"], step) in (
+            writer.scalars
+        )
+    assert {step for _, _, step in writer.scalars} == set(range(len(history)))
+    assert supa(*arguments, "--resume", "--quiet") == (0, "", "")
+    assert (_Writer.made[1].purge_step, _Writer.made[1].scalars) == (len(history), [])
+
+
+def test_without_tensorboard_the_error_names_it(supa, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--tensorboard", "board", "-o", "m.ckpt")
+    assert code == 2
+    assert "--tensorboard needs the package tensorboard: pip install tensorboard" in err
+    assert not Path("m.ckpt").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="TensorBoard is not installed")
+def test_tensorboard_itself_reads_the_events(supa):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert supa("train", "--dataset", "MUTAG", *SHORT, "--tensorboard", "board", "--quiet", "-o", "m.ckpt")[0] == 0
+    events = EventAccumulator("board")
+    events.Reload()
+    assert [event.step for event in events.Scalars("layer1/loss")] == [0, 1, 2]
+
+
+def test_a_terminal_shows_a_table_of_layers(supa, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt")
+    assert code == 0
+    last = [line for line in re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", err).splitlines() if "layer 1" in line][-1]
+    assert re.fullmatch(r" *layer 1 +2 +[\d.]+ +[-\d.]+ +[-\d.]+ +[\d.]+ % +[\d.]+ % *", last)
+
+
+def test_the_page_on_the_command_is_true(supa, root, folder, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "gff_command.md").read_text()
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in commands.strip().splitlines():
+        words = line.split("#")[0].replace("--root raw", "").split()[2:]
+        short = SHORT if words[0] == "train" else []
+        code, out, err = supa(*words, *short)
+        assert code == 0, err
+    for name in json.loads(out):
+        assert f"`{name}`" in page
+    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict = {}
+    exec(compile(python, "gff_command.md", "exec"), names)
+    assert (folder / "module.pt").exists()
+    assert names["module"](names["graph"].x, names["graph"].edge_index).shape == (1, 2)
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import supa_cli.main, supa_cli.gff, supa_cli.gff.train, supa_cli.gff.evaluate, sys\n"
+        "print(*[m for m in ('torch', 'numpy', 'rich', 'h5py') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""

@@ -1,0 +1,171 @@
+"""Exported networks: they give the network's voted scores in one forward pass, and need nothing else of it."""
+
+import io
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+
+from torch_geometric.data import Batch, Data  # noqa: E402
+
+from supa_gff import Graphs, Network, SquaredError, Trainer, preset  # noqa: E402
+from supa_gff.convolutions import CONVOLUTIONS  # noqa: E402
+from supa_gff.export import export  # noqa: E402
+
+
+def _data(nodes, y):
+    edges = torch.randint(0, nodes, (2, nodes))
+    return Data(x=torch.randn(nodes, 4), edge_index=torch.cat([edges, edges.flip(0)], 1), y=y)
+
+
+@pytest.fixture
+def graphs():
+    """Twelve graphs of three classes, one without edges, one with a node that has none."""
+    torch.manual_seed(1)
+    made = [_data(5 + k % 4, torch.tensor([k % 3])) for k in range(10)]
+    made.append(Data(x=torch.randn(3, 4), edge_index=torch.zeros(2, 0, dtype=torch.int64), y=torch.tensor([0])))
+    made.append(Data(x=torch.randn(3, 4), edge_index=torch.tensor([[0, 1], [1, 0]]), y=torch.tensor([1])))
+    return made
+
+
+@pytest.fixture
+def node_graph():
+    """One graph of thirty nodes of three classes."""
+    torch.manual_seed(2)
+    return _data(30, torch.arange(30) % 3)
+
+
+def _trained(data, method, level):
+    graphs = Graphs.of(data, level=level)
+    torch.manual_seed(3)
+    network = Network.for_graphs(method.replace(layers=3, width=8, epochs=2), graphs)
+    members = torch.arange(graphs.num_members)
+    Trainer(network, graphs, members[members % 3 > 0], members[members % 3 == 0]).run()
+    return network
+
+
+def _scores(network, data):
+    """Add the scores layer by layer, as the network's definition says."""
+    scores = network.layer_scores(data)[network.voting]
+    if network.method.vote_by == "probabilities":
+        scores = scores.softmax(2)
+    return sum(scores)
+
+
+GRAPH_METHODS = {
+    "best": {},
+    "cafo": {"vote": "last"},
+    "mono-forward": {"vote_by": "probabilities", "residual": True, "normalisation": "graph"},
+    "deeper-forward": {},
+    "backprop": {"dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", GRAPH_METHODS)
+def test_a_module_of_graphs_gives_the_voted_scores(name, graphs):
+    network = _trained(graphs, preset(name).replace(**GRAPH_METHODS[name]), "graph")
+    batch = Batch.from_data_list(graphs)
+    module = export(network)
+    scores = module(batch.x, batch.edge_index, batch.batch)
+    assert scores.shape == (12, 3)
+    torch.testing.assert_close(scores, _scores(network, batch))
+    assert torch.equal(scores.argmax(1), network.predict(batch))
+    alone = graphs[0]
+    torch.testing.assert_close(module(alone.x, alone.edge_index), scores[:1])
+    assert not module.training
+
+
+@pytest.mark.parametrize("name", ["best", "cafo", "mono-forward", "deeper-forward", "backprop"])
+def test_a_module_of_nodes_gives_the_voted_scores(name, node_graph):
+    network = _trained([node_graph], preset(name, "node"), "node")
+    scores = export(network)(node_graph.x, node_graph.edge_index)
+    assert scores.shape == (30, 3)
+    torch.testing.assert_close(scores, _scores(network, node_graph))
+
+
+@pytest.mark.parametrize("conv", CONVOLUTIONS)
+def test_every_convolution_is_exported_and_pickled(conv, graphs):
+    network = _trained(graphs, preset("best").replace(conv=conv), "graph")
+    batch = Batch.from_data_list(graphs)
+    given = (batch.x, batch.edge_index, batch.batch)
+    module = export(network)
+    wanted = module(*given)
+    torch.testing.assert_close(wanted, _scores(network, batch))
+    assert torch.equal(pickle.loads(pickle.dumps(module))(*given), wanted)
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(*given), wanted)
+
+
+def test_values_are_averaged(graphs):
+    for graph in graphs:
+        graph.y = graph.y.float()
+    network = _trained(graphs, preset("best").replace(loss=SquaredError()), "graph")
+    batch = Batch.from_data_list(graphs)
+    values = export(network)(batch.x, batch.edge_index, batch.batch)
+    torch.testing.assert_close(values, network.layer_scores(batch).mean(0))
+
+
+def test_layers_above_the_last_that_votes_are_left_out(graphs):
+    network = _trained(graphs, preset("best"), "graph")
+    network.let_vote(0, 2)
+    module = export(network)
+    assert len(module.layers) == 2
+    batch = Batch.from_data_list(graphs)
+    torch.testing.assert_close(module(batch.x, batch.edge_index, batch.batch), _scores(network, batch))
+
+
+def test_a_module_is_a_copy_with_gradients_through_all_of_it(graphs):
+    network = _trained(graphs, preset("best"), "graph")
+    batch = Batch.from_data_list(graphs)
+    module = export(network)
+    before = module(batch.x, batch.edge_index, batch.batch)
+    network.local_step(batch)
+    assert torch.equal(module(batch.x, batch.edge_index, batch.batch), before)
+    x = batch.x.clone().requires_grad_()
+    module(x, batch.edge_index, batch.batch).sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_a_saved_module_loads_in_another_process(graphs, tmp_path):
+    network = _trained(graphs, preset("best"), "graph")
+    module = export(network)
+    graph = graphs[0]
+    torch.save({"module": module, "x": graph.x, "edges": graph.edge_index}, tmp_path / "module.pt")
+    code = (
+        "import torch; s = torch.load('module.pt', weights_only=False); print(s['module'](s['x'], s['edges']).tolist())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    torch.testing.assert_close(
+        torch.tensor(eval(result.stdout)), module(graph.x, graph.edge_index), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_no_nodes_are_a_clear_error(graphs):
+    module = export(_trained(graphs, preset("deeper-forward"), "graph"))
+    with pytest.raises(ValueError, match="There are no nodes"):
+        module(torch.zeros(0, 4), torch.zeros(2, 0, dtype=torch.int64))
+
+
+REFUSED = {
+    "gff": ("graph", "a forward pass for each class"),
+    "symba": ("graph", "a forward pass for each class"),
+    "best-goodness": ("graph", "a forward pass for each class"),
+    "label-appending": ("node", "a forward pass for each class"),
+    "virtual-nodes": ("node", "nodes whose labels are known"),
+    "single-forward": ("node", "nodes whose labels are known"),
+    "link-cross-entropy": ("link", "pairs of nodes"),
+}
+
+
+@pytest.mark.parametrize(("name", "level", "why"), [(name, *rest) for name, rest in REFUSED.items()], ids=REFUSED)
+def test_what_takes_more_than_one_pass_says_why(name, level, why):
+    network = Network(preset(name, level), 4, 1 if level == "link" else 3, level)
+    with pytest.raises(ValueError, match=why):
+        export(network)

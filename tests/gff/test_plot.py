@@ -1,0 +1,51 @@
+"""The pictures of training and of predictions show the numbers that they were given."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from supa_gff import Epoch
+from supa_gff.plot import plot_hit_classes, plot_resolution, plot_scores
+
+
+def test_scores_of_each_layer_are_drawn_over_its_epochs():
+    jointly = [
+        Epoch(-1, k, ((0, 1.0, 1.0 + k, -k, 0.5), (1, 1.0, 2.0 + k, -2.0 * k, 0.5)), 0.5, (), 1.0) for k in (0, 1)
+    ]
+    greedy = [Epoch(layer, k, ((layer, 1.0, 5.0 + k, 4.0, 0.5),), 0.5, (), 1.0) for layer in (0, 1) for k in (0, 1, 2)]
+    figure = plot_scores({"best": jointly, "gff": greedy})
+    grid = np.array(figure.axes).reshape(2, 2)
+    true, wrong = grid[0, 1].lines
+    np.testing.assert_array_equal(true.get_xydata(), [[1, 2], [2, 3]])
+    np.testing.assert_array_equal(wrong.get_xydata(), [[1, 0], [2, -2]])
+    np.testing.assert_array_equal(grid[1, 1].lines[0].get_xydata(), [[1, 5], [2, 6], [3, 7]])
+    with pytest.raises(ValueError, match="no epoch to draw"):
+        plot_scores({"best": []})
+
+
+def test_rings_mark_the_hits_that_differ_from_the_truth():
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0])
+    depth, across = np.arange(4.0), np.arange(4.0) * 2
+    figure = plot_hit_classes(depth, across, {"truth": truth, "best": predicted}, ("a", "b"))
+    first, second, rings = figure.axes[1].collections
+    assert [len(part.get_offsets()) for part in (first, second, rings)] == [2, 2, 2]
+    np.testing.assert_array_equal(rings.get_offsets()[:, 1], [2, 6])
+    assert figure.axes[1].get_title() == "best: 50% right"
+    with pytest.raises(ValueError, match="at least one hit"):
+        plot_hit_classes(depth, across[:3], {"truth": truth}, ("a", "b"))
+
+
+def test_bias_and_error_are_those_of_each_bin():
+    energy = np.repeat([1.0, 10.0], 101)
+    spread = np.linspace(-0.5, 0.5, 101)
+    predicted = np.concatenate([np.exp(spread), 20 * np.exp(0.1 * spread)])
+    figure = plot_resolution(energy, {"a": predicted}, bins=2)
+    bias, error = figure.axes
+    np.testing.assert_allclose(bias.lines[0].get_xydata(), [[1, 1], [10, 2]], rtol=1e-6)
+    # The variance of 2 k + 1 values d apart is d^2 k (k + 1) / 3.
+    variance = 0.01**2 * 50 * 51 / 3
+    expected = np.sqrt([variance, 0.1**2 * variance + np.log(2) ** 2])
+    np.testing.assert_allclose(error.lines[0].get_ydata(), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="need at least 2020"):
+        plot_resolution(energy, {"a": predicted}, bins=202)
