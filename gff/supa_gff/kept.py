@@ -19,6 +19,9 @@ Keep = Literal["memory", "disk"]
 _BLOCK_EDGES = 1_000_000
 """Edges of the graphs that pass a layer together when everything is passed on."""
 
+_MOST_COPIED = 0.75
+"""Share of the nodes up to which the rows of the predicted ones are copied; beyond, they save less time than memory."""
+
 
 class Kept(Protocol):
     """The inputs of one layer, for training and for validation."""
@@ -55,6 +58,8 @@ class _Held:
     def seen(self, layer: Layer, batch: Batch) -> tuple[Batch, Streams, Tensor | None]:
         """Give what a layer needs to see for the scores of a batch: of all nodes, or of the predicted ones alone."""
         if self.prepared is None or batch.units is None or batch.units.dim() == 2 or not layer.by_node:
+            return batch, self.streams, self.prepared
+        if len(batch.units) > _MOST_COPIED * batch.num_nodes:
             return batch, self.streams, self.prepared
         for units, narrow, streams in self._narrow:
             if units is batch.units:

@@ -13,6 +13,7 @@ from torch_geometric.data import Data  # noqa: E402
 import supa_gff  # noqa: E402
 from supa_gff import AllWrong, Graphs, Hard, Network, Pairs, Trainer, preset  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
+from supa_gff.network import network_of  # noqa: E402
 from supa_gff.splits import Split  # noqa: E402
 
 
@@ -167,7 +168,7 @@ def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
         method = preset(name, level).replace(layers=2, width=8)
     except ValueError:
         return  # not for this level
-    network = Network(method, 4, 1 if level == "link" else 3, level)
+    network = network_of(method, 4, 1 if level == "link" else 3, level)
     data = request.getfixturevalue({"graph": "graphs", "node": "nodes", "link": "pairs"}[level])
     trainer = Trainer(network, data, torch.arange(4), torch.arange(4, 8))
     split = Split("in words", torch.arange(4), torch.arange(4, 8), torch.arange(8, 12))
