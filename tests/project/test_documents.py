@@ -4,6 +4,7 @@ import importlib.util
 import re
 
 import pytest
+from benchmark_files import write_tu
 
 import supa
 
@@ -96,6 +97,43 @@ def test_the_commands_of_the_readme_run(root, tmp_path, monkeypatch):
         assert program == "supa"
         result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
+
+
+@pytest.fixture
+def made_up_mutag(tmp_path, monkeypatch):
+    """A small made-up set where the command looks for MUTAG first, so that nothing is downloaded."""
+    pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_tu(tmp_path / "cache" / "supa" / "benchmarks" / "TUDataset", "MUTAG")
+
+
+@pytest.mark.usefixtures("made_up_mutag")
+def test_the_graph_commands_of_the_readme_run(root):
+    from click.testing import CliRunner
+
+    from supa_cli.main import cli
+
+    commands = re.sub(r" +#.*", "", _blocks(root, "sh")[4]).splitlines()
+    assert [command.split()[:3] for command in commands] == [["supa", "gff", k] for k in ("train", "evaluate", "bench")]
+    for command in commands:
+        shorter = command.replace("--folds 10", "--folds 2").replace("gff,best,backprop,majority", "majority")
+        arguments = shorter.split()[1:] + (["--epochs", "2"] if "train" in command else [])
+        result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("made_up_mutag")
+def test_the_code_of_the_page_on_graph_networks_runs(root, capsys):
+    names = {}
+    for code in _blocks(root, "python", "docs/gff.md"):
+        exec(compile(code.replace('preset("best")', 'preset("best").replace(epochs=2)'), "gff.md", "exec"), names)
+    assert "tensor(" in capsys.readouterr().out
+    import supa_gff
+
+    page = (root / "docs" / "gff.md").read_text()
+    for name in supa_gff.PRESETS:
+        assert f"`{name}`" in page, name
 
 
 def test_links_lead_somewhere(root):

@@ -19,6 +19,14 @@ PUBLIC = {
         "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning",
         "resumable", "save",
     ],
+    "supa_gff": [
+        "AllWrong", "BASELINES", "Batch", "Checkpoint", "ClassGroups", "Embedding", "Entmax", "Epoch", "EveryLayer",
+        "Fold", "Gate", "Goodness", "Graphs", "Hard", "Head", "LinkSplit", "MeanActivation", "MeanOfSquares", "Method",
+        "Network", "NodeFeatures", "PRESETS", "PairProduct", "Pairs", "Performance", "Prototypes", "SHOWER_TASKS",
+        "ShowerGraphs", "Softmax", "Split", "SquaredError", "Step", "SumOfSquares", "SymBa", "Threshold",
+        "TopDownNetwork", "TopK", "Trainer", "Uniform", "VirtualNodes", "performances", "preset", "run_baseline", "shower_graphs",
+        "split_links", "standard_split", "stratified_folds",
+    ],
     "supa_mamba": ["causal_conv1d", "selective_scan", "selective_state_update"],
 }  # fmt: skip
 
