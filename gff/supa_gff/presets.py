@@ -162,6 +162,10 @@ def _best(level: Level) -> Method | None:
     return _tuned_node(score=Head("conv", dropout=0.5), schedule="together", vote="chosen")
 
 
+def _overlapping_pairs(level: Level) -> Method | None:
+    return _graph(score=Head("mlp", dropout=0.5), schedule="pairs") if level == "graph" else None
+
+
 def _best_goodness(level: Level) -> Method | None:
     if level != "graph":
         return None
@@ -201,6 +205,7 @@ PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
         "deeper-forward": _deeper_forward,
         "best": _best,
         "best-goodness": _best_goodness,
+        "overlapping-pairs": _overlapping_pairs,
         "backprop": _backprop,
         "backprop-linear": _backprop_linear,
     }

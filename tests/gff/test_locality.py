@@ -84,7 +84,7 @@ def local_methods() -> list[object]:
     return [
         pytest.param(name, level, id=f"{name}-{level}")
         for name, level in presets()
-        if preset(name, level).schedule != "backprop" and preset(name, level).top_down is None
+        if preset(name, level).schedule in ("greedy", "together") and preset(name, level).top_down is None
     ]
 
 
@@ -175,7 +175,7 @@ def test_top_down_layers_hear_from_above_without_gradient(name, order, monkeypat
     assert not any(same(before[k]["weights"], bits(network, k)["weights"]) for k in range(3))
 
 
-@pytest.mark.parametrize("kind", ["symba", "best", "gff"])
+@pytest.mark.parametrize("kind", ["symba", "best", "gff", "overlapping-pairs"])
 def test_overlapping_pairs_span_exactly_two_neighbours(kind, monkeypatch):
     network, batch = network_of(small(kind, "graph", schedule="pairs", layers=5), "graph")
     assert losses_of_step(network, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
