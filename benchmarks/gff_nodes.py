@@ -1,6 +1,7 @@
 """Train graph networks layer by layer on nodes and links, beside backpropagation and the published figures.
 
-    python benchmarks/gff_nodes.py --root FOLDER [--datasets Cora ...] [--methods best ...] [--seeds 5] [--json FILE]
+    python benchmarks/gff_nodes.py --root FOLDER [--datasets Cora ...] [--methods best ...] [--seeds 5] [--device cuda]
+        [--json FILE]
 
 FOLDER holds the raw files of the benchmarks (see ``supa_datasets.load_benchmark``) and, for the splits of ForwardGNN
 (arXiv 2403.11004), forwardgnn-node-5splits.zip of its authors. Each run is one line of JSON; the table is Markdown. A
@@ -102,7 +103,7 @@ def node_splits(case: Case, root: Path, data: Any, runs: int) -> Iterator[list[t
 
 def run_nodes(case: Case, graphs: Graphs, split: list[torch.Tensor], seed: int) -> list[dict[str, Any]]:
     """Train once on nodes; give the test accuracy by number of layers."""
-    train, valid, test = split
+    train, valid, test = (part.to(graphs.device) for part in split)
     torch.manual_seed(seed)
     method = preset(case.method, "node").replace(layers=case.layers)
     network = Network.for_graphs(method, graphs)
@@ -118,7 +119,7 @@ def run_links(case: Case, graphs: Graphs, seed: int) -> list[dict[str, Any]]:
     split = split_links(graphs, seed=seed)
     torch.manual_seed(seed)
     method = preset(case.method, "link").replace(layers=case.layers)
-    network = Network(method, graphs.num_features, 1, "link")
+    network = Network(method, graphs.num_features, 1, "link").to(graphs.device)
     Trainer(network, Pairs(split.train, split.valid), seed=seed).run()
     return by_layers(network, split.test)
 
@@ -131,10 +132,10 @@ def by_layers(network: Network, batch: Any) -> list[dict[str, Any]]:
     return [{"layers": depth, "test": metric(network.voted(scores[:depth]), batch.target)} for depth in depths]
 
 
-def run_case(case: Case, root: Path, cache: Path | None, runs: int) -> Iterator[dict[str, Any]]:
+def run_case(case: Case, root: Path, cache: Path | None, runs: int, device: str) -> Iterator[dict[str, Any]]:
     """Run a case; one record for each run and number of layers."""
     benchmark = load_benchmark(case.dataset, root=root, cache=cache)
-    graphs = Graphs.of_benchmark(benchmark).normalised_rows()
+    graphs = Graphs.of_benchmark(benchmark).normalised_rows().to(device)
     splits = node_splits(case, root, benchmark.graphs[0], runs) if case.splits != "links" else iter([None] * runs)
     for run, split in enumerate(splits):
         seed = 10100 + 3 * run
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", help="only these")
     parser.add_argument("--methods", nargs="+", help="only these")
     parser.add_argument("--seeds", type=int, default=5, help="runs: splits, or seeds where the set has one split")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="append one line for each run here")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -190,8 +192,9 @@ def main() -> None:
         chosen_data = arguments.datasets is None or case.dataset in arguments.datasets
         if not chosen_data or not (arguments.methods is None or case.method in arguments.methods):
             continue
-        for record in run_case(case, arguments.root, arguments.cache, arguments.seeds):
-            record["machine"] = machine()
+        for record in run_case(case, arguments.root, arguments.cache, arguments.seeds, arguments.device):
+            on_gpu = arguments.device.startswith("cuda")
+            record["machine"] = torch.cuda.get_device_name() if on_gpu else machine()
             records.append(record)
             if arguments.json:
                 with arguments.json.open("a") as file:

@@ -24,8 +24,8 @@ PUBLIC = {
         "Fold", "Gate", "Goodness", "Graphs", "Hard", "Head", "LinkSplit", "MeanActivation", "MeanOfSquares", "Method",
         "Network", "NodeFeatures", "PRESETS", "PairProduct", "Pairs", "Performance", "Prototypes", "SHOWER_TASKS",
         "ShowerGraphs", "Softmax", "Split", "SquaredError", "Step", "SumOfSquares", "SymBa", "Threshold",
-        "TopDownNetwork", "TopK", "Trainer", "Uniform", "VirtualNodes", "performances", "preset", "run_baseline", "shower_graphs",
-        "split_links", "standard_split", "stratified_folds",
+        "TopDownNetwork", "TopK", "Trainer", "Uniform", "VirtualNodes", "performances", "preset", "run_baseline",
+        "shower_graphs", "split_links", "standard_split", "stratified_folds",
     ],
     "supa_mamba": ["causal_conv1d", "selective_scan", "selective_state_update"],
 }  # fmt: skip
