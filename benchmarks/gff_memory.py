@@ -104,6 +104,30 @@ def in_a_process(method: str, depth: int, width: int, options: dict[str, Any]) -
     return result
 
 
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw memory and time by depth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axis, key, label in zip(
+        axes, ("peak_mib", "epoch_s"), ("peak memory, MiB", "an epoch of all layers, s"), strict=True
+    ):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            own = [row for row in rows if row["method"] == method]
+            axis.plot([row["depth"] for row in own], [row[key] for row in own], "o-", label=method, markersize=4)
+        axis.set(xscale="log", yscale="log", xlabel="layers", ylabel=label)
+        depths = sorted({row["depth"] for row in rows})
+        axis.set_xticks(depths, [str(depth) for depth in depths], minor=False)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
 def main() -> None:
     """Measure every combination."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,6 +139,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path, help="picture of the first width")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -132,6 +157,8 @@ def main() -> None:
                 rows.append(row)
                 measured = f"{row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s an epoch"
                 print(f"width {width}, {depth} layers, {method}: {measured}", file=sys.stderr)
+    if given.figure:
+        draw([row for row in rows if row["width"] == given.widths[0]], given.figure)
     device = torch.cuda.get_device_name() if given.device == "cuda" else machine()
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     give({"machine": device, "versions": versions, **options, "results": rows}, given.json)
