@@ -53,7 +53,7 @@ class Batch:
         return len(self.target)
 
     @staticmethod
-    def of(data: Any, level: Level = "graph") -> "Batch":
+    def of(data: Any, level: Level = "graph", *, targets: bool = True) -> "Batch":
         """Take a batch of PyTorch Geometric's.
 
         Args:
@@ -61,6 +61,7 @@ class Batch:
                 all where there is none, and their labels may be shown; link level: ``edge_label_index`` and
                 ``edge_label``.
             level: what is predicted.
+            targets: whether y or edge_label must be there; where it need not and is missing, the targets are zeros.
 
         Returns:
             The batch.
@@ -71,12 +72,14 @@ class Batch:
         if isinstance(data, Batch):
             return data
         one_of(get_args(Level), "level", level)
-        wanted = ("x", "edge_index", *(("edge_label_index", "edge_label") if level == "link" else ("y",)))
+        label = "edge_label" if level == "link" else "y"
+        known = getattr(data, label, None) is not None
+        wanted = ["x", "edge_index", *(["edge_label_index"] if level == "link" else []), *([label] if targets else [])]
         missing = [name for name in wanted if getattr(data, name, None) is None]
         if missing:
             raise ValueError(
-                f"A batch at {level} level needs {', '.join(wanted)}; this one lacks {', '.join(missing)}. "
-                f"Predictions do not look at the targets: where they are unknown, give zeros."
+                f"A batch at {level} level needs {', '.join(wanted)}; this one lacks {', '.join(missing)}. Of a "
+                f"list of graphs make a batch first, by PyTorch Geometric's Batch.from_data_list."
             )
         x, edge_index = data.x, data.edge_index
         graph = getattr(data, "batch", None)
@@ -88,14 +91,15 @@ class Batch:
             num_graphs = int(graph.max()) + 1 if len(graph) else 1
         units = context = None
         if level == "link":
-            units, target = data.edge_label_index, data.edge_label
+            units = data.edge_label_index
+            target = data.edge_label if known else x.new_zeros(units.shape[1])
         else:
-            target = data.y.view(-1)
             expected = num_graphs if level == "graph" else len(x)
+            target = data.y.view(-1) if known else x.new_zeros(expected, dtype=torch.int64)
             if len(target) != expected:
                 raise ValueError(f"The batch has {len(target)} targets, but at {level} level it must have {expected}.")
             mask = getattr(data, "train_mask", None)
-            if level == "node" and mask is not None:
+            if level == "node" and mask is not None and known:
                 units = mask.nonzero().view(-1)
                 context = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
                 context[units] = target[units]
@@ -208,7 +212,7 @@ class Graphs:
             _check_graph(k, graph, level, graphs[0].x)
         nodes = torch.tensor([len(graph.x) for graph in graphs])
         edges = torch.tensor([graph.edge_index.shape[1] for graph in graphs])
-        node_offset, edge_offset = _offset(nodes), _offset(edges)
+        node_offset, edge_offset = offset_of(nodes), offset_of(edges)
         target = torch.cat([graph.y.view(-1) for graph in graphs])
         if target.is_floating_point():
             target, outputs = target.float(), 1
@@ -312,7 +316,7 @@ def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
     if edges.numel() and not (int(edges.min()) >= 0 and int(edges.max()) < nodes):
         raise ValueError(f"Graph {k} has {nodes} nodes, but edges to others; nodes are counted from 0.")
     if getattr(graph, "y", None) is None:
-        raise ValueError(f"Graph {k} has no target y.")
+        raise ValueError(f"Graph {k} has no target y{'; a set for links takes any number' * (level == 'link')}.")
     expected = nodes if level == "node" else 1
     if level != "link" and graph.y.numel() != expected:
         raise ValueError(f"Graph {k} has {graph.y.numel()} targets, but at {level} level it must have {expected}.")
@@ -321,7 +325,15 @@ def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
             raise ValueError(f"Graph {k} has {name} that are no finite numbers; mend them or leave the graph out.")
 
 
-def _offset(counts: Tensor) -> Tensor:
+def offset_of(counts: Tensor) -> Tensor:
+    """Give where ranges of given lengths begin, and where the last one ends.
+
+    Args:
+        counts: (ranges,) int64 lengths.
+
+    Returns:
+        (ranges + 1,) int64.
+    """
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 

@@ -157,6 +157,8 @@ def joined_to_class_nodes(
         goal = topology.graph[None].expand(streams, -1)
         graph = torch.cat([topology.graph, torch.arange(count, device=x.device)])
     else:
+        if topology.num_graphs > 1:
+            raise ValueError("Class nodes at node level are for one graph; they would join the graphs of a batch.")
         virtual, count = class_nodes[None].expand(streams, -1, -1), len(class_nodes)
         goal = labels
         graph = torch.cat([topology.graph, topology.graph.new_zeros(count)])

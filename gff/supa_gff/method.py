@@ -138,6 +138,11 @@ class Method:
         local = self.schedule in ("greedy", "together")
         if self.streams == "in turn" and not (self.conditioned and local):
             raise ValueError("streams='in turn' is for a Goodness and schedule='greedy' or 'together'.")
+        if self.collaboration and (self.vote == "last" or self.vote_by == "probabilities"):
+            raise ValueError(
+                "With collaboration a layer's scores mean something only beside those below: vote='all' or 'chosen', "
+                "and vote_by='scores'."
+            )
         if self.collaboration and self.schedule == "backprop":
             raise ValueError("collaboration is for local losses; schedule='backprop' has one loss for all layers.")
         if self.streams == "in turn" and self.normalisation == "batch":

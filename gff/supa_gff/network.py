@@ -208,6 +208,10 @@ class Network(nn.Module):
         Returns:
             The streams.
         """
+        if batch.x.shape[1] != self.in_features:
+            raise ValueError(
+                f"The nodes have {batch.x.shape[1]} features, but the network was made for {self.in_features}."
+            )
         topology = Topology(batch.edge_index, batch.graph, batch.num_graphs, batch.num_nodes)
         x = batch.x[None]
         if self.class_nodes is None:
@@ -380,7 +384,7 @@ class Network(nn.Module):
         Returns:
             (layers, units, outputs) float32.
         """
-        batch = Batch.of(data, self.level)
+        batch = Batch.of(data, self.level, targets=False)
         was_training = self.training
         self.eval()
         with torch.no_grad():
@@ -429,7 +433,9 @@ class Network(nn.Module):
         """Predict.
 
         Args:
-            data: a ``Batch``, or PyTorch Geometric's.
+            data: a ``Batch``, or PyTorch Geometric's, whose targets are not looked at; at node level of the latter the
+                nodes of ``train_mask``, whose labels class nodes show: to test others, give ``Graphs.batch(test,
+                known=train)``.
 
         Returns:
             (units,) int64 classes; float32 values, for pairs their scores.
@@ -445,10 +451,6 @@ class Network(nn.Module):
 
     def _check(self, batch: Batch) -> None:
         target = batch.target
-        if batch.x.shape[1] != self.in_features:
-            raise ValueError(
-                f"The nodes have {batch.x.shape[1]} features, but the network was made for {self.in_features}."
-            )
         if self.level == "link" or isinstance(self.method.loss, SquaredError):
             return
         if target.is_floating_point():

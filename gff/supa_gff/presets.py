@@ -33,7 +33,8 @@ def preset(name: str, level: Level = "graph") -> Method:
     one_of(get_args(Level), "level", level)
     made = PRESETS[name](level)
     if made is None:
-        raise ValueError(f"{name} is not for {level} level; see the documentation of the methods.")
+        fitting = ", ".join(other for other, make in PRESETS.items() if make(level) is not None)
+        raise ValueError(f"{name} is not for {level} level; there are {fitting}.")
     return made
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from supa.arrays import FloatArray, IntArray
 from supa.checks import shown
 from supa_datasets import PRESET_CLASSES, GraphDataset, Nearest, Tree, Within
-from supa_gff.graphs import Graphs, Level
+from supa_gff.graphs import Graphs, Level, offset_of
 
 MOST_PRIMARIES = 5
 """Showers of so many primaries or more are one class."""
@@ -131,7 +131,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         counts.append(len(dataset))
         numbers.append(dataset.numbers)
     joined = {name: torch.cat([part[name] for part in parts], -1 if name == "edge_index" else 0) for name in parts[0]}
-    node_offset, edge_offset = _offset(joined["nodes"]), _offset(joined["edges"])
+    node_offset, edge_offset = offset_of(joined["nodes"]), offset_of(joined["edges"])
     graph = torch.repeat_interleave(torch.arange(sum(counts)), joined["nodes"])
     columns = _Columns(
         x=joined["x"],
@@ -290,10 +290,6 @@ def _context(columns: _Columns) -> Tensor:
     train = moments[: columns.num_train]
     normalised = (moments - train.mean(axis=0)) / np.maximum(train.std(axis=0), 1e-12)
     return torch.from_numpy(normalised.astype(np.float32))
-
-
-def _offset(counts: Tensor) -> Tensor:
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 _CONTEXT = ("mean u", "mean v", "spread u", "spread v", "mean energy", "energy along u", "hits")

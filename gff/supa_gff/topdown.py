@@ -70,7 +70,7 @@ class TopDownNetwork(Network):
             (layers, units, outputs) float32; with ``"input"``, the logarithm of the probabilities' mean over the last
             time steps.
         """
-        batch = Batch.of(data, self.level)
+        batch = Batch.of(data, self.level, targets=False)
         was_training = self.training
         self.eval()
         with torch.no_grad():
@@ -88,7 +88,7 @@ class TopDownNetwork(Network):
     def load_optimiser_states(self, states: Mapping[str, Any]) -> None:
         """Take the state of the optimisers and the activations; see `Network`."""
         super().load_optimiser_states(states)
-        self._states = list(states["activations"]) or None
+        self._states = [h.to(self.voting.device) for h in states["activations"]] or None
 
     def _made_layer(self, index: int, degrees: Tensor | None) -> Layer:
         method = self.method

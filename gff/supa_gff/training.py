@@ -86,7 +86,7 @@ class Trainer:
         graphs: the set; ``Pairs`` at link level.
         train: (count,) int64 members to train on: graphs, or nodes of a single graph at node level.
         valid: members to stop and choose by.
-        seed: of everything random.
+        seed: of everything random in training; the first weights are drawn when the network is made.
         keep: where the kept inputs of greedy layers lie.
         on_epoch: called after each epoch, when the state is whole; what it raises ends training.
     """
@@ -106,16 +106,20 @@ class Trainer:
         one_of(get_args(Keep), "keep", keep)
         self._keep, self.on_epoch = keep, on_epoch
         self._whole: Batch | None = None
+        if isinstance(graphs, Graphs) and graphs.level == "link":
+            raise ValueError("Links are trained on Pairs(train, valid); split_links makes their batches.")
         if isinstance(graphs, Graphs):
             if train is None or valid is None or len(train) == 0 or len(valid) == 0:
                 raise ValueError("There must be members to train on and members to validate on; give both.")
             for name, members in (("train", train), ("valid", valid)):
                 _check_members(name, members, graphs)
             self._train, self._valid = train.to(graphs.device), valid.to(graphs.device)
-            if (graphs.level, graphs.num_features) != (network.level, network.in_features):
+            made_for = (network.level, network.in_features, network.outputs)
+            if made_for != (graphs.level, graphs.num_features, graphs.num_outputs):
                 raise ValueError(
-                    f"The network is for {network.in_features} features at {network.level} level, but the set has "
-                    f"{graphs.num_features} at {graphs.level} level; make it with Network.for_graphs."
+                    f"The network is for {network.in_features} features, {network.outputs} outputs and {network.level} "
+                    f"level, but the set has {graphs.num_features} features, {graphs.num_outputs} outputs and is for "
+                    f"{graphs.level} level; make it with Network.for_graphs."
                 )
         torch.manual_seed(seed)
 
@@ -291,7 +295,9 @@ class Trainer:
             self.on_epoch(self, epoch)
 
     def _merit(self, scores: Tensor, target: Tensor) -> tuple[float, float]:
-        """Give the metric, larger is better, and minus the loss."""
+        """Give the metric, larger is better, and minus the loss; NaN of scores that are no numbers."""
+        if bool(scores.isnan().any()):
+            return math.nan, 0.0
         if self.network.level == "link":
             return metrics.roc_auc(scores[:, 0], target), 0.0
         if isinstance(self.network.method.loss, SquaredError):

@@ -191,7 +191,7 @@ def test_bad_graphs_get_one_clear_error(name):
     ("data", "level", "message"),
     [
         (Data(edge_index=EDGES, y=Y), "graph", "A batch at graph level needs x, edge_index, y; this one lacks x."),
-        (Data(x=X), "node", "this one lacks edge_index, y. Predictions do not look at the targets"),
+        (Data(x=X), "node", "this one lacks edge_index, y. Of a list of graphs make a batch first"),
         (Data(x=X, edge_index=EDGES), "link", "this one lacks edge_label_index, edge_label."),
         (GOOD, "node", "The batch has 1 targets, but at node level it must have 2."),
         (Data(x=X, edge_index=EDGES, y=torch.tensor([0, 1])), "graph", "The batch has 2 targets, but at graph level"),

@@ -7,6 +7,7 @@ import torch
 from small_graphs import presets, small, task, triangles_or_trees, two_communities
 
 from supa_gff import Batch, Goodness, Graphs, Network, VirtualNodes, preset
+from supa_gff.network import network_of
 
 CONDITIONED = [(name, level) for name, level in presets() if isinstance(preset(name, level).score, Goodness)]
 
@@ -37,7 +38,7 @@ def test_other_pairs_or_nodes_do_not_move_a_score(name, level):
         batch = graphs.batch(valid, train)
     torch.manual_seed(0)
     outputs = 1 if level == "link" else 2
-    network = Network(small(name, level), batch.x.shape[1], outputs, level)
+    network = network_of(small(name, level), batch.x.shape[1], outputs, level)
     flipped = replace(batch, target=1 - batch.target)
     assert torch.equal(network.layer_scores(batch), network.layer_scores(flipped))
 

@@ -84,6 +84,7 @@ BAD = [
     ),
     ({"streams": "in turn", "normalisation": "layer"}, "streams='in turn' is for a Goodness"),
     ({"checkpointing": True}, "checkpointing is for schedule='backprop'"),
+    ({"collaboration": True, "vote": "last"}, "mean something only beside those below"),
     ({"schedule": "backprop", "collaboration": True}, "collaboration is for local losses"),
 ]  # fmt: skip
 

@@ -333,7 +333,9 @@ def test_bad_members_get_one_clear_error(changes, message):
 
 def test_a_network_of_other_graphs_is_refused():
     graphs = Graphs.of(GRAPHS)
-    with pytest.raises(ValueError, match=r"The network is for 5 features at graph level, but the set has 6 at graph"):
+    with pytest.raises(
+        ValueError, match="The network is for 5 features, 2 outputs and graph level, but the set has 6 features, 2"
+    ):
         Trainer(Network(small("best", "graph"), 5, 2), graphs, torch.arange(2), torch.arange(2, 4))
 
 
@@ -346,6 +348,37 @@ def test_training_that_diverged_says_so():
     network = Network.for_graphs(method, graphs)
     with pytest.raises(ValueError, match="No validation gave a number: training diverged"):
         Trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
+
+
+def test_classes_that_diverged_say_so():
+    graphs = Graphs.of(triangles_or_trees(12))
+    method = Method(score=Head("linear"), normalisation="none", layers=1, epochs=2, learning_rate=1e30)
+    network = Network.for_graphs(method, graphs)
+    with pytest.raises(ValueError, match="No validation gave a number: training diverged"):
+        Trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
+
+
+def test_predictions_need_no_targets():
+    graphs = triangles_or_trees(4)
+    torch.manual_seed(0)
+    network = Network.for_graphs(small("best", "graph"), Graphs.of(graphs))
+    expected = network(graphs[0])
+    graphs[0].y = None
+    assert torch.equal(network(graphs[0]), expected)
+    with pytest.raises(ValueError, match="this one lacks y"):
+        network.local_step(graphs[0])
+    graphs[0].x = graphs[0].x[:, :1]
+    with pytest.raises(ValueError, match="The nodes have 1 features, but the network was made for"):
+        network.predict(graphs[0])
+
+
+def test_class_nodes_are_for_one_graph():
+    made = Graphs.of(triangles_or_trees(4))
+    batch = made.batch(torch.arange(4))
+    network = Network(small("virtual-nodes", "node"), made.num_features, 2, "node")
+    nodes = Batch(**{**vars(batch), "target": torch.zeros(len(batch.x), dtype=torch.int64)})
+    with pytest.raises(ValueError, match="Class nodes at node level are for one graph"):
+        network(nodes)
 
 
 def test_pairs_must_match():

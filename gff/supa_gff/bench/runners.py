@@ -77,8 +77,8 @@ class _Baselines:
 class _Trained:
     """The trained methods, forward-only and backpropagation, which ``supa_gff.evaluation`` names and trains.
 
-    That module has ``METHODS``, ``CONVS`` and ``TASKS`` (names), ``method_settings(method, conv)`` (for JSON) and
-    ``train_and_test(benchmark, fold, method, conv, seed)``, which gives a ``Measured``.
+    That module has ``METHODS`` and ``CONVS`` (names), ``fits(method, task)``, ``method_settings(method, conv)`` (for
+    JSON) and ``train_and_test(benchmark, fold, method, conv, seed)``, which gives a ``Measured``.
     """
 
     def methods(self) -> Sequence[str]:

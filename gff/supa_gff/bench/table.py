@@ -162,7 +162,8 @@ def _conditions(results: Sequence[Result]) -> str:
     return "\n".join(
         [
             f"{', '.join(map(str, folds))} stratified folds, seeds {', '.join(map(str, seeds))}; whatever is chosen is "
-            "chosen on a validation part of each fold, never on its test part.",
+            "chosen on a validation part of each fold, never on its test part. Nodes are split so too, not "
+            "by the masks of their sets.",
             "",
             *(f"- {line}" for line in (*machines, *versions)),
         ]
