@@ -217,8 +217,8 @@ class HeadScorer(Scorer):
         pooled = topology.pool(h, self.pool) if self.level == "graph" else self.units(h, topology, batch)
         if self.training and self.compares and len(pooled[0]) == 1:
             raise ValueError(
-                "One graph or node alone has no statistics: train on batches of two or more, or use another "
-                "normalisation than 'batch'."
+                "One graph or node alone has no statistics: train on batches of two or more (of a DataLoader: "
+                "drop_last=True), or use another normalisation than 'batch'."
             )
         scores: Tensor = self.head(pooled[0])
         return scores
