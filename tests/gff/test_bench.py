@@ -254,12 +254,15 @@ class _Stub:
 
     METHODS = ("backprop", "forward")
     CONVS = ("gin", "gcn")
-    TASKS = ("graph",)
     rate = 0.01
 
     @classmethod
     def method_settings(cls, method, conv):
         return {"rate": cls.rate}
+
+    @staticmethod
+    def fits(_method, task):
+        return task == "graph"
 
     @staticmethod
     def train_and_test(benchmark, fold, method, conv, seed):
@@ -301,7 +304,7 @@ def test_a_trained_method_is_measured_around(monkeypatch):
     ("arguments", "message"),
     [
         ((["MUTAC"], ["majority"], ["gin"]), "'MUTAC' was given, but a set is one of AIDS"),
-        ((["MUTAG"], ["best"], ["gin"]), "'best' was given, but a method is one of majority, size"),
+        ((["MUTAG"], ["bets"], ["gin"]), "'bets' was given, but a method is one of majority, size"),
         ((["Cora"], ["size"], ["gin"]), "No method that was given is one for the tasks"),
     ],
 )

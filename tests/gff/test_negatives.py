@@ -70,7 +70,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives:
 
     def watched(self, layer, scores, batch, candidates, below=None):
         if layer == 0:
-            units = batch.members if batch.members is not None else batch.units
+            # Of the nodes of one graph, a layer may be given the training nodes alone.
+            units = next(part for part in (batch.members, batch.units, train) if part is not None)
             seen.append((units, candidates))
         return update(self, layer, scores, batch, candidates, below)
 

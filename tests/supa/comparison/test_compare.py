@@ -27,6 +27,7 @@ def _without(showers, dropped):
 # ---------------------------------------------------------------------- calibration
 
 
+@pytest.mark.slow
 def test_equal_samples_alarm_as_often_as_they_should():
     """200 pairs of true samples: alarms at the 5 % level, jointly, of each observable, and of the pulls."""
     joint, single, pulls = [], [], []
