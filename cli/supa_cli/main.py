@@ -1,12 +1,12 @@
 """The command ``supa``: one module for each sub-command, loaded when it is used."""
 
-import importlib
 import io
 import sys
 
 import click
 
 from supa_cli import interruption
+from supa_cli.lazy import LazyGroup
 
 _COMMANDS = {
     "compare": "Tell how close generated showers are to true ones.",
@@ -19,25 +19,12 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    """Knows the names and help of its commands, and imports a command's module when it is run."""
-
-    def list_commands(self, _context: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
-
-    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        command = importlib.import_module(f"supa_cli.{name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(_COMMANDS.items()))
-
-
-@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    package="supa_cli",
+    summaries=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="supa-showers", prog_name="supa")
 def cli() -> None:
     """Particle showers whose truth is known, in any amount."""

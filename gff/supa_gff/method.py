@@ -18,13 +18,18 @@ from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
 Schedule = Literal["greedy", "together", "pairs", "backprop"]
 Normalisation = Literal["length", "batch", "layer", "graph", "none"]
 
+Vote = Literal["all", "last", "chosen"]
+VoteBy = Literal["scores", "probabilities"]
+Order = Literal["together", "in turn"]
+TopDown = Literal["input", "loss"]
+
 _CHOICES: Mapping[str, tuple[str | None, ...]] = {
-    "schedule": ("greedy", "together", "pairs", "backprop"),
-    "normalisation": ("length", "batch", "layer", "graph", "none"),
-    "vote": ("all", "last", "chosen"),
-    "vote_by": ("scores", "probabilities"),
-    "streams": ("together", "in turn"),
-    "top_down": (None, "input", "loss"),
+    "schedule": get_args(Schedule),
+    "normalisation": get_args(Normalisation),
+    "vote": get_args(Vote),
+    "vote_by": get_args(VoteBy),
+    "streams": get_args(Order),
+    "top_down": (None, *get_args(TopDown)),
 }
 
 
@@ -70,13 +75,13 @@ class Method:
     label: Injection | None = None
     negatives: Negatives | None = None
     schedule: Schedule = "together"
-    vote: Literal["all", "last", "chosen"] = "all"
-    vote_by: Literal["scores", "probabilities"] = "scores"
+    vote: Vote = "all"
+    vote_by: VoteBy = "scores"
     normalisation: Normalisation = "batch"
     residual: bool = False
     collaboration: bool = False
-    top_down: Literal["input", "loss"] | None = None
-    streams: Literal["together", "in turn"] = "together"
+    top_down: TopDown | None = None
+    streams: Order = "together"
     train_convolution: bool = True
     conv: str | MakeConvolution = "gin"
     layers: int = 5
