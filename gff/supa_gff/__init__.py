@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from supa_gff.losses import Softmax, SquaredError, SymBa, Threshold
     from supa_gff.method import Method
     from supa_gff.negatives import AllWrong, Hard, Uniform
-    from supa_gff.network import Network, Step
+    from supa_gff.network import Network
     from supa_gff.performance import Performance, performances
     from supa_gff.presets import PRESETS, preset
     from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
     from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, shower_graphs
     from supa_gff.splits import Split, standard_split
+    from supa_gff.streams import Step
     from supa_gff.topdown import TopDownNetwork
     from supa_gff.training import Epoch, Pairs, Trainer
 
@@ -40,7 +41,8 @@ _MODULES = {
     "losses": ("Softmax", "SquaredError", "SymBa", "Threshold"),
     "method": ("Method",),
     "negatives": ("AllWrong", "Hard", "Uniform"),
-    "network": ("Network", "Step"),
+    "network": ("Network",),
+    "streams": ("Step",),
     "performance": (
         "Performance",
         "performances",

@@ -77,9 +77,8 @@ def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str
 
 
 def _accuracy(network: Network, graphs: Graphs, members: torch.Tensor, known: torch.Tensor) -> float:
-    size = 4 * network.method.batch_size
-    parts = [(network(batch), batch.target) for batch in graphs.batches(members, size, known=known)]
-    return accuracy(torch.cat([scores for scores, _ in parts]), torch.cat([target for _, target in parts]))
+    scores, target = network.scores_of(graphs.batches(members, 4 * network.method.batch_size, known=known))
+    return accuracy(network.voted(scores), target)
 
 
 def _level(task: str) -> Level:

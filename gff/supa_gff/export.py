@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from supa_gff.graphs import Batch, Level
 from supa_gff.labels import VirtualNodes
 from supa_gff.layer import Layer
-from supa_gff.network import Network, Votes, added
+from supa_gff.network import Network
 from supa_gff.topology import Topology
+from supa_gff.votes import Votes, added
 
 
 class Predictor(nn.Module):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from supa_gff.graphs import Batch, Graphs
 from supa_gff.layer import Layer
-from supa_gff.network import Network, Step, Streams
+from supa_gff.network import Network
+from supa_gff.streams import Step, Streams
 from supa_gff.topology import Topology
 
 Keep = Literal["memory", "disk"]

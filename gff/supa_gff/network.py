@@ -1,13 +1,10 @@
 """A network of layers that each learn from their own score; a plain module that drops into any training loop."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from supa.checks import whole
 from supa_gff.checks import one_of
@@ -16,62 +13,11 @@ from supa_gff.labels import VirtualNodes, joined_to_class_nodes
 from supa_gff.layer import Layer
 from supa_gff.losses import SquaredError, Threshold
 from supa_gff.method import Method
+from supa_gff.recompute import recomputed
 from supa_gff.scores import PairProduct, Prototypes
+from supa_gff.streams import Step, Streams, one_stream
 from supa_gff.topology import Topology
-
-Votes = Literal["scores", "probabilities", "mean"]
-"""How the scores of the layers that vote are added: as they are, as their softmax, or averaged."""
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What one local update of one layer saw.
-
-    Args:
-        layer: number of the layer.
-        seen: (4,) float32, on the network's device, so that nobody waits for it who does not look: the loss, the mean
-            score of the truth, that of what is wrong, and the share of units whose truth scores highest.
-        units: number of units.
-    """
-
-    layer: int
-    seen: Tensor
-    units: int
-
-    @property
-    def loss(self) -> float:
-        """The layer's loss."""
-        return float(self.seen[0])
-
-    @property
-    def true(self) -> float:
-        """Mean score of the truth; of the value, in regression."""
-        return float(self.seen[1])
-
-    @property
-    def wrong(self) -> float:
-        """Mean score of what is wrong; NaN in regression."""
-        return float(self.seen[2])
-
-    @property
-    def accuracy(self) -> float:
-        """Share of units whose truth has the highest score among those shown; NaN in regression."""
-        return float(self.seen[3])
-
-
-@dataclass(frozen=True, eq=False)
-class Streams:
-    """A batch under some hypotheses about the labels, on its way through the layers.
-
-    Args:
-        x: (streams or 1, nodes, features) float32.
-        topology: of the nodes.
-        labels: (streams, nodes) int64, -1 = unknown; None without label injection.
-    """
-
-    x: Tensor
-    topology: Topology
-    labels: Tensor | None
+from supa_gff.votes import Votes, added
 
 
 class Network(nn.Module):
@@ -292,9 +238,25 @@ class Network(nn.Module):
         Returns:
             The loss, and what it saw.
         """
+        loss, step, _, _ = self._local_loss(layer, streams, batch, candidates)
+        return loss, step
+
+    def _local_loss(
+        self,
+        layer: int,
+        streams: Streams,
+        batch: Batch,
+        candidates: Tensor | None,
+        below: Tensor | None = None,
+        prepared: Tensor | None = None,
+    ) -> tuple[Tensor, Step, Tensor, Tensor]:
+        """Give a layer's loss, what it saw, its activations and its scores."""
         module = self.layer(layer)
-        h = module(streams.x, streams.topology, streams.labels)
-        return self._judged(layer, module.score(h, streams.topology, batch), batch, candidates)
+        if prepared is None:
+            prepared = module.prepare(streams.x, streams.topology, streams.labels)
+        h = module.activate(prepared, streams.x, streams.topology, streams.labels)
+        scores = module.score(h, streams.topology, batch)
+        return *self._judged(layer, scores, batch, candidates, below), h, scores
 
     def local_step(self, data: Any, layer: int | None = None, candidates: Tensor | None = None) -> list[Step]:
         """Update layers, each by its own loss and its own optimiser; with ``"backprop"``, all by one loss.
@@ -316,10 +278,12 @@ class Network(nn.Module):
             whole(0, self.method.layers - 1, "layer", layer, "(layers are counted from 0)")
         if candidates is None:
             candidates = self.draw_candidates(batch, layer=layer)
-        if self.method.schedule in ("backprop", "pairs") and layer is None:
-            return self._joint_step(batch, candidates)
         labels = self.hypotheses(batch, candidates) if self.method.conditioned and candidates is not None else None
         streams = self.streams(batch, labels)
+        if self.method.schedule in ("backprop", "pairs") and layer is None:
+            self.train()
+            step_of_all = self._pairs_step if self.method.schedule == "pairs" else self._backprop_step
+            return step_of_all(streams, batch, candidates)
         last = self.method.layers - 1 if layer is None else layer
         below: Tensor | None = None
         steps = []
@@ -359,20 +323,13 @@ class Network(nn.Module):
         Returns:
             Its activations and scores from before the update, without gradient, and what it saw.
         """
-        module = self.layer(layer)
-        module.train()
+        self.layer(layer).train()
         if self.method.streams == "in turn" and streams.labels is not None:
             h, scores, step = self._update_in_turn(layer, streams, batch, candidates, below, prepared)
         else:
-            if prepared is None:
-                prepared = module.prepare(streams.x, streams.topology, streams.labels)
-            h = module.activate(prepared, streams.x, streams.topology, streams.labels)
-            scores = module.score(h, streams.topology, batch)
-            loss, step = self._judged(layer, scores, batch, candidates, below)
+            loss, step, h, scores = self._local_loss(layer, streams, batch, candidates, below, prepared)
             loss.backward()  # type: ignore[no-untyped-call]
-        optimiser = self.optimiser(layer)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        self._step_optimisers([layer])
         return h.detach(), scores.detach(), step
 
     def layer_scores(self, data: Any) -> Tensor:
@@ -388,9 +345,21 @@ class Network(nn.Module):
         was_training = self.training
         self.eval()
         with torch.no_grad():
-            scores = torch.stack([part for part, _ in self._walk(batch)])
+            scores = torch.stack(list(self._walk(batch)))
         self.train(was_training)
         return scores
+
+    def scores_of(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        """Score all classes by each layer, batch by batch.
+
+        Args:
+            batches: the batches.
+
+        Returns:
+            (layers, units, outputs) float32 scores, and the (units,) targets.
+        """
+        parts = [(self.layer_scores(batch), batch.target) for batch in batches]
+        return torch.cat([scores for scores, _ in parts], 1), torch.cat([target for _, target in parts])
 
     def forward(self, data: Any) -> Tensor:
         """Add the scores of the layers that vote.
@@ -543,118 +512,77 @@ class Network(nn.Module):
             own_scores.backward(slope[:, k : k + 1])  # type: ignore[no-untyped-call]
         return torch.cat(activations), joined, step
 
-    def _joint_step(self, batch: Batch, candidates: Tensor | None) -> list[Step]:
-        """Update all layers with gradients that reach one layer down within pairs, or through all layers."""
-        self.train()
-        pairs = self.method.schedule == "pairs"
-        labels = self.hypotheses(batch, candidates) if self.method.conditioned and candidates is not None else None
-        streams = self.streams(batch, labels)
+    def _pairs_step(self, streams: Streams, batch: Batch, candidates: Tensor | None) -> list[Step]:
+        """Update all layers with gradients that reach one layer down within pairs, which alternate."""
         total: Tensor | None = None
-        steps: list[Step] = []
         below: Tensor | None = None
+        steps: list[Step] = []
         for index in range(self.method.layers):
             module = self.layer(index)
-            h = self._activations(module, streams)
+            h = module(streams.x, streams.topology, streams.labels)
             scores = module.score(h, streams.topology, batch)
-            if pairs:
-                loss, step = self._judged(index, scores, batch, candidates, below)
-                steps.append(step)
-                below = self._added(below, scores)
-                total = loss if total is None else total + loss
-                last_of_pair = (index + self._parity) % 2 == 1 or index == self.method.layers - 1
-                if last_of_pair:
-                    total.backward()  # type: ignore[no-untyped-call]
-                    total = None
-                    streams = self.pass_on(streams, h, truth_first=True)
-                else:
-                    streams = Streams(h, streams.topology, streams.labels)
-            else:
-                below = scores if below is None or self.method.vote == "last" else below + scores
-                streams = Streams(h, streams.topology, streams.labels)
-        if pairs:
-            self._parity = 1 - self._parity
-        else:
-            assert below is not None
-            loss, step = self._judged(self.method.layers - 1, below, batch, candidates)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss, step = self._judged(index, scores, batch, candidates, below)
             steps.append(step)
-        for index in range(self.method.layers):
-            optimiser = self.optimiser(index)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            below = self._added(below, scores)
+            total = loss if total is None else total + loss
+            last_of_pair = (index + self._parity) % 2 == 1 or index == self.method.layers - 1
+            if last_of_pair:
+                total.backward()  # type: ignore[no-untyped-call]
+                total = None
+                streams = self.pass_on(streams, h, truth_first=True)
+            else:
+                streams = Streams(h, streams.topology, streams.labels)
+        self._parity = 1 - self._parity
+        self._step_optimisers(range(self.method.layers))
         return steps
 
-    def _activations(self, module: Layer, streams: Streams) -> Tensor:
-        if not self.method.checkpointing:
-            h: Tensor = module(streams.x, streams.topology, streams.labels)
-            return h
-        kept: Tensor = checkpoint(
-            module,
-            streams.x,
-            streams.topology,
-            streams.labels,
-            use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _without_statistics(module)),
-        )
-        return kept
-
-    def _walk(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give each layer's scores of all classes, and its activations."""
-        if not self.method.conditioned:
-            streams = self.streams(batch, None)
-            for index in range(self.method.layers):
-                module = self.layer(index)
+    def _backprop_step(self, streams: Streams, batch: Batch, candidates: Tensor | None) -> list[Step]:
+        """Update all layers by one loss on the scores that vote."""
+        scores: Tensor | None = None
+        for index in range(self.method.layers):
+            module = self.layer(index)
+            if self.method.checkpointing:
+                h = recomputed(module, streams)
+            else:
                 h = module(streams.x, streams.topology, streams.labels)
-                yield module.score(h, streams.topology, batch), h
-                streams = self.pass_on(streams, h)
+            own = module.score(h, streams.topology, batch)
+            scores = own if scores is None or self.method.vote == "last" else scores + own
+            streams = Streams(h, streams.topology, streams.labels)
+        assert scores is not None
+        loss, step = self._judged(self.method.layers - 1, scores, batch, candidates)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._step_optimisers(range(self.method.layers))
+        return [step]
+
+    def _step_optimisers(self, layers: Iterable[int]) -> None:
+        for layer in layers:
+            optimiser = self.optimiser(layer)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def _walk(self, batch: Batch) -> Iterator[Tensor]:
+        """Give each layer's scores of all classes."""
+        if not self.method.conditioned:
+            yield from self._walk_streams(batch, None)
             return
         every = torch.arange(self.outputs, device=batch.x.device).expand(batch.num_units, -1)
-        if self.method.streams == "together":
-            yield from self._walk_streams(batch, self.hypotheses(batch, every))
+        together = self.method.streams == "together"
+        parts = [every] if together else list(torch.split(every, 1, 1))
+        walks = [self._walk_streams(batch, self.hypotheses(batch, part)) for part in parts]
+        if together:
+            yield from walks[0]
             return
-        walks = [
-            list(self._walk_streams(batch, self.hypotheses(batch, every[:, k : k + 1]))) for k in range(self.outputs)
-        ]
-        for parts in zip(*walks, strict=True):
-            yield torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts])
+        # One hypothesis passes all layers before the next one starts, so that activations of one are there at a time.
+        for scores in zip(*[list(walk) for walk in walks], strict=True):
+            yield torch.cat(scores, 1)
 
-    def _walk_streams(self, batch: Batch, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _walk_streams(self, batch: Batch, labels: Tensor | None) -> Iterator[Tensor]:
         streams = self.streams(batch, labels)
         for index in range(self.method.layers):
             module = self.layer(index)
             h = module(streams.x, streams.topology, streams.labels)
-            yield module.score(h, streams.topology, batch), h
+            yield module.score(h, streams.topology, batch)
             streams = self.pass_on(streams, h)
-
-
-def added(scores: Tensor, votes: Votes) -> Tensor:
-    """Add the scores of some layers.
-
-    Args:
-        scores: (layers, units, outputs) float32.
-        votes: whether scores are added, or their softmax, or averaged.
-
-    Returns:
-        (units, outputs) float32.
-    """
-    if votes == "mean":
-        return scores.mean(0)
-    return (scores.softmax(2) if votes == "probabilities" else scores).sum(0)
-
-
-@contextmanager
-def _without_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep batch normalisation from counting a batch again when its activations are recomputed."""
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        # Autograd wants the same tensors saved as the first time, so the statistics stay, but nothing is added to them.
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, counted) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, counted
 
 
 def network_of(method: Method, in_features: int, outputs: int, level: Level, degrees: Tensor | None = None) -> Network:
@@ -675,21 +603,6 @@ def network_of(method: Method, in_features: int, outputs: int, level: Level, deg
     from supa_gff.topdown import TopDownNetwork
 
     return TopDownNetwork(method, in_features, outputs, level, degrees)
-
-
-def one_stream(streams: Streams, number: int) -> Streams:
-    """Take one stream out of several that share their edges.
-
-    Args:
-        streams: the streams.
-        number: which.
-
-    Returns:
-        That one.
-    """
-    x = streams.x if len(streams.x) == 1 else streams.x[number : number + 1]
-    labels = None if streams.labels is None else streams.labels[number : number + 1]
-    return Streams(x, streams.topology, labels)
 
 
 def _check_task(method: Method, outputs: int, level: Level) -> None:

@@ -45,11 +45,7 @@ def performances(network: Network, graphs: Graphs, split: Split) -> dict[str, Pe
     known, made = train if graphs.transductive else None, {}
     for name in PARTS:
         members = getattr(split, name).to(graphs.device)
-        parts = [
-            (network.layer_scores(batch), batch.target)
-            for batch in graphs.batches(members, 4 * network.method.batch_size, known=known)
-        ]
-        scores, target = torch.cat([part for part, _ in parts], 1), torch.cat([part for _, part in parts])
+        scores, target = network.scores_of(graphs.batches(members, 4 * network.method.batch_size, known=known))
         if name == "train":
             majority = torch.bincount(target).argmax()
         voted = network.voted(scores)

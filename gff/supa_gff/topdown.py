@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from supa_gff.graphs import Batch
 from supa_gff.labels import one_hot
 from supa_gff.layer import Layer
-from supa_gff.network import Network, Step, Streams
+from supa_gff.network import Network
+from supa_gff.streams import Step, Streams
 
 _TIME_STEPS = 10
 _FIRST_VOTING_STEP = 2

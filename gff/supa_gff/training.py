@@ -16,7 +16,8 @@ from supa_gff.graphs import Batch, Graphs
 from supa_gff.kept import Keep, Kept, KeptRows, KeptWhole
 from supa_gff.labels import VirtualNodes
 from supa_gff.losses import SquaredError
-from supa_gff.network import Network, Step
+from supa_gff.network import Network
+from supa_gff.streams import Step
 
 
 @dataclass(frozen=True)
@@ -341,8 +342,7 @@ class Trainer:
 
     def _valid_scores(self) -> tuple[Tensor, Tensor]:
         """Give the (layers, units, outputs) scores and the targets of validation."""
-        parts = [(self.network.layer_scores(batch), batch.target) for batch in self._valid_batches()]
-        return torch.cat([part for part, _ in parts], 1), torch.cat([target for _, target in parts])
+        return self.network.scores_of(self._valid_batches())
 
     def _candidates(self, batch: Batch, layer: int | None, kept: Kept | None) -> Tensor | None:
         negatives = self.network.method.negatives

@@ -86,7 +86,7 @@ def test_every_label_is_scored_as_if_it_were_the_only_one(name, level, streams):
         with torch.no_grad():
             parts = list(network._walk_streams(batch, network.hypotheses(batch, candidates)))
         for layer in range(3):
-            assert torch.allclose(parts[layer][0][:, 0], scores[layer, :, label], rtol=1e-5, atol=1e-6)
+            assert torch.allclose(parts[layer][:, 0], scores[layer, :, label], rtol=1e-5, atol=1e-6)
 
 
 def test_later_layers_take_the_features_of_the_truth_in_training_as_published():
