@@ -1,6 +1,6 @@
 """Time the sequence operations on ragged showers: on a GPU against what the device allows, or on a processor.
 
-    python benchmarks/mamba.py [--device cuda] [--shape 4096x512x16 ...] [--dtype float32 ...] [--blocks 16 32]
+    python benchmarks/mamba.py [--device cuda] [--shape 4096x512x16 ...] [--dtype float32 ...] [--tune]
 
 A shape is showers x channels x states; lengths are normal(98, 38), from 12 to 320, as those of complete showers. On a
 GPU each time stands beside two floors: every valid element moved once at the measured speed of a copy, and the
@@ -250,33 +250,58 @@ def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict
     }
 
 
-def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], blocks: list[int]) -> dict[str, Any]:
-    """Time all shapes, and with each number of channels to a program that is named instead of the chosen one."""
+def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype]) -> dict[str, Any]:
+    """Time all shapes."""
     from exponentials import exponentials_per_second
 
-    from supa_mamba.scan import launch
-
     copied, exponentials = copied_bytes_per_second(), exponentials_per_second()
-    chosen, shaped = launch.block_sizes, {}
-    for block in blocks or [None]:
-        if block:
-            launch.block_sizes = lambda states, block=block: (
-                block,
-                max(block, 32 // chosen(states)[2]),
-                chosen(states)[2],
-            )
-        for shape in shapes:
-            for dtype in dtypes:
-                sizes = launch.block_sizes(shape[2])
-                name = f"{'x'.join(map(str, shape))}, {dtype}, {sizes[0]} channels forward, {sizes[1]} backward"
-                shaped[name] = on_gpu(shape, dtype, copied, exponentials)
-                torch.cuda.empty_cache()
+    shaped = {}
+    for shape in shapes:
+        for dtype in dtypes:
+            shaped[f"{'x'.join(map(str, shape))}, {dtype}"] = on_gpu(shape, dtype, copied, exponentials)
+            torch.cuda.empty_cache()
     return {
         "device": torch.cuda.get_device_name(),
         "copy, TB/s": copied / 1e12,
         "exponentials, 1e12/s": exponentials / 1e12,
         "results": shaped,
     }
+
+
+def tune(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    """Try other sizes of the kernels' blocks, and print the times, fastest first."""
+    from supa_mamba.scan import launch
+    from supa_mamba.scan.blocks import TILE, BackwardBlock, ForwardBlock
+
+    showers, channels, states = shape
+    lengths = lengths_of(showers)
+    offset, inputs = offset_of(lengths, "cuda"), draw(lengths, channels, states, dtype, "cuda")
+    leaves = {name: x.requires_grad_() for name, x in inputs.items()}
+    padded = 1 << (states - 1).bit_length()
+    forward = [ForwardBlock(max(8, held * 32 // padded), n) for held in (16, 32, 64) for n in (None, 128, 168)]
+    backward = []
+    for outer in (1, 2):
+        lanes = min(32, max(1, padded // 4 // outer))
+        block = 4 * (32 // lanes)
+        blocks = -(-channels // block)
+        for rows in (4, 8, TILE):
+            for groups in {blocks, max(1, min(blocks, 2 * channels // states))}:
+                backward += [BackwardBlock(block, lanes, outer, rows, groups, n) for n in (None, 200)]
+    for name, choices in (("forward_block", forward), ("backward_block", backward)):
+        chosen, table = getattr(launch, name), []
+        for block in choices:
+            setattr(launch, name, lambda *_, block=block, **__: block)
+            if name == "forward_block":
+                run = lambda: selective_scan(**inputs, offset=offset)  # noqa: E731
+            else:
+                y = selective_scan(**leaves, offset=offset)
+                run = lambda y=y: torch.autograd.grad(  # noqa: E731
+                    y, list(leaves.values()), torch.ones_like(y), retain_graph=True
+                )
+            table.append((gpu_times({"it": run})["it, ms"], block))
+        setattr(launch, name, chosen)
+        print(f"{'x'.join(map(str, shape))}, {dtype}, {name}, fastest first:")
+        print("\n".join(f"{ms:8.3f} ms  {block}" for ms, block in sorted(table, key=lambda row: row[0])), flush=True)
 
 
 def shape_of(text: str) -> tuple[int, int, int]:
@@ -293,7 +318,7 @@ def main() -> None:
     parser.add_argument(
         "--dtype", nargs="+", default=["float32"], choices=["float16", "bfloat16", "float32", "float64"]
     )
-    parser.add_argument("--blocks", type=int, nargs="*", default=[], help="channels to a program, powers of two (GPU)")
+    parser.add_argument("--tune", action="store_true", help="try other sizes of the kernels' blocks instead (GPU)")
     parser.add_argument("--repeat", type=int, default=5, help="how often each is timed (processor)")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (processor)")
     parser.add_argument("--json", type=Path, help="also write the results here")
@@ -312,7 +337,12 @@ def main() -> None:
             (4096, 512, 64),
             (16384, 256, 16),
         ]
-        results |= gpu_results(shapes, dtypes, arguments.blocks)
+        if arguments.tune:
+            for shape in shapes:
+                for dtype in dtypes:
+                    tune(shape, dtype)
+            return
+        results |= gpu_results(shapes, dtypes)
     else:
         torch.set_num_threads(arguments.threads)
         results["threads"] = arguments.threads

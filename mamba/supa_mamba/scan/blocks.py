@@ -1,36 +1,76 @@
 """The sizes of the blocks and tiles in which the kernels walk, chosen by the sizes of features alone."""
 
+from typing import NamedTuple
+
 from supa_mamba.kernel_inputs import power_of_two
 
-TILE = 32
-"""Steps between two stored states. The gradient of A sums over a tile: a longer one loses digits where steps are
-large."""
+TILE = 16
+"""Steps between two stored states. What the backward kernel keeps of a tile is to stay in the caches, and the gradient
+of A, which sums over a tile, loses digits in a longer one where steps are large."""
 
 
-def block_sizes(states: int) -> tuple[int, int, int]:
-    """Choose the channels of a program's block.
+class ForwardBlock(NamedTuple):
+    """How a program of the forward kernel, one warp, walks.
 
     Args:
-        states: N.
-
-    Returns:
-        Channels a program walks with forward, and backward, and over how many of the 32 lanes the backward kernel
-        spreads the states.
+        channels: channels of a program.
+        registers: most registers of a lane: few, so that many warps run together, but enough to spill nothing; None
+            for as many as the compiler likes.
     """
-    padded = power_of_two(states)
-    lanes = min(4, padded)
-    return max(8, min(128, 512 // padded)), max(32 // lanes, min(128, 512 // padded)), lanes
+
+    channels: int
+    registers: int | None
 
 
-def most_registers(states: int, *, double: bool) -> tuple[int | None, int | None]:
-    """Choose how many registers a lane may take: few, so that many warps run together, but spill next to none.
+class BackwardBlock(NamedTuple):
+    """How a program of the backward kernel, one warp, walks.
+
+    Args:
+        channels: channels of a program at a time.
+        state_lanes: over how many of the 32 lanes the states are spread.
+        outer_states: into how many rounds over those lanes the states are cut.
+        rows: steps at a time in what is done step by step alone.
+        groups: programs of a sequence; each walks over several blocks of channels, one after the other, and sums the
+            gradients of B and C over them, so that these sums need little memory.
+        registers: as of ``ForwardBlock``.
+    """
+
+    channels: int
+    state_lanes: int
+    outer_states: int
+    rows: int
+    groups: int
+    registers: int | None
+
+
+def forward_block(states: int, *, double: bool) -> ForwardBlock:
+    """Choose the sizes of the forward kernel.
 
     Args:
         states: N.
         double: whether states are in double precision.
 
     Returns:
-        The numbers forward and backward, None for as many as the compiler likes. Found by compiling for compute
-        capability 9.0 and reading what ptxas spills.
+        The sizes, the fastest of those tried on an H200.
     """
-    return (None, None) if double or states > 64 else (128, 200)
+    padded = power_of_two(states)
+    return ForwardBlock(max(8, min(128, 1024 // padded)), None if double or padded > 16 else 128)
+
+
+def backward_block(channels: int, states: int, *, double: bool) -> BackwardBlock:
+    """Choose the sizes of the backward kernel.
+
+    Args:
+        channels: D.
+        states: N.
+        double: whether states are in double precision.
+
+    Returns:
+        The sizes. A lane holds twice four states of four channels; a load brings four values at once.
+    """
+    padded = power_of_two(states)
+    lanes = min(32, max(1, padded // 8))
+    outer = max(1, padded // 4 // lanes)
+    block = 4 * (32 // lanes)
+    groups = max(1, min(-(-channels // block), 2 * channels // states))
+    return BackwardBlock(block, lanes, outer, min(TILE, 512 // block), groups, None)

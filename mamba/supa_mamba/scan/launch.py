@@ -5,7 +5,14 @@ from torch import Tensor
 
 from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.scan import kernels
-from supa_mamba.scan.blocks import TILE, block_sizes, most_registers
+from supa_mamba.scan.blocks import TILE, backward_block, forward_block
+
+SORTED_FROM = 4096
+"""Programs from which on the longest sequences go first. Fewer programs all start at once, whatever their order."""
+
+
+def _longest_first(offset: Tensor, programs: int) -> Tensor | None:
+    return offset.diff().argsort(descending=True) if programs >= SORTED_FROM else None
 
 
 def forward(
@@ -49,19 +56,19 @@ def forward(
     y = torch.empty(rows, channels, dtype=u.dtype, device=u.device)
     final_state = A.new_empty(sequences, states, channels)
     checkpoints = A.new_empty(rows // TILE if save else 0, states, channels)
-    block, _, _ = block_sizes(states)
-    registers, _ = most_registers(states, double=A.dtype == torch.float64)
-    programs = sequences * -(-channels // block)
+    padded = power_of_two(states)
+    block = forward_block(states, double=A.dtype == torch.float64)
+    programs = sequences * -(-channels // block.channels)
     if programs:
         kernels.forward_kernel[(programs,)](
-            u, delta, A.contiguous(), B, C, D, z, delta_bias, offset,
+            u, delta, A.contiguous(), B, C, D, z, delta_bias, offset, _longest_first(offset, programs),
             None if initial_state is None else initial_state.contiguous(),
             y, final_state, checkpoints if save else None,
             u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
             channels, states,
-            REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block, STATES=power_of_two(states),
-            DTYPE=triton_dtype(A), num_warps=1,
-            maxnreg=registers,
+            REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block.channels, STATES=padded,
+            WHOLE_D=channels % block.channels == 0, WHOLE_N=states == padded, DTYPE=triton_dtype(A), num_warps=1,
+            maxnreg=block.registers,
         )  # fmt: skip
     return y, final_state, checkpoints
 
@@ -91,26 +98,28 @@ def backward(
     (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
     u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))
     z = None if z is None else with_unit_stride(z)
-    _, block, lanes = block_sizes(states)
-    _, registers = most_registers(states, double=A.dtype == torch.float64)
-    blocks = -(-channels // block)
+    padded, double = power_of_two(states), A.dtype == torch.float64
+    block = backward_block(channels, states, double=double)
     u_grad, delta_grad = (torch.empty(rows, channels, dtype=x.dtype, device=x.device) for x in (u, delta))
     z_grad = None if z is None else torch.empty(rows, channels, dtype=z.dtype, device=z.device)
-    scratch = delta_grad if delta.dtype == A.dtype else A.new_empty(rows, channels)
-    B_partial, C_partial = (A.new_empty(blocks, rows, states) for _ in range(2))
-    A_partial, initial_grad = (A.new_empty(sequences, states, channels) for _ in range(2))
+    B_partial, C_partial = (A.new_empty(block.groups, rows, states) for _ in range(2))
+    A_partial = A.new_empty(sequences, states, channels)
     D_partial, bias_partial = (A.new_empty(sequences, channels) for _ in range(2))
-    if sequences * blocks:
-        kernels.backward_kernel[(sequences * blocks,)](
-            u, delta, A.contiguous(), B, C, D, z, delta_bias, offset,
+    initial_grad = None if initial_state is None else A.new_empty(sequences, states, channels)
+    programs = sequences * block.groups
+    if programs:
+        kernels.backward_kernel[(programs,)](
+            u, delta, A.contiguous(), B, C, D, z, delta_bias, offset, _longest_first(offset, programs),
             None if initial_state is None else initial_state.contiguous(), checkpoints,
-            y_grad, None if final_grad is None else final_grad.contiguous(), scratch,
+            y_grad, None if final_grad is None else final_grad.contiguous(),
+            A.new_empty(programs, 5, TILE, block.channels),
             u_grad, delta_grad, A_partial, B_partial, C_partial, D_partial, z_grad, bias_partial, initial_grad,
             u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0), y_grad.stride(0),
-            rows, channels, states,
-            REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block, STATES=power_of_two(states),
-            STATE_LANES=lanes, DTYPE=triton_dtype(A), num_warps=1,
-            maxnreg=registers,
+            rows, channels, states, block.groups,
+            REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, ROWS=min(TILE, block.rows), BLOCK=block.channels,
+            STATES=padded, STATE_LANES=block.state_lanes, OUTER_STATES=block.outer_states, WHOLE_N=states == padded,
+            ONE_BLOCK=block.groups * block.channels >= channels, DTYPE=triton_dtype(A), num_warps=1,
+            maxnreg=block.registers,
         )  # fmt: skip
     return (
         u_grad,
@@ -121,5 +130,5 @@ def backward(
         A.new_empty(0) if D is None else D_partial.sum(0),
         A.new_empty(0) if z_grad is None else z_grad,
         A.new_empty(0) if delta_bias is None else bias_partial.sum(0),
-        A.new_empty(0) if initial_state is None else initial_grad,
+        A.new_empty(0) if initial_grad is None else initial_grad,
     )
