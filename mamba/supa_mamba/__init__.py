@@ -1,7 +1,15 @@
 """Sequence modules with selective state spaces for ragged batches, on GPU and CPU."""
 
 from supa_mamba.conv.function import causal_conv1d
+from supa_mamba.conv_step.function import causal_conv1d_update
+from supa_mamba.conv_step.replay import causal_conv1d_replay
 from supa_mamba.scan.function import selective_scan
 from supa_mamba.step.function import selective_state_update
 
-__all__ = ["causal_conv1d", "selective_scan", "selective_state_update"]
+__all__ = [
+    "causal_conv1d",
+    "causal_conv1d_replay",
+    "causal_conv1d_update",
+    "selective_scan",
+    "selective_state_update",
+]
