@@ -1,6 +1,8 @@
 """Sequence modules with selective state spaces for ragged batches, on GPU and CPU."""
 
 from supa_mamba.conv.function import causal_conv1d
+from supa_mamba.conv_step.function import causal_conv1d_update
+from supa_mamba.conv_step.replay import causal_conv1d_replay
 from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.bimamba import BiMamba
 from supa_mamba.modules.block import MambaBlock
@@ -22,6 +24,8 @@ __all__ = [
     "MambaStack",
     "MambaState",
     "causal_conv1d",
+    "causal_conv1d_replay",
+    "causal_conv1d_update",
     "optimizer_groups",
     "selective_scan",
     "selective_state_update",

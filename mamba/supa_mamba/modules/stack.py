@@ -95,7 +95,9 @@ class BlockStack(nn.Module):
             self._check_layers(state)
         after: list[LayerState] = []
         for number, block in enumerate(self.blocks()):
-            options = {"max_length": max_length} if isinstance(block.mixer, CausalAttention) else {}
+            options: dict[str, Any] = {}
+            if isinstance(block.mixer, CausalAttention):
+                options["max_length"] = max_length
             before = None if state is None else state[number]
             if return_state:
                 rows, of_block = block(rows, begins, before, return_state=True, **options)
