@@ -4,12 +4,16 @@ from supa_mamba.conv.function import causal_conv1d
 from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.conv_step.replay import causal_conv1d_replay
 from supa_mamba.scan.function import selective_scan
+from supa_mamba.step.cache import ReplayCache
 from supa_mamba.step.function import selective_state_update
+from supa_mamba.step.replay import selective_state_replay
 
 __all__ = [
+    "ReplayCache",
     "causal_conv1d",
     "causal_conv1d_replay",
     "causal_conv1d_update",
     "selective_scan",
+    "selective_state_replay",
     "selective_state_update",
 ]
