@@ -12,7 +12,9 @@ from supa_mamba.modules.stack import MambaStack
 from supa_mamba.modules.states import AttentionState, MambaState
 from supa_mamba.modules.weights import optimizer_groups
 from supa_mamba.scan.function import selective_scan
+from supa_mamba.step.cache import ReplayCache
 from supa_mamba.step.function import selective_state_update
+from supa_mamba.step.replay import selective_state_replay
 
 __all__ = [
     "AttentionState",
@@ -23,10 +25,12 @@ __all__ = [
     "MambaBlock",
     "MambaStack",
     "MambaState",
+    "ReplayCache",
     "causal_conv1d",
     "causal_conv1d_replay",
     "causal_conv1d_update",
     "optimizer_groups",
     "selective_scan",
+    "selective_state_replay",
     "selective_state_update",
 ]
