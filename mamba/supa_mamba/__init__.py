@@ -12,6 +12,7 @@ from supa_mamba.modules.stack import MambaStack
 from supa_mamba.modules.states import AttentionState, MambaState
 from supa_mamba.modules.weights import optimizer_groups
 from supa_mamba.scan.function import selective_scan
+from supa_mamba.ssd.function import ssd
 from supa_mamba.step.cache import ReplayCache
 from supa_mamba.step.function import selective_state_update
 from supa_mamba.step.replay import selective_state_replay
@@ -33,4 +34,5 @@ __all__ = [
     "selective_scan",
     "selective_state_replay",
     "selective_state_update",
+    "ssd",
 ]
