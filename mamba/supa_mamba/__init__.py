@@ -8,6 +8,7 @@ from supa_mamba.modules.bimamba import BiMamba
 from supa_mamba.modules.block import MambaBlock
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.mamba import Mamba
+from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.stack import MambaStack
 from supa_mamba.modules.states import AttentionState, MambaState
 from supa_mamba.modules.weights import optimizer_groups
@@ -23,6 +24,7 @@ __all__ = [
     "CausalAttention",
     "HybridStack",
     "Mamba",
+    "Mamba2",
     "MambaBlock",
     "MambaStack",
     "MambaState",

@@ -8,6 +8,7 @@ from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.packed_attention import attend, longest_of, padded, places_of, readable
 from supa_mamba.modules.states import AttentionState
+from supa_mamba.rows import rows_of
 
 
 class CausalAttention(nn.Module):
@@ -97,11 +98,15 @@ class CausalAttention(nn.Module):
         """
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
-        _check_rows(rows, x, state)
+        table = rows_of(rows, x, state.lengths)
+        if readable(table) and len(table) and table.max() >= len(state.lengths):
+            raise ValueError(
+                f"rows: {int(table.max())} was given, but the state has rows 0 to {len(state.lengths) - 1}."
+            )
         q, k, v = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(1)
         capacity, count = _capacity(state), len(x)
-        table = torch.arange(count, device=x.device) if rows is None else rows.clamp(min=0)
-        live = torch.ones_like(table) if rows is None else (rows >= 0).long()
+        live = (table >= 0).long()
+        table = table.clamp(min=0)
         lengths = state.lengths[table]
         if readable(lengths):
             _check_room(lengths + live, capacity)
@@ -184,17 +189,3 @@ def _check_room(lengths: Tensor, capacity: int) -> None:
             f"state: it has room for {capacity} rows a sequence, but {int(lengths.max())} are needed; "
             "give init_state a larger max_length."
         )
-
-
-def _check_rows(rows: Tensor | None, x: Tensor, state: AttentionState) -> None:
-    table, count = len(state.lengths), len(x)
-    if rows is None:
-        if count > table:
-            raise ValueError(f"x: {count} rows were given, but the state has {table}; say with rows which are meant.")
-    elif rows.shape != (count,) or rows.dtype != torch.int64 or rows.device != x.device:
-        raise ValueError(
-            f"rows: shape {tuple(rows.shape)}, {rows.dtype} on {rows.device} was given, but it must be (M,) "
-            f"= ({count},) int64 on {x.device}."
-        )
-    elif readable(rows) and count and rows.max() >= table:
-        raise ValueError(f"rows: {int(rows.max())} was given, but the state has rows 0 to {table - 1}.")
