@@ -1,5 +1,7 @@
 import copy
 import math
+import re
+import warnings
 
 import pytest
 import torch
@@ -228,3 +230,38 @@ def test_they_say_what_they_are():
     assert said.count("BiMamba(") == 2
     assert said.count("CausalAttention(\n        d_model=8, num_heads=2\n") == 1
     assert isinstance(MambaBlock(8, CausalAttention, num_heads=2).mixer, CausalAttention)
+
+
+def test_the_modules_of_the_readme_run(root):
+    _, code = re.findall(r"```python\n(.*?)```", (root / "mamba" / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["y"].shape == (2, 32)
+    assert names["state"][2].lengths.tolist() == [4, 0, 6]
+
+
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+@every
+def test_nothing_waits_for_the_device(path, device, name):
+    stack, x, offset = (
+        made(ALL[name], device, torch.float32),
+        rows(40, device, torch.float32),
+        offset_of([30, 10], device),
+    )
+    options = {"max_length": 30} if name == "hybrid" else {}
+    order = torch.tensor([1, -1], device=device)
+
+    def run():
+        stack(x, offset, **options).square().sum().backward()
+        if name in STACKS:
+            _, state = stack(x, offset, begun(stack, 2, 40), return_state=True, **options)
+            stack.step(x[:2], state, order)
+
+    run()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
+            torch.cuda.set_sync_debug_mode("error")
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
