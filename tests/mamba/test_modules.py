@@ -84,24 +84,25 @@ def test_reverse_walks_from_each_sequences_own_end(name):
         assert distance(mine, other) < 1e-13
 
 
+def name_in_backward_half(key, tied):
+    name, _, rest = key.partition(".")
+    if name == "A_log":
+        return "A_b_log"
+    if tied and name in ("in_proj", "out_proj"):
+        return key
+    return f"{name}_b.{rest}" if rest else f"{name}_b"
+
+
 @pytest.mark.parametrize("name", BOTH_WAYS)
 def test_both_ways_are_two_mixers(name):
     mixer, x, offset = made(BOTH_WAYS[name]), rows(sum(LENGTHS)), offset_of(LENGTHS)
     weights = mixer.state_dict()
-    ahead = Mamba(D_MODEL, d_state=3, bias=not mixer.tied).double()
-    back = copy.deepcopy(ahead)
-    renamed = {key: key.replace("A_log", "A_b_log").replace("D", "D_b").replace("1d.", "1d_b.") for key in weights}
-    renamed = {
-        key: new.replace("x_proj.", "x_proj_b.").replace("dt_proj.", "dt_proj_b.") for key, new in renamed.items()
-    }
-    if not mixer.tied:
-        renamed = {
-            key: new.replace("in_proj.", "in_proj_b.").replace("out_proj.", "out_proj_b.")
-            for key, new in renamed.items()
-        }
-    ahead.load_state_dict({key: weights[key] for key in ahead.state_dict()})
-    back.load_state_dict({key: weights[renamed[key]] for key in ahead.state_dict()})
+    ahead, back = (Mamba(D_MODEL, d_state=3, bias=not mixer.tied).double() for _ in range(2))
+    ahead.load_state_dict({key: weights.pop(key) for key in ahead.state_dict()})
+    weights |= mixer.state_dict() if mixer.tied else {}
+    back.load_state_dict({key: weights[name_in_backward_half(key, mixer.tied)] for key in back.state_dict()})
     assert distance(mixer(x, offset), ahead(x, offset) + back(x, offset, reverse=True)) < 1e-13
+    assert not mixer.load_state_dict(ahead.state_dict(), strict=False).unexpected_keys
 
 
 @causal
