@@ -57,7 +57,7 @@ def test_what_lies_apart_is_read_where_it_lies(path, device):
         assert distance(causal_conv1d_update(state.to(device, copy=True), x, **moved(given, device)), y) < 1e-14
 
 
-@pytest.mark.parametrize(("channels", "width", "inputs"), [(5, 4, 3), (70, 3, 5), (3, 1, 2), (4, 7, 1)])
+@pytest.mark.parametrize(("channels", "width", "inputs"), [(5, 4, 3), (70, 3, 2), (3, 1, 2), (4, 7, 1)])
 def test_replaying_is_steps_of_what_was_accepted(path, device, channels, width, inputs):
     """Over many rounds, and with rows that finish, cached inputs that do not hold leave no trace."""
     generator = torch.Generator().manual_seed(5)
@@ -67,7 +67,7 @@ def test_replaying_is_steps_of_what_was_accepted(path, device, channels, width, 
     plain, cached = mine.cpu().clone(), torch.full((6, inputs, channels), torch.nan, dtype=torch.float64)
     cache, accepted = cached.to(device, copy=True), torch.zeros(6, dtype=torch.int64)
     rows = torch.tensor([4, 0, 5, 2])
-    for turn in range(8):
+    for turn in range(6):
         x = normal(4, inputs, channels, seed=10 + turn)
         found = causal_conv1d_replay(
             mine, cache, x.to(device), **on_device, accepted=accepted[rows].to(device), rows=rows.to(device)
