@@ -109,6 +109,21 @@ def test_replaying_in_lower_precision(path, device, dtype):
     assert torch.equal(mine_cache.cpu().double(), cached)
 
 
+def test_autocast_changes_nothing(path, device):
+    given = moved(parameters(5, 4), device, torch.float32)
+    state, cache, x = (v.to(device, torch.float32) for v in (normal(3, 5, 3), normal(3, 2, 5), normal(3, 2, 5)))
+    accepted = torch.tensor([2, 0, 1], device=device)
+
+    def run():
+        states = state.clone(), state.clone(), cache.clone()
+        y = causal_conv1d_update(states[0], x[:, 0], **given)
+        return *states, y, causal_conv1d_replay(*states[1:], x, **given, accepted=accepted)
+
+    plain = run()
+    with torch.autocast(device, torch.bfloat16):
+        assert all(torch.equal(a, b) for a, b in zip(plain, run(), strict=True))
+
+
 def test_nobody_left(path, device):
     given, state = moved(parameters(3, 4), device), normal(2, 3, 3).to(device)
     assert causal_conv1d_update(state, state.new_zeros(0, 3), **given).shape == (0, 3)
