@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from sequences import distance
@@ -39,9 +41,14 @@ def drawn(given, state, seed):
     return ReplayCache(*(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes))
 
 
-@pytest.mark.parametrize("missing", [("D", "z", "delta_bias"), ()])
-@pytest.mark.parametrize("inputs", [1, 4])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "inputs", "missing"),
+    [
+        *((form, 3, ()) for form in FORMS),
+        ("mamba1 5x16", 1, ("D", "z", "delta_bias")),
+        ("mamba2 6 heads of 5, 3 groups, 3 states", 2, ("D", "z", "delta_bias")),
+    ],
+)
 def test_replaying_is_steps_of_what_was_accepted(path, device, form, inputs, missing):
     """Over many rounds, and with rows that finish, cached inputs that do not hold leave no trace."""
     generator = torch.Generator().manual_seed(5)
@@ -51,7 +58,7 @@ def test_replaying_is_steps_of_what_was_accepted(path, device, form, inputs, mis
     cached = unknown(state, given)
     cache, accepted, rows = moved(cached, device), torch.zeros(6, dtype=torch.int64), torch.tensor([4, 0, 5, 2])
     for turn in range(6):
-        new = {name: given[name][torch.randperm(4, generator=generator)] * (1 - turn) for name in HALF}
+        new = {name: given[name][torch.randperm(4, generator=generator)] * (-1) ** turn for name in HALF}
         new["z"] = None if "z" in missing else new["z"]
         on_device = {name: None if x is None else x.to(device) for name, x in (fixed | new).items()}
         found = selective_state_replay(
@@ -115,6 +122,18 @@ def test_no_softplus_and_no_rows(path, device):
     assert distance(mine, after) < 1e-13
 
 
+@pytest.mark.parametrize("form", ["mamba1 5x16", "mamba2 6 heads of 5, 3 groups, 3 states"])
+def test_autocast_changes_nothing(path, device, form):
+    state, given = replay_inputs(form, 3, 2)
+    cache, accepted = drawn(given, state, 3), torch.tensor([2, 0, 1], device=device)
+    given = {name: x.to(device, torch.float32) for name, x in given.items()}
+    plain, cast = ((state.to(device, torch.float32), moved(cache, device, torch.float32)) for _ in range(2))
+    y = selective_state_replay(*plain, **given, accepted=accepted)
+    with torch.autocast(device, torch.bfloat16):
+        assert torch.equal(selective_state_replay(*cast, **given, accepted=accepted), y)
+    assert torch.equal(plain[0], cast[0])
+
+
 def test_a_wider_cache_takes_half_precision(path, device):
     state, given = replay_inputs("mamba1 5x16", 2, 2)
     given = {name: x.to(device, torch.bfloat16 if name in HALF else torch.float32) for name, x in given.items()}
@@ -122,6 +141,25 @@ def test_a_wider_cache_takes_half_precision(path, device):
     cache = ReplayCache.empty(state, 2)
     selective_state_replay(state, cache, **given, accepted=none)
     assert torch.equal(cache.B[:2], given["B"].float())
+
+
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_nothing_waits_for_the_device(path, device):
+    state, given = replay_inputs("mamba2 6 heads of 5, 3 groups, 3 states", 3, 2)
+    given = {name: x.to(device) for name, x in given.items()}
+    state, cache, accepted = (
+        state.to(device),
+        moved(drawn(given, state, 3), device),
+        torch.tensor([2, 0, 1], device=device),
+    )
+    selective_state_replay(state, cache, **given, accepted=accepted)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
+            torch.cuda.set_sync_debug_mode("error")
+        selective_state_replay(state, cache, **given, accepted=accepted)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_nobody_left(path, device):

@@ -84,6 +84,17 @@ def test_steps_need_no_softplus(path, device):
     assert distance(mine, after) < 1e-14
 
 
+@pytest.mark.parametrize("form", ["mamba1 5x3", "mamba2 6 heads of 5, 3 groups, 3 states"])
+def test_autocast_changes_nothing(path, device, form):
+    state, given = FORMS[form]()
+    plain, cast = (state.to(device, torch.float32) for _ in range(2))
+    given = {name: x.to(device, torch.float32) for name, x in given.items()}
+    y = selective_state_update(plain, **given)
+    with torch.autocast(device, torch.bfloat16):
+        assert torch.equal(selective_state_update(cast, **given), y)
+    assert torch.equal(plain, cast)
+
+
 def test_nobody_left(path, device):
     state, given = step_inputs(0, 3, 4, 2)
     found = selective_state_update(state.to(device), **{name: x.to(device) for name, x in given.items()})

@@ -51,7 +51,7 @@ def selective_state_update(
     section 7.
     """
     check_step_inputs(state, x, delta, A, B, C, D, z, delta_bias, "M")
-    check_no_gradients("selective_state_update", "selective_scan", state, x, delta, A, B, C, D, z, delta_bias)
+    check_no_gradients("selective_state_update", "selective_scan or ssd", state, x, delta, A, B, C, D, z, delta_bias)
     gate = None if z is None else z[:, None]
     table, inputs = in_one_form(state, x[:, None], delta[:, None], A, B[:, None], C[:, None], D, gate, delta_bias)
     y: Tensor = selective_state_step_operator(

@@ -81,6 +81,6 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def _block(states: int, *, one_decay: bool) -> int:
-    # As many states as 16 registers of a warp's lanes hold, or 32 where no matrix of decays stands beside them: with 64
-    # registers in all, as many programs fit on a multiprocessor as may.
-    return max(8, (1024 if one_decay else 512) // states)
+    # As many states as 16 registers of a warp's lanes hold, or 32 where no matrix of decays stands beside them. Compute
+    # capability 9.0 then takes 64 to 130 registers in all, and nothing spills but 256 states in double precision.
+    return max(8, min(128, (1024 if one_decay else 512) // states))

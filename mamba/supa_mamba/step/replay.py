@@ -62,7 +62,9 @@ def selective_state_replay(
         check_cached(f"cache.{name}", cached, (len(state), *new.shape[1:]), new, f"(R, K, ...) as {name}")
     check_accepted(accepted, x, state)
     caches = (cache.x, cache.delta, cache.B)
-    check_no_gradients("selective_state_replay", "selective_scan", state, *caches, x, delta, A, B, C, D, z, delta_bias)
+    check_no_gradients(
+        "selective_state_replay", "selective_scan or ssd", state, *caches, x, delta, A, B, C, D, z, delta_bias
+    )
     table, inputs = in_one_form(state, x, delta, A, B, C, D, z, delta_bias)
     flat = (v.flatten(2) for v in caches)
     y: Tensor = selective_state_step_operator(table, *flat, *inputs, accepted, rows_of(rows, x, state), delta_softplus)
