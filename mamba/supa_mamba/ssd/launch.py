@@ -10,6 +10,9 @@ from torch import Tensor
 from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.ssd import blocks, kernels
 
+HEAD_LANES = 8
+"""Heads that a program of the kernels on steps takes."""
+
 
 def _contiguous(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.contiguous()
@@ -20,6 +23,21 @@ def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
     # The interpreter multiplies the bits of bfloat16 as if they were integers.
     multiplied = tl.float32 if triton.knobs.runtime.interpret and rounded == tl.bfloat16 else rounded
     return {"DTYPE": triton_dtype(A), "ROUND": rounded, "OPERAND": multiplied, "PRECISION": precision}
+
+
+def _steps(
+    delta: Tensor, A: Tensor, delta_bias: Tensor | None, offset: Tensor, reverse: bool, delta_softplus: bool, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Give the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk; both (H, T)."""
+    (rows, heads), sequences, lanes = delta.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(delta.shape[1]))
+    step, elapsed = (A.new_empty(heads, rows) for _ in range(2))
+    if sequences:
+        kernels.steps_kernel[(sequences, -(-heads // lanes))](
+            delta, A, delta_bias, offset, step, elapsed, delta.stride(0), rows,
+            HEADS=heads, REVERSE=reverse, SOFTPLUS=delta_softplus, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A),
+            num_warps=2,
+        )  # fmt: skip
+    return step, elapsed
 
 
 def forward(
@@ -65,14 +83,14 @@ def forward(
     saved = blocks.backward_blocks(heads // groups, width, states, operand).chunk
     checkpoints = x.new_empty(rows // saved if save else 0, heads, width, states, dtype=operand)
     x, delta, B, C = (with_unit_stride(v.flatten(1)) for v in (x, delta, B, C))
-    programs = sequences * heads * -(-width // chosen.width)
-    if programs:
-        kernels.forward_kernel[(programs,)](
-            x, delta, A.contiguous(), B, C, _contiguous(D), _contiguous(delta_bias), offset,
-            _contiguous(initial_state),
+    if sequences:
+        given = (delta, A.contiguous(), _contiguous(delta_bias), offset)
+        step, elapsed = _steps(*given, reverse, delta_softplus, chosen.chunk)
+        kernels.forward_kernel[(sequences * heads * -(-width // chosen.width),)](
+            x, step, elapsed, B, C, _contiguous(D), offset, _contiguous(initial_state),
             y, final_state if finish else None, checkpoints if save else None,
-            x.stride(0), delta.stride(0), B.stride(0), C.stride(0),
-            HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse, SOFTPLUS=delta_softplus,
+            x.stride(0), B.stride(0), C.stride(0), rows,
+            HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse,
             CHUNK=chosen.chunk, SAVED=saved, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
             num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
         )  # fmt: skip
@@ -111,32 +129,39 @@ def backward(
         return like.new_empty(count, *like.shape, dtype=like.dtype if count == 1 else A.dtype)
 
     x_grad = torch.empty(rows, heads, width, dtype=x.dtype, device=x.device)
-    delta_grad, B_grad, C_grad = partial(delta, slices), partial(B, parts * slices), partial(C, parts * slices)
-    head_sums = A.new_empty(3, walkers * slices, heads)
+    delta_grad = torch.empty(rows, heads, dtype=delta.dtype, device=x.device)
+    B_partial, C_partial = partial(B, parts * slices), partial(C, parts * slices)
+    head_sums = A.new_empty(3, walkers, heads)
     initial_grad = A.new_empty(0) if initial_state is None else A.new_empty(initial_state.shape)
-    dtypes = (delta.dtype, B.dtype, C.dtype)
+    dtypes = B.dtype, C.dtype
     x, delta, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, delta, B, C, y_grad))
-    if programs:
+    if sequences:
+        of_steps = (delta, A.contiguous(), _contiguous(delta_bias), offset)
+        step, elapsed = _steps(*of_steps, reverse, delta_softplus, chosen.chunk)
+        row_sums = A.new_empty(4 if D is None else 5, slices, heads, rows)
         kernels.backward_kernel[(programs,)](
-            x, delta, A.contiguous(), B, C, _contiguous(D), _contiguous(delta_bias), offset,
-            _contiguous(initial_state), checkpoints,
-            y_grad, _contiguous(final_grad),
-            A.new_empty(programs, chosen.heads, chosen.width, blocks.padded(states)),
-            x_grad, delta_grad, B_grad, C_grad, head_sums, initial_grad,
-            x.stride(0), delta.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, sequences, walkers,
-            HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse, SOFTPLUS=delta_softplus,
+            x, step, elapsed, B, C, _contiguous(D), offset, _contiguous(initial_state), checkpoints,
+            y_grad, _contiguous(final_grad), A.new_empty(programs, chosen.heads, chosen.width, blocks.padded(states)),
+            x_grad, row_sums, B_partial, C_partial, initial_grad,
+            x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, sequences,
+            HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse,
             CHUNK=chosen.chunk, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
-            HEAD_BLOCK=chosen.heads, HEAD_LANES=power_of_two(chosen.heads), STAGES=chosen.stages,
+            HEAD_BLOCK=chosen.heads, STAGES=chosen.stages,
             num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
         )  # fmt: skip
-    of_delta, of_B, of_C = (
-        v[0] if len(v) == 1 else v.sum(0).to(dtype)
-        for v, dtype in zip((delta_grad, B_grad, C_grad), dtypes, strict=True)
+        lanes = min(HEAD_LANES, power_of_two(heads))
+        kernels.step_gradients_kernel[(walkers, -(-heads // lanes))](
+            *of_steps, row_sums, delta_grad, head_sums, delta.stride(0), rows, sequences,
+            HEADS=heads, SLICES=slices, SKIPPED=D is not None, REVERSE=reverse, SOFTPLUS=delta_softplus,
+            CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A), num_warps=2,
+        )  # fmt: skip
+    of_B, of_C = (
+        v[0] if len(v) == 1 else v.sum(0).to(dtype) for v, dtype in zip((B_partial, C_partial), dtypes, strict=True)
     )
     of_A, of_D, of_bias = head_sums.sum(1).unbind()
     return (
         x_grad,
-        of_delta,
+        delta_grad,
         of_A.clone(),
         of_B,
         of_C,
