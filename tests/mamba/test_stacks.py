@@ -266,3 +266,11 @@ def test_nothing_waits_for_the_device(path, device, name):
         run()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_block_alone_adds_in_single_precision():
+    block, x = made(lambda: MambaBlock(D_MODEL, d_state=3), dtype=torch.float32), rows(2, dtype=torch.bfloat16)
+    y, state = block(x, offset_of([1, 1]), return_state=True)
+    assert y.dtype == torch.float32
+    assert distance(y, block.double()(x.double(), offset_of([1, 1]))) < 1e-5
+    assert block.float().step(x, state).dtype == torch.float32
