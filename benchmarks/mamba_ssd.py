@@ -116,6 +116,7 @@ def on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
         "valid tokens": rows,
         "distances from the naive form": errors,
         "times": times,
+        "kernels, ms": kernel_times(both),
         "floor, ms": {name: bytes_ / copied * 1e3 for name, bytes_ in moved.items()},
         "time over floor": {name: times[f"{name}, ms"] * 1e-3 * copied / bytes_ for name, bytes_ in moved.items()},
         "memory of forward and backward over that of x": taken / long,
@@ -133,11 +134,23 @@ def changed(name: str, **fields: Any) -> Iterator[None]:
         setattr(blocks, name, chosen)
 
 
+def kernel_times(function: Callable[[], Any]) -> dict[str, float]:
+    """Give the milliseconds of each kernel of one call, the longest first."""
+    function()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(5):
+            function()
+        torch.cuda.synchronize()
+    times = {event.key[:60]: event.self_device_time_total / 5e3 for event in profile.key_averages()}
+    return {name: ms for name, ms in sorted(times.items(), key=lambda item: -item[1])[:12] if ms > 0.001}
+
+
 def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
     """Try blocks, each kernel on its own, and print the times of those that run and match, fastest first."""
     hold_against_naive(shape, dtype, "cuda")
     forward, both, _ = prepared(shape, dtype)
     heads = shape[1]
+    print(kernel_times(both), flush=True)
     candidates: dict[str, tuple[Callable[[], Any], list[dict[str, Any]]]] = {
         "walk_blocks": (forward, WALKS),
         "pairs_blocks": (both, [c for c in PAIRS if heads % c["heads"] == 0]),

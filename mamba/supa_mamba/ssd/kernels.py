@@ -171,12 +171,12 @@ def walk_kernel(
             y = product(c, tl.trans(h), ROUND, OPERAND, PRECISION) * tl.exp2(leaving)[:, None]
         if BACK:
             between = tl.where(q[:, None] <= q[None, :], elapsed[None, :] - elapsed[:, None], float("-inf"))
-            change = x
         else:
             between = tl.where(q[:, None] >= q[None, :], elapsed[:, None] - elapsed[None, :], float("-inf"))
-            change = (x.to(DTYPE) * step[:, None]).to(ROUND)
         mixed = product(c, tl.trans(b), ROUND, OPERAND, PRECISION) * tl.exp2(between)
-        y = plus_product(y, mixed, change, ROUND, OPERAND, PRECISION)
+        if not BACK:
+            mixed *= step[None, :]
+        y = plus_product(y, mixed, x, ROUND, OPERAND, PRECISION)
         if BACK:
             y *= step[:, None]
         if D_ptr is not None:
@@ -186,9 +186,9 @@ def walk_kernel(
 
         k += 1
         if (k < chunks) | (final_ptr is not None):
-            entering = elapsed if BACK else whole - elapsed
-            scaled = b.to(DTYPE) * tl.exp2(entering)[:, None]
-            h = plus_product(h * tl.exp2(whole), tl.trans(change), scaled, ROUND, OPERAND, PRECISION)
+            entering = tl.exp2(elapsed) if BACK else tl.exp2(whole - elapsed) * step
+            entered = b.to(DTYPE) * entering[:, None]
+            h = plus_product(h * tl.exp2(whole), tl.trans(x), entered, ROUND, OPERAND, PRECISION)
             if saved_ptr is not None:
                 border = i if BACK else i + CHUNK
                 if (k < chunks) & (border % SAVED == 0):
@@ -265,6 +265,7 @@ def pairs_kernel(
         c = tl.load(C_ptr + first * C_stride + (away * C_stride)[:, None] + of_group[None, :], live_b, 0.0)
         # All squares below have a row for the step j that enters, and a column for the step i that leaves.
         paired = product(b, tl.trans(c), ROUND, OPERAND, PRECISION).to(ROUND)
+        self_paired = tl.sum(tl.where(q[:, None] == q[None, :], paired.to(DTYPE), 0.0), 1)
         paired_grad = tl.zeros((CHUNK, CHUNK), DTYPE)
         B_grad = tl.zeros((CHUNK, STATE_BLOCK), DTYPE)
         C_grad = tl.zeros((CHUNK, STATE_BLOCK), DTYPE)
@@ -284,14 +285,14 @@ def pairs_kernel(
             between = tl.where(q[:, None] <= q[None, :], elapsed[None, :] - elapsed[:, None], float("-inf"))
             decayed = product_grad * tl.exp2(between)
             paired_grad += decayed * step[:, None]
-            mixed = decayed * paired.to(DTYPE)
+            mixed = tl.where(q[:, None] < q[None, :], decayed * paired.to(DTYPE), 0.0)
+            to_later = tl.sum(mixed, 1)
+            passed = tl.sum(tl.where(q[:, None] == q[None, :], product_grad, 0.0), 1)
             sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * slots * CHUNK + of_steps) + q
-            tl.store(sums, tl.sum(mixed, 1))
-            mixed = tl.where(q[:, None] < q[None, :], mixed, 0.0)
-            tl.store(sums + to_next_sum, tl.sum(mixed, 1))
+            tl.store(sums, to_later + self_paired * passed)
+            tl.store(sums + to_next_sum, to_later)
             tl.store(sums + 2 * to_next_sum, tl.sum(mixed * step[:, None], 0))
-            passed = tl.where(q[:, None] == q[None, :], product_grad, 0.0)
-            tl.store(sums + 3 * to_next_sum, tl.sum(passed, 1))
+            tl.store(sums + 3 * to_next_sum, passed)
 
             later, earlier = i + CHUNK < length, i > 0
             state_grad = tl.load(state_grad_ptr + (before + 1) * all_states + of_state, live_state & later, 0.0)
