@@ -153,7 +153,8 @@ def walk_kernel(
     chunks = (length + CHUNK - 1) // CHUNK
     k = chunks * 0
     while k < chunks:
-        i = (chunks - 1 - k if BACK else k) * CHUNK
+        # A bound that never bites keeps the compiler from carrying an address for each load: registers are short.
+        i = tl.maximum((chunks - 1 - k) * CHUNK, 0) if BACK else tl.minimum(k * CHUNK, length)
         # Only the first row is addressed in 64 bits, and the others from there.
         first = end - 1 - i if REVERSE else start + i
         live = q < tl.minimum(length - i, CHUNK).to(tl.int32)
