@@ -32,16 +32,16 @@ Shape = tuple[int, int, int, int]
 WALKS = [
     {"chunk": chunk, "width": width, "warps": warps, "registers": registers}
     for chunk, width, warps, registers in [
-        (32, 64, 4, 128), (32, 64, 4, 96), (32, 64, 4, 168), (16, 32, 1, None), (16, 32, 1, 168), (16, 64, 2, 168),
-        (16, 64, 2, None), (16, 64, 2, 128), (32, 32, 2, 128), (32, 32, 2, 168), (32, 64, 2, None), (32, 32, 1, None),
-        (16, 64, 4, 128), (16, 64, 1, None),
+        (32, 64, 4, 128), (32, 64, 4, 96), (32, 64, 4, 168), (16, 32, 1, 255), (16, 32, 1, 168), (16, 64, 2, 168),
+        (16, 64, 2, 255), (16, 64, 2, 128), (32, 32, 2, 128), (32, 32, 2, 168), (32, 64, 2, 255), (32, 32, 1, 255),
+        (16, 64, 4, 128), (16, 64, 1, 255),
     ]
 ]  # fmt: skip
 PAIRS = [
     {"chunk": chunk, "heads": heads, "warps": warps, "stages": stages, "registers": registers}
     for chunk, heads, warps, stages, registers in [
-        (64, 8, 8, 1, None), (64, 8, 8, 1, 128), (64, 8, 4, 1, None), (64, 8, 8, 2, 128), (64, 8, 4, 2, None),
-        (64, 4, 4, 1, None), (64, 4, 8, 1, 128), (32, 8, 4, 1, None), (32, 8, 4, 1, 128), (32, 8, 2, 1, None),
+        (64, 8, 8, 1, 255), (64, 8, 8, 1, 128), (64, 8, 4, 1, 255), (64, 8, 8, 2, 128), (64, 8, 4, 2, 255),
+        (64, 4, 4, 1, 255), (64, 4, 8, 1, 128), (32, 8, 4, 1, 255), (32, 8, 4, 1, 128), (32, 8, 2, 1, 255),
     ]
 ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[st
     offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
     y, gradient = distances(
         lambda **x: ssd(**x, offset=offset),
-        lambda **x: naive_ssd(**x, offset=begins, initial_state=None)[0],
+        lambda **x: naive_ssd(**x, offset=begins, initial_state=255)[0],
         draw(lengths, shape, dtype, device),
     )
     if not (y <= BOUNDS[dtype][0] and gradient <= BOUNDS[dtype][1]):
@@ -191,7 +191,7 @@ def shape_of(text: str) -> Shape:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else 255)
     parser.add_argument("--shape", type=shape_of, nargs="+", help="showers x heads x values of a head x states")
     parser.add_argument("--dtype", nargs="+", choices=["float16", "bfloat16", "float32", "float64"])
     parser.add_argument("--tune", action="store_true", help="try blocks instead")

@@ -21,7 +21,8 @@ class Blocks:
         heads: heads that a program takes, a divisor of the heads of a group.
         warps: warps of a program.
         stages: how many heads' inputs are under way at once.
-        registers: how many registers a lane may take, None for as many as the compiler likes.
+        registers: how many registers a lane may take, at most 255. ptxas must be told: where it could use more, it may
+            fall back to 32 and spill all.
     """
 
     chunk: int
@@ -29,7 +30,7 @@ class Blocks:
     heads: int
     warps: int
     stages: int
-    registers: int | None
+    registers: int
 
 
 def operands(x: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[torch.dtype, str]:
@@ -78,8 +79,8 @@ def walk_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
     """
     block = min(padded(width), max(16, 4096 // padded(states)))
     if dtype == torch.float64:
-        return Blocks(16, min(block, 16), 1, 4, 1, None)
-    return Blocks(32, block, 1, 4, 1, 128 if dtype == torch.bfloat16 else None)
+        return Blocks(16, min(block, 16), 1, 4, 1, 255)
+    return Blocks(32, block, 1, 4, 1, 128 if dtype == torch.bfloat16 else 255)
 
 
 def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blocks:
@@ -97,5 +98,5 @@ def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blo
     together = max(k for k in range(1, 9) if heads % k == 0)
     block = min(padded(width), max(16, 8192 // padded(states)))
     if dtype == torch.bfloat16:
-        return Blocks(64, block, together, 8, 1, None)
-    return Blocks(32 if dtype == torch.float32 else 16, min(block, 32), together, 4, 1, None)
+        return Blocks(64, block, together, 8, 1, 255)
+    return Blocks(32 if dtype == torch.float32 else 16, min(block, 32), together, 4, 1, 255)
