@@ -74,7 +74,7 @@ def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[st
     offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
     y, gradient = distances(
         lambda **x: ssd(**x, offset=offset),
-        lambda **x: naive_ssd(**x, offset=begins, initial_state=255)[0],
+        lambda **x: naive_ssd(**x, offset=begins, initial_state=None)[0],
         draw(lengths, shape, dtype, device),
     )
     if not (y <= BOUNDS[dtype][0] and gradient <= BOUNDS[dtype][1]):
@@ -191,7 +191,7 @@ def shape_of(text: str) -> Shape:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else 255)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--shape", type=shape_of, nargs="+", help="showers x heads x values of a head x states")
     parser.add_argument("--dtype", nargs="+", choices=["float16", "bfloat16", "float32", "float64"])
     parser.add_argument("--tune", action="store_true", help="try blocks instead")
