@@ -10,7 +10,6 @@ the naive form.
 
 import argparse
 import dataclasses
-import itertools
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,21 @@ from supa_mamba.ssd.naive import naive_ssd
 
 ALONG = ("x", "delta", "B", "C")
 Shape = tuple[int, int, int, int]
+WALKS = [
+    {"chunk": chunk, "width": width, "warps": warps, "registers": registers}
+    for chunk, width, warps, registers in [
+        (32, 64, 4, 128), (32, 64, 4, 96), (32, 64, 4, 168), (16, 32, 1, 255), (16, 32, 1, 168), (16, 64, 2, 168),
+        (16, 64, 2, 255), (16, 64, 2, 128), (32, 32, 2, 128), (32, 32, 2, 168), (32, 64, 2, 255), (32, 32, 1, 255),
+        (16, 64, 4, 128), (16, 64, 1, 255),
+    ]
+]  # fmt: skip
+PAIRS = [
+    {"chunk": chunk, "heads": heads, "warps": warps, "stages": stages, "registers": registers}
+    for chunk, heads, warps, stages, registers in [
+        (64, 8, 8, 1, 255), (64, 8, 8, 1, 128), (64, 8, 4, 1, 255), (64, 8, 8, 2, 128), (64, 8, 4, 2, 255),
+        (64, 4, 4, 1, 255), (64, 4, 8, 1, 128), (32, 8, 4, 1, 255), (32, 8, 4, 1, 128), (32, 8, 2, 1, 255),
+    ]
+]  # fmt: skip
 
 
 def draw(lengths: Tensor, shape: Shape, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
@@ -102,6 +116,7 @@ def on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
         "valid tokens": rows,
         "distances from the naive form": errors,
         "times": times,
+        "kernels, ms": kernel_times(both),
         "floor, ms": {name: bytes_ / copied * 1e3 for name, bytes_ in moved.items()},
         "time over floor": {name: times[f"{name}, ms"] * 1e-3 * copied / bytes_ for name, bytes_ in moved.items()},
         "memory of forward and backward over that of x": taken / long,
@@ -110,7 +125,7 @@ def on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
 
 @contextmanager
 def changed(name: str, **fields: Any) -> Iterator[None]:
-    """Let ``blocks.forward_blocks`` or ``blocks.backward_blocks`` give other blocks."""
+    """Let ``blocks.walk_blocks`` or ``blocks.pairs_blocks`` give other blocks."""
     chosen = getattr(blocks, name)
     setattr(blocks, name, lambda *sizes: dataclasses.replace(chosen(*sizes), **fields))
     try:
@@ -119,26 +134,26 @@ def changed(name: str, **fields: Any) -> Iterator[None]:
         setattr(blocks, name, chosen)
 
 
+def kernel_times(function: Callable[[], Any]) -> dict[str, float]:
+    """Give the milliseconds of each kernel of one call, the longest first."""
+    function()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(5):
+            function()
+        torch.cuda.synchronize()
+    times = {event.key[:60]: event.self_device_time_total / 5e3 for event in profile.key_averages()}
+    return {name: ms for name, ms in sorted(times.items(), key=lambda item: -item[1])[:12] if ms > 0.001}
+
+
 def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
     """Try blocks, each kernel on its own, and print the times of those that run and match, fastest first."""
     hold_against_naive(shape, dtype, "cuda")
     forward, both, _ = prepared(shape, dtype)
     heads = shape[1]
-    candidates: dict[str, tuple[Callable[[], Any], dict[str, list[Any]]]] = {
-        "forward_blocks": (
-            forward,
-            {"chunk": [32, 64], "warps": [2, 4, 8], "registers": [None, 128, 168]},
-        ),
-        "backward_blocks": (
-            both,
-            {
-                "chunk": [32, 64],
-                "heads": [k for k in (4, 8) if heads % k == 0] or [1],
-                "warps": [4, 8],
-                "stages": [1, 2],
-                "registers": [None, 128],
-            },
-        ),
+    print(kernel_times(both), flush=True)
+    candidates: dict[str, tuple[Callable[[], Any], list[dict[str, Any]]]] = {
+        "walk_blocks": (forward, WALKS),
+        "pairs_blocks": (both, [c for c in PAIRS if heads % c["heads"] == 0]),
     }
     lengths = torch.tensor([40, 1, 64, 0, 70, 200])
     offset, few = offset_of(lengths, "cuda"), draw(lengths, shape, dtype, "cuda")
@@ -147,15 +162,14 @@ def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
         if only not in name:
             continue
         table = []
-        for values in itertools.product(*choices.values()):
-            fields = dict(zip(choices, values, strict=True))
+        for fields in choices:
             words = ", ".join(f"{key} {value}" for key, value in fields.items())
             with changed(name, **fields):
-                of = blocks.forward_blocks(*shape[2:], dtype), blocks.backward_blocks(heads, *shape[2:], dtype)
+                of = blocks.walk_blocks(*shape[2:], dtype), blocks.pairs_blocks(heads, *shape[2:], dtype)
                 if of[1].chunk % of[0].chunk:
                     continue
                 try:
-                    if name == "forward_blocks":
+                    if name == "walk_blocks":
                         found = [ssd(**few, offset=offset)]
                     else:
                         found = run_with_gradients(lambda **x: ssd(**x, offset=offset), few)
@@ -181,9 +195,7 @@ def main() -> None:
     parser.add_argument("--shape", type=shape_of, nargs="+", help="showers x heads x values of a head x states")
     parser.add_argument("--dtype", nargs="+", choices=["float16", "bfloat16", "float32", "float64"])
     parser.add_argument("--tune", action="store_true", help="try blocks instead")
-    parser.add_argument(
-        "--only", default="", choices=["", "forward", "backward"], help="with --tune: this kernel alone"
-    )
+    parser.add_argument("--only", default="", choices=["", "walk", "pairs"], help="with --tune: this kernel alone")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():

@@ -80,8 +80,8 @@ def test_very_long_sequences(path, device):
     assert_close(found(inputs, lengths, torch.float32, device), expected(inputs, lengths), 1e-5, 1e-4)
 
 
-def test_more_sequences_than_are_walked_at_once(path, device, monkeypatch):
-    monkeypatch.setattr(blocks, "WALKERS", 2)
+def test_more_sequences_than_shares(path, device, monkeypatch):
+    monkeypatch.setattr(blocks, "SHARES", 2)
     lengths = [3, 70, 0, 1, 66]
     inputs = ssd_inputs(lengths, 4, 5, 3, groups=2)
     assert_close(found(inputs, lengths, torch.float64, device), expected(inputs, lengths), 1e-12, 1e-12)
@@ -125,7 +125,7 @@ def test_new_lengths_compile_nothing(path, device):
         inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in ssd_inputs(lengths, 2, 16, 16).items()}
         y, final_state = ssd(**inputs, offset=offset_of(lengths, device), return_final_state=True)
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
-        cached = (kernels.forward_kernel.device_caches, kernels.backward_kernel.device_caches)
+        cached = (kernel.device_caches for kernel in (kernels.walk_kernel, kernels.pairs_kernel))
         return [len(cache[0]) for caches in cached for cache in caches.values()]
 
     first = run([40, 3])

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from supa_mamba.kernel_inputs import power_of_two
 
-WALKERS = 1024
-"""Into how many shares the backward kernel cuts the sequences at most: each needs a scratch of states, which is to stay
-in near memory."""
+SHARES = 1024
+"""Into how many shares the sequences are cut at most, of which gradients of parameters are summed one by one."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +16,13 @@ class Blocks:
     """How a kernel walks.
 
     Args:
-        chunk: steps of a chunk; that of the backward kernel is a multiple of the forward kernel's.
+        chunk: steps of a chunk.
         width: values of a head that a program takes.
-        heads: heads that a program takes, a divisor of the heads of a group; the forward kernel takes 1.
+        heads: heads that a program takes, a divisor of the heads of a group.
         warps: warps of a program.
         stages: how many heads' inputs are under way at once.
-        registers: how many registers a lane may take, None for as many as the compiler likes.
+        registers: how many registers a lane may take, at most 255. ptxas must be told: where it could use more, it may
+            fall back to 32 and spill all.
     """
 
     chunk: int
@@ -30,7 +30,7 @@ class Blocks:
     heads: int
     warps: int
     stages: int
-    registers: int | None
+    registers: int
 
 
 def operands(x: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[torch.dtype, str]:
@@ -66,8 +66,8 @@ def padded(size: int) -> int:
     return max(16, power_of_two(size))
 
 
-def forward_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
-    """Choose the blocks of the forward kernel.
+def walk_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
+    """Choose the blocks of the walking kernel.
 
     Args:
         width: P.
@@ -75,28 +75,28 @@ def forward_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
         dtype: in which matrix products take their operands: bfloat16, float32 or float64.
 
     Returns:
-        The blocks.
+        The blocks, with one head.
     """
-    block = min(padded(width), max(16, 8192 // padded(states)))
-    if dtype == torch.bfloat16:
-        return Blocks(64, block, 1, 4, 1, None)
-    return Blocks(32 if dtype == torch.float32 else 16, min(block, 32 if dtype == torch.float64 else 64), 1, 4, 1, None)
+    block = min(padded(width), max(16, 4096 // padded(states)))
+    if dtype == torch.float64:
+        return Blocks(16, min(block, 16), 1, 4, 1, 255)
+    return Blocks(32, block, 1, 4, 1, 128 if dtype == torch.bfloat16 else 255)
 
 
-def backward_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blocks:
-    """Choose the blocks of the backward kernel.
+def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blocks:
+    """Choose the blocks of the kernel that pairs steps.
 
     Args:
         heads: heads of a group.
         width: P.
         states: N.
-        dtype: as in ``forward_blocks``.
+        dtype: as in ``walk_blocks``.
 
     Returns:
-        The blocks.
+        The blocks; the chunk is a multiple of the walking kernel's, which stores states at its borders.
     """
     together = max(k for k in range(1, 9) if heads % k == 0)
     block = min(padded(width), max(16, 8192 // padded(states)))
     if dtype == torch.bfloat16:
-        return Blocks(64, block, together, 8, 1, None)
-    return Blocks(32 if dtype == torch.float32 else 16, min(block, 32), together, 4, 1, None)
+        return Blocks(64, block, together, 8, 1, 255)
+    return Blocks(32 if dtype == torch.float32 else 16, min(block, 32), together, 4, 1, 255)

@@ -7,14 +7,15 @@ Within a chunk let s_i be the sum of Delta A over its steps up to and with i, an
 and the state behind the chunk is exp(s_last) H + sum over j of exp(s_last - s_j) Delta_j x_j B_j^T. Only differences of
 sums are exponentiated, which are not positive where A is not, so that nothing overflows.
 
-A first kernel makes the steps and their sums. Forward, one program walks over one sequence with one head. Backward,
-one program walks from the end of a sequence over its chunks, and in each chunk over several heads, whose gradients of B
-and C it sums; what a chunk hands back to the one before it waits in a scratch that belongs to the program alone. All
-sums run in one order, without atomics.
+A first kernel makes the steps and their sums. In the walking kernel one program walks over one sequence with one head,
+and the state stays in registers. The gradient of x is the same walk from the end, with B and C in each other's place:
+the gradient of the state is handed back, and the step comes behind the mixing instead of in front of it. Both walks
+store the states at the borders of chunks. From these the third kernel makes the gradients of B and C, chunk by chunk,
+summed over several heads. All sums run in one order, without atomics.
 
 The gradient with respect to Delta_t A is the sum over all pairs (i, j), j < t <= i, of what s_i - s_j gets, where a
-state before the chunk is a j and a state behind it an i. The pair (t, t) would cancel and is left out. The backward
-kernel gives what each step gets as i and as j, and a last kernel sums it.
+state before the chunk is a j and a state behind it an i. The pair (t, t) would cancel and is left out. The third kernel
+gives what each step gets as i and as j, and a last one sums it.
 
 Loops to a loaded number are written as ``while``: Triton 3.6's interpreter cannot count to one with ``range`` under
 NumPy 2.4.
@@ -39,6 +40,14 @@ def plus_product(c, a, b, ROUND: tl.constexpr, OPERAND: tl.constexpr, PRECISION:
 
 
 @triton.jit
+def within(rows, columns, size: tl.constexpr, block: tl.constexpr):
+    live = rows[:, None]
+    if size % block != 0:  # a comparison that always holds would cost registers
+        live = live & (columns < size)[None, :]
+    return live
+
+
+@triton.jit
 def steps_of(delta_ptr, bias_ptr, row, h, live, stride, SOFTPLUS: tl.constexpr, DTYPE: tl.constexpr):
     raw = tl.load(delta_ptr + (row * stride)[:, None] + h[None, :], live, 0.0).to(DTYPE)
     if bias_ptr is not None:
@@ -49,7 +58,7 @@ def steps_of(delta_ptr, bias_ptr, row, h, live, stride, SOFTPLUS: tl.constexpr, 
     return raw, tl.where(live, step, 0.0)
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["slots"])
 def steps_kernel(
     delta_ptr,
     A_ptr,
@@ -58,7 +67,7 @@ def steps_kernel(
     step_ptr,
     elapsed_ptr,
     delta_stride,
-    rows,
+    slots,
     HEADS: tl.constexpr,
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
@@ -80,14 +89,14 @@ def steps_kernel(
             row = end - 1 - i - q
         live = (i + q < end - start)[:, None] & real[None, :]
         _, step = steps_of(delta_ptr, bias_ptr, row, h, live, delta_stride, SOFTPLUS, DTYPE)
-        at = row[:, None] + (h.to(tl.int64) * rows)[None, :]
-        tl.store(step_ptr + at, step, live)
-        tl.store(elapsed_ptr + at, tl.cumsum(step * rate[None, :], 0), live)
+        at = ((start // CHUNK + sequence) * CHUNK + i + q)[:, None] + (h.to(tl.int64) * slots * CHUNK)[None, :]
+        tl.store(step_ptr + at, step, real[None, :])
+        tl.store(elapsed_ptr + at, tl.cumsum(step * rate[None, :], 0), real[None, :])
         i += CHUNK
 
 
-@triton.jit(do_not_specialize=["rows"])
-def forward_kernel(
+@triton.jit(do_not_specialize=["slots"])
+def walk_kernel(
     x_ptr,
     step_ptr,
     elapsed_ptr,
@@ -98,15 +107,16 @@ def forward_kernel(
     initial_ptr,
     y_ptr,
     final_ptr,
-    checkpoint_ptr,
+    saved_ptr,
     x_stride,
     B_stride,
     C_stride,
-    rows,
+    slots,
     HEADS: tl.constexpr,
     GROUPS: tl.constexpr,
     WIDTH: tl.constexpr,
     STATES: tl.constexpr,
+    BACK: tl.constexpr,
     REVERSE: tl.constexpr,
     CHUNK: tl.constexpr,
     SAVED: tl.constexpr,
@@ -125,16 +135,14 @@ def forward_kernel(
     n = tl.arange(0, STATE_BLOCK)
     q = tl.arange(0, CHUNK)
     away = -q if REVERSE else q
-    live_p, live_n = p < WIDTH, n < STATES
-    live_state = live_p[:, None] & live_n[None, :]
+    live_state = within(p < WIDTH, n, STATES, STATE_BLOCK)
     of_group = head // (HEADS // GROUPS) * STATES + n
     of_state = (head * WIDTH + p)[:, None] * STATES + n[None, :]
     x_ptr += head * WIDTH
     y_ptr += head * WIDTH
-    step_ptr += head.to(tl.int64) * rows
-    elapsed_ptr += head.to(tl.int64) * rows
     start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
     length = end - start
+    of_steps = (head.to(tl.int64) * slots + start // CHUNK + sequence) * CHUNK
 
     if D_ptr is not None:
         skip = tl.load(D_ptr + head)
@@ -142,70 +150,77 @@ def forward_kernel(
     if initial_ptr is not None:
         h += tl.load(initial_ptr + sequence * all_states + of_state, live_state, 0.0)
 
-    i = length * 0
-    while i < length:
+    chunks = (length + CHUNK - 1) // CHUNK
+    k = chunks * 0
+    while k < chunks:
+        # A bound that never bites keeps the compiler from carrying an address for each load: registers are short.
+        i = tl.maximum((chunks - 1 - k) * CHUNK, 0) if BACK else tl.minimum(k * CHUNK, length)
         # Only the first row is addressed in 64 bits, and the others from there.
         first = end - 1 - i if REVERSE else start + i
-        count = tl.minimum(length - i, CHUNK).to(tl.int32)
-        last = first - (count - 1) if REVERSE else first + (count - 1)
-        live = q < count
-        live_x, live_b = live[:, None] & live_p[None, :], live[:, None] & live_n[None, :]
-        step = tl.load(step_ptr + first + away, live, 0.0)
-        whole = tl.load(elapsed_ptr + last)
-        elapsed = tl.where(live, tl.load(elapsed_ptr + first + away, live, 0.0), whole)
+        live = q < tl.minimum(length - i, CHUNK).to(tl.int32)
+        live_x, live_b = within(live, p, WIDTH, WIDTH_BLOCK), within(live, n, STATES, STATE_BLOCK)
+        step = tl.load(step_ptr + of_steps + i + q)
+        elapsed = tl.load(elapsed_ptr + of_steps + i + q)
+        whole = tl.load(elapsed_ptr + of_steps + i + CHUNK - 1)
         b = tl.load(B_ptr + first * B_stride + (away * B_stride)[:, None] + of_group[None, :], live_b, 0.0)
         c = tl.load(C_ptr + first * C_stride + (away * C_stride)[:, None] + of_group[None, :], live_b, 0.0)
         x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + p[None, :], live_x, 0.0)
 
         y = tl.zeros((CHUNK, WIDTH_BLOCK), DTYPE)
-        if (i > 0) | (initial_ptr is not None):
-            y = product(c, tl.trans(h), ROUND, OPERAND, PRECISION) * tl.exp2(elapsed)[:, None]
-        earlier = q[:, None] >= q[None, :]
-        decay = tl.exp2(tl.where(earlier, elapsed[:, None] - elapsed[None, :], float("-inf")))
-        mixed = product(c, tl.trans(b), ROUND, OPERAND, PRECISION) * decay * step[None, :]
+        if (k > 0) | (initial_ptr is not None):
+            leaving = whole - elapsed if BACK else elapsed
+            y = product(c, tl.trans(h), ROUND, OPERAND, PRECISION) * tl.exp2(leaving)[:, None]
+        if BACK:
+            between = tl.where(q[:, None] <= q[None, :], elapsed[None, :] - elapsed[:, None], float("-inf"))
+        else:
+            between = tl.where(q[:, None] >= q[None, :], elapsed[:, None] - elapsed[None, :], float("-inf"))
+        mixed = product(c, tl.trans(b), ROUND, OPERAND, PRECISION) * tl.exp2(between)
+        if not BACK:
+            mixed *= step[None, :]
         y = plus_product(y, mixed, x, ROUND, OPERAND, PRECISION)
+        if BACK:
+            y *= step[:, None]
         if D_ptr is not None:
             y += skip * x.to(DTYPE)
         of_y = (away * (HEADS * WIDTH))[:, None] + p[None, :]
         tl.store(y_ptr + first * (HEADS * WIDTH) + of_y, y, live_x)
 
-        i += CHUNK
-        if (i < length) | (final_ptr is not None):
-            entering = b.to(DTYPE) * (tl.exp2(whole - elapsed) * step)[:, None]
-            h = plus_product(h * tl.exp2(whole), tl.trans(x), entering, ROUND, OPERAND, PRECISION)
-            if checkpoint_ptr is not None:  # noqa: SIM102 settled when the kernel is compiled
-                if (i < length) & (i % SAVED == 0):
-                    slot = start // SAVED + i // SAVED - 1
-                    tl.store(checkpoint_ptr + slot * all_states + of_state, h, live_state)
+        k += 1
+        if (k < chunks) | (final_ptr is not None):
+            entering = tl.exp2(elapsed) if BACK else tl.exp2(whole - elapsed) * step
+            entered = b.to(DTYPE) * entering[:, None]
+            h = plus_product(h * tl.exp2(whole), tl.trans(x), entered, ROUND, OPERAND, PRECISION)
+            if saved_ptr is not None:
+                border = i if BACK else i + CHUNK
+                if (k < chunks) & (border % SAVED == 0):
+                    slot = start // SAVED + border // SAVED - 1
+                    tl.store(saved_ptr + slot * all_states + of_state, h, live_state)
     if final_ptr is not None:
         tl.store(final_ptr + sequence * all_states + of_state, h, live_state)
 
 
-@triton.jit(do_not_specialize=["rows", "sequences"])
-def backward_kernel(
+@triton.jit(do_not_specialize=["rows", "slots"])
+def pairs_kernel(
     x_ptr,
     step_ptr,
     elapsed_ptr,
     B_ptr,
     C_ptr,
-    D_ptr,
     offset_ptr,
     initial_ptr,
-    checkpoint_ptr,
+    state_ptr,
     y_grad_ptr,
     final_grad_ptr,
-    scratch_ptr,
-    x_grad_ptr,
+    state_grad_ptr,
     row_sums_ptr,
     B_grad_ptr,
     C_grad_ptr,
-    initial_grad_ptr,
     x_stride,
     B_stride,
     C_stride,
     y_grad_stride,
     rows,
-    sequences,
+    slots,
     HEADS: tl.constexpr,
     GROUPS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -223,127 +238,93 @@ def backward_kernel(
 ):
     slices: tl.constexpr = (WIDTH + WIDTH_BLOCK - 1) // WIDTH_BLOCK
     parts: tl.constexpr = HEADS // GROUPS // HEAD_BLOCK
-    programs: tl.constexpr = GROUPS * parts * slices
     all_states: tl.constexpr = HEADS * WIDTH * STATES
     slice_ = tl.program_id(0) % slices
     part = tl.program_id(0) // slices % parts
     group = tl.program_id(0) // (slices * parts) % GROUPS
+    sequence = (tl.program_id(0) // (GROUPS * parts * slices)).to(tl.int64)
     first_head = (group * parts + part) * HEAD_BLOCK
     p = slice_ * WIDTH_BLOCK + tl.arange(0, WIDTH_BLOCK)
     n = tl.arange(0, STATE_BLOCK)
     q = tl.arange(0, CHUNK)
     away = -q if REVERSE else q
-    live_p, live_n = p < WIDTH, n < STATES
-    live_state = live_p[:, None] & live_n[None, :]
+    live_state = within(p < WIDTH, n, STATES, STATE_BLOCK)
     of_group = group * STATES + n
-    of_scratch = tl.arange(0, WIDTH_BLOCK)[:, None] * STATE_BLOCK + n[None, :]
-    scratch_ptr += tl.program_id(0).to(tl.int64) * (HEAD_BLOCK * WIDTH_BLOCK * STATE_BLOCK)
     of_partial = (part * slices + slice_).to(tl.int64) * rows
-    to_next_sum = rows.to(tl.int64) * (HEADS * slices)
+    to_next_sum = slots.to(tl.int64) * (HEADS * slices * CHUNK)
+    start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
+    length = end - start
 
-    sequence = (tl.program_id(0) // programs).to(tl.int64)
-    while sequence < sequences:
-        start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
-        length = end - start
-        # An empty sequence, too, has a chunk, which hands the gradient of its state through.
-        i = tl.maximum((length - 1) // CHUNK, 0) * CHUNK
-        while i >= 0:
-            first = end - 1 - i if REVERSE else start + i
-            count = tl.minimum(length - i, CHUNK).to(tl.int32)
-            last = first - (count - 1) if REVERSE else first + (count - 1)
-            live = q < count
-            live_x, live_b = live[:, None] & live_p[None, :], live[:, None] & live_n[None, :]
-            b = tl.load(B_ptr + first * B_stride + (away * B_stride)[:, None] + of_group[None, :], live_b, 0.0)
-            c = tl.load(C_ptr + first * C_stride + (away * C_stride)[:, None] + of_group[None, :], live_b, 0.0)
-            # All squares below have a row for the step j that enters, and a column for the step i that leaves.
-            paired = product(b, tl.trans(c), ROUND, OPERAND, PRECISION)
-            paired_grad = tl.zeros((CHUNK, CHUNK), DTYPE)
-            B_grad = tl.zeros((CHUNK, STATE_BLOCK), DTYPE)
-            C_grad = tl.zeros((CHUNK, STATE_BLOCK), DTYPE)
-            for k in tl.range(0, HEAD_BLOCK, num_stages=STAGES):
-                head = first_head + k
-                of_x = head * WIDTH + p
-                of_state = of_x[:, None] * STATES + n[None, :]
-                of_steps = head.to(tl.int64) * rows + first
-                x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + of_x[None, :], live_x, 0.0)
-                of_y = first * y_grad_stride + (away * y_grad_stride)[:, None]
-                y_grad = tl.load(y_grad_ptr + of_y + of_x[None, :], live_x, 0.0)
-                step = tl.load(step_ptr + of_steps + away, live, 0.0)
-                whole = tl.load(elapsed_ptr + head.to(tl.int64) * rows + last, count > 0, 0.0)
-                elapsed = tl.where(live, tl.load(elapsed_ptr + of_steps + away, live, 0.0), whole)
+    i = length * 0
+    while i < length:
+        first = end - 1 - i if REVERSE else start + i
+        live = q < tl.minimum(length - i, CHUNK).to(tl.int32)
+        live_x, live_b = within(live, p, WIDTH, WIDTH_BLOCK), within(live, n, STATES, STATE_BLOCK)
+        of_chunk = start // CHUNK + sequence + i // CHUNK
+        before = start // CHUNK + i // CHUNK - 1
+        b = tl.load(B_ptr + first * B_stride + (away * B_stride)[:, None] + of_group[None, :], live_b, 0.0)
+        c = tl.load(C_ptr + first * C_stride + (away * C_stride)[:, None] + of_group[None, :], live_b, 0.0)
+        # All squares below have a row for the step j that enters, and a column for the step i that leaves.
+        paired = product(b, tl.trans(c), ROUND, OPERAND, PRECISION).to(ROUND)
+        self_paired = tl.sum(tl.where(q[:, None] == q[None, :], paired.to(DTYPE), 0.0), 1)
+        paired_grad = tl.zeros((CHUNK, CHUNK), DTYPE)
+        B_grad = tl.zeros((CHUNK, STATE_BLOCK), DTYPE)
+        C_grad = tl.zeros((CHUNK, STATE_BLOCK), DTYPE)
+        for k in tl.range(0, HEAD_BLOCK, num_stages=STAGES):
+            head = first_head + k
+            of_x = head * WIDTH + p
+            of_state = of_x[:, None] * STATES + n[None, :]
+            of_steps = (head.to(tl.int64) * slots + of_chunk) * CHUNK
+            x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + of_x[None, :], live_x, 0.0)
+            of_y = first * y_grad_stride + (away * y_grad_stride)[:, None]
+            y_grad = tl.load(y_grad_ptr + of_y + of_x[None, :], live_x, 0.0)
+            step = tl.load(step_ptr + of_steps + q)
+            elapsed = tl.load(elapsed_ptr + of_steps + q)
+            whole = tl.load(elapsed_ptr + of_steps + CHUNK - 1)
 
-                later = q[:, None] <= q[None, :]
-                decay = tl.exp2(tl.where(later, elapsed[None, :] - elapsed[:, None], float("-inf")))
-                weighted = product(x, tl.trans(y_grad), ROUND, OPERAND, PRECISION) * decay * step[:, None]
-                paired_grad += weighted
-                change_grad = product(paired * decay, y_grad, ROUND, OPERAND, PRECISION)
-                weighted = tl.where(q[:, None] < q[None, :], weighted * paired, 0.0)
-                of_sums = slice_.to(tl.int64) * HEADS * rows + of_steps + away
-                as_j = tl.sum(weighted, 1)
-                as_i = tl.sum(weighted, 0)
+            product_grad = product(x, tl.trans(y_grad), ROUND, OPERAND, PRECISION)
+            between = tl.where(q[:, None] <= q[None, :], elapsed[None, :] - elapsed[:, None], float("-inf"))
+            decayed = product_grad * tl.exp2(between)
+            paired_grad += decayed * step[:, None]
+            mixed = tl.where(q[:, None] < q[None, :], decayed * paired.to(DTYPE), 0.0)
+            to_later = tl.sum(mixed, 1)
+            passed = tl.sum(tl.where(q[:, None] == q[None, :], product_grad, 0.0), 1)
+            sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * slots * CHUNK + of_steps) + q
+            tl.store(sums, to_later + self_paired * passed)
+            tl.store(sums + to_next_sum, to_later)
+            tl.store(sums + 2 * to_next_sum, tl.sum(mixed * step[:, None], 0))
+            tl.store(sums + 3 * to_next_sum, passed)
 
-                state_grad = tl.load(
-                    scratch_ptr + k * (WIDTH_BLOCK * STATE_BLOCK) + of_scratch,
-                    live_state & (i + CHUNK < length), 0.0,
-                )  # fmt: skip
-                if final_grad_ptr is not None:
-                    state_grad += tl.load(
-                        final_grad_ptr + sequence * all_states + of_state, live_state & (i + CHUNK >= length), 0.0
-                    )
-                entering = tl.zeros((CHUNK,), DTYPE)
-                if (i + CHUNK < length) | (final_grad_ptr is not None):
-                    to_end = tl.exp2(whole - elapsed)
-                    handed = product(b, tl.trans(state_grad), ROUND, OPERAND, PRECISION) * to_end[:, None]
-                    change_grad += handed
-                    entering = tl.sum(handed * x.to(DTYPE), 1) * step
-                    entered = x.to(DTYPE) * (to_end * step)[:, None]
-                    B_grad = plus_product(B_grad, entered, state_grad, ROUND, OPERAND, PRECISION)
-                leaving = tl.zeros((CHUNK,), DTYPE)
-                if (i > 0) | (initial_ptr is not None):
-                    slot = start // CHUNK + i // CHUNK - 1
-                    state = tl.load(
-                        checkpoint_ptr + slot * all_states + of_state, live_state & (i > 0), 0.0
-                    ).to(DTYPE)  # fmt: skip
-                    if initial_ptr is not None:
-                        state += tl.load(initial_ptr + sequence * all_states + of_state, live_state & (i == 0), 0.0)
-                    since = tl.exp2(elapsed)
-                    left = product(y_grad, state, ROUND, OPERAND, PRECISION) * since[:, None]
-                    C_grad += left
-                    through = tl.sum(tl.sum(state * state_grad, 1), 0) * tl.exp2(whole)
-                    leaving = tl.sum(left * c.to(DTYPE), 1) + tl.where(q == count - 1, through, 0.0)
-                    leave = c.to(DTYPE) * since[:, None]
-                    state_grad = plus_product(
-                        state_grad * tl.exp2(whole), tl.trans(y_grad), leave, ROUND, OPERAND, PRECISION
-                    )
-                    tl.store(
-                        scratch_ptr + k * (WIDTH_BLOCK * STATE_BLOCK) + of_scratch, state_grad, live_state & (i > 0)
-                    )
-                    if initial_ptr is not None:
-                        tl.store(initial_grad_ptr + sequence * all_states + of_state, state_grad, live_state & (i == 0))
-                tl.store(row_sums_ptr + of_sums, as_i, live)
-                tl.store(row_sums_ptr + to_next_sum + of_sums, leaving - as_j, live)
-                tl.store(row_sums_ptr + 2 * to_next_sum + of_sums, entering, live)
-                tl.store(row_sums_ptr + 3 * to_next_sum + of_sums, tl.sum(change_grad * x.to(DTYPE), 1), live)
-
-                x_grad = change_grad * step[:, None]
-                if D_ptr is not None:
-                    x_grad += tl.load(D_ptr + head) * y_grad.to(DTYPE)
-                    passed = tl.sum(x.to(DTYPE) * y_grad.to(DTYPE), 1)
-                    tl.store(row_sums_ptr + 4 * to_next_sum + of_sums, passed, live)
-                of_x_grad = first * (HEADS * WIDTH) + (away * (HEADS * WIDTH))[:, None]
-                tl.store(x_grad_ptr + of_x_grad + of_x[None, :], x_grad, live_x)
-            B_grad = plus_product(B_grad, paired_grad, c, ROUND, OPERAND, PRECISION)
-            C_grad = plus_product(C_grad, tl.trans(paired_grad), b, ROUND, OPERAND, PRECISION)
-            of_rows = (of_partial + first) * (GROUPS * STATES) + (away * (GROUPS * STATES))[:, None] + of_group[None, :]
-            tl.store(B_grad_ptr + of_rows, B_grad, live_b)
-            tl.store(C_grad_ptr + of_rows, C_grad, live_b)
-            i -= CHUNK
-            # The scratch is read in the next chunk, perhaps by other lanes than those which wrote it.
-            tl.debug_barrier()
-        sequence += tl.num_programs(0) // programs
+            later, earlier = i + CHUNK < length, i > 0
+            state_grad = tl.load(state_grad_ptr + (before + 1) * all_states + of_state, live_state & later, 0.0)
+            state = tl.load(state_ptr + before * all_states + of_state, live_state & earlier, 0.0)
+            of_state += sequence * all_states
+            if final_grad_ptr is not None:
+                at_end = live_state & (i + CHUNK >= length)
+                state_grad += tl.load(final_grad_ptr + of_state, at_end, 0.0).to(ROUND)
+            if initial_ptr is not None:
+                state += tl.load(initial_ptr + of_state, live_state & (i == 0), 0.0).to(ROUND)
+            leaving, entering = tl.zeros((CHUNK,), DTYPE), tl.zeros((CHUNK,), DTYPE)
+            if later | (final_grad_ptr is not None):
+                gained = product(x, state_grad, ROUND, OPERAND, PRECISION) * tl.exp2(whole - elapsed)[:, None]
+                entering = tl.sum(gained * b.to(DTYPE), 1)
+                B_grad += gained * step[:, None]
+            if earlier | (initial_ptr is not None):
+                left = product(y_grad, state, ROUND, OPERAND, PRECISION) * tl.exp2(elapsed)[:, None]
+                through = tl.sum(tl.sum(state.to(DTYPE) * state_grad.to(DTYPE), 1), 0) * tl.exp2(whole)
+                leaving = tl.sum(left * c.to(DTYPE), 1) + tl.where(q == CHUNK - 1, through, 0.0)
+                C_grad += left
+            tl.store(sums + 4 * to_next_sum, leaving)
+            tl.store(sums + 5 * to_next_sum, entering)
+        B_grad = plus_product(B_grad, paired_grad, c, ROUND, OPERAND, PRECISION)
+        C_grad = plus_product(C_grad, tl.trans(paired_grad), b, ROUND, OPERAND, PRECISION)
+        of_rows = (of_partial + first) * (GROUPS * STATES) + (away * (GROUPS * STATES))[:, None] + of_group[None, :]
+        tl.store(B_grad_ptr + of_rows, B_grad, live_b)
+        tl.store(C_grad_ptr + of_rows, C_grad, live_b)
+        i += CHUNK
 
 
-@triton.jit(do_not_specialize=["rows", "sequences"])
+@triton.jit(do_not_specialize=["slots", "sequences"])
 def step_gradients_kernel(
     delta_ptr,
     A_ptr,
@@ -353,11 +334,10 @@ def step_gradients_kernel(
     delta_grad_ptr,
     head_sums_ptr,
     delta_stride,
-    rows,
+    slots,
     sequences,
     HEADS: tl.constexpr,
     SLICES: tl.constexpr,
-    SKIPPED: tl.constexpr,
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -371,7 +351,7 @@ def step_gradients_kernel(
     A = tl.load(A_ptr + h)
     A_grad = tl.zeros((LANES,), DTYPE)
     D_grad, bias_grad = A_grad, A_grad
-    to_next_sum = rows.to(tl.int64) * (HEADS * SLICES)
+    to_next_sum = slots.to(tl.int64) * (HEADS * SLICES * CHUNK)
     sequence = tl.program_id(0).to(tl.int64)
     while sequence < sequences:
         start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
@@ -382,16 +362,18 @@ def step_gradients_kernel(
                 row = end - 1 - i - q
             live = (i + q < end - start)[:, None] & real[None, :]
             raw, step = steps_of(delta_ptr, bias_ptr, row, h, live, delta_stride, SOFTPLUS, DTYPE)
-            leaving = tl.zeros((CHUNK, LANES), DTYPE)
-            entering, direct, passed = leaving, leaving, leaving
+            pairs = tl.zeros((CHUNK, LANES), DTYPE)
+            entering, direct, passed = pairs, pairs, pairs
             for slice_ in tl.static_range(SLICES):
-                at = row_sums_ptr + row[:, None] + ((h + slice_ * HEADS).to(tl.int64) * rows)[None, :]
-                leaving += tl.load(at, live, 0.0) + tl.load(at + to_next_sum, live, 0.0)
-                entering += tl.load(at + 2 * to_next_sum, live, 0.0)
-                direct += tl.load(at + 3 * to_next_sum, live, 0.0)
-                if SKIPPED:
-                    passed += tl.load(at + 4 * to_next_sum, live, 0.0)
-            decay_grad = tl.cumsum(leaving, 0, reverse=True) + tl.cumsum(entering, 0) - entering
+                of_head = (h + slice_ * HEADS).to(tl.int64) * slots * CHUNK
+                at = row_sums_ptr + of_head[None, :] + ((start // CHUNK + sequence) * CHUNK + i + q)[:, None]
+                to_states = tl.load(at + 5 * to_next_sum)
+                direct += tl.load(at) + to_states
+                entering += step * to_states
+                pairs += tl.load(at + 2 * to_next_sum) - step * tl.load(at + to_next_sum)
+                pairs += tl.load(at + 4 * to_next_sum)
+                passed += tl.load(at + 3 * to_next_sum)
+            decay_grad = tl.cumsum(pairs, 0, reverse=True) + tl.cumsum(entering, 0) - entering
             step_grad = direct + A[None, :] * decay_grad
             if SOFTPLUS:
                 step_grad *= tl.where(raw > 20.0, 1.0, sigmoid(raw))

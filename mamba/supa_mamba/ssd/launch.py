@@ -28,16 +28,49 @@ def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
 def _steps(
     delta: Tensor, A: Tensor, delta_bias: Tensor | None, offset: Tensor, reverse: bool, delta_softplus: bool, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Give the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk; both (H, T)."""
+    """Give the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk.
+
+    Both are (H, slots, chunk), in the order in which they are walked. Each sequence fills slots of its own, from
+    start // chunk + its number on, and the rest of its last one with steps of zero: kernels read them without masks.
+    """
     (rows, heads), sequences, lanes = delta.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(delta.shape[1]))
-    step, elapsed = (A.new_empty(heads, rows) for _ in range(2))
-    if sequences:
-        kernels.steps_kernel[(sequences, -(-heads // lanes))](
-            delta, A, delta_bias, offset, step, elapsed, delta.stride(0), rows,
-            HEADS=heads, REVERSE=reverse, SOFTPLUS=delta_softplus, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A),
-            num_warps=2,
-        )  # fmt: skip
+    delta = with_unit_stride(delta)
+    step, elapsed = (A.new_empty(heads, rows // chunk + sequences, chunk) for _ in range(2))
+    kernels.steps_kernel[(sequences, -(-heads // lanes))](
+        delta, A.contiguous(), _contiguous(delta_bias), offset, step, elapsed, delta.stride(0), step.shape[1],
+        HEADS=heads, REVERSE=reverse, SOFTPLUS=delta_softplus, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A),
+        num_warps=2,
+    )  # fmt: skip
     return step, elapsed
+
+
+def _walk(
+    x: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    offset: Tensor,
+    steps: tuple[Tensor, Tensor],
+    initial_state: Tensor | None,
+    y: Tensor,
+    final_state: Tensor | None,
+    states_saved: Tensor | None,
+    saved: int,
+    reverse: bool,
+    back: bool,
+) -> None:
+    (heads, width), (groups, states) = x.shape[1:], B.shape[1:]
+    operand, precision = blocks.operands(x, A, B, C)
+    chosen = blocks.walk_blocks(width, states, operand)
+    x, B, C = (with_unit_stride(v.flatten(1)) for v in (x, B, C))
+    kernels.walk_kernel[((len(offset) - 1) * heads * -(-width // chosen.width),)](
+        x, *steps, B, C, _contiguous(D), offset, _contiguous(initial_state), y, final_state, states_saved,
+        x.stride(0), B.stride(0), C.stride(0), steps[0].shape[1],
+        HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, BACK=back, REVERSE=reverse,
+        CHUNK=chosen.chunk, SAVED=saved, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
+        num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
+    )  # fmt: skip
 
 
 def forward(
@@ -76,23 +109,17 @@ def forward(
         y (T, H, P), final state (S or 0, H, P, N), and checkpoints (T // chunk or 0, H, P, N).
     """
     (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
-    operand, precision = blocks.operands(x, A, B, C)
-    chosen = blocks.forward_blocks(width, states, operand)
+    operand, _ = blocks.operands(x, A, B, C)
     y = torch.empty(rows, heads, width, dtype=x.dtype, device=x.device)
     final_state = A.new_empty(sequences if finish else 0, heads, width, states)
-    saved = blocks.backward_blocks(heads // groups, width, states, operand).chunk
+    saved = blocks.pairs_blocks(heads // groups, width, states, operand).chunk
     checkpoints = x.new_empty(rows // saved if save else 0, heads, width, states, dtype=operand)
-    x, delta, B, C = (with_unit_stride(v.flatten(1)) for v in (x, delta, B, C))
     if sequences:
-        given = (delta, A.contiguous(), _contiguous(delta_bias), offset)
-        step, elapsed = _steps(*given, reverse, delta_softplus, chosen.chunk)
-        kernels.forward_kernel[(sequences * heads * -(-width // chosen.width),)](
-            x, step, elapsed, B, C, _contiguous(D), offset, _contiguous(initial_state),
-            y, final_state if finish else None, checkpoints if save else None,
-            x.stride(0), B.stride(0), C.stride(0), rows,
-            HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse,
-            CHUNK=chosen.chunk, SAVED=saved, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
-            num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
+        chunk = blocks.walk_blocks(width, states, operand).chunk
+        steps = _steps(delta, A, delta_bias, offset, reverse, delta_softplus, chunk)
+        _walk(
+            x, A, B, C, D, offset, steps, initial_state, y, final_state if finish else None,
+            checkpoints if save else None, saved, reverse, back=False,
         )  # fmt: skip
     return y, final_state, checkpoints
 
@@ -120,39 +147,46 @@ def backward(
     """
     (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
     operand, precision = blocks.operands(x, A, B, C)
-    chosen = blocks.backward_blocks(heads // groups, width, states, operand)
+    chosen = blocks.pairs_blocks(heads // groups, width, states, operand)
     slices, parts = -(-width // chosen.width), heads // groups // chosen.heads
-    walkers = min(sequences, blocks.WALKERS)
-    programs = walkers * groups * parts * slices
+    shares = min(sequences, blocks.SHARES)
 
-    def partial(like: Tensor, count: int) -> Tensor:
-        return like.new_empty(count, *like.shape, dtype=like.dtype if count == 1 else A.dtype)
+    def partial(like: Tensor) -> Tensor:
+        alone = parts * slices == 1
+        return like.new_empty(parts * slices, *like.shape, dtype=like.dtype if alone else A.dtype)
 
     x_grad = torch.empty(rows, heads, width, dtype=x.dtype, device=x.device)
     delta_grad = torch.empty(rows, heads, dtype=delta.dtype, device=x.device)
-    B_partial, C_partial = partial(B, parts * slices), partial(C, parts * slices)
-    head_sums = A.new_empty(3, walkers, heads)
+    B_partial, C_partial = partial(B), partial(C)
+    head_sums = A.new_empty(3, shares, heads)
     initial_grad = A.new_empty(0) if initial_state is None else A.new_empty(initial_state.shape)
     dtypes = B.dtype, C.dtype
-    x, delta, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, delta, B, C, y_grad))
     if sequences:
-        of_steps = (delta, A.contiguous(), _contiguous(delta_bias), offset)
-        step, elapsed = _steps(*of_steps, reverse, delta_softplus, chosen.chunk)
-        row_sums = A.new_empty(4 if D is None else 5, slices, heads, rows)
-        kernels.backward_kernel[(programs,)](
-            x, step, elapsed, B, C, _contiguous(D), offset, _contiguous(initial_state), checkpoints,
-            y_grad, _contiguous(final_grad), A.new_empty(programs, chosen.heads, chosen.width, blocks.padded(states)),
-            x_grad, row_sums, B_partial, C_partial, initial_grad,
-            x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, sequences,
+        given = (delta, A, delta_bias, offset)
+        steps = _steps(*given, reverse, delta_softplus, chosen.chunk)
+        short = blocks.walk_blocks(width, states, operand).chunk
+        short_steps = steps if short == chosen.chunk else _steps(*given, reverse, delta_softplus, short)
+        state_grads = torch.empty_like(checkpoints)
+        _walk(
+            y_grad, A, C, B, D, offset, short_steps, final_grad, x_grad,
+            None if initial_state is None else initial_grad, state_grads, chosen.chunk, reverse, back=True,
+        )  # fmt: skip
+        x, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, B, C, y_grad))
+        row_sums = A.new_empty(6, slices, *steps[0].shape)
+        kernels.pairs_kernel[(sequences * groups * parts * slices,)](
+            x, *steps, B, C, offset, _contiguous(initial_state), checkpoints, y_grad, _contiguous(final_grad),
+            state_grads, row_sums, B_partial, C_partial,
+            x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, steps[0].shape[1],
             HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse,
             CHUNK=chosen.chunk, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
             HEAD_BLOCK=chosen.heads, STAGES=chosen.stages,
             num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
         )  # fmt: skip
-        lanes = min(HEAD_LANES, power_of_two(heads))
-        kernels.step_gradients_kernel[(walkers, -(-heads // lanes))](
-            *of_steps, row_sums, delta_grad, head_sums, delta.stride(0), rows, sequences,
-            HEADS=heads, SLICES=slices, SKIPPED=D is not None, REVERSE=reverse, SOFTPLUS=delta_softplus,
+        delta, lanes = with_unit_stride(delta), min(HEAD_LANES, power_of_two(heads))
+        kernels.step_gradients_kernel[(shares, -(-heads // lanes))](
+            delta, A.contiguous(), _contiguous(delta_bias), offset, row_sums, delta_grad, head_sums,
+            delta.stride(0), steps[0].shape[1], sequences,
+            HEADS=heads, SLICES=slices, REVERSE=reverse, SOFTPLUS=delta_softplus,
             CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A), num_warps=2,
         )  # fmt: skip
     of_B, of_C = (

@@ -56,7 +56,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     (rows, heads, width), (groups, states) = x.shape, B.shape[1:]
     operand, _ = blocks.operands(x, A, B, C)
-    chunk = blocks.backward_blocks(heads // groups, width, states, operand).chunk
+    chunk = blocks.pairs_blocks(heads // groups, width, states, operand).chunk
     return (
         x.new_empty(x.shape),
         A.new_empty(offset.shape[0] - 1 if finish else 0, heads, width, states),
