@@ -13,16 +13,16 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
     """Give mean and standard deviation of ln E of each shower, given its whole tree but no energy.
 
     With an energy cut-off E_c (``critical_energy``) the fates depend on the incident energy E, and on nothing else that
-    does. A particle's share w of E follows from the splits above it. If it split or passed, w E >= E_c. If it stopped in
-    slice l, either w E < E_c, or it stopped of itself, with probability p_stop(l): a record does not tell which. So
+    does. A particle's share w of E follows from the splits above it. If it split or passed, w E >= E_c. If it stopped
+    in slice l, either w E < E_c, or it stopped of itself, with probability p_stop(l): a record does not tell which. So
 
         P(tree | E)  ~  product over those that went on of [w E >= E_c]
                      x  product over those that stopped of (p_stop(l) where w E >= E_c, else 1).
 
-    In ln E this is a staircase that begins at the largest E_c / w of those that went on and falls by p_stop(l) at E_c / w
-    of each that stopped, to 0 where a particle cannot stop of itself. Times the prior, uniform in ln E, its moments are
-    sums over the steps. Who sees less than the tree, such as the hits without their energies, knows no more: the mean
-    square of this deviation is the least mean squared error of any estimate of ln E.
+    In ln E this is a staircase that begins at the largest E_c / w of those that went on and falls by p_stop(l) at
+    E_c / w of each that stopped, to 0 where a particle cannot stop of itself. Times the prior, uniform in ln E, its
+    moments are sums over the steps. Who sees less than the tree, such as the hits without their energies, knows no
+    more: the mean square of this deviation is the least mean squared error of any estimate of ln E.
 
     Args:
         showers: with recorded particles, an energy cut-off, and incident energies uniform in the logarithm.
@@ -43,7 +43,7 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
             "simulate the preset critical."
         )
     low, high = (math.log(energy) for energy in config.spectrum.values)
-    fate, share = particles["fate"], particles["energy"] / showers.incident_energy[particles.group_of_row()]
+    fate, share = particles["fate"], np.divide(particles["energy"], showers.incident_energy[particles.group_of_row()])
     # From which ln E on the particle is above the cut-off.
     above = math.log(config.critical_energy) - np.log(share)
     with np.errstate(divide="ignore"):
