@@ -1,0 +1,134 @@
+"""Mamba-1 in both directions of time."""
+
+import math
+from typing import ClassVar, Literal, NoReturn
+
+from torch import Tensor, nn
+
+from supa_mamba.modules.base import StateSpaceMixer
+from supa_mamba.modules.direction import Direction, Steps
+from supa_mamba.modules.inputs import check_fits, packed_rows
+from supa_mamba.modules.options import check_at_least, inner_width
+from supa_mamba.modules.states import MambaState
+from supa_mamba.modules.weights import leave_undecayed
+
+
+class BiMamba(StateSpaceMixer):
+    """Mix the rows of each sequence by Mamba-1 from its start and from its end, and add both.
+
+    The second walk begins at each sequence's own end; nothing is turned round or padded. The forward walk's parameters
+    have the names of ``Mamba``, those of the backward walk are ``conv1d_b``, ``x_proj_b``, ``dt_proj_b``,
+    ``A_b_log`` and ``D_b``, as in Vision Mamba; untied there are ``in_proj_b`` and ``out_proj_b``, too.
+
+    Args:
+        d_model: features of a row.
+        d_state: states of a channel, 1 to 256.
+        d_conv: taps of the convolution.
+        expand: channels inside, as a multiple of ``d_model``.
+        dt_rank: numbers of a row that its steps are made of; "auto" is d_model / 16, rounded up.
+        dt_min: the shortest step before training.
+        dt_max: the longest step before training.
+        dt_init_floor: shorter steps are lengthened to this.
+        conv_bias: whether the convolutions have a bias.
+        bias: whether the outer projections have one.
+        tied: whether both directions share their outer projections.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Source: Vision Mamba (arXiv 2401.09417), algorithm 1; shared projections as in Caduceus (arXiv 2403.03234).
+    """
+
+    undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_b_log", "D_b")
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: float = 2,
+        dt_rank: int | Literal["auto"] = "auto",
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_init_floor: float = 1e-4,
+        conv_bias: bool = True,
+        bias: bool = False,
+        tied: bool = True,
+    ) -> None:
+        super().__init__()
+        rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
+        check_at_least(1, d_model=d_model, d_state=d_state, d_conv=d_conv, dt_rank=rank)
+        self.d_model, self.d_state, self.expand, self.dt_rank, self.tied = d_model, d_state, expand, rank, tied
+        inner = inner_width(d_model, expand)
+        steps = Steps(rank, dt_min, dt_max, dt_init_floor)
+        self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
+        made = Direction.made(inner, d_state, d_conv, steps, conv_bias=conv_bias)
+        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = made
+        made = Direction.made(inner, d_state, d_conv, steps, conv_bias=conv_bias)
+        self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b = made
+        self.out_proj = nn.Linear(inner, d_model, bias=bias)
+        self.in_proj_b = None if tied else nn.Linear(d_model, 2 * inner, bias=bias)
+        self.out_proj_b = None if tied else nn.Linear(inner, d_model, bias=bias)
+        leave_undecayed(self, self.undecayed)
+
+    def forward(
+        self, x: Tensor, offset: Tensor | None = None, state: None = None, *, return_state: Literal[False] = False
+    ) -> Tensor:
+        """Mix the rows of each sequence.
+
+        Args:
+            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
+            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
+            state: must be None, as what follows is not known while a sequence grows.
+            return_state: must be False.
+
+        Returns:
+            y, of the shape of x.
+
+        Raises:
+            ValueError: shapes, kinds or devices do not fit, or a state is given or asked for.
+        """
+        if state is not None or return_state:
+            _refuse()
+        rows, begins = packed_rows(x, offset, self.d_model)
+        check_fits(rows, self.in_proj.weight)
+        ahead, back = self._directions()
+        u, z = self.in_proj(rows).chunk(2, dim=-1)
+        u_b, z_b = (u, z) if self.in_proj_b is None else self.in_proj_b(rows).chunk(2, dim=-1)
+        # Each scan gates for itself: that reads z twice, but spares a pass over the sum.
+        y, _ = ahead.forward(u, z, begins, None, reverse=False)
+        y_b, _ = back.forward(u_b, z_b, begins, None, reverse=True)
+        mixed: Tensor = self.out_proj(y + y_b) if self.out_proj_b is None else self.out_proj(y) + self.out_proj_b(y_b)
+        return mixed.reshape(x.shape)
+
+    def step(self, x: Tensor, state: MambaState, rows: Tensor | None = None) -> NoReturn:
+        """Refuse: a step would need the rows that are still to come.
+
+        Raises:
+            ValueError: always.
+        """
+        _refuse()
+
+    def init_state(self, batch: int) -> NoReturn:
+        """Refuse, as ``step`` does.
+
+        Raises:
+            ValueError: always.
+        """
+        _refuse()
+
+    def extra_repr(self) -> str:
+        """Say what the layers below do not."""
+        numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}, dt_rank={self.dt_rank}"
+        return f"{numbers}, tied={self.tied}"
+
+    def _directions(self) -> tuple[Direction, Direction]:
+        ahead = Direction(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+        return ahead, Direction(self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
+
+
+def _refuse() -> NoReturn:
+    raise ValueError(
+        "BiMamba looks at whole sequences, so it keeps no state and takes no single steps; "
+        "to generate row by row use Mamba or Mamba2."
+    )

@@ -1,0 +1,147 @@
+"""Mamba-1 between its two projections, in one direction of time."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from supa_mamba.conv.function import causal_conv1d
+from supa_mamba.modules.states import MambaState
+from supa_mamba.modules.weights import step_bias
+from supa_mamba.precision import state_dtype
+from supa_mamba.scan.function import selective_scan
+from supa_mamba.step.function import selective_state_update
+
+
+class Steps(NamedTuple):
+    """How the steps of a mixer are made, with the names of mamba_ssm.
+
+    Args:
+        dt_rank: numbers of a row that all its steps are made of.
+        dt_min: the shortest step before training.
+        dt_max: the longest step before training.
+        dt_init_floor: shorter ones are lengthened to this.
+    """
+
+    dt_rank: int
+    dt_min: float
+    dt_max: float
+    dt_init_floor: float
+
+
+class Direction(NamedTuple):
+    """The parameters of one direction, which their module registers under names of its own.
+
+    Args:
+        conv1d: weight (E, 1, W) and bias (E,).
+        x_proj: weight (R + 2N, E), to steps, B and C.
+        dt_proj: weight (E, R) and bias (E,).
+        A_log: (E, N).
+        D: (E,).
+    """
+
+    conv1d: nn.Conv1d
+    x_proj: nn.Linear
+    dt_proj: nn.Linear
+    A_log: nn.Parameter
+    D: nn.Parameter
+
+    @classmethod
+    def made(cls, d_inner: int, d_state: int, d_conv: int, steps: Steps, *, conv_bias: bool) -> "Direction":
+        """Draw the parameters.
+
+        Args:
+            d_inner: channels, E.
+            d_state: states of a channel, N.
+            d_conv: taps of the convolution, W.
+            steps: how the steps are made.
+            conv_bias: whether the convolution has a bias.
+
+        Returns:
+            The direction.
+
+        Source: Mamba (arXiv 2312.00752), section 3.6.
+        """
+        rank = steps.dt_rank
+        # Only its parameters are used, under the names and with the first values of mamba_ssm.
+        conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1, bias=conv_bias)
+        dt_proj = nn.Linear(rank, d_inner)
+        nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
+        with torch.no_grad():
+            dt_proj.bias.copy_(step_bias(d_inner, steps.dt_min, steps.dt_max, steps.dt_init_floor))
+        rates = torch.arange(1, d_state + 1).log().repeat(d_inner, 1)
+        return cls(
+            conv1d,
+            nn.Linear(d_inner, rank + 2 * d_state, bias=False),
+            dt_proj,
+            nn.Parameter(rates),
+            nn.Parameter(torch.ones(d_inner)),
+        )
+
+    def forward(
+        self, u: Tensor, z: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool
+    ) -> tuple[Tensor, MambaState]:
+        """Walk over packed sequences.
+
+        Args:
+            u: (T, E) the half of the input projection that is mixed.
+            z: (T, E) the half that gates.
+            offset: (S + 1,) int64.
+            state: what was before the first steps.
+            reverse: whether each sequence is walked from its own end to its start.
+
+        Returns:
+            y (T, E), and the state after the last steps.
+        """
+        conv_before, ssm_before = (None, None) if state is None else state
+        u, conv = causal_conv1d(
+            u, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset, initial_state=conv_before,
+            reverse=reverse, activation="silu", return_final_state=True,
+        )  # fmt: skip
+        delta, B, C = self._selected(u)
+        y, ssm = selective_scan(
+            u, delta, self._rates(), B, C, self.D, z, self.dt_proj.bias, offset=offset, initial_state=ssm_before,
+            reverse=reverse, return_final_state=True,
+        )  # fmt: skip
+        return y, MambaState(conv, ssm)
+
+    def step(self, u: Tensor, z: Tensor, state: MambaState, rows: Tensor | None) -> Tensor:
+        """Take one step, and change the state in place.
+
+        Args:
+            u: (M, E) the half of the input projection that is mixed.
+            z: (M, E) the half that gates.
+            state: a table of R rows.
+            rows: (M,) int64, the row of each sequence, negative for one that has finished; 0 to M - 1 if not given.
+
+        Returns:
+            y (M, E).
+        """
+        u = causal_conv1d_update(
+            state.conv, u, self.conv1d.weight.squeeze(1), self.conv1d.bias, rows=rows, activation="silu"
+        )
+        delta, B, C = self._selected(u)
+        return selective_state_update(state.ssm, u, delta, self._rates(), B, C, self.D, z, self.dt_proj.bias, rows=rows)
+
+    def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states = self.A_log.shape[1]
+        steps, B, C = self.x_proj(u).split([self.dt_proj.in_features, states, states], dim=-1)
+        # The bias is added inside the scan, in the precision of states.
+        return functional.linear(steps, self.dt_proj.weight), B, C
+
+    def _rates(self) -> Tensor:
+        return -torch.exp(self.A_log.to(state_dtype(self.A_log)))
+
+
+def causal_conv1d_update(
+    state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: Tensor | None, activation: str
+) -> Tensor:
+    """Stand in for the operation until it exists."""
+    rows = torch.arange(len(x)) if rows is None else rows
+    live = (rows >= 0).nonzero()[:, 0]
+    y, new = causal_conv1d(
+        x[live][:, None], weight, bias, initial_state=state[rows[live]], activation="silu", return_final_state=True
+    )
+    state.index_copy_(0, rows[live], new)
+    return x.new_zeros(x.shape).index_copy_(0, live, y[:, 0])

@@ -1,0 +1,35 @@
+"""Checks of the numbers that modules are made of."""
+
+
+def check_at_least(least: int, **numbers: int) -> None:
+    """Check whole numbers.
+
+    Args:
+        least: the smallest number allowed.
+        numbers: the numbers, by their names.
+
+    Raises:
+        ValueError: one is no whole number, or is smaller.
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise ValueError(f"{name}: {number!r} was given, but it must be a whole number of at least {least}.")
+
+
+def inner_width(d_model: int, expand: float) -> int:
+    """Give the width inside a mixer.
+
+    Args:
+        d_model: features of a row.
+        expand: how much wider the mixer is inside.
+
+    Returns:
+        Their product.
+
+    Raises:
+        ValueError: it is no whole number of at least 1.
+    """
+    width = expand * d_model
+    if width != int(width) or width < 1:
+        raise ValueError(f"expand: {expand} was given for d_model {d_model}, but their product must be a whole number.")
+    return int(width)

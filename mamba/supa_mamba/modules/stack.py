@@ -1,0 +1,163 @@
+"""Blocks behind each other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supa_mamba.modules.block import MambaBlock
+from supa_mamba.modules.inputs import check_step_rows, packed_rows
+from supa_mamba.modules.norm import RMSNorm
+from supa_mamba.modules.options import check_at_least
+from supa_mamba.modules.states import StackState
+from supa_mamba.precision import state_dtype
+
+
+class MambaStack(nn.Module):
+    """Put rows through several blocks and a last norm: what an encoder or a generator is made of.
+
+    Names of parameters are those of mamba_ssm's ``MixerModel`` without its embedding: ``layers.0.norm.weight``,
+    ``layers.0.mixer.*``, ..., ``norm_f.weight``.
+
+    Args:
+        d_model: features of a row.
+        n_layer: number of blocks.
+        mixer: "mamba", "mamba2", "bimamba", or a class made as ``mixer(d_model, **options)``.
+        norm_epsilon: added to the mean squares that norms divide by.
+        options: of the mixer, such as ``d_state``.
+
+    Raises:
+        ValueError: there is no such mixer, or a number is out of range.
+
+    Example:
+        An encoder of showers, and a generator::
+
+            encoder = MambaStack(64, 4, mixer="bimamba", d_state=8)
+            y = encoder(torch.randn(8, 64), torch.tensor([0, 3, 8]))
+            generator = MambaStack(64, 4)
+            state = generator.init_state(100)
+            y = generator.step(torch.randn(100, 64), state)
+
+    Source: Mamba (arXiv 2312.00752), section 3.4; the first values of ``out_proj`` are divided by the square root of
+    the number of layers, as in GPT-2.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_layer: int,
+        mixer: str | Callable[..., Any] = "mamba",
+        *,
+        norm_epsilon: float = 1e-5,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        check_at_least(1, d_model=d_model, n_layer=n_layer)
+        self.d_model = d_model
+        self.layers = nn.ModuleList(
+            MambaBlock(d_model, mixer, norm_epsilon=norm_epsilon, **options) for _ in range(n_layer)
+        )
+        self.norm_f = RMSNorm(d_model, eps=norm_epsilon)
+        shrink_outputs(self.layers)
+
+    def forward(
+        self,
+        x: Tensor,
+        offset: Tensor | None = None,
+        state: StackState | None = None,
+        *,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, StackState]:
+        """Put rows through all blocks.
+
+        Args:
+            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
+            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
+            state: what was before the first rows, as given by an earlier call; it is not changed.
+            return_state: whether to give the state after the last rows, too.
+
+        Returns:
+            y, of the shape of x, normalised, in the precision of the parameters, and with ``return_state`` the states
+            of all layers.
+
+        Raises:
+            ValueError: shapes, kinds or devices do not fit.
+        """
+        rows, begins = packed_rows(x, offset, self.d_model)
+        y, after = self._walk(rows, begins, state, return_state=return_state)
+        y = y.reshape(x.shape)
+        return (y, after) if return_state else y
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: StackState, rows: Tensor | None = None) -> Tensor:
+        """Put one more row of each of M sequences through all blocks, and change their states in place.
+
+        Args:
+            x: (M, d_model).
+            state: tables of R rows, of ``init_state`` or ``forward``.
+            rows: (M,) int64, which row of the tables belongs to each sequence, at most once; negative for one that has
+                finished: its output means nothing. 0 to M - 1 if not given.
+
+        Returns:
+            y (M, d_model). No gradients flow.
+
+        Raises:
+            ValueError: shapes, kinds or devices do not fit, or the mixer takes no steps.
+        """
+        check_step_rows(x, self.d_model)
+        self._check_layers(state)
+        x = x.to(state_dtype(x))
+        for layer, of_layer in zip(self._blocks(), state, strict=True):
+            x = layer.step(x, of_layer, rows)
+        y: Tensor = self.norm_f(x)
+        return y
+
+    def init_state(self, batch: int) -> StackState:
+        """Give the states of sequences that have not begun.
+
+        Args:
+            batch: how many rows the tables have, R.
+
+        Returns:
+            The state of each layer, on the device of the parameters.
+
+        Raises:
+            ValueError: the mixer keeps no state.
+        """
+        return tuple(layer.init_state(batch) for layer in self._blocks())
+
+    def _blocks(self) -> list[MambaBlock]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    def _check_layers(self, state: StackState) -> None:
+        if len(state) != len(self.layers):
+            raise ValueError(f"state: of {len(state)} layers was given, but this stack has {len(self.layers)}.")
+
+    def _walk(
+        self, rows: Tensor, begins: Tensor, state: StackState | None, *, return_state: bool
+    ) -> tuple[Tensor, StackState]:
+        if state is not None:
+            self._check_layers(state)
+        rows, after = rows.to(state_dtype(rows)), []
+        for number, layer in enumerate(self._blocks()):
+            before = None if state is None else state[number]
+            found = layer(rows, begins, before, return_state=return_state)
+            if return_state:
+                rows, of_layer = found
+                after.append(of_layer)
+            else:
+                rows = found
+        return self.norm_f(rows), tuple(after)
+
+
+def shrink_outputs(layers: nn.ModuleList) -> None:
+    """Divide the output projections by the square root of the number of layers, so that their sum does not grow.
+
+    Args:
+        layers: blocks whose mixers call them ``out_proj``.
+    """
+    for name, parameter in layers.named_parameters():
+        if name.endswith(("out_proj.weight", "out_proj_b.weight")):
+            with torch.no_grad():
+                parameter.div_(len(layers) ** 0.5)

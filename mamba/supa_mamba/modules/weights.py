@@ -1,0 +1,72 @@
+"""First values of parameters, and which of them weight decay leaves alone."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def step_bias(count: int, dt_min: float, dt_max: float, dt_init_floor: float) -> Tensor:
+    """Draw biases whose softplus is log-uniform: the steps that a mixer takes before it is trained.
+
+    Args:
+        count: how many.
+        dt_min: the shortest step.
+        dt_max: the longest step.
+        dt_init_floor: shorter steps are lengthened to this.
+
+    Returns:
+        (count,).
+
+    Raises:
+        ValueError: the bounds are not positive and ascending.
+
+    Source: Mamba (arXiv 2312.00752), section 3.6.
+    """
+    if not 0 < dt_min <= dt_max or dt_init_floor <= 0:
+        raise ValueError(
+            f"dt_min, dt_max, dt_init_floor: {dt_min}, {dt_max}, {dt_init_floor} were given, but steps must be "
+            "positive, and dt_max not below dt_min."
+        )
+    step = torch.empty(count).uniform_(math.log(dt_min), math.log(dt_max)).exp().clamp(min=dt_init_floor)
+    return step + torch.log(-torch.expm1(-step))
+
+
+def leave_undecayed(module: nn.Module, names: Iterable[str]) -> None:
+    """Mark parameters that weight decay must not pull to zero, as mamba_ssm marks them.
+
+    Args:
+        module: their owner.
+        names: their names in it.
+    """
+    for name in names:
+        parameter: Any = getattr(module, name)
+        parameter._no_weight_decay = True
+
+
+def optimizer_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Sort parameters for an optimiser: weight decay is for matrices and the weights of convolutions only.
+
+    Norms, biases, rates (``A_log``), steps (``dt_bias``) and skips (``D``) are not decayed.
+
+    Args:
+        module: any module; parameters marked ``_no_weight_decay`` are not decayed.
+        weight_decay: for those that are.
+
+    Returns:
+        Two groups, to be given to an optimiser such as ``torch.optim.AdamW``.
+
+    Raises:
+        ValueError: the weight decay is negative.
+    """
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay: {weight_decay} was given, but it must not be negative.")
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            matrix = parameter.ndim >= 2 and not getattr(parameter, "_no_weight_decay", False)
+            (decayed if matrix else undecayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
