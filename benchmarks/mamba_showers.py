@@ -89,11 +89,7 @@ def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def by_energy(evaluation: Any, part: Any) -> dict[str, float]:
     """Give root mean squared errors of ln E in a bin of energies."""
     found = {who: root_mean_square(evaluation.error(who)[part]) for who in evaluation.answers}
-    return {
-        "energy": float(np.exp(evaluation.target[part].mean())),
-        **found,
-        "ideal": root_mean_square(evaluation.ideal[part]),
-    }
+    return {"energy": float(np.exp(evaluation.target[part].mean())), **found}
 
 
 def main() -> None:

@@ -26,14 +26,15 @@ class Evaluation:
         target: (showers,) or (hits,) true classes, or natural logarithms of GeV.
         answers: by who gives them, the model first: arrays like ``target``.
         counts: (showers,) number of hits of each shower.
-        ideal: (showers,) least possible standard deviation of ln E; None where it is not known.
+        least: (showers,) standard deviation of ln E that is left to who knows the whole tree; None where that is not
+            known.
     """
 
     reading: Reading
     target: Array
     answers: dict[str, FloatArray]
     counts: IntArray
-    ideal: FloatArray | None = None
+    least: FloatArray | None = None
 
     def right(self, who: str) -> FloatArray:
         """Tell which answers are right.
@@ -88,7 +89,7 @@ class Evaluation:
 
         Returns:
             Plain values: accuracies by who answers; or bias, resolution (standard deviation of the error) and root mean
-            square of ln E by who answers, and the ideal root mean square.
+            square of ln E by who answers, and the least root mean square that there can be.
         """
         facts: dict[str, Any] = {"showers": len(self.counts), "target": self.reading.task}
         if self.reading.classes:
@@ -98,8 +99,8 @@ class Evaluation:
         facts["bias"] = {who: float(error.mean()) for who, error in errors.items()}
         facts["resolution"] = {who: float(error.std()) for who, error in errors.items()}
         facts["rms"] = {who: root_mean_square(error) for who, error in errors.items()}
-        if self.ideal is not None:
-            facts["rms"]["ideal"] = root_mean_square(self.ideal)
+        if self.least is not None:
+            facts["least_rms"] = root_mean_square(self.least)
         return facts
 
 
@@ -179,17 +180,43 @@ def evaluated(
     else:
         model = outputs[:, 0] * reading.spread + reading.mean
         target = target.astype(np.float64) * reading.spread + reading.mean
-    constant = np.full(len(target), rivals.constant)
-    answers = {"model": model, "one class for all" if reading.classes else "one value for all": constant}
+    answers = {"model": model}
+    answers["one class for all" if reading.classes else "one value for all"] = np.full(len(target), rivals.constant)
     if reading.about.level == "shower":
         answers["number of hits"] = rivals.of_counts(packed.counts)
-    ideal = _ideal(source, packed.number) if reading.task == "incident_energy" else None
-    return Evaluation(reading, target, answers, packed.counts, ideal)
+    if reading.task == "primary":
+        points = reading.normalisation.invert(packed.points.numpy().astype(np.float64))
+        answers["side of the axis"] = sides(points[:, 0], points[:, 1], points[:, 3], packed.counts)
+    least = None
+    if reading.task == "incident_energy" and _tree_tells(source):
+        answers["whole tree (truth)"], least = energy_posterior(source.take(packed.number).showers)
+    return Evaluation(reading, target, answers, packed.counts, least)
 
 
-def _ideal(source: ShowerSource, numbers: IntArray) -> FloatArray | None:
+def sides(x: FloatArray, y: FloatArray, energy: FloatArray, counts: IntArray) -> FloatArray:
+    """Part the hits of each shower by their side of its centre, along the axis where its energy spreads most.
+
+    Args:
+        x: (hits,) x of the hits of all showers behind each other.
+        y: (hits,) their y.
+        energy: (hits,) their energies.
+        counts: (showers,) number of hits of each shower.
+
+    Returns:
+        (hits,) 0 or 1.
+    """
+    shower = np.arange(len(counts)).repeat(counts)
+
+    def mean(values: FloatArray) -> FloatArray:
+        sums = np.bincount(shower, energy * values, len(counts))
+        return np.asarray(sums / np.maximum(np.bincount(shower, energy, len(counts)), 1e-300))
+
+    x, y = x - mean(x)[shower], y - mean(y)[shower]
+    angle = np.arctan2(2 * mean(x * y), mean(x * x) - mean(y * y))[shower] / 2
+    return (np.cos(angle) * x + np.sin(angle) * y > 0).astype(np.float64)
+
+
+def _tree_tells(source: ShowerSource) -> bool:
     config = source.runs[0].config
     known = source.recorded and config.critical_energy > 0 and config.spectrum.law == "log-uniform"
-    if not known or any(run.config != config for run in source.runs):
-        return None
-    return energy_posterior(source.take(numbers).showers)[1]
+    return known and all(run.config == config for run in source.runs)

@@ -69,6 +69,19 @@ class Objective:
         """
         return total / units if self.reading.classes else (total / units) ** 0.5
 
+    def words(self, score: float) -> str:
+        """Write a score.
+
+        Args:
+            score: from `mean_score`.
+
+        Returns:
+            What it is, and its number.
+        """
+        if not self.reading.classes:
+            return f"error of ln E {score:.4f}"
+        return f"accuracy {100 * score:.2f} %{' up to exchange' if self._exchanged else ''}"
+
 
 def _sums(rows: Tensor, offset: Tensor) -> Tensor:
     return torch.segment_reduce(rows, "sum", offsets=offset, axis=0, initial=0)

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ class Trainer:
         self.train, self.valid = train.to(workers.device), valid.to(workers.device)
         self.encoder = new_encoder(config, reading).to(workers.device)
         self.state = State(total=torch.zeros((), dtype=torch.float64, device=workers.device))
-        self._objective = Objective(reading)
+        self.objective = Objective(reading)
         self._model = self._shared_model()
         self._optimizer = torch.optim.AdamW(
             optimizer_groups(self.encoder, config.weight_decay),
@@ -215,7 +215,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._objective.loss(self._outputs(batch), batch)
+        loss = self.objective.loss(self._outputs(batch), batch)
         # Processes take the mean of their gradients; what is wanted is the mean over the units of the whole batch.
         (loss * (self.workers.count / batch.units)).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
@@ -248,12 +248,12 @@ class Trainer:
             share=(self.workers.rank, self.workers.count),
         ):
             outputs = self._outputs(batch)
-            sums += torch.stack([self._objective.loss(outputs, batch), self._objective.score(outputs, batch)])
+            sums += torch.stack([self.objective.loss(outputs, batch), self.objective.score(outputs, batch)])
             units += batch.units
             self._pause()
         loss, score = self.workers.added(sums).tolist()
         self.state.seconds += time.perf_counter() - began
-        return loss / units, self._objective.mean_score(score, units)
+        return loss / units, self.objective.mean_score(score, units)
 
     def _finish_epoch(self, valid_loss: float, valid_score: float) -> None:
         state = self.state
@@ -264,7 +264,7 @@ class Trainer:
         rate = self._optimizer.param_groups[0]["lr"]
         epoch = Epoch(state.epoch, float(state.total) / units, valid_loss, valid_score, rate, state.seconds)
         state.history.append(epoch)
-        self.state = replace(state, epoch=state.epoch + 1, step=0, total=torch.zeros_like(state.total), seconds=0.0)
+        state.epoch, state.step, state.total, state.seconds = state.epoch + 1, 0, torch.zeros_like(state.total), 0.0
         self.on_epoch(epoch)
         self._pause()
 
