@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from copying import copied_bytes_per_second
 from measuring import give, machine
 from torch import Tensor
 from torch.nn.functional import pad, silu, softplus
@@ -128,13 +129,6 @@ def gpu_times(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
         times[f"{name}, first call, s"] = time.perf_counter() - start
         times[f"{name}, ms"] = triton.testing.do_bench(function, warmup=50, rep=300, return_mode="median")
     return times
-
-
-def copied_bytes_per_second() -> float:
-    """Measure a copy of 2 GiB: bytes read and written."""
-    source = torch.empty(2**31, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * source.numel() / (gpu_times({"copy": lambda: target.copy_(source)})["copy, ms"] * 1e-3)
 
 
 def on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, exponentials: float) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def inverse(order: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
 
 
-def offset_of(name: str, x: Tensor, offset: Tensor | None) -> Tensor:
+def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -> Tensor:
     """Give the offset of packed rows, or of the equally long sequences of a padded batch.
 
     What the offset holds is looked at on the CPU only: on a GPU that would make the processor wait for the device.
@@ -67,6 +67,7 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None) -> Tensor:
         name: what the rows are called.
         x: (T, ...) packed rows with an offset, or (B, L, ...) without.
         offset: (S + 1,) int64, or None.
+        letters: what each row holds, one letter to a dimension.
 
     Returns:
         (S + 1,) int64 on the device of ``x``.
@@ -74,15 +75,16 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None) -> Tensor:
     Raises:
         ValueError: the rows and the offset do not fit.
     """
+    row = ", ".join(letters)
     if offset is None:
-        if x.ndim != 3:
+        if x.ndim != len(letters) + 2:
             raise ValueError(
-                f"{name}: shape {tuple(x.shape)} was given without an offset, but it must be padded, (B, L, D); "
-                "for packed rows (T, D) also give offset, (S + 1,) int64."
+                f"{name}: shape {tuple(x.shape)} was given without an offset, but it must be padded, (B, L, {row}); "
+                f"for packed rows (T, {row}) also give offset, (S + 1,) int64."
             )
         return torch.arange(x.shape[0] + 1, device=x.device) * x.shape[1]
-    if x.ndim != 2:
-        raise ValueError(f"{name}: shape {tuple(x.shape)} was given with an offset, but it must be packed, (T, D).")
+    if x.ndim != len(letters) + 1:
+        raise ValueError(f"{name}: shape {tuple(x.shape)} was given with an offset, but it must be packed, (T, {row}).")
     if offset.ndim != 1 or len(offset) < 1 or offset.dtype != torch.int64 or offset.device != x.device:
         raise ValueError(
             f"offset: shape {tuple(offset.shape)}, {offset.dtype} on {offset.device} was given, but it must be "

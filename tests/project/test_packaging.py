@@ -27,7 +27,12 @@ PUBLIC = {
         "TopDownNetwork", "TopK", "Trainer", "Uniform", "VirtualNodes", "performances", "preset", "run_baseline",
         "shower_graphs", "split_links", "standard_split", "stratified_folds",
     ],
-    "supa_mamba": ["causal_conv1d", "selective_scan", "selective_state_update"],
+    "supa_mamba": [
+        "AttentionState", "BiMamba", "CausalAttention", "HybridStack", "Mamba", "Mamba2", "MambaBlock",
+        "MambaStack", "MambaState", "ReplayCache", "causal_conv1d", "causal_conv1d_replay",
+        "causal_conv1d_update", "optimizer_groups", "selective_scan", "selective_state_replay",
+        "selective_state_update", "ssd",
+    ],
 }  # fmt: skip
 
 

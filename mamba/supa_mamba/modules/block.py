@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from supa_mamba.modules.bimamba import BiMamba
 from supa_mamba.modules.mamba import Mamba
+from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.states import LayerState
 from supa_mamba.precision import state_dtype
@@ -26,7 +27,7 @@ class Mixer(Protocol):
         """Give the state of sequences that have not begun."""
 
 
-MIXERS: dict[str, Callable[..., Any]] = {"mamba": Mamba, "bimamba": BiMamba}
+MIXERS: dict[str, Callable[..., Any]] = {"mamba": Mamba, "mamba2": Mamba2, "bimamba": BiMamba}
 """The mixers that have a name."""
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.conv.function import causal_conv1d
+from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.modules.states import MambaState
 from supa_mamba.modules.weights import step_bias
 from supa_mamba.precision import state_dtype
@@ -132,16 +133,3 @@ class Direction(NamedTuple):
 
     def _rates(self) -> Tensor:
         return -torch.exp(self.A_log.to(state_dtype(self.A_log)))
-
-
-def causal_conv1d_update(
-    state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: Tensor | None, activation: str
-) -> Tensor:
-    """Stand in for the operation until it exists."""
-    rows = torch.arange(len(x)) if rows is None else rows
-    live = (rows >= 0).nonzero()[:, 0]
-    y, new = causal_conv1d(
-        x[live][:, None], weight, bias, initial_state=state[rows[live]], activation="silu", return_final_state=True
-    )
-    state.index_copy_(0, rows[live], new)
-    return x.new_zeros(x.shape).index_copy_(0, live, y[:, 0])

@@ -103,7 +103,8 @@ class Mamba(StateSpaceMixer):
         u, z = self.in_proj(rows).chunk(2, dim=-1)
         y, after = self._direction().forward(u, z, begins, state, reverse=reverse)
         y = self.out_proj(y).reshape(x.shape)
-        return (y, after) if return_state else y
+        # Steps want states whose rows lie in one piece.
+        return (y, MambaState(after.conv, after.ssm.contiguous())) if return_state else y
 
     @torch.no_grad()
     def step(self, x: Tensor, state: MambaState, rows: Tensor | None = None) -> Tensor:

@@ -1,7 +1,10 @@
-"""Root-mean-square norm, whatever the precisions."""
+"""Root-mean-square norms, whatever the precisions."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from supa_mamba.precision import state_dtype
 
 
 class RMSNorm(nn.RMSNorm):
@@ -24,3 +27,39 @@ class RMSNorm(nn.RMSNorm):
         # PyTorch's fused kernel wants the row and the weight in one precision.
         weight = self.weight.to(x.dtype)
         return functional.rms_norm(x, self.normalized_shape, weight, self.eps).to(self.weight.dtype)
+
+
+class GatedRMSNorm(nn.Module):
+    """Gate each row, and divide each group of its channels by their root mean square, in float32 or float64.
+
+    Args:
+        channels: of a row.
+        groups: how many groups; they share the channels equally.
+        eps: added to the mean square.
+
+    Source: Mamba-2 (arXiv 2405.21060), section 7; groups as in mamba_ssm's ``RMSNormGated``.
+    """
+
+    def __init__(self, channels: int, groups: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.groups, self.eps = groups, eps
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """Gate and normalise.
+
+        Args:
+            x: (rows, channels).
+            gate: (rows, channels).
+
+        Returns:
+            x silu(gate), normalised, of the shape and the dtype of x.
+        """
+        dtype = state_dtype(x, gate, self.weight)
+        rows, channels = x.shape
+        gated = (x.to(dtype) * functional.silu(gate.to(dtype))).reshape(rows, self.groups, channels // self.groups)
+        return (functional.rms_norm(gated, gated.shape[2:], eps=self.eps).flatten(1) * self.weight).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Say how large it is."""
+        return f"{len(self.weight)}, groups={self.groups}, eps={self.eps}"

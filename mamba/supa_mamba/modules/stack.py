@@ -1,20 +1,118 @@
 """Blocks behind each other."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import MambaBlock
 from supa_mamba.modules.inputs import check_step_rows, packed_rows
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least
-from supa_mamba.modules.states import StackState
+from supa_mamba.modules.states import LayerState, StackState
 from supa_mamba.precision import state_dtype
 
 
-class MambaStack(nn.Module):
+class BlockStack(nn.Module):
+    """Blocks and a last norm; how rows and states go through them.
+
+    Args:
+        blocks: in their order, at least one.
+        d_model: features of a row.
+        norm_epsilon: added to the mean square that the last norm divides by.
+    """
+
+    def __init__(self, blocks: Iterable[MambaBlock], d_model: int, norm_epsilon: float) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.layers = nn.ModuleList(blocks)
+        self.norm_f = RMSNorm(d_model, eps=norm_epsilon)
+        # The sum of all outputs should not grow with their number.
+        for name, parameter in self.layers.named_parameters():
+            if name.endswith(("out_proj.weight", "out_proj_b.weight")):
+                with torch.no_grad():
+                    parameter.div_(len(self.layers) ** 0.5)
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: StackState, rows: Tensor | None = None) -> Tensor:
+        """Put one more row of each of M sequences through all blocks, and change their states in place.
+
+        Args:
+            x: (M, d_model).
+            state: tables of R rows, of ``init_state`` or ``forward``.
+            rows: (M,) int64, which row of the tables belongs to each sequence, at most once; negative for one that has
+                finished: its output means nothing. 0 to M - 1 if not given.
+
+        Returns:
+            y (M, d_model). No gradients flow.
+
+        Raises:
+            ValueError: shapes, kinds or devices do not fit, or the mixer takes no steps.
+        """
+        check_step_rows(x, self.d_model)
+        self._check_layers(state)
+        x = x.to(state_dtype(x))
+        for layer, of_layer in zip(self.blocks(), state, strict=True):
+            x = layer.step(x, of_layer, rows)
+        y: Tensor = self.norm_f(x)
+        return y
+
+    def blocks(self) -> Iterator[MambaBlock]:
+        """Give the blocks in their order.
+
+        Yields:
+            Each block.
+        """
+        for block in self.layers:
+            yield cast(MambaBlock, block)
+
+    def walk(
+        self,
+        x: Tensor,
+        offset: Tensor | None,
+        state: StackState | None,
+        *,
+        return_state: bool,
+        max_length: int | None = None,
+    ) -> Tensor | tuple[Tensor, StackState]:
+        """Put rows through all blocks.
+
+        Args:
+            x: (T, d_model) or (B, L, d_model).
+            offset: (S + 1,) int64, or None.
+            state: what was before the first rows.
+            return_state: whether to give the state after the last rows, too.
+            max_length: a bound of the lengths, for attention.
+
+        Returns:
+            As ``MambaStack.forward``.
+        """
+        rows, begins = packed_rows(x, offset, self.d_model)
+        rows = rows.to(state_dtype(rows))
+        if state is not None:
+            self._check_layers(state)
+        after: list[LayerState] = []
+        for number, block in enumerate(self.blocks()):
+            options: dict[str, Any] = {}
+            if isinstance(block.mixer, CausalAttention):
+                options["max_length"] = max_length
+            before = None if state is None else state[number]
+            if return_state:
+                rows, of_block = block(rows, begins, before, return_state=True, **options)
+                after.append(of_block)
+            else:
+                rows = block(rows, begins, before, **options)
+        y: Tensor = self.norm_f(rows).reshape(x.shape)
+        return (y, tuple(after)) if return_state else y
+
+    def _check_layers(self, state: StackState) -> None:
+        if len(state) != len(self.layers):
+            raise ValueError(f"state: of {len(state)} layers was given, but this stack has {len(self.layers)}.")
+
+
+class MambaStack(BlockStack):
     """Put rows through several blocks and a last norm: what an encoder or a generator is made of.
 
     Names of parameters are those of mamba_ssm's ``MixerModel`` without its embedding: ``layers.0.norm.weight``,
@@ -52,14 +150,9 @@ class MambaStack(nn.Module):
         norm_epsilon: float = 1e-5,
         **options: Any,
     ) -> None:
-        super().__init__()
         check_at_least(1, d_model=d_model, n_layer=n_layer)
-        self.d_model = d_model
-        self.layers = nn.ModuleList(
-            MambaBlock(d_model, mixer, norm_epsilon=norm_epsilon, **options) for _ in range(n_layer)
-        )
-        self.norm_f = RMSNorm(d_model, eps=norm_epsilon)
-        shrink_outputs(self.layers)
+        blocks = [MambaBlock(d_model, mixer, norm_epsilon=norm_epsilon, **options) for _ in range(n_layer)]
+        super().__init__(blocks, d_model, norm_epsilon)
 
     def forward(
         self,
@@ -84,34 +177,7 @@ class MambaStack(nn.Module):
         Raises:
             ValueError: shapes, kinds or devices do not fit.
         """
-        rows, begins = packed_rows(x, offset, self.d_model)
-        y, after = self._walk(rows, begins, state, return_state=return_state)
-        y = y.reshape(x.shape)
-        return (y, after) if return_state else y
-
-    @torch.no_grad()
-    def step(self, x: Tensor, state: StackState, rows: Tensor | None = None) -> Tensor:
-        """Put one more row of each of M sequences through all blocks, and change their states in place.
-
-        Args:
-            x: (M, d_model).
-            state: tables of R rows, of ``init_state`` or ``forward``.
-            rows: (M,) int64, which row of the tables belongs to each sequence, at most once; negative for one that has
-                finished: its output means nothing. 0 to M - 1 if not given.
-
-        Returns:
-            y (M, d_model). No gradients flow.
-
-        Raises:
-            ValueError: shapes, kinds or devices do not fit, or the mixer takes no steps.
-        """
-        check_step_rows(x, self.d_model)
-        self._check_layers(state)
-        x = x.to(state_dtype(x))
-        for layer, of_layer in zip(self._blocks(), state, strict=True):
-            x = layer.step(x, of_layer, rows)
-        y: Tensor = self.norm_f(x)
-        return y
+        return self.walk(x, offset, state, return_state=return_state)
 
     def init_state(self, batch: int) -> StackState:
         """Give the states of sequences that have not begun.
@@ -125,39 +191,4 @@ class MambaStack(nn.Module):
         Raises:
             ValueError: the mixer keeps no state.
         """
-        return tuple(layer.init_state(batch) for layer in self._blocks())
-
-    def _blocks(self) -> list[MambaBlock]:
-        return list(self.layers)  # type: ignore[arg-type]
-
-    def _check_layers(self, state: StackState) -> None:
-        if len(state) != len(self.layers):
-            raise ValueError(f"state: of {len(state)} layers was given, but this stack has {len(self.layers)}.")
-
-    def _walk(
-        self, rows: Tensor, begins: Tensor, state: StackState | None, *, return_state: bool
-    ) -> tuple[Tensor, StackState]:
-        if state is not None:
-            self._check_layers(state)
-        rows, after = rows.to(state_dtype(rows)), []
-        for number, layer in enumerate(self._blocks()):
-            before = None if state is None else state[number]
-            found = layer(rows, begins, before, return_state=return_state)
-            if return_state:
-                rows, of_layer = found
-                after.append(of_layer)
-            else:
-                rows = found
-        return self.norm_f(rows), tuple(after)
-
-
-def shrink_outputs(layers: nn.ModuleList) -> None:
-    """Divide the output projections by the square root of the number of layers, so that their sum does not grow.
-
-    Args:
-        layers: blocks whose mixers call them ``out_proj``.
-    """
-    for name, parameter in layers.named_parameters():
-        if name.endswith(("out_proj.weight", "out_proj_b.weight")):
-            with torch.no_grad():
-                parameter.div_(len(layers) ** 0.5)
+        return tuple(layer.init_state(batch) for layer in self.blocks())

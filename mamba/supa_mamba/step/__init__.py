@@ -1,1 +1,1 @@
-"""One step of Mamba-1 for rows that are being generated."""
+"""Steps of Mamba-1 and Mamba-2 for rows that are being generated."""

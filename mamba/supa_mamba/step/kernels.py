@@ -1,4 +1,8 @@
-"""The Triton kernel of one step: one program for one row and a block of channels."""
+"""The Triton kernels of steps: one program for one row and a block of channels, its states in registers.
+
+Loops are written as ``while`` for the interpreter's sake, as in ``scan.kernels``. No argument depends on the number of
+rows, so all may be specialised, and nothing is compiled anew; multiples of 16 that the compiler knows make loads wide.
+"""
 
 import triton
 import triton.language as tl
@@ -6,9 +10,20 @@ import triton.language as tl
 from supa_mamba.kernel_math import sigmoid, softplus
 
 
-@triton.jit(do_not_specialize=["x_stride", "delta_stride", "B_stride", "C_stride", "z_stride", "channels", "states"])
+@triton.jit
+def advance(h, x, delta, b, decay, bias, SOFTPLUS: tl.constexpr):
+    step = delta + bias
+    if SOFTPLUS:
+        step = softplus(step)
+    return tl.exp(step[:, None] * decay) * h + (step * x)[:, None] * b[None, :]
+
+
+@triton.jit
 def step_kernel(
     state_ptr,
+    cache_x_ptr,
+    cache_delta_ptr,
+    cache_B_ptr,
     x_ptr,
     delta_ptr,
     A_ptr,
@@ -17,6 +32,7 @@ def step_kernel(
     D_ptr,
     z_ptr,
     bias_ptr,
+    accepted_ptr,
     rows_ptr,
     y_ptr,
     x_stride,
@@ -24,39 +40,86 @@ def step_kernel(
     B_stride,
     C_stride,
     z_stride,
-    channels,
+    inputs,
+    groups,
+    of_group,
+    of_head,
     states,
     SOFTPLUS: tl.constexpr,
+    ONE_DECAY: tl.constexpr,
     BLOCK: tl.constexpr,
     STATES: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK)
-    m = tl.program_id(0).to(tl.int64) // blocks
-    d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
+    # A block of channels never reaches into another group, so that all its channels share B and C.
+    blocks = tl.cdiv(of_group, BLOCK)
+    m = (tl.program_id(0) // (blocks * groups)).to(tl.int64)
+    group = tl.program_id(0) // blocks % groups
+    place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     n = tl.arange(0, STATES)
+    channels = groups * of_group
+    d = group * of_group + place
+    head = d // of_head
     row = tl.load(rows_ptr + m)
     # A finished row reads and changes nothing, and gives zeros.
-    live_d, live_n = (d < channels) & (row >= 0), n < states
+    live_d, live_n = (place < of_group) & (row >= 0), n < states
     live = live_d[:, None] & live_n[None, :]
     of_state = d[:, None] * states + n[None, :]
-    places = state_ptr + row * channels * states + of_state
+    states_ptr = state_ptr + row * channels * states + of_state
 
-    x = tl.load(x_ptr + m * x_stride + d, live_d, 0.0).to(DTYPE)
-    step = tl.load(delta_ptr + m * delta_stride + d, live_d, 0.0).to(DTYPE)
-    b = tl.load(B_ptr + m * B_stride + n, live_n, 0.0).to(DTYPE)
-    c = tl.load(C_ptr + m * C_stride + n, live_n, 0.0).to(DTYPE)
+    if ONE_DECAY:
+        decay = tl.load(A_ptr + head, live_d, 0.0)[:, None]
+    else:
+        decay = tl.load(A_ptr + head[:, None] * states + n[None, :], live, 0.0)
+    bias = tl.zeros((BLOCK,), DTYPE)
     if bias_ptr is not None:
-        step += tl.load(bias_ptr + d, live_d, 0.0)
-    if SOFTPLUS:
-        step = softplus(step)
-    h = tl.exp(step[:, None] * tl.load(A_ptr + of_state, live, 0.0)) * tl.load(places, live, 0.0)
-    h += (step * x)[:, None] * b[None, :]
-    tl.store(places, h, live)
-    y = tl.sum(h * c[None, :], 1)
-    if D_ptr is not None:
-        y += tl.load(D_ptr + d, live_d, 0.0) * x
-    if z_ptr is not None:
-        gate = tl.load(z_ptr + m * z_stride + d, live_d, 0.0).to(DTYPE)
-        y *= gate * sigmoid(gate)
-    tl.store(y_ptr + m * channels + d, tl.where(row >= 0, y, 0.0), d < channels)
+        bias += tl.load(bias_ptr + head, live_d, 0.0)
+    h = tl.load(states_ptr, live, 0.0)
+    if cache_x_ptr is not None:
+        of_row = row * inputs
+        taken = tl.load(accepted_ptr + m, row >= 0, 0)
+        i = row * 0
+        while i < taken:
+            cached = of_row + i
+            x = tl.load(cache_x_ptr + cached * channels + d, live_d, 0.0).to(DTYPE)
+            delta = tl.load(cache_delta_ptr + cached * (channels // of_head) + head, live_d, 0.0).to(DTYPE)
+            b = tl.load(cache_B_ptr + (cached * groups + group) * states + n, live_n, 0.0).to(DTYPE)
+            h = advance(h, x, delta, b, decay, bias, SOFTPLUS)
+            i += 1
+        tl.store(states_ptr, h, live)
+        # What one lane overwrites in the cache another may read.
+        tl.debug_barrier()
+    i = row * 0
+    while i < inputs:
+        t = m * inputs + i
+        x = tl.load(x_ptr + t * x_stride + d, live_d, 0.0)
+        if cache_x_ptr is not None:
+            tl.store(cache_x_ptr + (row * inputs + i) * channels + d, x, live_d)
+        x = x.to(DTYPE)
+        delta = tl.load(delta_ptr + t * delta_stride + head, live_d, 0.0).to(DTYPE)
+        b = tl.load(B_ptr + t * B_stride + group * states + n, live_n, 0.0).to(DTYPE)
+        c = tl.load(C_ptr + t * C_stride + group * states + n, live_n, 0.0).to(DTYPE)
+        h = advance(h, x, delta, b, decay, bias, SOFTPLUS)
+        y = tl.sum(h * c[None, :], 1)
+        if D_ptr is not None:
+            y += tl.load(D_ptr + head, live_d, 0.0) * x
+        if z_ptr is not None:
+            gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
+            y *= gate * sigmoid(gate)
+        tl.store(y_ptr + t * channels + d, tl.where(row >= 0, y, 0.0), place < of_group)
+        i += 1
+    if cache_x_ptr is None:
+        tl.store(states_ptr, h, live)
+
+
+@triton.jit
+def cache_kernel(cache_ptr, new_ptr, rows_ptr, new_stride, inputs, values, BLOCK: tl.constexpr):
+    # What several programs of the step read can be overwritten only when all of them are through.
+    blocks = tl.cdiv(values, BLOCK)
+    t = (tl.program_id(0) // blocks).to(tl.int64)
+    v = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    row = tl.load(rows_ptr + t // inputs)
+    live = (v < values) & (row >= 0)
+    tl.store(
+        cache_ptr + (row * inputs + t % inputs) * values + v, tl.load(new_ptr + t * new_stride + v, live, 0.0), live
+    )

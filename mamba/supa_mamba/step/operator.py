@@ -1,4 +1,4 @@
-"""One step as a custom operator, so that ``torch.compile`` sees it as one step that changes its state."""
+"""Steps as a custom operator, so that ``torch.compile`` sees one step that changes its state."""
 
 import torch
 from torch import Tensor
@@ -6,9 +6,14 @@ from torch import Tensor
 from supa_mamba.dispatch import device_of, path
 
 
-@torch.library.custom_op("supa_mamba::selective_state_update", mutates_args=("state",))
-def selective_state_update_operator(
+@torch.library.custom_op(
+    "supa_mamba::selective_state_step", mutates_args=("state", "cache_x", "cache_delta", "cache_B")
+)
+def selective_state_step_operator(
     state: Tensor,
+    cache_x: Tensor | None,
+    cache_delta: Tensor | None,
+    cache_B: Tensor | None,
     x: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -17,19 +22,23 @@ def selective_state_update_operator(
     D: Tensor | None,
     z: Tensor | None,
     delta_bias: Tensor | None,
+    accepted: Tensor | None,
     rows: Tensor,
     delta_softplus: bool,
 ) -> Tensor:
-    """Take one step in place; arguments and result as in ``launch.update``."""
-    given = (state, x, delta, A, B, C, D, z, delta_bias, rows)
+    """Take steps in place; arguments and result as in ``launch.step``."""
+    caches, given = (cache_x, cache_delta, cache_B), (x, delta, A, B, C, D, z, delta_bias, accepted, rows)
     with device_of(state):
-        y: Tensor = path(state, __package__).update(*given, delta_softplus)
+        y: Tensor = path(state, __package__).step(state, *caches, *given, delta_softplus)
     return y
 
 
-@selective_state_update_operator.register_fake
+@selective_state_step_operator.register_fake
 def _(
     state: Tensor,
+    cache_x: Tensor | None,
+    cache_delta: Tensor | None,
+    cache_B: Tensor | None,
     x: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -38,6 +47,7 @@ def _(
     D: Tensor | None,
     z: Tensor | None,
     delta_bias: Tensor | None,
+    accepted: Tensor | None,
     rows: Tensor,
     delta_softplus: bool,
 ) -> Tensor:

@@ -1,0 +1,216 @@
+"""Time the steps that generate showers, on a GPU: one input at a time, and several of speculative decoding at once.
+
+    python benchmarks/mamba_decoding.py [--rows 4096] [--inputs 4] [--dtype float32 bfloat16] [--json results.json]
+
+Mamba-1 has 512 channels of 16 states; Mamba-2 has 8 heads of 64 channels and 64 states. Each time stands beside the one
+that its bytes take at the measured speed of a copy: states read and written once, inputs read, outputs written; of a
+replay what is cached, and what is accepted. Times are those of single calls with a cold cache, and those in a captured
+CUDA graph, where nothing waits for the processor. Nothing is timed that does not match the naive steps.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from copying import copied_bytes_per_second
+from measuring import give, machine
+from torch import Tensor
+
+import supa
+from supa_mamba import (
+    ReplayCache,
+    causal_conv1d_replay,
+    causal_conv1d_update,
+    selective_state_replay,
+    selective_state_update,
+)
+from supa_mamba.conv_step.naive import naive_causal_conv1d_replay, naive_causal_conv1d_update
+from supa_mamba.step.naive import naive_selective_state_replay, naive_selective_state_update
+
+ALONG = ("x", "delta", "B", "C")
+BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+CHANNELS, WIDTH = 512, 4
+
+
+@dataclass
+class Case:
+    """An operation with its arguments.
+
+    Args:
+        run: the operation, which changes the first arguments in place.
+        naive: its naive twin, which gives what is changed after y.
+        changed: tables that are changed in place.
+        given: the other arguments, by name.
+        options: arguments that are no tensors.
+    """
+
+    run: Callable[..., Tensor]
+    naive: Callable[..., tuple[Any, ...]]
+    changed: list[Any]
+    given: dict[str, Tensor]
+    options: dict[str, Any]
+
+    def __call__(self) -> Tensor:
+        """Take the step once."""
+        return self.run(*self.changed, **self.given, **self.options)
+
+
+def tensors_of(tables: list[Any] | tuple[Any, ...]) -> list[Tensor]:
+    """Give the tensors of tables and caches."""
+    return [x for table in tables for x in ([table] if isinstance(table, Tensor) else vars(table).values())]
+
+
+def cases(rows: int, inputs: int, dtype: torch.dtype, device: str) -> dict[str, Case]:
+    """Draw the arguments of all operations, as a model gives them: half precision but for parameters and states."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device)
+
+    def cast(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: x.to(dtype) if name in ALONG else x for name, x in given.items()}
+
+    accepted = torch.randint(inputs + 1, (rows,), generator=generator, device=device)
+    places = {"rows": torch.randperm(rows, generator=generator, device=device)}
+    of_replay = places | {"accepted": accepted}
+    forms = {
+        "Mamba-1, 512 channels, 16 states": ((CHANNELS,), (CHANNELS,), (16,), -torch.rand(CHANNELS, 16, device=device)),
+        "Mamba-2, 8 heads of 64, 64 states": ((8, 64), (8,), (1, 64), -torch.rand(8, device=device)),
+    }
+    made = {}
+    for form, (channels, heads, of_group, A) in forms.items():
+        for steps in (1, inputs):
+            lead = (rows,) if steps == 1 else (rows, steps)
+            drawn: dict[str, Tensor] = {
+                "x": normal(*lead, *channels),
+                "delta": normal(*lead, *heads) - 2,
+                "A": A,
+                "B": normal(*lead, *of_group),
+                "C": normal(*lead, *of_group),
+                "D": normal(*heads),
+                "delta_bias": normal(*heads) / 10,
+            }
+            gate = {"z": normal(*lead, *channels).to(dtype)} if len(channels) == 1 else {}
+            options = {} if gate else {"z": None}
+            state = normal(rows, *channels, of_group[-1])
+            if steps == 1:
+                made[f"{form}, update"] = Case(
+                    selective_state_update, naive_selective_state_update, [state], cast(drawn) | gate | places, options
+                )
+            else:
+                shapes = (channels, heads, of_group)
+                cache = ReplayCache(*(normal(rows, inputs, *shape).to(dtype) for shape in shapes))
+                made[f"{form}, replay of {inputs}"] = Case(
+                    selective_state_replay,
+                    naive_selective_state_replay,
+                    [state, cache],
+                    cast(drawn) | gate | of_replay,
+                    options,
+                )
+    window, silu = normal(rows, CHANNELS, WIDTH - 1), {"activation": "silu"}
+    parameters: dict[str, Tensor] = {"weight": normal(CHANNELS, WIDTH), "bias": normal(CHANNELS)}
+    x = normal(rows, inputs, CHANNELS).to(dtype)
+    made["convolution, update"] = Case(
+        causal_conv1d_update, naive_causal_conv1d_update, [window], {"x": x[:, 0].contiguous()} | parameters | places,
+        silu,
+    )  # fmt: skip
+    made[f"convolution, replay of {inputs}"] = Case(
+        causal_conv1d_replay, naive_causal_conv1d_replay, [window.clone(), x.flip(1)],
+        {"x": x} | parameters | of_replay, silu,
+    )  # fmt: skip
+    return made
+
+
+def distance_from_naive(case: Case) -> float:
+    """Give how far y and the tables lie from the naive ones at worst, relative root mean square."""
+
+    def double(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return x.double().cpu() if x.is_floating_point() else x.cpu()
+        return ReplayCache(*(double(v) for v in vars(x).values()))
+
+    given = {name: double(x) for name, x in case.given.items()}
+    truth = case.naive(*(double(x) for x in case.changed), **given, **case.options)
+    found = [case(), *case.changed]
+    return max(
+        ((a.double().cpu() - b).square().mean() / b.square().mean()).sqrt().item()
+        for a, b in zip(tensors_of(found), tensors_of(truth), strict=True)
+    )
+
+
+def bytes_of(case: Case) -> float:
+    """Count the bytes that one call must move; y takes as many as x."""
+    state, *cached = tensors_of(case.changed)
+    moved = 2.0 * state.nbytes + case.given["x"].nbytes + sum(x.nbytes for x in case.given.values())
+    if cached:
+        read = case.given["accepted"].double().mean().item() / case.given["x"].shape[1]
+        moved += (1 + read) * sum(x.nbytes for x in cached)
+    return moved
+
+
+def on_gpu(rows: int, inputs: int, dtype: torch.dtype, copied: float) -> dict[str, Any]:
+    """Hold all operations against the naive ones on a few rows, and time them."""
+    import triton
+
+    errors = {name: distance_from_naive(case) for name, case in cases(7, inputs, dtype, "cuda").items()}
+    for name, error in errors.items():
+        if not error <= BOUNDS[dtype]:
+            raise SystemExit(f"{name}: {error:.1e} off the naive one; it is not worth timing.")
+    results = {}
+    for name, case in cases(rows, inputs, dtype, "cuda").items():
+        floor = bytes_of(case) / copied * 1e3
+        single = triton.testing.do_bench(case, warmup=50, rep=300, return_mode="median")
+        captured = triton.testing.do_bench_cudagraph(case, rep=300, return_mode="median")
+        results[name] = {
+            "bytes, MB": bytes_of(case) / 1e6,
+            "bytes, ms": floor,
+            "single call, ms": single,
+            "in a CUDA graph, ms": captured,
+            "single call over bytes": single / floor,
+            "in a CUDA graph over bytes": captured / floor,
+            "distance from the naive one": errors[name],
+        }
+    return results
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=4096, help="showers that are generated together")
+    parser.add_argument("--inputs", type=int, default=4, help="inputs of a replay, at least 2")
+    parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float16", "bfloat16", "float32"])
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+    if arguments.inputs < 2 or arguments.rows < 1:
+        parser.error("--inputs must be at least 2, and --rows at least 1")
+    if not torch.cuda.is_available():
+        raise SystemExit("No CUDA device is here, and the steps are timed on one.")
+    import triton
+
+    copied = copied_bytes_per_second()
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "device": torch.cuda.get_device_name(),
+        "versions": {
+            "supa": supa.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "triton": triton.__version__,
+        },
+        "date": time.strftime("%Y-%m-%d"),
+        "copy, TB/s": copied / 1e12,
+        "rows": arguments.rows,
+    }
+    results["results"] = {
+        name: on_gpu(arguments.rows, arguments.inputs, getattr(torch, name), copied) for name in arguments.dtype
+    }
+    give(results, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Time Mamba-2's recurrence on ragged showers on a GPU, against what the device allows.
+
+    python benchmarks/mamba_ssd.py [--shape 4096x8x64x64 ...] [--dtype bfloat16 ...] [--tune]
+
+A shape is showers x heads x values of a head x states, with one group; lengths are those of ``mamba.py``. Each time
+stands beside a floor: every valid element moved once at the measured speed of a copy. With ``--tune`` the blocks that
+the kernels walk in are tried out and a table of times is printed, fastest first. Nothing is timed that does not match
+the naive form.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import give, machine
+from torch import Tensor
+
+import supa
+from mamba import BOUNDS, copied_bytes_per_second, distances, gpu_times, lengths_of, offset_of, run_with_gradients
+from supa_mamba import ssd
+from supa_mamba.ssd import blocks
+from supa_mamba.ssd.naive import naive_ssd
+
+ALONG = ("x", "delta", "B", "C")
+Shape = tuple[int, int, int, int]
+
+
+def draw(lengths: Tensor, shape: Shape, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
+    """Draw the inputs as a model gives them: half precision along the sequences only."""
+    _, heads, width, states = shape
+    rows = int(lengths.sum())
+    generator = torch.Generator(device).manual_seed(1)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator, device=device)
+
+    inputs = {
+        "x": normal(rows, heads, width),
+        "delta": normal(rows, heads) - 4,
+        "A": -torch.linspace(1, 16, heads, device=device),
+        "B": normal(rows, 1, states),
+        "C": normal(rows, 1, states),
+        "D": torch.ones(heads, device=device),
+        "delta_bias": normal(heads) / 10,
+    }
+    of_states = torch.float64 if dtype == torch.float64 else torch.float32
+    return {name: x.to(dtype if name in ALONG else of_states) for name, x in inputs.items()}
+
+
+def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[str, float]:
+    """Compare with the naive form on a few sequences; raise where they differ."""
+    lengths = torch.tensor([40, 1, 64, 0, 70, 200])
+    offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
+    y, gradient = distances(
+        lambda **x: ssd(**x, offset=offset),
+        lambda **x: naive_ssd(**x, offset=begins, initial_state=None)[0],
+        draw(lengths, shape, dtype, device),
+    )
+    if not (y <= BOUNDS[dtype][0] and gradient <= BOUNDS[dtype][1]):
+        raise SystemExit(f"{shape}, {dtype}: y {y:.1e}, gradients {gradient:.1e} off the naive form: not worth timing.")
+    return {"y": y, "worst gradient": gradient}
+
+
+def both_ways(leaves: dict[str, Tensor], offset: Tensor, y_grad: Tensor) -> None:
+    """Walk forward and backward."""
+    torch.autograd.grad(ssd(**leaves, offset=offset), list(leaves.values()), y_grad)
+
+
+def prepared(shape: Shape, dtype: torch.dtype) -> tuple[Callable[[], Any], Callable[[], Any], int]:
+    """Draw inputs; give what runs forward, what runs forward and backward, and the number of rows."""
+    lengths = lengths_of(shape[0])
+    offset, inputs = offset_of(lengths, "cuda"), draw(lengths, shape, dtype, "cuda")
+    leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
+    y_grad = torch.randn_like(inputs["x"])
+    return lambda: ssd(**inputs, offset=offset), lambda: both_ways(leaves, offset, y_grad), int(lengths.sum())
+
+
+def on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
+    """Time one shape."""
+    _, heads, width, states = shape
+    errors = hold_against_naive(shape, dtype, "cuda")
+    forward, both, rows = prepared(shape, dtype)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    both()
+    taken = torch.cuda.max_memory_allocated() - before
+    times = gpu_times({"forward": forward, "forward and backward": both})
+    size = 8 if dtype == torch.float64 else 4 if dtype == torch.float32 else 2
+    long, short, thin = rows * heads * width * size, rows * states * size, rows * heads * size
+    moved = {
+        "forward": 2 * long + 2 * short + thin,
+        "forward and backward": 5 * long + 6 * short + 3 * thin,
+    }
+    return {
+        "valid tokens": rows,
+        "distances from the naive form": errors,
+        "times": times,
+        "floor, ms": {name: bytes_ / copied * 1e3 for name, bytes_ in moved.items()},
+        "time over floor": {name: times[f"{name}, ms"] * 1e-3 * copied / bytes_ for name, bytes_ in moved.items()},
+        "memory of forward and backward over that of x": taken / long,
+    }
+
+
+@contextmanager
+def changed(name: str, **fields: Any) -> Iterator[None]:
+    """Let ``blocks.forward_blocks`` or ``blocks.backward_blocks`` give other blocks."""
+    chosen = getattr(blocks, name)
+    setattr(blocks, name, lambda *sizes: dataclasses.replace(chosen(*sizes), **fields))
+    try:
+        yield
+    finally:
+        setattr(blocks, name, chosen)
+
+
+def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
+    """Try blocks, each kernel on its own, and print the times of those that run and match, fastest first."""
+    hold_against_naive(shape, dtype, "cuda")
+    forward, both, _ = prepared(shape, dtype)
+    heads = shape[1]
+    candidates: dict[str, tuple[Callable[[], Any], dict[str, list[Any]]]] = {
+        "forward_blocks": (
+            forward,
+            {"chunk": [32, 64], "warps": [2, 4, 8], "registers": [None, 128, 168]},
+        ),
+        "backward_blocks": (
+            both,
+            {
+                "chunk": [32, 64],
+                "heads": [k for k in (4, 8) if heads % k == 0] or [1],
+                "warps": [4, 8],
+                "stages": [1, 2],
+                "registers": [None, 128],
+            },
+        ),
+    }
+    lengths = torch.tensor([40, 1, 64, 0, 70, 200])
+    offset, few = offset_of(lengths, "cuda"), draw(lengths, shape, dtype, "cuda")
+    truth = run_with_gradients(lambda **x: ssd(**x, offset=offset), few)
+    for name, (function, choices) in candidates.items():
+        if only not in name:
+            continue
+        table = []
+        for values in itertools.product(*choices.values()):
+            fields = dict(zip(choices, values, strict=True))
+            words = ", ".join(f"{key} {value}" for key, value in fields.items())
+            with changed(name, **fields):
+                of = blocks.forward_blocks(*shape[2:], dtype), blocks.backward_blocks(heads, *shape[2:], dtype)
+                if of[1].chunk % of[0].chunk:
+                    continue
+                try:
+                    if name == "forward_blocks":
+                        found = [ssd(**few, offset=offset)]
+                    else:
+                        found = run_with_gradients(lambda **x: ssd(**x, offset=offset), few)
+                    far = max(float((a - b).norm() / b.norm()) for a, b in zip(found, truth, strict=False))
+                    if not far <= BOUNDS[dtype][1]:
+                        raise ValueError(f"{far:.1e} off")
+                    table.append((gpu_times({"it": function})["it, ms"], words))
+                except Exception as error:
+                    print(f"{name}, {words}: {str(error).splitlines()[:1] or repr(error)}", flush=True)
+        print(f"{'x'.join(map(str, shape))}, {dtype}, {name}, fastest first:")
+        print("\n".join(f"{ms:8.3f} ms  {words}" for ms, words in sorted(table)), flush=True)
+
+
+def shape_of(text: str) -> Shape:
+    """Read showers x heads x values of a head x states."""
+    showers, heads, width, states = map(int, text.split("x"))
+    return showers, heads, width, states
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--shape", type=shape_of, nargs="+", help="showers x heads x values of a head x states")
+    parser.add_argument("--dtype", nargs="+", choices=["float16", "bfloat16", "float32", "float64"])
+    parser.add_argument("--tune", action="store_true", help="try blocks instead")
+    parser.add_argument(
+        "--only", default="", choices=["", "forward", "backward"], help="with --tune: this kernel alone"
+    )
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("No CUDA device is here; these times are those of a GPU.")
+    import triton
+
+    shapes = arguments.shape or [
+        (4096, 8, 64, 64), (4096, 16, 32, 16), (4096, 8, 64, 128), (256, 8, 64, 64), (16384, 4, 64, 64),
+    ]  # fmt: skip
+    dtypes = [getattr(torch, name) for name in arguments.dtype or ("bfloat16", "float32")]
+    if arguments.tune:
+        for shape in shapes:
+            for dtype in dtypes:
+                tune(shape, dtype, arguments.only)
+        return
+    copied = copied_bytes_per_second()
+    results = {}
+    for shape in shapes:
+        for dtype in dtypes:
+            results[f"{'x'.join(map(str, shape))}, {dtype}"] = on_gpu(shape, dtype, copied)
+            torch.cuda.empty_cache()
+    give(
+        {
+            "machine": machine(),
+            "versions": {
+                "supa": supa.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "triton": triton.__version__,
+            },
+            "date": time.strftime("%Y-%m-%d"),
+            "device": torch.cuda.get_device_name(),
+            "copy, TB/s": copied / 1e12,
+            "results": results,
+        },
+        arguments.json,
+    )
+
+
+if __name__ == "__main__":
+    main()

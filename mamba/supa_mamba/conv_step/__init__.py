@@ -1,0 +1,1 @@
+"""Steps of the causal convolution for rows that are being generated."""

@@ -1,0 +1,191 @@
+"""Causal self-attention as a mixer, for the few layers of a stack that look back exactly."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
+from supa_mamba.modules.options import check_at_least
+from supa_mamba.modules.packed_attention import attend, longest_of, padded, places_of, readable
+from supa_mamba.modules.states import AttentionState
+from supa_mamba.rows import rows_of
+
+
+class CausalAttention(nn.Module):
+    """Mix the rows of each sequence by causal attention, without positions, which Mamba layers carry.
+
+    Names and shapes of parameters are those of mamba_ssm's ``MHA``. On a GPU, half precision takes PyTorch's kernel for
+    packed rows (from PyTorch 2.11 on), else rows are padded; gradients are the same bits every time only under
+    ``torch.use_deterministic_algorithms``.
+
+    Args:
+        d_model: features of a row.
+        num_heads: heads, which share them equally.
+        bias: whether the projections have a bias.
+
+    Raises:
+        ValueError: the heads do not divide the features.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, bias: bool = False) -> None:
+        super().__init__()
+        check_at_least(1, d_model=d_model, num_heads=num_heads)
+        if d_model % num_heads:
+            raise ValueError(f"num_heads: {num_heads} was given, but it must divide d_model, {d_model}.")
+        self.d_model, self.num_heads, self.head_dim = d_model, num_heads, d_model // num_heads
+        self.in_proj = nn.Linear(d_model, 3 * d_model, bias=bias)
+        self.out_proj = nn.Linear(d_model, d_model, bias=bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        offset: Tensor | None = None,
+        state: AttentionState | None = None,
+        *,
+        max_length: int | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, AttentionState]:
+        """Mix the rows of each sequence.
+
+        Args:
+            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
+            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
+            state: keys and values of what was before the first rows, of ``init_state`` or an earlier call; it is not
+                changed.
+            max_length: the length of the longest packed sequence, or a bound. Without it a GPU is waited for, and
+                ``torch.compile`` cannot make one program.
+            return_state: whether to give the state after the last rows, too; that needs a state, which says for how
+                many rows there is room.
+
+        Returns:
+            y, of the shape of x, and with ``return_state`` the state of S rows. Gradients flow through both.
+
+        Raises:
+            ValueError: shapes, kinds or devices do not fit, or there is no room.
+        """
+        rows, begins = packed_rows(x, offset, self.d_model)
+        check_fits(rows, self.in_proj.weight)
+        longest = longest_of(x, begins, max_length)
+        qkv = self.in_proj(rows).unflatten(-1, (3, self.num_heads, self.head_dim))
+        if state is not None:
+            mixed, state = _attend_and_remember(qkv, begins, longest, state)
+        elif return_state:
+            raise ValueError(
+                "return_state: attention keeps a fixed number of rows, but was not told how many; "
+                "also give state=init_state(batch, max_length)."
+            )
+        else:
+            mixed = attend(qkv, begins, longest)
+        y: Tensor = self.out_proj(mixed.flatten(1)).reshape(x.shape)
+        return y if state is None or not return_state else (y, state)
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: AttentionState, rows: Tensor | None = None) -> Tensor:
+        """Mix one more row of each of M sequences, and change their states in place. No gradients flow.
+
+        With ``rows`` the keys and values of these rows are copied; without it they are used where they lie.
+
+        Args:
+            x: (M, d_model).
+            state: a table of R rows, of ``init_state`` or ``forward``.
+            rows: (M,) int64, which row of the table belongs to each sequence; see ``Mamba.step``.
+
+        Returns:
+            y (M, d_model).
+
+        Raises:
+            ValueError: shapes, kinds or devices do not fit, or there is no room.
+        """
+        check_step_rows(x, self.d_model)
+        check_fits(x, self.in_proj.weight)
+        table = rows_of(rows, x, state.lengths)
+        if readable(table) and len(table) and table.max() >= len(state.lengths):
+            raise ValueError(
+                f"rows: {int(table.max())} was given, but the state has rows 0 to {len(state.lengths) - 1}."
+            )
+        q, k, v = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(1)
+        capacity, count = _capacity(state), len(x)
+        live = (table >= 0).long()
+        table = table.clamp(min=0)
+        lengths = state.lengths[table]
+        if readable(lengths):
+            _check_room(lengths + live, capacity)
+        slot = torch.where(live > 0, _slot(lengths, capacity), capacity)
+        state.keys.index_put_((table, slot), k.to(state.keys.dtype))
+        state.values.index_put_((table, slot), v.to(state.values.dtype))
+        state.lengths.index_add_(0, table, live)
+        keys, values = (
+            (of_all[:count] if rows is None else of_all.index_select(0, table)).to(q.dtype).transpose(1, 2)
+            for of_all in (state.keys, state.values)
+        )
+        seen = torch.arange(capacity + 1, device=x.device) <= lengths[:, None]
+        y = functional.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=seen[:, None, None])
+        mixed: Tensor = self.out_proj(y[:, :, 0].flatten(1))
+        return mixed
+
+    def init_state(self, batch: int, max_length: int) -> AttentionState:
+        """Give the state of sequences that have not begun, in the precision of autocast where that is on.
+
+        Args:
+            batch: how many rows the table has, R.
+            max_length: how long sequences can become.
+
+        Returns:
+            Zeros, on the device of the parameters.
+
+        Raises:
+            ValueError: the length is no whole number of at least 1.
+        """
+        check_at_least(1, max_length=max_length)
+        weight = self.in_proj.weight
+        kind = weight.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        shape = (batch, max_length + 1, self.num_heads, self.head_dim)
+        lengths = torch.zeros(batch, dtype=torch.int64, device=weight.device)
+        return AttentionState(weight.new_zeros(shape, dtype=dtype), weight.new_zeros(shape, dtype=dtype), lengths)
+
+    def extra_repr(self) -> str:
+        """Say what the layers below do not."""
+        return f"d_model={self.d_model}, num_heads={self.num_heads}"
+
+
+def _attend_and_remember(
+    qkv: Tensor, offset: Tensor, longest: int, state: AttentionState
+) -> tuple[Tensor, AttentionState]:
+    sequences, capacity = len(offset) - 1, _capacity(state)
+    if len(state.lengths) != sequences:
+        raise ValueError(f"state: of {len(state.lengths)} sequences was given, but there are {sequences}.")
+    lengths = state.lengths + offset.diff()
+    if readable(lengths):
+        _check_room(lengths, capacity)
+    sequence, place = places_of(offset, len(qkv))
+    where = (sequence, _slot(state.lengths[sequence] + place, capacity))
+    q, k, v = qkv.unbind(1)
+    keys = state.keys.index_put(where, k.to(state.keys.dtype))
+    values = state.values.index_put(where, v.to(state.values.dtype))
+    after = AttentionState(keys, values, lengths)
+    if not len(qkv):
+        return q, after
+    batch, index = padded(q, sequence, place, sequences, longest)
+    steps = torch.arange(longest, device=q.device)
+    seen = torch.arange(capacity + 1, device=q.device) <= (state.lengths[:, None] + steps)[:, :, None]
+    batch, keys, values = (x.to(q.dtype).transpose(1, 2) for x in (batch, keys, values))
+    y = functional.scaled_dot_product_attention(batch, keys, values, attn_mask=seen[:, None])
+    return y.transpose(1, 2).flatten(0, 1).index_select(0, index), after
+
+
+def _capacity(state: AttentionState) -> int:
+    return state.keys.shape[1] - 1
+
+
+def _slot(place: Tensor, capacity: int) -> Tensor:
+    # A place too far goes beyond the spare one, where PyTorch stops on a GPU, too.
+    return torch.where(place < capacity, place, capacity + 1)
+
+
+def _check_room(lengths: Tensor, capacity: int) -> None:
+    if (lengths > capacity).any():
+        raise ValueError(
+            f"state: it has room for {capacity} rows a sequence, but {int(lengths.max())} are needed; "
+            "give init_state a larger max_length."
+        )

@@ -1,0 +1,190 @@
+"""The mixer of Mamba-2."""
+
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from supa_mamba.conv.function import causal_conv1d
+from supa_mamba.conv_step.function import causal_conv1d_update
+from supa_mamba.modules.base import StateSpaceMixer
+from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
+from supa_mamba.modules.norm import GatedRMSNorm
+from supa_mamba.modules.options import check_at_least, inner_width
+from supa_mamba.modules.states import MambaState
+from supa_mamba.modules.weights import leave_undecayed, step_bias
+from supa_mamba.precision import state_dtype
+from supa_mamba.ssd.function import ssd
+from supa_mamba.step.function import selective_state_update
+
+
+class Mamba2(StateSpaceMixer):
+    """Mix the rows of each sequence by Mamba-2: project, convolve, run the state-space dual, gate, normalise, project.
+
+    Names and shapes of parameters are those of mamba_ssm's ``Mamba2``, so weights go both ways by ``load_state_dict``.
+    Under autocast the projections and the operation's inputs are half precision; parameters, steps, rates and states
+    are not.
+
+    Args:
+        d_model: features of a row.
+        d_state: states of a channel.
+        d_conv: taps of the convolution.
+        expand: channels inside, as a multiple of ``d_model``.
+        headdim: channels of a head; all of a head share one rate.
+        ngroups: groups of heads; all of a group share B and C.
+        A_init_range: between which the rates lie before training.
+        dt_min: the shortest step before training.
+        dt_max: the longest step before training.
+        dt_init_floor: shorter steps are lengthened to this.
+        conv_bias: whether the convolution has a bias.
+        bias: whether the outer projections have one.
+
+    Raises:
+        ValueError: a number is out of range, or heads do not divide channels, or groups heads.
+
+    Source: Mamba-2 (arXiv 2405.21060), section 7, figure 6.
+    """
+
+    undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "dt_bias")
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 128,
+        d_conv: int = 4,
+        expand: float = 2,
+        headdim: int = 64,
+        ngroups: int = 1,
+        A_init_range: tuple[float, float] = (1, 16),
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_init_floor: float = 1e-4,
+        conv_bias: bool = True,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        check_at_least(1, d_model=d_model, d_state=d_state, d_conv=d_conv, headdim=headdim, ngroups=ngroups)
+        self.d_model, self.d_state, self.d_conv, self.expand = d_model, d_state, d_conv, expand
+        self.headdim, self.ngroups, self.d_inner = headdim, ngroups, inner_width(d_model, expand)
+        if self.d_inner % headdim:
+            raise ValueError(f"headdim: {headdim} was given, but it must divide expand * d_model, {self.d_inner}.")
+        self.nheads = self.d_inner // headdim
+        if self.nheads % ngroups:
+            raise ValueError(f"ngroups: {ngroups} was given, but it must divide the number of heads, {self.nheads}.")
+        if not 0 < A_init_range[0] <= A_init_range[1]:
+            raise ValueError(f"A_init_range: {A_init_range} was given, but it must be positive and ascending.")
+        mixed = self.d_inner + 2 * ngroups * d_state
+        self.in_proj = nn.Linear(d_model, self.d_inner + mixed + self.nheads, bias=bias)
+        # Only its parameters are used, under the names and with the first values of mamba_ssm.
+        self.conv1d = nn.Conv1d(mixed, mixed, d_conv, groups=mixed, padding=d_conv - 1, bias=conv_bias)
+        self.dt_bias = nn.Parameter(step_bias(self.nheads, dt_min, dt_max, dt_init_floor))
+        self.A_log = nn.Parameter(torch.empty(self.nheads).uniform_(*A_init_range).log())
+        self.D = nn.Parameter(torch.ones(self.nheads))
+        self.norm = GatedRMSNorm(self.d_inner, ngroups)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+        leave_undecayed(self, self.undecayed)
+
+    def forward(
+        self,
+        x: Tensor,
+        offset: Tensor | None = None,
+        state: MambaState | None = None,
+        *,
+        reverse: bool = False,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, MambaState]:
+        """Mix the rows of each sequence.
+
+        Args:
+            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
+            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
+            state: what was before the first rows, as given by an earlier call; it is not changed. Nothing if not given.
+            reverse: whether each sequence is walked from its own end to its start.
+            return_state: whether to give the state after the last rows, too.
+
+        Returns:
+            y, of the shape of x, and with ``return_state`` the state of S rows. Gradients flow through both.
+
+        Raises:
+            ValueError: shapes, kinds or devices do not fit.
+        """
+        rows, begins = packed_rows(x, offset, self.d_model)
+        check_fits(rows, self.in_proj.weight)
+        conv_before, ssm_before = (None, None) if state is None else state
+        z, mixed, delta = self._projected(rows)
+        mixed, conv = causal_conv1d(
+            mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=begins, initial_state=conv_before,
+            reverse=reverse, activation="silu", return_final_state=True,
+        )  # fmt: skip
+        u, B, C = self._selected(mixed)
+        walk = partial(
+            ssd, u, delta, self._rates(), B, C, self.D, self.dt_bias, offset=begins, initial_state=ssm_before,
+            reverse=reverse,
+        )  # fmt: skip
+        # States are large, so they are made only for those who ask; steps want their rows in one piece.
+        if not return_state:
+            return self._put_out(walk(), z).reshape(x.shape)
+        y, ssm = walk(return_final_state=True)
+        return self._put_out(y, z).reshape(x.shape), MambaState(conv, ssm.contiguous())
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: MambaState, rows: Tensor | None = None) -> Tensor:
+        """Mix one more row of each of M sequences, and change their states in place. No gradients flow.
+
+        Args:
+            x: (M, d_model).
+            state: a table of R rows, of ``init_state`` or ``forward``.
+            rows: (M,) int64, which row of the table belongs to each sequence; see ``Mamba.step``.
+
+        Returns:
+            y (M, d_model).
+
+        Raises:
+            ValueError: shapes, kinds or devices do not fit.
+        """
+        check_step_rows(x, self.d_model)
+        check_fits(x, self.in_proj.weight)
+        z, mixed, delta = self._projected(x)
+        mixed = causal_conv1d_update(
+            state.conv, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, rows=rows, activation="silu"
+        )
+        u, B, C = self._selected(mixed)
+        y = selective_state_update(state.ssm, u, delta, self._rates(), B, C, self.D, delta_bias=self.dt_bias, rows=rows)
+        return self._put_out(y, z)
+
+    def init_state(self, batch: int) -> MambaState:
+        """Give the state of sequences that have not begun.
+
+        Args:
+            batch: how many rows the table has, R.
+
+        Returns:
+            Zeros, on the device of the parameters.
+        """
+        dtype, mixed = state_dtype(self.A_log), self.conv1d.in_channels
+        conv = self.A_log.new_zeros(batch, mixed, self.d_conv - 1, dtype=dtype)
+        return MambaState(conv, self.A_log.new_zeros(batch, self.nheads, self.headdim, self.d_state, dtype=dtype))
+
+    def extra_repr(self) -> str:
+        """Say what the layers below do not."""
+        numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}"
+        return f"{numbers}, headdim={self.headdim}, ngroups={self.ngroups}"
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z, mixed, delta = self.in_proj(x).split([self.d_inner, self.conv1d.in_channels, self.nheads], dim=-1)
+        return z, mixed, delta
+
+    def _selected(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        group = self.ngroups * self.d_state
+        u, B, C = torch.split(mixed, [self.d_inner, group, group], dim=-1)
+        rows = len(mixed)
+        B, C = (x.reshape(rows, self.ngroups, self.d_state) for x in (B, C))
+        return u.reshape(rows, self.nheads, self.headdim), B, C
+
+    def _put_out(self, y: Tensor, z: Tensor) -> Tensor:
+        projected: Tensor = self.out_proj(self.norm(y.flatten(1), z))
+        return projected
+
+    def _rates(self) -> Tensor:
+        return -torch.exp(self.A_log.to(state_dtype(self.A_log)))

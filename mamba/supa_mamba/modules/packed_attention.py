@@ -1,0 +1,137 @@
+"""Causal attention over packed rows by PyTorch's own kernels.
+
+On a GPU half precision goes to the kernel for packed rows. Everything else is padded: rows that follow a sequence are
+never looked at by those before them, so causal attention needs no mask for the padding.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from supa_mamba.packing import check_offset
+
+
+def _packed_kernel() -> Callable[..., Any] | None:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    # Before PyTorch 2.11 causality was asked for in another way.
+    return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
+
+
+_PACKED_KERNEL = _packed_kernel()
+
+
+def readable(x: Tensor) -> bool:
+    """Tell whether code may depend on what a tensor holds.
+
+    Args:
+        x: any tensor.
+
+    Returns:
+        False on a GPU, where looking waits for the device, and in compiled programs, which it would break.
+    """
+    return not x.is_cuda and not torch.compiler.is_compiling()
+
+
+def longest_of(x: Tensor, offset: Tensor, max_length: int | None) -> int:
+    """Give the length of the longest sequence, or a bound.
+
+    Args:
+        x: (T, ...) packed or (B, L, ...) padded, as it was given.
+        offset: (S + 1,) int64.
+        max_length: the bound, where it is known. On a GPU finding it waits for the device.
+
+    Returns:
+        At least 0.
+
+    Raises:
+        ValueError: a sequence is longer than the bound, or the offset does not fit.
+    """
+    if x.ndim == 3:
+        return x.shape[1]
+    if readable(offset):
+        check_offset(offset, len(x))
+    if max_length is None:
+        return int(offset.diff().max()) if len(offset) > 1 else 0
+    if readable(offset) and (offset.diff() > max_length).any():
+        raise ValueError(
+            f"max_length: {max_length} was given, but a sequence has {int(offset.diff().max())} rows; give a bound."
+        )
+    return max_length
+
+
+def places_of(offset: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Tell where packed rows belong.
+
+    Args:
+        offset: (S + 1,) int64.
+        rows: T.
+
+    Returns:
+        (T,) int64 the sequence of each row, and (T,) int64 its place in the sequence from 0.
+    """
+    row = torch.arange(rows, device=offset.device)
+    sequence = torch.searchsorted(offset, row, right=True) - 1
+    return sequence, row - offset[sequence]
+
+
+def padded(x: Tensor, sequence: Tensor, place: Tensor, sequences: int, longest: int) -> tuple[Tensor, Tensor]:
+    """Put packed rows into a padded batch.
+
+    Args:
+        x: (T, ...).
+        sequence: (T,) int64, of ``places_of``.
+        place: (T,) int64, of ``places_of``.
+        sequences: S.
+        longest: L, no place is larger.
+
+    Returns:
+        (S, L, ...), zeros behind each sequence, and (T,) int64, where each row lies in the first two dimensions
+        together.
+    """
+    # On a GPU a row that does not fit is sent out of the batch, so that PyTorch stops instead of mixing sequences.
+    index = torch.where(place < longest, sequence * longest + place, sequences * longest)
+    batch = x.new_zeros(sequences * longest, *x.shape[1:]).index_copy(0, index, x)
+    return batch.reshape(sequences, longest, *x.shape[1:]), index
+
+
+def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
+    """Let each row look at itself and the rows before it in its sequence.
+
+    Args:
+        qkv: (T, 3, heads, head_dim) queries, keys and values.
+        offset: (S + 1,) int64.
+        longest: no sequence is longer.
+
+    Returns:
+        (T, heads, head_dim).
+    """
+    if not len(qkv):
+        return qkv[:, 0]
+    if _PACKED_KERNEL is not None and _kernel_takes(qkv):
+        q, k, v = qkv.unbind(1)
+        begins = offset.to(torch.int32)
+        packed: Tensor = _PACKED_KERNEL(q, k, v, begins, begins, longest, longest, window_size=(-1, 0))
+        return packed
+    sequence, place = places_of(offset, len(qkv))
+    batch, index = padded(qkv, sequence, place, len(offset) - 1, longest)
+    q, k, v = batch.permute(2, 0, 3, 1, 4)
+    y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return y.transpose(1, 2).flatten(0, 1).index_select(0, index)
+
+
+def _kernel_takes(qkv: Tensor) -> bool:
+    head_dim = qkv.shape[-1]
+    return (
+        qkv.is_cuda
+        and qkv.dtype in (torch.float16, torch.bfloat16)
+        and head_dim % 8 == 0
+        and head_dim <= 256
+        and torch.cuda.get_device_capability(qkv.device) >= (8, 0)
+    )

@@ -1,0 +1,148 @@
+"""Mamba-2's recurrence, on whatever device its inputs lie."""
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from supa_mamba.checks import check_shape
+from supa_mamba.dispatch import through_operator
+from supa_mamba.packing import offset_of
+from supa_mamba.precision import cast, state_dtype
+from supa_mamba.ssd import cpu
+from supa_mamba.ssd.operator import ssd_operator
+
+
+@overload
+def ssd(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    *,
+    offset: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    reverse: bool = False,
+    delta_softplus: bool = True,
+    return_final_state: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def ssd(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    *,
+    offset: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    reverse: bool = False,
+    delta_softplus: bool = True,
+    return_final_state: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def ssd(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    *,
+    offset: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    reverse: bool = False,
+    delta_softplus: bool = True,
+    return_final_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Run the recurrence of Mamba-2, with one decay to a head, over each of several sequences.
+
+    Of each sequence and head h, with the step Delta_t = softplus(delta_t + delta_bias)::
+
+        H_t = exp(Delta_t A) H_{t-1} + Delta_t x_t B_t^T      (P x N states)
+        y_t = H_t C_t + D x_t
+
+    The heads of a group share B and C: head h takes those of group h // (H / G). Packed and padded sequences, gradients
+    and what a GPU does are as in ``selective_scan``. States and sums are kept in float32, or in float64 where an input
+    is float64; where x, B and C are bfloat16, a GPU rounds to it what it multiplies.
+
+    Args:
+        x: (T, H, P) packed or (B, L, H, P) padded input; float16, bfloat16, float32 or float64, as the other tensors.
+        delta: (T, H) or (B, L, H), steps before their bias and softplus.
+        A: (H,) decay rates, usually negative.
+        B: (T, G, N) or (B, L, G, N), how the input enters the states; H is a multiple of G, and N up to 256.
+        C: as B, how the states leave.
+        D: (H,) what of the input passes beside the states.
+        delta_bias: (H,) what is added to delta.
+        offset: (S + 1,) int64, the first row of each packed sequence and the number of rows T; a sequence may be
+            empty. None where the input is padded; then S = B.
+        initial_state: (S, H, P, N) states before the first step; zeros if not given.
+        reverse: whether each sequence is walked from its own end to its start.
+        delta_softplus: whether steps are softplus of delta plus bias, or that sum itself.
+        return_final_state: whether to give the states after the last step, too.
+
+    Returns:
+        y, of the shape and the dtype of x, and with ``return_final_state`` the states (S, H, P, N) after the last step
+        walked, float32 or float64; of an empty sequence its initial state.
+
+    Raises:
+        ValueError: shapes, kinds or devices do not fit.
+
+    Source: Mamba-2 (arXiv 2405.21060), sections 3 and 6.
+    """
+    begins = offset_of("x", x, offset, "HP")
+    _check(x, delta, A, B, C, D, delta_bias, initial_state, len(begins) - 1)
+    dtype = state_dtype(x, delta, A, B, C, D, delta_bias, initial_state)
+    along = 1 if offset is not None else 2
+    inputs, steps, enter, leave = (v.reshape(-1, *v.shape[along:]) for v in (x, delta, B, C))
+    given = (inputs, steps, A.to(dtype), enter, leave, cast(D, dtype), cast(delta_bias, dtype))
+    start = cast(initial_state, dtype)
+    if through_operator(x):
+        save = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (*given, start))
+        y, final_state, _ = ssd_operator(*given, begins, start, reverse, delta_softplus, return_final_state, save)
+    else:
+        y, final_state = cpu.walk(*given, begins, start, reverse, delta_softplus)
+    y = y.reshape(x.shape)
+    return (y, final_state) if return_final_state else y
+
+
+def _check(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    sequences: int,
+) -> None:
+    *rows, heads, width = x.shape
+    letters = "(B, L" if len(rows) == 2 else "(T"
+    if heads < 1 or width < 1:
+        raise ValueError(
+            f"x: shape {tuple(x.shape)} was given, but it must be {letters}, H, P) with a head and a value at least."
+        )
+    groups, states = B.shape[-2:] if B.ndim == x.ndim else (0, 0)
+    if groups < 1 or heads % groups or not 1 <= states <= 256:
+        raise ValueError(
+            f"B: shape {tuple(B.shape)} was given for {heads} heads, but it must be {letters}, G, N), where the heads "
+            "are a multiple of the groups G, with 1 to 256 states N."
+        )
+    check_shape("x", x, (*rows, heads, width), x, f"{letters}, H, P)")
+    check_shape("delta", delta, (*rows, heads), x, f"{letters}, H)")
+    for name, v in {"B": B, "C": C}.items():
+        check_shape(name, v, (*rows, groups, states), x, f"{letters}, G, N)")
+    check_shape("A", A, (heads,), x, "(H,)")
+    for name, w in {"D": D, "delta_bias": delta_bias}.items():
+        check_shape(name, w, (heads,), x, "(H,)")
+    check_shape("initial_state", initial_state, (sequences, heads, width, states), x, "(S, H, P, N)")

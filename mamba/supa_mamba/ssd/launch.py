@@ -1,0 +1,171 @@
+"""Start the Triton kernels of Mamba-2's recurrence. Nothing here waits for the device or looks at a length."""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.ssd import blocks, kernels
+
+HEAD_LANES = 8
+"""Heads that a program of the kernels on steps takes."""
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
+    rounded = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}[operand]
+    # The interpreter multiplies the bits of bfloat16 as if they were integers.
+    multiplied = tl.float32 if triton.knobs.runtime.interpret and rounded == tl.bfloat16 else rounded
+    return {"DTYPE": triton_dtype(A), "ROUND": rounded, "OPERAND": multiplied, "PRECISION": precision}
+
+
+def _steps(
+    delta: Tensor, A: Tensor, delta_bias: Tensor | None, offset: Tensor, reverse: bool, delta_softplus: bool, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Give the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk; both (H, T)."""
+    (rows, heads), sequences, lanes = delta.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(delta.shape[1]))
+    step, elapsed = (A.new_empty(heads, rows) for _ in range(2))
+    if sequences:
+        kernels.steps_kernel[(sequences, -(-heads // lanes))](
+            delta, A, delta_bias, offset, step, elapsed, delta.stride(0), rows,
+            HEADS=heads, REVERSE=reverse, SOFTPLUS=delta_softplus, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A),
+            num_warps=2,
+        )  # fmt: skip
+    return step, elapsed
+
+
+def forward(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    reverse: bool,
+    delta_softplus: bool,
+    finish: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Walk over packed sequences.
+
+    Args:
+        x: (T, H, P), as delta, B, C (T, G, N), D (H,) and delta_bias: as in ``ssd``.
+        delta: (T, H).
+        A: (H,), in the precision of states.
+        B: (T, G, N).
+        C: (T, G, N).
+        D: (H,), in the precision of states.
+        delta_bias: (H,), in the precision of states.
+        offset: (S + 1,) int64.
+        initial_state: (S, H, P, N), in the precision of states.
+        reverse: whether to walk from the ends.
+        delta_softplus: whether steps are softplus of what was given.
+        finish: whether to give the final states.
+        save: whether to store states for the backward kernel.
+
+    Returns:
+        y (T, H, P), final state (S or 0, H, P, N), and checkpoints (T // chunk or 0, H, P, N).
+    """
+    (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
+    operand, precision = blocks.operands(x, A, B, C)
+    chosen = blocks.forward_blocks(width, states, operand)
+    y = torch.empty(rows, heads, width, dtype=x.dtype, device=x.device)
+    final_state = A.new_empty(sequences if finish else 0, heads, width, states)
+    saved = blocks.backward_blocks(heads // groups, width, states, operand).chunk
+    checkpoints = x.new_empty(rows // saved if save else 0, heads, width, states, dtype=operand)
+    x, delta, B, C = (with_unit_stride(v.flatten(1)) for v in (x, delta, B, C))
+    if sequences:
+        given = (delta, A.contiguous(), _contiguous(delta_bias), offset)
+        step, elapsed = _steps(*given, reverse, delta_softplus, chosen.chunk)
+        kernels.forward_kernel[(sequences * heads * -(-width // chosen.width),)](
+            x, step, elapsed, B, C, _contiguous(D), offset, _contiguous(initial_state),
+            y, final_state if finish else None, checkpoints if save else None,
+            x.stride(0), B.stride(0), C.stride(0), rows,
+            HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse,
+            CHUNK=chosen.chunk, SAVED=saved, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
+            num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
+        )  # fmt: skip
+    return y, final_state, checkpoints
+
+
+def backward(
+    y_grad: Tensor,
+    final_grad: Tensor | None,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    checkpoints: Tensor,
+    reverse: bool,
+    delta_softplus: bool,
+) -> tuple[Tensor, ...]:
+    """Give the gradients of everything; arguments as in ``forward``, with the gradients of what it gave.
+
+    Returns:
+        Gradients of x, delta, A, B, C, D, delta_bias and initial_state; of one that is missing an empty tensor.
+    """
+    (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
+    operand, precision = blocks.operands(x, A, B, C)
+    chosen = blocks.backward_blocks(heads // groups, width, states, operand)
+    slices, parts = -(-width // chosen.width), heads // groups // chosen.heads
+    walkers = min(sequences, blocks.WALKERS)
+    programs = walkers * groups * parts * slices
+
+    def partial(like: Tensor, count: int) -> Tensor:
+        return like.new_empty(count, *like.shape, dtype=like.dtype if count == 1 else A.dtype)
+
+    x_grad = torch.empty(rows, heads, width, dtype=x.dtype, device=x.device)
+    delta_grad = torch.empty(rows, heads, dtype=delta.dtype, device=x.device)
+    B_partial, C_partial = partial(B, parts * slices), partial(C, parts * slices)
+    head_sums = A.new_empty(3, walkers, heads)
+    initial_grad = A.new_empty(0) if initial_state is None else A.new_empty(initial_state.shape)
+    dtypes = B.dtype, C.dtype
+    x, delta, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, delta, B, C, y_grad))
+    if sequences:
+        of_steps = (delta, A.contiguous(), _contiguous(delta_bias), offset)
+        step, elapsed = _steps(*of_steps, reverse, delta_softplus, chosen.chunk)
+        row_sums = A.new_empty(4 if D is None else 5, slices, heads, rows)
+        kernels.backward_kernel[(programs,)](
+            x, step, elapsed, B, C, _contiguous(D), offset, _contiguous(initial_state), checkpoints,
+            y_grad, _contiguous(final_grad), A.new_empty(programs, chosen.heads, chosen.width, blocks.padded(states)),
+            x_grad, row_sums, B_partial, C_partial, initial_grad,
+            x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, sequences,
+            HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse,
+            CHUNK=chosen.chunk, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
+            HEAD_BLOCK=chosen.heads, STAGES=chosen.stages,
+            num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
+        )  # fmt: skip
+        lanes = min(HEAD_LANES, power_of_two(heads))
+        kernels.step_gradients_kernel[(walkers, -(-heads // lanes))](
+            *of_steps, row_sums, delta_grad, head_sums, delta.stride(0), rows, sequences,
+            HEADS=heads, SLICES=slices, SKIPPED=D is not None, REVERSE=reverse, SOFTPLUS=delta_softplus,
+            CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A), num_warps=2,
+        )  # fmt: skip
+    of_B, of_C = (
+        v[0] if len(v) == 1 else v.sum(0).to(dtype) for v, dtype in zip((B_partial, C_partial), dtypes, strict=True)
+    )
+    of_A, of_D, of_bias = head_sums.sum(1).unbind()
+    return (
+        x_grad,
+        delta_grad,
+        of_A.clone(),
+        of_B,
+        of_C,
+        A.new_empty(0) if D is None else of_D.clone(),
+        A.new_empty(0) if delta_bias is None else of_bias.clone(),
+        initial_grad,
+    )

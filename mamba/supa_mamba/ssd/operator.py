@@ -1,0 +1,127 @@
+"""Mamba-2's recurrence as a custom operator, so that ``torch.compile`` sees it as one step.
+
+On a GPU it starts the Triton kernels. On a processor it runs the plain path, and once more for the gradients: only
+compiled programs come here, as eager ones let autograd record the plain path.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supa_mamba.dispatch import device_of, on_gpu, path
+from supa_mamba.ssd import blocks
+
+
+@torch.library.custom_op("supa_mamba::ssd", mutates_args=())
+def ssd_operator(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    reverse: bool,
+    delta_softplus: bool,
+    finish: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Walk over packed sequences; arguments and results as in ``launch.forward``."""
+    given = (x, delta, A, B, C, D, delta_bias, offset, initial_state)
+    with device_of(x):
+        result: tuple[Tensor, Tensor, Tensor] = path(x, __package__).forward(
+            *given, reverse, delta_softplus, finish, save
+        )
+    return result
+
+
+@ssd_operator.register_fake
+def _(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    reverse: bool,
+    delta_softplus: bool,
+    finish: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    (rows, heads, width), (groups, states) = x.shape, B.shape[1:]
+    operand, _ = blocks.operands(x, A, B, C)
+    chunk = blocks.backward_blocks(heads // groups, width, states, operand).chunk
+    return (
+        x.new_empty(x.shape),
+        A.new_empty(offset.shape[0] - 1 if finish else 0, heads, width, states),
+        x.new_empty(rows // chunk if save and on_gpu(x) else 0, heads, width, states, dtype=operand),
+    )
+
+
+@torch.library.custom_op("supa_mamba::ssd_backward", mutates_args=())
+def _backward_operator(
+    y_grad: Tensor,
+    final_grad: Tensor | None,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    checkpoints: Tensor,
+    reverse: bool,
+    delta_softplus: bool,
+) -> list[Tensor]:
+    given = (x, delta, A, B, C, D, delta_bias, offset, initial_state)
+    with device_of(x):
+        return list(path(x, __package__).backward(y_grad, final_grad, *given, checkpoints, reverse, delta_softplus))
+
+
+@_backward_operator.register_fake
+def _(
+    y_grad: Tensor,
+    final_grad: Tensor | None,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    checkpoints: Tensor,
+    reverse: bool,
+    delta_softplus: bool,
+) -> list[Tensor]:
+    given = (x, delta, A, B, C, D, delta_bias, initial_state)
+    return [A.new_empty(0) if v is None else v.new_empty(v.shape) for v in given]
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, ctx.reverse, ctx.delta_softplus, ctx.finish, _ = inputs
+    ctx.save_for_backward(*tensors, output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, y_grad: Tensor | None, final_grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    tensors = ctx.saved_tensors
+    if y_grad is None:
+        y_grad = torch.zeros_like(tensors[0])
+    final_grad = final_grad if ctx.finish else None
+    *found, of_initial = _backward_operator(y_grad, final_grad, *tensors, ctx.reverse, ctx.delta_softplus)
+    *given, _, initial_state, _ = tensors
+    gradients = [None if v is None else gradient for v, gradient in zip(given, found, strict=True)]
+    return (*gradients, None, None if initial_state is None else of_initial, None, None, None, None)
+
+
+ssd_operator.register_autograd(_gradients, setup_context=_remember)

@@ -1,0 +1,40 @@
+"""Inputs that are kept until it is known which of them hold."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ReplayCache:
+    """The last inputs of ``selective_state_replay`` for each row of its table of states, which it overwrites in place.
+
+    Args:
+        x: (R, K, D), or (R, K, H, P) of Mamba-2.
+        delta: (R, K, D), or (R, K, H), before bias and softplus.
+        B: (R, K, N), or (R, K, G, N).
+    """
+
+    x: Tensor
+    delta: Tensor
+    B: Tensor
+
+    @classmethod
+    def empty(cls, state: Tensor, inputs: int, *, groups: int = 1, dtype: torch.dtype = torch.float32) -> Self:
+        """Make the cache of a table whose rows have seen nothing yet; what it holds means nothing.
+
+        Args:
+            state: (R, D, N), or (R, H, P, N) of Mamba-2.
+            inputs: K, the inputs of one call.
+            groups: G of Mamba-2.
+            dtype: the precision of the inputs.
+
+        Returns:
+            The cache, on the device of the states.
+        """
+        rows, *channels, states = state.shape
+        of_group = (states,) if len(channels) == 1 else (groups, states)
+        shapes = (tuple(channels), (channels[0],), of_group)
+        return cls(*(torch.empty(rows, inputs, *shape, dtype=dtype, device=state.device) for shape in shapes))

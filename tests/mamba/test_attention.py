@@ -1,0 +1,139 @@
+import math
+import warnings
+
+import pytest
+import torch
+from mixers import D_MODEL, made, pieces, rows
+from sequences import distance, offset_of
+
+from supa_mamba import CausalAttention
+
+LENGTHS = [3, 0, 1, 6]
+paths = pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+
+
+def attention(heads=2, device="cpu", dtype=torch.float64, d_model=D_MODEL):
+    return made(lambda: CausalAttention(d_model, heads, bias=True), device, dtype)
+
+
+def naive(mixer, x):
+    """Attention of one sequence (L, d_model), head by head and row by row."""
+    projected = mixer.in_proj(x)
+    width = x.shape[1] // mixer.num_heads
+    y = torch.zeros_like(x)
+    for head in range(mixer.num_heads):
+        q, k, v = (projected[:, part * x.shape[1] + head * width :][:, :width] for part in range(3))
+        for t in range(len(x)):
+            scores = torch.exp(k[: t + 1] @ q[t] / math.sqrt(width))
+            y[t, head * width : (head + 1) * width] = (scores / scores.sum()) @ v[: t + 1]
+    return mixer.out_proj(y)
+
+
+@paths
+@pytest.mark.parametrize("heads", [1, 2, 8])
+def test_each_row_looks_back_in_its_own_sequence(path, device, heads):
+    mixer, x, offset = attention(heads, device), rows(sum(LENGTHS), device), offset_of(LENGTHS, device)
+    x.requires_grad_()
+    y = mixer(x, offset)
+    expected = torch.cat([naive(mixer, x[a:b]) for a, b in pieces(offset)])
+    assert distance(y, expected) < 1e-13
+    assert distance(mixer(x, offset, max_length=9), expected) < 1e-13
+    parameters = [x, *mixer.parameters()]
+    for mine, other in zip(
+        torch.autograd.grad(y.sin().sum(), parameters),
+        torch.autograd.grad(expected.sin().sum(), parameters),
+        strict=True,
+    ):
+        assert distance(mine, other) < 1e-12
+
+
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+@pytest.mark.parametrize("heads", [1, 4])
+def test_half_precision_on_a_gpu(path, device, heads):
+    lengths = [30, 0, 1, 200]
+    mixer = attention(heads, device, torch.float32, 64)
+    x = torch.randn(sum(lengths), 64, device=device, requires_grad=True)
+    offset, parameters = offset_of(lengths, device), [x, *mixer.parameters()]
+    truth = mixer(x, offset)
+    expected = torch.autograd.grad(truth.sin().sum(), parameters)
+    with torch.autocast(device, torch.bfloat16):
+        y = mixer(x, offset)
+        bounded = mixer(x, offset, max_length=300)
+    assert distance(y, truth) < 0.02
+    assert distance(bounded, truth) < 0.02
+    for mine, other in zip(torch.autograd.grad(y.sin().sum(), parameters), expected, strict=True):
+        assert distance(mine, other) < 0.05
+
+
+@paths
+def test_steps_and_prompts(path, device):
+    mixer, x, lengths = attention(device=device), rows(9, device), [4, 0, 5]
+    whole = mixer(x, offset_of(lengths, device))
+    prompt, begin = torch.cat([x[:2], x[4:8]]), mixer.init_state(3, 5)
+    y, state = mixer(prompt, offset_of([2, 0, 4], device), begin, return_state=True)
+    assert distance(y, torch.cat([whole[:2], whole[4:8]])) < 1e-13
+    assert state.lengths.tolist() == [2, 0, 4]
+    assert not begin.keys.any()
+    stepped = mixer.step(x[[8, 2]], state, torch.tensor([2, 0], device=device))
+    assert distance(stepped, whole[[8, 2]]) < 1e-13
+    kept = state.keys[:, :5].clone()
+    stepped = mixer.step(x[[8, 3, 8]], state, torch.tensor([-1, 0, -3], device=device))
+    assert distance(stepped[1], whole[3]) < 1e-13
+    assert state.lengths.tolist() == [4, 0, 5]
+    kept[0, 3] = state.keys[0, 3]
+    assert torch.equal(state.keys[:, :5], kept)
+
+
+def test_a_full_table_refuses():
+    mixer, x = attention(), rows(3)
+    state = mixer.init_state(2, 2)
+    for _ in range(2):
+        mixer.step(x[:1], state)
+    mixer.step(x[:2], state, torch.tensor([-1, 1]))
+    with pytest.raises(ValueError, match="room for 2 rows a sequence, but 3 are needed"):
+        mixer.step(x[:1], state)
+    assert state.lengths.tolist() == [2, 1]
+    with pytest.raises(ValueError, match="room for 2 rows a sequence, but 3 are needed"):
+        mixer(x, offset_of([3, 0]), mixer.init_state(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda mixer: mixer(rows(4), offset_of([1, 3]), max_length=2), "max_length: 2 was given, but a sequence"),
+        (lambda mixer: mixer(rows(4), offset_of([3])), "offset: 0 to 3 was given for 4 rows"),
+        (lambda mixer: mixer(rows(4), offset_of([4]), return_state=True), "was not told how many"),
+        (lambda mixer: mixer(rows(4), offset_of([4]), mixer.init_state(2, 4)), "of 2 sequences was given, but there"),
+        (lambda mixer: mixer.init_state(2, 0), "max_length: 0"),
+        (lambda mixer: mixer.step(rows(2), mixer.init_state(1, 4)), "say with rows which are meant"),
+        (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([1])), "rows: 1 was given, but"),
+        (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([0.0])), "int64 on cpu"),
+        (lambda mixer: mixer.float()(rows(1), offset_of([1])), "the parameters are torch.float32"),
+    ],
+)  # fmt: skip
+def test_bad_input_gives_one_clear_error(run, message):
+    with pytest.raises(ValueError, match=message):
+        run(attention())
+
+
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_nothing_waits_for_the_device_when_the_bound_is_known(path, device):
+    mixer = attention(1, device, torch.float32, 64)
+    x, offset = torch.randn(40, 64, device=device), offset_of([30, 10], device)
+    state, order = mixer.init_state(2, 50), torch.tensor([1, -1], device=device)
+
+    def run():
+        mixer(x, offset, max_length=30).sum().backward()
+        mixer(x, offset, state, max_length=30)
+        mixer.step(x[:2], state, order)
+        with torch.autocast(device, torch.bfloat16):
+            mixer(x, offset, max_length=30).sum().backward()
+
+    run()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
+            torch.cuda.set_sync_debug_mode("error")
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,0 +1,213 @@
+import warnings
+
+import pytest
+import torch
+from sequences import distance
+from steps import HALF, mamba2_inputs, step_inputs
+
+from supa_mamba import ReplayCache, selective_state_replay
+from supa_mamba.step.naive import naive_selective_state_replay, naive_selective_state_update
+
+FORMS = {
+    "mamba1 70x3": lambda count: step_inputs(count, 70, 3, 6),
+    "mamba1 5x16": lambda count: step_inputs(count, 5, 16, 6),
+    "mamba1 20x128": lambda count: step_inputs(count, 20, 128, 6),
+    "mamba2 6 heads of 5, 3 groups, 3 states": lambda count: mamba2_inputs(count, 6, 5, 3, 3, 6),
+    "mamba2 2 heads of 33, 1 group, 64 states": lambda count: mamba2_inputs(count, 2, 33, 1, 64, 6),
+}
+
+
+def replay_inputs(form, count, inputs):
+    state, given = FORMS[form](count * inputs)
+    return state, given | {name: given[name].unflatten(0, (count, inputs)) for name in HALF}
+
+
+def unknown(state, given, dtype=torch.float64, device="cpu"):
+    """Make a cache of which nothing may be read."""
+    groups = given["B"].shape[2] if state.ndim == 4 else 1
+    cache = ReplayCache.empty(state.to(device), given["x"].shape[1], groups=groups, dtype=dtype)
+    assert all(x.isnan().all() for x in (cache.x, cache.delta, cache.B))  # tests fill empty memory with NaN
+    return cache
+
+
+def moved(cache, device, dtype=torch.float64):
+    return ReplayCache(*(x.to(device, dtype, copy=True) for x in (cache.x, cache.delta, cache.B)))
+
+
+def drawn(given, state, seed):
+    """Make a cache full of inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(len(state), *given[name].shape[1:]) for name in ("x", "delta", "B")]
+    return ReplayCache(*(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("form", "inputs", "missing"),
+    [
+        *((form, 3, ()) for form in FORMS),
+        ("mamba1 5x16", 1, ("D", "z", "delta_bias")),
+        ("mamba2 6 heads of 5, 3 groups, 3 states", 2, ("D", "z", "delta_bias")),
+    ],
+)
+def test_replaying_is_steps_of_what_was_accepted(path, device, form, inputs, missing):
+    """Over many rounds, and with rows that finish, cached inputs that do not hold leave no trace."""
+    generator = torch.Generator().manual_seed(5)
+    state, given = replay_inputs(form, 4, inputs)
+    fixed = {name: None if name in missing else given[name] for name in ("A", "D", "delta_bias")}
+    mine, plain = state.to(device, copy=True), state
+    cached = unknown(state, given)
+    cache, accepted, rows = moved(cached, device), torch.zeros(6, dtype=torch.int64), torch.tensor([4, 0, 5, 2])
+    for turn in range(6):
+        new = {name: given[name][torch.randperm(4, generator=generator)] * (-1) ** turn for name in HALF}
+        new["z"] = None if "z" in missing else new["z"]
+        on_device = {name: None if x is None else x.to(device) for name, x in (fixed | new).items()}
+        found = selective_state_replay(
+            mine, cache, **on_device, accepted=accepted[rows].to(device), rows=rows.to(device)
+        )
+        for m, row in enumerate(rows.tolist()):
+            if row < 0:
+                assert not found[m].any()
+                continue
+            place = rows[m : m + 1]
+            for i in range(int(accepted[row])):
+                old = {"x": cached.x[row, i], "delta": cached.delta[row, i], "B": cached.B[row, i]}
+                old = {name: x[None] for name, x in old.items()} | {"C": new["C"][m, :1], "z": None}
+                _, plain = naive_selective_state_update(plain, **old, **fixed, rows=place)
+            scored = plain
+            for i in range(inputs):
+                one = {name: None if x is None else x[m, i : i + 1] for name, x in new.items()}
+                y, scored = naive_selective_state_update(scored, **one, **fixed, rows=place)
+                assert distance(found[m, i], y[0]) < 1e-12
+            cached.x[row], cached.delta[row], cached.B[row] = (new[name][m] for name in ("x", "delta", "B"))
+        assert distance(mine, plain) < 1e-12
+        for a, b in ((cache.x, cached.x), (cache.delta, cached.delta), (cache.B, cached.B)):
+            assert torch.equal(a.cpu().nan_to_num(), b.nan_to_num())
+        accepted = torch.randint(inputs + 1, (6,), generator=generator)
+        if turn in (2, 4):
+            rows[turn // 2] = -1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", FORMS)
+def test_replaying_in_lower_precision(path, device, form, dtype):
+    state, given = replay_inputs(form, 3, 3)
+    given |= {name: given[name].to(dtype).double() for name in HALF}
+    cache, rows, accepted = drawn(given, state, 3), torch.tensor([0, -1, 3]), torch.tensor([3, 9, 1])
+    cache = moved(moved(cache, "cpu", dtype), "cpu")
+    y, after, cached = naive_selective_state_replay(state, cache, **given, accepted=accepted, rows=rows)
+    mine, mine_cache = state.to(device, torch.float32), moved(cache, device, dtype)
+    given = {name: x.to(device, dtype if name in HALF else torch.float32) for name, x in given.items()}
+    found = selective_state_replay(mine, mine_cache, **given, accepted=accepted.to(device), rows=rows.to(device))
+    assert found.dtype == dtype
+    assert distance(found, y) < (1e-5 if dtype == torch.float32 else 1e-2)
+    assert distance(mine, after) < 1e-5
+    for a, b in ((mine_cache.x, cached.x), (mine_cache.delta, cached.delta), (mine_cache.B, cached.B)):
+        assert torch.equal(a.cpu().double(), b)
+
+
+def test_no_softplus_and_no_rows(path, device):
+    state, given = replay_inputs("mamba1 5x16", 6, 2)
+    cache, accepted = drawn(given, state, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    given["A"], cache = given["A"] / 100, ReplayCache(cache.x, cache.delta / 10, cache.B)
+    y, after, _ = naive_selective_state_replay(
+        state, cache, **given, accepted=accepted, rows=torch.arange(6), delta_softplus=False
+    )
+    mine, mine_cache, given = (
+        state.to(device, copy=True),
+        moved(cache, device),
+        {n: x.to(device) for n, x in given.items()},
+    )
+    found = selective_state_replay(mine, mine_cache, **given, accepted=accepted.to(device), delta_softplus=False)
+    assert distance(found, y) < 1e-13
+    assert distance(mine, after) < 1e-13
+
+
+@pytest.mark.parametrize("form", ["mamba1 5x16", "mamba2 6 heads of 5, 3 groups, 3 states"])
+def test_autocast_changes_nothing(path, device, form):
+    state, given = replay_inputs(form, 3, 2)
+    cache, accepted = drawn(given, state, 3), torch.tensor([2, 0, 1], device=device)
+    given = {name: x.to(device, torch.float32) for name, x in given.items()}
+    plain, cast = ((state.to(device, torch.float32), moved(cache, device, torch.float32)) for _ in range(2))
+    y = selective_state_replay(*plain, **given, accepted=accepted)
+    with torch.autocast(device, torch.bfloat16):
+        assert torch.equal(selective_state_replay(*cast, **given, accepted=accepted), y)
+    assert torch.equal(plain[0], cast[0])
+
+
+def test_a_wider_cache_takes_half_precision(path, device):
+    state, given = replay_inputs("mamba1 5x16", 2, 2)
+    given = {name: x.to(device, torch.bfloat16 if name in HALF else torch.float32) for name, x in given.items()}
+    state, none = state.to(device, torch.float32), torch.zeros(2, dtype=torch.int64, device=device)
+    cache = ReplayCache.empty(state, 2)
+    selective_state_replay(state, cache, **given, accepted=none)
+    assert torch.equal(cache.B[:2], given["B"].float())
+
+
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_nothing_waits_for_the_device(path, device):
+    state, given = replay_inputs("mamba2 6 heads of 5, 3 groups, 3 states", 3, 2)
+    given = {name: x.to(device) for name, x in given.items()}
+    state, cache, accepted = (
+        state.to(device),
+        moved(drawn(given, state, 3), device),
+        torch.tensor([2, 0, 1], device=device),
+    )
+    selective_state_replay(state, cache, **given, accepted=accepted)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
+            torch.cuda.set_sync_debug_mode("error")
+        selective_state_replay(state, cache, **given, accepted=accepted)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_nobody_left(path, device):
+    state, given = replay_inputs("mamba1 5x16", 0, 3)
+    given, cache = {name: x.to(device) for name, x in given.items()}, moved(unknown(state, given), device)
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    assert selective_state_replay(state.to(device), cache, **given, accepted=none).shape == (0, 3, 5)
+
+
+@pytest.mark.parametrize("form", ["mamba1 5x16", "mamba2 6 heads of 5, 3 groups, 3 states"])
+def test_compiled_programs_change_state_and_cache(path, device, form):
+    if path == "interpreter":
+        pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
+    state, given = replay_inputs(form, 3, 2)
+    cache, accepted, rows = drawn(given, state, 3), torch.tensor([2, 0, 1]), torch.tensor([3, -1, 0])
+    given = {name: x.to(device) for name, x in given.items()}
+    given |= {"accepted": accepted.to(device), "rows": rows.to(device)}
+    eager, compiled = ((state.to(device, copy=True), moved(cache, device)) for _ in range(2))
+    y = torch.compile(selective_state_replay, backend="aot_eager", fullgraph=True)(*compiled, **given)
+    assert torch.equal(y, selective_state_replay(*eager, **given))
+    assert torch.equal(compiled[0], eager[0])
+    for a, b in zip(*((c.x, c.delta, c.B) for c in (compiled[1], eager[1])), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(eager[1].B.cpu(), cache.B)
+
+
+def change_cache(**change):
+    return lambda good: {"cache": ReplayCache(**(vars(good["cache"]) | change))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda good: {"x": good["x"][:, 0]}, r"x: shape \(2, 5\) was given, but it must be \(M, K, D\)"),
+        (lambda good: {"C": good["C"][:, :2]}, r"C: shape \(2, 2, 16\) was given, but it must be \(M, K, N\)"),
+        (change_cache(x=torch.zeros(6, 4, 5)), r"cache.x: shape \(6, 4, 5\) on cpu.*as x = \(6, 3, 5\), contiguous"),
+        (change_cache(B=torch.zeros(6, 16, 3).transpose(1, 2)), "cache.B: .*contiguous"),
+        (change_cache(delta=torch.zeros(6, 3, 5).half()), "cache.delta: torch.float16 was given, which would round"),
+        (lambda _: {"accepted": torch.zeros(3, dtype=torch.int64)}, r"accepted: shape \(3,\)"),
+        (lambda _: {"accepted": torch.tensor([0, 4])}, "accepted: 0 to 4 was given, but it must be 0 to 3"),
+        (lambda _: {"accepted": torch.tensor([0, -1])}, "accepted: -1 to 0 was given"),
+        (lambda _: {"rows": torch.tensor([0, 6])}, "rows: 6 was given, but the state has rows 0 to 5"),
+        (lambda good: {"A": good["A"].requires_grad_()}, "selective_state_replay changes its state"),
+    ],
+)
+def test_bad_input_gives_one_clear_error(change, message):
+    state, given = replay_inputs("mamba1 5x16", 2, 3)
+    good = {name: x.float() for name, x in given.items()} | {"state": state.float()}
+    good |= {"cache": moved(drawn(given, state, 3), "cpu", torch.float32), "accepted": torch.tensor([0, 3])}
+    with pytest.raises(ValueError, match=message):
+        selective_state_replay(**(good | change(good)))

@@ -1,0 +1,315 @@
+import warnings
+
+import pytest
+import torch
+from sequences import assert_close, distance, offset_of, ssd_inputs, with_gradients
+
+from supa_mamba import selective_scan, ssd
+from supa_mamba.ssd import blocks
+from supa_mamba.ssd.naive import naive_ssd
+
+LEAST = {"x", "delta", "A", "B", "C"}
+ALONG = {"x", "delta", "B", "C"}
+
+
+def expected(inputs, lengths, **options):
+    missing = {name: None for name in ("D", "delta_bias", "initial_state") if name not in inputs}
+    offset = offset_of(lengths)
+    return with_gradients(lambda **x: naive_ssd(offset=offset, **x, **missing, **options), inputs)
+
+
+def found(inputs, lengths, dtype, device, *, half=(), **options):
+    offset = offset_of(lengths, device)
+    run = lambda **x: ssd(**x, offset=offset, return_final_state=True, **options)  # noqa: E731
+    return with_gradients(run, inputs, dtype, device, half)
+
+
+def test_the_naive_form_is_the_selective_scan_with_equal_rates():
+    lengths, heads, width, states = [4, 0, 7], 2, 3, 5
+    inputs = ssd_inputs(lengths, heads, width, states)
+    y, final = naive_ssd(**inputs, offset=offset_of(lengths))
+    each = lambda v: v.repeat_interleave(width, -1)  # noqa: E731
+    y_scan, final_scan = selective_scan(
+        inputs["x"].flatten(1), each(inputs["delta"]), each(inputs["A"])[:, None].repeat(1, states),
+        inputs["B"][:, 0], inputs["C"][:, 0], each(inputs["D"]), None, each(inputs["delta_bias"]),
+        offset=offset_of(lengths), initial_state=inputs["initial_state"].flatten(1, 2), return_final_state=True,
+    )  # fmt: skip
+    torch.testing.assert_close(y.flatten(1), y_scan)
+    torch.testing.assert_close(final.flatten(1, 2), final_scan)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_mixed_lengths_in_double_precision(path, device, reverse):
+    lengths = [3, 0, 1, 33, 2, 65]
+    inputs = ssd_inputs(lengths, 4, 5, 3, groups=2)
+    assert_close(
+        found(inputs, lengths, torch.float64, device, reverse=reverse),
+        expected(inputs, lengths, reverse=reverse), 1e-12, 1e-12,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("lengths", [[1], [2, 0], [31, 32, 33], [64, 63, 65], [129]])
+def test_single_precision(path, device, lengths):
+    inputs = ssd_inputs(lengths, 2, 4, 6)
+    assert_close(found(inputs, lengths, torch.float32, device), expected(inputs, lengths), 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "width", "states"),
+    [(1, 1, 1, 1), (6, 3, 17, 16), (11, 1, 3, 40), (2, 1, 64, 128), (1, 1, 100, 20), (2, 2, 33, 256)],
+)
+def test_any_number_of_heads_and_states(path, device, heads, groups, width, states):
+    lengths = [2, 68]
+    inputs = ssd_inputs(lengths, heads, width, states, groups=groups)
+    assert_close(found(inputs, lengths, torch.float32, device), expected(inputs, lengths), 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_long_sequences(path, device, reverse):
+    lengths = [500, 1, 96, 0, 160]
+    inputs = ssd_inputs(lengths, 2, 5, 4, delta=-4.0)
+    assert_close(
+        found(inputs, lengths, torch.float32, device, reverse=reverse),
+        expected(inputs, lengths, reverse=reverse), 1e-5, 1e-4,
+    )  # fmt: skip
+
+
+def test_very_long_sequences(path, device):
+    lengths = [5000, 3]
+    inputs = ssd_inputs(lengths, 1, 2, 2, delta=-6.0)
+    assert_close(found(inputs, lengths, torch.float32, device), expected(inputs, lengths), 1e-5, 1e-4)
+
+
+def test_more_sequences_than_are_walked_at_once(path, device, monkeypatch):
+    monkeypatch.setattr(blocks, "WALKERS", 2)
+    lengths = [3, 70, 0, 1, 66]
+    inputs = ssd_inputs(lengths, 4, 5, 3, groups=2)
+    assert_close(found(inputs, lengths, torch.float64, device), expected(inputs, lengths), 1e-12, 1e-12)
+
+
+def test_extreme_steps(path, device):
+    inputs = ssd_inputs([70], 3, 4, 5, delta=1.0, spread=3.0)
+    assert_close(found(inputs, [70], torch.float32, device), expected(inputs, [70]), 1e-5, 1e-4, of_rates=1e-3)
+
+
+@pytest.mark.parametrize("delta", [-20.0, -13.0])
+def test_tiny_steps_keep_their_digits(path, device, delta):
+    inputs = ssd_inputs([9], 3, 4, 5, delta=delta)
+    assert_close(found(inputs, [9], torch.float32, device), expected(inputs, [9]), 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_nothing_waits_for_the_device(path, device):
+    inputs = {name: x.to(device).requires_grad_() for name, x in ssd_inputs([40, 3], 2, 5, 4).items()}
+    offset = offset_of([40, 3], device)
+
+    def run():
+        y, final_state = ssd(**inputs, offset=offset, return_final_state=True)
+        torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
+
+    run()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
+            torch.cuda.set_sync_debug_mode("error")
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_new_lengths_compile_nothing(path, device):
+    from supa_mamba.ssd import kernels
+
+    def run(lengths):
+        inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in ssd_inputs(lengths, 2, 16, 16).items()}
+        y, final_state = ssd(**inputs, offset=offset_of(lengths, device), return_final_state=True)
+        torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
+        cached = (kernels.forward_kernel.device_caches, kernels.backward_kernel.device_caches)
+        return [len(cache[0]) for caches in cached for cache in caches.values()]
+
+    first = run([40, 3])
+    assert run([1]) == run([16] * 16) == run([100, 0, 7]) == first
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(path, device, dtype):
+    half, lengths = ("x", "delta", "B", "C"), [33, 5, 129]
+    inputs = ssd_inputs(lengths, 2, 16, 16)
+    inputs |= {name: inputs[name].to(dtype).double() for name in half}
+    result, truth = found(inputs, lengths, dtype, device, half=half), expected(inputs, lengths)
+    assert_close(result, truth, 1e-2, 1e-2)
+    assert result["y"].dtype == result["gradient of x"].dtype == dtype
+    assert result["final_state"].dtype == result["gradient of A"].dtype == torch.float32
+
+
+def test_one_input_in_single_precision_keeps_all_in_it(path, device):
+    lengths = [33, 5]
+    inputs = ssd_inputs(lengths, 2, 16, 16)
+    inputs["x"] = inputs["x"].bfloat16().double()
+    given = {n: x.to(device, torch.bfloat16 if n == "x" else torch.float32) for n, x in inputs.items()}
+    _, final_state = ssd(**given, offset=offset_of(lengths, device), return_final_state=True)
+    assert distance(final_state, naive_ssd(**inputs, offset=offset_of(lengths))[1]) < 1e-5
+
+
+@pytest.mark.parametrize("delta_softplus", [False, True])
+def test_what_is_optional_may_be_missing(path, device, delta_softplus):
+    lengths = [3, 70, 0]
+    inputs = {name: x for name, x in ssd_inputs(lengths, 3, 4, 2).items() if name in LEAST}
+    inputs["delta"] = inputs["delta"].abs() / 4
+    options = {"delta_softplus": delta_softplus}
+    assert_close(
+        found(inputs, lengths, torch.float64, device, **options), expected(inputs, lengths, **options), 1e-12, 1e-12
+    )
+
+
+@pytest.mark.parametrize("used", ["y", "final_state"])
+def test_gradients_through_one_output_alone(path, device, used):
+    lengths = [70, 2]
+    inputs = ssd_inputs(lengths, 3, 2, 4)
+    inputs = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
+    offset = offset_of(lengths, device)
+
+    def gradients(y, final_state):
+        loss = (y if used == "y" else final_state).sum()
+        return torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)
+
+    mine = gradients(*ssd(**inputs, offset=offset, return_final_state=True))
+    naive = gradients(*naive_ssd(**inputs, offset=offset))
+    for name, a, b in zip(inputs, mine, naive, strict=True):
+        zeros = torch.zeros_like(inputs[name])
+        assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-12, name
+
+
+def test_gradients_without_final_states(path, device):
+    lengths = [70, 0, 2]
+    inputs = {name: x.to(device).requires_grad_() for name, x in ssd_inputs(lengths, 2, 3, 4).items()}
+    offset = offset_of(lengths, device)
+    mine = torch.autograd.grad(ssd(**inputs, offset=offset).square().sum(), list(inputs.values()))
+    naive = torch.autograd.grad(naive_ssd(**inputs, offset=offset)[0].square().sum(), list(inputs.values()))
+    for name, a, b in zip(inputs, mine, naive, strict=True):
+        assert distance(a, b) < 1e-12, name
+
+
+def test_padded_is_packed_with_equal_lengths(path, device):
+    packed = {name: x.to(device) for name, x in ssd_inputs([5, 5, 5], 4, 3, 2, groups=2).items()}
+    padded = {n: x.unflatten(0, (3, 5)) if n in ALONG else x for n, x in packed.items()}
+    y, final = ssd(**packed, offset=offset_of([5, 5, 5], device), return_final_state=True)
+    padded_y, padded_final = ssd(**padded, return_final_state=True)
+    assert torch.equal(padded_y, y.unflatten(0, (3, 5)))
+    assert torch.equal(padded_final, final)
+
+
+def test_a_packed_sequence_knows_nothing_of_the_others(path, device):
+    lengths = [4, 67, 0, 9]
+    inputs = {name: x.to(device) for name, x in ssd_inputs(lengths, 2, 3, 2).items()}
+    offset = offset_of(lengths, device)
+    y, final = ssd(**inputs, offset=offset, return_final_state=True)
+    for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
+        alone = {n: x[start:end] if n in ALONG else x for n, x in inputs.items()}
+        alone["initial_state"] = inputs["initial_state"][s : s + 1]
+        y_alone, final_alone = ssd(**alone, offset=offset_of([end - start], device), return_final_state=True)
+        torch.testing.assert_close(y_alone, y[start:end], rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(final_alone[0], final[s], rtol=1e-13, atol=1e-13)
+
+
+def test_reverse_is_each_sequence_flipped(path, device):
+    lengths = [4, 66, 0, 1]
+    inputs = {name: x.to(device) for name, x in ssd_inputs(lengths, 2, 3, 2).items()}
+    offset = offset_of(lengths, device)
+    flip = torch.cat([torch.arange(end - 1, start - 1, -1) for start, end in offset.unfold(0, 2, 1).tolist()])
+    flipped = {n: x[flip] if n in ALONG else x for n, x in inputs.items()}
+    y, final = ssd(**inputs, offset=offset, reverse=True, return_final_state=True)
+    y_flipped, final_flipped = ssd(**flipped, offset=offset, return_final_state=True)
+    assert torch.equal(y, y_flipped[flip])
+    assert torch.equal(final, final_flipped)
+
+
+def test_gradients_are_the_same_bits_every_time(path, device):
+    lengths = [70, 0, 7]
+    inputs = ssd_inputs(lengths, 9, 3, 4)
+    first, second = (found(inputs, lengths, torch.float32, device) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_rows_may_lie_apart(path, device):
+    inputs = {name: x.to(device) for name, x in ssd_inputs([5, 6], 2, 4, 3).items()}
+    offset = offset_of([5, 6], device)
+    apart = {
+        name: torch.cat([x, x], 1)[:, : x.shape[1]] if name in ALONG else x.repeat_interleave(2, 0)[::2]
+        for name, x in inputs.items()
+    }
+    assert torch.equal(ssd(**apart, offset=offset), ssd(**inputs, offset=offset))
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0]])
+def test_nothing_to_walk(path, device, lengths):
+    inputs = ssd_inputs(lengths, 3, 4, 2)
+    result = found(inputs, lengths, torch.float32, device)
+    assert result["y"].shape == (0, 3, 4)
+    assert torch.equal(result["final_state"].cpu(), inputs["initial_state"].float())
+    assert_close(result, expected(inputs, lengths), 1e-6, 1e-6)
+
+
+def test_autocast_changes_nothing(path, device):
+    inputs = {name: x.to(device, torch.float32) for name, x in ssd_inputs([5, 6], 2, 4, 3).items()}
+    offset = offset_of([5, 6], device)
+    y, final = ssd(**inputs, offset=offset, return_final_state=True)
+    with torch.autocast(device, torch.bfloat16):
+        cast_y, cast_final = ssd(**inputs, offset=offset, return_final_state=True)
+    assert torch.equal(y, cast_y)
+    assert torch.equal(final, cast_final)
+
+
+@pytest.mark.parametrize("return_final_state", [False, True])
+def test_compiled_programs_see_one_operator(path, device, return_final_state):
+    if path == "interpreter":
+        pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
+    inputs = ssd_inputs([70, 0, 7], 4, 3, 2, groups=2)
+    offset = offset_of([70, 0, 7], device)
+
+    def run(**x):
+        result = ssd(**x, offset=offset, return_final_state=return_final_state)
+        return result if return_final_state else (result, x["x"])
+
+    compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
+    assert_close(
+        with_gradients(compiled, inputs, torch.float64, device),
+        with_gradients(run, inputs, device=device),
+        1e-13,
+        1e-12,
+    )
+
+
+@pytest.mark.parametrize(("finish", "save"), [(True, True), (False, False)])
+def test_the_operator_keeps_what_it_promises(path, device, finish, save):
+    inputs = {name: x.to(device, torch.float32) for name, x in ssd_inputs([3, 70], 2, 3, 2).items()}
+    initial_state = inputs.pop("initial_state")
+    tensors = [x.requires_grad_() for x in inputs.values()]
+    arguments = (*tensors, offset_of([3, 70], device), initial_state.requires_grad_(), False, True, finish, save)
+    torch.library.opcheck(torch.ops.supa_mamba.ssd.default, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"offset": None}, r"x: shape \(5, 4, 3\) was given without an offset, but it must be padded, \(B, L, H, P\)"),
+        ({"offset": torch.tensor([0, 4])}, r"offset: 0 to 4 was given for 5 rows"),
+        ({"x": torch.zeros(1, 5, 4, 3)}, r"given with an offset, but it must be packed, \(T, H, P\)"),
+        ({"x": torch.zeros(5, 4, 3, dtype=torch.int64)}, "x: torch.int64 was given"),
+        ({"x": torch.zeros(5, 4, 0)}, "a head and a value at least"),
+        ({"delta": torch.zeros(5, 1)}, r"delta: shape \(5, 1\) was given, but it must be \(T, H\) = \(5, 4\)"),
+        ({"A": torch.zeros(3)}, r"A: shape \(3,\) was given, but it must be \(H,\) = \(4,\)"),
+        ({"B": torch.zeros(5, 3, 2)}, r"B: shape \(5, 3, 2\) was given for 4 heads"),
+        ({"B": torch.zeros(5, 2)}, r"B: shape \(5, 2\) was given for 4 heads"),
+        ({"B": torch.zeros(5, 1, 300)}, "1 to 256 states"),
+        ({"C": torch.zeros(5, 1, 2)}, r"it must be \(T, G, N\) = \(5, 2, 2\)"),
+        ({"D": torch.zeros(2)}, r"D: shape \(2,\) was given"),
+        ({"initial_state": torch.zeros(2, 4, 3, 2)}, r"\(S, H, P, N\) = \(1, 4, 3, 2\)"),
+        ({"C": torch.zeros(5, 2, 2, device="meta")}, "C: it lies on meta"),
+    ],
+)
+def test_bad_input_gives_one_clear_error(change, message):
+    good = {name: x.float() for name, x in ssd_inputs([5], 4, 3, 2, groups=2).items()}
+    with pytest.raises(ValueError, match=message):
+        ssd(**(good | {"offset": torch.tensor([0, 5])} | change))

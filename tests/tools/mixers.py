@@ -1,0 +1,102 @@
+"""Small mixers and stacks with random weights, and the formulas of mixers, step by step."""
+
+import torch
+from torch.nn import functional
+
+from supa_mamba import BiMamba, HybridStack, Mamba, Mamba2, MambaStack
+
+D_MODEL = 8
+
+CAUSAL = {
+    "mamba": lambda: Mamba(D_MODEL, d_state=3),
+    "mamba with biases": lambda: Mamba(D_MODEL, d_state=2, d_conv=2, expand=1.5, dt_rank=3, bias=True),
+    "mamba without": lambda: Mamba(D_MODEL, d_state=1, d_conv=1, conv_bias=False),
+    "mamba2": lambda: Mamba2(D_MODEL, d_state=3, headdim=4),
+    "mamba2 in groups": lambda: Mamba2(D_MODEL, d_state=2, headdim=2, ngroups=4, bias=True),
+}
+BOTH_WAYS = {
+    "bimamba": lambda: BiMamba(D_MODEL, d_state=3),
+    "bimamba untied": lambda: BiMamba(D_MODEL, d_state=3, tied=False, bias=True),
+}
+STACKS = {
+    "mamba": lambda: MambaStack(D_MODEL, 2, d_state=3),
+    "mamba2": lambda: MambaStack(D_MODEL, 2, mixer="mamba2", d_state=3, headdim=4),
+    "hybrid": lambda: HybridStack(D_MODEL, 3, [1], 2, d_state=3),
+}
+
+
+def made(make, device="cpu", dtype=torch.float64, seed=0):
+    """Make a module whose weights are all random, so that none is a neutral zero or one."""
+    torch.manual_seed(seed)
+    module = make()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return module.to(device, dtype)
+
+
+def rows(count, device="cpu", dtype=torch.float64, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, D_MODEL, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def convolved(x, weight, bias):
+    """Look back from each row, and apply silu."""
+    y = torch.zeros_like(x)
+    for t in range(len(x)):
+        for k in range(min(weight.shape[-1], t + 1)):
+            y[t] += weight[:, 0, -1 - k] * x[t - k]
+    return functional.silu(y if bias is None else y + bias)
+
+
+def mamba_by_formulas(weights, x):
+    """Mamba (arXiv 2312.00752), algorithm 2 and figure 3, for one sequence (L, d_model), before its last projection."""
+    inner = weights["conv1d.weight"].shape[0]
+    rates = -torch.exp(weights["A_log"])
+    rank, states = weights["dt_proj.weight"].shape[1], rates.shape[1]
+    projected = x @ weights["in_proj.weight"].T + weights.get("in_proj.bias", 0)
+    u, z = projected[:, :inner], projected[:, inner:]
+    u = convolved(u, weights["conv1d.weight"], weights.get("conv1d.bias"))
+    h, y = torch.zeros(inner, states, dtype=x.dtype), torch.zeros_like(u)
+    for t in range(len(x)):
+        selected = weights["x_proj.weight"] @ u[t]
+        step = weights["dt_proj.weight"] @ selected[:rank] + weights["dt_proj.bias"]
+        step = torch.log1p(torch.exp(step))
+        enter, leave = selected[rank : rank + states], selected[rank + states :]
+        h = torch.exp(step[:, None] * rates) * h + step[:, None] * enter * u[t][:, None]
+        y[t] = (h @ leave + weights["D"] * u[t]) * z[t] / (1 + torch.exp(-z[t]))
+    return y
+
+
+def mamba2_by_formulas(weights, x, headdim, states):
+    """Mamba-2 (arXiv 2405.21060), equation 1 with one rate a head, and figure 6, before its last projection."""
+    inner, heads = weights["norm.weight"].shape[0], weights["A_log"].shape[0]
+    groups = (weights["conv1d.weight"].shape[0] - inner) // (2 * states)
+    projected = x @ weights["in_proj.weight"].T + weights.get("in_proj.bias", 0)
+    z, mixed, steps = projected[:, :inner], projected[:, inner:-heads], projected[:, -heads:]
+    mixed = convolved(mixed, weights["conv1d.weight"], weights.get("conv1d.bias"))
+    y = torch.zeros(len(x), inner, dtype=x.dtype)
+    for head in range(heads):
+        group, mine = head * groups // heads, slice(head * headdim, (head + 1) * headdim)
+        h = torch.zeros(headdim, states, dtype=x.dtype)
+        for t in range(len(x)):
+            u = mixed[t, :inner][mine]
+            enter = mixed[t, inner + group * states :][:states]
+            leave = mixed[t, inner + (groups + group) * states :][:states]
+            step = torch.log1p(torch.exp(steps[t, head] + weights["dt_bias"][head]))
+            h = torch.exp(-step * torch.exp(weights["A_log"][head])) * h + step * u[:, None] * enter
+            y[t, mine] = h @ leave + weights["D"][head] * u
+    y = y * z / (1 + torch.exp(-z))
+    for group in range(groups):
+        mine = slice(group * inner // groups, (group + 1) * inner // groups)
+        y[:, mine] = y[:, mine] / torch.sqrt(y[:, mine].square().mean(1, keepdim=True) + 1e-5)
+    return y * weights["norm.weight"]
+
+
+def flipped(x, offset):
+    """Turn each packed sequence round."""
+    return torch.cat([x[a:b].flip(0) for a, b in zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)])
+
+
+def pieces(offset):
+    return list(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True))
