@@ -18,6 +18,7 @@ import supa_datasets  # noqa: E402
 from supa_cli import main  # noqa: E402
 from supa_cli.mamba import train as command  # noqa: E402
 from supa_mamba.checkpoint import Checkpoint  # noqa: E402
+from supa_mamba.config import TrainingConfig, settings_from_toml  # noqa: E402
 from supa_mamba.evaluation import evaluated  # noqa: E402
 from supa_mamba.training import Trainer  # noqa: E402
 
@@ -258,7 +259,6 @@ def test_another_training_is_not_resumed(supa_mamba, options, message):
 
 
 def test_more_processes_than_showers_of_a_batch_are_a_clear_error():
-    from supa_mamba.config import TrainingConfig
     from supa_mamba.showers import packed_showers, training_showers
     from supa_mamba.workers import Workers
 
@@ -304,3 +304,27 @@ def test_help_loads_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
     assert command.command.name == "train"
+
+
+def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "mamba.md").read_text()
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in commands.strip().splitlines():
+        program, group, *words = line.split("#")[0].replace("1e5", "120").split()
+        assert program == "supa"
+        if group == "mamba":
+            code, out, err = supa_mamba(*words, *(SHORT if words[0] == "train" else []))
+            assert code == 0, err
+        else:
+            monkeypatch.setattr(sys, "argv", [program, group, *words])
+            with pytest.raises(SystemExit) as stop:
+                main.main()
+            assert not stop.value.code
+            capsys.readouterr()
+    assert json.loads(out)["target"] == "primary"
+    (settings,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    Path("settings.toml").write_text(settings)
+    assert TrainingConfig(**settings_from_toml("settings.toml")) == TrainingConfig(target="incident_energy")
+    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(python, "mamba.md", "exec"), {})
+    assert "whole tree (truth)" in capsys.readouterr().out
