@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from supa.checks import number, shown, whole
-from supa_datasets.loaders.tasks import shower_task
+from supa_datasets.loaders.tasks import SHOWER_TASKS
 
 Precision = Literal["float32", "bf16"]
 
@@ -52,7 +52,8 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        shower_task(self.target)
+        if self.target not in SHOWER_TASKS:
+            raise ValueError(f"target: {shown(self.target)} was given, but it is one of {', '.join(SHOWER_TASKS)}.")
         for name, low, high in (
             ("d_model", 1, 65536), ("n_layer", 1, 1000), ("d_state", 1, 256), ("epochs", 1, 10**6),
             ("batch_size", 1, 10**9), ("patience", 1, 10**6), ("seed", 0, 2**63 - 1),
@@ -86,10 +87,7 @@ class TrainingConfig:
         Raises:
             ValueError: a name is no field, ``target`` is missing, or a value is not allowed.
         """
-        names = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in names:
-                raise ValueError(f"{shown(name)} is no setting of a training; choose from {', '.join(names)}.")
+        _check_names(values)
         if "target" not in values:
             raise ValueError("No target was given; name what is to be predicted, such as num_primaries.")
         return cls(**values)
@@ -113,11 +111,23 @@ def settings_from_toml(path: str | PathLike[str]) -> dict[str, Any]:
         The settings, for ``TrainingConfig.from_dict``.
 
     Raises:
-        ValueError: the file cannot be read, or is no TOML.
+        ValueError: the file cannot be read, is no TOML, or names something else.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: the config file cannot be read ({error}).") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: the config file is not valid TOML: {error}.") from None
+    try:
+        _check_names(settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return settings
+
+
+def _check_names(settings: Mapping[str, Any]) -> None:
+    names = [field.name for field in fields(TrainingConfig)]
+    for name in settings:
+        if name not in names:
+            raise ValueError(f"{shown(name)} is no setting of a training; choose from {', '.join(names)}.")

@@ -1,5 +1,6 @@
 """``supa mamba train`` and ``evaluate``: what they print and save, exact resumption, processes, and clear errors."""
 
+import dataclasses
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import types
 from pathlib import Path
 
+import click
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -137,8 +139,12 @@ def test_options_win_over_the_config_file(supa_mamba):
 
 
 MISTAKES = {
-    "target": (["--target", "mass"], 2, "'mass' was given, but it is one of num_primaries, primary"),
-    "unknown": (["--config", "wide.toml"], 2, "'width' is no setting of a training; choose from target, d_model"),
+    "target": (["--target", "mass"], 2, "target: 'mass' was given, but it is one of num_primaries, primary"),
+    "unknown": (
+        ["--config", "wide.toml"],
+        2,
+        "wide.toml: 'width' is no setting of a training; choose from target, d_model",
+    ),
     "no toml": (["--config", "bad.toml"], 2, "bad.toml: the config file is not valid TOML"),
     "no file": (["--config", "none.toml"], 2, "none.toml: the config file cannot be read"),
     "no target": (["--config", "empty.toml"], 2, "No target was given; name what is to be predicted"),
@@ -294,6 +300,14 @@ def test_tensorboard_gets_every_epoch_once(supa_mamba, monkeypatch):
     for epoch in Checkpoint.load("m.ckpt").training["state"]["history"]:
         for name in ("loss", "valid_loss", "valid_score", "learning_rate", "seconds"):
             assert _Writer.scalars.count((name, epoch[name], epoch["epoch"])) == 1
+
+
+def test_the_help_knows_the_defaults():
+    options = {option.name: option.help for option in command.command.params if isinstance(option, click.Option)}
+    for field in dataclasses.fields(TrainingConfig):
+        if field.name != "target":
+            default = field.default if isinstance(field.default, str) else f"{field.default:g}"
+            assert options[field.name].endswith(f"[default: {default}]")
 
 
 def test_help_loads_nothing_heavy():
