@@ -1,6 +1,6 @@
-"""Pictures of showers: one in three dimensions, and the profiles of many."""
+"""Pictures of showers: one in three dimensions, the profiles of many, and how well their energies are told."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -332,3 +332,50 @@ def _plot_layer_shares(axes: "Axes", drawn: dict[str, _Profiles], exact: Expecta
     axes.set(xlabel="layer", ylabel="energy / incident energy", yscale="log")
     axes.set_xticks(layers if len(layers) <= 2 * _MANY_LAYERS else layers[:: len(layers) // 10])
     axes.legend(frameon=False, fontsize=8)
+
+
+def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bins: int = 8) -> "Figure":
+    """Draw how well energies are predicted: bias and error in bins of the true energy.
+
+    Args:
+        energy: (showers,) true incident energy, GeV.
+        predicted: (showers,) predicted energies in GeV by the name of the estimator.
+        bins: number of bins, with equally many showers each.
+
+    Returns:
+        A matplotlib figure: median of predicted over true energy, and root mean square of the logarithm of that
+        ratio, which counts bias and spread.
+
+    Raises:
+        ValueError: there are fewer than ten showers a bin.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    if len(energy) < 10 * bins:
+        raise ValueError(f"{len(energy)} showers were given, but {bins} bins need at least {10 * bins}.")
+    figure = Figure(figsize=(9, 3.7), layout="constrained")
+    grid: Any = figure.subplots(1, 2, sharex=True)
+    parts = np.array_split(np.argsort(energy), bins)
+    centre = [float(np.exp(np.log(energy[part]).mean())) for part in parts]
+    for number, (name, values) in enumerate(predicted.items()):
+        ratio = np.log(values / energy)
+        middle = np.exp([np.median(ratio[part]) for part in parts])
+        error = np.sqrt([np.square(ratio[part]).mean() for part in parts])
+        style = {
+            "color": _LAYER_COLOURS[number % _MANY_LAYERS], "marker": _MARKERS[number % len(_MARKERS)], "markersize": 5,
+            "linewidth": 1.4, "label": name,
+        }  # fmt: skip
+        grid[0].plot(centre, middle, **style)
+        grid[1].plot(centre, error, **style)
+    grid[0].axhline(1, color=_INK, linewidth=0.8, linestyle=":")
+    grid[0].set(ylabel="median of predicted / true energy")
+    grid[1].set(ylabel="rms of ln (predicted / true energy)", ylim=(0, None))
+    grid[1].legend(frameon=False, fontsize=9)
+    for axes in grid:
+        axes.set(xscale="log", xlabel="incident energy (GeV)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -5,7 +5,7 @@ these: so an interruption is also remembered, and long work looks for it between
 """
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _asked = False
+_waits = False
 
 
 @contextmanager
@@ -42,7 +43,23 @@ def _interrupt_once(*_: object) -> None:
     global _asked
     if not _asked:
         _asked = True
-        raise KeyboardInterrupt
+        if not _waits:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def waiting() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait until the work asks for it, so that no step is torn.
+
+    Returns:
+        A context that gives a function which tells whether Ctrl-C was pressed.
+    """
+    global _waits
+    _waits = True
+    try:
+        yield lambda: _asked
+    finally:
+        _waits = False
 
 
 def check() -> None:

@@ -1,20 +1,16 @@
 """A training in one file: its network, where it stands, and the data that it saw."""
 
-import contextlib
 import importlib.metadata
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from supa.checks import shown, whole
-from supa_datasets.disk import locked, synchronised
+from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
 from supa_gff.graphs import Graphs, Level
 from supa_gff.method import Method
 from supa_gff.network import Network, network_of
@@ -23,11 +19,6 @@ from supa_gff.training import Trainer
 
 FORMAT = "supa-gff-checkpoint"
 VERSION = 1
-
-_UNREADABLE = (
-    AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError,
-    zipfile.BadZipFile, NotImplementedError,
-)  # fmt: skip
 
 
 def _versions() -> Mapping[str, str]:
@@ -120,23 +111,7 @@ class Checkpoint:
                 "The convolution is a function, which a checkpoint cannot hold; keep network.state_dict() instead, and "
                 "make the network with the same function."
             )
-        path = Path(os.path.realpath(path))
-        beside = path.with_name(f"{path.name}.new")
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first.")
-        descriptor = locked(beside, os.O_CREAT, called=path)
-        try:
-            with os.fdopen(descriptor, "r+b") as file:
-                file.truncate()
-                torch.save(self._plain(), file)
-                file.flush()
-                os.fsync(file.fileno())
-                beside.replace(path)  # still locked, so that nobody else writes to what now has the name
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                beside.unlink()
-            raise
-        synchronised(path.parent)
+        write_whole(path, self._plain())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Checkpoint":
@@ -152,30 +127,11 @@ class Checkpoint:
             FileNotFoundError: there is no such file.
             ValueError: it is no checkpoint, damaged, or of a newer version.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: there is no such file.")
-        try:
-            # PyTorch itself does not look whether the bytes are those that were written.
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
-            values = None if broken else torch.load(path, map_location="cpu", weights_only=True)
-        except _UNREADABLE:
-            values = None
-        if values is None:
-            raise ValueError(f"{path}: it is damaged, or no checkpoint of `supa gff train`.")
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise ValueError(f"{path}: it is a PyTorch file, but no checkpoint of `supa gff train`.")
-        version = values.get("version")
-        if version != VERSION:
-            raise ValueError(
-                f"{path}: its version is {shown(version)}, but this program reads version {VERSION}; use the "
-                "program that wrote it, or a newer one."
-            )
+        values = read_checked(path, format_name=FORMAT, version=VERSION, written_by="supa gff train")
         try:
             made = cls._made(values)
             made.network()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ValueError(f"{path}: the checkpoint is damaged ({shown(str(error))}).") from None
         return made
 

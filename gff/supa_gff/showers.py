@@ -3,7 +3,6 @@
 The hits of a shower are its nodes. Sets are made by ``supa_datasets.GraphDataset`` block by block, in flat columns.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supa.arrays import FloatArray, IntArray
-from supa.checks import shown
-from supa_datasets import PRESET_CLASSES, GraphDataset, Nearest, Tree, Within
-from supa_gff.graphs import Graphs, Level, offset_of
-
-MOST_PRIMARIES = 5
-"""Showers of so many primaries or more are one class."""
+from supa.arrays import Array, FloatArray, IntArray
+from supa_datasets import GraphDataset, Nearest, Tree, Within
+from supa_datasets.loaders import tasks
+from supa_gff.graphs import Graphs, offset_of
 
 _BLOCK_HITS = 500_000
 """Hits that are made into graphs together."""
@@ -50,16 +46,6 @@ class ShowerGraphs:
     number: IntArray
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What is predicted, of which of the loader's targets it is made, and what a node shows."""
-
-    level: Level
-    targets: tuple[str, ...]
-    features: tuple[str, ...]
-    finish: Callable[["_Columns"], tuple[Tensor, tuple[str, ...]]]
-
-
 @dataclass
 class _Columns:
     """The flat columns of all graphs, those to train on first; a task's target is made of them."""
@@ -71,7 +57,6 @@ class _Columns:
     num_graphs: int
     num_train: int
     features: tuple[str, ...]
-    targets: dict[str, Tensor]
 
 
 def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = Nearest(8)) -> ShowerGraphs:  # noqa: B008  (frozen)
@@ -107,11 +92,9 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         FileNotFoundError: there is no such file.
         ValueError: there is no such task, the showers cannot be used for it, or a split is empty.
     """
-    if task not in _TASKS:
-        raise ValueError(f"task: {shown(task)} was given, but it is one of {', '.join(_TASKS)}.")
+    made = tasks.shower_task(task)
     if isinstance(edges, Tree):
         raise ValueError("edges: Tree() holds the truth that is to be predicted; give Nearest(k) or Within(radius).")
-    made = _TASKS[task]
     parts: list[dict[str, Tensor]] = []
     counts, numbers = [], []
     normalisation: Any = "fit"
@@ -141,9 +124,13 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         num_graphs=sum(counts),
         num_train=counts[0],
         features=made.features,
-        targets={name: joined[name] for name in made.targets},
     )
-    target, classes = made.finish(columns)
+    given = {name: joined[name].numpy() for name in made.targets}
+    classes = tasks.task_classes(made, given)
+    truth = tasks.task_target(made, given, classes)
+    target = torch.from_numpy(truth)
+    if task == "primary":
+        target, classes = _along_axis(columns, truth)
     # Each block counted its nodes from 0.
     edge_index = joined["edge_index"] + node_offset[:-1].repeat_interleave(joined["edges"])
     first, second = counts[0], counts[0] + counts[1]
@@ -154,7 +141,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
             node_offset=node_offset,
             edge_offset=edge_offset,
             target=target,
-            level=made.level,
+            level="node" if made.level == "hit" else "graph",
             num_outputs=max(1, len(classes)),
         ),
         train=torch.arange(first),
@@ -203,34 +190,10 @@ def _blocks(dataset: GraphDataset) -> list[dict[str, Tensor]]:
     return parts
 
 
-def _num_primaries(columns: _Columns) -> tuple[Tensor, tuple[str, ...]]:
-    names = (*map(str, range(1, MOST_PRIMARIES)), f"{MOST_PRIMARIES} or more")
-    return columns.targets["num_primaries"].clamp(max=MOST_PRIMARIES) - 1, names
-
-
-def _preset(columns: _Columns) -> tuple[Tensor, tuple[str, ...]]:
-    found, classes = torch.unique(columns.targets["preset"], return_inverse=True)
-    if len(found) < 2:
-        raise ValueError(
-            f"All showers are of the preset {PRESET_CLASSES[int(found[0])]}, and there is nothing to tell apart; give "
-            "a list of showers of several presets."
-        )
-    return classes, tuple(PRESET_CLASSES[k] for k in found.tolist())
-
-
-def _incident_energy(columns: _Columns) -> tuple[Tensor, tuple[str, ...]]:
-    return columns.targets["incident_energy"].double().log().float(), ()
-
-
-def _primary(columns: _Columns) -> tuple[Tensor, tuple[str, ...]]:
-    primaries = columns.targets["num_primaries"]
-    if not bool((primaries == 2).all()):
-        raise ValueError(
-            f"The showers have {int(primaries.min())} to {int(primaries.max())} primaries, but hits are told apart by "
-            "their primary where there are two; simulate the preset two-primaries."
-        )
+def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, ...]]:
+    """Count primaries along the axis of their shower, and show hits in its frame; see `shower_graphs`."""
     own = _own_frame(columns)
-    graph, energy, primary = columns.graph.numpy(), columns.energy.numpy(), columns.targets["primary"].numpy()
+    graph, energy = columns.graph.numpy(), columns.energy.numpy()
     of_primary = 2 * graph + primary
     size = 2 * columns.num_graphs
     with np.errstate(invalid="ignore"):
@@ -295,13 +258,4 @@ def _context(columns: _Columns) -> Tensor:
 _CONTEXT = ("mean u", "mean v", "spread u", "spread v", "mean energy", "energy along u", "hits")
 """Means over the hits of a shower; the spreads are weighted by energy, as u and v are."""
 
-_SPACE, _POINT = ("x", "y", "z"), ("x", "y", "z", "energy")
-
-_TASKS: Mapping[str, _Task] = {
-    "num_primaries": _Task("graph", ("num_primaries",), _POINT, _num_primaries),
-    "primary": _Task("node", ("primary", "num_primaries"), _POINT, _primary),
-    "preset": _Task("graph", ("preset",), _POINT, _preset),
-    "incident_energy": _Task("graph", ("incident_energy",), _SPACE, _incident_energy),
-}
-
-SHOWER_TASKS = tuple(_TASKS)
+SHOWER_TASKS = tuple(tasks.SHOWER_TASKS)

@@ -3,6 +3,7 @@
 from supa_mamba.conv.function import causal_conv1d
 from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.conv_step.replay import causal_conv1d_replay
+from supa_mamba.encoder import EncoderConfig, ShowerEncoder
 from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.bimamba import BiMamba
 from supa_mamba.modules.block import MambaBlock
@@ -22,6 +23,7 @@ __all__ = [
     "AttentionState",
     "BiMamba",
     "CausalAttention",
+    "EncoderConfig",
     "HybridStack",
     "Mamba",
     "Mamba2",
@@ -29,6 +31,7 @@ __all__ = [
     "MambaStack",
     "MambaState",
     "ReplayCache",
+    "ShowerEncoder",
     "causal_conv1d",
     "causal_conv1d_replay",
     "causal_conv1d_update",

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from supa_gff import Epoch
-from supa_gff.plot import plot_hit_classes, plot_resolution, plot_scores
+from supa_gff.plot import plot_hit_classes, plot_scores
 
 
 def test_scores_of_each_layer_are_drawn_over_its_epochs():
@@ -34,18 +34,3 @@ def test_rings_mark_the_hits_that_differ_from_the_truth():
     assert figure.axes[1].get_title() == "best: 50% right"
     with pytest.raises(ValueError, match="at least one hit"):
         plot_hit_classes(depth, across[:3], {"truth": truth}, ("a", "b"))
-
-
-def test_bias_and_error_are_those_of_each_bin():
-    energy = np.repeat([1.0, 10.0], 101)
-    spread = np.linspace(-0.5, 0.5, 101)
-    predicted = np.concatenate([np.exp(spread), 20 * np.exp(0.1 * spread)])
-    figure = plot_resolution(energy, {"a": predicted}, bins=2)
-    bias, error = figure.axes
-    np.testing.assert_allclose(bias.lines[0].get_xydata(), [[1, 1], [10, 2]], rtol=1e-6)
-    # The variance of 2 k + 1 values d apart is d^2 k (k + 1) / 3.
-    variance = 0.01**2 * 50 * 51 / 3
-    expected = np.sqrt([variance, 0.1**2 * variance + np.log(2) ** 2])
-    np.testing.assert_allclose(error.lines[0].get_ydata(), expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="need at least 2020"):
-        plot_resolution(energy, {"a": predicted}, bins=202)

@@ -14,9 +14,10 @@ import supa
 import supa_datasets
 from supa_datasets import PRESET_CLASSES, Tree, Within
 from supa_datasets.loaders.splits import in_split
+from supa_datasets.loaders.tasks import MOST_PRIMARIES
 from supa_gff import Head, Network, SquaredError, Trainer, preset
 from supa_gff import showers as module
-from supa_gff.showers import MOST_PRIMARIES, SHOWER_TASKS, accuracy_up_to_order, shower_graphs
+from supa_gff.showers import SHOWER_TASKS, accuracy_up_to_order, shower_graphs
 
 PRESETS = ("critical", "two-primaries", "standard")
 

@@ -28,8 +28,8 @@ PUBLIC = {
         "shower_graphs", "split_links", "standard_split", "stratified_folds",
     ],
     "supa_mamba": [
-        "AttentionState", "BiMamba", "CausalAttention", "HybridStack", "Mamba", "Mamba2", "MambaBlock",
-        "MambaStack", "MambaState", "ReplayCache", "causal_conv1d", "causal_conv1d_replay",
+        "AttentionState", "BiMamba", "CausalAttention", "EncoderConfig", "HybridStack", "Mamba", "Mamba2", "MambaBlock",
+        "MambaStack", "MambaState", "ReplayCache", "ShowerEncoder", "causal_conv1d", "causal_conv1d_replay",
         "causal_conv1d_update", "optimizer_groups", "selective_scan", "selective_state_replay",
         "selective_state_update", "ssd",
     ],

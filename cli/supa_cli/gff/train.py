@@ -1,14 +1,13 @@
 """``supa gff train``: train a network on a graph benchmark, and save it."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa_cli.checkpoints import board, check_output, check_same, chosen_device, saved
 from supa_cli.interruption import check
 from supa_cli.options import Count
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.method import Method
     from supa_gff.splits import Split
-    from supa_gff.training import Epoch, Trainer
+    from supa_gff.training import Epoch
 
 _SECONDS_BETWEEN_FILES = 5.0
 
@@ -59,7 +58,7 @@ def command(
     the same weights.
     """
     path = Path(output)
-    _check_output(path, resume)
+    check_output(path, resume=resume)
     method = _method(dataset, method_name, {name: value for name, value in changes.items() if value is not None})
 
     import torch
@@ -74,8 +73,8 @@ def command(
     from supa_gff.splits import standard_split
     from supa_gff.training import Trainer
 
-    place = _device(device)
-    record = _board(tensorboard) if tensorboard is not None else None
+    place = chosen_device(device)
+    record = board(tensorboard)
     stored = Checkpoint.load(path) if resume and path.exists() else None
     benchmark = load_benchmark(dataset, root=root)
     graphs = Graphs.of_benchmark(benchmark).to(place)
@@ -89,6 +88,7 @@ def command(
     if stored is not None:
         _check_same(path, stored, Checkpoint.of(trainer, benchmark=dataset, split=split))
         trainer.load_state_dict(dict(stored.training))
+    first = Checkpoint.of(trainer, benchmark=dataset, split=split)
     if not quiet:
         click.echo(f"{benchmark!r}", err=True)
         click.echo(
@@ -101,32 +101,36 @@ def command(
             click.echo(f"{path}: {'finished' if stored.finished else 'going on'} after {before:,} epochs", err=True)
     started = time.perf_counter()
     with (
-        _saved(path, Checkpoint.of(trainer, benchmark=dataset, split=split), fresh=stored is None) as save,
+        saved(
+            path,
+            first,
+            fresh=stored is None,
+            seconds=_SECONDS_BETWEEN_FILES,
+            words=lambda checkpoint: f"{len(checkpoint.training['state']['history']):,} epochs",
+        ) as save,
         epochs_told(quiet=quiet or trainer.state.finished) as told,
-        (record or _no_board)(len(trainer.state.history)) as scalar,
+        record(len(trainer.state.history)) as write,
     ):
 
+        def keep() -> None:
+            # Taken now: an interruption comes in the midst of an epoch, with the weights of a step.
+            checkpoint = replace(first, training=trainer.state_dict())
+            save(lambda: checkpoint, checkpoint.finished)
+
         def on_epoch(trainer: Trainer, epoch: "Epoch") -> None:
-            save(trainer)
+            keep()
             told(epoch)
-            scalar(epoch)
+            write(_figures(epoch), len(trainer.state.history) - 1)
             check()
 
         trainer.on_epoch = on_epoch
         trainer.run()
-        save(trainer)
+        keep()
     if quiet:
         return
     print_results(network, performances(network, graphs, split))
     seconds = time.perf_counter() - started
     click.echo(f"{path}: {len(trainer.state.history):,} epochs, {seconds:,.1f} s now")
-
-
-def _check_output(path: Path, resume: bool) -> None:
-    if not path.absolute().parent.is_dir():
-        raise click.UsageError(f"{path}: the folder {path.parent} does not exist; make it first.")
-    if path.exists() and not resume:
-        raise click.UsageError(f"{path} exists; choose another name, resume it (--resume), or delete it.")
 
 
 def _method(dataset: str, name: str, changes: dict[str, Any]) -> "Method":
@@ -145,23 +149,9 @@ def _method(dataset: str, name: str, changes: dict[str, Any]) -> "Method":
         raise click.UsageError(str(error)) from None
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise click.UsageError("--device cuda was given, but PyTorch finds no CUDA device; use cpu.")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def _check_same(path: Path, stored: "Checkpoint", asked: "Checkpoint") -> None:
     """Tell what differs between a training that is to be resumed and what was asked for."""
-    there, here = _facts(stored), _facts(asked)
-    for name, value in here.items():
-        if there.get(name) != value:
-            raise click.UsageError(
-                f"{path} is of another training: {name} is {there.get(name)} there, and {value} here; give the same "
-                "options again, or choose another name."
-            )
+    check_same(path, _facts(stored), _facts(asked))
     if stored.split is None or asked.split is None or not _equal(stored.split, asked.split):
         raise click.UsageError(f"{path} is of other data: the files of {asked.benchmark} have changed since.")
 
@@ -181,62 +171,14 @@ def _equal(one: "Split", other: "Split") -> bool:
     return all(getattr(one, name).equal(getattr(other, name)) for name in ("train", "valid", "test"))
 
 
-@contextmanager
-def _saved(path: Path, checkpoint: "Checkpoint", *, fresh: bool) -> Iterator[Callable[["Trainer"], None]]:
-    """Write the checkpoint now and then, at the end, and when the work is interrupted."""
-    if fresh:
-        checkpoint.save(path)  # a disk that does not take it is better found now
-    latest, written, moment = checkpoint, checkpoint, time.perf_counter()
-
-    def save(trainer: "Trainer") -> None:
-        nonlocal latest, written, moment
-        latest = replace(checkpoint, training=trainer.state_dict())
-        if latest.finished or time.perf_counter() - moment > _SECONDS_BETWEEN_FILES:
-            latest.save(path)
-            written, moment = latest, time.perf_counter()
-
-    try:
-        yield save
-    except KeyboardInterrupt:
-        # The weights are those of a step within an epoch; what is kept is the end of the epoch before.
-        if latest is not written:
-            latest.save(path)
-        epochs = len(latest.training["state"]["history"])
-        click.echo(f"\n{epochs:,} epochs are in {path}; go on with the same command and --resume.", err=True)
-        raise
-
-
-@contextmanager
-def _no_board(_epochs: int) -> Iterator[Callable[["Epoch"], None]]:
-    yield lambda _epoch: None
-
-
-def _board(folder: str) -> Any:
-    """Give a context that writes epochs for TensorBoard, counted from the number of those that were before."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise click.UsageError("--tensorboard needs the package tensorboard: pip install tensorboard.") from None
-
-    @contextmanager
-    def board(epochs: int) -> Iterator[Callable[["Epoch"], None]]:
-        # What a killed training wrote behind its checkpoint is dropped.
-        with SummaryWriter(folder, purge_step=epochs or None) as writer:
-
-            def scalar(epoch: "Epoch") -> None:
-                nonlocal epochs
-                for layer, *values in epoch.steps:
-                    for name, value in zip(
-                        ("loss", "score_of_truth", "score_of_wrong", "accuracy"), values, strict=True
-                    ):
-                        writer.add_scalar(f"layer{layer}/{name}", value, epochs)
-                if epoch.valid == epoch.valid:  # NaN where the epoch was not validated
-                    name = "validation" if epoch.layer < 0 else f"layer{epoch.layer}/validation"
-                    writer.add_scalar(name, epoch.valid, epochs)
-                for layer, value in enumerate(epoch.layer_valid):
-                    writer.add_scalar(f"layer{layer}/validation", value, epochs)
-                epochs += 1
-
-            yield scalar
-
-    return board
+def _figures(epoch: "Epoch") -> dict[str, float]:
+    """Name the figures of an epoch for TensorBoard."""
+    figures = {}
+    for layer, *values in epoch.steps:
+        for name, value in zip(("loss", "score_of_truth", "score_of_wrong", "accuracy"), values, strict=True):
+            figures[f"layer{layer}/{name}"] = value
+    if epoch.valid == epoch.valid:  # NaN where the epoch was not validated
+        figures["validation" if epoch.layer < 0 else f"layer{epoch.layer}/validation"] = epoch.valid
+    for layer, value in enumerate(epoch.layer_valid):
+        figures[f"layer{layer}/validation"] = value
+    return figures

@@ -1,0 +1,120 @@
+"""Train encoders of showers: numbers of primaries, whose hit, presets, energies; beside answers that only count hits.
+
+    python benchmarks/mamba_showers.py [--showers 100000] [--tasks preset] [--epochs 20] [--device cuda] [--json FILE]
+
+Of the showers 80 % train, 10 % choose the epoch, 10 % judge. All lie in the device's memory as packed tensors, and
+batches are cut there. For a look on a CPU:
+
+    python benchmarks/mamba_showers.py --showers 1000 --epochs 4 --batch 32 --width 32 --layers 2
+"""
+
+import argparse
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import give, machine
+
+import supa
+from supa_datasets.loaders.tasks import SHOWER_TASKS
+from supa_mamba.config import TrainingConfig
+from supa_mamba.evaluation import energy_bins, evaluated, root_mean_square
+from supa_mamba.training import Epoch, train
+
+RECOGNISED = ("standard", "reference", "symmetric", "critical", "two-primaries")
+"""Presets whose showers are told apart: of like size, and not the same but for their readout layers."""
+
+
+def simulated(task: str, count: int) -> Any:
+    """Simulate the showers of a task."""
+    if task == "num_primaries":
+        return supa.simulate(count, supa.preset("two-primaries").replace(num_primaries="poisson:2"), seed=1)
+    if task == "preset":
+        return [supa.simulate(count // len(RECOGNISED), name, seed=1) for name in RECOGNISED]
+    if task == "incident_energy":
+        return supa.simulate(count, "critical", seed=1, record="particles")  # the tree gives the ideal
+    return supa.simulate(count, "two-primaries", seed=1)
+
+
+def told(epoch: Epoch) -> None:
+    """Tell how far it is."""
+    print(f"  epoch {epoch.epoch}  loss {epoch.loss:.4f}  validation {epoch.valid_loss:.4f} {epoch.valid_score:.4f}"
+          f"  {epoch.seconds:.1f} s", flush=True)  # fmt: skip
+
+
+def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train and judge one encoder."""
+    began = time.perf_counter()
+    showers = simulated(task, arguments.showers)
+    simulating = time.perf_counter() - began
+    print(f"{task}: simulated in {simulating:.1f} s", flush=True)
+    config = TrainingConfig(
+        target=task,
+        d_model=arguments.width,
+        n_layer=arguments.layers,
+        epochs=arguments.epochs,
+        patience=arguments.epochs,
+        batch_size=arguments.batch,
+        learning_rate=arguments.learning_rate,
+        precision=arguments.precision,
+    )
+    began = time.perf_counter()
+    trainer = train(showers, config, device=arguments.device, on_epoch=told)
+    whole = time.perf_counter() - began
+    seconds = [epoch.seconds for epoch in trainer.state.history]
+    evaluation = evaluated(trainer.encoder, trainer.reading, trainer.rivals, showers, device=arguments.device)
+    facts: dict[str, Any] = {
+        **evaluation.figures(),
+        "train_showers": len(trainer.train),
+        "best_epoch": trainer.state.best_epoch,
+        "epochs": len(seconds),
+        "seconds": whole,
+        "seconds_of_epochs": sum(seconds),
+        # The first epoch compiles, and its time is not that of the work.
+        "showers_per_second": len(trainer.train) / float(np.median(seconds)),
+        "parameters": sum(p.numel() for p in trainer.encoder.parameters()),
+        "config": config.to_dict(),
+        "history": [vars(epoch) for epoch in trainer.state.history],
+    }
+    if arguments.device == "cuda":
+        facts["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    if task == "incident_energy":
+        facts["by_energy"] = [by_energy(evaluation, part) for part in energy_bins(evaluation, 8)]
+    return facts
+
+
+def by_energy(evaluation: Any, part: Any) -> dict[str, float]:
+    """Give root mean squared errors of ln E in a bin of energies."""
+    found = {who: root_mean_square(evaluation.error(who)[part]) for who in evaluation.answers}
+    return {"energy": float(np.exp(evaluation.target[part].mean())), **found}
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--showers", type=int, default=100_000)
+    parser.add_argument("--tasks", nargs="+", choices=tuple(SHOWER_TASKS), default=tuple(SHOWER_TASKS))
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    for task in arguments.tasks:
+        results[task] = measured(task, arguments)
+        give(results, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

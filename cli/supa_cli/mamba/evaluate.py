@@ -1,0 +1,156 @@
+"""``supa mamba evaluate``: tell how good a trained encoder is, beside answers that only count hits."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supa_cli.checkpoints import chosen_device
+
+if TYPE_CHECKING:
+    from supa_mamba.checkpoint import Checkpoint
+    from supa_mamba.evaluation import Evaluation
+
+_BINS = 5
+
+
+@click.command(name="evaluate")
+@click.argument("model", type=click.Path(dir_okay=False))
+@click.argument("data", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test", "all"]),
+    default="test",
+    show_default=True,
+    help="Which of the showers.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(model: str, data: tuple[str, ...], split: str, device: str, picture: str | None, as_json: bool) -> None:
+    """Tell how good the encoder of MODEL, a file of `supa mamba train`, is on the showers of the files DATA.
+
+    Classes: accuracies, and counts by true class and answer. Energies: bias, resolution and root mean square of the
+    error of ln E; with recorded particles (generate --record particles) also of the best estimate there can be.
+    """
+    try:
+        from supa_mamba.checkpoint import Checkpoint
+    except ImportError:
+        raise click.UsageError("Encoders need PyTorch: pip install 'supa-showers[learn]'.") from None
+    from supa_mamba.evaluation import evaluated
+
+    place = chosen_device(device)
+    checkpoint = Checkpoint.load(model)
+    evaluation = evaluated(
+        checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, list(data), split=split, device=place
+    )
+    if picture is not None:
+        _draw(evaluation, Path(picture))
+    if as_json:
+        click.echo(json.dumps(_facts(model, checkpoint, split, evaluation), indent=2))
+    else:
+        _print(checkpoint, split, evaluation)
+
+
+def _draw(evaluation: "Evaluation", picture: Path) -> None:
+    from supa_mamba.plot import plot_evaluation
+
+    figure = plot_evaluation(evaluation)
+    supported = figure.canvas.get_supported_filetypes()
+    if picture.suffix.lstrip(".") not in supported:
+        raise click.BadParameter(
+            f"{picture} was given, but a picture must end in one of {', '.join(sorted(supported))}.",
+            param_hint="--plot",
+        )
+    figure.savefig(picture, dpi=150)
+
+
+def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> dict[str, Any]:
+    facts = {
+        "path": model,
+        "split": split,
+        "finished": checkpoint.finished,
+        "epochs": checkpoint.epochs,
+        "config": checkpoint.config.to_dict(),
+        "processes": checkpoint.processes,
+        "versions": dict(checkpoint.versions),
+        **evaluation.figures(),
+    }
+    if evaluation.reading.classes:
+        facts["classes"] = list(evaluation.reading.classes)
+        facts["confusion"] = evaluation.confusion().tolist()
+    return facts
+
+
+def _print(checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> None:
+    config = checkpoint.config
+    click.echo(
+        f"{config.target}; {config.n_layer} layers of {config.d_model}, seed {config.seed}; "
+        f"{'finished' if checkpoint.finished else 'interrupted'} after {checkpoint.epochs:,} epochs; "
+        f"{len(evaluation.counts):,} showers ({split})"
+    )
+    if not evaluation.reading.classes:
+        _print_energies(evaluation)
+        return
+    _print_accuracies(evaluation)
+    if config.target != "primary":  # whose classes have no order
+        _print_confusion(evaluation)
+
+
+def _print_accuracies(evaluation: "Evaluation") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    table.add_column("")
+    table.add_column("accuracy up to exchange" if evaluation.reading.task == "primary" else "accuracy", justify="right")
+    for who, accuracy in evaluation.figures()["accuracy"].items():
+        table.add_row(who, f"{100 * accuracy:.2f} %")
+    Console(soft_wrap=True).print(table)
+
+
+def _print_confusion(evaluation: "Evaluation") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = evaluation.reading.classes
+    table = Table(title="true class in rows, answer in columns", title_justify="left", box=None)
+    for column in ("", *names):
+        table.add_column(column, justify="right")
+    for name, counts in zip(names, evaluation.confusion().tolist(), strict=True):
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    Console(soft_wrap=True).print(table)
+
+
+def _print_energies(evaluation: "Evaluation") -> None:
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from supa_mamba.evaluation import energy_bins, root_mean_square
+
+    table = Table(title="error of ln E: bias, resolution (standard deviation), rms", title_justify="left", box=None)
+    table.add_column("GeV", justify="right")
+    table.add_column("showers", justify="right")
+    rivals = [who for who in evaluation.answers if who not in ("model", "one value for all")]
+    for name in ("bias", "resolution", "rms", *(f"rms, {who}" for who in rivals)):
+        table.add_column(name, justify="right")
+    errors = {who: evaluation.error(who) for who in evaluation.answers}
+    everything = np.arange(len(evaluation.counts))
+    for part in (*energy_bins(evaluation, _BINS), everything):
+        error = errors["model"][part]
+        energy = np.exp(evaluation.target[part].astype(np.float64))
+        table.add_row(
+            "all" if part is everything else f"{energy.min():.1f} to {energy.max():.1f}",
+            f"{len(part):,}",
+            f"{error.mean():+.3f}",
+            f"{error.std():.3f}",
+            f"{root_mean_square(error):.3f}",
+            *(f"{root_mean_square(errors[who][part]):.3f}" for who in rivals),
+        )
+    Console(soft_wrap=True).print(table)
+    if evaluation.least is None:
+        click.echo("The least error that there can be is told of one set with particles (generate --record particles).")
+    else:
+        click.echo(f"No estimate can have a smaller rms than {root_mean_square(evaluation.least):.3f}, but for chance.")

@@ -1,0 +1,131 @@
+"""An encoder of showers: hits to vectors, a stack that reads them both ways, and a head on hits or on whole showers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from supa.checks import shown, whole
+from supa_mamba.modules.stack import MambaStack
+
+Level = Literal["shower", "hit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The sizes of a ``ShowerEncoder``.
+
+    Args:
+        features: number of features of a hit.
+        outputs: number of outputs: classes, or 1 for a value.
+        level: whether it tells something of each ``"shower"`` or of each ``"hit"``.
+        d_model: width of a hit's vector.
+        n_layer: number of layers of the stack.
+        d_state: states of a channel.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
+
+    features: int
+    outputs: int
+    level: Level
+    d_model: int = 64
+    n_layer: int = 4
+    d_state: int = 16
+
+    def __post_init__(self) -> None:
+        for name, high in (("features", 1000), ("outputs", 10**6), ("d_model", 65536), ("n_layer", 1000)):
+            whole(1, high, name, getattr(self, name))
+        whole(1, 1024, "d_state", self.d_state)
+        if self.level not in get_args(Level):
+            raise ValueError(f"level: {shown(self.level)} was given, but it must be 'shower' or 'hit'.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the sizes as plain values.
+
+        Returns:
+            A dictionary that JSON can hold.
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, sizes: Mapping[str, Any]) -> "EncoderConfig":
+        """Read what ``to_dict`` gave.
+
+        Args:
+            sizes: the dictionary.
+
+        Returns:
+            The sizes.
+
+        Raises:
+            ValueError: it is no such dictionary.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(sizes, Mapping) or set(sizes) != names:
+            raise ValueError(f"{shown(sizes)} was given, but an encoder's sizes are {', '.join(sorted(names))}.")
+        return cls(**sizes)
+
+
+class ShowerEncoder(nn.Module):
+    """Tells something of showers, or of their hits, from packed hits.
+
+    A perceptron makes a vector of each hit, and a stack of Mamba layers reads each shower's vectors in both directions.
+    On showers the head sees mean and maximum over the hits and the logarithm of one more than their number, which the
+    two others do not tell; on hits it sees each hit's vector.
+
+    Args:
+        config: the sizes.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.d_model
+        self.embedding = nn.Sequential(nn.Linear(config.features, width), nn.SiLU(), nn.Linear(width, width))
+        self.stack = MambaStack(width, config.n_layer, mixer="bimamba", d_state=config.d_state)
+        seen = width if config.level == "hit" else 2 * width + 1
+        self.head = nn.Sequential(nn.Linear(seen, width), nn.SiLU(), nn.Linear(width, config.outputs))
+
+    def forward(self, points: Tensor, offset: Tensor) -> Tensor:
+        """Encode showers.
+
+        Args:
+            points: (hits, features) float32, normalised, shower behind shower.
+            offset: (showers + 1,) int64: the hits of shower k are offset[k] to offset[k + 1].
+
+        Returns:
+            (showers, outputs) or, at hit level, (hits, outputs) float32.
+
+        Raises:
+            ValueError: the points have another number of features.
+        """
+        if points.ndim != 2 or points.shape[1] != self.config.features:
+            raise ValueError(
+                f"points: shape {tuple(points.shape)} was given, but it must be (hits, {self.config.features})."
+            )
+        hits = self.stack(self.embedding(points), offset)
+        seen = hits if self.config.level == "hit" else pooled(hits, offset)
+        return self.head(seen).float()  # type: ignore[no-any-return]
+
+
+def pooled(hits: Tensor, offset: Tensor) -> Tensor:
+    """Sum each shower's vectors up, without atomics: the same bits every time.
+
+    Args:
+        hits: (hits, width).
+        offset: (showers + 1,) int64.
+
+    Returns:
+        (showers, 2 * width + 1) float32: mean, maximum, logarithm of one more than the number of hits; zeros where a
+        shower has no hit.
+    """
+    # Half precision would lose the last bits of a sum over hundreds of hits.
+    hits = hits.float()
+    count = offset.diff()[:, None]
+    total = torch.segment_reduce(hits, "sum", offsets=offset, axis=0, initial=0)
+    highest = torch.segment_reduce(hits, "max", offsets=offset, axis=0)
+    return torch.cat([total / count.clamp(min=1), torch.where(count > 0, highest, 0.0), torch.log1p(count)], 1)

@@ -1,0 +1,344 @@
+"""``supa mamba train`` and ``evaluate``: what they print and save, exact resumption, processes, and clear errors."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import click
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import supa  # noqa: E402
+import supa_datasets  # noqa: E402
+from supa_cli import main  # noqa: E402
+from supa_cli.mamba import train as command  # noqa: E402
+from supa_mamba.checkpoint import Checkpoint  # noqa: E402
+from supa_mamba.config import TrainingConfig, settings_from_toml  # noqa: E402
+from supa_mamba.evaluation import evaluated  # noqa: E402
+from supa_mamba.training import Trainer  # noqa: E402
+
+SHORT = [
+    "--d-model", "8", "--n-layer", "1", "--d-state", "4", "--epochs", "2", "--batch-size", "40", "--device", "cpu",
+]  # fmt: skip
+ENERGY = ["train", "e.h5", "--target", "incident_energy", *SHORT]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files of showers: e.h5 with trees, s.h5, p.h5 with two primaries."""
+    folder = tmp_path_factory.mktemp("showers")
+    supa_datasets.save(supa.simulate(200, "critical", seed=1, record="particles"), folder / "e.h5")
+    supa_datasets.save(supa.simulate(100, "symmetric", seed=1), folder / "s.h5")
+    supa_datasets.save(supa.simulate(100, "two-primaries", seed=1), folder / "p.h5")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(files, tmp_path, monkeypatch):
+    """A folder to work in, with the files."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for file in files.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def supa_mamba(monkeypatch, capsys):
+    """Run the command in this process; gives exit status, output and error output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["supa", "mamba", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main.main()
+        told = capsys.readouterr()
+        return stop.value.code or 0, told.out, told.err
+
+    return run
+
+
+def _weights(name="m.ckpt"):
+    return {key: value.numpy().tobytes() for key, value in Checkpoint.load(name).encoder().state_dict().items()}
+
+
+def test_energies_are_trained_and_evaluated(supa_mamba):
+    code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
+    assert code == 0, err
+    assert re.search(r"incident_energy: 1\d\d showers train, \d+ validate; [\d,]+ parameters in 1 layers of 8", err)
+    assert re.search(r"epoch 1  loss [\d.]+  validation loss [\d.]+  error of ln E [\d.]+  [\d.]+ s", err)
+    assert re.fullmatch(
+        r"m.ckpt: best of 2 epochs is epoch 1, validation loss [\d.]+, error of ln E [\d.]+; [\d.]+ s, .* showers/s\n",
+        out,
+    )
+    checkpoint = Checkpoint.load("m.ckpt")
+    assert checkpoint.finished
+    code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--json", "--device", "cpu")
+    facts = json.loads(text)
+    made = evaluated(checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, supa_datasets.load("e.h5"))
+    assert (code, facts["target"], facts["split"], facts["epochs"]) == (0, "incident_energy", "test", 2)
+    assert facts["rms"] == pytest.approx(made.figures()["rms"], rel=1e-5)
+    code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
+    assert code == 0
+    assert Path("e.png").stat().st_size > 10_000
+    shown = " ".join(text.split())
+    rows = [facts["rms"][who] for who in ("model", "number of hits", "whole tree (truth)")]
+    assert (
+        f"all {facts['showers']} {facts['bias']['model']:+.3f} {facts['resolution']['model']:.3f} "
+        + " ".join(f"{value:.3f}" for value in rows)
+    ) in shown
+    assert f"No estimate can have a smaller rms than {facts['least_rms']:.3f}" in shown
+    without = supa.simulate(200, "critical", seed=1)
+    supa_datasets.save(without, "bare.h5")
+    assert "generate --record particles" in supa_mamba("evaluate", "m.ckpt", "bare.h5", "--device", "cpu")[1]
+
+
+def test_presets_of_several_files_are_told_apart(supa_mamba):
+    code, _, err = supa_mamba("train", "e.h5", "s.h5", "--target", "preset", *SHORT, "-o", "m.ckpt")
+    assert code == 0, err
+    assert re.search(r"validation loss [\d.]+  accuracy [\d.]+ %  ", err)
+    facts = json.loads(supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--json")[1])
+    assert facts["classes"] == ["symmetric", "critical"]
+    assert sum(map(sum, facts["confusion"])) == facts["showers"]
+    code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--split", "all", "--plot", "m.pdf")
+    assert code == 0
+    assert "300 showers (all)" in text
+    assert "true class in rows, answer in columns" in text
+    code, _, err = supa_mamba("evaluate", "m.ckpt", "p.h5")
+    assert (code, "There are showers of the preset two-primaries" in err) == (1, True)
+    code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "m.doc")
+    assert (code, "a picture must end in one of" in err) == (2, True)
+
+
+def test_hits_are_told_apart_up_to_exchange(supa_mamba):
+    code, _, err = supa_mamba("train", "p.h5", "--target", "primary", *SHORT, "-o", "m.ckpt")
+    assert code == 0, err
+    assert "% up to exchange" in err
+    text = supa_mamba("evaluate", "m.ckpt", "p.h5", "--split", "all")[1]
+    assert "accuracy up to exchange" in text
+    assert "side of the axis" in text
+    assert "true class in rows" not in text
+
+
+def test_options_win_over_the_config_file(supa_mamba):
+    Path("a.toml").write_text('target = "incident_energy"\nd_model = 8\nn_layer = 1\nepochs = 5\nclip = 0.5\n')
+    options = ["--epochs", 1, "--batch-size", 80, "--device", "cpu", "-o", "m.ckpt", "--quiet"]
+    assert supa_mamba("train", "e.h5", "--config", "a.toml", *options) == (0, "", "")
+    config = Checkpoint.load("m.ckpt").config
+    assert (config.target, config.d_model, config.epochs, config.clip, config.batch_size) == (
+        "incident_energy", 8, 1, 0.5, 80,
+    )  # fmt: skip
+
+
+MISTAKES = {
+    "target": (["--target", "mass"], 2, "target: 'mass' was given, but it is one of num_primaries, primary"),
+    "unknown": (
+        ["--config", "wide.toml"],
+        2,
+        "wide.toml: 'width' is no setting of a training; choose from target, d_model",
+    ),
+    "no toml": (["--config", "bad.toml"], 2, "bad.toml: the config file is not valid TOML"),
+    "no file": (["--config", "none.toml"], 2, "none.toml: the config file cannot be read"),
+    "no target": (["--config", "empty.toml"], 2, "No target was given; name what is to be predicted"),
+    "precision": (["--target", "preset", "--precision", "fp8"], 2, "it must be 'float32' or 'bf16'"),
+    "warmup": (["--target", "preset", "--warmup", "2"], 2, "warmup: 2.0 was given"),
+    "task": (["--target", "primary"], 1, "simulate the preset two-primaries"),
+    "one preset": (["--target", "preset"], 1, "give a list of showers of several presets"),
+    "folder": (["--target", "preset", "-o", "none/m.ckpt"], 2, "the folder none does not exist"),
+}
+
+
+@pytest.mark.parametrize(("options", "status", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_clear_error(supa_mamba, options, status, message):
+    Path("wide.toml").write_text("width = 3\n")
+    Path("bad.toml").write_text("width = \n")
+    Path("empty.toml").write_text("")
+    code, out, err = supa_mamba("train", "e.h5", "-o", "m.ckpt", *SHORT, *options)
+    assert (code, out) == (status, "")
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    assert not Path("m.ckpt").exists()
+
+
+def test_files_that_are_missing_or_foreign_are_clear_errors(supa_mamba):
+    code, _, err = supa_mamba("train", "none.h5", "--target", "preset", *SHORT, "-o", "m.ckpt")
+    assert (code, "none.h5" in err, "Traceback" in err) == (1, True, False)
+    code, _, err = supa_mamba("evaluate", "e.h5", "e.h5")
+    assert (code, err) == (1, "Error: e.h5: it is damaged, or no checkpoint of `supa mamba train`.\n")
+    Path("m.ckpt").write_text("precious")
+    code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
+    assert (code, "m.ckpt exists; choose another name" in err) == (2, True)
+    assert Path("m.ckpt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, monkeypatch, number):
+    assert supa_mamba(*ENERGY, "-o", "whole.ckpt")[0] == 0
+    steps, update = 0, Trainer._update
+
+    def interrupted(*arguments):
+        nonlocal steps
+        steps += 1
+        if steps == 6:  # the second of the second epoch
+            os.kill(os.getpid(), number)
+        return update(*arguments)
+
+    monkeypatch.setattr(Trainer, "_update", interrupted)
+    code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
+    assert (code, out) == (130, "")
+    assert "1 epochs and 2 steps are in m.ckpt; go on with the same command and --resume." in err
+    assert "interrupted after 1 epochs" in supa_mamba("evaluate", "m.ckpt", "e.h5")[1]
+    code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt", "--resume")
+    assert code == 0
+    assert "m.ckpt: going on after 1 epochs and 2 steps" in err
+    assert _weights() == _weights("whole.ckpt")
+    monkeypatch.setattr(Trainer, "_update", None)
+    code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt", "--resume")
+    assert (code, "m.ckpt: finished after 2 epochs" in err) == (0, True)
+
+
+def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_bits(supa_mamba, folder):
+    options = [*ENERGY, "--epochs", "30"]
+    assert supa_mamba(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
+    program = "import supa_cli.mamba.train as t; t._SECONDS_BETWEEN_FILES = 0.0; from supa_cli.main import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "mamba", *options, "-o", "m.ckpt"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while not process.stderr.readline().startswith("epoch 2"):
+            pass
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    stored = Checkpoint.load("m.ckpt")
+    assert not stored.finished
+    assert stored.epochs >= 2
+    assert supa_mamba(*options, "--quiet", "-o", "m.ckpt", "--resume") == (0, "", "")
+    assert _weights() == _weights("whole.ckpt")
+    assert {path.name for path in folder.iterdir() if not path.is_symlink()} <= {"m.ckpt", "m.ckpt.new", "whole.ckpt"}
+
+
+def _steps(name):
+    """Give the losses of the epochs."""
+    return [[epoch["loss"], epoch["valid_loss"]] for epoch in Checkpoint.load(name).training["state"]["history"]]
+
+
+def test_two_processes_train_as_one_but_for_rounding(supa_mamba):
+    assert supa_mamba(*ENERGY, "--quiet", "-o", "one.ckpt") == (0, "", "")
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "supa_cli.main",
+         "mamba", *ENERGY, "-o", "two.ckpt"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "on cpu in each of 2 processes" in result.stderr
+    assert result.stdout.count("best of 2 epochs") == 1
+    assert torch.tensor(_steps("two.ckpt")).tolist() == [pytest.approx(row, rel=1e-4) for row in _steps("one.ckpt")]
+    one, two = Checkpoint.load("one.ckpt"), Checkpoint.load("two.ckpt")
+    assert (one.processes, two.processes, one.digest) == (1, 2, two.digest)
+    for name, weights in two.encoder().state_dict().items():
+        torch.testing.assert_close(weights, one.encoder().state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", 1], "seed is 0 there, and 1 here"),
+        (["--d-model", 16], "d_model is 8 there, and 16 here"),
+        (["s.h5"], "the number of showers is"),
+    ],
+)
+def test_another_training_is_not_resumed(supa_mamba, options, message):
+    assert supa_mamba(*ENERGY, "--epochs", 1, "--quiet", "-o", "m.ckpt") == (0, "", "")
+    before = Path("m.ckpt").read_bytes()
+    code, _, err = supa_mamba(*ENERGY, "--epochs", 1, *options, "--resume", "-o", "m.ckpt")
+    assert code == 2
+    assert f"m.ckpt is of another training: {message}" in err
+    assert Path("m.ckpt").read_bytes() == before
+
+
+def test_more_processes_than_showers_of_a_batch_are_a_clear_error():
+    from supa_mamba.showers import packed_showers, training_showers
+    from supa_mamba.workers import Workers
+
+    reading, members = training_showers("e.h5", "incident_energy")
+    config = TrainingConfig(target="incident_energy", batch_size=2)
+    with pytest.raises(ValueError, match=r"A batch has \d showers, but there are 3 processes"):
+        Trainer(config, reading, members, packed_showers("e.h5", "test", reading), workers=Workers(0, 3))
+
+
+class _Writer:
+    """Remembers what is written for TensorBoard."""
+
+    scalars: tuple = ()
+
+    def __init__(self, folder, purge_step=None):
+        self.folder = folder
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def add_scalar(self, name, value, step):
+        _Writer.scalars = (*_Writer.scalars, (name, value, step))
+
+
+def test_tensorboard_gets_every_epoch_once(supa_mamba, monkeypatch):
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = _Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    assert supa_mamba(*ENERGY, "--quiet", "--tensorboard", "board", "-o", "m.ckpt") == (0, "", "")
+    for epoch in Checkpoint.load("m.ckpt").training["state"]["history"]:
+        for name in ("loss", "valid_loss", "valid_score", "learning_rate", "seconds"):
+            assert _Writer.scalars.count((name, epoch[name], epoch["epoch"])) == 1
+
+
+def test_the_help_knows_the_defaults():
+    options = {option.name: option.help for option in command.command.params if isinstance(option, click.Option)}
+    for field in dataclasses.fields(TrainingConfig):
+        if field.name != "target":
+            default = field.default if isinstance(field.default, str) else f"{field.default:g}"
+            assert options[field.name].endswith(f"[default: {default}]")
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import supa_cli.main, supa_cli.mamba, supa_cli.mamba.train, supa_cli.mamba.evaluate, sys\n"
+        "print(*[m for m in ('torch', 'numpy', 'rich', 'h5py') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
+    assert command.command.name == "train"
+
+
+def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "mamba.md").read_text()
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in commands.strip().splitlines():
+        program, group, *words = line.split("#")[0].replace("1e5", "120").split()
+        assert program == "supa"
+        if group == "mamba":
+            code, out, err = supa_mamba(*words, *(SHORT if words[0] == "train" else []))
+            assert code == 0, err
+        else:
+            monkeypatch.setattr(sys, "argv", [program, group, *words])
+            with pytest.raises(SystemExit) as stop:
+                main.main()
+            assert not stop.value.code
+            capsys.readouterr()
+    assert json.loads(out)["target"] == "primary"
+    (settings,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    Path("settings.toml").write_text(settings)
+    assert TrainingConfig(**settings_from_toml("settings.toml")) == TrainingConfig(target="incident_energy")
+    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(python, "mamba.md", "exec"), {})
+    assert "whole tree (truth)" in capsys.readouterr().out

@@ -1,0 +1,414 @@
+"""Training encoders: batches, losses, learning, exact resumption, and what is said of the results."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import supa
+from supa.ragged import offsets_of
+from supa_datasets import SequenceDataset
+from supa_mamba.checkpoint import Checkpoint
+from supa_mamba.config import TrainingConfig, settings_from_toml
+from supa_mamba.evaluation import Evaluation, evaluated, sides
+from supa_mamba.objective import Objective
+from supa_mamba.plot import plot_evaluation
+from supa_mamba.rivals import Rivals
+from supa_mamba.showers import Batch, Reading, packed_showers, training_showers
+from supa_mamba.training import Trainer, train
+
+TINY = {"d_model": 8, "n_layer": 1, "d_state": 4, "batch_size": 40, "epochs": 3}
+SHORT = supa.preset("two-primaries").replace(num_slices=12, readout_layers=((5, 11),), impact_spread=20.0)
+"""Showers of few hits, whose two primaries lie far apart."""
+
+
+@pytest.fixture(scope="module")
+def energies():
+    return supa.simulate(400, "critical", seed=1, record="particles")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return supa.simulate(500, SHORT, seed=1)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return supa.simulate(300, SHORT.replace(num_primaries="poisson:2"), seed=1)
+
+
+def _trainer(showers, config, **options):
+    reading, members = training_showers(showers, config.target)
+    return Trainer(config, reading, members, packed_showers(showers, "validation", reading), **options)
+
+
+def _same_bits(one, other):
+    assert one.keys() == other.keys()
+    return all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(one.values(), other.values(), strict=True))
+
+
+# ---------------------------------------------------------------------- showers
+
+
+@pytest.mark.parametrize("target", ["primary", "num_primaries"])
+def test_batches_are_those_of_a_plain_loop(pairs, target):
+    reading, packed = training_showers(pairs, target)
+    plain = SequenceDataset(
+        pairs, normalisation=reading.normalisation, split="train", targets=["primary", "num_primaries"]
+    )
+    order = np.random.default_rng(1).permutation(len(packed))
+    batches = list(packed.batches(order, 64))
+    assert len(batches) == math.ceil(len(packed) / 64)
+    assert {len(batch.offset) - 1 for batch in batches} <= {
+        len(packed) // len(batches),
+        len(packed) // len(batches) + 1,
+    }
+    places = iter(order)
+    for batch in batches:
+        items = [plain[int(k)] for k in itertools.islice(places, len(batch.offset) - 1)]
+        assert torch.equal(batch.points, torch.cat([item["points"] for item in items]))
+        assert batch.offset.tolist() == offsets_of(np.array([len(item["points"]) for item in items])).tolist()
+        if target == "primary":
+            assert torch.equal(batch.target, torch.cat([item["primary"] for item in items]))
+        else:
+            assert batch.target.tolist() == [1] * len(items)  # all have two
+        assert batch.units == len(batch.target)
+    assert next(places, None) is None
+    assert torch.equal(next(packed.batches(order, 64, first=2)).points, batches[2].points)
+
+
+@pytest.mark.parametrize("target", ["primary", "num_primaries"])
+def test_shares_make_up_a_batch(pairs, target):
+    _, packed = training_showers(pairs, target)
+    order = np.arange(len(packed))
+    shares = [list(packed.batches(order, 50, share=(k, 3))) for k in range(3)]
+    for whole, *parts in zip(packed.batches(order, 50), *shares, strict=True):
+        assert torch.equal(whole.points, torch.cat([part.points for part in parts]))
+        assert torch.equal(whole.target, torch.cat([part.target for part in parts]))
+        assert {part.units for part in parts} == {whole.units}
+
+
+def test_what_showers_hold_has_a_name(pairs, counts):
+    names = {training_showers(showers, "num_primaries")[1].digest() for showers in (pairs, pairs, counts)}
+    assert len(names) == 2
+
+
+def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
+    with pytest.raises(ValueError, match="task: 'mass' was given, but it is one of num_primaries, primary"):
+        training_showers(pairs, "mass")
+    with pytest.raises(ValueError, match="hits are told apart by their primary where there are two"):
+        training_showers(counts, "primary")
+    with pytest.raises(ValueError, match="All showers are of the preset critical, and there is nothing to tell apart"):
+        training_showers(energies, "preset")
+    both = [energies, supa.simulate(50, "symmetric")]
+    reading, _ = training_showers(both, "preset")
+    assert reading.classes == ("symmetric", "critical")
+    with pytest.raises(ValueError, match="There are showers of the preset standard, but the classes are symmetric"):
+        packed_showers(supa.simulate(50), "test", reading)
+    with pytest.raises(ValueError, match="The split test has none of these 1 showers; give more"):
+        packed_showers(pairs[:1], "test", training_showers(pairs, "num_primaries")[0])
+
+
+# ---------------------------------------------------------------------- losses
+
+
+def _reading(showers, task):
+    return training_showers(showers, task)[0]
+
+
+def test_the_loss_of_two_primaries_counts_both_ways_to_name_them(pairs):
+    objective = Objective(_reading(pairs, "primary"))
+    outputs = torch.randn(9, 2, generator=torch.Generator().manual_seed(1))
+    target = torch.tensor([0, 1, 1, 0, 0, 0, 1, 0, 1])
+    lengths = [4, 0, 5]
+    batch = Batch(torch.zeros(9, 4), torch.tensor([0, 4, 4, 9]), target, 9)
+    loss, right = 0.0, 0
+    for rows, truth in zip(outputs.tensor_split([4, 4]), target.tensor_split([4, 4]), strict=True):
+        chances = []
+        for names in (truth, 1 - truth):
+            chance = 1.0
+            for row, name in zip(rows.softmax(1).tolist(), names.tolist(), strict=True):
+                chance *= row[name]
+            chances.append(chance)
+        loss -= math.log(sum(chances))
+        hits = int((rows.argmax(1) == truth).sum())
+        right += max(hits, len(truth) - hits)
+    assert sum(lengths) == 9
+    assert float(objective.loss(outputs, batch)) == pytest.approx(loss, rel=1e-5)
+    assert float(objective.score(outputs, batch)) == right
+    exchanged = Batch(batch.points, batch.offset, 1 - target, 9)
+    torch.testing.assert_close(objective.loss(outputs, batch), objective.loss(outputs, exchanged))
+
+
+def test_the_error_of_energies_is_that_of_their_logarithm(energies):
+    reading = _reading(energies, "incident_energy")
+    objective = Objective(reading)
+    outputs, target = torch.tensor([[0.5], [-1.0]]), torch.tensor([0.0, 1.0])
+    batch = Batch(torch.zeros(0, 3), torch.tensor([0, 0, 0]), target, 2)
+    error = [reading.spread * 0.5, reading.spread * 2.0]
+    score = objective.mean_score(float(objective.score(outputs, batch)), 2)
+    assert score == pytest.approx(math.sqrt(sum(e**2 for e in error) / 2), rel=1e-6)
+
+
+# ---------------------------------------------------------------------- training
+
+
+def test_energies_are_learnt(energies):
+    config = TrainingConfig(target="incident_energy", **{**TINY, "d_model": 16, "epochs": 6, "learning_rate": 5e-3})
+    trainer = train(energies, config)
+    facts = evaluated(trainer.encoder, trainer.reading, trainer.rivals, energies).figures()
+    assert facts["rms"]["model"] < 0.6 * facts["rms"]["one value for all"]
+    assert facts["rms"]["model"] < 0.85 * facts["rms"]["number of hits"]
+    assert facts["rms"]["model"] > facts["least_rms"]
+
+
+def test_whose_hit_is_learnt_without_names(pairs):
+    config = TrainingConfig(target="primary", **{**TINY, "d_model": 16, "epochs": 8, "learning_rate": 5e-3})
+    trainer = train(pairs, config)
+    facts = evaluated(trainer.encoder, trainer.reading, trainer.rivals, pairs).figures()
+    assert facts["accuracy"]["model"] > facts["accuracy"]["one class for all"] + 0.1
+
+
+def test_the_best_weights_are_kept_and_training_stops_early(energies):
+    config = TrainingConfig(
+        target="incident_energy", **{**TINY, "epochs": 30, "patience": 2, "learning_rate": 0.1, "batch_size": 20}
+    )
+    trainer = train(energies, config)
+    losses = [epoch.valid_loss for epoch in trainer.state.history]
+    assert len(losses) < 30
+    assert trainer.state.best_epoch == int(np.argmin(losses)) == len(losses) - 3
+    assert trainer._validated()[0] == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_the_learning_rate_rises_and_falls_as_a_cosine(energies):
+    rates = []
+    config = TrainingConfig(target="incident_energy", **TINY, warmup=0.2, learning_rate=0.01)
+    trainer = _trainer(energies, config, on_step=lambda t: rates.append(t._optimizer.param_groups[0]["lr"]))
+    trainer.run()
+    steps = 3 * trainer.steps_an_epoch
+    made = [rate for k, rate in enumerate(rates) if k == 0 or rate != rates[k - 1]]
+    warm = 0.2 * steps
+    for step, rate in enumerate(made):
+        rising = 0.01 * (step + 1) / (warm + 1)
+        falling = 0.005 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+        assert rate == pytest.approx(rising if step < warm else falling)
+    assert len(made) == steps
+
+
+def test_the_gradient_is_clipped_and_diverging_is_told(energies):
+    config = TrainingConfig(target="incident_energy", **TINY)
+    trainer = _trainer(energies, config.from_dict({**config.to_dict(), "clip": 1e-4}))
+    trainer.run()
+    squares = [weights.grad.square().sum() for weights in trainer.encoder.parameters()]
+    assert float(torch.stack(squares).sum().sqrt()) == pytest.approx(1e-4, rel=1e-3)
+    trainer = _trainer(energies, config)
+    with torch.no_grad():
+        trainer.encoder.head[0].weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="training diverged; lower learning_rate"):
+        trainer.run()
+
+
+class _Counted:
+    """Says stop at the n-th question."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize(("target", "precision"), [("incident_energy", "bf16"), ("num_primaries", "float32")])
+def test_a_training_stopped_anywhere_ends_with_the_same_bits(energies, counts, target, precision, tmp_path):
+    showers = energies[:150] if target == "incident_energy" else counts[:150]
+    config = TrainingConfig(target=target, **{**TINY, "epochs": 2, "batch_size": 50}, precision=precision)
+    questions = []
+    whole = _trainer(showers, config, on_step=lambda t: questions.append((t.state.epoch, t.state.step)))
+    whole.run()
+    assert len(questions) > 8  # steps, validations, ends of epochs
+    for stop in range(len(questions) - 1):
+        trainer = _trainer(showers, config, stop=_Counted(stop))
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        Checkpoint.of(trainer).save(tmp_path / "a.ckpt")
+        torch.manual_seed(99 + stop)  # another program has drawn other numbers
+        stored = Checkpoint.load(tmp_path / "a.ckpt")
+        assert (stored.training["state"]["epoch"], stored.training["state"]["step"]) == questions[stop]
+        resumed = _trainer(showers, config)
+        resumed.load_state_dict(stored.training)
+        resumed.run()
+        assert _same_bits(resumed.encoder.state_dict(), whole.encoder.state_dict()), stop
+        assert [{**vars(e), "seconds": 0} for e in resumed.state.history] == [
+            {**vars(e), "seconds": 0} for e in whole.state.history
+        ]
+
+
+def test_a_finished_training_is_not_trained_again(energies, tmp_path):
+    config = TrainingConfig(target="incident_energy", **TINY)
+    trainer = _trainer(energies, config)
+    trainer.run()
+    Checkpoint.of(trainer).save(tmp_path / "a.ckpt")
+    stored = Checkpoint.load(tmp_path / "a.ckpt")
+    assert (stored.finished, stored.epochs, stored.config) == (True, 3, config)
+    assert _same_bits(stored.encoder().state_dict(), trainer.encoder.state_dict())
+    again = _trainer(energies, config)
+    again.load_state_dict(stored.training)
+    again._update = None
+    assert again.run().history == trainer.state.history
+    assert _same_bits(again.encoder.state_dict(), trainer.encoder.state_dict())
+
+
+# ---------------------------------------------------------------------- files and settings
+
+
+@pytest.fixture
+def saved(energies, tmp_path):
+    Checkpoint.of(_trainer(energies, TrainingConfig(target="incident_energy", **TINY))).save(tmp_path / "a.ckpt")
+    return tmp_path / "a.ckpt"
+
+
+def test_a_file_gives_back_what_was_saved(saved, energies):
+    read, made = Checkpoint.load(saved), _trainer(energies, TrainingConfig(target="incident_energy", **TINY))
+    assert (read.config, read.reading, read.rivals) == (made.config, made.reading, made.rivals)
+    assert (read.showers, read.digest) == ((len(made.train), len(made.valid)), made.digest)
+    assert set(read.versions) == {"supa-showers", "torch"}
+    assert _same_bits(read.encoder().state_dict(), made.encoder.state_dict())
+    assert not read.finished
+
+
+def test_a_damaged_or_foreign_file_is_one_clear_error(saved):
+    whole, values = saved.read_bytes(), torch.load(saved, weights_only=True)
+    for length in (0, 100, len(whole) // 2, len(whole) - 1):
+        saved.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"a.ckpt: it is damaged, or no checkpoint of `supa mamba train`"):
+            Checkpoint.load(saved)
+    for change, message in (
+        ({"format": "supa-gff-checkpoint"}, "a PyTorch file, but no checkpoint of `supa mamba train`"),
+        ({"version": 2}, "its version is 2, but this program reads version 1"),
+        ({"config": {"target": "mass"}}, "the checkpoint is damaged"),
+        ({"reading": {}}, "the checkpoint is damaged"),
+        ({"training": {}}, "the checkpoint is damaged"),
+    ):
+        torch.save({**values, **change}, saved)
+        with pytest.raises(ValueError, match=message):
+            Checkpoint.load(saved)
+
+
+def test_settings_survive_json_and_toml(tmp_path):
+    config = TrainingConfig(target="preset", learning_rate=1e-3, precision="bf16")
+    assert TrainingConfig.from_dict(json.loads(config.to_json())) == config
+    (tmp_path / "a.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in config.to_dict().items()))
+    assert TrainingConfig.from_dict(settings_from_toml(tmp_path / "a.toml")) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": "mass"}, "target: 'mass' was given, but it is one of num_primaries"),
+        ({"width": 3}, "'width' is no setting of a training; choose from target, d_model, n_layer"),
+        ({"epochs": 0}, "epochs: 0 was given, but it must be a whole number from 1"),
+        ({"warmup": 1.0}, "warmup: 1.0 was given, but it must be a number from 0 to below 1"),
+        ({"precision": "fp8"}, "precision: 'fp8' was given, but it must be 'float32' or 'bf16'"),
+        ({"learning_rate": "fast"}, "learning_rate: 'fast' was given, but it must be a number above 0"),
+    ],
+)
+def test_a_wrong_setting_is_a_clear_error(change, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig.from_dict({"target": "preset", **change})
+
+
+# ---------------------------------------------------------------------- evaluation
+
+
+def test_figures_of_energies_are_those_of_a_plain_loop(energies):
+    config = TrainingConfig(target="incident_energy", **{**TINY, "epochs": 1})
+    trainer = train(energies, config)
+    facts = evaluated(trainer.encoder, trainer.reading, trainer.rivals, energies).figures()
+    test = SequenceDataset(
+        energies, features=("x", "y", "z"), normalisation=trainer.reading.normalisation, split="test",
+        targets=["incident_energy"],
+    )  # fmt: skip
+    learnt = SequenceDataset(energies, split="train", targets=["incident_energy"])
+    usual = np.mean([math.log(item["incident_energy"]) for item in learnt])
+    errors = {"model": [], "one value for all": []}
+    for item in test:
+        truth = math.log(item["incident_energy"])
+        output = trainer.encoder(item["points"], torch.tensor([0, len(item["points"])]))
+        errors["model"].append(float(output.detach()) * trainer.reading.spread + trainer.reading.mean - truth)
+        errors["one value for all"].append(usual - truth)
+    for who, values in errors.items():
+        assert facts["bias"][who] == pytest.approx(np.mean(values), abs=1e-5)
+        assert facts["resolution"][who] == pytest.approx(np.std(values), rel=1e-4)
+        assert facts["rms"][who] == pytest.approx(np.sqrt(np.mean(np.square(values))), rel=1e-4)
+    assert facts["rms"]["whole tree (truth)"] == pytest.approx(facts["least_rms"], rel=0.5)  # 40 showers
+
+
+def test_accuracies_are_those_of_a_plain_loop(counts, pairs):
+    trainer = train(counts, TrainingConfig(target="num_primaries", **{**TINY, "epochs": 1}))
+    evaluation = evaluated(trainer.encoder, trainer.reading, trainer.rivals, counts)
+    confusion, right = np.zeros((5, 5), dtype=int), 0
+    for truth, answer in zip(evaluation.target.tolist(), evaluation.answers["model"].tolist(), strict=True):
+        confusion[truth, int(answer)] += 1
+        right += truth == answer
+    assert evaluation.confusion().tolist() == confusion.tolist()
+    assert evaluation.accuracy("model") == right / len(evaluation.target)
+    trainer = train(pairs, TrainingConfig(target="primary", **{**TINY, "epochs": 1}))
+    evaluation = evaluated(trainer.encoder, trainer.reading, trainer.rivals, pairs)
+    total, begin = 0, 0
+    for count in evaluation.counts.tolist():
+        rows = slice(begin, begin + count)
+        hits = int((evaluation.answers["model"][rows] == evaluation.target[rows]).sum())
+        total, begin = total + max(hits, count - hits), begin + count
+    assert evaluation.accuracy("model") == pytest.approx(total / begin)
+    assert evaluation.accuracy("side of the axis") > evaluation.accuracy("one class for all") + 0.1
+
+
+def test_sides_are_those_of_the_longest_axis():
+    x, y = np.array([-3.0, -2.9, 3.1, 3.0, 0.0]), np.array([3.0, 3.1, -2.9, -3.2, 7.0])
+    found = sides(x, y, np.array([1.0, 2.0, 1.0, 1.0, 4.0]), np.array([4, 0, 1]))
+    assert found.tolist() in ([0, 0, 1, 1, 0], [1, 1, 0, 0, 0])
+
+
+def test_who_only_counts_hits_gives_what_is_usual_for_their_number(counts, energies):
+    reading, members = training_showers(counts, "num_primaries")
+    rivals = Rivals.fit(members, reading)
+    assert Rivals.from_dict(json.loads(json.dumps(rivals.to_dict()))) == rivals
+    target = members.target.tolist()
+    assert rivals.constant == max(sorted(set(target)), key=target.count)
+    edges = (-math.inf, *rivals.edges, math.inf)
+    for low, high in itertools.pairwise(edges):
+        inside = [t for t, n in zip(target, members.counts.tolist(), strict=True) if low <= n < high]
+        asked = members.counts[(members.counts >= low) & (members.counts < high)]
+        assert set(rivals.of_counts(asked)) <= {max(sorted(set(inside)), key=inside.count)}
+    reading, members = training_showers(energies, "incident_energy")
+    few = Rivals.fit(members, reading).of_counts(np.array([1, 80]))
+    assert few[0] < few[1]
+
+
+@pytest.mark.parametrize(
+    ("fixture", "target", "axes"),
+    [("energies", "incident_energy", 2), ("counts", "num_primaries", 2), ("pairs", "primary", 1)],
+)
+def test_every_evaluation_is_drawn(request, fixture, target, axes):
+    showers = request.getfixturevalue(fixture)
+    trainer = train(showers, TrainingConfig(target=target, **{**TINY, "epochs": 1}))
+    evaluation = evaluated(trainer.encoder, trainer.reading, trainer.rivals, showers)
+    figure = plot_evaluation(evaluation)
+    figure.draw_without_rendering()
+    assert len(figure.axes) == axes
+    over_counts = figure.axes[0].lines
+    if evaluation.reading.classes:
+        assert [line.get_label() for line in over_counts] == list(evaluation.answers)
+        parts = np.array_split(np.argsort(evaluation.counts, kind="stable"), len(over_counts[0].get_xdata()))
+        assert over_counts[0].get_xdata().tolist() == [evaluation.counts[part].mean() for part in parts]
+    with pytest.raises(ValueError, match="1 showers were given, but a picture needs at least 10"):
+        plot_evaluation(Evaluation(evaluation.reading, evaluation.target[:1], {}, evaluation.counts[:1]))
+
+
+def test_a_reading_survives_json(counts):
+    reading = _reading(counts, "num_primaries")
+    assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
