@@ -1,11 +1,12 @@
-"""Time the sequence operations on ragged showers: on a GPU against what the device allows, or on a processor.
+"""Time the scan and the convolution on ragged showers: on a GPU against what the device allows, or on a processor.
 
-    python benchmarks/mamba.py [--device cuda] [--shape 4096x512x16 ...] [--dtype float32 ...] [--tune]
+    python benchmarks/mamba.py [--device cuda] [--shape 4096x512x16 ...] [--dtype float32 ...] [--lengths] [--tune]
 
 A shape is showers x channels x states; lengths are normal(98, 38), from 12 to 320, as those of complete showers. On a
 GPU each time stands beside two floors: every valid element moved once at the measured speed of a copy, and the
-exponentials at their measured speed. On a processor the packed scan runs against a loop over the padded batch. Nothing
-is timed that does not match the naive scan.
+exponentials at their measured speed; with ``--lengths`` also over batches of as many steps, cut into shorter or longer
+sequences (``--plot`` draws that). On a processor the packed scan runs against a loop over the padded batch and the
+associative scan of PyTorch. Nothing is timed that does not match the naive scan.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad, silu, softplus
 
 import supa
-from supa_mamba import causal_conv1d, selective_scan, selective_state_update
+from supa_mamba import causal_conv1d, selective_scan
 from supa_mamba.conv.naive import naive_causal_conv1d
 from supa_mamba.scan.naive import naive_selective_scan
 
@@ -117,23 +118,34 @@ def hold_against_naive(channels: int, states: int, dtype: torch.dtype, device: s
 
 
 def gpu_times(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Give milliseconds of each, the median of many calls behind a first one, and seconds of that first one."""
+    """Give milliseconds of each, the median of many calls."""
     import triton
 
     times = {}
     for name, function in functions.items():
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        torch.cuda.synchronize()
-        times[f"{name}, first call, s"] = time.perf_counter() - start
         times[f"{name}, ms"] = triton.testing.do_bench(function, warmup=50, rep=300, return_mode="median")
     return times
+
+
+def first_calls(shape: tuple[int, int, int], dtype: torch.dtype) -> dict[str, float]:
+    """Give the seconds of the first call both ways, and of the first one with other lengths."""
+    showers, channels, states = shape
+    seconds = []
+    for count in (showers, showers // 2 + 1):
+        lengths = lengths_of(count)
+        offset, inputs = offset_of(lengths, "cuda"), draw(lengths, channels, states, dtype, "cuda")
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run_with_gradients(lambda offset=offset, **x: selective_scan(**x, offset=offset), inputs)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return {"new shape, s": seconds[0], "new lengths, s": seconds[1]}
 
 
 def on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, exponentials: float) -> dict[str, Any]:
     """Time one shape."""
     showers, channels, states = shape
+    first = first_calls(shape, dtype)
     errors = hold_against_naive(channels, states, dtype, "cuda")
     lengths = lengths_of(showers)
     rows, offset = int(lengths.sum()), offset_of(lengths, "cuda")
@@ -142,9 +154,6 @@ def on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, expon
     y_grad = torch.randn_like(inputs["u"])
     weight = torch.randn(channels, 4, device="cuda")
     conv_leaves = [leaves["u"], weight.clone().requires_grad_(), leaves["delta_bias"]]
-    state = torch.zeros(showers, channels, states, device="cuda")
-    step_inputs = {name: x[:showers].contiguous() if name in ALONG else x for name, x in inputs.items()}
-    step_inputs["x"] = step_inputs.pop("u")
 
     def both_ways(y: Tensor, inputs: list[Tensor]) -> None:
         torch.autograd.grad(y, inputs, y_grad)
@@ -164,7 +173,6 @@ def on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, expon
             "convolution forward and backward": lambda: both_ways(
                 causal_conv1d(*conv_leaves, offset=offset, activation="silu"), conv_leaves
             ),
-            "one step": lambda: selective_state_update(state, **step_inputs),
         }
     )
     size = inputs["u"].element_size()
@@ -174,7 +182,6 @@ def on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, expon
         "scan forward and backward": 11 * long + 6 * short,
         "convolution forward": 2 * long,
         "convolution forward and backward": 5 * long,
-        "one step": showers * channels * (8 * states + 4 * size),
     }
     exponentials_of = {"scan forward": 1, "scan forward and backward": 2}
     floors = {}
@@ -189,10 +196,56 @@ def on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, expon
         "valid tokens": rows,
         "padded over valid": showers * int(lengths.max()) / rows,
         "distances from the naive ones": errors,
+        "first calls": first,
         "times": times,
         "floors": floors,
         "memory of a scan forward and backward over that of u": taken / long,
     }
+
+
+def over_lengths(dtype: torch.dtype, copied: float, exponentials: float) -> list[dict[str, float]]:
+    """Time batches of 2**18 steps, 512 channels and 16 states, cut into sequences of one length."""
+    steps, channels, states = 2**18, 512, 16
+    inputs = draw(torch.tensor([steps]), channels, states, dtype, "cuda")
+    leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
+    y_grad = torch.randn_like(inputs["u"])
+    moved = steps * channels * inputs["u"].element_size()
+    passed = steps * channels * states / exponentials
+    found = []
+    for length in [8 << k for k in range(10)]:
+        offset = torch.arange(0, steps + 1, length, device="cuda")
+        times = gpu_times(
+            {
+                "forward": lambda offset=offset: selective_scan(**inputs, offset=offset),
+                "forward and backward": lambda offset=offset: torch.autograd.grad(
+                    selective_scan(**leaves, offset=offset), list(leaves.values()), y_grad
+                ),
+            }
+        )
+        floors = {
+            "forward": max(4 * moved / copied, passed),
+            "forward and backward": max(11 * moved / copied, 2 * passed),
+        }
+        found.append({"length": length} | times | {f"{name}, floor, ms": 1e3 * s for name, s in floors.items()})
+    return found
+
+
+def draw_lengths(found: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Draw nanoseconds a step over the length of the sequences."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for axes, way in zip(figure.subplots(1, 2), ("forward", "forward and backward"), strict=True):
+        for colour, (dtype, rows) in zip(("tab:blue", "tab:orange"), found.items(), strict=False):
+            lengths = [row["length"] for row in rows]
+            axes.plot(
+                lengths, [row[f"{way}, ms"] for row in rows], "o-", color=colour, label=dtype.removeprefix("torch.")
+            )
+            axes.plot(lengths, [row[f"{way}, floor, ms"] for row in rows], ":", color=colour)
+        axes.set(xscale="log", yscale="log", xlabel="steps of a sequence", ylabel="ms", title=way)
+        axes.grid(alpha=0.3)
+        axes.legend(title="dotted: the floor")
+    figure.savefig(path, dpi=150)
 
 
 def padded_loop(
@@ -207,8 +260,24 @@ def padded_loop(
     return (torch.stack(y, 1) + D * u) * silu(z)
 
 
+def associative(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
+) -> Tensor:
+    """Scan a padded batch by PyTorch's associative scan, whose prototype it calls eagerly."""
+    from torch._higher_order_ops.associative_scan import associative_scan
+
+    step = softplus(delta + delta_bias)
+    changes = (torch.exp(step[..., None] * A), (step * u)[..., None] * B[:, :, None, :])
+
+    def behind(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return one[0] * other[0], one[1] * other[0] + other[1]
+
+    h = associative_scan(behind, changes, 1, combine_mode="generic")[1]
+    return ((h * C[:, :, None, :]).sum(-1) + D * u) * silu(z)
+
+
 def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict[str, Any]:
-    """Time one shape against the padded loop, by turns, so that a busy machine slows both alike."""
+    """Time one shape against padded batches, by turns, so that a busy machine slows all alike."""
     showers, channels, states = shape
     errors = hold_against_naive(channels, states, dtype, "cpu")
     lengths = lengths_of(showers)
@@ -221,7 +290,12 @@ def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict
     ways: dict[str, tuple[Callable[..., Tensor], dict[str, Tensor]]] = {
         "packed scan": (lambda **x: selective_scan(**x, offset=offset), inputs),
         "padded loop": (padded_loop, padded),
+        "associative scan": (associative, padded),
     }
+    with torch.no_grad():
+        ys = [function(**given) for function, given in ways.values()]
+    for y in ys[1:]:
+        torch.testing.assert_close(y[valid], ys[0], rtol=1e-3, atol=1e-3)
     times: dict[str, list[float]] = {f"{name}, {way}": [] for name in ways for way in ("forward", "both ways")}
     for _ in range(repeat):
         for name, (function, given) in ways.items():
@@ -237,15 +311,18 @@ def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict
         "padded over valid": valid.numel() / int(lengths.sum()),
         "distances from the naive ones": errors,
         "times, ms": {n: {"best": min(t) * 1e3, "median": statistics.median(t) * 1e3} for n, t in times.items()},
-        "padded loop over packed scan": {
-            way: statistics.median(times[f"padded loop, {way}"]) / statistics.median(times[f"packed scan, {way}"])
-            for way in ("forward", "both ways")
+        **{
+            f"{name} over packed scan": {
+                way: statistics.median(times[f"{name}, {way}"]) / statistics.median(times[f"packed scan, {way}"])
+                for way in ("forward", "both ways")
+            }
+            for name in list(ways)[1:]
         },
     }
 
 
-def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype]) -> dict[str, Any]:
-    """Time all shapes."""
+def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *, lengths: bool) -> dict[str, Any]:
+    """Time all shapes, and all lengths if asked for."""
     from exponentials import exponentials_per_second
 
     copied, exponentials = copied_bytes_per_second(), exponentials_per_second()
@@ -259,6 +336,7 @@ def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype]) -
         "copy, TB/s": copied / 1e12,
         "exponentials, 1e12/s": exponentials / 1e12,
         "results": shaped,
+        "over lengths": {str(dtype): over_lengths(dtype, copied, exponentials) for dtype in dtypes if lengths},
     }
 
 
@@ -312,6 +390,10 @@ def main() -> None:
     parser.add_argument(
         "--dtype", nargs="+", default=["float32"], choices=["float16", "bfloat16", "float32", "float64"]
     )
+    parser.add_argument(
+        "--lengths", action="store_true", help="also sequences of one length, from 8 to 4096 steps (GPU)"
+    )
+    parser.add_argument("--plot", type=Path, help="draw times over these lengths here")
     parser.add_argument("--tune", action="store_true", help="try other sizes of the kernels' blocks instead (GPU)")
     parser.add_argument("--repeat", type=int, default=5, help="how often each is timed (processor)")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (processor)")
@@ -325,10 +407,13 @@ def main() -> None:
 
         versions["triton"] = triton.__version__
         shapes = arguments.shape or [
+            (256, 128, 16),
             (256, 512, 16),
+            (1024, 1024, 16),
             (4096, 256, 16),
             (4096, 512, 16),
             (4096, 512, 64),
+            (16384, 128, 64),
             (16384, 256, 16),
         ]
         if arguments.tune:
@@ -336,7 +421,9 @@ def main() -> None:
                 for dtype in dtypes:
                     tune(shape, dtype)
             return
-        results |= gpu_results(shapes, dtypes)
+        results |= gpu_results(shapes, dtypes, lengths=arguments.lengths)
+        if arguments.plot:
+            draw_lengths(results["over lengths"], arguments.plot)
     else:
         torch.set_num_threads(arguments.threads)
         results["threads"] = arguments.threads
