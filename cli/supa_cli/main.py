@@ -14,7 +14,7 @@ _COMMANDS = {
     "generate": "Simulate showers into a file.",
     "gff": "Measure graph networks trained with forward passes only.",
     "info": "Tell what a shower file holds.",
-    "mamba": "Train encoders of selective state spaces on showers, and measure them.",
+    "mamba": "Train encoders of showers, and measure them.",
     "plot": "Draw one shower, or the profiles of many, of one file or several.",
     "presets": "List the presets, or print one as a config file.",
 }

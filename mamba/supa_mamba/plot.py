@@ -64,7 +64,8 @@ def _plot_over_counts(axes: "Axes", evaluation: Evaluation, bins: int) -> None:
             linewidth=1.4,
             label=who,
         )
-    axes.set(xlabel="number of hits", ylabel="accuracy", ylim=(0, 1.02))
+    accuracy = "accuracy up to exchange" if evaluation.reading.task == "primary" else "accuracy"
+    axes.set(xlabel="number of hits", ylabel=accuracy, ylim=(0, 1.02))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
 

@@ -189,6 +189,20 @@ def batch_cuts(showers: int, batch_size: int) -> IntArray:
     return np.arange(batches + 1) * showers // max(batches, 1)
 
 
+def shower_order(showers: int, seed: int, epoch: int) -> IntArray:
+    """Shuffle showers for an epoch.
+
+    Args:
+        showers: how many.
+        seed: names the orders.
+        epoch: its number.
+
+    Returns:
+        (showers,) int64 their numbers, a function of seed and epoch alone.
+    """
+    return np.random.default_rng([seed, epoch]).permutation(showers)
+
+
 def training_showers(showers: Any, task: str) -> tuple[Reading, PackedShowers]:
     """Read the showers to train on, and fit on them how showers are read.
 

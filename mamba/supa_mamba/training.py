@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supa.arrays import IntArray
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import EncoderConfig, ShowerEncoder
 from supa_mamba.modules.weights import optimizer_groups
 from supa_mamba.objective import Objective
 from supa_mamba.rivals import Rivals
-from supa_mamba.showers import Batch, PackedShowers, Reading, batch_cuts, packed_showers, training_showers
+from supa_mamba.showers import Batch, PackedShowers, Reading, batch_cuts, packed_showers, shower_order, training_showers
 from supa_mamba.workers import Workers
 
 _VALIDATION_FACTOR = 2
@@ -198,7 +197,7 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         state, workers = self.state, self.workers
-        order: IntArray = np.random.default_rng([self.config.seed, state.epoch]).permutation(len(self.train))
+        order = shower_order(len(self.train), self.config.seed, state.epoch)
         self.encoder.train()
         before = time.perf_counter()
         for batch in self.train.batches(

@@ -27,6 +27,7 @@ from supa_mamba.training import Trainer  # noqa: E402
 SHORT = [
     "--d-model", "8", "--n-layer", "1", "--d-state", "4", "--epochs", "2", "--batch-size", "40", "--device", "cpu",
 ]  # fmt: skip
+PAIRS = ["train", "p.h5", "--target", "primary", *SHORT]
 ENERGY = ["train", "e.h5", "--target", "incident_energy", *SHORT]
 
 
@@ -231,10 +232,10 @@ def _steps(name):
 
 
 def test_two_processes_train_as_one_but_for_rounding(supa_mamba):
-    assert supa_mamba(*ENERGY, "--quiet", "-o", "one.ckpt") == (0, "", "")
+    assert supa_mamba(*PAIRS, "--quiet", "-o", "one.ckpt") == (0, "", "")
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "supa_cli.main",
-         "mamba", *ENERGY, "-o", "two.ckpt"],
+         "mamba", *PAIRS, "-o", "two.ckpt"],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

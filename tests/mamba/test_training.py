@@ -17,8 +17,9 @@ from supa_mamba.evaluation import Evaluation, evaluated, sides
 from supa_mamba.objective import Objective
 from supa_mamba.plot import plot_evaluation
 from supa_mamba.rivals import Rivals
-from supa_mamba.showers import Batch, Reading, packed_showers, training_showers
+from supa_mamba.showers import Batch, Reading, packed_showers, shower_order, training_showers
 from supa_mamba.training import Trainer, train
+from supa_mamba.workers import Workers
 
 TINY = {"d_model": 8, "n_layer": 1, "d_state": 4, "batch_size": 40, "epochs": 3}
 SHORT = supa.preset("two-primaries").replace(num_slices=12, readout_layers=((5, 11),), impact_spread=20.0)
@@ -89,6 +90,13 @@ def test_shares_make_up_a_batch(pairs, target):
         assert torch.equal(whole.points, torch.cat([part.points for part in parts]))
         assert torch.equal(whole.target, torch.cat([part.target for part in parts]))
         assert {part.units for part in parts} == {whole.units}
+
+
+def test_every_epoch_has_its_own_order():
+    orders = [shower_order(50, seed, epoch).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len(set(map(tuple, orders))) == 4
+    assert shower_order(50, 1, 1).tolist() == orders[3]
 
 
 def test_what_showers_hold_has_a_name(pairs, counts):
@@ -245,6 +253,32 @@ def test_a_training_stopped_anywhere_ends_with_the_same_bits(energies, counts, t
         assert [{**vars(e), "seconds": 0} for e in resumed.state.history] == [
             {**vars(e), "seconds": 0} for e in whole.state.history
         ]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here; run with -m gpu where there is one")
+@pytest.mark.parametrize(("target", "fixture"), [("incident_energy", "energies"), ("primary", "pairs")])
+def test_on_a_gpu_no_step_waits_and_a_stopped_training_ends_with_the_same_bits(request, target, fixture):
+    showers, config = request.getfixturevalue(fixture), TrainingConfig(target=target, **TINY)
+    workers = Workers(device=torch.device("cuda"))
+    whole = _trainer(showers, config, workers=workers)
+    whole.run()
+    stopped = _trainer(showers, config, workers=workers, stop=_Counted(12))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    resumed = _trainer(showers, config, workers=workers)
+    resumed.load_state_dict(stopped.state_dict())
+    resumed.run()
+    for name, weights in resumed.encoder.state_dict().items():
+        assert torch.equal(weights, whole.encoder.state_dict()[name])
+    batches = resumed.train.batches(np.arange(len(resumed.train)), 20)
+    resumed._update(next(batches))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches:
+            resumed._update(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_finished_training_is_not_trained_again(energies, tmp_path):
