@@ -20,7 +20,7 @@ class Blocks:
         width: values of a head that a program takes.
         heads: heads that a program takes, a divisor of the heads of a group.
         warps: warps of a program.
-        stages: how many heads' inputs are under way at once.
+        stages: how many chunks' inputs are under way at once, or how many heads' where a program takes several.
         registers: how many registers a lane may take, at most 255. ptxas must be told: where it could use more, it may
             fall back to 32 and spill all.
     """
@@ -80,7 +80,7 @@ def walk_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
     block = min(padded(width), max(16, 4096 // padded(states)))
     if dtype == torch.float64:
         return Blocks(16, min(block, 16), 1, 4, 1, 255)
-    return Blocks(32, block, 1, 4, 1, 128 if dtype == torch.bfloat16 else 255)
+    return Blocks(32, block, 1, 4, 3 if dtype == torch.bfloat16 else 1, 128 if dtype == torch.bfloat16 else 255)
 
 
 def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blocks:
