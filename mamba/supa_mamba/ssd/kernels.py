@@ -18,7 +18,7 @@ state before the chunk is a j and a state behind it an i. The pair (t, t) would 
 gives what each step gets as i and as j, and a last one sums it.
 
 Short loops to a loaded number are written as ``while``: Triton 3.6's interpreter cannot count to one with ``range``
-under NumPy 2.4. Where the compiler is to ask for inputs ahead it needs a ``range``; the tests let the interpreter count.
+under NumPy 2.4. Where the compiler is to ask for inputs ahead it needs a ``range``, and the tests help the interpreter.
 """
 
 import triton
