@@ -30,11 +30,11 @@ from supa_mamba.ssd.naive import naive_ssd
 ALONG = ("x", "delta", "B", "C")
 Shape = tuple[int, int, int, int]
 WALKS = [
-    {"chunk": chunk, "width": width, "warps": warps, "registers": registers}
-    for chunk, width, warps, registers in [
-        (32, 64, 4, 128), (32, 64, 4, 96), (32, 64, 4, 168), (16, 32, 1, 255), (16, 32, 1, 168), (16, 64, 2, 168),
-        (16, 64, 2, 255), (16, 64, 2, 128), (32, 32, 2, 128), (32, 32, 2, 168), (32, 64, 2, 255), (32, 32, 1, 255),
-        (16, 64, 4, 128), (16, 64, 1, 255),
+    {"chunk": chunk, "width": width, "warps": warps, "stages": stages, "registers": registers}
+    for chunk, width, warps, stages, registers in [
+        (32, 64, 4, 3, 128), (32, 64, 4, 2, 128), (32, 64, 4, 1, 128), (32, 64, 4, 3, 168), (32, 64, 4, 3, 96),
+        (16, 64, 4, 3, 128), (16, 32, 1, 3, 255), (16, 32, 1, 4, 168), (16, 32, 1, 1, 255), (16, 64, 2, 3, 168),
+        (16, 64, 2, 3, 255), (32, 32, 2, 3, 168), (32, 32, 2, 3, 128), (32, 64, 2, 3, 255), (32, 64, 4, 4, 128),
     ]
 ]  # fmt: skip
 PAIRS = [

@@ -74,6 +74,7 @@ def test_long_sequences(path, device, reverse):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_very_long_sequences(path, device):
     lengths = [5000, 3]
     inputs = ssd_inputs(lengths, 1, 2, 2, delta=-6.0)
