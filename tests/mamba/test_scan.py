@@ -190,6 +190,7 @@ def test_rows_may_lie_apart(path, device):
     offset = offset_of([5, 6], device)
     halves = torch.cat([inputs["u"], inputs["z"]], 1)
     strided = inputs | {"u": halves[:, :4], "z": halves[:, 4:], "B": inputs["B"].t().contiguous().t()}
+    strided |= {name: torch.stack([inputs[name]] * 2, 1)[:, 0] for name in ("D", "delta_bias")}
     found = selective_scan(**strided, offset=offset)
     torch.testing.assert_close(found, selective_scan(**inputs, offset=offset), rtol=1e-14, atol=1e-14)
 

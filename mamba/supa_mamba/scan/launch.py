@@ -53,6 +53,7 @@ def forward(
     (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
     u, delta, B, C = (with_unit_stride(x) for x in (u, delta, B, C))
     z = None if z is None else with_unit_stride(z)
+    D, delta_bias = (None if x is None else x.contiguous() for x in (D, delta_bias))
     y = torch.empty(rows, channels, dtype=u.dtype, device=u.device)
     final_state = A.new_empty(sequences, states, channels)
     checkpoints = A.new_empty(rows // TILE if save else 0, states, channels)
@@ -98,6 +99,7 @@ def backward(
     (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
     u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))
     z = None if z is None else with_unit_stride(z)
+    D, delta_bias = (None if x is None else x.contiguous() for x in (D, delta_bias))
     padded, double = power_of_two(states), A.dtype == torch.float64
     block = backward_block(channels, states, double=double)
     u_grad, delta_grad = (torch.empty(rows, channels, dtype=x.dtype, device=x.device) for x in (u, delta))
