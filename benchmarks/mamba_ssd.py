@@ -30,18 +30,18 @@ from supa_mamba.ssd.naive import naive_ssd
 ALONG = ("x", "delta", "B", "C")
 Shape = tuple[int, int, int, int]
 WALKS = [
-    {"chunk": chunk, "width": width, "warps": warps, "stages": stages, "registers": registers}
-    for chunk, width, warps, stages, registers in [
-        (32, 64, 4, 3, 128), (32, 64, 4, 2, 128), (32, 64, 4, 1, 128), (32, 64, 4, 3, 168), (32, 64, 4, 3, 96),
-        (16, 64, 4, 3, 128), (16, 32, 1, 3, 255), (16, 32, 1, 4, 168), (16, 32, 1, 1, 255), (16, 64, 2, 3, 168),
-        (16, 64, 2, 3, 255), (32, 32, 2, 3, 168), (32, 32, 2, 3, 128), (32, 64, 2, 3, 255), (32, 64, 4, 4, 128),
+    {"chunk": chunk, "width": width, "warps": warps, "registers": registers}
+    for chunk, width, warps, registers in [
+        (32, 64, 4, 128), (32, 64, 4, 96), (32, 64, 4, 168), (16, 32, 1, None), (16, 32, 1, 168), (16, 64, 2, 168),
+        (16, 64, 2, None), (16, 64, 2, 128), (32, 32, 2, 128), (32, 32, 2, 168), (32, 64, 2, None), (32, 32, 1, None),
+        (16, 64, 4, 128), (16, 64, 1, None),
     ]
 ]  # fmt: skip
 PAIRS = [
     {"chunk": chunk, "heads": heads, "warps": warps, "stages": stages, "registers": registers}
     for chunk, heads, warps, stages, registers in [
-        (64, 8, 8, 1, 255), (64, 8, 8, 1, 128), (64, 8, 4, 1, 255), (64, 8, 8, 2, 128), (64, 8, 4, 2, 255),
-        (64, 4, 4, 1, 255), (64, 4, 8, 1, 128), (32, 8, 4, 1, 255), (32, 8, 4, 1, 128), (32, 8, 2, 1, 255),
+        (64, 8, 8, 1, None), (64, 8, 8, 1, 128), (64, 8, 4, 1, None), (64, 8, 8, 2, 128), (64, 8, 4, 2, None),
+        (64, 4, 4, 1, None), (64, 4, 8, 1, 128), (32, 8, 4, 1, None), (32, 8, 4, 1, 128), (32, 8, 2, 1, None),
     ]
 ]  # fmt: skip
 

@@ -32,19 +32,6 @@ def _poisoned(make):
     return empty
 
 
-def _let_the_interpreter_count(monkeypatch):
-    # Triton 3.6's interpreter takes int of an array of one number, which NumPy 2.4 refuses: range could not end at one.
-    from triton.runtime import interpreter
-
-    patch = interpreter._patch_lang_tensor
-
-    def patch_and_count(tensor, scope):
-        patch(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
-
-    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_and_count)
-
-
 @pytest.fixture
 def interpreter(monkeypatch, request):
     """Let tensors on the CPU take the kernels, in the interpreter."""
@@ -54,7 +41,6 @@ def interpreter(monkeypatch, request):
         pytest.skip("triton is not installed, so the kernels cannot run in its interpreter")
     if os.environ["TRITON_INTERPRET"] != "1":
         pytest.skip("a GPU is here that this PyTorch cannot use; set TRITON_INTERPRET=1 to interpret the kernels")
-    _let_the_interpreter_count(monkeypatch)
     monkeypatch.setattr("supa_mamba.dispatch.on_gpu", lambda x: True)
     monkeypatch.setattr("supa_mamba.scan.operator.on_gpu", lambda x: True)
     # By its name pytest would find the function ssd, which the package exports, and not the folder.

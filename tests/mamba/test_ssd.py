@@ -74,6 +74,17 @@ def test_long_sequences(path, device, reverse):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize(("heads", "width", "states"), [(2, 64, 64), (2, 64, 128), (3, 32, 16)])
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_sizes_of_models_over_many_programs(path, device, heads, width, states, dtype, bound):
+    lengths = [40, 1, 64, 0, 70, 200] * 12
+    inputs = ssd_inputs(lengths, heads, width, states)
+    half = ("x", "delta", "B", "C") if dtype == torch.bfloat16 else ()
+    inputs |= {name: inputs[name].to(dtype).double() for name in half}
+    assert_close(found(inputs, lengths, dtype, device, half=half), expected(inputs, lengths), bound, 2 * bound)
+
+
 @pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_very_long_sequences(path, device):
     lengths = [5000, 3]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -273,8 +274,10 @@ def test_on_a_gpu_no_step_waits_and_a_stopped_training_ends_with_the_same_bits(r
         assert torch.equal(weights, whole.encoder.state_dict()[name])
     batches = resumed.train.batches(np.arange(len(resumed.train)), 20)
     resumed._update(next(batches))
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
+            torch.cuda.set_sync_debug_mode("error")
         for batch in batches:
             resumed._update(batch)
     finally:

@@ -17,8 +17,8 @@ The gradient with respect to Delta_t A is the sum over all pairs (i, j), j < t <
 state before the chunk is a j and a state behind it an i. The pair (t, t) would cancel and is left out. The third kernel
 gives what each step gets as i and as j, and a last one sums it.
 
-Short loops to a loaded number are written as ``while``: Triton 3.6's interpreter cannot count to one with ``range``
-under NumPy 2.4. Where the compiler is to ask for inputs ahead it needs a ``range``, and the tests help the interpreter.
+Loops to a loaded number are written as ``while``: Triton 3.6's interpreter cannot count to one with ``range`` under
+NumPy 2.4.
 """
 
 import triton
@@ -121,7 +121,6 @@ def walk_kernel(
     CHUNK: tl.constexpr,
     SAVED: tl.constexpr,
     WIDTH_BLOCK: tl.constexpr,
-    STAGES: tl.constexpr,
     STATE_BLOCK: tl.constexpr,
     DTYPE: tl.constexpr,
     ROUND: tl.constexpr,
@@ -152,9 +151,9 @@ def walk_kernel(
         h += tl.load(initial_ptr + sequence * all_states + of_state, live_state, 0.0)
 
     chunks = (length + CHUNK - 1) // CHUNK
-    for k in tl.range(0, chunks, num_stages=STAGES):
-        # A bound that never bites keeps the compiler from carrying an address for each load: registers are short.
-        i = tl.maximum((chunks - 1 - k) * CHUNK, 0) if BACK else tl.minimum(k * CHUNK, length)
+    k = chunks * 0
+    while k < chunks:
+        i = (chunks - 1 - k if BACK else k) * CHUNK
         # Only the first row is addressed in 64 bits, and the others from there.
         first = end - 1 - i if REVERSE else start + i
         live = q < tl.minimum(length - i, CHUNK).to(tl.int32)
@@ -185,13 +184,14 @@ def walk_kernel(
         of_y = (away * (HEADS * WIDTH))[:, None] + p[None, :]
         tl.store(y_ptr + first * (HEADS * WIDTH) + of_y, y, live_x)
 
-        if (k + 1 < chunks) | (final_ptr is not None):
+        k += 1
+        if (k < chunks) | (final_ptr is not None):
             entering = tl.exp2(elapsed) if BACK else tl.exp2(whole - elapsed) * step
             entered = b.to(DTYPE) * entering[:, None]
             h = plus_product(h * tl.exp2(whole), tl.trans(x), entered, ROUND, OPERAND, PRECISION)
             if saved_ptr is not None:
                 border = i if BACK else i + CHUNK
-                if (k + 1 < chunks) & (border % SAVED == 0):
+                if (k < chunks) & (border % SAVED == 0):
                     slot = start // SAVED + border // SAVED - 1
                     tl.store(saved_ptr + slot * all_states + of_state, h, live_state)
     if final_ptr is not None:

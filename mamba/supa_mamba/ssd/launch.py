@@ -69,7 +69,7 @@ def _walk(
         x.stride(0), B.stride(0), C.stride(0), steps[0].shape[1],
         HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, BACK=back, REVERSE=reverse,
         CHUNK=chosen.chunk, SAVED=saved, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
-        STAGES=chosen.stages, num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
+        num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
     )  # fmt: skip
 
 
