@@ -70,7 +70,7 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
         letters: what each row holds, one letter to a dimension.
 
     Returns:
-        (S + 1,) int64 on the device of ``x``.
+        (S + 1,) int64 on the device of ``x``, contiguous, as kernels want it.
 
     Raises:
         ValueError: the rows and the offset do not fit.
@@ -90,7 +90,7 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
             f"offset: shape {tuple(offset.shape)}, {offset.dtype} on {offset.device} was given, but it must be "
             f"(S + 1,) int64 on {x.device}, where {name} lies."
         )
-    return offset
+    return offset.contiguous()
 
 
 def check_offset(offset: Tensor, rows: int) -> None:

@@ -31,7 +31,7 @@ def rows_of(rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
         state: (R, ...), the table.
 
     Returns:
-        (M,) int64.
+        (M,) int64, contiguous, as kernels want them.
 
     Raises:
         ValueError: they do not fit the sequences or the table.
@@ -43,7 +43,7 @@ def rows_of(rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
             )
         return torch.arange(len(x), device=x.device)
     _check_integers("rows", rows, x, state)
-    return rows
+    return rows.contiguous()
 
 
 def check_accepted(accepted: Tensor, x: Tensor, state: Tensor) -> None:

@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 import torch
-from sequences import assert_close, distance, lengths_for, offset_of, scan_inputs, with_gradients
+from sequences import apart, assert_close, distance, lengths_for, offset_of, scan_inputs, with_gradients
 
 from supa_mamba import selective_scan
 from supa_mamba.scan.naive import naive_selective_scan
@@ -192,6 +192,18 @@ def test_rows_may_lie_apart(path, device):
     strided = inputs | {"u": halves[:, :4], "z": halves[:, 4:], "B": inputs["B"].t().contiguous().t()}
     found = selective_scan(**strided, offset=offset)
     torch.testing.assert_close(found, selective_scan(**inputs, offset=offset), rtol=1e-14, atol=1e-14)
+
+
+def test_what_has_no_rows_may_lie_apart_too(path, device):
+    lengths = [3, 0, 5]
+    inputs = scan_inputs(lengths, 5, 3)
+    views = {"D", "delta_bias", "initial_state"}
+
+    def run(**given):
+        given = {name: apart(x) if name in views else x for name, x in given.items()}
+        return selective_scan(**given, offset=apart(offset_of(lengths, device)), return_final_state=True)
+
+    assert_close(with_gradients(run, inputs, device=device), expected(inputs, lengths), 1e-13, 1e-12)
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0]])
