@@ -284,17 +284,18 @@ def new_encoder(config: TrainingConfig, reading: Reading) -> ShowerEncoder:
     Returns:
         The encoder, on the CPU.
     """
-    torch.manual_seed(config.seed)
-    return ShowerEncoder(
-        EncoderConfig(
-            features=len(reading.about.features),
-            outputs=reading.outputs,
-            level=reading.about.level,
-            d_model=config.d_model,
-            n_layer=config.n_layer,
-            d_state=config.d_state,
-        )
+    sizes = EncoderConfig(
+        features=len(reading.about.features),
+        outputs=reading.outputs,
+        level=reading.about.level,
+        d_model=config.d_model,
+        n_layer=config.n_layer,
+        d_state=config.d_state,
     )
+    # The random numbers of whoever makes or loads an encoder go on as if nothing had been drawn.
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(config.seed)
+        return ShowerEncoder(sizes)
 
 
 def train(

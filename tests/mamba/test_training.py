@@ -314,6 +314,12 @@ def test_a_file_gives_back_what_was_saved(saved, energies):
     assert not read.finished
 
 
+def test_loading_leaves_random_numbers_alone(saved):
+    before = torch.get_rng_state()
+    Checkpoint.load(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_damaged_or_foreign_file_is_one_clear_error(saved):
     whole, values = saved.read_bytes(), torch.load(saved, weights_only=True)
     for length in (0, 100, len(whole) // 2, len(whole) - 1):
