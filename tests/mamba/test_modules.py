@@ -285,7 +285,12 @@ def test_they_say_what_they_are():
     [
         (lambda: Mamba(0), "d_model: 0 was given"),
         (lambda: Mamba(8, d_state=2.5), "d_state: 2.5 was given, but it must be a whole number"),
+        (lambda: Mamba(8, d_state=257), "d_state: 257 was given, but a channel has 1 to 256 states"),
+        (lambda: BiMamba(8, d_state=257), "d_state: 257"),
+        (lambda: Mamba2(8, headdim=4, d_state=257), "d_state: 257"),
         (lambda: Mamba(8, dt_rank=0), "dt_rank: 0"),
+        (lambda: Mamba(8, expand=math.inf), "expand: inf was given for d_model 8"),
+        (lambda: Mamba(8, expand=math.nan), "expand: nan was given for d_model 8"),
         (lambda: Mamba(5, expand=1.5), "expand: 1.5 was given for d_model 5"),
         (lambda: Mamba(8, dt_min=0.2), "dt_max not below dt_min"),
         (lambda: BiMamba(8, d_conv=0), "d_conv: 0"),
