@@ -320,7 +320,7 @@ def test_bad_input_gives_one_clear_error(make, message):
 def test_autocast_and_double_precision_do_not_mix():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert Mamba(8).double()(rows(4), offset_of([4])).dtype == torch.float64
-        with pytest.raises(ValueError, match="torch.float64 was given, but the parameters are torch.float32"):
+        with pytest.raises(ValueError, match=r"torch.float64 was given, but the parameters are torch.float32"):
             Mamba(8)(rows(4), offset_of([4]))
 
 
