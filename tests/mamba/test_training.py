@@ -349,6 +349,7 @@ def test_settings_survive_json_and_toml(tmp_path):
     ("change", "message"),
     [
         ({"target": "mass"}, "target: 'mass' was given, but it is one of num_primaries"),
+        ({"target": ["mass"]}, "it is one of num_primaries"),
         ({"width": 3}, "'width' is no setting of a training; choose from target, d_model, n_layer"),
         ({"epochs": 0}, "epochs: 0 was given, but it must be a whole number from 1"),
         ({"warmup": 1.0}, "warmup: 1.0 was given, but it must be a number from 0 to below 1"),
