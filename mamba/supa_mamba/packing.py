@@ -76,6 +76,8 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
         ValueError: the rows and the offset do not fit.
     """
     row = ", ".join(letters)
+    if offset is not None and not isinstance(offset, Tensor):
+        raise ValueError(f"offset: a {type(offset).__name__} was given, but it must be a tensor, (S + 1,) int64.")
     if offset is None:
         if x.ndim != len(letters) + 2:
             raise ValueError(
