@@ -17,7 +17,7 @@ from supa_mamba.evaluation import Evaluation, evaluated, sides
 from supa_mamba.objective import Objective
 from supa_mamba.plot import plot_evaluation
 from supa_mamba.rivals import Rivals
-from supa_mamba.showers import Batch, Reading, packed_showers, shower_order, training_showers
+from supa_mamba.showers import Batch, PackedShowers, Reading, packed_showers, shower_order, training_showers
 from supa_mamba.training import Trainer, train
 from supa_mamba.workers import Workers
 
@@ -360,6 +360,20 @@ def test_settings_survive_json_and_toml(tmp_path):
 def test_a_wrong_setting_is_a_clear_error(change, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig.from_dict({"target": "preset", **change})
+
+
+def test_batches_without_hits_teach_nothing(pairs):
+    def packed(counts):
+        hits = sum(counts)
+        points, target = torch.ones(hits, 4), torch.zeros(hits, dtype=torch.int64)
+        return PackedShowers(points, np.array(counts), target, np.arange(len(counts)), by_hit=True)
+
+    reading, config = _reading(pairs, "primary"), TrainingConfig(target="primary", **{**TINY, "batch_size": 1})
+    state = Trainer(config, reading, packed([3, 0, 4]), packed([3, 0])).run()
+    assert all(math.isfinite(epoch.loss) for epoch in state.history)
+    for train_on, validate_on, word in (([0, 0], [3], "train"), ([3], [0], "validate")):
+        with pytest.raises(ValueError, match=f"The showers to {word} on have no hit"):
+            Trainer(config, reading, packed(train_on), packed(validate_on))
 
 
 # ---------------------------------------------------------------------- evaluation
