@@ -165,6 +165,7 @@ def test_nothing_to_mix(name):
     assert mixer(rows(0), offset_of([])).shape == (0, D_MODEL)
     assert mixer(rows(0).reshape(2, 0, D_MODEL)).shape == (2, 0, D_MODEL)
     mixer(rows(0), offset_of([0, 0])).sum().backward()
+    assert not any(parameter.grad.any() for parameter in mixer.parameters())
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2 in groups", "bimamba"])
