@@ -52,7 +52,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.target not in SHOWER_TASKS:
+        if not isinstance(self.target, str) or self.target not in SHOWER_TASKS:
             raise ValueError(f"target: {shown(self.target)} was given, but it is one of {', '.join(SHOWER_TASKS)}.")
         for name, low, high in (
             ("d_model", 1, 65536), ("n_layer", 1, 1000), ("d_state", 1, 256), ("epochs", 1, 10**6),

@@ -37,9 +37,14 @@ class EncoderConfig:
     d_state: int = 16
 
     def __post_init__(self) -> None:
-        for name, high in (("features", 1000), ("outputs", 10**6), ("d_model", 65536), ("n_layer", 1000)):
+        for name, high in (
+            ("features", 1000),
+            ("outputs", 10**6),
+            ("d_model", 65536),
+            ("n_layer", 1000),
+            ("d_state", 256),
+        ):
             whole(1, high, name, getattr(self, name))
-        whole(1, 1024, "d_state", self.d_state)
         if self.level not in get_args(Level):
             raise ValueError(f"level: {shown(self.level)} was given, but it must be 'shower' or 'hit'.")
 

@@ -30,6 +30,18 @@ def with_unit_stride(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+def contiguous(x: Tensor | None) -> Tensor | None:
+    """Put the values of a tensor that may be missing behind each other, as kernels read what has no stride.
+
+    Args:
+        x: any shape, or None.
+
+    Returns:
+        The tensor itself where it is so already, a copy, or None.
+    """
+    return None if x is None else x.contiguous()
+
+
 def triton_dtype(x: Tensor) -> Any:
     """Name the precision of states in Triton's words.
 

@@ -70,12 +70,14 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
         letters: what each row holds, one letter to a dimension.
 
     Returns:
-        (S + 1,) int64 on the device of ``x``.
+        (S + 1,) int64 on the device of ``x``, contiguous, as kernels want it.
 
     Raises:
         ValueError: the rows and the offset do not fit.
     """
     row = ", ".join(letters)
+    if offset is not None and not isinstance(offset, Tensor):
+        raise ValueError(f"offset: a {type(offset).__name__} was given, but it must be a tensor, (S + 1,) int64.")
     if offset is None:
         if x.ndim != len(letters) + 2:
             raise ValueError(
@@ -90,7 +92,7 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
             f"offset: shape {tuple(offset.shape)}, {offset.dtype} on {offset.device} was given, but it must be "
             f"(S + 1,) int64 on {x.device}, where {name} lies."
         )
-    return offset
+    return offset.contiguous()
 
 
 def check_offset(offset: Tensor, rows: int) -> None:

@@ -31,7 +31,7 @@ def rows_of(rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
         state: (R, ...), the table.
 
     Returns:
-        (M,) int64.
+        (M,) int64, contiguous, as kernels want them.
 
     Raises:
         ValueError: they do not fit the sequences or the table.
@@ -43,7 +43,7 @@ def rows_of(rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
             )
         return torch.arange(len(x), device=x.device)
     _check_integers("rows", rows, x, state)
-    return rows
+    return rows.contiguous()
 
 
 def check_accepted(accepted: Tensor, x: Tensor, state: Tensor) -> None:
@@ -121,12 +121,17 @@ def live_rows(rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         Their places among the M, and their rows in the table.
 
     Raises:
-        ValueError: there is no such row.
+        ValueError: there is no such row, or two sequences have one.
     """
     if len(rows) and rows.max() >= len(state):
         raise ValueError(f"rows: {int(rows.max())} was given, but the state has rows 0 to {len(state) - 1}.")
     live = (rows >= 0).nonzero()[:, 0]
-    return live, rows[live]
+    places = rows[live]
+    ascending = places.sort().values
+    if (ascending[1:] == ascending[:-1]).any():
+        twice = int(ascending[1:][ascending[1:] == ascending[:-1]][0])
+        raise ValueError(f"rows: {twice} was given more than once, but each sequence must have a row of its own.")
+    return live, places
 
 
 def live_accepted(accepted: Tensor, live: Tensor, inputs: int) -> Tensor:

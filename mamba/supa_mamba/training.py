@@ -88,7 +88,7 @@ class Trainer:
         stop: asked after each step; True ends training with KeyboardInterrupt.
 
     Raises:
-        ValueError: a batch is smaller than the number of processes.
+        ValueError: a batch is smaller than the number of processes, or hits are asked for where there are none.
     """
 
     def __init__(
@@ -109,6 +109,9 @@ class Trainer:
                 f"A batch has {smallest} showers, but there are {workers.count} processes; give larger batches or more "
                 "showers, or start fewer processes."
             )
+        for words, showers in (("train", train), ("validate", valid)):
+            if not len(showers.target):
+                raise ValueError(f"The showers to {words} on have no hit to predict anything of; give more.")
         self.config, self.reading, self.workers = config, reading, workers
         self.on_step, self.on_epoch, self.stop = on_step, on_epoch, stop
         self.digest = train.digest() + valid.digest()
@@ -215,8 +218,9 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self._optimizer.zero_grad(set_to_none=True)
         loss = self.objective.loss(self._outputs(batch), batch)
-        # Processes take the mean of their gradients; what is wanted is the mean over the units of the whole batch.
-        (loss * (self.workers.count / batch.units)).backward()  # type: ignore[no-untyped-call]
+        # Processes take the mean of their gradients; what is wanted is the mean over the units of the whole batch. A
+        # batch of empty showers alone has none.
+        (loss * (self.workers.count / max(batch.units, 1))).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
         self._optimizer.step()
         return loss.detach()
@@ -284,17 +288,18 @@ def new_encoder(config: TrainingConfig, reading: Reading) -> ShowerEncoder:
     Returns:
         The encoder, on the CPU.
     """
-    torch.manual_seed(config.seed)
-    return ShowerEncoder(
-        EncoderConfig(
-            features=len(reading.about.features),
-            outputs=reading.outputs,
-            level=reading.about.level,
-            d_model=config.d_model,
-            n_layer=config.n_layer,
-            d_state=config.d_state,
-        )
+    sizes = EncoderConfig(
+        features=len(reading.about.features),
+        outputs=reading.outputs,
+        level=reading.about.level,
+        d_model=config.d_model,
+        n_layer=config.n_layer,
+        d_state=config.d_state,
     )
+    # The random numbers of whoever makes or loads an encoder go on as if nothing had been drawn.
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(config.seed)
+        return ShowerEncoder(sizes)
 
 
 def train(

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from sequences import assert_close, conv_inputs, distance, lengths_for, offset_of, with_gradients
+from sequences import apart, assert_close, conv_inputs, distance, lengths_for, offset_of, with_gradients
 
 from supa_mamba import causal_conv1d
 from supa_mamba.conv.naive import naive_causal_conv1d
@@ -85,6 +85,17 @@ def test_gradients_through_one_output_alone(path, device, used):
     for name, a, b in zip(inputs, mine, naive, strict=True):
         zeros = torch.zeros_like(inputs[name])
         assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-13, name
+
+
+def test_what_has_no_rows_may_lie_apart_too(path, device):
+    lengths = [3, 0, 5]
+    inputs = conv_inputs(lengths, 5, 4)
+
+    def run(**given):
+        given = {name: x if name == "x" else apart(x) for name, x in given.items()}
+        return causal_conv1d(**given, offset=apart(offset_of(lengths, device)), return_final_state=True)
+
+    assert_close(with_gradients(run, inputs, device=device), expected(inputs, lengths), 1e-13, 1e-13)
 
 
 def test_padded_is_packed_with_equal_lengths(path, device):

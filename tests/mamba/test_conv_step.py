@@ -1,6 +1,6 @@
 import pytest
 import torch
-from sequences import distance
+from sequences import apart, distance
 
 from supa_mamba import causal_conv1d, causal_conv1d_replay, causal_conv1d_update
 from supa_mamba.conv_step.naive import naive_causal_conv1d_replay, naive_causal_conv1d_update
@@ -89,6 +89,16 @@ def test_replaying_is_steps_of_what_was_accepted(path, device, channels, width, 
         accepted = torch.randint(inputs + 1, (6,), generator=generator)
         if turn in (2, 4):
             rows[turn // 2] = -1
+
+
+def test_what_has_no_rows_may_lie_apart(path, device):
+    state, cache, x, given = normal(6, 5, 3), normal(6, 2, 5, seed=4), normal(3, 2, 5, seed=5), parameters(5, 4)
+    accepted, rows = torch.tensor([0, 1, 2]), torch.tensor([4, 0, 5])
+    y, after, _ = naive_causal_conv1d_replay(state, cache, x, **given, accepted=accepted, rows=rows)
+    views = {name: apart(v.to(device)) for name, v in (given | {"accepted": accepted, "rows": rows}).items()}
+    mine = state.to(device, copy=True)
+    assert distance(causal_conv1d_replay(mine, cache.to(device, copy=True), x.to(device), **views), y) < 1e-13
+    assert distance(mine, after) < 1e-13
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -77,6 +77,7 @@ def test_sizes_survive_json():
     ("change", "message"),
     [
         ({"d_model": 0}, "d_model: 0 was given, but it must be a whole number from 1"),
+        ({"d_state": 257}, "d_state: 257 was given, but it must be a whole number from 1 to 256"),
         ({"level": "node"}, "level: 'node' was given, but it must be 'shower' or 'hit'"),
         ({"width": 3}, "but an encoder's sizes are d_model, d_state, features"),
     ],

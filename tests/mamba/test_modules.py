@@ -165,6 +165,7 @@ def test_nothing_to_mix(name):
     assert mixer(rows(0), offset_of([])).shape == (0, D_MODEL)
     assert mixer(rows(0).reshape(2, 0, D_MODEL)).shape == (2, 0, D_MODEL)
     mixer(rows(0), offset_of([0, 0])).sum().backward()
+    assert not any(parameter.grad.any() for parameter in mixer.parameters())
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2 in groups", "bimamba"])
@@ -285,7 +286,12 @@ def test_they_say_what_they_are():
     [
         (lambda: Mamba(0), "d_model: 0 was given"),
         (lambda: Mamba(8, d_state=2.5), "d_state: 2.5 was given, but it must be a whole number"),
+        (lambda: Mamba(8, d_state=257), "d_state: 257 was given, but a channel has 1 to 256 states"),
+        (lambda: BiMamba(8, d_state=257), "d_state: 257"),
+        (lambda: Mamba2(8, headdim=4, d_state=257), "d_state: 257"),
         (lambda: Mamba(8, dt_rank=0), "dt_rank: 0"),
+        (lambda: Mamba(8, expand=math.inf), "expand: inf was given for d_model 8"),
+        (lambda: Mamba(8, expand=math.nan), "expand: nan was given for d_model 8"),
         (lambda: Mamba(5, expand=1.5), "expand: 1.5 was given for d_model 5"),
         (lambda: Mamba(8, dt_min=0.2), "dt_max not below dt_min"),
         (lambda: BiMamba(8, d_conv=0), "d_conv: 0"),
@@ -310,6 +316,13 @@ def test_they_say_what_they_are():
 def test_bad_input_gives_one_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_autocast_and_double_precision_do_not_mix():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Mamba(8).double()(rows(4), offset_of([4])).dtype == torch.float64
+        with pytest.raises(ValueError, match=r"torch.float64 was given, but the parameters are torch.float32"):
+            Mamba(8)(rows(4), offset_of([4]))
 
 
 def test_states_are_named():

@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 import torch
-from sequences import distance
+from sequences import apart, distance
 from steps import HALF, mamba2_inputs, step_inputs
 
 from supa_mamba import ReplayCache, selective_state_replay
@@ -103,6 +103,17 @@ def test_replaying_in_lower_precision(path, device, form, dtype):
     assert distance(mine, after) < 1e-5
     for a, b in ((mine_cache.x, cached.x), (mine_cache.delta, cached.delta), (mine_cache.B, cached.B)):
         assert torch.equal(a.cpu().double(), b)
+
+
+def test_what_has_no_rows_may_lie_apart(path, device):
+    state, given = replay_inputs("mamba1 5x16", 3, 2)
+    cache, accepted, rows = drawn(given, state, 3), torch.tensor([0, 1, 2]), torch.tensor([4, 0, 5])
+    y, after, _ = naive_selective_state_replay(state, cache, **given, accepted=accepted, rows=rows)
+    views = {name: apart(given[name]) for name in ("A", "D", "delta_bias")} | {"accepted": apart(accepted)}
+    views = {name: x.to(device) for name, x in (given | views | {"rows": apart(rows)}).items()}
+    mine = state.to(device, copy=True)
+    assert distance(selective_state_replay(mine, moved(cache, device), **views), y) < 1e-13
+    assert distance(mine, after) < 1e-13
 
 
 def test_no_softplus_and_no_rows(path, device):

@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 import torch
-from sequences import assert_close, distance, lengths_for, offset_of, scan_inputs, with_gradients
+from sequences import apart, assert_close, distance, lengths_for, offset_of, scan_inputs, with_gradients
 
 from supa_mamba import selective_scan
 from supa_mamba.scan.naive import naive_selective_scan
@@ -195,6 +195,18 @@ def test_rows_may_lie_apart(path, device):
     torch.testing.assert_close(found, selective_scan(**inputs, offset=offset), rtol=1e-14, atol=1e-14)
 
 
+def test_what_has_no_rows_may_lie_apart_too(path, device):
+    lengths = [3, 0, 5]
+    inputs = scan_inputs(lengths, 5, 3)
+    views = {"D", "delta_bias", "initial_state"}
+
+    def run(**given):
+        given = {name: apart(x) if name in views else x for name, x in given.items()}
+        return selective_scan(**given, offset=apart(offset_of(lengths, device)), return_final_state=True)
+
+    assert_close(with_gradients(run, inputs, device=device), expected(inputs, lengths), 1e-13, 1e-12)
+
+
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0]])
 def test_nothing_to_walk(path, device, lengths):
     result = found(scan_inputs(lengths, 3, 2), lengths, torch.float32, device)
@@ -246,6 +258,7 @@ def test_the_operator_keeps_what_it_promises(path, device):
     [
         ({"offset": None}, r"u: shape \(5, 3\) was given without an offset"),
         ({"offset": torch.tensor([0, 5], dtype=torch.int32)}, r"offset: shape \(2,\), torch.int32"),
+        ({"offset": [0, 5]}, "offset: a list was given, but it must be a tensor"),
         ({"offset": torch.tensor([0, 4])}, r"offset: 0 to 4 was given for 5 rows"),
         ({"offset": torch.tensor([0, 4, 3, 5])}, "never descend"),
         ({"u": torch.zeros(1, 5, 3)}, "given with an offset, but it must be packed"),

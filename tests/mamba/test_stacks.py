@@ -192,6 +192,18 @@ def test_copies_keep_what_is_not_decayed():
     assert len(of_copy["params"]) == len(undecayed["params"])
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_replaced_parameters_keep_what_is_not_decayed(name):
+    stack = ALL[name]()
+    _, undecayed = optimizer_groups(stack, 0.1)
+    names = {id(p): key for key, p in stack.named_parameters()}
+    expected = {names[id(p)] for p in undecayed["params"]}
+    stack.load_state_dict(stack.state_dict(), assign=True)
+    _, undecayed = optimizer_groups(stack, 0.1)
+    names = {id(p): key for key, p in stack.named_parameters()}
+    assert {names[id(p)] for p in undecayed["params"]} == expected
+
+
 def test_a_mixer_of_ones_own():
     class Mean(nn.Module):
         def __init__(self, d_model, scale):

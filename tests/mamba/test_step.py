@@ -136,6 +136,7 @@ def test_the_operator_is_what_pytorch_expects(path, device, cached):
         ({"state": torch.zeros(3, 4, 3).transpose(1, 2)}, "contiguous"),
         ({"x": torch.zeros(2, 1, 3)}, r"x: shape \(2, 1, 3\)"),
         ({"B": torch.zeros(2, 3)}, r"\(M, N\) = \(2, 4\)"),
+        ({"rows": torch.tensor([1, 1])}, "rows: 1 was given more than once"),
         ({"rows": torch.tensor([0, 3])}, "rows: 3 was given, but the state has rows 0 to 2"),
         ({"rows": torch.tensor([0])}, r"rows: shape \(1,\)"),
         ({"state": torch.zeros(1, 3, 4)}, "say with rows which are meant"),

@@ -18,7 +18,7 @@ from supa_mamba.evaluation import Evaluation, evaluated, sides
 from supa_mamba.objective import Objective
 from supa_mamba.plot import plot_evaluation
 from supa_mamba.rivals import Rivals
-from supa_mamba.showers import Batch, Reading, packed_showers, shower_order, training_showers
+from supa_mamba.showers import Batch, PackedShowers, Reading, packed_showers, shower_order, training_showers
 from supa_mamba.training import Trainer, train
 from supa_mamba.workers import Workers
 
@@ -317,6 +317,12 @@ def test_a_file_gives_back_what_was_saved(saved, energies):
     assert not read.finished
 
 
+def test_loading_leaves_random_numbers_alone(saved):
+    before = torch.get_rng_state()
+    Checkpoint.load(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_damaged_or_foreign_file_is_one_clear_error(saved):
     whole, values = saved.read_bytes(), torch.load(saved, weights_only=True)
     for length in (0, 100, len(whole) // 2, len(whole) - 1):
@@ -346,6 +352,7 @@ def test_settings_survive_json_and_toml(tmp_path):
     ("change", "message"),
     [
         ({"target": "mass"}, "target: 'mass' was given, but it is one of num_primaries"),
+        ({"target": ["mass"]}, "it is one of num_primaries"),
         ({"width": 3}, "'width' is no setting of a training; choose from target, d_model, n_layer"),
         ({"epochs": 0}, "epochs: 0 was given, but it must be a whole number from 1"),
         ({"warmup": 1.0}, "warmup: 1.0 was given, but it must be a number from 0 to below 1"),
@@ -356,6 +363,20 @@ def test_settings_survive_json_and_toml(tmp_path):
 def test_a_wrong_setting_is_a_clear_error(change, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig.from_dict({"target": "preset", **change})
+
+
+def test_batches_without_hits_teach_nothing(pairs):
+    def packed(counts):
+        hits = sum(counts)
+        points, target = torch.ones(hits, 4), torch.zeros(hits, dtype=torch.int64)
+        return PackedShowers(points, np.array(counts), target, np.arange(len(counts)), by_hit=True)
+
+    reading, config = _reading(pairs, "primary"), TrainingConfig(target="primary", **{**TINY, "batch_size": 1})
+    state = Trainer(config, reading, packed([3, 0, 4]), packed([3, 0])).run()
+    assert all(math.isfinite(epoch.loss) for epoch in state.history)
+    for train_on, validate_on, word in (([0, 0], [3], "train"), ([3], [0], "validate")):
+        with pytest.raises(ValueError, match=f"The showers to {word} on have no hit"):
+            Trainer(config, reading, packed(train_on), packed(validate_on))
 
 
 # ---------------------------------------------------------------------- evaluation

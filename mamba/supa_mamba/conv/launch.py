@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from supa_mamba.conv import kernels
-from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 
 BLOCK = 64
 """Channels of one program: two for each lane of its warp."""
@@ -40,7 +40,7 @@ def forward(
     programs = sequences * -(-channels // BLOCK)
     if programs:
         kernels.forward_kernel[(programs,)](
-            x, weight.contiguous(), bias, offset, None if initial_state is None else initial_state.contiguous(),
+            x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_state),
             y, final_state, x.stride(0), channels, width,
             REVERSE=reverse, SILU=use_silu, BLOCK=BLOCK, TAPS=power_of_two(width), DTYPE=triton_dtype(weight),
             num_warps=1,
@@ -73,8 +73,8 @@ def backward(
     programs = sequences * -(-channels // BLOCK)
     if programs:
         kernels.backward_kernel[(programs,)](
-            x, weight.contiguous(), bias, offset, None if initial_state is None else initial_state.contiguous(),
-            y_grad, None if final_grad is None else final_grad.contiguous(),
+            x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_state),
+            y_grad, contiguous(final_grad),
             x_grad, weight_partial, bias_partial, initial_grad,
             x.stride(0), y_grad.stride(0), channels, width,
             REVERSE=reverse, SILU=use_silu, BLOCK=BLOCK, TAPS=power_of_two(width), DTYPE=triton_dtype(weight),

@@ -29,7 +29,8 @@ def causal_conv1d_update(
         weight: (D, W), the last one for the step itself; any small width.
         bias: (D,).
         rows: (M,) int64, the row of each sequence, each at most once; negative for one that has finished, which is
-            skipped. 0 to M - 1 if not given.
+            skipped. 0 to M - 1 if not given. What they hold is looked at on the CPU only: on a GPU a row beyond the
+            table would be read and written where something else lies.
         activation: None or "silu".
 
     Returns:

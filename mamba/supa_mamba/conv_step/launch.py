@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from supa_mamba.conv_step import kernels
-from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 
 BLOCK = 64
 """Channels of one program: two for each lane of its warp."""
@@ -44,7 +44,8 @@ def step(
     programs = count * -(-channels // BLOCK)
     if programs:
         kernels.step_kernel[(programs,)](
-            state, cache, flat, weight.contiguous(), bias, accepted, rows, y, flat.stride(0), inputs, channels, width,
+            state, cache, flat, weight.contiguous(), contiguous(bias), contiguous(accepted), rows, y,
+            flat.stride(0), inputs, channels, width,
             SILU=use_silu, BLOCK=BLOCK, TAPS=power_of_two(width), DTYPE=triton_dtype(state), num_warps=1,
         )  # fmt: skip
     return y

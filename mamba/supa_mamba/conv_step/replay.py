@@ -34,7 +34,8 @@ def causal_conv1d_replay(
         bias: (D,).
         accepted: (M,) int64, from 0 to K: how many of the cached inputs of each sequence hold, the first ones.
         rows: (M,) int64, the row of each sequence, each at most once; negative for one that has finished, which is
-            skipped. 0 to M - 1 if not given.
+            skipped. 0 to M - 1 if not given. What they hold is looked at on the CPU only: on a GPU a row beyond the
+            table would be read and written where something else lies.
         activation: None or "silu".
 
     Returns:

@@ -33,13 +33,16 @@ def check_fits(x: Tensor, weight: Tensor) -> None:
         weight: a parameter.
 
     Raises:
-        ValueError: they lie on different devices, or differ in precision without autocast.
+        ValueError: they lie on different devices, or differ in a precision that autocast does not change.
     """
     if x.device != weight.device:
         raise ValueError(f"x: it lies on {x.device}, but the parameters on {weight.device}; move one of them.")
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    # Autocast leaves double precision as it is.
+    cast = torch.is_autocast_enabled(x.device.type) and torch.float64 not in (x.dtype, weight.dtype)
+    if x.dtype != weight.dtype and not cast:
         raise ValueError(
-            f"x: {x.dtype} was given, but the parameters are {weight.dtype}; convert one of them, or use autocast."
+            f"x: {x.dtype} was given, but the parameters are {weight.dtype}; convert one of them, or use "
+            "autocast, which takes all but float64."
         )
 
 

@@ -11,7 +11,7 @@ from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.modules.base import StateSpaceMixer
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.norm import GatedRMSNorm
-from supa_mamba.modules.options import check_at_least, inner_width
+from supa_mamba.modules.options import check_at_least, check_states, inner_width
 from supa_mamba.modules.states import MambaState
 from supa_mamba.modules.weights import leave_undecayed, step_bias
 from supa_mamba.precision import state_dtype
@@ -28,7 +28,7 @@ class Mamba2(StateSpaceMixer):
 
     Args:
         d_model: features of a row.
-        d_state: states of a channel.
+        d_state: states of a channel, 1 to 256.
         d_conv: taps of the convolution.
         expand: channels inside, as a multiple of ``d_model``.
         headdim: channels of a head; all of a head share one rate.
@@ -64,7 +64,8 @@ class Mamba2(StateSpaceMixer):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        check_at_least(1, d_model=d_model, d_state=d_state, d_conv=d_conv, headdim=headdim, ngroups=ngroups)
+        check_states(d_state)
+        check_at_least(1, d_model=d_model, d_conv=d_conv, headdim=headdim, ngroups=ngroups)
         self.d_model, self.d_state, self.d_conv, self.expand = d_model, d_state, d_conv, expand
         self.headdim, self.ngroups, self.d_inner = headdim, ngroups, inner_width(d_model, expand)
         if self.d_inner % headdim:

@@ -1,5 +1,7 @@
 """Checks of the numbers that modules are made of."""
 
+import math
+
 
 def check_at_least(least: int, **numbers: int) -> None:
     """Check whole numbers.
@@ -16,6 +18,20 @@ def check_at_least(least: int, **numbers: int) -> None:
             raise ValueError(f"{name}: {number!r} was given, but it must be a whole number of at least {least}.")
 
 
+def check_states(d_state: int) -> None:
+    """Check the number of states of a channel.
+
+    Args:
+        d_state: the number.
+
+    Raises:
+        ValueError: it is no whole number from 1 to 256, as many as the operations take.
+    """
+    check_at_least(1, d_state=d_state)
+    if d_state > 256:
+        raise ValueError(f"d_state: {d_state} was given, but a channel has 1 to 256 states.")
+
+
 def inner_width(d_model: int, expand: float) -> int:
     """Give the width inside a mixer.
 
@@ -30,6 +46,6 @@ def inner_width(d_model: int, expand: float) -> int:
         ValueError: it is no whole number of at least 1.
     """
     width = expand * d_model
-    if width != int(width) or width < 1:
+    if not math.isfinite(width) or width != int(width) or width < 1:
         raise ValueError(f"expand: {expand} was given for d_model {d_model}, but their product must be a whole number.")
     return int(width)

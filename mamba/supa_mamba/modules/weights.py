@@ -52,7 +52,8 @@ def optimizer_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     Norms, biases, rates (``A_log``), steps (``dt_bias``) and skips (``D``) are not decayed.
 
     Args:
-        module: any module; parameters marked ``_no_weight_decay`` are not decayed.
+        module: any module; parameters marked ``_no_weight_decay``, or named in their owner's ``undecayed``, are not
+            decayed.
         weight_decay: for those that are.
 
     Returns:
@@ -63,6 +64,9 @@ def optimizer_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay: {weight_decay} was given, but it must not be negative.")
+    # Loading and moving may replace parameters, and new ones are not marked.
+    for owner in module.modules():
+        leave_undecayed(owner, getattr(owner, "undecayed", ()))
     decayed: list[nn.Parameter] = []
     undecayed: list[nn.Parameter] = []
     for parameter in module.parameters():

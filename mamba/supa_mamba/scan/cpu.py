@@ -55,7 +55,8 @@ def scan(
             state = torch.addcmul(b, a, state)
             states.append(state)
         finished.append(state)
-        walked = torch.cat(states) if states else change
+        # Where there is nothing to walk, A still has a gradient, of zeros, as on a GPU.
+        walked = torch.cat(states) if states else decay * change
         y = torch.matmul(walked, outputs[:, :, None])[:, :, 0]
         y = y if D is None else y + D * x
         y = y.index_select(0, inverse(rows))

@@ -76,8 +76,9 @@ def selective_scan(
 
     The sequences are packed, rows of all of them behind each other and ``offset`` where each begins, or padded, all L
     steps long. States and sums are kept in float32, or in float64 where an input is float64. Gradients flow into every
-    tensor and through the final state; on a GPU second derivatives are not to be had. On a GPU nothing waits for the
-    device, so what the offset holds is not looked at there; the gradients are the same bits every time.
+    tensor and through the final state; on a GPU and in compiled programs second derivatives are not to be had. On a
+    GPU nothing waits for the device, so what the offset holds is not looked at there; the gradients are the same bits
+    every time.
 
     Args:
         u: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, as the other tensors.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.scan import kernels
 from supa_mamba.scan.blocks import TILE, backward_block, forward_block
 
@@ -53,7 +53,6 @@ def forward(
     (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
     u, delta, B, C = (with_unit_stride(x) for x in (u, delta, B, C))
     z = None if z is None else with_unit_stride(z)
-    D, delta_bias = (None if x is None else x.contiguous() for x in (D, delta_bias))
     y = torch.empty(rows, channels, dtype=u.dtype, device=u.device)
     final_state = A.new_empty(sequences, states, channels)
     checkpoints = A.new_empty(rows // TILE if save else 0, states, channels)
@@ -62,8 +61,8 @@ def forward(
     programs = sequences * -(-channels // block.channels)
     if programs:
         kernels.forward_kernel[(programs,)](
-            u, delta, A.contiguous(), B, C, D, z, delta_bias, offset, _longest_first(offset, programs),
-            None if initial_state is None else initial_state.contiguous(),
+            u, delta, A.contiguous(), B, C, contiguous(D), z, contiguous(delta_bias), offset,
+            _longest_first(offset, programs), contiguous(initial_state),
             y, final_state, checkpoints if save else None,
             u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
             channels, states,
@@ -99,7 +98,6 @@ def backward(
     (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
     u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))
     z = None if z is None else with_unit_stride(z)
-    D, delta_bias = (None if x is None else x.contiguous() for x in (D, delta_bias))
     padded, double = power_of_two(states), A.dtype == torch.float64
     block = backward_block(channels, states, double=double)
     u_grad, delta_grad = (torch.empty(rows, channels, dtype=x.dtype, device=x.device) for x in (u, delta))
@@ -111,9 +109,8 @@ def backward(
     programs = sequences * block.groups
     if programs:
         kernels.backward_kernel[(programs,)](
-            u, delta, A.contiguous(), B, C, D, z, delta_bias, offset, _longest_first(offset, programs),
-            None if initial_state is None else initial_state.contiguous(), checkpoints,
-            y_grad, None if final_grad is None else final_grad.contiguous(),
+            u, delta, A.contiguous(), B, C, contiguous(D), z, contiguous(delta_bias), offset,
+            _longest_first(offset, programs), contiguous(initial_state), checkpoints, y_grad, contiguous(final_grad),
             A.new_empty(programs, 5, TILE, block.channels),
             u_grad, delta_grad, A_partial, B_partial, C_partial, D_partial, z_grad, bias_partial, initial_grad,
             u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0), y_grad.stride(0),

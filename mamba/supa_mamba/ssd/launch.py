@@ -7,15 +7,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.ssd import blocks, kernels
 
 HEAD_LANES = 8
 """Heads that a program of the kernels on steps takes."""
-
-
-def _contiguous(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.contiguous()
 
 
 def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
@@ -37,7 +33,7 @@ def _steps(
     delta = with_unit_stride(delta)
     step, elapsed = (A.new_empty(heads, rows // chunk + sequences, chunk) for _ in range(2))
     kernels.steps_kernel[(sequences, -(-heads // lanes))](
-        delta, A.contiguous(), _contiguous(delta_bias), offset, step, elapsed, delta.stride(0), step.shape[1],
+        delta, A.contiguous(), contiguous(delta_bias), offset, step, elapsed, delta.stride(0), step.shape[1],
         HEADS=heads, REVERSE=reverse, SOFTPLUS=delta_softplus, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A),
         num_warps=2,
     )  # fmt: skip
@@ -65,7 +61,7 @@ def _walk(
     chosen = blocks.walk_blocks(width, states, operand)
     x, B, C = (with_unit_stride(v.flatten(1)) for v in (x, B, C))
     kernels.walk_kernel[((len(offset) - 1) * heads * -(-width // chosen.width),)](
-        x, *steps, B, C, _contiguous(D), offset, _contiguous(initial_state), y, final_state, states_saved,
+        x, *steps, B, C, contiguous(D), offset, contiguous(initial_state), y, final_state, states_saved,
         x.stride(0), B.stride(0), C.stride(0), steps[0].shape[1],
         HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, BACK=back, REVERSE=reverse,
         CHUNK=chosen.chunk, SAVED=saved, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
@@ -174,7 +170,7 @@ def backward(
         x, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, B, C, y_grad))
         row_sums = A.new_empty(6, slices, *steps[0].shape)
         kernels.pairs_kernel[(sequences * groups * parts * slices,)](
-            x, *steps, B, C, offset, _contiguous(initial_state), checkpoints, y_grad, _contiguous(final_grad),
+            x, *steps, B, C, offset, contiguous(initial_state), checkpoints, y_grad, contiguous(final_grad),
             state_grads, row_sums, B_partial, C_partial,
             x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, steps[0].shape[1],
             HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse,
@@ -184,7 +180,7 @@ def backward(
         )  # fmt: skip
         delta, lanes = with_unit_stride(delta), min(HEAD_LANES, power_of_two(heads))
         kernels.step_gradients_kernel[(shares, -(-heads // lanes))](
-            delta, A.contiguous(), _contiguous(delta_bias), offset, row_sums, delta_grad, head_sums,
+            delta, A.contiguous(), contiguous(delta_bias), offset, row_sums, delta_grad, head_sums,
             delta.stride(0), steps[0].shape[1], sequences,
             HEADS=heads, SLICES=slices, REVERSE=reverse, SOFTPLUS=delta_softplus,
             CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A), num_warps=2,

@@ -38,7 +38,8 @@ def selective_state_update(
         z: (M, D) or (M, H, P), the gate.
         delta_bias: (D,) or (H,), what is added to delta.
         rows: (M,) int64, the row of each sequence, each at most once; negative for one that has finished, which is
-            skipped. 0 to M - 1 if not given.
+            skipped. 0 to M - 1 if not given. What they hold is looked at on the CPU only: on a GPU a row beyond the
+            table would be read and written where something else lies.
         delta_softplus: whether steps are softplus of delta plus bias, or that sum itself.
 
     Returns:

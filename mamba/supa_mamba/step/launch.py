@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.kernel_inputs import power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.step import kernels
 
 
@@ -60,7 +60,8 @@ def step(
     one_decay = A.shape[1] < states
     block = _block(padded, one_decay=one_decay)
     kernels.step_kernel[(count * groups * -(-channels // groups // block),)](
-        state, cache_x, cache_delta, cache_B, x, delta, A.contiguous(), B, C, D, z, delta_bias, accepted, rows, y,
+        state, cache_x, cache_delta, cache_B, x, delta, A.contiguous(), B, C, contiguous(D), z,
+        contiguous(delta_bias), contiguous(accepted), rows, y,
         x.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
         inputs, groups, channels // groups, channels // heads, states,
         SOFTPLUS=delta_softplus, ONE_DECAY=one_decay, BLOCK=block, STATES=padded, DTYPE=triton_dtype(state),
