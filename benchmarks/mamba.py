@@ -12,6 +12,7 @@ associative scan of PyTorch. Nothing is timed that does not match the naive scan
 import argparse
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -329,7 +330,9 @@ def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *
     shaped = {}
     for shape in shapes:
         for dtype in dtypes:
-            shaped[f"{'x'.join(map(str, shape))}, {dtype}"] = on_gpu(shape, dtype, copied, exponentials)
+            name = f"{'x'.join(map(str, shape))}, {dtype}"
+            shaped[name] = on_gpu(shape, dtype, copied, exponentials)
+            print(name, shaped[name]["first calls"], shaped[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
     return {
         "device": torch.cuda.get_device_name(),

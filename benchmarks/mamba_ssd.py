@@ -11,6 +11,7 @@ the naive form.
 import argparse
 import dataclasses
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -215,7 +216,9 @@ def main() -> None:
     results = {}
     for shape in shapes:
         for dtype in dtypes:
-            results[f"{'x'.join(map(str, shape))}, {dtype}"] = on_gpu(shape, dtype, copied)
+            name = f"{'x'.join(map(str, shape))}, {dtype}"
+            results[name] = on_gpu(shape, dtype, copied)
+            print(name, results[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
     give(
         {
