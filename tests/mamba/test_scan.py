@@ -103,6 +103,21 @@ def test_nothing_waits_for_the_device(path, device):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_new_lengths_compile_nothing(path, device):
+    from supa_mamba.scan import kernels
+
+    def run(lengths):
+        inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in scan_inputs(lengths, 16, 16).items()}
+        y, final_state = selective_scan(**inputs, offset=offset_of(lengths, device), return_final_state=True)
+        torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
+        cached = (kernel.device_caches for kernel in (kernels.forward_kernel, kernels.backward_kernel))
+        return [len(cache[0]) for caches in cached for cache in caches.values()]
+
+    first = run([40, 3])
+    assert run([1]) == run([2] * 5000) == run([100, 0, 7]) == first
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(path, device, dtype):
     half, lengths = ("u", "delta", "B", "C", "z"), lengths_for(path, [33, 5])

@@ -60,9 +60,7 @@ def forward_kernel(
     DTYPE: tl.constexpr,
 ):
     blocks = tl.cdiv(channels, BLOCK)
-    sequence = tl.program_id(0).to(tl.int64) // blocks
-    if order_ptr is not None:
-        sequence = tl.load(order_ptr + sequence)
+    sequence = tl.load(order_ptr + tl.program_id(0) // blocks)
     d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
     n = tl.arange(0, STATES)
     live_d, live_n = d < channels, n < states
@@ -222,13 +220,11 @@ def backward_kernel(
     first_of_n, first_of_d = (n_lane == 0) & (d_lanes >= 0), live_n & (d_lane == 0)
     row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK)[None, :]
 
-    sequence = tl.program_id(0).to(tl.int64) // groups
+    sequence = tl.load(order_ptr + tl.program_id(0) // groups)
     group = tl.program_id(0) % groups
     scratch_ptr += tl.program_id(0).to(tl.int64) * (5 * TILE * BLOCK)
     B_grad_ptr += group.to(tl.int64) * rows * states
     C_grad_ptr += group.to(tl.int64) * rows * states
-    if order_ptr is not None:
-        sequence = tl.load(order_ptr + sequence)
     start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
     length = (end - start).to(tl.int32)
     begin, way = start, 1

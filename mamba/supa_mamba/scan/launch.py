@@ -11,8 +11,11 @@ SORTED_FROM = 4096
 """Programs from which on the longest sequences go first. Fewer programs all start at once, whatever their order."""
 
 
-def _longest_first(offset: Tensor, programs: int) -> Tensor | None:
-    return offset.diff().argsort(descending=True) if programs >= SORTED_FROM else None
+def _order(offset: Tensor, programs: int) -> Tensor:
+    # An order there always is: kernels with and without one would be two, and new lengths could compile the other.
+    if programs >= SORTED_FROM:
+        return offset.diff().argsort(descending=True)
+    return torch.arange(len(offset) - 1, device=offset.device)
 
 
 def forward(
@@ -62,7 +65,7 @@ def forward(
     if programs:
         kernels.forward_kernel[(programs,)](
             u, delta, A.contiguous(), B, C, contiguous(D), z, contiguous(delta_bias), offset,
-            _longest_first(offset, programs), contiguous(initial_state),
+            _order(offset, programs), contiguous(initial_state),
             y, final_state, checkpoints if save else None,
             u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
             channels, states,
@@ -110,7 +113,7 @@ def backward(
     if programs:
         kernels.backward_kernel[(programs,)](
             u, delta, A.contiguous(), B, C, contiguous(D), z, contiguous(delta_bias), offset,
-            _longest_first(offset, programs), contiguous(initial_state), checkpoints, y_grad, contiguous(final_grad),
+            _order(offset, programs), contiguous(initial_state), checkpoints, y_grad, contiguous(final_grad),
             A.new_empty(programs, 5, TILE, block.channels),
             u_grad, delta_grad, A_partial, B_partial, C_partial, D_partial, z_grad, bias_partial, initial_grad,
             u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0), y_grad.stride(0),
