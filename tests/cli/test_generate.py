@@ -298,6 +298,7 @@ def test_a_ctrl_c_that_python_drops_still_ends_the_run(tmp_path, monkeypatch, ca
     assert 0 < _finished(path) < 2_000_000
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment_leaves_no_file_or_a_whole_one(tmp_path):
     """Killed 24 times at random moments, then resumed: the same bytes as an undisturbed run."""
     options = ["-n", 200_000, "--seed", 9, "--energy", "log:1:100", "--keep", "complete", "--quiet"]

@@ -95,6 +95,7 @@ def _started_until(lines, arguments, path) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_path):
     from supa_gff.bench import runners
     from supa_gff.bench.results import finished
