@@ -106,8 +106,10 @@ def check_offset(offset: Tensor, rows: int) -> None:
     Raises:
         ValueError: it does not ascend from 0 to the number of rows.
     """
-    if offset[0] != 0 or offset[-1] != rows or (offset.diff() < 0).any():
+    descends = (offset.diff() < 0).nonzero()[:1, 0]
+    if offset[0] != 0 or offset[-1] != rows or len(descends):
+        where = f", descending behind entry {int(descends)}," if len(descends) else ""
         raise ValueError(
-            f"offset: {int(offset[0])} to {int(offset[-1])} was given for {rows} rows, but it must begin at 0, "
+            f"offset: {int(offset[0])} to {int(offset[-1])}{where} was given for {rows} rows, but it must begin at 0, "
             "never descend, and end at the number of rows."
         )

@@ -76,7 +76,10 @@ def targets_of(names: Iterable[str], runs: list[Run], *, columns: Iterable[str])
         if target.level == "hit" and name not in columns:
             raise ValueError(f"targets: {name!r} was given, but these points only have {', '.join(columns)}.")
         if name == "preset" and any(preset_name(run.config) is None for run in runs):
-            raise ValueError("targets: 'preset' was given, but some showers are of a custom config; use 'source'.")
+            raise ValueError(
+                "targets: 'preset' was given, but some showers are of a custom config; leave them out, or in a loader "
+                "tell files apart by the target 'source'."
+            )
         if target not in chosen:
             chosen.append(target)
     return chosen

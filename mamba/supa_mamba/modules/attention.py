@@ -134,8 +134,9 @@ class CausalAttention(nn.Module):
             Zeros, on the device of the parameters.
 
         Raises:
-            ValueError: the length is no whole number of at least 1.
+            ValueError: the rows are no whole number of at least 0, or the length none of at least 1.
         """
+        check_at_least(0, batch=batch)
         check_at_least(1, max_length=max_length)
         weight = self.in_proj.weight
         kind = weight.device.type

@@ -1,5 +1,6 @@
 """A layer of a stack: norm, mixer, residual."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -59,12 +60,16 @@ class MambaBlock(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if isinstance(mixer, str):
-            if mixer not in MIXERS:
-                raise ValueError(f"mixer: {mixer!r} was given, but it must be one of {', '.join(MIXERS)}, or a class.")
-            mixer = MIXERS[mixer]
+        made = MIXERS.get(mixer) if isinstance(mixer, str) else mixer
+        if not callable(made):
+            raise ValueError(f"mixer: {mixer!r} was given, but it must be one of {', '.join(MIXERS)}, or a class.")
+        try:
+            inspect.signature(made).bind(d_model, **options)
+        except TypeError as error:
+            known = ", ".join(list(inspect.signature(made).parameters)[1:])
+            raise ValueError(f"options: {error}, but the mixer takes {known}.") from None
         self.norm = RMSNorm(d_model, eps=norm_epsilon)
-        self.mixer = mixer(d_model, **options)
+        self.mixer = made(d_model, **options)
 
     def forward(
         self,

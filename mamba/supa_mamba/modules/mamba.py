@@ -63,9 +63,10 @@ class Mamba(StateSpaceMixer):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
         check_states(d_state)
-        check_at_least(1, d_model=d_model, d_conv=d_conv, dt_rank=rank)
+        check_at_least(1, d_model=d_model, d_conv=d_conv)
+        rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
+        check_at_least(1, dt_rank=rank)
         self.d_model, self.d_state, self.d_conv, self.expand, self.dt_rank = d_model, d_state, d_conv, expand, rank
         self.d_inner = inner_width(d_model, expand)
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)
@@ -137,7 +138,11 @@ class Mamba(StateSpaceMixer):
 
         Returns:
             Zeros, on the device of the parameters.
+
+        Raises:
+            ValueError: the number is no whole number of at least 0.
         """
+        check_at_least(0, batch=batch)
         dtype = state_dtype(self.A_log)
         conv = self.A_log.new_zeros(batch, self.d_inner, self.d_conv - 1, dtype=dtype)
         return MambaState(conv, self.A_log.new_zeros(batch, self.d_inner, self.d_state, dtype=dtype))

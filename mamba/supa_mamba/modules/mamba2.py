@@ -162,7 +162,11 @@ class Mamba2(StateSpaceMixer):
 
         Returns:
             Zeros, on the device of the parameters.
+
+        Raises:
+            ValueError: the number is no whole number of at least 0.
         """
+        check_at_least(0, batch=batch)
         dtype, mixed = state_dtype(self.A_log), self.conv1d.in_channels
         conv = self.A_log.new_zeros(batch, mixed, self.d_conv - 1, dtype=dtype)
         return MambaState(conv, self.A_log.new_zeros(batch, self.nheads, self.headdim, self.d_state, dtype=dtype))
