@@ -120,7 +120,7 @@ class Trainer:
         self.encoder = new_encoder(config, reading).to(workers.device)
         self.state = State(total=torch.zeros((), dtype=torch.float64, device=workers.device))
         self.objective = Objective(reading)
-        self._model = self._shared_model()
+        self._model: nn.Module = self.encoder
         self._optimizer = torch.optim.AdamW(
             optimizer_groups(self.encoder, config.weight_decay),
             lr=config.learning_rate,
@@ -138,9 +138,13 @@ class Trainer:
             ValueError: the losses are no numbers.
         """
         state = self.state
-        while not self._is_over():
-            self._train_epoch()
-            self._finish_epoch(*self._validated())
+        self._model = self._shared_model()
+        try:
+            while not self._is_over():
+                self._train_epoch()
+                self._finish_epoch(*self._validated())
+        finally:
+            self._model = self.encoder  # what processes share must be gone before their group
         if not state.best_weights:
             raise ValueError("The loss is no number in any epoch: training diverged; lower learning_rate.")
         self.encoder.load_state_dict(state.best_weights)

@@ -1,5 +1,6 @@
 """Processes that train together, as torchrun starts them."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,4 +75,7 @@ def workers(device: str) -> Iterator[Workers]:
     try:
         yield Workers(distributed.get_rank(), distributed.get_world_size(), place)
     finally:
+        # Were DistributedDataParallel the last that knows the group, it would wait for the group's threads to end while
+        # it holds the interpreter's lock, for which they may be waiting.
+        gc.collect()
         distributed.destroy_process_group()

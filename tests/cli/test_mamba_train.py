@@ -236,7 +236,7 @@ def test_two_processes_train_as_one_but_for_rounding(supa_mamba):
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "supa_cli.main",
          "mamba", *PAIRS, "-o", "two.ckpt"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "on cpu in each of 2 processes" in result.stderr
