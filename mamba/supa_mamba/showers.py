@@ -215,8 +215,8 @@ def training_showers(showers: Any, task: str) -> tuple[Reading, PackedShowers]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: there is no such task, no shower to train on, the answer is the same for all, or the showers cannot be
-            used for it.
+        ValueError: there is no such task, no shower to train on, the answer is the same for all, or
+            the showers cannot be used for it.
     """
     about = shower_task(task)
     dataset = _dataset(showers, "train", about, "fit")
