@@ -143,6 +143,6 @@ def _print_energies(evaluation: "Evaluation") -> None:
         )
     Console(soft_wrap=True).print(table)
     if evaluation.least is None:
-        click.echo("The least error that there can be is told of one set with particles (generate --record particles).")
+        click.echo("The least possible error is told of a single file with particles (generate --record particles).")
     else:
         click.echo(f"No estimate can have a smaller rms than {root_mean_square(evaluation.least):.3f}, but for chance.")
