@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from supa_cli.interruption import interruptible
+from supa_cli.pictures import check_picture
 
 
 @click.command(name="plot")
@@ -27,6 +28,7 @@ def command(files: tuple[str, ...], output: str | None, shower: int | None, prof
         raise click.UsageError(f"--shower draws a shower of one file, but {len(files)} were given.")
     stem = "-".join(Path(file).stem for file in files)
     name = Path(output or f"{stem}-{'profile' if shower is None else f'shower{shower}'}.png")
+    check_picture(name, "--output")
     with ExitStack() as stack:
         opened = [stack.enter_context(ShowerFile(file)) for file in files]
         if shower is None:
@@ -40,10 +42,5 @@ def command(files: tuple[str, ...], output: str | None, shower: int | None, prof
                     param_hint="--shower",
                 )
             figure = plot_shower(opened[0][shower])
-    supported = figure.canvas.get_supported_filetypes()
-    if name.suffix.lstrip(".") not in supported:
-        raise click.BadParameter(
-            f"{name} was given, but a picture must end in one of {', '.join(sorted(supported))}.", param_hint="--output"
-        )
     figure.savefig(name, dpi=150)
     click.echo(f"{name}")

@@ -90,8 +90,7 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
     if offset.ndim != 1 or len(offset) < 1 or offset.dtype != torch.int64 or offset.device != x.device:
         raise ValueError(
             f"offset: shape {tuple(offset.shape)}, {offset.dtype} on {offset.device} was given, but it must be "
-            f"(S + 1,) int64 on {x.device}, where {name} lies; of a SequenceDataset's batch, "
-            'batch["cu_seqlens"].long().'
+            f"(S + 1,) int64 on {x.device}, where {name} lies; of int32 cu_seqlens give .long()."
         )
     return offset.contiguous()
 

@@ -215,16 +215,23 @@ def training_showers(showers: Any, task: str) -> tuple[Reading, PackedShowers]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: there is no such task, no shower to train on, or the showers cannot be used for it.
+        ValueError: there is no such task, no shower to train on, the answer is the same for all, or
+            the showers cannot be used for it.
     """
     about = shower_task(task)
     dataset = _dataset(showers, "train", about, "fit")
     columns = _read(dataset)
     classes = task_classes(about, columns.targets)
+    target = task_target(about, columns.targets, classes)
+    if (target == target[:1]).all():
+        raise ValueError(
+            f"All {len(dataset):,} showers to train on have the same {task}, and there is nothing to learn; give "
+            "showers in which it differs."
+        )
     mean, spread = 0.0, 1.0
     if not classes:
-        values = task_target(about, columns.targets, classes).astype(np.float64)
-        mean, spread = float(values.mean()), float(values.std()) or 1.0
+        values = target.astype(np.float64)
+        mean, spread = float(values.mean()), float(values.std())
     assert dataset.normalisation is not None
     reading = Reading(task, classes, dataset.normalisation, mean, spread)
     return reading, _packed(dataset, columns, reading)

@@ -143,10 +143,12 @@ class Trainer:
             while not self._is_over():
                 self._train_epoch()
                 self._finish_epoch(*self._validated())
+                if not state.best_weights:
+                    raise ValueError(
+                        "The loss of the first epoch is no number: training diverged; lower learning_rate."
+                    )
         finally:
             self._model = self.encoder  # what processes share must be gone before their group
-        if not state.best_weights:
-            raise ValueError("The loss is no number in any epoch: training diverged; lower learning_rate.")
         self.encoder.load_state_dict(state.best_weights)
         state.finished = True
         self.on_step(self)

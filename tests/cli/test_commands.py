@@ -54,6 +54,7 @@ MISTAKES = {
     "shower": (["plot", "tree.h5", "--shower", "200"], 2, "200 showers are numbered from 0"),
     "both": (["plot", "tree.h5", "--shower", "1", "--profile"], 2, "exclude each other"),
     "ending": (["plot", "tree.h5", "-o", "a.docx"], 2, "must end in one of"),
+    "no folder": (["plot", "tree.h5", "-o", "none/a.png"], 2, "the folder none does not exist"),
     "preset": (["presets", "SUPAv1"], 2, "no preset 'SUPAv1'"),
     "command": (["simulate"], 2, "No such command 'simulate'"),
 }

@@ -117,6 +117,8 @@ def test_presets_of_several_files_are_told_apart(supa_mamba):
     assert (code, "There are showers of the preset two-primaries" in err) == (1, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "m.doc")
     assert (code, "a picture must end in one of" in err) == (2, True)
+    code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "none/m.png")
+    assert (code, "the folder none does not exist; make it first" in " ".join(err.split())) == (2, True)
 
 
 def test_hits_are_told_apart_up_to_exchange(supa_mamba):

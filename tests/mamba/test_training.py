@@ -56,10 +56,11 @@ def _same_bits(one, other):
 
 
 @pytest.mark.parametrize("target", ["primary", "num_primaries"])
-def test_batches_are_those_of_a_plain_loop(pairs, target):
-    reading, packed = training_showers(pairs, target)
+def test_batches_are_those_of_a_plain_loop(pairs, counts, target):
+    showers = pairs if target == "primary" else counts
+    reading, packed = training_showers(showers, target)
     plain = SequenceDataset(
-        pairs, normalisation=reading.normalisation, split="train", targets=["primary", "num_primaries"]
+        showers, normalisation=reading.normalisation, split="train", targets=["primary", "num_primaries"]
     )
     order = np.random.default_rng(1).permutation(len(packed))
     batches = list(packed.batches(order, 64))
@@ -76,15 +77,15 @@ def test_batches_are_those_of_a_plain_loop(pairs, target):
         if target == "primary":
             assert torch.equal(batch.target, torch.cat([item["primary"] for item in items]))
         else:
-            assert batch.target.tolist() == [1] * len(items)  # all have two
+            assert batch.target.tolist() == [min(int(item["num_primaries"]), 5) - 1 for item in items]
         assert batch.units == len(batch.target)
     assert next(places, None) is None
     assert torch.equal(next(packed.batches(order, 64, first=2)).points, batches[2].points)
 
 
 @pytest.mark.parametrize("target", ["primary", "num_primaries"])
-def test_shares_make_up_a_batch(pairs, target):
-    _, packed = training_showers(pairs, target)
+def test_shares_make_up_a_batch(pairs, counts, target):
+    _, packed = training_showers(pairs if target == "primary" else counts, target)
     order = np.arange(len(packed))
     shares = [list(packed.batches(order, 50, share=(k, 3))) for k in range(3)]
     for whole, *parts in zip(packed.batches(order, 50), *shares, strict=True):
@@ -100,8 +101,8 @@ def test_every_epoch_has_its_own_order():
     assert shower_order(50, 1, 1).tolist() == orders[3]
 
 
-def test_what_showers_hold_has_a_name(pairs, counts):
-    names = {training_showers(showers, "num_primaries")[1].digest() for showers in (pairs, pairs, counts)}
+def test_what_showers_hold_has_a_name(counts):
+    names = {training_showers(showers, "num_primaries")[1].digest() for showers in (counts, counts, counts[:50])}
     assert len(names) == 2
 
 
@@ -118,7 +119,10 @@ def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
     with pytest.raises(ValueError, match="There are showers of the preset standard, but the classes are symmetric"):
         packed_showers(supa.simulate(50), "test", reading)
     with pytest.raises(ValueError, match="The split test has none of these 1 showers; give more"):
-        packed_showers(pairs[:1], "test", training_showers(pairs, "num_primaries")[0])
+        packed_showers(pairs[:1], "test", training_showers(pairs, "primary")[0])
+    for constant in ("num_primaries", "incident_energy"):
+        with pytest.raises(ValueError, match=rf"showers to train on have the same {constant}, and there is nothing"):
+            training_showers(pairs, constant)
 
 
 # ---------------------------------------------------------------------- losses
@@ -218,6 +222,7 @@ def test_the_gradient_is_clipped_and_diverging_is_told(energies):
         trainer.encoder.head[0].weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="training diverged; lower learning_rate"):
         trainer.run()
+    assert len(trainer.state.history) == 1  # nobody waits for more of it
 
 
 class _Counted:

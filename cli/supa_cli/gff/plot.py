@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from supa_cli.pictures import check_picture
+
 
 @click.command(name="plot")
 @click.argument("results", type=click.Path(dir_okay=False))
@@ -16,17 +18,13 @@ def command(results: str, output: str | None) -> None:
     from supa_gff.bench.figures import plot_results
     from supa_gff.bench.results import latest, read_results
 
+    name = Path(output or f"{Path(results).stem}.png")
+    check_picture(name, "--output")
     try:
         figure = plot_results(latest(read_results(results)))
     except FileNotFoundError:
         raise click.UsageError(f"{results}: there is no such file; `supa gff bench` writes one.") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    name = Path(output or f"{Path(results).stem}.png")
-    supported = figure.canvas.get_supported_filetypes()
-    if name.suffix.lstrip(".") not in supported:
-        raise click.BadParameter(
-            f"{name} was given, but a picture must end in one of {', '.join(sorted(supported))}.", param_hint="--output"
-        )
     figure.savefig(name, dpi=150)
     click.echo(f"{name}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa_cli.checkpoints import chosen_device
+from supa_cli.pictures import check_picture
 
 if TYPE_CHECKING:
     from supa_mamba.checkpoint import Checkpoint
@@ -41,29 +42,20 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
     from supa_mamba.evaluation import evaluated
 
     place = chosen_device(device)
+    if picture is not None:
+        check_picture(Path(picture), "--plot")
     checkpoint = Checkpoint.load(model)
     evaluation = evaluated(
         checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, list(data), split=split, device=place
     )
     if picture is not None:
-        _draw(evaluation, Path(picture))
+        from supa_mamba.plot import plot_evaluation
+
+        plot_evaluation(evaluation).savefig(picture, dpi=150)
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, split, evaluation), indent=2))
     else:
         _print(checkpoint, split, evaluation)
-
-
-def _draw(evaluation: "Evaluation", picture: Path) -> None:
-    from supa_mamba.plot import plot_evaluation
-
-    figure = plot_evaluation(evaluation)
-    supported = figure.canvas.get_supported_filetypes()
-    if picture.suffix.lstrip(".") not in supported:
-        raise click.BadParameter(
-            f"{picture} was given, but a picture must end in one of {', '.join(sorted(supported))}.",
-            param_hint="--plot",
-        )
-    figure.savefig(picture, dpi=150)
 
 
 def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> dict[str, Any]:
@@ -151,6 +143,6 @@ def _print_energies(evaluation: "Evaluation") -> None:
         )
     Console(soft_wrap=True).print(table)
     if evaluation.least is None:
-        click.echo("The least error that there can be is told of one set with particles (generate --record particles).")
+        click.echo("The least possible error is told of a single file with particles (generate --record particles).")
     else:
         click.echo(f"No estimate can have a smaller rms than {root_mean_square(evaluation.least):.3f}, but for chance.")

@@ -1,0 +1,28 @@
+"""Files of pictures, checked before the work that fills them."""
+
+from pathlib import Path
+
+import click
+
+
+def check_picture(path: Path, option: str) -> None:
+    """Check that a picture can be written.
+
+    Args:
+        path: its file.
+        option: the option that names it, such as ``"--plot"``.
+
+    Raises:
+        click.BadParameter: its ending is no picture's, or its folder is not there.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    supported = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lstrip(".") not in supported:
+        raise click.BadParameter(
+            f"{path} was given, but a picture must end in one of {', '.join(sorted(supported))}.", param_hint=option
+        )
+    if not path.absolute().parent.is_dir():
+        raise click.BadParameter(
+            f"{path} was given, but the folder {path.parent} does not exist; make it first.", param_hint=option
+        )
