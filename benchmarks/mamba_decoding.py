@@ -9,8 +9,6 @@ CUDA graph, where nothing waits for the processor. Nothing is timed that does no
 """
 
 import argparse
-import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,9 @@ from typing import Any
 
 import torch
 from copying import copied_bytes_per_second
-from measuring import give, machine
+from measuring import give, gpu_facts
 from torch import Tensor
 
-import supa
 from supa_mamba import (
     ReplayCache,
     causal_conv1d_replay,
@@ -190,19 +187,8 @@ def main() -> None:
         parser.error("--inputs must be at least 2, and --rows at least 1")
     if not torch.cuda.is_available():
         raise SystemExit("No CUDA device is here, and the steps are timed on one.")
-    import triton
-
     copied = copied_bytes_per_second()
-    results: dict[str, Any] = {
-        "machine": machine(),
-        "device": torch.cuda.get_device_name(),
-        "versions": {
-            "supa": supa.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "triton": triton.__version__,
-        },
-        "date": time.strftime("%Y-%m-%d"),
+    results: dict[str, Any] = gpu_facts() | {
         "copy, TB/s": copied / 1e12,
         "rows": arguments.rows,
     }

@@ -10,19 +10,16 @@ the naive form.
 
 import argparse
 import dataclasses
-import platform
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import give, machine
+from measuring import give, gpu_facts
 from torch import Tensor
 
-import supa
 from mamba import BOUNDS, copied_bytes_per_second, distances, gpu_times, lengths_of, offset_of, run_with_gradients
 from supa_mamba import ssd
 from supa_mamba.ssd import blocks
@@ -201,8 +198,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("No CUDA device is here; these times are those of a GPU.")
-    import triton
-
     shapes = arguments.shape or [
         (4096, 8, 64, 64), (4096, 16, 32, 16), (4096, 8, 64, 128), (256, 8, 64, 64), (16384, 4, 64, 64),
     ]  # fmt: skip
@@ -220,22 +215,7 @@ def main() -> None:
             results[name] = on_gpu(shape, dtype, copied)
             print(name, results[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
-    give(
-        {
-            "machine": machine(),
-            "versions": {
-                "supa": supa.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "triton": triton.__version__,
-            },
-            "date": time.strftime("%Y-%m-%d"),
-            "device": torch.cuda.get_device_name(),
-            "copy, TB/s": copied / 1e12,
-            "results": results,
-        },
-        arguments.json,
-    )
+    give(gpu_facts() | {"copy, TB/s": copied / 1e12, "results": results}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,19 @@ from typing import Any
 def machine() -> str:
     """Name the machine."""
     return f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}"
+
+
+def gpu_facts() -> dict[str, Any]:
+    """Name the machine with its GPU, the versions and the date."""
+    import torch
+    import triton
+
+    import supa
+
+    versions = {"supa": supa.__version__, "python": platform.python_version()}
+    versions |= {"torch": torch.__version__, "triton": triton.__version__}
+    device = torch.cuda.get_device_name()
+    return {"machine": machine(), "device": device, "versions": versions, "date": time.strftime("%Y-%m-%d")}
 
 
 def best_and_median(rates: list[float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from supa.checks import shown
 from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import ShowerEncoder
@@ -132,5 +133,5 @@ class Checkpoint:
             )
             made.encoder()
         except UNREADABLE as error:
-            raise ValueError(f"{path}: the checkpoint is damaged ({str(error)[:80]!r}).") from None
+            raise ValueError(f"{path}: the checkpoint is damaged ({shown(str(error))}).") from None
         return made

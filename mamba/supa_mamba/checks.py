@@ -1,4 +1,4 @@
-"""Checks of tensors that a user gives: one clear error each."""
+"""Checks of what a user gives to operations: one clear error each."""
 
 from torch import Tensor
 
@@ -24,3 +24,16 @@ def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tenso
         raise ValueError(f"{name}: {x.dtype} was given, but it must hold floating-point numbers.")
     if x.device != like.device:
         raise ValueError(f"{name}: it lies on {x.device}, but the other tensors on {like.device}; move it there.")
+
+
+def check_activation(activation: str | None) -> None:
+    """Check what follows a convolution.
+
+    Args:
+        activation: None or "silu".
+
+    Raises:
+        ValueError: it is another.
+    """
+    if activation not in (None, "silu"):
+        raise ValueError(f"activation: {activation!r} was given, but it must be None or 'silu'.")

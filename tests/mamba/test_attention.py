@@ -1,10 +1,10 @@
 import math
-import warnings
 
 import pytest
 import torch
 from mixers import D_MODEL, made, pieces, rows
 from sequences import distance, offset_of
+from waiting import nothing_waits
 
 from supa_mamba import CausalAttention
 
@@ -130,10 +130,5 @@ def test_nothing_waits_for_the_device_when_the_bound_is_known(path, device):
             mixer(x, offset, max_length=30).sum().backward()
 
     run()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
-            torch.cuda.set_sync_debug_mode("error")
+    with nothing_waits():
         run()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -308,6 +308,7 @@ def test_they_say_what_they_are():
         (lambda: Mamba(8).step(rows(1)[None], Mamba(8).init_state(1)), "was given to a step"),
         (lambda: Mamba2(8, headdim=4).step(torch.zeros(1, 3), Mamba(8).init_state(1)), "rows of 3 features"),
         (lambda: Mamba("8"), "d_model: '8' was given, but it must be a whole number"),
+        (lambda: BiMamba("8"), "d_model: '8' was given, but it must be a whole number"),
         (lambda: Mamba2(8, headdim=4).init_state(-1), "batch: -1 was given"),
         (lambda: BiMamba(8).step(rows(1), None), "takes no single steps"),
         (lambda: BiMamba(8).init_state(1), "keeps no state"),

@@ -1,9 +1,8 @@
-import warnings
-
 import pytest
 import torch
 from sequences import apart, distance
 from steps import HALF, mamba2_inputs, step_inputs
+from waiting import nothing_waits
 
 from supa_mamba import ReplayCache, selective_state_replay
 from supa_mamba.step.naive import naive_selective_state_replay, naive_selective_state_update
@@ -164,13 +163,8 @@ def test_nothing_waits_for_the_device(path, device):
         torch.tensor([2, 0, 1], device=device),
     )
     selective_state_replay(state, cache, **given, accepted=accepted)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
-            torch.cuda.set_sync_debug_mode("error")
+    with nothing_waits():
         selective_state_replay(state, cache, **given, accepted=accepted)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_nobody_left(path, device):

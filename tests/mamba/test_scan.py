@@ -1,8 +1,7 @@
-import warnings
-
 import pytest
 import torch
 from sequences import apart, assert_close, distance, lengths_for, offset_of, scan_inputs, with_gradients
+from waiting import nothing_waits
 
 from supa_mamba import selective_scan
 from supa_mamba.scan.naive import naive_selective_scan
@@ -94,13 +93,8 @@ def test_nothing_waits_for_the_device(path, device):
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
 
     run()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
-            torch.cuda.set_sync_debug_mode("error")
+    with nothing_waits():
         run()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)

@@ -1,8 +1,7 @@
-import warnings
-
 import pytest
 import torch
 from sequences import assert_close, distance, offset_of, ssd_inputs, with_gradients
+from waiting import nothing_waits
 
 from supa_mamba import selective_scan, ssd
 from supa_mamba.ssd import blocks
@@ -120,13 +119,8 @@ def test_nothing_waits_for_the_device(path, device):
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
 
     run()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
-            torch.cuda.set_sync_debug_mode("error")
+    with nothing_waits():
         run()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)

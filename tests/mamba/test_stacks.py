@@ -1,13 +1,13 @@
 import copy
 import math
 import re
-import warnings
 
 import pytest
 import torch
 from mixers import D_MODEL, STACKS, made, pieces, rows
 from sequences import distance, offset_of
 from torch import nn
+from waiting import nothing_waits
 
 from supa_mamba import BiMamba, CausalAttention, HybridStack, Mamba, MambaBlock, MambaStack, optimizer_groups
 
@@ -278,13 +278,8 @@ def test_nothing_waits_for_the_device(path, device, name):
             stack.step(x[:2], state, order)
 
     run()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
-            torch.cuda.set_sync_debug_mode("error")
+    with nothing_waits():
         run()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_block_alone_adds_in_single_precision():

@@ -3,11 +3,11 @@
 import itertools
 import json
 import math
-import warnings
 
 import numpy as np
 import pytest
 import torch
+from waiting import nothing_waits
 
 import supa
 from supa.ragged import offsets_of
@@ -279,14 +279,9 @@ def test_on_a_gpu_no_step_waits_and_a_stopped_training_ends_with_the_same_bits(r
         assert torch.equal(weights, whole.encoder.state_dict()[name])
     batches = resumed.train.batches(np.arange(len(resumed.train)), 20)
     resumed._update(next(batches))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
-            torch.cuda.set_sync_debug_mode("error")
+    with nothing_waits():
         for batch in batches:
             resumed._update(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_finished_training_is_not_trained_again(energies, tmp_path):

@@ -4,7 +4,7 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from supa_mamba.checks import check_shape
+from supa_mamba.checks import check_activation, check_shape
 from supa_mamba.conv import cpu
 from supa_mamba.conv.operator import causal_conv1d_operator
 from supa_mamba.dispatch import through_operator
@@ -84,8 +84,7 @@ def causal_conv1d(
     check_shape("weight", weight, (channels, width), x, "(D, W)")
     check_shape("bias", bias, (channels,), x, "(D,)")
     check_shape("initial_state", initial_state, (len(begins) - 1, channels, width - 1), x, "(S, D, W - 1)")
-    if activation not in (None, "silu"):
-        raise ValueError(f"activation: {activation!r} was given, but it must be None or 'silu'.")
+    check_activation(activation)
     dtype = state_dtype(x, weight, bias, initial_state)
     given = (x.reshape(-1, channels), weight.to(dtype), cast(bias, dtype), begins, cast(initial_state, dtype))
     convolve = causal_conv1d_operator if through_operator(x) else cpu.convolve

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from supa_mamba.checks import check_shape
+from supa_mamba.checks import check_activation, check_shape
 from supa_mamba.conv.function import Activation
 from supa_mamba.conv_step.operator import causal_conv1d_step_operator
 from supa_mamba.precision import cast
@@ -74,5 +74,4 @@ def check_conv_step(
     check_shape("x", x, (*x.shape[:-1], channels), state, words)
     check_shape("weight", weight, (channels, width), state, "(D, W)")
     check_shape("bias", bias, (channels,), state, "(D,)")
-    if activation not in (None, "silu"):
-        raise ValueError(f"activation: {activation!r} was given, but it must be None or 'silu'.")
+    check_activation(activation)

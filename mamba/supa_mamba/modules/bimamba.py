@@ -1,6 +1,5 @@
 """Mamba-1 in both directions of time."""
 
-import math
 from typing import ClassVar, Literal, NoReturn
 
 from torch import Tensor, nn
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 from supa_mamba.modules.base import StateSpaceMixer
 from supa_mamba.modules.direction import Direction, Steps
 from supa_mamba.modules.inputs import check_fits, packed_rows
-from supa_mamba.modules.options import check_at_least, check_states, inner_width
+from supa_mamba.modules.options import check_at_least, check_states, inner_width, step_rank
 from supa_mamba.modules.states import MambaState
 from supa_mamba.modules.weights import leave_undecayed
 
@@ -56,9 +55,9 @@ class BiMamba(StateSpaceMixer):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
         check_states(d_state)
-        check_at_least(1, d_model=d_model, d_conv=d_conv, dt_rank=rank)
+        check_at_least(1, d_conv=d_conv)
+        rank = step_rank(d_model, dt_rank)
         self.d_model, self.d_state, self.expand, self.dt_rank, self.tied = d_model, d_state, expand, rank, tied
         inner = inner_width(d_model, expand)
         steps = Steps(rank, dt_min, dt_max, dt_init_floor)

@@ -9,8 +9,7 @@ from torch.nn import functional
 from supa_mamba.conv.function import causal_conv1d
 from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import step_bias
-from supa_mamba.precision import state_dtype
+from supa_mamba.modules.weights import rates, step_bias
 from supa_mamba.scan.function import selective_scan
 from supa_mamba.step.function import selective_state_update
 
@@ -71,12 +70,12 @@ class Direction(NamedTuple):
         nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
         with torch.no_grad():
             dt_proj.bias.copy_(step_bias(d_inner, steps.dt_min, steps.dt_max, steps.dt_init_floor))
-        rates = torch.arange(1, d_state + 1).log().repeat(d_inner, 1)
+        A_log = torch.arange(1, d_state + 1).log().repeat(d_inner, 1)
         return cls(
             conv1d,
             nn.Linear(d_inner, rank + 2 * d_state, bias=False),
             dt_proj,
-            nn.Parameter(rates),
+            nn.Parameter(A_log),
             nn.Parameter(torch.ones(d_inner)),
         )
 
@@ -102,7 +101,7 @@ class Direction(NamedTuple):
         )  # fmt: skip
         delta, B, C = self._selected(u)
         y, ssm = selective_scan(
-            u, delta, self._rates(), B, C, self.D, z, self.dt_proj.bias, offset=offset, initial_state=ssm_before,
+            u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, offset=offset, initial_state=ssm_before,
             reverse=reverse, return_final_state=True,
         )  # fmt: skip
         return y, MambaState(conv, ssm)
@@ -123,13 +122,12 @@ class Direction(NamedTuple):
             state.conv, u, self.conv1d.weight.squeeze(1), self.conv1d.bias, rows=rows, activation="silu"
         )
         delta, B, C = self._selected(u)
-        return selective_state_update(state.ssm, u, delta, self._rates(), B, C, self.D, z, self.dt_proj.bias, rows=rows)
+        return selective_state_update(
+            state.ssm, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, rows=rows
+        )
 
     def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         states = self.A_log.shape[1]
         steps, B, C = self.x_proj(u).split([self.dt_proj.in_features, states, states], dim=-1)
         # The bias is added inside the scan, in the precision of states.
         return functional.linear(steps, self.dt_proj.weight), B, C
-
-    def _rates(self) -> Tensor:
-        return -torch.exp(self.A_log.to(state_dtype(self.A_log)))

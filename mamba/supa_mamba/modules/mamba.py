@@ -1,6 +1,5 @@
 """The mixer of Mamba-1."""
 
-import math
 from typing import ClassVar, Literal
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from supa_mamba.modules.base import StateSpaceMixer
 from supa_mamba.modules.direction import Direction, Steps
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
-from supa_mamba.modules.options import check_at_least, check_states, inner_width
+from supa_mamba.modules.options import check_at_least, check_states, inner_width, step_rank
 from supa_mamba.modules.states import MambaState
 from supa_mamba.modules.weights import leave_undecayed
 from supa_mamba.precision import state_dtype
@@ -64,9 +63,8 @@ class Mamba(StateSpaceMixer):
     ) -> None:
         super().__init__()
         check_states(d_state)
-        check_at_least(1, d_model=d_model, d_conv=d_conv)
-        rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
-        check_at_least(1, dt_rank=rank)
+        check_at_least(1, d_conv=d_conv)
+        rank = step_rank(d_model, dt_rank)
         self.d_model, self.d_state, self.d_conv, self.expand, self.dt_rank = d_model, d_state, d_conv, expand, rank
         self.d_inner = inner_width(d_model, expand)
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)

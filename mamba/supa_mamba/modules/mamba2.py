@@ -13,7 +13,7 @@ from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.norm import GatedRMSNorm
 from supa_mamba.modules.options import check_at_least, check_states, inner_width
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import leave_undecayed, step_bias
+from supa_mamba.modules.weights import leave_undecayed, rates, step_bias
 from supa_mamba.precision import state_dtype
 from supa_mamba.ssd.function import ssd
 from supa_mamba.step.function import selective_state_update
@@ -120,7 +120,7 @@ class Mamba2(StateSpaceMixer):
         )  # fmt: skip
         u, B, C = self._selected(mixed)
         walk = partial(
-            ssd, u, delta, self._rates(), B, C, self.D, self.dt_bias, offset=begins, initial_state=ssm_before,
+            ssd, u, delta, rates(self.A_log), B, C, self.D, self.dt_bias, offset=begins, initial_state=ssm_before,
             reverse=reverse,
         )  # fmt: skip
         # States are large, so they are made only for those who ask; steps want their rows in one piece.
@@ -151,7 +151,9 @@ class Mamba2(StateSpaceMixer):
             state.conv, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, rows=rows, activation="silu"
         )
         u, B, C = self._selected(mixed)
-        y = selective_state_update(state.ssm, u, delta, self._rates(), B, C, self.D, delta_bias=self.dt_bias, rows=rows)
+        y = selective_state_update(
+            state.ssm, u, delta, rates(self.A_log), B, C, self.D, delta_bias=self.dt_bias, rows=rows
+        )
         return self._put_out(y, z)
 
     def init_state(self, batch: int) -> MambaState:
@@ -190,6 +192,3 @@ class Mamba2(StateSpaceMixer):
     def _put_out(self, y: Tensor, z: Tensor) -> Tensor:
         projected: Tensor = self.out_proj(self.norm(y.flatten(1), z))
         return projected
-
-    def _rates(self) -> Tensor:
-        return -torch.exp(self.A_log.to(state_dtype(self.A_log)))

@@ -1,6 +1,7 @@
 """Checks of the numbers that modules are made of."""
 
 import math
+from typing import Literal
 
 
 def check_at_least(least: int, **numbers: int) -> None:
@@ -30,6 +31,25 @@ def check_states(d_state: int) -> None:
     check_at_least(1, d_state=d_state)
     if d_state > 256:
         raise ValueError(f"d_state: {d_state} was given, but a channel has 1 to 256 states.")
+
+
+def step_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
+    """Give how many numbers of a row its steps are made of.
+
+    Args:
+        d_model: features of a row.
+        dt_rank: the number; "auto" is d_model / 16, rounded up.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: one of them is no whole number of at least 1.
+    """
+    check_at_least(1, d_model=d_model)
+    rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
+    check_at_least(1, dt_rank=rank)
+    return rank
 
 
 def inner_width(d_model: int, expand: float) -> int:

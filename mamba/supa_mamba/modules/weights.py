@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supa_mamba.precision import state_dtype
+
 
 def step_bias(count: int, dt_min: float, dt_max: float, dt_init_floor: float) -> Tensor:
     """Draw biases whose softplus is log-uniform: the steps that a mixer takes before it is trained.
@@ -32,6 +34,18 @@ def step_bias(count: int, dt_min: float, dt_max: float, dt_init_floor: float) ->
         )
     step = torch.empty(count).uniform_(math.log(dt_min), math.log(dt_max)).exp().clamp(min=dt_init_floor)
     return step + torch.log(-torch.expm1(-step))
+
+
+def rates(A_log: Tensor) -> Tensor:
+    """Give the rates that a mixer's parameter stands for, in the precision of states.
+
+    Args:
+        A_log: their logarithms, any shape.
+
+    Returns:
+        -exp(A_log).
+    """
+    return -torch.exp(A_log.to(state_dtype(A_log)))
 
 
 def leave_undecayed(module: nn.Module, names: Iterable[str]) -> None:

@@ -57,13 +57,12 @@ def forward_block(states: int, *, double: bool) -> ForwardBlock:
     return ForwardBlock(max(8, min(128, 1024 // padded)), None if double or padded > 16 else 128)
 
 
-def backward_block(channels: int, states: int, *, double: bool) -> BackwardBlock:
+def backward_block(channels: int, states: int) -> BackwardBlock:
     """Choose the sizes of the backward kernel.
 
     Args:
         channels: D.
         states: N.
-        double: whether states are in double precision.
 
     Returns:
         The sizes, the fastest of those tried on an H200 but for N of 64, where twice as many groups, and twice their

@@ -101,8 +101,7 @@ def backward(
     (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
     u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))
     z = None if z is None else with_unit_stride(z)
-    padded, double = power_of_two(states), A.dtype == torch.float64
-    block = backward_block(channels, states, double=double)
+    padded, block = power_of_two(states), backward_block(channels, states)
     u_grad, delta_grad = (torch.empty(rows, channels, dtype=x.dtype, device=x.device) for x in (u, delta))
     z_grad = None if z is None else torch.empty(rows, channels, dtype=z.dtype, device=z.device)
     B_partial, C_partial = (A.new_empty(block.groups, rows, states) for _ in range(2))
