@@ -83,6 +83,15 @@ def test_sizes_of_models_over_many_programs(path, device, heads, width, states, 
     inputs |= {name: inputs[name].to(dtype).double() for name in half}
     assert_close(found(inputs, lengths, dtype, device, half=half), expected(inputs, lengths), bound, 2 * bound)
 
+    # Without states from outside the kernel that pairs steps asks for its inputs ahead.
+    inputs.pop("initial_state")
+    offset, no_state = offset_of(lengths, device), torch.zeros(0)
+    y_alone = with_gradients(lambda **x: (ssd(**x, offset=offset), no_state), inputs, dtype, device, half)
+    truth = with_gradients(
+        lambda **x: (naive_ssd(**x, offset=offset.cpu(), initial_state=None)[0], no_state), inputs
+    )  # fmt: skip
+    assert_close(y_alone, truth, bound, 2 * bound)
+
 
 @pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_very_long_sequences(path, device):

@@ -1,4 +1,8 @@
-"""Triton kernels of the causal convolution: one program walks over one sequence with a block of channels.
+"""Triton kernels of the causal convolution: one program, a warp, walks over one sequence with a block of channels.
+
+The inputs that a step sees stay in registers. Several steps are asked for at once, and ahead, so that their way from
+memory is covered by work. Sizes of features are specialised on what they divide by, which makes loads wide; lengths
+are not.
 
 Loops are written as ``while`` for the interpreter's sake, as in ``scan.kernels``.
 """
@@ -10,23 +14,37 @@ from supa_mamba.kernel_math import sigmoid
 
 
 @triton.jit
-def taps(x_ptr, initial_ptr, start, end, step, x_stride, width, d, live_d, TAPS: tl.constexpr, REVERSE: tl.constexpr):
-    # Row k of the block is the input k steps earlier; before the first step that is the initial state.
-    k = tl.arange(0, TAPS)
-    p = step - k
-    t = start + p
-    if REVERSE:
-        t = end - 1 - p
-    inside = (k < width) & (p >= 0)
-    block = tl.load(x_ptr + (t * x_stride)[:, None] + d[None, :], inside[:, None] & live_d[None, :], 0.0)
+def load_inputs(
+    x_ptr, initial_ptr, start, end, step, x_stride, d, live_d,
+    WIDTH: tl.constexpr, REVERSE: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    # Before the first step stands the initial state, or nothing; behind the last one, nothing.
+    t = end - 1 - step if REVERSE else start + step
+    x = tl.load(x_ptr + t * x_stride + d, live_d & (step >= 0) & (step < end - start), 0.0)
     if initial_ptr is not None:
-        before = (k < width) & (p < 0) & (p > -width)
-        earlier = initial_ptr + d[None, :] * (width - 1) + (width - 1 + p)[:, None]
-        block = block.to(initial_ptr.dtype.element_ty) + tl.load(earlier, before[:, None] & live_d[None, :], 0.0)
-    return block
+        earlier = initial_ptr + d * (WIDTH - 1) + WIDTH - 1 + step
+        x = x.to(DTYPE) + tl.load(earlier, live_d & (step < 0) & (step > -WIDTH), 0.0)
+    return x
 
 
-@triton.jit(do_not_specialize=["x_stride", "channels", "width"])
+@triton.jit
+def load_weights(weight_ptr, d, live_d, WIDTH: tl.constexpr):
+    # The one of the present input first.
+    weights = ()
+    for k in tl.static_range(WIDTH):
+        weights += (tl.load(weight_ptr + d * WIDTH + WIDTH - 1 - k, live_d, 0.0),)
+    return weights
+
+
+@triton.jit
+def weighted_sum(weights, inputs, WIDTH: tl.constexpr):
+    total = weights[0] * inputs[0]
+    for k in tl.static_range(1, WIDTH):
+        total += weights[k] * inputs[k]
+    return total
+
+
+@triton.jit
 def forward_kernel(
     x_ptr,
     weight_ptr,
@@ -37,46 +55,72 @@ def forward_kernel(
     final_ptr,
     x_stride,
     channels,
-    width,
+    WIDTH: tl.constexpr,
     REVERSE: tl.constexpr,
     SILU: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
-    TAPS: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
     blocks = tl.cdiv(channels, BLOCK)
-    sequence = tl.program_id(0).to(tl.int64) // blocks
+    sequence = (tl.program_id(0) // blocks).to(tl.int64)
     d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    k = tl.arange(0, TAPS)
     live_d = d < channels
     start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
-    of_sequence = sequence * channels * (width - 1)
+    of_state = sequence * channels * (WIDTH - 1)
     if initial_ptr is not None:
-        initial_ptr += of_sequence
-    weight = tl.load(
-        weight_ptr + d[None, :] * width + (width - 1 - k)[:, None], (k < width)[:, None] & live_d[None, :], 0.0
-    )
+        initial_ptr += of_state
+    weights = load_weights(weight_ptr, d, live_d, WIDTH)
     bias = tl.zeros((BLOCK,), DTYPE)
     if bias_ptr is not None:
         bias += tl.load(bias_ptr + d, live_d, 0.0)
 
     i = (end - start) * 0
+    seen = ()
+    for k in tl.static_range(WIDTH - 1):
+        x = load_inputs(x_ptr, initial_ptr, start, end, i - 1 - k, x_stride, d, live_d, WIDTH, REVERSE, DTYPE)
+        seen += (x.to(DTYPE),)
+    ahead = ()
+    for r in tl.static_range(ROWS):
+        ahead += (load_inputs(x_ptr, None, start, end, i + r, x_stride, d, live_d, WIDTH, REVERSE, DTYPE),)
     while i < end - start:
-        seen = taps(x_ptr, initial_ptr, start, end, i, x_stride, width, d, live_d, TAPS, REVERSE).to(DTYPE)
-        y = tl.sum(weight * seen, 0) + bias
-        if SILU:
-            y *= sigmoid(y)
-        t = start + i
-        if REVERSE:
-            t = end - 1 - i
-        tl.store(y_ptr + t * channels + d, y, live_d)
-        i += 1
-    seen = taps(x_ptr, initial_ptr, start, end, end - start - 1, x_stride, width, d, live_d, TAPS, REVERSE).to(DTYPE)
-    kept = (k < width - 1)[:, None] & live_d[None, :]
-    tl.store(final_ptr + of_sequence + d[None, :] * (width - 1) + (width - 2 - k)[:, None], seen, kept)
+        rows = ahead
+        ahead = ()
+        for r in tl.static_range(ROWS):
+            ahead += (load_inputs(x_ptr, None, start, end, i + ROWS + r, x_stride, d, live_d, WIDTH, REVERSE, DTYPE),)
+        for r in tl.static_range(ROWS):
+            inputs = (rows[r].to(DTYPE),) + seen  # noqa: RUF005 Triton has no stars
+            y = weighted_sum(weights, inputs, WIDTH) + bias
+            if SILU:
+                y *= sigmoid(y)
+            t = end - 1 - i - r if REVERSE else start + i + r
+            tl.store(y_ptr + t * channels + d, y, live_d & (i + r < end - start))
+            seen = inputs[: WIDTH - 1]
+        i += ROWS
+    for k in tl.static_range(WIDTH - 1):
+        x = load_inputs(x_ptr, initial_ptr, start, end, end - start - 1 - k, x_stride, d, live_d, WIDTH, REVERSE, DTYPE)
+        tl.store(final_ptr + of_state + d * (WIDTH - 1) + WIDTH - 2 - k, x.to(DTYPE), live_d)
 
 
-@triton.jit(do_not_specialize=["x_stride", "y_grad_stride", "channels", "width"])
+@triton.jit
+def load_backward(
+    x_ptr, initial_ptr, y_grad_ptr, start, end, step, x_stride, y_grad_stride, d, live_d,
+    WIDTH: tl.constexpr, REVERSE: tl.constexpr, ROWS: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    # For some steps, counted down, the earliest input that each one saw and the gradient of what it gave.
+    inputs = ()
+    grads = ()
+    for r in tl.static_range(ROWS):
+        inputs += (
+            load_inputs(
+                x_ptr, initial_ptr, start, end, step - r - WIDTH + 1, x_stride, d, live_d, WIDTH, REVERSE, DTYPE
+            ),
+        )
+        grads += (load_inputs(y_grad_ptr, None, start, end, step - r, y_grad_stride, d, live_d, WIDTH, REVERSE, DTYPE),)
+    return inputs, grads
+
+
+@triton.jit
 def backward_kernel(
     x_ptr,
     weight_ptr,
@@ -92,61 +136,74 @@ def backward_kernel(
     x_stride,
     y_grad_stride,
     channels,
-    width,
+    WIDTH: tl.constexpr,
     REVERSE: tl.constexpr,
     SILU: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
-    TAPS: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
     blocks = tl.cdiv(channels, BLOCK)
-    sequence = tl.program_id(0).to(tl.int64) // blocks
+    sequence = (tl.program_id(0) // blocks).to(tl.int64)
     d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    k = tl.arange(0, TAPS)
     live_d = d < channels
-    live = (k < width)[:, None] & live_d[None, :]
     start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
-    of_sequence = sequence * channels * (width - 1)
+    of_state = sequence * channels * (WIDTH - 1)
     if initial_ptr is not None:
-        initial_ptr += of_sequence
-    weight = tl.load(weight_ptr + d[None, :] * width + (width - 1 - k)[:, None], live, 0.0)
+        initial_ptr += of_state
+    weights = load_weights(weight_ptr, d, live_d, WIDTH)
     bias = tl.zeros((BLOCK,), DTYPE)
     if bias_ptr is not None:
         bias += tl.load(bias_ptr + d, live_d, 0.0)
-    weight_grad = tl.zeros((TAPS, BLOCK), DTYPE)
-    bias_grad = tl.zeros((BLOCK,), DTYPE)
 
-    # The gradients of the latest steps stand in a ring: that of step i at row i mod TAPS. Registers cannot be turned,
-    # so the weights are loaded turned.
-    ring = tl.zeros((TAPS, BLOCK), DTYPE)
     i = end - start - 1
-    while i > -width:
-        t = start + i
-        if REVERSE:
-            t = end - 1 - i
-        inside = live_d & (i >= 0)
-        seen = taps(x_ptr, initial_ptr, start, end, i, x_stride, width, d, live_d, TAPS, REVERSE).to(DTYPE)
-        grad = tl.load(y_grad_ptr + t * y_grad_stride + d, inside, 0.0).to(DTYPE)
-        if SILU:
-            y = tl.sum(weight * seen, 0) + bias
-            open_ = sigmoid(y)
-            grad *= open_ * (1.0 + y * (1.0 - open_))
-        weight_grad += grad[None, :] * seen
-        bias_grad += grad
-        ring = tl.where((k == (i & (TAPS - 1)))[:, None], grad[None, :], ring)
-        tap = (k - i) & (TAPS - 1)
-        turned = tl.load(
-            weight_ptr + d[None, :] * width + (width - 1 - tap)[:, None], (tap < width)[:, None] & live_d[None, :], 0.0
-        )
-        x_grad = tl.sum(turned * ring, 0)
-        if final_grad_ptr is not None:
-            place = i - (end - start) + width - 1
-            kept = live_d & (place >= 0)
-            x_grad += tl.load(final_grad_ptr + of_sequence + d * (width - 1) + place, kept, 0.0)
-        tl.store(x_grad_ptr + t * channels + d, x_grad, inside)
-        tl.store(initial_grad_ptr + of_sequence + d * (width - 1) + width - 1 + i, x_grad, live_d & (i < 0))
-        i -= 1
-    tl.store(
-        weight_grad_ptr + sequence * channels * width + d[None, :] * width + (width - 1 - k)[:, None], weight_grad, live
+    first = i * 0
+    if initial_grad_ptr is not None:
+        first -= WIDTH - 1
+    seen = ()
+    later = ()
+    weight_grads = (tl.zeros((BLOCK,), DTYPE),)
+    bias_grad = tl.zeros((BLOCK,), DTYPE)
+    for k in tl.static_range(WIDTH - 1):
+        x = load_inputs(x_ptr, initial_ptr, start, end, i - k, x_stride, d, live_d, WIDTH, REVERSE, DTYPE)
+        seen += (x.to(DTYPE),)
+        later += (tl.zeros((BLOCK,), DTYPE),)
+        weight_grads += (tl.zeros((BLOCK,), DTYPE),)
+    x_ahead, grad_ahead = load_backward(
+        x_ptr, initial_ptr, y_grad_ptr, start, end, i, x_stride, y_grad_stride, d, live_d, WIDTH, REVERSE, ROWS, DTYPE
     )
+    while i >= first:
+        xs, grads = x_ahead, grad_ahead
+        x_ahead, grad_ahead = load_backward(
+            x_ptr, initial_ptr, y_grad_ptr, start, end, i - ROWS, x_stride, y_grad_stride, d, live_d,
+            WIDTH, REVERSE, ROWS, DTYPE,
+        )  # fmt: skip
+        for r in tl.static_range(ROWS):
+            inputs = seen + (xs[r].to(DTYPE),)  # noqa: RUF005
+            grad = grads[r].to(DTYPE)
+            if SILU:
+                y = weighted_sum(weights, inputs, WIDTH) + bias
+                open_ = sigmoid(y)
+                grad *= open_ * (1.0 + y * (1.0 - open_))
+            bias_grad += grad
+            summed = ()
+            for k in tl.static_range(WIDTH):
+                summed += (weight_grads[k] + grad * inputs[k],)
+            weight_grads = summed
+            later_grads = (grad,) + later  # noqa: RUF005
+            x_grad = weighted_sum(weights, later_grads, WIDTH)
+            if final_grad_ptr is not None:
+                place = i - r - (end - start) + WIDTH - 1
+                kept = live_d & (place >= 0) & (i - r > -WIDTH)
+                x_grad += tl.load(final_grad_ptr + of_state + d * (WIDTH - 1) + place, kept, 0.0)
+            t = end - 1 - i + r if REVERSE else start + i - r
+            tl.store(x_grad_ptr + t * channels + d, x_grad, live_d & (i >= r))
+            if initial_grad_ptr is not None:
+                before = live_d & (i < r) & (i - r > -WIDTH)
+                tl.store(initial_grad_ptr + of_state + d * (WIDTH - 1) + WIDTH - 1 + i - r, x_grad, before)
+            seen = inputs[1:]
+            later = later_grads[: WIDTH - 1]
+        i -= ROWS
+    for k in tl.static_range(WIDTH):
+        tl.store(weight_grad_ptr + (sequence * channels + d) * WIDTH + WIDTH - 1 - k, weight_grads[k], live_d)
     tl.store(bias_grad_ptr + sequence * channels + d, bias_grad, live_d)

@@ -6,8 +6,11 @@ from torch import Tensor
 from supa_mamba.conv import kernels
 from supa_mamba.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 
-BLOCK = 64
-"""Channels of one program: two for each lane of its warp."""
+BLOCK = 128
+"""Channels of one program: four for each lane of its warp, which one load brings."""
+
+ROWS = 4
+"""Steps whose inputs are asked for at once."""
 
 
 def forward(
@@ -41,9 +44,9 @@ def forward(
     if programs:
         kernels.forward_kernel[(programs,)](
             x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_state),
-            y, final_state, x.stride(0), channels, width,
-            REVERSE=reverse, SILU=use_silu, BLOCK=BLOCK, TAPS=power_of_two(width), DTYPE=triton_dtype(weight),
-            num_warps=1,
+            y, final_state, x.stride(0), channels,
+            WIDTH=width, REVERSE=reverse, SILU=use_silu, ROWS=ROWS, BLOCK=min(BLOCK, power_of_two(channels)),
+            DTYPE=triton_dtype(weight), num_warps=1,
         )  # fmt: skip
     return y, final_state
 
@@ -69,20 +72,20 @@ def backward(
     x_grad = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
     weight_partial = weight.new_empty(sequences, channels, width)
     bias_partial = weight.new_empty(sequences, channels)
-    initial_grad = weight.new_empty(sequences, channels, width - 1)
+    initial_grad = None if initial_state is None else weight.new_empty(sequences, channels, width - 1)
     programs = sequences * -(-channels // BLOCK)
     if programs:
         kernels.backward_kernel[(programs,)](
             x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_state),
             y_grad, contiguous(final_grad),
             x_grad, weight_partial, bias_partial, initial_grad,
-            x.stride(0), y_grad.stride(0), channels, width,
-            REVERSE=reverse, SILU=use_silu, BLOCK=BLOCK, TAPS=power_of_two(width), DTYPE=triton_dtype(weight),
-            num_warps=1,
+            x.stride(0), y_grad.stride(0), channels,
+            WIDTH=width, REVERSE=reverse, SILU=use_silu, ROWS=ROWS, BLOCK=min(BLOCK, power_of_two(channels)),
+            DTYPE=triton_dtype(weight), num_warps=1,
         )  # fmt: skip
     return (
         x_grad,
         weight_partial.sum(0),
         weight.new_empty(0) if bias is None else bias_partial.sum(0),
-        weight.new_empty(0) if initial_state is None else initial_grad,
+        weight.new_empty(0) if initial_grad is None else initial_grad,
     )

@@ -54,7 +54,8 @@ def forward_block(states: int, *, double: bool) -> ForwardBlock:
         The sizes, the fastest of those tried on an H200.
     """
     padded = power_of_two(states)
-    return ForwardBlock(max(8, min(128, 1024 // padded)), None if double or padded > 16 else 128)
+    of_lanes = 2048 if padded > 32 else 1024
+    return ForwardBlock(max(8, min(128, of_lanes // padded)), None if double or padded > 16 else 128)
 
 
 def backward_block(channels: int, states: int) -> BackwardBlock:
@@ -73,4 +74,4 @@ def backward_block(channels: int, states: int) -> BackwardBlock:
     lanes = min(32, max(1, padded // 4 // outer))
     block = 4 * (32 // lanes)
     groups = max(1, min(-(-channels // block), 2 * channels // states))
-    return BackwardBlock(block, lanes, outer, min(8, 256 // block), groups, None)
+    return BackwardBlock(block, lanes, outer, min(16, 512 // block), groups, None)

@@ -361,28 +361,29 @@ def backward_kernel(
                 change_grad = tl.load(of_step(scratch_ptr, r + row, 1, TILE, BLOCK) + column, valid, 0.0)
                 grad = tl.load(of_step(scratch_ptr, r + row, 2, TILE, BLOCK) + column, valid, 0.0)
                 log_grad = tl.load(of_step(scratch_ptr, r + row, 4, TILE, BLOCK) + column, valid, 0.0)
+                raw = tl.load(delta_ptr + s * delta_stride + d, valid, 0.0).to(DTYPE)
+                if z_ptr is not None:
+                    y = tl.load(of_step(scratch_ptr, r + row, 3, TILE, BLOCK) + column, valid, 0.0)
+                    gate = tl.load(z_ptr + s * z_stride + d, valid, 0.0).to(DTYPE)
+                    y_grad = tl.load(y_grad_ptr + s * y_grad_stride + d, valid, 0.0).to(DTYPE)
                 u_grad = step * change_grad
                 if D_ptr is not None:
                     u_grad += skip * grad
                     D_grad += grad * x
-                tl.store(u_grad_ptr + s * channels + d, u_grad, valid)
                 step_grad = x * change_grad + log_grad * LN_2
                 if SOFTPLUS:
-                    raw = tl.load(delta_ptr + s * delta_stride + d, valid, 0.0).to(DTYPE)
                     if bias_ptr is not None:
                         raw += bias
                     step_grad *= sigmoid(raw)
                 bias_grad += step_grad
-                tl.store(delta_grad_ptr + s * channels + d, step_grad, valid)
                 if z_ptr is not None:
-                    y = tl.load(of_step(scratch_ptr, r + row, 3, TILE, BLOCK) + column, valid, 0.0)
                     if D_ptr is not None:
                         y += skip * x
-                    gate = tl.load(z_ptr + s * z_stride + d, valid, 0.0).to(DTYPE)
-                    y_grad = tl.load(y_grad_ptr + s * y_grad_stride + d, valid, 0.0).to(DTYPE)
                     open_ = sigmoid(gate)
                     z_grad = y_grad * y * open_ * (1.0 + gate * (1.0 - open_))
                     tl.store(z_grad_ptr + s * channels + d, z_grad, valid)
+                tl.store(u_grad_ptr + s * channels + d, u_grad, valid)
+                tl.store(delta_grad_ptr + s * channels + d, step_grad, valid)
                 r += ROWS
             tl.debug_barrier()
             tile -= 1

@@ -66,7 +66,7 @@ def padded(size: int) -> int:
 
 
 def walk_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
-    """Choose the blocks of the walking kernel, in bfloat16 the fastest of those tried on an H200.
+    """Choose the blocks of the walking kernel.
 
     Args:
         width: P.
@@ -74,12 +74,14 @@ def walk_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
         dtype: in which matrix products take their operands: bfloat16, float32 or float64.
 
     Returns:
-        The blocks, with one head.
+        The blocks, with one head; the fastest of those tried on an H200.
     """
     block = min(padded(width), max(16, 4096 // padded(states)))
     if dtype == torch.float64:
         return Blocks(16, min(block, 16), 1, 4, 1, None)
-    return Blocks(32, block, 1, 4, 1, 168 if dtype == torch.bfloat16 else None)
+    if dtype == torch.float32:
+        return Blocks(16, block, 1, 2, 1, None)
+    return Blocks(32, block, 1, 4, 1, 168)
 
 
 def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blocks:
@@ -92,10 +94,14 @@ def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blo
         dtype: as in ``walk_blocks``.
 
     Returns:
-        The blocks; the chunk is a multiple of the walking kernel's, which stores states at its borders.
+        The blocks, the fastest of those tried on an H200; the chunk is a multiple of the walking kernel's, which stores
+        states at its borders.
     """
     together = max(k for k in range(1, 9) if heads % k == 0)
     block = min(padded(width), max(16, 8192 // padded(states)))
+    stages = 3 if padded(states) <= 64 else 2  # 100 KB of shared memory at most, which GPUs since Ampere have
     if dtype == torch.bfloat16:
-        return Blocks(64, block, together, 4, 1, None)
-    return Blocks(32 if dtype == torch.float32 else 16, min(block, 32), together, 4, 1, None)
+        return Blocks(64, block, together, 4, stages, None)
+    if dtype == torch.float32:
+        return Blocks(32, min(block, 32), together, 4, stages, None)
+    return Blocks(16, min(block, 32), together, 4, 1, None)

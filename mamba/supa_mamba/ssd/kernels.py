@@ -13,6 +13,9 @@ the gradient of the state is handed back, and the step comes behind the mixing i
 store the states at the borders of chunks. From these the third kernel makes the gradients of B and C, chunk by chunk,
 summed over several heads. All sums run in one order, without atomics.
 
+What is read next is asked for ahead: in the walk by hand, as the compiler's pipelined loop gave wrong numbers there,
+and in the third kernel by the compiler.
+
 The gradient with respect to Delta_t A is the sum over all pairs (i, j), j < t <= i, of what s_i - s_j gets, where a
 state before the chunk is a j and a state behind it an i. The pair (t, t) would cancel and is left out. The third kernel
 gives what each step gets as i and as j, and a last one sums it.
@@ -95,6 +98,20 @@ def steps_kernel(
         i += CHUNK
 
 
+@triton.jit
+def load_chunk(
+    x_ptr, B_ptr, C_ptr, x_stride, B_stride, C_stride, first, count, away, q, p, n, of_group,
+    WIDTH: tl.constexpr, STATES: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STATE_BLOCK: tl.constexpr,
+):  # fmt: skip
+    # Only the first row is addressed in 64 bits, and the others from there.
+    live = q < count
+    live_x, live_b = within(live, p, WIDTH, WIDTH_BLOCK), within(live, n, STATES, STATE_BLOCK)
+    x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + p[None, :], live_x, 0.0)
+    b = tl.load(B_ptr + first * B_stride + (away * B_stride)[:, None] + of_group[None, :], live_b, 0.0)
+    c = tl.load(C_ptr + first * C_stride + (away * C_stride)[:, None] + of_group[None, :], live_b, 0.0)
+    return x, b, c
+
+
 @triton.jit(do_not_specialize=["slots"])
 def walk_kernel(
     x_ptr,
@@ -152,21 +169,30 @@ def walk_kernel(
 
     chunks = (length + CHUNK - 1) // CHUNK
     k = chunks * 0
+    i = (chunks - 1) * CHUNK if BACK else k
+    first, count = end - 1 - i if REVERSE else start + i, tl.minimum(length - i, CHUNK).to(tl.int32)
+    x_ahead, b_ahead, c_ahead = load_chunk(
+        x_ptr, B_ptr, C_ptr, x_stride, B_stride, C_stride, first, tl.where(chunks > 0, count, 0), away, q, p, n,
+        of_group, WIDTH, STATES, WIDTH_BLOCK, STATE_BLOCK,
+    )  # fmt: skip
     while k < chunks:
-        i = (chunks - 1 - k if BACK else k) * CHUNK
-        # Only the first row is addressed in 64 bits, and the others from there.
-        first = end - 1 - i if REVERSE else start + i
-        live = q < tl.minimum(length - i, CHUNK).to(tl.int32)
-        live_x, live_b = within(live, p, WIDTH, WIDTH_BLOCK), within(live, n, STATES, STATE_BLOCK)
+        x, b, c, row = x_ahead, b_ahead, c_ahead, first
+        live_x = within(q < count, p, WIDTH, WIDTH_BLOCK)
         step = tl.load(step_ptr + of_steps + i + q)
         elapsed = tl.load(elapsed_ptr + of_steps + i + q)
         whole = tl.load(elapsed_ptr + of_steps + i + CHUNK - 1)
-        b = tl.load(B_ptr + first * B_stride + (away * B_stride)[:, None] + of_group[None, :], live_b, 0.0)
-        c = tl.load(C_ptr + first * C_stride + (away * C_stride)[:, None] + of_group[None, :], live_b, 0.0)
-        x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + p[None, :], live_x, 0.0)
+        k += 1
+        border = i if BACK else i + CHUNK
+        i += -CHUNK if BACK else CHUNK
+        first += -CHUNK if BACK != REVERSE else CHUNK
+        count = tl.where(k < chunks, tl.minimum(length - i, CHUNK), 0).to(tl.int32)
+        x_ahead, b_ahead, c_ahead = load_chunk(
+            x_ptr, B_ptr, C_ptr, x_stride, B_stride, C_stride, first, count, away, q, p, n, of_group,
+            WIDTH, STATES, WIDTH_BLOCK, STATE_BLOCK,
+        )  # fmt: skip
 
         y = tl.zeros((CHUNK, WIDTH_BLOCK), DTYPE)
-        if (k > 0) | (initial_ptr is not None):
+        if (k > 1) | (initial_ptr is not None):
             leaving = whole - elapsed if BACK else elapsed
             y = product(c, tl.trans(h), ROUND, OPERAND, PRECISION) * tl.exp2(leaving)[:, None]
         if BACK:
@@ -182,15 +208,13 @@ def walk_kernel(
         if D_ptr is not None:
             y += skip * x.to(DTYPE)
         of_y = (away * (HEADS * WIDTH))[:, None] + p[None, :]
-        tl.store(y_ptr + first * (HEADS * WIDTH) + of_y, y, live_x)
+        tl.store(y_ptr + row * (HEADS * WIDTH) + of_y, y, live_x)
 
-        k += 1
         if (k < chunks) | (final_ptr is not None):
             entering = tl.exp2(elapsed) if BACK else tl.exp2(whole - elapsed) * step
             entered = b.to(DTYPE) * entering[:, None]
             h = plus_product(h * tl.exp2(whole), tl.trans(x), entered, ROUND, OPERAND, PRECISION)
-            if saved_ptr is not None:
-                border = i if BACK else i + CHUNK
+            if saved_ptr is not None:  # noqa: SIM102 settled when the kernel is compiled
                 if (k < chunks) & (border % SAVED == 0):
                     slot = start // SAVED + border // SAVED - 1
                     tl.store(saved_ptr + slot * all_states + of_state, h, live_state)
@@ -266,9 +290,34 @@ def pairs_kernel(
         # All squares below have a row for the step j that enters, and a column for the step i that leaves.
         paired = product(b, tl.trans(c), ROUND, OPERAND, PRECISION).to(ROUND)
         self_paired = tl.sum(tl.where(q[:, None] == q[None, :], paired.to(DTYPE), 0.0), 1)
+        paired = tl.where(q[:, None] < q[None, :], paired, 0.0)
         paired_grad = tl.zeros((CHUNK, CHUNK), DTYPE)
-        B_grad = tl.zeros((CHUNK, STATE_BLOCK), DTYPE)
-        C_grad = tl.zeros((CHUNK, STATE_BLOCK), DTYPE)
+        # Pairs within the chunk, then those with its states: what both need would not fit into the registers at once.
+        for k in tl.range(0, HEAD_BLOCK, num_stages=STAGES):
+            head = first_head + k
+            of_x = head * WIDTH + p
+            of_steps = (head.to(tl.int64) * slots + of_chunk) * CHUNK
+            x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + of_x[None, :], live_x, 0.0)
+            of_y = first * y_grad_stride + (away * y_grad_stride)[:, None]
+            y_grad = tl.load(y_grad_ptr + of_y + of_x[None, :], live_x, 0.0)
+            step = tl.load(step_ptr + of_steps + q)
+            elapsed = tl.load(elapsed_ptr + of_steps + q)
+
+            product_grad = product(x, tl.trans(y_grad), ROUND, OPERAND, PRECISION)
+            between = tl.where(q[:, None] <= q[None, :], elapsed[None, :] - elapsed[:, None], float("-inf"))
+            decayed = product_grad * tl.exp2(between)
+            paired_grad += decayed * step[:, None]
+            mixed = decayed * paired.to(DTYPE)
+            to_later = tl.sum(mixed, 1)
+            passed = tl.sum(tl.where(q[:, None] == q[None, :], product_grad, 0.0), 1)
+            sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * slots * CHUNK + of_steps) + q
+            tl.store(sums, to_later + self_paired * passed)
+            tl.store(sums + to_next_sum, to_later)
+            tl.store(sums + 2 * to_next_sum, tl.sum(mixed * step[:, None], 0))
+            tl.store(sums + 3 * to_next_sum, passed)
+
+        B_grad = product(paired_grad, c, ROUND, OPERAND, PRECISION)
+        C_grad = product(tl.trans(paired_grad), b, ROUND, OPERAND, PRECISION)
         for k in tl.range(0, HEAD_BLOCK, num_stages=STAGES):
             head = first_head + k
             of_x = head * WIDTH + p
@@ -280,20 +329,6 @@ def pairs_kernel(
             step = tl.load(step_ptr + of_steps + q)
             elapsed = tl.load(elapsed_ptr + of_steps + q)
             whole = tl.load(elapsed_ptr + of_steps + CHUNK - 1)
-
-            product_grad = product(x, tl.trans(y_grad), ROUND, OPERAND, PRECISION)
-            between = tl.where(q[:, None] <= q[None, :], elapsed[None, :] - elapsed[:, None], float("-inf"))
-            decayed = product_grad * tl.exp2(between)
-            paired_grad += decayed * step[:, None]
-            mixed = tl.where(q[:, None] < q[None, :], decayed * paired.to(DTYPE), 0.0)
-            to_later = tl.sum(mixed, 1)
-            passed = tl.sum(tl.where(q[:, None] == q[None, :], product_grad, 0.0), 1)
-            sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * slots * CHUNK + of_steps) + q
-            tl.store(sums, to_later + self_paired * passed)
-            tl.store(sums + to_next_sum, to_later)
-            tl.store(sums + 2 * to_next_sum, tl.sum(mixed * step[:, None], 0))
-            tl.store(sums + 3 * to_next_sum, passed)
-
             later, earlier = i + CHUNK < length, i > 0
             state_grad = tl.load(state_grad_ptr + (before + 1) * all_states + of_state, live_state & later, 0.0)
             state = tl.load(state_ptr + before * all_states + of_state, live_state & earlier, 0.0)
@@ -305,18 +340,19 @@ def pairs_kernel(
                 state += tl.load(initial_ptr + of_state, live_state & (i == 0), 0.0).to(ROUND)
             leaving, entering = tl.zeros((CHUNK,), DTYPE), tl.zeros((CHUNK,), DTYPE)
             if later | (final_grad_ptr is not None):
-                gained = product(x, state_grad, ROUND, OPERAND, PRECISION) * tl.exp2(whole - elapsed)[:, None]
-                entering = tl.sum(gained * b.to(DTYPE), 1)
-                B_grad += gained * step[:, None]
+                gained = product(x, state_grad, ROUND, OPERAND, PRECISION)
+                decay = tl.exp2(whole - elapsed)
+                entering = tl.sum(gained * b.to(DTYPE), 1) * decay
+                B_grad += gained * (decay * step)[:, None]
             if earlier | (initial_ptr is not None):
-                left = product(y_grad, state, ROUND, OPERAND, PRECISION) * tl.exp2(elapsed)[:, None]
+                left = product(y_grad, state, ROUND, OPERAND, PRECISION)
+                decay = tl.exp2(elapsed)
                 through = tl.sum(tl.sum(state.to(DTYPE) * state_grad.to(DTYPE), 1), 0) * tl.exp2(whole)
-                leaving = tl.sum(left * c.to(DTYPE), 1) + tl.where(q == CHUNK - 1, through, 0.0)
-                C_grad += left
+                leaving = tl.sum(left * c.to(DTYPE), 1) * decay + tl.where(q == CHUNK - 1, through, 0.0)
+                C_grad += left * decay[:, None]
+            sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * slots * CHUNK + of_steps) + q
             tl.store(sums + 4 * to_next_sum, leaving)
             tl.store(sums + 5 * to_next_sum, entering)
-        B_grad = plus_product(B_grad, paired_grad, c, ROUND, OPERAND, PRECISION)
-        C_grad = plus_product(C_grad, tl.trans(paired_grad), b, ROUND, OPERAND, PRECISION)
         of_rows = (of_partial + first) * (GROUPS * STATES) + (away * (GROUPS * STATES))[:, None] + of_group[None, :]
         tl.store(B_grad_ptr + of_rows, B_grad, live_b)
         tl.store(C_grad_ptr + of_rows, C_grad, live_b)

@@ -169,13 +169,15 @@ def backward(
         )  # fmt: skip
         x, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, B, C, y_grad))
         row_sums = A.new_empty(6, slices, *steps[0].shape)
+        # What is under way takes shared memory: states from outside, too, would need more than most GPUs have.
+        stages = chosen.stages if initial_state is None and final_grad is None else 1
         kernels.pairs_kernel[(sequences * groups * parts * slices,)](
             x, *steps, B, C, offset, contiguous(initial_state), checkpoints, y_grad, contiguous(final_grad),
             state_grads, row_sums, B_partial, C_partial,
             x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, steps[0].shape[1],
             HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=reverse,
             CHUNK=chosen.chunk, WIDTH_BLOCK=chosen.width, STATE_BLOCK=blocks.padded(states),
-            HEAD_BLOCK=chosen.heads, STAGES=chosen.stages,
+            HEAD_BLOCK=chosen.heads, STAGES=stages,
             num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
         )  # fmt: skip
         delta, lanes = with_unit_stride(delta), min(HEAD_LANES, power_of_two(heads))
