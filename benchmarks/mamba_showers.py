@@ -21,7 +21,7 @@ from measuring import give, machine
 import supa
 from supa_datasets.loaders.tasks import SHOWER_TASKS
 from supa_mamba.config import TrainingConfig
-from supa_mamba.evaluation import energy_bins, evaluated, root_mean_square
+from supa_mamba.evaluation import evaluated
 from supa_mamba.training import Epoch, train
 
 RECOGNISED = ("standard", "reference", "symmetric", "critical", "two-primaries")
@@ -82,14 +82,8 @@ def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.device == "cuda":
         facts["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     if task == "incident_energy":
-        facts["by_energy"] = [by_energy(evaluation, part) for part in energy_bins(evaluation, 8)]
+        facts["by_energy"] = evaluation.by_energy(8)
     return facts
-
-
-def by_energy(evaluation: Any, part: Any) -> dict[str, float]:
-    """Give root mean squared errors of ln E in a bin of energies."""
-    found = {who: root_mean_square(evaluation.error(who)[part]) for who in evaluation.answers}
-    return {"energy": float(np.exp(evaluation.target[part].mean())), **found}
 
 
 def main() -> None:

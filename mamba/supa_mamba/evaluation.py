@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from supa import ShowerConfig
 from supa.arrays import Array, FloatArray, IntArray
 from supa.posterior import energy_posterior
 from supa_datasets.loaders.source import ShowerSource
@@ -28,6 +29,7 @@ class Evaluation:
         counts: (showers,) number of hits of each shower.
         least: (showers,) standard deviation of ln E that is left to who knows the whole tree; None where that is not
             known.
+        foreign: configs of these showers that the encoder has not learnt from.
     """
 
     reading: Reading
@@ -35,6 +37,7 @@ class Evaluation:
     answers: dict[str, FloatArray]
     counts: IntArray
     least: FloatArray | None = None
+    foreign: tuple[ShowerConfig, ...] = ()
 
     def right(self, who: str) -> FloatArray:
         """Tell which answers are right.
@@ -91,16 +94,36 @@ class Evaluation:
             Plain values: accuracies by who answers; or bias, resolution (standard deviation of the error) and root mean
             square of ln E by who answers, and the least root mean square that there can be.
         """
-        facts: dict[str, Any] = {"showers": len(self.counts), "target": self.reading.task}
+        facts: dict[str, Any] = {"target": self.reading.task}
         if self.reading.classes:
-            facts["accuracy"] = {who: self.accuracy(who) for who in self.answers}
-            return facts
-        errors = {who: self.error(who) for who in self.answers}
-        facts["bias"] = {who: float(error.mean()) for who, error in errors.items()}
-        facts["resolution"] = {who: float(error.std()) for who, error in errors.items()}
-        facts["rms"] = {who: root_mean_square(error) for who, error in errors.items()}
+            accuracies = {who: self.accuracy(who) for who in self.answers}
+            return facts | {"showers": len(self.counts), "accuracy": accuracies}
+        return facts | self._errors(np.arange(len(self.counts)))
+
+    def by_energy(self, bins: int) -> list[dict[str, Any]]:
+        """Sum the errors of energies up in bins of the true energy, from low to high.
+
+        Args:
+            bins: how many bins of like numbers of showers, at most; each has at least ten showers.
+
+        Returns:
+            Of each bin what ``figures`` gives, and its least and greatest energy in GeV.
+        """
+        order = np.argsort(self.target, kind="stable")
+        parts = np.array_split(order, max(1, min(bins, len(order) // 10)))
+        ends = [np.exp(self.target[part[[0, -1]]].astype(np.float64)).tolist() for part in parts]
+        return [{"GeV": end, **self._errors(part)} for end, part in zip(ends, parts, strict=True)]
+
+    def _errors(self, part: IntArray) -> dict[str, Any]:
+        errors = {who: self.error(who)[part] for who in self.answers}
+        facts = {
+            "showers": len(part),
+            "bias": {who: float(error.mean()) for who, error in errors.items()},
+            "resolution": {who: float(error.std()) for who, error in errors.items()},
+            "rms": {who: root_mean_square(error) for who, error in errors.items()},
+        }
         if self.least is not None:
-            facts["least_rms"] = root_mean_square(self.least)
+            facts["least_rms"] = root_mean_square(self.least[part])
         return facts
 
 
@@ -114,20 +137,6 @@ def root_mean_square(values: FloatArray) -> float:
         The root.
     """
     return float(np.sqrt(np.square(values).mean()))
-
-
-def energy_bins(evaluation: Evaluation, bins: int) -> list[IntArray]:
-    """Part showers by their true energy.
-
-    Args:
-        evaluation: of energies.
-        bins: how many parts, at most; each has at least ten showers.
-
-    Returns:
-        Numbers of the showers of each part, of like sizes, from low to high energies.
-    """
-    order = np.argsort(evaluation.target, kind="stable")
-    return np.array_split(order, max(1, min(bins, len(order) // 10)))
 
 
 @torch.no_grad()
@@ -190,7 +199,8 @@ def evaluated(
     least = None
     if reading.task == "incident_energy" and _tree_tells(source):
         answers["whole tree (truth)"], least = energy_posterior(source.take(packed.number).showers)
-    return Evaluation(reading, target, answers, packed.counts, least)
+    foreign = tuple(dict.fromkeys(run.config for run in source.runs if run.config not in reading.configs))
+    return Evaluation(reading, target, answers, packed.counts, least, foreign)
 
 
 def sides(x: FloatArray, y: FloatArray, energy: FloatArray, counts: IntArray) -> FloatArray:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supa import ShowerConfig
 from supa.arrays import Array, IntArray
 from supa.ragged import offsets_of
 from supa_datasets import Normalisation, SequenceDataset
@@ -28,6 +29,7 @@ class Reading:
         normalisation: of the features.
         mean: mean of the target; 0 for classes.
         spread: standard deviation of the target; 1 for classes.
+        configs: of the showers to train on.
     """
 
     task: str
@@ -35,6 +37,7 @@ class Reading:
     normalisation: Normalisation
     mean: float = 0.0
     spread: float = 1.0
+    configs: tuple[ShowerConfig, ...] = ()
 
     @property
     def about(self) -> ShowerTask:
@@ -52,7 +55,12 @@ class Reading:
         Returns:
             A dictionary that JSON can hold.
         """
-        return {**vars(self), "classes": list(self.classes), "normalisation": self.normalisation.to_dict()}
+        return {
+            **vars(self),
+            "classes": list(self.classes),
+            "normalisation": self.normalisation.to_dict(),
+            "configs": [config.to_dict() for config in self.configs],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Reading":
@@ -73,6 +81,7 @@ class Reading:
                 **values,
                 "classes": tuple(values["classes"]),
                 "normalisation": Normalisation.from_dict(values["normalisation"]),
+                "configs": tuple(map(ShowerConfig.from_dict, values["configs"])),
             }
         )
         shower_task(made.task)
@@ -233,7 +242,8 @@ def training_showers(showers: Any, task: str) -> tuple[Reading, PackedShowers]:
         values = target.astype(np.float64)
         mean, spread = float(values.mean()), float(values.std())
     assert dataset.normalisation is not None
-    reading = Reading(task, classes, dataset.normalisation, mean, spread)
+    configs = tuple(dict.fromkeys(run.config for run in dataset.source.runs))
+    reading = Reading(task, classes, dataset.normalisation, mean, spread, configs)
     return reading, _packed(dataset, columns, reading)
 
 

@@ -97,9 +97,23 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
         + " ".join(f"{value:.3f}" for value in rows)
     ) in shown
     assert f"No estimate can have a smaller rms than {facts['least_rms']:.3f}" in shown
+    bins = facts["by_energy"]
+    assert sum(each["showers"] for each in bins) == facts["showers"]
+    assert (
+        f"{bins[0]['GeV'][0]:.1f} to {bins[0]['GeV'][1]:.1f} {bins[0]['showers']} {bins[0]['bias']['model']:+.3f}"
+        in shown
+    )
+    squares = sum(each["showers"] * each["rms"]["model"] ** 2 for each in bins)
+    assert squares / facts["showers"] == pytest.approx(facts["rms"]["model"] ** 2)
     without = supa.simulate(200, "critical", seed=1)
     supa_datasets.save(without, "bare.h5")
-    assert "generate --record particles" in supa_mamba("evaluate", "m.ckpt", "bare.h5", "--device", "cpu")[1]
+    code, text, err = supa_mamba("evaluate", "m.ckpt", "bare.h5", "--device", "cpu")
+    assert "generate --record particles" in text
+    assert "Note" not in err
+    supa_datasets.save(supa.simulate(200, supa.preset("critical").replace(incident_energy="1:9"), seed=1), "low.h5")
+    code, text, err = supa_mamba("evaluate", "m.ckpt", "low.h5", "--device", "cpu", "--json")
+    assert (code, json.loads(text)["showers"]) == (0, facts["showers"])
+    assert err.endswith("not learnt from: incident_energy 1.0:9.0, not log:1.0:100.0.\n")
 
 
 def test_presets_of_several_files_are_told_apart(supa_mamba):

@@ -10,6 +10,7 @@ from supa_cli.checkpoints import chosen_device
 from supa_cli.pictures import check_picture
 
 if TYPE_CHECKING:
+    from supa import ShowerConfig
     from supa_mamba.checkpoint import Checkpoint
     from supa_mamba.evaluation import Evaluation
 
@@ -48,6 +49,12 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
     evaluation = evaluated(
         checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, list(data), split=split, device=place
     )
+    if evaluation.foreign:
+        for config in evaluation.foreign:
+            differences = _differences(config, evaluation.reading.configs)
+            click.echo(
+                f"Note: there are showers whose config the encoder has not learnt from: {differences}.", err=True
+            )
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 
@@ -56,6 +63,17 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
         click.echo(json.dumps(_facts(model, checkpoint, split, evaluation), indent=2))
     else:
         _print(checkpoint, split, evaluation)
+
+
+def _differences(config: "ShowerConfig", learnt: "tuple[ShowerConfig, ...]") -> str:
+    given, *others = (each.to_dict() for each in (config, *learnt))
+    values = {name: {str(other[name]): None for other in others} for name in given}
+    told = "; ".join(
+        f"{name} {value}, not {' or '.join(values[name])}"
+        for name, value in given.items()
+        if str(value) not in values[name]
+    )
+    return told or "no one of them has all of its constants"
 
 
 def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> dict[str, Any]:
@@ -72,6 +90,8 @@ def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evalua
     if evaluation.reading.classes:
         facts["classes"] = list(evaluation.reading.classes)
         facts["confusion"] = evaluation.confusion().tolist()
+    else:
+        facts["by_energy"] = evaluation.by_energy(_BINS)
     return facts
 
 
@@ -116,11 +136,8 @@ def _print_confusion(evaluation: "Evaluation") -> None:
 
 
 def _print_energies(evaluation: "Evaluation") -> None:
-    import numpy as np
     from rich.console import Console
     from rich.table import Table
-
-    from supa_mamba.evaluation import energy_bins, root_mean_square
 
     table = Table(title="error of ln E: bias, resolution (standard deviation), rms", title_justify="left", box=None)
     table.add_column("GeV", justify="right")
@@ -128,21 +145,17 @@ def _print_energies(evaluation: "Evaluation") -> None:
     rivals = [who for who in evaluation.answers if who not in ("model", "one value for all")]
     for name in ("bias", "resolution", "rms", *(f"rms, {who}" for who in rivals)):
         table.add_column(name, justify="right")
-    errors = {who: evaluation.error(who) for who in evaluation.answers}
-    everything = np.arange(len(evaluation.counts))
-    for part in (*energy_bins(evaluation, _BINS), everything):
-        error = errors["model"][part]
-        energy = np.exp(evaluation.target[part].astype(np.float64))
+    figures = evaluation.figures()
+    for facts in (*evaluation.by_energy(_BINS), figures):
         table.add_row(
-            "all" if part is everything else f"{energy.min():.1f} to {energy.max():.1f}",
-            f"{len(part):,}",
-            f"{error.mean():+.3f}",
-            f"{error.std():.3f}",
-            f"{root_mean_square(error):.3f}",
-            *(f"{root_mean_square(errors[who][part]):.3f}" for who in rivals),
+            "{:.1f} to {:.1f}".format(*facts["GeV"]) if "GeV" in facts else "all",
+            f"{facts['showers']:,}",
+            f"{facts['bias']['model']:+.3f}",
+            f"{facts['resolution']['model']:.3f}",
+            *(f"{facts['rms'][who]:.3f}" for who in ("model", *rivals)),
         )
     Console(soft_wrap=True).print(table)
-    if evaluation.least is None:
-        click.echo("The least possible error is told of a single file with particles (generate --record particles).")
+    if "least_rms" in figures:
+        click.echo(f"No estimate can have a smaller rms than {figures['least_rms']:.3f}, but for chance.")
     else:
-        click.echo(f"No estimate can have a smaller rms than {root_mean_square(evaluation.least):.3f}, but for chance.")
+        click.echo("The least possible error is told of a single file with particles (generate --record particles).")
