@@ -104,7 +104,7 @@ class Evaluation:
         """Sum the errors of energies up in bins of the true energy, from low to high.
 
         Args:
-            bins: how many bins of like numbers of showers, at most; each has at least ten showers.
+            bins: how many bins of like numbers of showers, at most; fewer where they would hold fewer than ten.
 
         Returns:
             Of each bin what ``figures`` gives, and its least and greatest energy in GeV.
@@ -199,7 +199,7 @@ def evaluated(
     least = None
     if reading.task == "incident_energy" and _tree_tells(source):
         answers["whole tree (truth)"], least = energy_posterior(source.take(packed.number).showers)
-    foreign = tuple(dict.fromkeys(run.config for run in source.runs if run.config not in reading.configs))
+    foreign = tuple(config for config in source.configs(packed.number) if config not in reading.configs)
     return Evaluation(reading, target, answers, packed.counts, least, foreign)
 
 

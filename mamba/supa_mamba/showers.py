@@ -242,7 +242,7 @@ def training_showers(showers: Any, task: str) -> tuple[Reading, PackedShowers]:
         values = target.astype(np.float64)
         mean, spread = float(values.mean()), float(values.std())
     assert dataset.normalisation is not None
-    configs = tuple(dict.fromkeys(run.config for run in dataset.source.runs))
+    configs = dataset.source.configs(dataset.numbers)
     reading = Reading(task, classes, dataset.normalisation, mean, spread, configs)
     return reading, _packed(dataset, columns, reading)
 

@@ -74,7 +74,7 @@ def test_long_sequences(path, device, reverse):
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
-@pytest.mark.parametrize(("heads", "width", "states"), [(2, 64, 64), (2, 64, 128), (3, 32, 16)])
+@pytest.mark.parametrize(("heads", "width", "states"), [(2, 64, 64), (2, 64, 128), (3, 32, 16), (2, 256, 32)])
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_sizes_of_models_over_many_programs(path, device, heads, width, states, dtype, bound):
     lengths = [40, 1, 64, 0, 70, 200] * 12

@@ -49,12 +49,9 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
     evaluation = evaluated(
         checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, list(data), split=split, device=place
     )
-    if evaluation.foreign:
-        for config in evaluation.foreign:
-            differences = _differences(config, evaluation.reading.configs)
-            click.echo(
-                f"Note: there are showers whose config the encoder has not learnt from: {differences}.", err=True
-            )
+    for config in evaluation.foreign:
+        differences = _differences(config, evaluation.reading.configs)
+        click.echo(f"Note: there are showers whose config the encoder has not learnt from: {differences}.", err=True)
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 

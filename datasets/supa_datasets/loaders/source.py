@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from supa import Ragged, Run, Showers
+from supa import Ragged, Run, ShowerConfig, Showers
 from supa.arrays import IntArray
 from supa.checks import shown
 from supa.ragged import offsets_of
@@ -86,6 +86,20 @@ class ShowerSource:
         total = offsets_of(np.concatenate(slices).astype(np.int64) + 1)
         return np.diff(total[offsets_of(self.num_hits)])
 
+    def configs(self, numbers: IntArray) -> tuple[ShowerConfig, ...]:
+        """Give the different configs of some showers.
+
+        Args:
+            numbers: (n,) numbers of the showers, from 0.
+
+        Returns:
+            Each config once, in the order of the parts.
+        """
+        return tuple(dict.fromkeys(self.parts[p].run.config for p in np.unique(self._part(numbers))))
+
+    def _part(self, numbers: IntArray) -> IntArray:
+        return np.searchsorted(self._first, numbers, side="right") - 1
+
     def take(self, numbers: IntArray) -> Sample:
         """Read some showers.
 
@@ -98,7 +112,7 @@ class ShowerSource:
         Raises:
             ValueError: a file is damaged.
         """
-        part = np.searchsorted(self._first, numbers, side="right") - 1
+        part = self._part(numbers)
         if len(self.parts) == 1:
             return Sample(self._plain(self.parts[0][numbers]), part)
         order = np.argsort(part, kind="stable")

@@ -61,7 +61,7 @@ def causal_conv1d(
 
     Args:
         x: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, as the other tensors.
-        weight: (D, W), the last one for the step itself; any small width.
+        weight: (D, W), the last one for the step itself; any small width: registers hold about 32.
         bias: (D,).
         offset: (S + 1,) int64, where each packed sequence begins; None where the input is padded; then S = B.
         initial_state: (S, D, W - 1) the inputs before the first step walked, the latest one last; zeros if not given.

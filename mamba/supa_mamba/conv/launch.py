@@ -6,11 +6,13 @@ from torch import Tensor
 from supa_mamba.conv import kernels
 from supa_mamba.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 
-BLOCK = 128
-"""Channels of one program: four for each lane of its warp, which one load brings."""
-
 ROWS = 4
 """Steps whose inputs are asked for at once."""
+
+
+def _channels(width: int, channels: int) -> int:
+    # A program's: four for each lane of its warp, which one load brings, or one where a step sees much.
+    return min(128 if width <= 8 else 32, power_of_two(channels))
 
 
 def forward(
@@ -40,12 +42,13 @@ def forward(
     x = with_unit_stride(x)
     y = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
     final_state = weight.new_empty(sequences, channels, width - 1)
-    programs = sequences * -(-channels // BLOCK)
+    block = _channels(width, channels)
+    programs = sequences * -(-channels // block)
     if programs:
         kernels.forward_kernel[(programs,)](
             x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_state),
             y, final_state, x.stride(0), channels,
-            WIDTH=width, REVERSE=reverse, SILU=use_silu, ROWS=ROWS, BLOCK=min(BLOCK, power_of_two(channels)),
+            WIDTH=width, REVERSE=reverse, SILU=use_silu, ROWS=ROWS, BLOCK=block,
             DTYPE=triton_dtype(weight), num_warps=1,
         )  # fmt: skip
     return y, final_state
@@ -73,14 +76,15 @@ def backward(
     weight_partial = weight.new_empty(sequences, channels, width)
     bias_partial = weight.new_empty(sequences, channels)
     initial_grad = None if initial_state is None else weight.new_empty(sequences, channels, width - 1)
-    programs = sequences * -(-channels // BLOCK)
+    block = _channels(width, channels)
+    programs = sequences * -(-channels // block)
     if programs:
         kernels.backward_kernel[(programs,)](
             x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_state),
             y_grad, contiguous(final_grad),
             x_grad, weight_partial, bias_partial, initial_grad,
             x.stride(0), y_grad.stride(0), channels,
-            WIDTH=width, REVERSE=reverse, SILU=use_silu, ROWS=ROWS, BLOCK=min(BLOCK, power_of_two(channels)),
+            WIDTH=width, REVERSE=reverse, SILU=use_silu, ROWS=ROWS, BLOCK=block,
             DTYPE=triton_dtype(weight), num_warps=1,
         )  # fmt: skip
     return (

@@ -98,8 +98,9 @@ def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blo
         states at its borders.
     """
     together = max(k for k in range(1, 9) if heads % k == 0)
-    block = min(padded(width), max(16, 8192 // padded(states)))
-    stages = 3 if padded(states) <= 64 else 2  # 100 KB of shared memory at most, which GPUs since Ampere have
+    # All that is under way of up to 256 states takes 99 KB of shared memory at most, which GPUs since Ampere have.
+    block = min(padded(width), 64, max(16, 8192 // padded(states)))
+    stages = 3 if padded(states) <= 64 else 2
     if dtype == torch.bfloat16:
         return Blocks(64, block, together, 4, stages, None)
     if dtype == torch.float32:

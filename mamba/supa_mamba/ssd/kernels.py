@@ -14,7 +14,7 @@ store the states at the borders of chunks. From these the third kernel makes the
 summed over several heads. All sums run in one order, without atomics.
 
 What is read next is asked for ahead: in the walk by hand, as the compiler's pipelined loop gave wrong numbers there,
-and in the third kernel by the compiler.
+and in the third kernel by the compiler, where no states come from outside.
 
 The gradient with respect to Delta_t A is the sum over all pairs (i, j), j < t <= i, of what s_i - s_j gets, where a
 state before the chunk is a j and a state behind it an i. The pair (t, t) would cancel and is left out. The third kernel

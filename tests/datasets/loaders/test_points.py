@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Subset
 import supa
 import supa_datasets
 from supa_datasets import BucketSampler, PointDataset
+from supa_datasets.loaders.source import ShowerSource
 
 TARGETS = ["attempt", "incident_energy", "num_primaries", "num_hits", "preset", "source", "primary", "slice"]
 
@@ -245,3 +246,12 @@ def test_an_item_that_is_not_there_is_an_index_error(trees):
         with pytest.raises(TypeError, match="by a whole number"):
             PointDataset(trees)[number]
     assert repr(PointDataset(trees, split="all")) == "<PointDataset: 300 of 300 showers>"
+
+
+def test_a_source_knows_the_configs_of_some_showers():
+    parts = [supa.simulate(n, preset, seed=1) for n, preset in ((3, "critical"), (2, "standard"), (1, "critical"))]
+    source = ShowerSource(parts)
+    critical, standard = parts[0].config, parts[1].config
+    assert source.configs(np.array([5, 0])) == (critical,)
+    assert source.configs(np.array([4, 3, 0])) == (critical, standard)
+    assert source.configs(np.array([], dtype=np.int64)) == ()
