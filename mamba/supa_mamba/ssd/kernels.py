@@ -222,6 +222,18 @@ def walk_kernel(
         tl.store(final_ptr + sequence * all_states + of_state, h, live_state)
 
 
+@triton.jit
+def load_head(
+    x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q, live_x
+):  # fmt: skip
+    x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + of_x[None, :], live_x, 0.0)
+    of_y = first * y_grad_stride + (away * y_grad_stride)[:, None]
+    y_grad = tl.load(y_grad_ptr + of_y + of_x[None, :], live_x, 0.0)
+    step = tl.load(step_ptr + of_steps + q)
+    elapsed = tl.load(elapsed_ptr + of_steps + q)
+    return x, y_grad, step, elapsed
+
+
 @triton.jit(do_not_specialize=["rows", "slots"])
 def pairs_kernel(
     x_ptr,
@@ -297,11 +309,9 @@ def pairs_kernel(
             head = first_head + k
             of_x = head * WIDTH + p
             of_steps = (head.to(tl.int64) * slots + of_chunk) * CHUNK
-            x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + of_x[None, :], live_x, 0.0)
-            of_y = first * y_grad_stride + (away * y_grad_stride)[:, None]
-            y_grad = tl.load(y_grad_ptr + of_y + of_x[None, :], live_x, 0.0)
-            step = tl.load(step_ptr + of_steps + q)
-            elapsed = tl.load(elapsed_ptr + of_steps + q)
+            x, y_grad, step, elapsed = load_head(
+                x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q, live_x
+            )  # fmt: skip
 
             product_grad = product(x, tl.trans(y_grad), ROUND, OPERAND, PRECISION)
             between = tl.where(q[:, None] <= q[None, :], elapsed[None, :] - elapsed[:, None], float("-inf"))
@@ -323,11 +333,9 @@ def pairs_kernel(
             of_x = head * WIDTH + p
             of_state = of_x[:, None] * STATES + n[None, :]
             of_steps = (head.to(tl.int64) * slots + of_chunk) * CHUNK
-            x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + of_x[None, :], live_x, 0.0)
-            of_y = first * y_grad_stride + (away * y_grad_stride)[:, None]
-            y_grad = tl.load(y_grad_ptr + of_y + of_x[None, :], live_x, 0.0)
-            step = tl.load(step_ptr + of_steps + q)
-            elapsed = tl.load(elapsed_ptr + of_steps + q)
+            x, y_grad, step, elapsed = load_head(
+                x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q, live_x
+            )  # fmt: skip
             whole = tl.load(elapsed_ptr + of_steps + CHUNK - 1)
             later, earlier = i + CHUNK < length, i > 0
             state_grad = tl.load(state_grad_ptr + (before + 1) * all_states + of_state, live_state & later, 0.0)
