@@ -310,7 +310,8 @@ def pairs_kernel(
             of_x = head * WIDTH + p
             of_steps = (head.to(tl.int64) * slots + of_chunk) * CHUNK
             x, y_grad, step, elapsed = load_head(
-                x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q, live_x
+                x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q,
+                live_x,
             )  # fmt: skip
 
             product_grad = product(x, tl.trans(y_grad), ROUND, OPERAND, PRECISION)
@@ -334,7 +335,8 @@ def pairs_kernel(
             of_state = of_x[:, None] * STATES + n[None, :]
             of_steps = (head.to(tl.int64) * slots + of_chunk) * CHUNK
             x, y_grad, step, elapsed = load_head(
-                x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q, live_x
+                x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q,
+                live_x,
             )  # fmt: skip
             whole = tl.load(elapsed_ptr + of_steps + CHUNK - 1)
             later, earlier = i + CHUNK < length, i > 0
