@@ -1,12 +1,15 @@
 """Ctrl-C, and being asked to end: the work ends in order, once, and whenever that comes.
 
 Python drops an exception that a signal raises inside a finaliser or a weak reference's callback, and h5py runs many of
-these: so an interruption is also remembered, and long work looks for it between its pieces.
+these: so an interruption is also remembered, and long work looks for it between its pieces. And where one passes
+through exec() of a text, which makes many a class and function, `python -m` later dies of SIGINT although it was
+caught: there none is raised.
 """
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 import click
@@ -15,13 +18,14 @@ T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _asked = False
+_told = False
 _waits = False
 
 
 @contextmanager
 def in_order() -> Iterator[None]:
     """Let the first Ctrl-C (or SIGTERM, SIGHUP) end the work in order, undisturbed by further ones."""
-    global _asked
+    global _asked, _told
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     if before[signal.SIGHUP] is signal.SIG_IGN:
         del before[signal.SIGHUP]  # started by nohup, to go on when the terminal is closed
@@ -36,15 +40,27 @@ def in_order() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _asked = False
+        _asked = _told = False
 
 
-def _interrupt_once(*_: object) -> None:
-    global _asked
-    if not _asked:
-        _asked = True
+def _interrupt_once(_: int, frame: FrameType | None) -> None:
+    global _asked, _told
+    if _told:
+        return
+    _asked = True
+    if not _in_text(frame):
+        _told = True
         if not _waits:
             raise KeyboardInterrupt
+
+
+def _in_text(frame: FrameType | None) -> bool:
+    # The outermost frame is the program, which may be a text, too (python -c).
+    while frame is not None and frame.f_back is not None:
+        if (frame.f_code.co_filename, frame.f_code.co_name) == ("<string>", "<module>"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -64,7 +80,9 @@ def waiting() -> Iterator[Callable[[], bool]]:
 
 def check() -> None:
     """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+    global _told
     if _asked:
+        _told = True
         raise KeyboardInterrupt
 
 

@@ -298,6 +298,23 @@ def test_a_ctrl_c_that_python_drops_still_ends_the_run(tmp_path, monkeypatch, ca
     assert 0 < _finished(path) < 2_000_000
 
 
+def test_a_ctrl_c_inside_exec_of_a_text_ends_the_run_in_order(tmp_path):
+    """Through such a place `python -m` dies of the signal itself, whoever catches it."""
+    (tmp_path / "program.py").write_text(
+        "import supa_datasets, supa_cli.main\n"
+        "append = supa_datasets.ShowerWriter.append\n"
+        "def interrupted(writer, showers):\n"
+        "    append(writer, showers)\n"
+        "    exec('import signal; signal.raise_signal(signal.SIGINT)')\n"
+        "supa_datasets.ShowerWriter.append = interrupted\n"
+        "supa_cli.main.main()\n"
+    )
+    command = [sys.executable, "-m", "program", "generate", "a.h5", "-n", "2000000"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, "--resume" in ended.stderr) == (130, True), ended.stderr
+    assert 0 < _finished(tmp_path / "a.h5") < 2_000_000
+
+
 @pytest.mark.slow
 def test_sigkill_at_any_moment_leaves_no_file_or_a_whole_one(tmp_path):
     """Killed 24 times at random moments, then resumed: the same bytes as an undisturbed run."""
