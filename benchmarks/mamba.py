@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from copying import copied_bytes_per_second
-from measuring import give, machine
+from measuring import give, gpu_facts, machine
 from torch import Tensor
 from torch.nn.functional import pad, silu, softplus
 
@@ -338,7 +338,6 @@ def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *
             print(name, shaped[name]["first calls"], shaped[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
     return {
-        "device": torch.cuda.get_device_name(),
         "copy, TB/s": copied / 1e12,
         "exponentials, 1e12/s": exponentials / 1e12,
         "results": shaped,
@@ -406,12 +405,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
     dtypes = [getattr(torch, name) for name in arguments.dtype]
-    versions = {"supa": supa.__version__, "python": platform.python_version(), "torch": torch.__version__}
-    results: dict[str, Any] = {"machine": machine(), "versions": versions, "date": time.strftime("%Y-%m-%d")}
+    results: dict[str, Any]
     if arguments.device == "cuda":
-        import triton
-
-        versions["triton"] = triton.__version__
         shapes = arguments.shape or [
             (256, 128, 16),
             (256, 512, 16),
@@ -426,16 +421,21 @@ def main() -> None:
                 for dtype in dtypes:
                     tune(shape, dtype)
             return
-        results |= gpu_results(shapes, dtypes, lengths=arguments.lengths)
+        results = gpu_facts() | gpu_results(shapes, dtypes, lengths=arguments.lengths)
         if arguments.plot:
             draw_lengths(results["over lengths"], arguments.plot)
     else:
         torch.set_num_threads(arguments.threads)
-        results["threads"] = arguments.threads
-        results["results"] = {
-            f"{'x'.join(map(str, shape))}, {dtype}": on_cpu(shape, dtype, arguments.repeat)
-            for shape in arguments.shape or [(64, 64, 16)]
-            for dtype in dtypes
+        results = {
+            "machine": machine(),
+            "versions": {"supa": supa.__version__, "python": platform.python_version(), "torch": torch.__version__},
+            "date": time.strftime("%Y-%m-%d"),
+            "threads": arguments.threads,
+            "results": {
+                f"{'x'.join(map(str, shape))}, {dtype}": on_cpu(shape, dtype, arguments.repeat)
+                for shape in arguments.shape or [(64, 64, 16)]
+                for dtype in dtypes
+            },
         }
     give(results, arguments.json)
 

@@ -32,13 +32,14 @@ WALKS = [
     for chunk, width, warps, registers in [
         (32, 64, 4, 128), (32, 64, 4, 96), (32, 64, 4, 168), (16, 32, 1, None), (16, 32, 1, 168), (16, 64, 2, 168),
         (16, 64, 2, None), (16, 64, 2, 128), (32, 32, 2, 128), (32, 32, 2, 168), (32, 64, 2, None), (32, 32, 1, None),
-        (16, 64, 4, 128), (16, 64, 1, None),
+        (16, 64, 4, 128), (16, 64, 1, None), (64, 64, 4, None), (64, 64, 8, 128), (32, 64, 8, 128),
     ]
 ]  # fmt: skip
 PAIRS = [
     {"chunk": chunk, "heads": heads, "warps": warps, "stages": stages, "registers": registers}
     for chunk, heads, warps, stages, registers in [
         (64, 8, 8, 1, None), (64, 8, 8, 1, 128), (64, 8, 4, 1, None), (64, 8, 8, 2, 128), (64, 8, 4, 2, None),
+        (64, 8, 4, 3, None), (64, 8, 4, 4, None), (64, 8, 8, 3, None), (32, 8, 4, 3, None),
         (64, 4, 4, 1, None), (64, 4, 8, 1, 128), (32, 8, 4, 1, None), (32, 8, 4, 1, 128), (32, 8, 2, 1, None),
     ]
 ]  # fmt: skip

@@ -361,7 +361,9 @@ def backward_kernel(
                 change_grad = tl.load(of_step(scratch_ptr, r + row, 1, TILE, BLOCK) + column, valid, 0.0)
                 grad = tl.load(of_step(scratch_ptr, r + row, 2, TILE, BLOCK) + column, valid, 0.0)
                 log_grad = tl.load(of_step(scratch_ptr, r + row, 4, TILE, BLOCK) + column, valid, 0.0)
-                raw = tl.load(delta_ptr + s * delta_stride + d, valid, 0.0).to(DTYPE)
+                # Loads stand before stores: the compiler moves none across, and each would be waited for on its own.
+                if SOFTPLUS:
+                    raw = tl.load(delta_ptr + s * delta_stride + d, valid, 0.0).to(DTYPE)
                 if z_ptr is not None:
                     y = tl.load(of_step(scratch_ptr, r + row, 3, TILE, BLOCK) + column, valid, 0.0)
                     gate = tl.load(z_ptr + s * z_stride + d, valid, 0.0).to(DTYPE)
