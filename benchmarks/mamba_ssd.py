@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mamba import BOUNDS, copied_bytes_per_second, distances, gpu_times, lengths_of, offset_of, run_with_gradients
 from supa_mamba import ssd
-from supa_mamba.ssd import blocks
-from supa_mamba.ssd.naive import naive_ssd
+from supa_mamba.chunk_scan import blocks
+from supa_mamba.chunk_scan.naive import naive_ssd
 
 ALONG = ("x", "delta", "B", "C")
 Shape = tuple[int, int, int, int]

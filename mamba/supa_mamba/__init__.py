@@ -1,5 +1,6 @@
 """Sequence modules with selective state spaces for ragged batches, on GPU and CPU."""
 
+from supa_mamba.chunk_scan.function import ssd
 from supa_mamba.conv.function import causal_conv1d
 from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.conv_step.replay import causal_conv1d_replay
@@ -14,7 +15,6 @@ from supa_mamba.modules.stack import MambaStack
 from supa_mamba.modules.states import AttentionState, MambaState
 from supa_mamba.modules.weights import optimizer_groups
 from supa_mamba.scan.function import selective_scan
-from supa_mamba.ssd.function import ssd
 from supa_mamba.step.cache import ReplayCache
 from supa_mamba.step.function import selective_state_update
 from supa_mamba.step.replay import selective_state_replay

@@ -1,6 +1,6 @@
 """Comparison of generated with true showers: distances, their errors and noise floors, and a report."""
 
-from supa.comparison.compare import compare
+from supa.comparison.compute import compare
 from supa.comparison.report import write_report
 from supa.comparison.results import Comparison, ObservableResult, Pull, SampleFacts, Score
 

@@ -1,6 +1,5 @@
 """The paths that every operation is tested on: a processor, the kernels in Triton's interpreter, and on a GPU."""
 
-import importlib
 import importlib.util
 import os
 
@@ -43,8 +42,7 @@ def interpreter(monkeypatch, request):
         pytest.skip("a GPU is here that this PyTorch cannot use; set TRITON_INTERPRET=1 to interpret the kernels")
     monkeypatch.setattr("supa_mamba.dispatch.on_gpu", lambda x: True)
     monkeypatch.setattr("supa_mamba.scan.operator.on_gpu", lambda x: True)
-    # By its name pytest would find the function ssd, which the package exports, and not the folder.
-    monkeypatch.setattr(importlib.import_module("supa_mamba.ssd.operator"), "on_gpu", lambda x: True)
+    monkeypatch.setattr("supa_mamba.chunk_scan.operator.on_gpu", lambda x: True)
     if "whole_tiles" not in request.fixturenames:
         monkeypatch.setattr("supa_mamba.scan.launch.TILE", 4)
         monkeypatch.setattr("supa_mamba.scan.operator.TILE", 4)

@@ -4,8 +4,8 @@ from sequences import assert_close, distance, offset_of, ssd_inputs, with_gradie
 from waiting import nothing_waits
 
 from supa_mamba import selective_scan, ssd
-from supa_mamba.ssd import blocks
-from supa_mamba.ssd.naive import naive_ssd
+from supa_mamba.chunk_scan import blocks
+from supa_mamba.chunk_scan.naive import naive_ssd
 
 LEAST = {"x", "delta", "A", "B", "C"}
 ALONG = {"x", "delta", "B", "C"}
@@ -134,7 +134,7 @@ def test_nothing_waits_for_the_device(path, device):
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_new_lengths_compile_nothing(path, device):
-    from supa_mamba.ssd import kernels
+    from supa_mamba.chunk_scan import kernels
 
     def run(lengths):
         inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in ssd_inputs(lengths, 2, 16, 16).items()}

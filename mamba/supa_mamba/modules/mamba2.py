@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from supa_mamba.chunk_scan.function import ssd
 from supa_mamba.conv.function import causal_conv1d
 from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.modules.base import StateSpaceMixer
@@ -15,7 +16,6 @@ from supa_mamba.modules.options import check_at_least, check_states, inner_width
 from supa_mamba.modules.states import MambaState
 from supa_mamba.modules.weights import leave_undecayed, rates, step_bias
 from supa_mamba.precision import state_dtype
-from supa_mamba.ssd.function import ssd
 from supa_mamba.step.function import selective_state_update
 
 

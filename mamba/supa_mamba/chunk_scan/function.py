@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from supa_mamba.checks import check_shape
+from supa_mamba.chunk_scan import cpu
+from supa_mamba.chunk_scan.operator import ssd_operator
 from supa_mamba.dispatch import through_operator
 from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
-from supa_mamba.ssd import cpu
-from supa_mamba.ssd.operator import ssd_operator
 
 
 @overload

@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from supa_mamba.chunk_scan import blocks, kernels
 from supa_mamba.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
-from supa_mamba.ssd import blocks, kernels
 
 HEAD_LANES = 8
 """Heads that a program of the kernels on steps takes."""

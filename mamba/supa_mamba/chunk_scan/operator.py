@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supa_mamba.chunk_scan import blocks
 from supa_mamba.dispatch import device_of, on_gpu, path
-from supa_mamba.ssd import blocks
 
 
 @torch.library.custom_op("supa_mamba::ssd", mutates_args=())

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
+from supa_mamba.chunk_scan.blocks import operands
 from supa_mamba.packing import check_offset, inverse, time_major
 from supa_mamba.recompute import gradients
-from supa_mamba.ssd.blocks import operands
 
 CHUNK = 32
 
