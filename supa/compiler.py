@@ -1,9 +1,12 @@
 """The one way in which this package compiles a function with Numba."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numba
+
+from supa.caching import machine_code_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -12,7 +15,7 @@ def kernel(function: Function) -> Function:
     """Compile a function to machine code that runs without the interpreter lock.
 
     No fast-math flag is set, so every operation rounds as IEEE 754 says and the result does not depend on the
-    machine. Machine code is cached on disk where Numba finds a folder that it may write to.
+    machine. Machine code is cached in ``supa.caching.machine_code_folder``, if that folder can be written.
 
     Args:
         function: a function in the part of Python that Numba compiles.
@@ -20,10 +23,11 @@ def kernel(function: Function) -> Function:
     Returns:
         The compiled function.
     """
-    try:
-        return cast(Function, numba.njit(function, cache=True, nogil=True, error_model="numpy"))
-    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+    folder = machine_code_folder(numba.config.CACHE_DIR)
+    if folder is None:
         return cast(Function, numba.njit(function, nogil=True, error_model="numpy"))
+    with _cached_in(folder):
+        return cast(Function, numba.njit(function, cache=True, nogil=True, error_model="numpy"))
 
 
 def inline(function: Function) -> Function:
@@ -36,3 +40,18 @@ def inline(function: Function) -> Function:
         The compiled function.
     """
     return cast(Function, numba.njit(function, inline="always", error_model="numpy"))
+
+
+@contextmanager
+def _cached_in(folder: str) -> Iterator[None]:
+    """Let Numba cache the functions that are decorated here in a folder.
+
+    By default Numba writes beside the source file. After ``pip uninstall`` these files would keep an empty package
+    importable. Numba reads its setting where a function is decorated, so it can be restored at once.
+    """
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = folder
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before

@@ -1,30 +1,13 @@
 """What every test shares."""
 
-import hashlib
-import importlib.util
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
 
-
-def _cache_for_this_source() -> str:
-    """Name a cache of machine code that holds for this state of the source only.
-
-    Numba looks at the file of a kernel alone: after a change in a function that is pasted into it, it would run the old
-    machine code.
-    """
-    spec = importlib.util.find_spec("supa")
-    assert spec is not None
-    assert spec.origin is not None
-    digest = hashlib.sha256()
-    for path in sorted(Path(spec.origin).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return str(Path(tempfile.gettempdir()) / f"supa-tests-{os.getuid()}-{digest.hexdigest()[:16]}")
-
-
-os.environ.setdefault("NUMBA_CACHE_DIR", _cache_for_this_source())
+# Below it each state of the source has a folder of its own.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"supa-tests-{os.getuid()}"))
 # Triton reads this once, where it is imported, and other packages import it: without a GPU its kernels are interpreted.
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidia0").exists() else "1")
 

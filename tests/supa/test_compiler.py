@@ -1,26 +1,74 @@
 """Kernels compile also where no folder takes the machine code."""
 
+import os
+import subprocess
+import sys
+
 import numba
 import pytest
 
-from supa import compiler
+from supa import caching
+
+PROGRAM = """
+import numba
+from supa.compiler import kernel
+
+before = numba.config.CACHE_DIR
+
+@kernel
+def twice(x):
+    return 2 * x
+
+assert numba.config.CACHE_DIR == before
+print(twice(21))
+"""
 
 
-def test_a_machine_without_a_writable_cache_compiles_all_the_same(monkeypatch):
-    compile_function = numba.njit
+def run(folder, **environment):
+    """Run a program with a kernel; return the files of machine code that lie below the folder afterwards."""
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | environment
+    done = subprocess.run(
+        [sys.executable, program], env=environment, cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "42\n"
+    assert done.stderr == ""
+    return [path.relative_to(folder).parts for path in folder.rglob("program.twice*.nbi")]
 
-    def njit(function, *, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return compile_function(function, **options)
 
-    monkeypatch.setattr(compiler.numba, "njit", njit)
+def test_machine_code_is_cached_for_the_user_and_not_beside_the_source(tmp_path):
+    """Files beside the source would stay after `pip uninstall`, and keep an empty package importable."""
+    (parts,) = run(tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert parts[:3] == ("cache", "supa", "numba")
+    assert parts[3].startswith("supa-")
 
-    @compiler.kernel
-    def twice(x):
-        return 2 * x
 
-    assert twice(21) == 42
+def test_the_folder_of_numba_is_obeyed(tmp_path):
+    (parts,) = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "mine"))
+    assert parts[0] == "mine"
+    assert parts[1].startswith("supa-")
+
+
+def test_a_machine_without_a_writable_cache_compiles_all_the_same(tmp_path):
+    assert run(tmp_path, XDG_CACHE_HOME="/dev/null") == []
+
+
+def test_another_version_of_any_source_file_has_another_folder(tmp_path, monkeypatch):
+    source = tmp_path / "package" / "inner" / "inlined.py"
+    source.parent.mkdir(parents=True)
+    monkeypatch.setattr(caching, "__file__", str(tmp_path / "package" / "caching.py"))
+    folders = []
+    for text in ("x = 1", "x = 2", "x = 1"):
+        source.write_text(text)
+        folders.append(caching.machine_code_folder.__wrapped__(str(tmp_path)))
+    assert folders[0] == folders[2] != folders[1]
+
+
+def test_a_relative_cache_folder_is_ignored(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert caching.user_cache() == tmp_path / ".cache" / "supa"
 
 
 def test_no_fast_mathematics_is_allowed():
