@@ -17,7 +17,7 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 def _write(folder: Path, name: str) -> Path:
     """Write the raw files of a small made-up set; returns their folder."""
     if name == "MUTAG":
-        write_tu(folder, name, graphs=6)
+        write_tu(folder, name, graphs=8)
         return folder / name / "raw"
     if name == "Cora":
         write_planetoid(folder)
@@ -29,7 +29,7 @@ def _write(folder: Path, name: str) -> Path:
     return folder / "cora_ml" / "raw"
 
 
-SETS = {"MUTAG": 6, "Cora": 1, "CitationFull-Cora_ML": 1, "Texas": 1}
+SETS = {"MUTAG": 8, "Cora": 1, "CitationFull-Cora_ML": 1, "Texas": 1}
 
 
 def _flat(raw: Path, root: Path) -> None:
@@ -102,14 +102,14 @@ def test_a_set_is_found_in_every_layout(tmp_path, name, layout):
 def test_the_folder_of_the_set_comes_before_other_copies(tmp_path):
     write_tu(tmp_path / "root" / "a backup", "MUTAG", graphs=4)
     (tmp_path / "root" / "a backup" / "MUTAG").rename(tmp_path / "root" / "a backup" / "old")
-    write_tu(tmp_path / "root", "MUTAG", graphs=6)
-    assert len(load_benchmark("MUTAG", root=tmp_path / "root", cache=tmp_path / "cache")) == 6
+    write_tu(tmp_path / "root", "MUTAG", graphs=8)
+    assert len(load_benchmark("MUTAG", root=tmp_path / "root", cache=tmp_path / "cache")) == 8
 
 
 def test_damaged_zips_of_other_sets_do_not_matter(tmp_path):
     _zipped_flat(_write(tmp_path / "made", "MUTAG"), tmp_path / "root")
     (tmp_path / "root" / "NCI1.zip").write_bytes(b"cut")
-    assert len(load_benchmark("MUTAG", root=tmp_path / "root", cache=tmp_path / "cache")) == 6
+    assert len(load_benchmark("MUTAG", root=tmp_path / "root", cache=tmp_path / "cache")) == 8
 
 
 def test_missing_files_are_named_and_not_downloaded(tmp_path):
@@ -179,6 +179,13 @@ def test_a_number_that_lost_its_end_is_noticed(tmp_path):
     edges = (raw / "MUTAG_A.txt").read_text()
     (raw / "MUTAG_A.txt").write_text(edges[: len(edges) // 2] + "7\n")
     with pytest.raises(ValueError, match=r"MUTAG_A\.txt"):
+        load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
+
+
+def test_edges_that_end_after_a_graph_are_noticed(tmp_path):
+    raw = _write(tmp_path, "MUTAG")
+    (raw / "MUTAG_A.txt").write_text("".join((raw / "MUTAG_A.txt").read_text().splitlines(keepends=True)[:4]))
+    with pytest.raises(ValueError, match=r"MUTAG_A\.txt: the last graph, 8, has no edge; the file is cut"):
         load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
 
 

@@ -68,6 +68,8 @@ def _check_tu(source: BenchmarkSource, raw: RawFiles) -> None:
     there, back = edges @ (nodes, 1), edges @ (1, nodes)
     if not np.array_equal(np.unique(there), np.unique(back)):
         raise DamagedError(f"{path('A')}: each edge must be listed in both directions; the file is cut.")
+    if owner[edges - 1].max() < graphs:  # PyTorch Geometric would leave such graphs out
+        raise DamagedError(f"{path('A')}: the last graph, {graphs:,}, has no edge; the file is cut.")
     for part, rows, dtype in (
         ("graph_labels", graphs, np.int64),
         ("node_labels", nodes, np.int64),
