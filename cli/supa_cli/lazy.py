@@ -31,6 +31,14 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"{self._package}.{name}").command
         return command
 
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command; the early end of a file is an error, which click would report as an interruption."""
+        try:
+            return super().invoke(context)
+        except EOFError as error:
+            reason = f" ({error})" if str(error) else ""
+            raise click.ClickException(f"A file ended before its data{reason}; it is empty or cut.") from None
+
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""
         with formatter.section("Commands"):

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -49,3 +51,34 @@ def synchronised(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def waiting_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of a file in a ``with`` block; wait while another process or thread holds it.
+
+    The lock ends with the block or with the process. Where the file can be neither made nor read, or the file system
+    has no locks, the block runs without a lock.
+
+    Args:
+        path: the file, which is made where it does not exist.
+        shared: whether others may hold the lock at the same time, if they also share it.
+
+    Returns:
+        A context.
+    """
+    descriptor = None
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # the second for a folder that is only read
+        try:
+            descriptor = os.open(path, flags, 0o666)
+            break
+        except OSError:
+            continue
+    try:
+        if descriptor is not None:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

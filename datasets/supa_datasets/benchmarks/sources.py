@@ -1,0 +1,72 @@
+"""The benchmarks by name, and the raw files of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Task = Literal["graph", "node"]
+
+
+@dataclass(frozen=True)
+class BenchmarkSource:
+    """Where a benchmark comes from.
+
+    Args:
+        name: its name here.
+        family: the name of PyTorch Geometric's class.
+        set_name: the set's name there.
+        folder: the name of the set's folder, and of its zip.
+        raw_files: the names of the raw files that the set needs.
+        task: ``"graph"``: classify graphs; ``"node"``: classify the nodes of one graph.
+        optional_files: the names of raw files that only some sets of the family have.
+    """
+
+    name: str
+    family: str
+    set_name: str
+    folder: str
+    raw_files: tuple[str, ...]
+    task: Task
+    optional_files: tuple[str, ...] = ()
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """The names of all raw files that the set can have."""
+        return self.raw_files + self.optional_files
+
+
+_TU_SETS = (
+    "AIDS", "BZR", "COLLAB", "COX2", "DD", "DHFR", "ENZYMES", "IMDB-BINARY", "IMDB-MULTI", "MUTAG", "Mutagenicity",
+    "NCI1", "NCI109", "PROTEINS", "PTC_MR", "REDDIT-BINARY",
+)  # fmt: skip
+_TU_FILES = ("A", "graph_indicator", "graph_labels")
+_TU_OPTIONAL = ("node_labels", "node_attributes", "edge_labels", "edge_attributes")
+_PLANETOID_FILES = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
+
+
+def _sources() -> list[BenchmarkSource]:
+    sources = []
+    for n in _TU_SETS:
+        needed, optional = (tuple(f"{n}_{part}.txt" for part in parts) for parts in (_TU_FILES, _TU_OPTIONAL))
+        sources.append(BenchmarkSource(n, "TUDataset", n, n, needed, "graph", optional))
+    for n in ("Cora", "CiteSeer", "PubMed"):
+        files = tuple(f"ind.{n.lower()}.{part}" for part in _PLANETOID_FILES)
+        sources.append(BenchmarkSource(n, "Planetoid", n, n, files, "node"))
+    for n in ("Cora_ML", "CiteSeer", "DBLP"):
+        key = n.lower()
+        sources.append(BenchmarkSource(f"CitationFull-{n}", "CitationFull", n, key, (f"{key}.npz",), "node"))
+    for n in ("Photo", "Computers"):
+        file = f"amazon_electronics_{n.lower()}.npz"
+        sources.append(BenchmarkSource(f"Amazon-{n}", "Amazon", n, n, (file,), "node"))
+    sources.append(BenchmarkSource("Coauthor-CS", "Coauthor", "CS", "CS", ("ms_academic_cs.npz",), "node"))
+    for n in ("Cornell", "Texas", "Wisconsin"):
+        key = n.lower()
+        splits = tuple(f"{key}_split_0.6_0.2_{k}.npz" for k in range(10))
+        files = ("out1_node_feature_label.txt", "out1_graph_edges.txt", *splits)
+        sources.append(BenchmarkSource(n, "WebKB", n, key, files, "node"))
+    return sources
+
+
+BENCHMARKS: Mapping[str, BenchmarkSource] = MappingProxyType({source.name: source for source in _sources()})
+"""The benchmarks that ``load_benchmark`` loads."""
