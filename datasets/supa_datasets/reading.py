@@ -1,19 +1,25 @@
 """How shower files are opened and read, by readers and by a writer that resumes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from supa import Ragged, Run, Showers
+from supa.arrays import IntArray
+from supa.memory import available_bytes
 from supa_datasets.heaps import check_heaps
-from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, check_rows, tables_of
+from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, dataset_at, is_recorded, tables_of
+from supa_datasets.validation import check_rows
 
 # The only heap of a shower file holds the strings of its attributes, which are written first.
 _HEAP_BYTES = 1 << 20
-_CHECKED_SHOWERS = 1 << 14
+_PIECE_SHOWERS = 1 << 14
+_PIECE_ROWS = 1 << 20
+_READ_AT_ONCE = 1 << 28  # bytes for which it is not worth to ask how much memory there is
 
 
 def open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
@@ -78,14 +84,17 @@ def named_errors(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
 
 
-def columns_of(file: h5py.File, recorded: bool) -> dict[str, h5py.Dataset]:
+def columns_of(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Look the columns up once: to find one by its path takes longer than to read a shower from it."""
-    names = [f"{table.group}/{name}" for table in tables_of(recorded) for name in table.types]
-    return {name: file[name] for name in [*names, *(f"showers/{name}" for name in SHOWER_TYPES)]}
+    types = {
+        f"{table.group}/{name}": kind for table in tables_of(is_recorded(file)) for name, kind in table.types.items()
+    }
+    types |= {f"showers/{name}": kind for name, kind in SHOWER_TYPES.items()}
+    return {path: dataset_at(file, path, kind) for path, kind in types.items()}
 
 
 def read_showers(columns: dict[str, h5py.Dataset], run: Run, offsets: dict[str, Any], start: int, stop: int) -> Showers:
-    """Read neighbouring showers.
+    """Read neighbouring showers, without a look at their values.
 
     Args:
         columns: the file's columns.
@@ -95,20 +104,27 @@ def read_showers(columns: dict[str, h5py.Dataset], run: Run, offsets: dict[str, 
         stop: the shower behind the last one.
 
     Returns:
-        The showers, checked.
+        The showers.
 
     Raises:
-        ValueError: a value cannot be that of a shower.
+        ValueError: the memory does not hold them.
     """
-    tables = {}
-    for table in tables_of(PARTICLES.group in offsets):
+    tables = tables_of(PARTICLES.group in offsets)
+    needed = sum(int(offsets[t.group][-1] - offsets[t.group][0]) * t.bytes_per_row for t in tables)
+    if needed > _READ_AT_ONCE and needed > available_bytes():
+        raise ValueError(
+            f"its showers {start} to {stop - 1} need {needed / 1e9:,.1f} GB of memory, more than there is; read fewer "
+            "at a time (ShowerFile.chunks)"
+        )
+    rows = {}
+    for table in tables:
         offset = offsets[table.group]
-        rows = {name: columns[f"{table.group}/{name}"][offset[0] : offset[-1]] for name in table.types}
-        tables[table.group] = Ragged(rows, offset - offset[0])
-    return checked(run, {name: columns[f"showers/{name}"][start:stop] for name in SHOWER_TYPES}, tables)
+        values = {name: columns[f"{table.group}/{name}"][offset[0] : offset[-1]] for name in table.types}
+        rows[table.group] = Ragged(values, offset - offset[0])
+    return assembled(run, {name: columns[f"showers/{name}"][start:stop] for name in SHOWER_TYPES}, rows)
 
 
-def checked(run: Run, columns: dict[str, Any], tables: dict[str, Ragged]) -> Showers:
+def assembled(run: Run, columns: dict[str, Any], tables: dict[str, Ragged]) -> Showers:
     """Put showers together that were read.
 
     Args:
@@ -118,18 +134,49 @@ def checked(run: Run, columns: dict[str, Any], tables: dict[str, Ragged]) -> Sho
 
     Returns:
         The showers.
-
-    Raises:
-        ValueError: a value cannot be that of a shower.
     """
-    showers = Showers(
+    return Showers(
         run=run,
         **columns,
         hits=tables[HITS.group],
         primaries=tables[PRIMARIES.group],
         particles=tables.get(PARTICLES.group),
     )
+
+
+def checked(showers: Showers) -> Showers:
+    """Check showers that were read.
+
+    Args:
+        showers: the showers.
+
+    Returns:
+        The same showers.
+
+    Raises:
+        ValueError: a value cannot be that of a shower.
+    """
     # Piece by piece, since a check takes several times the memory of what it checks.
-    for start in range(0, len(showers), _CHECKED_SHOWERS):
-        check_rows(showers[start : start + _CHECKED_SHOWERS])
+    offsets = [t.offset for t in (showers.hits, showers.primaries, showers.particles) if t is not None]
+    for start, stop in pieces(offsets):
+        check_rows(showers[start:stop])
     return showers
+
+
+def pieces(offsets: Sequence[IntArray]) -> Iterator[tuple[int, int]]:
+    """Cut showers into pieces that take little memory.
+
+    Args:
+        offsets: offsets of their tables, each (showers + 1,).
+
+    Returns:
+        An iterator over (first shower, shower behind the last): at most 2**14 showers, and 2**20 rows if there are
+        several.
+    """
+    rows = np.sum(offsets, axis=0)
+    start = 0
+    while start < len(rows) - 1:
+        fitting = int(np.searchsorted(rows, rows[start] + _PIECE_ROWS, side="right")) - 1
+        stop = max(start + 1, min(fitting, start + _PIECE_SHOWERS, len(rows) - 1))
+        yield start, stop
+        start = stop

@@ -23,11 +23,14 @@ from supa_datasets.layout import (
     Table,
     check_columns,
     check_format,
+    dataset_at,
+    is_recorded,
+    read_progress,
     read_run,
     tables_of,
     write_run,
 )
-from supa_datasets.reading import columns_of, named_errors, open_for_reading, read_showers
+from supa_datasets.reading import checked, columns_of, named_errors, open_for_reading, pieces, read_showers
 
 Compression = Literal["none", "lz4", "zstd", "gzip"]
 COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
@@ -236,11 +239,11 @@ class ShowerWriter:
     def _take_over(self, source: Path, count: int, seen: Callable[[Showers], None] | None) -> None:
         self._to_take_over = count
         with open_for_reading(source, unfinished=source == self._names.partial) as old, named_errors(source):
-            columns, run = columns_of(old, self._recorded), read_run(old)
-            for start in range(0, count, SHOWER_CHUNK):
-                stop = min(start + SHOWER_CHUNK, count)
-                offsets = {table.group: old[table.offset][start : stop + 1] for table in self._tables}
-                showers = read_showers(columns, replace(run, attempts=None), offsets, start, stop)
+            columns, run = columns_of(old), replace(read_run(old), attempts=None)
+            offsets = {table.group: dataset_at(old, table.offset, "i8")[: count + 1] for table in self._tables}
+            for start, stop in pieces(list(offsets.values())):
+                piece = {group: offset[start : stop + 1] for group, offset in offsets.items()}
+                showers = checked(read_showers(columns, run, piece, start, stop))
                 self.append(showers)
                 if seen is not None:
                     seen(showers)
@@ -338,19 +341,17 @@ def resumable(path: str | PathLike[str], run: Run, *, recorded: bool = False) ->
         return Stored(0, False)
     with open_for_reading(source, unfinished=source == names.partial) as file, named_errors(source):
         check_format(file)
-        if PROGRESS not in file:
-            raise ValueError("the column 'progress' is missing")
-        count = int(file[PROGRESS][0])
-        if (PARTICLES.group in file) != recorded:
+        if is_recorded(file) != recorded:
             raise ValueError("it was recorded otherwise (hits or particles); give the same arguments again")
-        check_columns(file, recorded, count)
+        check_columns(file, unfinished=source == names.partial)
+        count = read_progress(file)
         stored = read_run(file)
         difference = _difference(stored, run)
         if not difference and stored.first != run.first:
             difference = f"first is {stored.first} there, {run.first} here"
         if difference:
             raise ValueError(f"it is of another run ({difference}); give the same arguments again")
-        last = int(file["showers/index"][count - 1]) + 1 - run.first if count else 0
+        last = int(dataset_at(file, "showers/index", "i8")[count - 1]) + 1 - run.first if count else 0
         if (run.keep == "all" and last != count) or (source == names.path and stored.attempts != last):
             raise ValueError("it holds a selection of showers, not the beginning of a run")
     return Stored(count, source == names.path)
