@@ -56,6 +56,7 @@ UNITS = {
 """Attributes that say what the numbers mean; other texts are another version of the format."""
 
 _CHECKED_ROWS = 1 << 20
+_MOST_CHUNK_BYTES = 1 << 28  # HDF5 unpacks a whole chunk to read a row of it
 
 
 def tables_of(recorded: bool) -> tuple[Table, ...]:
@@ -221,8 +222,8 @@ def dataset_at(file: h5py.File, path: str, kind: str) -> h5py.Dataset:
         raise ValueError(f"the column {path!r} lies in another file")
     if place.shape is None or place.ndim != 1 or place.dtype != np.dtype(kind):
         raise ValueError(f"the column {path!r} is {place.dtype} {place.shape}, not one-dimensional {kind}")
-    if place.chunks is not None and place.chunks[0] * place.dtype.itemsize > available_bytes():
-        raise ValueError(f"a chunk of the column {path!r} has {place.chunks[0]:,} rows, more than the memory holds")
+    if place.chunks is not None and place.chunks[0] * place.dtype.itemsize > _MOST_CHUNK_BYTES:
+        raise ValueError(f"a chunk of the column {path!r} has {place.chunks[0]:,} rows, more than are read at once")
     return place
 
 

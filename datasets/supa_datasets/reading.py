@@ -1,7 +1,7 @@
 """How shower files are opened and read, by readers and by a writer that resumes."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 from supa import Ragged, Run, Showers
 from supa.arrays import IntArray
 from supa.memory import available_bytes
+from supa.texts import printable
 from supa_datasets.heaps import check_heaps
 from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, dataset_at, is_recorded, tables_of
+from supa_datasets.unfinished import AsFinished
 from supa_datasets.validation import check_rows
 
 # The only heap of a shower file holds the strings of its attributes, which are written first.
@@ -22,12 +24,11 @@ _PIECE_ROWS = 1 << 20
 _READ_AT_ONCE = 1 << 28  # bytes for which it is not worth to ask how much memory there is
 
 
-def open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
+def open_for_reading(path: Path) -> h5py.File:
     """Open a file.
 
     Args:
         path: the file.
-        unfinished: whether a writer may have died while it wrote the file.
 
     Returns:
         The open file.
@@ -36,33 +37,61 @@ def open_for_reading(path: Path, *, unfinished: bool = False) -> h5py.File:
         FileNotFoundError: there is no such file.
         ValueError: it is no HDF5 file, damaged, or being written.
     """
+    with _opening(path):
+        return h5py.File(path, "r")
+
+
+@contextmanager
+def open_unfinished(path: Path) -> Iterator[h5py.File]:
+    """Open a file whose writer may have died while it wrote the file.
+
+    Args:
+        path: the file, which no process is writing.
+
+    Returns:
+        A context that gives the open file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no HDF5 file, or damaged.
+    """
+    with ExitStack() as stack:
+        with _opening(path):
+            content = stack.enter_context(AsFinished(path))
+            file = stack.enter_context(h5py.File(content, "r"))
+        yield file
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Check a file before HDF5 opens it, and explain why HDF5 cannot."""
+    name = printable(str(path))
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file.")
+        raise FileNotFoundError(f"{name}: there is no such file.")
     if not path.is_file():
-        raise ValueError(f"{path}: it is {'a folder' if path.is_dir() else 'no regular file'}, not a shower file.")
-    try:
-        check_heaps(path, first_bytes=_HEAP_BYTES)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}.") from None
+        raise ValueError(f"{name}: it is {'a folder' if path.is_dir() else 'no regular file'}, not a shower file.")
     with suppress(ImportError):
         import hdf5plugin  # noqa: F401  (registers the filters of compressed files)
     try:
-        return h5py.File(path, "r", swmr=True, libver="latest") if unfinished else h5py.File(path, "r")
+        check_heaps(path, first_bytes=_HEAP_BYTES)
+        yield
     except BlockingIOError:
-        raise ValueError(f"{path}: another process is writing it; wait for its end.") from None
+        raise ValueError(f"{name}: another process is writing it; wait for its end.") from None
     except OSError as error:
         if "open for write" in str(error):
-            raise ValueError(f"{path}: it is unfinished; finish it first (supa generate --resume).") from None
+            raise ValueError(f"{name}: it is unfinished; finish it first (supa generate --resume).") from None
         other = _format_of(path)
         if other:
             raise ValueError(
-                f"{path}: it is no shower file but {other}; make one of it: supa convert {path.name} NAME.h5"
+                f"{name}: it is no shower file but {other}; make one of it: supa convert {printable(path.name)} NAME.h5"
             ) from None
-        raise ValueError(f"{path}: it is no HDF5 file, or is damaged or truncated ({error}).") from None
+        raise ValueError(f"{name}: it is no HDF5 file, or is damaged or truncated ({_line(error)}).") from None
+    except ValueError as error:
+        raise ValueError(f"{name}: {_line(error)}.") from None
 
 
 def _format_of(path: Path) -> str | None:
-    """Tell a file of another format by its first bytes."""
+    """Recognise a file of another format by its first bytes."""
     with path.open("rb") as file:
         start = file.read(4)
     return {b"PAR1": "a Parquet file", b"root": "a ROOT file", b"PK\x03\x04": "an archive such as npz"}.get(start)
@@ -70,18 +99,23 @@ def _format_of(path: Path) -> str | None:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Turn every complaint about the contents into a ValueError that names the file."""
+    """Turn every complaint about the contents into a ValueError of one line that names the file."""
+    name = printable(str(path))
     try:
         yield
-    except OSError as error:
+    except (ValueError, MemoryError) as error:
+        raise ValueError(f"{name}: {_line(error)}.") from None
+    except (OSError, KeyError, TypeError, RuntimeError, ArithmeticError) as error:  # the HDF5 library's
         if "filter" in str(error):
             raise ValueError(
-                f"{path}: it is compressed by a method that is not to be had here; pip install "
-                f"'supa-showers[compression]' ({error})."
+                f"{name}: it is damaged, or compressed by a method that is not installed: pip install "
+                f"'supa-showers[compression]' ({_line(error)})."
             ) from None
-        raise ValueError(f"{path}: it is damaged ({error}).") from None
-    except (ValueError, KeyError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
-        raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
+        raise ValueError(f"{name}: it is damaged ({_line(error)}).") from None
+
+
+def _line(error: Exception) -> str:
+    return printable(str(error.args[0] if isinstance(error, KeyError) else error).rstrip("."))
 
 
 def columns_of(file: h5py.File) -> dict[str, h5py.Dataset]:
@@ -159,7 +193,7 @@ def checked(showers: Showers) -> Showers:
     # Piece by piece, since a check takes several times the memory of what it checks.
     offsets = [t.offset for t in (showers.hits, showers.primaries, showers.particles) if t is not None]
     for start, stop in pieces(offsets):
-        check_rows(showers[start:stop])
+        check_rows(showers[start:stop] if stop - start < len(showers) else showers)
     return showers
 
 
@@ -173,6 +207,9 @@ def pieces(offsets: Sequence[IntArray]) -> Iterator[tuple[int, int]]:
         An iterator over (first shower, shower behind the last): at most 2**14 showers, and 2**20 rows if there are
         several.
     """
+    if len(offsets[0]) - 1 <= _PIECE_SHOWERS and sum(int(offset[-1]) for offset in offsets) <= _PIECE_ROWS:
+        yield 0, len(offsets[0]) - 1  # reading a single shower must be fast
+        return
     rows = np.sum(offsets, axis=0)
     start = 0
     while start < len(rows) - 1:

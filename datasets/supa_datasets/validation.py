@@ -5,8 +5,9 @@ only. ``find_faults`` makes all checks and counts.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,7 +29,8 @@ _CHILDREN[SPLIT], _CHILDREN[PASS] = 2, 1
 _Wrong: TypeAlias = tuple[str, BoolArray, Ragged | None]
 
 
-class Fault(NamedTuple):
+@dataclass(frozen=True)
+class Fault:
     """One kind of value that no shower can have."""
 
     kind: str
@@ -189,7 +191,8 @@ def _typed(column: Any) -> Any:
 
 
 def _not_within(energy: Any) -> BoolArray:
-    return ~((energy >= 0) & np.isfinite(energy))  # also true where it is not a number
+    wrong: BoolArray = ~((energy >= 0) & np.isfinite(energy))
+    return wrong  # also true where it is not a number
 
 
 def _on(rows: Any, wrong: Any, table: Ragged) -> BoolArray:
@@ -252,7 +255,7 @@ def _differ(one: FloatArray, other: FloatArray, tolerance: FloatArray) -> BoolAr
 
 
 def _sums(table: Ragged, values: Any) -> FloatArray:
-    return np.bincount(table.group_of_row(), weights=values, minlength=len(table))
+    return np.asarray(np.bincount(table.group_of_row(), weights=values, minlength=len(table)), dtype=np.float64)
 
 
 def _not_the_primaries(showers: Showers, particles: Ragged, tree: _Tree) -> BoolArray:
@@ -261,7 +264,7 @@ def _not_the_primaries(showers: Showers, particles: Ragged, tree: _Tree) -> Bool
     number = np.arange(particles.num_rows) - np.repeat(particles.offset[:-1], particles.counts)
     expected = number < primaries.counts[shower]
     root = _on(tree.root, True, particles)
-    wrong = root != expected
+    wrong: BoolArray = root != expected
     both = np.flatnonzero(root & expected)
     row = primaries.offset[:-1][shower[both]] + number[both]
     differs = np.not_equal(particles["primary"][both], number[both])

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -30,7 +30,15 @@ from supa_datasets.layout import (
     tables_of,
     write_run,
 )
-from supa_datasets.reading import checked, columns_of, named_errors, open_for_reading, pieces, read_showers
+from supa_datasets.reading import (
+    checked,
+    columns_of,
+    named_errors,
+    open_for_reading,
+    open_unfinished,
+    pieces,
+    read_showers,
+)
 
 Compression = Literal["none", "lz4", "zstd", "gzip"]
 COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
@@ -238,7 +246,7 @@ class ShowerWriter:
 
     def _take_over(self, source: Path, count: int, seen: Callable[[Showers], None] | None) -> None:
         self._to_take_over = count
-        with open_for_reading(source, unfinished=source == self._names.partial) as old, named_errors(source):
+        with self._names.opened(source) as old, named_errors(source):
             columns, run = columns_of(old), replace(read_run(old), attempts=None)
             offsets = {table.group: dataset_at(old, table.offset, "i8")[: count + 1] for table in self._tables}
             for start, stop in pieces(list(offsets.values())):
@@ -292,6 +300,10 @@ class _Names:
         if self.path.exists() and not self.path.is_file():
             raise ValueError(f"{self.path}: it is no regular file, so no showers are written to it.")
 
+    def opened(self, source: Path) -> AbstractContextManager[h5py.File]:
+        """Open the partial or the finished file."""
+        return open_unfinished(source) if source == self.partial else open_for_reading(source)
+
     def source(self, *, overwrite: bool, resume: bool) -> Path | None:
         """Give the file whose showers are taken over, None to begin anew."""
         if self.partial.exists():
@@ -339,7 +351,7 @@ def resumable(path: str | PathLike[str], run: Run, *, recorded: bool = False) ->
     source = names.source(overwrite=False, resume=True)
     if source is None:
         return Stored(0, False)
-    with open_for_reading(source, unfinished=source == names.partial) as file, named_errors(source):
+    with names.opened(source) as file, named_errors(source):
         check_format(file)
         if is_recorded(file) != recorded:
             raise ValueError("it was recorded otherwise (hits or particles); give the same arguments again")
