@@ -1,4 +1,4 @@
-"""Texts that come from files and users: how they are written to a terminal, and how JSON is read."""
+"""Texts that come from files and users: how they are printed, and how JSON is read."""
 
 import json
 from collections.abc import Iterable
