@@ -42,6 +42,27 @@ def locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
     return descriptor
 
 
+def locked_temporary(path: Path, *, called: Path | None = None) -> int:
+    """Make or open a file under whose name another file is made, and hold its lock.
+
+    Args:
+        path: the temporary name.
+        called: the name that messages give it, by default its own.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: another process holds it, or its contents belong to another name.
+    """
+    descriptor = locked(path, os.O_CREAT, called=called)
+    if os.fstat(descriptor).st_nlink > 1:
+        os.close(descriptor)
+        raise ValueError(f"{called or path}: {path.name}, which would be written, is a link to a file; remove it.")
+    return descriptor
+
+
 def synchronised(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk.
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from supa import Ragged, Run, Showers
-from supa_datasets.disk import locked, synchronised
+from supa_datasets.disk import locked, locked_temporary, synchronised
 from supa_datasets.layout import (
     HITS,
     PARTICLES,
@@ -97,7 +97,7 @@ class ShowerWriter:
         self._pending_hits = self._pending_showers = self._num_showers = self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
-        self._lock: int | None = locked(self._names.fresh, os.O_CREAT)
+        self._lock: int | None = locked_temporary(self._names.fresh, called=self._names.path)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
         try:

@@ -376,6 +376,29 @@ def test_a_link_is_followed_and_a_device_is_left_alone(tmp_path, showers):
         supa_datasets.save(showers, tmp_path / "fifo", overwrite=True)
 
 
+@pytest.mark.parametrize("ending", ["fresh", "partial"])
+@pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard"])
+def test_a_planted_link_is_not_followed(tmp_path, showers, ending, kind):
+    mine, planted, path = tmp_path / "mine.txt", tmp_path / f"a.h5.{ending}", tmp_path / "a.h5"
+    mine.write_text("mine")
+    if kind == "hard":
+        planted.hardlink_to(mine)
+    else:
+        planted.symlink_to(mine if kind == "symbolic" else tmp_path / "absent")
+    try:
+        supa_datasets.save(showers[:3], path, overwrite=True)
+    except ValueError as error:
+        assert f"a.h5.{ending}, which would be written, is a link" in str(error)  # noqa: PT017  (or it works)
+        assert not path.exists()
+        assert planted.exists() or planted.is_symlink()
+    else:
+        assert len(supa_datasets.load(path)) == 3
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "absent").exists()
+    planted.unlink(missing_ok=True)
+    supa_datasets.save(showers[:3], path, overwrite=True)
+
+
 def test_a_missing_folder_and_an_unknown_compression_are_errors(tmp_path, showers, monkeypatch):
     with pytest.raises(FileNotFoundError, match="absent does not exist; make it first"):
         supa_datasets.save(showers, tmp_path / "absent" / "a.h5")

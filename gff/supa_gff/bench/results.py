@@ -93,7 +93,7 @@ class ResultsFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._descriptor = locked(self._path, os.O_CREAT | os.O_APPEND)
+        self._descriptor = locked(Path(os.path.realpath(path)), os.O_CREAT | os.O_APPEND, called=self._path)
         try:
             lines, whole = _lines(self._path)
             os.ftruncate(self._descriptor, whole)
