@@ -46,6 +46,7 @@ COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
 # A block is written at once. It ends with the first shower that fills one of these, so that the file's bytes depend on
 # the showers alone, not on how they were handed over.
 _BLOCK_HITS = 1 << 20
+_BLOCK_PARTICLES = 1 << 22  # where they are recorded; there may be many of them and hardly a hit
 _BLOCK_SHOWERS = 1 << 16
 
 # Blocks are much larger than chunks, so a cache of chunks only takes memory, in each of some twenty columns.
@@ -94,7 +95,8 @@ class ShowerWriter:
         self._recorded = recorded
         self._tables = tables_of(recorded)
         self._pending: list[Showers] = []
-        self._pending_hits = self._pending_showers = self._num_showers = self._to_take_over = 0
+        self._pending_hits = self._pending_particles = self._pending_showers = 0
+        self._num_showers = self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
         self._lock: int | None = locked_temporary(self._names.fresh, called=self._names.path)
@@ -160,16 +162,26 @@ class ShowerWriter:
                 raise ValueError(f"{self._names.path}: shower {index} was given where {self._next_attempt} follows.")
         if self._attempts is not None:
             self._attempts = None if showers.run.attempts is None else self._attempts + showers.run.attempts
+        if not self._recorded:
+            showers = replace(showers, particles=None)
         while len(showers):
             # The number of these showers with which the block is full.
-            by_hits = np.searchsorted(showers.offset[1:], _BLOCK_HITS - self._pending_hits) + 1
-            fill = min(int(by_hits), _BLOCK_SHOWERS - self._pending_showers)
+            room = _BLOCK_SHOWERS - self._pending_showers
+            fill = min(room, 1 + int(np.searchsorted(showers.offset[1:], _BLOCK_HITS - self._pending_hits)))
+            if showers.particles is not None:
+                left = _BLOCK_PARTICLES - self._pending_particles
+                fill = min(fill, 1 + int(np.searchsorted(showers.particles.offset[1:], left)))
             head, showers = showers[:fill], showers[fill:]
             self._pending.append(_as_stored(head))
             self._pending_hits += head.hits.num_rows
+            self._pending_particles += head.particles.num_rows if head.particles is not None else 0
             self._pending_showers += len(head)
             self._next_attempt = int(head.index[-1]) + 1
-            if self._pending_hits >= _BLOCK_HITS or self._pending_showers >= _BLOCK_SHOWERS:
+            if (
+                self._pending_hits >= _BLOCK_HITS
+                or self._pending_particles >= _BLOCK_PARTICLES
+                or self._pending_showers >= _BLOCK_SHOWERS
+            ):
                 self._write_block()
 
     def finish(self) -> None:
@@ -267,7 +279,7 @@ class ShowerWriter:
         if not self._pending:
             return
         block = Showers.concatenate(self._pending)
-        self._pending, self._pending_hits, self._pending_showers = [], 0, 0
+        self._pending, self._pending_hits, self._pending_particles, self._pending_showers = [], 0, 0, 0
         tables = {HITS: block.hits, PRIMARIES: block.primaries, PARTICLES: block.particles}
         with self._abandoned_on_failure():
             for name in SHOWER_TYPES:

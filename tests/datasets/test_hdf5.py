@@ -188,6 +188,23 @@ def test_bytes_do_not_depend_on_how_showers_are_handed_over(tmp_path, showers):
     assert len(digests) == 1
 
 
+def test_a_block_is_written_where_there_are_particles_and_no_hits(tmp_path, monkeypatch):
+    """Otherwise the memory would hold the trees of thousands of showers."""
+    monkeypatch.setattr("supa_datasets.writer._BLOCK_PARTICLES", 3000)
+    config = supa.preset("standard").replace(stop_amplitude=0.0, split_early=0.3, split_late=0.1)
+    showers, pending = supa.simulate(200, config, seed=1, record="particles"), []
+    with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
+        for shower in showers:
+            writer.append(shower)
+            pending.append(sum(block.particles.num_rows for block in writer._pending))
+    assert showers.hits.num_rows == 0
+    assert max(pending) < 3000 < showers.particles.num_rows
+    assert supa_datasets.load(tmp_path / "a.h5").index.tolist() == showers.index.tolist()
+    with ShowerWriter(tmp_path / "whole.h5", showers.run, recorded=True) as writer:
+        writer.append(showers)
+    assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "whole.h5")
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("stops", [(0,), (1,), (57,), (120, 121), (10, 200, 250)])
 def test_an_interrupted_file_resumes_to_the_same_bytes(tmp_path, showers, stops):
