@@ -316,7 +316,7 @@ def save(
 
     Raises:
         FileExistsError: the file exists and overwrite was not asked for.
-        ValueError: these are no showers, or the compression is not to be had.
+        ValueError: these are no showers, or the compression is not available.
     """
     if not isinstance(showers, Showers):
         raise ValueError(

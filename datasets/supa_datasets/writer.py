@@ -58,7 +58,8 @@ class ShowerWriter:
 
     Until then the showers lie in ``NAME.partial``, which survives a kill; ``resume=True`` takes them over. As a context
     manager the writer finishes the file on success, and keeps the partial file on an exception. The bytes of the file
-    depend on the showers and the run alone: not on how they were handed over, nor on interruptions.
+    depend on the showers, the run and the versions of the software alone: not on how the showers were handed over, nor
+    on interruptions.
 
     Args:
         path: the file to make; its folder must exist.
@@ -73,7 +74,7 @@ class ShowerWriter:
         FileExistsError: a finished or partial file is there, and neither overwrite nor resume was asked for.
         FileNotFoundError: the folder does not exist.
         ValueError: the file to resume is of another run or damaged, another process is writing it, the name is not that
-            of a regular file, or the compression is not to be had.
+            of a regular file, or the compression is not available.
     """
 
     def __init__(

@@ -194,8 +194,8 @@ def test_a_block_is_written_where_there_are_particles_and_no_hits(tmp_path, monk
     config = supa.preset("standard").replace(stop_amplitude=0.0, split_early=0.3, split_late=0.1)
     showers, pending = supa.simulate(200, config, seed=1, record="particles"), []
     with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
-        for shower in showers:
-            writer.append(shower)
+        for piece in supa.stream(200, config, seed=1, record="particles", chunk_size=7):
+            writer.append(piece)
             pending.append(sum(block.particles.num_rows for block in writer._pending))
     assert showers.hits.num_rows == 0
     assert max(pending) < 3000 < showers.particles.num_rows
