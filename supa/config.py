@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from supa.checks import number, shown, whole
 from supa.initial import EnergyLike, EnergySpectrum, PrimaryCount, PrimaryCountLike
+from supa.texts import read_json
 
 MAX_SLICES = 62
 MAX_POLAR_ANGLE = 1.5
@@ -184,8 +185,8 @@ class ShowerConfig:
             ValueError: the text is no JSON object, a name is not a field, or a value is not allowed.
         """
         try:
-            constants = json.loads(text)
-        except (ValueError, TypeError, RecursionError) as error:
+            constants = read_json(text)
+        except ValueError as error:
             raise ValueError(f"The config is not valid JSON: {error}.") from None
         return cls.from_dict(constants)
 

@@ -8,6 +8,7 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.expectations import Expectation, NoClosedFormError, expectation
 from supa.showers import Showers
+from supa.texts import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -218,15 +219,15 @@ def _told_apart(labels: Sequence[str]) -> list[str]:
 
 
 def literal(text: str) -> str:
-    """Write a user's text for matplotlib, which would read what stands between dollars as a formula.
+    """Write a user's text for matplotlib, which reads what stands between dollars as a formula.
 
     Args:
         text: the text.
 
     Returns:
-        The text, its dollars escaped.
+        The text, its dollars and what is not printable escaped.
     """
-    return text.replace("$", r"\$")
+    return printable(text).replace("$", r"\$")
 
 
 def _title(drawn: dict[str, _Profiles], exact: Expectation | None) -> str:

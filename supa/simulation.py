@@ -1,5 +1,6 @@
 """simulate and stream: showers by number, in memory or chunk by chunk."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from supa.arrays import Array, IntArray
+from supa.arrays import Array, FloatArray, IntArray
 from supa.checks import whole
 from supa.collector import Collector
 from supa.config import ShowerConfig
@@ -34,6 +35,8 @@ MAX_FRUITLESS_ATTEMPTS = 10_000_000
 
 _SMALLER = "lower num_slices or the split probabilities, raise the stop curve, or use fewer threads."
 _CHUNK_BYTES = 8 << 20
+_CHUNKS_SHARE = 0.25  # of the free memory may go into chunks, however large they are wanted
+_GROWTH = 4  # a column that grows takes up to three times its length, and the chunk is copied for the caller
 _BLOCK_PARTICLES = 4096  # alive at a time: their columns then fit the second-level cache
 _BYTES_PER_PARTICLE = 512  # of working memory for one particle that is alive, growth included
 
@@ -105,7 +108,8 @@ def stream(
         record: what to keep of them.
         engine: what simulates.
         threads: how many threads simulate.
-        chunk_size: attempts a chunk, None for about 8 MB of hits. The showers do not depend on it.
+        chunk_size: attempts a chunk, None for about 8 MB of hits. Chunks are smaller where fewer attempts are needed,
+            or where these would take more than a quarter of the free memory. The showers do not depend on it.
 
     Returns:
         An iterator over chunks, which together are the showers of ``simulate``.
@@ -168,14 +172,23 @@ def _plan(
     if threads is None:
         threads = available_processors()
     threads = whole(1, MAX_THREADS, "threads", threads)
-    # Without the cut-off there are more particles, so these sizes hold with it too.
-    particles, hits = mean_particles(config)
-    bytes_per_attempt = 27 * hits + (30 * particles.sum() if record == "particles" else 0) + 100
-    if keep == "complete" and config.critical_energy == 0 and expectation(config).probability_complete < 1e-9:
-        raise ValueError(_never_complete("No shower of this config has"))
+    particles, hits = _mean_sizes(config)
+    bytes_per_attempt = 100 + 8 * config.num_layers + 60 * config.primary_count.mean + 27 * hits
+    if record == "particles":
+        bytes_per_attempt += 31 * particles.sum()
+    # Each thread takes its part of the attempts that are needed; a smaller chunk is not worth its overhead.
+    part = max(64, math.ceil(num_showers / (threads * _acceptance(config, keep))))
     if chunk_size is None:
-        chunk_size = max(1, min(int(_CHUNK_BYTES / bytes_per_attempt), max(64, -(-num_showers // threads))))
-    chunk_size = whole(1, MAX_INDEX, "chunk_size", chunk_size)
+        chunk_size = min(int(_CHUNK_BYTES / bytes_per_attempt), part)
+    else:
+        chunk_size = whole(1, MAX_INDEX, "chunk_size", chunk_size)
+        if keep == "complete":
+            chunk_size = min(chunk_size, part)
+        if engine == "reference":
+            bytes_per_attempt += 72 * particles.sum()  # it holds every particle, recorded or not
+        room = available_bytes() * _CHUNKS_SHARE / ((threads + 1) * _GROWTH)
+        chunk_size = min(chunk_size, int(room / bytes_per_attempt))
+    chunk_size = max(1, chunk_size)
     return _Plan(
         num_showers=num_showers,
         config=config,
@@ -189,6 +202,27 @@ def _plan(
         block_size=max(1, min(int(_BLOCK_PARTICLES / max(particles.max(), 1.0)), 1024)),
         max_particles=int(available_bytes() / (threads * _BYTES_PER_PARTICLE)),
     )
+
+
+def _mean_sizes(config: ShowerConfig) -> tuple[FloatArray, float]:
+    """Return the mean number of particles in each slice, and of hits, or bounds of them."""
+    particles, hits = mean_particles(config)
+    if config.critical_energy > 0:
+        # Only so many particles of a slice have the energy to split, each into two, or to pass.
+        most = 2 * config.spectrum.mean / config.critical_energy + config.primary_count.mean
+        particles = np.minimum(particles, most)
+        hits = min(hits, float(particles.sum()))
+    return particles, hits
+
+
+def _acceptance(config: ShowerConfig, keep: Keep) -> float:
+    """Return the share of the showers that are kept, 1 where it has no closed form."""
+    if keep == "all" or config.critical_energy > 0:
+        return 1.0
+    probability = expectation(config).probability_complete
+    if probability < 1e-9:
+        raise ValueError(_never_complete("No shower of this config has"))
+    return 1.0 if math.isnan(probability) else probability
 
 
 def available_processors() -> int:

@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 
 import click
 
+from supa_cli.printed import echo
+
 
 class Saveable(Protocol):
     """A checkpoint."""
@@ -108,7 +110,8 @@ def saved(path: Path, first: C, *, fresh: bool, seconds: float, words: Callable[
         checkpoint = latest()
         if not written:
             checkpoint.save(path)
-        click.echo(f"\n{words(checkpoint)} are in {path}; go on with the same command and --resume.", err=True)
+        click.echo(err=True)
+        echo(f"{words(checkpoint)} are in {path}; go on with the same command and --resume.", err=True)
         raise
 
 

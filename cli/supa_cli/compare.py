@@ -9,6 +9,7 @@ import click
 
 from supa_cli.interruption import check, interruptible
 from supa_cli.options import Count
+from supa_cli.printed import cell, echo, safe
 
 if TYPE_CHECKING:
     from supa import Comparison, Run
@@ -77,7 +78,7 @@ def command(
     if output is not None:
         tell("drawing the report")
         page, _ = write_report(comparison, output)
-        click.echo(f"{page}", err=as_json)
+        echo(page, err=as_json)
 
 
 def _make_folder(output: str) -> None:
@@ -106,14 +107,13 @@ class _Chunks:
 
 def _names(true: str, generated: str) -> tuple[str, str]:
     """Call the samples by their files, or by what they are where that does not tell them apart."""
-    one, other = Path(true).stem, Path(generated).stem
+    one, other = safe(Path(true).stem), safe(Path(generated).stem)
     return (one, other) if one != other else ("true", "generated")
 
 
 def _print(comparison: "Comparison", every: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from supa.comparison.report import verdict
@@ -130,7 +130,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
         return made
 
     c = comparison
-    one, other = escape(c.true.name), escape(c.generated.name)
+    one, other = cell(c.true.name), cell(c.generated.name)
     console.print(f"{one}: {c.true.showers:,} showers; {other}: {c.generated.showers:,} showers")
     console.print(f"noise floors: {c.floor}")
     if c.scores:
@@ -165,12 +165,12 @@ def _print(comparison: "Comparison", every: bool) -> None:
                 )  # fmt: skip
         console.print(pulls)
     elif c.no_pulls:
-        console.print(c.no_pulls)
+        console.print(cell(c.no_pulls))
     if c.left_out:
         console.print(f"Only in one sample: {', '.join(c.left_out)}")
     for remark in c.remarks:
-        console.print(escape(remark))
-    console.print(escape(verdict(c)), style="bold")
+        console.print(cell(remark))
+    console.print(cell(verdict(c)), style="bold")
 
 
 def _number(value: float | None) -> str:

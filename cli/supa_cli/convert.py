@@ -6,6 +6,7 @@ import click
 
 from supa_cli.interruption import check
 from supa_cli.options import PresetName, chosen_config
+from supa_cli.printed import echo
 from supa_cli.progress import progress
 
 if TYPE_CHECKING:
@@ -96,5 +97,5 @@ def command(
             binning=binning,
             overwrite=overwrite,
             progress=seen,
-            note=None if quiet else lambda sentence: click.echo(sentence, err=True),
+            note=None if quiet else lambda sentence: echo(sentence, err=True),
         )

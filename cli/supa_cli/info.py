@@ -1,58 +1,108 @@
-"""``supa info``: tell what a shower file holds."""
+"""``supa info``: show what a shower file holds, and check all of it."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from supa_cli.interruption import check
+from supa_cli.printed import cell
+from supa_cli.progress import progress
+
+if TYPE_CHECKING:
+    from supa_datasets import Fault, ShowerFile
 
 
 @click.command(name="info")
 @click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--check", "full_check", is_flag=True, help="Check every value; exit with 1 if one is impossible.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(file: str, as_json: bool) -> None:
-    """Tell what the shower FILE holds and what made it."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+@click.pass_context
+def command(context: click.Context, file: str, full_check: bool, as_json: bool) -> None:
+    """Show what the shower FILE holds and what made it.
 
-    facts, config = _facts(file)
-    if as_json:
-        click.echo(json.dumps({**facts, "config": config}, indent=2))
-        return
-    table = Table(show_header=False, box=None)
-    for name, value in facts.items():
-        counted = type(value) is int and name != "seed"
-        table.add_row(name.replace("_", " "), f"{value:,}" if counted else escape(f"{value}"))
-    table.add_row("config", "")
-    for name, value in config.items():
-        table.add_row(f"  {name}", escape(f"{value}"))
-    Console(soft_wrap=True).print(table)
-
-
-def _facts(file: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    from supa import preset_name
+    --check reads the whole file and reports each kind of impossible value with its number and the first shower in which
+    it occurs.
+    """
     from supa_datasets import ShowerFile
 
     with ShowerFile(file) as showers:
-        run, attributes = showers.run, showers.attributes
-        hits = int(showers.num_hits.sum())
-        facts: dict[str, Any] = {
-            "path": str(showers.path),
-            "bytes": showers.path.stat().st_size,
-            "format": f"{attributes['format']} {attributes['version']}",
-            "showers": len(showers),
-            "hits": hits,
-            "hits_per_shower": round(hits / len(showers), 3) if len(showers) else None,
-            "particles_recorded": showers.recorded,
-            "preset": preset_name(run.config),
-            "incident_energy_gev": str(run.config.spectrum),
-            "seed": run.seed,
-            "first": run.first,
-            "engine": run.engine,
-            "keep": run.keep,
-            "attempts": run.attempts,
-            "acceptance": len(showers) / run.attempts if run.attempts else None,
-            "compression": showers.compression,
-        }
-        facts.update({name: str(value) for name, value in attributes.items() if name.startswith("version of ")})
-        return facts, run.config.to_dict()
+        facts, config = _facts(showers)
+        faults = _faults(showers) if full_check else None
+    if as_json:
+        found = {} if faults is None else {"faults": [vars(fault) for fault in faults]}
+        click.echo(json.dumps({**facts, "config": config, **found}, indent=2))
+    else:
+        _print(facts, config)
+        if faults is not None:
+            _print_faults(faults, facts["showers"])
+    if faults:
+        context.exit(1)
+
+
+def _facts(showers: "ShowerFile") -> tuple[dict[str, Any], dict[str, Any]]:
+    from supa import preset_name
+
+    run, attributes = showers.run, showers.attributes
+    hits = int(showers.num_hits.sum())
+    facts: dict[str, Any] = {
+        "path": str(showers.path),
+        "bytes": showers.path.stat().st_size,
+        "format": f"{attributes['format']} {attributes['version']}",
+        "showers": len(showers),
+        "hits": hits,
+        "hits_per_shower": round(hits / len(showers), 3) if len(showers) else None,
+        "particles_recorded": showers.recorded,
+        "preset": preset_name(run.config),
+        "incident_energy_gev": str(run.config.spectrum),
+        "seed": run.seed,
+        "first": run.first,
+        "engine": run.engine,
+        "keep": run.keep,
+        "attempts": run.attempts,
+        "acceptance": len(showers) / run.attempts if run.attempts else None,
+        "compression": showers.compression,
+    }
+    facts.update({name: str(value) for name, value in attributes.items() if name.startswith("version of ")})
+    return facts, run.config.to_dict()
+
+
+def _faults(showers: "ShowerFile") -> "list[Fault]":
+    with progress("checking", "checking every value", quiet=False) as told:
+        told(0, len(showers))
+
+        def seen(done: int) -> None:
+            check()
+            told(done, len(showers))
+
+        return showers.faults(seen)
+
+
+def _print(facts: dict[str, Any], config: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        counted = type(value) is int and name != "seed"
+        table.add_row(cell(name.replace("_", " ")), f"{value:,}" if counted else cell(value))
+    table.add_row("config", "")
+    for name, value in config.items():
+        table.add_row(f"  {name}", cell(value))
+    Console(soft_wrap=True, emoji=False).print(table)
+
+
+def _print_faults(faults: "list[Fault]", showers: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not faults:
+        click.echo(f"No fault was found in {showers:,} showers.")
+        return
+    table = Table(title="Impossible values", title_justify="left", box=None)
+    table.add_column("fault")
+    table.add_column("number", justify="right")
+    table.add_column("first shower", justify="right")
+    for fault in faults:
+        table.add_row(fault.kind, f"{fault.count:,}", f"{fault.shower}")
+    Console(soft_wrap=True).print(table)

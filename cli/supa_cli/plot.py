@@ -7,6 +7,7 @@ import click
 
 from supa_cli.interruption import interruptible
 from supa_cli.pictures import check_picture
+from supa_cli.printed import echo
 
 
 @click.command(name="plot")
@@ -43,4 +44,4 @@ def command(files: tuple[str, ...], output: str | None, shower: int | None, prof
                 )
             figure = plot_shower(opened[0][shower])
     figure.savefig(name, dpi=150)
-    click.echo(f"{name}")
+    echo(name)

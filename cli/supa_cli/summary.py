@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from supa import NoClosedFormError, Run, Showers, expectation
+from supa_cli.printed import cell
 
 
 class Summary:
@@ -54,11 +55,10 @@ class Summary:
             seconds: how long that took.
         """
         from rich.console import Console
-        from rich.markup import escape
         from rich.table import Table
 
         facts = Table(show_header=False, box=None)
-        facts.add_row("file", escape(str(path)))
+        facts.add_row("file", cell(path))
         facts.add_row("showers", f"{self._showers:,}")
         facts.add_row("attempts", f"{self._attempts:,}")
         facts.add_row("acceptance", f"{100 * self._showers / self._attempts:.2f} %")
@@ -83,7 +83,7 @@ class Summary:
             means.add_row("acceptance", f"{p:.6g}", f"{spread:.2g}", *_compared(p, spread, exact.get("acceptance")))
         console.print(means)
         if reason:
-            console.print(reason)
+            console.print(cell(reason))
 
     def _exact(self) -> tuple[dict[str, float], str]:
         """Give the exact means, and why there are none if there are none."""

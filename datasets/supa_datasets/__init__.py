@@ -14,6 +14,7 @@ from supa_datasets.loaders.edges import Nearest, Tree, Within
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.splits import SPLITS, in_split
 from supa_datasets.loaders.targets import PRESET_CLASSES, TARGETS, Target
+from supa_datasets.validation import Fault
 
 if TYPE_CHECKING:
     from supa_datasets.loaders.batches import BucketSampler
@@ -41,6 +42,7 @@ __all__ = [
     "BenchmarkSource",
     "BucketSampler",
     "Compression",
+    "Fault",
     "Format",
     "GraphBenchmark",
     "GraphDataset",

@@ -10,6 +10,8 @@ from pathlib import Path
 def locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
     """Open a file and hold its lock, which ends with the descriptor or the process.
 
+    A link of this name is not followed: who can write into the folder could let it lead to any file of the user's.
+
     Args:
         path: the file.
         flags: further flags of ``os.open``.
@@ -20,11 +22,13 @@ def locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: another process holds it.
+        ValueError: another process holds it, or it is no regular file.
     """
     called = called or path
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ValueError(f"{called}: {path.name}, which would be written, is a link or no regular file; remove it.")
     try:
-        descriptor = os.open(path, os.O_RDWR | flags, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o666)
     except OSError as error:
         raise OSError(f"{called}: the file cannot be written ({error.strerror}).") from None
     try:
@@ -37,6 +41,27 @@ def locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
     if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
         os.close(descriptor)
         raise ValueError(f"{called}: another process is writing it; wait for its end.")
+    return descriptor
+
+
+def locked_temporary(path: Path, *, called: Path | None = None) -> int:
+    """Make or open a file under whose name another file is made, and hold its lock.
+
+    Args:
+        path: the temporary name.
+        called: the name that messages give it, by default its own.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: another process holds it, or its contents belong to another name.
+    """
+    descriptor = locked(path, os.O_CREAT, called=called)
+    if os.fstat(descriptor).st_nlink > 1:
+        os.close(descriptor)
+        raise ValueError(f"{called or path}: {path.name}, which would be written, is a link to a file; remove it.")
     return descriptor
 
 

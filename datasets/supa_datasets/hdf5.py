@@ -1,7 +1,7 @@
 """Shower files: ShowerFile reads, ShowerWriter writes, load and save do so at once."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,9 +14,29 @@ from supa import Ragged, Run, Showers
 from supa.arrays import IntArray
 from supa.ragged import offsets_of
 from supa.selection import selected
-from supa_datasets.layout import HITS, PARTICLES, SHOWER_TYPES, check_columns, check_format, read_run, tables_of
+from supa_datasets.layout import (
+    HITS,
+    PARTICLES,
+    SHOWER_TYPES,
+    attribute_of,
+    check_columns,
+    check_format,
+    dataset_at,
+    is_recorded,
+    read_run,
+    tables_of,
+)
 from supa_datasets.mapped import MappedColumns, mappable
-from supa_datasets.reading import checked, columns_of, named_errors, open_for_reading, read_showers
+from supa_datasets.reading import (
+    assembled,
+    checked,
+    columns_of,
+    named_errors,
+    open_for_reading,
+    pieces,
+    read_showers,
+)
+from supa_datasets.validation import Fault, find_faults
 from supa_datasets.writer import COMPRESSIONS, Compression, ShowerWriter, Stored, resumable
 
 __all__ = ["COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save"]
@@ -46,16 +66,18 @@ class ShowerFile:
         with named_errors(self._path):
             try:
                 check_format(self._file)
-                self._recorded = PARTICLES.group in self._file
-                check_columns(self._file, self._recorded)
+                self._recorded = is_recorded(self._file)
+                check_columns(self._file)
                 self._run = read_run(self._file)
+                self._columns = columns_of(self._file)
+                self._offsets = {
+                    table.group: dataset_at(self._file, table.offset, "i8")[:] for table in tables_of(self._recorded)
+                }
+                mapped = all(mappable(column) for column in self._columns.values())
+                self._mapped = MappedColumns(self._file, self._columns) if mapped else None
             except BaseException:
                 self._file.close()
                 raise
-            self._offsets = {table.group: self._file[table.offset][:] for table in tables_of(self._recorded)}
-            self._columns = columns_of(self._file, self._recorded)
-            mapped = all(mappable(column) for column in self._columns.values())
-            self._mapped = MappedColumns(self._file, self._columns) if mapped else None
 
     # ------------------------------------------------------------------ life
 
@@ -131,7 +153,9 @@ class ShowerFile:
     @property
     def attributes(self) -> dict[str, Any]:
         """The file's attributes: config, seed, units, versions and more."""
-        return dict(self._opened().attrs)
+        file = self._opened()
+        with named_errors(self._path):
+            return {name: attribute_of(file, name) for name in file.attrs}
 
     def __len__(self) -> int:
         return len(self._offsets[HITS.group]) - 1
@@ -157,15 +181,15 @@ class ShowerFile:
         """Read showers: a whole number, a slice, or a boolean or integer array, as for ``Showers``."""
         chosen = selected(key, len(self))
         if isinstance(chosen, tuple):
-            return self._read(*chosen)
+            return self._read_checked(*chosen)
         if self._mapped is not None:
             return self._gather(chosen)
         wanted, place = np.unique(chosen, return_inverse=True)
         if not len(wanted):
-            return self._read(0, 0)
+            return self._read_checked(0, 0)
         gaps = np.flatnonzero(np.diff(wanted) != 1) + 1
-        pieces = [self._read(int(piece[0]), int(piece[-1]) + 1) for piece in np.split(wanted, gaps)]
-        return Showers.concatenate(pieces)[place]
+        runs = np.split(wanted, gaps)
+        return Showers.concatenate([self._read_checked(int(run[0]), int(run[-1]) + 1) for run in runs])[place]
 
     def column(self, table: str, name: str) -> Any:
         """Read a whole column.
@@ -180,13 +204,47 @@ class ShowerFile:
         Raises:
             ValueError: there is no such column.
         """
-        dataset = self._opened().get(f"{table}/{name}")
-        if not isinstance(dataset, h5py.Dataset):
-            group = self._opened().get(table)
-            known = f"the columns of {table!r} are {', '.join(group)}" if group else f"there is no table {table!r}"
+        file = self._opened()
+        types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self._recorded)}
+        types["showers"] = {**SHOWER_TYPES, "offset": "i8"}
+        if name not in types.get(table, {}):
+            known = (
+                f"the columns of {table!r} are {', '.join(types[table])}"
+                if table in types
+                else (f"there is no table {table!r}, only {', '.join(types)}")
+            )
             raise ValueError(f"{self._path}: there is no column {table}/{name}; {known}.")
         with named_errors(self._path):
-            return dataset[:]
+            return dataset_at(file, f"{table}/{name}", types[table][name])[:]
+
+    def faults(self, seen: Callable[[int], None] | None = None) -> list[Fault]:
+        """Check every value, also those that are not checked whenever showers are read.
+
+        Args:
+            seen: called with the number of showers that were checked, now and then.
+
+        Returns:
+            The kinds of values that no shower can have, with their number and the first shower; none in a good file.
+
+        Example:
+            >>> with ShowerFile("showers.h5") as file:
+            ...     file.faults()
+            []
+        """
+        self._opened()
+        found: dict[str, Fault] = {}
+        for start, stop in pieces(list(self._offsets.values())):
+            try:
+                faults = find_faults(self._read(start, stop), start)
+            except ValueError:
+                faults = [Fault("a shower that cannot be read", stop - start, start)]
+            for fault in faults:
+                before = found.get(fault.kind)
+                count = fault.count + (before.count if before else 0)
+                found[fault.kind] = Fault(fault.kind, count, before.shower if before else fault.shower)
+            if seen is not None:
+                seen(stop)
+        return list(found.values())
 
     def _opened(self) -> h5py.File:
         if not self._file:
@@ -210,8 +268,14 @@ class ShowerFile:
             count = offset[chosen + 1] - start
             columns = {name: mapped.rows(f"{table.group}/{name}", start, count) for name in table.types}
             tables[table.group] = Ragged(columns, offsets_of(count))
+        columns = {name: mapped.rows(f"showers/{name}", chosen, single) for name in SHOWER_TYPES}
         with named_errors(self._path):
-            return checked(run, {name: mapped.rows(f"showers/{name}", chosen, single) for name in SHOWER_TYPES}, tables)
+            return checked(assembled(run, columns, tables))
+
+    def _read_checked(self, start: int, stop: int) -> Showers:
+        showers = self._read(start, stop)
+        with named_errors(self._path):
+            return checked(showers)
 
     def _read(self, start: int, stop: int) -> Showers:
         self._opened()
@@ -252,7 +316,7 @@ def save(
 
     Raises:
         FileExistsError: the file exists and overwrite was not asked for.
-        ValueError: these are no showers, or the compression is not to be had.
+        ValueError: these are no showers, or the compression is not available.
     """
     if not isinstance(showers, Showers):
         raise ValueError(

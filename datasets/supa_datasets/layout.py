@@ -6,10 +6,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from supa import Ragged, Run, ShowerConfig, Showers
+from supa import Run, ShowerConfig
 from supa.checks import shown
 from supa.memory import available_bytes
-from supa.physics import FATES, STOP, UNKNOWN_SLICE, layer_of_any_slice
 
 FORMAT = "supa-showers"
 VERSION = 1
@@ -38,12 +37,26 @@ class Table:
     offset: str
     chunk: int
 
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory of one row of all columns."""
+        return sum(np.dtype(kind).itemsize for kind in self.types.values())
+
 
 HITS = Table("hits", HIT_TYPES, "showers/offset", 1 << 15)
 PRIMARIES = Table("primaries", PRIMARY_TYPES, "primaries/offset", 1 << 12)
 PARTICLES = Table("particles", PARTICLE_TYPES, "particles/offset", 1 << 15)
 SHOWER_CHUNK = 1 << 12
+
+UNITS = {
+    "energy_unit": "GeV",
+    "length_unit": "simulator unit (config: slice_spacing of them between two slices)",
+    "angle_unit": "rad; slopes are dx/dz and dy/dz",
+}
+"""Attributes that say what the numbers mean; other texts are another version of the format."""
+
 _CHECKED_ROWS = 1 << 20
+_MOST_CHUNK_BYTES = 1 << 28  # HDF5 unpacks a whole chunk to read a row of it
 
 
 def tables_of(recorded: bool) -> tuple[Table, ...]:
@@ -77,9 +90,8 @@ def write_run(file: h5py.File, run: Run) -> None:
     file.attrs["acceptance"] = np.float64("nan")
     file.attrs["engine"] = run.engine
     file.attrs["keep"] = run.keep
-    file.attrs["energy_unit"] = "GeV"
-    file.attrs["length_unit"] = "simulator unit (config: slice_spacing of them between two slices)"
-    file.attrs["angle_unit"] = "rad; slopes are dx/dz and dy/dz"
+    for name, unit in UNITS.items():
+        file.attrs[name] = unit
     for package in ("supa-showers", "numpy", "numba", "h5py"):
         file.attrs[f"version of {package}"] = importlib.metadata.version(package)
 
@@ -96,33 +108,54 @@ def read_run(file: h5py.File) -> Run:
     Raises:
         ValueError: an attribute is missing or not allowed.
     """
-    attributes = dict(file.attrs)
-    config = _attribute(attributes, "config", str)
-    keep = _attribute(attributes, "keep", str)
-    engine = _attribute(attributes, "engine", str)
+    config = _attribute(file, "config", str)
+    keep = _attribute(file, "keep", str)
+    engine = _attribute(file, "engine", str)
     if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
-        raise ValueError(f"its attributes keep and engine are {keep!r} and {engine!r}")
-    attempts = _attribute(attributes, "attempts", int)
+        raise ValueError(f"its attributes keep and engine are {shown(keep)} and {shown(engine)}")
+    for name, expected in UNITS.items():
+        unit = _attribute(file, name, str)
+        if unit != expected:
+            raise ValueError(f"the attribute {name!r} is {shown(unit)}, but it must be {expected!r}")
+    attempts = _attribute(file, "attempts", int)
     return Run(
         config=ShowerConfig.from_json(config),
-        seed=_attribute(attributes, "seed", int, largest=2**64 - 1) if "seed" in attributes else None,
-        first=_attribute(attributes, "first", int),
+        seed=_attribute(file, "seed", int, largest=2**64 - 1) if "seed" in file.attrs else None,
+        first=_attribute(file, "first", int),
         engine=engine,
         keep="all" if keep == "all" else "complete",
         attempts=None if attempts == -1 else attempts,
     )
 
 
-def _attribute(attributes: dict[str, Any], name: str, kind: type, largest: int = 2**63 - 1) -> Any:
-    if name not in attributes:
-        raise ValueError(f"the attribute {name!r} is missing")
-    value = attributes[name].item() if isinstance(attributes[name], np.generic) else attributes[name]
-    if kind is str and isinstance(value, str):
-        return value
+def _attribute(file: h5py.File, name: str, kind: type, largest: int = 2**63 - 1) -> Any:
+    value = attribute_of(file, name)
     smallest = -1 if name == "attempts" else 0
-    if kind is int and isinstance(value, int) and smallest <= value <= largest:
+    if (kind is str and isinstance(value, str)) or (type(value) is int and smallest <= value <= largest):
         return value
     raise ValueError(f"the attribute {name!r} is {shown(value)}")
+
+
+def attribute_of(file: h5py.File, name: str) -> Any:
+    """Read an attribute of a file.
+
+    Args:
+        file: the open file.
+        name: its name.
+
+    Returns:
+        Its value; of a single number a Python number.
+
+    Raises:
+        ValueError: it is missing, or of a type that NumPy does not have.
+    """
+    if name not in file.attrs:
+        raise ValueError(f"the attribute {name!r} is missing")
+    try:
+        value = file.attrs[name]
+    except (OSError, TypeError, ValueError, KeyError, RuntimeError, MemoryError):
+        raise ValueError(f"the attribute {name!r} cannot be read") from None
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_format(file: h5py.File) -> None:
@@ -134,48 +167,105 @@ def check_format(file: h5py.File) -> None:
     Raises:
         ValueError: it is another program's, or newer.
     """
-    if file.attrs.get("format") != FORMAT:
+    name = attribute_of(file, "format") if "format" in file.attrs else None
+    if not isinstance(name, str) or name != FORMAT:
         raise ValueError(
             f"it is an HDF5 file, but not of the format {FORMAT!r}; of showerdata, CaloGAN and CaloChallenge files "
             "`supa convert` makes one"
         )
-    version = file.attrs.get("version")
-    if not isinstance(version, int | np.integer) or version < 1:
-        raise ValueError(f"its version is {version!r}, which no version of this program writes")
+    version = attribute_of(file, "version")
+    if type(version) is not int or version < 1:
+        raise ValueError(f"its version is {shown(version)}, which no version of this program writes")
     if version > VERSION:
         raise ValueError(f"its version is {version}, but this program reads versions up to {VERSION}; update it")
 
 
-def check_columns(file: h5py.File, recorded: bool, committed: int | None = None) -> None:
-    """Check that every column is there, of the right type, and as long as the others.
+def is_recorded(file: h5py.File) -> bool:
+    """Return whether a file has a table of particles, be it damaged.
 
     Args:
         file: the open file.
-        recorded: whether the particles are recorded.
-        committed: how many showers must be there at least (an unfinished file); None for exactly all.
+
+    Returns:
+        Whether there is anything of its name.
+    """
+    return bool(file.id.links.exists(PARTICLES.group.encode()))
+
+
+def dataset_at(file: h5py.File, path: str, kind: str) -> h5py.Dataset:
+    """Look up a dataset of which every part is in this file.
+
+    HDF5 itself follows links into other files, reads values from other files, and may run other people's code for a
+    link of their own type.
+
+    Args:
+        file: the open file.
+        path: its path.
+        kind: the type that it must have.
+
+    Returns:
+        The dataset, one-dimensional.
+
+    Raises:
+        ValueError: it is missing, not in this file, or of another type or shape.
+    """
+    place: Any = file
+    for name in path.split("/"):
+        if not isinstance(place, h5py.Group) or not place.id.links.exists(name.encode()):
+            raise ValueError(f"the column {path!r} is missing")
+        if place.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"the column {path!r} is missing: {name!r} is a link, and links are not followed")
+        place = place[name]
+    if not isinstance(place, h5py.Dataset):
+        raise ValueError(f"the column {path!r} is missing")
+    if place.external or place.is_virtual:
+        raise ValueError(f"the column {path!r} lies in another file")
+    if place.shape is None or place.ndim != 1 or place.dtype != np.dtype(kind):
+        raise ValueError(f"the column {path!r} is {place.dtype} {place.shape}, not one-dimensional {kind}")
+    if place.chunks is not None and place.chunks[0] * place.dtype.itemsize > _MOST_CHUNK_BYTES:
+        raise ValueError(f"a chunk of the column {path!r} has {place.chunks[0]:,} rows, more than are read at once")
+    return place
+
+
+def read_progress(file: h5py.File) -> int:
+    """Read how many showers the writer has finished.
+
+    Args:
+        file: the open file.
+
+    Returns:
+        The number of showers.
+
+    Raises:
+        ValueError: it is missing, or not one number of showers.
+    """
+    dataset = dataset_at(file, PROGRESS, "i8")
+    if dataset.shape != (1,):
+        raise ValueError(f"the column {PROGRESS!r} has {dataset.shape[0]:,} rows, not 1")
+    count = int(dataset[0])
+    if count < 0:
+        raise ValueError(f"the column {PROGRESS!r} counts {count} showers")
+    return count
+
+
+def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
+    """Check that every column is there, in this file, of the right type, and as long as the others.
+
+    Args:
+        file: the open file.
+        unfinished: whether there may be more rows than those of the showers that the writer has finished.
 
     Raises:
         ValueError: a column is missing or does not fit.
     """
-
-    def column(path: str, kind: str) -> h5py.Dataset:
-        if not isinstance(file.get(path, getlink=True), h5py.HardLink) or not isinstance(file[path], h5py.Dataset):
-            raise ValueError(f"the column {path!r} is missing")
-        dataset = file[path]
-        if dataset.external or dataset.is_virtual:
-            raise ValueError(f"the column {path!r} lies in another file")
-        if dataset.ndim != 1 or dataset.dtype != np.dtype(kind):
-            raise ValueError(f"the column {path!r} is {dataset.dtype} {dataset.shape}, not one-dimensional {kind}")
-        return dataset
-
-    lengths = {name: len(column(f"showers/{name}", kind)) for name, kind in SHOWER_TYPES.items()}
-    showers = lengths["index"] if committed is None else committed
-    for name, length in lengths.items():
-        if length < showers or (committed is None and length != showers):
+    showers = read_progress(file)
+    for name, kind in SHOWER_TYPES.items():
+        length = len(dataset_at(file, f"showers/{name}", kind))
+        if length < showers or (length > showers and not unfinished):
             raise ValueError(f"the column 'showers/{name}' has {length} rows for {showers} showers")
-    for table in tables_of(recorded):
-        offsets = column(table.offset, "i8")
-        if len(offsets) < showers + 1 or (committed is None and len(offsets) != showers + 1):
+    for table in tables_of(is_recorded(file)):
+        offsets = dataset_at(file, table.offset, "i8")
+        if len(offsets) < showers + 1 or (len(offsets) > showers + 1 and not unfinished):
             raise ValueError(f"the column {table.offset!r} has {len(offsets)} rows for {showers} showers")
         if offsets.nbytes > available_bytes():
             raise ValueError(f"its {showers:,} showers are more than the memory can index")
@@ -186,69 +276,6 @@ def check_columns(file: h5py.File, recorded: bool, committed: int | None = None)
                 raise ValueError(f"the column {table.offset!r} does not ascend from 0")
             last = int(offset[-1])
         for name, kind in table.types.items():
-            rows = len(column(f"{table.group}/{name}", kind))
-            if rows < last or (committed is None and rows != last):
+            rows = len(dataset_at(file, f"{table.group}/{name}", kind))
+            if rows < last or (rows > last and not unfinished):
                 raise ValueError(f"the column '{table.group}/{name}' has {rows} rows, but the offsets end at {last}")
-
-
-def check_rows(showers: Showers) -> None:
-    """Check that values which were read can be those of showers.
-
-    Args:
-        showers: what was read.
-
-    Raises:
-        ValueError: a value cannot be.
-    """
-    hits, primaries, particles, slices = showers.hits, showers.primaries, showers.particles, showers.config.num_slices
-    layer_of_slice = layer_of_any_slice(showers.config)
-    # Showers that another program made may know only their hits' layers, and not what leaked.
-    imported = showers.run.engine in ("imported", "several")
-    known = showers.slice != UNKNOWN_SLICE if imported else np.ones(len(showers.slice), dtype=np.bool_)
-    leaked = showers.leaked_energy
-    checks = {
-        "an index": (showers.index >= 0).all(),
-        "an incident energy": _all_within(showers.incident_energy, above_zero=True),
-        "a leaked energy": _all_within(leaked[~np.isnan(leaked)] if imported else leaked),
-        "a hit's energy": _all_within(hits["energy"]),
-        "a hit's position": np.isfinite(hits["x"]).all() and np.isfinite(hits["y"]).all(),
-        "a hit's slice": (showers.slice[known] < slices).all(),
-        "a hit's layer": np.array_equal(layer_of_slice[showers.slice[known]], showers.layer[known])
-        and (showers.layer < showers.config.num_layers).all(),
-        "a hit's primary": (showers.primary < np.repeat(showers.num_primaries, showers.num_hits)).all(),
-        "a primary's energy": _all_within(primaries["energy"]),
-        "a primary's position or direction": all(np.isfinite(primaries[n]).all() for n in PRIMARY_TYPES),
-    }
-    if particles is not None:
-        number = np.arange(particles.num_rows) - np.repeat(particles.offset[:-1], particles.counts)
-        parent: Any = particles["parent"]
-        checks |= {
-            "a particle's energy": _all_within(particles["energy"]),
-            "a particle's position": np.isfinite(particles["x"]).all() and np.isfinite(particles["y"]).all(),
-            "a particle's slice": np.less_equal(particles["slice"], slices).all(),
-            "a particle's fate": np.less(particles["fate"], len(FATES)).all(),
-            "a particle's parent": ((parent >= -1) & (parent < number)).all() and _deeper_than_parents(particles),
-            "the number of hits": np.array_equal(_stops(particles), showers.num_hits),
-        }
-    for name, fits in checks.items():
-        if not fits:
-            raise ValueError(f"it is damaged: {name} is not possible")
-
-
-def _all_within(energy: Any, *, above_zero: bool = False) -> bool:
-    low = (energy > 0) if above_zero else (energy >= 0)  # also False where it is not a number
-    return bool(low.all() and np.isfinite(energy).all())
-
-
-def _deeper_than_parents(particles: Ragged) -> bool:
-    parent: Any = particles["parent"]
-    child = np.flatnonzero(parent >= 0)
-    row = particles.offset[:-1][particles.group_of_row()[child]] + parent[child]
-    depth = particles["slice"].astype(np.int64)
-    return bool((depth[child] == depth[row] + 1).all() and (depth[parent < 0] == 0).all())
-
-
-def _stops(particles: Ragged) -> Any:
-    """Count each shower's particles that stop."""
-    stopped = np.equal(particles["fate"], STOP)
-    return np.bincount(particles.group_of_row()[stopped], minlength=len(particles))

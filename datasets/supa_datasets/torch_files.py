@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from supa.checks import shown
-from supa_datasets.disk import locked, synchronised
+from supa_datasets.disk import locked_temporary, synchronised
 
 UNREADABLE = (
     AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError,
@@ -35,7 +35,7 @@ def write_whole(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None
     beside = path.with_name(f"{path.name}.new")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first.")
-    descriptor = locked(beside, os.O_CREAT, called=path)
+    descriptor = locked_temporary(beside, called=path)
     try:
         with os.fdopen(descriptor, "r+b") as file:
             file.truncate()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from supa import Ragged, Run, Showers
-from supa_datasets.disk import locked, synchronised
+from supa_datasets.disk import locked, locked_temporary, synchronised
 from supa_datasets.layout import (
     HITS,
     PARTICLES,
@@ -23,11 +23,22 @@ from supa_datasets.layout import (
     Table,
     check_columns,
     check_format,
+    dataset_at,
+    is_recorded,
+    read_progress,
     read_run,
     tables_of,
     write_run,
 )
-from supa_datasets.reading import columns_of, named_errors, open_for_reading, read_showers
+from supa_datasets.reading import (
+    checked,
+    columns_of,
+    named_errors,
+    open_for_reading,
+    open_unfinished,
+    pieces,
+    read_showers,
+)
 
 Compression = Literal["none", "lz4", "zstd", "gzip"]
 COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
@@ -35,6 +46,7 @@ COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
 # A block is written at once. It ends with the first shower that fills one of these, so that the file's bytes depend on
 # the showers alone, not on how they were handed over.
 _BLOCK_HITS = 1 << 20
+_BLOCK_PARTICLES = 1 << 22  # where they are recorded; there may be many of them and hardly a hit
 _BLOCK_SHOWERS = 1 << 16
 
 # Blocks are much larger than chunks, so a cache of chunks only takes memory, in each of some twenty columns.
@@ -46,7 +58,8 @@ class ShowerWriter:
 
     Until then the showers lie in ``NAME.partial``, which survives a kill; ``resume=True`` takes them over. As a context
     manager the writer finishes the file on success, and keeps the partial file on an exception. The bytes of the file
-    depend on the showers and the run alone: not on how they were handed over, nor on interruptions.
+    depend on the showers, the run and the versions of the software alone: not on how the showers were handed over, nor
+    on interruptions.
 
     Args:
         path: the file to make; its folder must exist.
@@ -61,7 +74,7 @@ class ShowerWriter:
         FileExistsError: a finished or partial file is there, and neither overwrite nor resume was asked for.
         FileNotFoundError: the folder does not exist.
         ValueError: the file to resume is of another run or damaged, another process is writing it, the name is not that
-            of a regular file, or the compression is not to be had.
+            of a regular file, or the compression is not available.
     """
 
     def __init__(
@@ -83,10 +96,11 @@ class ShowerWriter:
         self._recorded = recorded
         self._tables = tables_of(recorded)
         self._pending: list[Showers] = []
-        self._pending_hits = self._pending_showers = self._num_showers = self._to_take_over = 0
+        self._pending_hits = self._pending_particles = self._pending_showers = 0
+        self._num_showers = self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
-        self._lock: int | None = locked(self._names.fresh, os.O_CREAT)
+        self._lock: int | None = locked_temporary(self._names.fresh, called=self._names.path)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
         try:
@@ -149,16 +163,26 @@ class ShowerWriter:
                 raise ValueError(f"{self._names.path}: shower {index} was given where {self._next_attempt} follows.")
         if self._attempts is not None:
             self._attempts = None if showers.run.attempts is None else self._attempts + showers.run.attempts
+        if not self._recorded:
+            showers = replace(showers, particles=None)
         while len(showers):
             # The number of these showers with which the block is full.
-            by_hits = np.searchsorted(showers.offset[1:], _BLOCK_HITS - self._pending_hits) + 1
-            fill = min(int(by_hits), _BLOCK_SHOWERS - self._pending_showers)
+            room = _BLOCK_SHOWERS - self._pending_showers
+            fill = min(room, 1 + int(np.searchsorted(showers.offset[1:], _BLOCK_HITS - self._pending_hits)))
+            if showers.particles is not None:
+                left = _BLOCK_PARTICLES - self._pending_particles
+                fill = min(fill, 1 + int(np.searchsorted(showers.particles.offset[1:], left)))
             head, showers = showers[:fill], showers[fill:]
             self._pending.append(_as_stored(head))
             self._pending_hits += head.hits.num_rows
+            self._pending_particles += head.particles.num_rows if head.particles is not None else 0
             self._pending_showers += len(head)
             self._next_attempt = int(head.index[-1]) + 1
-            if self._pending_hits >= _BLOCK_HITS or self._pending_showers >= _BLOCK_SHOWERS:
+            if (
+                self._pending_hits >= _BLOCK_HITS
+                or self._pending_particles >= _BLOCK_PARTICLES
+                or self._pending_showers >= _BLOCK_SHOWERS
+            ):
                 self._write_block()
 
     def finish(self) -> None:
@@ -235,12 +259,12 @@ class ShowerWriter:
 
     def _take_over(self, source: Path, count: int, seen: Callable[[Showers], None] | None) -> None:
         self._to_take_over = count
-        with open_for_reading(source, unfinished=source == self._names.partial) as old, named_errors(source):
-            columns, run = columns_of(old, self._recorded), read_run(old)
-            for start in range(0, count, SHOWER_CHUNK):
-                stop = min(start + SHOWER_CHUNK, count)
-                offsets = {table.group: old[table.offset][start : stop + 1] for table in self._tables}
-                showers = read_showers(columns, replace(run, attempts=None), offsets, start, stop)
+        with self._names.opened(source) as old, named_errors(source):
+            columns, run = columns_of(old), replace(read_run(old), attempts=None)
+            offsets = {table.group: dataset_at(old, table.offset, "i8")[: count + 1] for table in self._tables}
+            for start, stop in pieces(list(offsets.values())):
+                piece = {group: offset[start : stop + 1] for group, offset in offsets.items()}
+                showers = checked(read_showers(columns, run, piece, start, stop))
                 self.append(showers)
                 if seen is not None:
                     seen(showers)
@@ -256,7 +280,7 @@ class ShowerWriter:
         if not self._pending:
             return
         block = Showers.concatenate(self._pending)
-        self._pending, self._pending_hits, self._pending_showers = [], 0, 0
+        self._pending, self._pending_hits, self._pending_particles, self._pending_showers = [], 0, 0, 0
         tables = {HITS: block.hits, PRIMARIES: block.primaries, PARTICLES: block.particles}
         with self._abandoned_on_failure():
             for name in SHOWER_TYPES:
@@ -288,6 +312,10 @@ class _Names:
             raise FileNotFoundError(f"{self.path}: the folder {self.path.parent} does not exist; make it first.")
         if self.path.exists() and not self.path.is_file():
             raise ValueError(f"{self.path}: it is no regular file, so no showers are written to it.")
+
+    def opened(self, source: Path) -> AbstractContextManager[h5py.File]:
+        """Open the partial or the finished file."""
+        return open_unfinished(source) if source == self.partial else open_for_reading(source)
 
     def source(self, *, overwrite: bool, resume: bool) -> Path | None:
         """Give the file whose showers are taken over, None to begin anew."""
@@ -336,21 +364,19 @@ def resumable(path: str | PathLike[str], run: Run, *, recorded: bool = False) ->
     source = names.source(overwrite=False, resume=True)
     if source is None:
         return Stored(0, False)
-    with open_for_reading(source, unfinished=source == names.partial) as file, named_errors(source):
+    with names.opened(source) as file, named_errors(source):
         check_format(file)
-        if PROGRESS not in file:
-            raise ValueError("the column 'progress' is missing")
-        count = int(file[PROGRESS][0])
-        if (PARTICLES.group in file) != recorded:
+        if is_recorded(file) != recorded:
             raise ValueError("it was recorded otherwise (hits or particles); give the same arguments again")
-        check_columns(file, recorded, count)
+        check_columns(file, unfinished=source == names.partial)
+        count = read_progress(file)
         stored = read_run(file)
         difference = _difference(stored, run)
         if not difference and stored.first != run.first:
             difference = f"first is {stored.first} there, {run.first} here"
         if difference:
             raise ValueError(f"it is of another run ({difference}); give the same arguments again")
-        last = int(file["showers/index"][count - 1]) + 1 - run.first if count else 0
+        last = int(dataset_at(file, "showers/index", "i8")[count - 1]) + 1 - run.first if count else 0
         if (run.keep == "all" and last != count) or (source == names.path and stored.attempts != last):
             raise ValueError("it holds a selection of showers, not the beginning of a run")
     return Stored(count, source == names.path)

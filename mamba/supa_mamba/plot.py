@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.plot import plot_resolution
+from supa.plot import literal, plot_resolution
 from supa_mamba.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _right_shares(evaluation: Evaluation, who: str) -> FloatArray:
 
 
 def _plot_confusion(axes: "Axes", evaluation: Evaluation) -> None:
-    counts, names = evaluation.confusion(), evaluation.reading.classes
+    counts, names = evaluation.confusion(), [literal(name) for name in evaluation.reading.classes]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*shares.shape):

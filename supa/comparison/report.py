@@ -60,7 +60,9 @@ def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tupl
 def _write(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.unlink(missing_ok=True)  # of a killed process, or a link, which must not be followed
+        with partial.open("x", encoding="utf-8") as file:
+            file.write(text)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

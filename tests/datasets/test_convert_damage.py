@@ -390,7 +390,12 @@ def test_a_small_parquet_file_that_grows_beyond_the_memory_is_refused(tmp_path, 
 
 def test_a_run_in_parquet_that_is_none_is_refused(tmp_path, whole):
     table = pyarrow.parquet.read_table(whole["parquet"])
-    for text, message in (("[]", "its supa_run is"), (b"\xff\xfe", "its supa_run is"), ("[" * 10**5, "its supa_run")):
+    for text, message in (
+        ("[]", "its supa_run is"),
+        (b"\xff\xfe", "its supa_run is"),
+        ("[" * 10**5, "its supa_run"),
+        ('{"seed": 1, "seed": 2}', "the key 'seed' is given twice"),
+    ):
         pyarrow.parquet.write_table(table.replace_schema_metadata({"supa_run": text}), tmp_path / "b.parquet")
         _refused(tmp_path / "b.parquet", message, "parquet")
 

@@ -188,6 +188,23 @@ def test_bytes_do_not_depend_on_how_showers_are_handed_over(tmp_path, showers):
     assert len(digests) == 1
 
 
+def test_a_block_is_written_where_there_are_particles_and_no_hits(tmp_path, monkeypatch):
+    """Otherwise the memory would hold the trees of thousands of showers."""
+    monkeypatch.setattr("supa_datasets.writer._BLOCK_PARTICLES", 3000)
+    config = supa.preset("standard").replace(stop_amplitude=0.0, split_early=0.3, split_late=0.1)
+    showers, pending = supa.simulate(200, config, seed=1, record="particles"), []
+    with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
+        for piece in supa.stream(200, config, seed=1, record="particles", chunk_size=7):
+            writer.append(piece)
+            pending.append(sum(block.particles.num_rows for block in writer._pending))
+    assert showers.hits.num_rows == 0
+    assert max(pending) < 3000 < showers.particles.num_rows
+    assert supa_datasets.load(tmp_path / "a.h5").index.tolist() == showers.index.tolist()
+    with ShowerWriter(tmp_path / "whole.h5", showers.run, recorded=True) as writer:
+        writer.append(showers)
+    assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "whole.h5")
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("stops", [(0,), (1,), (57,), (120, 121), (10, 200, 250)])
 def test_an_interrupted_file_resumes_to_the_same_bytes(tmp_path, showers, stops):
@@ -376,6 +393,29 @@ def test_a_link_is_followed_and_a_device_is_left_alone(tmp_path, showers):
         supa_datasets.save(showers, tmp_path / "fifo", overwrite=True)
 
 
+@pytest.mark.parametrize("ending", ["fresh", "partial"])
+@pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard"])
+def test_a_planted_link_is_not_followed(tmp_path, showers, ending, kind):
+    mine, planted, path = tmp_path / "mine.txt", tmp_path / f"a.h5.{ending}", tmp_path / "a.h5"
+    mine.write_text("mine")
+    if kind == "hard":
+        planted.hardlink_to(mine)
+    else:
+        planted.symlink_to(mine if kind == "symbolic" else tmp_path / "absent")
+    try:
+        supa_datasets.save(showers[:3], path, overwrite=True)
+    except ValueError as error:
+        assert f"a.h5.{ending}, which would be written, is a link" in str(error)  # noqa: PT017  (or it works)
+        assert not path.exists()
+        assert planted.exists() or planted.is_symlink()
+    else:
+        assert len(supa_datasets.load(path)) == 3
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "absent").exists()
+    planted.unlink(missing_ok=True)
+    supa_datasets.save(showers[:3], path, overwrite=True)
+
+
 def test_a_missing_folder_and_an_unknown_compression_are_errors(tmp_path, showers, monkeypatch):
     with pytest.raises(FileNotFoundError, match="absent does not exist; make it first"):
         supa_datasets.save(showers, tmp_path / "absent" / "a.h5")
@@ -401,6 +441,18 @@ def _edit(change):
 def _replace(file, name, values):
     del file[name]
     file[name] = values
+
+
+def _lengthen(file, showers):
+    file["progress"][0] = showers
+    for name in ("index", "incident_energy", "leaked_energy"):
+        file[f"showers/{name}"].resize(showers, axis=0)
+
+
+def _huge_chunks(file):
+    rows = len(file["hits/x"])
+    del file["hits/x"]
+    file.create_dataset("hits/x", (rows,), "f4", maxshape=(None,), chunks=(2**30 - 1,), compression="gzip")
 
 
 DAMAGES = {
@@ -450,10 +502,35 @@ DAMAGES = {
         "does not ascend",
     ),
     "endless offsets": (
-        _edit(lambda f: (f["showers/offset"].resize(2**40 + 1, axis=0), f["showers/index"].resize(2**40, axis=0))),
-        "rows for 1099511627776 showers",
+        _edit(lambda f: (_lengthen(f, 2**40), f["showers/offset"].resize(2**40 + 1, axis=0))),
+        "its 1,099,511,627,776 showers are more than the memory can index",
     ),
-    "short index": (_edit(lambda f: f["showers/index"].resize(5, axis=0)), "has 300 rows for 5 showers"),
+    "short index": (_edit(lambda f: f["showers/index"].resize(5, axis=0)), "has 5 rows for 300 showers"),
+    "long index": (_edit(lambda f: f["showers/index"].resize(301, axis=0)), "has 301 rows for 300 showers"),
+    "huge chunks": (
+        _edit(lambda f: _huge_chunks(f)),
+        "a chunk of the column 'hits/x' has 1,073,741,823 rows, more than",
+    ),
+    "no progress": (_edit(lambda f: f.pop("progress")), "the column 'progress' is missing"),
+    "empty progress": (_edit(lambda f: _replace(f, "progress", np.zeros(0, "i8"))), "'progress' has 0 rows, not 1"),
+    "scalar progress": (
+        _edit(lambda f: _replace(f, "progress", np.int64(300))),
+        r"'progress' is int64 .., not one-dim",
+    ),
+    "null progress": (
+        _edit(lambda f: _replace(f, "progress", h5py.Empty("i8"))),
+        "'progress' is int64 None, not one-dim",
+    ),
+    "negative progress": (_edit(lambda f: f["progress"].__setitem__(0, -1)), "'progress' counts -1 showers"),
+    "other progress": (_edit(lambda f: f["progress"].__setitem__(0, 299)), "has 300 rows for 299 showers"),
+    "MeV": (_edit(lambda f: f.attrs.modify("energy_unit", "MeV")), "'energy_unit' is 'MeV', but it must be 'GeV'"),
+    "degrees": (_edit(lambda f: f.attrs.modify("angle_unit", "deg")), "'angle_unit' is 'deg', but it must be 'rad;"),
+    "array for format": (_edit(lambda f: f.attrs.create("format", np.arange(3))), "not of the format"),
+    "reference": (_edit(lambda f: f.attrs.create("first", f["hits"].ref)), "the attribute 'first' is <HDF5 object"),
+    "key given twice": (
+        _edit(lambda f: f.attrs.modify("config", '{"deviation": 0.1, "deviation": 0.2}')),
+        "the key 'deviation' is given twice",
+    ),
     "descending": (_edit(lambda f: f["showers/offset"].__setitem__(3, 10**6)), "does not ascend"),
     "not from 0": (_edit(lambda f: f["showers/offset"].__setitem__(0, 1)), "does not ascend from 0"),
     "wrong type": (_edit(lambda f: _replace(f, "hits/slice", np.zeros(9, "f8"))), "is float64 .9,., not one-dim"),
@@ -519,6 +596,60 @@ def test_every_flipped_byte_is_an_error_or_harmless(path):
     assert errors > 20
 
 
+PLACES = [
+    "hits", "hits/x", "hits/layer", "showers", "showers/index", "showers/offset", "primaries", "primaries/energy",
+    "primaries/offset", "particles", "particles/fate", "particles/offset", "progress",
+]  # fmt: skip
+
+
+def _beyond(how, file, place, other):
+    """Let a part of a file lie elsewhere."""
+    dataset = file[place] if isinstance(file[place], h5py.Dataset) else None
+    shape, kind = (dataset.shape, dataset.dtype) if dataset is not None else (None, None)
+    del file[place]
+    if how == "external link":
+        file[place] = h5py.ExternalLink(other, place)
+    elif how == "soft link":
+        file["elsewhere"] = h5py.ExternalLink(other, "/")
+        file[place] = h5py.SoftLink(f"/elsewhere/{place}")
+    elif how == "dangling link":
+        file[place] = h5py.SoftLink("/nowhere")
+    elif how == "external storage":
+        file.create_dataset(place, shape, kind, external=[(other, 0, h5py.h5f.UNLIMITED)])
+    else:
+        layout = h5py.VirtualLayout(shape, kind)
+        layout[...] = h5py.VirtualSource(other, place, shape)
+        file.create_virtual_dataset(place, layout)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_outside_of_the_file_is_read(tmp_path, path, place):
+    """Whatever part of a file lies in another one, with the same values: it is no part of the file."""
+    other, whole, run = tmp_path / "other.h5", path.read_bytes(), supa_datasets.load(path).run
+    other.write_bytes(whole)
+    hows = ["external link", "soft link", "dangling link"]
+    for how in hows if "/" not in place and place != "progress" else [*hows, "external storage", "virtual dataset"]:
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            _beyond(how, file, place, str(other))
+        (tmp_path / "a.h5.partial").write_bytes(path.read_bytes())
+        wanted = f"{place}.*(is missing: .* is a link|lies in another file)"
+        with pytest.raises(ValueError, match=wanted):
+            ShowerFile(path)
+        with pytest.raises(ValueError, match=wanted):
+            ShowerWriter(tmp_path / "a.h5", run, recorded=True, resume=True)
+
+
+def test_only_columns_of_the_format_are_given(path):
+    with h5py.File(path, "r+") as file:
+        file["hits/extra"] = h5py.ExternalLink("/etc/hostname", "/")
+        file["extra"] = h5py.SoftLink("/hits")
+    with ShowerFile(path) as file:
+        for table, name in (("hits", "extra"), ("extra", "x"), ("hits", "../hits/x"), ("/hits", "x"), (".", "hits/x")):
+            with pytest.raises(ValueError, match="there is no column"):
+                file.column(table, name)
+
+
 def test_a_missing_file_and_a_folder_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         ShowerFile(tmp_path / "absent.h5")
@@ -527,6 +658,26 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ValueError, match="it is no regular file"):
         ShowerFile(tmp_path / "fifo")
+
+
+def test_a_damaged_partial_file_is_an_error_and_no_endless_wait(tmp_path, showers):
+    """Read as the file of a living writer, HDF5 would try again and again."""
+    with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
+        writer.append(showers)
+        writer.suspend()
+    partial = tmp_path / "a.h5.partial"
+    content = bytearray(partial.read_bytes())
+    heads = [k for k in range(len(content)) if content[k : k + 4] == b"OHDR"]
+    for place, message in (
+        (heads[0], "it is"),
+        (heads[3], "it is damaged"),
+        (20, "its superblock has a wrong checksum"),
+    ):
+        damaged = content.copy()
+        damaged[place + 10] ^= 0xFF
+        partial.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"a\.h5\.partial: .*{message}"):
+            ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True, resume=True)
 
 
 def test_a_damaged_partial_file_is_not_resumed(tmp_path):

@@ -109,6 +109,7 @@ def test_other_files_are_left_alone(tmp_path):
         ("hello\n", "line 1: this is no result of a benchmark"),
         ('{"dataset": "MUTAG"}\n', "line 1: this is no result .*method"),
         ("[1]\n", "line 1"),
+        ('{"dataset": "MUTAG", "dataset": "PTC"}\n', "line 1: .*'dataset' is given twice"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

@@ -26,6 +26,18 @@ def test_a_file_gives_the_config(tmp_path, ending):
     assert ShowerConfig.from_file(path) == config
 
 
+@pytest.mark.parametrize("text", ['{"num_slices": 4, "num_slices": 4}', '{"deviation": 0.1, "a": {"x": 1, "x": 2}}'])
+def test_a_key_given_twice_is_an_error(tmp_path, text):
+    name = "num_slices" if "num" in text else "x"
+    path = tmp_path / "physics.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"physics.json: .* the key '{name}' is given twice; remove one"):
+        ShowerConfig.from_file(path)
+    path.with_suffix(".toml").write_text("num_slices = 4\nnum_slices = 4\n")
+    with pytest.raises(ValueError, match=r"physics\.toml: .*not valid TOML"):
+        ShowerConfig.from_file(path.with_suffix(".toml"))
+
+
 INVALID = {
     "num_slices": [0, 63, 2.5, True, "12"],
     "slice_spacing": [0, -1, math.nan, math.inf, "2", 10**400, 1e31],

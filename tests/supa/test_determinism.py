@@ -1,13 +1,18 @@
 """Shower k of a seed is the same whatever made it: chunks, threads, ranges, processes."""
 
 import multiprocessing
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from workers import hits_of_shower_7
 
 import supa
+from supa.engines import cpu, reference
+from supa.primaries import Primaries
 
 KEYS = {
     "hits": {"seed": 11},
@@ -113,6 +118,63 @@ def test_a_misuse_is_one_clear_error(options, message):
     for call in (supa.simulate, supa.stream):
         with pytest.raises(ValueError, match=message):
             call(**{"num_showers": 1, **options})
+
+
+def _peak_attempts(monkeypatch, **options) -> int:
+    """The most attempts that are walked at once."""
+    sizes = []
+    for module, name in ((cpu, "Workspace"), (reference, "ReferenceStream")):
+        walk = getattr(module, name).walk_showers
+
+        def watched(self, *arguments, _walk=walk, **keywords):
+            primaries = next(a for a in arguments if isinstance(a, Primaries))
+            sizes.append(len(primaries.incident_energy))
+            return _walk(self, *arguments, **keywords)
+
+        monkeypatch.setattr(getattr(module, name), "walk_showers", watched)
+    expected = supa.simulate(150, **options)
+    sizes.clear()
+    assert supa.Showers.concatenate(list(supa.stream(150, chunk_size=10**6, **options))) == expected
+    return max(sizes)
+
+
+HUNGRY = {
+    "complete": {"keep": "complete", "record": "particles", "threads": 1},
+    "complete, in threads": {"keep": "complete", "threads": 3},
+    "complete, in sequence": {"keep": "complete", "engine": "reference"},
+    "complete, with a cut-off": {"keep": "complete", "config": "critical", "energy": 3000},
+    "all": {},
+}
+
+
+@pytest.mark.parametrize("options", HUNGRY.values(), ids=HUNGRY.keys())
+def test_a_large_chunk_is_no_larger_than_what_is_needed(monkeypatch, options):
+    assert _peak_attempts(monkeypatch, **options) <= 1000
+
+
+@pytest.mark.parametrize("options", [{}, {"record": "particles"}, {"engine": "reference", "first": 150}])
+def test_a_large_chunk_is_no_larger_than_the_memory(monkeypatch, options):
+    monkeypatch.setattr("supa.simulation.available_bytes", lambda: 100_000_000)
+    monkeypatch.setattr("supa.simulation._CHUNKS_SHARE", 0.01)
+    assert _peak_attempts(monkeypatch, threads=1, **options) < 150
+
+
+LIMITED = """
+import resource
+import supa
+
+supa.simulate(1, record="particles")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, resource.RLIM_INFINITY))
+print(sum(len(chunk) for chunk in supa.stream(300, keep="complete", record="particles", chunk_size=10**6, threads=2)))
+"""
+
+
+def test_a_large_chunk_fits_a_limit_of_the_memory():
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not tell the memory of a process in /proc")
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("300\n", "")
 
 
 def test_a_chunk_size_must_be_a_whole_number():

@@ -8,6 +8,7 @@ import click
 
 from supa_cli.interruption import check
 from supa_cli.options import Count
+from supa_cli.printed import echo
 from supa_cli.progress import progress
 
 
@@ -66,7 +67,7 @@ def command(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if not quiet:
-            click.echo(f"{len(jobs):,} jobs, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
+            echo(f"{len(jobs):,} jobs, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
         with (
             _interruption_told(output),
             progress("training", "starting the processes", quiet=quiet or not missing, things="jobs") as told,
@@ -81,7 +82,8 @@ def command(
     page = table(results, reference=reference or REFERENCE)
     if table_file is not None:
         Path(table_file).write_text(page, encoding="utf-8")
-    click.echo(page, nl=False)
+    for line in page.splitlines():
+        echo(line)
     if failures:
         raise click.ClickException(f"{failures:,} jobs failed; the table tells why. The same command tries them again.")
 
@@ -98,5 +100,6 @@ def _interruption_told(output: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"\nWhat was finished is in {output}; the same command goes on.", err=True)
+        click.echo(err=True)
+        echo(f"What was finished is in {output}; the same command goes on.", err=True)
         raise

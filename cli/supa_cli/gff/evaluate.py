@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa_cli.printed import echo
+
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.graphs import Graphs
@@ -87,7 +89,7 @@ def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Per
     method, split, console = checkpoint.method, checkpoint.split, Console(soft_wrap=True)
     assert split is not None
     epochs = len(checkpoint.training["state"]["history"])
-    click.echo(
+    echo(
         f"{checkpoint.benchmark}, {split.words}; {method.conv}, {method.layers} layers of {method.width}, seed "
         f"{checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after {epochs:,} epochs"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from supa_cli.pictures import check_picture
+from supa_cli.printed import echo
 
 
 @click.command(name="plot")
@@ -27,4 +28,4 @@ def command(results: str, output: str | None) -> None:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     figure.savefig(name, dpi=150)
-    click.echo(f"{name}")
+    echo(name)

@@ -10,6 +10,7 @@ import click
 from supa_cli.checkpoints import board, check_output, check_same, chosen_device, saved
 from supa_cli.interruption import check
 from supa_cli.options import Count
+from supa_cli.printed import echo
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
@@ -98,7 +99,7 @@ def command(
         )
         if stored is not None:
             before = len(trainer.state.history)
-            click.echo(f"{path}: {'finished' if stored.finished else 'going on'} after {before:,} epochs", err=True)
+            echo(f"{path}: {'finished' if stored.finished else 'going on'} after {before:,} epochs", err=True)
     started = time.perf_counter()
     with (
         saved(
@@ -130,7 +131,7 @@ def command(
         return
     print_results(network, performances(network, graphs, split))
     seconds = time.perf_counter() - started
-    click.echo(f"{path}: {len(trainer.state.history):,} epochs, {seconds:,.1f} s now")
+    echo(f"{path}: {len(trainer.state.history):,} epochs, {seconds:,.1f} s now")
 
 
 def _method(dataset: str, name: str, changes: dict[str, Any]) -> "Method":

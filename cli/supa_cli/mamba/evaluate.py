@@ -8,6 +8,7 @@ import click
 
 from supa_cli.checkpoints import chosen_device
 from supa_cli.pictures import check_picture
+from supa_cli.printed import cell, echo
 
 if TYPE_CHECKING:
     from supa import ShowerConfig
@@ -51,7 +52,7 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
     )
     for config in evaluation.foreign:
         differences = _differences(config, evaluation.reading.configs)
-        click.echo(f"Note: there are showers whose config the encoder has not learnt from: {differences}.", err=True)
+        echo(f"Note: there are showers whose config the encoder has not learnt from: {differences}.", err=True)
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 
@@ -94,7 +95,7 @@ def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evalua
 
 def _print(checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> None:
     config = checkpoint.config
-    click.echo(
+    echo(
         f"{config.target}; {config.n_layer} layers of {config.d_model}, seed {config.seed}; "
         f"{'finished' if checkpoint.finished else 'interrupted'} after {checkpoint.epochs:,} epochs; "
         f"{len(evaluation.counts):,} showers ({split})"
@@ -115,7 +116,7 @@ def _print_accuracies(evaluation: "Evaluation") -> None:
     table.add_column("")
     table.add_column("accuracy up to exchange" if evaluation.reading.task == "primary" else "accuracy", justify="right")
     for who, accuracy in evaluation.figures()["accuracy"].items():
-        table.add_row(who, f"{100 * accuracy:.2f} %")
+        table.add_row(cell(who), f"{100 * accuracy:.2f} %")
     Console(soft_wrap=True).print(table)
 
 
@@ -125,10 +126,10 @@ def _print_confusion(evaluation: "Evaluation") -> None:
 
     names = evaluation.reading.classes
     table = Table(title="true class in rows, answer in columns", title_justify="left", box=None)
-    for column in ("", *names):
+    for column in ("", *map(cell, names)):
         table.add_column(column, justify="right")
     for name, counts in zip(names, evaluation.confusion().tolist(), strict=True):
-        table.add_row(name, *(f"{count:,}" for count in counts))
+        table.add_row(cell(name), *(f"{count:,}" for count in counts))
     Console(soft_wrap=True).print(table)
 
 
@@ -140,7 +141,7 @@ def _print_energies(evaluation: "Evaluation") -> None:
     table.add_column("GeV", justify="right")
     table.add_column("showers", justify="right")
     rivals = [who for who in evaluation.answers if who not in ("model", "one value for all")]
-    for name in ("bias", "resolution", "rms", *(f"rms, {who}" for who in rivals)):
+    for name in ("bias", "resolution", "rms", *(f"rms, {cell(who)}" for who in rivals)):
         table.add_column(name, justify="right")
     figures = evaluation.figures()
     for facts in (*evaluation.by_energy(_BINS), figures):

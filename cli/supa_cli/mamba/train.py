@@ -10,6 +10,7 @@ import click
 from supa_cli.checkpoints import Save, board, check_output, check_same, chosen_device, saved
 from supa_cli.interruption import waiting
 from supa_cli.options import Count
+from supa_cli.printed import echo
 from supa_cli.progress import progress
 
 if TYPE_CHECKING:
@@ -141,13 +142,13 @@ def _tell_beginning(path: Path, trainer: "Trainer", stored: "Checkpoint | None")
         err=True,
     )
     if stored is not None:
-        click.echo(f"{path}: {'finished' if stored.finished else 'going on'} after {_words(stored)}", err=True)
+        echo(f"{path}: {'finished' if stored.finished else 'going on'} after {_words(stored)}", err=True)
 
 
 def _tell_end(path: Path, trainer: "Trainer") -> None:
     history, best = trainer.state.history, trainer.state.best_epoch
     seconds = sum(epoch.seconds for epoch in history)
-    click.echo(
+    echo(
         f"{path}: best of {len(history):,} epochs is epoch {best}, validation loss {history[best].valid_loss:.4f}, "
         f"{trainer.objective.words(history[best].valid_score)}; {seconds:,.1f} s, "
         f"{len(history) * len(trainer.train) / seconds:,.0f} showers/s"

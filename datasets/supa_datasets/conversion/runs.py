@@ -6,6 +6,7 @@ from typing import Any
 
 from supa import Run, ShowerConfig
 from supa.checks import shown, whole
+from supa.texts import read_json
 
 RUN = "supa_run"
 CONFIG = "supa_config"
@@ -37,9 +38,9 @@ def run_from_text(text: str | bytes) -> Run:
         ValueError: it is no such text.
     """
     try:
-        fields = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        fields = None
+        fields = read_json(text)
+    except ValueError as error:
+        raise ValueError(f"its {RUN} is {shown(text)} ({error})") from None
     if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Run)}:
         raise ValueError(f"its {RUN} is {shown(text)}")
     engine, keep = fields["engine"], fields["keep"]

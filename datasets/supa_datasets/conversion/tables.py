@@ -11,7 +11,8 @@ from supa.arrays import Array
 from supa.physics import UNKNOWN_SLICE
 from supa_datasets.conversion.formats import Choices
 from supa_datasets.conversion.runs import imported, run_from_text
-from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, Table, check_rows, tables_of
+from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, Table, tables_of
+from supa_datasets.validation import check_rows
 
 NEEDED = ("hits/x", "hits/y", "hits/energy")
 

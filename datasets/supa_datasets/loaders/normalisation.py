@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.checks import shown
+from supa.texts import read_json
 
 SMALLEST = 1e-30
 """What a value of 0 counts as where logarithms are taken."""
@@ -159,8 +160,8 @@ class Normalisation:
             ValueError: it is no such file.
         """
         try:
-            numbers = json.loads(Path(path).read_text())
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            numbers = read_json(Path(path).read_text())
+        except ValueError as error:
             raise ValueError(f"{path}: it is no normalisation ({error}).") from None
         return cls.from_dict(numbers)
 

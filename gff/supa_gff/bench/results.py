@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+from supa.texts import read_json
 from supa_datasets.disk import locked
 from supa_gff.bench.jobs import Cost, Job, Measured, canonical
 
@@ -92,7 +93,7 @@ class ResultsFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._descriptor = locked(self._path, os.O_CREAT | os.O_APPEND)
+        self._descriptor = locked(Path(os.path.realpath(path)), os.O_CREAT | os.O_APPEND, called=self._path)
         try:
             lines, whole = _lines(self._path)
             os.ftruncate(self._descriptor, whole)
@@ -187,7 +188,7 @@ def _lines(path: Path) -> tuple[list[Result], int]:
     results = []
     for number, line in enumerate(content[:whole].splitlines(), 1):
         try:
-            results.append(_from_dict(json.loads(line)))
+            results.append(_from_dict(read_json(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: this is no result of a benchmark ({error!r}).") from None
     return results, whole

@@ -72,9 +72,14 @@ def test_mistakes_are_clear_errors(fitted, tmp_path):
         fitted.apply(np.zeros((4, 3)))
     with pytest.raises(ValueError, match="above 0"):
         Normalisation(("x",), (False,), (0.0,), (0.0,))
-    (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ValueError, match="it is no normalisation"):
-        Normalisation.load(tmp_path / "bad.json")
+    for text, reason in (
+        ("{", "Expecting"),
+        ("[" * 10**5, "recursion"),
+        ('{"mean": [1], "mean": [2]}', "'mean' is given"),
+    ):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(ValueError, match=f"it is no normalisation .*{reason}"):
+            Normalisation.load(tmp_path / "bad.json")
     for wrong in ({}, [], {**fitted.to_dict(), "mean": ["a", 1]}, {**fitted.to_dict(), "more": 1}):
         with pytest.raises(ValueError, match="features, logarithm, mean and spread"):
             Normalisation.from_dict(wrong)

@@ -298,7 +298,12 @@ def test_the_report_is_one_page(result, tmp_path):
         assert found.name in text
     assert json.loads(numbers.read_text())["seed"] == 0
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["comparison.json", "report.html"]
-    supa.write_report(result, tmp_path / "report")
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    (tmp_path / "report" / "report.html.partial").symlink_to(mine)  # planted: what it leads to must not be written
+    page, _ = supa.write_report(result, tmp_path / "report")
+    assert page.read_text() == text
+    assert mine.read_text() == "mine"
 
 
 def test_a_name_cannot_break_the_report(pair, tmp_path):

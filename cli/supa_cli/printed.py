@@ -1,0 +1,44 @@
+"""Texts of files and users on the terminal, which they must not steer."""
+
+import click
+
+
+def safe(text: object) -> str:
+    """Write a text with its control characters escaped.
+
+    Args:
+        text: a text, or what is printed as one, such as a path.
+
+    Returns:
+        The text, on one line.
+    """
+    plain = str(text)
+    if plain.isprintable():
+        return plain  # without the package supa, whose import takes a second
+    from supa.texts import printable
+
+    return printable(plain)
+
+
+def cell(text: object) -> str:
+    """Write a text for rich, which reads markup.
+
+    Args:
+        text: a text, or what is printed as one.
+
+    Returns:
+        The text, on one line.
+    """
+    from rich.markup import escape
+
+    return escape(safe(text))
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print a line.
+
+    Args:
+        text: the line.
+        err: print it to the standard error stream.
+    """
+    click.echo(safe(text), err=err)
