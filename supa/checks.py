@@ -65,3 +65,21 @@ def shown(value: object) -> str:
         return f"a whole number of {int(math.log10(abs(value))) + 1} digits"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Write a number with its noun in the singular or the plural.
+
+    Args:
+        number: how many.
+        noun: the noun in the singular.
+        plural: the noun in the plural, by default the singular and "s".
+
+    Returns:
+        The number with commas between its thousands, and the noun.
+
+    Example:
+        >>> counted(1, "layer"), counted(1234, "graph"), counted(2, "class", "classes")
+        ('1 layer', '1,234 graphs', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
