@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 
 import click
 
+from supa_cli.interruption import finished, in_order
+
 
 class Saveable(Protocol):
     """A checkpoint."""
@@ -84,32 +86,37 @@ def saved(path: Path, first: C, *, fresh: bool, seconds: float, words: Callable[
         first: where training stands at the beginning.
         fresh: whether that is not in the file yet.
         seconds: time between two files.
-        words: says how much is in a checkpoint.
+        words: says how much is in a checkpoint, such as "1 epoch is".
 
     Returns:
         A context that gives a function to call when the state is whole: with what makes the checkpoint, also later when
         the work is interrupted, and with whether training is over.
     """
-    if fresh:
-        first.save(path)  # a disk that does not take it is better found now
     latest: Callable[[], C] = lambda: first  # noqa: E731  (a variable)
-    written, moment = True, time.perf_counter()
+    stored, written, moment = first, True, time.perf_counter()
 
-    def save(take: Callable[[], C], finished: bool) -> None:
-        nonlocal latest, written, moment
-        latest, written = take, False
-        if finished or time.perf_counter() - moment > seconds:
-            take().save(path)
-            written, moment = True, time.perf_counter()
-
-    try:
-        yield save
-    except KeyboardInterrupt:
+    def write() -> None:
+        nonlocal stored, written, moment
         checkpoint = latest()
-        if not written:
-            checkpoint.save(path)
-        click.echo(f"\n{words(checkpoint)} are in {path}; go on with the same command and --resume.", err=True)
-        raise
+        checkpoint.save(path)
+        stored, written, moment = checkpoint, True, time.perf_counter()
+
+    def save(take: Callable[[], C], over: bool) -> None:
+        nonlocal latest, written
+        latest, written = take, False
+        if over or time.perf_counter() - moment > seconds:
+            write()
+
+    with in_order(lambda: f"{words(stored)} in {path}; go on with the same command and --resume."):
+        if fresh:
+            first.save(path)  # a disk that does not take it is better found now
+        try:
+            yield save
+        except KeyboardInterrupt:
+            if not written:
+                write()
+            raise
+        finished()
 
 
 def board(folder: str | None) -> Callable[[int], AbstractContextManager[Write]]:

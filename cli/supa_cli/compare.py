@@ -3,16 +3,15 @@
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from supa_cli.interruption import check, interruptible
+from supa_cli.interruption import finished, in_order
 from supa_cli.options import Count
 
 if TYPE_CHECKING:
-    from supa import Comparison, Run
-    from supa_datasets import ShowerFile
+    from supa import Comparison
 
 _MOST_ROWS = 20
 _WIDTH = 112
@@ -53,15 +52,14 @@ def command(
         _make_folder(output)
 
     def tell(step: str) -> None:
-        check()
         if not quiet:
             click.echo(f"{step} ...", err=True)
 
     with ShowerFile(true) as one, ShowerFile(generated) as other:
         try:
             comparison = compare(
-                _Chunks(one),
-                _Chunks(other),
+                one,
+                other,
                 names=_names(true, generated),
                 seed=seed,
                 repeats=permutations,
@@ -70,13 +68,17 @@ def command(
             )
         except ValueError as error:
             raise click.ClickException(str(error)) from None
+    if output is None:
+        finished()
     if as_json:
         click.echo(json.dumps(comparison.to_dict(), indent=2))
     else:
         _print(comparison, every)
     if output is not None:
         tell("drawing the report")
-        page, _ = write_report(comparison, output)
+        with in_order():
+            page, _ = write_report(comparison, output)
+            finished()
         click.echo(f"{page}", err=as_json)
 
 
@@ -88,20 +90,6 @@ def _make_folder(output: str) -> None:
         Path(output).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.UsageError(f"--output {output!r} cannot be made a folder ({error.strerror}).") from None
-
-
-class _Chunks:
-    """A file that is read chunk by chunk, until somebody presses Ctrl-C."""
-
-    def __init__(self, file: "ShowerFile") -> None:
-        self._file = file
-
-    @property
-    def run(self) -> "Run":
-        return self._file.run
-
-    def chunks(self) -> Any:
-        return interruptible(self._file.chunks())
 
 
 def _names(true: str, generated: str) -> tuple[str, str]:

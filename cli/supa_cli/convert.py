@@ -1,15 +1,14 @@
 """``supa convert``: convert a file of showers to another format."""
 
-from typing import TYPE_CHECKING, Any
+import os
+from pathlib import Path
+from typing import Any
 
 import click
 
-from supa_cli.interruption import check
+from supa_cli.interruption import check, finished, in_order
 from supa_cli.options import PresetName, chosen_config
 from supa_cli.progress import progress
-
-if TYPE_CHECKING:
-    pass
 
 
 def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -80,9 +79,18 @@ def command(
         raise click.UsageError("--particle chooses from the binning; give --binning, too.")
     config = chosen_config(preset, config_file)
     binning = None if xml is None else read_binning(xml, particle)
-    with progress("converting", "converting", quiet=quiet) as told:
+    begun = False
+
+    def left() -> str:
+        if begun:
+            Path(f"{os.path.realpath(target)}.partial").unlink(missing_ok=True)
+        return ""
+
+    with in_order(left), progress("converting", "converting", quiet=quiet) as told:
 
         def seen(done: int, total: int) -> None:
+            nonlocal begun
+            begun = True  # the file under way is this command's own
             check()
             told(done, total)
 
@@ -98,3 +106,4 @@ def command(
             progress=seen,
             note=None if quiet else lambda sentence: click.echo(sentence, err=True),
         )
+        finished()

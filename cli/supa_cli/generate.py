@@ -2,14 +2,12 @@
 
 import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from supa_cli.interruption import check, interruptible
+from supa_cli.interruption import check, finished, in_order, interruptible
 from supa_cli.options import Count, PresetName, chosen_config
 from supa_cli.progress import progress
 
@@ -103,9 +101,12 @@ def command(
         check()
         summary.add(taken_over)
 
-    with (
-        _interruption_told(path),
-        ShowerWriter(
+    def left() -> str:
+        partial = Path(f"{path}.partial")
+        return f"What was finished is in {partial}; go on with the same command and --resume." * partial.exists()
+
+    with in_order(left):
+        with ShowerWriter(
             path,
             run,
             recorded=recorded,
@@ -113,15 +114,16 @@ def command(
             overwrite=overwrite,
             resume=resume,
             seen=seen,
-        ) as writer,
-    ):
-        resumed = writer.num_showers
-        with progress("simulating", "starting (the first run compiles for some seconds)", quiet=quiet) as told:
-            told(resumed, num_showers)
-            for chunk in interruptible(stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)):
-                writer.append(chunk)
-                summary.add(chunk)
-                told(writer.num_showers, num_showers)
+        ) as writer:
+            resumed = writer.num_showers
+            with progress("simulating", "starting (the first run compiles for some seconds)", quiet=quiet) as told:
+                told(resumed, num_showers)
+                chunks = stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)
+                for chunk in interruptible(chunks):
+                    writer.append(chunk)
+                    summary.add(chunk)
+                    told(writer.num_showers, num_showers)
+        finished()
     if quiet:
         return
     seconds = time.perf_counter() - started
@@ -151,14 +153,3 @@ def _change(text: str) -> tuple[str, Any]:
         read = {}
     # What is no single value of TOML is a text without its quotes.
     return key.strip(), read["value"] if read.keys() == {"value"} else value.strip()
-
-
-@contextmanager
-def _interruption_told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        partial = Path(f"{path}.partial")
-        if partial.exists():
-            click.echo(f"\nWhat was finished is in {partial}; go on with the same command and --resume.", err=True)
-        raise

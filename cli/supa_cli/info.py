@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from supa_cli.interruption import finished
+
 
 @click.command(name="info")
 @click.argument("file", type=click.Path(dir_okay=False))
@@ -16,6 +18,7 @@ def command(file: str, as_json: bool) -> None:
     from rich.table import Table
 
     facts, config = _facts(file)
+    finished()
     if as_json:
         click.echo(json.dumps({**facts, "config": config}, indent=2))
         return

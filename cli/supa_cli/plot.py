@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from supa_cli.interruption import interruptible
+from supa_cli.interruption import finished, in_order
 from supa_cli.pictures import check_picture
 
 
@@ -32,9 +32,7 @@ def command(files: tuple[str, ...], output: str | None, shower: int | None, prof
     with ExitStack() as stack:
         opened = [stack.enter_context(ShowerFile(file)) for file in files]
         if shower is None:
-            figure = plot_profiles(
-                *(interruptible(file.chunks()) for file in opened), labels=[Path(file).stem for file in files]
-            )
+            figure = plot_profiles(*(file.chunks() for file in opened), labels=[Path(file).stem for file in files])
         else:
             if not 0 <= shower < len(opened[0]):
                 raise click.BadParameter(
@@ -42,5 +40,7 @@ def command(files: tuple[str, ...], output: str | None, shower: int | None, prof
                     param_hint="--shower",
                 )
             figure = plot_shower(opened[0][shower])
-    figure.savefig(name, dpi=150)
+    with in_order():
+        figure.savefig(name, dpi=150)
+        finished()
     click.echo(f"{name}")

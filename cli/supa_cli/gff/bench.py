@@ -1,12 +1,10 @@
 """``supa gff bench``: compare methods by cross-validation on graph benchmarks."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from supa_cli.interruption import check
+from supa_cli.interruption import check, finished, in_order
 from supa_cli.options import Count
 from supa_cli.progress import progress
 
@@ -62,21 +60,18 @@ def command(
     with ResultsFile(output) as file:
         missing = file.missing(jobs)
         try:
-            runners.prepare((job.dataset for job in missing), root)
+            with in_order():
+                runners.prepare((job.dataset for job in missing), root)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if not quiet:
             click.echo(f"{len(jobs):,} jobs, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
         with (
-            _interruption_told(output),
+            in_order(lambda: f"What was finished is in {output}; the same command goes on."),
             progress("training", "starting the processes", quiet=quiet or not missing, things="jobs") as told,
         ):
-
-            def tell(done: int, total: int) -> None:
-                check()
-                told(done, total)
-
-            failures = run_jobs(missing, file, root=root, workers=workers, tell=tell)
+            failures = run_jobs(missing, file, root=root, workers=workers, tell=told, pause=check)
+            finished()
         results = file.of(jobs)
     page = table(results, reference=reference or REFERENCE)
     if table_file is not None:
@@ -91,12 +86,3 @@ def _names(text: str, option: str) -> list[str]:
     if not all(names):
         raise click.UsageError(f"{option} {text!r} was given, but it must be names with commas between them.")
     return names
-
-
-@contextmanager
-def _interruption_told(output: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo(f"\nWhat was finished is in {output}; the same command goes on.", err=True)
-        raise

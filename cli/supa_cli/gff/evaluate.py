@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa_cli.interruption import finished, in_order
+
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.graphs import Graphs
@@ -33,10 +35,13 @@ def command(model: str, root: str | None, as_json: bool) -> None:
     checkpoint = Checkpoint.load(model)
     if checkpoint.benchmark is None or checkpoint.split is None:
         raise click.UsageError(f"{model}: it was trained on graphs of its user's own, and does not hold them.")
-    graphs = Graphs.of_benchmark(load_benchmark(checkpoint.benchmark, root=root))
+    with in_order():
+        benchmark = load_benchmark(checkpoint.benchmark, root=root)
+    graphs = Graphs.of_benchmark(benchmark)
     _check_data(model, checkpoint, graphs)
     network = checkpoint.network()
     results = performances(network, graphs, checkpoint.split)
+    finished()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, network, results), indent=2))
     else:

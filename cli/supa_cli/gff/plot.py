@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from supa_cli.interruption import finished, in_order
 from supa_cli.pictures import check_picture
 
 
@@ -26,5 +27,7 @@ def command(results: str, output: str | None) -> None:
         raise click.UsageError(f"{results}: there is no such file; `supa gff bench` writes one.") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    figure.savefig(name, dpi=150)
+    with in_order():
+        figure.savefig(name, dpi=150)
+        finished()
     click.echo(f"{name}")

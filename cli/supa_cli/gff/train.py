@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
 from supa_cli.checkpoints import board, check_output, check_same, chosen_device, saved
-from supa_cli.interruption import check
+from supa_cli.interruption import check, in_order
 from supa_cli.options import Count
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def command(
     place = chosen_device(device)
     record = board(tensorboard)
     stored = Checkpoint.load(path) if resume and path.exists() else None
-    benchmark = load_benchmark(dataset, root=root)
+    with in_order():
+        benchmark = load_benchmark(dataset, root=root)
     graphs = Graphs.of_benchmark(benchmark).to(place)
     torch.manual_seed(seed)
     try:
@@ -84,7 +86,7 @@ def command(
         network = Network.for_graphs(method, graphs)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    trainer = Trainer(network, graphs, split.train, split.valid, seed=seed)
+    trainer = Trainer(network, graphs, split.train, split.valid, seed=seed, on_batch=check)
     if stored is not None:
         _check_same(path, stored, Checkpoint.of(trainer, benchmark=dataset, split=split))
         trainer.load_state_dict(dict(stored.training))
@@ -106,7 +108,7 @@ def command(
             first,
             fresh=stored is None,
             seconds=_SECONDS_BETWEEN_FILES,
-            words=lambda checkpoint: f"{len(checkpoint.training['state']['history']):,} epochs",
+            words=_words,
         ) as save,
         epochs_told(quiet=quiet or trainer.state.finished) as told,
         record(len(trainer.state.history)) as write,
@@ -121,7 +123,6 @@ def command(
             keep()
             told(epoch)
             write(_figures(epoch), len(trainer.state.history) - 1)
-            check()
 
         trainer.on_epoch = on_epoch
         trainer.run()
@@ -154,6 +155,11 @@ def _check_same(path: Path, stored: "Checkpoint", asked: "Checkpoint") -> None:
     check_same(path, _facts(stored), _facts(asked))
     if stored.split is None or asked.split is None or not _equal(stored.split, asked.split):
         raise click.UsageError(f"{path} is of other data: the files of {asked.benchmark} have changed since.")
+
+
+def _words(checkpoint: "Checkpoint") -> str:
+    epochs = len(checkpoint.training["state"]["history"])
+    return f"{counted(epochs, 'epoch')} {'is' if epochs == 1 else 'are'}"
 
 
 def _facts(checkpoint: "Checkpoint") -> dict[str, Any]:

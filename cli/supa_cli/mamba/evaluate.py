@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa_cli.checkpoints import chosen_device
+from supa_cli.interruption import finished, in_order
 from supa_cli.pictures import check_picture
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 
-        plot_evaluation(evaluation).savefig(picture, dpi=150)
+        with in_order():
+            plot_evaluation(evaluation).savefig(picture, dpi=150)
+    finished()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, split, evaluation), indent=2))
     else:

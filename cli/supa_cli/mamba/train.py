@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
 from supa_cli.checkpoints import Save, board, check_output, check_same, chosen_device, saved
-from supa_cli.interruption import waiting
+from supa_cli.interruption import asked, finished, in_order
 from supa_cli.options import Count
 from supa_cli.progress import progress
 
@@ -71,7 +72,7 @@ def command(
     stored = Checkpoint.load(path) if resume and path.exists() else None
     reading, train = training_showers(list(data), config.target)
     valid = packed_showers(list(data), "validation", reading)
-    with workers(place) as together, waiting() as asked:
+    with workers(place) as together, in_order():
         try:
             trainer = Trainer(config, reading, train, valid, workers=together, stop=asked)
         except ValueError as error:
@@ -81,12 +82,17 @@ def command(
             trainer.load_state_dict(dict(stored.training))
         if together.rank > 0:
             trainer.run()
+            finished()
             return
         if not quiet:
             _tell_beginning(path, trainer, stored)
         with (
             saved(
-                path, Checkpoint.of(trainer), fresh=stored is None, seconds=_SECONDS_BETWEEN_FILES, words=_words
+                path,
+                Checkpoint.of(trainer),
+                fresh=stored is None,
+                seconds=_SECONDS_BETWEEN_FILES,
+                words=lambda checkpoint: f"{_words(checkpoint)} are",
             ) as save,
             record(len(trainer.state.history)) as write,
             _watched(trainer, save, quiet=quiet) as epochs,
@@ -127,7 +133,7 @@ def _facts(checkpoint: "Checkpoint") -> dict[str, object]:
 
 
 def _words(checkpoint: "Checkpoint") -> str:
-    return f"{checkpoint.epochs:,} epochs and {checkpoint.training['state']['step']:,} steps"
+    return f"{counted(checkpoint.epochs, 'epoch')} and {counted(checkpoint.training['state']['step'], 'step')}"
 
 
 def _tell_beginning(path: Path, trainer: "Trainer", stored: "Checkpoint | None") -> None:
