@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import Array, IntArray
-from supa.checks import whole
+from supa.checks import did_you_mean, whole
 from supa.collector import Collector
 from supa.config import ShowerConfig
 from supa.engines import cpu, reference
@@ -156,7 +156,10 @@ def _plan(
         ("engine", engine, ("cpu", "reference")),
     ):
         if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"{name}: {value!r} was given, but it must be {' or '.join(map(repr, choices))}.")
+            raise ValueError(
+                f"{name}: {value!r} was given, but it must be {' or '.join(map(repr, choices))}."
+                f"{did_you_mean(value, choices)}"
+            )
     if engine == "reference":
         whole(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
         if threads is not None and whole(1, MAX_THREADS, "threads", threads) != 1:

@@ -31,8 +31,15 @@ def check_output(path: Path, *, resume: bool) -> None:
         resume: whether it may be there.
 
     Raises:
-        click.UsageError: its folder is not there, or the file is.
+        click.UsageError: its name is that of a shower file, its folder is not there, or the file is.
     """
+    from supa_cli.endings import format_of
+
+    if format_of(str(path)) is not None:
+        raise click.UsageError(
+            f"{path}: {path.suffix} is the ending of a shower file, but a checkpoint is written; name it "
+            f"{path.with_suffix('.ckpt')}."
+        )
     if not path.absolute().parent.is_dir():
         raise click.UsageError(f"{path}: the folder {path.parent} does not exist; make it first.")
     if path.exists() and not resume:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from supa_cli.interruption import finished, in_order
-from supa_cli.options import Count
+from supa_cli.options import Count, InputFile
 
 if TYPE_CHECKING:
     from supa import Comparison
@@ -18,8 +18,8 @@ _WIDTH = 112
 
 
 @click.command(name="compare")
-@click.argument("true", type=click.Path(dir_okay=False))
-@click.argument("generated", type=click.Path(dir_okay=False))
+@click.argument("true", type=InputFile())
+@click.argument("generated", type=InputFile())
 @click.option("-o", "--output", type=click.Path(), help="Folder for report.html and comparison.json.")
 @click.option("--seed", type=Count(0), default=0, show_default=True, help="Of everything random in the comparison.")
 @click.option(
@@ -86,6 +86,13 @@ def _make_folder(output: str) -> None:
     """Make the report's folder before the work, which would else be lost."""
     if not output or (Path(output).exists() and not Path(output).is_dir()):
         raise click.UsageError(f"--output {output!r} is no folder, but the report needs one; name another.")
+    if output == "-" or (
+        Path(output).suffix in (".html", ".htm", ".json", ".pdf", ".png") and not Path(output).exists()
+    ):
+        raise click.UsageError(
+            f"--output {output!r} was given, but it must be the name of a folder, in which report.html and "
+            "comparison.json are written."
+        )
     try:
         Path(output).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa_cli.interruption import check, finished, in_order, interruptible
-from supa_cli.options import Count, PresetName, chosen_config
+from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
 from supa_cli.progress import progress
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="generate")
-@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument("out", type=OutputFile())
 @click.option("-n", "--num-showers", type=Count(1), required=True, help="How many showers to write, such as 1e6.")
 @click.option("--energy", metavar="GEV", help="Incident energy: 65, 1:100, log:1:100 or 10,20,50.")
 @click.option("--preset", type=PresetName(), help="Named physics; see `supa presets`.  [default: standard]")
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 @click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
 @click.option(
     "--keep",
-    type=click.Choice(["all", "complete"]),
+    type=Choice(["all", "complete"]),
     default="all",
     show_default=True,
     help="complete: drop showers with an empty readout layer, and go on until N are kept.",
 )
 @click.option(
     "--record",
-    type=click.Choice(["hits", "particles"]),
+    type=Choice(["hits", "particles"]),
     default="hits",
     show_default=True,
     help="particles: write the whole trees, too.",
 )
 @click.option(
     "--engine",
-    type=click.Choice(["cpu", "reference"]),
+    type=Choice(["cpu", "reference"]),
     default="cpu",
     show_default=True,
     help="reference: the sequential random stream of the public reference code.",
 )
 @click.option("--threads", type=Count(1), help="Threads that simulate.  [default: all processors]")
-@click.option("--compression", type=click.Choice(["none", "lz4", "zstd", "gzip"]), default="none", show_default=True)
+@click.option("--compression", type=Choice(["none", "lz4", "zstd", "gzip"]), default="none", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, or make a finished file longer.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
@@ -75,6 +75,7 @@ def command(
     """
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other; choose one.")
+    _check_ending(out, quiet=quiet)
     config = _config(preset, config_file, changes, energy)
 
     from supa import Run, stream
@@ -128,6 +129,23 @@ def command(
         return
     seconds = time.perf_counter() - started
     summary.print(path, made=num_showers - resumed, seconds=seconds)
+
+
+def _check_ending(out: str, *, quiet: bool) -> None:
+    from supa_cli.endings import format_of, is_of_another_kind
+
+    name, form, whole = Path(out), format_of(out), Path(out).with_suffix(".h5")
+    if form == "supa":
+        return
+    if form == "reference" or is_of_another_kind(out):
+        raise click.UsageError(f"{out}: showers are written as HDF5, not as {name.suffix}; name the file {whole}.")
+    if form is not None:
+        raise click.UsageError(
+            f"{out}: showers are written as HDF5, but {name.suffix} is the ending of the format {form}. Run two "
+            f"commands: `supa generate {whole}` with your options, then `supa convert {whole} {out}`."
+        )
+    if not quiet:
+        click.echo(f"Note: {out} will be an HDF5 file, whose usual ending is .h5.", err=True)
 
 
 def _config(

@@ -6,10 +6,11 @@ from typing import Any
 import click
 
 from supa_cli.interruption import finished
+from supa_cli.options import InputFile
 
 
 @click.command(name="info")
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=InputFile())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(file: str, as_json: bool) -> None:
     """Tell what the shower FILE holds and what made it."""

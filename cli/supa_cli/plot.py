@@ -6,12 +6,13 @@ from pathlib import Path
 import click
 
 from supa_cli.interruption import finished, in_order
+from supa_cli.options import InputFile, OutputFile
 from supa_cli.pictures import check_picture
 
 
 @click.command(name="plot")
-@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.argument("files", nargs=-1, required=True, type=InputFile())
+@click.option("-o", "--output", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
 @click.option("--shower", type=int, metavar="K", help="Draw the K-th shower of the file, counted from 0.")
 @click.option("--profile", is_flag=True, help="Draw profiles and spectra of all showers (default).")
 def command(files: tuple[str, ...], output: str | None, shower: int | None, profile: bool) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from supa_datasets.loaders.points import PointDataset
     from supa_datasets.loaders.sequences import SequenceDataset
     from supa_datasets.loaders.splits import SPLITS, in_split
-    from supa_datasets.loaders.targets import PRESET_CLASSES, TARGETS, Target
+    from supa_datasets.loaders.targets import TARGETS, Target
+    from supa_datasets.loaders.tasks import PRESET_CLASSES
 
 _MODULES = {
     "benchmarks": ("BENCHMARKS", "BenchmarkSource", "GraphBenchmark", "load_benchmark"),
@@ -37,7 +38,8 @@ _MODULES = {
     "loaders.points": ("PointDataset",),
     "loaders.sequences": ("SequenceDataset",),
     "loaders.splits": ("SPLITS", "in_split"),
-    "loaders.targets": ("PRESET_CLASSES", "TARGETS", "Target"),
+    "loaders.targets": ("TARGETS", "Target"),
+    "loaders.tasks": ("PRESET_CLASSES",),
 }
 
 __all__ = [
@@ -76,12 +78,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up when they are asked for: HDF5 and Numba take a while to load, PyTorch takes seconds, and it is not always
+    # Looked up when they are asked for: HDF5 and Numba take a while to load; PyTorch takes seconds, and is not always
     # installed.
-    for module, names in _MODULES.items():
-        if name in names:
-            break
-    else:
+    module = next((module for module, names in _MODULES.items() if name in names), None)
+    if module is None:
         raise AttributeError(f"module 'supa_datasets' has no attribute {name!r}")
     try:
         return getattr(importlib.import_module(f"supa_datasets.{module}"), name)

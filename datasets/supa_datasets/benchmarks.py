@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from supa.checks import shown, whole
+from supa.checks import check_name, whole
 
 Task = Literal["graph", "node"]
 
@@ -114,8 +114,7 @@ def load_benchmark(
     Raises:
         ValueError: there is no such benchmark, its files are not in the root, are damaged, or cannot be downloaded.
     """
-    if name not in BENCHMARKS:
-        raise ValueError(f"{shown(name)} was given, but a benchmark is one of {', '.join(BENCHMARKS)}.")
+    check_name(BENCHMARKS, "a benchmark", name)
     source = BENCHMARKS[name]
     place = _cache(cache) / source.family
     raw = place / source.folder / "raw" / source.raw_file

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from supa import Ragged, Run, Showers
+from supa.checks import did_you_mean
 from supa_datasets.disk import locked, synchronised
 from supa_datasets.layout import (
     HITS,
@@ -86,7 +87,7 @@ class ShowerWriter:
         self._pending_hits = self._pending_showers = self._num_showers = self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
-        self._lock: int | None = locked(self._names.fresh, os.O_CREAT)
+        self._lock: int | None = locked(self._names.fresh, os.O_CREAT, called=self._names.path)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
         try:
@@ -399,7 +400,10 @@ def _extend(dataset: h5py.Dataset, values: Any) -> None:
 
 def _filters(compression: Compression) -> dict[str, Any]:
     if compression not in COMPRESSIONS:
-        raise ValueError(f"compression: {compression!r} was given, but it must be one of {', '.join(COMPRESSIONS)}.")
+        raise ValueError(
+            f"compression: {compression!r} was given, but it must be one of {', '.join(COMPRESSIONS)}."
+            f"{did_you_mean(compression, COMPRESSIONS)}"
+        )
     if compression == "none":
         return {}
     if compression == "gzip":

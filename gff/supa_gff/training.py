@@ -143,6 +143,14 @@ class Trainer:
         self.network.eval()
         return state
 
+    @property
+    def batches_an_epoch(self) -> tuple[int, int]:
+        """Numbers of batches of an epoch: to train on, and to validate on."""
+        if isinstance(self.graphs, Pairs) or self.graphs.transductive:
+            return 1, 1
+        size = self.network.method.batch_size
+        return -(-len(self._train) // size), -(-len(self._valid) // (4 * size))
+
     def state_dict(self) -> dict[str, Any]:
         """Give all that a resumed training needs, between two epochs.
 

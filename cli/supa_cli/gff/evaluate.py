@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa_cli.interruption import finished, in_order
+from supa_cli.options import Folder, InputFile
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command(name="evaluate")
-@click.argument("model", type=click.Path(dir_okay=False))
-@click.option("--root", type=click.Path(), help="Folder of the set's raw files.  [default: download them]")
+@click.argument("model", type=InputFile())
+@click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(model: str, root: str | None, as_json: bool) -> None:
     """Tell how good the network of MODEL, a file of `supa gff train`, is on the data that it was trained with.

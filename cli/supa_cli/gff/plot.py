@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from supa_cli.interruption import finished, in_order
+from supa_cli.options import OutputFile
 from supa_cli.pictures import check_picture
 
 
 @click.command(name="plot")
 @click.argument("results", type=click.Path(dir_okay=False))
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.option("-o", "--output", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
 def command(results: str, output: str | None) -> None:
     """Draw the accuracy of RESULTS, a file of `supa gff bench`, over training time and over peak memory.
 

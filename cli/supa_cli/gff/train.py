@@ -8,36 +8,55 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
+from supa_cli import known
 from supa_cli.checkpoints import board, check_output, check_same, chosen_device, saved
+from supa_cli.forecast import Forecast
 from supa_cli.interruption import check, in_order
-from supa_cli.options import Count
+from supa_cli.options import Choice, Count, Folder, Known, OutputFile
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.method import Method
     from supa_gff.splits import Split
-    from supa_gff.training import Epoch
+    from supa_gff.training import Epoch, Trainer
 
 _SECONDS_BETWEEN_FILES = 5.0
+_ADVICE = "Fewer --epochs, or smaller --layers and --width take less, and so does a GPU (--device cuda)."
 
 
 @click.command(name="train")
-@click.option("--dataset", metavar="NAME", required=True, help="A graph benchmark, such as MUTAG or Cora.")
-@click.option("--method", "method_name", metavar="NAME", default="best", show_default=True, help="Training method.")
-@click.option("--conv", metavar="NAME", help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]")
+@click.option(
+    "--dataset",
+    type=Known(known.datasets),
+    required=True,
+    help="A graph benchmark, such as MUTAG or Cora.",
+)
+@click.option(
+    "--method",
+    "method_name",
+    type=Known(known.trained_methods),
+    default="best",
+    show_default=True,
+    help="Training method.",
+)
+@click.option(
+    "--conv",
+    type=Known(known.convolutions),
+    help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]",
+)
 @click.option("--layers", type=Count(1), help="Number of layers.  [default: the method's]")
 @click.option("--width", type=Count(1), help="Features of an activation.  [default: the method's]")
 @click.option("--epochs", type=Count(1), help="Most epochs; of each layer, if greedy.  [default: the method's]")
 @click.option("--batch-size", type=Count(1), help="Graphs a batch.  [default: the method's]")
 @click.option("--learning-rate", type=float, help="Of Adam.  [default: the method's]")
-@click.option("--root", type=click.Path(), help="Folder of the set's raw files.  [default: download them]")
+@click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
 @click.option("--fold", type=Count(0), default=0, show_default=True, help="The fold that tests.")
 @click.option("--folds", type=Count(2), default=10, show_default=True, help="Stratified folds of a set of graphs.")
 @click.option("--seed", type=Count(0), default=0, show_default=True, help="Of everything random.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("-o", "--output", type=OutputFile(), required=True, help="Checkpoint to write.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
-@click.option("--tensorboard", type=click.Path(file_okay=False), help="Folder for TensorBoard's events.")
+@click.option("--tensorboard", type=Folder(), help="Folder for TensorBoard's events.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def command(
     dataset: str,
@@ -86,7 +105,7 @@ def command(
         network = Network.for_graphs(method, graphs)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    trainer = Trainer(network, graphs, split.train, split.valid, seed=seed, on_batch=check)
+    trainer = Trainer(network, graphs, split.train, split.valid, seed=seed)
     if stored is not None:
         _check_same(path, stored, Checkpoint.of(trainer, benchmark=dataset, split=split))
         trainer.load_state_dict(dict(stored.training))
@@ -124,7 +143,16 @@ def command(
             told(epoch)
             write(_figures(epoch), len(trainer.state.history) - 1)
 
-        trainer.on_epoch = on_epoch
+        forecast = Forecast(_ADVICE, quiet=quiet)
+        batches, total = 0, _batches_to_go(trainer)
+
+        def on_batch() -> None:
+            nonlocal batches
+            check()
+            forecast(batches, total)
+            batches += 1
+
+        trainer.on_epoch, trainer.on_batch = on_epoch, on_batch
         trainer.run()
         keep()
     if quiet:
@@ -135,11 +163,17 @@ def command(
 
 
 def _method(dataset: str, name: str, changes: dict[str, Any]) -> "Method":
-    from supa.checks import shown
+    from supa.checks import check_name
     from supa_datasets import BENCHMARKS
+    from supa_gff.names import CONVOLUTIONS, check_method
 
-    if dataset not in BENCHMARKS:
-        raise click.UsageError(f"{shown(dataset)} was given, but a set is one of {', '.join(BENCHMARKS)}.")
+    # What is misspelt is found before PyTorch is loaded, which takes seconds.
+    try:
+        check_name(BENCHMARKS, "a set", dataset)
+        check_method(name, BENCHMARKS[dataset].task)
+        check_name(CONVOLUTIONS, "a convolution", changes.get("conv", CONVOLUTIONS[0]))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     try:
         from supa_gff.presets import preset
     except ImportError:
@@ -155,6 +189,14 @@ def _check_same(path: Path, stored: "Checkpoint", asked: "Checkpoint") -> None:
     check_same(path, _facts(stored), _facts(asked))
     if stored.split is None or asked.split is None or not _equal(stored.split, asked.split):
         raise click.UsageError(f"{path} is of other data: the files of {asked.benchmark} have changed since.")
+
+
+def _batches_to_go(trainer: "Trainer") -> float:
+    """Return how many batches a training has before it, at most: it may end earlier."""
+    method, state = trainer.network.method, trainer.state
+    epochs = method.epochs * (method.layers if method.schedule == "greedy" else 1) - len(state.history)
+    train, valid = trainer.batches_an_epoch
+    return epochs * (train + valid / method.validate_every)
 
 
 def _words(checkpoint: "Checkpoint") -> str:

@@ -8,6 +8,7 @@ import click
 
 from supa_cli.checkpoints import chosen_device
 from supa_cli.interruption import finished, in_order
+from supa_cli.options import Choice, InputFile, OutputFile
 from supa_cli.pictures import check_picture
 
 if TYPE_CHECKING:
@@ -19,17 +20,17 @@ _BINS = 5
 
 
 @click.command(name="evaluate")
-@click.argument("model", type=click.Path(dir_okay=False))
-@click.argument("data", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.argument("model", type=InputFile())
+@click.argument("data", nargs=-1, required=True, type=InputFile())
 @click.option(
     "--split",
-    type=click.Choice(["train", "validation", "test", "all"]),
+    type=Choice(["train", "validation", "test", "all"]),
     default="test",
     show_default=True,
     help="Which of the showers.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--plot", "picture", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(model: str, data: tuple[str, ...], split: str, device: str, picture: str | None, as_json: bool) -> None:
     """Tell how good the encoder of MODEL, a file of `supa mamba train`, is on the showers of the files DATA.

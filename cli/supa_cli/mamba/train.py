@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
+from supa_cli import known
 from supa_cli.checkpoints import Save, board, check_output, check_same, chosen_device, saved
+from supa_cli.forecast import Forecast
 from supa_cli.interruption import asked, finished, in_order
-from supa_cli.options import Count
+from supa_cli.options import Choice, Count, Folder, InputFile, Known, OutputFile
 from supa_cli.progress import progress
 
 if TYPE_CHECKING:
@@ -19,11 +21,15 @@ if TYPE_CHECKING:
     from supa_mamba.training import Epoch, Trainer
 
 _SECONDS_BETWEEN_FILES = 60.0
+_ADVICE = (
+    "Fewer showers or --epochs, or smaller --d-model and --n-layer take less, and so does a GPU (--device cuda) or "
+    "several (torchrun)."
+)
 
 
 @click.command(name="train")
-@click.argument("data", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("--target", metavar="NAME", help="num_primaries, primary, preset or incident_energy.")
+@click.argument("data", nargs=-1, required=True, type=InputFile())
+@click.option("--target", type=Known(known.targets), help="num_primaries, primary, preset or incident_energy.")
 @click.option("--config", "config_file", type=click.Path(dir_okay=False), help="Settings from a .toml file.")
 @click.option("--d-model", type=Count(1), help="Width of a hit's vector.  [default: 64]")
 @click.option("--n-layer", type=Count(1), help="Number of layers.  [default: 4]")
@@ -35,12 +41,12 @@ _SECONDS_BETWEEN_FILES = 60.0
 @click.option("--weight-decay", type=float, help="Of matrices.  [default: 0.05]")
 @click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]")
 @click.option("--patience", type=Count(1), help="Epochs without a better validation that end it.  [default: 10]")
-@click.option("--precision", metavar="NAME", help="float32 or bf16.  [default: float32]")
+@click.option("--precision", type=Known(lambda: ("float32", "bf16")), help="float32 or bf16.  [default: float32]")
 @click.option("--seed", type=Count(0), help="Of everything random.  [default: 0]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("-o", "--output", type=OutputFile(), required=True, help="Checkpoint to write.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
-@click.option("--tensorboard", type=click.Path(file_okay=False), help="Folder for TensorBoard's events.")
+@click.option("--tensorboard", type=Folder(), help="Folder for TensorBoard's events.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def command(
     data: tuple[str, ...],
@@ -167,6 +173,7 @@ def _watched(trainer: "Trainer", save: "Save[Checkpoint]", *, quiet: bool) -> It
 
     showers, steps = len(trainer.train), trainer.steps_an_epoch
     total, shown = trainer.config.epochs * showers, -1
+    forecast = Forecast(_ADVICE, quiet=quiet)
     with progress("training", "starting", quiet=quiet or trainer.state.finished) as told:
 
         def tell() -> None:
@@ -174,6 +181,7 @@ def _watched(trainer: "Trainer", save: "Save[Checkpoint]", *, quiet: bool) -> It
             done = trainer.state.epoch * showers + trainer.state.step * showers // steps
             if done > shown:  # validation makes no step
                 told(done, total)
+                forecast(done, total)
                 shown = done
 
         def on_step(trainer: "Trainer") -> None:

@@ -75,7 +75,6 @@ def _grid(choices: Choices, config: ShowerConfig) -> Grid:
 
 CALOCHALLENGE = Format(
     "calochallenge",
-    (".h5", ".hdf5"),
     "CaloChallenge HDF5 voxels in MeV, with a binning XML",
     _read,
     _write,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from supa import Grid, Showers
+from supa.checks import did_you_mean
 from supa.presets import ConfigLike, config_of
 from supa_datasets.conversion.formats import Choices, Reader, Source, Writer
 from supa_datasets.conversion.guards import named_errors
@@ -59,7 +60,9 @@ def convert(
     """
     source, target = Path(source), Path(target)
     if depth not in (None, "layer", "slice"):
-        raise ValueError(f"depth: {depth!r} was given, but it must be 'layer' or 'slice'.")
+        raise ValueError(
+            f"depth: {depth!r} was given, but it must be 'layer' or 'slice'.{did_you_mean(depth, ('layer', 'slice'))}"
+        )
     if not source.is_file():
         if source.exists():
             raise ValueError(f"{source}: it is no regular file.")

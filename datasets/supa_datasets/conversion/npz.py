@@ -176,4 +176,4 @@ def _copy(content: BinaryIO, dtype: np.dtype[Any], member: Any) -> None:
         member.write(piece)
 
 
-NPZ = Format("npz", (".npz",), "NumPy arrays: flat columns and offsets", _read, _write)
+NPZ = Format("npz", "NumPy arrays: flat columns and offsets", _read, _write)

@@ -122,4 +122,4 @@ def _showers(config: ShowerConfig, layers: list[list[Any]], incident: FloatArray
     )
 
 
-REFERENCE = Format("reference", (".bin",), "the public reference code's pickles; nothing in them runs", _read, None)
+REFERENCE = Format("reference", "the public reference code's pickles; nothing in them runs", _read, None)
