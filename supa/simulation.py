@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import Array, IntArray
-from supa.checks import did_you_mean, whole
+from supa.checks import counted, did_you_mean, whole
 from supa.collector import Collector
 from supa.config import ShowerConfig
 from supa.engines import cpu, reference
@@ -317,8 +317,8 @@ def _memory_told(start: int, stop: int) -> Iterator[None]:
 def _showers_of(plan: _Plan, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
     if result.too_large >= 0:
         raise MemoryError(
-            f"Shower {indices[result.too_large]} grows beyond {plan.max_particles:,} particles, more than this "
-            f"machine's memory holds; {_SMALLER}"
+            f"Shower {indices[result.too_large]} grows beyond {counted(plan.max_particles, 'particle')}, more than "
+            f"this machine's memory holds; {_SMALLER}"
         )
     kept = np.flatnonzero(result.kept)
     hits: dict[str, Array] = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from supa.checks import counted
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Count, InputFile
 
@@ -126,7 +127,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
 
     c = comparison
     one, other = escape(c.true.name), escape(c.generated.name)
-    console.print(f"{one}: {c.true.showers:,} showers; {other}: {c.generated.showers:,} showers")
+    console.print(f"{one}: {counted(c.true.showers, 'shower')}; {other}: {counted(c.generated.showers, 'shower')}")
     console.print(f"noise floors: {c.floor}")
     if c.scores:
         scores = table("All observables together", "", "value", "noise floor", "equal", "p")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
 from supa_cli.interruption import check, finished, in_order, interruptible
 from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
 from supa_cli.progress import progress
@@ -91,10 +92,12 @@ def command(
     path, started, recorded = Path(out), time.perf_counter(), record == "particles"
     stored = resumable(path, run, recorded=recorded) if resume else Stored(0, False)
     if stored.showers > num_showers:
-        raise click.UsageError(f"{path} already holds {stored.showers} showers, more than the {num_showers} asked for.")
+        raise click.UsageError(
+            f"{path} already holds {counted(stored.showers, 'shower')}, more than the {num_showers} asked for."
+        )
     if stored == Stored(num_showers, True):
         if not quiet:
-            click.echo(f"{path} holds these {num_showers:,} showers already.")
+            click.echo(f"{path} holds {counted(num_showers, 'shower')} of this run already.")
         return
     summary = Summary(run)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from supa.checks import counted
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import InputFile, OutputFile
 from supa_cli.pictures import check_picture
@@ -36,8 +37,9 @@ def command(files: tuple[str, ...], output: str | None, shower: int | None, prof
             figure = plot_profiles(*(file.chunks() for file in opened), labels=[Path(file).stem for file in files])
         else:
             if not 0 <= shower < len(opened[0]):
+                are = "is" if len(opened[0]) == 1 else "are"
                 raise click.BadParameter(
-                    f"{shower} was given, but the file's {len(opened[0])} showers are numbered from 0.",
+                    f"{shower} was given, but the file's {counted(len(opened[0]), 'shower')} {are} numbered from 0.",
                     param_hint="--shower",
                 )
             figure = plot_shower(opened[0][shower])

@@ -74,7 +74,9 @@ def _weights(name="m.ckpt"):
 def test_energies_are_trained_and_evaluated(supa_mamba):
     code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert code == 0, err
-    assert re.search(r"incident_energy: 1\d\d showers train, \d+ validate; [\d,]+ parameters in 1 layers of 8", err)
+    assert re.search(
+        r"incident_energy: 1\d\d showers to train on, \d+ to validate on; [\d,]+ parameters in 1 layer of 8", err
+    )
     assert re.search(r"epoch 1  loss [\d.]+  validation loss [\d.]+  error of ln E [\d.]+  [\d.]+ s", err)
     assert re.fullmatch(
         r"m.ckpt: best of 2 epochs is epoch 1, validation loss [\d.]+, error of ln E [\d.]+; [\d.]+ s, .* showers/s\n",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from supa.checks import check_name, did_you_mean
+from supa.checks import check_name, counted, did_you_mean
 from supa_cli import known
 from supa_cli.forecast import Forecast
 from supa_cli.interruption import check, finished, in_order
@@ -90,7 +90,9 @@ def command(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if not quiet:
-            click.echo(f"{len(jobs):,} jobs, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
+            click.echo(
+                f"{counted(len(jobs), 'job')}, {len(jobs) - len(missing):,} of them done before in {output}", err=True
+            )
         with (
             in_order(lambda: f"What was finished is in {output}; the same command goes on."),
             progress("training", "starting the processes", quiet=quiet or not missing, things="jobs") as told,
@@ -115,7 +117,9 @@ def command(
         Path(table_file).write_text(page, encoding="utf-8")
     click.echo(page, nl=False)
     if failures:
-        raise click.ClickException(f"{failures:,} jobs failed; the table tells why. The same command tries them again.")
+        raise click.ClickException(
+            f"{counted(failures, 'job')} failed; the table tells why. The same command tries again."
+        )
 
 
 def _names(option: str, what: str, text: str, allowed: Iterable[str]) -> list[str]:

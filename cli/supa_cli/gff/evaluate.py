@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Folder, InputFile
 
@@ -56,8 +57,9 @@ def _check_data(model: str, checkpoint: "Checkpoint", graphs: "Graphs") -> None:
     found = (graphs.num_features, graphs.num_outputs)
     if found != (checkpoint.in_features, checkpoint.outputs) or most >= graphs.num_members:
         raise ValueError(
-            f"{model}: it was trained on other data, of {checkpoint.in_features} features and {checkpoint.outputs} "
-            f"classes, than the {checkpoint.benchmark} that was found: {graphs!r}."
+            f"{model}: it was trained on other data, of {counted(checkpoint.in_features, 'feature')} and "
+            f"{counted(checkpoint.outputs, 'class', 'classes')}, than the {checkpoint.benchmark} that was found: "
+            f"{graphs!r}."
         )
 
 
@@ -94,8 +96,9 @@ def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Per
     assert split is not None
     epochs = len(checkpoint.training["state"]["history"])
     click.echo(
-        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {method.layers} layers of {method.width}, seed "
-        f"{checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after {epochs:,} epochs"
+        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of {method.width}, "
+        f"seed {checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after "
+        f"{counted(epochs, 'epoch')}"
     )
     print_results(network, results)
     for name, result in results.items():

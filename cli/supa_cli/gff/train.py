@@ -114,12 +114,15 @@ def command(
         click.echo(f"{benchmark!r}", err=True)
         click.echo(
             f"{split.words}: {len(split.train):,} train, {len(split.valid):,} validate, {len(split.test):,} test; "
-            f"{method_name} with {method.conv}, {method.layers} layers of {method.width}, seed {seed}, on {place}",
+            f"{method_name} with {method.conv}, {counted(method.layers, 'layer')} of {method.width}, seed {seed}, "
+            f"on {place}",
             err=True,
         )
         if stored is not None:
             before = len(trainer.state.history)
-            click.echo(f"{path}: {'finished' if stored.finished else 'going on'} after {before:,} epochs", err=True)
+            click.echo(
+                f"{path}: {'finished' if stored.finished else 'going on'} after {counted(before, 'epoch')}", err=True
+            )
     started = time.perf_counter()
     with (
         saved(
@@ -159,7 +162,7 @@ def command(
         return
     print_results(network, performances(network, graphs, split))
     seconds = time.perf_counter() - started
-    click.echo(f"{path}: {len(trainer.state.history):,} epochs, {seconds:,.1f} s now")
+    click.echo(f"{path}: {counted(len(trainer.state.history), 'epoch')}, {seconds:,.1f} s now")
 
 
 def _method(dataset: str, name: str, changes: dict[str, Any]) -> "Method":

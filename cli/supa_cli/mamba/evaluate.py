@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
 from supa_cli.checkpoints import chosen_device
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Choice, InputFile, OutputFile
@@ -99,9 +100,9 @@ def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evalua
 def _print(checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> None:
     config = checkpoint.config
     click.echo(
-        f"{config.target}; {config.n_layer} layers of {config.d_model}, seed {config.seed}; "
-        f"{'finished' if checkpoint.finished else 'interrupted'} after {checkpoint.epochs:,} epochs; "
-        f"{len(evaluation.counts):,} showers ({split})"
+        f"{config.target}; {counted(config.n_layer, 'layer')} of {config.d_model}, seed {config.seed}; "
+        f"{'finished' if checkpoint.finished else 'interrupted'} after {counted(checkpoint.epochs, 'epoch')}; "
+        f"{counted(len(evaluation.counts), 'shower')} ({split})"
     )
     if not evaluation.reading.classes:
         _print_energies(evaluation)

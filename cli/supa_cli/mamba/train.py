@@ -147,9 +147,9 @@ def _tell_beginning(path: Path, trainer: "Trainer", stored: "Checkpoint | None")
     parameters = sum(weights.numel() for weights in trainer.encoder.parameters())
     processes = f" in each of {together.count} processes" if together.count > 1 else ""
     click.echo(
-        f"{config.target}: {len(trainer.train):,} showers train, {len(trainer.valid):,} validate; {parameters:,} "
-        f"parameters in {config.n_layer} layers of {config.d_model}, seed {config.seed}, {config.precision} on "
-        f"{together.device}{processes}",
+        f"{config.target}: {counted(len(trainer.train), 'shower')} to train on, {len(trainer.valid):,} to validate on; "
+        f"{counted(parameters, 'parameter')} in {counted(config.n_layer, 'layer')} of {config.d_model}, "
+        f"seed {config.seed}, {config.precision} on {together.device}{processes}",
         err=True,
     )
     if stored is not None:
@@ -160,9 +160,9 @@ def _tell_end(path: Path, trainer: "Trainer") -> None:
     history, best = trainer.state.history, trainer.state.best_epoch
     seconds = sum(epoch.seconds for epoch in history)
     click.echo(
-        f"{path}: best of {len(history):,} epochs is epoch {best}, validation loss {history[best].valid_loss:.4f}, "
-        f"{trainer.objective.words(history[best].valid_score)}; {seconds:,.1f} s, "
-        f"{len(history) * len(trainer.train) / seconds:,.0f} showers/s"
+        f"{path}: best of {counted(len(history), 'epoch')} is epoch {best}, "
+        f"validation loss {history[best].valid_loss:.4f}, {trainer.objective.words(history[best].valid_score)}; "
+        f"{seconds:,.1f} s, {len(history) * len(trainer.train) / seconds:,.0f} showers/s"
     )
 
 

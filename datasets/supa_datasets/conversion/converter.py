@@ -107,7 +107,7 @@ def _run(
             if progress is not None:
                 progress(done, showers.total)
         if done != showers.total:
-            raise _UnreadableError(f"{source}: it claims {showers.total:,} showers, but holds {done:,}.")
+            raise _UnreadableError(f"{source}: it claims {counted(showers.total, 'shower')}, but holds {done:,}.")
 
     with ExitStack() as stack:
         with named_errors(source):

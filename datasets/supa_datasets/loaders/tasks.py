@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import Array
-from supa.checks import did_you_mean, shown
+from supa.checks import counted, did_you_mean, shown
 from supa.presets import PRESETS
 
 PRESET_CLASSES = tuple(PRESETS)
@@ -117,8 +117,10 @@ def task_target(task: ShowerTask, columns: Mapping[str, Array], classes: tuple[s
     if task.name == "primary":
         counts = columns["num_primaries"]
         if not (counts == 2).all():
+            low, high = counts.min(), counts.max()
+            found = counted(int(low), "primary", "primaries") if low == high else f"{low} to {high} primaries"
             raise ValueError(
-                f"The showers have {counts.min()} to {counts.max()} primaries, but hits are told apart by their "
+                f"The showers have {found}, but hits are told apart by their "
                 "primary where there are two; simulate the preset two-primaries."
             )
         return columns["primary"].astype(np.int64)
