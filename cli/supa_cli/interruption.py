@@ -62,6 +62,8 @@ def ignore() -> None:
 
     At its end the interpreter gives up handlers of Python, and a signal would then kill the process.
     """
+    global _state
+    _state = _State()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
