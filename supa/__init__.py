@@ -1,26 +1,34 @@
 """SUPA: particle showers whose truth is known, in any amount, from a branching walk through slices of matter."""
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-
-from supa.config import ShowerConfig
-from supa.expectations import Expectation, NoClosedFormError, expectation
-from supa.grids import CALOGAN, Cartesian, Grid, Polar
-from supa.imported import from_hits
-from supa.initial import EnergySpectrum, PrimaryCount
-from supa.presets import PRESETS, Preset, preset, preset_name
-from supa.ragged import Ragged
-from supa.showers import Run, Showers
-from supa.simulation import simulate, stream
 
 if TYPE_CHECKING:
     from supa.comparison import Comparison, compare, write_report
+    from supa.config import ShowerConfig
+    from supa.expectations import Expectation, NoClosedFormError, expectation
+    from supa.grids import CALOGAN, Cartesian, Grid, Polar
+    from supa.imported import from_hits
+    from supa.initial import EnergySpectrum, PrimaryCount
+    from supa.presets import PRESETS, Preset, preset, preset_name
+    from supa.ragged import Ragged
+    from supa.showers import Run, Showers
+    from supa.simulation import simulate, stream
 
-__version__ = version("supa-showers")
+    __version__: str
 
-# Looked up when they are asked for: who simulates need not wait for the observables and distances.
-_OF_COMPARISON = ("Comparison", "compare", "write_report")
+_MODULES = {
+    "comparison": ("Comparison", "compare", "write_report"),
+    "config": ("ShowerConfig",),
+    "expectations": ("Expectation", "NoClosedFormError", "expectation"),
+    "grids": ("CALOGAN", "Cartesian", "Grid", "Polar"),
+    "imported": ("from_hits",),
+    "initial": ("EnergySpectrum", "PrimaryCount"),
+    "presets": ("PRESETS", "Preset", "preset", "preset_name"),
+    "ragged": ("Ragged",),
+    "showers": ("Run", "Showers"),
+    "simulation": ("simulate", "stream"),
+}
 
 __all__ = [
     "CALOGAN",
@@ -51,6 +59,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OF_COMPARISON:
-        return getattr(importlib.import_module("supa.comparison"), name)
+    # Looked up when they are asked for: a command that checks its options need not wait for Numba.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("supa-showers")
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"supa.{module}"), name)
     raise AttributeError(f"module 'supa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,8 @@
 """Checks of numbers that a user gives: each gives the number back, or one clear error."""
 
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
 
 LARGEST = 1e30
@@ -83,3 +84,43 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         ('1 layer', '1,234 graphs', '2 classes')
     """
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def check_name(allowed: Collection[str], what: str, value: object) -> None:
+    """Check a name of a fixed list.
+
+    Args:
+        allowed: the names that are allowed.
+        what: what is named, with its article.
+        value: what was given.
+
+    Raises:
+        ValueError: it is none of the names.
+
+    Example:
+        >>> check_name(["standard", "dense"], "a preset", "standart")
+        Traceback (most recent call last):
+        ValueError: 'standart' was given, but a preset is one of standard, dense. Did you mean 'standard'?
+    """
+    if not isinstance(value, str) or value not in allowed:
+        names = ", ".join(allowed)
+        raise ValueError(f"{shown(value)} was given, but {what} is one of {names}.{did_you_mean(value, allowed)}")
+
+
+def did_you_mean(given: object, allowed: Iterable[str]) -> str:
+    """Return the end of a message about a name that is not allowed: the allowed name that is most like it.
+
+    Args:
+        given: the name that was given.
+        allowed: the names that are allowed.
+
+    Returns:
+        A question with a space before it, or nothing if no name is like the given one.
+
+    Example:
+        >>> did_you_mean("standart", ["standard", "dense"]), did_you_mean("x", ["standard", "dense"])
+        (" Did you mean 'standard'?", '')
+    """
+    names = {name.lower(): name for name in allowed}
+    close = difflib.get_close_matches(given.lower(), names, n=1) if isinstance(given, str) else []
+    return f" Did you mean {names[close[0]]!r}?" if close else ""

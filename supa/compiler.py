@@ -10,6 +10,8 @@ from supa.caching import machine_code_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_settings: Any = numba.config
+
 
 def kernel(function: Function) -> Function:
     """Compile a function to machine code that runs without the interpreter lock.
@@ -23,7 +25,7 @@ def kernel(function: Function) -> Function:
     Returns:
         The compiled function.
     """
-    folder = machine_code_folder(numba.config.CACHE_DIR)
+    folder = machine_code_folder(_settings.CACHE_DIR)
     if folder is None:
         return cast(Function, numba.njit(function, nogil=True, error_model="numpy"))
     with _cached_in(folder):
@@ -49,9 +51,9 @@ def _cached_in(folder: str) -> Iterator[None]:
     By default Numba writes beside the source file. After ``pip uninstall`` these files would keep an empty package
     importable. Numba reads its setting where a function is decorated, so it can be restored at once.
     """
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = folder
+    before = _settings.CACHE_DIR
+    _settings.CACHE_DIR = folder
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        _settings.CACHE_DIR = before

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from supa.checks import number, shown, whole
+from supa.checks import did_you_mean, number, shown, whole
 from supa.initial import EnergyLike, EnergySpectrum, PrimaryCount, PrimaryCountLike
 from supa.texts import read_json
 
@@ -253,7 +253,10 @@ def _known(constants: Mapping[str, Any]) -> Mapping[str, Any]:
     names = {field.name for field in dataclasses.fields(ShowerConfig)}
     for name in constants:
         if name not in names:
-            raise ValueError(f"{name!r} is no constant of a ShowerConfig; choose from {', '.join(sorted(names))}.")
+            raise ValueError(
+                f"{name!r} is no constant of a ShowerConfig; choose from {', '.join(sorted(names))}."
+                f"{did_you_mean(name, names)}"
+            )
     return constants
 
 
@@ -263,7 +266,10 @@ def _listed(value: Any) -> Any:
 
 def _choice(choices: tuple[str, ...], name: str, value: object) -> str:
     if value not in choices:
-        raise ValueError(f"{name}: {shown(value)} was given, but it must be {' or '.join(repr(c) for c in choices)}.")
+        raise ValueError(
+            f"{name}: {shown(value)} was given, but it must be {' or '.join(repr(c) for c in choices)}."
+            f"{did_you_mean(value, choices)}"
+        )
     return str(value)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import FloatArray
+from supa.checks import did_you_mean
 from supa.config import ShowerConfig
 from supa.physics import NO_LAYER, fate_probabilities, walk_of
 from supa.presets import ConfigLike, config_of
@@ -96,7 +97,9 @@ def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expec
     """
     config = config_of(config)
     if keep not in ("all", "complete"):
-        raise ValueError(f"keep: {keep!r} was given, but it must be 'all' or 'complete'.")
+        raise ValueError(
+            f"keep: {keep!r} was given, but it must be 'all' or 'complete'.{did_you_mean(keep, ('all', 'complete'))}"
+        )
     if config.critical_energy > 0:
         raise NoClosedFormError(
             f"With critical_energy = {config.critical_energy:g} GeV a particle's fate depends on its energy, and the "

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray
-from supa.checks import shown
+from supa.checks import did_you_mean, shown
 
 if TYPE_CHECKING:
     from supa.showers import Showers
@@ -159,7 +159,10 @@ class Grid:
                 f"parts: {shown(self.parts)} was given, but it must be Cartesian or Polar cells, one for each layer."
             )
         if self.depth not in ("layer", "slice"):
-            raise ValueError(f"depth: {shown(self.depth)} was given, but it must be 'layer' or 'slice'.")
+            raise ValueError(
+                f"depth: {shown(self.depth)} was given, but it must be 'layer' or 'slice'."
+                f"{did_you_mean(self.depth, ('layer', 'slice'))}"
+            )
 
     @property
     def num_cells(self) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
+from supa.checks import counted
 from supa.expectations import Expectation, NoClosedFormError, expectation
 from supa.showers import Showers
 from supa.texts import printable
@@ -70,7 +71,7 @@ def plot_shower(shower: Showers) -> "Figure":
                 edgecolors="white",
                 linewidths=0.3,
                 depthshade=False,
-                label=f"layer {layer}: {chosen.sum()} hits, {shower.energy[chosen].sum():.3g} GeV",
+                label=f"layer {layer}: {counted(int(chosen.sum()), 'hit')}, {shower.energy[chosen].sum():.3g} GeV",
                 zorder=2,
             )
     reach = max(1.0, float(np.abs(np.concatenate([shower.x, shower.y])).max(initial=0.0)))
@@ -87,7 +88,7 @@ def plot_shower(shower: Showers) -> "Figure":
         axis._axinfo["grid"].update(color="#e6e6e6", linewidth=0.5)
     axes.set_title(
         f"shower {shower.index[0]}, seed {shower.run.seed}: {shower.incident_energy[0]:.4g} GeV, "
-        f"{shower.hits.num_rows} hits",
+        f"{counted(shower.hits.num_rows, 'hit')}",
         fontsize=11,
         color=_INK,
     )
@@ -232,11 +233,11 @@ def literal(text: str) -> str:
 
 def _title(drawn: dict[str, _Profiles], exact: Expectation | None) -> str:
     if len(drawn) > 1:
-        return "; ".join(f"{label}: {profiles.count:,} showers" for label, profiles in drawn.items())
+        return "; ".join(f"{label}: {counted(profiles.count, 'shower')}" for label, profiles in drawn.items())
     (profiles,) = drawn.values()
     config = profiles.run.config
     truth = "" if exact else "; no closed form with a critical energy"
-    return f"{profiles.count:,} showers at {config.spectrum} GeV, keep={profiles.run.keep}{truth}"
+    return f"{counted(profiles.count, 'shower')} at {config.spectrum} GeV, keep={profiles.run.keep}{truth}"
 
 
 def _expectation_of(profiles: _Profiles) -> Expectation | None:

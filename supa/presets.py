@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from supa.checks import did_you_mean
 from supa.config import ShowerConfig
 
 ConfigLike: TypeAlias = str | ShowerConfig
@@ -95,7 +96,7 @@ def preset(name: str) -> ShowerConfig:
         ValueError: there is no preset of this name.
     """
     if name not in PRESETS:
-        raise ValueError(f"There is no preset {name!r}; choose from {', '.join(PRESETS)}.")
+        raise ValueError(f"There is no preset {name!r}; choose from {', '.join(PRESETS)}.{did_you_mean(name, PRESETS)}")
     return PRESETS[name].config
 
 

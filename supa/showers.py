@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, FloatArray, IntArray
-from supa.checks import shown, whole
+from supa.checks import counted, shown, whole
 from supa.config import ShowerConfig
 from supa.grids import Cartesian
 from supa.physics import STOP, UNKNOWN_SLICE
@@ -254,13 +254,13 @@ class Showers:
     def __repr__(self) -> str:
         name = preset_name(self.config)
         mean = f", {self.hits.num_rows / len(self):.1f} a shower" if len(self) else ""
-        tree = f"; {self.particles.num_rows:,} particles recorded" if self.particles is not None else ""
+        tree = f"; {counted(self.particles.num_rows, 'particle')} recorded" if self.particles is not None else ""
         kept = ""
         if self.run.keep == "complete" and self.run.attempts:
-            kept = f"; kept {100 * len(self) / self.run.attempts:.1f} % of {self.run.attempts:,} attempts"
+            kept = f"; kept {100 * len(self) / self.run.attempts:.1f} % of {counted(self.run.attempts, 'attempt')}"
         return (
             f"<Showers: {len(self):,} of {name or 'a custom config'} at {self.config.spectrum} GeV, "
-            f"seed {self.run.seed}; {self.hits.num_rows:,} hits{mean}{tree}{kept}>"
+            f"seed {self.run.seed}; {counted(self.hits.num_rows, 'hit')}{mean}{tree}{kept}>"
         )
 
     # ------------------------------------------------------------------ other forms

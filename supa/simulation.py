@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import Array, FloatArray, IntArray
-from supa.checks import whole
+from supa.checks import counted, did_you_mean, whole
 from supa.collector import Collector
 from supa.config import ShowerConfig
 from supa.engines import cpu, reference
@@ -160,7 +160,10 @@ def _plan(
         ("engine", engine, ("cpu", "reference")),
     ):
         if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"{name}: {value!r} was given, but it must be {' or '.join(map(repr, choices))}.")
+            raise ValueError(
+                f"{name}: {value!r} was given, but it must be {' or '.join(map(repr, choices))}."
+                f"{did_you_mean(value, choices)}"
+            )
     if engine == "reference":
         whole(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
         if threads is not None and whole(1, MAX_THREADS, "threads", threads) != 1:
@@ -348,8 +351,8 @@ def _memory_told(start: int, stop: int) -> Iterator[None]:
 def _showers_of(plan: _Plan, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
     if result.too_large >= 0:
         raise MemoryError(
-            f"Shower {indices[result.too_large]} grows beyond {plan.max_particles:,} particles, more than this "
-            f"machine's memory holds; {_SMALLER}"
+            f"Shower {indices[result.too_large]} grows beyond {counted(plan.max_particles, 'particle')}, more than "
+            f"this machine's memory holds; {_SMALLER}"
         )
     kept = np.flatnonzero(result.kept)
     hits: dict[str, Array] = {

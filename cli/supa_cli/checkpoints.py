@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from supa_cli.printed import echo
+from supa_cli.interruption import finished, in_order
 
 
 class Saveable(Protocol):
@@ -31,8 +31,15 @@ def check_output(path: Path, *, resume: bool) -> None:
         resume: whether it may be there.
 
     Raises:
-        click.UsageError: its folder is not there, or the file is.
+        click.UsageError: its name is that of a shower file, its folder is not there, or the file is.
     """
+    from supa_cli.endings import format_of
+
+    if format_of(str(path)) is not None:
+        raise click.UsageError(
+            f"{path}: {path.suffix} is the ending of a shower file, but a checkpoint is written; name it "
+            f"{path.with_suffix('.ckpt')}."
+        )
     if not path.absolute().parent.is_dir():
         raise click.UsageError(f"{path}: the folder {path.parent} does not exist; make it first.")
     if path.exists() and not resume:
@@ -86,33 +93,37 @@ def saved(path: Path, first: C, *, fresh: bool, seconds: float, words: Callable[
         first: where training stands at the beginning.
         fresh: whether that is not in the file yet.
         seconds: time between two files.
-        words: says how much is in a checkpoint.
+        words: says how much is in a checkpoint, such as "1 epoch is".
 
     Returns:
         A context that gives a function to call when the state is whole: with what makes the checkpoint, also later when
         the work is interrupted, and with whether training is over.
     """
-    if fresh:
-        first.save(path)  # a disk that does not take it is better found now
     latest: Callable[[], C] = lambda: first  # noqa: E731  (a variable)
-    written, moment = True, time.perf_counter()
+    stored, written, moment = first, True, time.perf_counter()
 
-    def save(take: Callable[[], C], finished: bool) -> None:
-        nonlocal latest, written, moment
-        latest, written = take, False
-        if finished or time.perf_counter() - moment > seconds:
-            take().save(path)
-            written, moment = True, time.perf_counter()
-
-    try:
-        yield save
-    except KeyboardInterrupt:
+    def write() -> None:
+        nonlocal stored, written, moment
         checkpoint = latest()
-        if not written:
-            checkpoint.save(path)
-        click.echo(err=True)
-        echo(f"{words(checkpoint)} are in {path}; go on with the same command and --resume.", err=True)
-        raise
+        checkpoint.save(path)
+        stored, written, moment = checkpoint, True, time.perf_counter()
+
+    def save(take: Callable[[], C], over: bool) -> None:
+        nonlocal latest, written
+        latest, written = take, False
+        if over or time.perf_counter() - moment > seconds:
+            write()
+
+    with in_order(lambda: f"{words(stored)} in {path}; go on with the same command and --resume."):
+        if fresh:
+            first.save(path)  # a disk that does not take it is better found now
+        try:
+            yield save
+        except KeyboardInterrupt:
+            if not written:
+                write()
+            raise
+        finished()
 
 
 def board(folder: str | None) -> Callable[[int], AbstractContextManager[Write]]:

@@ -3,25 +3,25 @@
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from supa_cli.interruption import check, interruptible
-from supa_cli.options import Count
+from supa.checks import counted
+from supa_cli.interruption import finished, in_order
+from supa_cli.options import Count, InputFile
 from supa_cli.printed import cell, echo, safe
 
 if TYPE_CHECKING:
-    from supa import Comparison, Run
-    from supa_datasets import ShowerFile
+    from supa import Comparison
 
 _MOST_ROWS = 20
 _WIDTH = 112
 
 
 @click.command(name="compare")
-@click.argument("true", type=click.Path(dir_okay=False))
-@click.argument("generated", type=click.Path(dir_okay=False))
+@click.argument("true", type=InputFile())
+@click.argument("generated", type=InputFile())
 @click.option("-o", "--output", type=click.Path(), help="Folder for report.html and comparison.json.")
 @click.option("--seed", type=Count(0), default=0, show_default=True, help="Of everything random in the comparison.")
 @click.option(
@@ -54,15 +54,14 @@ def command(
         _make_folder(output)
 
     def tell(step: str) -> None:
-        check()
         if not quiet:
             click.echo(f"{step} ...", err=True)
 
     with ShowerFile(true) as one, ShowerFile(generated) as other:
         try:
             comparison = compare(
-                _Chunks(one),
-                _Chunks(other),
+                one,
+                other,
                 names=_names(true, generated),
                 seed=seed,
                 repeats=permutations,
@@ -71,13 +70,17 @@ def command(
             )
         except ValueError as error:
             raise click.ClickException(str(error)) from None
+    if output is None:
+        finished()
     if as_json:
         click.echo(json.dumps(comparison.to_dict(), indent=2))
     else:
         _print(comparison, every)
     if output is not None:
         tell("drawing the report")
-        page, _ = write_report(comparison, output)
+        with in_order():
+            page, _ = write_report(comparison, output)
+            finished()
         echo(page, err=as_json)
 
 
@@ -85,24 +88,17 @@ def _make_folder(output: str) -> None:
     """Make the report's folder before the work, which would else be lost."""
     if not output or (Path(output).exists() and not Path(output).is_dir()):
         raise click.UsageError(f"--output {output!r} is no folder, but the report needs one; name another.")
+    if output == "-" or (
+        Path(output).suffix in (".html", ".htm", ".json", ".pdf", ".png") and not Path(output).exists()
+    ):
+        raise click.UsageError(
+            f"--output {output!r} was given, but it must be the name of a folder, in which report.html and "
+            "comparison.json are written."
+        )
     try:
         Path(output).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.UsageError(f"--output {output!r} cannot be made a folder ({error.strerror}).") from None
-
-
-class _Chunks:
-    """A file that is read chunk by chunk, until somebody presses Ctrl-C."""
-
-    def __init__(self, file: "ShowerFile") -> None:
-        self._file = file
-
-    @property
-    def run(self) -> "Run":
-        return self._file.run
-
-    def chunks(self) -> Any:
-        return interruptible(self._file.chunks())
 
 
 def _names(true: str, generated: str) -> tuple[str, str]:
@@ -131,7 +127,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
 
     c = comparison
     one, other = cell(c.true.name), cell(c.generated.name)
-    console.print(f"{one}: {c.true.showers:,} showers; {other}: {c.generated.showers:,} showers")
+    console.print(f"{one}: {counted(c.true.showers, 'shower')}; {other}: {counted(c.generated.showers, 'shower')}")
     console.print(f"noise floors: {c.floor}")
     if c.scores:
         scores = table("All observables together", "", "value", "noise floor", "equal", "p")

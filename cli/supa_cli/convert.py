@@ -1,16 +1,16 @@
 """``supa convert``: convert a file of showers to another format."""
 
-from typing import TYPE_CHECKING, Any
+import os
+from pathlib import Path
+from typing import Any
 
 import click
 
-from supa_cli.interruption import check
-from supa_cli.options import PresetName, chosen_config
+from supa_cli import known
+from supa_cli.interruption import check, finished, in_order
+from supa_cli.options import Choice, InputFile, Known, OutputFile, PresetName, chosen_config
 from supa_cli.printed import echo
 from supa_cli.progress import progress
-
-if TYPE_CHECKING:
-    pass
 
 
 def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -34,15 +34,20 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
 
 
 @click.command(name="convert")
-@click.argument("source", metavar="IN", type=click.Path(dir_okay=False))
-@click.argument("target", metavar="OUT", type=click.Path(dir_okay=False))
-@click.option("--from", "from_format", metavar="NAME", help="Format of IN.  [default: by its ending and contents]")
-@click.option("--to", "to_format", metavar="NAME", help="Format of OUT.  [default: by its ending]")
+@click.argument("source", metavar="IN", type=InputFile())
+@click.argument("target", metavar="OUT", type=OutputFile())
+@click.option(
+    "--from",
+    "from_format",
+    type=Known(known.formats),
+    help="Format of IN.  [default: by its ending and contents]",
+)
+@click.option("--to", "to_format", type=Known(known.formats), help="Format of OUT.  [default: by its ending]")
 @click.option("--preset", type=PresetName(), help="Physics of showers whose file does not tell it.")
 @click.option("--config", "config_file", type=click.Path(dir_okay=False), help="The same from a .toml or .json file.")
 @click.option(
     "--depth",
-    type=click.Choice(["slice", "layer"]),
+    type=Choice(["slice", "layer"]),
     help="What a showerdata depth or a CaloChallenge layer is.  [default: slice for showerdata; what fits]",
 )
 @click.option("--binning", "xml", type=click.Path(dir_okay=False), metavar="XML", help="Cells of CaloChallenge voxels.")
@@ -70,20 +75,38 @@ def command(
     OUT appears only when it is whole. See `supa convert --list` for the formats, and docs/conversions.md for what each
     of them keeps.
     """
+    from supa.checks import did_you_mean
+    from supa_cli.endings import fits, format_of
     from supa_datasets import FORMATS, convert, read_binning
+    from supa_datasets.conversion.names import ENDINGS
 
     for option, name in (("--from", from_format), ("--to", to_format)):
         if name is not None and name not in FORMATS:
             raise click.BadParameter(
-                f"{name!r} was given, but the formats are {', '.join(FORMATS)}.", param_hint=option
+                f"{name!r} was given, but the formats are {', '.join(FORMATS)}.{did_you_mean(name, FORMATS)}",
+                param_hint=option,
             )
+    if to_format is not None and not fits(target, to_format):
+        raise click.UsageError(
+            f"{target}: its ending stands for the format {format_of(target)}, but --to is {to_format}; give it the "
+            f"ending {ENDINGS[to_format][0]}."
+        )
     if particle is not None and xml is None:
         raise click.UsageError("--particle chooses from the binning; give --binning, too.")
     config = chosen_config(preset, config_file)
     binning = None if xml is None else read_binning(xml, particle)
-    with progress("converting", "converting", quiet=quiet) as told:
+    begun = False
+
+    def left() -> str:
+        if begun:
+            Path(f"{os.path.realpath(target)}.partial").unlink(missing_ok=True)
+        return ""
+
+    with in_order(left), progress("converting", "converting", quiet=quiet) as told:
 
         def seen(done: int, total: int) -> None:
+            nonlocal begun
+            begun = True  # the file under way is this command's own
             check()
             told(done, total)
 
@@ -99,3 +122,4 @@ def command(
             progress=seen,
             note=None if quiet else lambda sentence: echo(sentence, err=True),
         )
+        finished()

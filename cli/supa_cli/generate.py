@@ -2,15 +2,14 @@
 
 import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from supa_cli.interruption import check, interruptible
-from supa_cli.options import Count, PresetName, chosen_config
+from supa.checks import counted
+from supa_cli.interruption import check, finished, in_order, interruptible
+from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
 from supa_cli.progress import progress
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="generate")
-@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument("out", type=OutputFile())
 @click.option("-n", "--num-showers", type=Count(1), required=True, help="How many showers to write, such as 1e6.")
 @click.option("--energy", metavar="GEV", help="Incident energy: 65, 1:100, log:1:100 or 10,20,50.")
 @click.option("--preset", type=PresetName(), help="Named physics; see `supa presets`.  [default: standard]")
@@ -28,27 +27,27 @@ if TYPE_CHECKING:
 @click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
 @click.option(
     "--keep",
-    type=click.Choice(["all", "complete"]),
+    type=Choice(["all", "complete"]),
     default="all",
     show_default=True,
     help="complete: drop showers with an empty readout layer, and go on until N are kept.",
 )
 @click.option(
     "--record",
-    type=click.Choice(["hits", "particles"]),
+    type=Choice(["hits", "particles"]),
     default="hits",
     show_default=True,
     help="particles: write the whole trees, too.",
 )
 @click.option(
     "--engine",
-    type=click.Choice(["cpu", "reference"]),
+    type=Choice(["cpu", "reference"]),
     default="cpu",
     show_default=True,
     help="reference: the sequential random stream of the public reference code.",
 )
 @click.option("--threads", type=Count(1), help="Threads that simulate.  [default: all processors]")
-@click.option("--compression", type=click.Choice(["none", "lz4", "zstd", "gzip"]), default="none", show_default=True)
+@click.option("--compression", type=Choice(["none", "lz4", "zstd", "gzip"]), default="none", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, or make a finished file longer.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
@@ -77,6 +76,7 @@ def command(
     """
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other; choose one.")
+    _check_ending(out, quiet=quiet)
     config = _config(preset, config_file, changes, energy)
 
     from supa import Run, stream
@@ -92,10 +92,12 @@ def command(
     path, started, recorded = Path(out), time.perf_counter(), record == "particles"
     stored = resumable(path, run, recorded=recorded) if resume else Stored(0, False)
     if stored.showers > num_showers:
-        raise click.UsageError(f"{path} already holds {stored.showers} showers, more than the {num_showers} asked for.")
+        raise click.UsageError(
+            f"{path} already holds {counted(stored.showers, 'shower')}, more than the {num_showers} asked for."
+        )
     if stored == Stored(num_showers, True):
         if not quiet:
-            click.echo(f"{path} holds these {num_showers:,} showers already.")
+            click.echo(f"{path} holds {counted(num_showers, 'shower')} of this run already.")
         return
     summary = Summary(run)
 
@@ -103,9 +105,12 @@ def command(
         check()
         summary.add(taken_over)
 
-    with (
-        _interruption_told(path),
-        ShowerWriter(
+    def left() -> str:
+        partial = Path(f"{path}.partial")
+        return f"What was finished is in {partial}; go on with the same command and --resume." * partial.exists()
+
+    with in_order(left):
+        with ShowerWriter(
             path,
             run,
             recorded=recorded,
@@ -113,19 +118,37 @@ def command(
             overwrite=overwrite,
             resume=resume,
             seen=seen,
-        ) as writer,
-    ):
-        resumed = writer.num_showers
-        with progress("simulating", "starting (the first run compiles for some seconds)", quiet=quiet) as told:
-            told(resumed, num_showers)
-            for chunk in interruptible(stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)):
-                writer.append(chunk)
-                summary.add(chunk)
-                told(writer.num_showers, num_showers)
+        ) as writer:
+            resumed = writer.num_showers
+            with progress("simulating", "starting (the first run compiles for some seconds)", quiet=quiet) as told:
+                told(resumed, num_showers)
+                chunks = stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)
+                for chunk in interruptible(chunks):
+                    writer.append(chunk)
+                    summary.add(chunk)
+                    told(writer.num_showers, num_showers)
+        finished()
     if quiet:
         return
     seconds = time.perf_counter() - started
     summary.print(path, made=num_showers - resumed, seconds=seconds)
+
+
+def _check_ending(out: str, *, quiet: bool) -> None:
+    from supa_cli.endings import format_of, is_of_another_kind
+
+    name, form, whole = Path(out), format_of(out), Path(out).with_suffix(".h5")
+    if form == "supa":
+        return
+    if form == "reference" or is_of_another_kind(out):
+        raise click.UsageError(f"{out}: showers are written as HDF5, not as {name.suffix}; name the file {whole}.")
+    if form is not None:
+        raise click.UsageError(
+            f"{out}: showers are written as HDF5, but {name.suffix} is the ending of the format {form}. Run two "
+            f"commands: `supa generate {whole}` with your options, then `supa convert {whole} {out}`."
+        )
+    if not quiet:
+        click.echo(f"Note: {out} will be an HDF5 file, whose usual ending is .h5.", err=True)
 
 
 def _config(
@@ -151,14 +174,3 @@ def _change(text: str) -> tuple[str, Any]:
         read = {}
     # What is no single value of TOML is a text without its quotes.
     return key.strip(), read["value"] if read.keys() == {"value"} else value.strip()
-
-
-@contextmanager
-def _interruption_told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        partial = Path(f"{path}.partial")
-        if partial.exists():
-            click.echo(f"\nWhat was finished is in {partial}; go on with the same command and --resume.", err=True)
-        raise

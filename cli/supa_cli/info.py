@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from supa_cli.interruption import check
+from supa.checks import counted
+from supa_cli.interruption import check, finished
+from supa_cli.options import InputFile
 from supa_cli.printed import cell
 from supa_cli.progress import progress
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="info")
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=InputFile())
 @click.option("--check", "full_check", is_flag=True, help="Check every value; exit with 1 if one is impossible.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -29,6 +31,7 @@ def command(context: click.Context, file: str, full_check: bool, as_json: bool) 
     with ShowerFile(file) as showers:
         facts, config = _facts(showers)
         faults = _faults(showers) if full_check else None
+    finished()
     if as_json:
         found = {} if faults is None else {"faults": [vars(fault) for fault in faults]}
         click.echo(json.dumps({**facts, "config": config, **found}, indent=2))
@@ -84,8 +87,8 @@ def _print(facts: dict[str, Any], config: dict[str, Any]) -> None:
 
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
-        counted = type(value) is int and name != "seed"
-        table.add_row(cell(name.replace("_", " ")), f"{value:,}" if counted else cell(value))
+        is_count = type(value) is int and name != "seed"
+        table.add_row(cell(name.replace("_", " ")), f"{value:,}" if is_count else cell(value))
     table.add_row("config", "")
     for name, value in config.items():
         table.add_row(f"  {name}", cell(value))
@@ -97,7 +100,7 @@ def _print_faults(faults: "list[Fault]", showers: int) -> None:
     from rich.table import Table
 
     if not faults:
-        click.echo(f"No fault was found in {showers:,} showers.")
+        click.echo(f"No fault was found in {counted(showers, 'shower')}.")
         return
     table = Table(title="Impossible values", title_justify="left", box=None)
     table.add_column("fault")

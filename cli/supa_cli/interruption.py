@@ -1,93 +1,95 @@
-"""Ctrl-C, and being asked to end: the work ends in order, once, and whenever that comes.
+"""SIGINT (Ctrl-C), SIGTERM and SIGHUP: how the command ends when it is asked to.
 
-Python drops an exception that a signal raises inside a finaliser or a weak reference's callback, and h5py runs many of
-these: so an interruption is also remembered, and long work looks for it between its pieces. And where one passes
-through exec() of a text, which makes many a class and function, `python -m` later dies of SIGINT although it was
-caught: there none is raised.
+The signal handler never raises an exception. Python drops what is raised inside a finaliser or a weak reference's
+callback, of which h5py runs many, and prints it; and what is raised inside an import leaves a module half made. What
+the handler does depends on the phase of the command:
+
+- Outside of all sections nothing is half made: the process ends at once, with status 130.
+- Inside a section (`in_order`) the signal is only remembered. The work looks for it between its pieces (`check`,
+  `interruptible`) and unwinds with KeyboardInterrupt. Where that takes longer than ``PATIENCE``, a further signal ends
+  the process at once.
+- After `finished` the output is whole: a signal changes nothing, and the status is 0.
+
+The entry point imports this module before everything else, so it imports next to nothing itself.
 """
 
+from __future__ import annotations
+
+import contextlib
+import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import TypeVar
+import sys
+import time
 
-import click
+TYPE_CHECKING = False  # importing typing takes longer than this whole module
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
+    from typing import TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_asked = False
-_told = False
-_waits = False
+PATIENCE = 1.0
+"""Seconds after the first signal in which further ones are taken for the same wish."""
 
-
-@contextmanager
-def in_order() -> Iterator[None]:
-    """Let the first Ctrl-C (or SIGTERM, SIGHUP) end the work in order, undisturbed by further ones."""
-    global _asked, _told
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    if before[signal.SIGHUP] is signal.SIG_IGN:
-        del before[signal.SIGHUP]  # started by nohup, to go on when the terminal is closed
-    for number in before:
-        signal.signal(number, _interrupt_once)
-    try:
-        yield
-    except (KeyboardInterrupt, click.Abort):
-        # On its way out Python takes its own handlers away, but leaves this one.
-        before = dict.fromkeys(before, signal.SIG_IGN)
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _asked = _told = False
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 130
 
 
-def _interrupt_once(_: int, frame: FrameType | None) -> None:
-    global _asked, _told
-    if _told:
-        return
-    _asked = True
-    if not _in_text(frame):
-        _told = True
-        if not _waits:
-            raise KeyboardInterrupt
+class _State:
+    """What has been asked, and where the command stands."""
+
+    def __init__(self) -> None:
+        self.asked: float | None = None
+        self.finished = False
+        self.sections: list[Callable[[], str]] = []
 
 
-def _in_text(frame: FrameType | None) -> bool:
-    # The outermost frame is the program, which may be a text, too (python -c).
-    while frame is not None and frame.f_back is not None:
-        if (frame.f_code.co_filename, frame.f_code.co_name) == ("<string>", "<module>"):
-            return True
-        frame = frame.f_back
-    return False
+_state = _State()
 
 
-@contextmanager
-def waiting() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait until the work asks for it, so that no step is torn.
+def install() -> None:
+    """Handle the signals from now on; a SIGHUP that is ignored (nohup) stays ignored."""
+    global _state
+    _state = _State()
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
+
+
+def ignore() -> None:
+    """Ignore the signals from now on: the status is known, and only the interpreter's own end is left.
+
+    At its end the interpreter gives up handlers of Python, and a signal would then kill the process.
+    """
+    global _state
+    _state = _State()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def finished() -> None:
+    """Declare the output whole: from now on a signal changes nothing, and the status is 0."""
+    _state.finished = True
+
+
+def asked() -> bool:
+    """Tell whether an interruption was asked for while the output is not whole.
 
     Returns:
-        A context that gives a function which tells whether Ctrl-C was pressed.
+        Whether it was.
     """
-    global _waits
-    _waits = True
-    try:
-        yield lambda: _asked
-    finally:
-        _waits = False
+    return _state.asked is not None and not _state.finished
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if Ctrl-C was pressed."""
-    global _told
-    if _asked:
-        _told = True
+    """Raise KeyboardInterrupt if an interruption was asked for."""
+    if asked():
         raise KeyboardInterrupt
 
 
 def interruptible(pieces: Iterable[T]) -> Iterator[T]:
-    """Look for Ctrl-C before each piece of long work.
+    """Check for an interruption before each piece of long work, and at its end.
 
     Args:
         pieces: the pieces.
@@ -99,3 +101,50 @@ def interruptible(pieces: Iterable[T]) -> Iterator[T]:
         check()
         yield piece
     check()
+
+
+@contextlib.contextmanager
+def in_order(left: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Let signals wait until the work checks for them, so that nothing is left half made.
+
+    Args:
+        left: called if the work is interrupted: cleans up, and returns a sentence on what is left and how to go on.
+    """
+    _state.sections.append(left)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sentence = left()
+        if sentence:
+            import click
+
+            click.echo(f"\n{sentence}", err=True)
+        raise
+    finally:
+        _state.sections.pop()
+    check()
+
+
+def _handle(_number: int, _frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if _state.asked is None:
+        _state.asked = now
+    if not (_state.sections or _state.finished) or now - _state.asked > PATIENCE:
+        _end_at_once()
+
+
+def _end_at_once() -> None:
+    """End the process without unwinding, where nothing is half made or the work does not come to its next check."""
+    lines = []
+    for left in reversed(_state.sections):
+        with contextlib.suppress(Exception):
+            lines.append(left())
+    if not _state.finished:
+        lines.append("Interrupted.")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # closed, or the signal came while it was being written to
+            stream.flush()
+    with contextlib.suppress(Exception):
+        show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+        os.write(2, "\n".join([show_cursor, *filter(None, lines), ""]).encode(errors="replace"))
+    os._exit(0 if _state.finished else INTERRUPTED)

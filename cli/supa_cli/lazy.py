@@ -39,6 +39,17 @@ class LazyGroup(click.Group):
             reason = f" ({error})" if str(error) else ""
             raise click.ClickException(f"A file ended before its data{reason}; it is empty or cut.") from None
 
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Load the command that the arguments name, or suggest one with a name like it."""
+        name = arguments[0]
+        if name not in self._summaries and not name.startswith("-") and not context.resilient_parsing:
+            from supa.checks import did_you_mean
+
+            context.fail(f"No such command {name!r}.{did_you_mean(name, self._summaries)}")
+        return super().resolve_command(context, arguments)
+
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""
         with formatter.section("Commands"):

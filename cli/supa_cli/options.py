@@ -1,5 +1,7 @@
 """Kinds of option values that several commands take."""
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +24,8 @@ def chosen_config(preset_name: str | None, config_file: str | None) -> "ShowerCo
     Raises:
         click.UsageError: both were given, or the file is no config.
     """
-    from supa import ShowerConfig, preset
+    from supa.config import ShowerConfig
+    from supa.presets import preset
 
     if preset_name is not None and config_file is not None:
         raise click.UsageError("--preset and --config exclude each other; choose one.")
@@ -70,7 +73,7 @@ class PresetName(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the name."""
-        from supa import preset
+        from supa.presets import preset
 
         try:
             preset(value)
@@ -80,6 +83,100 @@ class PresetName(click.ParamType):  # type: ignore[type-arg]
 
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete the name."""
-        from supa import PRESETS
+        from supa.presets import PRESETS
 
         return [CompletionItem(p.name, help=p.summary) for p in PRESETS.values() if p.name.startswith(incomplete)]
+
+
+class Known(click.ParamType):  # type: ignore[type-arg]
+    """Names of a fixed list, which the shell completes; the command checks them.
+
+    Args:
+        names: returns the names; called when they are needed, since their module takes time to load.
+        several: whether there may be several, with commas between them.
+    """
+
+    name = "name"
+
+    def __init__(self, names: Callable[[], Iterable[str]], *, several: bool = False) -> None:
+        self._names, self._several = names, several
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the last name."""
+        before, comma, last = incomplete.rpartition(",") if self._several else ("", "", incomplete)
+        return [CompletionItem(f"{before}{comma}{name}") for name in self._names() if name.startswith(last)]
+
+
+class Choice(click.Choice):  # type: ignore[type-arg]
+    """One of a few words; a misspelt one is told which word is like it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the word."""
+        from supa.checks import did_you_mean
+
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message}{did_you_mean(value, map(str, self.choices))}", param, ctx)
+
+
+class InputFile(click.Path):
+    """A file that is read."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check that the file exists, before anything heavy is loaded."""
+        _check_not_empty(self, value, param, ctx)
+        path = str(super().convert(value, param, ctx))
+        if not Path(path).exists():
+            hint = " The standard input is not read; give the name of a file." if path == "-" else ""
+            raise click.ClickException(f"{path}: there is no such file.{hint}")
+        return path
+
+
+class OutputFile(click.Path):
+    """A file that is written."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check that it is a name of a file."""
+        _check_not_empty(self, value, param, ctx)
+        if value == "-":
+            self.fail(
+                "'-' was given, but nothing is written to the standard output; give the name of a file.", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
+class Folder(click.Path):
+    """A folder.
+
+    Args:
+        exists: whether it must be there already.
+    """
+
+    def __init__(self, *, exists: bool = False) -> None:
+        super().__init__(file_okay=False)
+        self._must_exist = exists
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check that it is a name of a folder."""
+        _check_not_empty(self, value, param, ctx)
+        path = str(super().convert(value, param, ctx))
+        if self._must_exist and not Path(path).is_dir():
+            self.fail(f"{path}: there is no such folder.", param, ctx)
+        return path
+
+
+def _check_not_empty(
+    kind: click.ParamType,  # type: ignore[type-arg]
+    value: Any,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> None:
+    if value == "":
+        kind.fail("an empty name was given; is a variable of the shell empty?", param, ctx)

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import click
 
-from supa_cli.interruption import interruptible
+from supa.checks import counted
+from supa_cli.interruption import finished, in_order
+from supa_cli.options import InputFile, OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import echo
 
 
 @click.command(name="plot")
-@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.argument("files", nargs=-1, required=True, type=InputFile())
+@click.option("-o", "--output", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
 @click.option("--shower", type=int, metavar="K", help="Draw the K-th shower of the file, counted from 0.")
 @click.option("--profile", is_flag=True, help="Draw profiles and spectra of all showers (default).")
 def command(files: tuple[str, ...], output: str | None, shower: int | None, profile: bool) -> None:
@@ -33,15 +35,16 @@ def command(files: tuple[str, ...], output: str | None, shower: int | None, prof
     with ExitStack() as stack:
         opened = [stack.enter_context(ShowerFile(file)) for file in files]
         if shower is None:
-            figure = plot_profiles(
-                *(interruptible(file.chunks()) for file in opened), labels=[Path(file).stem for file in files]
-            )
+            figure = plot_profiles(*(file.chunks() for file in opened), labels=[Path(file).stem for file in files])
         else:
             if not 0 <= shower < len(opened[0]):
+                are = "is" if len(opened[0]) == 1 else "are"
                 raise click.BadParameter(
-                    f"{shower} was given, but the file's {len(opened[0])} showers are numbered from 0.",
+                    f"{shower} was given, but the file's {counted(len(opened[0]), 'shower')} {are} numbered from 0.",
                     param_hint="--shower",
                 )
             figure = plot_shower(opened[0][shower])
-    figure.savefig(name, dpi=150)
+    with in_order():
+        figure.savefig(name, dpi=150)
+        finished()
     echo(name)

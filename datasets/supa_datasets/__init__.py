@@ -3,33 +3,45 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from supa_datasets.benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
-from supa_datasets.conversion.awkward_arrays import from_awkward
-from supa_datasets.conversion.binning import read_binning
-from supa_datasets.conversion.converter import convert
-from supa_datasets.conversion.formats import Format
-from supa_datasets.conversion.registry import FORMATS
-from supa_datasets.hdf5 import COMPRESSIONS, Compression, ShowerFile, ShowerWriter, Stored, load, resumable, save
-from supa_datasets.loaders.edges import Nearest, Tree, Within
-from supa_datasets.loaders.normalisation import Normalisation
-from supa_datasets.loaders.splits import SPLITS, in_split
-from supa_datasets.loaders.targets import PRESET_CLASSES, TARGETS, Target
-from supa_datasets.validation import Fault
-
 if TYPE_CHECKING:
+    from supa_datasets.benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
+    from supa_datasets.conversion.awkward_arrays import from_awkward
+    from supa_datasets.conversion.binning import read_binning
+    from supa_datasets.conversion.converter import convert
+    from supa_datasets.conversion.formats import Format
+    from supa_datasets.conversion.registry import FORMATS
+    from supa_datasets.hdf5 import COMPRESSIONS, Compression, ShowerFile, ShowerWriter, Stored, load, resumable, save
     from supa_datasets.loaders.batches import BucketSampler
+    from supa_datasets.loaders.edges import Nearest, Tree, Within
     from supa_datasets.loaders.graphs import GraphDataset
     from supa_datasets.loaders.images import ImageDataset
+    from supa_datasets.loaders.normalisation import Normalisation
     from supa_datasets.loaders.points import PointDataset
     from supa_datasets.loaders.sequences import SequenceDataset
+    from supa_datasets.loaders.splits import SPLITS, in_split
+    from supa_datasets.loaders.targets import TARGETS, Target
+    from supa_datasets.loaders.tasks import PRESET_CLASSES
+    from supa_datasets.validation import Fault
 
-# These need PyTorch (and GraphDataset PyTorch Geometric), which take seconds to import and are not always installed.
-_NEED_TORCH = {
-    "BucketSampler": "batches",
-    "GraphDataset": "graphs",
-    "ImageDataset": "images",
-    "PointDataset": "points",
-    "SequenceDataset": "sequences",
+_MODULES = {
+    "benchmarks": ("BENCHMARKS", "BenchmarkSource", "GraphBenchmark", "load_benchmark"),
+    "conversion.awkward_arrays": ("from_awkward",),
+    "conversion.binning": ("read_binning",),
+    "conversion.converter": ("convert",),
+    "conversion.formats": ("Format",),
+    "conversion.registry": ("FORMATS",),
+    "hdf5": ("COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save"),
+    "loaders.batches": ("BucketSampler",),
+    "loaders.edges": ("Nearest", "Tree", "Within"),
+    "loaders.graphs": ("GraphDataset",),
+    "loaders.images": ("ImageDataset",),
+    "loaders.normalisation": ("Normalisation",),
+    "loaders.points": ("PointDataset",),
+    "loaders.sequences": ("SequenceDataset",),
+    "loaders.splits": ("SPLITS", "in_split"),
+    "loaders.targets": ("TARGETS", "Target"),
+    "loaders.tasks": ("PRESET_CLASSES",),
+    "validation": ("Fault",),
 }
 
 __all__ = [
@@ -69,13 +81,20 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEED_TORCH:
+    # Looked up when they are asked for: HDF5 and Numba take a while to load; PyTorch takes seconds, and is not always
+    # installed.
+    module = next((module for module, names in _MODULES.items() if name in names), None)
+    if module is None:
         raise AttributeError(f"module 'supa_datasets' has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(f"supa_datasets.loaders.{_NEED_TORCH[name]}"), name)
+        return getattr(importlib.import_module(f"supa_datasets.{module}"), name)
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torch_geometric"):
             raise
         raise ImportError(
             f"supa_datasets.{name} needs the package {error.name}: pip install 'supa-showers[learn]'."
         ) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,6 @@
 """Files that one process writes at a time, and that are on the disk when they have their name."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -30,7 +31,9 @@ def locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o666)
     except OSError as error:
-        raise OSError(f"{called}: the file cannot be written ({error.strerror}).") from None
+        takes_none = error.errno == errno.ENOENT and flags & os.O_CREAT and path.parent.is_dir()
+        reason = f"the folder {path.parent} takes no new file" if takes_none else error.strerror
+        raise OSError(f"{called}: the file cannot be written ({reason}).") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -12,6 +12,7 @@ import numpy as np
 
 from supa import Ragged, Run, Showers
 from supa.arrays import IntArray
+from supa.checks import counted
 from supa.ragged import offsets_of
 from supa.selection import selected
 from supa_datasets.layout import (
@@ -108,7 +109,8 @@ class ShowerFile:
 
     def __repr__(self) -> str:
         state = "" if self._file else ", closed"
-        return f"<ShowerFile {self._path}: {len(self):,} showers, {self._offsets['hits'][-1]:,} hits{state}>"
+        hits = counted(int(self._offsets["hits"][-1]), "hit")
+        return f"<ShowerFile {self._path}: {counted(len(self), 'shower')}, {hits}{state}>"
 
     # ------------------------------------------------------------------ contents
 

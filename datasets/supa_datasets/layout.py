@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from supa import Run, ShowerConfig
-from supa.checks import shown
+from supa.checks import counted, shown
 from supa.memory import available_bytes
 
 FORMAT = "supa-showers"
@@ -262,11 +262,15 @@ def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
     for name, kind in SHOWER_TYPES.items():
         length = len(dataset_at(file, f"showers/{name}", kind))
         if length < showers or (length > showers and not unfinished):
-            raise ValueError(f"the column 'showers/{name}' has {length} rows for {showers} showers")
+            raise ValueError(
+                f"the column 'showers/{name}' has {counted(length, 'row')} for {counted(showers, 'shower')}"
+            )
     for table in tables_of(is_recorded(file)):
         offsets = dataset_at(file, table.offset, "i8")
         if len(offsets) < showers + 1 or (len(offsets) > showers + 1 and not unfinished):
-            raise ValueError(f"the column {table.offset!r} has {len(offsets)} rows for {showers} showers")
+            raise ValueError(
+                f"the column {table.offset!r} has {counted(len(offsets), 'row')} for {counted(showers, 'shower')}"
+            )
         if offsets.nbytes > available_bytes():
             raise ValueError(f"its {showers:,} showers are more than the memory can index")
         last = 0
@@ -278,4 +282,6 @@ def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
         for name, kind in table.types.items():
             rows = len(dataset_at(file, f"{table.group}/{name}", kind))
             if rows < last or (rows > last and not unfinished):
-                raise ValueError(f"the column '{table.group}/{name}' has {rows} rows, but the offsets end at {last}")
+                raise ValueError(
+                    f"the column '{table.group}/{name}' has {counted(rows, 'row')}, but the offsets end at {last}"
+                )

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from supa import Ragged, Run, Showers
+from supa.checks import counted, did_you_mean
 from supa_datasets.disk import locked, locked_temporary, synchronised
 from supa_datasets.layout import (
     HITS,
@@ -218,9 +219,10 @@ class ShowerWriter:
         except OSError as error:
             self._abandon()
             reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
-            kept = (
-                f"; {self._num_showers:,} showers are kept in {self._names.partial.name}" if self._num_showers else ""
-            )
+            kept = ""
+            if self._num_showers:
+                are = "is" if self._num_showers == 1 else "are"
+                kept = f"; {counted(self._num_showers, 'shower')} {are} kept in {self._names.partial.name}"
             raise OSError(f"{self._names.path}: the disk does not take the file ({reason}){kept}.") from None
 
     def _abandon(self) -> None:
@@ -425,7 +427,10 @@ def _extend(dataset: h5py.Dataset, values: Any) -> None:
 
 def _filters(compression: Compression) -> dict[str, Any]:
     if compression not in COMPRESSIONS:
-        raise ValueError(f"compression: {compression!r} was given, but it must be one of {', '.join(COMPRESSIONS)}.")
+        raise ValueError(
+            f"compression: {compression!r} was given, but it must be one of {', '.join(COMPRESSIONS)}."
+            f"{did_you_mean(compression, COMPRESSIONS)}"
+        )
     if compression == "none":
         return {}
     if compression == "gzip":

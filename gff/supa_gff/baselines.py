@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
-from supa.checks import shown, whole
+from supa.checks import check_name, whole
 from supa_datasets import GraphBenchmark
 from supa_gff.folds import Fold
 
@@ -85,8 +85,7 @@ def run_baseline(benchmark: GraphBenchmark, fold: Fold, name: str, *, seed: int 
         ValueError: there is no such baseline, it is none for the benchmark's task, an index is out of range, or
             scikit-learn is not installed.
     """
-    if name not in BASELINES:
-        raise ValueError(f"{shown(name)} was given, but a baseline is one of {', '.join(BASELINES)}.")
+    check_name(BASELINES, "a baseline", name)
     chosen = BASELINES[name]
     if chosen.task not in (None, benchmark.task):
         fitting = ", ".join(n for n, b in BASELINES.items() if b.task in (None, benchmark.task))

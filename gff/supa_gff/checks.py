@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from supa.checks import shown
+from supa.checks import did_you_mean, shown
 
 
 def one_of(allowed: Sequence[str | None], name: str, value: object) -> None:
@@ -17,7 +17,11 @@ def one_of(allowed: Sequence[str | None], name: str, value: object) -> None:
         ValueError: it is none of them.
     """
     if value not in allowed:
-        raise ValueError(f"{name}: {shown(value)} was given, but it is one of {', '.join(map(repr, allowed))}.")
+        names = [choice for choice in allowed if choice is not None]
+        raise ValueError(
+            f"{name}: {shown(value)} was given, but it is one of {', '.join(map(repr, allowed))}."
+            f"{did_you_mean(value, names)}"
+        )
 
 
 def one_of_parts(allowed: Sequence[type], name: str, value: object) -> None:

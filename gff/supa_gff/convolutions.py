@@ -6,13 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supa.checks import shown
+from supa.checks import did_you_mean, shown
+from supa_gff.names import CONVOLUTIONS
 
 MakeConvolution = Callable[[int, int], nn.Module]
 """Makes a convolution from its numbers of input and output features; called with (x, edge_index)."""
-
-CONVOLUTIONS = ("gcn", "gin", "sage", "gat", "gatv2", "graph", "pna", "transformer")
-"""The convolutions that go by a name; GAT, GATv2 and Transformer have four heads."""
 
 _HEADS = 4
 
@@ -42,6 +40,11 @@ def make_convolution(
     """
     if not isinstance(conv, str):
         return conv(in_features, out_features)
+    if conv not in CONVOLUTIONS:
+        raise ValueError(
+            f"{shown(conv)} was given, but a convolution is one of {', '.join(CONVOLUTIONS)}, or a function."
+            f"{did_you_mean(conv, CONVOLUTIONS)}"
+        )
     from torch_geometric import nn as pyg
 
     if conv in ("gat", "gatv2", "transformer") and out_features % _HEADS:
@@ -67,8 +70,6 @@ def make_convolution(
         ),
         "transformer": lambda: pyg.TransformerConv(in_features, out_features // _HEADS, **heads),
     }
-    if conv not in makers:
-        raise ValueError(f"{shown(conv)} was given, but a convolution is one of {', '.join(makers)}, or a function.")
     made = makers[conv]()
     assert isinstance(made, nn.Module)
     return made

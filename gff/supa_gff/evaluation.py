@@ -6,19 +6,19 @@ from typing import Any
 import torch
 
 from supa_datasets import GraphBenchmark
+from supa_gff import names
 from supa_gff.bench.jobs import Measured
-from supa_gff.convolutions import CONVOLUTIONS
 from supa_gff.folds import Fold
 from supa_gff.graphs import Graphs, Level
 from supa_gff.metrics import accuracy
 from supa_gff.network import Network
-from supa_gff.presets import PRESETS, preset
+from supa_gff.presets import preset
 from supa_gff.training import Trainer
 
-METHODS = tuple(PRESETS)
+METHODS = tuple(names.METHODS)
 """The methods by name."""
 
-CONVS = CONVOLUTIONS
+CONVS = names.CONVOLUTIONS
 """The convolutions by name."""
 
 
@@ -32,7 +32,7 @@ def fits(method: str, task: str) -> bool:
     Returns:
         Whether it is.
     """
-    return PRESETS[method](_level(task)) is not None
+    return task in names.METHODS[method]
 
 
 def method_settings(method: str, conv: str) -> Mapping[str, Any]:

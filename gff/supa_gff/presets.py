@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import get_args
 
-from supa.checks import shown
 from supa_gff.checks import one_of
 from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
 from supa_gff.graphs import Level
 from supa_gff.labels import Gate, NodeFeatures, VirtualNodes
 from supa_gff.losses import Softmax, SymBa, Threshold
 from supa_gff.method import Method
+from supa_gff.names import METHODS, check_method
 from supa_gff.negatives import AllWrong, Uniform
 from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
 
@@ -28,14 +28,9 @@ def preset(name: str, level: Level = "graph") -> Method:
     Raises:
         ValueError: there is no such method, or it is not for this level.
     """
-    if name not in PRESETS:
-        raise ValueError(f"{shown(name)} was given, but a method is one of {', '.join(PRESETS)}.")
     one_of(get_args(Level), "level", level)
-    made = PRESETS[name](level)
-    if made is None:
-        fitting = ", ".join(other for other, make in PRESETS.items() if make(level) is not None)
-        raise ValueError(f"{name} is not for {level} level; there are {fitting}.")
-    return made
+    check_method(name, level)
+    return _MAKERS[name](level)
 
 
 def _graph(**parts: object) -> Method:
@@ -63,7 +58,7 @@ def _tuned_node(**parts: object) -> Method:
     return _node(**{**settings, **parts})
 
 
-def _gff(level: Level) -> Method | None:
+def _gff(level: Level) -> Method:
     parts = {
         "score": Goodness(SumOfSquares(), pool="mean"),
         "loss": Threshold(2.0),
@@ -73,57 +68,43 @@ def _gff(level: Level) -> Method | None:
         "normalisation": "length",
         "vote": "all",
     }
-    if level == "link":
-        return None
     return _graph(**{**parts, "conv": "gcn"}) if level == "graph" else _node(**parts)
 
 
-def _label_appending(level: Level) -> Method | None:
-    if level != "node":
-        return None
+def _label_appending(_level: Level) -> Method:
     return _node(
         score=Goodness(SumOfSquares()), loss=Threshold(2.0), label=NodeFeatures(), negatives=AllWrong(redraw=False)
     )
 
 
-def _virtual_nodes(level: Level) -> Method | None:
-    if level != "node":
-        return None
+def _virtual_nodes(_level: Level) -> Method:
     return _node(
         score=Goodness(SumOfSquares()), loss=Threshold(2.0), label=VirtualNodes(), negatives=AllWrong(redraw=False)
     )
 
 
-def _single_forward(level: Level) -> Method | None:
-    if level != "node":
-        return None
+def _single_forward(_level: Level) -> Method:
     return _node(score=Prototypes(), loss=Softmax(), label=VirtualNodes(), vote_by="probabilities")
 
 
-def _top_to_input(level: Level) -> Method | None:
-    single = _single_forward(level)
-    return None if single is None else single.replace(top_down="input", schedule="together")
+def _top_to_input(level: Level) -> Method:
+    return _single_forward(level).replace(top_down="input", schedule="together")
 
 
-def _top_to_loss(level: Level) -> Method | None:
-    single = _single_forward(level)
-    return None if single is None else single.replace(top_down="loss", schedule="together")
+def _top_to_loss(level: Level) -> Method:
+    return _single_forward(level).replace(top_down="loss", schedule="together")
 
 
-def _link_goodness(level: Level) -> Method | None:
-    if level != "link":
-        return None
+def _link_goodness(_level: Level) -> Method:
     return _node(score=PairProduct(squared=True), loss=Threshold(2.0), vote_by="probabilities")
 
 
-def _link_cross_entropy(level: Level) -> Method | None:
-    if level != "link":
-        return None
+def _link_cross_entropy(_level: Level) -> Method:
     # ForwardGNN averages over linked and other pairs together: half of this loss, so half the weight decay beside it.
     return _node(score=PairProduct(), loss=Threshold(0.0), vote_by="probabilities", weight_decay=1e-3)
 
 
-def _symba(level: Level) -> Method | None:
+def _symba(level: Level) -> Method:
     if level == "link":
         return _node(score=PairProduct(squared=True), loss=SymBa(), vote_by="probabilities")
     parts = {"score": Goodness(MeanOfSquares()), "loss": SymBa(4.0), "label": NodeFeatures()}
@@ -132,30 +113,24 @@ def _symba(level: Level) -> Method | None:
     return _node(**parts, negatives=AllWrong())
 
 
-def _cafo(level: Level) -> Method | None:
+def _cafo(level: Level) -> Method:
     parts = {"score": Head("linear"), "train_convolution": False, "schedule": "greedy"}
-    if level == "link":
-        return None
     return _graph(**parts) if level == "graph" else _node(**parts)
 
 
-def _mono_forward(level: Level) -> Method | None:
-    if level == "link":
-        return None
+def _mono_forward(level: Level) -> Method:
     return _graph(score=Head("linear")) if level == "graph" else _node(score=Head("linear"), schedule="together")
 
 
-def _deeper_forward(level: Level) -> Method | None:
+def _deeper_forward(level: Level) -> Method:
     parts = {
         "score": ClassGroups(MeanActivation()), "normalisation": "layer", "residual": True, "vote": "chosen",
         "schedule": "together",
     }  # fmt: skip
-    if level == "link":
-        return None
     return _graph(**parts) if level == "graph" else _node(**parts)
 
 
-def _best(level: Level) -> Method | None:
+def _best(level: Level) -> Method:
     if level == "link":
         return _link_cross_entropy(level)
     if level == "graph":
@@ -163,13 +138,11 @@ def _best(level: Level) -> Method | None:
     return _tuned_node(score=Head("conv", dropout=0.5), schedule="together", vote="chosen")
 
 
-def _overlapping_pairs(level: Level) -> Method | None:
-    return _graph(score=Head("mlp", dropout=0.5), schedule="pairs") if level == "graph" else None
+def _overlapping_pairs(_level: Level) -> Method:
+    return _graph(score=Head("mlp", dropout=0.5), schedule="pairs")
 
 
-def _best_goodness(level: Level) -> Method | None:
-    if level != "graph":
-        return None
+def _best_goodness(_level: Level) -> Method:
     return _graph(
         score=Goodness(MeanActivation(), pool="sum", scale=4.0, learned_scale=True),
         loss=Softmax(),
@@ -178,7 +151,7 @@ def _best_goodness(level: Level) -> Method | None:
     )
 
 
-def _backprop(level: Level) -> Method | None:
+def _backprop(level: Level) -> Method:
     if level == "link":
         return _node(score=PairProduct(), loss=Threshold(0.0), schedule="backprop", vote="last", weight_decay=1e-3)
     if level == "graph":
@@ -186,29 +159,34 @@ def _backprop(level: Level) -> Method | None:
     return _tuned_node(score=Head("linear", dropout=0.5), schedule="backprop")
 
 
-def _backprop_linear(level: Level) -> Method | None:
-    return _graph(score=Head("linear", dropout=0.5), schedule="backprop") if level == "graph" else None
+def _backprop_linear(_level: Level) -> Method:
+    return _graph(score=Head("linear", dropout=0.5), schedule="backprop")
 
 
-PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType(
-    {
-        "gff": _gff,
-        "label-appending": _label_appending,
-        "virtual-nodes": _virtual_nodes,
-        "single-forward": _single_forward,
-        "top-to-input": _top_to_input,
-        "top-to-loss": _top_to_loss,
-        "link-goodness": _link_goodness,
-        "link-cross-entropy": _link_cross_entropy,
-        "symba": _symba,
-        "cafo": _cafo,
-        "mono-forward": _mono_forward,
-        "deeper-forward": _deeper_forward,
-        "best": _best,
-        "best-goodness": _best_goodness,
-        "overlapping-pairs": _overlapping_pairs,
-        "backprop": _backprop,
-        "backprop-linear": _backprop_linear,
-    }
-)
+_MAKERS: Mapping[str, Callable[[Level], Method]] = {
+    "gff": _gff,
+    "label-appending": _label_appending,
+    "virtual-nodes": _virtual_nodes,
+    "single-forward": _single_forward,
+    "top-to-input": _top_to_input,
+    "top-to-loss": _top_to_loss,
+    "link-goodness": _link_goodness,
+    "link-cross-entropy": _link_cross_entropy,
+    "symba": _symba,
+    "cafo": _cafo,
+    "mono-forward": _mono_forward,
+    "deeper-forward": _deeper_forward,
+    "best": _best,
+    "best-goodness": _best_goodness,
+    "overlapping-pairs": _overlapping_pairs,
+    "backprop": _backprop,
+    "backprop-linear": _backprop_linear,
+}
+
+
+def _of_level(name: str) -> Callable[[Level], Method | None]:
+    return lambda level: _MAKERS[name](level) if level in METHODS[name] else None
+
+
+PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType({name: _of_level(name) for name in METHODS})
 """The methods by name; each gives its parts for a level, None where it is not for it."""

@@ -90,6 +90,7 @@ class Trainer:
         seed: of everything random in training; the first weights are drawn when the network is made.
         keep: where the kept inputs of greedy layers lie.
         on_epoch: called after each epoch, when the state is whole; what it raises ends training.
+        on_batch: called before each batch, also of validation; what it raises ends training within the epoch.
     """
 
     def __init__(
@@ -102,10 +103,11 @@ class Trainer:
         seed: int = 0,
         keep: Keep = "memory",
         on_epoch: Callable[["Trainer", Epoch], None] | None = None,
+        on_batch: Callable[[], None] = lambda: None,
     ) -> None:
         self.network, self.graphs, self.seed, self.state = network, graphs, seed, State()
         one_of(get_args(Keep), "keep", keep)
-        self._keep, self.on_epoch = keep, on_epoch
+        self._keep, self.on_epoch, self.on_batch = keep, on_epoch, on_batch
         self._whole: Batch | None = None
         if isinstance(graphs, Graphs) and graphs.level == "link":
             raise ValueError("Links are trained on Pairs(train, valid); split_links makes their batches.")
@@ -140,6 +142,14 @@ class Trainer:
             state.finished = True
         self.network.eval()
         return state
+
+    @property
+    def batches_an_epoch(self) -> tuple[int, int]:
+        """Numbers of batches of an epoch: to train on, and to validate on."""
+        if isinstance(self.graphs, Pairs) or self.graphs.transductive:
+            return 1, 1
+        size = self.network.method.batch_size
+        return -(-len(self._train) // size), -(-len(self._valid) // (4 * size))
 
     def state_dict(self) -> dict[str, Any]:
         """Give all that a resumed training needs, between two epochs.
@@ -322,17 +332,24 @@ class Trainer:
 
     def _batches(self) -> Iterator[Batch]:
         if isinstance(self.graphs, Pairs):
-            yield self.graphs.train
+            batches: Iterable[Batch] = [self.graphs.train]
         elif self.graphs.transductive:
-            yield self._whole_train()
+            batches = [self._whole_train()]
         else:
-            yield from self.graphs.batches(self._train, self.network.method.batch_size, shuffle=True)
+            batches = self.graphs.batches(self._train, self.network.method.batch_size, shuffle=True)
+        yield from self._watched(batches)
 
     def _valid_batches(self) -> Iterator[Batch]:
         if isinstance(self.graphs, Pairs):
-            yield self.graphs.valid
+            batches: Iterable[Batch] = [self.graphs.valid]
         else:
-            yield from self.graphs.batches(self._valid, 4 * self.network.method.batch_size, known=self._train)
+            batches = self.graphs.batches(self._valid, 4 * self.network.method.batch_size, known=self._train)
+        yield from self._watched(batches)
+
+    def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.on_batch()
+            yield batch
 
     def _whole_train(self) -> Batch:
         assert isinstance(self.graphs, Graphs)

@@ -1,23 +1,48 @@
 """Sequence modules with selective state spaces for ragged batches, on GPU and CPU."""
 
-from supa_mamba.chunk_scan.function import ssd
-from supa_mamba.conv.function import causal_conv1d
-from supa_mamba.conv_step.function import causal_conv1d_update
-from supa_mamba.conv_step.replay import causal_conv1d_replay
-from supa_mamba.encoder import EncoderConfig, ShowerEncoder
-from supa_mamba.modules.attention import CausalAttention
-from supa_mamba.modules.bimamba import BiMamba
-from supa_mamba.modules.block import MambaBlock
-from supa_mamba.modules.hybrid import HybridStack
-from supa_mamba.modules.mamba import Mamba
-from supa_mamba.modules.mamba2 import Mamba2
-from supa_mamba.modules.stack import MambaStack
-from supa_mamba.modules.states import AttentionState, MambaState
-from supa_mamba.modules.weights import optimizer_groups
-from supa_mamba.scan.function import selective_scan
-from supa_mamba.step.cache import ReplayCache
-from supa_mamba.step.function import selective_state_update
-from supa_mamba.step.replay import selective_state_replay
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from supa_mamba.chunk_scan.function import ssd
+    from supa_mamba.conv.function import causal_conv1d
+    from supa_mamba.conv_step.function import causal_conv1d_update
+    from supa_mamba.conv_step.replay import causal_conv1d_replay
+    from supa_mamba.encoder import EncoderConfig, ShowerEncoder
+    from supa_mamba.modules.attention import CausalAttention
+    from supa_mamba.modules.bimamba import BiMamba
+    from supa_mamba.modules.block import MambaBlock
+    from supa_mamba.modules.hybrid import HybridStack
+    from supa_mamba.modules.mamba import Mamba
+    from supa_mamba.modules.mamba2 import Mamba2
+    from supa_mamba.modules.stack import MambaStack
+    from supa_mamba.modules.states import AttentionState, MambaState
+    from supa_mamba.modules.weights import optimizer_groups
+    from supa_mamba.scan.function import selective_scan
+    from supa_mamba.step.cache import ReplayCache
+    from supa_mamba.step.function import selective_state_update
+    from supa_mamba.step.replay import selective_state_replay
+
+_MODULES = {
+    "chunk_scan.function": ("ssd",),
+    "conv.function": ("causal_conv1d",),
+    "conv_step.function": ("causal_conv1d_update",),
+    "conv_step.replay": ("causal_conv1d_replay",),
+    "encoder": ("EncoderConfig", "ShowerEncoder"),
+    "modules.attention": ("CausalAttention",),
+    "modules.bimamba": ("BiMamba",),
+    "modules.block": ("MambaBlock",),
+    "modules.hybrid": ("HybridStack",),
+    "modules.mamba": ("Mamba",),
+    "modules.mamba2": ("Mamba2",),
+    "modules.stack": ("MambaStack",),
+    "modules.states": ("AttentionState", "MambaState"),
+    "modules.weights": ("optimizer_groups",),
+    "scan.function": ("selective_scan",),
+    "step.cache": ("ReplayCache",),
+    "step.function": ("selective_state_update",),
+    "step.replay": ("selective_state_replay",),
+}
 
 __all__ = [
     "AttentionState",
@@ -41,3 +66,15 @@ __all__ = [
     "selective_state_update",
     "ssd",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # PyTorch loads in seconds: what needs it is looked up when it is asked for.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"supa_mamba.{module}"), name)
+    raise AttributeError(f"module 'supa_mamba' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

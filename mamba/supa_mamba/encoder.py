@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from supa.checks import shown, whole
+from supa.checks import did_you_mean, shown, whole
 from supa_mamba.modules.stack import MambaStack
 
 Level = Literal["shower", "hit"]
@@ -46,7 +46,10 @@ class EncoderConfig:
         ):
             whole(1, high, name, getattr(self, name))
         if self.level not in get_args(Level):
-            raise ValueError(f"level: {shown(self.level)} was given, but it must be 'shower' or 'hit'.")
+            raise ValueError(
+                f"level: {shown(self.level)} was given, but it must be 'shower' or 'hit'."
+                f"{did_you_mean(self.level, ('shower', 'hit'))}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Give the sizes as plain values.

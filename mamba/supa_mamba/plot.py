@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
+from supa.checks import counted
 from supa.plot import literal, plot_resolution
 from supa_mamba.evaluation import Evaluation
 
@@ -36,7 +37,8 @@ def plot_evaluation(evaluation: Evaluation) -> "Figure":
 
     showers = len(evaluation.counts)
     if showers < _LEAST:
-        raise ValueError(f"{showers} showers were given, but a picture needs at least {_LEAST}.")
+        given = f"{counted(showers, 'shower')} {'was' if showers == 1 else 'were'} given"
+        raise ValueError(f"{given}, but a picture needs at least {_LEAST}.")
     bins = min(_BINS, showers // _LEAST)
     if not evaluation.reading.classes:
         energies = {who: np.exp(answer) for who, answer in evaluation.answers.items() if who != "one value for all"}

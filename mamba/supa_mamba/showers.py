@@ -234,7 +234,7 @@ def training_showers(showers: Any, task: str) -> tuple[Reading, PackedShowers]:
     target = task_target(about, columns.targets, classes)
     if (target == target[:1]).all():
         raise ValueError(
-            f"All {len(dataset):,} showers to train on have the same {task}, and there is nothing to learn; give "
+            f"The showers to train on have the same {task}, and there is nothing to learn; give "
             "showers in which it differs."
         )
     mean, spread = 0.0, 1.0
@@ -279,7 +279,7 @@ def _dataset(
         showers, features=task.features, normalisation=normalisation, split=split, targets=task.targets
     )
     if len(dataset) == 0:
-        raise ValueError(f"The split {split} has none of these {len(dataset.source)} showers; give more.")
+        raise ValueError(f"The split {split} has none of the given showers ({len(dataset.source):,}); give more.")
     return dataset
 
 

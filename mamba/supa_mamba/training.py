@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from supa.checks import counted
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import EncoderConfig, ShowerEncoder
 from supa_mamba.modules.weights import optimizer_groups
@@ -106,8 +107,8 @@ class Trainer:
         smallest = int(np.diff(batch_cuts(len(train), config.batch_size)).min())
         if smallest < workers.count:
             raise ValueError(
-                f"A batch has {smallest} showers, but there are {workers.count} processes; give larger batches or more "
-                "showers, or start fewer processes."
+                f"A batch has {counted(smallest, 'shower')}, but there are {workers.count} processes; give larger "
+                "batches or more showers, or start fewer processes."
             )
         for words, showers in (("train", train), ("validate", valid)):
             if not len(showers.target):

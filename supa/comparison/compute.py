@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.checks import whole
+from supa.checks import counted, whole
 from supa.comparison.hits import hit_results
 from supa.comparison.measured import Measured, SampleLike
 from supa.comparison.results import Comparison, ObservableResult, Pull, SampleFacts, Score
@@ -115,9 +115,8 @@ def compare(
 def _check(first: Measured, second: Measured, names: tuple[str, str]) -> None:
     for name, sample in zip(names, (first, second), strict=True):
         if sample.showers < FEWEST_SHOWERS:
-            raise ValueError(
-                f"{name}: {sample.showers} showers were given, but a comparison needs at least {FEWEST_SHOWERS}."
-            )
+            given = f"{counted(sample.showers, 'shower')} {'was' if sample.showers == 1 else 'were'} given"
+            raise ValueError(f"{name}: {given}, but a comparison needs at least {FEWEST_SHOWERS}.")
     if first.config.num_layers != second.config.num_layers:
         raise ValueError(
             f"{names[0]} has {first.config.num_layers} readout layers and {names[1]} {second.config.num_layers}; "
@@ -134,7 +133,7 @@ def _floor(true: SampleLike, first: Measured, size: int, seed: int) -> tuple[tup
         anew = Measured(first.edges)
         for chunk in stream(size, run.config, seed=other & (2**63 - 1), keep=run.keep, record=_record(first)):
             anew.add(chunk)
-        return (first, anew), f"{size:,} showers simulated anew with the config of the true ones"
+        return (first, anew), f"{counted(size, 'shower')} simulated anew with the config of the true ones"
     parts = first.parts(min(0.5, size / first.showers))
     return parts, f"two parts of the true sample, {parts[0].showers:,} and {parts[1].showers:,} showers"
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
+from supa.checks import counted
 from supa.comparison.measured import HIT_BINS, Measured
 from supa.comparison.results import Comparison, ObservableResult
 from supa.plot import literal
@@ -208,7 +209,9 @@ def example_figure(comparison: Comparison) -> "Figure":
                     linewidths=0,
                     alpha=0.8,
                 )
-            axes.set_title(f"{name} {shower.index[0]}: {shower.hits.num_rows} hits", fontsize=8.5, color=_INK)
+            axes.set_title(
+                f"{name} {shower.index[0]}: {counted(shower.hits.num_rows, 'hit')}", fontsize=8.5, color=_INK
+            )
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=7)
         grid[row, 0].set_ylabel("x (length unit)", fontsize=8)

@@ -25,7 +25,9 @@ def clock(monkeypatch):
 
 
 def _saved(path, written, *, fresh=True):
-    return saved(path, _Checkpoint("first", written), fresh=fresh, seconds=60.0, words=lambda c: f"words on {c.name}")
+    return saved(
+        path, _Checkpoint("first", written), fresh=fresh, seconds=60.0, words=lambda c: f"words on {c.name} are"
+    )
 
 
 def test_it_is_written_at_the_start_when_it_is_time_and_at_the_end(tmp_path, clock):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import supa
 import supa_datasets
-from supa_cli.main import _COMMANDS, cli
+from supa_cli.commands import COMMANDS, cli
 
 PNG = b"\x89PNG"
 
@@ -91,7 +91,7 @@ def test_presets_are_listed_and_printed():
 
 def test_every_command_is_listed_with_its_own_help():
     text = _run("--help")
-    for name, summary in _COMMANDS.items():
+    for name, summary in COMMANDS.items():
         assert name in text
         assert summary in text
         assert "Usage:" in _run(name, "-h")

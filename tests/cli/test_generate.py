@@ -197,7 +197,7 @@ def test_a_run_that_fails_says_why_and_exits_with_1(arguments, message, tmp_path
     monkeypatch.setattr(sys, "argv", ["supa", "generate", *arguments])
 
     errors = []
-    monkeypatch.setattr(main.click, "echo", lambda text, **_: errors.append(str(text)))
+    monkeypatch.setattr("click.echo", lambda text, **_: errors.append(str(text)))
     with pytest.raises(SystemExit) as stopped:
         main.main()
     assert stopped.value.code == 1

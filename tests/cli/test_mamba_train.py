@@ -74,7 +74,9 @@ def _weights(name="m.ckpt"):
 def test_energies_are_trained_and_evaluated(supa_mamba):
     code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert code == 0, err
-    assert re.search(r"incident_energy: 1\d\d showers train, \d+ validate; [\d,]+ parameters in 1 layers of 8", err)
+    assert re.search(
+        r"incident_energy: 1\d\d showers to train on, \d+ to validate on; [\d,]+ parameters in 1 layer of 8", err
+    )
     assert re.search(r"epoch 1  loss [\d.]+  validation loss [\d.]+  error of ln E [\d.]+  [\d.]+ s", err)
     assert re.fullmatch(
         r"m.ckpt: best of 2 epochs is epoch 1, validation loss [\d.]+, error of ln E [\d.]+; [\d.]+ s, .* showers/s\n",
@@ -211,11 +213,11 @@ def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, m
     monkeypatch.setattr(Trainer, "_update", interrupted)
     code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert (code, out) == (130, "")
-    assert "1 epochs and 2 steps are in m.ckpt; go on with the same command and --resume." in err
-    assert "interrupted after 1 epochs" in supa_mamba("evaluate", "m.ckpt", "e.h5")[1]
+    assert "1 epoch and 2 steps are in m.ckpt; go on with the same command and --resume." in err
+    assert "interrupted after 1 epoch" in supa_mamba("evaluate", "m.ckpt", "e.h5")[1]
     code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt", "--resume")
     assert code == 0
-    assert "m.ckpt: going on after 1 epochs and 2 steps" in err
+    assert "m.ckpt: going on after 1 epoch and 2 steps" in err
     assert _weights() == _weights("whole.ckpt")
     monkeypatch.setattr(Trainer, "_update", None)
     code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt", "--resume")

@@ -118,7 +118,7 @@ def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
     assert reading.classes == ("symmetric", "critical")
     with pytest.raises(ValueError, match="There are showers of the preset standard, but the classes are symmetric"):
         packed_showers(supa.simulate(50), "test", reading)
-    with pytest.raises(ValueError, match="The split test has none of these 1 showers; give more"):
+    with pytest.raises(ValueError, match=r"The split test has none of the given showers \(1\); give more"):
         packed_showers(pairs[:1], "test", training_showers(pairs, "primary")[0])
     for constant in ("num_primaries", "incident_energy"):
         with pytest.raises(ValueError, match=rf"showers to train on have the same {constant}, and there is nothing"):
@@ -463,7 +463,7 @@ def test_every_evaluation_is_drawn(request, fixture, target, axes):
         assert [line.get_label() for line in over_counts] == list(evaluation.answers)
         parts = np.array_split(np.argsort(evaluation.counts, kind="stable"), len(over_counts[0].get_xdata()))
         assert over_counts[0].get_xdata().tolist() == [evaluation.counts[part].mean() for part in parts]
-    with pytest.raises(ValueError, match="1 showers were given, but a picture needs at least 10"):
+    with pytest.raises(ValueError, match="1 shower was given, but a picture needs at least 10"):
         plot_evaluation(Evaluation(evaluation.reading, evaluation.target[:1], {}, evaluation.counts[:1]))
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from supa.checks import counted
+import supa
+from supa.checks import check_name, counted, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -16,3 +17,33 @@ def test_a_noun_agrees_with_its_number(number, expected):
 def test_an_irregular_plural_is_given():
     assert counted(1, "class", "classes") == "1 class"
     assert counted(0, "class", "classes") == "0 classes"
+
+
+@pytest.mark.parametrize(
+    ("given", "question"),
+    [("standart", " Did you mean 'standard'?"), ("DENSE", " Did you mean 'dense'?"), ("x", ""), (3, ""), ("", "")],
+)
+def test_a_misspelt_name_is_told_the_one_that_is_like_it(given, question):
+    assert did_you_mean(given, ["standard", "dense"]) == question
+
+
+def test_a_name_of_a_fixed_list_is_checked():
+    check_name(["standard", "dense"], "a preset", "dense")
+    for wrong in ("dens", 3, None, ["dense"]):
+        with pytest.raises(ValueError, match="was given, but a preset is one of standard, dense"):
+            check_name(["standard", "dense"], "a preset", wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: supa.preset("standart"), "standard"),
+        (lambda: supa.simulate(1, "densse"), "dense"),
+        (lambda: supa.simulate(1, keep="complet"), "complete"),
+        (lambda: supa.ShowerConfig(frame="refrence"), "reference"),
+        (lambda: supa.preset("standard").replace(num_slice=3), "num_slices"),
+    ],
+)
+def test_misspelt_arguments_are_told_the_name_that_is_like_them(call, name):
+    with pytest.raises(ValueError, match=f"Did you mean '{name}'"):
+        call()

@@ -1,30 +1,51 @@
 """``supa gff bench``: compare methods by cross-validation on graph benchmarks."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from supa_cli.interruption import check
-from supa_cli.options import Count
+from supa.checks import check_name, counted, did_you_mean
+from supa_cli import known
+from supa_cli.forecast import Forecast
+from supa_cli.interruption import check, finished, in_order
+from supa_cli.options import Count, Folder, Known, OutputFile
 from supa_cli.printed import echo
 from supa_cli.progress import progress
 
+_ADVICE = (
+    "Fewer --methods, --datasets, --folds or --seeds, or more processes (-j) take less; the same command goes on where "
+    "it was stopped."
+)
+
 
 @click.command(name="bench")
-@click.option("--datasets", metavar="NAMES", default="MUTAG,PROTEINS", show_default=True, help="Sets, with commas.")
-@click.option("--methods", metavar="NAMES", help="Methods, with commas.  [default: all]")
-@click.option("--convs", metavar="NAMES", default="gin", show_default=True, help="Convolutions, with commas.")
+@click.option(
+    "--datasets",
+    type=Known(known.datasets, several=True),
+    metavar="NAMES",
+    default="MUTAG,PROTEINS",
+    show_default=True,
+    help="Sets, with commas.",
+)
+@click.option(
+    "--methods", type=Known(known.methods, several=True), metavar="NAMES", help="Methods, with commas.  [default: all]"
+)
+@click.option(
+    "--convs",
+    type=Known(known.convolutions, several=True),
+    metavar="NAMES",
+    default="gin",
+    show_default=True,
+    help="Convolutions, with commas.",
+)
 @click.option("--folds", type=Count(2), default=10, show_default=True, help="Stratified folds of each set.")
 @click.option("--seeds", type=Count(1), default=3, show_default=True, help="Trainings of each fold, seeds 0, 1, ...")
-@click.option("--reference", metavar="NAME", help="Method to compare with.  [default: backprop]")
+@click.option("--reference", type=Known(known.methods), help="Method to compare with.  [default: backprop]")
 @click.option("-j", "--workers", type=Count(1), default=1, show_default=True, help="Processes, of one thread each.")
-@click.option("--root", type=click.Path(), help="Folder of the sets' raw files.  [default: download them]")
-@click.option(
-    "--output", type=click.Path(dir_okay=False), default="results.jsonl", show_default=True, help="File of results."
-)
-@click.option("--table", "table_file", type=click.Path(dir_okay=False), help="Write the table to this file, too.")
+@click.option("--root", type=Folder(exists=True), help="Folder of the sets' raw files.  [default: download them]")
+@click.option("--output", type=OutputFile(), default="results.jsonl", show_default=True, help="File of results.")
+@click.option("--table", "table_file", type=OutputFile(), help="Write the table to this file, too.")
 @click.option("--quiet", is_flag=True, help="Print the table and errors only.")
 def command(
     datasets: str,
@@ -44,40 +65,51 @@ def command(
     Each finished job is a line of the file of results. The same command goes on where it was stopped: it runs what the
     file does not hold, or holds with other settings, and what failed.
     """
+    if table_file is not None and not Path(table_file).absolute().parent.is_dir():
+        raise click.UsageError(f"--table {table_file!r}: its folder does not exist; make it first.")
+    chosen_sets = _names("--datasets", "a set", datasets, known.datasets())
+    chosen = _names("--methods", "a method", methods, known.methods()) if methods is not None else [*known.methods()]
+    chosen_convs = _names("--convs", "a convolution", convs, known.convolutions())
+    if reference is not None and reference not in chosen:
+        hint = did_you_mean(reference, chosen)
+        raise click.UsageError(f"--reference {reference!r} is none of the methods: {', '.join(chosen)}.{hint}")
+
     from supa_gff.bench import runners
     from supa_gff.bench.processes import run_jobs
     from supa_gff.bench.results import ResultsFile
     from supa_gff.bench.table import REFERENCE, table
 
-    if table_file is not None and not Path(table_file).absolute().parent.is_dir():
-        raise click.UsageError(f"--table {table_file!r}: its folder does not exist; make it first.")
     try:
-        chosen = _names(methods, "--methods") if methods is not None else runners.methods()
-        jobs = runners.make_jobs(
-            _names(datasets, "--datasets"), chosen, _names(convs, "--convs"), folds=folds, seeds=seeds
-        )
+        jobs = runners.make_jobs(chosen_sets, chosen, chosen_convs, folds=folds, seeds=seeds)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    if reference is not None and reference not in chosen:
-        raise click.UsageError(f"--reference {reference!r} is none of the methods: {', '.join(chosen)}.")
     with ResultsFile(output) as file:
         missing = file.missing(jobs)
         try:
-            runners.prepare((job.dataset for job in missing), root)
+            with in_order():
+                runners.prepare((job.dataset for job in missing), root)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if not quiet:
-            echo(f"{len(jobs):,} jobs, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
+            echo(f"{counted(len(jobs), 'job')}, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
         with (
-            _interruption_told(output),
+            in_order(lambda: f"What was finished is in {output}; the same command goes on."),
             progress("training", "starting the processes", quiet=quiet or not missing, things="jobs") as told,
         ):
+            forecast = Forecast(_ADVICE, at_once=workers, quiet=quiet)
+            done = 0
 
-            def tell(done: int, total: int) -> None:
+            def tell(now: int, total: int) -> None:
+                nonlocal done
+                done = now
+                told(now, total)
+
+            def pause() -> None:
                 check()
-                told(done, total)
+                forecast(done, len(missing))
 
-            failures = run_jobs(missing, file, root=root, workers=workers, tell=tell)
+            failures = run_jobs(missing, file, root=root, workers=workers, tell=tell, pause=pause)
+            finished()
         results = file.of(jobs)
     page = table(results, reference=reference or REFERENCE)
     if table_file is not None:
@@ -85,21 +117,19 @@ def command(
     for line in page.splitlines():
         echo(line)
     if failures:
-        raise click.ClickException(f"{failures:,} jobs failed; the table tells why. The same command tries them again.")
+        raise click.ClickException(
+            f"{counted(failures, 'job')} failed; the table tells why. The same command tries again."
+        )
 
 
-def _names(text: str, option: str) -> list[str]:
+def _names(option: str, what: str, text: str, allowed: Iterable[str]) -> list[str]:
+    """Read names with commas between them, and check them before PyTorch is loaded, which takes seconds."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise click.UsageError(f"{option} {text!r} was given, but it must be names with commas between them.")
-    return names
-
-
-@contextmanager
-def _interruption_told(output: str) -> Iterator[None]:
     try:
-        yield
-    except KeyboardInterrupt:
-        click.echo(err=True)
-        echo(f"What was finished is in {output}; the same command goes on.", err=True)
-        raise
+        for name in names:
+            check_name([*allowed], what, name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return names

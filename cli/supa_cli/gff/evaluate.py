@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
+from supa_cli.interruption import finished, in_order
+from supa_cli.options import Folder, InputFile
 from supa_cli.printed import echo
 
 if TYPE_CHECKING:
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command(name="evaluate")
-@click.argument("model", type=click.Path(dir_okay=False))
-@click.option("--root", type=click.Path(), help="Folder of the set's raw files.  [default: download them]")
+@click.argument("model", type=InputFile())
+@click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(model: str, root: str | None, as_json: bool) -> None:
     """Tell how good the network of MODEL, a file of `supa gff train`, is on the data that it was trained with.
@@ -35,10 +38,13 @@ def command(model: str, root: str | None, as_json: bool) -> None:
     checkpoint = Checkpoint.load(model)
     if checkpoint.benchmark is None or checkpoint.split is None:
         raise click.UsageError(f"{model}: it was trained on graphs of its user's own, and does not hold them.")
-    graphs = Graphs.of_benchmark(load_benchmark(checkpoint.benchmark, root=root))
+    with in_order():
+        benchmark = load_benchmark(checkpoint.benchmark, root=root)
+    graphs = Graphs.of_benchmark(benchmark)
     _check_data(model, checkpoint, graphs)
     network = checkpoint.network()
     results = performances(network, graphs, checkpoint.split)
+    finished()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, network, results), indent=2))
     else:
@@ -52,8 +58,9 @@ def _check_data(model: str, checkpoint: "Checkpoint", graphs: "Graphs") -> None:
     found = (graphs.num_features, graphs.num_outputs)
     if found != (checkpoint.in_features, checkpoint.outputs) or most >= graphs.num_members:
         raise ValueError(
-            f"{model}: it was trained on other data, of {checkpoint.in_features} features and {checkpoint.outputs} "
-            f"classes, than the {checkpoint.benchmark} that was found: {graphs!r}."
+            f"{model}: it was trained on other data, of {counted(checkpoint.in_features, 'feature')} and "
+            f"{counted(checkpoint.outputs, 'class', 'classes')}, than the {checkpoint.benchmark} that was found: "
+            f"{graphs!r}."
         )
 
 
@@ -90,8 +97,9 @@ def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Per
     assert split is not None
     epochs = len(checkpoint.training["state"]["history"])
     echo(
-        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {method.layers} layers of {method.width}, seed "
-        f"{checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after {epochs:,} epochs"
+        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of {method.width}, "
+        f"seed {checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after "
+        f"{counted(epochs, 'epoch')}"
     )
     print_results(network, results)
     for name, result in results.items():

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import click
 
+from supa_cli.interruption import finished, in_order
+from supa_cli.options import OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import echo
 
 
 @click.command(name="plot")
 @click.argument("results", type=click.Path(dir_okay=False))
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.option("-o", "--output", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
 def command(results: str, output: str | None) -> None:
     """Draw the accuracy of RESULTS, a file of `supa gff bench`, over training time and over peak memory.
 
@@ -27,5 +29,7 @@ def command(results: str, output: str | None) -> None:
         raise click.UsageError(f"{results}: there is no such file; `supa gff bench` writes one.") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    figure.savefig(name, dpi=150)
+    with in_order():
+        figure.savefig(name, dpi=150)
+        finished()
     echo(name)

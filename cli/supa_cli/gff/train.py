@@ -7,37 +7,57 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
+from supa_cli import known
 from supa_cli.checkpoints import board, check_output, check_same, chosen_device, saved
-from supa_cli.interruption import check
-from supa_cli.options import Count
+from supa_cli.forecast import Forecast
+from supa_cli.interruption import check, in_order
+from supa_cli.options import Choice, Count, Folder, Known, OutputFile
 from supa_cli.printed import echo
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.method import Method
     from supa_gff.splits import Split
-    from supa_gff.training import Epoch
+    from supa_gff.training import Epoch, Trainer
 
 _SECONDS_BETWEEN_FILES = 5.0
+_ADVICE = "Fewer --epochs, or smaller --layers and --width take less, and so does a GPU (--device cuda)."
 
 
 @click.command(name="train")
-@click.option("--dataset", metavar="NAME", required=True, help="A graph benchmark, such as MUTAG or Cora.")
-@click.option("--method", "method_name", metavar="NAME", default="best", show_default=True, help="Training method.")
-@click.option("--conv", metavar="NAME", help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]")
+@click.option(
+    "--dataset",
+    type=Known(known.datasets),
+    required=True,
+    help="A graph benchmark, such as MUTAG or Cora.",
+)
+@click.option(
+    "--method",
+    "method_name",
+    type=Known(known.trained_methods),
+    default="best",
+    show_default=True,
+    help="Training method.",
+)
+@click.option(
+    "--conv",
+    type=Known(known.convolutions),
+    help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]",
+)
 @click.option("--layers", type=Count(1), help="Number of layers.  [default: the method's]")
 @click.option("--width", type=Count(1), help="Features of an activation.  [default: the method's]")
 @click.option("--epochs", type=Count(1), help="Most epochs; of each layer, if greedy.  [default: the method's]")
 @click.option("--batch-size", type=Count(1), help="Graphs a batch.  [default: the method's]")
 @click.option("--learning-rate", type=float, help="Of Adam.  [default: the method's]")
-@click.option("--root", type=click.Path(), help="Folder of the set's raw files.  [default: download them]")
+@click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
 @click.option("--fold", type=Count(0), default=0, show_default=True, help="The fold that tests.")
 @click.option("--folds", type=Count(2), default=10, show_default=True, help="Stratified folds of a set of graphs.")
 @click.option("--seed", type=Count(0), default=0, show_default=True, help="Of everything random.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("-o", "--output", type=OutputFile(), required=True, help="Checkpoint to write.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
-@click.option("--tensorboard", type=click.Path(file_okay=False), help="Folder for TensorBoard's events.")
+@click.option("--tensorboard", type=Folder(), help="Folder for TensorBoard's events.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def command(
     dataset: str,
@@ -77,7 +97,8 @@ def command(
     place = chosen_device(device)
     record = board(tensorboard)
     stored = Checkpoint.load(path) if resume and path.exists() else None
-    benchmark = load_benchmark(dataset, root=root)
+    with in_order():
+        benchmark = load_benchmark(dataset, root=root)
     graphs = Graphs.of_benchmark(benchmark).to(place)
     torch.manual_seed(seed)
     try:
@@ -94,12 +115,13 @@ def command(
         click.echo(f"{benchmark!r}", err=True)
         click.echo(
             f"{split.words}: {len(split.train):,} train, {len(split.valid):,} validate, {len(split.test):,} test; "
-            f"{method_name} with {method.conv}, {method.layers} layers of {method.width}, seed {seed}, on {place}",
+            f"{method_name} with {method.conv}, {counted(method.layers, 'layer')} of {method.width}, seed {seed}, "
+            f"on {place}",
             err=True,
         )
         if stored is not None:
             before = len(trainer.state.history)
-            echo(f"{path}: {'finished' if stored.finished else 'going on'} after {before:,} epochs", err=True)
+            echo(f"{path}: {'finished' if stored.finished else 'going on'} after {counted(before, 'epoch')}", err=True)
     started = time.perf_counter()
     with (
         saved(
@@ -107,7 +129,7 @@ def command(
             first,
             fresh=stored is None,
             seconds=_SECONDS_BETWEEN_FILES,
-            words=lambda checkpoint: f"{len(checkpoint.training['state']['history']):,} epochs",
+            words=_words,
         ) as save,
         epochs_told(quiet=quiet or trainer.state.finished) as told,
         record(len(trainer.state.history)) as write,
@@ -122,24 +144,38 @@ def command(
             keep()
             told(epoch)
             write(_figures(epoch), len(trainer.state.history) - 1)
-            check()
 
-        trainer.on_epoch = on_epoch
+        forecast = Forecast(_ADVICE, quiet=quiet)
+        batches, total = 0, _batches_to_go(trainer)
+
+        def on_batch() -> None:
+            nonlocal batches
+            check()
+            forecast(batches, total)
+            batches += 1
+
+        trainer.on_epoch, trainer.on_batch = on_epoch, on_batch
         trainer.run()
         keep()
     if quiet:
         return
     print_results(network, performances(network, graphs, split))
     seconds = time.perf_counter() - started
-    echo(f"{path}: {len(trainer.state.history):,} epochs, {seconds:,.1f} s now")
+    echo(f"{path}: {counted(len(trainer.state.history), 'epoch')}, {seconds:,.1f} s now")
 
 
 def _method(dataset: str, name: str, changes: dict[str, Any]) -> "Method":
-    from supa.checks import shown
+    from supa.checks import check_name
     from supa_datasets import BENCHMARKS
+    from supa_gff.names import CONVOLUTIONS, check_method
 
-    if dataset not in BENCHMARKS:
-        raise click.UsageError(f"{shown(dataset)} was given, but a set is one of {', '.join(BENCHMARKS)}.")
+    # What is misspelt is found before PyTorch is loaded, which takes seconds.
+    try:
+        check_name(BENCHMARKS, "a set", dataset)
+        check_method(name, BENCHMARKS[dataset].task)
+        check_name(CONVOLUTIONS, "a convolution", changes.get("conv", CONVOLUTIONS[0]))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     try:
         from supa_gff.presets import preset
     except ImportError:
@@ -155,6 +191,19 @@ def _check_same(path: Path, stored: "Checkpoint", asked: "Checkpoint") -> None:
     check_same(path, _facts(stored), _facts(asked))
     if stored.split is None or asked.split is None or not _equal(stored.split, asked.split):
         raise click.UsageError(f"{path} is of other data: the files of {asked.benchmark} have changed since.")
+
+
+def _batches_to_go(trainer: "Trainer") -> float:
+    """Return how many batches a training has before it, at most: it may end earlier."""
+    method, state = trainer.network.method, trainer.state
+    epochs = method.epochs * (method.layers if method.schedule == "greedy" else 1) - len(state.history)
+    train, valid = trainer.batches_an_epoch
+    return epochs * (train + valid / method.validate_every)
+
+
+def _words(checkpoint: "Checkpoint") -> str:
+    epochs = len(checkpoint.training["state"]["history"])
+    return f"{counted(epochs, 'epoch')} {'is' if epochs == 1 else 'are'}"
 
 
 def _facts(checkpoint: "Checkpoint") -> dict[str, Any]:

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
 from supa_cli.checkpoints import chosen_device
+from supa_cli.interruption import finished, in_order
+from supa_cli.options import Choice, InputFile, OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import cell, echo
 
@@ -19,17 +22,17 @@ _BINS = 5
 
 
 @click.command(name="evaluate")
-@click.argument("model", type=click.Path(dir_okay=False))
-@click.argument("data", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.argument("model", type=InputFile())
+@click.argument("data", nargs=-1, required=True, type=InputFile())
 @click.option(
     "--split",
-    type=click.Choice(["train", "validation", "test", "all"]),
+    type=Choice(["train", "validation", "test", "all"]),
     default="test",
     show_default=True,
     help="Which of the showers.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--plot", "picture", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(model: str, data: tuple[str, ...], split: str, device: str, picture: str | None, as_json: bool) -> None:
     """Tell how good the encoder of MODEL, a file of `supa mamba train`, is on the showers of the files DATA.
@@ -56,7 +59,9 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 
-        plot_evaluation(evaluation).savefig(picture, dpi=150)
+        with in_order():
+            plot_evaluation(evaluation).savefig(picture, dpi=150)
+    finished()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, split, evaluation), indent=2))
     else:
@@ -96,9 +101,9 @@ def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evalua
 def _print(checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> None:
     config = checkpoint.config
     echo(
-        f"{config.target}; {config.n_layer} layers of {config.d_model}, seed {config.seed}; "
-        f"{'finished' if checkpoint.finished else 'interrupted'} after {checkpoint.epochs:,} epochs; "
-        f"{len(evaluation.counts):,} showers ({split})"
+        f"{config.target}; {counted(config.n_layer, 'layer')} of {config.d_model}, seed {config.seed}; "
+        f"{'finished' if checkpoint.finished else 'interrupted'} after {counted(checkpoint.epochs, 'epoch')}; "
+        f"{counted(len(evaluation.counts), 'shower')} ({split})"
     )
     if not evaluation.reading.classes:
         _print_energies(evaluation)

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import counted
+from supa_cli import known
 from supa_cli.checkpoints import Save, board, check_output, check_same, chosen_device, saved
-from supa_cli.interruption import waiting
-from supa_cli.options import Count
+from supa_cli.forecast import Forecast
+from supa_cli.interruption import asked, finished, in_order
+from supa_cli.options import Choice, Count, Folder, InputFile, Known, OutputFile
 from supa_cli.printed import echo
 from supa_cli.progress import progress
 
@@ -19,11 +22,15 @@ if TYPE_CHECKING:
     from supa_mamba.training import Epoch, Trainer
 
 _SECONDS_BETWEEN_FILES = 60.0
+_ADVICE = (
+    "Fewer showers or --epochs, or smaller --d-model and --n-layer take less, and so does a GPU (--device cuda) or "
+    "several (torchrun)."
+)
 
 
 @click.command(name="train")
-@click.argument("data", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("--target", metavar="NAME", help="num_primaries, primary, preset or incident_energy.")
+@click.argument("data", nargs=-1, required=True, type=InputFile())
+@click.option("--target", type=Known(known.targets), help="num_primaries, primary, preset or incident_energy.")
 @click.option("--config", "config_file", type=click.Path(dir_okay=False), help="Settings from a .toml file.")
 @click.option("--d-model", type=Count(1), help="Width of a hit's vector.  [default: 64]")
 @click.option("--n-layer", type=Count(1), help="Number of layers.  [default: 4]")
@@ -35,12 +42,12 @@ _SECONDS_BETWEEN_FILES = 60.0
 @click.option("--weight-decay", type=float, help="Of matrices.  [default: 0.05]")
 @click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]")
 @click.option("--patience", type=Count(1), help="Epochs without a better validation that end it.  [default: 10]")
-@click.option("--precision", metavar="NAME", help="float32 or bf16.  [default: float32]")
+@click.option("--precision", type=Known(lambda: ("float32", "bf16")), help="float32 or bf16.  [default: float32]")
 @click.option("--seed", type=Count(0), help="Of everything random.  [default: 0]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")
+@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("-o", "--output", type=OutputFile(), required=True, help="Checkpoint to write.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
-@click.option("--tensorboard", type=click.Path(file_okay=False), help="Folder for TensorBoard's events.")
+@click.option("--tensorboard", type=Folder(), help="Folder for TensorBoard's events.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def command(
     data: tuple[str, ...],
@@ -72,7 +79,7 @@ def command(
     stored = Checkpoint.load(path) if resume and path.exists() else None
     reading, train = training_showers(list(data), config.target)
     valid = packed_showers(list(data), "validation", reading)
-    with workers(place) as together, waiting() as asked:
+    with workers(place) as together, in_order():
         try:
             trainer = Trainer(config, reading, train, valid, workers=together, stop=asked)
         except ValueError as error:
@@ -82,12 +89,17 @@ def command(
             trainer.load_state_dict(dict(stored.training))
         if together.rank > 0:
             trainer.run()
+            finished()
             return
         if not quiet:
             _tell_beginning(path, trainer, stored)
         with (
             saved(
-                path, Checkpoint.of(trainer), fresh=stored is None, seconds=_SECONDS_BETWEEN_FILES, words=_words
+                path,
+                Checkpoint.of(trainer),
+                fresh=stored is None,
+                seconds=_SECONDS_BETWEEN_FILES,
+                words=lambda checkpoint: f"{_words(checkpoint)} are",
             ) as save,
             record(len(trainer.state.history)) as write,
             _watched(trainer, save, quiet=quiet) as epochs,
@@ -128,7 +140,7 @@ def _facts(checkpoint: "Checkpoint") -> dict[str, object]:
 
 
 def _words(checkpoint: "Checkpoint") -> str:
-    return f"{checkpoint.epochs:,} epochs and {checkpoint.training['state']['step']:,} steps"
+    return f"{counted(checkpoint.epochs, 'epoch')} and {counted(checkpoint.training['state']['step'], 'step')}"
 
 
 def _tell_beginning(path: Path, trainer: "Trainer", stored: "Checkpoint | None") -> None:
@@ -136,9 +148,9 @@ def _tell_beginning(path: Path, trainer: "Trainer", stored: "Checkpoint | None")
     parameters = sum(weights.numel() for weights in trainer.encoder.parameters())
     processes = f" in each of {together.count} processes" if together.count > 1 else ""
     click.echo(
-        f"{config.target}: {len(trainer.train):,} showers train, {len(trainer.valid):,} validate; {parameters:,} "
-        f"parameters in {config.n_layer} layers of {config.d_model}, seed {config.seed}, {config.precision} on "
-        f"{together.device}{processes}",
+        f"{config.target}: {counted(len(trainer.train), 'shower')} to train on, {len(trainer.valid):,} to validate on; "
+        f"{counted(parameters, 'parameter')} in {counted(config.n_layer, 'layer')} of {config.d_model}, "
+        f"seed {config.seed}, {config.precision} on {together.device}{processes}",
         err=True,
     )
     if stored is not None:
@@ -149,9 +161,9 @@ def _tell_end(path: Path, trainer: "Trainer") -> None:
     history, best = trainer.state.history, trainer.state.best_epoch
     seconds = sum(epoch.seconds for epoch in history)
     echo(
-        f"{path}: best of {len(history):,} epochs is epoch {best}, validation loss {history[best].valid_loss:.4f}, "
-        f"{trainer.objective.words(history[best].valid_score)}; {seconds:,.1f} s, "
-        f"{len(history) * len(trainer.train) / seconds:,.0f} showers/s"
+        f"{path}: best of {counted(len(history), 'epoch')} is epoch {best}, "
+        f"validation loss {history[best].valid_loss:.4f}, {trainer.objective.words(history[best].valid_score)}; "
+        f"{seconds:,.1f} s, {len(history) * len(trainer.train) / seconds:,.0f} showers/s"
     )
 
 
@@ -162,6 +174,7 @@ def _watched(trainer: "Trainer", save: "Save[Checkpoint]", *, quiet: bool) -> It
 
     showers, steps = len(trainer.train), trainer.steps_an_epoch
     total, shown = trainer.config.epochs * showers, -1
+    forecast = Forecast(_ADVICE, quiet=quiet)
     with progress("training", "starting", quiet=quiet or trainer.state.finished) as told:
 
         def tell() -> None:
@@ -169,6 +182,7 @@ def _watched(trainer: "Trainer", save: "Save[Checkpoint]", *, quiet: bool) -> It
             done = trainer.state.epoch * showers + trainer.state.step * showers // steps
             if done > shown:  # validation makes no step
                 told(done, total)
+                forecast(done, total)
                 shown = done
 
         def on_step(trainer: "Trainer") -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supa.checks import counted, shown, whole
+from supa.checks import check_name, counted, whole
 from supa_datasets.benchmarks.cache import load_graphs
 from supa_datasets.benchmarks.finding import DamagedError, find
 from supa_datasets.benchmarks.sources import BENCHMARKS, Task
@@ -67,8 +67,7 @@ def load_benchmark(
         ValueError: there is no such benchmark, the root does not hold it, its files are damaged or cannot be
             downloaded, or the cache cannot be written.
     """
-    if name not in BENCHMARKS:
-        raise ValueError(f"{shown(name)} was given, but a benchmark is one of {', '.join(BENCHMARKS)}.")
+    check_name(BENCHMARKS, "a benchmark", name)
     source = BENCHMARKS[name]
     try:
         graphs = load_graphs(source, None if root is None else find(source, Path(root)), _cache(cache))

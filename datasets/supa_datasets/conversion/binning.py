@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from xml.parsers import expat
 
 from supa import Grid, Polar
-from supa.checks import shown
+from supa.checks import counted, shown
 from supa_datasets.conversion.guards import named_errors
 
 _MAX_BYTES = 1 << 20
@@ -48,7 +48,7 @@ def read_binning(path: str | PathLike[str], particle: str | None = None) -> Grid
         parts = [_part(layer) for layer in layers]
         cells = sum(part.shape[0] * part.shape[1] for part in parts if part is not None)
         if not 0 < cells <= _MAX_CELLS:
-            raise ValueError(f"it has {cells:,} cells, but it must have 1 to {_MAX_CELLS:,}")
+            raise ValueError(f"it has {counted(cells, 'cell')}, but it must have 1 to {_MAX_CELLS:,}")
         return Grid(parts)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from supa import Grid, ShowerConfig, Showers
+from supa.checks import counted
 from supa_datasets.conversion.cells import MEV, pieces, showers_of
 from supa_datasets.conversion.foreign_hdf5 import created, dataset, make_room, opened, stored_config
 from supa_datasets.conversion.formats import Choices, Format, Source
@@ -70,12 +71,11 @@ def _grid(choices: Choices, config: ShowerConfig) -> Grid:
         "layer": f"{config.num_layers} (the readout layers)",
         "slice": f"{config.num_slices} (the slices)",
     }[choices.depth]
-    raise ValueError(f"the binning has {len(parts)} layers, but it must have {wanted}")
+    raise ValueError(f"the binning has {counted(len(parts), 'layer')}, but it must have {wanted}")
 
 
 CALOCHALLENGE = Format(
     "calochallenge",
-    (".h5", ".hdf5"),
     "CaloChallenge HDF5 voxels in MeV, with a binning XML",
     _read,
     _write,

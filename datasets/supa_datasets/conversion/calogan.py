@@ -66,7 +66,6 @@ def _check(config: ShowerConfig) -> None:
 
 CALOGAN = Format(
     "calogan",
-    (".h5", ".hdf5"),
     "CaloGAN's HDF5 images: 3 layers of cells in MeV, with overflow",
     _read,
     _write,

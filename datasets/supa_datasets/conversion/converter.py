@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from supa import Grid, Showers
+from supa.checks import did_you_mean
 from supa.presets import ConfigLike, config_of
 from supa_datasets.conversion.formats import Choices, Reader, Source, Writer
 from supa_datasets.conversion.guards import named_errors
@@ -59,7 +60,9 @@ def convert(
     """
     source, target = Path(source), Path(target)
     if depth not in (None, "layer", "slice"):
-        raise ValueError(f"depth: {depth!r} was given, but it must be 'layer' or 'slice'.")
+        raise ValueError(
+            f"depth: {depth!r} was given, but it must be 'layer' or 'slice'.{did_you_mean(depth, ('layer', 'slice'))}"
+        )
     if not source.is_file():
         if source.exists():
             raise ValueError(f"{source}: it is no regular file.")
@@ -86,7 +89,7 @@ def _run(
 ) -> int:
     done = 0
 
-    def counted(showers: Source) -> Iterator[Showers]:
+    def watched(showers: Source) -> Iterator[Showers]:
         nonlocal done
         if progress is not None:
             progress(0, showers.total)
@@ -104,13 +107,13 @@ def _run(
             if progress is not None:
                 progress(done, showers.total)
         if done != showers.total:
-            raise _UnreadableError(f"{source}: it claims {showers.total:,} showers, but holds {done:,}.")
+            raise _UnreadableError(f"{source}: it claims {counted(showers.total, 'shower')}, but holds {done:,}.")
 
     with ExitStack() as stack:
         with named_errors(source):
             showers = stack.enter_context(reader(source, choices))
         try:
-            writer(partial, replace(showers, chunks=counted(showers)), choices)
+            writer(partial, replace(showers, chunks=watched(showers)), choices)
         except _UnreadableError as error:
             raise ValueError(str(error)) from None
         except ValueError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 
 from supa import ShowerConfig
-from supa.checks import shown
+from supa.checks import counted, shown
 from supa_datasets.conversion.guards import check_memory
 from supa_datasets.conversion.runs import CONFIG
 from supa_datasets.heaps import check_heaps
@@ -130,7 +130,7 @@ def dataset(file: h5py.File, name: str, shape: tuple[int | None, ...], kinds: st
         wanted = "x".join("N" if length is None else str(length) for length in shape)
         raise ValueError(f"the dataset {name!r} is {found.dtype} {given}, not numbers of shape {wanted}")
     if not _is_there(found):
-        raise ValueError(f"the dataset {name!r} claims {given[0]:,} rows, but the file does not hold them")
+        raise ValueError(f"the dataset {name!r} claims {counted(given[0], 'row')}, but the file does not hold them")
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from supa import Grid, Run, ShowerConfig, Showers, preset
 from supa.grids import Depth
+from supa_datasets.conversion.names import ENDINGS
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,7 @@ class Format:
     """A file format of showers.
 
     Args:
-        name: its name on the command line and in Python.
-        extensions: endings of its files, with the dot.
+        name: its name on the command line and in Python, one of ``names.ENDINGS``.
         description: one line on what it is.
         reader: opens a file, or None where it cannot be read.
         writer: writes a whole file, or None where it cannot be written.
@@ -82,8 +82,12 @@ class Format:
     """
 
     name: str
-    extensions: tuple[str, ...]
     description: str
     reader: Reader | None
     writer: Writer | None
     datasets: tuple[str, ...] = ()
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Endings of its files, with the dot."""
+        return ENDINGS[self.name]

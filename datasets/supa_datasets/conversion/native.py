@@ -34,7 +34,6 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
 
 NATIVE = Format(
     "supa",
-    (".h5", ".hdf5"),
     "the shower files of this package",
     _read,
     _write,

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from supa import Ragged, Showers
+from supa.checks import counted
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.guards import check_memory, spans
 from supa_datasets.conversion.runs import RUN, run_to_text
@@ -68,7 +69,9 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         for name, found in columns.items():
             rows = total if name in plain else int(offsets[name.split("/")[0]][-1])
             if found.length != rows or any(len(offset) != total + 1 for offset in offsets.values()):
-                raise ValueError(f"the array {name.replace('/', '_')!r} has {found.length} rows, but it needs {rows}")
+                raise ValueError(
+                    f"the array {name.replace('/', '_')!r} has {counted(found.length, 'row')}, but it needs {rows}"
+                )
         run, told = run_of(text, choices, total)
 
         def chunk(start: int, stop: int) -> Showers:
@@ -110,7 +113,7 @@ def _opened(name: str, stream: Any, size: int) -> _Column:
     if len(shape) != 1 or dtype.kind not in "fiu":
         raise ValueError(f"the array {name!r} is {dtype} {shape}, not a row of numbers")
     if stream.tell() + shape[0] * dtype.itemsize != size:
-        raise ValueError(f"the array {name!r} claims {shape[0]:,} rows, but the file does not hold them")
+        raise ValueError(f"the array {name!r} claims {counted(shape[0], 'row')}, but the file does not hold them")
     return _Column(stream, dtype, shape[0])
 
 
@@ -176,4 +179,4 @@ def _copy(content: BinaryIO, dtype: np.dtype[Any], member: Any) -> None:
         member.write(piece)
 
 
-NPZ = Format("npz", (".npz",), "NumPy arrays: flat columns and offsets", _read, _write)
+NPZ = Format("npz", "NumPy arrays: flat columns and offsets", _read, _write)

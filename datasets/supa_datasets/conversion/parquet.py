@@ -90,4 +90,4 @@ def _write(path: Path, source: Source, _choices: Choices) -> None:
             writer.close()
 
 
-PARQUET = Format("parquet", (".parquet", ".pq"), "Parquet, one row a shower; opens in awkward", _read, _write)
+PARQUET = Format("parquet", "Parquet, one row a shower; opens in awkward", _read, _write)

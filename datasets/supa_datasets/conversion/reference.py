@@ -15,6 +15,7 @@ import numpy as np
 
 from supa import ShowerConfig, Showers, from_hits
 from supa.arrays import FloatArray
+from supa.checks import counted
 from supa.ragged import offsets_of
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.guards import check_memory, named_errors, spans
@@ -41,11 +42,14 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
     showers = _sequence(_unpickled(path))
     total = len(showers)
     if len(incident) != total:
-        raise ValueError(f"it has {total} showers, but {energies_path.name} has {len(incident)} energies")
+        raise ValueError(
+            f"it has {counted(total, 'shower')}, but {energies_path.name} has "
+            f"{counted(len(incident), 'energy', 'energies')}"
+        )
     layers = [[_sequence(layer) for layer in _sequence(shower)] for shower in showers]
     points = sum(len(layer) for shower in layers for layer in shower)
     if points * _POINT_BYTES > path.stat().st_size:
-        raise ValueError(f"it claims {points:,} points, more than fit into the file")
+        raise ValueError(f"it claims {counted(points, 'point')}, more than fit into the file")
     chunks = (_showers(config, layers[a:b], incident[a:b], a) for a, b in spans(total, points))
     yield Source(imported(config, total), total, False, chunks)
 
@@ -105,7 +109,7 @@ def _points(layer: Any) -> FloatArray:
 def _showers(config: ShowerConfig, layers: list[list[Any]], incident: FloatArray, first: int) -> Showers:
     for shower in layers:
         if len(shower) != config.num_layers:
-            raise ValueError(f"a shower has {len(shower)} layers, but the config has {config.num_layers}")
+            raise ValueError(f"a shower has {counted(len(shower), 'layer')}, but the config has {config.num_layers}")
     points = [_points(layer) for shower in layers for layer in shower]
     counts = np.array([len(part) for part in points], dtype=np.int64)
     table = np.concatenate([np.empty((0, 3)), *points])
@@ -122,4 +126,4 @@ def _showers(config: ShowerConfig, layers: list[list[Any]], incident: FloatArray
     )
 
 
-REFERENCE = Format("reference", (".bin",), "the public reference code's pickles; nothing in them runs", _read, None)
+REFERENCE = Format("reference", "the public reference code's pickles; nothing in them runs", _read, None)

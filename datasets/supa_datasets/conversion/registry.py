@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import h5py
 
+from supa.checks import did_you_mean
 from supa_datasets.conversion.calochallenge import CALOCHALLENGE
 from supa_datasets.conversion.calogan import CALOGAN
 from supa_datasets.conversion.foreign_hdf5 import opened
@@ -75,7 +76,7 @@ def target_format(path: Path, name: str | None, source: Format) -> Format:
 
 def _named(name: str) -> Format:
     if name not in FORMATS:
-        raise ValueError(f"There is no format {name!r}; choose from {', '.join(FORMATS)}.")
+        raise ValueError(f"There is no format {name!r}; choose from {', '.join(FORMATS)}.{did_you_mean(name, FORMATS)}")
     return FORMATS[name]
 
 

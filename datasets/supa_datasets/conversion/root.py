@@ -137,5 +137,5 @@ def _write(path: Path, source: Source, make: str) -> None:
             tree.extend({name: array[name] for name in types})
 
 
-ROOT = Format("root", (".root",), "ROOT TTree through uproot (reads an RNTuple, too)", _read, _write_tree)
-RNTUPLE = Format("rntuple", (), "ROOT RNTuple through uproot (in a .root file)", _read, _write_ntuple)
+ROOT = Format("root", "ROOT TTree through uproot (reads an RNTuple, too)", _read, _write_tree)
+RNTUPLE = Format("rntuple", "ROOT RNTuple through uproot (in a .root file)", _read, _write_ntuple)

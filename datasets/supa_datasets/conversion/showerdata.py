@@ -175,7 +175,6 @@ def _ids(showers: Showers) -> Any:
 
 SHOWERDATA = Format(
     "showerdata",
-    (".h5", ".hdf5"),
     "files of showerdata, the exchange format of the DESY group",
     _read,
     _write,

@@ -6,6 +6,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from supa.arrays import IntArray
+from supa.checks import counted
 
 _POOL_BATCHES = 64
 """Showers are sorted by size within pools of so many batches: more would make epochs alike, fewer would pad more."""
@@ -45,7 +46,8 @@ class BucketSampler(Sampler[list[int]]):
         largest = int(sizes.max(initial=0))
         if max_points is not None and largest > max_points:
             raise ValueError(
-                f"max_points: {max_points} was given, but the largest item has {largest} points; give at least that."
+                f"max_points: {max_points} was given, but the largest item has {counted(largest, 'point')}; give at "
+                "least that."
             )
         self._sizes = np.asarray(sizes, dtype=np.int64)
         self._batch_size = batch_size or len(sizes) or 1

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from supa import Ragged
 from supa.arrays import IntArray
+from supa.checks import counted
 from supa_datasets.loaders.batches import BucketSampler
 from supa_datasets.loaders.drawn import Drawn, Item, Rows
 from supa_datasets.loaders.normalisation import Normalisation, given_or_fitted
@@ -52,7 +53,7 @@ class ShowerDataset(Dataset[Item]):
         return len(self.numbers)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {len(self):,} of {len(self.source):,} showers>"
+        return f"<{type(self).__name__}: {len(self):,} of {counted(len(self.source), 'shower')}>"
 
     def __getitem__(self, number: int) -> Any:
         """Give one item."""

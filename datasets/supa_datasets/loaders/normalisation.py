@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from supa.checks import shown
+from supa.checks import counted, shown
 from supa.texts import read_json
 
 SMALLEST = 1e-30
@@ -96,7 +96,7 @@ class Normalisation:
         if values.shape[-1] != len(self.features):
             raise ValueError(
                 f"Values of shape {tuple(values.shape)} were given, but the last axis must be the "
-                f"{len(self.features)} features {', '.join(self.features)}."
+                f"{counted(len(self.features), 'feature')} {', '.join(self.features)}."
             )
         if isinstance(values, np.ndarray):
             return np.array(self.mean, dtype=values.dtype), np.array(self.spread, dtype=values.dtype)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from supa.checks import did_you_mean
 from supa_datasets.loaders.dataset import NormalisedDataset
 from supa_datasets.loaders.drawn import Drawn, Item, Rows, padded
 from supa_datasets.loaders.normalisation import Normalisation
@@ -58,7 +59,10 @@ class PointDataset(NormalisedDataset):
             showers, features=features, normalisation=normalisation, split=split, shares=shares, targets=targets
         )
         if form not in ("packed", "padded", "reference"):
-            raise ValueError(f"form: {form!r} was given, but it must be 'packed', 'padded' or 'reference'.")
+            raise ValueError(
+                f"form: {form!r} was given, but it must be 'packed', 'padded' or 'reference'."
+                f"{did_you_mean(form, ('packed', 'padded', 'reference'))}"
+            )
         self.form = form
 
     def _drawn(self, sample: Sample) -> Drawn:

@@ -8,6 +8,7 @@ import torch
 
 from supa import Ragged
 from supa.arrays import IntArray
+from supa.checks import did_you_mean
 from supa_datasets.loaders.dataset import NormalisedDataset
 from supa_datasets.loaders.drawn import Drawn, Item, Rows
 from supa_datasets.loaders.normalisation import Normalisation
@@ -60,7 +61,10 @@ class SequenceDataset(NormalisedDataset):
         targets: Iterable[str] = (),
     ) -> None:
         if order not in ("depth", "tree", "trajectories"):
-            raise ValueError(f"order: {order!r} was given, but it must be 'depth', 'tree' or 'trajectories'.")
+            raise ValueError(
+                f"order: {order!r} was given, but it must be 'depth', 'tree' or 'trajectories'."
+                f"{did_you_mean(order, ('depth', 'tree', 'trajectories'))}"
+            )
         self.order = order
         super().__init__(
             showers, features=features, normalisation=normalisation, split=split, shares=shares, targets=targets

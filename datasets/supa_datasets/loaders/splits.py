@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from supa.arrays import BoolArray, FloatArray, IntArray
-from supa.checks import shown
+from supa.checks import did_you_mean, shown
 
 SPLITS: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 """The default splits and their shares."""
@@ -37,7 +37,10 @@ def in_split(index: IntArray, split: str, shares: Mapping[str, float] = SPLITS) 
     if split == "all":
         return np.ones(len(index), dtype=np.bool_)
     if split not in shares:
-        raise ValueError(f"split: {shown(split)} was given, but it must be one of {', '.join(shares)} or all.")
+        raise ValueError(
+            f"split: {shown(split)} was given, but it must be one of {', '.join(shares)} or all."
+            f"{did_you_mean(split, [*shares, 'all'])}"
+        )
     number = list(shares).index(split)
     edges = np.append(np.concatenate([[0.0], np.cumsum(values)])[:-1], 1.0)
     place = _scrambled(index)

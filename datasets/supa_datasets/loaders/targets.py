@@ -7,14 +7,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from supa import PRESETS, Ragged, Run, Showers, preset_name
+from supa import Ragged, Run, Showers, preset_name
 from supa.arrays import Array
-from supa.checks import shown
+from supa.checks import did_you_mean, shown
 from supa.physics import UNKNOWN_SLICE
 from supa_datasets.loaders.source import Sample
-
-PRESET_CLASSES = tuple(PRESETS)
-"""The classes of the target ``preset``, in the order of their numbers."""
+from supa_datasets.loaders.tasks import PRESET_CLASSES
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,10 @@ def targets_of(names: Iterable[str], runs: list[Run], *, columns: Iterable[str])
     chosen = []
     for name in names:
         if name not in TARGETS:
-            raise ValueError(f"targets: {shown(name)} was given, but a target is one of {', '.join(TARGETS)}.")
+            raise ValueError(
+                f"targets: {shown(name)} was given, but a target is one of {', '.join(TARGETS)}."
+                f"{did_you_mean(name, TARGETS)}"
+            )
         target = TARGETS[name]
         if target.level == "hit" and name not in columns:
             raise ValueError(f"targets: {name!r} was given, but these points only have {', '.join(columns)}.")

@@ -7,8 +7,11 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import Array
-from supa.checks import shown
-from supa_datasets.loaders.targets import PRESET_CLASSES
+from supa.checks import counted, did_you_mean, shown
+from supa.presets import PRESETS
+
+PRESET_CLASSES = tuple(PRESETS)
+"""The classes of the target ``preset``, in the order of their numbers."""
 
 MOST_PRIMARIES = 5
 """Showers of so many primaries or more are one class."""
@@ -59,7 +62,10 @@ def shower_task(name: str) -> ShowerTask:
         ValueError: there is no such task.
     """
     if name not in SHOWER_TASKS:
-        raise ValueError(f"task: {shown(name)} was given, but it is one of {', '.join(SHOWER_TASKS)}.")
+        raise ValueError(
+            f"task: {shown(name)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
+            f"{did_you_mean(name, SHOWER_TASKS)}"
+        )
     return SHOWER_TASKS[name]
 
 
@@ -111,8 +117,10 @@ def task_target(task: ShowerTask, columns: Mapping[str, Array], classes: tuple[s
     if task.name == "primary":
         counts = columns["num_primaries"]
         if not (counts == 2).all():
+            low, high = counts.min(), counts.max()
+            found = counted(int(low), "primary", "primaries") if low == high else f"{low} to {high} primaries"
             raise ValueError(
-                f"The showers have {counts.min()} to {counts.max()} primaries, but hits are told apart by their "
+                f"The showers have {found}, but hits are told apart by their "
                 "primary where there are two; simulate the preset two-primaries."
             )
         return columns["primary"].astype(np.int64)

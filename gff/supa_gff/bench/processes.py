@@ -19,6 +19,7 @@ Run = Callable[[Job, str | None], Measured]
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _KEYBOARD = (signal.SIGINT, signal.SIGHUP)  # a terminal sends them to every process that belongs to it
 _LONGEST_ERROR = 500
+_SECONDS_BETWEEN_PAUSES = 0.1
 
 
 def run_jobs(
@@ -29,6 +30,7 @@ def run_jobs(
     workers: int = 1,
     run: Run = run_job,
     tell: Callable[[int, int], None] = lambda _done, _total: None,
+    pause: Callable[[], None] = lambda: None,
 ) -> int:
     """Run jobs in fresh processes of one thread each, and append each one's result when it ends.
 
@@ -42,6 +44,7 @@ def run_jobs(
         workers: number of processes at a time.
         run: runs one job; a function of a module, which the processes import.
         tell: called with the numbers of jobs done and of all, at the start and after each.
+        pause: called several times a second; what it raises ends the jobs that run.
 
     Returns:
         The number of jobs that failed.
@@ -58,7 +61,8 @@ def run_jobs(
         while waiting or running:
             while waiting and len(running) < workers:
                 running.append(_Worker(run, root, waiting.popleft()))
-            ready = connection.wait([worker.end for worker in running])
+            ready = connection.wait([worker.end for worker in running], _SECONDS_BETWEEN_PAUSES)
+            pause()
             for worker in [worker for worker in running if worker.end in ready]:
                 result = worker.result()
                 file.append(result)
@@ -138,13 +142,14 @@ def _started_undisturbed() -> Iterator[None]:
 def _work(end: Any, run: Run, root: str | None) -> None:
     """Run the jobs that come, until nobody is there who sends them."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        job: Job = end.recv()
-        try:
-            outcome: Measured | str = run(job, root)
-        except Exception as error:  # whatever a job raises must not end the others
-            outcome = _in_one_line(error)
-        end.send(finished(job, outcome))
+    with suppress(EOFError, OSError):  # the parent has ended, or has been killed
+        while True:
+            job: Job = end.recv()
+            try:
+                outcome: Measured | str = run(job, root)
+            except Exception as error:  # whatever a job raises must not end the others
+                outcome = _in_one_line(error)
+            end.send(finished(job, outcome))
 
 
 def _end_with_parent() -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from supa.checks import shown, whole
+from supa.checks import check_name, did_you_mean, shown, whole
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
 from supa_gff.bench.jobs import Job, Measured, canonical
@@ -137,7 +137,8 @@ def runner_for(method: str) -> Runner:
     for runner in RUNNERS:
         if method in runner.methods():
             return runner
-    raise ValueError(f"{shown(method)} was given, but a method is one of {', '.join(methods())}.")
+    names = ", ".join(methods())
+    raise ValueError(f"{shown(method)} was given, but a method is one of {names}.{did_you_mean(method, methods())}")
 
 
 def make_jobs(
@@ -165,14 +166,13 @@ def make_jobs(
     whole(2, 1000, "folds", folds)
     whole(1, 1000, "seeds", seeds)
     for name in datasets:
-        if name not in BENCHMARKS:
-            raise ValueError(f"{shown(name)} was given, but a set is one of {', '.join(BENCHMARKS)}.")
+        check_name(BENCHMARKS, "a set", name)
     jobs = []
     for method in methods:
         runner = runner_for(method)
         for conv in convs if runner.convs() else [""]:
-            if conv and conv not in runner.convs():
-                raise ValueError(f"{shown(conv)} was given, but a convolution is one of {', '.join(runner.convs())}.")
+            if conv:
+                check_name(runner.convs(), "a convolution", conv)
             jobs += [
                 Job(dataset, method, conv, folds, fold, seed, _settings(runner, dataset, method, conv))
                 for dataset in datasets

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from supa.checks import did_you_mean
 from supa_mamba.modules.bimamba import BiMamba
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
@@ -62,7 +63,10 @@ class MambaBlock(nn.Module):
         super().__init__()
         made = MIXERS.get(mixer) if isinstance(mixer, str) else mixer
         if not callable(made):
-            raise ValueError(f"mixer: {mixer!r} was given, but it must be one of {', '.join(MIXERS)}, or a class.")
+            raise ValueError(
+                f"mixer: {mixer!r} was given, but it must be one of {', '.join(MIXERS)}, or a class."
+                f"{did_you_mean(mixer, MIXERS)}"
+            )
         try:
             inspect.signature(made).bind(d_model, **options)
         except TypeError as error:

@@ -1,0 +1,199 @@
+"""Signals: nothing is half made, nothing is printed but a sentence, and the status tells whether the work was done."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from supa_cli import interruption
+
+COMMAND = [sys.executable, "-m", "supa_cli.main"]
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """Handle signals as the command does; gives the statuses with which the process would have ended at once."""
+    statuses = []
+    monkeypatch.setattr(interruption.os, "_exit", statuses.append)
+    interruption.install()
+    yield statuses
+    interruption.install()
+
+
+@pytest.mark.parametrize("number", interruption.SIGNALS)
+def test_outside_of_a_section_the_process_ends_at_once(ended, number):
+    signal.raise_signal(number)
+    assert ended == [130]
+
+
+def test_inside_a_section_the_work_goes_on_to_its_next_check(ended, capsys):
+    done = []
+    with pytest.raises(KeyboardInterrupt), interruption.in_order(lambda: "Go on with --resume."):  # noqa: PT012
+        for piece in interruption.interruptible(range(5)):
+            if piece == 2:
+                for _ in range(4):
+                    signal.raise_signal(signal.SIGINT)
+            done.append(piece)
+    assert done == [0, 1, 2]
+    assert ended == []
+    assert capsys.readouterr().err == "\nGo on with --resume.\n"
+
+
+def test_a_section_without_a_check_is_interrupted_at_its_end(ended):
+    done = []
+    with pytest.raises(KeyboardInterrupt), interruption.in_order():  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
+        done.append("whole")
+    assert done == ["whole"]
+
+
+def test_a_second_signal_after_some_patience_ends_the_process_and_cleans_up(ended, monkeypatch, capfd):
+    cleaned = []
+
+    def left() -> str:
+        cleaned.append(True)
+        return "Half of it is kept."
+
+    with pytest.raises(KeyboardInterrupt), interruption.in_order(left):  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        assert ended == []
+        monkeypatch.setattr(interruption, "PATIENCE", -1.0)
+        signal.raise_signal(signal.SIGINT)
+        assert (ended, cleaned) == ([130], [True])
+        assert capfd.readouterr().err.endswith("Half of it is kept.\nInterrupted.\n")
+
+
+def test_once_the_output_is_whole_a_signal_changes_nothing(ended, monkeypatch):
+    with interruption.in_order():
+        signal.raise_signal(signal.SIGINT)
+        interruption.finished()
+    signal.raise_signal(signal.SIGTERM)
+    interruption.check()
+    assert ended == []
+    monkeypatch.setattr(interruption, "PATIENCE", -1.0)  # the last words hang
+    signal.raise_signal(signal.SIGTERM)
+    assert ended == [0]
+
+
+def _run(program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("module", ["click", "numpy"])
+def test_a_signal_during_imports_is_quiet(tmp_path, number, module):
+    program = f"""
+import signal, sys
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            signal.raise_signal(signal.{number})
+sys.meta_path.insert(0, Interrupts())
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from supa_cli.main import main
+main()
+"""
+    result = _run(program, "generate", "a.h5", "-n", "5", cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr.strip()) == (130, "", "Interrupted.")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_after_the_work_leaves_its_status(tmp_path, number):
+    program = (
+        "import atexit, signal\n"
+        "from supa_cli.main import main\n"
+        f"atexit.register(signal.raise_signal, signal.{number})\n"
+        "main()"
+    )
+    result = _run(program, "presets", "standard", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("num_slices")
+    assert _run(program, "presets", "standart", cwd=tmp_path).returncode == 2
+
+
+def test_a_file_that_ends_early_is_no_interruption(monkeypatch, capsys):
+    from supa_cli import info, main
+
+    def damaged(_file):
+        raise EOFError
+
+    monkeypatch.setattr(info, "_facts", damaged)
+    monkeypatch.setattr(sys, "argv", ["supa", "info", __file__])
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 1
+    assert "it is damaged" in capsys.readouterr().err
+
+
+def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys):
+    import supa
+    import supa_datasets
+    from supa_cli import convert, main
+
+    monkeypatch.chdir(tmp_path)
+    supa_datasets.save(supa.simulate(20), "a.h5")
+
+    def checks():
+        signal.raise_signal(signal.SIGTERM)
+        assert Path("a.npz.partial").exists()
+        interruption.check()
+
+    monkeypatch.setattr(convert, "check", checks)
+    monkeypatch.setattr(sys, "argv", ["supa", "convert", "a.h5", "a.npz"])
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert (stopped.value.code, "Interrupted." in capsys.readouterr().err) == (130, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run([*COMMAND, "presets"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_closed_standard_streams_are_no_place_for_files(tmp_path):
+    arguments = " ".join([*COMMAND, "generate", "a.h5", "-n", "20"])
+    shell = ["sh", "-c", f"{arguments} <&- >&- 2>&-"]
+    assert subprocess.run(shell, cwd=tmp_path, check=False).returncode == 0
+    result = subprocess.run([*COMMAND, "info", "a.h5"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_signals_at_any_moment_are_quiet_and_lose_nothing(tmp_path):
+    """Interrupted 40 times at random moments, then resumed: the same bytes as an undisturbed run."""
+    options = ["-n", "60000", "--seed", "9", "--keep", "complete"]
+    started = time.monotonic()
+    subprocess.run([*COMMAND, "generate", "whole.h5", *options], cwd=tmp_path, check=True, capture_output=True)
+    undisturbed, moments = time.monotonic() - started, random.Random(1)
+    digest = hashlib.sha256((tmp_path / "whole.h5").read_bytes()).hexdigest()
+    path = tmp_path / "a.h5"
+    for _ in range(40):
+        process = subprocess.Popen(
+            [*COMMAND, "generate", "a.h5", *options, "--resume"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        # The first tenth of a second belongs to the interpreter, which runs nothing of the command yet.
+        time.sleep(0.1 + moments.uniform(0, undisturbed))
+        process.send_signal(moments.choice([signal.SIGINT, signal.SIGTERM]))
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode in (0, 130), errors
+        assert "Traceback" not in errors
+        assert "Exception ignored" not in errors
+        if path.exists():
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+            path.unlink()
+    subprocess.run([*COMMAND, "generate", "a.h5", *options, "--resume"], cwd=tmp_path, check=True, capture_output=True)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
