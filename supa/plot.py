@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
+from supa.bins import MOST_SEPARATE, distinct_bins
 from supa.expectations import Expectation, NoClosedFormError, expectation
 from supa.showers import Showers
 
@@ -340,7 +341,7 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
     Args:
         energy: (showers,) true incident energy, GeV.
         predicted: (showers,) predicted energies in GeV by the name of the estimator.
-        bins: number of bins, with equally many showers each.
+        bins: number of bins of about equal size, at most; at most 20 different energies have a bin each.
 
     Returns:
         A matplotlib figure: median of predicted over true energy, and root mean square of the logarithm of that
@@ -356,7 +357,7 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
         raise ValueError(f"{len(energy)} showers were given, but {bins} bins need at least {10 * bins}.")
     figure = Figure(figsize=(9, 3.7), layout="constrained")
     grid: Any = figure.subplots(1, 2, sharex=True)
-    parts = np.array_split(np.argsort(energy), bins)
+    parts = distinct_bins(energy, bins, least=10, separate=MOST_SEPARATE)
     centre = [float(np.exp(np.log(energy[part]).mean())) for part in parts]
     for number, (name, values) in enumerate(predicted.items()):
         ratio = np.log(values / energy)

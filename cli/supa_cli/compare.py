@@ -160,8 +160,8 @@ def _print(comparison: "Comparison", every: bool) -> None:
         for p in c.pulls:
             if every or "slice" not in p.name:
                 pulls.add_row(
-                    p.name, _number(p.exact), _number(p.true_mean), f"{p.true_pull:+.2f}", _number(p.generated_mean),
-                    f"{p.generated_pull:+.2f}",
+                    p.name, _number(p.exact), _number(p.true_mean), f"{p.true_pull:+z.2f}", _number(p.generated_mean),
+                    f"{p.generated_pull:+z.2f}",
                 )  # fmt: skip
         console.print(pulls)
     elif c.no_pulls:
@@ -176,7 +176,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
 def _number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
-    return "inf" if math.isinf(value) else f"{value:.4g}"
+    return "inf" if math.isinf(value) else f"{value:z.4g}"
 
 
 def _with_error(value: float, error: float) -> str:

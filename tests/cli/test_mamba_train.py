@@ -100,7 +100,7 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     bins = facts["by_energy"]
     assert sum(each["showers"] for each in bins) == facts["showers"]
     assert (
-        f"{bins[0]['GeV'][0]:.1f} to {bins[0]['GeV'][1]:.1f} {bins[0]['showers']} {bins[0]['bias']['model']:+.3f}"
+        f"{bins[0]['GeV'][0]:.4g} to {bins[0]['GeV'][1]:.4g} {bins[0]['showers']} {bins[0]['bias']['model']:+.3f}"
         in shown
     )
     squares = sum(each["showers"] * each["rms"]["model"] ** 2 for each in bins)

@@ -100,9 +100,9 @@ def test_numbers_of_every_width_are_taken(kind):
     ids=["booleans", "texts", "complex", "objects", "missing", "ragged"],
 )
 def test_what_is_no_number_is_refused(values):
-    with pytest.raises(ValueError, match="energy: .* was given, but it must be (3|an array of) numbers"):
+    with pytest.raises(ValueError, match=r"energy: .* was given, but it must be (3|an array of) numbers"):
         supa.from_hits("standard", **{**HITS, "energy": values}, layer=[0, 1, 2])
-    with pytest.raises(ValueError, match="r_edges: .* was given, but"):
+    with pytest.raises(ValueError, match=r"r_edges: .* was given, but"):
         supa.Polar(values, 2)
 
 

@@ -137,7 +137,7 @@ def _print_energies(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
     table = Table(title="error of ln E: bias, resolution (standard deviation), rms", title_justify="left", box=None)
-    table.add_column("GeV", justify="right")
+    table.add_column("GeV", justify="right", no_wrap=True)
     table.add_column("showers", justify="right")
     rivals = [who for who in evaluation.answers if who not in ("model", "one value for all")]
     for name in ("bias", "resolution", "rms", *(f"rms, {who}" for who in rivals)):
@@ -145,9 +145,9 @@ def _print_energies(evaluation: "Evaluation") -> None:
     figures = evaluation.figures()
     for facts in (*evaluation.by_energy(_BINS), figures):
         table.add_row(
-            "{:.1f} to {:.1f}".format(*facts["GeV"]) if "GeV" in facts else "all",
+            _range(*facts["GeV"]) if "GeV" in facts else "all",
             f"{facts['showers']:,}",
-            f"{facts['bias']['model']:+.3f}",
+            f"{facts['bias']['model']:+z.3f}",
             f"{facts['resolution']['model']:.3f}",
             *(f"{facts['rms'][who]:.3f}" for who in ("model", *rivals)),
         )
@@ -156,3 +156,7 @@ def _print_energies(evaluation: "Evaluation") -> None:
         click.echo(f"No estimate can have a smaller rms than {figures['least_rms']:.3f}, but for chance.")
     else:
         click.echo("The least possible error is told of a single file with particles (generate --record particles).")
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.6g}" if low == high else f"{low:.4g} to {high:.4g}"
