@@ -28,6 +28,7 @@ _WIDTH = 112
 )
 @click.option("--fast", is_flag=True, help="Leave out the scores of all observables together.")
 @click.option("--all", "every", is_flag=True, help="Print every observable, not only those that differ most.")
+@click.option("--overwrite", is_flag=True, help="Replace the report in the folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print no progress.")
 def command(
@@ -38,6 +39,7 @@ def command(
     permutations: int,
     fast: bool,
     every: bool,
+    overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -50,7 +52,7 @@ def command(
     from supa_datasets import ShowerFile
 
     if output is not None:
-        _make_folder(output)
+        _make_folder(output, overwrite=overwrite)
 
     def tell(step: str) -> None:
         check()
@@ -80,7 +82,7 @@ def command(
         click.echo(f"{page}", err=as_json)
 
 
-def _make_folder(output: str) -> None:
+def _make_folder(output: str, *, overwrite: bool) -> None:
     """Make the report's folder before the work, which would else be lost."""
     if not output or (Path(output).exists() and not Path(output).is_dir()):
         raise click.UsageError(f"--output {output!r} is no folder, but the report needs one; name another.")
@@ -88,6 +90,10 @@ def _make_folder(output: str) -> None:
         Path(output).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.UsageError(f"--output {output!r} cannot be made a folder ({error.strerror}).") from None
+    for name in ("report.html", "comparison.json"):
+        there = Path(output) / name
+        if there.exists() and not overwrite:
+            raise click.ClickException(f"{there} exists; choose another folder, or overwrite it (--overwrite).")
 
 
 class _Chunks:

@@ -90,6 +90,8 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
     assert code == 0
     assert Path("e.png").stat().st_size > 10_000
+    code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
+    assert (code, "e.png exists; choose another name, or overwrite it (--overwrite)" in err) == (1, True)
     shown = " ".join(text.split())
     rows = [facts["rms"][who] for who in ("model", "number of hits", "whole tree (truth)")]
     assert (

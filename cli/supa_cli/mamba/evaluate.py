@@ -29,8 +29,17 @@ _BINS = 5
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Picture to write (png, pdf, svg, ...).")
+@click.option("--overwrite", is_flag=True, help="Replace the picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(model: str, data: tuple[str, ...], split: str, device: str, picture: str | None, as_json: bool) -> None:
+def command(
+    model: str,
+    data: tuple[str, ...],
+    split: str,
+    device: str,
+    picture: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Tell how good the encoder of MODEL, a file of `supa mamba train`, is on the showers of the files DATA.
 
     Classes: accuracies, and counts by true class and answer. Energies: bias, resolution and root mean square of the
@@ -44,7 +53,7 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
 
     place = chosen_device(device)
     if picture is not None:
-        check_picture(Path(picture), "--plot")
+        check_picture(Path(picture), "--plot", overwrite=overwrite)
     checkpoint = Checkpoint.load(model)
     evaluation = evaluated(
         checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, list(data), split=split, device=place
