@@ -11,9 +11,7 @@ MOST_SEPARATE = 20
 """So many different energies, or fewer, count as discrete and get a bin each."""
 
 
-def distinct_bins(
-    values: npt.NDArray[np.floating[Any]] | IntArray, most: int, *, least: int = 1, separate: int = 0
-) -> list[IntArray]:
+def distinct_bins(values: npt.NDArray[Any], most: int, *, least: int = 1, separate: int = 0) -> list[IntArray]:
     """Sort values into bins, from low to high; equal values are in the same bin.
 
     Args:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from supa.arrays import Array, FloatArray
+from supa.arrays import FloatArray
 from supa.grids import Cartesian, Cells, Polar
 from supa.showers import Showers
 
@@ -33,10 +33,8 @@ def image_cells(showers: Showers, layer: int) -> Cells:
 
 
 def _rectangles(x: FloatArray, y: FloatArray) -> Cartesian | None:
-    edges = [_regular_edges(np.unique(values)) for values in (x, y)]
-    if edges[0] is None or edges[1] is None:
-        return None
-    return Cartesian(*edges)
+    x_edges, y_edges = _regular_edges(np.unique(x)), _regular_edges(np.unique(y))
+    return None if x_edges is None or y_edges is None else Cartesian(x_edges, y_edges)
 
 
 def _regular_edges(centres: FloatArray) -> FloatArray | None:
@@ -84,7 +82,7 @@ def _squares(x: FloatArray, y: FloatArray) -> Cartesian:
     span = max(high - low for low, high in ends) or max(1.0, *(abs(low) for low, _ in ends))
     width = _round_up(1.1 * span / _SQUARES)
 
-    def edges(ends: Array) -> FloatArray:
+    def edges(ends: FloatArray) -> FloatArray:
         middle = float(np.mean(ends))
         first, last = math.floor((middle - 0.55 * span) / width), math.ceil((middle + 0.55 * span) / width)
         return np.asarray(width * np.arange(first, last + 1))

@@ -160,7 +160,7 @@ class _Image:
         self.layer, self.cells = layer, cells
         self.count = self.num_hits = 0
         self.energy = self.outside = 0.0
-        self.sums = np.zeros(0)
+        self.sums: FloatArray = np.zeros(0)
         self.first: Showers | None = None
 
     def add(self, showers: Showers) -> None:
@@ -180,7 +180,7 @@ class _Image:
         cell = self.cells.cell(showers.x[chosen], showers.y[chosen])
         energy = showers.energy[chosen].astype(np.float64)
         size = self.cells.shape[0] * self.cells.shape[1]
-        sums = np.bincount(cell[cell >= 0], energy[cell >= 0], minlength=size)
+        sums = np.bincount(cell[cell >= 0], energy[cell >= 0], minlength=size).astype(np.float64)
         self.sums = sums if not len(self.sums) else self.sums + sums
         self.outside += energy[cell < 0].sum()
         self.energy += energy.sum()
