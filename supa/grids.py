@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray
-from supa.checks import did_you_mean, shown
+from supa.checks import array, did_you_mean, is_real, shown
 
 if TYPE_CHECKING:
     from supa.showers import Showers
@@ -274,10 +274,8 @@ class Grid:
 
 
 def _ascending(name: str, given: npt.ArrayLike) -> FloatArray:
-    try:
-        edges = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        edges = np.empty(0)
+    values = array(name, given)
+    edges = values.astype(np.float64) if is_real(values) else np.empty(0)
     if edges.ndim != 1 or len(edges) < 2 or not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
         raise ValueError(f"{name}: {shown(given)} was given, but an axis needs 2 or more ascending numbers.")
     edges.flags.writeable = False

@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, IntArray
-from supa.checks import LARGEST, shown
+from supa.checks import LARGEST, array, is_real, shown
 from supa.physics import NO_LAYER, UNKNOWN_SLICE, layer_of_any_slice
 from supa.presets import ConfigLike, config_of
 from supa.ragged import Ragged
 from supa.showers import Run, Showers
+
+_LARGEST_WHOLE = np.iinfo(np.int64).max
 
 
 def from_hits(
@@ -53,7 +55,7 @@ def from_hits(
         ValueError: lengths do not fit together, or a value cannot be that of a shower.
     """
     config = config_of(config)
-    offset = np.asarray(offset)
+    offset = array("offset", offset)
     ascending = offset.ndim == 1 and len(offset) > 0 and np.issubdtype(offset.dtype, np.integer) and offset[0] == 0
     if not ascending or (np.diff(offset.astype(np.int64)) < 0).any():
         raise ValueError(f"offset: {shown(offset)} was given, but it must be whole numbers that ascend from 0.")
@@ -107,15 +109,12 @@ def from_hits(
 def _real(
     name: str, given: npt.ArrayLike, length: int, words: str, allowed: Callable[[Any], Any] = np.isfinite
 ) -> npt.NDArray[np.floating[Any]]:
-    """Check floating-point numbers; float32 stays float32."""
-    values = np.asarray(given)
+    """Check numbers; float32 stays float32, others become float64."""
+    values = array(name, given)
+    if values.shape != (length,) or not is_real(values):
+        raise ValueError(f"{name}: {values.dtype} of shape {values.shape} was given, but it must be {length} numbers.")
     if values.dtype != np.float32:
-        try:
-            values = values.astype(np.float64)
-        except (TypeError, ValueError):
-            values = np.empty((0, 0))
-    if values.shape != (length,):
-        raise ValueError(f"{name}: an array of shape {np.shape(given)} was given, but it must be {length} numbers.")
+        values = values.astype(np.float64)
     wrong = values[~(np.isfinite(values) & (np.abs(values) <= LARGEST) & allowed(values))]
     if len(wrong):
         raise ValueError(f"{name}: {wrong[0]} was given, but every value must be {words}, and at most {LARGEST:g}.")
@@ -123,13 +122,15 @@ def _real(
 
 
 def _numbers(name: str, given: npt.ArrayLike, length: int) -> IntArray:
-    values = np.asarray(given)
+    values = array(name, given)
     if values.shape != (length,) or not (np.issubdtype(values.dtype, np.integer) or length == 0):
         raise ValueError(
             f"{name}: {values.dtype} of shape {values.shape} was given, but it must be {length} whole numbers."
         )
     if (values < 0).any():
         raise ValueError(f"{name}: {values.min()} was given, but every value must be at least 0.")
+    if (values > _LARGEST_WHOLE).any():
+        raise ValueError(f"{name}: {values.max()} was given, but every value must be at most {_LARGEST_WHOLE}.")
     return values.astype(np.int64)
 
 

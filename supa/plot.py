@@ -1,4 +1,4 @@
-"""Pictures of showers: one in three dimensions, the profiles of many, and how well their energies are told."""
+"""Pictures of showers: one in three dimensions, the image of a layer, the profiles of many, and errors of energies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.checks import counted
+from supa.bins import MOST_SEPARATE, distinct_bins
+from supa.checks import counted, whole
 from supa.expectations import Expectation, NoClosedFormError, expectation
+from supa.grids import Cartesian, Cells
+from supa.image_cells import image_cells
 from supa.showers import Showers
 from supa.texts import printable
 
@@ -25,6 +28,8 @@ _MANY_LAYERS = len(_LAYER_COLOURS)
 def plot_shower(shower: Showers) -> "Figure":
     """Draw one shower in three dimensions: its hits and, where recorded, its tree.
 
+    A hit of an imported shower that knows only its layer is drawn in the middle of that layer, and the title says so.
+
     Args:
         shower: Showers of length one.
 
@@ -39,9 +44,9 @@ def plot_shower(shower: Showers) -> "Figure":
 
     if len(shower) != 1:
         raise ValueError(f"{len(shower)} showers were given, but this draws one; choose one, such as showers[0].")
-    if not shower.slices_known:
-        raise ValueError("This imported shower knows only its hits' layers, not their depth; it cannot be drawn.")
     dz = shower.config.slice_spacing
+    middle = dz * np.mean(shower.config.readout_layers, axis=1)
+    z = np.where(np.isnan(shower.z), middle[shower.layer], shower.z)
     figure = Figure(figsize=(9, 5.2), layout="constrained")
     axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
     if shower.particles is not None:
@@ -50,20 +55,21 @@ def plot_shower(shower: Showers) -> "Figure":
         child = np.flatnonzero(parent >= 0)
         points = np.column_stack([np.multiply(tree["slice"], dz), tree["x"], tree["y"]])
         weight = _relative_log(np.asarray(tree["energy"], dtype=np.float64)[child])
-        axes.add_collection3d(
-            Line3DCollection(
-                np.stack([points[parent[child]], points[child]], axis=1),
-                colors=[(0.2, 0.2, 0.2, 0.3 + 0.5 * w) for w in weight],
-                linewidths=0.5 + 1.8 * weight,
-                zorder=1,
+        if len(child):
+            axes.add_collection3d(
+                Line3DCollection(
+                    np.stack([points[parent[child]], points[child]], axis=1),
+                    colors=[(0.2, 0.2, 0.2, 0.3 + 0.5 * w) for w in weight],
+                    linewidths=0.5 + 1.8 * weight,
+                    zorder=1,
+                )
             )
-        )
     for layer in range(shower.config.num_layers):
         chosen = shower.layer == layer
         if chosen.any():
             weight = _relative_log(shower.energy.astype(np.float64))[chosen]
             axes.scatter(
-                shower.z[chosen],
+                z[chosen],
                 shower.x[chosen],
                 shower.y[chosen],
                 s=16 + 56 * weight,
@@ -75,7 +81,8 @@ def plot_shower(shower: Showers) -> "Figure":
                 zorder=2,
             )
     reach = max(1.0, float(np.abs(np.concatenate([shower.x, shower.y])).max(initial=0.0)))
-    axes.set(xlim=(0, dz + float(shower.z.max(initial=0.0))), ylim=(-reach, reach), zlim=(-reach, reach))
+    deepest = float(z.max(initial=0.0)) or dz * (shower.config.num_slices - 1)  # the whole depth where there is no hit
+    axes.set(xlim=(0, dz + deepest), ylim=(-reach, reach), zlim=(-reach, reach))
     axes.set_box_aspect((2.2, 1, 1), zoom=1.25)
     axes.view_init(elev=14, azim=-72)
     axes.set(xlabel="depth (length unit)", ylabel="x (length unit)", zlabel="y (length unit)")
@@ -86,17 +93,21 @@ def plot_shower(shower: Showers) -> "Figure":
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
         axis._axinfo["grid"].update(color="#e6e6e6", linewidth=0.5)
-    axes.set_title(
-        f"shower {shower.index[0]}, seed {shower.run.seed}: {shower.incident_energy[0]:.4g} GeV, "
-        f"{counted(shower.hits.num_rows, 'hit')}",
-        fontsize=11,
-        color=_INK,
-    )
+    title = f"{_one(shower)}: {shower.incident_energy[0]:.4g} GeV, {counted(shower.hits.num_rows, 'hit')}"
+    if not shower.slices_known:
+        title += "\nThe hits' slices are not known; the hits are drawn in the middle of their layers."
+    axes.set_title(title, fontsize=11, color=_INK)
     if shower.hits.num_rows:
         legend = axes.legend(loc="upper left", fontsize=8, frameon=False)
         for handle in legend.legend_handles:
             handle.set_sizes([36])
     return figure
+
+
+def _one(shower: Showers) -> str:
+    """Name one shower."""
+    run = shower.run
+    return f"shower {shower.index[0]}, {f'seed {run.seed}' if run.seed is not None else f'{run.engine}'}"
 
 
 def _relative_log(energy: FloatArray) -> FloatArray:
@@ -106,13 +117,116 @@ def _relative_log(energy: FloatArray) -> FloatArray:
     return np.asarray(np.clip(1 + np.log10(np.maximum(energy / energy.max(), 1e-3)) / 3, 0, 1))
 
 
+def plot_image(sample: Showers | Iterable[Showers], layer: int, *, cells: Cells | None = None) -> "Figure":
+    """Draw the energy in the cells of one readout layer: of one shower, or the mean over showers.
+
+    Args:
+        sample: showers, or an iterable over chunks, of one config.
+        layer: the readout layer.
+        cells: rectangular or polar cells; by default those that ``supa.image_cells.image_cells`` chooses for the first
+            hits of the layer: the showers' own cells where every hit is at the centre of one, else squares.
+
+    Returns:
+        A matplotlib figure; energies in GeV on a logarithmic scale of colours, cells without energy are empty.
+
+    Raises:
+        ValueError: there is no shower, no such layer, or the showers are of several configs.
+
+    Example:
+        >>> plot_image(showers[3], layer=0).savefig("image.png")
+    """
+    from matplotlib.figure import Figure
+
+    image = _Image(layer, cells)
+    for chunk in [sample] if isinstance(sample, Showers) else sample:
+        image.add(chunk)
+    if not image.count:
+        raise ValueError("There is no shower to draw.")
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    axes: Any = figure.subplots()
+    axes.set(xlabel="x (length unit)", ylabel="y (length unit)", aspect="equal")
+    image.draw(figure, axes)
+    axes.set_title(image.title(), fontsize=10, color=_INK)
+    return figure
+
+
+class _Image:
+    """Sums of the energy in the cells of one layer, over showers."""
+
+    def __init__(self, layer: int, cells: Cells | None) -> None:
+        self.layer, self.cells = layer, cells
+        self.count = self.num_hits = 0
+        self.energy = self.outside = 0.0
+        self.sums: FloatArray = np.zeros(0)
+        self.first: Showers | None = None
+
+    def add(self, showers: Showers) -> None:
+        if self.first is None:
+            whole(0, showers.config.num_layers - 1, "layer", self.layer)
+            self.first = showers[:1]
+        if showers.config != self.first.config:
+            raise ValueError("Showers of different configs cannot be drawn as one sample; draw each on its own.")
+        if not len(self.first):
+            self.first = showers[:1]
+        self.count += len(showers)
+        chosen = showers.layer == self.layer
+        if not chosen.any():
+            return
+        if self.cells is None:
+            self.cells = image_cells(showers, self.layer)
+        cell = self.cells.cell(showers.x[chosen], showers.y[chosen])
+        energy = showers.energy[chosen].astype(np.float64)
+        size = self.cells.shape[0] * self.cells.shape[1]
+        sums = np.bincount(cell[cell >= 0], energy[cell >= 0], minlength=size).astype(np.float64)
+        self.sums = sums if not len(self.sums) else self.sums + sums
+        self.outside += energy[cell < 0].sum()
+        self.energy += energy.sum()
+        self.num_hits += len(energy)
+
+    def title(self) -> str:
+        assert self.first is not None
+        hits = f"{counted(self.num_hits, 'hit')} in layer {self.layer}"
+        if self.count == 1:
+            title = f"{_one(self.first)}: {self.first.incident_energy[0]:.4g} GeV, {hits}"
+        else:
+            title = f"mean of {self.count:,} showers, {hits}"
+        if not self.outside:
+            return title
+        share = 100 * self.outside / self.energy
+        return f"{title}\n{share:.2g} % of the layer's energy lies outside the picture"
+
+    def draw(self, figure: "Figure", axes: "Axes") -> None:
+        from matplotlib.colors import LogNorm
+
+        mean = self.sums / self.count
+        if not mean.any():
+            _remark(axes, "no hits in this layer" if not self.num_hits else "no energy in these cells")
+            return
+        assert self.cells is not None
+        x, y, values = _mesh(self.cells, mean.reshape(self.cells.shape))
+        most = float(mean.max())
+        scale = LogNorm(max(min(float(mean[mean > 0].min()), most / 10), most * 1e-6), most)
+        colours = axes.pcolormesh(x, y, np.where(values > 0, values, np.nan), norm=scale, cmap="viridis")
+        label = "energy in a cell (GeV)" if self.count == 1 else "mean energy of a shower in a cell (GeV)"
+        figure.colorbar(colours, ax=axes, label=label, shrink=0.9)
+
+
+def _mesh(cells: Cells, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give the corners of the cells along x and y, and the values between them."""
+    if isinstance(cells, Cartesian):
+        return (*np.meshgrid(cells.x_edges, cells.y_edges, indexing="ij"), values)
+    steps = -(-180 // cells.num_alpha)  # so that a wide angle is drawn as an arc
+    alpha = np.linspace(-np.pi, np.pi, steps * cells.num_alpha + 1)[:, None]
+    return cells.r_edges * np.cos(alpha), cells.r_edges * np.sin(alpha), np.repeat(values, steps, axis=0)
+
+
 class _Profiles:
     """Sums over showers of what the profile picture shows; energies as fractions of the incident energy."""
 
     def __init__(self, first: Showers) -> None:
         self.run = first.run
         config = first.config
-        self.count = 0
+        self.count = self.num_hits = 0
         self.moments = {name: np.zeros((2, config.num_slices)) for name in ("hits", "energy")}
         self.slices_known = True
         self.layer_energy = np.zeros(config.num_layers)
@@ -137,6 +251,7 @@ class _Profiles:
                 sums = np.bincount(cell, weights=weights, minlength=n * slices).reshape(n, slices)
                 self.moments[name] += [sums.sum(axis=0), np.square(sums).sum(axis=0)]
         self.count += n
+        self.num_hits += showers.hits.num_rows
         counts = np.bincount(showers.num_hits)
         self.multiplicity = np.pad(self.multiplicity, (0, max(0, len(counts) - len(self.multiplicity))))
         self.multiplicity[: len(counts)] += counts
@@ -197,6 +312,8 @@ def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] |
             (grid[1, 1], profiles.spectrum, profiles.energy_edges),
         ):
             _plot_layers(axes, histograms, edges, profiles.count, linestyle=line, named=named)
+    _use_logarithms(grid[1, 0], any(profiles.radius.any() for profiles in drawn.values()), drawn, yscale="log")
+    _use_logarithms(grid[1, 1], any(profiles.spectrum.any() for profiles in drawn.values()), drawn, yscale="log")
     if len(drawn) > 1:
         for axes in (grid[1, 0], grid[1, 1]):
             for number, label in enumerate(drawn):
@@ -205,13 +322,28 @@ def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] |
     for axes in (grid[1, 0], grid[1, 1]):
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False, fontsize=8)
-    grid[1, 0].set(xlabel="distance from the axis (length unit)", ylabel="energy fraction per bin", yscale="log")
-    grid[1, 1].set(xlabel="hit energy / incident energy", ylabel="hits per shower and bin", xscale="log", yscale="log")
+    grid[1, 0].set(xlabel="distance from the axis (length unit)", ylabel="energy fraction per bin")
+    grid[1, 1].set(xlabel="hit energy / incident energy", ylabel="hits per shower and bin", xscale="log")
     _plot_layer_shares(grid[1, 2], drawn, exact)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(_title(drawn, exact), fontsize=12, color=_INK)
     return figure
+
+
+def _use_logarithms(axes: "Axes", drawn: bool, samples: dict[str, _Profiles], **scales: str) -> None:
+    """Make axes logarithmic, or say why nothing is drawn on them."""
+    if drawn:
+        axes.set(**scales)
+        return
+    hits = any(profiles.num_hits for profiles in samples.values())
+    _remark(axes, "nothing in this range" if hits else "no hits")
+
+
+def _remark(axes: "Axes", words: str) -> None:
+    """Say on axes why nothing is drawn."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=_INK)
+    axes.tick_params(which="both", left=False, bottom=False, labelleft=False, labelbottom=False)
 
 
 def _told_apart(labels: Sequence[str]) -> list[str]:
@@ -235,9 +367,13 @@ def _title(drawn: dict[str, _Profiles], exact: Expectation | None) -> str:
     if len(drawn) > 1:
         return "; ".join(f"{label}: {counted(profiles.count, 'shower')}" for label, profiles in drawn.items())
     (profiles,) = drawn.values()
-    config = profiles.run.config
-    truth = "" if exact else "; no closed form with a critical energy"
-    return f"{counted(profiles.count, 'shower')} at {config.spectrum} GeV, keep={profiles.run.keep}{truth}"
+    run = profiles.run
+    # The config of imported showers is that which they imitate; their own energies may be others.
+    imported = run.engine == "imported"
+    kind = "" if imported else f" at {run.config.spectrum} GeV, keep={run.keep}"
+    showers = counted(profiles.count, "imported shower" if imported else "shower")
+    without = "" if profiles.num_hits else ", no hits"
+    return f"{showers}{kind}{without}{'' if exact else '; no closed form with a critical energy'}"
 
 
 def _expectation_of(profiles: _Profiles) -> Expectation | None:
@@ -250,7 +386,7 @@ def _expectation_of(profiles: _Profiles) -> Expectation | None:
 def _plot_longitudinal(
     axes: "Axes", drawn: dict[str, _Profiles], name: str, text: str, exact: Expectation | None
 ) -> None:
-    lowest = 1.0
+    lowest = np.inf
     for number, (label, profiles) in enumerate(drawn.items()):
         if not profiles.slices_known:
             continue
@@ -272,15 +408,17 @@ def _plot_longitudinal(
             fmt=_MARKERS[number % len(_MARKERS)],
             markersize=3.5,
             color=_LAYER_COLOURS[number % _MANY_LAYERS],
-            label=label if len(drawn) > 1 else "simulated",
+            label=_labelled(label, drawn),
         )
-        lowest = min(lowest, mean[seen].min(initial=1.0))
+        lowest = min(lowest, mean[seen].min(initial=np.inf))
     axes.set(xlabel="slice", ylabel=text)
-    if axes.get_legend_handles_labels()[1]:
-        axes.set(yscale="log", ylim=(max(lowest / 3, 1e-12), None))
+    if not any(profiles.num_hits for profiles in drawn.values()) and exact is None:
+        _use_logarithms(axes, False, drawn)
+    elif axes.get_legend_handles_labels()[1]:
+        axes.set(yscale="log", ylim=(max(min(lowest, 1.0) / 3, 1e-12) if np.isfinite(lowest) else 1e-6, None))
         axes.legend(frameon=False, fontsize=8)
     else:
-        axes.text(0.5, 0.5, "no slice is known", transform=axes.transAxes, ha="center", fontsize=8, color=_INK)
+        _remark(axes, "the hits' slices are not known")
 
 
 def _plot_multiplicity(axes: "Axes", drawn: dict[str, _Profiles], exact: Expectation | None) -> None:
@@ -293,12 +431,13 @@ def _plot_multiplicity(axes: "Axes", drawn: dict[str, _Profiles], exact: Expecta
         colour, mean = _LAYER_COLOURS[number % _MANY_LAYERS], np.average(np.arange(most), weights=counts)
         if len(drawn) == 1:
             axes.stairs(density, edges - 0.5, fill=True, alpha=0.45, color=colour)
-            axes.axvline(mean, color=colour, label="mean, simulated")
+            axes.axvline(mean, color=colour, label=f"mean, {_labelled(label, drawn)}")
         else:
             axes.stairs(density, edges - 0.5, color=colour, linewidth=1.2, label=f"{label}, mean {mean:.2f}")
     if exact is not None:
         axes.axvline(exact.total_hits, color=_INK, linestyle="--", label=f"mean, exact: {exact.total_hits:.2f}")
     axes.set(xlabel="hits of a shower", ylabel="share of showers per hit")
+    axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -306,6 +445,8 @@ def _plot_layers(
     axes: "Axes", histograms: FloatArray, edges: FloatArray, count: int, *, linestyle: str, named: bool
 ) -> None:
     for layer, histogram in enumerate(histograms):
+        if not histogram.any():
+            continue
         axes.stairs(
             np.where(histogram > 0, histogram / count, np.nan),
             edges,
@@ -314,6 +455,12 @@ def _plot_layers(
             linestyle=linestyle,
             label=f"layer {layer}" if named and len(histograms) <= _MANY_LAYERS else None,
         )
+
+
+def _labelled(label: str, drawn: dict[str, _Profiles]) -> str:
+    """Name a sample in a legend."""
+    name = label if len(drawn) > 1 else "imported" if drawn[label].run.engine == "imported" else "simulated"
+    return name if drawn[label].num_hits else f"{name}: no hits"
 
 
 def _plot_layer_shares(axes: "Axes", drawn: dict[str, _Profiles], exact: Expectation | None) -> None:
@@ -327,11 +474,15 @@ def _plot_layer_shares(axes: "Axes", drawn: dict[str, _Profiles], exact: Expecta
             width=width,
             color=[_LAYER_COLOURS[(k if alone else number) % _MANY_LAYERS] for k in layers],
             alpha=0.75,
-            label="simulated" if alone else label,
+            label=_labelled(label, drawn),
         )
     if exact is not None:
-        axes.plot(layers, exact.layer_energy, "_", color=_INK, markersize=26, markeredgewidth=1.5, label="exact")
-    axes.set(xlabel="layer", ylabel="energy / incident energy", yscale="log")
+        number_of = np.arange(len(exact.layer_energy))
+        axes.plot(number_of, exact.layer_energy, "_", color=_INK, markersize=26, markeredgewidth=1.5, label="exact")
+    axes.set(xlabel="layer", ylabel="energy / incident energy")
+    filled = exact is not None or any(profiles.layer_energy.any() for profiles in drawn.values())
+    _use_logarithms(axes, filled, drawn, yscale="log")
+    layers = np.arange(max(profiles.run.config.num_layers for profiles in drawn.values()))
     axes.set_xticks(layers if len(layers) <= 2 * _MANY_LAYERS else layers[:: len(layers) // 10])
     axes.legend(frameon=False, fontsize=8)
 
@@ -342,7 +493,7 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
     Args:
         energy: (showers,) true incident energy, GeV.
         predicted: (showers,) predicted energies in GeV by the name of the estimator.
-        bins: number of bins, with equally many showers each.
+        bins: number of bins of about equal size, at most; at most 20 different energies have a bin each.
 
     Returns:
         A matplotlib figure: median of predicted over true energy, and root mean square of the logarithm of that
@@ -358,7 +509,7 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
         raise ValueError(f"{len(energy)} showers were given, but {bins} bins need at least {10 * bins}.")
     figure = Figure(figsize=(9, 3.7), layout="constrained")
     grid: Any = figure.subplots(1, 2, sharex=True)
-    parts = np.array_split(np.argsort(energy), bins)
+    parts = distinct_bins(energy, bins, least=10, separate=MOST_SEPARATE)
     centre = [float(np.exp(np.log(energy[part]).mean())) for part in parts]
     for number, (name, values) in enumerate(predicted.items()):
         ratio = np.log(values / energy)

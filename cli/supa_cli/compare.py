@@ -29,6 +29,7 @@ _WIDTH = 112
 )
 @click.option("--fast", is_flag=True, help="Leave out the scores of all observables together.")
 @click.option("--all", "every", is_flag=True, help="Print every observable, not only those that differ most.")
+@click.option("--overwrite", is_flag=True, help="Replace the report in the folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print no progress.")
 def command(
@@ -39,6 +40,7 @@ def command(
     permutations: int,
     fast: bool,
     every: bool,
+    overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -51,7 +53,7 @@ def command(
     from supa_datasets import ShowerFile
 
     if output is not None:
-        _make_folder(output)
+        _make_folder(output, overwrite=overwrite)
 
     def tell(step: str) -> None:
         if not quiet:
@@ -84,7 +86,7 @@ def command(
         echo(page, err=as_json)
 
 
-def _make_folder(output: str) -> None:
+def _make_folder(output: str, *, overwrite: bool) -> None:
     """Make the report's folder before the work, which would else be lost."""
     if not output or (Path(output).exists() and not Path(output).is_dir()):
         raise click.UsageError(f"--output {output!r} is no folder, but the report needs one; name another.")
@@ -99,6 +101,10 @@ def _make_folder(output: str) -> None:
         Path(output).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.UsageError(f"--output {output!r} cannot be made a folder ({error.strerror}).") from None
+    for name in ("report.html", "comparison.json"):
+        there = Path(output) / name
+        if there.exists() and not overwrite:
+            raise click.ClickException(f"{there} exists; choose another folder, or overwrite it (--overwrite).")
 
 
 def _names(true: str, generated: str) -> tuple[str, str]:
@@ -156,8 +162,8 @@ def _print(comparison: "Comparison", every: bool) -> None:
         for p in c.pulls:
             if every or "slice" not in p.name:
                 pulls.add_row(
-                    p.name, _number(p.exact), _number(p.true_mean), f"{p.true_pull:+.2f}", _number(p.generated_mean),
-                    f"{p.generated_pull:+.2f}",
+                    p.name, _number(p.exact), _number(p.true_mean), f"{p.true_pull:+z.2f}", _number(p.generated_mean),
+                    f"{p.generated_pull:+z.2f}",
                 )  # fmt: skip
         console.print(pulls)
     elif c.no_pulls:
@@ -172,7 +178,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
 def _number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
-    return "inf" if math.isinf(value) else f"{value:.4g}"
+    return "inf" if math.isinf(value) else f"{value:z.4g}"
 
 
 def _with_error(value: float, error: float) -> str:

@@ -5,15 +5,17 @@ from pathlib import Path
 import click
 
 
-def check_picture(path: Path, option: str) -> None:
+def check_picture(path: Path, option: str, *, overwrite: bool) -> None:
     """Check that a picture can be written.
 
     Args:
         path: its file.
         option: the option that names it, such as ``"--plot"``.
+        overwrite: whether a file of this name is replaced.
 
     Raises:
         click.BadParameter: its ending is no picture's, or its folder is not there.
+        click.ClickException: the file is there, and overwrite was not asked for.
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -26,3 +28,5 @@ def check_picture(path: Path, option: str) -> None:
         raise click.BadParameter(
             f"{path} was given, but the folder {path.parent} does not exist; make it first.", param_hint=option
         )
+    if path.exists() and not overwrite:
+        raise click.ClickException(f"{path} exists; choose another name, or overwrite it (--overwrite).")

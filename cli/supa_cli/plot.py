@@ -1,7 +1,8 @@
-"""``supa plot``: draw one shower, or the profiles of many, of one file or several."""
+"""``supa plot``: draw one shower, the image of a layer, or the profiles of many showers, of one file or several."""
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,40 +12,76 @@ from supa_cli.options import InputFile, OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import echo
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from supa_datasets import ShowerFile
+
 
 @click.command(name="plot")
 @click.argument("files", nargs=-1, required=True, type=InputFile())
 @click.option("-o", "--output", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
 @click.option("--shower", type=int, metavar="K", help="Draw the K-th shower of the file, counted from 0.")
+@click.option("--image", "layer", type=int, metavar="LAYER", help="Draw the energy in the cells of this readout layer.")
 @click.option("--profile", is_flag=True, help="Draw profiles and spectra of all showers (default).")
-def command(files: tuple[str, ...], output: str | None, shower: int | None, profile: bool) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def command(
+    files: tuple[str, ...],
+    output: str | None,
+    shower: int | None,
+    layer: int | None,
+    profile: bool,
+    overwrite: bool,
+) -> None:
     """Draw showers of FILES: one in three dimensions, or profiles and spectra of all with the exact expectation.
 
-    Several files are drawn into one figure.
+    With --image: the energy in the cells of a layer, of one shower (--shower) or the mean over all. Several files are
+    drawn into one figure of profiles.
     """
     from supa.plot import plot_profiles, plot_shower
     from supa_datasets import ShowerFile
 
-    if shower is not None and profile:
-        raise click.UsageError("--shower and --profile exclude each other; choose one.")
-    if shower is not None and len(files) > 1:
-        raise click.UsageError(f"--shower draws a shower of one file, but {len(files)} were given.")
+    for option, given in (("--shower", shower), ("--image", layer)):
+        if given is not None and profile:
+            raise click.UsageError(f"{option} and --profile exclude each other; choose one.")
+        if given is not None and len(files) > 1:
+            raise click.UsageError(f"{option} draws one file, but {len(files)} were given.")
     stem = "-".join(Path(file).stem for file in files)
-    name = Path(output or f"{stem}-{'profile' if shower is None else f'shower{shower}'}.png")
-    check_picture(name, "--output")
+    kinds = [f"{kind}{number}" for kind, number in (("shower", shower), ("layer", layer)) if number is not None]
+    name = Path(output or f"{stem}-{'-'.join(kinds) or 'profile'}.png")
+    check_picture(name, "--output", overwrite=overwrite)
     with ExitStack() as stack:
         opened = [stack.enter_context(ShowerFile(file)) for file in files]
-        if shower is None:
+        if shower is not None and not 0 <= shower < len(opened[0]):
+            are = "is" if len(opened[0]) == 1 else "are"
+            raise click.BadParameter(
+                f"{shower} was given, but the file's {counted(len(opened[0]), 'shower')} {are} numbered from 0.",
+                param_hint="--shower",
+            )
+        if layer is not None:
+            figure = _image(opened[0], layer, shower)
+        elif shower is None:
             figure = plot_profiles(*(file.chunks() for file in opened), labels=[Path(file).stem for file in files])
         else:
-            if not 0 <= shower < len(opened[0]):
-                are = "is" if len(opened[0]) == 1 else "are"
-                raise click.BadParameter(
-                    f"{shower} was given, but the file's {counted(len(opened[0]), 'shower')} {are} numbered from 0.",
-                    param_hint="--shower",
-                )
             figure = plot_shower(opened[0][shower])
     with in_order():
         figure.savefig(name, dpi=150)
         finished()
     echo(name)
+
+
+def _image(file: "ShowerFile", layer: int, shower: int | None) -> "Figure":
+    """Draw a layer of one shower of a file, or of all; the cells are those that suit the first showers of the file."""
+    from supa.image_cells import image_cells
+    from supa.plot import plot_image
+
+    layers = file.run.config.num_layers
+    if not 0 <= layer < layers:
+        raise click.BadParameter(
+            f"{layer} was given, but the readout layers of these showers are 0 to {layers - 1}.", param_hint="--image"
+        )
+    if shower is None:
+        return plot_image(file.chunks(), layer)
+    first = next(file.chunks())
+    cells = image_cells(first, layer) if (first.layer == layer).any() else None
+    return plot_image(file[shower], layer, cells=cells)

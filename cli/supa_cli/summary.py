@@ -103,4 +103,4 @@ class Summary:
 def _compared(mean: float, error: float, exact: float | None) -> tuple[str, str]:
     if exact is None:
         return "-", "-"
-    return f"{exact:.6g}", f"{(mean - exact) / error:+.2f}" if error > 0 and math.isfinite(error) else "-"
+    return f"{exact:.6g}", f"{(mean - exact) / error:+z.2f}" if error > 0 and math.isfinite(error) else "-"

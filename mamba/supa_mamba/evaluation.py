@@ -8,6 +8,7 @@ import torch
 
 from supa import ShowerConfig
 from supa.arrays import Array, FloatArray, IntArray
+from supa.bins import MOST_SEPARATE, distinct_bins
 from supa.posterior import energy_posterior
 from supa_datasets.loaders.source import ShowerSource
 from supa_mamba.encoder import ShowerEncoder
@@ -104,13 +105,13 @@ class Evaluation:
         """Sum the errors of energies up in bins of the true energy, from low to high.
 
         Args:
-            bins: how many bins of like numbers of showers, at most; fewer where they would hold fewer than ten.
+            bins: number of bins of about equal size, at most; fewer where a bin would hold fewer than ten showers.
+                Where there are at most 20 different energies, each has a bin.
 
         Returns:
             Of each bin what ``figures`` gives, and its least and greatest energy in GeV.
         """
-        order = np.argsort(self.target, kind="stable")
-        parts = np.array_split(order, max(1, min(bins, len(order) // 10)))
+        parts = distinct_bins(self.target, bins, least=10, separate=MOST_SEPARATE)
         ends = [np.exp(self.target[part[[0, -1]]].astype(np.float64)).tolist() for part in parts]
         return [{"GeV": end, **self._errors(part)} for end, part in zip(ends, parts, strict=True)]
 

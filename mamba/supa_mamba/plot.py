@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
+from supa.bins import distinct_bins
 from supa.checks import counted
 from supa.plot import literal, plot_resolution
 from supa_mamba.evaluation import Evaluation
@@ -53,7 +54,7 @@ def plot_evaluation(evaluation: Evaluation) -> "Figure":
 
 
 def _plot_over_counts(axes: "Axes", evaluation: Evaluation, bins: int) -> None:
-    parts = np.array_split(np.argsort(evaluation.counts, kind="stable"), bins)
+    parts = distinct_bins(evaluation.counts, bins, least=_LEAST)
     middle = [evaluation.counts[part].mean() for part in parts]
     for number, who in enumerate(evaluation.answers):
         share = _right_shares(evaluation, who)

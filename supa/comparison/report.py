@@ -165,7 +165,7 @@ def _table(header: list[str], rows: Iterable[list[str]], marked: list[bool] | No
 def _number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return ""
-    return "∞" if math.isinf(value) else f"{value:.4g}"
+    return "∞" if math.isinf(value) else f"{value:z.4g}"
 
 
 def _with_error(value: float, error: float) -> str:

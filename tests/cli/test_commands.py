@@ -20,6 +20,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     supa_datasets.save(supa.simulate(200, seed=2, record="particles"), "tree.h5")
     supa_datasets.save(supa.simulate(200, "critical", seed=2), "hits.h5")
+    (tmp_path / "there.png").write_text("old")
     return tmp_path
 
 
@@ -45,6 +46,9 @@ def test_plot_draws_profiles_and_single_showers(folder):
     assert _run("plot", "hits.h5", "--profile", "-o", "p.pdf").strip() == "p.pdf"
     assert _run("plot", "tree.h5", "--shower", "3").strip() == "tree-shower3.png"
     assert _run("plot", "hits.h5", "--shower", "0", "-o", "s.svg").strip() == "s.svg"
+    assert _run("plot", "hits.h5", "--image", "1").strip() == "hits-layer1.png"
+    assert _run("plot", "hits.h5", "--image", "0", "--shower", "3").strip() == "hits-shower3-layer0.png"
+    assert _run("plot", "hits.h5", "--image", "0", "-o", "s.svg", "--overwrite").strip() == "s.svg"
     for name in ("tree-profile.png", "tree-shower3.png"):
         assert (folder / name).read_bytes()[:4] == PNG
     assert (folder / "p.pdf").read_bytes()[:4] == b"%PDF"
@@ -54,6 +58,10 @@ def test_plot_draws_profiles_and_single_showers(folder):
 MISTAKES = {
     "shower": (["plot", "tree.h5", "--shower", "200"], 2, "200 showers are numbered from 0"),
     "both": (["plot", "tree.h5", "--shower", "1", "--profile"], 2, "exclude each other"),
+    "image and profile": (["plot", "tree.h5", "--image", "1", "--profile"], 2, "exclude each other"),
+    "image of two": (["plot", "tree.h5", "hits.h5", "--image", "1"], 2, "--image draws one file, but 2"),
+    "layer": (["plot", "tree.h5", "--image", "3"], 2, "the readout layers of these showers are 0 to 2"),
+    "picture": (["plot", "tree.h5", "-o", "there.png"], 1, "there.png exists; choose another name, or overwrite it"),
     "ending": (["plot", "tree.h5", "-o", "a.docx"], 2, "must end in one of"),
     "no folder": (["plot", "tree.h5", "-o", "none/a.png"], 2, "the folder none does not exist"),
     "preset": (["presets", "SUPAv1"], 2, "no preset 'SUPAv1'"),

@@ -75,6 +75,8 @@ def test_the_report_is_written():
     assert result.exit_code == 0, result.output
     assert "out/report/report.html" in result.stdout
     assert json.loads(Path("out/report/comparison.json").read_text())["repeats"] == 19
+    refused = CliRunner().invoke(cli, ["compare", "true.h5", "made.h5", "--fast", "-o", "out/report"])
+    assert (refused.exit_code, "report.html exists; choose another folder, or overwrite" in refused.output) == (1, True)
 
 
 MISTAKES = {

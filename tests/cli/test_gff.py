@@ -79,6 +79,12 @@ def test_a_bench_prints_and_writes_its_table_and_is_drawn(folder, tmp_path):
     assert _run("gff", "plot", "results.jsonl").stdout.strip() == "results.png"
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
     assert _run("gff", "plot", "results.jsonl", "-o", "f.pdf").stdout.strip() == "f.pdf"
+    refused = CliRunner().invoke(cli, ["gff", "plot", "results.jsonl"])
+    assert (refused.exit_code, "results.png exists; choose another name, or overwrite it" in refused.output) == (
+        1,
+        True,
+    )
+    assert _run("gff", "plot", "results.jsonl", "--overwrite").stdout.strip() == "results.png"
     assert _run(*arguments, "--quiet").stderr == ""
 
 

@@ -92,6 +92,8 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
     assert code == 0
     assert Path("e.png").stat().st_size > 10_000
+    code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
+    assert (code, "e.png exists; choose another name, or overwrite it (--overwrite)" in err) == (1, True)
     shown = " ".join(text.split())
     rows = [facts["rms"][who] for who in ("model", "number of hits", "whole tree (truth)")]
     assert (
@@ -102,7 +104,7 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     bins = facts["by_energy"]
     assert sum(each["showers"] for each in bins) == facts["showers"]
     assert (
-        f"{bins[0]['GeV'][0]:.1f} to {bins[0]['GeV'][1]:.1f} {bins[0]['showers']} {bins[0]['bias']['model']:+.3f}"
+        f"{bins[0]['GeV'][0]:.4g} to {bins[0]['GeV'][1]:.4g} {bins[0]['showers']} {bins[0]['bias']['model']:+.3f}"
         in shown
     )
     squares = sum(each["showers"] * each["rms"]["model"] ** 2 for each in bins)

@@ -75,3 +75,42 @@ MISTAKES = {
 def test_a_mistake_is_one_clear_error(change, message):
     with pytest.raises(ValueError, match=message):
         supa.from_hits("standard", **{**HITS, "layer": [0, 1, 2], **change})
+
+
+@pytest.mark.parametrize("kind", ["i1", "u2", ">i4", "u8", "f2", ">f8"])
+def test_numbers_of_every_width_are_taken(kind):
+    numbers = {name: np.array(HITS[name]).astype(kind) for name in ("incident_energy", "x", "y", "energy")}
+    showers = supa.from_hits("standard", **{**HITS, **numbers}, layer=np.array([0, 1, 2], ">u2"))
+    assert showers.energy.tolist() == [1, 2, 3]
+    assert showers.incident_energy.tolist() == [5, 6, 7]
+    edges = np.array([0, 1, 2]).astype(kind)
+    assert supa.Polar(edges, 2).r_edges.tolist() == supa.Cartesian(edges, edges).x_edges.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [True, False, True],
+        ["1", "2", "3"],
+        [1j, 2, 3],
+        np.array([1.0, 2, 3], object),
+        [1.0, None, 2.0],
+        [[1], [1, 2], 3],
+    ],
+    ids=["booleans", "texts", "complex", "objects", "missing", "ragged"],
+)
+def test_what_is_no_number_is_refused(values):
+    with pytest.raises(ValueError, match=r"energy: .* was given, but it must be (3|an array of) numbers"):
+        supa.from_hits("standard", **{**HITS, "energy": values}, layer=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"r_edges: .* was given, but"):
+        supa.Polar(values, 2)
+
+
+def test_masked_values_and_indices_beyond_64_bits_are_refused():
+    masked = np.ma.array([1.0, 2, 3], mask=[0, 1, 0])
+    with pytest.raises(
+        ValueError, match="energy: an array with masked values was given, but every value must be there"
+    ):
+        supa.from_hits("standard", **{**HITS, "energy": masked}, layer=[0, 1, 2])
+    with pytest.raises(ValueError, match=f"index: {2**63} was given, but every value must be at most {2**63 - 1}"):
+        supa.from_hits("standard", **HITS, layer=[0, 1, 2], index=np.array([0, 1, 2**63], np.uint64))

@@ -13,7 +13,8 @@ from supa_cli.printed import echo
 @click.command(name="plot")
 @click.argument("results", type=click.Path(dir_okay=False))
 @click.option("-o", "--output", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
-def command(results: str, output: str | None) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def command(results: str, output: str | None, overwrite: bool) -> None:
     """Draw the accuracy of RESULTS, a file of `supa gff bench`, over training time and over peak memory.
 
     Of several settings of a method the newest is drawn.
@@ -22,7 +23,7 @@ def command(results: str, output: str | None) -> None:
     from supa_gff.bench.results import latest, read_results
 
     name = Path(output or f"{Path(results).stem}.png")
-    check_picture(name, "--output")
+    check_picture(name, "--output", overwrite=overwrite)
     try:
         figure = plot_results(latest(read_results(results)))
     except FileNotFoundError:

@@ -51,7 +51,14 @@ def _rows(epoch: "Epoch") -> dict[str, tuple[str, ...]]:
             valid = epoch.layer_valid[layer]
         if epoch.layer < 0 and len(epoch.steps) == 1:  # one loss for all layers
             name, valid = "all layers", epoch.valid
-        rows[name] = (str(epoch.epoch), f"{loss:.4f}", f"{true:.3f}", f"{wrong:.3f}", _share(accuracy), _share(valid))
+        rows[name] = (
+            str(epoch.epoch),
+            f"{loss:z.4f}",
+            f"{true:z.3f}",
+            f"{wrong:z.3f}",
+            _share(accuracy),
+            _share(valid),
+        )
     if epoch.layer < 0 and "all layers" not in rows:
         rows["voted"] = (str(epoch.epoch), "", "", "", "", _share(epoch.valid))
     return rows

@@ -33,8 +33,17 @@ _BINS = 5
 )
 @click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--plot", "picture", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
+@click.option("--overwrite", is_flag=True, help="Replace the picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(model: str, data: tuple[str, ...], split: str, device: str, picture: str | None, as_json: bool) -> None:
+def command(
+    model: str,
+    data: tuple[str, ...],
+    split: str,
+    device: str,
+    picture: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Tell how good the encoder of MODEL, a file of `supa mamba train`, is on the showers of the files DATA.
 
     Classes: accuracies, and counts by true class and answer. Energies: bias, resolution and root mean square of the
@@ -48,7 +57,7 @@ def command(model: str, data: tuple[str, ...], split: str, device: str, picture:
 
     place = chosen_device(device)
     if picture is not None:
-        check_picture(Path(picture), "--plot")
+        check_picture(Path(picture), "--plot", overwrite=overwrite)
     checkpoint = Checkpoint.load(model)
     evaluation = evaluated(
         checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, list(data), split=split, device=place
@@ -143,7 +152,7 @@ def _print_energies(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
     table = Table(title="error of ln E: bias, resolution (standard deviation), rms", title_justify="left", box=None)
-    table.add_column("GeV", justify="right")
+    table.add_column("GeV", justify="right", no_wrap=True)
     table.add_column("showers", justify="right")
     rivals = [who for who in evaluation.answers if who not in ("model", "one value for all")]
     for name in ("bias", "resolution", "rms", *(f"rms, {cell(who)}" for who in rivals)):
@@ -151,9 +160,9 @@ def _print_energies(evaluation: "Evaluation") -> None:
     figures = evaluation.figures()
     for facts in (*evaluation.by_energy(_BINS), figures):
         table.add_row(
-            "{:.1f} to {:.1f}".format(*facts["GeV"]) if "GeV" in facts else "all",
+            _range(*facts["GeV"]) if "GeV" in facts else "all",
             f"{facts['showers']:,}",
-            f"{facts['bias']['model']:+.3f}",
+            f"{facts['bias']['model']:+z.3f}",
             f"{facts['resolution']['model']:.3f}",
             *(f"{facts['rms'][who]:.3f}" for who in ("model", *rivals)),
         )
@@ -162,3 +171,7 @@ def _print_energies(evaluation: "Evaluation") -> None:
         click.echo(f"No estimate can have a smaller rms than {figures['least_rms']:.3f}, but for chance.")
     else:
         click.echo("The least possible error is told of a single file with particles (generate --record particles).")
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.6g}" if low == high else f"{low:.4g} to {high:.4g}"

@@ -53,7 +53,8 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
                 all_energy += float(showers.energy.sum(dtype=np.float64))
                 lost += float(showers.energy.sum(dtype=np.float64) - energies.sum())
                 start = stop
-    share = lost / all_energy if all_energy else 0.0
+    # Where nothing is lost, the difference of two sums may be a rounding below zero.
+    share = max(lost, 0.0) / all_energy if all_energy else 0.0
     choices.note(f"{share:.2%} of the hits' energy lies outside the cells and is not in the file.")
 
 

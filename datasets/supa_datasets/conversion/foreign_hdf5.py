@@ -104,14 +104,14 @@ def stored_config(file: h5py.File) -> ShowerConfig | None:
     return ShowerConfig.from_json(text)
 
 
-def dataset(file: h5py.File, name: str, shape: tuple[int | None, ...], kinds: str = "f") -> h5py.Dataset:
+def dataset(file: h5py.File, name: str, shape: tuple[int | None, ...], kinds: str = "fiu") -> h5py.Dataset:
     """Look up a dataset and check that it holds what its header claims.
 
     Args:
         file: the open file.
         name: its name.
         shape: its shape; None where any length is allowed.
-        kinds: the kinds of its NumPy type that are allowed; ``"O"`` for lists of float32.
+        kinds: the kinds of its NumPy type that are allowed; ``"O"`` for lists of numbers.
 
     Returns:
         The dataset.

@@ -16,9 +16,10 @@ from supa.checks import counted
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.guards import check_memory, spans
 from supa_datasets.conversion.runs import RUN, run_to_text
-from supa_datasets.conversion.tables import assembled, columns_in, run_of, stored
+from supa_datasets.conversion.tables import TABLES, assembled, columns_in, named, run_of, stored
 from supa_datasets.layout import HITS, SHOWER_TYPES, tables_of
 
+_TABLES = {table.group for table in TABLES}
 _COPIED_BYTES = 1 << 20
 _MAX_TEXT_BYTES = 1 << 20
 
@@ -45,51 +46,47 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         archive = stack.enter_context(zipfile.ZipFile(path))
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
 
-        def column(name: str) -> _Column:
-            if name not in members:
-                raise ValueError(f"the array {name!r} is missing")
-            stream = stack.enter_context(archive.open(members[name]))
-            return _opened(name, stream, members[name].file_size)
+        def column(own: str, rows: int | None = None) -> _Column:
+            if own not in members:
+                raise ValueError(f"the array {own!r} is missing")
+            opened = _opened(own, stack.enter_context(archive.open(members[own])), members[own].file_size)
+            if rows not in (None, opened.length):
+                raise ValueError(f"the array {own!r} has {counted(opened.length, 'row')}, but it needs {rows}")
+            return opened
 
-        def whole(name: str) -> Any:
-            found = column(name)
-            check_memory(found.length * found.dtype.itemsize, f"the array {name!r}")
-            return found.take(found.length)
+        def offset(own: str, rows: int | None) -> Any:
+            found = column(own, rows)
+            check_memory(found.length * found.dtype.itemsize, f"the array {own!r}")
+            return _checked_offset(own, found.take(found.length))
 
         text = _text(archive, members)
-        tables = {"hits", "primaries", "particles"}
-        names = {_dotted(name, tables) for name in members}
-        plain, ragged = columns_in(names, text is not None)
-        offsets = {
-            table: _checked_offset(f"{table}_offset", whole(f"{table}_offset"))
-            for table in dict.fromkeys(name.split("/")[0] for name in ragged)
-        }
+        found = named(members)
+        unfit = {name: str(_header(archive.open(members[name]))[1]) for name in _TABLES & found.keys()}
+        chosen = columns_in(found, told=text is not None, unfit=unfit)
+        offsets: dict[str, Any] = {}
+        for table in chosen.tables:
+            rows = len(offsets[HITS.group]) if offsets else None
+            offsets[table] = offset(found.get(f"{table}/offset", f"{table}_offset"), rows)
         total = len(offsets[HITS.group]) - 1
-        columns = {name: column(name.replace("/", "_")) for name in [*plain, *ragged]}
-        for name, found in columns.items():
-            rows = total if name in plain else int(offsets[name.split("/")[0]][-1])
-            if found.length != rows or any(len(offset) != total + 1 for offset in offsets.values()):
-                raise ValueError(
-                    f"the array {name.replace('/', '_')!r} has {counted(found.length, 'row')}, but it needs {rows}"
-                )
+        plain = {name: column(own, total) for name, own in chosen.plain.items()}
+        tables = {
+            table: {name: column(own, int(offsets[table][-1])) for name, own in inside.items()}
+            for table, inside in chosen.tables.items()
+        }
         run, told = run_of(text, choices, total)
 
         def chunk(start: int, stop: int) -> Showers:
             rows = {table: int(offset[stop] - offset[start]) for table, offset in offsets.items()}
-            nbytes = sum(rows[name.split("/")[0]] * columns[name].dtype.itemsize for name in ragged)
+            nbytes = sum(rows[table] * one.dtype.itemsize for table in tables for one in tables[table].values())
             check_memory(nbytes, f"showers {start} to {stop - 1}")
             parts = {
                 table: Ragged(
-                    {
-                        name.removeprefix(f"{table}/"): columns[name].take(rows[table])
-                        for name in ragged
-                        if name.startswith(f"{table}/")
-                    },
-                    offset[start : stop + 1] - offset[start],
+                    {name: one.take(rows[table]) for name, one in columns.items()},
+                    offsets[table][start : stop + 1] - offsets[table][start],
                 )
-                for table, offset in offsets.items()
+                for table, columns in tables.items()
             }
-            return assembled(run, told, {name: columns[name].take(stop - start) for name in plain}, parts, start)
+            return assembled(run, told, {name: one.take(stop - start) for name, one in plain.items()}, parts, start)
 
         yield Source(
             run,
@@ -99,17 +96,17 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         )
 
 
-def _dotted(name: str, tables: set[str]) -> str:
-    """Give ``hits/x`` for ``hits_x``."""
-    table, _, column = name.partition("_")
-    return f"{table}/{column}" if table in tables and column != "offset" else name
-
-
-def _opened(name: str, stream: Any, size: int) -> _Column:
-    """Read the header of an array: one row of numbers after another, as many as the archive holds."""
+def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the header of an array."""
     version = np.lib.format.read_magic(stream)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = header(stream)
+    return shape, dtype
+
+
+def _opened(name: str, stream: Any, size: int) -> _Column:
+    """Read the header of a column: one row of numbers after another, as many as the archive holds."""
+    shape, dtype = _header(stream)
     if len(shape) != 1 or dtype.kind not in "fiu":
         raise ValueError(f"the array {name!r} is {dtype} {shape}, not a row of numbers")
     if stream.tell() + shape[0] * dtype.itemsize != size:

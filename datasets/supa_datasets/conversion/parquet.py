@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from supa import Showers
-from supa_datasets.conversion.awkward_arrays import flat, records_to_table
+from supa_datasets.conversion.awkward_arrays import numbers, paths_in, ragged_table
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.guards import check_memory
 from supa_datasets.conversion.runs import RUN, run_to_text
-from supa_datasets.conversion.tables import assembled, columns_in, run_of, stored
+from supa_datasets.conversion.tables import assembled, brief, columns_in, may_be_read, named, run_of, stored
 
 _BATCH = 4096
 _ITEM_BYTES = 8
@@ -32,40 +32,46 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         total, metadata = file.metadata.num_rows, file.schema_arrow.metadata or {}
         text = metadata.get(RUN.encode())
         run, told = run_of(text, choices, total)
-        plain, ragged = columns_in(_names(file.schema_arrow), told)
+        paths, unfit = paths_in(_empty(file.schema_arrow))
+        chosen = columns_in(named(paths), told=told, unfit=unfit)
         _check_row_groups(file.metadata)
-        tables = {
-            table: [name.split("/")[1] for name in ragged if name.startswith(f"{table}/")]
-            for table in dict.fromkeys(name.split("/")[0] for name in ragged)
-        }
+        read = [*chosen.plain.values(), *(own for found in chosen.tables.values() for own in found.values())]
 
         def chunk(array: Any, first: int) -> Showers:
-            columns = {name: flat(array[name]) for name in plain}
-            parts = {table: records_to_table(array[table], names) for table, names in tables.items()}
+            columns = {name: numbers(own, array[paths[own]], first) for name, own in chosen.plain.items()}
+            parts = {
+                table: ragged_table({name: (own, array[paths[own]]) for name, own in found.items()}, first)
+                for table, found in chosen.tables.items()
+            }
             return assembled(run, told, columns, parts, first)
 
         def chunks() -> Iterator[Showers]:
             first = 0
-            for batch in file.iter_batches(_BATCH, columns=[*plain, *tables]):
+            for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(paths[own][0] for own in read))):
                 yield chunk(awkward.from_arrow(batch), first)
                 first += len(batch)
             if first == 0:
-                yield chunk(awkward.from_arrow(file.schema_arrow.empty_table()), 0)
+                yield chunk(_empty(file.schema_arrow), 0)
 
-        yield Source(run, total, "particles" in tables, chunks())
+        yield Source(run, total, "particles" in chosen.tables, chunks())
 
 
-def _names(schema: Any) -> set[str]:
+def _empty(schema: Any) -> Any:
+    """Give an awkward array of no showers, with those columns of a file that showers can have."""
+    awkward, _ = _libraries()
     import pyarrow
 
-    names = set()
+    columns = {}
     for field in schema:
-        lists = pyarrow.types.is_list(field.type) or pyarrow.types.is_large_list(field.type)
-        if lists and pyarrow.types.is_struct(field.type.value_type):
-            names |= {f"{field.name}/{inner.name}" for inner in field.type.value_type}
-        else:
-            names.add(field.name)
-    return names
+        if not may_be_read(field.name):
+            continue
+        try:
+            columns[field.name] = awkward.from_arrow(pyarrow.array([], field.type))
+        except Exception:  # awkward raises whatever comes of a type that it does not have
+            raise ValueError(
+                f"the column {field.name!r} holds {brief(field.type)}, but it must hold numbers, or lists of them"
+            ) from None
+    return awkward.zip(columns, depth_limit=1)
 
 
 def _check_row_groups(metadata: Any) -> None:

@@ -1,4 +1,4 @@
-"""A reader of pickles that can run nothing: it knows plain data and NumPy's arrays of floats, and calls no function.
+"""A reader of pickles that can run nothing: it knows plain data and NumPy's arrays of numbers, and calls no function.
 
 Python's own unpickler calls whatever a pickle names. This one is a small machine for the operations that pickles of
 lists and arrays consist of; a name is a text to it, and the few calls that rebuild an array are matched by their names.
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _LONGEST_NAME = 256
+_NUMBER_TYPES = ("f8", "f4", "f2", *(f"{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8)))
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
@@ -28,9 +29,9 @@ class _Type:
     """A NumPy type under construction."""
 
     def __init__(self, text: object) -> None:
-        if text not in ("f8", "f4", "<f8", "<f4", ">f8", ">f4"):
-            raise ValueError("it holds an array of something else than floats")
-        self.text = str(text).lstrip("<>")
+        if not isinstance(text, str) or text.lstrip("<>|") not in _NUMBER_TYPES:
+            raise ValueError("it holds an array of something else than numbers")
+        self.text = text.lstrip("<>|")
         self.order = "<"
 
     @property
@@ -59,7 +60,7 @@ class Unpickler:
         """Read one pickle.
 
         Returns:
-            Lists, tuples, dictionaries, numbers, texts and float arrays.
+            Lists, tuples, dictionaries, numbers, texts and arrays of numbers.
 
         Raises:
             ValueError: it is truncated, or holds anything else.
@@ -178,14 +179,14 @@ def _rebuilt(name: Any, arguments: Any) -> Any:
     if (module, attribute) == ("_codecs", "encode") and len(arguments) == 2 and isinstance(arguments[0], str):
         return arguments[0].encode("latin1")
     raise ValueError(
-        f"its pickle calls {module}.{attribute}, which lists of float arrays do not need; it was not called"
+        f"its pickle calls {module}.{attribute}, which lists of arrays of numbers do not need; it was not called"
     )
 
 
 def _build(target: Any, state: Any) -> None:
     """Give a type its byte order, or an array its values."""
-    if isinstance(target, _Type) and isinstance(state, tuple) and state[1] in ("<", ">", "="):
-        target.order = "<" if state[1] == "=" else state[1]
+    if isinstance(target, _Type) and isinstance(state, tuple) and state[1] in ("<", ">", "=", "|"):
+        target.order = ">" if state[1] == ">" else "<"
     elif isinstance(target, _Array) and isinstance(state, tuple) and len(state) == 5:
         _, shape, kind, fortran, content = state
         if not isinstance(kind, _Type) or not isinstance(content, bytes) or not isinstance(shape, tuple):

@@ -26,7 +26,7 @@ _SHOWERS, _ENERGIES = "shower_batch", "tot_energy_batch"
 _MAGIC = 0x1950A86A20F9469CFC6C
 # A point takes about 100 bytes of a pickle, and about 600 as Python objects.
 _MEMORY_FACTOR = 8
-_POINT_BYTES = 12
+_POINT_BYTES = 3  # at least: in an array of int8
 
 
 @contextmanager

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from supa import Ragged, Showers
-from supa_datasets.conversion.awkward_arrays import flat, lists_to_table
+from supa_datasets.conversion.awkward_arrays import numbers, ragged_table
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.runs import RUN, run_to_text
-from supa_datasets.conversion.tables import assembled, columns_in, run_of, stored
+from supa_datasets.conversion.tables import TABLES, assembled, brief, columns_in, may_be_read, named, run_of, stored
 from supa_datasets.layout import SHOWER_TYPES, tables_of
 
 _NAME = "showers"
-_TABLES = ("hits", "primaries", "particles")
+_TABLES = tuple(table.group for table in TABLES)
 _STEP = 8192
 _MOST_ELEMENTS_PER_BYTE = 8192
 
@@ -43,72 +43,80 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
             text = str(file[RUN])
         tree = file[_NAME]
         total = int(tree.num_entries)
-        columns = reading(tree)
+        columns, unfit = reading(tree)
         run, told = run_of(text, choices, total)
-        plain, ragged = columns_in(set(columns), told)
-        tables = {
-            table: {name.split("/")[1]: columns[name] for name in ragged if name.startswith(f"{table}/")}
-            for table in dict.fromkeys(name.split("/")[0] for name in ragged)
-        }
+        chosen = columns_in(named(columns), told=told, unfit=unfit)
 
         def chunk(start: int, stop: int) -> Showers:
-            rows = {name: flat(columns[name](start, stop)) for name in plain}
+            rows = {name: numbers(own, columns[own](start, stop), start) for name, own in chosen.plain.items()}
             if any(len(values) != stop - start for values in rows.values()):
                 raise ValueError(f"showers {start} to {stop - 1} are not all there")
             parts: dict[str, Ragged] = {
-                table: lists_to_table({name: column(start, stop) for name, column in found.items()})
-                for table, found in tables.items()
+                table: ragged_table({name: (own, columns[own](start, stop)) for name, own in found.items()}, start)
+                for table, found in chosen.tables.items()
             }
             return assembled(run, told, rows, parts, start)
 
         starts = range(0, max(total, 1), _STEP)
-        yield Source(run, total, "particles" in tables, (chunk(a, min(a + _STEP, total)) for a in starts))
+        yield Source(run, total, "particles" in chosen.tables, (chunk(a, min(a + _STEP, total)) for a in starts))
 
 
 _Column = Callable[[int, int], Any]
+_Columns = tuple[dict[str, _Column], dict[str, str]]
+"""How each column is read, by its name; and the type of each that is called like a table, but has no columns itself."""
 
 
-def _branches(tree: Any) -> dict[str, _Column]:
-    """Give the branches of numbers and of lists of numbers; each is read alone, so that no alias of the file is."""
+def _branches(tree: Any) -> _Columns:
+    """Find the branches; each is read alone, so that no alias of the file is."""
+    branches = {branch.name: branch for branch in tree.branches if may_be_read(branch.name)}
+    unfit = {name: branch.typename for name, branch in branches.items() if name in _TABLES}
+    return {name: _branch(branch) for name, branch in branches.items() if name not in unfit}, unfit
+
+
+def _branch(branch: Any) -> _Column:
     from uproot.interpretation.jagged import AsJagged
     from uproot.interpretation.numerical import AsDtype
 
-    columns: dict[str, _Column] = {}
-    for branch in tree.branches:
+    def read(start: int, stop: int) -> Any:
         content = branch.interpretation
-        content = content.content if isinstance(content, AsJagged) else content
-        if isinstance(content, AsDtype) and content.to_dtype.kind in "fiu":
-            columns[_slashed(branch.name)] = _range_of(branch)
-    return columns
+        # Other branches hold objects, of which uproot makes classes as the file says.
+        if not isinstance(content.content if isinstance(content, AsJagged) else content, AsDtype):
+            raise ValueError(
+                f"the column {branch.name!r} holds {brief(branch.typename)}, but it must hold numbers, or lists of them"
+            )
+        return branch.array(entry_start=start, entry_stop=stop, library="ak")
+
+    return read
 
 
-def _range_of(column: Any) -> _Column:
-    return lambda start, stop: column.array(entry_start=start, entry_stop=stop, library="ak")
-
-
-def _slashed(name: str) -> str:
-    """Give ``hits/x`` for ``hits_x``."""
-    table, _, column = name.partition("_")
-    return f"{table}/{column}" if table in _TABLES else name
-
-
-def _fields(ntuple: Any) -> dict[str, _Column]:
+def _fields(ntuple: Any) -> _Columns:
     for pages in (column.pages for cluster in ntuple.page_link_list for column in cluster):
         # uproot takes the memory that a page claims to need; no page that holds so much is packed so well.
         if any(page.num_elements > _MOST_ELEMENTS_PER_BYTE * max(page.locator.num_bytes, 1) for page in pages):
             raise ValueError("it is damaged: a page claims more numbers than it can hold")
     columns: dict[str, _Column] = {}
-    for name in ntuple.keys():  # noqa: SIM118  (an RNTuple iterates over entries)
-        table, dot, column = name.partition(".")
-        if dot and table in _TABLES:
-            columns[f"{table}/{column}"] = _field_of(ntuple, table, column)
-        elif not dot and table not in _TABLES:
-            columns[name] = _range_of(ntuple[name])
-    return columns
+    unfit: dict[str, str] = {}
+    for field in ntuple.fields:
+        if not may_be_read(field.name):
+            continue
+        if field.name not in _TABLES:
+            columns[field.name] = _field(ntuple, field.name)
+        elif field.fields:
+            columns |= {
+                f"{field.name}.{inner.name}": _inner_field(ntuple, field.name, inner.name) for inner in field.fields
+            }
+        else:
+            unfit[field.name] = field.typename
+    return columns, unfit
 
 
-def _field_of(ntuple: Any, table: str, column: str) -> _Column:
-    return lambda start, stop: ntuple[f"{table}.{column}"].array(entry_start=start, entry_stop=stop, library="ak")
+def _field(ntuple: Any, name: str) -> _Column:
+    # By its name a field is not found where that has a dot or a slash.
+    return lambda start, stop: ntuple.arrays(filter_name=[name], entry_start=start, entry_stop=stop, library="ak")[name]
+
+
+def _inner_field(ntuple: Any, table: str, name: str) -> _Column:
+    return lambda start, stop: ntuple[f"{table}.{name}"].array(entry_start=start, entry_stop=stop, library="ak")
 
 
 def _types(recorded: bool) -> dict[str, Any]:

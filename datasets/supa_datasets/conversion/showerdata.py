@@ -35,8 +35,9 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         if total < 0 or features not in (4, 5):
             raise ValueError(f"its shape is {shape}, but it must be (showers, points, 4 or 5)")
         points = dataset(file, "showers", (total,), "O")
-        if h5py.check_vlen_dtype(points.dtype) != np.float32:
-            raise ValueError(f"the points are lists of {h5py.check_vlen_dtype(points.dtype)}, not of float32")
+        number = h5py.check_vlen_dtype(points.dtype)
+        if number.kind not in "fiu" or not number.isnative:  # h5py reads lists of the other byte order wrongly
+            raise ValueError(f"the points are lists of {number}, not of numbers in the byte order of this machine")
         counts = dataset(file, "num_points", (total,), "iu")
         columns = {
             "energies": dataset(file, "energies", (total, 1)),
@@ -49,7 +50,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
             choices.note("The points' times have no place in a shower and are left out.")
 
         def chunk(start: int, stop: int) -> Showers:
-            check_memory(4 * features * int(claimed[start:stop].sum()), f"showers {start} to {stop - 1}")
+            check_memory(number.itemsize * features * int(claimed[start:stop].sum()), f"showers {start} to {stop - 1}")
             rows = {name: column[start:stop] for name, column in columns.items()}
             return _showers(config, depth, points[start:stop], features, rows)
 

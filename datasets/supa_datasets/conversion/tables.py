@@ -1,7 +1,8 @@
 """The columns of showers for formats that hold all of them: in which types they are written, and how they are read."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,22 @@ from supa_datasets.conversion.runs import imported, run_from_text
 from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, Table, tables_of
 from supa_datasets.validation import check_rows
 
-NEEDED = ("hits/x", "hits/y", "hits/energy")
+TABLES = (HITS, PRIMARIES, PARTICLES)
+_NEEDED = ("incident_energy", "hits/x", "hits/y", "hits/energy")
+_IN_A_TABLE = re.compile(rf"({'|'.join(table.group for table in TABLES)})[/._](.+)")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The columns to read from a file.
+
+    Args:
+        plain: the columns with one row a shower: their names, and those that the file gives them.
+        tables: the same of each ragged table, by the table.
+    """
+
+    plain: Mapping[str, str]
+    tables: Mapping[str, Mapping[str, str]]
 
 
 def stored(showers: Showers) -> Showers:
@@ -59,30 +75,97 @@ def run_of(text: str | bytes | None, choices: Choices, total: int) -> tuple[Run,
     return run, True
 
 
-def columns_in(names: set[str], told: bool) -> tuple[list[str], list[str]]:
+def named(names: Iterable[str]) -> dict[str, str]:
+    """Find the columns of a file by their names; a column of a table is called ``hits/x``, ``hits.x`` or ``hits_x``.
+
+    Args:
+        names: what the file calls its columns.
+
+    Returns:
+        These names by those that the columns have here, such as ``"hits/x"`` or ``"index"``.
+
+    Raises:
+        ValueError: a column is there twice.
+    """
+    found: dict[str, str] = {}
+    for own in names:
+        parts = _IN_A_TABLE.fullmatch(own)
+        name = own if parts is None else "/".join(parts.groups())
+        if name in found:
+            raise ValueError(f"the columns {found[name]!r} and {own!r} are the same one; leave one of them out")
+        found[name] = own
+    return found
+
+
+def may_be_read(own: str) -> bool:
+    """Tell by its name whether a column of a file can be one of showers, or a table of them.
+
+    Args:
+        own: what the file calls it.
+
+    Returns:
+        Whether it can be.
+    """
+    columns = {f"{table.group}/{name}" for table in TABLES for name in table.types}
+    return next(iter(named([own]))) in {*SHOWER_TYPES, *columns, *(table.group for table in TABLES)}
+
+
+def columns_in(found: Mapping[str, str], *, told: bool, unfit: Mapping[str, str]) -> Chosen:
     """Choose the columns to read from a file.
 
     Args:
-        names: columns that the file has, such as ``"hits/x"`` or ``"index"``.
+        found: what ``named`` found.
         told: whether the file tells what made its showers, and so must have every column.
+        unfit: name and type of each column that is called like a table, but has no columns itself.
 
     Returns:
-        The columns with one row a shower, and those of the ragged tables.
+        The columns.
 
     Raises:
         ValueError: a column is missing.
     """
-    recorded = told and any(name.startswith(f"{PARTICLES.group}/") for name in names)
-    ragged = [f"{table.group}/{name}" for table in tables_of(recorded) for name in table.types]
-    needed = [*SHOWER_TYPES, *ragged] if told else ["incident_energy", *NEEDED]
-    for name in needed:
-        if name not in names:
-            raise ValueError(f"the column {name!r} is missing")
-    if not told and not {"hits/slice", "hits/layer"} & names:
+    recorded = told and any(name.startswith(f"{PARTICLES.group}/") for name in found)
+    wanted = {table.group: [f"{table.group}/{name}" for name in table.types] for table in tables_of(recorded)}
+    every = [*SHOWER_TYPES, *(name for names in wanted.values() for name in names)]
+    for name in every if told else _NEEDED:
+        if name not in found:
+            raise ValueError(_missing(f"the column {name!r} is missing", name, found, unfit))
+    if not told and not {"hits/slice", "hits/layer"} & found.keys():
         raise ValueError("the columns 'hits/slice' and 'hits/layer' are missing; one of them is needed")
-    if not told and not all(f"{PRIMARIES.group}/{name}" in names for name in PRIMARIES.types):
-        ragged = [name for name in ragged if not name.startswith(PRIMARIES.group)]
-    return [name for name in SHOWER_TYPES if name in names], [name for name in ragged if name in names]
+    if not set(wanted[PRIMARIES.group]) <= found.keys():
+        del wanted[PRIMARIES.group]
+    return Chosen(
+        {name: found[name] for name in SHOWER_TYPES if name in found},
+        {
+            group: {name.removeprefix(f"{group}/"): found[name] for name in names if name in found}
+            for group, names in wanted.items()
+        },
+    )
+
+
+def _missing(message: str, name: str, found: Mapping[str, str], unfit: Mapping[str, str]) -> str:
+    """Say what is there instead of a column that is missing."""
+    table, inside, column = name.partition("/")
+    if inside and table in unfit:
+        return (
+            f"{message}: the column {table!r} holds {brief(unfit[table])}, but it must hold a list of records of "
+            f"numbers for each shower; or give a column '{table}_{column}' of lists of numbers"
+        )
+    others = f", and so are '{table}_{column}' and '{table}.{column}'" if inside else ""
+    return f"{message}{others}; there are {brief(', '.join([*unfit, *found.values()]) or 'none')}"
+
+
+def brief(text: object) -> str:
+    """Write something for a message, cut where it is long.
+
+    Args:
+        text: what is written.
+
+    Returns:
+        At most 80 characters.
+    """
+    words = str(text)
+    return words if len(words) <= 80 else f"{words[:77]}..."
 
 
 def assembled(run: Run, told: bool, columns: Mapping[str, Array], tables: Mapping[str, Ragged], first: int) -> Showers:

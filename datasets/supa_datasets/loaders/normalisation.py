@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from supa.checks import counted, shown
+from supa.checks import counted, is_real, shown
 from supa.texts import read_json
 
 SMALLEST = 1e-30
@@ -55,8 +55,9 @@ class Normalisation:
             The normalisation. A feature that is constant keeps a spread of 1.
 
         Raises:
-            ValueError: there is no point, or a value is not finite.
+            ValueError: there is no point, or a value is not a finite number.
         """
+        values = _floating(values)
         if not len(values) or not np.isfinite(values).all():
             raise ValueError("A normalisation is fitted on at least one point, all of finite values.")
         scaled = _columnwise(values.astype(np.float64), logarithm, _logarithms)
@@ -68,12 +69,16 @@ class Normalisation:
         """Normalise.
 
         Args:
-            values: (..., features), a NumPy array or a tensor.
+            values: (..., features), a NumPy array or a tensor; whole numbers become floating-point ones.
             valid: (...) True where a point is real; padding is made 0. None: every point is real.
 
         Returns:
             The normalised values, of the same kind.
+
+        Raises:
+            ValueError: the last axis is not that of the features, or the values are no numbers.
         """
+        values = _floating(values)
         mean, spread = self._like(values)
         result = (_columnwise(values, self.logarithm, _logarithms) - mean) / spread
         return result if valid is None else _zeroed(result, valid)
@@ -82,12 +87,16 @@ class Normalisation:
         """Undo ``apply``.
 
         Args:
-            values: (..., features), a NumPy array or a tensor.
+            values: (..., features), a NumPy array or a tensor; whole numbers become floating-point ones.
             valid: (...) True where a point is real; padding is made 0. None: every point is real.
 
         Returns:
             The features, of the same kind.
+
+        Raises:
+            ValueError: the last axis is not that of the features, or the values are no numbers.
         """
+        values = _floating(values)
         mean, spread = self._like(values)
         result = _columnwise(values * spread + mean, self.logarithm, _exponentials)
         return result if valid is None else _zeroed(result, valid)
@@ -187,6 +196,21 @@ def given_or_fitted(given: object, fit: Callable[[], Normalisation]) -> Normalis
         f"normalisation: {shown(given)} was given, but it must be a Normalisation (Normalisation.load reads a file), "
         "'fit' or None."
     )
+
+
+def _floating(values: Any) -> Any:
+    """Give whole numbers as floating-point ones, which a mean and a spread are."""
+    if isinstance(values, np.ndarray):
+        if is_real(values):
+            return values if values.dtype.kind == "f" else values.astype(np.float64)
+    else:
+        import torch
+
+        if values.is_floating_point():
+            return values
+        if values.dtype != torch.bool and not values.is_complex():
+            return values.to(torch.get_default_dtype())
+    raise ValueError(f"Values of {values.dtype} were given, but they must be numbers.")
 
 
 def _columnwise(values: Any, chosen: tuple[bool, ...], function: Callable[[Any], Any]) -> Any:

@@ -115,7 +115,7 @@ def _differences(scores: Scores, reference: str) -> str:
     lines = [["method", "against", *scores.sets, "over the sets"]]
     for row, against in compared:
         cells = [
-            f"{found[row, name][0]:+.1f} ({_p(adjusted[row, name])})" if (row, name) in found else _NOTHING
+            f"{found[row, name][0]:+z.1f} ({_p(adjusted[row, name])})" if (row, name) in found else _NOTHING
             for name in scores.sets
         ]
         over = _p(over_adjusted[row]) if row in over_adjusted else _NOTHING

@@ -83,3 +83,22 @@ def test_mistakes_are_clear_errors(fitted, tmp_path):
     for wrong in ({}, [], {**fitted.to_dict(), "mean": ["a", 1]}, {**fitted.to_dict(), "more": 1}):
         with pytest.raises(ValueError, match="features, logarithm, mean and spread"):
             Normalisation.from_dict(wrong)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["NumPy", "torch"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_whole_numbers_are_numbers(kind, dtype):
+    values = np.array([[1, 2], [3, 4], [5, 9]], dtype)
+    fitted = Normalisation.fit(NAMES, values, logarithm=(False, True))
+    assert fitted == Normalisation.fit(NAMES, values.astype(np.float64), logarithm=(False, True))
+    for method in (fitted.apply, fitted.invert):
+        np.testing.assert_allclose(method(kind(values)), method(values.astype(np.float64)), rtol=1e-6, atol=1e-7)
+
+
+def test_what_is_no_number_is_refused(fitted):
+    for values in (np.ones((3, 2), bool), np.ones((3, 2), "c8"), np.full((3, 2), "a"), np.full((3, 2), None)):
+        for method in (fitted.apply, fitted.invert, lambda v: Normalisation.fit(NAMES, v, logarithm=(False, True))):
+            with pytest.raises(ValueError, match=f"Values of {values.dtype} were given, but they must be numbers"):
+                method(values)
+    with pytest.raises(ValueError, match=r"Values of torch\.bool were given, but they must be numbers"):
+        fitted.apply(torch.ones((3, 2), dtype=torch.bool))
