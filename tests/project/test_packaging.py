@@ -15,7 +15,7 @@ PUBLIC = {
         "expectation", "from_hits", "preset", "preset_name", "simulate", "stream", "write_report",
     ],
     "supa_datasets": [
-        "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Format",
+        "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Fault", "Format",
         "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation", "PRESET_CLASSES",
         "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerWriter", "Stored", "TARGETS", "Target",
         "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning",

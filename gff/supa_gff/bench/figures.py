@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from supa.plot import literal
 from supa_gff.bench.results import Result
 from supa_gff.bench.scores import scores_of
 
@@ -46,7 +47,7 @@ def plot_results(results: Sequence[Result]) -> "Figure":
             cell = scores.cells.get((row, name))
             if cell is None:
                 continue
-            label = f"{row[0]} ({row[1]})" if row[1] else row[0]
+            label = literal(f"{row[0]} ({row[1]})" if row[1] else row[0])
             for axes, x in zip(line, (cell.wall_seconds, cell.memory_bytes / _MEGABYTE), strict=True):
                 handles[label] = axes.errorbar(
                     max(x, 1e-3),
@@ -67,10 +68,10 @@ def plot_results(results: Sequence[Result]) -> "Figure":
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
-        line[0].set_title(name, fontsize=10, color=_INK, loc="left")
+        line[0].set_title(literal(name), fontsize=10, color=_INK, loc="left")
         line[0].set_ylabel("test accuracy, %", fontsize=9)
     grid[-1][0].set_xlabel("median time of a training and test, s", fontsize=9)
     grid[-1][1].set_xlabel("median peak memory of a training and test, MB", fontsize=9)
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False)
-    figure.suptitle("; ".join(sorted({r.machine for r in results})), fontsize=7.5, color=_INK)
+    figure.suptitle(literal("; ".join(sorted({r.machine for r in results}))), fontsize=7.5, color=_INK)
     return figure
