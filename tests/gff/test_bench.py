@@ -15,6 +15,7 @@ from bench_jobs import JOBS, failing, measured, telling_its_threads
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+import supa_gff.bench.evaluation
 from supa_gff.bench import runners
 from supa_gff.bench.figures import plot_results
 from supa_gff.bench.jobs import Cost, Job, Measured, canonical
@@ -162,11 +163,16 @@ def test_processes_give_what_one_gives_and_failures_stay_their_own(tmp_path):
     assert "(2 of 5 folds)" in page
 
 
-def test_a_job_has_one_thread(tmp_path):
+@pytest.mark.parametrize("given", [None, "1", "3"])
+def test_a_job_has_one_thread_and_the_environment_stays(given, tmp_path, monkeypatch):
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
     with ResultsFile(tmp_path / "r.jsonl") as file:
         run_jobs(JOBS[:1], file, run=telling_its_threads)
         assert file.of(JOBS[:1])[0].measured.test_accuracy == 1
-    assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1"
+    assert os.environ.get("OMP_NUM_THREADS") == given
 
 
 KILLED = """
@@ -250,7 +256,7 @@ def test_jobs_are_every_combination_that_makes_sense():
 
 
 class _Stub:
-    """What ``supa_gff.evaluation`` offers."""
+    """What ``supa_gff.bench.evaluation`` offers."""
 
     METHODS = ("backprop", "forward")
     CONVS = ("gin", "gcn")
@@ -271,7 +277,7 @@ class _Stub:
 
 @pytest.fixture
 def trained(monkeypatch):
-    monkeypatch.setitem(sys.modules, "supa_gff.evaluation", _Stub)
+    monkeypatch.setattr(supa_gff.bench, "evaluation", _Stub)
     monkeypatch.setattr(runners, "RUNNERS", (runners._Baselines(), runners._Trained()))
 
 
