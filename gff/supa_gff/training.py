@@ -10,6 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from supa.checks import counted
 from supa_gff import metrics
 from supa_gff.checks import one_of
 from supa_gff.graphs import Batch, Graphs
@@ -120,8 +121,9 @@ class Trainer:
             made_for = (network.level, network.in_features, network.outputs)
             if made_for != (graphs.level, graphs.num_features, graphs.num_outputs):
                 raise ValueError(
-                    f"The network is for {network.in_features} features, {network.outputs} outputs and {network.level} "
-                    f"level, but the set has {graphs.num_features} features, {graphs.num_outputs} outputs and is for "
+                    f"The network is for {counted(network.in_features, 'feature')}, "
+                    f"{counted(network.outputs, 'output')} and {network.level} level, but the set has "
+                    f"{counted(graphs.num_features, 'feature')}, {counted(graphs.num_outputs, 'output')} and is for "
                     f"{graphs.level} level; make it with Network.for_graphs."
                 )
         self._random = OwnRandomness(seed, network.voting.device)

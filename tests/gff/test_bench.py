@@ -52,7 +52,7 @@ def test_a_line_holds_all_there_is_to_know(tmp_path):
     }.items():  # fmt: skip
         assert told[name] == value
     assert len(told["settings_hash"]) == 12
-    assert "processors" in told["machine"]
+    assert "processor" in told["machine"]
     assert {"python", "numpy"} <= set(told["versions"])
     assert told["date"].endswith("+00:00")
     (result,) = read_results(tmp_path / "r.jsonl")
@@ -338,6 +338,13 @@ def _results(accuracies):
 def _cells(page, start):
     lines = [line for line in page.splitlines() if line.startswith(f"| {start}")]
     return [cell.strip() for line in lines for cell in line.split("|")[2:-1]]
+
+
+def test_a_table_of_one_seed_and_one_test_is_in_the_singular():
+    results = _results({(name, "gin", "MUTAG"): [[80, 84, 88, 80]] for name in ("backprop", "forward")})
+    page = table(results)
+    assert "4 stratified folds, seed 0; " in page
+    assert "over the 1 test on single sets together, and over the 1 test over sets" in page
 
 
 def test_the_table_of_hand_made_numbers():
