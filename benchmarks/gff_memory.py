@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from measuring import give, machine
 
+from supa.checks import counted
 from supa_gff import Graphs, Head, Method, Network, Trainer
 
 CLASSES = 8
@@ -156,7 +157,7 @@ def main() -> None:
                 row = how(method, depth, width, options)
                 rows.append(row)
                 measured = f"{row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s an epoch"
-                print(f"width {width}, {depth} layers, {method}: {measured}", file=sys.stderr)
+                print(f"width {width}, {counted(depth, 'layer')}, {method}: {measured}", file=sys.stderr)
     if given.figure:
         draw([row for row in rows if row["width"] == given.widths[0]], given.figure)
     device = torch.cuda.get_device_name() if given.device == "cuda" else machine()

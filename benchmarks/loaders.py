@@ -23,6 +23,7 @@ from measuring import best_and_median, give, machine
 
 import supa
 import supa_datasets
+from supa.checks import counted
 from supa_datasets import GraphDataset, ImageDataset, Nearest, PointDataset, SequenceDataset, Within
 
 
@@ -127,12 +128,12 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
     results = {}
     for name, dataset in datasets(path, tree).items():
         results[name] = {
-            f"{workers} workers": max(loader_rate(dataset, size, workers, duration) for _ in range(2))
+            counted(workers, "worker"): max(loader_rate(dataset, size, workers, duration) for _ in range(2))
             for workers in (0, 2)
         }
     graphs = datasets(path, tree)["graphs, 8 nearest"]
     results["graphs, 8 nearest, PyG's DataLoader"] = {
-        f"{workers} workers": max(loader_rate(graphs, size, workers, duration, pyg=True) for _ in range(2))
+        counted(workers, "worker"): max(loader_rate(graphs, size, workers, duration, pyg=True) for _ in range(2))
         for workers in (0, 2)
     }
     results["training three GIN layers of width 64 on graphs at hand, one thread"] = {

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from supa.checks import counted
+
 
 def machine() -> str:
     """Name the machine."""
-    return f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}"
+    return f"{platform.machine()}, {counted(os.cpu_count() or 1, 'processor')}, {platform.system()}"
 
 
 def gpu_facts() -> dict[str, Any]:

@@ -20,6 +20,14 @@ class LazyGroup(click.Group):
         super().__init__(**arguments)
         self._package, self._summaries = package, summaries
 
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command; the early end of a file is an error, which click would report as an interruption."""
+        try:
+            return super().invoke(context)
+        except EOFError as error:
+            reason = f" ({error})" if str(error) else ""
+            raise click.ClickException(f"A file ended before its data{reason}; it is empty or cut.") from None
+
     def list_commands(self, _context: click.Context) -> list[str]:
         """Name the commands."""
         return sorted(self._summaries)
@@ -30,14 +38,6 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"{self._package}.{name}").command
         return command
-
-    def invoke(self, context: click.Context) -> Any:
-        """Run a command; the early end of a file is an error, which click would report as an interruption."""
-        try:
-            return super().invoke(context)
-        except EOFError as error:
-            reason = f" ({error})" if str(error) else ""
-            raise click.ClickException(f"A file ended before its data{reason}; it is empty or cut.") from None
 
     def resolve_command(
         self, context: click.Context, arguments: list[str]

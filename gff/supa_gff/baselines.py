@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
-from supa.checks import check_name, whole
+from supa.checks import check_name, counted, whole
 from supa_datasets import GraphBenchmark
 from supa_gff.folds import Fold
 
@@ -93,7 +93,7 @@ def run_baseline(benchmark: GraphBenchmark, fold: Fold, name: str, *, seed: int 
     targets = targets_of(benchmark)
     for indices in (fold.train, fold.valid, fold.test):
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(targets):
-            raise ValueError(f"The fold holds indices outside the {len(targets)} items of {benchmark.name}.")
+            raise ValueError(f"The fold holds indices outside the {counted(len(targets), 'item')} of {benchmark.name}.")
     known = targets[fold.train]
     if chosen.model == "majority" or len(np.unique(known)) == 1:
         predicted = np.full(len(targets), np.bincount(known).argmax(), dtype=np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import IntArray
-from supa.checks import number, whole
+from supa.checks import counted, number, whole
 
 SPLIT_SEED = 0
 """Of the folds of benchmarks, which are the same for every method and seed."""
@@ -60,7 +60,8 @@ def stratified_folds(
     whole(2, 10**6, "folds", folds)
     share = number(lambda v: 0 < v <= 0.5, "above 0 and at most 0.5", "valid_share", valid_share)
     if len(labels) < folds:
-        raise ValueError(f"{folds} folds were asked for, but there are {len(labels)} items; ask for fewer folds.")
+        items = f"{'is' if len(labels) == 1 else 'are'} {counted(len(labels), 'item')}"
+        raise ValueError(f"{folds:,} folds were asked for, but there {items}; ask for fewer folds.")
     random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
     shuffled = random.permutation(len(labels))
     laid_out = shuffled[np.argsort(labels[shuffled], kind="stable")]

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from supa.checks import counted
 from supa_datasets import GraphBenchmark
 from supa_gff.checks import one_of
 
@@ -97,7 +98,9 @@ class Batch:
             expected = num_graphs if level == "graph" else len(x)
             target = data.y.view(-1) if known else x.new_zeros(expected, dtype=torch.int64)
             if len(target) != expected:
-                raise ValueError(f"The batch has {len(target)} targets, but at {level} level it must have {expected}.")
+                raise ValueError(
+                    f"The batch has {counted(len(target), 'target')}, but at {level} level it must have {expected:,}."
+                )
             mask = getattr(data, "train_mask", None)
             if level == "node" and mask is not None and known:
                 units = mask.nonzero().view(-1)
@@ -140,8 +143,9 @@ class Graphs:
 
     def __repr__(self) -> str:
         return (
-            f"<Graphs: {len(self):,} graphs, {len(self.x):,} nodes, {self.edge_index.shape[1]:,} edges, "
-            f"{self.num_features} features, {self.num_outputs} outputs a {self.level}>"
+            f"<Graphs: {counted(len(self), 'graph')}, {counted(len(self.x), 'node')}, "
+            f"{counted(self.edge_index.shape[1], 'edge')}, {counted(self.num_features, 'feature')}, "
+            f"{counted(self.num_outputs, 'output')} a {self.level}>"
         )
 
     @property
@@ -221,8 +225,8 @@ class Graphs:
         outputs = outputs if num_outputs is None else num_outputs
         if not target.is_floating_point() and (int(target.min()) < 0 or int(target.max()) >= outputs):
             raise ValueError(
-                f"The labels reach from {int(target.min())} to {int(target.max())}, but with {outputs} classes they "
-                f"must lie in 0 to {outputs - 1}; renumber them."
+                f"The labels reach from {int(target.min())} to {int(target.max())}, but with "
+                f"{counted(outputs, 'class', 'classes')} they must lie in 0 to {outputs - 1}; renumber them."
             )
         return cls(
             x=torch.cat([graph.x for graph in graphs]).float(),
@@ -314,12 +318,14 @@ def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
         raise ValueError(f"Graph {k} has features of shape {tuple(graph.x.shape)}, but all must be (nodes, {columns}).")
     nodes = len(graph.x)
     if edges.numel() and not (int(edges.min()) >= 0 and int(edges.max()) < nodes):
-        raise ValueError(f"Graph {k} has {nodes} nodes, but edges to others; nodes are counted from 0.")
+        raise ValueError(f"Graph {k} has {counted(nodes, 'node')}, but edges to others; nodes are counted from 0.")
     if getattr(graph, "y", None) is None:
         raise ValueError(f"Graph {k} has no target y{'; a set for links takes any number' * (level == 'link')}.")
     expected = nodes if level == "node" else 1
     if level != "link" and graph.y.numel() != expected:
-        raise ValueError(f"Graph {k} has {graph.y.numel()} targets, but at {level} level it must have {expected}.")
+        raise ValueError(
+            f"Graph {k} has {counted(graph.y.numel(), 'target')}, but at {level} level it must have {expected:,}."
+        )
     for name, values in (("features", graph.x), ("targets", graph.y)):
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"Graph {k} has {name} that are no finite numbers; mend them or leave the graph out.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from supa.checks import number, whole
+from supa.checks import counted, number, whole
 from supa_gff.graphs import Batch, Graphs
 
 
@@ -46,7 +46,7 @@ def split_links(graphs: Graphs, *, valid: float = 0.16, test: float = 0.2, seed:
     number(lambda v: 0 < v < 1, "between 0 and 1", "test", test)
     whole(0, 2**63 - 1, "seed", seed)
     if len(graphs) != 1:
-        raise ValueError(f"There are {len(graphs)} graphs, but links are parted in one; give a set of one graph.")
+        raise ValueError(f"There are {len(graphs):,} graphs, but links are parted in one; give a set of one graph.")
     random = torch.Generator().manual_seed(seed)
     nodes = len(graphs.x)
     source, goal = graphs.edge_index.cpu()
@@ -56,11 +56,13 @@ def split_links(graphs: Graphs, *, valid: float = 0.16, test: float = 0.2, seed:
     train_count = count - valid_count - test_count
     if valid_count == 0 or test_count == 0 or train_count <= 0:
         raise ValueError(
-            f"The graph has {count} links, of which {valid_count} are for validation, {test_count} for the test and "
+            f"The graph has {counted(count, 'link')}: {valid_count} for validation, {test_count} for the test and "
             f"{train_count} for training; each must have some: choose other shares, or a graph with more links."
         )
     if nodes * (nodes - 1) // 2 < 2 * count:
-        raise ValueError(f"The graph has {count} links among {nodes} nodes, and fewer other pairs than that.")
+        raise ValueError(
+            f"The graph has {counted(count, 'link')} among {counted(nodes, 'node')}, and fewer other pairs than that."
+        )
     links = links[torch.randperm(count, generator=random)]
     others = _not_linked(links, nodes, random)
     parts = [train_count, valid_count, test_count]

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from supa.checks import whole
+from supa.checks import counted, whole
 from supa_gff.checks import one_of
 from supa_gff.graphs import Batch, Graphs, Level
 from supa_gff.labels import VirtualNodes, joined_to_class_nodes
@@ -156,7 +156,8 @@ class Network(nn.Module):
         """
         if batch.x.shape[1] != self.in_features:
             raise ValueError(
-                f"The nodes have {batch.x.shape[1]} features, but the network was made for {self.in_features}."
+                f"The nodes have {counted(batch.x.shape[1], 'feature')}, but the network was made for "
+                f"{self.in_features:,}."
             )
         topology = Topology(batch.edge_index, batch.graph, batch.num_graphs, batch.num_nodes)
         x = batch.x[None]
@@ -427,8 +428,8 @@ class Network(nn.Module):
         # Looking at the values would make the CPU wait for a GPU at each step; `Graphs.of` has looked there.
         if not target.is_cuda and len(target) and not 0 <= int(target.min()) <= int(target.max()) < self.outputs:
             raise ValueError(
-                f"The labels reach from {int(target.min())} to {int(target.max())}, but the network has {self.outputs} "
-                f"classes, 0 to {self.outputs - 1}."
+                f"The labels reach from {int(target.min())} to {int(target.max())}, but the network has "
+                f"{counted(self.outputs, 'class', 'classes')}, 0 to {self.outputs - 1}."
             )
 
     def _seen(self, module: Layer, h: Tensor, streams: Streams, batch: Batch) -> Tensor | None:
@@ -463,7 +464,8 @@ class Network(nn.Module):
             true, wrong = scores[linked, 0], scores[~linked, 0]
             if len(true) == 0 or len(wrong) == 0 or len(wrong) % len(true):
                 raise ValueError(
-                    f"There are {len(true)} linked pairs and {len(wrong)} others; give as many, or a multiple."
+                    f"There {'is' if len(true) == 1 else 'are'} {counted(len(true), 'linked pair')} and "
+                    f"{counted(len(wrong), 'other')}; give as many, or a multiple."
                 )
             return true, wrong.view(-1, len(true)).t()
         if self.method.conditioned:
@@ -615,7 +617,7 @@ def _check_task(method: Method, outputs: int, level: Level) -> None:
     if isinstance(method.score, Prototypes) and level != "node":
         raise ValueError("Prototypes are for node level: class nodes are joined to the nodes whose labels are known.")
     if regression and outputs != 1:
-        raise ValueError(f"SquaredError() predicts one value, but {outputs} outputs were asked for.")
+        raise ValueError(f"SquaredError() predicts one value, but {outputs:,} outputs were asked for.")
     if not regression and outputs < 2:
         raise ValueError(
             "There is one class only, and nothing to tell apart; give a set with two or more, or loss=SquaredError() "

@@ -128,7 +128,7 @@ def make_scorer(
         return GoodnessScorer(score, level)
     if isinstance(score, ClassGroups):
         if width < outputs:
-            raise ValueError(f"The width is {width}, but {outputs} groups of features need at least {outputs}.")
+            raise ValueError(f"The width is {width:,}, but it must be at least {outputs:,}, the number of classes.")
         return ClassGroupScorer(score, level, outputs)
     if isinstance(score, Head):
         around = make_convolution(conv, width, width, degrees=degrees) if score.kind == "conv" else None

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from supa.checks import counted
 from supa_gff import metrics
 from supa_gff.checks import one_of
 from supa_gff.graphs import Batch, Graphs
@@ -17,6 +18,7 @@ from supa_gff.kept import Keep, Kept, KeptRows, KeptWhole
 from supa_gff.labels import VirtualNodes
 from supa_gff.losses import SquaredError
 from supa_gff.network import Network
+from supa_gff.randomness import OwnRandomness
 from supa_gff.streams import Step
 
 
@@ -87,7 +89,8 @@ class Trainer:
         graphs: the set; ``Pairs`` at link level.
         train: (count,) int64 members to train on: graphs, or nodes of a single graph at node level.
         valid: members to stop and choose by.
-        seed: of everything random in training; the first weights are drawn when the network is made.
+        seed: of everything random in training, which neither changes nor depends on PyTorch's global random state; the
+            first weights are drawn when the network is made.
         keep: where the kept inputs of greedy layers lie.
         on_epoch: called after each epoch, when the state is whole; what it raises ends training.
         on_batch: called before each batch, also of validation; what it raises ends training within the epoch.
@@ -120,25 +123,29 @@ class Trainer:
             made_for = (network.level, network.in_features, network.outputs)
             if made_for != (graphs.level, graphs.num_features, graphs.num_outputs):
                 raise ValueError(
-                    f"The network is for {network.in_features} features, {network.outputs} outputs and {network.level} "
-                    f"level, but the set has {graphs.num_features} features, {graphs.num_outputs} outputs and is for "
+                    f"The network is for {counted(network.in_features, 'feature')}, "
+                    f"{counted(network.outputs, 'output')} and {network.level} level, but the set has "
+                    f"{counted(graphs.num_features, 'feature')}, {counted(graphs.num_outputs, 'output')} and is for "
                     f"{graphs.level} level; make it with Network.for_graphs."
                 )
-        torch.manual_seed(seed)
+        self._random = OwnRandomness(seed, network.voting.device)
 
     def run(self) -> State:
         """Train until the end, from where the state stands.
+
+        PyTorch's global generators have the same state before and after, and in `on_epoch`.
 
         Returns:
             The state; the network has its best weights and knows which layers vote.
         """
         state = self.state
         if not state.finished:
-            if self.network.method.schedule == "greedy":
-                self._run_greedy()
-            else:
-                self._run_jointly()
-            self._choose_votes()
+            with self._random.exchanged():
+                if self.network.method.schedule == "greedy":
+                    self._run_greedy()
+                else:
+                    self._run_jointly()
+                self._choose_votes()
             state.finished = True
         self.network.eval()
         return state
@@ -157,14 +164,15 @@ class Trainer:
         Returns:
             Plain values and tensors, which further training does not change.
         """
-        network, device = self.network, self.network.voting.device
+        network = self.network
+        random, cuda_random = self._random.state()
         state = {name: value for name, value in vars(self.state).items() if name != "history"}
         changing = {
             "state": state,
             "network": network.state_dict(),
             "optimisers": network.optimiser_states(),
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "random": random,
+            "cuda_random": cuda_random,
             "seed": self.seed,
         }
         copied: dict[str, Any] = copy.deepcopy(changing)
@@ -192,9 +200,7 @@ class Trainer:
         self.network.load_state_dict(saved["network"])
         self.network.load_optimiser_states(saved["optimisers"])
         self.seed = saved["seed"]
-        torch.set_rng_state(saved["random"].cpu())
-        if saved["cuda_random"] is not None and device.type == "cuda":
-            torch.cuda.set_rng_state(saved["cuda_random"].cpu(), device)
+        self._random.load_state(saved["random"], saved["cuda_random"])
 
     def _run_greedy(self) -> None:
         method, state = self.network.method, self.state
@@ -303,7 +309,8 @@ class Trainer:
         state.history.append(epoch)
         state.epoch += 1
         if self.on_epoch is not None:
-            self.on_epoch(self, epoch)
+            with self._random.exchanged():
+                self.on_epoch(self, epoch)
 
     def _merit(self, scores: Tensor, target: Tensor) -> tuple[float, float]:
         """Give the metric, larger is better, and minus the loss; NaN of scores that are no numbers."""

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import click
 import pytest
 from click.testing import CliRunner
 
@@ -127,13 +126,3 @@ def test_the_shell_completes_preset_names():
         "symmetric",
         "single-layer",
     ]
-
-
-def test_the_early_end_of_a_file_is_an_error_and_no_interruption(folder, monkeypatch):
-    def cut(*_arguments, **_options):
-        raise EOFError("Ran out of input")
-
-    monkeypatch.setattr("supa_datasets.ShowerFile", cut)
-    result = CliRunner().invoke(cli, ["info", "tree.h5"], standalone_mode=False)
-    assert isinstance(result.exception, click.ClickException)
-    assert "A file ended before its data (Ran out of input); it is empty or cut." in result.exception.message

@@ -15,6 +15,7 @@ from bench_jobs import JOBS, failing, measured, telling_its_threads
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+import supa_gff.bench.evaluation
 from supa_gff.bench import runners
 from supa_gff.bench.figures import plot_results
 from supa_gff.bench.jobs import Cost, Job, Measured, canonical
@@ -51,7 +52,7 @@ def test_a_line_holds_all_there_is_to_know(tmp_path):
     }.items():  # fmt: skip
         assert told[name] == value
     assert len(told["settings_hash"]) == 12
-    assert "processors" in told["machine"]
+    assert "processor" in told["machine"]
     assert {"python", "numpy"} <= set(told["versions"])
     assert told["date"].endswith("+00:00")
     (result,) = read_results(tmp_path / "r.jsonl")
@@ -163,11 +164,16 @@ def test_processes_give_what_one_gives_and_failures_stay_their_own(tmp_path):
     assert "(2 of 5 folds)" in page
 
 
-def test_a_job_has_one_thread(tmp_path):
+@pytest.mark.parametrize("given", [None, "1", "3"])
+def test_a_job_has_one_thread_and_the_environment_stays(given, tmp_path, monkeypatch):
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
     with ResultsFile(tmp_path / "r.jsonl") as file:
         run_jobs(JOBS[:1], file, run=telling_its_threads)
         assert file.of(JOBS[:1])[0].measured.test_accuracy == 1
-    assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1"
+    assert os.environ.get("OMP_NUM_THREADS") == given
 
 
 KILLED = """
@@ -251,7 +257,7 @@ def test_jobs_are_every_combination_that_makes_sense():
 
 
 class _Stub:
-    """What ``supa_gff.evaluation`` offers."""
+    """What ``supa_gff.bench.evaluation`` offers."""
 
     METHODS = ("backprop", "forward")
     CONVS = ("gin", "gcn")
@@ -272,7 +278,7 @@ class _Stub:
 
 @pytest.fixture
 def trained(monkeypatch):
-    monkeypatch.setitem(sys.modules, "supa_gff.evaluation", _Stub)
+    monkeypatch.setattr(supa_gff.bench, "evaluation", _Stub)
     monkeypatch.setattr(runners, "RUNNERS", (runners._Baselines(), runners._Trained()))
 
 
@@ -333,6 +339,13 @@ def _results(accuracies):
 def _cells(page, start):
     lines = [line for line in page.splitlines() if line.startswith(f"| {start}")]
     return [cell.strip() for line in lines for cell in line.split("|")[2:-1]]
+
+
+def test_a_table_of_one_seed_and_one_test_is_in_the_singular():
+    results = _results({(name, "gin", "MUTAG"): [[80, 84, 88, 80]] for name in ("backprop", "forward")})
+    page = table(results)
+    assert "4 stratified folds, seed 0; " in page
+    assert "over the 1 test on single sets together, and over the 1 test over sets" in page
 
 
 def test_the_table_of_hand_made_numbers():

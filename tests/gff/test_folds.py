@@ -89,6 +89,7 @@ def test_a_class_with_one_member_is_tested_once_and_never_validates():
         ([0] * 20, {}, "a single class to learn from"),
         ([0] * 20 + [1], {}, "two classes with at least two members"),
         ([0, 1, 0, 1], {"folds": 5}, "5 folds were asked for, but there are 4 items"),
+        ([0], {"folds": 2}, "2 folds were asked for, but there is 1 item;"),
         ([0.5] * 20, {}, "one row of whole numbers, not float64"),
         ([[0, 1]] * 20, {}, "one row of whole numbers"),
         ([0, 1] * 20, {"folds": 1}, "folds: 1 was given"),

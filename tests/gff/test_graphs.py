@@ -52,6 +52,17 @@ def test_all_graphs_and_their_numbers():
     assert torch.equal(graphs.to("cpu").x, graphs.x)
 
 
+def test_what_is_there_once_is_in_the_singular():
+    one = Data(x=torch.ones(1, 1), edge_index=torch.zeros(2, 1, dtype=torch.int64), y=torch.tensor([0]))
+    assert repr(Graphs.of([one])) == "<Graphs: 1 graph, 1 node, 1 edge, 1 feature, 1 output a graph>"
+    one.y = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="Graph 0 has 2 targets, but at graph level it must have 1"):
+        Graphs.of([one])
+    one.y, one.edge_index = torch.tensor([0]), torch.ones(2, 1, dtype=torch.int64)
+    with pytest.raises(ValueError, match="Graph 0 has 1 node, but edges to others"):
+        Graphs.of([one])
+
+
 def test_values_are_regression_and_any_whole_labels_are_classes():
     values = Graphs.of(some(values=True))
     assert (values.num_outputs, values.target.dtype) == (1, torch.float32)
@@ -155,7 +166,7 @@ BAD = {
         {},
         "Graph 0 has 3 targets, but at graph level it must have 1.",
     ),
-    "few y": ([GOOD], {"level": "node"}, "Graph 0 has 1 targets, but at node level it must have 2."),
+    "few y": ([GOOD], {"level": "node"}, "Graph 0 has 1 target, but at node level it must have 2."),
     "infinite x": (
         [Data(x=X * torch.inf, edge_index=EDGES, y=Y)],
         {},
@@ -169,7 +180,7 @@ BAD = {
     "labels above": (
         [GOOD],
         {"num_outputs": 1},
-        "The labels reach from 1 to 1, but with 1 classes they must lie in 0 to 0; renumber them.",
+        "The labels reach from 1 to 1, but with 1 class they must lie in 0 to 0; renumber them.",
     ),
     "labels below": (
         [Data(x=X, edge_index=EDGES, y=torch.tensor([-1])), GOOD],
@@ -193,7 +204,7 @@ def test_bad_graphs_get_one_clear_error(name):
         (Data(edge_index=EDGES, y=Y), "graph", "A batch at graph level needs x, edge_index, y; this one lacks x."),
         (Data(x=X), "node", "this one lacks edge_index, y. Of a list of graphs make a batch first"),
         (Data(x=X, edge_index=EDGES), "link", "this one lacks edge_label_index, edge_label."),
-        (GOOD, "node", "The batch has 1 targets, but at node level it must have 2."),
+        (GOOD, "node", "The batch has 1 target, but at node level it must have 2."),
         (Data(x=X, edge_index=EDGES, y=torch.tensor([0, 1])), "graph", "The batch has 2 targets, but at graph level"),
     ],
 )

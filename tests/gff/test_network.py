@@ -368,7 +368,7 @@ def test_predictions_need_no_targets():
     with pytest.raises(ValueError, match="this one lacks y"):
         network.local_step(graphs[0])
     graphs[0].x = graphs[0].x[:, :1]
-    with pytest.raises(ValueError, match="The nodes have 1 features, but the network was made for"):
+    with pytest.raises(ValueError, match="The nodes have 1 feature, but the network was made for"):
         network.predict(graphs[0])
 
 
@@ -388,6 +388,9 @@ def test_pairs_must_match():
         batch = Batch(**{**vars(made.train), "target": target, "units": made.train.units[:, :6]})
         with pytest.raises(ValueError, match=r"There are \d linked pairs and \d others; give as many, or a multiple"):
             network.local_step(batch)
+    batch = Batch(**{**vars(made.train), "target": torch.tensor([1.0]), "units": made.train.units[:, :1]})
+    with pytest.raises(ValueError, match="There is 1 linked pair and 0 others"):
+        network.local_step(batch)
 
 
 def test_drawn_candidates_can_be_given():

@@ -13,7 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+<<<<<<< HEAD
 from supa.texts import read_json
+=======
+from supa.checks import counted
+>>>>>>> w/graphs
 from supa_datasets.disk import locked
 from supa_gff.bench.jobs import Cost, Job, Measured, canonical
 
@@ -249,7 +253,7 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> str:
-    parts = [platform.machine(), f"{os.cpu_count()} processors", platform.system()]
+    parts = [platform.machine(), counted(os.cpu_count() or 1, "processor"), platform.system()]
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         parts.insert(0, next(line.partition(":")[2].strip() for line in lines if line.startswith("model name")))

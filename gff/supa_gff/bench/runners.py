@@ -1,4 +1,4 @@
-"""What runs a job: the trivial baselines and, through ``supa_gff.evaluation``, the trained methods."""
+"""What runs a job: the trivial baselines and the trained methods."""
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +17,6 @@ from supa_gff.folds import SPLIT_SEED, Fold, stratified_folds
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
 """Share of the items outside the test part that validate; five folds split nodes 64/16/20, as ForwardGNN does."""
-
-_EVALUATION = "supa_gff.evaluation"
 
 
 class Runner(Protocol):
@@ -75,38 +73,41 @@ class _Baselines:
 
 
 class _Trained:
-    """The trained methods, forward-only and backpropagation, which ``supa_gff.evaluation`` names and trains.
+    """The trained methods, forward-only and backpropagation.
 
-    That module has ``METHODS`` and ``CONVS`` (names), ``fits(method, task)``, ``method_settings(method, conv)`` (for
-    JSON) and ``train_and_test(benchmark, fold, method, conv, seed)``, which gives a ``Measured``.
+    Their module loads PyTorch in seconds, so it is imported where it is used.
     """
 
     def methods(self) -> Sequence[str]:
-        return tuple(self._evaluation().METHODS)
+        from supa_gff.bench import evaluation
+
+        return evaluation.METHODS
 
     def convs(self) -> Sequence[str]:
-        return tuple(self._evaluation().CONVS)
+        from supa_gff.bench import evaluation
+
+        return evaluation.CONVS
 
     def fits(self, method: str, task: str) -> bool:
-        return bool(self._evaluation().fits(method, task))
+        from supa_gff.bench import evaluation
+
+        return evaluation.fits(method, task)
 
     def is_random(self, _method: str) -> bool:
         return True
 
     def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        given: Mapping[str, Any] = self._evaluation().method_settings(method, conv)
-        return given
+        from supa_gff.bench import evaluation
+
+        return evaluation.method_settings(method, conv)
 
     def load(self) -> None:
-        self._evaluation()
+        from supa_gff.bench import evaluation  # noqa: F401
 
     def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
-        measured: Measured = self._evaluation().train_and_test(benchmark, fold, job.method, job.conv, job.seed)
-        return measured
+        from supa_gff.bench import evaluation
 
-    @staticmethod
-    def _evaluation() -> Any:
-        return importlib.import_module(_EVALUATION)  # it loads PyTorch, so only where it is used
+        return evaluation.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
 
 
 RUNNERS: tuple[Runner, ...] = (_Baselines(), _Trained())

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from supa.checks import counted
 from supa_datasets import BENCHMARKS
 from supa_gff.bench.results import Result
 from supa_gff.bench.scores import Scores, scores_of
@@ -58,7 +59,7 @@ def _accuracies(scores: Scores) -> str:
             else:
                 incomplete = True
                 there = int(np.isfinite(cell.folds).sum())
-                cells.append(f"{_figure(cell.mean, cell.deviation)} ({there} of {len(cell.folds)} folds)")
+                cells.append(f"{_figure(cell.mean, cell.deviation)} ({there} of {counted(len(cell.folds), 'fold')})")
         mean = f"{np.mean(means):.1f}" if len(means) == len(scores.sets) else _NOTHING
         lines.append([_label(row), *cells, mean, f"{ranks[row]:.1f}" if row in ranks else _NOTHING])
     tasks = dict.fromkeys(BENCHMARKS[name].task for name in scores.sets if name in BENCHMARKS)
@@ -124,8 +125,8 @@ def _differences(scores: Scores, reference: str) -> str:
         [
             f"Difference to {reference} in points, paired over the folds (p of the corrected resampled t-test of "
             "Nadeau and Bengio 2003), and over the sets (p of Wilcoxon's signed-rank test), two-sided; Holm's "
-            f"correction over the {len(found)} tests on single sets together, and over the {len(over_sets)} tests over "
-            "sets.",
+            f"correction over the {counted(len(found), 'test')} on single sets together, and over the "
+            f"{counted(len(over_sets), 'test')} over sets.",
             "",
             *_markdown(lines),
         ]
@@ -161,9 +162,10 @@ def _conditions(results: Sequence[Result]) -> str:
     versions = sorted({", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in results})
     return "\n".join(
         [
-            f"{', '.join(map(str, folds))} stratified folds, seeds {', '.join(map(str, seeds))}; whatever is chosen is "
-            "chosen on a validation part of each fold, never on its test part. Nodes are split so too, not "
-            "by the masks of their sets.",
+            f"{', '.join(map(str, folds))} stratified folds, "
+            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}; whatever is chosen is chosen on a "
+            "validation part of each fold, never on its test part. Nodes are split so too, not by the masks of their "
+            "sets.",
             "",
             *(f"- {line}" for line in (*machines, *versions)),
         ]
@@ -185,7 +187,7 @@ def _label(row: Row) -> str:
 def _quoted_label(row: Published) -> str:
     about = [row.conv] if row.conv else []
     if row.layers is not None:
-        about.append(f"{row.layers} layers")
+        about.append(counted(row.layers, "layer"))
     return f"{row.method} ({', '.join(about)})" if about else row.method
 
 

@@ -12,7 +12,12 @@ from supa_gff.folds import Fold
 from supa_gff.graphs import Graphs, Level
 from supa_gff.metrics import accuracy
 from supa_gff.network import Network
+<<<<<<< HEAD:gff/supa_gff/evaluation.py
 from supa_gff.presets import preset
+=======
+from supa_gff.presets import PRESETS, preset
+from supa_gff.randomness import OwnRandomness
+>>>>>>> w/graphs:gff/supa_gff/bench/evaluation.py
 from supa_gff.training import Trainer
 
 METHODS = tuple(names.METHODS)
@@ -65,8 +70,8 @@ def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str
     device = "cuda" if torch.cuda.is_available() else "cpu"
     graphs = Graphs.of_benchmark(benchmark).to(device)
     train, valid, test = (torch.from_numpy(part).to(device) for part in (fold.train, fold.valid, fold.test))
-    torch.manual_seed(seed)
-    network = Network.for_graphs(preset(method, graphs.level).replace(conv=conv), graphs)
+    with OwnRandomness(seed).exchanged():
+        network = Network.for_graphs(preset(method, graphs.level).replace(conv=conv), graphs)
     state = Trainer(network, graphs, train, valid, seed=seed).run()
     return Measured(
         test_accuracy=100 * _accuracy(network, graphs, test, train),
