@@ -63,10 +63,7 @@ def _status_of_run() -> int:
         return stop.exit_code
     except SystemExit as stop:  # click's own, where the reader of the output has gone, or after a completion
         return stop.code if isinstance(stop.code, int) else 1
-    except click.Abort as stop:
-        if isinstance(stop.__cause__, EOFError):  # which click takes for Ctrl-C at a prompt
-            click.echo("Error: a file ends before its contents do; it is damaged.", err=True)
-            return 1
+    except click.Abort:
         interruption.ignore()
         click.echo("Interrupted.", err=True)
         return interruption.INTERRUPTED

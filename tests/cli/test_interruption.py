@@ -120,10 +120,7 @@ def test_a_signal_after_the_work_leaves_its_status(tmp_path, number):
     assert _run(program, "presets", "standart", cwd=tmp_path).returncode == 2
 
 
-def test_a_file_that_ends_early_is_no_interruption(monkeypatch, capsys):
-    from supa_cli import info, main
-
-    def damaged(_file):
+def damaged(_file):
         raise EOFError
 
     monkeypatch.setattr(info, "_facts", damaged)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_jobs import JOBS, failing, measured, telling_its_threads
+from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, telling_its_threads
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -162,6 +162,23 @@ def test_processes_give_what_one_gives_and_failures_stay_their_own(tmp_path):
     page = table(results)
     assert "backprop (gin) on MUTAG, fold 2, seed 0; forward (gin) on MUTAG, fold 2, seed 0: RuntimeError" in page
     assert "(2 of 5 folds)" in page
+
+
+def test_an_interruption_does_not_wait_for_the_jobs_that_run(tmp_path):
+    class Interrupted(Exception):  # noqa: N818
+        pass
+
+    def pause():
+        if any(tmp_path.joinpath("pids").iterdir()):
+            raise Interrupted
+
+    (tmp_path / "pids").mkdir()
+    endless = [job for job in JOBS if job.fold == 4][:2]
+    with ResultsFile(tmp_path / "r.jsonl") as file, pytest.raises(Interrupted):
+        run_jobs(endless, file, root=str(tmp_path / "pids"), workers=2, run=endless_in_the_last_fold, pause=pause)
+    for process in (tmp_path / "pids").iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(process.name), 0)
 
 
 @pytest.mark.parametrize("given", [None, "1", "3"])

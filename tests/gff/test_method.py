@@ -30,6 +30,7 @@ from supa_gff import (
     VirtualNodes,
     preset,
 )
+from supa_gff.names import METHODS
 
 GOODNESS = {"score": Goodness(), "label": NodeFeatures(), "negatives": AllWrong()}
 
@@ -166,6 +167,12 @@ def test_a_function_as_convolution_is_written_as_custom():
     json.dumps(written)
     with pytest.raises(ValueError, match="'custom' was given, but a convolution is one of"):
         Network(Method.from_dict(written), 3, 2)
+
+
+def test_the_names_are_known_without_their_parts():
+    assert {(name, level) for name, levels in METHODS.items() for level in levels} == {*presets()}
+    with pytest.raises(ValueError, match=r"one of gff, .*\. Did you mean 'backprop'\?"):
+        preset("backpropp")
 
 
 def test_every_preset_has_a_level():

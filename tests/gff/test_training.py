@@ -145,3 +145,23 @@ def test_pairs_to_validate_on_of_one_kind_say_so():
     network = Network(small("best", "link", epochs=2, loss=Softmax()), 8, 1, "link")
     with pytest.raises(ValueError, match="No validation gave a number"):
         Trainer(network, Pairs(made.train, valid)).run()
+
+
+@pytest.mark.parametrize("schedule", ["greedy", "together"])
+def test_every_batch_is_announced(schedule):
+    trainer = trainer_of(small("mono-forward", "graph", epochs=2, layers=2, schedule=schedule, batch_size=8))
+    seen = []
+    trainer.on_batch = lambda: seen.append(1)
+    trainer.run()
+    train, valid = trainer.batches_an_epoch
+    epochs = 2 * (2 if schedule == "greedy" else 1)
+    assert len(seen) >= epochs * (train + valid)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    trainer = trainer_of(small("mono-forward", "graph", epochs=2, layers=2, schedule=schedule, batch_size=8))
+    trainer.on_batch = stop
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert trainer.state.history == []

@@ -12,12 +12,8 @@ from supa_gff.folds import Fold
 from supa_gff.graphs import Graphs, Level
 from supa_gff.metrics import accuracy
 from supa_gff.network import Network
-<<<<<<< HEAD:gff/supa_gff/evaluation.py
 from supa_gff.presets import preset
-=======
-from supa_gff.presets import PRESETS, preset
 from supa_gff.randomness import OwnRandomness
->>>>>>> w/graphs:gff/supa_gff/bench/evaluation.py
 from supa_gff.training import Trainer
 
 METHODS = tuple(names.METHODS)

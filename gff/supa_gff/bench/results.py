@@ -13,11 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-<<<<<<< HEAD
-from supa.texts import read_json
-=======
 from supa.checks import counted
->>>>>>> w/graphs
+from supa.texts import read_json
 from supa_datasets.disk import locked
 from supa_gff.bench.jobs import Cost, Job, Measured, canonical
 
