@@ -57,7 +57,11 @@ def _plot_histograms(
     width = np.diff(edges)
     upper.stairs(true / width, edges, fill=True, color=_TRUE, alpha=0.45, label=literal(comparison.true.name))
     upper.stairs(made / width, edges, color=_GENERATED, linewidth=1.3, label=literal(comparison.generated.name))
-    if result.level == "hit":
+    if not true.any() and not made.any():
+        words = "no hits in this range" if result.level == "hit" else "nowhere defined"
+        upper.text(0.5, 0.5, words, transform=upper.transAxes, ha="center", fontsize=8, color=_INK)
+        upper.set_yticks([])
+    elif result.level == "hit":
         upper.set_yscale("log")
     else:
         upper.set_ylim(0, None)
@@ -142,13 +146,17 @@ def correlation_figure(comparison: Comparison) -> "Figure":
         for name in first.columns
         if name in second.columns and all(_varies(s.columns[name]) for s in (first, second))
     ]
+    if not names:
+        figure = Figure(figsize=(6, 2))
+        figure.text(0.5, 0.5, "no observable varies in both samples", ha="center", fontsize=10, color=_INK)
+        return figure
     true, made = (_correlations(sample, names) for sample in (first, second))
     size = 2.5 + 0.13 * len(names)
     figure = Figure(figsize=(3 * size + 1.5, size + 1.8), layout="constrained")
     grid: Any = figure.subplots(1, 3)
     titles = (literal(comparison.true.name), literal(comparison.generated.name), "difference")
     for axes, values, title in zip(grid, (true, made, made - true), titles, strict=True):
-        reach = max(0.05, float(np.nanmax(np.abs(values)))) if title == "difference" and len(names) else 1.0
+        reach = max(0.05, float(np.nanmax(np.abs(values)))) if title == "difference" else 1.0
         image = axes.imshow(values, vmin=-reach, vmax=reach, cmap="RdBu_r", interpolation="nearest")
         axes.set_title(title, fontsize=10, color=_INK)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5.5)
@@ -164,7 +172,7 @@ def _varies(column: FloatArray) -> bool:
 
 def _correlations(sample: Measured, names: list[str]) -> FloatArray:
     """Correlate each pair of observables over the showers that define both."""
-    values = np.column_stack([sample.columns[name] for name in names]) if names else np.empty((0, 0))
+    values = np.column_stack([sample.columns[name] for name in names])
     defined = ~np.isnan(values)
     spread = np.nanstd(values, axis=0)
     normal = np.where(defined, (values - np.nanmean(values, axis=0)) / spread, 0.0)

@@ -339,6 +339,33 @@ def test_a_binning_must_fit_the_calorimeter(path, photons, data):
     assert list(path.parent.glob("*.partial*")) == []
 
 
+def test_the_share_of_lost_energy_is_never_below_zero(tmp_path):
+    """Where every hit is in a cell, the sums of the hits and of the cells differ by a rounding of either sign."""
+    grid = supa.Grid([supa.Polar([0, 1, 2, 1e6], 8)] * 3)
+    for seed in (0, 2, 4, 5):
+        rng = np.random.default_rng(seed)
+        made = supa.from_hits(
+            "standard",
+            offset=[0, 100, 200, 300],
+            incident_energy=[65.0] * 3,
+            x=rng.normal(size=300),
+            y=rng.normal(size=300),
+            energy=rng.lognormal(0, 8, 300).astype(np.float32),
+            layer=rng.integers(0, 3, 300),
+        )
+        supa_datasets.save(made, tmp_path / "a.h5", overwrite=True)
+        notes: list[str] = []
+        convert(
+            tmp_path / "a.h5",
+            tmp_path / "b.h5",
+            to_format="calochallenge",
+            binning=grid,
+            overwrite=True,
+            note=notes.append,
+        )
+        assert notes[-1].startswith("0.00% of the hits' energy lies outside")
+
+
 # ---------------------------------------------------------------------- the reference code's pickles
 
 

@@ -405,6 +405,18 @@ def test_figures_of_energies_are_those_of_a_plain_loop(energies):
     assert facts["rms"]["whole tree (truth)"] == pytest.approx(facts["least_rms"], rel=0.5)  # 40 showers
 
 
+def test_discrete_energies_have_a_bin_each():
+    target = np.log(np.repeat([50.0, 10.0, 20.0], [30, 5, 15]))
+    answers = {"model": target + np.repeat([0.1, 0.2, 0.3], [30, 5, 15])}
+    evaluation = Evaluation(None, target, answers, np.ones(50, np.int64))
+    bins = evaluation.by_energy(5)
+    assert [each["GeV"] for each in bins] == [pytest.approx([energy, energy]) for energy in (10, 20, 50)]
+    assert [each["showers"] for each in bins] == [5, 15, 30]
+    assert [each["bias"]["model"] for each in bins] == pytest.approx([0.2, 0.3, 0.1])
+    (one,) = Evaluation(None, target[:30], {"model": answers["model"][:30]}, np.ones(30, np.int64)).by_energy(5)
+    assert one["showers"] == 30
+
+
 def test_accuracies_are_those_of_a_plain_loop(counts, pairs):
     trainer = train(counts, TrainingConfig(target="num_primaries", **{**TINY, "epochs": 1}))
     evaluation = evaluated(trainer.encoder, trainer.reading, trainer.rivals, counts)

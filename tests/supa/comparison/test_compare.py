@@ -335,3 +335,33 @@ def test_a_report_needs_a_folder(result, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="needs a folder"):
         supa.write_report(result, tmp_path / "file")
+
+
+@pytest.mark.filterwarnings("error")
+def test_showers_without_hits_are_compared_and_drawn_without_warnings():
+    from supa.comparison.figures import correlation_figure, histogram_figures
+
+    nothing: list[float] = []
+    empty = supa.from_hits(
+        "critical",
+        offset=[0] * 61,
+        incident_energy=np.full(60, 65.0),
+        x=nothing,
+        y=nothing,
+        energy=nothing,
+        layer=nothing,
+    )
+    comparison = supa.compare(empty, empty, repeats=19, multivariate=False)
+    hits = tuple(result for result in comparison.observables if result.level == "hit")
+    (figure,) = histogram_figures(dataclasses.replace(comparison, observables=hits[:2]))
+    assert [axes.texts[0].get_text() for axes in figure.axes[::2]] == ["no hits in this range"] * 2
+    (text,) = correlation_figure(comparison).texts
+    assert text.get_text() == "no observable varies in both samples"
+
+
+@pytest.mark.parametrize("value", [-0.0, 0.0])
+def test_no_number_of_a_report_is_a_negative_zero(value):
+    from supa.comparison.report import _number
+    from supa_cli.compare import _number as printed
+
+    assert _number(value) == printed(value) == "0"
