@@ -120,17 +120,6 @@ def test_a_signal_after_the_work_leaves_its_status(tmp_path, number):
     assert _run(program, "presets", "standart", cwd=tmp_path).returncode == 2
 
 
-def damaged(_file):
-        raise EOFError
-
-    monkeypatch.setattr(info, "_facts", damaged)
-    monkeypatch.setattr(sys, "argv", ["supa", "info", __file__])
-    with pytest.raises(SystemExit) as stopped:
-        main.main()
-    assert stopped.value.code == 1
-    assert "it is damaged" in capsys.readouterr().err
-
-
 def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys):
     import supa
     import supa_datasets
