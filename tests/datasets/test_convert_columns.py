@@ -43,7 +43,7 @@ def _struct_of_lists() -> dict:
 
 def _ttree(path, columns):
     kinds = {
-        name: (column.dtype, column.shape[1:]) if isinstance(column, np.ndarray) else column.type.content
+        name: np.dtype((column.dtype, column.shape[1:])) if isinstance(column, np.ndarray) else column.type.content
         for name, column in columns.items()
     }
     with uproot.recreate(path) as file:
