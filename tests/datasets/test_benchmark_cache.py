@@ -113,6 +113,7 @@ def test_jobs_that_start_together_on_an_empty_cache_all_load_the_set(folder, loc
             raise OSError(errno.ENOLCK, "No locks available")
 
         monkeypatch.setattr(fcntl, "flock", refused)
+        monkeypatch.setattr(sys, "stderr", sys.stderr)  # threads that redirect it at the same time may mix it up
     write_tu(folder / "other", "MUTAG", graphs=12)
     roots = ["root", "other"] * 4
     start = threading.Barrier(len(roots))

@@ -182,6 +182,14 @@ def test_a_number_that_lost_its_end_is_noticed(tmp_path):
         load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
 
 
+def test_an_edge_that_is_listed_in_one_direction_only_is_noticed(tmp_path):
+    raw = _write(tmp_path, "MUTAG")
+    edges = (raw / "MUTAG_A.txt").read_text().splitlines(keepends=True)
+    (raw / "MUTAG_A.txt").write_text("".join(edges[1:]))
+    with pytest.raises(ValueError, match=r"MUTAG_A\.txt: each edge must be listed in both directions"):
+        load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
+
+
 def test_edges_that_end_after_a_graph_are_noticed(tmp_path):
     raw = _write(tmp_path, "MUTAG")
     (raw / "MUTAG_A.txt").write_text("".join((raw / "MUTAG_A.txt").read_text().splitlines(keepends=True)[:4]))
