@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from supa import Ragged, Run, ShowerConfig, Showers
-from supa.checks import counted, shown
+from supa.checks import shown
 from supa.memory import available_bytes
 from supa.physics import FATES, STOP, UNKNOWN_SLICE, layer_of_any_slice
 
@@ -172,15 +172,11 @@ def check_columns(file: h5py.File, recorded: bool, committed: int | None = None)
     showers = lengths["index"] if committed is None else committed
     for name, length in lengths.items():
         if length < showers or (committed is None and length != showers):
-            raise ValueError(
-                f"the column 'showers/{name}' has {counted(length, 'row')} for {counted(showers, 'shower')}"
-            )
+            raise ValueError(f"the column 'showers/{name}' has {length} rows for {showers} showers")
     for table in tables_of(recorded):
         offsets = column(table.offset, "i8")
         if len(offsets) < showers + 1 or (committed is None and len(offsets) != showers + 1):
-            raise ValueError(
-                f"the column {table.offset!r} has {counted(len(offsets), 'row')} for {counted(showers, 'shower')}"
-            )
+            raise ValueError(f"the column {table.offset!r} has {len(offsets)} rows for {showers} showers")
         if offsets.nbytes > available_bytes():
             raise ValueError(f"its {showers:,} showers are more than the memory can index")
         last = 0
@@ -192,9 +188,7 @@ def check_columns(file: h5py.File, recorded: bool, committed: int | None = None)
         for name, kind in table.types.items():
             rows = len(column(f"{table.group}/{name}", kind))
             if rows < last or (committed is None and rows != last):
-                raise ValueError(
-                    f"the column '{table.group}/{name}' has {counted(rows, 'row')}, but the offsets end at {last}"
-                )
+                raise ValueError(f"the column '{table.group}/{name}' has {rows} rows, but the offsets end at {last}")
 
 
 def check_rows(showers: Showers) -> None:

@@ -89,7 +89,7 @@ def _run(
 ) -> int:
     done = 0
 
-    def counted(showers: Source) -> Iterator[Showers]:
+    def watched(showers: Source) -> Iterator[Showers]:
         nonlocal done
         if progress is not None:
             progress(0, showers.total)
@@ -113,7 +113,7 @@ def _run(
         with named_errors(source):
             showers = stack.enter_context(reader(source, choices))
         try:
-            writer(partial, replace(showers, chunks=counted(showers)), choices)
+            writer(partial, replace(showers, chunks=watched(showers)), choices)
         except _UnreadableError as error:
             raise ValueError(str(error)) from None
         except ValueError as error:
