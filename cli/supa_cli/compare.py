@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import finished, in_order
+from supa_cli.interruption import finished
 from supa_cli.options import Count, InputFile
 from supa_cli.printed import cell, echo, safe
 
@@ -80,9 +80,8 @@ def command(
         _print(comparison, every)
     if output is not None:
         tell("drawing the report")
-        with in_order():
-            page, _ = write_report(comparison, output)
-            finished()
+        page, _ = write_report(comparison, output)
+        finished()
         echo(page, err=as_json)
 
 
