@@ -122,20 +122,19 @@ def test_shifted_and_scaled_normals_have_their_frechet_distance():
 
 def _spectra(random, n):
     """Features that rise and fall together, with the tails of energies and of rare counts."""
-    size = random.gamma(4, size=(n, 1))
-    return np.column_stack([size * random.gamma(8, size=(n, 6)), random.poisson(0.05 * size), random.normal(size=n)])
+    size = random.gamma(2, size=(n, 1))
+    return np.column_stack([size * random.gamma(50, size=(n, 6)), random.poisson(0.2 * size), random.normal(size=n)])
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
 def test_equal_samples_are_0_within_their_errors(distance):
-    """Errors that fluctuate with the values give a mean of -0.2 to -0.7 and the wrong standard deviation."""
+    """Errors that rise and fall with the values give -0.35 (ten batches) and -0.41 (jackknife) on average."""
     random = np.random.default_rng(8)
-    pairs = 200
     pulls = []
-    for k in range(pairs):
+    for k in range(200):
         value, error = distance(_spectra(random, 250), _spectra(random, 200), seed=k)
         pulls.append(value / error)
-    assert np.mean(pulls) == pytest.approx(0, abs=3 * np.std(pulls) / pairs**0.5)
+    assert abs(np.mean(pulls)) < 0.2
     assert 0.85 < np.std(pulls) < 1.15
 
 
