@@ -1,15 +1,16 @@
 """How close are generated showers to true ones?"""
 
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.checks import counted, whole
+from supa.checks import LARGEST, counted, whole
 from supa.comparison.hits import hit_results
-from supa.comparison.measured import Measured, SampleLike
+from supa.comparison.measured import RESOLUTION, Measured, SampleLike
+from supa.comparison.resolution import merge_unresolved, resolutions
 from supa.comparison.results import Comparison, ObservableResult, Pull, SampleFacts, Score
 from supa.distances import (
     Estimate,
@@ -79,20 +80,23 @@ def compare(
     common = [name for name in first.columns if name in second.columns]
     left_out = sorted(set(first.columns) ^ set(second.columns))
     tell("observables")
-    results = _observables(first, second, floor, common, seed, repeats)
+    resolution = resolutions(first, common)
+    merge_unresolved([first, second, *(sample for sample in floor if sample is not first)], resolution)
+    results = _observables(first, second, floor, resolution, seed, repeats)
     tell("hits")
     hits = hit_results(first, second, floor, seed, repeats)
     scores: tuple[Score, ...] = ()
     if multivariate:
         scores = _scores(
-            (_matrix(first, common), _matrix(second, common)),
-            (_matrix(floor[0], common), _matrix(floor[1], common)),
+            (_features(first, resolution), _features(second, resolution)),
+            (_features(floor[0], resolution), _features(floor[1], resolution)),
             seed,
             tell,
         )
     pulls, no_pulls = _pulls(first, second)
+    least = {"shower": _least_floor(first.showers, second.showers), "hit": _least_floor(first.hits, second.hits)}
     observables = sorted(
-        [*results[0], *hits], key=lambda o: (o.p_value, -o.distance.value / max(o.distance_floor, 1e-12))
+        [*results[0], *hits], key=lambda o: (o.p_value, -o.distance.value / max(o.distance_floor, least[o.level]))
     )
     return Comparison(
         true=_facts(names[0], first),
@@ -146,22 +150,38 @@ def _record(first: Measured) -> Literal["hits", "particles"]:
     return "particles" if "mean generation" in first.columns else "hits"
 
 
-def _matrix(sample: Measured, names: list[str]) -> FloatArray:
+def _matrix(sample: Measured, names: Iterable[str]) -> FloatArray:
     return np.column_stack([sample.columns[name] for name in names])
+
+
+def _features(sample: Measured, resolution: dict[str, float]) -> FloatArray:
+    """Give the columns in units of their resolution, which ``standardised`` takes for the spread of a constant."""
+    with np.errstate(over="ignore"):
+        return np.clip(_matrix(sample, resolution) / list(resolution.values()), -LARGEST, LARGEST)
+
+
+def _least_floor(n: int, m: int) -> float:
+    """Give the mean floor of a distance that shows in nothing but the means: that of most observables is larger.
+
+    The floor is a single draw, which may be near 0 by chance, and is 0 for a constant.
+    """
+    return float(np.sqrt(2 / np.pi * (1 / max(n, 1) + 1 / max(m, 1))))
 
 
 def _observables(
     first: Measured,
     second: Measured,
     floor: tuple[Measured, Measured],
-    names: list[str],
+    resolution: dict[str, float],
     seed: int,
     repeats: int,
 ) -> tuple[list[ObservableResult], float]:
-    test = permutation_test(_matrix(first, names), _matrix(second, names), repeats=repeats, seed=seed)
-    at_rest = wasserstein_distances(_matrix(floor[0], names), _matrix(floor[1], names))
+    samples = (_matrix(sample, resolution) for sample in (first, second, *floor))
+    smallest = list(resolution.values())
+    test = permutation_test(next(samples), next(samples), repeats=repeats, seed=seed, resolution=smallest)
+    at_rest = wasserstein_distances(next(samples), next(samples), resolution=smallest)
     results = []
-    for k, name in enumerate(names):
+    for k, name in enumerate(resolution):
         true, made = first.columns[name], second.columns[name]
         one, other = floor[0].columns[name], floor[1].columns[name]
         edges = edges_of(true)
@@ -251,15 +271,16 @@ def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
         (mean1, error1), (mean2, error2) = first.mean_and_error(name), second.mean_and_error(name)
         # Where hits are rare, sums over them are no normal variables, and a pull would not be one.
         rare = hits_of[name] * min(first.showers, second.showers) < FEWEST_SHOWERS
+        smallest = RESOLUTION * truth
         for k in np.flatnonzero(~rare & ((error1 > 0) | (error2 > 0))):
             pulls.append(
                 Pull(
                     name=name if name == "hits" else f"{name} {k}",
                     exact=float(truth[k]),
                     true_mean=float(mean1[k]),
-                    true_pull=_pull(mean1[k] - truth[k], error1[k]),
+                    true_pull=_pull(mean1[k] - truth[k], error1[k], smallest[k]),
                     generated_mean=float(mean2[k]),
-                    generated_pull=_pull(mean2[k] - truth[k], error2[k]),
+                    generated_pull=_pull(mean2[k] - truth[k], error2[k], smallest[k]),
                 )
             )
     return tuple(pulls), ""
@@ -283,10 +304,10 @@ def _remarks(first: Measured, second: Measured, names: tuple[str, str]) -> Itera
             yield f"{name}: showers hold {response:.4g} times their incident energy; are its energies in GeV?"
 
 
-def _pull(difference: float, error: float) -> float:
-    if error > 0:
-        return float(difference / error)
-    return 0.0 if difference == 0 else float(np.copysign(np.inf, difference))
+def _pull(difference: float, error: float, smallest: float) -> float:
+    if abs(difference) <= smallest:  # is rounding, whatever the error
+        return 0.0
+    return float(difference / error) if error > 0 else float(np.copysign(np.inf, difference))
 
 
 def _facts(name: str, sample: Measured) -> SampleFacts:

@@ -8,7 +8,7 @@ from supa.arrays import FloatArray
 from supa.comparison.measured import GROUPS, Measured
 from supa.comparison.results import ObservableResult
 from supa.distances import Estimate
-from supa.distances.histograms import separation_of_counts
+from supa.distances.histograms import error_of_squares, separation_of_counts
 from supa.observables import label
 
 _FEWEST = 5  # showers of a group: sums over fewer are too unlike to be dealt out between samples of different sizes
@@ -50,18 +50,19 @@ def hit_results(
 
         distance, separation = both(true.sum(axis=0), made.sum(axis=0))
         weights = [random.multinomial(groups, [1 / groups] * groups, size=_BOOTSTRAP_SAMPLES) for _ in range(2)]
-        errors = [values.std() for values in both(weights[0] @ true, weights[1] @ made)]
+        bootstrap = both(weights[0] @ true, weights[1] @ made)
         pooled = np.concatenate([true / first.showers, made / second.showers])
         null = []
         for start in range(0, repeats, _BLOCK):
             dealt = np.argsort(random.random((min(_BLOCK, repeats - start), 2 * groups)), axis=1) < groups
-            null.append(both(dealt @ pooled, ~dealt @ pooled)[0])
+            null.append(np.stack(both(dealt @ pooled, ~dealt @ pooled)))
         observed, _ = both(pooled[:groups].sum(axis=0), pooled[groups:].sum(axis=0))
-        as_far = np.count_nonzero(np.concatenate(null) >= observed * (1 - 1e-12))
+        dealt_anew = np.concatenate(null, axis=1)
+        as_far = np.count_nonzero(dealt_anew[0] >= observed * (1 - 1e-12))
         floors = both(floor[0].hit_counts[name].sum(axis=0), floor[1].hit_counts[name].sum(axis=0))
         mean, spread = _moments(true.sum(axis=0), middle)
         mean2, spread2 = _moments(made.sum(axis=0), middle)
-        unit = spread or 1.0
+        unit = max(spread, float(gaps[0]))  # a bin is what the histogram resolves
         results.append(
             ObservableResult(
                 name=f"hit {name}",
@@ -71,10 +72,10 @@ def hit_results(
                 true_spread=spread,
                 generated_mean=mean2,
                 generated_spread=spread2,
-                distance=Estimate(float(distance) / unit, float(errors[0]) / unit),
+                distance=Estimate(float(distance) / unit, float(bootstrap[0].std()) / unit),
                 distance_floor=float(floors[0]) / unit,
                 p_value=float((1 + as_far) / (1 + repeats)),
-                separation=Estimate(float(separation), float(errors[1])),
+                separation=Estimate(float(separation), error_of_squares(bootstrap[1].var(), dealt_anew[1].var())),
                 separation_floor=float(floors[1]),
                 smirnov=None,
                 smirnov_floor=None,

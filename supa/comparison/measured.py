@@ -16,6 +16,8 @@ GROUPS = 100
 """Showers are dealt into so many groups, which are resampled as wholes: the hits of a shower are not independent."""
 
 HIT_BINS = 200
+RESOLUTION = 2.0**-18
+"""Relative: 64 roundings of float32, which the sum of a shower and a logarithm that is undone stay within."""
 _FEW = 1000
 _SEVERAL_CONFIGS = "Showers of different configs are no single sample; compare each on its own."
 EXAMPLES = 4
@@ -52,6 +54,8 @@ class Measured:
         self.hit_counts: dict[str, IntArray] = {}
         self.sums: dict[str, FloatArray] = {}
         self.examples: list[Showers] = []
+        self.reach = 0.0
+        """The largest coordinate of a hit."""
         self.index_range = (0, -1)
         """The smallest and the largest index."""
         self._columns: list[dict[str, FloatArray]] = []
@@ -110,6 +114,14 @@ class Measured:
             self._columns = [{name: np.concatenate([c[name] for c in self._columns]) for name in names}]
         return self._columns[0] if self._columns else {}
 
+    def replace(self, columns: dict[str, FloatArray]) -> None:
+        """Put other values in the place of some columns.
+
+        Args:
+            columns: name and (showers,) values of each.
+        """
+        self._columns = [self.columns | columns]
+
     def add(self, showers: Showers) -> None:
         """Take showers in.
 
@@ -129,8 +141,6 @@ class Measured:
         hits = dict(showers.hits.columns) | {n: showers.hits[n].astype(np.float32) for n in ("x", "y", "energy")}
         showers = dataclasses.replace(showers, hits=Ragged(hits, showers.offset))
         columns = table(showers)
-        # The response is 1 but for what leaks; the rounding of float32 is no difference.
-        columns["response"] = columns["response"].round(6)
         columns["log incident energy"] = np.log10(showers.incident_energy)
         self._columns.append(columns)
         self._add_hits(showers)
@@ -148,6 +158,8 @@ class Measured:
         hits = hit_table(showers)
         if self.edges is None:
             self.edges = {name: _hit_edges(name, values, self.config) for name, values in hits.items()}
+        lengths = (np.abs(hits[name]).max(initial=0.0) for name in ("r", "z") if name in hits)
+        self.reach = float(max(self.reach, *lengths))
         group = (showers.hits.group_of_row() + self.showers) % GROUPS
         counts = {}
         for name, edges in self.edges.items():
@@ -241,6 +253,9 @@ def _hit_edges(name: str, values: FloatArray, config: ShowerConfig) -> FloatArra
         return np.arange(config.num_layers + 1.0)
     values = values[np.isfinite(values)]
     low, high = np.quantile(values, [1e-4, 1 - 1e-4]) if len(values) else (0.0, 1.0)
-    margin = 0.1 * (high - low) or 1.0
+    if high - low <= RESOLUTION * max(abs(low), abs(high)):  # the value in the middle of a bin, clear of its edges
+        width = 2 * max(abs(low), abs(high), 1.0) / HIT_BINS
+        return (low + high) / 2 + width * (np.arange(HIT_BINS + 1) - (HIT_BINS + 1) // 2 + 0.5)
+    margin = 0.1 * (high - low)
     low = 0.0 if name == "r" else low - margin
     return np.linspace(low, high + margin, HIT_BINS + 1)

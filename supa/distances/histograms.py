@@ -17,8 +17,8 @@ def edges_of(true: npt.ArrayLike) -> FloatArray:
 
     Each bin, and the under- and overflow, holds about the same share of the true sample: so no bin is nearly empty,
     far outliers do not stretch the axis, and spectra over several decades need no logarithm. A value that alone fills
-    a bin or more (an energy of exactly 0) gets a bin of its own; edges between whole numbers lie half-way. There are
-    at most 50 bins, and no more than sqrt(n) / 2.
+    a bin or more (an energy of exactly 0) gets a bin of its own; edges between whole numbers lie half-way, but a single
+    value has a bin of its own. There are at most 50 bins, and no more than sqrt(n) / 2.
 
     Args:
         true: (n,) values, NaN where the observable is not defined.
@@ -33,6 +33,8 @@ def edges_of(true: npt.ArrayLike) -> FloatArray:
     values = values[~np.isnan(values)]
     if not len(values):
         return np.array([0.0, 1.0])
+    if values.min() == values.max():  # whole or not, it does not say that all others are
+        return np.array([values[0], np.nextafter(values[0], np.inf)])
     bins = min(_MOST_BINS, max(1, int(np.sqrt(len(values)) / 2)))
     quantiles = np.quantile(values, np.arange(1, bins + 2) / (bins + 2), method="inverted_cdf")
     if np.array_equal(values, np.round(values)) and np.abs(values).max() < 2**51:  # a half is still exact
@@ -70,6 +72,10 @@ def separation_estimate(
 ) -> Estimate:
     """Compute the separation power of two histograms with its bootstrap error.
 
+    Between equal samples the separation power is a sum of squares, of variance v = (bins - 1) (1 / n + 1 / m)^2 / 8.
+    Bootstrap samples fluctuate about samples that fluctuate themselves, and have 3 v. So 2 v is taken away from their
+    variance, of which at least v is left.
+
     Args:
         true: (n,) values, NaN where the observable is not defined.
         generated: (m,) the same.
@@ -88,7 +94,23 @@ def separation_estimate(
     random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
     # Drawing rows with replacement and counting them is drawing the counts from a multinomial distribution.
     drawn = [random.multinomial(counts.sum(), counts / counts.sum(), size=repeats) for counts in (first, second)]
-    return Estimate(float(separation_of_counts(first, second)), float(separation_of_counts(drawn[0], drawn[1]).std()))
+    filled = np.count_nonzero(first + second)
+    equal_variance = (filled - 1) * (1 / first.sum() + 1 / second.sum()) ** 2 / 8
+    variance = separation_of_counts(drawn[0], drawn[1]).var()
+    return Estimate(float(separation_of_counts(first, second)), error_of_squares(variance, equal_variance))
+
+
+def error_of_squares(bootstrap_variance: float, equal_variance: float) -> float:
+    """Compute the standard error of a sum of many squares from its bootstrap samples.
+
+    Args:
+        bootstrap_variance: the variance of the bootstrap samples.
+        equal_variance: that of equal samples.
+
+    Returns:
+        The standard error.
+    """
+    return float(np.sqrt(max(bootstrap_variance - 2 * equal_variance, equal_variance)))
 
 
 def _counts(true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLike) -> tuple[IntArray, IntArray]:

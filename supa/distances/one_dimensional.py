@@ -98,12 +98,18 @@ def wasserstein(
 
 
 def permutation_test(
-    true: npt.ArrayLike, generated: npt.ArrayLike, *, repeats: int = REPEATS, seed: int
+    true: npt.ArrayLike,
+    generated: npt.ArrayLike,
+    *,
+    repeats: int = REPEATS,
+    seed: int,
+    resolution: npt.ArrayLike = 0.0,
 ) -> PermutationResult:
     """Compute the Wasserstein-1 distances of several observables, and test them one by one and together.
 
     W1 = integral of |F_true - F_generated|, over the defined values; divided by the standard deviation of the defined
-    true values (where that is zero: 0 for equal samples, else infinite). It is infinite where an observable is defined
+    true values, or by the resolution where that is larger (where both are zero: 0 for equal samples, else infinite). It
+    is infinite where an observable is defined
     in one sample only. A permutation deals the rows (showers) of both samples out anew, the same way for every
     observable, which keeps their correlations. The joint p-value is that of the smallest single one among the smallest
     ones of the permutations (Westfall and Young, Resampling-Based Multiple Testing, 1993, single-step minP); equal
@@ -115,6 +121,7 @@ def permutation_test(
         generated: (m, k) the same.
         repeats: number of permutations; no p-value is smaller than 1 / (1 + repeats).
         seed: of the permutations and bootstrap samples.
+        resolution: the smallest difference that counts, for all observables or (k,) for each.
 
     Returns:
         Distances, errors and p-values.
@@ -130,16 +137,21 @@ def permutation_test(
     n, m = len(first), len(second)
     observed = _distances(observables, _as_given(n, m))
     null = _distances(observables, _permutations(n, m, repeats, permuted_seed))
-    bootstrap = _distances(observables, _bootstrap_samples(n, m, BOOTSTRAP_SAMPLES, bootstrap_seed))
+    units = _units(first, resolution)
+    drawn = []
+    for weights in _bootstrap_samples(n, m, BOOTSTRAP_SAMPLES, bootstrap_seed):
+        spreads = _spreads_of_draws(first, weights[:n, 0].astype(np.float64))
+        units_drawn = np.maximum(np.where(spreads > 0, spreads, units), resolution)
+        drawn.append(_over(_distances(observables, iter([weights])), units_drawn))
     with np.errstate(invalid="ignore"):  # infinite distances have no spread
-        errors = bootstrap.std(axis=0)
+        errors = np.concatenate(drawn).std(axis=0)
+    distances = _over(observed[0], units)
     p_values, joint = _significance(np.concatenate([observed, null]))
-    spread = _defined_spreads(first)
     return PermutationResult(
-        distances=_over(observed[0], spread),
-        errors=_over(errors, spread),
+        distances=distances,
+        errors=np.where(errors <= _ROUNDING * distances, 0.0, errors),
         p_values=p_values,
-        null_means=_over(null.mean(axis=0), spread),
+        null_means=_over(null.mean(axis=0), units),
         dropped_true=np.count_nonzero(np.isnan(first), axis=0),
         dropped_generated=np.count_nonzero(np.isnan(second), axis=0),
         joint_p_value=joint,
@@ -147,12 +159,15 @@ def permutation_test(
     )
 
 
-def wasserstein_distances(true: npt.ArrayLike, generated: npt.ArrayLike) -> FloatArray:
+def wasserstein_distances(
+    true: npt.ArrayLike, generated: npt.ArrayLike, *, resolution: npt.ArrayLike = 0.0
+) -> FloatArray:
     """Compute the Wasserstein-1 distances of several observables over their spreads, as ``permutation_test`` does.
 
     Args:
         true: (n, k) one row a shower, NaN where an observable is not defined.
         generated: (m, k) the same.
+        resolution: the smallest difference that counts, for all observables or (k,) for each.
 
     Returns:
         (k,) distances.
@@ -163,7 +178,7 @@ def wasserstein_distances(true: npt.ArrayLike, generated: npt.ArrayLike) -> Floa
     first, second = two_matrices(true, generated)
     observables = [_Observable(column) for column in np.concatenate([first, second]).T]
     observed = _distances(observables, _as_given(len(first), len(second)))
-    return _over(observed[0], _defined_spreads(first))
+    return _over(observed[0], _units(first, resolution))
 
 
 def kolmogorov_smirnov(true: npt.ArrayLike, generated: npt.ArrayLike) -> KolmogorovSmirnov:
@@ -265,9 +280,30 @@ def _significance(distances: FloatArray) -> tuple[FloatArray, float]:
     return p_values[0], float(np.count_nonzero(as_extreme) / rows)
 
 
-def _defined_spreads(values: FloatArray) -> FloatArray:
-    defined = (column[~np.isnan(column)] for column in values.T)
-    return np.array([spread_of(column) if len(column) else 0.0 for column in defined])
+def _units(true: FloatArray, resolution: npt.ArrayLike) -> FloatArray:
+    """Give the length over which each distance is given."""
+    defined = (column[~np.isnan(column)] for column in true.T)
+    return np.maximum([spread_of(column) if len(column) else 0.0 for column in defined], resolution)
+
+
+def _spreads_of_draws(true: FloatArray, weights: FloatArray) -> FloatArray:
+    """Compute the standard deviations of bootstrap samples.
+
+    Args:
+        true: (n, k) values.
+        weights: (n, repeats) how often each row was drawn.
+
+    Returns:
+        (repeats, k) standard deviations, 0 where no value is defined.
+    """
+    defined = ~np.isnan(true)
+    centres = [
+        np.median(column[there]) if there.any() else 0.0 for column, there in zip(true.T, defined.T, strict=True)
+    ]
+    values = np.where(defined, true - centres, 0.0)
+    numbers = np.maximum(weights.T @ defined, 1.0)
+    means, squares = weights.T @ values / numbers, weights.T @ values**2 / numbers
+    return np.asarray(np.sqrt(np.maximum(squares - means**2, 0.0)))
 
 
 def _over(lengths: FloatArray, spread: FloatArray) -> FloatArray:

@@ -12,6 +12,10 @@ FARTHEST = 10.0
 """Standardised values lie within this many spreads: a far tail would otherwise decide every multivariate distance."""
 
 
+QUANTILES = np.array([0.15865, 0.5, 0.84135])
+"""The outer ones lie two standard deviations apart in a normal distribution."""
+
+
 class Estimate(NamedTuple):
     """A number and its standard error."""
 
@@ -120,7 +124,7 @@ def standardised(true: npt.ArrayLike, generated: npt.ArrayLike) -> tuple[FloatAr
     for k, column in enumerate(first.T):
         defined = column[~np.isnan(column)]
         if len(defined):
-            low, centre[k], high = np.quantile(defined, (0.15865, 0.5, 0.84135))
+            low, centre[k], high = np.quantile(defined, QUANTILES)
             spread[k] = (high - low) / 2 or spread_of(defined) or 1.0
     undefined = np.isnan(first), np.isnan(second)
     anywhere = undefined[0].any(axis=0) | undefined[1].any(axis=0)

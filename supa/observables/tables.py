@@ -17,6 +17,7 @@ MAX_TABLE_LAYERS = 8
 _BLOCK_HITS = 1 << 17
 
 _LENGTH = "length unit"
+_COUNTS = ("num_hits", "hits", "max generation")
 _UNITS = {
     "depth mean": _LENGTH,
     "depth width": _LENGTH,
@@ -92,6 +93,30 @@ def label(name: str) -> str:
     """
     unit = _UNITS.get(name.split(", layer ")[0])
     return f"{name} ({unit})" if unit else name
+
+
+def is_length(name: str) -> bool:
+    """Say whether an observable is a length.
+
+    Args:
+        name: the column's name.
+
+    Returns:
+        Whether its unit is the length unit.
+    """
+    return _UNITS.get(name.split(", layer ")[0]) == _LENGTH
+
+
+def is_count(name: str) -> bool:
+    """Say whether an observable is a number of something, and so exact.
+
+    Args:
+        name: the column's name.
+
+    Returns:
+        Whether its values are whole numbers.
+    """
+    return name.split(", layer ")[0] in _COUNTS
 
 
 def _columns(showers: Showers, grid: Grid | None, depth_known: bool) -> dict[str, FloatArray]:

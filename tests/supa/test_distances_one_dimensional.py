@@ -44,7 +44,7 @@ def test_error_null_and_p_value_are_those_of_plain_loops(make):
         shuffled = random.permutation(pooled)
         null.append(wasserstein_distance(_defined(shuffled[:n]), _defined(shuffled[n:])) / spread)
         first, second = random.choice(true, n), random.choice(generated, m)
-        bootstrap.append(wasserstein_distance(_defined(first), _defined(second)) / spread)
+        bootstrap.append(wasserstein_distance(_defined(first), _defined(second)) / _defined(first).std())
     assert result.null_mean == pytest.approx(np.mean(null), abs=6 * np.std(null) / repeats**0.5)
     assert result.error == pytest.approx(np.std(bootstrap), rel=0.25)  # of 200 samples: 5 %, more with heavy tails
     share = np.mean(np.array(null) >= result.distance)
