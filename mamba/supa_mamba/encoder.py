@@ -10,8 +10,14 @@ from torch import Tensor, nn
 from supa.checks import shown, whole
 from supa_mamba.modules.stack import MambaStack
 from supa_mamba.packing import offset_of
+from supa_mamba.transforms import once
 
 Level = Literal["shower", "hit"]
+
+_POOLED = (
+    "ShowerEncoder: the sums and maxima over a shower have first derivatives only; forward-mode and second derivatives "
+    "are supported with level='hit'."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +137,7 @@ def pooled(hits: Tensor, offset: Tensor) -> Tensor:
         shower has no hit.
     """
     # Half precision would lose the last bits of a sum over hundreds of hits.
-    hits = hits.float()
+    hits = once(hits.float(), _POOLED)
     count = offset.diff()[:, None]
     total = torch.segment_reduce(hits, "sum", offsets=offset, axis=0, initial=0)
     highest = torch.segment_reduce(hits, "max", offsets=offset, axis=0)

@@ -87,6 +87,11 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
                 f"for packed rows (T, {row}) also give offset, (S + 1,) integers."
             )
         return torch.arange(x.shape[0] + 1, device=x.device) * x.shape[1]
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(offset):
+        raise ValueError(
+            "offset: torch.vmap over offsets is not supported, as the sequences differ in length; give all sequences "
+            "packed with one offset."
+        )
     if x.ndim != len(letters) + 1:
         raise ValueError(f"{name}: shape {tuple(x.shape)} was given with an offset, but it must be packed, (T, {row}).")
     if offset.ndim != 1 or offset.shape[0] < 1 or not holds_integers(offset) or offset.device != x.device:

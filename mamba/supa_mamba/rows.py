@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from supa_mamba.transforms import transformed
+
 
 def check_state(state: Tensor, dims: tuple[int, ...], words: str) -> None:
     """Check a table of states that is changed in place.
@@ -103,6 +105,11 @@ def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None
     Raises:
         ValueError: gradients are asked for.
     """
+    if transformed(*tensors):
+        raise ValueError(
+            f"{name}: it changes its state in place, so torch.func and forward-mode derivatives are not supported; "
+            f"differentiate {trained}, and for torch.vmap give all sequences rows of one state."
+        )
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         raise ValueError(
             f"{name} changes its state and gives no gradients, but an input requires them; "

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from supa_mamba.checks import check_shape
 from supa_mamba.chunk_scan import cpu
-from supa_mamba.chunk_scan.operator import ssd_operator
+from supa_mamba.chunk_scan.operator import ssd_once
 from supa_mamba.dispatch import through_operator
 from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
@@ -108,7 +108,7 @@ def ssd(
     start = cast(initial_state, dtype)
     if through_operator(x):
         save = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (*given, start))
-        y, final_state, _ = ssd_operator(*given, begins, start, reverse, delta_softplus, return_final_state, save)
+        y, final_state, _ = ssd_once(*given, begins, start, reverse, delta_softplus, return_final_state, save)
     else:
         y, final_state = cpu.walk(*given, begins, start, reverse, delta_softplus)
     y = y.reshape(x.shape)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from supa_mamba.checks import activation_is_silu, check_shape
 from supa_mamba.conv import cpu
-from supa_mamba.conv.operator import causal_conv1d_operator
+from supa_mamba.conv.operator import convolve_once
 from supa_mamba.dispatch import through_operator
 from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
@@ -87,7 +87,7 @@ def causal_conv1d(
     use_silu = activation_is_silu(activation)
     dtype = state_dtype(x, weight, bias, initial_state)
     given = (x.reshape(-1, channels), weight.to(dtype), cast(bias, dtype), begins, cast(initial_state, dtype))
-    convolve = causal_conv1d_operator if through_operator(x) else cpu.convolve
+    convolve = convolve_once if through_operator(x) else cpu.convolve
     y, final_state = convolve(*given, reverse, use_silu)
     y = y.reshape(x.shape)
     return (y, final_state) if return_final_state else y

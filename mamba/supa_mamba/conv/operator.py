@@ -1,11 +1,15 @@
 """The causal convolution as a custom operator, on a GPU or in compiled programs; see ``scan.operator``."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from supa_mamba.dispatch import device_of, path
+from supa_mamba.transforms import first_order
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op("supa_mamba::causal_conv1d", mutates_args=())
@@ -51,10 +55,11 @@ def _backward_operator(
     initial_state: Tensor | None,
     reverse: bool,
     use_silu: bool,
-) -> list[Tensor]:
+) -> Gradients:
     given = (x, weight, bias, offset, initial_state)
     with device_of(x):
-        return list(path(x, __package__).backward(y_grad, final_grad, *given, reverse, use_silu))
+        found: Gradients = path(x, __package__).backward(y_grad, final_grad, *given, reverse, use_silu)
+    return found
 
 
 @_backward_operator.register_fake
@@ -68,9 +73,9 @@ def _(
     initial_state: Tensor | None,
     reverse: bool,
     use_silu: bool,
-) -> list[Tensor]:
+) -> tuple[Tensor, ...]:
     given = (x, weight, bias, initial_state)
-    return [weight.new_empty(0) if v is None else v.new_empty(v.shape) for v in given]
+    return tuple(weight.new_empty(0) if v is None else v.new_empty(v.shape) for v in given)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -79,14 +84,14 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) 
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, y_grad: Tensor | None, final_grad: Tensor | None) -> tuple[Any, ...]:
-    x, weight, bias, offset, initial_state = ctx.saved_tensors
+def _gradients(ctx: Any, grads: tuple[Tensor | None, ...], backward: Callable[..., Any]) -> tuple[Any, ...]:
+    (y_grad, final_grad), (x, weight, bias, offset, initial_state) = grads, ctx.saved_tensors
     if y_grad is None:
         y_grad = torch.zeros_like(x)
     given = (x, weight, bias, offset, initial_state)
-    of_x, of_weight, of_bias, of_initial = _backward_operator(y_grad, final_grad, *given, ctx.reverse, ctx.use_silu)
+    of_x, of_weight, of_bias, of_initial = backward(y_grad, final_grad, *given, ctx.reverse, ctx.use_silu)
     of_bias = None if bias is None else of_bias
     return of_x, of_weight, of_bias, None, None if initial_state is None else of_initial, None, None
 
 
-causal_conv1d_operator.register_autograd(_gradients, setup_context=_remember)
+convolve_once = first_order("causal_conv1d", causal_conv1d_operator, _backward_operator, _remember, _gradients)

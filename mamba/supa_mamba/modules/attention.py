@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least
-from supa_mamba.modules.packed_attention import attend, longest_of, padded, places_of, readable
+from supa_mamba.modules.packed_attention import attend, differentiable, longest_of, padded, places_of, readable
 from supa_mamba.modules.states import AttentionState
-from supa_mamba.rows import rows_of
+from supa_mamba.rows import check_no_gradients, rows_of
 
 
 class CausalAttention(nn.Module):
@@ -98,6 +98,7 @@ class CausalAttention(nn.Module):
         """
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
+        check_no_gradients("CausalAttention.step", "CausalAttention.forward", x)
         table = rows_of(rows, x, state.lengths)
         if readable(table) and len(table) and table.max() >= len(state.lengths):
             raise ValueError(
@@ -170,7 +171,7 @@ def _attend_and_remember(
     batch, index = padded(q, sequence, place, sequences, longest)
     steps = torch.arange(longest, device=q.device)
     seen = torch.arange(capacity + 1, device=q.device) <= (state.lengths[:, None] + steps)[:, :, None]
-    batch, keys, values = (x.to(q.dtype).transpose(1, 2) for x in (batch, keys, values))
+    batch, keys, values = (differentiable(x.to(q.dtype).transpose(1, 2)) for x in (batch, keys, values))
     y = functional.scaled_dot_product_attention(batch, keys, values, attn_mask=seen[:, None])
     return y.transpose(1, 2).flatten(0, 1).index_select(0, index), after
 

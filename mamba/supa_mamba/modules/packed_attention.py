@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from supa_mamba.packing import check_offset
+from supa_mamba.transforms import once
 
 
 def _packed_kernel() -> Callable[..., Any] | None:
@@ -25,6 +26,10 @@ def _packed_kernel() -> Callable[..., Any] | None:
 
 
 _PACKED_KERNEL = _packed_kernel()
+_FUSED = (
+    "CausalAttention: PyTorch's fused attention has first derivatives only; for forward-mode and second derivatives "
+    "call the module inside torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)."
+)
 
 
 def readable(x: Tensor) -> bool:
@@ -101,6 +106,19 @@ def padded(x: Tensor, sequence: Tensor, place: Tensor, sequences: int, longest: 
     return batch.reshape(sequences, longest, *x.shape[1:]), index
 
 
+def differentiable(x: Tensor) -> Tensor:
+    """Prepare an input of PyTorch's attention, whose fused kernels have first derivatives only.
+
+    Args:
+        x: Queries, keys or values, or all of them.
+
+    Returns:
+        The tensor; forward-mode and second derivatives through it raise ``ValueError``, but not inside
+        ``torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)``.
+    """
+    return once(x, _FUSED) if _fused() else x
+
+
 def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
     """Let each row look at itself and the rows before it in its sequence.
 
@@ -114,6 +132,7 @@ def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
     """
     if not len(qkv):
         return qkv[:, 0]
+    qkv = differentiable(qkv)
     if _PACKED_KERNEL is not None and _kernel_takes(qkv):
         q, k, v = qkv.unbind(1)
         begins = offset.to(torch.int32)
@@ -126,10 +145,17 @@ def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
     return y.transpose(1, 2).flatten(0, 1).index_select(0, index)
 
 
+def _fused() -> bool:
+    # These switches hold on a CPU, too; sdpa_kernel sets them.
+    cuda = torch.backends.cuda
+    return bool(cuda.flash_sdp_enabled() or cuda.mem_efficient_sdp_enabled())  # type: ignore[no-untyped-call]
+
+
 def _kernel_takes(qkv: Tensor) -> bool:
     head_dim = qkv.shape[-1]
     return (
         qkv.is_cuda
+        and _fused()
         and qkv.dtype in (torch.float16, torch.bfloat16)
         and head_dim % 8 == 0
         and head_dim <= 256

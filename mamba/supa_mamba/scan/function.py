@@ -10,7 +10,7 @@ from supa_mamba.dispatch import through_operator
 from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
 from supa_mamba.scan import cpu
-from supa_mamba.scan.operator import selective_scan_operator
+from supa_mamba.scan.operator import scan_once
 
 
 @overload
@@ -125,7 +125,7 @@ def selective_scan(
         given = (inputs, steps, rates.t(), enter, leave, skip, gate, bias)
         begin = None if start is None else start.transpose(1, 2)
         save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*given, begin))
-        y, final_state, _ = selective_scan_operator(*given, begins, begin, reverse, delta_softplus, save)
+        y, final_state, _ = scan_once(*given, begins, begin, reverse, delta_softplus, save)
         final_state = final_state.transpose(1, 2)
     else:
         given = (inputs, steps, rates, enter, leave, skip, gate, bias)
