@@ -1,11 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 from sequences import apart, assert_close, distance, lengths_for, offset_of, scan_inputs, with_gradients
 from waiting import nothing_waits
 
-from supa_mamba import selective_scan
-from supa_mamba.scan.naive import naive_selective_scan
+import supa_mamba
+from supa_mamba.scan import naive
 
+# As the modules call them.
+selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
+naive_selective_scan = partial(naive.naive_selective_scan, delta_softplus=True)
 LEAST = {"u", "delta", "A", "B", "C"}
 
 
@@ -151,6 +156,17 @@ def test_gradients_through_one_output_alone(path, device, used):
     for name, a, b in zip(inputs, mine, naive, strict=True):
         zeros = torch.zeros_like(inputs[name])
         assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-12, name
+
+
+def test_the_call_is_that_of_the_public_function(path, device):
+    inputs = {name: x.to(device) for name, x in scan_inputs([4], 3, 2).items() if name != "initial_state"}
+    inputs["delta"] = inputs["delta"].abs()
+    offset = offset_of([4], device)
+    plain = supa_mamba.selective_scan(*inputs.values(), offset=offset)
+    assert torch.equal(plain, supa_mamba.selective_scan(*inputs.values(), False, offset=offset))
+    soft = supa_mamba.selective_scan(*inputs.values(), True, offset=offset)
+    steps = torch.nn.functional.softplus(inputs.pop("delta") + inputs.pop("delta_bias"))
+    assert distance(supa_mamba.selective_scan(delta=steps, **inputs, offset=offset), soft) < 1e-14
 
 
 def test_padded_is_packed_with_equal_lengths(path, device):

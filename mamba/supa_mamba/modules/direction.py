@@ -101,8 +101,8 @@ class Direction(NamedTuple):
         )  # fmt: skip
         delta, B, C = self._selected(u)
         y, ssm = selective_scan(
-            u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, offset=offset, initial_state=ssm_before,
-            reverse=reverse, return_final_state=True,
+            u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, True, offset=offset,
+            initial_state=ssm_before, reverse=reverse, return_final_state=True,
         )  # fmt: skip
         return y, MambaState(conv, ssm)
 

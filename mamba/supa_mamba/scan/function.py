@@ -23,11 +23,11 @@ def selective_scan(
     D: Tensor | None = None,
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
     *,
     offset: Tensor | None = None,
     initial_state: Tensor | None = None,
     reverse: bool = False,
-    delta_softplus: bool = True,
     return_final_state: Literal[False] = False,
 ) -> Tensor: ...
 
@@ -42,11 +42,11 @@ def selective_scan(
     D: Tensor | None = None,
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
     *,
     offset: Tensor | None = None,
     initial_state: Tensor | None = None,
     reverse: bool = False,
-    delta_softplus: bool = True,
     return_final_state: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 
@@ -60,16 +60,18 @@ def selective_scan(
     D: Tensor | None = None,
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
     *,
     offset: Tensor | None = None,
     initial_state: Tensor | None = None,
     reverse: bool = False,
-    delta_softplus: bool = True,
     return_final_state: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Run the recurrence of Mamba-1 over each of several sequences.
 
-    Of each sequence and channel d, with the step Delta_t = softplus(delta_t + delta_bias)::
+    Names, order and defaults of the first nine arguments are those of mamba_ssm's ``selective_scan_fn``; the layout is
+    not: here the channels come last. Of each sequence and channel d, with the step Delta_t = delta_t + delta_bias or,
+    with ``delta_softplus``, softplus of it::
 
         h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t      (N states)
         y_t = (<C_t, h_t> + D u_t) silu(z_t)
@@ -89,11 +91,11 @@ def selective_scan(
         D: (D,) what of the input passes beside the states.
         z: as u, the gate.
         delta_bias: (D,) what is added to delta.
+        delta_softplus: whether a step is softplus(delta + delta_bias), or that sum itself.
         offset: (S + 1,) integers, the first row of each packed sequence and the number of rows T; a sequence may be
             empty. None where the input is padded; then S = B.
         initial_state: (S, D, N) states before the first step; zeros if not given.
         reverse: whether each sequence is walked from its own end to its start.
-        delta_softplus: whether steps are softplus of delta plus bias, or that sum itself.
         return_final_state: whether to give the states after the last step, too.
 
     Returns:
@@ -106,10 +108,10 @@ def selective_scan(
     Example:
         A batch of two sequences of three steps, padded and packed::
 
-            y = selective_scan(u, delta, A, B, C)  # u (2, 3, D)
+            y = selective_scan(u, delta, A, B, C, delta_softplus=True)  # u (2, 3, D)
             offset = torch.tensor([0, 3, 6])
             u, delta, B, C = (x.flatten(0, 1) for x in (u, delta, B, C))  # u (6, D)
-            same = selective_scan(u, delta, A, B, C, offset=offset)
+            same = selective_scan(u, delta, A, B, C, delta_softplus=True, offset=offset)
 
     Source: Mamba (arXiv 2312.00752), algorithm 2 and section 3.3.
     """

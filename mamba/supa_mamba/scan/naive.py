@@ -18,7 +18,7 @@ def naive_selective_scan(
     initial_state: Tensor | None,
     *,
     reverse: bool = False,
-    delta_softplus: bool = True,
+    delta_softplus: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Walk over each sequence; arguments and results as in ``selective_scan``, packed, all of one dtype."""
     delta = delta if delta_bias is None else delta + delta_bias
