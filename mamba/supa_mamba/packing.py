@@ -39,10 +39,10 @@ def time_major(offset: Tensor, *, reverse: bool) -> TimeMajor:
     """
     lengths = offset.diff()
     longest_first = lengths.argsort(descending=True, stable=True)
-    finished = lengths.bincount().cumsum(0)[:-1] if len(lengths) else lengths
-    counts = len(lengths) - finished
-    steps = torch.arange(len(counts)).repeat_interleave(counts)
-    rank = torch.arange(len(steps)) - (counts.cumsum(0) - counts)[steps]
+    finished = lengths.bincount().cumsum(0)[:-1] if lengths.shape[0] else lengths
+    counts = lengths.shape[0] - finished
+    steps = torch.arange(counts.shape[0]).repeat_interleave(counts)
+    rank = torch.arange(steps.shape[0]) - (counts.cumsum(0) - counts)[steps]
     sequence = longest_first[rank]
     rows = offset[1:][sequence] - 1 - steps if reverse else offset[:-1][sequence] + steps
     return TimeMajor(rows, counts.tolist(), longest_first, steps)
@@ -57,7 +57,7 @@ def inverse(order: Tensor) -> Tensor:
     Returns:
         (n,) int64.
     """
-    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    return torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
 
 
 def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -> Tensor:
@@ -113,8 +113,8 @@ def check_offset(offset: Tensor, rows: int) -> None:
         ValueError: it does not ascend from 0 to the number of rows.
     """
     descends = (offset.diff() < 0).nonzero()[:1, 0]
-    if offset[0] != 0 or offset[-1] != rows or len(descends):
-        where = f", descending behind entry {int(descends)}," if len(descends) else ""
+    if offset[0] != 0 or offset[-1] != rows or descends.shape[0]:
+        where = f", descending behind entry {int(descends)}," if descends.shape[0] else ""
         raise ValueError(
             f"offset: {int(offset[0])} to {int(offset[-1])}{where} was given for {rows} rows, but it must begin at 0, "
             "never descend, and end at the number of rows."

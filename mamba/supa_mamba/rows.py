@@ -39,11 +39,11 @@ def rows_of(rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
         ValueError: they do not fit the sequences or the table.
     """
     if rows is None:
-        if len(x) > len(state):
+        if x.shape[0] > state.shape[0]:
             raise ValueError(
-                f"x: {len(x)} rows were given, but the state has {len(state)}; say with rows which are meant."
+                f"x: {x.shape[0]} rows were given, but the state has {state.shape[0]}; say with rows which are meant."
             )
-        return torch.arange(len(x), device=x.device)
+        return torch.arange(x.shape[0], device=x.device)
     _check_integers("rows", rows, x, state)
     return rows.contiguous()
 
@@ -66,7 +66,7 @@ def _check_integers(name: str, x: Tensor, like: Tensor, state: Tensor) -> None:
     if x.shape != like.shape[:1] or x.dtype != torch.int64 or x.device != state.device:
         raise ValueError(
             f"{name}: shape {tuple(x.shape)}, {x.dtype} on {x.device} was given, but it must be (M,) "
-            f"= ({len(like)},) int64 on {state.device}."
+            f"= ({like.shape[0]},) int64 on {state.device}."
         )
 
 
@@ -130,8 +130,8 @@ def live_rows(rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: there is no such row, or two sequences have one.
     """
-    if len(rows) and rows.max() >= len(state):
-        raise ValueError(f"rows: {int(rows.max())} was given, but the state has rows 0 to {len(state) - 1}.")
+    if rows.shape[0] and rows.max() >= state.shape[0]:
+        raise ValueError(f"rows: {int(rows.max())} was given, but the state has rows 0 to {state.shape[0] - 1}.")
     live = (rows >= 0).nonzero()[:, 0]
     places = rows[live]
     ascending = places.sort().values
@@ -156,7 +156,7 @@ def live_accepted(accepted: Tensor, live: Tensor, inputs: int) -> Tensor:
         ValueError: more are to be taken than there are, or fewer than none.
     """
     taken = accepted[live]
-    if len(taken) and (taken.min() < 0 or taken.max() > inputs):
+    if taken.shape[0] and (taken.min() < 0 or taken.max() > inputs):
         raise ValueError(
             f"accepted: {int(taken.min())} to {int(taken.max())} was given, but it must be 0 to {inputs}, "
             "the number of cached inputs."

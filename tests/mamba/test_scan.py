@@ -279,7 +279,7 @@ def test_the_operator_keeps_what_it_promises(path, device):
     given = {**inputs, "A": inputs["A"].t().contiguous(), "initial_state": inputs["initial_state"].transpose(1, 2)}
     initial_state = given.pop("initial_state").contiguous()
     tensors = [x.requires_grad_() for x in given.values()]
-    arguments = (*tensors, offset_of([3, 2], device), initial_state.requires_grad_(), False, True, True)
+    arguments = (*tensors, offset_of([3, 2], device), initial_state.requires_grad_(), False, True, True, True)
     torch.library.opcheck(
         torch.ops.supa_mamba.selective_scan.default, arguments, test_utils=("test_schema", "test_faketensor")
     )

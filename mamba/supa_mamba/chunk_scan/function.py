@@ -100,7 +100,7 @@ def ssd(
     Source: Mamba-2 (arXiv 2405.21060), sections 3 and 6.
     """
     begins = offset_of("x", x, offset, "HP")
-    _check(x, delta, A, B, C, D, delta_bias, initial_state, len(begins) - 1)
+    _check(x, delta, A, B, C, D, delta_bias, initial_state, begins.shape[0] - 1)
     dtype = state_dtype(x, delta, A, B, C, D, delta_bias, initial_state)
     along = 1 if offset is not None else 2
     inputs, steps, enter, leave = (v.reshape(-1, *v.shape[along:]) for v in (x, delta, B, C))

@@ -83,11 +83,13 @@ def causal_conv1d(
     check_shape("x", x, (*x.shape[:-1], channels), x, "(B, L, D)" if x.ndim == 3 else "(T, D)")
     check_shape("weight", weight, (channels, width), x, "(D, W)")
     check_shape("bias", bias, (channels,), x, "(D,)")
-    check_shape("initial_state", initial_state, (len(begins) - 1, channels, width - 1), x, "(S, D, W - 1)")
+    check_shape("initial_state", initial_state, (begins.shape[0] - 1, channels, width - 1), x, "(S, D, W - 1)")
     use_silu = activation_is_silu(activation)
     dtype = state_dtype(x, weight, bias, initial_state)
     given = (x.reshape(-1, channels), weight.to(dtype), cast(bias, dtype), begins, cast(initial_state, dtype))
-    convolve = convolve_once if through_operator(x) else cpu.convolve
-    y, final_state = convolve(*given, reverse, use_silu)
+    if through_operator(x):
+        y, final_state = convolve_once(*given, reverse, use_silu, return_final_state)
+    else:
+        y, final_state = cpu.convolve(*given, reverse, use_silu)
     y = y.reshape(x.shape)
     return (y, final_state) if return_final_state else y

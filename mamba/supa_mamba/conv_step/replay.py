@@ -48,7 +48,7 @@ def causal_conv1d_replay(
     if x.ndim != 3:
         raise ValueError(f"x: shape {tuple(x.shape)} was given, but it must be (M, K, D).")
     check_conv_step(state, x, weight, bias, activation, "(M, K, D)")
-    check_cached("cache", cache, (len(state), *x.shape[1:]), x, "(R, K, D)")
+    check_cached("cache", cache, (state.shape[0], *x.shape[1:]), x, "(R, K, D)")
     check_accepted(accepted, x, state)
     check_no_gradients("causal_conv1d_replay", "causal_conv1d", state, cache, x, weight, bias)
     dtype = state.dtype

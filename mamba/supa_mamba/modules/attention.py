@@ -100,12 +100,12 @@ class CausalAttention(nn.Module):
         check_fits(x, self.in_proj.weight)
         check_no_gradients("CausalAttention.step", "CausalAttention.forward", x)
         table = rows_of(rows, x, state.lengths)
-        if readable(table) and len(table) and table.max() >= len(state.lengths):
+        if readable(table) and table.shape[0] and table.max() >= state.lengths.shape[0]:
             raise ValueError(
-                f"rows: {int(table.max())} was given, but the state has rows 0 to {len(state.lengths) - 1}."
+                f"rows: {int(table.max())} was given, but the state has rows 0 to {state.lengths.shape[0] - 1}."
             )
         q, k, v = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(1)
-        capacity, count = _capacity(state), len(x)
+        capacity, count = _capacity(state), x.shape[0]
         live = (table >= 0).long()
         table = table.clamp(min=0)
         lengths = state.lengths[table]
@@ -154,19 +154,19 @@ class CausalAttention(nn.Module):
 def _attend_and_remember(
     qkv: Tensor, offset: Tensor, longest: int, state: AttentionState
 ) -> tuple[Tensor, AttentionState]:
-    sequences, capacity = len(offset) - 1, _capacity(state)
-    if len(state.lengths) != sequences:
-        raise ValueError(f"state: of {len(state.lengths)} sequences was given, but there are {sequences}.")
+    sequences, capacity = offset.shape[0] - 1, _capacity(state)
+    if state.lengths.shape[0] != sequences:
+        raise ValueError(f"state: of {state.lengths.shape[0]} sequences was given, but there are {sequences}.")
     lengths = state.lengths + offset.diff()
     if readable(lengths):
         _check_room(lengths, capacity)
-    sequence, place = places_of(offset, len(qkv))
+    sequence, place = places_of(offset, qkv.shape[0])
     where = (sequence, _slot(state.lengths[sequence] + place, capacity))
     q, k, v = qkv.unbind(1)
     keys = state.keys.index_put(where, k.to(state.keys.dtype))
     values = state.values.index_put(where, v.to(state.values.dtype))
     after = AttentionState(keys, values, lengths)
-    if not len(qkv):
+    if not qkv.shape[0]:
         return q, after
     batch, index = padded(q, sequence, place, sequences, longest)
     steps = torch.arange(longest, device=q.device)

@@ -61,9 +61,9 @@ def longest_of(x: Tensor, offset: Tensor, max_length: int | None) -> int:
     if x.ndim == 3:
         return x.shape[1]
     if readable(offset):
-        check_offset(offset, len(x))
+        check_offset(offset, x.shape[0])
     if max_length is None:
-        return int(offset.diff().max()) if len(offset) > 1 else 0
+        return int(offset.diff().max()) if offset.shape[0] > 1 else 0
     if readable(offset) and (offset.diff() > max_length).any():
         raise ValueError(
             f"max_length: {max_length} was given, but a sequence has {int(offset.diff().max())} rows; give a bound."
@@ -116,7 +116,7 @@ def differentiable(x: Tensor) -> Tensor:
         The tensor; forward-mode and second derivatives through it raise ``ValueError``, but not inside
         ``torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)``.
     """
-    return once(x, _FUSED) if _fused() else x
+    return x if torch.compiler.is_compiling() or not _fused() else once(x, _FUSED)
 
 
 def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
@@ -130,7 +130,7 @@ def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
     Returns:
         (T, heads, head_dim).
     """
-    if not len(qkv):
+    if not qkv.shape[0]:
         return qkv[:, 0]
     qkv = differentiable(qkv)
     if _PACKED_KERNEL is not None and _kernel_takes(qkv):
@@ -138,8 +138,8 @@ def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
         begins = offset.to(torch.int32)
         packed: Tensor = _PACKED_KERNEL(q, k, v, begins, begins, longest, longest, window_size=(-1, 0))
         return packed
-    sequence, place = places_of(offset, len(qkv))
-    batch, index = padded(qkv, sequence, place, len(offset) - 1, longest)
+    sequence, place = places_of(offset, qkv.shape[0])
+    batch, index = padded(qkv, sequence, place, offset.shape[0] - 1, longest)
     q, k, v = batch.permute(2, 0, 3, 1, 4)
     y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     return y.transpose(1, 2).flatten(0, 1).index_select(0, index)
@@ -155,7 +155,7 @@ def _kernel_takes(qkv: Tensor) -> bool:
     head_dim = qkv.shape[-1]
     return (
         qkv.is_cuda
-        and _fused()
+        and (torch.compiler.is_compiling() or _fused())
         and qkv.dtype in (torch.float16, torch.bfloat16)
         and head_dim % 8 == 0
         and head_dim <= 256

@@ -116,7 +116,7 @@ def selective_scan(
     Source: Mamba (arXiv 2312.00752), algorithm 2 and section 3.3.
     """
     begins = offset_of("u", u, offset)
-    _check(u, delta, A, B, C, D, z, delta_bias, initial_state, len(begins) - 1)
+    _check(u, delta, A, B, C, D, z, delta_bias, initial_state, begins.shape[0] - 1)
     dtype = state_dtype(u, delta, A, B, C, D, z, delta_bias, initial_state)
     channels, states = A.shape
     inputs, steps = u.reshape(-1, channels), delta.reshape(-1, channels)
@@ -127,7 +127,7 @@ def selective_scan(
         given = (inputs, steps, rates.t(), enter, leave, skip, gate, bias)
         begin = None if start is None else start.transpose(1, 2)
         save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*given, begin))
-        y, final_state, _ = scan_once(*given, begins, begin, reverse, delta_softplus, save)
+        y, final_state, _ = scan_once(*given, begins, begin, reverse, delta_softplus, return_final_state, save)
         final_state = final_state.transpose(1, 2)
     else:
         given = (inputs, steps, rates, enter, leave, skip, gate, bias)

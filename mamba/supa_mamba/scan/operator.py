@@ -31,12 +31,15 @@ def selective_scan_operator(
     initial_state: Tensor | None,
     reverse: bool,
     delta_softplus: bool,
+    finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan packed sequences; arguments and results as in ``launch.forward``."""
     given = (u, delta, A, B, C, D, z, delta_bias, offset, initial_state)
     with device_of(u):
-        result: tuple[Tensor, Tensor, Tensor] = path(u, __package__).forward(*given, reverse, delta_softplus, save)
+        result: tuple[Tensor, Tensor, Tensor] = path(u, __package__).forward(
+            *given, reverse, delta_softplus, finish, save
+        )
     return result
 
 
@@ -54,10 +57,12 @@ def _(
     initial_state: Tensor | None,
     reverse: bool,
     delta_softplus: bool,
+    finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     stored = u.shape[0] // TILE if save and on_gpu(u) else 0
-    return u.new_empty(u.shape), A.new_empty(offset.shape[0] - 1, *A.shape), A.new_empty(stored, *A.shape)
+    sequences = offset.shape[0] - 1 if finish else 0
+    return u.new_empty(u.shape), A.new_empty(sequences, *A.shape), A.new_empty(stored, *A.shape)
 
 
 @torch.library.custom_op("supa_mamba::selective_scan_backward", mutates_args=())
@@ -109,7 +114,7 @@ def _(
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, ctx.reverse, ctx.delta_softplus, _ = inputs
+    *tensors, ctx.reverse, ctx.delta_softplus, ctx.finish, _ = inputs
     ctx.save_for_backward(*tensors, output[2])
     ctx.set_materialize_grads(False)
 
@@ -118,10 +123,11 @@ def _gradients(ctx: Any, grads: tuple[Tensor | None, ...], backward: Callable[..
     (y_grad, final_grad, _), tensors = grads, ctx.saved_tensors
     if y_grad is None:
         y_grad = torch.zeros_like(tensors[0])
+    final_grad = final_grad if ctx.finish else None
     *found, of_initial = backward(y_grad, final_grad, *tensors, ctx.reverse, ctx.delta_softplus)
     *given, _, initial_state, _ = tensors
     gradients = [None if x is None else gradient for x, gradient in zip(given, found, strict=True)]
-    return (*gradients, None, None if initial_state is None else of_initial, None, None, None)
+    return (*gradients, None, None if initial_state is None else of_initial, None, None, None, None)
 
 
 scan_once = first_order("selective_scan", selective_scan_operator, _backward_operator, _remember, _gradients)
