@@ -169,6 +169,26 @@ def test_the_call_is_that_of_the_public_function(path, device):
     assert distance(supa_mamba.selective_scan(delta=steps, **inputs, offset=offset), soft) < 1e-14
 
 
+@pytest.mark.parametrize("alone", [None, "B", "C"])
+def test_channels_in_groups_have_their_own_b_and_c(path, device, alone):
+    lengths = [3, 0, 5]
+    inputs = scan_inputs(lengths, 6, 2, groups=(3,))
+    if alone:
+        inputs[alone] = inputs[alone][:, 0].clone()
+    found_in_groups = found(inputs, lengths, torch.float64, device, reverse=alone == "B")
+    assert_close(found_in_groups, expected(inputs, lengths, reverse=alone == "B"), 1e-13, 1e-12)
+
+
+def test_one_group_is_none(path, device):
+    inputs = {name: x.to(device) for name, x in scan_inputs([5, 5], 4, 2, groups=(1,)).items()}
+    offset = offset_of([5, 5], device)
+    found = selective_scan(**inputs, offset=offset)
+    plain = inputs | {name: inputs[name][:, 0] for name in ("B", "C")}
+    assert torch.equal(found, selective_scan(**plain, offset=offset))
+    padded = {n: x.unflatten(0, (2, 5)) if n in ("u", "delta", "B", "C", "z") else x for n, x in inputs.items()}
+    assert torch.equal(selective_scan(**padded).flatten(0, 1), found)
+
+
 def test_padded_is_packed_with_equal_lengths(path, device):
     packed = {name: x.to(device) for name, x in scan_inputs([5, 5, 5], 3, 2).items()}
     padded = {n: x.unflatten(0, (3, 5)) if n in ("u", "delta", "B", "C", "z") else x for n, x in packed.items()}
@@ -299,7 +319,11 @@ def test_the_operator_keeps_what_it_promises(path, device):
         ({"delta": torch.zeros(5, 1)}, r"delta: shape \(5, 1\) was given, but it must be \(T, D\) = \(5, 3\)"),
         ({"A": torch.zeros(3)}, r"A: shape \(3,\) was given for 3 channels"),
         ({"A": torch.zeros(3, 300)}, "1 to 256 states"),
-        ({"B": torch.zeros(2, 5)}, r"it must be \(T, N\) = \(5, 2\)"),
+        ({"B": torch.zeros(2, 5)}, r"it must be \(T, N\) or \(T, G, N\) = \(5, 2\)"),
+        ({"B": torch.zeros(3, 2)}, r"B: shape \(3, 2\) was given, but it must be \(T, N\)"),
+        ({"B": torch.zeros(5, 2, 2)}, "2 groups were given for 3 channels"),
+        ({"B": torch.zeros(5, 3, 2), "C": torch.zeros(5, 1, 2)}, "3 and 1 groups"),
+        ({"A": torch.zeros(3, 2, dtype=torch.complex64)}, "A: torch.complex64 was given"),
         ({"D": torch.zeros(2)}, r"D: shape \(2,\) was given"),
         ({"initial_state": torch.zeros(2, 3, 2)}, r"\(S, D, N\) = \(1, 3, 2\)"),
         ({"C": torch.zeros(5, 2, device="meta")}, "C: it lies on meta"),

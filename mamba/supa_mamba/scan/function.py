@@ -1,6 +1,6 @@
 """The selective scan, on whatever device its inputs lie."""
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -78,16 +78,17 @@ def selective_scan(
 
     The sequences are packed, rows of all of them behind each other and ``offset`` where each begins, or padded, all L
     steps long. States and sums are kept in float32, or in float64 where an input is float64. Gradients flow into every
-    tensor and through the final state; on a GPU and in compiled programs second derivatives are not to be had. On a
-    GPU nothing waits for the device, so what the offset holds is not looked at there; the gradients are the same bits
-    every time.
+    tensor and through the final state, and are the same bits every time. Forward-mode and second derivatives are
+    supported on a CPU in eager programs; on a GPU and in compiled programs they raise an error. On a GPU the function
+    does not wait for the device, so it does not check the values of the offset there.
 
     Args:
         u: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, as the other tensors.
         delta: as u, steps before their bias and softplus.
         A: (D, N) decay rates, usually negative; N up to 256.
-        B: (T, N) or (B, L, N), how the input enters the states.
-        C: (T, N) or (B, L, N), how the states leave.
+        B: (T, N) or (B, L, N), how the input enters the states; or (T, G, N) or (B, L, G, N), where channel d takes
+            group d // (D / G). Each group runs as a scan of its own.
+        C: as B, how the states leave.
         D: (D,) what of the input passes beside the states.
         z: as u, the gate.
         delta_bias: (D,) what is added to delta.
@@ -117,6 +118,11 @@ def selective_scan(
     """
     begins = offset_of("u", u, offset)
     _check(u, delta, A, B, C, D, z, delta_bias, initial_state, begins.shape[0] - 1)
+    if max(B.ndim, C.ndim) > u.ndim:
+        y, final_state = _scan_groups(
+            u, delta, A, B, C, D, z, delta_bias, delta_softplus, offset, initial_state, reverse
+        )
+        return (y, final_state) if return_final_state else y
     dtype = state_dtype(u, delta, A, B, C, D, z, delta_bias, initial_state)
     channels, states = A.shape
     inputs, steps = u.reshape(-1, channels), delta.reshape(-1, channels)
@@ -134,6 +140,38 @@ def selective_scan(
         y, final_state = cpu.scan(*given, begins, start, reverse, delta_softplus)
     y = y.reshape(u.shape)
     return (y, final_state) if return_final_state else y
+
+
+def _scan_groups(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    offset: Tensor | None,
+    initial_state: Tensor | None,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    # Mamba-1's own layers have one group; so the kernels have no groups, and each group is a scan of its channels.
+    groups = max(x.shape[-2] for x in (B, C) if x.ndim > u.ndim)
+
+    def of_channels(x: Tensor | None, dim: int) -> list[Any]:
+        return [None] * groups if x is None else list(x.chunk(groups, dim))
+
+    def of_states(x: Tensor) -> list[Any]:
+        return list(x.unbind(-2)) if x.ndim > u.ndim else [x] * groups
+
+    parts = zip(
+        of_channels(u, -1), of_channels(delta, -1), of_channels(A, 0), of_states(B), of_states(C), of_channels(D, 0),
+        of_channels(z, -1), of_channels(delta_bias, 0), of_channels(initial_state, 1), strict=True,
+    )  # fmt: skip
+    options: dict[str, Any] = {"offset": offset, "reverse": reverse, "return_final_state": True}
+    found = [selective_scan(*part, delta_softplus, initial_state=start, **options) for *part, start in parts]
+    return torch.cat([y for y, _ in found], -1), torch.cat([state for _, state in found], 1)
 
 
 def _check(
@@ -160,8 +198,17 @@ def _check(
     check_shape("A", A, (channels, states), u, "(D, N)")
     for name, x in {"delta": delta, "z": z}.items():
         check_shape(name, x, (*rows, channels), u, f"{letters}, D)")
+    of_groups = [x.shape[-2] for x in (B, C) if x.ndim == u.ndim + 1]
+    if of_groups and (len(set(of_groups)) > 1 or of_groups[0] < 1 or channels % of_groups[0]):
+        raise ValueError(
+            f"B, C: {' and '.join(map(str, of_groups))} groups were given for {channels} channels, but both must have "
+            "the same number of groups, and the channels must be a multiple of it."
+        )
     for name, x in {"B": B, "C": C}.items():
-        check_shape(name, x, (*rows, states), u, f"{letters}, N)")
+        if x.ndim == u.ndim + 1:
+            check_shape(name, x, (*rows, of_groups[0], states), u, f"{letters}, G, N)")
+        else:
+            check_shape(name, x, (*rows, states), u, f"{letters}, N) or {letters}, G, N)")
     for name, x in {"D": D, "delta_bias": delta_bias}.items():
         check_shape(name, x, (channels,), u, "(D,)")
     check_shape("initial_state", initial_state, (sequences, channels, states), u, "(S, D, N)")
