@@ -3,10 +3,29 @@
 import torch
 from torch import Tensor
 
+DEVICES = ("cpu", "cuda")
+
 INTEGER_DTYPES = (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
 )  # fmt: skip
 """The dtypes that offsets, rows and counts may have; all are cast to int64."""
+
+
+def check_device(name: str, x: Tensor) -> None:
+    """Check that the operations run on the device of a tensor.
+
+    Args:
+        name: The name of the tensor in the message.
+        x: Any tensor.
+
+    Raises:
+        ValueError: The device is neither a CPU nor a GPU of type ``cuda``, which is also the type of AMD's GPUs.
+    """
+    if x.device.type not in DEVICES:
+        raise ValueError(
+            f"{name}: device {str(x.device)!r} was given, but the operations run on 'cpu' and 'cuda' only; move the "
+            "tensors and the module to the CPU."
+        )
 
 
 def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tensor, words: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from supa_mamba.checks import holds_integers
+from supa_mamba.checks import check_device, holds_integers
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
         (S + 1,) int64 on the device of ``x``, contiguous, as kernels want it.
 
     Raises:
-        ValueError: the rows and the offset do not fit.
+        ValueError: the rows and the offset do not fit, or the operations do not run on their device.
     """
+    check_device(name, x)
     row = ", ".join(letters)
     if offset is not None and not isinstance(offset, Tensor):
         raise ValueError(f"offset: a {type(offset).__name__} was given, but it must be a tensor, (S + 1,) integers.")

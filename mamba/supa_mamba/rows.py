@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from supa_mamba.checks import check_device
 from supa_mamba.transforms import transformed
 
 
@@ -17,6 +18,7 @@ def check_state(state: Tensor, dims: tuple[int, ...], words: str) -> None:
     Raises:
         ValueError: it has another shape or precision, or its values do not lie behind each other.
     """
+    check_device("state", state)
     if state.ndim not in dims or state.dtype not in (torch.float32, torch.float64) or not state.is_contiguous():
         raise ValueError(
             f"state: {state.dtype} of shape {tuple(state.shape)} was given, but it must be {words}, float32 or "

@@ -170,7 +170,8 @@ def _scan_groups(
         of_channels(z, -1), of_channels(delta_bias, 0), of_channels(initial_state, 1), strict=True,
     )  # fmt: skip
     options: dict[str, Any] = {"offset": offset, "reverse": reverse, "return_final_state": True}
-    found = [selective_scan(*part, delta_softplus, initial_state=start, **options) for *part, start in parts]
+    scan: Any = selective_scan
+    found = [scan(*part, delta_softplus, initial_state=start, **options) for *part, start in parts]
     return torch.cat([y for y, _ in found], -1), torch.cat([state for _, state in found], 1)
 
 
