@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,14 @@ from torch import Tensor
 from torch.nn.functional import pad, silu, softplus
 
 import supa
-from supa_mamba import causal_conv1d, selective_scan
+import supa_mamba
+from supa_mamba import causal_conv1d
 from supa_mamba.conv.naive import naive_causal_conv1d
-from supa_mamba.scan.naive import naive_selective_scan
+from supa_mamba.scan import naive
 
+# As the modules call them.
+selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
+naive_selective_scan = partial(naive.naive_selective_scan, delta_softplus=True)
 ALONG = ("u", "delta", "B", "C", "z")
 BOUNDS = {
     torch.float32: (1e-5, 1e-3),

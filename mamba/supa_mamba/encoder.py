@@ -9,8 +9,15 @@ from torch import Tensor, nn
 
 from supa.checks import did_you_mean, shown, whole
 from supa_mamba.modules.stack import MambaStack
+from supa_mamba.packing import offset_of
+from supa_mamba.transforms import once
 
 Level = Literal["shower", "hit"]
+
+_POOLED = (
+    "ShowerEncoder: the sums and maxima over a shower have first derivatives only; forward-mode and second derivatives "
+    "are supported with level='hit'."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,18 +110,19 @@ class ShowerEncoder(nn.Module):
 
         Args:
             points: (hits, features) float32, normalised, shower behind shower.
-            offset: (showers + 1,) int64: the hits of shower k are offset[k] to offset[k + 1].
+            offset: (showers + 1,) integers: the hits of shower k are offset[k] to offset[k + 1].
 
         Returns:
             (showers, outputs) or, at hit level, (hits, outputs) float32.
 
         Raises:
-            ValueError: the points have another number of features.
+            ValueError: The points have another number of features, or the offset does not fit.
         """
         if points.ndim != 2 or points.shape[1] != self.config.features:
             raise ValueError(
                 f"points: shape {tuple(points.shape)} was given, but it must be (hits, {self.config.features})."
             )
+        offset = offset_of("points", points, offset)
         hits = self.stack(self.embedding(points), offset)
         seen = hits if self.config.level == "hit" else pooled(hits, offset)
         return self.head(seen).float()  # type: ignore[no-any-return]
@@ -132,7 +140,7 @@ def pooled(hits: Tensor, offset: Tensor) -> Tensor:
         shower has no hit.
     """
     # Half precision would lose the last bits of a sum over hundreds of hits.
-    hits = hits.float()
+    hits = once(hits.float(), _POOLED)
     count = offset.diff()[:, None]
     total = torch.segment_reduce(hits, "sum", offsets=offset, axis=0, initial=0)
     highest = torch.segment_reduce(hits, "max", offsets=offset, axis=0)

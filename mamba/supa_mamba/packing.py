@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from supa_mamba.checks import check_device, holds_integers
+
 
 @dataclass(frozen=True)
 class TimeMajor:
@@ -37,10 +39,10 @@ def time_major(offset: Tensor, *, reverse: bool) -> TimeMajor:
     """
     lengths = offset.diff()
     longest_first = lengths.argsort(descending=True, stable=True)
-    finished = lengths.bincount().cumsum(0)[:-1] if len(lengths) else lengths
-    counts = len(lengths) - finished
-    steps = torch.arange(len(counts)).repeat_interleave(counts)
-    rank = torch.arange(len(steps)) - (counts.cumsum(0) - counts)[steps]
+    finished = lengths.bincount().cumsum(0)[:-1] if lengths.shape[0] else lengths
+    counts = lengths.shape[0] - finished
+    steps = torch.arange(counts.shape[0]).repeat_interleave(counts)
+    rank = torch.arange(steps.shape[0]) - (counts.cumsum(0) - counts)[steps]
     sequence = longest_first[rank]
     rows = offset[1:][sequence] - 1 - steps if reverse else offset[:-1][sequence] + steps
     return TimeMajor(rows, counts.tolist(), longest_first, steps)
@@ -55,7 +57,7 @@ def inverse(order: Tensor) -> Tensor:
     Returns:
         (n,) int64.
     """
-    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    return torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
 
 
 def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -> Tensor:
@@ -66,33 +68,39 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
     Args:
         name: what the rows are called.
         x: (T, ...) packed rows with an offset, or (B, L, ...) without.
-        offset: (S + 1,) int64, or None.
+        offset: (S + 1,) integers, cast to int64, or None.
         letters: what each row holds, one letter to a dimension.
 
     Returns:
         (S + 1,) int64 on the device of ``x``, contiguous, as kernels want it.
 
     Raises:
-        ValueError: the rows and the offset do not fit.
+        ValueError: the rows and the offset do not fit, or the operations do not run on their device.
     """
+    check_device(name, x)
     row = ", ".join(letters)
     if offset is not None and not isinstance(offset, Tensor):
-        raise ValueError(f"offset: a {type(offset).__name__} was given, but it must be a tensor, (S + 1,) int64.")
+        raise ValueError(f"offset: a {type(offset).__name__} was given, but it must be a tensor, (S + 1,) integers.")
     if offset is None:
         if x.ndim != len(letters) + 2:
             raise ValueError(
                 f"{name}: shape {tuple(x.shape)} was given without an offset, but it must be padded, (B, L, {row}); "
-                f"for packed rows (T, {row}) also give offset, (S + 1,) int64."
+                f"for packed rows (T, {row}) also give offset, (S + 1,) integers."
             )
         return torch.arange(x.shape[0] + 1, device=x.device) * x.shape[1]
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(offset):
+        raise ValueError(
+            "offset: torch.vmap over offsets is not supported, as the sequences differ in length; give all sequences "
+            "packed with one offset."
+        )
     if x.ndim != len(letters) + 1:
         raise ValueError(f"{name}: shape {tuple(x.shape)} was given with an offset, but it must be packed, (T, {row}).")
-    if offset.ndim != 1 or len(offset) < 1 or offset.dtype != torch.int64 or offset.device != x.device:
+    if offset.ndim != 1 or offset.shape[0] < 1 or not holds_integers(offset) or offset.device != x.device:
         raise ValueError(
             f"offset: shape {tuple(offset.shape)}, {offset.dtype} on {offset.device} was given, but it must be "
-            f"(S + 1,) int64 on {x.device}, where {name} lies; of int32 cu_seqlens give .long()."
+            f"(S + 1,) integers on {x.device}, the device of {name}."
         )
-    return offset.contiguous()
+    return offset.to(torch.int64).contiguous()
 
 
 def check_offset(offset: Tensor, rows: int) -> None:
@@ -106,8 +114,8 @@ def check_offset(offset: Tensor, rows: int) -> None:
         ValueError: it does not ascend from 0 to the number of rows.
     """
     descends = (offset.diff() < 0).nonzero()[:1, 0]
-    if offset[0] != 0 or offset[-1] != rows or len(descends):
-        where = f", descending behind entry {int(descends)}," if len(descends) else ""
+    if offset[0] != 0 or offset[-1] != rows or descends.shape[0]:
+        where = f", descending behind entry {int(descends)}," if descends.shape[0] else ""
         raise ValueError(
             f"offset: {int(offset[0])} to {int(offset[-1])}{where} was given for {rows} rows, but it must begin at 0, "
             "never descend, and end at the number of rows."

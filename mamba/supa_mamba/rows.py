@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from supa_mamba.checks import check_device
+from supa_mamba.transforms import transformed
+
 
 def check_state(state: Tensor, dims: tuple[int, ...], words: str) -> None:
     """Check a table of states that is changed in place.
@@ -15,6 +18,7 @@ def check_state(state: Tensor, dims: tuple[int, ...], words: str) -> None:
     Raises:
         ValueError: it has another shape or precision, or its values do not lie behind each other.
     """
+    check_device("state", state)
     if state.ndim not in dims or state.dtype not in (torch.float32, torch.float64) or not state.is_contiguous():
         raise ValueError(
             f"state: {state.dtype} of shape {tuple(state.shape)} was given, but it must be {words}, float32 or "
@@ -37,11 +41,11 @@ def rows_of(rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
         ValueError: they do not fit the sequences or the table.
     """
     if rows is None:
-        if len(x) > len(state):
+        if x.shape[0] > state.shape[0]:
             raise ValueError(
-                f"x: {len(x)} rows were given, but the state has {len(state)}; say with rows which are meant."
+                f"x: {x.shape[0]} rows were given, but the state has {state.shape[0]}; say with rows which are meant."
             )
-        return torch.arange(len(x), device=x.device)
+        return torch.arange(x.shape[0], device=x.device)
     _check_integers("rows", rows, x, state)
     return rows.contiguous()
 
@@ -64,7 +68,7 @@ def _check_integers(name: str, x: Tensor, like: Tensor, state: Tensor) -> None:
     if x.shape != like.shape[:1] or x.dtype != torch.int64 or x.device != state.device:
         raise ValueError(
             f"{name}: shape {tuple(x.shape)}, {x.dtype} on {x.device} was given, but it must be (M,) "
-            f"= ({len(like)},) int64 on {state.device}."
+            f"= ({like.shape[0]},) int64 on {state.device}."
         )
 
 
@@ -103,6 +107,11 @@ def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None
     Raises:
         ValueError: gradients are asked for.
     """
+    if transformed(*tensors):
+        raise ValueError(
+            f"{name}: it changes its state in place, so torch.func and forward-mode derivatives are not supported; "
+            f"differentiate {trained}, and for torch.vmap give all sequences rows of one state."
+        )
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         raise ValueError(
             f"{name} changes its state and gives no gradients, but an input requires them; "
@@ -123,8 +132,8 @@ def live_rows(rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: there is no such row, or two sequences have one.
     """
-    if len(rows) and rows.max() >= len(state):
-        raise ValueError(f"rows: {int(rows.max())} was given, but the state has rows 0 to {len(state) - 1}.")
+    if rows.shape[0] and rows.max() >= state.shape[0]:
+        raise ValueError(f"rows: {int(rows.max())} was given, but the state has rows 0 to {state.shape[0] - 1}.")
     live = (rows >= 0).nonzero()[:, 0]
     places = rows[live]
     ascending = places.sort().values
@@ -149,7 +158,7 @@ def live_accepted(accepted: Tensor, live: Tensor, inputs: int) -> Tensor:
         ValueError: more are to be taken than there are, or fewer than none.
     """
     taken = accepted[live]
-    if len(taken) and (taken.min() < 0 or taken.max() > inputs):
+    if taken.shape[0] and (taken.min() < 0 or taken.max() > inputs):
         raise ValueError(
             f"accepted: {int(taken.min())} to {int(taken.max())} was given, but it must be 0 to {inputs}, "
             "the number of cached inputs."

@@ -1,11 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 from sequences import apart, assert_close, distance, lengths_for, offset_of, scan_inputs, with_gradients
 from waiting import nothing_waits
 
-from supa_mamba import selective_scan
-from supa_mamba.scan.naive import naive_selective_scan
+import supa_mamba
+from supa_mamba.scan import naive
 
+# As the modules call them.
+selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
+naive_selective_scan = partial(naive.naive_selective_scan, delta_softplus=True)
 LEAST = {"u", "delta", "A", "B", "C"}
 
 
@@ -153,6 +158,37 @@ def test_gradients_through_one_output_alone(path, device, used):
         assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-12, name
 
 
+def test_the_call_is_that_of_the_public_function(path, device):
+    inputs = {name: x.to(device) for name, x in scan_inputs([4], 3, 2).items() if name != "initial_state"}
+    inputs["delta"] = inputs["delta"].abs()
+    offset = offset_of([4], device)
+    plain = supa_mamba.selective_scan(*inputs.values(), offset=offset)
+    assert torch.equal(plain, supa_mamba.selective_scan(*inputs.values(), False, offset=offset))
+    soft = supa_mamba.selective_scan(*inputs.values(), True, offset=offset)
+    steps = torch.nn.functional.softplus(inputs.pop("delta") + inputs.pop("delta_bias"))
+    assert distance(supa_mamba.selective_scan(delta=steps, **inputs, offset=offset), soft) < 1e-14
+
+
+@pytest.mark.parametrize("alone", [None, "B", "C"])
+def test_channels_in_groups_have_their_own_b_and_c(path, device, alone):
+    lengths = [3, 0, 5]
+    inputs = scan_inputs(lengths, 6, 2, groups=(3,))
+    if alone:
+        inputs[alone] = inputs[alone][:, 0].clone()
+    found_in_groups = found(inputs, lengths, torch.float64, device, reverse=alone == "B")
+    assert_close(found_in_groups, expected(inputs, lengths, reverse=alone == "B"), 1e-13, 1e-12)
+
+
+def test_one_group_is_none(path, device):
+    inputs = {name: x.to(device) for name, x in scan_inputs([5, 5], 4, 2, groups=(1,)).items()}
+    offset = offset_of([5, 5], device)
+    found = selective_scan(**inputs, offset=offset)
+    plain = inputs | {name: inputs[name][:, 0] for name in ("B", "C")}
+    assert torch.equal(found, selective_scan(**plain, offset=offset))
+    padded = {n: x.unflatten(0, (2, 5)) if n in ("u", "delta", "B", "C", "z") else x for n, x in inputs.items()}
+    assert torch.equal(selective_scan(**padded).flatten(0, 1), found)
+
+
 def test_padded_is_packed_with_equal_lengths(path, device):
     packed = {name: x.to(device) for name, x in scan_inputs([5, 5, 5], 3, 2).items()}
     padded = {n: x.unflatten(0, (3, 5)) if n in ("u", "delta", "B", "C", "z") else x for n, x in packed.items()}
@@ -233,6 +269,13 @@ def test_autocast_changes_nothing(path, device):
     assert torch.equal(final, cast_final)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.uint64])
+def test_an_offset_may_have_any_integer_dtype(path, device, dtype):
+    inputs = {name: x.to(device) for name, x in scan_inputs([3, 0, 5], 3, 2).items()}
+    offset = offset_of([3, 0, 5], device)
+    assert torch.equal(selective_scan(**inputs, offset=offset.to(dtype)), selective_scan(**inputs, offset=offset))
+
+
 def test_compiled_programs_see_one_operator(path, device):
     if path == "interpreter":
         pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
@@ -256,7 +299,7 @@ def test_the_operator_keeps_what_it_promises(path, device):
     given = {**inputs, "A": inputs["A"].t().contiguous(), "initial_state": inputs["initial_state"].transpose(1, 2)}
     initial_state = given.pop("initial_state").contiguous()
     tensors = [x.requires_grad_() for x in given.values()]
-    arguments = (*tensors, offset_of([3, 2], device), initial_state.requires_grad_(), False, True, True)
+    arguments = (*tensors, offset_of([3, 2], device), initial_state.requires_grad_(), False, True, True, True)
     torch.library.opcheck(
         torch.ops.supa_mamba.selective_scan.default, arguments, test_utils=("test_schema", "test_faketensor")
     )
@@ -266,7 +309,8 @@ def test_the_operator_keeps_what_it_promises(path, device):
     ("change", "message"),
     [
         ({"offset": None}, r"u: shape \(5, 3\) was given without an offset"),
-        ({"offset": torch.tensor([0, 5], dtype=torch.int32)}, r"offset: shape \(2,\), torch.int32.*give \.long\(\)"),
+        ({"offset": torch.tensor([0.0, 5.0])}, r"offset: shape \(2,\), torch.float32.*\(S \+ 1,\) integers on cpu"),
+        ({"offset": torch.tensor([False, True])}, "torch.bool on cpu was given"),
         ({"offset": [0, 5]}, "offset: a list was given, but it must be a tensor"),
         ({"offset": torch.tensor([0, 4])}, r"offset: 0 to 4 was given for 5 rows"),
         ({"offset": torch.tensor([0, 4, 3, 5])}, "0 to 5, descending behind entry 1, was given for 5 rows"),
@@ -275,7 +319,11 @@ def test_the_operator_keeps_what_it_promises(path, device):
         ({"delta": torch.zeros(5, 1)}, r"delta: shape \(5, 1\) was given, but it must be \(T, D\) = \(5, 3\)"),
         ({"A": torch.zeros(3)}, r"A: shape \(3,\) was given for 3 channels"),
         ({"A": torch.zeros(3, 300)}, "1 to 256 states"),
-        ({"B": torch.zeros(2, 5)}, r"it must be \(T, N\) = \(5, 2\)"),
+        ({"B": torch.zeros(2, 5)}, r"it must be \(T, N\) or \(T, G, N\) = \(5, 2\)"),
+        ({"B": torch.zeros(3, 2)}, r"B: shape \(3, 2\) was given, but it must be \(T, N\)"),
+        ({"B": torch.zeros(5, 2, 2)}, "2 groups were given for 3 channels"),
+        ({"B": torch.zeros(5, 3, 2), "C": torch.zeros(5, 1, 2)}, "3 and 1 groups"),
+        ({"A": torch.zeros(3, 2, dtype=torch.complex64)}, "A: torch.complex64 was given"),
         ({"D": torch.zeros(2)}, r"D: shape \(2,\) was given"),
         ({"initial_state": torch.zeros(2, 3, 2)}, r"\(S, D, N\) = \(1, 3, 2\)"),
         ({"C": torch.zeros(5, 2, device="meta")}, "C: it lies on meta"),

@@ -32,6 +32,7 @@ def test_the_naive_form_is_the_selective_scan_with_equal_rates():
         inputs["x"].flatten(1), each(inputs["delta"]), each(inputs["A"])[:, None].repeat(1, states),
         inputs["B"][:, 0], inputs["C"][:, 0], each(inputs["D"]), None, each(inputs["delta_bias"]),
         offset=offset_of(lengths), initial_state=inputs["initial_state"].flatten(1, 2), return_final_state=True,
+        delta_softplus=True,
     )  # fmt: skip
     torch.testing.assert_close(y.flatten(1), y_scan)
     torch.testing.assert_close(final.flatten(1, 2), final_scan)

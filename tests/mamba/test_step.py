@@ -65,7 +65,7 @@ def test_what_lies_apart_is_read_where_it_lies(path, device):
 @pytest.mark.parametrize("missing", [("D", "z", "delta_bias"), ()])
 def test_the_scan_is_steps_repeated(path, device, missing):
     inputs = {name: x.to(device) for name, x in scan_inputs([7, 7], 3, 4).items() if name not in missing}
-    y, final = selective_scan(**inputs, offset=offset_of([7, 7], device), return_final_state=True)
+    y, final = selective_scan(**inputs, delta_softplus=True, offset=offset_of([7, 7], device), return_final_state=True)
     state = inputs.pop("initial_state").clone()
     along = {name: inputs.pop(name).unflatten(0, (2, 7)) for name in ("u", "delta", "B", "C", "z") if name in inputs}
     along["x"] = along.pop("u")

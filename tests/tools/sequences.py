@@ -12,8 +12,11 @@ def offset_of(lengths, device="cpu"):
     return torch.tensor([0, *lengths], device=device).cumsum(0)
 
 
-def scan_inputs(lengths, channels, states, *, delta=-2.0, spread=1.0, seed=0):
-    """Draw float64 inputs of the scan; steps are softplus of normal numbers around ``delta`` plus a bias."""
+def scan_inputs(lengths, channels, states, *, groups=(), delta=-2.0, spread=1.0, seed=0):
+    """Draw float64 inputs of the scan; steps are softplus of normal numbers around ``delta`` plus a bias.
+
+    With ``groups=(G,)`` B and C are (T, G, N).
+    """
     generator = torch.Generator().manual_seed(seed)
     rows, sequences = sum(lengths), len(lengths)
 
@@ -24,8 +27,8 @@ def scan_inputs(lengths, channels, states, *, delta=-2.0, spread=1.0, seed=0):
         "u": normal(rows, channels),
         "delta": spread * normal(rows, channels) + delta,
         "A": -torch.rand(channels, states, generator=generator, dtype=torch.float64) * 4 - 0.1,
-        "B": normal(rows, states),
-        "C": normal(rows, states),
+        "B": normal(rows, *groups, states),
+        "C": normal(rows, *groups, states),
         "D": normal(channels),
         "z": normal(rows, channels),
         "delta_bias": 0.3 * normal(channels),

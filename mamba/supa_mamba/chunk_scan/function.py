@@ -7,7 +7,7 @@ from torch import Tensor
 
 from supa_mamba.checks import check_shape
 from supa_mamba.chunk_scan import cpu
-from supa_mamba.chunk_scan.operator import ssd_operator
+from supa_mamba.chunk_scan.operator import ssd_once
 from supa_mamba.dispatch import through_operator
 from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
@@ -100,7 +100,7 @@ def ssd(
     Source: Mamba-2 (arXiv 2405.21060), sections 3 and 6.
     """
     begins = offset_of("x", x, offset, "HP")
-    _check(x, delta, A, B, C, D, delta_bias, initial_state, len(begins) - 1)
+    _check(x, delta, A, B, C, D, delta_bias, initial_state, begins.shape[0] - 1)
     dtype = state_dtype(x, delta, A, B, C, D, delta_bias, initial_state)
     along = 1 if offset is not None else 2
     inputs, steps, enter, leave = (v.reshape(-1, *v.shape[along:]) for v in (x, delta, B, C))
@@ -108,7 +108,7 @@ def ssd(
     start = cast(initial_state, dtype)
     if through_operator(x):
         save = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (*given, start))
-        y, final_state, _ = ssd_operator(*given, begins, start, reverse, delta_softplus, return_final_state, save)
+        y, final_state, _ = ssd_once(*given, begins, start, reverse, delta_softplus, return_final_state, save)
     else:
         y, final_state = cpu.walk(*given, begins, start, reverse, delta_softplus)
     y = y.reshape(x.shape)

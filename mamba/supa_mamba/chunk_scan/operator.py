@@ -4,6 +4,7 @@ On a GPU it starts the Triton kernels. On a processor it runs the plain path, an
 compiled programs come here, as eager ones let autograd record the plain path.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from supa_mamba.chunk_scan import blocks
 from supa_mamba.dispatch import device_of, on_gpu, path
+from supa_mamba.transforms import first_order
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op("supa_mamba::ssd", mutates_args=())
@@ -80,10 +84,13 @@ def _backward_operator(
     checkpoints: Tensor,
     reverse: bool,
     delta_softplus: bool,
-) -> list[Tensor]:
+) -> Gradients:
     given = (x, delta, A, B, C, D, delta_bias, offset, initial_state)
     with device_of(x):
-        return list(path(x, __package__).backward(y_grad, final_grad, *given, checkpoints, reverse, delta_softplus))
+        found: Gradients = path(x, __package__).backward(
+            y_grad, final_grad, *given, checkpoints, reverse, delta_softplus
+        )
+    return found
 
 
 @_backward_operator.register_fake
@@ -102,9 +109,9 @@ def _(
     checkpoints: Tensor,
     reverse: bool,
     delta_softplus: bool,
-) -> list[Tensor]:
+) -> tuple[Tensor, ...]:
     given = (x, delta, A, B, C, D, delta_bias, initial_state)
-    return [A.new_empty(0) if v is None else v.new_empty(v.shape) for v in given]
+    return tuple(A.new_empty(0) if v is None else v.new_empty(v.shape) for v in given)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -113,15 +120,15 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, T
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, y_grad: Tensor | None, final_grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    tensors = ctx.saved_tensors
+def _gradients(ctx: Any, grads: tuple[Tensor | None, ...], backward: Callable[..., Any]) -> tuple[Any, ...]:
+    (y_grad, final_grad, _), tensors = grads, ctx.saved_tensors
     if y_grad is None:
         y_grad = torch.zeros_like(tensors[0])
     final_grad = final_grad if ctx.finish else None
-    *found, of_initial = _backward_operator(y_grad, final_grad, *tensors, ctx.reverse, ctx.delta_softplus)
+    *found, of_initial = backward(y_grad, final_grad, *tensors, ctx.reverse, ctx.delta_softplus)
     *given, _, initial_state, _ = tensors
     gradients = [None if v is None else gradient for v, gradient in zip(given, found, strict=True)]
     return (*gradients, None, None if initial_state is None else of_initial, None, None, None, None)
 
 
-ssd_operator.register_autograd(_gradients, setup_context=_remember)
+ssd_once = first_order("ssd", ssd_operator, _backward_operator, _remember, _gradients)

@@ -25,8 +25,8 @@ def convolve(
     Raises:
         ValueError: the offset does not fit the rows.
     """
-    check_offset(offset, len(x))
-    (channels, width), sequences = weight.shape, len(offset) - 1
+    check_offset(offset, x.shape[0])
+    (channels, width), sequences = weight.shape, offset.shape[0] - 1
     if initial_state is None:
         initial_state = weight.new_zeros(sequences, channels, width - 1)
     earlier = initial_state.transpose(1, 2).reshape(-1, channels)
@@ -34,13 +34,13 @@ def convolve(
 
     def row(sequence: Tensor, step: Tensor) -> Tensor:
         walked = offset[1:][sequence] - 1 - step if reverse else offset[:-1][sequence] + step
-        return torch.where(step >= 0, walked, len(x) + sequence * (width - 1) + width - 1 + step)
+        return torch.where(step >= 0, walked, x.shape[0] + sequence * (width - 1) + width - 1 + step)
 
     lengths = offset.diff()
     sequence = torch.arange(sequences).repeat_interleave(lengths)
-    rows = torch.arange(len(x))
+    rows = torch.arange(x.shape[0])
     step = offset[1:][sequence] - 1 - rows if reverse else rows - offset[:-1][sequence]
-    y = torch.zeros_like(seen[: len(x)]) if bias is None else bias.expand(len(x), channels)
+    y = torch.zeros_like(seen[: x.shape[0]]) if bias is None else bias.expand(x.shape[0], channels)
     for tap in range(width):
         y = torch.addcmul(y, seen.index_select(0, row(sequence, step - tap)), weight[:, width - 1 - tap])
     y = silu(y) if use_silu else y
@@ -50,7 +50,19 @@ def convolve(
     return y.to(x.dtype), final_state.contiguous()
 
 
-forward = convolve
+def forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offset: Tensor,
+    initial_state: Tensor | None,
+    reverse: bool,
+    use_silu: bool,
+    finish: bool,
+) -> tuple[Tensor, Tensor]:
+    """Convolve as ``launch.forward``."""
+    y, final_state = convolve(x, weight, bias, offset, initial_state, reverse, use_silu)
+    return y, final_state if finish else weight.new_empty(0, *final_state.shape[1:])
 
 
 def backward(

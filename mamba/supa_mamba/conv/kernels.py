@@ -97,9 +97,11 @@ def forward_kernel(
             tl.store(y_ptr + t * channels + d, y, live_d & (i + r < end - start))
             seen = inputs[: WIDTH - 1]
         i += ROWS
-    for k in tl.static_range(WIDTH - 1):
-        x = load_inputs(x_ptr, initial_ptr, start, end, end - start - 1 - k, x_stride, d, live_d, WIDTH, REVERSE, DTYPE)
-        tl.store(final_ptr + of_state + d * (WIDTH - 1) + WIDTH - 2 - k, x.to(DTYPE), live_d)
+    if final_ptr is not None:
+        for k in tl.static_range(WIDTH - 1):
+            i = end - start - 1 - k
+            x = load_inputs(x_ptr, initial_ptr, start, end, i, x_stride, d, live_d, WIDTH, REVERSE, DTYPE)
+            tl.store(final_ptr + of_state + d * (WIDTH - 1) + WIDTH - 2 - k, x.to(DTYPE), live_d)
 
 
 @triton.jit

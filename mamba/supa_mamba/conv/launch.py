@@ -23,6 +23,7 @@ def forward(
     initial_state: Tensor | None,
     reverse: bool,
     use_silu: bool,
+    finish: bool,
 ) -> tuple[Tensor, Tensor]:
     """Convolve packed sequences.
 
@@ -34,20 +35,21 @@ def forward(
         initial_state: (S, D, W - 1).
         reverse: whether to walk from the ends.
         use_silu: whether silu follows.
+        finish: whether to return the final states.
 
     Returns:
-        y (T, D), and the final states (S, D, W - 1).
+        y (T, D), and the final states (S or 0, D, W - 1).
     """
-    (rows, channels), width, sequences = x.shape, weight.shape[1], len(offset) - 1
+    (rows, channels), width, sequences = x.shape, weight.shape[1], offset.shape[0] - 1
     x = with_unit_stride(x)
     y = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
-    final_state = weight.new_empty(sequences, channels, width - 1)
+    final_state = weight.new_empty(sequences if finish else 0, channels, width - 1)
     block = _channels(width, channels)
     programs = sequences * -(-channels // block)
     if programs:
         kernels.forward_kernel[(programs,)](
             x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_state),
-            y, final_state, x.stride(0), channels,
+            y, final_state if finish else None, x.stride(0), channels,
             WIDTH=width, REVERSE=reverse, SILU=use_silu, ROWS=ROWS, BLOCK=block,
             DTYPE=triton_dtype(weight), num_warps=1,
         )  # fmt: skip
@@ -70,7 +72,7 @@ def backward(
     Returns:
         Gradients of x, weight, bias and initial_state; of one that is missing an empty tensor.
     """
-    (rows, channels), width, sequences = x.shape, weight.shape[1], len(offset) - 1
+    (rows, channels), width, sequences = x.shape, weight.shape[1], offset.shape[0] - 1
     x, y_grad = with_unit_stride(x), with_unit_stride(y_grad)
     x_grad = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
     weight_partial = weight.new_empty(sequences, channels, width)

@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least
-from supa_mamba.modules.packed_attention import attend, longest_of, padded, places_of, readable
+from supa_mamba.modules.packed_attention import attend, differentiable, longest_of, padded, places_of, readable
 from supa_mamba.modules.states import AttentionState
-from supa_mamba.rows import rows_of
+from supa_mamba.rows import check_no_gradients, rows_of
 
 
 class CausalAttention(nn.Module):
@@ -98,13 +98,14 @@ class CausalAttention(nn.Module):
         """
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
+        check_no_gradients("CausalAttention.step", "CausalAttention.forward", x)
         table = rows_of(rows, x, state.lengths)
-        if readable(table) and len(table) and table.max() >= len(state.lengths):
+        if readable(table) and table.shape[0] and table.max() >= state.lengths.shape[0]:
             raise ValueError(
-                f"rows: {int(table.max())} was given, but the state has rows 0 to {len(state.lengths) - 1}."
+                f"rows: {int(table.max())} was given, but the state has rows 0 to {state.lengths.shape[0] - 1}."
             )
         q, k, v = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(1)
-        capacity, count = _capacity(state), len(x)
+        capacity, count = _capacity(state), x.shape[0]
         live = (table >= 0).long()
         table = table.clamp(min=0)
         lengths = state.lengths[table]
@@ -153,24 +154,24 @@ class CausalAttention(nn.Module):
 def _attend_and_remember(
     qkv: Tensor, offset: Tensor, longest: int, state: AttentionState
 ) -> tuple[Tensor, AttentionState]:
-    sequences, capacity = len(offset) - 1, _capacity(state)
-    if len(state.lengths) != sequences:
-        raise ValueError(f"state: of {len(state.lengths)} sequences was given, but there are {sequences}.")
+    sequences, capacity = offset.shape[0] - 1, _capacity(state)
+    if state.lengths.shape[0] != sequences:
+        raise ValueError(f"state: of {state.lengths.shape[0]} sequences was given, but there are {sequences}.")
     lengths = state.lengths + offset.diff()
     if readable(lengths):
         _check_room(lengths, capacity)
-    sequence, place = places_of(offset, len(qkv))
+    sequence, place = places_of(offset, qkv.shape[0])
     where = (sequence, _slot(state.lengths[sequence] + place, capacity))
     q, k, v = qkv.unbind(1)
     keys = state.keys.index_put(where, k.to(state.keys.dtype))
     values = state.values.index_put(where, v.to(state.values.dtype))
     after = AttentionState(keys, values, lengths)
-    if not len(qkv):
+    if not qkv.shape[0]:
         return q, after
     batch, index = padded(q, sequence, place, sequences, longest)
     steps = torch.arange(longest, device=q.device)
     seen = torch.arange(capacity + 1, device=q.device) <= (state.lengths[:, None] + steps)[:, :, None]
-    batch, keys, values = (x.to(q.dtype).transpose(1, 2) for x in (batch, keys, values))
+    batch, keys, values = (differentiable(x.to(q.dtype).transpose(1, 2)) for x in (batch, keys, values))
     y = functional.scaled_dot_product_attention(batch, keys, values, attn_mask=seen[:, None])
     return y.transpose(1, 2).flatten(0, 1).index_select(0, index), after
 

@@ -96,8 +96,8 @@ class BiMamba(StateSpaceMixer):
         u, z = self.in_proj(rows).chunk(2, dim=-1)
         u_b, z_b = (u, z) if self.in_proj_b is None else self.in_proj_b(rows).chunk(2, dim=-1)
         # Each scan gates for itself: that reads z twice, but spares a pass over the sum.
-        y, _ = ahead.forward(u, z, begins, None, reverse=False)
-        y_b, _ = back.forward(u_b, z_b, begins, None, reverse=True)
+        y, _ = ahead.forward(u, z, begins, None, reverse=False, return_state=False)
+        y_b, _ = back.forward(u_b, z_b, begins, None, reverse=True, return_state=False)
         mixed: Tensor = self.out_proj(y + y_b) if self.out_proj_b is None else self.out_proj(y) + self.out_proj_b(y_b)
         return mixed.reshape(x.shape)
 

@@ -1,5 +1,6 @@
 """Mamba-1 between its two projections, in one direction of time."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -80,8 +81,8 @@ class Direction(NamedTuple):
         )
 
     def forward(
-        self, u: Tensor, z: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool
-    ) -> tuple[Tensor, MambaState]:
+        self, u: Tensor, z: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
+    ) -> tuple[Tensor, MambaState | None]:
         """Walk over packed sequences.
 
         Args:
@@ -90,21 +91,27 @@ class Direction(NamedTuple):
             offset: (S + 1,) int64.
             state: what was before the first steps.
             reverse: whether each sequence is walked from its own end to its start.
+            return_state: whether to return the state.
 
         Returns:
-            y (T, E), and the state after the last steps.
+            y (T, E), and the state after the last steps, or None.
         """
         conv_before, ssm_before = (None, None) if state is None else state
-        u, conv = causal_conv1d(
-            u, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset, initial_state=conv_before,
-            reverse=reverse, activation="silu", return_final_state=True,
+        convolve = partial(
+            causal_conv1d, u, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset, initial_state=conv_before,
+            reverse=reverse, activation="silu",
         )  # fmt: skip
+        u, conv = convolve(return_final_state=True) if return_state else (convolve(), None)
         delta, B, C = self._selected(u)
-        y, ssm = selective_scan(
-            u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, offset=offset, initial_state=ssm_before,
-            reverse=reverse, return_final_state=True,
+        scan = partial(
+            selective_scan, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, True, offset=offset,
+            initial_state=ssm_before, reverse=reverse,
         )  # fmt: skip
-        return y, MambaState(conv, ssm)
+        if conv is None:
+            return scan(), None
+        y, ssm = scan(return_final_state=True)
+        # Steps want states whose rows lie in one piece.
+        return y, MambaState(conv, ssm.contiguous())
 
     def step(self, u: Tensor, z: Tensor, state: MambaState, rows: Tensor | None) -> Tensor:
         """Take one step, and change the state in place.

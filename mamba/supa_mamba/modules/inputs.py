@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from supa_mamba.checks import check_device
 from supa_mamba.packing import offset_of
 
 
@@ -64,6 +65,7 @@ def check_step_rows(x: Tensor, d_model: int) -> None:
 
 
 def _check_features(x: Tensor, d_model: int) -> None:
+    check_device("x", x)
     if x.shape[-1] != d_model:
         raise ValueError(f"x: rows of {x.shape[-1]} features were given, but this module was made for {d_model}.")
     if not x.is_floating_point():

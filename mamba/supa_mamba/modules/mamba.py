@@ -101,10 +101,9 @@ class Mamba(StateSpaceMixer):
         rows, begins = packed_rows(x, offset, self.d_model)
         check_fits(rows, self.in_proj.weight)
         u, z = self.in_proj(rows).chunk(2, dim=-1)
-        y, after = self._direction().forward(u, z, begins, state, reverse=reverse)
+        y, after = self._direction().forward(u, z, begins, state, reverse=reverse, return_state=return_state)
         y = self.out_proj(y).reshape(x.shape)
-        # Steps want states whose rows lie in one piece.
-        return (y, MambaState(after.conv, after.ssm.contiguous())) if return_state else y
+        return y if after is None else (y, after)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: MambaState, rows: Tensor | None = None) -> Tensor:

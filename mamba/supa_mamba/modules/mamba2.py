@@ -114,17 +114,18 @@ class Mamba2(StateSpaceMixer):
         check_fits(rows, self.in_proj.weight)
         conv_before, ssm_before = (None, None) if state is None else state
         z, mixed, delta = self._projected(rows)
-        mixed, conv = causal_conv1d(
-            mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=begins, initial_state=conv_before,
-            reverse=reverse, activation="silu", return_final_state=True,
+        convolve = partial(
+            causal_conv1d, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=begins,
+            initial_state=conv_before, reverse=reverse, activation="silu",
         )  # fmt: skip
+        mixed, conv = convolve(return_final_state=True) if return_state else (convolve(), None)
         u, B, C = self._selected(mixed)
         walk = partial(
             ssd, u, delta, rates(self.A_log), B, C, self.D, self.dt_bias, offset=begins, initial_state=ssm_before,
             reverse=reverse,
         )  # fmt: skip
         # States are large, so they are made only for those who ask; steps want their rows in one piece.
-        if not return_state:
+        if conv is None:
             return self._put_out(walk(), z).reshape(x.shape)
         y, ssm = walk(return_final_state=True)
         return self._put_out(y, z).reshape(x.shape), MambaState(conv, ssm.contiguous())
@@ -185,7 +186,7 @@ class Mamba2(StateSpaceMixer):
     def _selected(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         group = self.ngroups * self.d_state
         u, B, C = torch.split(mixed, [self.d_inner, group, group], dim=-1)
-        rows = len(mixed)
+        rows = mixed.shape[0]
         B, C = (x.reshape(rows, self.ngroups, self.d_state) for x in (B, C))
         return u.reshape(rows, self.nheads, self.headdim), B, C
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from supa_mamba.packing import check_offset
+from supa_mamba.transforms import once
 
 
 def _packed_kernel() -> Callable[..., Any] | None:
@@ -25,6 +26,10 @@ def _packed_kernel() -> Callable[..., Any] | None:
 
 
 _PACKED_KERNEL = _packed_kernel()
+_FUSED = (
+    "CausalAttention: PyTorch's fused attention has first derivatives only; for forward-mode and second derivatives "
+    "call the module inside torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)."
+)
 
 
 def readable(x: Tensor) -> bool:
@@ -56,9 +61,9 @@ def longest_of(x: Tensor, offset: Tensor, max_length: int | None) -> int:
     if x.ndim == 3:
         return x.shape[1]
     if readable(offset):
-        check_offset(offset, len(x))
+        check_offset(offset, x.shape[0])
     if max_length is None:
-        return int(offset.diff().max()) if len(offset) > 1 else 0
+        return int(offset.diff().max()) if offset.shape[0] > 1 else 0
     if readable(offset) and (offset.diff() > max_length).any():
         raise ValueError(
             f"max_length: {max_length} was given, but a sequence has {int(offset.diff().max())} rows; give a bound."
@@ -101,6 +106,19 @@ def padded(x: Tensor, sequence: Tensor, place: Tensor, sequences: int, longest: 
     return batch.reshape(sequences, longest, *x.shape[1:]), index
 
 
+def differentiable(x: Tensor) -> Tensor:
+    """Prepare an input of PyTorch's attention, whose fused kernels have first derivatives only.
+
+    Args:
+        x: Queries, keys or values, or all of them.
+
+    Returns:
+        The tensor; forward-mode and second derivatives through it raise ``ValueError``, but not inside
+        ``torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)``.
+    """
+    return x if torch.compiler.is_compiling() or not _fused() else once(x, _FUSED)
+
+
 def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
     """Let each row look at itself and the rows before it in its sequence.
 
@@ -112,24 +130,32 @@ def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
     Returns:
         (T, heads, head_dim).
     """
-    if not len(qkv):
+    if not qkv.shape[0]:
         return qkv[:, 0]
+    qkv = differentiable(qkv)
     if _PACKED_KERNEL is not None and _kernel_takes(qkv):
         q, k, v = qkv.unbind(1)
         begins = offset.to(torch.int32)
         packed: Tensor = _PACKED_KERNEL(q, k, v, begins, begins, longest, longest, window_size=(-1, 0))
         return packed
-    sequence, place = places_of(offset, len(qkv))
-    batch, index = padded(qkv, sequence, place, len(offset) - 1, longest)
+    sequence, place = places_of(offset, qkv.shape[0])
+    batch, index = padded(qkv, sequence, place, offset.shape[0] - 1, longest)
     q, k, v = batch.permute(2, 0, 3, 1, 4)
     y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     return y.transpose(1, 2).flatten(0, 1).index_select(0, index)
+
+
+def _fused() -> bool:
+    # These switches hold on a CPU, too; sdpa_kernel sets them.
+    cuda = torch.backends.cuda
+    return bool(cuda.flash_sdp_enabled() or cuda.mem_efficient_sdp_enabled())  # type: ignore[no-untyped-call]
 
 
 def _kernel_takes(qkv: Tensor) -> bool:
     head_dim = qkv.shape[-1]
     return (
         qkv.is_cuda
+        and (torch.compiler.is_compiling() or _fused())
         and qkv.dtype in (torch.float16, torch.bfloat16)
         and head_dim % 8 == 0
         and head_dim <= 256

@@ -34,7 +34,7 @@ def scan(
     Raises:
         ValueError: the offset does not fit the rows.
     """
-    check_offset(offset, len(u))
+    check_offset(offset, u.shape[0])
     order = time_major(offset, reverse=reverse)
     with torch.autocast("cpu", enabled=False):
         rows = order.rows
@@ -44,13 +44,13 @@ def scan(
         decay = torch.exp(step[:, :, None] * A)
         change = (step * x)[:, :, None] * inputs[:, None, :]
         if initial_state is None:
-            state = A.new_zeros(len(offset) - 1, *A.shape)
+            state = A.new_zeros(offset.shape[0] - 1, *A.shape)
         else:
             state = initial_state.index_select(0, order.longest_first)
         states, finished = [], []
         for a, b in zip(torch.split(decay, order.counts), torch.split(change, order.counts), strict=True):
-            if len(a) < len(state):
-                state, done = torch.split(state, [len(a), len(state) - len(a)])
+            if a.shape[0] < state.shape[0]:
+                state, done = torch.split(state, [a.shape[0], state.shape[0] - a.shape[0]])
                 finished.append(done)
             state = torch.addcmul(b, a, state)
             states.append(state)
@@ -78,12 +78,14 @@ def forward(
     initial_state: Tensor | None,
     reverse: bool,
     delta_softplus: bool,
+    finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan as ``launch.forward``: A is (N, D) and states are (S, N, D); nothing is stored for the gradients."""
     start = None if initial_state is None else initial_state.transpose(1, 2)
     y, final_state = scan(u, delta, A.t(), B, C, D, z, delta_bias, offset, start, reverse, delta_softplus)
-    return y, final_state.transpose(1, 2).contiguous(), A.new_empty(0, *A.shape)
+    final_state = final_state.transpose(1, 2).contiguous() if finish else A.new_empty(0, *A.shape)
+    return y, final_state, A.new_empty(0, *A.shape)
 
 
 def backward(
@@ -117,7 +119,7 @@ def backward(
         start: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         given = (u, delta, A, B, C, D, z, delta_bias, offset, start)
-        y, final_state, _ = forward(*given, reverse, delta_softplus, save=False)
+        y, final_state, _ = forward(*given, reverse, delta_softplus, finish=True, save=False)
         return y, final_state
 
     given = (u, delta, A, B, C, D, z, delta_bias, initial_state)

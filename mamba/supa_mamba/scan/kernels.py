@@ -122,7 +122,8 @@ def forward_kernel(
                 else:
                     tl.store(y_ptr + here * channels + d, y, live_d)
                 i += 1
-    tl.store(final_ptr + sequence * channels * states + of_state, h, live)
+    if final_ptr is not None:
+        tl.store(final_ptr + sequence * channels * states + of_state, h, live)
 
 
 @triton.jit

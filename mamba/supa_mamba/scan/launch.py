@@ -15,7 +15,7 @@ def _order(offset: Tensor, programs: int) -> Tensor:
     # An order there always is: kernels with and without one would be two, and new lengths could compile the other.
     if programs >= SORTED_FROM:
         return offset.diff().argsort(descending=True)
-    return torch.arange(len(offset) - 1, device=offset.device)
+    return torch.arange(offset.shape[0] - 1, device=offset.device)
 
 
 def forward(
@@ -31,6 +31,7 @@ def forward(
     initial_state: Tensor | None,
     reverse: bool,
     delta_softplus: bool,
+    finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan packed sequences.
@@ -48,16 +49,17 @@ def forward(
         initial_state: (S, N, D), in the precision of states.
         reverse: whether to walk from the ends.
         delta_softplus: whether steps are softplus of what was given.
+        finish: whether to return the final states.
         save: whether to store states for the backward kernel.
 
     Returns:
-        y (T, D), final state (S, N, D), and checkpoints (T // TILE or 0, N, D).
+        y (T, D), final state (S or 0, N, D), and checkpoints (T // TILE or 0, N, D).
     """
-    (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
+    (rows, channels), states, sequences = u.shape, A.shape[0], offset.shape[0] - 1
     u, delta, B, C = (with_unit_stride(x) for x in (u, delta, B, C))
     z = None if z is None else with_unit_stride(z)
     y = torch.empty(rows, channels, dtype=u.dtype, device=u.device)
-    final_state = A.new_empty(sequences, states, channels)
+    final_state = A.new_empty(sequences if finish else 0, states, channels)
     checkpoints = A.new_empty(rows // TILE if save else 0, states, channels)
     padded = power_of_two(states)
     block = forward_block(states, double=A.dtype == torch.float64)
@@ -66,7 +68,7 @@ def forward(
         kernels.forward_kernel[(programs,)](
             u, delta, A.contiguous(), B, C, contiguous(D), z, contiguous(delta_bias), offset,
             _order(offset, programs), contiguous(initial_state),
-            y, final_state, checkpoints if save else None,
+            y, final_state if finish else None, checkpoints if save else None,
             u.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
             channels, states,
             REVERSE=reverse, SOFTPLUS=delta_softplus, TILE=TILE, BLOCK=block.channels, STATES=padded,
@@ -98,7 +100,7 @@ def backward(
     Returns:
         Gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; of one that is missing an empty tensor.
     """
-    (rows, channels), states, sequences = u.shape, len(A), len(offset) - 1
+    (rows, channels), states, sequences = u.shape, A.shape[0], offset.shape[0] - 1
     u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))
     z = None if z is None else with_unit_stride(z)
     padded, block = power_of_two(states), backward_block(channels, states)

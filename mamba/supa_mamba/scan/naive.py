@@ -18,17 +18,20 @@ def naive_selective_scan(
     initial_state: Tensor | None,
     *,
     reverse: bool = False,
-    delta_softplus: bool = True,
+    delta_softplus: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Walk over each sequence; arguments and results as in ``selective_scan``, packed, all of one dtype."""
     delta = delta if delta_bias is None else delta + delta_bias
     delta = softplus(delta) if delta_softplus else delta
+    channels = u.shape[1]
+    B, C = (x.repeat_interleave(channels // x.shape[1], 1) if x.ndim == 3 else x[:, None] for x in (B, C))
     y, states = list(u), []
     for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
         h = torch.zeros_like(A) if initial_state is None else initial_state[s]
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
             h = torch.exp(delta[t][:, None] * A) * h + (delta[t] * u[t])[:, None] * B[t]
-            y[t] = h @ C[t] if D is None else h @ C[t] + D * u[t]
+            y[t] = (h * C[t]).sum(1)
+            y[t] = y[t] if D is None else y[t] + D * u[t]
             y[t] = y[t] if z is None else y[t] * silu(z[t])
         states.append(h)
     return torch.stack(y) if y else u, torch.stack(states) if states else A.new_zeros(0, *A.shape)

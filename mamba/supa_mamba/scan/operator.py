@@ -4,6 +4,7 @@ On a GPU it starts the Triton kernels. On a processor it runs the plain path, an
 compiled programs come here, as eager ones let autograd record the plain path.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from supa_mamba.dispatch import device_of, on_gpu, path
 from supa_mamba.scan.blocks import TILE
+from supa_mamba.transforms import first_order
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op("supa_mamba::selective_scan", mutates_args=())
@@ -27,12 +31,15 @@ def selective_scan_operator(
     initial_state: Tensor | None,
     reverse: bool,
     delta_softplus: bool,
+    finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan packed sequences; arguments and results as in ``launch.forward``."""
     given = (u, delta, A, B, C, D, z, delta_bias, offset, initial_state)
     with device_of(u):
-        result: tuple[Tensor, Tensor, Tensor] = path(u, __package__).forward(*given, reverse, delta_softplus, save)
+        result: tuple[Tensor, Tensor, Tensor] = path(u, __package__).forward(
+            *given, reverse, delta_softplus, finish, save
+        )
     return result
 
 
@@ -50,10 +57,12 @@ def _(
     initial_state: Tensor | None,
     reverse: bool,
     delta_softplus: bool,
+    finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     stored = u.shape[0] // TILE if save and on_gpu(u) else 0
-    return u.new_empty(u.shape), A.new_empty(offset.shape[0] - 1, *A.shape), A.new_empty(stored, *A.shape)
+    sequences = offset.shape[0] - 1 if finish else 0
+    return u.new_empty(u.shape), A.new_empty(sequences, *A.shape), A.new_empty(stored, *A.shape)
 
 
 @torch.library.custom_op("supa_mamba::selective_scan_backward", mutates_args=())
@@ -73,10 +82,13 @@ def _backward_operator(
     checkpoints: Tensor,
     reverse: bool,
     delta_softplus: bool,
-) -> list[Tensor]:
+) -> Gradients:
     given = (u, delta, A, B, C, D, z, delta_bias, offset, initial_state)
     with device_of(u):
-        return list(path(u, __package__).backward(y_grad, final_grad, *given, checkpoints, reverse, delta_softplus))
+        found: Gradients = path(u, __package__).backward(
+            y_grad, final_grad, *given, checkpoints, reverse, delta_softplus
+        )
+    return found
 
 
 @_backward_operator.register_fake
@@ -96,25 +108,26 @@ def _(
     checkpoints: Tensor,
     reverse: bool,
     delta_softplus: bool,
-) -> list[Tensor]:
+) -> tuple[Tensor, ...]:
     given = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    return [A.new_empty(0) if x is None else x.new_empty(x.shape) for x in given]
+    return tuple(A.new_empty(0) if x is None else x.new_empty(x.shape) for x in given)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, ctx.reverse, ctx.delta_softplus, _ = inputs
+    *tensors, ctx.reverse, ctx.delta_softplus, ctx.finish, _ = inputs
     ctx.save_for_backward(*tensors, output[2])
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, y_grad: Tensor | None, final_grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    tensors = ctx.saved_tensors
+def _gradients(ctx: Any, grads: tuple[Tensor | None, ...], backward: Callable[..., Any]) -> tuple[Any, ...]:
+    (y_grad, final_grad, _), tensors = grads, ctx.saved_tensors
     if y_grad is None:
         y_grad = torch.zeros_like(tensors[0])
-    *found, of_initial = _backward_operator(y_grad, final_grad, *tensors, ctx.reverse, ctx.delta_softplus)
+    final_grad = final_grad if ctx.finish else None
+    *found, of_initial = backward(y_grad, final_grad, *tensors, ctx.reverse, ctx.delta_softplus)
     *given, _, initial_state, _ = tensors
     gradients = [None if x is None else gradient for x, gradient in zip(given, found, strict=True)]
-    return (*gradients, None, None if initial_state is None else of_initial, None, None, None)
+    return (*gradients, None, None if initial_state is None else of_initial, None, None, None, None)
 
 
-selective_scan_operator.register_autograd(_gradients, setup_context=_remember)
+scan_once = first_order("selective_scan", selective_scan_operator, _backward_operator, _remember, _gradients)

@@ -60,7 +60,7 @@ def selective_state_replay(
     """
     check_step_inputs(state, x, delta, A, B, C, D, z, delta_bias, "M, K")
     for name, cached, new in (("x", cache.x, x), ("delta", cache.delta, delta), ("B", cache.B, B)):
-        check_cached(f"cache.{name}", cached, (len(state), *new.shape[1:]), new, f"(R, K, ...) as {name}")
+        check_cached(f"cache.{name}", cached, (state.shape[0], *new.shape[1:]), new, f"(R, K, ...) as {name}")
     check_accepted(accepted, x, state)
     caches = (cache.x, cache.delta, cache.B)
     check_no_gradients(
