@@ -98,7 +98,7 @@ class CausalAttention(nn.Module):
         """
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
-        table = rows_of(rows, x, state.lengths)
+        table = rows_of("rows", rows, x, state.lengths)
         if readable(table) and len(table) and table.max() >= len(state.lengths):
             raise ValueError(
                 f"rows: {int(table.max())} was given, but the state has rows 0 to {len(state.lengths) - 1}."
