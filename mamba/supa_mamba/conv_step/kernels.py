@@ -31,6 +31,25 @@ def inputs_at(
 
 
 @triton.jit
+def shift(
+    moved, first, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
+    of_x, live_d, COLUMNS: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    column = first + tl.arange(0, COLUMNS)
+    seen = inputs_at(
+        moved - columns + column, column < columns, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns,
+        column_stride, step_stride, d, of_state, of_x, live_d, False, DTYPE,
+    )  # fmt: skip
+    # What one lane overwrites another may read.
+    tl.debug_barrier()
+    tl.store(
+        state_ptr + of_state[None, :] + (column * column_stride)[:, None],
+        seen,
+        (column < columns)[:, None] & live_d[None, :],
+    )
+
+
+@triton.jit
 def step_kernel(
     state_ptr,
     cache_ptr,
@@ -56,6 +75,7 @@ def step_kernel(
     BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
     blocks = tl.cdiv(channels, BLOCK)
@@ -109,21 +129,19 @@ def step_kernel(
         if cache_ptr is None:
             moved = taken + inputs
         # Each column is read before it is written: what comes into it lies in a later column, or in no column.
-        first = row * 0
-        while first < columns:
-            column = first + tl.arange(0, COLUMNS)
-            seen = inputs_at(
-                moved - columns + column, column < columns, state_ptr, cache_ptr, x_ptr, taken, begin, channels,
-                columns, column_stride, step_stride, d, of_state, of_x, live_d, CIRCULAR, DTYPE,
+        if AT_ONCE:
+            shift(
+                moved, 0, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride,
+                d, of_state, of_x, live_d, COLUMNS, DTYPE,
             )  # fmt: skip
-            # What one lane overwrites another may read.
-            tl.debug_barrier()
-            tl.store(
-                state_ptr + of_state[None, :] + (column * column_stride)[:, None],
-                seen,
-                (column < columns)[:, None] & live_d[None, :],
-            )
-            first += COLUMNS
+        else:
+            first = row * 0
+            while first < columns:
+                shift(
+                    moved, first, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
+                    step_stride, d, of_state, of_x, live_d, COLUMNS, DTYPE,
+                )  # fmt: skip
+                first += COLUMNS
     if cache_ptr is not None:
         i = row * 0
         while i < inputs:

@@ -51,6 +51,7 @@ def step(
             state, cache, x, weight.contiguous(), contiguous(bias), contiguous(accepted), contiguous(begins), rows, y,
             *state.stride(), *x.stride(), inputs, channels, width, columns,
             SILU=use_silu, CIRCULAR=begins is not None, BLOCK=BLOCK, TAPS=power_of_two(width),
-            COLUMNS=min(power_of_two(max(columns, 1)), MOST_COLUMNS), DTYPE=triton_dtype(weight), num_warps=1,
+            COLUMNS=min(power_of_two(max(columns, 1)), MOST_COLUMNS), AT_ONCE=columns <= MOST_COLUMNS,
+            DTYPE=triton_dtype(weight), num_warps=1,
         )  # fmt: skip
     return y
