@@ -83,7 +83,8 @@ def test_each_channel_may_have_entries_of_its_own(path, device, names, wide_cach
 
 
 def test_one_group_needs_no_dimension(path, device):
-    state, given = replay_inputs("mamba2 2 heads of 33, 1 group, 64 states", 2, 1)
+    state, given = mamba2_inputs(2, 2, 4, 1, 3, 6)
+    given |= {name: given[name][:, None] for name in HALF}
     cache, accepted = drawn(given, state, 3), torch.tensor([1, 0], device=device)
     given, others = ({name: x.to(device) for name, x in given.items()} for _ in range(2))
     others |= {name: given[name][:, :, 0] for name in ("B", "C")}
