@@ -118,8 +118,6 @@ def step_kernel(
         # What one lane overwrites another may read.
         tl.debug_barrier()
         i = row * 0
-        if inputs > columns:
-            i += inputs - columns
         while i < inputs:
             x = tl.load(x_ptr + i * step_stride + of_x, live_d, 0.0).to(DTYPE)
             tl.store(state_ptr + of_state + (begin + i) % columns * column_stride, x, live_d)
