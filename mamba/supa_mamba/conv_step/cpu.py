@@ -1,4 +1,4 @@
-"""Steps of the causal convolution on a processor, all rows together."""
+"""Steps of the causal convolution on a CPU, all rows together."""
 
 import torch
 from torch import Tensor

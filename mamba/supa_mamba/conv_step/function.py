@@ -1,4 +1,4 @@
-"""Steps of the causal convolution, on whatever device its inputs lie."""
+"""Steps of the causal convolution, on a CPU or a GPU."""
 
 from torch import Tensor
 

@@ -1,7 +1,7 @@
 """The Triton kernel of the convolution's steps: one program for one row and a block of channels.
 
-Loops are written as ``while`` for the interpreter's sake, as in ``scan.kernels``. No argument depends on the number of
-rows, so all may be specialised, and nothing is compiled anew.
+Loops are written as ``while`` because the interpreter needs it, as in ``scan.kernels``. No argument depends on the
+number of rows, so all may be specialised without another compilation.
 """
 
 import triton
@@ -40,7 +40,7 @@ def shift(
         moved - columns + column, column < columns, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns,
         column_stride, step_stride, d, of_state, of_x, live_d, False, DTYPE,
     )  # fmt: skip
-    # What one lane overwrites another may read.
+    # One lane may read what another overwrites.
     tl.debug_barrier()
     tl.store(
         state_ptr + of_state[None, :] + (column * column_stride)[:, None],
@@ -83,7 +83,7 @@ def step_kernel(
     d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
     k = tl.arange(0, TAPS)
     row = tl.load(rows_ptr + m)
-    # A finished row reads and changes nothing, and gives zeros.
+    # A finished row reads and changes nothing, and its y is zero.
     live_d = (d < channels) & (row >= 0)
     of_state, of_x = d.to(tl.int64) * channel_stride, d.to(tl.int64) * x_channel_stride
     state_ptr += row * row_stride
@@ -115,7 +115,7 @@ def step_kernel(
         tl.store(y_ptr + (m * inputs + i) * channels + d, tl.where(row >= 0, y, 0.0), d < channels)
         i += 1
     if CIRCULAR:
-        # What one lane overwrites another may read.
+        # One lane may read what another overwrites.
         tl.debug_barrier()
         i = row * 0
         while i < inputs:
@@ -126,7 +126,8 @@ def step_kernel(
         moved = taken
         if cache_ptr is None:
             moved = taken + inputs
-        # Each column is read before it is written: what comes into it lies in a later column, or in no column.
+        # Columns ascend, and the new value of each comes from a later column or from an input: none is overwritten
+        # before it is read.
         if AT_ONCE:
             shift(
                 moved, 0, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride,

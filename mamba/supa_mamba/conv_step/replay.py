@@ -1,4 +1,4 @@
-"""The convolution's steps of speculative decoding: inputs are kept until it is known which of them hold."""
+"""The convolution's steps of speculative decoding: the next call says which of the inputs are accepted."""
 
 from torch import Tensor
 
@@ -23,9 +23,9 @@ def causal_conv1d_replay(
 ) -> Tensor:
     """Move the states of M sequences past the accepted ones of their cached inputs, and convolve K new inputs.
 
-    The new inputs take the cache, and the state does not move past them before the next call says how many hold. The
-    twin of ``selective_state_replay``, with its rows, precision and checks, and with its layout of x: steps before
-    channels. The columns of the state are shifted as by ``causal_conv1d_update`` without ``cache_seqlens``.
+    The new inputs take the cache, and the state does not move past them before the next call says how many are
+    accepted. The rows, precision and checks are those of ``selective_state_replay``, and so is the layout of x: steps
+    before channels. The columns of the state are shifted as by ``causal_conv1d_update`` without ``cache_seqlens``.
 
     Args:
         x: (M, K, D) input; float16, bfloat16, float32 or float64, as the other tensors.
@@ -36,7 +36,8 @@ def causal_conv1d_replay(
         weight: (D, W), the last one for the step itself.
         bias: (D,).
         activation: None, or "silu" (also called "swish").
-        accepted: (M,) integers, from 0 to K: how many of the cached inputs of each sequence hold, the first ones.
+        accepted: (M,) integers, from 0 to K: the number of cached inputs of each sequence, the first ones, that are
+            accepted.
         conv_state_indices: (M,) integers, the row of each sequence, each at most once; negative for one that has
             finished, which is skipped. 0 to M - 1 if not given. Their values are checked on the CPU only: on a GPU a
             row beyond the table is read and written outside of it.

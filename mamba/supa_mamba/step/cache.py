@@ -1,4 +1,4 @@
-"""Inputs that are kept until it is known which of them hold."""
+"""Inputs that are kept until the next call says which of them are accepted."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -1,4 +1,4 @@
-"""Steps on a processor, all rows together."""
+"""Steps on a CPU, all rows together."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""One step of the selective scan, on whatever device its inputs lie."""
+"""One step of the selective scan, on a CPU or a GPU."""
 
 from torch import Tensor
 

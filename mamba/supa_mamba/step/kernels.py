@@ -1,7 +1,7 @@
 """The Triton kernels of steps: one program for one row and a block of channels, its states in registers.
 
-Loops are written as ``while`` for the interpreter's sake, as in ``scan.kernels``. No argument depends on the number of
-rows, so all may be specialised, and nothing is compiled anew; multiples of 16 that the compiler knows make loads wide.
+Loops are written as ``while`` because the interpreter needs it, as in ``scan.kernels``. No argument depends on the
+number of rows, so all may be specialised without another compilation; known multiples of 16 make loads wide.
 """
 
 import triton
@@ -70,7 +70,7 @@ def step_kernel(
     d = group * of_group + place
     head = d // of_head
     row = tl.load(rows_ptr + m)
-    # A finished row reads and changes nothing, and gives zeros.
+    # A finished row reads and changes nothing, and its y is zero.
     live_d, live_n = (place < of_group) & (row >= 0), n < states
     live = live_d[:, None] & live_n[None, :]
     if ROWS_CONTIGUOUS:
@@ -106,7 +106,7 @@ def step_kernel(
             h = advance(h, x, dt, b, decay, bias, SOFTPLUS)
             i += 1
         tl.store(states_ptr, h, live)
-        # What one lane overwrites in the cache another may read.
+        # One lane may read from the cache what another overwrites.
         tl.debug_barrier()
     i = row * 0
     while i < inputs:
@@ -133,7 +133,7 @@ def step_kernel(
 
 @triton.jit
 def cache_kernel(cache_ptr, new_ptr, rows_ptr, new_stride, inputs, values, BLOCK: tl.constexpr):
-    # What several programs of the step read can be overwritten only when all of them are through.
+    # Several programs of the step read these values, so they are overwritten after all of them have ended.
     blocks = tl.cdiv(values, BLOCK)
     t = (tl.program_id(0) // blocks).to(tl.int64)
     v = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)

@@ -1,4 +1,4 @@
-"""The steps of speculative decoding: inputs are kept until it is known which of them hold."""
+"""The steps of speculative decoding: inputs are kept until the next call says which are accepted."""
 
 from torch import Tensor
 
@@ -26,9 +26,9 @@ def selective_state_replay(
 ) -> Tensor:
     """Move the states of M sequences past the accepted ones of their cached inputs, and score K new inputs.
 
-    The new inputs take the cache, and the states do not move past them before the next call says how many hold. So a
-    model scores K drafted inputs at once, and takes back those that are refused, while no state is stored but the one
-    behind the last accepted input. Rows, precision and forms are as in ``selective_state_update``: a table in half
+    The new inputs take the cache, and the states do not move past them before the next call says how many are
+    accepted. So a model scores K drafted inputs at once, and drops those that are refused, while only the state behind
+    the last accepted input is stored. Rows, precision and forms are as in ``selective_state_update``: a table in half
     precision is rounded once, behind the last accepted input, and the new inputs are scored from the states before
     that rounding. A GPU does not check the values of ``state_batch_indices`` and ``accepted``.
 
@@ -46,7 +46,8 @@ def selective_state_replay(
         z: (M, K, D) or (M, K, H, P), the gate.
         dt_bias: (D,), or (H,) or (H, P), added to dt.
         dt_softplus: Whether steps are softplus of dt plus bias, or that sum itself.
-        accepted: (M,) integers, from 0 to K: how many of the cached inputs of each sequence hold, the first ones.
+        accepted: (M,) integers, from 0 to K: the number of cached inputs of each sequence, the first ones, that are
+            accepted.
         state_batch_indices: (M,) integers, the row of each sequence, each at most once; negative for one that has
             finished, which is skipped. 0 to M - 1 if not given. Their values are checked on the CPU only: on a GPU a
             row beyond the table is read and written outside of it.
