@@ -9,7 +9,7 @@ CUDA graph, where nothing waits for the processor. Nothing is timed that does no
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from supa_mamba import (
 from supa_mamba.conv_step.naive import naive_causal_conv1d_replay, naive_causal_conv1d_update
 from supa_mamba.step.naive import naive_selective_state_replay, naive_selective_state_update
 
-ALONG = ("x", "delta", "B", "C")
+ALONG = ("x", "dt", "B", "C")
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 CHANNELS, WIDTH = 512, 4
 
@@ -39,26 +39,26 @@ class Case:
     """An operation with its arguments.
 
     Args:
-        run: the operation, which changes the first arguments in place.
-        naive: its naive twin, which gives what is changed after y.
-        changed: tables that are changed in place.
+        run: the operation.
+        naive: its naive twin, which returns y and then the new tables.
+        changed: tables that are changed in place, by name.
         given: the other arguments, by name.
         options: arguments that are no tensors.
     """
 
     run: Callable[..., Tensor]
     naive: Callable[..., tuple[Any, ...]]
-    changed: list[Any]
+    changed: dict[str, Any]
     given: dict[str, Tensor]
     options: dict[str, Any]
 
     def __call__(self) -> Tensor:
         """Take the step once."""
-        return self.run(*self.changed, **self.given, **self.options)
+        return self.run(**self.changed, **self.given, **self.options)
 
 
-def tensors_of(tables: list[Any] | tuple[Any, ...]) -> list[Tensor]:
-    """Give the tensors of tables and caches."""
+def tensors_of(tables: Iterable[Any]) -> list[Tensor]:
+    """Return the tensors of tables and caches."""
     return [x for table in tables for x in ([table] if isinstance(table, Tensor) else vars(table).values())]
 
 
@@ -73,8 +73,9 @@ def cases(rows: int, inputs: int, dtype: torch.dtype, device: str) -> dict[str, 
         return {name: x.to(dtype) if name in ALONG else x for name, x in given.items()}
 
     accepted = torch.randint(inputs + 1, (rows,), generator=generator, device=device)
-    places = {"rows": torch.randperm(rows, generator=generator, device=device)}
-    of_replay = places | {"accepted": accepted}
+    places = torch.randperm(rows, generator=generator, device=device)
+    of_scan, of_conv = {"state_batch_indices": places}, {"conv_state_indices": places}
+    taken = {"accepted": accepted}
     forms = {
         "Mamba-1, 512 channels, 16 states": ((CHANNELS,), (CHANNELS,), (16,), -torch.rand(CHANNELS, 16, device=device)),
         "Mamba-2, 8 heads of 64, 64 states": ((8, 64), (8,), (1, 64), -torch.rand(8, device=device)),
@@ -85,40 +86,45 @@ def cases(rows: int, inputs: int, dtype: torch.dtype, device: str) -> dict[str, 
             lead = (rows,) if steps == 1 else (rows, steps)
             drawn: dict[str, Tensor] = {
                 "x": normal(*lead, *channels),
-                "delta": normal(*lead, *heads) - 2,
+                "dt": normal(*lead, *heads) - 2,
                 "A": A,
                 "B": normal(*lead, *of_group),
                 "C": normal(*lead, *of_group),
                 "D": normal(*heads),
-                "delta_bias": normal(*heads) / 10,
+                "dt_bias": normal(*heads) / 10,
             }
             gate = {"z": normal(*lead, *channels).to(dtype)} if len(channels) == 1 else {}
-            options = {} if gate else {"z": None}
+            options = {"dt_softplus": True}
             state = normal(rows, *channels, of_group[-1])
             if steps == 1:
                 made[f"{form}, update"] = Case(
-                    selective_state_update, naive_selective_state_update, [state], cast(drawn) | gate | places, options
-                )
+                    selective_state_update, naive_selective_state_update, {"state": state},
+                    cast(drawn) | gate | of_scan, options,
+                )  # fmt: skip
             else:
                 shapes = (channels, heads, of_group)
                 cache = ReplayCache(*(normal(rows, inputs, *shape).to(dtype) for shape in shapes))
                 made[f"{form}, replay of {inputs}"] = Case(
                     selective_state_replay,
                     naive_selective_state_replay,
-                    [state, cache],
-                    cast(drawn) | gate | of_replay,
+                    {"state": state, "cache": cache},
+                    cast(drawn) | gate | of_scan | taken,
                     options,
                 )
     window, silu = normal(rows, CHANNELS, WIDTH - 1), {"activation": "silu"}
     parameters: dict[str, Tensor] = {"weight": normal(CHANNELS, WIDTH), "bias": normal(CHANNELS)}
     x = normal(rows, inputs, CHANNELS).to(dtype)
+    given = {"x": x[:, 0].contiguous()} | parameters | of_conv
     made["convolution, update"] = Case(
-        causal_conv1d_update, naive_causal_conv1d_update, [window], {"x": x[:, 0].contiguous()} | parameters | places,
-        silu,
+        causal_conv1d_update, naive_causal_conv1d_update, {"conv_state": window}, given, silu
+    )
+    made["convolution, circular buffer"] = Case(
+        causal_conv1d_update, naive_causal_conv1d_update, {"conv_state": window.clone()},
+        given | {"cache_seqlens": places}, silu,
     )  # fmt: skip
     made[f"convolution, replay of {inputs}"] = Case(
-        causal_conv1d_replay, naive_causal_conv1d_replay, [window.clone(), x.flip(1)],
-        {"x": x} | parameters | of_replay, silu,
+        causal_conv1d_replay, naive_causal_conv1d_replay, {"conv_state": window.clone(), "cache": x.flip(1)},
+        {"x": x} | parameters | of_conv | taken, silu,
     )  # fmt: skip
     return made
 
@@ -132,8 +138,9 @@ def distance_from_naive(case: Case) -> float:
         return ReplayCache(*(double(v) for v in vars(x).values()))
 
     given = {name: double(x) for name, x in case.given.items()}
-    truth = case.naive(*(double(x) for x in case.changed), **given, **case.options)
-    found = [case(), *case.changed]
+    changed = {name: double(x) for name, x in case.changed.items()}
+    truth = case.naive(**changed, **given, **case.options)
+    found = [case(), *case.changed.values()]
     return max(
         ((a.double().cpu() - b).square().mean() / b.square().mean()).sqrt().item()
         for a, b in zip(tensors_of(found), tensors_of(truth), strict=True)
@@ -142,7 +149,7 @@ def distance_from_naive(case: Case) -> float:
 
 def bytes_of(case: Case) -> float:
     """Count the bytes that one call must move; y takes as many as x."""
-    state, *cached = tensors_of(case.changed)
+    state, *cached = tensors_of(case.changed.values())
     moved = 2.0 * state.nbytes + case.given["x"].nbytes + sum(x.nbytes for x in case.given.values())
     if cached:
         read = case.given["accepted"].double().mean().item() / case.given["x"].shape[1]

@@ -3,34 +3,55 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.checks import check_device
+from supa_mamba.checks import check_device, holds_integers
 from supa_mamba.transforms import transformed
 
+STATE_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-def check_state(state: Tensor, dims: tuple[int, ...], words: str) -> None:
+
+def check_state(name: str, state: Tensor, dims: tuple[int, ...], words: str) -> None:
     """Check a table of states that is changed in place.
 
     Args:
-        state: the table.
-        dims: the numbers of dimensions that it may have.
-        words: its shape in letters.
+        name: The name of the argument.
+        state: The table, with any strides.
+        dims: The numbers of dimensions that it may have.
+        words: Its shape in letters.
 
     Raises:
-        ValueError: it has another shape or precision, or its values do not lie behind each other.
+        ValueError: The shape or the dtype is another one, or several of its values share one place in memory.
     """
-    check_device("state", state)
-    if state.ndim not in dims or state.dtype not in (torch.float32, torch.float64) or not state.is_contiguous():
+    check_device(name, state)
+    if state.ndim not in dims or state.dtype not in STATE_DTYPES:
         raise ValueError(
-            f"state: {state.dtype} of shape {tuple(state.shape)} was given, but it must be {words}, float32 or "
-            "float64, and contiguous, as it is changed in place."
+            f"{name}: {state.dtype} of shape {tuple(state.shape)} was given, but it must be {words}, float16, "
+            "bfloat16, float32 or float64."
+        )
+    if _overlaps(state):
+        raise ValueError(
+            f"{name}: shape {tuple(state.shape)} with strides {state.stride()} was given, but several of its values "
+            "share one place in memory, and it is changed in place; give a copy of it, made by .clone() or "
+            ".contiguous()."
         )
 
 
-def rows_of(rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
+def _overlaps(x: Tensor) -> bool:
+    """Return whether values may share a place: a step along one dimension must pass over all smaller steps."""
+    if x.is_contiguous():
+        return False
+    dims = [(stride, size) for stride, size in zip(x.stride(), x.shape, strict=True) if size != 1]
+    return any(
+        sum((size - 1) * smaller for j, (smaller, size) in enumerate(dims) if j != i and smaller <= stride) >= stride
+        for i, (stride, _) in enumerate(dims)
+    )
+
+
+def rows_of(name: str, rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
     """Check the rows that the sequences have in the table, or name the first ones.
 
     Args:
-        rows: (M,) int64, or None.
+        name: The name of the argument.
+        rows: (M,) integers, or None.
         x: (M, ...), the input.
         state: (R, ...), the table.
 
@@ -38,59 +59,61 @@ def rows_of(rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
         (M,) int64, contiguous, as kernels want them.
 
     Raises:
-        ValueError: they do not fit the sequences or the table.
+        ValueError: They do not fit the sequences or the table.
     """
     if rows is None:
         if x.shape[0] > state.shape[0]:
             raise ValueError(
-                f"x: {x.shape[0]} rows were given, but the state has {state.shape[0]}; say with rows which are meant."
+                f"x: {x.shape[0]} sequences were given, but the table of states has {state.shape[0]} rows; give the "
+                f"row of each sequence in {name}."
             )
         return torch.arange(x.shape[0], device=x.device)
-    _check_integers("rows", rows, x, state)
-    return rows.contiguous()
+    return integers_of(name, rows, x)
 
 
-def check_accepted(accepted: Tensor, x: Tensor, state: Tensor) -> None:
-    """Check the numbers of cached inputs that are taken, but not what they hold, as a GPU would have to wait for that.
+def integers_of(name: str, given: Tensor, x: Tensor) -> Tensor:
+    """Check one integer for each sequence, but not its value, as a GPU would have to wait for that.
 
     Args:
-        accepted: (M,) int64.
+        name: The name of the argument.
+        given: (M,), of any integer dtype.
         x: (M, ...), the input.
-        state: (R, ...), the table.
+
+    Returns:
+        (M,) int64, contiguous, as kernels want them.
 
     Raises:
-        ValueError: they do not fit the sequences.
+        ValueError: The shape, the dtype or the device does not fit.
     """
-    _check_integers("accepted", accepted, x, state)
-
-
-def _check_integers(name: str, x: Tensor, like: Tensor, state: Tensor) -> None:
-    if x.shape != like.shape[:1] or x.dtype != torch.int64 or x.device != state.device:
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name}: a {type(given).__name__} was given, but it must be a tensor, (M,) integers.")
+    if given.shape != x.shape[:1] or not holds_integers(given) or given.device != x.device:
         raise ValueError(
-            f"{name}: shape {tuple(x.shape)}, {x.dtype} on {x.device} was given, but it must be (M,) "
-            f"= ({like.shape[0]},) int64 on {state.device}."
+            f"{name}: shape {tuple(given.shape)}, {given.dtype} on {given.device} was given, but it must be (M,) "
+            f"= ({x.shape[0]},) integers on {x.device}."
         )
+    return given.to(torch.int64).contiguous()
 
 
 def check_cached(name: str, cached: Tensor, shape: tuple[int, ...], new: Tensor, words: str) -> None:
     """Check a cache that is to hold inputs exactly.
 
     Args:
-        name: what the cache is called.
-        cached: the cache.
-        shape: the shape that it must have.
-        new: the inputs that go into it.
-        words: the shape in letters.
+        name: The name of the cache.
+        cached: The cache.
+        shape: The shape that it must have.
+        new: The inputs that go into it.
+        words: The shape in letters.
 
     Raises:
-        ValueError: its shape differs, it lies elsewhere, it would round, or its values do not lie behind each other.
+        ValueError: The shape or the device differs, it would round, or it is not contiguous.
     """
     if tuple(cached.shape) != shape or cached.device != new.device or not cached.is_contiguous():
         raise ValueError(
             f"{name}: shape {tuple(cached.shape)} on {cached.device} was given, but it must be {words} = {shape}, "
             f"contiguous, on {new.device}."
         )
-    if torch.promote_types(cached.dtype, new.dtype) != cached.dtype:
+    if not cached.is_floating_point() or torch.promote_types(cached.dtype, new.dtype) != cached.dtype:
         raise ValueError(
             f"{name}: {cached.dtype} was given, which would round the {new.dtype} inputs; make it {new.dtype}."
         )
@@ -100,12 +123,12 @@ def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None
     """Refuse inputs that ask for gradients.
 
     Args:
-        name: the operation.
-        trained: the operation to train with.
-        tensors: its inputs.
+        name: The operation.
+        trained: The operation to train with.
+        tensors: Its inputs.
 
     Raises:
-        ValueError: gradients are asked for.
+        ValueError: Gradients are asked for.
     """
     if transformed(*tensors):
         raise ValueError(
@@ -119,10 +142,11 @@ def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None
         )
 
 
-def live_rows(rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def live_rows(name: str, rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Find the sequences that have not finished, on the CPU.
 
     Args:
+        name: The name of the argument.
         rows: (M,) int64.
         state: (R, ...), the table.
 
@@ -130,16 +154,16 @@ def live_rows(rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         Their places among the M, and their rows in the table.
 
     Raises:
-        ValueError: there is no such row, or two sequences have one.
+        ValueError: There is no such row, or two sequences have one.
     """
     if rows.shape[0] and rows.max() >= state.shape[0]:
-        raise ValueError(f"rows: {int(rows.max())} was given, but the state has rows 0 to {state.shape[0] - 1}.")
+        raise ValueError(f"{name}: {int(rows.max())} was given, but the table has rows 0 to {state.shape[0] - 1}.")
     live = (rows >= 0).nonzero()[:, 0]
     places = rows[live]
     ascending = places.sort().values
     if (ascending[1:] == ascending[:-1]).any():
         twice = int(ascending[1:][ascending[1:] == ascending[:-1]][0])
-        raise ValueError(f"rows: {twice} was given more than once, but each sequence must have a row of its own.")
+        raise ValueError(f"{name}: {twice} was given more than once, but each sequence must have a row of its own.")
     return live, places
 
 
@@ -148,14 +172,14 @@ def live_accepted(accepted: Tensor, live: Tensor, inputs: int) -> Tensor:
 
     Args:
         accepted: (M,) int64.
-        live: places of the living among the M.
-        inputs: how many are cached.
+        live: Places of the living among the M.
+        inputs: How many are cached.
 
     Returns:
         Their numbers.
 
     Raises:
-        ValueError: more are to be taken than there are, or fewer than none.
+        ValueError: More are to be taken than there are, or fewer than none.
     """
     taken = accepted[live]
     if taken.shape[0] and (taken.min() < 0 or taken.max() > inputs):

@@ -3,12 +3,12 @@
 import torch
 from sequences import scan_inputs
 
-HALF = ("x", "delta", "B", "C", "z")
+HALF = ("x", "dt", "B", "C", "z")
 
 
 def step_inputs(count, channels, states, rows):
     drawn = scan_inputs([count], channels, states)
-    drawn["x"] = drawn.pop("u")
+    drawn["x"], drawn["dt"], drawn["dt_bias"] = (drawn.pop(name) for name in ("u", "delta", "delta_bias"))
     del drawn["initial_state"]
     state = torch.randn(rows, channels, states, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     return state, drawn
@@ -18,7 +18,30 @@ def mamba2_inputs(count, heads, width, groups, states, rows):
     """Draw what one number a head makes different; the rest is as in Mamba-1."""
     state, drawn = step_inputs(count, heads * width, states, rows)
     drawn |= {name: drawn[name].unflatten(1, (heads, width)) for name in ("x", "z")}
-    drawn |= {name: drawn[name][..., :heads].contiguous() for name in ("delta", "D", "delta_bias")}
+    drawn |= {name: drawn[name][..., :heads].contiguous() for name in ("dt", "D", "dt_bias")}
     drawn["A"] = drawn["A"][:heads, 0].contiguous()
     drawn |= {name: torch.stack([(1 - 3 * g) * drawn[name] for g in range(groups)], 1) for name in ("B", "C")}
     return state.unflatten(1, (heads, width)), drawn
+
+
+def with_own_entries(given, names, seed=7):
+    """Draw one entry a channel, where ``mamba2_inputs`` has one a head."""
+    generator = torch.Generator().manual_seed(seed)
+    channels, states = given["x"].shape[1:], given["B"].shape[-1:]
+    shapes = {"dt": given["x"].shape, "A": (*channels, *states), "D": channels, "dt_bias": channels}
+    own = {name: torch.randn(shapes[name], generator=generator, dtype=torch.float64) for name in names}
+    return given | {name: -x.abs() - 0.1 if name == "A" else x for name, x in own.items()}
+
+
+def expanded(given):
+    """Expand what has one entry a head to all channels and states, with stride 0, as callers of mamba_ssm do."""
+    heads, width = given["x"].shape[1:]
+    wide = {name: given[name][..., None].expand(*given[name].shape, width) for name in ("dt", "D", "dt_bias")}
+    return given | wide | {"A": given["A"][:, None, None].expand(heads, width, given["B"].shape[-1])}
+
+
+def laid_out(x, order):
+    """Give the same values in another layout: dimensions lie in this order in memory, with space between them."""
+    wide = torch.full([2 * x.shape[i] for i in order], 97, dtype=x.dtype, device=x.device)
+    view = wide[tuple(slice(None, None, 2) for _ in order)].permute([order.index(i) for i in range(x.ndim)])
+    return view.copy_(x)

@@ -1,7 +1,7 @@
 """The Triton kernel of the convolution's steps: one program for one row and a block of channels.
 
-Loops are written as ``while`` for the interpreter's sake, as in ``scan.kernels``. No argument depends on the number of
-rows, so all may be specialised, and nothing is compiled anew.
+Loops are written as ``while`` because the interpreter needs it, as in ``scan.kernels``. No argument depends on the
+number of rows, so all may be specialised without another compilation.
 """
 
 import triton
@@ -11,20 +11,42 @@ from supa_mamba.kernel_math import sigmoid
 
 
 @triton.jit
-def window(state_ptr, cache_ptr, x_ptr, newest, taken, x_stride, channels, width, k, d, live_d, DTYPE: tl.constexpr):
-    # Row k of the block is the input k steps before the newest. Steps count from the first cached input: the state
-    # holds what lies before it, and the new inputs follow the cached ones that are taken.
-    p = newest - k
-    near, of_channels = k < width, d[None, :]
-    places = state_ptr + of_channels * (width - 1) + (width - 1 + p)[:, None]
-    block = tl.load(places, (near & (p < 0) & (p > -width))[:, None] & live_d[None, :], 0.0)
-    block += tl.load(
-        x_ptr + ((p - taken) * x_stride)[:, None] + of_channels, (near & (p >= taken))[:, None] & live_d[None, :], 0.0
-    ).to(DTYPE)
+def inputs_at(
+    p, near, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
+    of_x, live_d, CIRCULAR: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    # Steps p count from the first cached input: the state holds those before it, the latest one in its last column, or
+    # in a circular buffer in the column before ``begin``. The new inputs follow the cached ones that are taken.
+    column = columns + p
+    if CIRCULAR:
+        column = (begin + column) % columns
+    held = (near & (p < 0))[:, None] & live_d[None, :]
+    block = tl.load(state_ptr + of_state[None, :] + (column * column_stride)[:, None], held, 0.0).to(DTYPE)
+    new = (near & (p >= taken))[:, None] & live_d[None, :]
+    block += tl.load(x_ptr + ((p - taken) * step_stride)[:, None] + of_x[None, :], new, 0.0).to(DTYPE)
     if cache_ptr is not None:
         cached = (near & (p >= 0) & (p < taken))[:, None] & live_d[None, :]
-        block += tl.load(cache_ptr + (p * channels)[:, None] + of_channels, cached, 0.0).to(DTYPE)
+        block += tl.load(cache_ptr + (p * channels)[:, None] + d[None, :], cached, 0.0).to(DTYPE)
     return block
+
+
+@triton.jit
+def shift(
+    moved, first, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
+    of_x, live_d, COLUMNS: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    column = first + tl.arange(0, COLUMNS)
+    seen = inputs_at(
+        moved - columns + column, column < columns, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns,
+        column_stride, step_stride, d, of_state, of_x, live_d, False, DTYPE,
+    )  # fmt: skip
+    # One lane may read what another overwrites.
+    tl.debug_barrier()
+    tl.store(
+        state_ptr + of_state[None, :] + (column * column_stride)[:, None],
+        seen,
+        (column < columns)[:, None] & live_d[None, :],
+    )
 
 
 @triton.jit
@@ -35,15 +57,25 @@ def step_kernel(
     weight_ptr,
     bias_ptr,
     accepted_ptr,
+    begins_ptr,
     rows_ptr,
     y_ptr,
+    row_stride,
+    channel_stride,
+    column_stride,
     x_stride,
+    step_stride,
+    x_channel_stride,
     inputs,
     channels,
     width,
+    columns,
     SILU: tl.constexpr,
+    CIRCULAR: tl.constexpr,
     BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
     blocks = tl.cdiv(channels, BLOCK)
@@ -51,16 +83,19 @@ def step_kernel(
     d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
     k = tl.arange(0, TAPS)
     row = tl.load(rows_ptr + m)
-    # A finished row reads and changes nothing, and gives zeros.
+    # A finished row reads and changes nothing, and its y is zero.
     live_d = (d < channels) & (row >= 0)
-    state_ptr += row * channels * (width - 1)
-    x_ptr += m * inputs * x_stride
+    of_state, of_x = d.to(tl.int64) * channel_stride, d.to(tl.int64) * x_channel_stride
+    state_ptr += row * row_stride
+    x_ptr += m * x_stride
     taken = row * 0
-    kept = taken + inputs
+    begin = taken
     if cache_ptr is not None:
         cache_ptr += row * inputs * channels
         taken = tl.load(accepted_ptr + m, row >= 0, 0)
-        kept = taken
+    if CIRCULAR:
+        # The remainder has the sign of what is divided.
+        begin = (tl.load(begins_ptr + m, row >= 0, 0) % columns + columns) % columns
     weight = tl.load(
         weight_ptr + d[None, :] * width + (width - 1 - k)[:, None], (k < width)[:, None] & live_d[None, :], 0.0
     )
@@ -70,24 +105,44 @@ def step_kernel(
 
     i = row * 0
     while i < inputs:
-        seen = window(
-            state_ptr, cache_ptr, x_ptr, taken + i, taken, x_stride, channels, width, k, d, live_d, DTYPE
+        seen = inputs_at(
+            taken + i - k, k < width, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
+            step_stride, d, of_state, of_x, live_d, CIRCULAR, DTYPE,
         )  # fmt: skip
         y = tl.sum(weight * seen, 0) + bias
         if SILU:
             y *= sigmoid(y)
         tl.store(y_ptr + (m * inputs + i) * channels + d, tl.where(row >= 0, y, 0.0), d < channels)
         i += 1
-    seen = window(state_ptr, cache_ptr, x_ptr, kept - 1, taken, x_stride, channels, width, k, d, live_d, DTYPE)
-    # What one lane overwrites another may read.
-    tl.debug_barrier()
-    tl.store(
-        state_ptr + d[None, :] * (width - 1) + (width - 2 - k)[:, None],
-        seen,
-        (k < width - 1)[:, None] & live_d[None, :],
-    )
+    if CIRCULAR:
+        # One lane may read what another overwrites.
+        tl.debug_barrier()
+        i = row * 0
+        while i < inputs:
+            x = tl.load(x_ptr + i * step_stride + of_x, live_d, 0.0).to(DTYPE)
+            tl.store(state_ptr + of_state + (begin + i) % columns * column_stride, x, live_d)
+            i += 1
+    else:
+        moved = taken
+        if cache_ptr is None:
+            moved = taken + inputs
+        # Columns ascend, and the new value of each comes from a later column or from an input: none is overwritten
+        # before it is read.
+        if AT_ONCE:
+            shift(
+                moved, 0, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride,
+                d, of_state, of_x, live_d, COLUMNS, DTYPE,
+            )  # fmt: skip
+        else:
+            first = row * 0
+            while first < columns:
+                shift(
+                    moved, first, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
+                    step_stride, d, of_state, of_x, live_d, COLUMNS, DTYPE,
+                )  # fmt: skip
+                first += COLUMNS
     if cache_ptr is not None:
         i = row * 0
         while i < inputs:
-            tl.store(cache_ptr + i * channels + d, tl.load(x_ptr + i * x_stride + d, live_d, 0.0), live_d)
+            tl.store(cache_ptr + i * channels + d, tl.load(x_ptr + i * step_stride + of_x, live_d, 0.0), live_d)
             i += 1

@@ -14,12 +14,13 @@ def causal_conv1d_step_operator(
     weight: Tensor,
     bias: Tensor | None,
     accepted: Tensor | None,
+    begins: Tensor | None,
     rows: Tensor,
     use_silu: bool,
 ) -> Tensor:
     """Take steps in place; arguments and result as in ``launch.step``."""
     with device_of(state):
-        y: Tensor = path(state, __package__).step(state, cache, x, weight, bias, accepted, rows, use_silu)
+        y: Tensor = path(state, __package__).step(state, cache, x, weight, bias, accepted, begins, rows, use_silu)
     return y
 
 
@@ -31,6 +32,7 @@ def _(
     weight: Tensor,
     bias: Tensor | None,
     accepted: Tensor | None,
+    begins: Tensor | None,
     rows: Tensor,
     use_silu: bool,
 ) -> Tensor:

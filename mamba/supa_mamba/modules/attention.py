@@ -99,7 +99,7 @@ class CausalAttention(nn.Module):
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
         check_no_gradients("CausalAttention.step", "CausalAttention.forward", x)
-        table = rows_of(rows, x, state.lengths)
+        table = rows_of("rows", rows, x, state.lengths)
         if readable(table) and table.shape[0] and table.max() >= state.lengths.shape[0]:
             raise ValueError(
                 f"rows: {int(table.max())} was given, but the state has rows 0 to {state.lengths.shape[0] - 1}."

@@ -126,12 +126,13 @@ class Direction(NamedTuple):
             y (M, E).
         """
         u = causal_conv1d_update(
-            state.conv, u, self.conv1d.weight.squeeze(1), self.conv1d.bias, rows=rows, activation="silu"
+            u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=rows
         )
         delta, B, C = self._selected(u)
         return selective_state_update(
-            state.ssm, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, rows=rows
-        )
+            state.ssm, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, dt_softplus=True,
+            state_batch_indices=rows,
+        )  # fmt: skip
 
     def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         states = self.A_log.shape[1]

@@ -149,12 +149,13 @@ class Mamba2(StateSpaceMixer):
         check_fits(x, self.in_proj.weight)
         z, mixed, delta = self._projected(x)
         mixed = causal_conv1d_update(
-            state.conv, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, rows=rows, activation="silu"
+            mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=rows
         )
         u, B, C = self._selected(mixed)
         y = selective_state_update(
-            state.ssm, u, delta, rates(self.A_log), B, C, self.D, delta_bias=self.dt_bias, rows=rows
-        )
+            state.ssm, u, delta, rates(self.A_log), B, C, self.D, dt_bias=self.dt_bias, dt_softplus=True,
+            state_batch_indices=rows,
+        )  # fmt: skip
         return self._put_out(y, z)
 
     def init_state(self, batch: int) -> MambaState:

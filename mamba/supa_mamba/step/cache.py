@@ -1,4 +1,4 @@
-"""Inputs that are kept until it is known which of them hold."""
+"""Inputs that are kept until the next call says which of them are accepted."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -13,23 +13,23 @@ class ReplayCache:
 
     Args:
         x: (R, K, D), or (R, K, H, P) of Mamba-2.
-        delta: (R, K, D), or (R, K, H), before bias and softplus.
+        dt: (R, K, D), or (R, K, H), before bias and softplus; (R, K, H, P) where each channel has a step of its own.
         B: (R, K, N), or (R, K, G, N).
     """
 
     x: Tensor
-    delta: Tensor
+    dt: Tensor
     B: Tensor
 
     @classmethod
     def empty(cls, state: Tensor, inputs: int, *, groups: int = 1, dtype: torch.dtype = torch.float32) -> Self:
-        """Make the cache of a table whose rows have seen nothing yet; what it holds means nothing.
+        """Make the cache of a table whose rows have seen nothing yet; its values mean nothing.
 
         Args:
-            state: (R, D, N), or (R, H, P, N) of Mamba-2.
+            state: (R, D, N), or (R, H, P, N) of Mamba-2, where all channels of a head have one step.
             inputs: K, the inputs of one call.
             groups: G of Mamba-2.
-            dtype: the precision of the inputs.
+            dtype: The precision of the inputs.
 
         Returns:
             The cache, on the device of the states.

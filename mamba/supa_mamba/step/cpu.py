@@ -1,4 +1,4 @@
-"""Steps on a processor, all rows together."""
+"""Steps on a CPU, all rows together."""
 
 import torch
 from torch import Tensor
@@ -10,60 +10,61 @@ from supa_mamba.rows import live_accepted, live_rows
 def step(
     state: Tensor,
     cache_x: Tensor | None,
-    cache_delta: Tensor | None,
+    cache_dt: Tensor | None,
     cache_B: Tensor | None,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
     z: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     accepted: Tensor | None,
     rows: Tensor,
-    delta_softplus: bool,
+    dt_softplus: bool,
 ) -> Tensor:
     """Take steps in place; otherwise as ``launch.step``.
 
     Raises:
-        ValueError: there is no such row, or no such number of cached inputs.
+        ValueError: There is no such row, or no such number of cached inputs.
     """
-    (_, channels, states), inputs, heads = state.shape, x.shape[1], len(A)
-    groups = B.shape[2] // states
-    of_heads = (-1, groups, heads // groups, channels // heads)
-    live, places = live_rows(rows, state)
-    decay = A.view(1, groups, -1, 1, A.shape[1])
+    (_, heads, width, states), inputs, groups, dtype = state.shape, x.shape[1], B.shape[2], A.dtype
+    # Behind the rows: groups, heads of a group, channels of a head, states.
+    grouped = (groups, heads // groups)
+    decay = A.reshape(*grouped, *A.shape[1:])
+    live, places = live_rows("state_batch_indices", rows, state)
 
-    def advance(h: Tensor, x: Tensor, delta: Tensor, B: Tensor) -> Tensor:
-        step = delta if delta_bias is None else delta + delta_bias
-        step = (softplus(step) if delta_softplus else step).view(-1, groups, heads // groups, 1, 1)
-        h = torch.exp(step * decay) * h
-        return torch.addcmul(h, step * x.view(*of_heads, 1), B.view(-1, groups, 1, 1, states))
+    def of_groups(v: Tensor) -> Tensor:
+        return v.reshape(v.shape[0], *grouped, v.shape[2], 1)
+
+    def advance(h: Tensor, x: Tensor, dt: Tensor, B: Tensor) -> Tensor:
+        step = dt if dt_bias is None else dt + dt_bias
+        step = of_groups(softplus(step) if dt_softplus else step)
+        return torch.addcmul(torch.exp(step * decay) * h, step * of_groups(x), B[:, :, None, None])
 
     with torch.autocast("cpu", enabled=False):
-        h = state.index_select(0, places).view(*of_heads, states)
-        new = [v.index_select(0, live) for v in (x, delta, B)]
-        if cache_x is not None and cache_delta is not None and cache_B is not None and accepted is not None:
+        h = state.index_select(0, places).to(dtype).view(-1, *grouped, width, states)
+        new = [v.index_select(0, live) for v in (x, dt, B)]
+        if cache_x is not None and cache_dt is not None and cache_B is not None and accepted is not None:
             taken = live_accepted(accepted, live, inputs)
-            caches = (cache_x, cache_delta, cache_B)
+            caches = (cache_x, cache_dt, cache_B)
             for i in range(inputs):
                 going = (taken > i).nonzero()[:, 0]
-                cached = (v[places[going], i].to(state.dtype) for v in caches)
+                cached = (v[places[going], i].to(dtype) for v in caches)
                 h = h.index_copy(0, going, advance(h.index_select(0, going), *cached))
-            state.index_copy_(0, places, h.view(-1, channels, states))
+            state.index_copy_(0, places, h.view(-1, heads, width, states).to(state.dtype))
             for cache, v in zip(caches, new, strict=True):
                 cache.index_copy_(0, places, v.to(cache.dtype))
         y = x.new_zeros(x.shape)
         for i in range(inputs):
-            given = [v[:, i].to(state.dtype) for v in new]
+            given = [v[:, i].to(dtype) for v in new]
             h = advance(h, *given)
-            leave = C[live, i].to(state.dtype).view(-1, groups, states, 1)
-            found = torch.matmul(h.view(-1, groups, channels // groups, states), leave).view(-1, channels)
-            if D is not None:
-                found = found + (D[:, None] * given[0].view(-1, heads, channels // heads)).view(-1, channels)
-            found = found if z is None else found * silu(z[live, i].to(state.dtype))
+            leave = C[live, i].to(dtype)[..., None]
+            found = torch.matmul(h.view(-1, groups, heads // groups * width, states), leave).view(-1, heads, width)
+            found = found if D is None else found + D * given[0]
+            found = found if z is None else found * silu(z[live, i].to(dtype))
             y[live, i] = found.to(x.dtype)
         if cache_x is None:
-            state.index_copy_(0, places, h.view(-1, channels, states))
+            state.index_copy_(0, places, h.view(-1, heads, width, states).to(state.dtype))
         return y

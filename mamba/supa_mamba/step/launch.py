@@ -10,64 +10,68 @@ from supa_mamba.step import kernels
 def step(
     state: Tensor,
     cache_x: Tensor | None,
-    cache_delta: Tensor | None,
+    cache_dt: Tensor | None,
     cache_B: Tensor | None,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
     z: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     accepted: Tensor | None,
     rows: Tensor,
-    delta_softplus: bool,
+    dt_softplus: bool,
 ) -> Tensor:
     """Walk over the inputs of rows in place.
 
     Without caches the states move past all K inputs; with them they move past the accepted cached ones, and the K
-    inputs are cached. Mamba-1 has E = D heads of one channel and G = 1 group; Mamba-2 has E = H heads, D = H P.
+    inputs are cached. There are H heads of P channels in G groups; Mamba-1 has H = D heads of P = 1 channel, G = 1. A
+    dimension written ``P | 1`` or ``N | 1`` has length 1 where its entries are equal.
 
     Args:
-        state: (R, D, N), changed in place.
-        cache_x: (R, K, D), changed in place as all caches.
-        cache_delta: (R, K, E).
-        cache_B: (R, K, G N).
-        x: (M, K, D).
-        delta: (M, K, E).
-        A: (E, N), or (E, 1) where all states of a head decay alike; as D and delta_bias in the precision of the states.
-        B: (M, K, G N).
-        C: (M, K, G N).
-        D: (E,).
-        z: (M, K, D).
-        delta_bias: (E,).
+        state: (R, H, P, N), with any strides, changed in place.
+        cache_x: (R, K, H, P), contiguous, changed in place as all caches.
+        cache_dt: (R, K, H, P | 1), as dt.
+        cache_B: (R, K, G, N).
+        x: (M, K, H, P).
+        dt: (M, K, H, P | 1).
+        A: (H, P | 1, N | 1), as D and dt_bias in the precision of the sums.
+        B: (M, K, G, N).
+        C: (M, K, G, N).
+        D: (H, P | 1).
+        z: (M, K, H, P).
+        dt_bias: (H, P | 1).
         accepted: (M,) int64, with caches.
         rows: (M,) int64.
-        delta_softplus: whether steps are softplus of what was given.
+        dt_softplus: Whether steps are softplus of what was given.
 
     Returns:
-        y (M, K, D).
+        y (M, K, H, P), contiguous.
     """
-    (count, inputs, channels), states, heads = x.shape, state.shape[2], len(A)
-    groups = B.shape[2] // states
+    count, inputs, heads, width = x.shape
+    groups, states = B.shape[2:]
+    of_group = heads // groups * width
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if not count:
         return y
-    x, delta, B, C = (_flat(v) for v in (x, delta, B, C))
+    x, dt, B, C = (_flat(v) for v in (x, dt, B, C))
     z = None if z is None else _flat(z)
     padded = power_of_two(states)
-    one_decay = A.shape[1] < states
+    one_decay = A.shape[2] < states
     block = _block(padded, one_decay=one_decay)
-    kernels.step_kernel[(count * groups * -(-channels // groups // block),)](
-        state, cache_x, cache_delta, cache_B, x, delta, A.contiguous(), B, C, contiguous(D), z,
-        contiguous(delta_bias), contiguous(accepted), rows, y,
-        x.stride(0), delta.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
-        inputs, groups, channels // groups, channels // heads, states,
-        SOFTPLUS=delta_softplus, ONE_DECAY=one_decay, BLOCK=block, STATES=padded, DTYPE=triton_dtype(state),
-        num_warps=1,
+    kernels.step_kernel[(count * groups * -(-of_group // block),)](
+        state, cache_x, cache_dt, cache_B, x, dt, A.contiguous(), B, C, contiguous(D), z,
+        contiguous(dt_bias), contiguous(accepted), rows, y,
+        *state.stride(), x.stride(0), dt.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
+        inputs, groups, of_group, width, states,
+        SOFTPLUS=dt_softplus, ROWS_CONTIGUOUS=state[:1].is_contiguous(), ONE_DECAY=one_decay,
+        DT_OF_HEAD=dt.shape[1] == heads, A_OF_HEAD=A.shape[1] == 1, D_OF_HEAD=D is None or D.shape[1] == 1,
+        BIAS_OF_HEAD=dt_bias is None or dt_bias.shape[1] == 1,
+        BLOCK=block, STATES=padded, DTYPE=triton_dtype(A), num_warps=1,
     )  # fmt: skip
-    for cache, new in ((cache_delta, delta), (cache_B, B)):
+    for cache, new in ((cache_dt, dt), (cache_B, B)):
         if cache is not None:
             values = new.shape[1]
             block = min(1024, power_of_two(values))
@@ -78,7 +82,8 @@ def step(
 
 
 def _flat(x: Tensor) -> Tensor:
-    return with_unit_stride(x.reshape(-1, x.shape[2]))
+    count, inputs, *values = x.shape
+    return with_unit_stride(x.reshape(count * inputs, values[0] * values[1]))
 
 
 def _block(states: int, *, one_decay: bool) -> int:

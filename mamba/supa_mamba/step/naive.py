@@ -1,6 +1,4 @@
-"""Steps of the selective scan, row by row: what every other path is held against."""
-
-from dataclasses import replace
+"""Steps of the selective scan, row by row: the reference of every other path."""
 
 import torch
 from torch import Tensor
@@ -12,75 +10,93 @@ from supa_mamba.step.cache import ReplayCache
 def naive_selective_state_update(
     state: Tensor,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    state_batch_indices: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Take one step in float64; arguments as in ``selective_state_update``.
+
+    Returns:
+        y in float64, and the new states in the dtype of the states, rounded once; nothing is changed.
+    """
+    states, y = state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
+    rows = range(x.shape[0]) if state_batch_indices is None else state_batch_indices.tolist()
+    for m, row in enumerate(rows):
+        if row >= 0:
+            gate = None if z is None else z[m]
+            y[m], states[row] = _one_step(states[row], x[m], dt[m], A, B[m], C[m], D, gate, dt_bias, dt_softplus)
+    return y, states.to(state.dtype)
+
+
+def _one_step(
+    h: Tensor,
+    x: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
     z: Tensor | None,
-    delta_bias: Tensor | None,
-    rows: Tensor,
-    *,
-    delta_softplus: bool = True,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Take one step; arguments as in ``selective_state_update``. Gives y and the new states, and changes nothing."""
-    state, y = state.clone(), torch.zeros_like(x)
-    for m, row in enumerate(rows.tolist()):
-        if row >= 0:
-            step = delta[m] if delta_bias is None else delta[m] + delta_bias
-            step = softplus(step) if delta_softplus else step
-            if state.ndim == 3:
-                state[row] = torch.exp(step[:, None] * A) * state[row] + (step * x[m])[:, None] * B[m]
-                y[m] = state[row] @ C[m] if D is None else state[row] @ C[m] + D * x[m]
-            else:
-                for h in range(len(A)):
-                    group = h // (len(A) // B.shape[1])
-                    entering = step[h] * torch.outer(x[m, h], B[m, group])
-                    state[row, h] = torch.exp(step[h] * A[h]) * state[row, h] + entering
-                    y[m, h] = state[row, h] @ C[m, group] + (0 if D is None else D[h] * x[m, h])
-            y[m] = y[m] if z is None else y[m] * silu(z[m])
-    return y, state
+    """Take the step of one sequence: x, dt, z (D,) or (H, P), B and C (N,) or (G, N), h (D, N) or (H, P, N)."""
+    # One entry a head, (H,) or (H, 1, 1), stands for all of its channels and states.
+    x, dt = x.double(), _wide(dt, x)
+    bias = 0 if dt_bias is None else _wide(dt_bias, x)
+    step = softplus(dt + bias) if dt_softplus else dt + bias
+    decay = A.double() if A.ndim == h.ndim else A.double()[:, None, None]
+    B, C = (v.double().view(-1, h.shape[-1]) for v in (B, C))
+    # Mamba-1 has one group of all channels; in Mamba-2 each group of heads has its own B and C.
+    B, C = (v[0] if h.ndim == 2 else v.repeat_interleave(h.shape[0] // len(v), 0)[:, None] for v in (B, C))
+    h = torch.exp(step[..., None] * decay) * h + (step * x)[..., None] * B
+    y = (h * C).sum(-1)
+    y = y if D is None else y + _wide(D, x) * x
+    return y if z is None else y * silu(z.double()), h
+
+
+def _wide(v: Tensor, x: Tensor) -> Tensor:
+    return (v if v.ndim == x.ndim else v[:, None]).double().expand(x.shape)
 
 
 def naive_selective_state_replay(
     state: Tensor,
     cache: ReplayCache,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    accepted: Tensor,
-    rows: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
     *,
-    delta_softplus: bool = True,
+    accepted: Tensor,
+    state_batch_indices: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, ReplayCache]:
-    """Take the accepted inputs and score new ones; arguments as in ``selective_state_replay``.
+    """Take the accepted inputs and score new ones in float64; arguments as in ``selective_state_replay``.
 
     Returns:
-        y, the new states and the new cache; nothing is changed.
+        y in float64, the new states in the dtype of the states, rounded once, and the new cache; nothing is changed.
     """
-    kept = replace(cache, x=cache.x.clone(), delta=cache.delta.clone(), B=cache.B.clone())
-    y = torch.zeros_like(x)
-    for m, row in enumerate(rows.tolist()):
+    kept = ReplayCache(cache.x.clone(), cache.dt.clone(), cache.B.clone())
+    states, y = state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
+    rows = range(x.shape[0]) if state_batch_indices is None else state_batch_indices.tolist()
+    for m, row in enumerate(rows):
         if row >= 0:
-            place = rows[m : m + 1]
             for i in range(int(accepted[m])):
-                old_x, old_delta, old_B = (v[row, i : i + 1] for v in (cache.x, cache.delta, cache.B))
-                _, state = naive_selective_state_update(
-                    state, old_x, old_delta, A, old_B, C[m, :1], D, None, delta_bias, place,
-                    delta_softplus=delta_softplus,
-                )  # fmt: skip
-            scored = state
+                cached = (cache.x[row, i], cache.dt[row, i], A, cache.B[row, i])
+                _, states[row] = _one_step(states[row], *cached, C[m, 0], D, None, dt_bias, dt_softplus)
+            h = states[row]
             for i in range(x.shape[1]):
-                gate = None if z is None else z[m, i : i + 1]
-                new_x, new_delta, new_B, new_C = (v[m, i : i + 1] for v in (x, delta, B, C))
-                y[m, i : i + 1], scored = naive_selective_state_update(
-                    scored, new_x, new_delta, A, new_B, new_C, D, gate, delta_bias, place,
-                    delta_softplus=delta_softplus,
-                )  # fmt: skip
-            kept.x[row], kept.delta[row], kept.B[row] = x[m], delta[m], B[m]
-    return y, state, kept
+                new, gate = (x[m, i], dt[m, i], A, B[m, i], C[m, i]), None if z is None else z[m, i]
+                y[m, i], h = _one_step(h, *new, D, gate, dt_bias, dt_softplus)
+            kept.x[row], kept.dt[row], kept.B[row] = x[m], dt[m], B[m]
+    return y, states.to(state.dtype), kept

@@ -6,30 +6,28 @@ from torch import Tensor
 from supa_mamba.dispatch import device_of, path
 
 
-@torch.library.custom_op(
-    "supa_mamba::selective_state_step", mutates_args=("state", "cache_x", "cache_delta", "cache_B")
-)
+@torch.library.custom_op("supa_mamba::selective_state_step", mutates_args=("state", "cache_x", "cache_dt", "cache_B"))
 def selective_state_step_operator(
     state: Tensor,
     cache_x: Tensor | None,
-    cache_delta: Tensor | None,
+    cache_dt: Tensor | None,
     cache_B: Tensor | None,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
     z: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     accepted: Tensor | None,
     rows: Tensor,
-    delta_softplus: bool,
+    dt_softplus: bool,
 ) -> Tensor:
     """Take steps in place; arguments and result as in ``launch.step``."""
-    caches, given = (cache_x, cache_delta, cache_B), (x, delta, A, B, C, D, z, delta_bias, accepted, rows)
+    caches, given = (cache_x, cache_dt, cache_B), (x, dt, A, B, C, D, z, dt_bias, accepted, rows)
     with device_of(state):
-        y: Tensor = path(state, __package__).step(state, *caches, *given, delta_softplus)
+        y: Tensor = path(state, __package__).step(state, *caches, *given, dt_softplus)
     return y
 
 
@@ -37,18 +35,18 @@ def selective_state_step_operator(
 def _(
     state: Tensor,
     cache_x: Tensor | None,
-    cache_delta: Tensor | None,
+    cache_dt: Tensor | None,
     cache_B: Tensor | None,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
     z: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     accepted: Tensor | None,
     rows: Tensor,
-    delta_softplus: bool,
+    dt_softplus: bool,
 ) -> Tensor:
     return x.new_empty(x.shape)
