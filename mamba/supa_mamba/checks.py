@@ -1,6 +1,12 @@
 """Checks of what a user gives to operations: one clear error each."""
 
+import torch
 from torch import Tensor
+
+INTEGER_DTYPES = (
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
+)  # fmt: skip
+"""The dtypes that offsets, rows and counts may have; all are cast to int64."""
 
 
 def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tensor, words: str) -> None:
@@ -26,14 +32,30 @@ def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tenso
         raise ValueError(f"{name}: it lies on {x.device}, but the other tensors on {like.device}; move it there.")
 
 
-def check_activation(activation: str | None) -> None:
-    """Check what follows a convolution.
+def activation_is_silu(activation: str | None) -> bool:
+    """Return whether silu follows a convolution.
 
     Args:
-        activation: None or "silu".
+        activation: None, or "silu" or "swish", which are two names of x sigmoid(x).
+
+    Returns:
+        Whether it is silu.
 
     Raises:
-        ValueError: it is another.
+        ValueError: The activation is another one.
     """
-    if activation not in (None, "silu"):
-        raise ValueError(f"activation: {activation!r} was given, but it must be None or 'silu'.")
+    if activation not in (None, "silu", "swish"):
+        raise ValueError(f"activation: {activation!r} was given, but it must be None, 'silu' or 'swish'.")
+    return activation is not None
+
+
+def holds_integers(x: Tensor) -> bool:
+    """Return whether a tensor can be used as row numbers, after a cast to int64.
+
+    Args:
+        x: Any tensor.
+
+    Returns:
+        True for every signed or unsigned integer dtype, False for bool, floating-point and complex dtypes.
+    """
+    return x.dtype in INTEGER_DTYPES

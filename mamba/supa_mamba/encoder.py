@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from supa.checks import shown, whole
 from supa_mamba.modules.stack import MambaStack
+from supa_mamba.packing import offset_of
 
 Level = Literal["shower", "hit"]
 
@@ -100,18 +101,19 @@ class ShowerEncoder(nn.Module):
 
         Args:
             points: (hits, features) float32, normalised, shower behind shower.
-            offset: (showers + 1,) int64: the hits of shower k are offset[k] to offset[k + 1].
+            offset: (showers + 1,) integers: the hits of shower k are offset[k] to offset[k + 1].
 
         Returns:
             (showers, outputs) or, at hit level, (hits, outputs) float32.
 
         Raises:
-            ValueError: the points have another number of features.
+            ValueError: The points have another number of features, or the offset does not fit.
         """
         if points.ndim != 2 or points.shape[1] != self.config.features:
             raise ValueError(
                 f"points: shape {tuple(points.shape)} was given, but it must be (hits, {self.config.features})."
             )
+        offset = offset_of("points", points, offset)
         hits = self.stack(self.embedding(points), offset)
         seen = hits if self.config.level == "hit" else pooled(hits, offset)
         return self.head(seen).float()  # type: ignore[no-any-return]

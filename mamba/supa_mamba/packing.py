@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from supa_mamba.checks import holds_integers
+
 
 @dataclass(frozen=True)
 class TimeMajor:
@@ -66,7 +68,7 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
     Args:
         name: what the rows are called.
         x: (T, ...) packed rows with an offset, or (B, L, ...) without.
-        offset: (S + 1,) int64, or None.
+        offset: (S + 1,) integers, cast to int64, or None.
         letters: what each row holds, one letter to a dimension.
 
     Returns:
@@ -77,22 +79,22 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
     """
     row = ", ".join(letters)
     if offset is not None and not isinstance(offset, Tensor):
-        raise ValueError(f"offset: a {type(offset).__name__} was given, but it must be a tensor, (S + 1,) int64.")
+        raise ValueError(f"offset: a {type(offset).__name__} was given, but it must be a tensor, (S + 1,) integers.")
     if offset is None:
         if x.ndim != len(letters) + 2:
             raise ValueError(
                 f"{name}: shape {tuple(x.shape)} was given without an offset, but it must be padded, (B, L, {row}); "
-                f"for packed rows (T, {row}) also give offset, (S + 1,) int64."
+                f"for packed rows (T, {row}) also give offset, (S + 1,) integers."
             )
         return torch.arange(x.shape[0] + 1, device=x.device) * x.shape[1]
     if x.ndim != len(letters) + 1:
         raise ValueError(f"{name}: shape {tuple(x.shape)} was given with an offset, but it must be packed, (T, {row}).")
-    if offset.ndim != 1 or len(offset) < 1 or offset.dtype != torch.int64 or offset.device != x.device:
+    if offset.ndim != 1 or offset.shape[0] < 1 or not holds_integers(offset) or offset.device != x.device:
         raise ValueError(
             f"offset: shape {tuple(offset.shape)}, {offset.dtype} on {offset.device} was given, but it must be "
-            f"(S + 1,) int64 on {x.device}, where {name} lies; of int32 cu_seqlens give .long()."
+            f"(S + 1,) integers on {x.device}, the device of {name}."
         )
-    return offset.contiguous()
+    return offset.to(torch.int64).contiguous()
 
 
 def check_offset(offset: Tensor, rows: int) -> None:

@@ -117,6 +117,15 @@ def test_a_sequence_goes_on_from_its_state(path, device):
     assert torch.equal(inputs["initial_state"], final)
 
 
+def test_swish_is_silu(path, device):
+    inputs = {name: x.to(device) for name, x in conv_inputs([5, 2], 3, 4).items()}
+    offset = offset_of([5, 2], device)
+    assert torch.equal(
+        causal_conv1d(**inputs, offset=offset, activation="swish"),
+        causal_conv1d(**inputs, offset=offset, activation="silu"),
+    )
+
+
 def test_gradients_are_the_same_bits_every_time(path, device):
     inputs = conv_inputs([9, 0, 7], 9, 3)
     first, second = (found(inputs, [9, 0, 7], torch.float32, device) for _ in range(2))
@@ -154,7 +163,7 @@ def test_compiled_programs_see_one_operator(path, device):
         ({"weight": torch.zeros(2, 4)}, r"x: shape \(5, 3\) was given"),
         ({"bias": torch.zeros(2)}, r"bias: shape \(2,\)"),
         ({"initial_state": torch.zeros(1, 3, 4)}, r"\(S, D, W - 1\) = \(1, 3, 3\)"),
-        ({"activation": "relu"}, "it must be None or 'silu'"),
+        ({"activation": "relu"}, "it must be None, 'silu' or 'swish'"),
         ({"offset": None}, "without an offset"),
     ],
 )

@@ -181,7 +181,7 @@ def test_the_operator_is_what_pytorch_expects(path, device, cached):
         ({"x": torch.zeros(2, 1, 3)}, r"x: shape \(2, 1, 3\)"),
         ({"weight": torch.zeros(3, 3)}, r"weight: shape \(3, 3\) was given, but it must be \(D, W\) = \(3, 4\)"),
         ({"bias": torch.zeros(4)}, r"bias: shape \(4,\)"),
-        ({"activation": "relu"}, "it must be None or 'silu'"),
+        ({"activation": "relu"}, "it must be None, 'silu' or 'swish'"),
         ({"rows": torch.tensor([0, 3])}, "rows: 3 was given, but the state has rows 0 to 2"),
         ({"rows": torch.tensor([0])}, r"rows: shape \(1,\)"),
         ({"state": torch.zeros(1, 3, 3)}, "say with rows which are meant"),

@@ -233,6 +233,13 @@ def test_autocast_changes_nothing(path, device):
     assert torch.equal(final, cast_final)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.uint64])
+def test_an_offset_may_have_any_integer_dtype(path, device, dtype):
+    inputs = {name: x.to(device) for name, x in scan_inputs([3, 0, 5], 3, 2).items()}
+    offset = offset_of([3, 0, 5], device)
+    assert torch.equal(selective_scan(**inputs, offset=offset.to(dtype)), selective_scan(**inputs, offset=offset))
+
+
 def test_compiled_programs_see_one_operator(path, device):
     if path == "interpreter":
         pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
@@ -266,7 +273,8 @@ def test_the_operator_keeps_what_it_promises(path, device):
     ("change", "message"),
     [
         ({"offset": None}, r"u: shape \(5, 3\) was given without an offset"),
-        ({"offset": torch.tensor([0, 5], dtype=torch.int32)}, r"offset: shape \(2,\), torch.int32.*give \.long\(\)"),
+        ({"offset": torch.tensor([0.0, 5.0])}, r"offset: shape \(2,\), torch.float32.*\(S \+ 1,\) integers on cpu"),
+        ({"offset": torch.tensor([False, True])}, "torch.bool on cpu was given"),
         ({"offset": [0, 5]}, "offset: a list was given, but it must be a tensor"),
         ({"offset": torch.tensor([0, 4])}, r"offset: 0 to 4 was given for 5 rows"),
         ({"offset": torch.tensor([0, 4, 3, 5])}, "0 to 5, descending behind entry 1, was given for 5 rows"),

@@ -4,14 +4,14 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from supa_mamba.checks import check_activation, check_shape
+from supa_mamba.checks import activation_is_silu, check_shape
 from supa_mamba.conv import cpu
 from supa_mamba.conv.operator import causal_conv1d_operator
 from supa_mamba.dispatch import through_operator
 from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
 
-Activation = Literal["silu"] | None
+Activation = Literal["silu", "swish"] | None
 
 
 @overload
@@ -63,10 +63,10 @@ def causal_conv1d(
         x: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, as the other tensors.
         weight: (D, W), the last one for the step itself; any small width: registers hold about 32.
         bias: (D,).
-        offset: (S + 1,) int64, where each packed sequence begins; None where the input is padded; then S = B.
+        offset: (S + 1,) integers, where each packed sequence begins; None where the input is padded; then S = B.
         initial_state: (S, D, W - 1) the inputs before the first step walked, the latest one last; zeros if not given.
         reverse: whether each sequence is walked from its own end to its start; then t - k above is t + k.
-        activation: None or "silu".
+        activation: None, or "silu" (also called "swish").
         return_final_state: whether to give the last inputs, too.
 
     Returns:
@@ -84,10 +84,10 @@ def causal_conv1d(
     check_shape("weight", weight, (channels, width), x, "(D, W)")
     check_shape("bias", bias, (channels,), x, "(D,)")
     check_shape("initial_state", initial_state, (len(begins) - 1, channels, width - 1), x, "(S, D, W - 1)")
-    check_activation(activation)
+    use_silu = activation_is_silu(activation)
     dtype = state_dtype(x, weight, bias, initial_state)
     given = (x.reshape(-1, channels), weight.to(dtype), cast(bias, dtype), begins, cast(initial_state, dtype))
     convolve = causal_conv1d_operator if through_operator(x) else cpu.convolve
-    y, final_state = convolve(*given, reverse, activation == "silu")
+    y, final_state = convolve(*given, reverse, use_silu)
     y = y.reshape(x.shape)
     return (y, final_state) if return_final_state else y

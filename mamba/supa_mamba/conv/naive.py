@@ -23,7 +23,7 @@ def naive_causal_conv1d(
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
             window = torch.cat([window, x[t][:, None]], 1)
             y[t] = (window * weight).sum(1) if bias is None else (window * weight).sum(1) + bias
-            y[t] = silu(y[t]) if activation == "silu" else y[t]
+            y[t] = silu(y[t]) if activation is not None else y[t]
             window = window[:, 1:]
         states.append(window)
     return torch.stack(y) if y else x, torch.stack(states) if states else x.new_zeros(0, channels, width - 1)

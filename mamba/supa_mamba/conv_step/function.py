@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from supa_mamba.checks import check_activation, check_shape
+from supa_mamba.checks import activation_is_silu, check_shape
 from supa_mamba.conv.function import Activation
 from supa_mamba.conv_step.operator import causal_conv1d_step_operator
 from supa_mamba.precision import cast
@@ -31,7 +31,7 @@ def causal_conv1d_update(
         rows: (M,) int64, the row of each sequence, each at most once; negative for one that has finished, which is
             skipped. 0 to M - 1 if not given. What they hold is looked at on the CPU only: on a GPU a row beyond the
             table would be read and written where something else lies.
-        activation: None or "silu".
+        activation: None, or "silu" (also called "swish").
 
     Returns:
         y (M, D) in the dtype of x; zeros where a sequence has finished.
@@ -46,7 +46,7 @@ def causal_conv1d_update(
     dtype = state.dtype
     y: Tensor = causal_conv1d_step_operator(
         state, None, x[:, None], weight.to(dtype), cast(bias, dtype), None, rows_of(rows, x, state),
-        activation == "silu",
+        activation_is_silu(activation),
     )  # fmt: skip
     return y[:, 0]
 
@@ -61,7 +61,7 @@ def check_conv_step(
         x: (..., D).
         weight: (D, W).
         bias: (D,).
-        activation: None or "silu".
+        activation: None, or "silu" (also called "swish").
         words: the shape of x in letters.
 
     Raises:
@@ -74,4 +74,4 @@ def check_conv_step(
     check_shape("x", x, (*x.shape[:-1], channels), state, words)
     check_shape("weight", weight, (channels, width), state, "(D, W)")
     check_shape("bias", bias, (channels,), state, "(D,)")
-    check_activation(activation)
+    activation_is_silu(activation)

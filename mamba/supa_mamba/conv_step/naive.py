@@ -20,7 +20,7 @@ def naive_causal_conv1d_update(
         if row >= 0:
             window = torch.cat([state[row], x[m][:, None]], 1)
             y[m] = (window * weight).sum(1) if bias is None else (window * weight).sum(1) + bias
-            y[m] = silu(y[m]) if activation == "silu" else y[m]
+            y[m] = silu(y[m]) if activation is not None else y[m]
             state[row] = window[:, 1:]
     return y, state
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from supa_mamba.checks import activation_is_silu
 from supa_mamba.conv.function import Activation
 from supa_mamba.conv_step.function import check_conv_step
 from supa_mamba.conv_step.operator import causal_conv1d_step_operator
@@ -36,7 +37,7 @@ def causal_conv1d_replay(
         rows: (M,) int64, the row of each sequence, each at most once; negative for one that has finished, which is
             skipped. 0 to M - 1 if not given. What they hold is looked at on the CPU only: on a GPU a row beyond the
             table would be read and written where something else lies.
-        activation: None or "silu".
+        activation: None, or "silu" (also called "swish").
 
     Returns:
         y (M, K, D) in the dtype of x; zeros where a sequence has finished.
@@ -52,6 +53,7 @@ def causal_conv1d_replay(
     check_no_gradients("causal_conv1d_replay", "causal_conv1d", state, cache, x, weight, bias)
     dtype = state.dtype
     y: Tensor = causal_conv1d_step_operator(
-        state, cache, x, weight.to(dtype), cast(bias, dtype), accepted, rows_of(rows, x, state), activation == "silu"
-    )
+        state, cache, x, weight.to(dtype), cast(bias, dtype), accepted, rows_of(rows, x, state),
+        activation_is_silu(activation),
+    )  # fmt: skip
     return y

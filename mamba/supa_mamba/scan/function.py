@@ -89,7 +89,7 @@ def selective_scan(
         D: (D,) what of the input passes beside the states.
         z: as u, the gate.
         delta_bias: (D,) what is added to delta.
-        offset: (S + 1,) int64, the first row of each packed sequence and the number of rows T; a sequence may be
+        offset: (S + 1,) integers, the first row of each packed sequence and the number of rows T; a sequence may be
             empty. None where the input is padded; then S = B.
         initial_state: (S, D, N) states before the first step; zeros if not given.
         reverse: whether each sequence is walked from its own end to its start.
