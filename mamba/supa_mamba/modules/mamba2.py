@@ -121,7 +121,7 @@ class Mamba2(StateSpaceMixer):
         u, B, C = self._selected(mixed)
         walk = partial(
             ssd, u, delta, rates(self.A_log), B, C, self.D, self.dt_bias, offset=begins, initial_state=ssm_before,
-            reverse=reverse,
+            dt_softplus=True, reverse=reverse,
         )  # fmt: skip
         # States are large, so they are made only for those who ask; steps want their rows in one piece.
         if not return_state:
