@@ -8,7 +8,7 @@ from waiting import nothing_waits
 
 import supa_mamba
 from supa_mamba import selective_scan
-from supa_mamba.chunk_scan import blocks, naive
+from supa_mamba.chunk_scan import blocks, cpu, naive
 
 ssd = partial(supa_mamba.ssd, dt_softplus=True)
 naive_ssd = partial(naive.naive_ssd, dt_softplus=True)
@@ -230,6 +230,19 @@ def test_gradients_through_one_output_alone(path, device, used):
     for name, a, b in zip(inputs, mine, naive, strict=True):
         zeros = torch.zeros_like(inputs[name])
         assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-12, name
+
+
+def test_second_and_forward_derivatives_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(cpu, "CHUNK", 2)
+    inputs = ssd_inputs([3, 0, 5], 2, 2, 2)
+    names = list(inputs)
+
+    def run(*given):
+        return ssd(**dict(zip(names, given, strict=True)), offset=offset_of([3, 0, 5]), return_final_state=True)
+
+    given = [x.requires_grad_() for x in inputs.values()]
+    assert torch.autograd.gradcheck(run, given, check_forward_ad=True, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, given, fast_mode=True)
 
 
 def test_gradients_without_final_states(path, device):
