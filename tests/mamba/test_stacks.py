@@ -223,10 +223,8 @@ def test_a_mixer_of_ones_own():
         (lambda: MambaStack(8, 0), "n_layer: 0"),
         (lambda: MambaStack(8, 1, "mamba3"), "mixer: 'mamba3' was given, but it must be one of mamba, mamba2, bimamba"),
         (lambda: MambaStack(8, 1, None), "mixer: None was given"),
-        (
-            lambda: MambaStack(8, 1, d_stat=4),
-            "argument 'd_stat', but the mixer takes d_state, d_conv",
-        ),
+        (lambda: MambaStack(8, 1, d_stat=4), "Mamba: got an unexpected .* 'd_stat'; besides d_model it takes d_state"),
+        (lambda: MambaStack(8, 1, "mamba2", headdim=4, D_has_hdim=True), "Mamba2: got an unexpected .* 'D_has_hdim'"),
         (lambda: MambaStack(8, 1).init_state(-1), "batch: -1 was given"),
         (lambda: HybridStack(8, 1, [0], 2).init_state(2.0, 5), "batch: 2.0 was given"),
         (lambda: HybridStack(8, 2, [2], 2), "attn_layer_idx: 2 was given, but the layers are 0 to 1"),

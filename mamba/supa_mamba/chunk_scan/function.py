@@ -107,7 +107,7 @@ def ssd(
 
     Source: Mamba-2 (arXiv 2405.21060), sections 3 and 6.
     """
-    limits = _limits(dt_limit)
+    limits = check_limits(dt_limit)
     begins = offset_of("x", x, offset, "HP")
     _check(x, dt, A, B, C, D, dt_bias, initial_state, len(begins) - 1)
     dtype = state_dtype(x, dt, A, B, C, D, dt_bias, initial_state)
@@ -124,7 +124,18 @@ def ssd(
     return (y, final_state) if return_final_state else y
 
 
-def _limits(dt_limit: tuple[float, float]) -> tuple[float, float]:
+def check_limits(dt_limit: tuple[float, float]) -> tuple[float, float]:
+    """Check the limits of steps.
+
+    Args:
+        dt_limit: the shortest and the longest step.
+
+    Returns:
+        The limits.
+
+    Raises:
+        ValueError: they are not two ascending numbers.
+    """
     try:
         low, high = map(float, dt_limit)
     except (TypeError, ValueError):
