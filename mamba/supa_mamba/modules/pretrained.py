@@ -75,7 +75,8 @@ def from_mamba_ssm(
             f"The model cannot be built, because it differs from supa_mamba's modules: {'; '.join(differs)}."
         )
     module.to_empty(device=first.device if device is None else device)
-    module.load_state_dict(weights)
+    if torch.device("meta") != next(module.parameters()).device:
+        module.load_state_dict(weights)
     return module
 
 
