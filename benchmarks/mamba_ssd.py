@@ -25,7 +25,7 @@ from supa_mamba import ssd
 from supa_mamba.chunk_scan import blocks
 from supa_mamba.chunk_scan.naive import naive_ssd
 
-ALONG = ("x", "delta", "B", "C")
+ALONG = ("x", "dt", "B", "C")
 Shape = tuple[int, int, int, int]
 WALKS = [
     {"chunk": chunk, "width": width, "warps": warps, "registers": registers}
@@ -56,12 +56,12 @@ def draw(lengths: Tensor, shape: Shape, dtype: torch.dtype, device: str) -> dict
 
     inputs = {
         "x": normal(rows, heads, width),
-        "delta": normal(rows, heads) - 4,
+        "dt": normal(rows, heads) - 4,
         "A": -torch.linspace(1, 16, heads, device=device),
         "B": normal(rows, 1, states),
         "C": normal(rows, 1, states),
         "D": torch.ones(heads, device=device),
-        "delta_bias": normal(heads) / 10,
+        "dt_bias": normal(heads) / 10,
     }
     of_states = torch.float64 if dtype == torch.float64 else torch.float32
     return {name: x.to(dtype if name in ALONG else of_states) for name, x in inputs.items()}
@@ -72,8 +72,8 @@ def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[st
     lengths = torch.tensor([40, 1, 64, 0, 70, 200])
     offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
     y, gradient = distances(
-        lambda **x: ssd(**x, offset=offset),
-        lambda **x: naive_ssd(**x, offset=begins, initial_state=None)[0],
+        lambda **x: ssd(**x, offset=offset, dt_softplus=True),
+        lambda **x: naive_ssd(**x, offset=begins, initial_state=None, dt_softplus=True)[0],
         draw(lengths, shape, dtype, device),
     )
     if not (y <= BOUNDS[dtype][0] and gradient <= BOUNDS[dtype][1]):
@@ -83,7 +83,7 @@ def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[st
 
 def both_ways(leaves: dict[str, Tensor], offset: Tensor, y_grad: Tensor) -> None:
     """Walk forward and backward."""
-    torch.autograd.grad(ssd(**leaves, offset=offset), list(leaves.values()), y_grad)
+    torch.autograd.grad(ssd(**leaves, offset=offset, dt_softplus=True), list(leaves.values()), y_grad)
 
 
 def prepared(shape: Shape, dtype: torch.dtype) -> tuple[Callable[[], Any], Callable[[], Any], int]:
@@ -92,7 +92,11 @@ def prepared(shape: Shape, dtype: torch.dtype) -> tuple[Callable[[], Any], Calla
     offset, inputs = offset_of(lengths, "cuda"), draw(lengths, shape, dtype, "cuda")
     leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
     y_grad = torch.randn_like(inputs["x"])
-    return lambda: ssd(**inputs, offset=offset), lambda: both_ways(leaves, offset, y_grad), int(lengths.sum())
+    return (
+        lambda: ssd(**inputs, offset=offset, dt_softplus=True),
+        lambda: both_ways(leaves, offset, y_grad),
+        int(lengths.sum()),
+    )
 
 
 def on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
@@ -156,7 +160,7 @@ def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
     }
     lengths = torch.tensor([40, 1, 64, 0, 70, 200])
     offset, few = offset_of(lengths, "cuda"), draw(lengths, shape, dtype, "cuda")
-    truth = run_with_gradients(lambda **x: ssd(**x, offset=offset), few)
+    truth = run_with_gradients(lambda **x: ssd(**x, offset=offset, dt_softplus=True), few)
     for name, (function, choices) in candidates.items():
         if only not in name:
             continue
@@ -169,9 +173,9 @@ def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
                     continue
                 try:
                     if name == "walk_blocks":
-                        found = [ssd(**few, offset=offset)]
+                        found = [ssd(**few, offset=offset, dt_softplus=True)]
                     else:
-                        found = run_with_gradients(lambda **x: ssd(**x, offset=offset), few)
+                        found = run_with_gradients(lambda **x: ssd(**x, offset=offset, dt_softplus=True), few)
                     far = max(float((a - b).norm() / b.norm()) for a, b in zip(found, truth, strict=False))
                     if not far <= BOUNDS[dtype][1]:
                         raise ValueError(f"{far:.1e} off")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from supa_mamba.modules.hybrid import HybridStack
     from supa_mamba.modules.mamba import Mamba
     from supa_mamba.modules.mamba2 import Mamba2
+    from supa_mamba.modules.pretrained import from_mamba_ssm
     from supa_mamba.modules.stack import MambaStack
     from supa_mamba.modules.states import AttentionState, MambaState
     from supa_mamba.modules.weights import optimizer_groups
@@ -35,6 +36,7 @@ _MODULES = {
     "modules.hybrid": ("HybridStack",),
     "modules.mamba": ("Mamba",),
     "modules.mamba2": ("Mamba2",),
+    "modules.pretrained": ("from_mamba_ssm",),
     "modules.stack": ("MambaStack",),
     "modules.states": ("AttentionState", "MambaState"),
     "modules.weights": ("optimizer_groups",),
@@ -60,6 +62,7 @@ __all__ = [
     "causal_conv1d",
     "causal_conv1d_replay",
     "causal_conv1d_update",
+    "from_mamba_ssm",
     "optimizer_groups",
     "selective_scan",
     "selective_state_replay",

@@ -94,16 +94,29 @@ class ShowerEncoder(nn.Module):
 
     Args:
         config: the sizes.
+        device: of the parameters.
+        dtype: of the parameters; rates and skips stay in float32 where it is half precision. Points must have it, too.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        *,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         width = config.d_model
-        self.embedding = nn.Sequential(nn.Linear(config.features, width), nn.SiLU(), nn.Linear(width, width))
-        self.stack = MambaStack(width, config.n_layer, mixer="bimamba", d_state=config.d_state)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.embedding = nn.Sequential(
+            nn.Linear(config.features, width, **factory), nn.SiLU(), nn.Linear(width, width, **factory)
+        )
+        self.stack = MambaStack(width, config.n_layer, mixer="bimamba", d_state=config.d_state, **factory)
         seen = width if config.level == "hit" else 2 * width + 1
-        self.head = nn.Sequential(nn.Linear(seen, width), nn.SiLU(), nn.Linear(width, config.outputs))
+        self.head = nn.Sequential(
+            nn.Linear(seen, width, **factory), nn.SiLU(), nn.Linear(width, config.outputs, **factory)
+        )
 
     def forward(self, points: Tensor, offset: Tensor) -> Tensor:
         """Encode showers.

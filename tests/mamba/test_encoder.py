@@ -91,3 +91,9 @@ def test_a_wrong_size_is_a_clear_error(change, message):
 def test_points_of_other_features_are_a_clear_error():
     with pytest.raises(ValueError, match=r"points: shape \(5, 3\) was given, but it must be \(hits, 4\)"):
         _encoder("hit")(torch.zeros(5, 3), torch.tensor([0, 5]))
+
+
+def test_an_encoder_is_made_where_and_as_asked():
+    config = EncoderConfig(features=3, outputs=2, level="shower", d_model=8, n_layer=1, d_state=2)
+    encoder = ShowerEncoder(config, device="meta", dtype=torch.float64)
+    assert {(p.device.type, p.dtype) for p in encoder.parameters()} == {("meta", torch.float64)}

@@ -2,6 +2,7 @@ import copy
 import io
 import math
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from mixers import (
 )
 from sequences import distance, offset_of
 
-from supa_mamba import BiMamba, Mamba, Mamba2, MambaState, optimizer_groups
+from supa_mamba import BiMamba, CausalAttention, Mamba, Mamba2, MambaState, optimizer_groups
 
 ALL = CAUSAL | BOTH_WAYS
 LENGTHS = [3, 0, 1, 6]
@@ -37,6 +38,7 @@ MAMBA2_LAYOUT = {
 
 @pytest.mark.parametrize(("name", "layout"), [("mamba", MAMBA_LAYOUT), ("mamba2", MAMBA2_LAYOUT)])
 def test_weights_of_mamba_ssm_go_in_and_out(name, layout):
+    torch.manual_seed(0)
     weights = {key: torch.randn(shape, dtype=torch.float64) for key, shape in layout.items()}
     mixer = CAUSAL[name]().double()
     mixer.load_state_dict(weights, strict=True)
@@ -61,6 +63,43 @@ def test_the_formulas(path, device, name):
             y = mamba2_by_formulas(weights, x[a:b], mixer.headdim, mixer.d_state)
         y = y @ weights["out_proj.weight"].T + weights.get("out_proj.bias", 0)
         assert distance(found[a:b], y) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "options", [{"norm_before_gate": True}, {"dt_limit": (0.02, 0.05)}, {"rmsnorm_eps": 0.5}], ids=lambda x: str(*x)
+)
+def test_the_options_of_mamba2(path, device, options):
+    mixer = made(lambda: Mamba2(D_MODEL, d_state=2, headdim=4, ngroups=2, **options), device)
+    weights, x = {key: v.cpu() for key, v in mixer.state_dict().items()}, rows(7)
+    options = {name.removeprefix("rmsnorm_"): value for name, value in options.items()}
+    y = mamba2_by_formulas(weights, x, 4, 2, **options) @ weights["out_proj.weight"].T
+    assert distance(mixer(x.to(device), offset_of([7], device)), y) < 1e-12
+    state = mixer.init_state(1)
+    for t in range(7):
+        assert distance(mixer.step(x[t : t + 1].to(device), state), y[t : t + 1]) < 1e-12
+
+
+@pytest.mark.parametrize("mixer", [Mamba, BiMamba, partial(Mamba2, headdim=4), partial(CausalAttention, num_heads=2)])
+def test_parameters_are_made_where_and_as_asked(mixer):
+    on_meta = mixer(8, device="meta", dtype=torch.bfloat16)
+    assert {p.device.type for p in on_meta.parameters()} == {"meta"}
+    single = {name.rpartition(".")[2] for name, p in on_meta.named_parameters() if p.dtype == torch.float32}
+    assert single <= {"A_log", "A_b_log", "D", "D_b", "dt_bias"}
+    assert {p.dtype for p in on_meta.parameters()} <= {torch.bfloat16, torch.float32}
+    assert {p.dtype for p in mixer(8, dtype=torch.float64).parameters()} == {torch.float64}
+    torch.manual_seed(0)
+    expected = mixer(8).state_dict()
+    on_meta.to_empty(device="cpu").load_state_dict(expected)
+    torch.manual_seed(0)
+    halved = mixer(8, device="cpu", dtype=torch.bfloat16)
+    assert len(optimizer_groups(on_meta, 0.1)[1]["params"]) == len(optimizer_groups(halved, 0.1)[1]["params"])
+    x = torch.randn(5, 8, dtype=torch.bfloat16)
+    assert halved(x, offset_of([2, 3])).dtype == torch.bfloat16
+
+
+def test_states_of_another_dtype():
+    for mixer in (Mamba(8), Mamba2(8, headdim=4)):
+        assert {v.dtype for v in mixer.init_state(2, dtype=torch.bfloat16)} == {torch.bfloat16}
 
 
 @every
@@ -307,6 +346,14 @@ def test_they_say_what_they_are():
         (lambda: Mamba(8).double()(rows(1), offset_of([1]), Mamba(8).init_state(2)), "initial_state: shape"),
         (lambda: Mamba(8).step(rows(1)[None], Mamba(8).init_state(1)), "was given to a step"),
         (lambda: Mamba2(8, headdim=4).step(torch.zeros(1, 3), Mamba(8).init_state(1)), "rows of 3 features"),
+        (lambda: Mamba2(8, d_ssm=8), "Mamba2: got .* 'd_ssm'; besides d_model it takes d_state"),
+        (lambda: Mamba2(8, rmsnorm=False), "'rmsnorm'"),
+        (lambda: Mamba2(8, headdim=4, activation="swish"), "'activation'"),
+        (lambda: Mamba2(8, chunk_size=64), "Leave out chunk_size, which cannot change the results"),
+        (lambda: Mamba2(8, headdim=4, dt_limit=(1.0, 0.5)), "dt_limit"),
+        (lambda: Mamba(8, layer_idx=1, use_fast_path=True), "Leave out layer_idx, use_fast_path"),
+        (lambda: BiMamba(8, ngroups=2), "BiMamba: got an unexpected keyword argument 'ngroups'"),
+        (lambda: CausalAttention(8, 2, rotary_emb_dim=4), "'rotary_emb_dim'; .* takes num_heads, bias"),
         (lambda: Mamba("8"), "d_model: '8' was given, but it must be a whole number"),
         (lambda: BiMamba("8"), "d_model: '8' was given, but it must be a whole number"),
         (lambda: Mamba2(8, headdim=4).init_state(-1), "batch: -1 was given"),

@@ -1,18 +1,23 @@
+import math
+from functools import partial
+
 import pytest
 import torch
 from sequences import assert_close, distance, offset_of, ssd_inputs, with_gradients
 from waiting import nothing_waits
 
-from supa_mamba import selective_scan, ssd
-from supa_mamba.chunk_scan import blocks
-from supa_mamba.chunk_scan.naive import naive_ssd
+import supa_mamba
+from supa_mamba import selective_scan
+from supa_mamba.chunk_scan import blocks, cpu, naive
 
-LEAST = {"x", "delta", "A", "B", "C"}
-ALONG = {"x", "delta", "B", "C"}
+ssd = partial(supa_mamba.ssd, dt_softplus=True)
+naive_ssd = partial(naive.naive_ssd, dt_softplus=True)
+LEAST = {"x", "dt", "A", "B", "C"}
+ALONG = {"x", "dt", "B", "C"}
 
 
 def expected(inputs, lengths, **options):
-    missing = {name: None for name in ("D", "delta_bias", "initial_state") if name not in inputs}
+    missing = {name: None for name in ("D", "dt_bias", "initial_state") if name not in inputs}
     offset = offset_of(lengths)
     return with_gradients(lambda **x: naive_ssd(offset=offset, **x, **missing, **options), inputs)
 
@@ -29,8 +34,8 @@ def test_the_naive_form_is_the_selective_scan_with_equal_rates():
     y, final = naive_ssd(**inputs, offset=offset_of(lengths))
     each = lambda v: v.repeat_interleave(width, -1)  # noqa: E731
     y_scan, final_scan = selective_scan(
-        inputs["x"].flatten(1), each(inputs["delta"]), each(inputs["A"])[:, None].repeat(1, states),
-        inputs["B"][:, 0], inputs["C"][:, 0], each(inputs["D"]), None, each(inputs["delta_bias"]),
+        inputs["x"].flatten(1), each(inputs["dt"]), each(inputs["A"])[:, None].repeat(1, states),
+        inputs["B"][:, 0], inputs["C"][:, 0], each(inputs["D"]), None, each(inputs["dt_bias"]),
         offset=offset_of(lengths), initial_state=inputs["initial_state"].flatten(1, 2), return_final_state=True,
         delta_softplus=True,
     )  # fmt: skip
@@ -67,7 +72,7 @@ def test_any_number_of_heads_and_states(path, device, heads, groups, width, stat
 @pytest.mark.parametrize("reverse", [False, True])
 def test_long_sequences(path, device, reverse):
     lengths = [500, 1, 96, 0, 160]
-    inputs = ssd_inputs(lengths, 2, 5, 4, delta=-4.0)
+    inputs = ssd_inputs(lengths, 2, 5, 4, dt=-4.0)
     assert_close(
         found(inputs, lengths, torch.float32, device, reverse=reverse),
         expected(inputs, lengths, reverse=reverse), 1e-5, 1e-4,
@@ -80,7 +85,7 @@ def test_long_sequences(path, device, reverse):
 def test_sizes_of_models_over_many_programs(path, device, heads, width, states, dtype, bound):
     lengths = [40, 1, 64, 0, 70, 200] * 12
     inputs = ssd_inputs(lengths, heads, width, states)
-    half = ("x", "delta", "B", "C") if dtype == torch.bfloat16 else ()
+    half = ("x", "dt", "B", "C") if dtype == torch.bfloat16 else ()
     inputs |= {name: inputs[name].to(dtype).double() for name in half}
     assert_close(found(inputs, lengths, dtype, device, half=half), expected(inputs, lengths), bound, 2 * bound)
 
@@ -97,7 +102,7 @@ def test_sizes_of_models_over_many_programs(path, device, heads, width, states, 
 @pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_very_long_sequences(path, device):
     lengths = [5000, 3]
-    inputs = ssd_inputs(lengths, 1, 2, 2, delta=-6.0)
+    inputs = ssd_inputs(lengths, 1, 2, 2, dt=-6.0)
     assert_close(found(inputs, lengths, torch.float32, device), expected(inputs, lengths), 1e-5, 1e-4)
 
 
@@ -109,13 +114,13 @@ def test_more_sequences_than_shares(path, device, monkeypatch):
 
 
 def test_extreme_steps(path, device):
-    inputs = ssd_inputs([70], 3, 4, 5, delta=1.0, spread=3.0)
+    inputs = ssd_inputs([70], 3, 4, 5, dt=1.0, spread=3.0)
     assert_close(found(inputs, [70], torch.float32, device), expected(inputs, [70]), 1e-5, 1e-4, of_rates=1e-3)
 
 
-@pytest.mark.parametrize("delta", [-20.0, -13.0])
-def test_tiny_steps_keep_their_digits(path, device, delta):
-    inputs = ssd_inputs([9], 3, 4, 5, delta=delta)
+@pytest.mark.parametrize("dt", [-20.0, -13.0])
+def test_tiny_steps_keep_their_digits(path, device, dt):
+    inputs = ssd_inputs([9], 3, 4, 5, dt=dt)
     assert_close(found(inputs, [9], torch.float32, device), expected(inputs, [9]), 1e-5, 1e-4)
 
 
@@ -150,7 +155,7 @@ def test_new_lengths_compile_nothing(path, device):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(path, device, dtype):
-    half, lengths = ("x", "delta", "B", "C"), [33, 5, 129]
+    half, lengths = ("x", "dt", "B", "C"), [33, 5, 129]
     inputs = ssd_inputs(lengths, 2, 16, 16)
     inputs |= {name: inputs[name].to(dtype).double() for name in half}
     result, truth = found(inputs, lengths, dtype, device, half=half), expected(inputs, lengths)
@@ -168,15 +173,46 @@ def test_one_input_in_single_precision_keeps_all_in_it(path, device):
     assert distance(final_state, naive_ssd(**inputs, offset=offset_of(lengths))[1]) < 1e-5
 
 
-@pytest.mark.parametrize("delta_softplus", [False, True])
-def test_what_is_optional_may_be_missing(path, device, delta_softplus):
+@pytest.mark.parametrize("dt_softplus", [False, True])
+def test_what_is_optional_may_be_missing(path, device, dt_softplus):
     lengths = [3, 70, 0]
     inputs = {name: x for name, x in ssd_inputs(lengths, 3, 4, 2).items() if name in LEAST}
-    inputs["delta"] = inputs["delta"].abs() / 4
-    options = {"delta_softplus": delta_softplus}
+    inputs["dt"] = inputs["dt"].abs() / 4
+    options = {"dt_softplus": dt_softplus}
     assert_close(
         found(inputs, lengths, torch.float64, device, **options), expected(inputs, lengths, **options), 1e-12, 1e-12
     )
+
+
+@pytest.mark.parametrize(
+    ("dt_softplus", "dt_limit"),
+    [(True, (0.1, 0.3)), (True, (0.0, 0.2)), (False, (0.0, math.inf)), (False, (-0.1, 0.2)), (False, (-math.inf, 0.1))],
+)
+def test_steps_are_clamped_to_their_limits(path, device, dt_softplus, dt_limit):
+    lengths, options = [3, 40, 0], {"dt_softplus": dt_softplus, "dt_limit": dt_limit}
+    inputs = ssd_inputs(lengths, 3, 4, 2)
+    if not dt_softplus:
+        inputs["dt"] = (inputs["dt"] + 2) / 5
+    step = inputs["dt"] + inputs["dt_bias"]
+    step = torch.nn.functional.softplus(step) if dt_softplus else step
+    clamped = (step < dt_limit[0]) | (step > dt_limit[1])
+    assert clamped.any()
+    assert not clamped.all()
+    result = found(inputs, lengths, torch.float64, device, **options)
+    assert_close(result, expected(inputs, lengths, **options), 1e-12, 1e-12)
+    assert torch.equal(result["gradient of dt"].cpu() == 0, clamped)
+
+
+def test_the_same_call_gives_the_numbers_of_the_public_function(path, device):
+    inputs = {name: x.to(device) for name, x in ssd_inputs([6], 2, 3, 4).items() if name in LEAST}
+    step = inputs.pop("dt") + 2
+    assert (step < 0).any()
+    y = supa_mamba.ssd(inputs["x"], step, inputs["A"], inputs["B"], inputs["C"], offset=offset_of([6], device))
+    clamped = naive.naive_ssd(
+        **inputs, dt=step.clamp(min=0), D=None, dt_bias=None, offset=offset_of([6]), initial_state=None,
+        dt_limit=(-math.inf, math.inf),
+    )[0]  # fmt: skip
+    assert distance(y, clamped) < 1e-12
 
 
 @pytest.mark.parametrize("used", ["y", "final_state"])
@@ -195,6 +231,19 @@ def test_gradients_through_one_output_alone(path, device, used):
     for name, a, b in zip(inputs, mine, naive, strict=True):
         zeros = torch.zeros_like(inputs[name])
         assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-12, name
+
+
+def test_second_and_forward_derivatives_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(cpu, "CHUNK", 2)
+    inputs = ssd_inputs([3, 0, 5], 2, 2, 2)
+    names = list(inputs)
+
+    def run(*given):
+        return ssd(**dict(zip(names, given, strict=True)), offset=offset_of([3, 0, 5]), return_final_state=True)
+
+    given = [x.requires_grad_() for x in inputs.values()]
+    assert torch.autograd.gradcheck(run, given, check_forward_ad=True, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, given, fast_mode=True)
 
 
 def test_gradients_without_final_states(path, device):
@@ -302,7 +351,8 @@ def test_the_operator_keeps_what_it_promises(path, device, finish, save):
     inputs = {name: x.to(device, torch.float32) for name, x in ssd_inputs([3, 70], 2, 3, 2).items()}
     initial_state = inputs.pop("initial_state")
     tensors = [x.requires_grad_() for x in inputs.values()]
-    arguments = (*tensors, offset_of([3, 70], device), initial_state.requires_grad_(), False, True, finish, save)
+    options = (False, True, 0.1, math.inf, finish, save)
+    arguments = (*tensors, offset_of([3, 70], device), initial_state.requires_grad_(), *options)
     torch.library.opcheck(torch.ops.supa_mamba.ssd.default, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
@@ -314,7 +364,7 @@ def test_the_operator_keeps_what_it_promises(path, device, finish, save):
         ({"x": torch.zeros(1, 5, 4, 3)}, r"given with an offset, but it must be packed, \(T, H, P\)"),
         ({"x": torch.zeros(5, 4, 3, dtype=torch.int64)}, "x: torch.int64 was given"),
         ({"x": torch.zeros(5, 4, 0)}, "a head and a value at least"),
-        ({"delta": torch.zeros(5, 1)}, r"delta: shape \(5, 1\) was given, but it must be \(T, H\) = \(5, 4\)"),
+        ({"dt": torch.zeros(5, 1)}, r"dt: shape \(5, 1\) was given, but it must be \(T, H\) = \(5, 4\)"),
         ({"A": torch.zeros(3)}, r"A: shape \(3,\) was given, but it must be \(H,\) = \(4,\)"),
         ({"B": torch.zeros(5, 3, 2)}, r"B: shape \(5, 3, 2\) was given for 4 heads"),
         ({"B": torch.zeros(5, 2)}, r"B: shape \(5, 2\) was given for 4 heads"),
@@ -323,6 +373,9 @@ def test_the_operator_keeps_what_it_promises(path, device, finish, save):
         ({"D": torch.zeros(2)}, r"D: shape \(2,\) was given"),
         ({"initial_state": torch.zeros(2, 4, 3, 2)}, r"\(S, H, P, N\) = \(1, 4, 3, 2\)"),
         ({"C": torch.zeros(5, 2, 2, device="meta")}, "C: it lies on meta"),
+        ({"dt_limit": (0.2, 0.1)}, r"dt_limit: \(0.2, 0.1\) was given, but it must be two numbers"),
+        ({"dt_limit": 0.1}, "dt_limit: 0.1 was given"),
+        ({"dt_limit": (0.0, math.nan)}, "dt_limit"),
     ],
 )
 def test_bad_input_gives_one_clear_error(change, message):

@@ -204,6 +204,23 @@ def test_replaced_parameters_keep_what_is_not_decayed(name):
     assert {names[id(p)] for p in undecayed["params"]} == expected
 
 
+@every
+def test_parameters_are_made_where_and_as_asked(name):
+    options = {"device": "meta", "dtype": torch.bfloat16}
+    stack = {
+        "mamba": lambda: MambaStack(8, 2, **options),
+        "mamba2": lambda: MambaStack(8, 2, "mamba2", headdim=4, **options),
+        "bimamba": lambda: MambaStack(8, 2, "bimamba", **options),
+        "hybrid": lambda: HybridStack(8, 3, [1], 2, **options),
+    }[name]()
+    assert {p.device.type for p in stack.parameters()} == {"meta"}
+    assert {p.dtype for key, p in stack.named_parameters() if key.endswith("weight")} == {torch.bfloat16}
+    if name in STACKS:
+        lengths = (3,) if name == "hybrid" else ()
+        state = stack.init_state(2, *lengths, dtype=torch.float16)
+        assert {v.dtype for layer in state for v in layer if v.is_floating_point()} == {torch.float16}
+
+
 def test_a_mixer_of_ones_own():
     class Mean(nn.Module):
         def __init__(self, d_model, scale):
@@ -223,10 +240,8 @@ def test_a_mixer_of_ones_own():
         (lambda: MambaStack(8, 0), "n_layer: 0"),
         (lambda: MambaStack(8, 1, "mamba3"), "mixer: 'mamba3' was given, but it must be one of mamba, mamba2, bimamba"),
         (lambda: MambaStack(8, 1, None), "mixer: None was given"),
-        (
-            lambda: MambaStack(8, 1, d_stat=4),
-            "argument 'd_stat', but the mixer takes d_state, d_conv",
-        ),
+        (lambda: MambaStack(8, 1, d_stat=4), "Mamba: got an unexpected .* 'd_stat'; besides d_model it takes d_state"),
+        (lambda: MambaStack(8, 1, "mamba2", headdim=4, D_has_hdim=True), "Mamba2: got an unexpected .* 'D_has_hdim'"),
         (lambda: MambaStack(8, 1).init_state(-1), "batch: -1 was given"),
         (lambda: HybridStack(8, 1, [0], 2).init_state(2.0, 5), "batch: 2.0 was given"),
         (lambda: HybridStack(8, 2, [2], 2), "attn_layer_idx: 2 was given, but the layers are 0 to 1"),

@@ -1,5 +1,7 @@
 """Small mixers and stacks with random weights, and the formulas of mixers, step by step."""
 
+import math
+
 import torch
 from torch.nn import functional
 
@@ -68,8 +70,11 @@ def mamba_by_formulas(weights, x):
     return y
 
 
-def mamba2_by_formulas(weights, x, headdim, states):
-    """Mamba-2 (arXiv 2405.21060), equation 1 with one rate a head, and figure 6, before its last projection."""
+def mamba2_by_formulas(weights, x, headdim, states, *, norm_before_gate=False, eps=1e-5, dt_limit=(0.0, math.inf)):
+    """Mamba-2 (arXiv 2405.21060), equation 1 with one rate a head, and figure 6, before its last projection.
+
+    mamba_ssm's options: the norm may come before the gate, and steps may be clamped.
+    """
     inner, heads = weights["norm.weight"].shape[0], weights["A_log"].shape[0]
     groups = (weights["conv1d.weight"].shape[0] - inner) // (2 * states)
     projected = x @ weights["in_proj.weight"].T + weights.get("in_proj.bias", 0)
@@ -83,14 +88,16 @@ def mamba2_by_formulas(weights, x, headdim, states):
             u = mixed[t, :inner][mine]
             enter = mixed[t, inner + group * states :][:states]
             leave = mixed[t, inner + (groups + group) * states :][:states]
-            step = torch.log1p(torch.exp(steps[t, head] + weights["dt_bias"][head]))
+            step = torch.log1p(torch.exp(steps[t, head] + weights["dt_bias"][head])).clamp(*dt_limit)
             h = torch.exp(-step * torch.exp(weights["A_log"][head])) * h + step * u[:, None] * enter
             y[t, mine] = h @ leave + weights["D"][head] * u
-    y = y * z / (1 + torch.exp(-z))
+    gate = z / (1 + torch.exp(-z))
+    y = y if norm_before_gate else y * gate
     for group in range(groups):
         mine = slice(group * inner // groups, (group + 1) * inner // groups)
-        y[:, mine] = y[:, mine] / torch.sqrt(y[:, mine].square().mean(1, keepdim=True) + 1e-5)
-    return y * weights["norm.weight"]
+        y[:, mine] = y[:, mine] / torch.sqrt(y[:, mine].square().mean(1, keepdim=True) + eps)
+    y = y * weights["norm.weight"]
+    return y * gate if norm_before_gate else y
 
 
 def flipped(x, offset):

@@ -36,7 +36,7 @@ def scan_inputs(lengths, channels, states, *, groups=(), delta=-2.0, spread=1.0,
     }
 
 
-def ssd_inputs(lengths, heads, width, states, *, groups=1, delta=-2.0, spread=1.0, seed=0):
+def ssd_inputs(lengths, heads, width, states, *, groups=1, dt=-2.0, spread=1.0, seed=0):
     """Draw float64 inputs of Mamba-2's recurrence; steps as in ``scan_inputs``."""
     generator = torch.Generator().manual_seed(seed)
     rows, sequences = sum(lengths), len(lengths)
@@ -46,12 +46,12 @@ def ssd_inputs(lengths, heads, width, states, *, groups=1, delta=-2.0, spread=1.
 
     return {
         "x": normal(rows, heads, width),
-        "delta": spread * normal(rows, heads) + delta,
+        "dt": spread * normal(rows, heads) + dt,
         "A": -torch.rand(heads, generator=generator, dtype=torch.float64) * 4 - 0.1,
         "B": normal(rows, groups, states),
         "C": normal(rows, groups, states),
         "D": normal(heads),
-        "delta_bias": 0.3 * normal(heads),
+        "dt_bias": 0.3 * normal(heads),
         "initial_state": normal(sequences, heads, width, states),
     }
 

@@ -51,29 +51,40 @@ def within(rows, columns, size: tl.constexpr, block: tl.constexpr):
 
 
 @triton.jit
-def steps_of(delta_ptr, bias_ptr, row, h, live, stride, SOFTPLUS: tl.constexpr, DTYPE: tl.constexpr):
-    raw = tl.load(delta_ptr + (row * stride)[:, None] + h[None, :], live, 0.0).to(DTYPE)
+def steps_of(
+    dt_ptr, bias_ptr, row, h, live, stride,
+    SOFTPLUS: tl.constexpr, LIMITED: tl.constexpr, DT_MIN: tl.constexpr, DT_MAX: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    raw = tl.load(dt_ptr + (row * stride)[:, None] + h[None, :], live, 0.0).to(DTYPE)
     if bias_ptr is not None:
         raw += tl.load(bias_ptr + h)[None, :]
     step = raw
     if SOFTPLUS:
         step = softplus(raw)
-    return raw, tl.where(live, step, 0.0)
+    free = live  # where the limits leave the step as it is
+    if LIMITED:
+        low, high = tl.full((), DT_MIN, DTYPE), tl.full((), DT_MAX, DTYPE)
+        free = live & (step >= low) & (step <= high)
+        step = tl.where(step < low, low, tl.where(step > high, high, step))
+    return raw, tl.where(live, step, 0.0), free
 
 
 @triton.jit(do_not_specialize=["slots"])
 def steps_kernel(
-    delta_ptr,
+    dt_ptr,
     A_ptr,
     bias_ptr,
     offset_ptr,
     step_ptr,
     elapsed_ptr,
-    delta_stride,
+    dt_stride,
     slots,
     HEADS: tl.constexpr,
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
+    LIMITED: tl.constexpr,
+    DT_MIN: tl.constexpr,
+    DT_MAX: tl.constexpr,
     CHUNK: tl.constexpr,
     LANES: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -91,7 +102,7 @@ def steps_kernel(
         if REVERSE:
             row = end - 1 - i - q
         live = (i + q < end - start)[:, None] & real[None, :]
-        _, step = steps_of(delta_ptr, bias_ptr, row, h, live, delta_stride, SOFTPLUS, DTYPE)
+        _, step, _ = steps_of(dt_ptr, bias_ptr, row, h, live, dt_stride, SOFTPLUS, LIMITED, DT_MIN, DT_MAX, DTYPE)
         at = ((start // CHUNK + sequence) * CHUNK + i + q)[:, None] + (h.to(tl.int64) * slots * CHUNK)[None, :]
         tl.store(step_ptr + at, step, real[None, :])
         tl.store(elapsed_ptr + at, tl.cumsum(step * rate[None, :], 0), real[None, :])
@@ -371,20 +382,23 @@ def pairs_kernel(
 
 @triton.jit(do_not_specialize=["slots", "sequences"])
 def step_gradients_kernel(
-    delta_ptr,
+    dt_ptr,
     A_ptr,
     bias_ptr,
     offset_ptr,
     row_sums_ptr,
-    delta_grad_ptr,
+    dt_grad_ptr,
     head_sums_ptr,
-    delta_stride,
+    dt_stride,
     slots,
     sequences,
     HEADS: tl.constexpr,
     SLICES: tl.constexpr,
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
+    LIMITED: tl.constexpr,
+    DT_MIN: tl.constexpr,
+    DT_MAX: tl.constexpr,
     CHUNK: tl.constexpr,
     LANES: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -406,7 +420,9 @@ def step_gradients_kernel(
             if REVERSE:
                 row = end - 1 - i - q
             live = (i + q < end - start)[:, None] & real[None, :]
-            raw, step = steps_of(delta_ptr, bias_ptr, row, h, live, delta_stride, SOFTPLUS, DTYPE)
+            raw, step, free = steps_of(
+                dt_ptr, bias_ptr, row, h, live, dt_stride, SOFTPLUS, LIMITED, DT_MIN, DT_MAX, DTYPE
+            )
             pairs = tl.zeros((CHUNK, LANES), DTYPE)
             entering, direct, passed = pairs, pairs, pairs
             for slice_ in tl.static_range(SLICES):
@@ -422,8 +438,8 @@ def step_gradients_kernel(
             step_grad = direct + A[None, :] * decay_grad
             if SOFTPLUS:
                 step_grad *= tl.where(raw > 20.0, 1.0, sigmoid(raw))
-            step_grad = tl.where(live, step_grad, 0.0)
-            tl.store(delta_grad_ptr + (row * HEADS)[:, None] + h[None, :], step_grad, live)
+            step_grad = tl.where(free, step_grad, 0.0)
+            tl.store(dt_grad_ptr + (row * HEADS)[:, None] + h[None, :], step_grad, live)
             A_grad += tl.sum(step * decay_grad, 0)
             D_grad += tl.sum(passed, 0)
             bias_grad += tl.sum(step_grad, 0)

@@ -1,5 +1,6 @@
 """Start the Triton kernels of Mamba-2's recurrence. Nothing here waits for the device or looks at a length."""
 
+import math
 from typing import Any
 
 import torch
@@ -21,21 +22,26 @@ def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
     return {"DTYPE": triton_dtype(A), "ROUND": rounded, "OPERAND": multiplied, "PRECISION": precision}
 
 
+def _step_options(dt_softplus: bool, dt_min: float, dt_max: float) -> dict[str, Any]:
+    # Softplus is positive: limits that cannot change it are left out of the kernels.
+    limited = dt_min > (0.0 if dt_softplus else -math.inf) or dt_max < math.inf
+    return {"SOFTPLUS": dt_softplus, "LIMITED": limited, "DT_MIN": dt_min, "DT_MAX": dt_max}
+
+
 def _steps(
-    delta: Tensor, A: Tensor, delta_bias: Tensor | None, offset: Tensor, reverse: bool, delta_softplus: bool, chunk: int
+    dt: Tensor, A: Tensor, dt_bias: Tensor | None, offset: Tensor, reverse: bool, options: dict[str, Any], chunk: int
 ) -> tuple[Tensor, Tensor]:
     """Give the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk.
 
     Both are (H, slots, chunk), in the order in which they are walked. Each sequence fills slots of its own, from
     start // chunk + its number on, and the rest of its last one with steps of zero: kernels read them without masks.
     """
-    (rows, heads), sequences, lanes = delta.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(delta.shape[1]))
-    delta = with_unit_stride(delta)
+    (rows, heads), sequences, lanes = dt.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(dt.shape[1]))
+    dt = with_unit_stride(dt)
     step, elapsed = (A.new_empty(heads, rows // chunk + sequences, chunk) for _ in range(2))
     kernels.steps_kernel[(sequences, -(-heads // lanes))](
-        delta, A.contiguous(), contiguous(delta_bias), offset, step, elapsed, delta.stride(0), step.shape[1],
-        HEADS=heads, REVERSE=reverse, SOFTPLUS=delta_softplus, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A),
-        num_warps=2,
+        dt, A.contiguous(), contiguous(dt_bias), offset, step, elapsed, dt.stride(0), step.shape[1],
+        HEADS=heads, REVERSE=reverse, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A), **options, num_warps=2,
     )  # fmt: skip
     return step, elapsed
 
@@ -71,33 +77,37 @@ def _walk(
 
 def forward(
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     offset: Tensor,
     initial_state: Tensor | None,
     reverse: bool,
-    delta_softplus: bool,
+    dt_softplus: bool,
+    dt_min: float,
+    dt_max: float,
     finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Walk over packed sequences.
 
     Args:
-        x: (T, H, P), as delta, B, C (T, G, N), D (H,) and delta_bias: as in ``ssd``.
-        delta: (T, H).
+        x: (T, H, P), as dt, B, C (T, G, N), D (H,) and dt_bias: as in ``ssd``.
+        dt: (T, H).
         A: (H,), in the precision of states.
         B: (T, G, N).
         C: (T, G, N).
         D: (H,), in the precision of states.
-        delta_bias: (H,), in the precision of states.
+        dt_bias: (H,), in the precision of states.
         offset: (S + 1,) int64.
         initial_state: (S, H, P, N), in the precision of states.
         reverse: whether to walk from the ends.
-        delta_softplus: whether steps are softplus of what was given.
+        dt_softplus: whether steps are softplus of what was given.
+        dt_min: the shortest step.
+        dt_max: the longest step.
         finish: whether to give the final states.
         save: whether to store states for the backward kernel.
 
@@ -112,7 +122,8 @@ def forward(
     checkpoints = x.new_empty(rows // saved if save else 0, heads, width, states, dtype=operand)
     if sequences:
         chunk = blocks.walk_blocks(width, states, operand).chunk
-        steps = _steps(delta, A, delta_bias, offset, reverse, delta_softplus, chunk)
+        options = _step_options(dt_softplus, dt_min, dt_max)
+        steps = _steps(dt, A, dt_bias, offset, reverse, options, chunk)
         _walk(
             x, A, B, C, D, offset, steps, initial_state, y, final_state if finish else None,
             checkpoints if save else None, saved, reverse, back=False,
@@ -124,22 +135,24 @@ def backward(
     y_grad: Tensor,
     final_grad: Tensor | None,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     offset: Tensor,
     initial_state: Tensor | None,
     checkpoints: Tensor,
     reverse: bool,
-    delta_softplus: bool,
+    dt_softplus: bool,
+    dt_min: float,
+    dt_max: float,
 ) -> tuple[Tensor, ...]:
     """Give the gradients of everything; arguments as in ``forward``, with the gradients of what it gave.
 
     Returns:
-        Gradients of x, delta, A, B, C, D, delta_bias and initial_state; of one that is missing an empty tensor.
+        Gradients of x, dt, A, B, C, D, dt_bias and initial_state; of one that is missing an empty tensor.
     """
     (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
     operand, precision = blocks.operands(x, A, B, C)
@@ -152,16 +165,16 @@ def backward(
         return like.new_empty(parts * slices, *like.shape, dtype=like.dtype if alone else A.dtype)
 
     x_grad = torch.empty(rows, heads, width, dtype=x.dtype, device=x.device)
-    delta_grad = torch.empty(rows, heads, dtype=delta.dtype, device=x.device)
+    dt_grad = torch.empty(rows, heads, dtype=dt.dtype, device=x.device)
     B_partial, C_partial = partial(B), partial(C)
     head_sums = A.new_empty(3, shares, heads)
     initial_grad = A.new_empty(0) if initial_state is None else A.new_empty(initial_state.shape)
     dtypes = B.dtype, C.dtype
     if sequences:
-        given = (delta, A, delta_bias, offset)
-        steps = _steps(*given, reverse, delta_softplus, chosen.chunk)
+        given, options = (dt, A, dt_bias, offset, reverse), _step_options(dt_softplus, dt_min, dt_max)
+        steps = _steps(*given, options, chosen.chunk)
         short = blocks.walk_blocks(width, states, operand).chunk
-        short_steps = steps if short == chosen.chunk else _steps(*given, reverse, delta_softplus, short)
+        short_steps = steps if short == chosen.chunk else _steps(*given, options, short)
         state_grads = torch.empty_like(checkpoints)
         _walk(
             y_grad, A, C, B, D, offset, short_steps, final_grad, x_grad,
@@ -180,12 +193,12 @@ def backward(
             HEAD_BLOCK=chosen.heads, STAGES=stages,
             num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
         )  # fmt: skip
-        delta, lanes = with_unit_stride(delta), min(HEAD_LANES, power_of_two(heads))
+        dt, lanes = with_unit_stride(dt), min(HEAD_LANES, power_of_two(heads))
         kernels.step_gradients_kernel[(shares, -(-heads // lanes))](
-            delta, A.contiguous(), contiguous(delta_bias), offset, row_sums, delta_grad, head_sums,
-            delta.stride(0), steps[0].shape[1], sequences,
-            HEADS=heads, SLICES=slices, REVERSE=reverse, SOFTPLUS=delta_softplus,
-            CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A), num_warps=2,
+            dt, A.contiguous(), contiguous(dt_bias), offset, row_sums, dt_grad, head_sums,
+            dt.stride(0), steps[0].shape[1], sequences,
+            HEADS=heads, SLICES=slices, REVERSE=reverse, CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A),
+            **options, num_warps=2,
         )  # fmt: skip
     of_B, of_C = (
         v[0] if len(v) == 1 else v.sum(0).to(dtype) for v, dtype in zip((B_partial, C_partial), dtypes, strict=True)
@@ -193,11 +206,11 @@ def backward(
     of_A, of_D, of_bias = head_sums.sum(1).unbind()
     return (
         x_grad,
-        delta_grad,
+        dt_grad,
         of_A.clone(),
         of_B,
         of_C,
         A.new_empty(0) if D is None else of_D.clone(),
-        A.new_empty(0) if delta_bias is None else of_bias.clone(),
+        A.new_empty(0) if dt_bias is None else of_bias.clone(),
         initial_grad,
     )

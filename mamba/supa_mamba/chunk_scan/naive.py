@@ -7,29 +7,30 @@ from torch.nn.functional import softplus
 
 def naive_ssd(
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     offset: Tensor,
     initial_state: Tensor | None,
     *,
     reverse: bool = False,
-    delta_softplus: bool = True,
+    dt_softplus: bool = False,
+    dt_limit: tuple[float, float] = (0.0, float("inf")),
 ) -> tuple[Tensor, Tensor]:
     """Walk over each sequence; arguments and results as in ``ssd``, packed, all of one dtype."""
     (heads, width), (groups, states) = x.shape[1:], B.shape[1:]
-    delta = delta if delta_bias is None else delta + delta_bias
-    delta = softplus(delta) if delta_softplus else delta
+    dt = dt if dt_bias is None else dt + dt_bias
+    dt = (softplus(dt) if dt_softplus else dt).clamp(*dt_limit)
     enter, leave = (v.repeat_interleave(heads // groups, 1) for v in (B, C))
     y, finals = list(x), []
     for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
         h = x.new_zeros(heads, width, states) if initial_state is None else initial_state[s]
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
-            change = (delta[t, :, None] * x[t])[:, :, None] * enter[t, :, None, :]
-            h = torch.exp(delta[t] * A)[:, None, None] * h + change
+            change = (dt[t, :, None] * x[t])[:, :, None] * enter[t, :, None, :]
+            h = torch.exp(dt[t] * A)[:, None, None] * h + change
             y[t] = (h @ leave[t, :, :, None])[:, :, 0]
             y[t] = y[t] if D is None else y[t] + D[:, None] * x[t]
         finals.append(h)

@@ -20,24 +20,26 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 @torch.library.custom_op("supa_mamba::ssd", mutates_args=())
 def ssd_operator(
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     offset: Tensor,
     initial_state: Tensor | None,
     reverse: bool,
-    delta_softplus: bool,
+    dt_softplus: bool,
+    dt_min: float,
+    dt_max: float,
     finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Walk over packed sequences; arguments and results as in ``launch.forward``."""
-    given = (x, delta, A, B, C, D, delta_bias, offset, initial_state)
+    given = (x, dt, A, B, C, D, dt_bias, offset, initial_state)
     with device_of(x):
         result: tuple[Tensor, Tensor, Tensor] = path(x, __package__).forward(
-            *given, reverse, delta_softplus, finish, save
+            *given, reverse, dt_softplus, dt_min, dt_max, finish, save
         )
     return result
 
@@ -45,16 +47,18 @@ def ssd_operator(
 @ssd_operator.register_fake
 def _(
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     offset: Tensor,
     initial_state: Tensor | None,
     reverse: bool,
-    delta_softplus: bool,
+    dt_softplus: bool,
+    dt_min: float,
+    dt_max: float,
     finish: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,23 +77,24 @@ def _backward_operator(
     y_grad: Tensor,
     final_grad: Tensor | None,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     offset: Tensor,
     initial_state: Tensor | None,
     checkpoints: Tensor,
     reverse: bool,
-    delta_softplus: bool,
+    dt_softplus: bool,
+    dt_min: float,
+    dt_max: float,
 ) -> Gradients:
-    given = (x, delta, A, B, C, D, delta_bias, offset, initial_state)
+    given = (x, dt, A, B, C, D, dt_bias, offset, initial_state)
+    options = (reverse, dt_softplus, dt_min, dt_max)
     with device_of(x):
-        found: Gradients = path(x, __package__).backward(
-            y_grad, final_grad, *given, checkpoints, reverse, delta_softplus
-        )
+        found: Gradients = path(x, __package__).backward(y_grad, final_grad, *given, checkpoints, *options)
     return found
 
 
@@ -98,24 +103,27 @@ def _(
     y_grad: Tensor,
     final_grad: Tensor | None,
     x: Tensor,
-    delta: Tensor,
+    dt: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
-    delta_bias: Tensor | None,
+    dt_bias: Tensor | None,
     offset: Tensor,
     initial_state: Tensor | None,
     checkpoints: Tensor,
     reverse: bool,
-    delta_softplus: bool,
+    dt_softplus: bool,
+    dt_min: float,
+    dt_max: float,
 ) -> tuple[Tensor, ...]:
-    given = (x, delta, A, B, C, D, delta_bias, initial_state)
+    given = (x, dt, A, B, C, D, dt_bias, initial_state)
     return tuple(A.new_empty(0) if v is None else v.new_empty(v.shape) for v in given)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, ctx.reverse, ctx.delta_softplus, ctx.finish, _ = inputs
+    *tensors, reverse, dt_softplus, dt_min, dt_max, ctx.finish, _ = inputs
+    ctx.options = (reverse, dt_softplus, dt_min, dt_max)
     ctx.save_for_backward(*tensors, output[2])
     ctx.set_materialize_grads(False)
 
@@ -125,10 +133,10 @@ def _gradients(ctx: Any, grads: tuple[Tensor | None, ...], backward: Callable[..
     if y_grad is None:
         y_grad = torch.zeros_like(tensors[0])
     final_grad = final_grad if ctx.finish else None
-    *found, of_initial = backward(y_grad, final_grad, *tensors, ctx.reverse, ctx.delta_softplus)
+    *found, of_initial = backward(y_grad, final_grad, *tensors, *ctx.options)
     *given, _, initial_state, _ = tensors
     gradients = [None if v is None else gradient for v, gradient in zip(given, found, strict=True)]
-    return (*gradients, None, None if initial_state is None else of_initial, None, None, None, None)
+    return (*gradients, None, None if initial_state is None else of_initial, *[None] * 6)
 
 
 ssd_once = first_order("ssd", ssd_operator, _backward_operator, _remember, _gradients)

@@ -5,9 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
-from supa_mamba.modules.options import check_at_least
+from supa_mamba.modules.options import check_at_least, named_options
 from supa_mamba.modules.packed_attention import attend, differentiable, longest_of, padded, places_of, readable
 from supa_mamba.modules.states import AttentionState
+from supa_mamba.modules.weights import Device
 from supa_mamba.rows import check_no_gradients, rows_of
 
 
@@ -22,19 +23,30 @@ class CausalAttention(nn.Module):
         d_model: features of a row.
         num_heads: heads, which share them equally.
         bias: whether the projections have a bias.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Raises:
         ValueError: the heads do not divide the features.
     """
 
-    def __init__(self, d_model: int, num_heads: int, bias: bool = False) -> None:
+    @named_options
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        bias: bool = False,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         check_at_least(1, d_model=d_model, num_heads=num_heads)
         if d_model % num_heads:
             raise ValueError(f"num_heads: {num_heads} was given, but it must divide d_model, {d_model}.")
         self.d_model, self.num_heads, self.head_dim = d_model, num_heads, d_model // num_heads
-        self.in_proj = nn.Linear(d_model, 3 * d_model, bias=bias)
-        self.out_proj = nn.Linear(d_model, d_model, bias=bias)
+        self.in_proj = nn.Linear(d_model, 3 * d_model, bias=bias, device=device, dtype=dtype)
+        self.out_proj = nn.Linear(d_model, d_model, bias=bias, device=device, dtype=dtype)
 
     def forward(
         self,
@@ -124,12 +136,13 @@ class CausalAttention(nn.Module):
         mixed: Tensor = self.out_proj(y[:, :, 0].flatten(1))
         return mixed
 
-    def init_state(self, batch: int, max_length: int) -> AttentionState:
-        """Give the state of sequences that have not begun, in the precision of autocast where that is on.
+    def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> AttentionState:
+        """Return the state of sequences that have not begun.
 
         Args:
             batch: how many rows the table has, R.
             max_length: how long sequences can become.
+            dtype: of keys and values; that of autocast where it is on, or else of the parameters, if not given.
 
         Returns:
             Zeros, on the device of the parameters.
@@ -141,7 +154,8 @@ class CausalAttention(nn.Module):
         check_at_least(1, max_length=max_length)
         weight = self.in_proj.weight
         kind = weight.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        if dtype is None:
+            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         shape = (batch, max_length + 1, self.num_heads, self.head_dim)
         lengths = torch.zeros(batch, dtype=torch.int64, device=weight.device)
         return AttentionState(weight.new_zeros(shape, dtype=dtype), weight.new_zeros(shape, dtype=dtype), lengths)

@@ -1,15 +1,16 @@
 """Mamba-1 in both directions of time."""
 
-from typing import ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
+import torch
 from torch import Tensor, nn
 
 from supa_mamba.modules.base import StateSpaceMixer
 from supa_mamba.modules.direction import Direction, Steps
 from supa_mamba.modules.inputs import check_fits, packed_rows
-from supa_mamba.modules.options import check_at_least, check_states, inner_width, step_rank
+from supa_mamba.modules.options import check_at_least, check_states, inner_width, named_options, step_rank
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import leave_undecayed
+from supa_mamba.modules.weights import Device, leave_undecayed
 
 
 class BiMamba(StateSpaceMixer):
@@ -31,6 +32,8 @@ class BiMamba(StateSpaceMixer):
         conv_bias: whether the convolutions have a bias.
         bias: whether the outer projections have one.
         tied: whether both directions share their outer projections.
+        device: of the parameters.
+        dtype: of the parameters; rates and skips stay in float32 where it is half precision.
 
     Raises:
         ValueError: a number is out of range.
@@ -40,6 +43,7 @@ class BiMamba(StateSpaceMixer):
 
     undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_b_log", "D_b")
 
+    @named_options
     def __init__(
         self,
         d_model: int,
@@ -53,6 +57,9 @@ class BiMamba(StateSpaceMixer):
         conv_bias: bool = True,
         bias: bool = False,
         tied: bool = True,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_states(d_state)
@@ -61,14 +68,15 @@ class BiMamba(StateSpaceMixer):
         self.d_model, self.d_state, self.expand, self.dt_rank, self.tied = d_model, d_state, expand, rank, tied
         inner = inner_width(d_model, expand)
         steps = Steps(rank, dt_min, dt_max, dt_init_floor)
-        self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
-        made = Direction.made(inner, d_state, d_conv, steps, conv_bias=conv_bias)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias, **factory)
+        made = Direction.made(inner, d_state, d_conv, steps, conv_bias=conv_bias, **factory)
         self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = made
-        made = Direction.made(inner, d_state, d_conv, steps, conv_bias=conv_bias)
+        made = Direction.made(inner, d_state, d_conv, steps, conv_bias=conv_bias, **factory)
         self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b = made
-        self.out_proj = nn.Linear(inner, d_model, bias=bias)
-        self.in_proj_b = None if tied else nn.Linear(d_model, 2 * inner, bias=bias)
-        self.out_proj_b = None if tied else nn.Linear(inner, d_model, bias=bias)
+        self.out_proj = nn.Linear(inner, d_model, bias=bias, **factory)
+        self.in_proj_b = None if tied else nn.Linear(d_model, 2 * inner, bias=bias, **factory)
+        self.out_proj_b = None if tied else nn.Linear(inner, d_model, bias=bias, **factory)
         leave_undecayed(self, self.undecayed)
 
     def forward(

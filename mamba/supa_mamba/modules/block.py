@@ -1,6 +1,5 @@
 """A layer of a stack: norm, mixer, residual."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,7 +11,9 @@ from supa_mamba.modules.bimamba import BiMamba
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.norm import RMSNorm
+from supa_mamba.modules.options import check_options
 from supa_mamba.modules.states import LayerState
+from supa_mamba.modules.weights import Device
 from supa_mamba.precision import state_dtype
 
 
@@ -42,6 +43,8 @@ class MambaBlock(nn.Module):
         d_model: features of a row.
         mixer: "mamba", "mamba2", "bimamba", or a class made as ``mixer(d_model, **options)``.
         norm_epsilon: added to the mean square that the norm divides by.
+        device: of the parameters; a class of one's own gets it only where it is given.
+        dtype: of the parameters, likewise.
         options: of the mixer.
 
     Raises:
@@ -58,6 +61,8 @@ class MambaBlock(nn.Module):
         mixer: str | Callable[..., Any] = "mamba",
         *,
         norm_epsilon: float = 1e-5,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -67,12 +72,10 @@ class MambaBlock(nn.Module):
                 f"mixer: {mixer!r} was given, but it must be one of {', '.join(MIXERS)}, or a class."
                 f"{did_you_mean(mixer, MIXERS)}"
             )
-        try:
-            inspect.signature(made).bind(d_model, **options)
-        except TypeError as error:
-            known = ", ".join(list(inspect.signature(made).parameters)[1:])
-            raise ValueError(f"options: {error}, but the mixer takes {known}.") from None
-        self.norm = RMSNorm(d_model, eps=norm_epsilon)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        options |= {name: value for name, value in factory.items() if value is not None}
+        check_options(getattr(made, "__name__", repr(made)), made, d_model, **options)
+        self.norm = RMSNorm(d_model, eps=norm_epsilon, **factory)
         self.mixer = made(d_model, **options)
 
     def forward(

@@ -1,7 +1,7 @@
 """Mamba-1 between its two projections, in one direction of time."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional
 from supa_mamba.conv.function import causal_conv1d
 from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import rates, step_bias
+from supa_mamba.modules.weights import Device, like_states, rates, step_bias
 from supa_mamba.scan.function import selective_scan
 from supa_mamba.step.function import selective_state_update
 
@@ -49,7 +49,17 @@ class Direction(NamedTuple):
     D: nn.Parameter
 
     @classmethod
-    def made(cls, d_inner: int, d_state: int, d_conv: int, steps: Steps, *, conv_bias: bool) -> "Direction":
+    def made(
+        cls,
+        d_inner: int,
+        d_state: int,
+        d_conv: int,
+        steps: Steps,
+        *,
+        conv_bias: bool,
+        device: Device,
+        dtype: torch.dtype | None,
+    ) -> "Direction":
         """Draw the parameters.
 
         Args:
@@ -58,6 +68,8 @@ class Direction(NamedTuple):
             d_conv: taps of the convolution, W.
             steps: how the steps are made.
             conv_bias: whether the convolution has a bias.
+            device: of the parameters.
+            dtype: of the parameters; rates and skips stay in the precision of states.
 
         Returns:
             The direction.
@@ -65,19 +77,21 @@ class Direction(NamedTuple):
         Source: Mamba (arXiv 2312.00752), section 3.6.
         """
         rank = steps.dt_rank
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        of_states = like_states(device, dtype)
         # Only its parameters are used, under the names and with the first values of mamba_ssm.
-        conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1, bias=conv_bias)
-        dt_proj = nn.Linear(rank, d_inner)
+        conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1, bias=conv_bias, **factory)
+        dt_proj = nn.Linear(rank, d_inner, **factory)
         nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
         with torch.no_grad():
-            dt_proj.bias.copy_(step_bias(d_inner, steps.dt_min, steps.dt_max, steps.dt_init_floor))
-        A_log = torch.arange(1, d_state + 1).log().repeat(d_inner, 1)
+            dt_proj.bias.copy_(step_bias(d_inner, *steps[1:], **of_states))
+        A_log = torch.arange(1, d_state + 1, **of_states).log().repeat(d_inner, 1)
         return cls(
             conv1d,
-            nn.Linear(d_inner, rank + 2 * d_state, bias=False),
+            nn.Linear(d_inner, rank + 2 * d_state, bias=False, **factory),
             dt_proj,
             nn.Parameter(A_log),
-            nn.Parameter(torch.ones(d_inner)),
+            nn.Parameter(torch.ones(d_inner, **of_states)),
         )
 
     def forward(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from supa_mamba.modules.attention import CausalAttention
@@ -11,6 +12,7 @@ from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.packed_attention import longest_of
 from supa_mamba.modules.stack import BlockStack
 from supa_mamba.modules.states import StackState
+from supa_mamba.modules.weights import Device
 from supa_mamba.packing import offset_of
 
 
@@ -24,6 +26,8 @@ class HybridStack(BlockStack):
         num_heads: heads of the attention.
         mixer: of the other blocks, as in ``MambaStack``.
         norm_epsilon: added to the mean squares that norms divide by.
+        device: of the parameters.
+        dtype: of the parameters, as in ``MambaStack``.
         options: of that mixer, such as ``d_state``.
 
     Raises:
@@ -41,6 +45,8 @@ class HybridStack(BlockStack):
         mixer: str | Callable[..., Any] = "mamba",
         *,
         norm_epsilon: float = 1e-5,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         **options: Any,
     ) -> None:
         check_at_least(1, d_model=d_model, n_layer=n_layer)
@@ -48,12 +54,15 @@ class HybridStack(BlockStack):
             if number not in range(n_layer):
                 raise ValueError(f"attn_layer_idx: {number} was given, but the layers are 0 to {n_layer - 1}.")
 
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        of_all = {"norm_epsilon": norm_epsilon, **factory}
+
         def block(number: int) -> MambaBlock:
             if number in attn_layer_idx:
-                return MambaBlock(d_model, CausalAttention, norm_epsilon=norm_epsilon, num_heads=num_heads)
-            return MambaBlock(d_model, mixer, norm_epsilon=norm_epsilon, **options)
+                return MambaBlock(d_model, CausalAttention, num_heads=num_heads, **of_all)
+            return MambaBlock(d_model, mixer, **of_all, **options)
 
-        super().__init__([block(number) for number in range(n_layer)], d_model, norm_epsilon)
+        super().__init__([block(number) for number in range(n_layer)], d_model, norm_epsilon, **factory)
 
     def forward(
         self,
@@ -85,12 +94,13 @@ class HybridStack(BlockStack):
         longest = longest_of(x, offset_of("x", x, offset), max_length)
         return self.walk(x, offset, state, return_state=return_state, max_length=longest)
 
-    def init_state(self, batch: int, max_length: int) -> StackState:
+    def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> StackState:
         """Give the states of sequences that have not begun.
 
         Args:
             batch: how many rows the tables have, R.
             max_length: how long sequences can become.
+            dtype: of the states, keys and values; that of each mixer's ``init_state`` if not given.
 
         Returns:
             The state of each layer, on the device of the parameters.
@@ -98,9 +108,10 @@ class HybridStack(BlockStack):
         Raises:
             ValueError: the mixer keeps no state.
         """
+        options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
         return tuple(
-            block.init_state(batch, max_length=max_length)
+            block.init_state(batch, max_length=max_length, **options)
             if isinstance(block.mixer, CausalAttention)
-            else block.init_state(batch)
+            else block.init_state(batch, **options)
             for block in self.blocks()
         )

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from supa_mamba.modules.base import StateSpaceMixer
 from supa_mamba.modules.direction import Direction, Steps
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
-from supa_mamba.modules.options import check_at_least, check_states, inner_width, step_rank
+from supa_mamba.modules.options import check_at_least, check_states, inner_width, named_options, step_rank
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import leave_undecayed
+from supa_mamba.modules.weights import Device, leave_undecayed
 from supa_mamba.precision import state_dtype
 
 
@@ -32,6 +32,8 @@ class Mamba(StateSpaceMixer):
         dt_init_floor: shorter steps are lengthened to this.
         conv_bias: whether the convolution has a bias.
         bias: whether the outer projections have one.
+        device: of the parameters.
+        dtype: of the parameters; ``A_log`` and ``D`` stay in float32 where it is half precision.
 
     Raises:
         ValueError: a number is out of range.
@@ -48,6 +50,7 @@ class Mamba(StateSpaceMixer):
 
     undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D")
 
+    @named_options
     def __init__(
         self,
         d_model: int,
@@ -60,6 +63,9 @@ class Mamba(StateSpaceMixer):
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_states(d_state)
@@ -67,11 +73,11 @@ class Mamba(StateSpaceMixer):
         rank = step_rank(d_model, dt_rank)
         self.d_model, self.d_state, self.d_conv, self.expand, self.dt_rank = d_model, d_state, d_conv, expand, rank
         self.d_inner = inner_width(d_model, expand)
-        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias, device=device, dtype=dtype)
         steps = Steps(rank, dt_min, dt_max, dt_init_floor)
-        made = Direction.made(self.d_inner, d_state, d_conv, steps, conv_bias=conv_bias)
+        made = Direction.made(self.d_inner, d_state, d_conv, steps, conv_bias=conv_bias, device=device, dtype=dtype)
         self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = made
-        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias, device=device, dtype=dtype)
         leave_undecayed(self, self.undecayed)
 
     def forward(
@@ -127,11 +133,12 @@ class Mamba(StateSpaceMixer):
         y: Tensor = self.out_proj(self._direction().step(u, z, state, rows))
         return y
 
-    def init_state(self, batch: int) -> MambaState:
+    def init_state(self, batch: int, *, dtype: torch.dtype | None = None) -> MambaState:
         """Give the state of sequences that have not begun.
 
         Args:
             batch: how many rows the table has, R.
+            dtype: of the states; float32, or float64 where the parameters are, if not given.
 
         Returns:
             Zeros, on the device of the parameters.
@@ -140,7 +147,7 @@ class Mamba(StateSpaceMixer):
             ValueError: the number is no whole number of at least 0.
         """
         check_at_least(0, batch=batch)
-        dtype = state_dtype(self.A_log)
+        dtype = dtype or state_dtype(self.A_log)
         conv = self.A_log.new_zeros(batch, self.d_inner, self.d_conv - 1, dtype=dtype)
         return MambaState(conv, self.A_log.new_zeros(batch, self.d_inner, self.d_state, dtype=dtype))
 

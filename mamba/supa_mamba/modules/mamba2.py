@@ -1,20 +1,22 @@
 """The mixer of Mamba-2."""
 
+import math
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from supa_mamba.chunk_scan.function import ssd
+from supa_mamba.chunk_scan.function import check_limits, ssd
 from supa_mamba.conv.function import causal_conv1d
 from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.modules.base import StateSpaceMixer
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.norm import GatedRMSNorm
-from supa_mamba.modules.options import check_at_least, check_states, inner_width
+from supa_mamba.modules.options import check_at_least, check_states, inner_width, named_options
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import leave_undecayed, rates, step_bias
+from supa_mamba.modules.weights import Device, leave_undecayed, like_states, rates, step_bias
 from supa_mamba.precision import state_dtype
 from supa_mamba.step.function import selective_state_update
 
@@ -39,6 +41,11 @@ class Mamba2(StateSpaceMixer):
         dt_init_floor: shorter steps are lengthened to this.
         conv_bias: whether the convolution has a bias.
         bias: whether the outer projections have one.
+        norm_before_gate: whether the norm comes before the gate or after it.
+        rmsnorm_eps: added to the mean square that the norm divides by.
+        dt_limit: the shortest and the longest step, in ``forward`` and ``step``.
+        device: of the parameters.
+        dtype: of the parameters; ``A_log``, ``D`` and ``dt_bias`` stay in float32 where it is half precision.
 
     Raises:
         ValueError: a number is out of range, or heads do not divide channels, or groups heads.
@@ -48,6 +55,7 @@ class Mamba2(StateSpaceMixer):
 
     undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "dt_bias")
 
+    @named_options
     def __init__(
         self,
         d_model: int,
@@ -62,6 +70,12 @@ class Mamba2(StateSpaceMixer):
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
+        *,
+        norm_before_gate: bool = False,
+        rmsnorm_eps: float = 1e-5,
+        dt_limit: tuple[float, float] = (0.0, math.inf),
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_states(d_state)
@@ -75,15 +89,18 @@ class Mamba2(StateSpaceMixer):
             raise ValueError(f"ngroups: {ngroups} was given, but it must divide the number of heads, {self.nheads}.")
         if not 0 < A_init_range[0] <= A_init_range[1]:
             raise ValueError(f"A_init_range: {A_init_range} was given, but it must be positive and ascending.")
+        self.dt_limit = check_limits(dt_limit)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        of_states = like_states(device, dtype)
         mixed = self.d_inner + 2 * ngroups * d_state
-        self.in_proj = nn.Linear(d_model, self.d_inner + mixed + self.nheads, bias=bias)
+        self.in_proj = nn.Linear(d_model, self.d_inner + mixed + self.nheads, bias=bias, **factory)
         # Only its parameters are used, under the names and with the first values of mamba_ssm.
-        self.conv1d = nn.Conv1d(mixed, mixed, d_conv, groups=mixed, padding=d_conv - 1, bias=conv_bias)
-        self.dt_bias = nn.Parameter(step_bias(self.nheads, dt_min, dt_max, dt_init_floor))
-        self.A_log = nn.Parameter(torch.empty(self.nheads).uniform_(*A_init_range).log())
-        self.D = nn.Parameter(torch.ones(self.nheads))
-        self.norm = GatedRMSNorm(self.d_inner, ngroups)
-        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+        self.conv1d = nn.Conv1d(mixed, mixed, d_conv, groups=mixed, padding=d_conv - 1, bias=conv_bias, **factory)
+        self.dt_bias = nn.Parameter(step_bias(self.nheads, dt_min, dt_max, dt_init_floor, **of_states))
+        self.A_log = nn.Parameter(torch.empty(self.nheads, **of_states).uniform_(*A_init_range).log())
+        self.D = nn.Parameter(torch.ones(self.nheads, **of_states))
+        self.norm = GatedRMSNorm(self.d_inner, ngroups, rmsnorm_eps, norm_before_gate=norm_before_gate, **factory)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias, **factory)
         leave_undecayed(self, self.undecayed)
 
     def forward(
@@ -122,7 +139,7 @@ class Mamba2(StateSpaceMixer):
         u, B, C = self._selected(mixed)
         walk = partial(
             ssd, u, delta, rates(self.A_log), B, C, self.D, self.dt_bias, offset=begins, initial_state=ssm_before,
-            reverse=reverse,
+            dt_softplus=True, dt_limit=self.dt_limit, reverse=reverse,
         )  # fmt: skip
         # States are large, so they are made only for those who ask; steps want their rows in one piece.
         if conv is None:
@@ -152,17 +169,21 @@ class Mamba2(StateSpaceMixer):
             mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=rows
         )
         u, B, C = self._selected(mixed)
+        limited = self.dt_limit != (0.0, math.inf)
+        if limited:  # the operation has no limits, so the steps are made here
+            delta = functional.softplus(delta.to(state_dtype(delta)) + self.dt_bias).clamp(*self.dt_limit)
         y = selective_state_update(
-            state.ssm, u, delta, rates(self.A_log), B, C, self.D, dt_bias=self.dt_bias, dt_softplus=True,
-            state_batch_indices=rows,
+            state.ssm, u, delta, rates(self.A_log), B, C, self.D, dt_bias=None if limited else self.dt_bias,
+            dt_softplus=not limited, state_batch_indices=rows,
         )  # fmt: skip
         return self._put_out(y, z)
 
-    def init_state(self, batch: int) -> MambaState:
+    def init_state(self, batch: int, *, dtype: torch.dtype | None = None) -> MambaState:
         """Give the state of sequences that have not begun.
 
         Args:
             batch: how many rows the table has, R.
+            dtype: of the states; float32, or float64 where the parameters are, if not given.
 
         Returns:
             Zeros, on the device of the parameters.
@@ -171,7 +192,7 @@ class Mamba2(StateSpaceMixer):
             ValueError: the number is no whole number of at least 0.
         """
         check_at_least(0, batch=batch)
-        dtype, mixed = state_dtype(self.A_log), self.conv1d.in_channels
+        dtype, mixed = dtype or state_dtype(self.A_log), self.conv1d.in_channels
         conv = self.A_log.new_zeros(batch, mixed, self.d_conv - 1, dtype=dtype)
         return MambaState(conv, self.A_log.new_zeros(batch, self.nheads, self.headdim, self.d_state, dtype=dtype))
 

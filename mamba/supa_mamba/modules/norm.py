@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from supa_mamba.modules.weights import Device
 from supa_mamba.precision import state_dtype
 
 
@@ -36,14 +37,26 @@ class GatedRMSNorm(nn.Module):
         channels: of a row.
         groups: how many groups; they share the channels equally.
         eps: added to the mean square.
+        norm_before_gate: whether the gate multiplies the normalised row instead of the row itself.
+        device: of the weight.
+        dtype: of the weight.
 
     Source: Mamba-2 (arXiv 2405.21060), section 7; groups as in mamba_ssm's ``RMSNormGated``.
     """
 
-    def __init__(self, channels: int, groups: int, eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        channels: int,
+        groups: int,
+        eps: float = 1e-5,
+        *,
+        norm_before_gate: bool = False,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.groups, self.eps = groups, eps
-        self.weight = nn.Parameter(torch.ones(channels))
+        self.groups, self.eps, self.norm_before_gate = groups, eps, norm_before_gate
+        self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         """Gate and normalise.
@@ -53,13 +66,17 @@ class GatedRMSNorm(nn.Module):
             gate: (rows, channels).
 
         Returns:
-            x silu(gate), normalised, of the shape and the dtype of x.
+            x silu(gate), normalised, or with ``norm_before_gate`` x, normalised, times silu(gate); of the shape and
+            the dtype of x.
         """
         dtype = state_dtype(x, gate, self.weight)
         rows, channels = x.shape
-        gated = (x.to(dtype) * functional.silu(gate.to(dtype))).reshape(rows, self.groups, channels // self.groups)
-        return (functional.rms_norm(gated, gated.shape[2:], eps=self.eps).flatten(1) * self.weight).to(x.dtype)
+        factor = functional.silu(gate.to(dtype))
+        given = x.to(dtype) if self.norm_before_gate else x.to(dtype) * factor
+        grouped = given.reshape(rows, self.groups, channels // self.groups)
+        y = functional.rms_norm(grouped, grouped.shape[2:], eps=self.eps).flatten(1) * self.weight
+        return (y * factor if self.norm_before_gate else y).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Say how large it is."""
-        return f"{len(self.weight)}, groups={self.groups}, eps={self.eps}"
+        return f"{len(self.weight)}, groups={self.groups}, eps={self.eps}, norm_before_gate={self.norm_before_gate}"

@@ -1,7 +1,54 @@
-"""Checks of the numbers that modules are made of."""
+"""Checks of the options that modules are made of."""
 
+import functools
+import inspect
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
+
+Init = TypeVar("Init", bound=Callable[..., None])
+SPEED_ONLY = ("chunk_size", "use_mem_eff_path", "use_fast_path", "layer_idx", "process_group", "sequence_parallel")
+"""Options of mamba_ssm's mixers that do not change their results."""
+
+
+def named_options(init: Init) -> Init:
+    """Let a constructor raise one clear error for an option that it does not have.
+
+    Args:
+        init: ``__init__`` of a module.
+
+    Returns:
+        A function with the same signature, which raises ``ValueError`` where its arguments do not fit.
+    """
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **options: Any) -> None:
+        check_options(type(self).__name__, init, self, *args, **options)
+        init(self, *args, **options)
+
+    return cast(Init, checked)
+
+
+def check_options(name: str, made: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Check that a constructor takes the given options.
+
+    Args:
+        name: the class.
+        made: its constructor.
+        args: what the constructor gets by position.
+        options: what it gets by name.
+
+    Raises:
+        ValueError: it does not take them.
+    """
+    signature = inspect.signature(made)
+    try:
+        signature.bind(*args, **options)
+    except TypeError as error:
+        known = ", ".join(name for name in signature.parameters if name not in ("self", "d_model"))
+        idle = ", ".join(option for option in options if option in SPEED_ONLY)
+        hint = f" Leave out {idle}, which cannot change the results." if idle else ""
+        raise ValueError(f"{name}: {error}; besides d_model it takes {known}.{hint}") from None
 
 
 def check_at_least(least: int, **numbers: int) -> None:

@@ -12,6 +12,7 @@ from supa_mamba.modules.inputs import check_step_rows, packed_rows
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.states import LayerState, StackState
+from supa_mamba.modules.weights import Device
 from supa_mamba.precision import state_dtype
 
 
@@ -22,13 +23,23 @@ class BlockStack(nn.Module):
         blocks: in their order, at least one.
         d_model: features of a row.
         norm_epsilon: added to the mean square that the last norm divides by.
+        device: of the last norm.
+        dtype: of the last norm.
     """
 
-    def __init__(self, blocks: Iterable[MambaBlock], d_model: int, norm_epsilon: float) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[MambaBlock],
+        d_model: int,
+        norm_epsilon: float,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.d_model = d_model
         self.layers = nn.ModuleList(blocks)
-        self.norm_f = RMSNorm(d_model, eps=norm_epsilon)
+        self.norm_f = RMSNorm(d_model, eps=norm_epsilon, device=device, dtype=dtype)
         # The sum of all outputs should not grow with their number.
         for name, parameter in self.layers.named_parameters():
             if name.endswith(("out_proj.weight", "out_proj_b.weight")):
@@ -123,6 +134,8 @@ class MambaStack(BlockStack):
         n_layer: number of blocks.
         mixer: "mamba", "mamba2", "bimamba", or a class made as ``mixer(d_model, **options)``.
         norm_epsilon: added to the mean squares that norms divide by.
+        device: of the parameters.
+        dtype: of the parameters; rates, skips and Mamba-2's ``dt_bias`` stay in float32 where it is half precision.
         options: of the mixer, such as ``d_state``.
 
     Raises:
@@ -148,11 +161,15 @@ class MambaStack(BlockStack):
         mixer: str | Callable[..., Any] = "mamba",
         *,
         norm_epsilon: float = 1e-5,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         **options: Any,
     ) -> None:
         check_at_least(1, d_model=d_model, n_layer=n_layer)
-        blocks = [MambaBlock(d_model, mixer, norm_epsilon=norm_epsilon, **options) for _ in range(n_layer)]
-        super().__init__(blocks, d_model, norm_epsilon)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        options |= {"norm_epsilon": norm_epsilon, **factory}
+        blocks = [MambaBlock(d_model, mixer, **options) for _ in range(n_layer)]
+        super().__init__(blocks, d_model, norm_epsilon, **factory)
 
     def forward(
         self,
@@ -179,11 +196,12 @@ class MambaStack(BlockStack):
         """
         return self.walk(x, offset, state, return_state=return_state)
 
-    def init_state(self, batch: int) -> StackState:
+    def init_state(self, batch: int, *, dtype: torch.dtype | None = None) -> StackState:
         """Give the states of sequences that have not begun.
 
         Args:
             batch: how many rows the tables have, R.
+            dtype: of the states; that of the mixer's ``init_state`` if not given.
 
         Returns:
             The state of each layer, on the device of the parameters.
@@ -191,4 +209,5 @@ class MambaStack(BlockStack):
         Raises:
             ValueError: the mixer keeps no state.
         """
-        return tuple(layer.init_state(batch) for layer in self.blocks())
+        options = {} if dtype is None else {"dtype": dtype}
+        return tuple(layer.init_state(batch, **options) for layer in self.blocks())

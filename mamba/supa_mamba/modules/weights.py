@@ -9,8 +9,32 @@ from torch import Tensor, nn
 
 from supa_mamba.precision import state_dtype
 
+Device = torch.device | str | int | None
 
-def step_bias(count: int, dt_min: float, dt_max: float, dt_init_floor: float) -> Tensor:
+
+def like_states(device: Device, dtype: torch.dtype | None) -> dict[str, Any]:
+    """Choose how rates, skips and step biases are stored: in the precision of states, as mamba_ssm stores rates.
+
+    Args:
+        device: of the module, None for PyTorch's default device.
+        dtype: of the module, None for PyTorch's default dtype.
+
+    Returns:
+        ``device`` and ``dtype`` for PyTorch's functions; the dtype is float32, or float64 where the module's is.
+    """
+    double = (dtype or torch.get_default_dtype()) == torch.float64
+    return {"device": device, "dtype": torch.float64 if double else torch.float32}
+
+
+def step_bias(
+    count: int,
+    dt_min: float,
+    dt_max: float,
+    dt_init_floor: float,
+    *,
+    device: Device = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """Draw biases whose softplus is log-uniform: the steps that a mixer takes before it is trained.
 
     Args:
@@ -18,6 +42,8 @@ def step_bias(count: int, dt_min: float, dt_max: float, dt_init_floor: float) ->
         dt_min: the shortest step.
         dt_max: the longest step.
         dt_init_floor: shorter steps are lengthened to this.
+        device: of the biases.
+        dtype: of the biases.
 
     Returns:
         (count,).
@@ -32,7 +58,8 @@ def step_bias(count: int, dt_min: float, dt_max: float, dt_init_floor: float) ->
             f"dt_min, dt_max, dt_init_floor: {dt_min}, {dt_max}, {dt_init_floor} were given, but steps must be "
             "positive, and dt_max not below dt_min."
         )
-    step = torch.empty(count).uniform_(math.log(dt_min), math.log(dt_max)).exp().clamp(min=dt_init_floor)
+    step = torch.empty(count, device=device, dtype=dtype).uniform_(math.log(dt_min), math.log(dt_max))
+    step = step.exp().clamp(min=dt_init_floor)
     return step + torch.log(-torch.expm1(-step))
 
 

@@ -1,0 +1,147 @@
+"""The settings of models of mamba_ssm and of Hugging Face's transformers, in one form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from supa.checks import shown
+
+HUGGING_FACE = {
+    "hidden_size": "d_model", "num_hidden_layers": "n_layer", "layer_norm_epsilon": "norm_epsilon",
+    "state_size": "d_state", "conv_kernel": "d_conv", "expand": "expand", "time_step_rank": "dt_rank",
+    "use_conv_bias": "conv_bias", "use_bias": "bias", "num_heads": "nheads", "head_dim": "headdim",
+    "n_groups": "ngroups", "time_step_limit": "dt_limit", "hidden_act": "activation",
+}  # fmt: skip
+"""Fields of ``MambaConfig`` and ``Mamba2Config`` that say what the model computes, and mamba_ssm's names for them."""
+
+MODEL = {"d_model", "n_layer", "norm_epsilon", "attn_layer_idx", "attn_cfg", "ssm_cfg", "rms_norm", "d_intermediate"}
+MIXERS = {"Mamba1": "mamba", "Mamba2": "mamba2", "mamba": "mamba", "mamba2": "mamba2"}
+OPTIONS = {
+    "mamba": {"d_state", "d_conv", "expand", "dt_rank", "conv_bias", "bias"},
+    "mamba2": {
+        "d_state", "d_conv", "expand", "headdim", "nheads", "ngroups", "conv_bias", "bias", "norm_before_gate",
+        "rmsnorm_eps", "dt_limit", "d_ssm",
+    },
+    "attention": {"num_heads", "num_heads_kv", "head_dim"},
+}  # fmt: skip
+"""Options that are taken over or checked against the weights."""
+
+FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "model": {"rms_norm": (True,), "d_intermediate": (0,)},
+    "mamba": {"activation": ("silu", "swish")},
+    "mamba2": {"activation": ("silu", "swish"), "rmsnorm": (True,), "D_has_hdim": (False,)},
+    "attention": {
+        "causal": (True,), "d_conv": (0,), "mlp_dim": (0,), "rotary_emb_dim": (0,), "softmax_scale": (None,),
+        "qkv_proj_bias": (False,), "out_proj_bias": (False,),
+    },
+}  # fmt: skip
+"""Options that have one meaning here: the values that agree with it."""
+
+IDLE = {
+    "vocab_size", "residual_in_fp32", "fused_add_norm", "pad_vocab_size_multiple", "tie_embeddings", "conv_init",
+    "A_init_range", "dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "chunk_size", "use_mem_eff_path",
+    "use_fast_path", "layer_idx", "process_group", "sequence_parallel", "device", "dtype", "layer", "rotary_emb_base",
+    "rotary_emb_interleaved",
+}  # fmt: skip
+"""Options of first values, of speed, and of parts that are left out."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a config says of a model.
+
+    Args:
+        model: d_model, n_layer, norm_epsilon, attn_layer_idx, as far as they are given.
+        kind: "mamba" or "mamba2", or None if the config does not say.
+        mixer: options of the mixers with states, by mamba_ssm's names.
+        attention: options of the attention layers.
+        hugging_face: whether the config is one of transformers.
+        differs: a sentence for each setting of the model or of attention that cannot be matched.
+    """
+
+    model: dict[str, Any]
+    kind: str | None
+    mixer: dict[str, Any]
+    attention: dict[str, Any]
+    hugging_face: bool
+    differs: tuple[str, ...]
+
+
+def read_settings(config: Any) -> Settings:
+    """Read a config.
+
+    Args:
+        config: a mapping, or an object with attributes, of mamba_ssm or of transformers; or the options of one mixer.
+
+    Returns:
+        Its settings.
+
+    Raises:
+        ValueError: it is neither a mapping nor an object with attributes.
+    """
+    given = _fields(config)
+    hugging_face = "model_type" in given or not given.keys().isdisjoint(HUGGING_FACE.keys() - {"expand"})
+    if hugging_face:
+        return _of_hugging_face(given)
+    model = {name: given[name] for name in MODEL & given.keys()}
+    mixer = dict(model.pop("ssm_cfg", None) or {name: given[name] for name in given.keys() - MODEL})
+    attention = dict(model.pop("attn_cfg", None) or {})
+    layer = mixer.get("layer", "Mamba1" if "ssm_cfg" in given else None)
+    differs = disagreements("model", model)
+    if model.get("attn_layer_idx"):
+        # mamba_ssm's attention looks ahead unless told otherwise.
+        differs += disagreements("attention", {"causal": False, **attention})
+    if layer is not None and layer not in MIXERS:
+        differs.append(f"layer: {shown(layer)} was given, but it must be 'Mamba1' or 'Mamba2'")
+    kept = {name: value for name, value in model.items() if name not in FIXED["model"]}
+    return Settings(kept, MIXERS.get(str(layer)), mixer, attention, False, tuple(differs))
+
+
+def disagreements(part: str, options: Mapping[str, Any]) -> list[str]:
+    """List the options that ask for something else than the modules here compute.
+
+    Args:
+        part: "model", "mamba", "mamba2" or "attention".
+        options: by mamba_ssm's names.
+
+    Returns:
+        A sentence for each.
+    """
+    fixed, known = FIXED[part], MODEL if part == "model" else OPTIONS[part]
+    found = []
+    for name, value in options.items():
+        if name in fixed and value not in fixed[name]:
+            allowed = " or ".join(map(repr, fixed[name]))
+            found.append(f"{name}: {shown(value)} was given, but only {allowed} is supported")
+        elif name not in fixed and name not in known and name not in IDLE:
+            found.append(f"{name}: {shown(value)} was given, but this setting is not known")
+    return found
+
+
+def _of_hugging_face(given: dict[str, Any]) -> Settings:
+    kind = given.get("model_type")
+    differs = (
+        [] if kind in (None, *MIXERS) else [f"model_type: {shown(kind)} was given, but it must be 'mamba' or 'mamba2'"]
+    )
+    named = {ours: given[name] for name, ours in HUGGING_FACE.items() if name in given}
+    model = {name: named.pop(name) for name in MODEL & named.keys()}
+    if "norm_epsilon" in model and kind != "mamba":
+        named["rmsnorm_eps"] = model["norm_epsilon"]
+    if "dt_limit" in named:
+        named["dt_limit"] = tuple(map(_number, named["dt_limit"]))
+    return Settings(model, MIXERS.get(str(kind)), named, {}, True, tuple(differs))
+
+
+def _number(value: Any) -> Any:
+    # transformers writes infinity into JSON as {"__float__": "Infinity"}.
+    return float(value["__float__"]) if isinstance(value, Mapping) and "__float__" in value else value
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    if isinstance(config, Mapping):
+        return dict(config)
+    if isinstance(config, type) or not hasattr(config, "__dict__"):
+        raise ValueError(f"config: {shown(config)} was given, but it must be a mapping or an object with attributes.")
+    # transformers keeps the type in the class.
+    of_class: dict[str, Any] = {"model_type": config.model_type} if hasattr(config, "model_type") else {}
+    return {**of_class, **vars(config)}
