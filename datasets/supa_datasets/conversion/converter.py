@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from supa import Grid, Showers
-from supa.checks import did_you_mean
+from supa.checks import counted, did_you_mean
 from supa.presets import ConfigLike, config_of
 from supa_datasets.conversion.formats import Choices, Reader, Source, Writer
 from supa_datasets.conversion.guards import named_errors
