@@ -86,7 +86,7 @@ def command(
                 f"{name!r} was given, but the formats are {', '.join(FORMATS)}.{did_you_mean(name, FORMATS)}",
                 param_hint=option,
             )
-    if to_format is not None and not fits(target, to_format):
+    if to_format is not None and target != source and not fits(target, to_format):
         raise click.UsageError(
             f"{target}: its ending stands for the format {format_of(target)}, but --to is {to_format}; give it the "
             f"ending {ENDINGS[to_format][0]}."

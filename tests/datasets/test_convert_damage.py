@@ -584,7 +584,7 @@ def test_files_that_are_not_those_of_torch_are_refused(tmp_path):
     torch_files.write_zip(path, torch_files.pickled(GOOD))
     _refused(path, "there is no tot_energy_batch1.bin beside it", "reference")
     torch_files.write_zip(energies, torch_files.pickled([np.array([65.0])] * 2))
-    _refused(path, "it has 1 showers, but tot_energy_batch1.bin has 2 energies", "reference")
+    _refused(path, "it has 1 shower, but tot_energy_batch1.bin has 2 energies", "reference")
     torch_files.write_zip(energies, torch_files.pickled([np.array([65.0, 66.0])]))
     _refused(path, "not one number", "reference")
     torch_files.write_zip(energies, torch_files.pickled([np.array([-65.0])]))
