@@ -1,4 +1,4 @@
-"""Elementary functions for Triton kernels."""
+"""Elementary functions and masks for Triton kernels."""
 
 import triton
 import triton.language as tl
@@ -31,3 +31,10 @@ def softplus(x):
 @triton.jit
 def sigmoid(x):
     return 1.0 / (1.0 + tl.exp2(-x * LOG2_E))
+
+
+@triton.jit
+def mask_if(condition, mask):
+    # `mask & condition` with a scalar condition makes integers in Triton's interpreter, whose loads and stores refuse
+    # them from Triton 3.7 on. Compiled code is the same.
+    return tl.where(condition, mask, False)

@@ -27,7 +27,7 @@ NumPy 2.4.
 import triton
 import triton.language as tl
 
-from supa_mamba.kernel_math import sigmoid, softplus
+from supa_mamba.kernel_math import mask_if, sigmoid, softplus
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -351,14 +351,14 @@ def pairs_kernel(
             )  # fmt: skip
             whole = tl.load(elapsed_ptr + of_steps + CHUNK - 1)
             later, earlier = i + CHUNK < length, i > 0
-            state_grad = tl.load(state_grad_ptr + (before + 1) * all_states + of_state, live_state & later, 0.0)
-            state = tl.load(state_ptr + before * all_states + of_state, live_state & earlier, 0.0)
+            state_grad = tl.load(state_grad_ptr + (before + 1) * all_states + of_state, mask_if(later, live_state), 0.0)
+            state = tl.load(state_ptr + before * all_states + of_state, mask_if(earlier, live_state), 0.0)
             of_state += sequence * all_states
             if final_grad_ptr is not None:
-                at_end = live_state & (i + CHUNK >= length)
+                at_end = mask_if(i + CHUNK >= length, live_state)
                 state_grad += tl.load(final_grad_ptr + of_state, at_end, 0.0).to(ROUND)
             if initial_ptr is not None:
-                state += tl.load(initial_ptr + of_state, live_state & (i == 0), 0.0).to(ROUND)
+                state += tl.load(initial_ptr + of_state, mask_if(i == 0, live_state), 0.0).to(ROUND)
             leaving, entering = tl.zeros((CHUNK,), DTYPE), tl.zeros((CHUNK,), DTYPE)
             if later | (final_grad_ptr is not None):
                 gained = product(x, state_grad, ROUND, OPERAND, PRECISION)

@@ -18,7 +18,8 @@ HEAD_LANES = 8
 def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
     rounded = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}[operand]
     # The interpreter multiplies the bits of bfloat16 as if they were integers.
-    multiplied = tl.float32 if triton.knobs.runtime.interpret and rounded == tl.bfloat16 else rounded
+    interpreted = not isinstance(kernels.pairs_kernel, triton.runtime.JITFunction)
+    multiplied = tl.float32 if interpreted and rounded == tl.bfloat16 else rounded
     return {"DTYPE": triton_dtype(A), "ROUND": rounded, "OPERAND": multiplied, "PRECISION": precision}
 
 

@@ -10,7 +10,7 @@ Loops are written as ``while`` for the interpreter's sake, as in ``scan.kernels`
 import triton
 import triton.language as tl
 
-from supa_mamba.kernel_math import sigmoid
+from supa_mamba.kernel_math import mask_if, sigmoid
 
 
 @triton.jit
@@ -20,10 +20,10 @@ def load_inputs(
 ):  # fmt: skip
     # Before the first step stands the initial state, or nothing; behind the last one, nothing.
     t = end - 1 - step if REVERSE else start + step
-    x = tl.load(x_ptr + t * x_stride + d, live_d & (step >= 0) & (step < end - start), 0.0)
+    x = tl.load(x_ptr + t * x_stride + d, mask_if((step >= 0) & (step < end - start), live_d), 0.0)
     if initial_ptr is not None:
         earlier = initial_ptr + d * (WIDTH - 1) + WIDTH - 1 + step
-        x = x.to(DTYPE) + tl.load(earlier, live_d & (step < 0) & (step > -WIDTH), 0.0)
+        x = x.to(DTYPE) + tl.load(earlier, mask_if((step < 0) & (step > -WIDTH), live_d), 0.0)
     return x
 
 
@@ -94,7 +94,7 @@ def forward_kernel(
             if SILU:
                 y *= sigmoid(y)
             t = end - 1 - i - r if REVERSE else start + i + r
-            tl.store(y_ptr + t * channels + d, y, live_d & (i + r < end - start))
+            tl.store(y_ptr + t * channels + d, y, mask_if(i + r < end - start, live_d))
             seen = inputs[: WIDTH - 1]
         i += ROWS
     if final_ptr is not None:
@@ -196,12 +196,12 @@ def backward_kernel(
             x_grad = weighted_sum(weights, later_grads, WIDTH)
             if final_grad_ptr is not None:
                 place = i - r - (end - start) + WIDTH - 1
-                kept = live_d & (place >= 0) & (i - r > -WIDTH)
+                kept = mask_if((place >= 0) & (i - r > -WIDTH), live_d)
                 x_grad += tl.load(final_grad_ptr + of_state + d * (WIDTH - 1) + place, kept, 0.0)
             t = end - 1 - i + r if REVERSE else start + i - r
-            tl.store(x_grad_ptr + t * channels + d, x_grad, live_d & (i >= r))
+            tl.store(x_grad_ptr + t * channels + d, x_grad, mask_if(i >= r, live_d))
             if initial_grad_ptr is not None:
-                before = live_d & (i < r) & (i - r > -WIDTH)
+                before = mask_if((i < r) & (i - r > -WIDTH), live_d)
                 tl.store(initial_grad_ptr + of_state + d * (WIDTH - 1) + WIDTH - 1 + i - r, x_grad, before)
             seen = inputs[1:]
             later = later_grads[: WIDTH - 1]

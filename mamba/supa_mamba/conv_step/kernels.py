@@ -7,7 +7,7 @@ number of rows, so all may be specialised without another compilation.
 import triton
 import triton.language as tl
 
-from supa_mamba.kernel_math import sigmoid
+from supa_mamba.kernel_math import mask_if, sigmoid
 
 
 @triton.jit
@@ -84,7 +84,7 @@ def step_kernel(
     k = tl.arange(0, TAPS)
     row = tl.load(rows_ptr + m)
     # A finished row reads and changes nothing, and its y is zero.
-    live_d = (d < channels) & (row >= 0)
+    live_d = mask_if(row >= 0, d < channels)
     of_state, of_x = d.to(tl.int64) * channel_stride, d.to(tl.int64) * x_channel_stride
     state_ptr += row * row_stride
     x_ptr += m * x_stride

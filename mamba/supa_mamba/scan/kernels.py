@@ -15,7 +15,7 @@ Loops are written as ``while``: Triton 3.6's interpreter cannot count to a loade
 import triton
 import triton.language as tl
 
-from supa_mamba.kernel_math import LN_2, LOG2_E, sigmoid, softplus
+from supa_mamba.kernel_math import LN_2, LOG2_E, mask_if, sigmoid, softplus
 
 
 @triton.jit
@@ -257,9 +257,9 @@ def backward_kernel(
             count = tl.minimum(TILE, length - first)
             t = begin + way * first
             slot = start // TILE + tile - 1
-            h = tl.load(checkpoint_ptr + slot * states * channels + of_state, live & (tile > 0), 0.0)
+            h = tl.load(checkpoint_ptr + slot * states * channels + of_state, mask_if(tile > 0, live), 0.0)
             if initial_ptr is not None:
-                h += tl.load(initial_ptr + of_sequence, live & (tile == 0), 0.0)
+                h += tl.load(initial_ptr + of_sequence, mask_if(tile == 0, live), 0.0)
             r = count * 0
             while r < count:
                 s = t + way * (r + row)
@@ -297,7 +297,7 @@ def backward_kernel(
                 )  # fmt: skip
                 C_grads = C_grad_ptr + here * states + n_lanes
                 if not ONE_BLOCK:
-                    before = tl.load(C_grads, first_of_d & (block > group), 0.0)
+                    before = tl.load(C_grads, mask_if(block > group, first_of_d), 0.0)
                 h = tl.exp2(step * decay) * h + change * b
                 elapsed += step
                 C_grad = sum_over_channels(h * grad) + tl.zeros_like(n_lanes.to(DTYPE))
@@ -337,7 +337,7 @@ def backward_kernel(
                 log_further = tl.load(of_step(scratch_ptr, tl.maximum(i - 2, 0), 4, TILE, BLOCK) + d_lanes)
                 B_grads = B_grad_ptr + here * states + n_lanes
                 if not ONE_BLOCK:
-                    before = tl.load(B_grads, first_of_d & (block > group), 0.0)
+                    before = tl.load(B_grads, mask_if(block > group, first_of_d), 0.0)
                 h_grad += c * grad
                 B_grad = sum_over_channels(change * h_grad) + tl.zeros_like(n_lanes.to(DTYPE))
                 if not ONE_BLOCK:

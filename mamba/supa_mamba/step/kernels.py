@@ -7,7 +7,7 @@ number of rows, so all may be specialised without another compilation; known mul
 import triton
 import triton.language as tl
 
-from supa_mamba.kernel_math import sigmoid, softplus
+from supa_mamba.kernel_math import mask_if, sigmoid, softplus
 
 
 @triton.jit
@@ -71,7 +71,7 @@ def step_kernel(
     head = d // of_head
     row = tl.load(rows_ptr + m)
     # A finished row reads and changes nothing, and its y is zero.
-    live_d, live_n = (place < of_group) & (row >= 0), n < states
+    live_d, live_n = mask_if(row >= 0, place < of_group), n < states
     live = live_d[:, None] & live_n[None, :]
     if ROWS_CONTIGUOUS:
         of_state = d[:, None] * states + n[None, :]
@@ -138,7 +138,7 @@ def cache_kernel(cache_ptr, new_ptr, rows_ptr, new_stride, inputs, values, BLOCK
     t = (tl.program_id(0) // blocks).to(tl.int64)
     v = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     row = tl.load(rows_ptr + t // inputs)
-    live = (v < values) & (row >= 0)
+    live = mask_if(row >= 0, v < values)
     tl.store(
         cache_ptr + (row * inputs + t % inputs) * values + v, tl.load(new_ptr + t * new_stride + v, live, 0.0), live
     )
