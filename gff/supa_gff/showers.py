@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from supa.arrays import Array, FloatArray, IntArray
-from supa.checks import counted
 from supa_datasets import GraphDataset, Nearest, Tree, Within
 from supa_datasets.loaders import tasks
 from supa_gff.graphs import Graphs, offset_of
@@ -110,7 +109,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         )
         normalisation = dataset.normalisation
         if len(dataset) == 0:
-            raise ValueError(f"The split {split} has none of {counted(len(dataset.source), 'shower')}; give more.")
+            raise ValueError(f"The split {split} has none of the given showers ({len(dataset.source):,}); give more.")
         parts += _blocks(dataset)
         counts.append(len(dataset))
         numbers.append(dataset.numbers)

@@ -195,7 +195,7 @@ def prepare(datasets: Iterable[str], root: str | None) -> None:
         root: folder of their raw files; None: they are downloaded.
 
     Raises:
-        ValueError: a set is not to be had.
+        ValueError: a set cannot be loaded.
     """
     for name in dict.fromkeys(datasets):
         _loaded(name, root)
@@ -213,7 +213,7 @@ def run_job(job: Job, root: str | None) -> Measured:
         What it measured, with its cost (loading left out).
 
     Raises:
-        ValueError: the set is not to be had, or the method cannot be run on it.
+        ValueError: the set cannot be loaded, or the method cannot be run on it.
     """
     benchmark = _loaded(job.dataset, root)
     shares = VALID_SHARES[benchmark.task]
