@@ -7,6 +7,7 @@ import click
 from supa_cli.interruption import check
 from supa_cli.options import PresetName, chosen_config
 from supa_cli.progress import progress
+from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
     pass
@@ -16,19 +17,15 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
     """Print the formats and end."""
     if not asked:
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from supa_datasets import FORMATS
 
-    table = Table(box=box.SIMPLE)
-    for heading in ("name", "endings", "reads", "writes", ""):
-        table.add_column(heading, no_wrap=heading != "")
+    rows = []
     for form in FORMATS.values():
         can = ["yes" if end is not None else "-" for end in (form.reader, form.writer)]
-        table.add_row(form.name, " ".join(form.extensions) or "-", *can, form.description)
-    Console().print(table)
+        rows.append([form.name, " ".join(form.extensions) or "-", *can])
+    print_table(["name", "endings", "reads", "writes"], rows)
+    for form in FORMATS.values():
+        click.echo(f"{form.name}: {form.description}")
     context.exit()
 
 

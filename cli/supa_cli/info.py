@@ -5,28 +5,24 @@ from typing import Any
 
 import click
 
+from supa_cli.tables import print_facts
+
 
 @click.command(name="info")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(file: str, as_json: bool) -> None:
     """Tell what the shower FILE holds and what made it."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     facts, config = _facts(file)
     if as_json:
         click.echo(json.dumps({**facts, "config": config}, indent=2))
         return
-    table = Table(show_header=False, box=None)
+    rows = []
     for name, value in facts.items():
         counted = type(value) is int and name != "seed"
-        table.add_row(name.replace("_", " "), f"{value:,}" if counted else escape(f"{value}"))
-    table.add_row("config", "")
-    for name, value in config.items():
-        table.add_row(f"  {name}", escape(f"{value}"))
-    Console(soft_wrap=True).print(table)
+        rows.append((name.replace("_", " "), f"{value:,}" if counted else f"{value}"))
+    rows.append(("config", ""))
+    print_facts([*rows, *((f"  {name}", f"{value}") for name, value in config.items())])
 
 
 def _facts(file: str) -> tuple[dict[str, Any], dict[str, Any]]:
