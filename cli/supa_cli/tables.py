@@ -22,15 +22,15 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
     lines = [header, *rows]
     widths = [max(_width(line[k]) for line in lines) for k in range(len(header))]
     if title:
-        click.echo(title)
+        _print(title)
     for start, end in pairwise(_breaks(widths)):
         columns = [0, *range(start, end)]
         for number, line in enumerate(lines):
             cells = [_padded(line[k], widths[k], left=k == 0) for k in columns]
-            click.echo(_GAP.join(cells).rstrip())
+            _print(_GAP.join(cells).rstrip())
             if number == 0:
-                click.echo("-" * (sum(widths[k] for k in columns) + len(_GAP) * (len(columns) - 1)))
-        click.echo()
+                _print("-" * (sum(widths[k] for k in columns) + len(_GAP) * (len(columns) - 1)))
+        _print("")
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -42,7 +42,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     pairs = list(facts)
     width = max((_width(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        click.echo(f"{_padded(name, width, left=True)}{_GAP}{value}".rstrip())
+        _print(f"{_padded(name, width, left=True)}{_GAP}{value}".rstrip())
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -70,6 +70,10 @@ def with_error(value: float, error: float) -> str:
     """
     sign = "±" if _can_print("±") else "+-"
     return f"{number(value)} {sign} {error:.1g}" if abs(value) < float("inf") and error == error else number(value)
+
+
+def _print(line: str) -> None:
+    click.echo(line, file=sys.stdout)  # as it is: without a stream, click replaces one of ASCII by one of UTF-8
 
 
 def _breaks(widths: list[int]) -> list[int]:
