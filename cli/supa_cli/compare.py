@@ -1,7 +1,6 @@
 """``supa compare``: tell how close generated showers are to true ones."""
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,14 @@ import click
 from supa.checks import counted
 from supa_cli.interruption import finished
 from supa_cli.options import Count, InputFile
-from supa_cli.printed import cell, echo, safe
+from supa_cli.printed import echo, safe
+from supa_cli.tables import number, print_table, with_error
 
 if TYPE_CHECKING:
     from supa import Comparison
 
 _MOST_ROWS = 20
-_WIDTH = 112
+_LONGEST_HEADING = 24
 
 
 @click.command(name="compare")
@@ -113,72 +113,58 @@ def _names(true: str, generated: str) -> tuple[str, str]:
 
 
 def _print(comparison: "Comparison", every: bool) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     from supa.comparison.report import verdict
 
-    console = Console()
-    # A wrapped line is read, a column that is cut is not.
-    console.width = max(console.width, _WIDTH + 2 * max(len(comparison.true.name), len(comparison.generated.name)))
-
-    def table(title: str, first: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-        made.add_column(first, no_wrap=True)
-        for column in columns:
-            made.add_column(column, justify="right", no_wrap=True)
-        return made
-
     c = comparison
-    one, other = cell(c.true.name), cell(c.generated.name)
-    console.print(f"{one}: {counted(c.true.showers, 'shower')}; {other}: {counted(c.generated.showers, 'shower')}")
-    console.print(f"noise floors: {c.floor}")
+    samples = {"true": c.true, "generated": c.generated}
+    short = all(len(facts.name) <= _LONGEST_HEADING for facts in samples.values())
+    one, other = (facts.name if short else role for role, facts in samples.items())
+    for role, facts in samples.items():
+        echo(f"{'' if short else f'{role}: '}{facts.name}: {counted(facts.showers, 'shower')}")
+    click.echo(f"noise floors: {c.floor}\n")
     if c.scores:
-        scores = table("All observables together", "", "value", "noise floor", "equal", "p")
-        for s in c.scores:
-            scores.add_row(s.name, _with_error(*s.value), _with_error(*s.floor), _number(s.equal), _number(s.p_value))
-        console.print(scores)
-    shown = c.observables if every else c.observables[:_MOST_ROWS]
-    title = "Observables, those that differ most first; W1 over the true spread"
-    observables = table(title, "", one, other, "W1", "floor", "p", "separation", "floor")
-    for o in shown:
-        observables.add_row(
-            o.name,
-            _number(o.true_mean),
-            _number(o.generated_mean),
-            _with_error(*o.distance),
-            _number(o.distance_floor),
-            _number(o.p_value),
-            _number(o.separation.value),
-            _number(o.separation_floor),
+        scores = (
+            [s.name, with_error(*s.value), with_error(*s.floor), number(s.equal), number(s.p_value, 3)]
+            for s in c.scores
         )
-    console.print(observables)
+        print_table(["", "value", "noise floor", "equal", "p"], scores, title="All observables together")
+    shown = c.observables if every else c.observables[:_MOST_ROWS]
+    observables = (
+        [
+            o.name,
+            number(o.p_value, 3),
+            number(o.true_mean),
+            number(o.generated_mean),
+            with_error(*o.distance),
+            number(o.distance_floor, 3),
+            number(o.separation.value, 3),
+            number(o.separation_floor, 3),
+        ]
+        for o in shown
+    )
+    title = "Observables, those that differ most first; W1 over the true spread"
+    print_table(["", "p", one, other, "W1", "floor", "separation", "floor"], observables, title=title)
     if len(shown) < len(c.observables):
-        console.print(f"... and {len(c.observables) - len(shown)} more (--all, or -o for the report)")
+        click.echo(f"... and {len(c.observables) - len(shown)} more (--all, or -o for the report)\n")
     if c.pulls:
-        pulls = table("Means against the exact expectation", "", "exact", one, "pull", other, "pull")
-        for p in c.pulls:
-            if every or "slice" not in p.name:
-                pulls.add_row(
-                    p.name, _number(p.exact), _number(p.true_mean), f"{p.true_pull:+z.2f}", _number(p.generated_mean),
-                    f"{p.generated_pull:+z.2f}",
-                )  # fmt: skip
-        console.print(pulls)
+        pulls = (
+            [
+                p.name,
+                number(p.exact),
+                number(p.true_mean),
+                f"{p.true_pull:+z.2f}",
+                number(p.generated_mean),
+                f"{p.generated_pull:+z.2f}",
+            ]
+            for p in c.pulls
+            if every or "slice" not in p.name
+        )
+        header = ["", "exact", one, "pull", other, "pull"]
+        print_table(header, pulls, title="Means against the exact expectation")
     elif c.no_pulls:
-        console.print(cell(c.no_pulls))
+        echo(c.no_pulls)
     if c.left_out:
-        console.print(f"Only in one sample: {', '.join(c.left_out)}")
+        click.echo(f"Only in one sample: {', '.join(c.left_out)}")
     for remark in c.remarks:
-        console.print(cell(remark))
-    console.print(cell(verdict(c)), style="bold")
-
-
-def _number(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "-"
-    return "inf" if math.isinf(value) else f"{value:z.4g}"
-
-
-def _with_error(value: float, error: float) -> str:
-    return f"{_number(value)} ± {error:.1g}" if math.isfinite(error) and math.isfinite(value) else _number(value)
+        echo(remark)
+    click.secho(safe(verdict(c)), bold=True)

@@ -11,25 +11,22 @@ from supa_cli.interruption import check, finished, in_order
 from supa_cli.options import Choice, InputFile, Known, OutputFile, PresetName, chosen_config
 from supa_cli.printed import echo
 from supa_cli.progress import progress
+from supa_cli.tables import print_table
 
 
 def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
     """Print the formats and end."""
     if not asked:
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from supa_datasets import FORMATS
 
-    table = Table(box=box.SIMPLE)
-    for heading in ("name", "endings", "reads", "writes", ""):
-        table.add_column(heading, no_wrap=heading != "")
+    rows = []
     for form in FORMATS.values():
         can = ["yes" if end is not None else "-" for end in (form.reader, form.writer)]
-        table.add_row(form.name, " ".join(form.extensions) or "-", *can, form.description)
-    Console().print(table)
+        rows.append([form.name, " ".join(form.extensions) or "-", *can])
+    print_table(["name", "endings", "reads", "writes"], rows)
+    for form in FORMATS.values():
+        click.echo(f"{form.name}: {form.description}")
     context.exit()
 
 

@@ -8,8 +8,8 @@ import click
 from supa.checks import counted
 from supa_cli.interruption import check, finished
 from supa_cli.options import InputFile
-from supa_cli.printed import cell
 from supa_cli.progress import progress
+from supa_cli.tables import print_facts, print_table
 
 if TYPE_CHECKING:
     from supa_datasets import Fault, ShowerFile
@@ -82,30 +82,17 @@ def _faults(showers: "ShowerFile") -> "list[Fault]":
 
 
 def _print(facts: dict[str, Any], config: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None)
+    rows = []
     for name, value in facts.items():
         is_count = type(value) is int and name != "seed"
-        table.add_row(cell(name.replace("_", " ")), f"{value:,}" if is_count else cell(value))
-    table.add_row("config", "")
-    for name, value in config.items():
-        table.add_row(f"  {name}", cell(value))
-    Console(soft_wrap=True, emoji=False).print(table)
+        rows.append((name.replace("_", " "), f"{value:,}" if is_count else f"{value}"))
+    rows.append(("config", ""))
+    print_facts([*rows, *((f"  {name}", f"{value}") for name, value in config.items())])
 
 
 def _print_faults(faults: "list[Fault]", showers: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     if not faults:
         click.echo(f"No fault was found in {counted(showers, 'shower')}.")
         return
-    table = Table(title="Impossible values", title_justify="left", box=None)
-    table.add_column("fault")
-    table.add_column("number", justify="right")
-    table.add_column("first shower", justify="right")
-    for fault in faults:
-        table.add_row(fault.kind, f"{fault.count:,}", f"{fault.shower}")
-    Console(soft_wrap=True).print(table)
+    rows = [[fault.kind, f"{fault.count:,}", f"{fault.shower}"] for fault in faults]
+    print_table(["fault", "number", "first shower"], rows, title="Impossible values")

@@ -4,10 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from supa import NoClosedFormError, Run, Showers, expectation
-from supa_cli.printed import cell
+from supa_cli.printed import echo
+from supa_cli.tables import print_facts, print_table
 
 
 class Summary:
@@ -54,36 +56,34 @@ class Summary:
             made: how many showers this run made.
             seconds: how long that took.
         """
-        from rich.console import Console
-        from rich.table import Table
-
-        facts = Table(show_header=False, box=None)
-        facts.add_row("file", cell(path))
-        facts.add_row("showers", f"{self._showers:,}")
-        facts.add_row("attempts", f"{self._attempts:,}")
-        facts.add_row("acceptance", f"{100 * self._showers / self._attempts:.2f} %")
-        facts.add_row("hits", f"{self._hits:,}")
-        facts.add_row("file size", f"{path.stat().st_size / 1e6:,.1f} MB")
-        facts.add_row("time", f"{seconds:.1f} s" + (f", {made / seconds:,.0f} showers/s" if made else ""))
-        facts.add_row("seed", f"{self._run.seed}")
-        console = Console()
-        console.print(facts)
-        means = Table(title="Means of a shower; pull = (measured - exact) / standard error", title_justify="left")
-        means.add_column("", no_wrap=True)
-        for heading in ("measured", "std. error", "exact", "pull"):
-            means.add_column(heading, justify="right", no_wrap=True)
+        print_facts(
+            [
+                ("file", str(path)),
+                ("showers", f"{self._showers:,}"),
+                ("attempts", f"{self._attempts:,}"),
+                ("acceptance", f"{100 * self._showers / self._attempts:.2f} %"),
+                ("hits", f"{self._hits:,}"),
+                ("file size", f"{path.stat().st_size / 1e6:,.1f} MB"),
+                ("time", f"{seconds:.1f} s" + (f", {made / seconds:,.0f} showers/s" if made else "")),
+                ("seed", f"{self._run.seed}"),
+            ]
+        )
+        click.echo()
+        means = []
         exact, reason = self._exact()
         mean = self._sums / self._showers
         error = np.sqrt(np.maximum(self._squares / self._showers - mean**2, 0) / max(self._showers - 1, 1))
         for k, name in enumerate(self._names):
-            means.add_row(name, f"{mean[k]:.6g}", f"{error[k]:.2g}", *_compared(mean[k], error[k], exact.get(name)))
+            compared = _compared(mean[k], error[k], exact.get(name))
+            means.append([name, f"{mean[k]:.6g}", f"{error[k]:.2g}", *compared])
         if self._run.keep == "complete":
             p = self._showers / self._attempts
             spread = math.sqrt(p * (1 - p) / self._attempts)
-            means.add_row("acceptance", f"{p:.6g}", f"{spread:.2g}", *_compared(p, spread, exact.get("acceptance")))
-        console.print(means)
+            means.append(["acceptance", f"{p:.6g}", f"{spread:.2g}", *_compared(p, spread, exact.get("acceptance"))])
+        title = "Means of a shower; pull = (measured - exact) / standard error"
+        print_table(["", "measured", "std. error", "exact", "pull"], means, title=title)
         if reason:
-            console.print(cell(reason))
+            echo(reason)
 
     def _exact(self) -> tuple[dict[str, float], str]:
         """Give the exact means, and why there are none if there are none."""

@@ -25,6 +25,7 @@ from supa.distances import (
     separation_estimate,
     wasserstein_distances,
 )
+from supa.distances.samples import spread_of
 from supa.expectations import NoClosedFormError, expectation
 from supa.observables import label
 from supa.presets import preset_name
@@ -216,7 +217,7 @@ def _mean(values: FloatArray) -> float:
 
 
 def _spread(values: FloatArray) -> float:
-    return float(values.std()) if len(values) else float("nan")
+    return spread_of(values) if len(values) else float("nan")
 
 
 def _scores(

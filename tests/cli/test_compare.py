@@ -43,6 +43,26 @@ def test_it_prints_tables_and_a_verdict():
     assert every.stderr == ""
 
 
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_every_number_is_whole_at_any_width(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    result = _run("true.h5", "made.h5", "--fast", "--quiet", "--permutations", "19", "--all")
+    tables = result.stdout[: result.stdout.index("The samples differ")]
+    assert "…" not in tables
+    assert max(map(len, tables.splitlines())) <= max(int(columns), 75)  # the sentences above the tables
+    for heading in ("W1", "separation", "pull", "made"):
+        assert heading in tables.split()
+
+
+def test_a_long_name_stands_above_the_tables(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a-model-of-showers-that-was-trained-for-100-epochs"
+    (folder / f"{name}.h5").write_bytes((folder / "made.h5").read_bytes())
+    result = _run("true.h5", f"{name}.h5", "--fast", "--quiet", "--permutations", "19")
+    assert f"generated: {name}: 300 showers" in result.stdout
+    assert result.stdout.count(name) == 1
+
+
 def test_equal_files_do_not_differ():
     result = _run("true.h5", "true.h5", "--fast", "--quiet")
     assert "No difference is seen" in result.stdout

@@ -98,7 +98,7 @@ def test_the_summary_compares_with_the_exact_expectations(tmp_path):
     assert result.returncode == 0, result.stderr
     for part in ("showers", "2,000", "attempts", "acceptance", "file size", "showers/s", "97.4834", "std. error"):
         assert part in result.stdout
-    pulls = [float(p) for p in re.findall(r"([+-]\d+\.\d\d) │", result.stdout)]
+    pulls = [float(p) for p in re.findall(r"([+-]\d+\.\d\d)$", result.stdout, re.MULTILINE)]
     assert len(pulls) == 8
     assert "acceptance" in result.stdout
     assert max(map(abs, pulls)) < 5

@@ -9,6 +9,7 @@ from supa.checks import counted
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Folder, InputFile
 from supa_cli.printed import echo
+from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
@@ -88,12 +89,9 @@ def _facts(
 
 
 def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Performance]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from supa_cli.gff.results import print_results
 
-    method, split, console = checkpoint.method, checkpoint.split, Console(soft_wrap=True)
+    method, split = checkpoint.method, checkpoint.split
     assert split is not None
     epochs = len(checkpoint.training["state"]["history"])
     echo(
@@ -103,9 +101,8 @@ def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Per
     )
     print_results(network, results)
     for name, result in results.items():
-        table = Table(title=f"{name}: true class in rows, predicted in columns", title_justify="left", box=None)
-        for column in ("", *map(str, range(network.outputs))):
-            table.add_column(column, justify="right")
-        for true, counts in enumerate(result.confusion.tolist()):
-            table.add_row(str(true), *(f"{count:,}" for count in counts))
-        console.print(table)
+        print_table(
+            ["", *map(str, range(network.outputs))],
+            [[str(true), *(f"{n:,}" for n in counts)] for true, counts in enumerate(result.confusion.tolist())],
+            title=f"{name}: true class in rows, predicted in columns",
+        )

@@ -11,7 +11,8 @@ from supa_cli.checkpoints import chosen_device
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Choice, InputFile, OutputFile
 from supa_cli.pictures import check_picture
-from supa_cli.printed import cell, echo
+from supa_cli.printed import echo
+from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
     from supa import ShowerConfig
@@ -123,50 +124,33 @@ def _print(checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> No
 
 
 def _print_accuracies(evaluation: "Evaluation") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None)
-    table.add_column("")
-    table.add_column("accuracy up to exchange" if evaluation.reading.task == "primary" else "accuracy", justify="right")
-    for who, accuracy in evaluation.figures()["accuracy"].items():
-        table.add_row(cell(who), f"{100 * accuracy:.2f} %")
-    Console(soft_wrap=True).print(table)
+    heading = "accuracy up to exchange" if evaluation.reading.task == "primary" else "accuracy"
+    accuracies = evaluation.figures()["accuracy"].items()
+    print_table(["", heading], [[who, f"{100 * accuracy:.2f} %"] for who, accuracy in accuracies])
 
 
 def _print_confusion(evaluation: "Evaluation") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     names = evaluation.reading.classes
-    table = Table(title="true class in rows, answer in columns", title_justify="left", box=None)
-    for column in ("", *map(cell, names)):
-        table.add_column(column, justify="right")
-    for name, counts in zip(names, evaluation.confusion().tolist(), strict=True):
-        table.add_row(cell(name), *(f"{count:,}" for count in counts))
-    Console(soft_wrap=True).print(table)
+    by_class = zip(names, evaluation.confusion().tolist(), strict=True)
+    rows = [[name, *(f"{count:,}" for count in counts)] for name, counts in by_class]
+    print_table(["", *names], rows, title="true class in rows, answer in columns")
 
 
 def _print_energies(evaluation: "Evaluation") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="error of ln E: bias, resolution (standard deviation), rms", title_justify="left", box=None)
-    table.add_column("GeV", justify="right", no_wrap=True)
-    table.add_column("showers", justify="right")
     rivals = [who for who in evaluation.answers if who not in ("model", "one value for all")]
-    for name in ("bias", "resolution", "rms", *(f"rms, {cell(who)}" for who in rivals)):
-        table.add_column(name, justify="right")
     figures = evaluation.figures()
-    for facts in (*evaluation.by_energy(_BINS), figures):
-        table.add_row(
+    rows = [
+        [
             _range(*facts["GeV"]) if "GeV" in facts else "all",
             f"{facts['showers']:,}",
             f"{facts['bias']['model']:+z.3f}",
             f"{facts['resolution']['model']:.3f}",
             *(f"{facts['rms'][who]:.3f}" for who in ("model", *rivals)),
-        )
-    Console(soft_wrap=True).print(table)
+        ]
+        for facts in (*evaluation.by_energy(_BINS), figures)
+    ]
+    header = ["GeV", "showers", "bias", "resolution", "rms", *(f"rms, {who}" for who in rivals)]
+    print_table(header, rows, title="error of ln E: bias, resolution (standard deviation), rms")
     if "least_rms" in figures:
         click.echo(f"No estimate can have a smaller rms than {figures['least_rms']:.3f}, but for chance.")
     else:

@@ -1,0 +1,109 @@
+"""Tables on the terminal in which no number is cut: columns that do not fit beside each other follow below."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import click
+
+from supa_cli.printed import safe
+
+_GAP = "  "
+_UNLIMITED = 1 << 30
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Print a table; its first column stands to the left and is repeated, the others to the right.
+
+    Args:
+        header: the heading of each column.
+        rows: the cells of each row.
+        title: a line above.
+    """
+    lines = [[safe(cell) for cell in line] for line in (header, *rows)]
+    widths = [max(_width(line[k]) for line in lines) for k in range(len(header))]
+    if title:
+        _print(title)
+    for start, end in pairwise(_breaks(widths)):
+        columns = [0, *range(start, end)]
+        for number, line in enumerate(lines):
+            cells = [_padded(line[k], widths[k], left=k == 0) for k in columns]
+            _print(_GAP.join(cells).rstrip())
+            if number == 0:
+                _print("-" * (sum(widths[k] for k in columns) + len(_GAP) * (len(columns) - 1)))
+        _print("")
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print names and values, one pair a line.
+
+    Args:
+        facts: names and values.
+    """
+    pairs = [(safe(name), safe(value)) for name, value in facts]
+    width = max((_width(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        _print(f"{_padded(name, width, left=True)}{_GAP}{value}".rstrip())
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Write a number for a table.
+
+    Args:
+        value: the number, None or NaN where there is none.
+        digits: how many are significant.
+
+    Returns:
+        The number, "-" where there is none.
+    """
+    return "-" if value is None or value != value else f"{value:z.{digits}g}"
+
+
+def with_error(value: float, error: float) -> str:
+    """Write a number with its standard error.
+
+    Args:
+        value: the number.
+        error: its error, NaN where it is not known.
+
+    Returns:
+        Both, or the number alone.
+    """
+    sign = "±" if _can_print("±") else "+-"
+    return f"{number(value)} {sign} {error:.1g}" if abs(value) < float("inf") and error == error else number(value)
+
+
+def _print(line: str) -> None:
+    click.echo(line, file=sys.stdout)  # as it is: without a stream, click replaces one of ASCII by one of UTF-8
+
+
+def _breaks(widths: list[int]) -> list[int]:
+    """Give the first column of each part of the table, and the end."""
+    limit = shutil.get_terminal_size((_UNLIMITED, 0)).columns
+    breaks, used = [1], widths[0]
+    for column, width in enumerate(widths[1:], 1):
+        if used + len(_GAP) + width > limit and column > breaks[-1]:
+            breaks.append(column)
+            used = widths[0]
+        used += len(_GAP) + width
+    return [*breaks, len(widths)]
+
+
+def _padded(cell: str, width: int, *, left: bool) -> str:
+    space = " " * (width - _width(cell))
+    return cell + space if left else space + cell
+
+
+def _width(cell: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(cell)
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
