@@ -2,7 +2,6 @@
 
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
 from supa_mamba.checks import check_shape
@@ -11,6 +10,7 @@ from supa_mamba.chunk_scan.operator import ssd_once
 from supa_mamba.dispatch import through_operator
 from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
+from supa_mamba.transforms import gradients_may_follow
 
 
 @overload
@@ -107,7 +107,7 @@ def ssd(
     given = (inputs, steps, A.to(dtype), enter, leave, cast(D, dtype), cast(delta_bias, dtype))
     start = cast(initial_state, dtype)
     if through_operator(x):
-        save = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (*given, start))
+        save = gradients_may_follow(*given, start)
         y, final_state, _ = ssd_once(*given, begins, start, reverse, delta_softplus, return_final_state, save)
     else:
         y, final_state = cpu.walk(*given, begins, start, reverse, delta_softplus)
