@@ -1,4 +1,4 @@
-"""Which path an operation takes: Triton kernels for tensors on a GPU, plain PyTorch for those on a processor."""
+"""Which path an operation takes: Triton kernels for tensors on a GPU, plain PyTorch for tensors on a CPU."""
 
 import importlib
 from contextlib import AbstractContextManager, nullcontext
@@ -9,22 +9,22 @@ from torch import Tensor
 
 
 def on_gpu(x: Tensor) -> bool:
-    """Tell whether the kernels are to run.
+    """Return whether the Triton kernels run.
 
     Args:
-        x: an input of the operation.
+        x: An input of the operation.
 
     Returns:
-        Whether it lies on a CUDA device.
+        Whether it is on a CUDA device.
     """
     return x.is_cuda
 
 
 def through_operator(x: Tensor) -> bool:
-    """Tell whether an operation goes through its custom operator, or autograd records the plain path.
+    """Return whether an operation calls its custom operator; otherwise autograd records the plain path.
 
     Args:
-        x: an input of the operation.
+        x: An input of the operation.
 
     Returns:
         True on a GPU and in compiled programs.
@@ -33,29 +33,29 @@ def through_operator(x: Tensor) -> bool:
 
 
 def device_of(x: Tensor) -> AbstractContextManager[Any]:
-    """Make the device of a tensor the current one, where kernels start.
+    """Make the device of a tensor the current one, on which kernels start.
 
     Args:
-        x: an input of the operation.
+        x: An input of the operation.
 
     Returns:
-        A context, which does nothing for a tensor on a processor.
+        A context manager, which does nothing for a tensor on a CPU.
     """
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 def path(x: Tensor, package: str) -> Any:
-    """Load what runs an operation; Triton is imported only where it is used.
+    """Import the module that runs an operation; Triton is imported on this path only.
 
     Args:
-        x: an input of the operation.
-        package: the package of the operation, with the modules ``launch`` and ``cpu``.
+        x: An input of the operation.
+        package: The package of the operation, with the modules ``launch`` and ``cpu``.
 
     Returns:
         The module.
 
     Raises:
-        ImportError: Triton is needed, but not installed.
+        ImportError: Triton is needed but not installed.
     """
     if not on_gpu(x):
         return importlib.import_module(f"{package}.cpu")

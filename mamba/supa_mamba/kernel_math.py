@@ -16,7 +16,7 @@ def softplus(x):
         log1p = tl.where(sum_ == 1.0, small, tl.log(sum_) * (small / tl.where(sum_ == 1.0, 1.0, sum_ - 1.0)))
     else:
         # log(1 + s) / s on [0, 1] by Chebyshev's approximation of degree 8, to 3.5e-8 of its value: multiplications and
-        # additions are to be had in plenty, but logarithms and divisions share one slow unit with all exponentials.
+        # additions are cheap, but logarithms and divisions share one slow unit with all exponentials.
         ratio = small * 0.005105825798377466 - 0.028991956382974596
         ratio = small * ratio + 0.07738073836428344
         ratio = small * ratio - 0.13590600233882275

@@ -1,4 +1,4 @@
-"""Packed sequences: rows of all sequences behind each other, and the offset at which each begins."""
+"""Packed sequences: the rows of all sequences one after another, and the offset at which each sequence begins."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from supa_mamba.checks import check_device, holds_integers
 
 @dataclass(frozen=True)
 class TimeMajor:
-    """The order in which a processor walks over packed sequences: all first steps, all second steps, and so on.
+    """The order of rows on the CPU path: all first steps, all second steps, and so on.
 
-    Within one step the longest sequence comes first, so that the sequences which still run are always the first ones.
+    Within a step the longest sequence comes first, so the sequences that have not ended are always the first ones.
 
     Args:
         rows: (T,) int64, the packed row of each row in this order.
-        counts: how many sequences still run, step by step.
+        counts: The number of sequences that have not ended, step by step.
         longest_first: (S,) int64, the sequences from the longest to the shortest.
         steps: (T,) int64, the step of each row in this order, from 0.
     """
@@ -32,7 +32,7 @@ def time_major(offset: Tensor, *, reverse: bool) -> TimeMajor:
 
     Args:
         offset: (S + 1,) int64, on the CPU.
-        reverse: whether each sequence is walked from its own end to its start.
+        reverse: Whether each sequence runs from its own end to its start.
 
     Returns:
         The order.
@@ -61,21 +61,21 @@ def inverse(order: Tensor) -> Tensor:
 
 
 def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -> Tensor:
-    """Give the offset of packed rows, or of the equally long sequences of a padded batch.
+    """Return the offset of packed rows, or of the equally long sequences of a padded batch.
 
-    What the offset holds is looked at on the CPU only: on a GPU that would make the processor wait for the device.
+    The values of the offset are not checked here: on a GPU the program would have to wait for the device.
 
     Args:
-        name: what the rows are called.
+        name: The name of the rows in messages.
         x: (T, ...) packed rows with an offset, or (B, L, ...) without.
         offset: (S + 1,) integers, cast to int64, or None.
-        letters: what each row holds, one letter to a dimension.
+        letters: The dimensions of a row, one letter each.
 
     Returns:
-        (S + 1,) int64 on the device of ``x``, contiguous, as kernels want it.
+        (S + 1,) int64 on the device of ``x``, contiguous, as the kernels need it.
 
     Raises:
-        ValueError: the rows and the offset do not fit, or the operations do not run on their device.
+        ValueError: The rows and the offset do not fit, or the operations do not run on their device.
     """
     check_device(name, x)
     row = ", ".join(letters)
@@ -104,14 +104,14 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
 
 
 def check_offset(offset: Tensor, rows: int) -> None:
-    """Check what an offset on the CPU holds.
+    """Check the values of an offset on the CPU.
 
     Args:
         offset: (S + 1,) int64.
         rows: number of packed rows.
 
     Raises:
-        ValueError: it does not ascend from 0 to the number of rows.
+        ValueError: It does not ascend from 0 to the number of rows.
     """
     descends = (offset.diff() < 0).nonzero()[:1, 0]
     if offset[0] != 0 or offset[-1] != rows or descends.shape[0]:

@@ -1,14 +1,14 @@
-"""In which precision states are kept and sums are made."""
+"""The precision of states and sums."""
 
 import torch
 from torch import Tensor
 
 
 def state_dtype(*inputs: Tensor | None) -> torch.dtype:
-    """Give the precision of states: float32, also for half precision, or float64 where an input is float64.
+    """Return the precision of states: float64 if an input is float64, otherwise float32, also for half precision.
 
     Args:
-        inputs: the inputs of an operation.
+        inputs: The inputs of an operation.
 
     Returns:
         torch.float32 or torch.float64.
@@ -18,11 +18,11 @@ def state_dtype(*inputs: Tensor | None) -> torch.dtype:
 
 
 def cast(x: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Change the precision of a tensor that may be missing.
+    """Cast a tensor that may be None.
 
     Args:
-        x: any shape, or None.
-        dtype: the precision.
+        x: Any shape, or None.
+        dtype: The new precision.
 
     Returns:
         The tensor, or None.

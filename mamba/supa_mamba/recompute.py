@@ -1,4 +1,4 @@
-"""Gradients of plain PyTorch functions inside custom operators, where autograd does not record."""
+"""Gradients of plain PyTorch functions inside custom operators, in which autograd is off."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +10,15 @@ from torch import Tensor
 def gradients(
     function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor | None], output_grads: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
-    """Run a function once more and give the gradients of its inputs.
+    """Run a function again and return the gradients of its inputs.
 
     Args:
-        function: gives tensors for tensors.
-        inputs: what it takes, None for what is missing.
-        output_grads: the gradient of each output, None for zeros.
+        function: Takes tensors and returns tensors.
+        inputs: Its arguments, None for a missing one.
+        output_grads: The gradient of each output, None for zeros.
 
     Returns:
-        The gradient of each input, an empty tensor for what is missing.
+        The gradient of each input, an empty tensor for a missing one.
     """
 
     def run() -> tuple[Tensor, ...]:
@@ -29,7 +29,7 @@ def gradients(
             [y for y, _ in given], wanted, [grad for _, grad in given], allow_unused=True, materialize_grads=True
         )
 
-    # PyTorch's dispatcher has switched autograd off in this thread, below enable_grad's reach, but not in a new one.
+    # PyTorch's dispatcher has switched autograd off in this thread, which enable_grad cannot undo; a new thread has it.
     with ThreadPoolExecutor(1) as executor:
         found = iter(executor.submit(run).result())
     return tuple(

@@ -82,7 +82,7 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
         if not torch.compiler.is_compiling():
             return Forward.apply(*args)  # type: ignore[no-untyped-call]
         # Dynamo traces no Function with a jvp, and PyTorch's operators take none of these transforms.
-        if transformed(*args):
+        if torch._C._are_functorch_transforms_active():
             raise ValueError(
                 f"{name}: torch.func and forward-mode derivatives are not supported in compiled programs; "
                 "apply the transform outside torch.compile."
@@ -102,15 +102,27 @@ def _one_by_one(function: Any, count: int, in_dims: tuple[int | None, ...], args
     return stacked, (0,) * len(stacked)
 
 
-def transformed(*args: Any) -> bool:
+def transformed(*args: Tensor | None) -> bool:
     """Return whether a transform of ``torch.func`` is active, or an argument has a tangent of forward mode.
 
     Args:
-        args: Tensors; anything else is skipped.
+        args: Tensors, or None.
     """
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return torch._C._are_functorch_transforms_active()
+    return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in args)  # type: ignore[no-untyped-call]
+
+
+def gradients_may_follow(*args: Tensor | None) -> bool:
+    """Return whether an operator must store what its gradients need.
+
+    Args:
+        args: The inputs of the operator.
+    """
+    # Inside torch.vmap a tensor hides that it requires gradients.
     if torch._C._are_functorch_transforms_active():
         return True
-    return any(isinstance(x, Tensor) and forward_ad.unpack_dual(x).tangent is not None for x in args)  # type: ignore[no-untyped-call]
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in args)
 
 
 class _Once(Function):

@@ -341,7 +341,7 @@ def test_they_say_what_they_are():
         (lambda: Mamba(8)(torch.zeros(4, 7), offset_of([4])), "rows of 7 features were given, but this"),
         (lambda: Mamba(8)(rows(4), offset_of([4])), "torch.float64 was given, but the parameters are torch.float32"),
         (lambda: Mamba(8)(rows(4, dtype=torch.int64), offset_of([4])), "it must hold floating-point numbers"),
-        (lambda: Mamba(8)(rows(4, "meta", torch.float32), offset_of([4], "meta")), "the parameters on cpu"),
+        (lambda: Mamba(8).to("meta")(rows(4, dtype=torch.float32), offset_of([4])), "the parameters on meta"),
         (lambda: Mamba(8)(rows(4, dtype=torch.float32), offset_of([3])), "offset: 0 to 3 was given for 4 rows"),
         (lambda: Mamba(8).double()(rows(1), offset_of([1]), Mamba(8).init_state(2)), "initial_state: shape"),
         (lambda: Mamba(8).step(rows(1)[None], Mamba(8).init_state(1)), "was given to a step"),

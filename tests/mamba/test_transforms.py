@@ -102,6 +102,24 @@ def test_second_derivatives_are_right_or_refused(operation, path):
     )
 
 
+@pytest.mark.parametrize("name", ["selective_scan", "ssd"])
+def test_gradients_through_vmap_have_their_stored_states(path, device, name):
+    ours, naive, _ = OPERATIONS[name]
+    lengths = [6 if name == "selective_scan" else 40]  # longer than a tile, at whose starts the kernels store states
+    inputs = {"selective_scan": scan_inputs(lengths, 1, 1), "ssd": ssd_inputs(lengths, 1, 1, 1)}[name]
+    inputs = {name: x.to(device) for name, x in inputs.items()}
+    first = next(iter(inputs))
+    x, offset = inputs.pop(first), offset_of(lengths, device)
+    batch = torch.stack([x, 2 * x])
+    total = lambda batch: vmap(lambda x: ours(**{first: x}, **inputs, offset=offset))(batch).square().sum()  # noqa: E731
+    expected = torch.stack(
+        [grad(lambda x: naive(**{first: x}, **inputs, offset=offset)[0].square().sum())(x) for x in batch]
+    )
+    assert distance(grad(total)(batch), expected) < 1e-12
+    batch.requires_grad_()
+    assert distance(torch.autograd.grad(total(batch), batch)[0], expected) < 1e-12
+
+
 def test_gradients_per_sample(path, device):
     mixer = Mamba(2, d_state=2).double().to(device)
     parameters = {name: p.detach() for name, p in mixer.named_parameters()}

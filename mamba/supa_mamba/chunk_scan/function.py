@@ -3,7 +3,6 @@
 import math
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
 from supa_mamba.checks import check_shape
@@ -12,6 +11,7 @@ from supa_mamba.chunk_scan.operator import ssd_once
 from supa_mamba.dispatch import through_operator
 from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
+from supa_mamba.transforms import gradients_may_follow
 
 
 @overload
@@ -116,8 +116,7 @@ def ssd(
     given = (inputs, steps, A.to(dtype), enter, leave, cast(D, dtype), cast(dt_bias, dtype))
     start = cast(initial_state, dtype)
     if through_operator(x):
-        save = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (*given, start))
-        options = (reverse, dt_softplus, *limits, return_final_state, save)
+        options = (reverse, dt_softplus, *limits, return_final_state, gradients_may_follow(*given, start))
         y, final_state, _ = ssd_once(*given, begins, start, *options)
     else:
         y, final_state = cpu.walk(*given, begins, start, reverse, dt_softplus, *limits, return_final_state)

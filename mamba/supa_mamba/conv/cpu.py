@@ -1,4 +1,4 @@
-"""The causal convolution on a processor: each tap takes the rows that it sees, and autograd gives the gradients."""
+"""The causal convolution on a CPU: each tap gathers its rows, and autograd computes the gradients."""
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ def backward(
     reverse: bool,
     use_silu: bool,
 ) -> tuple[Tensor, ...]:
-    """Give the gradients as ``launch.backward``: convolve once more, and let autograd record it."""
+    """Return the gradients as ``launch.backward``: convolve again and let autograd record it."""
 
     def again(x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None) -> tuple[Tensor, Tensor]:
         return convolve(x, weight, bias, offset, start, reverse, use_silu)

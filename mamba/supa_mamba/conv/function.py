@@ -1,4 +1,4 @@
-"""The causal convolution, on whatever device its inputs lie."""
+"""The causal convolution on a CPU or a GPU."""
 
 from typing import Literal, overload
 
@@ -57,7 +57,7 @@ def causal_conv1d(
 
     Of each sequence and channel, y_t = activation(bias + sum over k of weight[W - 1 - k] x_{t-k}), where the inputs
     before the first step are the initial state, and never those of another sequence. Packed and padded sequences,
-    precision, gradients and what a GPU does are as in ``selective_scan``.
+    precision, derivatives and checks on a GPU are as in ``selective_scan``.
 
     Args:
         x: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, as the other tensors.
@@ -65,9 +65,9 @@ def causal_conv1d(
         bias: (D,).
         offset: (S + 1,) integers, where each packed sequence begins; None where the input is padded; then S = B.
         initial_state: (S, D, W - 1) the inputs before the first step walked, the latest one last; zeros if not given.
-        reverse: whether each sequence is walked from its own end to its start; then t - k above is t + k.
+        reverse: whether each sequence runs from its own end to its start; then t - k above is t + k.
         activation: None, or "silu" (also called "swish").
-        return_final_state: whether to give the last inputs, too.
+        return_final_state: whether to return the last inputs, too.
 
     Returns:
         y, of the shape and the dtype of x, and with ``return_final_state`` the last W - 1 inputs walked (S, D, W - 1),

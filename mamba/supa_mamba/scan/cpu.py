@@ -1,7 +1,7 @@
-"""The selective scan on a processor: all sequences take a step together, and autograd gives the gradients.
+"""The selective scan on a CPU: all sequences take a step together, and autograd computes the gradients.
 
-The rows lie in order of time, the longest sequence first, and are cut by ``split``, which makes one concatenation of
-all gradients; taking a row by its index would make a zero gradient of full size for each step.
+The rows are sorted by step, the longest sequence first, and cut by ``split``, whose gradient is one concatenation;
+indexing a row would make a zero gradient of full size for each step.
 """
 
 import torch
@@ -105,7 +105,7 @@ def backward(
     reverse: bool,
     delta_softplus: bool,
 ) -> tuple[Tensor, ...]:
-    """Give the gradients as ``launch.backward``: scan once more, and let autograd record it."""
+    """Return the gradients as ``launch.backward``: scan again and let autograd record it."""
 
     def again(
         u: Tensor,

@@ -1,4 +1,4 @@
-"""The selective scan, on whatever device its inputs lie."""
+"""The selective scan on a CPU or a GPU."""
 
 from typing import Any, Literal, overload
 
@@ -11,6 +11,7 @@ from supa_mamba.packing import offset_of
 from supa_mamba.precision import cast, state_dtype
 from supa_mamba.scan import cpu
 from supa_mamba.scan.operator import scan_once
+from supa_mamba.transforms import gradients_may_follow
 
 
 @overload
@@ -76,7 +77,7 @@ def selective_scan(
         h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t      (N states)
         y_t = (<C_t, h_t> + D u_t) silu(z_t)
 
-    The sequences are packed, rows of all of them behind each other and ``offset`` where each begins, or padded, all L
+    The sequences are packed, their rows one after another with ``offset`` for the start of each, or padded, all L
     steps long. States and sums are kept in float32, or in float64 where an input is float64. Gradients flow into every
     tensor and through the final state, and are the same bits every time. Forward-mode and second derivatives are
     supported on a CPU in eager programs; on a GPU and in compiled programs they raise an error. On a GPU the function
@@ -89,22 +90,22 @@ def selective_scan(
         B: (T, N) or (B, L, N), how the input enters the states; or (T, G, N) or (B, L, G, N), where channel d takes
             group d // (D / G). Each group runs as a scan of its own.
         C: as B, how the states leave.
-        D: (D,) what of the input passes beside the states.
+        D: (D,) weight of the input that bypasses the states.
         z: as u, the gate.
-        delta_bias: (D,) what is added to delta.
+        delta_bias: (D,) added to delta.
         delta_softplus: whether a step is softplus(delta + delta_bias), or that sum itself.
         offset: (S + 1,) integers, the first row of each packed sequence and the number of rows T; a sequence may be
             empty. None where the input is padded; then S = B.
         initial_state: (S, D, N) states before the first step; zeros if not given.
-        reverse: whether each sequence is walked from its own end to its start.
-        return_final_state: whether to give the states after the last step, too.
+        reverse: whether each sequence runs from its own end to its start.
+        return_final_state: whether to return the states after the last step, too.
 
     Returns:
-        y, of the shape and the dtype of u, and with ``return_final_state`` the states (S, D, N) after the last step
-        walked, float32 or float64; of an empty sequence its initial state.
+        y, of the shape and the dtype of u, and with ``return_final_state`` the states (S, D, N) after the last
+        step, float32 or float64; for an empty sequence its initial state.
 
     Raises:
-        ValueError: shapes, kinds or devices do not fit.
+        ValueError: shapes, dtypes or devices do not fit.
 
     Example:
         A batch of two sequences of three steps, padded and packed::
@@ -132,7 +133,7 @@ def selective_scan(
     if through_operator(u):
         given = (inputs, steps, rates.t(), enter, leave, skip, gate, bias)
         begin = None if start is None else start.transpose(1, 2)
-        save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*given, begin))
+        save = gradients_may_follow(*given, begin)
         y, final_state, _ = scan_once(*given, begins, begin, reverse, delta_softplus, return_final_state, save)
         final_state = final_state.transpose(1, 2)
     else:

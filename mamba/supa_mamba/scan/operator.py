@@ -1,7 +1,7 @@
-"""The selective scan as a custom operator, so that ``torch.compile`` sees it as one step.
+"""The selective scan as a custom operator, which ``torch.compile`` treats as one step.
 
-On a GPU it starts the Triton kernels. On a processor it runs the plain path, and once more for the gradients: only
-compiled programs come here, as eager ones let autograd record the plain path.
+On a GPU it starts the Triton kernels. On a CPU it runs the plain path, and runs it again for the gradients; only
+compiled programs use it there, because in eager programs autograd records the plain path.
 """
 
 from collections.abc import Callable
