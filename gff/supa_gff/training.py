@@ -106,7 +106,7 @@ class Trainer:
         seed: int = 0,
         keep: Keep = "memory",
         on_epoch: Callable[["Trainer", Epoch], None] | None = None,
-        on_batch: Callable[[], None] = lambda: None,
+        on_batch: Callable[[], None] | None = None,
     ) -> None:
         self.network, self.graphs, self.seed, self.state = network, graphs, seed, State()
         one_of(get_args(Keep), "keep", keep)
@@ -355,7 +355,9 @@ class Trainer:
 
     def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            self.on_batch()
+            if self.on_batch is not None:
+                with self._random.exchanged():
+                    self.on_batch()
             yield batch
 
     def _whole_train(self) -> Batch:
