@@ -1,7 +1,7 @@
 """What the tests of mamba_ssm's selective scan and of causal-conv1d cover, with their shapes, grids and tolerances.
 
 Adapters bring the public layout, channels before steps, into ours. The references are written from the formulas, in
-float64. By default a thinned grid runs on a CPU; ``-m slow`` runs the whole grid, ``-m gpu`` the kernels.
+float64. By default a thinned grid runs on a CPU; ``-m grid`` runs the whole grid, ``-m gpu`` the kernels.
 """
 
 from itertools import pairwise, product
@@ -126,7 +126,7 @@ def test_scan_by_the_kernels(interpreter):
     check_scan(scan_arguments(5, torch.float32, "grouped"), True, torch.float32, "cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.grid
 @on_processors
 @pytest.mark.parametrize("itype", ITYPES)
 @pytest.mark.parametrize("length", LENGTHS)
@@ -214,7 +214,7 @@ def test_conv_by_the_kernels(interpreter):
     check_conv(5, 8, 4, torch.float32, "cpu", bias=True, activation="silu", channel_last=True, initial=True)
 
 
-@pytest.mark.slow
+@pytest.mark.grid
 @on_processors
 @pytest.mark.parametrize("itype", ITYPES)
 @pytest.mark.parametrize("dim", [64, 4096 + 32])
@@ -254,7 +254,7 @@ def test_conv_of_packed_sequences(path, device, length, width, itype):
     check_packed(length, 64, width, itype, device)
 
 
-@pytest.mark.slow
+@pytest.mark.grid
 @on_processors
 @pytest.mark.parametrize("itype", ITYPES)
 @pytest.mark.parametrize("dim", [64, 4096 + 32])

@@ -4,7 +4,7 @@ The grids are those of mamba_ssm's test of states of packed sequences and of vLL
 dtypes, groups, heads of odd sizes, chunk sizes, lengths around chunk boundaries, and sequences that continue from
 states. An adapter takes the arguments of ``mamba_chunk_scan_combined``; the reference is the quadratic form in float64.
 The chunk size sets that of the CPU path; the kernels choose theirs. The default run takes a part of each grid;
-``-m slow`` takes the rest. Sizes are smaller than the public ones where there is no GPU.
+``-m grid`` takes the rest. Sizes are smaller than the public ones where there is no GPU.
 
 Not supported, and refused: D of shape (H, P).
 """
@@ -26,7 +26,7 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 def grid(*values, every):
     """Give all combinations; the default run takes one of so many."""
     combined = enumerate(product(*values))
-    return [pytest.param(*x, marks=() if i % every == every // 2 else pytest.mark.slow) for i, x in combined]
+    return [pytest.param(*x, marks=() if i % every == every // 2 else pytest.mark.grid) for i, x in combined]
 
 
 def chunk_scan_combined(

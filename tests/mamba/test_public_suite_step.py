@@ -1,7 +1,7 @@
 """The parameters and tolerances of mamba_ssm's and causal_conv1d's own tests of steps, on the functions of supa_mamba.
 
 The suites compare with references in PyTorch; here the reference is the naive float64 function. The default run takes a
-part of each grid; ``-m slow`` takes the rest. The interpreter is slow, so sizes are smaller there.
+part of each grid; ``-m grid`` takes the rest. The interpreter is slow, so sizes are smaller there.
 """
 
 from itertools import product
@@ -20,7 +20,7 @@ DIMS = [2048, 2048 + 16, 4096]
 def grid(*values, every):
     """Give all combinations; the default run takes one of so many."""
     combined = enumerate(product(*values))
-    return [pytest.param(*x, marks=() if i % every == every // 2 else pytest.mark.slow) for i, x in combined]
+    return [pytest.param(*x, marks=() if i % every == every // 2 else pytest.mark.grid) for i, x in combined]
 
 
 def sizes(path, dim, batch):

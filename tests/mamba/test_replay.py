@@ -67,11 +67,12 @@ def test_each_channel_may_have_entries_of_its_own(path, device, names, wide_cach
         given |= {name: x.unflatten(0, (3, 2)) if name in HALF else x for name, x in own.items()}
         asked = given
     else:
-        asked = expanded(given | along)
-        asked |= {name: asked[name].unflatten(0, (3, 2)) if name != "dt" else given["dt"][..., None].expand(3, 2, 6, 5)
-                  for name in HALF}  # fmt: skip
+        # Moving a tensor to another device would drop its strides of 0.
+        asked = expanded({name: x.to(device) for name, x in (given | along).items()})
+        asked |= {name: asked[name].unflatten(0, (3, 2)) for name in HALF if name != "dt"}
+        asked |= {"dt": given["dt"].to(device)[..., None].expand(3, 2, 6, 5)}
     if wide_cache:
-        given |= {"dt": asked["dt"].contiguous()}
+        given |= {"dt": asked["dt"].cpu().contiguous()}
     cache, accepted, rows = drawn(given, state, 3), torch.tensor([2, 0, 1]), torch.tensor([3, -1, 0])
     y, after, kept = naive_replay(state, cache, **given, accepted=accepted, state_batch_indices=rows)
     mine, mine_cache = state.to(device, copy=True), moved(cache, device)
