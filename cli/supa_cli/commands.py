@@ -8,15 +8,16 @@ import click
 
 from supa_cli import interruption
 from supa_cli.lazy import LazyGroup
+from supa_cli.printed import safe
 
 COMMANDS = {
-    "compare": "Tell how close generated showers are to true ones.",
+    "compare": "Compare generated showers with true ones.",
     "convert": "Convert a file of showers to another format.",
     "generate": "Simulate showers into a file.",
     "gff": "Measure graph networks trained with forward passes only.",
-    "info": "Tell what a shower file holds.",
+    "info": "Show what a shower file holds, and check it.",
     "mamba": "Train encoders of showers, and measure them.",
-    "plot": "Draw one shower, or the profiles of many, of one file or several.",
+    "plot": "Draw one shower, the image of a layer, or the profiles of many showers.",
     "presets": "List the presets, or print one as a config file.",
 }
 
@@ -57,6 +58,7 @@ def _status_of_run() -> int:
     try:
         return cli(prog_name="supa", standalone_mode=False) or 0
     except click.ClickException as error:
+        error.message = _safe_lines(error.message)
         error.show()
         return error.exit_code
     except click.exceptions.Exit as stop:
@@ -70,8 +72,13 @@ def _status_of_run() -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, MemoryError) as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_safe_lines(str(error))}", err=True)
         return 1
+
+
+def _safe_lines(message: str) -> str:
+    """Escape the control characters that a message took from a file or a file's name."""
+    return "\n".join(map(safe, message.split("\n")))
 
 
 def _open_standard_streams() -> None:

@@ -10,6 +10,7 @@ import click
 from supa.checks import counted
 from supa_cli.interruption import check, finished, in_order, interruptible
 from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
+from supa_cli.printed import echo
 from supa_cli.progress import progress
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def command(
         )
     if stored == Stored(num_showers, True):
         if not quiet:
-            click.echo(f"{path} holds {counted(num_showers, 'shower')} of this run already.")
+            echo(f"{path} holds {counted(num_showers, 'shower')} of this run already.")
         return
     summary = Summary(run)
 
@@ -148,7 +149,7 @@ def _check_ending(out: str, *, quiet: bool) -> None:
             f"commands: `supa generate {whole}` with your options, then `supa convert {whole} {out}`."
         )
     if not quiet:
-        click.echo(f"Note: {out} will be an HDF5 file, whose usual ending is .h5.", err=True)
+        echo(f"Note: {out} will be an HDF5 file, whose usual ending is .h5.", err=True)
 
 
 def _config(

@@ -118,7 +118,9 @@ def in_order(left: Callable[[], str] = lambda: "") -> Iterator[None]:
         if sentence:
             import click
 
-            click.echo(f"\n{sentence}", err=True)
+            from supa_cli.printed import safe
+
+            click.echo(f"\n{safe(sentence)}", err=True)
         raise
     finally:
         _state.sections.pop()

@@ -20,20 +20,6 @@ def safe(text: object) -> str:
     return printable(plain)
 
 
-def cell(text: object) -> str:
-    """Write a text for rich, which reads markup.
-
-    Args:
-        text: a text, or what is printed as one.
-
-    Returns:
-        The text, on one line.
-    """
-    from rich.markup import escape
-
-    return escape(safe(text))
-
-
 def echo(text: object, *, err: bool = False) -> None:
     """Print a line.
 

@@ -1,6 +1,8 @@
 """supa info: the full check of a file, and texts of files that must not steer the terminal."""
 
 import json
+import sys
+from pathlib import Path
 
 import h5py
 import pytest
@@ -87,5 +89,18 @@ def test_names_of_files_do_not_steer_the_terminal(folder):
     assert ESCAPED in _run("plot", hostile, "--shower", "1")
     supa_datasets.save(supa.simulate(150, seed=3), "other.h5")
     text = _run("compare", hostile, "other.h5", "--fast", "--permutations", "19", "--quiet")
+    assert text.replace("\n", "").isprintable()
+    assert ESCAPED in text
+
+
+def test_errors_do_not_steer_the_terminal(folder, monkeypatch, capfd):
+    from supa_cli import main
+
+    missing = f"c{HOSTILE}.h5"
+    Path(missing).write_text("no shower file")
+    monkeypatch.setattr(sys, "argv", ["supa", "info", missing])
+    with pytest.raises(SystemExit):
+        main.main()
+    text = capfd.readouterr().err
     assert text.replace("\n", "").isprintable()
     assert ESCAPED in text
