@@ -1,9 +1,11 @@
-"""Names of the array types that annotations use."""
+"""The array types that annotations use, and checks of arrays that users give."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from supa.checks import shown
 
 Array: TypeAlias = npt.NDArray[np.generic]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -11,3 +13,36 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 ByteArray: TypeAlias = npt.NDArray[np.uint8]
 WordArray: TypeAlias = npt.NDArray[np.uint64]
+
+
+def array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Make an array of the values that a user gives.
+
+    Args:
+        name: what the values are called.
+        given: the values.
+
+    Returns:
+        The array, of any type and shape.
+
+    Raises:
+        ValueError: a value is missing, or lists in a list are not equally long.
+    """
+    if np.ma.is_masked(given):
+        raise ValueError(f"{name}: an array with masked values was given, but every value must be there.")
+    try:
+        return np.asarray(given)
+    except ValueError:
+        raise ValueError(f"{name}: {shown(given)} was given, but it must be an array of numbers.") from None
+
+
+def is_real(values: npt.NDArray[Any]) -> bool:
+    """Tell whether values are real numbers, so no booleans, texts, complex numbers or objects.
+
+    Args:
+        values: an array.
+
+    Returns:
+        Whether they are.
+    """
+    return values.dtype.kind in "fiu"

@@ -4,10 +4,6 @@ import difflib
 import math
 from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 LARGEST = 1e30
 """Lengths and energies stay far inside the range of float32, so that nothing becomes infinite on the way to a file."""
@@ -55,39 +51,6 @@ def number(allowed: Callable[[float], bool], words: str, name: str, value: objec
         limit = "" if not real or not abs(value) > LARGEST else f", and at most {LARGEST:g}"  # type: ignore[arg-type]
         raise ValueError(f"{name}: {shown(value)} was given, but it must be a number {words}{limit}.")
     return float(value)  # type: ignore[arg-type]
-
-
-def array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Make an array of the values that a user gives.
-
-    Args:
-        name: what the values are called.
-        given: the values.
-
-    Returns:
-        The array, of any type and shape.
-
-    Raises:
-        ValueError: a value is missing, or lists in a list are not equally long.
-    """
-    if np.ma.is_masked(given):
-        raise ValueError(f"{name}: an array with masked values was given, but every value must be there.")
-    try:
-        return np.asarray(given)
-    except ValueError:
-        raise ValueError(f"{name}: {shown(given)} was given, but it must be an array of numbers.") from None
-
-
-def is_real(values: npt.NDArray[Any]) -> bool:
-    """Tell whether values are real numbers, so no booleans, texts, complex numbers or objects.
-
-    Args:
-        values: an array.
-
-    Returns:
-        Whether they are.
-    """
-    return values.dtype.kind in "fiu"
 
 
 def shown(value: object) -> str:

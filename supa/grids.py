@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from supa.arrays import FloatArray, IntArray
-from supa.checks import array, did_you_mean, is_real, shown
+from supa.arrays import FloatArray, IntArray, array, is_real
+from supa.checks import did_you_mean, shown
 
 if TYPE_CHECKING:
     from supa.showers import Showers

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from supa.arrays import Array, IntArray
-from supa.checks import LARGEST, array, is_real, shown
+from supa.arrays import Array, IntArray, array, is_real
+from supa.checks import LARGEST, shown
 from supa.physics import NO_LAYER, UNKNOWN_SLICE, layer_of_any_slice
 from supa.presets import ConfigLike, config_of
 from supa.ragged import Ragged

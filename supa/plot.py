@@ -77,7 +77,7 @@ def plot_shower(shower: Showers) -> "Figure":
                 edgecolors="white",
                 linewidths=0.3,
                 depthshade=False,
-                label=f"layer {layer}: {counted(int(chosen.sum()), 'hit')}, {shower.energy[chosen].sum():.3g} GeV",
+                label=f"layer {layer}: {_hits(int(chosen.sum()))}, {shower.energy[chosen].sum():.3g} GeV",
                 zorder=2,
             )
     reach = max(1.0, float(np.abs(np.concatenate([shower.x, shower.y])).max(initial=0.0)))
@@ -93,7 +93,7 @@ def plot_shower(shower: Showers) -> "Figure":
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
         axis._axinfo["grid"].update(color="#e6e6e6", linewidth=0.5)
-    title = f"{_one(shower)}: {shower.incident_energy[0]:.4g} GeV, {counted(shower.hits.num_rows, 'hit')}"
+    title = f"{_one(shower)}: {shower.incident_energy[0]:.4g} GeV, {_hits(shower.hits.num_rows)}"
     if not shower.slices_known:
         title += "\nThe hits' slices are not known; the hits are drawn in the middle of their layers."
     axes.set_title(title, fontsize=11, color=_INK)
@@ -115,6 +115,10 @@ def _relative_log(energy: FloatArray) -> FloatArray:
     if not len(energy) or not energy.max() > 0:
         return np.zeros(len(energy))
     return np.asarray(np.clip(1 + np.log10(np.maximum(energy / energy.max(), 1e-3)) / 3, 0, 1))
+
+
+def _hits(number: int) -> str:
+    return counted(number, "hit") if number else "no hits"
 
 
 def plot_image(sample: Showers | Iterable[Showers], layer: int, *, cells: Cells | None = None) -> "Figure":
@@ -185,7 +189,7 @@ class _Image:
 
     def title(self) -> str:
         assert self.first is not None
-        hits = f"{counted(self.num_hits, 'hit')} in layer {self.layer}"
+        hits = f"{_hits(self.num_hits)} in layer {self.layer}"
         if self.count == 1:
             title = f"{_one(self.first)}: {self.first.incident_energy[0]:.4g} GeV, {hits}"
         else:

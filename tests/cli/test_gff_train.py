@@ -277,7 +277,11 @@ MISTAKES = {
     "link": (["--dataset", "Cora", "--method", "link-goodness"], 2, "link-goodness is not for node level"),
     "conv": (["--dataset", "MUTAG", "--conv", "magic"], 2, "'magic' was given, but a convolution is one of gcn"),
     "heads": (["--dataset", "MUTAG", "--conv", "gat", "--width", "6"], 2, "for gat it must be a multiple of 4"),
-    "groups": (["--dataset", "MUTAG", "--method", "deeper-forward", "--width", "1"], 2, "2 groups of features need"),
+    "groups": (
+        ["--dataset", "MUTAG", "--method", "deeper-forward", "--width", "1"],
+        2,
+        "must be at least 2, the number of classes",
+    ),
     "rate": (["--dataset", "MUTAG", "--learning-rate", "0"], 2, "learning_rate: 0.0 was given"),
     "layers": (["--dataset", "MUTAG", "--layers", "0"], 2, "'0' was given, but it must be a whole number"),
     "fold": (["--dataset", "MUTAG", "--fold", "10"], 2, "fold: 10 was given"),

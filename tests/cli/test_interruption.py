@@ -21,6 +21,7 @@ def ended(monkeypatch):
     """Handle signals as the command does; gives the statuses with which the process would have ended at once."""
     statuses = []
     monkeypatch.setattr(interruption.os, "_exit", statuses.append)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
     interruption.install()
     yield statuses
     interruption.install()

@@ -108,5 +108,5 @@ def test_groups_of_features_are_scored_one_for_each_class():
     per_node = torch.stack([h[0, :, 0:2].mean(1), h[0, :, 2:4].mean(1), h[0, :, 4:6].mean(1)], 1)
     expected = torch.stack([per_node[:2].mean(0), per_node[2]])
     assert torch.allclose(scorer(h, topology, batch), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="The width is 2, but 3 groups of features need at least 3"):
+    with pytest.raises(ValueError, match="The width is 2, but it must be at least 3, the number of classes"):
         make_scorer(ClassGroups(), 2, 3, level="graph", conv="gcn", norm=None, degrees=None)

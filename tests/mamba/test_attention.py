@@ -105,9 +105,9 @@ def test_a_full_table_refuses():
         (lambda mixer: mixer(rows(4), offset_of([4]), return_state=True), "was not told how many"),
         (lambda mixer: mixer(rows(4), offset_of([4]), mixer.init_state(2, 4)), "of 2 sequences was given, but there"),
         (lambda mixer: mixer.init_state(2, 0), "max_length: 0"),
-        (lambda mixer: mixer.step(rows(2), mixer.init_state(1, 4)), "say with rows which are meant"),
+        (lambda mixer: mixer.step(rows(2), mixer.init_state(1, 4)), "give the row of each sequence in rows"),
         (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([1])), "rows: 1 was given, but"),
-        (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([0.0])), "int64 on cpu"),
+        (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([0.0])), "integers on cpu"),
         (lambda mixer: mixer.float()(rows(1), offset_of([1])), "the parameters are torch.float32"),
     ],
 )  # fmt: skip

@@ -194,7 +194,7 @@ def test_steps_take_no_transforms():
     cache = attention.init_state(2, max_length=4)
     steps = [
         lambda x: selective_state_update(state, x, x, *inputs),
-        lambda x: causal_conv1d_update(torch.zeros(2, 3, 2), x, torch.ones(3, 3)),
+        lambda x: causal_conv1d_update(x, torch.zeros(2, 3, 2), torch.ones(3, 3)),
         lambda x: mixer.step(x, mixer.init_state(2)),
         lambda x: attention.step(x, cache),
     ]

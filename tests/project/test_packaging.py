@@ -32,7 +32,7 @@ PUBLIC = {
     "supa_mamba": [
         "AttentionState", "BiMamba", "CausalAttention", "EncoderConfig", "HybridStack", "Mamba", "Mamba2", "MambaBlock",
         "MambaStack", "MambaState", "ReplayCache", "ShowerEncoder", "causal_conv1d", "causal_conv1d_replay",
-        "causal_conv1d_update", "optimizer_groups", "selective_scan", "selective_state_replay",
+        "causal_conv1d_update", "from_mamba_ssm", "optimizer_groups", "selective_scan", "selective_state_replay",
         "selective_state_update", "ssd",
     ],
 }  # fmt: skip

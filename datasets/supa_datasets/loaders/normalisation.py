@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from supa.checks import counted, is_real, shown
+from supa.arrays import is_real
+from supa.checks import counted, shown
 from supa.texts import read_json
 
 SMALLEST = 1e-30
