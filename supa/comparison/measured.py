@@ -255,7 +255,7 @@ def _hit_edges(name: str, values: FloatArray, config: ShowerConfig) -> FloatArra
     low, high = np.quantile(values, [1e-4, 1 - 1e-4]) if len(values) else (0.0, 1.0)
     if high - low <= RESOLUTION * max(abs(low), abs(high)):  # the value in the middle of a bin, clear of its edges
         width = 2 * max(abs(low), abs(high), 1.0) / HIT_BINS
-        return (low + high) / 2 + width * (np.arange(HIT_BINS + 1) - (HIT_BINS + 1) // 2 + 0.5)
+        return np.asarray((low + high) / 2 + width * (np.arange(HIT_BINS + 1) - (HIT_BINS + 1) // 2 + 0.5))
     margin = 0.1 * (high - low)
     low = 0.0 if name == "r" else low - margin
     return np.linspace(low, high + margin, HIT_BINS + 1)
