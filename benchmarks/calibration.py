@@ -9,6 +9,7 @@ the median over the observables. The different samples have a third of their sho
 """
 
 import argparse
+import json
 import platform
 import sys
 import time
@@ -90,6 +91,7 @@ def measure(showers: int, pairs: int, *, equal: bool, classifier: bool) -> dict[
             several[group].append(summed_up(values, errors, None))
     for group, facts in several.items():
         results[group] = {key: float(np.median([one[key] for one in facts])) for key in facts[0]}
+    print(json.dumps(results), file=sys.stderr)
     return results
 
 
@@ -106,8 +108,8 @@ def main() -> None:
         f"{'equal' if equal else 'different'}, {showers:,} showers": measure(
             showers, arguments.pairs, equal=equal, classifier=not arguments.no_classifier
         )
-        for showers in arguments.showers
         for equal in (True, False)
+        for showers in arguments.showers
     }
     facts = {
         "machine": machine(),
