@@ -16,18 +16,19 @@ from supa.arrays import FloatArray
 from supa.checks import did_you_mean
 from supa.config import ShowerConfig
 from supa.physics import NO_LAYER, fate_probabilities, walk_of
-from supa.presets import ConfigLike, config_of
+from supa.presets import ConfigLike, config_of, preset_name
 
 Keep = Literal["all", "complete"]
 
 MAX_SUBSET_LAYERS = 12
+_PRINTED_LAYERS = 8
 
 
 class NoClosedFormError(ValueError):
     """Raised where a config's expectations have no closed form."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Expectation:
     """Exact expectations of one shower; energies are fractions of the incident energy.
 
@@ -59,6 +60,26 @@ class Expectation:
     """(num_layers,) probability that a shower leaves the layer without a hit."""
     probability_complete: float
     """Probability that a shower has a hit in every layer; NaN for more than 12 layers (2^layers terms)."""
+
+    def __repr__(self) -> str:
+        name = preset_name(self.config) or "custom"
+        layers = "1 layer" if len(self.layer_hits) == 1 else f"{len(self.layer_hits)} layers"
+        return f"<Expectation of {name}, keep={self.keep!r}: {self.total_hits:.4g} hits in {layers}>"
+
+    def __str__(self) -> str:
+        rows = [("hits", self.total_hits, f"{np.sqrt(self.total_hits_variance):.6g}")]
+        for layer in range(min(len(self.layer_hits), _PRINTED_LAYERS)):
+            spread = np.sqrt(self.layer_hits_variance[layer])
+            rows.append((f"hits, layer {layer}", float(self.layer_hits[layer]), f"{spread:.6g}"))
+            rows.append((f"energy fraction, layer {layer}", float(self.layer_energy[layer]), ""))
+        rows.append(("leaked energy fraction", self.leaked_energy, ""))
+        rows.append(("leaked particles", self.leaked_particles, ""))
+        rows.append(("particles of the tree", self.tree_particles, ""))
+        rows.append(("probability complete", self.probability_complete, ""))
+        lines = [repr(self), f"{'':<26}{'mean':>12}{'std. deviation':>16}"]
+        lines += [f"{name:<26}{mean:>12.6g}{spread:>16}".rstrip() for name, mean, spread in rows]
+        more = len(self.layer_hits) - _PRINTED_LAYERS
+        return "\n".join(lines + ([f"... and {more} more layers"] if more > 0 else []))
 
     @property
     def layer_hits_variance(self) -> FloatArray:

@@ -19,7 +19,7 @@ _BLOCK_SHOWERS = 512
 """Showers that are predicted together."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Answers for some showers, and the truth.
 
@@ -39,6 +39,10 @@ class Evaluation:
     counts: IntArray
     least: FloatArray | None = None
     foreign: tuple[ShowerConfig, ...] = ()
+
+    def __repr__(self) -> str:
+        showers = "1 shower" if len(self.counts) == 1 else f"{len(self.counts):,} showers"
+        return f"<Evaluation of {self.reading.task}: {showers}, answers of {', '.join(self.answers)}>"
 
     def right(self, who: str) -> FloatArray:
         """Tell which answers are right.

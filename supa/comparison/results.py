@@ -1,7 +1,7 @@
 """What a comparison finds."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from supa.comparison.measured import Measured
@@ -96,7 +96,7 @@ class Score:
     """Most showers of a sample that were used."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """How close generated showers are to true ones."""
 
@@ -121,8 +121,14 @@ class Comparison:
     seed: int
     repeats: int
     versions: dict[str, str]
-    measured: dict[str, Measured] = field(repr=False)
+    measured: dict[str, Measured]
     """What was measured of the samples ``true``, ``generated`` and ``floor``; for pictures."""
+
+    def __repr__(self) -> str:
+        samples = " with ".join(f"{facts.showers:,} showers of {facts.name}" for facts in (self.generated, self.true))
+        found = "they differ" if self.differs else "no difference is seen"
+        numbers = f"{len(self.observables)} observables, {len(self.pulls)} pulls, {len(self.scores)} scores"
+        return f"<Comparison of {samples}: {found}, joint p = {self.joint_p_value:.3g}; {numbers}>"
 
     @property
     def differs(self) -> bool:

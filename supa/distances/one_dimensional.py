@@ -37,7 +37,7 @@ class WassersteinResult:
     """The same of the generated sample."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PermutationResult:
     """The Wasserstein-1 distances of several observables; arrays have one entry for each."""
 
@@ -57,6 +57,13 @@ class PermutationResult:
     """Of all observables together: below 0.05 for 5 % of equal samples, however the observables are correlated."""
     repeats: int
     """Number of permutations."""
+
+    def __repr__(self) -> str:
+        number = len(self.distances)
+        return (
+            f"<PermutationResult: joint p = {self.joint_p_value:.3g}, smallest p = {self.p_values.min():.3g} of "
+            f"{number} {'observable' if number == 1 else 'observables'}, {self.repeats:,} permutations>"
+        )
 
 
 class KolmogorovSmirnov(NamedTuple):

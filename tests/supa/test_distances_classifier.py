@@ -90,3 +90,12 @@ def test_mistakes_are_one_clear_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     with pytest.raises(ValueError, match=r"pip install 'supa-showers\[compare\]'"):
         classifier_auc(np.zeros((20, 1)), np.zeros((20, 1)), seed=0)
+
+
+def test_the_error_is_that_of_independent_rows_where_samples_differ():
+    """The factor of equal samples would make it 1.4 times too large."""
+    random = np.random.default_rng(7)
+    low, high = random.normal(size=400), random.normal(2, 1, size=400)
+    result = classifier_auc(low[:, None], high[:, None], seed=0)
+    _, variance = area_under_curve(low, high)  # of the best classifier, the value itself
+    assert result.error == pytest.approx(variance**0.5, rel=0.25)

@@ -105,3 +105,21 @@ def test_wrong_samples_are_one_clear_error():
         edges_of([np.inf])
     with pytest.raises(ValueError, match="repeats"):
         separation_estimate([1.0], [1.0], [0, 1], seed=0, repeats=0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_errors_are_right_between_equal_samples_too(shift):
+    """Plain bootstrap samples of equal samples have an error that is 1.7 times too large."""
+    random = np.random.default_rng(12)
+    edges = np.linspace(-2, 2, 25)
+    pairs = [(random.normal(size=500), random.normal(shift, 1, size=400)) for _ in range(150)]
+    estimates = np.array([separation_estimate(*pair, edges, seed=k) for k, pair in enumerate(pairs)])
+    assert estimates[:, 1].mean() == pytest.approx(estimates[:, 0].std(), rel=0.2)
+
+
+def test_a_single_value_has_a_bin_of_its_own():
+    """A response of 1 in all true showers does not put one of 1.01 into the same bin."""
+    edges = edges_of(np.ones(100))
+    assert separation(np.ones(100), np.ones(80), edges) == 0
+    assert separation(np.ones(100), np.full(80, 1.01), edges) == 1
+    assert separation(np.ones(100), np.full(80, 0.99), edges) == 1

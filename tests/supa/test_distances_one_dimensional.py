@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, kstest, wasserstein_distance
 
-from supa.distances import kolmogorov_smirnov, permutation_test, wasserstein
+from supa.distances import kolmogorov_smirnov, permutation_test, wasserstein, wasserstein_distances
 from supa.distances.one_dimensional import _significance
 
 SAMPLES = {
@@ -206,3 +206,27 @@ MISTAKES = {
 def test_a_mistake_is_one_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_the_error_of_a_shift_holds_that_of_the_spread(shift):
+    """At a fixed spread the error of a shift by 3 is half of the scatter."""
+    random = np.random.default_rng(11)
+    results = [
+        wasserstein(random.normal(size=200), random.normal(shift, 1, size=200), seed=k, repeats=1) for k in range(150)
+    ]
+    scatter = np.std([result.distance for result in results])
+    assert np.mean([result.error for result in results]) == pytest.approx(scatter, rel=0.2)
+
+
+def test_the_resolution_is_the_least_spread():
+    true, generated = (
+        np.column_stack([np.ones(50), np.arange(50.0)]),
+        np.column_stack([np.full(40, 1.5), np.arange(40.0)]),
+    )
+    bare = permutation_test(true, generated, repeats=19, seed=0)
+    result = permutation_test(true, generated, repeats=19, seed=0, resolution=[0.25, 0.25])
+    assert bare.distances[0] == np.inf
+    assert (result.distances[0], result.errors[0], result.p_values[0]) == (2, 0, 0.05)
+    assert result.distances[1] == bare.distances[1]
+    assert wasserstein_distances(true, generated, resolution=0.25)[0] == 2

@@ -158,3 +158,18 @@ def test_what_has_no_closed_form_says_so():
         expectation(never, keep="complete")
     with pytest.raises(ValueError, match="keep: 'some' was given"):
         expectation("standard", keep="some")
+
+
+def test_an_expectation_prints_as_a_small_table():
+    exact = expectation("standard", keep="complete")
+    assert repr(exact) == "<Expectation of standard, keep='complete': 97.48 hits in 3 layers>"
+    lines = str(exact).splitlines()
+    assert len(lines) == 13
+    assert lines[0] == repr(exact)
+    assert lines[2].split() == ["hits", f"{exact.total_hits:.6g}", f"{exact.total_hits_variance**0.5:.6g}"]
+    assert lines[4].split()[-1] == f"{exact.layer_energy[0]:.6g}"
+    assert all(len(line) <= 80 for line in lines)
+    many = str(expectation(ShowerConfig(readout_layers=tuple((k, k) for k in range(7, 28))))).splitlines()
+    assert len(many) == 24
+    assert many[-1] == "... and 13 more layers"
+    assert "in 1 layer>" in repr(expectation("single-layer"))

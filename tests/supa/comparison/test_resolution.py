@@ -11,6 +11,7 @@ from supa import Ragged, compare
 from supa.comparison.measured import Measured
 from supa.comparison.report import html_of, verdict
 from supa.comparison.resolution import RESOLUTION, merge_unresolved, resolutions
+from supa.distances import permutation_test
 
 
 def _with_hits(showers, **columns):
@@ -119,6 +120,16 @@ def test_a_wrong_constant_is_seen_by_the_scores(samples):
     assert scores["classifier AUC"].value.value == 1
     noise = {score.name: score for score in compare(samples[0], _scaled(samples[1], 1e-7), repeats=19).scores}
     assert noise["classifier AUC"].value.value < 0.8
+
+
+def test_a_comparison_prints_in_one_sentence(samples):
+    result = compare(samples[0], _scaled(samples[1], 0, 0.01), repeats=99, multivariate=False)
+    assert repr(result).startswith(
+        "<Comparison of 90 showers of generated with 120 showers of true: they differ, joint"
+    )
+    assert len(repr(result)) < 200
+    columns = np.random.default_rng(0).normal(size=(2, 60, 44))
+    assert len(repr(permutation_test(*columns, seed=0, repeats=19))) < 150
 
 
 def test_counts_are_exact_and_other_columns_merge_from_below():
