@@ -181,6 +181,24 @@ def test_an_interruption_does_not_wait_for_the_jobs_that_run(tmp_path):
             os.kill(int(process.name), 0)
 
 
+def test_the_first_process_leaves_ctrl_c_to_its_parent(tmp_path):
+    """In a fresh program, where the first process brings up the tracker of resources of multiprocessing."""
+    program = (
+        "from bench_jobs import JOBS, telling_what_is_blocked\n"
+        "from supa_gff.bench.processes import run_jobs\n"
+        "from supa_gff.bench.results import ResultsFile\n"
+        "with ResultsFile('r.jsonl') as file:\n"
+        "    run_jobs(JOBS[:1], file, run=telling_what_is_blocked)\n"
+        "    print(file.of(JOBS[:1])[0].measured.test_accuracy)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "tools"), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout == "2.0\n", result.stderr
+
+
 @pytest.mark.parametrize("given", [None, "1", "3"])
 def test_a_job_has_one_thread_and_the_environment_stays(given, tmp_path, monkeypatch):
     if given is None:

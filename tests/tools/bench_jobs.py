@@ -51,5 +51,11 @@ def telling_its_threads(job: Job, root: str | None) -> Measured:
     return _measured(float(max(pool["num_threads"] for pool in threadpool_info())))
 
 
+def telling_what_is_blocked(job: Job, root: str | None) -> Measured:
+    """Measure how many of the signals of a terminal wait for ever."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return _measured(float(len(blocked & {signal.SIGINT, signal.SIGHUP})))
+
+
 def _measured(accuracy: float) -> Measured:
     return Measured(accuracy, accuracy, 10, 100, Cost(1.0, 1.0, 10**6, "cpu"), (80, 10, 10))

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any
 
 from supa.checks import whole
@@ -126,6 +126,8 @@ def _started_undisturbed() -> Iterator[None]:
     """Start a process that computes with one thread, and that Ctrl-C leaves to its parent."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ |= dict.fromkeys(_ONE_THREAD, "1")
+    # Started with the first child, it would unblock the signals before the child inherits what is blocked.
+    resource_tracker.ensure_running()
     # A child inherits what is blocked, from its first instruction on.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _KEYBOARD)
     try:
