@@ -58,7 +58,7 @@ def _status_of_run() -> int:
     try:
         return cli(prog_name="supa", standalone_mode=False) or 0
     except click.ClickException as error:
-        error.message = _safe_lines(error.message)
+        vars(error)["message"] = _safe_lines(error.message)
         error.show()
         return error.exit_code
     except click.exceptions.Exit as stop:
