@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supa.caching import user_cache
 from supa.checks import check_name, counted, whole
 from supa_datasets.benchmarks.cache import load_graphs
 from supa_datasets.benchmarks.finding import DamagedError, find
@@ -108,4 +109,7 @@ def degree_features(edge_index: Any, num_nodes: int, most: int = MOST_DEGREES) -
 def _cache(given: str | os.PathLike[str] | None) -> Path:
     if given is not None:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "supa" / "benchmarks"
+    try:
+        return user_cache() / "benchmarks"
+    except RuntimeError as error:
+        raise ValueError(f"The cache of graph benchmarks has no place ({error}); name a folder (cache=).") from None
