@@ -1,6 +1,7 @@
 """SUPA: particle showers whose truth is known, in any amount, from a branching walk through slices of matter."""
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def __getattr__(name: str) -> Any:
     for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(f"supa.{module}"), name)
+    if not name.startswith("_") and find_spec(f"supa.{name}"):
+        return importlib.import_module(f"supa.{name}")
     raise AttributeError(f"module 'supa' has no attribute {name!r}")
 
 

@@ -1,6 +1,7 @@
 """Shower files, conversions, and loaders that give showers to PyTorch as points, graphs, sequences and images."""
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def __getattr__(name: str) -> Any:
     # installed.
     module = next((module for module, names in _MODULES.items() if name in names), None)
     if module is None:
+        if not name.startswith("_") and find_spec(f"supa_datasets.{name}"):
+            return importlib.import_module(f"supa_datasets.{name}")
         raise AttributeError(f"module 'supa_datasets' has no attribute {name!r}")
     try:
         return getattr(importlib.import_module(f"supa_datasets.{module}"), name)

@@ -1,6 +1,7 @@
 """Sequence modules with selective state spaces for ragged batches, on GPU and CPU."""
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def __getattr__(name: str) -> Any:
     for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(f"supa_mamba.{module}"), name)
+    if not name.startswith("_") and find_spec(f"supa_mamba.{name}"):
+        return importlib.import_module(f"supa_mamba.{name}")
     raise AttributeError(f"module 'supa_mamba' has no attribute {name!r}")
 
 

@@ -4,6 +4,8 @@ import importlib
 import importlib.metadata
 import importlib.resources
 import pkgutil
+import subprocess
+import sys
 import types
 
 import pytest
@@ -74,3 +76,12 @@ def test_no_function_hides_a_module(top):
         if not isinstance(getattr(importlib.import_module(parent), name), types.ModuleType):
             hidden.append(found.name)
     assert hidden == []
+
+
+@pytest.mark.parametrize("name", ["supa.presets", "supa.plot", "supa_datasets.hdf5", "supa_mamba.chunk_scan"])
+def test_a_module_is_an_attribute_of_its_package_without_an_import_of_its_own(name):
+    package, _, module = name.partition(".")
+    program = f"import {package}; print({name}.__name__); {package}.{module}x"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == name
+    assert f"AttributeError: module '{package}' has no attribute '{module}x'" in run.stderr
