@@ -17,7 +17,7 @@ COMMANDS = {
     "gff": "Measure graph networks trained with forward passes only.",
     "info": "Show what a shower file holds, and check it.",
     "mamba": "Train encoders of showers, and measure them.",
-    "plot": "Draw one shower, the image of a layer, or the profiles of many showers.",
+    "plot": "Draw one shower, the image of a layer, or profiles of many.",
     "presets": "List the presets, or print one as a config file.",
 }
 

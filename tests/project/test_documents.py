@@ -89,7 +89,7 @@ def test_the_commands_of_the_readme_run(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = _blocks(root, "sh")[2:4]
     commands = re.sub(r" +#.*", "", first + second).replace("1e4", "60").replace("1000", "60").splitlines()
-    assert len(commands) == 8
+    assert len(commands) == 9
     for number, name in enumerate(("true.h5", "generated.h5")):
         CliRunner().invoke(cli, ["generate", name, "-n", "60", "--seed", str(number)], catch_exceptions=False)
     for command in commands:
