@@ -182,7 +182,8 @@ def test_what_has_first_derivatives_only_says_so(module, message):
         jvp(run, (x,), (x,))
     x.requires_grad_()
     first = torch.autograd.grad(run(x).square().sum(), x, create_graph=True)[0]
-    assert torch.equal(first, torch.autograd.grad(run(x).square().sum(), x)[0])
+    # Where a graph is made, PyTorch computes some gradients by other formulas, whose last bits differ.
+    torch.testing.assert_close(first, torch.autograd.grad(run(x).square().sum(), x)[0])
     with pytest.raises(ValueError, match=message):
         torch.autograd.grad(first.sum(), x)
 
