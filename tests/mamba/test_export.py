@@ -65,6 +65,8 @@ def check_program(module, example, dims, others, *, strict):
 
 @pytest.mark.parametrize("mixer", list(MIXERS))
 def test_packed_rows_of_any_lengths(mixer):
+    if mixer == "CausalAttention" and torch.__version__ < "2.7":  # a TorchVersion, which compares releases
+        pytest.skip("PyTorch 2.6 exports attention over packed rows for one number of rows only")
     module = MIXERS[mixer]()
     attends = mixer in ("CausalAttention", "HybridStack")
     fewer = [] if attends else [packed(4), packed(1), packed()]  # attention makes a batch of two or more sequences
