@@ -52,7 +52,7 @@ def interpreter(monkeypatch, request):
 
     if not hasattr(InterpreterBuilder, "get_int1_ty"):
         pytest.skip(
-            "the interpreter of this Triton has no boolean constants, which the kernels use; Triton 3.4 has them"
+            "this Triton has no boolean constants in its interpreter, which the kernels use; 3.4 has"
         )
     monkeypatch.setattr("supa_mamba.dispatch.on_gpu", lambda x: True)
     monkeypatch.setattr("supa_mamba.scan.operator.on_gpu", lambda x: True)
