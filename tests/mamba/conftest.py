@@ -51,9 +51,7 @@ def interpreter(monkeypatch, request):
     from triton.runtime.interpreter import InterpreterBuilder
 
     if not hasattr(InterpreterBuilder, "get_int1_ty"):
-        pytest.skip(
-            "this Triton has no boolean constants in its interpreter, which the kernels use; 3.4 has"
-        )
+        pytest.skip("this Triton has no boolean constants in its interpreter, which the kernels use; 3.4 has")
     monkeypatch.setattr("supa_mamba.dispatch.on_gpu", lambda x: True)
     monkeypatch.setattr("supa_mamba.scan.operator.on_gpu", lambda x: True)
     monkeypatch.setattr("supa_mamba.chunk_scan.operator.on_gpu", lambda x: True)
