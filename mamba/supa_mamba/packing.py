@@ -27,6 +27,21 @@ class TimeMajor:
     steps: Tensor
 
 
+def int_list(values: Tensor) -> list[int]:
+    """Return the numbers of a tensor, also inside the transforms of ``torch.func``.
+
+    Args:
+        values: (n,) integers.
+
+    Returns:
+        The numbers.
+    """
+    try:
+        return [int(value) for value in values.tolist()]
+    except RuntimeError:  # before PyTorch 2.13, what is computed inside a transform has no storage to list
+        return [int(value) for value in values]
+
+
 def time_major(offset: Tensor, *, reverse: bool) -> TimeMajor:
     """Order the rows of packed sequences by step.
 
@@ -45,7 +60,7 @@ def time_major(offset: Tensor, *, reverse: bool) -> TimeMajor:
     rank = torch.arange(steps.shape[0]) - (counts.cumsum(0) - counts)[steps]
     sequence = longest_first[rank]
     rows = offset[1:][sequence] - 1 - steps if reverse else offset[:-1][sequence] + steps
-    return TimeMajor(rows, counts.tolist(), longest_first, steps)
+    return TimeMajor(rows, int_list(counts), longest_first, steps)
 
 
 def inverse(order: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from supa_mamba.chunk_scan.blocks import operands
-from supa_mamba.packing import TimeMajor, check_offset, inverse, time_major
+from supa_mamba.packing import TimeMajor, check_offset, int_list, inverse, time_major
 from supa_mamba.recompute import gradients
 
 CHUNK = 32
@@ -74,7 +74,7 @@ def cut(offset: Tensor, *, reverse: bool, started: bool) -> Cuts:
     sequence = torch.arange(lengths.shape[0]).repeat_interleave(count).index_select(0, whole.rows)
     parts, last = [rows(sequence, whole.steps * CHUNK, CHUNK)], []
     kind = rest * 2 + (count > 0)
-    for key in sorted(set(kind[rest > 0].tolist())):
+    for key in sorted(set(int_list(kind[rest > 0]))):
         chosen = (kind == key).nonzero()[:, 0]
         last.append(Last(key // 2, chosen, started or key % 2 == 1))
         parts.append(rows(chosen, count[chosen] * CHUNK, key // 2))

@@ -1,8 +1,12 @@
 """Mamba-2's recurrence, step by step: what every other path is held against."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from supa_mamba.packing import int_list
 
 
 def naive_ssd(
@@ -26,7 +30,7 @@ def naive_ssd(
     dt = (softplus(dt) if dt_softplus else dt).clamp(*dt_limit)
     enter, leave = (v.repeat_interleave(heads // groups, 1) for v in (B, C))
     y, finals = list(x), []
-    for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
+    for s, (start, end) in enumerate(pairwise(int_list(offset))):
         h = x.new_zeros(heads, width, states) if initial_state is None else initial_state[s]
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
             change = (dt[t, :, None] * x[t])[:, :, None] * enter[t, :, None, :]

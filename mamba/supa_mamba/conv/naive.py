@@ -1,8 +1,12 @@
 """The causal convolution, step by step: what every other path is held against."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn.functional import silu
+
+from supa_mamba.packing import int_list
 
 
 def naive_causal_conv1d(
@@ -18,7 +22,7 @@ def naive_causal_conv1d(
     """Walk over each sequence; arguments and results as in ``causal_conv1d``, packed, all of one dtype."""
     channels, width = weight.shape
     y, states = list(x), []
-    for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
+    for s, (start, end) in enumerate(pairwise(int_list(offset))):
         window = x.new_zeros(channels, width - 1) if initial_state is None else initial_state[s]
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
             window = torch.cat([window, x[t][:, None]], 1)

@@ -1,8 +1,12 @@
 """The selective scan, step by step: what every other path is held against."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
+
+from supa_mamba.packing import int_list
 
 
 def naive_selective_scan(
@@ -26,7 +30,7 @@ def naive_selective_scan(
     channels = u.shape[1]
     B, C = (x.repeat_interleave(channels // x.shape[1], 1) if x.ndim == 3 else x[:, None] for x in (B, C))
     y, states = list(u), []
-    for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
+    for s, (start, end) in enumerate(pairwise(int_list(offset))):
         h = torch.zeros_like(A) if initial_state is None else initial_state[s]
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
             h = torch.exp(delta[t][:, None] * A) * h + (delta[t] * u[t])[:, None] * B[t]
