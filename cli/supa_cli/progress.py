@@ -30,13 +30,22 @@ def progress(doing: str, starting: str, *, quiet: bool, things: str = "showers")
     if quiet:
         yield lambda _done, _total: None
     elif console.is_terminal:
-        with _bar(console, things) as bar:
+        with progress_bar(console, things) as bar:
             yield _Bar(bar, doing, starting)
     else:
         yield _Lines(starting, things)
 
 
-def _bar(console: Any, things: str) -> Any:
+def progress_bar(console: Any, things: str) -> Any:
+    """Return a progress bar with the rate and the remaining time.
+
+    Args:
+        console: the console of rich.
+        things: what is counted, in the plural.
+
+    Returns:
+        A ``rich.progress.Progress``.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -1,137 +1,92 @@
-"""A training in one file: its encoder, how showers are read for it, and where it stands."""
+"""Checkpoints of encoders."""
 
-import importlib.metadata
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
-from supa.checks import shown
-from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
+from supa_learning import checkpoint
+from supa_learning.baselines import CountBaseline
+from supa_learning.trainer import Trainer
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import ShowerEncoder
-from supa_mamba.rivals import Rivals
-from supa_mamba.showers import Reading
-from supa_mamba.training import Trainer, new_encoder
-
-FORMAT = "supa-mamba-checkpoint"
-VERSION = 1
+from supa_mamba.packed_showers import Batch, TaskEncoding
+from supa_mamba.training import EncoderTask, new_encoder
 
 
-def _versions() -> Mapping[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("supa-showers", "torch")}
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """A training between two steps, or at its end.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint(checkpoint.Checkpoint):
+    """A training of an encoder between two steps, or at its end.
 
     Args:
-        config: how the encoder is made and trained.
-        reading: how showers are read for it, fitted on those to train on.
-        rivals: what an answer is worth that only counts hits.
-        showers: numbers of showers to train and to validate on.
-        digest: names what these hold.
-        processes: how many trained together.
-        training: from ``Trainer.state_dict``.
-        versions: of the packages that made it.
+        config: how the encoder is built and trained.
+        encoding: how showers become tensors and targets, fitted on the training showers.
+        baseline: predictions from the number of hits.
+        showers: numbers of training and of validation showers.
+        digest: checksum of these showers.
+        processes: number of processes that trained together.
+        training: what ``Trainer.state_dict`` returned.
+        versions: versions of the packages that wrote the checkpoint.
     """
 
+    format: ClassVar[str] = "supa-mamba-checkpoint"
+    written_by: ClassVar[str] = "supa mamba train"
+
     config: TrainingConfig
-    reading: Reading
-    rivals: Rivals
+    encoding: TaskEncoding
+    baseline: CountBaseline
     showers: tuple[int, int]
     digest: str
     processes: int
-    training: Mapping[str, Any]
-    versions: Mapping[str, str] = field(default_factory=_versions)
 
     @classmethod
-    def of(cls, trainer: Trainer) -> "Checkpoint":
-        """Take where a training stands.
+    def of(cls, trainer: Trainer[Batch]) -> Self:
+        """Take a checkpoint of a training.
 
         Args:
-            trainer: the training, between two steps or at its end.
+            trainer: the training of an `EncoderTask`, between two steps or at its end.
 
         Returns:
             The checkpoint; further training does not change it.
         """
+        task = trainer.task
+        assert isinstance(task, EncoderTask)
         return cls(
-            config=trainer.config,
-            reading=trainer.reading,
-            rivals=trainer.rivals,
-            showers=(len(trainer.train), len(trainer.valid)),
-            digest=trainer.digest,
-            processes=trainer.workers.count,
+            config=task.config,
+            encoding=task.encoding,
+            baseline=task.baseline,
+            showers=(len(task.train), len(task.valid)),
+            digest=task.digest,
+            processes=task.processes.count,
             training=trainer.state_dict(),
         )
 
-    @property
-    def finished(self) -> bool:
-        """Whether training was over."""
-        return bool(self.training["state"]["finished"])
-
-    @property
-    def epochs(self) -> int:
-        """Number of finished epochs."""
-        return len(self.training["state"]["history"])
-
-    def encoder(self) -> ShowerEncoder:
-        """Make the encoder, with the best weights so far.
+    def model(self) -> ShowerEncoder:
+        """Build the encoder with the best weights so far.
 
         Returns:
-            The encoder, on the CPU, to predict with.
+            The encoder, on the CPU and in evaluation mode.
         """
-        encoder = new_encoder(self.config, self.reading)
-        encoder.load_state_dict(self.training["state"]["best_weights"] or self.training["encoder"])
+        encoder = new_encoder(self.config, self.encoding)
+        encoder.load_state_dict(self.training["state"]["best_weights"] or self.training["model"])
         return encoder.eval()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all; one of this name is replaced.
-
-        Args:
-            path: the file.
-
-        Raises:
-            OSError: it cannot be written.
-            ValueError: another process is writing it.
-        """
-        write_whole(
-            path,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                **vars(self),
-                "config": self.config.to_dict(),
-                "reading": self.reading.to_dict(),
-                "rivals": self.rivals.to_dict(),
-                "versions": dict(self.versions),
-            },
-        )
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; see `supa_learning.Checkpoint`."""
+        return {
+            "config": self.config.to_dict(),
+            "encoding": self.encoding.to_dict(),
+            "baseline": self.baseline.to_dict(),
+            "showers": self.showers,
+            "digest": self.digest,
+            "processes": self.processes,
+        }
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Checkpoint":
-        """Read a file.
-
-        Args:
-            path: the file.
-
-        Returns:
-            The checkpoint, its tensors on the CPU.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no checkpoint, damaged, or of a newer version.
-        """
-        values = read_checked(path, format_name=FORMAT, version=VERSION, written_by="supa mamba train")
-        try:
-            made = cls(
-                config=TrainingConfig.from_dict(values["config"]),
-                reading=Reading.from_dict(values["reading"]),
-                rivals=Rivals.from_dict(values["rivals"]),
-                **{name: values[name] for name in ("showers", "digest", "processes", "training", "versions")},
-            )
-            made.encoder()
-        except UNREADABLE as error:
-            raise ValueError(f"{path}: the checkpoint is damaged ({shown(str(error))}).") from None
-        return made
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Restore what `to_dict` returned; see `supa_learning.Checkpoint`."""
+        return cls(
+            config=TrainingConfig.from_dict(values["config"]),
+            encoding=TaskEncoding.from_dict(values["encoding"]),
+            baseline=CountBaseline.from_dict(values["baseline"]),
+            **{name: values[name] for name in ("showers", "digest", "processes", "training", "versions")},
+        )

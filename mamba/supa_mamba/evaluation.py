@@ -1,6 +1,8 @@
-"""How good an encoder is on showers, beside answers that hardly look at them and beside the best that could be."""
+"""Evaluation of encoders, beside baselines and the Bayes-optimal estimate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,21 @@ from supa.arrays import Array, FloatArray, IntArray
 from supa.bins import MOST_SEPARATE, distinct_bins
 from supa.posterior import energy_posterior
 from supa_datasets.loaders.source import ShowerSource
+from supa_learning.baselines import CountBaseline
+from supa_learning.metrics import confusion_matrix
 from supa_mamba.encoder import ShowerEncoder
-from supa_mamba.rivals import Rivals
-from supa_mamba.showers import PackedShowers, Reading, packed_showers
+from supa_mamba.packed_showers import PackedShowers, TaskEncoding, packed_showers
+
+LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        "model": "model",
+        "constant": "constant",
+        "hit_count": "number of hits",
+        "axis_side": "side of the axis",
+        "bayes": "Bayes-optimal",
+    }
+)
+"""The estimators, and how tables and pictures call them."""
 
 _BLOCK_SHOWERS = 512
 """Showers that are predicted together."""
@@ -21,119 +35,118 @@ _BLOCK_SHOWERS = 512
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Answers for some showers, and the truth.
+    """Predictions of several estimators for some showers, and the targets.
 
     Args:
-        reading: what the numbers mean.
+        encoding: how showers become tensors and targets.
         target: (showers,) or (hits,) true classes, or natural logarithms of GeV.
-        answers: by who gives them, the model first: arrays like ``target``.
+        predictions: by estimator (a key of ``LABELS``), the model first: arrays like ``target``.
         counts: (showers,) number of hits of each shower.
-        least: (showers,) standard deviation of ln E that is left to who knows the whole tree; None where that is not
-            known.
-        foreign: configs of these showers that the encoder has not learnt from.
+        bayes_std: (showers,) posterior standard deviation of ln E given the whole tree; None where it is not known.
+        unseen_configs: configs of these showers that no training shower had.
     """
 
-    reading: Reading
+    encoding: TaskEncoding
     target: Array
-    answers: dict[str, FloatArray]
+    predictions: dict[str, FloatArray]
     counts: IntArray
-    least: FloatArray | None = None
-    foreign: tuple[ShowerConfig, ...] = ()
+    bayes_std: FloatArray | None = None
+    unseen_configs: tuple[ShowerConfig, ...] = ()
 
     def __repr__(self) -> str:
         showers = "1 shower" if len(self.counts) == 1 else f"{len(self.counts):,} showers"
-        return f"<Evaluation of {self.reading.task}: {showers}, answers of {', '.join(self.answers)}>"
+        return f"<Evaluation of {self.encoding.name}: {showers}, predictions of {', '.join(self.predictions)}>"
 
-    def right(self, who: str) -> FloatArray:
-        """Tell which answers are right.
+    def correct(self, estimator: str) -> FloatArray:
+        """Return which predictions are correct.
 
         Args:
-            who: who gives them.
+            estimator: name of the estimator.
 
         Returns:
-            Like ``target``, 1 or 0; for the primaries of hits under the names that make more of a shower's hits right.
+            Like ``target``, 1 or 0. The two primaries of a shower have no order: the assignment that makes more of its
+            hits correct counts.
         """
-        right: FloatArray = np.equal(self.answers[who], self.target).astype(np.float64)
-        if self.reading.task != "primary":
+        right: FloatArray = np.equal(self.predictions[estimator], self.target).astype(np.float64)
+        if self.encoding.name != "primary":
             return right
         shower = np.arange(len(self.counts)).repeat(self.counts)
         share = np.bincount(shower, right, len(self.counts)) / np.maximum(self.counts, 1)
         return np.asarray(np.where((share < 0.5)[shower], 1 - right, right))
 
-    def accuracy(self, who: str) -> float:
-        """Give the share of right answers; up to exchange for the primaries of hits.
+    def accuracy(self, estimator: str) -> float:
+        """Return the fraction of correct predictions; up to exchange for the primaries of hits.
 
         Args:
-            who: who gives them.
+            estimator: name of the estimator.
 
         Returns:
             From 0 to 1.
         """
-        return float(self.right(who).mean())
+        return float(self.correct(estimator).mean())
 
     def confusion(self) -> IntArray:
-        """Count the model's answers.
+        """Count the model's predictions.
 
         Returns:
-            (classes, classes) int64, by true class (row) and answer (column).
+            (classes, classes) int64, by true class (row) and predicted class (column).
         """
-        k = len(self.reading.classes)
-        pairs = k * self.target.astype(np.int64) + self.answers["model"].astype(np.int64)
-        return np.bincount(pairs, minlength=k * k).reshape(k, k)
+        target, predicted = (torch.from_numpy(part.astype(np.int64)) for part in (self.target, self.predictions["model"]))
+        return confusion_matrix(target, predicted, len(self.encoding.classes)).numpy()
 
-    def error(self, who: str) -> FloatArray:
-        """Give the errors of values.
+    def error(self, estimator: str) -> FloatArray:
+        """Return the errors of values.
 
         Args:
-            who: who gives them.
+            estimator: name of the estimator.
 
         Returns:
-            (showers,) answer minus truth.
+            (showers,) prediction minus target.
         """
-        return np.asarray(self.answers[who] - self.target.astype(np.float64))
+        return np.asarray(self.predictions[estimator] - self.target.astype(np.float64))
 
     def figures(self) -> dict[str, Any]:
-        """Sum everything up.
+        """Summarise the evaluation.
 
         Returns:
-            Plain values: accuracies by who answers; or bias, resolution (standard deviation of the error) and root mean
-            square of ln E by who answers, and the least root mean square that there can be.
+            Plain values: the accuracy of each estimator; or bias, resolution (standard deviation of the error) and root
+            mean square error of ln E of each, and the Bayes-optimal root mean square error.
         """
-        facts: dict[str, Any] = {"target": self.reading.task}
-        if self.reading.classes:
-            accuracies = {who: self.accuracy(who) for who in self.answers}
+        facts: dict[str, Any] = {"target": self.encoding.name}
+        if self.encoding.classes:
+            accuracies = {estimator: self.accuracy(estimator) for estimator in self.predictions}
             return facts | {"showers": len(self.counts), "accuracy": accuracies}
         return facts | self._errors(np.arange(len(self.counts)))
 
     def by_energy(self, bins: int) -> list[dict[str, Any]]:
-        """Sum the errors of energies up in bins of the true energy, from low to high.
+        """Summarise the errors of energies in bins of the true energy, from low to high.
 
         Args:
             bins: number of bins of about equal size, at most; fewer where a bin would hold fewer than ten showers.
                 Where there are at most 20 different energies, each has a bin.
 
         Returns:
-            Of each bin what ``figures`` gives, and its least and greatest energy in GeV.
+            For each bin what ``figures`` returns, and its lowest and highest energy in GeV.
         """
         parts = distinct_bins(self.target, bins, least=10, separate=MOST_SEPARATE)
         ends = [np.exp(self.target[part[[0, -1]]].astype(np.float64)).tolist() for part in parts]
         return [{"GeV": end, **self._errors(part)} for end, part in zip(ends, parts, strict=True)]
 
     def _errors(self, part: IntArray) -> dict[str, Any]:
-        errors = {who: self.error(who)[part] for who in self.answers}
+        errors = {estimator: self.error(estimator)[part] for estimator in self.predictions}
         facts = {
             "showers": len(part),
-            "bias": {who: float(error.mean()) for who, error in errors.items()},
-            "resolution": {who: float(error.std()) for who, error in errors.items()},
-            "rms": {who: root_mean_square(error) for who, error in errors.items()},
+            "bias": {estimator: float(error.mean()) for estimator, error in errors.items()},
+            "resolution": {estimator: float(error.std()) for estimator, error in errors.items()},
+            "rms": {estimator: root_mean_square(error) for estimator, error in errors.items()},
         }
-        if self.least is not None:
-            facts["least_rms"] = root_mean_square(self.least[part])
+        if self.bayes_std is not None:
+            facts["bayes_rms"] = root_mean_square(self.bayes_std[part])
         return facts
 
 
 def root_mean_square(values: FloatArray) -> float:
-    """Give the root of the mean square.
+    """Return the root mean square.
 
     Args:
         values: (n,) numbers.
@@ -145,12 +158,12 @@ def root_mean_square(values: FloatArray) -> float:
 
 
 @torch.no_grad()
-def predicted(encoder: ShowerEncoder, showers: PackedShowers) -> FloatArray:
-    """Let an encoder answer.
+def predict(encoder: ShowerEncoder, showers: PackedShowers) -> FloatArray:
+    """Predict with an encoder.
 
     Args:
-        encoder: on the device of the showers.
-        showers: read as it was taught.
+        encoder: the encoder, on the device of the showers.
+        showers: the showers.
 
     Returns:
         (units, outputs) float64.
@@ -159,57 +172,57 @@ def predicted(encoder: ShowerEncoder, showers: PackedShowers) -> FloatArray:
     return torch.cat(parts).double().cpu().numpy()
 
 
-def evaluated(
+def evaluate(
     encoder: ShowerEncoder,
-    reading: Reading,
-    rivals: Rivals,
+    encoding: TaskEncoding,
+    baseline: CountBaseline,
     showers: Any,
     *,
     split: str = "test",
     device: str | torch.device = "cpu",
 ) -> Evaluation:
-    """Evaluate an encoder on showers.
+    """Evaluate an encoder on showers, beside baselines.
 
     Args:
         encoder: the encoder; it is moved to the device.
-        reading: how showers are read for it.
-        rivals: who hardly looks at them.
+        encoding: how showers become tensors and targets.
+        baseline: predictions from the number of hits.
         showers: Showers, a ShowerFile, a path, or a list of these.
-        split: which of them.
-        device: where to compute.
+        split: the split to evaluate: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
+        device: the device.
 
     Returns:
-        The evaluation; with the ideal, where energies are asked for and the particles are recorded.
+        The evaluation. It includes the Bayes-optimal estimate if the target is the energy and the particles are
+        recorded.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the split is empty, or the showers cannot be used for the task.
     """
     source = ShowerSource(showers)
-    packed = packed_showers(source.parts, split, reading)
-    outputs = predicted(encoder.to(device).eval(), packed.to(device))
+    packed = packed_showers(source.parts, split, encoding)
+    outputs = predict(encoder.to(device).eval(), packed.to(device))
     target: Array = packed.target.numpy()
-    if reading.classes:
+    if encoding.classes:
         model = outputs.argmax(1).astype(np.float64)
     else:
-        model = outputs[:, 0] * reading.spread + reading.mean
-        target = target.astype(np.float64) * reading.spread + reading.mean
-    answers = {"model": model}
-    answers["one class for all" if reading.classes else "one value for all"] = np.full(len(target), rivals.constant)
-    if reading.about.level == "shower":
-        answers["number of hits"] = rivals.of_counts(packed.counts)
-    if reading.task == "primary":
-        points = reading.normalisation.invert(packed.points.numpy().astype(np.float64))
-        answers["side of the axis"] = sides(points[:, 0], points[:, 1], points[:, 3], packed.counts)
-    least = None
-    if reading.task == "incident_energy" and _tree_tells(source):
-        answers["whole tree (truth)"], least = energy_posterior(source.take(packed.number).showers)
-    foreign = tuple(config for config in source.configs(packed.number) if config not in reading.configs)
-    return Evaluation(reading, target, answers, packed.counts, least, foreign)
+        model = outputs[:, 0] * encoding.std + encoding.mean
+        target = target.astype(np.float64) * encoding.std + encoding.mean
+    predictions = {"model": model, "constant": np.full(len(target), baseline.constant)}
+    if encoding.task.level == "shower":
+        predictions["hit_count"] = baseline.predict(packed.counts)
+    if encoding.name == "primary":
+        points = encoding.normalisation.invert(packed.points.numpy().astype(np.float64))
+        predictions["axis_side"] = sides(points[:, 0], points[:, 1], points[:, 3], packed.counts)
+    bayes_std = None
+    if encoding.name == "incident_energy" and _has_posterior(source):
+        predictions["bayes"], bayes_std = energy_posterior(source.take(packed.number).showers)
+    unseen = tuple(config for config in source.configs(packed.number) if config not in encoding.configs)
+    return Evaluation(encoding, target, predictions, packed.counts, bayes_std, unseen)
 
 
 def sides(x: FloatArray, y: FloatArray, energy: FloatArray, counts: IntArray) -> FloatArray:
-    """Part the hits of each shower by their side of its centre, along the axis where its energy spreads most.
+    """Divide the hits of each shower by their side of its centre along its principal axis.
 
     Args:
         x: (hits,) x of the hits of all showers behind each other.
@@ -231,7 +244,7 @@ def sides(x: FloatArray, y: FloatArray, energy: FloatArray, counts: IntArray) ->
     return (np.cos(angle) * x + np.sin(angle) * y > 0).astype(np.float64)
 
 
-def _tree_tells(source: ShowerSource) -> bool:
+def _has_posterior(source: ShowerSource) -> bool:
     config = source.runs[0].config
     known = source.recorded and config.critical_energy > 0 and config.spectrum.law == "log-uniform"
     return known and all(run.config == config for run in source.runs)

@@ -1,10 +1,10 @@
-"""What a task's outputs are worth: losses to train by, and scores to judge by."""
+"""Losses and metrics of the shower tasks."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from supa_mamba.showers import Batch, Reading
+from supa_mamba.packed_showers import Batch, TaskEncoding
 
 
 class Objective:
@@ -15,15 +15,15 @@ class Objective:
     -ln(P(names) + P(names exchanged)), and a hit is right under the names that make more of its shower's hits right.
 
     Args:
-        reading: what the numbers mean.
+        encoding: how showers become tensors and targets.
     """
 
-    def __init__(self, reading: Reading) -> None:
-        self.reading = reading
-        self._exchanged = reading.task == "primary"
+    def __init__(self, encoding: TaskEncoding) -> None:
+        self.encoding = encoding
+        self._exchanged = encoding.name == "primary"
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Give the sum of the losses.
+        """Return the sum of the losses.
 
         Args:
             outputs: (units, outputs) float32 of a model.
@@ -32,7 +32,7 @@ class Objective:
         Returns:
             A number.
         """
-        if not self.reading.classes:
+        if not self.encoding.classes:
             return (outputs[:, 0] - batch.target).square().sum()
         if not self._exchanged:
             return functional.cross_entropy(outputs, batch.target, reduction="sum")
@@ -41,7 +41,7 @@ class Objective:
         return -_sums(ways, batch.offset).logsumexp(1).sum()
 
     def score(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Give the sum of what is averaged to a score: right answers, or squared errors of the value itself.
+        """Return the sum of correct predictions, or of squared errors of the value before normalisation.
 
         Args:
             outputs: (units, outputs) float32 of a model.
@@ -50,15 +50,15 @@ class Objective:
         Returns:
             A number.
         """
-        if not self.reading.classes:
-            return (outputs[:, 0] - batch.target).square().sum() * self.reading.spread**2
+        if not self.encoding.classes:
+            return (outputs[:, 0] - batch.target).square().sum() * self.encoding.std**2
         right = (outputs.argmax(1) == batch.target).float()
         if not self._exchanged:
             return right.sum()
         return _sums(torch.stack([right, 1 - right], 1), batch.offset).amax(1).sum()
 
     def mean_score(self, total: float, units: int) -> float:
-        """Give the score of sums.
+        """Return the metric of a sum over units.
 
         Args:
             total: sum from `score`.
@@ -67,20 +67,14 @@ class Objective:
         Returns:
             Accuracy, or root mean squared error.
         """
-        return total / units if self.reading.classes else (total / units) ** 0.5
+        return total / units if self.encoding.classes else (total / units) ** 0.5
 
-    def words(self, score: float) -> str:
-        """Write a score.
-
-        Args:
-            score: from `mean_score`.
-
-        Returns:
-            What it is, and its number.
-        """
-        if not self.reading.classes:
-            return f"error of ln E {score:.4f}"
-        return f"accuracy {100 * score:.2f} %{' up to exchange' if self._exchanged else ''}"
+    @property
+    def metric(self) -> str:
+        """Name of the metric: ``"accuracy"``, ``"accuracy up to exchange"`` or ``"error of ln E"``."""
+        if not self.encoding.classes:
+            return "error of ln E"
+        return "accuracy up to exchange" if self._exchanged else "accuracy"
 
 
 def _sums(rows: Tensor, offset: Tensor) -> Tensor:

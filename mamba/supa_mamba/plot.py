@@ -1,4 +1,4 @@
-"""Pictures of how good an encoder is."""
+"""Plots of an evaluation."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ from supa.arrays import FloatArray
 from supa.bins import distinct_bins
 from supa.checks import counted
 from supa.plot import literal, plot_resolution
-from supa_mamba.evaluation import Evaluation
+from supa_mamba.evaluation import LABELS, Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,14 +22,14 @@ _LEAST = 10
 
 
 def plot_evaluation(evaluation: Evaluation) -> "Figure":
-    """Draw how good an encoder is, beside others.
+    """Plot an evaluation.
 
     Args:
-        evaluation: of at least ten showers.
+        evaluation: the evaluation of at least ten showers.
 
     Returns:
-        A matplotlib figure. Of energies: bias and error over the true energy. Of classes: accuracy over the number of
-        hits, and the counts by true class and answer, unless the classes may be exchanged.
+        A matplotlib figure. For energies: bias and error over the true energy. For classes: accuracy over the number
+        of hits, and the confusion matrix, unless the classes may be exchanged.
 
     Raises:
         ValueError: there are fewer than ten showers.
@@ -41,10 +41,14 @@ def plot_evaluation(evaluation: Evaluation) -> "Figure":
         given = f"{counted(showers, 'shower')} {'was' if showers == 1 else 'were'} given"
         raise ValueError(f"{given}, but a picture needs at least {_LEAST}.")
     bins = min(_BINS, showers // _LEAST)
-    if not evaluation.reading.classes:
-        energies = {who: np.exp(answer) for who, answer in evaluation.answers.items() if who != "one value for all"}
+    if not evaluation.encoding.classes:
+        energies = {
+            LABELS[estimator]: np.exp(values)
+            for estimator, values in evaluation.predictions.items()
+            if estimator != "constant"
+        }
         return plot_resolution(np.exp(evaluation.target.astype(np.float64)), energies, bins)
-    both = evaluation.reading.task != "primary"
+    both = evaluation.encoding.name != "primary"
     figure = Figure(figsize=(9.5 if both else 5, 3.9), layout="constrained")
     grid: Any = figure.subplots(1, 2 if both else 1, squeeze=False)
     _plot_over_counts(grid[0, 0], evaluation, bins)
@@ -56,8 +60,8 @@ def plot_evaluation(evaluation: Evaluation) -> "Figure":
 def _plot_over_counts(axes: "Axes", evaluation: Evaluation, bins: int) -> None:
     parts = distinct_bins(evaluation.counts, bins, least=_LEAST)
     middle = [evaluation.counts[part].mean() for part in parts]
-    for number, who in enumerate(evaluation.answers):
-        share = _right_shares(evaluation, who)
+    for number, estimator in enumerate(evaluation.predictions):
+        share = _correct_fractions(evaluation, estimator)
         axes.plot(
             middle,
             [share[part].mean() for part in parts],
@@ -65,26 +69,26 @@ def _plot_over_counts(axes: "Axes", evaluation: Evaluation, bins: int) -> None:
             marker=_MARKERS[number % len(_MARKERS)],
             markersize=5,
             linewidth=1.4,
-            label=who,
+            label=LABELS[estimator],
         )
-    accuracy = "accuracy up to exchange" if evaluation.reading.task == "primary" else "accuracy"
+    accuracy = "accuracy up to exchange" if evaluation.encoding.name == "primary" else "accuracy"
     axes.set(xlabel="number of hits", ylabel=accuracy, ylim=(0, 1.02))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
 
 
-def _right_shares(evaluation: Evaluation, who: str) -> FloatArray:
-    """Give the share of right answers of each shower."""
-    right = evaluation.right(who)
-    if evaluation.reading.about.level == "shower":
-        return right
+def _correct_fractions(evaluation: Evaluation, estimator: str) -> FloatArray:
+    """Return the fraction of correct predictions of each shower."""
+    correct = evaluation.correct(estimator)
+    if evaluation.encoding.task.level == "shower":
+        return correct
     shower = np.arange(len(evaluation.counts)).repeat(evaluation.counts)
-    shares = np.bincount(shower, right, len(evaluation.counts)) / np.maximum(evaluation.counts, 1)
+    shares = np.bincount(shower, correct, len(evaluation.counts)) / np.maximum(evaluation.counts, 1)
     return np.asarray(shares, dtype=np.float64)
 
 
 def _plot_confusion(axes: "Axes", evaluation: Evaluation) -> None:
-    counts, names = evaluation.confusion(), [literal(name) for name in evaluation.reading.classes]
+    counts, names = evaluation.confusion(), [literal(name) for name in evaluation.encoding.classes]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*shares.shape):
@@ -92,4 +96,4 @@ def _plot_confusion(axes: "Axes", evaluation: Evaluation) -> None:
         axes.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="answer", ylabel="truth")
+    axes.set(xlabel="predicted class", ylabel="true class")

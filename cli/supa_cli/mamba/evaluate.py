@@ -1,4 +1,4 @@
-"""``supa mamba evaluate``: tell how good a trained encoder is, beside answers that only count hits."""
+"""``supa mamba evaluate``: evaluate a trained encoder, beside baselines."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli.checkpoints import chosen_device
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Choice, InputFile, OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import echo
 from supa_cli.tables import print_table
+from supa_cli.training.evaluation import checkpoint_facts, checkpoint_summary, print_confusion
+from supa_cli.training.options import DEVICE, JSON, MODEL, device_of
 
 if TYPE_CHECKING:
     from supa import ShowerConfig
@@ -23,7 +24,7 @@ _BINS = 5
 
 
 @click.command(name="evaluate")
-@click.argument("model", type=InputFile())
+@MODEL
 @click.argument("data", nargs=-1, required=True, type=InputFile())
 @click.option(
     "--split",
@@ -32,10 +33,10 @@ _BINS = 5
     show_default=True,
     help="Which of the showers.",
 )
-@click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@DEVICE
 @click.option("--plot", "picture", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
 @click.option("--overwrite", is_flag=True, help="Replace the picture.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def command(
     model: str,
     data: tuple[str, ...],
@@ -45,27 +46,27 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Tell how good the encoder of MODEL, a file of `supa mamba train`, is on the showers of the files DATA.
+    """Evaluate the encoder of MODEL, a file of `supa mamba train`, on the showers of the files DATA.
 
-    Classes: accuracies, and counts by true class and answer. Energies: bias, resolution and root mean square of the
-    error of ln E; with recorded particles (generate --record particles) also of the best estimate there can be.
+    Classes: accuracies and the confusion matrix. Energies: bias, resolution and root mean square error of ln E; with
+    recorded particles (generate --record particles) also those of the Bayes-optimal estimate.
     """
     try:
         from supa_mamba.checkpoint import Checkpoint
     except ImportError:
         raise click.UsageError("Encoders need PyTorch: pip install 'supa-showers[learn]'.") from None
-    from supa_mamba.evaluation import evaluated
+    from supa_mamba.evaluation import evaluate
 
-    place = chosen_device(device)
+    place = device_of(device)
     if picture is not None:
         check_picture(Path(picture), "--plot", overwrite=overwrite)
     checkpoint = Checkpoint.load(model)
-    evaluation = evaluated(
-        checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, list(data), split=split, device=place
+    evaluation = evaluate(
+        checkpoint.model(), checkpoint.encoding, checkpoint.baseline, list(data), split=split, device=place
     )
-    for config in evaluation.foreign:
-        differences = _differences(config, evaluation.reading.configs)
-        echo(f"Note: there are showers whose config the encoder has not learnt from: {differences}.", err=True)
+    for config in evaluation.unseen_configs:
+        differences = _differences(config, evaluation.encoding.configs)
+        echo(f"Note: some showers have a config that no training shower had: {differences}.", err=True)
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 
@@ -78,30 +79,27 @@ def command(
         _print(checkpoint, split, evaluation)
 
 
-def _differences(config: "ShowerConfig", learnt: "tuple[ShowerConfig, ...]") -> str:
-    given, *others = (each.to_dict() for each in (config, *learnt))
+def _differences(config: "ShowerConfig", trained: "tuple[ShowerConfig, ...]") -> str:
+    given, *others = (each.to_dict() for each in (config, *trained))
     values = {name: {str(other[name]): None for other in others} for name in given}
-    told = "; ".join(
+    differences = "; ".join(
         f"{name} {value}, not {' or '.join(values[name])}"
         for name, value in given.items()
         if str(value) not in values[name]
     )
-    return told or "no one of them has all of its constants"
+    return differences or "no training config has all of its constants"
 
 
 def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> dict[str, Any]:
     facts = {
-        "path": model,
+        **checkpoint_facts(model, checkpoint),
         "split": split,
-        "finished": checkpoint.finished,
-        "epochs": checkpoint.epochs,
         "config": checkpoint.config.to_dict(),
         "processes": checkpoint.processes,
-        "versions": dict(checkpoint.versions),
         **evaluation.figures(),
     }
-    if evaluation.reading.classes:
-        facts["classes"] = list(evaluation.reading.classes)
+    if evaluation.encoding.classes:
+        facts["classes"] = list(evaluation.encoding.classes)
         facts["confusion"] = evaluation.confusion().tolist()
     else:
         facts["by_energy"] = evaluation.by_energy(_BINS)
@@ -111,33 +109,29 @@ def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evalua
 def _print(checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> None:
     config = checkpoint.config
     echo(
-        f"{config.target}; {counted(config.n_layer, 'layer')} of {config.d_model}, seed {config.seed}; "
-        f"{'finished' if checkpoint.finished else 'interrupted'} after {counted(checkpoint.epochs, 'epoch')}; "
+        f"{config.target}; {counted(config.n_layer, 'layer')} of {config.d_model}; {checkpoint_summary(checkpoint)}; "
         f"{counted(len(evaluation.counts), 'shower')} ({split})"
     )
-    if not evaluation.reading.classes:
+    if not evaluation.encoding.classes:
         _print_energies(evaluation)
         return
     _print_accuracies(evaluation)
     if config.target != "primary":  # whose classes have no order
-        _print_confusion(evaluation)
+        print_confusion(evaluation.encoding.classes, evaluation.confusion().tolist())
 
 
 def _print_accuracies(evaluation: "Evaluation") -> None:
-    heading = "accuracy up to exchange" if evaluation.reading.task == "primary" else "accuracy"
+    from supa_mamba.evaluation import LABELS
+
+    heading = "accuracy up to exchange" if evaluation.encoding.name == "primary" else "accuracy"
     accuracies = evaluation.figures()["accuracy"].items()
-    print_table(["", heading], [[who, f"{100 * accuracy:.2f} %"] for who, accuracy in accuracies])
-
-
-def _print_confusion(evaluation: "Evaluation") -> None:
-    names = evaluation.reading.classes
-    by_class = zip(names, evaluation.confusion().tolist(), strict=True)
-    rows = [[name, *(f"{count:,}" for count in counts)] for name, counts in by_class]
-    print_table(["", *names], rows, title="true class in rows, answer in columns")
+    print_table(["", heading], [[LABELS[name], f"{100 * accuracy:.2f} %"] for name, accuracy in accuracies])
 
 
 def _print_energies(evaluation: "Evaluation") -> None:
-    rivals = [who for who in evaluation.answers if who not in ("model", "one value for all")]
+    from supa_mamba.evaluation import LABELS
+
+    others = [name for name in evaluation.predictions if name not in ("model", "constant")]
     figures = evaluation.figures()
     rows = [
         [
@@ -145,16 +139,16 @@ def _print_energies(evaluation: "Evaluation") -> None:
             f"{facts['showers']:,}",
             f"{facts['bias']['model']:+z.3f}",
             f"{facts['resolution']['model']:.3f}",
-            *(f"{facts['rms'][who]:.3f}" for who in ("model", *rivals)),
+            *(f"{facts['rms'][name]:.3f}" for name in ("model", *others)),
         ]
         for facts in (*evaluation.by_energy(_BINS), figures)
     ]
-    header = ["GeV", "showers", "bias", "resolution", "rms", *(f"rms, {who}" for who in rivals)]
+    header = ["GeV", "showers", "bias", "resolution", "rms", *(f"rms, {LABELS[name]}" for name in others)]
     print_table(header, rows, title="error of ln E: bias, resolution (standard deviation), rms")
-    if "least_rms" in figures:
-        click.echo(f"No estimate can have a smaller rms than {figures['least_rms']:.3f}, but for chance.")
+    if "bayes_rms" in figures:
+        click.echo(f"The Bayes-optimal rms is {figures['bayes_rms']:.3f}; a smaller one is a fluctuation.")
     else:
-        click.echo("The least possible error is told of a single file with particles (generate --record particles).")
+        click.echo("The Bayes-optimal error needs one file generated with --record particles.")
 
 
 def _range(low: float, high: float) -> str:

@@ -1,9 +1,9 @@
-"""Showers made into tensors for a task: normalised hits behind each other, and what is to be predicted."""
+"""Showers as packed tensors for a task: normalised hits, offsets, and targets."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,47 +14,44 @@ from supa.arrays import Array, IntArray
 from supa.ragged import offsets_of
 from supa_datasets import Normalisation, SequenceDataset
 from supa_datasets.loaders.tasks import ShowerTask, shower_task, task_classes, task_target
+from supa_learning.baselines import CountBaseline
 
 _BLOCK_HITS = 500_000
 """Hits that are read together."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How showers are read for a task, and what numbers mean: all that is fitted on the showers to train on.
+class TaskEncoding:
+    """How showers become tensors and targets for a task; all that is fitted on the training showers.
 
     Args:
-        task: name of the task.
-        classes: names of the classes; none for values.
+        name: name of the task, one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
+        classes: names of the classes; empty for values.
         normalisation: of the features.
         mean: mean of the target; 0 for classes.
-        spread: standard deviation of the target; 1 for classes.
-        configs: of the showers to train on.
+        std: standard deviation of the target; 1 for classes.
+        configs: configs of the training showers.
     """
 
-    task: str
+    name: str
     classes: tuple[str, ...]
     normalisation: Normalisation
     mean: float = 0.0
-    spread: float = 1.0
+    std: float = 1.0
     configs: tuple[ShowerConfig, ...] = ()
 
     @property
-    def about(self) -> ShowerTask:
-        """What is predicted."""
-        return shower_task(self.task)
+    def task(self) -> ShowerTask:
+        """The task."""
+        return shower_task(self.name)
 
     @property
     def outputs(self) -> int:
-        """Number of a model's outputs."""
+        """Number of outputs of a model."""
         return max(1, len(self.classes))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for a checkpoint.
-
-        Returns:
-            A dictionary that JSON can hold.
-        """
+        """Return plain values that JSON can hold."""
         return {
             **vars(self),
             "classes": list(self.classes),
@@ -63,20 +60,20 @@ class Reading:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Reading":
-        """Read what ``to_dict`` gave.
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Restore what `to_dict` returned.
 
         Args:
             values: the dictionary.
 
         Returns:
-            The reading.
+            The encoding.
 
         Raises:
-            ValueError: it is no such dictionary.
-            TypeError: likewise.
+            ValueError: a value is not allowed.
+            TypeError: an entry is missing or unknown.
         """
-        made = cls(
+        encoding = cls(
             **{
                 **values,
                 "classes": tuple(values["classes"]),
@@ -84,13 +81,13 @@ class Reading:
                 "configs": tuple(map(ShowerConfig.from_dict, values["configs"])),
             }
         )
-        shower_task(made.task)
-        return made
+        shower_task(encoding.name)
+        return encoding
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some showers behind each other.
+    """Some showers, packed.
 
     Args:
         points: (hits, features) float32, normalised.
@@ -145,7 +142,7 @@ class PackedShowers:
     def batches(
         self, order: IntArray, batch_size: int, *, first: int = 0, share: tuple[int, int] = (0, 1)
     ) -> Iterator[Batch]:
-        """Cut batches of like numbers of showers; on a GPU nothing waits for the device.
+        """Return batches of almost equal numbers of showers, without a synchronisation of a GPU.
 
         Args:
             order: (n,) int64 numbers of showers.
@@ -173,7 +170,7 @@ class PackedShowers:
         return Batch(self.points[rows], offset, self.target[rows if self.by_hit else numbers], units)
 
     def digest(self) -> str:
-        """Name what the showers hold.
+        """Compute a checksum of the showers.
 
         Returns:
             A checksum of all columns, in hexadecimal letters.
@@ -185,7 +182,7 @@ class PackedShowers:
 
 
 def batch_cuts(showers: int, batch_size: int) -> IntArray:
-    """Part showers into batches whose sizes differ by one at most.
+    """Divide showers into batches whose sizes differ by at most one.
 
     Args:
         showers: how many.
@@ -198,29 +195,15 @@ def batch_cuts(showers: int, batch_size: int) -> IntArray:
     return np.arange(batches + 1) * showers // max(batches, 1)
 
 
-def shower_order(showers: int, seed: int, epoch: int) -> IntArray:
-    """Shuffle showers for an epoch.
-
-    Args:
-        showers: how many.
-        seed: names the orders.
-        epoch: its number.
-
-    Returns:
-        (showers,) int64 their numbers, a function of seed and epoch alone.
-    """
-    return np.random.default_rng([seed, epoch]).permutation(showers)
-
-
-def training_showers(showers: Any, task: str) -> tuple[Reading, PackedShowers]:
-    """Read the showers to train on, and fit on them how showers are read.
+def training_showers(showers: Any, task: str) -> tuple[TaskEncoding, PackedShowers]:
+    """Read the training showers, and fit the encoding on them.
 
     Args:
         showers: Showers, a ShowerFile, a path, or a list of these; for ``"preset"`` a list of several presets.
         task: name of the task, one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
 
     Returns:
-        The reading, and the showers of the split ``train``, on the CPU.
+        The encoding, and the showers of the split ``train``, on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -237,23 +220,40 @@ def training_showers(showers: Any, task: str) -> tuple[Reading, PackedShowers]:
             f"The showers to train on have the same {task}, and there is nothing to learn; give "
             "showers in which it differs."
         )
-    mean, spread = 0.0, 1.0
+    mean, std = 0.0, 1.0
     if not classes:
         values = target.astype(np.float64)
-        mean, spread = float(values.mean()), float(values.std())
+        mean, std = float(values.mean()), float(values.std())
     assert dataset.normalisation is not None
     configs = dataset.source.configs(dataset.numbers)
-    reading = Reading(task, classes, dataset.normalisation, mean, spread, configs)
-    return reading, _packed(dataset, columns, reading)
+    encoding = TaskEncoding(task, classes, dataset.normalisation, mean, std, configs)
+    return encoding, _packed(dataset, columns, encoding)
 
 
-def packed_showers(showers: Any, split: str, reading: Reading) -> PackedShowers:
-    """Read showers as a model was taught to.
+def count_baseline(train: PackedShowers, encoding: TaskEncoding) -> CountBaseline:
+    """Fit the baseline that predicts from the number of hits alone.
+
+    Args:
+        train: the training showers.
+        encoding: how showers become tensors and targets.
+
+    Returns:
+        The baseline; for hit-level tasks a constant.
+    """
+    target: Array = train.target.cpu().numpy()
+    if not encoding.classes:
+        target = target.astype(np.float64) * encoding.std + encoding.mean
+    counts = None if encoding.task.level == "hit" else train.counts
+    return CountBaseline.fit(target, counts, classes=bool(encoding.classes))
+
+
+def packed_showers(showers: Any, split: str, encoding: TaskEncoding) -> PackedShowers:
+    """Read showers with a fitted encoding.
 
     Args:
         showers: Showers, a ShowerFile, a path, or a list of these.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        reading: how.
+        encoding: how showers become tensors and targets.
 
     Returns:
         The showers, on the CPU.
@@ -262,8 +262,8 @@ def packed_showers(showers: Any, split: str, reading: Reading) -> PackedShowers:
         FileNotFoundError: there is no such file.
         ValueError: the split is empty, or the showers cannot be used for the task.
     """
-    dataset = _dataset(showers, split, reading.about, reading.normalisation)
-    return _packed(dataset, _read(dataset), reading)
+    dataset = _dataset(showers, split, encoding.task, encoding.normalisation)
+    return _packed(dataset, _read(dataset), encoding)
 
 
 class _Columns(NamedTuple):
@@ -294,14 +294,14 @@ def _read(dataset: SequenceDataset) -> _Columns:
     return _Columns(torch.cat([part["points"] for part in parts]).contiguous(), counts, targets)
 
 
-def _packed(dataset: SequenceDataset, columns: _Columns, reading: Reading) -> PackedShowers:
-    target: Array = task_target(reading.about, columns.targets, reading.classes)
-    if not reading.classes:
-        target = ((target.astype(np.float64) - reading.mean) / reading.spread).astype(np.float32)
+def _packed(dataset: SequenceDataset, columns: _Columns, encoding: TaskEncoding) -> PackedShowers:
+    target: Array = task_target(encoding.task, columns.targets, encoding.classes)
+    if not encoding.classes:
+        target = ((target.astype(np.float64) - encoding.mean) / encoding.std).astype(np.float32)
     return PackedShowers(
         columns.points,
         columns.counts,
         torch.from_numpy(target),
         dataset.numbers,
-        by_hit=reading.about.level == "hit",
+        by_hit=encoding.task.level == "hit",
     )

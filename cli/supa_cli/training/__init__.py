@@ -1,0 +1,1 @@
+"""What all training commands share: options, progress, table, checkpoint and resume."""

@@ -1,0 +1,160 @@
+"""Progress of a training: a table of figures and a bar on a terminal, plain lines elsewhere."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supa_cli.forecast import Forecast
+from supa_cli.progress import progress, progress_bar
+
+if TYPE_CHECKING:
+    from supa_learning.callbacks import Callback
+    from supa_learning.state import Epoch
+    from supa_learning.trainer import Trainer
+
+_SECONDS_BETWEEN_LINES = 5.0
+_FRACTIONS = ("accuracy", "auc")
+"""Figures that are shown in percent, by the beginning of their names."""
+
+
+@contextmanager
+def training_progress(trainer: "Trainer[Any]", *, items: str, advice: str, quiet: bool) -> Iterator["Callback"]:
+    """Show the progress of a training.
+
+    Args:
+        trainer: the training.
+        items: what it counts, in the plural.
+        advice: a sentence on what takes less time, for a training of more than an hour.
+        quiet: show nothing.
+
+    Returns:
+        A context that gives the callback to add to the training.
+    """
+    from rich.console import Console
+
+    from supa_learning.callbacks import Callback
+
+    if quiet:
+        yield Callback()
+        return
+    console, forecast = Console(stderr=True), Forecast(advice)
+
+    class Progress(Callback):
+        """Passes the position and the figures of the training on."""
+
+        _shown = -1
+
+        def on_start(self, trainer: "Trainer[Any]") -> None:
+            self.on_step(trainer)
+
+        def on_step(self, trainer: "Trainer[Any]") -> None:
+            state, task = trainer.state, trainer.task
+            done = len(state.history) * task.units + state.step * task.units // task.steps_per_epoch
+            if done > self._shown:  # a validation makes no step
+                total = task.stages * task.epochs * task.units
+                show(done, total)
+                forecast(done, total)
+                self._shown = done
+
+        def on_epoch(self, _trainer: "Trainer[Any]", epoch: "Epoch") -> None:
+            report(epoch)
+
+    if console.is_terminal:
+        with _terminal_table(console, items) as (show, report):
+            yield Progress()
+        return
+    with progress("training", "starting", quiet=False, things=items) as show:
+        report = lines = _Lines()
+        yield Progress()
+        lines.print_last()
+
+
+def rows_of(epoch: "Epoch") -> dict[str, dict[str, str]]:
+    """Format the figures of an epoch.
+
+    Args:
+        epoch: the epoch.
+
+    Returns:
+        By part of the model: text by the name of the figure; those of the validation begin with "validation".
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for kind, figures in (("", epoch.train), ("validation ", epoch.valid)):
+        for part, numbers in figures.items():
+            row = rows.setdefault(part, {"epoch": str(epoch.epoch)})
+            for name, value in numbers.items():
+                if not math.isnan(value):
+                    row[f"{kind}{name}"] = format_figure(name, value)
+    return rows
+
+
+def format_figure(name: str, value: float) -> str:
+    """Format a figure of a training.
+
+    Args:
+        name: its name; fractions are shown in percent.
+        value: its value.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> format_figure("accuracy", 0.5), format_figure("loss", -1e-9)
+        ('50.0 %', '0.0000')
+    """
+    return f"{100 * value:.1f} %" if name.startswith(_FRACTIONS) else f"{value:z.4f}"
+
+
+@contextmanager
+def _terminal_table(console: Any, items: str) -> Iterator[tuple[Callable[[int, int], None], Callable[["Epoch"], None]]]:
+    """Show a table with the latest figures of each part above a bar."""
+    from rich.console import Group
+    from rich.live import Live
+    from rich.table import Table
+
+    bar = progress_bar(console, items)
+    task = bar.add_task("training", total=None)
+    latest: dict[str, dict[str, str]] = {}
+    with Live(bar, console=console, refresh_per_second=4) as live:
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        def report(epoch: "Epoch") -> None:
+            for part, row in rows_of(epoch).items():
+                # The figures of the last validation stay until the next one.
+                latest[part] = {**latest.get(part, {}), **row}
+            names = list(dict.fromkeys(name for row in latest.values() for name in row))
+            table = Table("", *names, box=None)
+            for part, row in latest.items():
+                table.add_row(part, *(row.get(name, "") for name in names))
+            live.update(Group(table, bar))
+
+        yield show, report
+
+
+class _Lines:
+    """Prints the figures of an epoch now and then, and those of the last epoch of each stage."""
+
+    def __init__(self) -> None:
+        self._printed = -math.inf
+        self._last: Epoch | None = None
+
+    def __call__(self, epoch: "Epoch") -> None:
+        if self._last is not None and self._last.stage != epoch.stage:
+            self.print_last()
+        self._last = epoch
+        if time.perf_counter() - self._printed > _SECONDS_BETWEEN_LINES:
+            self.print_last()
+
+    def print_last(self) -> None:
+        """Print the last epoch, unless it has been printed."""
+        if self._last is None:
+            return
+        for part, row in rows_of(self._last).items():
+            click.echo("  ".join([part, *(f"{name} {text}" for name, text in row.items())]), err=True)
+        self._last, self._printed = None, time.perf_counter()

@@ -1,0 +1,45 @@
+"""The figures of each epoch in TensorBoard."""
+
+from pathlib import Path
+from typing import Any
+
+from supa_learning.callbacks import Callback
+from supa_learning.state import Epoch
+from supa_learning.trainer import Trainer
+
+
+class TensorBoard(Callback):
+    """Writes the figures of each epoch as scalars ``part/train/name`` and ``part/valid/name``.
+
+    Args:
+        folder: folder of the event files.
+
+    Raises:
+        ValueError: the package tensorboard is not installed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ValueError("TensorBoard files need the package tensorboard: pip install tensorboard.") from None
+        self._folder, self._open, self._writer = folder, SummaryWriter, None
+
+    def on_start(self, trainer: Trainer[Any]) -> None:
+        """Open the folder; epochs that a killed training wrote after its checkpoint are dropped."""
+        self._writer = self._open(str(self._folder), purge_step=len(trainer.state.history) or None)
+
+    def on_epoch(self, trainer: Trainer[Any], epoch: Epoch) -> None:
+        """Write the figures of an epoch, at its number among all epochs of the training."""
+        number = len(trainer.state.history) - 1
+        for kind, figures in (("train", epoch.train), ("valid", epoch.valid)):
+            for part, numbers in figures.items():
+                for name, value in numbers.items():
+                    self._writer.add_scalar(f"{part}/{kind}/{name}", value, number)
+        self._writer.add_scalar("learning_rate", epoch.learning_rate, number)
+        self._writer.add_scalar("seconds", epoch.seconds, number)
+
+    def on_step(self, trainer: Trainer[Any]) -> None:
+        """Close the files when the training is over."""
+        if trainer.state.finished:
+            self._writer.close()
