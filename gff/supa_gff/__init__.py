@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from supa_gff.baselines import BASELINES, run_baseline
     from supa_gff.checkpoint import Checkpoint
-    from supa_gff.folds import Fold, stratified_folds
+    from supa_gff.data import Batch, Graphs
     from supa_gff.goodness import Entmax, MeanActivation, MeanOfSquares, SumOfSquares, TopK
-    from supa_gff.graphs import Batch, Graphs
-    from supa_gff.labels import Embedding, EveryLayer, Gate, NodeFeatures, VirtualNodes
-    from supa_gff.links import LinkSplit, split_links
+    from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes
+    from supa_gff.label_injection import Embedding, EveryLayer, Gate, NodeFeatures, VirtualNodes
     from supa_gff.losses import Softmax, SquaredError, SymBa, Threshold
     from supa_gff.method import Method
     from supa_gff.negatives import AllWrong, Hard, Uniform
-    from supa_gff.network import Network
+    from supa_gff.networks.hypotheses import Step
+    from supa_gff.networks.network import Network
+    from supa_gff.networks.top_down import TopDownNetwork
     from supa_gff.performance import Performance, performances
     from supa_gff.presets import PRESETS, preset
-    from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
     from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, shower_graphs
-    from supa_gff.splits import Split, standard_split
-    from supa_gff.streams import Step
-    from supa_gff.topdown import TopDownNetwork
+    from supa_gff.splits.folds import Fold, stratified_folds
+    from supa_gff.splits.links import LinkSplit, split_links
+    from supa_gff.splits.standard import Split, standard_split
     from supa_gff.training import Epoch, Pairs, Trainer
 
 _MODULES = {
@@ -30,35 +30,35 @@ _MODULES = {
         "run_baseline",
     ),
     "checkpoint": ("Checkpoint",),
-    "folds": (
+    "splits.folds": (
         "Fold",
         "stratified_folds",
     ),
     "goodness": ("Entmax", "MeanActivation", "MeanOfSquares", "SumOfSquares", "TopK"),
-    "graphs": ("Batch", "Graphs"),
-    "labels": ("Embedding", "EveryLayer", "Gate", "NodeFeatures", "VirtualNodes"),
-    "links": ("LinkSplit", "split_links"),
+    "data": ("Batch", "Graphs"),
+    "label_injection": ("Embedding", "EveryLayer", "Gate", "NodeFeatures", "VirtualNodes"),
+    "splits.links": ("LinkSplit", "split_links"),
     "losses": ("Softmax", "SquaredError", "SymBa", "Threshold"),
     "method": ("Method",),
     "negatives": ("AllWrong", "Hard", "Uniform"),
-    "network": ("Network",),
-    "streams": ("Step",),
+    "networks.network": ("Network",),
+    "networks.hypotheses": ("Step",),
     "performance": (
         "Performance",
         "performances",
     ),
     "presets": ("PRESETS", "preset"),
-    "scores": ("ClassGroups", "Goodness", "Head", "PairProduct", "Prototypes"),
+    "heads": ("ClassGroups", "Goodness", "Head", "PairProduct", "Prototypes"),
     "showers": (
         "SHOWER_TASKS",
         "ShowerGraphs",
         "shower_graphs",
     ),
-    "splits": (
+    "splits.standard": (
         "Split",
         "standard_split",
     ),
-    "topdown": ("TopDownNetwork",),
+    "networks.top_down": ("TopDownNetwork",),
     "training": ("Epoch", "Pairs", "Trainer"),
 }
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from supa.checks import shown, whole
 from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
-from supa_gff.graphs import Graphs, Level
+from supa_gff.data import Graphs, Level
 from supa_gff.method import Method
-from supa_gff.network import Network, network_of
-from supa_gff.splits import Split
+from supa_gff.networks.network import Network, network_of
+from supa_gff.splits.standard import Split
 from supa_gff.training import Trainer
 
 FORMAT = "supa-gff-checkpoint"

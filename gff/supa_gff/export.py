@@ -5,12 +5,12 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from supa_gff.graphs import Batch, Level
-from supa_gff.labels import VirtualNodes
-from supa_gff.layer import Layer
-from supa_gff.network import Network
+from supa_gff.data import Batch, Level
+from supa_gff.label_injection import VirtualNodes
+from supa_gff.networks.ensemble import Votes, added
+from supa_gff.networks.layer import Layer
+from supa_gff.networks.network import Network
 from supa_gff.topology import Topology
-from supa_gff.votes import Votes, added
 
 
 class Predictor(nn.Module):

@@ -7,13 +7,13 @@ from types import NoneType
 from typing import Any, Literal, get_args
 
 from supa.checks import number, shown, whole
-from supa_gff import goodness, labels, losses, negatives, scores
+from supa_gff import goodness, heads, label_injection, losses, negatives
 from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution
-from supa_gff.labels import Injection
+from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes, Score
+from supa_gff.label_injection import Injection
 from supa_gff.losses import Loss, Softmax, SquaredError
 from supa_gff.negatives import Negatives
-from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes, Score
 
 Schedule = Literal["greedy", "together", "pairs", "backprop"]
 Normalisation = Literal["length", "batch", "layer", "graph", "none"]
@@ -123,7 +123,7 @@ class Method:
                 "A goodness tells hypotheses about the label apart, and needs label=, such as NodeFeatures(); other "
                 "scores tell classes apart without one, so label= must be None (VirtualNodes() for Prototypes())."
             )
-        if isinstance(self.score, Prototypes) and not isinstance(self.label, labels.VirtualNodes):
+        if isinstance(self.score, Prototypes) and not isinstance(self.label, label_injection.VirtualNodes):
             raise ValueError("Prototypes are the classes' virtual nodes: give label=VirtualNodes() with them.")
         if isinstance(self.score, Goodness) and self.negatives is None:
             raise ValueError("A goodness needs wrong labels to compare with: give negatives=, such as AllWrong().")
@@ -155,7 +155,7 @@ class Method:
                 "Batch normalisation of one hypothesis at a time takes away what tells them apart; with "
                 "streams='in turn' use another normalisation."
             )
-        if self.streams == "in turn" and (self.dropout or isinstance(self.label, labels.VirtualNodes)):
+        if self.streams == "in turn" and (self.dropout or isinstance(self.label, label_injection.VirtualNodes)):
             raise ValueError("Streams run in turn twice each, and must come out the same: no dropout, no VirtualNodes.")
         if self.top_down is not None and not (
             isinstance(self.score, Prototypes)
@@ -220,10 +220,11 @@ _PARTS: Mapping[str, type] = {
     part.__name__: part
     for part in (
         goodness.SumOfSquares, goodness.MeanOfSquares, goodness.MeanActivation, goodness.TopK, goodness.Entmax,
-        labels.NodeFeatures, labels.Embedding, labels.EveryLayer, labels.Gate, labels.VirtualNodes,
+        label_injection.NodeFeatures, label_injection.Embedding, label_injection.EveryLayer, label_injection.Gate,
+        label_injection.VirtualNodes,
         losses.Threshold, losses.SymBa, losses.Softmax, losses.SquaredError,
         negatives.AllWrong, negatives.Uniform, negatives.Hard,
-        scores.Goodness, ClassGroups, Head, Prototypes, PairProduct,
+        heads.Goodness, ClassGroups, Head, Prototypes, PairProduct,
     )
 }  # fmt: skip
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from supa_gff import metrics
-from supa_gff.graphs import Graphs
-from supa_gff.network import Network
-from supa_gff.splits import Split
+from supa_gff.data import Graphs
+from supa_gff.networks.network import Network
+from supa_gff.splits.standard import Split
 
 PARTS = ("train", "valid", "test")
 

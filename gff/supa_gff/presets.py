@@ -5,14 +5,14 @@ from types import MappingProxyType
 from typing import get_args
 
 from supa_gff.checks import one_of
+from supa_gff.data import Level
 from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
-from supa_gff.graphs import Level
-from supa_gff.labels import Gate, NodeFeatures, VirtualNodes
+from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes
+from supa_gff.label_injection import Gate, NodeFeatures, VirtualNodes
 from supa_gff.losses import Softmax, SymBa, Threshold
 from supa_gff.method import Method
 from supa_gff.names import METHODS, check_method
 from supa_gff.negatives import AllWrong, Uniform
-from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
 
 
 def preset(name: str, level: Level = "graph") -> Method:

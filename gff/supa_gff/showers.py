@@ -13,7 +13,7 @@ from torch import Tensor
 from supa.arrays import Array, FloatArray, IntArray
 from supa_datasets import GraphDataset, Nearest, Tree, Within
 from supa_datasets.loaders import tasks
-from supa_gff.graphs import Graphs, offset_of
+from supa_gff.data import Graphs, offset_of
 
 _BLOCK_HITS = 500_000
 """Hits that are made into graphs together."""

@@ -13,13 +13,13 @@ from torch import Tensor
 from supa.checks import counted
 from supa_gff import metrics
 from supa_gff.checks import one_of
-from supa_gff.graphs import Batch, Graphs
-from supa_gff.kept import Keep, Kept, KeptRows, KeptWhole
-from supa_gff.labels import VirtualNodes
+from supa_gff.data import Batch, Graphs
+from supa_gff.label_injection import VirtualNodes
 from supa_gff.losses import SquaredError
-from supa_gff.network import Network
+from supa_gff.networks.hypotheses import Step
+from supa_gff.networks.network import Network
 from supa_gff.randomness import OwnRandomness
-from supa_gff.streams import Step
+from supa_gff.updates.activation_cache import Keep, Kept, KeptRows, KeptWhole
 
 
 @dataclass(frozen=True)

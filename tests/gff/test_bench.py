@@ -15,16 +15,16 @@ from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, tellin
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
-import supa_gff.bench.evaluation
+import supa_gff.bench.train_and_test
 from supa_gff.bench import runners
 from supa_gff.bench.figures import plot_results
 from supa_gff.bench.jobs import Cost, Job, Measured, canonical
-from supa_gff.bench.metering import Meter
-from supa_gff.bench.processes import run_jobs
+from supa_gff.bench.resources import Meter
 from supa_gff.bench.results import ResultsFile, finished, latest, read_results
 from supa_gff.bench.scores import scores_of
 from supa_gff.bench.significance import corrected_t_test
 from supa_gff.bench.table import table
+from supa_gff.bench.worker_pool import run_jobs
 
 
 def _fill(path, jobs=JOBS, run=measured):
@@ -185,7 +185,7 @@ def test_the_first_process_leaves_ctrl_c_to_its_parent(tmp_path):
     """In a fresh program, where the first process brings up the tracker of resources of multiprocessing."""
     program = (
         "from bench_jobs import JOBS, telling_what_is_blocked\n"
-        "from supa_gff.bench.processes import run_jobs\n"
+        "from supa_gff.bench.worker_pool import run_jobs\n"
         "from supa_gff.bench.results import ResultsFile\n"
         "with ResultsFile('r.jsonl') as file:\n"
         "    run_jobs(JOBS[:1], file, run=telling_what_is_blocked)\n"
@@ -213,7 +213,7 @@ def test_a_job_has_one_thread_and_the_environment_stays(given, tmp_path, monkeyp
 
 KILLED = """
 from bench_jobs import JOBS, endless_in_the_last_fold
-from supa_gff.bench.processes import run_jobs
+from supa_gff.bench.worker_pool import run_jobs
 from supa_gff.bench.results import ResultsFile
 if __name__ == "__main__":
     with ResultsFile("r.jsonl") as file:
@@ -292,7 +292,7 @@ def test_jobs_are_every_combination_that_makes_sense():
 
 
 class _Stub:
-    """What ``supa_gff.bench.evaluation`` offers."""
+    """What ``supa_gff.bench.train_and_test`` offers."""
 
     METHODS = ("backprop", "forward")
     CONVS = ("gin", "gcn")

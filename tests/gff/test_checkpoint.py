@@ -13,8 +13,8 @@ from torch_geometric.data import Data  # noqa: E402
 import supa_gff  # noqa: E402
 from supa_gff import AllWrong, Graphs, Hard, Network, Pairs, Trainer, preset  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
-from supa_gff.network import network_of  # noqa: E402
-from supa_gff.splits import Split  # noqa: E402
+from supa_gff.networks.network import network_of  # noqa: E402
+from supa_gff.splits.standard import Split  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import torch
 from small_graphs import presets, small, task, triangles_or_trees, two_communities
 
 from supa_gff import Batch, Goodness, Graphs, Network, VirtualNodes, preset
-from supa_gff.network import network_of
+from supa_gff.networks.network import network_of
 
 CONDITIONED = [(name, level) for name, level in presets() if isinstance(preset(name, level).score, Goodness)]
 

@@ -55,7 +55,7 @@ BAD = [
     ({"checkpointing": 1}, "checkpointing: 1 was given, but it is True or False."),
     ({"conv": None}, "conv: None was given, but it is a name or a function."),
     ({"score": "head"}, "score: 'head' was given, but it is one of Goodness(...), ClassGroups(...), Head(...)"),
-    ({"score": Head}, "score: <class 'supa_gff.scores.Head'> was given"),
+    ({"score": Head}, "score: <class 'supa_gff.heads.Head'> was given"),
     ({"loss": "softmax"}, "loss: 'softmax' was given, but it is one of Threshold(...), SymBa(...)"),
     ({**GOODNESS, "label": "one-hot"}, "label: 'one-hot' was given, but it is one of None, NodeFeatures(...)"),
     ({**GOODNESS, "negatives": 3}, "negatives: 3 was given, but it is one of None, AllWrong(...)"),

@@ -139,7 +139,7 @@ def test_training_on_the_predicted_nodes_alone_gives_what_all_nodes_give(name, c
     results = []
     for alone in (True, False):
         if not alone:
-            monkeypatch.setattr("supa_gff.layer.Layer.by_node", False)
+            monkeypatch.setattr("supa_gff.networks.layer.Layer.by_node", False)
         torch.manual_seed(0)
         network = Network.for_graphs(small(name, conv=conv, epochs=10), graphs)
         state = Trainer(network, graphs, TRAIN, VALID).run()

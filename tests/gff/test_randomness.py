@@ -9,7 +9,7 @@ from small_graphs import small, task, triangles_or_trees
 
 from supa_datasets import GraphBenchmark
 from supa_gff import Graphs, Network, Trainer, run_baseline, split_links, standard_split, stratified_folds
-from supa_gff.bench.evaluation import train_and_test
+from supa_gff.bench.train_and_test import train_and_test
 
 TRAININGS = [
     ("gff", "graph", {}),

@@ -13,8 +13,8 @@ from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
-    from supa_gff.graphs import Graphs
-    from supa_gff.network import Network
+    from supa_gff.data import Graphs
+    from supa_gff.networks.network import Network
     from supa_gff.performance import Performance
 
 
@@ -33,7 +33,7 @@ def command(model: str, root: str | None, as_json: bool) -> None:
         from supa_gff.checkpoint import Checkpoint
     except ImportError:
         raise click.UsageError("Networks need PyTorch: pip install 'supa-showers[learn]'.") from None
-    from supa_gff.graphs import Graphs
+    from supa_gff.data import Graphs
     from supa_gff.performance import performances
 
     checkpoint = Checkpoint.load(model)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
-    from supa_gff.network import Network
+    from supa_gff.networks.network import Network
     from supa_gff.performance import Performance
 
 

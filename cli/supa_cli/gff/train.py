@@ -18,7 +18,7 @@ from supa_cli.printed import echo
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.method import Method
-    from supa_gff.splits import Split
+    from supa_gff.splits.standard import Split
     from supa_gff.training import Epoch, Trainer
 
 _SECONDS_BETWEEN_FILES = 5.0
@@ -88,10 +88,10 @@ def command(
     from supa_cli.gff.told import epochs_told
     from supa_datasets import load_benchmark
     from supa_gff.checkpoint import Checkpoint
-    from supa_gff.graphs import Graphs
-    from supa_gff.network import Network
+    from supa_gff.data import Graphs
+    from supa_gff.networks.network import Network
     from supa_gff.performance import performances
-    from supa_gff.splits import standard_split
+    from supa_gff.splits.standard import standard_split
     from supa_gff.training import Trainer
 
     place = chosen_device(device)

@@ -12,8 +12,8 @@ from supa.checks import check_name, did_you_mean, shown, whole
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
 from supa_gff.bench.jobs import Job, Measured, canonical
-from supa_gff.bench.metering import Meter
-from supa_gff.folds import SPLIT_SEED, Fold, stratified_folds
+from supa_gff.bench.resources import Meter
+from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
 """Share of the items outside the test part that validate; five folds split nodes 64/16/20, as ForwardGNN does."""
@@ -79,35 +79,35 @@ class _Trained:
     """
 
     def methods(self) -> Sequence[str]:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.METHODS
+        return train_and_test.METHODS
 
     def convs(self) -> Sequence[str]:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.CONVS
+        return train_and_test.CONVS
 
     def fits(self, method: str, task: str) -> bool:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.fits(method, task)
+        return train_and_test.fits(method, task)
 
     def is_random(self, _method: str) -> bool:
         return True
 
     def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.method_settings(method, conv)
+        return train_and_test.method_settings(method, conv)
 
     def load(self) -> None:
-        from supa_gff.bench import evaluation  # noqa: F401
+        from supa_gff.bench import train_and_test  # noqa: F401
 
     def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
+        return train_and_test.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
 
 
 RUNNERS: tuple[Runner, ...] = (_Baselines(), _Trained())

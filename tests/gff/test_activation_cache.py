@@ -7,8 +7,9 @@ import pytest
 import torch
 from small_graphs import pairs, small, task, triangles_or_trees, two_communities
 
-from supa_gff import AllWrong, Graphs, Hard, Head, Network, NodeFeatures, Trainer, Uniform, kept, labels
-from supa_gff.kept import KeptRows, KeptWhole
+from supa_gff import AllWrong, Graphs, Hard, Head, Network, NodeFeatures, Trainer, Uniform, label_injection
+from supa_gff.updates import activation_cache as kept
+from supa_gff.updates.activation_cache import KeptRows, KeptWhole
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +20,8 @@ def small_blocks(monkeypatch):
 @pytest.fixture
 def in_double(monkeypatch):
     """Compute in double precision, so that nothing but the way of computing could differ."""
-    one_hot, update = labels.one_hot, Network.for_graphs
-    monkeypatch.setattr(labels, "one_hot", lambda *args: one_hot(*args).double())
+    one_hot, update = label_injection.one_hot, Network.for_graphs
+    monkeypatch.setattr(label_injection, "one_hot", lambda *args: one_hot(*args).double())
     monkeypatch.setattr(Network, "for_graphs", lambda method, graphs: update(method, graphs).double())
 
 

@@ -8,12 +8,12 @@ import torch
 from supa_datasets import GraphBenchmark
 from supa_gff import names
 from supa_gff.bench.jobs import Measured
-from supa_gff.folds import Fold
-from supa_gff.graphs import Graphs, Level
+from supa_gff.data import Graphs, Level
 from supa_gff.metrics import accuracy
-from supa_gff.network import Network
+from supa_gff.networks.network import Network
 from supa_gff.presets import preset
 from supa_gff.randomness import OwnRandomness
+from supa_gff.splits.folds import Fold
 from supa_gff.training import Trainer
 
 METHODS = tuple(names.METHODS)

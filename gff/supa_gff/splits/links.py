@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import counted, number, whole
-from supa_gff.graphs import Batch, Graphs
+from supa_gff.data import Batch, Graphs
 
 
 @dataclass(frozen=True, eq=False)

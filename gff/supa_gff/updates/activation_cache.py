@@ -9,10 +9,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from supa_gff.graphs import Batch, Graphs
-from supa_gff.layer import Layer
-from supa_gff.network import Network
-from supa_gff.streams import Step, Streams
+from supa_gff.data import Batch, Graphs
+from supa_gff.networks.hypotheses import Step, Streams
+from supa_gff.networks.layer import Layer
+from supa_gff.networks.network import Network
 from supa_gff.topology import Topology
 
 Keep = Literal["memory", "disk"]

@@ -6,8 +6,8 @@ from contextlib import contextmanager, nullcontext
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from supa_gff.layer import Layer
-from supa_gff.streams import Streams
+from supa_gff.networks.hypotheses import Streams
+from supa_gff.networks.layer import Layer
 
 
 def recomputed(layer: Layer, streams: Streams) -> Tensor:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supa_gff.graphs import Batch
-from supa_gff.labels import one_hot
-from supa_gff.layer import Layer
-from supa_gff.network import Network
-from supa_gff.streams import Step, Streams
+from supa_gff.data import Batch
+from supa_gff.label_injection import one_hot
+from supa_gff.networks.hypotheses import Step, Streams
+from supa_gff.networks.layer import Layer
+from supa_gff.networks.network import Network
 
 _TIME_STEPS = 10
 _FIRST_VOTING_STEP = 2

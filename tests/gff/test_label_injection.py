@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from supa_gff import Batch, Embedding, EveryLayer, Gate, NodeFeatures, SumOfSquares
-from supa_gff.labels import LabelledInput, LabelledOutput, joined_to_class_nodes, one_hot
-from supa_gff.scores import ClassGroups, Goodness, make_scorer
+from supa_gff.heads import ClassGroups, Goodness, make_scorer
+from supa_gff.label_injection import LabelledInput, LabelledOutput, joined_to_class_nodes, one_hot
 from supa_gff.topology import Topology
 
 LABELS = torch.tensor([[0, 2, -1], [1, 1, -1]])

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from supa.checks import number
 from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution, make_convolution
+from supa_gff.data import Batch, Level
 from supa_gff.goodness import MeanActivation, NodeGoodness, SumOfSquares
-from supa_gff.graphs import Batch, Level
 from supa_gff.topology import Topology
 
 Pool = Literal["mean", "sum"]

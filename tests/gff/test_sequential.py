@@ -19,7 +19,7 @@ from supa_gff import (
     SymBa,
     Threshold,
     Uniform,
-    labels,
+    label_injection,
 )
 
 LABELS = [NodeFeatures(), Embedding(4), EveryLayer(), Gate()]
@@ -45,8 +45,8 @@ def gradients(network, batch, candidates, layer):
 @pytest.mark.parametrize("number", range(4))
 def test_in_turn_equals_together(level, normalisation, number, monkeypatch):
     # In double precision nothing but the way of computing could differ.
-    one_hot = labels.one_hot
-    monkeypatch.setattr(labels, "one_hot", lambda *args: one_hot(*args).double())
+    one_hot = label_injection.one_hot
+    monkeypatch.setattr(label_injection, "one_hot", lambda *args: one_hot(*args).double())
     method = Method(
         score=Goodness(MeanActivation(), scale=2.0, learned_scale=True),
         loss=LOSSES[number % 3],

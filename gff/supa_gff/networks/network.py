@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from supa.checks import counted, whole
 from supa_gff.checks import one_of
-from supa_gff.graphs import Batch, Graphs, Level
-from supa_gff.labels import VirtualNodes, joined_to_class_nodes
-from supa_gff.layer import Layer
+from supa_gff.data import Batch, Graphs, Level
+from supa_gff.heads import PairProduct, Prototypes
+from supa_gff.label_injection import VirtualNodes, joined_to_class_nodes
 from supa_gff.losses import SquaredError, Threshold
 from supa_gff.method import Method
-from supa_gff.recompute import recomputed
-from supa_gff.scores import PairProduct, Prototypes
-from supa_gff.streams import Step, Streams, one_stream
+from supa_gff.networks.ensemble import Votes, added
+from supa_gff.networks.hypotheses import Step, Streams, one_stream
+from supa_gff.networks.layer import Layer
 from supa_gff.topology import Topology
-from supa_gff.votes import Votes, added
+from supa_gff.updates.activation_checkpointing import recomputed
 
 
 class Network(nn.Module):
@@ -602,7 +602,7 @@ def network_of(method: Method, in_features: int, outputs: int, level: Level, deg
     """
     if method.top_down is None:
         return Network(method, in_features, outputs, level, degrees)
-    from supa_gff.topdown import TopDownNetwork
+    from supa_gff.networks.top_down import TopDownNetwork
 
     return TopDownNetwork(method, in_features, outputs, level, degrees)
 

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_gff.convolutions import aggregate, aggregates, make_convolution, transform
-from supa_gff.graphs import Batch, Level
-from supa_gff.labels import Embedding as LabelEmbedding
-from supa_gff.labels import EveryLayer, Gate, LabelledInput, LabelledOutput, NodeFeatures
+from supa_gff.data import Batch, Level
+from supa_gff.heads import make_scorer
+from supa_gff.label_injection import Embedding as LabelEmbedding
+from supa_gff.label_injection import EveryLayer, Gate, LabelledInput, LabelledOutput, NodeFeatures
 from supa_gff.method import Method
-from supa_gff.scores import make_scorer
 from supa_gff.topology import Topology
 
 _INNER_NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
