@@ -1,4 +1,4 @@
-"""How a hypothesis about the labels gets into a network."""
+"""Label injection: how a hypothesis about the labels enters a network."""
 
 from dataclasses import dataclass
 
@@ -11,42 +11,42 @@ from supa_gff.topology import Topology
 
 @dataclass(frozen=True)
 class NodeFeatures:
-    """The label as one-hot beside the features of each node; unknown labels are uniform (arXiv 2403.11004, eq. 4)."""
+    """The label as one-hot, appended to the features of each node; unknown: uniform (arXiv 2403.11004, eq. 4)."""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """A learned vector for each class beside the features of each node.
+    """A learned vector for each class, appended to the features of each node.
 
     Args:
-        width: its length.
+        embedding_dim: length of the vectors.
     """
 
-    width: int = 16
+    embedding_dim: int = 16
 
     def __post_init__(self) -> None:
-        whole(1, 10**6, "width", self.width)
+        whole(1, 10**6, "embedding_dim", self.embedding_dim)
 
 
 @dataclass(frozen=True)
 class EveryLayer:
-    """The label through a projection of its own added to what each convolution gives (arXiv 2604.13081)."""
+    """A learned projection of the label, added to the output of each convolution (arXiv 2604.13081)."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Each class scales and shifts what each convolution gives: z (1 + gamma_c) + beta_c, before the activation."""
+    """Each class scales and shifts the output z of each convolution: z (1 + gamma_c) + beta_c, before the activation."""
 
 
 @dataclass(frozen=True)
 class VirtualNodes:
-    """Nodes with a fixed random vector for each class, joined to the nodes that bear it (arXiv 2403.11004, eq. 5).
+    """Virtual nodes with a fixed random vector for each class, joined to the nodes of the class (arXiv 2403.11004, eq. 5).
 
-    At node level there is one for each class; at graph level each graph has one, of the class that it is held for.
+    At node level there is one for each class; at graph level each graph has one, of its hypothetical class.
 
     Args:
-        positive_features: later layers take the node features of the true stream in every stream, as published, so that
-            the streams differ by their edges alone.
+        positive_features: whether later layers see the activations of the positive hypothesis under every hypothesis,
+            as published, so that hypotheses differ by their edges alone.
     """
 
     positive_features: bool = True
@@ -56,7 +56,7 @@ Injection = NodeFeatures | Embedding | EveryLayer | Gate | VirtualNodes
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Write labels as one-hot; unknown ones are uniform.
+    """Encode labels as one-hot; unknown ones are uniform.
 
     Args:
         labels: (...) int64, -1 = unknown.
@@ -70,7 +70,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 class LabelledInput(nn.Module):
-    """Writes labels beside the features of the nodes.
+    """Appends labels to the features of the nodes.
 
     Args:
         injection: `NodeFeatures` or `Embedding`.
@@ -80,18 +80,20 @@ class LabelledInput(nn.Module):
     def __init__(self, injection: NodeFeatures | Embedding, classes: int) -> None:
         super().__init__()
         self.classes = classes
-        self.embedding = nn.Linear(classes, injection.width, bias=False) if isinstance(injection, Embedding) else None
-        self.width = injection.width if isinstance(injection, Embedding) else classes
+        self.embedding = (
+            nn.Linear(classes, injection.embedding_dim, bias=False) if isinstance(injection, Embedding) else None
+        )
+        self.channels = injection.embedding_dim if isinstance(injection, Embedding) else classes
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Write the labels.
+        """Append the labels.
 
         Args:
-            x: (1, nodes, features) float32.
-            labels: (streams, nodes) int64, -1 = unknown.
+            x: (1, nodes, channels) float32.
+            labels: (hypotheses, nodes) int64, -1 = unknown.
 
         Returns:
-            (streams, nodes, features + width) float32.
+            (hypotheses, nodes, channels + label channels) float32.
         """
         written = one_hot(labels, self.classes)
         if self.embedding is not None:
@@ -100,32 +102,32 @@ class LabelledInput(nn.Module):
 
 
 class LabelledOutput(nn.Module):
-    """Changes what a convolution gives, by the label.
+    """Changes the output of a convolution by the label.
 
     Args:
         injection: `EveryLayer` or `Gate`.
         classes: number of classes.
-        width: features that the convolution gives.
+        channels: output channels of the convolution.
     """
 
-    def __init__(self, injection: EveryLayer | Gate, classes: int, width: int) -> None:
+    def __init__(self, injection: EveryLayer | Gate, classes: int, channels: int) -> None:
         super().__init__()
         self.classes = classes
-        self.shift = nn.Linear(classes, width, bias=False)
-        self.scale = nn.Linear(classes, width, bias=False) if isinstance(injection, Gate) else None
+        self.shift = nn.Linear(classes, channels, bias=False)
+        self.scale = nn.Linear(classes, channels, bias=False) if isinstance(injection, Gate) else None
         for part in self.children():
-            # Classes must differ from the start, or the scores of all are the same.
+            # Classes must differ from the start, or their scores would all be the same.
             nn.init.normal_(part.weight, std=0.5)  # type: ignore[arg-type]  # each child is a Linear
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Change it.
+        """Change the output.
 
         Args:
-            z: (streams or 1, nodes, width) float32.
-            labels: (streams, nodes) int64, -1 = unknown.
+            z: (hypotheses or 1, nodes, channels) float32.
+            labels: (hypotheses, nodes) int64, -1 = unknown.
 
         Returns:
-            (streams, nodes, width) float32.
+            (hypotheses, nodes, channels) float32.
         """
         written = one_hot(labels, self.classes)
         if self.scale is not None:
@@ -134,45 +136,45 @@ class LabelledOutput(nn.Module):
         return changed
 
 
-def joined_to_class_nodes(
+def join_class_nodes(
     x: Tensor, topology: Topology, labels: Tensor, class_nodes: Tensor, level: str
 ) -> tuple[Tensor, Topology]:
-    """Add the virtual nodes of classes.
+    """Add the virtual nodes of classes to a batch.
 
     Args:
-        x: (1, nodes, features) float32.
-        topology: of the nodes.
-        labels: (streams, nodes) int64, -1 = joined to none.
-        class_nodes: (classes, features) float32, the vectors of the classes.
+        x: (1, nodes, channels) float32.
+        topology: edges and graphs of the nodes.
+        labels: (hypotheses, nodes) int64, -1 = not joined.
+        class_nodes: (classes, channels) float32, the vectors of the classes.
         level: ``"node"``: one virtual node for each class; ``"graph"``: one for each graph.
 
     Returns:
-        (streams, nodes + virtual nodes, features) float32, and their topology.
+        (hypotheses, nodes + virtual nodes, channels) float32, and their topology.
     """
-    streams, nodes = labels.shape
+    hypotheses, nodes = labels.shape
     if level == "graph":
-        held_for = labels.new_zeros(streams, topology.num_graphs)
-        held_for[:, topology.graph] = labels
-        virtual, count = class_nodes[held_for], topology.num_graphs
-        goal = topology.graph[None].expand(streams, -1)
+        classes = labels.new_zeros(hypotheses, topology.num_graphs)
+        classes[:, topology.graph] = labels
+        virtual, count = class_nodes[classes], topology.num_graphs
+        goal = topology.graph[None].expand(hypotheses, -1)
         graph = torch.cat([topology.graph, torch.arange(count, device=x.device)])
     else:
         if topology.num_graphs > 1:
             raise ValueError("Class nodes at node level are for one graph; they would join the graphs of a batch.")
-        virtual, count = class_nodes[None].expand(streams, -1, -1), len(class_nodes)
+        virtual, count = class_nodes[None].expand(hypotheses, -1, -1), len(class_nodes)
         goal = labels
         graph = torch.cat([topology.graph, topology.graph.new_zeros(count)])
     size = nodes + count
-    stream, node = (labels >= 0).nonzero(as_tuple=True)
-    start = stream * size
-    ends = torch.stack([start + node, start + nodes + goal[stream, node]])
-    shift = torch.arange(streams, device=x.device) * size
+    hypothesis, node = (labels >= 0).nonzero(as_tuple=True)
+    start = hypothesis * size
+    ends = torch.stack([start + node, start + nodes + goal[hypothesis, node]])
+    shift = torch.arange(hypotheses, device=x.device) * size
     plain = (topology.edge_index[:, None, :] + shift[None, :, None]).reshape(2, -1)
     joined = Topology(
         edge_index=torch.cat([plain, ends, ends.flip(0)], 1),
         graph=graph,
         num_graphs=topology.num_graphs,
         num_real=nodes,
-        streams=streams,
+        hypotheses=hypotheses,
     )
-    return torch.cat([x.expand(streams, -1, -1), virtual], 1), joined
+    return torch.cat([x.expand(hypotheses, -1, -1), virtual], 1), joined

@@ -100,7 +100,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_real_sets_have_their_known_figures(name, shared_datasets, tmp_path):
-    """Measured independently of this code, with scikit-learn's folds."""
+    """JobResult independently of this code, with scikit-learn's folds."""
     benchmark = load_benchmark(name, root=shared_datasets, cache=tmp_path)
     for method, accuracy in KNOWN[name].items():
         assert _accuracy(benchmark, method, folds=10) == pytest.approx(accuracy, abs=3.0), method

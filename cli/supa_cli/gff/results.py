@@ -18,7 +18,7 @@ def print_results(network: "Network", results: "Mapping[str, Performance]") -> N
         results: by part of the split.
     """
     rows = []
-    for layer, votes in enumerate(network.voting.tolist()):
+    for layer, votes in enumerate(network.layer_mask.tolist()):
         name = f"layer {layer}" if votes else f"layer {layer} (does not vote)"
         rows.append([name, *(_percent(result.layers[layer]) for result in results.values())])
     rows.append(["voted", *(_percent(result.voted) for result in results.values())])

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from supa.checks import check_name, did_you_mean, shown, whole
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
-from supa_gff.bench.jobs import Job, Measured, canonical
+from supa_gff.bench.jobs import Job, JobResult, canonical
 from supa_gff.bench.resources import Meter
 from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
 
@@ -40,7 +40,7 @@ class Runner(Protocol):
     def load(self) -> None:
         """Import what a training needs, so that its import is not measured."""
 
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
         """Train and test."""
 
 
@@ -67,9 +67,9 @@ class _Baselines:
             for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
                 importlib.import_module(f"sklearn.{module}")
 
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
         result = run_baseline(benchmark, fold, job.method, seed=job.seed)
-        return Measured(result.test_accuracy, result.valid_accuracy, epochs=0, parameters=result.parameters)
+        return JobResult(result.test_accuracy, result.valid_accuracy, epochs=0, parameters=result.parameters)
 
 
 class _Trained:
@@ -104,7 +104,7 @@ class _Trained:
     def load(self) -> None:
         from supa_gff.bench import train_and_test  # noqa: F401
 
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
         from supa_gff.bench import train_and_test
 
         return train_and_test.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
@@ -202,7 +202,7 @@ def prepare(datasets: Iterable[str], root: str | None) -> None:
     _loaded.cache_clear()
 
 
-def run_job(job: Job, root: str | None) -> Measured:
+def run_job(job: Job, root: str | None) -> JobResult:
     """Load a job's set, make its fold, train and test.
 
     Args:

@@ -1,23 +1,23 @@
-"""How the scores of the layers are added for a prediction."""
+"""Combining the scores of several layers into one prediction."""
 
 from typing import Literal
 
 from torch import Tensor
 
-Votes = Literal["scores", "probabilities", "mean"]
-"""How the scores of the layers that vote are added: as they are, as their softmax, or averaged."""
+Aggregation = Literal["scores", "probabilities", "mean"]
+"""How the scores of several layers are combined: summed, summed as softmax probabilities, or averaged."""
 
 
-def added(scores: Tensor, votes: Votes) -> Tensor:
-    """Add the scores of some layers.
+def aggregate(scores: Tensor, how: Aggregation) -> Tensor:
+    """Combine the scores of several layers.
 
     Args:
-        scores: (layers, units, outputs) float32.
-        votes: whether scores are added, or their softmax, or averaged.
+        scores: (layers, units, out_channels) float32.
+        how: whether scores are summed, their softmax probabilities are summed, or scores are averaged.
 
     Returns:
-        (units, outputs) float32.
+        (units, out_channels) float32.
     """
-    if votes == "mean":
+    if how == "mean":
         return scores.mean(0)
-    return (scores.softmax(2) if votes == "probabilities" else scores).sum(0)
+    return (scores.softmax(2) if how == "probabilities" else scores).sum(0)
