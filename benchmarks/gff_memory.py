@@ -25,18 +25,19 @@ import torch
 from measuring import give, machine
 
 from supa.checks import counted
-from supa_gff import Graphs, Head, Method, Network, Trainer
+from supa_gff import GraphSet, Method, Network, Trainer
+from supa_gff.heads import Head
 
 CLASSES = 8
 METHODS = {
     "greedy": {"schedule": "greedy"},
-    "together": {"schedule": "together"},
+    "together": {"schedule": "joint"},
     "backprop": {"schedule": "backprop"},
     "backprop, checkpointing": {"schedule": "backprop", "checkpointing": True},
 }
 
 
-def graph(nodes: int, degree: int, width: int, device: str) -> Graphs:
+def graph(nodes: int, degree: int, width: int, device: str) -> GraphSet:
     """Make a random graph whose nodes' features hint at their classes."""
     random = torch.Generator().manual_seed(1)
     target = torch.randint(CLASSES, (nodes,), generator=random)
@@ -44,7 +45,7 @@ def graph(nodes: int, degree: int, width: int, device: str) -> Graphs:
     x[:, :CLASSES] += torch.nn.functional.one_hot(target, CLASSES)
     edges = torch.randint(nodes, (2, nodes * degree // 2), generator=random)
     edges = torch.cat([edges, edges.flip(0)], 1)
-    return Graphs(
+    return GraphSet(
         x=x,
         edge_index=edges,
         node_offset=torch.tensor([0, nodes]),
@@ -61,8 +62,8 @@ def measure(method: str, depth: int, width: int, options: dict[str, Any]) -> dic
     graphs = graph(options["nodes"], options["degree"], width, device)
     nodes = torch.arange(len(graphs.x), device=device)
     settings = Method(
-        score=Head("linear"), conv="gcn", normalisation="layer", layers=depth, width=width, epochs=epochs,
-        patience=epochs, validate_every=epochs, halve_every=None,
+        score=Head("linear"), conv="gcn", normalisation="layer", layers=depth, hidden_channels=width, epochs=epochs,
+        patience=epochs, validate_every=epochs, lr_step_size=None,
     ).replace(**METHODS[method])  # fmt: skip
 
     def train(settings: Method) -> float:
@@ -89,7 +90,13 @@ def measure(method: str, depth: int, width: int, options: dict[str, Any]) -> dic
         before = resident()
         seconds = train(settings)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    return {"method": method, "depth": depth, "width": width, "peak_mib": peak / 2**20, "epoch_s": seconds / epochs}
+    return {
+        "method": method,
+        "depth": depth,
+        "hidden_channels": width,
+        "peak_mib": peak / 2**20,
+        "epoch_s": seconds / epochs,
+    }
 
 
 def resident() -> int:
@@ -159,7 +166,7 @@ def main() -> None:
                 measured = f"{row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s an epoch"
                 print(f"width {width}, {counted(depth, 'layer')}, {method}: {measured}", file=sys.stderr)
     if given.figure:
-        draw([row for row in rows if row["width"] == given.widths[0]], given.figure)
+        draw([row for row in rows if row["hidden_channels"] == given.widths[0]], given.figure)
     device = torch.cuda.get_device_name() if given.device == "cuda" else machine()
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     give({"machine": device, "versions": versions, **options, "results": rows}, given.json)

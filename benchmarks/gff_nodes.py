@@ -23,7 +23,7 @@ import torch
 from measuring import machine
 
 from supa_datasets import load_benchmark
-from supa_gff import Graphs, Network, Pairs, Trainer, metrics, preset, split_links
+from supa_gff import GraphSet, Network, Pairs, Trainer, metrics, preset, split_links
 
 FORWARDGNN = "forwardgnn-node-5splits.zip"
 
@@ -101,7 +101,7 @@ def node_splits(case: Case, root: Path, data: Any, runs: int) -> Iterator[list[t
             yield [column.nonzero().view(-1) for column in columns]
 
 
-def run_nodes(case: Case, graphs: Graphs, split: list[torch.Tensor], seed: int) -> list[dict[str, Any]]:
+def run_nodes(case: Case, graphs: GraphSet, split: list[torch.Tensor], seed: int) -> list[dict[str, Any]]:
     """Train once on nodes; give the test accuracy by number of layers."""
     train, valid, test = (part.to(graphs.device) for part in split)
     torch.manual_seed(seed)
@@ -109,12 +109,12 @@ def run_nodes(case: Case, graphs: Graphs, split: list[torch.Tensor], seed: int) 
     network = Network.for_graphs(method, graphs)
     Trainer(network, graphs, train, valid, seed=seed).run()
     # As published: class nodes stay joined to training nodes, label streams also show the validation nodes' labels.
-    known = torch.cat([train, valid]) if method.conditioned else train
+    known = torch.cat([train, valid]) if method.label_conditioned else train
     batch = graphs.batch(test, known)
     return by_layers(network, batch)
 
 
-def run_links(case: Case, graphs: Graphs, seed: int) -> list[dict[str, Any]]:
+def run_links(case: Case, graphs: GraphSet, seed: int) -> list[dict[str, Any]]:
     """Train once on links; give the area under the ROC curve by number of layers."""
     split = split_links(graphs, seed=seed)
     torch.manual_seed(seed)
@@ -129,13 +129,13 @@ def by_layers(network: Network, batch: Any) -> list[dict[str, Any]]:
     scores = network.layer_scores(batch)
     depths = range(1, len(scores) + 1) if network.method.schedule == "greedy" else [len(scores)]
     metric = metrics.accuracy if network.level == "node" else lambda s, t: metrics.roc_auc(s[:, 0], t)
-    return [{"layers": depth, "test": metric(network.voted(scores[:depth]), batch.target)} for depth in depths]
+    return [{"layers": depth, "test": metric(network.aggregate(scores[:depth]), batch.target)} for depth in depths]
 
 
 def run_case(case: Case, root: Path, cache: Path | None, runs: int, device: str) -> Iterator[dict[str, Any]]:
     """Run a case; one record for each run and number of layers."""
     benchmark = load_benchmark(case.dataset, root=root, cache=cache)
-    graphs = Graphs.of_benchmark(benchmark).normalised_rows().to(device)
+    graphs = GraphSet.of_benchmark(benchmark).normalised_rows().to(device)
     splits = node_splits(case, root, benchmark.graphs[0], runs) if case.splits != "links" else iter([None] * runs)
     for run, split in enumerate(splits):
         seed = 10100 + 3 * run

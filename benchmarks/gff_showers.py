@@ -23,7 +23,9 @@ from torch import Tensor
 
 import supa
 from supa.plot import plot_resolution
-from supa_gff import Head, Method, Network, SquaredError, Trainer, preset
+from supa_gff import Method, Network, Trainer, preset
+from supa_gff.heads import Head
+from supa_gff.losses import SquaredError
 from supa_gff.plot import plot_hit_classes, plot_scores
 from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, accuracy_up_to_order, shower_graphs
 from supa_gff.training import State
@@ -49,11 +51,11 @@ def method_of(name: str, task: str, arguments: argparse.Namespace) -> Method:
     """Give a method with the network and the budget that all share."""
     method = preset(name).replace(
         layers=3,
-        width=64,
+        hidden_channels=64,
         learning_rate=2e-3,
         epochs=arguments.epochs,
         patience=arguments.epochs,
-        halve_every=max(1, arguments.epochs // 4),
+        lr_step_size=max(1, arguments.epochs // 4),
         batch_size=arguments.batch,
     )
     if task == "incident_energy":

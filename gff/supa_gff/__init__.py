@@ -1,108 +1,70 @@
-"""Graph networks trained layer by layer with forward passes only, beside backpropagation (arXiv 2302.05282)."""
+"""Graph networks trained layer by layer with forward passes only, beside backpropagation (arXiv 2302.05282).
+
+The parts of a `Method` are in namespaces of their own: ``supa_gff.losses``, ``goodness``, ``heads``,
+``label_injection``, ``negatives``.
+"""
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from supa_gff import goodness, heads, label_injection, losses, negatives
     from supa_gff.baselines import BASELINES, run_baseline
     from supa_gff.checkpoint import Checkpoint
-    from supa_gff.folds import Fold, stratified_folds
-    from supa_gff.goodness import Entmax, MeanActivation, MeanOfSquares, SumOfSquares, TopK
-    from supa_gff.graphs import Batch, Graphs
-    from supa_gff.labels import Embedding, EveryLayer, Gate, NodeFeatures, VirtualNodes
-    from supa_gff.links import LinkSplit, split_links
-    from supa_gff.losses import Softmax, SquaredError, SymBa, Threshold
+    from supa_gff.data import Batch, GraphSet
     from supa_gff.method import Method
-    from supa_gff.negatives import AllWrong, Hard, Uniform
-    from supa_gff.network import Network
+    from supa_gff.networks.network import Network
     from supa_gff.performance import Performance, performances
     from supa_gff.presets import PRESETS, preset
-    from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
     from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, shower_graphs
-    from supa_gff.splits import Split, standard_split
-    from supa_gff.streams import Step
-    from supa_gff.topdown import TopDownNetwork
+    from supa_gff.splits.folds import Fold, stratified_folds
+    from supa_gff.splits.links import LinkSplit, split_links
+    from supa_gff.splits.standard import Split, standard_split
     from supa_gff.training import Epoch, Pairs, Trainer
+    from supa_gff.updates.factory import update_rule
+    from supa_gff.updates.loss_stats import LayerStats
 
 _MODULES = {
-    "baselines": (
-        "BASELINES",
-        "run_baseline",
-    ),
+    "baselines": ("BASELINES", "run_baseline"),
     "checkpoint": ("Checkpoint",),
-    "folds": (
-        "Fold",
-        "stratified_folds",
-    ),
-    "goodness": ("Entmax", "MeanActivation", "MeanOfSquares", "SumOfSquares", "TopK"),
-    "graphs": ("Batch", "Graphs"),
-    "labels": ("Embedding", "EveryLayer", "Gate", "NodeFeatures", "VirtualNodes"),
-    "links": ("LinkSplit", "split_links"),
-    "losses": ("Softmax", "SquaredError", "SymBa", "Threshold"),
+    "data": ("Batch", "GraphSet"),
     "method": ("Method",),
-    "negatives": ("AllWrong", "Hard", "Uniform"),
-    "network": ("Network",),
-    "streams": ("Step",),
-    "performance": (
-        "Performance",
-        "performances",
-    ),
+    "networks.network": ("Network",),
+    "performance": ("Performance", "performances"),
     "presets": ("PRESETS", "preset"),
-    "scores": ("ClassGroups", "Goodness", "Head", "PairProduct", "Prototypes"),
-    "showers": (
-        "SHOWER_TASKS",
-        "ShowerGraphs",
-        "shower_graphs",
-    ),
-    "splits": (
-        "Split",
-        "standard_split",
-    ),
-    "topdown": ("TopDownNetwork",),
+    "showers": ("SHOWER_TASKS", "ShowerGraphs", "shower_graphs"),
+    "splits.folds": ("Fold", "stratified_folds"),
+    "splits.links": ("LinkSplit", "split_links"),
+    "splits.standard": ("Split", "standard_split"),
     "training": ("Epoch", "Pairs", "Trainer"),
+    "updates.factory": ("update_rule",),
+    "updates.loss_stats": ("LayerStats",),
 }
 
 __all__ = [
     "BASELINES",
     "PRESETS",
     "SHOWER_TASKS",
-    "AllWrong",
     "Batch",
     "Checkpoint",
-    "ClassGroups",
-    "Embedding",
-    "Entmax",
     "Epoch",
-    "EveryLayer",
     "Fold",
-    "Gate",
-    "Goodness",
-    "Graphs",
-    "Hard",
-    "Head",
+    "GraphSet",
+    "LayerStats",
     "LinkSplit",
-    "MeanActivation",
-    "MeanOfSquares",
     "Method",
     "Network",
-    "NodeFeatures",
-    "PairProduct",
     "Pairs",
     "Performance",
-    "Prototypes",
     "ShowerGraphs",
-    "Softmax",
     "Split",
-    "SquaredError",
-    "Step",
-    "SumOfSquares",
-    "SymBa",
-    "Threshold",
-    "TopDownNetwork",
-    "TopK",
     "Trainer",
-    "Uniform",
-    "VirtualNodes",
+    "goodness",
+    "heads",
+    "label_injection",
+    "losses",
+    "negatives",
     "performances",
     "preset",
     "run_baseline",
@@ -110,12 +72,19 @@ __all__ = [
     "split_links",
     "standard_split",
     "stratified_folds",
+    "update_rule",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # PyTorch loads in seconds: what needs it is looked up when it is asked for.
+    # PyTorch takes seconds to load: a module that needs it is imported on first use.
     for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(f"supa_gff.{module}"), name)
+    if not name.startswith("_") and find_spec(f"supa_gff.{name}"):
+        return importlib.import_module(f"supa_gff.{name}")
     raise AttributeError(f"module 'supa_gff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

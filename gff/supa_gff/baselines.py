@@ -13,7 +13,7 @@ import numpy as np
 from supa.arrays import FloatArray, IntArray
 from supa.checks import check_name, counted, whole
 from supa_datasets import GraphBenchmark
-from supa_gff.folds import Fold
+from supa_gff.splits.folds import Fold
 
 TREES = 200
 """Trees of a random forest."""

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from supa.checks import shown, whole
 from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
-from supa_gff.graphs import Graphs, Level
+from supa_gff.data import GraphSet, Level
 from supa_gff.method import Method
-from supa_gff.network import Network, network_of
-from supa_gff.splits import Split
+from supa_gff.networks.network import Network
+from supa_gff.splits.standard import Split
 from supa_gff.training import Trainer
 
 FORMAT = "supa-gff-checkpoint"
@@ -32,9 +32,9 @@ class Checkpoint:
     Args:
         method: how the network is built, scored and trained.
         level: what is predicted.
-        in_features: features of a node.
-        outputs: number of classes; 1 for values and for pairs.
-        degrees: (largest degree + 1,) int64 histogram of the nodes' degrees.
+        in_channels: features of a node.
+        out_channels: number of classes; 1 for values and for pairs.
+        deg: (largest degree + 1,) int64 histogram of the nodes' in-degrees.
         training: from ``Trainer.state_dict``.
         benchmark: name of the set that it trains on; None: graphs of the user's own.
         split: the members that train, validate and test.
@@ -43,9 +43,9 @@ class Checkpoint:
 
     method: Method
     level: Level
-    in_features: int
-    outputs: int
-    degrees: Tensor
+    in_channels: int
+    out_channels: int
+    deg: Tensor
     training: Mapping[str, Any]
     benchmark: str | None = None
     split: Split | None = None
@@ -64,17 +64,17 @@ class Checkpoint:
             The checkpoint; further training does not change it.
         """
         network, graphs = trainer.network, trainer.graphs
-        if not isinstance(graphs, Graphs):
+        if not isinstance(graphs, GraphSet):
             edges, nodes = graphs.train.edge_index, graphs.train.num_nodes
-            degrees = torch.bincount(torch.bincount(edges[1], minlength=nodes))
+            deg = torch.bincount(torch.bincount(edges[1], minlength=nodes))
         else:
-            degrees = graphs.degrees
+            deg = graphs.deg
         return cls(
             method=network.method,
             level=network.level,
-            in_features=network.in_features,
-            outputs=network.outputs,
-            degrees=degrees.cpu(),
+            in_channels=network.in_channels,
+            out_channels=network.out_channels,
+            deg=deg.cpu(),
             training=trainer.state_dict(),
             benchmark=benchmark,
             split=split,
@@ -91,7 +91,7 @@ class Checkpoint:
         Returns:
             The network, on the CPU, to predict with or for a ``Trainer`` that takes ``training`` up.
         """
-        network = network_of(self.method, self.in_features, self.outputs, self.level, self.degrees)
+        network = Network(self.method, self.in_channels, self.out_channels, self.level, self.deg)
         network.load_state_dict(self.training["network"])
         return network.eval()
 
@@ -141,9 +141,9 @@ class Checkpoint:
             "version": VERSION,
             "method": self.method.to_dict(),
             "level": self.level,
-            "in_features": self.in_features,
-            "outputs": self.outputs,
-            "degrees": self.degrees,
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "deg": self.deg,
             "training": self.training,
             "benchmark": self.benchmark,
             "split": None if self.split is None else dict(vars(self.split)),
@@ -157,9 +157,9 @@ class Checkpoint:
         return cls(
             method=Method.from_dict(values["method"]),
             level=values["level"],
-            in_features=whole(1, 10**9, "in_features", values["in_features"]),
-            outputs=whole(1, 10**6, "outputs", values["outputs"]),
-            degrees=values["degrees"],
+            in_channels=whole(1, 10**9, "in_channels", values["in_channels"]),
+            out_channels=whole(1, 10**6, "out_channels", values["out_channels"]),
+            deg=values["deg"],
             training=values["training"],
             benchmark=values["benchmark"],
             split=None if values["split"] is None else Split(**values["split"]),

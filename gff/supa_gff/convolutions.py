@@ -1,4 +1,4 @@
-"""Message passing by name or of the user's own, and the linear part of it that can be computed once."""
+"""Convolutions by name or from the user, and their untrained linear part, which a cache computes once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,36 +10,36 @@ from supa.checks import did_you_mean, shown
 from supa_gff.names import CONVOLUTIONS
 
 MakeConvolution = Callable[[int, int], nn.Module]
-"""Makes a convolution from its numbers of input and output features; called with (x, edge_index)."""
+"""A function from in_channels and out_channels to a module that is called with (x, edge_index)."""
 
 _HEADS = 4
 
 
 def make_convolution(
     conv: str | MakeConvolution,
-    in_features: int,
-    out_features: int,
+    in_channels: int,
+    out_channels: int,
     *,
     norm: Callable[[int], nn.Module] | None = None,
-    degrees: Tensor | None = None,
+    deg: Tensor | None = None,
 ) -> nn.Module:
     """Make a convolution.
 
     Args:
-        conv: one of ``CONVOLUTIONS``, or a function of input and output features.
-        in_features: features of a node that come in.
-        out_features: features that go out; a multiple of 4 for the convolutions with heads.
-        norm: normalisation inside the two-layer perceptron of GIN.
-        degrees: histogram of the nodes' degrees, which PNA needs.
+        conv: one of ``CONVOLUTIONS``, or a function.
+        in_channels: number of input channels.
+        out_channels: number of output channels; a multiple of 4 for the convolutions with heads.
+        norm: normalisation inside the two-layer perceptron of GIN; a function of the number of channels.
+        deg: (largest degree + 1,) int64 histogram of in-degrees; PNA needs it.
 
     Returns:
-        A module called with (x, edge_index).
+        A module that is called with (x, edge_index).
 
     Raises:
-        ValueError: there is no such convolution, or something that it needs is missing.
+        ValueError: there is no such convolution, or the channels or degrees do not fit.
     """
     if not isinstance(conv, str):
-        return conv(in_features, out_features)
+        return conv(in_channels, out_channels)
     if conv not in CONVOLUTIONS:
         raise ValueError(
             f"{shown(conv)} was given, but a convolution is one of {', '.join(CONVOLUTIONS)}, or a function."
@@ -47,52 +47,52 @@ def make_convolution(
         )
     from torch_geometric import nn as pyg
 
-    if conv in ("gat", "gatv2", "transformer") and out_features % _HEADS:
-        raise ValueError(f"The width is {out_features}, but for {conv} it must be a multiple of {_HEADS}.")
-    if conv == "pna" and degrees is None:
-        raise ValueError("PNA needs the histogram of the nodes' degrees; make the network with Network.for_graphs.")
-    if conv == "pna" and degrees is not None and not degrees[1:].any():
+    if conv in ("gat", "gatv2", "transformer") and out_channels % _HEADS:
+        raise ValueError(f"hidden_channels is {out_channels}, but for {conv} it must be a multiple of {_HEADS}.")
+    if conv == "pna" and deg is None:
+        raise ValueError("PNA needs deg=, the histogram of the nodes' degrees; Network.for_graphs computes it.")
+    if conv == "pna" and deg is not None and not deg[1:].any():
         raise ValueError("PNA scales by the nodes' degrees, but there are no edges; choose another convolution.")
     heads = {"heads": _HEADS}
     makers: dict[str, Callable[[], Any]] = {
-        "gcn": lambda: pyg.GCNConv(in_features, out_features),
-        "gin": lambda: pyg.GINConv(_perceptron(in_features, out_features, norm)),
-        "sage": lambda: pyg.SAGEConv(in_features, out_features),
-        "gat": lambda: pyg.GATConv(in_features, out_features // _HEADS, **heads),
-        "gatv2": lambda: pyg.GATv2Conv(in_features, out_features // _HEADS, **heads),
-        "graph": lambda: pyg.GraphConv(in_features, out_features),
+        "gcn": lambda: pyg.GCNConv(in_channels, out_channels),
+        "gin": lambda: pyg.GINConv(_perceptron(in_channels, out_channels, norm)),
+        "sage": lambda: pyg.SAGEConv(in_channels, out_channels),
+        "gat": lambda: pyg.GATConv(in_channels, out_channels // _HEADS, **heads),
+        "gatv2": lambda: pyg.GATv2Conv(in_channels, out_channels // _HEADS, **heads),
+        "graph": lambda: pyg.GraphConv(in_channels, out_channels),
         "pna": lambda: pyg.PNAConv(
-            in_features,
-            out_features,
+            in_channels,
+            out_channels,
             aggregators=["mean", "min", "max", "std"],
             scalers=["identity", "amplification", "attenuation"],
-            deg=degrees,
+            deg=deg,
         ),
-        "transformer": lambda: pyg.TransformerConv(in_features, out_features // _HEADS, **heads),
+        "transformer": lambda: pyg.TransformerConv(in_channels, out_channels // _HEADS, **heads),
     }
     made = makers[conv]()
     assert isinstance(made, nn.Module)
     return made
 
 
-def _perceptron(in_features: int, out_features: int, norm: Callable[[int], nn.Module] | None) -> nn.Sequential:
-    middle = [] if norm is None else [norm(out_features)]
+def _perceptron(in_channels: int, out_channels: int, norm: Callable[[int], nn.Module] | None) -> nn.Sequential:
+    middle = [] if norm is None else [norm(out_channels)]
     return nn.Sequential(
-        nn.Linear(in_features, out_features), *middle, nn.ReLU(), nn.Linear(out_features, out_features)
+        nn.Linear(in_channels, out_channels), *middle, nn.ReLU(), nn.Linear(out_channels, out_channels)
     )
 
 
 def aggregates(conv: nn.Module) -> bool:
-    """Tell whether a convolution is a fixed linear sum over neighbours followed by a trained part.
+    """Return whether a convolution is an untrained linear sum over neighbours, followed by a trained part.
 
     Args:
         conv: the convolution.
 
     Returns:
-        Whether `aggregate` and `transform` do together what the convolution does.
+        Whether `transform` of `aggregate` computes the convolution.
     """
     kind = type(conv).__name__
-    # A user's own convolution may bear the same name, or run against the edges' direction.
+    # A convolution of the user's may have the same name, or pass messages against the edges' direction.
     if not type(conv).__module__.startswith("torch_geometric.") or getattr(conv, "flow", None) != "source_to_target":
         return False
     module: Any = conv
@@ -106,15 +106,15 @@ def aggregates(conv: nn.Module) -> bool:
 
 
 def aggregate(conv: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
-    """Do the fixed part of a convolution: GCN's normalised sum, GIN's sum, SAGE's mean and GraphConv's sum beside x.
+    """Compute the untrained part of a convolution: GCN's normalised sum, GIN's sum, SAGE's mean and GraphConv's sum beside x.
 
     Args:
         conv: a convolution for which `aggregates` holds.
-        x: (nodes, features) float32.
+        x: (nodes, channels) float32.
         edge_index: (2, edges) int64.
 
     Returns:
-        (nodes, features) float32; for SAGE and GraphConv (nodes, 2 * features), the sum first.
+        (nodes, channels) float32; for SAGE and GraphConv (nodes, 2 * channels), the sum first.
     """
     kind = type(conv).__name__
     source, goal = edge_index
@@ -136,14 +136,14 @@ def aggregate(conv: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
 
 
 def transform(conv: nn.Module, aggregated: Tensor) -> Tensor:
-    """Do the trained part of a convolution.
+    """Compute the trained part of a convolution.
 
     Args:
         conv: a convolution for which `aggregates` holds.
         aggregated: result of `aggregate`.
 
     Returns:
-        (nodes, out features) float32.
+        (nodes, out_channels) float32.
     """
     kind = type(conv).__name__
     module: Any = conv

@@ -1,42 +1,43 @@
-"""A trained network as an ordinary module of PyTorch: one forward pass, edges in, scores out."""
+"""Export of a trained network as an ordinary module of PyTorch: edges in, scores out."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
 
-from supa_gff.graphs import Batch, Level
-from supa_gff.labels import VirtualNodes
-from supa_gff.layer import Layer
-from supa_gff.network import Network
+from supa_gff.data import Batch, Level
+from supa_gff.label_injection import VirtualNodes
+from supa_gff.networks.ensemble import Aggregation, aggregate
+from supa_gff.networks.layer import Layer
+from supa_gff.networks.network import Network
 from supa_gff.topology import Topology
-from supa_gff.votes import Votes, added
 
 
 class Predictor(nn.Module):
-    """Layers with their scorers; gradients pass through all of them.
+    """The layers of a network with their scorers; gradients pass through all of them.
 
     Args:
-        layers: the layers, up to the last one that votes.
-        voting: whether each of them votes.
+        layers: the layers, up to the last one that is used.
+        layer_mask: whether each of them is used.
         level: what is predicted.
-        votes: how the scores of those that vote are added.
+        aggregation: how the scores of these layers are combined.
     """
 
-    def __init__(self, layers: list[Layer], voting: list[bool], level: Level, votes: Votes) -> None:
+    def __init__(self, layers: list[Layer], layer_mask: list[bool], level: Level, aggregation: Aggregation) -> None:
         super().__init__()
-        self.layers, self.voting, self.level, self.votes = nn.ModuleList(layers), voting, level, votes
+        self.layers, self.layer_mask = nn.ModuleList(layers), layer_mask
+        self.level, self.aggregation = level, aggregation
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
         """Predict.
 
         Args:
-            x: (nodes, features) float32.
-            edge_index: (2, edges) int64, from and to.
-            batch: (nodes,) int64, the graph of each node, counted from 0; None: all are of one graph.
+            x: (nodes, in_channels) float32.
+            edge_index: (2, edges) int64, source and target nodes.
+            batch: (nodes,) int64, the graph of each node, counted from 0; None: there is one graph.
 
         Returns:
-            (graphs, outputs) float32 scores of the classes, or values; at node level (nodes, outputs).
+            (graphs, out_channels) float32 scores of the classes, or values; at node level (nodes, out_channels).
 
         Raises:
             ValueError: there are no nodes.
@@ -48,43 +49,45 @@ class Predictor(nn.Module):
         else:
             graphs = int(batch.max()) + 1
         topology = Topology(edge_index, batch, graphs, len(x))
-        asked = Batch(x, edge_index, batch, graphs, target=batch[:0])
+        units = Batch(x, edge_index, batch, graphs, target=batch[:0])
         h, scores = x[None], []
-        for layer, is_heard in zip(self.layers, self.voting, strict=True):
+        for layer, is_used in zip(self.layers, self.layer_mask, strict=True):
             assert isinstance(layer, Layer)
             h = layer(h, topology)
-            if is_heard:
-                scores.append(layer.score(h, topology, asked))
-        return added(torch.stack(scores), self.votes)
+            if is_used:
+                scores.append(layer.score(h, topology, units))
+        return aggregate(torch.stack(scores), self.aggregation)
 
 
 def export(network: Network) -> Predictor:
-    """Make an ordinary module of a network that scores all classes in one forward pass.
+    """Export a network that scores all classes in one forward pass.
 
     Args:
         network: the network; later training of it does not change the module.
 
     Returns:
-        The module, in evaluation mode, where the network is. It gives the network's voted scores, and ``torch.save``
-        and pickle take it if the convolution is one that goes by a name.
+        The module, in evaluation mode, on the network's device. It returns the scores of ``Network.forward``. It can be
+        saved by ``torch.save`` and pickle if the convolution has a name.
 
     Raises:
         ValueError: the network cannot predict in one forward pass.
     """
     method = network.method
     if network.level == "link":
-        raise ValueError("This network scores pairs of nodes, and a module of nodes and edges has none; use it itself.")
+        raise ValueError(
+            "This network scores pairs of nodes, which are no input of an exported module; use the network itself."
+        )
     if isinstance(method.label, VirtualNodes):
         raise ValueError(
             "This network joins nodes whose labels are known to nodes for the classes, so nodes and edges alone do not "
             "make its prediction; use the network itself, with a batch that has them."
         )
-    if method.conditioned:
+    if method.label_conditioned:
         raise ValueError(
             "This network scores one hypothesis about the label at a time, so a prediction takes a forward pass for "
             "each class; use the network itself, or a method that scores all classes at once (a Head or ClassGroups)."
         )
-    voting = network.voting.tolist()
-    last = max(index for index, votes in enumerate(voting) if votes)
+    layer_mask = network.layer_mask.tolist()
+    last = max(index for index, is_used in enumerate(layer_mask) if is_used)
     layers = [copy.deepcopy(network.layer(index)) for index in range(last + 1)]
-    return Predictor(layers, voting[: last + 1], network.level, network.votes).eval()
+    return Predictor(layers, layer_mask[: last + 1], network.level, network.aggregation).eval()

@@ -1,4 +1,4 @@
-"""Local losses: functions of the score of the truth and the scores of what is wrong."""
+"""Local losses: functions of the score of the positive label and the scores of negative labels."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from supa.checks import number
 
 @dataclass(frozen=True)
 class Threshold:
-    """softplus(theta - true) + mean over the wrong of softplus(wrong - theta) (Hinton, arXiv 2212.13345, section 2).
+    """softplus(theta - positive) + mean of softplus(negative - theta) (Hinton, arXiv 2212.13345, section 2).
 
     With theta = 0 it is the binary cross-entropy of the scores.
 
@@ -24,22 +24,22 @@ class Threshold:
     def __post_init__(self) -> None:
         number(lambda _: True, "that is finite", "theta", self.theta)
 
-    def __call__(self, true: Tensor, wrong: Tensor) -> Tensor:
-        """Give the loss.
+    def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Compute the loss.
 
         Args:
-            true: (units,) scores of the truth.
-            wrong: (units, wrong) scores of what is wrong.
+            positive: (units,) float32 scores of the positive labels.
+            negative: (units, negatives) float32 scores of the negative labels.
 
         Returns:
-            The mean over units.
+            () float32, the mean over units.
         """
-        return functional.softplus(self.theta - true).mean() + functional.softplus(wrong - self.theta).mean()
+        return functional.softplus(self.theta - positive).mean() + functional.softplus(negative - self.theta).mean()
 
 
 @dataclass(frozen=True)
 class SymBa:
-    """Mean over the wrong of softplus(-alpha (true - wrong)) (SymBa, arXiv 2303.08418).
+    """Mean over the negatives of softplus(-alpha (positive - negative)) (SymBa, arXiv 2303.08418).
 
     Args:
         alpha: steepness.
@@ -50,14 +50,14 @@ class SymBa:
     def __post_init__(self) -> None:
         number(lambda v: v > 0, "above zero", "alpha", self.alpha)
 
-    def __call__(self, true: Tensor, wrong: Tensor) -> Tensor:
-        """Give the loss; see `Threshold`."""
-        return functional.softplus(-self.alpha * (true[:, None] - wrong)).mean()
+    def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Compute the loss; see `Threshold`."""
+        return functional.softplus(-self.alpha * (positive[:, None] - negative)).mean()
 
 
 @dataclass(frozen=True)
 class Softmax:
-    """Cross-entropy of the truth among all that is scored.
+    """Cross-entropy of the positive label among all scored labels.
 
     Args:
         temperature: the scores are divided by it.
@@ -68,25 +68,25 @@ class Softmax:
     def __post_init__(self) -> None:
         number(lambda v: v > 0, "above zero", "temperature", self.temperature)
 
-    def __call__(self, true: Tensor, wrong: Tensor) -> Tensor:
-        """Give the loss; see `Threshold`."""
-        scores = torch.cat([true[:, None], wrong], 1) / self.temperature
+    def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Compute the loss; see `Threshold`."""
+        scores = torch.cat([positive[:, None], negative], 1) / self.temperature
         return (scores.logsumexp(1) - scores[:, 0]).mean()
 
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Mean squared difference of a value and its target: regression."""
+    """Mean squared difference of predicted and target values: regression."""
 
     def __call__(self, value: Tensor, target: Tensor) -> Tensor:
-        """Give the loss.
+        """Compute the loss.
 
         Args:
-            value: (units,) what is predicted.
-            target: (units,) what it should be.
+            value: (units,) float32 predicted values.
+            target: (units,) float32 target values.
 
         Returns:
-            The mean over units.
+            () float32, the mean over units.
         """
         return (value - target).square().mean()
 

@@ -7,28 +7,28 @@ from types import NoneType
 from typing import Any, Literal, get_args
 
 from supa.checks import number, shown, whole
-from supa_gff import goodness, labels, losses, negatives, scores
+from supa_gff import goodness, heads, label_injection, losses, negatives
 from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution
-from supa_gff.labels import Injection
+from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes, Score
+from supa_gff.label_injection import Injection
 from supa_gff.losses import Loss, Softmax, SquaredError
 from supa_gff.negatives import Negatives
-from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes, Score
 
-Schedule = Literal["greedy", "together", "pairs", "backprop"]
+Schedule = Literal["greedy", "joint", "overlapping-pairs", "backprop"]
 Normalisation = Literal["length", "batch", "layer", "graph", "none"]
 
-Vote = Literal["all", "last", "chosen"]
-VoteBy = Literal["scores", "probabilities"]
-Order = Literal["together", "in turn"]
+LayersUsed = Literal["all", "last", "chosen"]
+Aggregate = Literal["scores", "probabilities"]
+Hypotheses = Literal["parallel", "sequential"]
 TopDown = Literal["input", "loss"]
 
 _CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "schedule": get_args(Schedule),
     "normalisation": get_args(Normalisation),
-    "vote": get_args(Vote),
-    "vote_by": get_args(VoteBy),
-    "streams": get_args(Order),
+    "layers_used": get_args(LayersUsed),
+    "aggregate": get_args(Aggregate),
+    "hypotheses": get_args(Hypotheses),
     "top_down": (None, *get_args(TopDown)),
 }
 
@@ -40,56 +40,56 @@ class Method:
     Args:
         score: how a layer scores what is predicted.
         loss: what a layer minimises.
-        label: how a hypothesis about the labels gets into the network; None: it does not, and layers score all classes.
-        negatives: which wrong labels are shown; None: none, all classes are scored at once.
-        schedule: ``"greedy"``: layer after layer, those below frozen, each judged by the vote of the layers so far;
-            ``"together"``: every layer at each step; ``"pairs"``: every layer at each step, gradients reaching one
-            layer down within pairs that alternate (Trifecta, arXiv 2311.18130); ``"backprop"``: one loss on the sum of
-            the scores, or on the last ones if the last layer votes, gradients through all.
-        vote: whose scores are added for the prediction: of all layers, of the last, of those chosen on validation.
-        vote_by: whether scores are added, or their probabilities: softmax, of pairs the sigmoid.
-        normalisation: ``"length"`` of each node's vector before the convolution; or of what the convolution gives.
+        label: how a hypothesis about the labels enters the network; None: it does not, and layers score all classes.
+        negatives: choice of the negative labels; None: the positive label is compared with all others.
+        schedule: ``"greedy"``: layer after layer, those below frozen, each validated together with them; ``"joint"``:
+            every layer at each step; ``"overlapping-pairs"``: every layer at each step, gradients reach one layer down
+            within pairs that alternate (Trifecta, arXiv 2311.18130); ``"backprop"``: one loss on the sum of the scores,
+            or on those of the last layer if only it is used, gradients through all layers.
+        layers_used: the layers whose scores make the prediction: all, the last, or those chosen on validation.
+        aggregate: whether scores are summed, or their probabilities: softmax, or sigmoid for links.
+        normalisation: ``"length"``: of each node's vector before the convolution; others: of the convolution's output.
         residual: whether a layer's input is added to its activations.
-        collaboration: whether the scores of the layers below are added, without gradient, to what a layer's loss sees
-            (arXiv 2305.12393).
-        top_down: whether layers also hear from those above, in their input or in their loss (arXiv 2403.11004, section
+        collaboration: whether a layer's loss sees the sum of its scores and those of the layers below, these without
+            gradient (arXiv 2305.12393).
+        top_down: whether activations of the layers above enter a layer's input or its loss (arXiv 2403.11004, section
             3.4); None: they do not.
-        streams: whether all hypotheses run side by side, or one after another, which needs less memory.
+        hypotheses: whether hypotheses pass a layer in parallel, or one after another, which needs less memory.
         train_convolution: False: only scorers are trained (CaFo's random blocks, arXiv 2303.09728).
-        conv: name of a convolution, see ``CONVOLUTIONS``, or a function of input and output features.
-        layers: their number.
-        width: features of an activation.
-        dropout: share of a layer's input features dropped in training.
-        learning_rate: of Adam.
-        weight_decay: of Adam.
-        halve_every: epochs after which the learning rate halves; None: never.
-        epochs: most epochs; of each layer, if greedy.
-        patience: validations without a better score after which training, or that of a layer, ends.
-        validate_every: epochs between two validations.
-        batch_size: graphs a batch.
-        checkpointing: backprop only: recompute activations instead of keeping them.
+        conv: name of a convolution, see ``CONVOLUTIONS``, or a function of in_channels and out_channels.
+        layers: number of layers.
+        hidden_channels: number of channels of each layer's activations.
+        dropout: probability of dropping an input channel of a layer in training.
+        learning_rate: learning rate of Adam.
+        weight_decay: weight decay of Adam.
+        lr_step_size: number of epochs after which the learning rate halves; None: it is constant.
+        epochs: maximum number of epochs (per layer for greedy training).
+        patience: number of validations without improvement after which training, or that of a layer, ends.
+        validate_every: number of epochs between two validations.
+        batch_size: number of graphs in a batch.
+        checkpointing: for backprop: whether activations are recomputed instead of stored.
     """
 
     score: Score = Head("mlp", dropout=0.5)  # noqa: RUF009  # frozen
     loss: Loss = Softmax()  # noqa: RUF009  # frozen
     label: Injection | None = None
     negatives: Negatives | None = None
-    schedule: Schedule = "together"
-    vote: Vote = "all"
-    vote_by: VoteBy = "scores"
+    schedule: Schedule = "joint"
+    layers_used: LayersUsed = "all"
+    aggregate: Aggregate = "scores"
     normalisation: Normalisation = "batch"
     residual: bool = False
     collaboration: bool = False
     top_down: TopDown | None = None
-    streams: Order = "together"
+    hypotheses: Hypotheses = "parallel"
     train_convolution: bool = True
     conv: str | MakeConvolution = "gin"
     layers: int = 5
-    width: int = 64
+    hidden_channels: int = 64
     dropout: float = 0.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    halve_every: int | None = 50
+    lr_step_size: int | None = 50
     epochs: int = 100
     patience: int = 50
     validate_every: int = 1
@@ -108,10 +108,10 @@ class Method:
                 raise ValueError(f"{name}: {shown(getattr(self, name))} was given, but it is True or False.")
         if not isinstance(self.conv, str) and not callable(self.conv):
             raise ValueError(f"conv: {shown(self.conv)} was given, but it is a name or a function.")
-        for name in ("layers", "width", "epochs", "patience", "validate_every", "batch_size"):
+        for name in ("layers", "hidden_channels", "epochs", "patience", "validate_every", "batch_size"):
             whole(1, 10**9, name, getattr(self, name))
-        if self.halve_every is not None:
-            whole(1, 10**9, "halve_every", self.halve_every)
+        if self.lr_step_size is not None:
+            whole(1, 10**9, "lr_step_size", self.lr_step_size)
         number(lambda v: v > 0, "above zero", "learning_rate", self.learning_rate)
         number(lambda v: v >= 0, "of at least zero", "weight_decay", self.weight_decay)
         number(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", self.dropout)
@@ -120,58 +120,62 @@ class Method:
     def _check_together(self) -> None:
         if isinstance(self.score, Goodness) != (self.label is not None and not isinstance(self.score, Prototypes)):
             raise ValueError(
-                "A goodness tells hypotheses about the label apart, and needs label=, such as NodeFeatures(); other "
-                "scores tell classes apart without one, so label= must be None (VirtualNodes() for Prototypes())."
+                "A Goodness scores hypotheses about the label, and needs label=, such as NodeFeatures(); other scores do "
+                "not, so label= must be None (VirtualNodes() for Prototypes())."
             )
-        if isinstance(self.score, Prototypes) and not isinstance(self.label, labels.VirtualNodes):
+        if isinstance(self.score, Prototypes) and not isinstance(self.label, label_injection.VirtualNodes):
             raise ValueError("Prototypes are the classes' virtual nodes: give label=VirtualNodes() with them.")
         if isinstance(self.score, Goodness) and self.negatives is None:
-            raise ValueError("A goodness needs wrong labels to compare with: give negatives=, such as AllWrong().")
+            raise ValueError("A Goodness compares with negative labels: give negatives=, such as AllNegatives().")
         if isinstance(self.loss, SquaredError) and not isinstance(self.score, Head):
             raise ValueError("Values are predicted by heads: with SquaredError(), give score=Head(...).")
         if self.negatives is not None and isinstance(self.loss, SquaredError):
-            raise ValueError("SquaredError() compares with no wrong labels: negatives= must be None.")
+            raise ValueError("SquaredError() has no negative labels: negatives= must be None.")
         if self.negatives is not None and isinstance(self.score, PairProduct):
             raise ValueError("Pairs bring their own negatives, those that are not linked: negatives= must be None.")
-        if self.vote_by == "probabilities" and isinstance(self.loss, SquaredError):
-            raise ValueError("Values have no probabilities: with SquaredError(), vote_by= must be 'scores'.")
+        if self.aggregate == "probabilities" and isinstance(self.loss, SquaredError):
+            raise ValueError("Values have no probabilities: with SquaredError(), aggregate= must be 'scores'.")
         if not self.train_convolution and not isinstance(self.score, Head):
             raise ValueError("With train_convolution=False only heads are trained: give score=Head(...).")
         self._check_schedule()
 
     def _check_schedule(self) -> None:
-        local = self.schedule in ("greedy", "together")
-        if self.streams == "in turn" and not (self.conditioned and local):
-            raise ValueError("streams='in turn' is for a Goodness and schedule='greedy' or 'together'.")
-        if self.collaboration and (self.vote == "last" or self.vote_by == "probabilities"):
+        local = self.schedule in ("greedy", "joint")
+        if self.hypotheses == "sequential" and not (self.label_conditioned and local):
+            raise ValueError("hypotheses='sequential' is for a Goodness and schedule='greedy' or 'joint'.")
+        if self.collaboration and (self.layers_used == "last" or self.aggregate == "probabilities"):
             raise ValueError(
-                "With collaboration a layer's scores mean something only beside those below: vote='all' or 'chosen', "
-                "and vote_by='scores'."
+                "With collaboration, the scores of a layer are an addition to those below: layers_used='all' or 'chosen', "
+                "and aggregate='scores'."
             )
         if self.collaboration and self.schedule == "backprop":
-            raise ValueError("collaboration is for local losses; schedule='backprop' has one loss for all layers.")
-        if self.streams == "in turn" and self.normalisation == "batch":
+            raise ValueError("collaboration= is for local losses; schedule='backprop' has one loss for all layers.")
+        if self.hypotheses == "sequential" and self.normalisation == "batch":
             raise ValueError(
-                "Batch normalisation of one hypothesis at a time takes away what tells them apart; with "
-                "streams='in turn' use another normalisation."
+                "Batch normalisation of one hypothesis at a time removes the differences between them; with "
+                "hypotheses='sequential' use another normalisation."
             )
-        if self.streams == "in turn" and (self.dropout or isinstance(self.label, labels.VirtualNodes)):
-            raise ValueError("Streams run in turn twice each, and must come out the same: no dropout, no VirtualNodes.")
+        if self.hypotheses == "sequential" and (self.dropout or isinstance(self.label, label_injection.VirtualNodes)):
+            raise ValueError(
+                "Sequential hypotheses are computed twice, with the same result: dropout= must be 0, and label= not VirtualNodes()."
+            )
         if self.top_down is not None and not (
             isinstance(self.score, Prototypes)
-            and (self.schedule, self.normalisation, self.vote_by) == ("together", "length", "probabilities")
+            and (self.schedule, self.normalisation, self.aggregate) == ("joint", "length", "probabilities")
             and not (self.collaboration or self.residual)
         ):
             raise ValueError(
-                "top_down= is for Prototypes(), schedule='together', normalisation='length', vote_by='probabilities' "
+                "top_down= is for Prototypes(), schedule='joint', normalisation='length', aggregate='probabilities' "
                 "and neither collaboration nor residual; start from preset('top-to-input', 'node')."
             )
         if self.checkpointing and self.schedule != "backprop":
-            raise ValueError("checkpointing is for schedule='backprop'; the others keep one layer's activations.")
+            raise ValueError(
+                "checkpointing= is for schedule='backprop'; other schedules store the activations of one layer only."
+            )
 
     @property
-    def conditioned(self) -> bool:
-        """Whether the network sees one hypothesis about the labels at a time."""
+    def label_conditioned(self) -> bool:
+        """Whether the network scores hypotheses about the labels, which are part of its input."""
         return isinstance(self.score, Goodness)
 
     def replace(self, **changes: Any) -> "Method":
@@ -220,10 +224,11 @@ _PARTS: Mapping[str, type] = {
     part.__name__: part
     for part in (
         goodness.SumOfSquares, goodness.MeanOfSquares, goodness.MeanActivation, goodness.TopK, goodness.Entmax,
-        labels.NodeFeatures, labels.Embedding, labels.EveryLayer, labels.Gate, labels.VirtualNodes,
+        label_injection.NodeFeatures, label_injection.Embedding, label_injection.EveryLayer, label_injection.Gate,
+        label_injection.VirtualNodes,
         losses.Threshold, losses.SymBa, losses.Softmax, losses.SquaredError,
-        negatives.AllWrong, negatives.Uniform, negatives.Hard,
-        scores.Goodness, ClassGroups, Head, Prototypes, PairProduct,
+        negatives.AllNegatives, negatives.Uniform, negatives.Hard,
+        heads.Goodness, ClassGroups, Head, Prototypes, PairProduct,
     )
 }  # fmt: skip
 

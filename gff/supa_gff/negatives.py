@@ -1,4 +1,4 @@
-"""Which wrong labels a unit is shown; never its true one."""
+"""Choices of the negative labels that a unit is compared with; none is its positive one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,36 +10,36 @@ from supa.checks import whole
 
 
 @dataclass(frozen=True)
-class AllWrong:
-    """Every wrong label once, in random order.
+class AllNegatives:
+    """Every negative label once, in random order.
 
     Args:
-        redraw: another order at each step; False: the first one stays (ForwardGNN, arXiv 2403.11004, does so).
+        redraw: draw another order at each step; False: keep the first one (as ForwardGNN does, arXiv 2403.11004).
     """
 
     redraw: bool = True
 
     def draw(self, target: Tensor, classes: int, _scores: Callable[[], Tensor]) -> Tensor:
-        """Draw wrong labels.
+        """Draw negative labels.
 
         Args:
-            target: (units,) int64 true labels.
+            target: (units,) int64 positive labels.
             classes: number of classes.
-            _scores: gives the (units, classes) scores that the network gives now.
+            _scores: returns the (units, classes) float32 scores of the network.
 
         Returns:
             (units, drawn) int64.
         """
-        return _wrong(target, torch.rand(len(target), classes - 1, device=target.device).argsort(1))
+        return _shuffled(target, classes)
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Some wrong labels, each as likely as the others, without repetition.
+    """Some negative labels, each with the same probability, without repetition.
 
     Args:
-        count: how many; all, where there are fewer.
-        redraw: others at each step.
+        count: their number; all, if there are fewer.
+        redraw: draw others at each step; False: keep the first ones.
     """
 
     count: int = 1
@@ -49,17 +49,16 @@ class Uniform:
         whole(1, 10**6, "count", self.count)
 
     def draw(self, target: Tensor, classes: int, _scores: Callable[[], Tensor]) -> Tensor:
-        """Draw wrong labels; see `AllWrong`."""
-        order = torch.rand(len(target), classes - 1, device=target.device).argsort(1)
-        return _wrong(target, order[:, : self.count])
+        """Draw negative labels; see `AllNegatives`."""
+        return _shuffled(target, classes)[:, : self.count]
 
 
 @dataclass(frozen=True)
 class Hard:
-    """Some wrong labels, in proportion to how good the network holds them: softmax of its scores (Hinton, section 3.3).
+    """Some negative labels, with probabilities that are the softmax of the network's scores (Hinton, section 3.3).
 
     Args:
-        count: how many; all, where there are fewer.
+        count: their number; all, if there are fewer.
     """
 
     count: int = 1
@@ -69,21 +68,35 @@ class Hard:
 
     @property
     def redraw(self) -> bool:
-        """They follow the network."""
+        """True: the probabilities change with the network."""
         return True
 
     def draw(self, target: Tensor, classes: int, scores: Callable[[], Tensor]) -> Tensor:
-        """Draw wrong labels; see `AllWrong`."""
-        every = torch.arange(classes - 1, device=target.device).expand(len(target), -1)
-        wrong = _wrong(target, every)
-        # A floor keeps each wrong label possible, so that as many as are wanted can always be drawn.
-        weights = scores().gather(1, wrong).softmax(1).clamp(min=1e-6)
-        return wrong.gather(1, torch.multinomial(weights, min(self.count, classes - 1)))
+        """Draw negative labels; see `AllNegatives`."""
+        negative = every_negative(target, classes)
+        # A floor keeps each negative label possible, so that `count` of them can always be drawn.
+        weights = scores().gather(1, negative).softmax(1).clamp(min=1e-6)
+        return negative.gather(1, torch.multinomial(weights, min(self.count, classes - 1)))
 
 
-Negatives = AllWrong | Uniform | Hard
+Negatives = AllNegatives | Uniform | Hard
 
 
-def _wrong(target: Tensor, numbers: Tensor) -> Tensor:
-    """Give wrong labels by their numbers among the wrong ones."""
-    return numbers + (numbers >= target[:, None]).long()
+def every_negative(target: Tensor, classes: int) -> Tensor:
+    """Return all labels of each unit but the positive one.
+
+    Args:
+        target: (units,) int64 positive labels.
+        classes: number of classes.
+
+    Returns:
+        (units, classes - 1) int64, ascending.
+    """
+    every = torch.arange(classes - 1, device=target.device).expand(len(target), -1)
+    return every + (every >= target[:, None]).long()
+
+
+def _shuffled(target: Tensor, classes: int) -> Tensor:
+    """Return all negative labels of each unit in random order."""
+    order = torch.rand(len(target), classes - 1, device=target.device).argsort(1)
+    return order + (order >= target[:, None]).long()

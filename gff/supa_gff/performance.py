@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from supa_gff import metrics
-from supa_gff.graphs import Graphs
-from supa_gff.network import Network
-from supa_gff.splits import Split
+from supa_gff.data import GraphSet
+from supa_gff.networks.network import Network
+from supa_gff.splits.standard import Split
 
 PARTS = ("train", "valid", "test")
 
@@ -30,7 +30,7 @@ class Performance:
     confusion: Tensor
 
 
-def performances(network: Network, graphs: Graphs, split: Split) -> dict[str, Performance]:
+def performances(network: Network, graphs: GraphSet, split: Split) -> dict[str, Performance]:
     """Measure a classifier on each part of a split.
 
     Args:
@@ -48,12 +48,12 @@ def performances(network: Network, graphs: Graphs, split: Split) -> dict[str, Pe
         scores, target = network.scores_of(graphs.batches(members, 4 * network.method.batch_size, known=known))
         if name == "train":
             majority = torch.bincount(target).argmax()
-        voted = network.voted(scores)
-        pairs = target * network.outputs + voted.argmax(1)
+        voted = network.aggregate(scores)
+        pairs = target * network.out_channels + voted.argmax(1)
         made[name] = Performance(
             layers=tuple(metrics.accuracy(part, target) for part in scores),
             voted=metrics.accuracy(voted, target),
             majority=float((target == majority).double().mean()),
-            confusion=torch.bincount(pairs, minlength=network.outputs**2).view(network.outputs, -1).cpu(),
+            confusion=torch.bincount(pairs, minlength=network.out_channels**2).view(network.out_channels, -1).cpu(),
         )
     return made

@@ -5,14 +5,14 @@ from types import MappingProxyType
 from typing import get_args
 
 from supa_gff.checks import one_of
+from supa_gff.data import Level
 from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
-from supa_gff.graphs import Level
-from supa_gff.labels import Gate, NodeFeatures, VirtualNodes
+from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes
+from supa_gff.label_injection import Gate, NodeFeatures, VirtualNodes
 from supa_gff.losses import Softmax, SymBa, Threshold
 from supa_gff.method import Method
 from supa_gff.names import METHODS, check_method
-from supa_gff.negatives import AllWrong, Uniform
-from supa_gff.scores import ClassGroups, Goodness, Head, PairProduct, Prototypes
+from supa_gff.negatives import AllNegatives, Uniform
 
 
 def preset(name: str, level: Level = "graph") -> Method:
@@ -35,15 +35,15 @@ def preset(name: str, level: Level = "graph") -> Method:
 
 def _graph(**parts: object) -> Method:
     """Give five GIN layers of 64 features, as graph classification commonly has (arXiv 1810.00826)."""
-    settings: dict[str, object] = {"layers": 5, "width": 64, "conv": "gin", "epochs": 60, "patience": 60}
+    settings: dict[str, object] = {"layers": 5, "hidden_channels": 64, "conv": "gin", "epochs": 60, "patience": 60}
     return Method().replace(**{**settings, **parts})
 
 
 def _node(**parts: object) -> Method:
     """Give the settings of ForwardGNN's scripts (arXiv 2403.11004): 128 features, GCN, Adam 1e-3, decay 5e-4."""
     settings: dict[str, object] = {
-        "layers": 2, "width": 128, "conv": "gcn", "normalisation": "length", "learning_rate": 1e-3,
-        "weight_decay": 5e-4, "halve_every": None, "epochs": 1000, "patience": 100, "validate_every": 2,
+        "layers": 2, "hidden_channels": 128, "conv": "gcn", "normalisation": "length", "learning_rate": 1e-3,
+        "weight_decay": 5e-4, "lr_step_size": None, "epochs": 1000, "patience": 100, "validate_every": 2,
         "schedule": "greedy",
     }  # fmt: skip
     return Method().replace(**{**settings, **parts})
@@ -52,7 +52,7 @@ def _node(**parts: object) -> Method:
 def _tuned_node(**parts: object) -> Method:
     """Give what does well on nodes with few labels, for local layers and backpropagation alike (docs/gff_nodes.md)."""
     settings: dict[str, object] = {
-        "width": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200, "patience": 200,
+        "hidden_channels": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200, "patience": 200,
         "validate_every": 1,
     }  # fmt: skip
     return _node(**{**settings, **parts})
@@ -66,51 +66,51 @@ def _gff(level: Level) -> Method:
         "negatives": Uniform(1),
         "schedule": "greedy",
         "normalisation": "length",
-        "vote": "all",
+        "layers_used": "all",
     }
     return _graph(**{**parts, "conv": "gcn"}) if level == "graph" else _node(**parts)
 
 
 def _label_appending(_level: Level) -> Method:
     return _node(
-        score=Goodness(SumOfSquares()), loss=Threshold(2.0), label=NodeFeatures(), negatives=AllWrong(redraw=False)
+        score=Goodness(SumOfSquares()), loss=Threshold(2.0), label=NodeFeatures(), negatives=AllNegatives(redraw=False)
     )
 
 
 def _virtual_nodes(_level: Level) -> Method:
     return _node(
-        score=Goodness(SumOfSquares()), loss=Threshold(2.0), label=VirtualNodes(), negatives=AllWrong(redraw=False)
+        score=Goodness(SumOfSquares()), loss=Threshold(2.0), label=VirtualNodes(), negatives=AllNegatives(redraw=False)
     )
 
 
 def _single_forward(_level: Level) -> Method:
-    return _node(score=Prototypes(), loss=Softmax(), label=VirtualNodes(), vote_by="probabilities")
+    return _node(score=Prototypes(), loss=Softmax(), label=VirtualNodes(), aggregate="probabilities")
 
 
 def _top_to_input(level: Level) -> Method:
-    return _single_forward(level).replace(top_down="input", schedule="together")
+    return _single_forward(level).replace(top_down="input", schedule="joint")
 
 
 def _top_to_loss(level: Level) -> Method:
-    return _single_forward(level).replace(top_down="loss", schedule="together")
+    return _single_forward(level).replace(top_down="loss", schedule="joint")
 
 
 def _link_goodness(_level: Level) -> Method:
-    return _node(score=PairProduct(squared=True), loss=Threshold(2.0), vote_by="probabilities")
+    return _node(score=PairProduct(squared=True), loss=Threshold(2.0), aggregate="probabilities")
 
 
 def _link_cross_entropy(_level: Level) -> Method:
     # ForwardGNN averages over linked and other pairs together: half of this loss, so half the weight decay beside it.
-    return _node(score=PairProduct(), loss=Threshold(0.0), vote_by="probabilities", weight_decay=1e-3)
+    return _node(score=PairProduct(), loss=Threshold(0.0), aggregate="probabilities", weight_decay=1e-3)
 
 
 def _symba(level: Level) -> Method:
     if level == "link":
-        return _node(score=PairProduct(squared=True), loss=SymBa(), vote_by="probabilities")
+        return _node(score=PairProduct(squared=True), loss=SymBa(), aggregate="probabilities")
     parts = {"score": Goodness(MeanOfSquares()), "loss": SymBa(4.0), "label": NodeFeatures()}
     if level == "graph":
         return _graph(**parts, negatives=Uniform(1))
-    return _node(**parts, negatives=AllWrong())
+    return _node(**parts, negatives=AllNegatives())
 
 
 def _cafo(level: Level) -> Method:
@@ -119,13 +119,13 @@ def _cafo(level: Level) -> Method:
 
 
 def _mono_forward(level: Level) -> Method:
-    return _graph(score=Head("linear")) if level == "graph" else _node(score=Head("linear"), schedule="together")
+    return _graph(score=Head("linear")) if level == "graph" else _node(score=Head("linear"), schedule="joint")
 
 
 def _deeper_forward(level: Level) -> Method:
     parts = {
-        "score": ClassGroups(MeanActivation()), "normalisation": "layer", "residual": True, "vote": "chosen",
-        "schedule": "together",
+        "score": ClassGroups(MeanActivation()), "normalisation": "layer", "residual": True, "layers_used": "chosen",
+        "schedule": "joint",
     }  # fmt: skip
     return _graph(**parts) if level == "graph" else _node(**parts)
 
@@ -135,11 +135,11 @@ def _best(level: Level) -> Method:
         return _link_cross_entropy(level)
     if level == "graph":
         return _graph(score=Head("mlp", dropout=0.5))
-    return _tuned_node(score=Head("conv", dropout=0.5), schedule="together", vote="chosen")
+    return _tuned_node(score=Head("conv", dropout=0.5), schedule="joint", layers_used="chosen")
 
 
 def _overlapping_pairs(_level: Level) -> Method:
-    return _graph(score=Head("mlp", dropout=0.5), schedule="pairs")
+    return _graph(score=Head("mlp", dropout=0.5), schedule="overlapping-pairs")
 
 
 def _best_goodness(_level: Level) -> Method:
@@ -147,13 +147,15 @@ def _best_goodness(_level: Level) -> Method:
         score=Goodness(MeanActivation(), pool="sum", scale=4.0, learned_scale=True),
         loss=Softmax(),
         label=Gate(),
-        negatives=AllWrong(),
+        negatives=AllNegatives(),
     )
 
 
 def _backprop(level: Level) -> Method:
     if level == "link":
-        return _node(score=PairProduct(), loss=Threshold(0.0), schedule="backprop", vote="last", weight_decay=1e-3)
+        return _node(
+            score=PairProduct(), loss=Threshold(0.0), schedule="backprop", layers_used="last", weight_decay=1e-3
+        )
     if level == "graph":
         return _graph(score=Head("mlp", dropout=0.5), schedule="backprop")
     return _tuned_node(score=Head("linear", dropout=0.5), schedule="backprop")

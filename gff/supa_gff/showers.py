@@ -13,7 +13,7 @@ from torch import Tensor
 from supa.arrays import Array, FloatArray, IntArray
 from supa_datasets import GraphDataset, Nearest, Tree, Within
 from supa_datasets.loaders import tasks
-from supa_gff.graphs import Graphs, offset_of
+from supa_gff.data import GraphSet, offset_of
 
 _BLOCK_HITS = 500_000
 """Hits that are made into graphs together."""
@@ -36,7 +36,7 @@ class ShowerGraphs:
         number: (graphs,) int64, which of the given showers each graph is.
     """
 
-    graphs: Graphs
+    graphs: GraphSet
     train: Tensor
     valid: Tensor
     test: Tensor
@@ -135,7 +135,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
     edge_index = joined["edge_index"] + node_offset[:-1].repeat_interleave(joined["edges"])
     first, second = counts[0], counts[0] + counts[1]
     return ShowerGraphs(
-        graphs=Graphs(
+        graphs=GraphSet(
             x=columns.x,
             edge_index=edge_index,
             node_offset=node_offset,

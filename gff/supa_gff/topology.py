@@ -1,4 +1,4 @@
-"""Which nodes are joined and to which graph they belong, for one stream of a batch or for several side by side."""
+"""Edges and graphs of the nodes of a batch, for one hypothesis or for several at once."""
 
 from dataclasses import dataclass
 
@@ -10,59 +10,60 @@ from torch import Tensor
 class Topology:
     """Edges and graphs of the nodes that a layer sees.
 
-    A stream is the batch under one hypothesis about the labels; activations have the shape (streams, nodes, features).
+    Activations have the shape (hypotheses, nodes, channels). For a convolution, hypotheses are disjoint copies of the
+    batch: node n of hypothesis k has the number k * nodes + n.
 
     Args:
-        edge_index: (2, edges) int64 of one stream; of all streams side by side, where they differ.
+        edge_index: (2, edges) int64 of one hypothesis; of all hypotheses together, if they have edges of their own.
         graph: (nodes,) int64, the graph of each node.
         num_graphs: number of graphs.
-        num_real: how many of the nodes, the first ones, are nodes of the batch; virtual nodes follow.
-        streams: number of streams whose edges ``edge_index`` holds; None: the streams share them.
+        num_real: number of nodes that are nodes of the batch; they come first, virtual nodes follow.
+        hypotheses: number of hypotheses whose edges ``edge_index`` holds; None: they share the edges.
     """
 
     edge_index: Tensor
     graph: Tensor
     num_graphs: int
     num_real: int
-    streams: int | None = None
+    hypotheses: int | None = None
 
-    def edges(self, streams: int) -> Tensor:
-        """Give the edges of streams side by side.
+    def edges(self, hypotheses: int) -> Tensor:
+        """Return the edges of several hypotheses together.
 
         Args:
-            streams: their number.
+            hypotheses: their number.
 
         Returns:
-            (2, all edges) int64, node n of stream s counted as s * nodes + n.
+            (2, all edges) int64.
         """
-        if self.streams is not None or streams == 1:
+        if self.hypotheses is not None or hypotheses == 1:
             return self.edge_index
-        shift = torch.arange(streams, device=self.edge_index.device) * len(self.graph)
+        shift = torch.arange(hypotheses, device=self.edge_index.device) * len(self.graph)
         return (self.edge_index[:, None, :] + shift[None, :, None]).reshape(2, -1)
 
-    def graphs(self, streams: int) -> Tensor:
-        """Give the graph of each node of streams side by side.
+    def graphs(self, hypotheses: int) -> Tensor:
+        """Return the graph of each node of several hypotheses together.
 
         Args:
-            streams: their number.
+            hypotheses: their number.
 
         Returns:
-            (streams * nodes,) int64.
+            (hypotheses * nodes,) int64.
         """
-        if streams == 1:
+        if hypotheses == 1:
             return self.graph
-        shift = torch.arange(streams, device=self.graph.device) * self.num_graphs
+        shift = torch.arange(hypotheses, device=self.graph.device) * self.num_graphs
         return (self.graph[None] + shift[:, None]).reshape(-1)
 
     def pool(self, values: Tensor, how: str) -> Tensor:
         """Sum or average over the real nodes of each graph.
 
         Args:
-            values: (streams, nodes, features) float32.
+            values: (hypotheses, nodes, channels) float32.
             how: ``"sum"`` or ``"mean"``.
 
         Returns:
-            (streams, graphs, features) float32; a graph without nodes has zeros.
+            (hypotheses, graphs, channels) float32; zeros for a graph without nodes.
         """
         graph = self.graph[: self.num_real]
         total = values.new_zeros(len(values), self.num_graphs, values.shape[2])

@@ -13,13 +13,14 @@ from torch import Tensor
 from supa.checks import counted
 from supa_gff import metrics
 from supa_gff.checks import one_of
-from supa_gff.graphs import Batch, Graphs
-from supa_gff.kept import Keep, Kept, KeptRows, KeptWhole
-from supa_gff.labels import VirtualNodes
+from supa_gff.data import Batch, GraphSet
+from supa_gff.label_injection import VirtualNodes
 from supa_gff.losses import SquaredError
-from supa_gff.network import Network
+from supa_gff.networks.network import Network
 from supa_gff.randomness import OwnRandomness
-from supa_gff.streams import Step
+from supa_gff.updates.activation_cache import ActivationCache, CacheLocation, GraphSetCache, SingleGraphCache
+from supa_gff.updates.factory import update_rule
+from supa_gff.updates.loss_stats import LayerStats, MeanStats, mean_by_layer
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Epoch:
     Args:
         layer: number of the layer; -1: all layers at once.
         epoch: number of the epoch, from 0; from 0 again for each layer if greedy.
-        steps: of each updated layer: its number, loss, mean score of the truth, of the wrong, share right.
+        steps: the mean figures of each updated layer.
         valid: the score on validation, larger is better: accuracy, area under the ROC curve, or minus the root mean
             squared error; NaN where the epoch was not validated.
         layer_valid: the same of each layer alone; empty if greedy, or not validated.
@@ -38,7 +39,7 @@ class Epoch:
 
     layer: int
     epoch: int
-    steps: tuple[tuple[int, float, float, float, float], ...]
+    steps: tuple[MeanStats, ...]
     valid: float
     layer_valid: tuple[float, ...]
     seconds: float
@@ -91,7 +92,7 @@ class Trainer:
         valid: members to stop and choose by.
         seed: of everything random in training, which neither changes nor depends on PyTorch's global random state; the
             first weights are drawn when the network is made.
-        keep: where the kept inputs of greedy layers lie.
+        cache: where the cached inputs of greedy layers are stored.
         on_epoch: called after each epoch, when the state is whole; what it raises ends training.
         on_batch: called before each batch, also of validation; what it raises ends training within the epoch.
     """
@@ -99,36 +100,37 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        graphs: Graphs | Pairs,
+        graphs: GraphSet | Pairs,
         train: Tensor | None = None,
         valid: Tensor | None = None,
         *,
         seed: int = 0,
-        keep: Keep = "memory",
+        cache: CacheLocation = "memory",
         on_epoch: Callable[["Trainer", Epoch], None] | None = None,
         on_batch: Callable[[], None] | None = None,
     ) -> None:
         self.network, self.graphs, self.seed, self.state = network, graphs, seed, State()
-        one_of(get_args(Keep), "keep", keep)
-        self._keep, self.on_epoch, self.on_batch = keep, on_epoch, on_batch
+        one_of(get_args(CacheLocation), "cache", cache)
+        self._location, self.on_epoch, self.on_batch = cache, on_epoch, on_batch
         self._whole: Batch | None = None
-        if isinstance(graphs, Graphs) and graphs.level == "link":
+        if isinstance(graphs, GraphSet) and graphs.level == "link":
             raise ValueError("Links are trained on Pairs(train, valid); split_links makes their batches.")
-        if isinstance(graphs, Graphs):
+        if isinstance(graphs, GraphSet):
             if train is None or valid is None or len(train) == 0 or len(valid) == 0:
                 raise ValueError("There must be members to train on and members to validate on; give both.")
             for name, members in (("train", train), ("valid", valid)):
                 _check_members(name, members, graphs)
             self._train, self._valid = train.to(graphs.device), valid.to(graphs.device)
-            made_for = (network.level, network.in_features, network.outputs)
+            made_for = (network.level, network.in_channels, network.out_channels)
             if made_for != (graphs.level, graphs.num_features, graphs.num_outputs):
                 raise ValueError(
-                    f"The network is for {counted(network.in_features, 'feature')}, "
-                    f"{counted(network.outputs, 'output')} and {network.level} level, but the set has "
+                    f"The network is for {counted(network.in_channels, 'feature')}, "
+                    f"{counted(network.out_channels, 'output')} and {network.level} level, but the set has "
                     f"{counted(graphs.num_features, 'feature')}, {counted(graphs.num_outputs, 'output')} and is for "
                     f"{graphs.level} level; make it with Network.for_graphs."
                 )
-        self._random = OwnRandomness(seed, network.voting.device)
+        self.rule = update_rule(network)
+        self._random = OwnRandomness(seed, network.layer_mask.device)
 
     def run(self) -> State:
         """Train until the end, from where the state stands.
@@ -170,14 +172,16 @@ class Trainer:
         changing = {
             "state": state,
             "network": network.state_dict(),
-            "optimisers": network.optimiser_states(),
+            "optimisers": self.rule.state_dict(),
             "random": random,
             "cuda_random": cuda_random,
             "seed": self.seed,
         }
         copied: dict[str, Any] = copy.deepcopy(changing)
         # Epochs do not change, and there may be thousands.
-        copied["state"]["history"] = [dict(vars(epoch)) for epoch in self.state.history]
+        copied["state"]["history"] = [
+            {**vars(epoch), "steps": tuple(map(tuple, epoch.steps))} for epoch in self.state.history
+        ]
         return copied
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -187,10 +191,16 @@ class Trainer:
             saved: from `state_dict`; it is not changed.
         """
         saved = copy.deepcopy(saved)
-        device = self.network.voting.device
+        device = self.network.layer_mask.device
         state = dict(saved["state"])
         state["history"] = [
-            Epoch(**{**epoch, "steps": tuple(map(tuple, epoch["steps"])), "layer_valid": tuple(epoch["layer_valid"])})
+            Epoch(
+                **{
+                    **epoch,
+                    "steps": tuple(MeanStats(*step) for step in epoch["steps"]),
+                    "layer_valid": tuple(epoch["layer_valid"]),
+                }
+            )
             for epoch in state["history"]
         ]
         state["best"] = tuple(state["best"])
@@ -198,7 +208,7 @@ class Trainer:
             state["candidates"] = state["candidates"].to(device)
         self.state = State(**state)
         self.network.load_state_dict(saved["network"])
-        self.network.load_optimiser_states(saved["optimisers"])
+        self.rule.load_state_dict(saved["optimisers"])
         self.seed = saved["seed"]
         self._random.load_state(saved["random"], saved["cuda_random"])
 
@@ -220,7 +230,7 @@ class Trainer:
                 if kept is not None:
                     kept.advance(module)
 
-    def _train_layer(self, layer: int, kept: Kept | None, below: list[Tensor]) -> None:
+    def _train_layer(self, layer: int, kept: ActivationCache | None, below: list[Tensor]) -> None:
         """Train one layer; it is judged by its vote together with those of the layers below."""
         network = self.network
         module = network.layer(layer)
@@ -231,17 +241,17 @@ class Trainer:
             for batch in self._batches():
                 candidates = self._candidates(batch, layer, kept)
                 if kept is None:
-                    steps += network.local_step(batch, layer, candidates)
+                    steps += self.rule.step(batch, layer, candidates)
                 else:
                     steps.append(kept.update(layer, batch, candidates))
             valid = math.nan
             if self._validates():
                 module.eval()
                 scores, target = self._layer_valid_scores(layer, kept)
-                valid = self._take_best(module, network.voted(torch.stack([*below, scores])), target)
+                valid = self._take_best(module, network.aggregate(torch.stack([*below, scores])), target)
             self._finish_epoch(layer, steps, valid, (), started)
         self._restore_best(module)
-        network.release(layer)
+        self.rule.optimisers.release(layer)
 
     def _run_jointly(self) -> None:
         network = self.network
@@ -251,13 +261,13 @@ class Trainer:
             self._set_learning_rate(layers)
             steps = []
             for batch in self._batches():
-                steps += network.local_step(batch, candidates=self._candidates(batch, None, None))
+                steps += self.rule.step(batch, candidates=self._candidates(batch, None, None))
             valid = math.nan
             layer_valid: tuple[float, ...] = ()
             if self._validates():
                 scores, target = self._valid_scores()
                 layer_valid = tuple(self._merit(part, target)[0] for part in scores)
-                valid = self._take_best(network, network.voted(scores), target)
+                valid = self._take_best(network, network.aggregate(scores), target)
             self._finish_epoch(-1, steps, valid, layer_valid, started)
         self._restore_best(network)
 
@@ -269,7 +279,7 @@ class Trainer:
             )
         module.load_state_dict(self.state.best_weights)
 
-    def _layer_valid_scores(self, layer: int, kept: Kept | None) -> tuple[Tensor, Tensor]:
+    def _layer_valid_scores(self, layer: int, kept: ActivationCache | None) -> tuple[Tensor, Tensor]:
         """Give one layer's (units, outputs) scores and the targets of validation."""
         parts = [
             (self.network.layer_scores(batch)[layer] if kept is None else kept.scores(layer, batch), batch.target)
@@ -288,10 +298,8 @@ class Trainer:
 
     def _set_learning_rate(self, layers: Iterable[int]) -> None:
         method = self.network.method
-        halvings = 0 if method.halve_every is None else self.state.epoch // method.halve_every
-        for layer in layers:
-            for group in self.network.optimiser(layer).param_groups:
-                group["lr"] = method.learning_rate * 0.5**halvings
+        halvings = 0 if method.lr_step_size is None else self.state.epoch // method.lr_step_size
+        self.rule.optimisers.set_learning_rate(layers, method.learning_rate * 0.5**halvings)
 
     def _take_best(self, module: torch.nn.Module, scores: Tensor, target: Tensor) -> float:
         """Remember the weights if they are the best so far; equal metrics are told apart by their loss."""
@@ -302,10 +310,10 @@ class Trainer:
         return merit[0]
 
     def _finish_epoch(
-        self, layer: int, steps: list[Step], valid: float, layer_valid: tuple[float, ...], started: float
+        self, layer: int, steps: list[LayerStats], valid: float, layer_valid: tuple[float, ...], started: float
     ) -> None:
         state = self.state
-        epoch = Epoch(layer, state.epoch, _summed(steps), valid, layer_valid, time.perf_counter() - started)
+        epoch = Epoch(layer, state.epoch, mean_by_layer(steps), valid, layer_valid, time.perf_counter() - started)
         state.history.append(epoch)
         state.epoch += 1
         if self.on_epoch is not None:
@@ -325,17 +333,17 @@ class Trainer:
     def _choose_votes(self) -> None:
         """Let those neighbouring layers vote that do best on validation; the most, where some do equally well."""
         network = self.network
-        if network.method.vote != "chosen":
+        if network.method.layers_used != "chosen":
             return
         scores, target = self._valid_scores()
         layers = network.method.layers
         ranges = [(first, end) for first in range(layers) for end in range(first + 1, layers + 1)]
 
         def merit(chosen: tuple[int, int]) -> tuple[float, int]:
-            network.let_vote(*chosen)
-            return self._merit(network.voted(scores), target)[0], chosen[1] - chosen[0]
+            network.set_layer_mask(*chosen)
+            return self._merit(network.aggregate(scores), target)[0], chosen[1] - chosen[0]
 
-        network.let_vote(*max(ranges, key=merit))
+        network.set_layer_mask(*max(ranges, key=merit))
 
     def _batches(self) -> Iterator[Batch]:
         if isinstance(self.graphs, Pairs):
@@ -361,7 +369,7 @@ class Trainer:
             yield batch
 
     def _whole_train(self) -> Batch:
-        assert isinstance(self.graphs, Graphs)
+        assert isinstance(self.graphs, GraphSet)
         if self._whole is None:
             self._whole = self.graphs.batch(self._train, self._train)
         return self._whole
@@ -370,64 +378,51 @@ class Trainer:
         """Give the (layers, units, outputs) scores and the targets of validation."""
         return self.network.scores_of(self._valid_batches())
 
-    def _candidates(self, batch: Batch, layer: int | None, kept: Kept | None) -> Tensor | None:
+    def _candidates(self, batch: Batch, layer: int | None, kept: ActivationCache | None) -> Tensor | None:
         negatives = self.network.method.negatives
         if negatives is None:
             return None
         if negatives.redraw:
             if kept is not None and layer is not None:
-                return self.network.draw_candidates(batch, lambda: kept.scores(layer, batch))
-            return self.network.draw_candidates(batch, layer=layer)
+                return self.rule.draw_candidates(batch, lambda: kept.scores(layer, batch))
+            return self.rule.draw_candidates(batch, layer=layer)
         return self._fixed_candidates(batch)
 
     def _fixed_candidates(self, batch: Batch) -> Tensor:
         """Give the labels that were drawn once for all units of the set."""
-        assert isinstance(self.graphs, Graphs)
+        assert isinstance(self.graphs, GraphSet)
         if self.state.candidates is None:
-            everything = self.graphs.batch(torch.arange(self.graphs.num_members, device=self.graphs.device))
-            self.state.candidates = self.network.draw_candidates(everything)
+            everything = self.graphs.batch(torch.arange(self.graphs.num_items, device=self.graphs.device))
+            self.state.candidates = self.rule.draw_candidates(everything)
         assert self.state.candidates is not None
         if self.graphs.transductive:
             return self.state.candidates[self._train]
-        rows = batch.members if self.graphs.level == "graph" else batch.rows
+        rows = batch.graph_indices if self.graphs.level == "graph" else batch.node_indices
         return self.state.candidates[rows]
 
-    def _kept(self) -> Kept | None:
+    def _kept(self) -> ActivationCache | None:
         """Make the kept inputs, where the streams of lower layers do not change from step to step."""
         network, graphs = self.network, self.graphs
         method = network.method
         if method.collaboration:
             return None
         if isinstance(graphs, Pairs):
-            return KeptWhole(network, graphs.train, graphs.valid, None)
+            return SingleGraphCache(self.rule, graphs.train, graphs.valid, None)
         if graphs.transductive:
-            if method.conditioned and (method.negatives is None or method.negatives.redraw):
+            if method.label_conditioned and (method.negatives is None or method.negatives.redraw):
                 return None
-            candidates = self._candidates(self._whole_train(), None, None) if method.conditioned else None
-            return KeptWhole(network, self._whole_train(), next(self._valid_batches()), candidates)
-        if method.conditioned and (graphs.level == "node" or isinstance(method.label, VirtualNodes)):
+            candidates = self._candidates(self._whole_train(), None, None) if method.label_conditioned else None
+            return SingleGraphCache(self.rule, self._whole_train(), next(self._valid_batches()), candidates)
+        if method.label_conditioned and (graphs.level == "node" or isinstance(method.label, VirtualNodes)):
             return None
-        return KeptRows(network, graphs, torch.cat([self._train, self._valid]), self._keep)
+        return GraphSetCache(self.rule, graphs, torch.cat([self._train, self._valid]), self._location)
 
 
-def _check_members(name: str, members: Tensor, graphs: Graphs) -> None:
+def _check_members(name: str, members: Tensor, graphs: GraphSet) -> None:
     if members.dtype != torch.int64 or members.dim() != 1:
         raise ValueError(f"{name} must be int64 numbers of members; of a mask, take mask.nonzero().view(-1).")
-    if int(members.min()) < 0 or int(members.max()) >= graphs.num_members:
+    if int(members.min()) < 0 or int(members.max()) >= graphs.num_items:
         raise ValueError(
             f"{name} has members from {int(members.min())} to {int(members.max())}, but the set has "
-            f"{graphs.num_members}, counted from 0."
+            f"{graphs.num_items}, counted from 0."
         )
-
-
-def _summed(steps: list[Step]) -> tuple[tuple[int, float, float, float, float], ...]:
-    """Average what the steps of each layer saw over units."""
-    layers = sorted({step.layer for step in steps})
-    rows = []
-    for layer in layers:
-        own = [step for step in steps if step.layer == layer]
-        units = torch.tensor([float(step.units) for step in own], device=own[0].seen.device)
-        mean = (torch.stack([step.seen for step in own]) * units[:, None]).sum(0) / units.sum()
-        loss, true, wrong, accuracy = mean.tolist()
-        rows.append((layer, loss, true, wrong, accuracy))
-    return tuple(rows)

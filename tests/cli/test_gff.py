@@ -187,10 +187,10 @@ def test_a_set_that_cannot_be_downloaded_is_one_clear_error(tmp_path, monkeypatc
 def test_failed_jobs_are_told_and_the_others_kept(folder, monkeypatch):
     from bench_jobs import failing
 
-    from supa_gff.bench import processes
+    from supa_gff.bench import worker_pool
 
-    run_jobs = processes.run_jobs
-    monkeypatch.setattr(processes, "run_jobs", lambda *given, **named: run_jobs(*given, **named, run=failing))
+    run_jobs = worker_pool.run_jobs
+    monkeypatch.setattr(worker_pool, "run_jobs", lambda *given, **named: run_jobs(*given, **named, run=failing))
     result = CliRunner().invoke(cli, _bench(folder, "--methods", "majority"))
     assert result.exit_code == 1
     assert "3 jobs failed; the table tells why" in result.output

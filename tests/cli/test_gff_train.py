@@ -21,10 +21,10 @@ from benchmark_files import write_citation_full, write_planetoid, write_tu, writ
 from supa_cli import main  # noqa: E402
 from supa_datasets import load_benchmark  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
-from supa_gff.network import Network  # noqa: E402
+from supa_gff.networks.network import Network  # noqa: E402
 from supa_gff.training import Trainer  # noqa: E402
 
-SHORT = ["--epochs", "3", "--layers", "2", "--width", "8", "--batch-size", "16", "--device", "cpu"]
+SHORT = ["--epochs", "3", "--layers", "2", "--hidden-channels", "8", "--batch-size", "16", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_training_is_told_saved_and_evaluated(supa, root, method):
     assert re.search(r"layer 1 +epoch 2 +loss [\d.]+ +score of truth [-\d.]+ +of wrong [-\d.]+ +accuracy [\d.]+ %", err)
     checkpoint = Checkpoint.load("m.ckpt")
     assert checkpoint.finished
-    assert (checkpoint.method.layers, checkpoint.method.width, checkpoint.method.epochs) == (2, 8, 3)
+    assert (checkpoint.method.layers, checkpoint.method.hidden_channels, checkpoint.method.epochs) == (2, 8, 3)
     benchmark = load_benchmark("MUTAG", root=root)
     code, text, _ = supa("evaluate", "m.ckpt", "--json")
     facts = json.loads(text)
@@ -246,7 +246,7 @@ def test_resume_without_a_file_begins(supa):
     [
         (["--seed", 1], "the seed is 0 there, and 1 here"),
         (["--fold", 1], "the split is fold 0 of 10 there, and fold 1 of 10 here"),
-        (["--width", 16], "width is 8 there, and 16 here"),
+        (["--hidden-channels", 16], "width is 8 there, and 16 here"),
         (["--method", "cafo"], "score is {'part': 'Head', 'kind': 'mlp'"),
         (["--dataset", "BZR", "--folds", 5], "the set is MUTAG there, and BZR here"),
     ],
@@ -276,9 +276,13 @@ MISTAKES = {
     "level": (["--dataset", "MUTAG", "--method", "single-forward"], 2, "single-forward is not for graph level"),
     "link": (["--dataset", "Cora", "--method", "link-goodness"], 2, "link-goodness is not for node level"),
     "conv": (["--dataset", "MUTAG", "--conv", "magic"], 2, "'magic' was given, but a convolution is one of gcn"),
-    "heads": (["--dataset", "MUTAG", "--conv", "gat", "--width", "6"], 2, "for gat it must be a multiple of 4"),
+    "heads": (
+        ["--dataset", "MUTAG", "--conv", "gat", "--hidden-channels", "6"],
+        2,
+        "for gat it must be a multiple of 4",
+    ),
     "groups": (
-        ["--dataset", "MUTAG", "--method", "deeper-forward", "--width", "1"],
+        ["--dataset", "MUTAG", "--method", "deeper-forward", "--hidden-channels", "1"],
         2,
         "must be at least 2, the number of classes",
     ),

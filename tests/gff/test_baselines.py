@@ -5,7 +5,7 @@ import pytest
 
 from supa_datasets import GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, run_baseline, targets_of
-from supa_gff.folds import Fold, stratified_folds
+from supa_gff.splits.folds import Fold, stratified_folds
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -100,7 +100,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_real_sets_have_their_known_figures(name, shared_datasets, tmp_path):
-    """Measured independently of this code, with scikit-learn's folds."""
+    """JobResult independently of this code, with scikit-learn's folds."""
     benchmark = load_benchmark(name, root=shared_datasets, cache=tmp_path)
     for method, accuracy in KNOWN[name].items():
         assert _accuracy(benchmark, method, folds=10) == pytest.approx(accuracy, abs=3.0), method

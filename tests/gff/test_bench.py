@@ -15,16 +15,16 @@ from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, tellin
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
-import supa_gff.bench.evaluation
+import supa_gff.bench.train_and_test
 from supa_gff.bench import runners
 from supa_gff.bench.figures import plot_results
-from supa_gff.bench.jobs import Cost, Job, Measured, canonical
-from supa_gff.bench.metering import Meter
-from supa_gff.bench.processes import run_jobs
+from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
+from supa_gff.bench.resources import Meter
 from supa_gff.bench.results import ResultsFile, finished, latest, read_results
 from supa_gff.bench.scores import scores_of
 from supa_gff.bench.significance import corrected_t_test
 from supa_gff.bench.table import table
+from supa_gff.bench.worker_pool import run_jobs
 
 
 def _fill(path, jobs=JOBS, run=measured):
@@ -41,7 +41,7 @@ def test_a_line_holds_all_there_is_to_know(tmp_path):
     job = Job("MUTAG", "forward", "gin", 5, 3, 1, canonical({"rate": 0.01, "layers": [64, 64]}))
     cost = Cost(1.5, 1.25, 2048, "cuda")
     with ResultsFile(tmp_path / "r.jsonl") as file:
-        file.append(finished(job, Measured(81.25, None, 20, 1000, cost, (80, 10, 10))))
+        file.append(finished(job, JobResult(81.25, None, 20, 1000, cost, (80, 10, 10))))
     (line,) = (tmp_path / "r.jsonl").read_text().splitlines()
     told = json.loads(line)
     for name, value in {
@@ -57,7 +57,7 @@ def test_a_line_holds_all_there_is_to_know(tmp_path):
     assert told["date"].endswith("+00:00")
     (result,) = read_results(tmp_path / "r.jsonl")
     assert result.job == job
-    assert result.measured == Measured(81.25, None, 20, 1000, cost, (80, 10, 10))
+    assert result.measured == JobResult(81.25, None, 20, 1000, cost, (80, 10, 10))
 
 
 def test_a_torn_line_is_dropped_wherever_it_was_torn(tmp_path):
@@ -137,7 +137,7 @@ def test_a_full_disk_harms_no_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize("accuracy", [float("nan"), -1, 100.5])
 def test_an_accuracy_is_a_percentage(accuracy):
     with pytest.raises(ValueError, match="must be a percentage"):
-        Measured(accuracy, None, 1, 1)
+        JobResult(accuracy, None, 1, 1)
 
 
 # ---------------------------------------------------------------------- the processes
@@ -185,7 +185,7 @@ def test_the_first_process_leaves_ctrl_c_to_its_parent(tmp_path):
     """In a fresh program, where the first process brings up the tracker of resources of multiprocessing."""
     program = (
         "from bench_jobs import JOBS, telling_what_is_blocked\n"
-        "from supa_gff.bench.processes import run_jobs\n"
+        "from supa_gff.bench.worker_pool import run_jobs\n"
         "from supa_gff.bench.results import ResultsFile\n"
         "with ResultsFile('r.jsonl') as file:\n"
         "    run_jobs(JOBS[:1], file, run=telling_what_is_blocked)\n"
@@ -213,7 +213,7 @@ def test_a_job_has_one_thread_and_the_environment_stays(given, tmp_path, monkeyp
 
 KILLED = """
 from bench_jobs import JOBS, endless_in_the_last_fold
-from supa_gff.bench.processes import run_jobs
+from supa_gff.bench.worker_pool import run_jobs
 from supa_gff.bench.results import ResultsFile
 if __name__ == "__main__":
     with ResultsFile("r.jsonl") as file:
@@ -292,7 +292,7 @@ def test_jobs_are_every_combination_that_makes_sense():
 
 
 class _Stub:
-    """What ``supa_gff.bench.evaluation`` offers."""
+    """What ``supa_gff.bench.train_and_test`` offers."""
 
     METHODS = ("backprop", "forward")
     CONVS = ("gin", "gcn")
@@ -308,7 +308,7 @@ class _Stub:
 
     @staticmethod
     def train_and_test(benchmark, fold, method, conv, seed):
-        return Measured(50 + len(fold.test) + seed, 40.0, 7, 1234)
+        return JobResult(50 + len(fold.test) + seed, 40.0, 7, 1234)
 
 
 @pytest.fixture
@@ -363,7 +363,7 @@ def _results(accuracies):
     return [
         finished(
             Job(name, method, conv, len(folds), fold, seed),
-            Measured(accuracy, None, 1, 1, Cost(1.0 + len(method), 1.0, 10**6 * len(method), "cpu"), (72, 8, 20)),
+            JobResult(accuracy, None, 1, 1, Cost(1.0 + len(method), 1.0, 10**6 * len(method), "cpu"), (72, 8, 20)),
         )
         for (method, conv, name), seeds in accuracies.items()
         for seed, folds in enumerate(seeds)

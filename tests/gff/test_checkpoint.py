@@ -11,10 +11,11 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 from torch_geometric.data import Data  # noqa: E402
 
 import supa_gff  # noqa: E402
-from supa_gff import AllWrong, Graphs, Hard, Network, Pairs, Trainer, preset  # noqa: E402
+from supa_gff import GraphSet, Network, Pairs, Trainer, preset  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
-from supa_gff.network import network_of  # noqa: E402
-from supa_gff.splits import Split  # noqa: E402
+from supa_gff.negatives import AllNegatives, Hard  # noqa: E402
+from supa_gff.networks.network import network_of  # noqa: E402
+from supa_gff.splits.standard import Split  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +36,14 @@ def _graph(random_numbers, nodes, y):
 def graphs():
     """Thirty graphs of three classes."""
     numbers = torch.Generator().manual_seed(1)
-    return Graphs.of([_graph(numbers, 5 + k % 4, torch.tensor([k % 3])) for k in range(30)])
+    return GraphSet.of([_graph(numbers, 5 + k % 4, torch.tensor([k % 3])) for k in range(30)])
 
 
 @pytest.fixture(scope="module")
 def nodes():
     """One graph of forty nodes of three classes."""
     numbers = torch.Generator().manual_seed(2)
-    return Graphs.of([_graph(numbers, 40, torch.arange(40) % 3)], level="node")
+    return GraphSet.of([_graph(numbers, 40, torch.arange(40) % 3)], level="node")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ TRAININGS = {
     "greedy, not kept": ("graphs", "cafo", {"collaboration": True}),
     "greedy, hard negatives": ("graphs", "gff", {"negatives": Hard(1), "normalisation": "batch"}),
     "greedy, labels drawn once": ("nodes", "label-appending", {}),
-    "greedy, labels drawn once, graphs": ("graphs", "gff", {"negatives": AllWrong(redraw=False)}),
+    "greedy, labels drawn once, graphs": ("graphs", "gff", {"negatives": AllNegatives(redraw=False)}),
     "greedy, class nodes": ("nodes", "single-forward", {}),
     "greedy, every second epoch validated": ("nodes", "cafo", {"validate_every": 2}),
     "greedy, patience": ("graphs", "cafo", {"patience": 1, "epochs": 6}),
@@ -74,8 +75,8 @@ TRAININGS = {
     "together": ("graphs", "best", {}),
     "together, hard negatives": ("graphs", "best-goodness", {"negatives": Hard(1)}),
     "together, voters chosen": ("graphs", "deeper-forward", {}),
-    "together, nodes": ("nodes", "best", {"halve_every": 2}),
-    "pairs of layers": ("graphs", "mono-forward", {"schedule": "pairs", "layers": 3}),
+    "together, nodes": ("nodes", "best", {"lr_step_size": 2}),
+    "pairs of layers": ("graphs", "mono-forward", {"schedule": "overlapping-pairs", "layers": 3}),
     "backprop": ("graphs", "backprop", {}),
     "backprop, recomputed": ("nodes", "backprop", {"checkpointing": True}),
 }
@@ -89,7 +90,7 @@ def _trainer(request, name, network=None, on_epoch=None):
     kind, method_name, changes = TRAININGS[name]
     data = request.getfixturevalue(kind)
     level = {"graphs": "graph", "nodes": "node", "pairs": "link"}[kind]
-    short = {"layers": 2, "width": 8, "epochs": 3, "batch_size": 8, "validate_every": 1}
+    short = {"layers": 2, "hidden_channels": 8, "epochs": 3, "batch_size": 8, "validate_every": 1}
     method = preset(method_name, level).replace(**{**short, **changes})
     if network is None:
         torch.manual_seed(5)
@@ -98,13 +99,13 @@ def _trainer(request, name, network=None, on_epoch=None):
     keep = "disk" if "disk" in name else "memory"
     members = torch.arange(count)
     return Trainer(
-        network, data, members[members % 3 > 0], members[members % 3 == 0], seed=7, keep=keep, on_epoch=on_epoch
+        network, data, members[members % 3 > 0], members[members % 3 == 0], seed=7, cache=keep, on_epoch=on_epoch
     )
 
 
 def _facts(trainer):
     history = [{**vars(epoch), "seconds": 0} for epoch in trainer.state.history]
-    return str(history), trainer.network.voting.tolist()  # as text, since NaN is not itself
+    return str(history), trainer.network.layer_mask.tolist()  # as text, since NaN is not itself
 
 
 def _same_bits(one, other):
@@ -165,7 +166,7 @@ def test_a_finished_training_is_not_trained_again(request, tmp_path):
 @pytest.mark.parametrize("name", supa_gff.PRESETS)
 def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
     try:
-        method = preset(name, level).replace(layers=2, width=8)
+        method = preset(name, level).replace(layers=2, hidden_channels=8)
     except ValueError:
         return  # not for this level
     network = network_of(method, 4, 1 if level == "link" else 3, level)
@@ -175,7 +176,7 @@ def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
     Checkpoint.of(trainer, benchmark="MUTAG", split=split).save(tmp_path / "a.ckpt")
     read = Checkpoint.load(tmp_path / "a.ckpt")
     assert read.method == method
-    assert (read.level, read.in_features, read.outputs) == (level, 4, network.outputs)
+    assert (read.level, read.in_features, read.outputs) == (level, 4, network.out_channels)
     assert (read.benchmark, read.finished, read.split.words) == ("MUTAG", False, "in words")
     assert read.split.test.tolist() == [8, 9, 10, 11]
     assert set(read.versions) == {"supa-showers", "torch", "torch-geometric"}
@@ -184,7 +185,7 @@ def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
 
 
 def test_pna_is_made_with_its_degrees(graphs, tmp_path):
-    network = Network.for_graphs(preset("best").replace(conv="pna", layers=2, width=8), graphs)
+    network = Network.for_graphs(preset("best").replace(conv="pna", layers=2, hidden_channels=8), graphs)
     Checkpoint.of(Trainer(network, graphs, torch.arange(9), torch.arange(9, 18))).save(tmp_path / "a.ckpt")
     batch = graphs.batch(torch.arange(30))
     assert torch.equal(Checkpoint.load(tmp_path / "a.ckpt").network()(batch), network(batch))
@@ -193,7 +194,7 @@ def test_pna_is_made_with_its_degrees(graphs, tmp_path):
 def test_pna_without_edges_is_a_clear_error():
     lone = Data(x=torch.ones(3, 4), edge_index=torch.zeros(2, 0, dtype=torch.int64), y=torch.tensor([1]))
     with pytest.raises(ValueError, match="there are no edges; choose another convolution"):
-        Network.for_graphs(preset("best").replace(conv="pna"), Graphs.of([lone]))
+        Network.for_graphs(preset("best").replace(conv="pna"), GraphSet.of([lone]))
 
 
 @pytest.fixture

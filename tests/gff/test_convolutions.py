@@ -69,7 +69,7 @@ def test_a_convolution_of_the_same_name_is_not_taken_for_the_known_one():
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_each_name_makes_a_convolution(name):
-    conv = make_convolution(name, 5, 8, norm=torch.nn.LayerNorm, degrees=torch.tensor([1, 2, 3]))
+    conv = make_convolution(name, 5, 8, norm=torch.nn.LayerNorm, deg=torch.tensor([1, 2, 3]))
     out = conv(torch.randn(4, 5), torch.tensor([[0, 1, 2], [1, 2, 0]]))
     assert out.shape == (4, 8)
     assert torch.isfinite(out).all()
@@ -77,7 +77,7 @@ def test_each_name_makes_a_convolution(name):
 
 
 @pytest.mark.parametrize(
-    ("conv", "width", "message"),
+    ("conv", "hidden_channels", "message"),
     [
         ("gcm", 8, "'gcm' was given, but a convolution is one of gcn, gin, sage, gat, gatv2, graph, pna, transformer"),
         ("gat", 6, "The width is 6, but for gat it must be a multiple of 4"),

@@ -12,9 +12,10 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 
 from torch_geometric.data import Batch, Data  # noqa: E402
 
-from supa_gff import Graphs, Network, SquaredError, Trainer, preset  # noqa: E402
+from supa_gff import GraphSet, Network, Trainer, preset  # noqa: E402
 from supa_gff.convolutions import CONVOLUTIONS  # noqa: E402
 from supa_gff.export import export  # noqa: E402
+from supa_gff.losses import SquaredError  # noqa: E402
 
 
 def _data(nodes, y):
@@ -40,26 +41,26 @@ def node_graph():
 
 
 def _trained(data, method, level):
-    graphs = Graphs.of(data, level=level)
+    graphs = GraphSet.of(data, level=level)
     torch.manual_seed(3)
-    network = Network.for_graphs(method.replace(layers=3, width=8, epochs=2), graphs)
-    members = torch.arange(graphs.num_members)
+    network = Network.for_graphs(method.replace(layers=3, hidden_channels=8, epochs=2), graphs)
+    members = torch.arange(graphs.num_items)
     Trainer(network, graphs, members[members % 3 > 0], members[members % 3 == 0]).run()
     return network
 
 
 def _scores(network, data):
     """Add the scores layer by layer, as the network's definition says."""
-    scores = network.layer_scores(data)[network.voting]
-    if network.method.vote_by == "probabilities":
+    scores = network.layer_scores(data)[network.layer_mask]
+    if network.method.aggregate == "probabilities":
         scores = scores.softmax(2)
     return sum(scores)
 
 
 GRAPH_METHODS = {
     "best": {},
-    "cafo": {"vote": "last"},
-    "mono-forward": {"vote_by": "probabilities", "residual": True, "normalisation": "graph"},
+    "cafo": {"layers_used": "last"},
+    "mono-forward": {"aggregate": "probabilities", "residual": True, "normalisation": "graph"},
     "deeper-forward": {},
     "backprop": {"dropout": 0.5},
 }
@@ -113,7 +114,7 @@ def test_values_are_averaged(graphs):
 
 def test_layers_above_the_last_that_votes_are_left_out(graphs):
     network = _trained(graphs, preset("best"), "graph")
-    network.let_vote(0, 2)
+    network.set_layer_mask(0, 2)
     module = export(network)
     assert len(module.layers) == 2
     batch = Batch.from_data_list(graphs)

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from supa_gff import Entmax, MeanActivation, MeanOfSquares, SumOfSquares, TopK
-from supa_gff.goodness import entmax15
+from supa_gff.goodness import Entmax, MeanActivation, MeanOfSquares, SumOfSquares, TopK, entmax15
 
 
 def naive_entmax(scores: list[float]) -> list[float]:

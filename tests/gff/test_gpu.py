@@ -6,7 +6,8 @@ import dataclasses
 import pytest
 import torch
 
-from supa_gff import PRESETS, Batch, Graphs, Head, Network, Pairs, Trainer, preset
+from supa_gff import PRESETS, Batch, GraphSet, Network, Pairs, Trainer, preset
+from supa_gff.heads import Head
 
 pytestmark = [
     pytest.mark.gpu,
@@ -14,7 +15,7 @@ pytestmark = [
 ]
 
 
-def made_up(level: str) -> Graphs:
+def made_up(level: str) -> GraphSet:
     """Make graphs whose features hint at their classes."""
     random = torch.Generator().manual_seed(3)
     graphs = 1 if level == "node" else 40
@@ -27,7 +28,7 @@ def made_up(level: str) -> Graphs:
     edges = torch.randint(size, (2, 3 * count), generator=random)
     edges = edges + torch.arange(graphs).repeat_interleave(3 * size) * size
     offset = torch.arange(graphs + 1)
-    return Graphs(x, edges, offset * size, offset * 3 * size, target, level, 3)
+    return GraphSet(x, edges, offset * size, offset * 3 * size, target, level, 3)
 
 
 def gradients(network: Network, batch: Batch, candidates: torch.Tensor | None) -> tuple[dict[str, torch.Tensor], list]:
@@ -52,9 +53,9 @@ def gradients(network: Network, batch: Batch, candidates: torch.Tensor | None) -
 def test_a_step_is_that_of_the_cpu(name: str, level: str) -> None:
     """Losses and gradients are those of the CPU, to the rounding of float32."""
     graphs = made_up(level)
-    members = torch.arange(graphs.num_members)[::2]
+    members = torch.arange(graphs.num_items)[::2]
     torch.manual_seed(1)
-    method = preset(name, level).replace(layers=2, width=24, dropout=0.0)  # the devices draw differently
+    method = preset(name, level).replace(layers=2, hidden_channels=24, dropout=0.0)  # the devices draw differently
     if isinstance(method.score, Head):
         method = method.replace(score=dataclasses.replace(method.score, dropout=0.0))
     template = Network.for_graphs(method, graphs)

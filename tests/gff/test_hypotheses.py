@@ -6,8 +6,10 @@ import pytest
 import torch
 from small_graphs import presets, small, task, triangles_or_trees, two_communities
 
-from supa_gff import Batch, Goodness, Graphs, Network, VirtualNodes, preset
-from supa_gff.network import network_of
+from supa_gff import Batch, GraphSet, Network, preset
+from supa_gff.heads import Goodness
+from supa_gff.label_injection import VirtualNodes
+from supa_gff.networks.network import network_of
 
 CONDITIONED = [(name, level) for name, level in presets() if isinstance(preset(name, level).score, Goodness)]
 
@@ -46,8 +48,8 @@ def test_other_pairs_or_nodes_do_not_move_a_score(name, level):
 def test_labels_to_validate_on_are_not_shown():
     graphs, train, valid = task("node")
     batch = graphs.batch(valid, train)
-    assert (batch.context[valid] == -1).all()
-    assert torch.equal(batch.context[train], graphs.target[train])
+    assert (batch.known_labels[valid] == -1).all()
+    assert torch.equal(batch.known_labels[train], graphs.target[train])
     network = Network.for_graphs(small("label-appending", "node"), graphs)
     labels = network.hypotheses(batch, torch.arange(2).expand(len(valid), -1))
     assert labels[:, valid].tolist() == [[0] * len(valid), [1] * len(valid)]
@@ -58,7 +60,7 @@ def test_labels_to_validate_on_are_not_shown():
 
 
 def test_hypotheses_of_graphs_are_those_of_their_nodes():
-    graphs = Graphs.of(triangles_or_trees(4))
+    graphs = GraphSet.of(triangles_or_trees(4))
     batch = graphs.batch(torch.tensor([1, 3, 0]))
     network = Network.for_graphs(small("gff", "graph"), graphs)
     labels = network.hypotheses(batch, torch.tensor([[1, 0], [0, 1], [0, 0]]))
@@ -67,15 +69,15 @@ def test_hypotheses_of_graphs_are_those_of_their_nodes():
 
 
 @pytest.mark.parametrize(("name", "level"), CONDITIONED)
-@pytest.mark.parametrize("streams", ["together", "in turn"])
+@pytest.mark.parametrize("hypotheses", ["together", "sequential"])
 def test_every_label_is_scored_as_if_it_were_the_only_one(name, level, streams):
     """One label's score does not depend on which others are tried beside it, nor on its number."""
     method = small(name, level)
-    if streams == "in turn":
+    if streams == "sequential":
         if isinstance(method.label, VirtualNodes):
             method = method.replace(label=VirtualNodes(positive_features=False))
         else:
-            method = method.replace(streams="in turn", normalisation="layer")
+            method = method.replace(hypotheses="sequential", normalisation="layer")
     graphs, train, valid = task(level, 12)
     torch.manual_seed(0)
     network = Network.for_graphs(method, graphs).eval()
@@ -97,13 +99,15 @@ def test_later_layers_take_the_features_of_the_truth_in_training_as_published():
         batch = graphs.batch(train, train)
         streams = network.streams(batch, network.hypotheses(batch, network.draw_candidates(batch)))
         h = torch.randn(2, streams.x.shape[1], 16)
-        assert torch.equal(network.pass_on(streams, h, truth_first=True).x, h[:1].expand(2, -1, -1) if positive else h)
-        assert torch.equal(network.pass_on(streams, h).x, h)
+        assert torch.equal(
+            network.detach_to_next(streams, h, positive_first=True).x, h[:1].expand(2, -1, -1) if positive else h
+        )
+        assert torch.equal(network.detach_to_next(streams, h).x, h)
 
 
 @pytest.mark.parametrize(("name", "changes"), [("gff", {}), ("symba", {}), ("best", {}), ("deeper-forward", {})])
 def test_a_graph_is_scored_alike_in_any_company_and_order(name, changes):
-    graphs = Graphs.of(triangles_or_trees(20))
+    graphs = GraphSet.of(triangles_or_trees(20))
     torch.manual_seed(0)
     network = Network.for_graphs(small(name, "graph", **changes), graphs)
     network.local_step(graphs.batch(torch.arange(20)))

@@ -4,30 +4,17 @@ import pytest
 import torch
 from small_graphs import pairs, presets, small, triangles_or_trees, two_communities
 
-from supa_gff import (
-    AllWrong,
-    Embedding,
-    Entmax,
-    EveryLayer,
-    Goodness,
-    Graphs,
-    Hard,
-    Head,
-    MeanOfSquares,
-    Network,
-    NodeFeatures,
-    PairProduct,
-    SymBa,
-    TopK,
-    Trainer,
-    VirtualNodes,
-    metrics,
-)
+from supa_gff import GraphSet, Network, Trainer, metrics
+from supa_gff.goodness import Entmax, MeanOfSquares, TopK
+from supa_gff.heads import Goodness, Head, PairProduct
+from supa_gff.label_injection import Embedding, EveryLayer, NodeFeatures, VirtualNodes
+from supa_gff.losses import SymBa
+from supa_gff.negatives import AllNegatives, Hard
 
 QUICK = {
-    "graph": {"epochs": 12, "learning_rate": 5e-3, "layers": 2, "width": 32, "batch_size": 16},
-    "node": {"epochs": 60, "learning_rate": 1e-2, "layers": 2, "width": 32, "validate_every": 4},
-    "link": {"epochs": 60, "learning_rate": 1e-2, "layers": 2, "width": 32, "validate_every": 4},
+    "graph": {"epochs": 12, "learning_rate": 5e-3, "layers": 2, "hidden_channels": 32, "batch_size": 16},
+    "node": {"epochs": 60, "learning_rate": 1e-2, "layers": 2, "hidden_channels": 32, "validate_every": 4},
+    "link": {"epochs": 60, "learning_rate": 1e-2, "layers": 2, "hidden_channels": 32, "validate_every": 4},
 }
 
 
@@ -41,8 +28,8 @@ def learned(name: str, level: str, **changes: object) -> float:
         Trainer(network, made).run()
         # The validation pairs chose the epoch only; the training graph shows none of them.
         return metrics.roc_auc(network.predict(made.valid), made.valid.target)
-    graphs = Graphs.of(triangles_or_trees(120) if level == "graph" else [two_communities()], level=level)
-    order = torch.randperm(graphs.num_members, generator=torch.Generator().manual_seed(0))
+    graphs = GraphSet.of(triangles_or_trees(120) if level == "graph" else [two_communities()], level=level)
+    order = torch.randperm(graphs.num_items, generator=torch.Generator().manual_seed(0))
     parts = order[: len(order) // 2], order[len(order) // 2 : -len(order) // 4], order[-len(order) // 4 :]
     network = Network.for_graphs(method, graphs)
     Trainer(network, graphs, parts[0], parts[1]).run()
@@ -58,17 +45,17 @@ def test_presets_learn(name, level):
 @pytest.mark.parametrize(
     ("name", "level", "changes"),
     [
-        ("best", "graph", {"schedule": "pairs"}),
+        ("best", "graph", {"schedule": "overlapping-pairs"}),
         ("best", "graph", {"collaboration": True}),
         ("best", "graph", {"negatives": Hard(), "score": Head("conv")}),
         ("best", "graph", {"conv": "pna"}),
         ("symba", "graph", {"label": EveryLayer(), "score": Goodness(TopK(4)), "negatives": Hard()}),
         ("symba", "graph", {"label": Embedding(), "score": Goodness(Entmax())}),
-        ("symba", "graph", {"label": NodeFeatures(), "streams": "in turn", "normalisation": "graph"}),
+        ("symba", "graph", {"label": NodeFeatures(), "hypotheses": "sequential", "normalisation": "graph"}),
         ("symba", "graph", {"label": VirtualNodes(), "normalisation": "layer"}),
         ("symba", "node", {"label": EveryLayer(), "negatives": Hard()}),
         ("virtual-nodes", "node", {"conv": "sage", "score": Goodness(MeanOfSquares()), "loss": SymBa()}),
-        ("gff", "node", {"conv": "gat", "negatives": AllWrong()}),
+        ("gff", "node", {"conv": "gat", "negatives": AllNegatives()}),
         ("link-goodness", "link", {"score": PairProduct(), "conv": "sage"}),
     ],
 )

@@ -2,13 +2,13 @@
 
 import pytest
 
-from supa_gff import Graphs, Network, Pairs, Trainer, metrics, preset, split_links
+from supa_gff import GraphSet, Network, Pairs, Trainer, metrics, preset, split_links
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 
 
-def graph(nodes: int = 80, edges: int = 300, seed: int = 0) -> Graphs:
+def graph(nodes: int = 80, edges: int = 300, seed: int = 0) -> GraphSet:
     """Nodes of four communities that link within themselves, with loops and repeated edges."""
     from torch_geometric.data import Data
 
@@ -17,7 +17,9 @@ def graph(nodes: int = 80, edges: int = 300, seed: int = 0) -> Graphs:
     x = torch.rand((nodes, 6), generator=random)
     x[torch.arange(nodes), torch.arange(nodes) % 4] += 1
     both = torch.cat([ends, ends.flip(0)], 1) if edges else ends
-    return Graphs.of([Data(x=x, edge_index=both, y=torch.zeros(nodes, dtype=torch.int64))], level="node", num_outputs=2)
+    return GraphSet.of(
+        [Data(x=x, edge_index=both, y=torch.zeros(nodes, dtype=torch.int64))], level="node", num_outputs=2
+    )
 
 
 def pairs_of(index) -> list[tuple[int, int]]:
@@ -75,7 +77,7 @@ def test_a_set_of_many_graphs_is_refused():
 
     one = Data(x=torch.ones(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]), y=torch.tensor([0]))
     with pytest.raises(ValueError, match="2 graphs"):
-        split_links(Graphs.of([one, one], num_outputs=2))
+        split_links(GraphSet.of([one, one], num_outputs=2))
 
 
 @pytest.mark.parametrize("name", ["link-cross-entropy", "link-goodness", "symba", "backprop", "best"])
@@ -83,7 +85,7 @@ def test_links_are_learned(name):
     graphs = graph()
     split = split_links(graphs)
     torch.manual_seed(0)
-    method = preset(name, "link").replace(width=32, epochs=150, learning_rate=1e-2)
+    method = preset(name, "link").replace(hidden_channels=32, epochs=150, learning_rate=1e-2)
     network = Network(method, graphs.num_features, 1, "link")
     Trainer(network, Pairs(split.train, split.valid)).run()
     assert metrics.roc_auc(network.predict(split.test), split.test.target) > 0.7
@@ -95,7 +97,7 @@ def test_layers_vote_by_the_mean_of_their_probabilities():
     for name, theta in (("link-cross-entropy", 0.0), ("link-goodness", 2.0), ("symba", 0.0)):
         network = Network(preset(name, "link"), 4, 1, "link")
         expected = sum(1 / (1 + (theta - layer).exp()) for layer in scores)
-        assert torch.allclose(network.voted(scores), expected)
+        assert torch.allclose(network.aggregate(scores), expected)
 
 
 def test_cross_entropy_of_links_is_twice_the_mean_over_all_pairs():

@@ -6,12 +6,13 @@ import pytest
 import torch
 from small_graphs import presets, small, task
 
-from supa_gff import Batch, Graphs, Hard, Method, Network, TopDownNetwork, Uniform, preset
+from supa_gff import Batch, GraphSet, Method, Network, preset
+from supa_gff.negatives import Hard, Uniform
 
 
 def batch_of(level: str) -> Batch:
     made, train, _ = task(level)
-    if isinstance(made, Graphs):
+    if isinstance(made, GraphSet):
         return made.batch(train, train) if made.transductive else made.batch(train[:12])
     return made.train
 
@@ -74,7 +75,7 @@ def losses_of_step(network: Network, batch: Batch, monkeypatch: pytest.MonkeyPat
         spans.append(layers_reached(network, self))
         backward(self, *args, **kwargs)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.known_labels() as patch:
         patch.setattr(torch.Tensor, "backward", watched)
         network.local_step(batch, **how)
     return spans
@@ -120,27 +121,27 @@ def test_the_local_loss_reaches_every_trained_weight_of_its_layer_and_nothing_el
     network, batch = network_of(small(name, level), level)
     network.train()
     candidates = network.draw_candidates(batch)
-    labels = network.hypotheses(batch, candidates) if network.method.conditioned else None
+    labels = network.hypotheses(batch, candidates) if network.method.label_conditioned else None
     streams = network.streams(batch, labels)
     for layer in range(3):
         loss, _ = network.local_loss(layer, streams, batch, candidates)
         # What comes out of a layer carries its graph; what goes into the next must not.
         h = network.layer(layer)(streams.x, streams.topology, streams.labels)
         assert reached(loss) == {p for p in network.layer(layer).parameters() if p.requires_grad}
-        streams = network.pass_on(streams, h, truth_first=True)
+        streams = network.detach_to_next(streams, h, positive_first=True)
         assert not streams.x.requires_grad
 
 
 @pytest.mark.parametrize(
     ("name", "level", "changes"),
     [
-        ("gff", "graph", {"streams": "in turn"}),
-        ("gff", "node", {"streams": "in turn", "negatives": Hard()}),
+        ("gff", "graph", {"hypotheses": "sequential"}),
+        ("gff", "node", {"hypotheses": "sequential", "negatives": Hard()}),
         ("symba", "graph", {"negatives": Hard(), "collaboration": True}),
         ("best-goodness", "graph", {"negatives": Uniform(), "residual": True}),
         ("best", "graph", {"negatives": Hard(), "collaboration": True}),
         ("best", "graph", {"conv": "gat", "normalisation": "graph", "dropout": 0.2}),
-        ("symba", "graph", {"schedule": "pairs"}),
+        ("symba", "graph", {"schedule": "overlapping-pairs"}),
     ],
 )
 def test_parts_swapped_in_stay_local(name, level, changes, monkeypatch):
@@ -177,7 +178,7 @@ def test_top_down_layers_hear_from_above_without_gradient(name, order, monkeypat
 
 @pytest.mark.parametrize("kind", ["symba", "best", "gff", "overlapping-pairs"])
 def test_overlapping_pairs_span_exactly_two_neighbours(kind, monkeypatch):
-    network, batch = network_of(small(kind, "graph", schedule="pairs", layers=5), "graph")
+    network, batch = network_of(small(kind, "graph", schedule="overlapping-pairs", layers=5), "graph")
     assert losses_of_step(network, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
     assert losses_of_step(network, batch, monkeypatch) == [{0}, {1, 2}, {3, 4}]
     assert losses_of_step(network, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from supa_gff import Softmax, SquaredError, SymBa, Threshold
+from supa_gff.losses import Softmax, SquaredError, SymBa, Threshold
 
 torch.manual_seed(0)
 TRUE, WRONG = torch.randn(5, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)

@@ -6,47 +6,29 @@ import re
 import pytest
 from small_graphs import presets
 
-from supa_gff import (
-    PRESETS,
-    AllWrong,
-    ClassGroups,
-    Embedding,
-    Entmax,
-    EveryLayer,
-    Gate,
-    Goodness,
-    Hard,
-    Head,
-    Method,
-    Network,
-    NodeFeatures,
-    PairProduct,
-    Prototypes,
-    Softmax,
-    SquaredError,
-    Threshold,
-    TopK,
-    Uniform,
-    VirtualNodes,
-    preset,
-)
+from supa_gff import PRESETS, Method, Network, preset
+from supa_gff.goodness import Entmax, TopK
+from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes
+from supa_gff.label_injection import Embedding, EveryLayer, Gate, NodeFeatures, VirtualNodes
+from supa_gff.losses import Softmax, SquaredError, Threshold
 from supa_gff.names import METHODS
+from supa_gff.negatives import AllNegatives, Hard, Uniform
 
-GOODNESS = {"score": Goodness(), "label": NodeFeatures(), "negatives": AllWrong()}
+GOODNESS = {"score": Goodness(), "label": NodeFeatures(), "negatives": AllNegatives()}
 
 BAD = [
     ({"schedule": "greddy"}, "schedule: 'greddy' was given, but it is one of 'greedy', 'together', 'pairs'"),
     ({"normalisation": None}, "normalisation: None was given, but it is one of 'length', 'batch'"),
-    ({"vote": "best"}, "vote: 'best' was given, but it is one of 'all', 'last', 'chosen'."),
-    ({"vote_by": "logits"}, "vote_by: 'logits' was given"),
-    ({"streams": "parallel"}, "streams: 'parallel' was given, but it is one of 'together', 'in turn'."),
+    ({"layers_used": "best"}, "vote: 'best' was given, but it is one of 'all', 'last', 'chosen'."),
+    ({"aggregate": "logits"}, "aggregate: 'logits' was given"),
+    ({"hypotheses": "parallel"}, "streams: 'parallel' was given, but it is one of 'together', 'sequential'."),
     ({"layers": 0}, "layers: 0 was given, but it must be a whole number from 1"),
-    ({"width": 2.5}, "width: 2.5 was given, but it must be a whole number"),
+    ({"hidden_channels": 2.5}, "width: 2.5 was given, but it must be a whole number"),
     ({"epochs": True}, "epochs: True was given"),
     ({"patience": 0}, "patience: 0 was given"),
     ({"validate_every": 0}, "validate_every: 0 was given"),
     ({"batch_size": "64"}, "batch_size: '64' was given"),
-    ({"halve_every": 0}, "halve_every: 0 was given"),
+    ({"lr_step_size": 0}, "lr_step_size: 0 was given"),
     ({"learning_rate": 0.0}, "learning_rate: 0.0 was given, but it must be a number above zero."),
     ({"learning_rate": float("nan")}, "learning_rate: nan was given"),
     ({"weight_decay": -1e-3}, "weight_decay: -0.001 was given, but it must be a number of at least zero."),
@@ -55,10 +37,10 @@ BAD = [
     ({"checkpointing": 1}, "checkpointing: 1 was given, but it is True or False."),
     ({"conv": None}, "conv: None was given, but it is a name or a function."),
     ({"score": "head"}, "score: 'head' was given, but it is one of Goodness(...), ClassGroups(...), Head(...)"),
-    ({"score": Head}, "score: <class 'supa_gff.scores.Head'> was given"),
+    ({"score": Head}, "score: <class 'supa_gff.heads.Head'> was given"),
     ({"loss": "softmax"}, "loss: 'softmax' was given, but it is one of Threshold(...), SymBa(...)"),
     ({**GOODNESS, "label": "one-hot"}, "label: 'one-hot' was given, but it is one of None, NodeFeatures(...)"),
-    ({**GOODNESS, "negatives": 3}, "negatives: 3 was given, but it is one of None, AllWrong(...)"),
+    ({**GOODNESS, "negatives": 3}, "negatives: 3 was given, but it is one of None, AllNegatives(...)"),
     ({"score": Goodness()}, "A goodness tells hypotheses about the label apart, and needs label="),
     ({"label": NodeFeatures()}, "other scores tell classes apart without one, so label= must be None"),
     ({"score": ClassGroups(), "label": Gate()}, "so label= must be None"),
@@ -66,26 +48,26 @@ BAD = [
     ({"score": Prototypes(), "label": NodeFeatures()}, "Prototypes are the classes' virtual nodes"),
     ({"score": Goodness(), "label": NodeFeatures()}, "A goodness needs wrong labels to compare with"),
     ({**GOODNESS, "loss": SquaredError()}, "Values are predicted by heads: with SquaredError(), give score=Head(...)."),
-    ({"loss": SquaredError(), "negatives": AllWrong()}, "SquaredError() compares with no wrong labels"),
-    ({"score": PairProduct(), "negatives": AllWrong()}, "Pairs bring their own negatives"),
-    ({"loss": SquaredError(), "vote_by": "probabilities"}, "Values have no probabilities"),
+    ({"loss": SquaredError(), "negatives": AllNegatives()}, "SquaredError() compares with no wrong labels"),
+    ({"score": PairProduct(), "negatives": AllNegatives()}, "Pairs bring their own negatives"),
+    ({"loss": SquaredError(), "aggregate": "probabilities"}, "Values have no probabilities"),
     ({"score": ClassGroups(), "train_convolution": False}, "With train_convolution=False only heads are trained"),
-    ({**GOODNESS, "streams": "in turn"}, "Batch normalisation of one hypothesis at a time takes away"),
+    ({**GOODNESS, "hypotheses": "sequential"}, "Batch normalisation of one hypothesis at a time takes away"),
     (
-        {**GOODNESS, "streams": "in turn", "normalisation": "layer", "dropout": 0.1},
-        "Streams run in turn twice each, and must come out the same: no dropout, no VirtualNodes.",
+        {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "dropout": 0.1},
+        "HypothesisBatch run in turn twice each, and must come out the same: no dropout, no VirtualNodes.",
     ),
     (
-        {**GOODNESS, "streams": "in turn", "normalisation": "layer", "label": VirtualNodes()},
-        "Streams run in turn twice each",
+        {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "label": VirtualNodes()},
+        "HypothesisBatch run in turn twice each",
     ),
     (
-        {**GOODNESS, "streams": "in turn", "normalisation": "layer", "schedule": "pairs"},
-        "streams='in turn' is for a Goodness and schedule='greedy' or 'together'.",
+        {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "schedule": "overlapping-pairs"},
+        "hypotheses='sequential' is for a Goodness and schedule='greedy' or 'together'.",
     ),
-    ({"streams": "in turn", "normalisation": "layer"}, "streams='in turn' is for a Goodness"),
+    ({"hypotheses": "sequential", "normalisation": "layer"}, "hypotheses='sequential' is for a Goodness"),
     ({"checkpointing": True}, "checkpointing is for schedule='backprop'"),
-    ({"collaboration": True, "vote": "last"}, "mean something only beside those below"),
+    ({"collaboration": True, "layers_used": "last"}, "mean something only beside those below"),
     ({"schedule": "backprop", "collaboration": True}, "collaboration is for local losses"),
 ]  # fmt: skip
 
@@ -132,7 +114,7 @@ def test_what_does_not_go_together_is_refused(parts, message):
             "Prototypes are for node level",
         ),
         (lambda: Network(Method(conv="pna"), 3, 2), "PNA needs the histogram of the nodes' degrees"),
-        (lambda: Network(Method(conv="gat", width=6), 3, 2), "The width is 6, but for gat it must be a multiple of 4"),
+        (lambda: Network(Method(conv="gat", hidden_channels=6), 3, 2), "The width is 6, but for gat it must be a multiple of 4"),
     ],
 )  # fmt: skip
 def test_bad_names_and_parts_get_one_clear_error(make, message):
@@ -151,8 +133,8 @@ def test_presets_survive_json(name, level):
     [
         {"score": Goodness(TopK(3), "sum", 2.0, True), "label": Embedding(7), "negatives": Hard(2)},
         {"score": Goodness(Entmax()), "label": VirtualNodes(positive_features=False), "negatives": Uniform(3, False)},
-        {"score": Goodness(), "label": EveryLayer(), "negatives": AllWrong(redraw=False), "loss": Threshold(1.0)},
-        {"score": Head("conv", "mean", 0.2), "loss": SquaredError(), "halve_every": None},
+        {"score": Goodness(), "label": EveryLayer(), "negatives": AllNegatives(redraw=False), "loss": Threshold(1.0)},
+        {"score": Head("conv", "mean", 0.2), "loss": SquaredError(), "lr_step_size": None},
         {"score": PairProduct(squared=True), "loss": Softmax(0.5)},
     ],
 )

@@ -7,7 +7,8 @@ import torch
 from scipy.stats import chisquare
 from small_graphs import small, task
 
-from supa_gff import AllWrong, Hard, Network, Trainer, Uniform
+from supa_gff import Network, Trainer
+from supa_gff.negatives import AllNegatives, Hard, Uniform
 
 CLASSES, UNITS = 5, 20_000
 
@@ -21,12 +22,12 @@ def counts(drawn: torch.Tensor, true: int) -> list[int]:
     return found[:true] + found[true + 1 :]
 
 
-@pytest.mark.parametrize("negatives", [Uniform(1), Uniform(3), Uniform(9), AllWrong()])
+@pytest.mark.parametrize("negatives", [Uniform(1), Uniform(3), Uniform(9), AllNegatives()])
 def test_the_true_label_is_never_drawn_and_none_comes_twice(negatives):
     torch.manual_seed(0)
     target = torch.randint(CLASSES, (UNITS,))
     wrong = negatives.draw(target, CLASSES, never)
-    expected = CLASSES - 1 if isinstance(negatives, AllWrong) else min(negatives.count, CLASSES - 1)
+    expected = CLASSES - 1 if isinstance(negatives, AllNegatives) else min(negatives.count, CLASSES - 1)
     assert wrong.shape == (UNITS, expected)
     assert not (wrong == target[:, None]).any()
     assert ((wrong >= 0) & (wrong < CLASSES)).all()
@@ -34,7 +35,7 @@ def test_the_true_label_is_never_drawn_and_none_comes_twice(negatives):
     assert (ordered.diff(dim=1) > 0).all()
 
 
-@pytest.mark.parametrize("negatives", [Uniform(1), Uniform(2), AllWrong()])
+@pytest.mark.parametrize("negatives", [Uniform(1), Uniform(2), AllNegatives()])
 @pytest.mark.parametrize("true", range(CLASSES))
 def test_each_wrong_label_is_as_likely(negatives, true):
     torch.manual_seed(true)
@@ -71,11 +72,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives:
     def watched(self, layer, scores, batch, candidates, below=None):
         if layer == 0:
             # Of the nodes of one graph, a layer may be given the training nodes alone.
-            units = next(part for part in (batch.members, batch.units, train) if part is not None)
+            units = next(part for part in (batch.graph_indices, batch.units, train) if part is not None)
             seen.append((units, candidates))
         return update(self, layer, scores, batch, candidates, below)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.known_labels() as patch:
         patch.setattr(Network, "_judged", watched)
         Trainer(network, graphs, train, valid).run()
     per_epoch = len(seen) // 4
@@ -91,7 +92,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives:
 
 @pytest.mark.parametrize("level", ["graph", "node"])
 @pytest.mark.parametrize("schedule", ["greedy", "together"])
-@pytest.mark.parametrize("kind", [AllWrong, Uniform])
+@pytest.mark.parametrize("kind", [AllNegatives, Uniform])
 def test_redrawn_each_epoch_or_once(level, schedule, kind, monkeypatch):
     fixed = drawn(monkeypatch, level, schedule, kind(redraw=False))
     assert all(torch.equal(fixed[0], epoch) for epoch in fixed[1:])

@@ -8,14 +8,17 @@ from small_graphs import presets, small, task, triangles_or_trees, two_communiti
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from supa_gff import Batch, Graphs, Head, Method, Network, SquaredError, Trainer, Uniform
+from supa_gff import Batch, GraphSet, Method, Network, Trainer
 from supa_gff.convolutions import CONVOLUTIONS
+from supa_gff.heads import Head
+from supa_gff.losses import SquaredError
+from supa_gff.negatives import Uniform
 
 
 def trained(method: Method, level: str = "graph", count: int = 24, seed: int = 0) -> tuple[Network, Trainer]:
     made, train, valid = task(level, count)
     torch.manual_seed(seed)
-    if isinstance(made, Graphs):
+    if isinstance(made, GraphSet):
         network = Network.for_graphs(method, made)
     else:
         network = Network(method, made.train.x.shape[1], 1, "link")
@@ -73,7 +76,7 @@ def test_a_convolution_of_the_users_own_is_gin_where_it_does_the_same(name):
     made = {}
     for conv in (Own, "gin"):
         torch.manual_seed(0)
-        graphs = Graphs.of(triangles_or_trees(12))
+        graphs = GraphSet.of(triangles_or_trees(12))
         network = Network.for_graphs(small(name, "graph", conv=conv, layers=1), graphs)
         if conv == "gin":
             network.layer(0).conv.nn = torch.nn.Linear(network.layer(0).conv.nn[0].in_features, 16)
@@ -99,8 +102,10 @@ def test_each_normalisation_trains(normalisation, name, residual):
 def test_what_a_layer_computes():
     """Normalise, aggregate, activate, add: by hand."""
     torch.manual_seed(0)
-    graphs = Graphs.of(triangles_or_trees(3))
-    method = Method(score=Head("linear"), conv="gcn", normalisation="length", residual=True, layers=2, width=6)
+    graphs = GraphSet.of(triangles_or_trees(3))
+    method = Method(
+        score=Head("linear"), conv="gcn", normalisation="length", residual=True, layers=2, hidden_channels=6
+    )
     network = Network.for_graphs(method, graphs).eval()
     batch = graphs.batch(torch.arange(3))
     x, scores = batch.x, []
@@ -114,9 +119,9 @@ def test_what_a_layer_computes():
 
 def test_residuals_add_what_came_in_without_the_label_beside_it():
     # Six features and two labels are as wide as the layer, but only the features could be added.
-    graphs = Graphs.of(triangles_or_trees(4))
+    graphs = GraphSet.of(triangles_or_trees(4))
     for width, added in ((6, True), (8, False)):
-        network = Network.for_graphs(small("symba", "graph", residual=True, width=width), graphs)
+        network = Network.for_graphs(small("symba", "graph", residual=True, hidden_channels=width), graphs)
         assert [network.layer(k).residual for k in range(3)] == [added, True, True]
         network.local_step(graphs.batch(torch.arange(4)))
 
@@ -129,8 +134,8 @@ def test_collaboration_adds_the_scores_of_the_layers_below(monkeypatch):
         return judged(self, layer, scores, batch, candidates, below)
 
     monkeypatch.setattr(Network, "_judged", watched)
-    graphs = Graphs.of(triangles_or_trees(10))
-    network = Network.for_graphs(small("gff", "graph", collaboration=True, schedule="together"), graphs)
+    graphs = GraphSet.of(triangles_or_trees(10))
+    network = Network.for_graphs(small("gff", "graph", collaboration=True, schedule="joint"), graphs)
     network.local_step(graphs.batch(torch.arange(10)))
     (first, none), (second, below), (_, both) = seen
     assert none is None
@@ -147,10 +152,10 @@ def regression(schedule: str = "together", **changes: object) -> tuple[float, fl
     data = triangles_or_trees(60)
     for graph in data:
         graph.y = torch.tensor([graph.num_edges / 10.0])
-    graphs = Graphs.of(data)
+    graphs = GraphSet.of(data)
     torch.manual_seed(0)
     method = Method(
-        score=Head("linear"), loss=SquaredError(), schedule=schedule, layers=2, width=16, epochs=25,
+        score=Head("linear"), loss=SquaredError(), schedule=schedule, layers=2, hidden_channels=16, epochs=25,
         learning_rate=1e-2, batch_size=16, **changes,
     )  # fmt: skip
     network = Network.for_graphs(method, graphs)
@@ -165,7 +170,7 @@ def regression(schedule: str = "together", **changes: object) -> tuple[float, fl
     ("schedule", "changes"),
     [
         ("greedy", {}), ("together", {}), ("pairs", {}), ("backprop", {}),
-        ("together", {"collaboration": True}), ("greedy", {"collaboration": True}), ("together", {"vote": "chosen"}),
+        ("together", {"collaboration": True}), ("greedy", {"collaboration": True}), ("together", {"layers_used": "chosen"}),
     ],
 )  # fmt: skip
 def test_values_are_learned(schedule, changes):
@@ -173,24 +178,26 @@ def test_values_are_learned(schedule, changes):
     assert error < 0.5 * spread
 
 
-@pytest.mark.parametrize("vote", ["all", "last", "chosen"])
-@pytest.mark.parametrize("vote_by", ["scores", "probabilities"])
+@pytest.mark.parametrize("layers_used", ["all", "last", "chosen"])
+@pytest.mark.parametrize("aggregate", ["scores", "probabilities"])
 @pytest.mark.parametrize("schedule", ["greedy", "together"])
-def test_votes(vote, vote_by, schedule):
-    network, trainer = trained(small("best", "graph", vote=vote, vote_by=vote_by, schedule=schedule, epochs=2))
-    voting = network.voting.tolist()
+def test_votes(vote, aggregate, schedule):
+    network, trainer = trained(
+        small("best", "graph", layers_used=vote, aggregate=aggregate, schedule=schedule, epochs=2)
+    )
+    voting = network.layer_mask.tolist()
     expected = {"all": [True] * 3, "last": [False, False, True]}
     if vote != "chosen":
         assert voting == expected[vote]
     batch = trainer.graphs.batch(torch.arange(24))
     scores = network.layer_scores(batch)
-    chosen = [scores[k].softmax(1) if vote_by == "probabilities" else scores[k] for k in range(3) if voting[k]]
+    chosen = [scores[k].softmax(1) if aggregate == "probabilities" else scores[k] for k in range(3) if voting[k]]
     assert torch.allclose(network(batch), sum(chosen), atol=1e-6)
     assert torch.equal(network.predict(batch), sum(chosen).argmax(1))
 
 
 def test_the_chosen_neighbours_are_the_best_on_validation():
-    network, trainer = trained(small("best", "graph", vote="chosen", epochs=2, learning_rate=0.01))
+    network, trainer = trained(small("best", "graph", layers_used="chosen", epochs=2, learning_rate=0.01))
     _, _, valid = task("graph", 24)
     batch = trainer.graphs.batch(valid)
     scores = network.layer_scores(batch)
@@ -199,7 +206,7 @@ def test_the_chosen_neighbours_are_the_best_on_validation():
         return float((scores[first:end].sum(0).argmax(1) == batch.target).float().mean())
 
     ranges = {(a, b): right(a, b) for a in range(3) for b in range(a + 1, 4)}
-    voting = network.voting.tolist()
+    voting = network.layer_mask.tolist()
     chosen = voting.index(True), 3 - voting[::-1].index(True)
     assert all(voting[chosen[0] : chosen[1]])
     assert ranges[chosen] == max(ranges.values())
@@ -207,7 +214,7 @@ def test_the_chosen_neighbours_are_the_best_on_validation():
 
 
 def gradients_of_backprop(**changes: object) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    graphs = Graphs.of(triangles_or_trees(12))
+    graphs = GraphSet.of(triangles_or_trees(12))
     torch.manual_seed(0)
     network = Network.for_graphs(small("backprop", "graph", dropout=0.2, **changes), graphs)
     seen = {}
@@ -232,9 +239,9 @@ def test_checkpointing_changes_nothing_but_memory():
 
 def test_backpropagation_is_that_of_one_loss_on_what_votes():
     for vote in ("all", "last"):
-        graphs = Graphs.of(triangles_or_trees(12))
+        graphs = GraphSet.of(triangles_or_trees(12))
         torch.manual_seed(0)
-        method = small("backprop", "graph", vote=vote, score=Head("linear"), normalisation="layer")
+        method = small("backprop", "graph", layers_used=vote, score=Head("linear"), normalisation="layer")
         network = Network.for_graphs(method, graphs)
         batch = graphs.batch(torch.arange(12))
         streams, scores = network.streams(batch, None), []
@@ -269,7 +276,7 @@ def test_a_plain_loop_over_a_plain_loader(name):
 
 def test_a_step_on_data_is_the_step_on_a_batch():
     data = triangles_or_trees(6)
-    graphs = Graphs.of(data)
+    graphs = GraphSet.of(data)
     after = []
     for given in (next(iter(DataLoader(data, batch_size=6))), graphs.batch(torch.arange(6))):
         torch.manual_seed(0)
@@ -290,7 +297,7 @@ GRAPHS = triangles_or_trees(4)
 
 
 def a_batch(**changes: object) -> Batch:
-    return Batch(**{**vars(Graphs.of(GRAPHS).batch(torch.arange(4))), **changes})
+    return Batch(**{**vars(GraphSet.of(GRAPHS).batch(torch.arange(4))), **changes})
 
 
 @pytest.mark.parametrize(
@@ -311,7 +318,7 @@ def test_bad_batches_get_one_clear_error(act, message):
 
 
 def members(**changes: torch.Tensor) -> None:
-    graphs = Graphs.of(GRAPHS)
+    graphs = GraphSet.of(GRAPHS)
     given = {"train": torch.tensor([0, 1]), "valid": torch.tensor([2, 3]), **changes}
     Trainer(Network.for_graphs(small("best", "graph"), graphs), graphs, **given)
 
@@ -332,7 +339,7 @@ def test_bad_members_get_one_clear_error(changes, message):
 
 
 def test_a_network_of_other_graphs_is_refused():
-    graphs = Graphs.of(GRAPHS)
+    graphs = GraphSet.of(GRAPHS)
     with pytest.raises(
         ValueError, match="The network is for 5 features, 2 outputs and graph level, but the set has 6 features, 2"
     ):
@@ -343,7 +350,7 @@ def test_training_that_diverged_says_so():
     data = triangles_or_trees(12)
     for graph in data:
         graph.y = torch.tensor([1e30])
-    graphs = Graphs.of(data)
+    graphs = GraphSet.of(data)
     method = Method(score=Head("linear"), loss=SquaredError(), layers=1, epochs=2, learning_rate=1e20)
     network = Network.for_graphs(method, graphs)
     with pytest.raises(ValueError, match="No validation gave a number: training diverged"):
@@ -351,7 +358,7 @@ def test_training_that_diverged_says_so():
 
 
 def test_classes_that_diverged_say_so():
-    graphs = Graphs.of(triangles_or_trees(12))
+    graphs = GraphSet.of(triangles_or_trees(12))
     method = Method(score=Head("linear"), normalisation="none", layers=1, epochs=2, learning_rate=1e30)
     network = Network.for_graphs(method, graphs)
     with pytest.raises(ValueError, match="No validation gave a number: training diverged"):
@@ -361,7 +368,7 @@ def test_classes_that_diverged_say_so():
 def test_predictions_need_no_targets():
     graphs = triangles_or_trees(4)
     torch.manual_seed(0)
-    network = Network.for_graphs(small("best", "graph"), Graphs.of(graphs))
+    network = Network.for_graphs(small("best", "graph"), GraphSet.of(graphs))
     expected = network(graphs[0])
     graphs[0].y = None
     assert torch.equal(network(graphs[0]), expected)
@@ -373,7 +380,7 @@ def test_predictions_need_no_targets():
 
 
 def test_class_nodes_are_for_one_graph():
-    made = Graphs.of(triangles_or_trees(4))
+    made = GraphSet.of(triangles_or_trees(4))
     batch = made.batch(torch.arange(4))
     network = Network(small("virtual-nodes", "node"), made.num_features, 2, "node")
     nodes = Batch(**{**vars(batch), "target": torch.zeros(len(batch.x), dtype=torch.int64)})
@@ -394,7 +401,7 @@ def test_pairs_must_match():
 
 
 def test_drawn_candidates_can_be_given():
-    graphs = Graphs.of(triangles_or_trees(9, classes=3))
+    graphs = GraphSet.of(triangles_or_trees(9, classes=3))
     network = Network.for_graphs(small("gff", "graph", negatives=Uniform(1)), graphs)
     batch = graphs.batch(torch.arange(9))
     candidates = network.draw_candidates(batch)

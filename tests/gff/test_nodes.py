@@ -6,7 +6,8 @@ import pytest
 
 import supa_datasets
 import supa_gff
-from supa_gff import Graphs, Head, Network, Trainer, metrics, preset
+from supa_gff import GraphSet, Network, Trainer, metrics, preset
+from supa_gff.heads import Head
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -15,7 +16,7 @@ CLASSES = 3
 TRAIN, VALID, TEST = (torch.arange(first, 60, 3) for first in range(3))
 
 
-def communities(nodes: int = 60, edges: int = 240, seed: int = 0) -> Graphs:
+def communities(nodes: int = 60, edges: int = 240, seed: int = 0) -> GraphSet:
     """Nodes of three classes, linked mostly within their class, with features that hint at it."""
     from torch_geometric.data import Data
 
@@ -27,12 +28,14 @@ def communities(nodes: int = 60, edges: int = 240, seed: int = 0) -> Graphs:
     ends = ends[:, kept][:, :edges]
     x = torch.rand((nodes, 8), generator=random)
     x[torch.arange(nodes), y] += 0.5
-    return Graphs.of([Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], 1), y=y)], level="node", num_outputs=CLASSES)
+    return GraphSet.of(
+        [Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], 1), y=y)], level="node", num_outputs=CLASSES
+    )
 
 
 def small(name: str, **changes):
     return preset(name, "node").replace(
-        **{"width": 16, "epochs": 60, "learning_rate": 1e-2, "patience": 30, "layers": 2, **changes}
+        **{"hidden_channels": 16, "epochs": 60, "learning_rate": 1e-2, "patience": 30, "layers": 2, **changes}
     )
 
 
@@ -90,7 +93,7 @@ def test_the_prediction_does_not_depend_on_the_labels_of_predicted_nodes():
 
 def test_backpropagation_with_the_last_vote_minimises_the_loss_of_the_last_layer():
     graphs = communities()
-    network = Network.for_graphs(small("backprop", vote="last", dropout=0.0, score=Head("linear")), graphs)
+    network = Network.for_graphs(small("backprop", layers_used="last", dropout=0.0, score=Head("linear")), graphs)
     batch = graphs.batch(TRAIN, TRAIN)
     expected = torch.nn.functional.cross_entropy(network.layer_scores(batch)[-1], batch.target)
     (step,) = network.local_step(batch)
@@ -129,7 +132,7 @@ def test_a_greedy_layer_is_judged_by_the_vote_of_all_layers_so_far(name):
     scores = network.layer_scores(batch)
     for layer in range(3):
         best = max(epoch.valid for epoch in state.history if epoch.layer == layer and epoch.valid == epoch.valid)
-        assert best == metrics.accuracy(network.voted(scores[: layer + 1]), batch.target)
+        assert best == metrics.accuracy(network.aggregate(scores[: layer + 1]), batch.target)
 
 
 @pytest.mark.parametrize("name", ["single-forward", "label-appending", "virtual-nodes", "cafo"])
@@ -139,7 +142,7 @@ def test_training_on_the_predicted_nodes_alone_gives_what_all_nodes_give(name, c
     results = []
     for alone in (True, False):
         if not alone:
-            monkeypatch.setattr("supa_gff.layer.Layer.by_node", False)
+            monkeypatch.setattr("supa_gff.networks.layer.Layer.by_node", False)
         torch.manual_seed(0)
         network = Network.for_graphs(small(name, conv=conv, epochs=10), graphs)
         state = Trainer(network, graphs, TRAIN, VALID).run()
@@ -152,9 +155,9 @@ def test_training_on_the_predicted_nodes_alone_gives_what_all_nodes_give(name, c
 def test_streams_in_turn_give_what_streams_together_give():
     graphs = communities()
     found = []
-    for streams in ("together", "in turn"):
+    for streams in ("together", "sequential"):
         torch.manual_seed(0)
-        network = Network.for_graphs(small("label-appending", epochs=6, streams=streams), graphs)
+        network = Network.for_graphs(small("label-appending", epochs=6, hypotheses=streams), graphs)
         Trainer(network, graphs, TRAIN, VALID).run()
         found.append(network.layer_scores(graphs.batch(TEST, TRAIN)))
     assert torch.allclose(*found, atol=1e-4)

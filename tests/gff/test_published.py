@@ -3,7 +3,7 @@
 import pytest
 
 from supa_datasets import BENCHMARKS
-from supa_gff.published import PUBLISHED, published
+from supa_gff.bench.published import PUBLISHED, published
 
 
 def _value(method: str, conv: str, layers: int | None, task: str, name: str) -> float:

@@ -8,8 +8,8 @@ import torch
 from small_graphs import small, task, triangles_or_trees
 
 from supa_datasets import GraphBenchmark
-from supa_gff import Graphs, Network, Trainer, run_baseline, split_links, standard_split, stratified_folds
-from supa_gff.bench.evaluation import train_and_test
+from supa_gff import GraphSet, Network, Trainer, run_baseline, split_links, standard_split, stratified_folds
+from supa_gff.bench.train_and_test import train_and_test
 
 TRAININGS = [
     ("gff", "graph", {}),
@@ -30,7 +30,7 @@ def _trained(name, level, changes, disturb):
     made, train, valid = task(level, 24)
     method = small(name, level, **{"epochs": 3, "layers": 2, **changes})
     torch.manual_seed(0)
-    network = Network.for_graphs(method, made) if isinstance(made, Graphs) else Network(method, 8, 1, "link")
+    network = Network.for_graphs(method, made) if isinstance(made, GraphSet) else Network(method, 8, 1, "link")
     disturb()
     before = _states()
     trainer = Trainer(network, made, train, valid, seed=1)

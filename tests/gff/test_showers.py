@@ -15,8 +15,10 @@ import supa_datasets
 from supa_datasets import PRESET_CLASSES, Tree, Within
 from supa_datasets.loaders.splits import in_split
 from supa_datasets.loaders.tasks import MOST_PRIMARIES
-from supa_gff import Head, Network, SquaredError, Trainer, preset
+from supa_gff import Network, Trainer, preset
 from supa_gff import showers as module
+from supa_gff.heads import Head
+from supa_gff.losses import SquaredError
 from supa_gff.showers import SHOWER_TASKS, accuracy_up_to_order, shower_graphs
 
 PRESETS = ("critical", "two-primaries", "standard")
@@ -168,7 +170,7 @@ def test_accuracy_up_to_order_lets_each_shower_choose():
 
 def test_best_learns_from_few_showers_more_than_is_trivial(made):
     for task, learned in (("primary", lambda m: m > 0.65), ("incident_energy", lambda m: m > -1.0)):
-        method = preset("best").replace(layers=2, width=32, epochs=8, batch_size=16, learning_rate=5e-3)
+        method = preset("best").replace(layers=2, hidden_channels=32, epochs=8, batch_size=16, learning_rate=5e-3)
         if task == "primary":
             method = method.replace(conv="sage", epochs=3, score=Head("mlp"))
             assert made[task].graphs.target.double().mean() == pytest.approx(0.5, abs=0.1)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from small_graphs import pairs, small, task
 
-from supa_gff import Batch, Epoch, Graphs, Network, Pairs, Softmax, Trainer
+from supa_gff import Batch, Epoch, GraphSet, Network, Pairs, Trainer
+from supa_gff.losses import Softmax
 
 
 def trainer_of(method, level="graph", on_epoch=None):
     made, train, valid = task(level, 24)
     torch.manual_seed(0)
-    network = Network.for_graphs(method, made) if isinstance(made, Graphs) else Network(method, 8, 1, "link")
+    network = Network.for_graphs(method, made) if isinstance(made, GraphSet) else Network(method, 8, 1, "link")
     return Trainer(network, made, train, valid, seed=1, on_epoch=on_epoch)
 
 
@@ -29,7 +30,7 @@ class StopError(Exception):
 RESUMED = [
     ("gff", "graph", {}),
     ("best", "graph", {}),
-    ("best", "graph", {"schedule": "pairs", "vote": "chosen"}),
+    ("best", "graph", {"schedule": "overlapping-pairs", "layers_used": "chosen"}),
     ("backprop", "graph", {}),
     ("label-appending", "node", {"epochs": 5}),
     ("single-forward", "node", {"epochs": 5}),
@@ -39,7 +40,7 @@ RESUMED = [
 
 @pytest.mark.parametrize(("name", "level", "changes"), RESUMED)
 def test_a_resumed_training_ends_with_the_same_bits(name, level, changes):
-    method = small(name, level, **{"epochs": 3, "layers": 2, "halve_every": 2, **changes})
+    method = small(name, level, **{"epochs": 3, "layers": 2, "lr_step_size": 2, **changes})
     whole = trainer_of(method, level)
     whole.run()
     count = len(whole.state.history)
@@ -88,7 +89,7 @@ def test_the_learning_rate_halves(schedule):
         rates.append(trainer.network.optimiser(max(epoch.layer, 0)).param_groups[0]["lr"])
 
     trainer_of(
-        small("mono-forward", "graph", halve_every=2, epochs=5, schedule=schedule, layers=2), on_epoch=watch
+        small("mono-forward", "graph", lr_step_size=2, epochs=5, schedule=schedule, layers=2), on_epoch=watch
     ).run()
     assert rates == [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4] * (1 if schedule == "together" else 2)
 

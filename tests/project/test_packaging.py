@@ -24,10 +24,10 @@ PUBLIC = {
         "resumable", "save",
     ],
     "supa_gff": [
-        "AllWrong", "BASELINES", "Batch", "Checkpoint", "ClassGroups", "Embedding", "Entmax", "Epoch", "EveryLayer",
-        "Fold", "Gate", "Goodness", "Graphs", "Hard", "Head", "LinkSplit", "MeanActivation", "MeanOfSquares", "Method",
+        "AllNegatives", "BASELINES", "Batch", "Checkpoint", "ClassGroups", "Embedding", "Entmax", "Epoch", "EveryLayer",
+        "Fold", "Gate", "Goodness", "GraphSet", "Hard", "Head", "LinkSplit", "MeanActivation", "MeanOfSquares", "Method",
         "Network", "NodeFeatures", "PRESETS", "PairProduct", "Pairs", "Performance", "Prototypes", "SHOWER_TASKS",
-        "ShowerGraphs", "Softmax", "Split", "SquaredError", "Step", "SumOfSquares", "SymBa", "Threshold",
+        "ShowerGraphs", "Softmax", "Split", "SquaredError", "LayerStats", "SumOfSquares", "SymBa", "Threshold",
         "TopDownNetwork", "TopK", "Trainer", "Uniform", "VirtualNodes", "performances", "preset", "run_baseline",
         "shower_graphs", "split_links", "standard_split", "stratified_folds",
     ],

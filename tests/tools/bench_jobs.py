@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from supa_gff.bench.jobs import Cost, Job, Measured
+from supa_gff.bench.jobs import Cost, Job, JobResult
 
 JOBS = [
     Job(dataset, method, "gin", 5, fold, seed)
@@ -18,13 +18,13 @@ JOBS = [
 ]
 
 
-def measured(job: Job, root: str | None) -> Measured:
+def measured(job: Job, root: str | None) -> JobResult:
     """Make up an accuracy that depends on the job alone."""
     random = np.random.default_rng([*job.dataset.encode(), *job.method.encode(), job.fold, job.seed])
     return _measured(60 + 20 * random.random())
 
 
-def endless_in_the_last_fold(job: Job, root: str | None) -> Measured:
+def endless_in_the_last_fold(job: Job, root: str | None) -> JobResult:
     """Leave a file named after the process, and go on for long in the last fold."""
     assert root is not None
     (Path(root) / str(os.getpid())).touch()
@@ -33,7 +33,7 @@ def endless_in_the_last_fold(job: Job, root: str | None) -> Measured:
     return measured(job, root)
 
 
-def failing(job: Job, root: str | None) -> Measured:
+def failing(job: Job, root: str | None) -> JobResult:
     """Fail in three ways, which the fold chooses; the other folds succeed."""
     if job.fold == 1:
         raise ValueError("The rate is 0,\n but it must be above 0.")
@@ -44,18 +44,18 @@ def failing(job: Job, root: str | None) -> Measured:
     return measured(job, root)
 
 
-def telling_its_threads(job: Job, root: str | None) -> Measured:
+def telling_its_threads(job: Job, root: str | None) -> JobResult:
     """Measure the number of threads that NumPy's linear algebra takes."""
     from threadpoolctl import threadpool_info
 
     return _measured(float(max(pool["num_threads"] for pool in threadpool_info())))
 
 
-def telling_what_is_blocked(job: Job, root: str | None) -> Measured:
+def telling_what_is_blocked(job: Job, root: str | None) -> JobResult:
     """Measure how many of the signals of a terminal wait for ever."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     return _measured(float(len(blocked & {signal.SIGINT, signal.SIGHUP})))
 
 
-def _measured(accuracy: float) -> Measured:
-    return Measured(accuracy, accuracy, 10, 100, Cost(1.0, 1.0, 10**6, "cpu"), (80, 10, 10))
+def _measured(accuracy: float) -> JobResult:
+    return JobResult(accuracy, accuracy, 10, 100, Cost(1.0, 1.0, 10**6, "cpu"), (80, 10, 10))

@@ -3,7 +3,7 @@
 import torch
 from torch_geometric.data import Data
 
-from supa_gff import PRESETS, Batch, Graphs, Method, Pairs, preset
+from supa_gff import PRESETS, Batch, GraphSet, Method, Pairs, preset
 
 LEVELS = ("graph", "node", "link")
 
@@ -15,7 +15,7 @@ def presets() -> list[tuple[str, str]]:
 
 def small(name: str, level: str, **changes: object) -> Method:
     """Give a preset with three narrow layers."""
-    return preset(name, level).replace(**{"layers": 3, "width": 16, "batch_size": 16, **changes})
+    return preset(name, level).replace(**{"layers": 3, "hidden_channels": 16, "batch_size": 16, **changes})
 
 
 def both_ways(edges: torch.Tensor) -> torch.Tensor:
@@ -81,10 +81,10 @@ def pairs(seed: int = 0) -> Pairs:
     return Pairs(batch(parts[1]), batch(parts[2]))
 
 
-def task(level: str, count: int = 96) -> tuple[Graphs | Pairs, torch.Tensor | None, torch.Tensor | None]:
+def task(level: str, count: int = 96) -> tuple[GraphSet | Pairs, torch.Tensor | None, torch.Tensor | None]:
     """Give a set with its training and validation members."""
     if level == "link":
         return pairs(), None, None
-    graphs = Graphs.of(triangles_or_trees(count) if level == "graph" else [two_communities()], level=level)
-    members = torch.arange(graphs.num_members)
+    graphs = GraphSet.of(triangles_or_trees(count) if level == "graph" else [two_communities()], level=level)
+    members = torch.arange(graphs.num_items)
     return graphs, members[: len(members) // 2], members[len(members) // 2 :]

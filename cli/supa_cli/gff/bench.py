@@ -75,9 +75,9 @@ def command(
         raise click.UsageError(f"--reference {reference!r} is none of the methods: {', '.join(chosen)}.{hint}")
 
     from supa_gff.bench import runners
-    from supa_gff.bench.processes import run_jobs
     from supa_gff.bench.results import ResultsFile
     from supa_gff.bench.table import REFERENCE, table
+    from supa_gff.bench.worker_pool import run_jobs
 
     try:
         jobs = runners.make_jobs(chosen_sets, chosen, chosen_convs, folds=folds, seeds=seeds)

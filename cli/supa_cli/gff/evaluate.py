@@ -13,8 +13,8 @@ from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
-    from supa_gff.graphs import Graphs
-    from supa_gff.network import Network
+    from supa_gff.data import GraphSet
+    from supa_gff.networks.network import Network
     from supa_gff.performance import Performance
 
 
@@ -33,7 +33,7 @@ def command(model: str, root: str | None, as_json: bool) -> None:
         from supa_gff.checkpoint import Checkpoint
     except ImportError:
         raise click.UsageError("Networks need PyTorch: pip install 'supa-showers[learn]'.") from None
-    from supa_gff.graphs import Graphs
+    from supa_gff.data import GraphSet
     from supa_gff.performance import performances
 
     checkpoint = Checkpoint.load(model)
@@ -41,7 +41,7 @@ def command(model: str, root: str | None, as_json: bool) -> None:
         raise click.UsageError(f"{model}: it was trained on graphs of its user's own, and does not hold them.")
     with in_order():
         benchmark = load_benchmark(checkpoint.benchmark, root=root)
-    graphs = Graphs.of_benchmark(benchmark)
+    graphs = GraphSet.of_benchmark(benchmark)
     _check_data(model, checkpoint, graphs)
     network = checkpoint.network()
     results = performances(network, graphs, checkpoint.split)
@@ -52,15 +52,15 @@ def command(model: str, root: str | None, as_json: bool) -> None:
         _print(checkpoint, network, results)
 
 
-def _check_data(model: str, checkpoint: "Checkpoint", graphs: "Graphs") -> None:
+def _check_data(model: str, checkpoint: "Checkpoint", graphs: "GraphSet") -> None:
     split = checkpoint.split
     assert split is not None
     most = max(int(part.max()) for part in (split.train, split.valid, split.test))
     found = (graphs.num_features, graphs.num_outputs)
-    if found != (checkpoint.in_features, checkpoint.outputs) or most >= graphs.num_members:
+    if found != (checkpoint.in_channels, checkpoint.out_channels) or most >= graphs.num_items:
         raise ValueError(
-            f"{model}: it was trained on other data, of {counted(checkpoint.in_features, 'feature')} and "
-            f"{counted(checkpoint.outputs, 'class', 'classes')}, than the {checkpoint.benchmark} that was found: "
+            f"{model}: it was trained on other data, of {counted(checkpoint.in_channels, 'feature')} and "
+            f"{counted(checkpoint.out_channels, 'class', 'classes')}, than the {checkpoint.benchmark} that was found: "
             f"{graphs!r}."
         )
 
@@ -79,7 +79,7 @@ def _facts(
         "finished": checkpoint.finished,
         "epochs": len(checkpoint.training["state"]["history"]),
         "method": checkpoint.method.to_dict(),
-        "voting": network.voting.tolist(),
+        "voting": network.layer_mask.tolist(),
         "layers": {name: list(result.layers) for name, result in results.items()},
         "voted": {name: result.voted for name, result in results.items()},
         "majority": {name: result.majority for name, result in results.items()},
@@ -95,14 +95,14 @@ def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Per
     assert split is not None
     epochs = len(checkpoint.training["state"]["history"])
     echo(
-        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of {method.width}, "
+        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
         f"seed {checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after "
         f"{counted(epochs, 'epoch')}"
     )
     print_results(network, results)
     for name, result in results.items():
         print_table(
-            ["", *map(str, range(network.outputs))],
+            ["", *map(str, range(network.out_channels))],
             [[str(true), *(f"{n:,}" for n in counts)] for true, counts in enumerate(result.confusion.tolist())],
             title=f"{name}: true class in rows, predicted in columns",
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
-    from supa_gff.network import Network
+    from supa_gff.networks.network import Network
     from supa_gff.performance import Performance
 
 
@@ -18,7 +18,7 @@ def print_results(network: "Network", results: "Mapping[str, Performance]") -> N
         results: by part of the split.
     """
     rows = []
-    for layer, votes in enumerate(network.voting.tolist()):
+    for layer, votes in enumerate(network.layer_mask.tolist()):
         name = f"layer {layer}" if votes else f"layer {layer} (does not vote)"
         rows.append([name, *(_percent(result.layers[layer]) for result in results.values())])
     rows.append(["voted", *(_percent(result.voted) for result in results.values())])

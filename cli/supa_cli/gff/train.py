@@ -18,11 +18,11 @@ from supa_cli.printed import echo
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.method import Method
-    from supa_gff.splits import Split
+    from supa_gff.splits.standard import Split
     from supa_gff.training import Epoch, Trainer
 
 _SECONDS_BETWEEN_FILES = 5.0
-_ADVICE = "Fewer --epochs, or smaller --layers and --width take less, and so does a GPU (--device cuda)."
+_ADVICE = "Fewer --epochs, or smaller --layers and --hidden-channels take less, and so does a GPU (--device cuda)."
 
 
 @click.command(name="train")
@@ -46,9 +46,9 @@ _ADVICE = "Fewer --epochs, or smaller --layers and --width take less, and so doe
     help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]",
 )
 @click.option("--layers", type=Count(1), help="Number of layers.  [default: the method's]")
-@click.option("--width", type=Count(1), help="Features of an activation.  [default: the method's]")
+@click.option("--hidden-channels", type=Count(1), help="Features of an activation.  [default: the method's]")
 @click.option("--epochs", type=Count(1), help="Most epochs; of each layer, if greedy.  [default: the method's]")
-@click.option("--batch-size", type=Count(1), help="Graphs a batch.  [default: the method's]")
+@click.option("--batch-size", type=Count(1), help="GraphSet a batch.  [default: the method's]")
 @click.option("--learning-rate", type=float, help="Of Adam.  [default: the method's]")
 @click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
 @click.option("--fold", type=Count(0), default=0, show_default=True, help="The fold that tests.")
@@ -88,10 +88,10 @@ def command(
     from supa_cli.gff.told import epochs_told
     from supa_datasets import load_benchmark
     from supa_gff.checkpoint import Checkpoint
-    from supa_gff.graphs import Graphs
-    from supa_gff.network import Network
+    from supa_gff.data import GraphSet
+    from supa_gff.networks.network import Network
     from supa_gff.performance import performances
-    from supa_gff.splits import standard_split
+    from supa_gff.splits.standard import standard_split
     from supa_gff.training import Trainer
 
     place = chosen_device(device)
@@ -99,7 +99,7 @@ def command(
     stored = Checkpoint.load(path) if resume and path.exists() else None
     with in_order():
         benchmark = load_benchmark(dataset, root=root)
-    graphs = Graphs.of_benchmark(benchmark).to(place)
+    graphs = GraphSet.of_benchmark(benchmark).to(place)
     torch.manual_seed(seed)
     try:
         split = standard_split(benchmark, fold=fold, folds=folds, seed=seed)
@@ -115,7 +115,7 @@ def command(
         click.echo(f"{benchmark!r}", err=True)
         click.echo(
             f"{split.words}: {len(split.train):,} train, {len(split.valid):,} validate, {len(split.test):,} test; "
-            f"{method_name} with {method.conv}, {counted(method.layers, 'layer')} of {method.width}, seed {seed}, "
+            f"{method_name} with {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, seed {seed}, "
             f"on {place}",
             err=True,
         )
@@ -212,8 +212,8 @@ def _facts(checkpoint: "Checkpoint") -> dict[str, Any]:
         "the split": checkpoint.split.words if checkpoint.split is not None else None,
         "the seed": checkpoint.training["seed"],
         **checkpoint.method.to_dict(),
-        "the number of features": checkpoint.in_features,
-        "the number of classes": checkpoint.outputs,
+        "the number of features": checkpoint.in_channels,
+        "the number of classes": checkpoint.out_channels,
     }
 
 

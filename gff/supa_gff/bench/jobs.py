@@ -55,7 +55,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Measured:
+class JobResult:
     """What a job measured.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any, Self
 from supa.checks import counted
 from supa.texts import read_json
 from supa_datasets.disk import locked
-from supa_gff.bench.jobs import Cost, Job, Measured, canonical
+from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
 
 _FIRST = b'{"dataset": "'  # every line starts so; a torn one is a piece of that
 _PACKAGES = ("supa-showers", "numpy", "scipy", "scikit-learn", "torch", "torch-geometric")
@@ -36,14 +36,14 @@ class Result:
     """
 
     job: Job
-    measured: Measured | None
+    measured: JobResult | None
     error: str | None
     machine: str
     versions: dict[str, str]
     date: str
 
 
-def finished(job: Job, outcome: Measured | str) -> Result:
+def finished(job: Job, outcome: JobResult | str) -> Result:
     """Make the line of a job that ended now, on this machine.
 
     Args:
@@ -218,7 +218,7 @@ def _from_dict(line: dict[str, Any]) -> Result:
     )
     measured = None
     if line["error"] is None:
-        measured = Measured(
+        measured = JobResult(
             test_accuracy=float(line["test_accuracy"]),
             valid_accuracy=None if line["valid_accuracy"] is None else float(line["valid_accuracy"]),
             epochs=int(line["epochs"]),

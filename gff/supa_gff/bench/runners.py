@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from supa.checks import check_name, did_you_mean, shown, whole
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
-from supa_gff.bench.jobs import Job, Measured, canonical
-from supa_gff.bench.metering import Meter
-from supa_gff.folds import SPLIT_SEED, Fold, stratified_folds
+from supa_gff.bench.jobs import Job, JobResult, canonical
+from supa_gff.bench.resources import Meter
+from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
 """Share of the items outside the test part that validate; five folds split nodes 64/16/20, as ForwardGNN does."""
@@ -40,7 +40,7 @@ class Runner(Protocol):
     def load(self) -> None:
         """Import what a training needs, so that its import is not measured."""
 
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
         """Train and test."""
 
 
@@ -67,9 +67,9 @@ class _Baselines:
             for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
                 importlib.import_module(f"sklearn.{module}")
 
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
         result = run_baseline(benchmark, fold, job.method, seed=job.seed)
-        return Measured(result.test_accuracy, result.valid_accuracy, epochs=0, parameters=result.parameters)
+        return JobResult(result.test_accuracy, result.valid_accuracy, epochs=0, parameters=result.parameters)
 
 
 class _Trained:
@@ -79,35 +79,35 @@ class _Trained:
     """
 
     def methods(self) -> Sequence[str]:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.METHODS
+        return train_and_test.METHODS
 
     def convs(self) -> Sequence[str]:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.CONVS
+        return train_and_test.CONVS
 
     def fits(self, method: str, task: str) -> bool:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.fits(method, task)
+        return train_and_test.fits(method, task)
 
     def is_random(self, _method: str) -> bool:
         return True
 
     def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        from supa_gff.bench import evaluation
+        from supa_gff.bench import train_and_test
 
-        return evaluation.method_settings(method, conv)
+        return train_and_test.method_settings(method, conv)
 
     def load(self) -> None:
-        from supa_gff.bench import evaluation  # noqa: F401
+        from supa_gff.bench import train_and_test  # noqa: F401
 
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> Measured:
-        from supa_gff.bench import evaluation
+    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
+        from supa_gff.bench import train_and_test
 
-        return evaluation.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
+        return train_and_test.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
 
 
 RUNNERS: tuple[Runner, ...] = (_Baselines(), _Trained())
@@ -202,7 +202,7 @@ def prepare(datasets: Iterable[str], root: str | None) -> None:
     _loaded.cache_clear()
 
 
-def run_job(job: Job, root: str | None) -> Measured:
+def run_job(job: Job, root: str | None) -> JobResult:
     """Load a job's set, make its fold, train and test.
 
     Args:

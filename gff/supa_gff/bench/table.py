@@ -6,10 +6,10 @@ import numpy as np
 
 from supa.checks import counted
 from supa_datasets import BENCHMARKS
+from supa_gff.bench.published import Published, published
 from supa_gff.bench.results import Result
 from supa_gff.bench.scores import Scores, scores_of
 from supa_gff.bench.significance import corrected_t_test, holm, wilcoxon_signed_rank
-from supa_gff.published import Published, published
 
 REFERENCE = "backprop"
 """The method that others are compared with."""

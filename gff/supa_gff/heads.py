@@ -1,4 +1,4 @@
-"""How a layer scores what is predicted, out of its activations alone."""
+"""Heads: how a layer scores what is predicted, by its own activations alone."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from supa.checks import number
 from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution, make_convolution
+from supa_gff.data import Batch, Level
 from supa_gff.goodness import MeanActivation, NodeGoodness, SumOfSquares
-from supa_gff.graphs import Batch, Level
 from supa_gff.topology import Topology
 
 Pool = Literal["mean", "sum"]
@@ -18,13 +18,13 @@ Pool = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Goodness:
-    """How much activity a hypothesis about the label raises: one score for each stream.
+    """The goodness of the activations under a hypothesis about the label: one score for each hypothesis.
 
     Args:
         of: goodness of a node.
-        pool: how a graph's goodness is made of its nodes'; a sum grows with the graph.
-        scale: the score is the goodness times this.
-        learned_scale: whether each layer learns its scale, from ``scale`` on.
+        pool: how the goodness of the nodes is pooled to that of a graph; a sum grows with the graph.
+        scale: factor from goodness to score.
+        learned_scale: whether each layer learns its scale, starting from ``scale``.
     """
 
     of: NodeGoodness = SumOfSquares()  # noqa: RUF009  # frozen
@@ -40,7 +40,7 @@ class Goodness:
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """The features are parted into one group for each class; a class's score is the goodness of its group.
+    """One group of channels for each class; the score of a class is the goodness of its group.
 
     Channels in groups: CwComp (arXiv 2312.12668); their mean activation: DeeperForward (ICLR 2025).
 
@@ -59,13 +59,13 @@ class ClassGroups:
 
 @dataclass(frozen=True)
 class Head:
-    """A head of the layer's own on its pooled activations (Mono-Forward, arXiv 2501.09238; CaFo, arXiv 2303.09728).
+    """A head on the layer's pooled activations (Mono-Forward, arXiv 2501.09238; CaFo, arXiv 2303.09728).
 
     Args:
-        kind: ``"linear"``; ``"mlp"``: one hidden layer; ``"conv"``: a linear head after one more convolution,
-            with no activation between them.
-        pool: how a graph's activations are made of its nodes'.
-        dropout: share of features dropped: before a linear head or the convolution, inside a perceptron.
+        kind: ``"linear"``; ``"mlp"``: one hidden layer; ``"conv"``: one more convolution and a linear head,
+            without an activation between them.
+        pool: how the activations of the nodes are pooled to those of a graph.
+        dropout: probability of dropping a channel: before a linear head or the convolution, inside a perceptron.
     """
 
     kind: Literal["linear", "mlp", "conv"] = "linear"
@@ -85,10 +85,10 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class PairProduct:
-    """How well two nodes go together: sum of the product of their activations (arXiv 2403.11004, section 3.3).
+    """Score of a pair of nodes: sum of the product of their activations (arXiv 2403.11004, section 3.3).
 
     Args:
-        squared: sum of the squared products, a goodness, instead.
+        squared: whether the products are squared, which makes the score a goodness.
     """
 
     squared: bool = False
@@ -99,67 +99,69 @@ Score = Goodness | ClassGroups | Head | Prototypes | PairProduct
 
 def make_scorer(
     score: Score,
-    width: int,
-    outputs: int,
+    in_channels: int,
+    out_channels: int,
     *,
     level: Level,
     conv: str | MakeConvolution,
     norm: type[nn.Module] | None,
-    degrees: Tensor | None,
+    deg: Tensor | None,
 ) -> "Scorer":
     """Make the scorer of one layer.
 
     Args:
-        score: how it scores.
-        width: features of an activation.
-        outputs: classes; 1 for values.
+        score: the kind of score.
+        in_channels: number of channels of the activations.
+        out_channels: number of classes; 1 for values.
         level: what is predicted.
         conv: convolution of a head of kind ``"conv"``.
         norm: normalisation inside a perceptron.
-        degrees: see `make_convolution`.
+        deg: see `make_convolution`.
 
     Returns:
-        A module from activations to scores.
+        A module that computes scores from activations.
 
     Raises:
-        ValueError: there are more classes than features to part.
+        ValueError: there are more classes than channels.
     """
     if isinstance(score, Goodness):
         return GoodnessScorer(score, level)
     if isinstance(score, ClassGroups):
-        if width < outputs:
-            raise ValueError(f"The width is {width:,}, but it must be at least {outputs:,}, the number of classes.")
-        return ClassGroupScorer(score, level, outputs)
+        if in_channels < out_channels:
+            raise ValueError(
+                f"hidden_channels is {in_channels:,}, but it must be at least {out_channels:,}, the number of classes."
+            )
+        return ClassGroupScorer(score, level, out_channels)
     if isinstance(score, Head):
-        around = make_convolution(conv, width, width, degrees=degrees) if score.kind == "conv" else None
-        return HeadScorer(score, level, width, outputs, around, norm)
+        around = make_convolution(conv, in_channels, in_channels, deg=deg) if score.kind == "conv" else None
+        return HeadScorer(score, level, in_channels, out_channels, around, norm)
     return PrototypeScorer() if isinstance(score, Prototypes) else PairScorer(score)
 
 
 class Scorer(nn.Module):
-    """From activations to scores."""
+    """Computes scores from activations."""
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch.
 
         Args:
-            h: (streams, nodes, width) float32 activations.
-            topology: of the nodes.
-            batch: what is predicted.
+            h: (hypotheses, nodes, channels) float32 activations.
+            topology: edges and graphs of the nodes.
+            batch: the batch.
 
         Returns:
-            (units, streams) or (units, outputs) float32.
+            (units, hypotheses) or (units, out_channels) float32.
         """
         raise NotImplementedError
 
     @staticmethod
     def units(values: Tensor, topology: Topology, batch: Batch) -> Tensor:
-        """Give the values of the nodes that are predicted."""
+        """Return the values of the predicted nodes."""
         return values[:, : topology.num_real] if batch.units is None else values[:, batch.units]
 
 
 class GoodnessScorer(Scorer):
-    """Scores streams by their goodness; see `Goodness`."""
+    """Scores hypotheses by their goodness; see `Goodness`."""
 
     def __init__(self, score: Goodness, level: Level) -> None:
         super().__init__()
@@ -177,16 +179,16 @@ class GoodnessScorer(Scorer):
 
 
 class ClassGroupScorer(Scorer):
-    """Scores classes by the goodness of their features; see `ClassGroups`."""
+    """Scores classes by the goodness of their channels; see `ClassGroups`."""
 
-    def __init__(self, score: ClassGroups, level: Level, outputs: int) -> None:
+    def __init__(self, score: ClassGroups, level: Level, out_channels: int) -> None:
         super().__init__()
-        self.score, self.level, self.outputs = score, level, outputs
+        self.score, self.level, self.out_channels = score, level, out_channels
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch; see `Scorer`."""
-        size = h.shape[2] // self.outputs
-        groups = h[..., : size * self.outputs].reshape(*h.shape[:2], self.outputs, size)
+        size = h.shape[2] // self.out_channels
+        groups = h[..., : size * self.out_channels].reshape(*h.shape[:2], self.out_channels, size)
         goodness = self.score.of(groups)
         if self.level == "graph":
             return topology.pool(goodness, self.score.pool)[0]
@@ -194,10 +196,16 @@ class ClassGroupScorer(Scorer):
 
 
 class HeadScorer(Scorer):
-    """Scores classes, or gives a value, by a head; see `Head`."""
+    """Scores classes, or predicts a value, by a head; see `Head`."""
 
     def __init__(
-        self, score: Head, level: Level, width: int, outputs: int, conv: nn.Module | None, norm: type[nn.Module] | None
+        self,
+        score: Head,
+        level: Level,
+        in_channels: int,
+        out_channels: int,
+        conv: nn.Module | None,
+        norm: type[nn.Module] | None,
     ) -> None:
         super().__init__()
         self.pool, self.level, self.conv = score.pool, level, conv
@@ -205,17 +213,17 @@ class HeadScorer(Scorer):
         self.before_conv = dropout if conv is not None else nn.Identity()
         parts: list[nn.Module] = [dropout] if score.dropout and conv is None else []
         if score.kind == "mlp":
-            middle = [] if norm is None else [norm(width)]
-            parts = [nn.Linear(width, width), *middle, nn.ReLU(), *parts]
-        self.head = nn.Sequential(*parts, nn.Linear(width, outputs))
-        self.compares = any(isinstance(part, nn.BatchNorm1d) for part in parts)
+            middle = [] if norm is None else [norm(in_channels)]
+            parts = [nn.Linear(in_channels, in_channels), *middle, nn.ReLU(), *parts]
+        self.head = nn.Sequential(*parts, nn.Linear(in_channels, out_channels))
+        self.has_batch_norm = any(isinstance(part, nn.BatchNorm1d) for part in parts)
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch; see `Scorer`."""
         if self.conv is not None:
             h = self.conv(self.before_conv(h[0]), topology.edges(1))[None]
         pooled = topology.pool(h, self.pool) if self.level == "graph" else self.units(h, topology, batch)
-        if self.training and self.compares and len(pooled[0]) == 1:
+        if self.training and self.has_batch_norm and len(pooled[0]) == 1:
             raise ValueError(
                 "One graph or node alone has no statistics: train on batches of two or more (of a DataLoader: "
                 "drop_last=True), or use another normalisation than 'batch'."
@@ -225,7 +233,7 @@ class HeadScorer(Scorer):
 
 
 class PrototypeScorer(Scorer):
-    """Scores classes by the virtual nodes, which stand last; see `Prototypes`."""
+    """Scores classes by their virtual nodes, which come last; see `Prototypes`."""
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch; see `Scorer`."""

@@ -3,9 +3,19 @@
 import pytest
 import torch
 
-from supa_gff import Batch, Embedding, EveryLayer, Gate, NodeFeatures, SumOfSquares
-from supa_gff.labels import LabelledInput, LabelledOutput, joined_to_class_nodes, one_hot
-from supa_gff.scores import ClassGroups, Goodness, make_scorer
+from supa_gff import Batch
+from supa_gff.goodness import SumOfSquares
+from supa_gff.heads import ClassGroups, Goodness, make_scorer
+from supa_gff.label_injection import (
+    Embedding,
+    EveryLayer,
+    Gate,
+    LabelledInput,
+    LabelledOutput,
+    NodeFeatures,
+    joined_to_class_nodes,
+    one_hot,
+)
 from supa_gff.topology import Topology
 
 LABELS = torch.tensor([[0, 2, -1], [1, 1, -1]])
@@ -36,7 +46,7 @@ def test_learned_vectors_stand_beside_the_features():
     assert torch.allclose(written[0, 2, 4:], vectors.mean(0), atol=1e-6)
 
 
-@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("hypotheses", [1, 2])
 def test_each_layer_is_shifted_or_gated_by_the_label(streams):
     torch.manual_seed(0)
     z = torch.randn(streams, 3, 6)
@@ -104,9 +114,9 @@ def test_groups_of_features_are_scored_one_for_each_class():
     topology = Topology(torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 0, 1]), 2, 3)
     h = torch.randn(1, 3, 7)
     batch = Batch(h[0], topology.edge_index, topology.graph, 2, torch.tensor([0, 1]))
-    scorer = make_scorer(ClassGroups(), 7, 3, level="graph", conv="gcn", norm=None, degrees=None)
+    scorer = make_scorer(ClassGroups(), 7, 3, level="graph", conv="gcn", norm=None, deg=None)
     per_node = torch.stack([h[0, :, 0:2].mean(1), h[0, :, 2:4].mean(1), h[0, :, 4:6].mean(1)], 1)
     expected = torch.stack([per_node[:2].mean(0), per_node[2]])
     assert torch.allclose(scorer(h, topology, batch), expected, atol=1e-6)
     with pytest.raises(ValueError, match="The width is 2, but it must be at least 3, the number of classes"):
-        make_scorer(ClassGroups(), 2, 3, level="graph", conv="gcn", norm=None, degrees=None)
+        make_scorer(ClassGroups(), 2, 3, level="graph", conv="gcn", norm=None, deg=None)

@@ -1,4 +1,4 @@
-"""Many graphs in flat columns on one device, and batches of them."""
+"""Sets of graphs in flat columns on one device, and their batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,25 +12,25 @@ from supa_datasets import GraphBenchmark
 from supa_gff.checks import one_of
 
 Level = Literal["graph", "node", "link"]
-"""What is predicted: something of every graph, of nodes, or whether two nodes are linked."""
+"""What is predicted: a target of each graph, of each node, or whether two nodes are linked."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some graphs, and what is to be predicted of them.
+    """Some graphs with the targets to predict.
 
-    A unit is what gets a prediction: a graph, a node, or a pair of nodes.
+    A unit is anything with a prediction: a graph, a node, or a pair of nodes.
 
     Args:
         x: (nodes, features) float32.
-        edge_index: (2, edges) int64, from and to.
+        edge_index: (2, edges) int64, source and target nodes.
         graph: (nodes,) int64, the graph of each node.
         num_graphs: number of graphs.
         target: (units,) int64 classes, or float32 values; for pairs: 1 = linked, 0 = not.
         units: node level: (units,) int64 nodes to predict, None for all; link level: (2, units) int64 pairs.
-        context: (nodes,) int64, labels that label injection may show as they are, -1 where there is none.
-        rows: (nodes,) int64, where the nodes stand in the whole set, None if the batch is the set.
-        members: (graphs,) int64, which graphs of the set these are, None if all.
+        known_labels: (nodes,) int64, labels that label injection may show, -1 = unknown; None: all are unknown.
+        node_indices: (nodes,) int64, indices of the nodes in the set; None if the batch is the set.
+        graph_indices: (graphs,) int64, indices of the graphs in the set; None if the batch is the set.
     """
 
     x: Tensor
@@ -39,9 +39,9 @@ class Batch:
     num_graphs: int
     target: Tensor
     units: Tensor | None = None
-    context: Tensor | None = None
-    rows: Tensor | None = None
-    members: Tensor | None = None
+    known_labels: Tensor | None = None
+    node_indices: Tensor | None = None
+    graph_indices: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -55,14 +55,14 @@ class Batch:
 
     @staticmethod
     def of(data: Any, level: Level = "graph", *, targets: bool = True) -> "Batch":
-        """Take a batch of PyTorch Geometric's.
+        """Make a batch from PyTorch Geometric's ``Data`` or ``Batch``.
 
         Args:
-            data: ``Data`` or ``Batch`` with x, edge_index and y; node level: the nodes of ``train_mask`` are predicted,
-                all where there is none, and their labels may be shown; link level: ``edge_label_index`` and
-                ``edge_label``.
+            data: with x, edge_index and y. At node level, the nodes of ``train_mask`` are predicted, and label injection
+                may show their labels; without a mask, all nodes are predicted. At link level, with ``edge_label_index``
+                and ``edge_label`` in place of y. A batch of this module is returned as it is.
             level: what is predicted.
-            targets: whether y or edge_label must be there; where it need not and is missing, the targets are zeros.
+            targets: whether y or edge_label is required; if it is missing and not required, the targets are zeros.
 
         Returns:
             The batch.
@@ -90,7 +90,7 @@ class Batch:
             num_graphs = int(data.num_graphs)
         else:
             num_graphs = int(graph.max()) + 1 if len(graph) else 1
-        units = context = None
+        units = known_labels = None
         if level == "link":
             units = data.edge_label_index
             target = data.edge_label if known else x.new_zeros(units.shape[1])
@@ -104,21 +104,21 @@ class Batch:
             mask = getattr(data, "train_mask", None)
             if level == "node" and mask is not None and known:
                 units = mask.nonzero().view(-1)
-                context = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
-                context[units] = target[units]
+                known_labels = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
+                known_labels[units] = target[units]
                 target = target[units]
-        return Batch(x.float(), edge_index, graph, num_graphs, target, units, context)
+        return Batch(x.float(), edge_index, graph, num_graphs, target, units, known_labels)
 
 
 @dataclass(frozen=True, eq=False)
-class Graphs:
+class GraphSet:
     """A set of graphs in flat columns.
 
     Args:
         x: (all nodes, features) float32.
-        edge_index: (2, all edges) int64, nodes counted through all graphs, edges ordered by graph.
-        node_offset: (graphs + 1,) int64, where the nodes of each graph begin.
-        edge_offset: (graphs + 1,) int64, where its edges begin.
+        edge_index: (2, all edges) int64, nodes numbered across all graphs, edges ordered by graph.
+        node_offset: (graphs + 1,) int64, start of the nodes of each graph.
+        edge_offset: (graphs + 1,) int64, start of its edges.
         target: one value a graph, or one a node: int64 classes from 0, or float32.
         level: what is predicted.
         num_outputs: number of classes; 1 for values.
@@ -143,7 +143,7 @@ class Graphs:
 
     def __repr__(self) -> str:
         return (
-            f"<Graphs: {counted(len(self), 'graph')}, {counted(len(self.x), 'node')}, "
+            f"<GraphSet: {counted(len(self), 'graph')}, {counted(len(self.x), 'node')}, "
             f"{counted(self.edge_index.shape[1], 'edge')}, {counted(self.num_features, 'feature')}, "
             f"{counted(self.num_outputs, 'output')} a {self.level}>"
         )
@@ -154,54 +154,54 @@ class Graphs:
         return self.x.shape[1]
 
     @property
-    def num_members(self) -> int:
-        """How many members there are to choose from: the nodes of a single graph at node level, else the graphs."""
+    def num_items(self) -> int:
+        """Number of items that are split: the nodes of a single graph at node level, otherwise the graphs."""
         return len(self.x) if self.transductive else len(self)
 
     @property
     def transductive(self) -> bool:
-        """Whether training and test nodes lie in one graph."""
+        """Whether training and test nodes belong to one graph."""
         return self.level == "node" and len(self) == 1
 
     @property
     def device(self) -> torch.device:
-        """Where the columns are."""
+        """Device of the columns."""
         return self.x.device
 
     @property
-    def degrees(self) -> Tensor:
+    def deg(self) -> Tensor:
         """(largest degree + 1,) int64 histogram of the nodes' in-degrees."""
         return torch.bincount(torch.bincount(self.edge_index[1], minlength=len(self.x)))
 
-    def to(self, device: torch.device | str) -> "Graphs":
-        """Move to a device.
+    def to(self, device: torch.device | str) -> "GraphSet":
+        """Move the set to a device.
 
         Args:
-            device: where to.
+            device: the device.
 
         Returns:
-            The set there.
+            The set on the device.
         """
         columns = ("x", "edge_index", "node_offset", "edge_offset", "target")
         return replace(self, **{name: getattr(self, name).to(device) for name in columns})
 
-    def normalised_rows(self) -> "Graphs":
-        """Divide the features of each node by their sum, as bags of words commonly are.
+    def normalised_rows(self) -> "GraphSet":
+        """Divide the features of each node by their sum, as is usual for bags of words.
 
         Returns:
-            The set with rows that sum to one; a node whose features sum to zero keeps them.
+            The set with rows that sum to one; rows whose sum is zero do not change.
         """
         total = self.x.sum(1, keepdim=True)
         return replace(self, x=self.x / torch.where(total == 0, 1.0, total))
 
     @classmethod
-    def of(cls, graphs: Sequence[Any], *, level: Level = "graph", num_outputs: int | None = None) -> "Graphs":
-        """Join graphs of PyTorch Geometric's.
+    def of(cls, graphs: Sequence[Any], *, level: Level = "graph", num_outputs: int | None = None) -> "GraphSet":
+        """Join graphs of PyTorch Geometric.
 
         Args:
             graphs: ``Data`` with x, edge_index and y: one value, or at node level one a node.
             level: what is predicted.
-            num_outputs: number of classes, 1 for values; None: one more than the largest class, 1 if y are floats.
+            num_outputs: number of classes; 1 for values; None: one more than the largest class, or 1 for float targets.
 
         Returns:
             The set.
@@ -241,7 +241,7 @@ class Graphs:
         )
 
     @classmethod
-    def of_benchmark(cls, benchmark: GraphBenchmark) -> "Graphs":
+    def of_benchmark(cls, benchmark: GraphBenchmark) -> "GraphSet":
         """Join the graphs of a benchmark.
 
         Args:
@@ -253,54 +253,55 @@ class Graphs:
         level: Level = "graph" if benchmark.task == "graph" else "node"
         return cls.of(benchmark.graphs, level=level, num_outputs=benchmark.num_classes)
 
-    def batch(self, members: Tensor, known: Tensor | None = None) -> Batch:
-        """Take some members.
+    def batch(self, indices: Tensor, known: Tensor | None = None) -> Batch:
+        """Make a batch of some items.
 
         Args:
-            members: (count,) int64: graphs; in a single graph at node level: nodes, and the batch is the whole graph.
-            known: nodes of a single graph whose labels label injection may show.
+            indices: (count,) int64 indices of graphs; of nodes of a single graph at node level, where the batch is the
+                whole graph.
+            known: (known,) int64 indices of nodes of a single graph whose labels label injection may show.
 
         Returns:
             The batch.
         """
         if self.transductive:
-            context = torch.full((len(self.x),), -1, dtype=torch.int64, device=self.device)
+            known_labels = torch.full((len(self.x),), -1, dtype=torch.int64, device=self.device)
             if known is not None:
-                context[known] = self.target[known]
-            return Batch(self.x, self.edge_index, self._graph, 1, self.target[members], members, context)
-        rows, graph, begin = _ragged(self.node_offset, members)
-        columns, edge_graph, _ = _ragged(self.edge_offset, members)
-        shift = begin - self.node_offset[members]
+                known_labels[known] = self.target[known]
+            return Batch(self.x, self.edge_index, self._graph, 1, self.target[indices], indices, known_labels)
+        rows, graph, begin = _ragged(self.node_offset, indices)
+        columns, edge_graph, _ = _ragged(self.edge_offset, indices)
+        shift = begin - self.node_offset[indices]
         return Batch(
             x=self.x[rows],
             edge_index=self.edge_index[:, columns] + shift[edge_graph],
             graph=graph,
-            num_graphs=len(members),
-            target=self.target[members] if self.level == "graph" else self.target[rows],
-            rows=rows,
-            members=members,
+            num_graphs=len(indices),
+            target=self.target[indices] if self.level == "graph" else self.target[rows],
+            node_indices=rows,
+            graph_indices=indices,
         )
 
     def batches(
-        self, members: Tensor, size: int, *, shuffle: bool = False, known: Tensor | None = None
+        self, indices: Tensor, size: int, *, shuffle: bool = False, known: Tensor | None = None
     ) -> Iterator[Batch]:
-        """Go through members in batches; those of a single graph at node level are one batch.
+        """Iterate over items in batches; the nodes of a single graph at node level are one batch.
 
         Args:
-            members: (count,) int64, see `batch`.
-            size: graphs a batch.
-            shuffle: draw another order, from PyTorch's random numbers.
+            indices: (count,) int64, see `batch`.
+            size: number of graphs in a batch.
+            shuffle: whether to shuffle, with PyTorch's global random numbers.
             known: see `batch`.
 
         Yields:
-            The batches; a last one of a single graph is joined to the one before, since it has no statistics.
+            The batches. If shuffled, a last batch of one graph is joined to the one before: batch normalisation needs two.
         """
         if self.transductive:
-            yield self.batch(members, known)
+            yield self.batch(indices, known)
             return
         if shuffle:
-            members = members[torch.randperm(len(members)).to(members.device)]
-        parts = list(torch.split(members, size))
+            indices = indices[torch.randperm(len(indices)).to(indices.device)]
+        parts = list(torch.split(indices, size))
         if shuffle and len(parts) > 1 and len(parts[-1]) == 1:
             parts[-2:] = [torch.cat(parts[-2:])]
         for part in parts:
@@ -309,7 +310,7 @@ class Graphs:
 
 def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
     if getattr(graph, "x", None) is None:
-        raise ValueError(f"Graph {k} has no node features x; give some, for instance its nodes' degrees as one-hot.")
+        raise ValueError(f"Graph {k} has no node features x; give some, for example the one-hot degrees of its nodes.")
     edges = getattr(graph, "edge_index", None)
     if edges is None or edges.dim() != 2 or edges.shape[0] != 2 or edges.dtype != torch.int64:
         raise ValueError(f"Graph {k} has no int64 edge_index of shape (2, edges); without edges it is (2, 0).")
@@ -328,25 +329,25 @@ def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
         )
     for name, values in (("features", graph.x), ("targets", graph.y)):
         if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"Graph {k} has {name} that are no finite numbers; mend them or leave the graph out.")
+            raise ValueError(f"Graph {k} has {name} that are not finite; correct them or leave the graph out.")
 
 
 def offset_of(counts: Tensor) -> Tensor:
-    """Give where ranges of given lengths begin, and where the last one ends.
+    """Convert counts to offsets.
 
     Args:
-        counts: (ranges,) int64 lengths.
+        counts: (ranges,) int64 length of each range.
 
     Returns:
-        (ranges + 1,) int64.
+        (ranges + 1,) int64, start of each range and end of the last one.
     """
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
-def _ragged(offset: Tensor, members: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the elements of some ranges, the number of the range of each, and where each range begins among them."""
-    counts = offset[members + 1] - offset[members]
+def _ragged(offset: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the elements of some ranges, the number of the range of each, and the start of each range among them."""
+    counts = offset[indices + 1] - offset[indices]
     begin = counts.cumsum(0) - counts
-    number = torch.repeat_interleave(torch.arange(len(members), device=offset.device), counts)
-    elements = torch.arange(len(number), device=offset.device) + (offset[members] - begin)[number]
+    number = torch.repeat_interleave(torch.arange(len(indices), device=offset.device), counts)
+    elements = torch.arange(len(number), device=offset.device) + (offset[indices] - begin)[number]
     return elements, number, begin

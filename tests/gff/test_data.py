@@ -1,4 +1,4 @@
-"""Graphs in flat columns and their batches, against PyTorch Geometric's."""
+"""Sets of graphs in flat columns and their batches, against PyTorch Geometric's."""
 
 import re
 
@@ -9,7 +9,7 @@ from torch_geometric.data import Batch as PygBatch
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from supa_gff import Batch, Graphs
+from supa_gff import Batch, GraphSet
 
 SIZES = [(3, 5), (1, 0), (6, 20), (4, 0), (2, 3), (5, 9), (0, 0), (7, 30)]
 
@@ -29,7 +29,7 @@ def some(level: str = "graph", *, values: bool = False) -> list[Data]:
 @pytest.mark.parametrize("level", ["graph", "node"])
 def test_a_batch_equals_pyg(members, level):
     data = some(level)
-    graphs = Graphs.of(data, level=level, num_outputs=4)
+    graphs = GraphSet.of(data, level=level, num_outputs=4)
     batch = graphs.batch(torch.tensor(members))
     expected = PygBatch.from_data_list([data[k] for k in members])
     assert torch.equal(batch.x, expected.x)
@@ -38,49 +38,49 @@ def test_a_batch_equals_pyg(members, level):
     assert torch.equal(batch.target, expected.y)
     assert (batch.num_graphs, batch.num_nodes) == (len(members), len(expected.x))
     assert torch.equal(graphs.x[batch.rows], batch.x)
-    assert batch.members.tolist() == members
+    assert batch.graph_indices.tolist() == members
 
 
 def test_all_graphs_and_their_numbers():
-    graphs = Graphs.of(some())
+    graphs = GraphSet.of(some())
     expected = PygBatch.from_data_list(some())
     assert torch.equal(graphs.edge_index, expected.edge_index)
-    assert (len(graphs), graphs.num_features, graphs.num_members) == (8, 3, 8)
+    assert (len(graphs), graphs.num_features, graphs.num_items) == (8, 3, 8)
     in_degree = torch.bincount(expected.edge_index[1], minlength=len(expected.x))
-    assert graphs.degrees.tolist() == [int((in_degree == k).sum()) for k in range(int(in_degree.max()) + 1)]
-    assert repr(graphs) == "<Graphs: 8 graphs, 28 nodes, 67 edges, 3 features, 4 outputs a graph>"
+    assert graphs.deg.tolist() == [int((in_degree == k).sum()) for k in range(int(in_degree.max()) + 1)]
+    assert repr(graphs) == "<GraphSet: 8 graphs, 28 nodes, 67 edges, 3 features, 4 outputs a graph>"
     assert torch.equal(graphs.to("cpu").x, graphs.x)
 
 
 def test_what_is_there_once_is_in_the_singular():
     one = Data(x=torch.ones(1, 1), edge_index=torch.zeros(2, 1, dtype=torch.int64), y=torch.tensor([0]))
-    assert repr(Graphs.of([one])) == "<Graphs: 1 graph, 1 node, 1 edge, 1 feature, 1 output a graph>"
+    assert repr(GraphSet.of([one])) == "<GraphSet: 1 graph, 1 node, 1 edge, 1 feature, 1 output a graph>"
     one.y = torch.tensor([0, 1])
     with pytest.raises(ValueError, match="Graph 0 has 2 targets, but at graph level it must have 1"):
-        Graphs.of([one])
+        GraphSet.of([one])
     one.y, one.edge_index = torch.tensor([0]), torch.ones(2, 1, dtype=torch.int64)
     with pytest.raises(ValueError, match="Graph 0 has 1 node, but edges to others"):
-        Graphs.of([one])
+        GraphSet.of([one])
 
 
 def test_values_are_regression_and_any_whole_labels_are_classes():
-    values = Graphs.of(some(values=True))
+    values = GraphSet.of(some(values=True))
     assert (values.num_outputs, values.target.dtype) == (1, torch.float32)
     data = some()
     for graph in data:
         graph.y = graph.y.to(torch.int32)
-    assert Graphs.of(data).target.dtype == torch.int64
+    assert GraphSet.of(data).target.dtype == torch.int64
 
 
 def test_nodes_of_a_single_graph_are_the_members():
     data = random_graph(6, 9, 3, torch.Generator().manual_seed(0))
     data.y = torch.tensor([0, 1, 2, 0, 1, 2])
-    graphs = Graphs.of([data], level="node")
-    assert (graphs.num_members, graphs.transductive) == (6, True)
+    graphs = GraphSet.of([data], level="node")
+    assert (graphs.num_items, graphs.transductive) == (6, True)
     (batch,) = graphs.batches(torch.tensor([5, 1]), 1, known=torch.tensor([0, 1]))
     assert batch.target.tolist() == [2, 1]
     assert batch.units.tolist() == [5, 1]
-    assert batch.context.tolist() == [0, 1, -1, -1, -1, -1]
+    assert batch.known_labels.tolist() == [0, 1, -1, -1, -1, -1]
     assert batch.x is graphs.x
 
 
@@ -89,8 +89,8 @@ def sizes(count: int, size: int, *, shuffle: bool) -> list[int]:
     data = [random_graph(3, 2, 2, generator) for _ in range(count)]
     for k, graph in enumerate(data):
         graph.y = torch.tensor([k % 2])
-    batches = list(Graphs.of(data).batches(torch.arange(count), size, shuffle=shuffle))
-    members = torch.cat([batch.members for batch in batches])
+    batches = list(GraphSet.of(data).batches(torch.arange(count), size, shuffle=shuffle))
+    members = torch.cat([batch.graph_indices for batch in batches])
     assert members.sort().values.tolist() == list(range(count))
     assert shuffle or members.tolist() == list(range(count))
     return [batch.num_graphs for batch in batches]
@@ -111,7 +111,7 @@ def test_batches_of_a_plain_loader(level):
     data = [graph for graph in some(level) if graph.num_nodes]
     (loaded,) = DataLoader(data, batch_size=8)
     batch = Batch.of(loaded, level)
-    assert (batch.num_graphs, batch.units, batch.context) == (7, None, None)
+    assert (batch.num_graphs, batch.units, batch.known_labels) == (7, None, None)
     assert torch.equal(batch.target, loaded.y)
     assert Batch.of(batch, level) is batch
     del loaded.ptr
@@ -124,7 +124,11 @@ def test_masked_nodes_are_predicted_and_may_be_shown():
     data = random_graph(4, 5, 3, torch.Generator().manual_seed(0))
     data.y, data.train_mask = torch.tensor([0, 1, 2, 0]), torch.tensor([True, False, True, False])
     batch = Batch.of(data, "node")
-    assert (batch.units.tolist(), batch.target.tolist(), batch.context.tolist()) == ([0, 2], [0, 2], [0, -1, 2, -1])
+    assert (batch.units.tolist(), batch.target.tolist(), batch.known_labels.tolist()) == (
+        [0, 2],
+        [0, 2],
+        [0, -1, 2, -1],
+    )
 
 
 X, EDGES, Y = torch.ones(2, 3), torch.tensor([[0], [1]]), torch.tensor([1])
@@ -195,7 +199,7 @@ BAD = {
 def test_bad_graphs_get_one_clear_error(name):
     graphs, options, message = BAD[name]
     with pytest.raises(ValueError, match=re.escape(message)):
-        Graphs.of(graphs, **options)
+        GraphSet.of(graphs, **options)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_gff.convolutions import aggregate, aggregates, make_convolution, transform
-from supa_gff.graphs import Batch, Level
-from supa_gff.labels import Embedding as LabelEmbedding
-from supa_gff.labels import EveryLayer, Gate, LabelledInput, LabelledOutput, NodeFeatures
+from supa_gff.data import Batch, Level
+from supa_gff.heads import make_scorer
+from supa_gff.label_injection import Embedding as LabelEmbedding
+from supa_gff.label_injection import EveryLayer, Gate, LabelledInput, LabelledOutput, NodeFeatures
 from supa_gff.method import Method
-from supa_gff.scores import make_scorer
 from supa_gff.topology import Topology
 
 _INNER_NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -21,41 +21,41 @@ class Layer(nn.Module):
     """A layer of a network, with a scorer of its own.
 
     Args:
-        method: how it is built and trained.
+        method: how the network is built, scored and trained.
         index: its number from 0.
-        in_features: features of a node that come in.
-        outputs: classes; 1 for values.
+        in_channels: number of input channels, without injected labels.
+        out_channels: number of scores: classes, or 1 for values and links.
         level: what is predicted.
-        degrees: histogram of the nodes' degrees, which some convolutions need.
+        deg: (largest degree + 1,) int64 histogram of in-degrees; PNA needs it.
     """
 
     def __init__(
         self,
         method: Method,
         index: int,
-        in_features: int,
-        outputs: int,
+        in_channels: int,
+        out_channels: int,
         level: Level,
-        degrees: Tensor | None = None,
+        deg: Tensor | None = None,
     ) -> None:
         super().__init__()
-        width = method.width
+        channels = method.hidden_channels
         norm = _INNER_NORMS.get(method.normalisation)
         label = method.label
-        # What is added to the activations is what comes in, without the label beside it.
-        self.residual = method.residual and in_features == width
+        # A residual connection adds the input without an injected label.
+        self.residual = method.residual and in_channels == channels
         self.labelled_input = None
         if index == 0 and isinstance(label, NodeFeatures | LabelEmbedding):
-            self.labelled_input = LabelledInput(label, outputs)
-            in_features += self.labelled_input.width
+            self.labelled_input = LabelledInput(label, out_channels)
+            in_channels += self.labelled_input.channels
         self.labelled_output = None
         if isinstance(label, EveryLayer | Gate):
-            self.labelled_output = LabelledOutput(label, outputs, width)
-        self.conv = make_convolution(method.conv, in_features, width, norm=norm, degrees=degrees)
-        self.norm = _output_norm(method.normalisation, width)
+            self.labelled_output = LabelledOutput(label, out_channels, channels)
+        self.conv = make_convolution(method.conv, in_channels, channels, norm=norm, deg=deg)
+        self.norm = _output_norm(method.normalisation, channels)
         self.dropout = method.dropout
         self.scorer = make_scorer(
-            method.score, width, outputs, level=level, conv=method.conv, norm=norm, degrees=degrees
+            method.score, channels, out_channels, level=level, conv=method.conv, norm=norm, deg=deg
         )
         self.length = method.normalisation == "length"
         if not method.train_convolution:
@@ -64,51 +64,51 @@ class Layer(nn.Module):
 
     @property
     def prepares(self) -> bool:
-        """Whether `prepare` has no trained part, so that its result can be made once and kept."""
+        """Whether `prepare` has no trained and no random part, so that its result can be cached."""
         learned = self.labelled_input is not None and self.labelled_input.embedding is not None
         return aggregates(self.conv) and not self.residual and not learned and self.dropout == 0
 
     @property
     def by_node(self) -> bool:
-        """Whether, after `prepare`, a node's activations and scores depend on what is prepared of that node alone."""
-        among_nodes = [part for part in self.conv.modules() if isinstance(part, nn.BatchNorm1d)]
-        by_itself = self.norm is None or isinstance(self.norm, nn.LayerNorm)
-        return self.prepares and by_itself and not among_nodes and getattr(self.scorer, "conv", None) is None
+        """Whether, after `prepare`, the activations and scores of a node depend on the prepared row of that node alone."""
+        across_nodes = [part for part in self.conv.modules() if isinstance(part, nn.BatchNorm1d)]
+        per_node = self.norm is None or isinstance(self.norm, nn.LayerNorm)
+        return self.prepares and per_node and not across_nodes and getattr(self.scorer, "conv", None) is None
 
     def prepare(self, x: Tensor, topology: Topology, labels: Tensor | None) -> Tensor:
-        """Do what comes before the trained part of the layer.
+        """Compute the part of the layer before its trained part.
 
         Args:
-            x: (streams or 1, nodes, features) float32.
-            topology: of the nodes.
-            labels: (streams, nodes) int64, -1 = unknown; None without label injection.
+            x: (hypotheses or 1, nodes, channels) float32.
+            topology: edges and graphs of the nodes.
+            labels: (hypotheses, nodes) int64, -1 = unknown; None without label injection.
 
         Returns:
-            (streams or 1, nodes, features) float32, for `activate`.
+            (hypotheses or 1, nodes, channels) float32, for `activate`.
         """
         if self.labelled_input is not None and labels is not None:
             x = self.labelled_input(x, labels)
         if self.length:
-            # Only the direction goes on, so that a layer cannot live off the goodness of the one below.
+            # Only the direction is passed on, so that a layer cannot use the goodness of the one below.
             x = x / (x.norm(dim=2, keepdim=True) + 1e-8)
         x = self._dropped(x)
         if not self.prepares:
-            # A convolution that transforms first and aggregates fewer features then is faster.
+            # A convolution that first transforms and then aggregates fewer channels is faster.
             return x
         edges = topology.edges(len(x))
         return aggregate(self.conv, x.flatten(0, 1), edges).view(*x.shape[:2], -1)
 
     def activate(self, prepared: Tensor, x: Tensor, topology: Topology, labels: Tensor | None) -> Tensor:
-        """Do the trained part of the layer.
+        """Compute the trained part of the layer.
 
         Args:
-            prepared: from `prepare`.
-            x: what `prepare` was given; read only with residuals.
-            topology: of the nodes.
+            prepared: result of `prepare`.
+            x: input of `prepare`; used with residual connections only.
+            topology: edges and graphs of the nodes.
             labels: see `prepare`.
 
         Returns:
-            (streams, nodes, width) float32 activations.
+            (hypotheses, nodes, hidden_channels) float32 activations.
         """
         flat = prepared.flatten(0, 1)
         z = transform(self.conv, flat) if self.prepares else self.conv(flat, topology.edges(len(prepared)))
@@ -120,21 +120,26 @@ class Layer(nn.Module):
         h: Tensor = z.relu()
         return h + x if self.residual else h
 
-    def forward(self, x: Tensor, topology: Topology, labels: Tensor | None = None) -> Tensor:
-        """Give the activations of the layer.
+    def forward(
+        self, x: Tensor, topology: Topology, labels: Tensor | None = None, prepared: Tensor | None = None
+    ) -> Tensor:
+        """Compute the activations of the layer.
 
         Args:
-            x: (streams or 1, nodes, features) float32.
-            topology: of the nodes.
-            labels: (streams, nodes) int64, -1 = unknown; None without label injection.
+            x: (hypotheses or 1, nodes, channels) float32.
+            topology: edges and graphs of the nodes.
+            labels: (hypotheses, nodes) int64, -1 = unknown; None without label injection.
+            prepared: result of `prepare`, if it has been computed before.
 
         Returns:
-            (streams, nodes, width) float32.
+            (hypotheses, nodes, hidden_channels) float32.
         """
-        return self.activate(self.prepare(x, topology, labels), x, topology, labels)
+        if prepared is None:
+            prepared = self.prepare(x, topology, labels)
+        return self.activate(prepared, x, topology, labels)
 
     def score(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
-        """Score the units of a batch by activations of this layer; see `Scorer`."""
+        """Score the units of a batch by the activations of this layer; see `Scorer`."""
         scores: Tensor = self.scorer(h, topology, batch)
         return scores
 
@@ -143,7 +148,7 @@ class Layer(nn.Module):
             return x
         if x.is_cuda or x.requires_grad:
             return functional.dropout(x, self.dropout)
-        # A processor draws slowly, and bags of words are nearly all zero: nothing is drawn for zeros.
+        # Random numbers are slow on a CPU, and bags of words are nearly all zero: none are drawn for zeros.
         places = x.nonzero(as_tuple=True)
         dropped = torch.zeros_like(x)
         dropped[places] = functional.dropout(x[places], self.dropout)
@@ -162,15 +167,15 @@ class Layer(nn.Module):
         return normalised
 
 
-def _output_norm(normalisation: str, width: int) -> nn.Module | None:
+def _output_norm(normalisation: str, channels: int) -> nn.Module | None:
     if normalisation == "batch":
-        return nn.BatchNorm1d(width)
+        return nn.BatchNorm1d(channels)
     if normalisation == "layer":
-        return nn.LayerNorm(width)
+        return nn.LayerNorm(channels)
     if normalisation == "graph":
         from torch_geometric.nn import GraphNorm
 
-        made = GraphNorm(width)
+        made = GraphNorm(channels)
         assert isinstance(made, nn.Module)
         return made
     return None

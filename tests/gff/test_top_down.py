@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from supa_gff import Graphs, Network, TopDownNetwork, Trainer, metrics, preset
+from supa_gff import GraphSet, Network, Trainer, metrics, preset
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -14,7 +14,7 @@ TRAIN, VALID, TEST = torch.arange(0, 20), torch.arange(20, 30), torch.arange(30,
 NAMES = ["top-to-input", "top-to-loss"]
 
 
-def made(seed: int = 0, edges: int = 100) -> Graphs:
+def made(seed: int = 0, edges: int = 100) -> GraphSet:
     from torch_geometric.data import Data
 
     random = torch.Generator().manual_seed(seed)
@@ -22,11 +22,15 @@ def made(seed: int = 0, edges: int = 100) -> Graphs:
     ends = torch.randint(NODES // 2, (2, edges), generator=random) * 2 + torch.randint(2, (edges,), generator=random)
     x = torch.rand((NODES, 5), generator=random)
     x[:, 0] += 0.3 * y
-    return Graphs.of([Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], 1), y=y)], level="node", num_outputs=CLASSES)
+    return GraphSet.of(
+        [Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], 1), y=y)], level="node", num_outputs=CLASSES
+    )
 
 
 def method(name: str, **changes):
-    return preset(name, "node").replace(**{"layers": 3, "width": 8, "epochs": 80, "learning_rate": 1e-2, **changes})
+    return preset(name, "node").replace(
+        **{"layers": 3, "hidden_channels": 8, "epochs": 80, "learning_rate": 1e-2, **changes}
+    )
 
 
 def dense_operator(network, batch):
@@ -37,8 +41,8 @@ def dense_operator(network, batch):
         if u != v:
             adjacency[v, u] += 1
     for node in range(NODES):
-        if batch.context[node] >= 0:
-            adjacency[node, NODES + batch.context[node]] = adjacency[NODES + batch.context[node], node] = 1
+        if batch.known_labels[node] >= 0:
+            adjacency[node, NODES + batch.known_labels[node]] = adjacency[NODES + batch.known_labels[node], node] = 1
     adjacency += torch.eye(size)
     scale = adjacency.sum(1).rsqrt()
     return scale[:, None] * adjacency * scale[None]
@@ -79,7 +83,7 @@ def test_scores_by_input_are_those_of_a_dense_twin():
             total += torch.stack([(h[TEST] @ h[NODES:].t()).softmax(1) for h in states[1:4]])
     found = network.layer_scores(batch)
     assert torch.allclose(found.exp(), total / 8, atol=1e-5)
-    assert torch.allclose(network.voted(found), (total / 8).sum(0), atol=1e-5)
+    assert torch.allclose(network.aggregate(found), (total / 8).sum(0), atol=1e-5)
 
 
 @torch.no_grad()

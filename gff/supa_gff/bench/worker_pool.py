@@ -10,11 +10,11 @@ from multiprocessing import connection, get_context, parent_process, resource_tr
 from typing import Any
 
 from supa.checks import whole
-from supa_gff.bench.jobs import Job, Measured
+from supa_gff.bench.jobs import Job, JobResult
 from supa_gff.bench.results import Result, ResultsFile, finished
 from supa_gff.bench.runners import run_job
 
-Run = Callable[[Job, str | None], Measured]
+Run = Callable[[Job, str | None], JobResult]
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _KEYBOARD = (signal.SIGINT, signal.SIGHUP)  # a terminal sends them to every process that belongs to it
@@ -148,7 +148,7 @@ def _work(end: Any, run: Run, root: str | None) -> None:
         while True:
             job: Job = end.recv()
             try:
-                outcome: Measured | str = run(job, root)
+                outcome: JobResult | str = run(job, root)
             except Exception as error:  # whatever a job raises must not end the others
                 outcome = _in_one_line(error)
             end.send(finished(job, outcome))

@@ -4,23 +4,12 @@ import pytest
 import torch
 from small_graphs import triangles_or_trees, two_communities
 
-from supa_gff import (
-    AllWrong,
-    Embedding,
-    EveryLayer,
-    Gate,
-    Goodness,
-    Graphs,
-    MeanActivation,
-    Method,
-    Network,
-    NodeFeatures,
-    Softmax,
-    SymBa,
-    Threshold,
-    Uniform,
-    labels,
-)
+from supa_gff import GraphSet, Method, Network, label_injection
+from supa_gff.goodness import MeanActivation
+from supa_gff.heads import Goodness
+from supa_gff.label_injection import Embedding, EveryLayer, Gate, NodeFeatures
+from supa_gff.losses import Softmax, SymBa, Threshold
+from supa_gff.negatives import AllNegatives, Uniform
 
 LABELS = [NodeFeatures(), Embedding(4), EveryLayer(), Gate()]
 LOSSES = [Threshold(1.0), SymBa(), Softmax()]
@@ -45,31 +34,31 @@ def gradients(network, batch, candidates, layer):
 @pytest.mark.parametrize("number", range(4))
 def test_in_turn_equals_together(level, normalisation, number, monkeypatch):
     # In double precision nothing but the way of computing could differ.
-    one_hot = labels.one_hot
-    monkeypatch.setattr(labels, "one_hot", lambda *args: one_hot(*args).double())
+    one_hot = label_injection.one_hot
+    monkeypatch.setattr(label_injection, "one_hot", lambda *args: one_hot(*args).double())
     method = Method(
         score=Goodness(MeanActivation(), scale=2.0, learned_scale=True),
         loss=LOSSES[number % 3],
         label=LABELS[number],
-        negatives=AllWrong() if number % 2 else Uniform(1),
+        negatives=AllNegatives() if number % 2 else Uniform(1),
         normalisation=normalisation,
-        schedule="together",
+        schedule="joint",
         conv=("gcn", "gin", "gat", "sage")[number],
         residual=number == 2,
         collaboration=number == 1,
         layers=3,
-        width=8,
+        hidden_channels=8,
     )
     if level == "graph":
-        graphs = Graphs.of(triangles_or_trees(9, classes=3))
+        graphs = GraphSet.of(triangles_or_trees(9, classes=3))
         batch = graphs.batch(torch.arange(9))
     else:
-        graphs = Graphs.of([two_communities(30)], level="node", num_outputs=3)
+        graphs = GraphSet.of([two_communities(30)], level="node", num_outputs=3)
         batch = graphs.batch(torch.arange(20), torch.arange(20))
     networks = []
-    for streams in ("together", "in turn"):
+    for streams in ("together", "sequential"):
         torch.manual_seed(0)
-        networks.append(Network.for_graphs(method.replace(streams=streams), graphs).double())
+        networks.append(Network.for_graphs(method.replace(hypotheses=streams), graphs).double())
     batch = type(batch)(**{**vars(batch), "x": batch.x.double()})
     torch.manual_seed(1)
     candidates = networks[0].draw_candidates(batch)
@@ -84,9 +73,14 @@ def test_in_turn_equals_together(level, normalisation, number, monkeypatch):
 
 
 def test_in_turn_runs_one_stream_at_a_time(monkeypatch):
-    graphs = Graphs.of(triangles_or_trees(9, classes=3))
+    graphs = GraphSet.of(triangles_or_trees(9, classes=3))
     method = Method(
-        score=Goodness(), label=Gate(), negatives=AllWrong(), normalisation="layer", streams="in turn", layers=2
+        score=Goodness(),
+        label=Gate(),
+        negatives=AllNegatives(),
+        normalisation="layer",
+        hypotheses="sequential",
+        layers=2,
     )
     network = Network.for_graphs(method, graphs)
     widths, score = [], type(network.layer(0)).score

@@ -7,13 +7,13 @@ import torch
 
 from supa_datasets import GraphBenchmark
 from supa_gff import names
-from supa_gff.bench.jobs import Measured
-from supa_gff.folds import Fold
-from supa_gff.graphs import Graphs, Level
+from supa_gff.bench.jobs import JobResult
+from supa_gff.data import GraphSet, Level
 from supa_gff.metrics import accuracy
-from supa_gff.network import Network
+from supa_gff.networks.network import Network
 from supa_gff.presets import preset
 from supa_gff.randomness import OwnRandomness
+from supa_gff.splits.folds import Fold
 from supa_gff.training import Trainer
 
 METHODS = tuple(names.METHODS)
@@ -50,7 +50,7 @@ def method_settings(method: str, conv: str) -> Mapping[str, Any]:
     return {task: preset(method, _level(task)).replace(conv=conv).to_dict() for task in tasks}
 
 
-def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str, seed: int) -> Measured:
+def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str, seed: int) -> JobResult:
     """Train on a fold, stop and choose on its validation part, and test once.
 
     Args:
@@ -64,12 +64,12 @@ def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str
         What was measured.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    graphs = Graphs.of_benchmark(benchmark).to(device)
+    graphs = GraphSet.of_benchmark(benchmark).to(device)
     train, valid, test = (torch.from_numpy(part).to(device) for part in (fold.train, fold.valid, fold.test))
     with OwnRandomness(seed).exchanged():
         network = Network.for_graphs(preset(method, graphs.level).replace(conv=conv), graphs)
     state = Trainer(network, graphs, train, valid, seed=seed).run()
-    return Measured(
+    return JobResult(
         test_accuracy=100 * _accuracy(network, graphs, test, train),
         valid_accuracy=100 * _accuracy(network, graphs, valid, train),
         epochs=len(state.history),
@@ -77,9 +77,9 @@ def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str
     )
 
 
-def _accuracy(network: Network, graphs: Graphs, members: torch.Tensor, known: torch.Tensor) -> float:
+def _accuracy(network: Network, graphs: GraphSet, members: torch.Tensor, known: torch.Tensor) -> float:
     scores, target = network.scores_of(graphs.batches(members, 4 * network.method.batch_size, known=known))
-    return accuracy(network.voted(scores), target)
+    return accuracy(network.aggregate(scores), target)
 
 
 def _level(task: str) -> Level:

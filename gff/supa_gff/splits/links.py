@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import counted, number, whole
-from supa_gff.graphs import Batch, Graphs
+from supa_gff.data import Batch, GraphSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class LinkSplit:
     test: Batch
 
 
-def split_links(graphs: Graphs, *, valid: float = 0.16, test: float = 0.2, seed: int = 0) -> LinkSplit:
+def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, seed: int = 0) -> LinkSplit:
     """Part the links of one undirected graph; loops and repetitions are left out.
 
     Args:

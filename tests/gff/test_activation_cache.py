@@ -7,8 +7,12 @@ import pytest
 import torch
 from small_graphs import pairs, small, task, triangles_or_trees, two_communities
 
-from supa_gff import AllWrong, Graphs, Hard, Head, Network, NodeFeatures, Trainer, Uniform, kept, labels
-from supa_gff.kept import KeptRows, KeptWhole
+from supa_gff import GraphSet, Network, Trainer, label_injection
+from supa_gff.heads import Head
+from supa_gff.label_injection import NodeFeatures
+from supa_gff.negatives import AllNegatives, Hard, Uniform
+from supa_gff.updates import activation_cache as kept
+from supa_gff.updates.activation_cache import GraphSetCache, SingleGraphCache
 
 
 @pytest.fixture(autouse=True)
@@ -19,23 +23,23 @@ def small_blocks(monkeypatch):
 @pytest.fixture
 def in_double(monkeypatch):
     """Compute in double precision, so that nothing but the way of computing could differ."""
-    one_hot, update = labels.one_hot, Network.for_graphs
-    monkeypatch.setattr(labels, "one_hot", lambda *args: one_hot(*args).double())
+    one_hot, update = label_injection.one_hot, Network.for_graphs
+    monkeypatch.setattr(label_injection, "one_hot", lambda *args: one_hot(*args).double())
     monkeypatch.setattr(Network, "for_graphs", lambda method, graphs: update(method, graphs).double())
 
 
-def trained(method, made, train, valid, monkeypatch, *, recompute=False, keep="memory"):
+def trained(method, made, train, valid, monkeypatch, *, recompute=False, cache="memory"):
     torch.manual_seed(3)
-    if isinstance(made, Graphs):
+    if isinstance(made, GraphSet):
         network = Network.for_graphs(method, made)
     else:
         network = Network(method, made.train.x.shape[1], 1, "link")
-    with monkeypatch.context() as patch:
+    with monkeypatch.known_labels() as patch:
         if recompute:
             patch.setattr(Trainer, "_kept", lambda self: None)
-        trainer = Trainer(network, made, train, valid, seed=4, keep=keep)
+        trainer = Trainer(network, made, train, valid, seed=4, cache=keep)
         if not recompute:
-            wanted = KeptRows if isinstance(made, Graphs) and not made.transductive else KeptWhole
+            wanted = GraphSetCache if isinstance(made, GraphSet) and not made.transductive else SingleGraphCache
             assert isinstance(trainer._kept(), wanted)
             torch.manual_seed(4)
         state = trainer.run()
@@ -59,42 +63,42 @@ GRAPH = {
     "attention": ("best", {"schedule": "greedy", "conv": "gat"}),
     "residual, layer": ("deeper-forward", {"schedule": "greedy"}),
     "plain": ("gff", {}),
-    "all wrong, once": ("gff", {"negatives": AllWrong(redraw=False)}),
+    "all wrong, once": ("gff", {"negatives": AllNegatives(redraw=False)}),
     "hard, batch normalisation": ("symba", {"schedule": "greedy", "negatives": Hard()}),
     "gates": ("best-goodness", {"schedule": "greedy"}),
     "dropout": ("gff", {"dropout": 0.3}),
-    "in turn": ("gff", {"streams": "in turn"}),
-    "in turn, gates": ("best-goodness", {"schedule": "greedy", "streams": "in turn", "normalisation": "layer"}),
+    "sequential": ("gff", {"hypotheses": "sequential"}),
+    "in turn, gates": ("best-goodness", {"schedule": "greedy", "hypotheses": "sequential", "normalisation": "layer"}),
 }
 
 
 @pytest.mark.parametrize("name", GRAPH)
 def test_graphs(name, monkeypatch, in_double):
     preset, changes = GRAPH[name]
-    method = small(preset, "graph", epochs=3, width=8, **changes)
-    graphs = Graphs.of(triangles_or_trees(30, classes=3))
+    method = small(preset, "graph", epochs=3, hidden_channels=8, **changes)
+    graphs = GraphSet.of(triangles_or_trees(30, classes=3))
     graphs = replace(graphs, x=graphs.x.double())
     members = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     split = members[:17], members[17:28]
-    assert len(list(KeptRows(Network.for_graphs(method, graphs), graphs, members, "memory")._blocks())) > 3
+    assert len(list(GraphSetCache(Network.for_graphs(method, graphs), graphs, members, "memory")._blocks())) > 3
     assert_same_training(
         trained(method, graphs, *split, monkeypatch, recompute=True), trained(method, graphs, *split, monkeypatch)
     )
 
 
-@pytest.mark.parametrize("name", ["unconditioned", "plain", "hard, batch normalisation", "gates", "in turn"])
+@pytest.mark.parametrize("name", ["unconditioned", "plain", "hard, batch normalisation", "gates", "sequential"])
 def test_disk_gives_the_bits_of_memory(name, monkeypatch):
     preset, changes = GRAPH[name]
-    method = small(preset, "graph", epochs=2, width=8, **changes)
+    method = small(preset, "graph", epochs=2, hidden_channels=8, **changes)
     graphs, train, valid = task("graph", 30)
     in_memory, _ = trained(method, graphs, train, valid, monkeypatch)
-    on_disk, _ = trained(method, graphs, train, valid, monkeypatch, keep="disk")
+    on_disk, _ = trained(method, graphs, train, valid, monkeypatch, cache="disk")
     for (key, x), (_, y) in zip(in_memory.state_dict().items(), on_disk.state_dict().items(), strict=True):
         assert torch.equal(x, y), key
 
 
 def test_nodes_of_many_graphs(monkeypatch, in_double):
-    graphs = Graphs.of([two_communities(12, seed=k) for k in range(9)], level="node")
+    graphs = GraphSet.of([two_communities(12, seed=k) for k in range(9)], level="node")
     graphs = replace(graphs, x=graphs.x.double())
     method = small("best", "node", schedule="greedy", epochs=3, dropout=0.0, score=Head("linear"), batch_size=4)
     split = torch.arange(6), torch.arange(6, 9)
@@ -111,7 +115,7 @@ NODE = {
     "class groups": ("deeper-forward", {"schedule": "greedy"}),
     "heads with dropout": ("best", {"schedule": "greedy"}),
     "heads, hard": ("mono-forward", {"schedule": "greedy", "negatives": Hard()}),
-    "in turn": ("label-appending", {"streams": "in turn"}),
+    "sequential": ("label-appending", {"hypotheses": "sequential"}),
 }
 
 
@@ -163,7 +167,7 @@ def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
 
     monkeypatch.setattr(kept, "_on_disk", watched)
     Trainer(
-        Network.for_graphs(small("gff", "graph", epochs=1), graphs), graphs, train, valid, seed=0, keep="disk"
+        Network.for_graphs(small("gff", "graph", epochs=1), graphs), graphs, train, valid, seed=0, cache="disk"
     ).run()
     # Two classes are two streams; three layers are prepared, and two are passed on.
     assert len(seen) == 5
@@ -174,4 +178,4 @@ def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
 def test_the_place_must_be_known():
     graphs, train, valid = task("graph", 12)
     with pytest.raises(ValueError, match="keep: 'dsk' was given, but it is one of 'memory', 'disk'"):
-        Trainer(Network.for_graphs(small("gff", "graph"), graphs), graphs, train, valid, keep="dsk")
+        Trainer(Network.for_graphs(small("gff", "graph"), graphs), graphs, train, valid, cache="dsk")

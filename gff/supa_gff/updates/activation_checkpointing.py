@@ -1,4 +1,4 @@
-"""Activations that backpropagation recomputes instead of keeping them."""
+"""Activation checkpointing for backpropagation: recompute inner activations instead of storing them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -6,38 +6,38 @@ from contextlib import contextmanager, nullcontext
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from supa_gff.layer import Layer
-from supa_gff.streams import Streams
+from supa_gff.networks.hypotheses import HypothesisBatch
+from supa_gff.networks.layer import Layer
 
 
-def recomputed(layer: Layer, streams: Streams) -> Tensor:
-    """Give the activations of a layer; its inner ones are computed again for the gradient.
+def checkpointed(layer: Layer, inputs: HypothesisBatch) -> Tensor:
+    """Compute the activations of a layer; the backward pass computes its inner activations again.
 
     Args:
         layer: the layer.
-        streams: what it sees.
+        inputs: its input.
 
     Returns:
-        (streams, nodes, width) float32.
+        (hypotheses, nodes, hidden_channels) float32.
     """
-    kept: Tensor = checkpoint(
+    h: Tensor = checkpoint(
         layer,
-        streams.x,
-        streams.topology,
-        streams.labels,
+        inputs.x,
+        inputs.topology,
+        inputs.labels,
         use_reentrant=False,
         context_fn=lambda: (nullcontext(), _without_statistics(layer)),
     )
-    return kept
+    return h
 
 
 @contextmanager
 def _without_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep batch normalisation from counting a batch again when its activations are recomputed."""
+    """Keep batch normalisation from counting a batch twice when its activations are recomputed."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        # Autograd wants the same tensors saved as the first time, so the statistics stay, but nothing is added to them.
+        # Autograd expects the same saved tensors as the first time, so the statistics stay; nothing is added to them.
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield

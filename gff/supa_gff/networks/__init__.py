@@ -1,0 +1,1 @@
+"""Graph networks of layers with a score each: hypotheses in, scores out."""

@@ -1,0 +1,1 @@
+"""Update rules: how a step changes the weights of a network, and what they need (optimisers, losses, caches)."""

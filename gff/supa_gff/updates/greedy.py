@@ -1,0 +1,49 @@
+"""Greedy updates: one layer learns, the layers below are frozen."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from supa_gff.data import Batch
+from supa_gff.networks.hypotheses import HypothesisBatch
+from supa_gff.networks.network import Network
+from supa_gff.updates.collaboration import add_scores
+from supa_gff.updates.gradients import LayerPass
+from supa_gff.updates.loss_stats import LayerStats
+
+UpdateLayer = Callable[[int, HypothesisBatch, Batch, Tensor | None, Tensor | None], LayerPass]
+"""Updates one layer; see ``UpdateRule.update_layer``."""
+
+
+def update_one_layer(
+    network: Network,
+    update_layer: UpdateLayer,
+    layer: int,
+    inputs: HypothesisBatch,
+    batch: Batch,
+    candidates: Tensor | None,
+) -> LayerStats:
+    """Update one layer on the activations of the frozen layers below.
+
+    Args:
+        network: the network.
+        update_layer: updates one layer.
+        layer: number of the layer.
+        inputs: the input of the first layer.
+        batch: the batch.
+        candidates: labels to compare.
+
+    Returns:
+        The figures of the step.
+    """
+    below: Tensor | None = None
+    with torch.no_grad():
+        for index in range(layer):
+            module = network.layer(index)
+            module.eval()
+            h = module(inputs.x, inputs.topology, inputs.labels)
+            if network.method.collaboration:
+                below = add_scores(network.method, below, module.score(h, inputs.topology, batch))
+            inputs = network.detach_to_next(inputs, h, positive_first=True)
+    return update_layer(layer, inputs, batch, candidates, below).stats

@@ -1,0 +1,25 @@
+"""Joint updates: each step updates every layer, each by its own loss."""
+
+from torch import Tensor
+
+from supa_gff.data import Batch
+from supa_gff.networks.hypotheses import HypothesisBatch
+from supa_gff.updates.collaboration import add_scores
+from supa_gff.updates.loss_stats import LayerStats
+from supa_gff.updates.rule import UpdateRule
+
+
+class Joint(UpdateRule):
+    """Updates the layers one after another, from below; no gradient passes from one to another."""
+
+    def update_all(self, inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None) -> list[LayerStats]:
+        """Update every layer by its own loss; see `UpdateRule.update_all`."""
+        network = self.network
+        below: Tensor | None = None
+        stats = []
+        for layer in range(network.method.layers):
+            done = self.update_layer(layer, inputs, batch, candidates, below)
+            stats.append(done.stats)
+            below = add_scores(network.method, below, done.scores)
+            inputs = network.detach_to_next(inputs, done.activations, positive_first=True)
+        return stats

@@ -1,0 +1,61 @@
+"""Overlapping pairs: gradients reach one layer down, within pairs of layers that alternate (arXiv 2311.18130)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from supa_gff.data import Batch
+from supa_gff.networks.hypotheses import HypothesisBatch
+from supa_gff.networks.network import Network
+from supa_gff.updates.collaboration import add_scores
+from supa_gff.updates.loss_stats import LayerStats
+from supa_gff.updates.rule import UpdateRule
+
+
+class OverlappingPairs(UpdateRule):
+    """Updates all layers at each step; the layers of a pair share their gradients.
+
+    Pairs are (0, 1), (2, 3), ... in even steps and (1, 2), (3, 4), ... in odd steps.
+
+    Args:
+        network: the network.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.parity = 0
+
+    def update_all(self, inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None) -> list[LayerStats]:
+        """Update all layers by the sum of the losses of each pair; see `UpdateRule.update_all`."""
+        network, layers = self.network, self.network.method.layers
+        network.train()
+        total: Tensor | None = None
+        below: Tensor | None = None
+        stats = []
+        for layer in range(layers):
+            module = network.layer(layer)
+            h = module(inputs.x, inputs.topology, inputs.labels)
+            scores = module.score(h, inputs.topology, batch)
+            loss, figures = self.loss(layer, scores, batch, candidates, below)
+            stats.append(figures)
+            below = add_scores(network.method, below, scores)
+            total = loss if total is None else total + loss
+            if (layer + self.parity) % 2 == 1 or layer == layers - 1:
+                total.backward()  # type: ignore[no-untyped-call]
+                total = None
+                inputs = network.detach_to_next(inputs, h, positive_first=True)
+            else:
+                inputs = HypothesisBatch(h, inputs.topology, inputs.labels)
+        self.parity = 1 - self.parity
+        self.optimisers.step(range(layers))
+        return stats
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the optimisers and the parity of the next step; see `UpdateRule.state_dict`."""
+        return {**super().state_dict(), "parity": self.parity}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state; see `UpdateRule.load_state_dict`."""
+        super().load_state_dict(state)
+        self.parity = state["parity"]

@@ -1,0 +1,175 @@
+"""The base of all update rules: checks, candidate labels, and the local update of one layer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supa.checks import counted, whole
+from supa_gff.data import Batch
+from supa_gff.losses import SquaredError
+from supa_gff.networks.hypotheses import HypothesisBatch
+from supa_gff.networks.network import Network
+from supa_gff.updates.gradients import LayerPass, parallel_gradient, sequential_gradient
+from supa_gff.updates.greedy import update_one_layer
+from supa_gff.updates.loss_stats import LayerStats, loss_and_stats
+from supa_gff.updates.optimisers import LayerOptimisers
+
+
+class UpdateRule(ABC):
+    """Updates the weights of a network, step by step.
+
+    Args:
+        network: the network.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.optimisers = network, LayerOptimisers(network)
+
+    def step(self, data: Any, layer: int | None = None, candidates: Tensor | None = None) -> list[LayerStats]:
+        """Take one step on a batch.
+
+        Args:
+            data: a ``Batch``, or PyTorch Geometric's ``Data`` or ``Batch`` (see ``Batch.of``).
+            layer: update this layer only, by its own loss, with those below frozen; None: update all layers by the
+                rule.
+            candidates: (units, candidates) int64 labels to compare, from `draw_candidates`; None: they are drawn now.
+
+        Returns:
+            The figures of each loss.
+
+        Raises:
+            ValueError: there is no such layer, or the batch does not fit the network.
+        """
+        network = self.network
+        batch = Batch.of(data, network.level)
+        _check_targets(network, batch)
+        if layer is not None:
+            whole(0, network.method.layers - 1, "layer", layer, "(layers are counted from 0)")
+        if candidates is None:
+            candidates = self.draw_candidates(batch, layer=layer)
+        labels = None
+        if network.method.label_conditioned and candidates is not None:
+            labels = network.node_labels(batch, candidates)
+        inputs = network.inputs(batch, labels)
+        if layer is not None:
+            return [update_one_layer(network, self.update_layer, layer, inputs, batch, candidates)]
+        return self.update_all(inputs, batch, candidates)
+
+    @abstractmethod
+    def update_all(self, inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None) -> list[LayerStats]:
+        """Update all layers once.
+
+        Args:
+            inputs: the input of the first layer.
+            batch: the batch.
+            candidates: see `step`.
+
+        Returns:
+            The figures of each loss.
+        """
+
+    def update_layer(
+        self,
+        layer: int,
+        inputs: HypothesisBatch,
+        batch: Batch,
+        candidates: Tensor | None,
+        below: Tensor | None = None,
+        prepared: Tensor | None = None,
+    ) -> LayerPass:
+        """Update one layer by its own loss.
+
+        Args:
+            layer: number of the layer.
+            inputs: the input of the layer.
+            batch: the batch.
+            candidates: see `step`.
+            below: (units, hypotheses or out_channels) float32, the sum of the scores of the layers below; None without
+                collaboration.
+            prepared: result of the layer's `prepare`, if it has been computed before.
+
+        Returns:
+            Activations and scores from before the update, and the figures of the step.
+        """
+        module = self.network.layer(layer)
+        module.train()
+        sequential = self.network.method.hypotheses == "sequential" and inputs.labels is not None
+        gradient = sequential_gradient if sequential else parallel_gradient
+        loss_of = partial(self.loss, layer, batch=batch, candidates=candidates, below=below)
+        done = gradient(module, inputs, batch, prepared, loss_of)
+        self.optimisers.step([layer])
+        return done
+
+    def loss(
+        self, layer: int, scores: Tensor, batch: Batch, candidates: Tensor | None, below: Tensor | None = None
+    ) -> tuple[Tensor, LayerStats]:
+        """Compute the loss of a layer's scores.
+
+        Args:
+            layer: number of the layer.
+            scores: (units, hypotheses or out_channels) float32.
+            batch: the batch.
+            candidates: see `step`.
+            below: see `update_layer`.
+
+        Returns:
+            The loss, and the figures of the step.
+        """
+        summed = scores if below is None else scores + below
+        return loss_and_stats(self.network, layer, summed, batch, candidates)
+
+    def draw_candidates(
+        self, batch: Batch, scores: Callable[[], Tensor] | None = None, layer: int | None = None
+    ) -> Tensor | None:
+        """Draw the labels that a step compares: the positive one first, then negative ones.
+
+        Args:
+            batch: the batch.
+            scores: returns the (units, out_channels) scores that hard negatives are drawn by; None: the scores of the
+                trained layers.
+            layer: number of the trained layer; None: all layers are trained, and their scores are summed.
+
+        Returns:
+            (units, candidates) int64; None if the method has no negatives.
+        """
+        network = self.network
+        negatives = network.method.negatives
+        if negatives is None:
+            return None
+        trained = slice(None) if layer is None else slice(layer, layer + 1)
+        default = scores or (lambda: network.layer_scores(batch)[trained].sum(0))
+        return torch.cat([batch.target[:, None], negatives.draw(batch.target, network.out_channels, default)], 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed training needs beside the network's weights.
+
+        Returns:
+            Plain values and tensors.
+        """
+        return {"optimisers": self.optimisers.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state.
+
+        Args:
+            state: from `state_dict`.
+        """
+        self.optimisers.load_state_dict(state["optimisers"])
+
+
+def _check_targets(network: Network, batch: Batch) -> None:
+    target = batch.target
+    if network.level == "link" or isinstance(network.method.loss, SquaredError):
+        return
+    if target.is_floating_point():
+        raise ValueError("The targets are floats, not classes; use loss=SquaredError() and score=Head(...) for values.")
+    # On a GPU the check would be a synchronisation at each step; `GraphSet.of` has checked the labels.
+    if not target.is_cuda and len(target) and not 0 <= int(target.min()) <= int(target.max()) < network.out_channels:
+        raise ValueError(
+            f"The labels reach from {int(target.min())} to {int(target.max())}, but the network has "
+            f"{counted(network.out_channels, 'class', 'classes')}, 0 to {network.out_channels - 1}."
+        )
