@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from supa_gff.data import Batch, GraphSet
     from supa_gff.method import Method
     from supa_gff.networks.network import Network
-    from supa_gff.performance import Performance, performances
+    from supa_gff.evaluation import Evaluation, evaluate
     from supa_gff.presets import PRESETS, preset
     from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, shower_graphs
     from supa_gff.splits.folds import Fold, stratified_folds
     from supa_gff.splits.links import LinkSplit, split_links
     from supa_gff.splits.standard import Split, standard_split
-    from supa_gff.training import Epoch, Pairs, Trainer
+    from supa_gff.training.data import Pairs
+    from supa_gff.training.tasks import train, training_task
     from supa_gff.updates.factory import update_rule
     from supa_gff.updates.loss_stats import LayerStats
 
@@ -31,13 +32,14 @@ _MODULES = {
     "data": ("Batch", "GraphSet"),
     "method": ("Method",),
     "networks.network": ("Network",),
-    "performance": ("Performance", "performances"),
+    "evaluation": ("Evaluation", "evaluate"),
     "presets": ("PRESETS", "preset"),
     "showers": ("SHOWER_TASKS", "ShowerGraphs", "shower_graphs"),
     "splits.folds": ("Fold", "stratified_folds"),
     "splits.links": ("LinkSplit", "split_links"),
     "splits.standard": ("Split", "standard_split"),
-    "training": ("Epoch", "Pairs", "Trainer"),
+    "training.data": ("Pairs",),
+    "training.tasks": ("train", "training_task"),
     "updates.factory": ("update_rule",),
     "updates.loss_stats": ("LayerStats",),
 }
@@ -48,7 +50,7 @@ __all__ = [
     "SHOWER_TASKS",
     "Batch",
     "Checkpoint",
-    "Epoch",
+    "Evaluation",
     "Fold",
     "GraphSet",
     "LayerStats",
@@ -56,22 +58,22 @@ __all__ = [
     "Method",
     "Network",
     "Pairs",
-    "Performance",
     "ShowerGraphs",
     "Split",
-    "Trainer",
+    "evaluate",
     "goodness",
     "heads",
     "label_injection",
     "losses",
     "negatives",
-    "performances",
     "preset",
     "run_baseline",
     "shower_graphs",
     "split_links",
     "standard_split",
     "stratified_folds",
+    "train",
+    "training_task",
     "update_rule",
 ]
 

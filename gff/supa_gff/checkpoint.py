@@ -1,158 +1,123 @@
-"""A training in one file: its network, where it stands, and the data that it saw."""
+"""Checkpoints of graph networks."""
 
-import importlib.metadata
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, get_args
 
 import torch
 from torch import Tensor
 
 from supa.checks import shown, whole
-from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
-from supa_gff.data import GraphSet, Level
+from supa_gff.data import Batch, GraphSet, Level
 from supa_gff.method import Method
 from supa_gff.networks.network import Network
 from supa_gff.splits.standard import Split
-from supa_gff.training import Trainer
-
-FORMAT = "supa-gff-checkpoint"
-VERSION = 1
-
-
-def _versions() -> Mapping[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("supa-showers", "torch", "torch-geometric")}
+from supa_gff.training.tasks import GraphTask
+from supa_learning import checkpoint
+from supa_learning.trainer import Trainer
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """A training between two epochs, or at its end.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint(checkpoint.Checkpoint):
+    """A training of a network between two steps, or at its end.
 
     Args:
         method: how the network is built, scored and trained.
         level: what is predicted.
-        in_channels: features of a node.
+        in_channels: number of features of a node.
         out_channels: number of classes; 1 for values and for pairs.
         deg: (largest degree + 1,) int64 histogram of the nodes' in-degrees.
-        training: from ``Trainer.state_dict``.
-        benchmark: name of the set that it trains on; None: graphs of the user's own.
-        split: the members that train, validate and test.
-        versions: of the packages that made it.
+        benchmark: name of the graph benchmark; None for custom graphs.
+        split: the training, validation and test indices of the benchmark.
+        training: what ``Trainer.state_dict`` returned.
+        versions: versions of the packages that wrote the checkpoint.
     """
+
+    format: ClassVar[str] = "supa-gff-checkpoint"
+    written_by: ClassVar[str] = "supa gff train"
 
     method: Method
     level: Level
     in_channels: int
     out_channels: int
     deg: Tensor
-    training: Mapping[str, Any]
     benchmark: str | None = None
     split: Split | None = None
-    versions: Mapping[str, str] = field(default_factory=_versions)
 
     @classmethod
-    def of(cls, trainer: Trainer, *, benchmark: str | None = None, split: Split | None = None) -> "Checkpoint":
-        """Take where a training stands.
+    def of(cls, trainer: Trainer[Batch], *, benchmark: str | None = None, split: Split | None = None) -> Self:
+        """Take a checkpoint of a training.
 
         Args:
-            trainer: the training, between two epochs or at its end.
-            benchmark: name of its set.
-            split: the members that train, validate and test.
+            trainer: the training of a `GraphTask`, between two steps or at its end.
+            benchmark: name of the graph benchmark.
+            split: the training, validation and test indices of the benchmark.
 
         Returns:
             The checkpoint; further training does not change it.
         """
-        network, graphs = trainer.network, trainer.graphs
-        if not isinstance(graphs, GraphSet):
-            edges, nodes = graphs.train.edge_index, graphs.train.num_nodes
-            deg = torch.bincount(torch.bincount(edges[1], minlength=nodes))
-        else:
+        task = trainer.task
+        assert isinstance(task, GraphTask)
+        network, graphs = task.network, task.data.graphs
+        if isinstance(graphs, GraphSet):
             deg = graphs.deg
+        else:
+            deg = torch.bincount(torch.bincount(graphs.train.edge_index[1], minlength=graphs.train.num_nodes))
         return cls(
             method=network.method,
             level=network.level,
             in_channels=network.in_channels,
             out_channels=network.out_channels,
             deg=deg.cpu(),
-            training=trainer.state_dict(),
             benchmark=benchmark,
             split=split,
+            training=trainer.state_dict(),
         )
 
-    @property
-    def finished(self) -> bool:
-        """Whether training was over."""
-        return bool(self.training["state"]["finished"])
-
-    def network(self) -> Network:
-        """Make the network, with its weights.
+    def model(self) -> Network:
+        """Build the network, with its weights.
 
         Returns:
-            The network, on the CPU, to predict with or for a ``Trainer`` that takes ``training`` up.
+            The network, on the CPU and in evaluation mode.
         """
         network = Network(self.method, self.in_channels, self.out_channels, self.level, self.deg)
-        network.load_state_dict(self.training["network"])
+        network.load_state_dict(self.training["model"])
         return network.eval()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all; one of this name is replaced.
+        """Write the file atomically; see `supa_learning.Checkpoint`.
 
         Args:
             path: the file.
 
         Raises:
-            OSError: it cannot be written.
-            ValueError: the method has a function for its convolution, which no file holds, or another process is
-                writing the file.
+            OSError: the file cannot be written.
+            ValueError: the convolution of the method is a function, or another process is writing the file.
         """
         if not isinstance(self.method.conv, str):
             raise ValueError(
-                "The convolution is a function, which a checkpoint cannot hold; keep network.state_dict() instead, and "
-                "make the network with the same function."
+                "The convolution is a function, which a checkpoint cannot store; save network.state_dict() instead, and "
+                "build the network with the same function."
             )
-        write_whole(path, self._plain())
+        super().save(path)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Checkpoint":
-        """Read a file.
-
-        Args:
-            path: the file.
-
-        Returns:
-            The checkpoint, its tensors on the CPU.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no checkpoint, damaged, or of a newer version.
-        """
-        values = read_checked(path, format_name=FORMAT, version=VERSION, written_by="supa gff train")
-        try:
-            made = cls._made(values)
-            made.network()
-        except UNREADABLE as error:
-            raise ValueError(f"{path}: the checkpoint is damaged ({shown(str(error))}).") from None
-        return made
-
-    def _plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values and tensors; see `supa_learning.Checkpoint`."""
         return {
-            "format": FORMAT,
-            "version": VERSION,
             "method": self.method.to_dict(),
             "level": self.level,
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
             "deg": self.deg,
-            "training": self.training,
             "benchmark": self.benchmark,
             "split": None if self.split is None else dict(vars(self.split)),
-            "versions": dict(self.versions),
         }
 
     @classmethod
-    def _made(cls, values: Mapping[str, Any]) -> "Checkpoint":
-        if values["level"] not in ("graph", "node", "link"):
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Restore what `to_dict` returned; see `supa_learning.Checkpoint`."""
+        if values["level"] not in get_args(Level):
             raise ValueError(f"level: {shown(values['level'])}")
         return cls(
             method=Method.from_dict(values["method"]),
@@ -160,8 +125,8 @@ class Checkpoint:
             in_channels=whole(1, 10**9, "in_channels", values["in_channels"]),
             out_channels=whole(1, 10**6, "out_channels", values["out_channels"]),
             deg=values["deg"],
-            training=values["training"],
             benchmark=values["benchmark"],
             split=None if values["split"] is None else Split(**values["split"]),
+            training=values["training"],
             versions=values["versions"],
         )

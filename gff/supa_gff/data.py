@@ -283,28 +283,22 @@ class GraphSet:
         )
 
     def batches(
-        self, indices: Tensor, size: int, *, shuffle: bool = False, known: Tensor | None = None
+        self, indices: Tensor, size: int, *, known: Tensor | None = None
     ) -> Iterator[Batch]:
         """Iterate over items in batches; the nodes of a single graph at node level are one batch.
 
         Args:
             indices: (count,) int64, see `batch`.
             size: number of graphs in a batch.
-            shuffle: whether to shuffle, with PyTorch's global random numbers.
             known: see `batch`.
 
         Yields:
-            The batches. If shuffled, a last batch of one graph is joined to the one before: batch normalisation needs two.
+            The batches.
         """
         if self.transductive:
             yield self.batch(indices, known)
             return
-        if shuffle:
-            indices = indices[torch.randperm(len(indices)).to(indices.device)]
-        parts = list(torch.split(indices, size))
-        if shuffle and len(parts) > 1 and len(parts[-1]) == 1:
-            parts[-2:] = [torch.cat(parts[-2:])]
-        for part in parts:
+        for part in torch.split(indices, size):
             yield self.batch(part)
 
 

@@ -1,4 +1,4 @@
-"""``supa gff evaluate``: tell how good a trained network is, layer by layer."""
+"""``supa gff evaluate``: evaluate a trained network, layer by layer."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -7,25 +7,26 @@ import click
 
 from supa.checks import counted
 from supa_cli.interruption import finished, in_order
-from supa_cli.options import Folder, InputFile
+from supa_cli.options import Folder
 from supa_cli.printed import echo
-from supa_cli.tables import print_table
+from supa_cli.training.evaluation import checkpoint_facts, checkpoint_summary, print_confusion
+from supa_cli.training.options import JSON, MODEL
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.data import GraphSet
     from supa_gff.networks.network import Network
-    from supa_gff.performance import Performance
+    from supa_gff.evaluation import Evaluation
 
 
 @click.command(name="evaluate")
-@click.argument("model", type=InputFile())
+@MODEL
 @click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def command(model: str, root: str | None, as_json: bool) -> None:
-    """Tell how good the network of MODEL, a file of `supa gff train`, is on the data that it was trained with.
+    """Evaluate the network of MODEL, a file of `supa gff train`, on the graph benchmark that it was trained on.
 
-    Accuracies of each layer and of the layers that vote, on each part of the split; counts by true and predicted class.
+    Prints the accuracy of each layer and of the layers together on each part of the split, and confusion matrices.
     """
     from supa_datasets import load_benchmark
 
@@ -34,17 +35,17 @@ def command(model: str, root: str | None, as_json: bool) -> None:
     except ImportError:
         raise click.UsageError("Networks need PyTorch: pip install 'supa-showers[learn]'.") from None
     from supa_gff.data import GraphSet
-    from supa_gff.performance import performances
+    from supa_gff.evaluation import evaluate
 
     checkpoint = Checkpoint.load(model)
     if checkpoint.benchmark is None or checkpoint.split is None:
-        raise click.UsageError(f"{model}: it was trained on graphs of its user's own, and does not hold them.")
+        raise click.UsageError(f"{model}: it was trained on custom graphs, which a checkpoint does not store.")
     with in_order():
         benchmark = load_benchmark(checkpoint.benchmark, root=root)
     graphs = GraphSet.of_benchmark(benchmark)
     _check_data(model, checkpoint, graphs)
-    network = checkpoint.network()
-    results = performances(network, graphs, checkpoint.split)
+    network = checkpoint.model()
+    results = evaluate(network, graphs, checkpoint.split)
     finished()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, network, results), indent=2))
@@ -66,43 +67,34 @@ def _check_data(model: str, checkpoint: "Checkpoint", graphs: "GraphSet") -> Non
 
 
 def _facts(
-    model: str, checkpoint: "Checkpoint", network: "Network", results: "dict[str, Performance]"
+    model: str, checkpoint: "Checkpoint", network: "Network", results: "dict[str, Evaluation]"
 ) -> dict[str, Any]:
     split = checkpoint.split
     assert split is not None
     return {
-        "path": model,
+        **checkpoint_facts(model, checkpoint),
         "dataset": checkpoint.benchmark,
         "split": split.words,
         "sizes": {name: len(getattr(split, name)) for name in results},
-        "seed": checkpoint.training["seed"],
-        "finished": checkpoint.finished,
-        "epochs": len(checkpoint.training["state"]["history"]),
         "method": checkpoint.method.to_dict(),
-        "voting": network.layer_mask.tolist(),
+        "layers_used": network.layer_mask.tolist(),
         "layers": {name: list(result.layers) for name, result in results.items()},
-        "voted": {name: result.voted for name, result in results.items()},
+        "network": {name: result.network for name, result in results.items()},
         "majority": {name: result.majority for name, result in results.items()},
         "confusion": {name: result.confusion.tolist() for name, result in results.items()},
-        "versions": dict(checkpoint.versions),
     }
 
 
-def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Performance]") -> None:
+def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Evaluation]") -> None:
     from supa_cli.gff.results import print_results
 
     method, split = checkpoint.method, checkpoint.split
     assert split is not None
-    epochs = len(checkpoint.training["state"]["history"])
     echo(
-        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
-        f"seed {checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after "
-        f"{counted(epochs, 'epoch')}"
+        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of "
+        f"{method.hidden_channels}, {checkpoint_summary(checkpoint)}"
     )
     print_results(network, results)
+    classes = [str(number) for number in range(network.out_channels)]
     for name, result in results.items():
-        print_table(
-            ["", *map(str, range(network.out_channels))],
-            [[str(true), *(f"{n:,}" for n in counts)] for true, counts in enumerate(result.confusion.tolist())],
-            title=f"{name}: true class in rows, predicted in columns",
-        )
+        print_confusion(classes, result.confusion.tolist(), title=name)

@@ -9,12 +9,11 @@ from supa_datasets import GraphBenchmark
 from supa_gff import names
 from supa_gff.bench.jobs import JobResult
 from supa_gff.data import GraphSet, Level
-from supa_gff.metrics import accuracy
 from supa_gff.networks.network import Network
 from supa_gff.presets import preset
-from supa_gff.randomness import OwnRandomness
 from supa_gff.splits.folds import Fold
-from supa_gff.training import Trainer
+from supa_gff.training.tasks import train as train_network
+from supa_learning.metrics import accuracy
 
 METHODS = tuple(names.METHODS)
 """The methods by name."""
@@ -66,9 +65,8 @@ def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str
     device = "cuda" if torch.cuda.is_available() else "cpu"
     graphs = GraphSet.of_benchmark(benchmark).to(device)
     train, valid, test = (torch.from_numpy(part).to(device) for part in (fold.train, fold.valid, fold.test))
-    with OwnRandomness(seed).exchanged():
-        network = Network.for_graphs(preset(method, graphs.level).replace(conv=conv), graphs)
-    state = Trainer(network, graphs, train, valid, seed=seed).run()
+    network = Network.for_graphs(preset(method, graphs.level).replace(conv=conv), graphs, seed=seed)
+    state = train_network(network, graphs, train, valid, seed=seed).state
     return JobResult(
         test_accuracy=100 * _accuracy(network, graphs, test, train),
         valid_accuracy=100 * _accuracy(network, graphs, valid, train),

@@ -1,0 +1,1 @@
+"""Training of networks: the tasks for `supa_learning.Trainer`, their data, candidate labels and scores."""

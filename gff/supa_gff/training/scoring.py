@@ -1,0 +1,91 @@
+"""The scores that choose epochs and layers on validation."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from supa_gff.losses import SquaredError
+from supa_gff.networks.network import Network
+from supa_learning import metrics
+
+
+def metric_name(network: Network) -> str:
+    """Return the name of a network's metric.
+
+    Args:
+        network: the network.
+
+    Returns:
+        ``"accuracy"``, ``"auc"`` or ``"rms_error"``.
+    """
+    if network.level == "link":
+        return "auc"
+    return "rms_error" if isinstance(network.method.loss, SquaredError) else "accuracy"
+
+
+def metric(network: Network, scores: Tensor, target: Tensor) -> float:
+    """Compute the metric of a network's scores.
+
+    Args:
+        network: the network.
+        scores: (units, out_channels) float32 scores of its layers together, or of one layer.
+        target: (units,) the targets.
+
+    Returns:
+        Accuracy, area under the ROC curve, or root mean squared error; NaN if a score is not a number.
+    """
+    if bool(scores.isnan().any()):
+        return math.nan
+    if network.level == "link":
+        return metrics.roc_auc(scores[:, 0], target)
+    if isinstance(network.method.loss, SquaredError):
+        return metrics.root_mean_squared_error(scores[:, 0], target)
+    return metrics.accuracy(scores, target)
+
+
+def validation_score(network: Network, scores: Tensor, target: Tensor) -> tuple[float, ...]:
+    """Compute the score that chooses the best weights.
+
+    Args:
+        network: the network.
+        scores: (units, out_channels) float32 scores.
+        target: (units,) the targets.
+
+    Returns:
+        The metric, larger is better; for classes also minus the cross-entropy, which decides between equal accuracies.
+    """
+    value = metric(network, scores, target)
+    if metric_name(network) == "accuracy":
+        return value, -metrics.log_loss(scores, target)
+    return (-value if metric_name(network) == "rms_error" else value,)
+
+
+def choose_layers(network: Network, scores: Tensor, target: Tensor) -> None:
+    """Use those consecutive layers that have the best metric together; the largest number of several.
+
+    Args:
+        network: the network, whose layer mask is set.
+        scores: (layers, units, out_channels) float32 scores of validation.
+        target: (units,) the targets.
+    """
+    layers = len(scores)
+    ranges = [(first, end) for first in range(layers) for end in range(first + 1, layers + 1)]
+
+    def merit(chosen: tuple[int, int]) -> tuple[float, int]:
+        network.set_layer_mask(*chosen)
+        return validation_score(network, network.aggregate(scores), target)[0], chosen[1] - chosen[0]
+
+    network.set_layer_mask(*max(ranges, key=merit))
+
+
+def scores_and_targets(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Join the scores and the targets of several batches.
+
+    Args:
+        parts: (units, out_channels) scores and (units,) targets of each batch.
+
+    Returns:
+        The scores and the targets of all.
+    """
+    return torch.cat([scores for scores, _ in parts]), torch.cat([target for _, target in parts])

@@ -1,0 +1,319 @@
+"""The tasks: all layers at each step, or layer after layer."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+from supa.checks import counted
+from supa_gff.checks import one_of
+from supa_gff.data import Batch, GraphSet
+from supa_gff.label_injection import VirtualNodes
+from supa_gff.networks.network import Network
+from supa_gff.training.candidates import CandidateSampler
+from supa_gff.training.data import Pairs, TrainingData
+from supa_gff.training.scoring import choose_layers, metric, metric_name, scores_and_targets, validation_score
+from supa_gff.updates.activation_cache import ActivationCache, CacheLocation, GraphSetCache, SingleGraphCache
+from supa_gff.updates.factory import update_rule
+from supa_gff.updates.loss_stats import LayerStats
+from supa_learning.callbacks import Callback
+from supa_learning.processes import Processes
+from supa_learning.schedules import StepDecay
+from supa_learning.task import Figures, TrainingTask, Validation
+from supa_learning.trainer import Trainer
+
+NETWORK = "network"
+"""The part of the figures that is about all layers together."""
+
+
+def layer_part(layer: int) -> str:
+    """Return the name of a layer in the figures.
+
+    Args:
+        layer: number of the layer.
+
+    Returns:
+        Such as ``"layer0"``.
+    """
+    return f"layer{layer}"
+
+
+class GraphTask(TrainingTask[Batch]):
+    """A network, its update rule and its graphs; all layers are trained at each step.
+
+    Args:
+        network: the network, on the device of the graphs.
+        data: the training data.
+        seed: seed of the training. The initial weights have the seed of the network.
+    """
+
+    not_finite: ClassVar[str] = (
+        "training diverged (lower learning_rate, or normalise), or the pairs to validate on are all of one kind"
+    )
+
+    def __init__(self, network: Network, data: TrainingData, *, seed: int) -> None:
+        method = network.method
+        super().__init__(
+            network,
+            seed=seed,
+            epochs=method.epochs,
+            patience=method.patience,
+            validate_every=method.validate_every,
+            schedule=StepDecay(method.learning_rate, method.lr_step_size),
+            processes=Processes(device=data.device),
+        )
+        self.network, self.data = network, data
+        self.rule = update_rule(network)
+        self.candidates = CandidateSampler(self.rule, data)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of training batches of an epoch."""
+        return self.data.num_batches
+
+    @property
+    def units(self) -> int:
+        """Number of training graphs, nodes or pairs."""
+        return self.data.units
+
+    def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
+        """Return the training batches of an epoch; see `TrainingTask.batches`."""
+        return self.data.batches(first, self.seed, stage, epoch)
+
+    def update(self, batch: Batch, learning_rate: float) -> Tensor:
+        """Update all layers; see `TrainingTask.update`.
+
+        Args:
+            batch: the batch.
+            learning_rate: the learning rate.
+
+        Returns:
+            (losses, 5) float64 sums over units of the figures of each loss, and the number of units.
+        """
+        self.rule.optimisers.set_learning_rate(range(self.network.method.layers), learning_rate)
+        return _sums(self.rule.step(batch, candidates=self.candidates.draw(batch)))
+
+    def figures(self, totals: Tensor) -> Figures:
+        """Return the figures of each loss; see `TrainingTask.figures`."""
+        single = len(totals) < self.network.method.layers
+        names = [NETWORK] if single else [layer_part(layer) for layer in range(len(totals))]
+        return _means(names, totals)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """Return the validation batches."""
+        return self.data.validation_batches()
+
+    def validate(self, batches: Iterable[Batch]) -> Validation:
+        """Score the network on the validation batches; see `TrainingTask.validate`."""
+        network, name = self.network, metric_name(self.network)
+        scores, target = network.scores_of(batches)
+        together = network.aggregate(scores)
+        figures = {layer_part(layer): {name: metric(network, part, target)} for layer, part in enumerate(scores)}
+        figures[NETWORK] = {name: metric(network, together, target)}
+        return Validation(validation_score(network, together, target), figures)
+
+    def end(self) -> None:
+        """Choose the layers that predict, if the method says so."""
+        if self.network.method.layers_used == "chosen":
+            choose_layers(self.network, *self.network.scores_of(self.validation_batches()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the update rule, and the labels that were drawn once."""
+        return {"rule": self.rule.state_dict(), "candidates": self.candidates.fixed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Args:
+            state: the state.
+        """
+        self.rule.load_state_dict(state["rule"])
+        fixed = state["candidates"]
+        self.candidates.fixed = None if fixed is None else fixed.to(self.device)
+
+
+class GreedyTask(GraphTask):
+    """A network whose layers are trained one after another, each on the cached activations of those below.
+
+    A layer is validated by its scores together with those of the layers below.
+
+    Args:
+        network: the network, on the device of the graphs.
+        data: the training data.
+        seed: seed of the training.
+        cache: where the activations are stored.
+    """
+
+    def __init__(self, network: Network, data: TrainingData, *, seed: int, cache: CacheLocation) -> None:
+        super().__init__(network, data, seed=seed)
+        self.stages = network.method.layers
+        self._location = cache
+        self._cache: ActivationCache | None = None
+        self._below: list[Tensor] = []
+        self._layer = -1
+
+    def module(self, stage: int) -> nn.Module:
+        """Return the layer that a stage trains."""
+        return self.network.layer(stage)
+
+    def start_stage(self, stage: int) -> None:
+        """Compute the inputs of a layer from those of the layers below."""
+        if self._layer < 0:
+            self._cache = self._make_cache()
+            self._enter(0)
+        while self._layer < stage:
+            below = self.network.layer(self._layer)
+            below.eval()
+            self._below.append(self._scores(self.validation_batches())[0])
+            if self._cache is not None:
+                self._cache.advance(below)
+            self._enter(self._layer + 1)
+
+    def update(self, batch: Batch, learning_rate: float) -> Tensor:
+        """Update one layer; see `GraphTask.update`."""
+        layer, cache = self._layer, self._cache
+        self.rule.optimisers.set_learning_rate([layer], learning_rate)
+        if cache is None:
+            return _sums(self.rule.step(batch, layer, self.candidates.draw(batch, layer)))
+        candidates = self.candidates.draw(batch, layer, lambda: cache.scores(layer, batch))
+        return _sums([cache.update(layer, batch, candidates)])
+
+    def figures(self, totals: Tensor) -> Figures:
+        """Return the figures of the layer; see `TrainingTask.figures`."""
+        return _means([layer_part(self._layer)], totals)
+
+    def validate(self, batches: Iterable[Batch]) -> Validation:
+        """Score the layer together with those below; see `TrainingTask.validate`."""
+        network = self.network
+        network.layer(self._layer).eval()
+        scores, target = self._scores(batches)
+        together = network.aggregate(torch.stack([*self._below, scores]))
+        figures = {layer_part(self._layer): {metric_name(network): metric(network, together, target)}}
+        return Validation(validation_score(network, together, target), figures)
+
+    def end_stage(self, stage: int) -> None:
+        """Drop the optimiser of the layer."""
+        self.rule.optimisers.release(stage)
+
+    def end(self) -> None:
+        """Drop the cache, and choose the layers that predict."""
+        self._cache, self._below, self._layer = None, [], -1
+        super().end()
+
+    def _enter(self, layer: int) -> None:
+        self._layer = layer
+        if self._cache is not None:
+            self._cache.prepare(self.network.layer(layer))
+
+    def _scores(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        """Return the (units, out_channels) scores of the current layer, and the targets."""
+        layer, cache = self._layer, self._cache
+
+        def scores(batch: Batch) -> Tensor:
+            return self.network.layer_scores(batch)[layer] if cache is None else cache.scores(layer, batch)
+
+        return scores_and_targets([(scores(batch), batch.target) for batch in batches])
+
+    def _make_cache(self) -> ActivationCache | None:
+        """Return the cache, or None if the inputs of a layer change from step to step."""
+        method, graphs, data = self.network.method, self.data.graphs, self.data
+        if method.collaboration:
+            return None
+        if isinstance(graphs, Pairs):
+            return SingleGraphCache(self.rule, graphs.train, graphs.valid, None)
+        if graphs.transductive:
+            if method.label_conditioned and (method.negatives is None or method.negatives.redraw):
+                return None
+            train = data.train_batch()
+            candidates = self.candidates.draw(train) if method.label_conditioned else None
+            return SingleGraphCache(self.rule, train, next(data.validation_batches()), candidates)
+        if method.label_conditioned and (graphs.level == "node" or isinstance(method.label, VirtualNodes)):
+            return None
+        return GraphSetCache(self.rule, graphs, torch.cat([data.train, data.valid]), self._location)
+
+
+def training_task(
+    network: Network,
+    graphs: GraphSet | Pairs,
+    train: Tensor | None = None,
+    valid: Tensor | None = None,
+    *,
+    seed: int = 0,
+    cache: CacheLocation = "memory",
+) -> GraphTask:
+    """Prepare the training of a network, for `supa_learning.Trainer`.
+
+    Args:
+        network: the network, on the device of the graphs.
+        graphs: the set; ``Pairs`` at link level.
+        train: (count,) int64 indices to train on: graphs, or nodes of a single graph at node level.
+        valid: (count,) int64 indices that choose epochs and layers.
+        seed: seed of the training. The initial weights have the seed of the network.
+        cache: where greedy training stores activations: ``"memory"`` or ``"disk"``.
+
+    Returns:
+        The task.
+
+    Raises:
+        ValueError: the network does not fit the graphs, or the indices are missing or wrong.
+    """
+    one_of(get_args(CacheLocation), "cache", cache)
+    method = network.method
+    data = TrainingData(graphs, train, valid, method.batch_size)
+    if isinstance(graphs, GraphSet):
+        expected = (graphs.level, graphs.num_features, graphs.num_outputs)
+        if (network.level, network.in_channels, network.out_channels) != expected:
+            raise ValueError(
+                f"The network is for {counted(network.in_channels, 'feature')}, "
+                f"{counted(network.out_channels, 'output')} and {network.level} level, but the set has "
+                f"{counted(graphs.num_features, 'feature')}, {counted(graphs.num_outputs, 'output')} and is for "
+                f"{graphs.level} level; make it with Network.for_graphs."
+            )
+    if method.schedule == "greedy":
+        return GreedyTask(network, data, seed=seed, cache=cache)
+    return GraphTask(network, data, seed=seed)
+
+
+def train(
+    network: Network,
+    graphs: GraphSet | Pairs,
+    train: Tensor | None = None,
+    valid: Tensor | None = None,
+    *,
+    seed: int = 0,
+    cache: CacheLocation = "memory",
+    callbacks: Sequence[Callback] = (),
+) -> Trainer[Batch]:
+    """Train a network to the end; the arguments are those of `training_task`.
+
+    Args:
+        network: the network, which has the best weights afterwards.
+        graphs: the set; ``Pairs`` at link level.
+        train: indices to train on.
+        valid: indices that choose epochs and layers.
+        seed: seed of the training.
+        cache: where greedy training stores activations.
+        callbacks: hooks for progress, files and tables.
+
+    Returns:
+        The trainer; its ``state`` has the history.
+
+    Raises:
+        ValueError: the arguments do not fit together, or training diverged.
+    """
+    task = training_task(network, graphs, train, valid, seed=seed, cache=cache)
+    trainer = Trainer(task, callbacks=callbacks)
+    trainer.run()
+    return trainer
+
+
+def _sums(stats: list[LayerStats]) -> Tensor:
+    rows = [torch.cat([step.values.double() * step.units, torch.full_like(step.values[:1], step.units)]) for step in stats]
+    return torch.stack(rows)
+
+
+def _means(names: list[str], totals: Tensor) -> Figures:
+    means = (totals[:, :4] / totals[:, 4:]).tolist()
+    numbers = ("loss", "positive", "negative", "accuracy")
+    return {name: dict(zip(numbers, row, strict=True)) for name, row in zip(names, means, strict=True)}
