@@ -14,7 +14,7 @@ from supa.bins import distinct_bins
 from supa.ragged import offsets_of
 from supa_datasets import SequenceDataset
 from supa_mamba.checkpoint import Checkpoint
-from supa_mamba.config import TrainingConfig, settings_from_toml
+from supa_mamba.config import TrainingConfig
 from supa_mamba.evaluation import Evaluation, evaluated, sides
 from supa_mamba.objective import Objective
 from supa_mamba.plot import plot_evaluation
@@ -346,7 +346,7 @@ def test_settings_survive_json_and_toml(tmp_path):
     config = TrainingConfig(target="preset", learning_rate=1e-3, precision="bf16")
     assert TrainingConfig.from_dict(json.loads(config.to_json())) == config
     (tmp_path / "a.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in config.to_dict().items()))
-    assert TrainingConfig.from_dict(settings_from_toml(tmp_path / "a.toml")) == config
+    assert TrainingConfig.from_dict(TrainingConfig.settings_from_file(tmp_path / "a.toml")) == config
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_settings_survive_json_and_toml(tmp_path):
     [
         ({"target": "mass"}, "target: 'mass' was given, but it is one of num_primaries"),
         ({"target": ["mass"]}, "it is one of num_primaries"),
-        ({"width": 3}, "'width' is no setting of a training; choose from target, d_model, n_layer"),
+        ({"width": 3}, "'width' is not a setting of TrainingConfig; choose from target, d_model, n_layer"),
         ({"epochs": 0}, "epochs: 0 was given, but it must be a whole number from 1"),
         ({"warmup": 1.0}, "warmup: 1.0 was given, but it must be a number from 0 to below 1"),
         ({"precision": "fp8"}, "precision: 'fp8' was given, but it must be 'float32' or 'bf16'"),
