@@ -174,11 +174,11 @@ def _named(what: object) -> Iterator[None]:
 def _file_values(path: str | PathLike[str]) -> Any:
     suffix = Path(path).suffix
     if suffix not in (".json", ".toml"):
-        raise ValueError("a config file must end in .json or .toml.")
+        raise ValueError("the file must end in .json or .toml.")
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ValueError(f"the config file cannot be read ({error}).") from None
+        raise ValueError(f"the file cannot be read ({error}).") from None
     return _parsed(suffix[1:].upper(), text)
 
 
@@ -186,7 +186,7 @@ def _parsed(form: str, text: Any) -> Any:
     try:
         return read_json(text) if form == "JSON" else tomllib.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"The config is not valid {form}: {error}.") from None
+        raise ValueError(f"The text is not valid {form}: {error}.") from None
 
 
 def _annotations(cls: Any) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _from_plain(cls: type, values: Mapping[str, Any]) -> Any:
     _check_names(cls, values)
     for field in fields(cls):
         if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
-            raise ValueError(f"No {field.name} was given, but {cls.__name__} needs it.")
+            raise ValueError(f"{field.name}: nothing was given, but {cls.__name__} needs it.")
     read = {name: _read(hint, name, values[name]) for name, hint in _hints(cls).items() if name in values}
     return cls(**_checked(cls, read))
 
