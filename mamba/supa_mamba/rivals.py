@@ -1,12 +1,12 @@
 """What an answer is worth that looks at no hit, or only counts them: what a model must beat."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
+from supa.serialise import Config
 from supa_mamba.showers import PackedShowers, Reading
 
 _BINS = 40
@@ -14,7 +14,7 @@ _BINS = 40
 
 
 @dataclass(frozen=True)
-class Rivals:
+class Rivals(Config):
     """Answers learnt from the training showers without looking at where the hits are.
 
     Args:
@@ -64,26 +64,3 @@ class Rivals:
         """
         place = np.searchsorted(np.array(self.edges), counts, side="right")
         return np.asarray(np.array(self.by_count)[place])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain values for a checkpoint.
-
-        Returns:
-            A dictionary that JSON can hold.
-        """
-        return {"constant": self.constant, "edges": list(self.edges), "by_count": list(self.by_count)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Rivals":
-        """Read what ``to_dict`` gave.
-
-        Args:
-            values: the dictionary.
-
-        Returns:
-            The answers.
-
-        Raises:
-            TypeError: it is no such dictionary.
-        """
-        return cls(**{**values, "edges": tuple(values["edges"]), "by_count": tuple(values["by_count"])})

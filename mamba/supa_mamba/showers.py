@@ -1,7 +1,7 @@
 """Showers made into tensors for a task: normalised hits behind each other, and what is to be predicted."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from supa import ShowerConfig
 from supa.arrays import Array, IntArray
 from supa.ragged import offsets_of
+from supa.serialise import Config
 from supa_datasets import Normalisation, SequenceDataset
 from supa_datasets.loaders.tasks import ShowerTask, shower_task, task_classes, task_target
 
@@ -20,7 +21,7 @@ _BLOCK_HITS = 500_000
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Config):
     """How showers are read for a task, and what numbers mean: all that is fitted on the showers to train on.
 
     Args:
@@ -39,6 +40,10 @@ class Reading:
     spread: float = 1.0
     configs: tuple[ShowerConfig, ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shower_task(self.task)
+
     @property
     def about(self) -> ShowerTask:
         """What is predicted."""
@@ -48,44 +53,6 @@ class Reading:
     def outputs(self) -> int:
         """Number of a model's outputs."""
         return max(1, len(self.classes))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain values for a checkpoint.
-
-        Returns:
-            A dictionary that JSON can hold.
-        """
-        return {
-            **vars(self),
-            "classes": list(self.classes),
-            "normalisation": self.normalisation.to_dict(),
-            "configs": [config.to_dict() for config in self.configs],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Reading":
-        """Read what ``to_dict`` gave.
-
-        Args:
-            values: the dictionary.
-
-        Returns:
-            The reading.
-
-        Raises:
-            ValueError: it is no such dictionary.
-            TypeError: likewise.
-        """
-        made = cls(
-            **{
-                **values,
-                "classes": tuple(values["classes"]),
-                "normalisation": Normalisation.from_dict(values["normalisation"]),
-                "configs": tuple(map(ShowerConfig.from_dict, values["configs"])),
-            }
-        )
-        shower_task(made.task)
-        return made
 
 
 @dataclass(frozen=True, eq=False)
