@@ -119,3 +119,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(f"supa_gff.{module}"), name)
     raise AttributeError(f"module 'supa_gff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
