@@ -2,10 +2,12 @@
 
 import ast
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import pytest
 
@@ -75,6 +77,19 @@ def test_a_lazy_package_has_a_directory_and_one_clear_error(package):
     assert "__dir__" in vars(module)
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'no_such_name'"):
         module.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_seeds_and_devices_have_one_default(package):
+    """A seed is 0 unless it is named; a device is the CPU, for modules by way of PyTorch's default."""
+    module = importlib.import_module(package)
+    for public in (getattr(module, name) for name in getattr(module, "__all__", ())):
+        if isinstance(public, FunctionType) or (isinstance(public, type) and not is_dataclass(public)):
+            for name, defaults in (("seed", (0,)), ("device", (None, "cpu"))):
+                argument = inspect.signature(public).parameters.get(name)
+                if argument is not None:
+                    assert argument.kind is argument.KEYWORD_ONLY, (public, name)
+                    assert argument.default in defaults, (public, name)
 
 
 def test_no_module_imports_itself_by_others():
