@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import shown, whole
-from supa_gff.data import Batch, GraphSet, Level
+from supa_gff.data import GraphSet, Level
 from supa_gff.method import Method
 from supa_gff.networks.network import Network
 from supa_gff.splits.standard import Split
@@ -46,11 +46,11 @@ class Checkpoint(checkpoint.Checkpoint):
     split: Split | None = None
 
     @classmethod
-    def of(cls, trainer: Trainer[Batch], *, benchmark: str | None = None, split: Split | None = None) -> Self:
+    def of(cls, trainer: Trainer[GraphTask], *, benchmark: str | None = None, split: Split | None = None) -> Self:
         """Take a checkpoint of a training.
 
         Args:
-            trainer: the training of a `GraphTask`, between two steps or at its end.
+            trainer: the training, between two steps or at its end.
             benchmark: name of the graph benchmark.
             split: the training, validation and test indices of the benchmark.
 
@@ -58,7 +58,6 @@ class Checkpoint(checkpoint.Checkpoint):
             The checkpoint; further training does not change it.
         """
         task = trainer.task
-        assert isinstance(task, GraphTask)
         network, graphs = task.network, task.data.graphs
         if isinstance(graphs, GraphSet):
             deg = graphs.deg
@@ -73,6 +72,7 @@ class Checkpoint(checkpoint.Checkpoint):
             benchmark=benchmark,
             split=split,
             training=trainer.state_dict(),
+            versions=checkpoint.package_versions("torch-geometric"),
         )
 
     def model(self) -> Network:

@@ -1,16 +1,14 @@
 """A training method as a frozen config of orthogonal parts, which a researcher swaps one by one."""
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import NoneType
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Annotated, Any, Literal
 
-from supa.checks import number, shown, whole
-from supa_gff import goodness, heads, label_injection, losses, negatives
-from supa_gff.checks import one_of, one_of_parts
+from supa.checks import number, whole
+from supa.serialise import Config
+from supa_gff import label_injection
 from supa_gff.convolutions import MakeConvolution
-from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes, Score
+from supa_gff.heads import Goodness, Head, PairProduct, Prototypes, Score
 from supa_gff.label_injection import Injection
 from supa_gff.losses import Loss, Softmax, SquaredError
 from supa_gff.negatives import Negatives
@@ -22,19 +20,12 @@ LayersUsed = Literal["all", "last", "chosen"]
 Aggregate = Literal["scores", "probabilities"]
 Hypotheses = Literal["parallel", "sequential"]
 TopDown = Literal["input", "loss"]
-
-_CHOICES: Mapping[str, tuple[str | None, ...]] = {
-    "schedule": get_args(Schedule),
-    "normalisation": get_args(Normalisation),
-    "layers_used": get_args(LayersUsed),
-    "aggregate": get_args(Aggregate),
-    "hypotheses": get_args(Hypotheses),
-    "top_down": (None, *get_args(TopDown)),
-}
+PositiveInt = Annotated[int, partial(whole, 1, 10**9)]
+Fraction = Annotated[float, partial(number, lambda v: 0 <= v < 1, "from 0 to below 1")]
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Config):
     """How a network is built, scored and trained.
 
     Args:
@@ -84,37 +75,20 @@ class Method:
     hypotheses: Hypotheses = "parallel"
     train_convolution: bool = True
     conv: str | MakeConvolution = "gin"
-    layers: int = 5
-    hidden_channels: int = 64
-    dropout: float = 0.0
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    lr_step_size: int | None = 50
-    epochs: int = 100
-    patience: int = 50
-    validate_every: int = 1
-    batch_size: int = 64
+    layers: PositiveInt = 5
+    hidden_channels: PositiveInt = 64
+    dropout: Fraction = 0.0
+    learning_rate: Annotated[float, partial(number, lambda v: v > 0, "above zero")] = 1e-3
+    weight_decay: Annotated[float, partial(number, lambda v: v >= 0, "of at least zero")] = 0.0
+    lr_step_size: PositiveInt | None = 50
+    epochs: PositiveInt = 100
+    patience: PositiveInt = 50
+    validate_every: PositiveInt = 1
+    batch_size: PositiveInt = 64
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            one_of(allowed, name, getattr(self, name))
-        one_of_parts(get_args(Score), "score", self.score)
-        one_of_parts(get_args(Loss), "loss", self.loss)
-        one_of_parts((NoneType, *get_args(Injection)), "label", self.label)
-        one_of_parts((NoneType, *get_args(Negatives)), "negatives", self.negatives)
-        for name in ("residual", "collaboration", "train_convolution", "checkpointing"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}: {shown(getattr(self, name))} was given, but it is True or False.")
-        if not isinstance(self.conv, str) and not callable(self.conv):
-            raise ValueError(f"conv: {shown(self.conv)} was given, but it is a name or a function.")
-        for name in ("layers", "hidden_channels", "epochs", "patience", "validate_every", "batch_size"):
-            whole(1, 10**9, name, getattr(self, name))
-        if self.lr_step_size is not None:
-            whole(1, 10**9, "lr_step_size", self.lr_step_size)
-        number(lambda v: v > 0, "above zero", "learning_rate", self.learning_rate)
-        number(lambda v: v >= 0, "of at least zero", "weight_decay", self.weight_decay)
-        number(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", self.dropout)
+        super().__post_init__()
         self._check_together()
 
     def _check_together(self) -> None:
@@ -178,75 +152,6 @@ class Method:
         """Whether the network scores hypotheses about the labels, which are part of its input."""
         return isinstance(self.score, Goodness)
 
-    def replace(self, **changes: Any) -> "Method":
-        """Change some parts.
-
-        Args:
-            **changes: new values by name.
-
-        Returns:
-            The changed method.
-
-        Raises:
-            ValueError: there is no such part, or the parts do not go together.
-        """
-        names = [field.name for field in dataclasses.fields(self)]
-        for name in changes:
-            if name not in names:
-                raise ValueError(f"{shown(name)} was given, but a method has {', '.join(names)}.")
-        return dataclasses.replace(self, **changes)
-
     def to_dict(self) -> dict[str, Any]:
-        """Write as plain values that JSON takes; `from_dict` reads them.
-
-        Returns:
-            Values by name; a part is ``{"part": its class, ...}``, a function as convolution ``"custom"``.
-        """
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Method":
-        """Read what `to_dict` wrote.
-
-        Args:
-            values: by name.
-
-        Returns:
-            The method.
-
-        Raises:
-            ValueError: a name or a part is unknown.
-        """
-        return cls().replace(**{name: _made(value) for name, value in values.items()})
-
-
-_PARTS: Mapping[str, type] = {
-    part.__name__: part
-    for part in (
-        goodness.SumOfSquares, goodness.MeanOfSquares, goodness.MeanActivation, goodness.TopK, goodness.Entmax,
-        label_injection.NodeFeatures, label_injection.Embedding, label_injection.EveryLayer, label_injection.Gate,
-        label_injection.VirtualNodes,
-        losses.Threshold, losses.SymBa, losses.Softmax, losses.SquaredError,
-        negatives.AllNegatives, negatives.Uniform, negatives.Hard,
-        heads.Goodness, ClassGroups, Head, Prototypes, PairProduct,
-    )
-}  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"part": type(value).__name__, **fields}
-    return "custom" if callable(value) else value
-
-
-def _made(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    part = value.get("part")  # not "kind", which parts have of their own
-    if not isinstance(part, str) or part not in _PARTS:
-        raise ValueError(f"{shown(part)} is no part of a method; there are {', '.join(_PARTS)}.")
-    try:
-        return _PARTS[part](**{name: _made(inner) for name, inner in value.items() if name != "part"})
-    except TypeError as error:
-        raise ValueError(f"{part}: {error}.") from None
+        """Return the settings as plain values; a function as convolution is written as ``"custom"``."""
+        return super().to_dict() | ({} if isinstance(self.conv, str) else {"conv": "custom"})

@@ -1,19 +1,19 @@
 """Baselines that use no more than the number of points: what a model must beat."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from supa.arrays import Array, FloatArray, IntArray
+from supa.serialise import Config
 
 _BINS = 40
 """Bins of the number of points, with about equally many training items each."""
 
 
 @dataclass(frozen=True)
-class CountBaseline:
+class CountBaseline(Config):
     """Predictions from the number of points of an item, such as the hits of a shower.
 
     Args:
@@ -61,22 +61,3 @@ class CountBaseline:
         """
         place = np.searchsorted(np.array(self.edges), counts, side="right")
         return np.asarray(np.array(self.by_count)[place])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return {"constant": self.constant, "edges": list(self.edges), "by_count": list(self.by_count)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore what `to_dict` returned.
-
-        Args:
-            values: the dictionary.
-
-        Returns:
-            The baseline.
-
-        Raises:
-            TypeError: an entry is missing or unknown.
-        """
-        return cls(**{**values, "edges": tuple(values["edges"]), "by_count": tuple(values["by_count"])})

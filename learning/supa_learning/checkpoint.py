@@ -13,14 +13,16 @@ from supa.checks import counted, shown
 from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in ("supa-showers", "torch", "torch-geometric"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+def package_versions(*further: str) -> dict[str, str]:
+    """Return the versions of the packages that a checkpoint depends on.
+
+    Args:
+        *further: packages beside this one and PyTorch.
+
+    Returns:
+        Versions by the name of the distribution.
+    """
+    return {name: importlib.metadata.version(name) for name in ("supa-showers", "torch", *further)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,7 +44,7 @@ class Checkpoint:
     """The command that writes such files, for messages."""
 
     training: Mapping[str, Any]
-    versions: Mapping[str, str] = field(default_factory=_versions)
+    versions: Mapping[str, str] = field(default_factory=package_versions)
 
     @property
     def finished(self) -> bool:

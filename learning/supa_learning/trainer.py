@@ -13,10 +13,11 @@ from supa_learning.schedules import Position
 from supa_learning.state import Epoch, TrainingState
 from supa_learning.task import TrainingTask, Validation
 
+T = TypeVar("T", bound=TrainingTask[Any])
 B = TypeVar("B")
 
 
-class Trainer(Generic[B]):
+class Trainer(Generic[T]):
     """Trains a task.
 
     The state between two steps is all that a resumed training needs to end with the same bits. The global random state
@@ -31,7 +32,7 @@ class Trainer(Generic[B]):
 
     def __init__(
         self,
-        task: TrainingTask[B],
+        task: T,
         *,
         callbacks: Sequence[Callback] = (),
         should_stop: Callable[[], bool] = lambda: False,
@@ -55,9 +56,10 @@ class Trainer(Generic[B]):
             callback.on_start(self)
         if not state.finished:
             with self._random.as_global(), task.session():
-                while state.stage < task.stages:
-                    self._run_stage(state.stage)
+                self._run_stage(state.stage)
+                while state.stage + 1 < task.stages:
                     state.next_stage()
+                    self._run_stage(state.stage)
                 task.end()
             state.finished = True
             for callback in self.callbacks:

@@ -9,7 +9,7 @@ from supa_learning.baselines import CountBaseline
 from supa_learning.trainer import Trainer
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import ShowerEncoder
-from supa_mamba.packed_showers import Batch, TaskEncoding
+from supa_mamba.packed_showers import TaskEncoding
 from supa_mamba.training import EncoderTask, new_encoder
 
 
@@ -39,17 +39,16 @@ class Checkpoint(checkpoint.Checkpoint):
     processes: int
 
     @classmethod
-    def of(cls, trainer: Trainer[Batch]) -> Self:
+    def of(cls, trainer: Trainer[EncoderTask]) -> Self:
         """Take a checkpoint of a training.
 
         Args:
-            trainer: the training of an `EncoderTask`, between two steps or at its end.
+            trainer: the training, between two steps or at its end.
 
         Returns:
             The checkpoint; further training does not change it.
         """
         task = trainer.task
-        assert isinstance(task, EncoderTask)
         return cls(
             config=task.config,
             encoding=task.encoding,

@@ -1,13 +1,14 @@
 """An encoder of showers: hits to vectors, a stack that reads them both ways, and a head on hits or on whole showers."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from supa.checks import did_you_mean, shown, whole
+from supa.checks import whole
+from supa.serialise import Config
 from supa_mamba.modules.stack import MambaStack
 from supa_mamba.packing import offset_of
 from supa_mamba.transforms import once
@@ -21,7 +22,7 @@ _POOLED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
+class EncoderConfig(Config):
     """The sizes of a ``ShowerEncoder``.
 
     Args:
@@ -36,53 +37,12 @@ class EncoderConfig:
         ValueError: a size is out of range.
     """
 
-    features: int
-    outputs: int
+    features: Annotated[int, partial(whole, 1, 1000)]
+    outputs: Annotated[int, partial(whole, 1, 10**6)]
     level: Level
-    d_model: int = 64
-    n_layer: int = 4
-    d_state: int = 16
-
-    def __post_init__(self) -> None:
-        for name, high in (
-            ("features", 1000),
-            ("outputs", 10**6),
-            ("d_model", 65536),
-            ("n_layer", 1000),
-            ("d_state", 256),
-        ):
-            whole(1, high, name, getattr(self, name))
-        if self.level not in get_args(Level):
-            raise ValueError(
-                f"level: {shown(self.level)} was given, but it must be 'shower' or 'hit'."
-                f"{did_you_mean(self.level, ('shower', 'hit'))}"
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the sizes as plain values.
-
-        Returns:
-            A dictionary that JSON can hold.
-        """
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, sizes: Mapping[str, Any]) -> "EncoderConfig":
-        """Read what ``to_dict`` gave.
-
-        Args:
-            sizes: the dictionary.
-
-        Returns:
-            The sizes.
-
-        Raises:
-            ValueError: it is no such dictionary.
-        """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(sizes, Mapping) or set(sizes) != names:
-            raise ValueError(f"{shown(sizes)} was given, but an encoder's sizes are {', '.join(sorted(names))}.")
-        return cls(**sizes)
+    d_model: Annotated[int, partial(whole, 1, 65536)] = 64
+    n_layer: Annotated[int, partial(whole, 1, 1000)] = 4
+    d_state: Annotated[int, partial(whole, 1, 256)] = 16
 
 
 class ShowerEncoder(nn.Module):

@@ -1,9 +1,9 @@
 """Showers as packed tensors for a task: normalised hits, offsets, and targets."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from supa import ShowerConfig
 from supa.arrays import Array, IntArray
 from supa.ragged import offsets_of
+from supa.serialise import Config
 from supa_datasets import Normalisation, SequenceDataset
 from supa_datasets.loaders.tasks import ShowerTask, shower_task, task_classes, task_target
 from supa_learning.baselines import CountBaseline
@@ -21,7 +22,7 @@ _BLOCK_HITS = 500_000
 
 
 @dataclass(frozen=True)
-class TaskEncoding:
+class TaskEncoding(Config):
     """How showers become tensors and targets for a task; all that is fitted on the training showers.
 
     Args:
@@ -40,6 +41,10 @@ class TaskEncoding:
     std: float = 1.0
     configs: tuple[ShowerConfig, ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shower_task(self.name)
+
     @property
     def task(self) -> ShowerTask:
         """The task."""
@@ -49,40 +54,6 @@ class TaskEncoding:
     def outputs(self) -> int:
         """Number of outputs of a model."""
         return max(1, len(self.classes))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return {
-            **vars(self),
-            "classes": list(self.classes),
-            "normalisation": self.normalisation.to_dict(),
-            "configs": [config.to_dict() for config in self.configs],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore what `to_dict` returned.
-
-        Args:
-            values: the dictionary.
-
-        Returns:
-            The encoding.
-
-        Raises:
-            ValueError: a value is not allowed.
-            TypeError: an entry is missing or unknown.
-        """
-        encoding = cls(
-            **{
-                **values,
-                "classes": tuple(values["classes"]),
-                "normalisation": Normalisation.from_dict(values["normalisation"]),
-                "configs": tuple(map(ShowerConfig.from_dict, values["configs"])),
-            }
-        )
-        shower_task(encoding.name)
-        return encoding
 
 
 @dataclass(frozen=True, eq=False)

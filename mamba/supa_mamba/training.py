@@ -228,7 +228,7 @@ def encoder_task(showers: Any, config: TrainingConfig, *, processes: Processes |
 
 def train(
     showers: Any, config: TrainingConfig, *, device: str = "cpu", callbacks: Sequence[Callback] = ()
-) -> EncoderTask:
+) -> Trainer[EncoderTask]:
     """Train an encoder on showers, in this process, to the end.
 
     Args:
@@ -238,12 +238,13 @@ def train(
         callbacks: hooks for progress, files and tables.
 
     Returns:
-        The task; its ``encoder`` has the best weights.
+        The trainer: ``task.encoder`` has the best weights, ``state`` the history.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the showers cannot be used for the target, or training diverged.
     """
     task = encoder_task(showers, config, processes=Processes(device=torch.device(device)))
-    Trainer(task, callbacks=callbacks).run()
-    return task
+    trainer = Trainer(task, callbacks=callbacks)
+    trainer.run()
+    return trainer

@@ -32,7 +32,7 @@ class ClassifierResult:
     """Rows of the generated sample that were used."""
 
 
-def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int) -> ClassifierResult:
+def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0) -> ClassifierResult:
     """Train a classifier to tell generated from true showers, and test it on showers that it has not seen.
 
     scikit-learn's HistGradientBoostingClassifier with its default settings, which takes NaN as it is and does not

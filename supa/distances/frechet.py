@@ -15,7 +15,7 @@ _STEP = 1e-3  # of the logarithm of a spread, for derivatives
 _FEWEST_ROWS = 4  # without one of four groups, three rows are left, which have a covariance
 
 
-def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int) -> Estimate:
+def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0) -> Estimate:
     """Compute the Frechet distance of two samples, as if they were infinitely large, with its error.
 
     The distance (``frechet_gaussian``) of the means and covariances of the standardised features. For finite samples

@@ -68,7 +68,7 @@ def separation(true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLi
 
 
 def separation_estimate(
-    true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLike, *, seed: int, repeats: int = 500
+    true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLike, *, seed: int = 0, repeats: int = 500
 ) -> Estimate:
     """Compute the separation power of two histograms with its bootstrap error.
 

@@ -15,7 +15,7 @@ _BLOCK = 1000
 _FEWEST_ROWS = 4
 
 
-def kernel_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int) -> Estimate:
+def kernel_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0) -> Estimate:
     """Compute the kernel distance of two samples, without bias, with its error.
 
     The unbiased estimate of MMD^2 (Gretton et al., JMLR 13 (2012) 723, eq. 3) with the kernel (x.y / d + 1)^4 on d

@@ -34,7 +34,7 @@ class NeighbourScores:
     """Rows of the generated sample that were used."""
 
 
-def neighbour_scores(true: npt.ArrayLike, generated: npt.ArrayLike, *, k: int = 5, seed: int) -> NeighbourScores:
+def neighbour_scores(true: npt.ArrayLike, generated: npt.ArrayLike, *, k: int = 5, seed: int = 0) -> NeighbourScores:
     """Compute precision, recall, density and coverage of a generated sample.
 
     The ball of a row reaches to its k-th neighbour in its own sample, in Euclidean distance of the standardised

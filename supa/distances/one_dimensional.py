@@ -74,7 +74,7 @@ class KolmogorovSmirnov(NamedTuple):
 
 
 def wasserstein(
-    true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int, repeats: int = REPEATS
+    true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0, repeats: int = REPEATS
 ) -> WassersteinResult:
     """Compute the Wasserstein-1 distance of one observable over its spread, with its error and its significance.
 
@@ -109,7 +109,7 @@ def permutation_test(
     generated: npt.ArrayLike,
     *,
     repeats: int = REPEATS,
-    seed: int,
+    seed: int = 0,
     resolution: npt.ArrayLike = 0.0,
 ) -> PermutationResult:
     """Compute the Wasserstein-1 distances of several observables, and test them one by one and together.

@@ -134,7 +134,7 @@ MISTAKES = {
     "two configs": (["a.h5", "-n", "1", "--preset", "dense", "--config", "x.toml"], "exclude each other"),
     "no config file": (["a.h5", "-n", "1", "--config", "x.toml"], "cannot be read"),
     "config ending": (["a.h5", "-n", "1", "--config", "x.yaml"], "must end in .json or .toml"),
-    "key": (["a.h5", "-n", "1", "--set", "slices=3"], "'slices' is no constant"),
+    "key": (["a.h5", "-n", "1", "--set", "slices=3"], "'slices' is not a setting of ShowerConfig"),
     "no equals": (["a.h5", "-n", "1", "--set", "num_slices"], "must be KEY=VALUE"),
     "value": (["a.h5", "-n", "1", "--set", "num_slices=0"], "num_slices: 0 was given"),
     "text value": (["a.h5", "-n", "1", "--set", "num_slices=many"], "num_slices: 'many' was given"),

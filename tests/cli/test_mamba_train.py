@@ -20,7 +20,7 @@ import supa_datasets  # noqa: E402
 from supa_cli import main  # noqa: E402
 from supa_cli.mamba import train as command  # noqa: E402
 from supa_mamba.checkpoint import Checkpoint  # noqa: E402
-from supa_mamba.config import TrainingConfig, settings_from_toml  # noqa: E402
+from supa_mamba.config import TrainingConfig  # noqa: E402
 from supa_mamba.evaluation import evaluated  # noqa: E402
 from supa_mamba.training import Trainer  # noqa: E402
 
@@ -164,11 +164,11 @@ MISTAKES = {
     "unknown": (
         ["--config", "wide.toml"],
         2,
-        "wide.toml: 'width' is no setting of a training; choose from target, d_model",
+        "wide.toml: 'width' is not a setting of TrainingConfig; choose from target, d_model",
     ),
-    "no toml": (["--config", "bad.toml"], 2, "bad.toml: the config file is not valid TOML"),
-    "no file": (["--config", "none.toml"], 2, "none.toml: the config file cannot be read"),
-    "no target": (["--config", "empty.toml"], 2, "No target was given; name what is to be predicted"),
+    "no toml": (["--config", "bad.toml"], 2, "bad.toml: The text is not valid TOML"),
+    "no file": (["--config", "none.toml"], 2, "none.toml: the file cannot be read"),
+    "no target": (["--config", "empty.toml"], 2, "target: nothing was given, but TrainingConfig needs it"),
     "precision": (["--target", "preset", "--precision", "fp8"], 2, "it must be 'float32' or 'bf16'"),
     "warmup": (["--target", "preset", "--warmup", "2"], 2, "warmup: 2.0 was given"),
     "task": (["--target", "primary"], 1, "simulate the preset two-primaries"),
@@ -359,7 +359,7 @@ def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
     assert json.loads(out)["target"] == "primary"
     (settings,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     Path("settings.toml").write_text(settings)
-    assert TrainingConfig(**settings_from_toml("settings.toml")) == TrainingConfig(target="incident_energy")
+    assert TrainingConfig.from_file("settings.toml") == TrainingConfig(target="incident_energy")
     (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(python, "mamba.md", "exec"), {})
     assert "whole tree (truth)" in capsys.readouterr().out

@@ -79,7 +79,7 @@ def test_sizes_survive_json():
         ({"d_model": 0}, "d_model: 0 was given, but it must be a whole number from 1"),
         ({"d_state": 257}, "d_state: 257 was given, but it must be a whole number from 1 to 256"),
         ({"level": "node"}, "level: 'node' was given, but it must be 'shower' or 'hit'"),
-        ({"width": 3}, "but an encoder's sizes are d_model, d_state, features"),
+        ({"width": 3}, "'width' is not a setting of EncoderConfig; choose from features, outputs"),
     ],
 )
 def test_a_wrong_size_is_a_clear_error(change, message):

@@ -3,10 +3,8 @@
 import importlib
 import importlib.metadata
 import importlib.resources
-import pkgutil
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -59,23 +57,6 @@ def test_types_are_shipped():
     for module in (*PUBLIC, "supa_cli"):
         package = importlib.import_module(module)
         assert (importlib.resources.files(package) / "py.typed").is_file()
-
-
-@pytest.mark.parametrize("top", [*PUBLIC, "supa_cli"])
-def test_no_function_hides_a_module(top):
-    """``import package.module as m`` binds the attribute of the package, so that must be the module."""
-    hidden = []
-    for found in pkgutil.walk_packages(importlib.import_module(top).__path__, f"{top}."):
-        try:
-            importlib.import_module(found.name)
-        except ModuleNotFoundError as error:
-            if error.name != "triton":
-                raise
-            continue
-        parent, _, name = found.name.rpartition(".")
-        if not isinstance(getattr(importlib.import_module(parent), name), types.ModuleType):
-            hidden.append(found.name)
-    assert hidden == []
 
 
 @pytest.mark.parametrize("name", ["supa.presets", "supa.plot", "supa_datasets.hdf5", "supa_mamba.chunk_scan"])

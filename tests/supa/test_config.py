@@ -115,11 +115,11 @@ def test_an_energy_cut_off_needs_layers_from_the_first_slice():
         (ShowerConfig.from_json, "{", "not valid JSON"),
         (ShowerConfig.from_json, "[" * 100_000, "not valid JSON"),
         (ShowerConfig.from_json, None, "not valid JSON"),
-        (ShowerConfig.from_dict, None, "one entry a constant, not None"),
-        (ShowerConfig.from_json, "[1]", "must be an object with one entry"),
-        (ShowerConfig.from_json, '{"slices": 3}', "'slices' is no constant"),
+        (ShowerConfig.from_dict, None, "None was given, but it must be a table of settings of ShowerConfig"),
+        (ShowerConfig.from_json, "[1]", "must be a table of settings"),
+        (ShowerConfig.from_json, '{"slices": 3}', "'slices' is not a setting of ShowerConfig"),
         (ShowerConfig.from_toml, "a = = 1", "not valid TOML"),
-        (ShowerConfig.from_toml, "[physics]\nnum_slices = 3", "'physics' is no constant"),
+        (ShowerConfig.from_toml, "[physics]\nnum_slices = 3", "'physics' is not a setting"),
     ],
 )
 def test_an_unreadable_text_is_one_clear_error(reader, text, message):

@@ -86,11 +86,11 @@ def command(
 
 def _config(config_file: str | None, options: dict[str, Any]) -> "TrainingConfig":
     try:
-        from supa_mamba.config import TrainingConfig, settings_from_toml
+        from supa_mamba.config import TrainingConfig
     except ImportError:
         raise click.UsageError("Training needs PyTorch: pip install 'supa-showers[learn]'.") from None
     try:
-        from_file = {} if config_file is None else settings_from_toml(config_file)
+        from_file = {} if config_file is None else TrainingConfig.settings_from_file(config_file)
         return TrainingConfig.from_dict({**from_file, **options})
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -1,7 +1,6 @@
 """Normalisation of features: fitted once on a training split, saved with the model, and undone behind it."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,14 +10,14 @@ import numpy.typing as npt
 
 from supa.arrays import is_real
 from supa.checks import counted, shown
-from supa.texts import read_json
+from supa.serialise import Config
 
 SMALLEST = 1e-30
 """What a value of 0 counts as where logarithms are taken."""
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalisation(Config):
     """A map of each feature to mean 0 and standard deviation 1: (f - mean) / spread, of f or of its logarithm.
 
     Args:
@@ -34,6 +33,7 @@ class Normalisation:
     spread: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         lengths = {len(self.features), len(self.logarithm), len(self.mean), len(self.spread)}
         finite = all(np.isfinite([*self.mean, *self.spread]))
         if len(lengths) != 1 or not finite or not all(spread > 0 for spread in self.spread):
@@ -112,68 +112,13 @@ class Normalisation:
             return np.array(self.mean, dtype=values.dtype), np.array(self.spread, dtype=values.dtype)
         return values.new_tensor(self.mean), values.new_tensor(self.spread)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the numbers for a checkpoint.
-
-        Returns:
-            A dictionary of lists that JSON can hold.
-        """
-        return {name: list(getattr(self, name)) for name in self.__dataclass_fields__}
-
-    @classmethod
-    def from_dict(cls, numbers: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` gave.
-
-        Args:
-            numbers: the dictionary.
-
-        Returns:
-            The normalisation.
-
-        Raises:
-            ValueError: it is no such dictionary.
-        """
-        try:
-            if set(numbers) != set(cls.__dataclass_fields__):
-                raise TypeError
-            return cls(
-                tuple(str(f) for f in numbers["features"]),
-                tuple(bool(b) for b in numbers["logarithm"]),
-                tuple(float(m) for m in numbers["mean"]),
-                tuple(float(s) for s in numbers["spread"]),
-            )
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{shown(numbers)} was given, but a normalisation has features, logarithm, mean and spread, "
-                "as its to_dict writes them."
-            ) from None
-
     def save(self, path: str | Path) -> None:
-        """Write the numbers as JSON.
+        """Write the numbers as JSON; ``from_file`` reads them.
 
         Args:
-            path: the file.
+            path: the file, whose name must end in ``.json``.
         """
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Args:
-            path: the file.
-
-        Returns:
-            The normalisation.
-
-        Raises:
-            ValueError: it is no such file.
-        """
-        try:
-            numbers = read_json(Path(path).read_text())
-        except ValueError as error:
-            raise ValueError(f"{path}: it is no normalisation ({error}).") from None
-        return cls.from_dict(numbers)
+        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
 
 def given_or_fitted(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
@@ -194,7 +139,7 @@ def given_or_fitted(given: object, fit: Callable[[], Normalisation]) -> Normalis
     if isinstance(given, str) and given == "fit":
         return fit()
     raise ValueError(
-        f"normalisation: {shown(given)} was given, but it must be a Normalisation (Normalisation.load reads a file), "
+        f"normalisation: {shown(given)} was given, but it must be a Normalisation (Normalisation.from_file reads one), "
         "'fit' or None."
     )
 

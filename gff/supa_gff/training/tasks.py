@@ -284,7 +284,7 @@ def train(
     seed: int = 0,
     cache: CacheLocation = "memory",
     callbacks: Sequence[Callback] = (),
-) -> Trainer[Batch]:
+) -> Trainer[GraphTask]:
     """Train a network to the end; the arguments are those of `training_task`.
 
     Args:

@@ -38,7 +38,7 @@ def test_padding_stays_zero(fitted, kind):
 
 def test_it_is_saved(fitted, tmp_path):
     fitted.save(tmp_path / "n.json")
-    assert Normalisation.load(tmp_path / "n.json") == fitted
+    assert Normalisation.from_file(tmp_path / "n.json") == fitted
     assert Normalisation.from_dict(fitted.to_dict()) == fitted
 
 
@@ -78,10 +78,15 @@ def test_mistakes_are_clear_errors(fitted, tmp_path):
         ('{"mean": [1], "mean": [2]}', "'mean' is given"),
     ):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(ValueError, match=f"it is no normalisation .*{reason}"):
-            Normalisation.load(tmp_path / "bad.json")
-    for wrong in ({}, [], {**fitted.to_dict(), "mean": ["a", 1]}, {**fitted.to_dict(), "more": 1}):
-        with pytest.raises(ValueError, match="features, logarithm, mean and spread"):
+        with pytest.raises(ValueError, match=f"bad.json: The text is not valid JSON: .*{reason}"):
+            Normalisation.from_file(tmp_path / "bad.json")
+    for wrong, reason in (
+        ({}, "features: nothing was given"),
+        ([], "must be a table of settings of Normalisation"),
+        ({**fitted.to_dict(), "mean": ["a", 1]}, "mean: .* must be a list, each a number"),
+        ({**fitted.to_dict(), "more": 1}, "'more' is not a setting of Normalisation; choose from features, log"),
+    ):
+        with pytest.raises(ValueError, match=reason):
             Normalisation.from_dict(wrong)
 
 

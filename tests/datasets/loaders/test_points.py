@@ -206,7 +206,7 @@ MISTAKES = {
         "custom config",
     ),
     "a feature twice": (lambda t: PointDataset(t, features=["x", "x"]), "each once"),
-    "a path": (lambda t: PointDataset(t, normalisation="n.json"), "Normalisation.load reads a file"),
+    "a path": (lambda t: PointDataset(t, normalisation="n.json"), "Normalisation.from_file reads one"),
     "shares": (lambda t: PointDataset(t, shares={"train": "a"}), "shares are at least 0"),
     "other features": (
         lambda t: PointDataset(t, features="x", normalisation=PointDataset(t, normalisation="fit").normalisation),

@@ -1,0 +1,372 @@
+"""Settings as frozen dataclasses: checked by their annotations, and written to and read from JSON and TOML."""
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import cache
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from supa.checks import did_you_mean, shown
+from supa.texts import read_json
+
+TAG = "part"
+"""The key that names the class where a field may hold one of several dataclasses."""
+NONE = "none"
+"""The text that stands for None in a file, as TOML has no such value."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base class of settings: a frozen dataclass whose fields are checked and can be written as text.
+
+    A field is a number, a string, a boolean, None, a ``Literal``, a tuple, a dataclass, or a union of these. A field
+    ``Annotated[type, check]`` is checked by ``check(name, value)``, which returns the value or raises a ValueError;
+    the value of any other field must have the field's type. A subclass with a ``__post_init__`` of its own calls
+    ``super().__post_init__()`` first.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Optimiser(Config):
+        ...     name: str
+        ...     learning_rate: float = 1e-3
+        >>> print(Optimiser("Adam").to_toml(), end="")
+        name = "Adam"
+        learning_rate = 0.001
+        >>> Optimiser.from_dict({"name": "Adam", "learning_rat": 1})
+        Traceback (most recent call last):
+        ValueError: 'learning_rat' is not a setting of Optimiser; choose from name, learning_rate. Did you mean \
+'learning_rate'?
+    """
+
+    def __post_init__(self) -> None:
+        values = {name: getattr(self, name) for name in _hints(type(self))}
+        for name, value in _checked(type(self), values).items():
+            object.__setattr__(self, name, value)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some settings changed.
+
+        Args:
+            **changes: new values by name.
+
+        Returns:
+            The changed copy.
+
+        Raises:
+            ValueError: a name is unknown, or a value is not allowed.
+        """
+        _check_names(type(self), changes)
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values.
+
+        Returns:
+            Numbers, strings, booleans, None, lists and dictionaries, by name; JSON can hold them.
+        """
+        return _fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what ``to_dict`` returned.
+
+        Args:
+            values: plain values by name; a setting that is absent has its default.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: a name is unknown, a setting without a default is absent, or a value is not allowed.
+        """
+        made: Self = _from_plain(cls, values)
+        return made
+
+    def to_json(self) -> str:
+        """Return the settings as the text of one JSON object."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read settings from JSON.
+
+        Args:
+            text: one JSON object.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: the text is not valid JSON, has a key twice, or holds other settings; see ``from_dict``.
+        """
+        return cls.from_dict(_parsed("JSON", text))
+
+    def to_toml(self) -> str:
+        """Return the settings as a TOML document; None is written as ``"none"``."""
+        return "".join(f"{line}\n" for line in _toml_lines(self.to_dict()))
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Read settings from TOML.
+
+        Args:
+            text: a TOML document.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: the text is not valid TOML, or holds other settings; see ``from_dict``.
+        """
+        return cls.from_dict(_parsed("TOML", text))
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> Self:
+        """Read settings from a ``.json`` or ``.toml`` file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: the file cannot be read, has another suffix, or holds other settings; see ``from_dict``.
+        """
+        with _named(path):
+            return cls.from_dict(_file_values(path))
+
+    @classmethod
+    def settings_from_file(cls, path: str | PathLike[str]) -> dict[str, Any]:
+        """Read some of the settings from a ``.json`` or ``.toml`` file, to be completed by others.
+
+        Args:
+            path: the file.
+
+        Returns:
+            Plain values by name, for ``from_dict``.
+
+        Raises:
+            ValueError: the file cannot be read, has another suffix, or names other settings.
+        """
+        with _named(path):
+            values = _file_values(path)
+            _check_names(cls, values)
+        return dict(values)
+
+
+@contextmanager
+def _named(what: object) -> Iterator[None]:
+    """Begin an error's message with what the error is in."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def _file_values(path: str | PathLike[str]) -> Any:
+    suffix = Path(path).suffix
+    if suffix not in (".json", ".toml"):
+        raise ValueError("the file must end in .json or .toml.")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the file cannot be read ({error}).") from None
+    return _parsed(suffix[1:].upper(), text)
+
+
+def _parsed(form: str, text: Any) -> Any:
+    try:
+        return read_json(text) if form == "JSON" else tomllib.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"The text is not valid {form}: {error}.") from None
+
+
+def _annotations(cls: Any) -> dict[str, Any]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+_hints: Callable[[Any], dict[str, Any]] = cache(_annotations)
+
+
+def _check_names(cls: type, values: object) -> None:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{shown(values)} was given, but it must be a table of settings of {cls.__name__}.")
+    names = _hints(cls)
+    for name in values:
+        if name not in names:
+            choices = f"choose from {', '.join(names)}" if names else "it has none"
+            raise ValueError(f"{shown(name)} is not a setting of {cls.__name__}; {choices}.{did_you_mean(name, names)}")
+
+
+def _from_plain(cls: type, values: Mapping[str, Any]) -> Any:
+    _check_names(cls, values)
+    for field in fields(cls):
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"{field.name}: nothing was given, but {cls.__name__} needs it.")
+    read = {name: _read(hint, name, values[name]) for name, hint in _hints(cls).items() if name in values}
+    return cls(**_checked(cls, read))
+
+
+def _read(hint: Any, name: str, value: Any) -> Any:
+    """Return a plain value with its dataclasses and tuples; what does not fit stays as it is, for ``_checked``."""
+    options = _options(hint)
+    if value == NONE and NoneType in options:
+        return None
+    if isinstance(value, Mapping) and (classes := _dataclasses(hint)):
+        with _named(name):
+            cls, values = (classes[0], value) if len(classes) == 1 else _tagged(classes, value)
+            return cls.from_dict(values) if issubclass(cls, Config) else _from_plain(cls, values)
+    if isinstance(value, list | tuple) and (entries := _entry_types(hint, value)):
+        return tuple(_read(entry, name, one) for entry, one in zip(entries, value, strict=True))
+    return value
+
+
+def _tagged(classes: list[type], value: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
+    names = {cls.__name__: cls for cls in classes}
+    tag = value.get(TAG)
+    if not isinstance(tag, str) or tag not in names:
+        raise ValueError(
+            f"{TAG}: {shown(tag)} was given, but it must be {_either(map(repr, names))}.{did_you_mean(tag, names)}"
+        )
+    return names[tag], {name: one for name, one in value.items() if name != TAG}
+
+
+def _fields_to_plain(config: Any) -> dict[str, Any]:
+    return {name: _to_plain(hint, getattr(config, name)) for name, hint in _hints(type(config)).items()}
+
+
+def _to_plain(hint: Any, value: Any) -> Any:
+    if is_dataclass(value) and (classes := _dataclasses(hint)):
+        plain = value.to_dict() if isinstance(value, Config) else _fields_to_plain(value)
+        return plain if len(classes) == 1 else {TAG: type(value).__name__, **plain}
+    if isinstance(value, tuple):
+        return [_to_plain(entry, one) for entry, one in zip(_entry_types(hint, value), value, strict=True)]
+    return value
+
+
+def _toml_lines(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            yield f"{name} = {_toml_value(value)}"
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield f"\n[{'.'.join((*path, name))}]"
+            yield from _toml_lines(value, (*path, name))
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name} = {_toml_value(one)}' for name, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value).lower() if value is not None else f'"{NONE}"'
+
+
+class _MismatchError(Exception):
+    """A value is not of its annotation's type."""
+
+
+def _checked(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    checked = {}
+    for name, value in values.items():
+        hint = _hints(cls)[name]
+        try:
+            checked[name] = _converted(hint, name, value)
+        except _MismatchError:
+            choices = [choice for option in _options(hint) for choice in get_args(option) if isinstance(choice, str)]
+            raise ValueError(
+                f"{name}: {shown(value)} was given, but it must be {_either(_words(hint))}."
+                f"{did_you_mean(value, choices)}"
+            ) from None
+    return checked
+
+
+def _converted(hint: Any, name: str, value: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return arguments[1](name, value)
+    if origin in (Union, UnionType):
+        # None first: the check of another option would refuse it.
+        for option in sorted(arguments, key=lambda option: option is not NoneType):
+            try:
+                return _converted(option, name, value)
+            except _MismatchError:
+                continue
+        raise _MismatchError
+    if origin is tuple and isinstance(value, list | tuple):
+        entries = _entry_types(hint, value)
+        if len(entries) == len(value):
+            return tuple(_converted(entry, name, one) for entry, one in zip(entries, value, strict=True))
+    elif origin is Literal:
+        if isinstance(value, str) and value in arguments:
+            return value
+    elif hint in (bool, int, float):
+        return _as_number(hint, value)
+    elif hint is Any or (callable(value) if origin is not None else isinstance(value, hint)):
+        return value
+    raise _MismatchError
+
+
+def _as_number(kind: type, value: Any) -> Any:
+    boolean = isinstance(value, bool)
+    if boolean if kind is bool else not boolean and isinstance(value, Integral if kind is int else Real):
+        try:
+            return kind(value)
+        except OverflowError:
+            pass
+    raise _MismatchError
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the type alone, without their checks."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _options(arguments[0])
+    return tuple(one for each in arguments for one in _options(each)) if origin in (Union, UnionType) else (hint,)
+
+
+def _dataclasses(hint: Any) -> list[type]:
+    return [option for option in _options(hint) if isinstance(option, type) and is_dataclass(option)]
+
+
+def _entry_types(hint: Any, values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the type of each entry if the annotation has a tuple of so many entries, else nothing."""
+    for option in _options(hint):
+        arguments = get_args(option)
+        if get_origin(option) is tuple:
+            types = arguments[:1] * len(values) if arguments[1:] == (...,) else arguments
+            return types if len(types) == len(values) else ()
+    return ()
+
+
+def _words(hint: Any) -> Iterator[str]:
+    for option in _options(hint):
+        if get_origin(option) is Literal:
+            yield from map(repr, get_args(option))
+        elif get_origin(option) is tuple:
+            entries = get_args(option)
+            number = "" if ... in entries else f" of {len(entries)} entries"
+            yield f"a list{number}, each {_either(_words(entries[0]))}"
+        elif option in _dataclasses(option):
+            yield f"{option.__name__}(...)"
+        else:
+            yield _WORDS.get(option, "a function")
+
+
+_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a string", NoneType: "None"}
+
+
+def _either(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
