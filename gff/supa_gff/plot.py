@@ -1,4 +1,4 @@
-"""Pictures of training and of what was predicted of showers."""
+"""Plots of a training, and of predicted classes of hits."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,20 +10,20 @@ from supa.arrays import FloatArray, IntArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from supa_gff.training import Epoch
+    from supa_learning.state import Epoch
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: safe for all eyes
 _INK = "#333333"
 
 
 def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
-    """Draw how each layer parts the truth from what is wrong over training: a row for each method.
+    """Plot how each layer separates positive from negative labels during training: one row for each method.
 
     Args:
-        histories: the epochs of trainings by name, from ``State.history``; not of values, where nothing is wrong.
+        histories: the epochs of trainings by name, from ``TrainingState.history``; not of regression.
 
     Returns:
-        A matplotlib figure: mean scores of the truth and of wrong labels over the epochs of each layer.
+        A matplotlib figure: mean positive and negative scores over the epochs of each layer.
 
     Raises:
         ValueError: there is no epoch.
@@ -39,7 +39,7 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
     for row, (name, table) in zip(grid, tables.items(), strict=True):
         for axes, layer in zip(row, layers, strict=True):
             own = table[table[:, 0] == layer]
-            for column, label, colour, line in ((2, "truth", _COLOURS[0], "-"), (3, "wrong labels", _COLOURS[1], "--")):
+            for column, label, colour, line in ((2, "positive", _COLOURS[0], "-"), (3, "negative", _COLOURS[1], "--")):
                 axes.plot(own[:, 1] + 1, own[:, column], color=colour, linestyle=line, linewidth=1.6, label=label)
             axes.fill_between(own[:, 1] + 1, own[:, 2], own[:, 3], color=_COLOURS[0], alpha=0.08, linewidth=0)
             axes.spines[["top", "right"]].set_visible(False)
@@ -54,8 +54,13 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
 
 
 def _score_table(epochs: Sequence["Epoch"]) -> FloatArray:
-    """Give rows of layer, epoch, mean score of the truth, that of the wrong."""
-    rows = [(layer, epoch.epoch, true, wrong) for epoch in epochs for layer, _, true, wrong, _ in epoch.steps]
+    """Return rows of layer, epoch, mean positive score and mean negative score."""
+    rows = [
+        (int(part.removeprefix("layer")), epoch.epoch, figures["positive"], figures["negative"])
+        for epoch in epochs
+        for part, figures in epoch.train.items()
+        if part.startswith("layer")
+    ]
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 

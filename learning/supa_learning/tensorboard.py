@@ -23,7 +23,8 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ValueError("TensorBoard files need the package tensorboard: pip install tensorboard.") from None
-        self._folder, self._open, self._writer = folder, SummaryWriter, None
+        self._folder, self._open = folder, SummaryWriter
+        self._writer: Any = None
 
     def on_start(self, trainer: Trainer[Any]) -> None:
         """Open the folder; epochs that a killed training wrote after its checkpoint are dropped."""

@@ -72,12 +72,12 @@ def supa(root, monkeypatch, capsys):
 
 
 def _weights(name="m.ckpt"):
-    return {key: value.numpy().tobytes() for key, value in Checkpoint.load(name).network().state_dict().items()}
+    return {key: value.numpy().tobytes() for key, value in Checkpoint.load(name).model().state_dict().items()}
 
 
 def _predictions(checkpoint, benchmark, members):
     """Predict graph by graph."""
-    network = checkpoint.network()
+    network = checkpoint.model()
     predicted = []
     for k in members.tolist():
         graph = benchmark.graphs[k]
@@ -140,7 +140,7 @@ def test_sets_with_lone_nodes_graphs_without_edges_and_no_features_train(supa, c
     code, _, err = supa("train", "--dataset", "IMDB-MULTI", "--conv", conv, *SHORT, "-o", "m.ckpt")
     assert code == 0, err
     assert "64 features (degrees)" in err
-    assert all(torch.isfinite(value).all() for value in Checkpoint.load("m.ckpt").network().state_dict().values())
+    assert all(torch.isfinite(value).all() for value in Checkpoint.load("m.ckpt").model().state_dict().values())
 
 
 def test_nodes_are_split_by_the_masks_of_the_set(supa):

@@ -5,15 +5,17 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from supa_gff import Epoch
 from supa_gff.plot import plot_hit_classes, plot_scores
+from supa_learning import Epoch
 
 
 def test_scores_of_each_layer_are_drawn_over_its_epochs():
-    jointly = [
-        Epoch(-1, k, ((0, 1.0, 1.0 + k, -k, 0.5), (1, 1.0, 2.0 + k, -2.0 * k, 0.5)), 0.5, (), 1.0) for k in (0, 1)
-    ]
-    greedy = [Epoch(layer, k, ((layer, 1.0, 5.0 + k, 4.0, 0.5),), 0.5, (), 1.0) for layer in (0, 1) for k in (0, 1, 2)]
+    def epoch(stage, number, scores):
+        train = {f"layer{layer}": {"positive": positive, "negative": negative} for layer, positive, negative in scores}
+        return Epoch(stage, number, train, {}, 0.5, 0.1, 1.0)
+
+    jointly = [epoch(0, k, [(0, 1.0 + k, -k), (1, 2.0 + k, -2.0 * k)]) for k in (0, 1)]
+    greedy = [epoch(layer, k, [(layer, 5.0 + k, 4.0)]) for layer in (0, 1) for k in (0, 1, 2)]
     figure = plot_scores({"best": jointly, "gff": greedy})
     grid = np.array(figure.axes).reshape(2, 2)
     true, wrong = grid[0, 1].lines

@@ -3,7 +3,8 @@
 import torch
 from torch_geometric.data import Data
 
-from supa_gff import PRESETS, Batch, GraphSet, Method, Pairs, preset
+from supa_gff import PRESETS, Batch, GraphSet, Method, Pairs, preset, training_task
+from supa_learning import Callback, Trainer
 
 LEVELS = ("graph", "node", "link")
 
@@ -88,3 +89,16 @@ def task(level: str, count: int = 96) -> tuple[GraphSet | Pairs, torch.Tensor | 
     graphs = GraphSet.of(triangles_or_trees(count) if level == "graph" else [two_communities()], level=level)
     members = torch.arange(graphs.num_items)
     return graphs, members[: len(members) // 2], members[len(members) // 2 :]
+
+
+class OnEpoch(Callback):
+    """Calls a function with the trainer and each epoch."""
+
+    def __init__(self, function):
+        self.on_epoch = function
+
+
+def make_trainer(network, graphs, train=None, valid=None, *, on_epoch=None, should_stop=lambda: False, **options):
+    """Give a trainer that calls a function after each epoch."""
+    task = training_task(network, graphs, train, valid, **options)
+    return Trainer(task, callbacks=[] if on_epoch is None else [OnEpoch(on_epoch)], should_stop=should_stop)

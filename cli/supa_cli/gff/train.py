@@ -99,7 +99,7 @@ def command(
         return Checkpoint.of(trainer, benchmark=dataset, split=split)
 
     if stored is not None:
-        resume_from(path, trainer, stored, _facts, take())
+        resume_from(path, trainer, stored, _facts(stored), _facts(take()))
         _check_split(path, stored, split)
     if not quiet:
         click.echo(f"{benchmark!r}", err=True)

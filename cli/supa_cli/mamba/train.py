@@ -71,7 +71,7 @@ def command(
             raise click.UsageError(str(error)) from None
         trainer = Trainer(task)
         if stored is not None:
-            resume_from(path, trainer, stored, _facts, Checkpoint.of(trainer))
+            resume_from(path, trainer, stored, _facts(stored), _facts(Checkpoint.of(trainer)))
         quiet = quiet or processes.rank > 0
         if not quiet:
             _print_start(task)

@@ -19,23 +19,25 @@ SECONDS_BETWEEN_FILES = 60.0
 
 
 def resume_from(
-    path: Path, trainer: "Trainer[Any]", stored: "Checkpoint", facts: "Callable[[Checkpoint], Mapping[str, object]]",
-    current: "Checkpoint",
-) -> None:  # fmt: skip
+    path: Path,
+    trainer: "Trainer[Any]",
+    stored: "Checkpoint",
+    there: Mapping[str, object],
+    here: Mapping[str, object],
+) -> None:
     """Restore a training from its checkpoint.
 
     Args:
         path: the checkpoint file, for messages.
         trainer: the training.
         stored: the checkpoint.
-        facts: returns what identifies the training of a checkpoint, by name.
-        current: a checkpoint of the training that was asked for.
+        there: what identifies the training of the checkpoint, by name.
+        here: what identifies the training that was asked for, by name.
 
     Raises:
         click.UsageError: the checkpoint is of another training.
     """
-    there = facts(stored)
-    for name, value in facts(current).items():
+    for name, value in here.items():
         if there.get(name) != value:
             raise click.UsageError(
                 f"{path} is of another training: {name} is {there.get(name)} there, and {value} here; give the same "

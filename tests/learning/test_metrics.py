@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from supa_gff import metrics
+from supa_learning import metrics
 
 
 def test_accuracy_and_errors_equal_loops():
