@@ -25,8 +25,9 @@ import torch
 from measuring import give, machine
 
 from supa.checks import counted
-from supa_gff import GraphSet, Method, Network, Trainer
+from supa_gff import GraphSet, Method, Network, training_task
 from supa_gff.heads import Head
+from supa_learning import Trainer
 
 CLASSES = 8
 METHODS = {
@@ -69,7 +70,7 @@ def measure(method: str, depth: int, width: int, options: dict[str, Any]) -> dic
     def train(settings: Method) -> float:
         torch.manual_seed(0)
         network = Network.for_graphs(settings, graphs)
-        trainer = Trainer(network, graphs, nodes, nodes[:1000])
+        trainer = Trainer(training_task(network, graphs, nodes, nodes[:1000]))
         if device == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()

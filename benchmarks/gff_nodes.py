@@ -23,7 +23,9 @@ import torch
 from measuring import machine
 
 from supa_datasets import load_benchmark
-from supa_gff import GraphSet, Network, Pairs, Trainer, metrics, preset, split_links
+from supa_gff import GraphSet, Network, Pairs, preset, split_links
+from supa_gff import train as train_network
+from supa_learning import metrics
 
 FORWARDGNN = "forwardgnn-node-5splits.zip"
 
@@ -107,7 +109,7 @@ def run_nodes(case: Case, graphs: GraphSet, split: list[torch.Tensor], seed: int
     torch.manual_seed(seed)
     method = preset(case.method, "node").replace(layers=case.layers)
     network = Network.for_graphs(method, graphs)
-    Trainer(network, graphs, train, valid, seed=seed).run()
+    train_network(network, graphs, train, valid, seed=seed)
     # As published: class nodes stay joined to training nodes, label streams also show the validation nodes' labels.
     known = torch.cat([train, valid]) if method.label_conditioned else train
     batch = graphs.batch(test, known)
@@ -120,7 +122,7 @@ def run_links(case: Case, graphs: GraphSet, seed: int) -> list[dict[str, Any]]:
     torch.manual_seed(seed)
     method = preset(case.method, "link").replace(layers=case.layers)
     network = Network(method, graphs.num_features, 1, "link").to(graphs.device)
-    Trainer(network, Pairs(split.train, split.valid), seed=seed).run()
+    train_network(network, Pairs(split.train, split.valid), seed=seed)
     return by_layers(network, split.test)
 
 

@@ -23,12 +23,12 @@ from torch import Tensor
 
 import supa
 from supa.plot import plot_resolution
-from supa_gff import Method, Network, Trainer, preset
+from supa_gff import Method, Network, preset, train
 from supa_gff.heads import Head
 from supa_gff.losses import SquaredError
 from supa_gff.plot import plot_hit_classes, plot_scores
 from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, accuracy_up_to_order, shower_graphs
-from supa_gff.training import State
+from supa_learning import TrainingState
 
 METHODS = ("best", "backprop")
 GOODNESS = ("best-goodness", "gff")
@@ -66,11 +66,11 @@ def method_of(name: str, task: str, arguments: argparse.Namespace) -> Method:
     return method
 
 
-def trained(task: str, name: str, made: ShowerGraphs, arguments: argparse.Namespace) -> tuple[Tensor, State]:
+def trained(task: str, name: str, made: ShowerGraphs, arguments: argparse.Namespace) -> tuple[Tensor, TrainingState]:
     """Train; give the predictions for the test showers and how training went."""
     torch.manual_seed(0)
     network = Network.for_graphs(method_of(name, task, arguments), made.graphs)
-    state = Trainer(network, made.graphs, made.train, made.valid).run()
+    state = train(network, made.graphs, made.train, made.valid).state
     members = made.test.to(made.graphs.device)
     predicted = [network.predict(batch) for batch in made.graphs.batches(members, 4 * arguments.batch)]
     return torch.cat(predicted).cpu(), state

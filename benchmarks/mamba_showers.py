@@ -20,9 +20,10 @@ from measuring import give, machine
 
 import supa
 from supa_datasets.loaders.tasks import SHOWER_TASKS
+from supa_learning import Callback, Epoch, Trainer
 from supa_mamba.config import TrainingConfig
-from supa_mamba.evaluation import evaluated
-from supa_mamba.training import Epoch, train
+from supa_mamba.evaluation import evaluate
+from supa_mamba.training import train
 
 RECOGNISED = ("standard", "reference", "symmetric", "critical", "two-primaries")
 """Presets whose showers are told apart: of like size, and not the same but for their readout layers."""
@@ -39,20 +40,22 @@ def simulated(task: str, count: int) -> Any:
     return supa.simulate(count, "two-primaries", seed=1)
 
 
-def told(epoch: Epoch) -> None:
-    """Tell how far it is."""
-    print(f"  epoch {epoch.epoch}  loss {epoch.loss:.4f}  validation {epoch.valid_loss:.4f} {epoch.valid_score:.4f}"
-          f"  {epoch.seconds:.1f} s", flush=True)  # fmt: skip
+class Printer(Callback):
+    """Prints each epoch."""
+
+    def on_epoch(self, _trainer: Trainer[Any], epoch: Epoch) -> None:
+        """Print the figures of an epoch."""
+        print(f"  epoch {epoch.epoch}  {epoch.train}  {epoch.valid}  {epoch.seconds:.1f} s", flush=True)
 
 
-def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def measured(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train and judge one encoder."""
     began = time.perf_counter()
-    showers = simulated(task, arguments.showers)
+    showers = simulated(target, arguments.showers)
     simulating = time.perf_counter() - began
-    print(f"{task}: simulated in {simulating:.1f} s", flush=True)
+    print(f"{target}: simulated in {simulating:.1f} s", flush=True)
     config = TrainingConfig(
-        target=task,
+        target=target,
         d_model=arguments.width,
         n_layer=arguments.layers,
         epochs=arguments.epochs,
@@ -62,26 +65,27 @@ def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
         precision=arguments.precision,
     )
     began = time.perf_counter()
-    trainer = train(showers, config, device=arguments.device, on_epoch=told)
+    trainer = train(showers, config, device=arguments.device, callbacks=[Printer()])
     whole = time.perf_counter() - began
+    task = trainer.task
     seconds = [epoch.seconds for epoch in trainer.state.history]
-    evaluation = evaluated(trainer.encoder, trainer.reading, trainer.rivals, showers, device=arguments.device)
+    evaluation = evaluate(task.encoder, task.encoding, task.baseline, showers, device=arguments.device)
     facts: dict[str, Any] = {
         **evaluation.figures(),
-        "train_showers": len(trainer.train),
+        "train_showers": len(task.train),
         "best_epoch": trainer.state.best_epoch,
         "epochs": len(seconds),
         "seconds": whole,
         "seconds_of_epochs": sum(seconds),
         # The first epoch compiles, and its time is not that of the work.
-        "showers_per_second": len(trainer.train) / float(np.median(seconds)),
-        "parameters": sum(p.numel() for p in trainer.encoder.parameters()),
+        "showers_per_second": len(task.train) / float(np.median(seconds)),
+        "parameters": sum(p.numel() for p in task.encoder.parameters()),
         "config": config.to_dict(),
         "history": [vars(epoch) for epoch in trainer.state.history],
     }
     if arguments.device == "cuda":
         facts["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    if task == "incident_energy":
+    if target == "incident_energy":
         facts["by_energy"] = evaluation.by_energy(8)
     return facts
 

@@ -132,7 +132,7 @@ class TrainingTask(ABC, Generic[B]):
             Score and figures.
         """
 
-    def module(self, stage: int) -> nn.Module:  # noqa: ARG002  # for tasks with several stages
+    def module(self, stage: int) -> nn.Module:
         """Return the module that a stage trains.
 
         Args:

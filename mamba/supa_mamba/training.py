@@ -120,7 +120,7 @@ class EncoderTask(TrainingTask[Batch]):
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
         """Return this process's shares of the training batches of an epoch; see `TrainingTask.batches`."""
         self.encoder.train()
-        order = epoch_order(len(self.train), self.seed, stage, epoch)
+        order = epoch_order(len(self.train), self.seed, epoch)  # there is one stage
         return self.train.batches(order, self.config.batch_size, first=first, share=self._share)
 
     def update(self, batch: Batch, learning_rate: float) -> Tensor:

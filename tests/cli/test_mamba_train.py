@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import click
@@ -21,8 +20,8 @@ from supa_cli import main  # noqa: E402
 from supa_cli.mamba import train as command  # noqa: E402
 from supa_mamba.checkpoint import Checkpoint  # noqa: E402
 from supa_mamba.config import TrainingConfig  # noqa: E402
-from supa_mamba.evaluation import evaluated  # noqa: E402
-from supa_mamba.training import Trainer  # noqa: E402
+from supa_mamba.evaluation import evaluate  # noqa: E402
+from supa_mamba.training import EncoderTask  # noqa: E402
 
 SHORT = [
     "--d-model", "8", "--n-layer", "1", "--d-state", "4", "--epochs", "2", "--batch-size", "40", "--device", "cpu",
@@ -68,7 +67,7 @@ def supa_mamba(monkeypatch, capsys):
 
 
 def _weights(name="m.ckpt"):
-    return {key: value.numpy().tobytes() for key, value in Checkpoint.load(name).encoder().state_dict().items()}
+    return {key: value.numpy().tobytes() for key, value in Checkpoint.load(name).model().state_dict().items()}
 
 
 def test_energies_are_trained_and_evaluated(supa_mamba):
@@ -77,16 +76,17 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     assert re.search(
         r"incident_energy: 1\d\d showers to train on, \d+ to validate on; [\d,]+ parameters in 1 layer of 8", err
     )
-    assert re.search(r"epoch 1  loss [\d.]+  validation loss [\d.]+  error of ln E [\d.]+  [\d.]+ s", err)
+    assert re.search(r"encoder  epoch 1  loss [\d.]+  validation loss [\d.]+  validation error of ln E [\d.]+", err)
     assert re.fullmatch(
-        r"m.ckpt: best of 2 epochs is epoch 1, validation loss [\d.]+, error of ln E [\d.]+; [\d.]+ s, .* showers/s\n",
+        r"best epoch: encoder  epoch 1  loss [\d.]+  validation loss [\d.]+  validation error of ln E [\d.]+\n"
+        r"m.ckpt: 2 epochs, [\d.]+ s, .* showers/s\n",
         out,
     )
     checkpoint = Checkpoint.load("m.ckpt")
     assert checkpoint.finished
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--json", "--device", "cpu")
     facts = json.loads(text)
-    made = evaluated(checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, supa_datasets.load("e.h5"))
+    made = evaluate(checkpoint.model(), checkpoint.encoding, checkpoint.baseline, supa_datasets.load("e.h5"))
     assert (code, facts["target"], facts["split"], facts["epochs"]) == (0, "incident_energy", "test", 2)
     assert facts["rms"] == pytest.approx(made.figures()["rms"], rel=1e-5)
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
@@ -95,12 +95,12 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
     assert (code, "e.png exists; choose another name, or overwrite it (--overwrite)" in err) == (1, True)
     shown = " ".join(text.split())
-    rows = [facts["rms"][who] for who in ("model", "number of hits", "whole tree (truth)")]
+    rows = [facts["rms"][who] for who in ("model", "hit_count", "bayes")]
     assert (
         f"all {facts['showers']} {facts['bias']['model']:+.3f} {facts['resolution']['model']:.3f} "
         + " ".join(f"{value:.3f}" for value in rows)
     ) in shown
-    assert f"No estimate can have a smaller rms than {facts['least_rms']:.3f}" in shown
+    assert f"The Bayes-optimal rms is {facts['bayes_rms']:.3f}" in shown
     bins = facts["by_energy"]
     assert sum(each["showers"] for each in bins) == facts["showers"]
     assert (
@@ -117,20 +117,20 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     supa_datasets.save(supa.simulate(200, supa.preset("critical").replace(incident_energy="1:9"), seed=1), "low.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "low.h5", "--device", "cpu", "--json")
     assert (code, json.loads(text)["showers"]) == (0, facts["showers"])
-    assert err.endswith("not learnt from: incident_energy 1.0:9.0, not log:1.0:100.0.\n")
+    assert err.endswith("no training shower had: incident_energy 1.0:9.0, not log:1.0:100.0.\n")
 
 
 def test_presets_of_several_files_are_told_apart(supa_mamba):
     code, _, err = supa_mamba("train", "e.h5", "s.h5", "--target", "preset", *SHORT, "-o", "m.ckpt")
     assert code == 0, err
-    assert re.search(r"validation loss [\d.]+  accuracy [\d.]+ %  ", err)
+    assert re.search(r"validation loss [\d.]+  validation accuracy [\d.]+ %", err)
     facts = json.loads(supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--json")[1])
     assert facts["classes"] == ["symmetric", "critical"]
     assert sum(map(sum, facts["confusion"])) == facts["showers"]
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--split", "all", "--plot", "m.pdf")
     assert code == 0
     assert "300 showers (all)" in text
-    assert "true class in rows, answer in columns" in text
+    assert "true class in rows, predicted class in columns" in text
     code, _, err = supa_mamba("evaluate", "m.ckpt", "p.h5")
     assert (code, "There are showers of the preset two-primaries" in err) == (1, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "m.doc")
@@ -142,7 +142,7 @@ def test_presets_of_several_files_are_told_apart(supa_mamba):
 def test_hits_are_told_apart_up_to_exchange(supa_mamba):
     code, _, err = supa_mamba("train", "p.h5", "--target", "primary", *SHORT, "-o", "m.ckpt")
     assert code == 0, err
-    assert "% up to exchange" in err
+    assert re.search(r"validation accuracy up to exchange [\d.]+ %", err)
     text = supa_mamba("evaluate", "m.ckpt", "p.h5", "--split", "all")[1]
     assert "accuracy up to exchange" in text
     assert "side of the axis" in text
@@ -203,7 +203,7 @@ def test_files_that_are_missing_or_foreign_are_clear_errors(supa_mamba):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, monkeypatch, number):
     assert supa_mamba(*ENERGY, "-o", "whole.ckpt")[0] == 0
-    steps, update = 0, Trainer._update
+    steps, update = 0, EncoderTask.update
 
     def interrupted(*arguments):
         nonlocal steps
@@ -212,16 +212,16 @@ def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, m
             os.kill(os.getpid(), number)
         return update(*arguments)
 
-    monkeypatch.setattr(Trainer, "_update", interrupted)
+    monkeypatch.setattr(EncoderTask, "update", interrupted)
     code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert (code, out) == (130, "")
-    assert "1 epoch and 2 steps are in m.ckpt; go on with the same command and --resume." in err
+    assert "m.ckpt has 1 epoch and 2 steps; resume with the same command and --resume." in err
     assert "interrupted after 1 epoch" in supa_mamba("evaluate", "m.ckpt", "e.h5")[1]
     code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt", "--resume")
     assert code == 0
-    assert "m.ckpt: going on after 1 epoch and 2 steps" in err
+    assert "m.ckpt: resuming after 1 epoch and 2 steps" in err
     assert _weights() == _weights("whole.ckpt")
-    monkeypatch.setattr(Trainer, "_update", None)
+    monkeypatch.setattr(EncoderTask, "update", None)
     code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt", "--resume")
     assert (code, "m.ckpt: finished after 2 epochs" in err) == (0, True)
 
@@ -229,12 +229,15 @@ def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, m
 def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_bits(supa_mamba, folder):
     options = [*ENERGY, "--epochs", "30"]
     assert supa_mamba(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
-    program = "import supa_cli.mamba.train as t; t._SECONDS_BETWEEN_FILES = 0.0; from supa_cli.main import main; main()"
+    program = (
+        "import supa_cli.training.session as s, supa_cli.training.progress as p; s.SECONDS_BETWEEN_FILES = 0.0; "
+        "p._SECONDS_BETWEEN_LINES = 0.0; from supa_cli.main import main; main()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", program, "mamba", *options, "-o", "m.ckpt"],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        while not process.stderr.readline().startswith("epoch 2"):
+        while not process.stderr.readline().startswith("encoder  epoch 2"):
             pass
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -248,7 +251,8 @@ def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_
 
 def _steps(name):
     """Give the losses of the epochs."""
-    return [[epoch["loss"], epoch["valid_loss"]] for epoch in Checkpoint.load(name).training["state"]["history"]]
+    history = Checkpoint.load(name).training["state"]["history"]
+    return [[epoch["train"]["encoder"]["loss"], epoch["valid"]["encoder"]["loss"]] for epoch in history]
 
 
 def test_two_processes_train_as_one_but_for_rounding(supa_mamba):
@@ -260,12 +264,12 @@ def test_two_processes_train_as_one_but_for_rounding(supa_mamba):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "on cpu in each of 2 processes" in result.stderr
-    assert result.stdout.count("best of 2 epochs") == 1
+    assert result.stdout.count("best epoch") == 1
     assert torch.tensor(_steps("two.ckpt")).tolist() == [pytest.approx(row, rel=1e-4) for row in _steps("one.ckpt")]
     one, two = Checkpoint.load("one.ckpt"), Checkpoint.load("two.ckpt")
     assert (one.processes, two.processes, one.digest) == (1, 2, two.digest)
-    for name, weights in two.encoder().state_dict().items():
-        torch.testing.assert_close(weights, one.encoder().state_dict()[name], rtol=1e-3, atol=1e-4)
+    for name, weights in two.model().state_dict().items():
+        torch.testing.assert_close(weights, one.model().state_dict()[name], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -286,41 +290,12 @@ def test_another_training_is_not_resumed(supa_mamba, options, message):
 
 
 def test_more_processes_than_showers_of_a_batch_are_a_clear_error():
-    from supa_mamba.showers import packed_showers, training_showers
-    from supa_mamba.workers import Workers
+    from supa_learning import Processes
+    from supa_mamba.training import encoder_task
 
-    reading, members = training_showers("e.h5", "incident_energy")
     config = TrainingConfig(target="incident_energy", batch_size=2)
     with pytest.raises(ValueError, match=r"A batch has \d showers, but there are 3 processes"):
-        Trainer(config, reading, members, packed_showers("e.h5", "test", reading), workers=Workers(0, 3))
-
-
-class _Writer:
-    """Remembers what is written for TensorBoard."""
-
-    scalars: tuple = ()
-
-    def __init__(self, folder, purge_step=None):
-        self.folder = folder
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def add_scalar(self, name, value, step):
-        _Writer.scalars = (*_Writer.scalars, (name, value, step))
-
-
-def test_tensorboard_gets_every_epoch_once(supa_mamba, monkeypatch):
-    module = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = _Writer
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    assert supa_mamba(*ENERGY, "--quiet", "--tensorboard", "board", "-o", "m.ckpt") == (0, "", "")
-    for epoch in Checkpoint.load("m.ckpt").training["state"]["history"]:
-        for name in ("loss", "valid_loss", "valid_score", "learning_rate", "seconds"):
-            assert _Writer.scalars.count((name, epoch[name], epoch["epoch"])) == 1
+        encoder_task("e.h5", config, processes=Processes(0, 3))
 
 
 def test_the_help_knows_the_defaults():
@@ -362,4 +337,4 @@ def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
     assert TrainingConfig.from_file("settings.toml") == TrainingConfig(target="incident_energy")
     (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(python, "mamba.md", "exec"), {})
-    assert "whole tree (truth)" in capsys.readouterr().out
+    assert "Bayes-optimal" in capsys.readouterr().out

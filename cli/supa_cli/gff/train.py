@@ -10,7 +10,7 @@ from supa_cli import known
 from supa_cli.interruption import in_order
 from supa_cli.options import Count, Folder, Known
 from supa_cli.training.options import check_output, device_of, training_options
-from supa_cli.training.session import print_result, resume_from, run_training
+from supa_cli.training.session import run_training
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
@@ -99,7 +99,6 @@ def command(
         return Checkpoint.of(trainer, benchmark=dataset, split=split)
 
     if stored is not None:
-        resume_from(path, trainer, stored, _facts(stored), _facts(take()))
         _check_split(path, stored, split)
     if not quiet:
         click.echo(f"{benchmark!r}", err=True)
@@ -110,12 +109,11 @@ def command(
             err=True,
         )
     run_training(
-        trainer, path, take, items=f"{graphs.level}s", resumed=stored is not None, advice=_ADVICE,
+        trainer, path, take, stored=stored, facts=_facts, items=f"{graphs.level}s", advice=_ADVICE,
         tensorboard=tensorboard, quiet=quiet,
     )  # fmt: skip
     if not quiet:
         print_results(network, evaluate(network, graphs, split))
-        print_result(trainer, path)
 
 
 def _method(dataset: str, name: str, config_file: str | None, options: dict[str, Any]) -> "Method":

@@ -8,12 +8,10 @@ import click
 from supa.checks import counted
 from supa_cli import known
 from supa_cli.options import Count, InputFile, Known
-from supa_cli.printed import echo
 from supa_cli.training.options import check_output, device_of, training_options
-from supa_cli.training.session import print_result, resume_from, run_training
+from supa_cli.training.session import run_training
 
 if TYPE_CHECKING:
-    from supa_learning.trainer import Trainer
     from supa_mamba.checkpoint import Checkpoint
     from supa_mamba.config import TrainingConfig
     from supa_mamba.training import EncoderTask
@@ -70,18 +68,13 @@ def command(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         trainer = Trainer(task)
-        if stored is not None:
-            resume_from(path, trainer, stored, _facts(stored), _facts(Checkpoint.of(trainer)))
         quiet = quiet or processes.rank > 0
         if not quiet:
             _print_start(task)
         run_training(
-            trainer, path, lambda: Checkpoint.of(trainer), items="showers", resumed=stored is not None, advice=_ADVICE,
+            trainer, path, lambda: Checkpoint.of(trainer), stored=stored, facts=_facts, items="showers", advice=_ADVICE,
             tensorboard=tensorboard, quiet=quiet,
         )  # fmt: skip
-    if not quiet:
-        _print_best(trainer)
-        print_result(trainer, path)
 
 
 def _config(config_file: str | None, options: dict[str, Any]) -> "TrainingConfig":
@@ -115,12 +108,3 @@ def _print_start(task: "EncoderTask") -> None:
         f"seed {config.seed}, {config.precision} on {processes.device}{together}",
         err=True,
     )
-
-
-def _print_best(trainer: "Trainer[Any]") -> None:
-    from supa_cli.training.progress import format_figure
-
-    best = max(trainer.state.history, key=lambda epoch: (epoch.score, -epoch.epoch))
-    (figures,) = best.valid.values()
-    words = ", ".join(f"validation {name} {format_figure(name, value)}" for name, value in figures.items())
-    echo(f"best epoch: {best.epoch} of {len(trainer.state.history)}, {words}")
