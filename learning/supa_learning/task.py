@@ -43,6 +43,7 @@ class TrainingTask(ABC, Generic[B]):
         epochs: maximum number of epochs of a stage.
         patience: number of validations without a better score after which a stage ends.
         schedule: returns the learning rate of a step.
+        optimizer: the optimizer, if one trains the whole model; its state is saved.
         validate_every: number of epochs between two validations; the last epoch is always validated.
         processes: the processes that train together.
     """
@@ -59,11 +60,12 @@ class TrainingTask(ABC, Generic[B]):
         epochs: int,
         patience: int,
         schedule: Schedule,
+        optimizer: torch.optim.Optimizer | None = None,
         validate_every: int = 1,
         processes: Processes | None = None,
     ) -> None:
         self.model, self.seed, self.epochs, self.patience = model, seed, epochs, patience
-        self.schedule, self.validate_every = schedule, validate_every
+        self.schedule, self.optimizer, self.validate_every = schedule, optimizer, validate_every
         self.processes = processes or Processes()
 
     @property
@@ -165,8 +167,8 @@ class TrainingTask(ABC, Generic[B]):
         """Complete the training, after the last stage."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next step depends on besides the weights, such as the state of the optimisers."""
-        return {}
+        """Return what the next step depends on besides the weights: the state of the optimizer."""
+        return {} if self.optimizer is None else {"optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -174,3 +176,5 @@ class TrainingTask(ABC, Generic[B]):
         Args:
             state: the state.
         """
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])

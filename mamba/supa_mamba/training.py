@@ -74,12 +74,18 @@ class EncoderTask(TrainingTask[Batch]):
             if not len(showers.target):
                 raise ValueError(f"The showers to {purpose} on have no hit to predict anything of; give more.")
         self.encoder = new_encoder(config, encoding).to(processes.device)
+        self._adamw = torch.optim.AdamW(
+            optimizer_groups(self.encoder, config.weight_decay),
+            lr=config.learning_rate,
+            fused=processes.device.type == "cuda",
+        )
         super().__init__(
             self.encoder,
             seed=config.seed,
             epochs=config.epochs,
             patience=config.patience,
             schedule=WarmupCosine(config.learning_rate, config.warmup),
+            optimizer=self._adamw,
             processes=processes,
         )
         self.config, self.encoding = config, encoding
@@ -88,11 +94,6 @@ class EncoderTask(TrainingTask[Batch]):
         self.train, self.valid = train.to(processes.device), valid.to(processes.device)
         self.objective = Objective(encoding)
         self._shared: nn.Module = self.encoder
-        self.optimizer = torch.optim.AdamW(
-            optimizer_groups(self.encoder, config.weight_decay),
-            lr=config.learning_rate,
-            fused=processes.device.type == "cuda",
-        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -133,15 +134,15 @@ class EncoderTask(TrainingTask[Batch]):
         Returns:
             () float32 sum of the losses of the share.
         """
-        for group in self.optimizer.param_groups:
+        for group in self._adamw.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self._adamw.zero_grad(set_to_none=True)
         loss = self.objective.loss(self._outputs(batch), batch)
         # The processes average their gradients; the loss is the mean over the units of the whole batch. A batch of
         # empty showers has no units.
         (loss * (self.processes.count / max(batch.units, 1))).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
-        self.optimizer.step()
+        self._adamw.step()
         return loss.detach()
 
     def figures(self, totals: Tensor) -> Figures:
@@ -165,14 +166,6 @@ class EncoderTask(TrainingTask[Batch]):
         loss, score = self.processes.sum(sums).tolist()
         figures = {"loss": loss / units, self.objective.metric: self.objective.mean_score(score, units)}
         return Validation((-loss / units,), {PART: figures})
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the optimizer."""
-        return {"optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: Any) -> None:
-        """Restore the state of the optimizer."""
-        self.optimizer.load_state_dict(state["optimizer"])
 
     @property
     def _share(self) -> tuple[int, int]:

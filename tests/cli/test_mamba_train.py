@@ -337,4 +337,4 @@ def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
     assert TrainingConfig.from_file("settings.toml") == TrainingConfig(target="incident_energy")
     (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(python, "mamba.md", "exec"), {})
-    assert "Bayes-optimal" in capsys.readouterr().out
+    assert "bayes_rms" in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """A third learner: a point-cloud classifier of shower presets, with its task, its checkpoint and its command."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -22,23 +22,23 @@ from supa_learning.metrics import accuracy
 class Settings(Config):
     """How the classifier is built and trained."""
 
+    files: tuple[str, ...] = ()
     width: int = 16
     epochs: int = 3
     batch_size: int = 32
     learning_rate: float = 0.01
     weight_decay: float = 0.0
-    patience: int = 10
+    patience: int = 3
     seed: int = 0
 
 
 class PointClassifier(nn.Module):
     """Scores classes by the mean of a function of the points (Deep Sets, arXiv 1703.06114)."""
 
-    def __init__(self, settings: Settings, classes: int) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        with RandomState(settings.seed).as_global():
-            self.point = nn.Sequential(nn.Linear(3, settings.width), nn.ReLU(), nn.Dropout(0.1))
-            self.head = nn.Linear(settings.width, classes)
+        self.point = nn.Sequential(nn.Linear(3, settings.width), nn.ReLU(), nn.Dropout(0.1))
+        self.head = nn.Linear(settings.width, len(settings.files))
 
     def forward(self, points: Tensor, offset: Tensor) -> Tensor:
         mean = torch.segment_reduce(self.point(points), "mean", offsets=offset, axis=0, initial=0)
@@ -48,19 +48,18 @@ class PointClassifier(nn.Module):
 class ClassifierTask(TrainingTask[tuple[Any, Tensor]]):
     """The classifier and its showers: one file for each class."""
 
-    def __init__(self, settings: Settings, files: Sequence[str]) -> None:
+    def __init__(self, settings: Settings) -> None:
         def read(split: str) -> list[tuple[Tensor, int]]:
-            parts = [supa_datasets.PointDataset(file, split=split) for file in files]
+            parts = [supa_datasets.PointDataset(file, split=split) for file in settings.files]
             return [(item["points"][:, :3], label) for label, part in enumerate(parts) for item in part]
 
         self.train, self.valid = read("train"), read("validation")
-        model = PointClassifier(settings, len(files))
-        super().__init__(
-            model, seed=settings.seed, epochs=settings.epochs, patience=settings.patience,
-            schedule=WarmupCosine(settings.learning_rate, 0.1),
-        )  # fmt: skip
-        self.settings, self.files = settings, tuple(files)
-        self.optimizer = torch.optim.Adam(model.parameters(), weight_decay=settings.weight_decay)
+        with RandomState(settings.seed).as_global():
+            model = PointClassifier(settings)
+        self.adam = torch.optim.Adam(model.parameters(), weight_decay=settings.weight_decay)
+        plan = {"seed": settings.seed, "epochs": settings.epochs, "patience": settings.patience}
+        super().__init__(model, schedule=WarmupCosine(settings.learning_rate, 0.1), optimizer=self.adam, **plan)
+        self.settings = settings
 
     @property
     def steps_per_epoch(self) -> int:
@@ -76,11 +75,11 @@ class ClassifierTask(TrainingTask[tuple[Any, Tensor]]):
         return self._batches([self.train[k] for k in order], first)
 
     def update(self, batch: tuple[Any, Tensor], learning_rate: float) -> Tensor:
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.zero_grad()
+        self.adam.param_groups[0]["lr"] = learning_rate
+        self.adam.zero_grad()
         loss = nn.functional.cross_entropy(self.model(*batch[0]), batch[1])
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.adam.step()
         return loss.detach() * len(batch[1])
 
     def figures(self, totals: Tensor) -> dict[str, dict[str, float]]:
@@ -94,12 +93,6 @@ class ClassifierTask(TrainingTask[tuple[Any, Tensor]]):
         scores, targets = zip(*[(self.model(*points), target) for points, target in batches], strict=True)
         value = accuracy(torch.cat(scores), torch.cat(targets))
         return Validation((value,), {"classifier": {"accuracy": value}})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def _batches(self, items: list[tuple[Tensor, int]], first: int) -> Iterator[tuple[Any, Tensor]]:
         size = self.settings.batch_size
@@ -116,20 +109,18 @@ class ClassifierCheckpoint(Checkpoint):
     format: ClassVar[str] = "point-classifier"
     written_by: ClassVar[str] = "points train"
     settings: Settings
-    files: tuple[str, ...]
 
     def model(self) -> PointClassifier:
-        model = PointClassifier(self.settings, len(self.files))
+        model = PointClassifier(self.settings)
         model.load_state_dict(self.training["model"])
         return model.eval()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"settings": self.settings.to_dict(), "files": self.files}
+        return {"settings": self.settings.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        names = ("files", "training", "versions")
-        return cls(settings=Settings.from_dict(values["settings"]), **{name: values[name] for name in names})
+        return cls(settings=Settings.from_dict(values["settings"]), training=values["training"])
 
 
 @click.command(name="train")
@@ -138,21 +129,21 @@ class ClassifierCheckpoint(Checkpoint):
 @training_options(items="showers", defaults=Settings().to_dict())
 def command(
     data: tuple[str, ...], config_file: str | None, output: str, resume: bool, tensorboard: str | None, quiet: bool,
-    **options: Any,
+    device: str, **options: Any,
 ) -> None:  # fmt: skip
     """Train a classifier of the files DATA, on the CPU."""
     path = Path(output)
     check_output(path, resume=resume)
-    settings = {} if config_file is None else Settings.settings_from_file(config_file)
-    settings |= {name: value for name, value in options.items() if value is not None and name != "device"}
-    task = ClassifierTask(Settings.from_dict(settings), data)
+    given = {name: value for name, value in options.items() if value is not None}
+    from_file = {} if config_file is None else Settings.settings_from_file(config_file)
+    task = ClassifierTask(Settings.from_dict({**from_file, **given, "files": data}))
     trainer = Trainer(task)
 
     def take() -> ClassifierCheckpoint:
-        return ClassifierCheckpoint(settings=task.settings, files=task.files, training=trainer.state_dict())
+        return ClassifierCheckpoint(settings=task.settings, training=trainer.state_dict())
 
     stored = ClassifierCheckpoint.load(path) if resume and path.exists() else None
     run_training(
-        trainer, path, take, stored=stored, facts=lambda checkpoint: checkpoint.to_dict(), items="showers",
+        trainer, path, take, stored=stored, facts=ClassifierCheckpoint.to_dict, items="showers",
         advice="Fewer --epochs take less.", tensorboard=tensorboard, quiet=quiet,
     )  # fmt: skip
