@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from supa_cli.interruption import finished, in_order
+from supa_cli.signals import deferred_interrupts, mark_output_complete
 
 
 class Saveable(Protocol):
@@ -114,7 +114,7 @@ def saved(path: Path, first: C, *, fresh: bool, seconds: float, words: Callable[
         if over or time.perf_counter() - moment > seconds:
             write()
 
-    with in_order(lambda: f"{words(stored)} in {path}; go on with the same command and --resume."):
+    with deferred_interrupts(lambda: f"{words(stored)} in {path}; go on with the same command and --resume."):
         if fresh:
             first.save(path)  # a disk that does not take it is better found now
         try:
@@ -123,7 +123,7 @@ def saved(path: Path, first: C, *, fresh: bool, seconds: float, words: Callable[
             if not written:
                 write()
             raise
-        finished()
+        mark_output_complete()
 
 
 def board(folder: str | None) -> Callable[[int], AbstractContextManager[Write]]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import finished, in_order
 from supa_cli.options import Folder, InputFile
 from supa_cli.printed import echo
+from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def command(model: str, root: str | None, as_json: bool) -> None:
     checkpoint = Checkpoint.load(model)
     if checkpoint.benchmark is None or checkpoint.split is None:
         raise click.UsageError(f"{model}: it was trained on graphs of its user's own, and does not hold them.")
-    with in_order():
+    with deferred_interrupts():
         benchmark = load_benchmark(checkpoint.benchmark, root=root)
     graphs = Graphs.of_benchmark(benchmark)
     _check_data(model, checkpoint, graphs)
     network = checkpoint.network()
     results = performances(network, graphs, checkpoint.split)
-    finished()
+    mark_output_complete()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, network, results), indent=2))
     else:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli import known
+from supa_cli import choices
 from supa_cli.checkpoints import board, check_output, check_same, chosen_device, saved
 from supa_cli.forecast import Forecast
-from supa_cli.interruption import check, in_order
-from supa_cli.options import Choice, Count, Folder, Known, OutputFile
+from supa_cli.options import Choice, CompletedName, Count, Folder, OutputFile
 from supa_cli.printed import echo
+from supa_cli.signals import deferred_interrupts, raise_if_interrupted
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
@@ -28,21 +28,21 @@ _ADVICE = "Fewer --epochs, or smaller --layers and --width take less, and so doe
 @click.command(name="train")
 @click.option(
     "--dataset",
-    type=Known(known.datasets),
+    type=CompletedName(choices.datasets),
     required=True,
     help="A graph benchmark, such as MUTAG or Cora.",
 )
 @click.option(
     "--method",
     "method_name",
-    type=Known(known.trained_methods),
+    type=CompletedName(choices.trained_methods),
     default="best",
     show_default=True,
     help="Training method.",
 )
 @click.option(
     "--conv",
-    type=Known(known.convolutions),
+    type=CompletedName(choices.convolutions),
     help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]",
 )
 @click.option("--layers", type=Count(1), help="Number of layers.  [default: the method's]")
@@ -97,7 +97,7 @@ def command(
     place = chosen_device(device)
     record = board(tensorboard)
     stored = Checkpoint.load(path) if resume and path.exists() else None
-    with in_order():
+    with deferred_interrupts():
         benchmark = load_benchmark(dataset, root=root)
     graphs = Graphs.of_benchmark(benchmark).to(place)
     torch.manual_seed(seed)
@@ -150,7 +150,7 @@ def command(
 
         def on_batch() -> None:
             nonlocal batches
-            check()
+            raise_if_interrupted()
             forecast(batches, total)
             batches += 1
 

@@ -8,10 +8,10 @@ import click
 
 from supa.checks import counted
 from supa_cli.checkpoints import chosen_device
-from supa_cli.interruption import finished, in_order
 from supa_cli.options import Choice, InputFile, OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import echo
+from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def command(
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 
-        with in_order():
+        with deferred_interrupts():
             plot_evaluation(evaluation).savefig(picture, dpi=150)
-    finished()
+    mark_output_complete()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, split, evaluation), indent=2))
     else:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli import known
+from supa_cli import choices
 from supa_cli.checkpoints import Save, board, check_output, check_same, chosen_device, saved
 from supa_cli.forecast import Forecast
-from supa_cli.interruption import asked, finished, in_order
-from supa_cli.options import Choice, Count, Folder, InputFile, Known, OutputFile
+from supa_cli.options import Choice, CompletedName, Count, Folder, InputFile, OutputFile
 from supa_cli.printed import echo
 from supa_cli.progress import progress
+from supa_cli.signals import deferred_interrupts, interrupt_requested, mark_output_complete
 
 if TYPE_CHECKING:
     from supa_mamba.checkpoint import Checkpoint
@@ -30,7 +30,9 @@ _ADVICE = (
 
 @click.command(name="train")
 @click.argument("data", nargs=-1, required=True, type=InputFile())
-@click.option("--target", type=Known(known.targets), help="num_primaries, primary, preset or incident_energy.")
+@click.option(
+    "--target", type=CompletedName(choices.targets), help="num_primaries, primary, preset or incident_energy."
+)
 @click.option("--config", "config_file", type=click.Path(dir_okay=False), help="Settings from a .toml file.")
 @click.option("--d-model", type=Count(1), help="Width of a hit's vector.  [default: 64]")
 @click.option("--n-layer", type=Count(1), help="Number of layers.  [default: 4]")
@@ -42,7 +44,9 @@ _ADVICE = (
 @click.option("--weight-decay", type=float, help="Of matrices.  [default: 0.05]")
 @click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]")
 @click.option("--patience", type=Count(1), help="Epochs without a better validation that end it.  [default: 10]")
-@click.option("--precision", type=Known(lambda: ("float32", "bf16")), help="float32 or bf16.  [default: float32]")
+@click.option(
+    "--precision", type=CompletedName(lambda: ("float32", "bf16")), help="float32 or bf16.  [default: float32]"
+)
 @click.option("--seed", type=Count(0), help="Of everything random.  [default: 0]")
 @click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("-o", "--output", type=OutputFile(), required=True, help="Checkpoint to write.")
@@ -79,9 +83,9 @@ def command(
     stored = Checkpoint.load(path) if resume and path.exists() else None
     reading, train = training_showers(list(data), config.target)
     valid = packed_showers(list(data), "validation", reading)
-    with workers(place) as together, in_order():
+    with workers(place) as together, deferred_interrupts():
         try:
-            trainer = Trainer(config, reading, train, valid, workers=together, stop=asked)
+            trainer = Trainer(config, reading, train, valid, workers=together, stop=interrupt_requested)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if stored is not None:
@@ -89,7 +93,7 @@ def command(
             trainer.load_state_dict(dict(stored.training))
         if together.rank > 0:
             trainer.run()
-            finished()
+            mark_output_complete()
             return
         if not quiet:
             _tell_beginning(path, trainer, stored)
