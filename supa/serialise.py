@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from numbers import Integral, Real
@@ -311,20 +311,20 @@ def _converted(hint: Any, name: str, value: Any) -> Any:
     elif origin is Literal:
         if isinstance(value, str) and value in arguments:
             return value
-    elif hint in (bool, int, float):
+    elif hint in _NUMBERS:
         return _as_number(hint, value)
     elif hint is Any or (callable(value) if origin is not None else isinstance(value, hint)):
         return value
     raise _MismatchError
 
 
+_NUMBERS: Mapping[type, type] = {bool: bool, int: Integral, float: Real}
+
+
 def _as_number(kind: type, value: Any) -> Any:
-    boolean = isinstance(value, bool)
-    if boolean if kind is bool else not boolean and isinstance(value, Integral if kind is int else Real):
-        try:
+    if isinstance(value, _NUMBERS[kind]) and isinstance(value, bool) == (kind is bool):
+        with suppress(OverflowError):  # a whole number beyond the range of floats
             return kind(value)
-        except OverflowError:
-            pass
     raise _MismatchError
 
 

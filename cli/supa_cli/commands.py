@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from supa_cli import interruption
-from supa_cli.lazy import LazyGroup
+from supa_cli import signals
+from supa_cli.lazy_group import LazyGroup
 from supa_cli.printed import safe
 
 COMMANDS = {
@@ -66,9 +66,9 @@ def _status_of_run() -> int:
     except SystemExit as stop:  # click's own, where the reader of the output has gone, or after a completion
         return stop.code if isinstance(stop.code, int) else 1
     except click.Abort:
-        interruption.ignore()
+        signals.ignore()
         click.echo("Interrupted.", err=True)
-        return interruption.INTERRUPTED
+        return signals.INTERRUPTED
     except BrokenPipeError:
         raise
     except (ValueError, OSError, MemoryError) as error:

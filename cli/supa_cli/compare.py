@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import finished
 from supa_cli.options import Count, InputFile
 from supa_cli.printed import echo, safe
+from supa_cli.signals import mark_output_complete
 from supa_cli.tables import number, print_table, with_error
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def command(
         except ValueError as error:
             raise click.ClickException(str(error)) from None
     if output is None:
-        finished()
+        mark_output_complete()
     if as_json:
         click.echo(json.dumps(comparison.to_dict(), indent=2))
     else:
@@ -81,7 +81,7 @@ def command(
     if output is not None:
         tell("drawing the report")
         page, _ = write_report(comparison, output)
-        finished()
+        mark_output_complete()
         echo(page, err=as_json)
 
 

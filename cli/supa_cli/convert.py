@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from supa_cli import known
-from supa_cli.interruption import check, finished, in_order
-from supa_cli.options import Choice, InputFile, Known, OutputFile, PresetName, chosen_config
+from supa_cli import choices
+from supa_cli.options import Choice, CompletedName, InputFile, OutputFile, PresetName, chosen_config
 from supa_cli.printed import echo
 from supa_cli.progress import progress
+from supa_cli.signals import deferred_interrupts, mark_output_complete, raise_if_interrupted
 from supa_cli.tables import print_table
 
 
@@ -36,10 +36,10 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
 @click.option(
     "--from",
     "from_format",
-    type=Known(known.formats),
+    type=CompletedName(choices.formats),
     help="Format of IN.  [default: by its ending and contents]",
 )
-@click.option("--to", "to_format", type=Known(known.formats), help="Format of OUT.  [default: by its ending]")
+@click.option("--to", "to_format", type=CompletedName(choices.formats), help="Format of OUT.  [default: by its ending]")
 @click.option("--preset", type=PresetName(), help="Physics of showers whose file does not tell it.")
 @click.option("--config", "config_file", type=click.Path(dir_okay=False), help="The same from a .toml or .json file.")
 @click.option(
@@ -99,12 +99,12 @@ def command(
             Path(f"{os.path.realpath(target)}.partial").unlink(missing_ok=True)
         return ""
 
-    with in_order(left), progress("converting", "converting", quiet=quiet) as told:
+    with deferred_interrupts(left), progress("converting", "converting", quiet=quiet) as told:
 
         def seen(done: int, total: int) -> None:
             nonlocal begun
             begun = True  # the file under way is this command's own
-            check()
+            raise_if_interrupted()
             told(done, total)
 
         convert(
@@ -119,4 +119,4 @@ def command(
             progress=seen,
             note=None if quiet else lambda sentence: echo(sentence, err=True),
         )
-        finished()
+        mark_output_complete()

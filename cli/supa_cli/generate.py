@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import check, finished, in_order, interruptible
 from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
 from supa_cli.printed import echo
 from supa_cli.progress import progress
+from supa_cli.signals import deferred_interrupts, interruptible, mark_output_complete, raise_if_interrupted
 
 if TYPE_CHECKING:
     from supa import ShowerConfig, Showers
@@ -103,14 +103,14 @@ def command(
     summary = Summary(run)
 
     def seen(taken_over: "Showers") -> None:
-        check()
+        raise_if_interrupted()
         summary.add(taken_over)
 
     def left() -> str:
         partial = Path(f"{path}.partial")
         return f"What was finished is in {partial}; go on with the same command and --resume." * partial.exists()
 
-    with in_order(left):
+    with deferred_interrupts(left):
         with ShowerWriter(
             path,
             run,
@@ -128,7 +128,7 @@ def command(
                     writer.append(chunk)
                     summary.add(chunk)
                     told(writer.num_showers, num_showers)
-        finished()
+        mark_output_complete()
     if quiet:
         return
     seconds = time.perf_counter() - started

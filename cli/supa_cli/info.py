@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import check, finished
 from supa_cli.options import InputFile
 from supa_cli.progress import progress
+from supa_cli.signals import mark_output_complete, raise_if_interrupted
 from supa_cli.tables import print_facts, print_table
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def command(context: click.Context, file: str, full_check: bool, as_json: bool) 
     with ShowerFile(file) as showers:
         facts, config = _facts(showers)
         faults = _faults(showers) if full_check else None
-    finished()
+    mark_output_complete()
     if as_json:
         found = {} if faults is None else {"faults": [vars(fault) for fault in faults]}
         click.echo(json.dumps({**facts, "config": config, **found}, indent=2))
@@ -75,7 +75,7 @@ def _faults(showers: "ShowerFile") -> "list[Fault]":
         told(0, len(showers))
 
         def seen(done: int) -> None:
-            check()
+            raise_if_interrupted()
             told(done, len(showers))
 
         return showers.faults(seen)

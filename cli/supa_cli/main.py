@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from supa_cli import interruption
+from supa_cli import signals
 
 TYPE_CHECKING = False  # importing typing would take longer than all that is imported here
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line; exit with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
-    interruption.install()
+    signals.install()
     from supa_cli.commands import run
 
     status = run()
-    interruption.ignore()
+    signals.ignore()
     sys.exit(status)
 
 

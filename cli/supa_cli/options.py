@@ -88,7 +88,7 @@ class PresetName(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(p.name, help=p.summary) for p in PRESETS.values() if p.name.startswith(incomplete)]
 
 
-class Known(click.ParamType):  # type: ignore[type-arg]
+class CompletedName(click.ParamType):  # type: ignore[type-arg]
     """Names of a fixed list, which the shell completes; the command checks them.
 
     Args:

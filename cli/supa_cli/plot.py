@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import finished, in_order
 from supa_cli.options import InputFile, OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import echo
+from supa_cli.signals import deferred_interrupts, mark_output_complete
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,9 +64,9 @@ def command(
             figure = plot_profiles(*(file.chunks() for file in opened), labels=[Path(file).stem for file in files])
         else:
             figure = plot_shower(opened[0][shower])
-    with in_order():
+    with deferred_interrupts():
         figure.savefig(name, dpi=150)
-        finished()
+        mark_output_complete()
     echo(name)
 
 

@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from supa_cli.lazy import LazyGroup
+from supa_cli.lazy_group import LazyGroup
 from supa_cli.main import cli
 
 

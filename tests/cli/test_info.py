@@ -53,7 +53,7 @@ def test_an_interruption_ends_the_check(folder, monkeypatch):
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("supa_cli.info.check", interrupted)
+    monkeypatch.setattr("supa_cli.info.raise_if_interrupted", interrupted)
     result = CliRunner().invoke(cli, ["info", "tree.h5", "--check"])
     assert result.exit_code == 1
     assert "Aborted" in result.stderr

@@ -15,7 +15,7 @@ from point_classifier import ClassifierCheckpoint, ClassifierTask, command  # no
 
 import supa  # noqa: E402
 import supa_datasets  # noqa: E402
-from supa_cli import interruption  # noqa: E402
+from supa_cli import signals  # noqa: E402
 
 DATA = ["a.h5", "b.h5"]
 
@@ -26,10 +26,10 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     supa_datasets.save(supa.simulate(120, "symmetric", seed=1), "a.h5")
     supa_datasets.save(supa.simulate(120, "critical", seed=1), "b.h5")
-    before = [signal.getsignal(number) for number in interruption.SIGNALS]
-    interruption.install()
+    before = [signal.getsignal(number) for number in signals.SIGNALS]
+    signals.install()
     yield tmp_path
-    for number, handler in zip(interruption.SIGNALS, before, strict=True):
+    for number, handler in zip(signals.SIGNALS, before, strict=True):
         signal.signal(number, handler)
 
 
@@ -67,11 +67,11 @@ def test_it_is_resumed_within_an_epoch_to_the_same_bits(monkeypatch):
         return update(*arguments)
 
     monkeypatch.setattr(ClassifierTask, "update", interrupted)
-    interruption.install()
+    signals.install()
     result = _run("-o", "m.ckpt")
     assert result.exit_code == 1
     assert "m.ckpt has 1 epoch and 3 steps; resume with the same command and --resume." in result.stderr
-    interruption.install()
+    signals.install()
     torch.rand(3)
     different = _run("-o", "m.ckpt", "--resume", "--seed", 1)
     assert (different.exit_code, "m.ckpt is of another training" in different.stderr) == (2, True)

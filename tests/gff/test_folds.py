@@ -101,3 +101,10 @@ def test_a_class_with_one_member_is_tested_once_and_never_validates():
 def test_mistakes_are_clear_errors(targets, arguments, message):
     with pytest.raises(ValueError, match=message):
         stratified_folds(targets, **arguments)
+
+
+def test_the_folds_stay_what_they_are():
+    """Results of a benchmark are compared with older ones."""
+    fold = stratified_folds(np.repeat([0, 1], [12, 8]), folds=4, valid_share=0.2)[1]
+    assert (fold.valid.tolist(), fold.test.tolist()) == ([3, 9, 18], [5, 6, 10, 13, 17])
+    assert len(stratified_folds([0, 1] * 20)) == 10

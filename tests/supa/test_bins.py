@@ -48,3 +48,19 @@ def test_equal_values_are_in_one_bin(sample):
     assert all(len(part) >= 10 for part in parts)
     ends = _ends(sample, parts)
     assert all(one[1] < other[0] for one, other in itertools.pairwise(ends))
+
+
+@pytest.mark.parametrize(
+    ("values", "limits", "bins"),
+    [
+        ([3, 1, 2], {"most": 3}, [[1], [2], [0]]),
+        ([3, 1, 2], {"most": 1}, [[1, 2, 0]]),
+        ([1, 2, 3, 4], {"most": 4, "least": 2}, [[0, 1], [2, 3]]),
+        ([1, 2, 3, 4], {"most": 4, "least": 3}, [[0, 1, 2, 3]]),
+        ([1, 1, 2, 2], {"most": 1, "separate": 2}, [[0, 1], [2, 3]]),
+        ([1, 1, 2, 2], {"most": 1, "separate": 1}, [[0, 1, 2, 3]]),
+        ([1, 1, 2, 3], {"most": 1, "separate": 3}, [[0, 1, 2, 3]]),
+    ],
+)
+def test_limits_are_reached_and_not_passed(values, limits, bins):
+    assert [part.tolist() for part in distinct_bins(np.array(values), **limits)] == bins

@@ -2,7 +2,7 @@
 
 import click
 
-from supa_cli.lazy import LazyGroup
+from supa_cli.lazy_group import LazyGroup
 
 _COMMANDS = {
     "bench": "Compare methods by cross-validation on graph benchmarks.",

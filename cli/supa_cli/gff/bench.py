@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 
 from supa.checks import check_name, counted, did_you_mean
-from supa_cli import known
+from supa_cli import choices
 from supa_cli.forecast import Forecast
-from supa_cli.interruption import check, finished, in_order
-from supa_cli.options import Count, Folder, Known, OutputFile
+from supa_cli.options import CompletedName, Count, Folder, OutputFile
 from supa_cli.printed import echo
 from supa_cli.progress import progress
+from supa_cli.signals import deferred_interrupts, mark_output_complete, raise_if_interrupted
 
 _ADVICE = (
     "Fewer --methods, --datasets, --folds or --seeds, or more processes (-j) take less; the same command goes on where "
@@ -22,18 +22,21 @@ _ADVICE = (
 @click.command(name="bench")
 @click.option(
     "--datasets",
-    type=Known(known.datasets, several=True),
+    type=CompletedName(choices.datasets, several=True),
     metavar="NAMES",
     default="MUTAG,PROTEINS",
     show_default=True,
     help="Sets, with commas.",
 )
 @click.option(
-    "--methods", type=Known(known.methods, several=True), metavar="NAMES", help="Methods, with commas.  [default: all]"
+    "--methods",
+    type=CompletedName(choices.methods, several=True),
+    metavar="NAMES",
+    help="Methods, with commas.  [default: all]",
 )
 @click.option(
     "--convs",
-    type=Known(known.convolutions, several=True),
+    type=CompletedName(choices.convolutions, several=True),
     metavar="NAMES",
     default="gin",
     show_default=True,
@@ -41,7 +44,7 @@ _ADVICE = (
 )
 @click.option("--folds", type=Count(2), default=10, show_default=True, help="Stratified folds of each set.")
 @click.option("--seeds", type=Count(1), default=3, show_default=True, help="Trainings of each fold, seeds 0, 1, ...")
-@click.option("--reference", type=Known(known.methods), help="Method to compare with.  [default: backprop]")
+@click.option("--reference", type=CompletedName(choices.methods), help="Method to compare with.  [default: backprop]")
 @click.option("-j", "--workers", type=Count(1), default=1, show_default=True, help="Processes, of one thread each.")
 @click.option("--root", type=Folder(exists=True), help="Folder of the sets' raw files.  [default: download them]")
 @click.option("--output", type=OutputFile(), default="results.jsonl", show_default=True, help="File of results.")
@@ -67,9 +70,11 @@ def command(
     """
     if table_file is not None and not Path(table_file).absolute().parent.is_dir():
         raise click.UsageError(f"--table {table_file!r}: its folder does not exist; make it first.")
-    chosen_sets = _names("--datasets", "a set", datasets, known.datasets())
-    chosen = _names("--methods", "a method", methods, known.methods()) if methods is not None else [*known.methods()]
-    chosen_convs = _names("--convs", "a convolution", convs, known.convolutions())
+    chosen_sets = _names("--datasets", "a set", datasets, choices.datasets())
+    chosen = (
+        _names("--methods", "a method", methods, choices.methods()) if methods is not None else [*choices.methods()]
+    )
+    chosen_convs = _names("--convs", "a convolution", convs, choices.convolutions())
     if reference is not None and reference not in chosen:
         hint = did_you_mean(reference, chosen)
         raise click.UsageError(f"--reference {reference!r} is none of the methods: {', '.join(chosen)}.{hint}")
@@ -86,14 +91,14 @@ def command(
     with ResultsFile(output) as file:
         missing = file.missing(jobs)
         try:
-            with in_order():
+            with deferred_interrupts():
                 runners.prepare((job.dataset for job in missing), root)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if not quiet:
             echo(f"{counted(len(jobs), 'job')}, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
         with (
-            in_order(lambda: f"What was finished is in {output}; the same command goes on."),
+            deferred_interrupts(lambda: f"What was finished is in {output}; the same command goes on."),
             progress("training", "starting the processes", quiet=quiet or not missing, things="jobs") as told,
         ):
             forecast = Forecast(_ADVICE, at_once=workers, quiet=quiet)
@@ -105,11 +110,11 @@ def command(
                 told(now, total)
 
             def pause() -> None:
-                check()
+                raise_if_interrupted()
                 forecast(done, len(missing))
 
             failures = run_jobs(missing, file, root=root, workers=workers, tell=tell, pause=pause)
-            finished()
+            mark_output_complete()
         results = file.of(jobs)
     page = table(results, reference=reference or REFERENCE)
     if table_file is not None:

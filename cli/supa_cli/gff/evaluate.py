@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import finished, in_order
 from supa_cli.options import Folder
 from supa_cli.printed import echo
+from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.training.evaluation import checkpoint_facts, checkpoint_summary, print_confusion
 from supa_cli.training.options import JSON, MODEL
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.data import GraphSet
-    from supa_gff.networks.network import Network
     from supa_gff.evaluation import Evaluation
+    from supa_gff.networks.network import Network
 
 
 @click.command(name="evaluate")
@@ -40,13 +40,13 @@ def command(model: str, root: str | None, as_json: bool) -> None:
     checkpoint = Checkpoint.load(model)
     if checkpoint.benchmark is None or checkpoint.split is None:
         raise click.UsageError(f"{model}: it was trained on custom graphs, which a checkpoint does not store.")
-    with in_order():
+    with deferred_interrupts():
         benchmark = load_benchmark(checkpoint.benchmark, root=root)
     graphs = GraphSet.of_benchmark(benchmark)
     _check_data(model, checkpoint, graphs)
     network = checkpoint.model()
     results = evaluate(network, graphs, checkpoint.split)
-    finished()
+    mark_output_complete()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, network, results), indent=2))
     else:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from supa_cli.interruption import finished, in_order
 from supa_cli.options import OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import echo
+from supa_cli.signals import deferred_interrupts, mark_output_complete
 
 
 @click.command(name="plot")
@@ -30,7 +30,7 @@ def command(results: str, output: str | None, overwrite: bool) -> None:
         raise click.UsageError(f"{results}: there is no such file; `supa gff bench` writes one.") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    with in_order():
+    with deferred_interrupts():
         figure.savefig(name, dpi=150)
-        finished()
+        mark_output_complete()
     echo(name)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
-    from supa_gff.networks.network import Network
     from supa_gff.evaluation import Evaluation
+    from supa_gff.networks.network import Network
 
 
 def print_results(network: "Network", results: "Mapping[str, Evaluation]") -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli import known
-from supa_cli.interruption import in_order
-from supa_cli.options import Count, Folder, Known
+from supa_cli import choices
+from supa_cli.options import CompletedName, Count, Folder
+from supa_cli.signals import deferred_interrupts
 from supa_cli.training.options import check_output, device_of, training_options
 from supa_cli.training.session import run_training
 
@@ -24,21 +24,21 @@ _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_deca
 @click.command(name="train")
 @click.option(
     "--dataset",
-    type=Known(known.datasets),
+    type=CompletedName(choices.datasets),
     required=True,
     help="A graph benchmark, such as MUTAG or Cora.",
 )
 @click.option(
     "--method",
     "method_name",
-    type=Known(known.trained_methods),
+    type=CompletedName(choices.trained_methods),
     default="best",
     show_default=True,
     help="Training method.",
 )
 @click.option(
     "--conv",
-    type=Known(known.convolutions),
+    type=CompletedName(choices.convolutions),
     help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]",
 )
 @click.option("--layers", type=Count(1), help="Number of layers.  [default: the method's]")
@@ -85,7 +85,7 @@ def command(
 
     place = device_of(device)
     stored = Checkpoint.load(path) if resume and path.exists() else None
-    with in_order():
+    with deferred_interrupts():
         benchmark = load_benchmark(dataset, root=root)
         graphs = GraphSet.of_benchmark(benchmark).to(place)
     try:

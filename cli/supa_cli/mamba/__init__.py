@@ -2,7 +2,7 @@
 
 import click
 
-from supa_cli.lazy import LazyGroup
+from supa_cli.lazy_group import LazyGroup
 
 _COMMANDS = {
     "evaluate": "Tell how good a trained encoder is, beside answers that only count hits.",

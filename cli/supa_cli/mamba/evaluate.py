@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import finished, in_order
 from supa_cli.options import Choice, InputFile, OutputFile
 from supa_cli.pictures import check_picture
 from supa_cli.printed import echo
+from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.tables import print_table
 from supa_cli.training.evaluation import checkpoint_facts, checkpoint_summary, print_confusion
 from supa_cli.training.options import DEVICE, JSON, MODEL, device_of
@@ -70,9 +70,9 @@ def command(
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 
-        with in_order():
+        with deferred_interrupts():
             plot_evaluation(evaluation).savefig(picture, dpi=150)
-    finished()
+    mark_output_complete()
     if as_json:
         click.echo(json.dumps(_facts(model, checkpoint, split, evaluation), indent=2))
     else:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli import known
-from supa_cli.options import Count, InputFile, Known
+from supa_cli import choices
+from supa_cli.options import CompletedName, Count, InputFile
 from supa_cli.training.options import check_output, device_of, training_options
 from supa_cli.training.session import run_training
 
@@ -25,13 +25,17 @@ _DEFAULTS = {"epochs": 30, "batch_size": 256, "learning_rate": 0.002, "weight_de
 
 @click.command(name="train")
 @click.argument("data", nargs=-1, required=True, type=InputFile())
-@click.option("--target", type=Known(known.targets), help="num_primaries, primary, preset or incident_energy.")
+@click.option(
+    "--target", type=CompletedName(choices.targets), help="num_primaries, primary, preset or incident_energy."
+)
 @click.option("--d-model", type=Count(1), help="Width of a hit's vector.  [default: 64]")
 @click.option("--n-layer", type=Count(1), help="Number of layers.  [default: 4]")
 @click.option("--d-state", type=Count(1), help="States of a channel.  [default: 16]")
 @click.option("--warmup", type=float, help="Fraction of the steps in which the rate rises.  [default: 0.05]")
 @click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]")
-@click.option("--precision", type=Known(lambda: ("float32", "bf16")), help="float32 or bf16.  [default: float32]")
+@click.option(
+    "--precision", type=CompletedName(lambda: ("float32", "bf16")), help="float32 or bf16.  [default: float32]"
+)
 @training_options(items="showers", defaults=_DEFAULTS)
 def command(
     data: tuple[str, ...],

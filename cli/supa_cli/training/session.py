@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from supa.checks import counted
-from supa_cli.interruption import asked, finished, in_order
 from supa_cli.printed import echo
+from supa_cli.signals import deferred_interrupts, interrupt_requested, mark_output_complete
 
 if TYPE_CHECKING:
     from supa_learning.checkpoint import Checkpoint
@@ -57,11 +57,11 @@ def run_training(
     if stored is not None:
         _check_same(path, facts(stored), facts(take()))
         trainer.load_state_dict(stored.training)
-    trainer.should_stop = asked
+    trainer.should_stop = interrupt_requested
     if trainer.task.processes.rank > 0:
-        with in_order():
+        with deferred_interrupts():
             trainer.run()
-            finished()
+            mark_output_complete()
         return
     writer = CheckpointWriter(path, take, seconds=SECONDS_BETWEEN_FILES, at_start=stored is None)
     trainer.callbacks = [writer]
@@ -72,7 +72,7 @@ def run_training(
             raise click.UsageError(f"--tensorboard: {error}") from None
     if stored is not None and not quiet:
         echo(f"{path}: {'finished' if stored.finished else 'resuming'} after {stored.extent}", err=True)
-    with in_order(lambda: f"{path} has {_extent(trainer)}; resume with the same command and --resume."):
+    with deferred_interrupts(lambda: f"{path} has {_extent(trainer)}; resume with the same command and --resume."):
         try:
             quiet_now = quiet or trainer.state.finished
             with training_progress(trainer, items=items, advice=advice, quiet=quiet_now) as progress:
@@ -81,7 +81,7 @@ def run_training(
         except KeyboardInterrupt:
             writer.write()
             raise
-        finished()
+        mark_output_complete()
     if not quiet:
         _print_result(trainer, path, items)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from supa_cli import interruption
+from supa_cli import signals
 
 COMMAND = [sys.executable, "-m", "supa_cli.main"]
 
@@ -20,14 +20,14 @@ COMMAND = [sys.executable, "-m", "supa_cli.main"]
 def ended(monkeypatch):
     """Handle signals as the command does; gives the statuses with which the process would have ended at once."""
     statuses = []
-    monkeypatch.setattr(interruption.os, "_exit", statuses.append)
+    monkeypatch.setattr(signals.os, "_exit", statuses.append)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
-    interruption.install()
+    signals.install()
     yield statuses
-    interruption.install()
+    signals.install()
 
 
-@pytest.mark.parametrize("number", interruption.SIGNALS)
+@pytest.mark.parametrize("number", signals.SIGNALS)
 def test_outside_of_a_section_the_process_ends_at_once(ended, number):
     signal.raise_signal(number)
     assert ended == [130]
@@ -35,8 +35,8 @@ def test_outside_of_a_section_the_process_ends_at_once(ended, number):
 
 def test_inside_a_section_the_work_goes_on_to_its_next_check(ended, capsys):
     done = []
-    with pytest.raises(KeyboardInterrupt), interruption.in_order(lambda: "Go on with --resume."):  # noqa: PT012
-        for piece in interruption.interruptible(range(5)):
+    with pytest.raises(KeyboardInterrupt), signals.deferred_interrupts(lambda: "Go on with --resume."):  # noqa: PT012
+        for piece in signals.interruptible(range(5)):
             if piece == 2:
                 for _ in range(4):
                     signal.raise_signal(signal.SIGINT)
@@ -48,7 +48,7 @@ def test_inside_a_section_the_work_goes_on_to_its_next_check(ended, capsys):
 
 def test_a_section_without_a_check_is_interrupted_at_its_end(ended):
     done = []
-    with pytest.raises(KeyboardInterrupt), interruption.in_order():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), signals.deferred_interrupts():  # noqa: PT012
         signal.raise_signal(signal.SIGTERM)
         done.append("whole")
     assert done == ["whole"]
@@ -61,23 +61,23 @@ def test_a_second_signal_after_some_patience_ends_the_process_and_cleans_up(ende
         cleaned.append(True)
         return "Half of it is kept."
 
-    with pytest.raises(KeyboardInterrupt), interruption.in_order(left):  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), signals.deferred_interrupts(left):  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         assert ended == []
-        monkeypatch.setattr(interruption, "PATIENCE", -1.0)
+        monkeypatch.setattr(signals, "PATIENCE", -1.0)
         signal.raise_signal(signal.SIGINT)
         assert (ended, cleaned) == ([130], [True])
         assert capfd.readouterr().err.endswith("Half of it is kept.\nInterrupted.\n")
 
 
 def test_once_the_output_is_whole_a_signal_changes_nothing(ended, monkeypatch):
-    with interruption.in_order():
+    with signals.deferred_interrupts():
         signal.raise_signal(signal.SIGINT)
-        interruption.finished()
+        signals.mark_output_complete()
     signal.raise_signal(signal.SIGTERM)
-    interruption.check()
+    signals.raise_if_interrupted()
     assert ended == []
-    monkeypatch.setattr(interruption, "PATIENCE", -1.0)  # the last words hang
+    monkeypatch.setattr(signals, "PATIENCE", -1.0)  # the last words hang
     signal.raise_signal(signal.SIGTERM)
     assert ended == [0]
 
@@ -132,9 +132,9 @@ def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys)
     def checks():
         signal.raise_signal(signal.SIGTERM)
         assert Path("a.npz.partial").exists()
-        interruption.check()
+        signals.raise_if_interrupted()
 
-    monkeypatch.setattr(convert, "check", checks)
+    monkeypatch.setattr(convert, "raise_if_interrupted", checks)
     monkeypatch.setattr(sys, "argv", ["supa", "convert", "a.h5", "a.npz"])
     with pytest.raises(SystemExit) as stopped:
         main.main()

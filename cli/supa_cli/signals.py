@@ -5,10 +5,10 @@ callback, of which h5py runs many, and prints it; and what is raised inside an i
 the handler does depends on the phase of the command:
 
 - Outside of all sections nothing is half made: the process ends at once, with status 130.
-- Inside a section (`in_order`) the signal is only remembered. The work looks for it between its pieces (`check`,
-  `interruptible`) and unwinds with KeyboardInterrupt. Where that takes longer than ``PATIENCE``, a further signal ends
-  the process at once.
-- After `finished` the output is whole: a signal changes nothing, and the status is 0.
+- Inside `deferred_interrupts` the signal is only remembered. The work looks for it between its pieces
+  (`raise_if_interrupted`, `interruptible`) and unwinds with KeyboardInterrupt. Where that takes longer than
+  ``PATIENCE``, a further signal ends the process at once.
+- After `mark_output_complete` a signal changes nothing, and the status is 0.
 
 The entry point imports this module before everything else, so it imports next to nothing itself.
 """
@@ -68,23 +68,19 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def finished() -> None:
-    """Declare the output whole: from now on a signal changes nothing, and the status is 0."""
+def mark_output_complete() -> None:
+    """Declare the output complete: from now on a signal changes nothing, and the status is 0."""
     _state.finished = True
 
 
-def asked() -> bool:
-    """Tell whether an interruption was asked for while the output is not whole.
-
-    Returns:
-        Whether it was.
-    """
+def interrupt_requested() -> bool:
+    """Return whether the command was asked to end and its output is not complete."""
     return _state.asked is not None and not _state.finished
 
 
-def check() -> None:
-    """Raise KeyboardInterrupt if an interruption was asked for."""
-    if asked():
+def raise_if_interrupted() -> None:
+    """Raise KeyboardInterrupt if the command was asked to end and its output is not complete."""
+    if interrupt_requested():
         raise KeyboardInterrupt
 
 
@@ -98,13 +94,13 @@ def interruptible(pieces: Iterable[T]) -> Iterator[T]:
         An iterator over the same pieces.
     """
     for piece in pieces:
-        check()
+        raise_if_interrupted()
         yield piece
-    check()
+    raise_if_interrupted()
 
 
 @contextlib.contextmanager
-def in_order(left: Callable[[], str] = lambda: "") -> Iterator[None]:
+def deferred_interrupts(left: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Let signals wait until the work checks for them, so that nothing is left half made.
 
     Args:
@@ -124,7 +120,7 @@ def in_order(left: Callable[[], str] = lambda: "") -> Iterator[None]:
         raise
     finally:
         _state.sections.pop()
-    check()
+    raise_if_interrupted()
 
 
 def _handle(_number: int, _frame: FrameType | None) -> None:
