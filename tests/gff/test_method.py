@@ -17,13 +17,13 @@ from supa_gff.negatives import AllNegatives, Hard, Uniform
 GOODNESS = {"score": Goodness(), "label": NodeFeatures(), "negatives": AllNegatives()}
 
 BAD = [
-    ({"schedule": "greddy"}, "schedule: 'greddy' was given, but it is one of 'greedy', 'together', 'pairs'"),
+    ({"schedule": "greddy"}, "schedule: 'greddy' was given, but it is one of 'greedy', 'joint', 'overlapping-pairs'"),
     ({"normalisation": None}, "normalisation: None was given, but it is one of 'length', 'batch'"),
-    ({"layers_used": "best"}, "vote: 'best' was given, but it is one of 'all', 'last', 'chosen'."),
+    ({"layers_used": "best"}, "layers_used: 'best' was given, but it is one of 'all', 'last', 'chosen'."),
     ({"aggregate": "logits"}, "aggregate: 'logits' was given"),
-    ({"hypotheses": "parallel"}, "streams: 'parallel' was given, but it is one of 'together', 'sequential'."),
+    ({"hypotheses": "together"}, "hypotheses: 'together' was given, but it is one of 'parallel', 'sequential'."),
     ({"layers": 0}, "layers: 0 was given, but it must be a whole number from 1"),
-    ({"hidden_channels": 2.5}, "width: 2.5 was given, but it must be a whole number"),
+    ({"hidden_channels": 2.5}, "hidden_channels: 2.5 was given, but it must be a whole number"),
     ({"epochs": True}, "epochs: True was given"),
     ({"patience": 0}, "patience: 0 was given"),
     ({"validate_every": 0}, "validate_every: 0 was given"),
@@ -55,15 +55,15 @@ BAD = [
     ({**GOODNESS, "hypotheses": "sequential"}, "Batch normalisation of one hypothesis at a time takes away"),
     (
         {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "dropout": 0.1},
-        "HypothesisBatch run in turn twice each, and must come out the same: no dropout, no VirtualNodes.",
+        "Sequential hypotheses are computed twice, and must come out the same: no dropout, no VirtualNodes.",
     ),
     (
         {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "label": VirtualNodes()},
-        "HypothesisBatch run in turn twice each",
+        "Sequential hypotheses are computed twice",
     ),
     (
         {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "schedule": "overlapping-pairs"},
-        "hypotheses='sequential' is for a Goodness and schedule='greedy' or 'together'.",
+        "hypotheses='sequential' is for a Goodness and schedule='greedy' or 'joint'.",
     ),
     ({"hypotheses": "sequential", "normalisation": "layer"}, "hypotheses='sequential' is for a Goodness"),
     ({"checkpointing": True}, "checkpointing is for schedule='backprop'"),
@@ -103,18 +103,18 @@ def test_what_does_not_go_together_is_refused(parts, message):
         (lambda: preset("gff", "grph"), "level: 'grph' was given, but it is one of 'graph', 'node', 'link'."),
         (lambda: preset("gff", "link"), "gff is not for link level"),
         (lambda: Network(Method(conv="gcm"), 3, 2), "'gcm' was given, but a convolution is one of gcn"),
-        (lambda: Network(Method(), 3, 1), "There is one class only, and nothing to tell apart"),
+        (lambda: Network(Method(), 3, 1), "There is only one class, so there is nothing to learn"),
         (lambda: Network(Method(), 3, 2, "edge"), "level: 'edge' was given"),
-        (lambda: Network(Method(), 0, 2), "in_features: 0 was given"),
+        (lambda: Network(Method(), 0, 2), "in_channels: 0 was given"),
         (lambda: Network(Method(loss=SquaredError()), 3, 2), "SquaredError() predicts one value, but 2 outputs were"),
-        (lambda: Network(Method(), 3, 1, "link"), "Links are scored by PairProduct(), and nothing else is"),
-        (lambda: Network(Method(score=PairProduct()), 3, 2), "Links are scored by PairProduct(), and nothing else is"),
+        (lambda: Network(Method(), 3, 1, "link"), "score=PairProduct() is for level 'link'"),
+        (lambda: Network(Method(score=PairProduct()), 3, 2), "score=PairProduct() is for level 'link'"),
         (
             lambda: Network(Method(score=Prototypes(), label=VirtualNodes()), 3, 2, "graph"),
             "Prototypes are for node level",
         ),
-        (lambda: Network(Method(conv="pna"), 3, 2), "PNA needs the histogram of the nodes' degrees"),
-        (lambda: Network(Method(conv="gat", hidden_channels=6), 3, 2), "The width is 6, but for gat it must be a multiple of 4"),
+        (lambda: Network(Method(conv="pna"), 3, 2), "PNA needs deg="),
+        (lambda: Network(Method(conv="gat", hidden_channels=6), 3, 2), "hidden_channels is 6, but"),
     ],
 )  # fmt: skip
 def test_bad_names_and_parts_get_one_clear_error(make, message):

@@ -95,8 +95,9 @@ def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Per
     assert split is not None
     epochs = len(checkpoint.training["state"]["history"])
     echo(
-        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
-        f"seed {checkpoint.training['seed']}; {'finished' if checkpoint.finished else 'interrupted'} after "
+        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of "
+        f"{method.hidden_channels}, seed {checkpoint.training['seed']}; "
+        f"{'finished' if checkpoint.finished else 'interrupted'} after "
         f"{counted(epochs, 'epoch')}"
     )
     print_results(network, results)

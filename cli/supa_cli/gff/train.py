@@ -82,8 +82,6 @@ def command(
     check_output(path, resume=resume)
     method = _method(dataset, method_name, {name: value for name, value in changes.items() if value is not None})
 
-    import torch
-
     from supa_cli.gff.results import print_results
     from supa_cli.gff.told import epochs_told
     from supa_datasets import load_benchmark
@@ -100,10 +98,9 @@ def command(
     with in_order():
         benchmark = load_benchmark(dataset, root=root)
     graphs = GraphSet.of_benchmark(benchmark).to(place)
-    torch.manual_seed(seed)
     try:
         split = standard_split(benchmark, fold=fold, folds=folds, seed=seed)
-        network = Network.for_graphs(method, graphs)
+        network = Network.for_graphs(method, graphs, seed=seed)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     trainer = Trainer(network, graphs, split.train, split.valid, seed=seed)
@@ -115,8 +112,8 @@ def command(
         click.echo(f"{benchmark!r}", err=True)
         click.echo(
             f"{split.words}: {len(split.train):,} train, {len(split.valid):,} validate, {len(split.test):,} test; "
-            f"{method_name} with {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, seed {seed}, "
-            f"on {place}",
+            f"{method_name} with {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
+            f"seed {seed}, on {place}",
             err=True,
         )
         if stored is not None:

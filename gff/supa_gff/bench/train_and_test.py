@@ -12,7 +12,6 @@ from supa_gff.data import GraphSet, Level
 from supa_gff.metrics import accuracy
 from supa_gff.networks.network import Network
 from supa_gff.presets import preset
-from supa_gff.randomness import OwnRandomness
 from supa_gff.splits.folds import Fold
 from supa_gff.training import Trainer
 
@@ -66,8 +65,7 @@ def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str
     device = "cuda" if torch.cuda.is_available() else "cpu"
     graphs = GraphSet.of_benchmark(benchmark).to(device)
     train, valid, test = (torch.from_numpy(part).to(device) for part in (fold.train, fold.valid, fold.test))
-    with OwnRandomness(seed).exchanged():
-        network = Network.for_graphs(preset(method, graphs.level).replace(conv=conv), graphs)
+    network = Network.for_graphs(preset(method, graphs.level).replace(conv=conv), graphs, seed=seed)
     state = Trainer(network, graphs, train, valid, seed=seed).run()
     return JobResult(
         test_accuracy=100 * _accuracy(network, graphs, test, train),
