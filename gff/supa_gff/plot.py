@@ -1,4 +1,4 @@
-"""Pictures of training and of what was predicted of showers."""
+"""Figures of trainings and of predicted hit classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,13 @@ _INK = "#333333"
 
 
 def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
-    """Draw how each layer parts the truth from what is wrong over training: a row for each method.
+    """Draw the mean positive and negative scores of each layer over training: a row for each method.
 
     Args:
-        histories: the epochs of trainings by name, from ``State.history``; not of values, where nothing is wrong.
+        histories: the epochs of trainings by name, from ``State.history``; not of regression, which has no negatives.
 
     Returns:
-        A matplotlib figure: mean scores of the truth and of wrong labels over the epochs of each layer.
+        A matplotlib figure: mean scores of positive and negative labels over the epochs of each layer.
 
     Raises:
         ValueError: there is no epoch.
@@ -39,7 +39,7 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
     for row, (name, table) in zip(grid, tables.items(), strict=True):
         for axes, layer in zip(row, layers, strict=True):
             own = table[table[:, 0] == layer]
-            for column, label, colour, line in ((2, "truth", _COLOURS[0], "-"), (3, "wrong labels", _COLOURS[1], "--")):
+            for column, label, colour, line in ((2, "positive", _COLOURS[0], "-"), (3, "negative", _COLOURS[1], "--")):
                 axes.plot(own[:, 1] + 1, own[:, column], color=colour, linestyle=line, linewidth=1.6, label=label)
             axes.fill_between(own[:, 1] + 1, own[:, 2], own[:, 3], color=_COLOURS[0], alpha=0.08, linewidth=0)
             axes.spines[["top", "right"]].set_visible(False)
@@ -54,35 +54,35 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
 
 
 def _score_table(epochs: Sequence["Epoch"]) -> FloatArray:
-    """Give rows of layer, epoch, mean score of the truth, that of the wrong."""
-    rows = [(layer, epoch.epoch, true, wrong) for epoch in epochs for layer, _, true, wrong, _ in epoch.steps]
+    """Return rows of layer, epoch, mean positive score, mean negative score."""
+    rows = [(step.layer, epoch.epoch, step.positive, step.negative) for epoch in epochs for step in epoch.steps]
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
 def plot_hit_classes(
     depth: FloatArray, across: FloatArray, panels: Mapping[str, IntArray], classes: Sequence[str]
 ) -> "Figure":
-    """Draw the hits of one shower from the side, once for each way to class them, the truth first.
+    """Draw the hits of one shower from the side, in a panel for each classification; the first one is the true one.
 
     Args:
-        depth: (hits,) z, length unit.
-        across: (hits,) coordinate across it, length unit.
-        panels: (hits,) class of each hit by the name of the way; rings mark hits that differ from the first.
+        depth: (hits,) float64 z, length unit.
+        across: (hits,) float64 transverse coordinate, length unit.
+        panels: (hits,) int64 class of each hit, by the name of the classification; rings mark differences to the first.
         classes: names of the classes.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: there is nothing to draw, or the columns do not fit together.
+        ValueError: there are no hits or no panels, or their lengths differ.
     """
     from matplotlib.figure import Figure
 
     if not panels or len(depth) == 0 or any(len(values) != len(depth) for values in (across, *panels.values())):
-        raise ValueError("A shower is drawn from at least one hit, with a position and, in each panel, a class each.")
+        raise ValueError("There must be at least one hit, with one position and, in each panel, one class.")
     figure = Figure(figsize=(3.6 * len(panels) + 0.5, 4.0), layout="constrained")
     grid: Any = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
-    # Hits of a slice share their depth; a little to the sides, they do not hide each other.
+    # Hits of a slice have the same depth; a small shift keeps them from hiding each other.
     shift = np.random.default_rng(0).uniform(-0.6, 0.6, len(depth))
     first = next(iter(panels.values()))
     for axes, (name, values) in zip(grid[0], panels.items(), strict=True):

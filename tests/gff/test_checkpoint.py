@@ -242,7 +242,8 @@ def test_a_foreign_or_newer_file_is_one_clear_error(saved, tmp_path):
     _error(tmp_path / "code.ckpt", "damaged, or no checkpoint")
     torch.save({**values, "version": 2}, tmp_path / "newer.ckpt")
     _error(tmp_path / "newer.ckpt", "its version is 2, but this program reads version 1")
-    for name, value in (("method", {"score": {"part": "Oracle"}}), ("level", "edge"), ("outputs", 0), ("training", {})):
+    odd = {"method": {"score": {"part": "Oracle"}}, "level": "edge", "out_channels": 0, "training": {}}
+    for name, value in odd.items():
         torch.save({**values, name: value}, tmp_path / "odd.ckpt")
         _error(tmp_path / "odd.ckpt", "the checkpoint is damaged")
     with pytest.raises(FileNotFoundError, match="there is no such file"):

@@ -1,4 +1,4 @@
-"""How hypotheses about labels get in: one-hot, embeddings, gates, virtual nodes."""
+"""Label injection: one-hot, embeddings, gates, virtual nodes."""
 
 import pytest
 import torch
@@ -47,9 +47,9 @@ def test_learned_vectors_stand_beside_the_features():
 
 
 @pytest.mark.parametrize("hypotheses", [1, 2])
-def test_each_layer_is_shifted_or_gated_by_the_label(streams):
+def test_each_layer_is_shifted_or_gated_by_the_label(hypotheses):
     torch.manual_seed(0)
-    z = torch.randn(streams, 3, 6)
+    z = torch.randn(hypotheses, 3, 6)
     for injection in (EveryLayer(), Gate()):
         module = LabelledOutput(injection, 3, 6)
         changed = module(z, LABELS)
@@ -58,7 +58,7 @@ def test_each_layer_is_shifted_or_gated_by_the_label(streams):
                 label = int(LABELS[s, n])
                 weight = torch.eye(3)[label] if label >= 0 else torch.full((3,), 1 / 3)
                 scale = 1 + module.scale.weight @ weight if module.scale is not None else 1
-                expected = z[s % streams, n] * scale + module.shift.weight @ weight
+                expected = z[s % hypotheses, n] * scale + module.shift.weight @ weight
                 assert torch.allclose(changed[s, n], expected, atol=1e-6)
         assert (module.scale is not None) == isinstance(injection, Gate)
 
@@ -68,7 +68,7 @@ def pairs_of(edge_index: torch.Tensor) -> list[tuple[int, int]]:
 
 
 def test_virtual_nodes_of_a_graph_are_those_of_the_class_it_is_held_for():
-    # Graph 0: nodes 0, 1; graph 1: node 2. Two streams: hypotheses (0, 1) and (2, 0).
+    # Graph 0: nodes 0, 1; graph 1: node 2. Two hypotheses: (0, 1) and (2, 0).
     topology = Topology(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 0, 1]), 2, 3)
     labels = torch.tensor([[0, 0, 1], [2, 2, 0]])
     x, vectors = torch.randn(1, 3, 4), torch.randn(3, 4)
@@ -118,5 +118,5 @@ def test_groups_of_features_are_scored_one_for_each_class():
     per_node = torch.stack([h[0, :, 0:2].mean(1), h[0, :, 2:4].mean(1), h[0, :, 4:6].mean(1)], 1)
     expected = torch.stack([per_node[:2].mean(0), per_node[2]])
     assert torch.allclose(scorer(h, topology, batch), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="The width is 2, but it must be at least 3, the number of classes"):
+    with pytest.raises(ValueError, match="hidden_channels is 2, but it must be at least 3, the number of classes"):
         make_scorer(ClassGroups(), 2, 3, level="graph", conv="gcn", norm=None, deg=None)

@@ -7,18 +7,24 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from supa_gff import Epoch
 from supa_gff.plot import plot_hit_classes, plot_scores
+from supa_gff.updates.loss_stats import MeanStats
 
 
 def test_scores_of_each_layer_are_drawn_over_its_epochs():
     jointly = [
-        Epoch(-1, k, ((0, 1.0, 1.0 + k, -k, 0.5), (1, 1.0, 2.0 + k, -2.0 * k, 0.5)), 0.5, (), 1.0) for k in (0, 1)
+        Epoch(-1, k, (MeanStats(0, 1.0, 1.0 + k, -k, 0.5), MeanStats(1, 1.0, 2.0 + k, -2.0 * k, 0.5)), 0.5, (), 1.0)
+        for k in (0, 1)
     ]
-    greedy = [Epoch(layer, k, ((layer, 1.0, 5.0 + k, 4.0, 0.5),), 0.5, (), 1.0) for layer in (0, 1) for k in (0, 1, 2)]
+    greedy = [
+        Epoch(layer, k, (MeanStats(layer, 1.0, 5.0 + k, 4.0, 0.5),), 0.5, (), 1.0)
+        for layer in (0, 1)
+        for k in (0, 1, 2)
+    ]
     figure = plot_scores({"best": jointly, "gff": greedy})
     grid = np.array(figure.axes).reshape(2, 2)
-    true, wrong = grid[0, 1].lines
-    np.testing.assert_array_equal(true.get_xydata(), [[1, 2], [2, 3]])
-    np.testing.assert_array_equal(wrong.get_xydata(), [[1, 0], [2, -2]])
+    positive, negative = grid[0, 1].lines
+    np.testing.assert_array_equal(positive.get_xydata(), [[1, 2], [2, 3]])
+    np.testing.assert_array_equal(negative.get_xydata(), [[1, 0], [2, -2]])
     np.testing.assert_array_equal(grid[1, 1].lines[0].get_xydata(), [[1, 5], [2, 6], [3, 7]])
     with pytest.raises(ValueError, match="no epoch to draw"):
         plot_scores({"best": []})
