@@ -4,7 +4,7 @@
         [--device cuda] [--json out.json]
 
 The task is to classify the nodes of one random graph, all of them labelled, by a GCN with layer normalisation.
-"greedy" trains layer after layer on kept inputs; "together" updates every layer at each step; both train each layer for
+"greedy" trains layer after layer on cached inputs; "joint" updates every layer at each step; both train each layer for
 as many epochs as backpropagation trains all of them. The head of each layer is linear; the network is the same for all.
 Memory is the peak beyond what is there before the network is made: PyTorch's own count on a GPU, the peak of the
 resident memory of a process of its own on the CPU. Times of greedy include the passing on between layers.
@@ -32,7 +32,7 @@ from supa_learning import Trainer
 CLASSES = 8
 METHODS = {
     "greedy": {"schedule": "greedy"},
-    "together": {"schedule": "joint"},
+    "joint": {"schedule": "joint"},
     "backprop": {"schedule": "backprop"},
     "backprop, checkpointing": {"schedule": "backprop", "checkpointing": True},
 }
@@ -68,7 +68,6 @@ def measure(method: str, depth: int, width: int, options: dict[str, Any]) -> dic
     ).replace(**METHODS[method])  # fmt: skip
 
     def train(settings: Method) -> float:
-        torch.manual_seed(0)
         network = Network.for_graphs(settings, graphs)
         trainer = Trainer(training_task(network, graphs, nodes, nodes[:1000]))
         if device == "cuda":
@@ -94,7 +93,7 @@ def measure(method: str, depth: int, width: int, options: dict[str, Any]) -> dic
     return {
         "method": method,
         "depth": depth,
-        "hidden_channels": width,
+        "width": width,
         "peak_mib": peak / 2**20,
         "epoch_s": seconds / epochs,
     }
@@ -167,7 +166,7 @@ def main() -> None:
                 measured = f"{row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s an epoch"
                 print(f"width {width}, {counted(depth, 'layer')}, {method}: {measured}", file=sys.stderr)
     if given.figure:
-        draw([row for row in rows if row["hidden_channels"] == given.widths[0]], given.figure)
+        draw([row for row in rows if row["width"] == given.widths[0]], given.figure)
     device = torch.cuda.get_device_name() if given.device == "cuda" else machine()
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     give({"machine": device, "versions": versions, **options, "results": rows}, given.json)

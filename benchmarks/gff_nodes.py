@@ -106,11 +106,10 @@ def node_splits(case: Case, root: Path, data: Any, runs: int) -> Iterator[list[t
 def run_nodes(case: Case, graphs: GraphSet, split: list[torch.Tensor], seed: int) -> list[dict[str, Any]]:
     """Train once on nodes; give the test accuracy by number of layers."""
     train, valid, test = (part.to(graphs.device) for part in split)
-    torch.manual_seed(seed)
     method = preset(case.method, "node").replace(layers=case.layers)
-    network = Network.for_graphs(method, graphs)
+    network = Network.for_graphs(method, graphs, seed=seed)
     train_network(network, graphs, train, valid, seed=seed)
-    # As published: class nodes stay joined to training nodes, label streams also show the validation nodes' labels.
+    # As published: class nodes stay joined to training nodes, hypotheses also show the validation nodes' labels.
     known = torch.cat([train, valid]) if method.label_conditioned else train
     batch = graphs.batch(test, known)
     return by_layers(network, batch)
@@ -119,9 +118,8 @@ def run_nodes(case: Case, graphs: GraphSet, split: list[torch.Tensor], seed: int
 def run_links(case: Case, graphs: GraphSet, seed: int) -> list[dict[str, Any]]:
     """Train once on links; give the area under the ROC curve by number of layers."""
     split = split_links(graphs, seed=seed)
-    torch.manual_seed(seed)
     method = preset(case.method, "link").replace(layers=case.layers)
-    network = Network(method, graphs.num_features, 1, "link").to(graphs.device)
+    network = Network(method, graphs.num_features, 1, "link", seed=seed).to(graphs.device)
     train_network(network, Pairs(split.train, split.valid), seed=seed)
     return by_layers(network, split.test)
 

@@ -68,7 +68,6 @@ def method_of(name: str, task: str, arguments: argparse.Namespace) -> Method:
 
 def trained(task: str, name: str, made: ShowerGraphs, arguments: argparse.Namespace) -> tuple[Tensor, TrainingState]:
     """Train; give the predictions for the test showers and how training went."""
-    torch.manual_seed(0)
     network = Network.for_graphs(method_of(name, task, arguments), made.graphs)
     state = train(network, made.graphs, made.train, made.valid).state
     members = made.test.to(made.graphs.device)

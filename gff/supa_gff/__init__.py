@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from supa_gff.baselines import BASELINES, run_baseline
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.data import Batch, GraphSet
+    from supa_gff.evaluation import Evaluation, evaluate
     from supa_gff.method import Method
     from supa_gff.networks.network import Network
-    from supa_gff.evaluation import Evaluation, evaluate
     from supa_gff.presets import PRESETS, preset
     from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, shower_graphs
     from supa_gff.splits.folds import Fold, stratified_folds

@@ -106,7 +106,7 @@ def aggregates(conv: nn.Module) -> bool:
 
 
 def aggregate(conv: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
-    """Compute the untrained part of a convolution: GCN's normalised sum, GIN's sum, SAGE's mean and GraphConv's sum beside x.
+    """Compute the untrained part: GCN's normalised sum, GIN's sum, SAGE's mean beside x, GraphConv's sum beside x.
 
     Args:
         conv: a convolution for which `aggregates` holds.

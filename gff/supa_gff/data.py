@@ -58,9 +58,10 @@ class Batch:
         """Make a batch from PyTorch Geometric's ``Data`` or ``Batch``.
 
         Args:
-            data: with x, edge_index and y. At node level, the nodes of ``train_mask`` are predicted, and label injection
-                may show their labels; without a mask, all nodes are predicted. At link level, with ``edge_label_index``
-                and ``edge_label`` in place of y. A batch of this module is returned as it is.
+            data: with x, edge_index and y. At node level, the nodes of ``train_mask`` are predicted, and label
+                injection may use their labels; without a mask, all nodes are predicted. At link level,
+                ``edge_label_index`` and ``edge_label`` take the place of y. A batch of this module is returned
+                unchanged.
             level: what is predicted.
             targets: whether y or edge_label is required; if it is missing and not required, the targets are zeros.
 
@@ -282,9 +283,7 @@ class GraphSet:
             graph_indices=indices,
         )
 
-    def batches(
-        self, indices: Tensor, size: int, *, known: Tensor | None = None
-    ) -> Iterator[Batch]:
+    def batches(self, indices: Tensor, size: int, *, known: Tensor | None = None) -> Iterator[Batch]:
         """Iterate over items in batches; the nodes of a single graph at node level are one batch.
 
         Args:

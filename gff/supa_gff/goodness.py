@@ -26,7 +26,7 @@ class SumOfSquares:
 
 @dataclass(frozen=True)
 class MeanOfSquares:
-    """Mean of the squared activations, whose scale does not depend on the number of channels (SymBa, arXiv 2303.08418)."""
+    """Mean of the squared activations, independent of the number of channels (SymBa, arXiv 2303.08418)."""
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes; see `SumOfSquares`."""

@@ -35,12 +35,12 @@ class EveryLayer:
 
 @dataclass(frozen=True)
 class Gate:
-    """Each class scales and shifts the output z of each convolution: z (1 + gamma_c) + beta_c, before the activation."""
+    """Each class scales and shifts the output z of a convolution, before the activation: z (1 + gamma_c) + beta_c."""
 
 
 @dataclass(frozen=True)
 class VirtualNodes:
-    """Virtual nodes with a fixed random vector for each class, joined to the nodes of the class (arXiv 2403.11004, eq. 5).
+    """Virtual nodes with a fixed random vector for each class, joined to its nodes (arXiv 2403.11004, eq. 5).
 
     At node level there is one for each class; at graph level each graph has one, of its hypothetical class.
 

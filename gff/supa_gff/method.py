@@ -94,8 +94,8 @@ class Method(Config):
     def _check_together(self) -> None:
         if isinstance(self.score, Goodness) != (self.label is not None and not isinstance(self.score, Prototypes)):
             raise ValueError(
-                "A Goodness scores hypotheses about the label, and needs label=, such as NodeFeatures(); other scores do "
-                "not, so label= must be None (VirtualNodes() for Prototypes())."
+                "A Goodness scores hypotheses about the label and needs label=, such as NodeFeatures(); other scores "
+                "do not, so label= must be None (VirtualNodes() for Prototypes())."
             )
         if isinstance(self.score, Prototypes) and not isinstance(self.label, label_injection.VirtualNodes):
             raise ValueError("Prototypes are the classes' virtual nodes: give label=VirtualNodes() with them.")
@@ -119,7 +119,7 @@ class Method(Config):
             raise ValueError("hypotheses='sequential' is for a Goodness and schedule='greedy' or 'joint'.")
         if self.collaboration and (self.layers_used == "last" or self.aggregate == "probabilities"):
             raise ValueError(
-                "With collaboration, the scores of a layer are an addition to those below: layers_used='all' or 'chosen', "
+                "With collaboration, scores of a layer are an addition to those below: layers_used='all' or 'chosen', "
                 "and aggregate='scores'."
             )
         if self.collaboration and self.schedule == "backprop":
@@ -131,7 +131,8 @@ class Method(Config):
             )
         if self.hypotheses == "sequential" and (self.dropout or isinstance(self.label, label_injection.VirtualNodes)):
             raise ValueError(
-                "Sequential hypotheses are computed twice, with the same result: dropout= must be 0, and label= not VirtualNodes()."
+                "Sequential hypotheses are computed twice, with the same result: dropout= must be 0, and label= must "
+                "not be VirtualNodes()."
             )
         if self.top_down is not None and not (
             isinstance(self.score, Prototypes)

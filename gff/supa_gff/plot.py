@@ -67,27 +67,27 @@ def _score_table(epochs: Sequence["Epoch"]) -> FloatArray:
 def plot_hit_classes(
     depth: FloatArray, across: FloatArray, panels: Mapping[str, IntArray], classes: Sequence[str]
 ) -> "Figure":
-    """Draw the hits of one shower from the side, once for each way to class them, the truth first.
+    """Draw the hits of one shower from the side, in a panel for each classification; the first one is the true one.
 
     Args:
-        depth: (hits,) z, length unit.
-        across: (hits,) coordinate across it, length unit.
-        panels: (hits,) class of each hit by the name of the way; rings mark hits that differ from the first.
+        depth: (hits,) float64 z, length unit.
+        across: (hits,) float64 transverse coordinate, length unit.
+        panels: (hits,) int64 class of each hit, by the name of the classification; rings mark differences to the first.
         classes: names of the classes.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: there is nothing to draw, or the columns do not fit together.
+        ValueError: there are no hits or no panels, or their lengths differ.
     """
     from matplotlib.figure import Figure
 
     if not panels or len(depth) == 0 or any(len(values) != len(depth) for values in (across, *panels.values())):
-        raise ValueError("A shower is drawn from at least one hit, with a position and, in each panel, a class each.")
+        raise ValueError("There must be at least one hit, with one position and, in each panel, one class.")
     figure = Figure(figsize=(3.6 * len(panels) + 0.5, 4.0), layout="constrained")
     grid: Any = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
-    # Hits of a slice share their depth; a little to the sides, they do not hide each other.
+    # Hits of a slice have the same depth; a small shift keeps them from hiding each other.
     shift = np.random.default_rng(0).uniform(-0.6, 0.6, len(depth))
     first = next(iter(panels.values()))
     for axes, (name, values) in zip(grid[0], panels.items(), strict=True):

@@ -52,8 +52,8 @@ def _node(**parts: object) -> Method:
 def _tuned_node(**parts: object) -> Method:
     """Give what does well on nodes with few labels, for local layers and backpropagation alike (docs/gff_nodes.md)."""
     settings: dict[str, object] = {
-        "hidden_channels": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200, "patience": 200,
-        "validate_every": 1,
+        "hidden_channels": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200,
+        "patience": 200, "validate_every": 1,
     }  # fmt: skip
     return _node(**{**settings, **parts})
 

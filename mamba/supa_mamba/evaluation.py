@@ -91,7 +91,9 @@ class Evaluation:
         Returns:
             (classes, classes) int64, by true class (row) and predicted class (column).
         """
-        target, predicted = (torch.from_numpy(part.astype(np.int64)) for part in (self.target, self.predictions["model"]))
+        target, predicted = (
+            torch.from_numpy(part.astype(np.int64)) for part in (self.target, self.predictions["model"])
+        )
         return confusion_matrix(target, predicted, len(self.encoding.classes)).numpy()
 
     def error(self, estimator: str) -> FloatArray:

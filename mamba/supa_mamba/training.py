@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from supa.checks import counted
-from supa_learning.baselines import CountBaseline
 from supa_learning.callbacks import Callback
 from supa_learning.processes import Processes
 from supa_learning.randomness import RandomState, epoch_order

@@ -21,8 +21,8 @@ from benchmark_files import write_citation_full, write_planetoid, write_tu, writ
 from supa_cli import main  # noqa: E402
 from supa_datasets import load_benchmark  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
-from supa_gff.networks.network import Network  # noqa: E402
 from supa_gff.training import Trainer  # noqa: E402
+from supa_gff.updates.rule import UpdateRule  # noqa: E402
 
 SHORT = ["--epochs", "3", "--layers", "2", "--hidden-channels", "8", "--batch-size", "16", "--device", "cpu"]
 
@@ -185,7 +185,7 @@ def test_every_seed_and_fold_is_another_training_and_the_same_one_again(supa):
 def test_an_interruption_within_an_epoch_is_resumed_to_the_same_bits(supa, monkeypatch, number, method, step):
     arguments = ["train", "--dataset", "MUTAG", "--method", method, *SHORT]
     assert supa(*arguments, "-o", "whole.ckpt")[0] == 0
-    steps, update = 0, Network.update
+    steps, update = 0, UpdateRule.update_layer
 
     def interrupted(*given, **named):
         nonlocal steps
@@ -194,7 +194,7 @@ def test_an_interruption_within_an_epoch_is_resumed_to_the_same_bits(supa, monke
             os.kill(os.getpid(), number)
         return update(*given, **named)
 
-    monkeypatch.setattr(Network, "update", interrupted)
+    monkeypatch.setattr(UpdateRule, "update_layer", interrupted)
     code, out, err = supa(*arguments, "-o", "m.ckpt")
     assert (code, out) == (130, "")
     epochs = {"gff": 4, "best": 0}[method]  # two batches; with `best` two layers of each
@@ -246,7 +246,7 @@ def test_resume_without_a_file_begins(supa):
     [
         (["--seed", 1], "the seed is 0 there, and 1 here"),
         (["--fold", 1], "the split is fold 0 of 10 there, and fold 1 of 10 here"),
-        (["--hidden-channels", 16], "width is 8 there, and 16 here"),
+        (["--hidden-channels", 16], "hidden_channels is 8 there, and 16 here"),
         (["--method", "cafo"], "score is {'part': 'Head', 'kind': 'mlp'"),
         (["--dataset", "BZR", "--folds", 5], "the set is MUTAG there, and BZR here"),
     ],

@@ -1,4 +1,4 @@
-"""Training on kept inputs is training on recomputed ones, wherever they are kept, and leaves nothing behind."""
+"""Training on cached inputs equals training on recomputed ones, in memory and on disk, and leaves no file behind."""
 
 import tempfile
 from dataclasses import replace
@@ -7,17 +7,17 @@ import pytest
 import torch
 from small_graphs import pairs, small, task, triangles_or_trees, two_communities
 
-from supa_gff import GraphSet, Network, Trainer, label_injection
+from supa_gff import GraphSet, Network, Trainer, label_injection, update_rule
 from supa_gff.heads import Head
 from supa_gff.label_injection import NodeFeatures
 from supa_gff.negatives import AllNegatives, Hard, Uniform
-from supa_gff.updates import activation_cache as kept
+from supa_gff.updates import activation_cache
 from supa_gff.updates.activation_cache import GraphSetCache, SingleGraphCache
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(kept, "_BLOCK_EDGES", 100)
+    monkeypatch.setattr(activation_cache, "_BLOCK_EDGES", 100)
 
 
 @pytest.fixture
@@ -25,19 +25,18 @@ def in_double(monkeypatch):
     """Compute in double precision, so that nothing but the way of computing could differ."""
     one_hot, update = label_injection.one_hot, Network.for_graphs
     monkeypatch.setattr(label_injection, "one_hot", lambda *args: one_hot(*args).double())
-    monkeypatch.setattr(Network, "for_graphs", lambda method, graphs: update(method, graphs).double())
+    monkeypatch.setattr(Network, "for_graphs", lambda *given, **named: update(*given, **named).double())
 
 
 def trained(method, made, train, valid, monkeypatch, *, recompute=False, cache="memory"):
-    torch.manual_seed(3)
     if isinstance(made, GraphSet):
-        network = Network.for_graphs(method, made)
+        network = Network.for_graphs(method, made, seed=3)
     else:
-        network = Network(method, made.train.x.shape[1], 1, "link")
-    with monkeypatch.known_labels() as patch:
+        network = Network(method, made.train.x.shape[1], 1, "link", seed=3)
+    with monkeypatch.context() as patch:
         if recompute:
             patch.setattr(Trainer, "_kept", lambda self: None)
-        trainer = Trainer(network, made, train, valid, seed=4, cache=keep)
+        trainer = Trainer(network, made, train, valid, seed=4, cache=cache)
         if not recompute:
             wanted = GraphSetCache if isinstance(made, GraphSet) and not made.transductive else SingleGraphCache
             assert isinstance(trainer._kept(), wanted)
@@ -80,7 +79,8 @@ def test_graphs(name, monkeypatch, in_double):
     graphs = replace(graphs, x=graphs.x.double())
     members = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     split = members[:17], members[17:28]
-    assert len(list(GraphSetCache(Network.for_graphs(method, graphs), graphs, members, "memory")._blocks())) > 3
+    rule = update_rule(Network.for_graphs(method, graphs))
+    assert len(list(GraphSetCache(rule, graphs, members, "memory")._blocks())) > 3
     assert_same_training(
         trained(method, graphs, *split, monkeypatch, recompute=True), trained(method, graphs, *split, monkeypatch)
     )
@@ -149,7 +149,7 @@ def test_pairs(name, monkeypatch):
         ("gff", "node", {"label": NodeFeatures(), "negatives": Hard()}),
     ],
 )
-def test_what_changes_from_step_to_step_is_not_kept(name, level, changes):
+def test_what_changes_from_step_to_step_is_not_cached(name, level, changes):
     graphs, train, valid = task(level)
     network = Network.for_graphs(small(name, level, **changes), graphs)
     assert Trainer(network, graphs, train, valid)._kept() is None
@@ -158,18 +158,18 @@ def test_what_changes_from_step_to_step_is_not_kept(name, level, changes):
 def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     graphs, train, valid = task("graph", 12)
-    seen, stored = [], kept._on_disk
+    seen, stored = [], activation_cache._on_disk
 
     def watched(shape):
         made = stored(shape)
         seen.append((shape, list(tmp_path.rglob("*"))))
         return made
 
-    monkeypatch.setattr(kept, "_on_disk", watched)
+    monkeypatch.setattr(activation_cache, "_on_disk", watched)
     Trainer(
         Network.for_graphs(small("gff", "graph", epochs=1), graphs), graphs, train, valid, seed=0, cache="disk"
     ).run()
-    # Two classes are two streams; three layers are prepared, and two are passed on.
+    # Two classes are two hypotheses; three layers are prepared, and two pass their activations on.
     assert len(seen) == 5
     assert all(shape[:2] == (2, len(graphs.x)) and left == [] for shape, left in seen)
     assert list(tmp_path.rglob("*")) == []
@@ -177,5 +177,5 @@ def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
 
 def test_the_place_must_be_known():
     graphs, train, valid = task("graph", 12)
-    with pytest.raises(ValueError, match="keep: 'dsk' was given, but it is one of 'memory', 'disk'"):
+    with pytest.raises(ValueError, match="cache: 'dsk' was given, but it is one of 'memory', 'disk'"):
         Trainer(Network.for_graphs(small("gff", "graph"), graphs), graphs, train, valid, cache="dsk")

@@ -15,7 +15,6 @@ from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, tellin
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
-import supa_gff.bench.train_and_test
 from supa_gff.bench import runners
 from supa_gff.bench.figures import plot_results
 from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
@@ -313,7 +312,7 @@ class _Stub:
 
 @pytest.fixture
 def trained(monkeypatch):
-    monkeypatch.setattr(supa_gff.bench, "evaluation", _Stub)
+    monkeypatch.setattr(runners, "train_and_test", _Stub)
     monkeypatch.setattr(runners, "RUNNERS", (runners._Baselines(), runners._Trained()))
 
 

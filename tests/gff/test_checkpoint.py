@@ -14,7 +14,6 @@ import supa_gff  # noqa: E402
 from supa_gff import GraphSet, Network, Pairs, Trainer, preset  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
 from supa_gff.negatives import AllNegatives, Hard  # noqa: E402
-from supa_gff.networks.network import network_of  # noqa: E402
 from supa_gff.splits.standard import Split  # noqa: E402
 
 
@@ -169,14 +168,14 @@ def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
         method = preset(name, level).replace(layers=2, hidden_channels=8)
     except ValueError:
         return  # not for this level
-    network = network_of(method, 4, 1 if level == "link" else 3, level)
+    network = Network(method, 4, 1 if level == "link" else 3, level)
     data = request.getfixturevalue({"graph": "graphs", "node": "nodes", "link": "pairs"}[level])
     trainer = Trainer(network, data, torch.arange(4), torch.arange(4, 8))
     split = Split("in words", torch.arange(4), torch.arange(4, 8), torch.arange(8, 12))
     Checkpoint.of(trainer, benchmark="MUTAG", split=split).save(tmp_path / "a.ckpt")
     read = Checkpoint.load(tmp_path / "a.ckpt")
     assert read.method == method
-    assert (read.level, read.in_features, read.outputs) == (level, 4, network.out_channels)
+    assert (read.level, read.in_channels, read.out_channels) == (level, 4, network.out_channels)
     assert (read.benchmark, read.finished, read.split.words) == ("MUTAG", False, "in words")
     assert read.split.test.tolist() == [8, 9, 10, 11]
     assert set(read.versions) == {"supa-showers", "torch", "torch-geometric"}
@@ -243,7 +242,8 @@ def test_a_foreign_or_newer_file_is_one_clear_error(saved, tmp_path):
     _error(tmp_path / "code.ckpt", "damaged, or no checkpoint")
     torch.save({**values, "version": 2}, tmp_path / "newer.ckpt")
     _error(tmp_path / "newer.ckpt", "its version is 2, but this program reads version 1")
-    for name, value in (("method", {"score": {"part": "Oracle"}}), ("level", "edge"), ("outputs", 0), ("training", {})):
+    odd = {"method": {"score": {"part": "Oracle"}}, "level": "edge", "out_channels": 0, "training": {}}
+    for name, value in odd.items():
         torch.save({**values, name: value}, tmp_path / "odd.ckpt")
         _error(tmp_path / "odd.ckpt", "the checkpoint is damaged")
     with pytest.raises(FileNotFoundError, match="there is no such file"):

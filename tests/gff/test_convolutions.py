@@ -77,13 +77,13 @@ def test_each_name_makes_a_convolution(name):
 
 
 @pytest.mark.parametrize(
-    ("conv", "hidden_channels", "message"),
+    ("conv", "out_channels", "message"),
     [
         ("gcm", 8, "'gcm' was given, but a convolution is one of gcn, gin, sage, gat, gatv2, graph, pna, transformer"),
-        ("gat", 6, "The width is 6, but for gat it must be a multiple of 4"),
-        ("pna", 8, "PNA needs the histogram of the nodes' degrees"),
+        ("gat", 6, "hidden_channels is 6, but for gat it must be a multiple of 4"),
+        ("pna", 8, "PNA needs deg="),
     ],
 )
-def test_errors_say_what_to_do(conv, width, message):
+def test_errors_say_what_to_do(conv, out_channels, message):
     with pytest.raises(ValueError, match=message):
-        make_convolution(conv, 5, width)
+        make_convolution(conv, 5, out_channels)

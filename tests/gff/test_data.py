@@ -37,7 +37,7 @@ def test_a_batch_equals_pyg(members, level):
     assert torch.equal(batch.graph, expected.batch)
     assert torch.equal(batch.target, expected.y)
     assert (batch.num_graphs, batch.num_nodes) == (len(members), len(expected.x))
-    assert torch.equal(graphs.x[batch.rows], batch.x)
+    assert torch.equal(graphs.x[batch.node_indices], batch.x)
     assert batch.graph_indices.tolist() == members
 
 
@@ -174,12 +174,12 @@ BAD = {
     "infinite x": (
         [Data(x=X * torch.inf, edge_index=EDGES, y=Y)],
         {},
-        "Graph 0 has features that are no finite numbers",
+        "Graph 0 has features that are not finite",
     ),
     "y not a number": (
         [Data(x=X, edge_index=EDGES, y=torch.tensor([torch.nan]))],
         {},
-        "Graph 0 has targets that are no finite numbers",
+        "Graph 0 has targets that are not finite",
     ),
     "labels above": (
         [GOOD],

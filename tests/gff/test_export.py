@@ -12,7 +12,7 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 
 from torch_geometric.data import Batch, Data  # noqa: E402
 
-from supa_gff import GraphSet, Network, Trainer, preset  # noqa: E402
+from supa_gff import GraphSet, Network, Trainer, preset, update_rule  # noqa: E402
 from supa_gff.convolutions import CONVOLUTIONS  # noqa: E402
 from supa_gff.export import export  # noqa: E402
 from supa_gff.losses import SquaredError  # noqa: E402
@@ -126,7 +126,7 @@ def test_a_module_is_a_copy_with_gradients_through_all_of_it(graphs):
     batch = Batch.from_data_list(graphs)
     module = export(network)
     before = module(batch.x, batch.edge_index, batch.batch)
-    network.local_step(batch)
+    update_rule(network).step(batch)
     assert torch.equal(module(batch.x, batch.edge_index, batch.batch), before)
     x = batch.x.clone().requires_grad_()
     module(x, batch.edge_index, batch.batch).sum().backward()

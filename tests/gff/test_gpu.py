@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import torch
 
-from supa_gff import PRESETS, Batch, GraphSet, Network, Pairs, Trainer, preset
+from supa_gff import PRESETS, Batch, GraphSet, Network, Pairs, Trainer, preset, update_rule
 from supa_gff.heads import Head
 
 pytestmark = [
@@ -33,7 +33,7 @@ def made_up(level: str) -> GraphSet:
 
 def gradients(network: Network, batch: Batch, candidates: torch.Tensor | None) -> tuple[dict[str, torch.Tensor], list]:
     """Take a step whose optimisers only look at the gradients."""
-    found = {}
+    found, rule = {}, update_rule(network)
 
     def look(layer: int) -> None:
         for name, weight in network.layer(layer).named_parameters():
@@ -41,9 +41,9 @@ def gradients(network: Network, batch: Batch, candidates: torch.Tensor | None) -
                 found[f"{layer}.{name}"] = weight.grad.double().cpu()
 
     for layer in range(network.method.layers):
-        network.optimiser(layer).step = lambda layer=layer: look(layer)
-    steps = network.local_step(batch, candidates=candidates)
-    return found, [step.seen.cpu() for step in steps]
+        rule.optimisers.optimiser(layer).step = lambda layer=layer: look(layer)
+    steps = rule.step(batch, candidates=candidates)
+    return found, [step.values.cpu() for step in steps]
 
 
 @pytest.mark.parametrize(

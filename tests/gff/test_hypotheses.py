@@ -6,10 +6,9 @@ import pytest
 import torch
 from small_graphs import presets, small, task, triangles_or_trees, two_communities
 
-from supa_gff import Batch, GraphSet, Network, preset
+from supa_gff import Batch, GraphSet, Network, preset, update_rule
 from supa_gff.heads import Goodness
 from supa_gff.label_injection import VirtualNodes
-from supa_gff.networks.network import network_of
 
 CONDITIONED = [(name, level) for name, level in presets() if isinstance(preset(name, level).score, Goodness)]
 
@@ -19,7 +18,7 @@ def test_scores_do_not_depend_on_the_true_labels(name, level):
     graphs, train, valid = task(level, 24)
     torch.manual_seed(0)
     network = Network.for_graphs(small(name, level), graphs)
-    network.local_step(graphs.batch(train, train))
+    update_rule(network).step(graphs.batch(train, train))
     scores = network.layer_scores(graphs.batch(valid, train))
     # Other labels of what is predicted, and at node level of all nodes but those that may be shown.
     generator = torch.Generator().manual_seed(1)
@@ -40,7 +39,7 @@ def test_other_pairs_or_nodes_do_not_move_a_score(name, level):
         batch = graphs.batch(valid, train)
     torch.manual_seed(0)
     outputs = 1 if level == "link" else 2
-    network = network_of(small(name, level), batch.x.shape[1], outputs, level)
+    network = Network(small(name, level), batch.x.shape[1], outputs, level)
     flipped = replace(batch, target=1 - batch.target)
     assert torch.equal(network.layer_scores(batch), network.layer_scores(flipped))
 
@@ -51,11 +50,11 @@ def test_labels_to_validate_on_are_not_shown():
     assert (batch.known_labels[valid] == -1).all()
     assert torch.equal(batch.known_labels[train], graphs.target[train])
     network = Network.for_graphs(small("label-appending", "node"), graphs)
-    labels = network.hypotheses(batch, torch.arange(2).expand(len(valid), -1))
+    labels = network.node_labels(batch, torch.arange(2).expand(len(valid), -1))
     assert labels[:, valid].tolist() == [[0] * len(valid), [1] * len(valid)]
     assert torch.equal(labels[:, train], graphs.target[train].expand(2, -1))
     half = graphs.batch(valid[:10], train)
-    labels = network.hypotheses(half, torch.arange(2).expand(10, -1))
+    labels = network.node_labels(half, torch.arange(2).expand(10, -1))
     assert (labels[:, valid[10:]] == -1).all()
 
 
@@ -63,17 +62,17 @@ def test_hypotheses_of_graphs_are_those_of_their_nodes():
     graphs = GraphSet.of(triangles_or_trees(4))
     batch = graphs.batch(torch.tensor([1, 3, 0]))
     network = Network.for_graphs(small("gff", "graph"), graphs)
-    labels = network.hypotheses(batch, torch.tensor([[1, 0], [0, 1], [0, 0]]))
-    for stream, of_graphs in enumerate([[1, 0, 0], [0, 1, 0]]):
-        assert labels[stream].tolist() == [of_graphs[int(g)] for g in batch.graph]
+    labels = network.node_labels(batch, torch.tensor([[1, 0], [0, 1], [0, 0]]))
+    for hypothesis, of_graphs in enumerate([[1, 0, 0], [0, 1, 0]]):
+        assert labels[hypothesis].tolist() == [of_graphs[int(g)] for g in batch.graph]
 
 
 @pytest.mark.parametrize(("name", "level"), CONDITIONED)
-@pytest.mark.parametrize("hypotheses", ["together", "sequential"])
-def test_every_label_is_scored_as_if_it_were_the_only_one(name, level, streams):
+@pytest.mark.parametrize("hypotheses", ["parallel", "sequential"])
+def test_every_label_is_scored_as_if_it_were_the_only_one(name, level, hypotheses):
     """One label's score does not depend on which others are tried beside it, nor on its number."""
     method = small(name, level)
-    if streams == "sequential":
+    if hypotheses == "sequential":
         if isinstance(method.label, VirtualNodes):
             method = method.replace(label=VirtualNodes(positive_features=False))
         else:
@@ -86,7 +85,7 @@ def test_every_label_is_scored_as_if_it_were_the_only_one(name, level, streams):
     for label in range(2):
         candidates = torch.full((batch.num_units, 1), label)
         with torch.no_grad():
-            parts = list(network._walk_streams(batch, network.hypotheses(batch, candidates)))
+            parts = list(network._bottom_up(batch, network.node_labels(batch, candidates)))
         for layer in range(3):
             assert torch.allclose(parts[layer][:, 0], scores[layer, :, label], rtol=1e-5, atol=1e-6)
 
@@ -97,12 +96,12 @@ def test_later_layers_take_the_features_of_the_truth_in_training_as_published():
         method = small("virtual-nodes", "node", label=VirtualNodes(positive_features=positive))
         network = Network.for_graphs(method, graphs)
         batch = graphs.batch(train, train)
-        streams = network.streams(batch, network.hypotheses(batch, network.draw_candidates(batch)))
-        h = torch.randn(2, streams.x.shape[1], 16)
+        inputs = network.inputs(batch, network.node_labels(batch, update_rule(network).draw_candidates(batch)))
+        h = torch.randn(2, inputs.x.shape[1], 16)
         assert torch.equal(
-            network.detach_to_next(streams, h, positive_first=True).x, h[:1].expand(2, -1, -1) if positive else h
+            network.detach_to_next(inputs, h, positive_first=True).x, h[:1].expand(2, -1, -1) if positive else h
         )
-        assert torch.equal(network.detach_to_next(streams, h).x, h)
+        assert torch.equal(network.detach_to_next(inputs, h).x, h)
 
 
 @pytest.mark.parametrize(("name", "changes"), [("gff", {}), ("symba", {}), ("best", {}), ("deeper-forward", {})])
@@ -110,7 +109,7 @@ def test_a_graph_is_scored_alike_in_any_company_and_order(name, changes):
     graphs = GraphSet.of(triangles_or_trees(20))
     torch.manual_seed(0)
     network = Network.for_graphs(small(name, "graph", **changes), graphs)
-    network.local_step(graphs.batch(torch.arange(20)))
+    update_rule(network).step(graphs.batch(torch.arange(20)))
     together = network.layer_scores(graphs.batch(torch.arange(20)))
     order = torch.randperm(20)
     assert torch.allclose(network.layer_scores(graphs.batch(order)), together[:, order], rtol=1e-5, atol=1e-5)

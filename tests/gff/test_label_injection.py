@@ -1,4 +1,4 @@
-"""How hypotheses about labels get in: one-hot, embeddings, gates, virtual nodes."""
+"""Label injection: one-hot, embeddings, gates, virtual nodes."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from supa_gff.label_injection import (
     LabelledInput,
     LabelledOutput,
     NodeFeatures,
-    joined_to_class_nodes,
+    join_class_nodes,
     one_hot,
 )
 from supa_gff.topology import Topology
@@ -39,7 +39,7 @@ def test_learned_vectors_stand_beside_the_features():
     x = torch.randn(1, 3, 4)
     module = LabelledInput(Embedding(5), 3)
     written = module(x, LABELS)
-    assert written.shape == (2, 3, 4 + 5) == (2, 3, 4 + module.width)
+    assert written.shape == (2, 3, 4 + 5) == (2, 3, 4 + module.channels)
     vectors = module.embedding.weight.t()
     assert torch.allclose(written[0, 1, 4:], vectors[2])
     assert torch.allclose(written[1, 0, 4:], vectors[1])
@@ -47,9 +47,9 @@ def test_learned_vectors_stand_beside_the_features():
 
 
 @pytest.mark.parametrize("hypotheses", [1, 2])
-def test_each_layer_is_shifted_or_gated_by_the_label(streams):
+def test_each_layer_is_shifted_or_gated_by_the_label(hypotheses):
     torch.manual_seed(0)
-    z = torch.randn(streams, 3, 6)
+    z = torch.randn(hypotheses, 3, 6)
     for injection in (EveryLayer(), Gate()):
         module = LabelledOutput(injection, 3, 6)
         changed = module(z, LABELS)
@@ -58,7 +58,7 @@ def test_each_layer_is_shifted_or_gated_by_the_label(streams):
                 label = int(LABELS[s, n])
                 weight = torch.eye(3)[label] if label >= 0 else torch.full((3,), 1 / 3)
                 scale = 1 + module.scale.weight @ weight if module.scale is not None else 1
-                expected = z[s % streams, n] * scale + module.shift.weight @ weight
+                expected = z[s % hypotheses, n] * scale + module.shift.weight @ weight
                 assert torch.allclose(changed[s, n], expected, atol=1e-6)
         assert (module.scale is not None) == isinstance(injection, Gate)
 
@@ -68,11 +68,11 @@ def pairs_of(edge_index: torch.Tensor) -> list[tuple[int, int]]:
 
 
 def test_virtual_nodes_of_a_graph_are_those_of_the_class_it_is_held_for():
-    # Graph 0: nodes 0, 1; graph 1: node 2. Two streams: hypotheses (0, 1) and (2, 0).
+    # Graph 0: nodes 0, 1; graph 1: node 2. Two hypotheses: (0, 1) and (2, 0).
     topology = Topology(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 0, 1]), 2, 3)
     labels = torch.tensor([[0, 0, 1], [2, 2, 0]])
     x, vectors = torch.randn(1, 3, 4), torch.randn(3, 4)
-    joined, found = joined_to_class_nodes(x, topology, labels, vectors, "graph")
+    joined, found = join_class_nodes(x, topology, labels, vectors, "graph")
     assert torch.equal(joined[0], torch.cat([x[0], vectors[[0, 1]]]))
     assert torch.equal(joined[1], torch.cat([x[0], vectors[[2, 0]]]))
     one = [(0, 1), (1, 0), (0, 3), (3, 0), (1, 3), (3, 1), (2, 4), (4, 2)]
@@ -83,7 +83,7 @@ def test_virtual_nodes_of_a_graph_are_those_of_the_class_it_is_held_for():
 def test_virtual_nodes_of_classes_are_joined_to_the_nodes_that_bear_them():
     topology = Topology(torch.tensor([[0, 1], [1, 2]]), torch.zeros(3, dtype=torch.int64), 1, 3)
     x, vectors = torch.randn(1, 3, 4), torch.randn(2, 4)
-    joined, found = joined_to_class_nodes(x, topology, torch.tensor([[0, 1, -1], [1, 1, -1]]), vectors, "node")
+    joined, found = join_class_nodes(x, topology, torch.tensor([[0, 1, -1], [1, 1, -1]]), vectors, "node")
     assert torch.equal(joined, torch.cat([x[0], vectors]).expand(2, -1, -1))
     first = [(0, 1), (1, 2), (0, 3), (3, 0), (1, 4), (4, 1)]
     second = [(0, 1), (1, 2), (0, 4), (4, 0), (1, 4), (4, 1)]
@@ -96,7 +96,7 @@ def test_virtual_nodes_do_not_count_in_the_goodness(pool):
     topology = Topology(torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 0, 2, 0, 1, 2]), 3, 3)
     h = torch.randn(2, 6, 4)
     batch = Batch(h[0], topology.edge_index, topology.graph[:3], 3, torch.tensor([0, 1, 1]))
-    build = {"level": "graph", "conv": "gcn", "norm": None, "degrees": None}
+    build = {"level": "graph", "conv": "gcn", "norm": None, "deg": None}
     scores = make_scorer(Goodness(SumOfSquares(), pool=pool), 4, 2, **build)(h, topology, batch)
     squares = h.square().sum(2)
     two = 2 if pool == "mean" else 1
@@ -118,5 +118,5 @@ def test_groups_of_features_are_scored_one_for_each_class():
     per_node = torch.stack([h[0, :, 0:2].mean(1), h[0, :, 2:4].mean(1), h[0, :, 4:6].mean(1)], 1)
     expected = torch.stack([per_node[:2].mean(0), per_node[2]])
     assert torch.allclose(scorer(h, topology, batch), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="The width is 2, but it must be at least 3, the number of classes"):
+    with pytest.raises(ValueError, match="hidden_channels is 2, but it must be at least 3, the number of classes"):
         make_scorer(ClassGroups(), 2, 3, level="graph", conv="gcn", norm=None, deg=None)

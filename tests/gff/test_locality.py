@@ -6,8 +6,9 @@ import pytest
 import torch
 from small_graphs import presets, small, task
 
-from supa_gff import Batch, GraphSet, Method, Network, preset
+from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule
 from supa_gff.negatives import Hard, Uniform
+from supa_gff.updates.rule import UpdateRule
 
 
 def batch_of(level: str) -> Batch:
@@ -17,21 +18,21 @@ def batch_of(level: str) -> Batch:
     return made.train
 
 
-def network_of(method: Method, level: str) -> tuple[Network, Batch]:
+def rule_and_batch(method: Method, level: str) -> tuple[UpdateRule, Batch]:
     torch.manual_seed(0)
     batch = batch_of(level)
-    kind = Network if method.top_down is None else TopDownNetwork
-    return kind(method, batch.x.shape[1], 1 if level == "link" else 2, level, torch.tensor([0, 4, 4, 4])), batch
+    out_channels = 1 if level == "link" else 2
+    return update_rule(Network(method, batch.x.shape[1], out_channels, level, torch.tensor([0, 4, 4, 4]))), batch
 
 
-def bits(network: Network, layer: int) -> dict[str, object]:
+def bits(rule: UpdateRule, layer: int) -> dict[str, object]:
     """Copy all of a layer that training could change: weights, statistics, gradients, the optimiser's state."""
-    module = network.layer(layer)
+    module = rule.network.layer(layer)
     gradients = {name: None if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
     return {
         "weights": {name: value.clone() for name, value in module.state_dict().items()},
         "gradients": gradients,
-        "optimiser": copy.deepcopy(network.optimiser(layer).state_dict()),
+        "optimiser": copy.deepcopy(rule.optimisers.optimiser(layer).state_dict()),
     }
 
 
@@ -66,18 +67,18 @@ def layers_reached(network: Network, value: torch.Tensor) -> set[int]:
     return {owner[leaf] for leaf in leaves}
 
 
-def losses_of_step(network: Network, batch: Batch, monkeypatch: pytest.MonkeyPatch, **how: object) -> list[set[int]]:
+def losses_of_step(rule: UpdateRule, batch: Batch, monkeypatch: pytest.MonkeyPatch, **how: object) -> list[set[int]]:
     """Take a step, and give the layers that each call of backward can reach."""
     spans = []
     backward = torch.Tensor.backward
 
     def watched(self: torch.Tensor, *args: object, **kwargs: object) -> None:
-        spans.append(layers_reached(network, self))
+        spans.append(layers_reached(rule.network, self))
         backward(self, *args, **kwargs)
 
-    with monkeypatch.known_labels() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", watched)
-        network.local_step(batch, **how)
+        rule.step(batch, **how)
     return spans
 
 
@@ -85,51 +86,51 @@ def local_methods() -> list[object]:
     return [
         pytest.param(name, level, id=f"{name}-{level}")
         for name, level in presets()
-        if preset(name, level).schedule in ("greedy", "together") and preset(name, level).top_down is None
+        if preset(name, level).schedule in ("greedy", "joint") and preset(name, level).top_down is None
     ]
 
 
 @pytest.mark.parametrize(("name", "level"), local_methods())
 def test_a_step_of_one_layer_changes_no_bit_of_another(name, level):
-    network, batch = network_of(small(name, level), level)
-    network.local_step(batch)  # so that the optimisers have states
+    rule, batch = rule_and_batch(small(name, level), level)
+    rule.step(batch)  # so that the optimisers have states
     for layer in range(3):
-        held = {p for group in network.optimiser(layer).param_groups for p in group["params"]}
-        assert held == {p for p in network.layer(layer).parameters() if p.requires_grad}
+        held = {p for group in rule.optimisers.optimiser(layer).param_groups for p in group["params"]}
+        assert held == {p for p in rule.network.layer(layer).parameters() if p.requires_grad}
         others = [k for k in range(3) if k != layer]
-        before = {k: bits(network, k) for k in range(3)}
-        network.train()
-        network.local_step(batch, layer=layer)
+        before = {k: bits(rule, k) for k in range(3)}
+        rule.network.train()
+        rule.step(batch, layer=layer)
         for other in others:
-            assert same(before[other], bits(network, other)), f"the step of layer {layer} changed layer {other}"
-        assert not same(before[layer]["weights"], bits(network, layer)["weights"])
-        assert not same(before[layer]["optimiser"], bits(network, layer)["optimiser"])
+            assert same(before[other], bits(rule, other)), f"the step of layer {layer} changed layer {other}"
+        assert not same(before[layer]["weights"], bits(rule, layer)["weights"])
+        assert not same(before[layer]["optimiser"], bits(rule, layer)["optimiser"])
 
 
 @pytest.mark.parametrize(("name", "level"), local_methods())
 def test_no_autograd_graph_spans_two_layers(name, level, monkeypatch):
-    network, batch = network_of(small(name, level), level)
+    rule, batch = rule_and_batch(small(name, level), level)
     # Each update of one layer, and the update of all layers one after another.
     for layer in range(3):
-        assert losses_of_step(network, batch, monkeypatch, layer=layer) == [{layer}]
-    assert losses_of_step(network, batch, monkeypatch) == [{0}, {1}, {2}]
-    assert all(p.grad is None for p in network.parameters())
+        assert losses_of_step(rule, batch, monkeypatch, layer=layer) == [{layer}]
+    assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
+    assert all(p.grad is None for p in rule.network.parameters())
 
 
 @pytest.mark.parametrize(("name", "level"), local_methods())
 def test_the_local_loss_reaches_every_trained_weight_of_its_layer_and_nothing_else(name, level):
-    network, batch = network_of(small(name, level), level)
-    network.train()
-    candidates = network.draw_candidates(batch)
-    labels = network.hypotheses(batch, candidates) if network.method.label_conditioned else None
-    streams = network.streams(batch, labels)
+    rule, batch = rule_and_batch(small(name, level), level)
+    rule.network.train()
+    network, candidates = rule.network, rule.draw_candidates(batch)
+    labels = network.node_labels(batch, candidates) if network.method.label_conditioned else None
+    inputs = network.inputs(batch, labels)
     for layer in range(3):
-        loss, _ = network.local_loss(layer, streams, batch, candidates)
-        # What comes out of a layer carries its graph; what goes into the next must not.
-        h = network.layer(layer)(streams.x, streams.topology, streams.labels)
-        assert reached(loss) == {p for p in network.layer(layer).parameters() if p.requires_grad}
-        streams = network.detach_to_next(streams, h, positive_first=True)
-        assert not streams.x.requires_grad
+        # The output of a layer carries its graph; the input of the next one must not.
+        h = rule.network.layer(layer)(inputs.x, inputs.topology, inputs.labels)
+        loss, _ = rule.loss(layer, rule.network.layer(layer).score(h, inputs.topology, batch), batch, candidates)
+        assert reached(loss) == {p for p in rule.network.layer(layer).parameters() if p.requires_grad}
+        inputs = network.detach_to_next(inputs, h, positive_first=True)
+        assert not inputs.x.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -145,71 +146,71 @@ def test_the_local_loss_reaches_every_trained_weight_of_its_layer_and_nothing_el
     ],
 )
 def test_parts_swapped_in_stay_local(name, level, changes, monkeypatch):
-    network, batch = network_of(small(name, level, **changes), level)
+    rule, batch = rule_and_batch(small(name, level, **changes), level)
     for layer in range(3):
-        before = {k: bits(network, k) for k in range(3)}
-        spans = losses_of_step(network, batch, monkeypatch, layer=layer)
+        before = {k: bits(rule, k) for k in range(3)}
+        spans = losses_of_step(rule, batch, monkeypatch, layer=layer)
         assert set(map(frozenset, spans)) == {frozenset({layer})}
-        assert all(same(before[k], bits(network, k)) for k in range(3) if k != layer)
+        assert all(same(before[k], bits(rule, k)) for k in range(3) if k != layer)
 
 
 @pytest.mark.parametrize(("name", "order"), [("top-to-input", [0, 2, 1]), ("top-to-loss", [0, 1, 2])])
-def test_top_down_layers_hear_from_above_without_gradient(name, order, monkeypatch):
-    network, batch = network_of(small(name, "node"), "node")
-    assert losses_of_step(network, batch, monkeypatch) == [{layer} for layer in order]
-    before = {layer: bits(network, layer) for layer in range(3)}
+def test_top_down_layers_see_those_above_without_gradient(name, order, monkeypatch):
+    rule, batch = rule_and_batch(small(name, "node"), "node")
+    assert losses_of_step(rule, batch, monkeypatch) == [{layer} for layer in order]
+    before = {layer: bits(rule, layer) for layer in range(3)}
     steps = []
     for layer in range(3):
-        held = {p for group in network.optimiser(layer).param_groups for p in group["params"]}
-        assert held == {p for p in network.layer(layer).parameters() if p.requires_grad}
-        step = network.optimiser(layer).step
+        held = {p for group in rule.optimisers.optimiser(layer).param_groups for p in group["params"]}
+        assert held == {p for p in rule.network.layer(layer).parameters() if p.requires_grad}
+        step = rule.optimisers.optimiser(layer).step
 
         def watched(layer=layer, step=step):
-            others = {k: bits(network, k) for k in range(3) if k != layer}
+            others = {k: bits(rule, k) for k in range(3) if k != layer}
             step()
             steps.append(layer)
-            assert all(same(others[k], bits(network, k)) for k in others)
+            assert all(same(others[k], bits(rule, k)) for k in others)
 
-        monkeypatch.setattr(network.optimiser(layer), "step", watched)
-    network.local_step(batch)
+        monkeypatch.setattr(rule.optimisers.optimiser(layer), "step", watched)
+    rule.step(batch)
     assert steps == order
-    assert not any(same(before[k]["weights"], bits(network, k)["weights"]) for k in range(3))
+    assert not any(same(before[k]["weights"], bits(rule, k)["weights"]) for k in range(3))
 
 
 @pytest.mark.parametrize("kind", ["symba", "best", "gff", "overlapping-pairs"])
 def test_overlapping_pairs_span_exactly_two_neighbours(kind, monkeypatch):
-    network, batch = network_of(small(kind, "graph", schedule="overlapping-pairs", layers=5), "graph")
-    assert losses_of_step(network, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
-    assert losses_of_step(network, batch, monkeypatch) == [{0}, {1, 2}, {3, 4}]
-    assert losses_of_step(network, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
+    rule, batch = rule_and_batch(small(kind, "graph", schedule="overlapping-pairs", layers=5), "graph")
+    assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
+    assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1, 2}, {3, 4}]
+    assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
 
 
 @pytest.mark.parametrize("level", ["graph", "node", "link"])
 def test_control_backpropagation_reaches_all_layers(level, monkeypatch):
-    network, batch = network_of(small("backprop", level), level)
-    assert losses_of_step(network, batch, monkeypatch) == [{0, 1, 2}]
-    before = {k: bits(network, k) for k in range(3)}
-    network.local_step(batch)
-    assert not any(same(before[k]["weights"], bits(network, k)["weights"]) for k in range(3))
+    rule, batch = rule_and_batch(small("backprop", level), level)
+    assert losses_of_step(rule, batch, monkeypatch) == [{0, 1, 2}]
+    before = {k: bits(rule, k) for k in range(3)}
+    rule.step(batch)
+    assert not any(same(before[k]["weights"], bits(rule, k)["weights"]) for k in range(3))
 
 
 def test_control_statistics_of_a_lower_layer_count_as_a_change():
     # The comparison of bits sees what a frozen layer left in training mode would do.
-    network, batch = network_of(small("best", "graph"), "graph")
-    before = bits(network, 0)
-    streams = network.streams(batch, None)
-    network.layer(0).train()
+    rule, batch = rule_and_batch(small("best", "graph"), "graph")
+    before = bits(rule, 0)
+    inputs = rule.network.inputs(batch, None)
+    rule.network.layer(0).train()
     with torch.no_grad():
-        network.layer(0)(streams.x, streams.topology, None)
-    assert not same(before, bits(network, 0))
+        rule.network.layer(0)(inputs.x, inputs.topology, None)
+    assert not same(before, bits(rule, 0))
 
 
 @pytest.mark.parametrize("name", ["cafo"])
 @pytest.mark.parametrize("level", ["graph", "node"])
 def test_random_blocks_train_their_heads_only(name, level):
-    network, batch = network_of(small(name, level), level)
-    before = {key: value.clone() for key, value in network.named_parameters()}
-    network.local_step(batch)
-    changed = {key for key, value in network.named_parameters() if not torch.equal(value, before[key])}
+    rule, batch = rule_and_batch(small(name, level), level)
+    before = {key: value.clone() for key, value in rule.network.named_parameters()}
+    rule.step(batch)
+    changed = {key for key, value in rule.network.named_parameters() if not torch.equal(value, before[key])}
     assert changed
     assert all(".scorer." in key for key in changed)

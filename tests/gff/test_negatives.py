@@ -9,6 +9,7 @@ from small_graphs import small, task
 
 from supa_gff import Network, Trainer
 from supa_gff.negatives import AllNegatives, Hard, Uniform
+from supa_gff.updates.rule import UpdateRule
 
 CLASSES, UNITS = 5, 20_000
 
@@ -67,17 +68,17 @@ def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives:
     method = small("gff", level, epochs=4, negatives=negatives, schedule=schedule, layers=2, batch_size=5)
     torch.manual_seed(0)
     network = Network.for_graphs(method, graphs)
-    seen, update = [], Network._judged
+    seen, loss = [], UpdateRule.loss
 
     def watched(self, layer, scores, batch, candidates, below=None):
         if layer == 0:
             # Of the nodes of one graph, a layer may be given the training nodes alone.
             units = next(part for part in (batch.graph_indices, batch.units, train) if part is not None)
             seen.append((units, candidates))
-        return update(self, layer, scores, batch, candidates, below)
+        return loss(self, layer, scores, batch, candidates, below)
 
-    with monkeypatch.known_labels() as patch:
-        patch.setattr(Network, "_judged", watched)
+    with monkeypatch.context() as patch:
+        patch.setattr(UpdateRule, "loss", watched)
         Trainer(network, graphs, train, valid).run()
     per_epoch = len(seen) // 4
     epochs = []
@@ -91,7 +92,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives:
 
 
 @pytest.mark.parametrize("level", ["graph", "node"])
-@pytest.mark.parametrize("schedule", ["greedy", "together"])
+@pytest.mark.parametrize("schedule", ["greedy", "joint"])
 @pytest.mark.parametrize("kind", [AllNegatives, Uniform])
 def test_redrawn_each_epoch_or_once(level, schedule, kind, monkeypatch):
     fixed = drawn(monkeypatch, level, schedule, kind(redraw=False))

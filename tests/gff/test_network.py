@@ -8,20 +8,20 @@ from small_graphs import presets, small, task, triangles_or_trees, two_communiti
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from supa_gff import Batch, GraphSet, Method, Network, Trainer
+from supa_gff import Batch, GraphSet, Method, Network, Trainer, update_rule
 from supa_gff.convolutions import CONVOLUTIONS
 from supa_gff.heads import Head
 from supa_gff.losses import SquaredError
 from supa_gff.negatives import Uniform
+from supa_gff.updates.rule import UpdateRule
 
 
 def trained(method: Method, level: str = "graph", count: int = 24, seed: int = 0) -> tuple[Network, Trainer]:
     made, train, valid = task(level, count)
-    torch.manual_seed(seed)
     if isinstance(made, GraphSet):
-        network = Network.for_graphs(method, made)
+        network = Network.for_graphs(method, made, seed=seed)
     else:
-        network = Network(method, made.train.x.shape[1], 1, "link")
+        network = Network(method, made.train.x.shape[1], 1, "link", seed=seed)
     trainer = Trainer(network, made, train, valid, seed=seed)
     trainer.run()
     return network, trainer
@@ -123,31 +123,31 @@ def test_residuals_add_what_came_in_without_the_label_beside_it():
     for width, added in ((6, True), (8, False)):
         network = Network.for_graphs(small("symba", "graph", residual=True, hidden_channels=width), graphs)
         assert [network.layer(k).residual for k in range(3)] == [added, True, True]
-        network.local_step(graphs.batch(torch.arange(4)))
+        update_rule(network).step(graphs.batch(torch.arange(4)))
 
 
 def test_collaboration_adds_the_scores_of_the_layers_below(monkeypatch):
-    seen, judged = [], Network._judged
+    seen, loss = [], UpdateRule.loss
 
     def watched(self, layer, scores, batch, candidates, below=None):
         seen.append((scores.detach(), below))
-        return judged(self, layer, scores, batch, candidates, below)
+        return loss(self, layer, scores, batch, candidates, below)
 
-    monkeypatch.setattr(Network, "_judged", watched)
+    monkeypatch.setattr(UpdateRule, "loss", watched)
     graphs = GraphSet.of(triangles_or_trees(10))
     network = Network.for_graphs(small("gff", "graph", collaboration=True, schedule="joint"), graphs)
-    network.local_step(graphs.batch(torch.arange(10)))
+    update_rule(network).step(graphs.batch(torch.arange(10)))
     (first, none), (second, below), (_, both) = seen
     assert none is None
     assert torch.equal(below, first)
     assert torch.allclose(both, first + second)
     seen.clear()
-    network.local_step(graphs.batch(torch.arange(10)), layer=2)
+    update_rule(network).step(graphs.batch(torch.arange(10)), layer=2)
     ((_, below),) = seen
     assert below.shape == first.shape
 
 
-def regression(schedule: str = "together", **changes: object) -> tuple[float, float]:
+def regression(schedule: str = "joint", **changes: object) -> tuple[float, float]:
     """Train to count the edges of graphs; give the error, and that of always telling the mean."""
     data = triangles_or_trees(60)
     for graph in data:
@@ -169,8 +169,8 @@ def regression(schedule: str = "together", **changes: object) -> tuple[float, fl
 @pytest.mark.parametrize(
     ("schedule", "changes"),
     [
-        ("greedy", {}), ("together", {}), ("pairs", {}), ("backprop", {}),
-        ("together", {"collaboration": True}), ("greedy", {"collaboration": True}), ("together", {"layers_used": "chosen"}),
+        ("greedy", {}), ("joint", {}), ("overlapping-pairs", {}), ("backprop", {}),
+        ("joint", {"collaboration": True}), ("greedy", {"collaboration": True}), ("joint", {"layers_used": "chosen"}),
     ],
 )  # fmt: skip
 def test_values_are_learned(schedule, changes):
@@ -180,18 +180,18 @@ def test_values_are_learned(schedule, changes):
 
 @pytest.mark.parametrize("layers_used", ["all", "last", "chosen"])
 @pytest.mark.parametrize("aggregate", ["scores", "probabilities"])
-@pytest.mark.parametrize("schedule", ["greedy", "together"])
-def test_votes(vote, aggregate, schedule):
+@pytest.mark.parametrize("schedule", ["greedy", "joint"])
+def test_the_layers_used(layers_used, aggregate, schedule):
     network, trainer = trained(
-        small("best", "graph", layers_used=vote, aggregate=aggregate, schedule=schedule, epochs=2)
+        small("best", "graph", layers_used=layers_used, aggregate=aggregate, schedule=schedule, epochs=2)
     )
-    voting = network.layer_mask.tolist()
+    layer_mask = network.layer_mask.tolist()
     expected = {"all": [True] * 3, "last": [False, False, True]}
-    if vote != "chosen":
-        assert voting == expected[vote]
+    if layers_used != "chosen":
+        assert layer_mask == expected[layers_used]
     batch = trainer.graphs.batch(torch.arange(24))
     scores = network.layer_scores(batch)
-    chosen = [scores[k].softmax(1) if aggregate == "probabilities" else scores[k] for k in range(3) if voting[k]]
+    chosen = [scores[k].softmax(1) if aggregate == "probabilities" else scores[k] for k in range(3) if layer_mask[k]]
     assert torch.allclose(network(batch), sum(chosen), atol=1e-6)
     assert torch.equal(network.predict(batch), sum(chosen).argmax(1))
 
@@ -206,9 +206,9 @@ def test_the_chosen_neighbours_are_the_best_on_validation():
         return float((scores[first:end].sum(0).argmax(1) == batch.target).float().mean())
 
     ranges = {(a, b): right(a, b) for a in range(3) for b in range(a + 1, 4)}
-    voting = network.layer_mask.tolist()
-    chosen = voting.index(True), 3 - voting[::-1].index(True)
-    assert all(voting[chosen[0] : chosen[1]])
+    layer_mask = network.layer_mask.tolist()
+    chosen = layer_mask.index(True), 3 - layer_mask[::-1].index(True)
+    assert all(layer_mask[chosen[0] : chosen[1]])
     assert ranges[chosen] == max(ranges.values())
     assert chosen[1] - chosen[0] == max(b - a for (a, b), v in ranges.items() if v == ranges[chosen])
 
@@ -217,16 +217,16 @@ def gradients_of_backprop(**changes: object) -> tuple[dict[str, torch.Tensor], d
     graphs = GraphSet.of(triangles_or_trees(12))
     torch.manual_seed(0)
     network = Network.for_graphs(small("backprop", "graph", dropout=0.2, **changes), graphs)
-    seen = {}
+    seen, rule = {}, update_rule(network)
     for layer in range(3):
-        network.optimiser(layer).register_step_pre_hook(
+        rule.optimisers.optimiser(layer).register_step_pre_hook(
             lambda *_, k=layer: seen.update(
                 {f"{k}.{n}": p.grad.clone() for n, p in network.layer(k).named_parameters()}
             )
         )
     torch.manual_seed(1)
     for _ in range(2):
-        network.local_step(graphs.batch(torch.arange(12)))
+        rule.step(graphs.batch(torch.arange(12)))
     return seen, weights(network)
 
 
@@ -238,25 +238,25 @@ def test_checkpointing_changes_nothing_but_memory():
 
 
 def test_backpropagation_is_that_of_one_loss_on_what_votes():
-    for vote in ("all", "last"):
+    for layers_used in ("all", "last"):
         graphs = GraphSet.of(triangles_or_trees(12))
         torch.manual_seed(0)
-        method = small("backprop", "graph", layers_used=vote, score=Head("linear"), normalisation="layer")
+        method = small("backprop", "graph", layers_used=layers_used, score=Head("linear"), normalisation="layer")
         network = Network.for_graphs(method, graphs)
         batch = graphs.batch(torch.arange(12))
-        streams, scores = network.streams(batch, None), []
-        x = streams.x
+        inputs, scores = network.inputs(batch, None), []
+        x = inputs.x
         for k in range(3):
-            x = network.layer(k)(x, streams.topology)
-            scores.append(network.layer(k).score(x, streams.topology, batch))
-        voted = scores[-1] if vote == "last" else sum(scores)
+            x = network.layer(k)(x, inputs.topology)
+            scores.append(network.layer(k).score(x, inputs.topology, batch))
+        voted = scores[-1] if layers_used == "last" else sum(scores)
         loss = torch.nn.functional.cross_entropy(voted, batch.target)
         (expected,) = torch.autograd.grad(loss, [network.layer(0).conv.nn[0].weight])
-        seen = []
-        network.optimiser(0).register_step_pre_hook(
+        seen, rule = [], update_rule(network)
+        rule.optimisers.optimiser(0).register_step_pre_hook(
             lambda *_, n=network, s=seen: s.append(n.layer(0).conv.nn[0].weight.grad.clone())
         )
-        (step,) = network.local_step(batch)
+        (step,) = rule.step(batch)
         assert step.loss == pytest.approx(loss.item(), rel=1e-5)
         assert torch.allclose(seen[0], expected, atol=1e-6)
 
@@ -266,8 +266,9 @@ def test_a_plain_loop_over_a_plain_loader(name):
     torch.manual_seed(0)
     data = triangles_or_trees(24)
     network = Network(small(name, "graph"), 6, 2)
+    rule = update_rule(network)
     for loaded in DataLoader(data, batch_size=8, shuffle=True):
-        steps = network.local_step(loaded)
+        steps = rule.step(loaded)
         assert [step.layer for step in steps] == ([2] if name == "backprop" else [0, 1, 2])
         assert all(step.units == 8 and step.loss > 0 and 0 <= step.accuracy <= 1 for step in steps)
     assert network.predict(next(iter(DataLoader(data, batch_size=24)))).shape == (24,)
@@ -281,7 +282,7 @@ def test_a_step_on_data_is_the_step_on_a_batch():
     for given in (next(iter(DataLoader(data, batch_size=6))), graphs.batch(torch.arange(6))):
         torch.manual_seed(0)
         network = Network(small("gff", "graph"), 6, 2)
-        network.local_step(given)
+        update_rule(network).step(given)
         after.append(weights(network))
     assert_equal(*after)
 
@@ -290,7 +291,7 @@ def test_nodes_by_their_mask():
     data = two_communities()
     data.train_mask = torch.arange(80) % 4 == 0
     network = Network(small("label-appending", "node"), 8, 2, "node")
-    assert [step.units for step in network.local_step(data)] == [20, 20, 20]
+    assert [step.units for step in update_rule(network).step(data)] == [20, 20, 20]
 
 
 GRAPHS = triangles_or_trees(4)
@@ -303,18 +304,18 @@ def a_batch(**changes: object) -> Batch:
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda n: n.local_step(a_batch(x=torch.ones(4, 3))), "The nodes have 3 features, but the network was"),
-        (lambda n: n.local_step(a_batch(target=torch.ones(4))), "The targets are no classes but values"),
-        (lambda n: n.local_step(a_batch(target=torch.tensor([0, 1, 2, 0]))), "The labels reach from 0 to 2, but the"),
-        (lambda n: n.local_step(a_batch(), layer=3), "layer: 3 was given, but it must be a whole number from 0 to 2"),
-        (lambda n: n.local_step(a_batch(), layer=-1), "layer: -1 was given"),
-        (lambda n: n.local_step(GRAPHS[0]), "One graph or node alone has no statistics: train on"),
-        (lambda n: n.local_step(Data(x=torch.ones(2, 6))), "this one lacks edge_index, y"),
+        (lambda rule: rule.step(a_batch(x=torch.ones(4, 3))), "The nodes have 3 features, but the network was"),
+        (lambda rule: rule.step(a_batch(target=torch.ones(4))), "The targets are floats, not classes"),
+        (lambda rule: rule.step(a_batch(target=torch.tensor([0, 1, 2, 0]))), "The labels reach from 0 to 2, but the"),
+        (lambda rule: rule.step(a_batch(), layer=3), "layer: 3 was given, but it must be a whole number from 0 to 2"),
+        (lambda rule: rule.step(a_batch(), layer=-1), "layer: -1 was given"),
+        (lambda rule: rule.step(GRAPHS[0]), "One graph or node alone has no statistics: train on"),
+        (lambda rule: rule.step(Data(x=torch.ones(2, 6))), "this one lacks edge_index, y"),
     ],
 )  # fmt: skip
 def test_bad_batches_get_one_clear_error(act, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        act(Network(small("best", "graph"), 6, 2))
+        act(update_rule(Network(small("best", "graph"), 6, 2)))
 
 
 def members(**changes: torch.Tensor) -> None:
@@ -373,7 +374,7 @@ def test_predictions_need_no_targets():
     graphs[0].y = None
     assert torch.equal(network(graphs[0]), expected)
     with pytest.raises(ValueError, match="this one lacks y"):
-        network.local_step(graphs[0])
+        update_rule(network).step(graphs[0])
     graphs[0].x = graphs[0].x[:, :1]
     with pytest.raises(ValueError, match="The nodes have 1 feature, but the network was made for"):
         network.predict(graphs[0])
@@ -394,18 +395,18 @@ def test_pairs_must_match():
     for target in (torch.ones(6), torch.zeros(6), torch.tensor([1.0, 1, 1, 1, 0, 0])):
         batch = Batch(**{**vars(made.train), "target": target, "units": made.train.units[:, :6]})
         with pytest.raises(ValueError, match=r"There are \d linked pairs and \d others; give as many, or a multiple"):
-            network.local_step(batch)
+            update_rule(network).step(batch)
     batch = Batch(**{**vars(made.train), "target": torch.tensor([1.0]), "units": made.train.units[:, :1]})
     with pytest.raises(ValueError, match="There is 1 linked pair and 0 others"):
-        network.local_step(batch)
+        update_rule(network).step(batch)
 
 
 def test_drawn_candidates_can_be_given():
     graphs = GraphSet.of(triangles_or_trees(9, classes=3))
     network = Network.for_graphs(small("gff", "graph", negatives=Uniform(1)), graphs)
     batch = graphs.batch(torch.arange(9))
-    candidates = network.draw_candidates(batch)
+    candidates = update_rule(network).draw_candidates(batch)
     assert torch.equal(candidates[:, 0], batch.target)
-    first = [step.loss for step in network.local_step(batch, candidates=candidates)]
+    first = [step.loss for step in update_rule(network).step(batch, candidates=candidates)]
     assert all(loss > 0 for loss in first)
-    assert Network(small("best", "graph"), 6, 3).draw_candidates(batch) is None
+    assert update_rule(Network(small("best", "graph"), 6, 3)).draw_candidates(batch) is None

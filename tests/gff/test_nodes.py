@@ -6,7 +6,7 @@ import pytest
 
 import supa_datasets
 import supa_gff
-from supa_gff import GraphSet, Network, Trainer, metrics, preset
+from supa_gff import GraphSet, Network, Trainer, metrics, preset, update_rule
 from supa_gff.heads import Head
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -43,12 +43,12 @@ def test_class_nodes_are_joined_to_training_nodes_alone():
     graphs = communities()
     network = Network.for_graphs(small("single-forward"), graphs)
     for predicted in (TRAIN, VALID, TEST):
-        streams = network.streams(graphs.batch(predicted, TRAIN), None)
-        source, goal = streams.topology.edge_index
+        inputs = network.inputs(graphs.batch(predicted, TRAIN), None)
+        source, goal = inputs.topology.edge_index
         into = {(int(s), int(g) - 60) for s, g in zip(source, goal, strict=True) if g >= 60}
         out = {(int(g), int(s) - 60) for s, g in zip(source, goal, strict=True) if s >= 60}
         assert into == out == {(int(node), int(graphs.target[node])) for node in TRAIN}
-        assert streams.x.shape == (1, 63, 8)
+        assert inputs.x.shape == (1, 63, 8)
 
 
 def test_virtual_nodes_join_predicted_nodes_to_their_candidate():
@@ -56,21 +56,21 @@ def test_virtual_nodes_join_predicted_nodes_to_their_candidate():
     network = Network.for_graphs(small("virtual-nodes"), graphs)
     batch = graphs.batch(TEST, torch.cat([TRAIN, VALID]))
     every = torch.arange(CLASSES).expand(len(TEST), -1)
-    streams = network.streams(batch, network.hypotheses(batch, every))
-    source, goal = streams.topology.edge_index
-    for stream in range(CLASSES):
-        first = stream * 63
+    inputs = network.inputs(batch, network.node_labels(batch, every))
+    source, goal = inputs.topology.edge_index
+    for hypothesis in range(CLASSES):
+        first = hypothesis * 63
         own = (source >= first) & (source < first + 60) & (goal >= first + 60) & (goal < first + 63)
         joined = {int(s) - first: int(g) - first - 60 for s, g in zip(source[own], goal[own], strict=True)}
         expected = {int(node): int(graphs.target[node]) for node in [*TRAIN, *VALID]}
-        assert joined == expected | {int(node): stream for node in TEST}
+        assert joined == expected | {int(node): hypothesis for node in TEST}
 
 
 def test_labels_are_shown_of_known_nodes_and_hidden_of_all_others():
     graphs = communities()
     network = Network.for_graphs(small("label-appending"), graphs)
     batch = graphs.batch(VALID, TRAIN)
-    shown = network.hypotheses(batch, torch.full((len(VALID), 1), 2))[0]
+    shown = network.node_labels(batch, torch.full((len(VALID), 1), 2))[0]
     assert shown[TRAIN].tolist() == graphs.target[TRAIN].tolist()
     assert set(shown[VALID].tolist()) == {2}
     assert set(shown[TEST].tolist()) == {-1}
@@ -91,12 +91,12 @@ def test_the_prediction_does_not_depend_on_the_labels_of_predicted_nodes():
         assert torch.equal(network.layer_scores(graphs.batch(TEST, TRAIN)), before)
 
 
-def test_backpropagation_with_the_last_vote_minimises_the_loss_of_the_last_layer():
+def test_backpropagation_of_the_last_layer_minimises_the_loss_of_the_last_layer():
     graphs = communities()
     network = Network.for_graphs(small("backprop", layers_used="last", dropout=0.0, score=Head("linear")), graphs)
     batch = graphs.batch(TRAIN, TRAIN)
     expected = torch.nn.functional.cross_entropy(network.layer_scores(batch)[-1], batch.target)
-    (step,) = network.local_step(batch)
+    (step,) = update_rule(network).step(batch)
     assert step.loss == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -124,7 +124,7 @@ def test_negatives_are_drawn_once_and_hold_every_wrong_label():
 
 
 @pytest.mark.parametrize("name", ["single-forward", "label-appending", "cafo"])
-def test_a_greedy_layer_is_judged_by_the_vote_of_all_layers_so_far(name):
+def test_a_greedy_layer_is_validated_together_with_those_below(name):
     graphs = communities()
     network = Network.for_graphs(small(name, layers=3, epochs=30), graphs)
     state = Trainer(network, graphs, TRAIN, VALID).run()
@@ -152,12 +152,12 @@ def test_training_on_the_predicted_nodes_alone_gives_what_all_nodes_give(name, c
     assert torch.allclose(scores, all_scores, atol=1e-4)
 
 
-def test_streams_in_turn_give_what_streams_together_give():
+def test_sequential_hypotheses_give_what_parallel_ones_give():
     graphs = communities()
     found = []
-    for streams in ("together", "sequential"):
+    for hypotheses in ("parallel", "sequential"):
         torch.manual_seed(0)
-        network = Network.for_graphs(small("label-appending", epochs=6, hypotheses=streams), graphs)
+        network = Network.for_graphs(small("label-appending", epochs=6, hypotheses=hypotheses), graphs)
         Trainer(network, graphs, TRAIN, VALID).run()
         found.append(network.layer_scores(graphs.batch(TEST, TRAIN)))
     assert torch.allclose(*found, atol=1e-4)

@@ -18,9 +18,9 @@ def test_scores_of_each_layer_are_drawn_over_its_epochs():
     greedy = [epoch(layer, k, [(layer, 5.0 + k, 4.0)]) for layer in (0, 1) for k in (0, 1, 2)]
     figure = plot_scores({"best": jointly, "gff": greedy})
     grid = np.array(figure.axes).reshape(2, 2)
-    true, wrong = grid[0, 1].lines
-    np.testing.assert_array_equal(true.get_xydata(), [[1, 2], [2, 3]])
-    np.testing.assert_array_equal(wrong.get_xydata(), [[1, 0], [2, -2]])
+    positive, negative = grid[0, 1].lines
+    np.testing.assert_array_equal(positive.get_xydata(), [[1, 2], [2, 3]])
+    np.testing.assert_array_equal(negative.get_xydata(), [[1, 0], [2, -2]])
     np.testing.assert_array_equal(grid[1, 1].lines[0].get_xydata(), [[1, 5], [2, 6], [3, 7]])
     with pytest.raises(ValueError, match="no epoch to draw"):
         plot_scores({"best": []})

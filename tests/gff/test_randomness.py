@@ -29,10 +29,9 @@ def _states() -> list[object]:
 def _trained(name, level, changes, disturb):
     made, train, valid = task(level, 24)
     method = small(name, level, **{"epochs": 3, "layers": 2, **changes})
-    torch.manual_seed(0)
-    network = Network.for_graphs(method, made) if isinstance(made, GraphSet) else Network(method, 8, 1, "link")
     disturb()
     before = _states()
+    network = Network.for_graphs(method, made) if isinstance(made, GraphSet) else Network(method, 8, 1, "link")
     trainer = Trainer(network, made, train, valid, seed=1)
     assert _states() == before
     disturb()
@@ -54,7 +53,6 @@ def test_after_each_epoch_the_program_has_its_own_random_numbers():
     graphs, train, valid = task("graph", 24)
 
     def run(on_epoch):
-        torch.manual_seed(0)
         network = Network.for_graphs(method, graphs)
         torch.manual_seed(7)
         Trainer(network, graphs, train, valid, seed=1, on_epoch=on_epoch).run()

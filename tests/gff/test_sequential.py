@@ -1,10 +1,10 @@
-"""Hypotheses one after another give the gradients of all side by side, and need no more of them at a time."""
+"""Sequential hypotheses give the gradients of parallel ones, with the activations of one in memory at a time."""
 
 import pytest
 import torch
 from small_graphs import triangles_or_trees, two_communities
 
-from supa_gff import GraphSet, Method, Network, label_injection
+from supa_gff import GraphSet, Method, Network, label_injection, update_rule
 from supa_gff.goodness import MeanActivation
 from supa_gff.heads import Goodness
 from supa_gff.label_injection import Embedding, EveryLayer, Gate, NodeFeatures
@@ -19,20 +19,21 @@ NORMALISATIONS = ["length", "layer", "graph", "none"]
 def gradients(network, batch, candidates, layer):
     """Take a step, and give the gradients that the optimiser saw."""
     seen = {}
-    optimiser = network.optimiser(layer)
+    rule = update_rule(network)
+    optimiser = rule.optimisers.optimiser(layer)
     optimiser.register_step_pre_hook(
         lambda *_: seen.update(
             {n: p.grad.clone() for n, p in network.layer(layer).named_parameters() if p.grad is not None}
         )
     )
-    (step,) = [s for s in network.local_step(batch, layer, candidates) if s.layer == layer]
-    return seen, step.seen
+    (step,) = [s for s in rule.step(batch, layer, candidates) if s.layer == layer]
+    return seen, step.values
 
 
 @pytest.mark.parametrize("level", ["graph", "node"])
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
 @pytest.mark.parametrize("number", range(4))
-def test_in_turn_equals_together(level, normalisation, number, monkeypatch):
+def test_sequential_equals_parallel(level, normalisation, number, monkeypatch):
     # In double precision nothing but the way of computing could differ.
     one_hot = label_injection.one_hot
     monkeypatch.setattr(label_injection, "one_hot", lambda *args: one_hot(*args).double())
@@ -56,12 +57,12 @@ def test_in_turn_equals_together(level, normalisation, number, monkeypatch):
         graphs = GraphSet.of([two_communities(30)], level="node", num_outputs=3)
         batch = graphs.batch(torch.arange(20), torch.arange(20))
     networks = []
-    for streams in ("together", "sequential"):
+    for hypotheses in ("parallel", "sequential"):
         torch.manual_seed(0)
-        networks.append(Network.for_graphs(method.replace(hypotheses=streams), graphs).double())
+        networks.append(Network.for_graphs(method.replace(hypotheses=hypotheses), graphs).double())
     batch = type(batch)(**{**vars(batch), "x": batch.x.double()})
     torch.manual_seed(1)
-    candidates = networks[0].draw_candidates(batch)
+    candidates = update_rule(networks[0]).draw_candidates(batch)
     for layer in range(3):
         (one, seen), (other, seen_too) = (gradients(network, batch, candidates, layer) for network in networks)
         assert one.keys() == other.keys()
@@ -72,7 +73,7 @@ def test_in_turn_equals_together(level, normalisation, number, monkeypatch):
     assert torch.allclose(networks[0].layer_scores(batch), networks[1].layer_scores(batch))
 
 
-def test_in_turn_runs_one_stream_at_a_time(monkeypatch):
+def test_sequential_runs_one_hypothesis_at_a_time(monkeypatch):
     graphs = GraphSet.of(triangles_or_trees(9, classes=3))
     method = Method(
         score=Goodness(),
@@ -90,7 +91,7 @@ def test_in_turn_runs_one_stream_at_a_time(monkeypatch):
         return score(self, h, topology, batch)
 
     monkeypatch.setattr(type(network.layer(0)), "score", watched)
-    network.local_step(graphs.batch(torch.arange(9)))
+    update_rule(network).step(graphs.batch(torch.arange(9)))
     network.layer_scores(graphs.batch(torch.arange(9)))
     assert set(widths) == {1}
-    assert len(widths) == 2 * 3 * 2 + 2 * 3  # layers, streams, twice each; then once each
+    assert len(widths) == 2 * 3 * 2 + 2 * 3  # layers, hypotheses, twice each; then once each

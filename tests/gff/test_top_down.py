@@ -1,10 +1,10 @@
-"""Layers that hear from those above: against a dense twin, resumed, and on made-up communities."""
+"""Top-down connections: against a dense twin, resumed, and on made-up communities."""
 
 import copy
 
 import pytest
 
-from supa_gff import GraphSet, Network, Trainer, metrics, preset
+from supa_gff import GraphSet, Network, Trainer, metrics, preset, update_rule
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -110,10 +110,11 @@ def test_scores_by_loss_are_those_of_a_dense_twin():
 def test_a_layer_changes_by_its_own_loss_alone(name):
     graphs = made()
     network = Network.for_graphs(method(name), graphs)
-    network.local_step(graphs.batch(TRAIN, TRAIN))
+    rule = update_rule(network)
+    rule.step(graphs.batch(TRAIN, TRAIN))
     for layer in range(3):
         assert all(p.grad is None for p in network.layer(layer).parameters())
-    states = network._states
+    states = rule.activations
     assert states is not None
     assert not any(state.requires_grad for state in states)
 
@@ -161,11 +162,8 @@ def test_graphs_without_edges():
 
 def test_wrong_uses_are_said():
     graphs = made()
-    with pytest.raises(ValueError, match="for_graphs"):
-        Network(method("top-to-input"), 5, CLASSES, "node")
     with pytest.raises(ValueError, match="Prototypes"):
         preset("mono-forward", "node").replace(top_down="loss")
     network = Network.for_graphs(method("top-to-loss"), graphs)
-    assert isinstance(network, TopDownNetwork)
     with pytest.raises(ValueError, match="leave both out"):
-        network.local_step(graphs.batch(TRAIN, TRAIN), layer=0)
+        update_rule(network).step(graphs.batch(TRAIN, TRAIN), layer=0)

@@ -9,6 +9,7 @@ from small_graphs import pairs, small, task
 
 from supa_gff import Batch, Epoch, GraphSet, Network, Pairs, Trainer
 from supa_gff.losses import Softmax
+from supa_gff.updates.rule import UpdateRule
 
 
 def trainer_of(method, level="graph", on_epoch=None):
@@ -63,7 +64,7 @@ def test_a_resumed_training_ends_with_the_same_bits(name, level, changes):
         assert numbers(resumed) == numbers(whole)
 
 
-@pytest.mark.parametrize("schedule", ["together", "greedy"])
+@pytest.mark.parametrize("schedule", ["joint", "greedy"])
 @pytest.mark.parametrize(("every", "patience", "epochs"), [(1, 1, 2), (1, 4, 5), (2, 3, 8), (3, 1, 6)])
 def test_patience_counts_validations(schedule, every, patience, epochs):
     method = small(
@@ -71,7 +72,7 @@ def test_patience_counts_validations(schedule, every, patience, epochs):
         validate_every=every, patience=patience, epochs=50,
     )  # fmt: skip
     state = trainer_of(method).run()
-    layers = [-1] if schedule == "together" else [0, 1]
+    layers = [-1] if schedule == "joint" else [0, 1]
     assert [(e.layer, e.epoch) for e in state.history] == [(k, e) for k in layers for e in range(epochs)]
     assert [not math.isnan(e.valid) for e in state.history] == [(e.epoch + 1) % every == 0 for e in state.history]
 
@@ -81,20 +82,20 @@ def test_the_last_epoch_is_validated():
     assert [math.isnan(e.valid) for e in state.history] == [True, True, False]
 
 
-@pytest.mark.parametrize("schedule", ["together", "greedy"])
+@pytest.mark.parametrize("schedule", ["joint", "greedy"])
 def test_the_learning_rate_halves(schedule):
     rates = []
 
     def watch(trainer: Trainer, epoch: Epoch) -> None:
-        rates.append(trainer.network.optimiser(max(epoch.layer, 0)).param_groups[0]["lr"])
+        rates.append(trainer.rule.optimisers.optimiser(max(epoch.layer, 0)).param_groups[0]["lr"])
 
     trainer_of(
         small("mono-forward", "graph", lr_step_size=2, epochs=5, schedule=schedule, layers=2), on_epoch=watch
     ).run()
-    assert rates == [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4] * (1 if schedule == "together" else 2)
+    assert rates == [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4] * (1 if schedule == "joint" else 2)
 
 
-@pytest.mark.parametrize("schedule", ["together", "greedy"])
+@pytest.mark.parametrize("schedule", ["joint", "greedy"])
 def test_the_weights_of_the_best_validation_stay(schedule):
     seen: dict[int, list[tuple[float, dict]]] = {}
 
@@ -130,8 +131,8 @@ def test_what_an_epoch_tells():
 def test_steps_are_averaged_over_units(monkeypatch):
     # 12 graphs in batches of 5: the last batch of 2 counts less.
     seen = []
-    step = Network.local_step
-    monkeypatch.setattr(Network, "local_step", lambda *a, **k: seen.append(step(*a, **k)) or seen[-1])
+    step = UpdateRule.step
+    monkeypatch.setattr(UpdateRule, "step", lambda *a, **k: seen.append(step(*a, **k)) or seen[-1])
     trainer = trainer_of(small("mono-forward", "graph", epochs=1, batch_size=5))
     (epoch,) = trainer.run().history
     assert [steps[0].units for steps in seen] == [5, 5, 2]
@@ -148,7 +149,7 @@ def test_pairs_to_validate_on_of_one_kind_say_so():
         Trainer(network, Pairs(made.train, valid)).run()
 
 
-@pytest.mark.parametrize("schedule", ["greedy", "together"])
+@pytest.mark.parametrize("schedule", ["greedy", "joint"])
 def test_every_batch_is_announced(schedule):
     trainer = trainer_of(small("mono-forward", "graph", epochs=2, layers=2, schedule=schedule, batch_size=8))
     seen = []

@@ -103,7 +103,9 @@ def _bits(trainer):
     return {name: value.numpy().tobytes() for name, value in trainer.task.model.state_dict().items()}
 
 
-@pytest.mark.parametrize("options", [{}, {"stages": 2, "epochs": 2}, {"every": 2, "epochs": 4}, {"patience": 1, "rate": 2.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"stages": 2, "epochs": 2}, {"every": 2, "epochs": 4}, {"patience": 1, "rate": 2.0}]
+)
 def test_a_training_stopped_anywhere_is_resumed_to_the_same_bits(options):
     polls = Counter()
     whole = Trainer(Toy(**options), should_stop=lambda: bool(polls.update("p")))

@@ -18,8 +18,15 @@ from supa_mamba.checkpoint import Checkpoint
 from supa_mamba.config import TrainingConfig
 from supa_mamba.evaluation import LABELS, Evaluation, evaluate, sides
 from supa_mamba.objective import Objective
+from supa_mamba.packed_showers import (
+    Batch,
+    PackedShowers,
+    TaskEncoding,
+    count_baseline,
+    packed_showers,
+    training_showers,
+)
 from supa_mamba.plot import plot_evaluation
-from supa_mamba.packed_showers import Batch, PackedShowers, TaskEncoding, count_baseline, packed_showers, training_showers
 from supa_mamba.training import EncoderTask, encoder_task, train
 
 TINY = {"d_model": 8, "n_layer": 1, "d_state": 4, "batch_size": 40, "epochs": 3}

@@ -22,12 +22,10 @@ PUBLIC = {
         "resumable", "save",
     ],
     "supa_gff": [
-        "AllNegatives", "BASELINES", "Batch", "Checkpoint", "ClassGroups", "Embedding", "Entmax", "Epoch", "EveryLayer",
-        "Fold", "Gate", "Goodness", "GraphSet", "Hard", "Head", "LinkSplit", "MeanActivation", "MeanOfSquares", "Method",
-        "Network", "NodeFeatures", "PRESETS", "PairProduct", "Pairs", "Performance", "Prototypes", "SHOWER_TASKS",
-        "ShowerGraphs", "Softmax", "Split", "SquaredError", "LayerStats", "SumOfSquares", "SymBa", "Threshold",
-        "TopDownNetwork", "TopK", "Trainer", "Uniform", "VirtualNodes", "performances", "preset", "run_baseline",
-        "shower_graphs", "split_links", "standard_split", "stratified_folds",
+        "BASELINES", "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Epoch", "Fold", "GraphSet", "LayerStats",
+        "LinkSplit", "Method", "Network", "Pairs", "Performance", "ShowerGraphs", "Split", "Trainer", "goodness",
+        "heads", "label_injection", "losses", "negatives", "performances", "preset", "run_baseline", "shower_graphs",
+        "split_links", "standard_split", "stratified_folds", "update_rule",
     ],
     "supa_mamba": [
         "AttentionState", "BiMamba", "CausalAttention", "EncoderConfig", "HybridStack", "Mamba", "Mamba2", "MambaBlock",

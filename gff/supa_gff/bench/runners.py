@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from supa.checks import check_name, did_you_mean, shown, whole
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
+from supa_gff.bench import train_and_test
 from supa_gff.bench.jobs import Job, JobResult, canonical
 from supa_gff.bench.resources import Meter
 from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
@@ -73,40 +74,27 @@ class _Baselines:
 
 
 class _Trained:
-    """The trained methods, forward-only and backpropagation.
-
-    Their module loads PyTorch in seconds, so it is imported where it is used.
-    """
+    """The trained methods, forward-only and backpropagation."""
 
     def methods(self) -> Sequence[str]:
-        from supa_gff.bench import train_and_test
-
         return train_and_test.METHODS
 
     def convs(self) -> Sequence[str]:
-        from supa_gff.bench import train_and_test
-
         return train_and_test.CONVS
 
     def fits(self, method: str, task: str) -> bool:
-        from supa_gff.bench import train_and_test
-
         return train_and_test.fits(method, task)
 
     def is_random(self, _method: str) -> bool:
         return True
 
     def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        from supa_gff.bench import train_and_test
-
         return train_and_test.method_settings(method, conv)
 
     def load(self) -> None:
-        from supa_gff.bench import train_and_test  # noqa: F401
+        pass  # imported with this module
 
     def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
-        from supa_gff.bench import train_and_test
-
         return train_and_test.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
 
 

@@ -70,7 +70,7 @@ class Layer(nn.Module):
 
     @property
     def by_node(self) -> bool:
-        """Whether, after `prepare`, the activations and scores of a node depend on the prepared row of that node alone."""
+        """Whether activations and scores of a node depend on its own row of `prepare` alone."""
         across_nodes = [part for part in self.conv.modules() if isinstance(part, nn.BatchNorm1d)]
         per_node = self.norm is None or isinstance(self.norm, nn.LayerNorm)
         return self.prepares and per_node and not across_nodes and getattr(self.scorer, "conv", None) is None

@@ -23,9 +23,7 @@ class CandidateSampler:
         self.fixed: Tensor | None = None
         """(items, candidates) int64 labels that were drawn once for all items of the set, if the method says so."""
 
-    def draw(
-        self, batch: Batch, layer: int | None = None, scores: Callable[[], Tensor] | None = None
-    ) -> Tensor | None:
+    def draw(self, batch: Batch, layer: int | None = None, scores: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Return the labels that a step compares.
 
         Args:

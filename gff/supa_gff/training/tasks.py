@@ -309,7 +309,9 @@ def train(
 
 
 def _sums(stats: list[LayerStats]) -> Tensor:
-    rows = [torch.cat([step.values.double() * step.units, torch.full_like(step.values[:1], step.units)]) for step in stats]
+    rows = [
+        torch.cat([step.values.double() * step.units, torch.full_like(step.values[:1], step.units)]) for step in stats
+    ]
     return torch.stack(rows)
 
 
