@@ -20,5 +20,8 @@ class Callback:
     def on_step(self, trainer: "Trainer[Any]") -> None:
         """Called after each step, each validation batch and each epoch, and at the end."""
 
+    def on_end(self, trainer: "Trainer[Any]") -> None:
+        """Called when ``Trainer.run`` ends, also by an exception."""
+
     def on_epoch(self, trainer: "Trainer[Any]", epoch: "Epoch") -> None:
         """Called after each epoch, when it has been added to the history."""

@@ -40,7 +40,7 @@ class TensorBoard(Callback):
         self._writer.add_scalar("learning_rate", epoch.learning_rate, number)
         self._writer.add_scalar("seconds", epoch.seconds, number)
 
-    def on_step(self, trainer: Trainer[Any]) -> None:
-        """Close the files when the training is over."""
-        if trainer.state.finished:
+    def on_end(self, _trainer: Trainer[Any]) -> None:
+        """Close the files."""
+        if self._writer is not None:
             self._writer.close()

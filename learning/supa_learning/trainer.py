@@ -51,21 +51,15 @@ class Trainer(Generic[T]):
             KeyboardInterrupt: ``should_stop`` returned True; the state can be saved and resumed.
             ValueError: a validation has no finite score.
         """
-        task, state = self.task, self.state
-        for callback in self.callbacks:
-            callback.on_start(self)
-        if not state.finished:
-            with self._random.as_global(), task.session():
-                self._run_stage(state.stage)
-                while state.stage + 1 < task.stages:
-                    state.next_stage()
-                    self._run_stage(state.stage)
-                task.end()
-            state.finished = True
+        try:
             for callback in self.callbacks:
-                callback.on_step(self)
-        task.model.eval()
-        return state
+                callback.on_start(self)
+            self._run()
+        finally:
+            for callback in self.callbacks:
+                callback.on_end(self)
+        self.task.model.eval()
+        return self.state
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs, between two steps.
@@ -101,6 +95,19 @@ class Trainer(Generic[T]):
         self.task.load_state_dict(saved["task"])
         self.task.seed = saved["seed"]
         self._random.load_state_dict(saved["random"])
+
+    def _run(self) -> None:
+        task, state = self.task, self.state
+        if not state.finished:
+            with self._random.as_global(), task.session():
+                self._run_stage(state.stage)
+                while state.stage + 1 < task.stages:
+                    state.next_stage()
+                    self._run_stage(state.stage)
+                task.end()
+            state.finished = True
+            for callback in self.callbacks:
+                callback.on_step(self)
 
     def _run_stage(self, stage: int) -> None:
         task, state = self.task, self.state

@@ -21,7 +21,7 @@ from benchmark_files import write_citation_full, write_planetoid, write_tu, writ
 from supa_cli import main  # noqa: E402
 from supa_datasets import load_benchmark  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
-from supa_gff.training import Trainer  # noqa: E402
+from supa_gff.training.tasks import GraphTask  # noqa: E402
 from supa_gff.updates.rule import UpdateRule  # noqa: E402
 
 SHORT = ["--epochs", "3", "--layers", "2", "--hidden-channels", "8", "--batch-size", "16", "--device", "cpu"]
@@ -96,7 +96,7 @@ def test_a_training_is_told_saved_and_evaluated(supa, root, method):
     assert code == 0
     assert "MUTAG: 40 graphs" in err
     assert re.search(r"fold 0 of 10: 3\d train, \d validate, 4 test; " + method, err)
-    assert re.search(r"layer 1 +epoch 2 +loss [\d.]+ +score of truth [-\d.]+ +of wrong [-\d.]+ +accuracy [\d.]+ %", err)
+    assert re.search(r"layer1 +epoch 2 +loss [\d.]+ +positive [-\d.]+ +negative [-\d.]+ +accuracy [\d.]+ %", err)
     checkpoint = Checkpoint.load("m.ckpt")
     assert checkpoint.finished
     assert (checkpoint.method.layers, checkpoint.method.hidden_channels, checkpoint.method.epochs) == (2, 8, 3)
@@ -108,7 +108,7 @@ def test_a_training_is_told_saved_and_evaluated(supa, root, method):
         target = [int(benchmark.graphs[k].y) for k in members.tolist()]
         predicted = _predictions(checkpoint, benchmark, members)
         right = sum(a == b for a, b in zip(target, predicted, strict=True))
-        assert facts["voted"][part] == pytest.approx(right / len(target))
+        assert facts["network"][part] == pytest.approx(right / len(target))
         counts = [[0, 0], [0, 0]]
         for true, made in zip(target, predicted, strict=True):
             counts[true][made] += 1
@@ -117,21 +117,21 @@ def test_a_training_is_told_saved_and_evaluated(supa, root, method):
             target.count(_most_frequent(benchmark, checkpoint)) / len(target)
         )
     shown = " ".join(out.split())
-    for name, values in (("voted", facts["voted"]), ("majority class", facts["majority"])):
+    for name, values in (("layers together", facts["network"]), ("majority class", facts["majority"])):
         assert f"{name} " + " ".join(f"{100 * value:.2f} %" for value in values.values()) in shown
     for layer in range(2):
         assert (
             f"layer {layer} " + " ".join(f"{100 * facts['layers'][p][layer]:.2f} %" for p in facts["layers"]) in shown
         )
     code, text, _ = supa("evaluate", "m.ckpt")
-    assert out.split("m.ckpt:")[0] in text
-    assert "test: true class in rows, predicted in columns" in text
+    assert out.split("graphs/s\n")[1] in text
+    assert "test: true class in rows, predicted class in columns" in text
 
 
 def test_a_learnable_set_is_learnt(supa):
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--epochs", "40", "-o", "m.ckpt")
     assert code == 0, err
-    assert json.loads(supa("evaluate", "m.ckpt", "--json")[1])["voted"]["train"] > 0.9
+    assert json.loads(supa("evaluate", "m.ckpt", "--json")[1])["network"]["train"] > 0.9
 
 
 @pytest.mark.parametrize("conv", ["gcn", "gat", "pna", "sage"])
@@ -197,14 +197,15 @@ def test_an_interruption_within_an_epoch_is_resumed_to_the_same_bits(supa, monke
     monkeypatch.setattr(UpdateRule, "update_layer", interrupted)
     code, out, err = supa(*arguments, "-o", "m.ckpt")
     assert (code, out) == (130, "")
-    epochs = {"gff": 4, "best": 0}[method]  # two batches; with `best` two layers of each
-    assert f"{epochs} epochs are in m.ckpt; go on with the same command and --resume." in err
+    # An epoch has two batches; with `best` each updates two layers.
+    epochs, extent = {"gff": (4, "4 epochs and 1 step"), "best": (0, "0 epochs and 2 steps")}[method]
+    assert f"m.ckpt has {extent}; resume with the same command and --resume." in err
     stored = Checkpoint.load("m.ckpt")
     assert (stored.finished, len(stored.training["state"]["history"])) == (False, epochs)
     assert "interrupted after" in supa("evaluate", "m.ckpt")[1]
     code, _, err = supa(*arguments, "-o", "m.ckpt", "--resume")
     assert code == 0
-    assert f"m.ckpt: going on after {epochs} epochs" in err
+    assert f"m.ckpt: resuming after {extent}" in err
     assert _weights() == _weights("whole.ckpt")
 
 
@@ -215,7 +216,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_
     with subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
     ) as process:
-        while "score of truth" not in process.stderr.readline():
+        while "positive" not in process.stderr.readline():
             pass
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -229,11 +230,11 @@ def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_
 def test_a_finished_training_is_told_again_and_not_trained(supa, monkeypatch):
     arguments = ["train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt"]
     first = supa(*arguments)[1]
-    monkeypatch.setattr(Trainer, "_run_jointly", None)
+    monkeypatch.setattr(GraphTask, "update", None)
     code, out, err = supa(*arguments, "--resume")
     assert code == 0
     assert "m.ckpt: finished after 3 epochs" in err
-    assert out.split("m.ckpt:")[0] == first.split("m.ckpt:")[0]
+    assert out.split("graphs/s\n")[1] == first.split("graphs/s\n")[1]
 
 
 def test_resume_without_a_file_begins(supa):
@@ -346,7 +347,7 @@ def test_evaluate_tells_what_is_wrong(supa, tmp_path_factory, monkeypatch):
     Checkpoint(**{**vars(checkpoint), "benchmark": None}).save("own.ckpt")
     code, _, err = supa("evaluate", "own.ckpt")
     assert code == 2
-    assert "graphs of its user's own" in err
+    assert "it was trained on custom graphs" in err
 
 
 class _Writer:
@@ -355,17 +356,14 @@ class _Writer:
     made = ()
 
     def __init__(self, folder, purge_step=None):
-        self.folder, self.purge_step, self.scalars = folder, purge_step, []
+        self.folder, self.purge_step, self.scalars, self.closed = folder, purge_step, [], False
         _Writer.made = (*_Writer.made, self)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
 
     def add_scalar(self, name, value, step):
         self.scalars.append((name, value, step))
+
+    def close(self):
+        self.closed = True
 
 
 @pytest.mark.parametrize("method", ["gff", "best", "backprop"])
@@ -377,26 +375,25 @@ def test_tensorboard_gets_every_epoch_once(supa, monkeypatch, method):
     arguments = ["train", "--dataset", "MUTAG", "--method", method, *SHORT, "--tensorboard", "board", "-o", "m.ckpt"]
     assert supa(*arguments, "--quiet") == (0, "", "")
     (writer,) = _Writer.made
-    assert (writer.folder, writer.purge_step) == ("board", None)
+    assert (writer.folder, writer.purge_step, writer.closed) == ("board", None, True)
     history = Checkpoint.load("m.ckpt").training["state"]["history"]
     for step, epoch in enumerate(history):
-        for layer, loss, true, wrong, accuracy in epoch["steps"]:
-            values = {"loss": loss, "score_of_truth": true, "score_of_wrong": wrong, "accuracy": accuracy}
-            for name, value in values.items():
-                assert writer.scalars.count((f"layer{layer}/{name}", value, step)) == 1
-        assert ("validation" if epoch["layer"] < 0 else f"layer{epoch['layer']}/validation", epoch["valid"], step) in (
-            writer.scalars
-        )
+        for kind in ("train", "valid"):
+            for part, figures in epoch[kind].items():
+                for name, value in figures.items():
+                    assert writer.scalars.count((f"{part}/{kind}/{name}", value, step)) == 1
+        part = f"layer{epoch['stage']}" if method == "gff" else "network"
+        assert (f"{part}/valid/accuracy", epoch["score"], step) in writer.scalars
     assert {step for _, _, step in writer.scalars} == set(range(len(history)))
     assert supa(*arguments, "--resume", "--quiet") == (0, "", "")
-    assert (_Writer.made[1].purge_step, _Writer.made[1].scalars) == (len(history), [])
+    assert (_Writer.made[1].purge_step, _Writer.made[1].scalars, _Writer.made[1].closed) == (len(history), [], True)
 
 
 def test_without_tensorboard_the_error_names_it(supa, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--tensorboard", "board", "-o", "m.ckpt")
     assert code == 2
-    assert "--tensorboard needs the package tensorboard: pip install tensorboard" in err
+    assert "--tensorboard: TensorBoard files need the package tensorboard: pip install tensorboard" in " ".join(err.split())
     assert not Path("m.ckpt").exists()
 
 
@@ -407,15 +404,15 @@ def test_tensorboard_itself_reads_the_events(supa):
     assert supa("train", "--dataset", "MUTAG", *SHORT, "--tensorboard", "board", "--quiet", "-o", "m.ckpt")[0] == 0
     events = EventAccumulator("board")
     events.Reload()
-    assert [event.step for event in events.Scalars("layer1/loss")] == [0, 1, 2]
+    assert [event.step for event in events.Scalars("layer1/train/loss")] == [0, 1, 2]
 
 
 def test_a_terminal_shows_a_table_of_layers(supa, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt")
     assert code == 0
-    last = [line for line in re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", err).splitlines() if "layer 1" in line][-1]
-    assert re.fullmatch(r" *layer 1 +2 +[\d.]+ +[-\d.]+ +[-\d.]+ +[\d.]+ % +[\d.]+ % *", last)
+    last = [line for line in re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", err).splitlines() if "layer1" in line][-1]
+    assert re.fullmatch(r" *layer1 +2 +[\d.]+ +[-\d.]+ +[-\d.]+ +[\d.]+ % +[\d.]+ % *", last)
 
 
 def test_the_page_on_the_command_is_true(supa, root, folder, monkeypatch):

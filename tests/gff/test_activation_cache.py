@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_graphs import pairs, small, task, triangles_or_trees, two_communities
+from small_graphs import make_trainer, pairs, small, task, triangles_or_trees, two_communities
 
-from supa_gff import GraphSet, Network, Trainer, label_injection, update_rule
+from supa_gff import GraphSet, Network, label_injection, update_rule
 from supa_gff.heads import Head
 from supa_gff.label_injection import NodeFeatures
 from supa_gff.negatives import AllNegatives, Hard, Uniform
+from supa_gff.training.tasks import GreedyTask
 from supa_gff.updates import activation_cache
 from supa_gff.updates.activation_cache import GraphSetCache, SingleGraphCache
 
@@ -35,22 +36,22 @@ def trained(method, made, train, valid, monkeypatch, *, recompute=False, cache="
         network = Network(method, made.train.x.shape[1], 1, "link", seed=3)
     with monkeypatch.context() as patch:
         if recompute:
-            patch.setattr(Trainer, "_kept", lambda self: None)
-        trainer = Trainer(network, made, train, valid, seed=4, cache=cache)
+            patch.setattr(GreedyTask, "_make_cache", lambda self: None)
+        trainer = make_trainer(network, made, train, valid, seed=4, cache=cache)
         if not recompute:
             wanted = GraphSetCache if isinstance(made, GraphSet) and not made.transductive else SingleGraphCache
-            assert isinstance(trainer._kept(), wanted)
-            torch.manual_seed(4)
+            assert isinstance(make_trainer(network, made, train, valid, seed=4, cache=cache).task._make_cache(), wanted)
         state = trainer.run()
     return network, state
 
 
 def assert_same_training(one, other):
     (a, first), (b, second) = one, other
-    assert [(e.layer, e.epoch) for e in first.history] == [(e.layer, e.epoch) for e in second.history]
+    assert [(e.stage, e.epoch) for e in first.history] == [(e.stage, e.epoch) for e in second.history]
     for x, y in zip(first.history, second.history, strict=True):
-        assert x.valid == pytest.approx(y.valid, abs=1e-6, nan_ok=True)
-        assert x.steps[0][1:] == pytest.approx(y.steps[0][1:], rel=1e-5, nan_ok=True)
+        assert x.score == pytest.approx(y.score, abs=1e-6, nan_ok=True)
+        (part,) = x.train
+        assert x.train[part] == pytest.approx(y.train[part], rel=1e-5, nan_ok=True)
     for (name, x), (_, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
         assert torch.allclose(x, y, rtol=1e-6, atol=1e-7), name
 
@@ -152,7 +153,7 @@ def test_pairs(name, monkeypatch):
 def test_what_changes_from_step_to_step_is_not_cached(name, level, changes):
     graphs, train, valid = task(level)
     network = Network.for_graphs(small(name, level, **changes), graphs)
-    assert Trainer(network, graphs, train, valid)._kept() is None
+    assert make_trainer(network, graphs, train, valid).task._make_cache() is None
 
 
 def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
@@ -166,7 +167,7 @@ def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
         return made
 
     monkeypatch.setattr(activation_cache, "_on_disk", watched)
-    Trainer(
+    make_trainer(
         Network.for_graphs(small("gff", "graph", epochs=1), graphs), graphs, train, valid, seed=0, cache="disk"
     ).run()
     # Two classes are two hypotheses; three layers are prepared, and two pass their activations on.
@@ -178,4 +179,4 @@ def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
 def test_the_place_must_be_known():
     graphs, train, valid = task("graph", 12)
     with pytest.raises(ValueError, match="cache: 'dsk' was given, but it is one of 'memory', 'disk'"):
-        Trainer(Network.for_graphs(small("gff", "graph"), graphs), graphs, train, valid, cache="dsk")
+        make_trainer(Network.for_graphs(small("gff", "graph"), graphs), graphs, train, valid, cache="dsk")

@@ -8,10 +8,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 
+from small_graphs import make_trainer
 from torch_geometric.data import Data  # noqa: E402
 
 import supa_gff  # noqa: E402
-from supa_gff import GraphSet, Network, Pairs, Trainer, preset  # noqa: E402
+from supa_gff import GraphSet, Network, Pairs, preset  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
 from supa_gff.negatives import AllNegatives, Hard  # noqa: E402
 from supa_gff.splits.standard import Split  # noqa: E402
@@ -97,14 +98,14 @@ def _trainer(request, name, network=None, on_epoch=None):
     count = {"graphs": 30, "nodes": 40, "pairs": 0}[kind]
     keep = "disk" if "disk" in name else "memory"
     members = torch.arange(count)
-    return Trainer(
+    return make_trainer(
         network, data, members[members % 3 > 0], members[members % 3 == 0], seed=7, cache=keep, on_epoch=on_epoch
     )
 
 
 def _facts(trainer):
     history = [{**vars(epoch), "seconds": 0} for epoch in trainer.state.history]
-    return str(history), trainer.network.layer_mask.tolist()  # as text, since NaN is not itself
+    return str(history), trainer.task.network.layer_mask.tolist()  # as text, since NaN is not itself
 
 
 def _same_bits(one, other):
@@ -116,7 +117,7 @@ def _same_bits(one, other):
 def test_an_interrupted_training_ends_with_the_same_bits(name, request, tmp_path):
     whole = _trainer(request, name)
     whole.run()
-    wanted, epochs = whole.network.state_dict(), len(whole.state.history)
+    wanted, epochs = whole.task.network.state_dict(), len(whole.state.history)
     assert epochs >= 3
     for stop in range(1, epochs + 1):
 
@@ -129,11 +130,11 @@ def test_an_interrupted_training_ends_with_the_same_bits(name, request, tmp_path
             _trainer(request, name, on_epoch=after).run()
         torch.manual_seed(99 + stop)  # another program has drawn other numbers
         checkpoint = Checkpoint.load(tmp_path / "a.ckpt")
-        resumed = _trainer(request, name, network=checkpoint.network())
+        resumed = _trainer(request, name, network=checkpoint.model())
         resumed.load_state_dict(checkpoint.training)
         resumed.run()
         assert _facts(resumed) == _facts(whole), stop
-        assert _same_bits(resumed.network.state_dict(), wanted), stop
+        assert _same_bits(resumed.task.network.state_dict(), wanted), stop
 
 
 def test_a_state_is_a_copy_and_can_be_taken_up_twice(request):
@@ -144,7 +145,7 @@ def test_a_state_is_a_copy_and_can_be_taken_up_twice(request):
         trainer = _trainer(request, "greedy, heads, dropout")
         trainer.load_state_dict(states[1])
         trainer.run()
-        assert _same_bits(trainer.network.state_dict(), whole.network.state_dict())
+        assert _same_bits(trainer.task.network.state_dict(), whole.task.network.state_dict())
     assert len(states[1]["state"]["history"]) == 2
 
 
@@ -154,11 +155,11 @@ def test_a_finished_training_is_not_trained_again(request, tmp_path):
     Checkpoint.of(trainer).save(tmp_path / "a.ckpt")
     checkpoint = Checkpoint.load(tmp_path / "a.ckpt")
     assert checkpoint.finished
-    again = _trainer(request, "together, voters chosen", network=checkpoint.network())
+    again = _trainer(request, "together, voters chosen", network=checkpoint.model())
     again.load_state_dict(checkpoint.training)
     again.run()
     assert _facts(again) == _facts(trainer)
-    assert _same_bits(again.network.state_dict(), trainer.network.state_dict())
+    assert _same_bits(again.task.network.state_dict(), trainer.task.network.state_dict())
 
 
 @pytest.mark.parametrize("level", ["graph", "node", "link"])
@@ -170,7 +171,7 @@ def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
         return  # not for this level
     network = Network(method, 4, 1 if level == "link" else 3, level)
     data = request.getfixturevalue({"graph": "graphs", "node": "nodes", "link": "pairs"}[level])
-    trainer = Trainer(network, data, torch.arange(4), torch.arange(4, 8))
+    trainer = make_trainer(network, data, torch.arange(4), torch.arange(4, 8))
     split = Split("in words", torch.arange(4), torch.arange(4, 8), torch.arange(8, 12))
     Checkpoint.of(trainer, benchmark="MUTAG", split=split).save(tmp_path / "a.ckpt")
     read = Checkpoint.load(tmp_path / "a.ckpt")
@@ -179,15 +180,15 @@ def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
     assert (read.benchmark, read.finished, read.split.words) == ("MUTAG", False, "in words")
     assert read.split.test.tolist() == [8, 9, 10, 11]
     assert set(read.versions) == {"supa-showers", "torch", "torch-geometric"}
-    assert _same_bits(read.network().state_dict(), network.state_dict())
+    assert _same_bits(read.model().state_dict(), network.state_dict())
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 def test_pna_is_made_with_its_degrees(graphs, tmp_path):
     network = Network.for_graphs(preset("best").replace(conv="pna", layers=2, hidden_channels=8), graphs)
-    Checkpoint.of(Trainer(network, graphs, torch.arange(9), torch.arange(9, 18))).save(tmp_path / "a.ckpt")
+    Checkpoint.of(make_trainer(network, graphs, torch.arange(9), torch.arange(9, 18))).save(tmp_path / "a.ckpt")
     batch = graphs.batch(torch.arange(30))
-    assert torch.equal(Checkpoint.load(tmp_path / "a.ckpt").network()(batch), network(batch))
+    assert torch.equal(Checkpoint.load(tmp_path / "a.ckpt").model()(batch), network(batch))
 
 
 def test_pna_without_edges_is_a_clear_error():
@@ -226,7 +227,7 @@ def test_a_damaged_file_is_one_clear_error(saved):
             refused += 1
         else:  # the byte lay between the entries, where it says nothing
             saved.write_bytes(whole)
-            assert _same_bits(read.network().state_dict(), Checkpoint.load(saved).network().state_dict())
+            assert _same_bits(read.model().state_dict(), Checkpoint.load(saved).model().state_dict())
     assert refused > 20
 
 
@@ -284,11 +285,11 @@ def test_mistakes_are_clear_errors(graphs, tmp_path):
     from torch_geometric.nn import GCNConv
 
     network = Network.for_graphs(preset("best").replace(conv=GCNConv, layers=2), graphs)
-    checkpoint = Checkpoint.of(Trainer(network, graphs, torch.arange(9), torch.arange(9, 18)))
+    checkpoint = Checkpoint.of(make_trainer(network, graphs, torch.arange(9), torch.arange(9, 18)))
     with pytest.raises(ValueError, match="The convolution is a function"):
         checkpoint.save(tmp_path / "a.ckpt")
     network = Network.for_graphs(preset("best"), graphs)
-    checkpoint = Checkpoint.of(Trainer(network, graphs, torch.arange(9), torch.arange(9, 18)))
+    checkpoint = Checkpoint.of(make_trainer(network, graphs, torch.arange(9), torch.arange(9, 18)))
     with pytest.raises(FileNotFoundError, match="does not exist; make it first"):
         checkpoint.save(tmp_path / "none" / "a.ckpt")
     assert not list(tmp_path.iterdir())

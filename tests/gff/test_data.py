@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from supa_gff import Batch, GraphSet
+from supa_gff.training.data import TrainingData
 
 SIZES = [(3, 5), (1, 0), (6, 20), (4, 0), (2, 3), (5, 9), (0, 0), (7, 30)]
 
@@ -84,26 +85,22 @@ def test_nodes_of_a_single_graph_are_the_members():
     assert batch.x is graphs.x
 
 
-def sizes(count: int, size: int, *, shuffle: bool) -> list[int]:
+@pytest.mark.parametrize(
+    ("count", "size", "training", "in_order"),
+    [(9, 4, [4, 5], [4, 4, 1]), (8, 4, [4, 4], [4, 4]), (10, 4, [4, 4, 2], [4, 4, 2]), (1, 4, [1], [1])],
+)
+def test_a_last_single_graph_is_joined_in_training_only(count, size, training, in_order):
     generator = torch.Generator().manual_seed(0)
     data = [random_graph(3, 2, 2, generator) for _ in range(count)]
     for k, graph in enumerate(data):
         graph.y = torch.tensor([k % 2])
-    batches = list(GraphSet.of(data).batches(torch.arange(count), size, shuffle=shuffle))
-    members = torch.cat([batch.graph_indices for batch in batches])
-    assert members.sort().values.tolist() == list(range(count))
-    assert shuffle or members.tolist() == list(range(count))
-    return [batch.num_graphs for batch in batches]
-
-
-@pytest.mark.parametrize(
-    ("count", "size", "shuffled", "in_order"),
-    [(9, 4, [4, 5], [4, 4, 1]), (8, 4, [4, 4], [4, 4]), (10, 4, [4, 4, 2], [4, 4, 2]), (1, 4, [1], [1])],
-)
-def test_a_last_single_graph_is_joined_in_training_only(count, size, shuffled, in_order):
-    torch.manual_seed(0)
-    assert sizes(count, size, shuffle=True) == shuffled
-    assert sizes(count, size, shuffle=False) == in_order
+    graphs, every = GraphSet.of(data), torch.arange(count)
+    batches = list(TrainingData(graphs, every, every, size).batches(0, 1))
+    assert torch.cat([batch.graph_indices for batch in batches]).sort().values.tolist() == list(range(count))
+    assert [batch.num_graphs for batch in batches] == training
+    batches = list(graphs.batches(every, size))
+    assert torch.cat([batch.graph_indices for batch in batches]).tolist() == list(range(count))
+    assert [batch.num_graphs for batch in batches] == in_order
 
 
 @pytest.mark.parametrize("level", ["graph", "node"])

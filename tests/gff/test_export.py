@@ -10,9 +10,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 
+from small_graphs import make_trainer
 from torch_geometric.data import Batch, Data  # noqa: E402
 
-from supa_gff import GraphSet, Network, Trainer, preset, update_rule  # noqa: E402
+from supa_gff import GraphSet, Network, preset, update_rule  # noqa: E402
 from supa_gff.convolutions import CONVOLUTIONS  # noqa: E402
 from supa_gff.export import export  # noqa: E402
 from supa_gff.losses import SquaredError  # noqa: E402
@@ -45,7 +46,7 @@ def _trained(data, method, level):
     torch.manual_seed(3)
     network = Network.for_graphs(method.replace(layers=3, hidden_channels=8, epochs=2), graphs)
     members = torch.arange(graphs.num_items)
-    Trainer(network, graphs, members[members % 3 > 0], members[members % 3 == 0]).run()
+    make_trainer(network, graphs, members[members % 3 > 0], members[members % 3 == 0]).run()
     return network
 
 

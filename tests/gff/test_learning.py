@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from small_graphs import pairs, presets, small, triangles_or_trees, two_communities
+from small_graphs import make_trainer, pairs, presets, small, triangles_or_trees, two_communities
 
-from supa_gff import GraphSet, Network, Trainer, metrics
+from supa_gff import GraphSet, Network
 from supa_gff.goodness import Entmax, MeanOfSquares, TopK
 from supa_gff.heads import Goodness, Head, PairProduct
 from supa_gff.label_injection import Embedding, EveryLayer, NodeFeatures, VirtualNodes
 from supa_gff.losses import SymBa
 from supa_gff.negatives import AllNegatives, Hard
+from supa_learning import metrics
 
 QUICK = {
     "graph": {"epochs": 12, "learning_rate": 5e-3, "layers": 2, "hidden_channels": 32, "batch_size": 16},
@@ -25,14 +26,14 @@ def learned(name: str, level: str, **changes: object) -> float:
     if level == "link":
         made = pairs()
         network = Network(method, 8, 1, "link")
-        Trainer(network, made).run()
+        make_trainer(network, made).run()
         # The validation pairs chose the epoch only; the training graph shows none of them.
         return metrics.roc_auc(network.predict(made.valid), made.valid.target)
     graphs = GraphSet.of(triangles_or_trees(120) if level == "graph" else [two_communities()], level=level)
     order = torch.randperm(graphs.num_items, generator=torch.Generator().manual_seed(0))
     parts = order[: len(order) // 2], order[len(order) // 2 : -len(order) // 4], order[-len(order) // 4 :]
     network = Network.for_graphs(method, graphs)
-    Trainer(network, graphs, parts[0], parts[1]).run()
+    make_trainer(network, graphs, parts[0], parts[1]).run()
     test = graphs.batch(parts[2], parts[0])
     return metrics.accuracy(network(test), test.target)
 

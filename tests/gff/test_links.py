@@ -1,8 +1,10 @@
 """Link level: parted links, pairs that are not linked, votes, and what is learned."""
 
 import pytest
+from small_graphs import make_trainer
 
-from supa_gff import GraphSet, Network, Pairs, Trainer, metrics, preset, split_links
+from supa_gff import GraphSet, Network, Pairs, preset, split_links
+from supa_learning import metrics
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -87,7 +89,7 @@ def test_links_are_learned(name):
     torch.manual_seed(0)
     method = preset(name, "link").replace(hidden_channels=32, epochs=150, learning_rate=1e-2)
     network = Network(method, graphs.num_features, 1, "link")
-    Trainer(network, Pairs(split.train, split.valid)).run()
+    make_trainer(network, Pairs(split.train, split.valid)).run()
     assert metrics.roc_auc(network.predict(split.test), split.test.target) > 0.7
 
 

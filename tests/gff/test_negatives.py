@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from scipy.stats import chisquare
-from small_graphs import small, task
+from small_graphs import make_trainer, small, task
 
-from supa_gff import Network, Trainer
+from supa_gff import Network
 from supa_gff.negatives import AllNegatives, Hard, Uniform
 from supa_gff.updates.rule import UpdateRule
 
@@ -79,7 +79,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives:
 
     with monkeypatch.context() as patch:
         patch.setattr(UpdateRule, "loss", watched)
-        Trainer(network, graphs, train, valid).run()
+        make_trainer(network, graphs, train, valid).run()
     per_epoch = len(seen) // 4
     epochs = []
     for k in range(4):

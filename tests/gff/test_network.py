@@ -4,25 +4,27 @@ import re
 
 import pytest
 import torch
-from small_graphs import presets, small, task, triangles_or_trees, two_communities
+from small_graphs import make_trainer, presets, small, task, triangles_or_trees, two_communities
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from supa_gff import Batch, GraphSet, Method, Network, Trainer, update_rule
+from supa_gff import Batch, GraphSet, Method, Network, update_rule
 from supa_gff.convolutions import CONVOLUTIONS
 from supa_gff.heads import Head
 from supa_gff.losses import SquaredError
 from supa_gff.negatives import Uniform
+from supa_gff.training.tasks import GraphTask
 from supa_gff.updates.rule import UpdateRule
+from supa_learning import Trainer
 
 
-def trained(method: Method, level: str = "graph", count: int = 24, seed: int = 0) -> tuple[Network, Trainer]:
+def trained(method: Method, level: str = "graph", count: int = 24, seed: int = 0) -> tuple[Network, Trainer[GraphTask]]:
     made, train, valid = task(level, count)
     if isinstance(made, GraphSet):
         network = Network.for_graphs(method, made, seed=seed)
     else:
         network = Network(method, made.train.x.shape[1], 1, "link", seed=seed)
-    trainer = Trainer(network, made, train, valid, seed=seed)
+    trainer = make_trainer(network, made, train, valid, seed=seed)
     trainer.run()
     return network, trainer
 
@@ -159,7 +161,7 @@ def regression(schedule: str = "joint", **changes: object) -> tuple[float, float
         learning_rate=1e-2, batch_size=16, **changes,
     )  # fmt: skip
     network = Network.for_graphs(method, graphs)
-    Trainer(network, graphs, torch.arange(40), torch.arange(40, 60)).run()
+    make_trainer(network, graphs, torch.arange(40), torch.arange(40, 60)).run()
     batch = graphs.batch(torch.arange(40, 60))
     predicted = network.predict(batch)
     assert predicted.shape == (20,)
@@ -189,7 +191,7 @@ def test_the_layers_used(layers_used, aggregate, schedule):
     expected = {"all": [True] * 3, "last": [False, False, True]}
     if layers_used != "chosen":
         assert layer_mask == expected[layers_used]
-    batch = trainer.graphs.batch(torch.arange(24))
+    batch = trainer.task.data.graphs.batch(torch.arange(24))
     scores = network.layer_scores(batch)
     chosen = [scores[k].softmax(1) if aggregate == "probabilities" else scores[k] for k in range(3) if layer_mask[k]]
     assert torch.allclose(network(batch), sum(chosen), atol=1e-6)
@@ -199,7 +201,7 @@ def test_the_layers_used(layers_used, aggregate, schedule):
 def test_the_chosen_neighbours_are_the_best_on_validation():
     network, trainer = trained(small("best", "graph", layers_used="chosen", epochs=2, learning_rate=0.01))
     _, _, valid = task("graph", 24)
-    batch = trainer.graphs.batch(valid)
+    batch = trainer.task.data.graphs.batch(valid)
     scores = network.layer_scores(batch)
 
     def right(first: int, end: int) -> float:
@@ -321,17 +323,17 @@ def test_bad_batches_get_one_clear_error(act, message):
 def members(**changes: torch.Tensor) -> None:
     graphs = GraphSet.of(GRAPHS)
     given = {"train": torch.tensor([0, 1]), "valid": torch.tensor([2, 3]), **changes}
-    Trainer(Network.for_graphs(small("best", "graph"), graphs), graphs, **given)
+    make_trainer(Network.for_graphs(small("best", "graph"), graphs), graphs, **given)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": None}, "There must be members to train on and members to validate on; give both."),
-        ({"valid": torch.zeros(0, dtype=torch.int64)}, "There must be members to train on"),
-        ({"train": torch.tensor([True, False, True, True])}, "train must be int64 numbers of members; of a mask"),
-        ({"valid": torch.tensor([1, 4])}, "valid has members from 1 to 4, but the set has 4, counted from 0."),
-        ({"train": torch.tensor([-1])}, "train has members from -1 to -1, but the set has 4"),
+        ({"train": None}, "There must be indices to train on and indices to validate on; give both."),
+        ({"valid": torch.zeros(0, dtype=torch.int64)}, "There must be indices to train on"),
+        ({"train": torch.tensor([True, False, True, True])}, "train must be int64 indices; of a mask"),
+        ({"valid": torch.tensor([1, 4])}, "valid has indices from 1 to 4, but the set has 4 items, counted from 0."),
+        ({"train": torch.tensor([-1])}, "train has indices from -1 to -1, but the set has 4"),
     ],
 )
 def test_bad_members_get_one_clear_error(changes, message):
@@ -344,7 +346,7 @@ def test_a_network_of_other_graphs_is_refused():
     with pytest.raises(
         ValueError, match="The network is for 5 features, 2 outputs and graph level, but the set has 6 features, 2"
     ):
-        Trainer(Network(small("best", "graph"), 5, 2), graphs, torch.arange(2), torch.arange(2, 4))
+        make_trainer(Network(small("best", "graph"), 5, 2), graphs, torch.arange(2), torch.arange(2, 4))
 
 
 def test_training_that_diverged_says_so():
@@ -354,16 +356,16 @@ def test_training_that_diverged_says_so():
     graphs = GraphSet.of(data)
     method = Method(score=Head("linear"), loss=SquaredError(), layers=1, epochs=2, learning_rate=1e20)
     network = Network.for_graphs(method, graphs)
-    with pytest.raises(ValueError, match="No validation gave a number: training diverged"):
-        Trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
+    with pytest.raises(ValueError, match="no finite score: training diverged"):
+        make_trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
 
 
 def test_classes_that_diverged_say_so():
     graphs = GraphSet.of(triangles_or_trees(12))
     method = Method(score=Head("linear"), normalisation="none", layers=1, epochs=2, learning_rate=1e30)
     network = Network.for_graphs(method, graphs)
-    with pytest.raises(ValueError, match="No validation gave a number: training diverged"):
-        Trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
+    with pytest.raises(ValueError, match="no finite score: training diverged"):
+        make_trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
 
 
 def test_predictions_need_no_targets():

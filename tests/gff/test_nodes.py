@@ -3,11 +3,13 @@
 import re
 
 import pytest
+from small_graphs import make_trainer
 
 import supa_datasets
 import supa_gff
-from supa_gff import GraphSet, Network, Trainer, metrics, preset, update_rule
+from supa_gff import GraphSet, Network, preset, update_rule
 from supa_gff.heads import Head
+from supa_learning import metrics
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -116,7 +118,7 @@ def test_negatives_are_drawn_once_and_hold_every_wrong_label():
     graphs = communities()
     network = Network.for_graphs(small("label-appending", epochs=4), graphs)
     drawn = []
-    trainer = Trainer(network, graphs, TRAIN, VALID, on_epoch=lambda t, _: drawn.append(t.state.candidates.clone()))
+    trainer = make_trainer(network, graphs, TRAIN, VALID, on_epoch=lambda t, _: drawn.append(t.task.candidates.fixed.clone()))
     trainer.run()
     assert all(torch.equal(drawn[0], other) for other in drawn)
     assert torch.equal(drawn[0][:, 0], graphs.target)
@@ -127,11 +129,11 @@ def test_negatives_are_drawn_once_and_hold_every_wrong_label():
 def test_a_greedy_layer_is_validated_together_with_those_below(name):
     graphs = communities()
     network = Network.for_graphs(small(name, layers=3, epochs=30), graphs)
-    state = Trainer(network, graphs, TRAIN, VALID).run()
+    state = make_trainer(network, graphs, TRAIN, VALID).run()
     batch = graphs.batch(VALID, TRAIN)
     scores = network.layer_scores(batch)
     for layer in range(3):
-        best = max(epoch.valid for epoch in state.history if epoch.layer == layer and epoch.valid == epoch.valid)
+        best = max(epoch.score for epoch in state.history if epoch.stage == layer and epoch.valid)
         assert best == metrics.accuracy(network.aggregate(scores[: layer + 1]), batch.target)
 
 
@@ -145,8 +147,9 @@ def test_training_on_the_predicted_nodes_alone_gives_what_all_nodes_give(name, c
             monkeypatch.setattr("supa_gff.networks.layer.Layer.by_node", False)
         torch.manual_seed(0)
         network = Network.for_graphs(small(name, conv=conv, epochs=10), graphs)
-        state = Trainer(network, graphs, TRAIN, VALID).run()
-        results.append((state.history[-1].steps, network.layer_scores(graphs.batch(TEST, TRAIN))))
+        state = make_trainer(network, graphs, TRAIN, VALID).run()
+        (figures,) = state.history[-1].train.values()
+        results.append((list(figures.values()), network.layer_scores(graphs.batch(TEST, TRAIN))))
     (steps, scores), (all_steps, all_scores) = results
     assert torch.allclose(torch.tensor(steps), torch.tensor(all_steps), atol=1e-4)
     assert torch.allclose(scores, all_scores, atol=1e-4)
@@ -158,7 +161,7 @@ def test_sequential_hypotheses_give_what_parallel_ones_give():
     for hypotheses in ("parallel", "sequential"):
         torch.manual_seed(0)
         network = Network.for_graphs(small("label-appending", epochs=6, hypotheses=hypotheses), graphs)
-        Trainer(network, graphs, TRAIN, VALID).run()
+        make_trainer(network, graphs, TRAIN, VALID).run()
         found.append(network.layer_scores(graphs.batch(TEST, TRAIN)))
     assert torch.allclose(*found, atol=1e-4)
 
@@ -170,7 +173,7 @@ def test_sequential_hypotheses_give_what_parallel_ones_give():
 def test_isolated_nodes_and_graphs_without_edges(name, edges):
     graphs = communities(edges=edges)
     network = Network.for_graphs(small(name, epochs=60), graphs)
-    Trainer(network, graphs, TRAIN, VALID).run()
+    make_trainer(network, graphs, TRAIN, VALID).run()
     scores = network(graphs.batch(TEST, TRAIN))
     assert scores.shape == (len(TEST), CLASSES)
     assert torch.isfinite(scores).all()
@@ -180,7 +183,7 @@ def test_isolated_nodes_and_graphs_without_edges(name, edges):
 def test_methods_learn_communities(name):
     graphs = communities()
     network = Network.for_graphs(small(name, epochs=100), graphs)
-    Trainer(network, graphs, TRAIN, VALID).run()
+    make_trainer(network, graphs, TRAIN, VALID).run()
     batch = graphs.batch(TEST, TRAIN)
     majority = float(torch.bincount(batch.target).max()) / len(TEST)
     assert metrics.accuracy(network(batch), batch.target) > majority + 0.25

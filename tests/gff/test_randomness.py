@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from small_graphs import small, task, triangles_or_trees
+from small_graphs import make_trainer, small, task, triangles_or_trees
 
 from supa_datasets import GraphBenchmark
-from supa_gff import GraphSet, Network, Trainer, run_baseline, split_links, standard_split, stratified_folds
+from supa_gff import GraphSet, Network, run_baseline, split_links, standard_split, stratified_folds
 from supa_gff.bench.train_and_test import train_and_test
 
 TRAININGS = [
@@ -32,7 +32,7 @@ def _trained(name, level, changes, disturb):
     disturb()
     before = _states()
     network = Network.for_graphs(method, made) if isinstance(made, GraphSet) else Network(method, 8, 1, "link")
-    trainer = Trainer(network, made, train, valid, seed=1)
+    trainer = make_trainer(network, made, train, valid, seed=1)
     assert _states() == before
     disturb()
     before = _states()
@@ -55,7 +55,7 @@ def test_after_each_epoch_the_program_has_its_own_random_numbers():
     def run(on_epoch):
         network = Network.for_graphs(method, graphs)
         torch.manual_seed(7)
-        Trainer(network, graphs, train, valid, seed=1, on_epoch=on_epoch).run()
+        make_trainer(network, graphs, train, valid, seed=1, on_epoch=on_epoch).run()
         return network.state_dict()
 
     drawn = []
@@ -75,7 +75,7 @@ def test_a_training_that_fails_gives_the_random_numbers_back():
 
     before = _states()
     with pytest.raises(RuntimeError):
-        Trainer(network, graphs, train, valid, on_epoch=fail).run()
+        make_trainer(network, graphs, train, valid, on_epoch=fail).run()
     assert _states() == before
 
 

@@ -9,13 +9,14 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 
 import torch
+from small_graphs import make_trainer
 
 import supa
 import supa_datasets
 from supa_datasets import PRESET_CLASSES, Tree, Within
 from supa_datasets.loaders.splits import in_split
 from supa_datasets.loaders.tasks import MOST_PRIMARIES
-from supa_gff import Network, Trainer, preset
+from supa_gff import Network, preset
 from supa_gff import showers as module
 from supa_gff.heads import Head
 from supa_gff.losses import SquaredError
@@ -179,5 +180,5 @@ def test_best_learns_from_few_showers_more_than_is_trivial(made):
             assert made[task].graphs.target[made[task].valid].std(correction=0) > 1.1
         torch.manual_seed(0)
         network = Network.for_graphs(method, made[task].graphs)
-        state = Trainer(network, made[task].graphs, made[task].train, made[task].valid).run()
-        assert learned(state.best[0]), (task, state.best)
+        state = make_trainer(network, made[task].graphs, made[task].train, made[task].valid).run()
+        assert learned(state.best_score[0]), (task, state.best_score)

@@ -3,8 +3,10 @@
 import copy
 
 import pytest
+from small_graphs import make_trainer
 
-from supa_gff import GraphSet, Network, Trainer, metrics, preset, update_rule
+from supa_gff import GraphSet, Network, preset, update_rule
+from supa_learning import metrics
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -125,7 +127,7 @@ def test_they_learn_more_than_the_majority(name, layers):
     graphs = made()
     torch.manual_seed(0)
     network = Network.for_graphs(method(name, layers=layers), graphs)
-    Trainer(network, graphs, TRAIN, VALID).run()
+    make_trainer(network, graphs, TRAIN, VALID).run()
     batch = graphs.batch(TEST, TRAIN)
     majority = float(torch.bincount(batch.target).max()) / len(TEST)
     assert metrics.accuracy(network(batch), batch.target) >= majority + 0.2
@@ -137,26 +139,26 @@ def test_a_resumed_training_goes_on_exactly(name):
 
     saved = []
 
-    def trainer() -> Trainer:
+    def trainer() :
         torch.manual_seed(0)
         network = Network.for_graphs(method(name, epochs=12), graphs)
         # Training goes on in place, so what is saved between two epochs is copied.
         keep = lambda t, epoch: saved.append(copy.deepcopy(t.state_dict())) if epoch.epoch == 4 else None  # noqa: E731
-        return Trainer(network, graphs, TRAIN, VALID, on_epoch=keep)
+        return make_trainer(network, graphs, TRAIN, VALID, on_epoch=keep)
 
     whole = trainer()
     whole.run()
     resumed = trainer()
     resumed.load_state_dict(saved[0])
     resumed.run()
-    assert [epoch.steps for epoch in resumed.state.history] == [epoch.steps for epoch in whole.state.history]
+    assert [epoch.train for epoch in resumed.state.history] == [epoch.train for epoch in whole.state.history]
 
 
 def test_graphs_without_edges():
     graphs = made(edges=0)
     for name in NAMES:
         network = Network.for_graphs(method(name, epochs=6), graphs)
-        Trainer(network, graphs, TRAIN, VALID).run()
+        make_trainer(network, graphs, TRAIN, VALID).run()
         assert network(graphs.batch(TEST, TRAIN)).shape == (10, CLASSES)
 
 

@@ -1,31 +1,28 @@
-"""The trainer: when it stops, what it keeps, and that it goes on exactly where it stood."""
+"""The tasks of graph networks: exact resume, learning rates, best weights, figures, and the order of graphs."""
 
 import copy
 import math
 
 import pytest
 import torch
-from small_graphs import pairs, small, task
+from small_graphs import make_trainer, pairs, small, task
 
-from supa_gff import Batch, Epoch, GraphSet, Network, Pairs, Trainer
+from supa_gff import Batch, GraphSet, Network, Pairs
 from supa_gff.losses import Softmax
+from supa_gff.training.data import TrainingData
+from supa_gff.training.scoring import choose_layers, validation_score
 from supa_gff.updates.rule import UpdateRule
 
 
-def trainer_of(method, level="graph", on_epoch=None):
+def trainer_of(method, level="graph", **options):
     made, train, valid = task(level, 24)
-    torch.manual_seed(0)
     network = Network.for_graphs(method, made) if isinstance(made, GraphSet) else Network(method, 8, 1, "link")
-    return Trainer(network, made, train, valid, seed=1, on_epoch=on_epoch)
+    return make_trainer(network, made, train, valid, seed=1, **options)
 
 
-def numbers(trainer: Trainer) -> list[str]:
-    # As text, so that what was not validated is equal, too.
-    return [str((e.layer, e.epoch, e.steps, e.valid, e.layer_valid)) for e in trainer.state.history]
-
-
-class StopError(Exception):
-    """Ends a training from outside."""
+def history(trainer):
+    # As text, so that NaN is equal, too.
+    return [str({**vars(epoch), "seconds": 0}) for epoch in trainer.state.history]
 
 
 RESUMED = [
@@ -40,54 +37,40 @@ RESUMED = [
 
 
 @pytest.mark.parametrize(("name", "level", "changes"), RESUMED)
-def test_a_resumed_training_ends_with_the_same_bits(name, level, changes):
+def test_a_training_stopped_at_any_step_is_resumed_to_the_same_bits(name, level, changes):
     method = small(name, level, **{"epochs": 3, "layers": 2, "lr_step_size": 2, **changes})
-    whole = trainer_of(method, level)
+    polls = []
+    whole = trainer_of(method, level, should_stop=lambda: bool(polls.append(1)))
     whole.run()
-    count = len(whole.state.history)
-    for stop in (1, count // 2, count):
-        saved = []
-
-        def watch(trainer: Trainer, epoch: Epoch, stop: int = stop, saved: list = saved) -> None:
-            if len(trainer.state.history) == stop:
-                saved.append(copy.deepcopy(trainer.state_dict()))
-                raise StopError
-
-        with pytest.raises(StopError):
-            trainer_of(method, level, watch).run()
+    for stop in range(0, len(polls), 1 if level == "graph" else 4):
+        left = iter([False] * stop + [True] * 1000)
+        stopped = trainer_of(method, level, should_stop=lambda left=left: next(left))
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run()
         torch.rand(7)  # what happens in between does not matter
         resumed = trainer_of(method, level)
-        resumed.load_state_dict(saved[0])
+        resumed.load_state_dict(stopped.state_dict())
         resumed.run()
-        for (key, a), b in zip(whole.network.state_dict().items(), resumed.network.state_dict().values(), strict=True):
-            assert torch.equal(a, b), key
-        assert numbers(resumed) == numbers(whole)
+        assert history(resumed) == history(whole), stop
+        weights = resumed.task.network.state_dict()
+        for key, a in whole.task.network.state_dict().items():
+            assert torch.equal(a, weights[key]), (stop, key)
 
 
 @pytest.mark.parametrize("schedule", ["joint", "greedy"])
-@pytest.mark.parametrize(("every", "patience", "epochs"), [(1, 1, 2), (1, 4, 5), (2, 3, 8), (3, 1, 6)])
-def test_patience_counts_validations(schedule, every, patience, epochs):
-    method = small(
-        "mono-forward", "graph", normalisation="length", learning_rate=1e-29, schedule=schedule, layers=2,
-        validate_every=every, patience=patience, epochs=50,
-    )  # fmt: skip
+def test_epochs_are_numbered_within_each_layer(schedule):
+    method = small("mono-forward", "graph", schedule=schedule, layers=2, epochs=3)
     state = trainer_of(method).run()
-    layers = [-1] if schedule == "joint" else [0, 1]
-    assert [(e.layer, e.epoch) for e in state.history] == [(k, e) for k in layers for e in range(epochs)]
-    assert [not math.isnan(e.valid) for e in state.history] == [(e.epoch + 1) % every == 0 for e in state.history]
-
-
-def test_the_last_epoch_is_validated():
-    state = trainer_of(small("mono-forward", "graph", validate_every=10, epochs=3)).run()
-    assert [math.isnan(e.valid) for e in state.history] == [True, True, False]
+    stages = [0] if schedule == "joint" else [0, 1]
+    assert [(e.stage, e.epoch) for e in state.history] == [(k, e) for k in stages for e in range(3)]
 
 
 @pytest.mark.parametrize("schedule", ["joint", "greedy"])
 def test_the_learning_rate_halves(schedule):
     rates = []
 
-    def watch(trainer: Trainer, epoch: Epoch) -> None:
-        rates.append(trainer.rule.optimisers.optimiser(max(epoch.layer, 0)).param_groups[0]["lr"])
+    def watch(trainer, epoch):
+        rates.append(trainer.task.rule.optimisers.optimiser(epoch.stage).param_groups[0]["lr"])
 
     trainer_of(
         small("mono-forward", "graph", lr_step_size=2, epochs=5, schedule=schedule, layers=2), on_epoch=watch
@@ -99,33 +82,32 @@ def test_the_learning_rate_halves(schedule):
 def test_the_weights_of_the_best_validation_stay(schedule):
     seen: dict[int, list[tuple[float, dict]]] = {}
 
-    def watch(trainer: Trainer, epoch: Epoch) -> None:
-        module = trainer.network if epoch.layer < 0 else trainer.network.layer(epoch.layer)
-        seen.setdefault(epoch.layer, []).append((epoch.valid, copy.deepcopy(module.state_dict())))
+    def watch(trainer, epoch):
+        weights = copy.deepcopy(trainer.task.module(epoch.stage).state_dict())
+        seen.setdefault(epoch.stage, []).append((epoch.score, weights))
 
     # Large steps, so that the last epoch is not the best.
     trainer = trainer_of(
         small("mono-forward", "graph", learning_rate=0.3, epochs=8, schedule=schedule, layers=2), on_epoch=watch
     )
     trainer.run()
-    for layer, epochs in seen.items():
-        module = trainer.network if layer < 0 else trainer.network.layer(layer)
-        best = max(valid for valid, _ in epochs)
-        kept = [
-            all(torch.equal(a, b) for a, b in zip(weights.values(), module.state_dict().values(), strict=True))
-            for _, weights in epochs
-        ]
+    for stage, epochs in seen.items():
+        weights = trainer.task.module(stage).state_dict()
+        best = max(score for score, _ in epochs)
+        kept = [all(torch.equal(a, weights[key]) for key, a in before.items()) for _, before in epochs]
         assert epochs[kept.index(True)][0] == best
-        assert not trainer.network.training
+        assert not trainer.task.network.training
 
 
-def test_what_an_epoch_tells():
-    trainer = trainer_of(small("best", "graph", epochs=1))
-    (epoch,) = trainer.run().history
-    assert [row[0] for row in epoch.steps] == [0, 1, 2]
-    assert len(epoch.layer_valid) == 3
-    assert all(loss > 0 and 0 <= right <= 1 for _, loss, _, _, right in epoch.steps)
+def test_an_epoch_has_the_figures_of_each_layer():
+    (epoch,) = trainer_of(small("best", "graph", epochs=1)).run().history
+    assert list(epoch.train) == ["layer0", "layer1", "layer2"]
+    assert list(epoch.valid) == ["layer0", "layer1", "layer2", "network"]
+    assert all(figures["loss"] > 0 and 0 <= figures["accuracy"] <= 1 for figures in epoch.train.values())
+    assert epoch.valid["network"]["accuracy"] == epoch.score
     assert epoch.seconds > 0
+    (epoch,) = trainer_of(small("backprop", "graph", epochs=1)).run().history
+    assert list(epoch.train) == ["network"]
 
 
 def test_steps_are_averaged_over_units(monkeypatch):
@@ -133,37 +115,86 @@ def test_steps_are_averaged_over_units(monkeypatch):
     seen = []
     step = UpdateRule.step
     monkeypatch.setattr(UpdateRule, "step", lambda *a, **k: seen.append(step(*a, **k)) or seen[-1])
-    trainer = trainer_of(small("mono-forward", "graph", epochs=1, batch_size=5))
-    (epoch,) = trainer.run().history
+    (epoch,) = trainer_of(small("mono-forward", "graph", epochs=1, batch_size=5)).run().history
     assert [steps[0].units for steps in seen] == [5, 5, 2]
     for layer in range(3):
-        expected = sum(steps[layer].loss * steps[layer].units for steps in seen) / 12
-        assert epoch.steps[layer][1] == pytest.approx(expected, rel=1e-5)
+        for name in ("loss", "positive", "negative", "accuracy"):
+            expected = sum(getattr(steps[layer], name) * steps[layer].units for steps in seen) / 12
+            assert epoch.train[f"layer{layer}"][name] == pytest.approx(expected, rel=1e-5)
 
 
-def test_pairs_to_validate_on_of_one_kind_say_so():
+def test_pairs_to_validate_on_of_one_kind_are_a_clear_error():
     made = pairs()
     valid = Batch(**{**vars(made.valid), "target": torch.ones(made.valid.num_units)})
     network = Network(small("best", "link", epochs=2, loss=Softmax()), 8, 1, "link")
-    with pytest.raises(ValueError, match="No validation gave a number"):
-        Trainer(network, Pairs(made.train, valid)).run()
+    with pytest.raises(ValueError, match="no finite score: .* the pairs to validate on are all of one kind"):
+        make_trainer(network, Pairs(made.train, valid)).run()
+
+
+def test_equal_accuracies_are_decided_by_the_cross_entropy():
+    network = Network(small("best", "graph"), 8, 2)
+    target = torch.tensor([0, 1, 1, 0])
+    scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    accuracy, minus_loss = validation_score(network, scores, target)
+    assert accuracy == 0.75
+    assert minus_loss == pytest.approx(-float(torch.nn.functional.cross_entropy(scores.double(), target)))
+    assert validation_score(network, 3 * scores, target) != validation_score(network, scores, target)
+    # The same accuracy with more confidence in a wrong class is worse.
+    assert validation_score(network, 9 * scores, target) < validation_score(network, scores, target)
+
+
+def test_the_layers_that_do_best_together_are_used_and_the_most_of_several():
+    network = Network(small("best", "graph", layers_used="chosen"), 8, 2)
+    right = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    target = torch.tensor([0, 1])
+    choose_layers(network, torch.stack([-9 * right, right, right]), target)
+    assert network.layer_mask.tolist() == [False, True, True]
+    choose_layers(network, torch.stack([right, right, -9 * right]), target)
+    assert network.layer_mask.tolist() == [True, True, False]
+    choose_layers(network, torch.stack([right, right, right]), target)
+    assert network.layer_mask.tolist() == [True, True, True]
+
+
+@pytest.mark.parametrize(("count", "size", "sizes"), [(12, 5, [5, 5, 2]), (11, 5, [5, 6]), (10, 5, [5, 5]), (1, 5, [1])])
+def test_every_epoch_has_its_own_order_and_no_batch_of_one_graph(count, size, sizes):
+    made, _, _ = task("graph", 24)
+    data = TrainingData(made, torch.arange(count), torch.arange(count, 24), size)
+    assert data.num_batches == len(sizes)
+
+    def order(first, *key):
+        return [batch.graph_indices.tolist() for batch in data.batches(first, *key)]
+
+    assert list(map(len, order(0, 1, 0))) == sizes
+    assert sorted(sum(order(0, 1, 0), [])) == list(range(count))  # noqa: RUF017
+    assert order(1, 1, 0) == order(0, 1, 0)[1:]
+    if count > 1:
+        assert order(0, 1, 0) != order(0, 1, 1)
+        assert order(0, 1, 0) != order(0, 2, 0)
 
 
 @pytest.mark.parametrize("schedule", ["greedy", "joint"])
-def test_every_batch_is_announced(schedule):
-    trainer = trainer_of(small("mono-forward", "graph", epochs=2, layers=2, schedule=schedule, batch_size=8))
-    seen = []
-    trainer.on_batch = lambda: seen.append(1)
+def test_a_training_can_be_stopped_at_every_batch(schedule):
+    method = small("mono-forward", "graph", epochs=2, layers=2, schedule=schedule, batch_size=8)
+    polls = []
+    trainer = trainer_of(method, should_stop=lambda: bool(polls.append(1)))
     trainer.run()
-    train, valid = trainer.batches_an_epoch
-    epochs = 2 * (2 if schedule == "greedy" else 1)
-    assert len(seen) >= epochs * (train + valid)
-
-    def stop():
-        raise KeyboardInterrupt
-
-    trainer = trainer_of(small("mono-forward", "graph", epochs=2, layers=2, schedule=schedule, batch_size=8))
-    trainer.on_batch = stop
+    batches = trainer.task.steps_per_epoch + len(list(trainer.task.validation_batches()))
+    assert len(polls) >= 2 * trainer.task.stages * batches
+    trainer = trainer_of(method, should_stop=lambda: True)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    assert trainer.state.history == []
+    assert (trainer.state.history, trainer.state.step) == ([], 1)
+
+
+def test_seeds_are_not_ignored():
+    method = small("best", "graph", epochs=2, dropout=0.2)
+    made, train, valid = task("graph", 24)
+
+    def trained(seed):
+        network = Network.for_graphs(method, made, seed=0)
+        make_trainer(network, made, train, valid, seed=seed).run()
+        return network.state_dict()["layers.0.conv.nn.0.weight"]
+
+    assert torch.equal(trained(1), trained(1))
+    assert not torch.equal(trained(1), trained(2))
+    assert not math.isnan(float(trained(1).sum()))
