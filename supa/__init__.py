@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from supa.comparison import Comparison, compare, write_report
     from supa.config import ShowerConfig
     from supa.expectations import Expectation, NoClosedFormError, expectation
+    from supa.external import from_hits
     from supa.grids import CALOGAN, Cartesian, Grid, Polar
-    from supa.imported import from_hits
-    from supa.initial import EnergySpectrum, PrimaryCount
+    from supa.initial_conditions import EnergySpectrum, PrimaryCount
     from supa.presets import PRESETS, Preset, preset, preset_name
     from supa.ragged import Ragged
     from supa.showers import Run, Showers
@@ -23,8 +23,8 @@ _MODULES = {
     "config": ("ShowerConfig",),
     "expectations": ("Expectation", "NoClosedFormError", "expectation"),
     "grids": ("CALOGAN", "Cartesian", "Grid", "Polar"),
-    "imported": ("from_hits",),
-    "initial": ("EnergySpectrum", "PrimaryCount"),
+    "external": ("from_hits",),
+    "initial_conditions": ("EnergySpectrum", "PrimaryCount"),
     "presets": ("PRESETS", "Preset", "preset", "preset_name"),
     "ragged": ("Ragged",),
     "showers": ("Run", "Showers"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from supa.checks import did_you_mean, number, shown, whole
-from supa.initial import EnergyLike, EnergySpectrum, PrimaryCount, PrimaryCountLike
+from supa.initial_conditions import EnergyLike, EnergySpectrum, PrimaryCount, PrimaryCountLike
 from supa.texts import read_json
 
 MAX_SLICES = 62

@@ -18,7 +18,7 @@ from supa.config import ShowerConfig
 from supa.engines import cpu, reference
 from supa.engines.results import WalkResult
 from supa.expectations import Keep, expectation, mean_particles
-from supa.initial import EnergyLike
+from supa.initial_conditions import EnergyLike
 from supa.memory import available_bytes
 from supa.physics import walk_of
 from supa.presets import ConfigLike, config_of

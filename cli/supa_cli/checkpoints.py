@@ -33,7 +33,7 @@ def check_output(path: Path, *, resume: bool) -> None:
     Raises:
         click.UsageError: its name is that of a shower file, its folder is not there, or the file is.
     """
-    from supa_cli.endings import format_of
+    from supa_cli.suffixes import format_of
 
     if format_of(str(path)) is not None:
         raise click.UsageError(

@@ -9,8 +9,8 @@ import click
 from supa.checks import counted
 from supa_cli.interruption import finished
 from supa_cli.options import Count, InputFile
-from supa_cli.printed import echo, safe
 from supa_cli.tables import number, print_table, with_error
+from supa_cli.terminal_text import echo, safe
 
 if TYPE_CHECKING:
     from supa import Comparison

@@ -9,9 +9,9 @@ import click
 from supa_cli import known
 from supa_cli.interruption import check, finished, in_order
 from supa_cli.options import Choice, InputFile, Known, OutputFile, PresetName, chosen_config
-from supa_cli.printed import echo
 from supa_cli.progress import progress
 from supa_cli.tables import print_table
+from supa_cli.terminal_text import echo
 
 
 def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -73,7 +73,7 @@ def command(
     of them keeps.
     """
     from supa.checks import did_you_mean
-    from supa_cli.endings import fits, format_of
+    from supa_cli.suffixes import fits, format_of
     from supa_datasets import FORMATS, convert, read_binning
     from supa_datasets.conversion.names import ENDINGS
 

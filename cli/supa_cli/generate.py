@@ -10,8 +10,8 @@ import click
 from supa.checks import counted
 from supa_cli.interruption import check, finished, in_order, interruptible
 from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
-from supa_cli.printed import echo
 from supa_cli.progress import progress
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from supa import ShowerConfig, Showers
@@ -136,7 +136,7 @@ def command(
 
 
 def _check_ending(out: str, *, quiet: bool) -> None:
-    from supa_cli.endings import format_of, is_of_another_kind
+    from supa_cli.suffixes import format_of, is_of_another_kind
 
     name, form, whole = Path(out), format_of(out), Path(out).with_suffix(".h5")
     if form == "supa":

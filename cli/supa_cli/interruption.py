@@ -118,7 +118,7 @@ def in_order(left: Callable[[], str] = lambda: "") -> Iterator[None]:
         if sentence:
             import click
 
-            from supa_cli.printed import safe
+            from supa_cli.terminal_text import safe
 
             click.echo(f"\n{safe(sentence)}", err=True)
         raise

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 def datasets() -> Iterable[str]:
     """Name the graph benchmarks."""
-    from supa_datasets.benchmarks import BENCHMARKS
+    from supa_datasets.graph_benchmarks import BENCHMARKS
 
     return BENCHMARKS
 

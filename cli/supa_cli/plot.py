@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from supa.checks import counted
+from supa_cli.figure_path import check_picture
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import InputFile, OutputFile
-from supa_cli.pictures import check_picture
-from supa_cli.printed import echo
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,8 @@ import click
 import numpy as np
 
 from supa import NoClosedFormError, Run, Showers, expectation
-from supa_cli.printed import echo
 from supa_cli.tables import print_facts, print_table
+from supa_cli.terminal_text import echo
 
 
 class Summary:

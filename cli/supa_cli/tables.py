@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import click
 
-from supa_cli.printed import safe
+from supa_cli.terminal_text import safe
 
 _GAP = "  "
 _UNLIMITED = 1 << 30

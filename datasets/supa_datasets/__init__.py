@@ -5,12 +5,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supa_datasets.benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
     from supa_datasets.conversion.awkward_arrays import from_awkward
     from supa_datasets.conversion.binning import read_binning
     from supa_datasets.conversion.converter import convert
     from supa_datasets.conversion.formats import Format
     from supa_datasets.conversion.registry import FORMATS
+    from supa_datasets.graph_benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
     from supa_datasets.hdf5 import COMPRESSIONS, Compression, ShowerFile, ShowerWriter, Stored, load, resumable, save
     from supa_datasets.loaders.batches import BucketSampler
     from supa_datasets.loaders.edges import Nearest, Tree, Within
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supa_datasets.validation import Fault
 
 _MODULES = {
-    "benchmarks": ("BENCHMARKS", "BenchmarkSource", "GraphBenchmark", "load_benchmark"),
+    "graph_benchmarks": ("BENCHMARKS", "BenchmarkSource", "GraphBenchmark", "load_benchmark"),
     "conversion.awkward_arrays": ("from_awkward",),
     "conversion.binning": ("read_binning",),
     "conversion.converter": ("convert",),

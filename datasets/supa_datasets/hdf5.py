@@ -27,8 +27,8 @@ from supa_datasets.layout import (
     read_run,
     tables_of,
 )
-from supa_datasets.mapped import MappedColumns, mappable
-from supa_datasets.reading import (
+from supa_datasets.memory_map import MappedColumns, mappable
+from supa_datasets.reader import (
     assembled,
     checked,
     columns_of,

@@ -13,7 +13,7 @@ import numpy as np
 
 from supa import Ragged, Run, Showers
 from supa.checks import counted, did_you_mean
-from supa_datasets.disk import locked, locked_temporary, synchronised
+from supa.file_lock import locked, locked_temporary, synchronised
 from supa_datasets.layout import (
     HITS,
     PARTICLES,
@@ -31,7 +31,7 @@ from supa_datasets.layout import (
     tables_of,
     write_run,
 )
-from supa_datasets.reading import (
+from supa_datasets.reader import (
     checked,
     columns_of,
     named_errors,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import shown, whole
-from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
+from supa_datasets.torch_io import UNREADABLE, read_checked, write_whole
 from supa_gff.graphs import Graphs, Level
 from supa_gff.method import Method
 from supa_gff.network import Network, network_of

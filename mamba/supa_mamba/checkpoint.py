@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supa.checks import shown
-from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
+from supa_datasets.torch_io import UNREADABLE, read_checked, write_whole
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import ShowerEncoder
 from supa_mamba.rivals import Rivals

@@ -9,9 +9,9 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.checks import LARGEST, counted, whole
 from supa.comparison.hits import hit_results
-from supa.comparison.measured import RESOLUTION, Measured, SampleLike
 from supa.comparison.resolution import merge_unresolved, resolutions
 from supa.comparison.results import Comparison, ObservableResult, Pull, SampleFacts, Score
+from supa.comparison.sample_statistics import RESOLUTION, Measured, SampleLike
 from supa.distances import (
     Estimate,
     classifier_auc,

@@ -6,8 +6,8 @@ import numpy as np
 
 from supa.arrays import FloatArray
 from supa.checks import counted
-from supa.comparison.measured import HIT_BINS, Measured
 from supa.comparison.results import Comparison, ObservableResult
+from supa.comparison.sample_statistics import HIT_BINS, Measured
 from supa.plot import literal
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.comparison.measured import GROUPS, Measured
 from supa.comparison.results import ObservableResult
+from supa.comparison.sample_statistics import GROUPS, Measured
 from supa.distances import Estimate
 from supa.distances.histograms import error_of_squares, separation_of_counts
 from supa.observables import label

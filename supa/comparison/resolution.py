@@ -9,7 +9,7 @@ one that is constant and wrong has a large but finite one.
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.comparison.measured import RESOLUTION, Measured
+from supa.comparison.sample_statistics import RESOLUTION, Measured
 from supa.compiler import kernel
 from supa.observables.tables import is_count, is_length
 

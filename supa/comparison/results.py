@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from supa.comparison.measured import Measured
+from supa.comparison.sample_statistics import Measured
 from supa.distances import Estimate, KolmogorovSmirnov
 
 

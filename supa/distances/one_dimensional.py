@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from supa.arrays import ByteArray, FloatArray, IntArray
 from supa.checks import LARGEST, whole
-from supa.distances.cumulated import cumulated_distances
+from supa.distances.cdf import cumulated_distances
 from supa.distances.samples import spread_of, two_columns, two_matrices
 
 REPEATS = 500

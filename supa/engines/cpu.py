@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, WordArray
 from supa.compiler import kernel
-from supa.engines.growth import lengthened, taller
+from supa.engines.growable import lengthened, taller
 from supa.engines.results import WalkResult
 from supa.engines.tiles import (
     BYTE,

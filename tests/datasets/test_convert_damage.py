@@ -386,7 +386,7 @@ def test_a_small_parquet_file_that_grows_beyond_the_memory_is_refused(tmp_path, 
     rows = pyarrow.array(np.zeros(300_000))
     table = pyarrow.table({"incident_energy": rows, "hits": [[_hits()]] * 300_000})
     pyarrow.parquet.write_table(table, tmp_path / "b.parquet", compression="zstd")
-    monkeypatch.setattr("supa_datasets.conversion.guards.available_bytes", lambda: 10**6)
+    monkeypatch.setattr("supa_datasets.conversion.untrusted_input.available_bytes", lambda: 10**6)
     _refused(tmp_path / "b.parquet", "a row group would need 0.0 GB of memory, more than there is", "parquet")
 
 

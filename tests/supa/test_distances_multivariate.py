@@ -165,7 +165,7 @@ def test_the_kernel_distance_is_that_of_plain_loops(monkeypatch):
         + 4 * (centred(xy, same=False) ** 2).mean() / (43 * 37)
     )
     for block in (1000, 2):
-        monkeypatch.setattr("supa.distances.kernel._BLOCK", block)
+        monkeypatch.setattr("supa.distances.mmd._BLOCK", block)
         estimate = kernel_distance(true, generated, seed=3)
         assert estimate.value == pytest.approx(off(xx).mean() + off(yy).mean() - 2 * xy.mean(), rel=1e-9)
         assert estimate.error == pytest.approx(variance**0.5, rel=1e-9)
@@ -176,7 +176,7 @@ def test_large_samples_are_dealt_into_batches(monkeypatch):
     random = np.random.default_rng(17)
     pairs = [(random.normal(size=(400, 2)), random.normal(1, 1, size=(370, 2))) for _ in range(60)]
     whole = np.array([kernel_distance(*pair, seed=0) for pair in pairs])
-    monkeypatch.setattr("supa.distances.kernel._LARGEST_BATCH", 100)
+    monkeypatch.setattr("supa.distances.mmd._LARGEST_BATCH", 100)
     batched = np.array([kernel_distance(*pair, seed=0) for pair in pairs])
     assert batched[:, 0].mean() == pytest.approx(whole[:, 0].mean(), rel=0.02)
     for values, errors in (whole.T, batched.T):
@@ -292,7 +292,7 @@ def test_rows_that_are_all_equal_lie_in_all_balls():
 
 
 def test_large_samples_are_cut_and_say_so(monkeypatch):
-    monkeypatch.setattr("supa.distances.neighbours.MOST_ROWS", 100)
+    monkeypatch.setattr("supa.distances.precision_recall.MOST_ROWS", 100)
     random = np.random.default_rng(16)
     result = neighbour_scores(random.normal(size=(150, 2)), random.normal(size=(90, 2)), seed=0)
     assert (result.rows_true, result.rows_generated) == (100, 90)

@@ -10,8 +10,8 @@ from supa_cli import known
 from supa_cli.forecast import Forecast
 from supa_cli.interruption import check, finished, in_order
 from supa_cli.options import Count, Folder, Known, OutputFile
-from supa_cli.printed import echo
 from supa_cli.progress import progress
+from supa_cli.terminal_text import echo
 
 _ADVICE = (
     "Fewer --methods, --datasets, --folds or --seeds, or more processes (-j) take less; the same command goes on where "

@@ -8,8 +8,8 @@ import click
 from supa.checks import counted
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Folder, InputFile
-from supa_cli.printed import echo
 from supa_cli.tables import print_table
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint

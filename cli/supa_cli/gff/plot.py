@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from supa_cli.figure_path import check_picture
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import OutputFile
-from supa_cli.pictures import check_picture
-from supa_cli.printed import echo
+from supa_cli.terminal_text import echo
 
 
 @click.command(name="plot")

@@ -13,7 +13,7 @@ from supa_cli.checkpoints import board, check_output, check_same, chosen_device,
 from supa_cli.forecast import Forecast
 from supa_cli.interruption import check, in_order
 from supa_cli.options import Choice, Count, Folder, Known, OutputFile
-from supa_cli.printed import echo
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint

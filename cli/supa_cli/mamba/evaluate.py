@@ -8,11 +8,11 @@ import click
 
 from supa.checks import counted
 from supa_cli.checkpoints import chosen_device
+from supa_cli.figure_path import check_picture
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Choice, InputFile, OutputFile
-from supa_cli.pictures import check_picture
-from supa_cli.printed import echo
 from supa_cli.tables import print_table
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from supa import ShowerConfig

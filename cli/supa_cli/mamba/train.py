@@ -13,8 +13,8 @@ from supa_cli.checkpoints import Save, board, check_output, check_same, chosen_d
 from supa_cli.forecast import Forecast
 from supa_cli.interruption import asked, finished, in_order
 from supa_cli.options import Choice, Count, Folder, InputFile, Known, OutputFile
-from supa_cli.printed import echo
 from supa_cli.progress import progress
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from supa_mamba.checkpoint import Checkpoint

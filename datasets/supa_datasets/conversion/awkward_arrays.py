@@ -9,9 +9,9 @@ from supa import Ragged, Showers
 from supa.arrays import Array, IntArray
 from supa.presets import ConfigLike, config_of
 from supa.ragged import offsets_of
-from supa_datasets.conversion.guards import check_memory
-from supa_datasets.conversion.runs import imported
+from supa_datasets.conversion.run_json import imported
 from supa_datasets.conversion.tables import TABLES, assembled, brief, columns_in, named
+from supa_datasets.conversion.untrusted_input import check_memory
 
 ColumnPath = tuple[str, ...]
 """Where a column is in an array of records: its field, or the field of a table and the field of its records."""

@@ -8,7 +8,7 @@ from xml.parsers import expat
 
 from supa import Grid, Polar
 from supa.checks import counted, shown
-from supa_datasets.conversion.guards import named_errors
+from supa_datasets.conversion.untrusted_input import named_errors
 
 _MAX_BYTES = 1 << 20
 _MAX_CELLS = 10_000_000

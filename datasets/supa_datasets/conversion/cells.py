@@ -8,7 +8,7 @@ import numpy as np
 from supa import Grid, ShowerConfig, Showers, from_hits
 from supa.arrays import FloatArray
 from supa.ragged import offsets_of
-from supa_datasets.conversion.guards import MAX_CHUNK_ROWS
+from supa_datasets.conversion.untrusted_input import MAX_CHUNK_ROWS
 
 MEV = 1000.0
 """MeV of a GeV."""

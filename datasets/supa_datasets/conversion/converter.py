@@ -10,11 +10,11 @@ from typing import Literal
 
 from supa import Grid, Showers
 from supa.checks import counted, did_you_mean
+from supa.file_lock import locked, synchronised
 from supa.presets import ConfigLike, config_of
 from supa_datasets.conversion.formats import Choices, Reader, Source, Writer
-from supa_datasets.conversion.guards import named_errors
 from supa_datasets.conversion.registry import source_format, target_format
-from supa_datasets.disk import locked, synchronised
+from supa_datasets.conversion.untrusted_input import named_errors
 
 
 def convert(

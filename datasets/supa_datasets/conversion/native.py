@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import spans
+from supa_datasets.conversion.untrusted_input import spans
 from supa_datasets.hdf5 import ShowerFile
 from supa_datasets.writer import ShowerWriter
 

@@ -14,9 +14,9 @@ import numpy as np
 from supa import Ragged, Showers
 from supa.checks import counted
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import check_memory, spans
-from supa_datasets.conversion.runs import RUN, run_to_text
+from supa_datasets.conversion.run_json import RUN, run_to_text
 from supa_datasets.conversion.tables import TABLES, assembled, columns_in, named, run_of, stored
+from supa_datasets.conversion.untrusted_input import check_memory, spans
 from supa_datasets.layout import HITS, SHOWER_TYPES, tables_of
 
 _TABLES = {table.group for table in TABLES}

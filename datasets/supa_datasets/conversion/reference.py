@@ -18,9 +18,9 @@ from supa.arrays import FloatArray
 from supa.checks import counted
 from supa.ragged import offsets_of
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import check_memory, named_errors, spans
-from supa_datasets.conversion.pickles import Unpickler, finished
-from supa_datasets.conversion.runs import imported
+from supa_datasets.conversion.run_json import imported
+from supa_datasets.conversion.safe_unpickler import Unpickler, finished
+from supa_datasets.conversion.untrusted_input import check_memory, named_errors, spans
 
 _SHOWERS, _ENERGIES = "shower_batch", "tot_energy_batch"
 _MAGIC = 0x1950A86A20F9469CFC6C

@@ -10,7 +10,7 @@ import numpy as np
 from supa import Ragged, Showers
 from supa_datasets.conversion.awkward_arrays import numbers, ragged_table
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.runs import RUN, run_to_text
+from supa_datasets.conversion.run_json import RUN, run_to_text
 from supa_datasets.conversion.tables import TABLES, assembled, brief, columns_in, may_be_read, named, run_of, stored
 from supa_datasets.layout import SHOWER_TYPES, tables_of
 

@@ -16,8 +16,8 @@ from supa.grids import Depth
 from supa.ragged import offsets_of
 from supa_datasets.conversion.foreign_hdf5 import created, dataset, make_room, opened, stored_config
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import check_memory, spans
-from supa_datasets.conversion.runs import imported
+from supa_datasets.conversion.run_json import imported
+from supa_datasets.conversion.untrusted_input import check_memory, spans
 
 _DEPTH = "supa_depth"
 _PHOTON = 22

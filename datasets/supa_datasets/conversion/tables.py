@@ -11,7 +11,7 @@ from supa import Ragged, Run, ShowerConfig, Showers, from_hits
 from supa.arrays import Array
 from supa.physics import UNKNOWN_SLICE
 from supa_datasets.conversion.formats import Choices
-from supa_datasets.conversion.runs import imported, run_from_text
+from supa_datasets.conversion.run_json import imported, run_from_text
 from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, Table, tables_of
 from supa_datasets.validation import check_rows
 

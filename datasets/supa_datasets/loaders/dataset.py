@@ -11,7 +11,7 @@ from supa import Ragged
 from supa.arrays import IntArray
 from supa.checks import counted
 from supa_datasets.loaders.batches import BucketSampler
-from supa_datasets.loaders.drawn import Drawn, Item, Rows
+from supa_datasets.loaders.column_batch import Drawn, Item, Rows
 from supa_datasets.loaders.normalisation import Normalisation, given_or_fitted
 from supa_datasets.loaders.source import Sample, ShowerSource, SourceLike
 from supa_datasets.loaders.splits import SPLITS, in_split

@@ -10,8 +10,8 @@ from torch_geometric.data import Batch, Data
 from supa import Ragged
 from supa.arrays import IntArray
 from supa.checks import shown
+from supa_datasets.loaders.column_batch import Drawn, Rows
 from supa_datasets.loaders.dataset import NormalisedDataset
-from supa_datasets.loaders.drawn import Drawn, Rows
 from supa_datasets.loaders.edges import Edges, Nearest, Tree, Within, edges_of
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, SourceLike

@@ -9,8 +9,8 @@ import torch
 from supa import CALOGAN, Grid
 from supa.arrays import FloatArray
 from supa.checks import shown
+from supa_datasets.loaders.column_batch import Drawn, Item
 from supa_datasets.loaders.dataset import ShowerDataset
-from supa_datasets.loaders.drawn import Drawn, Item
 from supa_datasets.loaders.normalisation import Normalisation, given_or_fitted
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 
 from supa.checks import did_you_mean
+from supa_datasets.loaders.column_batch import Drawn, Item, Rows, padded
 from supa_datasets.loaders.dataset import NormalisedDataset
-from supa_datasets.loaders.drawn import Drawn, Item, Rows, padded
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS

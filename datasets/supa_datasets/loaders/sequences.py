@@ -9,10 +9,10 @@ import torch
 from supa import Ragged
 from supa.arrays import IntArray
 from supa.checks import did_you_mean
+from supa_datasets.loaders.column_batch import Drawn, Item, Rows
 from supa_datasets.loaders.dataset import NormalisedDataset
-from supa_datasets.loaders.drawn import Drawn, Item, Rows
 from supa_datasets.loaders.normalisation import Normalisation
-from supa_datasets.loaders.orders import along_tree, by_depth
+from supa_datasets.loaders.ordering import along_tree, by_depth
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from supa.checks import counted
+from supa.file_lock import locked
 from supa.texts import read_json
-from supa_datasets.disk import locked
 from supa_gff.bench.jobs import Cost, Job, Measured, canonical
 
 _FIRST = b'{"dataset": "'  # every line starts so; a torn one is a piece of that

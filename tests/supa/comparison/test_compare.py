@@ -9,7 +9,7 @@ import pytest
 import supa
 from supa import Ragged, compare
 from supa.comparison.hits import hit_results
-from supa.comparison.measured import Measured
+from supa.comparison.sample_statistics import Measured
 
 
 def _with_hits(showers, **columns):

@@ -8,9 +8,9 @@ import pytest
 
 import supa
 from supa import Ragged, compare
-from supa.comparison.measured import Measured
 from supa.comparison.report import html_of, verdict
 from supa.comparison.resolution import RESOLUTION, merge_unresolved, resolutions
+from supa.comparison.sample_statistics import Measured
 from supa.distances import permutation_test
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from supa_datasets.torch_files import write_whole
+from supa_datasets.torch_io import write_whole
 
 
 @pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard"])

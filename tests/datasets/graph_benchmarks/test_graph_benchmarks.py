@@ -60,7 +60,7 @@ def test_a_folder_of_raw_files_is_enough_and_degrees_stand_in_for_features(tmp_p
 
 
 def test_degrees_beyond_the_last_place_share_it():
-    from supa_datasets.benchmarks import degree_features
+    from supa_datasets.graph_benchmarks import degree_features
 
     star = torch.tensor([[0] * 5 + [1, 2, 3, 4, 5], [1, 2, 3, 4, 5] + [0] * 5])
     assert degree_features(star, 6, most=3).argmax(dim=1).tolist() == [2, 1, 1, 1, 1, 1]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from supa.checks import shown
-from supa_datasets.disk import locked_temporary, synchronised
+from supa.file_lock import locked_temporary, synchronised
 
 UNREADABLE = (
     AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError,

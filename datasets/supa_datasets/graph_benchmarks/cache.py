@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from supa_datasets.benchmarks.finding import Contents, DamagedError, RawFiles, contents_of, in_folder
-from supa_datasets.benchmarks.processing import process, read_graphs
-from supa_datasets.benchmarks.sources import BenchmarkSource
-from supa_datasets.disk import waiting_lock
+from supa.file_lock import waiting_lock
+from supa_datasets.graph_benchmarks.finding import Contents, DamagedError, RawFiles, contents_of, in_folder
+from supa_datasets.graph_benchmarks.processing import process, read_graphs
+from supa_datasets.graph_benchmarks.sources import BenchmarkSource
 
 _LIST = "contents.json"
 

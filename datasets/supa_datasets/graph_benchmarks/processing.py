@@ -5,9 +5,9 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from supa_datasets.benchmarks.checking import check_raw_files, reason
-from supa_datasets.benchmarks.finding import Contents, DamagedError, RawCopy, RawFiles, in_folder
-from supa_datasets.benchmarks.sources import BenchmarkSource
+from supa_datasets.graph_benchmarks.checking import check_raw_files, reason
+from supa_datasets.graph_benchmarks.finding import Contents, DamagedError, RawCopy, RawFiles, in_folder
+from supa_datasets.graph_benchmarks.sources import BenchmarkSource
 
 
 def process(source: BenchmarkSource, raw: RawFiles | None, folder: Path) -> tuple[list[Any], Contents]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from supa.caching import user_cache
 from supa.checks import check_name, counted, whole
-from supa_datasets.benchmarks.cache import load_graphs
-from supa_datasets.benchmarks.finding import DamagedError, find
-from supa_datasets.benchmarks.sources import BENCHMARKS, Task
+from supa_datasets.graph_benchmarks.cache import load_graphs
+from supa_datasets.graph_benchmarks.finding import DamagedError, find
+from supa_datasets.graph_benchmarks.sources import BENCHMARKS, Task
 
 MOST_DEGREES = 64
 """Nodes without features get their degree as one-hot; degrees from here on share the last place."""

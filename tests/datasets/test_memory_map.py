@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import supa
 import supa_datasets
-from supa_datasets.mapped import MappedColumns, mappable
+from supa_datasets.memory_map import MappedColumns, mappable
 
 
 @pytest.fixture(scope="module")

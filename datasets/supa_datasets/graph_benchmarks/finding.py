@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from supa_datasets.benchmarks.sources import BenchmarkSource
+from supa_datasets.graph_benchmarks.sources import BenchmarkSource
 
 Contents = dict[str, str]
 """Size and CRC-32 of each file, by name; two files of equal contents have equal entries."""

@@ -15,7 +15,7 @@ import pytest
 from benchmark_files import write_tu, write_webkb
 
 from supa_datasets import load_benchmark
-from supa_datasets.benchmarks import cache as cache_module
+from supa_datasets.graph_benchmarks import cache as cache_module
 
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 from torch_geometric.datasets import tu_dataset

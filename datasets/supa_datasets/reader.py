@@ -12,7 +12,7 @@ from supa import Ragged, Run, Showers
 from supa.arrays import IntArray
 from supa.memory import available_bytes
 from supa.texts import printable
-from supa_datasets.heaps import check_heaps
+from supa_datasets.hdf5_integrity import check_heaps
 from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, dataset_at, is_recorded, tables_of
 from supa_datasets.unfinished import AsFinished
 from supa_datasets.validation import check_rows

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supa.checks import counted, shown
-from supa_datasets.benchmarks.finding import DamagedError, RawFiles
-from supa_datasets.benchmarks.sources import BenchmarkSource
+from supa_datasets.graph_benchmarks.finding import DamagedError, RawFiles
+from supa_datasets.graph_benchmarks.sources import BenchmarkSource
 
 
 def check_raw_files(source: BenchmarkSource, raw: RawFiles) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 import supa
 import supa_datasets
-from supa_datasets.heaps import check_heaps
+from supa_datasets.hdf5_integrity import check_heaps
 
 
 @pytest.fixture
