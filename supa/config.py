@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from supa.checks import did_you_mean, number, shown, whole
+from supa.checks import check_int, check_real, did_you_mean, format_value
 from supa.initial_conditions import EnergyLike, EnergySpectrum, PrimaryCount, PrimaryCountLike
 from supa.texts import read_json
 
@@ -160,7 +160,7 @@ class ShowerConfig:
             ValueError: a name is not a field, or a value is not allowed.
         """
         if not isinstance(constants, Mapping):
-            raise ValueError(f"A config must be an object with one entry a constant, not {shown(constants)}.")
+            raise ValueError(f"A config must be an object with one entry a constant, not {format_value(constants)}.")
         return cls(**_known(constants))
 
     def to_json(self) -> str:
@@ -267,18 +267,18 @@ def _listed(value: Any) -> Any:
 def _choice(choices: tuple[str, ...], name: str, value: object) -> str:
     if value not in choices:
         raise ValueError(
-            f"{name}: {shown(value)} was given, but it must be {' or '.join(repr(c) for c in choices)}."
+            f"{name}: {format_value(value)} was given, but it must be {' or '.join(repr(c) for c in choices)}."
             f"{did_you_mean(value, choices)}"
         )
     return str(value)
 
 
 def _pair(allowed: Callable[[float], bool], ordered: bool, words: str, name: str, value: object) -> tuple[float, float]:
-    message = f"{name}: {shown(value)} was given, but it must be two numbers {words}."
+    message = f"{name}: {format_value(value)} was given, but it must be two numbers {words}."
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError(message)
     try:
-        first, second = (number(allowed, words, name, entry) for entry in value)
+        first, second = (check_real(allowed, words, name, entry) for entry in value)
     except ValueError:
         raise ValueError(message) from None
     if ordered and first > second:
@@ -290,31 +290,32 @@ def _layers(name: str, value: object) -> tuple[tuple[int, int], ...]:
     shape = isinstance(value, list | tuple) and all(isinstance(e, list | tuple) and len(e) == 2 for e in value)
     if not shape or not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_SLICES:
         raise ValueError(
-            f"{name}: {shown(value)} was given, but it must be 1 to {MAX_SLICES} pairs (first slice, last slice), such "
+            f"{name}: {format_value(value)} was given, but it must be 1 to {MAX_SLICES} pairs (first slice, "
+            "last slice), such "
             "as ((5, 8), (9, 17), (18, 27))."
         )
-    bound = partial(whole, 0, 10**6, name)
+    bound = partial(check_int, 0, 10**6, name)
     return tuple((bound(first), bound(last)) for first, last in value)
 
 
-_probability = partial(number, lambda v: 0 <= v <= 1, "from 0 to 1")
-_positive = partial(number, lambda v: v > 0, "above 0")
-_not_negative = partial(number, lambda v: v >= 0, "that is 0 or above")
+_probability = partial(check_real, lambda v: 0 <= v <= 1, "from 0 to 1")
+_positive = partial(check_real, lambda v: v > 0, "above 0")
+_not_negative = partial(check_real, lambda v: v >= 0, "that is 0 or above")
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "num_slices": partial(whole, 1, MAX_SLICES),
+    "num_slices": partial(check_int, 1, MAX_SLICES),
     "slice_spacing": _positive,
     "stop_amplitude": _probability,
     "stop_scale": _positive,
     "stop_exponent": _not_negative,
-    "first_stop_slice": partial(whole, 0, MAX_SLICES),
+    "first_stop_slice": partial(check_int, 0, MAX_SLICES),
     "split_early": _probability,
     "split_late": _probability,
     "split_late_rule": partial(_choice, ("fixed", "shared")),
     "opening_angle": partial(
         _pair, lambda v: 0 < v <= math.pi / 2, False, "in radians, above 0 and at most pi/2, the ends of the range"
     ),
-    "deviation": partial(number, lambda v: 0 <= v < 0.5, "from 0 to below 0.5, the fraction of theta"),
+    "deviation": partial(check_real, lambda v: 0 <= v < 0.5, "from 0 to below 0.5, the fraction of theta"),
     "energy_sharing": partial(_choice, ("balanced", "equal")),
     "readout_layers": _layers,
     "frame": partial(_choice, ("parent", "reference")),

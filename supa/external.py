@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, IntArray, array, is_real
-from supa.checks import LARGEST, shown
+from supa.checks import LARGEST, format_value
 from supa.physics import NO_LAYER, UNKNOWN_SLICE, layer_of_any_slice
-from supa.presets import ConfigLike, config_of
+from supa.presets import ConfigLike, as_config
 from supa.ragged import Ragged
 from supa.showers import Run, Showers
 
@@ -54,11 +54,11 @@ def from_hits(
     Raises:
         ValueError: lengths do not fit together, or a value cannot be that of a shower.
     """
-    config = config_of(config)
+    config = as_config(config)
     offset = array("offset", offset)
     ascending = offset.ndim == 1 and len(offset) > 0 and np.issubdtype(offset.dtype, np.integer) and offset[0] == 0
     if not ascending or (np.diff(offset.astype(np.int64)) < 0).any():
-        raise ValueError(f"offset: {shown(offset)} was given, but it must be whole numbers that ascend from 0.")
+        raise ValueError(f"offset: {format_value(offset)} was given, but it must be whole numbers that ascend from 0.")
     offset = offset.astype(np.int64)
     n, rows = len(offset) - 1, int(offset[-1])
     incident = _real("incident_energy", incident_energy, n, "GeV above 0", lambda e: e > 0).astype(np.float64)

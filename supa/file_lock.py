@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
+def open_locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
     """Open a file and hold its lock, which ends with the descriptor or the process.
 
     A link of this name is not followed: who can write into the folder could let it lead to any file of the user's.
@@ -47,7 +47,7 @@ def locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
     return descriptor
 
 
-def locked_temporary(path: Path, *, called: Path | None = None) -> int:
+def open_locked_temporary(path: Path, *, called: Path | None = None) -> int:
     """Make or open a file under whose name another file is made, and hold its lock.
 
     Args:
@@ -61,14 +61,14 @@ def locked_temporary(path: Path, *, called: Path | None = None) -> int:
         OSError: the file cannot be written.
         ValueError: another process holds it, or its contents belong to another name.
     """
-    descriptor = locked(path, os.O_CREAT, called=called)
+    descriptor = open_locked(path, os.O_CREAT, called=called)
     if os.fstat(descriptor).st_nlink > 1:
         os.close(descriptor)
         raise ValueError(f"{called or path}: {path.name}, which would be written, is a link to a file; remove it.")
     return descriptor
 
 
-def synchronised(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk.
 
     Args:
@@ -82,7 +82,7 @@ def synchronised(path: Path) -> None:
 
 
 @contextmanager
-def waiting_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+def wait_for_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a file in a ``with`` block; wait while another process or thread holds it.
 
     The lock ends with the block or with the process. Where the file can be neither made nor read, or the file system

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray, array, is_real
-from supa.checks import did_you_mean, shown
+from supa.checks import did_you_mean, format_value
 
 if TYPE_CHECKING:
     from supa.showers import Showers
@@ -87,9 +87,11 @@ class Polar:
     def __init__(self, r_edges: npt.ArrayLike, num_alpha: int) -> None:
         self.r_edges = _ascending("r_edges", r_edges)
         if self.r_edges[0] < 0:
-            raise ValueError(f"r_edges: {shown(r_edges)} was given, but a radius is at least 0.")
+            raise ValueError(f"r_edges: {format_value(r_edges)} was given, but a radius is at least 0.")
         if isinstance(num_alpha, bool) or not isinstance(num_alpha, int | np.integer) or num_alpha < 1:
-            raise ValueError(f"num_alpha: {shown(num_alpha)} was given, but it must be a whole number of at least 1.")
+            raise ValueError(
+                f"num_alpha: {format_value(num_alpha)} was given, but it must be a whole number of at least 1."
+            )
         self.num_alpha = int(num_alpha)
 
     @property
@@ -156,11 +158,12 @@ class Grid:
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or not all(part is None or isinstance(part, Cartesian | Polar) for part in self.parts):
             raise ValueError(
-                f"parts: {shown(self.parts)} was given, but it must be Cartesian or Polar cells, one for each layer."
+                f"parts: {format_value(self.parts)} was given, but it must be Cartesian or Polar cells, one "
+                "for each layer."
             )
         if self.depth not in ("layer", "slice"):
             raise ValueError(
-                f"depth: {shown(self.depth)} was given, but it must be 'layer' or 'slice'."
+                f"depth: {format_value(self.depth)} was given, but it must be 'layer' or 'slice'."
                 f"{did_you_mean(self.depth, ('layer', 'slice'))}"
             )
 
@@ -277,7 +280,7 @@ def _ascending(name: str, given: npt.ArrayLike) -> FloatArray:
     values = array(name, given)
     edges = values.astype(np.float64) if is_real(values) else np.empty(0)
     if edges.ndim != 1 or len(edges) < 2 or not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
-        raise ValueError(f"{name}: {shown(given)} was given, but an axis needs 2 or more ascending numbers.")
+        raise ValueError(f"{name}: {format_value(given)} was given, but an axis needs 2 or more ascending numbers.")
     edges.flags.writeable = False
     return edges
 

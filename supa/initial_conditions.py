@@ -8,7 +8,7 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Literal, TypeAlias
 
-from supa.checks import number, shown, whole
+from supa.checks import check_int, check_real, format_value
 
 MIN_ENERGY = 1e-20
 MAX_PRIMARIES = 255
@@ -35,9 +35,11 @@ class EnergySpectrum:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        positive = partial(number, lambda v: v >= MIN_ENERGY, f"of GeV, at least {MIN_ENERGY:g}", "incident energy")
+        positive = partial(check_real, lambda v: v >= MIN_ENERGY, f"of GeV, at least {MIN_ENERGY:g}", "incident energy")
         if self.law not in ("fixed", "uniform", "log-uniform", "list") or not isinstance(self.values, list | tuple):
-            raise ValueError(f"incident energy: {self.law!r} with {shown(self.values)} is no law with its values.")
+            raise ValueError(
+                f"incident energy: {self.law!r} with {format_value(self.values)} is no law with its values."
+            )
         object.__setattr__(self, "values", tuple(positive(value) for value in self.values))
         expected = {"fixed": 1, "uniform": 2, "log-uniform": 2, "list": len(self.values)}
         if not self.values or len(self.values) != expected[self.law]:
@@ -108,7 +110,8 @@ EnergyLike: TypeAlias = float | str | Sequence[float] | EnergySpectrum
 
 def _energy_help(value: object) -> str:
     return (
-        f"incident energy: {shown(value)} was given, but it must be one energy in GeV (65), a range (1:100), a range "
+        f"incident energy: {format_value(value)} was given, but it must be one energy in GeV (65), a range "
+        "(1:100), a range "
         "that is uniform in the logarithm (log:1:100) or a list (10,20,50)."
     )
 
@@ -136,11 +139,11 @@ class PrimaryCount:
             raise ValueError(f"num_primaries: unknown law {self.law!r}; choose 'fixed' or 'poisson'.")
         try:
             if self.law == "fixed":
-                value: float = whole(1, MAX_PRIMARIES, "num_primaries", self.value)
+                value: float = check_int(1, MAX_PRIMARIES, "num_primaries", self.value)
             else:
-                value = number(lambda v: MIN_POISSON_MEAN <= v <= MAX_POISSON_MEAN, "", "num_primaries", self.value)
+                value = check_real(lambda v: MIN_POISSON_MEAN <= v <= MAX_POISSON_MEAN, "", "num_primaries", self.value)
         except ValueError:
-            raise ValueError(_count_help(f"{self.law}, {shown(self.value)}")) from None
+            raise ValueError(_count_help(f"{self.law}, {format_value(self.value)}")) from None
         object.__setattr__(self, "value", value)
 
     @classmethod
@@ -165,7 +168,7 @@ class PrimaryCount:
             law: Literal["fixed", "poisson"] = "poisson" if text.startswith("poisson:") else "fixed"
             with suppress(ValueError):
                 return cls(law, float(text.removeprefix("poisson:")) if law == "poisson" else int(text))
-        raise ValueError(_count_help(shown(value)))
+        raise ValueError(_count_help(format_value(value)))
 
     def __str__(self) -> str:
         return f"{self.value}" if self.law == "fixed" else f"poisson:{self.value!r}"

@@ -7,7 +7,7 @@ import numpy as np
 
 from supa.arrays import FloatArray
 from supa.bins import MOST_SEPARATE, distinct_bins
-from supa.checks import counted, whole
+from supa.checks import check_int, counted
 from supa.expectations import Expectation, NoClosedFormError, expectation
 from supa.grids import Cartesian, Cells
 from supa.image_cells import image_cells
@@ -166,7 +166,7 @@ class _Image:
 
     def add(self, showers: Showers) -> None:
         if self.first is None:
-            whole(0, showers.config.num_layers - 1, "layer", self.layer)
+            check_int(0, showers.config.num_layers - 1, "layer", self.layer)
             self.first = showers[:1]
         if showers.config != self.first.config:
             raise ValueError("Showers of different configs cannot be drawn as one sample; draw each on its own.")

@@ -75,7 +75,7 @@ class Ragged:
             The groups, copied.
         """
         counts = self.counts[groups]
-        offset = offsets_of(counts)
+        offset = counts_to_offsets(counts)
         rows = np.arange(offset[-1]) + np.repeat(self.offset[groups] - offset[:-1], counts)
         return Ragged({name: column[rows] for name, column in self.columns.items()}, offset)
 
@@ -103,7 +103,7 @@ class Ragged:
         )
 
 
-def offsets_of(counts: IntArray) -> IntArray:
+def counts_to_offsets(counts: IntArray) -> IntArray:
     """Give the offsets of groups whose sizes are known.
 
     Args:
@@ -128,4 +128,4 @@ def concatenate(tables: Sequence[Ragged]) -> Ragged:
     """
     names = tables[0].columns.keys()
     columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in names}
-    return Ragged(columns, offsets_of(np.concatenate([table.counts for table in tables])))
+    return Ragged(columns, counts_to_offsets(np.concatenate([table.counts for table in tables])))

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, FloatArray, IntArray
-from supa.checks import counted, shown, whole
+from supa.checks import check_int, counted, format_value
 from supa.config import ShowerConfig
 from supa.grids import Cartesian
 from supa.physics import STOP, UNKNOWN_SLICE
 from supa.presets import preset_name
-from supa.ragged import Ragged, concatenate, offsets_of
+from supa.ragged import Ragged, concatenate, counts_to_offsets
 from supa.selection import selected
 
 
@@ -330,7 +330,7 @@ class Showers:
         particles = self._recorded("trajectories")
         current = np.flatnonzero(particles["fate"] == STOP)
         # A particle in slice l has l ancestors, one in each slice before it.
-        offset = offsets_of(particles["slice"][current].astype(np.int64) + 1)
+        offset = counts_to_offsets(particles["slice"][current].astype(np.int64) + 1)
         row_of_shower = particles.offset[:-1][particles.group_of_row()]
         path = np.empty(offset[-1], dtype=np.int64)
         position = offset[1:] - 1
@@ -364,9 +364,11 @@ class Showers:
             ValueError: the edges are not ascending, or there is no such layer.
         """
         if layer is not None:
-            layer = whole(0, self.config.num_layers - 1, "layer", layer)
+            layer = check_int(0, self.config.num_layers - 1, "layer", layer)
         if not isinstance(edges, list | tuple) or len(edges) != 2:
-            raise ValueError(f"edges: {shown(edges)} was given, but it must be a pair: the edges along x, and along y.")
+            raise ValueError(
+                f"edges: {format_value(edges)} was given, but it must be a pair: the edges along x, and along y."
+            )
         cells = Cartesian(*edges)
         cell = cells.cell(self.x, self.y)
         chosen = cell >= 0 if layer is None else (cell >= 0) & (self.layer == layer)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import Array, FloatArray, IntArray
-from supa.checks import counted, did_you_mean, whole
+from supa.checks import check_int, counted, did_you_mean
 from supa.collector import Collector
 from supa.config import ShowerConfig
 from supa.engines import cpu, reference
@@ -20,10 +20,10 @@ from supa.engines.results import WalkResult
 from supa.expectations import Keep, expectation, mean_particles
 from supa.initial_conditions import EnergyLike
 from supa.memory import available_bytes
-from supa.physics import walk_of
-from supa.presets import ConfigLike, config_of
+from supa.physics import build_walk
+from supa.presets import ConfigLike, as_config
 from supa.primaries import Primaries, draw_primaries
-from supa.ragged import Ragged, offsets_of
+from supa.ragged import Ragged, counts_to_offsets
 from supa.random import MAX_INDEX, MAX_SEED
 from supa.showers import Run, Showers
 
@@ -151,7 +151,7 @@ def _plan(
     threads: int | None,
     chunk_size: int | None,
 ) -> _Plan:
-    config = config_of(config)
+    config = as_config(config)
     if energy is not None:
         config = config.replace(incident_energy=energy)
     for name, value, choices in (
@@ -165,16 +165,16 @@ def _plan(
                 f"{did_you_mean(value, choices)}"
             )
     if engine == "reference":
-        whole(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
-        if threads is not None and whole(1, MAX_THREADS, "threads", threads) != 1:
+        check_int(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
+        if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
             raise ValueError(f"threads: {threads!r} was given, but engine='reference' is one sequential stream; use 1.")
         threads = 1
-    seed = whole(0, MAX_SEED, "seed", seed)
-    num_showers = whole(0, MAX_INDEX, "num_showers", num_showers)
-    first = whole(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 less num_showers)")
+    seed = check_int(0, MAX_SEED, "seed", seed)
+    num_showers = check_int(0, MAX_INDEX, "num_showers", num_showers)
+    first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 less num_showers)")
     if threads is None:
         threads = available_processors()
-    threads = whole(1, MAX_THREADS, "threads", threads)
+    threads = check_int(1, MAX_THREADS, "threads", threads)
     particles, hits = _mean_sizes(config)
     bytes_per_attempt = 100 + 8 * config.num_layers + 60 * config.primary_count.mean + 27 * hits
     if record == "particles":
@@ -184,7 +184,7 @@ def _plan(
     if chunk_size is None:
         chunk_size = min(int(_CHUNK_BYTES / bytes_per_attempt), part)
     else:
-        chunk_size = whole(1, MAX_INDEX, "chunk_size", chunk_size)
+        chunk_size = check_int(1, MAX_INDEX, "chunk_size", chunk_size)
         if keep == "complete":
             chunk_size = min(chunk_size, part)
         if engine == "reference":
@@ -279,7 +279,7 @@ def _attempts(plan: _Plan) -> Iterator[tuple[int, int, Showers]]:
 
 
 def _attempts_in_sequence(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
-    walk = walk_of(plan.config)
+    walk = build_walk(plan.config)
     sequence = reference.ReferenceStream(walk, plan.seed)
 
     def walk_span(start: int, stop: int) -> Showers:
@@ -302,7 +302,7 @@ def _attempts_in_sequence(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iter
 
 def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
     """As ``_attempts``; the showers lie in a workspace, so they are gone once the next ones are asked for."""
-    walk = walk_of(plan.config)
+    walk = build_walk(plan.config)
 
     def walk_span(start: int, stop: int, workspace: cpu.Workspace) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
@@ -377,9 +377,11 @@ def _showers_of(plan: _Plan, indices: IntArray, primaries: Primaries, result: Wa
         index=indices[kept],
         incident_energy=primaries.incident_energy[kept],
         leaked_energy=result.leaked_energy[kept],
-        hits=Ragged(hits, offsets_of(result.num_hits[kept])),
+        hits=Ragged(hits, counts_to_offsets(result.num_hits[kept])),
         primaries=primaries.ragged() if len(kept) == len(indices) else primaries.ragged().take(kept),
-        particles=Ragged(particles, offsets_of(result.num_particles[kept])) if plan.record == "particles" else None,
+        particles=Ragged(particles, counts_to_offsets(result.num_particles[kept]))
+        if plan.record == "particles"
+        else None,
     )
 
 

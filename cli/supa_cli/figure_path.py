@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 
-def check_picture(path: Path, option: str, *, overwrite: bool) -> None:
+def check_figure_path(path: Path, option: str, *, overwrite: bool) -> None:
     """Check that a picture can be written.
 
     Args:

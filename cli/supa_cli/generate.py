@@ -82,7 +82,7 @@ def command(
 
     from supa import Run, stream
     from supa_cli.summary import Summary
-    from supa_datasets import ShowerWriter, Stored, resumable
+    from supa_datasets import ResumeInfo, ShowerWriter, resumable
 
     arguments = {"seed": seed, "keep": keep, "record": record, "engine": engine, "threads": threads}
     try:
@@ -90,13 +90,13 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     run = Run(config=config, seed=seed, first=first, engine=engine, keep=keep, attempts=None)
-    path, started, recorded = Path(out), time.perf_counter(), record == "particles"
-    stored = resumable(path, run, recorded=recorded) if resume else Stored(0, False)
+    path, started, has_particles = Path(out), time.perf_counter(), record == "particles"
+    stored = resumable(path, run, has_particles=has_particles) if resume else ResumeInfo(0, False)
     if stored.showers > num_showers:
         raise click.UsageError(
             f"{path} already holds {counted(stored.showers, 'shower')}, more than the {num_showers} asked for."
         )
-    if stored == Stored(num_showers, True):
+    if stored == ResumeInfo(num_showers, True):
         if not quiet:
             echo(f"{path} holds {counted(num_showers, 'shower')} of this run already.")
         return
@@ -114,7 +114,7 @@ def command(
         with ShowerWriter(
             path,
             run,
-            recorded=recorded,
+            has_particles=has_particles,
             compression=compression,
             overwrite=overwrite,
             resume=resume,

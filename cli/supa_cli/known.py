@@ -12,9 +12,9 @@ def datasets() -> Iterable[str]:
 
 def formats() -> Iterable[str]:
     """Name the formats of conversions."""
-    from supa_datasets.conversion.names import ENDINGS
+    from supa_datasets.conversion.names import SUFFIXES
 
-    return ENDINGS
+    return SUFFIXES
 
 
 def targets() -> Iterable[str]:

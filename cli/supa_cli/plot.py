@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from supa.checks import counted
-from supa_cli.figure_path import check_picture
+from supa_cli.figure_path import check_figure_path
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import InputFile, OutputFile
 from supa_cli.terminal_text import echo
@@ -49,7 +49,7 @@ def command(
     stem = "-".join(Path(file).stem for file in files)
     kinds = [f"{kind}{number}" for kind, number in (("shower", shower), ("layer", layer)) if number is not None]
     name = Path(output or f"{stem}-{'-'.join(kinds) or 'profile'}.png")
-    check_picture(name, "--output", overwrite=overwrite)
+    check_figure_path(name, "--output", overwrite=overwrite)
     with ExitStack() as stack:
         opened = [stack.enter_context(ShowerFile(file)) for file in files]
         if shower is not None and not 0 <= shower < len(opened[0]):

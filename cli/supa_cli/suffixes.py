@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from supa_datasets.conversion.names import ENDINGS
+from supa_datasets.conversion.names import SUFFIXES
 
 _OTHERS = (".csv", ".json", ".npy", ".pickle", ".pkl", ".pt", ".pth", ".txt", ".xml")
 
@@ -14,10 +14,10 @@ def format_of(path: str) -> str | None:
         path: the file.
 
     Returns:
-        A name of ``ENDINGS``, the first where several formats share the ending; None if no format has it.
+        A name of ``SUFFIXES``, the first where several formats share the ending; None if no format has it.
     """
     ending = Path(path).suffix.lower()
-    return next((name for name, endings in ENDINGS.items() if ending in endings), None)
+    return next((name for name, endings in SUFFIXES.items() if ending in endings), None)
 
 
 def is_of_another_kind(path: str) -> bool:
@@ -37,10 +37,10 @@ def fits(path: str, name: str) -> bool:
 
     Args:
         path: the file.
-        name: the format, one of ``ENDINGS``.
+        name: the format, one of ``SUFFIXES``.
 
     Returns:
         Whether the ending is one of the format's, or no format has it; a format without endings takes any.
     """
-    endings = ENDINGS[name]
+    endings = SUFFIXES[name]
     return not endings or Path(path).suffix.lower() in endings or format_of(path) is None

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from supa_datasets.conversion.formats import Format
     from supa_datasets.conversion.registry import FORMATS
     from supa_datasets.graph_benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
-    from supa_datasets.hdf5 import COMPRESSIONS, Compression, ShowerFile, ShowerWriter, Stored, load, resumable, save
+    from supa_datasets.hdf5 import (
+        COMPRESSIONS,
+        Compression,
+        ResumeInfo,
+        ShowerFile,
+        ShowerWriter,
+        load,
+        resumable,
+        save,
+    )
     from supa_datasets.loaders.batches import BucketSampler
     from supa_datasets.loaders.edges import Nearest, Tree, Within
     from supa_datasets.loaders.graphs import GraphDataset
@@ -31,7 +40,7 @@ _MODULES = {
     "conversion.converter": ("convert",),
     "conversion.formats": ("Format",),
     "conversion.registry": ("FORMATS",),
-    "hdf5": ("COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save"),
+    "hdf5": ("COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "ResumeInfo", "load", "resumable", "save"),
     "loaders.batches": ("BucketSampler",),
     "loaders.edges": ("Nearest", "Tree", "Within"),
     "loaders.graphs": ("GraphDataset",),
@@ -63,10 +72,10 @@ __all__ = [
     "Nearest",
     "Normalisation",
     "PointDataset",
+    "ResumeInfo",
     "SequenceDataset",
     "ShowerFile",
     "ShowerWriter",
-    "Stored",
     "Target",
     "Tree",
     "Within",

@@ -13,7 +13,7 @@ import numpy as np
 from supa import Ragged, Run, Showers
 from supa.arrays import IntArray
 from supa.checks import counted
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 from supa.selection import selected
 from supa_datasets.layout import (
     HITS,
@@ -23,8 +23,8 @@ from supa_datasets.layout import (
     check_columns,
     check_format,
     dataset_at,
-    is_recorded,
     read_run,
+    stores_particles,
     tables_of,
 )
 from supa_datasets.memory_map import MappedColumns, mappable
@@ -38,9 +38,9 @@ from supa_datasets.reader import (
     read_showers,
 )
 from supa_datasets.validation import Fault, find_faults
-from supa_datasets.writer import COMPRESSIONS, Compression, ShowerWriter, Stored, resumable
+from supa_datasets.writer import COMPRESSIONS, Compression, ResumeInfo, ShowerWriter, resumable
 
-__all__ = ["COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save"]
+__all__ = ["COMPRESSIONS", "Compression", "ResumeInfo", "ShowerFile", "ShowerWriter", "load", "resumable", "save"]
 
 
 class ShowerFile:
@@ -67,12 +67,13 @@ class ShowerFile:
         with named_errors(self._path):
             try:
                 check_format(self._file)
-                self._recorded = is_recorded(self._file)
+                self._has_particles = stores_particles(self._file)
                 check_columns(self._file)
                 self._run = read_run(self._file)
                 self._columns = columns_of(self._file)
                 self._offsets = {
-                    table.group: dataset_at(self._file, table.offset, "i8")[:] for table in tables_of(self._recorded)
+                    table.group: dataset_at(self._file, table.offset, "i8")[:]
+                    for table in tables_of(self._has_particles)
                 }
                 mapped = all(mappable(column) for column in self._columns.values())
                 self._mapped = MappedColumns(self._file, self._columns) if mapped else None
@@ -105,7 +106,7 @@ class ShowerFile:
 
     def _contents(self) -> tuple[Any, ...]:
         """What tells one file from another that has taken its place."""
-        return self._run, self._recorded, *(int(offset[-1]) for offset in self._offsets.values()), len(self)
+        return self._run, self._has_particles, *(int(offset[-1]) for offset in self._offsets.values()), len(self)
 
     def __repr__(self) -> str:
         state = "" if self._file else ", closed"
@@ -125,9 +126,9 @@ class ShowerFile:
         return self._run
 
     @property
-    def recorded(self) -> bool:
+    def has_particles(self) -> bool:
         """Whether the file holds every particle of the trees."""
-        return self._recorded
+        return self._has_particles
 
     @property
     def num_hits(self) -> Any:
@@ -141,7 +142,7 @@ class ShowerFile:
         Raises:
             ValueError: the particles were not recorded.
         """
-        if not self._recorded:
+        if not self._has_particles:
             raise ValueError(f"{self._path}: its particles were not recorded; generate with --record particles.")
         return np.diff(self._offsets[PARTICLES.group])
 
@@ -207,7 +208,7 @@ class ShowerFile:
             ValueError: there is no such column.
         """
         file = self._opened()
-        types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self._recorded)}
+        types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self._has_particles)}
         types["showers"] = {**SHOWER_TYPES, "offset": "i8"}
         if name not in types.get(table, {}):
             known = (
@@ -264,12 +265,12 @@ class ShowerFile:
             mapped.check()
         run, single = replace(self._run, attempts=None), np.ones(len(chosen), dtype=np.int64)
         tables = {}
-        for table in tables_of(self._recorded):
+        for table in tables_of(self._has_particles):
             offset = self._offsets[table.group]
             start = offset[chosen]
             count = offset[chosen + 1] - start
             columns = {name: mapped.rows(f"{table.group}/{name}", start, count) for name in table.types}
-            tables[table.group] = Ragged(columns, offsets_of(count))
+            tables[table.group] = Ragged(columns, counts_to_offsets(count))
         columns = {name: mapped.rows(f"showers/{name}", chosen, single) for name in SHOWER_TYPES}
         with named_errors(self._path):
             return checked(assembled(run, columns, tables))
@@ -325,6 +326,6 @@ def save(
             f"save takes the showers first and the path second, but the first is a {type(showers).__name__}."
         )
     with ShowerWriter(
-        path, showers.run, recorded=showers.particles is not None, compression=compression, overwrite=overwrite
+        path, showers.run, has_particles=showers.particles is not None, compression=compression, overwrite=overwrite
     ) as writer:
         writer.append(showers)

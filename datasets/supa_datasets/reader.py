@@ -13,7 +13,7 @@ from supa.arrays import IntArray
 from supa.memory import available_bytes
 from supa.texts import printable
 from supa_datasets.hdf5_integrity import check_heaps
-from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, dataset_at, is_recorded, tables_of
+from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, dataset_at, stores_particles, tables_of
 from supa_datasets.unfinished import AsFinished
 from supa_datasets.validation import check_rows
 
@@ -121,7 +121,9 @@ def _line(error: Exception) -> str:
 def columns_of(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Look the columns up once: to find one by its path takes longer than to read a shower from it."""
     types = {
-        f"{table.group}/{name}": kind for table in tables_of(is_recorded(file)) for name, kind in table.types.items()
+        f"{table.group}/{name}": kind
+        for table in tables_of(stores_particles(file))
+        for name, kind in table.types.items()
     }
     types |= {f"showers/{name}": kind for name, kind in SHOWER_TYPES.items()}
     return {path: dataset_at(file, path, kind) for path, kind in types.items()}

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from supa.checks import shown
-from supa.file_lock import locked_temporary, synchronised
+from supa.checks import format_value
+from supa.file_lock import open_locked_temporary, sync_to_disk
 
 UNREADABLE = (
     AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError,
@@ -20,7 +20,7 @@ UNREADABLE = (
 """What reading damaged or foreign contents raises."""
 
 
-def write_whole(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+def write_atomic(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
     """Write values and tensors, whole or not at all; a file of this name is replaced.
 
     Args:
@@ -35,7 +35,7 @@ def write_whole(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None
     beside = path.with_name(f"{path.name}.new")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first.")
-    descriptor = locked_temporary(beside, called=path)
+    descriptor = open_locked_temporary(beside, called=path)
     try:
         with os.fdopen(descriptor, "r+b") as file:
             file.truncate()
@@ -47,11 +47,11 @@ def write_whole(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
         raise
-    synchronised(path.parent)
+    sync_to_disk(path.parent)
 
 
 def read_checked(path: str | os.PathLike[str], *, format_name: str, version: int, written_by: str) -> dict[str, Any]:
-    """Read what ``write_whole`` wrote.
+    """Read what ``write_atomic`` wrote.
 
     Args:
         path: the file.
@@ -82,7 +82,8 @@ def read_checked(path: str | os.PathLike[str], *, format_name: str, version: int
         raise ValueError(f"{path}: it is a PyTorch file, but no checkpoint of `{written_by}`.")
     if values.get("version") != version:
         raise ValueError(
-            f"{path}: its version is {shown(values.get('version'))}, but this program reads version {version}; use the "
+            f"{path}: its version is {format_value(values.get('version'))}, but this program reads version "
+            f"{version}; use the "
             "program that wrote it, or a newer one."
         )
     return values

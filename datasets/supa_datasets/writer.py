@@ -13,7 +13,7 @@ import numpy as np
 
 from supa import Ragged, Run, Showers
 from supa.checks import counted, did_you_mean
-from supa.file_lock import locked, locked_temporary, synchronised
+from supa.file_lock import open_locked, open_locked_temporary, sync_to_disk
 from supa_datasets.layout import (
     HITS,
     PARTICLES,
@@ -25,9 +25,9 @@ from supa_datasets.layout import (
     check_columns,
     check_format,
     dataset_at,
-    is_recorded,
     read_progress,
     read_run,
+    stores_particles,
     tables_of,
     write_run,
 )
@@ -65,7 +65,7 @@ class ShowerWriter:
     Args:
         path: the file to make; its folder must exist.
         run: what makes the showers; its attempts are ignored.
-        recorded: whether every particle is written beside the hits.
+        has_particles: whether every particle is written beside the hits.
         compression: ``"none"``, ``"gzip"``, or ``"lz4"`` or ``"zstd"`` (these two need the package hdf5plugin).
         overwrite: replace a finished or partial file of this name.
         resume: go on behind the showers of a partial file, or of a finished one, of the same run.
@@ -83,7 +83,7 @@ class ShowerWriter:
         path: str | PathLike[str],
         run: Run,
         *,
-        recorded: bool = False,
+        has_particles: bool = False,
         compression: Compression = "none",
         overwrite: bool = False,
         resume: bool = False,
@@ -94,19 +94,19 @@ class ShowerWriter:
         filters = _filters(compression)
         self._names = _Names(path)
         self._run = run
-        self._recorded = recorded
-        self._tables = tables_of(recorded)
+        self._has_particles = has_particles
+        self._tables = tables_of(has_particles)
         self._pending: list[Showers] = []
         self._pending_hits = self._pending_particles = self._pending_showers = 0
         self._num_showers = self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
-        self._lock: int | None = locked_temporary(self._names.fresh, called=self._names.path)
+        self._lock: int | None = open_locked_temporary(self._names.fresh, called=self._names.path)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
         try:
             source = self._names.source(overwrite=overwrite, resume=resume)
-            stored = resumable(path, run, recorded=recorded) if source else None
+            stored = resumable(path, run, has_particles=has_particles) if source else None
             with self._abandoned_on_failure():
                 _try_disk(self._lock)
                 self._file = _create(self._names.fresh)
@@ -156,7 +156,7 @@ class ShowerWriter:
         difference = _difference(showers.run, self._run)
         if difference:
             raise ValueError(f"{self._names.path}: the showers are of another run ({difference}).")
-        if self._recorded and showers.particles is None:
+        if self._has_particles and showers.particles is None:
             raise ValueError(f"{self._names.path}: the showers lack the recorded particles that the file has.")
         if showers.run.attempts is not None and self._run.seed is not None and len(showers):
             index = int(showers.index[0])
@@ -164,7 +164,7 @@ class ShowerWriter:
                 raise ValueError(f"{self._names.path}: shower {index} was given where {self._next_attempt} follows.")
         if self._attempts is not None:
             self._attempts = None if showers.run.attempts is None else self._attempts + showers.run.attempts
-        if not self._recorded:
+        if not self._has_particles:
             showers = replace(showers, particles=None)
         while len(showers):
             # The number of these showers with which the block is full.
@@ -196,9 +196,9 @@ class ShowerWriter:
                 self._file.attrs.modify("acceptance", acceptance)
                 self._file.flush()
         self._file.close()
-        synchronised(self._names.partial)
+        sync_to_disk(self._names.partial)
         self._names.partial.replace(self._names.path)
-        synchronised(self._names.path.parent)
+        sync_to_disk(self._names.path.parent)
         self._unlock()
 
     def suspend(self) -> None:
@@ -275,7 +275,7 @@ class ShowerWriter:
     def _promote(self) -> None:
         """Let the new file be the partial one as soon as it holds no less than what it takes over."""
         if self._names.fresh.exists() and self._num_showers >= self._to_take_over:
-            synchronised(self._names.fresh)
+            sync_to_disk(self._names.fresh)
             self._names.fresh.replace(self._names.partial)
 
     def _write_block(self) -> None:
@@ -322,7 +322,7 @@ class _Names:
     def source(self, *, overwrite: bool, resume: bool) -> Path | None:
         """Give the file whose showers are taken over, None to begin anew."""
         if self.partial.exists():
-            os.close(locked(self.partial))
+            os.close(open_locked(self.partial))
         there = [path for path in (self.partial, self.path) if path.exists()]
         if not there or overwrite:
             return None
@@ -339,7 +339,7 @@ class _Names:
         )
 
 
-class Stored(NamedTuple):
+class ResumeInfo(NamedTuple):
     """What a resumed run finds."""
 
     showers: int
@@ -348,13 +348,13 @@ class Stored(NamedTuple):
     """Whether they are those of a finished file."""
 
 
-def resumable(path: str | PathLike[str], run: Run, *, recorded: bool = False) -> Stored:
+def resumable(path: str | PathLike[str], run: Run, *, has_particles: bool = False) -> ResumeInfo:
     """Tell what a ``ShowerWriter`` with ``resume=True`` would take over.
 
     Args:
         path: the file to make.
         run: what makes the showers.
-        recorded: whether every particle is written beside the hits.
+        has_particles: whether every particle is written beside the hits.
 
     Returns:
         The number of showers, 0 if there is nothing to resume, and whether the file is finished.
@@ -365,10 +365,10 @@ def resumable(path: str | PathLike[str], run: Run, *, recorded: bool = False) ->
     names = _Names(path)
     source = names.source(overwrite=False, resume=True)
     if source is None:
-        return Stored(0, False)
+        return ResumeInfo(0, False)
     with names.opened(source) as file, named_errors(source):
         check_format(file)
-        if is_recorded(file) != recorded:
+        if stores_particles(file) != has_particles:
             raise ValueError("it was recorded otherwise (hits or particles); give the same arguments again")
         check_columns(file, unfinished=source == names.partial)
         count = read_progress(file)
@@ -381,7 +381,7 @@ def resumable(path: str | PathLike[str], run: Run, *, recorded: bool = False) ->
         last = int(dataset_at(file, "showers/index", "i8")[count - 1]) + 1 - run.first if count else 0
         if (run.keep == "all" and last != count) or (source == names.path and stored.attempts != last):
             raise ValueError("it holds a selection of showers, not the beginning of a run")
-    return Stored(count, source == names.path)
+    return ResumeInfo(count, source == names.path)
 
 
 def _as_stored(showers: Showers) -> Showers:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supa.checks import shown, whole
-from supa_datasets.torch_io import UNREADABLE, read_checked, write_whole
+from supa.checks import check_int, format_value
+from supa_datasets.torch_io import UNREADABLE, read_checked, write_atomic
 from supa_gff.graphs import Graphs, Level
 from supa_gff.method import Method
 from supa_gff.network import Network, network_of
@@ -111,7 +111,7 @@ class Checkpoint:
                 "The convolution is a function, which a checkpoint cannot hold; keep network.state_dict() instead, and "
                 "make the network with the same function."
             )
-        write_whole(path, self._plain())
+        write_atomic(path, self._plain())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Checkpoint":
@@ -132,7 +132,7 @@ class Checkpoint:
             made = cls._made(values)
             made.network()
         except UNREADABLE as error:
-            raise ValueError(f"{path}: the checkpoint is damaged ({shown(str(error))}).") from None
+            raise ValueError(f"{path}: the checkpoint is damaged ({format_value(str(error))}).") from None
         return made
 
     def _plain(self) -> dict[str, Any]:
@@ -153,12 +153,12 @@ class Checkpoint:
     @classmethod
     def _made(cls, values: Mapping[str, Any]) -> "Checkpoint":
         if values["level"] not in ("graph", "node", "link"):
-            raise ValueError(f"level: {shown(values['level'])}")
+            raise ValueError(f"level: {format_value(values['level'])}")
         return cls(
             method=Method.from_dict(values["method"]),
             level=values["level"],
-            in_features=whole(1, 10**9, "in_features", values["in_features"]),
-            outputs=whole(1, 10**6, "outputs", values["outputs"]),
+            in_features=check_int(1, 10**9, "in_features", values["in_features"]),
+            outputs=check_int(1, 10**6, "outputs", values["outputs"]),
             degrees=values["degrees"],
             training=values["training"],
             benchmark=values["benchmark"],

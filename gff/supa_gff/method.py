@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Literal, get_args
 
-from supa.checks import number, shown, whole
+from supa.checks import check_int, check_real, format_value
 from supa_gff import goodness, labels, losses, negatives, scores
 from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution
@@ -105,16 +105,16 @@ class Method:
         one_of_parts((NoneType, *get_args(Negatives)), "negatives", self.negatives)
         for name in ("residual", "collaboration", "train_convolution", "checkpointing"):
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}: {shown(getattr(self, name))} was given, but it is True or False.")
+                raise ValueError(f"{name}: {format_value(getattr(self, name))} was given, but it is True or False.")
         if not isinstance(self.conv, str) and not callable(self.conv):
-            raise ValueError(f"conv: {shown(self.conv)} was given, but it is a name or a function.")
+            raise ValueError(f"conv: {format_value(self.conv)} was given, but it is a name or a function.")
         for name in ("layers", "width", "epochs", "patience", "validate_every", "batch_size"):
-            whole(1, 10**9, name, getattr(self, name))
+            check_int(1, 10**9, name, getattr(self, name))
         if self.halve_every is not None:
-            whole(1, 10**9, "halve_every", self.halve_every)
-        number(lambda v: v > 0, "above zero", "learning_rate", self.learning_rate)
-        number(lambda v: v >= 0, "of at least zero", "weight_decay", self.weight_decay)
-        number(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", self.dropout)
+            check_int(1, 10**9, "halve_every", self.halve_every)
+        check_real(lambda v: v > 0, "above zero", "learning_rate", self.learning_rate)
+        check_real(lambda v: v >= 0, "of at least zero", "weight_decay", self.weight_decay)
+        check_real(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", self.dropout)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -189,7 +189,7 @@ class Method:
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in names:
-                raise ValueError(f"{shown(name)} was given, but a method has {', '.join(names)}.")
+                raise ValueError(f"{format_value(name)} was given, but a method has {', '.join(names)}.")
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _made(value: Any) -> Any:
         return value
     part = value.get("part")  # not "kind", which parts have of their own
     if not isinstance(part, str) or part not in _PARTS:
-        raise ValueError(f"{shown(part)} is no part of a method; there are {', '.join(_PARTS)}.")
+        raise ValueError(f"{format_value(part)} is no part of a method; there are {', '.join(_PARTS)}.")
     try:
         return _PARTS[part](**{name: _made(inner) for name, inner in value.items() if name != "part"})
     except TypeError as error:

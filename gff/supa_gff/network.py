@@ -6,7 +6,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from supa.checks import counted, whole
+from supa.checks import check_int, counted
 from supa_gff.checks import one_of
 from supa_gff.graphs import Batch, Graphs, Level
 from supa_gff.labels import VirtualNodes, joined_to_class_nodes
@@ -46,8 +46,8 @@ class Network(nn.Module):
         degrees: Tensor | None = None,
     ) -> None:
         super().__init__()
-        whole(1, 10**9, "in_features", in_features)
-        whole(1, 10**6, "outputs", outputs)
+        check_int(1, 10**9, "in_features", in_features)
+        check_int(1, 10**6, "outputs", outputs)
         _check_task(method, outputs, level)
         self.method, self.outputs, self.level, self.in_features = method, outputs, level, in_features
         self.layers = nn.ModuleList(self._made_layer(index, degrees) for index in range(method.layers))
@@ -276,7 +276,7 @@ class Network(nn.Module):
         batch = Batch.of(data, self.level)
         self._check(batch)
         if layer is not None:
-            whole(0, self.method.layers - 1, "layer", layer, "(layers are counted from 0)")
+            check_int(0, self.method.layers - 1, "layer", layer, "(layers are counted from 0)")
         if candidates is None:
             candidates = self.draw_candidates(batch, layer=layer)
         labels = self.hypotheses(batch, candidates) if self.method.conditioned and candidates is not None else None

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from supa.checks import shown
-from supa_datasets.torch_io import UNREADABLE, read_checked, write_whole
+from supa.checks import format_value
+from supa_datasets.torch_io import UNREADABLE, read_checked, write_atomic
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import ShowerEncoder
 from supa_mamba.rivals import Rivals
@@ -96,7 +96,7 @@ class Checkpoint:
             OSError: it cannot be written.
             ValueError: another process is writing it.
         """
-        write_whole(
+        write_atomic(
             path,
             {
                 "format": FORMAT,
@@ -133,5 +133,5 @@ class Checkpoint:
             )
             made.encoder()
         except UNREADABLE as error:
-            raise ValueError(f"{path}: the checkpoint is damaged ({shown(str(error))}).") from None
+            raise ValueError(f"{path}: the checkpoint is damaged ({format_value(str(error))}).") from None
         return made

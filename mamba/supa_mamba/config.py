@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from supa.checks import did_you_mean, number, shown, whole
+from supa.checks import check_int, check_real, did_you_mean, format_value
 from supa_datasets.loaders.tasks import SHOWER_TASKS
 
 Precision = Literal["float32", "bf16"]
@@ -54,21 +54,21 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.target, str) or self.target not in SHOWER_TASKS:
             raise ValueError(
-                f"target: {shown(self.target)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
+                f"target: {format_value(self.target)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
                 f"{did_you_mean(self.target, SHOWER_TASKS)}"
             )
         for name, low, high in (
             ("d_model", 1, 65536), ("n_layer", 1, 1000), ("d_state", 1, 256), ("epochs", 1, 10**6),
             ("batch_size", 1, 10**9), ("patience", 1, 10**6), ("seed", 0, 2**63 - 1),
         ):  # fmt: skip
-            whole(low, high, name, getattr(self, name))
-        number(lambda v: v > 0, "above 0", "learning_rate", self.learning_rate)
-        number(lambda v: 0 <= v < 1, "from 0 to below 1, a share of the steps", "warmup", self.warmup)
-        number(lambda v: v >= 0, "that is 0 or above", "weight_decay", self.weight_decay)
-        number(lambda v: v > 0, "above 0", "clip", self.clip)
+            check_int(low, high, name, getattr(self, name))
+        check_real(lambda v: v > 0, "above 0", "learning_rate", self.learning_rate)
+        check_real(lambda v: 0 <= v < 1, "from 0 to below 1, a share of the steps", "warmup", self.warmup)
+        check_real(lambda v: v >= 0, "that is 0 or above", "weight_decay", self.weight_decay)
+        check_real(lambda v: v > 0, "above 0", "clip", self.clip)
         if self.precision not in get_args(Precision):
             raise ValueError(
-                f"precision: {shown(self.precision)} was given, but it must be 'float32' or 'bf16'."
+                f"precision: {format_value(self.precision)} was given, but it must be 'float32' or 'bf16'."
                 f"{did_you_mean(self.precision, get_args(Precision))}"
             )
 
@@ -137,5 +137,6 @@ def _check_names(settings: Mapping[str, Any]) -> None:
     for name in settings:
         if name not in names:
             raise ValueError(
-                f"{shown(name)} is no setting of a training; choose from {', '.join(names)}.{did_you_mean(name, names)}"
+                f"{format_value(name)} is no setting of a training; choose from "
+                f"{', '.join(names)}.{did_you_mean(name, names)}"
             )

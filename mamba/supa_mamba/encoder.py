@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from supa.checks import did_you_mean, shown, whole
+from supa.checks import check_int, did_you_mean, format_value
 from supa_mamba.modules.stack import MambaStack
 from supa_mamba.packing import offset_of
 from supa_mamba.transforms import once
@@ -51,10 +51,10 @@ class EncoderConfig:
             ("n_layer", 1000),
             ("d_state", 256),
         ):
-            whole(1, high, name, getattr(self, name))
+            check_int(1, high, name, getattr(self, name))
         if self.level not in get_args(Level):
             raise ValueError(
-                f"level: {shown(self.level)} was given, but it must be 'shower' or 'hit'."
+                f"level: {format_value(self.level)} was given, but it must be 'shower' or 'hit'."
                 f"{did_you_mean(self.level, ('shower', 'hit'))}"
             )
 
@@ -81,7 +81,7 @@ class EncoderConfig:
         """
         names = {field.name for field in fields(cls)}
         if not isinstance(sizes, Mapping) or set(sizes) != names:
-            raise ValueError(f"{shown(sizes)} was given, but an encoder's sizes are {', '.join(sorted(names))}.")
+            raise ValueError(f"{format_value(sizes)} was given, but an encoder's sizes are {', '.join(sorted(names))}.")
         return cls(**sizes)
 
 

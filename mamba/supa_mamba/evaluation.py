@@ -233,5 +233,5 @@ def sides(x: FloatArray, y: FloatArray, energy: FloatArray, counts: IntArray) ->
 
 def _tree_tells(source: ShowerSource) -> bool:
     config = source.runs[0].config
-    known = source.recorded and config.critical_energy > 0 and config.spectrum.law == "log-uniform"
+    known = source.has_particles and config.critical_energy > 0 and config.spectrum.law == "log-uniform"
     return known and all(run.config == config for run in source.runs)

@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.checks import LARGEST, counted, whole
+from supa.checks import LARGEST, check_int, counted
 from supa.comparison.hits import hit_results
 from supa.comparison.resolution import merge_unresolved, resolutions
 from supa.comparison.results import Comparison, ObservableResult, Pull, SampleFacts, Score
-from supa.comparison.sample_statistics import RESOLUTION, Measured, SampleLike
+from supa.comparison.sample_statistics import RESOLUTION, SampleLike, SampleStatistics
 from supa.distances import (
     Estimate,
     classifier_auc,
@@ -25,7 +25,7 @@ from supa.distances import (
     separation_estimate,
     wasserstein_distances,
 )
-from supa.distances.samples import spread_of
+from supa.distances.samples import std_of
 from supa.expectations import NoClosedFormError, expectation
 from supa.observables import label
 from supa.presets import preset_name
@@ -68,13 +68,13 @@ def compare(
     Raises:
         ValueError: there are too few showers, the samples have different readout layers, or an argument is not allowed.
     """
-    whole(0, 2**63 - 1, "seed", seed)
-    whole(19, 10**6, "repeats", repeats)
+    check_int(0, 2**63 - 1, "seed", seed)
+    check_int(19, 10**6, "repeats", repeats)
     tell = progress or (lambda _step: None)
     tell(f"reading {names[0]}")
-    first = Measured.of(true)
+    first = SampleStatistics.of(true)
     tell(f"reading {names[1]}")
-    second = Measured.of(generated, first.edges)
+    second = SampleStatistics.of(generated, first.edges)
     _check(first, second, names)
     tell("making the noise floor")
     floor, described = _floor(true, first, second.showers, seed)
@@ -117,7 +117,7 @@ def compare(
     )
 
 
-def _check(first: Measured, second: Measured, names: tuple[str, str]) -> None:
+def _check(first: SampleStatistics, second: SampleStatistics, names: tuple[str, str]) -> None:
     for name, sample in zip(names, (first, second), strict=True):
         if sample.showers < FEWEST_SHOWERS:
             given = f"{counted(sample.showers, 'shower')} {'was' if sample.showers == 1 else 'were'} given"
@@ -129,13 +129,15 @@ def _check(first: Measured, second: Measured, names: tuple[str, str]) -> None:
         )
 
 
-def _floor(true: SampleLike, first: Measured, size: int, seed: int) -> tuple[tuple[Measured, Measured], str]:
+def _floor(
+    true: SampleLike, first: SampleStatistics, size: int, seed: int
+) -> tuple[tuple[SampleStatistics, SampleStatistics], str]:
     """Give two true samples, and say which they are."""
     run = getattr(true, "run", first.run)
     assert isinstance(run, Run)
     if _simulable(run):
         other = (run.seed or 0) ^ _FLOOR_SEED ^ seed
-        anew = Measured(first.edges)
+        anew = SampleStatistics(first.edges)
         for chunk in stream(size, run.config, seed=other & (2**63 - 1), keep=run.keep, record=_record(first)):
             anew.add(chunk)
         return (first, anew), f"{counted(size, 'shower')} simulated anew with the config of the true ones"
@@ -147,15 +149,15 @@ def _simulable(run: Run) -> bool:
     return run.engine in ("cpu", "reference") and run.seed is not None and run.attempts is not None
 
 
-def _record(first: Measured) -> Literal["hits", "particles"]:
+def _record(first: SampleStatistics) -> Literal["hits", "particles"]:
     return "particles" if "mean generation" in first.columns else "hits"
 
 
-def _matrix(sample: Measured, names: Iterable[str]) -> FloatArray:
+def _matrix(sample: SampleStatistics, names: Iterable[str]) -> FloatArray:
     return np.column_stack([sample.columns[name] for name in names])
 
 
-def _features(sample: Measured, resolution: dict[str, float]) -> FloatArray:
+def _features(sample: SampleStatistics, resolution: dict[str, float]) -> FloatArray:
     """Give the columns in units of their resolution, which ``standardised`` takes for the spread of a constant."""
     with np.errstate(over="ignore"):
         return np.clip(_matrix(sample, resolution) / list(resolution.values()), -LARGEST, LARGEST)
@@ -170,9 +172,9 @@ def _least_floor(n: int, m: int) -> float:
 
 
 def _observables(
-    first: Measured,
-    second: Measured,
-    floor: tuple[Measured, Measured],
+    first: SampleStatistics,
+    second: SampleStatistics,
+    floor: tuple[SampleStatistics, SampleStatistics],
     resolution: dict[str, float],
     seed: int,
     repeats: int,
@@ -195,16 +197,16 @@ def _observables(
                 level="shower",
                 label=label(name),
                 true_mean=_mean(defined[0]),
-                true_spread=_spread(defined[0]),
+                true_std=_spread(defined[0]),
                 generated_mean=_mean(defined[1]),
-                generated_spread=_spread(defined[1]),
+                generated_std=_spread(defined[1]),
                 distance=Estimate(float(test.distances[k]), float(test.errors[k])),
                 distance_floor=float(at_rest[k]),
                 p_value=float(test.p_values[k]),
                 separation=separation_estimate(true, made, edges, seed=seed),
                 separation_floor=separation(one, other, edges),
-                smirnov=None if nowhere else kolmogorov_smirnov(true, made),
-                smirnov_floor=None if unknown else kolmogorov_smirnov(one, other).statistic,
+                ks=None if nowhere else kolmogorov_smirnov(true, made),
+                ks_floor=None if unknown else kolmogorov_smirnov(one, other).statistic,
                 true_undefined=1 - len(defined[0]) / len(true),
                 generated_undefined=1 - len(defined[1]) / len(made),
             )
@@ -217,7 +219,7 @@ def _mean(values: FloatArray) -> float:
 
 
 def _spread(values: FloatArray) -> float:
-    return spread_of(values) if len(values) else float("nan")
+    return std_of(values) if len(values) else float("nan")
 
 
 def _scores(
@@ -251,7 +253,7 @@ def _scores(
     return tuple(scores)
 
 
-def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
+def _pulls(first: SampleStatistics, second: SampleStatistics) -> tuple[tuple[Pull, ...], str]:
     """Hold the means of both samples against the exact expectations of the true config."""
     assert first.run is not None
     try:
@@ -287,7 +289,7 @@ def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
     return tuple(pulls), ""
 
 
-def _remarks(first: Measured, second: Measured, names: tuple[str, str]) -> Iterator[str]:
+def _remarks(first: SampleStatistics, second: SampleStatistics, names: tuple[str, str]) -> Iterator[str]:
     """Say what makes one doubt that the right samples were given."""
     one, other = first.run, second.run
     assert one is not None
@@ -311,7 +313,7 @@ def _pull(difference: float, error: float, smallest: float) -> float:
     return float(difference / error) if error > 0 else float(np.copysign(np.inf, difference))
 
 
-def _facts(name: str, sample: Measured) -> SampleFacts:
+def _facts(name: str, sample: SampleStatistics) -> SampleFacts:
     run = sample.run
     assert run is not None
     return SampleFacts(

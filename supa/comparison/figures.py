@@ -7,7 +7,7 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.checks import counted
 from supa.comparison.results import Comparison, ObservableResult
-from supa.comparison.sample_statistics import HIT_BINS, Measured
+from supa.comparison.sample_statistics import HIT_BINS, SampleStatistics
 from supa.plot import literal
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _plot_histograms(
 
 
 def _histograms(
-    result: ObservableResult, first: Measured, second: Measured
+    result: ObservableResult, first: SampleStatistics, second: SampleStatistics
 ) -> tuple[FloatArray, tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
     """Give edges, shares and their standard errors; what lies outside the picture counts in the shares."""
     if result.level == "hit":
@@ -170,7 +170,7 @@ def _varies(column: FloatArray) -> bool:
     return len(defined) > 1 and defined.min() < defined.max()
 
 
-def _correlations(sample: Measured, names: list[str]) -> FloatArray:
+def _correlations(sample: SampleStatistics, names: list[str]) -> FloatArray:
     """Correlate each pair of observables over the showers that define both."""
     values = np.column_stack([sample.columns[name] for name in names])
     defined = ~np.isnan(values)

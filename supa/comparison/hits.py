@@ -6,7 +6,7 @@ import numpy as np
 
 from supa.arrays import FloatArray
 from supa.comparison.results import ObservableResult
-from supa.comparison.sample_statistics import GROUPS, Measured
+from supa.comparison.sample_statistics import GROUPS, SampleStatistics
 from supa.distances import Estimate
 from supa.distances.histograms import error_of_squares, separation_of_counts
 from supa.observables import label
@@ -17,7 +17,11 @@ _BLOCK = 2000
 
 
 def hit_results(
-    first: Measured, second: Measured, floor: tuple[Measured, Measured], seed: int, repeats: int
+    first: SampleStatistics,
+    second: SampleStatistics,
+    floor: tuple[SampleStatistics, SampleStatistics],
+    seed: int,
+    repeats: int,
 ) -> list[ObservableResult]:
     """Compare the histograms of hits.
 
@@ -69,16 +73,16 @@ def hit_results(
                 level="hit",
                 label=label(name),
                 true_mean=mean,
-                true_spread=spread,
+                true_std=spread,
                 generated_mean=mean2,
-                generated_spread=spread2,
+                generated_std=spread2,
                 distance=Estimate(float(distance) / unit, float(bootstrap[0].std()) / unit),
                 distance_floor=float(floors[0]) / unit,
                 p_value=float((1 + as_far) / (1 + repeats)),
                 separation=Estimate(float(separation), error_of_squares(bootstrap[1].var(), dealt_anew[1].var())),
                 separation_floor=float(floors[1]),
-                smirnov=None,
-                smirnov_floor=None,
+                ks=None,
+                ks_floor=None,
                 true_undefined=0.0,
                 generated_undefined=0.0,
             )

@@ -149,8 +149,8 @@ def _observable_row(o: ObservableResult) -> list[str]:
         _number(o.p_value),
         _with_error(*o.separation),
         _number(o.separation_floor),
-        _number(o.smirnov.statistic if o.smirnov else None),
-        _number(o.smirnov_floor),
+        _number(o.ks.statistic if o.ks else None),
+        _number(o.ks_floor),
     ]
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from supa.comparison.sample_statistics import Measured
+from supa.comparison.sample_statistics import SampleStatistics
 from supa.distances import Estimate, KolmogorovSmirnov
 
 
@@ -42,11 +42,11 @@ class ObservableResult:
     """Name and unit, for an axis."""
     true_mean: float
     """Mean of the true sample."""
-    true_spread: float
+    true_std: float
     """Standard deviation of the true sample."""
     generated_mean: float
     """Mean of the generated sample."""
-    generated_spread: float
+    generated_std: float
     """Standard deviation of the generated sample."""
     distance: Estimate
     """Wasserstein-1 distance over the true spread, with its bootstrap error over showers."""
@@ -58,9 +58,9 @@ class ObservableResult:
     """Separation power, under- and overflow counted, with its bootstrap error."""
     separation_floor: float
     """The same between two true samples."""
-    smirnov: KolmogorovSmirnov | None
+    ks: KolmogorovSmirnov | None
     """Kolmogorov-Smirnov distance and p-value; None at the level of hits, which are not independent."""
-    smirnov_floor: float | None
+    ks_floor: float | None
     """The distance between two true samples."""
     true_undefined: float
     """Share of the true showers for which the observable is not defined."""
@@ -121,7 +121,7 @@ class Comparison:
     seed: int
     repeats: int
     versions: dict[str, str]
-    measured: dict[str, Measured]
+    measured: dict[str, SampleStatistics]
     """What was measured of the samples ``true``, ``generated`` and ``floor``; for pictures."""
 
     def __repr__(self) -> str:

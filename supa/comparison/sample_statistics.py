@@ -39,7 +39,7 @@ class ShowersInChunks(Protocol):
 SampleLike: TypeAlias = Showers | ShowersInChunks | Iterable[Showers]
 
 
-class Measured:
+class SampleStatistics:
     """Sums and columns of one sample; ``add`` takes showers in.
 
     Args:

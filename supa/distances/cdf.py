@@ -8,7 +8,7 @@ from supa.compiler import kernel
 
 
 @kernel
-def cumulated_distances(
+def cdf_distances(
     order: npt.NDArray[np.int32],
     gaps: FloatArray,
     absent: npt.NDArray[np.int32],

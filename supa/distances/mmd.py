@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.checks import whole
+from supa.checks import check_int
 from supa.distances.errors import certainty, combined_error, follows_scale, scale_influences
 from supa.distances.samples import Estimate, shuffled_groups, standardised, two_matrices
 
@@ -38,7 +38,7 @@ def kernel_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int)
     """
     given = two_matrices(true, generated, _FEWEST_ROWS)
     first, second = standardised(*given)
-    random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
+    random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
     smaller, larger = sorted((len(first), len(second)))
     number = min(-(-larger // _LARGEST_BATCH), smaller // 3)
     dealt = [shuffled_groups(len(rows), number, random) for rows in (first, second)]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.checks import whole
+from supa.checks import check_int
 from supa.distances.samples import Estimate, shuffled_groups, standardised, two_matrices
 
 MOST_ROWS = 10_000
@@ -54,9 +54,9 @@ def neighbour_scores(true: npt.ArrayLike, generated: npt.ArrayLike, *, k: int = 
     Raises:
         ValueError: the samples are not what they must be, or have no more than k rows; or the seed or k is not.
     """
-    k = whole(1, MOST_ROWS - 1, "k", k)
+    k = check_int(1, MOST_ROWS - 1, "k", k)
     two_matrices(true, generated, k + 1)
-    random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
+    random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
     first, second = (random.permutation(rows)[:MOST_ROWS] for rows in standardised(true, generated))
     values = _scores(first, second, k)
     errors = np.full(4, np.nan)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from supa_cli.figure_path import check_picture
+from supa_cli.figure_path import check_figure_path
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import OutputFile
 from supa_cli.terminal_text import echo
@@ -23,7 +23,7 @@ def command(results: str, output: str | None, overwrite: bool) -> None:
     from supa_gff.bench.results import latest, read_results
 
     name = Path(output or f"{Path(results).stem}.png")
-    check_picture(name, "--output", overwrite=overwrite)
+    check_figure_path(name, "--output", overwrite=overwrite)
     try:
         figure = plot_results(latest(read_results(results)))
     except FileNotFoundError:

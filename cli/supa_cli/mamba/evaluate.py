@@ -8,7 +8,7 @@ import click
 
 from supa.checks import counted
 from supa_cli.checkpoints import chosen_device
-from supa_cli.figure_path import check_picture
+from supa_cli.figure_path import check_figure_path
 from supa_cli.interruption import finished, in_order
 from supa_cli.options import Choice, InputFile, OutputFile
 from supa_cli.tables import print_table
@@ -58,7 +58,7 @@ def command(
 
     place = chosen_device(device)
     if picture is not None:
-        check_picture(Path(picture), "--plot", overwrite=overwrite)
+        check_figure_path(Path(picture), "--plot", overwrite=overwrite)
     checkpoint = Checkpoint.load(model)
     evaluation = evaluated(
         checkpoint.encoder(), checkpoint.reading, checkpoint.rivals, list(data), split=split, device=place

@@ -10,8 +10,8 @@ from typing import Literal
 
 from supa import Grid, Showers
 from supa.checks import counted, did_you_mean
-from supa.file_lock import locked, synchronised
-from supa.presets import ConfigLike, config_of
+from supa.file_lock import open_locked, sync_to_disk
+from supa.presets import ConfigLike, as_config
 from supa_datasets.conversion.formats import Choices, Reader, Source, Writer
 from supa_datasets.conversion.registry import source_format, target_format
 from supa_datasets.conversion.untrusted_input import named_errors
@@ -73,7 +73,7 @@ def convert(
         raise ValueError(f"Files of the format {from_.name!r} are not read.")
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target}: it is the file to read; give another name to the file to write.")
-    choices = Choices(None if config is None else config_of(config), depth, binning, note or _silent)
+    choices = Choices(None if config is None else as_config(config), depth, binning, note or _silent)
     with _reserved(source, target, overwrite) as partial:
         return _run(from_.reader, source, to.writer, partial, target, choices, progress)
 
@@ -148,13 +148,13 @@ def _reserved(source: Path, target: Path, overwrite: bool) -> Iterator[Path]:
             raise FileExistsError(
                 f"{there} exists; choose another name, or overwrite it (--overwrite; in Python overwrite=True)."
             )
-    lock = locked(partial, os.O_CREAT | os.O_NOFOLLOW, called=target)
+    lock = open_locked(partial, os.O_CREAT | os.O_NOFOLLOW, called=target)
     try:
         try:
             yield partial
-            synchronised(partial)
+            sync_to_disk(partial)
             partial.replace(target)
-            synchronised(target.parent)
+            sync_to_disk(target.parent)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 
 from supa import ShowerConfig
-from supa.checks import counted, shown
+from supa.checks import counted, format_value
 from supa_datasets.conversion.run_json import CONFIG
 from supa_datasets.conversion.untrusted_input import check_memory
 from supa_datasets.hdf5_integrity import check_heaps
@@ -100,7 +100,7 @@ def stored_config(file: h5py.File) -> ShowerConfig | None:
     if text is None:
         return None
     if not isinstance(text, str):
-        raise ValueError(f"the attribute {CONFIG!r} is {shown(text)}")
+        raise ValueError(f"the attribute {CONFIG!r} is {format_value(text)}")
     return ShowerConfig.from_json(text)
 
 

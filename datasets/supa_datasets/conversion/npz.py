@@ -134,12 +134,12 @@ def _text(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]) -> s
 def _write(path: Path, source: Source, _choices: Choices) -> None:
     """Write the archive; an archive is written array by array, so the columns wait in files without a name."""
     dtypes = {name: np.dtype(kind) for name, kind in SHOWER_TYPES.items()}
-    for table in tables_of(source.recorded):
+    for table in tables_of(source.has_particles):
         dtypes |= {f"{table.group}_{name}": np.dtype(kind) for name, kind in table.types.items()}
         dtypes[f"{table.group}_offset"] = np.dtype("i8")
     with ExitStack() as stack:
         waiting = {name: stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in dtypes}
-        last = {f"{table.group}_offset": 0 for table in tables_of(source.recorded)}
+        last = {f"{table.group}_offset": 0 for table in tables_of(source.has_particles)}
         for name in last:
             waiting[name].write(np.zeros(1, "i8").tobytes())
         for chunk in source.chunks:

@@ -16,7 +16,7 @@ import numpy as np
 from supa import ShowerConfig, Showers, from_hits
 from supa.arrays import FloatArray
 from supa.checks import counted
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.run_json import imported
 from supa_datasets.conversion.safe_unpickler import Unpickler, finished
@@ -116,7 +116,7 @@ def _showers(config: ShowerConfig, layers: list[list[Any]], incident: FloatArray
     layer_of_part = np.tile(np.arange(config.num_layers), len(layers))
     return from_hits(
         config,
-        offset=offsets_of(counts.reshape(len(layers), -1).sum(axis=1)),
+        offset=counts_to_offsets(counts.reshape(len(layers), -1).sum(axis=1)),
         incident_energy=incident,
         x=table[:, 0],
         y=table[:, 1],

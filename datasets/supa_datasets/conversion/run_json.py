@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from supa import Run, ShowerConfig
-from supa.checks import shown, whole
+from supa.checks import check_int, format_value
 from supa.texts import read_json
 
 RUN = "supa_run"
@@ -40,16 +40,16 @@ def run_from_text(text: str | bytes) -> Run:
     try:
         fields = read_json(text)
     except ValueError as error:
-        raise ValueError(f"its {RUN} is {shown(text)} ({error})") from None
+        raise ValueError(f"its {RUN} is {format_value(text)} ({error})") from None
     if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Run)}:
-        raise ValueError(f"its {RUN} is {shown(text)}")
+        raise ValueError(f"its {RUN} is {format_value(text)}")
     engine, keep = fields["engine"], fields["keep"]
     if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
-        raise ValueError(f"its {RUN} has the keep and engine {shown(keep)} and {shown(engine)}")
+        raise ValueError(f"its {RUN} has the keep and engine {format_value(keep)} and {format_value(engine)}")
     return Run(
         config=ShowerConfig.from_dict(fields["config"]),
         seed=_number("seed", fields["seed"], 2**64 - 1),
-        first=whole(0, 2**63 - 1, f"first in {RUN}", fields["first"]),
+        first=check_int(0, 2**63 - 1, f"first in {RUN}", fields["first"]),
         engine=engine,
         keep=keep,
         attempts=_number("attempts", fields["attempts"], 2**63 - 1),
@@ -70,4 +70,4 @@ def imported(config: ShowerConfig, total: int) -> Run:
 
 
 def _number(name: str, value: Any, largest: int) -> int | None:
-    return None if value is None else whole(0, largest, f"{name} in {RUN}", value)
+    return None if value is None else check_int(0, largest, f"{name} in {RUN}", value)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from supa.file_lock import waiting_lock
+from supa.file_lock import wait_for_lock
 from supa_datasets.graph_benchmarks.finding import Contents, DamagedError, RawFiles, contents_of, in_folder
 from supa_datasets.graph_benchmarks.processing import process, read_graphs
 from supa_datasets.graph_benchmarks.sources import BenchmarkSource
@@ -44,13 +44,13 @@ def load_graphs(source: BenchmarkSource, given: RawFiles | None, cache: Path) ->
     place = cache / source.family / source.folder
     lock = place.with_name(f".{source.folder}.lock")
     contents = None if given is None else given.contents()
-    with waiting_lock(lock, shared=True):
+    with wait_for_lock(lock, shared=True):
         graphs = _kept(source, place, contents)
     if graphs is not None:
         return graphs
     with suppress(OSError):  # reported where the set is made
         place.parent.mkdir(parents=True, exist_ok=True)
-    with waiting_lock(lock):
+    with wait_for_lock(lock):
         graphs = _kept(source, place, contents)  # another process may have made it in the meantime
         return _made(source, given, place) if graphs is None else graphs
 

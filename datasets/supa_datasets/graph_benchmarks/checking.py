@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from supa.checks import counted, shown
+from supa.checks import counted, format_value
 from supa_datasets.graph_benchmarks.finding import DamagedError, RawFiles
 from supa_datasets.graph_benchmarks.sources import BenchmarkSource
 
@@ -168,7 +168,8 @@ def _check_webkb(source: BenchmarkSource, raw: RawFiles) -> None:
         cells = row.split("\t")
         if len(cells) != 3 or cells[0] != str(number) or not re.fullmatch(r"\d+", cells[2]):
             raise DamagedError(
-                f"{raw.path_of(nodes_file)}, line {number + 2}: {shown(row)} was found, but a line must hold the node "
+                f"{raw.path_of(nodes_file)}, line {number + 2}: {format_value(row)} was found, but a line "
+                "must hold the node "
                 f"{number}, its features and its class."
             )
         widths.add(len(_numbers(raw, nodes_file, number + 2, cells[1].split(","), float)))
@@ -178,7 +179,8 @@ def _check_webkb(source: BenchmarkSource, raw: RawFiles) -> None:
         ends = _numbers(raw, edges_file, number, row.split("\t"), int)
         if len(ends) != 2 or not all(0 <= end < len(rows) for end in ends):
             raise DamagedError(
-                f"{raw.path_of(edges_file)}, line {number}: {shown(row)} was found, but a line must hold two nodes of "
+                f"{raw.path_of(edges_file)}, line {number}: {format_value(row)} was found, but a line must "
+                "hold two nodes of "
                 f"0 to {len(rows) - 1}."
             )
     for name in splits:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from supa.caching import user_cache
-from supa.checks import check_name, counted, whole
+from supa.checks import check_int, check_name, counted
 from supa_datasets.graph_benchmarks.cache import load_graphs
 from supa_datasets.graph_benchmarks.finding import DamagedError, find
 from supa_datasets.graph_benchmarks.sources import BENCHMARKS, Task
@@ -101,7 +101,7 @@ def degree_features(edge_index: Any, num_nodes: int, most: int = MOST_DEGREES) -
     """
     import torch
 
-    whole(1, 10**6, "most", most)
+    check_int(1, 10**6, "most", most)
     degree = torch.bincount(edge_index[1], minlength=num_nodes).clamp(max=most - 1)
     return torch.nn.functional.one_hot(degree, most).float()
 

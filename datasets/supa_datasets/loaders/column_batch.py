@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from supa.arrays import IntArray
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 
 Item = dict[str, Any]
 
 
-class Rows(NamedTuple):
+class RaggedColumn(NamedTuple):
     """A column of which each item has several rows."""
 
     values: Any
@@ -21,7 +21,7 @@ class Rows(NamedTuple):
     """(items + 1,) the rows of item k are offset[k] to offset[k + 1]."""
 
 
-class Drawn(Sequence[Item]):
+class ColumnBatch(Sequence[Item]):
     """Some items of a dataset: a list of dictionaries that shares the memory of whole columns.
 
     Args:
@@ -30,7 +30,7 @@ class Drawn(Sequence[Item]):
         rows: columns with several rows an item.
     """
 
-    def __init__(self, num_items: int, each: Mapping[str, Any], rows: Mapping[str, Rows]) -> None:
+    def __init__(self, num_items: int, each: Mapping[str, Any], rows: Mapping[str, RaggedColumn]) -> None:
         self.num_items, self.each, self.rows = num_items, dict(each), dict(rows)
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class Drawn(Sequence[Item]):
         }
 
     @staticmethod
-    def of(items: Sequence[Item], rows: Sequence[str]) -> "Drawn":
+    def of(items: Sequence[Item], rows: Sequence[str]) -> "ColumnBatch":
         """Put single items together.
 
         Args:
@@ -55,18 +55,21 @@ class Drawn(Sequence[Item]):
         Returns:
             The items; themselves if they were drawn together.
         """
-        if isinstance(items, Drawn):
+        if isinstance(items, ColumnBatch):
             return items
         each = {name: torch.stack([item[name] for item in items]) for name in items[0] if name not in rows}
         counts = {name: np.array([len(item[name]) for item in items], dtype=np.int64) for name in rows}
-        return Drawn(
+        return ColumnBatch(
             len(items),
             each,
-            {name: Rows(torch.cat([item[name] for item in items]), offsets_of(counts[name])) for name in rows},
+            {
+                name: RaggedColumn(torch.cat([item[name] for item in items]), counts_to_offsets(counts[name]))
+                for name in rows
+            },
         )
 
 
-def padded(rows: Rows) -> tuple[Any, Any]:
+def padded(rows: RaggedColumn) -> tuple[Any, Any]:
     """Put the rows of each item beside those of the others, the shorter ones filled up with zeros.
 
     Args:

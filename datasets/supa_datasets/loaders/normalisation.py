@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import is_real
-from supa.checks import counted, shown
+from supa.checks import counted, format_value
 from supa.texts import read_json
 
 SMALLEST = 1e-30
@@ -38,7 +38,7 @@ class Normalisation:
         finite = all(np.isfinite([*self.mean, *self.spread]))
         if len(lengths) != 1 or not finite or not all(spread > 0 for spread in self.spread):
             raise ValueError(
-                f"{shown(self)} was given, but every feature needs a logarithm, a mean, and a spread above 0."
+                f"{format_value(self)} was given, but every feature needs a logarithm, a mean, and a spread above 0."
             )
 
     @classmethod
@@ -144,7 +144,7 @@ class Normalisation:
             )
         except (TypeError, ValueError):
             raise ValueError(
-                f"{shown(numbers)} was given, but a normalisation has features, logarithm, mean and spread, "
+                f"{format_value(numbers)} was given, but a normalisation has features, logarithm, mean and spread, "
                 "as its to_dict writes them."
             ) from None
 
@@ -176,7 +176,7 @@ class Normalisation:
         return cls.from_dict(numbers)
 
 
-def given_or_fitted(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
+def resolve_normalisation(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
     """Give the normalisation that a loader uses.
 
     Args:
@@ -194,7 +194,8 @@ def given_or_fitted(given: object, fit: Callable[[], Normalisation]) -> Normalis
     if isinstance(given, str) and given == "fit":
         return fit()
     raise ValueError(
-        f"normalisation: {shown(given)} was given, but it must be a Normalisation (Normalisation.load reads a file), "
+        f"normalisation: {format_value(given)} was given, but it must be a Normalisation (Normalisation.load "
+        "reads a file), "
         "'fit' or None."
     )
 

@@ -207,14 +207,14 @@ MISTAKES = {
     ),
     "a feature twice": (lambda t: PointDataset(t, features=["x", "x"]), "each once"),
     "a path": (lambda t: PointDataset(t, normalisation="n.json"), "Normalisation.load reads a file"),
-    "shares": (lambda t: PointDataset(t, shares={"train": "a"}), "shares are at least 0"),
+    "fractions": (lambda t: PointDataset(t, fractions={"train": "a"}), "fractions are at least 0"),
     "other features": (
         lambda t: PointDataset(t, features="x", normalisation=PointDataset(t, normalisation="fit").normalisation),
         "the features are x",
     ),
     "nothing to fit": (lambda t: PointDataset(t[:0], normalisation="fit"), "no training shower"),
     "no split to fit": (
-        lambda t: PointDataset(t, normalisation="fit", shares={"a": 1.0}),
+        lambda t: PointDataset(t, normalisation="fit", fractions={"a": 1.0}),
         "needs a split named train",
     ),
     "spacing": (

@@ -36,13 +36,13 @@ def test_the_splits_stay_what_they_are():
 
 
 @pytest.mark.parametrize(
-    ("split", "shares", "message"),
+    ("split", "fractions", "message"),
     [
         ("dev", SPLITS, "one of train, validation, test or all"),
         ("a", {"a": 0.5, "b": 0.4}, "add up to 1"),
         ("a", {"a": 1.5, "b": -0.5}, "at least 0"),
     ],
 )
-def test_a_mistake_is_one_clear_error(split, shares, message):
+def test_a_mistake_is_one_clear_error(split, fractions, message):
     with pytest.raises(ValueError, match=message):
-        in_split(np.arange(3), split, shares)
+        in_split(np.arange(3), split, fractions)
