@@ -1,4 +1,4 @@
-"""Files that one process writes at a time, and that are on the disk when they have their name."""
+"""Locks of files, so that one process writes a file at a time."""
 
 import errno
 import fcntl
@@ -11,19 +11,19 @@ from pathlib import Path
 def open_locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
     """Open a file and hold its lock, which ends with the descriptor or the process.
 
-    A link of this name is not followed: who can write into the folder could let it lead to any file of the user's.
+    A link of this name is not followed: anyone who can write into the folder could point it at any file of the user.
 
     Args:
         path: the file.
         flags: further flags of ``os.open``.
-        called: the name that messages give it, by default its own.
+        called: the name that messages give the file, by default its own.
 
     Returns:
         The descriptor.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: another process holds it, or it is no regular file.
+        ValueError: another process holds the lock, or the file is not a regular file.
     """
     called = called or path
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -48,18 +48,18 @@ def open_locked(path: Path, flags: int = 0, *, called: Path | None = None) -> in
 
 
 def open_locked_temporary(path: Path, *, called: Path | None = None) -> int:
-    """Make or open a file under whose name another file is made, and hold its lock.
+    """Create or open the temporary file that will replace another file, and hold its lock.
 
     Args:
-        path: the temporary name.
-        called: the name that messages give it, by default its own.
+        path: the temporary file.
+        called: the name that messages give the file, by default its own.
 
     Returns:
         The descriptor.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: another process holds it, or its contents belong to another name.
+        ValueError: another process holds the lock, or the file has a second name (a hard link).
     """
     descriptor = open_locked(path, os.O_CREAT, called=called)
     if os.fstat(descriptor).st_nlink > 1:
@@ -68,28 +68,15 @@ def open_locked_temporary(path: Path, *, called: Path | None = None) -> int:
     return descriptor
 
 
-def sync_to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk.
-
-    Args:
-        path: the file or folder.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def wait_for_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a file in a ``with`` block; wait while another process or thread holds it.
 
-    The lock ends with the block or with the process. Where the file can be neither made nor read, or the file system
+    The lock ends with the block or with the process. If the file can be neither created nor read, or the file system
     has no locks, the block runs without a lock.
 
     Args:
-        path: the file, which is made where it does not exist.
+        path: the file, which is created if it does not exist.
         shared: whether others may hold the lock at the same time, if they also share it.
 
     Returns:

@@ -102,9 +102,9 @@ def command(
         return
     summary = Summary(run)
 
-    def seen(taken_over: "Showers") -> None:
+    def add_existing(showers: "Showers") -> None:
         check()
-        summary.add(taken_over)
+        summary.add(showers)
 
     def left() -> str:
         partial = Path(f"{path}.partial")
@@ -118,7 +118,7 @@ def command(
             compression=compression,
             overwrite=overwrite,
             resume=resume,
-            seen=seen,
+            on_existing=add_existing,
         ) as writer:
             resumed = writer.num_showers
             with progress("simulating", "starting (the first run compiles for some seconds)", quiet=quiet) as told:

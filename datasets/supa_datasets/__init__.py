@@ -11,16 +11,8 @@ if TYPE_CHECKING:
     from supa_datasets.conversion.formats import Format
     from supa_datasets.conversion.registry import FORMATS
     from supa_datasets.graph_benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
-    from supa_datasets.hdf5 import (
-        COMPRESSIONS,
-        Compression,
-        ResumeInfo,
-        ShowerFile,
-        ShowerWriter,
-        load,
-        resumable,
-        save,
-    )
+    from supa_datasets.hdf5 import ShowerFile, load, save
+    from supa_datasets.hdf5_create import COMPRESSIONS, Compression
     from supa_datasets.loaders.batches import BucketSampler
     from supa_datasets.loaders.edges import Nearest, Tree, Within
     from supa_datasets.loaders.graphs import GraphDataset
@@ -31,7 +23,9 @@ if TYPE_CHECKING:
     from supa_datasets.loaders.splits import SPLITS, in_split
     from supa_datasets.loaders.targets import TARGETS, Target
     from supa_datasets.loaders.tasks import PRESET_CLASSES
+    from supa_datasets.resume import ResumeInfo, resumable
     from supa_datasets.validation import Fault
+    from supa_datasets.writer import ShowerWriter
 
 _MODULES = {
     "graph_benchmarks": ("BENCHMARKS", "BenchmarkSource", "GraphBenchmark", "load_benchmark"),
@@ -40,7 +34,8 @@ _MODULES = {
     "conversion.converter": ("convert",),
     "conversion.formats": ("Format",),
     "conversion.registry": ("FORMATS",),
-    "hdf5": ("COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "ResumeInfo", "load", "resumable", "save"),
+    "hdf5": ("ShowerFile", "load", "save"),
+    "hdf5_create": ("COMPRESSIONS", "Compression"),
     "loaders.batches": ("BucketSampler",),
     "loaders.edges": ("Nearest", "Tree", "Within"),
     "loaders.graphs": ("GraphDataset",),
@@ -51,7 +46,9 @@ _MODULES = {
     "loaders.splits": ("SPLITS", "in_split"),
     "loaders.targets": ("TARGETS", "Target"),
     "loaders.tasks": ("PRESET_CLASSES",),
+    "resume": ("ResumeInfo", "resumable"),
     "validation": ("Fault",),
+    "writer": ("ShowerWriter",),
 }
 
 __all__ = [

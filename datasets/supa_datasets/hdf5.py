@@ -1,4 +1,4 @@
-"""Shower files: ShowerFile reads, ShowerWriter writes, load and save do so at once."""
+"""Shower files: ShowerFile reads parts of a file; load and save read and write all of it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ from supa.arrays import IntArray
 from supa.checks import counted
 from supa.ragged import counts_to_offsets
 from supa.selection import selected
+from supa_datasets.hdf5_create import Compression
 from supa_datasets.layout import (
     HITS,
     PARTICLES,
@@ -38,9 +39,7 @@ from supa_datasets.reader import (
     read_showers,
 )
 from supa_datasets.validation import Fault, find_faults
-from supa_datasets.writer import COMPRESSIONS, Compression, ResumeInfo, ShowerWriter, resumable
-
-__all__ = ["COMPRESSIONS", "Compression", "ResumeInfo", "ShowerFile", "ShowerWriter", "load", "resumable", "save"]
+from supa_datasets.writer import ShowerWriter
 
 
 class ShowerFile:
@@ -220,11 +219,11 @@ class ShowerFile:
         with named_errors(self._path):
             return dataset_at(file, f"{table}/{name}", types[table][name])[:]
 
-    def faults(self, seen: Callable[[int], None] | None = None) -> list[Fault]:
+    def faults(self, progress: Callable[[int], None] | None = None) -> list[Fault]:
         """Check every value, also those that are not checked whenever showers are read.
 
         Args:
-            seen: called with the number of showers that were checked, now and then.
+            progress: called with the number of showers that were checked, now and then.
 
         Returns:
             The kinds of values that no shower can have, with their number and the first shower; none in a good file.
@@ -245,8 +244,8 @@ class ShowerFile:
                 before = found.get(fault.kind)
                 count = fault.count + (before.count if before else 0)
                 found[fault.kind] = Fault(fault.kind, count, before.shower if before else fault.shower)
-            if seen is not None:
-                seen(stop)
+            if progress is not None:
+                progress(stop)
         return list(found.values())
 
     def _opened(self) -> h5py.File:

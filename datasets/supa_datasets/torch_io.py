@@ -1,6 +1,5 @@
-"""PyTorch files that are whole whenever one looks, and that say what is wrong with them."""
+"""PyTorch files: atomic writes, safe reads, and clear errors."""
 
-import contextlib
 import os
 import zipfile
 from collections.abc import Mapping
@@ -10,8 +9,8 @@ from typing import Any
 
 import torch
 
+from supa.atomic_file import atomic_write
 from supa.checks import format_value
-from supa.file_lock import open_locked_temporary, sync_to_disk
 
 UNREADABLE = (
     AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError,
@@ -21,33 +20,19 @@ UNREADABLE = (
 
 
 def write_atomic(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
-    """Write values and tensors, whole or not at all; a file of this name is replaced.
+    """Write values and tensors atomically; an existing file is replaced.
 
     Args:
         path: the file.
         values: plain values and tensors.
 
     Raises:
-        OSError: it cannot be written.
+        FileNotFoundError: the folder does not exist.
+        OSError: the file cannot be written.
         ValueError: another process is writing it.
     """
-    path = Path(os.path.realpath(path))
-    beside = path.with_name(f"{path.name}.new")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first.")
-    descriptor = open_locked_temporary(beside, called=path)
-    try:
-        with os.fdopen(descriptor, "r+b") as file:
-            file.truncate()
-            torch.save(values, file)
-            file.flush()
-            os.fsync(file.fileno())
-            beside.replace(path)  # still locked, so that nobody else writes to what now has the name
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
-        raise
-    sync_to_disk(path.parent)
+    with atomic_write(path) as file:
+        torch.save(values, file)
 
 
 def read_checked(path: str | os.PathLike[str], *, format_name: str, version: int, written_by: str) -> dict[str, Any]:

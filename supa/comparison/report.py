@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supa.atomic_file import atomic_write, temporary_path
 from supa.comparison.figures import correlation_figure, example_figure, histogram_figures
 from supa.comparison.results import Comparison, ObservableResult, SampleFacts
 
@@ -34,7 +35,7 @@ tr.differs td { background: #fbe9dd; } img { max-width: 100%; }
 
 
 def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Write ``report.html`` and ``comparison.json`` into a folder, each whole or not at all.
+    """Write ``report.html`` and ``comparison.json`` into a folder, each atomically.
 
     Args:
         comparison: the comparison.
@@ -58,15 +59,9 @@ def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tupl
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.unlink(missing_ok=True)  # of a killed process, or a link, which must not be followed
-        with partial.open("x", encoding="utf-8") as file:
-            file.write(text)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    temporary_path(path).unlink(missing_ok=True)  # left by a killed process, or a planted link
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def verdict(comparison: Comparison) -> str:

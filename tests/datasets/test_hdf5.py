@@ -347,7 +347,7 @@ CRASH = """
 import os, sys
 import h5py, pathlib
 import supa, supa_datasets
-from supa_datasets import writer as module
+from supa import atomic_file as module
 
 step, path = sys.argv[1:]
 writer = supa_datasets.ShowerWriter(path, supa.simulate(0, seed=1).run)

@@ -33,7 +33,7 @@ def in_split(index: IntArray, split: str, fractions: Mapping[str, float] = SPLIT
     except (AttributeError, TypeError, ValueError):
         values = np.array([np.nan])
     if not (values >= 0).all() or abs(values.sum() - 1) > 1e-9:
-        raise ValueError(f"fractions: {format_value(fractions)} was given, but fractions are at least 0 and add up to 1.")
+        raise ValueError(f"fractions: {format_value(fractions)} was given, but fractions are at least 0 and sum to 1.")
     if split == "all":
         return np.ones(len(index), dtype=np.bool_)
     if split not in fractions:

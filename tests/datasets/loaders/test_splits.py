@@ -39,7 +39,7 @@ def test_the_splits_stay_what_they_are():
     ("split", "fractions", "message"),
     [
         ("dev", SPLITS, "one of train, validation, test or all"),
-        ("a", {"a": 0.5, "b": 0.4}, "add up to 1"),
+        ("a", {"a": 0.5, "b": 0.4}, "sum to 1"),
         ("a", {"a": 1.5, "b": -0.5}, "at least 0"),
     ],
 )

@@ -300,7 +300,7 @@ def test_the_report_is_one_page(result, tmp_path):
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["comparison.json", "report.html"]
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
-    (tmp_path / "report" / "report.html.partial").symlink_to(mine)  # planted: what it leads to must not be written
+    (tmp_path / "report" / "report.html.new").symlink_to(mine)  # planted: what it leads to must not be written
     page, _ = supa.write_report(result, tmp_path / "report")
     assert page.read_text() == text
     assert mine.read_text() == "mine"
