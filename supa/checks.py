@@ -54,7 +54,7 @@ def check_real(allowed: Callable[[float], bool], words: str, name: str, value: o
 
 
 def format_value(value: object) -> str:
-    """Write a value for a message, cut where it is long.
+    """Format a value for a message, on one line, cut where it is long.
 
     Args:
         value: what was given.
@@ -65,6 +65,8 @@ def format_value(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**20:
         return f"a whole number of {int(math.log10(abs(value))) + 1} digits"
     text = repr(value)
+    if "\n" in text:  # of an array
+        text = " ".join(text.split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, IntArray, array, is_real
-from supa.checks import LARGEST, format_value
+from supa.checks import LARGEST
 from supa.physics import NO_LAYER, UNKNOWN_SLICE, layer_of_any_slice
 from supa.presets import ConfigLike, as_config
-from supa.ragged import Ragged
+from supa.ragged import Ragged, check_offset
 from supa.showers import Run, Showers
 
 _LARGEST_WHOLE = np.iinfo(np.int64).max
@@ -35,7 +35,7 @@ def from_hits(
 
     Args:
         config: the physics that they imitate: a preset's name or a config.
-        offset: (n + 1,) whole numbers: the hits of shower k are offset[k] to offset[k + 1].
+        offset: (n + 1,) integers of any type: the hits of shower k are offset[k] to offset[k + 1].
         incident_energy: (n,) GeV.
         x: (hits,) length unit.
         y: (hits,) length unit.
@@ -55,11 +55,7 @@ def from_hits(
         ValueError: lengths do not fit together, or a value cannot be that of a shower.
     """
     config = as_config(config)
-    offset = array("offset", offset)
-    ascending = offset.ndim == 1 and len(offset) > 0 and np.issubdtype(offset.dtype, np.integer) and offset[0] == 0
-    if not ascending or (np.diff(offset.astype(np.int64)) < 0).any():
-        raise ValueError(f"offset: {format_value(offset)} was given, but it must be whole numbers that ascend from 0.")
-    offset = offset.astype(np.int64)
+    offset = check_offset("offset", offset)
     n, rows = len(offset) - 1, int(offset[-1])
     incident = _real("incident_energy", incident_energy, n, "GeV above 0", lambda e: e > 0).astype(np.float64)
     leaked = np.full(n, np.nan)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.grids import Cartesian, Cells, Polar
+from supa.cells import Cartesian, Cells, Polar
 from supa.showers import Showers
 
 _MOST_CELLS = 256  # along an axis, in an angle, or of radii

@@ -7,9 +7,9 @@ import numpy as np
 
 from supa.arrays import FloatArray
 from supa.bins import MOST_SEPARATE, distinct_bins
+from supa.cells import Cartesian, Cells
 from supa.checks import check_int, counted
 from supa.expectations import Expectation, NoClosedFormError, expectation
-from supa.grids import Cartesian, Cells
 from supa.image_cells import image_cells
 from supa.showers import Showers
 from supa.texts import printable

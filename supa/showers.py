@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, FloatArray, IntArray
+from supa.cells import Cartesian, energy_in_cells
 from supa.checks import check_int, counted, format_value
 from supa.config import ShowerConfig
-from supa.grids import Cartesian
 from supa.physics import STOP, UNKNOWN_SLICE
 from supa.presets import preset_name
 from supa.ragged import Ragged, concatenate, counts_to_offsets
@@ -371,8 +371,8 @@ class Showers:
             )
         cells = Cartesian(*edges)
         cell = cells.cell(self.x, self.y)
-        chosen = cell >= 0 if layer is None else (cell >= 0) & (self.layer == layer)
-        size = cells.shape[0] * cells.shape[1]
-        place = self.hits.group_of_row()[chosen] * size + cell[chosen]
-        sums = np.bincount(place, weights=self.energy[chosen], minlength=len(self) * size)
-        return sums.astype(np.float64).reshape(len(self), *cells.shape)
+        if layer is not None:
+            cell = np.where(self.layer == layer, cell, -1)
+        nx, ny = cells.shape
+        sums = energy_in_cells(self.hits.group_of_row(), cell, self.energy, len(self), nx * ny)
+        return sums.reshape(len(self), nx, ny)

@@ -9,6 +9,7 @@ import numpy as np
 from supa import Run, ShowerConfig
 from supa.checks import counted, format_value
 from supa.memory import available_bytes
+from supa.ragged import check_offset
 
 FORMAT = "supa-showers"
 VERSION = 1
@@ -55,7 +56,6 @@ UNITS = {
 }
 """Attributes that say what the numbers mean; other texts are another version of the format."""
 
-_CHECKED_ROWS = 1 << 20
 _MOST_CHUNK_BYTES = 1 << 28  # HDF5 unpacks a whole chunk to read a row of it
 
 
@@ -273,12 +273,7 @@ def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
             )
         if offsets.nbytes > available_bytes():
             raise ValueError(f"its {showers:,} showers are more than the memory can index")
-        last = 0
-        for start in range(0, showers + 1, _CHECKED_ROWS):
-            offset = offsets[start : min(start + _CHECKED_ROWS, showers + 1)]
-            if (start == 0 and offset[0] != 0) or offset[0] < last or (offset[1:] < offset[:-1]).any():
-                raise ValueError(f"the column {table.offset!r} does not ascend from 0")
-            last = int(offset[-1])
+        last = int(check_offset(f"the column {table.offset!r}", offsets[: showers + 1])[-1])
         for name, kind in table.types.items():
             rows = len(dataset_at(file, f"{table.group}/{name}", kind))
             if rows < last or (rows > last and not unfinished):

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.grids import Grid, Polar
+from supa.cells import Polar
+from supa.grids import Grid
 
 EPSILON = 1e-16
 

@@ -499,7 +499,7 @@ DAMAGES = {
     ),
     "wrapping offsets": (
         _edit(lambda f: f["showers/offset"].__setitem__(slice(1, 5), [2**62, -(2**63), -(2**62), 0])),
-        "does not ascend",
+        "must be whole numbers that ascend",
     ),
     "endless offsets": (
         _edit(lambda f: (_lengthen(f, 2**40), f["showers/offset"].resize(2**40 + 1, axis=0))),
@@ -531,8 +531,8 @@ DAMAGES = {
         _edit(lambda f: f.attrs.modify("config", '{"deviation": 0.1, "deviation": 0.2}')),
         "the key 'deviation' is given twice",
     ),
-    "descending": (_edit(lambda f: f["showers/offset"].__setitem__(3, 10**6)), "does not ascend"),
-    "not from 0": (_edit(lambda f: f["showers/offset"].__setitem__(0, 1)), "does not ascend from 0"),
+    "descending": (_edit(lambda f: f["showers/offset"].__setitem__(3, 10**6)), "must be whole numbers that ascend"),
+    "not from 0": (_edit(lambda f: f["showers/offset"].__setitem__(0, 1)), "must be whole numbers that ascend"),
     "wrong type": (_edit(lambda f: _replace(f, "hits/slice", np.zeros(9, "f8"))), "is float64 .9,., not one-dim"),
     "wrong shape": (_edit(lambda f: _replace(f, "hits/x", np.zeros((3, 3), "f4"))), "not one-dimensional"),
     "group for column": (_edit(lambda f: (f.pop("hits/x"), f.create_group("hits/x"))), "'hits/x' is missing"),

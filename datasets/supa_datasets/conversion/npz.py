@@ -13,6 +13,7 @@ import numpy as np
 
 from supa import Ragged, Showers
 from supa.checks import counted
+from supa.ragged import check_offset
 from supa_datasets.conversion.formats import Choices, Format, Source
 from supa_datasets.conversion.run_json import RUN, run_to_text
 from supa_datasets.conversion.tables import TABLES, assembled, columns_in, named, run_of, stored
@@ -57,7 +58,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         def offset(own: str, rows: int | None) -> Any:
             found = column(own, rows)
             check_memory(found.length * found.dtype.itemsize, f"the array {own!r}")
-            return _checked_offset(own, found.take(found.length))
+            return check_offset(f"the array {own!r}", found.take(found.length))
 
         text = _text(archive, members)
         found = named(members)
@@ -112,12 +113,6 @@ def _opened(name: str, stream: Any, size: int) -> _Column:
     if stream.tell() + shape[0] * dtype.itemsize != size:
         raise ValueError(f"the array {name!r} claims {counted(shape[0], 'row')}, but the file does not hold them")
     return _Column(stream, dtype, shape[0])
-
-
-def _checked_offset(name: str, offset: Any) -> Any:
-    if offset.dtype.kind not in "iu" or not len(offset) or offset[0] != 0 or (offset[1:] < offset[:-1]).any():
-        raise ValueError(f"the array {name!r} is no offset: whole numbers that ascend from 0")
-    return offset.astype(np.int64)
 
 
 def _text(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]) -> str | None:

@@ -51,7 +51,7 @@ class ShowerSource:
                 "their depths do not compare, so load each on its own."
             )
         self.has_particles = all(_has_particles(part) for part in self.parts)
-        self._first = np.concatenate([[0], np.cumsum([len(part) for part in self.parts])])
+        self._first = counts_to_offsets(np.array([len(part) for part in self.parts]))
 
     def __len__(self) -> int:
         return int(self._first[-1])
