@@ -22,7 +22,7 @@ from measuring import machine
 from torch import Tensor
 
 import supa
-from supa.plot import plot_resolution
+from supa.plotting import plot_resolution
 from supa_gff import Head, Method, Network, SquaredError, Trainer, preset
 from supa_gff.plot import plot_hit_classes, plot_scores
 from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, accuracy_up_to_order, shower_graphs

@@ -12,6 +12,7 @@ from supa.arrays import Array, FloatArray, IntArray
 from supa.cells import Cartesian, energy_in_cells
 from supa.checks import check_int, counted, format_value
 from supa.config import ShowerConfig
+from supa.number_format import format_percent
 from supa.physics import STOP, UNKNOWN_SLICE
 from supa.presets import preset_name
 from supa.ragged import Ragged, concatenate, counts_to_offsets
@@ -257,7 +258,7 @@ class Showers:
         tree = f"; {counted(self.particles.num_rows, 'particle')} recorded" if self.particles is not None else ""
         kept = ""
         if self.run.keep == "complete" and self.run.attempts:
-            kept = f"; kept {100 * len(self) / self.run.attempts:.1f} % of {counted(self.run.attempts, 'attempt')}"
+            kept = f"; kept {format_percent(len(self) / self.run.attempts)} of {counted(self.run.attempts, 'attempt')}"
         return (
             f"<Showers: {len(self):,} of {name or 'a custom config'} at {self.config.spectrum} GeV, "
             f"seed {self.run.seed}; {counted(self.hits.num_rows, 'hit')}{mean}{tree}{kept}>"

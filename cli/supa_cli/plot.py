@@ -38,7 +38,7 @@ def command(
     With --image: the energy in the cells of a layer, of one shower (--shower) or the mean over all. Several files are
     drawn into one figure of profiles.
     """
-    from supa.plot import plot_profiles, plot_shower
+    from supa.plotting import plot_profiles, plot_shower
     from supa_datasets import ShowerFile
 
     for option, given in (("--shower", shower), ("--image", layer)):
@@ -72,8 +72,8 @@ def command(
 
 def _image(file: "ShowerFile", layer: int, shower: int | None) -> "Figure":
     """Draw a layer of one shower of a file, or of all; the cells are those that suit the first showers of the file."""
-    from supa.image_cells import image_cells
-    from supa.plot import plot_image
+    from supa.plotting import plot_image
+    from supa.plotting.image_cells import image_cells
 
     layers = file.run.config.num_layers
     if not 0 <= layer < layers:

@@ -269,9 +269,12 @@ def _pulls(first: SampleStatistics, second: SampleStatistics) -> tuple[tuple[Pul
     hits_of = truths | {"energy fraction, layer": exact.layer_hits}
     pulls = []
     for name, truth in truths.items():
-        if name not in first.sums or name not in second.sums or second.sums[name].shape != first.sums[name].shape:
+        if name not in first.moments or name not in second.moments:
             continue
-        (mean1, error1), (mean2, error2) = first.mean_and_error(name), second.mean_and_error(name)
+        mean1, error1 = first.moments[name].mean, first.moments[name].standard_error
+        mean2, error2 = second.moments[name].mean, second.moments[name].standard_error
+        if mean1.shape != mean2.shape:
+            continue
         # Where hits are rare, sums over them are no normal variables, and a pull would not be one.
         rare = hits_of[name] * min(first.showers, second.showers) < FEWEST_SHOWERS
         smallest = RESOLUTION * truth

@@ -88,8 +88,8 @@ class Score:
     value: Estimate
     floor: Estimate
     """The same between two true samples."""
-    equal: float
-    """Its value for equal samples without limit of size."""
+    null_value: float
+    """Its value for equal samples of infinite size."""
     p_value: float | None
     """Small where the samples differ; None where the score has none."""
     rows: int

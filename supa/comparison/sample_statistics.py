@@ -10,6 +10,7 @@ from supa.arrays import FloatArray, IntArray
 from supa.config import ShowerConfig
 from supa.observables import hit_table, layer_fraction, layer_hits, slice_hits, table
 from supa.ragged import Ragged
+from supa.running_moments import RunningMoments
 from supa.showers import Run, Showers
 
 GROUPS = 100
@@ -52,7 +53,8 @@ class SampleStatistics:
         self.showers = self.hits = 0
         self.edges = edges
         self.hit_counts: dict[str, IntArray] = {}
-        self.sums: dict[str, FloatArray] = {}
+        self.moments: dict[str, RunningMoments] = {}
+        """Of the observables that have exact expectations."""
         self.examples: list[Showers] = []
         self.reach = 0.0
         """The largest coordinate of a hit."""
@@ -144,7 +146,7 @@ class SampleStatistics:
         columns["log incident energy"] = np.log10(showers.incident_energy)
         self._columns.append(columns)
         self._add_hits(showers)
-        self._add_sums(showers)
+        self._add_moments(showers)
         ends = [int(showers.index.min()), int(showers.index.max())]
         self.index_range = (min(ends), max(ends)) if not self.showers else (
             min(self.index_range[0], ends[0]), max(self.index_range[1], ends[1])
@@ -171,7 +173,7 @@ class SampleStatistics:
                 counts[name] = counted.reshape(GROUPS, len(edges) + 1)
         self.hit_counts = _added(self.hit_counts, counts, first=not self.showers)
 
-    def _add_sums(self, showers: Showers) -> None:
+    def _add_moments(self, showers: Showers) -> None:
         parts: dict[str, Any] = {
             "hits": showers.num_hits[:, None],
             "hits, layer": layer_hits(showers),
@@ -179,25 +181,12 @@ class SampleStatistics:
         }
         if showers.slices_known:
             parts["hits, slice"] = slice_hits(showers)
-        sums = {
-            name: np.stack([values.sum(axis=0), np.square(values, dtype=np.float64).sum(axis=0)])
-            for name, values in parts.items()
-        }
-        self.sums = _added(self.sums, sums, first=not self.showers)
-
-    def mean_and_error(self, name: str) -> tuple[FloatArray, FloatArray]:
-        """Give means of the sums that have exact expectations.
-
-        Args:
-            name: hits; hits, layer; energy fraction, layer; or hits, slice.
-
-        Returns:
-            The means, one for each layer (or slice), and their standard errors.
-        """
-        total, squares = self.sums[name]
-        mean = total / self.showers
-        variance = np.maximum(squares / self.showers - mean**2, 0)
-        return mean, np.sqrt(variance / max(self.showers - 1, 1))
+        if not self.showers:
+            self.moments = {name: RunningMoments() for name in parts}
+        # A mean over a part of the showers would be that of other showers.
+        self.moments = {name: moments for name, moments in self.moments.items() if name in parts}
+        for name, moments in self.moments.items():
+            moments.add(parts[name])
 
 
 def chunks_of(sample: SampleLike) -> Iterable[Showers]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import supa
-from supa.image_cells import image_cells
-from supa.plot import plot_image, plot_profiles, plot_resolution, plot_shower
+from supa.plotting import plot_image, plot_profiles, plot_resolution, plot_shower
+from supa.plotting.image_cells import image_cells
 
 
 @pytest.mark.parametrize("record", ["hits", "particles"])
