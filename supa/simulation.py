@@ -324,19 +324,19 @@ def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Itera
     workspaces = [cpu.Workspace() for _ in range(plan.threads + 1)]
     # Threads of our own, not Numba's: its thread pools do not survive a fork, as data loaders' workers are made.
     with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa") as pool:
-        waiting: deque[tuple[int, int, cpu.Workspace, Future[Showers]]] = deque()
+        pending: deque[tuple[int, int, cpu.Workspace, Future[Showers]]] = deque()
         try:
             while True:
                 while workspaces and (span := next(spans, None)):
                     workspace = workspaces.pop()
-                    waiting.append((*span, workspace, pool.submit(walk_span, *span, workspace)))
-                if not waiting:
+                    pending.append((*span, workspace, pool.submit(walk_span, *span, workspace)))
+                if not pending:
                     return
-                start, stop, workspace, future = waiting.popleft()
+                start, stop, workspace, future = pending.popleft()
                 yield start, stop - start, future.result()
                 workspaces.append(workspace)
         finally:
-            for *_, future in waiting:
+            for *_, future in pending:
                 future.cancel()
 
 

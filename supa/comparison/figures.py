@@ -50,12 +50,14 @@ def histogram_figures(comparison: Comparison) -> list["Figure"]:
 def _plot_histograms(
     upper: "Axes", lower: "Axes", result: ObservableResult, comparison: Comparison, *, legend: bool
 ) -> None:
-    first, second = comparison.measured["true"], comparison.measured["generated"]
-    edges, (true, made), (error1, error2) = _histograms(result, first, second)
+    first, second = comparison.statistics["true"], comparison.statistics["generated"]
+    edges, (true, generated), (error1, error2) = _histograms(result, first, second)
     width = np.diff(edges)
     upper.stairs(true / width, edges, fill=True, color=TRUE_COLOUR, alpha=0.45, label=literal(comparison.true.name))
-    upper.stairs(made / width, edges, color=GENERATED_COLOUR, linewidth=1.3, label=literal(comparison.generated.name))
-    if not true.any() and not made.any():
+    upper.stairs(
+        generated / width, edges, color=GENERATED_COLOUR, linewidth=1.3, label=literal(comparison.generated.name)
+    )
+    if not true.any() and not generated.any():
         words = "no hits in this range" if result.level == "hit" else "nowhere defined"
         upper.text(0.5, 0.5, words, transform=upper.transAxes, ha="center", fontsize=8, color=INK)
         upper.set_yticks([])
@@ -64,7 +66,7 @@ def _plot_histograms(
     else:
         upper.set_ylim(0, None)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(true > 0, made / true, np.nan)
+        ratio = np.where(true > 0, generated / true, np.nan)
         band = np.where(true > 0, error1 / true, np.nan)
         error = np.where(true > 0, error2 / true, np.nan)
     lower.stairs(1 + band, edges, baseline=1 - band, fill=True, color=TRUE_COLOUR, alpha=0.35)
@@ -140,7 +142,7 @@ def correlation_figure(comparison: Comparison) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    first, second = comparison.measured["true"], comparison.measured["generated"]
+    first, second = comparison.statistics["true"], comparison.statistics["generated"]
     names = [
         name
         for name in first.columns
@@ -150,12 +152,12 @@ def correlation_figure(comparison: Comparison) -> "Figure":
         figure = Figure(figsize=(6, 2))
         figure.text(0.5, 0.5, "no observable varies in both samples", ha="center", fontsize=10, color=INK)
         return figure
-    true, made = (_correlations(sample, names) for sample in (first, second))
+    true, generated = (_correlations(sample, names) for sample in (first, second))
     size = 2.5 + 0.13 * len(names)
     figure = Figure(figsize=(3 * size + 1.5, size + 1.8), layout="constrained")
     grid: Any = figure.subplots(1, 3)
     titles = (literal(comparison.true.name), literal(comparison.generated.name), "difference")
-    for axes, values, title in zip(grid, (true, made, made - true), titles, strict=True):
+    for axes, values, title in zip(grid, (true, generated, generated - true), titles, strict=True):
         reach = max(0.05, float(np.nanmax(np.abs(values)))) if title == "difference" else 1.0
         image = axes.imshow(values, vmin=-reach, vmax=reach, cmap="RdBu_r", interpolation="nearest")
         axes.set_title(title, fontsize=10, color=INK)
@@ -199,7 +201,7 @@ def example_figure(comparison: Comparison) -> "Figure":
 
     figure = Figure(figsize=(14, 5.6), layout="constrained")
     grid: Any = figure.subplots(2, 4, sharex=True, sharey=True)
-    samples = (comparison.measured["true"], comparison.measured["generated"])
+    samples = (comparison.statistics["true"], comparison.statistics["generated"])
     known = all(shower.slices_known for sample in samples for shower in sample.examples)
     for row, (sample, facts) in enumerate(zip(samples, (comparison.true, comparison.generated), strict=True)):
         name = literal(facts.name)

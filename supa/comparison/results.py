@@ -1,4 +1,4 @@
-"""What a comparison finds."""
+"""The results of a comparison."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -117,12 +117,12 @@ class Comparison:
     left_out: tuple[str, ...]
     """Observables that only one of the samples has."""
     remarks: tuple[str, ...]
-    """What makes one doubt that the right samples were given."""
+    """Reasons to doubt the choice of the samples."""
     seed: int
     repeats: int
     versions: dict[str, str]
-    measured: dict[str, SampleStatistics]
-    """What was measured of the samples ``true``, ``generated`` and ``floor``; for pictures."""
+    statistics: dict[str, SampleStatistics]
+    """Statistics of the samples ``true``, ``generated`` and ``floor``, for figures."""
 
     def __repr__(self) -> str:
         samples = " with ".join(f"{facts.showers:,} showers of {facts.name}" for facts in (self.generated, self.true))
@@ -136,7 +136,7 @@ class Comparison:
         return self.joint_p_value <= 0.05
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything but the measured columns.
+        """Return everything but the statistics of the samples.
 
         Returns:
             A dictionary that JSON can hold; a number that is not finite is None.
@@ -144,7 +144,7 @@ class Comparison:
         plain = {
             name: value
             for name in self.__dataclass_fields__
-            if name != "measured" and (value := getattr(self, name)) is not None
+            if name != "statistics" and (value := getattr(self, name)) is not None
         }
         return {name: _plain(value) for name, value in plain.items()} | {"differs": self.differs}
 

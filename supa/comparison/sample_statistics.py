@@ -1,4 +1,4 @@
-"""What is measured of one sample: columns of observables, histograms of hits, sums against the exact expectations."""
+"""Statistics of one sample: columns of observables, histograms of hits, means that have exact expectations."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ SampleLike: TypeAlias = Showers | ShowersInChunks | Iterable[Showers]
 
 
 class SampleStatistics:
-    """Sums and columns of one sample; ``add`` takes showers in.
+    """Sums and columns of one sample; ``add`` adds showers.
 
     Args:
         edges: edges of the histograms of hits by name, which the true sample sets; None to set them from the first
@@ -64,22 +64,22 @@ class SampleStatistics:
 
     @classmethod
     def of(cls, sample: SampleLike, edges: dict[str, FloatArray] | None = None) -> Self:
-        """Measure a sample.
+        """Compute the statistics of a sample.
 
         Args:
             sample: Showers, an open file, or an iterable over chunks.
             edges: edges of the histograms of hits by name.
 
         Returns:
-            What was measured.
+            Its statistics.
 
         Raises:
             ValueError: the chunks are of different configs, or something else was given.
         """
-        measured = cls(edges)
+        statistics = cls(edges)
         for chunk in _merged(chunks_of(sample)):
-            measured.add(chunk)
-        return measured
+            statistics.add(chunk)
+        return statistics
 
     def parts(self, share: float) -> tuple[Self, Self]:
         """Deal the showers into two samples; both keep the columns and the histograms of hits, and nothing else.
@@ -117,7 +117,7 @@ class SampleStatistics:
         return self._columns[0] if self._columns else {}
 
     def replace(self, columns: dict[str, FloatArray]) -> None:
-        """Put other values in the place of some columns.
+        """Replace the values of some columns.
 
         Args:
             columns: name and (showers,) values of each.
@@ -125,7 +125,7 @@ class SampleStatistics:
         self._columns = [self.columns | columns]
 
     def add(self, showers: Showers) -> None:
-        """Take showers in.
+        """Add showers.
 
         Args:
             showers: some more showers of the sample.
@@ -220,18 +220,18 @@ def _added(sums: dict[str, Any], more: dict[str, Any], *, first: bool) -> dict[s
 
 def _merged(chunks: Iterable[Showers]) -> Iterator[Showers]:
     """Put small chunks together: the first showers set the edges of histograms, so they should be many."""
-    waiting: list[Showers] = []
+    pending: list[Showers] = []
     for chunk in chunks:
         if not isinstance(chunk, Showers):
             raise ValueError(f"A sample of {type(chunk).__name__} was given, but its chunks must be Showers.")
-        if waiting and chunk.config != waiting[0].config:
+        if pending and chunk.config != pending[0].config:
             raise ValueError(_SEVERAL_CONFIGS)
-        waiting.append(chunk)
-        if sum(map(len, waiting)) >= _FEW:
-            yield waiting[0] if len(waiting) == 1 else Showers.concatenate(waiting)
-            waiting = []
-    if waiting:
-        yield waiting[0] if len(waiting) == 1 else Showers.concatenate(waiting)
+        pending.append(chunk)
+        if sum(map(len, pending)) >= _FEW:
+            yield pending[0] if len(pending) == 1 else Showers.concatenate(pending)
+            pending = []
+    if pending:
+        yield pending[0] if len(pending) == 1 else Showers.concatenate(pending)
 
 
 def _hit_edges(name: str, values: FloatArray, config: ShowerConfig) -> FloatArray:

@@ -5,6 +5,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from supa.distances import frechet_distance, frechet_gaussian, kernel_distance, neighbour_scores, standardised
+from supa.distances.errors import scale_influences
 from supa.distances.samples import shuffled_groups
 
 
@@ -183,6 +184,25 @@ def test_large_samples_are_dealt_into_batches(monkeypatch):
         assert 0.75 < errors.mean() / values.std() < 1.35
 
 
+def test_a_batch_has_at_least_three_rows_of_the_smaller_sample(monkeypatch):
+    """So five rows are one batch, in which the order of the rows does not matter."""
+    random = np.random.default_rng(18)
+    pair = random.normal(size=(200, 2)), random.normal(size=(5, 2))
+    monkeypatch.setattr("supa.distances.mmd._LARGEST_BATCH", 100)
+    values = [kernel_distance(*pair, seed=seed).value for seed in range(3)]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-9)
+
+
+def test_undefined_rows_raise_the_influence_of_the_others():
+    """The influence of a row is the number of all rows times the change that it makes."""
+    values = np.random.default_rng(22).normal(size=(60, 1))
+    bare = scale_influences(values)
+    diluted = scale_influences(np.concatenate([values, np.full((60, 1), np.nan)]))
+    for one, other in zip(bare, diluted, strict=True):
+        np.testing.assert_allclose(other[:60], 2 * one, rtol=1e-12)
+        assert not other[60:].any()
+
+
 @pytest.mark.parametrize("s", [0.5, 2.0])
 def test_the_kernel_distance_of_a_shift_has_its_closed_form(s):
     """One feature, y = x + s: MMD^2 = sum over j of binom(4, j) (E x^j - E y^j)^2."""
@@ -255,6 +275,22 @@ def test_neighbour_scores_are_those_of_plain_loops(make):
     assert result.coverage.value == pytest.approx(sum(any(row) for row in held) / n)
     assert (result.rows_true, result.rows_generated) == (n, m)
     assert np.isnan(result.recall.error)
+
+
+def test_the_errors_are_those_of_the_mean_of_ten_tenths():
+    random = np.random.default_rng(21)
+    x, y = random.normal(size=(140, 2)), random.normal(0.3, 1, size=(90, 2))
+    result = neighbour_scores(x, y, k=3, seed=4)
+    draws = np.random.default_rng(4)
+    first, second = (draws.permutation(rows) for rows in standardised(x, y))
+    dealt = [shuffled_groups(len(rows), 10, draws) for rows in (first, second)]
+    tenths = []
+    for a, b in zip(*dealt, strict=True):
+        across = np.linalg.norm(first[a][:, None] - second[b], axis=2)
+        radius = np.sort(np.linalg.norm(first[a][:, None] - first[a], axis=2), axis=1)[:, 3]
+        tenths.append((across <= radius[:, None]).any(axis=1).mean())
+    assert result.coverage.error == pytest.approx(np.std(tenths, ddof=1) / np.sqrt(10))
+    assert np.isnan(neighbour_scores(x, y, k=9, seed=4).coverage.error)  # a tenth of the smaller sample has 9 rows
 
 
 def test_coverage_of_equal_samples_has_its_closed_form():

@@ -85,9 +85,9 @@ class ImageDataset(ShowerDataset):
             images = self._images(self.source.take(training[start : start + _FITTED_AT_ONCE])).values()
             squares += [np.square(image).sum() for image in images]
             counts += [np.count_nonzero(image) for image in images]
-        spreads = np.where(squares > 0, np.sqrt(squares / np.maximum(counts, 1)), 1.0)
-        zeros = (0.0,) * len(spreads)
-        return Normalisation(self.names, (False,) * len(spreads), zeros, tuple(map(float, spreads)))
+        scales = np.where(squares > 0, np.sqrt(squares / np.maximum(counts, 1)), 1.0)
+        zeros = (0.0,) * len(scales)
+        return Normalisation(self.names, (False,) * len(scales), zeros, tuple(map(float, scales)))
 
     def _images(self, sample: Sample) -> dict[str, FloatArray]:
         images = (
@@ -100,9 +100,9 @@ class ImageDataset(ShowerDataset):
 
     def _column_batch(self, sample: Sample) -> ColumnBatch:
         columns, _ = self._target_columns(sample, sample.showers.hits)
-        spreads = self.normalisation.spread if self.normalisation else (1.0,) * len(self.names)
-        for (name, image), spread in zip(self._images(sample).items(), spreads, strict=True):
-            columns[name] = _tensor(image / spread)
+        scales = self.normalisation.std if self.normalisation else (1.0,) * len(self.names)
+        for (name, image), scale in zip(self._images(sample).items(), scales, strict=True):
+            columns[name] = _tensor(image / scale)
         for prefix, grid in self.grids.items():
             columns[f"{prefix}overflow"] = _tensor(grid.overflow(sample.showers))
         return ColumnBatch(len(sample.showers), columns, {})
@@ -127,8 +127,8 @@ class ImageDataset(ShowerDataset):
         Returns:
             The same entries, the images in GeV.
         """
-        spreads = dict(zip(self.names, self.normalisation.spread, strict=True)) if self.normalisation else {}
-        return {name: values * spreads.get(name, 1) for name, values in batch.items()}
+        scales = dict(zip(self.names, self.normalisation.std, strict=True)) if self.normalisation else {}
+        return {name: values * scales.get(name, 1) for name, values in batch.items()}
 
 
 def _tensor(values: Any) -> Any:

@@ -59,7 +59,7 @@ def test_an_energy_of_zero_is_finite(fitted):
 
 def test_a_constant_feature_keeps_its_spread():
     fitted = Normalisation.fit(("x",), np.full((10, 1), 7.0), logarithm=(False,))
-    assert fitted.spread == (1.0,)
+    assert fitted.std == (1.0,)
     assert (fitted.apply(np.full((3, 1), 7.0)) == 0).all()
 
 
@@ -81,7 +81,7 @@ def test_mistakes_are_clear_errors(fitted, tmp_path):
         with pytest.raises(ValueError, match=f"it is no normalisation .*{reason}"):
             Normalisation.load(tmp_path / "bad.json")
     for wrong in ({}, [], {**fitted.to_dict(), "mean": ["a", 1]}, {**fitted.to_dict(), "more": 1}):
-        with pytest.raises(ValueError, match="features, logarithm, mean and spread"):
+        with pytest.raises(ValueError, match="features, logarithm, mean and std"):
             Normalisation.from_dict(wrong)
 
 

@@ -71,7 +71,7 @@ def test_normalisation_is_fitted_on_the_training_split_and_padding_stays_zero(tr
     values[:, 3] = values[:, 3].log()
     assert dataset.normalisation.logarithm == (False, False, False, True)
     np.testing.assert_allclose(dataset.normalisation.mean, values.mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(dataset.normalisation.spread, values.std(0, correction=0), rtol=1e-5)
+    np.testing.assert_allclose(dataset.normalisation.std, values.std(0, correction=0), rtol=1e-5)
     batch = _batch(dataset, range(len(dataset)))
     assert (batch["points"][~batch["valid"]] == 0).all()
     raw = _batch(PointDataset(trees, form="padded", split="test"), range(len(dataset)))

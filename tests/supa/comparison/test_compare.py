@@ -252,6 +252,28 @@ def test_samples_that_share_showers_and_wrong_units_are_remarked_upon(pair):
     assert wrong == "b: showers hold 1000 times their incident energy; are its energies in GeV?"
 
 
+def test_means_over_few_expected_hits_have_no_pull(pair):
+    """Their sums are not normally distributed; the smaller sample and the expected hits of the true config decide."""
+    true, generated = pair[0], pair[1][:100]
+    exact = supa.expectation("standard")
+    result = compare(true, generated, repeats=19, multivariate=False)
+    kept = {pull.name for pull in result.pulls}
+    assert {name for name in kept if "slice" in name} == {
+        f"hits, slice {k}" for k in np.flatnonzero(100 * exact.hits >= 50)
+    }
+    assert np.count_nonzero(600 * exact.hits >= 50) > np.count_nonzero(100 * exact.hits >= 50)
+    assert kept >= {f"{name}, layer {k}" for name in ("hits", "energy fraction") for k in range(3)}
+
+
+def test_an_energy_fraction_of_a_layer_of_few_hits_has_no_pull():
+    config = supa.preset("standard").replace(readout_layers=((7, 19), (20, 27)))
+    exact = supa.expectation(config)
+    assert 60 * exact.layer_hits[1] < 50 < 60 * exact.layer_hits[0]
+    result = compare(*(supa.simulate(60, config, seed=k) for k in (1, 2)), repeats=19, multivariate=False)
+    names = {pull.name for pull in result.pulls if "layer" in pull.name}
+    assert names == {"hits, layer 0", "energy fraction, layer 0"}
+
+
 def test_what_is_missing_altogether_has_a_pull(pair):
     """A generator that never reaches a layer is infinitely many standard errors off."""
     sample = supa.simulate(2000, seed=8)
