@@ -38,6 +38,13 @@ def test_undefined_values_become_the_median_and_a_column():
     assert frechet_distance(np.tile(true, (9, 1)), np.tile(generated, (9, 1)), seed=0).value > 0
 
 
+@pytest.mark.parametrize("of_the_true_sample", [True, False])
+def test_a_column_is_added_for_values_that_either_sample_lacks(of_the_true_sample):
+    complete, lacking = np.array([[1.0], [2], [3]]), np.array([[1.0], [np.nan]])
+    pair = (lacking, complete) if of_the_true_sample else (complete, lacking)
+    assert [sample.shape[1] for sample in standardised(*pair)] == [2, 2]
+
+
 def test_outliers_and_constants_stay_finite():
     true = np.column_stack([np.ones(50), np.append(np.zeros(49), 1), np.arange(50.0), np.full(50, np.nan)])
     generated = true + np.array([1, 0, 1e29, 0])
