@@ -22,7 +22,7 @@ from measuring import machine
 from torch import Tensor
 
 import supa
-from supa.plot import plot_resolution
+from supa.plotting import plot_resolution
 from supa_gff import Method, Network, preset, train
 from supa_gff.heads import Head
 from supa_gff.losses import SquaredError

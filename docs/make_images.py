@@ -6,7 +6,7 @@ import numpy as np
 
 import supa
 from supa.comparison.figures import histogram_figures
-from supa.plot import plot_profiles, plot_shower
+from supa.plotting import plot_profiles, plot_shower
 
 IMAGES = Path(__file__).parent / "images"
 

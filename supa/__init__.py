@@ -5,12 +5,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from supa.cells import Cartesian, Polar
     from supa.comparison import Comparison, compare, write_report
     from supa.config import ShowerConfig
     from supa.expectations import Expectation, NoClosedFormError, expectation
-    from supa.grids import CALOGAN, Cartesian, Grid, Polar
-    from supa.imported import from_hits
-    from supa.initial import EnergySpectrum, PrimaryCount
+    from supa.external import from_hits
+    from supa.grids import CALOGAN, Grid
+    from supa.initial_conditions import EnergySpectrum, PrimaryCount
     from supa.presets import PRESETS, Preset, preset, preset_name
     from supa.ragged import Ragged
     from supa.showers import Run, Showers
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {
+    "cells": ("Cartesian", "Polar"),
     "comparison": ("Comparison", "compare", "write_report"),
     "config": ("ShowerConfig",),
     "expectations": ("Expectation", "NoClosedFormError", "expectation"),
-    "grids": ("CALOGAN", "Cartesian", "Grid", "Polar"),
-    "imported": ("from_hits",),
-    "initial": ("EnergySpectrum", "PrimaryCount"),
+    "grids": ("CALOGAN", "Grid"),
+    "external": ("from_hits",),
+    "initial_conditions": ("EnergySpectrum", "PrimaryCount"),
     "presets": ("PRESETS", "Preset", "preset", "preset_name"),
     "ragged": ("Ragged",),
     "showers": ("Run", "Showers"),

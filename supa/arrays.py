@@ -5,14 +5,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from supa.checks import shown
+from supa.checks import format_value
 
 Array: TypeAlias = npt.NDArray[np.generic]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 ByteArray: TypeAlias = npt.NDArray[np.uint8]
-WordArray: TypeAlias = npt.NDArray[np.uint64]
+UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 
 def array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -33,7 +33,7 @@ def array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         return np.asarray(given)
     except ValueError:
-        raise ValueError(f"{name}: {shown(given)} was given, but it must be an array of numbers.") from None
+        raise ValueError(f"{name}: {format_value(given)} was given, but it must be an array of numbers.") from None
 
 
 def is_real(values: npt.NDArray[Any]) -> bool:

@@ -9,7 +9,7 @@ LARGEST = 1e30
 """Lengths and energies stay far inside the range of float32, so that nothing becomes infinite on the way to a file."""
 
 
-def whole(low: int, high: int, name: str, value: object, why: str = "") -> int:
+def check_int(low: int, high: int, name: str, value: object, why: str = "") -> int:
     """Check a whole number.
 
     Args:
@@ -31,7 +31,7 @@ def whole(low: int, high: int, name: str, value: object, why: str = "") -> int:
     return int(value)
 
 
-def number(allowed: Callable[[float], bool], words: str, name: str, value: object) -> float:
+def check_real(allowed: Callable[[float], bool], words: str, name: str, value: object) -> float:
     """Check a number.
 
     Args:
@@ -49,12 +49,12 @@ def number(allowed: Callable[[float], bool], words: str, name: str, value: objec
     real = not isinstance(value, bool) and isinstance(value, Real)
     if not real or not abs(value) <= LARGEST or not allowed(float(value)):  # type: ignore[arg-type]
         limit = "" if not real or not abs(value) > LARGEST else f", and at most {LARGEST:g}"  # type: ignore[arg-type]
-        raise ValueError(f"{name}: {shown(value)} was given, but it must be a number {words}{limit}.")
+        raise ValueError(f"{name}: {format_value(value)} was given, but it must be a number {words}{limit}.")
     return float(value)  # type: ignore[arg-type]
 
 
-def shown(value: object) -> str:
-    """Write a value for a message, cut where it is long.
+def format_value(value: object) -> str:
+    """Format a value for a message, on one line, cut where it is long.
 
     Args:
         value: what was given.
@@ -65,6 +65,8 @@ def shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**20:
         return f"a whole number of {int(math.log10(abs(value))) + 1} digits"
     text = repr(value)
+    if "\n" in text:  # of an array
+        text = " ".join(text.split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -104,7 +106,9 @@ def check_name(allowed: Collection[str], what: str, value: object) -> None:
     """
     if not isinstance(value, str) or value not in allowed:
         names = ", ".join(allowed)
-        raise ValueError(f"{shown(value)} was given, but {what} is one of {names}.{did_you_mean(value, allowed)}")
+        raise ValueError(
+            f"{format_value(value)} was given, but {what} is one of {names}.{did_you_mean(value, allowed)}"
+        )
 
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:

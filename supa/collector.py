@@ -7,7 +7,7 @@ import numpy as np
 
 from supa.arrays import Array
 from supa.memory import available_bytes
-from supa.ragged import Ragged, offsets_of
+from supa.ragged import Ragged, counts_to_offsets
 from supa.showers import Run, Showers
 
 
@@ -96,7 +96,7 @@ class Collector:
             raise ValueError("No chunk was added, so there is nothing to give.")
         showers = self._rows["showers"].finished()
         tables = {
-            name: Ragged(self._rows[name].finished(), offsets_of(showers[f"num_{name}"]))  # type: ignore[arg-type]
+            name: Ragged(self._rows[name].finished(), counts_to_offsets(showers[f"num_{name}"]))  # type: ignore[arg-type]
             for name in ("hits", "primaries", "particles")
             if f"num_{name}" in showers
         }

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from supa.checks import number, shown, whole
-from supa.initial import EnergyLike, EnergySpectrum, PrimaryCount, PrimaryCountLike
+from supa.checks import check_int, check_real, format_value
+from supa.initial_conditions import EnergyLike, EnergySpectrum, PrimaryCount, PrimaryCountLike
 from supa.serialise import Config
 
 MAX_SLICES = 62
@@ -15,11 +15,11 @@ MAX_POLAR_ANGLE = 1.5
 
 
 def _pair(allowed: Callable[[float], bool], ordered: bool, words: str, name: str, value: object) -> tuple[float, float]:
-    message = f"{name}: {shown(value)} was given, but it must be two numbers {words}."
+    message = f"{name}: {format_value(value)} was given, but it must be two numbers {words}."
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError(message)
     try:
-        first, second = (number(allowed, words, name, entry) for entry in value)
+        first, second = (check_real(allowed, words, name, entry) for entry in value)
     except ValueError:
         raise ValueError(message) from None
     if ordered and first > second:
@@ -31,16 +31,16 @@ def _layers(name: str, value: object) -> tuple[tuple[int, int], ...]:
     shape = isinstance(value, list | tuple) and all(isinstance(e, list | tuple) and len(e) == 2 for e in value)
     if not shape or not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_SLICES:
         raise ValueError(
-            f"{name}: {shown(value)} was given, but it must be 1 to {MAX_SLICES} pairs (first slice, last slice), such "
+            f"{name}: {format_value(value)} was given, but it must be 1 to {MAX_SLICES} pairs (first slice, last slice), such "
             "as ((5, 8), (9, 17), (18, 27))."
         )
-    bound = partial(whole, 0, 10**6, name)
+    bound = partial(check_int, 0, 10**6, name)
     return tuple((bound(first), bound(last)) for first, last in value)
 
 
-Probability = Annotated[float, partial(number, lambda v: 0 <= v <= 1, "from 0 to 1")]
-Positive = Annotated[float, partial(number, lambda v: v > 0, "above 0")]
-NotNegative = Annotated[float, partial(number, lambda v: v >= 0, "that is 0 or above")]
+Probability = Annotated[float, partial(check_real, lambda v: 0 <= v <= 1, "from 0 to 1")]
+Positive = Annotated[float, partial(check_real, lambda v: v > 0, "above 0")]
+NotNegative = Annotated[float, partial(check_real, lambda v: v >= 0, "that is 0 or above")]
 OpeningAngle = Annotated[
     tuple[float, float],
     partial(
@@ -92,19 +92,19 @@ class ShowerConfig(Config):
         ValueError: a constant is outside its range, or two of them contradict each other.
     """
 
-    num_slices: Annotated[int, partial(whole, 1, MAX_SLICES)] = 28
+    num_slices: Annotated[int, partial(check_int, 1, MAX_SLICES)] = 28
     slice_spacing: Positive = 2.0
     stop_amplitude: Probability = 1.0
     stop_scale: Positive = 27.0
     stop_exponent: NotNegative = 0.75
-    first_stop_slice: Annotated[int, partial(whole, 0, MAX_SLICES)] = 7
+    first_stop_slice: Annotated[int, partial(check_int, 0, MAX_SLICES)] = 7
     split_early: Probability = 0.6
     split_late: Probability = 0.3
     split_late_rule: Literal["fixed", "shared"] = "fixed"
     opening_angle: OpeningAngle = (math.pi / 16, math.pi / 32)
-    deviation: Annotated[float, partial(number, lambda v: 0 <= v < 0.5, "from 0 to below 0.5, the share of theta")] = (
-        0.25
-    )
+    deviation: Annotated[
+        float, partial(check_real, lambda v: 0 <= v < 0.5, "from 0 to below 0.5, the share of theta")
+    ] = 0.25
     energy_sharing: Literal["balanced", "equal"] = "balanced"
     readout_layers: Annotated[tuple[tuple[int, int], ...], _layers] = ((5, 8), (9, 17), (18, 27))
     frame: Literal["parent", "reference"] = "parent"

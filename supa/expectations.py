@@ -15,8 +15,8 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.checks import did_you_mean
 from supa.config import ShowerConfig
-from supa.physics import NO_LAYER, fate_probabilities, walk_of
-from supa.presets import ConfigLike, config_of, preset_name
+from supa.physics import NO_LAYER, build_walk, fate_probabilities
+from supa.presets import ConfigLike, as_config, preset_name
 
 Keep = Literal["all", "complete"]
 
@@ -116,7 +116,7 @@ def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expec
         NoClosedFormError: the config has a critical energy, which ties the tree to the energies; or ``"complete"`` is
             asked for more than 12 layers, or for showers that cannot be complete.
     """
-    config = config_of(config)
+    config = as_config(config)
     if keep not in ("all", "complete"):
         raise ValueError(
             f"keep: {keep!r} was given, but it must be 'all' or 'complete'.{did_you_mean(keep, ('all', 'complete'))}"
@@ -151,7 +151,7 @@ def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expec
     layer_hits = mean(moments.layer_hits)
     factorial = mean(moments.layer_pairs)
     energy, particles = mean(moments.energy), mean(moments.particles)
-    layer_of_slice = walk_of(config).layer_of_slice
+    layer_of_slice = build_walk(config).layer_of_slice
     return Expectation(
         config=config,
         keep=keep,
@@ -194,7 +194,7 @@ class _Moments:
         rows, layers = open_layers.shape
         slices = config.num_slices
         stop, split = fate_probabilities(config)
-        layer_of_slice = walk_of(config).layer_of_slice
+        layer_of_slice = build_walk(config).layer_of_slice
         f = np.ones(rows)
         first = np.zeros((rows, layers))  # derivatives of f by each layer's z
         second = np.zeros((rows, layers, layers))

@@ -1,140 +1,22 @@
-"""Grids of calorimeter cells: Cartesian or polar, one part for each layer or slice.
+"""Grids of calorimeter cells: one part for each layer or slice.
 
-A cell holds its lower edges; the last cell of an axis also holds its upper edge. What lies outside every cell of its
-layer is the overflow.
+What lies outside every cell of its layer (or slice) is the overflow.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from supa.arrays import FloatArray, IntArray, array, is_real
-from supa.checks import did_you_mean, shown
-
-if TYPE_CHECKING:
-    from supa.showers import Showers
+from supa.arrays import FloatArray, IntArray
+from supa.cells import Cartesian, Cells, Polar, energy_in_cells
+from supa.checks import did_you_mean, format_value
+from supa.ragged import counts_to_offsets
+from supa.showers import Showers
 
 Depth = Literal["layer", "slice"]
-
-
-class Cartesian:
-    """Rectangular cells; axis 0 is x, axis 1 is y.
-
-    Args:
-        x_edges: (nx + 1,) ascending edges, length unit.
-        y_edges: (ny + 1,) ascending edges, length unit.
-
-    Raises:
-        ValueError: the edges are fewer than two, not finite, or do not ascend.
-    """
-
-    def __init__(self, x_edges: npt.ArrayLike, y_edges: npt.ArrayLike) -> None:
-        self.x_edges, self.y_edges = _ascending("x_edges", x_edges), _ascending("y_edges", y_edges)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(nx, ny)."""
-        return len(self.x_edges) - 1, len(self.y_edges) - 1
-
-    def cell(self, x: npt.ArrayLike, y: npt.ArrayLike) -> IntArray:
-        """Find the cells that hold some points.
-
-        Args:
-            x: (points,) length unit.
-            y: (points,) length unit.
-
-        Returns:
-            (points,) int64 cell numbers, the last axis running fastest; -1 outside.
-        """
-        first, second = _interval(self.x_edges, x), _interval(self.y_edges, y)
-        return np.where((first < 0) | (second < 0), -1, first * self.shape[1] + second)
-
-    def centres(self) -> tuple[FloatArray, FloatArray]:
-        """Give the middle of each cell.
-
-        Returns:
-            x and y, each (cells,) float64, length unit.
-        """
-        x, y = np.meshgrid(_middle(self.x_edges), _middle(self.y_edges), indexing="ij")
-        return x.ravel(), y.ravel()
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Cartesian):
-            return NotImplemented
-        return np.array_equal(self.x_edges, other.x_edges) and np.array_equal(self.y_edges, other.y_edges)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        (x, y), (nx, ny) = (self.x_edges, self.y_edges), self.shape
-        return f"<Cartesian {nx} x {ny} cells: x {x[0]:g} to {x[-1]:g}, y {y[0]:g} to {y[-1]:g}>"
-
-
-class Polar:
-    """Cells of equal angle and of given radii around the axis; axis 0 is the angle, from -pi, and axis 1 the radius.
-
-    Args:
-        r_edges: (nr + 1,) ascending edges from 0 or more, length unit.
-        num_alpha: number of equal steps of the angle.
-
-    Raises:
-        ValueError: the edges are not ascending radii, or there is no step.
-    """
-
-    def __init__(self, r_edges: npt.ArrayLike, num_alpha: int) -> None:
-        self.r_edges = _ascending("r_edges", r_edges)
-        if self.r_edges[0] < 0:
-            raise ValueError(f"r_edges: {shown(r_edges)} was given, but a radius is at least 0.")
-        if isinstance(num_alpha, bool) or not isinstance(num_alpha, int | np.integer) or num_alpha < 1:
-            raise ValueError(f"num_alpha: {shown(num_alpha)} was given, but it must be a whole number of at least 1.")
-        self.num_alpha = int(num_alpha)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(num_alpha, nr)."""
-        return self.num_alpha, len(self.r_edges) - 1
-
-    def cell(self, x: npt.ArrayLike, y: npt.ArrayLike) -> IntArray:
-        """Find the cells that hold some points.
-
-        Args:
-            x: (points,) length unit.
-            y: (points,) length unit.
-
-        Returns:
-            (points,) int64 cell numbers, the last axis running fastest; -1 outside.
-        """
-        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        turn = (np.arctan2(y, x) + np.pi) / (2 * np.pi)
-        step = np.minimum((turn * self.num_alpha).astype(np.int64), self.num_alpha - 1)
-        ring = _interval(self.r_edges, np.hypot(x, y))
-        return np.where(ring < 0, -1, step * self.shape[1] + ring)
-
-    def centres(self) -> tuple[FloatArray, FloatArray]:
-        """Give the middle of each cell.
-
-        Returns:
-            x and y, each (cells,) float64, length unit.
-        """
-        steps = 2 * np.pi * (np.arange(self.num_alpha) + 0.5) / self.num_alpha - np.pi
-        alpha, r = np.meshgrid(steps, _middle(self.r_edges), indexing="ij")
-        return (r * np.cos(alpha)).ravel(), (r * np.sin(alpha)).ravel()
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Polar):
-            return NotImplemented
-        return self.num_alpha == other.num_alpha and np.array_equal(self.r_edges, other.r_edges)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"<Polar {self.num_alpha} x {self.shape[1]} cells: radius {self.r_edges[0]:g} to {self.r_edges[-1]:g}>"
-
-
-Cells = Cartesian | Polar
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,11 +38,12 @@ class Grid:
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or not all(part is None or isinstance(part, Cartesian | Polar) for part in self.parts):
             raise ValueError(
-                f"parts: {shown(self.parts)} was given, but it must be Cartesian or Polar cells, one for each layer."
+                f"parts: {format_value(self.parts)} was given, but it must be Cartesian or Polar cells, one "
+                "for each layer."
             )
         if self.depth not in ("layer", "slice"):
             raise ValueError(
-                f"depth: {shown(self.depth)} was given, but it must be 'layer' or 'slice'."
+                f"depth: {format_value(self.depth)} was given, but it must be 'layer' or 'slice'."
                 f"{did_you_mean(self.depth, ('layer', 'slice'))}"
             )
 
@@ -173,9 +56,9 @@ class Grid:
     def offset(self) -> IntArray:
         """(parts + 1,) int64: number of the first cell of each part, all cells counted through."""
         sizes = [0 if part is None else part.shape[0] * part.shape[1] for part in self.parts]
-        return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        return counts_to_offsets(np.array(sizes))
 
-    def cell(self, showers: "Showers") -> IntArray:
+    def cell(self, showers: Showers) -> IntArray:
         """Find the cell of each hit.
 
         Args:
@@ -196,7 +79,7 @@ class Grid:
                 cells[chosen] = np.where(local < 0, -1, local + self.offset[number])
         return cells
 
-    def energies(self, showers: "Showers") -> FloatArray:
+    def energies(self, showers: Showers) -> FloatArray:
         """Sum the hits' energies in each cell.
 
         Args:
@@ -208,13 +91,10 @@ class Grid:
         Raises:
             ValueError: as for ``cell``.
         """
-        cell = self.cell(showers)
-        inside = cell >= 0
-        cells = showers.hits.group_of_row()[inside] * self.num_cells + cell[inside]
-        sums = np.bincount(cells, weights=showers.energy[inside], minlength=len(showers) * self.num_cells)
-        return sums.astype(np.float64).reshape(len(showers), self.num_cells)
+        group = showers.hits.group_of_row()
+        return energy_in_cells(group, self.cell(showers), showers.energy, len(showers), self.num_cells)
 
-    def images(self, showers: "Showers") -> list[FloatArray]:
+    def images(self, showers: Showers) -> list[FloatArray]:
         """Sum the hits' energies in each cell, part by part.
 
         Args:
@@ -242,7 +122,7 @@ class Grid:
             for part, a, b in zip(self.parts, self.offset[:-1], self.offset[1:], strict=True)
         ]
 
-    def overflow(self, showers: "Showers") -> FloatArray:
+    def overflow(self, showers: Showers) -> FloatArray:
         """Sum the energies of the hits that lie outside every cell of their layer (or slice).
 
         Args:
@@ -254,13 +134,10 @@ class Grid:
         Raises:
             ValueError: as for ``cell``.
         """
-        outside = self.cell(showers) < 0
-        parts = len(self.parts)
-        cells = showers.hits.group_of_row()[outside] * parts + self._part_of_hit(showers)[outside]
-        sums = np.bincount(cells, weights=showers.energy[outside], minlength=len(showers) * parts)
-        return sums.astype(np.float64).reshape(len(showers), parts)
+        outside = np.where(self.cell(showers) < 0, self._part_of_hit(showers).astype(np.int64), -1)
+        return energy_in_cells(showers.hits.group_of_row(), outside, showers.energy, len(showers), len(self.parts))
 
-    def _part_of_hit(self, showers: "Showers") -> npt.NDArray[np.uint8]:
+    def _part_of_hit(self, showers: Showers) -> npt.NDArray[np.uint8]:
         part_of_hit = showers.layer if self.depth == "layer" else showers.slice
         deepest = int(part_of_hit.max(initial=0))
         if self.depth == "slice" and not showers.slices_known:
@@ -271,26 +148,6 @@ class Grid:
                 f"from 0; give a grid with a part for each {self.depth}."
             )
         return part_of_hit
-
-
-def _ascending(name: str, given: npt.ArrayLike) -> FloatArray:
-    values = array(name, given)
-    edges = values.astype(np.float64) if is_real(values) else np.empty(0)
-    if edges.ndim != 1 or len(edges) < 2 or not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
-        raise ValueError(f"{name}: {shown(given)} was given, but an axis needs 2 or more ascending numbers.")
-    edges.flags.writeable = False
-    return edges
-
-
-def _interval(edges: FloatArray, values: npt.ArrayLike) -> IntArray:
-    """Number the interval of each value, -1 outside."""
-    values = np.asarray(values)
-    number = np.searchsorted(edges, values, side="right") - 1 - (values == edges[-1])
-    return np.where(number < len(edges) - 1, number, -1).astype(np.int64)
-
-
-def _middle(edges: FloatArray) -> FloatArray:
-    return np.asarray((edges[1:] + edges[:-1]) / 2)
 
 
 def _linspace(half_width: float, cells: int) -> FloatArray:

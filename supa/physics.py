@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from supa.arrays import ByteArray, FloatArray, WordArray
+from supa.arrays import ByteArray, FloatArray, UInt64Array
 from supa.compiler import inline
 from supa.config import ShowerConfig
 
@@ -27,9 +27,9 @@ class Walk(NamedTuple):
     """(num_slices,): a particle stops where its uniform number is below this."""
     split_below: FloatArray
     """(num_slices,): it splits where that number is below this, and passes elsewhere."""
-    stop_word: WordArray
+    stop_word: UInt64Array
     """(num_slices,): ``stop_below`` in units of 2**-32, rounded."""
-    split_word: WordArray
+    split_word: UInt64Array
     """(num_slices,): ``split_below`` in units of 2**-32, rounded."""
     layer_of_slice: ByteArray
     """(num_slices,): readout layer of each slice, 255 where it has none."""
@@ -43,7 +43,7 @@ class Walk(NamedTuple):
     critical_energy: float
 
 
-def walk_of(config: ShowerConfig) -> Walk:
+def build_walk(config: ShowerConfig) -> Walk:
     """Tabulate a config for the engines.
 
     Args:

@@ -115,7 +115,7 @@ def preset_name(config: ShowerConfig) -> str | None:
     return None
 
 
-def config_of(config: ConfigLike) -> ShowerConfig:
+def as_config(config: ConfigLike) -> ShowerConfig:
     """Accept a preset's name where a config is wanted.
 
     Args:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from supa.arrays import Array, IntArray
+from supa.arrays import Array, IntArray, array
+from supa.checks import format_value
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,11 +17,15 @@ class Ragged:
 
     Args:
         columns: name of each column and its values, all of the same length (rows,).
-        offset: (groups + 1,) int64, from 0 to the number of rows, never descending.
+        offset: (groups + 1,) int64 (or int32, which is converted), from 0 to the number of rows, never descending.
     """
 
     columns: Mapping[str, Array]
     offset: IntArray
+
+    def __post_init__(self) -> None:
+        if self.offset.dtype != np.int64:
+            object.__setattr__(self, "offset", self.offset.astype(np.int64))
 
     def __len__(self) -> int:
         return len(self.offset) - 1
@@ -75,7 +82,7 @@ class Ragged:
             The groups, copied.
         """
         counts = self.counts[groups]
-        offset = offsets_of(counts)
+        offset = counts_to_offsets(counts)
         rows = np.arange(offset[-1]) + np.repeat(self.offset[groups] - offset[:-1], counts)
         return Ragged({name: column[rows] for name, column in self.columns.items()}, offset)
 
@@ -103,8 +110,8 @@ class Ragged:
         )
 
 
-def offsets_of(counts: IntArray) -> IntArray:
-    """Give the offsets of groups whose sizes are known.
+def counts_to_offsets(counts: npt.NDArray[np.integer[Any]]) -> IntArray:
+    """Return the offsets of groups of known sizes.
 
     Args:
         counts: (groups,) rows of each group.
@@ -115,6 +122,27 @@ def offsets_of(counts: IntArray) -> IntArray:
     offset = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offset[1:])
     return offset
+
+
+def check_offset(name: str, given: npt.ArrayLike) -> IntArray:
+    """Check offsets of ragged groups.
+
+    Args:
+        name: the name of the offsets, for messages.
+        given: (groups + 1,) offsets, of any integer type.
+
+    Returns:
+        (groups + 1,) int64.
+
+    Raises:
+        ValueError: the offsets are not integers that ascend from 0.
+    """
+    offset = array(name, given)
+    if offset.ndim == 1 and len(offset) and offset.dtype.kind in "iu" and offset[0] == 0:
+        offset = offset.astype(np.int64, copy=False)
+        if (offset[1:] >= offset[:-1]).all():
+            return offset
+    raise ValueError(f"{name}: {format_value(given)} was given, but it must be whole numbers that ascend from 0.")
 
 
 def concatenate(tables: Sequence[Ragged]) -> Ragged:
@@ -128,4 +156,4 @@ def concatenate(tables: Sequence[Ragged]) -> Ragged:
     """
     names = tables[0].columns.keys()
     columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in names}
-    return Ragged(columns, offsets_of(np.concatenate([table.counts for table in tables])))
+    return Ragged(columns, counts_to_offsets(np.concatenate([table.counts for table in tables])))

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from supa.checks import did_you_mean, shown
+from supa.checks import did_you_mean, format_value
 from supa.texts import read_json
 
 TAG = "part"
@@ -199,12 +199,14 @@ _hints: Callable[[Any], dict[str, Any]] = cache(_annotations)
 
 def _check_names(cls: type, values: object) -> None:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{shown(values)} was given, but it must be a table of settings of {cls.__name__}.")
+        raise ValueError(f"{format_value(values)} was given, but it must be a table of settings of {cls.__name__}.")
     names = _hints(cls)
     for name in values:
         if name not in names:
             choices = f"choose from {', '.join(names)}" if names else "it has none"
-            raise ValueError(f"{shown(name)} is not a setting of {cls.__name__}; {choices}.{did_you_mean(name, names)}")
+            raise ValueError(
+                f"{format_value(name)} is not a setting of {cls.__name__}; {choices}.{did_you_mean(name, names)}"
+            )
 
 
 def _from_plain(cls: type, values: Mapping[str, Any]) -> Any:
@@ -235,7 +237,7 @@ def _tagged(classes: list[type], value: Mapping[str, Any]) -> tuple[type, dict[s
     tag = value.get(TAG)
     if not isinstance(tag, str) or tag not in names:
         raise ValueError(
-            f"{TAG}: {shown(tag)} was given, but it must be {_either(map(repr, names))}.{did_you_mean(tag, names)}"
+            f"{TAG}: {format_value(tag)} was given, but it must be {_either(map(repr, names))}.{did_you_mean(tag, names)}"
         )
     return names[tag], {name: one for name, one in value.items() if name != TAG}
 
@@ -286,7 +288,7 @@ def _checked(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         except _MismatchError:
             choices = [choice for option in _options(hint) for choice in get_args(option) if isinstance(choice, str)]
             raise ValueError(
-                f"{name}: {shown(value)} was given, but it must be {_either(_words(hint))}."
+                f"{name}: {format_value(value)} was given, but it must be {_either(_words(hint))}."
                 f"{did_you_mean(value, choices)}"
             ) from None
     return checked

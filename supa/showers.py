@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, FloatArray, IntArray
-from supa.checks import counted, shown, whole
+from supa.cells import Cartesian, energy_in_cells
+from supa.checks import check_int, counted, format_value
 from supa.config import ShowerConfig
-from supa.grids import Cartesian
+from supa.number_format import format_percent
 from supa.physics import STOP, UNKNOWN_SLICE
 from supa.presets import preset_name
-from supa.ragged import Ragged, concatenate, offsets_of
+from supa.ragged import Ragged, concatenate, counts_to_offsets
 from supa.selection import selected
 
 
@@ -257,7 +258,7 @@ class Showers:
         tree = f"; {counted(self.particles.num_rows, 'particle')} recorded" if self.particles is not None else ""
         kept = ""
         if self.run.keep == "complete" and self.run.attempts:
-            kept = f"; kept {100 * len(self) / self.run.attempts:.1f} % of {counted(self.run.attempts, 'attempt')}"
+            kept = f"; kept {format_percent(len(self) / self.run.attempts)} of {counted(self.run.attempts, 'attempt')}"
         return (
             f"<Showers: {len(self):,} of {name or 'a custom config'} at {self.config.spectrum} GeV, "
             f"seed {self.run.seed}; {counted(self.hits.num_rows, 'hit')}{mean}{tree}{kept}>"
@@ -330,7 +331,7 @@ class Showers:
         particles = self._recorded("trajectories")
         current = np.flatnonzero(particles["fate"] == STOP)
         # A particle in slice l has l ancestors, one in each slice before it.
-        offset = offsets_of(particles["slice"][current].astype(np.int64) + 1)
+        offset = counts_to_offsets(particles["slice"][current].astype(np.int64) + 1)
         row_of_shower = particles.offset[:-1][particles.group_of_row()]
         path = np.empty(offset[-1], dtype=np.int64)
         position = offset[1:] - 1
@@ -364,13 +365,15 @@ class Showers:
             ValueError: the edges are not ascending, or there is no such layer.
         """
         if layer is not None:
-            layer = whole(0, self.config.num_layers - 1, "layer", layer)
+            layer = check_int(0, self.config.num_layers - 1, "layer", layer)
         if not isinstance(edges, list | tuple) or len(edges) != 2:
-            raise ValueError(f"edges: {shown(edges)} was given, but it must be a pair: the edges along x, and along y.")
+            raise ValueError(
+                f"edges: {format_value(edges)} was given, but it must be a pair: the edges along x, and along y."
+            )
         cells = Cartesian(*edges)
         cell = cells.cell(self.x, self.y)
-        chosen = cell >= 0 if layer is None else (cell >= 0) & (self.layer == layer)
-        size = cells.shape[0] * cells.shape[1]
-        place = self.hits.group_of_row()[chosen] * size + cell[chosen]
-        sums = np.bincount(place, weights=self.energy[chosen], minlength=len(self) * size)
-        return sums.astype(np.float64).reshape(len(self), *cells.shape)
+        if layer is not None:
+            cell = np.where(self.layer == layer, cell, -1)
+        nx, ny = cells.shape
+        sums = energy_in_cells(self.hits.group_of_row(), cell, self.energy, len(self), nx * ny)
+        return sums.reshape(len(self), nx, ny)

@@ -1,44 +1,31 @@
 """simulate and stream: showers by number, in memory or chunk by chunk."""
 
-import math
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
-from supa.arrays import Array, FloatArray, IntArray
-from supa.checks import counted, did_you_mean, whole
+from supa.arrays import Array, IntArray
+from supa.checks import counted
 from supa.collector import Collector
-from supa.config import ShowerConfig
 from supa.engines import cpu, reference
 from supa.engines.results import WalkResult
-from supa.expectations import Keep, expectation, mean_particles
-from supa.initial import EnergyLike
-from supa.memory import available_bytes
-from supa.physics import walk_of
-from supa.presets import ConfigLike, config_of
+from supa.expectations import Keep
+from supa.initial_conditions import EnergyLike
+from supa.physics import build_walk
+from supa.presets import ConfigLike
 from supa.primaries import Primaries, draw_primaries
-from supa.ragged import Ragged, offsets_of
-from supa.random import MAX_INDEX, MAX_SEED
+from supa.ragged import Ragged, counts_to_offsets
+from supa.random import MAX_INDEX
 from supa.showers import Run, Showers
+from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete
 
-Record = Literal["hits", "particles"]
-Engine = Literal["cpu", "reference"]
-
-MAX_THREADS = 1024
 MAX_FRUITLESS_ATTEMPTS = 10_000_000
 
 _SMALLER = "lower num_slices or the split probabilities, raise the stop curve, or use fewer threads."
-_CHUNK_BYTES = 8 << 20
-_CHUNKS_SHARE = 0.25  # of the free memory may go into chunks, however large they are wanted
-_GROWTH = 4  # a column that grows takes up to three times its length, and the chunk is copied for the caller
-_BLOCK_PARTICLES = 4096  # alive at a time: their columns then fit the second-level cache
-_BYTES_PER_PARTICLE = 512  # of working memory for one particle that is alive, growth included
 
 
 def simulate(
@@ -76,7 +63,7 @@ def simulate(
         ValueError: an argument is not allowed, or no shower is ever complete.
         MemoryError: a shower, or all of them, are too large for the memory.
     """
-    plan = _plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
+    plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
     collector = Collector(plan.num_showers)
     for chunk in _chunks(plan):
         collector.add(chunk)
@@ -118,128 +105,11 @@ def stream(
         ValueError: an argument is not allowed (raised at once), or no shower is ever complete.
         MemoryError: a shower is too large for the memory.
     """
-    plan = _plan(num_showers, config, energy, seed, first, keep, record, engine, threads, chunk_size)
+    plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, chunk_size)
     return (chunk.copy() for chunk in _chunks(plan))
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What was asked for, checked, and how it is cut into chunks and blocks."""
-
-    num_showers: int
-    config: ShowerConfig
-    seed: int
-    first: int
-    keep: Keep
-    record: Record
-    engine: Engine
-    threads: int
-    chunk_size: int
-    block_size: int
-    max_particles: int
-
-
-def _plan(
-    num_showers: int,
-    config: ConfigLike,
-    energy: EnergyLike | None,
-    seed: int,
-    first: int,
-    keep: Keep,
-    record: Record,
-    engine: Engine,
-    threads: int | None,
-    chunk_size: int | None,
-) -> _Plan:
-    config = config_of(config)
-    if energy is not None:
-        config = config.replace(incident_energy=energy)
-    for name, value, choices in (
-        ("keep", keep, ("all", "complete")),
-        ("record", record, ("hits", "particles")),
-        ("engine", engine, ("cpu", "reference")),
-    ):
-        if not isinstance(value, str) or value not in choices:
-            raise ValueError(
-                f"{name}: {value!r} was given, but it must be {' or '.join(map(repr, choices))}."
-                f"{did_you_mean(value, choices)}"
-            )
-    if engine == "reference":
-        whole(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
-        if threads is not None and whole(1, MAX_THREADS, "threads", threads) != 1:
-            raise ValueError(f"threads: {threads!r} was given, but engine='reference' is one sequential stream; use 1.")
-        threads = 1
-    seed = whole(0, MAX_SEED, "seed", seed)
-    num_showers = whole(0, MAX_INDEX, "num_showers", num_showers)
-    first = whole(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 less num_showers)")
-    if threads is None:
-        threads = available_processors()
-    threads = whole(1, MAX_THREADS, "threads", threads)
-    particles, hits = _mean_sizes(config)
-    bytes_per_attempt = 100 + 8 * config.num_layers + 60 * config.primary_count.mean + 27 * hits
-    if record == "particles":
-        bytes_per_attempt += 31 * particles.sum()
-    # Each thread takes its part of the attempts that are needed; a smaller chunk is not worth its overhead.
-    part = max(64, math.ceil(num_showers / (threads * _acceptance(config, keep))))
-    if chunk_size is None:
-        chunk_size = min(int(_CHUNK_BYTES / bytes_per_attempt), part)
-    else:
-        chunk_size = whole(1, MAX_INDEX, "chunk_size", chunk_size)
-        if keep == "complete":
-            chunk_size = min(chunk_size, part)
-        if engine == "reference":
-            bytes_per_attempt += 72 * particles.sum()  # it holds every particle, recorded or not
-        room = available_bytes() * _CHUNKS_SHARE / ((threads + 1) * _GROWTH)
-        chunk_size = min(chunk_size, int(room / bytes_per_attempt))
-    chunk_size = max(1, chunk_size)
-    return _Plan(
-        num_showers=num_showers,
-        config=config,
-        seed=seed,
-        first=first,
-        keep=keep,
-        record=record,
-        engine=engine,
-        threads=threads,
-        chunk_size=chunk_size,
-        block_size=max(1, min(int(_BLOCK_PARTICLES / max(particles.max(), 1.0)), 1024)),
-        max_particles=int(available_bytes() / (threads * _BYTES_PER_PARTICLE)),
-    )
-
-
-def _mean_sizes(config: ShowerConfig) -> tuple[FloatArray, float]:
-    """Return the mean number of particles in each slice, and of hits, or bounds of them."""
-    particles, hits = mean_particles(config)
-    if config.critical_energy > 0:
-        # Only so many particles of a slice have the energy to split, each into two, or to pass.
-        most = 2 * config.spectrum.mean / config.critical_energy + config.primary_count.mean
-        particles = np.minimum(particles, most)
-        hits = min(hits, float(particles.sum()))
-    return particles, hits
-
-
-def _acceptance(config: ShowerConfig, keep: Keep) -> float:
-    """Return the share of the showers that are kept, 1 where it has no closed form."""
-    if keep == "all" or config.critical_energy > 0:
-        return 1.0
-    probability = expectation(config).probability_complete
-    if probability < 1e-9:
-        raise ValueError(_never_complete("No shower of this config has"))
-    return 1.0 if math.isnan(probability) else probability
-
-
-def available_processors() -> int:
-    """Tell how many processors this process may use.
-
-    Returns:
-        The number, at least 1.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _chunks(plan: _Plan) -> Iterator[Showers]:
+def _chunks(plan: Plan) -> Iterator[Showers]:
     """Simulate the plan's showers in order; a chunk tells its own attempts, and lives until the next is asked for."""
     needed, fruitless = plan.num_showers, 0
     for start, attempts, showers in _attempts(plan):
@@ -252,7 +122,7 @@ def _chunks(plan: _Plan) -> Iterator[Showers]:
         if needed == 0:
             return
         if fruitless >= MAX_FRUITLESS_ATTEMPTS:
-            raise ValueError(_never_complete(f"None of {fruitless:,} showers in a row has"))
+            raise ValueError(never_complete(f"None of {fruitless:,} showers in a row has"))
     if needed:
         raise ValueError(
             f"first: the indices end at {MAX_INDEX}, {needed} complete showers short of the {plan.num_showers} asked "
@@ -260,14 +130,7 @@ def _chunks(plan: _Plan) -> Iterator[Showers]:
         )
 
 
-def _never_complete(subject: str) -> str:
-    return (
-        f"{subject} a hit in every readout layer, so keep='complete' will hardly end; use keep='all', or a config "
-        "whose layers are reached more often."
-    )
-
-
-def _attempts(plan: _Plan) -> Iterator[tuple[int, int, Showers]]:
+def _attempts(plan: Plan) -> Iterator[tuple[int, int, Showers]]:
     """Simulate attempts in order, without end unless all are kept: (first attempt, attempts, the kept showers)."""
     last = plan.first + plan.num_showers if plan.keep == "all" else MAX_INDEX
     starts = range(plan.first, max(last, plan.first + 1), plan.chunk_size)  # an empty chunk where nothing is wanted
@@ -278,8 +141,8 @@ def _attempts(plan: _Plan) -> Iterator[tuple[int, int, Showers]]:
         yield from _attempts_in_threads(plan, spans)
 
 
-def _attempts_in_sequence(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
-    walk = walk_of(plan.config)
+def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
+    walk = build_walk(plan.config)
     sequence = reference.ReferenceStream(walk, plan.seed)
 
     def walk_span(start: int, stop: int) -> Showers:
@@ -300,9 +163,9 @@ def _attempts_in_sequence(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iter
         yield start, stop - start, walk_span(start, stop)
 
 
-def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
+def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
     """As ``_attempts``; the showers lie in a workspace, so they are gone once the next ones are asked for."""
-    walk = walk_of(plan.config)
+    walk = build_walk(plan.config)
 
     def walk_span(start: int, stop: int, workspace: cpu.Workspace) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
@@ -324,19 +187,19 @@ def _attempts_in_threads(plan: _Plan, spans: Iterator[tuple[int, int]]) -> Itera
     workspaces = [cpu.Workspace() for _ in range(plan.threads + 1)]
     # Threads of our own, not Numba's: its thread pools do not survive a fork, as data loaders' workers are made.
     with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa") as pool:
-        waiting: deque[tuple[int, int, cpu.Workspace, Future[Showers]]] = deque()
+        pending: deque[tuple[int, int, cpu.Workspace, Future[Showers]]] = deque()
         try:
             while True:
                 while workspaces and (span := next(spans, None)):
                     workspace = workspaces.pop()
-                    waiting.append((*span, workspace, pool.submit(walk_span, *span, workspace)))
-                if not waiting:
+                    pending.append((*span, workspace, pool.submit(walk_span, *span, workspace)))
+                if not pending:
                     return
-                start, stop, workspace, future = waiting.popleft()
+                start, stop, workspace, future = pending.popleft()
                 yield start, stop - start, future.result()
                 workspaces.append(workspace)
         finally:
-            for *_, future in waiting:
+            for *_, future in pending:
                 future.cancel()
 
 
@@ -348,7 +211,7 @@ def _memory_told(start: int, stop: int) -> Iterator[None]:
         raise MemoryError(f"One of the showers {start} to {stop - 1} is too large for the memory; {_SMALLER}") from None
 
 
-def _showers_of(plan: _Plan, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
+def _showers_of(plan: Plan, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
     if result.too_large >= 0:
         raise MemoryError(
             f"Shower {indices[result.too_large]} grows beyond {counted(plan.max_particles, 'particle')}, more than "
@@ -377,13 +240,15 @@ def _showers_of(plan: _Plan, indices: IntArray, primaries: Primaries, result: Wa
         index=indices[kept],
         incident_energy=primaries.incident_energy[kept],
         leaked_energy=result.leaked_energy[kept],
-        hits=Ragged(hits, offsets_of(result.num_hits[kept])),
+        hits=Ragged(hits, counts_to_offsets(result.num_hits[kept])),
         primaries=primaries.ragged() if len(kept) == len(indices) else primaries.ragged().take(kept),
-        particles=Ragged(particles, offsets_of(result.num_particles[kept])) if plan.record == "particles" else None,
+        particles=Ragged(particles, counts_to_offsets(result.num_particles[kept]))
+        if plan.record == "particles"
+        else None,
     )
 
 
-def _run_of(plan: _Plan, attempts: int | None) -> Run:
+def _run_of(plan: Plan, attempts: int | None) -> Run:
     return Run(
         config=plan.config, seed=plan.seed, first=plan.first, engine=plan.engine, keep=plan.keep, attempts=attempts
     )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from supa.checks import shown
+from supa.checks import format_value
 
 
 def printable(text: str) -> str:
@@ -47,6 +47,6 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in pairs:
         if key in made:
-            raise ValueError(f"the key {shown(key)} is given twice; remove one of the two")
+            raise ValueError(f"the key {format_value(key)} is given twice; remove one of the two")
         made[key] = value
     return made

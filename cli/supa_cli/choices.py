@@ -5,16 +5,16 @@ from collections.abc import Iterable
 
 def datasets() -> Iterable[str]:
     """Name the graph benchmarks."""
-    from supa_datasets.benchmarks import BENCHMARKS
+    from supa_datasets.graph_benchmarks import BENCHMARKS
 
     return BENCHMARKS
 
 
 def formats() -> Iterable[str]:
     """Name the formats of conversions."""
-    from supa_datasets.conversion.names import ENDINGS
+    from supa_datasets.conversion.names import SUFFIXES
 
-    return ENDINGS
+    return SUFFIXES
 
 
 def targets() -> Iterable[str]:

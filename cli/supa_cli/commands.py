@@ -8,7 +8,7 @@ import click
 
 from supa_cli import signals
 from supa_cli.lazy_group import LazyGroup
-from supa_cli.printed import safe
+from supa_cli.terminal_text import safe
 
 COMMANDS = {
     "compare": "Compare generated showers with true ones.",

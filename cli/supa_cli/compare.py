@@ -1,4 +1,4 @@
-"""``supa compare``: tell how close generated showers are to true ones."""
+"""``supa compare``: compare generated showers with true ones."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from supa.checks import counted
+from supa.number_format import format_number, format_signed
 from supa_cli.options import Count, InputFile
-from supa_cli.printed import echo, safe
 from supa_cli.signals import mark_output_complete
-from supa_cli.tables import number, print_table, with_error
+from supa_cli.tables import print_table, with_error
+from supa_cli.terminal_text import echo, safe
 
 if TYPE_CHECKING:
     from supa import Comparison
@@ -23,7 +24,7 @@ _LONGEST_HEADING = 24
 @click.argument("true", type=InputFile())
 @click.argument("generated", type=InputFile())
 @click.option("-o", "--output", type=click.Path(), help="Folder for report.html and comparison.json.")
-@click.option("--seed", type=Count(0), default=0, show_default=True, help="Of everything random in the comparison.")
+@click.option("--seed", type=Count(0), default=0, show_default=True, help="Random seed of the comparison.")
 @click.option(
     "--permutations", type=Count(19), default=500, show_default=True, help="No p-value is below 1 / (1 + this)."
 )
@@ -44,7 +45,7 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Tell how close the showers of GENERATED are to those of TRUE, both shower files.
+    """Compare the showers of GENERATED with those of TRUE, both shower files.
 
     Each number has its noise floor beside it: the same number between two true samples. Files of other formats are
     made into shower files by `supa convert`.
@@ -55,7 +56,7 @@ def command(
     if output is not None:
         _make_folder(output, overwrite=overwrite)
 
-    def tell(step: str) -> None:
+    def report_step(step: str) -> None:
         if not quiet:
             click.echo(f"{step} ...", err=True)
 
@@ -68,7 +69,7 @@ def command(
                 seed=seed,
                 repeats=permutations,
                 multivariate=not fast,
-                progress=tell,
+                progress=report_step,
             )
         except ValueError as error:
             raise click.ClickException(str(error)) from None
@@ -79,7 +80,7 @@ def command(
     else:
         _print(comparison, every)
     if output is not None:
-        tell("drawing the report")
+        report_step("drawing the report")
         page, _ = write_report(comparison, output)
         mark_output_complete()
         echo(page, err=as_json)
@@ -124,7 +125,13 @@ def _print(comparison: "Comparison", every: bool) -> None:
     click.echo(f"noise floors: {c.floor}\n")
     if c.scores:
         scores = (
-            [s.name, with_error(*s.value), with_error(*s.floor), number(s.equal), number(s.p_value, 3)]
+            [
+                s.name,
+                with_error(*s.value),
+                with_error(*s.floor),
+                format_number(s.null_value),
+                format_number(s.p_value, 3),
+            ]
             for s in c.scores
         )
         print_table(["", "value", "noise floor", "equal", "p"], scores, title="All observables together")
@@ -132,13 +139,13 @@ def _print(comparison: "Comparison", every: bool) -> None:
     observables = (
         [
             o.name,
-            number(o.p_value, 3),
-            number(o.true_mean),
-            number(o.generated_mean),
+            format_number(o.p_value, 3),
+            format_number(o.true_mean),
+            format_number(o.generated_mean),
             with_error(*o.distance),
-            number(o.distance_floor, 3),
-            number(o.separation.value, 3),
-            number(o.separation_floor, 3),
+            format_number(o.distance_floor, 3),
+            format_number(o.separation.value, 3),
+            format_number(o.separation_floor, 3),
         ]
         for o in shown
     )
@@ -150,11 +157,11 @@ def _print(comparison: "Comparison", every: bool) -> None:
         pulls = (
             [
                 p.name,
-                number(p.exact),
-                number(p.true_mean),
-                f"{p.true_pull:+z.2f}",
-                number(p.generated_mean),
-                f"{p.generated_pull:+z.2f}",
+                format_number(p.exact),
+                format_number(p.true_mean),
+                format_signed(p.true_pull),
+                format_number(p.generated_mean),
+                format_signed(p.generated_pull),
             ]
             for p in c.pulls
             if every or "slice" not in p.name

@@ -8,10 +8,10 @@ import click
 
 from supa_cli import choices
 from supa_cli.options import Choice, CompletedName, InputFile, OutputFile, PresetName, chosen_config
-from supa_cli.printed import echo
 from supa_cli.progress import progress
 from supa_cli.signals import deferred_interrupts, mark_output_complete, raise_if_interrupted
 from supa_cli.tables import print_table
+from supa_cli.terminal_text import echo
 
 
 def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -73,9 +73,9 @@ def command(
     of them keeps.
     """
     from supa.checks import did_you_mean
-    from supa_cli.endings import fits, format_of
+    from supa_cli.suffixes import fits, format_of
     from supa_datasets import FORMATS, convert, read_binning
-    from supa_datasets.conversion.names import ENDINGS
+    from supa_datasets.conversion.names import SUFFIXES
 
     for option, name in (("--from", from_format), ("--to", to_format)):
         if name is not None and name not in FORMATS:
@@ -86,7 +86,7 @@ def command(
     if to_format is not None and target != source and not fits(target, to_format):
         raise click.UsageError(
             f"{target}: its ending stands for the format {format_of(target)}, but --to is {to_format}; give it the "
-            f"ending {ENDINGS[to_format][0]}."
+            f"ending {SUFFIXES[to_format][0]}."
         )
     if particle is not None and xml is None:
         raise click.UsageError("--particle chooses from the binning; give --binning, too.")

@@ -9,9 +9,9 @@ import click
 
 from supa.checks import counted
 from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
-from supa_cli.printed import echo
 from supa_cli.progress import progress
 from supa_cli.signals import deferred_interrupts, interruptible, mark_output_complete, raise_if_interrupted
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from supa import ShowerConfig, Showers
@@ -82,7 +82,7 @@ def command(
 
     from supa import Run, stream
     from supa_cli.summary import Summary
-    from supa_datasets import ShowerWriter, Stored, resumable
+    from supa_datasets import ResumeInfo, ShowerWriter, resumable
 
     arguments = {"seed": seed, "keep": keep, "record": record, "engine": engine, "threads": threads}
     try:
@@ -90,21 +90,21 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     run = Run(config=config, seed=seed, first=first, engine=engine, keep=keep, attempts=None)
-    path, started, recorded = Path(out), time.perf_counter(), record == "particles"
-    stored = resumable(path, run, recorded=recorded) if resume else Stored(0, False)
+    path, started, has_particles = Path(out), time.perf_counter(), record == "particles"
+    stored = resumable(path, run, has_particles=has_particles) if resume else ResumeInfo(0, False)
     if stored.showers > num_showers:
         raise click.UsageError(
             f"{path} already holds {counted(stored.showers, 'shower')}, more than the {num_showers} asked for."
         )
-    if stored == Stored(num_showers, True):
+    if stored == ResumeInfo(num_showers, True):
         if not quiet:
             echo(f"{path} holds {counted(num_showers, 'shower')} of this run already.")
         return
     summary = Summary(run)
 
-    def seen(taken_over: "Showers") -> None:
+    def add_existing(showers: "Showers") -> None:
         raise_if_interrupted()
-        summary.add(taken_over)
+        summary.add(showers)
 
     def left() -> str:
         partial = Path(f"{path}.partial")
@@ -114,11 +114,11 @@ def command(
         with ShowerWriter(
             path,
             run,
-            recorded=recorded,
+            has_particles=has_particles,
             compression=compression,
             overwrite=overwrite,
             resume=resume,
-            seen=seen,
+            on_existing=add_existing,
         ) as writer:
             resumed = writer.num_showers
             with progress("simulating", "starting (the first run compiles for some seconds)", quiet=quiet) as told:
@@ -136,7 +136,7 @@ def command(
 
 
 def _check_ending(out: str, *, quiet: bool) -> None:
-    from supa_cli.endings import format_of, is_of_another_kind
+    from supa_cli.suffixes import format_of, is_of_another_kind
 
     name, form, whole = Path(out), format_of(out), Path(out).with_suffix(".h5")
     if form == "supa":

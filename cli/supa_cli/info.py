@@ -55,7 +55,7 @@ def _facts(showers: "ShowerFile") -> tuple[dict[str, Any], dict[str, Any]]:
         "showers": len(showers),
         "hits": hits,
         "hits_per_shower": round(hits / len(showers), 3) if len(showers) else None,
-        "particles_recorded": showers.recorded,
+        "particles_recorded": showers.has_particles,
         "preset": preset_name(run.config),
         "incident_energy_gev": str(run.config.spectrum),
         "seed": run.seed,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from supa.checks import counted
+from supa_cli.figure_path import check_figure_path
 from supa_cli.options import InputFile, OutputFile
-from supa_cli.pictures import check_picture
-from supa_cli.printed import echo
 from supa_cli.signals import deferred_interrupts, mark_output_complete
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def command(
     With --image: the energy in the cells of a layer, of one shower (--shower) or the mean over all. Several files are
     drawn into one figure of profiles.
     """
-    from supa.plot import plot_profiles, plot_shower
+    from supa.plotting import plot_profiles, plot_shower
     from supa_datasets import ShowerFile
 
     for option, given in (("--shower", shower), ("--image", layer)):
@@ -49,7 +49,7 @@ def command(
     stem = "-".join(Path(file).stem for file in files)
     kinds = [f"{kind}{number}" for kind, number in (("shower", shower), ("layer", layer)) if number is not None]
     name = Path(output or f"{stem}-{'-'.join(kinds) or 'profile'}.png")
-    check_picture(name, "--output", overwrite=overwrite)
+    check_figure_path(name, "--output", overwrite=overwrite)
     with ExitStack() as stack:
         opened = [stack.enter_context(ShowerFile(file)) for file in files]
         if shower is not None and not 0 <= shower < len(opened[0]):
@@ -72,8 +72,8 @@ def command(
 
 def _image(file: "ShowerFile", layer: int, shower: int | None) -> "Figure":
     """Draw a layer of one shower of a file, or of all; the cells are those that suit the first showers of the file."""
-    from supa.image_cells import image_cells
-    from supa.plot import plot_image
+    from supa.plotting import plot_image
+    from supa.plotting.image_cells import image_cells
 
     layers = file.run.config.num_layers
     if not 0 <= layer < layers:

@@ -114,7 +114,7 @@ def deferred_interrupts(left: Callable[[], str] = lambda: "") -> Iterator[None]:
         if sentence:
             import click
 
-            from supa_cli.printed import safe
+            from supa_cli.terminal_text import safe
 
             click.echo(f"\n{safe(sentence)}", err=True)
         raise

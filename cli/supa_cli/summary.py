@@ -8,8 +8,10 @@ import click
 import numpy as np
 
 from supa import NoClosedFormError, Run, Showers, expectation
-from supa_cli.printed import echo
+from supa.number_format import format_percent, format_signed
+from supa.running_moments import RunningMoments
 from supa_cli.tables import print_facts, print_table
+from supa_cli.terminal_text import echo
 
 
 class Summary:
@@ -26,7 +28,7 @@ class Summary:
         self._names = ["hits"]
         for layer in range(run.config.num_layers):
             self._names += [f"hits, layer {layer}", f"energy fraction, layer {layer}"]
-        self._sums, self._squares = np.zeros(len(self._names)), np.zeros(len(self._names))
+        self._moments = RunningMoments()
 
     def add(self, showers: Showers) -> None:
         """Take showers in.
@@ -41,8 +43,7 @@ class Summary:
         energy = np.bincount(cell, weights=showers.energy, minlength=n * layers).reshape(n, layers)
         fraction = energy / showers.incident_energy[:, None]
         table = np.column_stack([hits.sum(axis=1), *[c for k in range(layers) for c in (hits[:, k], fraction[:, k])]])
-        self._sums += table.sum(axis=0)
-        self._squares += np.square(table).sum(axis=0)
+        self._moments.add(table)
         self._showers += n
         self._hits += showers.hits.num_rows
         if n:
@@ -61,7 +62,7 @@ class Summary:
                 ("file", str(path)),
                 ("showers", f"{self._showers:,}"),
                 ("attempts", f"{self._attempts:,}"),
-                ("acceptance", f"{100 * self._showers / self._attempts:.2f} %"),
+                ("acceptance", format_percent(self._showers / self._attempts, 2)),
                 ("hits", f"{self._hits:,}"),
                 ("file size", f"{path.stat().st_size / 1e6:,.1f} MB"),
                 ("time", f"{seconds:.1f} s" + (f", {made / seconds:,.0f} showers/s" if made else "")),
@@ -71,15 +72,14 @@ class Summary:
         click.echo()
         means = []
         exact, reason = self._exact()
-        mean = self._sums / self._showers
-        error = np.sqrt(np.maximum(self._squares / self._showers - mean**2, 0) / max(self._showers - 1, 1))
+        mean, error = self._moments.mean, self._moments.standard_error
         for k, name in enumerate(self._names):
             compared = _compared(mean[k], error[k], exact.get(name))
             means.append([name, f"{mean[k]:.6g}", f"{error[k]:.2g}", *compared])
         if self._run.keep == "complete":
             p = self._showers / self._attempts
-            spread = math.sqrt(p * (1 - p) / self._attempts)
-            means.append(["acceptance", f"{p:.6g}", f"{spread:.2g}", *_compared(p, spread, exact.get("acceptance"))])
+            error_p = math.sqrt(p * (1 - p) / self._attempts)
+            means.append(["acceptance", f"{p:.6g}", f"{error_p:.2g}", *_compared(p, error_p, exact.get("acceptance"))])
         title = "Means of a shower; pull = (measured - exact) / standard error"
         print_table(["", "measured", "std. error", "exact", "pull"], means, title=title)
         if reason:
@@ -103,4 +103,4 @@ class Summary:
 def _compared(mean: float, error: float, exact: float | None) -> tuple[str, str]:
     if exact is None:
         return "-", "-"
-    return f"{exact:.6g}", f"{(mean - exact) / error:+z.2f}" if error > 0 and math.isfinite(error) else "-"
+    return f"{exact:.6g}", format_signed((mean - exact) / error) if error > 0 and math.isfinite(error) else "-"

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import click
 
-from supa_cli.printed import safe
+from supa.number_format import format_with_error
+from supa_cli.terminal_text import safe
 
 _GAP = "  "
 _UNLIMITED = 1 << 30
@@ -47,31 +48,17 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
         _print(f"{_padded(name, width, left=True)}{_GAP}{value}".rstrip())
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Write a number for a table.
-
-    Args:
-        value: the number, None or NaN where there is none.
-        digits: how many are significant.
-
-    Returns:
-        The number, "-" where there is none.
-    """
-    return "-" if value is None or value != value else f"{value:z.{digits}g}"
-
-
 def with_error(value: float, error: float) -> str:
-    """Write a number with its standard error.
+    """Format a number with its standard error, in characters that the standard output can print.
 
     Args:
         value: the number.
-        error: its error, NaN where it is not known.
+        error: its error, NaN if it is not known.
 
     Returns:
         Both, or the number alone.
     """
-    sign = "±" if _can_print("±") else "+-"
-    return f"{number(value)} {sign} {error:.1g}" if abs(value) < float("inf") and error == error else number(value)
+    return format_with_error(value, error, sign="±" if _can_print("±") else "+-")
 
 
 def _print(line: str) -> None:

@@ -5,13 +5,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supa_datasets.benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
     from supa_datasets.conversion.awkward_arrays import from_awkward
     from supa_datasets.conversion.binning import read_binning
     from supa_datasets.conversion.converter import convert
     from supa_datasets.conversion.formats import Format
     from supa_datasets.conversion.registry import FORMATS
-    from supa_datasets.hdf5 import COMPRESSIONS, Compression, ShowerFile, ShowerWriter, Stored, load, resumable, save
+    from supa_datasets.graph_benchmarks import BENCHMARKS, BenchmarkSource, GraphBenchmark, load_benchmark
+    from supa_datasets.hdf5 import ShowerFile, load, save
+    from supa_datasets.hdf5_create import COMPRESSIONS, Compression
     from supa_datasets.loaders.batches import BucketSampler
     from supa_datasets.loaders.edges import Nearest, Tree, Within
     from supa_datasets.loaders.graphs import GraphDataset
@@ -22,16 +23,19 @@ if TYPE_CHECKING:
     from supa_datasets.loaders.splits import SPLITS, in_split
     from supa_datasets.loaders.targets import TARGETS, Target
     from supa_datasets.loaders.tasks import PRESET_CLASSES
+    from supa_datasets.resume import ResumeInfo, resumable
     from supa_datasets.validation import Fault
+    from supa_datasets.writer import ShowerWriter
 
 _MODULES = {
-    "benchmarks": ("BENCHMARKS", "BenchmarkSource", "GraphBenchmark", "load_benchmark"),
+    "graph_benchmarks": ("BENCHMARKS", "BenchmarkSource", "GraphBenchmark", "load_benchmark"),
     "conversion.awkward_arrays": ("from_awkward",),
     "conversion.binning": ("read_binning",),
     "conversion.converter": ("convert",),
     "conversion.formats": ("Format",),
     "conversion.registry": ("FORMATS",),
-    "hdf5": ("COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save"),
+    "hdf5": ("ShowerFile", "load", "save"),
+    "hdf5_create": ("COMPRESSIONS", "Compression"),
     "loaders.batches": ("BucketSampler",),
     "loaders.edges": ("Nearest", "Tree", "Within"),
     "loaders.graphs": ("GraphDataset",),
@@ -42,7 +46,9 @@ _MODULES = {
     "loaders.splits": ("SPLITS", "in_split"),
     "loaders.targets": ("TARGETS", "Target"),
     "loaders.tasks": ("PRESET_CLASSES",),
+    "resume": ("ResumeInfo", "resumable"),
     "validation": ("Fault",),
+    "writer": ("ShowerWriter",),
 }
 
 __all__ = [
@@ -63,10 +69,10 @@ __all__ = [
     "Nearest",
     "Normalisation",
     "PointDataset",
+    "ResumeInfo",
     "SequenceDataset",
     "ShowerFile",
     "ShowerWriter",
-    "Stored",
     "Target",
     "Tree",
     "Within",

@@ -1,4 +1,4 @@
-"""Shower files: ShowerFile reads, ShowerWriter writes, load and save do so at once."""
+"""Shower files: ShowerFile reads parts of a file; load and save read and write all of it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,8 +13,9 @@ import numpy as np
 from supa import Ragged, Run, Showers
 from supa.arrays import IntArray
 from supa.checks import counted
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 from supa.selection import selected
+from supa_datasets.hdf5_create import Compression
 from supa_datasets.layout import (
     HITS,
     PARTICLES,
@@ -23,12 +24,12 @@ from supa_datasets.layout import (
     check_columns,
     check_format,
     dataset_at,
-    is_recorded,
     read_run,
+    stores_particles,
     tables_of,
 )
-from supa_datasets.mapped import MappedColumns, mappable
-from supa_datasets.reading import (
+from supa_datasets.memory_map import MappedColumns, mappable
+from supa_datasets.reader import (
     assembled,
     checked,
     columns_of,
@@ -38,9 +39,7 @@ from supa_datasets.reading import (
     read_showers,
 )
 from supa_datasets.validation import Fault, find_faults
-from supa_datasets.writer import COMPRESSIONS, Compression, ShowerWriter, Stored, resumable
-
-__all__ = ["COMPRESSIONS", "Compression", "ShowerFile", "ShowerWriter", "Stored", "load", "resumable", "save"]
+from supa_datasets.writer import ShowerWriter
 
 
 class ShowerFile:
@@ -67,12 +66,13 @@ class ShowerFile:
         with named_errors(self._path):
             try:
                 check_format(self._file)
-                self._recorded = is_recorded(self._file)
+                self._has_particles = stores_particles(self._file)
                 check_columns(self._file)
                 self._run = read_run(self._file)
                 self._columns = columns_of(self._file)
                 self._offsets = {
-                    table.group: dataset_at(self._file, table.offset, "i8")[:] for table in tables_of(self._recorded)
+                    table.group: dataset_at(self._file, table.offset, "i8")[:]
+                    for table in tables_of(self._has_particles)
                 }
                 mapped = all(mappable(column) for column in self._columns.values())
                 self._mapped = MappedColumns(self._file, self._columns) if mapped else None
@@ -105,7 +105,7 @@ class ShowerFile:
 
     def _contents(self) -> tuple[Any, ...]:
         """What tells one file from another that has taken its place."""
-        return self._run, self._recorded, *(int(offset[-1]) for offset in self._offsets.values()), len(self)
+        return self._run, self._has_particles, *(int(offset[-1]) for offset in self._offsets.values()), len(self)
 
     def __repr__(self) -> str:
         state = "" if self._file else ", closed"
@@ -125,9 +125,9 @@ class ShowerFile:
         return self._run
 
     @property
-    def recorded(self) -> bool:
+    def has_particles(self) -> bool:
         """Whether the file holds every particle of the trees."""
-        return self._recorded
+        return self._has_particles
 
     @property
     def num_hits(self) -> Any:
@@ -141,7 +141,7 @@ class ShowerFile:
         Raises:
             ValueError: the particles were not recorded.
         """
-        if not self._recorded:
+        if not self._has_particles:
             raise ValueError(f"{self._path}: its particles were not recorded; generate with --record particles.")
         return np.diff(self._offsets[PARTICLES.group])
 
@@ -207,7 +207,7 @@ class ShowerFile:
             ValueError: there is no such column.
         """
         file = self._opened()
-        types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self._recorded)}
+        types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self._has_particles)}
         types["showers"] = {**SHOWER_TYPES, "offset": "i8"}
         if name not in types.get(table, {}):
             known = (
@@ -219,11 +219,11 @@ class ShowerFile:
         with named_errors(self._path):
             return dataset_at(file, f"{table}/{name}", types[table][name])[:]
 
-    def faults(self, seen: Callable[[int], None] | None = None) -> list[Fault]:
+    def faults(self, progress: Callable[[int], None] | None = None) -> list[Fault]:
         """Check every value, also those that are not checked whenever showers are read.
 
         Args:
-            seen: called with the number of showers that were checked, now and then.
+            progress: called with the number of showers that were checked, now and then.
 
         Returns:
             The kinds of values that no shower can have, with their number and the first shower; none in a good file.
@@ -244,8 +244,8 @@ class ShowerFile:
                 before = found.get(fault.kind)
                 count = fault.count + (before.count if before else 0)
                 found[fault.kind] = Fault(fault.kind, count, before.shower if before else fault.shower)
-            if seen is not None:
-                seen(stop)
+            if progress is not None:
+                progress(stop)
         return list(found.values())
 
     def _opened(self) -> h5py.File:
@@ -264,12 +264,12 @@ class ShowerFile:
             mapped.check()
         run, single = replace(self._run, attempts=None), np.ones(len(chosen), dtype=np.int64)
         tables = {}
-        for table in tables_of(self._recorded):
+        for table in tables_of(self._has_particles):
             offset = self._offsets[table.group]
             start = offset[chosen]
             count = offset[chosen + 1] - start
             columns = {name: mapped.rows(f"{table.group}/{name}", start, count) for name in table.types}
-            tables[table.group] = Ragged(columns, offsets_of(count))
+            tables[table.group] = Ragged(columns, counts_to_offsets(count))
         columns = {name: mapped.rows(f"showers/{name}", chosen, single) for name in SHOWER_TYPES}
         with named_errors(self._path):
             return checked(assembled(run, columns, tables))
@@ -325,6 +325,6 @@ def save(
             f"save takes the showers first and the path second, but the first is a {type(showers).__name__}."
         )
     with ShowerWriter(
-        path, showers.run, recorded=showers.particles is not None, compression=compression, overwrite=overwrite
+        path, showers.run, has_particles=showers.particles is not None, compression=compression, overwrite=overwrite
     ) as writer:
         writer.append(showers)

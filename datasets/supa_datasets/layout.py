@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 
 from supa import Run, ShowerConfig
-from supa.checks import counted, shown
+from supa.checks import counted, format_value
 from supa.memory import available_bytes
+from supa.ragged import check_offset
 
 FORMAT = "supa-showers"
 VERSION = 1
@@ -55,20 +56,19 @@ UNITS = {
 }
 """Attributes that say what the numbers mean; other texts are another version of the format."""
 
-_CHECKED_ROWS = 1 << 20
 _MOST_CHUNK_BYTES = 1 << 28  # HDF5 unpacks a whole chunk to read a row of it
 
 
-def tables_of(recorded: bool) -> tuple[Table, ...]:
+def tables_of(has_particles: bool) -> tuple[Table, ...]:
     """Name the ragged tables of a file.
 
     Args:
-        recorded: whether the particles are recorded.
+        has_particles: whether the particles are recorded.
 
     Returns:
         The tables.
     """
-    return (HITS, PRIMARIES, PARTICLES) if recorded else (HITS, PRIMARIES)
+    return (HITS, PRIMARIES, PARTICLES) if has_particles else (HITS, PRIMARIES)
 
 
 def write_run(file: h5py.File, run: Run) -> None:
@@ -112,11 +112,11 @@ def read_run(file: h5py.File) -> Run:
     keep = _attribute(file, "keep", str)
     engine = _attribute(file, "engine", str)
     if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
-        raise ValueError(f"its attributes keep and engine are {shown(keep)} and {shown(engine)}")
+        raise ValueError(f"its attributes keep and engine are {format_value(keep)} and {format_value(engine)}")
     for name, expected in UNITS.items():
         unit = _attribute(file, name, str)
         if unit != expected:
-            raise ValueError(f"the attribute {name!r} is {shown(unit)}, but it must be {expected!r}")
+            raise ValueError(f"the attribute {name!r} is {format_value(unit)}, but it must be {expected!r}")
     attempts = _attribute(file, "attempts", int)
     return Run(
         config=ShowerConfig.from_json(config),
@@ -133,7 +133,7 @@ def _attribute(file: h5py.File, name: str, kind: type, largest: int = 2**63 - 1)
     smallest = -1 if name == "attempts" else 0
     if (kind is str and isinstance(value, str)) or (type(value) is int and smallest <= value <= largest):
         return value
-    raise ValueError(f"the attribute {name!r} is {shown(value)}")
+    raise ValueError(f"the attribute {name!r} is {format_value(value)}")
 
 
 def attribute_of(file: h5py.File, name: str) -> Any:
@@ -175,12 +175,12 @@ def check_format(file: h5py.File) -> None:
         )
     version = attribute_of(file, "version")
     if type(version) is not int or version < 1:
-        raise ValueError(f"its version is {shown(version)}, which no version of this program writes")
+        raise ValueError(f"its version is {format_value(version)}, which no version of this program writes")
     if version > VERSION:
         raise ValueError(f"its version is {version}, but this program reads versions up to {VERSION}; update it")
 
 
-def is_recorded(file: h5py.File) -> bool:
+def stores_particles(file: h5py.File) -> bool:
     """Return whether a file has a table of particles, be it damaged.
 
     Args:
@@ -265,7 +265,7 @@ def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
             raise ValueError(
                 f"the column 'showers/{name}' has {counted(length, 'row')} for {counted(showers, 'shower')}"
             )
-    for table in tables_of(is_recorded(file)):
+    for table in tables_of(stores_particles(file)):
         offsets = dataset_at(file, table.offset, "i8")
         if len(offsets) < showers + 1 or (len(offsets) > showers + 1 and not unfinished):
             raise ValueError(
@@ -273,12 +273,7 @@ def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
             )
         if offsets.nbytes > available_bytes():
             raise ValueError(f"its {showers:,} showers are more than the memory can index")
-        last = 0
-        for start in range(0, showers + 1, _CHECKED_ROWS):
-            offset = offsets[start : min(start + _CHECKED_ROWS, showers + 1)]
-            if (start == 0 and offset[0] != 0) or offset[0] < last or (offset[1:] < offset[:-1]).any():
-                raise ValueError(f"the column {table.offset!r} does not ascend from 0")
-            last = int(offset[-1])
+        last = int(check_offset(f"the column {table.offset!r}", offsets[: showers + 1])[-1])
         for name, kind in table.types.items():
             rows = len(dataset_at(file, f"{table.group}/{name}", kind))
             if rows < last or (rows > last and not unfinished):

@@ -1,57 +1,40 @@
-"""ShowerWriter: shower files that appear whole or not at all, and that survive a kill. See ``docs/format.md``."""
+"""ShowerWriter: writes shower files atomically; an interrupted run can be resumed. See ``docs/format.md``."""
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 
 from supa import Ragged, Run, Showers
-from supa.checks import counted, did_you_mean
-from supa_datasets.disk import locked, locked_temporary, synchronised
+from supa.atomic_file import promote
+from supa.checks import counted
+from supa.file_lock import open_locked_temporary
+from supa_datasets.hdf5_create import Compression, append_rows, compression_filters, create_columns, create_file
 from supa_datasets.layout import (
     HITS,
     PARTICLES,
     PRIMARIES,
     PROGRESS,
-    SHOWER_CHUNK,
     SHOWER_TYPES,
     Table,
-    check_columns,
-    check_format,
     dataset_at,
-    is_recorded,
-    read_progress,
     read_run,
     tables_of,
-    write_run,
 )
-from supa_datasets.reading import (
-    checked,
-    columns_of,
-    named_errors,
-    open_for_reading,
-    open_unfinished,
-    pieces,
-    read_showers,
-)
-
-Compression = Literal["none", "lz4", "zstd", "gzip"]
-COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
+from supa_datasets.reader import checked, columns_of, named_errors, pieces, read_showers
+from supa_datasets.resume import OutputNames, describe_difference, resumable
 
 # A block is written at once. It ends with the first shower that fills one of these, so that the file's bytes depend on
 # the showers alone, not on how they were handed over.
 _BLOCK_HITS = 1 << 20
 _BLOCK_PARTICLES = 1 << 22  # where they are recorded; there may be many of them and hardly a hit
 _BLOCK_SHOWERS = 1 << 16
-
-# Blocks are much larger than chunks, so a cache of chunks only takes memory, in each of some twenty columns.
-_WRITE_CACHE_BYTES = 1 << 18
 
 
 class ShowerWriter:
@@ -65,11 +48,11 @@ class ShowerWriter:
     Args:
         path: the file to make; its folder must exist.
         run: what makes the showers; its attempts are ignored.
-        recorded: whether every particle is written beside the hits.
+        has_particles: whether every particle is written beside the hits.
         compression: ``"none"``, ``"gzip"``, or ``"lz4"`` or ``"zstd"`` (these two need the package hdf5plugin).
         overwrite: replace a finished or partial file of this name.
         resume: go on behind the showers of a partial file, or of a finished one, of the same run.
-        seen: called with each piece of the showers that are taken over.
+        on_existing: called with each piece of the showers that are taken over.
 
     Raises:
         FileExistsError: a finished or partial file is there, and neither overwrite nor resume was asked for.
@@ -83,36 +66,35 @@ class ShowerWriter:
         path: str | PathLike[str],
         run: Run,
         *,
-        recorded: bool = False,
+        has_particles: bool = False,
         compression: Compression = "none",
         overwrite: bool = False,
         resume: bool = False,
-        seen: Callable[[Showers], None] | None = None,
+        on_existing: Callable[[Showers], None] | None = None,
     ) -> None:
         if overwrite and resume:
             raise ValueError("overwrite and resume exclude each other; choose one.")
-        filters = _filters(compression)
-        self._names = _Names(path)
+        filters = compression_filters(compression)
+        self._names = OutputNames(path)
         self._run = run
-        self._recorded = recorded
-        self._tables = tables_of(recorded)
+        self._has_particles = has_particles
+        self._tables = tables_of(has_particles)
         self._pending: list[Showers] = []
         self._pending_hits = self._pending_particles = self._pending_showers = 0
         self._num_showers = self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
-        self._lock: int | None = locked_temporary(self._names.fresh, called=self._names.path)
+        self._lock: int | None = open_locked_temporary(self._names.fresh, called=self._names.path)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
         try:
             source = self._names.source(overwrite=overwrite, resume=resume)
-            stored = resumable(path, run, recorded=recorded) if source else None
+            stored = resumable(path, run, has_particles=has_particles) if source else None
             with self._abandoned_on_failure():
-                _try_disk(self._lock)
-                self._file = _create(self._names.fresh)
-                self._lay_out(filters)
+                self._file = create_file(self._names.fresh, self._lock)
+                self._columns = create_columns(self._file, run, has_particles=has_particles, filters=filters)
             if source is not None and stored is not None:
-                self._take_over(source, stored.showers, seen)
+                self._take_over(source, stored.showers, on_existing)
             self._promote()
         except BaseException:
             self._abandon()
@@ -153,10 +135,10 @@ class ShowerWriter:
                 the file has them.
             OSError: the disk does not take them; the file is closed, and the partial file keeps what came before.
         """
-        difference = _difference(showers.run, self._run)
+        difference = describe_difference(showers.run, self._run)
         if difference:
             raise ValueError(f"{self._names.path}: the showers are of another run ({difference}).")
-        if self._recorded and showers.particles is None:
+        if self._has_particles and showers.particles is None:
             raise ValueError(f"{self._names.path}: the showers lack the recorded particles that the file has.")
         if showers.run.attempts is not None and self._run.seed is not None and len(showers):
             index = int(showers.index[0])
@@ -164,7 +146,7 @@ class ShowerWriter:
                 raise ValueError(f"{self._names.path}: shower {index} was given where {self._next_attempt} follows.")
         if self._attempts is not None:
             self._attempts = None if showers.run.attempts is None else self._attempts + showers.run.attempts
-        if not self._recorded:
+        if not self._has_particles:
             showers = replace(showers, particles=None)
         while len(showers):
             # The number of these showers with which the block is full.
@@ -196,9 +178,7 @@ class ShowerWriter:
                 self._file.attrs.modify("acceptance", acceptance)
                 self._file.flush()
         self._file.close()
-        synchronised(self._names.partial)
-        self._names.partial.replace(self._names.path)
-        synchronised(self._names.path.parent)
+        promote(self._names.partial, self._names.path)
         self._unlock()
 
     def suspend(self) -> None:
@@ -237,29 +217,7 @@ class ShowerWriter:
 
     # ------------------------------------------------------------------ writing
 
-    def _lay_out(self, filters: dict[str, Any]) -> None:
-        write_run(self._file, self._run)
-        for group in ("showers", *(table.group for table in self._tables)):
-            h5py.h5g.create(self._file.id, group.encode(), gcpl=_without_times(h5py.h5p.GROUP_CREATE))
-        for table in self._tables:
-            for name, kind in table.types.items():
-                self._new_column(f"{table.group}/{name}", kind, table.chunk, **filters)
-            self._new_column(table.offset, "i8", SHOWER_CHUNK)
-            _extend(self._columns[table.offset], np.zeros(1, "i8"))
-        for name, kind in SHOWER_TYPES.items():
-            self._new_column(f"showers/{name}", kind, SHOWER_CHUNK)
-        self._columns[PROGRESS] = self._file.create_dataset(PROGRESS, (1,), "i8", data=np.zeros(1, "i8"))
-        # From here on HDF5 orders its writes so that the file can be read whenever this process dies.
-        self._file.swmr_mode = True
-
-    def _new_column(self, name: str, kind: str, chunk: int, **filters: Any) -> None:
-        column = self._file.create_dataset(
-            name, (0,), kind, maxshape=(None,), chunks=(chunk,), rdcc_nbytes=_WRITE_CACHE_BYTES, **filters
-        )
-        # Kept open: a column that is closed writes what it still holds, where no error can be caught.
-        self._columns[name] = column
-
-    def _take_over(self, source: Path, count: int, seen: Callable[[Showers], None] | None) -> None:
+    def _take_over(self, source: Path, count: int, on_existing: Callable[[Showers], None] | None) -> None:
         self._to_take_over = count
         with self._names.opened(source) as old, named_errors(source):
             columns, run = columns_of(old), replace(read_run(old), attempts=None)
@@ -268,15 +226,14 @@ class ShowerWriter:
                 piece = {group: offset[start : stop + 1] for group, offset in offsets.items()}
                 showers = checked(read_showers(columns, run, piece, start, stop))
                 self.append(showers)
-                if seen is not None:
-                    seen(showers)
+                if on_existing is not None:
+                    on_existing(showers)
         self._attempts = self._next_attempt - self._run.first
 
     def _promote(self) -> None:
         """Let the new file be the partial one as soon as it holds no less than what it takes over."""
         if self._names.fresh.exists() and self._num_showers >= self._to_take_over:
-            synchronised(self._names.fresh)
-            self._names.fresh.replace(self._names.partial)
+            promote(self._names.fresh, self._names.partial)
 
     def _write_block(self) -> None:
         if not self._pending:
@@ -286,102 +243,20 @@ class ShowerWriter:
         tables = {HITS: block.hits, PRIMARIES: block.primaries, PARTICLES: block.particles}
         with self._abandoned_on_failure():
             for name in SHOWER_TYPES:
-                _extend(self._columns[f"showers/{name}"], getattr(block, name))
+                append_rows(self._columns[f"showers/{name}"], getattr(block, name))
             for table, rows in tables.items():
                 if rows is None or table not in self._tables:
                     continue
                 for name in table.types:
-                    _extend(self._columns[f"{table.group}/{name}"], rows[name])
+                    append_rows(self._columns[f"{table.group}/{name}"], rows[name])
                 offsets = self._columns[table.offset]
-                _extend(offsets, rows.offset[1:] + offsets[-1])
+                append_rows(offsets, rows.offset[1:] + offsets[-1])
             # The count follows the showers: what it counts is in the file.
             self._file.flush()
             self._columns[PROGRESS][0] = self._num_showers + len(block)
             self._file.flush()
         self._num_showers += len(block)
         self._promote()
-
-
-class _Names:
-    """The names under which a file is made: a fresh copy, the partial file, the finished file."""
-
-    def __init__(self, path: str | PathLike[str]) -> None:
-        # Through a link, so that the file and not the link is replaced.
-        self.path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
-        self.fresh = self.path.with_name(self.path.name + ".fresh")
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"{self.path}: the folder {self.path.parent} does not exist; make it first.")
-        if self.path.exists() and not self.path.is_file():
-            raise ValueError(f"{self.path}: it is no regular file, so no showers are written to it.")
-
-    def opened(self, source: Path) -> AbstractContextManager[h5py.File]:
-        """Open the partial or the finished file."""
-        return open_unfinished(source) if source == self.partial else open_for_reading(source)
-
-    def source(self, *, overwrite: bool, resume: bool) -> Path | None:
-        """Give the file whose showers are taken over, None to begin anew."""
-        if self.partial.exists():
-            os.close(locked(self.partial))
-        there = [path for path in (self.partial, self.path) if path.exists()]
-        if not there or overwrite:
-            return None
-        if resume:
-            return there[0]
-        if there[0] == self.partial:
-            raise FileExistsError(
-                f"{self.path}: an unfinished run is in {self.partial.name}; resume it (--resume), or overwrite it "
-                "(--overwrite)."
-            )
-        raise FileExistsError(
-            f"{self.path} exists; choose another name, resume it (--resume), or overwrite it (--overwrite; in Python "
-            "overwrite=True)."
-        )
-
-
-class Stored(NamedTuple):
-    """What a resumed run finds."""
-
-    showers: int
-    """Number of showers that it takes over."""
-    finished: bool
-    """Whether they are those of a finished file."""
-
-
-def resumable(path: str | PathLike[str], run: Run, *, recorded: bool = False) -> Stored:
-    """Tell what a ``ShowerWriter`` with ``resume=True`` would take over.
-
-    Args:
-        path: the file to make.
-        run: what makes the showers.
-        recorded: whether every particle is written beside the hits.
-
-    Returns:
-        The number of showers, 0 if there is nothing to resume, and whether the file is finished.
-
-    Raises:
-        ValueError: what is there is of another run, a selection of one, or damaged.
-    """
-    names = _Names(path)
-    source = names.source(overwrite=False, resume=True)
-    if source is None:
-        return Stored(0, False)
-    with names.opened(source) as file, named_errors(source):
-        check_format(file)
-        if is_recorded(file) != recorded:
-            raise ValueError("it was recorded otherwise (hits or particles); give the same arguments again")
-        check_columns(file, unfinished=source == names.partial)
-        count = read_progress(file)
-        stored = read_run(file)
-        difference = _difference(stored, run)
-        if not difference and stored.first != run.first:
-            difference = f"first is {stored.first} there, {run.first} here"
-        if difference:
-            raise ValueError(f"it is of another run ({difference}); give the same arguments again")
-        last = int(dataset_at(file, "showers/index", "i8")[count - 1]) + 1 - run.first if count else 0
-        if (run.keep == "all" and last != count) or (source == names.path and stored.attempts != last):
-            raise ValueError("it holds a selection of showers, not the beginning of a run")
-    return Stored(count, source == names.path)
 
 
 def _as_stored(showers: Showers) -> Showers:
@@ -399,65 +274,3 @@ def _as_stored(showers: Showers) -> Showers:
         primaries=stored(showers.primaries, PRIMARIES),
         particles=stored(showers.particles, PARTICLES) if showers.particles is not None else None,
     )
-
-
-def _create(path: Path) -> h5py.File:
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    # Single-writer-multiple-reader mode, which makes an unfinished file readable, begins with the layout of HDF5 1.10.
-    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    # The lock is the writer's own: in that mode HDF5 would give its lock up.
-    access.set_file_locking(False, True)
-    creation = _without_times(h5py.h5p.FILE_CREATE)
-    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
-
-
-def _without_times(kind: Any) -> Any:
-    """Give properties of a new object that bear no time, so that the same showers make the same bytes."""
-    properties = h5py.h5p.create(kind)
-    properties.set_obj_track_times(False)
-    return properties
-
-
-def _extend(dataset: h5py.Dataset, values: Any) -> None:
-    start = len(dataset)
-    dataset.resize(start + len(values), axis=0)
-    dataset[start:] = values
-
-
-def _filters(compression: Compression) -> dict[str, Any]:
-    if compression not in COMPRESSIONS:
-        raise ValueError(
-            f"compression: {compression!r} was given, but it must be one of {', '.join(COMPRESSIONS)}."
-            f"{did_you_mean(compression, COMPRESSIONS)}"
-        )
-    if compression == "none":
-        return {}
-    if compression == "gzip":
-        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-    try:
-        import hdf5plugin
-    except ImportError:
-        raise ValueError(
-            f"compression: {compression!r} needs the package hdf5plugin: pip install 'supa-showers[compression]'."
-        ) from None
-    return dict(hdf5plugin.Blosc2(cname=compression, clevel=5, filters=hdf5plugin.Blosc2.SHUFFLE))
-
-
-def _difference(one: Run, other: Run) -> str:
-    """Name the first thing in which two runs differ, whatever their first attempts; empty if there is none."""
-    for name in ("seed", "engine", "keep"):
-        if getattr(one, name) != getattr(other, name):
-            return f"{name} is {getattr(one, name)!r} there, {getattr(other, name)!r} here"
-    if one.config == other.config:
-        return ""
-    before, after = one.config.to_dict(), other.config.to_dict()
-    name = next(name for name in before if before[name] != after[name])
-    return f"{name} is {before[name]!r} there, {after[name]!r} here"
-
-
-def _try_disk(descriptor: int) -> None:
-    """Write a megabyte and take it back: HDF5 crashes where not even its first kilobytes can be written."""
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(bytes(1 << 20))
-    os.ftruncate(descriptor, 0)

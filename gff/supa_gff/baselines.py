@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
-from supa.checks import check_name, counted, whole
+from supa.checks import check_int, check_name, counted
 from supa_datasets import GraphBenchmark
 from supa_gff.splits.folds import Fold
 
@@ -100,7 +100,7 @@ def run_baseline(benchmark: GraphBenchmark, fold: Fold, name: str, *, seed: int 
         parameters = 1
     else:
         features = _features(benchmark, chosen.features)
-        model = _model(chosen.model, whole(0, 2**32 - 1, "seed", seed))
+        model = _model(chosen.model, check_int(0, 2**32 - 1, "seed", seed))
         model.fit(features[fold.train], known)
         predicted = np.full(len(targets), -1, dtype=np.int64)
         asked = np.concatenate([fold.valid, fold.test])

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, get_args
 import torch
 from torch import Tensor
 
-from supa.checks import shown, whole
+from supa.checks import check_int, format_value
 from supa_gff.data import GraphSet, Level
 from supa_gff.method import Method
 from supa_gff.networks.network import Network
@@ -118,12 +118,12 @@ class Checkpoint(checkpoint.Checkpoint):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Restore what `to_dict` returned; see `supa_learning.Checkpoint`."""
         if values["level"] not in get_args(Level):
-            raise ValueError(f"level: {shown(values['level'])}")
+            raise ValueError(f"level: {format_value(values['level'])}")
         return cls(
             method=Method.from_dict(values["method"]),
             level=values["level"],
-            in_channels=whole(1, 10**9, "in_channels", values["in_channels"]),
-            out_channels=whole(1, 10**6, "out_channels", values["out_channels"]),
+            in_channels=check_int(1, 10**9, "in_channels", values["in_channels"]),
+            out_channels=check_int(1, 10**6, "out_channels", values["out_channels"]),
             deg=values["deg"],
             benchmark=values["benchmark"],
             split=None if values["split"] is None else Split(**values["split"]),

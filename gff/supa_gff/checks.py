@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from supa.checks import did_you_mean, shown
+from supa.checks import did_you_mean, format_value
 
 
 def one_of(allowed: Sequence[str | None], name: str, value: object) -> None:
@@ -19,7 +19,7 @@ def one_of(allowed: Sequence[str | None], name: str, value: object) -> None:
     if value not in allowed:
         names = [choice for choice in allowed if choice is not None]
         raise ValueError(
-            f"{name}: {shown(value)} was given, but it is one of {', '.join(map(repr, allowed))}."
+            f"{name}: {format_value(value)} was given, but it is one of {', '.join(map(repr, allowed))}."
             f"{did_you_mean(value, names)}"
         )
 
@@ -37,4 +37,4 @@ def one_of_parts(allowed: Sequence[type], name: str, value: object) -> None:
     """
     if not isinstance(value, tuple(allowed)):
         names = ", ".join("None" if kind is type(None) else f"{kind.__name__}(...)" for kind in allowed)
-        raise ValueError(f"{name}: {shown(value)} was given, but it is one of {names}.")
+        raise ValueError(f"{name}: {format_value(value)} was given, but it is one of {names}.")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supa.checks import did_you_mean, shown
+from supa.checks import did_you_mean, format_value
 from supa_gff.names import CONVOLUTIONS
 
 MakeConvolution = Callable[[int, int], nn.Module]
@@ -42,7 +42,7 @@ def make_convolution(
         return conv(in_channels, out_channels)
     if conv not in CONVOLUTIONS:
         raise ValueError(
-            f"{shown(conv)} was given, but a convolution is one of {', '.join(CONVOLUTIONS)}, or a function."
+            f"{format_value(conv)} was given, but a convolution is one of {', '.join(CONVOLUTIONS)}, or a function."
             f"{did_you_mean(conv, CONVOLUTIONS)}"
         )
     from torch_geometric import nn as pyg

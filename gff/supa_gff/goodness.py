@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from supa.checks import whole
+from supa.checks import check_int
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TopK:
     k: int = 8
 
     def __post_init__(self) -> None:
-        whole(1, 10**6, "k", self.k)
+        check_int(1, 10**6, "k", self.k)
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes; see `SumOfSquares`."""

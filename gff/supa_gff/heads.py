@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from supa.checks import number
+from supa.checks import check_real
 from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution, make_convolution
 from supa_gff.data import Batch, Level
@@ -35,7 +35,7 @@ class Goodness:
     def __post_init__(self) -> None:
         one_of_parts(get_args(NodeGoodness), "of", self.of)
         one_of(get_args(Pool), "pool", self.pool)
-        number(lambda v: v > 0, "above zero", "scale", self.scale)
+        check_real(lambda v: v > 0, "above zero", "scale", self.scale)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Head:
     def __post_init__(self) -> None:
         one_of(("linear", "mlp", "conv"), "kind", self.kind)
         one_of(get_args(Pool), "pool", self.pool)
-        number(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", self.dropout)
+        check_real(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", self.dropout)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from supa.checks import whole
+from supa.checks import check_int
 from supa_gff.topology import Topology
 
 
@@ -25,7 +25,7 @@ class Embedding:
     embedding_dim: int = 16
 
     def __post_init__(self) -> None:
-        whole(1, 10**6, "embedding_dim", self.embedding_dim)
+        check_int(1, 10**6, "embedding_dim", self.embedding_dim)
 
 
 @dataclass(frozen=True)

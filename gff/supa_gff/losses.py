@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from supa.checks import number
+from supa.checks import check_real
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Threshold:
     theta: float = 2.0
 
     def __post_init__(self) -> None:
-        number(lambda _: True, "that is finite", "theta", self.theta)
+        check_real(lambda _: True, "that is finite", "theta", self.theta)
 
     def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Compute the loss.
@@ -48,7 +48,7 @@ class SymBa:
     alpha: float = 4.0
 
     def __post_init__(self) -> None:
-        number(lambda v: v > 0, "above zero", "alpha", self.alpha)
+        check_real(lambda v: v > 0, "above zero", "alpha", self.alpha)
 
     def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Compute the loss; see `Threshold`."""
@@ -66,7 +66,7 @@ class Softmax:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        number(lambda v: v > 0, "above zero", "temperature", self.temperature)
+        check_real(lambda v: v > 0, "above zero", "temperature", self.temperature)
 
     def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Compute the loss; see `Threshold`."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from supa.checks import number, whole
+from supa.checks import check_int, check_real
 from supa.serialise import Config
 from supa_gff import label_injection
 from supa_gff.convolutions import MakeConvolution
@@ -20,8 +20,8 @@ LayersUsed = Literal["all", "last", "chosen"]
 Aggregate = Literal["scores", "probabilities"]
 Hypotheses = Literal["parallel", "sequential"]
 TopDown = Literal["input", "loss"]
-PositiveInt = Annotated[int, partial(whole, 1, 10**9)]
-Fraction = Annotated[float, partial(number, lambda v: 0 <= v < 1, "from 0 to below 1")]
+PositiveInt = Annotated[int, partial(check_int, 1, 10**9)]
+Fraction = Annotated[float, partial(check_real, lambda v: 0 <= v < 1, "from 0 to below 1")]
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Method(Config):
     layers: PositiveInt = 5
     hidden_channels: PositiveInt = 64
     dropout: Fraction = 0.0
-    learning_rate: Annotated[float, partial(number, lambda v: v > 0, "above zero")] = 1e-3
-    weight_decay: Annotated[float, partial(number, lambda v: v >= 0, "of at least zero")] = 0.0
+    learning_rate: Annotated[float, partial(check_real, lambda v: v > 0, "above zero")] = 1e-3
+    weight_decay: Annotated[float, partial(check_real, lambda v: v >= 0, "of at least zero")] = 0.0
     lr_step_size: PositiveInt | None = 50
     epochs: PositiveInt = 100
     patience: PositiveInt = 50

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from supa.checks import whole
+from supa.checks import check_int
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Uniform:
     redraw: bool = True
 
     def __post_init__(self) -> None:
-        whole(1, 10**6, "count", self.count)
+        check_int(1, 10**6, "count", self.count)
 
     def draw(self, target: Tensor, classes: int, _scores: Callable[[], Tensor]) -> Tensor:
         """Draw negative labels; see `AllNegatives`."""
@@ -64,7 +64,7 @@ class Hard:
     count: int = 1
 
     def __post_init__(self) -> None:
-        whole(1, 10**6, "count", self.count)
+        check_int(1, 10**6, "count", self.count)
 
     @property
     def redraw(self) -> bool:

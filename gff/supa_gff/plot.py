@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
+from supa.plotting.style import COLOURS, INK, MARKERS, hide_frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from supa_learning.state import Epoch
-
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: safe for all eyes
-_INK = "#333333"
 
 
 def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
@@ -39,14 +37,14 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
     for row, (name, table) in zip(grid, tables.items(), strict=True):
         for axes, layer in zip(row, layers, strict=True):
             own = table[table[:, 0] == layer]
-            for column, label, colour, line in ((2, "positive", _COLOURS[0], "-"), (3, "negative", _COLOURS[1], "--")):
+            for column, label, colour, line in ((2, "positive", COLOURS[0], "-"), (3, "negative", COLOURS[1], "--")):
                 axes.plot(own[:, 1] + 1, own[:, column], color=colour, linestyle=line, linewidth=1.6, label=label)
-            axes.fill_between(own[:, 1] + 1, own[:, 2], own[:, 3], color=_COLOURS[0], alpha=0.08, linewidth=0)
-            axes.spines[["top", "right"]].set_visible(False)
+            axes.fill_between(own[:, 1] + 1, own[:, 2], own[:, 3], color=COLOURS[0], alpha=0.08, linewidth=0)
+            hide_frame(axes)
             axes.xaxis.get_major_locator().set_params(integer=True)
         row[0].set_ylabel(f"{name}\nmean score")
     for axes, layer in zip(grid[0], layers, strict=True):
-        axes.set_title(f"layer {layer + 1}", fontsize=11, color=_INK)
+        axes.set_title(f"layer {layer + 1}", fontsize=11, color=INK)
     for axes in grid[-1]:
         axes.set_xlabel("epoch of the layer")
     grid[0, 0].legend(frameon=False, fontsize=9)
@@ -97,21 +95,21 @@ def plot_hit_classes(
                 (depth + shift)[chosen],
                 across[chosen],
                 s=20,
-                marker=("o", "^", "s", "D")[number % 4],
-                color=_COLOURS[number % len(_COLOURS)],
+                marker=MARKERS[number % len(MARKERS)],
+                color=COLOURS[number % len(COLOURS)],
                 edgecolors="white",
                 linewidths=0.4,
                 label=label,
             )
         wrong = values != first
         axes.scatter(
-            (depth + shift)[wrong], across[wrong], s=62, facecolors="none", edgecolors=_INK, linewidths=0.7,
+            (depth + shift)[wrong], across[wrong], s=62, facecolors="none", edgecolors=INK, linewidths=0.7,
             label="wrong" if wrong.any() else None,
         )  # fmt: skip
         right = "" if values is first else f": {1 - wrong.mean():.0%} right"
-        axes.set_title(f"{name}{right}", fontsize=11, color=_INK)
+        axes.set_title(f"{name}{right}", fontsize=11, color=INK)
         axes.set_xlabel("depth (length unit)")
-        axes.spines[["top", "right"]].set_visible(False)
+        hide_frame(axes)
     grid[0, 0].set_ylabel("across, u (length unit)")
     handles, labels = grid[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=len(labels))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supa.arrays import Array, FloatArray, IntArray
+from supa.observables.principal_axis import group_means, principal_axis_frame
 from supa_datasets import GraphDataset, Nearest, Tree, Within
 from supa_datasets.loaders import tasks
 from supa_gff.data import GraphSet, offset_of
@@ -192,8 +193,9 @@ def _blocks(dataset: GraphDataset) -> list[dict[str, Tensor]]:
 
 def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, ...]]:
     """Count primaries along the axis of their shower, and show hits in its frame; see `shower_graphs`."""
-    own = _own_frame(columns)
     graph, energy = columns.graph.numpy(), columns.energy.numpy()
+    position = columns.position.numpy().astype(np.float64)
+    own = np.column_stack(principal_axis_frame(position[:, 0], position[:, 1], energy, graph, columns.num_graphs))
     of_primary = 2 * graph + primary
     size = 2 * columns.num_graphs
     with np.errstate(invalid="ignore"):
@@ -207,22 +209,6 @@ def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, .
     return torch.from_numpy(np.where(swapped[graph], 1 - primary, primary)), ("lower u", "higher u")
 
 
-def _own_frame(columns: _Columns) -> FloatArray:
-    """Give each hit's (u, v) in the frame of its shower; see `shower_graphs`."""
-    graph, energy = columns.graph.numpy(), columns.energy.numpy()
-    position = columns.position.numpy().astype(np.float64)
-
-    def mean(values: FloatArray) -> FloatArray:
-        sums = np.bincount(graph, energy * values, columns.num_graphs)
-        return np.asarray(sums / np.maximum(np.bincount(graph, energy, columns.num_graphs), 1e-300))
-
-    x, y = (position[:, axis] - mean(position[:, axis])[graph] for axis in (0, 1))
-    # The angle of the longer principal axis of the second moments, from -pi/2 to pi/2.
-    angle = np.arctan2(2 * mean(x * y), mean(x * x) - mean(y * y)) / 2
-    cosine, sine = np.cos(angle)[graph], np.sin(angle)[graph]
-    return np.column_stack([cosine * x + sine * y, cosine * y - sine * x])
-
-
 def _context(columns: _Columns) -> Tensor:
     """Give what each hit is told of its whole shower, which lies beyond the neighbours that a few layers see.
 
@@ -234,9 +220,7 @@ def _context(columns: _Columns) -> Tensor:
     hits = np.bincount(graph, minlength=columns.num_graphs)
 
     def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
-        sums = np.bincount(graph, values if weights is None else weights * values, columns.num_graphs)
-        total = hits if weights is None else np.bincount(graph, weights, columns.num_graphs)
-        return np.asarray(sums / np.maximum(total, 1e-300))
+        return group_means(values, np.ones(len(graph)) if weights is None else weights, graph, columns.num_graphs)
 
     mean_log_energy = mean(log_energy)
     moments = np.column_stack(

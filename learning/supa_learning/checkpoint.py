@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from supa.checks import counted, shown
-from supa_datasets.torch_files import UNREADABLE, read_checked, write_whole
+from supa.checks import counted, format_value
+from supa_datasets.torch_io import UNREADABLE, read_checked, write_atomic
 
 
 def package_versions(*further: str) -> dict[str, str]:
@@ -91,7 +91,7 @@ class Checkpoint:
         """
         envelope = {"format": self.format, "version": self.version}
         shared = {"training": self.training, "versions": dict(self.versions)}
-        write_whole(path, {**envelope, **self.to_dict(), **shared})
+        write_atomic(path, {**envelope, **self.to_dict(), **shared})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -113,5 +113,5 @@ class Checkpoint:
             checkpoint.model()
             _ = checkpoint.finished, checkpoint.extent
         except UNREADABLE as error:
-            raise ValueError(f"{path}: the checkpoint is damaged ({shown(str(error))}).") from None
+            raise ValueError(f"{path}: the checkpoint is damaged ({format_value(str(error))}).") from None
         return checkpoint

@@ -4,20 +4,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
-from supa.checks import did_you_mean, number, shown, whole
+from supa.checks import check_int, check_real, did_you_mean, format_value
 from supa.serialise import Config
 from supa_datasets.loaders.tasks import SHOWER_TASKS
 
 Precision = Literal["float32", "bf16"]
-Positive = Annotated[float, partial(number, lambda v: v > 0, "above 0")]
-NotNegative = Annotated[float, partial(number, lambda v: v >= 0, "that is 0 or above")]
-Warmup = Annotated[float, partial(number, lambda v: 0 <= v < 1, "from 0 to below 1, a share of the steps")]
+Positive = Annotated[float, partial(check_real, lambda v: v > 0, "above 0")]
+NotNegative = Annotated[float, partial(check_real, lambda v: v >= 0, "that is 0 or above")]
+Warmup = Annotated[float, partial(check_real, lambda v: 0 <= v < 1, "from 0 to below 1, a share of the steps")]
 
 
 def _target(name: str, value: object) -> str:
     if not isinstance(value, str) or value not in SHOWER_TASKS:
         raise ValueError(
-            f"{name}: {shown(value)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
+            f"{name}: {format_value(value)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
             f"{did_you_mean(value, SHOWER_TASKS)}"
         )
     return value
@@ -47,15 +47,15 @@ class TrainingConfig(Config):
     """
 
     target: Annotated[str, _target]
-    d_model: Annotated[int, partial(whole, 1, 65536)] = 64
-    n_layer: Annotated[int, partial(whole, 1, 1000)] = 4
-    d_state: Annotated[int, partial(whole, 1, 256)] = 16
-    epochs: Annotated[int, partial(whole, 1, 10**6)] = 30
-    batch_size: Annotated[int, partial(whole, 1, 10**9)] = 256
+    d_model: Annotated[int, partial(check_int, 1, 65536)] = 64
+    n_layer: Annotated[int, partial(check_int, 1, 1000)] = 4
+    d_state: Annotated[int, partial(check_int, 1, 256)] = 16
+    epochs: Annotated[int, partial(check_int, 1, 10**6)] = 30
+    batch_size: Annotated[int, partial(check_int, 1, 10**9)] = 256
     learning_rate: Positive = 2e-3
     warmup: Warmup = 0.05
     weight_decay: NotNegative = 0.05
     clip: Positive = 1.0
-    patience: Annotated[int, partial(whole, 1, 10**6)] = 10
+    patience: Annotated[int, partial(check_int, 1, 10**6)] = 10
     precision: Precision = "float32"
-    seed: Annotated[int, partial(whole, 0, 2**63 - 1)] = 0
+    seed: Annotated[int, partial(check_int, 0, 2**63 - 1)] = 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from supa.checks import whole
+from supa.checks import check_int
 from supa.serialise import Config
 from supa_mamba.modules.stack import MambaStack
 from supa_mamba.packing import offset_of
@@ -37,12 +37,12 @@ class EncoderConfig(Config):
         ValueError: a size is out of range.
     """
 
-    features: Annotated[int, partial(whole, 1, 1000)]
-    outputs: Annotated[int, partial(whole, 1, 10**6)]
+    features: Annotated[int, partial(check_int, 1, 1000)]
+    outputs: Annotated[int, partial(check_int, 1, 10**6)]
     level: Level
-    d_model: Annotated[int, partial(whole, 1, 65536)] = 64
-    n_layer: Annotated[int, partial(whole, 1, 1000)] = 4
-    d_state: Annotated[int, partial(whole, 1, 256)] = 16
+    d_model: Annotated[int, partial(check_int, 1, 65536)] = 64
+    n_layer: Annotated[int, partial(check_int, 1, 1000)] = 4
+    d_state: Annotated[int, partial(check_int, 1, 256)] = 16
 
 
 class ShowerEncoder(nn.Module):

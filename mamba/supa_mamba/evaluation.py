@@ -11,6 +11,7 @@ import torch
 from supa import ShowerConfig
 from supa.arrays import Array, FloatArray, IntArray
 from supa.bins import MOST_SEPARATE, distinct_bins
+from supa.observables.principal_axis import principal_axis_frame
 from supa.posterior import energy_posterior
 from supa_datasets.loaders.source import ShowerSource
 from supa_learning.baselines import CountBaseline
@@ -236,17 +237,11 @@ def sides(x: FloatArray, y: FloatArray, energy: FloatArray, counts: IntArray) ->
         (hits,) 0 or 1.
     """
     shower = np.arange(len(counts)).repeat(counts)
-
-    def mean(values: FloatArray) -> FloatArray:
-        sums = np.bincount(shower, energy * values, len(counts))
-        return np.asarray(sums / np.maximum(np.bincount(shower, energy, len(counts)), 1e-300))
-
-    x, y = x - mean(x)[shower], y - mean(y)[shower]
-    angle = np.arctan2(2 * mean(x * y), mean(x * x) - mean(y * y))[shower] / 2
-    return (np.cos(angle) * x + np.sin(angle) * y > 0).astype(np.float64)
+    u, _ = principal_axis_frame(x, y, energy, shower, len(counts))
+    return (u > 0).astype(np.float64)
 
 
 def _has_posterior(source: ShowerSource) -> bool:
     config = source.runs[0].config
-    known = source.recorded and config.critical_energy > 0 and config.spectrum.law == "log-uniform"
+    known = source.has_particles and config.critical_energy > 0 and config.spectrum.law == "log-uniform"
     return known and all(run.config == config for run in source.runs)

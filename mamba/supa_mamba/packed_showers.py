@@ -11,7 +11,7 @@ from torch import Tensor
 
 from supa import ShowerConfig
 from supa.arrays import Array, IntArray
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 from supa.serialise import Config
 from supa_datasets import Normalisation, SequenceDataset
 from supa_datasets.loaders.tasks import ShowerTask, shower_task, task_classes, task_target
@@ -87,7 +87,7 @@ class PackedShowers:
     def __init__(self, points: Tensor, counts: IntArray, target: Tensor, number: IntArray, *, by_hit: bool) -> None:
         self.points, self.counts, self.target, self.number, self.by_hit = points, counts, target, number, by_hit
         self._counts = torch.from_numpy(counts).to(points.device)
-        self._begins = torch.from_numpy(offsets_of(counts)[:-1]).to(points.device)
+        self._begins = torch.from_numpy(counts_to_offsets(counts)[:-1]).to(points.device)
 
     def __len__(self) -> int:
         return len(self.counts)

@@ -7,15 +7,14 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.bins import distinct_bins
 from supa.checks import counted
-from supa.plot import literal, plot_resolution
+from supa.plotting import plot_resolution
+from supa.plotting.style import COLOURS, INK, MARKERS, hide_frame, literal
 from supa_mamba.evaluation import LABELS, Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: safe for all eyes
-_MARKERS = ("o", "s", "^", "D")
 _BINS = 8
 _LEAST = 10
 """Showers of a bin, at least."""
@@ -65,15 +64,15 @@ def _plot_over_counts(axes: "Axes", evaluation: Evaluation, bins: int) -> None:
         axes.plot(
             middle,
             [share[part].mean() for part in parts],
-            color=_COLOURS[number % len(_COLOURS)],
-            marker=_MARKERS[number % len(_MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
             markersize=5,
             linewidth=1.4,
             label=LABELS[estimator],
         )
     accuracy = "accuracy up to exchange" if evaluation.encoding.name == "primary" else "accuracy"
     axes.set(xlabel="number of hits", ylabel=accuracy, ylim=(0, 1.02))
-    axes.spines[["top", "right"]].set_visible(False)
+    hide_frame(axes)
     axes.legend(frameon=False, fontsize=9)
 
 
@@ -92,7 +91,7 @@ def _plot_confusion(axes: "Axes", evaluation: Evaluation) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*shares.shape):
-        colour = "white" if shares[row, column] > 0.6 else "#333333"
+        colour = "white" if shares[row, column] > 0.6 else INK
         axes.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)

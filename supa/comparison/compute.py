@@ -1,4 +1,4 @@
-"""How close are generated showers to true ones?"""
+"""The comparison of generated with true showers."""
 
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.checks import LARGEST, counted, whole
+from supa.checks import LARGEST, check_int, counted
 from supa.comparison.hits import hit_results
-from supa.comparison.measured import RESOLUTION, Measured, SampleLike
 from supa.comparison.resolution import merge_unresolved, resolutions
 from supa.comparison.results import Comparison, ObservableResult, Pull, SampleFacts, Score
+from supa.comparison.sample_statistics import RESOLUTION, SampleLike, SampleStatistics
 from supa.distances import (
     Estimate,
     classifier_auc,
@@ -25,7 +25,7 @@ from supa.distances import (
     separation_estimate,
     wasserstein_distances,
 )
-from supa.distances.samples import spread_of
+from supa.distances.samples import std_of
 from supa.expectations import NoClosedFormError, expectation
 from supa.observables import label
 from supa.presets import preset_name
@@ -57,10 +57,10 @@ def compare(
         true: Showers, an open ShowerFile, or an iterable over chunks.
         generated: the same; at least 50 showers each.
         names: what the samples are called.
-        seed: of everything that is random in the comparison.
+        seed: random seed of the comparison.
         repeats: number of permutations; no p-value is smaller than 1 / (1 + repeats).
         multivariate: also compute the scores of all observables together, which takes most of the time.
-        progress: called with a word on each step.
+        progress: called with the name of each step.
 
     Returns:
         The comparison.
@@ -68,23 +68,23 @@ def compare(
     Raises:
         ValueError: there are too few showers, the samples have different readout layers, or an argument is not allowed.
     """
-    whole(0, 2**63 - 1, "seed", seed)
-    whole(19, 10**6, "repeats", repeats)
-    tell = progress or (lambda _step: None)
-    tell(f"reading {names[0]}")
-    first = Measured.of(true)
-    tell(f"reading {names[1]}")
-    second = Measured.of(generated, first.edges)
+    check_int(0, 2**63 - 1, "seed", seed)
+    check_int(19, 10**6, "repeats", repeats)
+    progress = progress or (lambda _step: None)
+    progress(f"reading {names[0]}")
+    first = SampleStatistics.of(true)
+    progress(f"reading {names[1]}")
+    second = SampleStatistics.of(generated, first.edges)
     _check(first, second, names)
-    tell("making the noise floor")
+    progress("making the noise floor")
     floor, described = _floor(true, first, second.showers, seed)
     common = [name for name in first.columns if name in second.columns]
     left_out = sorted(set(first.columns) ^ set(second.columns))
-    tell("observables")
+    progress("observables")
     resolution = resolutions(first, common)
     merge_unresolved([first, second, *(sample for sample in floor if sample is not first)], resolution)
     results = _observables(first, second, floor, resolution, seed, repeats)
-    tell("hits")
+    progress("hits")
     hits = hit_results(first, second, floor, seed, repeats)
     scores: tuple[Score, ...] = ()
     if multivariate:
@@ -92,7 +92,7 @@ def compare(
             (_features(first, resolution), _features(second, resolution)),
             (_features(floor[0], resolution), _features(floor[1], resolution)),
             seed,
-            tell,
+            progress,
         )
     pulls, no_pulls = _pulls(first, second)
     least = {"shower": _least_floor(first.showers, second.showers), "hit": _least_floor(first.hits, second.hits)}
@@ -113,11 +113,11 @@ def compare(
         seed=seed,
         repeats=repeats,
         versions={name: importlib.metadata.version(name) for name in ("supa-showers", "numpy", "scipy")},
-        measured={"true": first, "generated": second, "floor": floor[1]},
+        statistics={"true": first, "generated": second, "floor": floor[1]},
     )
 
 
-def _check(first: Measured, second: Measured, names: tuple[str, str]) -> None:
+def _check(first: SampleStatistics, second: SampleStatistics, names: tuple[str, str]) -> None:
     for name, sample in zip(names, (first, second), strict=True):
         if sample.showers < FEWEST_SHOWERS:
             given = f"{counted(sample.showers, 'shower')} {'was' if sample.showers == 1 else 'were'} given"
@@ -129,13 +129,15 @@ def _check(first: Measured, second: Measured, names: tuple[str, str]) -> None:
         )
 
 
-def _floor(true: SampleLike, first: Measured, size: int, seed: int) -> tuple[tuple[Measured, Measured], str]:
-    """Give two true samples, and say which they are."""
+def _floor(
+    true: SampleLike, first: SampleStatistics, size: int, seed: int
+) -> tuple[tuple[SampleStatistics, SampleStatistics], str]:
+    """Return two true samples, and a text that says which they are."""
     run = getattr(true, "run", first.run)
     assert isinstance(run, Run)
     if _simulable(run):
         other = (run.seed or 0) ^ _FLOOR_SEED ^ seed
-        anew = Measured(first.edges)
+        anew = SampleStatistics(first.edges)
         for chunk in stream(size, run.config, seed=other & (2**63 - 1), keep=run.keep, record=_record(first)):
             anew.add(chunk)
         return (first, anew), f"{counted(size, 'shower')} simulated anew with the config of the true ones"
@@ -147,22 +149,22 @@ def _simulable(run: Run) -> bool:
     return run.engine in ("cpu", "reference") and run.seed is not None and run.attempts is not None
 
 
-def _record(first: Measured) -> Literal["hits", "particles"]:
+def _record(first: SampleStatistics) -> Literal["hits", "particles"]:
     return "particles" if "mean generation" in first.columns else "hits"
 
 
-def _matrix(sample: Measured, names: Iterable[str]) -> FloatArray:
+def _matrix(sample: SampleStatistics, names: Iterable[str]) -> FloatArray:
     return np.column_stack([sample.columns[name] for name in names])
 
 
-def _features(sample: Measured, resolution: dict[str, float]) -> FloatArray:
-    """Give the columns in units of their resolution, which ``standardised`` takes for the spread of a constant."""
+def _features(sample: SampleStatistics, resolution: dict[str, float]) -> FloatArray:
+    """Return the columns in units of their resolution, which ``standardised`` takes for the spread of a constant."""
     with np.errstate(over="ignore"):
         return np.clip(_matrix(sample, resolution) / list(resolution.values()), -LARGEST, LARGEST)
 
 
 def _least_floor(n: int, m: int) -> float:
-    """Give the mean floor of a distance that shows in nothing but the means: that of most observables is larger.
+    """Return the mean floor of a distance that shows only in the means: that of most observables is larger.
 
     The floor is a single draw, which may be near 0 by chance, and is 0 for a constant.
     """
@@ -170,9 +172,9 @@ def _least_floor(n: int, m: int) -> float:
 
 
 def _observables(
-    first: Measured,
-    second: Measured,
-    floor: tuple[Measured, Measured],
+    first: SampleStatistics,
+    second: SampleStatistics,
+    floor: tuple[SampleStatistics, SampleStatistics],
     resolution: dict[str, float],
     seed: int,
     repeats: int,
@@ -183,10 +185,10 @@ def _observables(
     at_rest = wasserstein_distances(next(samples), next(samples), resolution=smallest)
     results = []
     for k, name in enumerate(resolution):
-        true, made = first.columns[name], second.columns[name]
+        true, generated = first.columns[name], second.columns[name]
         one, other = floor[0].columns[name], floor[1].columns[name]
         edges = edges_of(true)
-        defined = [values[~np.isnan(values)] for values in (true, made)]
+        defined = [values[~np.isnan(values)] for values in (true, generated)]
         nowhere = not len(defined[0]) or not len(defined[1])
         unknown = nowhere or np.isnan(one).all() or np.isnan(other).all()
         results.append(
@@ -195,18 +197,18 @@ def _observables(
                 level="shower",
                 label=label(name),
                 true_mean=_mean(defined[0]),
-                true_spread=_spread(defined[0]),
+                true_std=_std(defined[0]),
                 generated_mean=_mean(defined[1]),
-                generated_spread=_spread(defined[1]),
+                generated_std=_std(defined[1]),
                 distance=Estimate(float(test.distances[k]), float(test.errors[k])),
                 distance_floor=float(at_rest[k]),
                 p_value=float(test.p_values[k]),
-                separation=separation_estimate(true, made, edges, seed=seed),
+                separation=separation_estimate(true, generated, edges, seed=seed),
                 separation_floor=separation(one, other, edges),
-                smirnov=None if nowhere else kolmogorov_smirnov(true, made),
-                smirnov_floor=None if unknown else kolmogorov_smirnov(one, other).statistic,
+                ks=None if nowhere else kolmogorov_smirnov(true, generated),
+                ks_floor=None if unknown else kolmogorov_smirnov(one, other).statistic,
                 true_undefined=1 - len(defined[0]) / len(true),
-                generated_undefined=1 - len(defined[1]) / len(made),
+                generated_undefined=1 - len(defined[1]) / len(generated),
             )
         )
     return results, test.joint_p_value
@@ -216,43 +218,43 @@ def _mean(values: FloatArray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _spread(values: FloatArray) -> float:
-    return spread_of(values) if len(values) else float("nan")
+def _std(values: FloatArray) -> float:
+    return std_of(values) if len(values) else float("nan")
 
 
 def _scores(
     samples: tuple[FloatArray, FloatArray],
     floor: tuple[FloatArray, FloatArray],
     seed: int,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> tuple[Score, ...]:
     rows = max(len(sample) for sample in samples)
     scores = []
     for name, distance in (("Frechet distance", frechet_distance), ("kernel distance", kernel_distance)):
-        tell(name)
+        progress(name)
         value, at_rest = distance(*samples, seed=seed), distance(*floor, seed=seed)
         scores.append(Score(name, value, at_rest, 0.0, None, rows))
-    tell("nearest neighbours")
-    found, at_floor = neighbour_scores(*samples, seed=seed), neighbour_scores(*floor, seed=seed)
-    used = max(found.rows_true, found.rows_generated)
+    progress("nearest neighbours")
+    neighbours, neighbours_floor = neighbour_scores(*samples, seed=seed), neighbour_scores(*floor, seed=seed)
+    used = max(neighbours.rows_true, neighbours.rows_generated)
     for name in ("precision", "recall", "density", "coverage"):
-        scores.append(Score(name, getattr(found, name), getattr(at_floor, name), float("nan"), None, used))
-    tell("classifier")
+        scores.append(Score(name, getattr(neighbours, name), getattr(neighbours_floor, name), float("nan"), None, used))
+    progress("classifier")
     try:
-        told, by_chance = classifier_auc(*samples, seed=seed), classifier_auc(*floor, seed=seed)
+        found, at_floor = classifier_auc(*samples, seed=seed), classifier_auc(*floor, seed=seed)
     except ValueError as error:
         if "scikit-learn" not in str(error):
             raise
-        tell(f"classifier left out: {error}")
+        progress(f"classifier left out: {error}")
     else:
-        used = max(told.rows_true, told.rows_generated)
-        areas = Estimate(told.auc, told.error), Estimate(by_chance.auc, by_chance.error)
-        scores.append(Score("classifier AUC", *areas, 0.5, told.p_value, used))
+        used = max(found.rows_true, found.rows_generated)
+        areas = Estimate(found.auc, found.error), Estimate(at_floor.auc, at_floor.error)
+        scores.append(Score("classifier AUC", *areas, 0.5, found.p_value, used))
     return tuple(scores)
 
 
-def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
-    """Hold the means of both samples against the exact expectations of the true config."""
+def _pulls(first: SampleStatistics, second: SampleStatistics) -> tuple[tuple[Pull, ...], str]:
+    """Compare the means of both samples with the exact expectations of the true config."""
     assert first.run is not None
     try:
         exact = expectation(first.config, keep=first.run.keep)
@@ -267,10 +269,13 @@ def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
     hits_of = truths | {"energy fraction, layer": exact.layer_hits}
     pulls = []
     for name, truth in truths.items():
-        if name not in first.sums or name not in second.sums or second.sums[name].shape != first.sums[name].shape:
+        if name not in first.moments or name not in second.moments:
             continue
-        (mean1, error1), (mean2, error2) = first.mean_and_error(name), second.mean_and_error(name)
-        # Where hits are rare, sums over them are no normal variables, and a pull would not be one.
+        mean1, error1 = first.moments[name].mean, first.moments[name].standard_error
+        mean2, error2 = second.moments[name].mean, second.moments[name].standard_error
+        if mean1.shape != mean2.shape:
+            continue
+        # Where hits are rare, their sums are not normally distributed, and neither is a pull.
         rare = hits_of[name] * min(first.showers, second.showers) < FEWEST_SHOWERS
         smallest = RESOLUTION * truth
         for k in np.flatnonzero(~rare & ((error1 > 0) | (error2 > 0))):
@@ -287,8 +292,8 @@ def _pulls(first: Measured, second: Measured) -> tuple[tuple[Pull, ...], str]:
     return tuple(pulls), ""
 
 
-def _remarks(first: Measured, second: Measured, names: tuple[str, str]) -> Iterator[str]:
-    """Say what makes one doubt that the right samples were given."""
+def _remarks(first: SampleStatistics, second: SampleStatistics, names: tuple[str, str]) -> Iterator[str]:
+    """Return remarks that cast doubt on the choice of the samples."""
     one, other = first.run, second.run
     assert one is not None
     assert other is not None
@@ -311,7 +316,7 @@ def _pull(difference: float, error: float, smallest: float) -> float:
     return float(difference / error) if error > 0 else float(np.copysign(np.inf, difference))
 
 
-def _facts(name: str, sample: Measured) -> SampleFacts:
+def _facts(name: str, sample: SampleStatistics) -> SampleFacts:
     run = sample.run
     assert run is not None
     return SampleFacts(

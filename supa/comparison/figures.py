@@ -6,16 +6,14 @@ import numpy as np
 
 from supa.arrays import FloatArray
 from supa.checks import counted
-from supa.comparison.measured import HIT_BINS, Measured
 from supa.comparison.results import Comparison, ObservableResult
-from supa.plot import literal
+from supa.comparison.sample_statistics import HIT_BINS, SampleStatistics
+from supa.plotting.style import COLOURS, GENERATED_COLOUR, INK, TRUE_COLOUR, hide_frame, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TRUE, _GENERATED, _INK = "#7f7f7f", "#d55e00", "#333333"
-_LAYERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _COLUMNS = 4
 _FINE_BINS = 4  # of a histogram of hits in one that is drawn
 _ROWS = 3
@@ -52,35 +50,39 @@ def histogram_figures(comparison: Comparison) -> list["Figure"]:
 def _plot_histograms(
     upper: "Axes", lower: "Axes", result: ObservableResult, comparison: Comparison, *, legend: bool
 ) -> None:
-    first, second = comparison.measured["true"], comparison.measured["generated"]
-    edges, (true, made), (error1, error2) = _histograms(result, first, second)
+    first, second = comparison.statistics["true"], comparison.statistics["generated"]
+    edges, (true, generated), (error1, error2) = _histograms(result, first, second)
     width = np.diff(edges)
-    upper.stairs(true / width, edges, fill=True, color=_TRUE, alpha=0.45, label=literal(comparison.true.name))
-    upper.stairs(made / width, edges, color=_GENERATED, linewidth=1.3, label=literal(comparison.generated.name))
-    if not true.any() and not made.any():
+    upper.stairs(true / width, edges, fill=True, color=TRUE_COLOUR, alpha=0.45, label=literal(comparison.true.name))
+    upper.stairs(
+        generated / width, edges, color=GENERATED_COLOUR, linewidth=1.3, label=literal(comparison.generated.name)
+    )
+    if not true.any() and not generated.any():
         words = "no hits in this range" if result.level == "hit" else "nowhere defined"
-        upper.text(0.5, 0.5, words, transform=upper.transAxes, ha="center", fontsize=8, color=_INK)
+        upper.text(0.5, 0.5, words, transform=upper.transAxes, ha="center", fontsize=8, color=INK)
         upper.set_yticks([])
     elif result.level == "hit":
         upper.set_yscale("log")
     else:
         upper.set_ylim(0, None)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(true > 0, made / true, np.nan)
+        ratio = np.where(true > 0, generated / true, np.nan)
         band = np.where(true > 0, error1 / true, np.nan)
         error = np.where(true > 0, error2 / true, np.nan)
-    lower.stairs(1 + band, edges, baseline=1 - band, fill=True, color=_TRUE, alpha=0.35)
-    lower.axhline(1, color=_INK, linewidth=0.7)
-    lower.errorbar((edges[1:] + edges[:-1]) / 2, ratio, error, fmt=".", markersize=2.5, color=_GENERATED, linewidth=0.7)
+    lower.stairs(1 + band, edges, baseline=1 - band, fill=True, color=TRUE_COLOUR, alpha=0.35)
+    lower.axhline(1, color=INK, linewidth=0.7)
+    lower.errorbar(
+        (edges[1:] + edges[:-1]) / 2, ratio, error, fmt=".", markersize=2.5, color=GENERATED_COLOUR, linewidth=0.7
+    )
     lower.set_ylim(0.5, 1.5)
     for axes in (upper, lower):
         axes.set_xlim(edges[0], edges[-1])
-        axes.spines[["top", "right"]].set_visible(False)
+        hide_frame(axes)
         axes.tick_params(labelsize=7)
     upper.tick_params(labelbottom=False)
     lower.ticklabel_format(axis="x", useOffset=False)
     lower.locator_params(axis="x", nbins=5)
-    upper.set_title(f"{result.name}    p = {result.p_value:.3g}", fontsize=8.5, color=_INK, loc="left")
+    upper.set_title(f"{result.name}    p = {result.p_value:.3g}", fontsize=8.5, color=INK, loc="left")
     lower.set_xlabel(result.label, fontsize=7.5)
     lower.set_ylabel("ratio", fontsize=7)
     if legend:
@@ -88,7 +90,7 @@ def _plot_histograms(
 
 
 def _histograms(
-    result: ObservableResult, first: Measured, second: Measured
+    result: ObservableResult, first: SampleStatistics, second: SampleStatistics
 ) -> tuple[FloatArray, tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
     """Give edges, shares and their standard errors; what lies outside the picture counts in the shares."""
     if result.level == "hit":
@@ -140,7 +142,7 @@ def correlation_figure(comparison: Comparison) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    first, second = comparison.measured["true"], comparison.measured["generated"]
+    first, second = comparison.statistics["true"], comparison.statistics["generated"]
     names = [
         name
         for name in first.columns
@@ -148,17 +150,17 @@ def correlation_figure(comparison: Comparison) -> "Figure":
     ]
     if not names:
         figure = Figure(figsize=(6, 2))
-        figure.text(0.5, 0.5, "no observable varies in both samples", ha="center", fontsize=10, color=_INK)
+        figure.text(0.5, 0.5, "no observable varies in both samples", ha="center", fontsize=10, color=INK)
         return figure
-    true, made = (_correlations(sample, names) for sample in (first, second))
+    true, generated = (_correlations(sample, names) for sample in (first, second))
     size = 2.5 + 0.13 * len(names)
     figure = Figure(figsize=(3 * size + 1.5, size + 1.8), layout="constrained")
     grid: Any = figure.subplots(1, 3)
     titles = (literal(comparison.true.name), literal(comparison.generated.name), "difference")
-    for axes, values, title in zip(grid, (true, made, made - true), titles, strict=True):
+    for axes, values, title in zip(grid, (true, generated, generated - true), titles, strict=True):
         reach = max(0.05, float(np.nanmax(np.abs(values)))) if title == "difference" else 1.0
         image = axes.imshow(values, vmin=-reach, vmax=reach, cmap="RdBu_r", interpolation="nearest")
-        axes.set_title(title, fontsize=10, color=_INK)
+        axes.set_title(title, fontsize=10, color=INK)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5.5)
         axes.set_yticks(range(len(names)), names if axes is grid[0] else [""] * len(names), fontsize=5.5)
         figure.colorbar(image, ax=axes, shrink=0.7).ax.tick_params(labelsize=7)
@@ -170,7 +172,7 @@ def _varies(column: FloatArray) -> bool:
     return len(defined) > 1 and defined.min() < defined.max()
 
 
-def _correlations(sample: Measured, names: list[str]) -> FloatArray:
+def _correlations(sample: SampleStatistics, names: list[str]) -> FloatArray:
     """Correlate each pair of observables over the showers that define both."""
     values = np.column_stack([sample.columns[name] for name in names])
     defined = ~np.isnan(values)
@@ -199,7 +201,7 @@ def example_figure(comparison: Comparison) -> "Figure":
 
     figure = Figure(figsize=(14, 5.6), layout="constrained")
     grid: Any = figure.subplots(2, 4, sharex=True, sharey=True)
-    samples = (comparison.measured["true"], comparison.measured["generated"])
+    samples = (comparison.statistics["true"], comparison.statistics["generated"])
     known = all(shower.slices_known for sample in samples for shower in sample.examples)
     for row, (sample, facts) in enumerate(zip(samples, (comparison.true, comparison.generated), strict=True)):
         name = literal(facts.name)
@@ -213,14 +215,12 @@ def example_figure(comparison: Comparison) -> "Figure":
                     along[chosen],
                     shower.x[chosen],
                     s=size[chosen],
-                    color=_LAYERS[layer % len(_LAYERS)],
+                    color=COLOURS[layer % len(COLOURS)],
                     linewidths=0,
                     alpha=0.8,
                 )
-            axes.set_title(
-                f"{name} {shower.index[0]}: {counted(shower.hits.num_rows, 'hit')}", fontsize=8.5, color=_INK
-            )
-            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_title(f"{name} {shower.index[0]}: {counted(shower.hits.num_rows, 'hit')}", fontsize=8.5, color=INK)
+            hide_frame(axes)
             axes.tick_params(labelsize=7)
         grid[row, 0].set_ylabel("x (length unit)", fontsize=8)
     for axes in grid[1]:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.comparison.measured import GROUPS, Measured
 from supa.comparison.results import ObservableResult
+from supa.comparison.sample_statistics import GROUPS, SampleStatistics
 from supa.distances import Estimate
 from supa.distances.histograms import error_of_squares, separation_of_counts
 from supa.observables import label
@@ -17,7 +17,11 @@ _BLOCK = 2000
 
 
 def hit_results(
-    first: Measured, second: Measured, floor: tuple[Measured, Measured], seed: int, repeats: int
+    first: SampleStatistics,
+    second: SampleStatistics,
+    floor: tuple[SampleStatistics, SampleStatistics],
+    seed: int,
+    repeats: int,
 ) -> list[ObservableResult]:
     """Compare the histograms of hits.
 
@@ -40,7 +44,7 @@ def hit_results(
         if name not in first.hit_counts or name not in second.hit_counts:
             continue
         groups = max(2, min(GROUPS, first.showers // _FEWEST, second.showers // _FEWEST))
-        true, made = _fewer(first.hit_counts[name], groups), _fewer(second.hit_counts[name], groups)
+        true, generated = _fewer(first.hit_counts[name], groups), _fewer(second.hit_counts[name], groups)
         middle = _middles(edges)
         gaps = np.diff(middle)
         random = np.random.default_rng([seed, number])
@@ -48,10 +52,10 @@ def hit_results(
         def both(one: Any, other: Any, gaps: FloatArray = gaps) -> tuple[FloatArray, FloatArray]:
             return _distance(one, other, gaps), separation_of_counts(one, other)
 
-        distance, separation = both(true.sum(axis=0), made.sum(axis=0))
+        distance, separation = both(true.sum(axis=0), generated.sum(axis=0))
         weights = [random.multinomial(groups, [1 / groups] * groups, size=_BOOTSTRAP_SAMPLES) for _ in range(2)]
-        bootstrap = both(weights[0] @ true, weights[1] @ made)
-        pooled = np.concatenate([true / first.showers, made / second.showers])
+        bootstrap = both(weights[0] @ true, weights[1] @ generated)
+        pooled = np.concatenate([true / first.showers, generated / second.showers])
         null = []
         for start in range(0, repeats, _BLOCK):
             dealt = np.argsort(random.random((min(_BLOCK, repeats - start), 2 * groups)), axis=1) < groups
@@ -60,25 +64,25 @@ def hit_results(
         dealt_anew = np.concatenate(null, axis=1)
         as_far = np.count_nonzero(dealt_anew[0] >= observed * (1 - 1e-12))
         floors = both(floor[0].hit_counts[name].sum(axis=0), floor[1].hit_counts[name].sum(axis=0))
-        mean, spread = _moments(true.sum(axis=0), middle)
-        mean2, spread2 = _moments(made.sum(axis=0), middle)
-        unit = max(spread, float(gaps[0]))  # a bin is what the histogram resolves
+        mean, std = _moments(true.sum(axis=0), middle)
+        mean2, std2 = _moments(generated.sum(axis=0), middle)
+        unit = max(std, float(gaps[0]))  # a bin is what the histogram resolves
         results.append(
             ObservableResult(
                 name=f"hit {name}",
                 level="hit",
                 label=label(name),
                 true_mean=mean,
-                true_spread=spread,
+                true_std=std,
                 generated_mean=mean2,
-                generated_spread=spread2,
+                generated_std=std2,
                 distance=Estimate(float(distance) / unit, float(bootstrap[0].std()) / unit),
                 distance_floor=float(floors[0]) / unit,
                 p_value=float((1 + as_far) / (1 + repeats)),
                 separation=Estimate(float(separation), error_of_squares(bootstrap[1].var(), dealt_anew[1].var())),
                 separation_floor=float(floors[1]),
-                smirnov=None,
-                smirnov_floor=None,
+                ks=None,
+                ks_floor=None,
                 true_undefined=0.0,
                 generated_undefined=0.0,
             )

@@ -3,15 +3,17 @@
 import base64
 import io
 import json
-import math
 import os
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supa.atomic_file import atomic_write, temporary_path
 from supa.comparison.figures import correlation_figure, example_figure, histogram_figures
 from supa.comparison.results import Comparison, ObservableResult, SampleFacts
+from supa.number_format import format_number, format_with_error
+from supa.plotting.style import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,19 +24,19 @@ _EXPLANATION = (
     "<p class='note'>W1: Wasserstein-1 distance over the true spread. The floor is the same number between two true "
     "samples. Shaded: p below 0.05 for this observable alone.</p>"
 )
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2em; }
-table { border-collapse: collapse; font-size: 13px; } td, th { padding: 2px 10px; text-align: right; }
-th { border-bottom: 1px solid #999; font-weight: 600; } td:first-child, th:first-child { text-align: left; }
-tr.differs td { background: #fbe9dd; } img { max-width: 100%; }
-.verdict { font-size: 1.15em; padding: .6em 1em; background: #f2f2f2; border-left: 4px solid #0072b2; }
-.verdict.differs { border-color: #d55e00; } .note { color: #555; font-size: 13px; }
+_STYLE = f"""
+body {{ font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }}
+h1 {{ font-size: 1.6em; }} h2 {{ font-size: 1.2em; margin-top: 2em; }}
+table {{ border-collapse: collapse; font-size: 13px; }} td, th {{ padding: 2px 10px; text-align: right; }}
+th {{ border-bottom: 1px solid #999; font-weight: 600; }} td:first-child, th:first-child {{ text-align: left; }}
+tr.differs td {{ background: #fbe9dd; }} img {{ max-width: 100%; }}
+.verdict {{ font-size: 1.15em; padding: .6em 1em; background: #f2f2f2; border-left: 4px solid {COLOURS[0]}; }}
+.verdict.differs {{ border-color: {COLOURS[1]}; }} .note {{ color: #555; font-size: 13px; }}
 """
 
 
 def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Write ``report.html`` and ``comparison.json`` into a folder, each whole or not at all.
+    """Write ``report.html`` and ``comparison.json`` into a folder, each atomically.
 
     Args:
         comparison: the comparison.
@@ -58,15 +60,9 @@ def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tupl
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.unlink(missing_ok=True)  # of a killed process, or a link, which must not be followed
-        with partial.open("x", encoding="utf-8") as file:
-            file.write(text)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    temporary_path(path).unlink(missing_ok=True)  # left by a killed process, or a planted link
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def verdict(comparison: Comparison) -> str:
@@ -109,7 +105,14 @@ def html_of(comparison: Comparison) -> str:
     ]
     if c.scores:
         rows = (
-            [s.name, _with_error(*s.value), _with_error(*s.floor), _number(s.equal), _number(s.p_value), f"{s.rows:,}"]
+            [
+                s.name,
+                _with_error(*s.value),
+                _with_error(*s.floor),
+                _number(s.null_value),
+                _number(s.p_value),
+                f"{s.rows:,}",
+            ]
             for s in c.scores
         )
         parts += ["<h2>All observables together</h2>"]
@@ -149,8 +152,8 @@ def _observable_row(o: ObservableResult) -> list[str]:
         _number(o.p_value),
         _with_error(*o.separation),
         _number(o.separation_floor),
-        _number(o.smirnov.statistic if o.smirnov else None),
-        _number(o.smirnov_floor),
+        _number(o.ks.statistic if o.ks else None),
+        _number(o.ks_floor),
     ]
 
 
@@ -163,13 +166,11 @@ def _table(header: list[str], rows: Iterable[list[str]], marked: list[bool] | No
 
 
 def _number(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return ""
-    return "∞" if math.isinf(value) else f"{value:z.4g}"
+    return format_number(value, missing="").replace("inf", "∞")
 
 
 def _with_error(value: float, error: float) -> str:
-    return f"{_number(value)} ± {error:.1g}" if math.isfinite(error) and math.isfinite(value) else _number(value)
+    return format_with_error(value, error, missing="").replace("inf", "∞")
 
 
 def _image(figure: "Figure") -> str:

@@ -9,12 +9,12 @@ one that is constant and wrong has a large but finite one.
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.comparison.measured import RESOLUTION, Measured
+from supa.comparison.sample_statistics import RESOLUTION, SampleStatistics
 from supa.compiler import kernel
 from supa.observables.tables import is_count, is_length
 
 
-def resolutions(true: Measured, names: list[str]) -> dict[str, float]:
+def resolutions(true: SampleStatistics, names: list[str]) -> dict[str, float]:
     """Compute the smallest difference that counts, for each observable.
 
     Args:
@@ -40,7 +40,7 @@ def resolutions(true: Measured, names: list[str]) -> dict[str, float]:
     return found
 
 
-def merge_unresolved(samples: list[Measured], resolution: dict[str, float]) -> None:
+def merge_unresolved(samples: list[SampleStatistics], resolution: dict[str, float]) -> None:
     """Make values that are closer than the resolution equal, in all samples alike.
 
     Args:

@@ -1,10 +1,10 @@
-"""What a comparison finds."""
+"""The results of a comparison."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from supa.comparison.measured import Measured
+from supa.comparison.sample_statistics import SampleStatistics
 from supa.distances import Estimate, KolmogorovSmirnov
 
 
@@ -42,11 +42,11 @@ class ObservableResult:
     """Name and unit, for an axis."""
     true_mean: float
     """Mean of the true sample."""
-    true_spread: float
+    true_std: float
     """Standard deviation of the true sample."""
     generated_mean: float
     """Mean of the generated sample."""
-    generated_spread: float
+    generated_std: float
     """Standard deviation of the generated sample."""
     distance: Estimate
     """Wasserstein-1 distance over the true spread, with its bootstrap error over showers."""
@@ -58,9 +58,9 @@ class ObservableResult:
     """Separation power, under- and overflow counted, with its bootstrap error."""
     separation_floor: float
     """The same between two true samples."""
-    smirnov: KolmogorovSmirnov | None
+    ks: KolmogorovSmirnov | None
     """Kolmogorov-Smirnov distance and p-value; None at the level of hits, which are not independent."""
-    smirnov_floor: float | None
+    ks_floor: float | None
     """The distance between two true samples."""
     true_undefined: float
     """Share of the true showers for which the observable is not defined."""
@@ -88,8 +88,8 @@ class Score:
     value: Estimate
     floor: Estimate
     """The same between two true samples."""
-    equal: float
-    """Its value for equal samples without limit of size."""
+    null_value: float
+    """Its value for equal samples of infinite size."""
     p_value: float | None
     """Small where the samples differ; None where the score has none."""
     rows: int
@@ -117,12 +117,12 @@ class Comparison:
     left_out: tuple[str, ...]
     """Observables that only one of the samples has."""
     remarks: tuple[str, ...]
-    """What makes one doubt that the right samples were given."""
+    """Reasons to doubt the choice of the samples."""
     seed: int
     repeats: int
     versions: dict[str, str]
-    measured: dict[str, Measured]
-    """What was measured of the samples ``true``, ``generated`` and ``floor``; for pictures."""
+    statistics: dict[str, SampleStatistics]
+    """Statistics of the samples ``true``, ``generated`` and ``floor``, for figures."""
 
     def __repr__(self) -> str:
         samples = " with ".join(f"{facts.showers:,} showers of {facts.name}" for facts in (self.generated, self.true))
@@ -136,7 +136,7 @@ class Comparison:
         return self.joint_p_value <= 0.05
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything but the measured columns.
+        """Return everything but the statistics of the samples.
 
         Returns:
             A dictionary that JSON can hold; a number that is not finite is None.
@@ -144,7 +144,7 @@ class Comparison:
         plain = {
             name: value
             for name in self.__dataclass_fields__
-            if name != "measured" and (value := getattr(self, name)) is not None
+            if name != "statistics" and (value := getattr(self, name)) is not None
         }
         return {name: _plain(value) for name, value in plain.items()} | {"differs": self.differs}
 

@@ -3,8 +3,7 @@
 from supa.distances.classifier import ClassifierResult, classifier_auc
 from supa.distances.frechet import frechet_distance, frechet_gaussian
 from supa.distances.histograms import edges_of, separation, separation_estimate
-from supa.distances.kernel import kernel_distance
-from supa.distances.neighbours import NeighbourScores, neighbour_scores
+from supa.distances.mmd import kernel_distance
 from supa.distances.one_dimensional import (
     KolmogorovSmirnov,
     PermutationResult,
@@ -14,6 +13,7 @@ from supa.distances.one_dimensional import (
     wasserstein,
     wasserstein_distances,
 )
+from supa.distances.precision_recall import NeighbourScores, neighbour_scores
 from supa.distances.samples import Estimate, standardised
 
 __all__ = [

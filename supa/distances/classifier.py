@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.checks import whole
+from supa.checks import check_int
 from supa.distances.errors import certainty
 from supa.distances.samples import shuffled_groups, two_matrices
 
@@ -64,7 +64,7 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
     from scipy.stats import norm
 
     samples = two_matrices(true, generated, 2 * _FOLDS)
-    random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
+    random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
     first, second = (rows[random.permutation(len(rows))[:MOST_ROWS]] for rows in samples)
     dealt = [shuffled_groups(len(rows), _FOLDS, random) for rows in (first, second)]
     areas, variances, equal_variances = np.empty((3, _FOLDS))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.distances.samples import FARTHEST, QUANTILES, spread_of
+from supa.distances.samples import FARTHEST, QUANTILES, std_of
 
 _EQUAL_UP_TO, _DIFFERENT_FROM = 3.0, 5.0
 
@@ -74,7 +74,7 @@ def scale_influences(true: FloatArray) -> tuple[FloatArray, FloatArray]:
         spread = (places[2] - places[0]) / 2
         if spread > 0:
             of_spread = (moved[:, 2] - moved[:, 0]) / (2 * spread)
-        elif spread := spread_of(values):
+        elif spread := std_of(values):
             of_spread = (((values - values.mean()) / spread) ** 2 - 1) / 2
         else:
             continue

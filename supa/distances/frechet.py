@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.checks import whole
+from supa.checks import check_int
 from supa.distances.errors import certainty, combined_error, follows_scale, scale_influences
 from supa.distances.samples import Estimate, array_of, shuffled_groups, standardised, two_matrices
 
@@ -39,7 +39,7 @@ def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int
     """
     given = two_matrices(true, generated, _FEWEST_ROWS)
     first, second = standardised(*given)
-    random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
+    random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
     groups = min(_GROUPS, len(first), len(second))
     dealt = [shuffled_groups(len(rows), groups, random) for rows in (first, second)]
     parts = [

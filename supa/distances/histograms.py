@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray
-from supa.checks import shown, whole
+from supa.checks import check_int, format_value
 from supa.distances.samples import Estimate, array_of, two_columns
 
 _MOST_BINS = 50
@@ -90,8 +90,8 @@ def separation_estimate(
         ValueError: the samples, the edges, the seed or the repeats are not what they must be.
     """
     first, second = _counts(true, generated, edges)
-    repeats = whole(1, 10**6, "repeats", repeats)
-    random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
+    repeats = check_int(1, 10**6, "repeats", repeats)
+    random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
     # Drawing rows with replacement and counting them is drawing the counts from a multinomial distribution.
     drawn = [random.multinomial(counts.sum(), counts / counts.sum(), size=repeats) for counts in (first, second)]
     filled = np.count_nonzero(first + second)
@@ -117,7 +117,7 @@ def _counts(true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLike)
     first, second = two_columns(true, generated)
     limits = array_of(edges)
     if limits.ndim != 1 or limits.dtype.kind not in "iuf" or len(limits) < 2 or not (np.diff(limits) > 0).all():
-        raise ValueError(f"edges: {shown(edges)} was given, but a histogram needs 2 or more ascending numbers.")
+        raise ValueError(f"edges: {format_value(edges)} was given, but a histogram needs 2 or more ascending numbers.")
 
     def counted(values: FloatArray) -> IntArray:
         defined = values[~np.isnan(values)]

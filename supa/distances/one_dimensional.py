@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import ByteArray, FloatArray, IntArray
-from supa.checks import LARGEST, whole
-from supa.distances.cumulated import cumulated_distances
-from supa.distances.samples import spread_of, two_columns, two_matrices
+from supa.checks import LARGEST, check_int
+from supa.distances.cdf import cdf_distances
+from supa.distances.samples import std_of, two_columns, two_matrices
 
 REPEATS = 500
 BOOTSTRAP_SAMPLES = 200
@@ -137,8 +137,8 @@ def permutation_test(
         ValueError: the samples, the seed or the repeats are not what they must be.
     """
     first, second = two_matrices(true, generated)
-    repeats = whole(1, 10**6, "repeats", repeats)
-    permuted_seed, bootstrap_seed = np.random.SeedSequence(whole(0, 2**63 - 1, "seed", seed)).spawn(2)
+    repeats = check_int(1, 10**6, "repeats", repeats)
+    permuted_seed, bootstrap_seed = np.random.SeedSequence(check_int(0, 2**63 - 1, "seed", seed)).spawn(2)
     pooled = np.concatenate([first, second])
     observables = [_Observable(column) for column in pooled.T]
     n, m = len(first), len(second)
@@ -233,7 +233,7 @@ def _distances(observables: list[_Observable], blocks: Iterator[ByteArray]) -> F
     distances = []
     for weights in blocks:
         totals = weights.sum(axis=0, dtype=np.float64)
-        columns = [cumulated_distances(o.order, o.gaps, o.absent, weights, totals) for o in observables]
+        columns = [cdf_distances(o.order, o.gaps, o.absent, weights, totals) for o in observables]
         distances.append(np.stack(columns, axis=1))
     return np.concatenate(distances)
 
@@ -277,7 +277,7 @@ def _significance(distances: FloatArray) -> tuple[FloatArray, float]:
         ascending = np.sort(column)
         p_values[:, k] = (rows - np.searchsorted(ascending, column * (1 - _ROUNDING))) / rows
         finite = column[np.isfinite(column)]
-        spread = spread_of(finite) if len(finite) else 0.0
+        spread = std_of(finite) if len(finite) else 0.0
         beyond = (column - finite.mean()) / spread if spread > 0 else np.zeros(rows)
         excess[:, k] = np.where(np.isfinite(column), beyond, LARGEST)
     smallest, largest = p_values.min(axis=1), excess.max(axis=1)
@@ -290,7 +290,7 @@ def _significance(distances: FloatArray) -> tuple[FloatArray, float]:
 def _units(true: FloatArray, resolution: npt.ArrayLike) -> FloatArray:
     """Give the length over which each distance is given."""
     defined = (column[~np.isnan(column)] for column in true.T)
-    return np.maximum([spread_of(column) if len(column) else 0.0 for column in defined], resolution)
+    return np.maximum([std_of(column) if len(column) else 0.0 for column in defined], resolution)
 
 
 def _spreads_of_draws(true: FloatArray, weights: FloatArray) -> FloatArray:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.checks import LARGEST, shown
+from supa.checks import LARGEST, format_value
 
 FARTHEST = 10.0
 """Standardised values lie within this many spreads: a far tail would otherwise decide every multivariate distance."""
@@ -85,7 +85,7 @@ def _sample(name: str, given: npt.ArrayLike, dimensions: int) -> FloatArray:
     form = "(rows,)" if dimensions == 1 else "(rows, features)"
     values = array_of(given)
     if values.dtype.kind not in "biuf" or values.ndim != dimensions:
-        what = f"{values.dtype} of shape {values.shape}" if values.ndim else shown(given)
+        what = f"{values.dtype} of shape {values.shape}" if values.ndim else format_value(given)
         raise ValueError(f"{name}: {what} was given, but a sample must be an array of numbers of shape {form}.")
     if 0 in values.shape:
         raise ValueError(f"{name}: an array of shape {values.shape} was given, but a sample cannot be empty.")
@@ -125,7 +125,7 @@ def standardised(true: npt.ArrayLike, generated: npt.ArrayLike) -> tuple[FloatAr
         defined = column[~np.isnan(column)]
         if len(defined):
             low, centre[k], high = np.quantile(defined, QUANTILES)
-            spread[k] = (high - low) / 2 or spread_of(defined) or 1.0
+            spread[k] = (high - low) / 2 or std_of(defined) or 1.0
     undefined = np.isnan(first), np.isnan(second)
     anywhere = undefined[0].any(axis=0) | undefined[1].any(axis=0)
 
@@ -137,7 +137,7 @@ def standardised(true: npt.ArrayLike, generated: npt.ArrayLike) -> tuple[FloatAr
     return scaled(first, undefined[0]), scaled(second, undefined[1])
 
 
-def spread_of(values: FloatArray) -> float:
+def std_of(values: FloatArray) -> float:
     """Compute the standard deviation, exactly zero for equal values.
 
     Args:

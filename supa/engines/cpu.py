@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, WordArray
+from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, UInt64Array
 from supa.compiler import kernel
-from supa.engines.growth import lengthened, taller
+from supa.engines.growable import lengthened, taller
 from supa.engines.results import WalkResult
 from supa.engines.tiles import (
     BYTE,
@@ -294,7 +294,7 @@ def _walk(
 
 
 @kernel
-def _load_primaries(primaries: Primaries, block: int, block_end: int, here: FloatArray, here_id: WordArray) -> None:
+def _load_primaries(primaries: Primaries, block: int, block_end: int, here: FloatArray, here_id: UInt64Array) -> None:
     i = 0
     for k in range(block, block_end):
         for p in range(primaries.offset[k], primaries.offset[k + 1]):
@@ -320,7 +320,7 @@ def _place(kept: BoolArray, counts: IntArray, block: int, block_end: int, cursor
 @kernel
 def _scatter_hits(
     hit: FloatArray,
-    hit_id: WordArray,
+    hit_id: UInt64Array,
     hits: int,
     layer_of_slice: ByteArray,
     kept: BoolArray,
@@ -348,7 +348,7 @@ def _scatter_hits(
 @kernel
 def _scatter_nodes(
     node: FloatArray,
-    node_id: WordArray,
+    node_id: UInt64Array,
     nodes: int,
     kept: BoolArray,
     cursor: IntArray,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import kernel
-from supa.engines.growth import taller
+from supa.engines.growable import taller
 from supa.engines.results import WalkResult
 from supa.physics import LEAK, PASS, SPLIT, STOP, Walk, child_slopes
 from supa.primaries import Primaries

@@ -7,7 +7,7 @@ so the compiler sees that they never overlap, and both loops become vector instr
 
 import numpy as np
 
-from supa.arrays import FloatArray, IntArray, WordArray
+from supa.arrays import FloatArray, IntArray, UInt64Array
 from supa.compiler import kernel
 from supa.elementary import sin_cos, sin_cos_turn
 from supa.physics import PASS, SPLIT, STOP, child_slopes
@@ -41,10 +41,10 @@ def whole_vectors(count: int) -> int:
 @kernel
 def load_tile(
     here: FloatArray,
-    here_id: WordArray,
+    here_id: UInt64Array,
     start: int,
     m: int,
-    words: WordArray,
+    words: UInt64Array,
     reals: FloatArray,
 ) -> None:
     """Word lines 0 and 1: path and tag; real line _TILE_ENERGY: energy."""
@@ -55,7 +55,7 @@ def load_tile(
 
 
 @kernel
-def draw_words(words: WordArray, m: int, first: np.uint64, k0: np.uint64, k1: np.uint64) -> None:
+def draw_words(words: UInt64Array, m: int, first: np.uint64, k0: np.uint64, k1: np.uint64) -> None:
     """Word lines _FATE_WORD to _PHI_WORD: four random words a particle."""
     for j in range(m):
         path, tag = words[j], words[TILE + j]
@@ -69,7 +69,7 @@ def draw_words(words: WordArray, m: int, first: np.uint64, k0: np.uint64, k1: np
 
 @kernel
 def sort_fates(
-    words: WordArray,
+    words: UInt64Array,
     reals: FloatArray,
     m: int,
     stop_word: np.uint64,
@@ -97,13 +97,13 @@ def sort_fates(
 @kernel
 def stop_particles(
     here: FloatArray,
-    here_id: WordArray,
+    here_id: UInt64Array,
     start: int,
     slots: IntArray,
     stops: int,
     l: int,
     hit: FloatArray,
-    hit_id: WordArray,
+    hit_id: UInt64Array,
     hits: int,
 ) -> None:
     """Turn the tile's particles that stop into hits."""
@@ -118,13 +118,13 @@ def stop_particles(
 @kernel
 def pass_particles(
     here: FloatArray,
-    here_id: WordArray,
+    here_id: UInt64Array,
     start: int,
     slots: IntArray,
     passes: int,
     dz: float,
     there: FloatArray,
-    there_id: WordArray,
+    there_id: UInt64Array,
     born: int,
 ) -> None:
     """Carry the tile's particles that pass to the next slice."""
@@ -142,7 +142,7 @@ def pass_particles(
 
 @kernel
 def gather_splits(
-    here: FloatArray, start: int, slots: IntArray, splits: int, words: WordArray, reals: FloatArray
+    here: FloatArray, start: int, slots: IntArray, splits: int, words: UInt64Array, reals: FloatArray
 ) -> None:
     """Bring what the splits need to the front of the scratch's lines."""
     for j in range(splits):
@@ -156,7 +156,7 @@ def gather_splits(
 
 @kernel
 def split_directions(
-    words: WordArray,
+    words: UInt64Array,
     reals: FloatArray,
     splits: int,
     theta_start: float,
@@ -183,7 +183,7 @@ def split_directions(
 @kernel
 def split_particles(
     here: FloatArray,
-    here_id: WordArray,
+    here_id: UInt64Array,
     start: int,
     slots: IntArray,
     splits: int,
@@ -191,7 +191,7 @@ def split_particles(
     balanced: bool,
     dz: float,
     there: FloatArray,
-    there_id: WordArray,
+    there_id: UInt64Array,
     born: int,
 ) -> None:
     """Put the children of the tile's particles that split into the next slice."""
@@ -219,7 +219,7 @@ def split_particles(
 
 @kernel
 def record_particle(
-    here: FloatArray, here_id: WordArray, i: int, l: int, fate: int, node: FloatArray, node_id: WordArray, at: int
+    here: FloatArray, here_id: UInt64Array, i: int, l: int, fate: int, node: FloatArray, node_id: UInt64Array, at: int
 ) -> None:
     """Record one particle."""
     node[at, 0], node[at, 1], node[at, 2] = here[i, X], here[i, Y], here[i, ENERGY]
@@ -230,18 +230,18 @@ def record_particle(
 @kernel
 def record_tile(
     here: FloatArray,
-    here_id: WordArray,
+    here_id: UInt64Array,
     start: int,
     m: int,
     slots: IntArray,
     stops: int,
     splits: int,
     l: int,
-    there_id: WordArray,
+    there_id: UInt64Array,
     born: int,
     num_nodes: IntArray,
     node: FloatArray,
-    node_id: WordArray,
+    node_id: UInt64Array,
     nodes: int,
 ) -> None:
     """Number the tile's particles within their showers, record them, and tell their children who their parent is."""

@@ -8,13 +8,15 @@ r sin(alpha) in the middle of a voxel, both only for layers with more than one s
 layer without energy has its centre and width at 0.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.grids import Grid, Polar
+from supa.cells import Polar
+from supa.grids import Grid
+from supa.observables.fields import field_function
 
 EPSILON = 1e-16
 
@@ -70,100 +72,54 @@ def sparsity(voxels: npt.NDArray[Any], grid: Grid, threshold: float = 0.0) -> Fl
     return result
 
 
-def ec_eta(voxels: npt.NDArray[Any], grid: Grid) -> FloatArray:
-    """Give the centre of energy along eta: sum(eta E) / (sum(E) + 1e-16).
+class Moments(NamedTuple):
+    """Centres and widths of the energy, each (n, parts) float64."""
+
+    ec_eta: FloatArray
+    ec_phi: FloatArray
+    ec_r: FloatArray
+    width_eta: FloatArray
+    width_phi: FloatArray
+    width_r: FloatArray
+
+
+def moments_of(voxels: npt.NDArray[Any], grid: Grid) -> Moments:
+    """Compute the centres and widths of the energy in each layer.
 
     Args:
         voxels: (n, num_cells), MeV.
         grid: its Polar parts are the layers.
 
     Returns:
-        (n, parts) float64, the grid's length unit.
+        The centres and widths along eta, phi and the radius.
 
     Raises:
         ValueError: the grid is not polar, or does not fit the voxels.
     """
-    return _centre_and_width(voxels, grid, "eta")[0]
+    empty, layers = _layers(voxels, grid)
+    centres, widths = ([empty.copy() for _ in range(3)] for _ in range(2))
+    for number, part, layer in layers:
+        eta, phi = part.centres()
+        total = layer.sum(axis=1) + EPSILON
+        for position, centre, width in zip((eta, phi, np.hypot(eta, phi)), centres, widths, strict=True):
+            if centre is not centres[2] and part.num_alpha == 1:
+                continue  # eta and phi need several steps of alpha
+            mean = (layer * position).sum(axis=1) / total
+            square = (layer * position**2).sum(axis=1) / total
+            centre[:, number] = mean
+            width[:, number] = np.sqrt(np.maximum(square - mean**2, 0.0))
+    return Moments(*centres, *widths)
 
 
-def ec_phi(voxels: npt.NDArray[Any], grid: Grid) -> FloatArray:
-    """Give the centre of energy along phi: sum(phi E) / (sum(E) + 1e-16).
-
-    Args:
-        voxels: (n, num_cells), MeV.
-        grid: its Polar parts are the layers.
-
-    Returns:
-        (n, parts) float64, the grid's length unit.
-
-    Raises:
-        ValueError: the grid is not polar, or does not fit the voxels.
-    """
-    return _centre_and_width(voxels, grid, "phi")[0]
-
-
-def ec_r(voxels: npt.NDArray[Any], grid: Grid) -> FloatArray:
-    """Give the centre of energy along the radius: sum(r E) / (sum(E) + 1e-16).
-
-    Args:
-        voxels: (n, num_cells), MeV.
-        grid: its Polar parts are the layers.
-
-    Returns:
-        (n, parts) float64, the grid's length unit.
-
-    Raises:
-        ValueError: the grid is not polar, or does not fit the voxels.
-    """
-    return _centre_and_width(voxels, grid, "r")[0]
-
-
-def width_eta(voxels: npt.NDArray[Any], grid: Grid) -> FloatArray:
-    """Give the width along eta: sqrt(max(sum(eta^2 E) / (sum(E) + 1e-16) - ec_eta^2, 0)).
-
-    Args:
-        voxels: (n, num_cells), MeV.
-        grid: its Polar parts are the layers.
-
-    Returns:
-        (n, parts) float64, the grid's length unit.
-
-    Raises:
-        ValueError: the grid is not polar, or does not fit the voxels.
-    """
-    return _centre_and_width(voxels, grid, "eta")[1]
-
-
-def width_phi(voxels: npt.NDArray[Any], grid: Grid) -> FloatArray:
-    """Give the width along phi: sqrt(max(sum(phi^2 E) / (sum(E) + 1e-16) - ec_phi^2, 0)).
-
-    Args:
-        voxels: (n, num_cells), MeV.
-        grid: its Polar parts are the layers.
-
-    Returns:
-        (n, parts) float64, the grid's length unit.
-
-    Raises:
-        ValueError: the grid is not polar, or does not fit the voxels.
-    """
-    return _centre_and_width(voxels, grid, "phi")[1]
-
-
-def width_r(voxels: npt.NDArray[Any], grid: Grid) -> FloatArray:
-    """Give the width along the radius: sqrt(max(sum(r^2 E) / (sum(E) + 1e-16) - ec_r^2, 0)).
-
-    Args:
-        voxels: (n, num_cells), MeV.
-        grid: its Polar parts are the layers.
-
-    Returns:
-        (n, parts) float64, the grid's length unit.
-
-    Raises:
-        ValueError: the grid is not polar, or does not fit the voxels.
-    """
-    return _centre_and_width(voxels, grid, "r")[1]
+_LENGTH = "(n, parts) float64, the grid's length unit."
+_CENTRE = "Compute the centre of energy along {0}: sum({0} E) / (sum(E) + 1e-16)."
+_WIDTH = "Compute the width along {0}: sqrt(max(sum({0}^2 E) / (sum(E) + 1e-16) - ec_{0}^2, 0))."
+ec_eta = field_function(moments_of, "ec_eta", _CENTRE.format("eta"), _LENGTH)
+ec_phi = field_function(moments_of, "ec_phi", _CENTRE.format("phi"), _LENGTH)
+ec_r = field_function(moments_of, "ec_r", _CENTRE.format("r"), _LENGTH)
+width_eta = field_function(moments_of, "width_eta", _WIDTH.format("eta"), _LENGTH)
+width_phi = field_function(moments_of, "width_phi", _WIDTH.format("phi"), _LENGTH)
+width_r = field_function(moments_of, "width_r", _WIDTH.format("r"), _LENGTH)
 
 
 def separation_power(hist1: npt.ArrayLike, hist2: npt.ArrayLike, bins: npt.ArrayLike) -> float:
@@ -209,19 +165,3 @@ def _layers(voxels: npt.NDArray[Any], grid: Grid) -> tuple[FloatArray, list[tupl
         inside = slice(grid.offset[number], grid.offset[number + 1])
         layers.append((number, part, np.asarray(voxels)[:, inside].astype(np.float64)))
     return np.full((shape[0], len(grid.parts)), np.nan), layers
-
-
-def _centre_and_width(voxels: npt.NDArray[Any], grid: Grid, along: str) -> tuple[FloatArray, FloatArray]:
-    centre, layers = _layers(voxels, grid)
-    width = centre.copy()
-    for number, part, layer in layers:
-        if along != "r" and part.num_alpha == 1:
-            continue
-        eta, phi = part.centres()
-        position = {"eta": eta, "phi": phi, "r": np.hypot(eta, phi)}[along]
-        total = layer.sum(axis=1) + EPSILON
-        mean = (layer * position).sum(axis=1) / total
-        square = (layer * position**2).sum(axis=1) / total
-        centre[:, number] = mean
-        width[:, number] = np.sqrt(np.maximum(square - mean**2, 0.0))
-    return centre, width

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray
-from supa.checks import number, shown, whole
+from supa.checks import check_int, check_real, format_value
 from supa.observables.sums import ratio
 
 Images = Sequence[npt.NDArray[Any]]
@@ -52,7 +52,7 @@ def energy(layer: int, images: Images) -> FloatArray:
     Raises:
         ValueError: there is no such layer, or the images are not three of as many showers.
     """
-    return _sum(_checked(images)[whole(0, 2, "layer", layer)])
+    return _sum(_checked(images)[check_int(0, 2, "layer", layer)])
 
 
 def total_energy(images: Images) -> FloatArray:
@@ -163,8 +163,8 @@ def layer_lateral_width(layer: int, images: Images, *, half_width: float = HALF_
     Raises:
         ValueError: there is no such layer, the images are not three of as many showers, or the width is not above 0.
     """
-    image = _checked(images)[whole(0, 2, "layer", layer)]
-    half_width = number(lambda width: width > 0, "above 0", "half_width", half_width)
+    image = _checked(images)[check_int(0, 2, "layer", layer)]
+    half_width = check_real(lambda width: width > 0, "above 0", "half_width", half_width)
     edges = np.linspace(-half_width, half_width, image.shape[1] + 1)
     x = (edges[1:] + edges[:-1]) / 2
     column = image.sum(axis=2, dtype=np.float64)
@@ -235,7 +235,8 @@ def _checked(images: Images) -> list[npt.NDArray[Any]]:
     shapes = [np.shape(image) for image in images]
     if len(shapes) != 3 or any(len(shape) != 3 or shape[0] != shapes[0][0] for shape in shapes):
         raise ValueError(
-            f"images: shapes {shown(shapes)} were given, but they must be three of (n, nx, ny), one for each layer."
+            f"images: shapes {format_value(shapes)} were given, but they must be three of (n, nx, ny), one "
+            "for each layer."
         )
     return [np.asarray(image) for image in images]
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from supa.arrays import ByteArray, FloatArray, IntArray
 from supa.compiler import kernel
+from supa.observables.fields import field_function
 from supa.observables.sums import bins_of, checked_edges, in_float64, ratio, sums_by_cell
 from supa.showers import Showers
 
@@ -25,7 +26,7 @@ class Lateral(NamedTuple):
 
 
 def lateral_of(showers: Showers) -> Lateral:
-    """Compute all observables across the axis together, which is as dear as one.
+    """Compute all observables across the axis together, which takes as long as one.
 
     Args:
         showers: the showers.
@@ -37,91 +38,32 @@ def lateral_of(showers: Showers) -> Lateral:
     return Lateral(*_moments(showers.offset, showers.layer, *columns, showers.config.num_layers))
 
 
-def centre_x(showers: Showers) -> FloatArray:
-    """Give the energy-weighted mean of x in each readout layer.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n, num_layers) float64, length unit; NaN for a layer without energy.
-    """
-    return lateral_of(showers).centre_x
-
-
-def centre_y(showers: Showers) -> FloatArray:
-    """Give the energy-weighted mean of y in each readout layer.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n, num_layers) float64, length unit; NaN for a layer without energy.
-    """
-    return lateral_of(showers).centre_y
-
-
-def width_x(showers: Showers) -> FloatArray:
-    """Give the energy-weighted standard deviation of x in each readout layer.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n, num_layers) float64, length unit; NaN for a layer without energy.
-    """
-    return lateral_of(showers).width_x
-
-
-def width_y(showers: Showers) -> FloatArray:
-    """Give the energy-weighted standard deviation of y in each readout layer.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n, num_layers) float64, length unit; NaN for a layer without energy.
-    """
-    return lateral_of(showers).width_y
-
-
-def mean_radius(showers: Showers) -> FloatArray:
-    """Give the energy-weighted mean distance from the axis in each readout layer.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n, num_layers) float64, length unit; NaN for a layer without energy.
-    """
-    return lateral_of(showers).mean_radius
-
-
-def width_r(showers: Showers) -> FloatArray:
-    """Give the energy-weighted standard deviation of the distance from the axis in each readout layer.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n, num_layers) float64, length unit; NaN for a layer without energy.
-    """
-    return lateral_of(showers).width_r
-
-
-def anisotropy(showers: Showers) -> FloatArray:
-    """Compare the extents along y and x of each readout layer: (sum y^2 - sum x^2) / (sum y^2 + sum x^2).
-
-    Every hit counts alike and the sums are about the axis, so that the mean over showers is 0 where no direction is
-    preferred. The rotation of the public reference code shows here (``frame="reference"``).
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n, num_layers) float64 from -1 (all along x) to 1 (all along y); NaN for a layer without a hit off the axis.
-    """
-    return lateral_of(showers).anisotropy
+_LENGTH = "(n, num_layers) float64, length unit; NaN for a layer without energy."
+centre_x = field_function(lateral_of, "centre_x", "Compute the energy-weighted mean of x in each layer.", _LENGTH)
+centre_y = field_function(lateral_of, "centre_y", "Compute the energy-weighted mean of y in each layer.", _LENGTH)
+width_x = field_function(
+    lateral_of, "width_x", "Compute the energy-weighted standard deviation of x in each layer.", _LENGTH
+)
+width_y = field_function(
+    lateral_of, "width_y", "Compute the energy-weighted standard deviation of y in each layer.", _LENGTH
+)
+mean_radius = field_function(
+    lateral_of, "mean_radius", "Compute the energy-weighted mean distance from the axis in each layer.", _LENGTH
+)
+width_r = field_function(
+    lateral_of,
+    "width_r",
+    "Compute the energy-weighted standard deviation of the distance from the axis in each layer.",
+    _LENGTH,
+)
+# Every hit counts alike and the sums are about the axis, so that the mean over showers is 0 where no direction is
+# preferred. The rotation of the public reference code shows here (``frame="reference"``).
+anisotropy = field_function(
+    lateral_of,
+    "anisotropy",
+    "Compare the extents of each layer along y and x: (sum y^2 - sum x^2) / (sum y^2 + sum x^2).",
+    "(n, num_layers) float64 from -1 (all along x) to 1 (all along y); NaN for a layer without a hit off the axis.",
+)
 
 
 def radial_profile(showers: Showers, edges: npt.ArrayLike) -> FloatArray:

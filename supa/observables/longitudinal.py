@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
+from supa.observables.fields import field_function
 from supa.observables.sums import counts_by_cell, in_float64, ratio, sums, sums_by_cell
 from supa.showers import Showers
 
@@ -132,10 +133,10 @@ def slice_fraction(showers: Showers) -> FloatArray:
 class Depth(NamedTuple):
     """The four observables of depth, each (n,) float64, length unit."""
 
-    mean: FloatArray
-    width: FloatArray
-    start: FloatArray
-    maximum: FloatArray
+    depth_mean: FloatArray
+    depth_width: FloatArray
+    depth_start: FloatArray
+    depth_maximum: FloatArray
 
 
 def depth_of(showers: Showers) -> Depth:
@@ -156,59 +157,38 @@ def depth_of(showers: Showers) -> Depth:
     mean = ratio((energy * z).sum(axis=1), total)
     variance = ratio((energy * (z - mean[:, None]) ** 2).sum(axis=1), total)
     return Depth(
-        mean=mean,
-        width=np.sqrt(variance),
-        start=np.where(known & (showers.num_hits > 0), z[(hits > 0).argmax(axis=1)], np.nan),
-        maximum=np.where(total > 0, z[energy.argmax(axis=1)], np.nan),
+        depth_mean=mean,
+        depth_width=np.sqrt(variance),
+        depth_start=np.where(known & (showers.num_hits > 0), z[(hits > 0).argmax(axis=1)], np.nan),
+        depth_maximum=np.where(total > 0, z[energy.argmax(axis=1)], np.nan),
     )
 
 
-def depth_mean(showers: Showers) -> FloatArray:
-    """Give the energy-weighted mean depth z of each shower's hits.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n,) float64, length unit (slice times spacing); NaN without energy or where a hit's slice is not known.
-    """
-    return depth_of(showers).mean
-
-
-def depth_width(showers: Showers) -> FloatArray:
-    """Give the energy-weighted standard deviation of the depth z of each shower's hits.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n,) float64, length unit; NaN without energy or where a hit's slice is not known.
-    """
-    return depth_of(showers).width
-
-
-def depth_start(showers: Showers) -> FloatArray:
-    """Give the depth z of each shower's first hit.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n,) float64, length unit; NaN without a hit or where a hit's slice is not known.
-    """
-    return depth_of(showers).start
-
-
-def depth_maximum(showers: Showers) -> FloatArray:
-    """Give the depth z of the slice with the most energy, the first one of equals.
-
-    Args:
-        showers: the showers.
-
-    Returns:
-        (n,) float64, length unit; NaN without energy or where a hit's slice is not known.
-    """
-    return depth_of(showers).maximum
+_NOT_KNOWN = "or where a hit's slice is not known."
+depth_mean = field_function(
+    depth_of,
+    "depth_mean",
+    "Compute the energy-weighted mean depth z of each shower's hits.",
+    f"(n,) float64, length unit (slice times spacing); NaN without energy {_NOT_KNOWN}",
+)
+depth_width = field_function(
+    depth_of,
+    "depth_width",
+    "Compute the energy-weighted standard deviation of the depth z of each shower's hits.",
+    f"(n,) float64, length unit; NaN without energy {_NOT_KNOWN}",
+)
+depth_start = field_function(
+    depth_of,
+    "depth_start",
+    "Find the depth z of each shower's first hit.",
+    f"(n,) float64, length unit; NaN without a hit {_NOT_KNOWN}",
+)
+depth_maximum = field_function(
+    depth_of,
+    "depth_maximum",
+    "Find the depth z of the slice with the most energy, the first one of equals.",
+    f"(n,) float64, length unit; NaN without energy {_NOT_KNOWN}",
+)
 
 
 def _with_slices(showers: Showers, name: str, instead: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, FloatArray, IntArray
-from supa.checks import shown
+from supa.checks import format_value
 from supa.compiler import kernel
 
 
@@ -97,7 +97,7 @@ def checked_edges(name: str, given: npt.ArrayLike) -> FloatArray:
     except (TypeError, ValueError):
         edges = np.empty(0)
     if edges.ndim != 1 or len(edges) < 2 or not (edges[:-1] < edges[1:]).all():
-        raise ValueError(f"{name}: {shown(given)} was given, but bins need 2 or more ascending edges.")
+        raise ValueError(f"{name}: {format_value(given)} was given, but bins need 2 or more ascending edges.")
     return edges
 
 

@@ -122,7 +122,7 @@ def is_count(name: str) -> bool:
 def _columns(showers: Showers, grid: Grid | None, depth_known: bool) -> dict[str, FloatArray]:
     columns = {"num_hits": in_float64(showers.num_hits), "response": response(showers)}
     if depth_known:
-        columns |= {f"depth {name}": values for name, values in depth_of(showers)._asdict().items()}
+        columns |= {name.replace("_", " "): values for name, values in depth_of(showers)._asdict().items()}
         columns["mean pair distance"] = mean_pair_distance(showers)
     columns["mean pair distance in x, y"] = mean_pair_distance(showers, lateral=True)
     columns["mean log hit energy"] = mean_log_hit_energy(showers)

@@ -393,7 +393,9 @@ def test_without_tensorboard_the_error_names_it(supa, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--tensorboard", "board", "-o", "m.ckpt")
     assert code == 2
-    assert "--tensorboard: TensorBoard files need the package tensorboard: pip install tensorboard" in " ".join(err.split())
+    assert "--tensorboard: TensorBoard files need the package tensorboard: pip install tensorboard" in " ".join(
+        err.split()
+    )
     assert not Path("m.ckpt").exists()
 
 

@@ -55,7 +55,7 @@ def _back(path, name: str, **options) -> Showers:
 @pytest.mark.parametrize(("name", "file"), WHOLE.items())
 @pytest.mark.parametrize("kind", ["recorded", "several chunks", "selected", "none", "one empty"])
 def test_formats_that_keep_everything_give_the_same_bytes_back(tmp_path, showers, name, file, kind, monkeypatch):
-    monkeypatch.setattr("supa_datasets.conversion.guards.MAX_CHUNK_SHOWERS", 70)
+    monkeypatch.setattr("supa_datasets.conversion.untrusted_input.MAX_CHUNK_SHOWERS", 70)
     monkeypatch.setattr("supa_datasets.conversion.root._STEP", 70)
     monkeypatch.setattr("supa_datasets.conversion.parquet._BATCH", 70)
     some = {
@@ -429,7 +429,7 @@ def test_torch_is_not_imported(data, tmp_path):
 
 
 def test_progress_and_the_count_are_those_of_the_showers(path, monkeypatch):
-    monkeypatch.setattr("supa_datasets.conversion.guards.MAX_CHUNK_SHOWERS", 128)
+    monkeypatch.setattr("supa_datasets.conversion.untrusted_input.MAX_CHUNK_SHOWERS", 128)
     told = []
     assert convert(path, path.with_suffix(".npz"), progress=lambda *numbers: told.append(numbers)) == 300
     assert told == [(0, 300), (128, 300), (256, 300), (300, 300)]
@@ -525,7 +525,7 @@ def test_a_missing_package_is_named(path, missing, file, monkeypatch):
 
 
 def test_chunks_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("supa_datasets.conversion.guards.MAX_CHUNK_ROWS", 1000)
+    monkeypatch.setattr("supa_datasets.conversion.untrusted_input.MAX_CHUNK_ROWS", 1000)
     supa_datasets.save(supa.simulate(300), tmp_path / "a.h5")
     steps: list[int] = []
     convert(tmp_path / "a.h5", tmp_path / "a.parquet", progress=lambda done, _: steps.append(done))

@@ -232,7 +232,7 @@ HDF5 = {
         ],
         "claims 1,000,000,000,000 rows",
     ),
-    "native": ("supa", _put("showers/offset", 3, 10**9), "does not ascend from 0"),
+    "native": ("supa", _put("showers/offset", 3, 10**9), "must be whole numbers that ascend from 0"),
 }
 
 
@@ -298,15 +298,16 @@ class Bomb:
         return os.mkdir, ("it ran",)
 
 
+NO_OFFSET = "the array 'hits_offset': .* must be whole numbers that ascend from 0"
 NPZ = {
     "pickled objects": (_npz(hits_x=np.array([Bomb(), None])), "not a row of numbers"),
     "pickled run": (_npz(supa_run=np.array(Bomb())), "allow_pickle|Object arrays"),
     "run": (_npz(supa_run=np.array("{}")), "its supa_run is '{}'"),
     "run number": (_npz(supa_run=np.array(5)), "its supa_run is no text"),
-    "decreasing offsets": (_npz(hits_offset=np.r_[0, 50, 40, np.full(38, 60)]), "'hits_offset' is no offset"),
-    "offsets from 1": (_npz(hits_offset=np.arange(1, 42)), "'hits_offset' is no offset"),
-    "offsets of nothing": (_npz(hits_offset=np.zeros(0, int)), "'hits_offset' is no offset"),
-    "real offsets": (_npz(hits_offset=np.zeros(41)), "'hits_offset' is no offset"),
+    "decreasing offsets": (_npz(hits_offset=np.r_[0, 50, 40, np.full(38, 60)]), NO_OFFSET),
+    "offsets from 1": (_npz(hits_offset=np.arange(1, 42)), NO_OFFSET),
+    "offsets of nothing": (_npz(hits_offset=np.zeros(0, int)), NO_OFFSET),
+    "real offsets": (_npz(hits_offset=np.zeros(41)), NO_OFFSET),
     "offsets beyond": (_npz(hits_offset=np.r_[np.zeros(40, int), HUGE]), f"rows, but it needs {HUGE}"),
     "missing": (_npz(hits_x=None), "the column 'hits/x' is missing"),
     "missing offsets": (_npz(hits_offset=None), "the array 'hits_offset' is missing"),
@@ -386,7 +387,7 @@ def test_a_small_parquet_file_that_grows_beyond_the_memory_is_refused(tmp_path, 
     rows = pyarrow.array(np.zeros(300_000))
     table = pyarrow.table({"incident_energy": rows, "hits": [[_hits()]] * 300_000})
     pyarrow.parquet.write_table(table, tmp_path / "b.parquet", compression="zstd")
-    monkeypatch.setattr("supa_datasets.conversion.guards.available_bytes", lambda: 10**6)
+    monkeypatch.setattr("supa_datasets.conversion.untrusted_input.available_bytes", lambda: 10**6)
     _refused(tmp_path / "b.parquet", "a row group would need 0.0 GB of memory, more than there is", "parquet")
 
 

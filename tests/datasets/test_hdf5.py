@@ -99,7 +99,7 @@ def test_columns_and_iteration_read_everything(showers, path):
         assert file.num_hits.tolist() == showers.num_hits.tolist()
         assert Showers.concatenate(list(file)) == file[:]
         assert Showers.concatenate(list(file.chunks(70))) == file[:]
-        assert file.recorded
+        assert file.has_particles
         assert file.run == showers.run
         with pytest.raises(ValueError, match="no column hits/z; the columns of 'hits' are"):
             file.column("hits", "z")
@@ -180,7 +180,7 @@ def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
 def test_bytes_do_not_depend_on_how_showers_are_handed_over(tmp_path, showers):
     digests = set()
     for k, cuts in enumerate([(), (1,), (39, 40, 41), tuple(range(7, 300, 7))]):
-        with ShowerWriter(tmp_path / f"{k}.h5", showers.run, recorded=True) as writer:
+        with ShowerWriter(tmp_path / f"{k}.h5", showers.run, has_particles=True) as writer:
             for piece in _pieces(showers, *cuts):
                 writer.append(piece)
         digests.add(_digest(tmp_path / f"{k}.h5"))
@@ -193,14 +193,14 @@ def test_a_block_is_written_where_there_are_particles_and_no_hits(tmp_path, monk
     monkeypatch.setattr("supa_datasets.writer._BLOCK_PARTICLES", 3000)
     config = supa.preset("standard").replace(stop_amplitude=0.0, split_early=0.3, split_late=0.1)
     showers, pending = supa.simulate(200, config, seed=1, record="particles"), []
-    with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
+    with ShowerWriter(tmp_path / "a.h5", showers.run, has_particles=True) as writer:
         for piece in supa.stream(200, config, seed=1, record="particles", chunk_size=7):
             writer.append(piece)
             pending.append(sum(block.particles.num_rows for block in writer._pending))
     assert showers.hits.num_rows == 0
     assert max(pending) < 3000 < showers.particles.num_rows
     assert supa_datasets.load(tmp_path / "a.h5").index.tolist() == showers.index.tolist()
-    with ShowerWriter(tmp_path / "whole.h5", showers.run, recorded=True) as writer:
+    with ShowerWriter(tmp_path / "whole.h5", showers.run, has_particles=True) as writer:
         writer.append(showers)
     assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "whole.h5")
 
@@ -208,11 +208,11 @@ def test_a_block_is_written_where_there_are_particles_and_no_hits(tmp_path, monk
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("stops", [(0,), (1,), (57,), (120, 121), (10, 200, 250)])
 def test_an_interrupted_file_resumes_to_the_same_bytes(tmp_path, showers, stops):
-    with ShowerWriter(tmp_path / "whole.h5", showers.run, recorded=True) as writer:
+    with ShowerWriter(tmp_path / "whole.h5", showers.run, has_particles=True) as writer:
         writer.append(showers)
     path = tmp_path / "parts.h5"
     for stop in (*stops, 300):
-        writer = ShowerWriter(path, showers.run, recorded=True, resume=True)
+        writer = ShowerWriter(path, showers.run, has_particles=True, resume=True)
         assert writer.next_attempt == writer.num_showers
         count = stop - writer.num_showers
         writer.append(
@@ -275,7 +275,7 @@ def test_only_the_same_run_is_resumed(tmp_path):
         with pytest.raises(ValueError, match=f"another run .{difference}"):
             ShowerWriter(tmp_path / "a.h5", other, resume=True)
     with pytest.raises(ValueError, match="recorded otherwise"):
-        ShowerWriter(tmp_path / "a.h5", run, recorded=True, resume=True)
+        ShowerWriter(tmp_path / "a.h5", run, has_particles=True, resume=True)
     with pytest.raises(ValueError, match="exclude each other"):
         ShowerWriter(tmp_path / "a.h5", run, resume=True, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
@@ -307,7 +307,7 @@ def test_a_second_writer_does_not_harm_the_first(tmp_path):
 
 
 def test_showers_of_another_run_are_not_appended(tmp_path, showers):
-    with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
+    with ShowerWriter(tmp_path / "a.h5", showers.run, has_particles=True) as writer:
         for other, message in (
             (supa.simulate(1), "another run .seed is 0 there, 8 here"),
             (supa.simulate(1, seed=8), "another run .incident_energy is '65.0' there"),
@@ -347,7 +347,7 @@ CRASH = """
 import os, sys
 import h5py, pathlib
 import supa, supa_datasets
-from supa_datasets import writer as module
+from supa import atomic_file as module
 
 step, path = sys.argv[1:]
 writer = supa_datasets.ShowerWriter(path, supa.simulate(0, seed=1).run)
@@ -362,7 +362,7 @@ if step == "attrs.modify":
 elif step == "close":
     h5py.File.close = die
 elif step == "synchronise":
-    module.synchronised = die
+    module.sync_to_disk = die
 else:
     pathlib.Path.replace = die
 writer.finish()
@@ -499,7 +499,7 @@ DAMAGES = {
     ),
     "wrapping offsets": (
         _edit(lambda f: f["showers/offset"].__setitem__(slice(1, 5), [2**62, -(2**63), -(2**62), 0])),
-        "does not ascend",
+        "must be whole numbers that ascend",
     ),
     "endless offsets": (
         _edit(lambda f: (_lengthen(f, 2**40), f["showers/offset"].resize(2**40 + 1, axis=0))),
@@ -531,8 +531,8 @@ DAMAGES = {
         _edit(lambda f: f.attrs.modify("config", '{"deviation": 0.1, "deviation": 0.2}')),
         "the key 'deviation' is given twice",
     ),
-    "descending": (_edit(lambda f: f["showers/offset"].__setitem__(3, 10**6)), "does not ascend"),
-    "not from 0": (_edit(lambda f: f["showers/offset"].__setitem__(0, 1)), "does not ascend from 0"),
+    "descending": (_edit(lambda f: f["showers/offset"].__setitem__(3, 10**6)), "must be whole numbers that ascend"),
+    "not from 0": (_edit(lambda f: f["showers/offset"].__setitem__(0, 1)), "must be whole numbers that ascend"),
     "wrong type": (_edit(lambda f: _replace(f, "hits/slice", np.zeros(9, "f8"))), "is float64 .9,., not one-dim"),
     "wrong shape": (_edit(lambda f: _replace(f, "hits/x", np.zeros((3, 3), "f4"))), "not one-dimensional"),
     "group for column": (_edit(lambda f: (f.pop("hits/x"), f.create_group("hits/x"))), "'hits/x' is missing"),
@@ -637,7 +637,7 @@ def test_nothing_outside_of_the_file_is_read(tmp_path, path, place):
         with pytest.raises(ValueError, match=wanted):
             ShowerFile(path)
         with pytest.raises(ValueError, match=wanted):
-            ShowerWriter(tmp_path / "a.h5", run, recorded=True, resume=True)
+            ShowerWriter(tmp_path / "a.h5", run, has_particles=True, resume=True)
 
 
 def test_only_columns_of_the_format_are_given(path):
@@ -662,7 +662,7 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path):
 
 def test_a_damaged_partial_file_is_an_error_and_no_endless_wait(tmp_path, showers):
     """Read as the file of a living writer, HDF5 would try again and again."""
-    with ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True) as writer:
+    with ShowerWriter(tmp_path / "a.h5", showers.run, has_particles=True) as writer:
         writer.append(showers)
         writer.suspend()
     partial = tmp_path / "a.h5.partial"
@@ -677,7 +677,7 @@ def test_a_damaged_partial_file_is_an_error_and_no_endless_wait(tmp_path, shower
         damaged[place + 10] ^= 0xFF
         partial.write_bytes(damaged)
         with pytest.raises(ValueError, match=rf"a\.h5\.partial: .*{message}"):
-            ShowerWriter(tmp_path / "a.h5", showers.run, recorded=True, resume=True)
+            ShowerWriter(tmp_path / "a.h5", showers.run, has_particles=True, resume=True)
 
 
 def test_a_damaged_partial_file_is_not_resumed(tmp_path):

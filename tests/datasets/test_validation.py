@@ -140,8 +140,8 @@ def test_the_full_check_finds_what_can_be_read(path, damage, expected):
 
 
 def test_faults_are_counted_over_all_pieces(path, monkeypatch):
-    monkeypatch.setattr("supa_datasets.reading._PIECE_ROWS", 1000)
-    monkeypatch.setattr("supa_datasets.reading._PIECE_SHOWERS", 11)
+    monkeypatch.setattr("supa_datasets.reader._PIECE_ROWS", 1000)
+    monkeypatch.setattr("supa_datasets.reader._PIECE_SHOWERS", 11)
     with h5py.File(path, "r+") as file:
         for shower in (30, 31, 100):
             file["hits/energy"][_trees().offset[shower]] = np.nan

@@ -266,7 +266,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(saved, request, monkeypatch):
 
 
 def test_what_a_kill_left_beside_it_is_no_hindrance_and_another_writer_is(saved, request):
-    from supa_datasets.disk import locked
+    from supa.file_lock import open_locked
 
     beside = saved.with_name("a.ckpt.new")
     beside.write_bytes(bytes(10**6))
@@ -274,7 +274,7 @@ def test_what_a_kill_left_beside_it_is_no_hindrance_and_another_writer_is(saved,
     checkpoint.save(saved)
     assert not beside.exists()
     Checkpoint.load(saved)
-    descriptor = locked(beside, os.O_CREAT)
+    descriptor = open_locked(beside, os.O_CREAT)
     with pytest.raises(ValueError, match="another process is writing it"):
         checkpoint.save(saved)
     os.close(descriptor)

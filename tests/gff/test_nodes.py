@@ -118,7 +118,9 @@ def test_negatives_are_drawn_once_and_hold_every_wrong_label():
     graphs = communities()
     network = Network.for_graphs(small("label-appending", epochs=4), graphs)
     drawn = []
-    trainer = make_trainer(network, graphs, TRAIN, VALID, on_epoch=lambda t, _: drawn.append(t.task.candidates.fixed.clone()))
+    trainer = make_trainer(
+        network, graphs, TRAIN, VALID, on_epoch=lambda t, _: drawn.append(t.task.candidates.fixed.clone())
+    )
     trainer.run()
     assert all(torch.equal(drawn[0], other) for other in drawn)
     assert torch.equal(drawn[0][:, 0], graphs.target)

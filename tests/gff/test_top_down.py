@@ -139,7 +139,7 @@ def test_a_resumed_training_goes_on_exactly(name):
 
     saved = []
 
-    def trainer() :
+    def trainer():
         torch.manual_seed(0)
         network = Network.for_graphs(method(name, epochs=12), graphs)
         # Training goes on in place, so what is saved between two epochs is copied.

@@ -11,7 +11,7 @@ from waiting import nothing_waits
 
 import supa
 from supa.bins import distinct_bins
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 from supa_datasets import SequenceDataset
 from supa_learning import Callback, CountBaseline, Processes, Trainer
 from supa_mamba.checkpoint import Checkpoint
@@ -91,7 +91,7 @@ def test_batches_are_those_of_a_plain_loop(pairs, counts, target):
     for batch in batches:
         items = [plain[int(k)] for k in itertools.islice(places, len(batch.offset) - 1)]
         assert torch.equal(batch.points, torch.cat([item["points"] for item in items]))
-        assert batch.offset.tolist() == offsets_of(np.array([len(item["points"]) for item in items])).tolist()
+        assert batch.offset.tolist() == counts_to_offsets(np.array([len(item["points"]) for item in items])).tolist()
         if target == "primary":
             assert torch.equal(batch.target, torch.cat([item["primary"] for item in items]))
         else:

@@ -17,7 +17,7 @@ PUBLIC = {
     "supa_datasets": [
         "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Fault", "Format",
         "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation", "PRESET_CLASSES",
-        "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerWriter", "Stored", "TARGETS", "Target",
+        "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerWriter", "ResumeInfo", "TARGETS", "Target",
         "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning",
         "resumable", "save",
     ],
@@ -57,7 +57,7 @@ def test_types_are_shipped():
         assert (importlib.resources.files(package) / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("name", ["supa.presets", "supa.plot", "supa_datasets.hdf5", "supa_mamba.chunk_scan"])
+@pytest.mark.parametrize("name", ["supa.presets", "supa.plotting", "supa_datasets.hdf5", "supa_mamba.chunk_scan"])
 def test_a_module_is_an_attribute_of_its_package_without_an_import_of_its_own(name):
     package, _, module = name.partition(".")
     program = f"import {package}; print({name}.__name__); {package}.{module}x"

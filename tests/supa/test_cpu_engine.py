@@ -87,7 +87,7 @@ def test_directions_that_point_backwards_are_mirrored():
 
 
 def test_a_shower_too_large_for_the_memory_is_a_clear_error(monkeypatch):
-    monkeypatch.setattr("supa.simulation.available_bytes", lambda: 64 << 20)
+    monkeypatch.setattr("supa.simulation_plan.available_bytes", lambda: 64 << 20)
     explosive = supa.ShowerConfig(num_slices=40, split_early=1, first_stop_slice=40, readout_layers=((0, 39),))
     for engine in ("cpu", "reference"):
         with pytest.raises(MemoryError, match=r"Shower 0 grows beyond [\d,]+ particles.*lower num_slices"):

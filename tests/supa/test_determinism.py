@@ -42,7 +42,7 @@ def test_any_range_may_be_made_alone(options):
 def test_blocks_do_not_matter(monkeypatch):
     whole = supa.simulate(400, record="particles")
     for particles in (1, 100, 10**7):
-        monkeypatch.setattr("supa.simulation._BLOCK_PARTICLES", particles)
+        monkeypatch.setattr("supa.simulation_plan._BLOCK_PARTICLES", particles)
         assert supa.simulate(400, record="particles") == whole
 
 
@@ -154,8 +154,8 @@ def test_a_large_chunk_is_no_larger_than_what_is_needed(monkeypatch, options):
 
 @pytest.mark.parametrize("options", [{}, {"record": "particles"}, {"engine": "reference", "first": 150}])
 def test_a_large_chunk_is_no_larger_than_the_memory(monkeypatch, options):
-    monkeypatch.setattr("supa.simulation.available_bytes", lambda: 100_000_000)
-    monkeypatch.setattr("supa.simulation._CHUNKS_SHARE", 0.01)
+    monkeypatch.setattr("supa.simulation_plan.available_bytes", lambda: 100_000_000)
+    monkeypatch.setattr("supa.simulation_plan._CHUNKS_SHARE", 0.01)
     assert _peak_attempts(monkeypatch, threads=1, **options) < 150
 
 

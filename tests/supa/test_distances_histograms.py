@@ -42,6 +42,12 @@ def test_between_equal_samples_it_is_its_noise_floor():
     assert values.mean() == pytest.approx(11 * (1 / n + 1 / m) / 4, abs=4 * values.std() / 20)
 
 
+def test_the_least_error_is_that_of_equal_samples():
+    """Bins that either sample fills count; bootstrap samples of two values that never vary have no variance."""
+    estimate = separation_estimate(np.full(30, 0.5), np.full(20, 3.5), [0, 1, 2, 3, 4], seed=0)
+    assert estimate == (1, pytest.approx((1 / 30 + 1 / 20) / np.sqrt(8)))
+
+
 def test_the_error_is_the_scatter():
     random = np.random.default_rng(3)
     edges = np.linspace(-2, 2, 9)
@@ -63,6 +69,11 @@ CASES = {
     "counts": lambda random: random.poisson(90, size=10_000),
     "few": lambda random: random.normal(size=30),
 }
+
+
+@pytest.mark.parametrize(("n", "bins"), [(15, 1), (16, 2), (400, 10), (9_999, 49), (1_000_000, 50)])
+def test_the_number_of_bins_grows_with_the_sample(n, bins):
+    assert len(edges_of(np.random.default_rng(0).random(n))) == bins + 1
 
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)

@@ -5,6 +5,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from supa.distances import frechet_distance, frechet_gaussian, kernel_distance, neighbour_scores, standardised
+from supa.distances.errors import scale_influences
 from supa.distances.samples import shuffled_groups
 
 
@@ -35,6 +36,13 @@ def test_undefined_values_become_the_median_and_a_column():
     assert first.shape == (3, 3)
     assert first[2, 0] == second[0, 0] == 0
     assert frechet_distance(np.tile(true, (9, 1)), np.tile(generated, (9, 1)), seed=0).value > 0
+
+
+@pytest.mark.parametrize("of_the_true_sample", [True, False])
+def test_a_column_is_added_for_values_that_either_sample_lacks(of_the_true_sample):
+    complete, lacking = np.array([[1.0], [2], [3]]), np.array([[1.0], [np.nan]])
+    pair = (lacking, complete) if of_the_true_sample else (complete, lacking)
+    assert [sample.shape[1] for sample in standardised(*pair)] == [2, 2]
 
 
 def test_outliers_and_constants_stay_finite():
@@ -165,7 +173,7 @@ def test_the_kernel_distance_is_that_of_plain_loops(monkeypatch):
         + 4 * (centred(xy, same=False) ** 2).mean() / (43 * 37)
     )
     for block in (1000, 2):
-        monkeypatch.setattr("supa.distances.kernel._BLOCK", block)
+        monkeypatch.setattr("supa.distances.mmd._BLOCK", block)
         estimate = kernel_distance(true, generated, seed=3)
         assert estimate.value == pytest.approx(off(xx).mean() + off(yy).mean() - 2 * xy.mean(), rel=1e-9)
         assert estimate.error == pytest.approx(variance**0.5, rel=1e-9)
@@ -176,11 +184,30 @@ def test_large_samples_are_dealt_into_batches(monkeypatch):
     random = np.random.default_rng(17)
     pairs = [(random.normal(size=(400, 2)), random.normal(1, 1, size=(370, 2))) for _ in range(60)]
     whole = np.array([kernel_distance(*pair, seed=0) for pair in pairs])
-    monkeypatch.setattr("supa.distances.kernel._LARGEST_BATCH", 100)
+    monkeypatch.setattr("supa.distances.mmd._LARGEST_BATCH", 100)
     batched = np.array([kernel_distance(*pair, seed=0) for pair in pairs])
     assert batched[:, 0].mean() == pytest.approx(whole[:, 0].mean(), rel=0.02)
     for values, errors in (whole.T, batched.T):
         assert 0.75 < errors.mean() / values.std() < 1.35
+
+
+def test_a_batch_has_at_least_three_rows_of_the_smaller_sample(monkeypatch):
+    """So five rows are one batch, in which the order of the rows does not matter."""
+    random = np.random.default_rng(18)
+    pair = random.normal(size=(200, 2)), random.normal(size=(5, 2))
+    monkeypatch.setattr("supa.distances.mmd._LARGEST_BATCH", 100)
+    values = [kernel_distance(*pair, seed=seed).value for seed in range(3)]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-9)
+
+
+def test_undefined_rows_raise_the_influence_of_the_others():
+    """The influence of a row is the number of all rows times the change that it makes."""
+    values = np.random.default_rng(22).normal(size=(60, 1))
+    bare = scale_influences(values)
+    diluted = scale_influences(np.concatenate([values, np.full((60, 1), np.nan)]))
+    for one, other in zip(bare, diluted, strict=True):
+        np.testing.assert_allclose(other[:60], 2 * one, rtol=1e-12)
+        assert not other[60:].any()
 
 
 @pytest.mark.parametrize("s", [0.5, 2.0])
@@ -257,6 +284,22 @@ def test_neighbour_scores_are_those_of_plain_loops(make):
     assert np.isnan(result.recall.error)
 
 
+def test_the_errors_are_those_of_the_mean_of_ten_tenths():
+    random = np.random.default_rng(21)
+    x, y = random.normal(size=(140, 2)), random.normal(0.3, 1, size=(90, 2))
+    result = neighbour_scores(x, y, k=3, seed=4)
+    draws = np.random.default_rng(4)
+    first, second = (draws.permutation(rows) for rows in standardised(x, y))
+    dealt = [shuffled_groups(len(rows), 10, draws) for rows in (first, second)]
+    tenths = []
+    for a, b in zip(*dealt, strict=True):
+        across = np.linalg.norm(first[a][:, None] - second[b], axis=2)
+        radius = np.sort(np.linalg.norm(first[a][:, None] - first[a], axis=2), axis=1)[:, 3]
+        tenths.append((across <= radius[:, None]).any(axis=1).mean())
+    assert result.coverage.error == pytest.approx(np.std(tenths, ddof=1) / np.sqrt(10))
+    assert np.isnan(neighbour_scores(x, y, k=9, seed=4).coverage.error)  # a tenth of the smaller sample has 9 rows
+
+
 def test_coverage_of_equal_samples_has_its_closed_form():
     """Naeem et al., lemma 2: 1 - (m - 1) ... (m - k) / ((2 m - 1) ... (2 m - k)) for m rows each, about 1 - 2^-k."""
     random = np.random.default_rng(14)
@@ -292,7 +335,7 @@ def test_rows_that_are_all_equal_lie_in_all_balls():
 
 
 def test_large_samples_are_cut_and_say_so(monkeypatch):
-    monkeypatch.setattr("supa.distances.neighbours.MOST_ROWS", 100)
+    monkeypatch.setattr("supa.distances.precision_recall.MOST_ROWS", 100)
     random = np.random.default_rng(16)
     result = neighbour_scores(random.normal(size=(150, 2)), random.normal(size=(90, 2)), seed=0)
     assert (result.rows_true, result.rows_generated) == (100, 90)

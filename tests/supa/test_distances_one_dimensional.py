@@ -230,3 +230,11 @@ def test_the_resolution_is_the_least_spread():
     assert (result.distances[0], result.errors[0], result.p_values[0]) == (2, 0, 0.05)
     assert result.distances[1] == bare.distances[1]
     assert wasserstein_distances(true, generated, resolution=0.25)[0] == 2
+
+
+def test_errors_are_in_units_of_the_resolution_too():
+    random = np.random.default_rng(19)
+    pair = 1e-3 * random.normal(size=(50, 1)), 1e-3 * random.normal(2, 1, size=(40, 1))
+    fine, coarse = (permutation_test(*pair, repeats=1, seed=0, resolution=unit) for unit in (0.25, 0.5))
+    assert fine.errors[0] > 0
+    assert (coarse.distances[0], coarse.errors[0]) == pytest.approx((fine.distances[0] / 2, fine.errors[0] / 2))

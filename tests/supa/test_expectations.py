@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from supa import NoClosedFormError, ShowerConfig, expectation
-from supa.physics import fate_probabilities, walk_of
+from supa.physics import build_walk, fate_probabilities
 
 
 def test_the_reference_has_its_published_expectations():
@@ -86,7 +86,7 @@ def _of_primaries(config: ShowerConfig) -> dict[tuple[tuple[int, float], ...], f
 def test_expectations_equal_full_enumeration(keep, primaries):
     config = SMALL.replace(num_primaries=primaries, num_slices=4 if primaries == 1 else 3)
     slices, layers = config.num_slices, config.num_layers
-    layer_of_slice = walk_of(config).layer_of_slice
+    layer_of_slice = build_walk(config).layer_of_slice
     total, hits, energy = 0.0, np.zeros(slices), np.zeros(slices + 1)
     empty, first, second = np.zeros(layers), np.zeros(layers), np.zeros((layers, layers))
     complete = leaked = 0.0

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from supa.checks import whole
+from supa.checks import check_int
 from supa.serialise import Config
 
 
@@ -38,7 +38,7 @@ class Drawing(Config):
     holes: tuple[Circle, ...] = ()
     shapes: tuple[Circle | Square, ...] = ()
     style: Literal["plain", "dashed"] | None = "plain"
-    copies: Annotated[int, partial(whole, 1, 9)] | None = 2
+    copies: Annotated[int, partial(check_int, 1, 9)] | None = 2
     scale: float = 1.0
     filled: bool = True
     labels: tuple[str, ...] = ()

@@ -9,9 +9,9 @@ from supa.checks import check_name, counted, did_you_mean
 from supa_cli import choices
 from supa_cli.forecast import Forecast
 from supa_cli.options import CompletedName, Count, Folder, OutputFile
-from supa_cli.printed import echo
 from supa_cli.progress import progress
 from supa_cli.signals import deferred_interrupts, mark_output_complete, raise_if_interrupted
+from supa_cli.terminal_text import echo
 
 _ADVICE = (
     "Fewer --methods, --datasets, --folds or --seeds, or more processes (-j) take less; the same command goes on where "

@@ -7,8 +7,8 @@ import click
 
 from supa.checks import counted
 from supa_cli.options import Folder
-from supa_cli.printed import echo
 from supa_cli.signals import deferred_interrupts, mark_output_complete
+from supa_cli.terminal_text import echo
 from supa_cli.training.evaluation import checkpoint_facts, checkpoint_summary, print_confusion
 from supa_cli.training.options import JSON, MODEL
 

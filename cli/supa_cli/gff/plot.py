@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from supa_cli.figure_path import check_figure_path
 from supa_cli.options import OutputFile
-from supa_cli.pictures import check_picture
-from supa_cli.printed import echo
 from supa_cli.signals import deferred_interrupts, mark_output_complete
+from supa_cli.terminal_text import echo
 
 
 @click.command(name="plot")
@@ -23,7 +23,7 @@ def command(results: str, output: str | None, overwrite: bool) -> None:
     from supa_gff.bench.results import latest, read_results
 
     name = Path(output or f"{Path(results).stem}.png")
-    check_picture(name, "--output", overwrite=overwrite)
+    check_figure_path(name, "--output", overwrite=overwrite)
     try:
         figure = plot_results(latest(read_results(results)))
     except FileNotFoundError:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
+from supa_cli.figure_path import check_figure_path
 from supa_cli.options import Choice, InputFile, OutputFile
-from supa_cli.pictures import check_picture
-from supa_cli.printed import echo
 from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.tables import print_table
+from supa_cli.terminal_text import echo
 from supa_cli.training.evaluation import checkpoint_facts, checkpoint_summary, print_confusion
 from supa_cli.training.options import DEVICE, JSON, MODEL, device_of
 
@@ -59,7 +59,7 @@ def command(
 
     place = device_of(device)
     if picture is not None:
-        check_picture(Path(picture), "--plot", overwrite=overwrite)
+        check_figure_path(Path(picture), "--plot", overwrite=overwrite)
     checkpoint = Checkpoint.load(model)
     evaluation = evaluate(
         checkpoint.model(), checkpoint.encoding, checkpoint.baseline, list(data), split=split, device=place

@@ -78,7 +78,7 @@ def check_output(path: Path, *, resume: bool) -> None:
     Raises:
         click.UsageError: the name is that of a shower file, the folder does not exist, or the file exists.
     """
-    from supa_cli.endings import format_of
+    from supa_cli.suffixes import format_of
 
     if format_of(str(path)) is not None:
         raise click.UsageError(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from supa.checks import counted
-from supa_cli.printed import echo
 from supa_cli.signals import deferred_interrupts, interrupt_requested, mark_output_complete
+from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from supa_learning.checkpoint import Checkpoint

@@ -7,11 +7,11 @@ import numpy as np
 
 from supa import Ragged, Showers
 from supa.arrays import Array, IntArray
-from supa.presets import ConfigLike, config_of
-from supa.ragged import offsets_of
-from supa_datasets.conversion.guards import check_memory
-from supa_datasets.conversion.runs import imported
+from supa.presets import ConfigLike, as_config
+from supa.ragged import counts_to_offsets
+from supa_datasets.conversion.run_json import imported
 from supa_datasets.conversion.tables import TABLES, assembled, brief, columns_in, named
+from supa_datasets.conversion.untrusted_input import check_memory
 
 ColumnPath = tuple[str, ...]
 """Where a column is in an array of records: its field, or the field of a table and the field of its records."""
@@ -37,7 +37,7 @@ def from_awkward(array: Any, config: ConfigLike = "standard") -> Showers:
 
     if not isinstance(array, awkward.Array):
         raise ValueError(f"array: a {type(array).__name__} was given, but it must be an awkward.Array.")
-    run = imported(config_of(config), len(array))
+    run = imported(as_config(config), len(array))
     paths, unfit = paths_in(array)
     chosen = columns_in(named(paths), told=False, unfit=unfit)
     columns = {name: numbers(own, array[paths[own]], 0) for name, own in chosen.plain.items()}
@@ -119,7 +119,7 @@ def ragged_table(lists: Mapping[str, tuple[str, Any]], first: int) -> Ragged:
                 f"the column {own!r} holds {_described(column)}, but it must hold a list of numbers for each shower"
             )
         counts = awkward.to_numpy(awkward.fill_none(awkward.num(column, axis=1), 0), allow_missing=False)
-        found = offsets_of(counts.astype(np.int64))
+        found = counts_to_offsets(counts.astype(np.int64))
         if columns and not np.array_equal(found, offset):
             shower = first + int(np.flatnonzero(np.diff(found) != np.diff(offset))[0])
             raise ValueError(

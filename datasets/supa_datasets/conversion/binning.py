@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 from xml.parsers import expat
 
 from supa import Grid, Polar
-from supa.checks import counted, shown
-from supa_datasets.conversion.guards import named_errors
+from supa.checks import counted, format_value
+from supa_datasets.conversion.untrusted_input import named_errors
 
 _MAX_BYTES = 1 << 20
 _MAX_CELLS = 10_000_000
@@ -44,7 +44,7 @@ def read_binning(path: str | PathLike[str], particle: str | None = None) -> Grid
             raise ValueError("its Bin has no Layer")
         numbers = [_whole("id", layer) for layer in layers]
         if numbers != list(range(len(layers))):
-            raise ValueError(f"its layers have the ids {shown(numbers)}, but they must count from 0")
+            raise ValueError(f"its layers have the ids {format_value(numbers)}, but they must count from 0")
         parts = [_part(layer) for layer in layers]
         cells = sum(part.shape[0] * part.shape[1] for part in parts if part is not None)
         if not 0 < cells <= _MAX_CELLS:
@@ -103,12 +103,12 @@ def _part(layer: dict[str, str]) -> Polar | None:
     try:
         edges = [float(edge) for edge in layer.get("r_edges", "").split(",")]
     except ValueError:
-        raise ValueError(f"r_edges: {shown(layer.get('r_edges'))} was given, but it must be numbers") from None
+        raise ValueError(f"r_edges: {format_value(layer.get('r_edges'))} was given, but it must be numbers") from None
     return None if edges == [0.0] else Polar(edges, _whole("n_bin_alpha", layer))
 
 
 def _whole(name: str, layer: dict[str, str]) -> int:
     text = layer.get(name, "")
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise ValueError(f"{name}: {shown(text)} was given, but a Layer needs a whole number there")
+        raise ValueError(f"{name}: {format_value(text)} was given, but a Layer needs a whole number there")
     return int(text)

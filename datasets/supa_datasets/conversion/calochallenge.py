@@ -11,8 +11,8 @@ from supa.checks import counted
 from supa_datasets.conversion.cells import MEV, pieces, showers_of
 from supa_datasets.conversion.foreign_hdf5 import created, dataset, make_room, opened, stored_config
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import spans
-from supa_datasets.conversion.runs import imported
+from supa_datasets.conversion.run_json import imported
+from supa_datasets.conversion.untrusted_input import spans
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from supa import ShowerConfig, Showers
 from supa_datasets.conversion.cells import MEV, pieces, showers_of
 from supa_datasets.conversion.foreign_hdf5 import created, dataset, make_room, opened, stored_config
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import spans
-from supa_datasets.conversion.runs import imported
+from supa_datasets.conversion.run_json import imported
+from supa_datasets.conversion.untrusted_input import spans
 
 _SHAPES = {f"layer_{k}": part.shape for k, part in enumerate(GRID.parts) if part is not None}
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from supa import Grid, ShowerConfig, Showers, from_hits
 from supa.arrays import FloatArray
-from supa.ragged import offsets_of
-from supa_datasets.conversion.guards import MAX_CHUNK_ROWS
+from supa.ragged import counts_to_offsets
+from supa_datasets.conversion.untrusted_input import MAX_CHUNK_ROWS
 
 MEV = 1000.0
 """MeV of a GeV."""
@@ -52,7 +52,7 @@ def showers_of(grid: Grid, config: ShowerConfig, energies: Any, incident: Any, f
     depth: dict[str, Any] = {grid.depth: part[cell]}
     return from_hits(
         config,
-        offset=offsets_of(np.bincount(row, minlength=len(energies))),
+        offset=counts_to_offsets(np.bincount(row, minlength=len(energies))),
         incident_energy=incident,
         x=x[cell],
         y=y[cell],

@@ -1,4 +1,4 @@
-"""The conversion of a file: whole or not at all, in pieces of bounded memory."""
+"""The conversion of a file: atomic, in pieces of bounded memory."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from supa import Grid, Showers
+from supa.atomic_file import reserve, resolve_target
 from supa.checks import counted, did_you_mean
-from supa.presets import ConfigLike, config_of
+from supa.presets import ConfigLike, as_config
 from supa_datasets.conversion.formats import Choices, Reader, Source, Writer
-from supa_datasets.conversion.guards import named_errors
 from supa_datasets.conversion.registry import source_format, target_format
-from supa_datasets.disk import locked, synchronised
+from supa_datasets.conversion.untrusted_input import named_errors
 
 
 def convert(
@@ -73,7 +73,7 @@ def convert(
         raise ValueError(f"Files of the format {from_.name!r} are not read.")
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target}: it is the file to read; give another name to the file to write.")
-    choices = Choices(None if config is None else config_of(config), depth, binning, note or _silent)
+    choices = Choices(None if config is None else as_config(config), depth, binning, note or _silent)
     with _reserved(source, target, overwrite) as partial:
         return _run(from_.reader, source, to.writer, partial, target, choices, progress)
 
@@ -130,16 +130,10 @@ class _UnreadableError(ValueError):
 
 @contextmanager
 def _reserved(source: Path, target: Path, overwrite: bool) -> Iterator[Path]:
-    """Give the name under which the file is made, which no other process uses; then give the file its own name."""
-    target = Path(os.path.realpath(target)) if target.is_symlink() else target
+    """Reserve the name under which the file is written; then give the file its own name."""
+    target = resolve_target(target)
     partial = target.with_name(f"{target.name}.partial")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist; make it first.")
-    if target.exists() and not target.is_file():
-        raise ValueError(f"{target}: it is no regular file, so no showers are written to it.")
-    if partial.is_symlink() or (partial.exists() and not partial.is_file()):
-        raise ValueError(f"{target}: {partial.name}, under which it would be made, is no regular file; remove it.")
-    if partial.exists() and partial.samefile(source):
+    if partial.exists() and not partial.is_symlink() and partial.samefile(source):
         raise ValueError(
             f"{target}: it would be made under the name of the file to read, {partial.name}; rename one of them."
         )
@@ -148,18 +142,8 @@ def _reserved(source: Path, target: Path, overwrite: bool) -> Iterator[Path]:
             raise FileExistsError(
                 f"{there} exists; choose another name, or overwrite it (--overwrite; in Python overwrite=True)."
             )
-    lock = locked(partial, os.O_CREAT | os.O_NOFOLLOW, called=target)
-    try:
-        try:
-            yield partial
-            synchronised(partial)
-            partial.replace(target)
-            synchronised(target.parent)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-    finally:
-        os.close(lock)
+    with reserve(target, partial):
+        yield partial
 
 
 def _silent(_sentence: str) -> None:

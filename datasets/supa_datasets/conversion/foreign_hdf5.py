@@ -10,11 +10,11 @@ from pathlib import Path
 import h5py
 
 from supa import ShowerConfig
-from supa.checks import counted, shown
-from supa_datasets.conversion.guards import check_memory
-from supa_datasets.conversion.runs import CONFIG
-from supa_datasets.heaps import check_heaps
-from supa_datasets.reading import open_for_reading
+from supa.checks import counted, format_value
+from supa_datasets.conversion.run_json import CONFIG
+from supa_datasets.conversion.untrusted_input import check_memory
+from supa_datasets.hdf5_integrity import check_heaps
+from supa_datasets.reader import open_for_reading
 
 _ZEROS = bytes(1 << 20)
 _STRUCTURE_BYTES = 1 << 20
@@ -100,7 +100,7 @@ def stored_config(file: h5py.File) -> ShowerConfig | None:
     if text is None:
         return None
     if not isinstance(text, str):
-        raise ValueError(f"the attribute {CONFIG!r} is {shown(text)}")
+        raise ValueError(f"the attribute {CONFIG!r} is {format_value(text)}")
     return ShowerConfig.from_json(text)
 
 

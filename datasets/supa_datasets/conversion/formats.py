@@ -7,7 +7,7 @@ from pathlib import Path
 
 from supa import Grid, Run, ShowerConfig, Showers, preset
 from supa.grids import Depth
-from supa_datasets.conversion.names import ENDINGS
+from supa_datasets.conversion.names import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Source:
     Args:
         run: what made them.
         total: how many there are.
-        recorded: whether they have recorded particles.
+        has_particles: whether they have recorded particles.
         chunks: the showers in pieces of bounded size; at least one, which may be empty.
     """
 
     run: Run
     total: int
-    recorded: bool
+    has_particles: bool
     chunks: Iterator[Showers]
 
 
@@ -74,7 +74,7 @@ class Format:
     """A file format of showers.
 
     Args:
-        name: its name on the command line and in Python, one of ``names.ENDINGS``.
+        name: its name on the command line and in Python, one of ``names.SUFFIXES``.
         description: one line on what it is.
         reader: opens a file, or None where it cannot be read.
         writer: writes a whole file, or None where it cannot be written.
@@ -90,4 +90,4 @@ class Format:
     @property
     def extensions(self) -> tuple[str, ...]:
         """Endings of its files, with the dot."""
-        return ENDINGS[self.name]
+        return SUFFIXES[self.name]

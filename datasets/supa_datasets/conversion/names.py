@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 _HDF5 = (".h5", ".hdf5")
 
-ENDINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "supa": _HDF5,
         "showerdata": _HDF5,

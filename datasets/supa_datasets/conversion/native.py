@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import spans
+from supa_datasets.conversion.untrusted_input import spans
 from supa_datasets.hdf5 import ShowerFile
 from supa_datasets.writer import ShowerWriter
 
@@ -16,14 +16,14 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
     with ShowerFile(path) as file:
         choices.config_for(file.run.config)
         total, hits = len(file), int(file.num_hits.sum())
-        yield Source(file.run, total, file.recorded, (file[a:b] for a, b in spans(total, hits)))
+        yield Source(file.run, total, file.has_particles, (file[a:b] for a, b in spans(total, hits)))
 
 
 def _write(path: Path, source: Source, choices: Choices) -> None:
     # The writer adds up the attempts of what it is given, and only their sum is known.
     attempts = source.run.attempts
     try:
-        with ShowerWriter(path, source.run, recorded=source.recorded, overwrite=True) as writer:
+        with ShowerWriter(path, source.run, has_particles=source.has_particles, overwrite=True) as writer:
             for showers in source.chunks:
                 writer.append(replace(showers, run=replace(source.run, attempts=attempts)))
                 attempts = None if attempts is None else 0

@@ -13,10 +13,11 @@ import numpy as np
 
 from supa import Ragged, Showers
 from supa.checks import counted
+from supa.ragged import check_offset
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import check_memory, spans
-from supa_datasets.conversion.runs import RUN, run_to_text
+from supa_datasets.conversion.run_json import RUN, run_to_text
 from supa_datasets.conversion.tables import TABLES, assembled, columns_in, named, run_of, stored
+from supa_datasets.conversion.untrusted_input import check_memory, spans
 from supa_datasets.layout import HITS, SHOWER_TYPES, tables_of
 
 _TABLES = {table.group for table in TABLES}
@@ -57,7 +58,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         def offset(own: str, rows: int | None) -> Any:
             found = column(own, rows)
             check_memory(found.length * found.dtype.itemsize, f"the array {own!r}")
-            return _checked_offset(own, found.take(found.length))
+            return check_offset(f"the array {own!r}", found.take(found.length))
 
         text = _text(archive, members)
         found = named(members)
@@ -114,12 +115,6 @@ def _opened(name: str, stream: Any, size: int) -> _Column:
     return _Column(stream, dtype, shape[0])
 
 
-def _checked_offset(name: str, offset: Any) -> Any:
-    if offset.dtype.kind not in "iu" or not len(offset) or offset[0] != 0 or (offset[1:] < offset[:-1]).any():
-        raise ValueError(f"the array {name!r} is no offset: whole numbers that ascend from 0")
-    return offset.astype(np.int64)
-
-
 def _text(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]) -> str | None:
     if RUN not in members:
         return None
@@ -134,12 +129,12 @@ def _text(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]) -> s
 def _write(path: Path, source: Source, _choices: Choices) -> None:
     """Write the archive; an archive is written array by array, so the columns wait in files without a name."""
     dtypes = {name: np.dtype(kind) for name, kind in SHOWER_TYPES.items()}
-    for table in tables_of(source.recorded):
+    for table in tables_of(source.has_particles):
         dtypes |= {f"{table.group}_{name}": np.dtype(kind) for name, kind in table.types.items()}
         dtypes[f"{table.group}_offset"] = np.dtype("i8")
     with ExitStack() as stack:
         waiting = {name: stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in dtypes}
-        last = {f"{table.group}_offset": 0 for table in tables_of(source.recorded)}
+        last = {f"{table.group}_offset": 0 for table in tables_of(source.has_particles)}
         for name in last:
             waiting[name].write(np.zeros(1, "i8").tobytes())
         for chunk in source.chunks:

@@ -8,9 +8,9 @@ from typing import Any
 from supa import Showers
 from supa_datasets.conversion.awkward_arrays import numbers, paths_in, ragged_table
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import check_memory
-from supa_datasets.conversion.runs import RUN, run_to_text
+from supa_datasets.conversion.run_json import RUN, run_to_text
 from supa_datasets.conversion.tables import assembled, brief, columns_in, may_be_read, named, run_of, stored
+from supa_datasets.conversion.untrusted_input import check_memory
 
 _BATCH = 4096
 _ITEM_BYTES = 8

@@ -16,11 +16,11 @@ import numpy as np
 from supa import ShowerConfig, Showers, from_hits
 from supa.arrays import FloatArray
 from supa.checks import counted
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import check_memory, named_errors, spans
-from supa_datasets.conversion.pickles import Unpickler, finished
-from supa_datasets.conversion.runs import imported
+from supa_datasets.conversion.run_json import imported
+from supa_datasets.conversion.safe_unpickler import Unpickler, finished
+from supa_datasets.conversion.untrusted_input import check_memory, named_errors, spans
 
 _SHOWERS, _ENERGIES = "shower_batch", "tot_energy_batch"
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -116,7 +116,7 @@ def _showers(config: ShowerConfig, layers: list[list[Any]], incident: FloatArray
     layer_of_part = np.tile(np.arange(config.num_layers), len(layers))
     return from_hits(
         config,
-        offset=offsets_of(counts.reshape(len(layers), -1).sum(axis=1)),
+        offset=counts_to_offsets(counts.reshape(len(layers), -1).sum(axis=1)),
         incident_energy=incident,
         x=table[:, 0],
         y=table[:, 1],

@@ -11,13 +11,13 @@ from supa_datasets.conversion.calochallenge import CALOCHALLENGE
 from supa_datasets.conversion.calogan import CALOGAN
 from supa_datasets.conversion.foreign_hdf5 import opened
 from supa_datasets.conversion.formats import Format
-from supa_datasets.conversion.guards import named_errors
 from supa_datasets.conversion.native import NATIVE
 from supa_datasets.conversion.npz import NPZ
 from supa_datasets.conversion.parquet import PARQUET
 from supa_datasets.conversion.reference import REFERENCE
 from supa_datasets.conversion.root import RNTUPLE, ROOT
 from supa_datasets.conversion.showerdata import SHOWERDATA
+from supa_datasets.conversion.untrusted_input import named_errors
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {form.name: form for form in (NATIVE, SHOWERDATA, CALOGAN, CALOCHALLENGE, PARQUET, ROOT, RNTUPLE, NPZ, REFERENCE)}

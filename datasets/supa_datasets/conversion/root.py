@@ -10,7 +10,7 @@ import numpy as np
 from supa import Ragged, Showers
 from supa_datasets.conversion.awkward_arrays import numbers, ragged_table
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.runs import RUN, run_to_text
+from supa_datasets.conversion.run_json import RUN, run_to_text
 from supa_datasets.conversion.tables import TABLES, assembled, brief, columns_in, may_be_read, named, run_of, stored
 from supa_datasets.layout import SHOWER_TYPES, tables_of
 
@@ -119,9 +119,9 @@ def _inner_field(ntuple: Any, table: str, name: str) -> _Column:
     return lambda start, stop: ntuple[f"{table}.{name}"].array(entry_start=start, entry_stop=stop, library="ak")
 
 
-def _types(recorded: bool) -> dict[str, Any]:
+def _types(has_particles: bool) -> dict[str, Any]:
     types: dict[str, Any] = {name: np.dtype(kind) for name, kind in SHOWER_TYPES.items()}
-    for table in tables_of(recorded):
+    for table in tables_of(has_particles):
         fields = ", ".join(f"{name}: {np.dtype(kind)}" for name, kind in table.types.items())
         types[table.group] = f"var * {{{fields}}}"
     return types
@@ -136,7 +136,7 @@ def _write_ntuple(path: Path, source: Source, _choices: Choices) -> None:
 
 
 def _write(path: Path, source: Source, make: str) -> None:
-    types = _types(source.recorded)
+    types = _types(source.has_particles)
     with _uproot().recreate(path) as file:
         file[RUN] = run_to_text(source.run)
         tree = getattr(file, make)(_NAME, types)

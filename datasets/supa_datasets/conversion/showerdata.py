@@ -13,11 +13,11 @@ import numpy as np
 
 from supa import Ragged, Run, ShowerConfig, Showers, from_hits
 from supa.grids import Depth
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 from supa_datasets.conversion.foreign_hdf5 import created, dataset, make_room, opened, stored_config
 from supa_datasets.conversion.formats import Choices, Format, Source
-from supa_datasets.conversion.guards import check_memory, spans
-from supa_datasets.conversion.runs import imported
+from supa_datasets.conversion.run_json import imported
+from supa_datasets.conversion.untrusted_input import check_memory, spans
 
 _DEPTH = "supa_depth"
 _PHOTON = 22
@@ -84,7 +84,7 @@ def _showers(config: ShowerConfig, depth: Depth, points: Any, features: int, row
     number: dict[str, Any] = {depth: z.astype(np.int64)}
     return from_hits(
         config,
-        offset=offsets_of(np.bincount(owner, minlength=len(points))),
+        offset=counts_to_offsets(np.bincount(owner, minlength=len(points))),
         incident_energy=incident,
         x=x,
         y=y,

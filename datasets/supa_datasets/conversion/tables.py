@@ -11,7 +11,7 @@ from supa import Ragged, Run, ShowerConfig, Showers, from_hits
 from supa.arrays import Array
 from supa.physics import UNKNOWN_SLICE
 from supa_datasets.conversion.formats import Choices
-from supa_datasets.conversion.runs import imported, run_from_text
+from supa_datasets.conversion.run_json import imported, run_from_text
 from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, Table, tables_of
 from supa_datasets.validation import check_rows
 
@@ -124,8 +124,8 @@ def columns_in(found: Mapping[str, str], *, told: bool, unfit: Mapping[str, str]
     Raises:
         ValueError: a column is missing.
     """
-    recorded = told and any(name.startswith(f"{PARTICLES.group}/") for name in found)
-    wanted = {table.group: [f"{table.group}/{name}" for name in table.types] for table in tables_of(recorded)}
+    has_particles = told and any(name.startswith(f"{PARTICLES.group}/") for name in found)
+    wanted = {table.group: [f"{table.group}/{name}" for name in table.types] for table in tables_of(has_particles)}
     every = [*SHOWER_TYPES, *(name for names in wanted.values() for name in names)]
     for name in every if told else _NEEDED:
         if name not in found:

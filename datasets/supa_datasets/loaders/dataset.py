@@ -11,8 +11,8 @@ from supa import Ragged
 from supa.arrays import IntArray
 from supa.checks import counted
 from supa_datasets.loaders.batches import BucketSampler
-from supa_datasets.loaders.drawn import Drawn, Item, Rows
-from supa_datasets.loaders.normalisation import Normalisation, given_or_fitted
+from supa_datasets.loaders.column_batch import ColumnBatch, Item, RaggedColumn
+from supa_datasets.loaders.normalisation import Normalisation, resolve_normalisation
 from supa_datasets.loaders.source import Sample, ShowerSource, SourceLike
 from supa_datasets.loaders.splits import SPLITS, in_split
 from supa_datasets.loaders.targets import feature_matrix, features_of, target_values, targets_of
@@ -32,7 +32,7 @@ class ShowerDataset(Dataset[Item]):
     Args:
         showers: Showers, a ShowerFile, a path, or a list of these.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        shares: name and share of each split.
+        fractions: name and fraction of each split.
         targets: names of targets; see ``TARGETS``.
     """
 
@@ -41,12 +41,12 @@ class ShowerDataset(Dataset[Item]):
         showers: SourceLike,
         *,
         split: str = "all",
-        shares: Mapping[str, float] = SPLITS,
+        fractions: Mapping[str, float] = SPLITS,
         targets: Iterable[str] = (),
         columns: Iterable[str] = ("x", "y", "energy", "slice", "layer", "primary"),
     ) -> None:
         self.source = ShowerSource(showers)
-        self.numbers: IntArray = np.flatnonzero(in_split(self.source.index, split, shares))
+        self.numbers: IntArray = np.flatnonzero(in_split(self.source.index, split, fractions))
         self.targets = targets_of(targets, self.source.runs, columns=columns)
 
     def __len__(self) -> int:
@@ -65,9 +65,9 @@ class ShowerDataset(Dataset[Item]):
 
     def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
         """Give some items, read at once; a DataLoader calls this."""
-        return self._drawn(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
+        return self._column_batch(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
 
-    def _drawn(self, sample: Sample) -> Drawn:
+    def _column_batch(self, sample: Sample) -> ColumnBatch:
         raise NotImplementedError
 
     @property
@@ -98,26 +98,28 @@ class ShowerDataset(Dataset[Item]):
         """
         return BucketSampler(self.num_points, batch_size, max_points=max_points, shuffle=shuffle, seed=seed)
 
-    def _training(self, shares: Mapping[str, float]) -> IntArray:
+    def _training(self, fractions: Mapping[str, float]) -> IntArray:
         """Number the showers that a normalisation is fitted on."""
-        if "train" not in shares:
+        if "train" not in fractions:
             raise ValueError(
-                f"normalisation: 'fit' needs a split named train, but the splits are {', '.join(shares)}; give a "
+                f"normalisation: 'fit' needs a split named train, but the splits are {', '.join(fractions)}; give a "
                 "Normalisation."
             )
-        training = np.flatnonzero(in_split(self.source.index, "train", shares))
+        training = np.flatnonzero(in_split(self.source.index, "train", fractions))
         if not len(training):
             raise ValueError("normalisation: 'fit' was given, but there is no training shower to fit it on.")
         # Evenly over all parts of the source.
         return training[:: -(-len(training) // FITTED_SHOWERS)]
 
-    def _target_columns(self, sample: Sample, points: Ragged) -> tuple[dict[str, Any], dict[str, Rows]]:
+    def _target_columns(self, sample: Sample, points: Ragged) -> tuple[dict[str, Any], dict[str, RaggedColumn]]:
         """Compute the targets: those with one value a shower, and those with one value a point."""
         values = {
             target: torch.from_numpy(target_values(target, sample, points, self.source.runs)) for target in self.targets
         }
         each = {target.name: v for target, v in values.items() if target.level == "shower"}
-        return each, {target.name: Rows(v, points.offset) for target, v in values.items() if target.level == "hit"}
+        return each, {
+            target.name: RaggedColumn(v, points.offset) for target, v in values.items() if target.level == "hit"
+        }
 
     @property
     def _hit_targets(self) -> list[str]:
@@ -133,7 +135,7 @@ class NormalisedDataset(ShowerDataset):
         normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
             the logarithm of energies; None to leave the features as they are.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        shares: name and share of each split.
+        fractions: name and fraction of each split.
         targets: names of targets; see ``TARGETS``.
     """
 
@@ -144,21 +146,21 @@ class NormalisedDataset(ShowerDataset):
         features: Iterable[str] = ("x", "y", "z", "energy"),
         normalisation: Normalisation | Literal["fit"] | None = None,
         split: str = "all",
-        shares: Mapping[str, float] = SPLITS,
+        fractions: Mapping[str, float] = SPLITS,
         targets: Iterable[str] = (),
         columns: Iterable[str] = ("x", "y", "energy", "slice", "layer", "primary"),
     ) -> None:
-        super().__init__(showers, split=split, shares=shares, targets=targets, columns=columns)
+        super().__init__(showers, split=split, fractions=fractions, targets=targets, columns=columns)
         self.features = features_of(features, columns=columns)
-        self.normalisation = given_or_fitted(normalisation, lambda: self._fitted(shares))
+        self.normalisation = resolve_normalisation(normalisation, lambda: self._fitted(fractions))
         if self.normalisation is not None and self.normalisation.features != self.features:
             raise ValueError(
                 f"normalisation: one of {', '.join(self.normalisation.features)} was given, but the features are "
                 f"{', '.join(self.features)}."
             )
 
-    def _fitted(self, shares: Mapping[str, float]) -> Normalisation:
-        sample = self.source.take(self._training(shares))
+    def _fitted(self, fractions: Mapping[str, float]) -> Normalisation:
+        sample = self.source.take(self._training(fractions))
         values = feature_matrix(self.features, sample.showers, self._points(sample))
         return Normalisation.fit(self.features, values, logarithm=tuple(f in _LOGARITHM for f in self.features))
 

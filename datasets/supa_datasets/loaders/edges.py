@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from supa import Ragged
 from supa.arrays import IntArray
-from supa.checks import number, whole
+from supa.checks import check_int, check_real
 from supa.compiler import kernel
-from supa.ragged import offsets_of
+from supa.ragged import counts_to_offsets
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Nearest:
     k: int = 8
 
     def __post_init__(self) -> None:
-        whole(1, 1000, "k", self.k)
+        check_int(1, 1000, "k", self.k)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Within:
     radius: float
 
     def __post_init__(self) -> None:
-        number(lambda r: r > 0, "above 0", "radius", self.radius)
+        check_real(lambda r: r > 0, "above 0", "radius", self.radius)
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def edges_of(kind: Edges, points: Ragged, position: Positions) -> tuple[IntArray
     if downwards.any():
         raise ValueError("The hits of a shower are not ordered by slice, as those of a shower file are.")
     if isinstance(kind, Nearest):
-        offset = offsets_of(np.maximum(np.minimum(points.counts - 1, kind.k), 0) * points.counts)
+        offset = counts_to_offsets(np.maximum(np.minimum(points.counts - 1, kind.k), 0) * points.counts)
         edges = np.empty((offset[-1], 2), dtype=np.int64)
         _nearest(position, points.offset, kind.k, offset, edges)
     elif isinstance(kind, Within):
         degree = np.zeros(points.num_rows, dtype=np.int64)
         _count_within(position, points.offset, kind.radius, degree)
-        place = offsets_of(degree)
+        place = counts_to_offsets(degree)
         offset = place[points.offset]
         edges = np.empty((offset[-1], 2), dtype=np.int64)
         _fill_within(position, points.offset, kind.radius, place, edges)
@@ -91,7 +91,7 @@ def edges_of(kind: Edges, points: Ragged, position: Positions) -> tuple[IntArray
         child = np.flatnonzero(parent >= 0)
         shower = points.group_of_row()[child]
         edges = np.column_stack([parent[child].astype(np.int64), child - points.offset[shower]])
-        offset = offsets_of(np.bincount(shower, minlength=len(points)))
+        offset = counts_to_offsets(np.bincount(shower, minlength=len(points)))
     steps = np.empty((len(edges), 4), dtype=np.float32)
     _steps(position, points.offset, edges, offset, steps)
     return edges, steps, offset

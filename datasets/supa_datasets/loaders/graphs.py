@@ -9,9 +9,9 @@ from torch_geometric.data import Batch, Data
 
 from supa import Ragged
 from supa.arrays import IntArray
-from supa.checks import shown
+from supa.checks import format_value
+from supa_datasets.loaders.column_batch import ColumnBatch, RaggedColumn
 from supa_datasets.loaders.dataset import NormalisedDataset
-from supa_datasets.loaders.drawn import Drawn, Rows
 from supa_datasets.loaders.edges import Edges, Nearest, Tree, Within, edges_of
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
@@ -33,7 +33,7 @@ class GraphDataset(NormalisedDataset):
         normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
             the logarithm of energies; None to leave the features as they are.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        shares: name and share of each split.
+        fractions: name and fraction of each split.
         targets: names of targets; see ``TARGETS``.
         transform: called with each graph, as PyG's transforms are.
 
@@ -51,12 +51,14 @@ class GraphDataset(NormalisedDataset):
         features: Iterable[str] = ("x", "y", "z", "energy"),
         normalisation: Normalisation | Literal["fit"] | None = None,
         split: str = "all",
-        shares: Mapping[str, float] = SPLITS,
+        fractions: Mapping[str, float] = SPLITS,
         targets: Iterable[str] = (),
         transform: Callable[[Data], Any] | None = None,
     ) -> None:
         if not isinstance(edges, Nearest | Within | Tree):
-            raise ValueError(f"edges: {shown(edges)} was given, but it must be Nearest(k), Within(radius) or Tree().")
+            raise ValueError(
+                f"edges: {format_value(edges)} was given, but it must be Nearest(k), Within(radius) or Tree()."
+            )
         self.edges = edges
         self.transform = transform
         tree = isinstance(edges, Tree)
@@ -65,11 +67,11 @@ class GraphDataset(NormalisedDataset):
             features=features,
             normalisation=normalisation,
             split=split,
-            shares=shares,
+            fractions=fractions,
             targets=targets,
             columns=("x", "y", "energy", "slice", "fate" if tree else "layer", "primary"),
         )
-        if tree and not self.source.recorded:
+        if tree and not self.source.has_particles:
             raise ValueError("edges: Tree() needs the recorded particles; generate with --record particles.")
 
     def _sizes(self) -> IntArray:
@@ -83,21 +85,21 @@ class GraphDataset(NormalisedDataset):
 
     def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
         """Give some graphs, made at once; a DataLoader calls this."""
-        drawn = self._drawn(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
-        return drawn if self.transform is None else [self.transform(graph) for graph in drawn]
+        columns = self._column_batch(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
+        return columns if self.transform is None else [self.transform(graph) for graph in columns]
 
-    def _drawn(self, sample: Sample) -> "_DrawnGraphs":
+    def _column_batch(self, sample: Sample) -> "_GraphBatch":
         nodes = self._points(sample)
         position = feature_matrix(("x", "y", "z"), sample.showers, nodes)
         edges, steps, offset = edges_of(self.edges, nodes, position)
         each, rows = self._target_columns(sample, nodes)
         columns = {
-            "x": Rows(self._features(sample, nodes), nodes.offset),
-            "pos": Rows(torch.from_numpy(position), nodes.offset),
-            "edge_index": Rows(torch.from_numpy(edges), offset),
-            "edge_attr": Rows(torch.from_numpy(steps), offset),
+            "x": RaggedColumn(self._features(sample, nodes), nodes.offset),
+            "pos": RaggedColumn(torch.from_numpy(position), nodes.offset),
+            "edge_index": RaggedColumn(torch.from_numpy(edges), offset),
+            "edge_attr": RaggedColumn(torch.from_numpy(steps), offset),
         }
-        return _DrawnGraphs(len(nodes), each, columns | rows)
+        return _GraphBatch(len(nodes), each, columns | rows)
 
     def collate(self, items: Sequence[Any]) -> Any:
         """Make a batch, as PyG's own collation does, but of all graphs at once where no transform has touched them.
@@ -108,10 +110,10 @@ class GraphDataset(NormalisedDataset):
         Returns:
             A ``torch_geometric.data.Batch``.
         """
-        return items.batch() if isinstance(items, _DrawnGraphs) else Batch.from_data_list(list(items))
+        return items.batch() if isinstance(items, _GraphBatch) else Batch.from_data_list(list(items))
 
 
-class _DrawnGraphs(Drawn):
+class _GraphBatch(ColumnBatch):
     """Graphs that were drawn together."""
 
     def __getitem__(self, k: Any) -> Any:

@@ -8,10 +8,10 @@ import torch
 
 from supa import CALOGAN, Grid
 from supa.arrays import FloatArray
-from supa.checks import shown
+from supa.checks import format_value
+from supa_datasets.loaders.column_batch import ColumnBatch, Item
 from supa_datasets.loaders.dataset import ShowerDataset
-from supa_datasets.loaders.drawn import Drawn, Item
-from supa_datasets.loaders.normalisation import Normalisation, given_or_fitted
+from supa_datasets.loaders.normalisation import Normalisation, resolve_normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
 
@@ -30,7 +30,7 @@ class ImageDataset(ShowerDataset):
         showers: Showers, a ShowerFile, a path, or a list of these.
         grid: the cells; or several granularities by name, all of the same showers.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        shares: name and share of each split.
+        fractions: name and fraction of each split.
         targets: names of targets with one value a shower; see ``TARGETS``.
         normalisation: a Normalisation of the images' names; ``"fit"`` to fit one on up to 10,000 showers of the
             split ``train``; None for GeV. It divides each image by the root mean square of its cells above zero in the
@@ -47,14 +47,14 @@ class ImageDataset(ShowerDataset):
         *,
         grid: Grid | Mapping[str, Grid] = CALOGAN,
         split: str = "all",
-        shares: Mapping[str, float] = SPLITS,
+        fractions: Mapping[str, float] = SPLITS,
         targets: Iterable[str] = (),
         normalisation: Normalisation | Literal["fit"] | None = None,
     ) -> None:
-        super().__init__(showers, split=split, shares=shares, targets=targets, columns=())
+        super().__init__(showers, split=split, fractions=fractions, targets=targets, columns=())
         grids = {"": grid} if isinstance(grid, Grid) else grid
         if not isinstance(grids, Mapping) or not grids or not all(isinstance(g, Grid) for g in grids.values()):
-            raise ValueError(f"grid: {shown(grid)} was given, but it must be a Grid, or Grids by name.")
+            raise ValueError(f"grid: {format_value(grid)} was given, but it must be a Grid, or Grids by name.")
         self.grids = {f"{name}/" if name else "": g for name, g in grids.items()}
         for run in self.source.runs:
             for g in grids.values():
@@ -70,7 +70,7 @@ class ImageDataset(ShowerDataset):
             for number, part in enumerate(g.parts)
             if part is not None
         )
-        self.normalisation = given_or_fitted(normalisation, lambda: self._fitted(shares))
+        self.normalisation = resolve_normalisation(normalisation, lambda: self._fitted(fractions))
         fitted = self.normalisation
         if fitted is not None and (fitted.features != self.names or any(fitted.mean) or any(fitted.logarithm)):
             raise ValueError(
@@ -78,16 +78,16 @@ class ImageDataset(ShowerDataset):
                 f"{', '.join(self.names)}, and they are only scaled."
             )
 
-    def _fitted(self, shares: Mapping[str, float]) -> Normalisation:
-        training = self._training(shares)
+    def _fitted(self, fractions: Mapping[str, float]) -> Normalisation:
+        training = self._training(fractions)
         squares, counts = np.zeros(len(self.names)), np.zeros(len(self.names))
         for start in range(0, len(training), _FITTED_AT_ONCE):
             images = self._images(self.source.take(training[start : start + _FITTED_AT_ONCE])).values()
             squares += [np.square(image).sum() for image in images]
             counts += [np.count_nonzero(image) for image in images]
-        spreads = np.where(squares > 0, np.sqrt(squares / np.maximum(counts, 1)), 1.0)
-        zeros = (0.0,) * len(spreads)
-        return Normalisation(self.names, (False,) * len(spreads), zeros, tuple(map(float, spreads)))
+        scales = np.where(squares > 0, np.sqrt(squares / np.maximum(counts, 1)), 1.0)
+        zeros = (0.0,) * len(scales)
+        return Normalisation(self.names, (False,) * len(scales), zeros, tuple(map(float, scales)))
 
     def _images(self, sample: Sample) -> dict[str, FloatArray]:
         images = (
@@ -98,14 +98,14 @@ class ImageDataset(ShowerDataset):
         )
         return dict(zip(self.names, images, strict=True))
 
-    def _drawn(self, sample: Sample) -> Drawn:
+    def _column_batch(self, sample: Sample) -> ColumnBatch:
         columns, _ = self._target_columns(sample, sample.showers.hits)
-        spreads = self.normalisation.spread if self.normalisation else (1.0,) * len(self.names)
-        for (name, image), spread in zip(self._images(sample).items(), spreads, strict=True):
-            columns[name] = _tensor(image / spread)
+        scales = self.normalisation.std if self.normalisation else (1.0,) * len(self.names)
+        for (name, image), scale in zip(self._images(sample).items(), scales, strict=True):
+            columns[name] = _tensor(image / scale)
         for prefix, grid in self.grids.items():
             columns[f"{prefix}overflow"] = _tensor(grid.overflow(sample.showers))
-        return Drawn(len(sample.showers), columns, {})
+        return ColumnBatch(len(sample.showers), columns, {})
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Make a batch.
@@ -116,7 +116,7 @@ class ImageDataset(ShowerDataset):
         Returns:
             Every entry of an item, stacked: (batch, ...).
         """
-        return Drawn.of(items, []).each
+        return ColumnBatch.of(items, []).each
 
     def invert(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Undo the normalisation.
@@ -127,8 +127,8 @@ class ImageDataset(ShowerDataset):
         Returns:
             The same entries, the images in GeV.
         """
-        spreads = dict(zip(self.names, self.normalisation.spread, strict=True)) if self.normalisation else {}
-        return {name: values * spreads.get(name, 1) for name, values in batch.items()}
+        scales = dict(zip(self.names, self.normalisation.std, strict=True)) if self.normalisation else {}
+        return {name: values * scales.get(name, 1) for name, values in batch.items()}
 
 
 def _tensor(values: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import is_real
-from supa.checks import counted, shown
+from supa.checks import counted, format_value
 from supa.serialise import Config
 
 SMALLEST = 1e-30
@@ -18,27 +18,27 @@ SMALLEST = 1e-30
 
 @dataclass(frozen=True)
 class Normalisation(Config):
-    """A map of each feature to mean 0 and standard deviation 1: (f - mean) / spread, of f or of its logarithm.
+    """A map of each feature to mean 0 and standard deviation 1: (f - mean) / std, of f or of its logarithm.
 
     Args:
         features: name of each feature.
         logarithm: whether the logarithm of each is taken first.
         mean: mean of each, after the logarithm.
-        spread: standard deviation of each, after the logarithm; above 0.
+        std: standard deviation of each, after the logarithm; above 0.
     """
 
     features: tuple[str, ...]
     logarithm: tuple[bool, ...]
     mean: tuple[float, ...]
-    spread: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lengths = {len(self.features), len(self.logarithm), len(self.mean), len(self.spread)}
-        finite = all(np.isfinite([*self.mean, *self.spread]))
-        if len(lengths) != 1 or not finite or not all(spread > 0 for spread in self.spread):
+        lengths = {len(self.features), len(self.logarithm), len(self.mean), len(self.std)}
+        finite = all(np.isfinite([*self.mean, *self.std]))
+        if len(lengths) != 1 or not finite or not all(std > 0 for std in self.std):
             raise ValueError(
-                f"{shown(self)} was given, but every feature needs a logarithm, a mean, and a spread above 0."
+                f"{format_value(self)} was given, but every feature needs a logarithm, a mean, and a std above 0."
             )
 
     @classmethod
@@ -53,7 +53,7 @@ class Normalisation(Config):
             logarithm: whether the logarithm of each is taken first.
 
         Returns:
-            The normalisation. A feature that is constant keeps a spread of 1.
+            The normalisation. A feature that is constant keeps a std of 1.
 
         Raises:
             ValueError: there is no point, or a value is not a finite number.
@@ -62,9 +62,9 @@ class Normalisation(Config):
         if not len(values) or not np.isfinite(values).all():
             raise ValueError("A normalisation is fitted on at least one point, all of finite values.")
         scaled = _columnwise(values.astype(np.float64), logarithm, _logarithms)
-        mean, spread = scaled.mean(axis=0), scaled.std(axis=0)
-        spread = np.where(spread > 1e-12 * np.maximum(1, np.abs(mean)), spread, 1.0)
-        return cls(features, logarithm, tuple(map(float, mean)), tuple(map(float, spread)))
+        mean, std = scaled.mean(axis=0), scaled.std(axis=0)
+        std = np.where(std > 1e-12 * np.maximum(1, np.abs(mean)), std, 1.0)
+        return cls(features, logarithm, tuple(map(float, mean)), tuple(map(float, std)))
 
     def apply(self, values: Any, valid: Any = None) -> Any:
         """Normalise.
@@ -80,8 +80,8 @@ class Normalisation(Config):
             ValueError: the last axis is not that of the features, or the values are no numbers.
         """
         values = _floating(values)
-        mean, spread = self._like(values)
-        result = (_columnwise(values, self.logarithm, _logarithms) - mean) / spread
+        mean, std = self._like(values)
+        result = (_columnwise(values, self.logarithm, _logarithms) - mean) / std
         return result if valid is None else _zeroed(result, valid)
 
     def invert(self, values: Any, valid: Any = None) -> Any:
@@ -98,8 +98,8 @@ class Normalisation(Config):
             ValueError: the last axis is not that of the features, or the values are no numbers.
         """
         values = _floating(values)
-        mean, spread = self._like(values)
-        result = _columnwise(values * spread + mean, self.logarithm, _exponentials)
+        mean, std = self._like(values)
+        result = _columnwise(values * std + mean, self.logarithm, _exponentials)
         return result if valid is None else _zeroed(result, valid)
 
     def _like(self, values: Any) -> tuple[Any, Any]:
@@ -109,8 +109,8 @@ class Normalisation(Config):
                 f"{counted(len(self.features), 'feature')} {', '.join(self.features)}."
             )
         if isinstance(values, np.ndarray):
-            return np.array(self.mean, dtype=values.dtype), np.array(self.spread, dtype=values.dtype)
-        return values.new_tensor(self.mean), values.new_tensor(self.spread)
+            return np.array(self.mean, dtype=values.dtype), np.array(self.std, dtype=values.dtype)
+        return values.new_tensor(self.mean), values.new_tensor(self.std)
 
     def save(self, path: str | Path) -> None:
         """Write the numbers as JSON; ``from_file`` reads them.
@@ -121,7 +121,7 @@ class Normalisation(Config):
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
 
-def given_or_fitted(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
+def resolve_normalisation(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
     """Give the normalisation that a loader uses.
 
     Args:
@@ -139,13 +139,13 @@ def given_or_fitted(given: object, fit: Callable[[], Normalisation]) -> Normalis
     if isinstance(given, str) and given == "fit":
         return fit()
     raise ValueError(
-        f"normalisation: {shown(given)} was given, but it must be a Normalisation (Normalisation.from_file reads one), "
+        f"normalisation: {format_value(given)} was given, but it must be a Normalisation (Normalisation.from_file reads one), "
         "'fit' or None."
     )
 
 
 def _floating(values: Any) -> Any:
-    """Give whole numbers as floating-point ones, which a mean and a spread are."""
+    """Give whole numbers as floating-point ones, which a mean and a std are."""
     if isinstance(values, np.ndarray):
         if is_real(values):
             return values if values.dtype.kind == "f" else values.astype(np.float64)

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 
 from supa.checks import did_you_mean
+from supa_datasets.loaders.column_batch import ColumnBatch, Item, RaggedColumn, padded
 from supa_datasets.loaders.dataset import NormalisedDataset
-from supa_datasets.loaders.drawn import Drawn, Item, Rows, padded
 from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
@@ -35,7 +35,7 @@ class PointDataset(NormalisedDataset):
         normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
             the logarithm of energies; None to leave the features as they are.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        shares: name and share of each split.
+        fractions: name and fraction of each split.
         targets: names of targets; see ``TARGETS``.
         form: of a batch.
 
@@ -51,12 +51,12 @@ class PointDataset(NormalisedDataset):
         features: Iterable[str] = ("x", "y", "z", "energy"),
         normalisation: Normalisation | Literal["fit"] | None = None,
         split: str = "all",
-        shares: Mapping[str, float] = SPLITS,
+        fractions: Mapping[str, float] = SPLITS,
         targets: Iterable[str] = (),
         form: Form = "packed",
     ) -> None:
         super().__init__(
-            showers, features=features, normalisation=normalisation, split=split, shares=shares, targets=targets
+            showers, features=features, normalisation=normalisation, split=split, fractions=fractions, targets=targets
         )
         if form not in ("packed", "padded", "reference"):
             raise ValueError(
@@ -65,10 +65,10 @@ class PointDataset(NormalisedDataset):
             )
         self.form = form
 
-    def _drawn(self, sample: Sample) -> Drawn:
+    def _column_batch(self, sample: Sample) -> ColumnBatch:
         hits = sample.showers.hits
         each, rows = self._target_columns(sample, hits)
-        return Drawn(len(hits), each, {"points": Rows(self._features(sample, hits), hits.offset)} | rows)
+        return ColumnBatch(len(hits), each, {"points": RaggedColumn(self._features(sample, hits), hits.offset)} | rows)
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Make a batch.
@@ -79,12 +79,12 @@ class PointDataset(NormalisedDataset):
         Returns:
             The batch, in this dataset's form.
         """
-        drawn = Drawn.of(items, ["points", *self._hit_targets])
+        columns = ColumnBatch.of(items, ["points", *self._hit_targets])
         if self.form == "packed":
-            offset = torch.from_numpy(drawn.rows["points"].offset)
-            return drawn.each | {name: rows.values for name, rows in drawn.rows.items()} | {"offset": offset}
-        points, valid = padded(drawn.rows["points"])
-        batch = drawn.each | {name: padded(drawn.rows[name])[0] for name in self._hit_targets}
+            offset = torch.from_numpy(columns.rows["points"].offset)
+            return columns.each | {name: rows.values for name, rows in columns.rows.items()} | {"offset": offset}
+        points, valid = padded(columns.rows["points"])
+        batch = columns.each | {name: padded(columns.rows[name])[0] for name in self._hit_targets}
         if self.form == "padded":
             return batch | {"points": points, "valid": valid}
         return batch | {"set": points, "mask": ~valid, "cardinality": valid.sum(dim=1)}

@@ -9,10 +9,10 @@ import torch
 from supa import Ragged
 from supa.arrays import IntArray
 from supa.checks import did_you_mean
+from supa_datasets.loaders.column_batch import ColumnBatch, Item, RaggedColumn
 from supa_datasets.loaders.dataset import NormalisedDataset
-from supa_datasets.loaders.drawn import Drawn, Item, Rows
 from supa_datasets.loaders.normalisation import Normalisation
-from supa_datasets.loaders.orders import along_tree, by_depth
+from supa_datasets.loaders.ordering import along_tree, by_depth
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
 
@@ -40,7 +40,7 @@ class SequenceDataset(NormalisedDataset):
         normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
             the logarithm of energies; None to leave the features as they are.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        shares: name and share of each split.
+        fractions: name and fraction of each split.
         targets: names of targets; see ``TARGETS``.
 
     Raises:
@@ -57,7 +57,7 @@ class SequenceDataset(NormalisedDataset):
         features: Iterable[str] = ("x", "y", "z", "energy"),
         normalisation: Normalisation | Literal["fit"] | None = None,
         split: str = "all",
-        shares: Mapping[str, float] = SPLITS,
+        fractions: Mapping[str, float] = SPLITS,
         targets: Iterable[str] = (),
     ) -> None:
         if order not in ("depth", "tree", "trajectories"):
@@ -67,11 +67,11 @@ class SequenceDataset(NormalisedDataset):
             )
         self.order = order
         super().__init__(
-            showers, features=features, normalisation=normalisation, split=split, shares=shares, targets=targets
+            showers, features=features, normalisation=normalisation, split=split, fractions=fractions, targets=targets
         )
         if order == "trajectories" and "layer" in self.features:
             raise ValueError("features: 'layer' was given, but the particles on a path have no layer; use slice.")
-        if order != "depth" and not self.source.recorded:
+        if order != "depth" and not self.source.has_particles:
             raise ValueError(f"order: {order!r} needs the recorded particles; generate with --record particles.")
 
     def _sizes(self) -> IntArray:
@@ -86,13 +86,15 @@ class SequenceDataset(NormalisedDataset):
         rows = by_depth(showers) if self.order == "depth" else along_tree(showers)
         return Ragged({name: column[rows] for name, column in showers.hits.columns.items()}, showers.offset)
 
-    def _drawn(self, sample: Sample) -> Drawn:
+    def _column_batch(self, sample: Sample) -> ColumnBatch:
         points, hits = self._points(sample), sample.showers.hits
         paths = self.order == "trajectories"
         each, rows = self._target_columns(sample, hits if paths else points)
         if paths:
-            rows["lengths"] = Rows(torch.from_numpy(hits["slice"].astype(np.int64) + 1), hits.offset)
-        return Drawn(len(hits), each, {"points": Rows(self._features(sample, points), points.offset)} | rows)
+            rows["lengths"] = RaggedColumn(torch.from_numpy(hits["slice"].astype(np.int64) + 1), hits.offset)
+        return ColumnBatch(
+            len(hits), each, {"points": RaggedColumn(self._features(sample, points), points.offset)} | rows
+        )
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Make a packed batch.
@@ -104,11 +106,11 @@ class SequenceDataset(NormalisedDataset):
             The batch.
         """
         paths = self.order == "trajectories"
-        drawn = Drawn.of(items, ["points", *self._hit_targets, *(["lengths"] if paths else [])])
-        batch = drawn.each | {name: rows.values for name, rows in drawn.rows.items()}
-        begins = torch.from_numpy(drawn.rows["points"].offset)
+        columns = ColumnBatch.of(items, ["points", *self._hit_targets, *(["lengths"] if paths else [])])
+        batch = columns.each | {name: rows.values for name, rows in columns.rows.items()}
+        begins = torch.from_numpy(columns.rows["points"].offset)
         if paths:
-            batch["offset"] = torch.from_numpy(drawn.rows["lengths"].offset)
+            batch["offset"] = torch.from_numpy(columns.rows["lengths"].offset)
             begins = torch.cat([torch.zeros(1, dtype=torch.int64), batch.pop("lengths").cumsum(0)])
         batch["cu_seqlens"] = begins.to(torch.int32)
         batch["max_seqlen"] = int(begins.diff().max()) if len(begins) > 1 else 0

@@ -9,8 +9,8 @@ import numpy as np
 
 from supa import Ragged, Run, ShowerConfig, Showers
 from supa.arrays import IntArray
-from supa.checks import shown
-from supa.ragged import offsets_of
+from supa.checks import format_value
+from supa.ragged import counts_to_offsets
 from supa_datasets.hdf5 import ShowerFile
 
 OneSource: TypeAlias = Showers | ShowerFile | str | PathLike[str]
@@ -50,8 +50,8 @@ class ShowerSource:
                 f"Showers of different slice spacings ({', '.join(f'{s:g}' for s in sorted(spacings))}) were given; "
                 "their depths do not compare, so load each on its own."
             )
-        self.recorded = all(_recorded(part) for part in self.parts)
-        self._first = np.concatenate([[0], np.cumsum([len(part) for part in self.parts])])
+        self.has_particles = all(_has_particles(part) for part in self.parts)
+        self._first = counts_to_offsets(np.array([len(part) for part in self.parts]))
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -83,8 +83,8 @@ class ShowerSource:
     def path_lengths(self) -> IntArray:
         """(n,) number of particles on all paths from a primary to a hit of each shower."""
         slices = [p.column("hits", "slice") if isinstance(p, ShowerFile) else p.slice for p in self.parts]
-        total = offsets_of(np.concatenate(slices).astype(np.int64) + 1)
-        return np.diff(total[offsets_of(self.num_hits)])
+        total = counts_to_offsets(np.concatenate(slices).astype(np.int64) + 1)
+        return np.diff(total[counts_to_offsets(self.num_hits)])
 
     def configs(self, numbers: IntArray) -> tuple[ShowerConfig, ...]:
         """Give the different configs of some showers.
@@ -125,7 +125,7 @@ class ShowerSource:
 
     def _plain(self, showers: Showers) -> Showers:
         """Give showers the form that those of all parts share."""
-        particles = showers.particles if self.recorded else None
+        particles = showers.particles if self.has_particles else None
         return dataclasses.replace(showers, run=self.parts[0].run, particles=particles)
 
 
@@ -134,7 +134,9 @@ def _opened(one: object) -> Showers | ShowerFile:
         return one
     if isinstance(one, str | PathLike):
         return ShowerFile(one)
-    raise ValueError(f"{shown(one)} was given, but showers are Showers, a ShowerFile, a path, or a list of these.")
+    raise ValueError(
+        f"{format_value(one)} was given, but showers are Showers, a ShowerFile, a path, or a list of these."
+    )
 
 
 def _particles(showers: Showers) -> Ragged:
@@ -142,5 +144,5 @@ def _particles(showers: Showers) -> Ragged:
     return showers.particles
 
 
-def _recorded(part: Showers | ShowerFile) -> bool:
-    return part.particles is not None if isinstance(part, Showers) else part.recorded
+def _has_particles(part: Showers | ShowerFile) -> bool:
+    return part.particles is not None if isinstance(part, Showers) else part.has_particles

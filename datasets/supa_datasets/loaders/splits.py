@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from supa.arrays import BoolArray, FloatArray, IntArray
-from supa.checks import did_you_mean, shown
+from supa.checks import did_you_mean, format_value
 
 SPLITS: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
-"""The default splits and their shares."""
+"""The default splits and their fractions."""
 
 
-def in_split(index: IntArray, split: str, shares: Mapping[str, float] = SPLITS) -> BoolArray:
+def in_split(index: IntArray, split: str, fractions: Mapping[str, float] = SPLITS) -> BoolArray:
     """Tell which showers belong to a split.
 
     A shower's index, scrambled to a number from 0 to 1, decides. So a split stays what it was when a file grows, and
@@ -20,28 +20,28 @@ def in_split(index: IntArray, split: str, shares: Mapping[str, float] = SPLITS) 
     Args:
         index: (n,) int64, the attempt that became each shower.
         split: name of a split, or ``"all"``.
-        shares: name and share of each split; the shares add up to 1.
+        fractions: name and fraction of each split; the fractions add up to 1.
 
     Returns:
         (n,) whether each shower belongs to the split.
 
     Raises:
-        ValueError: there is no such split, or the shares do not add up to 1.
+        ValueError: there is no such split, or the fractions do not add up to 1.
     """
     try:
-        values = np.array(list(shares.values()), dtype=np.float64)
+        values = np.array(list(fractions.values()), dtype=np.float64)
     except (AttributeError, TypeError, ValueError):
         values = np.array([np.nan])
     if not (values >= 0).all() or abs(values.sum() - 1) > 1e-9:
-        raise ValueError(f"shares: {shown(shares)} was given, but shares are at least 0 and add up to 1.")
+        raise ValueError(f"fractions: {format_value(fractions)} was given, but fractions are at least 0 and sum to 1.")
     if split == "all":
         return np.ones(len(index), dtype=np.bool_)
-    if split not in shares:
+    if split not in fractions:
         raise ValueError(
-            f"split: {shown(split)} was given, but it must be one of {', '.join(shares)} or all."
-            f"{did_you_mean(split, [*shares, 'all'])}"
+            f"split: {format_value(split)} was given, but it must be one of {', '.join(fractions)} or all."
+            f"{did_you_mean(split, [*fractions, 'all'])}"
         )
-    number = list(shares).index(split)
+    number = list(fractions).index(split)
     edges = np.append(np.concatenate([[0.0], np.cumsum(values)])[:-1], 1.0)
     place = _scrambled(index)
     return np.asarray((place >= edges[number]) & (place < edges[number + 1]))

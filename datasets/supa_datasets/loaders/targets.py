@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from supa import Ragged, Run, Showers, preset_name
 from supa.arrays import Array
-from supa.checks import did_you_mean, shown
+from supa.checks import did_you_mean, format_value
 from supa.physics import UNKNOWN_SLICE
 from supa_datasets.loaders.source import Sample
 from supa_datasets.loaders.tasks import PRESET_CLASSES
@@ -70,7 +70,7 @@ def targets_of(names: Iterable[str], runs: list[Run], *, columns: Iterable[str])
     for name in names:
         if name not in TARGETS:
             raise ValueError(
-                f"targets: {shown(name)} was given, but a target is one of {', '.join(TARGETS)}."
+                f"targets: {format_value(name)} was given, but a target is one of {', '.join(TARGETS)}."
                 f"{did_you_mean(name, TARGETS)}"
             )
         target = TARGETS[name]
@@ -145,7 +145,9 @@ def features_of(names: Iterable[str], *, columns: Iterable[str]) -> tuple[str, .
     names = (names,) if isinstance(names, str) else tuple(names)
     known = [name for name in FEATURES if name != "layer" or "layer" in columns]
     if not names or any(name not in known for name in names) or len(set(names)) < len(names):
-        raise ValueError(f"features: {shown(names)} was given, but they must be some of {', '.join(known)}, each once.")
+        raise ValueError(
+            f"features: {format_value(names)} was given, but they must be some of {', '.join(known)}, each once."
+        )
     return names
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import Array
-from supa.checks import counted, did_you_mean, shown
+from supa.checks import counted, did_you_mean, format_value
 from supa.presets import PRESETS
 
 PRESET_CLASSES = tuple(PRESETS)
@@ -63,7 +63,7 @@ def shower_task(name: str) -> ShowerTask:
     """
     if name not in SHOWER_TASKS:
         raise ValueError(
-            f"task: {shown(name)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
+            f"task: {format_value(name)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
             f"{did_you_mean(name, SHOWER_TASKS)}"
         )
     return SHOWER_TASKS[name]

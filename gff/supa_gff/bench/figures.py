@@ -5,16 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from supa.plot import literal
+from supa.plotting.style import COLOURS, INK, MARKERS, hide_frame, literal
 from supa_gff.bench.results import Result
 from supa_gff.bench.scores import scores_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#333333")  # Okabe and Ito
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_INK = "#333333"
+_COLOURS = (*COLOURS, INK)
 _MEGABYTE = 1e6
 
 
@@ -54,8 +52,8 @@ def plot_results(results: Sequence[Result]) -> "Figure":
                     cell.mean,
                     None if np.isnan(cell.deviation) else cell.deviation,
                     color=_COLOURS[methods.index(row[0]) % len(_COLOURS)],
-                    marker=_MARKERS[
-                        (convs.index(row[1]) + len(convs) * (methods.index(row[0]) // len(_COLOURS))) % len(_MARKERS)
+                    marker=MARKERS[
+                        (convs.index(row[1]) + len(convs) * (methods.index(row[0]) // len(_COLOURS))) % len(MARKERS)
                     ],
                     markersize=6,
                     elinewidth=0.9,
@@ -66,12 +64,12 @@ def plot_results(results: Sequence[Result]) -> "Figure":
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(LogFormatterSciNotation())
             axes.grid(alpha=0.25, linewidth=0.6)
-            axes.spines[["top", "right"]].set_visible(False)
+            hide_frame(axes)
             axes.tick_params(labelsize=8)
-        line[0].set_title(literal(name), fontsize=10, color=_INK, loc="left")
+        line[0].set_title(literal(name), fontsize=10, color=INK, loc="left")
         line[0].set_ylabel("test accuracy, %", fontsize=9)
     grid[-1][0].set_xlabel("median time of a training and test, s", fontsize=9)
     grid[-1][1].set_xlabel("median peak memory of a training and test, MB", fontsize=9)
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False)
-    figure.suptitle(literal("; ".join(sorted({r.machine for r in results}))), fontsize=7.5, color=_INK)
+    figure.suptitle(literal("; ".join(sorted({r.machine for r in results}))), fontsize=7.5, color=INK)
     return figure

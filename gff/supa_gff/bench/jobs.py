@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supa.checks import shown
+from supa.checks import format_value
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class JobResult:
     def __post_init__(self) -> None:
         for name, value in (("test", self.test_accuracy), ("validation", self.valid_accuracy)):
             if value is not None and not (math.isfinite(value) and 0 <= value <= 100):
-                raise ValueError(f"The {name} accuracy is {shown(value)}, but it must be a percentage.")
+                raise ValueError(f"The {name} accuracy is {format_value(value)}, but it must be a percentage.")
 
 
 def canonical(settings: Mapping[str, Any]) -> str:

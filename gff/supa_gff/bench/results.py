@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from supa.checks import counted
+from supa.file_lock import open_locked
 from supa.texts import read_json
-from supa_datasets.disk import locked
 from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
 
 _FIRST = b'{"dataset": "'  # every line starts so; a torn one is a piece of that
@@ -94,7 +94,7 @@ class ResultsFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._descriptor = locked(Path(os.path.realpath(path)), os.O_CREAT | os.O_APPEND, called=self._path)
+        self._descriptor = open_locked(Path(os.path.realpath(path)), os.O_CREAT | os.O_APPEND, called=self._path)
         try:
             lines, whole = _lines(self._path)
             os.ftruncate(self._descriptor, whole)

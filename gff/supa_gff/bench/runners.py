@@ -8,7 +8,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from supa.checks import check_name, did_you_mean, shown, whole
+from supa.checks import check_int, check_name, did_you_mean, format_value
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
 from supa_gff.bench import train_and_test
@@ -127,7 +127,9 @@ def runner_for(method: str) -> Runner:
         if method in runner.methods():
             return runner
     names = ", ".join(methods())
-    raise ValueError(f"{shown(method)} was given, but a method is one of {names}.{did_you_mean(method, methods())}")
+    raise ValueError(
+        f"{format_value(method)} was given, but a method is one of {names}.{did_you_mean(method, methods())}"
+    )
 
 
 def make_jobs(
@@ -152,8 +154,8 @@ def make_jobs(
         ValueError: a name is not known, a number is out of its limits, or no combination makes sense.
     """
     datasets, methods, convs = list(dict.fromkeys(datasets)), list(dict.fromkeys(methods)), list(dict.fromkeys(convs))
-    whole(2, 1000, "folds", folds)
-    whole(1, 1000, "seeds", seeds)
+    check_int(2, 1000, "folds", folds)
+    check_int(1, 1000, "seeds", seeds)
     for name in datasets:
         check_name(BENCHMARKS, "a set", name)
     jobs = []

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import FloatArray
-from supa.checks import number
+from supa.checks import check_real
 
 
 def corrected_t_test(differences: npt.ArrayLike, test_over_train: float) -> float:
@@ -32,7 +32,7 @@ def corrected_t_test(differences: npt.ArrayLike, test_over_train: float) -> floa
     from scipy.stats import t as student
 
     values = _row(differences, 2)
-    ratio = number(lambda v: v > 0, "above 0", "test_over_train", test_over_train)
+    ratio = check_real(lambda v: v > 0, "above 0", "test_over_train", test_over_train)
     mean, variance = float(values.mean()), float(values.var(ddof=1))
     if mean == 0:
         return 1.0

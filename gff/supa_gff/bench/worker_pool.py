@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any
 
-from supa.checks import whole
+from supa.checks import check_int
 from supa_gff.bench.jobs import Job, JobResult
 from supa_gff.bench.results import Result, ResultsFile, finished
 from supa_gff.bench.runners import run_job
@@ -53,7 +53,7 @@ def run_jobs(
         OSError: a result cannot be written.
         ValueError: the number of processes is no such number.
     """
-    whole(1, 4096, "workers", workers)
+    check_int(1, 4096, "workers", workers)
     waiting, failures, done = deque(jobs), 0, 0
     running: list[_Worker] = []
     tell(0, len(jobs))

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from supa.checks import counted, whole
+from supa.checks import check_int, counted
 from supa_gff.checks import one_of
 from supa_gff.data import Batch, GraphSet, Level
 from supa_gff.heads import PairProduct, Prototypes
@@ -55,9 +55,9 @@ class Network(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        whole(1, 10**9, "in_channels", in_channels)
-        whole(1, 10**6, "out_channels", out_channels)
-        whole(0, 2**63 - 1, "seed", seed)
+        check_int(1, 10**9, "in_channels", in_channels)
+        check_int(1, 10**6, "out_channels", out_channels)
+        check_int(0, 2**63 - 1, "seed", seed)
         _check_task(method, out_channels, level)
         self.method, self.level, self.in_channels, self.out_channels = method, level, in_channels, out_channels
         make_layer = Layer if method.top_down is None else top_down.make_layer

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import IntArray
-from supa.checks import counted, number, whole
+from supa.checks import check_int, check_real, counted
 
 SPLIT_SEED = 0
 """Of the folds of benchmarks, which are the same for every method and seed."""
@@ -57,12 +57,12 @@ def stratified_folds(
     labels = np.asarray(targets)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"targets: they must be one row of whole numbers, not {labels.dtype} of shape {labels.shape}.")
-    whole(2, 10**6, "folds", folds)
-    share = number(lambda v: 0 < v <= 0.5, "above 0 and at most 0.5", "valid_share", valid_share)
+    check_int(2, 10**6, "folds", folds)
+    share = check_real(lambda v: 0 < v <= 0.5, "above 0 and at most 0.5", "valid_share", valid_share)
     if len(labels) < folds:
         items = f"{'is' if len(labels) == 1 else 'are'} {counted(len(labels), 'item')}"
         raise ValueError(f"{folds:,} folds were asked for, but there {items}; ask for fewer folds.")
-    random = np.random.default_rng(whole(0, 2**63 - 1, "seed", seed))
+    random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
     shuffled = random.permutation(len(labels))
     laid_out = shuffled[np.argsort(labels[shuffled], kind="stable")]
     dealt = np.arange(len(laid_out)) % folds

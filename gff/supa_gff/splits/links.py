@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from supa.checks import counted, number, whole
+from supa.checks import check_int, check_real, counted
 from supa_gff.data import Batch, GraphSet
 
 
@@ -42,9 +42,9 @@ def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, see
     Raises:
         ValueError: there is not one graph, the shares leave nothing, or there are too few links or other pairs.
     """
-    number(lambda v: 0 < v < 1, "between 0 and 1", "valid", valid)
-    number(lambda v: 0 < v < 1, "between 0 and 1", "test", test)
-    whole(0, 2**63 - 1, "seed", seed)
+    check_real(lambda v: 0 < v < 1, "between 0 and 1", "valid", valid)
+    check_real(lambda v: 0 < v < 1, "between 0 and 1", "test", test)
+    check_int(0, 2**63 - 1, "seed", seed)
     if len(graphs) != 1:
         raise ValueError(f"There are {len(graphs):,} graphs, but links are parted in one; give a set of one graph.")
     random = torch.Generator().manual_seed(seed)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supa.checks import counted, whole
+from supa.checks import check_int, counted
 from supa_datasets import GraphBenchmark
 from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
 
@@ -47,8 +47,8 @@ def standard_split(benchmark: GraphBenchmark, *, fold: int = 0, folds: int = 10,
     Raises:
         ValueError: there is no such fold, or a part of the split is empty or has one class to learn from.
     """
-    whole(2, 10**6, "folds", folds)
-    whole(0, folds - 1, "fold", fold, f"(the {counted(folds, 'fold')} are counted from 0)")
+    check_int(2, 10**6, "folds", folds)
+    check_int(0, folds - 1, "fold", fold, f"(the {counted(folds, 'fold')} are counted from 0)")
     if benchmark.task == "graph":
         target = torch.cat([graph.y.view(-1) for graph in benchmark.graphs])
         chosen = stratified_folds(target.numpy(), folds=folds, seed=SPLIT_SEED)[fold]
@@ -83,7 +83,7 @@ def _node_split(benchmark: GraphBenchmark, fold: int, seed: int) -> Split:
         )
     if several:
         count = masks[0].shape[1]
-        whole(0, count - 1, "fold", fold, f"(the set has {counted(count, 'split')} of its own)")
+        check_int(0, count - 1, "fold", fold, f"(the set has {counted(count, 'split')} of its own)")
         masks = [mask[:, fold] for mask in masks]
     parts = [mask.nonzero().view(-1) for mask in masks]
     return Split(f"the set's own split {fold}" if several else "the set's own split", *parts)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supa.checks import counted, whole
+from supa.checks import check_int, counted
 from supa_gff.data import Batch
 from supa_gff.losses import SquaredError
 from supa_gff.networks.hypotheses import HypothesisBatch
@@ -48,7 +48,7 @@ class UpdateRule(ABC):
         batch = Batch.of(data, network.level)
         _check_targets(network, batch)
         if layer is not None:
-            whole(0, network.method.layers - 1, "layer", layer, "(layers are counted from 0)")
+            check_int(0, network.method.layers - 1, "layer", layer, "(layers are counted from 0)")
         if candidates is None:
             candidates = self.draw_candidates(batch, layer=layer)
         labels = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supa.checks import shown
+from supa.checks import format_value
 
 HUGGING_FACE = {
     "hidden_size": "d_model", "num_hidden_layers": "n_layer", "layer_norm_epsilon": "norm_epsilon",
@@ -92,7 +92,7 @@ def read_settings(config: Any) -> Settings:
         # mamba_ssm's attention looks ahead unless told otherwise.
         differs += disagreements("attention", {"causal": False, **attention})
     if layer is not None and layer not in MIXERS:
-        differs.append(f"layer: {shown(layer)} was given, but it must be 'Mamba1' or 'Mamba2'")
+        differs.append(f"layer: {format_value(layer)} was given, but it must be 'Mamba1' or 'Mamba2'")
     kept = {name: value for name, value in model.items() if name not in FIXED["model"]}
     return Settings(kept, MIXERS.get(str(layer)), mixer, attention, False, tuple(differs))
 
@@ -112,16 +112,18 @@ def disagreements(part: str, options: Mapping[str, Any]) -> list[str]:
     for name, value in options.items():
         if name in fixed and value not in fixed[name]:
             allowed = " or ".join(map(repr, fixed[name]))
-            found.append(f"{name}: {shown(value)} was given, but only {allowed} is supported")
+            found.append(f"{name}: {format_value(value)} was given, but only {allowed} is supported")
         elif name not in fixed and name not in known and name not in IDLE:
-            found.append(f"{name}: {shown(value)} was given, but this setting is not known")
+            found.append(f"{name}: {format_value(value)} was given, but this setting is not known")
     return found
 
 
 def _of_hugging_face(given: dict[str, Any]) -> Settings:
     kind = given.get("model_type")
     differs = (
-        [] if kind in (None, *MIXERS) else [f"model_type: {shown(kind)} was given, but it must be 'mamba' or 'mamba2'"]
+        []
+        if kind in (None, *MIXERS)
+        else [f"model_type: {format_value(kind)} was given, but it must be 'mamba' or 'mamba2'"]
     )
     named = {ours: given[name] for name, ours in HUGGING_FACE.items() if name in given}
     model = {name: named.pop(name) for name in MODEL & named.keys()}
@@ -141,7 +143,9 @@ def _fields(config: Any) -> dict[str, Any]:
     if isinstance(config, Mapping):
         return dict(config)
     if isinstance(config, type) or not hasattr(config, "__dict__"):
-        raise ValueError(f"config: {shown(config)} was given, but it must be a mapping or an object with attributes.")
+        raise ValueError(
+            f"config: {format_value(config)} was given, but it must be a mapping or an object with attributes."
+        )
     # transformers keeps the type in the class.
     of_class: dict[str, Any] = {"model_type": config.model_type} if hasattr(config, "model_type") else {}
     return {**of_class, **vars(config)}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supa.checks import shown
+from supa.checks import format_value
 from supa_mamba.modules.foreign import OPTIONS, Settings, disagreements, read_settings
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.mamba import Mamba
@@ -55,7 +55,7 @@ def from_mamba_ssm(
             stack = from_mamba_ssm(config, torch.load("pytorch_model.bin", weights_only=True))
     """
     if not isinstance(state_dict, Mapping) or not all(isinstance(value, Tensor) for value in state_dict.values()):
-        raise ValueError(f"state_dict: {shown(state_dict)} was given, but it must map names to tensors.")
+        raise ValueError(f"state_dict: {format_value(state_dict)} was given, but it must map names to tensors.")
     settings = read_settings(config)
     weights = {name.removeprefix("backbone."): value for name, value in state_dict.items()}
     weights = {name: value for name, value in weights.items() if not LEFT_OUT.fullmatch(name)}
@@ -183,17 +183,17 @@ def _common(weights: dict[str, Tensor], inner: int) -> dict[str, Any]:
 
 def _check(differs: list[str], name: str, given: Any, found: Any) -> None:
     if given is not None and given != found:
-        differs.append(f"{name}: {shown(given)} was given, but the weights have {found}")
+        differs.append(f"{name}: {format_value(given)} was given, but the weights have {found}")
 
 
 def _check_attention(differs: list[str], given: Mapping[str, Any], d_model: int) -> None:
     heads = given.get("num_heads")
     if not isinstance(heads, int) or heads < 1 or d_model % heads:
-        differs.append(f"num_heads: {shown(heads)} was given in attn_cfg, but it must divide d_model, {d_model}")
+        differs.append(f"num_heads: {format_value(heads)} was given in attn_cfg, but it must divide d_model, {d_model}")
         return
     for name, only in {"num_heads_kv": heads, "head_dim": d_model // heads}.items():
         if given.get(name) not in (None, only):
-            differs.append(f"{name}: {shown(given[name])} was given in attn_cfg, but only {only} is supported")
+            differs.append(f"{name}: {format_value(given[name])} was given in attn_cfg, but only {only} is supported")
 
 
 def _foreign_parts(weights: dict[str, Tensor]) -> list[str]:

@@ -42,7 +42,7 @@ def test_normalisation_scales_and_is_undone(trees):
     plain = ImageDataset(trees)
     train = ImageDataset(trees, split="train")
     cells = np.concatenate([train[k]["layer_1"].numpy().ravel() for k in range(len(train))]).astype(np.float64)
-    assert dataset.normalisation.spread[1] == pytest.approx(np.sqrt(np.square(cells[cells > 0]).mean()), rel=1e-5)
+    assert dataset.normalisation.std[1] == pytest.approx(np.sqrt(np.square(cells[cells > 0]).mean()), rel=1e-5)
     item, raw = dataset[3], plain[3]
     assert torch.equal(item["layer_0"] == 0, raw["layer_0"] == 0)
     back = dataset.invert(item)

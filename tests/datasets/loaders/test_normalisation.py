@@ -57,9 +57,15 @@ def test_an_energy_of_zero_is_finite(fitted):
     assert np.isfinite(fitted.apply(np.zeros((1, 2), np.float32))).all()
 
 
-def test_a_constant_feature_keeps_its_spread():
+@pytest.mark.parametrize("values", [[1e6, 1e6 + 1e-8], [1e-14, -1e-14], [0.3, 0.3]])
+def test_a_feature_that_is_constant_but_for_rounding_keeps_its_std(values):
+    fitted = Normalisation.fit(("x",), np.array(values)[:, None], logarithm=(False,))
+    assert fitted.std == (1.0,)
+
+
+def test_a_constant_feature_keeps_its_std():
     fitted = Normalisation.fit(("x",), np.full((10, 1), 7.0), logarithm=(False,))
-    assert fitted.spread == (1.0,)
+    assert fitted.std == (1.0,)
     assert (fitted.apply(np.full((3, 1), 7.0)) == 0).all()
 
 

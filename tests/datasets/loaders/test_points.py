@@ -71,7 +71,7 @@ def test_normalisation_is_fitted_on_the_training_split_and_padding_stays_zero(tr
     values[:, 3] = values[:, 3].log()
     assert dataset.normalisation.logarithm == (False, False, False, True)
     np.testing.assert_allclose(dataset.normalisation.mean, values.mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(dataset.normalisation.spread, values.std(0, correction=0), rtol=1e-5)
+    np.testing.assert_allclose(dataset.normalisation.std, values.std(0, correction=0), rtol=1e-5)
     batch = _batch(dataset, range(len(dataset)))
     assert (batch["points"][~batch["valid"]] == 0).all()
     raw = _batch(PointDataset(trees, form="padded", split="test"), range(len(dataset)))
@@ -207,14 +207,14 @@ MISTAKES = {
     ),
     "a feature twice": (lambda t: PointDataset(t, features=["x", "x"]), "each once"),
     "a path": (lambda t: PointDataset(t, normalisation="n.json"), "Normalisation.from_file reads one"),
-    "shares": (lambda t: PointDataset(t, shares={"train": "a"}), "shares are at least 0"),
+    "fractions": (lambda t: PointDataset(t, fractions={"train": "a"}), "fractions are at least 0"),
     "other features": (
         lambda t: PointDataset(t, features="x", normalisation=PointDataset(t, normalisation="fit").normalisation),
         "the features are x",
     ),
     "nothing to fit": (lambda t: PointDataset(t[:0], normalisation="fit"), "no training shower"),
     "no split to fit": (
-        lambda t: PointDataset(t, normalisation="fit", shares={"a": 1.0}),
+        lambda t: PointDataset(t, normalisation="fit", fractions={"a": 1.0}),
         "needs a split named train",
     ),
     "spacing": (

@@ -35,14 +35,27 @@ def test_the_splits_stay_what_they_are():
     assert not in_split(zero, "a", {"a": place - 1e-9, "b": 1 - place + 1e-9})[0]
 
 
+def test_every_place_belongs_to_one_split(monkeypatch):
+    """Also the edges, and the last place before 1 where the fractions sum to a little less."""
+    places = np.array([0.0, 0.5, 0.75, 1 - 2.0**-53])
+    monkeypatch.setattr("supa_datasets.loaders.splits._scrambled", lambda _index: places)
+    thirds = {"a": 0.5, "b": 0.25, "c": 0.25}
+    assert [in_split(np.arange(4), name, thirds).tolist() for name in thirds] == [
+        [True, False, False, False], [False, True, False, False], [False, False, True, True]
+    ]  # fmt: skip
+    tenths = {str(k): 0.1 for k in range(10)}
+    assert np.cumsum(list(tenths.values()))[-1] < 1
+    assert sum(in_split(np.arange(4), name, tenths).astype(int) for name in tenths).tolist() == [1, 1, 1, 1]
+
+
 @pytest.mark.parametrize(
-    ("split", "shares", "message"),
+    ("split", "fractions", "message"),
     [
         ("dev", SPLITS, "one of train, validation, test or all"),
-        ("a", {"a": 0.5, "b": 0.4}, "add up to 1"),
+        ("a", {"a": 0.5, "b": 0.4}, "sum to 1"),
         ("a", {"a": 1.5, "b": -0.5}, "at least 0"),
     ],
 )
-def test_a_mistake_is_one_clear_error(split, shares, message):
+def test_a_mistake_is_one_clear_error(split, fractions, message):
     with pytest.raises(ValueError, match=message):
-        in_split(np.arange(3), split, shares)
+        in_split(np.arange(3), split, fractions)

@@ -8,9 +8,9 @@ import pytest
 
 import supa
 from supa import Ragged, compare
-from supa.comparison.measured import Measured
 from supa.comparison.report import html_of, verdict
 from supa.comparison.resolution import RESOLUTION, merge_unresolved, resolutions
+from supa.comparison.sample_statistics import SampleStatistics
 from supa.distances import permutation_test
 
 
@@ -53,9 +53,9 @@ def test_what_float32_does_not_resolve_is_no_difference(samples, make):
     result, found = _compared(*make(*samples))
     response = found["response"]
     assert response.distance == (0, 0)
-    assert response.distance_floor == response.separation.value == response.smirnov.statistic == 0
-    assert response.p_value == response.smirnov.p_value == 1
-    assert response.true_spread == response.generated_spread == 0
+    assert response.distance_floor == response.separation.value == response.ks.statistic == 0
+    assert response.p_value == response.ks.p_value == 1
+    assert response.true_std == response.generated_std == 0
     assert response.true_mean == pytest.approx(1, abs=2e-6)
     assert response.true_mean == pytest.approx(response.generated_mean, abs=1e-12)
     assert result.observables[0].name != "response"
@@ -83,7 +83,7 @@ def test_a_wrong_constant_has_a_finite_distance(samples, make, difference):
     assert response.distance.value == pytest.approx(difference / RESOLUTION, rel=0.01)
     assert response.p_value == 0.01
     assert response.separation.value == 1
-    assert response.smirnov.statistic >= 0.5
+    assert response.ks.statistic >= 0.5
     assert result.observables[0] is response
     assert result.differs
     assert "response" in verdict(result)
@@ -133,7 +133,7 @@ def test_a_comparison_prints_in_one_sentence(samples):
 
 
 def test_counts_are_exact_and_other_columns_merge_from_below():
-    measured = Measured.of(supa.simulate(60, seed=3))
+    measured = SampleStatistics.of(supa.simulate(60, seed=3))
     fraction = "energy fraction, layer 2"
     found = resolutions(measured, ["num_hits", "response", "depth mean", fraction, "anisotropy, layer 0"])
     assert found["num_hits"] == 1

@@ -1,6 +1,0 @@
-"""Graph benchmarks by name: downloaded by PyTorch Geometric, or made from raw files on the disk without a network."""
-
-from supa_datasets.benchmarks.sets import GraphBenchmark, degree_features, load_benchmark
-from supa_datasets.benchmarks.sources import BENCHMARKS, BenchmarkSource
-
-__all__ = ["BENCHMARKS", "BenchmarkSource", "GraphBenchmark", "degree_features", "load_benchmark"]

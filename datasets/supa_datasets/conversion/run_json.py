@@ -1,0 +1,73 @@
+"""What made some showers, as a text that formats with room for it carry along."""
+
+import dataclasses
+import json
+from typing import Any
+
+from supa import Run, ShowerConfig
+from supa.checks import check_int, format_value
+from supa.texts import read_json
+
+RUN = "supa_run"
+CONFIG = "supa_config"
+
+
+def run_to_text(run: Run) -> str:
+    """Write what made some showers as JSON.
+
+    Args:
+        run: what made them.
+
+    Returns:
+        The text of one JSON object.
+    """
+    fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+    return json.dumps({**fields, "config": run.config.to_dict()})
+
+
+def run_from_text(text: str | bytes) -> Run:
+    """Read what made some showers.
+
+    Args:
+        text: what ``run_to_text`` wrote.
+
+    Returns:
+        What made them.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    try:
+        fields = read_json(text)
+    except ValueError as error:
+        raise ValueError(f"its {RUN} is {format_value(text)} ({error})") from None
+    if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Run)}:
+        raise ValueError(f"its {RUN} is {format_value(text)}")
+    engine, keep = fields["engine"], fields["keep"]
+    if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
+        raise ValueError(f"its {RUN} has the keep and engine {format_value(keep)} and {format_value(engine)}")
+    return Run(
+        config=ShowerConfig.from_dict(fields["config"]),
+        seed=_number("seed", fields["seed"], 2**64 - 1),
+        first=check_int(0, 2**63 - 1, f"first in {RUN}", fields["first"]),
+        engine=engine,
+        keep=keep,
+        attempts=_number("attempts", fields["attempts"], 2**63 - 1),
+    )
+
+
+def imported(config: ShowerConfig, total: int) -> Run:
+    """Name what made showers that another program made.
+
+    Args:
+        config: the physics that they imitate.
+        total: how many there are.
+
+    Returns:
+        Their run.
+    """
+    return Run(config=config, seed=None, first=0, engine="imported", keep="all", attempts=total)
+
+
+def _number(name: str, value: Any, largest: int) -> int | None:
+    return None if value is None else check_int(0, largest, f"{name} in {RUN}", value)

@@ -1,0 +1,91 @@
+"""PyTorch Geometric's part in a benchmark: it downloads a set, processes the raw files, and reads what it made."""
+
+import io
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from supa_datasets.graph_benchmarks.checking import check_raw_files, reason
+from supa_datasets.graph_benchmarks.finding import Contents, DamagedError, RawCopy, RawFiles, in_folder
+from supa_datasets.graph_benchmarks.sources import BenchmarkSource
+
+
+def process(source: BenchmarkSource, raw: RawFiles | None, folder: Path) -> tuple[list[Any], Contents]:
+    """Copy or download the raw files of a set, check them, and process them.
+
+    Args:
+        source: the set.
+        raw: its raw files; None: they are downloaded.
+        folder: an empty folder, in which the set's folder with ``raw`` and ``processed`` is made.
+
+    Returns:
+        PyG ``Data``, and the contents of the raw files.
+
+    Raises:
+        DamagedError: the raw files are damaged.
+        OSError: the folder cannot be written.
+        ValueError: the raw files cannot be downloaded or read, or PyTorch Geometric is not installed.
+    """
+    _families()  # a package that is missing is no damage
+    target = folder / source.folder / "raw"
+    if raw is None:
+        return _downloaded(source, folder, target)
+    target.mkdir(parents=True)
+    for name in raw.files:
+        (target / name).write_bytes(raw.read(name))
+    names = {name: name for name in raw.files}
+    copy = RawCopy(target, names, {name: raw.path_of(name) for name in names})
+    check_raw_files(source, copy)
+    try:
+        with redirect_stderr(io.StringIO()):  # raw files on the disk are processed quickly
+            graphs = read_graphs(source, folder)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # damaged contents raise errors of every kind
+        raise DamagedError(f"{reason(error)}; the files beside {copy.path_of(source.raw_files[0])}.") from None
+    return graphs, copy.contents()
+
+
+def _downloaded(source: BenchmarkSource, folder: Path, target: Path) -> tuple[list[Any], Contents]:
+    graphs, why = None, "the download lacks files"
+    try:
+        graphs = read_graphs(source, folder)
+    except MemoryError:
+        raise
+    except Exception as error:  # networks, archives and cut files raise errors of every kind
+        why = reason(error)
+    found = in_folder(source, target)
+    if found is not None:
+        names = {name: f"the downloaded {name}" for name in found.files}
+        check_raw_files(source, RawCopy(target, found.files, names))
+    if graphs is None or found is None:
+        raise ValueError(
+            f"{source.name}: it cannot be downloaded or read ({why}); give the folder of its raw files (root=, --root)."
+        )
+    return graphs, found.contents()
+
+
+def read_graphs(source: BenchmarkSource, folder: Path) -> list[Any]:
+    """Read the graphs of a set; what is missing is downloaded and processed.
+
+    Args:
+        source: the set.
+        folder: the folder that holds the set's folder.
+
+    Returns:
+        PyG ``Data``.
+
+    Raises:
+        ValueError: PyTorch Geometric is not installed.
+        Exception: of any kind, where files are damaged or cannot be downloaded.
+    """
+    dataset = getattr(_families(), source.family)(str(folder), source.set_name)
+    return [dataset[k] for k in range(len(dataset))]
+
+
+def _families() -> Any:
+    try:
+        from torch_geometric import datasets
+    except ImportError:
+        raise ValueError("Graph benchmarks need PyTorch Geometric: pip install 'supa-showers[learn]'.") from None
+    return datasets

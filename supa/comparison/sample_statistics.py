@@ -1,0 +1,250 @@
+"""Statistics of one sample: columns of observables, histograms of hits, means that have exact expectations."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, Self, TypeAlias
+
+import numpy as np
+
+from supa.arrays import FloatArray, IntArray
+from supa.config import ShowerConfig
+from supa.observables import hit_table, layer_fraction, layer_hits, slice_hits, table
+from supa.ragged import Ragged
+from supa.running_moments import RunningMoments
+from supa.showers import Run, Showers
+
+GROUPS = 100
+"""Showers are dealt into so many groups, which are resampled as wholes: the hits of a shower are not independent."""
+
+HIT_BINS = 200
+RESOLUTION = 2.0**-18
+"""Relative: 64 roundings of float32, which the sum of a shower and a logarithm that is undone stay within."""
+_FEW = 1000
+_SEVERAL_CONFIGS = "Showers of different configs are no single sample; compare each on its own."
+EXAMPLES = 4
+
+
+class ShowersInChunks(Protocol):
+    """A file of showers, or anything else that gives them in chunks."""
+
+    @property
+    def run(self) -> Run:
+        """What made the showers."""
+        ...
+
+    def chunks(self) -> Iterator[Showers]:
+        """Give the showers chunk by chunk."""
+        ...
+
+
+SampleLike: TypeAlias = Showers | ShowersInChunks | Iterable[Showers]
+
+
+class SampleStatistics:
+    """Sums and columns of one sample; ``add`` adds showers.
+
+    Args:
+        edges: edges of the histograms of hits by name, which the true sample sets; None to set them from the first
+            showers that are added.
+    """
+
+    def __init__(self, edges: dict[str, FloatArray] | None = None) -> None:
+        self.run: Run | None = None
+        self.showers = self.hits = 0
+        self.edges = edges
+        self.hit_counts: dict[str, IntArray] = {}
+        self.moments: dict[str, RunningMoments] = {}
+        """Of the observables that have exact expectations."""
+        self.examples: list[Showers] = []
+        self.reach = 0.0
+        """The largest coordinate of a hit."""
+        self.index_range = (0, -1)
+        """The smallest and the largest index."""
+        self._columns: list[dict[str, FloatArray]] = []
+
+    @classmethod
+    def of(cls, sample: SampleLike, edges: dict[str, FloatArray] | None = None) -> Self:
+        """Compute the statistics of a sample.
+
+        Args:
+            sample: Showers, an open file, or an iterable over chunks.
+            edges: edges of the histograms of hits by name.
+
+        Returns:
+            Its statistics.
+
+        Raises:
+            ValueError: the chunks are of different configs, or something else was given.
+        """
+        statistics = cls(edges)
+        for chunk in _merged(chunks_of(sample)):
+            statistics.add(chunk)
+        return statistics
+
+    def parts(self, share: float) -> tuple[Self, Self]:
+        """Deal the showers into two samples; both keep the columns and the histograms of hits, and nothing else.
+
+        Args:
+            share: share of the showers that the second one gets.
+
+        Returns:
+            Both samples, made of whole groups.
+        """
+        number = min(GROUPS - 1, max(1, round(share * GROUPS)))
+        second = np.isin(np.arange(GROUPS), np.arange(number) * GROUPS // number)
+        halves = []
+        for groups in (~second, second):
+            part = type(self)(self.edges)
+            rows = groups[np.arange(self.showers) % GROUPS]
+            part.run, part.showers = self.run, int(rows.sum())
+            part._columns = [{name: values[rows] for name, values in self.columns.items()}]
+            part.hit_counts = {name: counts[groups] for name, counts in self.hit_counts.items()}
+            halves.append(part)
+        return halves[0], halves[1]
+
+    @property
+    def config(self) -> ShowerConfig:
+        """The config of the showers."""
+        assert self.run is not None
+        return self.run.config
+
+    @property
+    def columns(self) -> dict[str, FloatArray]:
+        """Name and (showers,) values of each observable that every chunk has."""
+        if len(self._columns) > 1:
+            names = [name for name in self._columns[0] if all(name in columns for columns in self._columns)]
+            self._columns = [{name: np.concatenate([c[name] for c in self._columns]) for name in names}]
+        return self._columns[0] if self._columns else {}
+
+    def replace(self, columns: dict[str, FloatArray]) -> None:
+        """Replace the values of some columns.
+
+        Args:
+            columns: name and (showers,) values of each.
+        """
+        self._columns = [self.columns | columns]
+
+    def add(self, showers: Showers) -> None:
+        """Add showers.
+
+        Args:
+            showers: some more showers of the sample.
+
+        Raises:
+            ValueError: they are of another config.
+        """
+        if self.run is None:
+            self.run = showers.run
+        elif showers.config != self.config:
+            raise ValueError(_SEVERAL_CONFIGS)
+        if not len(showers):
+            return
+        # Files hold float32. So that a value which many showers share is the same in every sample, all are taken so.
+        hits = dict(showers.hits.columns) | {n: showers.hits[n].astype(np.float32) for n in ("x", "y", "energy")}
+        showers = dataclasses.replace(showers, hits=Ragged(hits, showers.offset))
+        columns = table(showers)
+        columns["log incident energy"] = np.log10(showers.incident_energy)
+        self._columns.append(columns)
+        self._add_hits(showers)
+        self._add_moments(showers)
+        ends = [int(showers.index.min()), int(showers.index.max())]
+        self.index_range = (min(ends), max(ends)) if not self.showers else (
+            min(self.index_range[0], ends[0]), max(self.index_range[1], ends[1])
+        )  # fmt: skip
+        if len(self.examples) < EXAMPLES:
+            self.examples += list(showers[: EXAMPLES - len(self.examples)])
+        self.showers += len(showers)
+        self.hits += showers.hits.num_rows
+
+    def _add_hits(self, showers: Showers) -> None:
+        hits = hit_table(showers)
+        if self.edges is None:
+            self.edges = {name: _hit_edges(name, values, self.config) for name, values in hits.items()}
+        lengths = (np.abs(hits[name]).max(initial=0.0) for name in ("r", "z") if name in hits)
+        self.reach = float(max(self.reach, *lengths))
+        group = (showers.hits.group_of_row() + self.showers) % GROUPS
+        counts = {}
+        for name, edges in self.edges.items():
+            if name in hits:
+                values = hits[name]
+                # One bin below the first edge, one above the last; what is not defined counts as below.
+                place = np.where(np.isnan(values), 0, np.searchsorted(edges, values, side="right"))
+                counted = np.bincount(group * (len(edges) + 1) + place, minlength=GROUPS * (len(edges) + 1))
+                counts[name] = counted.reshape(GROUPS, len(edges) + 1)
+        self.hit_counts = _added(self.hit_counts, counts, first=not self.showers)
+
+    def _add_moments(self, showers: Showers) -> None:
+        parts: dict[str, Any] = {
+            "hits": showers.num_hits[:, None],
+            "hits, layer": layer_hits(showers),
+            "energy fraction, layer": layer_fraction(showers),
+        }
+        if showers.slices_known:
+            parts["hits, slice"] = slice_hits(showers)
+        if not self.showers:
+            self.moments = {name: RunningMoments() for name in parts}
+        # A mean over a part of the showers would be that of other showers.
+        self.moments = {name: moments for name, moments in self.moments.items() if name in parts}
+        for name, moments in self.moments.items():
+            moments.add(parts[name])
+
+
+def chunks_of(sample: SampleLike) -> Iterable[Showers]:
+    """Give the showers of a sample in chunks.
+
+    Args:
+        sample: Showers, an open file, or an iterable over chunks.
+
+    Returns:
+        The chunks.
+
+    Raises:
+        ValueError: something else was given.
+    """
+    if isinstance(sample, Showers):
+        return [sample]
+    if hasattr(sample, "chunks"):
+        return sample.chunks()
+    if isinstance(sample, str) or not isinstance(sample, Iterable):
+        raise ValueError(
+            f"A {type(sample).__name__} was given, but a sample is Showers, an open ShowerFile, or an iterable over "
+            "chunks."
+        )
+    return sample
+
+
+def _added(sums: dict[str, Any], more: dict[str, Any], *, first: bool) -> dict[str, Any]:
+    """Add up what every chunk has: a sum over a part of the showers would be that of other showers."""
+    return more if first else {name: sums[name] + more[name] for name in sums if name in more}
+
+
+def _merged(chunks: Iterable[Showers]) -> Iterator[Showers]:
+    """Put small chunks together: the first showers set the edges of histograms, so they should be many."""
+    pending: list[Showers] = []
+    for chunk in chunks:
+        if not isinstance(chunk, Showers):
+            raise ValueError(f"A sample of {type(chunk).__name__} was given, but its chunks must be Showers.")
+        if pending and chunk.config != pending[0].config:
+            raise ValueError(_SEVERAL_CONFIGS)
+        pending.append(chunk)
+        if sum(map(len, pending)) >= _FEW:
+            yield pending[0] if len(pending) == 1 else Showers.concatenate(pending)
+            pending = []
+    if pending:
+        yield pending[0] if len(pending) == 1 else Showers.concatenate(pending)
+
+
+def _hit_edges(name: str, values: FloatArray, config: ShowerConfig) -> FloatArray:
+    """Choose fine edges from the first true hits."""
+    if name == "z":
+        return np.arange(config.num_slices + 1.0) * np.float64(config.slice_spacing)
+    if name == "layer":
+        return np.arange(config.num_layers + 1.0)
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [1e-4, 1 - 1e-4]) if len(values) else (0.0, 1.0)
+    if high - low <= RESOLUTION * max(abs(low), abs(high)):  # the value in the middle of a bin, clear of its edges
+        width = 2 * max(abs(low), abs(high), 1.0) / HIT_BINS
+        return np.asarray((low + high) / 2 + width * (np.arange(HIT_BINS + 1) - (HIT_BINS + 1) // 2 + 0.5))
+    margin = 0.1 * (high - low)
+    low = 0.0 if name == "r" else low - margin
+    return np.linspace(low, high + margin, HIT_BINS + 1)

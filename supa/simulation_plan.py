@@ -1,0 +1,181 @@
+"""The plan of a simulation: its arguments, checked, and how it is cut into chunks and blocks."""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from supa.arrays import FloatArray
+from supa.checks import check_int, did_you_mean
+from supa.config import ShowerConfig
+from supa.engines import reference
+from supa.expectations import Keep, expectation, mean_particles
+from supa.initial_conditions import EnergyLike
+from supa.memory import available_bytes
+from supa.presets import ConfigLike, as_config
+from supa.random import MAX_INDEX, MAX_SEED
+
+Record = Literal["hits", "particles"]
+Engine = Literal["cpu", "reference"]
+
+MAX_THREADS = 1024
+
+_CHUNK_BYTES = 8 << 20
+_CHUNKS_SHARE = 0.25  # of the free memory may go into chunks, however large they are wanted
+_GROWTH = 4  # a column that grows takes up to three times its length, and the chunk is copied for the caller
+_BLOCK_PARTICLES = 4096  # alive at a time: their columns then fit the second-level cache
+_BYTES_PER_PARTICLE = 512  # of working memory for one particle that is alive, growth included
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The checked arguments of ``simulate`` or ``stream``, and the sizes of chunks and blocks."""
+
+    num_showers: int
+    config: ShowerConfig
+    seed: int
+    first: int
+    keep: Keep
+    record: Record
+    engine: Engine
+    threads: int
+    chunk_size: int
+    block_size: int
+    max_particles: int
+
+
+def make_plan(
+    num_showers: int,
+    config: ConfigLike,
+    energy: EnergyLike | None,
+    seed: int,
+    first: int,
+    keep: Keep,
+    record: Record,
+    engine: Engine,
+    threads: int | None,
+    chunk_size: int | None,
+) -> Plan:
+    """Check the arguments of ``stream``, and choose the sizes of chunks and blocks.
+
+    Args:
+        num_showers: as for ``stream``, like the other arguments.
+        config: a preset's name or a config.
+        energy: incident energy in GeV, in place of the config's.
+        seed: the seed.
+        first: index of the first attempt.
+        keep: which showers to keep.
+        record: what to keep of them.
+        engine: what simulates.
+        threads: number of threads.
+        chunk_size: attempts of a chunk.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: an argument is not allowed, or no shower is ever complete.
+    """
+    config = as_config(config)
+    if energy is not None:
+        config = config.replace(incident_energy=energy)
+    for name, value, choices in (
+        ("keep", keep, ("all", "complete")),
+        ("record", record, ("hits", "particles")),
+        ("engine", engine, ("cpu", "reference")),
+    ):
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(
+                f"{name}: {value!r} was given, but it must be {' or '.join(map(repr, choices))}."
+                f"{did_you_mean(value, choices)}"
+            )
+    if engine == "reference":
+        check_int(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
+        if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
+            raise ValueError(f"threads: {threads!r} was given, but engine='reference' is one sequential stream; use 1.")
+        threads = 1
+    seed = check_int(0, MAX_SEED, "seed", seed)
+    num_showers = check_int(0, MAX_INDEX, "num_showers", num_showers)
+    first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 less num_showers)")
+    if threads is None:
+        threads = available_processors()
+    threads = check_int(1, MAX_THREADS, "threads", threads)
+    particles, hits = _mean_sizes(config)
+    bytes_per_attempt = 100 + 8 * config.num_layers + 60 * config.primary_count.mean + 27 * hits
+    if record == "particles":
+        bytes_per_attempt += 31 * particles.sum()
+    # Each thread takes its part of the attempts that are needed; a smaller chunk is not worth its overhead.
+    part = max(64, math.ceil(num_showers / (threads * _acceptance(config, keep))))
+    if chunk_size is None:
+        chunk_size = min(int(_CHUNK_BYTES / bytes_per_attempt), part)
+    else:
+        chunk_size = check_int(1, MAX_INDEX, "chunk_size", chunk_size)
+        if keep == "complete":
+            chunk_size = min(chunk_size, part)
+        if engine == "reference":
+            bytes_per_attempt += 72 * particles.sum()  # it holds every particle, recorded or not
+        room = available_bytes() * _CHUNKS_SHARE / ((threads + 1) * _GROWTH)
+        chunk_size = min(chunk_size, int(room / bytes_per_attempt))
+    chunk_size = max(1, chunk_size)
+    return Plan(
+        num_showers=num_showers,
+        config=config,
+        seed=seed,
+        first=first,
+        keep=keep,
+        record=record,
+        engine=engine,
+        threads=threads,
+        chunk_size=chunk_size,
+        block_size=max(1, min(int(_BLOCK_PARTICLES / max(particles.max(), 1.0)), 1024)),
+        max_particles=int(available_bytes() / (threads * _BYTES_PER_PARTICLE)),
+    )
+
+
+def _mean_sizes(config: ShowerConfig) -> tuple[FloatArray, float]:
+    """Return the mean number of particles in each slice, and of hits, or bounds of them."""
+    particles, hits = mean_particles(config)
+    if config.critical_energy > 0:
+        # Only so many particles of a slice have the energy to split, each into two, or to pass.
+        most = 2 * config.spectrum.mean / config.critical_energy + config.primary_count.mean
+        particles = np.minimum(particles, most)
+        hits = min(hits, float(particles.sum()))
+    return particles, hits
+
+
+def _acceptance(config: ShowerConfig, keep: Keep) -> float:
+    """Return the share of the showers that are kept, 1 where it has no closed form."""
+    if keep == "all" or config.critical_energy > 0:
+        return 1.0
+    probability = expectation(config).probability_complete
+    if probability < 1e-9:
+        raise ValueError(never_complete("No shower of this config has"))
+    return 1.0 if math.isnan(probability) else probability
+
+
+def available_processors() -> int:
+    """Return how many processors this process may use.
+
+    Returns:
+        The number, at least 1.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def never_complete(subject: str) -> str:
+    """Write the message that showers are hardly ever complete.
+
+    Args:
+        subject: the beginning of the sentence, which ends with "has".
+
+    Returns:
+        The message.
+    """
+    return (
+        f"{subject} a hit in every readout layer, so keep='complete' will hardly end; use keep='all', or a config "
+        "whose layers are reached more often."
+    )
