@@ -28,8 +28,8 @@ from torch.nn.functional import pad, silu, softplus
 import supa
 import supa_mamba
 from supa_mamba import causal_conv1d
-from supa_mamba.conv.naive import naive_causal_conv1d
-from supa_mamba.scan import naive
+from supa_mamba.ops.causal_conv1d.naive import naive_causal_conv1d
+from supa_mamba.ops.selective_scan import naive
 
 # As the modules call them.
 selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
@@ -352,8 +352,8 @@ def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *
 
 def tune(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     """Try other sizes of the kernels' blocks, and print the times, fastest first."""
-    from supa_mamba.scan import launch
-    from supa_mamba.scan.blocks import TILE, BackwardBlock, ForwardBlock
+    from supa_mamba.ops.selective_scan import launch
+    from supa_mamba.ops.selective_scan.block_sizes import TILE, BackwardBlock, ForwardBlock
 
     showers, channels, states = shape
     lengths = lengths_of(showers)

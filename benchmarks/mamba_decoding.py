@@ -26,8 +26,8 @@ from supa_mamba import (
     selective_state_replay,
     selective_state_update,
 )
-from supa_mamba.conv_step.naive import naive_causal_conv1d_replay, naive_causal_conv1d_update
-from supa_mamba.step.naive import naive_selective_state_replay, naive_selective_state_update
+from supa_mamba.ops.causal_conv1d_update.naive import naive_causal_conv1d_replay, naive_causal_conv1d_update
+from supa_mamba.ops.selective_state_update.naive import naive_selective_state_replay, naive_selective_state_update
 
 ALONG = ("x", "dt", "B", "C")
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from supa.checks import did_you_mean, shown, whole
 from supa_mamba.modules.stack import MambaStack
-from supa_mamba.packing import offset_of
-from supa_mamba.transforms import once
+from supa_mamba.ops.packing import offset_of
+from supa_mamba.ops.transforms import once
 
 Level = Literal["shower", "hit"]
 

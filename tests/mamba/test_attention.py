@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from device_sync import no_device_sync
 from mixers import D_MODEL, made, pieces, rows
 from sequences import distance, offset_of
-from waiting import nothing_waits
 
 from supa_mamba import CausalAttention
 
@@ -130,5 +130,5 @@ def test_nothing_waits_for_the_device_when_the_bound_is_known(path, device):
             mixer(x, offset, max_length=30).sum().backward()
 
     run()
-    with nothing_waits():
+    with no_device_sync():
         run()

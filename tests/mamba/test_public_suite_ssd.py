@@ -18,7 +18,7 @@ from sequences import offset_of
 from torch.nn import functional
 
 from supa_mamba import ssd
-from supa_mamba.chunk_scan import cpu
+from supa_mamba.ops.ssd import cpu
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 

@@ -3,12 +3,12 @@ from functools import partial
 
 import pytest
 import torch
+from device_sync import no_device_sync
 from sequences import apart, distance
 from steps import HALF, expanded, laid_out, mamba2_inputs, step_inputs, with_own_entries
-from waiting import nothing_waits
 
 from supa_mamba import ReplayCache, selective_state_replay, selective_state_update
-from supa_mamba.step.naive import naive_selective_state_replay, naive_selective_state_update
+from supa_mamba.ops.selective_state_update.naive import naive_selective_state_replay, naive_selective_state_update
 
 FORMS = {
     "mamba1 70x3": lambda count: step_inputs(count, 70, 3, 6),
@@ -243,7 +243,7 @@ def test_nothing_waits_for_the_device(path, device):
         torch.tensor([2, 0, 1], device=device),
     )
     replay(state, cache, **given, accepted=accepted)
-    with nothing_waits():
+    with no_device_sync():
         replay(state, cache, **given, accepted=accepted)
 
 

@@ -3,12 +3,12 @@ from functools import partial
 
 import pytest
 import torch
+from device_sync import no_device_sync
 from sequences import assert_close, distance, offset_of, ssd_inputs, with_gradients
-from waiting import nothing_waits
 
 import supa_mamba
 from supa_mamba import selective_scan
-from supa_mamba.chunk_scan import blocks, cpu, naive
+from supa_mamba.ops.ssd import block_sizes, cpu, naive
 
 ssd = partial(supa_mamba.ssd, dt_softplus=True)
 naive_ssd = partial(naive.naive_ssd, dt_softplus=True)
@@ -107,7 +107,7 @@ def test_very_long_sequences(path, device):
 
 
 def test_more_sequences_than_shares(path, device, monkeypatch):
-    monkeypatch.setattr(blocks, "SHARES", 2)
+    monkeypatch.setattr(block_sizes, "SHARES", 2)
     lengths = [3, 70, 0, 1, 66]
     inputs = ssd_inputs(lengths, 4, 5, 3, groups=2)
     assert_close(found(inputs, lengths, torch.float64, device), expected(inputs, lengths), 1e-12, 1e-12)
@@ -134,13 +134,13 @@ def test_nothing_waits_for_the_device(path, device):
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
 
     run()
-    with nothing_waits():
+    with no_device_sync():
         run()
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_new_lengths_compile_nothing(path, device):
-    from supa_mamba.chunk_scan import kernels
+    from supa_mamba.ops.ssd import kernels
 
     def run(lengths):
         inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in ssd_inputs(lengths, 2, 16, 16).items()}

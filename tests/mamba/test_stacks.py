@@ -4,10 +4,10 @@ import re
 
 import pytest
 import torch
+from device_sync import no_device_sync
 from mixers import D_MODEL, STACKS, made, pieces, rows
 from sequences import distance, offset_of
 from torch import nn
-from waiting import nothing_waits
 
 from supa_mamba import BiMamba, CausalAttention, HybridStack, Mamba, MambaBlock, MambaStack, optimizer_groups
 
@@ -293,7 +293,7 @@ def test_nothing_waits_for_the_device(path, device, name):
             stack.step(x[:2], state, order)
 
     run()
-    with nothing_waits():
+    with no_device_sync():
         run()
 
 

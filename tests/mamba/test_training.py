@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from waiting import nothing_waits
+from device_sync import no_device_sync
 
 import supa
 from supa.bins import distinct_bins
@@ -280,7 +280,7 @@ def test_on_a_gpu_no_step_waits_and_a_stopped_training_ends_with_the_same_bits(r
         assert torch.equal(weights, whole.encoder.state_dict()[name])
     batches = resumed.train.batches(np.arange(len(resumed.train)), 20)
     resumed._update(next(batches))
-    with nothing_waits():
+    with no_device_sync():
         for batch in batches:
             resumed._update(batch)
 

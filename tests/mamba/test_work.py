@@ -6,7 +6,7 @@ from sequences import conv_inputs, offset_of, scan_inputs, ssd_inputs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from supa_mamba import causal_conv1d, selective_scan, ssd
-from supa_mamba.chunk_scan.cpu import CHUNK, cut
+from supa_mamba.ops.ssd.cpu import CHUNK, cut
 
 OPERATIONS = {
     "ssd": (ssd, lambda lengths: ssd_inputs(lengths, 2, 8, 8)),

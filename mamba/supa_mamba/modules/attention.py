@@ -9,7 +9,7 @@ from supa_mamba.modules.options import check_at_least, named_options
 from supa_mamba.modules.packed_attention import attend, differentiable, longest_of, padded, places_of, readable
 from supa_mamba.modules.states import AttentionState
 from supa_mamba.modules.weights import Device
-from supa_mamba.rows import check_no_gradients, rows_of
+from supa_mamba.ops.state_slots import check_no_gradients, rows_of
 
 
 class CausalAttention(nn.Module):

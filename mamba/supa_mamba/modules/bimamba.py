@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from supa_mamba.modules.base import StateSpaceMixer
-from supa_mamba.modules.direction import Direction, Steps
 from supa_mamba.modules.inputs import check_fits, packed_rows
 from supa_mamba.modules.options import check_at_least, check_states, inner_width, named_options, step_rank
+from supa_mamba.modules.ssm_branch import Direction, Steps
 from supa_mamba.modules.states import MambaState
 from supa_mamba.modules.weights import Device, leave_undecayed
 

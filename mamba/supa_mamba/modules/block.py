@@ -14,7 +14,7 @@ from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_options
 from supa_mamba.modules.states import LayerState
 from supa_mamba.modules.weights import Device
-from supa_mamba.precision import state_dtype
+from supa_mamba.ops.dtypes import state_dtype
 
 
 class Mixer(Protocol):

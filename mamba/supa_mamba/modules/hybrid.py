@@ -13,7 +13,7 @@ from supa_mamba.modules.packed_attention import longest_of
 from supa_mamba.modules.stack import BlockStack
 from supa_mamba.modules.states import StackState
 from supa_mamba.modules.weights import Device
-from supa_mamba.packing import offset_of
+from supa_mamba.ops.packing import offset_of
 
 
 class HybridStack(BlockStack):

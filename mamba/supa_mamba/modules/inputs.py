@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.checks import check_device
-from supa_mamba.packing import offset_of
+from supa_mamba.ops.checks import check_device
+from supa_mamba.ops.packing import offset_of
 
 
 def packed_rows(x: Tensor, offset: Tensor | None, d_model: int) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from supa_mamba.modules.base import StateSpaceMixer
-from supa_mamba.modules.direction import Direction, Steps
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least, check_states, inner_width, named_options, step_rank
+from supa_mamba.modules.ssm_branch import Direction, Steps
 from supa_mamba.modules.states import MambaState
 from supa_mamba.modules.weights import Device, leave_undecayed
-from supa_mamba.precision import state_dtype
+from supa_mamba.ops.dtypes import state_dtype
 
 
 class Mamba(StateSpaceMixer):

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supa_mamba.chunk_scan.function import check_limits, ssd
-from supa_mamba.conv.function import causal_conv1d
-from supa_mamba.conv_step.function import causal_conv1d_update
 from supa_mamba.modules.base import StateSpaceMixer
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.norm import GatedRMSNorm
 from supa_mamba.modules.options import check_at_least, check_states, inner_width, named_options
 from supa_mamba.modules.states import MambaState
 from supa_mamba.modules.weights import Device, leave_undecayed, like_states, rates, step_bias
-from supa_mamba.precision import state_dtype
-from supa_mamba.step.function import selective_state_update
+from supa_mamba.ops.causal_conv1d.function import causal_conv1d
+from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
+from supa_mamba.ops.dtypes import state_dtype
+from supa_mamba.ops.selective_state_update.function import selective_state_update
+from supa_mamba.ops.ssd.function import check_limits, ssd
 
 
 class Mamba2(StateSpaceMixer):

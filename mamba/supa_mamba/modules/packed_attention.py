@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from supa_mamba.packing import check_offset
-from supa_mamba.transforms import once
+from supa_mamba.ops.packing import check_offset
+from supa_mamba.ops.transforms import once
 
 
 def _packed_kernel() -> Callable[..., Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supa_mamba.precision import state_dtype
+from supa_mamba.ops.dtypes import state_dtype
 
 Device = torch.device | str | int | None
 
