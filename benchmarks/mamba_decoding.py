@@ -157,7 +157,7 @@ def bytes_of(case: Case) -> float:
     return moved
 
 
-def on_gpu(rows: int, inputs: int, dtype: torch.dtype, copied: float) -> dict[str, Any]:
+def is_cuda(rows: int, inputs: int, dtype: torch.dtype, copied: float) -> dict[str, Any]:
     """Hold all operations against the naive ones on a few rows, and time them."""
     import triton
 
@@ -200,7 +200,7 @@ def main() -> None:
         "rows": arguments.rows,
     }
     results["results"] = {
-        name: on_gpu(arguments.rows, arguments.inputs, getattr(torch, name), copied) for name in arguments.dtype
+        name: is_cuda(arguments.rows, arguments.inputs, getattr(torch, name), copied) for name in arguments.dtype
     }
     give(results, arguments.json)
 

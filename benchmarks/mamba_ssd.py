@@ -73,7 +73,7 @@ def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[st
     offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
     y, gradient = distances(
         lambda **x: ssd(**x, offset=offset, dt_softplus=True),
-        lambda **x: naive_ssd(**x, offset=begins, initial_state=None, dt_softplus=True)[0],
+        lambda **x: naive_ssd(**x, offset=begins, initial_states=None, dt_softplus=True)[0],
         draw(lengths, shape, dtype, device),
     )
     if not (y <= BOUNDS[dtype][0] and gradient <= BOUNDS[dtype][1]):
@@ -99,7 +99,7 @@ def prepared(shape: Shape, dtype: torch.dtype) -> tuple[Callable[[], Any], Calla
     )
 
 
-def on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
+def is_cuda(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
     """Time one shape."""
     _, heads, width, states = shape
     errors = hold_against_naive(shape, dtype, "cuda")
@@ -217,7 +217,7 @@ def main() -> None:
     for shape in shapes:
         for dtype in dtypes:
             name = f"{'x'.join(map(str, shape))}, {dtype}"
-            results[name] = on_gpu(shape, dtype, copied)
+            results[name] = is_cuda(shape, dtype, copied)
             print(name, results[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
     give(gpu_facts() | {"copy, TB/s": copied / 1e12, "results": results}, arguments.json)

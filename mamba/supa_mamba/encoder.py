@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from supa.checks import did_you_mean, shown, whole
 from supa_mamba.modules.stack import MambaStack
-from supa_mamba.ops.packing import offset_of
-from supa_mamba.ops.transforms import once
+from supa_mamba.ops.packing import normalize_offsets
+from supa_mamba.ops.transforms import first_derivative_only
 
 Level = Literal["shower", "hit"]
 
@@ -135,7 +135,7 @@ class ShowerEncoder(nn.Module):
             raise ValueError(
                 f"points: shape {tuple(points.shape)} was given, but it must be (hits, {self.config.features})."
             )
-        offset = offset_of("points", points, offset)
+        offset = normalize_offsets("points", points, offset)
         hits = self.stack(self.embedding(points), offset)
         seen = hits if self.config.level == "hit" else pooled(hits, offset)
         return self.head(seen).float()  # type: ignore[no-any-return]
@@ -153,7 +153,7 @@ def pooled(hits: Tensor, offset: Tensor) -> Tensor:
         shower has no hit.
     """
     # Half precision would lose the last bits of a sum over hundreds of hits.
-    hits = once(hits.float(), _POOLED)
+    hits = first_derivative_only(hits.float(), _POOLED)
     count = offset.diff()[:, None]
     total = torch.segment_reduce(hits, "sum", offsets=offset, axis=0, initial=0)
     highest = torch.segment_reduce(hits, "max", offsets=offset, axis=0)

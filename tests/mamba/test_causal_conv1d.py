@@ -7,14 +7,14 @@ from supa_mamba.ops.causal_conv1d.naive import naive_causal_conv1d
 
 
 def expected(inputs, lengths, **options):
-    missing = {name: None for name in ("bias", "initial_state") if name not in inputs}
+    missing = {name: None for name in ("bias", "initial_states") if name not in inputs}
     offset = offset_of(lengths)
     return with_gradients(lambda **x: naive_causal_conv1d(offset=offset, **x, **missing, **options), inputs)
 
 
 def found(inputs, lengths, dtype, device, *, half=(), **options):
     offset = offset_of(lengths, device)
-    run = lambda **x: causal_conv1d(**x, offset=offset, return_final_state=True, **options)  # noqa: E731
+    run = lambda **x: causal_conv1d(**x, offset=offset, return_final_states=True, **options)  # noqa: E731
     return with_gradients(run, inputs, dtype, device, half)
 
 
@@ -23,7 +23,7 @@ def test_the_naive_convolution_is_pytorchs():
     offset = offset_of([9, 0, 2])
     y, final = naive_causal_conv1d(**inputs, offset=offset, activation="silu")
     for s, (start, end) in enumerate([(0, 9), (9, 9), (9, 11)]):
-        seen = torch.cat([inputs["initial_state"][s], inputs["x"][start:end].t()], 1)
+        seen = torch.cat([inputs["initial_states"][s], inputs["x"][start:end].t()], 1)
         assert torch.equal(final[s], seen[:, end - start :])
         if end > start:
             plain = torch.conv1d(seen[None], inputs["weight"][:, None], inputs["bias"], groups=4)[0]
@@ -80,7 +80,7 @@ def test_gradients_through_one_output_alone(path, device, used):
         loss = (y if used == "y" else final_state).sum()
         return torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)
 
-    mine = gradients(*causal_conv1d(**inputs, offset=offset, return_final_state=True))
+    mine = gradients(*causal_conv1d(**inputs, offset=offset, return_final_states=True))
     naive = gradients(*naive_causal_conv1d(**inputs, offset=offset))
     for name, a, b in zip(inputs, mine, naive, strict=True):
         zeros = torch.zeros_like(inputs[name])
@@ -93,16 +93,16 @@ def test_what_has_no_rows_may_lie_apart_too(path, device):
 
     def run(**given):
         given = {name: x if name == "x" else apart(x) for name, x in given.items()}
-        return causal_conv1d(**given, offset=apart(offset_of(lengths, device)), return_final_state=True)
+        return causal_conv1d(**given, offset=apart(offset_of(lengths, device)), return_final_states=True)
 
     assert_close(with_gradients(run, inputs, device=device), expected(inputs, lengths), 1e-13, 1e-13)
 
 
 def test_padded_is_packed_with_equal_lengths(path, device):
     packed = {name: x.to(device) for name, x in conv_inputs([5, 5, 5], 3, 4).items()}
-    y, final = causal_conv1d(**packed, offset=offset_of([5, 5, 5], device), return_final_state=True)
+    y, final = causal_conv1d(**packed, offset=offset_of([5, 5, 5], device), return_final_states=True)
     padded = packed | {"x": packed["x"].unflatten(0, (3, 5))}
-    padded_y, padded_final = causal_conv1d(**padded, return_final_state=True)
+    padded_y, padded_final = causal_conv1d(**padded, return_final_states=True)
     assert torch.equal(padded_y, y.unflatten(0, (3, 5)))
     assert torch.equal(padded_final, final)
 
@@ -110,11 +110,11 @@ def test_padded_is_packed_with_equal_lengths(path, device):
 def test_a_sequence_goes_on_from_its_state(path, device):
     inputs = {name: x.to(device) for name, x in conv_inputs([6], 3, 4).items()}
     x = inputs.pop("x")
-    y, final = causal_conv1d(x[None], **inputs, return_final_state=True)
+    y, final = causal_conv1d(x[None], **inputs, return_final_states=True)
     for t in range(6):
-        step, inputs["initial_state"] = causal_conv1d(x[None, t : t + 1], **inputs, return_final_state=True)
+        step, inputs["initial_states"] = causal_conv1d(x[None, t : t + 1], **inputs, return_final_states=True)
         torch.testing.assert_close(step[0, 0], y[0, t])
-    assert torch.equal(inputs["initial_state"], final)
+    assert torch.equal(inputs["initial_states"], final)
 
 
 def test_swish_is_silu(path, device):
@@ -136,7 +136,7 @@ def test_gradients_are_the_same_bits_every_time(path, device):
 def test_nothing_to_walk(path, device, lengths):
     result = found(conv_inputs(lengths, 3, 4), lengths, torch.float32, device)
     assert result["y"].shape == (0, 3)
-    assert torch.equal(result["final_state"].cpu(), conv_inputs(lengths, 3, 4)["initial_state"].float())
+    assert torch.equal(result["final_state"].cpu(), conv_inputs(lengths, 3, 4)["initial_states"].float())
 
 
 def test_compiled_programs_see_one_operator(path, device):
@@ -145,7 +145,7 @@ def test_compiled_programs_see_one_operator(path, device):
     inputs, offset = conv_inputs([5, 0, 7], 3, 4), offset_of([5, 0, 7], device)
 
     def run(**x):
-        return causal_conv1d(**x, offset=offset, return_final_state=True)
+        return causal_conv1d(**x, offset=offset, return_final_states=True)
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     assert_close(
@@ -162,7 +162,7 @@ def test_compiled_programs_see_one_operator(path, device):
         ({"weight": torch.zeros(3)}, r"weight: shape \(3,\) was given"),
         ({"weight": torch.zeros(2, 4)}, r"x: shape \(5, 3\) was given"),
         ({"bias": torch.zeros(2)}, r"bias: shape \(2,\)"),
-        ({"initial_state": torch.zeros(1, 3, 4)}, r"\(S, D, W - 1\) = \(1, 3, 3\)"),
+        ({"initial_states": torch.zeros(1, 3, 4)}, r"\(S, D, W - 1\) = \(1, 3, 3\)"),
         ({"activation": "relu"}, "it must be None, 'silu' or 'swish'"),
         ({"offset": None}, "without an offset"),
     ],

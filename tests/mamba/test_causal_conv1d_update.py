@@ -8,7 +8,7 @@ from steps import laid_out
 
 from supa_mamba import causal_conv1d, causal_conv1d_replay, causal_conv1d_update
 from supa_mamba.ops.causal_conv1d_update.naive import naive_causal_conv1d_replay, naive_causal_conv1d_update
-from supa_mamba.ops.causal_conv1d_update.operator import causal_conv1d_step_operator
+from supa_mamba.ops.causal_conv1d_update.operator import conv_step
 from supa_mamba.ops.checks import INTEGER_DTYPES
 
 
@@ -197,7 +197,7 @@ def test_one_step_of_chosen_rows(path, device, channels, width, activation, dtyp
 def test_the_convolution_is_steps_repeated(path, device, width):
     x, state = normal(2, 7, 5).to(device), normal(2, 5, width - 1, seed=3).to(device)
     given = {"weight": normal(5, width, seed=1).to(device), "activation": "silu"}
-    y, final = causal_conv1d(x, **given, initial_state=state, return_final_state=True)
+    y, final = causal_conv1d(x, **given, initial_states=state, return_final_states=True)
     for t in range(7):
         torch.testing.assert_close(causal_conv1d_update(x[:, t], state, **given), y[:, t])
     assert torch.equal(state, final)
@@ -332,9 +332,7 @@ def test_the_operator_is_what_pytorch_expects(path, device, kind):
         cache, accepted = normal(4, 2, 3).to(device), counts
     state = laid_out(state, (2, 0, 1))
     rows = torch.tensor([3, -1], device=device)
-    torch.library.opcheck(
-        causal_conv1d_step_operator, (state, cache, x, given["weight"], given["bias"], accepted, begins, rows, True)
-    )
+    torch.library.opcheck(conv_step, (state, cache, x, given["weight"], given["bias"], accepted, begins, rows, True))
 
 
 @pytest.mark.parametrize(
@@ -352,7 +350,7 @@ def test_the_operator_is_what_pytorch_expects(path, device, kind):
         ({"activation": "relu"}, "it must be None, 'silu' or 'swish'"),
         (
             {"conv_state_indices": torch.tensor([0, 3])},
-            "conv_state_indices: 3 was given, but the table has rows 0 to 2",
+            "conv_state_indices: 3 was given, but the table has slots 0 to 2",
         ),
         ({"conv_state_indices": torch.tensor([0])}, r"conv_state_indices: shape \(1,\)"),
         ({"conv_state_indices": torch.tensor([0.0, 1.0])}, "torch.float32 on cpu was given, but .* integers"),

@@ -289,7 +289,7 @@ def change_cache(**change):
         (lambda _: {"accepted": torch.tensor([0, -1])}, "accepted: -1 to 0 was given"),
         (
             lambda _: {"state_batch_indices": torch.tensor([0, 6])},
-            "state_batch_indices: 6 was given, but the table has rows 0 to 5",
+            "state_batch_indices: 6 was given, but the table has slots 0 to 5",
         ),
         (lambda good: {"A": good["A"].requires_grad_()}, "selective_state_replay changes its state"),
     ],

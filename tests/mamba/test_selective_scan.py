@@ -15,14 +15,14 @@ LEAST = {"u", "delta", "A", "B", "C"}
 
 
 def expected(inputs, lengths, **options):
-    missing = {name: None for name in ("D", "z", "delta_bias", "initial_state") if name not in inputs}
+    missing = {name: None for name in ("D", "z", "delta_bias", "initial_states") if name not in inputs}
     offset = offset_of(lengths)
     return with_gradients(lambda **x: naive_selective_scan(offset=offset, **x, **missing, **options), inputs)
 
 
 def found(inputs, lengths, dtype, device, *, half=(), **options):
     offset = offset_of(lengths, device)
-    run = lambda **x: selective_scan(**x, offset=offset, return_final_state=True, **options)  # noqa: E731
+    run = lambda **x: selective_scan(**x, offset=offset, return_final_states=True, **options)  # noqa: E731
     return with_gradients(run, inputs, dtype, device, half)
 
 
@@ -33,13 +33,13 @@ def test_the_naive_scan_is_the_sum_over_all_earlier_inputs():
     step = torch.log1p(torch.exp(inputs["delta"] + inputs["delta_bias"]))
     for s, (start, end) in enumerate([(0, 4), (4, 4), (4, 11)]):
         for t in range(start, end):
-            h = torch.exp(inputs["A"] * step[start : t + 1].sum(0)[:, None]) * inputs["initial_state"][s]
+            h = torch.exp(inputs["A"] * step[start : t + 1].sum(0)[:, None]) * inputs["initial_states"][s]
             for r in range(start, t + 1):
                 decay = torch.exp(inputs["A"] * step[r + 1 : t + 1].sum(0)[:, None])
                 h = h + decay * (step[r] * inputs["u"][r])[:, None] * inputs["B"][r]
             gate = inputs["z"][t] / (1 + torch.exp(-inputs["z"][t]))
             torch.testing.assert_close(y[t], ((h * inputs["C"][t]).sum(1) + inputs["D"] * inputs["u"][t]) * gate)
-        torch.testing.assert_close(final[s], h if end > start else inputs["initial_state"][s])
+        torch.testing.assert_close(final[s], h if end > start else inputs["initial_states"][s])
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -94,7 +94,7 @@ def test_nothing_waits_for_the_device(path, device):
     offset = offset_of([40, 3], device)
 
     def run():
-        y, final_state = selective_scan(**inputs, offset=offset, return_final_state=True)
+        y, final_state = selective_scan(**inputs, offset=offset, return_final_states=True)
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
 
     run()
@@ -108,7 +108,7 @@ def test_new_lengths_compile_nothing(path, device):
 
     def run(lengths):
         inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in scan_inputs(lengths, 16, 16).items()}
-        y, final_state = selective_scan(**inputs, offset=offset_of(lengths, device), return_final_state=True)
+        y, final_state = selective_scan(**inputs, offset=offset_of(lengths, device), return_final_states=True)
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
         cached = (kernel.device_caches for kernel in (kernels.forward_kernel, kernels.backward_kernel))
         return [len(cache[0]) for caches in cached for cache in caches.values()]
@@ -151,7 +151,7 @@ def test_gradients_through_one_output_alone(path, device, used):
         loss = (y if used == "y" else final_state).sum()
         return torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)
 
-    mine = gradients(*selective_scan(**inputs, offset=offset, return_final_state=True))
+    mine = gradients(*selective_scan(**inputs, offset=offset, return_final_states=True))
     naive = gradients(*naive_selective_scan(**inputs, offset=offset))
     for name, a, b in zip(inputs, mine, naive, strict=True):
         zeros = torch.zeros_like(inputs[name])
@@ -159,7 +159,7 @@ def test_gradients_through_one_output_alone(path, device, used):
 
 
 def test_the_call_is_that_of_the_public_function(path, device):
-    inputs = {name: x.to(device) for name, x in scan_inputs([4], 3, 2).items() if name != "initial_state"}
+    inputs = {name: x.to(device) for name, x in scan_inputs([4], 3, 2).items() if name != "initial_states"}
     inputs["delta"] = inputs["delta"].abs()
     offset = offset_of([4], device)
     plain = supa_mamba.selective_scan(*inputs.values(), offset=offset)
@@ -192,8 +192,8 @@ def test_one_group_is_none(path, device):
 def test_padded_is_packed_with_equal_lengths(path, device):
     packed = {name: x.to(device) for name, x in scan_inputs([5, 5, 5], 3, 2).items()}
     padded = {n: x.unflatten(0, (3, 5)) if n in ("u", "delta", "B", "C", "z") else x for n, x in packed.items()}
-    y, final = selective_scan(**packed, offset=offset_of([5, 5, 5], device), return_final_state=True)
-    padded_y, padded_final = selective_scan(**padded, return_final_state=True)
+    y, final = selective_scan(**packed, offset=offset_of([5, 5, 5], device), return_final_states=True)
+    padded_y, padded_final = selective_scan(**padded, return_final_states=True)
     assert torch.equal(padded_y, y.unflatten(0, (3, 5)))
     assert torch.equal(padded_final, final)
 
@@ -202,11 +202,13 @@ def test_a_packed_sequence_knows_nothing_of_the_others(path, device):
     lengths = lengths_for(path, [4, 37, 0, 9])
     inputs = {name: x.to(device) for name, x in scan_inputs(lengths, 3, 2).items()}
     offset = offset_of(lengths, device)
-    y, final = selective_scan(**inputs, offset=offset, return_final_state=True)
+    y, final = selective_scan(**inputs, offset=offset, return_final_states=True)
     for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
         alone = {n: x[start:end] if n in ("u", "delta", "B", "C", "z") else x for n, x in inputs.items()}
-        alone["initial_state"] = inputs["initial_state"][s : s + 1]
-        y_alone, final_alone = selective_scan(**alone, offset=offset_of([end - start], device), return_final_state=True)
+        alone["initial_states"] = inputs["initial_states"][s : s + 1]
+        y_alone, final_alone = selective_scan(
+            **alone, offset=offset_of([end - start], device), return_final_states=True
+        )
         torch.testing.assert_close(y_alone, y[start:end], rtol=1e-14, atol=1e-14)
         torch.testing.assert_close(final_alone[0], final[s], rtol=1e-14, atol=1e-14)
 
@@ -217,8 +219,8 @@ def test_reverse_is_each_sequence_flipped(path, device):
     offset = offset_of(lengths, device)
     flip = torch.cat([torch.arange(end - 1, start - 1, -1) for start, end in offset.unfold(0, 2, 1).tolist()])
     flipped = {n: x[flip] if n in ("u", "delta", "B", "C", "z") else x for n, x in inputs.items()}
-    y, final = selective_scan(**inputs, offset=offset, reverse=True, return_final_state=True)
-    y_flipped, final_flipped = selective_scan(**flipped, offset=offset, return_final_state=True)
+    y, final = selective_scan(**inputs, offset=offset, reverse=True, return_final_states=True)
+    y_flipped, final_flipped = selective_scan(**flipped, offset=offset, return_final_states=True)
     assert torch.equal(y, y_flipped[flip])
     assert torch.equal(final, final_flipped)
 
@@ -243,11 +245,11 @@ def test_rows_may_lie_apart(path, device):
 def test_what_has_no_rows_may_lie_apart_too(path, device):
     lengths = [3, 0, 5]
     inputs = scan_inputs(lengths, 5, 3)
-    views = {"D", "delta_bias", "initial_state"}
+    views = {"D", "delta_bias", "initial_states"}
 
     def run(**given):
         given = {name: apart(x) if name in views else x for name, x in given.items()}
-        return selective_scan(**given, offset=apart(offset_of(lengths, device)), return_final_state=True)
+        return selective_scan(**given, offset=apart(offset_of(lengths, device)), return_final_states=True)
 
     assert_close(with_gradients(run, inputs, device=device), expected(inputs, lengths), 1e-13, 1e-12)
 
@@ -256,15 +258,15 @@ def test_what_has_no_rows_may_lie_apart_too(path, device):
 def test_nothing_to_walk(path, device, lengths):
     result = found(scan_inputs(lengths, 3, 2), lengths, torch.float32, device)
     assert result["y"].shape == (0, 3)
-    assert torch.equal(result["final_state"].cpu(), scan_inputs(lengths, 3, 2)["initial_state"].float())
+    assert torch.equal(result["final_state"].cpu(), scan_inputs(lengths, 3, 2)["initial_states"].float())
 
 
 def test_autocast_changes_nothing(path, device):
     inputs = {name: x.to(device, torch.float32) for name, x in scan_inputs([5, 6], 4, 3).items()}
     offset = offset_of([5, 6], device)
-    y, final = selective_scan(**inputs, offset=offset, return_final_state=True)
+    y, final = selective_scan(**inputs, offset=offset, return_final_states=True)
     with torch.autocast(device, torch.bfloat16):
-        cast_y, cast_final = selective_scan(**inputs, offset=offset, return_final_state=True)
+        cast_y, cast_final = selective_scan(**inputs, offset=offset, return_final_states=True)
     assert torch.equal(y, cast_y)
     assert torch.equal(final, cast_final)
 
@@ -283,7 +285,7 @@ def test_compiled_programs_see_one_operator(path, device):
     offset = offset_of([34, 0, 7], device)
 
     def run(**x):
-        return selective_scan(**x, offset=offset, return_final_state=True)
+        return selective_scan(**x, offset=offset, return_final_states=True)
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     assert_close(
@@ -296,10 +298,10 @@ def test_compiled_programs_see_one_operator(path, device):
 
 def test_the_operator_keeps_what_it_promises(path, device):
     inputs = {name: x.to(device, torch.float32) for name, x in scan_inputs([3, 2], 3, 2).items()}
-    given = {**inputs, "A": inputs["A"].t().contiguous(), "initial_state": inputs["initial_state"].transpose(1, 2)}
-    initial_state = given.pop("initial_state").contiguous()
+    given = {**inputs, "A": inputs["A"].t().contiguous(), "initial_states": inputs["initial_states"].transpose(1, 2)}
+    initial_states = given.pop("initial_states").contiguous()
     tensors = [x.requires_grad_() for x in given.values()]
-    arguments = (*tensors, offset_of([3, 2], device), initial_state.requires_grad_(), False, True, True, True)
+    arguments = (*tensors, offset_of([3, 2], device), initial_states.requires_grad_(), False, True, True, True)
     torch.library.opcheck(
         torch.ops.supa_mamba.selective_scan.default, arguments, test_utils=("test_schema", "test_faketensor")
     )
@@ -325,13 +327,13 @@ def test_the_operator_keeps_what_it_promises(path, device):
         ({"B": torch.zeros(5, 3, 2), "C": torch.zeros(5, 1, 2)}, "3 and 1 groups"),
         ({"A": torch.zeros(3, 2, dtype=torch.complex64)}, "A: torch.complex64 was given"),
         ({"D": torch.zeros(2)}, r"D: shape \(2,\) was given"),
-        ({"initial_state": torch.zeros(2, 3, 2)}, r"\(S, D, N\) = \(1, 3, 2\)"),
+        ({"initial_states": torch.zeros(2, 3, 2)}, r"\(S, D, N\) = \(1, 3, 2\)"),
         ({"C": torch.zeros(5, 2, device="meta")}, "C: it lies on meta"),
     ],
 )
 def test_bad_input_gives_one_clear_error(change, message):
     good = {name: x.float() for name, x in scan_inputs([5], 3, 2).items()} | {"offset": torch.tensor([0, 5])}
     if change.get("offset") is not None and len(change["offset"]) == 4:
-        good.pop("initial_state")
+        good.pop("initial_states")
     with pytest.raises(ValueError, match=message):
         selective_scan(**(good | change))

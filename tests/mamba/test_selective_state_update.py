@@ -9,9 +9,9 @@ from steps import HALF, expanded, laid_out, mamba2_inputs, step_inputs, with_own
 
 from supa_mamba import selective_scan, selective_state_update
 from supa_mamba.ops.checks import INTEGER_DTYPES
-from supa_mamba.ops.selective_state_update.inputs import in_one_form
+from supa_mamba.ops.selective_state_update.inputs import StepTensors, canonicalize
 from supa_mamba.ops.selective_state_update.naive import naive_selective_state_update
-from supa_mamba.ops.selective_state_update.operator import selective_state_step_operator
+from supa_mamba.ops.selective_state_update.operator import state_step
 
 FORMS = {
     "mamba1 5x3": lambda: step_inputs(4, 5, 3, 6),
@@ -97,8 +97,8 @@ def test_entries_that_were_expanded_take_the_path_of_one_a_head(path, device):
     assert torch.equal(wide, tied)
     along = {name: given[name][:, None] for name in HALF}
     wide_along = {name: x[:, None] if name in HALF else x for name, x in expanded(given).items()}
-    _, inputs = in_one_form(state, **(given | along))
-    _, wide_inputs = in_one_form(state, **wide_along)
+    inputs = canonicalize(StepTensors(state, **(given | along)))
+    wide_inputs = canonicalize(StepTensors(state, **wide_along))
     assert [x.shape for x in wide_inputs] == [x.shape for x in inputs]
 
 
@@ -106,8 +106,8 @@ def test_rates_that_were_expanded_to_all_states_are_one_a_channel(path, device):
     state, given = FORMS["mamba1 70x16"]()
     given |= {"A": given["A"][:, :1].expand(-1, 16)}
     assert_as_naive(state, given, device)
-    _, inputs = in_one_form(state, **(given | {name: given[name][:, None] for name in HALF}))
-    assert inputs[2].shape == (70, 1, 1)
+    inputs = canonicalize(StepTensors(state, **(given | {name: given[name][:, None] for name in HALF})))
+    assert inputs.A.shape == (70, 1, 1)
 
 
 def test_one_decay_for_a_head_is_mamba1_with_equal_decays(path, device):
@@ -201,8 +201,8 @@ def test_rows_may_have_any_integer_dtype(path, device, dtype):
 def test_the_scan_is_steps_repeated(path, device, missing):
     inputs = {name: x.to(device) for name, x in scan_inputs([7, 7], 3, 4).items()}
     inputs |= {name.replace("dt", "delta"): None for name in missing}
-    y, final = selective_scan(**inputs, offset=offset_of([7, 7], device), return_final_state=True, delta_softplus=True)
-    state = inputs["initial_state"].clone()
+    y, final = selective_scan(**inputs, offset=offset_of([7, 7], device), return_final_states=True, delta_softplus=True)
+    state = inputs["initial_states"].clone()
     along = [
         None if inputs[name] is None else inputs[name].unflatten(0, (2, 7)) for name in ("u", "delta", "B", "C", "z")
     ]
@@ -289,15 +289,14 @@ def test_nothing_waits_for_the_device(path, device):
 def test_the_operator_is_what_pytorch_expects(path, device, form, cached):
     state, given = FORMS[form]()
     given = with_own_entries(given, ["dt"]) if form == MAMBA2 else given
-    table, inputs = in_one_form(
-        laid_out(state, range(state.ndim)[::-1]), **{n: x[:, None] if n in HALF else x for n, x in given.items()}
-    )
+    given = {n: x[:, None] if n in HALF else x for n, x in given.items()}
+    table, *inputs = canonicalize(StepTensors(laid_out(state, range(state.ndim)[::-1]), **given))
     x, dt, _, B, *_ = inputs
     caches = [torch.randn_like(v[:1].expand(6, -1, -1, -1).contiguous()) for v in (x, dt, B)] if cached else [None] * 3
     accepted = torch.tensor([1, 0, 1, 0], device=device) if cached else None
     arguments = [table, *caches, *inputs, accepted, torch.tensor([3, -1, 0, 5])]
     arguments = [None if v is None else v.to(device) for v in arguments]
-    torch.library.opcheck(selective_state_step_operator, (*arguments, True))
+    torch.library.opcheck(state_step, (*arguments, True))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +310,7 @@ def test_the_operator_is_what_pytorch_expects(path, device, form, cached):
         ({"B": torch.zeros(2, 3)}, r"\(M, N\) = \(2, 4\)"),
         ({"B": torch.zeros(2, 2, 4)}, r"B: shape \(2, 2, 4\) .* where G = 1"),
         ({"state_batch_indices": torch.tensor([1, 1])}, "state_batch_indices: 1 was given more than once"),
-        ({"state_batch_indices": torch.tensor([0, 3])}, "state_batch_indices: 3 was given, but .* rows 0 to 2"),
+        ({"state_batch_indices": torch.tensor([0, 3])}, "state_batch_indices: 3 was given, but .* slots 0 to 2"),
         ({"state_batch_indices": torch.tensor([0])}, r"state_batch_indices: shape \(1,\)"),
         ({"state_batch_indices": torch.tensor([0.0, 1.0])}, "torch.float32 on cpu was given, but .* integers"),
         ({"state_batch_indices": torch.tensor([True, False])}, "torch.bool on cpu was given, but .* integers"),

@@ -41,7 +41,7 @@ def operation(request, device):
     given, offset = {name: inputs[name].to(device) for name in others}, offset_of(LENGTHS, device)
 
     def run(x):
-        y, final_state = ours(**{first: x}, **given, offset=offset, return_final_state=True)
+        y, final_state = ours(**{first: x}, **given, offset=offset, return_final_states=True)
         return torch.cat([y.flatten(), final_state.flatten()])
 
     def truth(x):

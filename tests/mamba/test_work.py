@@ -42,7 +42,7 @@ class Elements(TorchDispatchMode):
 
 def counted(name, lengths):
     operation, draw = OPERATIONS[name]
-    inputs = {key: x.requires_grad_() for key, x in draw(lengths).items() if key != "initial_state"}
+    inputs = {key: x.requires_grad_() for key, x in draw(lengths).items() if key != "initial_states"}
     offset = offset_of(lengths)
     with Elements() as elements:
         y = operation(**inputs, offset=offset)

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import Device, like_states, rates, step_bias
+from supa_mamba.modules.weights import Device, init_dt_bias, rates, state_factory
 from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
 from supa_mamba.ops.selective_scan.function import selective_scan
 from supa_mamba.ops.selective_state_update.function import selective_state_update
 
 
-class Steps(NamedTuple):
-    """How the steps of a mixer are made, with the names of mamba_ssm.
+class DtInit(NamedTuple):
+    """How the steps of a mixer are drawn, with the names of mamba_ssm.
 
     Args:
         dt_rank: numbers of a row that all its steps are made of.
@@ -31,7 +31,7 @@ class Steps(NamedTuple):
     dt_init_floor: float
 
 
-class Direction(NamedTuple):
+class SsmBranch(NamedTuple):
     """The parameters of one direction, which their module registers under names of its own.
 
     Args:
@@ -49,42 +49,42 @@ class Direction(NamedTuple):
     D: nn.Parameter
 
     @classmethod
-    def made(
+    def create(
         cls,
         d_inner: int,
         d_state: int,
         d_conv: int,
-        steps: Steps,
+        dt_init: DtInit,
         *,
         conv_bias: bool,
         device: Device,
         dtype: torch.dtype | None,
-    ) -> "Direction":
+    ) -> "SsmBranch":
         """Draw the parameters.
 
         Args:
             d_inner: channels, E.
             d_state: states of a channel, N.
             d_conv: taps of the convolution, W.
-            steps: how the steps are made.
+            dt_init: how the steps are drawn.
             conv_bias: whether the convolution has a bias.
             device: of the parameters.
             dtype: of the parameters; rates and skips stay in the precision of states.
 
         Returns:
-            The direction.
+            The branch.
 
         Source: Mamba (arXiv 2312.00752), section 3.6.
         """
-        rank = steps.dt_rank
+        rank = dt_init.dt_rank
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        of_states = like_states(device, dtype)
+        of_states = state_factory(device, dtype)
         # Only its parameters are used, under the names and with the first values of mamba_ssm.
         conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1, bias=conv_bias, **factory)
         dt_proj = nn.Linear(rank, d_inner, **factory)
         nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
         with torch.no_grad():
-            dt_proj.bias.copy_(step_bias(d_inner, *steps[1:], **of_states))
+            dt_proj.bias.copy_(init_dt_bias(d_inner, *dt_init[1:], **of_states))
         A_log = torch.arange(1, d_state + 1, **of_states).log().repeat(d_inner, 1)
         return cls(
             conv1d,
@@ -112,40 +112,40 @@ class Direction(NamedTuple):
         """
         conv_before, ssm_before = (None, None) if state is None else state
         convolve = partial(
-            causal_conv1d, u, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset, initial_state=conv_before,
-            reverse=reverse, activation="silu",
+            causal_conv1d, u, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset,
+            initial_states=conv_before, reverse=reverse, activation="silu",
         )  # fmt: skip
-        u, conv = convolve(return_final_state=True) if return_state else (convolve(), None)
+        u, conv = convolve(return_final_states=True) if return_state else (convolve(), None)
         delta, B, C = self._selected(u)
         scan = partial(
             selective_scan, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, True, offset=offset,
-            initial_state=ssm_before, reverse=reverse,
+            initial_states=ssm_before, reverse=reverse,
         )  # fmt: skip
         if conv is None:
             return scan(), None
-        y, ssm = scan(return_final_state=True)
+        y, ssm = scan(return_final_states=True)
         # Steps want states whose rows lie in one piece.
         return y, MambaState(conv, ssm.contiguous())
 
-    def step(self, u: Tensor, z: Tensor, state: MambaState, rows: Tensor | None) -> Tensor:
+    def step(self, u: Tensor, z: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
         """Take one step, and change the state in place.
 
         Args:
             u: (M, E) the half of the input projection that is mixed.
             z: (M, E) the half that gates.
-            state: a table of R rows.
-            rows: (M,) int64, the row of each sequence, negative for one that has finished; 0 to M - 1 if not given.
+            state: a table of R slots.
+            slots: (M,) integers, the slot of each sequence, or None; see ``Mamba.step``.
 
         Returns:
             y (M, E).
         """
         u = causal_conv1d_update(
-            u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=rows
+            u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
         )
         delta, B, C = self._selected(u)
         return selective_state_update(
             state.ssm, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, dt_softplus=True,
-            state_batch_indices=rows,
+            state_batch_indices=slots,
         )  # fmt: skip
 
     def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def on_gpu(x: Tensor) -> bool:
+def is_cuda(x: Tensor) -> bool:
     """Return whether the Triton kernels run.
 
     Args:
@@ -20,7 +20,7 @@ def on_gpu(x: Tensor) -> bool:
     return x.is_cuda
 
 
-def through_operator(x: Tensor) -> bool:
+def use_custom_op(x: Tensor) -> bool:
     """Return whether an operation calls its custom operator; otherwise autograd records the plain path.
 
     Args:
@@ -29,10 +29,10 @@ def through_operator(x: Tensor) -> bool:
     Returns:
         True on a GPU and in compiled programs.
     """
-    return on_gpu(x) or torch.compiler.is_compiling()
+    return is_cuda(x) or torch.compiler.is_compiling()
 
 
-def device_of(x: Tensor) -> AbstractContextManager[Any]:
+def device_guard(x: Tensor) -> AbstractContextManager[Any]:
     """Make the device of a tensor the current one, on which kernels start.
 
     Args:
@@ -44,7 +44,7 @@ def device_of(x: Tensor) -> AbstractContextManager[Any]:
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
-def path(x: Tensor, package: str) -> Any:
+def load_backend(x: Tensor, package: str) -> Any:
     """Import the module that runs an operation; Triton is imported on this path only.
 
     Args:
@@ -57,7 +57,7 @@ def path(x: Tensor, package: str) -> Any:
     Raises:
         ImportError: Triton is needed but not installed.
     """
-    if not on_gpu(x):
+    if not is_cuda(x):
         return importlib.import_module(f"{package}.cpu")
     try:
         return importlib.import_module(f"{package}.launch")

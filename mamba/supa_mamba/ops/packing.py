@@ -60,7 +60,7 @@ def inverse(order: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
 
 
-def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -> Tensor:
+def normalize_offsets(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -> Tensor:
     """Return the offset of packed rows, or of the equally long sequences of a padded batch.
 
     The values of the offset are not checked here: on a GPU the program would have to wait for the device.
@@ -103,7 +103,20 @@ def offset_of(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -
     return offset.to(torch.int64).contiguous()
 
 
-def check_offset(offset: Tensor, rows: int) -> None:
+def flatten_rows(x: Tensor, offset: Tensor | None) -> Tensor:
+    """Return the rows of a padded batch one after another; packed rows are returned unchanged.
+
+    Args:
+        x: (T, ...) with an offset, or (B, L, ...) without.
+        offset: (S + 1,), or None.
+
+    Returns:
+        (T, ...), or (B L, ...).
+    """
+    return x.flatten(0, 1) if offset is None else x
+
+
+def check_offsets(offset: Tensor, rows: int) -> None:
     """Check the values of an offset on the CPU.
 
     Args:

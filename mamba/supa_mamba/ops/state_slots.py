@@ -1,10 +1,10 @@
-"""Rows of a table of states that one step changes, and how many cached inputs each of them takes first."""
+"""Slots of a table of states that one step changes, and how many cached inputs each of them takes first."""
 
 import torch
 from torch import Tensor
 
 from supa_mamba.ops.checks import check_device, holds_integers
-from supa_mamba.ops.transforms import transformed
+from supa_mamba.ops.transforms import is_transformed
 
 STATE_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -46,12 +46,12 @@ def _overlaps(x: Tensor) -> bool:
     )
 
 
-def rows_of(name: str, rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
-    """Check the rows that the sequences have in the table, or name the first ones.
+def normalize_slots(name: str, slots: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
+    """Check the slots that the sequences have in the table, or name the first ones.
 
     Args:
         name: The name of the argument.
-        rows: (M,) integers, or None.
+        slots: (M,) integers, or None.
         x: (M, ...), the input.
         state: (R, ...), the table.
 
@@ -61,17 +61,17 @@ def rows_of(name: str, rows: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
     Raises:
         ValueError: They do not fit the sequences or the table.
     """
-    if rows is None:
+    if slots is None:
         if x.shape[0] > state.shape[0]:
             raise ValueError(
-                f"x: {x.shape[0]} sequences were given, but the table of states has {state.shape[0]} rows; give the "
-                f"row of each sequence in {name}."
+                f"x: {x.shape[0]} sequences were given, but the table of states has {state.shape[0]} slots; give the "
+                f"slot of each sequence in {name}."
             )
         return torch.arange(x.shape[0], device=x.device)
-    return integers_of(name, rows, x)
+    return normalize_integers(name, slots, x)
 
 
-def integers_of(name: str, given: Tensor, x: Tensor) -> Tensor:
+def normalize_integers(name: str, given: Tensor, x: Tensor) -> Tensor:
     """Check one integer for each sequence, but not its value, as a GPU would have to wait for that.
 
     Args:
@@ -130,10 +130,10 @@ def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None
     Raises:
         ValueError: Gradients are asked for.
     """
-    if transformed(*tensors):
+    if is_transformed(*tensors):
         raise ValueError(
             f"{name}: it changes its state in place, so torch.func and forward-mode derivatives are not supported; "
-            f"differentiate {trained}, and for torch.vmap give all sequences rows of one state."
+            f"differentiate {trained}, and for torch.vmap give all sequences slots of one state."
         )
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         raise ValueError(
@@ -142,32 +142,32 @@ def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None
         )
 
 
-def live_rows(name: str, rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def active_slots(name: str, slots: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Find the sequences that have not finished, on the CPU.
 
     Args:
         name: The name of the argument.
-        rows: (M,) int64.
+        slots: (M,) int64.
         state: (R, ...), the table.
 
     Returns:
-        Their places among the M, and their rows in the table.
+        Their places among the M, and their slots in the table.
 
     Raises:
-        ValueError: There is no such row, or two sequences have one.
+        ValueError: There is no such slot, or two sequences have one.
     """
-    if rows.shape[0] and rows.max() >= state.shape[0]:
-        raise ValueError(f"{name}: {int(rows.max())} was given, but the table has rows 0 to {state.shape[0] - 1}.")
-    live = (rows >= 0).nonzero()[:, 0]
-    places = rows[live]
+    if slots.shape[0] and slots.max() >= state.shape[0]:
+        raise ValueError(f"{name}: {int(slots.max())} was given, but the table has slots 0 to {state.shape[0] - 1}.")
+    live = (slots >= 0).nonzero()[:, 0]
+    places = slots[live]
     ascending = places.sort().values
     if (ascending[1:] == ascending[:-1]).any():
         twice = int(ascending[1:][ascending[1:] == ascending[:-1]][0])
-        raise ValueError(f"{name}: {twice} was given more than once, but each sequence must have a row of its own.")
+        raise ValueError(f"{name}: {twice} was given more than once, but each sequence must have a slot of its own.")
     return live, places
 
 
-def live_accepted(accepted: Tensor, live: Tensor, inputs: int) -> Tensor:
+def active_accepted(accepted: Tensor, live: Tensor, inputs: int) -> Tensor:
     """Find how many cached inputs the living sequences take, on the CPU.
 
     Args:

@@ -102,7 +102,7 @@ def _one_by_one(function: Any, count: int, in_dims: tuple[int | None, ...], args
     return stacked, (0,) * len(stacked)
 
 
-def transformed(*args: Tensor | None) -> bool:
+def is_transformed(*args: Tensor | None) -> bool:
     """Return whether a transform of ``torch.func`` is active, or an argument has a tangent of forward mode.
 
     Args:
@@ -113,7 +113,7 @@ def transformed(*args: Tensor | None) -> bool:
     return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in args)  # type: ignore[no-untyped-call]
 
 
-def gradients_may_follow(*args: Tensor | None) -> bool:
+def needs_gradients(*args: Tensor | None) -> bool:
     """Return whether an operator must store what its gradients need.
 
     Args:
@@ -151,7 +151,7 @@ class _NotAgain(_Once):
         raise ValueError(ctx.message)
 
 
-def once(x: Tensor, message: str) -> Tensor:
+def first_derivative_only(x: Tensor, message: str) -> Tensor:
     """Return a tensor through which first derivatives flow, for what PyTorch differentiates only once.
 
     Args:

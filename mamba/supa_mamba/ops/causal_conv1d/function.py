@@ -4,12 +4,11 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from supa_mamba.ops.backend import through_operator
-from supa_mamba.ops.causal_conv1d import cpu
-from supa_mamba.ops.causal_conv1d.operator import convolve_once
+from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
+from supa_mamba.ops.causal_conv1d.operator import run_conv
 from supa_mamba.ops.checks import activation_is_silu, check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
-from supa_mamba.ops.packing import offset_of
+from supa_mamba.ops.packing import flatten_rows, normalize_offsets
 
 Activation = Literal["silu", "swish"] | None
 
@@ -21,10 +20,10 @@ def causal_conv1d(
     bias: Tensor | None = None,
     *,
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
     activation: Activation = None,
-    return_final_state: Literal[False] = False,
+    return_final_states: Literal[False] = False,
 ) -> Tensor: ...
 
 
@@ -35,10 +34,10 @@ def causal_conv1d(
     bias: Tensor | None = None,
     *,
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
     activation: Activation = None,
-    return_final_state: Literal[True],
+    return_final_states: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -48,10 +47,10 @@ def causal_conv1d(
     bias: Tensor | None = None,
     *,
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
     activation: Activation = None,
-    return_final_state: bool = False,
+    return_final_states: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Convolve each channel of each sequence with its own few weights, looking back only.
 
@@ -64,32 +63,31 @@ def causal_conv1d(
         weight: (D, W), the last one for the step itself; any small width: registers hold about 32.
         bias: (D,).
         offset: (S + 1,) integers, where each packed sequence begins; None where the input is padded; then S = B.
-        initial_state: (S, D, W - 1) the inputs before the first step walked, the latest one last; zeros if not given.
+        initial_states: (S, D, W - 1) the inputs before the first step walked, the latest one last; zeros if not given.
         reverse: whether each sequence runs from its own end to its start; then t - k above is t + k.
         activation: None, or "silu" (also called "swish").
-        return_final_state: whether to return the last inputs, too.
+        return_final_states: whether to return the last inputs, too.
 
     Returns:
-        y, of the shape and the dtype of x, and with ``return_final_state`` the last W - 1 inputs walked (S, D, W - 1),
+        y, of the shape and the dtype of x, and with ``return_final_states`` the last W - 1 inputs walked (S, D, W - 1),
         float32 or float64.
 
     Raises:
         ValueError: shapes, kinds or devices do not fit, or the activation is another.
     """
-    begins = offset_of("x", x, offset)
+    begins = normalize_offsets("x", x, offset)
     if weight.ndim != 2 or weight.shape[1] < 1 or weight.shape[0] < 1:
         raise ValueError(f"weight: shape {tuple(weight.shape)} was given, but it must be (D, W), both at least 1.")
     channels, width = weight.shape
     check_shape("x", x, (*x.shape[:-1], channels), x, "(B, L, D)" if x.ndim == 3 else "(T, D)")
     check_shape("weight", weight, (channels, width), x, "(D, W)")
     check_shape("bias", bias, (channels,), x, "(D,)")
-    check_shape("initial_state", initial_state, (begins.shape[0] - 1, channels, width - 1), x, "(S, D, W - 1)")
+    check_shape("initial_states", initial_states, (begins.shape[0] - 1, channels, width - 1), x, "(S, D, W - 1)")
     use_silu = activation_is_silu(activation)
-    dtype = state_dtype(x, weight, bias, initial_state)
-    given = (x.reshape(-1, channels), weight.to(dtype), cast(bias, dtype), begins, cast(initial_state, dtype))
-    if through_operator(x):
-        y, final_state = convolve_once(*given, reverse, use_silu, return_final_state)
-    else:
-        y, final_state = cpu.convolve(*given, reverse, use_silu)
+    dtype = state_dtype(x, weight, bias, initial_states)
+    given = ConvInputs(
+        flatten_rows(x, offset), weight.to(dtype), cast(bias, dtype), begins, cast(initial_states, dtype)
+    )
+    y, final_states = run_conv(given, ConvOptions(reverse, use_silu), return_final_states)
     y = y.reshape(x.shape)
-    return (y, final_state) if return_final_state else y
+    return (y, final_states) if return_final_states else y

@@ -10,7 +10,7 @@ def naive_causal_conv1d(
     weight: Tensor,
     bias: Tensor | None,
     offset: Tensor,
-    initial_state: Tensor | None,
+    initial_states: Tensor | None,
     *,
     reverse: bool = False,
     activation: str | None = None,
@@ -19,7 +19,7 @@ def naive_causal_conv1d(
     channels, width = weight.shape
     y, states = list(x), []
     for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
-        window = x.new_zeros(channels, width - 1) if initial_state is None else initial_state[s]
+        window = x.new_zeros(channels, width - 1) if initial_states is None else initial_states[s]
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
             window = torch.cat([window, x[t][:, None]], 1)
             y[t] = (window * weight).sum(1) if bias is None else (window * weight).sum(1) + bias

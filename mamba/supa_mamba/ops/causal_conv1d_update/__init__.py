@@ -1,1 +1,1 @@
-"""Steps of the causal convolution for rows that are being generated."""
+"""Steps of the causal convolution for slots that are being generated."""

@@ -1,33 +1,31 @@
-"""Steps of the causal convolution on a CPU, all rows together."""
+"""Steps of the causal convolution on a CPU, all slots together."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from supa_mamba.ops.state_slots import live_accepted, live_rows
+from supa_mamba.ops.causal_conv1d_update.inputs import ConvStepInputs
+from supa_mamba.ops.state_slots import active_accepted, active_slots
 
 
-def step(
-    state: Tensor,
-    cache: Tensor | None,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    accepted: Tensor | None,
-    begins: Tensor | None,
-    rows: Tensor,
-    use_silu: bool,
-) -> Tensor:
-    """Take steps in place; otherwise as ``launch.step``.
+def step(given: ConvStepInputs) -> Tensor:
+    """Take steps in place.
+
+    Args:
+        given: The inputs.
+
+    Returns:
+        y (M, K, D).
 
     Raises:
-        ValueError: There is no such row, no such number of cached inputs, or a negative number of steps.
+        ValueError: There is no such slot, no such number of cached inputs, or a negative number of steps.
     """
+    state, cache, x, weight, bias, accepted, begins, slots, use_silu = given
     width, inputs, columns, dtype = weight.shape[1], x.shape[1], state.shape[2], weight.dtype
-    live, places = live_rows("conv_state_indices", rows, state)
+    live, places = active_slots("conv_state_indices", slots, state)
     with torch.autocast("cpu", enabled=False):
         new = x.index_select(0, live)
-        given = new.to(dtype).transpose(1, 2)
+        latest = new.to(dtype).transpose(1, 2)
         held = state.index_select(0, places).to(dtype)
         if begins is not None:
             column = _live_begins(begins, live) % columns
@@ -35,17 +33,17 @@ def step(
             # Where there are more inputs than columns, the latest ones stay.
             last = torch.arange(max(0, inputs - columns), inputs)
             written = (column[:, None] + last) % columns
-            held = held.scatter(2, written[:, None].expand(-1, held.shape[1], -1), given[:, :, last])
+            held = held.scatter(2, written[:, None].expand(-1, held.shape[1], -1), latest[:, :, last])
         else:
             if cache is not None and accepted is not None:
-                taken = live_accepted(accepted, live, inputs)
+                taken = active_accepted(accepted, live, inputs)
                 earlier = torch.cat([held, cache.index_select(0, places).to(dtype).transpose(1, 2)], 2)
                 held = _columns(earlier, taken[:, None] + torch.arange(columns))
                 cache.index_copy_(0, places, new.to(cache.dtype))
             window = held[:, :, columns - (width - 1) :]
-            held = held if cache is not None else torch.cat([held, given], 2)[:, :, inputs:]
+            held = held if cache is not None else torch.cat([held, latest], 2)[:, :, inputs:]
         state.index_copy_(0, places, held.to(state.dtype))
-        seen = torch.cat([window, given], 2)
+        seen = torch.cat([window, latest], 2)
         y = seen.new_zeros(()) if bias is None else bias[:, None]
         for tap in range(width):
             y = torch.addcmul(y, seen[:, :, tap : tap + inputs], weight[:, tap, None])

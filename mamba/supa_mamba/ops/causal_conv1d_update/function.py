@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from supa_mamba.ops.causal_conv1d.function import Activation
-from supa_mamba.ops.causal_conv1d_update.operator import causal_conv1d_step_operator
+from supa_mamba.ops.causal_conv1d_update.operator import conv_step
 from supa_mamba.ops.checks import activation_is_silu, check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
-from supa_mamba.ops.state_slots import check_no_gradients, check_state, integers_of, rows_of
+from supa_mamba.ops.state_slots import check_no_gradients, check_state, normalize_integers, normalize_slots
 
 
 def causal_conv1d_update(
@@ -20,8 +20,8 @@ def causal_conv1d_update(
 ) -> Tensor:
     """Take one step of ``causal_conv1d``, or K steps, for M sequences, and change their states in place.
 
-    The arguments are those of causal_conv1d's function of this name. Each row of ``conv_state`` holds the last L inputs
-    of one sequence, L >= W - 1, in one of two ways:
+    The arguments are those of causal_conv1d's function of this name. Each slot of ``conv_state`` holds the last L
+    inputs of one sequence, L >= W - 1, in one of two ways:
 
     - Without ``cache_seqlens`` the latest input is the last column. Each step shifts the columns by one to the left,
       and writes its input into the last column.
@@ -30,20 +30,20 @@ def causal_conv1d_update(
       (cache_seqlens[m] + i) mod L, after it has read the W - 1 columns before that, also mod L. The tensor itself is
       not changed; add K to it after the call.
 
-    Rows, precision and the checks on a GPU are as in ``selective_state_update``: sums are made in float32, or in
+    Slots, precision and the checks on a GPU are as in ``selective_state_update``: sums are made in float32, or in
     float64 where the states are float64, and an input is rounded where it is written into a table of lower precision.
 
     Args:
         x: (M, D), or (M, D, K) for K steps; float16, bfloat16, float32 or float64, as the other tensors.
-        conv_state: (R, D, L), float16, bfloat16, float32 or float64, with any strides; the rows of the M sequences are
+        conv_state: (R, D, L), float16, bfloat16, float32 or float64, with any strides; the slots of the M sequences are
             overwritten.
         weight: (D, W), the last one for the step itself; any small width.
         bias: (D,).
         activation: None, or "silu" (also called "swish").
         cache_seqlens: (M,) integers of at least 0, if the states are circular buffers.
-        conv_state_indices: (M,) integers, the row of each sequence, each at most once; negative for one that has
+        conv_state_indices: (M,) integers, the slot of each sequence, each at most once; negative for one that has
             finished, which is skipped. 0 to M - 1 if not given. Their values are checked on the CPU only: on a GPU a
-            row beyond the table is read and written outside of it.
+            slot beyond the table is read and written outside of it.
 
     Returns:
         y, of the shape and the dtype of x; zeros where a sequence has finished.
@@ -71,16 +71,14 @@ def causal_conv1d_update(
     check_no_gradients("causal_conv1d_update", "causal_conv1d", x, conv_state, weight, bias)
     begins = None
     if cache_seqlens is not None:
-        begins = integers_of("cache_seqlens", cache_seqlens, x)
+        begins = normalize_integers("cache_seqlens", cache_seqlens, x)
         if conv_state.shape[2] < 1:
             raise ValueError(
                 f"conv_state: shape {tuple(conv_state.shape)} was given, but with cache_seqlens it must have a column."
             )
-    rows = rows_of("conv_state_indices", conv_state_indices, x, conv_state)
+    slots = normalize_slots("conv_state_indices", conv_state_indices, x, conv_state)
     steps = x[:, None] if x.ndim == 2 else x.transpose(1, 2)
-    y: Tensor = causal_conv1d_step_operator(
-        conv_state, None, steps, weight.to(dtype), cast(bias, dtype), None, begins, rows, silu
-    )
+    y: Tensor = conv_step(conv_state, None, steps, weight.to(dtype), cast(bias, dtype), None, begins, slots, silu)
     return y[:, 0] if x.ndim == 2 else y.transpose(1, 2)
 
 

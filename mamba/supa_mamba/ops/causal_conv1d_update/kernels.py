@@ -1,7 +1,7 @@
-"""The Triton kernel of the convolution's steps: one program for one row and a block of channels.
+"""The Triton kernel of the convolution's steps: one program for one slot and a block of channels.
 
 Loops are written as ``while`` because the interpreter needs it, as in ``selective_scan.kernels``. No argument depends
-on the number of rows, so all may be specialised without another compilation.
+on the number of slots, so all may be specialised without another compilation.
 """
 
 import triton
@@ -58,9 +58,9 @@ def step_kernel(
     bias_ptr,
     accepted_ptr,
     begins_ptr,
-    rows_ptr,
+    slots_ptr,
     y_ptr,
-    row_stride,
+    slot_stride,
     channel_stride,
     column_stride,
     x_stride,
@@ -82,20 +82,20 @@ def step_kernel(
     m = (tl.program_id(0) // blocks).to(tl.int64)
     d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
     k = tl.arange(0, TAPS)
-    row = tl.load(rows_ptr + m)
-    # A finished row reads and changes nothing, and its y is zero.
-    live_d = mask_if(row >= 0, d < channels)
+    slot = tl.load(slots_ptr + m)
+    # A finished slot reads and changes nothing, and its y is zero.
+    live_d = mask_if(slot >= 0, d < channels)
     of_state, of_x = d.to(tl.int64) * channel_stride, d.to(tl.int64) * x_channel_stride
-    state_ptr += row * row_stride
+    state_ptr += slot * slot_stride
     x_ptr += m * x_stride
-    taken = row * 0
+    taken = slot * 0
     begin = taken
     if cache_ptr is not None:
-        cache_ptr += row * inputs * channels
-        taken = tl.load(accepted_ptr + m, row >= 0, 0)
+        cache_ptr += slot * inputs * channels
+        taken = tl.load(accepted_ptr + m, slot >= 0, 0)
     if CIRCULAR:
         # The remainder has the sign of what is divided.
-        begin = (tl.load(begins_ptr + m, row >= 0, 0) % columns + columns) % columns
+        begin = (tl.load(begins_ptr + m, slot >= 0, 0) % columns + columns) % columns
     weight = tl.load(
         weight_ptr + d[None, :] * width + (width - 1 - k)[:, None], (k < width)[:, None] & live_d[None, :], 0.0
     )
@@ -103,7 +103,7 @@ def step_kernel(
     if bias_ptr is not None:
         bias += tl.load(bias_ptr + d, live_d, 0.0)
 
-    i = row * 0
+    i = slot * 0
     while i < inputs:
         seen = inputs_at(
             taken + i - k, k < width, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
@@ -112,12 +112,12 @@ def step_kernel(
         y = tl.sum(weight * seen, 0) + bias
         if SILU:
             y *= sigmoid(y)
-        tl.store(y_ptr + (m * inputs + i) * channels + d, tl.where(row >= 0, y, 0.0), d < channels)
+        tl.store(y_ptr + (m * inputs + i) * channels + d, tl.where(slot >= 0, y, 0.0), d < channels)
         i += 1
     if CIRCULAR:
         # One lane may read what another overwrites.
         tl.debug_barrier()
-        i = row * 0
+        i = slot * 0
         while i < inputs:
             x = tl.load(x_ptr + i * step_stride + of_x, live_d, 0.0).to(DTYPE)
             tl.store(state_ptr + of_state + (begin + i) % columns * column_stride, x, live_d)
@@ -134,7 +134,7 @@ def step_kernel(
                 d, of_state, of_x, live_d, COLUMNS, DTYPE,
             )  # fmt: skip
         else:
-            first = row * 0
+            first = slot * 0
             while first < columns:
                 shift(
                     moved, first, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
@@ -142,7 +142,7 @@ def step_kernel(
                 )  # fmt: skip
                 first += COLUMNS
     if cache_ptr is not None:
-        i = row * 0
+        i = slot * 0
         while i < inputs:
             tl.store(cache_ptr + i * channels + d, tl.load(x_ptr + i * step_stride + of_x, live_d, 0.0), live_d)
             i += 1

@@ -1,4 +1,4 @@
-"""Steps of the causal convolution, row by row: the reference of every other path."""
+"""Steps of the causal convolution, slot by slot: the reference of every other path."""
 
 import torch
 from torch import Tensor
@@ -21,14 +21,14 @@ def naive_causal_conv1d_update(
     """
     states, y = conv_state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
     parameters = (weight, bias, activation)
-    rows = range(x.shape[0]) if conv_state_indices is None else conv_state_indices.tolist()
-    for m, row in enumerate(rows):
+    slots = range(x.shape[0]) if conv_state_indices is None else conv_state_indices.tolist()
+    for m, slot in enumerate(slots):
         steps = (x[m, :, None] if x.ndim == 2 else x[m]).double()
-        if row >= 0:
+        if slot >= 0:
             found = []
             for i in range(steps.shape[1]):
                 before = None if cache_seqlens is None else int(cache_seqlens[m]) + i
-                of_step, states[row] = _one_step(states[row], steps[:, i], before, *parameters)
+                of_step, states[slot] = _one_step(states[slot], steps[:, i], before, *parameters)
                 found.append(of_step)
             y[m] = found[0] if x.ndim == 2 else torch.stack(found, 1)
     return y, states.to(conv_state.dtype)
@@ -69,13 +69,13 @@ def naive_causal_conv1d_replay(
     """
     kept, states, y = cache.clone(), conv_state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
     parameters = (weight, bias, activation)
-    rows = range(x.shape[0]) if conv_state_indices is None else conv_state_indices.tolist()
-    for m, row in enumerate(rows):
-        if row >= 0:
+    slots = range(x.shape[0]) if conv_state_indices is None else conv_state_indices.tolist()
+    for m, slot in enumerate(slots):
+        if slot >= 0:
             for i in range(int(accepted[m])):
-                _, states[row] = _one_step(states[row], cache[row, i].double(), None, *parameters)
-            held = states[row]
+                _, states[slot] = _one_step(states[slot], cache[slot, i].double(), None, *parameters)
+            held = states[slot]
             for i in range(x.shape[1]):
                 y[m, i], held = _one_step(held, x[m, i].double(), None, *parameters)
-            kept[row] = x[m]
+            kept[slot] = x[m]
     return y, states.to(conv_state.dtype), kept

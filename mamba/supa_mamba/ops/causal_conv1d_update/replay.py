@@ -4,10 +4,10 @@ from torch import Tensor
 
 from supa_mamba.ops.causal_conv1d.function import Activation
 from supa_mamba.ops.causal_conv1d_update.function import check_conv_step
-from supa_mamba.ops.causal_conv1d_update.operator import causal_conv1d_step_operator
+from supa_mamba.ops.causal_conv1d_update.operator import conv_step
 from supa_mamba.ops.checks import activation_is_silu, check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
-from supa_mamba.ops.state_slots import check_cached, check_no_gradients, integers_of, rows_of
+from supa_mamba.ops.state_slots import check_cached, check_no_gradients, normalize_integers, normalize_slots
 
 
 def causal_conv1d_replay(
@@ -24,7 +24,7 @@ def causal_conv1d_replay(
     """Move the states of M sequences past the accepted ones of their cached inputs, and convolve K new inputs.
 
     The new inputs take the cache, and the state does not move past them before the next call says how many are
-    accepted. The rows, precision and checks are those of ``selective_state_replay``, and so is the layout of x: steps
+    accepted. The slots, precision and checks are those of ``selective_state_replay``, and so is the layout of x: steps
     before channels. The columns of the state are shifted as by ``causal_conv1d_update`` without ``cache_seqlens``.
 
     Args:
@@ -38,9 +38,9 @@ def causal_conv1d_replay(
         activation: None, or "silu" (also called "swish").
         accepted: (M,) integers, from 0 to K: the number of cached inputs of each sequence, the first ones, that are
             accepted.
-        conv_state_indices: (M,) integers, the row of each sequence, each at most once; negative for one that has
+        conv_state_indices: (M,) integers, the slot of each sequence, each at most once; negative for one that has
             finished, which is skipped. 0 to M - 1 if not given. Their values are checked on the CPU only: on a GPU a
-            row beyond the table is read and written outside of it.
+            slot beyond the table is read and written outside of it.
 
     Returns:
         y (M, K, D) in the dtype of x; zeros where a sequence has finished.
@@ -55,8 +55,9 @@ def causal_conv1d_replay(
     check_cached("cache", cache, (conv_state.shape[0], *x.shape[1:]), x, "(R, K, D)")
     silu, dtype = activation_is_silu(activation), state_dtype(conv_state)
     check_no_gradients("causal_conv1d_replay", "causal_conv1d", x, conv_state, cache, weight, bias)
-    taken, rows = integers_of("accepted", accepted, x), rows_of("conv_state_indices", conv_state_indices, x, conv_state)
-    y: Tensor = causal_conv1d_step_operator(
-        conv_state, cache, x, weight.to(dtype), cast(bias, dtype), taken, None, rows, silu
+    taken, slots = (
+        normalize_integers("accepted", accepted, x),
+        normalize_slots("conv_state_indices", conv_state_indices, x, conv_state),
     )
+    y: Tensor = conv_step(conv_state, cache, x, weight.to(dtype), cast(bias, dtype), taken, None, slots, silu)
     return y

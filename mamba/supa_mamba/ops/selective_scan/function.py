@@ -5,13 +5,11 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from supa_mamba.ops.backend import through_operator
 from supa_mamba.ops.checks import check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
-from supa_mamba.ops.packing import offset_of
-from supa_mamba.ops.selective_scan import cpu
-from supa_mamba.ops.selective_scan.operator import scan_once
-from supa_mamba.ops.transforms import gradients_may_follow
+from supa_mamba.ops.packing import flatten_rows, normalize_offsets
+from supa_mamba.ops.selective_scan.inputs import ScanInputs, ScanOptions
+from supa_mamba.ops.selective_scan.operator import run_scan
 
 
 @overload
@@ -27,9 +25,9 @@ def selective_scan(
     delta_softplus: bool = False,
     *,
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
-    return_final_state: Literal[False] = False,
+    return_final_states: Literal[False] = False,
 ) -> Tensor: ...
 
 
@@ -46,9 +44,9 @@ def selective_scan(
     delta_softplus: bool = False,
     *,
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
-    return_final_state: Literal[True],
+    return_final_states: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -64,9 +62,9 @@ def selective_scan(
     delta_softplus: bool = False,
     *,
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
-    return_final_state: bool = False,
+    return_final_states: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Run the recurrence of Mamba-1 over each of several sequences.
 
@@ -96,12 +94,12 @@ def selective_scan(
         delta_softplus: whether a step is softplus(delta + delta_bias), or that sum itself.
         offset: (S + 1,) integers, the first row of each packed sequence and the number of rows T; a sequence may be
             empty. None where the input is padded; then S = B.
-        initial_state: (S, D, N) states before the first step; zeros if not given.
+        initial_states: (S, D, N) states before the first step; zeros if not given.
         reverse: whether each sequence runs from its own end to its start.
-        return_final_state: whether to return the states after the last step, too.
+        return_final_states: whether to return the states after the last step, too.
 
     Returns:
-        y, of the shape and the dtype of u, and with ``return_final_state`` the states (S, D, N) after the last
+        y, of the shape and the dtype of u, and with ``return_final_states`` the states (S, D, N) after the last
         step, float32 or float64; for an empty sequence its initial state.
 
     Raises:
@@ -117,77 +115,45 @@ def selective_scan(
 
     Source: Mamba (arXiv 2312.00752), algorithm 2 and section 3.3.
     """
-    begins = offset_of("u", u, offset)
-    _check(u, delta, A, B, C, D, z, delta_bias, initial_state, begins.shape[0] - 1)
-    if max(B.ndim, C.ndim) > u.ndim:
-        y, final_state = _scan_groups(
-            u, delta, A, B, C, D, z, delta_bias, delta_softplus, offset, initial_state, reverse
-        )
-        return (y, final_state) if return_final_state else y
-    dtype = state_dtype(u, delta, A, B, C, D, z, delta_bias, initial_state)
-    channels, states = A.shape
-    inputs, steps = u.reshape(-1, channels), delta.reshape(-1, channels)
-    gate = None if z is None else z.reshape(-1, channels)
-    enter, leave = B.reshape(-1, states), C.reshape(-1, states)
-    rates, skip, bias, start = A.to(dtype), cast(D, dtype), cast(delta_bias, dtype), cast(initial_state, dtype)
-    if through_operator(u):
-        given = (inputs, steps, rates.t(), enter, leave, skip, gate, bias)
-        begin = None if start is None else start.transpose(1, 2)
-        save = gradients_may_follow(*given, begin)
-        y, final_state, _ = scan_once(*given, begins, begin, reverse, delta_softplus, return_final_state, save)
-        final_state = final_state.transpose(1, 2)
-    else:
-        given = (inputs, steps, rates, enter, leave, skip, gate, bias)
-        y, final_state = cpu.scan(*given, begins, start, reverse, delta_softplus)
+    begins = normalize_offsets("u", u, offset)
+    _check(ScanInputs(u, delta, A, B, C, D, z, delta_bias, begins, initial_states))
+    dtype = state_dtype(u, delta, A, B, C, D, z, delta_bias, initial_states)
+    given = ScanInputs(
+        flatten_rows(u, offset), flatten_rows(delta, offset), A.to(dtype).t(), flatten_rows(B, offset),
+        flatten_rows(C, offset), cast(D, dtype), None if z is None else flatten_rows(z, offset),
+        cast(delta_bias, dtype), begins, None if initial_states is None else initial_states.to(dtype).transpose(1, 2),
+    )  # fmt: skip
+    options = ScanOptions(reverse, delta_softplus)
+    parts = [run_scan(group, options, return_final_states) for group in _groups(given)]
+    y, final_states = (of_all[0] if len(parts) == 1 else torch.cat(of_all, -1) for of_all in zip(*parts, strict=True))
     y = y.reshape(u.shape)
-    return (y, final_state) if return_final_state else y
+    return (y, final_states.transpose(1, 2)) if return_final_states else y
 
 
-def _scan_groups(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    offset: Tensor | None,
-    initial_state: Tensor | None,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
+def _groups(given: ScanInputs) -> list[ScanInputs]:
+    """Return the inputs of each group of channels; B and C may have a dimension of groups."""
+    u, delta, A, B, C, D, z, delta_bias, offset, initial_states = given
+    if B.ndim == C.ndim == 2:
+        return [given]
     # Mamba-1's own layers have one group; so the kernels have no groups, and each group is a scan of its channels.
-    groups = max(x.shape[-2] for x in (B, C) if x.ndim > u.ndim)
+    groups = max(x.shape[1] for x in (B, C) if x.ndim == 3)
 
-    def of_channels(x: Tensor | None, dim: int) -> list[Any]:
-        return [None] * groups if x is None else list(x.chunk(groups, dim))
+    def of_channels(x: Tensor | None) -> list[Any]:
+        return [None] * groups if x is None else list(x.chunk(groups, -1))
 
-    def of_states(x: Tensor) -> list[Any]:
-        return list(x.unbind(-2)) if x.ndim > u.ndim else [x] * groups
+    def of_states(x: Tensor) -> list[Tensor]:
+        return list(x.unbind(1)) if x.ndim == 3 else [x] * groups
 
     parts = zip(
-        of_channels(u, -1), of_channels(delta, -1), of_channels(A, 0), of_states(B), of_states(C), of_channels(D, 0),
-        of_channels(z, -1), of_channels(delta_bias, 0), of_channels(initial_state, 1), strict=True,
+        of_channels(u), of_channels(delta), of_channels(A), of_states(B), of_states(C), of_channels(D), of_channels(z),
+        of_channels(delta_bias), [offset] * groups, of_channels(initial_states), strict=True,
     )  # fmt: skip
-    options: dict[str, Any] = {"offset": offset, "reverse": reverse, "return_final_state": True}
-    scan: Any = selective_scan
-    found = [scan(*part, delta_softplus, initial_state=start, **options) for *part, start in parts]
-    return torch.cat([y for y, _ in found], -1), torch.cat([state for _, state in found], 1)
+    return [ScanInputs(*part) for part in parts]
 
 
-def _check(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    initial_state: Tensor | None,
-    sequences: int,
-) -> None:
+def _check(given: ScanInputs) -> None:
+    """Check packed or padded inputs; A (D, N) and the states (S, D, N) are not transposed."""
+    u, delta, A, B, C, D, z, delta_bias, offset, initial_states = given
     rows, channels = tuple(u.shape[:-1]), u.shape[-1]
     letters = "(B, L" if len(rows) == 2 else "(T"
     if A.ndim != 2 or not 1 <= A.shape[1] <= 256 or channels < 1:
@@ -213,4 +179,4 @@ def _check(
             check_shape(name, x, (*rows, states), u, f"{letters}, N) or {letters}, G, N)")
     for name, x in {"D": D, "delta_bias": delta_bias}.items():
         check_shape(name, x, (channels,), u, "(D,)")
-    check_shape("initial_state", initial_state, (sequences, channels, states), u, "(S, D, N)")
+    check_shape("initial_states", initial_states, (offset.shape[0] - 1, channels, states), u, "(S, D, N)")

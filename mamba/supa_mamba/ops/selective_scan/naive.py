@@ -15,7 +15,7 @@ def naive_selective_scan(
     z: Tensor | None,
     delta_bias: Tensor | None,
     offset: Tensor,
-    initial_state: Tensor | None,
+    initial_states: Tensor | None,
     *,
     reverse: bool = False,
     delta_softplus: bool = False,
@@ -27,7 +27,7 @@ def naive_selective_scan(
     B, C = (x.repeat_interleave(channels // x.shape[1], 1) if x.ndim == 3 else x[:, None] for x in (B, C))
     y, states = list(u), []
     for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
-        h = torch.zeros_like(A) if initial_state is None else initial_state[s]
+        h = torch.zeros_like(A) if initial_states is None else initial_states[s]
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
             h = torch.exp(delta[t][:, None] * A) * h + (delta[t] * u[t])[:, None] * B[t]
             y[t] = (h * C[t]).sum(1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ReplayCache:
-    """The last inputs of ``selective_state_replay`` for each row of its table of states, which it overwrites in place.
+    """The last inputs of ``selective_state_replay`` for each slot of its table of states, which it overwrites in place.
 
     Args:
         x: (R, K, D), or (R, K, H, P) of Mamba-2.
@@ -23,7 +23,7 @@ class ReplayCache:
 
     @classmethod
     def empty(cls, state: Tensor, inputs: int, *, groups: int = 1, dtype: torch.dtype = torch.float32) -> Self:
-        """Make the cache of a table whose rows have seen nothing yet; its values mean nothing.
+        """Make the cache of a table whose slots have seen nothing yet; its values mean nothing.
 
         Args:
             state: (R, D, N), or (R, H, P, N) of Mamba-2, where all channels of a head have one step.
@@ -34,7 +34,7 @@ class ReplayCache:
         Returns:
             The cache, on the device of the states.
         """
-        rows, *channels, states = state.shape
+        slots, *channels, states = state.shape
         of_group = (states,) if len(channels) == 1 else (groups, states)
         shapes = (tuple(channels), (channels[0],), of_group)
-        return cls(*(torch.empty(rows, inputs, *shape, dtype=dtype, device=state.device) for shape in shapes))
+        return cls(*(torch.empty(slots, inputs, *shape, dtype=dtype, device=state.device) for shape in shapes))

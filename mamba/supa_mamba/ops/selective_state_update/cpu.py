@@ -1,39 +1,31 @@
-"""Steps on a CPU, all rows together."""
+"""Steps on a CPU, all slots together."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from supa_mamba.ops.state_slots import live_accepted, live_rows
+from supa_mamba.ops.selective_state_update.inputs import StateStepInputs
+from supa_mamba.ops.state_slots import active_accepted, active_slots
 
 
-def step(
-    state: Tensor,
-    cache_x: Tensor | None,
-    cache_dt: Tensor | None,
-    cache_B: Tensor | None,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    accepted: Tensor | None,
-    rows: Tensor,
-    dt_softplus: bool,
-) -> Tensor:
-    """Take steps in place; otherwise as ``launch.step``.
+def step(given: StateStepInputs) -> Tensor:
+    """Take steps in place.
+
+    Args:
+        given: The inputs.
+
+    Returns:
+        y (M, K, H, P).
 
     Raises:
-        ValueError: There is no such row, or no such number of cached inputs.
+        ValueError: There is no such slot, or no such number of cached inputs.
     """
+    state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, slots, dt_softplus = given
     (_, heads, width, states), inputs, groups, dtype = state.shape, x.shape[1], B.shape[2], A.dtype
-    # Behind the rows: groups, heads of a group, channels of a head, states.
+    # Behind the slots: groups, heads of a group, channels of a head, states.
     grouped = (groups, heads // groups)
     decay = A.reshape(*grouped, *A.shape[1:])
-    live, places = live_rows("state_batch_indices", rows, state)
+    live, places = active_slots("state_batch_indices", slots, state)
 
     def of_groups(v: Tensor) -> Tensor:
         return v.reshape(v.shape[0], *grouped, v.shape[2], 1)
@@ -47,7 +39,7 @@ def step(
         h = state.index_select(0, places).to(dtype).view(-1, *grouped, width, states)
         new = [v.index_select(0, live) for v in (x, dt, B)]
         if cache_x is not None and cache_dt is not None and cache_B is not None and accepted is not None:
-            taken = live_accepted(accepted, live, inputs)
+            taken = active_accepted(accepted, live, inputs)
             caches = (cache_x, cache_dt, cache_B)
             for i in range(inputs):
                 going = (taken > i).nonzero()[:, 0]
@@ -58,11 +50,11 @@ def step(
                 cache.index_copy_(0, places, v.to(cache.dtype))
         y = x.new_zeros(x.shape)
         for i in range(inputs):
-            given = [v[:, i].to(dtype) for v in new]
-            h = advance(h, *given)
+            latest = [v[:, i].to(dtype) for v in new]
+            h = advance(h, *latest)
             leave = C[live, i].to(dtype)[..., None]
             found = torch.matmul(h.view(-1, groups, heads // groups * width, states), leave).view(-1, heads, width)
-            found = found if D is None else found + D * given[0]
+            found = found if D is None else found + D * latest[0]
             found = found if z is None else found * silu(z[live, i].to(dtype))
             y[live, i] = found.to(x.dtype)
         if cache_x is None:

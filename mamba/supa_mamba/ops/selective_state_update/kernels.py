@@ -1,7 +1,7 @@
-"""The Triton kernels of steps: one program for one row and a block of channels, its states in registers.
+"""The Triton kernels of steps: one program for one slot and a block of channels, its states in registers.
 
 Loops are written as ``while`` because the interpreter needs it, as in ``selective_scan.kernels``. No argument depends
-on the number of rows, so all may be specialised without another compilation; known multiples of 16 make loads wide.
+on the number of slots, so all may be specialised without another compilation; known multiples of 16 make loads wide.
 """
 
 import triton
@@ -33,9 +33,9 @@ def step_kernel(
     z_ptr,
     bias_ptr,
     accepted_ptr,
-    rows_ptr,
+    slots_ptr,
     y_ptr,
-    row_stride,
+    slot_stride,
     head_stride,
     channel_stride,
     state_stride,
@@ -50,7 +50,7 @@ def step_kernel(
     of_head,
     states,
     SOFTPLUS: tl.constexpr,
-    ROWS_CONTIGUOUS: tl.constexpr,
+    SLOTS_CONTIGUOUS: tl.constexpr,
     ONE_DECAY: tl.constexpr,
     DT_OF_HEAD: tl.constexpr,
     A_OF_HEAD: tl.constexpr,
@@ -69,16 +69,16 @@ def step_kernel(
     channels = groups * of_group
     d = group * of_group + place
     head = d // of_head
-    row = tl.load(rows_ptr + m)
-    # A finished row reads and changes nothing, and its y is zero.
-    live_d, live_n = mask_if(row >= 0, place < of_group), n < states
+    slot = tl.load(slots_ptr + m)
+    # A finished slot reads and changes nothing, and its y is zero.
+    live_d, live_n = mask_if(slot >= 0, place < of_group), n < states
     live = live_d[:, None] & live_n[None, :]
-    if ROWS_CONTIGUOUS:
+    if SLOTS_CONTIGUOUS:
         of_state = d[:, None] * states + n[None, :]
     else:
         of_channel = head.to(tl.int64) * head_stride + (d % of_head).to(tl.int64) * channel_stride
         of_state = of_channel[:, None] + n.to(tl.int64)[None, :] * state_stride
-    states_ptr = state_ptr + row * row_stride + of_state
+    states_ptr = state_ptr + slot * slot_stride + of_state
 
     # Where the entry of each channel stands: all channels of a head share one, or each has its own.
     of_dt = head if DT_OF_HEAD else d
@@ -95,9 +95,9 @@ def step_kernel(
         bias += tl.load(bias_ptr + of_bias, live_d, 0.0)
     h = tl.load(states_ptr, live, 0.0).to(DTYPE)
     if cache_x_ptr is not None:
-        of_row = row * inputs
-        taken = tl.load(accepted_ptr + m, row >= 0, 0)
-        i = row * 0
+        of_row = slot * inputs
+        taken = tl.load(accepted_ptr + m, slot >= 0, 0)
+        i = slot * 0
         while i < taken:
             cached = of_row + i
             x = tl.load(cache_x_ptr + cached * channels + d, live_d, 0.0).to(DTYPE)
@@ -108,12 +108,12 @@ def step_kernel(
         tl.store(states_ptr, h, live)
         # One lane may read from the cache what another overwrites.
         tl.debug_barrier()
-    i = row * 0
+    i = slot * 0
     while i < inputs:
         t = m * inputs + i
         x = tl.load(x_ptr + t * x_stride + d, live_d, 0.0)
         if cache_x_ptr is not None:
-            tl.store(cache_x_ptr + (row * inputs + i) * channels + d, x, live_d)
+            tl.store(cache_x_ptr + (slot * inputs + i) * channels + d, x, live_d)
         x = x.to(DTYPE)
         dt = tl.load(dt_ptr + t * dt_stride + of_dt, live_d, 0.0).to(DTYPE)
         b = tl.load(B_ptr + t * B_stride + group * states + n, live_n, 0.0).to(DTYPE)
@@ -125,20 +125,20 @@ def step_kernel(
         if z_ptr is not None:
             gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
             y *= gate * sigmoid(gate)
-        tl.store(y_ptr + t * channels + d, tl.where(row >= 0, y, 0.0), place < of_group)
+        tl.store(y_ptr + t * channels + d, tl.where(slot >= 0, y, 0.0), place < of_group)
         i += 1
     if cache_x_ptr is None:
         tl.store(states_ptr, h, live)
 
 
 @triton.jit
-def cache_kernel(cache_ptr, new_ptr, rows_ptr, new_stride, inputs, values, BLOCK: tl.constexpr):
+def cache_kernel(cache_ptr, new_ptr, slots_ptr, new_stride, inputs, values, BLOCK: tl.constexpr):
     # Several programs of the step read these values, so they are overwritten after all of them have ended.
     blocks = tl.cdiv(values, BLOCK)
     t = (tl.program_id(0) // blocks).to(tl.int64)
     v = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
-    row = tl.load(rows_ptr + t // inputs)
-    live = mask_if(row >= 0, v < values)
+    slot = tl.load(slots_ptr + t // inputs)
+    live = mask_if(slot >= 0, v < values)
     tl.store(
-        cache_ptr + (row * inputs + t % inputs) * values + v, tl.load(new_ptr + t * new_stride + v, live, 0.0), live
+        cache_ptr + (slot * inputs + t % inputs) * values + v, tl.load(new_ptr + t * new_stride + v, live, 0.0), live
     )

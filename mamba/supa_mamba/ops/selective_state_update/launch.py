@@ -5,51 +5,19 @@ from torch import Tensor
 
 from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.ops.selective_state_update import kernels
+from supa_mamba.ops.selective_state_update.inputs import StateStepInputs
 
 
-def step(
-    state: Tensor,
-    cache_x: Tensor | None,
-    cache_dt: Tensor | None,
-    cache_B: Tensor | None,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    accepted: Tensor | None,
-    rows: Tensor,
-    dt_softplus: bool,
-) -> Tensor:
-    """Walk over the inputs of rows in place.
-
-    Without caches the states move past all K inputs; with them they move past the accepted cached ones, and the K
-    inputs are cached. There are H heads of P channels in G groups; Mamba-1 has H = D heads of P = 1 channel, G = 1. A
-    dimension written ``P | 1`` or ``N | 1`` has length 1 where its entries are equal.
+def step(given: StateStepInputs) -> Tensor:
+    """Take steps in place.
 
     Args:
-        state: (R, H, P, N), with any strides, changed in place.
-        cache_x: (R, K, H, P), contiguous, changed in place as all caches.
-        cache_dt: (R, K, H, P | 1), as dt.
-        cache_B: (R, K, G, N).
-        x: (M, K, H, P).
-        dt: (M, K, H, P | 1).
-        A: (H, P | 1, N | 1), as D and dt_bias in the precision of the sums.
-        B: (M, K, G, N).
-        C: (M, K, G, N).
-        D: (H, P | 1).
-        z: (M, K, H, P).
-        dt_bias: (H, P | 1).
-        accepted: (M,) int64, with caches.
-        rows: (M,) int64.
-        dt_softplus: Whether steps are softplus of what was given.
+        given: The inputs.
 
     Returns:
         y (M, K, H, P), contiguous.
     """
+    state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, slots, dt_softplus = given
     count, inputs, heads, width = x.shape
     groups, states = B.shape[2:]
     of_group = heads // groups * width
@@ -63,10 +31,10 @@ def step(
     block = _block(padded, one_decay=one_decay)
     kernels.step_kernel[(count * groups * -(-of_group // block),)](
         state, cache_x, cache_dt, cache_B, x, dt, A.contiguous(), B, C, contiguous(D), z,
-        contiguous(dt_bias), contiguous(accepted), rows, y,
+        contiguous(dt_bias), contiguous(accepted), slots, y,
         *state.stride(), x.stride(0), dt.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
         inputs, groups, of_group, width, states,
-        SOFTPLUS=dt_softplus, ROWS_CONTIGUOUS=state[:1].is_contiguous(), ONE_DECAY=one_decay,
+        SOFTPLUS=dt_softplus, SLOTS_CONTIGUOUS=state[:1].is_contiguous(), ONE_DECAY=one_decay,
         DT_OF_HEAD=dt.shape[1] == heads, A_OF_HEAD=A.shape[1] == 1, D_OF_HEAD=D is None or D.shape[1] == 1,
         BIAS_OF_HEAD=dt_bias is None or dt_bias.shape[1] == 1,
         BLOCK=block, STATES=padded, DTYPE=triton_dtype(A), num_warps=1,
@@ -76,7 +44,7 @@ def step(
             values = new.shape[1]
             block = min(1024, power_of_two(values))
             kernels.cache_kernel[(len(new) * -(-values // block),)](
-                cache, new, rows, new.stride(0), inputs, values, BLOCK=block, num_warps=1
+                cache, new, slots, new.stride(0), inputs, values, BLOCK=block, num_warps=1
             )
     return y
 

@@ -1,4 +1,4 @@
-"""Steps of the selective scan, row by row: the reference of every other path."""
+"""Steps of the selective scan, slot by slot: the reference of every other path."""
 
 import torch
 from torch import Tensor
@@ -26,11 +26,11 @@ def naive_selective_state_update(
         y in float64, and the new states in the dtype of the states, rounded once; nothing is changed.
     """
     states, y = state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
-    rows = range(x.shape[0]) if state_batch_indices is None else state_batch_indices.tolist()
-    for m, row in enumerate(rows):
-        if row >= 0:
+    slots = range(x.shape[0]) if state_batch_indices is None else state_batch_indices.tolist()
+    for m, slot in enumerate(slots):
+        if slot >= 0:
             gate = None if z is None else z[m]
-            y[m], states[row] = _one_step(states[row], x[m], dt[m], A, B[m], C[m], D, gate, dt_bias, dt_softplus)
+            y[m], states[slot] = _one_step(states[slot], x[m], dt[m], A, B[m], C[m], D, gate, dt_bias, dt_softplus)
     return y, states.to(state.dtype)
 
 
@@ -88,15 +88,15 @@ def naive_selective_state_replay(
     """
     kept = ReplayCache(cache.x.clone(), cache.dt.clone(), cache.B.clone())
     states, y = state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
-    rows = range(x.shape[0]) if state_batch_indices is None else state_batch_indices.tolist()
-    for m, row in enumerate(rows):
-        if row >= 0:
+    slots = range(x.shape[0]) if state_batch_indices is None else state_batch_indices.tolist()
+    for m, slot in enumerate(slots):
+        if slot >= 0:
             for i in range(int(accepted[m])):
-                cached = (cache.x[row, i], cache.dt[row, i], A, cache.B[row, i])
-                _, states[row] = _one_step(states[row], *cached, C[m, 0], D, None, dt_bias, dt_softplus)
-            h = states[row]
+                cached = (cache.x[slot, i], cache.dt[slot, i], A, cache.B[slot, i])
+                _, states[slot] = _one_step(states[slot], *cached, C[m, 0], D, None, dt_bias, dt_softplus)
+            h = states[slot]
             for i in range(x.shape[1]):
                 new, gate = (x[m, i], dt[m, i], A, B[m, i], C[m, i]), None if z is None else z[m, i]
                 y[m, i], h = _one_step(h, *new, D, gate, dt_bias, dt_softplus)
-            kept.x[row], kept.dt[row], kept.B[row] = x[m], dt[m], B[m]
+            kept.x[slot], kept.dt[slot], kept.B[slot] = x[m], dt[m], B[m]
     return y, states.to(state.dtype), kept

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
-from supa_mamba.ops.packing import TimeMajor, check_offset, inverse, time_major
-from supa_mamba.ops.ssd.block_sizes import operands
-from supa_mamba.ops.vjp import gradients
+from supa_mamba.ops.packing import TimeMajor, check_offsets, inverse, time_major
+from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
 
 CHUNK = 32
 
@@ -121,41 +120,34 @@ class Chunks:
         return self.elapsed[..., -1].exp().repeat_interleave(width, -1).unsqueeze(-1)
 
 
-def walk(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    dt_bias: Tensor | None,
-    offset: Tensor,
-    initial_state: Tensor | None,
-    reverse: bool,
-    dt_softplus: bool,
-    dt_min: float,
-    dt_max: float,
-    finish: bool,
-) -> tuple[Tensor, Tensor]:
-    """Walk over packed sequences; shapes as in ``ssd``, parameters and states in the states' precision.
+def forward(inputs: SsdInputs, options: SsdOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
+    """Walk over packed sequences.
+
+    Args:
+        inputs: The tensors.
+        options: The options.
+        return_final_states: Whether to return the final states.
 
     Returns:
         y (T, H, P) in the precision of x, and the final states (S or 0, H, P, N).
 
     Raises:
-        ValueError: the offset does not fit the rows.
+        ValueError: The offset does not fit the rows.
     """
-    check_offset(offset, x.shape[0])
+    x, dt, A, B, C, D, dt_bias, offset, initial_states = inputs
+    check_offsets(offset, x.shape[0])
     (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], offset.shape[0] - 1
-    cuts = cut(offset, reverse=reverse, started=initial_state is not None)
+    cuts = cut(offset, reverse=options.reverse, started=initial_states is not None)
     with torch.autocast("cpu", enabled=False):
-        inputs, step, enter, leave = (v.index_select(0, cuts.rows).to(A.dtype) for v in (x, dt, B, C))
+        values, step, enter, leave = (v.index_select(0, cuts.rows).to(A.dtype) for v in (x, dt, B, C))
         step = step if dt_bias is None else step + dt_bias
-        step = (softplus(step) if dt_softplus else step).clamp(dt_min, dt_max)
-        pieces = _pieces(cuts, (step * A, step[..., None] * inputs, enter, leave), groups)
+        step = (softplus(step) if options.dt_softplus else step).clamp(options.dt_min, options.dt_max)
+        pieces = _pieces(cuts, (step * A, step[..., None] * values, enter, leave), groups)
 
         start = (
-            None if initial_state is None else initial_state.reshape(sequences, groups, heads // groups * width, states)
+            None
+            if initial_states is None
+            else initial_states.reshape(sequences, groups, heads // groups * width, states)
         )
         mixed, state = _whole_chunks(next(pieces), cuts.whole, start)
         outputs, final = [mixed.flatten(0, 1)], []
@@ -166,19 +158,19 @@ def walk(
             if before is not None:
                 mixed = mixed + chunks.from_state(before)
             outputs.append(mixed.flatten(0, 1))
-            if finish:
+            if return_final_states:
                 entered = chunks.entered()
                 final.append(entered if before is None else torch.addcmul(entered, chunks.kept(), before))
         y = torch.cat(outputs).reshape(rows, heads, width)
-        y = y if D is None else y + D[:, None] * inputs
+        y = y if D is None else y + D[:, None] * values
         y = y.index_select(0, inverse(cuts.rows))
-        if not finish:
-            return y.to(x.dtype), A.new_empty(0, heads, width, states)
+        if not return_final_states:
+            return y.to(x.dtype), inputs.new_final_states(0)
         empty = (offset.diff() == 0).nonzero()[:, 0]
         final.append(A.new_zeros(empty.shape[0], *state.shape[1:]) if start is None else start.index_select(0, empty))
         order = torch.cat([*(last.sequences for last in cuts.last), empty])
-        final_state = torch.cat(final).index_select(0, inverse(order)).reshape(sequences, heads, width, states)
-    return y.to(x.dtype), final_state
+        final_states = torch.cat(final).index_select(0, inverse(order)).reshape(sequences, heads, width, states)
+    return y.to(x.dtype), final_states
 
 
 def _pieces(cuts: Cuts, along: tuple[Tensor, ...], groups: int) -> Iterator[Chunks]:
@@ -227,63 +219,3 @@ def _whole_chunks(chunks: Chunks, order: TimeMajor, start: Tensor | None) -> tup
         later = Chunks(*(v[fresh:] for v in (chunks.elapsed, chunks.changes, chunks.enter, chunks.leave)))
         mixed = torch.cat([mixed[:fresh], mixed[fresh:] + later.from_state(torch.cat(before))])
     return mixed, torch.cat(finished[::-1])
-
-
-def forward(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    dt_bias: Tensor | None,
-    offset: Tensor,
-    initial_state: Tensor | None,
-    reverse: bool,
-    dt_softplus: bool,
-    dt_min: float,
-    dt_max: float,
-    finish: bool,
-    save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Walk as ``launch.forward``; nothing is stored for the gradients."""
-    given = (x, dt, A, B, C, D, dt_bias, offset, initial_state, reverse, dt_softplus, dt_min, dt_max, finish)
-    y, final_state = walk(*given)
-    operand, _ = operands(x, A, B, C)
-    return y, final_state.contiguous(), x.new_empty((0, *final_state.shape[1:]), dtype=operand)
-
-
-def backward(
-    y_grad: Tensor,
-    final_grad: Tensor | None,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    dt_bias: Tensor | None,
-    offset: Tensor,
-    initial_state: Tensor | None,
-    checkpoints: Tensor,
-    reverse: bool,
-    dt_softplus: bool,
-    dt_min: float,
-    dt_max: float,
-) -> tuple[Tensor, ...]:
-    """Compute the gradients as ``launch.backward``: walk once more, and let autograd record it."""
-
-    def again(
-        x: Tensor,
-        dt: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        dt_bias: Tensor | None,
-        start: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        options = (reverse, dt_softplus, dt_min, dt_max, final_grad is not None)
-        return walk(x, dt, A, B, C, D, dt_bias, offset, start, *options)
-
-    return gradients(again, (x, dt, A, B, C, D, dt_bias, initial_state), (y_grad, final_grad))

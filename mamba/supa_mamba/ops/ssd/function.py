@@ -5,13 +5,11 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from supa_mamba.ops.backend import through_operator
 from supa_mamba.ops.checks import check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
-from supa_mamba.ops.packing import offset_of
-from supa_mamba.ops.ssd import cpu
-from supa_mamba.ops.ssd.operator import ssd_once
-from supa_mamba.ops.transforms import gradients_may_follow
+from supa_mamba.ops.packing import flatten_rows, normalize_offsets
+from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
+from supa_mamba.ops.ssd.operator import run_ssd
 
 
 @overload
@@ -27,9 +25,9 @@ def ssd(
     dt_softplus: bool = False,
     dt_limit: tuple[float, float] = (0.0, math.inf),
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
-    return_final_state: Literal[False] = False,
+    return_final_states: Literal[False] = False,
 ) -> Tensor: ...
 
 
@@ -46,9 +44,9 @@ def ssd(
     dt_softplus: bool = False,
     dt_limit: tuple[float, float] = (0.0, math.inf),
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
-    return_final_state: Literal[True],
+    return_final_states: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -64,9 +62,9 @@ def ssd(
     dt_softplus: bool = False,
     dt_limit: tuple[float, float] = (0.0, math.inf),
     offset: Tensor | None = None,
-    initial_state: Tensor | None = None,
+    initial_states: Tensor | None = None,
     reverse: bool = False,
-    return_final_state: bool = False,
+    return_final_states: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Run the recurrence of Mamba-2, with one decay rate per head, over each of several sequences.
 
@@ -94,12 +92,12 @@ def ssd(
             gradient. Without softplus the default sets negative steps to zero.
         offset: (S + 1,) int64, the first row of each packed sequence and the number of rows T; a sequence may be
             empty. None where the input is padded; then S = B.
-        initial_state: (S, H, P, N) states before the first step; zeros by default.
+        initial_states: (S, H, P, N) states before the first step; zeros by default.
         reverse: whether each sequence is walked from its own end to its start.
-        return_final_state: whether to also return the states after the last step.
+        return_final_states: whether to also return the states after the last step.
 
     Returns:
-        y, of the shape and the dtype of x, and with ``return_final_state`` the states (S, H, P, N) after the last step
+        y, of the shape and the dtype of x, and with ``return_final_states`` the states (S, H, P, N) after the last step
         walked, float32 or float64; of an empty sequence its initial state.
 
     Raises:
@@ -108,20 +106,16 @@ def ssd(
     Source: Mamba-2 (arXiv 2405.21060), sections 3 and 6.
     """
     limits = check_limits(dt_limit)
-    begins = offset_of("x", x, offset, "HP")
-    _check(x, dt, A, B, C, D, dt_bias, initial_state, begins.shape[0] - 1)
-    dtype = state_dtype(x, dt, A, B, C, D, dt_bias, initial_state)
-    along = 1 if offset is not None else 2
-    inputs, steps, enter, leave = (v.reshape(-1, *v.shape[along:]) for v in (x, dt, B, C))
-    given = (inputs, steps, A.to(dtype), enter, leave, cast(D, dtype), cast(dt_bias, dtype))
-    start = cast(initial_state, dtype)
-    if through_operator(x):
-        options = (reverse, dt_softplus, *limits, return_final_state, gradients_may_follow(*given, start))
-        y, final_state, _ = ssd_once(*given, begins, start, *options)
-    else:
-        y, final_state = cpu.walk(*given, begins, start, reverse, dt_softplus, *limits, return_final_state)
+    begins = normalize_offsets("x", x, offset, "HP")
+    _check(SsdInputs(x, dt, A, B, C, D, dt_bias, begins, initial_states))
+    dtype = state_dtype(x, dt, A, B, C, D, dt_bias, initial_states)
+    given = SsdInputs(
+        flatten_rows(x, offset), flatten_rows(dt, offset), A.to(dtype), flatten_rows(B, offset),
+        flatten_rows(C, offset), cast(D, dtype), cast(dt_bias, dtype), begins, cast(initial_states, dtype),
+    )  # fmt: skip
+    y, final_states = run_ssd(given, SsdOptions(reverse, dt_softplus, *limits), return_final_states)
     y = y.reshape(x.shape)
-    return (y, final_state) if return_final_state else y
+    return (y, final_states) if return_final_states else y
 
 
 def check_limits(dt_limit: tuple[float, float]) -> tuple[float, float]:
@@ -147,17 +141,8 @@ def check_limits(dt_limit: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def _check(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    dt_bias: Tensor | None,
-    initial_state: Tensor | None,
-    sequences: int,
-) -> None:
+def _check(given: SsdInputs) -> None:
+    x, dt, A, B, C, D, dt_bias, offset, initial_states = given
     *rows, heads, width = x.shape
     letters = "(B, L" if len(rows) == 2 else "(T"
     if heads < 1 or width < 1:
@@ -177,4 +162,4 @@ def _check(
     check_shape("A", A, (heads,), x, "(H,)")
     for name, w in {"D": D, "dt_bias": dt_bias}.items():
         check_shape(name, w, (heads,), x, "(H,)")
-    check_shape("initial_state", initial_state, (sequences, heads, width, states), x, "(S, H, P, N)")
+    check_shape("initial_states", initial_states, (offset.shape[0] - 1, heads, width, states), x, "(S, H, P, N)")

@@ -14,7 +14,7 @@ def naive_ssd(
     D: Tensor | None,
     dt_bias: Tensor | None,
     offset: Tensor,
-    initial_state: Tensor | None,
+    initial_states: Tensor | None,
     *,
     reverse: bool = False,
     dt_softplus: bool = False,
@@ -27,7 +27,7 @@ def naive_ssd(
     enter, leave = (v.repeat_interleave(heads // groups, 1) for v in (B, C))
     y, finals = list(x), []
     for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
-        h = x.new_zeros(heads, width, states) if initial_state is None else initial_state[s]
+        h = x.new_zeros(heads, width, states) if initial_states is None else initial_states[s]
         for t in range(end - 1, start - 1, -1) if reverse else range(start, end):
             change = (dt[t, :, None] * x[t])[:, :, None] * enter[t, :, None, :]
             h = torch.exp(dt[t] * A)[:, None, None] * h + change
