@@ -39,13 +39,13 @@ def chunk_scan_combined(
     begins[:, 1:] = False if seq_idx is None else seq_idx[:, 1:] != seq_idx[:, :-1]
     offset = torch.cat([begins.flatten().nonzero()[:, 0], torch.tensor([batch * length], device=x.device)])
     ends = (offset[1:] % length == 0).nonzero()[:, 0]
-    initial_states = None
+    starts = None
     if initial_states is not None:
-        initial_states = initial_states.new_zeros(len(offset) - 1, *initial_states.shape[1:])
-        initial_states[torch.cat([ends.new_zeros(1), ends[:-1] + 1])] = initial_states
+        starts = initial_states.new_zeros(len(offset) - 1, *initial_states.shape[1:])
+        starts[torch.cat([ends.new_zeros(1), ends[:-1] + 1])] = initial_states
     y, states = ssd(
         *(v.flatten(0, 1) for v in (x, dt)), A, *(v.flatten(0, 1) for v in (B, C)), D, dt_bias, dt_softplus=dt_softplus,
-        dt_limit=dt_limit, offset=offset, initial_states=initial_states, return_final_states=True,
+        dt_limit=dt_limit, offset=offset, initial_states=starts, return_final_states=True,
     )  # fmt: skip
     y = y.view(x.shape) if z is None else y.view(x.shape) * functional.silu(z)
     if return_varlen_states:
