@@ -104,13 +104,14 @@ def test_nothing_waits_for_the_device(path, device):
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_new_lengths_compile_nothing(path, device):
-    from supa_mamba.ops.selective_scan import kernels
+    from supa_mamba.ops.selective_scan.kernels.backward import backward_kernel
+    from supa_mamba.ops.selective_scan.kernels.forward import forward_kernel
 
     def run(lengths):
         inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in scan_inputs(lengths, 16, 16).items()}
         y, final_state = selective_scan(**inputs, offset=offset_of(lengths, device), return_final_states=True)
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
-        cached = (kernel.device_caches for kernel in (kernels.forward_kernel, kernels.backward_kernel))
+        cached = (kernel.device_caches for kernel in (forward_kernel, backward_kernel))
         return [len(cache[0]) for caches in cached for cache in caches.values()]
 
     first = run([40, 3])

@@ -140,13 +140,14 @@ def test_nothing_waits_for_the_device(path, device):
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_new_lengths_compile_nothing(path, device):
-    from supa_mamba.ops.ssd import kernels
+    from supa_mamba.ops.ssd.kernels.pairs import pairs_kernel
+    from supa_mamba.ops.ssd.kernels.walk import walk_kernel
 
     def run(lengths):
         inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in ssd_inputs(lengths, 2, 16, 16).items()}
         y, final_state = ssd(**inputs, offset=offset_of(lengths, device), return_final_states=True)
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
-        cached = (kernel.device_caches for kernel in (kernels.walk_kernel, kernels.pairs_kernel))
+        cached = (kernel.device_caches for kernel in (walk_kernel, pairs_kernel))
         return [len(cache[0]) for caches in cached for cache in caches.values()]
 
     first = run([40, 3])

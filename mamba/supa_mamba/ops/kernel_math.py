@@ -1,4 +1,4 @@
-"""Elementary functions and masks for Triton kernels."""
+"""Elementary functions, loads and masks for Triton kernels."""
 
 import triton
 import triton.language as tl
@@ -38,3 +38,12 @@ def mask_if(condition, mask):
     # `mask & condition` with a scalar condition makes integers in Triton's interpreter, whose loads and stores refuse
     # them from Triton 3.7 on. Compiled code is the same.
     return tl.where(condition, mask, False)
+
+
+@triton.jit
+def load(pointers, live, WHOLE: tl.constexpr):
+    # A load without a mask can bring several values at once.
+    if WHOLE:
+        return tl.load(pointers)
+    else:  # noqa: RET505 Triton compiles one of the two
+        return tl.load(pointers, live, 0.0)

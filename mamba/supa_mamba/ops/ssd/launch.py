@@ -9,8 +9,11 @@ import triton.language as tl
 from torch import Tensor
 
 from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
-from supa_mamba.ops.ssd import block_sizes, kernels
+from supa_mamba.ops.ssd import block_sizes
 from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
+from supa_mamba.ops.ssd.kernels.pairs import pairs_kernel
+from supa_mamba.ops.ssd.kernels.steps import step_gradients_kernel, steps_kernel
+from supa_mamba.ops.ssd.kernels.walk import walk_kernel
 
 HEAD_LANES = 8
 """Heads that a program of the kernels on steps takes."""
@@ -19,7 +22,7 @@ HEAD_LANES = 8
 def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
     rounded = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}[operand]
     # The interpreter multiplies the bits of bfloat16 as if they were integers.
-    interpreted = not isinstance(kernels.pairs_kernel, triton.runtime.JITFunction)
+    interpreted = not isinstance(pairs_kernel, triton.runtime.JITFunction)
     multiplied = tl.float32 if interpreted and rounded == tl.bfloat16 else rounded
     return {"DTYPE": triton_dtype(A), "ROUND": rounded, "OPERAND": multiplied, "PRECISION": precision}
 
@@ -40,7 +43,7 @@ def _steps(inputs: SsdInputs, options: SsdOptions, chunk: int) -> tuple[Tensor, 
     dt, A, offset = with_unit_stride(inputs.dt), inputs.A, inputs.offset
     (rows, heads), sequences, lanes = dt.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(dt.shape[1]))
     step, elapsed = (A.new_empty(heads, rows // chunk + sequences, chunk) for _ in range(2))
-    kernels.steps_kernel[(sequences, -(-heads // lanes))](
+    steps_kernel[(sequences, -(-heads // lanes))](
         dt, A.contiguous(), contiguous(inputs.dt_bias), offset, step, elapsed, dt.stride(0), step.shape[1],
         HEADS=heads, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A), **_step_options(options), num_warps=2,
     )  # fmt: skip
@@ -67,7 +70,7 @@ def _walk(
     operand, precision = block_sizes.operands(x, A, B, C)
     chosen = block_sizes.walk_blocks(width, states, operand)
     x, B, C = (with_unit_stride(v.flatten(1)) for v in (x, B, C))
-    kernels.walk_kernel[((len(offset) - 1) * heads * -(-width // chosen.width),)](
+    walk_kernel[((len(offset) - 1) * heads * -(-width // chosen.width),)](
         x, *steps, B, C, contiguous(D), offset, contiguous(initial_states), y, final_states, states_saved,
         x.stride(0), B.stride(0), C.stride(0), steps[0].shape[1],
         HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, BACK=back, REVERSE=reverse,
@@ -151,7 +154,7 @@ def backward(
         row_sums = A.new_empty(6, slices, *steps[0].shape)
         # What is under way takes shared memory: states from outside, too, would need more than most GPUs have.
         stages = chosen.stages if initial_states is None and final_grad is None else 1
-        kernels.pairs_kernel[(sequences * groups * parts * slices,)](
+        pairs_kernel[(sequences * groups * parts * slices,)](
             x, *steps, B, C, offset, contiguous(initial_states), checkpoints, y_grad, contiguous(final_grad),
             state_grads, row_sums, B_partial, C_partial,
             x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, steps[0].shape[1],
@@ -161,7 +164,7 @@ def backward(
             num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
         )  # fmt: skip
         dt, lanes = with_unit_stride(dt), min(HEAD_LANES, power_of_two(heads))
-        kernels.step_gradients_kernel[(shares, -(-heads // lanes))](
+        step_gradients_kernel[(shares, -(-heads // lanes))](
             dt, A.contiguous(), contiguous(dt_bias), offset, row_sums, dt_grad, head_sums,
             dt.stride(0), steps[0].shape[1], sequences,
             HEADS=heads, SLICES=slices, CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A),
