@@ -1,5 +1,3 @@
-import inspect
-
 import pytest
 import torch
 from device_sync import no_device_sync
@@ -22,14 +20,6 @@ def parameters(channels, width):
 
 def moved(tensors, device, dtype=torch.float64):
     return {name: x.to(device, dtype, copy=True) for name, x in tensors.items()}
-
-
-def test_names_positions_and_defaults_are_those_of_causal_conv1d():
-    parameters = inspect.signature(causal_conv1d_update).parameters.values()
-    names = ["x", "conv_state", "weight", "bias", "activation", "cache_seqlens", "conv_state_indices"]
-    assert [x.name for x in parameters] == names
-    assert {x.kind for x in parameters} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    assert [x.default for x in parameters] == [inspect.Parameter.empty] * 3 + [None] * 4
 
 
 @pytest.mark.parametrize("circular", [False, True])

@@ -44,8 +44,8 @@ def chunk_scan_combined(
         starts = initial_states.new_zeros(len(offset) - 1, *initial_states.shape[1:])
         starts[torch.cat([ends.new_zeros(1), ends[:-1] + 1])] = initial_states
     y, states = ssd(
-        *(v.flatten(0, 1) for v in (x, dt)), A, *(v.flatten(0, 1) for v in (B, C)), D, dt_bias, dt_softplus=dt_softplus,
-        dt_limit=dt_limit, offset=offset, initial_states=starts, return_final_states=True,
+        *(v.flatten(0, 1) for v in (x, dt)), A, *(v.flatten(0, 1) for v in (B, C)), D=D, dt_bias=dt_bias,
+        dt_softplus=dt_softplus, dt_limit=dt_limit, offset=offset, initial_states=starts, return_final_states=True,
     )  # fmt: skip
     y = y.view(x.shape) if z is None else y.view(x.shape) * functional.silu(z)
     if return_varlen_states:

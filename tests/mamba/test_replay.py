@@ -1,4 +1,3 @@
-import inspect
 from functools import partial
 
 import pytest
@@ -7,7 +6,7 @@ from device_sync import no_device_sync
 from sequences import apart, distance
 from steps import HALF, expanded, laid_out, mamba2_inputs, step_inputs, with_own_entries
 
-from supa_mamba import ReplayCache, selective_state_replay, selective_state_update
+from supa_mamba import ReplayCache, selective_state_replay
 from supa_mamba.ops.selective_state_update.naive import naive_selective_state_replay, naive_selective_state_update
 
 FORMS = {
@@ -46,13 +45,6 @@ def drawn(given, state, seed):
     generator = torch.Generator().manual_seed(seed)
     shapes = [(len(state), *given[name].shape[1:]) for name in ("x", "dt", "B")]
     return ReplayCache(*(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes))
-
-
-def test_names_and_defaults_are_those_of_the_update():
-    parameters = inspect.signature(selective_state_replay).parameters
-    update = inspect.signature(selective_state_update).parameters
-    assert set(parameters) - set(update) == {"cache", "accepted"}
-    assert all(parameters[name].default == x.default for name, x in update.items())
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,11 @@ class BiMamba(StateSpaceMixer):
         dt_rank: int | Literal["auto"] = "auto",
         dt_min: float = 0.001,
         dt_max: float = 0.1,
+        *,
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
         tied: bool = True,
-        *,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:

@@ -16,6 +16,7 @@ class Mamba(CausalMixer):
     """Mix the rows of each sequence by Mamba-1: project, convolve, select, scan, gate, project.
 
     Names and shapes of parameters are those of mamba_ssm's ``Mamba``, so weights go both ways by ``load_state_dict``.
+    So are names, order and defaults of the options.
     Under autocast the projections and the scan's inputs are half precision; parameters, steps, rates and states are
     not.
 
@@ -58,10 +59,10 @@ class Mamba(CausalMixer):
         dt_rank: int | Literal["auto"] = "auto",
         dt_min: float = 0.001,
         dt_max: float = 0.1,
+        *,
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
-        *,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:

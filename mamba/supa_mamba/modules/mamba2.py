@@ -24,6 +24,7 @@ class Mamba2(CausalMixer):
     """Mix the rows of each sequence by Mamba-2: project, convolve, run the state-space dual, gate, normalise, project.
 
     Names and shapes of parameters are those of mamba_ssm's ``Mamba2``, so weights go both ways by ``load_state_dict``.
+    So are names, order and defaults of the options.
     Under autocast the projections and the operation's inputs are half precision; parameters, steps, rates and states
     are not.
 
@@ -60,6 +61,7 @@ class Mamba2(CausalMixer):
         d_model: int,
         d_state: int = 128,
         d_conv: int = 4,
+        *,
         expand: float = 2,
         headdim: int = 64,
         ngroups: int = 1,
@@ -69,7 +71,6 @@ class Mamba2(CausalMixer):
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
-        *,
         norm_before_gate: bool = False,
         rmsnorm_eps: float = 1e-5,
         dt_limit: tuple[float, float] = (0.0, math.inf),
@@ -115,8 +116,8 @@ class Mamba2(CausalMixer):
         mixed, conv = convolve(return_final_states=True) if return_state else (convolve(), None)
         u, B, C = self._selected(mixed)
         recur = partial(
-            ssd, u, delta, rates(self.A_log), B, C, self.D, self.dt_bias, offset=offset, initial_states=ssm_before,
-            dt_softplus=True, dt_limit=self.dt_limit, reverse=reverse,
+            ssd, u, delta, rates(self.A_log), B, C, D=self.D, dt_bias=self.dt_bias, dt_softplus=True,
+            dt_limit=self.dt_limit, offset=offset, initial_states=ssm_before, reverse=reverse,
         )  # fmt: skip
         if conv is None:
             return self._normalized(recur(), z), None

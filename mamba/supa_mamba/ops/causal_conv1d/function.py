@@ -58,6 +58,9 @@ def causal_conv1d(
     before the first step are the initial state, and never those of another sequence. Packed and padded sequences,
     precision, derivatives and checks on a GPU are as in ``selective_scan``.
 
+    Names and defaults of the arguments are those of causal_conv1d's ``causal_conv1d_fn``. Two things differ: here the
+    channels come last, and ``offset`` replaces ``seq_idx``.
+
     Args:
         x: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, as the other tensors.
         weight: (D, W), the last one for the step itself; any small width: registers hold about 32.

@@ -68,9 +68,9 @@ def selective_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Run the recurrence of Mamba-1 over each of several sequences.
 
-    Names, order and defaults of the first nine arguments are those of mamba_ssm's ``selective_scan_fn``; the layout is
-    not: here the channels come last. Of each sequence and channel d, with the step Delta_t = delta_t + delta_bias or,
-    with ``delta_softplus``, softplus of it::
+    Names, order and defaults of the first nine arguments are those of mamba_ssm's ``selective_scan_fn``. Two things
+    differ: here the channels come last, and its ``return_last_state`` is ``return_final_states``. Of each sequence and
+    channel d, with the step Delta_t = delta_t + delta_bias or, with ``delta_softplus``, softplus of it::
 
         h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t      (N states)
         y_t = (<C_t, h_t> + D u_t) silu(z_t)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, softplus
+from torch.nn.functional import softplus
 
+from supa_datasets.offsets import counts_to_offsets
 from supa_mamba.ops.packing import TimeMajor, check_offsets, inverse, time_major
 from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
 
@@ -63,7 +64,7 @@ def cut(offset: Tensor, *, reverse: bool, started: bool) -> Cuts:
     lengths = offset.diff()
     count = (lengths - 1).clamp(min=0) // CHUNK
     rest = lengths - count * CHUNK
-    whole = time_major(pad(count.cumsum(0), (1, 0)), reverse=False)
+    whole = time_major(counts_to_offsets(count), reverse=False)
 
     def rows(sequence: Tensor, first: Tensor, length: int) -> Tensor:
         steps = first[:, None] + torch.arange(length)

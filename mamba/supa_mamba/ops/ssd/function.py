@@ -19,9 +19,9 @@ def ssd(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    *,
     D: Tensor | None = None,
     dt_bias: Tensor | None = None,
-    *,
     dt_softplus: bool = False,
     dt_limit: tuple[float, float] = (0.0, math.inf),
     offset: Tensor | None = None,
@@ -38,9 +38,9 @@ def ssd(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    *,
     D: Tensor | None = None,
     dt_bias: Tensor | None = None,
-    *,
     dt_softplus: bool = False,
     dt_limit: tuple[float, float] = (0.0, math.inf),
     offset: Tensor | None = None,
@@ -56,9 +56,9 @@ def ssd(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    *,
     D: Tensor | None = None,
     dt_bias: Tensor | None = None,
-    *,
     dt_softplus: bool = False,
     dt_limit: tuple[float, float] = (0.0, math.inf),
     offset: Tensor | None = None,
@@ -74,10 +74,11 @@ def ssd(
         H_t = exp(s_t A) H_{t-1} + s_t x_t B_t^T      (P x N states)
         y_t = H_t C_t + D x_t
 
-    The heads of a group share B and C: head h takes those of group h // (H / G). Names and defaults of the arguments
-    are those of ``mamba_chunk_scan_combined`` of mamba_ssm. Packed and padded sequences, gradients and the behaviour on
-    a GPU are as in ``selective_scan``. States and sums are kept in float32, or in float64 where an input is float64;
-    where x, B and C are bfloat16, a GPU rounds the factors of its matrix products to bfloat16.
+    The heads of a group share B and C: head h takes those of group h // (H / G). Names, order and defaults of the
+    arguments are those of ``mamba_chunk_scan_combined`` of mamba_ssm, without ``chunk_size`` and ``z``; ``offset``
+    replaces ``seq_idx`` and ``cu_seqlens``. Packed and padded sequences, gradients and the behaviour on a GPU are as in
+    ``selective_scan``. States and sums are kept in float32, or in float64 where an input is float64; where x, B and C
+    are bfloat16, a GPU rounds the factors of its matrix products to bfloat16.
 
     Args:
         x: (T, H, P) packed or (B, L, H, P) padded input; float16, bfloat16, float32 or float64, as the other tensors.
