@@ -28,8 +28,8 @@ from torch.nn.functional import pad, silu, softplus
 import supa
 import supa_mamba
 from supa_mamba import causal_conv1d
-from supa_mamba.conv.naive import naive_causal_conv1d
-from supa_mamba.scan import naive
+from supa_mamba.ops.causal_conv1d.naive import naive_causal_conv1d
+from supa_mamba.ops.selective_scan import naive
 
 # As the modules call them.
 selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
@@ -107,12 +107,12 @@ def hold_against_naive(channels: int, states: int, dtype: torch.dtype, device: s
     for name, (y, gradient) in {
         "scan": distances(
             lambda **x: selective_scan(**x, offset=offset),
-            lambda **x: naive_selective_scan(**x, offset=begins, initial_state=None)[0],
+            lambda **x: naive_selective_scan(**x, offset=begins, initial_states=None)[0],
             inputs,
         ),
         "convolution": distances(
             lambda **x: causal_conv1d(**x, offset=offset, activation="silu"),
-            lambda **x: naive_causal_conv1d(**x, offset=begins, initial_state=None, activation="silu")[0],
+            lambda **x: naive_causal_conv1d(**x, offset=begins, initial_states=None, activation="silu")[0],
             parameters,
         ),
     }.items():
@@ -150,7 +150,7 @@ def first_calls(shape: tuple[int, int, int], dtype: torch.dtype) -> dict[str, fl
     return {"new shape, s": seconds[0], "new lengths, s": seconds[1]}
 
 
-def on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, exponentials: float) -> dict[str, Any]:
+def is_cuda(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, exponentials: float) -> dict[str, Any]:
     """Time one shape."""
     showers, channels, states = shape
     first = first_calls(shape, dtype)
@@ -339,7 +339,7 @@ def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *
     for shape in shapes:
         for dtype in dtypes:
             name = f"{'x'.join(map(str, shape))}, {dtype}"
-            shaped[name] = on_gpu(shape, dtype, copied, exponentials)
+            shaped[name] = is_cuda(shape, dtype, copied, exponentials)
             print(name, shaped[name]["first calls"], shaped[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
     return {
@@ -352,8 +352,8 @@ def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *
 
 def tune(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     """Try other sizes of the kernels' blocks, and print the times, fastest first."""
-    from supa_mamba.scan import launch
-    from supa_mamba.scan.blocks import TILE, BackwardBlock, ForwardBlock
+    from supa_mamba.ops.selective_scan import block_sizes
+    from supa_mamba.ops.selective_scan.block_sizes import TILE, BackwardBlock, ForwardBlock
 
     showers, channels, states = shape
     lengths = lengths_of(showers)
@@ -370,9 +370,9 @@ def tune(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
             for groups in {blocks, max(1, min(blocks, 2 * channels // states))}:
                 backward += [BackwardBlock(block, lanes, outer, rows, groups, n) for n in (None, 200)]
     for name, choices in (("forward_block", forward), ("backward_block", backward)):
-        chosen, table = getattr(launch, name), []
+        chosen, table = getattr(block_sizes, name), []
         for block in choices:
-            setattr(launch, name, lambda *_, block=block, **__: block)
+            setattr(block_sizes, name, lambda *_, block=block, **__: block)
             if name == "forward_block":
                 run = lambda: selective_scan(**inputs, offset=offset)  # noqa: E731
             else:
@@ -381,7 +381,7 @@ def tune(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
                     y, list(leaves.values()), torch.ones_like(y), retain_graph=True
                 )
             table.append((gpu_times({"it": run})["it, ms"], block))
-        setattr(launch, name, chosen)
+        setattr(block_sizes, name, chosen)
         print(f"{'x'.join(map(str, shape))}, {dtype}, {name}, fastest first:")
         print("\n".join(f"{ms:8.3f} ms  {block}" for ms, block in sorted(table, key=lambda row: row[0])), flush=True)
 

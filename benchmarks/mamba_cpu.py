@@ -67,7 +67,11 @@ def prepared(operation: str, lengths: Tensor) -> tuple[Callable[..., Tensor], li
         return lambda *given: selective_scan(*given, delta_softplus=False, offset=offset), [*inputs, normal(rows, 16)]
     inputs = [normal(rows, 4, 16), normal(rows, 4).sigmoid() / 9, -torch.rand(4) * 16]
     inputs += [normal(rows, 1, 16), normal(rows, 1, 16), normal(4), normal(4) / 10]
-    return lambda *given: ssd(*given, offset=offset, dt_softplus=True), inputs
+
+    def run(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor) -> Tensor:
+        return ssd(x, dt, A, B, C, D=D, dt_bias=dt_bias, offset=offset, dt_softplus=True)
+
+    return run, inputs
 
 
 def measure(operation: str, mixture: str, repeat: int) -> dict[str, Any]:

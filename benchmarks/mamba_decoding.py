@@ -26,8 +26,8 @@ from supa_mamba import (
     selective_state_replay,
     selective_state_update,
 )
-from supa_mamba.conv_step.naive import naive_causal_conv1d_replay, naive_causal_conv1d_update
-from supa_mamba.step.naive import naive_selective_state_replay, naive_selective_state_update
+from supa_mamba.ops.causal_conv1d_update.naive import naive_causal_conv1d_replay, naive_causal_conv1d_update
+from supa_mamba.ops.selective_state_update.naive import naive_selective_state_replay, naive_selective_state_update
 
 ALONG = ("x", "dt", "B", "C")
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
@@ -157,7 +157,7 @@ def bytes_of(case: Case) -> float:
     return moved
 
 
-def on_gpu(rows: int, inputs: int, dtype: torch.dtype, copied: float) -> dict[str, Any]:
+def is_cuda(rows: int, inputs: int, dtype: torch.dtype, copied: float) -> dict[str, Any]:
     """Hold all operations against the naive ones on a few rows, and time them."""
     import triton
 
@@ -200,7 +200,7 @@ def main() -> None:
         "rows": arguments.rows,
     }
     results["results"] = {
-        name: on_gpu(arguments.rows, arguments.inputs, getattr(torch, name), copied) for name in arguments.dtype
+        name: is_cuda(arguments.rows, arguments.inputs, getattr(torch, name), copied) for name in arguments.dtype
     }
     give(results, arguments.json)
 

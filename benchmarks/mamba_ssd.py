@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mamba import BOUNDS, copied_bytes_per_second, distances, gpu_times, lengths_of, offset_of, run_with_gradients
 from supa_mamba import ssd
-from supa_mamba.chunk_scan import blocks
-from supa_mamba.chunk_scan.naive import naive_ssd
+from supa_mamba.ops.ssd import block_sizes
+from supa_mamba.ops.ssd.naive import naive_ssd
 
 ALONG = ("x", "dt", "B", "C")
 Shape = tuple[int, int, int, int]
@@ -73,7 +73,7 @@ def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[st
     offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
     y, gradient = distances(
         lambda **x: ssd(**x, offset=offset, dt_softplus=True),
-        lambda **x: naive_ssd(**x, offset=begins, initial_state=None, dt_softplus=True)[0],
+        lambda **x: naive_ssd(**x, offset=begins, initial_states=None, dt_softplus=True)[0],
         draw(lengths, shape, dtype, device),
     )
     if not (y <= BOUNDS[dtype][0] and gradient <= BOUNDS[dtype][1]):
@@ -99,7 +99,7 @@ def prepared(shape: Shape, dtype: torch.dtype) -> tuple[Callable[[], Any], Calla
     )
 
 
-def on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
+def is_cuda(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
     """Time one shape."""
     _, heads, width, states = shape
     errors = hold_against_naive(shape, dtype, "cuda")
@@ -128,13 +128,13 @@ def on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
 
 @contextmanager
 def changed(name: str, **fields: Any) -> Iterator[None]:
-    """Let ``blocks.walk_blocks`` or ``blocks.pairs_blocks`` give other blocks."""
-    chosen = getattr(blocks, name)
-    setattr(blocks, name, lambda *sizes: dataclasses.replace(chosen(*sizes), **fields))
+    """Let ``block_sizes.walk_blocks`` or ``block_sizes.pairs_blocks`` give other blocks."""
+    chosen = getattr(block_sizes, name)
+    setattr(block_sizes, name, lambda *sizes: dataclasses.replace(chosen(*sizes), **fields))
     try:
         yield
     finally:
-        setattr(blocks, name, chosen)
+        setattr(block_sizes, name, chosen)
 
 
 def kernel_times(function: Callable[[], Any]) -> dict[str, float]:
@@ -168,7 +168,7 @@ def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
         for fields in choices:
             words = ", ".join(f"{key} {value}" for key, value in fields.items())
             with changed(name, **fields):
-                of = blocks.walk_blocks(*shape[2:], dtype), blocks.pairs_blocks(heads, *shape[2:], dtype)
+                of = block_sizes.walk_blocks(*shape[2:], dtype), block_sizes.pairs_blocks(heads, *shape[2:], dtype)
                 if of[1].chunk % of[0].chunk:
                     continue
                 try:
@@ -217,7 +217,7 @@ def main() -> None:
     for shape in shapes:
         for dtype in dtypes:
             name = f"{'x'.join(map(str, shape))}, {dtype}"
-            results[name] = on_gpu(shape, dtype, copied)
+            results[name] = is_cuda(shape, dtype, copied)
             print(name, results[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
     give(gpu_facts() | {"copy, TB/s": copied / 1e12, "results": results}, arguments.json)

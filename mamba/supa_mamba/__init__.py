@@ -5,10 +5,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supa_mamba.chunk_scan.function import ssd
-    from supa_mamba.conv.function import causal_conv1d
-    from supa_mamba.conv_step.function import causal_conv1d_update
-    from supa_mamba.conv_step.replay import causal_conv1d_replay
     from supa_mamba.encoder import EncoderConfig, ShowerEncoder
     from supa_mamba.modules.attention import CausalAttention
     from supa_mamba.modules.bimamba import BiMamba
@@ -20,16 +16,16 @@ if TYPE_CHECKING:
     from supa_mamba.modules.stack import MambaStack
     from supa_mamba.modules.states import AttentionState, MambaState
     from supa_mamba.modules.weights import optimizer_groups
-    from supa_mamba.scan.function import selective_scan
-    from supa_mamba.step.cache import ReplayCache
-    from supa_mamba.step.function import selective_state_update
-    from supa_mamba.step.replay import selective_state_replay
+    from supa_mamba.ops.causal_conv1d.function import causal_conv1d
+    from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
+    from supa_mamba.ops.causal_conv1d_update.replay import causal_conv1d_replay
+    from supa_mamba.ops.selective_scan.function import selective_scan
+    from supa_mamba.ops.selective_state_update.cache import ReplayCache
+    from supa_mamba.ops.selective_state_update.function import selective_state_update
+    from supa_mamba.ops.selective_state_update.replay import selective_state_replay
+    from supa_mamba.ops.ssd.function import ssd
 
 _MODULES = {
-    "chunk_scan.function": ("ssd",),
-    "conv.function": ("causal_conv1d",),
-    "conv_step.function": ("causal_conv1d_update",),
-    "conv_step.replay": ("causal_conv1d_replay",),
     "encoder": ("EncoderConfig", "ShowerEncoder"),
     "modules.attention": ("CausalAttention",),
     "modules.bimamba": ("BiMamba",),
@@ -41,10 +37,14 @@ _MODULES = {
     "modules.stack": ("MambaStack",),
     "modules.states": ("AttentionState", "MambaState"),
     "modules.weights": ("optimizer_groups",),
-    "scan.function": ("selective_scan",),
-    "step.cache": ("ReplayCache",),
-    "step.function": ("selective_state_update",),
-    "step.replay": ("selective_state_replay",),
+    "ops.causal_conv1d.function": ("causal_conv1d",),
+    "ops.causal_conv1d_update.function": ("causal_conv1d_update",),
+    "ops.causal_conv1d_update.replay": ("causal_conv1d_replay",),
+    "ops.selective_scan.function": ("selective_scan",),
+    "ops.selective_state_update.cache": ("ReplayCache",),
+    "ops.selective_state_update.function": ("selective_state_update",),
+    "ops.selective_state_update.replay": ("selective_state_replay",),
+    "ops.ssd.function": ("ssd",),
 }
 
 __all__ = [

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from supa.checks import check_int
 from supa.serialise import Config
 from supa_mamba.modules.stack import MambaStack
-from supa_mamba.packing import offset_of
-from supa_mamba.transforms import once
+from supa_mamba.ops.packing import normalize_offsets
+from supa_mamba.ops.transforms import first_derivative_only
 
 Level = Literal["shower", "hit"]
 
@@ -95,7 +95,7 @@ class ShowerEncoder(nn.Module):
             raise ValueError(
                 f"points: shape {tuple(points.shape)} was given, but it must be (hits, {self.config.features})."
             )
-        offset = offset_of("points", points, offset)
+        offset = normalize_offsets("points", points, offset)
         hits = self.stack(self.embedding(points), offset)
         seen = hits if self.config.level == "hit" else pooled(hits, offset)
         return self.head(seen).float()  # type: ignore[no-any-return]
@@ -113,7 +113,7 @@ def pooled(hits: Tensor, offset: Tensor) -> Tensor:
         shower has no hit.
     """
     # Half precision would lose the last bits of a sum over hundreds of hits.
-    hits = once(hits.float(), _POOLED)
+    hits = first_derivative_only(hits.float(), _POOLED)
     count = offset.diff()[:, None]
     total = torch.segment_reduce(hits, "sum", offsets=offset, axis=0, initial=0)
     highest = torch.segment_reduce(hits, "max", offsets=offset, axis=0)

@@ -52,12 +52,9 @@ def interpreter(monkeypatch, request):
 
     if not hasattr(InterpreterBuilder, "get_int1_ty"):
         pytest.skip("this Triton has no boolean constants in its interpreter, which the kernels use; 3.4 has")
-    monkeypatch.setattr("supa_mamba.dispatch.on_gpu", lambda x: True)
-    monkeypatch.setattr("supa_mamba.scan.operator.on_gpu", lambda x: True)
-    monkeypatch.setattr("supa_mamba.chunk_scan.operator.on_gpu", lambda x: True)
+    monkeypatch.setattr("supa_mamba.ops.backend.is_cuda", lambda x: True)
     if "whole_tiles" not in request.fixturenames:
-        monkeypatch.setattr("supa_mamba.scan.launch.TILE", 4)
-        monkeypatch.setattr("supa_mamba.scan.operator.TILE", 4)
+        monkeypatch.setattr("supa_mamba.ops.selective_scan.block_sizes.TILE", 4)
 
 
 @pytest.fixture

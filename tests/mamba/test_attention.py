@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from device_sync import no_device_sync
 from mixers import D_MODEL, made, pieces, rows
 from sequences import distance, offset_of
-from waiting import nothing_waits
 
 from supa_mamba import CausalAttention
 
@@ -105,8 +105,8 @@ def test_a_full_table_refuses():
         (lambda mixer: mixer(rows(4), offset_of([4]), return_state=True), "was not told how many"),
         (lambda mixer: mixer(rows(4), offset_of([4]), mixer.init_state(2, 4)), "of 2 sequences was given, but there"),
         (lambda mixer: mixer.init_state(2, 0), "max_length: 0"),
-        (lambda mixer: mixer.step(rows(2), mixer.init_state(1, 4)), "give the row of each sequence in rows"),
-        (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([1])), "rows: 1 was given, but"),
+        (lambda mixer: mixer.step(rows(2), mixer.init_state(1, 4)), "give the slot of each sequence in slots"),
+        (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([1])), "slots: 1 was given, but"),
         (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([0.0])), "integers on cpu"),
         (lambda mixer: mixer.float()(rows(1), offset_of([1])), "the parameters are torch.float32"),
     ],
@@ -130,5 +130,5 @@ def test_nothing_waits_for_the_device_when_the_bound_is_known(path, device):
             mixer(x, offset, max_length=30).sum().backward()
 
     run()
-    with nothing_waits():
+    with no_device_sync():
         run()

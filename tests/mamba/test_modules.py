@@ -343,7 +343,7 @@ def test_they_say_what_they_are():
         (lambda: Mamba(8)(rows(4, dtype=torch.int64), offset_of([4])), "it must hold floating-point numbers"),
         (lambda: Mamba(8).to("meta")(rows(4, dtype=torch.float32), offset_of([4])), "the parameters on meta"),
         (lambda: Mamba(8)(rows(4, dtype=torch.float32), offset_of([3])), "offset: 0 to 3 was given for 4 rows"),
-        (lambda: Mamba(8).double()(rows(1), offset_of([1]), Mamba(8).init_state(2)), "initial_state: shape"),
+        (lambda: Mamba(8).double()(rows(1), offset_of([1]), Mamba(8).init_state(2)), "initial_states: shape"),
         (lambda: Mamba(8).step(rows(1)[None], Mamba(8).init_state(1)), "was given to a step"),
         (lambda: Mamba2(8, headdim=4).step(torch.zeros(1, 3), Mamba(8).init_state(1)), "rows of 3 features"),
         (lambda: Mamba2(8, d_ssm=8), "Mamba2: got .* 'd_ssm'; besides d_model it takes d_state"),

@@ -38,7 +38,7 @@ def public_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus):
 
     gate = None if z is None else z.mT
     y, last = selective_scan(
-        u.mT, delta.mT, A, ours(B), ours(C), D, gate, delta_bias, delta_softplus, return_final_state=True
+        u.mT, delta.mT, A, ours(B), ours(C), D, gate, delta_bias, delta_softplus, return_final_states=True
     )
     return y.mT, last
 
@@ -143,7 +143,7 @@ def test_scan_in_pieces_with_carried_states(path, device, pieces):
     state, parts = None, []
     for cut in torch.arange(60, device=device).chunk(pieces):
         part = {n: x[..., cut].mT if n in ("u", "delta", "B", "C", "z") else x for n, x in given.items()}
-        y, state = selective_scan(**part, delta_softplus=True, initial_state=state, return_final_state=True)
+        y, state = selective_scan(**part, delta_softplus=True, initial_states=state, return_final_states=True)
         parts.append(y.mT)
     assert allclose(torch.cat(parts, -1), expected, *SCAN_BOUNDS[torch.float32])
     assert allclose(state, expected_last, *SCAN_BOUNDS[torch.float32])
@@ -154,7 +154,7 @@ def test_scan_in_pieces_with_carried_states(path, device, pieces):
 
 def public_conv(x, weight, bias, initial_states, activation):
     y, states = causal_conv1d(
-        x.mT, weight, bias, initial_state=initial_states, activation=activation, return_final_state=True
+        x.mT, weight, bias, initial_states=initial_states, activation=activation, return_final_states=True
     )
     return y.mT, states
 
@@ -269,10 +269,10 @@ def test_conv_of_packed_sequences_whole_grid(path, device, length, dim, itype):
 def test_conv_in_pieces_with_carried_states(path, device, width):
     torch.manual_seed(0)
     x, weight = torch.randn(BATCH, 40, 16, device=device), torch.randn(16, width, device=device)
-    expected, expected_last = causal_conv1d(x, weight, return_final_state=True)
+    expected, expected_last = causal_conv1d(x, weight, return_final_states=True)
     state, parts = None, []
     for part in x.split([1, 2, 30, 7], 1):
-        y, state = causal_conv1d(part, weight, initial_state=state, return_final_state=True)
+        y, state = causal_conv1d(part, weight, initial_states=state, return_final_states=True)
         parts.append(y)
     assert allclose(torch.cat(parts, 1), expected, *CONV_BOUNDS[torch.float32])
     assert torch.equal(state, expected_last)

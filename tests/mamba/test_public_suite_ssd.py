@@ -18,7 +18,7 @@ from sequences import offset_of
 from torch.nn import functional
 
 from supa_mamba import ssd
-from supa_mamba.chunk_scan import cpu
+from supa_mamba.ops.ssd import cpu
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -39,13 +39,13 @@ def chunk_scan_combined(
     begins[:, 1:] = False if seq_idx is None else seq_idx[:, 1:] != seq_idx[:, :-1]
     offset = torch.cat([begins.flatten().nonzero()[:, 0], torch.tensor([batch * length], device=x.device)])
     ends = (offset[1:] % length == 0).nonzero()[:, 0]
-    initial_state = None
+    starts = None
     if initial_states is not None:
-        initial_state = initial_states.new_zeros(len(offset) - 1, *initial_states.shape[1:])
-        initial_state[torch.cat([ends.new_zeros(1), ends[:-1] + 1])] = initial_states
+        starts = initial_states.new_zeros(len(offset) - 1, *initial_states.shape[1:])
+        starts[torch.cat([ends.new_zeros(1), ends[:-1] + 1])] = initial_states
     y, states = ssd(
-        *(v.flatten(0, 1) for v in (x, dt)), A, *(v.flatten(0, 1) for v in (B, C)), D, dt_bias, dt_softplus=dt_softplus,
-        dt_limit=dt_limit, offset=offset, initial_state=initial_state, return_final_state=True,
+        *(v.flatten(0, 1) for v in (x, dt)), A, *(v.flatten(0, 1) for v in (B, C)), D=D, dt_bias=dt_bias,
+        dt_softplus=dt_softplus, dt_limit=dt_limit, offset=offset, initial_states=starts, return_final_states=True,
     )  # fmt: skip
     y = y.view(x.shape) if z is None else y.view(x.shape) * functional.silu(z)
     if return_varlen_states:
@@ -173,7 +173,7 @@ def test_sequences_that_continue_from_their_states(path, device, monkeypatch, he
             torch.cat([piece[i] for piece in pieces]) if i != 2 else whole[0][2] for i in range(5)
         )  # fmt: skip
         y, state = ssd(
-            x, dt, A, B, C, offset=offset_of(lengths, device), initial_state=state, return_final_state=True
+            x, dt, A, B, C, offset=offset_of(lengths, device), initial_states=state, return_final_states=True
         )  # fmt: skip
         for part, piece in zip(parts, y.split(list(lengths)), strict=True):
             part.append(piece)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from supa_mamba import causal_conv1d_update, selective_state_update
-from supa_mamba.conv_step.naive import naive_causal_conv1d_update
-from supa_mamba.step.naive import naive_selective_state_update
+from supa_mamba.ops.causal_conv1d_update.naive import naive_causal_conv1d_update
+from supa_mamba.ops.selective_state_update.naive import naive_selective_state_update
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 DIMS = [2048, 2048 + 16, 4096]

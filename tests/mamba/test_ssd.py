@@ -3,12 +3,12 @@ from functools import partial
 
 import pytest
 import torch
+from device_sync import no_device_sync
 from sequences import assert_close, distance, offset_of, ssd_inputs, with_gradients
-from waiting import nothing_waits
 
 import supa_mamba
 from supa_mamba import selective_scan
-from supa_mamba.chunk_scan import blocks, cpu, naive
+from supa_mamba.ops.ssd import block_sizes, cpu, naive
 
 ssd = partial(supa_mamba.ssd, dt_softplus=True)
 naive_ssd = partial(naive.naive_ssd, dt_softplus=True)
@@ -17,14 +17,14 @@ ALONG = {"x", "dt", "B", "C"}
 
 
 def expected(inputs, lengths, **options):
-    missing = {name: None for name in ("D", "dt_bias", "initial_state") if name not in inputs}
+    missing = {name: None for name in ("D", "dt_bias", "initial_states") if name not in inputs}
     offset = offset_of(lengths)
     return with_gradients(lambda **x: naive_ssd(offset=offset, **x, **missing, **options), inputs)
 
 
 def found(inputs, lengths, dtype, device, *, half=(), **options):
     offset = offset_of(lengths, device)
-    run = lambda **x: ssd(**x, offset=offset, return_final_state=True, **options)  # noqa: E731
+    run = lambda **x: ssd(**x, offset=offset, return_final_states=True, **options)  # noqa: E731
     return with_gradients(run, inputs, dtype, device, half)
 
 
@@ -36,7 +36,7 @@ def test_the_naive_form_is_the_selective_scan_with_equal_rates():
     y_scan, final_scan = selective_scan(
         inputs["x"].flatten(1), each(inputs["dt"]), each(inputs["A"])[:, None].repeat(1, states),
         inputs["B"][:, 0], inputs["C"][:, 0], each(inputs["D"]), None, each(inputs["dt_bias"]),
-        offset=offset_of(lengths), initial_state=inputs["initial_state"].flatten(1, 2), return_final_state=True,
+        offset=offset_of(lengths), initial_states=inputs["initial_states"].flatten(1, 2), return_final_states=True,
         delta_softplus=True,
     )  # fmt: skip
     torch.testing.assert_close(y.flatten(1), y_scan)
@@ -90,11 +90,11 @@ def test_sizes_of_models_over_many_programs(path, device, heads, width, states, 
     assert_close(found(inputs, lengths, dtype, device, half=half), expected(inputs, lengths), bound, 2 * bound)
 
     # Without states from outside the kernel that pairs steps asks for its inputs ahead.
-    inputs.pop("initial_state")
+    inputs.pop("initial_states")
     offset, no_state = offset_of(lengths, device), torch.zeros(0)
     y_alone = with_gradients(lambda **x: (ssd(**x, offset=offset), no_state), inputs, dtype, device, half)
     truth = with_gradients(
-        lambda **x: (naive_ssd(**x, offset=offset.cpu(), initial_state=None)[0], no_state), inputs
+        lambda **x: (naive_ssd(**x, offset=offset.cpu(), initial_states=None)[0], no_state), inputs
     )  # fmt: skip
     assert_close(y_alone, truth, bound, 2 * bound)
 
@@ -107,7 +107,7 @@ def test_very_long_sequences(path, device):
 
 
 def test_more_sequences_than_shares(path, device, monkeypatch):
-    monkeypatch.setattr(blocks, "SHARES", 2)
+    monkeypatch.setattr(block_sizes, "SHARES", 2)
     lengths = [3, 70, 0, 1, 66]
     inputs = ssd_inputs(lengths, 4, 5, 3, groups=2)
     assert_close(found(inputs, lengths, torch.float64, device), expected(inputs, lengths), 1e-12, 1e-12)
@@ -130,23 +130,24 @@ def test_nothing_waits_for_the_device(path, device):
     offset = offset_of([40, 3], device)
 
     def run():
-        y, final_state = ssd(**inputs, offset=offset, return_final_state=True)
+        y, final_state = ssd(**inputs, offset=offset, return_final_states=True)
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
 
     run()
-    with nothing_waits():
+    with no_device_sync():
         run()
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_new_lengths_compile_nothing(path, device):
-    from supa_mamba.chunk_scan import kernels
+    from supa_mamba.ops.ssd.kernels.pairs import pairs_kernel
+    from supa_mamba.ops.ssd.kernels.walk import walk_kernel
 
     def run(lengths):
         inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in ssd_inputs(lengths, 2, 16, 16).items()}
-        y, final_state = ssd(**inputs, offset=offset_of(lengths, device), return_final_state=True)
+        y, final_state = ssd(**inputs, offset=offset_of(lengths, device), return_final_states=True)
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
-        cached = (kernel.device_caches for kernel in (kernels.walk_kernel, kernels.pairs_kernel))
+        cached = (kernel.device_caches for kernel in (walk_kernel, pairs_kernel))
         return [len(cache[0]) for caches in cached for cache in caches.values()]
 
     first = run([40, 3])
@@ -169,7 +170,7 @@ def test_one_input_in_single_precision_keeps_all_in_it(path, device):
     inputs = ssd_inputs(lengths, 2, 16, 16)
     inputs["x"] = inputs["x"].bfloat16().double()
     given = {n: x.to(device, torch.bfloat16 if n == "x" else torch.float32) for n, x in inputs.items()}
-    _, final_state = ssd(**given, offset=offset_of(lengths, device), return_final_state=True)
+    _, final_state = ssd(**given, offset=offset_of(lengths, device), return_final_states=True)
     assert distance(final_state, naive_ssd(**inputs, offset=offset_of(lengths))[1]) < 1e-5
 
 
@@ -209,7 +210,7 @@ def test_the_same_call_gives_the_numbers_of_the_public_function(path, device):
     assert (step < 0).any()
     y = supa_mamba.ssd(inputs["x"], step, inputs["A"], inputs["B"], inputs["C"], offset=offset_of([6], device))
     clamped = naive.naive_ssd(
-        **inputs, dt=step.clamp(min=0), D=None, dt_bias=None, offset=offset_of([6]), initial_state=None,
+        **inputs, dt=step.clamp(min=0), D=None, dt_bias=None, offset=offset_of([6]), initial_states=None,
         dt_limit=(-math.inf, math.inf),
     )[0]  # fmt: skip
     assert distance(y, clamped) < 1e-12
@@ -226,7 +227,7 @@ def test_gradients_through_one_output_alone(path, device, used):
         loss = (y if used == "y" else final_state).sum()
         return torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)
 
-    mine = gradients(*ssd(**inputs, offset=offset, return_final_state=True))
+    mine = gradients(*ssd(**inputs, offset=offset, return_final_states=True))
     naive = gradients(*naive_ssd(**inputs, offset=offset))
     for name, a, b in zip(inputs, mine, naive, strict=True):
         zeros = torch.zeros_like(inputs[name])
@@ -239,7 +240,7 @@ def test_second_and_forward_derivatives_on_a_cpu(monkeypatch):
     names = list(inputs)
 
     def run(*given):
-        return ssd(**dict(zip(names, given, strict=True)), offset=offset_of([3, 0, 5]), return_final_state=True)
+        return ssd(**dict(zip(names, given, strict=True)), offset=offset_of([3, 0, 5]), return_final_states=True)
 
     given = [x.requires_grad_() for x in inputs.values()]
     assert torch.autograd.gradcheck(run, given, check_forward_ad=True, fast_mode=True)
@@ -259,8 +260,8 @@ def test_gradients_without_final_states(path, device):
 def test_padded_is_packed_with_equal_lengths(path, device):
     packed = {name: x.to(device) for name, x in ssd_inputs([5, 5, 5], 4, 3, 2, groups=2).items()}
     padded = {n: x.unflatten(0, (3, 5)) if n in ALONG else x for n, x in packed.items()}
-    y, final = ssd(**packed, offset=offset_of([5, 5, 5], device), return_final_state=True)
-    padded_y, padded_final = ssd(**padded, return_final_state=True)
+    y, final = ssd(**packed, offset=offset_of([5, 5, 5], device), return_final_states=True)
+    padded_y, padded_final = ssd(**padded, return_final_states=True)
     assert torch.equal(padded_y, y.unflatten(0, (3, 5)))
     assert torch.equal(padded_final, final)
 
@@ -269,11 +270,11 @@ def test_a_packed_sequence_knows_nothing_of_the_others(path, device):
     lengths = [4, 67, 0, 9]
     inputs = {name: x.to(device) for name, x in ssd_inputs(lengths, 2, 3, 2).items()}
     offset = offset_of(lengths, device)
-    y, final = ssd(**inputs, offset=offset, return_final_state=True)
+    y, final = ssd(**inputs, offset=offset, return_final_states=True)
     for s, (start, end) in enumerate(zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)):
         alone = {n: x[start:end] if n in ALONG else x for n, x in inputs.items()}
-        alone["initial_state"] = inputs["initial_state"][s : s + 1]
-        y_alone, final_alone = ssd(**alone, offset=offset_of([end - start], device), return_final_state=True)
+        alone["initial_states"] = inputs["initial_states"][s : s + 1]
+        y_alone, final_alone = ssd(**alone, offset=offset_of([end - start], device), return_final_states=True)
         torch.testing.assert_close(y_alone, y[start:end], rtol=1e-13, atol=1e-13)
         torch.testing.assert_close(final_alone[0], final[s], rtol=1e-13, atol=1e-13)
 
@@ -284,8 +285,8 @@ def test_reverse_is_each_sequence_flipped(path, device):
     offset = offset_of(lengths, device)
     flip = torch.cat([torch.arange(end - 1, start - 1, -1) for start, end in offset.unfold(0, 2, 1).tolist()])
     flipped = {n: x[flip] if n in ALONG else x for n, x in inputs.items()}
-    y, final = ssd(**inputs, offset=offset, reverse=True, return_final_state=True)
-    y_flipped, final_flipped = ssd(**flipped, offset=offset, return_final_state=True)
+    y, final = ssd(**inputs, offset=offset, reverse=True, return_final_states=True)
+    y_flipped, final_flipped = ssd(**flipped, offset=offset, return_final_states=True)
     assert torch.equal(y, y_flipped[flip])
     assert torch.equal(final, final_flipped)
 
@@ -312,30 +313,30 @@ def test_nothing_to_walk(path, device, lengths):
     inputs = ssd_inputs(lengths, 3, 4, 2)
     result = found(inputs, lengths, torch.float32, device)
     assert result["y"].shape == (0, 3, 4)
-    assert torch.equal(result["final_state"].cpu(), inputs["initial_state"].float())
+    assert torch.equal(result["final_state"].cpu(), inputs["initial_states"].float())
     assert_close(result, expected(inputs, lengths), 1e-6, 1e-6)
 
 
 def test_autocast_changes_nothing(path, device):
     inputs = {name: x.to(device, torch.float32) for name, x in ssd_inputs([5, 6], 2, 4, 3).items()}
     offset = offset_of([5, 6], device)
-    y, final = ssd(**inputs, offset=offset, return_final_state=True)
+    y, final = ssd(**inputs, offset=offset, return_final_states=True)
     with torch.autocast(device, torch.bfloat16):
-        cast_y, cast_final = ssd(**inputs, offset=offset, return_final_state=True)
+        cast_y, cast_final = ssd(**inputs, offset=offset, return_final_states=True)
     assert torch.equal(y, cast_y)
     assert torch.equal(final, cast_final)
 
 
-@pytest.mark.parametrize("return_final_state", [False, True])
-def test_compiled_programs_see_one_operator(path, device, return_final_state):
+@pytest.mark.parametrize("return_final_states", [False, True])
+def test_compiled_programs_see_one_operator(path, device, return_final_states):
     if path == "interpreter":
         pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
     inputs = ssd_inputs([70, 0, 7], 4, 3, 2, groups=2)
     offset = offset_of([70, 0, 7], device)
 
     def run(**x):
-        result = ssd(**x, offset=offset, return_final_state=return_final_state)
-        return result if return_final_state else (result, x["x"])
+        result = ssd(**x, offset=offset, return_final_states=return_final_states)
+        return result if return_final_states else (result, x["x"])
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     assert_close(
@@ -349,10 +350,10 @@ def test_compiled_programs_see_one_operator(path, device, return_final_state):
 @pytest.mark.parametrize(("finish", "save"), [(True, True), (False, False)])
 def test_the_operator_keeps_what_it_promises(path, device, finish, save):
     inputs = {name: x.to(device, torch.float32) for name, x in ssd_inputs([3, 70], 2, 3, 2).items()}
-    initial_state = inputs.pop("initial_state")
+    initial_states = inputs.pop("initial_states")
     tensors = [x.requires_grad_() for x in inputs.values()]
     options = (False, True, 0.1, math.inf, finish, save)
-    arguments = (*tensors, offset_of([3, 70], device), initial_state.requires_grad_(), *options)
+    arguments = (*tensors, offset_of([3, 70], device), initial_states.requires_grad_(), *options)
     torch.library.opcheck(torch.ops.supa_mamba.ssd.default, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
@@ -371,7 +372,7 @@ def test_the_operator_keeps_what_it_promises(path, device, finish, save):
         ({"B": torch.zeros(5, 1, 300)}, "1 to 256 states"),
         ({"C": torch.zeros(5, 1, 2)}, r"it must be \(T, G, N\) = \(5, 2, 2\)"),
         ({"D": torch.zeros(2)}, r"D: shape \(2,\) was given"),
-        ({"initial_state": torch.zeros(2, 4, 3, 2)}, r"\(S, H, P, N\) = \(1, 4, 3, 2\)"),
+        ({"initial_states": torch.zeros(2, 4, 3, 2)}, r"\(S, H, P, N\) = \(1, 4, 3, 2\)"),
         ({"C": torch.zeros(5, 2, 2, device="meta")}, "C: it lies on meta"),
         ({"dt_limit": (0.2, 0.1)}, r"dt_limit: \(0.2, 0.1\) was given, but it must be two numbers"),
         ({"dt_limit": 0.1}, "dt_limit: 0.1 was given"),

@@ -4,10 +4,10 @@ import re
 
 import pytest
 import torch
+from device_sync import no_device_sync
 from mixers import D_MODEL, STACKS, made, pieces, rows
 from sequences import distance, offset_of
 from torch import nn
-from waiting import nothing_waits
 
 from supa_mamba import BiMamba, CausalAttention, HybridStack, Mamba, MambaBlock, MambaStack, optimizer_groups
 
@@ -182,26 +182,26 @@ def test_outputs_are_shrunk_by_the_number_of_layers():
 def test_copies_keep_what_is_not_decayed():
     stack = ENCODER["bimamba"]()
     names = {p: key for key, p in stack.named_parameters()}
-    _, undecayed = optimizer_groups(stack, 0.1)
-    kept = {names[p].rsplit(".", 1)[-1] for p in undecayed["params"]}
+    _, no_weight_decay = optimizer_groups(stack, 0.1)
+    kept = {names[p].rsplit(".", 1)[-1] for p in no_weight_decay["params"]}
     assert kept == {"A_log", "A_b_log", "D", "D_b", "bias", "weight"}
-    assert {names[p] for p in undecayed["params"] if names[p].endswith("weight")} == {
+    assert {names[p] for p in no_weight_decay["params"] if names[p].endswith("weight")} == {
         "norm_f.weight", "layers.0.norm.weight", "layers.1.norm.weight",
     }  # fmt: skip
     _, of_copy = optimizer_groups(copy.deepcopy(stack), 0.1)
-    assert len(of_copy["params"]) == len(undecayed["params"])
+    assert len(of_copy["params"]) == len(no_weight_decay["params"])
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_replaced_parameters_keep_what_is_not_decayed(name):
     stack = ALL[name]()
-    _, undecayed = optimizer_groups(stack, 0.1)
+    _, no_weight_decay = optimizer_groups(stack, 0.1)
     names = {id(p): key for key, p in stack.named_parameters()}
-    expected = {names[id(p)] for p in undecayed["params"]}
+    expected = {names[id(p)] for p in no_weight_decay["params"]}
     stack.load_state_dict(stack.state_dict(), assign=True)
-    _, undecayed = optimizer_groups(stack, 0.1)
+    _, no_weight_decay = optimizer_groups(stack, 0.1)
     names = {id(p): key for key, p in stack.named_parameters()}
-    assert {names[id(p)] for p in undecayed["params"]} == expected
+    assert {names[id(p)] for p in no_weight_decay["params"]} == expected
 
 
 @every
@@ -293,7 +293,7 @@ def test_nothing_waits_for_the_device(path, device, name):
             stack.step(x[:2], state, order)
 
     run()
-    with nothing_waits():
+    with no_device_sync():
         run()
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from waiting import nothing_waits
+from device_sync import no_device_sync
 
 import supa
 from supa.bins import distinct_bins
@@ -293,7 +293,7 @@ def test_on_a_gpu_no_step_waits_and_a_stopped_training_ends_with_the_same_bits(r
     task = resumed.task
     batches = task.train.batches(np.arange(len(task.train)), 20)
     task.update(next(batches), 1e-3)
-    with nothing_waits():
+    with no_device_sync():
         for batch in batches:
             task.update(batch, 1e-3)
 

@@ -21,9 +21,9 @@ from supa_mamba import (
     selective_state_update,
     ssd,
 )
-from supa_mamba.chunk_scan.naive import naive_ssd
-from supa_mamba.conv.naive import naive_causal_conv1d
-from supa_mamba.scan.naive import naive_selective_scan
+from supa_mamba.ops.causal_conv1d.naive import naive_causal_conv1d
+from supa_mamba.ops.selective_scan.naive import naive_selective_scan
+from supa_mamba.ops.ssd.naive import naive_ssd
 
 LENGTHS = [2, 0, 1]
 OPERATIONS = {
@@ -41,7 +41,7 @@ def operation(request, device):
     given, offset = {name: inputs[name].to(device) for name in others}, offset_of(LENGTHS, device)
 
     def run(x):
-        y, final_state = ours(**{first: x}, **given, offset=offset, return_final_state=True)
+        y, final_state = ours(**{first: x}, **given, offset=offset, return_final_states=True)
         return torch.cat([y.flatten(), final_state.flatten()])
 
     def truth(x):

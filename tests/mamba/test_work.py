@@ -6,7 +6,7 @@ from sequences import conv_inputs, offset_of, scan_inputs, ssd_inputs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from supa_mamba import causal_conv1d, selective_scan, ssd
-from supa_mamba.chunk_scan.cpu import CHUNK, cut
+from supa_mamba.ops.ssd.cpu import CHUNK, cut
 
 OPERATIONS = {
     "ssd": (ssd, lambda lengths: ssd_inputs(lengths, 2, 8, 8)),
@@ -42,7 +42,7 @@ class Elements(TorchDispatchMode):
 
 def counted(name, lengths):
     operation, draw = OPERATIONS[name]
-    inputs = {key: x.requires_grad_() for key, x in draw(lengths).items() if key != "initial_state"}
+    inputs = {key: x.requires_grad_() for key, x in draw(lengths).items() if key != "initial_states"}
     offset = offset_of(lengths)
     with Elements() as elements:
         y = operation(**inputs, offset=offset)

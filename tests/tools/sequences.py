@@ -32,7 +32,7 @@ def scan_inputs(lengths, channels, states, *, groups=(), delta=-2.0, spread=1.0,
         "D": normal(channels),
         "z": normal(rows, channels),
         "delta_bias": 0.3 * normal(channels),
-        "initial_state": normal(sequences, channels, states),
+        "initial_states": normal(sequences, channels, states),
     }
 
 
@@ -52,7 +52,7 @@ def ssd_inputs(lengths, heads, width, states, *, groups=1, dt=-2.0, spread=1.0, 
         "C": normal(rows, groups, states),
         "D": normal(heads),
         "dt_bias": 0.3 * normal(heads),
-        "initial_state": normal(sequences, heads, width, states),
+        "initial_states": normal(sequences, heads, width, states),
     }
 
 
@@ -66,7 +66,7 @@ def conv_inputs(lengths, channels, width, *, seed=0):
         "x": normal(sum(lengths), channels),
         "weight": normal(channels, width),
         "bias": normal(channels),
-        "initial_state": normal(len(lengths), channels, width - 1),
+        "initial_states": normal(len(lengths), channels, width - 1),
     }
 
 

@@ -9,7 +9,7 @@ HALF = ("x", "dt", "B", "C", "z")
 def step_inputs(count, channels, states, rows):
     drawn = scan_inputs([count], channels, states)
     drawn["x"], drawn["dt"], drawn["dt_bias"] = (drawn.pop(name) for name in ("u", "delta", "delta_bias"))
-    del drawn["initial_state"]
+    del drawn["initial_states"]
     state = torch.randn(rows, channels, states, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     return state, drawn
 

@@ -6,10 +6,17 @@ from torch.nn import functional
 
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least, named_options
-from supa_mamba.modules.packed_attention import attend, differentiable, longest_of, padded, places_of, readable
+from supa_mamba.modules.packed_attention import (
+    attend,
+    differentiable,
+    longest_length,
+    padded,
+    row_positions,
+    values_readable,
+)
 from supa_mamba.modules.states import AttentionState
 from supa_mamba.modules.weights import Device
-from supa_mamba.rows import check_no_gradients, rows_of
+from supa_mamba.ops.state_slots import check_no_gradients, normalize_slots
 
 
 class CausalAttention(nn.Module):
@@ -70,14 +77,14 @@ class CausalAttention(nn.Module):
                 many rows there is room.
 
         Returns:
-            y, of the shape of x, and with ``return_state`` the state of S rows. Gradients flow through both.
+            y, of the shape of x, and with ``return_state`` the state in S slots. Gradients flow through both.
 
         Raises:
             ValueError: shapes, kinds or devices do not fit, or there is no room.
         """
         rows, begins = packed_rows(x, offset, self.d_model)
         check_fits(rows, self.in_proj.weight)
-        longest = longest_of(x, begins, max_length)
+        longest = longest_length(x, begins, max_length)
         qkv = self.in_proj(rows).unflatten(-1, (3, self.num_heads, self.head_dim))
         if state is not None:
             mixed, state = _attend_and_remember(qkv, begins, longest, state)
@@ -92,15 +99,15 @@ class CausalAttention(nn.Module):
         return y if state is None or not return_state else (y, state)
 
     @torch.no_grad()
-    def step(self, x: Tensor, state: AttentionState, rows: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor, state: AttentionState, slots: Tensor | None = None) -> Tensor:
         """Mix one more row of each of M sequences, and change their states in place. No gradients flow.
 
-        With ``rows`` the keys and values of these rows are copied; without it they are used where they lie.
+        With ``slots`` the keys and values of these slots are copied; without it they are used where they lie.
 
         Args:
             x: (M, d_model).
-            state: a table of R rows, of ``init_state`` or ``forward``.
-            rows: (M,) int64, which row of the table belongs to each sequence; see ``Mamba.step``.
+            state: a table of R slots, of ``init_state`` or ``forward``.
+            slots: (M,) integers, which slot of the table belongs to each sequence; see ``Mamba.step``.
 
         Returns:
             y (M, d_model).
@@ -111,24 +118,24 @@ class CausalAttention(nn.Module):
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
         check_no_gradients("CausalAttention.step", "CausalAttention.forward", x)
-        table = rows_of("rows", rows, x, state.lengths)
-        if readable(table) and table.shape[0] and table.max() >= state.lengths.shape[0]:
+        table = normalize_slots("slots", slots, x, state.lengths)
+        if values_readable(table) and table.shape[0] and table.max() >= state.lengths.shape[0]:
             raise ValueError(
-                f"rows: {int(table.max())} was given, but the state has rows 0 to {state.lengths.shape[0] - 1}."
+                f"slots: {int(table.max())} was given, but the state has slots 0 to {state.lengths.shape[0] - 1}."
             )
         q, k, v = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(1)
         capacity, count = _capacity(state), x.shape[0]
         live = (table >= 0).long()
         table = table.clamp(min=0)
         lengths = state.lengths[table]
-        if readable(lengths):
+        if values_readable(lengths):
             _check_room(lengths + live, capacity)
-        slot = torch.where(live > 0, _slot(lengths, capacity), capacity)
-        state.keys.index_put_((table, slot), k.to(state.keys.dtype))
-        state.values.index_put_((table, slot), v.to(state.values.dtype))
+        position = torch.where(live > 0, _position(lengths, capacity), capacity)
+        state.keys.index_put_((table, position), k.to(state.keys.dtype))
+        state.values.index_put_((table, position), v.to(state.values.dtype))
         state.lengths.index_add_(0, table, live)
         keys, values = (
-            (of_all[:count] if rows is None else of_all.index_select(0, table)).to(q.dtype).transpose(1, 2)
+            (of_all[:count] if slots is None else of_all.index_select(0, table)).to(q.dtype).transpose(1, 2)
             for of_all in (state.keys, state.values)
         )
         seen = torch.arange(capacity + 1, device=x.device) <= lengths[:, None]
@@ -140,7 +147,7 @@ class CausalAttention(nn.Module):
         """Return the state of sequences that have not begun.
 
         Args:
-            batch: how many rows the table has, R.
+            batch: how many slots the table has, R.
             max_length: how long sequences can become.
             dtype: of keys and values; that of autocast where it is on, or else of the parameters, if not given.
 
@@ -148,7 +155,7 @@ class CausalAttention(nn.Module):
             Zeros, on the device of the parameters.
 
         Raises:
-            ValueError: the rows are no whole number of at least 0, or the length none of at least 1.
+            ValueError: the batch is no whole number of at least 0, or the length none of at least 1.
         """
         check_at_least(0, batch=batch)
         check_at_least(1, max_length=max_length)
@@ -172,10 +179,10 @@ def _attend_and_remember(
     if state.lengths.shape[0] != sequences:
         raise ValueError(f"state: of {state.lengths.shape[0]} sequences was given, but there are {sequences}.")
     lengths = state.lengths + offset.diff()
-    if readable(lengths):
+    if values_readable(lengths):
         _check_room(lengths, capacity)
-    sequence, place = places_of(offset, qkv.shape[0])
-    where = (sequence, _slot(state.lengths[sequence] + place, capacity))
+    sequence, place = row_positions(offset, qkv.shape[0])
+    where = (sequence, _position(state.lengths[sequence] + place, capacity))
     q, k, v = qkv.unbind(1)
     keys = state.keys.index_put(where, k.to(state.keys.dtype))
     values = state.values.index_put(where, v.to(state.values.dtype))
@@ -194,7 +201,7 @@ def _capacity(state: AttentionState) -> int:
     return state.keys.shape[1] - 1
 
 
-def _slot(place: Tensor, capacity: int) -> Tensor:
+def _position(place: Tensor, capacity: int) -> Tensor:
     # A place too far goes beyond the spare one, where PyTorch stops on a GPU, too.
     return torch.where(place < capacity, place, capacity + 1)
 

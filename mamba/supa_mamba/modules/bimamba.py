@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from supa_mamba.modules.base import StateSpaceMixer
-from supa_mamba.modules.direction import Direction, Steps
 from supa_mamba.modules.inputs import check_fits, packed_rows
-from supa_mamba.modules.options import check_at_least, check_states, inner_width, named_options, step_rank
+from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner, resolve_dt_rank
+from supa_mamba.modules.ssm_branch import DtInit, SsmBranch
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import Device, leave_undecayed
+from supa_mamba.modules.weights import Device, mark_no_weight_decay
 
 
 class BiMamba(StateSpaceMixer):
@@ -41,7 +41,7 @@ class BiMamba(StateSpaceMixer):
     Source: Vision Mamba (arXiv 2401.09417), algorithm 1; shared projections as in Caduceus (arXiv 2403.03234).
     """
 
-    undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_b_log", "D_b")
+    no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_b_log", "D_b")
 
     @named_options
     def __init__(
@@ -53,31 +53,31 @@ class BiMamba(StateSpaceMixer):
         dt_rank: int | Literal["auto"] = "auto",
         dt_min: float = 0.001,
         dt_max: float = 0.1,
+        *,
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
         tied: bool = True,
-        *,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_states(d_state)
         check_at_least(1, d_conv=d_conv)
-        rank = step_rank(d_model, dt_rank)
+        rank = resolve_dt_rank(d_model, dt_rank)
         self.d_model, self.d_state, self.expand, self.dt_rank, self.tied = d_model, d_state, expand, rank, tied
-        inner = inner_width(d_model, expand)
-        steps = Steps(rank, dt_min, dt_max, dt_init_floor)
+        inner = resolve_d_inner(d_model, expand)
+        dt_init = DtInit(rank, dt_min, dt_max, dt_init_floor)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias, **factory)
-        made = Direction.made(inner, d_state, d_conv, steps, conv_bias=conv_bias, **factory)
-        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = made
-        made = Direction.made(inner, d_state, d_conv, steps, conv_bias=conv_bias, **factory)
-        self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b = made
+        branch = SsmBranch.create(inner, d_state, d_conv, dt_init, conv_bias=conv_bias, **factory)
+        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = branch
+        branch = SsmBranch.create(inner, d_state, d_conv, dt_init, conv_bias=conv_bias, **factory)
+        self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b = branch
         self.out_proj = nn.Linear(inner, d_model, bias=bias, **factory)
         self.in_proj_b = None if tied else nn.Linear(d_model, 2 * inner, bias=bias, **factory)
         self.out_proj_b = None if tied else nn.Linear(inner, d_model, bias=bias, **factory)
-        leave_undecayed(self, self.undecayed)
+        mark_no_weight_decay(self, self.no_weight_decay)
 
     def forward(
         self, x: Tensor, offset: Tensor | None = None, state: None = None, *, return_state: Literal[False] = False
@@ -100,7 +100,7 @@ class BiMamba(StateSpaceMixer):
             _refuse()
         rows, begins = packed_rows(x, offset, self.d_model)
         check_fits(rows, self.in_proj.weight)
-        ahead, back = self._directions()
+        ahead, back = self._branches()
         u, z = self.in_proj(rows).chunk(2, dim=-1)
         u_b, z_b = (u, z) if self.in_proj_b is None else self.in_proj_b(rows).chunk(2, dim=-1)
         # Each scan gates for itself: that reads z twice, but spares a pass over the sum.
@@ -109,7 +109,7 @@ class BiMamba(StateSpaceMixer):
         mixed: Tensor = self.out_proj(y + y_b) if self.out_proj_b is None else self.out_proj(y) + self.out_proj_b(y_b)
         return mixed.reshape(x.shape)
 
-    def step(self, x: Tensor, state: MambaState, rows: Tensor | None = None) -> NoReturn:
+    def step(self, x: Tensor, state: MambaState, slots: Tensor | None = None) -> NoReturn:
         """Refuse: a step would need the rows that are still to come.
 
         Raises:
@@ -130,9 +130,9 @@ class BiMamba(StateSpaceMixer):
         numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}, dt_rank={self.dt_rank}"
         return f"{numbers}, tied={self.tied}"
 
-    def _directions(self) -> tuple[Direction, Direction]:
-        ahead = Direction(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
-        return ahead, Direction(self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
+    def _branches(self) -> tuple[SsmBranch, SsmBranch]:
+        ahead = SsmBranch(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+        return ahead, SsmBranch(self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
 
 
 def _refuse() -> NoReturn:

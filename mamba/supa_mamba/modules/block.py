@@ -14,7 +14,7 @@ from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_options
 from supa_mamba.modules.states import LayerState
 from supa_mamba.modules.weights import Device
-from supa_mamba.precision import state_dtype
+from supa_mamba.ops.dtypes import state_dtype
 
 
 class Mixer(Protocol):
@@ -23,7 +23,7 @@ class Mixer(Protocol):
     def __call__(self, x: Tensor, offset: Tensor | None = None, **options: Any) -> Any:
         """Mix packed or padded rows; with ``return_state=True`` also give a state."""
 
-    def step(self, x: Tensor, state: Any, rows: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor, state: Any, slots: Tensor | None = None) -> Tensor:
         """Mix one more row of each of M sequences, and change the state in place."""
 
     def init_state(self, batch: int) -> Any:
@@ -110,13 +110,13 @@ class MambaBlock(nn.Module):
         return (x + mixed, after) if return_state else x + mixed
 
     @torch.no_grad()
-    def step(self, x: Tensor, state: LayerState, rows: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor, state: LayerState, slots: Tensor | None = None) -> Tensor:
         """Take one more row of each of M sequences, and change their states in place. No gradients flow.
 
         Args:
             x: (M, d_model).
-            state: a table of R rows, of ``init_state`` or ``forward``.
-            rows: (M,) int64, which row of the table belongs to each sequence; see ``Mamba.step``.
+            state: a table of R slots, of ``init_state`` or ``forward``.
+            slots: (M,) integers, which slot of the table belongs to each sequence; see ``Mamba.step``.
 
         Returns:
             y (M, d_model), float32 or float64.
@@ -125,13 +125,13 @@ class MambaBlock(nn.Module):
             ValueError: shapes, kinds or devices do not fit, or the mixer takes no steps.
         """
         x = x.to(state_dtype(x))
-        return x + self.mixer.step(self.norm(x), state, rows)
+        return x + self.mixer.step(self.norm(x), state, slots)
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
         """Give the state of sequences that have not begun.
 
         Args:
-            batch: how many rows the table has, R.
+            batch: how many slots the table has, R.
             options: what else the mixer's ``init_state`` takes.
 
         Returns:

@@ -9,11 +9,11 @@ from torch import Tensor
 from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import MambaBlock
 from supa_mamba.modules.options import check_at_least
-from supa_mamba.modules.packed_attention import longest_of
+from supa_mamba.modules.packed_attention import longest_length
 from supa_mamba.modules.stack import BlockStack
 from supa_mamba.modules.states import StackState
 from supa_mamba.modules.weights import Device
-from supa_mamba.packing import offset_of
+from supa_mamba.ops.packing import normalize_offsets
 
 
 class HybridStack(BlockStack):
@@ -91,14 +91,14 @@ class HybridStack(BlockStack):
         Raises:
             ValueError: shapes, kinds or devices do not fit, or there is no room.
         """
-        longest = longest_of(x, offset_of("x", x, offset), max_length)
+        longest = longest_length(x, normalize_offsets("x", x, offset), max_length)
         return self.walk(x, offset, state, return_state=return_state, max_length=longest)
 
     def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> StackState:
         """Give the states of sequences that have not begun.
 
         Args:
-            batch: how many rows the tables have, R.
+            batch: how many slots the tables have, R.
             max_length: how long sequences can become.
             dtype: of the states, keys and values; that of each mixer's ``init_state`` if not given.
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.checks import check_device
-from supa_mamba.packing import offset_of
+from supa_mamba.ops.checks import check_device
+from supa_mamba.ops.packing import normalize_offsets
 
 
 def packed_rows(x: Tensor, offset: Tensor | None, d_model: int) -> tuple[Tensor, Tensor]:
@@ -21,7 +21,7 @@ def packed_rows(x: Tensor, offset: Tensor | None, d_model: int) -> tuple[Tensor,
     Raises:
         ValueError: shapes or kinds do not fit.
     """
-    begins = offset_of("x", x, offset)
+    begins = normalize_offsets("x", x, offset)
     _check_features(x, d_model)
     return x.reshape(-1, d_model), begins
 

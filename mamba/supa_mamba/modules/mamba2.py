@@ -8,23 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supa_mamba.chunk_scan.function import check_limits, ssd
-from supa_mamba.conv.function import causal_conv1d
-from supa_mamba.conv_step.function import causal_conv1d_update
-from supa_mamba.modules.base import StateSpaceMixer
-from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
+from supa_mamba.modules.base import CausalMixer
 from supa_mamba.modules.norm import GatedRMSNorm
-from supa_mamba.modules.options import check_at_least, check_states, inner_width, named_options
+from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import Device, leave_undecayed, like_states, rates, step_bias
-from supa_mamba.precision import state_dtype
-from supa_mamba.step.function import selective_state_update
+from supa_mamba.modules.weights import Device, init_dt_bias, mark_no_weight_decay, rates, state_factory
+from supa_mamba.ops.causal_conv1d.function import causal_conv1d
+from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
+from supa_mamba.ops.dtypes import state_dtype
+from supa_mamba.ops.selective_state_update.function import selective_state_update
+from supa_mamba.ops.ssd.function import check_limits, ssd
 
 
-class Mamba2(StateSpaceMixer):
+class Mamba2(CausalMixer):
     """Mix the rows of each sequence by Mamba-2: project, convolve, run the state-space dual, gate, normalise, project.
 
     Names and shapes of parameters are those of mamba_ssm's ``Mamba2``, so weights go both ways by ``load_state_dict``.
+    So are names, order and defaults of the options.
     Under autocast the projections and the operation's inputs are half precision; parameters, steps, rates and states
     are not.
 
@@ -53,7 +53,7 @@ class Mamba2(StateSpaceMixer):
     Source: Mamba-2 (arXiv 2405.21060), section 7, figure 6.
     """
 
-    undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "dt_bias")
+    no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D", "dt_bias")
 
     @named_options
     def __init__(
@@ -61,6 +61,7 @@ class Mamba2(StateSpaceMixer):
         d_model: int,
         d_state: int = 128,
         d_conv: int = 4,
+        *,
         expand: float = 2,
         headdim: int = 64,
         ngroups: int = 1,
@@ -70,7 +71,6 @@ class Mamba2(StateSpaceMixer):
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
-        *,
         norm_before_gate: bool = False,
         rmsnorm_eps: float = 1e-5,
         dt_limit: tuple[float, float] = (0.0, math.inf),
@@ -81,7 +81,7 @@ class Mamba2(StateSpaceMixer):
         check_states(d_state)
         check_at_least(1, d_model=d_model, d_conv=d_conv, headdim=headdim, ngroups=ngroups)
         self.d_model, self.d_state, self.d_conv, self.expand = d_model, d_state, d_conv, expand
-        self.headdim, self.ngroups, self.d_inner = headdim, ngroups, inner_width(d_model, expand)
+        self.headdim, self.ngroups, self.d_inner = headdim, ngroups, resolve_d_inner(d_model, expand)
         if self.d_inner % headdim:
             raise ValueError(f"headdim: {headdim} was given, but it must divide expand * d_model, {self.d_inner}.")
         self.nheads = self.d_inner // headdim
@@ -91,118 +91,66 @@ class Mamba2(StateSpaceMixer):
             raise ValueError(f"A_init_range: {A_init_range} was given, but it must be positive and ascending.")
         self.dt_limit = check_limits(dt_limit)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        of_states = like_states(device, dtype)
+        of_states = state_factory(device, dtype)
         mixed = self.d_inner + 2 * ngroups * d_state
         self.in_proj = nn.Linear(d_model, self.d_inner + mixed + self.nheads, bias=bias, **factory)
         # Only its parameters are used, under the names and with the first values of mamba_ssm.
         self.conv1d = nn.Conv1d(mixed, mixed, d_conv, groups=mixed, padding=d_conv - 1, bias=conv_bias, **factory)
-        self.dt_bias = nn.Parameter(step_bias(self.nheads, dt_min, dt_max, dt_init_floor, **of_states))
+        self.dt_bias = nn.Parameter(init_dt_bias(self.nheads, dt_min, dt_max, dt_init_floor, **of_states))
         self.A_log = nn.Parameter(torch.empty(self.nheads, **of_states).uniform_(*A_init_range).log())
         self.D = nn.Parameter(torch.ones(self.nheads, **of_states))
         self.norm = GatedRMSNorm(self.d_inner, ngroups, rmsnorm_eps, norm_before_gate=norm_before_gate, **factory)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias, **factory)
-        leave_undecayed(self, self.undecayed)
+        mark_no_weight_decay(self, self.no_weight_decay)
 
-    def forward(
-        self,
-        x: Tensor,
-        offset: Tensor | None = None,
-        state: MambaState | None = None,
-        *,
-        reverse: bool = False,
-        return_state: bool = False,
-    ) -> Tensor | tuple[Tensor, MambaState]:
-        """Mix the rows of each sequence.
-
-        Args:
-            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
-            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: what was before the first rows, as given by an earlier call; it is not changed. Nothing if not given.
-            reverse: whether each sequence is walked from its own end to its start.
-            return_state: whether to give the state after the last rows, too.
-
-        Returns:
-            y, of the shape of x, and with ``return_state`` the state of S rows. Gradients flow through both.
-
-        Raises:
-            ValueError: shapes, kinds or devices do not fit.
-        """
-        rows, begins = packed_rows(x, offset, self.d_model)
-        check_fits(rows, self.in_proj.weight)
+    def run(
+        self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
+    ) -> tuple[Tensor, MambaState | None]:
+        """Run the convolution, the recurrence and the norm over the rows of each sequence."""
         conv_before, ssm_before = (None, None) if state is None else state
-        z, mixed, delta = self._projected(rows)
+        z, mixed, delta = self._split(projected)
         convolve = partial(
-            causal_conv1d, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=begins,
-            initial_state=conv_before, reverse=reverse, activation="silu",
+            causal_conv1d, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset,
+            initial_states=conv_before, reverse=reverse, activation="silu",
         )  # fmt: skip
-        mixed, conv = convolve(return_final_state=True) if return_state else (convolve(), None)
+        mixed, conv = convolve(return_final_states=True) if return_state else (convolve(), None)
         u, B, C = self._selected(mixed)
-        walk = partial(
-            ssd, u, delta, rates(self.A_log), B, C, self.D, self.dt_bias, offset=begins, initial_state=ssm_before,
-            dt_softplus=True, dt_limit=self.dt_limit, reverse=reverse,
+        recur = partial(
+            ssd, u, delta, rates(self.A_log), B, C, D=self.D, dt_bias=self.dt_bias, dt_softplus=True,
+            dt_limit=self.dt_limit, offset=offset, initial_states=ssm_before, reverse=reverse,
         )  # fmt: skip
-        # States are large, so they are made only for those who ask; steps want their rows in one piece.
         if conv is None:
-            return self._put_out(walk(), z).reshape(x.shape)
-        y, ssm = walk(return_final_state=True)
-        return self._put_out(y, z).reshape(x.shape), MambaState(conv, ssm.contiguous())
+            return self._normalized(recur(), z), None
+        y, ssm = recur(return_final_states=True)
+        return self._normalized(y, z), MambaState(conv, ssm)
 
-    @torch.no_grad()
-    def step(self, x: Tensor, state: MambaState, rows: Tensor | None = None) -> Tensor:
-        """Mix one more row of each of M sequences, and change their states in place. No gradients flow.
-
-        Args:
-            x: (M, d_model).
-            state: a table of R rows, of ``init_state`` or ``forward``.
-            rows: (M,) int64, which row of the table belongs to each sequence; see ``Mamba.step``.
-
-        Returns:
-            y (M, d_model).
-
-        Raises:
-            ValueError: shapes, kinds or devices do not fit.
-        """
-        check_step_rows(x, self.d_model)
-        check_fits(x, self.in_proj.weight)
-        z, mixed, delta = self._projected(x)
+    def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
+        """Run one step of the convolution, the recurrence and the norm."""
+        z, mixed, delta = self._split(projected)
         mixed = causal_conv1d_update(
-            mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=rows
+            mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
         )
         u, B, C = self._selected(mixed)
         limited = self.dt_limit != (0.0, math.inf)
-        if limited:  # the operation has no limits, so the steps are made here
+        if limited:  # the operation has no limits, so the steps are computed here
             delta = functional.softplus(delta.to(state_dtype(delta)) + self.dt_bias).clamp(*self.dt_limit)
         y = selective_state_update(
             state.ssm, u, delta, rates(self.A_log), B, C, self.D, dt_bias=None if limited else self.dt_bias,
-            dt_softplus=not limited, state_batch_indices=rows,
+            dt_softplus=not limited, state_batch_indices=slots,
         )  # fmt: skip
-        return self._put_out(y, z)
+        return self._normalized(y, z)
 
-    def init_state(self, batch: int, *, dtype: torch.dtype | None = None) -> MambaState:
-        """Give the state of sequences that have not begun.
-
-        Args:
-            batch: how many rows the table has, R.
-            dtype: of the states; float32, or float64 where the parameters are, if not given.
-
-        Returns:
-            Zeros, on the device of the parameters.
-
-        Raises:
-            ValueError: the number is no whole number of at least 0.
-        """
-        check_at_least(0, batch=batch)
-        dtype, mixed = dtype or state_dtype(self.A_log), self.conv1d.in_channels
-        conv = self.A_log.new_zeros(batch, mixed, self.d_conv - 1, dtype=dtype)
-        return MambaState(conv, self.A_log.new_zeros(batch, self.nheads, self.headdim, self.d_state, dtype=dtype))
+    def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of the states, without the dimension of slots."""
+        return (self.conv1d.in_channels, self.d_conv - 1), (self.nheads, self.headdim, self.d_state)
 
     def extra_repr(self) -> str:
         """Say what the layers below do not."""
         numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}"
         return f"{numbers}, headdim={self.headdim}, ngroups={self.ngroups}"
 
-    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        z, mixed, delta = self.in_proj(x).split([self.d_inner, self.conv1d.in_channels, self.nheads], dim=-1)
+    def _split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z, mixed, delta = torch.split(projected, [self.d_inner, self.conv1d.in_channels, self.nheads], dim=-1)
         return z, mixed, delta
 
     def _selected(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,6 +160,6 @@ class Mamba2(StateSpaceMixer):
         B, C = (x.reshape(rows, self.ngroups, self.d_state) for x in (B, C))
         return u.reshape(rows, self.nheads, self.headdim), B, C
 
-    def _put_out(self, y: Tensor, z: Tensor) -> Tensor:
-        projected: Tensor = self.out_proj(self.norm(y.flatten(1), z))
-        return projected
+    def _normalized(self, y: Tensor, z: Tensor) -> Tensor:
+        normalized: Tensor = self.norm(y.flatten(1), z)
+        return normalized

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.weights import Device
-from supa_mamba.precision import state_dtype
+from supa_mamba.ops.dtypes import state_dtype
 
 
 class RMSNorm(nn.RMSNorm):

@@ -80,7 +80,7 @@ def check_states(d_state: int) -> None:
         raise ValueError(f"d_state: {d_state} was given, but a channel has 1 to 256 states.")
 
 
-def step_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
+def resolve_dt_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
     """Give how many numbers of a row its steps are made of.
 
     Args:
@@ -99,7 +99,7 @@ def step_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
     return rank
 
 
-def inner_width(d_model: int, expand: float) -> int:
+def resolve_d_inner(d_model: int, expand: float) -> int:
     """Give the width inside a mixer.
 
     Args:

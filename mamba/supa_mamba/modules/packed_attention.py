@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from supa_mamba.packing import check_offset
-from supa_mamba.transforms import once
+from supa_mamba.ops.packing import check_offsets
+from supa_mamba.ops.transforms import first_derivative_only
 
 
 def _packed_kernel() -> Callable[..., Any] | None:
@@ -32,7 +32,7 @@ _FUSED = (
 )
 
 
-def readable(x: Tensor) -> bool:
+def values_readable(x: Tensor) -> bool:
     """Tell whether code may depend on what a tensor holds.
 
     Args:
@@ -44,7 +44,7 @@ def readable(x: Tensor) -> bool:
     return not x.is_cuda and not torch.compiler.is_compiling()
 
 
-def longest_of(x: Tensor, offset: Tensor, max_length: int | None) -> int:
+def longest_length(x: Tensor, offset: Tensor, max_length: int | None) -> int:
     """Give the length of the longest sequence, or a bound.
 
     Args:
@@ -60,18 +60,18 @@ def longest_of(x: Tensor, offset: Tensor, max_length: int | None) -> int:
     """
     if x.ndim == 3:
         return x.shape[1]
-    if readable(offset):
-        check_offset(offset, x.shape[0])
+    if values_readable(offset):
+        check_offsets(offset, x.shape[0])
     if max_length is None:
         return int(offset.diff().max()) if offset.shape[0] > 1 else 0
-    if readable(offset) and (offset.diff() > max_length).any():
+    if values_readable(offset) and (offset.diff() > max_length).any():
         raise ValueError(
             f"max_length: {max_length} was given, but a sequence has {int(offset.diff().max())} rows; give a bound."
         )
     return max_length
 
 
-def places_of(offset: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+def row_positions(offset: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Tell where packed rows belong.
 
     Args:
@@ -91,8 +91,8 @@ def padded(x: Tensor, sequence: Tensor, place: Tensor, sequences: int, longest: 
 
     Args:
         x: (T, ...).
-        sequence: (T,) int64, of ``places_of``.
-        place: (T,) int64, of ``places_of``.
+        sequence: (T,) int64, of ``row_positions``.
+        place: (T,) int64, of ``row_positions``.
         sequences: S.
         longest: L, no place is larger.
 
@@ -116,7 +116,7 @@ def differentiable(x: Tensor) -> Tensor:
         The tensor; forward-mode and second derivatives through it raise ``ValueError``, but not inside
         ``torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)``.
     """
-    return x if torch.compiler.is_compiling() or not _fused() else once(x, _FUSED)
+    return x if torch.compiler.is_compiling() or not _fused() else first_derivative_only(x, _FUSED)
 
 
 def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
@@ -138,7 +138,7 @@ def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
         begins = offset.to(torch.int32)
         packed: Tensor = _PACKED_KERNEL(q, k, v, begins, begins, longest, longest, window_size=(-1, 0))
         return packed
-    sequence, place = places_of(offset, qkv.shape[0])
+    sequence, place = row_positions(offset, qkv.shape[0])
     batch, index = padded(qkv, sequence, place, offset.shape[0] - 1, longest)
     q, k, v = batch.permute(2, 0, 3, 1, 4)
     y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)

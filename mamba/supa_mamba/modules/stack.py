@@ -13,7 +13,7 @@ from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.states import LayerState, StackState
 from supa_mamba.modules.weights import Device
-from supa_mamba.precision import state_dtype
+from supa_mamba.ops.dtypes import state_dtype
 
 
 class BlockStack(nn.Module):
@@ -47,14 +47,13 @@ class BlockStack(nn.Module):
                     parameter.div_(len(self.layers) ** 0.5)
 
     @torch.no_grad()
-    def step(self, x: Tensor, state: StackState, rows: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor, state: StackState, slots: Tensor | None = None) -> Tensor:
         """Put one more row of each of M sequences through all blocks, and change their states in place.
 
         Args:
             x: (M, d_model).
-            state: tables of R rows, of ``init_state`` or ``forward``.
-            rows: (M,) int64, which row of the tables belongs to each sequence, at most once; negative for one that has
-                finished: its output means nothing. 0 to M - 1 if not given.
+            state: tables of R slots, of ``init_state`` or ``forward``.
+            slots: (M,) integers, the slot of each sequence in the tables, or None; see ``Mamba.step``.
 
         Returns:
             y (M, d_model). No gradients flow.
@@ -66,7 +65,7 @@ class BlockStack(nn.Module):
         self._check_layers(state)
         x = x.to(state_dtype(x))
         for layer, of_layer in zip(self.blocks(), state, strict=True):
-            x = layer.step(x, of_layer, rows)
+            x = layer.step(x, of_layer, slots)
         y: Tensor = self.norm_f(x)
         return y
 
@@ -200,7 +199,7 @@ class MambaStack(BlockStack):
         """Give the states of sequences that have not begun.
 
         Args:
-            batch: how many rows the tables have, R.
+            batch: how many slots the tables have, R.
             dtype: of the states; that of the mixer's ``init_state`` if not given.
 
         Returns:

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supa_mamba.precision import state_dtype
+from supa_mamba.ops.dtypes import state_dtype
 
 Device = torch.device | str | int | None
 
 
-def like_states(device: Device, dtype: torch.dtype | None) -> dict[str, Any]:
+def state_factory(device: Device, dtype: torch.dtype | None) -> dict[str, Any]:
     """Choose how rates, skips and step biases are stored: in the precision of states, as mamba_ssm stores rates.
 
     Args:
@@ -26,7 +26,7 @@ def like_states(device: Device, dtype: torch.dtype | None) -> dict[str, Any]:
     return {"device": device, "dtype": torch.float64 if double else torch.float32}
 
 
-def step_bias(
+def init_dt_bias(
     count: int,
     dt_min: float,
     dt_max: float,
@@ -75,7 +75,7 @@ def rates(A_log: Tensor) -> Tensor:
     return -torch.exp(A_log.to(state_dtype(A_log)))
 
 
-def leave_undecayed(module: nn.Module, names: Iterable[str]) -> None:
+def mark_no_weight_decay(module: nn.Module, names: Iterable[str]) -> None:
     """Mark parameters that weight decay must not pull to zero, as mamba_ssm marks them.
 
     Args:
@@ -93,8 +93,8 @@ def optimizer_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     Norms, biases, rates (``A_log``), steps (``dt_bias``) and skips (``D``) are not decayed.
 
     Args:
-        module: any module; parameters marked ``_no_weight_decay``, or named in their owner's ``undecayed``, are not
-            decayed.
+        module: any module; parameters marked ``_no_weight_decay``, or named in their owner's ``no_weight_decay``, are
+            not decayed.
         weight_decay: for those that are.
 
     Returns:
@@ -107,11 +107,11 @@ def optimizer_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
         raise ValueError(f"weight_decay: {weight_decay} was given, but it must not be negative.")
     # Loading and moving may replace parameters, and new ones are not marked.
     for owner in module.modules():
-        leave_undecayed(owner, getattr(owner, "undecayed", ()))
+        mark_no_weight_decay(owner, getattr(owner, "no_weight_decay", ()))
     decayed: list[nn.Parameter] = []
-    undecayed: list[nn.Parameter] = []
+    no_weight_decay: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             matrix = parameter.ndim >= 2 and not getattr(parameter, "_no_weight_decay", False)
-            (decayed if matrix else undecayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
+            (decayed if matrix else no_weight_decay).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": no_weight_decay, "weight_decay": 0.0}]

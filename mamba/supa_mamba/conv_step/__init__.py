@@ -1,1 +1,0 @@
-"""Steps of the causal convolution for rows that are being generated."""

@@ -1,0 +1,1 @@
+"""The operations on sequences: a folder each, and the helpers that they share."""

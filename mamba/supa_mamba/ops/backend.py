@@ -1,0 +1,67 @@
+"""Which path an operation takes: Triton kernels for tensors on a GPU, plain PyTorch for tensors on a CPU."""
+
+import importlib
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def is_cuda(x: Tensor) -> bool:
+    """Return whether the Triton kernels run.
+
+    Args:
+        x: An input of the operation.
+
+    Returns:
+        Whether it is on a CUDA device.
+    """
+    return x.is_cuda
+
+
+def use_custom_op(x: Tensor) -> bool:
+    """Return whether an operation calls its custom operator; otherwise autograd records the plain path.
+
+    Args:
+        x: An input of the operation.
+
+    Returns:
+        True on a GPU and in compiled programs.
+    """
+    return is_cuda(x) or torch.compiler.is_compiling()
+
+
+def device_guard(x: Tensor) -> AbstractContextManager[Any]:
+    """Make the device of a tensor the current one, on which kernels start.
+
+    Args:
+        x: An input of the operation.
+
+    Returns:
+        A context manager, which does nothing for a tensor on a CPU.
+    """
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def load_backend(x: Tensor, package: str) -> Any:
+    """Import the module that runs an operation; Triton is imported on this path only.
+
+    Args:
+        x: An input of the operation.
+        package: The package of the operation, with the modules ``launch`` and ``cpu``.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: Triton is needed but not installed.
+    """
+    if not is_cuda(x):
+        return importlib.import_module(f"{package}.cpu")
+    try:
+        return importlib.import_module(f"{package}.launch")
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        raise ImportError("On a GPU supa_mamba needs Triton: pip install 'supa-showers[gpu]'.") from None

@@ -1,0 +1,88 @@
+"""Start the Triton kernels of the causal convolution. Nothing here waits for the device or looks at a length."""
+
+import torch
+from torch import Tensor
+
+from supa_mamba.ops.causal_conv1d import kernels
+from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
+from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
+
+ROWS = 4
+"""Steps whose inputs are asked for at once."""
+
+
+def _channels(width: int, channels: int) -> int:
+    # A program's: four for each lane of its warp, which one load brings, or one where a step sees much.
+    return min(128 if width <= 8 else 32, power_of_two(channels))
+
+
+def forward(
+    inputs: ConvInputs, options: ConvOptions, return_final_states: bool, save_checkpoints: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Convolve packed sequences.
+
+    Args:
+        inputs: The tensors.
+        options: The options.
+        return_final_states: Whether to return the final states.
+        save_checkpoints: Whether gradients may follow; nothing is stored for them.
+
+    Returns:
+        y (T, D), the final states (S or 0, D, W - 1), and an empty tensor.
+    """
+    x, weight, bias, offset, initial_states = inputs
+    (rows, channels), width, sequences = x.shape, weight.shape[1], offset.shape[0] - 1
+    x = with_unit_stride(x)
+    y = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
+    final_states = inputs.new_final_states(sequences if return_final_states else 0)
+    block = _channels(width, channels)
+    programs = sequences * -(-channels // block)
+    if programs:
+        kernels.forward_kernel[(programs,)](
+            x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_states),
+            y, final_states if return_final_states else None, x.stride(0), channels,
+            WIDTH=width, REVERSE=options.reverse, SILU=options.use_silu, ROWS=ROWS, BLOCK=block,
+            DTYPE=triton_dtype(weight), num_warps=1,
+        )  # fmt: skip
+    return y, final_states, inputs.new_checkpoints(save=save_checkpoints)
+
+
+def backward(
+    y_grad: Tensor, final_grad: Tensor | None, inputs: ConvInputs, checkpoints: Tensor, options: ConvOptions
+) -> tuple[Tensor | None, ...]:
+    """Compute the gradients.
+
+    Args:
+        y_grad: (T, D).
+        final_grad: (S, D, W - 1), or None for zeros.
+        inputs: The tensors.
+        checkpoints: An empty tensor.
+        options: The options.
+
+    Returns:
+        The gradient of each input but the offset, None for a missing one.
+    """
+    x, weight, bias, offset, initial_states = inputs
+    (rows, channels), width, sequences = x.shape, weight.shape[1], offset.shape[0] - 1
+    x, y_grad = with_unit_stride(x), with_unit_stride(y_grad)
+    x_grad = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
+    weight_partial = weight.new_empty(sequences, channels, width)
+    bias_partial = weight.new_empty(sequences, channels)
+    initial_grad = None if initial_states is None else weight.new_empty(sequences, channels, width - 1)
+    block = _channels(width, channels)
+    programs = sequences * -(-channels // block)
+    if programs:
+        kernels.backward_kernel[(programs,)](
+            x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_states),
+            y_grad, contiguous(final_grad),
+            x_grad, weight_partial, bias_partial, initial_grad,
+            x.stride(0), y_grad.stride(0), channels,
+            WIDTH=width, REVERSE=options.reverse, SILU=options.use_silu, ROWS=ROWS, BLOCK=block,
+            DTYPE=triton_dtype(weight), num_warps=1,
+        )  # fmt: skip
+    return (
+        x_grad,
+        weight_partial.sum(0),
+        None if bias is None else bias_partial.sum(0),
+        initial_grad,
+    )

@@ -1,0 +1,1 @@
+"""Steps of the causal convolution for slots that are being generated."""

@@ -1,0 +1,148 @@
+"""The Triton kernel of the convolution's steps: one program for one slot and a block of channels.
+
+Loops are written as ``while`` because the interpreter needs it, as in ``selective_scan.kernels``. No argument depends
+on the number of slots, so all may be specialised without another compilation.
+"""
+
+import triton
+import triton.language as tl
+
+from supa_mamba.ops.kernel_math import mask_if, sigmoid
+
+
+@triton.jit
+def inputs_at(
+    p, near, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
+    of_x, live_d, CIRCULAR: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    # Steps p count from the first cached input: the state holds those before it, the latest one in its last column, or
+    # in a circular buffer in the column before ``begin``. The new inputs follow the cached ones that are taken.
+    column = columns + p
+    if CIRCULAR:
+        column = (begin + column) % columns
+    held = (near & (p < 0))[:, None] & live_d[None, :]
+    block = tl.load(state_ptr + of_state[None, :] + (column * column_stride)[:, None], held, 0.0).to(DTYPE)
+    new = (near & (p >= taken))[:, None] & live_d[None, :]
+    block += tl.load(x_ptr + ((p - taken) * step_stride)[:, None] + of_x[None, :], new, 0.0).to(DTYPE)
+    if cache_ptr is not None:
+        cached = (near & (p >= 0) & (p < taken))[:, None] & live_d[None, :]
+        block += tl.load(cache_ptr + (p * channels)[:, None] + d[None, :], cached, 0.0).to(DTYPE)
+    return block
+
+
+@triton.jit
+def shift(
+    moved, first, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
+    of_x, live_d, COLUMNS: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    column = first + tl.arange(0, COLUMNS)
+    seen = inputs_at(
+        moved - columns + column, column < columns, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns,
+        column_stride, step_stride, d, of_state, of_x, live_d, False, DTYPE,
+    )  # fmt: skip
+    # One lane may read what another overwrites.
+    tl.debug_barrier()
+    tl.store(
+        state_ptr + of_state[None, :] + (column * column_stride)[:, None],
+        seen,
+        (column < columns)[:, None] & live_d[None, :],
+    )
+
+
+@triton.jit
+def step_kernel(
+    state_ptr,
+    cache_ptr,
+    x_ptr,
+    weight_ptr,
+    bias_ptr,
+    accepted_ptr,
+    begins_ptr,
+    slots_ptr,
+    y_ptr,
+    slot_stride,
+    channel_stride,
+    column_stride,
+    x_stride,
+    step_stride,
+    x_channel_stride,
+    inputs,
+    channels,
+    width,
+    columns,
+    SILU: tl.constexpr,
+    CIRCULAR: tl.constexpr,
+    BLOCK: tl.constexpr,
+    TAPS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    blocks = tl.cdiv(channels, BLOCK)
+    m = (tl.program_id(0) // blocks).to(tl.int64)
+    d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
+    k = tl.arange(0, TAPS)
+    slot = tl.load(slots_ptr + m)
+    # A finished slot reads and changes nothing, and its y is zero.
+    live_d = mask_if(slot >= 0, d < channels)
+    of_state, of_x = d.to(tl.int64) * channel_stride, d.to(tl.int64) * x_channel_stride
+    state_ptr += slot * slot_stride
+    x_ptr += m * x_stride
+    taken = slot * 0
+    begin = taken
+    if cache_ptr is not None:
+        cache_ptr += slot * inputs * channels
+        taken = tl.load(accepted_ptr + m, slot >= 0, 0)
+    if CIRCULAR:
+        # The remainder has the sign of what is divided.
+        begin = (tl.load(begins_ptr + m, slot >= 0, 0) % columns + columns) % columns
+    weight = tl.load(
+        weight_ptr + d[None, :] * width + (width - 1 - k)[:, None], (k < width)[:, None] & live_d[None, :], 0.0
+    )
+    bias = tl.zeros((BLOCK,), DTYPE)
+    if bias_ptr is not None:
+        bias += tl.load(bias_ptr + d, live_d, 0.0)
+
+    i = slot * 0
+    while i < inputs:
+        seen = inputs_at(
+            taken + i - k, k < width, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
+            step_stride, d, of_state, of_x, live_d, CIRCULAR, DTYPE,
+        )  # fmt: skip
+        y = tl.sum(weight * seen, 0) + bias
+        if SILU:
+            y *= sigmoid(y)
+        tl.store(y_ptr + (m * inputs + i) * channels + d, tl.where(slot >= 0, y, 0.0), d < channels)
+        i += 1
+    if CIRCULAR:
+        # One lane may read what another overwrites.
+        tl.debug_barrier()
+        i = slot * 0
+        while i < inputs:
+            x = tl.load(x_ptr + i * step_stride + of_x, live_d, 0.0).to(DTYPE)
+            tl.store(state_ptr + of_state + (begin + i) % columns * column_stride, x, live_d)
+            i += 1
+    else:
+        moved = taken
+        if cache_ptr is None:
+            moved = taken + inputs
+        # Columns ascend, and the new value of each comes from a later column or from an input: none is overwritten
+        # before it is read.
+        if AT_ONCE:
+            shift(
+                moved, 0, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride,
+                d, of_state, of_x, live_d, COLUMNS, DTYPE,
+            )  # fmt: skip
+        else:
+            first = slot * 0
+            while first < columns:
+                shift(
+                    moved, first, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
+                    step_stride, d, of_state, of_x, live_d, COLUMNS, DTYPE,
+                )  # fmt: skip
+                first += COLUMNS
+    if cache_ptr is not None:
+        i = slot * 0
+        while i < inputs:
+            tl.store(cache_ptr + i * channels + d, tl.load(x_ptr + i * step_stride + of_x, live_d, 0.0), live_d)
+            i += 1

@@ -1,0 +1,38 @@
+"""Start the Triton kernel of the convolution's steps. Nothing here waits for the device."""
+
+import torch
+from torch import Tensor
+
+from supa_mamba.ops.causal_conv1d_update import kernels
+from supa_mamba.ops.causal_conv1d_update.inputs import ConvStepInputs
+from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype
+
+BLOCK = 64
+"""Channels of one program: two for each lane of its warp."""
+
+MOST_COLUMNS = 8
+"""Columns of a state that are shifted at once, at most."""
+
+
+def step(given: ConvStepInputs) -> Tensor:
+    """Take steps in place.
+
+    Args:
+        given: The inputs.
+
+    Returns:
+        y (M, K, D), contiguous.
+    """
+    state, cache, x, weight, bias, accepted, begins, slots, use_silu = given
+    (count, inputs, channels), width, columns = x.shape, weight.shape[1], state.shape[2]
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    programs = count * -(-channels // BLOCK)
+    if programs:
+        kernels.step_kernel[(programs,)](
+            state, cache, x, weight.contiguous(), contiguous(bias), contiguous(accepted), contiguous(begins), slots, y,
+            *state.stride(), *x.stride(), inputs, channels, width, columns,
+            SILU=use_silu, CIRCULAR=begins is not None, BLOCK=BLOCK, TAPS=power_of_two(width),
+            COLUMNS=min(power_of_two(max(columns, 1)), MOST_COLUMNS), AT_ONCE=columns <= MOST_COLUMNS,
+            DTYPE=triton_dtype(weight), num_warps=1,
+        )  # fmt: skip
+    return y

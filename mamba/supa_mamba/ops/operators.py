@@ -1,0 +1,174 @@
+"""Registration of custom operators, so that ``torch.compile`` treats each operation as one step.
+
+The inputs of an operator are a named tuple. Its fields are the arguments of the operator, and the backends, the modules
+``cpu`` and ``launch`` of an operation, take the tuple.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar, get_type_hints
+
+import torch
+from torch import Tensor
+
+from supa_mamba.ops import backend
+from supa_mamba.ops.transforms import first_order, needs_gradients
+from supa_mamba.ops.vjp import vjp
+
+_SCHEMA_TYPES: dict[Any, str] = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", float: "float"}
+
+
+class SequenceInputs(Protocol):
+    """The inputs of an operation over packed sequences: a named tuple. Its first field has the shape of the result."""
+
+    @property
+    def offset(self) -> Tensor:
+        """(S + 1,) int64; the only input without a gradient."""
+
+    def new_final_states(self, sequences: int) -> Tensor:
+        """Return an uninitialized tensor for the final states of so many sequences."""
+
+    def new_checkpoints(self, *, save: bool) -> Tensor:
+        """Return an uninitialized tensor for the states that ``launch.backward`` needs, empty without ``save``."""
+
+
+Inputs = TypeVar("Inputs", bound=SequenceInputs)
+Options = TypeVar("Options")
+
+
+def sequence_operator(
+    name: str, package: str, inputs: type[Inputs], options: type[Options]
+) -> Callable[[Inputs, Options, bool], tuple[Tensor, Tensor]]:
+    """Register an operation over packed sequences, and its gradients.
+
+    Args:
+        name: The name of the public function.
+        package: The package of the operation. Its ``cpu.forward(inputs, options, return_final_states)`` returns y and
+            the final states, of no sequence if they are not asked for, and is differentiable. Its
+            ``launch.forward(inputs, options, return_final_states, save_checkpoints)`` also returns checkpoints, and
+            ``launch.backward(y_grad, final_grad, inputs, checkpoints, options)`` the gradient of each input but the
+            offset, None for a missing one.
+        inputs: A named tuple of tensors.
+        options: A named tuple of booleans and floats.
+
+    Returns:
+        A function of inputs, options and whether to return the final states, which returns y and the final states. It
+        calls the custom operator on a GPU and in compiled programs; otherwise autograd records ``cpu.forward``.
+    """
+    tensors, settings = _arguments(inputs), _arguments(options)
+    fields = list(get_type_hints(inputs))
+    first, last = len(tensors), len(tensors) + len(settings)
+
+    def split(arguments: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
+        return inputs(*arguments[:first]), options(*arguments[first:last]), arguments[last:]
+
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        given, chosen, (return_final_states, save_checkpoints) = split(arguments)
+        module = backend.load_backend(given[0], package)
+        if not backend.is_cuda(given[0]):
+            y, final_states = module.forward(given, chosen, return_final_states)
+            return y.contiguous(), final_states.contiguous(), given.new_checkpoints(save=False)
+        with backend.device_guard(given[0]):
+            result: tuple[Tensor, Tensor, Tensor] = module.forward(given, chosen, return_final_states, save_checkpoints)
+        return result
+
+    def backward(y_grad: Tensor, final_grad: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
+        given, chosen, (checkpoints,) = split(arguments)
+        module = backend.load_backend(given[0], package)
+        if backend.is_cuda(given[0]):
+            with backend.device_guard(given[0]):
+                found = module.backward(y_grad, final_grad, given, checkpoints, chosen)
+        else:
+            again = lambda *again: module.forward(inputs(*again), chosen, final_grad is not None)  # noqa: E731
+            found = vjp(again, given, (y_grad, final_grad))
+        return tuple(y_grad.new_empty(0) if x is None else x for x in found)
+
+    def fake_forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        given, _, (return_final_states, save_checkpoints) = split(arguments)
+        x = given[0]
+        sequences = given.offset.shape[0] - 1 if return_final_states else 0
+        save = save_checkpoints and backend.is_cuda(x)
+        return x.new_empty(x.shape), given.new_final_states(sequences), given.new_checkpoints(save=save)
+
+    def fake_backward(y_grad: Tensor, final_grad: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
+        with_gradients = [x for name, x in zip(fields, arguments, strict=False) if name != "offset"]
+        return tuple(y_grad.new_empty(0) if x is None else x.new_empty(x.shape) for x in with_gradients)
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[:first], output[2])
+        ctx.options, ctx.return_final_states = inputs[first:last], inputs[last]
+        ctx.set_materialize_grads(False)
+
+    def gradients(ctx: Any, grads: tuple[Tensor | None, ...], of_backward: Callable[..., Any]) -> tuple[Any, ...]:
+        *given, checkpoints = ctx.saved_tensors
+        y_grad = torch.zeros_like(given[0]) if grads[0] is None else grads[0]
+        final_grad = grads[1] if ctx.return_final_states else None
+        found = iter(of_backward(y_grad, final_grad, *given, *ctx.options, checkpoints))
+        of_inputs = [None if name == "offset" else next(found) for name in fields]
+        of_inputs = [None if x is None else gradient for x, gradient in zip(given, of_inputs, strict=True)]
+        return (*of_inputs, *[None] * (len(settings) + 2))
+
+    taken = ", ".join([*tensors, *settings])
+    forward_operator = _custom_op(
+        name, forward, fake_forward, f"({taken}, bool return_final_states, bool save_checkpoints)", outputs=3
+    )
+    backward_operator = _custom_op(
+        f"{name}_backward", backward, fake_backward,
+        f"(Tensor y_grad, Tensor? final_grad, {taken}, Tensor checkpoints)", outputs=first - 1,
+    )  # fmt: skip
+    run = first_order(name, forward_operator, backward_operator, setup_context, gradients)
+
+    def call(given: Inputs, chosen: Options, return_final_states: bool) -> tuple[Tensor, Tensor]:
+        arguments: Any = given
+        if backend.use_custom_op(arguments[0]):
+            flat: Any = (*arguments, *chosen)  # type: ignore[misc]
+            y, final_states, _ = run(*flat, return_final_states, needs_gradients(*arguments))
+        else:
+            y, final_states = backend.load_backend(arguments[0], package).forward(given, chosen, return_final_states)
+        return y, final_states
+
+    return call
+
+
+def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str]) -> Any:
+    """Register an operation that changes tables of states in place and has no gradients.
+
+    Args:
+        name: The name of the operator.
+        package: The package of the operation; ``step(inputs)`` of its backends returns y, of the shape of ``x``.
+        inputs: A named tuple of tensors and booleans; the first field is the table of states.
+        mutated: The fields that the operation changes.
+
+    Returns:
+        The custom operator, whose arguments are the fields.
+    """
+
+    def step(*arguments: Any) -> Tensor:
+        with backend.device_guard(arguments[0]):
+            y: Tensor = backend.load_backend(arguments[0], package).step(inputs(*arguments))
+        return y
+
+    def fake(*arguments: Any) -> Tensor:
+        x: Tensor = inputs(*arguments).x
+        return x.new_empty(x.shape)
+
+    return _custom_op(name, step, fake, f"({', '.join(_arguments(inputs, mutated))})", outputs=1, mutated=mutated)
+
+
+def _arguments(fields: type, mutated: Iterable[str] = ()) -> list[str]:
+    """Return the arguments of an operator in the language of PyTorch's schemas."""
+    described = []
+    for number, (name, kind) in enumerate(get_type_hints(fields).items()):
+        schema_type = _SCHEMA_TYPES[kind]
+        if name in mutated:
+            schema_type = schema_type.replace("Tensor", f"Tensor(a{number}!)")
+        described.append(f"{schema_type} {name}")
+    return described
+
+
+def _custom_op(name: str, run: Any, fake: Any, arguments: str, *, outputs: int, mutated: Iterable[str] = ()) -> Any:
+    returned = "Tensor" if outputs == 1 else f"({', '.join(['Tensor'] * outputs)})"
+    operator = torch.library.custom_op(
+        f"supa_mamba::{name}", run, mutates_args=tuple(mutated), schema=f"{arguments} -> {returned}"
+    )
+    operator.register_fake(fake)
+    return operator

@@ -1,0 +1,6 @@
+"""The selective scan as a custom operator."""
+
+from supa_mamba.ops.operators import sequence_operator
+from supa_mamba.ops.selective_scan.inputs import ScanInputs, ScanOptions
+
+run_scan = sequence_operator("selective_scan", __package__, ScanInputs, ScanOptions)

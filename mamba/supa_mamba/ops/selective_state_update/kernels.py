@@ -1,0 +1,144 @@
+"""The Triton kernels of steps: one program for one slot and a block of channels, its states in registers.
+
+Loops are written as ``while`` because the interpreter needs it, as in ``selective_scan.kernels``. No argument depends
+on the number of slots, so all may be specialised without another compilation; known multiples of 16 make loads wide.
+"""
+
+import triton
+import triton.language as tl
+
+from supa_mamba.ops.kernel_math import mask_if, sigmoid, softplus
+
+
+@triton.jit
+def advance(h, x, dt, b, decay, bias, SOFTPLUS: tl.constexpr):
+    step = dt + bias
+    if SOFTPLUS:
+        step = softplus(step)
+    return tl.exp(step[:, None] * decay) * h + (step * x)[:, None] * b[None, :]
+
+
+@triton.jit
+def step_kernel(
+    state_ptr,
+    cache_x_ptr,
+    cache_dt_ptr,
+    cache_B_ptr,
+    x_ptr,
+    dt_ptr,
+    A_ptr,
+    B_ptr,
+    C_ptr,
+    D_ptr,
+    z_ptr,
+    bias_ptr,
+    accepted_ptr,
+    slots_ptr,
+    y_ptr,
+    slot_stride,
+    head_stride,
+    channel_stride,
+    state_stride,
+    x_stride,
+    dt_stride,
+    B_stride,
+    C_stride,
+    z_stride,
+    inputs,
+    groups,
+    of_group,
+    of_head,
+    states,
+    SOFTPLUS: tl.constexpr,
+    SLOTS_CONTIGUOUS: tl.constexpr,
+    ONE_DECAY: tl.constexpr,
+    DT_OF_HEAD: tl.constexpr,
+    A_OF_HEAD: tl.constexpr,
+    D_OF_HEAD: tl.constexpr,
+    BIAS_OF_HEAD: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STATES: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    # A block of channels never reaches into another group, so that all its channels share B and C.
+    blocks = tl.cdiv(of_group, BLOCK)
+    m = (tl.program_id(0) // (blocks * groups)).to(tl.int64)
+    group = tl.program_id(0) // blocks % groups
+    place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    n = tl.arange(0, STATES)
+    channels = groups * of_group
+    d = group * of_group + place
+    head = d // of_head
+    slot = tl.load(slots_ptr + m)
+    # A finished slot reads and changes nothing, and its y is zero.
+    live_d, live_n = mask_if(slot >= 0, place < of_group), n < states
+    live = live_d[:, None] & live_n[None, :]
+    if SLOTS_CONTIGUOUS:
+        of_state = d[:, None] * states + n[None, :]
+    else:
+        of_channel = head.to(tl.int64) * head_stride + (d % of_head).to(tl.int64) * channel_stride
+        of_state = of_channel[:, None] + n.to(tl.int64)[None, :] * state_stride
+    states_ptr = state_ptr + slot * slot_stride + of_state
+
+    # Where the entry of each channel stands: all channels of a head share one, or each has its own.
+    of_dt = head if DT_OF_HEAD else d
+    of_A = head if A_OF_HEAD else d
+    of_D = head if D_OF_HEAD else d
+    of_bias = head if BIAS_OF_HEAD else d
+    dts = channels // of_head if DT_OF_HEAD else channels
+    if ONE_DECAY:
+        decay = tl.load(A_ptr + of_A, live_d, 0.0)[:, None]
+    else:
+        decay = tl.load(A_ptr + of_A[:, None] * states + n[None, :], live, 0.0)
+    bias = tl.zeros((BLOCK,), DTYPE)
+    if bias_ptr is not None:
+        bias += tl.load(bias_ptr + of_bias, live_d, 0.0)
+    h = tl.load(states_ptr, live, 0.0).to(DTYPE)
+    if cache_x_ptr is not None:
+        of_row = slot * inputs
+        taken = tl.load(accepted_ptr + m, slot >= 0, 0)
+        i = slot * 0
+        while i < taken:
+            cached = of_row + i
+            x = tl.load(cache_x_ptr + cached * channels + d, live_d, 0.0).to(DTYPE)
+            dt = tl.load(cache_dt_ptr + cached * dts + of_dt, live_d, 0.0).to(DTYPE)
+            b = tl.load(cache_B_ptr + (cached * groups + group) * states + n, live_n, 0.0).to(DTYPE)
+            h = advance(h, x, dt, b, decay, bias, SOFTPLUS)
+            i += 1
+        tl.store(states_ptr, h, live)
+        # One lane may read from the cache what another overwrites.
+        tl.debug_barrier()
+    i = slot * 0
+    while i < inputs:
+        t = m * inputs + i
+        x = tl.load(x_ptr + t * x_stride + d, live_d, 0.0)
+        if cache_x_ptr is not None:
+            tl.store(cache_x_ptr + (slot * inputs + i) * channels + d, x, live_d)
+        x = x.to(DTYPE)
+        dt = tl.load(dt_ptr + t * dt_stride + of_dt, live_d, 0.0).to(DTYPE)
+        b = tl.load(B_ptr + t * B_stride + group * states + n, live_n, 0.0).to(DTYPE)
+        c = tl.load(C_ptr + t * C_stride + group * states + n, live_n, 0.0).to(DTYPE)
+        h = advance(h, x, dt, b, decay, bias, SOFTPLUS)
+        y = tl.sum(h * c[None, :], 1)
+        if D_ptr is not None:
+            y += tl.load(D_ptr + of_D, live_d, 0.0) * x
+        if z_ptr is not None:
+            gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
+            y *= gate * sigmoid(gate)
+        tl.store(y_ptr + t * channels + d, tl.where(slot >= 0, y, 0.0), place < of_group)
+        i += 1
+    if cache_x_ptr is None:
+        tl.store(states_ptr, h, live)
+
+
+@triton.jit
+def cache_kernel(cache_ptr, new_ptr, slots_ptr, new_stride, inputs, values, BLOCK: tl.constexpr):
+    # Several programs of the step read these values, so they are overwritten after all of them have ended.
+    blocks = tl.cdiv(values, BLOCK)
+    t = (tl.program_id(0) // blocks).to(tl.int64)
+    v = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    slot = tl.load(slots_ptr + t // inputs)
+    live = mask_if(slot >= 0, v < values)
+    tl.store(
+        cache_ptr + (slot * inputs + t % inputs) * values + v, tl.load(new_ptr + t * new_stride + v, live, 0.0), live
+    )

@@ -1,0 +1,222 @@
+"""Mamba-2's recurrence on a CPU: many chunks at once by matrix products; autograd records the gradients.
+
+Each sequence is cut into whole chunks of ``CHUNK`` steps and one last chunk of 1 to ``CHUNK`` steps. Chunks of equal
+length are computed together, so that no step is padded. The whole chunks lie in order of time: all first chunks, all
+second chunks, and so on, those of the longest sequence first; all sequences pass their states on together. Only states
+that a later chunk or the caller needs are computed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from supa_datasets.offsets import counts_to_offsets
+from supa_mamba.ops.packing import TimeMajor, check_offsets, int_list, inverse, time_major
+from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
+
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Last:
+    """The last chunks that have one length.
+
+    Args:
+        length: steps of each chunk, 1 to ``CHUNK``.
+        sequences: (n,) int64, the sequences of these chunks.
+        continued: whether states reach these chunks, of earlier chunks or of the caller.
+    """
+
+    length: int
+    sequences: Tensor
+    continued: bool
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """How packed sequences are cut into chunks.
+
+    Args:
+        whole: the order of the whole chunks.
+        last: the last chunks, by length.
+        rows: (T,) int64, the packed row of each step: of the whole chunks first, then of the last chunks.
+    """
+
+    whole: TimeMajor
+    last: list[Last]
+    rows: Tensor
+
+
+def cut(offset: Tensor, *, reverse: bool, started: bool) -> Cuts:
+    """Cut packed sequences into chunks.
+
+    Args:
+        offset: (S + 1,) int64, on the CPU.
+        reverse: whether each sequence is walked from its own end to its start.
+        started: whether each sequence has an initial state.
+
+    Returns:
+        The chunks.
+    """
+    lengths = offset.diff()
+    count = (lengths - 1).clamp(min=0) // CHUNK
+    rest = lengths - count * CHUNK
+    whole = time_major(counts_to_offsets(count), reverse=False)
+
+    def rows(sequence: Tensor, first: Tensor, length: int) -> Tensor:
+        steps = first[:, None] + torch.arange(length)
+        walked = offset[1:][sequence][:, None] - 1 - steps if reverse else offset[:-1][sequence][:, None] + steps
+        return walked.flatten()
+
+    sequence = torch.arange(lengths.shape[0]).repeat_interleave(count).index_select(0, whole.rows)
+    parts, last = [rows(sequence, whole.steps * CHUNK, CHUNK)], []
+    kind = rest * 2 + (count > 0)
+    for key in sorted(set(int_list(kind[rest > 0]))):
+        chosen = (kind == key).nonzero()[:, 0]
+        last.append(Last(key // 2, chosen, started or key % 2 == 1))
+        parts.append(rows(chosen, count[chosen] * CHUNK, key // 2))
+    return Cuts(whole, last, torch.cat(parts))
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The inputs of n chunks of one length: L steps, G groups, K heads of a group, P values, N states.
+
+    Args:
+        elapsed: (n, G, K, L) the sum of step times A from the start of the chunk.
+        changes: (n, G, L, K, P) step times x.
+        enter: (n, G, L, N) B.
+        leave: (n, G, L, N) C.
+    """
+
+    elapsed: Tensor
+    changes: Tensor
+    enter: Tensor
+    leave: Tensor
+
+    def within(self) -> Tensor:
+        """Compute what the steps of a chunk add to the outputs of its steps: (n, L, G, K, P)."""
+        length = self.elapsed.shape[-1]
+        later = torch.ones(length, length, dtype=torch.bool).triu(1)
+        decay = (self.elapsed[..., :, None] - self.elapsed[..., None, :]).masked_fill(later, -torch.inf).exp()
+        paired = (self.leave @ self.enter.mT).unsqueeze(2) * decay
+        return (paired @ self.changes.transpose(2, 3)).permute(0, 3, 1, 2, 4)
+
+    def from_state(self, state: Tensor) -> Tensor:
+        """Compute what the states (n, G, K P, N) before the chunks add to the outputs: (n, L, G, K, P)."""
+        left = (self.leave @ state.mT).reshape(self.changes.shape)
+        return (left * self.elapsed.exp().transpose(2, 3).unsqueeze(-1)).transpose(1, 2)
+
+    def entered(self) -> Tensor:
+        """Compute what the steps of a chunk add to the state behind it: (n, G, K P, N)."""
+        remaining = (self.elapsed[..., -1:] - self.elapsed).exp().transpose(2, 3).unsqueeze(-1)
+        return (remaining * self.changes).flatten(3).mT @ self.enter
+
+    def kept(self) -> Tensor:
+        """Compute the share of the state before a chunk that is left behind it: (n, G, K P, 1)."""
+        width = self.changes.shape[-1]
+        return self.elapsed[..., -1].exp().repeat_interleave(width, -1).unsqueeze(-1)
+
+
+def forward(inputs: SsdInputs, options: SsdOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
+    """Walk over packed sequences.
+
+    Args:
+        inputs: The tensors.
+        options: The options.
+        return_final_states: Whether to return the final states.
+
+    Returns:
+        y (T, H, P) in the precision of x, and the final states (S or 0, H, P, N).
+
+    Raises:
+        ValueError: The offset does not fit the rows.
+    """
+    x, dt, A, B, C, D, dt_bias, offset, initial_states = inputs
+    check_offsets(offset, x.shape[0])
+    (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], offset.shape[0] - 1
+    cuts = cut(offset, reverse=options.reverse, started=initial_states is not None)
+    with torch.autocast("cpu", enabled=False):
+        values, step, enter, leave = (v.index_select(0, cuts.rows).to(A.dtype) for v in (x, dt, B, C))
+        step = step if dt_bias is None else step + dt_bias
+        step = (softplus(step) if options.dt_softplus else step).clamp(options.dt_min, options.dt_max)
+        pieces = _pieces(cuts, (step * A, step[..., None] * values, enter, leave), groups)
+
+        start = (
+            None
+            if initial_states is None
+            else initial_states.reshape(sequences, groups, heads // groups * width, states)
+        )
+        mixed, state = _whole_chunks(next(pieces), cuts.whole, start)
+        outputs, final = [mixed.flatten(0, 1)], []
+        place = inverse(cuts.whole.longest_first)
+        for chunks, last in zip(pieces, cuts.last, strict=True):
+            mixed = chunks.within()
+            before = state.index_select(0, place.index_select(0, last.sequences)) if last.continued else None
+            if before is not None:
+                mixed = mixed + chunks.from_state(before)
+            outputs.append(mixed.flatten(0, 1))
+            if return_final_states:
+                entered = chunks.entered()
+                final.append(entered if before is None else torch.addcmul(entered, chunks.kept(), before))
+        y = torch.cat(outputs).reshape(rows, heads, width)
+        y = y if D is None else y + D[:, None] * values
+        y = y.index_select(0, inverse(cuts.rows))
+        if not return_final_states:
+            return y.to(x.dtype), inputs.new_final_states(0)
+        empty = (offset.diff() == 0).nonzero()[:, 0]
+        final.append(A.new_zeros(empty.shape[0], *state.shape[1:]) if start is None else start.index_select(0, empty))
+        order = torch.cat([*(last.sequences for last in cuts.last), empty])
+        final_states = torch.cat(final).index_select(0, inverse(order)).reshape(sequences, heads, width, states)
+    return y.to(x.dtype), final_states
+
+
+def _pieces(cuts: Cuts, along: tuple[Tensor, ...], groups: int) -> Iterator[Chunks]:
+    """Cut rows in the order of the cuts into chunks: the whole chunks first, then the last ones of each length."""
+    counts = [cuts.whole.rows.shape[0], *(last.sequences.shape[0] for last in cuts.last)]
+    lengths = [CHUNK, *(last.length for last in cuts.last)]
+    sizes = [count * length for count, length in zip(counts, lengths, strict=True)]
+    split = (torch.split(v, sizes) for v in along)
+    for count, length, decay, changes, enter, leave in zip(counts, lengths, *split, strict=True):
+        grouped, together = (count, length, groups), decay.shape[1] // groups
+        elapsed = decay.reshape(*grouped, together).cumsum(1).permute(0, 2, 3, 1)
+        changes = changes.reshape(*grouped, together, changes.shape[2]).transpose(1, 2)
+        enter, leave = (v.reshape(*grouped, v.shape[2]).transpose(1, 2) for v in (enter, leave))
+        yield Chunks(elapsed, changes, enter, leave)
+
+
+def _whole_chunks(chunks: Chunks, order: TimeMajor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Walk over the whole chunks.
+
+    Args:
+        chunks: in the given order.
+        order: of time.
+        start: (S, G, K P, N) initial states, or None.
+
+    Returns:
+        The outputs (n, CHUNK, G, K, P), and the states behind the whole chunks: of all sequences from the longest to
+        the shortest, or without initial states of those that have a whole chunk.
+    """
+    mixed, entered = chunks.within(), chunks.entered()
+    steps = zip(torch.split(chunks.kept(), order.counts), torch.split(entered, order.counts), strict=True)
+    before, finished = [], []
+    if start is not None:
+        state = start.index_select(0, order.longest_first)
+    else:
+        _, state = next(steps, (entered, entered))
+    for kept, added in steps:
+        running = added.shape[0]
+        if running < state.shape[0]:
+            state, done = torch.split(state, [running, state.shape[0] - running])
+            finished.append(done)
+        before.append(state)
+        state = torch.addcmul(added, kept, state)
+    finished.append(state)
+    if before:
+        fresh = order.counts[0] if start is None else 0
+        later = Chunks(*(v[fresh:] for v in (chunks.elapsed, chunks.changes, chunks.enter, chunks.leave)))
+        mixed = torch.cat([mixed[:fresh], mixed[fresh:] + later.from_state(torch.cat(before))])
+    return mixed, torch.cat(finished[::-1])

@@ -1,0 +1,186 @@
+"""Start the Triton kernels of Mamba-2's recurrence. Nothing here waits for the device or looks at a length."""
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.ops.ssd import block_sizes
+from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
+from supa_mamba.ops.ssd.kernels.pairs import pairs_kernel
+from supa_mamba.ops.ssd.kernels.steps import step_gradients_kernel, steps_kernel
+from supa_mamba.ops.ssd.kernels.walk import walk_kernel
+
+HEAD_LANES = 8
+"""Heads that a program of the kernels on steps takes."""
+
+
+def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
+    rounded = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}[operand]
+    # The interpreter multiplies the bits of bfloat16 as if they were integers.
+    interpreted = not isinstance(pairs_kernel, triton.runtime.JITFunction)
+    multiplied = tl.float32 if interpreted and rounded == tl.bfloat16 else rounded
+    return {"DTYPE": triton_dtype(A), "ROUND": rounded, "OPERAND": multiplied, "PRECISION": precision}
+
+
+def _step_options(options: SsdOptions) -> dict[str, Any]:
+    reverse, dt_softplus, dt_min, dt_max = options
+    # Softplus is positive: limits that cannot change it are left out of the kernels.
+    limited = dt_min > (0.0 if dt_softplus else -math.inf) or dt_max < math.inf
+    return {"REVERSE": reverse, "SOFTPLUS": dt_softplus, "LIMITED": limited, "DT_MIN": dt_min, "DT_MAX": dt_max}
+
+
+def _steps(inputs: SsdInputs, options: SsdOptions, chunk: int) -> tuple[Tensor, Tensor]:
+    """Compute the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk.
+
+    Both are (H, slots, chunk), in the order in which they are walked. Each sequence fills slots of its own, from
+    start // chunk + its number on, and the rest of its last one with steps of zero: kernels read them without masks.
+    """
+    dt, A, offset = with_unit_stride(inputs.dt), inputs.A, inputs.offset
+    (rows, heads), sequences, lanes = dt.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(dt.shape[1]))
+    step, elapsed = (A.new_empty(heads, rows // chunk + sequences, chunk) for _ in range(2))
+    steps_kernel[(sequences, -(-heads // lanes))](
+        dt, A.contiguous(), contiguous(inputs.dt_bias), offset, step, elapsed, dt.stride(0), step.shape[1],
+        HEADS=heads, CHUNK=chunk, LANES=lanes, DTYPE=triton_dtype(A), **_step_options(options), num_warps=2,
+    )  # fmt: skip
+    return step, elapsed
+
+
+def _walk(
+    x: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    offset: Tensor,
+    steps: tuple[Tensor, Tensor],
+    initial_states: Tensor | None,
+    y: Tensor,
+    final_states: Tensor | None,
+    states_saved: Tensor | None,
+    saved: int,
+    reverse: bool,
+    back: bool,
+) -> None:
+    (heads, width), (groups, states) = x.shape[1:], B.shape[1:]
+    operand, precision = block_sizes.operands(x, A, B, C)
+    chosen = block_sizes.walk_blocks(width, states, operand)
+    x, B, C = (with_unit_stride(v.flatten(1)) for v in (x, B, C))
+    walk_kernel[((len(offset) - 1) * heads * -(-width // chosen.width),)](
+        x, *steps, B, C, contiguous(D), offset, contiguous(initial_states), y, final_states, states_saved,
+        x.stride(0), B.stride(0), C.stride(0), steps[0].shape[1],
+        HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, BACK=back, REVERSE=reverse,
+        CHUNK=chosen.chunk, SAVED=saved, WIDTH_BLOCK=chosen.width, STATE_BLOCK=block_sizes.padded(states),
+        num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
+    )  # fmt: skip
+
+
+def forward(
+    inputs: SsdInputs, options: SsdOptions, return_final_states: bool, save_checkpoints: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Walk over packed sequences.
+
+    Args:
+        inputs: The tensors.
+        options: The options.
+        return_final_states: Whether to return the final states.
+        save_checkpoints: Whether to store states for the backward kernel.
+
+    Returns:
+        y (T, H, P), the final states (S or 0, H, P, N), and checkpoints (T // chunk or 0, H, P, N).
+    """
+    x, _, A, B, C, D, _, offset, initial_states = inputs
+    (heads, width), (groups, states), sequences = x.shape[1:], B.shape[1:], len(offset) - 1
+    operand, _ = block_sizes.operands(x, A, B, C)
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    final_states = inputs.new_final_states(sequences if return_final_states else 0)
+    checkpoints = inputs.new_checkpoints(save=save_checkpoints)
+    if sequences:
+        steps = _steps(inputs, options, block_sizes.walk_blocks(width, states, operand).chunk)
+        saved = block_sizes.pairs_blocks(heads // groups, width, states, operand).chunk
+        _walk(
+            x, A, B, C, D, offset, steps, initial_states, y, final_states if return_final_states else None,
+            checkpoints if save_checkpoints else None, saved, options.reverse, back=False,
+        )  # fmt: skip
+    return y, final_states, checkpoints
+
+
+def backward(
+    y_grad: Tensor, final_grad: Tensor | None, inputs: SsdInputs, checkpoints: Tensor, options: SsdOptions
+) -> tuple[Tensor | None, ...]:
+    """Compute the gradients.
+
+    Args:
+        y_grad: (T, H, P).
+        final_grad: (S, H, P, N), or None for zeros.
+        inputs: The tensors.
+        checkpoints: The states that ``forward`` has stored.
+        options: The options.
+
+    Returns:
+        The gradient of each input but the offset, None for a missing one.
+    """
+    x, dt, A, B, C, D, dt_bias, offset, initial_states = inputs
+    (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
+    operand, precision = block_sizes.operands(x, A, B, C)
+    chosen = block_sizes.pairs_blocks(heads // groups, width, states, operand)
+    slices, parts = -(-width // chosen.width), heads // groups // chosen.heads
+    shares = min(sequences, block_sizes.SHARES)
+
+    def partial(like: Tensor) -> Tensor:
+        alone = parts * slices == 1
+        return like.new_empty(parts * slices, *like.shape, dtype=like.dtype if alone else A.dtype)
+
+    x_grad = torch.empty(rows, heads, width, dtype=x.dtype, device=x.device)
+    dt_grad = torch.empty(rows, heads, dtype=dt.dtype, device=x.device)
+    B_partial, C_partial = partial(B), partial(C)
+    head_sums = A.new_empty(3, shares, heads)
+    initial_grad = None if initial_states is None else A.new_empty(initial_states.shape)
+    dtypes = B.dtype, C.dtype
+    if sequences:
+        steps = _steps(inputs, options, chosen.chunk)
+        short = block_sizes.walk_blocks(width, states, operand).chunk
+        short_steps = steps if short == chosen.chunk else _steps(inputs, options, short)
+        state_grads = torch.empty_like(checkpoints)
+        _walk(
+            y_grad, A, C, B, D, offset, short_steps, final_grad, x_grad, initial_grad, state_grads, chosen.chunk,
+            options.reverse, back=True,
+        )  # fmt: skip
+        x, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, B, C, y_grad))
+        row_sums = A.new_empty(6, slices, *steps[0].shape)
+        # What is under way takes shared memory: states from outside, too, would need more than most GPUs have.
+        stages = chosen.stages if initial_states is None and final_grad is None else 1
+        pairs_kernel[(sequences * groups * parts * slices,)](
+            x, *steps, B, C, offset, contiguous(initial_states), checkpoints, y_grad, contiguous(final_grad),
+            state_grads, row_sums, B_partial, C_partial,
+            x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, steps[0].shape[1],
+            HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=options.reverse,
+            CHUNK=chosen.chunk, WIDTH_BLOCK=chosen.width, STATE_BLOCK=block_sizes.padded(states),
+            HEAD_BLOCK=chosen.heads, STAGES=stages,
+            num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
+        )  # fmt: skip
+        dt, lanes = with_unit_stride(dt), min(HEAD_LANES, power_of_two(heads))
+        step_gradients_kernel[(shares, -(-heads // lanes))](
+            dt, A.contiguous(), contiguous(dt_bias), offset, row_sums, dt_grad, head_sums,
+            dt.stride(0), steps[0].shape[1], sequences,
+            HEADS=heads, SLICES=slices, CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A),
+            **_step_options(options), num_warps=2,
+        )  # fmt: skip
+    of_B, of_C = (
+        v[0] if len(v) == 1 else v.sum(0).to(dtype) for v, dtype in zip((B_partial, C_partial), dtypes, strict=True)
+    )
+    of_A, of_D, of_bias = head_sums.sum(1).unbind()
+    return (
+        x_grad,
+        dt_grad,
+        of_A.clone(),
+        of_B,
+        of_C,
+        None if D is None else of_D.clone(),
+        None if dt_bias is None else of_bias.clone(),
+        initial_grad,
+    )

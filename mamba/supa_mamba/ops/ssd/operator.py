@@ -1,0 +1,6 @@
+"""Mamba-2's recurrence as a custom operator."""
+
+from supa_mamba.ops.operators import sequence_operator
+from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
+
+run_ssd = sequence_operator("ssd", __package__, SsdInputs, SsdOptions)
