@@ -31,8 +31,8 @@ def _layers(name: str, value: object) -> tuple[tuple[int, int], ...]:
     shape = isinstance(value, list | tuple) and all(isinstance(e, list | tuple) and len(e) == 2 for e in value)
     if not shape or not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_SLICES:
         raise ValueError(
-            f"{name}: {format_value(value)} was given, but it must be 1 to {MAX_SLICES} pairs (first slice, last slice), such "
-            "as ((5, 8), (9, 17), (18, 27))."
+            f"{name}: {format_value(value)} was given, but it must be 1 to {MAX_SLICES} pairs (first slice, "
+            "last slice), such as ((5, 8), (9, 17), (18, 27))."
         )
     bound = partial(check_int, 0, 10**6, name)
     return tuple((bound(first), bound(last)) for first, last in value)

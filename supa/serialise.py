@@ -237,7 +237,8 @@ def _tagged(classes: list[type], value: Mapping[str, Any]) -> tuple[type, dict[s
     tag = value.get(TAG)
     if not isinstance(tag, str) or tag not in names:
         raise ValueError(
-            f"{TAG}: {format_value(tag)} was given, but it must be {_either(map(repr, names))}.{did_you_mean(tag, names)}"
+            f"{TAG}: {format_value(tag)} was given, but it must be {_either(map(repr, names))}."
+            f"{did_you_mean(tag, names)}"
         )
     return names[tag], {name: one for name, one in value.items() if name != TAG}
 

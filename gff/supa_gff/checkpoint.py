@@ -97,8 +97,8 @@ class Checkpoint(checkpoint.Checkpoint):
         """
         if not isinstance(self.method.conv, str):
             raise ValueError(
-                "The convolution is a function, which a checkpoint cannot store; save network.state_dict() instead, and "
-                "build the network with the same function."
+                "The convolution is a function, which a checkpoint cannot store; save network.state_dict() instead, "
+                "and build the network with the same function."
             )
         super().save(path)
 

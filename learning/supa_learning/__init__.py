@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from supa_learning.baselines import CountBaseline
-    from supa_learning.callbacks import Callback
     from supa_learning.checkpoint import Checkpoint
     from supa_learning.checkpoint_writer import CheckpointWriter
     from supa_learning.processes import Processes, choose_device, torchrun_processes
@@ -15,11 +14,10 @@ if TYPE_CHECKING:
     from supa_learning.state import Epoch, TrainingState
     from supa_learning.task import TrainingTask, Validation
     from supa_learning.tensorboard import TensorBoard
-    from supa_learning.trainer import Trainer
+    from supa_learning.trainer import Callback, Trainer
 
 _MODULES = {
     "baselines": ("CountBaseline",),
-    "callbacks": ("Callback",),
     "checkpoint": ("Checkpoint",),
     "checkpoint_writer": ("CheckpointWriter",),
     "processes": ("Processes", "choose_device", "torchrun_processes"),
@@ -28,7 +26,7 @@ _MODULES = {
     "state": ("Epoch", "TrainingState"),
     "task": ("TrainingTask", "Validation"),
     "tensorboard": ("TensorBoard",),
-    "trainer": ("Trainer",),
+    "trainer": ("Callback", "Trainer"),
 }
 
 __all__ = [

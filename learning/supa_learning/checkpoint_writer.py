@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from supa_learning.callbacks import Callback
-from supa_learning.trainer import Trainer
+from supa_learning.trainer import Callback, Trainer
 
 
 class Saveable(Protocol):

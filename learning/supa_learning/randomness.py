@@ -28,7 +28,7 @@ class RandomState:
         True
     """
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, seed: int, *, device: torch.device | str = "cpu") -> None:
         device = torch.device(device)
         self._cpu = torch.Generator().manual_seed(seed)
         self._cuda = torch.Generator(device).manual_seed(seed) if device.type == "cuda" else None

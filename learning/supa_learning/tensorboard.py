@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from supa_learning.callbacks import Callback
 from supa_learning.state import Epoch
-from supa_learning.trainer import Trainer
+from supa_learning.trainer import Callback, Trainer
 
 
 class TensorBoard(Callback):

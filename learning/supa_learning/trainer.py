@@ -1,4 +1,4 @@
-"""The training loop: epochs, validation, best weights, patience, and exact resume."""
+"""The training loop and its hooks: epochs, validation, best weights, patience, and exact resume."""
 
 import copy
 import time
@@ -7,7 +7,6 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from supa_learning.callbacks import Callback
 from supa_learning.randomness import RandomState
 from supa_learning.schedules import Position
 from supa_learning.state import Epoch, TrainingState
@@ -15,6 +14,26 @@ from supa_learning.task import TrainingTask, Validation
 
 T = TypeVar("T", bound=TrainingTask[Any])
 B = TypeVar("B")
+
+
+class Callback:
+    """Hooks of a training, which do nothing by default.
+
+    PyTorch's global random state is that of the program in all of them. What a hook raises ends the training; its state
+    can then be saved and resumed.
+    """
+
+    def on_start(self, trainer: "Trainer[Any]") -> None:
+        """Called before the first step, also of a resumed training."""
+
+    def on_step(self, trainer: "Trainer[Any]") -> None:
+        """Called after each step, each validation batch and each epoch, and at the end."""
+
+    def on_end(self, trainer: "Trainer[Any]") -> None:
+        """Called when ``Trainer.run`` ends, also by an exception."""
+
+    def on_epoch(self, trainer: "Trainer[Any]", epoch: "Epoch") -> None:
+        """Called after each epoch, when it has been added to the history."""
 
 
 class Trainer(Generic[T]):
@@ -39,7 +58,7 @@ class Trainer(Generic[T]):
     ) -> None:
         self.task, self.callbacks, self.should_stop = task, list(callbacks), should_stop
         self.state = TrainingState()
-        self._random = RandomState(task.seed, task.device)
+        self._random = RandomState(task.seed, device=task.device)
 
     def run(self) -> TrainingState:
         """Train to the end, from the current state.

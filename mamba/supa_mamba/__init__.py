@@ -5,7 +5,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from supa_mamba.checkpoint import Checkpoint
+    from supa_mamba.config import TrainingConfig
     from supa_mamba.encoder import EncoderConfig, ShowerEncoder
+    from supa_mamba.evaluation import Evaluation, evaluate
     from supa_mamba.modules.attention import CausalAttention
     from supa_mamba.modules.bimamba import BiMamba
     from supa_mamba.modules.block import MambaBlock
@@ -24,8 +27,13 @@ if TYPE_CHECKING:
     from supa_mamba.ops.selective_state_update.function import selective_state_update
     from supa_mamba.ops.selective_state_update.replay import selective_state_replay
     from supa_mamba.ops.ssd.function import ssd
+    from supa_mamba.training import train, training_task
 
 _MODULES = {
+    "checkpoint": ("Checkpoint",),
+    "config": ("TrainingConfig",),
+    "evaluation": ("Evaluation", "evaluate"),
+    "training": ("train", "training_task"),
     "encoder": ("EncoderConfig", "ShowerEncoder"),
     "modules.attention": ("CausalAttention",),
     "modules.bimamba": ("BiMamba",),
@@ -51,7 +59,9 @@ __all__ = [
     "AttentionState",
     "BiMamba",
     "CausalAttention",
+    "Checkpoint",
     "EncoderConfig",
+    "Evaluation",
     "HybridStack",
     "Mamba",
     "Mamba2",
@@ -60,15 +70,19 @@ __all__ = [
     "MambaState",
     "ReplayCache",
     "ShowerEncoder",
+    "TrainingConfig",
     "causal_conv1d",
     "causal_conv1d_replay",
     "causal_conv1d_update",
+    "evaluate",
     "from_mamba_ssm",
     "optimizer_groups",
     "selective_scan",
     "selective_state_replay",
     "selective_state_update",
     "ssd",
+    "train",
+    "training_task",
 ]
 
 

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from supa.checks import counted
-from supa_learning.callbacks import Callback
 from supa_learning.processes import Processes
 from supa_learning.randomness import RandomState, epoch_order
 from supa_learning.schedules import WarmupCosine
 from supa_learning.task import Figures, TrainingTask, Validation
-from supa_learning.trainer import Trainer
+from supa_learning.trainer import Callback, Trainer
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import EncoderConfig, ShowerEncoder
 from supa_mamba.modules.weights import optimizer_groups
@@ -198,7 +197,7 @@ def new_encoder(config: TrainingConfig, encoding: TaskEncoding) -> ShowerEncoder
         return ShowerEncoder(sizes)
 
 
-def encoder_task(showers: Any, config: TrainingConfig, *, processes: Processes | None = None) -> EncoderTask:
+def training_task(showers: Any, config: TrainingConfig, *, processes: Processes | None = None) -> EncoderTask:
     """Read showers and prepare the training of an encoder on them.
 
     Args:
@@ -236,7 +235,7 @@ def train(
         FileNotFoundError: there is no such file.
         ValueError: the showers cannot be used for the target, or training diverged.
     """
-    task = encoder_task(showers, config, processes=Processes(device=torch.device(device)))
+    task = training_task(showers, config, processes=Processes(device=torch.device(device)))
     trainer = Trainer(task, callbacks=callbacks)
     trainer.run()
     return trainer

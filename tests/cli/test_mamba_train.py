@@ -291,11 +291,11 @@ def test_another_training_is_not_resumed(supa_mamba, options, message):
 
 def test_more_processes_than_showers_of_a_batch_are_a_clear_error():
     from supa_learning import Processes
-    from supa_mamba.training import encoder_task
+    from supa_mamba.training import training_task
 
     config = TrainingConfig(target="incident_energy", batch_size=2)
     with pytest.raises(ValueError, match=r"A batch has \d showers, but there are 3 processes"):
-        encoder_task("e.h5", config, processes=Processes(0, 3))
+        training_task("e.h5", config, processes=Processes(0, 3))
 
 
 def test_the_help_knows_the_defaults():

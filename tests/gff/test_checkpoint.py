@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 
-from small_graphs import make_trainer
+from small_graphs import make_trainer  # noqa: E402
 from torch_geometric.data import Data  # noqa: E402
 
 import supa_gff  # noqa: E402

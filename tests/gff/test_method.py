@@ -21,7 +21,7 @@ BAD = [
     ({"normalisation": None}, "normalisation: None was given, but it must be 'length', 'batch'"),
     ({"layers_used": "best"}, "layers_used: 'best' was given, but it must be 'all', 'last' or 'chosen'."),
     ({"aggregate": "logits"}, "aggregate: 'logits' was given"),
-    ({"hypotheses": "side by side"}, "hypotheses: 'side by side' was given, but it must be 'parallel' or 'sequential'."),
+    ({"hypotheses": "both"}, "hypotheses: 'both' was given, but it must be 'parallel' or 'sequential'."),
     ({"layers": 0}, "layers: 0 was given, but it must be a whole number from 1"),
     ({"hidden_channels": 2.5}, "hidden_channels: 2.5 was given, but it must be a whole number"),
     ({"epochs": True}, "epochs: True was given"),

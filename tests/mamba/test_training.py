@@ -27,7 +27,7 @@ from supa_mamba.packed_showers import (
     training_showers,
 )
 from supa_mamba.plot import plot_evaluation
-from supa_mamba.training import EncoderTask, encoder_task, train
+from supa_mamba.training import EncoderTask, train, training_task
 
 TINY = {"d_model": 8, "n_layer": 1, "d_state": 4, "batch_size": 40, "epochs": 3}
 SHORT = supa.preset("two-primaries").replace(num_slices=12, readout_layers=((5, 11),), impact_spread=20.0)
@@ -58,7 +58,7 @@ class _OnStep(Callback):
 
 def _trainer(showers, config, *, on_step=None, processes=None, stop=lambda: False):
     callbacks = [] if on_step is None else [_OnStep(on_step)]
-    return Trainer(encoder_task(showers, config, processes=processes), callbacks=callbacks, should_stop=stop)
+    return Trainer(training_task(showers, config, processes=processes), callbacks=callbacks, should_stop=stop)
 
 
 def _evaluated(trainer, showers):

@@ -22,16 +22,22 @@ PUBLIC = {
         "resumable", "save",
     ],
     "supa_gff": [
-        "BASELINES", "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Epoch", "Fold", "GraphSet", "LayerStats",
-        "LinkSplit", "Method", "Network", "Pairs", "Performance", "ShowerGraphs", "Split", "Trainer", "goodness",
-        "heads", "label_injection", "losses", "negatives", "performances", "preset", "run_baseline", "shower_graphs",
-        "split_links", "standard_split", "stratified_folds", "update_rule",
+        "BASELINES", "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "Fold", "GraphSet", "LayerStats",
+        "LinkSplit", "Method", "Network", "Pairs", "ShowerGraphs", "Split", "evaluate", "goodness", "heads",
+        "label_injection", "losses", "negatives", "preset", "run_baseline", "shower_graphs", "split_links",
+        "standard_split", "stratified_folds", "train", "training_task", "update_rule",
+    ],
+    "supa_learning": [
+        "Callback", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch", "Position", "Processes", "RandomState",
+        "StepDecay", "TensorBoard", "Trainer", "TrainingState", "TrainingTask", "Validation", "WarmupCosine",
+        "choose_device", "epoch_order", "torchrun_processes",
     ],
     "supa_mamba": [
-        "AttentionState", "BiMamba", "CausalAttention", "EncoderConfig", "HybridStack", "Mamba", "Mamba2", "MambaBlock",
-        "MambaStack", "MambaState", "ReplayCache", "ShowerEncoder", "causal_conv1d", "causal_conv1d_replay",
-        "causal_conv1d_update", "from_mamba_ssm", "optimizer_groups", "selective_scan", "selective_state_replay",
-        "selective_state_update", "ssd",
+        "AttentionState", "BiMamba", "CausalAttention", "Checkpoint", "EncoderConfig", "Evaluation", "HybridStack",
+        "Mamba", "Mamba2", "MambaBlock", "MambaStack", "MambaState", "ReplayCache", "ShowerEncoder", "TrainingConfig",
+        "causal_conv1d", "causal_conv1d_replay", "causal_conv1d_update", "evaluate", "from_mamba_ssm",
+        "optimizer_groups", "selective_scan", "selective_state_replay", "selective_state_update", "ssd", "train",
+        "training_task",
     ],
 }  # fmt: skip
 
@@ -48,7 +54,7 @@ def test_no_package_of_another_project_is_overwritten():
     tops = {file.parts[0] for file in files if file.suffix == ".py" and ".." not in file.parts}
     if not any(top.startswith("supa") for top in tops):
         pytest.skip("an editable installation lists no packages")
-    assert tops == {"supa", "supa_datasets", "supa_gff", "supa_mamba", "supa_cli"}
+    assert tops == {"supa", "supa_datasets", "supa_learning", "supa_gff", "supa_mamba", "supa_cli"}
 
 
 def test_types_are_shipped():

@@ -12,9 +12,8 @@ from supa_cli.forecast import Forecast
 from supa_cli.progress import progress, progress_bar
 
 if TYPE_CHECKING:
-    from supa_learning.callbacks import Callback
     from supa_learning.state import Epoch
-    from supa_learning.trainer import Trainer
+    from supa_learning.trainer import Callback, Trainer
 
 _SECONDS_BETWEEN_LINES = 5.0
 _FRACTIONS = ("accuracy", "auc")
@@ -36,7 +35,7 @@ def training_progress(trainer: "Trainer[Any]", *, items: str, advice: str, quiet
     """
     from rich.console import Console
 
-    from supa_learning.callbacks import Callback
+    from supa_learning.trainer import Callback
 
     if quiet:
         yield Callback()

@@ -139,7 +139,8 @@ def resolve_normalisation(given: object, fit: Callable[[], Normalisation]) -> No
     if isinstance(given, str) and given == "fit":
         return fit()
     raise ValueError(
-        f"normalisation: {format_value(given)} was given, but it must be a Normalisation (Normalisation.from_file reads one), "
+        f"normalisation: {format_value(given)} was given, but it must be a Normalisation (Normalisation.from_file "
+        "reads one), "
         "'fit' or None."
     )
 

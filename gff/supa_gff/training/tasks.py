@@ -17,11 +17,10 @@ from supa_gff.training.scoring import choose_layers, metric, metric_name, scores
 from supa_gff.updates.activation_cache import ActivationCache, CacheLocation, GraphSetCache, SingleGraphCache
 from supa_gff.updates.factory import update_rule
 from supa_gff.updates.loss_stats import LayerStats
-from supa_learning.callbacks import Callback
 from supa_learning.processes import Processes
 from supa_learning.schedules import StepDecay
 from supa_learning.task import Figures, TrainingTask, Validation
-from supa_learning.trainer import Trainer
+from supa_learning.trainer import Callback, Trainer
 
 NETWORK = "network"
 """The part of the figures that is about all layers together."""
