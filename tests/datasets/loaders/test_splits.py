@@ -46,3 +46,10 @@ def test_the_splits_stay_what_they_are():
 def test_a_mistake_is_one_clear_error(split, shares, message):
     with pytest.raises(ValueError, match=message):
         in_split(np.arange(3), split, shares)
+
+
+def test_a_split_may_be_empty():
+    index = np.arange(50)
+    shares = {"train": 1.0, "test": 0.0}
+    assert in_split(index, "train", shares).all()
+    assert not in_split(index, "test", shares).any()
