@@ -105,3 +105,7 @@ def test_counts_must_be_whole():
     for kind in (Uniform, Hard):
         with pytest.raises(ValueError, match="count: 0 was given"):
             kind(0)
+
+
+def test_by_default_one_wrong_label_is_drawn_anew_at_each_step():
+    assert (Uniform(), Hard(), AllWrong()) == (Uniform(count=1, redraw=True), Hard(count=1), AllWrong(redraw=True))

@@ -40,6 +40,7 @@ def test_graphs_have_the_same_folds_for_every_seed():
         split = standard_split(GRAPHS, fold=fold, folds=5, seed=fold)
         assert _parts(split) == [part.tolist() for part in (one.train, one.valid, one.test)]
         assert split.words == f"fold {fold} of 5"
+    assert [len(part) for part in _parts(standard_split(GRAPHS, folds=2))] == [18, 2, 20]
     first = stratified_folds(LABELS.numpy(), folds=10, seed=0)[0]
     assert _parts(standard_split(GRAPHS)) == [part.tolist() for part in (first.train, first.valid, first.test)]
 
@@ -51,6 +52,7 @@ def test_nodes_without_masks_are_divided_by_the_seed():
         assert sorted(torch.cat([split.train, split.valid, split.test]).tolist()) == list(range(40))
         assert [int(LABELS[part].sum()) for part in (split.train, split.valid, split.test)] == [12, 4, 4]
     assert _parts(splits[0]) != _parts(splits[1])
+    assert _parts(standard_split(_nodes())) == _parts(splits[0])
     expected = stratified_folds(LABELS.numpy(), folds=5, seed=1, valid_share=0.25)[0]
     assert _parts(splits[1])[2] == expected.test.tolist()
     masks = _masks(10)

@@ -39,3 +39,8 @@ def test_area_equals_counting_pairs():
 def test_area_of_one_kind_is_not_a_number():
     assert math.isnan(metrics.roc_auc(torch.randn(3), torch.ones(3)))
     assert math.isnan(metrics.roc_auc(torch.randn(3), torch.zeros(3)))
+
+
+@pytest.mark.parametrize("linked", [[0, 0, 1], [1, 1, 0]])
+def test_one_pair_of_a_kind_is_enough_for_an_area(linked):
+    assert metrics.roc_auc(torch.tensor([1.0, 3.0, 2.0]), torch.tensor(linked)) == 0.5

@@ -78,7 +78,7 @@ def test_a_lazy_package_has_a_directory_and_one_clear_error(package):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_seeds_and_devices_have_one_default(package):
-    """A seed is 0 unless it is named; a device is the CPU, for modules by way of PyTorch's default."""
+    """An option ``seed`` is 0 by default; ``device`` is the CPU, for modules by way of PyTorch's default."""
     module = importlib.import_module(package)
     for public in (getattr(module, name) for name in getattr(module, "__all__", ())):
         made = isinstance(public, type) and not is_dataclass(public) and not issubclass(public, Exception)

@@ -59,3 +59,10 @@ def test_every_place_belongs_to_one_split(monkeypatch):
 def test_a_mistake_is_one_clear_error(split, fractions, message):
     with pytest.raises(ValueError, match=message):
         in_split(np.arange(3), split, fractions)
+
+
+def test_a_split_may_be_empty():
+    index = np.arange(50)
+    fractions = {"train": 1.0, "test": 0.0}
+    assert in_split(index, "train", fractions).all()
+    assert not in_split(index, "test", fractions).any()

@@ -385,3 +385,13 @@ def test_no_number_of_a_report_is_a_negative_zero(value):
     from supa.comparison.report import _number
 
     assert _number(value) == "0"
+
+
+def test_means_of_rare_hits_are_not_held_against_expectations():
+    """With fewer than 50 expected hits in a sample a mean is no normal variable."""
+    true, generated = supa.simulate(60, seed=1), supa.simulate(90, seed=2)
+    result = compare(true, generated, multivariate=False, repeats=20)
+    expected = supa.expectation(true.run.config, keep=true.run.keep)
+    frequent = np.flatnonzero(expected.hits * 60 >= 50)
+    assert 0 < len(frequent) < len(np.flatnonzero(expected.hits))
+    assert {p.name for p in result.pulls if "slice" in p.name} == {f"hits, slice {k}" for k in frequent}
