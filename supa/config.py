@@ -122,7 +122,7 @@ class ShowerConfig:
         return len(self.readout_layers)
 
     def replace(self, **changes: Any) -> "ShowerConfig":
-        """Give a copy with some constants changed.
+        """Return a copy with some constants changed.
 
         Args:
             **changes: fields and their new values.
@@ -136,7 +136,7 @@ class ShowerConfig:
         return ShowerConfig(**{**_fields_of(self), **_known(changes)})
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the constants as plain numbers, texts and lists.
+        """Return the constants as plain numbers, texts and lists.
 
         Returns:
             A dictionary that ``from_dict`` reads and that JSON and TOML can hold.

@@ -113,7 +113,7 @@ class Normalisation:
         return values.new_tensor(self.mean), values.new_tensor(self.std)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the numbers for a checkpoint.
+        """Return the numbers for a checkpoint.
 
         Returns:
             A dictionary of lists that JSON can hold.
@@ -172,12 +172,12 @@ class Normalisation:
         try:
             numbers = read_json(Path(path).read_text())
         except ValueError as error:
-            raise ValueError(f"{path}: it is no normalisation ({error}).") from None
+            raise ValueError(f"{path}: it is not a normalisation ({error}).") from None
         return cls.from_dict(numbers)
 
 
 def resolve_normalisation(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
-    """Give the normalisation that a loader uses.
+    """Return the normalisation that a loader uses.
 
     Args:
         given: what the loader was given: a Normalisation, ``"fit"`` or None.
@@ -201,7 +201,7 @@ def resolve_normalisation(given: object, fit: Callable[[], Normalisation]) -> No
 
 
 def _floating(values: Any) -> Any:
-    """Give whole numbers as floating-point ones, which a mean and a std are."""
+    """Return whole numbers as floating-point ones, which a mean and a std are."""
     if isinstance(values, np.ndarray):
         if is_real(values):
             return values if values.dtype.kind == "f" else values.astype(np.float64)

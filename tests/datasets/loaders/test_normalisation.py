@@ -84,7 +84,7 @@ def test_mistakes_are_clear_errors(fitted, tmp_path):
         ('{"mean": [1], "mean": [2]}', "'mean' is given"),
     ):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(ValueError, match=f"it is no normalisation .*{reason}"):
+        with pytest.raises(ValueError, match=f"it is not a normalisation .*{reason}"):
             Normalisation.load(tmp_path / "bad.json")
     for wrong in ({}, [], {**fitted.to_dict(), "mean": ["a", 1]}, {**fitted.to_dict(), "more": 1}):
         with pytest.raises(ValueError, match="features, logarithm, mean and std"):

@@ -341,7 +341,7 @@ MISTAKES = {
     "layers": (lambda a, b: compare(a, supa.simulate(60, "single-layer")), "only in the same layers"),
     "a path": (lambda a, b: compare("a.h5", b), "a sample is Showers"),
     "a number": (lambda a, b: compare(a, 3), "a sample is Showers"),
-    "configs": (lambda a, b: compare([a, b], b), "no single sample"),
+    "configs": (lambda a, b: compare([a, b], b), "not a single sample"),
     "seed": (lambda a, b: compare(a, b, seed=-1), "seed"),
     "repeats": (lambda a, b: compare(a, b, repeats=3), "repeats"),
 }
