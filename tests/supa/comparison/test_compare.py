@@ -10,6 +10,7 @@ import supa
 from supa import Ragged, compare
 from supa.comparison.hits import hit_results
 from supa.comparison.sample_statistics import SampleStatistics
+from supa.distances import edges_of, separation
 
 
 def _with_hits(showers, **columns):
@@ -250,6 +251,43 @@ def test_samples_that_share_showers_and_wrong_units_are_remarked_upon(pair):
     assert "Both samples are of seed 3" in shared
     (wrong,) = remarks(sample, _with_hits(supa.simulate(100, seed=9), energy=supa.simulate(100, seed=9).energy * 1000))
     assert wrong == "b: showers hold 1000 times their incident energy; are its energies in GeV?"
+
+
+def test_observables_of_equal_p_are_ordered_by_distance_over_floor(result):
+    least = {
+        "shower": np.sqrt(2 / np.pi * (1 / 600 + 1 / 500)),
+        "hit": np.sqrt(2 / np.pi * sum(1 / result.statistics[name].hits for name in ("true", "generated"))),
+    }
+    keys = [(o.p_value, -o.distance.value / max(o.distance_floor, least[o.level])) for o in result.observables]
+    assert keys == sorted(keys)
+    assert keys[1][0] == keys[0][0] == 1 / 100  # of both levels no p-value is below 1 / (1 + repeats)
+    assert {o.level for o in result.observables if o.p_value == 1 / 100} == {"shower", "hit"}
+
+
+def test_separations_have_the_edges_of_the_true_sample(result):
+    for found in result.observables:
+        if found.level == "shower":
+            true, generated = (result.statistics[name].columns[found.name] for name in ("true", "generated"))
+            assert found.separation.value == separation(true, generated, edges_of(true))
+            assert found.true_undefined == pytest.approx(np.isnan(true).mean())
+            assert found.generated_undefined == pytest.approx(np.isnan(generated).mean())
+    assert any(found.generated_undefined for found in result.observables)
+
+
+def test_the_floor_is_a_new_sample_of_the_size_of_the_generated_one(pair, result):
+    assert result.statistics["floor"].showers == 500
+    true, generated = supa.simulate(60, seed=3), pair[1][:50]
+    results = [compare(true, generated, repeats=19, multivariate=False, seed=seed) for seed in (0, 1)]
+    floors = [{o.name: o.distance_floor for o in one.observables} for one in results]
+    assert floors[0]["num_hits"] != floors[1]["num_hits"]
+    assert compare(true[:59], generated, repeats=19, multivariate=False).floor.startswith("two parts")  # of a selection
+
+
+def test_one_shared_index_is_remarked_upon_and_one_odd_shower_is_not():
+    first, second, third = (supa.simulate(60, seed=1, first=k) for k in (0, 59, 60))
+    odd = _with_hits(third, energy=np.where(third.hits.group_of_row() == 0, 1e6, 1) * third.energy)
+    assert len(compare(first, second, repeats=19, multivariate=False).remarks) == 1
+    assert compare(first, odd, repeats=19, multivariate=False).remarks == ()
 
 
 def test_means_over_few_expected_hits_have_no_pull(pair):
