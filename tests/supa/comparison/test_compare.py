@@ -8,6 +8,7 @@ import pytest
 
 import supa
 from supa import Ragged, compare
+from supa.comparison.compute import _least_floor
 from supa.comparison.hits import hit_results
 from supa.comparison.sample_statistics import SampleStatistics
 from supa.distances import edges_of, separation
@@ -262,6 +263,13 @@ def test_observables_of_equal_p_are_ordered_by_distance_over_floor(result):
     assert keys == sorted(keys)
     assert keys[1][0] == keys[0][0] == 1 / 100  # of both levels no p-value is below 1 / (1 + repeats)
     assert {o.level for o in result.observables if o.p_value == 1 / 100} == {"shower", "hit"}
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 300), (300, 20), (50, 50)])
+def test_the_least_floor_is_the_mean_distance_of_two_means(n, m):
+    random = np.random.default_rng(6)
+    means = random.normal(size=(20_000, 2)) / np.sqrt([n, m])
+    assert _least_floor(n, m) == pytest.approx(np.abs(means[:, 0] - means[:, 1]).mean(), rel=0.03)
 
 
 def test_separations_have_the_edges_of_the_true_sample(result):
