@@ -1,4 +1,4 @@
-"""The array types that annotations use, and checks of arrays that users give."""
+"""Array types for annotations, and checks of arrays from users."""
 
 from typing import Any, TypeAlias
 
@@ -16,10 +16,10 @@ UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 
 def array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Make an array of the values that a user gives.
+    """Convert values from a user to an array.
 
     Args:
-        name: what the values are called.
+        name: the name of the argument, for the message.
         given: the values.
 
     Returns:
@@ -37,7 +37,7 @@ def array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
 
 
 def is_real(values: npt.NDArray[Any]) -> bool:
-    """Tell whether values are real numbers, so no booleans, texts, complex numbers or objects.
+    """Return whether values are real numbers, so no booleans, texts, complex numbers or objects.
 
     Args:
         values: an array.

@@ -26,7 +26,7 @@ def resolve_target(path: str | os.PathLike[str]) -> Path:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist; make it first.")
     if target.exists() and not target.is_file():
-        raise ValueError(f"{target}: it is no regular file, so nothing is written to it.")
+        raise ValueError(f"{target}: it is not a regular file, so nothing is written to it.")
     return target
 
 
@@ -90,7 +90,7 @@ def reserve(target: Path, temporary: Path) -> Iterator[int]:
 
 
 def promote(temporary: Path, target: Path) -> None:
-    """Give a complete temporary file its name, with both its contents and its name on the disk.
+    """Return a complete temporary file its name, with both its contents and its name on the disk.
 
     Args:
         temporary: the complete file.

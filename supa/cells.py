@@ -32,7 +32,7 @@ class Cartesian:
         return len(self.x_edges) - 1, len(self.y_edges) - 1
 
     def cell(self, x: npt.ArrayLike, y: npt.ArrayLike) -> IntArray:
-        """Find the cells that hold some points.
+        """Return the cells of points.
 
         Args:
             x: (points,) length unit.
@@ -45,7 +45,7 @@ class Cartesian:
         return np.where((first < 0) | (second < 0), -1, first * self.shape[1] + second)
 
     def centres(self) -> tuple[FloatArray, FloatArray]:
-        """Give the middle of each cell.
+        """Return the middle of each cell.
 
         Returns:
             x and y, each (cells,) float64, length unit.
@@ -92,7 +92,7 @@ class Polar:
         return self.num_alpha, len(self.r_edges) - 1
 
     def cell(self, x: npt.ArrayLike, y: npt.ArrayLike) -> IntArray:
-        """Find the cells that hold some points.
+        """Return the cells of points.
 
         Args:
             x: (points,) length unit.
@@ -108,7 +108,7 @@ class Polar:
         return np.where(ring < 0, -1, step * self.shape[1] + ring)
 
     def centres(self) -> tuple[FloatArray, FloatArray]:
-        """Give the middle of each cell.
+        """Return the middle of each cell.
 
         Returns:
             x and y, each (cells,) float64, length unit.

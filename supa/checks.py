@@ -1,4 +1,4 @@
-"""Checks of numbers that a user gives: each gives the number back, or one clear error."""
+"""Checks of values from users: each returns the value, or raises one clear error."""
 
 import difflib
 import math
@@ -10,20 +10,20 @@ LARGEST = 1e30
 
 
 def check_int(low: int, high: int, name: str, value: object, why: str = "") -> int:
-    """Check a whole number.
+    """Check an integer.
 
     Args:
-        low: the smallest that is allowed.
-        high: the largest that is allowed.
-        name: what the number is called.
-        value: what was given.
-        why: the reason of the limits, for the message.
+        low: the smallest allowed value.
+        high: the largest allowed value.
+        name: the name of the argument, for the message.
+        value: the value.
+        why: the reason for the limits, for the message.
 
     Returns:
         The number.
 
     Raises:
-        ValueError: it is no whole number, or outside the limits.
+        ValueError: the value is not an integer, or outside the limits.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         reason = f" {why}" if why else ""
@@ -32,19 +32,19 @@ def check_int(low: int, high: int, name: str, value: object, why: str = "") -> i
 
 
 def check_real(allowed: Callable[[float], bool], words: str, name: str, value: object) -> float:
-    """Check a number.
+    """Check a real number.
 
     Args:
-        allowed: tells whether a finite number of at most 1e30 is allowed.
-        words: says in words which are.
-        name: what the number is called.
-        value: what was given.
+        allowed: returns whether a finite number of at most 1e30 is allowed.
+        words: describes the allowed numbers, for the message.
+        name: the name of the argument, for the message.
+        value: the value.
 
     Returns:
         The number.
 
     Raises:
-        ValueError: it is no number, not finite, beyond 1e30, or not allowed.
+        ValueError: the value is not a number, not finite, beyond 1e30, or not allowed.
     """
     real = not isinstance(value, bool) and isinstance(value, Real)
     if not real or not abs(value) <= LARGEST or not allowed(float(value)):  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def format_value(value: object) -> str:
     """Format a value for a message, on one line, cut where it is long.
 
     Args:
-        value: what was given.
+        value: the value.
 
     Returns:
         At most about 80 characters.
@@ -71,10 +71,10 @@ def format_value(value: object) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Write a number with its noun in the singular or the plural.
+    """Format a number with its noun in the singular or the plural.
 
     Args:
-        number: how many.
+        number: the number.
         noun: the noun in the singular.
         plural: the noun in the plural, by default the singular and "s".
 
@@ -89,15 +89,15 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def check_name(allowed: Collection[str], what: str, value: object) -> None:
-    """Check a name of a fixed list.
+    """Check that a value is one of several names.
 
     Args:
-        allowed: the names that are allowed.
+        allowed: the allowed names.
         what: what is named, with its article.
-        value: what was given.
+        value: the value.
 
     Raises:
-        ValueError: it is none of the names.
+        ValueError: the value is none of the names.
 
     Example:
         >>> check_name(["standard", "dense"], "a preset", "standart")
@@ -112,14 +112,14 @@ def check_name(allowed: Collection[str], what: str, value: object) -> None:
 
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:
-    """Return the end of a message about a name that is not allowed: the allowed name that is most like it.
+    """Return the end of a message about a wrong name: the allowed name that is most similar.
 
     Args:
-        given: the name that was given.
-        allowed: the names that are allowed.
+        given: the wrong name.
+        allowed: the allowed names.
 
     Returns:
-        A question with a space before it, or nothing if no name is like the given one.
+        A question with a space before it, or an empty string if no name is similar.
 
     Example:
         >>> did_you_mean("standart", ["standard", "dense"]), did_you_mean("x", ["standard", "dense"])

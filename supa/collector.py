@@ -84,7 +84,7 @@ class Collector:
             self._rows[name].add(table.columns, share)
 
     def showers(self) -> Showers:
-        """Give what was collected.
+        """Return what was collected.
 
         Returns:
             The showers.

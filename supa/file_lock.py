@@ -27,7 +27,7 @@ def open_locked(path: Path, flags: int = 0, *, called: Path | None = None) -> in
     """
     called = called or path
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise ValueError(f"{called}: {path.name}, which would be written, is a link or no regular file; remove it.")
+        raise ValueError(f"{called}: {path.name}, which would be written, is a link or not a regular file; remove it.")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o666)
     except OSError as error:

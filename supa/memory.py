@@ -12,7 +12,7 @@ _USED = Path("/sys/fs/cgroup/memory.current")
 
 
 def available_bytes() -> int:
-    """Tell how much memory this process may still take: of the system, of its container and by its own limit.
+    """Return how much memory this process may still take: of the system, of its container and by its own limit.
 
     Returns:
         Bytes; a very large number where nothing tells.

@@ -74,7 +74,7 @@ def build_walk(config: ShowerConfig) -> Walk:
 
 
 def layer_of_any_slice(config: ShowerConfig) -> ByteArray:
-    """Tell the layer of every number that a slice's byte can hold.
+    """Return the layer of every number that a slice's byte can hold.
 
     Args:
         config: the physics.
@@ -89,7 +89,7 @@ def layer_of_any_slice(config: ShowerConfig) -> ByteArray:
 
 
 def fate_probabilities(config: ShowerConfig) -> tuple[FloatArray, FloatArray]:
-    """Give each slice's probabilities of the fates, before any energy cut-off.
+    """Return each slice's probabilities of the fates, before any energy cut-off.
 
     Args:
         config: the physics.

@@ -10,7 +10,7 @@ from supa.showers import Showers
 
 
 def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
-    """Give mean and standard deviation of ln E of each shower, given its whole tree but no energy.
+    """Return mean and standard deviation of ln E of each shower, given its whole tree but no energy.
 
     With an energy cut-off E_c (``critical_energy``) the fates depend on the incident energy E, and on nothing else that
     does. A particle's share w of E follows from the splits above it. If it split or passed, w E >= E_c. If it stopped
@@ -59,7 +59,7 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
 
 
 def _moments(begin: float, end: float, stairs: FloatArray, drop: FloatArray) -> tuple[float, float]:
-    """Give mean and standard deviation of a staircase: from begin to end, times exp(drop) beyond each of the stairs."""
+    """Compute mean and standard deviation of a staircase from begin to end, times exp(drop) beyond each stair."""
     order = np.argsort(stairs)
     edges = np.concatenate([[begin], stairs[order].clip(begin, end), [end]])
     width, middle = np.diff(edges), (edges[1:] + edges[:-1]) / 2

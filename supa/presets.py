@@ -84,7 +84,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> ShowerConfig:
-    """Give the config of a preset.
+    """Return the config of a preset.
 
     Args:
         name: the preset's name.
@@ -101,7 +101,7 @@ def preset(name: str) -> ShowerConfig:
 
 
 def preset_name(config: ShowerConfig) -> str | None:
-    """Tell which preset a config is, whatever its incident energy.
+    """Return which preset a config is, whatever its incident energy.
 
     Args:
         config: the config.

@@ -33,7 +33,7 @@ class Primaries(NamedTuple):
     slope_y: FloatArray
 
     def ragged(self) -> Ragged:
-        """Give the primaries as a table with one group a shower.
+        """Return the primaries as a table with one group a shower.
 
         Returns:
             Columns energy, x, y, slope_x, slope_y.

@@ -1,4 +1,4 @@
-"""Ragged tables: flat columns, and the offsets at which each group of rows begins."""
+"""Ragged tables: flat columns and the offset at which each group of rows begins."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Ragged:
         return sum(column.nbytes for column in self.columns.values())
 
     def group_of_row(self) -> IntArray:
-        """Number the group of each row.
+        """Return the group of each row.
 
         Returns:
             (rows,) int64.
@@ -59,11 +59,11 @@ class Ragged:
         return np.repeat(np.arange(len(self), dtype=np.int64), self.counts)
 
     def span(self, start: int, stop: int) -> "Ragged":
-        """Give some neighbouring groups, without copying the columns.
+        """Return consecutive groups, without copying the columns.
 
         Args:
             start: first group.
-            stop: the group behind the last one.
+            stop: the group after the last one.
 
         Returns:
             The groups.
@@ -73,7 +73,7 @@ class Ragged:
         return Ragged(columns, self.offset[start : stop + 1] - first)
 
     def take(self, groups: IntArray) -> "Ragged":
-        """Give some groups in any order, repeated or not.
+        """Return some groups in any order, repeated or not.
 
         Args:
             groups: (n,) numbers of the groups.
@@ -146,7 +146,7 @@ def check_offset(name: str, given: npt.ArrayLike) -> IntArray:
 
 
 def concatenate(tables: Sequence[Ragged]) -> Ragged:
-    """Put tables with the same columns behind each other.
+    """Concatenate tables with the same columns.
 
     Args:
         tables: at least one table.

@@ -76,7 +76,7 @@ def philox(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[
 
 @inline
 def identity_words(index: Word, primary: Word) -> tuple[Word, Word]:
-    """Give the counter's two upper words, which name the shower and the primary.
+    """Return the counter's two upper words, which name the shower and the primary.
 
     Args:
         index: shower index, uint64 below 2**56.

@@ -267,7 +267,7 @@ class Showers:
     # ------------------------------------------------------------------ other forms
 
     def hit_columns(self) -> dict[str, Array]:
-        """Give one row a hit, for a data frame: ``pandas.DataFrame(showers.hit_columns())``.
+        """Return one row a hit, for a data frame: ``pandas.DataFrame(showers.hit_columns())``.
 
         Returns:
             ``shower`` (number in this container) and the hit columns, which share memory with the container.
@@ -275,7 +275,7 @@ class Showers:
         return {"shower": self.hits.group_of_row(), **self.hits.columns}
 
     def shower_columns(self) -> dict[str, Array]:
-        """Give one row a shower, for a data frame.
+        """Return one row a shower, for a data frame.
 
         Returns:
             index, incident_energy, leaked_energy, num_hits and num_primaries.
@@ -289,7 +289,7 @@ class Showers:
         }
 
     def to_awkward(self) -> Any:
-        """Give the showers as an awkward array, sharing the memory of the columns.
+        """Return the showers as an awkward array, sharing the memory of the columns.
 
         Returns:
             An ``awkward.Array`` of records: index, incident_energy, leaked_energy, hits, primaries and, where
@@ -320,7 +320,7 @@ class Showers:
         return awkward.zip(fields, depth_limit=1)
 
     def trajectories(self) -> Ragged:
-        """Give each hit's path from its primary: one group a hit, in the order of the hits.
+        """Return each hit's path from its primary: one group a hit, in the order of the hits.
 
         Returns:
             Columns particle (int64, row of ``particles``), slice, x, y, energy; the last row of a group is the hit.

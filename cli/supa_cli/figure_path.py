@@ -1,4 +1,4 @@
-"""Files of pictures, checked before the work that fills them."""
+"""Paths of figures, checked before the work."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import click
 
 
 def check_figure_path(path: Path, option: str, *, overwrite: bool) -> None:
-    """Check that a picture can be written.
+    """Check that a figure can be written.
 
     Args:
         path: its file.

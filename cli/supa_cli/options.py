@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def chosen_config(preset_name: str | None, config_file: str | None) -> "ShowerConfig | None":
-    """Give the config that --preset or --config names.
+    """Return the config that --preset or --config names.
 
     Args:
         preset_name: value of --preset.

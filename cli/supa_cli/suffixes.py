@@ -1,4 +1,4 @@
-"""Endings of output files: a file of one format does not get the ending of another."""
+"""Suffixes of output files: a file of one format must not have the suffix of another."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The summary of a generated file: what was made, and how it compares with the exact expectations."""
+"""The summary of a generated file, with its means beside the exact expectations."""
 
 import math
 from pathlib import Path
@@ -31,7 +31,7 @@ class Summary:
         self._moments = RunningMoments()
 
     def add(self, showers: Showers) -> None:
-        """Take showers in.
+        """Add showers.
 
         Args:
             showers: some of the run's showers.
@@ -86,7 +86,7 @@ class Summary:
             echo(reason)
 
     def _exact(self) -> tuple[dict[str, float], str]:
-        """Give the exact means, and why there are none if there are none."""
+        """Return the exact means, and why there are none if there are none."""
         try:
             truth = expectation(self._run.config, keep=self._run.keep)
         except NoClosedFormError as error:

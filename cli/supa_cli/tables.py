@@ -1,4 +1,4 @@
-"""Tables on the terminal in which no number is cut: columns that do not fit beside each other follow below."""
+"""Tables on the terminal. No number is cut: columns that do not fit side by side follow below."""
 
 import shutil
 import sys
@@ -66,7 +66,7 @@ def _print(line: str) -> None:
 
 
 def _breaks(widths: list[int]) -> list[int]:
-    """Give the first column of each part of the table, and the end."""
+    """Return the first column of each part of the table, and the end."""
     limit = shutil.get_terminal_size((_UNLIMITED, 0)).columns
     breaks, used = [1], widths[0]
     for column, width in enumerate(widths[1:], 1):

@@ -1,4 +1,4 @@
-"""Texts of files and users on the terminal, which they must not steer."""
+"""Texts for the terminal, without control characters from files or users."""
 
 import click
 

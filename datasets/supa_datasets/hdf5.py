@@ -163,7 +163,7 @@ class ShowerFile:
         return len(self._offsets[HITS.group]) - 1
 
     def __iter__(self) -> Iterator[Showers]:
-        """Give the showers one by one; they are read in chunks."""
+        """Return the showers one by one; they are read in chunks."""
         for chunk in self.chunks():
             yield from chunk
 

@@ -74,7 +74,7 @@ class MappedColumns:
 
 
 def mappable(column: h5py.Dataset) -> bool:
-    """Tell whether a column's values lie in the file as they are.
+    """Return whether a column's values lie in the file as they are.
 
     Args:
         column: the column.

@@ -35,7 +35,7 @@ def open_for_reading(path: Path) -> h5py.File:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no HDF5 file, damaged, or being written.
+        ValueError: it is not an HDF5 file, damaged, or being written.
     """
     with _opening(path):
         return h5py.File(path, "r")
@@ -53,7 +53,7 @@ def open_unfinished(path: Path) -> Iterator[h5py.File]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no HDF5 file, or damaged.
+        ValueError: it is not an HDF5 file, or damaged.
     """
     with ExitStack() as stack:
         with _opening(path):
@@ -69,7 +69,7 @@ def _opening(path: Path) -> Iterator[None]:
     if not path.exists():
         raise FileNotFoundError(f"{name}: there is no such file.")
     if not path.is_file():
-        raise ValueError(f"{name}: it is {'a folder' if path.is_dir() else 'no regular file'}, not a shower file.")
+        raise ValueError(f"{name}: it is {'a folder, not a shower file' if path.is_dir() else 'not a regular file'}.")
     with suppress(ImportError):
         import hdf5plugin  # noqa: F401  (registers the filters of compressed files)
     try:
@@ -83,9 +83,10 @@ def _opening(path: Path) -> Iterator[None]:
         other = _format_of(path)
         if other:
             raise ValueError(
-                f"{name}: it is no shower file but {other}; make one of it: supa convert {printable(path.name)} NAME.h5"
+                f"{name}: it is not a shower file but {other}; make one of it: supa convert "
+                f"{printable(path.name)} NAME.h5"
             ) from None
-        raise ValueError(f"{name}: it is no HDF5 file, or is damaged or truncated ({_line(error)}).") from None
+        raise ValueError(f"{name}: it is not an HDF5 file, or is damaged or truncated ({_line(error)}).") from None
     except ValueError as error:
         raise ValueError(f"{name}: {_line(error)}.") from None
 

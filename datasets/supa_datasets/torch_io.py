@@ -36,7 +36,7 @@ def write_atomic(path: str | os.PathLike[str], values: Mapping[str, Any]) -> Non
 
 
 def read_checked(path: str | os.PathLike[str], *, format_name: str, version: int, written_by: str) -> dict[str, Any]:
-    """Read what ``write_atomic`` wrote.
+    """Read what ``write_atomic`` wrote, without running code from the file.
 
     Args:
         path: the file.

@@ -92,7 +92,7 @@ def _plot_histograms(
 def _histograms(
     result: ObservableResult, first: SampleStatistics, second: SampleStatistics
 ) -> tuple[FloatArray, tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
-    """Give edges, shares and their standard errors; what lies outside the picture counts in the shares."""
+    """Return edges, shares and their standard errors; what lies outside the picture counts in the shares."""
     if result.level == "hit":
         name = result.name.removeprefix("hit ")
         assert first.edges is not None
@@ -116,7 +116,7 @@ def _histograms(
 
 
 def _edges(columns: list[FloatArray]) -> FloatArray:
-    """Give about forty bins of equal width over what both samples mostly fill."""
+    """Return about forty bins of equal width over what both samples mostly fill."""
     values = np.concatenate([column[~np.isnan(column)] for column in columns])
     if not len(values):
         return np.array([0.0, 1.0])

@@ -91,7 +91,7 @@ def hit_results(
 
 
 def _middles(edges: FloatArray) -> FloatArray:
-    """Give a place to each bin: its middle; to under- and overflow, half a bin beyond the edge."""
+    """Return a place to each bin: its middle; to under- and overflow, half a bin beyond the edge."""
     width = np.diff(edges)
     return np.concatenate([[edges[0] - width[0] / 2], edges[:-1] + width / 2, [edges[-1] + width[-1] / 2]])
 

@@ -45,7 +45,7 @@ def merge_unresolved(samples: list[SampleStatistics], resolution: dict[str, floa
 
     Args:
         samples: their columns are replaced.
-        resolution: by observable, as ``resolutions`` gives it.
+        resolution: by observable, as ``resolutions`` returns it.
     """
     sizes = np.cumsum([sample.showers for sample in samples])[:-1]
     merged = {
@@ -57,7 +57,7 @@ def merge_unresolved(samples: list[SampleStatistics], resolution: dict[str, floa
 
 
 def _merged(values: FloatArray, resolution: float) -> FloatArray:
-    """Give each value that of the middle member of its group."""
+    """Return each value that of the middle member of its group."""
     order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
     result = values.copy()
     result[order] = _middles(values[order], resolution)

@@ -20,7 +20,7 @@ HIT_BINS = 200
 RESOLUTION = 2.0**-18
 """Relative: 64 roundings of float32, which the sum of a shower and a logarithm that is undone stay within."""
 _FEW = 1000
-_SEVERAL_CONFIGS = "Showers of different configs are no single sample; compare each on its own."
+_SEVERAL_CONFIGS = "Showers of different configs are not a single sample; compare each on its own."
 EXAMPLES = 4
 
 
@@ -33,7 +33,7 @@ class ShowersInChunks(Protocol):
         ...
 
     def chunks(self) -> Iterator[Showers]:
-        """Give the showers chunk by chunk."""
+        """Return the showers chunk by chunk."""
         ...
 
 
@@ -190,7 +190,7 @@ class SampleStatistics:
 
 
 def chunks_of(sample: SampleLike) -> Iterable[Showers]:
-    """Give the showers of a sample in chunks.
+    """Return the showers of a sample in chunks.
 
     Args:
         sample: Showers, an open file, or an iterable over chunks.

@@ -107,7 +107,7 @@ def area_under_curve(low: FloatArray, high: FloatArray) -> tuple[float, float]:
 
 
 def _share_below(others: FloatArray, values: FloatArray) -> FloatArray:
-    """Give the share of the others that lie below each value, ties counted half."""
+    """Return the share of the others that lie below each value, ties counted half."""
     ascending = np.sort(others)
     places = np.searchsorted(ascending, values, side="left") + np.searchsorted(ascending, values, side="right")
     return np.asarray(places / (2 * len(others)))

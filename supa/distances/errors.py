@@ -16,7 +16,7 @@ _EQUAL_UP_TO, _DIFFERENT_FROM = 3.0, 5.0
 
 
 def certainty(value: float, equal_variance: float) -> float:
-    """Say how clearly a squared distance differs from that of equal samples.
+    """Measure how clearly a squared distance differs from that of equal samples.
 
     The contributions of rows fluctuate together with the value: where they enter the error of equal samples, large
     values get large errors and small ones small errors, and value over error is not centred at 0.
@@ -85,7 +85,7 @@ def scale_influences(true: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def follows_scale(given: FloatArray, scaled: FloatArray) -> npt.NDArray[np.bool_]:
-    """Say which values of a standardised sample move with the scale.
+    """Return which values of a standardised sample move with the scale.
 
     Args:
         given: (n, k) features as they were given.

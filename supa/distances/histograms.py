@@ -55,7 +55,7 @@ def separation(true: npt.ArrayLike, generated: npt.ArrayLike, edges: npt.ArrayLi
     Args:
         true: (n,) values, NaN where the observable is not defined.
         generated: (m,) the same.
-        edges: (bins + 1,) ascending edges, as ``edges_of`` gives them.
+        edges: (bins + 1,) ascending edges, as ``edges_of`` returns them.
 
     Returns:
         The separation power.
@@ -79,7 +79,7 @@ def separation_estimate(
     Args:
         true: (n,) values, NaN where the observable is not defined.
         generated: (m,) the same.
-        edges: (bins + 1,) ascending edges, as ``edges_of`` gives them.
+        edges: (bins + 1,) ascending edges, as ``edges_of`` returns them.
         seed: of the bootstrap samples.
         repeats: number of bootstrap samples.
 

@@ -270,7 +270,7 @@ def _block_sizes(rows: int, repeats: int) -> list[int]:
 
 
 def _significance(distances: FloatArray) -> tuple[FloatArray, float]:
-    """Give the p-value of row 0 among all rows, for each column and jointly."""
+    """Return the p-value of row 0 among all rows, for each column and jointly."""
     rows = len(distances)
     p_values, excess = np.empty_like(distances), np.zeros_like(distances)
     for k, column in enumerate(distances.T):
@@ -288,7 +288,7 @@ def _significance(distances: FloatArray) -> tuple[FloatArray, float]:
 
 
 def _units(true: FloatArray, resolution: npt.ArrayLike) -> FloatArray:
-    """Give the length over which each distance is given."""
+    """Return the length over which each distance is given."""
     defined = (column[~np.isnan(column)] for column in true.T)
     return np.maximum([std_of(column) if len(column) else 0.0 for column in defined], resolution)
 

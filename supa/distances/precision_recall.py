@@ -85,7 +85,7 @@ def _scores(true: FloatArray, generated: FloatArray, k: int) -> tuple[float, flo
 
 
 def _squared_radii(rows: FloatArray, k: int) -> FloatArray:
-    """Give the squared distance of each row to its k-th neighbour; the nearest of all is the row itself."""
+    """Return the squared distance of each row to its k-th neighbour; the nearest of all is the row itself."""
     radii = [np.partition(_squared_distances(rows[block], rows), k, axis=1)[:, k] for block in _blocks(len(rows))]
     return np.concatenate(radii) + _ROUNDING
 

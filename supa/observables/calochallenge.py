@@ -53,7 +53,7 @@ def e_layers(voxels: npt.NDArray[Any], grid: Grid) -> FloatArray:
 
 
 def sparsity(voxels: npt.NDArray[Any], grid: Grid, threshold: float = 0.0) -> FloatArray:
-    """Give the part of each layer's voxels at or below the threshold: 1 - mean(voxel > threshold).
+    """Return the part of each layer's voxels at or below the threshold: 1 - mean(voxel > threshold).
 
     Args:
         voxels: (n, num_cells), MeV.
@@ -150,7 +150,7 @@ def separation_power(hist1: npt.ArrayLike, hist2: npt.ArrayLike, bins: npt.Array
 
 
 def _layers(voxels: npt.NDArray[Any], grid: Grid) -> tuple[FloatArray, list[tuple[int, Polar, FloatArray]]]:
-    """Give a result of NaN, and each layer with voxels: its number, its cells and their energies (n, cells)."""
+    """Return a result of NaN, and each layer with voxels: its number, its cells and their energies (n, cells)."""
     shape = np.shape(voxels)
     if len(shape) != 2 or shape[1] != grid.num_cells:
         raise ValueError(

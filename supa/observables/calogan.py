@@ -117,7 +117,7 @@ def lateral_depth2(images: Images) -> FloatArray:
 
 
 def shower_depth(lateral_depth: FloatArray, total_energy: FloatArray) -> FloatArray:
-    """Give the energy-weighted mean number of the layer: lateral_depth / total_energy.
+    """Return the energy-weighted mean number of the layer: lateral_depth / total_energy.
 
     Args:
         lateral_depth: (n,), see ``lateral_depth``.
@@ -130,7 +130,7 @@ def shower_depth(lateral_depth: FloatArray, total_energy: FloatArray) -> FloatAr
 
 
 def shower_depth_width(lateral_depth: FloatArray, lateral_depth2: FloatArray, total_energy: FloatArray) -> FloatArray:
-    """Give the energy-weighted standard deviation of the number of the layer.
+    """Return the energy-weighted standard deviation of the number of the layer.
 
     It is sqrt(lateral_depth2 / total_energy - (lateral_depth / total_energy)^2).
 
@@ -147,7 +147,7 @@ def shower_depth_width(lateral_depth: FloatArray, lateral_depth2: FloatArray, to
 
 
 def layer_lateral_width(layer: int, images: Images, *, half_width: float = HALF_WIDTH) -> FloatArray:
-    """Give the energy-weighted standard deviation of the cells' middles x along axis 0 of a layer.
+    """Return the energy-weighted standard deviation of the cells' middles x along axis 0 of a layer.
 
     It is sqrt(sum(E x^2) / (E + 1e-6) - (sum(E x) / (E + 1e-6))^2). Axis 0 is what the original calls eta.
 
@@ -193,7 +193,7 @@ def eratio(image: npt.NDArray[Any]) -> FloatArray:
 
 
 def sparsity(image: npt.NDArray[Any]) -> FloatArray:
-    """Give the part of a layer's cells above 0; this is the occupancy, which the original's notebook calls sparsity.
+    """Return the part of a layer's cells above 0; this is the occupancy, which the original's notebook calls sparsity.
 
     Args:
         image: (n, nx, ny), MeV.
@@ -208,7 +208,7 @@ def sparsity(image: npt.NDArray[Any]) -> FloatArray:
 
 
 def fraction_not_in(overflow: npt.NDArray[Any], images: Images) -> FloatArray:
-    """Give the part of the energy that lies outside the cells: overflow / (cells + overflow).
+    """Return the part of the energy that lies outside the cells: overflow / (cells + overflow).
 
     Formula: ``generation/plot_1D_features.py``, Fraction_not_in.
 

@@ -19,7 +19,7 @@ class Filling(NamedTuple):
 
 
 def filling_of(showers: Showers, grid: Grid) -> Filling:
-    """Compute all observables of the cells together, which is as dear as one.
+    """Compute all observables of the cells together, which takes as long as one.
 
     Args:
         showers: the showers.
@@ -43,7 +43,7 @@ def filling_of(showers: Showers, grid: Grid) -> Filling:
 
 
 def occupancy(showers: Showers, grid: Grid) -> FloatArray:
-    """Give the part of the cells that hold energy, for each part of the grid.
+    """Return the part of the cells that hold energy, for each part of the grid.
 
     Args:
         showers: the showers.
@@ -59,7 +59,7 @@ def occupancy(showers: Showers, grid: Grid) -> FloatArray:
 
 
 def sparsity(showers: Showers, grid: Grid) -> FloatArray:
-    """Give the part of the cells that hold no energy: 1 - occupancy, for each part of the grid.
+    """Return the part of the cells that hold no energy: 1 - occupancy, for each part of the grid.
 
     Args:
         showers: the showers.

@@ -67,7 +67,7 @@ anisotropy = field_function(
 
 
 def radial_profile(showers: Showers, edges: npt.ArrayLike) -> FloatArray:
-    """Give the part of the incident energy in each ring around the axis, all layers together.
+    """Return the part of the incident energy in each ring around the axis, all layers together.
 
     What lies inside the first or outside the last edge is left out; with the edges 0 and infinity at the ends, each row
     adds up to the response.

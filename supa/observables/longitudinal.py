@@ -71,7 +71,7 @@ def layer_energy(showers: Showers) -> FloatArray:
 
 
 def layer_fraction(showers: Showers) -> FloatArray:
-    """Give the part of the incident energy that each readout layer holds.
+    """Return the part of the incident energy that each readout layer holds.
 
     Args:
         showers: the showers.
@@ -115,7 +115,7 @@ def slice_energy(showers: Showers) -> FloatArray:
 
 
 def slice_fraction(showers: Showers) -> FloatArray:
-    """Give the part of the incident energy that each slice holds.
+    """Return the part of the incident energy that each slice holds.
 
     Args:
         showers: the showers.
@@ -140,7 +140,7 @@ class Depth(NamedTuple):
 
 
 def depth_of(showers: Showers) -> Depth:
-    """Compute the four observables of depth together, which is as dear as one.
+    """Compute the four observables of depth together, which takes as long as one.
 
     Args:
         showers: the showers.

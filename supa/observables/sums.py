@@ -54,7 +54,7 @@ def sums_by_cell(offset: IntArray, cell: npt.NDArray[Any], num_cells: int, value
 
 
 def in_float64(values: Array) -> FloatArray:
-    """Give a column as float64, so that sums are exact to rounding and each kernel is compiled once.
+    """Return a column as float64, so that sums are exact to rounding and each kernel is compiled once.
 
     Args:
         values: a column of numbers.

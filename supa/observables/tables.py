@@ -40,7 +40,7 @@ _UNITS = {
 
 
 def table(showers: Showers, *, grid: Grid | None = None) -> dict[str, FloatArray]:
-    """Give every observable that a shower has as one column, to compare two samples or to plot.
+    """Return every observable that a shower has as one column, to compare two samples or to plot.
 
     Energies are fractions of the incident energy. Columns are there where they mean something: those of depth where
     the slices are known, those of trees where the particles are recorded, hits and energies by layer where there is
@@ -67,7 +67,7 @@ def table(showers: Showers, *, grid: Grid | None = None) -> dict[str, FloatArray
 
 
 def hit_table(showers: Showers) -> dict[str, FloatArray]:
-    """Give what each hit has as columns, for histograms; ``showers.offset`` tells whose hits they are.
+    """Return what each hit has as columns, for histograms; ``showers.offset`` tells whose hits they are.
 
     Args:
         showers: the showers.
@@ -96,7 +96,7 @@ def label(name: str) -> str:
 
 
 def is_length(name: str) -> bool:
-    """Say whether an observable is a length.
+    """Return whether an observable is a length.
 
     Args:
         name: the column's name.
@@ -108,7 +108,7 @@ def is_length(name: str) -> bool:
 
 
 def is_count(name: str) -> bool:
-    """Say whether an observable is a number of something, and so exact.
+    """Return whether an observable is a number of something, and so exact.
 
     Args:
         name: the column's name.

@@ -93,7 +93,7 @@ def mean_generation(showers: Showers) -> FloatArray:
 
 
 def max_generation(showers: Showers) -> FloatArray:
-    """Give the largest generation of each shower's hits.
+    """Return the largest generation of each shower's hits.
 
     Args:
         showers: showers whose particles were recorded.
@@ -138,7 +138,7 @@ def num_splits(showers: Showers) -> IntArray:
 
 
 def branching_fraction(showers: Showers) -> FloatArray:
-    """Give the part of the particles that split among those that went on: splits / (splits + passes).
+    """Return the part of the particles that split among those that went on: splits / (splits + passes).
 
     Args:
         showers: showers whose particles were recorded.

@@ -112,7 +112,7 @@ class _Image:
 
 
 def _mesh(cells: Cells, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give the corners of the cells along x and y, and the values between them."""
+    """Return the corners of the cells along x and y, and the values between them."""
     if isinstance(cells, Cartesian):
         return (*np.meshgrid(cells.x_edges, cells.y_edges, indexing="ij"), values)
     steps = -(-180 // cells.num_alpha)  # so that a wide angle is drawn as an arc

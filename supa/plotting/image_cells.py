@@ -38,7 +38,7 @@ def _rectangles(x: FloatArray, y: FloatArray) -> Cartesian | None:
 
 
 def _regular_edges(centres: FloatArray) -> FloatArray | None:
-    """Give the edges of equal cells with these centres, of which some may be missing."""
+    """Return the edges of equal cells with these centres, of which some may be missing."""
     if len(centres) < 3:
         return None
     width = np.diff(centres).min()
@@ -64,7 +64,7 @@ def _rings(x: FloatArray, y: FloatArray) -> Polar | None:
 
 
 def _ring_edges(centres: FloatArray) -> FloatArray:
-    """Give the edges of rings with these middles; exact where the rings begin at the axis and none is missing."""
+    """Return the edges of rings with these middles; exact where the rings begin at the axis and none is missing."""
     edges = [0.0]
     for centre in centres:
         edges.append(2 * centre - edges[-1])
@@ -75,7 +75,7 @@ def _ring_edges(centres: FloatArray) -> FloatArray:
 
 
 def _squares(x: FloatArray, y: FloatArray) -> Cartesian:
-    """Give squares around almost all hits, with edges that are multiples of 1, 2 or 5 of a decimal place."""
+    """Return squares around almost all hits, with edges that are multiples of 1, 2 or 5 of a decimal place."""
     if not len(x):
         return Cartesian([-1, 1], [-1, 1])
     ends = [np.quantile(values, [0.0025, 0.9975]) for values in (x, y)]

@@ -79,7 +79,7 @@ def test_a_mistake_is_one_clear_error(arguments, code, message):
 @pytest.mark.parametrize("command", ["info", "plot"])
 def test_a_file_that_cannot_be_read_exits_with_1(tmp_path, command):
     (tmp_path / "text.h5").write_text("hello")
-    for name, message in (("text.h5", "no HDF5 file"), ("absent.h5", "no such file")):
+    for name, message in (("text.h5", "not an HDF5 file"), ("absent.h5", "no such file")):
         result = subprocess.run(
             [sys.executable, "-m", "supa_cli.main", command, name], cwd=tmp_path, capture_output=True, text=True
         )

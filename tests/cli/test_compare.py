@@ -101,7 +101,7 @@ def test_the_report_is_written():
 
 MISTAKES = {
     "no file": (["none.h5", "true.h5"], "there is no such file"),
-    "no shower file": (["true.h5", "text.h5"], "no HDF5 file"),
+    "no shower file": (["true.h5", "text.h5"], "not an HDF5 file"),
     "few": (["true.h5", "few.h5", "--fast"], "30 showers were given, but a comparison needs at least 50"),
     "layers": (["true.h5", "single.h5", "--fast"], "only in the same layers"),
     "permutations": (["true.h5", "made.h5", "--permutations", "5"], "at least 19"),

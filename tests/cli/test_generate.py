@@ -179,7 +179,7 @@ FAILURES = {
     "exists": (["there.h5", "-n", "1"], "there.h5 exists; choose another name"),
     "no folder": (["absent/a.h5", "-n", "1"], "absent does not exist; make it first"),
     "another run": (["there.h5", "-n", "9", "--resume", "--seed", "5"], "another run (seed is 0 there, 5 here)"),
-    "not ours": (["text.h5", "-n", "9", "--resume"], "no HDF5 file"),
+    "not ours": (["text.h5", "-n", "9", "--resume"], "not an HDF5 file"),
     "never complete": (
         ["a.h5", "-n", "1", "--keep", "complete", "--preset", "critical", "--set", "critical_energy=1000"],
         "None of",

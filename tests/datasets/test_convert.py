@@ -485,7 +485,7 @@ def test_names_that_cannot_be_are_errors(path, tmp_path):
         ((path, path), {"to_format": "npz"}, ValueError, "it is the file to read"),
         ((path, tmp_path / "absent" / "a.npz"), {}, FileNotFoundError, "absent does not exist; make it first"),
         ((tmp_path / "absent.h5", npz), {}, FileNotFoundError, "there is no such file"),
-        ((tmp_path, npz), {}, ValueError, "no regular file"),
+        ((tmp_path, npz), {}, ValueError, "not a regular file"),
         ((path, tmp_path / "a.txt"), {}, ValueError, r"no format has this ending; name one .*parquet \(.parquet .pq\)"),
         (
             (path, tmp_path / "b.h5"),
@@ -544,10 +544,10 @@ def test_the_file_to_read_is_not_used_up(tmp_path):
     assert (tmp_path / "a.h5.partial").read_bytes() == before
     supa_datasets.save(supa.simulate(5), tmp_path / "s.h5")
     (tmp_path / "q.npz.partial").symlink_to("s.h5")
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         supa_datasets.convert(tmp_path / "s.h5", tmp_path / "q.npz", overwrite=True)
     os.mkfifo(tmp_path / "r.npz.partial")
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         supa_datasets.convert(tmp_path / "s.h5", tmp_path / "r.npz", overwrite=True)
     assert len(supa_datasets.load(tmp_path / "s.h5")) == 5
 

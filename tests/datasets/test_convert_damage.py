@@ -176,13 +176,13 @@ HDF5 = {
         "claims 40 rows|lists of int32",
     ),
     "texts": ("showerdata", _claim("showers", (40,), h5py.string_dtype()), "claims 40 rows|not numbers"),
-    "half a point": ("showerdata", _points(3, [1, 2, 7]), "has 3 numbers, which are no points of 4"),
+    "half a point": ("showerdata", _points(3, [1, 2, 7]), "has 3 numbers, which are not points of 4"),
     "negative energy": ("showerdata", _points(3, [1, 2, 7, -1]), "energy: -1.0 was given"),
     "not a number": ("showerdata", _points(3, [np.nan, 2, 7, 1]), "x: nan was given"),
     "infinite energy": ("showerdata", _points(3, [1, 2, 7, np.inf]), "energy: inf was given"),
-    "broken depth": ("showerdata", _points(3, [1, 2, 7.5, 1]), "depth is no number of a slice"),
-    "depth not a number": ("showerdata", _points(3, [1, 2, np.nan, 1]), "depth is no number of a slice"),
-    "negative depth": ("showerdata", _points(3, [1, 2, -1, 1]), "depth is no number of a slice"),
+    "broken depth": ("showerdata", _points(3, [1, 2, 7.5, 1]), "depth is not the number of a slice"),
+    "depth not a number": ("showerdata", _points(3, [1, 2, np.nan, 1]), "depth is not the number of a slice"),
+    "negative depth": ("showerdata", _points(3, [1, 2, -1, 1]), "depth is not the number of a slice"),
     "too deep": ("showerdata", _points(3, [1, 2, 28, 1]), "from 0 to 27"),
     "in no layer": ("showerdata", _points(3, [1, 2, 0, 1]), "belongs to no layer"),
     "no energy": ("showerdata", _put("energies", 5, 0), "incident_energy: 0.0 was given"),
@@ -303,7 +303,7 @@ NPZ = {
     "pickled objects": (_npz(hits_x=np.array([Bomb(), None])), "not a row of numbers"),
     "pickled run": (_npz(supa_run=np.array(Bomb())), "allow_pickle|Object arrays"),
     "run": (_npz(supa_run=np.array("{}")), "its supa_run is '{}'"),
-    "run number": (_npz(supa_run=np.array(5)), "its supa_run is no text"),
+    "run number": (_npz(supa_run=np.array(5)), "its supa_run is not a text"),
     "decreasing offsets": (_npz(hits_offset=np.r_[0, 50, 40, np.full(38, 60)]), NO_OFFSET),
     "offsets from 1": (_npz(hits_offset=np.arange(1, 42)), NO_OFFSET),
     "offsets of nothing": (_npz(hits_offset=np.zeros(0, int)), NO_OFFSET),
@@ -464,13 +464,13 @@ XML = {
         "declares a document type",
     ),
     "external document type": (_xml("", '<!DOCTYPE Bins SYSTEM "http://127.0.0.1:9/a.dtd">'), "declares a document"),
-    "unknown entity": (_xml('<Layer id="0" r_edges="&b;" n_bin_alpha="1"/>'), "no valid XML"),
-    "truncated": (_xml('<Layer id="0" r_edges="0,1" n_bin_alpha="1"/>')[:-9], "no valid XML"),
-    "empty": ("", "no valid XML"),
-    "json": ('{"Bins": []}', "no valid XML"),
-    "encoding": ('<?xml version="1.0" encoding="klingon"?>' + _xml(""), "no valid XML"),
+    "unknown entity": (_xml('<Layer id="0" r_edges="&b;" n_bin_alpha="1"/>'), "not valid XML"),
+    "truncated": (_xml('<Layer id="0" r_edges="0,1" n_bin_alpha="1"/>')[:-9], "not valid XML"),
+    "empty": ("", "not valid XML"),
+    "json": ('{"Bins": []}', "not valid XML"),
+    "encoding": ('<?xml version="1.0" encoding="klingon"?>' + _xml(""), "not valid XML"),
     "too large": (_xml(" " * (1 << 20)), "larger than 1 MiB"),
-    "deep": ("<a>" * 50_000, "no valid XML"),
+    "deep": ("<a>" * 50_000, "not valid XML"),
     "no bins": ("<Bins></Bins>", "no element Bins with a Bin"),
     "no layers": (_xml(""), "its Bin has no Layer"),
     "ids": (_xml('<Layer id="1" r_edges="0,1" n_bin_alpha="1"/>'), r"have the ids \[1\]"),
@@ -499,7 +499,7 @@ def test_a_hostile_binning_is_one_error(tmp_path, text, message):
 def test_an_absent_binning_and_an_absent_particle_are_errors(tmp_path, data_folder):
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         read_binning(tmp_path / "b.xml")
-    with pytest.raises(ValueError, match=r"the particle 'muon' is there 0 times; .*photon \(22\), pion \(211\)"):
+    with pytest.raises(ValueError, match=r"no particle is named 'muon'; .*photon \(22\), pion \(211\)"):
         read_binning(data_folder / "binning_supa.xml", "muon")
 
 
@@ -596,6 +596,6 @@ def test_files_that_are_not_those_of_torch_are_refused(tmp_path):
     torch_files.write_zip(path, torch_files.pickled(GOOD), member="archive/other.pkl")
     _refused(path, "without one data.pkl", "reference")
     path.write_bytes(pickle.dumps(GOOD, protocol=2))
-    _refused(path, "no file of torch.save", "reference")
+    _refused(path, "not a file of torch.save", "reference")
     path.rename(tmp_path / "a.bin")
     _refused(tmp_path / "a.bin", "are called shower_batchK.bin", "reference")

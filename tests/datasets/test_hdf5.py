@@ -389,7 +389,7 @@ def test_a_link_is_followed_and_a_device_is_left_alone(tmp_path, showers):
     assert (tmp_path / "link.h5").is_symlink()
     assert len(supa_datasets.load(tmp_path / "real.h5")) == 300
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ValueError, match="it is no regular file"):
+    with pytest.raises(ValueError, match="it is not a regular file"):
         supa_datasets.save(showers, tmp_path / "fifo", overwrite=True)
 
 
@@ -456,11 +456,11 @@ def _huge_chunks(file):
 
 
 DAMAGES = {
-    "empty": (lambda path: path.write_bytes(b""), "no HDF5 file, or is damaged"),
-    "text": (lambda path: path.write_text("hello"), "no HDF5 file"),
+    "empty": (lambda path: path.write_bytes(b""), "not an HDF5 file, or is damaged"),
+    "text": (lambda path: path.write_text("hello"), "not an HDF5 file"),
     "half": (lambda path: os.truncate(path, path.stat().st_size // 2), "damaged or truncated"),
     "last byte gone": (lambda path: os.truncate(path, path.stat().st_size - 1), "damaged or truncated"),
-    "first bytes": (lambda path: path.write_bytes(b"x" * 64 + path.read_bytes()[64:]), "no HDF5 file"),
+    "first bytes": (lambda path: path.write_bytes(b"x" * 64 + path.read_bytes()[64:]), "not an HDF5 file"),
     "foreign": (_edit(lambda f: f.attrs.modify("format", "showerdata")), "not of the format 'supa-showers'"),
     "no format": (_edit(lambda f: f.attrs.pop("format")), "not of the format"),
     "newer": (_edit(lambda f: f.attrs.modify("version", 2)), "its version is 2, but .* up to 1; update it"),
@@ -656,7 +656,7 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path):
     with pytest.raises(ValueError, match="it is a folder"):
         ShowerFile(tmp_path)
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ValueError, match="it is no regular file"):
+    with pytest.raises(ValueError, match="it is not a regular file"):
         ShowerFile(tmp_path / "fifo")
 
 
@@ -683,7 +683,7 @@ def test_a_damaged_partial_file_is_an_error_and_no_endless_wait(tmp_path, shower
 def test_a_damaged_partial_file_is_not_resumed(tmp_path):
     run = supa.simulate(1).run
     (tmp_path / "a.h5.partial").write_bytes(b"rubbish")
-    with pytest.raises(ValueError, match=r"a\.h5\.partial: it is no HDF5 file, or is damaged"):
+    with pytest.raises(ValueError, match=r"a\.h5\.partial: it is not an HDF5 file, or is damaged"):
         ShowerWriter(tmp_path / "a.h5", run, resume=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
     ShowerWriter(tmp_path / "a.h5", run, overwrite=True).suspend()

@@ -42,5 +42,5 @@ def test_mistakes_are_clear_errors(tmp_path):
     ):
         pass
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ValueError, match="it is no regular file"), atomic_write(tmp_path / "fifo"):
+    with pytest.raises(ValueError, match="it is not a regular file"), atomic_write(tmp_path / "fifo"):
         pass

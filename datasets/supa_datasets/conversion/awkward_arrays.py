@@ -75,7 +75,7 @@ def paths_in(array: Any) -> tuple[dict[str, ColumnPath], dict[str, str]]:
 
 
 def numbers(name: str, column: Any, first: int) -> Array:
-    """Give one number a shower.
+    """Return one number a shower.
 
     Args:
         name: the column's name, for messages.
@@ -133,7 +133,7 @@ def ragged_table(lists: Mapping[str, tuple[str, Any]], first: int) -> Ragged:
 
 
 def _content(column: Any) -> tuple[int, Any]:
-    """Give how many lists are in each other, and the type of what they hold; None where nothing is in them."""
+    """Return how many lists are in each other, and the type of what they hold; None where nothing is in them."""
     from awkward import types
 
     kind, depth = column.type.content, 0
@@ -159,7 +159,7 @@ def _described(column: Any) -> str:
 
 
 def _present(name: str, column: Any, shower: IntArray) -> Array:
-    """Give flat numbers; ``shower`` is the shower of each, for the message on the first that is missing."""
+    """Return flat numbers; ``shower`` is the shower of each, for the message on the first that is missing."""
     import awkward
 
     values = awkward.to_numpy(column, allow_missing=True)

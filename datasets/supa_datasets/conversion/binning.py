@@ -83,7 +83,7 @@ def _parsed(text: bytes) -> list[_Bin]:
     try:
         parser.Parse(text, True)
     except (expat.ExpatError, LookupError) as error:  # the latter of an unknown encoding
-        raise ValueError(f"it is no valid XML ({error})") from None
+        raise ValueError(f"it is not valid XML ({error})") from None
     return bins
 
 
@@ -96,7 +96,8 @@ def _chosen(bins: list[_Bin], particle: str | None) -> _Bin:
         raise ValueError("it has no element Bins with a Bin, as a CaloChallenge binning has")
     if particle is None:
         raise ValueError(f"it has several particles, so one must be named: {known}")
-    raise ValueError(f"the particle {particle!r} is there {len(chosen)} times; its particles are {known}")
+    found = f"{len(chosen)} particles are" if chosen else "no particle is"
+    raise ValueError(f"{found} named {particle!r}; its particles are {known}")
 
 
 def _part(layer: dict[str, str]) -> Polar | None:

@@ -59,7 +59,7 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
 
 
 def _grid(choices: Choices, config: ShowerConfig) -> Grid:
-    """Give the cells, a part for each readout layer or for each slice."""
+    """Return the cells, a part for each readout layer or for each slice."""
     if choices.binning is None:
         raise ValueError("a CaloChallenge file needs its binning (--binning XML; in Python binning=)")
     parts = choices.binning.parts

@@ -33,14 +33,14 @@ def convert(
     """Convert a file of showers to another format.
 
     The file appears under its name only when it is whole; ``NAME.partial`` is there meanwhile, and is removed on any
-    failure. ``docs/conversions.md`` tells what each format keeps.
+    failure. ``docs/conversions.md`` lists what each format keeps.
 
     Args:
         source: the file to read.
         target: the file to make; its folder must exist.
-        from_format: a name in ``FORMATS``; by default told by the file's ending and contents.
-        to_format: a name in ``FORMATS``; by default told by the file's ending.
-        config: the physics of showers whose file does not tell it: a preset's name or a config; by default
+        from_format: a name in ``FORMATS``; by default recognised by the file's suffix and contents.
+        to_format: a name in ``FORMATS``; by default recognised by the file's suffix.
+        config: the physics of showers whose file does not store it: a preset's name or a config; by default
             ``"standard"``, and ``"reference"`` for the reference code's files.
         depth: whether a depth number or a voxel layer is the slice or the readout layer; by default the slice for
             showerdata, and what fits for CaloChallenge.
@@ -55,7 +55,7 @@ def convert(
     Raises:
         FileNotFoundError: the source or the target's folder is not there.
         FileExistsError: the target is there, and overwrite was not asked for.
-        ValueError: a format cannot be told, the source is damaged, or the target cannot hold its showers.
+        ValueError: a format is not recognised, the source is damaged, or the target cannot hold its showers.
         OSError: the disk does not take the file.
     """
     source, target = Path(source), Path(target)
@@ -65,7 +65,7 @@ def convert(
         )
     if not source.is_file():
         if source.exists():
-            raise ValueError(f"{source}: it is no regular file.")
+            raise ValueError(f"{source}: it is not a regular file.")
         raise FileNotFoundError(f"{source}: there is no such file.")
     from_ = source_format(source, from_format)
     to = target_format(target, to_format, from_)
@@ -147,4 +147,4 @@ def _reserved(source: Path, target: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _silent(_sentence: str) -> None:
-    """Tell nobody."""
+    """Ignore a note."""

@@ -135,7 +135,7 @@ def dataset(file: h5py.File, name: str, shape: tuple[int | None, ...], kinds: st
 
 
 def _is_there(found: h5py.Dataset) -> bool:
-    """Tell whether all data of a dataset are in the file: HDF5 would make up what is not."""
+    """Return whether all data of a dataset are in the file: HDF5 would make up what is not."""
     if not found.size:
         return True
     if found.chunks is None:

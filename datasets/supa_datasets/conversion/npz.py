@@ -122,7 +122,7 @@ def _text(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]) -> s
         raise ValueError(f"its {RUN} is too long")
     text = np.lib.format.read_array(io.BytesIO(archive.read(members[RUN])), allow_pickle=False)
     if text.shape != () or text.dtype.kind != "U":
-        raise ValueError(f"its {RUN} is no text")
+        raise ValueError(f"its {RUN} is not a text")
     return str(text)
 
 

@@ -57,7 +57,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
 
 
 def _empty(schema: Any) -> Any:
-    """Give an awkward array of no showers, with those columns of a file that showers can have."""
+    """Return an awkward array of no showers, with those columns of a file that showers can have."""
     awkward, _ = _libraries()
     import pyarrow
 

@@ -67,7 +67,7 @@ def _unpickled(path: Path) -> Any:
             return Unpickler(io.BytesIO(archive.read(found[0]))).load()
     unpickler = Unpickler(io.BytesIO(path.read_bytes()))
     if unpickler.load() != _MAGIC:
-        raise ValueError("it is no file of torch.save")
+        raise ValueError("it is not a file of torch.save")
     unpickler.load()  # the protocol of the legacy format
     unpickler.load()  # facts on the machine
     return unpickler.load()
@@ -91,7 +91,7 @@ def _number(entry: Any) -> float:
 
 
 def _points(layer: Any) -> FloatArray:
-    """Give (points, 3) x, y, energy."""
+    """Return (points, 3) x, y, energy."""
     if isinstance(layer, np.ndarray):
         points = layer
     else:

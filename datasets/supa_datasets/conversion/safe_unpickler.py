@@ -184,7 +184,7 @@ def _rebuilt(name: Any, arguments: Any) -> Any:
 
 
 def _build(target: Any, state: Any) -> None:
-    """Give a type its byte order, or an array its values."""
+    """Return a type its byte order, or an array its values."""
     if isinstance(target, _Type) and isinstance(state, tuple) and state[1] in ("<", ">", "=", "|"):
         target.order = ">" if state[1] == ">" else "<"
     elif isinstance(target, _Array) and isinstance(state, tuple) and len(state) == 5:
@@ -201,7 +201,7 @@ def _build(target: Any, state: Any) -> None:
 
 
 def finished(value: Any) -> Any:
-    """Give an array for an array under construction; those inside lists are finished by who walks them."""
+    """Return an array for an array under construction; those inside lists are finished by who walks them."""
     if isinstance(value, _Array):
         if value.values is None:
             raise ValueError("it holds an array without values")

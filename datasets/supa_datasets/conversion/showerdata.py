@@ -72,14 +72,14 @@ def _depth(file: h5py.File, choices: Choices) -> Depth:
 def _showers(config: ShowerConfig, depth: Depth, points: Any, features: int, rows: dict[str, Any]) -> Showers:
     sizes = np.array([len(flat) for flat in points], dtype=np.int64)
     if (sizes % features).any():
-        raise ValueError(f"a shower has {sizes[sizes % features > 0][0]} numbers, which are no points of {features}")
+        raise ValueError(f"a shower has {sizes[sizes % features > 0][0]} numbers, which are not points of {features}")
     flat = np.concatenate(points) if len(points) else np.empty(0, np.float32)
     table = flat.reshape(-1, features)
     real = table[:, 3] != 0  # the library takes points without energy for padding
     owner = np.repeat(np.arange(len(points)), sizes // features)[real]
     x, y, z, energy = (np.ascontiguousarray(table[real, k]) for k in range(4))
     if not ((z >= 0) & (z < 255) & (z == np.floor(z))).all():
-        raise ValueError(f"a point's depth is no number of a {depth}")
+        raise ValueError(f"a point's depth is not the number of a {depth}")
     incident = rows["energies"][:, 0].astype(np.float64)
     number: dict[str, Any] = {depth: z.astype(np.int64)}
     return from_hits(
@@ -134,7 +134,7 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
 
 
 def _points(showers: Showers, depth: Depth, run: Run) -> Any:
-    """Give (hits, 4) float32 points of each shower, flat."""
+    """Return (hits, 4) float32 points of each shower, flat."""
     if depth == "slice" and not showers.slices_known:
         raise ValueError(
             f"these showers ({run.engine}) know only their hits' layers; choose the layer as depth (--depth layer)"
@@ -158,7 +158,7 @@ def _write_points(points: h5py.Dataset, start: int, lists: Any) -> None:
 
 
 def _directions(showers: Showers) -> Any:
-    """Give (n, 3) unit vectors along each shower's first primary; along the axis where it has none."""
+    """Return (n, 3) unit vectors along each shower's first primary; along the axis where it has none."""
     directions = np.tile([0.0, 0.0, 1.0], (len(showers), 1))
     some = np.flatnonzero(showers.num_primaries)
     first = showers.primaries.offset[:-1][some]

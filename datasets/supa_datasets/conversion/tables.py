@@ -34,7 +34,7 @@ class Chosen:
 
 
 def stored(showers: Showers) -> Showers:
-    """Give showers in the types of a shower file, so that every chunk of a file has the same.
+    """Return showers in the types of a shower file, so that every chunk of a file has the same.
 
     Args:
         showers: the showers.
@@ -98,7 +98,7 @@ def named(names: Iterable[str]) -> dict[str, str]:
 
 
 def may_be_read(own: str) -> bool:
-    """Tell by its name whether a column of a file can be one of showers, or a table of them.
+    """Return by its name whether a column of a file can be one of showers, or a table of them.
 
     Args:
         own: what the file calls it.

@@ -246,7 +246,7 @@ def _written(size: int, crc: int) -> str:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Give each folder below the root and the names of its files; each once, also where links form a cycle."""
+    """Return each folder below the root and the names of its files; each once, also where links form a cycle."""
     seen = set()
     for path, folders, names in os.walk(root, followlinks=True):
         folders.sort()
@@ -262,7 +262,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _matched(source: BenchmarkSource, names: Iterable[str]) -> dict[str, str]:
-    """Give those of the set's raw files that are among the names; an exact name is preferred to another case."""
+    """Return those of the set's raw files that are among the names; an exact name is preferred to another case."""
     names = sorted(names)
     by_lower_case = {name.lower(): name for name in names}
     wanted = {name: name if name in names else by_lower_case.get(name.lower()) for name in source.all_files}
@@ -282,7 +282,7 @@ def _distance(source: BenchmarkSource, folder: Path) -> int:
 
 
 def _in_zip(source: BenchmarkSource, path: Path) -> RawZip | None:
-    """Give the raw files in a zip, or None. A damaged zip is an error where it has the set's name."""
+    """Return the raw files in a zip, or None. A damaged zip is an error where it has the set's name."""
     try:
         with zipfile.ZipFile(path) as archive:
             packed = [entry.filename for entry in archive.infolist() if not entry.is_dir()]

@@ -89,7 +89,7 @@ def load_benchmark(
 
 
 def degree_features(edge_index: Any, num_nodes: int, most: int = MOST_DEGREES) -> Any:
-    """Give nodes without features their degree as one-hot.
+    """Return nodes without features their degree as one-hot.
 
     Args:
         edge_index: (2, edges) int64.

@@ -1,4 +1,4 @@
-"""Items that were drawn together: their columns side by side, cut into single items only where somebody asks."""
+"""A batch of items as flat columns, which is cut into single items only on demand."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ Item = dict[str, Any]
 
 
 class RaggedColumn(NamedTuple):
-    """A column of which each item has several rows."""
+    """A column with several rows for each item."""
 
     values: Any
     """(rows, ...) tensor."""
@@ -22,10 +22,10 @@ class RaggedColumn(NamedTuple):
 
 
 class ColumnBatch(Sequence[Item]):
-    """Some items of a dataset: a list of dictionaries that shares the memory of whole columns.
+    """Some items of a dataset: a sequence of dictionaries that shares the memory of flat columns.
 
     Args:
-        num_items: how many.
+        num_items: number of items.
         each: columns with one row an item, tensors (items, ...).
         rows: columns with several rows an item.
     """
@@ -46,14 +46,14 @@ class ColumnBatch(Sequence[Item]):
 
     @staticmethod
     def of(items: Sequence[Item], rows: Sequence[str]) -> "ColumnBatch":
-        """Put single items together.
+        """Join single items.
 
         Args:
-            items: the items, at least one, or what was drawn together.
+            items: at least one item, or a ColumnBatch.
             rows: names of the columns with several rows an item.
 
         Returns:
-            The items; themselves if they were drawn together.
+            The batch; ``items`` itself if it is one already.
         """
         if isinstance(items, ColumnBatch):
             return items
@@ -70,7 +70,7 @@ class ColumnBatch(Sequence[Item]):
 
 
 def padded(rows: RaggedColumn) -> tuple[Any, Any]:
-    """Put the rows of each item beside those of the others, the shorter ones filled up with zeros.
+    """Pad the rows of each item with zeros to the length of the longest.
 
     Args:
         rows: the column.

@@ -56,7 +56,7 @@ class ShowerDataset(Dataset[Item]):
         return f"<{type(self).__name__}: {len(self):,} of {counted(len(self.source), 'shower')}>"
 
     def __getitem__(self, number: int) -> Any:
-        """Give one item."""
+        """Return one item."""
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
             raise TypeError(f"An item is asked for by a whole number, not {number!r}; for several use a DataLoader.")
         if not -len(self) <= number < len(self):
@@ -64,7 +64,7 @@ class ShowerDataset(Dataset[Item]):
         return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
-        """Give some items, read at once; a DataLoader calls this."""
+        """Return some items, read at once; a DataLoader calls this."""
         return self._column_batch(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
 
     def _column_batch(self, sample: Sample) -> ColumnBatch:
@@ -76,7 +76,7 @@ class ShowerDataset(Dataset[Item]):
         return self._sizes()[self.numbers]
 
     def _sizes(self) -> IntArray:
-        """Give the number of points of every shower of the source."""
+        """Return the number of points of every shower of the source."""
         return self.source.num_hits
 
     def batches(
@@ -165,7 +165,7 @@ class NormalisedDataset(ShowerDataset):
         return Normalisation.fit(self.features, values, logarithm=tuple(f in _LOGARITHM for f in self.features))
 
     def _points(self, sample: Sample) -> Ragged:
-        """Give the points of some showers."""
+        """Return the points of some showers."""
         return sample.showers.hits
 
     def _features(self, sample: Sample, points: Ragged) -> Any:

@@ -84,7 +84,7 @@ class GraphDataset(NormalisedDataset):
         return sample.showers.hits
 
     def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
-        """Give some graphs, made at once; a DataLoader calls this."""
+        """Return some graphs, made at once; a DataLoader calls this."""
         columns = self._column_batch(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
         return columns if self.transform is None else [self.transform(graph) for graph in columns]
 
@@ -114,7 +114,7 @@ class GraphDataset(NormalisedDataset):
 
 
 class _GraphBatch(ColumnBatch):
-    """Graphs that were drawn together."""
+    """A batch of graphs as flat columns."""
 
     def __getitem__(self, k: Any) -> Any:
         item = super().__getitem__(k)

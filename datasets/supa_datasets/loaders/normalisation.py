@@ -122,7 +122,7 @@ class Normalisation(Config):
 
 
 def resolve_normalisation(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
-    """Give the normalisation that a loader uses.
+    """Return the normalisation that a loader uses.
 
     Args:
         given: what the loader was given: a Normalisation, ``"fit"`` or None.
@@ -146,7 +146,7 @@ def resolve_normalisation(given: object, fit: Callable[[], Normalisation]) -> No
 
 
 def _floating(values: Any) -> Any:
-    """Give whole numbers as floating-point ones, which a mean and a std are."""
+    """Return whole numbers as floating-point ones, which a mean and a std are."""
     if isinstance(values, np.ndarray):
         if is_real(values):
             return values if values.dtype.kind == "f" else values.astype(np.float64)

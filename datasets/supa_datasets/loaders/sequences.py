@@ -78,7 +78,7 @@ class SequenceDataset(NormalisedDataset):
         return self.source.path_lengths if self.order == "trajectories" else self.source.num_hits
 
     def _points(self, sample: Sample) -> Ragged:
-        """Give the points, one group a shower; those of paths behind each other."""
+        """Return the points, one group a shower; those of paths behind each other."""
         showers = sample.showers
         if self.order == "trajectories":
             paths = showers.trajectories()

@@ -87,7 +87,7 @@ class ShowerSource:
         return np.diff(total[counts_to_offsets(self.num_hits)])
 
     def configs(self, numbers: IntArray) -> tuple[ShowerConfig, ...]:
-        """Give the different configs of some showers.
+        """Return the different configs of some showers.
 
         Args:
             numbers: (n,) numbers of the showers, from 0.
@@ -124,7 +124,7 @@ class ShowerSource:
         return Sample(Showers.concatenate(pieces)[place], part)
 
     def _plain(self, showers: Showers) -> Showers:
-        """Give showers the form that those of all parts share."""
+        """Return showers the form that those of all parts share."""
         particles = showers.particles if self.has_particles else None
         return dataclasses.replace(showers, run=self.parts[0].run, particles=particles)
 

@@ -12,7 +12,7 @@ SPLITS: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 def in_split(index: IntArray, split: str, fractions: Mapping[str, float] = SPLITS) -> BoolArray:
-    """Tell which showers belong to a split.
+    """Return which showers belong to a split.
 
     A shower's index, scrambled to a number from 0 to 1, decides. So a split stays what it was when a file grows, and
     showers of the same index are in the same split in every file.

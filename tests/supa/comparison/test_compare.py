@@ -8,8 +8,10 @@ import pytest
 
 import supa
 from supa import Ragged, compare
+from supa.comparison.compute import _least_floor
 from supa.comparison.hits import hit_results
 from supa.comparison.sample_statistics import SampleStatistics
+from supa.distances import edges_of, separation
 
 
 def _with_hits(showers, **columns):
@@ -252,6 +254,50 @@ def test_samples_that_share_showers_and_wrong_units_are_remarked_upon(pair):
     assert wrong == "b: showers hold 1000 times their incident energy; are its energies in GeV?"
 
 
+def test_observables_of_equal_p_are_ordered_by_distance_over_floor(result):
+    least = {
+        "shower": np.sqrt(2 / np.pi * (1 / 600 + 1 / 500)),
+        "hit": np.sqrt(2 / np.pi * sum(1 / result.statistics[name].hits for name in ("true", "generated"))),
+    }
+    keys = [(o.p_value, -o.distance.value / max(o.distance_floor, least[o.level])) for o in result.observables]
+    assert keys == sorted(keys)
+    assert keys[1][0] == keys[0][0] == 1 / 100  # of both levels no p-value is below 1 / (1 + repeats)
+    assert {o.level for o in result.observables if o.p_value == 1 / 100} == {"shower", "hit"}
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 300), (300, 20), (50, 50)])
+def test_the_least_floor_is_the_mean_distance_of_two_means(n, m):
+    random = np.random.default_rng(6)
+    means = random.normal(size=(20_000, 2)) / np.sqrt([n, m])
+    assert _least_floor(n, m) == pytest.approx(np.abs(means[:, 0] - means[:, 1]).mean(), rel=0.03)
+
+
+def test_separations_have_the_edges_of_the_true_sample(result):
+    for found in result.observables:
+        if found.level == "shower":
+            true, generated = (result.statistics[name].columns[found.name] for name in ("true", "generated"))
+            assert found.separation.value == separation(true, generated, edges_of(true))
+            assert found.true_undefined == pytest.approx(np.isnan(true).mean())
+            assert found.generated_undefined == pytest.approx(np.isnan(generated).mean())
+    assert any(found.generated_undefined for found in result.observables)
+
+
+def test_the_floor_is_a_new_sample_of_the_size_of_the_generated_one(pair, result):
+    assert result.statistics["floor"].showers == 500
+    true, generated = supa.simulate(60, seed=3), pair[1][:50]
+    results = [compare(true, generated, repeats=19, multivariate=False, seed=seed) for seed in (0, 1)]
+    floors = [{o.name: o.distance_floor for o in one.observables} for one in results]
+    assert floors[0]["num_hits"] != floors[1]["num_hits"]
+    assert compare(true[:59], generated, repeats=19, multivariate=False).floor.startswith("two parts")  # of a selection
+
+
+def test_one_shared_index_is_remarked_upon_and_one_odd_shower_is_not():
+    first, second, third = (supa.simulate(60, seed=1, first=k) for k in (0, 59, 60))
+    odd = _with_hits(third, energy=np.where(third.hits.group_of_row() == 0, 1e6, 1) * third.energy)
+    assert len(compare(first, second, repeats=19, multivariate=False).remarks) == 1
+    assert compare(first, odd, repeats=19, multivariate=False).remarks == ()
+
+
 def test_means_over_few_expected_hits_have_no_pull(pair):
     """Their sums are not normally distributed; the smaller sample and the expected hits of the true config decide."""
     true, generated = pair[0], pair[1][:100]
@@ -341,7 +387,7 @@ MISTAKES = {
     "layers": (lambda a, b: compare(a, supa.simulate(60, "single-layer")), "only in the same layers"),
     "a path": (lambda a, b: compare("a.h5", b), "a sample is Showers"),
     "a number": (lambda a, b: compare(a, 3), "a sample is Showers"),
-    "configs": (lambda a, b: compare([a, b], b), "no single sample"),
+    "configs": (lambda a, b: compare([a, b], b), "not a single sample"),
     "seed": (lambda a, b: compare(a, b, seed=-1), "seed"),
     "repeats": (lambda a, b: compare(a, b, repeats=3), "repeats"),
 }
