@@ -1,4 +1,4 @@
-"""An encoder of showers: hits to vectors, a stack that reads them both ways, and a head on hits or on whole showers."""
+"""An encoder of showers: a vector for each hit, a stack that reads them both ways, and a head on hits or on showers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -27,7 +27,7 @@ class EncoderConfig:
     Args:
         features: number of features of a hit.
         outputs: number of outputs: classes, or 1 for a value.
-        level: whether it tells something of each ``"shower"`` or of each ``"hit"``.
+        level: whether outputs belong to each ``"shower"`` or to each ``"hit"``.
         d_model: width of a hit's vector.
         n_layer: number of layers of the stack.
         d_state: states of a channel.
@@ -59,7 +59,7 @@ class EncoderConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the sizes as plain values.
+        """Return the sizes as plain values.
 
         Returns:
             A dictionary that JSON can hold.
@@ -68,7 +68,7 @@ class EncoderConfig:
 
     @classmethod
     def from_dict(cls, sizes: Mapping[str, Any]) -> "EncoderConfig":
-        """Read what ``to_dict`` gave.
+        """Return the sizes of a dictionary, as ``to_dict`` returns it.
 
         Args:
             sizes: the dictionary.
@@ -77,7 +77,7 @@ class EncoderConfig:
             The sizes.
 
         Raises:
-            ValueError: it is no such dictionary.
+            ValueError: It is no such dictionary.
         """
         names = {field.name for field in fields(cls)}
         if not isinstance(sizes, Mapping) or set(sizes) != names:
@@ -86,11 +86,11 @@ class EncoderConfig:
 
 
 class ShowerEncoder(nn.Module):
-    """Tells something of showers, or of their hits, from packed hits.
+    """Predict properties of showers, or of their hits, from packed hits.
 
     A perceptron makes a vector of each hit, and a stack of Mamba layers reads each shower's vectors in both directions.
     On showers the head sees mean and maximum over the hits and the logarithm of one more than their number, which the
-    two others do not tell; on hits it sees each hit's vector.
+    two others do not contain; on hits it sees each hit's vector.
 
     Args:
         config: the sizes.
@@ -122,7 +122,7 @@ class ShowerEncoder(nn.Module):
         """Encode showers.
 
         Args:
-            points: (hits, features) float32, normalised, shower behind shower.
+            points: (hits, features) float32, normalised, one shower after another.
             offset: (showers + 1,) integers: the hits of shower k are offset[k] to offset[k + 1].
 
         Returns:

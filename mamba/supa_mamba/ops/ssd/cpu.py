@@ -55,7 +55,7 @@ def cut(offset: Tensor, *, reverse: bool, started: bool) -> Cuts:
 
     Args:
         offset: (S + 1,) int64, on the CPU.
-        reverse: whether each sequence is walked from its own end to its start.
+        reverse: whether each sequence runs from its own end to its start.
         started: whether each sequence has an initial state.
 
     Returns:
