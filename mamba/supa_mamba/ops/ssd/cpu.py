@@ -122,15 +122,7 @@ class Chunks:
 
 
 def forward(inputs: SsdInputs, options: SsdOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
-    """Walk over packed sequences.
-
-    Args:
-        inputs: The tensors.
-        options: The options.
-        return_final_states: Whether to return the final states.
-
-    Returns:
-        y (T, H, P) in the precision of x, and the final states (S or 0, H, P, N).
+    """Run the recurrence over packed sequences, as ``operators.sequence_operator`` describes.
 
     Raises:
         ValueError: The offset does not fit the rows.

@@ -82,17 +82,7 @@ def _walk(
 def forward(
     inputs: SsdInputs, options: SsdOptions, return_final_states: bool, save_checkpoints: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Walk over packed sequences.
-
-    Args:
-        inputs: The tensors.
-        options: The options.
-        return_final_states: Whether to return the final states.
-        save_checkpoints: Whether to store states for the backward kernel.
-
-    Returns:
-        y (T, H, P), the final states (S or 0, H, P, N), and checkpoints (T // chunk or 0, H, P, N).
-    """
+    """Run the recurrence over packed sequences, as ``operators.sequence_operator`` describes."""
     x, _, A, B, C, D, _, offset, initial_states = inputs
     (heads, width), (groups, states), sequences = x.shape[1:], B.shape[1:], len(offset) - 1
     operand, _ = block_sizes.operands(x, A, B, C)
@@ -112,18 +102,7 @@ def forward(
 def backward(
     y_grad: Tensor, final_grad: Tensor | None, inputs: SsdInputs, checkpoints: Tensor, options: SsdOptions
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients.
-
-    Args:
-        y_grad: (T, H, P).
-        final_grad: (S, H, P, N), or None for zeros.
-        inputs: The tensors.
-        checkpoints: The states that ``forward`` has stored.
-        options: The options.
-
-    Returns:
-        The gradient of each input but the offset, None for a missing one.
-    """
+    """Compute the gradients, as ``operators.sequence_operator`` describes."""
     x, dt, A, B, C, D, dt_bias, offset, initial_states = inputs
     (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
     operand, precision = block_sizes.operands(x, A, B, C)
