@@ -132,3 +132,14 @@ def test_nothing_waits_for_the_device_when_the_bound_is_known(path, device):
     run()
     with no_device_sync():
         run()
+
+
+def test_compiled_steps_beyond_the_room_stop_instead_of_being_lost():
+    mixer, state = CausalAttention(4, 2), CausalAttention(4, 2).init_state(1, max_length=2)
+    step, x = torch.compile(mixer.step, backend="eager"), torch.randn(1, 4)
+    for _ in range(2):
+        step(x, state)
+    with pytest.raises(IndexError):
+        step(x, state)
+    with pytest.raises(ValueError, match="room for 2 rows a sequence, but 3 are needed"):
+        mixer.step(x, state)

@@ -37,8 +37,9 @@ def _step_options(options: SsdOptions) -> dict[str, Any]:
 def _steps(inputs: SsdInputs, options: SsdOptions, chunk: int) -> tuple[Tensor, Tensor]:
     """Compute the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk.
 
-    Both are (H, slots, chunk), in the order in which they are walked. Each sequence fills slots of its own, from
-    start // chunk + its number on, and the rest of its last one with steps of zero: kernels read them without masks.
+    Both are (H, chunks, chunk), in the order in which sequences are read. The chunks of a sequence begin at place
+    start // chunk + its number, and the rest of its last one is filled with steps of zero: kernels read them without
+    masks.
     """
     dt, A, offset = with_unit_stride(inputs.dt), inputs.A, inputs.offset
     (rows, heads), sequences, lanes = dt.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(dt.shape[1]))
