@@ -1,4 +1,4 @@
-"""An encoder of showers: hits to vectors, a stack that reads them both ways, and a head on hits or on whole showers."""
+"""An encoder of showers: a vector for each hit, a stack that reads them both ways, and a head on hits or on showers."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ class EncoderConfig(Config):
     Args:
         features: number of features of a hit.
         outputs: number of outputs: classes, or 1 for a value.
-        level: whether it tells something of each ``"shower"`` or of each ``"hit"``.
+        level: whether outputs belong to each ``"shower"`` or to each ``"hit"``.
         d_model: width of a hit's vector.
         n_layer: number of layers of the stack.
         d_state: states of a channel.
@@ -46,11 +46,11 @@ class EncoderConfig(Config):
 
 
 class ShowerEncoder(nn.Module):
-    """Tells something of showers, or of their hits, from packed hits.
+    """Predict properties of showers, or of their hits, from packed hits.
 
     A perceptron makes a vector of each hit, and a stack of Mamba layers reads each shower's vectors in both directions.
     On showers the head sees mean and maximum over the hits and the logarithm of one more than their number, which the
-    two others do not tell; on hits it sees each hit's vector.
+    two others do not contain; on hits it sees each hit's vector.
 
     Args:
         config: the sizes.
@@ -82,7 +82,7 @@ class ShowerEncoder(nn.Module):
         """Encode showers.
 
         Args:
-            points: (hits, features) float32, normalised, shower behind shower.
+            points: (hits, features) float32, normalised, one shower after another.
             offset: (showers + 1,) integers: the hits of shower k are offset[k] to offset[k + 1].
 
         Returns:

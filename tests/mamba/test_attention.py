@@ -102,7 +102,7 @@ def test_a_full_table_refuses():
     [
         (lambda mixer: mixer(rows(4), offset_of([1, 3]), max_length=2), "max_length: 2 was given, but a sequence"),
         (lambda mixer: mixer(rows(4), offset_of([3])), "offset: 0 to 3 was given for 4 rows"),
-        (lambda mixer: mixer(rows(4), offset_of([4]), return_state=True), "was not told how many"),
+        (lambda mixer: mixer(rows(4), offset_of([4]), return_state=True), "a fixed number of rows"),
         (lambda mixer: mixer(rows(4), offset_of([4]), mixer.init_state(2, 4)), "of 2 sequences was given, but there"),
         (lambda mixer: mixer.init_state(2, 0), "max_length: 0"),
         (lambda mixer: mixer.step(rows(2), mixer.init_state(1, 4)), "give the slot of each sequence in slots"),
@@ -132,3 +132,14 @@ def test_nothing_waits_for_the_device_when_the_bound_is_known(path, device):
     run()
     with no_device_sync():
         run()
+
+
+def test_compiled_steps_beyond_the_room_stop_instead_of_being_lost():
+    mixer, state = CausalAttention(4, 2), CausalAttention(4, 2).init_state(1, max_length=2)
+    step, x = torch.compile(mixer.step, backend="eager"), torch.randn(1, 4)
+    for _ in range(2):
+        step(x, state)
+    with pytest.raises(IndexError):
+        step(x, state)
+    with pytest.raises(ValueError, match="room for 2 rows a sequence, but 3 are needed"):
+        mixer.step(x, state)

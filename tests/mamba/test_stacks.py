@@ -251,7 +251,10 @@ def test_a_mixer_of_ones_own():
         (lambda: MambaStack(8, 2).step(torch.zeros(2, 8), ()), "of 0 layers was given, but this stack has 2"),
         (lambda: MambaStack(8, 2)(torch.zeros(2, 7), offset_of([2])), "rows of 7 features"),
         (lambda: MambaBlock(8)(torch.zeros(2, 8)), "without an offset"),
-        (lambda: HybridStack(8, 1, [0], 2)(torch.zeros(2, 8), offset_of([2]), return_state=True), "not told how many"),
+        (
+            lambda: HybridStack(8, 1, [0], 2)(torch.zeros(2, 8), offset_of([2]), return_state=True),
+            "a fixed number of rows",
+        ),
     ],
 )
 def test_bad_input_gives_one_clear_error(make, message):

@@ -34,7 +34,7 @@ class CausalAttention(nn.Module):
         dtype: of the parameters.
 
     Raises:
-        ValueError: the heads do not divide the features.
+        ValueError: The heads do not divide the features.
     """
 
     @named_options
@@ -69,18 +69,18 @@ class CausalAttention(nn.Module):
         Args:
             x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
             offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: keys and values of what was before the first rows, of ``init_state`` or an earlier call; it is not
-                changed.
+            state: keys and values of the rows before the first ones, of ``init_state`` or an earlier call; it is
+                not changed.
             max_length: the length of the longest packed sequence, or a bound. Without it a GPU is waited for, and
                 ``torch.compile`` cannot make one program.
-            return_state: whether to give the state after the last rows, too; that needs a state, which says for how
+            return_state: whether to return the state after the last rows, too; that needs a state, which says for how
                 many rows there is room.
 
         Returns:
             y, of the shape of x, and with ``return_state`` the state in S slots. Gradients flow through both.
 
         Raises:
-            ValueError: shapes, kinds or devices do not fit, or there is no room.
+            ValueError: Shapes, dtypes or devices do not fit, or there is no room.
         """
         rows, begins = packed_rows(x, offset, self.d_model)
         check_fits(rows, self.in_proj.weight)
@@ -90,8 +90,8 @@ class CausalAttention(nn.Module):
             mixed, state = _attend_and_remember(qkv, begins, longest, state)
         elif return_state:
             raise ValueError(
-                "return_state: attention keeps a fixed number of rows, but was not told how many; "
-                "also give state=init_state(batch, max_length)."
+                "return_state: attention keeps a fixed number of rows, which its state sets; "
+                "also pass state=init_state(batch, max_length)."
             )
         else:
             mixed = attend(qkv, begins, longest)
@@ -113,7 +113,7 @@ class CausalAttention(nn.Module):
             y (M, d_model).
 
         Raises:
-            ValueError: shapes, kinds or devices do not fit, or there is no room.
+            ValueError: Shapes, dtypes or devices do not fit, or there is no room.
         """
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
@@ -155,7 +155,7 @@ class CausalAttention(nn.Module):
             Zeros, on the device of the parameters.
 
         Raises:
-            ValueError: the batch is no whole number of at least 0, or the length none of at least 1.
+            ValueError: The batch is not an integer of at least 0, or the length not one of at least 1.
         """
         check_at_least(0, batch=batch)
         check_at_least(1, max_length=max_length)
@@ -168,7 +168,7 @@ class CausalAttention(nn.Module):
         return AttentionState(weight.new_zeros(shape, dtype=dtype), weight.new_zeros(shape, dtype=dtype), lengths)
 
     def extra_repr(self) -> str:
-        """Say what the layers below do not."""
+        """Return the sizes that the layers below do not show."""
         return f"d_model={self.d_model}, num_heads={self.num_heads}"
 
 

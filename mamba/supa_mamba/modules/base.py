@@ -61,7 +61,7 @@ class CausalMixer(StateSpaceMixer):
         """
         rows, begins = packed_rows(x, offset, self.d_model)
         check_fits(rows, self.in_proj.weight)
-        # States are large, so they are returned only where they are asked for.
+        # States are large, so they are returned on request only.
         y, after = self.run(self.in_proj(rows), begins, state, reverse=reverse, return_state=return_state)
         y = self.out_proj(y).reshape(x.shape)
         return y if after is None else (y, after)
@@ -98,7 +98,7 @@ class CausalMixer(StateSpaceMixer):
             Zeros, on the device of the parameters.
 
         Raises:
-            ValueError: The batch is no integer of at least 0.
+            ValueError: The batch is not an integer of at least 0.
         """
         check_at_least(0, batch=batch)
         dtype = dtype or state_dtype(self.A_log)
@@ -107,7 +107,7 @@ class CausalMixer(StateSpaceMixer):
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
     ) -> tuple[Tensor, MambaState | None]:
-        """Compute the rows (T, d_inner) before the last projection, and the state if it is asked for."""
+        """Compute the rows (T, d_inner) before the last projection, and on request the state."""
         raise NotImplementedError
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:

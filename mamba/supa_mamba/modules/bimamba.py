@@ -16,8 +16,8 @@ from supa_mamba.modules.weights import Device, mark_no_weight_decay
 class BiMamba(StateSpaceMixer):
     """Mix the rows of each sequence by Mamba-1 from its start and from its end, and add both.
 
-    The second walk begins at each sequence's own end; nothing is turned round or padded. The forward walk's parameters
-    have the names of ``Mamba``, those of the backward walk are ``conv1d_b``, ``x_proj_b``, ``dt_proj_b``,
+    The backward branch begins at each sequence's own end; nothing is flipped or padded. The forward branch's parameters
+    have the names of ``Mamba``, those of the backward branch are ``conv1d_b``, ``x_proj_b``, ``dt_proj_b``,
     ``A_b_log`` and ``D_b``, as in Vision Mamba; untied there are ``in_proj_b`` and ``out_proj_b``, too.
 
     Args:
@@ -25,7 +25,7 @@ class BiMamba(StateSpaceMixer):
         d_state: states of a channel, 1 to 256.
         d_conv: taps of the convolution.
         expand: channels inside, as a multiple of ``d_model``.
-        dt_rank: numbers of a row that its steps are made of; "auto" is d_model / 16, rounded up.
+        dt_rank: features from which steps are computed; "auto" is d_model / 16, rounded up.
         dt_min: the shortest step before training.
         dt_max: the longest step before training.
         dt_init_floor: shorter steps are lengthened to this.
@@ -94,7 +94,7 @@ class BiMamba(StateSpaceMixer):
             y, of the shape of x.
 
         Raises:
-            ValueError: shapes, kinds or devices do not fit, or a state is given or asked for.
+            ValueError: Shapes, dtypes or devices do not fit, or a state is given or requested.
         """
         if state is not None or return_state:
             _refuse()
@@ -113,7 +113,7 @@ class BiMamba(StateSpaceMixer):
         """Refuse: a step would need the rows that are still to come.
 
         Raises:
-            ValueError: always.
+            ValueError: Always.
         """
         _refuse()
 
@@ -121,12 +121,12 @@ class BiMamba(StateSpaceMixer):
         """Refuse, as ``step`` does.
 
         Raises:
-            ValueError: always.
+            ValueError: Always.
         """
         _refuse()
 
     def extra_repr(self) -> str:
-        """Say what the layers below do not."""
+        """Return the sizes that the layers below do not show."""
         numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}, dt_rank={self.dt_rank}"
         return f"{numbers}, tied={self.tied}"
 
@@ -137,6 +137,6 @@ class BiMamba(StateSpaceMixer):
 
 def _refuse() -> NoReturn:
     raise ValueError(
-        "BiMamba looks at whole sequences, so it keeps no state and takes no single steps; "
+        "BiMamba reads sequences from both ends, so it keeps no state and takes no single steps; "
         "to generate row by row use Mamba or Mamba2."
     )

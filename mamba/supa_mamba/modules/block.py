@@ -18,16 +18,16 @@ from supa_mamba.ops.dtypes import state_dtype
 
 
 class Mixer(Protocol):
-    """What mixes the rows of sequences. Classes of one's own need only what is used: ``forward`` to train."""
+    """A module that mixes the rows of sequences. A custom class needs only ``forward`` to be trained."""
 
     def __call__(self, x: Tensor, offset: Tensor | None = None, **options: Any) -> Any:
-        """Mix packed or padded rows; with ``return_state=True`` also give a state."""
+        """Mix packed or padded rows; with ``return_state=True`` also return a state."""
 
     def step(self, x: Tensor, state: Any, slots: Tensor | None = None) -> Tensor:
         """Mix one more row of each of M sequences, and change the state in place."""
 
     def init_state(self, batch: int) -> Any:
-        """Give the state of sequences that have not begun."""
+        """Return the state of sequences that have not begun."""
 
 
 MIXERS: dict[str, Callable[..., Any]] = {"mamba": Mamba, "mamba2": Mamba2, "bimamba": BiMamba}
@@ -41,14 +41,14 @@ class MambaBlock(nn.Module):
 
     Args:
         d_model: features of a row.
-        mixer: "mamba", "mamba2", "bimamba", or a class made as ``mixer(d_model, **options)``.
+        mixer: "mamba", "mamba2", "bimamba", or a class that is called as ``mixer(d_model, **options)``.
         norm_epsilon: added to the mean square that the norm divides by.
-        device: of the parameters; a class of one's own gets it only where it is given.
+        device: of the parameters; a custom class gets it only if it is given.
         dtype: of the parameters, likewise.
         options: of the mixer.
 
     Raises:
-        ValueError: there is no such mixer, or it refuses its options.
+        ValueError: There is no such mixer, or it refuses its options.
 
     Source: Mamba (arXiv 2312.00752), section 3.4; names of parameters as mamba_ssm's ``Block``.
     """
@@ -92,15 +92,15 @@ class MambaBlock(nn.Module):
         Args:
             x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
             offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: what was before the first rows; it is not changed.
-            return_state: whether to give the state after the last rows, too.
+            state: the state before the first rows; it is not changed.
+            return_state: whether to return the state after the last rows, too.
             options: what else the mixer takes, such as ``reverse``.
 
         Returns:
             y, of the shape of x, float32 or float64, and with ``return_state`` the state.
 
         Raises:
-            ValueError: shapes, kinds or devices do not fit.
+            ValueError: Shapes, dtypes or devices do not fit.
         """
         x = x.to(state_dtype(x))
         if state is None and not return_state:
@@ -122,13 +122,13 @@ class MambaBlock(nn.Module):
             y (M, d_model), float32 or float64.
 
         Raises:
-            ValueError: shapes, kinds or devices do not fit, or the mixer takes no steps.
+            ValueError: Shapes, dtypes or devices do not fit, or the mixer takes no steps.
         """
         x = x.to(state_dtype(x))
         return x + self.mixer.step(self.norm(x), state, slots)
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
-        """Give the state of sequences that have not begun.
+        """Return the state of sequences that have not begun.
 
         Args:
             batch: how many slots the table has, R.
@@ -138,7 +138,7 @@ class MambaBlock(nn.Module):
             The mixer's state.
 
         Raises:
-            ValueError: the mixer keeps no state.
+            ValueError: The mixer keeps no state.
         """
         state: LayerState = self.mixer.init_state(batch, **options)
         return state

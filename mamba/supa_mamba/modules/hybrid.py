@@ -17,7 +17,7 @@ from supa_mamba.ops.packing import normalize_offsets
 
 
 class HybridStack(BlockStack):
-    """Put rows through blocks of which some are causal attention: these recall exactly what Mamba's states summarise.
+    """Apply blocks of which some are causal attention, which recalls exactly what Mamba's states summarise.
 
     Args:
         d_model: features of a row.
@@ -31,7 +31,7 @@ class HybridStack(BlockStack):
         options: of that mixer, such as ``d_state``.
 
     Raises:
-        ValueError: there is no such layer or mixer, or a number is out of range.
+        ValueError: There is no such layer or mixer, or a number is out of range.
 
     Source: Jamba (arXiv 2403.19887), section 2; names of parameters as mamba_ssm's ``MixerModel``.
     """
@@ -73,15 +73,15 @@ class HybridStack(BlockStack):
         max_length: int | None = None,
         return_state: bool = False,
     ) -> Tensor | tuple[Tensor, StackState]:
-        """Put rows through all blocks.
+        """Apply all blocks.
 
         Args:
             x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
             offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: what was before the first rows, of ``init_state`` or an earlier call; it is not changed.
+            state: the state before the first rows, of ``init_state`` or an earlier call; it is not changed.
             max_length: the length of the longest packed sequence, or a bound. Without it a GPU is waited for, once, and
                 ``torch.compile`` cannot make one program.
-            return_state: whether to give the state after the last rows, too; that needs a state, which says for how
+            return_state: whether to return the state after the last rows, too; that needs a state, which says for how
                 many rows attention has room.
 
         Returns:
@@ -89,13 +89,13 @@ class HybridStack(BlockStack):
             of all layers.
 
         Raises:
-            ValueError: shapes, kinds or devices do not fit, or there is no room.
+            ValueError: Shapes, dtypes or devices do not fit, or there is no room.
         """
         longest = longest_length(x, normalize_offsets("x", x, offset), max_length)
-        return self.walk(x, offset, state, return_state=return_state, max_length=longest)
+        return self.apply_blocks(x, offset, state, return_state=return_state, max_length=longest)
 
     def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> StackState:
-        """Give the states of sequences that have not begun.
+        """Return the states of sequences that have not begun.
 
         Args:
             batch: how many slots the tables have, R.
@@ -106,7 +106,7 @@ class HybridStack(BlockStack):
             The state of each layer, on the device of the parameters.
 
         Raises:
-            ValueError: the mixer keeps no state.
+            ValueError: The mixer keeps no state.
         """
         options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
         return tuple(

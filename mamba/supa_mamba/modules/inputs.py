@@ -1,4 +1,4 @@
-"""What every module does first: rows packed behind each other, whatever was given."""
+"""Checks of the inputs of modules, and conversion of padded rows to packed ones."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from supa_mamba.ops.packing import normalize_offsets
 
 
 def packed_rows(x: Tensor, offset: Tensor | None, d_model: int) -> tuple[Tensor, Tensor]:
-    """Give packed rows and their offset.
+    """Return packed rows and their offset.
 
     Args:
         x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
@@ -19,7 +19,7 @@ def packed_rows(x: Tensor, offset: Tensor | None, d_model: int) -> tuple[Tensor,
         (T, d_model), a view where that is possible, and (S + 1,) int64.
 
     Raises:
-        ValueError: shapes or kinds do not fit.
+        ValueError: Shapes or dtypes do not fit.
     """
     begins = normalize_offsets("x", x, offset)
     _check_features(x, d_model)
@@ -34,7 +34,7 @@ def check_fits(x: Tensor, weight: Tensor) -> None:
         weight: a parameter.
 
     Raises:
-        ValueError: they lie on different devices, or differ in a precision that autocast does not change.
+        ValueError: They lie on different devices, or differ in a precision that autocast does not change.
     """
     if x.device != weight.device:
         raise ValueError(f"x: it lies on {x.device}, but the parameters on {weight.device}; move one of them.")
@@ -55,7 +55,7 @@ def check_step_rows(x: Tensor, d_model: int) -> None:
         d_model: features of a row.
 
     Raises:
-        ValueError: it has another shape or holds no real numbers.
+        ValueError: It has another shape or holds no real numbers.
     """
     if x.ndim != 2:
         raise ValueError(
@@ -67,6 +67,6 @@ def check_step_rows(x: Tensor, d_model: int) -> None:
 def _check_features(x: Tensor, d_model: int) -> None:
     check_device("x", x)
     if x.shape[-1] != d_model:
-        raise ValueError(f"x: rows of {x.shape[-1]} features were given, but this module was made for {d_model}.")
+        raise ValueError(f"x: rows of {x.shape[-1]} features were given, but this module takes {d_model}.")
     if not x.is_floating_point():
         raise ValueError(f"x: {x.dtype} was given, but it must hold floating-point numbers.")

@@ -25,7 +25,7 @@ class Mamba(CausalMixer):
         d_state: states of a channel, 1 to 256.
         d_conv: taps of the convolution.
         expand: channels inside, as a multiple of ``d_model``.
-        dt_rank: numbers of a row that its steps are made of; "auto" is d_model / 16, rounded up.
+        dt_rank: features from which steps are computed; "auto" is d_model / 16, rounded up.
         dt_min: the shortest step before training.
         dt_max: the longest step before training.
         dt_init_floor: shorter steps are lengthened to this.
@@ -97,7 +97,7 @@ class Mamba(CausalMixer):
         return (self.d_inner, self.d_conv - 1), (self.d_inner, self.d_state)
 
     def extra_repr(self) -> str:
-        """Say what the layers below do not."""
+        """Return the sizes that the layers below do not show."""
         return f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}, dt_rank={self.dt_rank}"
 
     def _branch(self) -> SsmBranch:

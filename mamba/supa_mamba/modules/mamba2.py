@@ -145,7 +145,7 @@ class Mamba2(CausalMixer):
         return (self.conv1d.in_channels, self.d_conv - 1), (self.nheads, self.headdim, self.d_state)
 
     def extra_repr(self) -> str:
-        """Say what the layers below do not."""
+        """Return the sizes that the layers below do not show."""
         numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}"
         return f"{numbers}, headdim={self.headdim}, ngroups={self.ngroups}"
 

@@ -78,5 +78,5 @@ class GatedRMSNorm(nn.Module):
         return (y * factor if self.norm_before_gate else y).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """Say how large it is."""
+        """Return the sizes."""
         return f"{len(self.weight)}, groups={self.groups}, eps={self.eps}, norm_before_gate={self.norm_before_gate}"

@@ -1,4 +1,4 @@
-"""Checks of the options that modules are made of."""
+"""Checks of the options of modules."""
 
 import functools
 import inspect
@@ -39,7 +39,7 @@ def check_options(name: str, made: Callable[..., Any], *args: Any, **options: An
         options: what it gets by name.
 
     Raises:
-        ValueError: it does not take them.
+        ValueError: It does not take them.
     """
     signature = inspect.signature(made)
     try:
@@ -52,14 +52,14 @@ def check_options(name: str, made: Callable[..., Any], *args: Any, **options: An
 
 
 def check_at_least(least: int, **numbers: int) -> None:
-    """Check whole numbers.
+    """Check integers.
 
     Args:
         least: the smallest number allowed.
         numbers: the numbers, by their names.
 
     Raises:
-        ValueError: one is no whole number, or is smaller.
+        ValueError: One is not an integer, or is smaller.
     """
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
@@ -73,7 +73,7 @@ def check_states(d_state: int) -> None:
         d_state: the number.
 
     Raises:
-        ValueError: it is no whole number from 1 to 256, as many as the operations take.
+        ValueError: It is not an integer from 1 to 256, the limit of the operations.
     """
     check_at_least(1, d_state=d_state)
     if d_state > 256:
@@ -81,7 +81,7 @@ def check_states(d_state: int) -> None:
 
 
 def resolve_dt_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
-    """Give how many numbers of a row its steps are made of.
+    """Return the number of features from which steps are computed.
 
     Args:
         d_model: features of a row.
@@ -91,7 +91,7 @@ def resolve_dt_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
         The number.
 
     Raises:
-        ValueError: one of them is no whole number of at least 1.
+        ValueError: One of them is not an integer of at least 1.
     """
     check_at_least(1, d_model=d_model)
     rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
@@ -100,7 +100,7 @@ def resolve_dt_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
 
 
 def resolve_d_inner(d_model: int, expand: float) -> int:
-    """Give the width inside a mixer.
+    """Return the width inside a mixer.
 
     Args:
         d_model: features of a row.
@@ -110,7 +110,7 @@ def resolve_d_inner(d_model: int, expand: float) -> int:
         Their product.
 
     Raises:
-        ValueError: it is no whole number of at least 1.
+        ValueError: It is not an integer of at least 1.
     """
     width = expand * d_model
     if not math.isfinite(width) or width != int(width) or width < 1:

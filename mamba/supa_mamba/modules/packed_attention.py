@@ -21,7 +21,7 @@ def _packed_kernel() -> Callable[..., Any] | None:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    # Before PyTorch 2.11 causality was asked for in another way.
+    # Before PyTorch 2.11 causality had another argument.
     return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
 
 
@@ -33,19 +33,19 @@ _FUSED = (
 
 
 def values_readable(x: Tensor) -> bool:
-    """Tell whether code may depend on what a tensor holds.
+    """Return whether code may depend on the values of a tensor.
 
     Args:
         x: any tensor.
 
     Returns:
-        False on a GPU, where looking waits for the device, and in compiled programs, which it would break.
+        False on a GPU, where reading them waits for the device, and in compiled programs, which it would break.
     """
     return not x.is_cuda and not torch.compiler.is_compiling()
 
 
 def longest_length(x: Tensor, offset: Tensor, max_length: int | None) -> int:
-    """Give the length of the longest sequence, or a bound.
+    """Return the length of the longest sequence, or a bound.
 
     Args:
         x: (T, ...) packed or (B, L, ...) padded, as it was given.
@@ -72,14 +72,14 @@ def longest_length(x: Tensor, offset: Tensor, max_length: int | None) -> int:
 
 
 def row_positions(offset: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Tell where packed rows belong.
+    """Return the sequence of each packed row, and its position there.
 
     Args:
         offset: (S + 1,) int64.
         rows: T.
 
     Returns:
-        (T,) int64 the sequence of each row, and (T,) int64 its place in the sequence from 0.
+        (T,) int64 the sequence of each row, and (T,) int64 its position in the sequence, from 0.
     """
     row = torch.arange(rows, device=offset.device)
     sequence = torch.searchsorted(offset, row, right=True) - 1
@@ -87,7 +87,7 @@ def row_positions(offset: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 
 
 def padded(x: Tensor, sequence: Tensor, place: Tensor, sequences: int, longest: int) -> tuple[Tensor, Tensor]:
-    """Put packed rows into a padded batch.
+    """Copy packed rows into a padded batch.
 
     Args:
         x: (T, ...).
@@ -120,7 +120,7 @@ def differentiable(x: Tensor) -> Tensor:
 
 
 def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
-    """Let each row look at itself and the rows before it in its sequence.
+    """Compute the attention of each row to itself and the rows before it in its sequence.
 
     Args:
         qkv: (T, 3, heads, head_dim) queries, keys and values.

@@ -45,7 +45,7 @@ def from_mamba_ssm(
         A ``MambaStack``, a ``HybridStack`` where some layers are attention, or a single ``Mamba`` or ``Mamba2``.
 
     Raises:
-        ValueError: the model computes something else than these modules can; the error lists every setting and weight
+        ValueError: The model computes something else than these modules can; the error lists every setting and weight
             that differs.
 
     Example:

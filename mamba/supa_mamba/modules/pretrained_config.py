@@ -77,7 +77,7 @@ def read_settings(config: Any) -> Settings:
         Its settings.
 
     Raises:
-        ValueError: it is neither a mapping nor an object with attributes.
+        ValueError: It is neither a mapping nor an object with attributes.
     """
     given = _fields(config)
     hugging_face = "model_type" in given or not given.keys().isdisjoint(HUGGING_FACE.keys() - {"expand"})

@@ -19,7 +19,7 @@ class DtInit(NamedTuple):
     """How the steps of a mixer are drawn, with the names of mamba_ssm.
 
     Args:
-        dt_rank: numbers of a row that all its steps are made of.
+        dt_rank: features from which all steps are computed.
         dt_min: the shortest step before training.
         dt_max: the longest step before training.
         dt_init_floor: shorter ones are lengthened to this.
@@ -103,8 +103,8 @@ class SsmBranch(NamedTuple):
             u: (T, E) the half of the input projection that is mixed.
             z: (T, E) the half that gates.
             offset: (S + 1,) int64.
-            state: what was before the first steps.
-            reverse: whether each sequence is walked from its own end to its start.
+            state: the state before the first steps.
+            reverse: whether each sequence runs from its own end to its start.
             return_state: whether to return the state.
 
         Returns:

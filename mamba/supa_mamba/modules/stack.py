@@ -1,4 +1,4 @@
-"""Blocks behind each other."""
+"""Stacks of blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -48,7 +48,7 @@ class BlockStack(nn.Module):
 
     @torch.no_grad()
     def step(self, x: Tensor, state: StackState, slots: Tensor | None = None) -> Tensor:
-        """Put one more row of each of M sequences through all blocks, and change their states in place.
+        """Apply all blocks to one more row of each of M sequences, and change their states in place.
 
         Args:
             x: (M, d_model).
@@ -59,7 +59,7 @@ class BlockStack(nn.Module):
             y (M, d_model). No gradients flow.
 
         Raises:
-            ValueError: shapes, kinds or devices do not fit, or the mixer takes no steps.
+            ValueError: Shapes, dtypes or devices do not fit, or the mixer takes no steps.
         """
         check_step_rows(x, self.d_model)
         self._check_layers(state)
@@ -70,7 +70,7 @@ class BlockStack(nn.Module):
         return y
 
     def blocks(self) -> Iterator[MambaBlock]:
-        """Give the blocks in their order.
+        """Return the blocks in their order.
 
         Yields:
             Each block.
@@ -78,7 +78,7 @@ class BlockStack(nn.Module):
         for block in self.layers:
             yield cast(MambaBlock, block)
 
-    def walk(
+    def apply_blocks(
         self,
         x: Tensor,
         offset: Tensor | None,
@@ -87,13 +87,13 @@ class BlockStack(nn.Module):
         return_state: bool,
         max_length: int | None = None,
     ) -> Tensor | tuple[Tensor, StackState]:
-        """Put rows through all blocks.
+        """Apply all blocks.
 
         Args:
             x: (T, d_model) or (B, L, d_model).
             offset: (S + 1,) int64, or None.
-            state: what was before the first rows.
-            return_state: whether to give the state after the last rows, too.
+            state: the state before the first rows.
+            return_state: whether to return the state after the last rows, too.
             max_length: a bound of the lengths, for attention.
 
         Returns:
@@ -123,7 +123,7 @@ class BlockStack(nn.Module):
 
 
 class MambaStack(BlockStack):
-    """Put rows through several blocks and a last norm: what an encoder or a generator is made of.
+    """Apply several blocks and a last norm, as the body of an encoder or a generator.
 
     Names of parameters are those of mamba_ssm's ``MixerModel`` without its embedding: ``layers.0.norm.weight``,
     ``layers.0.mixer.*``, ..., ``norm_f.weight``.
@@ -131,14 +131,14 @@ class MambaStack(BlockStack):
     Args:
         d_model: features of a row.
         n_layer: number of blocks.
-        mixer: "mamba", "mamba2", "bimamba", or a class made as ``mixer(d_model, **options)``.
+        mixer: "mamba", "mamba2", "bimamba", or a class that is called as ``mixer(d_model, **options)``.
         norm_epsilon: added to the mean squares that norms divide by.
         device: of the parameters.
         dtype: of the parameters; rates, skips and Mamba-2's ``dt_bias`` stay in float32 where it is half precision.
         options: of the mixer, such as ``d_state``.
 
     Raises:
-        ValueError: there is no such mixer, or a number is out of range.
+        ValueError: There is no such mixer, or a number is out of range.
 
     Example:
         An encoder of showers, and a generator::
@@ -178,25 +178,25 @@ class MambaStack(BlockStack):
         *,
         return_state: bool = False,
     ) -> Tensor | tuple[Tensor, StackState]:
-        """Put rows through all blocks.
+        """Apply all blocks.
 
         Args:
             x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
             offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: what was before the first rows, as given by an earlier call; it is not changed.
-            return_state: whether to give the state after the last rows, too.
+            state: the state before the first rows, as returned by an earlier call; it is not changed.
+            return_state: whether to return the state after the last rows, too.
 
         Returns:
             y, of the shape of x, normalised, in the precision of the parameters, and with ``return_state`` the states
             of all layers.
 
         Raises:
-            ValueError: shapes, kinds or devices do not fit.
+            ValueError: Shapes, dtypes or devices do not fit.
         """
-        return self.walk(x, offset, state, return_state=return_state)
+        return self.apply_blocks(x, offset, state, return_state=return_state)
 
     def init_state(self, batch: int, *, dtype: torch.dtype | None = None) -> StackState:
-        """Give the states of sequences that have not begun.
+        """Return the states of sequences that have not begun.
 
         Args:
             batch: how many slots the tables have, R.
@@ -206,7 +206,7 @@ class MambaStack(BlockStack):
             The state of each layer, on the device of the parameters.
 
         Raises:
-            ValueError: the mixer keeps no state.
+            ValueError: The mixer keeps no state.
         """
         options = {} if dtype is None else {"dtype": dtype}
         return tuple(layer.init_state(batch, **options) for layer in self.blocks())

@@ -49,7 +49,7 @@ def init_dt_bias(
         (count,).
 
     Raises:
-        ValueError: the bounds are not positive and ascending.
+        ValueError: The bounds are not positive and ascending.
 
     Source: Mamba (arXiv 2312.00752), section 3.6.
     """
@@ -64,7 +64,7 @@ def init_dt_bias(
 
 
 def rates(A_log: Tensor) -> Tensor:
-    """Give the rates that a mixer's parameter stands for, in the precision of states.
+    """Return the rates that a mixer's parameter stands for, in the precision of states.
 
     Args:
         A_log: their logarithms, any shape.
@@ -101,7 +101,7 @@ def optimizer_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
         Two groups, to be given to an optimiser such as ``torch.optim.AdamW``.
 
     Raises:
-        ValueError: the weight decay is negative.
+        ValueError: The weight decay is negative.
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay: {weight_decay} was given, but it must not be negative.")

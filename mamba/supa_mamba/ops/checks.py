@@ -1,4 +1,4 @@
-"""Checks of what a user gives to operations: one clear error each."""
+"""Checks of the inputs of operations."""
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def check_device(name: str, x: Tensor) -> None:
 
 
 def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tensor, words: str) -> None:
-    """Check the shape, the kind and the place of a tensor.
+    """Check the shape, the dtype and the device of a tensor.
 
     Args:
         name: what the tensor is called.
@@ -39,7 +39,7 @@ def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tenso
         words: the shape in letters.
 
     Raises:
-        ValueError: the shape differs, it holds no real numbers, or it lies on another device.
+        ValueError: The shape differs, it holds no real numbers, or it lies on another device.
     """
     if x is None:
         return

@@ -1,4 +1,4 @@
-"""What Triton kernels take: sizes, strides and precisions."""
+"""Sizes, strides and dtypes of what Triton kernels take."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def power_of_two(size: int) -> int:
-    """Give the next power of two, which the sizes of Triton's blocks must be.
+    """Return the next power of two, which the sizes of Triton's blocks must be.
 
     Args:
         size: at least 1.
@@ -19,31 +19,31 @@ def power_of_two(size: int) -> int:
 
 
 def with_unit_stride(x: Tensor) -> Tensor:
-    """Put the values of each row beside each other; the rows themselves may lie anywhere.
+    """Return a tensor whose last dimension is contiguous; the rows may have any strides.
 
     Args:
         x: (rows, values).
 
     Returns:
-        The tensor itself where it is so already, or a copy.
+        The tensor itself, or a copy.
     """
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def contiguous(x: Tensor | None) -> Tensor | None:
-    """Put the values of a tensor that may be missing behind each other, as kernels read what has no stride.
+    """Return a contiguous tensor, as kernels need where they take no strides; None stays None.
 
     Args:
         x: any shape, or None.
 
     Returns:
-        The tensor itself where it is so already, a copy, or None.
+        The tensor itself, a copy, or None.
     """
     return None if x is None else x.contiguous()
 
 
 def triton_dtype(x: Tensor) -> Any:
-    """Name the precision of states in Triton's words.
+    """Return Triton's dtype of the states.
 
     Args:
         x: float32 or float64.

@@ -43,7 +43,7 @@ def sequence_operator(
     Args:
         name: The name of the public function.
         package: The package of the operation. Its ``cpu.forward(inputs, options, return_final_states)`` returns y and
-            the final states, of no sequence if they are not asked for, and is differentiable. Its
+            the final states, of no sequence if they are not requested, and is differentiable. Its
             ``launch.forward(inputs, options, return_final_states, save_checkpoints)`` also returns checkpoints, and
             ``launch.backward(y_grad, final_grad, inputs, checkpoints, options)`` the gradient of each input but the
             offset, None for a missing one.

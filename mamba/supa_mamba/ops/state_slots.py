@@ -30,7 +30,7 @@ def check_state(name: str, state: Tensor, dims: tuple[int, ...], words: str) -> 
     if _overlaps(state):
         raise ValueError(
             f"{name}: shape {tuple(state.shape)} with strides {state.stride()} was given, but several of its values "
-            "share one place in memory, and it is changed in place; give a copy of it, made by .clone() or "
+            "share one place in memory, and it is changed in place; pass a copy of it, by .clone() or "
             ".contiguous()."
         )
 
@@ -128,7 +128,7 @@ def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None
         tensors: Its inputs.
 
     Raises:
-        ValueError: Gradients are asked for.
+        ValueError: Gradients are required.
     """
     if is_transformed(*tensors):
         raise ValueError(
@@ -137,7 +137,7 @@ def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None
         )
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         raise ValueError(
-            f"{name} changes its state and gives no gradients, but an input requires them; "
+            f"{name} changes its state and has no gradients, but an input requires them; "
             f"call it under torch.no_grad(), or train with {trained}."
         )
 

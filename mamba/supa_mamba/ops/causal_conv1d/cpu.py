@@ -9,15 +9,7 @@ from supa_mamba.ops.packing import check_offsets
 
 
 def forward(inputs: ConvInputs, options: ConvOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
-    """Convolve packed sequences.
-
-    Args:
-        inputs: The tensors.
-        options: The options.
-        return_final_states: Whether to return the final states.
-
-    Returns:
-        y (T, D) in the precision of x, and the final states (S or 0, D, W - 1).
+    """Convolve packed sequences, as ``operators.sequence_operator`` describes.
 
     Raises:
         ValueError: The offset does not fit the rows.

@@ -76,7 +76,7 @@ def causal_conv1d(
         float32 or float64.
 
     Raises:
-        ValueError: shapes, kinds or devices do not fit, or the activation is another.
+        ValueError: Shapes, dtypes or devices do not fit, or the activation is another.
     """
     begins = normalize_offsets("x", x, offset)
     if weight.ndim != 2 or weight.shape[1] < 1 or weight.shape[0] < 1:

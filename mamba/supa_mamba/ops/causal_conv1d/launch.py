@@ -19,17 +19,7 @@ def _channels(width: int, channels: int) -> int:
 def forward(
     inputs: ConvInputs, options: ConvOptions, return_final_states: bool, save_checkpoints: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Convolve packed sequences.
-
-    Args:
-        inputs: The tensors.
-        options: The options.
-        return_final_states: Whether to return the final states.
-        save_checkpoints: Whether gradients may follow; nothing is stored for them.
-
-    Returns:
-        y (T, D), the final states (S or 0, D, W - 1), and an empty tensor.
-    """
+    """Convolve packed sequences, as ``operators.sequence_operator`` describes; the gradients need no checkpoints."""
     x, weight, bias, offset, initial_states = inputs
     (rows, channels), width, sequences = x.shape, weight.shape[1], offset.shape[0] - 1
     x = with_unit_stride(x)
@@ -50,18 +40,7 @@ def forward(
 def backward(
     y_grad: Tensor, final_grad: Tensor | None, inputs: ConvInputs, checkpoints: Tensor, options: ConvOptions
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients.
-
-    Args:
-        y_grad: (T, D).
-        final_grad: (S, D, W - 1), or None for zeros.
-        inputs: The tensors.
-        checkpoints: An empty tensor.
-        options: The options.
-
-    Returns:
-        The gradient of each input but the offset, None for a missing one.
-    """
+    """Compute the gradients, as ``operators.sequence_operator`` describes."""
     x, weight, bias, offset, initial_states = inputs
     (rows, channels), width, sequences = x.shape, weight.shape[1], offset.shape[0] - 1
     x, y_grad = with_unit_stride(x), with_unit_stride(y_grad)

@@ -9,13 +9,7 @@ from supa_mamba.ops.state_slots import active_accepted, active_slots
 
 
 def step(given: ConvStepInputs) -> Tensor:
-    """Take steps in place.
-
-    Args:
-        given: The inputs.
-
-    Returns:
-        y (M, K, D).
+    """Take steps in place, and return y of the shape of x.
 
     Raises:
         ValueError: There is no such slot, no such number of cached inputs, or a negative number of steps.

@@ -49,7 +49,7 @@ def causal_conv1d_update(
         y, of the shape and the dtype of x; zeros where a sequence has finished.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit, the activation is another one, or gradients are asked for.
+        ValueError: Shapes, dtypes or devices do not fit, the activation is another one, or gradients are required.
 
     Example:
         >>> weight = torch.randn(64, 4)  # (D, W)

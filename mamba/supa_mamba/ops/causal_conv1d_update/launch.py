@@ -15,14 +15,7 @@ MOST_COLUMNS = 8
 
 
 def step(given: ConvStepInputs) -> Tensor:
-    """Take steps in place.
-
-    Args:
-        given: The inputs.
-
-    Returns:
-        y (M, K, D), contiguous.
-    """
+    """Take steps in place, and return y of the shape of x."""
     state, cache, x, weight, bias, accepted, begins, slots, use_silu = given
     (count, inputs, channels), width, columns = x.shape, weight.shape[1], state.shape[2]
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)

@@ -46,7 +46,7 @@ def causal_conv1d_replay(
         y (M, K, D) in the dtype of x; zeros where a sequence has finished.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit, the activation is another one, or gradients are asked for.
+        ValueError: Shapes, dtypes or devices do not fit, the activation is another one, or gradients are required.
     """
     if x.ndim != 3:
         raise ValueError(f"x: shape {tuple(x.shape)} was given, but it must be (M, K, D).")

@@ -13,15 +13,7 @@ from supa_mamba.ops.selective_scan.inputs import ScanInputs, ScanOptions
 
 
 def forward(inputs: ScanInputs, options: ScanOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
-    """Scan packed sequences.
-
-    Args:
-        inputs: The tensors.
-        options: The options.
-        return_final_states: Whether to return the final states.
-
-    Returns:
-        y (T, D) in the precision of u, and the final states (S or 0, N, D).
+    """Scan packed sequences, as ``operators.sequence_operator`` describes.
 
     Raises:
         ValueError: The offset does not fit the rows.

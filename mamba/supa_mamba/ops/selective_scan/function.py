@@ -103,7 +103,7 @@ def selective_scan(
         step, float32 or float64; for an empty sequence its initial state.
 
     Raises:
-        ValueError: shapes, dtypes or devices do not fit.
+        ValueError: Shapes, dtypes or devices do not fit.
 
     Example:
         A batch of two sequences of three steps, padded and packed::

@@ -23,17 +23,7 @@ def _order(offset: Tensor, programs: int) -> Tensor:
 def forward(
     inputs: ScanInputs, options: ScanOptions, return_final_states: bool, save_checkpoints: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scan packed sequences.
-
-    Args:
-        inputs: The tensors.
-        options: The options.
-        return_final_states: Whether to return the final states.
-        save_checkpoints: Whether to store states for the backward kernel.
-
-    Returns:
-        y (T, D), the final states (S or 0, N, D), and checkpoints (T // TILE or 0, N, D).
-    """
+    """Scan packed sequences, as ``operators.sequence_operator`` describes."""
     u, delta, A, B, C, D, z, delta_bias, offset, initial_states = inputs
     (rows, channels), states, sequences = u.shape, A.shape[0], offset.shape[0] - 1
     u, delta, B, C = (with_unit_stride(x) for x in (u, delta, B, C))
@@ -61,18 +51,7 @@ def forward(
 def backward(
     y_grad: Tensor, final_grad: Tensor | None, inputs: ScanInputs, checkpoints: Tensor, options: ScanOptions
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients.
-
-    Args:
-        y_grad: (T, D).
-        final_grad: (S, N, D), or None for zeros.
-        inputs: The tensors.
-        checkpoints: The states that ``forward`` has stored.
-        options: The options.
-
-    Returns:
-        The gradient of each input but the offset, None for a missing one.
-    """
+    """Compute the gradients, as ``operators.sequence_operator`` describes."""
     u, delta, A, B, C, D, z, delta_bias, offset, initial_states = inputs
     (rows, channels), states, sequences = u.shape, A.shape[0], offset.shape[0] - 1
     u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))

@@ -1,4 +1,4 @@
-"""The selective scan, step by step: what every other path is held against."""
+"""The selective scan, step by step: the reference of every other path."""
 
 from itertools import pairwise
 

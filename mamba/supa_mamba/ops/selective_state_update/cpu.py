@@ -9,13 +9,7 @@ from supa_mamba.ops.state_slots import active_accepted, active_slots
 
 
 def step(given: StateStepInputs) -> Tensor:
-    """Take steps in place.
-
-    Args:
-        given: The inputs.
-
-    Returns:
-        y (M, K, H, P).
+    """Take steps in place, and return y of the shape of x.
 
     Raises:
         ValueError: There is no such slot, or no such number of cached inputs.

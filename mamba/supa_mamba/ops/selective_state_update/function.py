@@ -53,7 +53,7 @@ def selective_state_update(
         y, of the shape and the dtype of x; zeros where a sequence has finished.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit, or gradients are asked for.
+        ValueError: Shapes, dtypes or devices do not fit, or gradients are required.
 
     Source: Mamba (arXiv 2312.00752), equation 2a, with the discretisation of section 3.3; Mamba-2 (arXiv 2405.21060),
     section 7.
@@ -62,7 +62,9 @@ def selective_state_update(
     check_step_inputs(given, "M")
     check_no_gradients("selective_state_update", "selective_scan or ssd", *given)
     gate = None if z is None else z[:, None]
-    form = canonicalize(StepTensors(state, x[:, None], dt[:, None], A, B[:, None], C[:, None], D, gate, dt_bias))
+    table, *inputs = canonicalize(
+        StepTensors(state, x[:, None], dt[:, None], A, B[:, None], C[:, None], D, gate, dt_bias)
+    )
     slots = normalize_slots("state_batch_indices", state_batch_indices, x, state)
-    y: Tensor = state_step(form.state, None, None, None, *form[1:], None, slots, dt_softplus)
+    y: Tensor = state_step(table, None, None, None, *inputs, None, slots, dt_softplus)
     return y.view(x.shape)

@@ -9,14 +9,7 @@ from supa_mamba.ops.selective_state_update.inputs import StateStepInputs
 
 
 def step(given: StateStepInputs) -> Tensor:
-    """Take steps in place.
-
-    Args:
-        given: The inputs.
-
-    Returns:
-        y (M, K, H, P), contiguous.
-    """
+    """Take steps in place, and return y of the shape of x."""
     state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, slots, dt_softplus = given
     count, inputs, heads, width = x.shape
     groups, states = B.shape[2:]

@@ -61,7 +61,7 @@ def selective_state_replay(
         y, of the shape and the dtype of x; zeros where a sequence has finished.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit, or gradients are asked for.
+        ValueError: Shapes, dtypes or devices do not fit, or gradients are required.
 
     Source: The Mamba in the Llama (arXiv 2408.15237), section 4.
     """
@@ -81,7 +81,8 @@ def selective_state_replay(
         cached.view(cached.shape[0], *new.shape[1:])
         for cached, new in zip(caches, (form.x, form.dt, form.B), strict=True)
     )
-    y: Tensor = state_step(form.state, *tables, *form[1:], taken, slots, dt_softplus)
+    table, *inputs = form  # PyTorch 2.6 compiles no slices of named tuples
+    y: Tensor = state_step(table, *tables, *inputs, taken, slots, dt_softplus)
     return y.view(x.shape)
 
 

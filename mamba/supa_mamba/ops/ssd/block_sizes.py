@@ -54,7 +54,7 @@ def operands(x: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[torch.dtype, s
 
 
 def padded(size: int) -> int:
-    """Give the size of a block that matrix products take.
+    """Return the size of a block that matrix products take.
 
     Args:
         size: at least 1.

@@ -55,7 +55,7 @@ def cut(offset: Tensor, *, reverse: bool, started: bool) -> Cuts:
 
     Args:
         offset: (S + 1,) int64, on the CPU.
-        reverse: whether each sequence is walked from its own end to its start.
+        reverse: whether each sequence runs from its own end to its start.
         started: whether each sequence has an initial state.
 
     Returns:
@@ -122,15 +122,7 @@ class Chunks:
 
 
 def forward(inputs: SsdInputs, options: SsdOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
-    """Walk over packed sequences.
-
-    Args:
-        inputs: The tensors.
-        options: The options.
-        return_final_states: Whether to return the final states.
-
-    Returns:
-        y (T, H, P) in the precision of x, and the final states (S or 0, H, P, N).
+    """Run the recurrence over packed sequences, as ``operators.sequence_operator`` describes.
 
     Raises:
         ValueError: The offset does not fit the rows.

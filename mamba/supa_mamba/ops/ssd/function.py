@@ -94,7 +94,7 @@ def ssd(
         offset: (S + 1,) int64, the first row of each packed sequence and the number of rows T; a sequence may be
             empty. None where the input is padded; then S = B.
         initial_states: (S, H, P, N) states before the first step; zeros by default.
-        reverse: whether each sequence is walked from its own end to its start.
+        reverse: whether each sequence runs from its own end to its start.
         return_final_states: whether to also return the states after the last step.
 
     Returns:
@@ -102,7 +102,7 @@ def ssd(
         walked, float32 or float64; of an empty sequence its initial state.
 
     Raises:
-        ValueError: shapes, dtypes or devices do not fit, or the limits do not ascend.
+        ValueError: Shapes, dtypes or devices do not fit, or the limits do not ascend.
 
     Source: Mamba-2 (arXiv 2405.21060), sections 3 and 6.
     """
@@ -129,7 +129,7 @@ def check_limits(dt_limit: tuple[float, float]) -> tuple[float, float]:
         The limits.
 
     Raises:
-        ValueError: they are not two ascending numbers.
+        ValueError: They are not two ascending numbers.
     """
     try:
         low, high = map(float, dt_limit)

@@ -37,8 +37,9 @@ def _step_options(options: SsdOptions) -> dict[str, Any]:
 def _steps(inputs: SsdInputs, options: SsdOptions, chunk: int) -> tuple[Tensor, Tensor]:
     """Compute the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk.
 
-    Both are (H, slots, chunk), in the order in which they are walked. Each sequence fills slots of its own, from
-    start // chunk + its number on, and the rest of its last one with steps of zero: kernels read them without masks.
+    Both are (H, chunks, chunk), in the order in which sequences are read. The chunks of a sequence begin at place
+    start // chunk + its number, and the rest of its last one is filled with steps of zero: kernels read them without
+    masks.
     """
     dt, A, offset = with_unit_stride(inputs.dt), inputs.A, inputs.offset
     (rows, heads), sequences, lanes = dt.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(dt.shape[1]))
@@ -82,17 +83,7 @@ def _walk(
 def forward(
     inputs: SsdInputs, options: SsdOptions, return_final_states: bool, save_checkpoints: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Walk over packed sequences.
-
-    Args:
-        inputs: The tensors.
-        options: The options.
-        return_final_states: Whether to return the final states.
-        save_checkpoints: Whether to store states for the backward kernel.
-
-    Returns:
-        y (T, H, P), the final states (S or 0, H, P, N), and checkpoints (T // chunk or 0, H, P, N).
-    """
+    """Run the recurrence over packed sequences, as ``operators.sequence_operator`` describes."""
     x, _, A, B, C, D, _, offset, initial_states = inputs
     (heads, width), (groups, states), sequences = x.shape[1:], B.shape[1:], len(offset) - 1
     operand, _ = block_sizes.operands(x, A, B, C)
@@ -112,18 +103,7 @@ def forward(
 def backward(
     y_grad: Tensor, final_grad: Tensor | None, inputs: SsdInputs, checkpoints: Tensor, options: SsdOptions
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients.
-
-    Args:
-        y_grad: (T, H, P).
-        final_grad: (S, H, P, N), or None for zeros.
-        inputs: The tensors.
-        checkpoints: The states that ``forward`` has stored.
-        options: The options.
-
-    Returns:
-        The gradient of each input but the offset, None for a missing one.
-    """
+    """Compute the gradients, as ``operators.sequence_operator`` describes."""
     x, dt, A, B, C, D, dt_bias, offset, initial_states = inputs
     (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
     operand, precision = block_sizes.operands(x, A, B, C)

@@ -1,4 +1,4 @@
-"""Mamba-2's recurrence, step by step: what every other path is held against."""
+"""Mamba-2's recurrence, step by step: the reference of every other path."""
 
 from itertools import pairwise
 

@@ -19,7 +19,7 @@ def load_head(
     return x, y_grad, step, elapsed
 
 
-@triton.jit(do_not_specialize=["rows", "slots"])
+@triton.jit(do_not_specialize=["rows", "chunk_count"])
 def pairs_kernel(
     x_ptr,
     step_ptr,
@@ -40,7 +40,7 @@ def pairs_kernel(
     C_stride,
     y_grad_stride,
     rows,
-    slots,
+    chunk_count,
     HEADS: tl.constexpr,
     GROUPS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -71,7 +71,7 @@ def pairs_kernel(
     live_state = within(p < WIDTH, n, STATES, STATE_BLOCK)
     of_group = group * STATES + n
     of_partial = (part * slices + slice_).to(tl.int64) * rows
-    to_next_sum = slots.to(tl.int64) * (HEADS * slices * CHUNK)
+    to_next_sum = chunk_count.to(tl.int64) * (HEADS * slices * CHUNK)
     start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
     length = end - start
 
@@ -93,7 +93,7 @@ def pairs_kernel(
         for k in tl.range(0, HEAD_BLOCK, num_stages=STAGES):
             head = first_head + k
             of_x = head * WIDTH + p
-            of_steps = (head.to(tl.int64) * slots + of_chunk) * CHUNK
+            of_steps = (head.to(tl.int64) * chunk_count + of_chunk) * CHUNK
             x, y_grad, step, elapsed = load_head(
                 x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q,
                 live_x,
@@ -106,7 +106,7 @@ def pairs_kernel(
             mixed = decayed * paired.to(DTYPE)
             to_later = tl.sum(mixed, 1)
             passed = tl.sum(tl.where(q[:, None] == q[None, :], product_grad, 0.0), 1)
-            sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * slots * CHUNK + of_steps) + q
+            sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * chunk_count * CHUNK + of_steps) + q
             tl.store(sums, to_later + self_paired * passed)
             tl.store(sums + to_next_sum, to_later)
             tl.store(sums + 2 * to_next_sum, tl.sum(mixed * step[:, None], 0))
@@ -118,7 +118,7 @@ def pairs_kernel(
             head = first_head + k
             of_x = head * WIDTH + p
             of_state = of_x[:, None] * STATES + n[None, :]
-            of_steps = (head.to(tl.int64) * slots + of_chunk) * CHUNK
+            of_steps = (head.to(tl.int64) * chunk_count + of_chunk) * CHUNK
             x, y_grad, step, elapsed = load_head(
                 x_ptr, y_grad_ptr, step_ptr, elapsed_ptr, x_stride, y_grad_stride, first, away, of_x, of_steps, q,
                 live_x,
@@ -145,7 +145,7 @@ def pairs_kernel(
                 through = tl.sum(tl.sum(state.to(DTYPE) * state_grad.to(DTYPE), 1), 0) * tl.exp2(whole)
                 leaving = tl.sum(left * c.to(DTYPE), 1) * decay + tl.where(q == CHUNK - 1, through, 0.0)
                 C_grad += left * decay[:, None]
-            sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * slots * CHUNK + of_steps) + q
+            sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * chunk_count * CHUNK + of_steps) + q
             tl.store(sums + 4 * to_next_sum, leaving)
             tl.store(sums + 5 * to_next_sum, entering)
         of_rows = (of_partial + first) * (GROUPS * STATES) + (away * (GROUPS * STATES))[:, None] + of_group[None, :]

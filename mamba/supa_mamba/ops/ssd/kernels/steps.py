@@ -25,7 +25,7 @@ def steps_of(
     return raw, tl.where(live, step, 0.0), free
 
 
-@triton.jit(do_not_specialize=["slots"])
+@triton.jit(do_not_specialize=["chunk_count"])
 def steps_kernel(
     dt_ptr,
     A_ptr,
@@ -34,7 +34,7 @@ def steps_kernel(
     step_ptr,
     elapsed_ptr,
     dt_stride,
-    slots,
+    chunk_count,
     HEADS: tl.constexpr,
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
@@ -59,13 +59,13 @@ def steps_kernel(
             row = end - 1 - i - q
         live = (i + q < end - start)[:, None] & real[None, :]
         _, step, _ = steps_of(dt_ptr, bias_ptr, row, h, live, dt_stride, SOFTPLUS, LIMITED, DT_MIN, DT_MAX, DTYPE)
-        at = ((start // CHUNK + sequence) * CHUNK + i + q)[:, None] + (h.to(tl.int64) * slots * CHUNK)[None, :]
+        at = ((start // CHUNK + sequence) * CHUNK + i + q)[:, None] + (h.to(tl.int64) * chunk_count * CHUNK)[None, :]
         tl.store(step_ptr + at, step, real[None, :])
         tl.store(elapsed_ptr + at, tl.cumsum(step * rate[None, :], 0), real[None, :])
         i += CHUNK
 
 
-@triton.jit(do_not_specialize=["slots", "sequences"])
+@triton.jit(do_not_specialize=["chunk_count", "sequences"])
 def step_gradients_kernel(
     dt_ptr,
     A_ptr,
@@ -75,7 +75,7 @@ def step_gradients_kernel(
     dt_grad_ptr,
     head_sums_ptr,
     dt_stride,
-    slots,
+    chunk_count,
     sequences,
     HEADS: tl.constexpr,
     SLICES: tl.constexpr,
@@ -95,7 +95,7 @@ def step_gradients_kernel(
     A = tl.load(A_ptr + h)
     A_grad = tl.zeros((LANES,), DTYPE)
     D_grad, bias_grad = A_grad, A_grad
-    to_next_sum = slots.to(tl.int64) * (HEADS * SLICES * CHUNK)
+    to_next_sum = chunk_count.to(tl.int64) * (HEADS * SLICES * CHUNK)
     sequence = tl.program_id(0).to(tl.int64)
     while sequence < sequences:
         start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
@@ -111,7 +111,7 @@ def step_gradients_kernel(
             pairs = tl.zeros((CHUNK, LANES), DTYPE)
             entering, direct, passed = pairs, pairs, pairs
             for slice_ in tl.static_range(SLICES):
-                of_head = (h + slice_ * HEADS).to(tl.int64) * slots * CHUNK
+                of_head = (h + slice_ * HEADS).to(tl.int64) * chunk_count * CHUNK
                 at = row_sums_ptr + of_head[None, :] + ((start // CHUNK + sequence) * CHUNK + i + q)[:, None]
                 to_states = tl.load(at + 5 * to_next_sum)
                 direct += tl.load(at) + to_states

@@ -20,7 +20,7 @@ def load_chunk(
     return x, b, c
 
 
-@triton.jit(do_not_specialize=["slots"])
+@triton.jit(do_not_specialize=["chunk_count"])
 def walk_kernel(
     x_ptr,
     step_ptr,
@@ -36,7 +36,7 @@ def walk_kernel(
     x_stride,
     B_stride,
     C_stride,
-    slots,
+    chunk_count,
     HEADS: tl.constexpr,
     GROUPS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -67,7 +67,7 @@ def walk_kernel(
     y_ptr += head * WIDTH
     start, end = tl.load(offset_ptr + sequence), tl.load(offset_ptr + sequence + 1)
     length = end - start
-    of_steps = (head.to(tl.int64) * slots + start // CHUNK + sequence) * CHUNK
+    of_steps = (head.to(tl.int64) * chunk_count + start // CHUNK + sequence) * CHUNK
 
     if D_ptr is not None:
         skip = tl.load(D_ptr + head)
