@@ -108,7 +108,7 @@ def command(
                 check()
                 forecast(done, len(missing))
 
-            failures = run_jobs(missing, file, root=root, workers=workers, tell=tell, pause=pause)
+            failures = run_jobs(missing, file, root=root, workers=workers, progress=tell, pause=pause)
             finished()
         results = file.of(jobs)
     page = table(results, reference=reference or REFERENCE)

@@ -1,4 +1,4 @@
-"""What runs a job: the trivial baselines and the trained methods."""
+"""Runners of jobs: the trivial baselines and the trained methods."""
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,35 +11,36 @@ from typing import Any, Protocol
 from supa.checks import check_name, did_you_mean, shown, whole
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
-from supa_gff.bench import train_and_test
 from supa_gff.bench.jobs import Job, JobResult, canonical
 from supa_gff.bench.resources import Meter
+from supa_gff.bench.train_and_test import method_settings, train_and_test
+from supa_gff.names import CONVOLUTIONS, METHODS
 from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
-"""Share of the items outside the test part that validate; five folds split nodes 64/16/20, as ForwardGNN does."""
+"""Share of validation items outside the test part; five folds split nodes 64/16/20, as ForwardGNN does."""
 
 
 class Runner(Protocol):
     """A family of methods."""
 
     def methods(self) -> Sequence[str]:
-        """Name them."""
+        """Return their names."""
 
     def convs(self) -> Sequence[str]:
-        """Name the convolutions they are run with; none where they have none."""
+        """Return the names of their convolutions; empty if they have none."""
 
     def fits(self, method: str, task: str) -> bool:
-        """Tell whether a method is one for a task."""
+        """Return whether a method can do a task."""
 
     def is_random(self, method: str) -> bool:
-        """Tell whether a method's seed matters."""
+        """Return whether a method depends on its seed."""
 
     def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        """Give the configuration that decides about a result."""
+        """Return the configuration that a result depends on."""
 
     def load(self) -> None:
-        """Import what a training needs, so that its import is not measured."""
+        """Import the packages of a training, so that their import is not measured."""
 
     def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
         """Train and test."""
@@ -64,7 +65,7 @@ class _Baselines:
         return {"trees": TREES} if BASELINES[method].model == "forest" else {}
 
     def load(self) -> None:
-        with suppress(ImportError):  # the training says what is not installed
+        with suppress(ImportError):  # the training raises a clear error
             for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
                 importlib.import_module(f"sklearn.{module}")
 
@@ -77,33 +78,33 @@ class _Trained:
     """The trained methods, forward-only and backpropagation."""
 
     def methods(self) -> Sequence[str]:
-        return train_and_test.METHODS
+        return tuple(METHODS)
 
     def convs(self) -> Sequence[str]:
-        return train_and_test.CONVS
+        return CONVOLUTIONS
 
     def fits(self, method: str, task: str) -> bool:
-        return train_and_test.fits(method, task)
+        return task in METHODS[method]
 
     def is_random(self, _method: str) -> bool:
         return True
 
     def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        return train_and_test.method_settings(method, conv)
+        return method_settings(method, conv)
 
     def load(self) -> None:
         pass  # imported with this module
 
     def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
-        return train_and_test.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
+        return train_and_test(benchmark, fold, job.method, job.conv, job.seed)
 
 
 RUNNERS: tuple[Runner, ...] = (_Baselines(), _Trained())
-"""The families of methods that a benchmark can run."""
+"""The families of methods."""
 
 
 def methods() -> tuple[str, ...]:
-    """Name all methods.
+    """Return the names of all methods.
 
     Returns:
         The names.
@@ -112,7 +113,7 @@ def methods() -> tuple[str, ...]:
 
 
 def runner_for(method: str) -> Runner:
-    """Give the family that a method belongs to.
+    """Return the family of a method.
 
     Args:
         method: its name.
@@ -133,10 +134,10 @@ def runner_for(method: str) -> Runner:
 def make_jobs(
     datasets: Iterable[str], methods: Iterable[str], convs: Iterable[str], *, folds: int, seeds: int
 ) -> list[Job]:
-    """List every combination of sets, methods, convolutions, folds and seeds that makes sense.
+    """List all combinations of sets, methods, convolutions, folds and seeds.
 
-    A method without convolutions is run once for all of them, a method without randomness with one seed, and a method
-    that is none for a set's task not at all.
+    A method without convolutions is run once, a method without randomness with one seed, and a method that cannot do
+    the task of a set is left out.
 
     Args:
         datasets: names of benchmarks.
@@ -149,7 +150,7 @@ def make_jobs(
         The jobs, set by set.
 
     Raises:
-        ValueError: a name is not known, a number is out of its limits, or no combination makes sense.
+        ValueError: a name is unknown, a number is out of its limits, or no combination is left.
     """
     datasets, methods, convs = list(dict.fromkeys(datasets)), list(dict.fromkeys(methods)), list(dict.fromkeys(convs))
     whole(2, 1000, "folds", folds)
@@ -170,13 +171,13 @@ def make_jobs(
                 for fold in range(folds)
             ]
     if not jobs:
-        raise ValueError("No method that was given is one for the tasks of the sets that were given.")
-    # Set by set, so that a process loads each once.
+        raise ValueError("None of the given methods can do the tasks of the given sets.")
+    # Ordered by set, so that a process loads each set once.
     return sorted(jobs, key=lambda job: datasets.index(job.dataset))
 
 
 def prepare(datasets: Iterable[str], root: str | None) -> None:
-    """Bring sets into the cache, so that the processes that run the jobs find them there.
+    """Load sets into the cache on disk, where the worker processes find them.
 
     Args:
         datasets: names of benchmarks.
@@ -191,14 +192,14 @@ def prepare(datasets: Iterable[str], root: str | None) -> None:
 
 
 def run_job(job: Job, root: str | None) -> JobResult:
-    """Load a job's set, make its fold, train and test.
+    """Load the set of a job, make its fold, train and test.
 
     Args:
         job: the job.
         root: folder of the raw files of the sets; None: they are downloaded.
 
     Returns:
-        What it measured, with its cost (loading left out).
+        The result, with its cost (without loading).
 
     Raises:
         ValueError: the set cannot be loaded, or the method cannot be run on it.
