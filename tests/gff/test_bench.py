@@ -15,6 +15,7 @@ from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, tellin
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+from supa_datasets import GraphBenchmark
 from supa_gff.bench import runners
 from supa_gff.bench.figures import plot_results
 from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
@@ -325,6 +326,30 @@ def test_a_trained_method_is_measured_around(monkeypatch):
     result = runners.run_job(Job("MUTAG", "forward", "gin", 3, 1, 4), None)
     assert (result.test_accuracy, result.epochs, result.parameters, result.sizes) == (64, 7, 1234, (18, 2, 10))
     assert result.cost.wall_seconds > 0
+
+
+def test_a_training_is_validated_and_tested_on_its_own_parts(monkeypatch):
+    import torch
+    from small_graphs import two_communities
+
+    from supa_gff import Fold, GraphSet, Network, Trainer, metrics, preset
+    from supa_gff.bench import train_and_test
+
+    def short(name, level):
+        return preset(name, level).replace(epochs=3, hidden_channels=8, learning_rate=0.01)
+
+    monkeypatch.setattr(train_and_test, "preset", short)
+    benchmark = GraphBenchmark("communities", "node", (two_communities(),), 8, 2, False)
+    train, valid, test = torch.arange(10), torch.arange(10, 27), torch.arange(27, 80)
+    fold = Fold(*(part.numpy() for part in (train, valid, test)))
+    graphs = GraphSet.of_benchmark(benchmark)
+    for seed in (3, 4):
+        result = train_and_test.train_and_test(benchmark, fold, "single-forward", "gcn", seed)
+        network = Network.for_graphs(short("single-forward", "node"), graphs, seed=seed)
+        Trainer(network, graphs, train, valid, seed=seed).run()
+        batches = [graphs.batch(part, train) for part in (test, valid)]
+        expected = [100 * metrics.accuracy(network(batch), batch.target) for batch in batches]
+        assert [result.test_accuracy, result.valid_accuracy] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,21 @@ def test_a_layer_changes_by_its_own_loss_alone(name):
     assert not any(state.requires_grad for state in states)
 
 
+def test_gradients_by_loss_are_at_most_of_length_one():
+    graphs = made()
+    rule = update_rule(Network.for_graphs(method("top-to-loss"), graphs))
+    lengths = []
+    for layer in range(3):
+        weights = list(rule.network.layer(layer).parameters())
+        for weight in weights:
+            weight.data *= 30
+        rule.optimisers.optimiser(layer).register_step_pre_hook(
+            lambda *_, w=weights: lengths.append(float(torch.cat([p.grad.flatten() for p in w]).norm()))
+        )
+    rule.step(graphs.batch(TRAIN, TRAIN))
+    assert max(lengths) == pytest.approx(1, abs=1e-4)  # without a limit it would be more
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_they_learn_more_than_the_majority(name, layers):
