@@ -1,134 +1,23 @@
-"""Runners of jobs: the trivial baselines and the trained methods."""
+"""Lists jobs and runs one of them: a trivial baseline or a trained method."""
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Protocol
 
-from supa.checks import check_name, did_you_mean, shown, whole
+from supa.checks import check_name, whole
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
 from supa_gff.bench.jobs import Job, JobResult, canonical
 from supa_gff.bench.resources import Meter
 from supa_gff.bench.train_and_test import method_settings, train_and_test
 from supa_gff.names import CONVOLUTIONS, METHODS
-from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
+from supa_gff.splits.folds import SPLIT_SEED, stratified_folds
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
 """Share of validation items outside the test part; five folds split nodes 64/16/20, as ForwardGNN does."""
-
-
-class Runner(Protocol):
-    """A family of methods."""
-
-    def methods(self) -> Sequence[str]:
-        """Return their names."""
-
-    def convs(self) -> Sequence[str]:
-        """Return the names of their convolutions; empty if they have none."""
-
-    def fits(self, method: str, task: str) -> bool:
-        """Return whether a method can do a task."""
-
-    def is_random(self, method: str) -> bool:
-        """Return whether a method depends on its seed."""
-
-    def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        """Return the configuration that a result depends on."""
-
-    def load(self) -> None:
-        """Import the packages of a training, so that their import is not measured."""
-
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
-        """Train and test."""
-
-
-class _Baselines:
-    """The trivial baselines."""
-
-    def methods(self) -> Sequence[str]:
-        return tuple(BASELINES)
-
-    def convs(self) -> Sequence[str]:
-        return ()
-
-    def fits(self, method: str, task: str) -> bool:
-        return BASELINES[method].task in (None, task)
-
-    def is_random(self, method: str) -> bool:
-        return BASELINES[method].random
-
-    def settings(self, method: str, _conv: str) -> Mapping[str, Any]:
-        return {"trees": TREES} if BASELINES[method].model == "forest" else {}
-
-    def load(self) -> None:
-        with suppress(ImportError):  # the training raises a clear error
-            for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
-                importlib.import_module(f"sklearn.{module}")
-
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
-        result = run_baseline(benchmark, fold, job.method, seed=job.seed)
-        return JobResult(result.test_accuracy, result.valid_accuracy, epochs=0, parameters=result.parameters)
-
-
-class _Trained:
-    """The trained methods, forward-only and backpropagation."""
-
-    def methods(self) -> Sequence[str]:
-        return tuple(METHODS)
-
-    def convs(self) -> Sequence[str]:
-        return CONVOLUTIONS
-
-    def fits(self, method: str, task: str) -> bool:
-        return task in METHODS[method]
-
-    def is_random(self, _method: str) -> bool:
-        return True
-
-    def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        return method_settings(method, conv)
-
-    def load(self) -> None:
-        pass  # imported with this module
-
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
-        return train_and_test(benchmark, fold, job.method, job.conv, job.seed)
-
-
-RUNNERS: tuple[Runner, ...] = (_Baselines(), _Trained())
-"""The families of methods."""
-
-
-def methods() -> tuple[str, ...]:
-    """Return the names of all methods.
-
-    Returns:
-        The names.
-    """
-    return tuple(name for runner in RUNNERS for name in runner.methods())
-
-
-def runner_for(method: str) -> Runner:
-    """Return the family of a method.
-
-    Args:
-        method: its name.
-
-    Returns:
-        The family.
-
-    Raises:
-        ValueError: there is no such method.
-    """
-    for runner in RUNNERS:
-        if method in runner.methods():
-            return runner
-    names = ", ".join(methods())
-    raise ValueError(f"{shown(method)} was given, but a method is one of {names}.{did_you_mean(method, methods())}")
 
 
 def make_jobs(
@@ -159,15 +48,16 @@ def make_jobs(
         check_name(BENCHMARKS, "a set", name)
     jobs = []
     for method in methods:
-        runner = runner_for(method)
-        for conv in convs if runner.convs() else [""]:
+        check_name([*BASELINES, *METHODS], "a method", method)
+        is_random = method not in BASELINES or BASELINES[method].random
+        for conv in [""] if method in BASELINES else convs:
             if conv:
-                check_name(runner.convs(), "a convolution", conv)
+                check_name(CONVOLUTIONS, "a convolution", conv)
             jobs += [
-                Job(dataset, method, conv, folds, fold, seed, _settings(runner, dataset, method, conv))
+                Job(dataset, method, conv, folds, fold, seed, _settings(dataset, method, conv))
                 for dataset in datasets
-                if runner.fits(method, BENCHMARKS[dataset].task)
-                for seed in range(seeds if runner.is_random(method) else 1)
+                if _fits(method, BENCHMARKS[dataset].task)
+                for seed in range(seeds if is_random else 1)
                 for fold in range(folds)
             ]
     if not jobs:
@@ -208,20 +98,33 @@ def run_job(job: Job, root: str | None) -> JobResult:
     shares = VALID_SHARES[benchmark.task]
     made = stratified_folds(targets_of(benchmark), folds=job.folds, seed=SPLIT_SEED, valid_share=shares)
     fold = made[job.fold]
-    runner = runner_for(job.method)
-    runner.load()
+    if job.method in BASELINES:
+        _import_baselines()
     with Meter() as meter:
-        measured = runner.run(benchmark, fold, job)
-    return replace(
-        measured,
-        cost=measured.cost or meter.cost,
-        sizes=(len(fold.train), len(fold.valid), len(fold.test)),
-    )
+        if job.method in BASELINES:
+            baseline = run_baseline(benchmark, fold, job.method, seed=job.seed)
+            result = JobResult(baseline.test_accuracy, baseline.valid_accuracy, 0, baseline.parameters)
+        else:
+            result = train_and_test(benchmark, fold, job.method, job.conv, job.seed)
+    return replace(result, cost=meter.cost, sizes=(len(fold.train), len(fold.valid), len(fold.test)))
 
 
-def _settings(runner: Runner, dataset: str, method: str, conv: str) -> str:
+def _fits(method: str, task: str) -> bool:
+    return BASELINES[method].task in (None, task) if method in BASELINES else task in METHODS[method]
+
+
+def _settings(dataset: str, method: str, conv: str) -> str:
     split = {"split_seed": SPLIT_SEED, "valid_share": VALID_SHARES[BENCHMARKS[dataset].task]}
-    return canonical({**runner.settings(method, conv), **split})
+    if method not in BASELINES:
+        return canonical({**method_settings(method, conv), **split})
+    return canonical({**({"trees": TREES} if BASELINES[method].model == "forest" else {}), **split})
+
+
+def _import_baselines() -> None:
+    """Import the packages of baselines, so that their import is not measured."""
+    with suppress(ImportError):  # `run_baseline` raises a clear error
+        for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
+            importlib.import_module(f"sklearn.{module}")
 
 
 @lru_cache(maxsize=1)
