@@ -46,7 +46,7 @@ _ADVICE = "Fewer --epochs, or smaller --layers and --hidden-channels take less, 
     help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]",
 )
 @click.option("--layers", type=Count(1), help="Number of layers.  [default: the method's]")
-@click.option("--hidden-channels", type=Count(1), help="Features of an activation.  [default: the method's]")
+@click.option("--hidden-channels", type=Count(1), help="Channels of each layer.  [default: the method's]")
 @click.option("--epochs", type=Count(1), help="Most epochs; of each layer, if greedy.  [default: the method's]")
 @click.option("--batch-size", type=Count(1), help="GraphSet a batch.  [default: the method's]")
 @click.option("--learning-rate", type=float, help="Of Adam.  [default: the method's]")
