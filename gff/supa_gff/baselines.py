@@ -1,6 +1,6 @@
-"""Trivial baselines: what the sizes and labels of graphs, or the features of nodes, tell without any message passing.
+"""Trivial baselines without message passing: sizes and labels of graphs, or features of nodes.
 
-A graph network that does not beat them has learnt nothing of the graphs' structure.
+A graph network that does not beat them has learnt nothing about the structure of the graphs.
 """
 
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ TREES = 200
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline looks at, and what it learns with.
+    """Features and model of a baseline.
 
     Args:
         features: ``"none"``; of a graph its ``"size"`` (numbers of nodes and edges) or ``"labels"`` (the size, and the
             sum of each node feature: of one-hot features a histogram of node labels); ``"nodes"``: a node's features.
         model: ``"majority"``, ``"logistic"`` or ``"forest"``.
         task: ``"graph"`` or ``"node"``; None: both.
-        random: whether its seed matters.
+        random: whether it depends on its seed.
     """
 
     features: str
@@ -52,13 +52,13 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class BaselineResult:
-    """What a baseline achieves on one fold.
+    """Result of a baseline on one fold.
 
     Args:
         predictions: (n,) int64, the predicted class of each item of the fold's test part.
         test_accuracy: percent of the test part.
-        valid_accuracy: percent of the validation part, NaN where that is empty; nothing is chosen by it.
-        parameters: number of fitted numbers: coefficients and intercepts, or nodes of all trees.
+        valid_accuracy: percent of the validation part, NaN if it is empty; no choice depends on it.
+        parameters: number of fitted parameters: coefficients and intercepts, or nodes of all trees.
     """
 
     predictions: IntArray
@@ -68,28 +68,30 @@ class BaselineResult:
 
 
 def run_baseline(benchmark: GraphBenchmark, fold: Fold, name: str, *, seed: int = 0) -> BaselineResult:
-    """Fit a trivial baseline on the training part of a fold, and test it.
+    """Fit a trivial baseline on the training part of a fold and test it.
 
     Logistic regression (L2 penalty, C = 1) takes standardised features; a random forest has 200 trees.
 
     Args:
         benchmark: the benchmark.
-        fold: indices of graphs, or of nodes where nodes are classified.
+        fold: indices of graphs, or of nodes for node classification.
         name: one of ``BASELINES``.
-        seed: of a random forest.
+        seed: random seed of a forest.
 
     Returns:
         Predictions and accuracies.
 
     Raises:
-        ValueError: there is no such baseline, it is none for the benchmark's task, an index is out of range, or
-            scikit-learn is not installed.
+        ValueError: there is no such baseline, it cannot do the task, an index is out of range, or scikit-learn is not
+            installed.
     """
     check_name(BASELINES, "a baseline", name)
     chosen = BASELINES[name]
     if chosen.task not in (None, benchmark.task):
         fitting = ", ".join(n for n, b in BASELINES.items() if b.task in (None, benchmark.task))
-        raise ValueError(f"{name} is no baseline for the {benchmark.task} task of {benchmark.name}; choose {fitting}.")
+        raise ValueError(
+            f"{name} is not a baseline for the {benchmark.task} task of {benchmark.name}; choose {fitting}."
+        )
     targets = targets_of(benchmark)
     for indices in (fold.train, fold.valid, fold.test):
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(targets):
@@ -114,7 +116,7 @@ def run_baseline(benchmark: GraphBenchmark, fold: Fold, name: str, *, seed: int 
 
 
 def targets_of(benchmark: GraphBenchmark) -> IntArray:
-    """Give the classes that a benchmark asks for.
+    """Return the target classes of a benchmark.
 
     Args:
         benchmark: the benchmark.
@@ -128,7 +130,7 @@ def targets_of(benchmark: GraphBenchmark) -> IntArray:
 
 
 def _features(benchmark: GraphBenchmark, kind: str) -> FloatArray:
-    """Make a row for each item."""
+    """Return a row of features for each item."""
     if kind == "nodes":
         return np.asarray(benchmark.graphs[0].x.numpy(), dtype=np.float64)
     sizes = np.array([(graph.num_nodes, graph.num_edges) for graph in benchmark.graphs], dtype=np.float64)

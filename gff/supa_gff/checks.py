@@ -1,4 +1,4 @@
-"""Checks of the names and parts that a user chooses: each gives one clear error."""
+"""Checks of names and parts, with one clear error each."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The names of methods and convolutions, which are checked before PyTorch is loaded."""
+"""Names of methods and convolutions, which can be checked without loading PyTorch."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,10 +26,10 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "backprop-linear": ("graph",),
     }
 )
-"""The methods, and the levels that each is for."""
+"""The methods and the levels of each."""
 
 CONVOLUTIONS = ("gcn", "gin", "sage", "gat", "gatv2", "graph", "pna", "transformer")
-"""The convolutions that go by a name; GAT, GATv2 and Transformer have four heads."""
+"""The convolutions with a name; GAT, GATv2 and Transformer have four heads."""
 
 
 def check_method(name: str, level: str) -> None:

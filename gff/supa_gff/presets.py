@@ -16,7 +16,7 @@ from supa_gff.negatives import AllNegatives, Uniform
 
 
 def preset(name: str, level: Level = "graph") -> Method:
-    """Give a training method by name.
+    """Return a training method by name.
 
     Args:
         name: one of ``PRESETS``.
@@ -34,13 +34,13 @@ def preset(name: str, level: Level = "graph") -> Method:
 
 
 def _graph(**parts: object) -> Method:
-    """Give five GIN layers of 64 features, as graph classification commonly has (arXiv 1810.00826)."""
+    """Five GIN layers with 64 channels, as usual in graph classification (arXiv 1810.00826)."""
     settings: dict[str, object] = {"layers": 5, "hidden_channels": 64, "conv": "gin", "epochs": 60, "patience": 60}
     return Method().replace(**{**settings, **parts})
 
 
 def _node(**parts: object) -> Method:
-    """Give the settings of ForwardGNN's scripts (arXiv 2403.11004): 128 features, GCN, Adam 1e-3, decay 5e-4."""
+    """The settings of ForwardGNN's scripts (arXiv 2403.11004): 128 channels, GCN, Adam 1e-3, decay 5e-4."""
     settings: dict[str, object] = {
         "layers": 2, "hidden_channels": 128, "conv": "gcn", "normalisation": "length", "learning_rate": 1e-3,
         "weight_decay": 5e-4, "lr_step_size": None, "epochs": 1000, "patience": 100, "validate_every": 2,
@@ -50,7 +50,7 @@ def _node(**parts: object) -> Method:
 
 
 def _tuned_node(**parts: object) -> Method:
-    """Give what does well on nodes with few labels, for local layers and backpropagation alike (docs/gff_nodes.md)."""
+    """Settings for nodes with few labels, for local layers and backpropagation alike (docs/gff_nodes.md)."""
     settings: dict[str, object] = {
         "hidden_channels": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200,
         "patience": 200, "validate_every": 1,
@@ -100,7 +100,7 @@ def _link_goodness(_level: Level) -> Method:
 
 
 def _link_cross_entropy(_level: Level) -> Method:
-    # ForwardGNN averages over linked and other pairs together: half of this loss, so half the weight decay beside it.
+    # ForwardGNN averages over linked and other pairs together, which halves the loss and the effect of weight decay.
     return _node(score=PairProduct(), loss=Threshold(0.0), aggregate="probabilities", weight_decay=1e-3)
 
 
@@ -191,4 +191,4 @@ def _of_level(name: str) -> Callable[[Level], Method | None]:
 
 
 PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType({name: _of_level(name) for name in METHODS})
-"""The methods by name; each gives its parts for a level, None where it is not for it."""
+"""The methods by name; each is a function from a level to the method, or to None if the method is not for it."""

@@ -1,6 +1,6 @@
-"""Showers as sets of graphs with something to predict: the numbers of primaries, presets and energies, and whose hit.
+"""Showers as sets of graphs with a target: number of primaries, primary of each hit, preset, or energy.
 
-The hits of a shower are its nodes. Sets are made by ``supa_datasets.GraphDataset`` block by block, in flat columns.
+The hits of a shower are its nodes. ``supa_datasets.GraphDataset`` makes the graphs block by block.
 """
 
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from supa_datasets.loaders import tasks
 from supa_gff.data import GraphSet, offset_of
 
 _BLOCK_HITS = 500_000
-"""Hits that are made into graphs together."""
+"""Number of hits in a block."""
 
 _SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class ShowerGraphs:
-    """Showers as graphs with a target, parted for training.
+    """Showers as graphs with a target and a split.
 
     Args:
-        graphs: the showers, normalised; those to train on first, then those to validate on, then those to test on.
-        train: (count,) int64, the graphs to train on.
-        valid: (count,) int64, the graphs to stop and choose by.
-        test: (count,) int64, the graphs to judge on.
+        graphs: the normalised showers: training, validation and test graphs in this order.
+        train: (count,) int64 training indices.
+        valid: (count,) int64 validation indices.
+        test: (count,) int64 test indices.
         features: names of the features.
-        classes: names of the classes; none for values.
+        classes: names of the classes; empty for values.
         position: (nodes, 3) float32 x, y and z of each hit, length unit.
-        number: (graphs,) int64, which of the given showers each graph is.
+        number: (graphs,) int64, index of each graph among the given showers.
     """
 
     graphs: GraphSet
@@ -49,7 +49,7 @@ class ShowerGraphs:
 
 @dataclass
 class _Columns:
-    """The flat columns of all graphs, those to train on first; a task's target is made of them."""
+    """The flat columns of all graphs, training graphs first."""
 
     x: Tensor
     position: Tensor
@@ -61,7 +61,7 @@ class _Columns:
 
 
 def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = Nearest(8)) -> ShowerGraphs:  # noqa: B008  (frozen)
-    """Make showers into graphs for a task.
+    """Make graphs with a target from showers.
 
     ======================  =======  ====================================================  ======================
     task                    level    target                                                features of a hit
@@ -72,22 +72,22 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
     ``"incident_energy"``   graph    value: natural logarithm of GeV                       x, y, z
     ======================  =======  ====================================================  ======================
 
-    Features are normalised on the showers to train on, energies by their logarithm. For ``"incident_energy"`` hits do
-    not show their energies, whose sum would be the answer: the shower is seen as by a digital calorimeter.
+    Features are normalised on the training showers, energies by their logarithm. For ``"incident_energy"`` hits have no
+    energies, since their sum would be the target: the shower is seen as by a digital calorimeter.
 
-    Primaries have no order. For ``"primary"`` they are counted along u: the transverse axis along which the hits of a
-    shower, weighted by their energy, lie widest apart, from their centre, with v across; u goes up with x. The primary
-    whose hits have the lower energy-weighted mean u is class 0. So the hits alone say what the classes are. Which of
-    the two is larger, and how far they lie apart, is seen in the whole shower only, beyond the neighbours that a few
-    layers reach; so each hit also shows seven means over its shower.
+    Primaries have no order. For ``"primary"`` they are ordered along u, the longer principal axis of the hits in the
+    transverse plane, weighted by energy and centred; v is perpendicular, and u increases with x. The primary whose hits
+    have the lower energy-weighted mean u is class 0, so that the hits alone define the classes. The size and distance
+    of the two are properties of the whole shower, beyond the neighbours that a few layers reach, so each hit also has
+    seven means over its shower as features.
 
     Args:
         showers: Showers, a ShowerFile, a path, or a list of these; for ``"preset"`` a list of several presets.
         task: one of ``SHOWER_TASKS``.
-        edges: which hits are joined: ``Nearest(k)`` or ``Within(radius)``.
+        edges: rule for the edges between hits: ``Nearest(k)`` or ``Within(radius)``.
 
     Returns:
-        The graphs, in the splits of the loaders: a shower's index decides, for all sources alike.
+        The graphs, with the splits of the loaders, which depend on a shower's index only.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -132,7 +132,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
     target = torch.from_numpy(truth)
     if task == "primary":
         target, classes = _along_axis(columns, truth)
-    # Each block counted its nodes from 0.
+    # Each block numbers its nodes from 0.
     edge_index = joined["edge_index"] + node_offset[:-1].repeat_interleave(joined["edges"])
     first, second = counts[0], counts[0] + counts[1]
     return ShowerGraphs(
@@ -156,7 +156,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
 
 
 def accuracy_up_to_order(predicted: Tensor, target: Tensor, graph: Tensor) -> float:
-    """Give the share of hits whose primary is right where each shower's two primaries may be exchanged.
+    """Compute the accuracy of the primaries of hits, where the two primaries of each shower may be exchanged.
 
     Args:
         predicted: (nodes,) int64, 0 or 1.
@@ -172,7 +172,7 @@ def accuracy_up_to_order(predicted: Tensor, target: Tensor, graph: Tensor) -> fl
 
 
 def _blocks(dataset: GraphDataset) -> list[dict[str, Tensor]]:
-    """Read all graphs, some at once; nodes are counted in their own graph."""
+    """Read all graphs in blocks; nodes are numbered within their graph."""
     ends = np.cumsum(dataset.num_points)
     cuts = np.flatnonzero(np.diff(ends // _BLOCK_HITS)) + 1
     parts = []
@@ -192,7 +192,7 @@ def _blocks(dataset: GraphDataset) -> list[dict[str, Tensor]]:
 
 
 def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, ...]]:
-    """Count primaries along the axis of their shower, and show hits in its frame; see `shower_graphs`."""
+    """Order primaries along u, and express hits in the frame of their shower; see `shower_graphs`."""
     graph, energy = columns.graph.numpy(), columns.energy.numpy()
     position = columns.position.numpy().astype(np.float64)
     own = np.column_stack(principal_axis_frame(position[:, 0], position[:, 1], energy, graph, columns.num_graphs))
@@ -202,7 +202,7 @@ def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, .
         mean = np.bincount(of_primary, energy * own[:, 0], size) / np.bincount(of_primary, energy, size)
     swapped = mean[0::2] > mean[1::2]
     columns.features = ("u", "v", "z", "energy", *_CONTEXT)
-    # One spread for both, so that directions stay what they are.
+    # One scale for both, which keeps directions.
     spread = own[graph < columns.num_train].std()
     columns.x = torch.cat([torch.from_numpy((own / spread).astype(np.float32)), columns.x[:, 2:]], 1)
     columns.x = torch.cat([columns.x, _context(columns)[columns.graph]], 1)
@@ -210,10 +210,10 @@ def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, .
 
 
 def _context(columns: _Columns) -> Tensor:
-    """Give what each hit is told of its whole shower, which lies beyond the neighbours that a few layers see.
+    """Compute features of whole showers, which the neighbours within a few layers do not show.
 
     Returns:
-        (graphs, context) float32, normalised over the showers to train on.
+        (graphs, features) float32, normalised on the training showers.
     """
     graph, energy = columns.graph.numpy(), columns.energy.numpy()
     u, v, _, log_energy = columns.x.numpy().astype(np.float64).T

@@ -142,7 +142,7 @@ MISTAKES = {
     "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a set is one of AIDS"),
     "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names with commas between them"),
     "method": (["bench", "--methods", "bets"], "'bets' was given, but a method is one of majority, size"),
-    "task": (["bench", "--methods", "features"], "No method that was given is one for the tasks"),
+    "task": (["bench", "--methods", "features"], "None of the given methods can do the tasks"),
     "reference": (["bench", "--methods", "size", "--reference", "labels"], "is none of the methods: size"),
     "folds": (["bench", "--folds", "1"], "at least 2"),
     "workers": (["bench", "-j", "0"], "at least 1"),
@@ -150,7 +150,7 @@ MISTAKES = {
     "not in root": (["bench", "--methods", "size", "--root", "."], "holds neither MUTAG.zip nor"),
     "table": (["bench", "--methods", "size", "--table", "no/t.md"], "its folder does not exist"),
     "no results": (["plot", "none.jsonl"], "there is no such file"),
-    "other results": (["plot", "notes.txt"], "no file of benchmark results"),
+    "other results": (["plot", "notes.txt"], "not a file of benchmark results"),
     "ending": (["plot", "good.jsonl", "-o", "f.docx"], "must end in one of"),
 }
 

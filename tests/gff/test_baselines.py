@@ -76,7 +76,9 @@ def test_nodes_are_classified_by_their_features():
     assert _accuracy(benchmark, "features") == 100
     assert _accuracy(benchmark, "majority") == 50
     fold = stratified_folds(y)[0]
-    with pytest.raises(ValueError, match="size is no baseline for the node task of nodes; choose majority, features"):
+    with pytest.raises(
+        ValueError, match="size is not a baseline for the node task of nodes; choose majority, features"
+    ):
         run_baseline(benchmark, fold, "size")
 
 

@@ -15,6 +15,7 @@ from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, tellin
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+from supa_datasets import GraphBenchmark
 from supa_gff.bench import runners
 from supa_gff.bench.figures import plot_results
 from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
@@ -105,9 +106,9 @@ def test_a_failure_is_told_once_and_tried_again(tmp_path):
 def test_other_files_are_left_alone(tmp_path):
     path = tmp_path / "notes.txt"
     for text, message in (
-        ("hello", "no file of benchmark results"),
-        ("hello\n", "line 1: this is no result of a benchmark"),
-        ('{"dataset": "MUTAG"}\n', "line 1: this is no result .*method"),
+        ("hello", "not a file of benchmark results"),
+        ("hello\n", "line 1: this is not a result of a benchmark"),
+        ('{"dataset": "MUTAG"}\n', "line 1: this is not a result .*method"),
         ("[1]\n", "line 1"),
         ('{"dataset": "MUTAG", "dataset": "PTC"}\n', "line 1: .*'dataset' is given twice"),
     ):
@@ -146,7 +147,7 @@ def test_processes_give_what_one_gives_and_failures_stay_their_own(tmp_path):
     jobs = [job for job in JOBS if job.dataset == "MUTAG" and job.seed == 0]
     told = []
     with ResultsFile(tmp_path / "r.jsonl") as file:
-        failures = run_jobs(jobs, file, workers=2, run=failing, tell=lambda *numbers: told.append(numbers))
+        failures = run_jobs(jobs, file, workers=2, run=failing, progress=lambda *numbers: told.append(numbers))
         results = file.of(jobs)
     assert told == [(done, 10) for done in range(11)]
     assert failures == 6
@@ -257,7 +258,7 @@ def test_a_killed_bench_goes_on_to_the_same_table_and_leaves_no_process(tmp_path
     with ResultsFile(path) as results:
         missing = results.missing(JOBS)
         assert set(missing) == set(JOBS) - done
-        run_jobs(missing, results, workers=2, run=measured, tell=lambda *numbers: told.append(numbers))
+        run_jobs(missing, results, workers=2, run=measured, progress=lambda *numbers: told.append(numbers))
         resumed = table(results.of(JOBS))
     assert told[-1] == (len(JOBS) - 8, len(JOBS) - 8)
     assert resumed == table(_fill(tmp_path / "whole.jsonl"))
@@ -290,30 +291,16 @@ def test_jobs_are_every_combination_that_makes_sense():
     assert {job.settings for job in jobs if job.dataset == "Cora"} == {'{"split_seed":0,"valid_share":0.2}'}
 
 
-class _Stub:
-    """What ``supa_gff.bench.train_and_test`` offers."""
-
-    METHODS = ("backprop", "forward")
-    CONVS = ("gin", "gcn")
-    rate = 0.01
-
-    @classmethod
-    def method_settings(cls, method, conv):
-        return {"rate": cls.rate}
-
-    @staticmethod
-    def fits(_method, task):
-        return task == "graph"
-
-    @staticmethod
-    def train_and_test(benchmark, fold, method, conv, seed):
-        return JobResult(50 + len(fold.test) + seed, 40.0, 7, 1234)
+def _trained(benchmark, fold, method, conv, seed):
+    return JobResult(50 + len(fold.test) + seed, 40.0, 7, 1234)
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    monkeypatch.setattr(runners, "train_and_test", _Stub)
-    monkeypatch.setattr(runners, "RUNNERS", (runners._Baselines(), runners._Trained()))
+    monkeypatch.setattr(runners, "METHODS", {"backprop": ("graph",), "forward": ("graph",)})
+    monkeypatch.setattr(runners, "CONVOLUTIONS", ("gin", "gcn"))
+    monkeypatch.setattr(runners, "method_settings", lambda method, conv: {"rate": 0.01})
+    monkeypatch.setattr(runners, "train_and_test", _trained)
 
 
 @pytest.mark.usefixtures("trained")
@@ -322,7 +309,7 @@ def test_trained_methods_are_plugged_in_in_one_place(monkeypatch):
     assert sum(job.method == "forward" for job in jobs) == 2 * 2 * 3
     assert {job.conv for job in jobs if job.method == "forward"} == {"gin", "gcn"}
     assert json.loads(jobs[0].settings)["rate"] == 0.01
-    monkeypatch.setattr(_Stub, "rate", 0.1)
+    monkeypatch.setattr(runners, "method_settings", lambda method, conv: {"rate": 0.1})
     assert runners.make_jobs(["MUTAG"], ["forward"], ["gin"], folds=3, seeds=1)[0] not in jobs
     with pytest.raises(ValueError, match="'mlp' was given, but a convolution is one of gin, gcn"):
         runners.make_jobs(["MUTAG"], ["forward"], ["mlp"], folds=3, seeds=1)
@@ -341,12 +328,36 @@ def test_a_trained_method_is_measured_around(monkeypatch):
     assert result.cost.wall_seconds > 0
 
 
+def test_a_training_is_validated_and_tested_on_its_own_parts(monkeypatch):
+    import torch
+    from small_graphs import two_communities
+
+    from supa_gff import Fold, GraphSet, Network, Trainer, metrics, preset
+    from supa_gff.bench import train_and_test
+
+    def short(name, level):
+        return preset(name, level).replace(epochs=3, hidden_channels=8, learning_rate=0.01)
+
+    monkeypatch.setattr(train_and_test, "preset", short)
+    benchmark = GraphBenchmark("communities", "node", (two_communities(),), 8, 2, False)
+    train, valid, test = torch.arange(10), torch.arange(10, 27), torch.arange(27, 80)
+    fold = Fold(*(part.numpy() for part in (train, valid, test)))
+    graphs = GraphSet.of_benchmark(benchmark)
+    for seed in (3, 4):
+        result = train_and_test.train_and_test(benchmark, fold, "single-forward", "gcn", seed)
+        network = Network.for_graphs(short("single-forward", "node"), graphs, seed=seed)
+        Trainer(network, graphs, train, valid, seed=seed).run()
+        batches = [graphs.batch(part, train) for part in (test, valid)]
+        expected = [100 * metrics.accuracy(network(batch), batch.target) for batch in batches]
+        assert [result.test_accuracy, result.valid_accuracy] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((["MUTAC"], ["majority"], ["gin"]), "'MUTAC' was given, but a set is one of AIDS"),
         ((["MUTAG"], ["bets"], ["gin"]), "'bets' was given, but a method is one of majority, size"),
-        ((["Cora"], ["size"], ["gin"]), "No method that was given is one for the tasks"),
+        ((["Cora"], ["size"], ["gin"]), "None of the given methods can do the tasks"),
     ],
 )
 def test_mistakes_are_clear_errors(arguments, message):
@@ -437,7 +448,7 @@ def test_what_is_incomplete_enters_no_mean_and_no_test():
 
 def test_a_missing_reference_is_said_and_another_can_be_named():
     results = _results({("size", "", "MUTAG"): [[80, 84, 88]], ("labels", "", "MUTAG"): [[81, 84, 87]]})
-    assert "No row of the method backprop is there to compare with." in table(results)
+    assert "There is no row of the method backprop to compare with." in table(results)
     assert "Difference to size in points" in table(results, reference="size")
     with pytest.raises(ValueError, match="no result yet"):
         table([])

@@ -5,7 +5,7 @@ import torch
 
 from supa_gff import Batch
 from supa_gff.goodness import SumOfSquares
-from supa_gff.heads import ClassGroups, Goodness, make_scorer
+from supa_gff.heads import Goodness, make_scorer
 from supa_gff.label_injection import (
     Embedding,
     EveryLayer,
@@ -108,15 +108,3 @@ def test_virtual_nodes_do_not_count_in_the_goodness(pool):
     assert torch.equal(scores, again)
     at_nodes = make_scorer(Goodness(SumOfSquares()), 4, 2, **{**build, "level": "node"})(h, topology, batch)
     assert torch.allclose(at_nodes, squares[:, :3].t())
-
-
-def test_groups_of_features_are_scored_one_for_each_class():
-    topology = Topology(torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 0, 1]), 2, 3)
-    h = torch.randn(1, 3, 7)
-    batch = Batch(h[0], topology.edge_index, topology.graph, 2, torch.tensor([0, 1]))
-    scorer = make_scorer(ClassGroups(), 7, 3, level="graph", conv="gcn", norm=None, deg=None)
-    per_node = torch.stack([h[0, :, 0:2].mean(1), h[0, :, 2:4].mean(1), h[0, :, 4:6].mean(1)], 1)
-    expected = torch.stack([per_node[:2].mean(0), per_node[2]])
-    assert torch.allclose(scorer(h, topology, batch), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="hidden_channels is 2, but it must be at least 3, the number of classes"):
-        make_scorer(ClassGroups(), 2, 3, level="graph", conv="gcn", norm=None, deg=None)

@@ -185,6 +185,15 @@ def test_overlapping_pairs_span_exactly_two_neighbours(kind, monkeypatch):
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
 
 
+def test_overlapping_pairs_go_on_with_the_pairs_that_are_due(monkeypatch):
+    method = small("overlapping-pairs", "graph", layers=5)
+    rule, batch = rule_and_batch(method, "graph")
+    rule.step(batch)
+    resumed, _ = rule_and_batch(method, "graph")
+    resumed.load_state_dict(rule.state_dict())
+    assert losses_of_step(resumed, batch, monkeypatch) == [{0}, {1, 2}, {3, 4}]
+
+
 @pytest.mark.parametrize("level", ["graph", "node", "link"])
 def test_control_backpropagation_reaches_all_layers(level, monkeypatch):
     rule, batch = rule_and_batch(small("backprop", level), level)

@@ -7,8 +7,8 @@ import torch
 from scipy.stats import chisquare
 from small_graphs import make_trainer, small, task
 
-from supa_gff import Network
-from supa_gff.negatives import AllNegatives, Hard, Uniform
+from supa_gff import Network, update_rule
+from supa_gff.negatives import AllNegatives, Hard, Uniform, every_negative
 from supa_gff.updates.rule import UpdateRule
 
 CLASSES, UNITS = 5, 20_000
@@ -108,4 +108,27 @@ def test_counts_must_be_whole():
 
 
 def test_by_default_one_wrong_label_is_drawn_anew_at_each_step():
-    assert (Uniform(), Hard(), AllWrong()) == (Uniform(count=1, redraw=True), Hard(count=1), AllWrong(redraw=True))
+    assert (Uniform(), Hard(), AllNegatives()) == (
+        Uniform(count=1, redraw=True),
+        Hard(count=1),
+        AllNegatives(redraw=True),
+    )
+
+
+def test_hard_ones_follow_the_scores_of_the_layers_that_train(monkeypatch):
+    graphs, train, _ = task("graph", count=24)
+    rule = update_rule(Network.for_graphs(small("best", "graph", negatives=Hard()), graphs))
+    batch, seen = graphs.batch(train), []
+
+    def draw(_self, target, classes, scores):
+        seen.append(scores())
+        return every_negative(target, classes)
+
+    monkeypatch.setattr(Hard, "draw", draw)
+    given = torch.zeros(len(train), 2)
+    rule.draw_candidates(batch)
+    rule.draw_candidates(batch, layer=1)
+    rule.draw_candidates(batch, lambda: given)
+    layers = rule.network.layer_scores(batch)
+    for found, expected in zip(seen, (layers.sum(0), layers[1], given), strict=True):
+        assert torch.equal(found, expected)

@@ -215,6 +215,26 @@ def test_the_chosen_neighbours_are_the_best_on_validation():
     assert chosen[1] - chosen[0] == max(b - a for (a, b), v in ranges.items() if v == ranges[chosen])
 
 
+def test_the_first_layers_are_aggregated_by_those_of_them_that_are_used():
+    network = Network(small("best", "graph", layers_used="last"), 6, 2)
+    scores = torch.randn(3, 5, 2)
+    assert torch.equal(network.aggregate(scores), scores[2])
+    assert torch.equal(network.aggregate(scores[:2]), scores[1])  # none of them is used, so the last of them is
+    network.set_layer_mask(0, 2)
+    assert torch.allclose(network.aggregate(scores), scores[0] + scores[1])
+    assert torch.equal(network.aggregate(scores[:1]), scores[0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_scores_are_those_of_evaluation_and_leave_the_mode(training):
+    graphs = GraphSet.of(triangles_or_trees(6))
+    network = Network.for_graphs(small("best", "graph", dropout=0.5), graphs)
+    batch = graphs.batch(torch.arange(6))
+    expected = network.eval().layer_scores(batch)
+    assert torch.equal(network.train(training).layer_scores(batch), expected)
+    assert all(module.training == training for module in network.modules())
+
+
 def gradients_of_backprop(**changes: object) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     graphs = GraphSet.of(triangles_or_trees(12))
     torch.manual_seed(0)

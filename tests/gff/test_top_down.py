@@ -59,33 +59,65 @@ def dense(network, layer, operator, x):
     return (operator @ x @ conv.lin.weight.t() + conv.bias).relu()
 
 
+def dense_start(network, operator, batch):
+    """The activations before the first time step, with the known labels last."""
+    labels = torch.full((NODES + CLASSES, CLASSES), 1 / CLASSES)
+    labels[TRAIN] = torch.eye(CLASSES)[batch.known_labels[TRAIN]]
+    labels[NODES:] = torch.eye(CLASSES)
+    states = [torch.cat([batch.x, network.class_nodes])]
+    for layer, above in enumerate([8, 8, CLASSES]):
+        x = torch.cat([unit(states[-1]), torch.zeros(NODES + CLASSES, above)], 1)
+        states.append(dense(network, layer, operator, x))
+    return [*states, labels]
+
+
+def dense_time_step(network, operator, states):
+    """Even layers take their step before the odd one."""
+    old = list(states)
+    for layer in (0, 2):
+        x = torch.cat([unit(old[layer]), unit(old[layer + 2])], 1)
+        states[layer + 1] = dense(network, layer, operator, x)
+    states[2] = dense(network, 1, operator, torch.cat([unit(states[1]), unit(states[3])], 1))
+
+
 @torch.no_grad()
 def test_scores_by_input_are_those_of_a_dense_twin():
     graphs = made()
     network = Network.for_graphs(method("top-to-input"), graphs)
     batch = graphs.batch(TEST, TRAIN)
     operator = dense_operator(network, batch)
-    labels = torch.full((NODES + CLASSES, CLASSES), 1 / CLASSES)
-    labels[TRAIN] = torch.eye(CLASSES)[graphs.target[TRAIN]]
-    labels[NODES:] = torch.eye(CLASSES)
-    states = [torch.cat([batch.x, network.class_nodes])]
-    widths = [8, 8, CLASSES]
-    for layer in range(3):
-        above = torch.zeros(NODES + CLASSES, widths[layer])
-        states.append(dense(network, layer, operator, torch.cat([unit(states[-1]), above], 1)))
-    states.append(labels)
+    states = dense_start(network, operator, batch)
     total = torch.zeros(3, len(TEST), CLASSES)
     for time in range(10):
-        old = list(states)
-        for layer in (0, 2):
-            x = torch.cat([unit(old[layer]), unit(old[layer + 2])], 1)
-            states[layer + 1] = dense(network, layer, operator, x)
-        states[2] = dense(network, 1, operator, torch.cat([unit(states[1]), unit(states[3])], 1))
+        dense_time_step(network, operator, states)
         if time >= 2:
             total += torch.stack([(h[TEST] @ h[NODES:].t()).softmax(1) for h in states[1:4]])
     found = network.layer_scores(batch)
     assert torch.allclose(found.exp(), total / 8, atol=1e-5)
     assert torch.allclose(network.aggregate(found), (total / 8).sum(0), atol=1e-5)
+
+
+def test_each_step_goes_on_from_the_activations_of_the_one_before():
+    graphs = made()
+    rule = update_rule(Network.for_graphs(method("top-to-input", weight_decay=0.0), graphs))
+    rule.optimisers.set_learning_rate(range(3), 0.0)
+    batch = graphs.batch(TRAIN, TRAIN)
+    operator = dense_operator(rule.network, batch)
+    states = dense_start(rule.network, operator, batch)
+    for _ in range(3):
+        rule.step(batch)
+        dense_time_step(rule.network, operator, states)
+    for found, expected in zip(rule.activations[1:], states[1:], strict=True):
+        assert torch.allclose(found[0], expected, atol=1e-5)
+
+
+def test_activations_by_loss_have_unit_length():
+    graphs = made()
+    rule = update_rule(Network.for_graphs(method("top-to-loss"), graphs))
+    rule.step(graphs.batch(TRAIN, TRAIN))
+    for h in rule.activations:
+        length = h.norm(dim=2)
+        assert torch.allclose(length, (length > 0).float(), atol=1e-5)
 
 
 @torch.no_grad()
@@ -119,6 +151,21 @@ def test_a_layer_changes_by_its_own_loss_alone(name):
     states = rule.activations
     assert states is not None
     assert not any(state.requires_grad for state in states)
+
+
+def test_gradients_by_loss_are_at_most_of_length_one():
+    graphs = made()
+    rule = update_rule(Network.for_graphs(method("top-to-loss"), graphs))
+    lengths = []
+    for layer in range(3):
+        weights = list(rule.network.layer(layer).parameters())
+        for weight in weights:
+            weight.data *= 30
+        rule.optimisers.optimiser(layer).register_step_pre_hook(
+            lambda *_, w=weights: lengths.append(float(torch.cat([p.grad.flatten() for p in w]).norm()))
+        )
+    rule.step(graphs.batch(TRAIN, TRAIN))
+    assert max(lengths) == pytest.approx(1, abs=1e-4)  # without a limit it would be more
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -113,7 +113,7 @@ def command(
                 raise_if_interrupted()
                 forecast(done, len(missing))
 
-            failures = run_jobs(missing, file, root=root, workers=workers, tell=tell, pause=pause)
+            failures = run_jobs(missing, file, root=root, workers=workers, progress=tell, pause=pause)
             mark_output_complete()
         results = file.of(jobs)
     page = table(results, reference=reference or REFERENCE)

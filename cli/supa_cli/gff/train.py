@@ -43,7 +43,7 @@ _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_deca
     help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]",
 )
 @click.option("--layers", type=Count(1), help="Number of layers.  [default: the method's]")
-@click.option("--hidden-channels", type=Count(1), help="Features of an activation.  [default: the method's]")
+@click.option("--hidden-channels", type=Count(1), help="Channels of each layer.  [default: the method's]")
 @click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
 @click.option("--fold", type=Count(0), default=0, show_default=True, help="The fold that tests.")
 @click.option("--folds", type=Count(2), default=10, show_default=True, help="Stratified folds of a set of graphs.")

@@ -1,1 +1,1 @@
-"""Cross-validated comparisons: jobs, the processes that run them, the file they fill, its table and its picture."""
+"""Cross-validated comparisons: jobs, worker processes, the file of results, its table and its figure."""

@@ -1,4 +1,4 @@
-"""The picture of a benchmark: accuracy over time and over memory, a line of panels for each set."""
+"""The figure of a benchmark: accuracy over time and over memory, a row of panels for each set."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

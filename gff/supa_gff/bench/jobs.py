@@ -1,4 +1,4 @@
-"""A job of a benchmark, and what it measures."""
+"""A job of a benchmark, and its result."""
 
 import json
 import math
@@ -16,11 +16,11 @@ class Job:
     Args:
         dataset: name of a benchmark.
         method: name of a method.
-        conv: name of a convolution; empty where the method has none.
+        conv: name of a convolution; empty if the method has none.
         folds: number of folds.
         fold: which of them, from 0.
-        seed: of everything random in the training; the folds do not depend on it.
-        settings: the configuration of the method as ``canonical`` JSON. Two jobs that differ in it are two jobs.
+        seed: random seed of the training; the folds do not depend on it.
+        settings: the configuration of the method as ``canonical`` JSON; it is part of the identity of a job.
     """
 
     dataset: str
@@ -33,18 +33,18 @@ class Job:
 
     @property
     def row(self) -> str:
-        """What a table calls the method."""
+        """Name of the method in a table."""
         return f"{self.method} ({self.conv})" if self.conv else self.method
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job took.
+    """Time and memory of a job.
 
     Args:
-        wall_seconds: time on the clock.
+        wall_seconds: wall time.
         cpu_seconds: processor time of the process, all threads.
-        peak_memory_bytes: at its peak, beyond what was held before.
+        peak_memory_bytes: peak memory, without the memory before the job.
         device: ``"cpu"``: memory of the process; ``"cuda"``: memory of PyTorch's allocator on the GPU.
     """
 
@@ -56,18 +56,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a job measured.
+    """Result of a job.
 
     Args:
         test_accuracy: percent of the test part.
-        valid_accuracy: percent of the validation part; None where there is none.
-        epochs: epochs that were trained, all layers together; 0 for a method without.
-        parameters: number of trained numbers.
-        cost: what training and test took; None: the job's runner measures it around them.
-        sizes: numbers of items that train, validate and test; None: the job's runner knows.
+        valid_accuracy: percent of the validation part; None if there is none.
+        epochs: number of trained epochs, summed over layers; 0 for a method without epochs.
+        parameters: number of trained parameters.
+        cost: time and memory of training and test; None: `run_job` measures them.
+        sizes: numbers of training, validation and test items; None: `run_job` fills them in.
 
     Raises:
-        ValueError: an accuracy is no percentage.
+        ValueError: an accuracy is not a percentage.
     """
 
     test_accuracy: float
@@ -84,10 +84,10 @@ class JobResult:
 
 
 def canonical(settings: Mapping[str, Any]) -> str:
-    """Write a configuration so that equal ones are equal texts.
+    """Serialise a configuration; equal configurations give equal texts.
 
     Args:
-        settings: names and values that JSON can hold.
+        settings: names and JSON values.
 
     Returns:
         JSON with sorted keys.

@@ -1,4 +1,4 @@
-"""Published figures, quoted to be printed beside measured ones; none of them was measured here."""
+"""Published figures, quoted beside measured ones; none of them was measured here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ class Published:
 
     Args:
         method: the method, as its source calls it.
-        conv: the convolution; empty where the source does not tell, or there is none.
-        layers: number of layers; None where the source does not tell.
+        conv: the convolution; empty if there is none, or the source does not state it.
+        layers: number of layers; None if the source does not state it.
         task: ``"graph"`` or ``"node"``: accuracy in percent; ``"link"``: area under the ROC curve in percent.
         values: mean for each set, in percent, under the names of ``BENCHMARKS``; ``GitHub`` is not among these.
         errors: the standard deviations that the source gives.
-        source: where the figures stand.
-        caveat: what a reader must know before comparing.
+        source: source of the figures.
+        caveat: differences that matter for a comparison.
     """
 
     method: str
@@ -86,7 +86,7 @@ _GRAPH_ROWS = (
 def _rows(
     task: str, conv: str, layers: tuple[int, ...], table: Mapping[str, tuple[str, ...]], where: str, caveat: str
 ) -> list[Published]:
-    """Read rows of a paper's table: for each set of ``_SETS`` figures such as ``94.28 / 94.87``, one for each depth.
+    """Parse rows of a paper's table: for each set of ``_SETS``, figures such as ``94.28 / 94.87``, one for each depth.
 
     A figure may carry its deviation: ``86.61+-2.3``.
     """
@@ -167,7 +167,7 @@ PUBLISHED: tuple[Published, ...] = (
 
 
 def published(task: str, sets: tuple[str, ...]) -> tuple[Published, ...]:
-    """Choose the quoted rows that say something on sets.
+    """Return the quoted rows with figures of given sets.
 
     Args:
         task: ``"graph"``, ``"node"`` or ``"link"``.

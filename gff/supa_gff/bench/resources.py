@@ -1,4 +1,4 @@
-"""What a piece of work costs: time on the clock, processor time and memory at its peak."""
+"""Measurement of wall time, processor time and peak memory."""
 
 import ctypes
 import resource
@@ -11,16 +11,16 @@ from typing import Any, Self
 from supa_gff.bench.jobs import Cost
 
 _STATUS = Path("/proc/self/status")
-_PEAK_OF_PROCESS = "5"  # what Linux takes to forget a process's peak (proc(5), clear_refs)
+_PEAK_OF_PROCESS = "5"  # resets the peak of a process on Linux (proc(5), clear_refs)
 
 
 class Meter:
-    """Measures from the start of its context to its end.
+    """Measures the cost of the block of a ``with`` statement.
 
-    On the GPU the memory is the peak of PyTorch's allocator; else the growth of the process's resident memory. Memory
-    that the process holds but does not use is given back to the system before, as far as the C library can, so that
-    a job in a used process is measured nearly as in a fresh one. Where there is no ``/proc``, the growth of the peak
-    of the process's whole life is given, a lower bound.
+    On a GPU the memory is the peak of PyTorch's allocator, otherwise the growth of the resident memory of the process.
+    Unused memory of the process is returned to the system first, as far as the C library can, so that a job in a used
+    process is measured nearly as in a fresh one. Without ``/proc``, the memory is the growth of the peak over the
+    life of the process, a lower bound.
     """
 
     def __enter__(self) -> Self:
@@ -39,7 +39,7 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         cuda = _cuda()
         if cuda is not None:
-            cuda.synchronize()  # kernels that still run are part of the work
+            cuda.synchronize()  # running kernels are part of the work
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         grown = 0 if cuda is None else int(cuda.max_memory_allocated()) - self._allocated
         on_gpu = grown > 0
@@ -48,7 +48,7 @@ class Meter:
 
 
 def _memory(field: str) -> int:
-    """Read bytes from the process's status."""
+    """Read a number of bytes from the status of the process."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith(field):
@@ -58,6 +58,6 @@ def _memory(field: str) -> int:
 
 
 def _cuda() -> Any:
-    """Give ``torch.cuda`` where this process uses it; asking must not bring it up."""
+    """Return ``torch.cuda`` if this process uses it, without initialising it."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

@@ -1,4 +1,4 @@
-"""The file of results: one line of JSON for each finished job, whole or not there."""
+"""The file of results: one line of JSON for each finished job, written atomically."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from supa.file_lock import open_locked
 from supa.texts import read_json
 from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
 
-_FIRST = b'{"dataset": "'  # every line starts so; a torn one is a piece of that
+_FIRST = b'{"dataset": "'  # start of every line; a torn line is a prefix of it
 _PACKAGES = ("supa-showers", "numpy", "scipy", "scikit-learn", "torch", "torch-geometric")
 
 
@@ -28,11 +28,11 @@ class Result:
 
     Args:
         job: the job.
-        measured: what it measured; None where it failed.
-        error: why it failed; None where it did not.
-        machine: what it ran on.
-        versions: of Python and of the packages that matter.
-        date: when it ended, UTC, ISO 8601.
+        measured: its result; None if it failed.
+        error: the reason of the failure; None if it succeeded.
+        machine: description of the machine.
+        versions: versions of Python and of the packages involved.
+        date: end of the job, UTC, ISO 8601.
     """
 
     job: Job
@@ -44,11 +44,11 @@ class Result:
 
 
 def finished(job: Job, outcome: JobResult | str) -> Result:
-    """Make the line of a job that ended now, on this machine.
+    """Make the line of a job that has just ended on this machine.
 
     Args:
         job: the job.
-        outcome: what it measured, or why it failed.
+        outcome: its result, or the reason of its failure.
 
     Returns:
         The result.
@@ -65,7 +65,7 @@ def finished(job: Job, outcome: JobResult | str) -> Result:
 
 
 def read_results(path: str | os.PathLike[str]) -> list[Result]:
-    """Read a file of results; a last line that was torn is left out.
+    """Read a file of results; a torn last line is left out.
 
     Args:
         path: the file.
@@ -75,21 +75,21 @@ def read_results(path: str | os.PathLike[str]) -> list[Result]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: a line is no result.
+        ValueError: a line is not a result.
     """
     lines, _ = _lines(Path(path))
     return _newest(lines)
 
 
 class ResultsFile:
-    """A file of results that is open to be appended to; no second process can open it so meanwhile.
+    """A file of results, open for appending; a second process cannot open it at the same time.
 
     Args:
-        path: the file, made if there is none. A torn last line is cut off.
+        path: the file; it is created if it does not exist. A torn last line is removed.
 
     Raises:
         OSError: the file cannot be read or written.
-        ValueError: it holds something else than results, or another process has opened it.
+        ValueError: it is not a file of results, or another process has opened it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -110,7 +110,7 @@ class ResultsFile:
         os.close(self._descriptor)
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
-        """Choose the jobs that are still to be run: those without a line of exactly their settings, or that failed.
+        """Return the jobs to run: those without a line of exactly their settings, and failed ones.
 
         Args:
             jobs: the jobs.
@@ -121,15 +121,15 @@ class ResultsFile:
         return [job for job in jobs if job not in self._results or self._results[job].measured is None]
 
     def append(self, result: Result) -> None:
-        """Write the line of a job, and wait until it is on the disk.
+        """Append the line of a job, and wait until it is on the disk.
 
-        A failure that the file tells already is not written again.
+        A failure is not written again if the file has it already.
 
         Args:
             result: the result.
 
         Raises:
-            OSError: the line cannot be written; what was there before is unharmed.
+            OSError: the line cannot be written; the lines before are unchanged.
         """
         before = self._results.get(result.job)
         if before is not None and result.error is not None and before.error == result.error:
@@ -143,13 +143,13 @@ class ResultsFile:
         self._results[result.job] = result
 
     def of(self, jobs: Iterable[Job]) -> list[Result]:
-        """Give the results of jobs.
+        """Return the results of jobs.
 
         Args:
             jobs: the jobs.
 
         Returns:
-            The results that there are, in the jobs' order.
+            The existing results, in the order of the jobs.
         """
         return [self._results[job] for job in jobs if job in self._results]
 
@@ -180,18 +180,18 @@ def _newest(results: Iterable[Result]) -> list[Result]:
 
 
 def _lines(path: Path) -> tuple[list[Result], int]:
-    """Read the whole lines, and tell how many bytes they take."""
+    """Read the complete lines; return them and their size in bytes."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     torn = content[whole:]
     if not (_FIRST.startswith(torn) or torn.startswith(_FIRST)):
-        raise ValueError(f"{path}: this is no file of benchmark results; name another.")
+        raise ValueError(f"{path}: this is not a file of benchmark results; choose another name.")
     results = []
     for number, line in enumerate(content[:whole].splitlines(), 1):
         try:
             results.append(_from_dict(read_json(line)))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: this is no result of a benchmark ({error!r}).") from None
+            raise ValueError(f"{path}, line {number}: this is not a result of a benchmark ({error!r}).") from None
     return results, whole
 
 
@@ -235,7 +235,7 @@ def _from_dict(line: dict[str, Any]) -> Result:
 
 
 def _digest(job: Job) -> str:
-    """Name the settings shortly, for people who sort lines by hand."""
+    """Return a short hash of the settings, for sorting lines by hand."""
     return hashlib.sha256(job.settings.encode()).hexdigest()[:12]
 
 

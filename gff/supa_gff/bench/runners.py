@@ -1,144 +1,32 @@
-"""What runs a job: the trivial baselines and the trained methods."""
+"""Lists jobs and runs one of them: a trivial baseline or a trained method."""
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Protocol
 
-from supa.checks import check_int, check_name, did_you_mean, format_value
+from supa.checks import check_int, check_name
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
-from supa_gff.bench import train_and_test
 from supa_gff.bench.jobs import Job, JobResult, canonical
 from supa_gff.bench.resources import Meter
-from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
+from supa_gff.bench.train_and_test import method_settings, train_and_test
+from supa_gff.names import CONVOLUTIONS, METHODS
+from supa_gff.splits.folds import SPLIT_SEED, stratified_folds
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
-"""Share of the items outside the test part that validate; five folds split nodes 64/16/20, as ForwardGNN does."""
-
-
-class Runner(Protocol):
-    """A family of methods."""
-
-    def methods(self) -> Sequence[str]:
-        """Name them."""
-
-    def convs(self) -> Sequence[str]:
-        """Name the convolutions they are run with; none where they have none."""
-
-    def fits(self, method: str, task: str) -> bool:
-        """Tell whether a method is one for a task."""
-
-    def is_random(self, method: str) -> bool:
-        """Tell whether a method's seed matters."""
-
-    def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        """Give the configuration that decides about a result."""
-
-    def load(self) -> None:
-        """Import what a training needs, so that its import is not measured."""
-
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
-        """Train and test."""
-
-
-class _Baselines:
-    """The trivial baselines."""
-
-    def methods(self) -> Sequence[str]:
-        return tuple(BASELINES)
-
-    def convs(self) -> Sequence[str]:
-        return ()
-
-    def fits(self, method: str, task: str) -> bool:
-        return BASELINES[method].task in (None, task)
-
-    def is_random(self, method: str) -> bool:
-        return BASELINES[method].random
-
-    def settings(self, method: str, _conv: str) -> Mapping[str, Any]:
-        return {"trees": TREES} if BASELINES[method].model == "forest" else {}
-
-    def load(self) -> None:
-        with suppress(ImportError):  # the training says what is not installed
-            for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
-                importlib.import_module(f"sklearn.{module}")
-
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
-        result = run_baseline(benchmark, fold, job.method, seed=job.seed)
-        return JobResult(result.test_accuracy, result.valid_accuracy, epochs=0, parameters=result.parameters)
-
-
-class _Trained:
-    """The trained methods, forward-only and backpropagation."""
-
-    def methods(self) -> Sequence[str]:
-        return train_and_test.METHODS
-
-    def convs(self) -> Sequence[str]:
-        return train_and_test.CONVS
-
-    def fits(self, method: str, task: str) -> bool:
-        return train_and_test.fits(method, task)
-
-    def is_random(self, _method: str) -> bool:
-        return True
-
-    def settings(self, method: str, conv: str) -> Mapping[str, Any]:
-        return train_and_test.method_settings(method, conv)
-
-    def load(self) -> None:
-        pass  # imported with this module
-
-    def run(self, benchmark: GraphBenchmark, fold: Fold, job: Job) -> JobResult:
-        return train_and_test.train_and_test(benchmark, fold, job.method, job.conv, job.seed)
-
-
-RUNNERS: tuple[Runner, ...] = (_Baselines(), _Trained())
-"""The families of methods that a benchmark can run."""
-
-
-def methods() -> tuple[str, ...]:
-    """Name all methods.
-
-    Returns:
-        The names.
-    """
-    return tuple(name for runner in RUNNERS for name in runner.methods())
-
-
-def runner_for(method: str) -> Runner:
-    """Give the family that a method belongs to.
-
-    Args:
-        method: its name.
-
-    Returns:
-        The family.
-
-    Raises:
-        ValueError: there is no such method.
-    """
-    for runner in RUNNERS:
-        if method in runner.methods():
-            return runner
-    names = ", ".join(methods())
-    raise ValueError(
-        f"{format_value(method)} was given, but a method is one of {names}.{did_you_mean(method, methods())}"
-    )
+"""Share of validation items outside the test part; five folds split nodes 64/16/20, as ForwardGNN does."""
 
 
 def make_jobs(
     datasets: Iterable[str], methods: Iterable[str], convs: Iterable[str], *, folds: int, seeds: int
 ) -> list[Job]:
-    """List every combination of sets, methods, convolutions, folds and seeds that makes sense.
+    """List all combinations of sets, methods, convolutions, folds and seeds.
 
-    A method without convolutions is run once for all of them, a method without randomness with one seed, and a method
-    that is none for a set's task not at all.
+    A method without convolutions is run once, a method without randomness with one seed, and a method that cannot do
+    the task of a set is left out.
 
     Args:
         datasets: names of benchmarks.
@@ -151,7 +39,7 @@ def make_jobs(
         The jobs, set by set.
 
     Raises:
-        ValueError: a name is not known, a number is out of its limits, or no combination makes sense.
+        ValueError: a name is unknown, a number is out of its limits, or no combination is left.
     """
     datasets, methods, convs = list(dict.fromkeys(datasets)), list(dict.fromkeys(methods)), list(dict.fromkeys(convs))
     check_int(2, 1000, "folds", folds)
@@ -160,25 +48,26 @@ def make_jobs(
         check_name(BENCHMARKS, "a set", name)
     jobs = []
     for method in methods:
-        runner = runner_for(method)
-        for conv in convs if runner.convs() else [""]:
+        check_name([*BASELINES, *METHODS], "a method", method)
+        is_random = method not in BASELINES or BASELINES[method].random
+        for conv in [""] if method in BASELINES else convs:
             if conv:
-                check_name(runner.convs(), "a convolution", conv)
+                check_name(CONVOLUTIONS, "a convolution", conv)
             jobs += [
-                Job(dataset, method, conv, folds, fold, seed, _settings(runner, dataset, method, conv))
+                Job(dataset, method, conv, folds, fold, seed, _settings(dataset, method, conv))
                 for dataset in datasets
-                if runner.fits(method, BENCHMARKS[dataset].task)
-                for seed in range(seeds if runner.is_random(method) else 1)
+                if _fits(method, BENCHMARKS[dataset].task)
+                for seed in range(seeds if is_random else 1)
                 for fold in range(folds)
             ]
     if not jobs:
-        raise ValueError("No method that was given is one for the tasks of the sets that were given.")
-    # Set by set, so that a process loads each once.
+        raise ValueError("None of the given methods can do the tasks of the given sets.")
+    # Ordered by set, so that a process loads each set once.
     return sorted(jobs, key=lambda job: datasets.index(job.dataset))
 
 
 def prepare(datasets: Iterable[str], root: str | None) -> None:
-    """Bring sets into the cache, so that the processes that run the jobs find them there.
+    """Load sets into the cache on disk, where the worker processes find them.
 
     Args:
         datasets: names of benchmarks.
@@ -193,14 +82,14 @@ def prepare(datasets: Iterable[str], root: str | None) -> None:
 
 
 def run_job(job: Job, root: str | None) -> JobResult:
-    """Load a job's set, make its fold, train and test.
+    """Load the set of a job, make its fold, train and test.
 
     Args:
         job: the job.
         root: folder of the raw files of the sets; None: they are downloaded.
 
     Returns:
-        What it measured, with its cost (loading left out).
+        The result, with its cost (without loading).
 
     Raises:
         ValueError: the set cannot be loaded, or the method cannot be run on it.
@@ -209,20 +98,33 @@ def run_job(job: Job, root: str | None) -> JobResult:
     shares = VALID_SHARES[benchmark.task]
     made = stratified_folds(targets_of(benchmark), folds=job.folds, seed=SPLIT_SEED, valid_share=shares)
     fold = made[job.fold]
-    runner = runner_for(job.method)
-    runner.load()
+    if job.method in BASELINES:
+        _import_baselines()
     with Meter() as meter:
-        measured = runner.run(benchmark, fold, job)
-    return replace(
-        measured,
-        cost=measured.cost or meter.cost,
-        sizes=(len(fold.train), len(fold.valid), len(fold.test)),
-    )
+        if job.method in BASELINES:
+            baseline = run_baseline(benchmark, fold, job.method, seed=job.seed)
+            result = JobResult(baseline.test_accuracy, baseline.valid_accuracy, 0, baseline.parameters)
+        else:
+            result = train_and_test(benchmark, fold, job.method, job.conv, job.seed)
+    return replace(result, cost=meter.cost, sizes=(len(fold.train), len(fold.valid), len(fold.test)))
 
 
-def _settings(runner: Runner, dataset: str, method: str, conv: str) -> str:
+def _fits(method: str, task: str) -> bool:
+    return BASELINES[method].task in (None, task) if method in BASELINES else task in METHODS[method]
+
+
+def _settings(dataset: str, method: str, conv: str) -> str:
     split = {"split_seed": SPLIT_SEED, "valid_share": VALID_SHARES[BENCHMARKS[dataset].task]}
-    return canonical({**runner.settings(method, conv), **split})
+    if method not in BASELINES:
+        return canonical({**method_settings(method, conv), **split})
+    return canonical({**({"trees": TREES} if BASELINES[method].model == "forest" else {}), **split})
+
+
+def _import_baselines() -> None:
+    """Import the packages of baselines, so that their import is not measured."""
+    with suppress(ImportError):  # `run_baseline` raises a clear error
+        for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
+            importlib.import_module(f"sklearn.{module}")
 
 
 @lru_cache(maxsize=1)

@@ -12,11 +12,11 @@ from supa_gff.bench.results import Result
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """What a row achieves on a set.
+    """Scores of a row on a set.
 
     Args:
-        folds: (folds,) test accuracy of each fold in percent, the mean of its seeds; NaN where none is there.
-        complete: whether every fold is there, with equally many seeds.
+        folds: (folds,) test accuracy of each fold in percent, the mean of its seeds; NaN if there is none.
+        complete: whether every fold is there, with the same number of seeds.
         test_over_train: mean number of tested over mean number of training items.
         wall_seconds: median of a training and test; the mean would show every pause of a shared machine.
         memory_bytes: median peak of a training and test.
@@ -30,12 +30,12 @@ class Cell:
 
     @property
     def mean(self) -> float:
-        """Mean over the folds that are there."""
+        """Mean over the existing folds."""
         return float(np.nanmean(self.folds))
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation over the folds that are there; NaN where it is one."""
+        """Sample standard deviation over the existing folds; NaN for a single one."""
         there = self.folds[~np.isnan(self.folds)]
         return float(there.std(ddof=1)) if len(there) > 1 else float("nan")
 
@@ -47,7 +47,7 @@ class Scores:
     Args:
         rows: (method, convolution) in the order of the results.
         sets: names of the sets in that order.
-        cells: by row and set; nothing where no job succeeded.
+        cells: by row and set; without an entry if no job succeeded.
     """
 
     rows: tuple[tuple[str, str], ...]
@@ -55,7 +55,7 @@ class Scores:
     cells: dict[tuple[tuple[str, str], str], Cell]
 
     def complete(self, row: tuple[str, str], name: str) -> Cell | None:
-        """Give a cell, if all of it is there.
+        """Return a cell if it is complete.
 
         Args:
             row: its method and convolution.

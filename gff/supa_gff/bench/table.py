@@ -94,7 +94,7 @@ def _differences(scores: Scores, reference: str) -> str:
     """Write the table of differences to the reference, with their p-values."""
     references = [row for row in scores.rows if row[0] == reference]
     if not references:
-        return f"No row of the method {reference} is there to compare with." if len(scores.rows) > 1 else ""
+        return f"There is no row of the method {reference} to compare with." if len(scores.rows) > 1 else ""
     compared = [(row, _reference_of(row, references)) for row in scores.rows if row[0] != reference]
     found: dict[tuple[Row, str], tuple[float, float]] = {}
     for row, against in compared:
@@ -134,7 +134,7 @@ def _differences(scores: Scores, reference: str) -> str:
 
 
 def _reference_of(row: Row, references: Sequence[Row]) -> Row:
-    """Choose the reference with the same convolution, or the first where a row has none."""
+    """Choose the reference with the same convolution, or else the first one."""
     return next((one for one in references if one[1] == row[1]), references[0])
 
 
@@ -155,7 +155,7 @@ def _failures(results: Sequence[Result]) -> str:
 
 
 def _conditions(results: Sequence[Result]) -> str:
-    """Tell under which conditions the figures were made."""
+    """Describe the conditions of the measurement."""
     folds = sorted({r.job.folds for r in results})
     seeds = sorted({r.job.seed for r in results})
     machines = sorted({r.machine for r in results})
@@ -192,7 +192,7 @@ def _quoted_label(row: Published) -> str:
 
 
 def _quoted_figure(row: Published, name: str) -> str:
-    """Give a figure with the digits that it was given with, as far as they say something."""
+    """Format a quoted figure with the digits of its source."""
     if name not in row.values:
         return _NOTHING
     return f"*{row.values[name]:g} ± {row.errors[name]:g}*" if name in row.errors else f"*{row.values[name]:g}*"
@@ -203,7 +203,7 @@ def _note(row: Published) -> str:
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out rows of cells, the first the head, so that the source is read as well as the page."""
+    """Lay out rows of cells as an aligned Markdown table; the first row is the header."""
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     rows = []
     for line in lines:

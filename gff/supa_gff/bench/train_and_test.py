@@ -1,4 +1,4 @@
-"""Training a method on one fold of a benchmark and testing it there: what the benchmark's jobs run."""
+"""Train a method on one fold of a benchmark and test it: the work of one job."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,61 +6,42 @@ from typing import Any
 import torch
 
 from supa_datasets import GraphBenchmark
-from supa_gff import names
 from supa_gff.bench.jobs import JobResult
 from supa_gff.data import GraphSet, Level
+from supa_gff.names import METHODS
 from supa_gff.networks.network import Network
 from supa_gff.presets import preset
 from supa_gff.splits.folds import Fold
 from supa_gff.training.tasks import train as train_network
 from supa_learning.metrics import accuracy
 
-METHODS = tuple(names.METHODS)
-"""The methods by name."""
-
-CONVS = names.CONVOLUTIONS
-"""The convolutions by name."""
-
-
-def fits(method: str, task: str) -> bool:
-    """Tell whether a method is one for a task.
-
-    Args:
-        method: one of ``METHODS``.
-        task: ``"graph"`` or ``"node"``.
-
-    Returns:
-        Whether it is.
-    """
-    return task in names.METHODS[method]
-
 
 def method_settings(method: str, conv: str) -> Mapping[str, Any]:
-    """Give the configuration that decides about a result.
+    """Return the configuration that a result depends on.
 
     Args:
         method: one of ``METHODS``.
-        conv: one of ``CONVS``.
+        conv: one of ``CONVOLUTIONS``.
 
     Returns:
-        The method's parts for each task that it is for.
+        The parts of the method, for each task that it can do.
     """
-    tasks = [task for task in ("graph", "node") if fits(method, task)]
+    tasks = [task for task in ("graph", "node") if task in METHODS[method]]
     return {task: preset(method, _level(task)).replace(conv=conv).to_dict() for task in tasks}
 
 
 def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str, seed: int) -> JobResult:
-    """Train on a fold, stop and choose on its validation part, and test once.
+    """Train on a fold, choose the epoch on its validation part, and test once.
 
     Args:
-        benchmark: the set.
-        fold: graphs, or the nodes of the one graph, to train, validate and test on.
+        benchmark: the benchmark.
+        fold: indices of graphs, or of nodes of its single graph.
         method: one of ``METHODS``.
-        conv: one of ``CONVS``.
-        seed: of everything random.
+        conv: one of ``CONVOLUTIONS``.
+        seed: random seed of first weights and training.
 
     Returns:
-        What was measured.
+        The accuracies and the cost of the training.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     graphs = GraphSet.of_benchmark(benchmark).to(device)

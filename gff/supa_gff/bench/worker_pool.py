@@ -1,4 +1,4 @@
-"""Processes that run jobs: what ends one of them costs the job that it had, and nothing else."""
+"""A pool of worker processes for jobs; the death of a process fails its job only."""
 
 import os
 import signal
@@ -29,34 +29,34 @@ def run_jobs(
     root: str | None = None,
     workers: int = 1,
     run: Run = run_job,
-    tell: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
     pause: Callable[[], None] = lambda: None,
 ) -> int:
     """Run jobs in fresh processes of one thread each, and append each one's result when it ends.
 
-    A job that fails, or whose process is killed, is recorded with its reason; the others go on. However this ends, what
-    was appended stays, and ``ResultsFile.missing`` tells what is left.
+    A job that fails, or whose process is killed, is recorded with its reason; the others continue. After an
+    interruption the file holds all finished jobs, and ``ResultsFile.missing`` returns the others.
 
     Args:
         jobs: the jobs.
-        file: where the results go.
+        file: the file of results.
         root: folder of the raw files of the sets; None: they are downloaded.
-        workers: number of processes at a time.
-        run: runs one job; a function of a module, which the processes import.
-        tell: called with the numbers of jobs done and of all, at the start and after each.
-        pause: called several times a second; what it raises ends the jobs that run.
+        workers: number of processes at the same time.
+        run: a function that runs one job; the processes import it from its module.
+        progress: called with the number of finished jobs and of all jobs, at the start and after each job.
+        pause: called several times a second; an exception in it ends the running jobs.
 
     Returns:
         The number of jobs that failed.
 
     Raises:
         OSError: a result cannot be written.
-        ValueError: the number of processes is no such number.
+        ValueError: ``workers`` is out of its limits.
     """
     check_int(1, 4096, "workers", workers)
     waiting, failures, done = deque(jobs), 0, 0
     running: list[_Worker] = []
-    tell(0, len(jobs))
+    progress(0, len(jobs))
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -68,7 +68,7 @@ def run_jobs(
                 file.append(result)
                 failures += result.measured is None
                 done += 1
-                tell(done, len(jobs))
+                progress(done, len(jobs))
                 if worker.alive and waiting:
                     worker.start(waiting.popleft())
                 else:
@@ -86,7 +86,7 @@ class _Worker:
     def __init__(self, run: Run, root: str | None, job: Job) -> None:
         context = get_context("spawn")
         self.end, other = context.Pipe()
-        # A daemon, so that it cannot outlive this process whatever happens here.
+        # A daemon process cannot outlive this process.
         self._process = context.Process(target=_work, args=(other, run, root), daemon=True)
         with _started_undisturbed():
             self._process.start()
@@ -96,7 +96,7 @@ class _Worker:
 
     def start(self, job: Job) -> None:
         self._job = job
-        with suppress(BrokenPipeError):  # it has died; `result` finds that out
+        with suppress(BrokenPipeError):  # it has died; `result` reports it
             self.end.send(job)
 
     def result(self) -> Result:
@@ -123,12 +123,12 @@ def _how_it_died(code: int | None) -> str:
 
 @contextmanager
 def _started_undisturbed() -> Iterator[None]:
-    """Start a process that computes with one thread, and that Ctrl-C leaves to its parent."""
+    """Start a process with one thread, which ignores Ctrl-C: its parent handles it."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ |= dict.fromkeys(_ONE_THREAD, "1")
-    # Started with the first child, it would unblock the signals before the child inherits what is blocked.
+    # If it were started with the first child, it would unblock the signals before the child inherits the mask.
     resource_tracker.ensure_running()
-    # A child inherits what is blocked, from its first instruction on.
+    # A child inherits the blocked signals from its first instruction on.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _KEYBOARD)
     try:
         yield
@@ -142,20 +142,20 @@ def _started_undisturbed() -> Iterator[None]:
 
 
 def _work(end: Any, run: Run, root: str | None) -> None:
-    """Run the jobs that come, until nobody is there who sends them."""
+    """Run jobs until the parent closes the pipe."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent has ended, or has been killed
         while True:
             job: Job = end.recv()
             try:
                 outcome: JobResult | str = run(job, root)
-            except Exception as error:  # whatever a job raises must not end the others
+            except Exception as error:  # an exception of one job must not end the others
                 outcome = _in_one_line(error)
             end.send(finished(job, outcome))
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed: nobody would take its result."""
+    """End this process when its parent is killed."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -18,18 +18,9 @@ _FIRST_SCORED_STEP = 2
 def make_layer(
     method: Method, index: int, in_channels: int, out_channels: int, level: Level, deg: Tensor | None
 ) -> Layer:
-    """Make one layer of a network with top-down connections.
+    """Make a layer of a network with top-down connections; the arguments are those of `Layer`.
 
-    Args:
-        method: the method; its ``top_down`` is not None.
-        index: number of the layer from 0.
-        in_channels: channels that come from the layer below.
-        out_channels: number of classes.
-        level: what is predicted.
-        deg: (largest degree + 1,) int64 histogram of in-degrees; PNA needs it.
-
-    Returns:
-        The layer; with ``top_down="input"`` it takes the activations of the layer above as further input channels.
+    With ``top_down="input"`` the activations of the layer above are further input channels.
     """
     if method.top_down == "loss":
         return Layer(method, index, in_channels, out_channels, level, deg)
@@ -67,15 +58,7 @@ class TopDownPass:
 
     @torch.no_grad()
     def start(self, inputs: HypothesisBatch, batch: Batch) -> list[Tensor]:
-        """Return the activations before the first time step, from one pass without top-down connections.
-
-        Args:
-            inputs: the batch before the first layer, class nodes included.
-            batch: the batch, with ``known_labels``.
-
-        Returns:
-            The activations.
-        """
+        """Return the activations before the first time step, from one pass without top-down connections."""
         activations = [unit_length(inputs.x)]
         for index, layer in enumerate(self._layers):
             x = activations[-1]
@@ -90,28 +73,11 @@ class TopDownPass:
         return activations
 
     def layer_input(self, index: int, activations: list[Tensor]) -> Tensor:
-        """Return the input of a layer.
-
-        Args:
-            index: number of the layer.
-            activations: of the last time step.
-
-        Returns:
-            (1, nodes, channels) float32.
-        """
+        """Return the (1, nodes, channels) input of a layer from the activations of the last time step."""
         return _join(activations[index], activations[index + 2]) if self.by_input else activations[index]
 
     def scored(self, index: int, h: Tensor, activations: list[Tensor]) -> Tensor:
-        """Return what a layer's scorer sees.
-
-        Args:
-            index: number of the layer.
-            h: (1, nodes, channels) float32 activations of the layer now.
-            activations: of the last time step.
-
-        Returns:
-            (1, nodes, channels) float32: ``h``, or its mean with the activations of all layers above.
-        """
+        """Return what a layer's scorer sees: its activations ``h``, or their mean with those of all layers above."""
         return h if self.by_input else torch.stack([h, *activations[index + 2 :]]).mean(0)
 
     def layer_scores(self, inputs: HypothesisBatch, batch: Batch) -> Tensor:
@@ -142,14 +108,7 @@ class TopDownPass:
 
 
 def unit_length(x: Tensor) -> Tensor:
-    """Divide each node's vector by its length.
-
-    Args:
-        x: (hypotheses, nodes, channels) float32.
-
-    Returns:
-        The same shape; zeros stay zeros.
-    """
+    """Divide each node's vector of (hypotheses, nodes, channels) by its length; zeros stay zeros."""
     unit: Tensor = x / (x.norm(dim=2, keepdim=True) + 1e-8)
     return unit
 

@@ -1,4 +1,4 @@
-"""Stratified cross-validation folds, each with a validation part of its own for every choice of a model."""
+"""Stratified cross-validation folds, each with a validation part of its own."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from supa.arrays import IntArray
 from supa.checks import check_int, check_real, counted
 
 SPLIT_SEED = 0
-"""Of the folds of benchmarks, which are the same for every method and seed."""
+"""Seed of the folds of benchmarks, which are the same for all methods and seeds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One division into three disjoint parts that hold all items together.
+    """Three disjoint parts that together contain all items.
 
     Args:
-        train: (n,) int64 ascending indices to learn from.
-        valid: (n,) int64 ascending indices to choose epochs, layers and settings by.
-        test: (n,) int64 ascending indices that nothing is chosen by.
+        train: (n,) int64 ascending indices of training items.
+        valid: (n,) int64 ascending indices of validation items, which all choices depend on.
+        test: (n,) int64 ascending indices of test items, which no choice depends on.
     """
 
     train: IntArray
@@ -30,11 +30,11 @@ class Fold:
 def stratified_folds(
     targets: npt.ArrayLike, *, folds: int = 10, seed: int = 0, valid_share: float = 0.1
 ) -> tuple[Fold, ...]:
-    """Divide items into folds in which each class has its share.
+    """Divide items into stratified folds.
 
-    The shuffled items are laid out class by class and dealt to the folds in turn: the folds' sizes differ by at most
-    one, and so do the numbers of a class in them. The validation part is drawn from what is not tested: every
-    k-th item of the same layout, from a random start. scikit-learn's splitters refuse classes with few members; here
+    The shuffled items are ordered by class and dealt to the folds in turn: the sizes of the folds differ by at most
+    one, and so do the numbers of each class. The validation part is every k-th item of the rest in the same order,
+    from a random start. scikit-learn's splitters refuse classes with few members; here
 
     - a class with fewer members than folds is tested in as many folds as it has members;
     - a class with two or more members is in every training part;
@@ -42,17 +42,17 @@ def stratified_folds(
     - a test or validation part may hold one class only.
 
     Args:
-        targets: (n,) whole numbers, the class of each item.
+        targets: (n,) integers, the class of each item.
         folds: number of folds.
-        seed: of the shuffling; the folds depend on it and on the targets alone.
-        valid_share: share of the items outside the test part that validate, at most a half; rounded to whole items.
+        seed: random seed; the folds depend on it and on the targets only.
+        valid_share: share of the items outside the test part that are used for validation, at most 0.5.
 
     Returns:
-        The folds; each item is tested in exactly one of them.
+        The folds; each item is in exactly one test part.
 
     Raises:
-        ValueError: the targets are no whole numbers or fewer than the folds, a number is out of its limits, or a
-            training part would hold a single class.
+        ValueError: the targets are not integers or fewer than the folds, a number is out of its limits, or a training
+            part would have a single class.
     """
     labels = np.asarray(targets)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -80,10 +80,10 @@ def stratified_folds(
 
 
 def _every_kth(labels: npt.NDArray[np.generic], share: float, random: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Choose a share of items that are laid out class by class, but never the only member of a class."""
+    """Choose a share of items that are ordered by class, but never the only member of a class."""
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero(counts[inverse] > 1)
-    # A step of at least two never takes two neighbours, so something of each class is left.
+    # A step of at least two never takes two neighbours, so each class keeps a member.
     steps = np.floor(np.arange(len(candidates) + 1) * share + random.random())
     chosen = np.zeros(len(labels), dtype=np.bool_)
     chosen[candidates[np.diff(steps) > 0]] = True

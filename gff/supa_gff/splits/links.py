@@ -1,4 +1,4 @@
-"""Parting the links of a graph into training, validation and test, with as many pairs that are not linked."""
+"""Splits of the links of a graph, with the same number of pairs that are not linked."""
 
 from dataclasses import dataclass, replace
 
@@ -13,13 +13,13 @@ from supa_gff.data import Batch, GraphSet
 class LinkSplit:
     """Batches at link level.
 
-    Messages pass along training links alone in training and validation, and along training and validation links in the
-    test: never along a link that is to be predicted without having been trained on.
+    Messages pass along training links in training and validation, and along training and validation links in the
+    test, never along a validation or test link that is predicted.
 
     Args:
-        train: training links and as many other pairs.
-        valid: validation links and others, with the nodes and edges of ``train``.
-        test: test links and others.
+        train: training links and the same number of other pairs.
+        valid: validation links and other pairs, with the nodes and edges of ``train``.
+        test: test links and other pairs.
     """
 
     train: Batch
@@ -28,25 +28,25 @@ class LinkSplit:
 
 
 def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, seed: int = 0) -> LinkSplit:
-    """Part the links of one undirected graph; loops and repetitions are left out.
+    """Split the links of one undirected graph; loops and repeated links are left out.
 
     Args:
         graphs: a set of one graph; an edge in one direction is a link in both.
-        valid: share of the links to validate on; ForwardGNN (arXiv 2403.11004) has 0.16.
-        test: share of the links to test on; ForwardGNN has 0.2.
-        seed: of the parting and of the pairs that are not linked.
+        valid: share of validation links; ForwardGNN (arXiv 2403.11004) has 0.16.
+        test: share of test links; ForwardGNN has 0.2.
+        seed: random seed of the split and of the pairs that are not linked.
 
     Returns:
-        The batches; no pair occurs in two of them, or twice.
+        The batches; each pair occurs once in all of them.
 
     Raises:
-        ValueError: there is not one graph, the shares leave nothing, or there are too few links or other pairs.
+        ValueError: there is not exactly one graph, a part would be empty, or there are too few other pairs.
     """
     check_real(lambda v: 0 < v < 1, "between 0 and 1", "valid", valid)
     check_real(lambda v: 0 < v < 1, "between 0 and 1", "test", test)
     check_int(0, 2**63 - 1, "seed", seed)
     if len(graphs) != 1:
-        raise ValueError(f"There are {len(graphs):,} graphs, but links are parted in one; give a set of one graph.")
+        raise ValueError(f"There are {len(graphs):,} graphs, but links are split within one; give a set of one graph.")
     random = torch.Generator().manual_seed(seed)
     nodes = len(graphs.x)
     source, goal = graphs.edge_index.cpu()
@@ -80,7 +80,7 @@ def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, see
             units=pairs.to(graphs.device),
         )
         batches.append(batch)
-    # The same columns, so that what lower layers give is computed once for both.
+    # The same tensors, so that the activation cache of both is computed once.
     train, validation, tested = batches
     return LinkSplit(train, replace(validation, edge_index=train.edge_index, graph=train.graph), tested)
 
@@ -90,7 +90,7 @@ def _ends(numbers: Tensor, nodes: int) -> Tensor:
 
 
 def _not_linked(links: Tensor, nodes: int, random: torch.Generator) -> Tensor:
-    """Draw as many different pairs as there are links, none of them linked."""
+    """Draw as many different pairs as there are links; none of them is a link."""
     drawn = links.new_empty(0)
     while len(drawn) < len(links):
         ends = torch.randint(nodes, (2, 2 * len(links)), generator=random)

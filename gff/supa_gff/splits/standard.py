@@ -1,4 +1,4 @@
-"""Which members of a benchmark train, validate and test."""
+"""The standard split of a benchmark into training, validation and test."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,13 @@ from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Members for each purpose; none stands twice.
+    """Disjoint parts of a benchmark.
 
     Args:
-        words: what split it is, in words.
-        train: (count,) int64 members to learn from: graphs, or nodes of a single graph.
-        valid: (count,) int64 members to choose epochs by.
-        test: (count,) int64 members that nothing is chosen by.
+        words: description of the split.
+        train: (count,) int64 training indices, of graphs or of nodes of a single graph.
+        valid: (count,) int64 validation indices.
+        test: (count,) int64 test indices.
     """
 
     words: str
@@ -29,23 +29,23 @@ class Split:
 
 
 def standard_split(benchmark: GraphBenchmark, *, fold: int = 0, folds: int = 10, seed: int = 0) -> Split:
-    """Split a benchmark as is usual for it.
+    """Split a benchmark in the usual way.
 
-    Graphs: one of stratified folds, the same for every seed, a tenth of the rest validates. Nodes: by the masks of the
-    set, where it comes with some (a set with several of them has one for each fold); else 60 % train, 20 % validate
-    and 20 % test, stratified, other ones for each seed.
+    Graphs: one of the stratified folds, the same for all seeds; a tenth of the rest is for validation. Nodes: the masks
+    of the benchmark, if it has some (with several columns, one for each fold); otherwise 60 % training, 20 % validation
+    and 20 % test, stratified, different for each seed.
 
     Args:
-        benchmark: the set.
-        fold: which of the folds, from 0.
-        folds: their number.
-        seed: of the nodes' split.
+        benchmark: the benchmark.
+        fold: number of the fold, from 0.
+        folds: number of folds.
+        seed: random seed of a split of nodes.
 
     Returns:
         The split.
 
     Raises:
-        ValueError: there is no such fold, or a part of the split is empty or has one class to learn from.
+        ValueError: there is no such fold, a part of the split is empty, or the training part has a single class.
     """
     check_int(2, 10**6, "folds", folds)
     check_int(0, folds - 1, "fold", fold, f"(the {counted(folds, 'fold')} are counted from 0)")

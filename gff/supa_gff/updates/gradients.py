@@ -59,15 +59,7 @@ def sequential_gradient(
     The scores are computed first, without gradient; then the gradient of the loss with respect to the scores; then each
     hypothesis passes the layer once more, and its scores are differentiated.
 
-    Args:
-        layer: the layer, without dropout.
-        inputs: its input, with labels.
-        batch: the batch.
-        prepared: see `parallel_gradient`.
-        loss_of: the loss.
-
-    Returns:
-        The pass; the gradient is in the layer's parameters.
+    The arguments are those of `parallel_gradient`; the layer has no dropout, and the inputs have labels.
     """
     assert inputs.labels is not None
     parts = [inputs.select(k) for k in range(len(inputs.labels))]

@@ -24,19 +24,7 @@ def update_one_layer(
     batch: Batch,
     candidates: Tensor | None,
 ) -> LayerStats:
-    """Update one layer on the activations of the frozen layers below.
-
-    Args:
-        network: the network.
-        update_layer: updates one layer.
-        layer: number of the layer.
-        inputs: the input of the first layer.
-        batch: the batch.
-        candidates: labels to compare.
-
-    Returns:
-        The figures of the step.
-    """
+    """Update one layer on the activations of the frozen layers below; ``inputs`` are those of the first layer."""
     below: Tensor | None = None
     with torch.no_grad():
         for index in range(layer):

@@ -107,18 +107,7 @@ class UpdateRule(ABC):
     def loss(
         self, layer: int, scores: Tensor, batch: Batch, candidates: Tensor | None, below: Tensor | None = None
     ) -> tuple[Tensor, LayerStats]:
-        """Compute the loss of a layer's scores.
-
-        Args:
-            layer: number of the layer.
-            scores: (units, hypotheses or out_channels) float32.
-            batch: the batch.
-            candidates: see `step`.
-            below: see `update_layer`.
-
-        Returns:
-            The loss, and the figures of the step.
-        """
+        """Compute the loss of a layer's scores, added to those of the layers below; see `loss_and_stats`."""
         summed = scores if below is None else scores + below
         return loss_and_stats(self.network, layer, summed, batch, candidates)
 
