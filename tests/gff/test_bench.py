@@ -215,6 +215,7 @@ KILLED = """
 from bench_jobs import JOBS, endless_in_the_last_fold
 from supa_gff.bench.worker_pool import run_jobs
 from supa_gff.bench.results import ResultsFile
+from supa_gff.training.tasks import train as train_network
 if __name__ == "__main__":
     with ResultsFile("r.jsonl") as file:
         run_jobs(JOBS, file, root=".", workers=2, run=endless_in_the_last_fold)
@@ -332,7 +333,7 @@ def test_a_training_is_validated_and_tested_on_its_own_parts(monkeypatch):
     import torch
     from small_graphs import two_communities
 
-    from supa_gff import Fold, GraphSet, Network, Trainer, metrics, preset
+    from supa_gff import Fold, GraphSet, Network, metrics, preset
     from supa_gff.bench import train_and_test
 
     def short(name, level):
@@ -346,7 +347,7 @@ def test_a_training_is_validated_and_tested_on_its_own_parts(monkeypatch):
     for seed in (3, 4):
         result = train_and_test.train_and_test(benchmark, fold, "single-forward", "gcn", seed)
         network = Network.for_graphs(short("single-forward", "node"), graphs, seed=seed)
-        Trainer(network, graphs, train, valid, seed=seed).run()
+        train_network(network, graphs, train, valid, seed=seed)
         batches = [graphs.batch(part, train) for part in (test, valid)]
         expected = [100 * metrics.accuracy(network(batch), batch.target) for batch in batches]
         assert [result.test_accuracy, result.valid_accuracy] == pytest.approx(expected)

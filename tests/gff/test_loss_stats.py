@@ -8,7 +8,7 @@ import torch
 from supa_gff import Batch, LayerStats, Method, Network
 from supa_gff.heads import Head, PairProduct
 from supa_gff.losses import Softmax, SquaredError, SymBa
-from supa_gff.updates.loss_stats import loss_and_stats, mean_by_layer
+from supa_gff.updates.loss_stats import loss_and_stats, mean_figures, sum_stats
 
 
 def batch_of(target: torch.Tensor) -> Batch:
@@ -58,8 +58,9 @@ def test_values():
 
 def test_steps_count_by_their_units():
     steps = [
-        LayerStats(1, torch.tensor([1.0, 2.0, 3.0, 0.0]), 3),
-        LayerStats(0, torch.tensor([7.0, 7.0, 7.0, 1.0]), 5),
-        LayerStats(1, torch.tensor([5.0, 6.0, 7.0, 1.0]), 1),
+        [LayerStats(0, torch.tensor([1.0, 2.0, 3.0, 0.0]), 3), LayerStats(1, torch.tensor([7.0, 7.0, 7.0, 1.0]), 3)],
+        [LayerStats(0, torch.tensor([5.0, 6.0, 7.0, 1.0]), 1), LayerStats(1, torch.tensor([3.0, 3.0, 3.0, 0.0]), 1)],
     ]
-    assert mean_by_layer(steps) == ((0, 7.0, 7.0, 7.0, 1.0), (1, 2.0, 3.0, 4.0, 0.25))
+    first, second = mean_figures(sum(map(sum_stats, steps)))
+    assert first == {"loss": 2.0, "positive": 3.0, "negative": 4.0, "accuracy": 0.25}
+    assert second == {"loss": 6.0, "positive": 6.0, "negative": 6.0, "accuracy": 0.75}

@@ -16,7 +16,7 @@ from supa_gff.training.data import Pairs, TrainingData
 from supa_gff.training.scoring import choose_layers, metric, metric_name, scores_and_targets, validation_score
 from supa_gff.updates.activation_cache import ActivationCache, CacheLocation, GraphSetCache, SingleGraphCache
 from supa_gff.updates.factory import update_rule
-from supa_gff.updates.loss_stats import LayerStats
+from supa_gff.updates.loss_stats import mean_figures, sum_stats
 from supa_learning.processes import Processes
 from supa_learning.schedules import StepDecay
 from supa_learning.task import Figures, TrainingTask, Validation
@@ -91,13 +91,13 @@ class GraphTask(TrainingTask[Batch]):
             (losses, 5) float64 sums over units of the figures of each loss, and the number of units.
         """
         self.rule.optimisers.set_learning_rate(range(self.network.method.layers), learning_rate)
-        return _sums(self.rule.step(batch, candidates=self.candidates.draw(batch)))
+        return sum_stats(self.rule.step(batch, candidates=self.candidates.draw(batch)))
 
     def figures(self, totals: Tensor) -> Figures:
         """Return the figures of each loss; see `TrainingTask.figures`."""
         single = len(totals) < self.network.method.layers
         names = [NETWORK] if single else [layer_part(layer) for layer in range(len(totals))]
-        return _means(names, totals)
+        return dict(zip(names, mean_figures(totals), strict=True))
 
     def validation_batches(self) -> Iterator[Batch]:
         """Return the validation batches."""
@@ -174,13 +174,13 @@ class GreedyTask(GraphTask):
         layer, cache = self._layer, self._cache
         self.rule.optimisers.set_learning_rate([layer], learning_rate)
         if cache is None:
-            return _sums(self.rule.step(batch, layer, self.candidates.draw(batch, layer)))
+            return sum_stats(self.rule.step(batch, layer, self.candidates.draw(batch, layer)))
         candidates = self.candidates.draw(batch, layer, lambda: cache.scores(layer, batch))
-        return _sums([cache.update(layer, batch, candidates)])
+        return sum_stats([cache.update(layer, batch, candidates)])
 
     def figures(self, totals: Tensor) -> Figures:
         """Return the figures of the layer; see `TrainingTask.figures`."""
-        return _means([layer_part(self._layer)], totals)
+        return {layer_part(self._layer): mean_figures(totals)[0]}
 
     def validate(self, batches: Iterable[Batch]) -> Validation:
         """Score the layer together with those below; see `TrainingTask.validate`."""
@@ -305,16 +305,3 @@ def train(
     trainer = Trainer(task, callbacks=callbacks)
     trainer.run()
     return trainer
-
-
-def _sums(stats: list[LayerStats]) -> Tensor:
-    rows = [
-        torch.cat([step.values.double() * step.units, torch.full_like(step.values[:1], step.units)]) for step in stats
-    ]
-    return torch.stack(rows)
-
-
-def _means(names: list[str], totals: Tensor) -> Figures:
-    means = (totals[:, :4] / totals[:, 4:]).tolist()
-    numbers = ("loss", "positive", "negative", "accuracy")
-    return {name: dict(zip(numbers, row, strict=True)) for name, row in zip(names, means, strict=True)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,32 +49,33 @@ class LayerStats:
         return float(self.values[3])
 
 
-class MeanStats(NamedTuple):
-    """The figures of a layer, averaged over the units of several steps; see `LayerStats`."""
-
-    layer: int
-    loss: float
-    positive: float
-    negative: float
-    accuracy: float
-
-
-def mean_by_layer(stats: Sequence[LayerStats]) -> tuple[MeanStats, ...]:
-    """Average the figures of several steps by layer.
+def sum_stats(stats: Sequence[LayerStats]) -> Tensor:
+    """Return sums over units, which add up over the steps of an epoch.
 
     Args:
-        stats: figures of any layers.
+        stats: the figures of each loss of a step.
 
     Returns:
-        One entry for each layer, in ascending order; each step counts by its number of units.
+        (losses, 5) float64, on the network's device: the sums of the four figures, and the number of units.
     """
-    means = []
-    for layer in sorted({step.layer for step in stats}):
-        own = [step for step in stats if step.layer == layer]
-        units = torch.tensor([float(step.units) for step in own], device=own[0].values.device)
-        mean = (torch.stack([step.values for step in own]) * units[:, None]).sum(0) / units.sum()
-        means.append(MeanStats(layer, *mean.tolist()))
-    return tuple(means)
+    rows = [
+        torch.cat([step.values.double() * step.units, step.values.new_full((1,), step.units, dtype=torch.float64)])
+        for step in stats
+    ]
+    return torch.stack(rows)
+
+
+def mean_figures(totals: Tensor) -> list[dict[str, float]]:
+    """Return the figures of an epoch, averaged over units.
+
+    Args:
+        totals: the sum of what `sum_stats` returned for each step.
+
+    Returns:
+        For each loss its mean ``loss``, ``positive`` score, ``negative`` score and ``accuracy``.
+    """
+    names = ("loss", "positive", "negative", "accuracy")
+    return [dict(zip(names, row, strict=True)) for row in (totals[:, :4] / totals[:, 4:]).tolist()]
 
 
 def loss_and_stats(
