@@ -467,3 +467,14 @@ def test_missing_folds_enter_no_mean_and_a_single_fold_has_no_deviation():
     assert (two.mean, two.deviation) == (65.0, pytest.approx(30 / 2**0.5))
     assert one.mean == 70
     assert np.isnan(one.deviation)
+
+
+def test_costs_are_medians_of_those_that_were_measured():
+    results = []
+    for job, seconds in zip(JOBS[:5], (9.0, 1.0, 2.0, None, None), strict=True):
+        cost = None if seconds is None else Cost(seconds, seconds, int(seconds * 1000), "cpu")
+        results.append(finished(job, replace(measured(job, None), cost=cost)))
+    (cell,) = scores_of(results).cells.values()
+    assert (cell.wall_seconds, cell.memory_bytes) == (2.0, 2000.0)
+    (cell,) = scores_of(results[3:]).cells.values()
+    assert np.isnan([cell.wall_seconds, cell.memory_bytes]).all()
