@@ -476,5 +476,8 @@ def test_costs_are_medians_of_those_that_were_measured():
         results.append(finished(job, replace(measured(job, None), cost=cost)))
     (cell,) = scores_of(results).cells.values()
     assert (cell.wall_seconds, cell.memory_bytes) == (2.0, 2000.0)
-    (cell,) = scores_of(results[3:]).cells.values()
+    assert cell.test_over_train == 0.125
+    unknown = [replace(result, measured=replace(result.measured, sizes=None)) for result in results[3:]]
+    (cell,) = scores_of(unknown).cells.values()
+    assert cell.test_over_train == 1
     assert np.isnan([cell.wall_seconds, cell.memory_bytes]).all()
