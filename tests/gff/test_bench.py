@@ -471,3 +471,26 @@ def test_the_picture_has_a_point_for_each_row_and_set():
     assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == ["MUTAG", "COX2"]
     with pytest.raises(ValueError, match="nothing to draw"):
         plot_results([finished(JOBS[0], "failed")])
+
+
+def test_missing_folds_enter_no_mean_and_a_single_fold_has_no_deviation():
+    from supa_gff.bench.scores import Cell
+
+    two, one = (Cell(np.array(folds), False, 0.1, 1.0, 1.0) for folds in ([50.0, np.nan, 80.0], [np.nan, 70.0]))
+    assert (two.mean, two.deviation) == (65.0, pytest.approx(30 / 2**0.5))
+    assert one.mean == 70
+    assert np.isnan(one.deviation)
+
+
+def test_costs_are_medians_of_those_that_were_measured():
+    results = []
+    for job, seconds in zip(JOBS[:5], (9.0, 1.0, 2.0, None, None), strict=True):
+        cost = None if seconds is None else Cost(seconds, seconds, int(seconds * 1000), "cpu")
+        results.append(finished(job, replace(measured(job, None), cost=cost)))
+    (cell,) = scores_of(results).cells.values()
+    assert (cell.wall_seconds, cell.memory_bytes) == (2.0, 2000.0)
+    assert cell.test_over_train == 0.125
+    unknown = [replace(result, measured=replace(result.measured, sizes=None)) for result in results[3:]]
+    (cell,) = scores_of(unknown).cells.values()
+    assert cell.test_over_train == 1
+    assert np.isnan([cell.wall_seconds, cell.memory_bytes]).all()

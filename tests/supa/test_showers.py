@@ -224,3 +224,7 @@ def test_edges_must_ascend(showers, edges):
 def test_an_image_needs_a_layer_that_exists(showers):
     with pytest.raises(ValueError, match="layer: 3 was given, but it must be a whole number from 0 to 2"):
         showers.image(([0, 1], [0, 1]), layer=3)
+
+
+def test_the_first_shower_can_be_named_from_the_end(showers):
+    _same(showers[-40], [0], showers)
