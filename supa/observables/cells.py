@@ -7,6 +7,7 @@ import numpy as np
 from supa.arrays import FloatArray, IntArray
 from supa.compiler import kernel
 from supa.grids import Grid
+from supa.observables.fields import field_function
 from supa.observables.sums import in_float64, ratio
 from supa.showers import Showers
 
@@ -42,20 +43,18 @@ def filling_of(showers: Showers, grid: Grid) -> Filling:
     )
 
 
-def occupancy(showers: Showers, grid: Grid) -> FloatArray:
-    """Return the part of the cells that hold energy, for each part of the grid.
-
-    Args:
-        showers: the showers.
-        grid: the cells.
-
-    Returns:
-        (n, parts) float64; NaN for a part without cells.
-
-    Raises:
-        ValueError: the showers have hits in a layer (or slice) without a part, or know no slices.
-    """
-    return filling_of(showers, grid).occupancy
+occupancy = field_function(
+    filling_of,
+    "occupancy",
+    "Compute the fraction of the cells that hold energy, for each part of the grid.",
+    "(n, parts) float64; NaN for a part without cells.",
+)
+cell_ratio = field_function(
+    filling_of,
+    "cell_ratio",
+    "Compare the two hottest cells, (E1 - E2) / (E1 + E2), in each part of the grid.",
+    "(n, parts) float64 from 0 (equal) to 1 (one cell alone); NaN without energy or with fewer than two cells.",
+)
 
 
 def sparsity(showers: Showers, grid: Grid) -> FloatArray:
@@ -72,22 +71,6 @@ def sparsity(showers: Showers, grid: Grid) -> FloatArray:
         ValueError: the showers have hits in a layer (or slice) without a part, or know no slices.
     """
     return 1.0 - filling_of(showers, grid).occupancy
-
-
-def cell_ratio(showers: Showers, grid: Grid) -> FloatArray:
-    """Compare the two hottest cells, (E1 - E2) / (E1 + E2), in each part of the grid.
-
-    Args:
-        showers: the showers.
-        grid: the cells.
-
-    Returns:
-        (n, parts) float64 from 0 (equal) to 1 (one cell alone); NaN without energy or with fewer than two cells.
-
-    Raises:
-        ValueError: the showers have hits in a layer (or slice) without a part, or know no slices.
-    """
-    return filling_of(showers, grid).cell_ratio
 
 
 @kernel

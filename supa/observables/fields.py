@@ -2,14 +2,16 @@
 
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
-from supa.arrays import FloatArray
+import numpy.typing as npt
 
 P = ParamSpec("P")
 
 
-def field_function(compute: Callable[P, object], field: str, summary: str, returns: str) -> Callable[P, FloatArray]:
+def field_function(
+    compute: Callable[P, object], field: str, summary: str, returns: str
+) -> Callable[P, npt.NDArray[Any]]:
     """Make a function that computes one observable.
 
     Args:
@@ -22,13 +24,14 @@ def field_function(compute: Callable[P, object], field: str, summary: str, retur
         The function, with the arguments of ``compute``.
     """
 
-    def observable(*args: P.args, **kwargs: P.kwargs) -> FloatArray:
-        values: FloatArray = getattr(compute(*args, **kwargs), field)
+    def observable(*args: P.args, **kwargs: P.kwargs) -> npt.NDArray[Any]:
+        values: npt.NDArray[Any] = getattr(compute(*args, **kwargs), field)
         return values
 
-    signature = inspect.signature(compute)
     observable.__name__ = observable.__qualname__ = field
     observable.__module__ = compute.__module__
     observable.__doc__ = f"{summary}\n\nTakes the arguments of ``{compute.__name__}``.\n\nReturns:\n    {returns}"
-    observable.__signature__ = signature.replace(return_annotation=FloatArray)  # type: ignore[attr-defined]
+    observable.__signature__ = inspect.signature(compute).replace(  # type: ignore[attr-defined]
+        return_annotation=npt.NDArray[Any]
+    )
     return observable

@@ -146,12 +146,12 @@ def _columns(showers: Showers, grid: Grid | None, depth_known: bool) -> dict[str
 def _tree_columns(showers: Showers) -> dict[str, FloatArray]:
     """The number of splits is left out: without a leak it is the number of hits less the primaries."""
     paths, hits = paths_of(showers), showers.num_hits
-    generation = in_float64(paths.generation)
+    generation = in_float64(paths.hit_generation)
     return {
         "mean generation": ratio(sums(showers.offset, generation), hits),
         "max generation": maxima(showers.offset, generation),
         "branching fraction": branching_fraction(showers),
-        "mean path length": ratio(sums(showers.offset, paths.length), hits),
+        "mean path length": ratio(sums(showers.offset, paths.hit_path_length), hits),
     }
 
 

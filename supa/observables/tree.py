@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray
 from supa.compiler import kernel
+from supa.observables.fields import field_function
 from supa.observables.sums import counts_by_cell, in_float64, maxima, ratio, sums
 from supa.physics import FATES, PASS, SPLIT, STOP
 from supa.ragged import Ragged
@@ -17,8 +18,8 @@ from supa.showers import Showers
 class Paths(NamedTuple):
     """What each hit's path from its primary was, (hits,)."""
 
-    generation: IntArray
-    length: FloatArray
+    hit_generation: IntArray
+    hit_path_length: FloatArray
 
 
 def paths_of(showers: Showers) -> Paths:
@@ -47,34 +48,18 @@ def paths_of(showers: Showers) -> Paths:
     return Paths(generation[hits], length[hits])
 
 
-def hit_generation(showers: Showers) -> IntArray:
-    """Count the splits on each hit's path from its primary.
-
-    Args:
-        showers: showers whose particles were recorded.
-
-    Returns:
-        (hits,) int64; 0 for a primary that stopped without a split.
-
-    Raises:
-        ValueError: the particles were not recorded.
-    """
-    return paths_of(showers).generation
-
-
-def hit_path_length(showers: Showers) -> FloatArray:
-    """Measure each hit's path from its primary's impact point: the sum of the straight steps from slice to slice.
-
-    Args:
-        showers: showers whose particles were recorded.
-
-    Returns:
-        (hits,) float64, length unit.
-
-    Raises:
-        ValueError: the particles were not recorded.
-    """
-    return paths_of(showers).length
+hit_generation = field_function(
+    paths_of,
+    "hit_generation",
+    "Count the splits on each hit's path from its primary.",
+    "(hits,) int64; 0 for a primary that stopped without a split.",
+)
+hit_path_length = field_function(
+    paths_of,
+    "hit_path_length",
+    "Measure each hit's path from its primary's impact point: the sum of the straight steps from slice to slice.",
+    "(hits,) float64, length unit.",
+)
 
 
 def mean_generation(showers: Showers) -> FloatArray:

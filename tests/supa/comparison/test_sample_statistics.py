@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import supa
+from supa.comparison import hits
+from supa.comparison.hits import hit_results
 from supa.comparison.resolution import merge_unresolved, resolutions
 from supa.comparison.sample_statistics import GROUPS, HIT_BINS, SampleStatistics
 
@@ -65,3 +67,28 @@ def test_lengths_are_resolved_as_the_largest_coordinate_is(showers):
     assert found["num_hits"] == 1
     assert found["width x, layer 0"] == pytest.approx(2.0**-18 * reach, rel=1e-6)
     assert found["response"] == pytest.approx(2.0**-18 * max(1, statistics.columns["response"].max()))
+
+
+def _hits_on_the_axis(n):
+    showers = SampleStatistics({name: np.linspace(-1, 1, 5) for name in ("x", "r")})
+    ones, zeros, layer = np.ones(n), np.zeros(n), np.zeros(n, int)
+    columns = {"x": zeros, "y": zeros, "energy": ones, "layer": layer}
+    showers.add(supa.from_hits("standard", offset=np.arange(n + 1), incident_energy=ones, **columns))
+    return showers
+
+
+def test_equal_histograms_of_hits_are_as_far_apart_as_all_relabellings():
+    sample = _hits_on_the_axis(60)
+    found = hit_results(sample, sample, (sample, sample), 0, 19)
+    assert {result.name for result in found} == {"hit x", "hit r"}
+    assert all(result.p_value == 1 and result.distance.value == 0 for result in found)
+
+
+@pytest.mark.parametrize(("n", "m", "groups"), [(600, 60, 12), (60, 600, 12), (600, 600, 100), (9, 9, 2)])
+def test_each_group_has_at_least_five_showers_of_either_sample(monkeypatch, n, m, groups):
+    asked = set()
+    fewer = hits._fewer
+    monkeypatch.setattr(hits, "_fewer", lambda counts, number: asked.add(number) or fewer(counts, number))
+    first, second = _hits_on_the_axis(n), _hits_on_the_axis(m)
+    hit_results(first, second, (first, first), 0, 19)
+    assert asked == {groups}
