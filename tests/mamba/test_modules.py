@@ -383,3 +383,9 @@ def test_states_are_named():
 
 def test_a_channel_has_up_to_256_states():
     assert Mamba(2, d_state=256)(torch.zeros(3, 2), offset_of([3])).shape == (3, 2)
+
+
+def test_a_copy_keeps_its_marks_against_weight_decay():
+    for mixer in (Mamba(4), Mamba2(4, headdim=4), BiMamba(4)):
+        marked = [name for name, p in copy.deepcopy(mixer).named_parameters() if getattr(p, "_no_weight_decay", False)]
+        assert sorted(marked) == sorted(mixer.no_weight_decay)
