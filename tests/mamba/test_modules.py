@@ -379,3 +379,13 @@ def test_states_are_named():
     state = Mamba(8).init_state(3)
     assert isinstance(state, MambaState)
     assert (state.conv.shape, state.ssm.shape) == ((3, 16, 3), (3, 16, 16))
+
+
+def test_a_channel_has_up_to_256_states():
+    assert Mamba(2, d_state=256)(torch.zeros(3, 2), offset_of([3])).shape == (3, 2)
+
+
+def test_a_copy_keeps_its_marks_against_weight_decay():
+    for mixer in (Mamba(4), Mamba2(4, headdim=4), BiMamba(4)):
+        marked = [name for name, p in copy.deepcopy(mixer).named_parameters() if getattr(p, "_no_weight_decay", False)]
+        assert sorted(marked) == sorted(mixer.no_weight_decay)

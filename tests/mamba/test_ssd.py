@@ -383,3 +383,10 @@ def test_bad_input_gives_one_clear_error(change, message):
     good = {name: x.float() for name, x in ssd_inputs([5], 4, 3, 2, groups=2).items()}
     with pytest.raises(ValueError, match=message):
         ssd(**(good | {"offset": torch.tensor([0, 5])} | change))
+
+
+def test_the_limits_of_steps_may_be_equal():
+    inputs = ssd_inputs([3], 1, 2, 2)
+    fixed = ssd(**inputs, offset=offset_of([3]), dt_limit=(0.1, 0.1))
+    step = torch.full_like(inputs["dt"], 0.1)
+    assert distance(fixed, supa_mamba.ssd(**(inputs | {"dt": step, "dt_bias": None}), offset=offset_of([3]))) < 1e-14

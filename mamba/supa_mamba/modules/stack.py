@@ -13,7 +13,6 @@ from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.states import LayerState, StackState
 from supa_mamba.modules.weights import Device
-from supa_mamba.ops.dtypes import state_dtype
 
 
 class BlockStack(nn.Module):
@@ -63,7 +62,6 @@ class BlockStack(nn.Module):
         """
         check_step_rows(x, self.d_model)
         self._check_layers(state)
-        x = x.to(state_dtype(x))
         for layer, of_layer in zip(self.blocks(), state, strict=True):
             x = layer.step(x, of_layer, slots)
         y: Tensor = self.norm_f(x)
@@ -100,7 +98,6 @@ class BlockStack(nn.Module):
             As ``MambaStack.forward``.
         """
         rows, begins = packed_rows(x, offset, self.d_model)
-        rows = rows.to(state_dtype(rows))
         if state is not None:
             self._check_layers(state)
         after: list[LayerState] = []
