@@ -336,10 +336,12 @@ def test_a_training_is_validated_and_tested_on_its_own_parts(monkeypatch):
     from supa_gff.bench import train_and_test
 
     def short(name, level):
-        return preset(name, level).replace(epochs=3, hidden_channels=8, learning_rate=0.01)
+        return preset(name, level).replace(epochs=3, hidden_channels=8, learning_rate=0.01, dropout=0.5)
 
     monkeypatch.setattr(train_and_test, "preset", short)
-    benchmark = GraphBenchmark("communities", "node", (two_communities(),), 8, 2, False)
+    data = two_communities()
+    data.y = torch.randint(2, (80,), generator=torch.Generator().manual_seed(0))  # hard, so that accuracies differ
+    benchmark = GraphBenchmark("communities", "node", (data,), 8, 2, False)
     train, valid, test = torch.arange(10), torch.arange(10, 27), torch.arange(27, 80)
     fold = Fold(*(part.numpy() for part in (train, valid, test)))
     graphs = GraphSet.of_benchmark(benchmark)
@@ -350,6 +352,7 @@ def test_a_training_is_validated_and_tested_on_its_own_parts(monkeypatch):
         batches = [graphs.batch(part, train) for part in (test, valid)]
         expected = [100 * metrics.accuracy(network(batch), batch.target) for batch in batches]
         assert [result.test_accuracy, result.valid_accuracy] == pytest.approx(expected)
+        assert expected[0] != expected[1]
 
 
 @pytest.mark.parametrize(
