@@ -127,7 +127,7 @@ def test_pairs_to_validate_on_of_one_kind_are_a_clear_error():
     made = pairs()
     valid = Batch(**{**vars(made.valid), "target": torch.ones(made.valid.num_units)})
     network = Network(small("best", "link", epochs=2, loss=Softmax()), 8, 1, "link")
-    with pytest.raises(ValueError, match="no finite score: .* the pairs to validate on are all of one kind"):
+    with pytest.raises(ValueError, match=r"no finite score: .* the pairs to validate on are all of one kind"):
         make_trainer(network, Pairs(made.train, valid)).run()
 
 

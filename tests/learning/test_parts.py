@@ -74,6 +74,13 @@ def test_the_count_baseline_is_fitted_in_bins_of_the_count():
     assert CountBaseline.from_dict(baseline.to_dict()) == baseline
 
 
+def test_forty_bins_hold_equally_many_training_items():
+    counts = np.arange(80)
+    baseline = CountBaseline.fit(counts.astype(np.float64), counts, classes=False)
+    assert baseline.by_count == tuple(np.arange(0.5, 80, 2).tolist())
+    assert baseline.predict(np.array([0, 1, 2, 79, 500])).tolist() == [0.5, 0.5, 2.5, 78.5, 78.5]
+
+
 def test_a_missing_gpu_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert (choose_device("auto"), choose_device("cpu")) == ("cpu", "cpu")
