@@ -1,79 +1,33 @@
 """SUPA: particle showers whose truth is known, in any amount, from a branching walk through slices of matter."""
 
-import importlib
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from supa.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from supa.cells import Cartesian, Polar
-    from supa.comparison import Comparison, compare, write_report
-    from supa.config import ShowerConfig
-    from supa.expectations import Expectation, NoClosedFormError, expectation
-    from supa.external import from_hits
-    from supa.grids import CALOGAN, Grid
-    from supa.initial_conditions import EnergySpectrum, PrimaryCount
-    from supa.presets import PRESETS, Preset, preset, preset_name
-    from supa.ragged import Ragged
-    from supa.showers import Run, Showers
-    from supa.simulation import simulate, stream
+    from supa.cells import Cartesian as Cartesian
+    from supa.cells import Polar as Polar
+    from supa.comparison import Comparison as Comparison
+    from supa.comparison import compare as compare
+    from supa.comparison import write_report as write_report
+    from supa.config import ShowerConfig as ShowerConfig
+    from supa.expectations import Expectation as Expectation
+    from supa.expectations import NoClosedFormError as NoClosedFormError
+    from supa.expectations import expectation as expectation
+    from supa.external import from_hits as from_hits
+    from supa.grids import CALOGAN as CALOGAN
+    from supa.grids import Grid as Grid
+    from supa.initial_conditions import EnergySpectrum as EnergySpectrum
+    from supa.initial_conditions import PrimaryCount as PrimaryCount
+    from supa.presets import PRESETS as PRESETS
+    from supa.presets import Preset as Preset
+    from supa.presets import preset as preset
+    from supa.presets import preset_name as preset_name
+    from supa.ragged import Ragged as Ragged
+    from supa.showers import Run as Run
+    from supa.showers import Showers as Showers
+    from supa.simulation import simulate as simulate
+    from supa.simulation import stream as stream
+    from supa.version import __version__ as __version__
 
-    __version__: str
-
-_MODULES = {
-    "cells": ("Cartesian", "Polar"),
-    "comparison": ("Comparison", "compare", "write_report"),
-    "config": ("ShowerConfig",),
-    "expectations": ("Expectation", "NoClosedFormError", "expectation"),
-    "grids": ("CALOGAN", "Grid"),
-    "external": ("from_hits",),
-    "initial_conditions": ("EnergySpectrum", "PrimaryCount"),
-    "presets": ("PRESETS", "Preset", "preset", "preset_name"),
-    "ragged": ("Ragged",),
-    "showers": ("Run", "Showers"),
-    "simulation": ("simulate", "stream"),
-}
-
-__all__ = [
-    "CALOGAN",
-    "PRESETS",
-    "Cartesian",
-    "Comparison",
-    "EnergySpectrum",
-    "Expectation",
-    "Grid",
-    "NoClosedFormError",
-    "Polar",
-    "Preset",
-    "PrimaryCount",
-    "Ragged",
-    "Run",
-    "ShowerConfig",
-    "Showers",
-    "__version__",
-    "compare",
-    "expectation",
-    "from_hits",
-    "preset",
-    "preset_name",
-    "simulate",
-    "stream",
-    "write_report",
-]
-
-
-def __getattr__(name: str) -> Any:
-    # Looked up when they are asked for: a command that checks its options need not wait for Numba.
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("supa-showers")
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"supa.{module}"), name)
-    if not name.startswith("_") and find_spec(f"supa.{name}"):
-        return importlib.import_module(f"supa.{name}")
-    raise AttributeError(f"module 'supa' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(__name__)

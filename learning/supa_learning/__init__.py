@@ -1,65 +1,27 @@
 """Training of models: one loop with exact resume, checkpoints, schedules, metrics and baselines."""
 
-import importlib
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from supa.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from supa_learning.baselines import CountBaseline
-    from supa_learning.checkpoint import Checkpoint
-    from supa_learning.checkpoint_writer import CheckpointWriter
-    from supa_learning.processes import Processes, choose_device, torchrun_processes
-    from supa_learning.randomness import RandomState, epoch_order
-    from supa_learning.schedules import Position, StepDecay, WarmupCosine
-    from supa_learning.state import Epoch, TrainingState
-    from supa_learning.task import TrainingTask, Validation
-    from supa_learning.tensorboard import TensorBoard
-    from supa_learning.trainer import Callback, Trainer
+    from supa_learning.baselines import CountBaseline as CountBaseline
+    from supa_learning.checkpoint import Checkpoint as Checkpoint
+    from supa_learning.checkpoint_writer import CheckpointWriter as CheckpointWriter
+    from supa_learning.processes import Processes as Processes
+    from supa_learning.processes import choose_device as choose_device
+    from supa_learning.processes import torchrun_processes as torchrun_processes
+    from supa_learning.randomness import RandomState as RandomState
+    from supa_learning.randomness import epoch_order as epoch_order
+    from supa_learning.schedules import Position as Position
+    from supa_learning.schedules import StepDecay as StepDecay
+    from supa_learning.schedules import WarmupCosine as WarmupCosine
+    from supa_learning.state import Epoch as Epoch
+    from supa_learning.state import TrainingState as TrainingState
+    from supa_learning.task import TrainingTask as TrainingTask
+    from supa_learning.task import Validation as Validation
+    from supa_learning.tensorboard import TensorBoard as TensorBoard
+    from supa_learning.trainer import Callback as Callback
+    from supa_learning.trainer import Trainer as Trainer
 
-_MODULES = {
-    "baselines": ("CountBaseline",),
-    "checkpoint": ("Checkpoint",),
-    "checkpoint_writer": ("CheckpointWriter",),
-    "processes": ("Processes", "choose_device", "torchrun_processes"),
-    "randomness": ("RandomState", "epoch_order"),
-    "schedules": ("Position", "StepDecay", "WarmupCosine"),
-    "state": ("Epoch", "TrainingState"),
-    "task": ("TrainingTask", "Validation"),
-    "tensorboard": ("TensorBoard",),
-    "trainer": ("Callback", "Trainer"),
-}
-
-__all__ = [
-    "Callback",
-    "Checkpoint",
-    "CheckpointWriter",
-    "CountBaseline",
-    "Epoch",
-    "Position",
-    "Processes",
-    "RandomState",
-    "StepDecay",
-    "TensorBoard",
-    "Trainer",
-    "TrainingState",
-    "TrainingTask",
-    "Validation",
-    "WarmupCosine",
-    "choose_device",
-    "epoch_order",
-    "torchrun_processes",
-]
-
-
-def __getattr__(name: str) -> Any:
-    # PyTorch loads in seconds: what needs it is looked up when it is asked for.
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"supa_learning.{module}"), name)
-    if not name.startswith("_") and find_spec(f"supa_learning.{name}"):
-        return importlib.import_module(f"supa_learning.{name}")
-    raise AttributeError(f"module 'supa_learning' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(__name__)
