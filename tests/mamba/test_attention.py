@@ -139,7 +139,9 @@ def test_compiled_steps_beyond_the_room_stop_instead_of_being_lost():
     step, x = torch.compile(mixer.step, backend="eager"), torch.randn(1, 4)
     for _ in range(2):
         step(x, state)
-    with pytest.raises(IndexError):
+    # A compiled program that stops within no_grad leaves gradients off; the context turns them on again.
+    with torch.enable_grad(), pytest.raises(IndexError):
         step(x, state)
+    assert torch.is_grad_enabled()
     with pytest.raises(ValueError, match="room for 2 rows a sequence, but 3 are needed"):
         mixer.step(x, state)
