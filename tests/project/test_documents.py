@@ -65,6 +65,14 @@ def test_the_code_of_the_page_on_comparison_runs(root, tmp_path, monkeypatch):
     assert abs(made.energy / true[:100].energy - 1).max() < 1e-4
 
 
+def test_the_learner_of_the_page_on_learning_learns(root, capsys):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    (code,) = _blocks(root, "python", "learning/README.md")
+    names = {}
+    exec(compile(code, "learning/README.md", "exec"), names)
+    assert names["state"].history[-1].valid["model"]["loss"] < 0.03 < names["state"].history[0].valid["model"]["loss"]
+
+
 def test_the_code_of_the_page_on_loaders_runs(root, tmp_path, monkeypatch):
     pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
     import supa_datasets
