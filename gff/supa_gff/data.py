@@ -9,6 +9,7 @@ from torch import Tensor
 
 from supa.checks import counted
 from supa_datasets import GraphBenchmark
+from supa_datasets.offsets import counts_to_offsets
 from supa_gff.checks import one_of
 
 Level = Literal["graph", "node", "link"]
@@ -217,7 +218,7 @@ class GraphSet:
             _check_graph(k, graph, level, graphs[0].x)
         nodes = torch.tensor([len(graph.x) for graph in graphs])
         edges = torch.tensor([graph.edge_index.shape[1] for graph in graphs])
-        node_offset, edge_offset = offset_of(nodes), offset_of(edges)
+        node_offset, edge_offset = counts_to_offsets(nodes), counts_to_offsets(edges)
         target = torch.cat([graph.y.view(-1) for graph in graphs])
         if target.is_floating_point():
             target, outputs = target.float(), 1
@@ -323,18 +324,6 @@ def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
     for name, values in (("features", graph.x), ("targets", graph.y)):
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"Graph {k} has {name} that are not finite; correct them or leave the graph out.")
-
-
-def offset_of(counts: Tensor) -> Tensor:
-    """Convert counts to offsets.
-
-    Args:
-        counts: (ranges,) int64 length of each range.
-
-    Returns:
-        (ranges + 1,) int64, start of each range and end of the last one.
-    """
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def _ragged(offset: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

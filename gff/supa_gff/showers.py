@@ -14,7 +14,8 @@ from supa.arrays import Array, FloatArray, IntArray
 from supa.observables.principal_axis import group_means, principal_axis_frame
 from supa_datasets import GraphDataset, Nearest, Tree, Within
 from supa_datasets.loaders import tasks
-from supa_gff.data import GraphSet, offset_of
+from supa_datasets.offsets import counts_to_offsets
+from supa_gff.data import GraphSet
 
 _BLOCK_HITS = 500_000
 """Number of hits in a block."""
@@ -115,7 +116,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         counts.append(len(dataset))
         numbers.append(dataset.numbers)
     joined = {name: torch.cat([part[name] for part in parts], -1 if name == "edge_index" else 0) for name in parts[0]}
-    node_offset, edge_offset = offset_of(joined["nodes"]), offset_of(joined["edges"])
+    node_offset, edge_offset = counts_to_offsets(joined["nodes"]), counts_to_offsets(joined["edges"])
     graph = torch.repeat_interleave(torch.arange(sum(counts)), joined["nodes"])
     columns = _Columns(
         x=joined["x"],

@@ -71,10 +71,10 @@ class Objective:
 
     @property
     def metric(self) -> str:
-        """Name of the metric: ``"accuracy"``, ``"accuracy up to exchange"`` or ``"error of ln E"``."""
+        """Name of the metric: ``"accuracy"``, ``"accuracy_up_to_exchange"`` or ``"error_of_ln_E"``."""
         if not self.encoding.classes:
-            return "error of ln E"
-        return "accuracy up to exchange" if self._exchanged else "accuracy"
+            return "error_of_ln_E"
+        return "accuracy_up_to_exchange" if self._exchanged else "accuracy"
 
 
 def _sums(rows: Tensor, offset: Tensor) -> Tensor:

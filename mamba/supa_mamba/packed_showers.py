@@ -15,6 +15,7 @@ from supa.ragged import counts_to_offsets
 from supa.serialise import Config
 from supa_datasets import Normalisation, SequenceDataset
 from supa_datasets.loaders.tasks import ShowerTask, shower_task, task_classes, task_target
+from supa_datasets.offsets import counts_to_offsets as torch_offsets
 from supa_learning.baselines import CountBaseline
 
 _BLOCK_HITS = 500_000
@@ -134,7 +135,7 @@ class PackedShowers:
 
     def _batch(self, numbers: Tensor, hits: int, units: int) -> Batch:
         counts = self._counts[numbers]
-        offset = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        offset = torch_offsets(counts)
         # The number of rows is known here; asked for on a GPU, it would have to be waited for.
         shift = (self._begins[numbers] - offset[:-1]).repeat_interleave(counts, output_size=hits)
         rows = torch.arange(hits, device=self.device) + shift

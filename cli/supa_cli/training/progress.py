@@ -87,7 +87,7 @@ def rows_of(epoch: "Epoch") -> dict[str, dict[str, str]]:
             row = rows.setdefault(part, {"epoch": str(epoch.epoch)})
             for name, value in numbers.items():
                 if not math.isnan(value):
-                    row[f"{kind}{name}"] = format_figure(name, value)
+                    row[f"{kind}{name.replace('_', ' ')}"] = format_figure(name, value)
     return rows
 
 

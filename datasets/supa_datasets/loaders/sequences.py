@@ -15,6 +15,7 @@ from supa_datasets.loaders.normalisation import Normalisation
 from supa_datasets.loaders.ordering import along_tree, by_depth
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
+from supa_datasets.offsets import counts_to_offsets
 
 Order = Literal["depth", "tree", "trajectories"]
 
@@ -111,7 +112,7 @@ class SequenceDataset(NormalisedDataset):
         begins = torch.from_numpy(columns.rows["points"].offset)
         if paths:
             batch["offset"] = torch.from_numpy(columns.rows["lengths"].offset)
-            begins = torch.cat([torch.zeros(1, dtype=torch.int64), batch.pop("lengths").cumsum(0)])
+            begins = counts_to_offsets(batch.pop("lengths"))
         batch["cu_seqlens"] = begins.to(torch.int32)
         batch["max_seqlen"] = int(begins.diff().max()) if len(begins) > 1 else 0
         return batch
