@@ -156,7 +156,7 @@ def test_the_layers_that_do_best_together_are_used_and_the_most_of_several():
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "sizes"), [(12, 5, [5, 5, 2]), (11, 5, [5, 6]), (10, 5, [5, 5]), (1, 5, [1])]
+    ("count", "size", "sizes"), [(12, 5, [5, 5, 2]), (11, 5, [5, 6]), (6, 5, [6]), (10, 5, [5, 5]), (1, 5, [1])]
 )
 def test_every_epoch_has_its_own_order_and_no_batch_of_one_graph(count, size, sizes):
     made, _, _ = task("graph", 24)

@@ -148,6 +148,19 @@ def test_the_seed_names_the_training():
     assert trained(1) != trained(2)
 
 
+def test_the_seed_names_the_dropout_too(monkeypatch):
+    in_order = torch.arange(20).view(4, 5)
+    monkeypatch.setattr(Toy, "batches", lambda self, _stage, _epoch, first: (self.model.train(), in_order[first:])[1])
+
+    def trained(seed):
+        trainer = Trainer(Toy(seed=seed))
+        trainer.run()
+        return _bits(trainer)
+
+    assert trained(1) == trained(1)
+    assert trained(1) != trained(2)
+
+
 def test_the_best_weights_stay_and_later_entries_decide_between_equal_scores():
     # The third epoch is as good as the second, and its second entry is better; the fifth ties with both entries.
     scores = iter([(0.5, 1.0), (0.7, -2.0), (0.7, -1.0), (0.6, 9.0), (0.7, -1.0), (math.nan, 0.0)])
