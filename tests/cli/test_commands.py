@@ -126,3 +126,21 @@ def test_the_shell_completes_preset_names():
         "symmetric",
         "single-layer",
     ]
+
+
+LEARNING = {
+    "gff train": (["gff", "train", "--dataset", "MUTAG", "-o", "m.ckpt"], "torch_geometric"),
+    "gff evaluate": (["gff", "evaluate", "hits.h5"], "torch_geometric"),
+    "mamba train": (["mamba", "train", "hits.h5", "--target", "primary", "-o", "m.ckpt"], "torch"),
+    "mamba evaluate": (["mamba", "evaluate", "hits.h5", "hits.h5"], "torch"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "package"), LEARNING.values(), ids=LEARNING.keys())
+def test_a_missing_package_of_an_extra_is_one_clear_error(folder, monkeypatch, arguments, package):
+    from supa_cli.training import options
+
+    monkeypatch.setattr(options, "find_spec", lambda name: None if name == package else name)
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert f"needs the package {package}: pip install 'supa-showers[learn]'" in " ".join(result.output.split())

@@ -60,8 +60,10 @@ def test_a_training_stopped_at_any_step_is_resumed_to_the_same_bits(name, level,
 @pytest.mark.parametrize("schedule", ["joint", "greedy"])
 def test_epochs_are_numbered_within_each_layer(schedule):
     method = small("mono-forward", "graph", schedule=schedule, layers=2, epochs=3)
-    state = trainer_of(method).run()
+    trainer = trainer_of(method)
+    state = trainer.run()
     stages = [0] if schedule == "joint" else [0, 1]
+    assert list(trainer.task.rule.optimisers.state_dict()) == ([0, 1] if schedule == "joint" else [])
     assert [(e.stage, e.epoch) for e in state.history] == [(k, e) for k in stages for e in range(3)]
 
 

@@ -10,7 +10,7 @@ from supa_cli.options import Folder
 from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.terminal_text import echo
 from supa_cli.training.evaluation import checkpoint_facts, checkpoint_summary, print_confusion
-from supa_cli.training.options import JSON, MODEL
+from supa_cli.training.options import JSON, MODEL, require_packages
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
@@ -28,12 +28,9 @@ def command(model: str, root: str | None, as_json: bool) -> None:
 
     Prints the accuracy of each layer and of the layers together on each part of the split, and confusion matrices.
     """
+    require_packages("torch", "torch_geometric")
     from supa_datasets import load_benchmark
-
-    try:
-        from supa_gff.checkpoint import Checkpoint
-    except ImportError:
-        raise click.UsageError("Networks need PyTorch: pip install 'supa-showers[learn]'.") from None
+    from supa_gff.checkpoint import Checkpoint
     from supa_gff.data import GraphSet
     from supa_gff.evaluation import evaluate
 

@@ -10,7 +10,7 @@ from supa.checks import counted
 from supa_cli import choices
 from supa_cli.options import CompletedName, Count, Folder
 from supa_cli.signals import deferred_interrupts
-from supa_cli.training.options import check_output, device_of, training_options
+from supa_cli.training.options import check_output, device_of, require_packages, training_options
 from supa_cli.training.session import run_training
 
 if TYPE_CHECKING:
@@ -127,11 +127,10 @@ def _method(dataset: str, name: str, config_file: str | None, options: dict[str,
         check_name(CONVOLUTIONS, "a convolution", options.get("conv", CONVOLUTIONS[0]))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    try:
-        from supa_gff.method import Method
-        from supa_gff.presets import preset
-    except ImportError:
-        raise click.UsageError("Training needs PyTorch: pip install 'supa-showers[learn]'.") from None
+    require_packages("torch", "torch_geometric")
+    from supa_gff.method import Method
+    from supa_gff.presets import preset
+
     try:
         defaults = preset(name, BENCHMARKS[dataset].task)
         from_file = {} if config_file is None else Method.settings_from_file(config_file)

@@ -13,7 +13,7 @@ from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.tables import print_table
 from supa_cli.terminal_text import echo
 from supa_cli.training.evaluation import checkpoint_facts, checkpoint_summary, print_confusion
-from supa_cli.training.options import DEVICE, JSON, MODEL, device_of
+from supa_cli.training.options import DEVICE, JSON, MODEL, device_of, require_packages
 
 if TYPE_CHECKING:
     from supa import ShowerConfig
@@ -51,10 +51,8 @@ def command(
     Classes: accuracies and the confusion matrix. Energies: bias, resolution and root mean square error of ln E; with
     recorded particles (generate --record particles) also those of the Bayes-optimal estimate.
     """
-    try:
-        from supa_mamba.checkpoint import Checkpoint
-    except ImportError:
-        raise click.UsageError("Encoders need PyTorch: pip install 'supa-showers[learn]'.") from None
+    require_packages("torch")
+    from supa_mamba.checkpoint import Checkpoint
     from supa_mamba.evaluation import evaluate
 
     place = device_of(device)

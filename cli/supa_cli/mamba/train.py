@@ -8,7 +8,7 @@ import click
 from supa.checks import counted
 from supa_cli import choices
 from supa_cli.options import CompletedName, Count, InputFile
-from supa_cli.training.options import check_output, device_of, training_options
+from supa_cli.training.options import check_output, device_of, require_packages, training_options
 from supa_cli.training.session import run_training
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def command(
     """
     path = Path(output)
     check_output(path, resume=resume)
+    require_packages("torch")
     config = _config(config_file, {name: value for name, value in settings.items() if value is not None})
     from supa_learning.processes import torchrun_processes
     from supa_learning.trainer import Trainer
@@ -82,10 +83,8 @@ def command(
 
 
 def _config(config_file: str | None, options: dict[str, Any]) -> "TrainingConfig":
-    try:
-        from supa_mamba.config import TrainingConfig
-    except ImportError:
-        raise click.UsageError("Training needs PyTorch: pip install 'supa-showers[learn]'.") from None
+    from supa_mamba.config import TrainingConfig
+
     try:
         from_file = {} if config_file is None else TrainingConfig.settings_from_file(config_file)
         return TrainingConfig.from_dict({**from_file, **options})

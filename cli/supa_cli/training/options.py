@@ -1,6 +1,7 @@
 """Options of the training commands: each has the same name, meaning and position in all of them."""
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,6 +67,20 @@ def training_options(*, items: str, defaults: Mapping[str, object]) -> Callable[
         return function
 
     return decorate
+
+
+def require_packages(*names: str) -> None:
+    """Check that the packages of the extra ``learn`` are installed, without importing them.
+
+    Args:
+        *names: names of the modules.
+
+    Raises:
+        click.UsageError: one of them is missing.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise click.UsageError(f"This command needs the package {name}: pip install 'supa-showers[learn]'.")
 
 
 def check_output(path: Path, *, resume: bool) -> None:
