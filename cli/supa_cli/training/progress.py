@@ -21,12 +21,11 @@ _FRACTIONS = ("accuracy", "auc")
 
 
 @contextmanager
-def training_progress(trainer: "Trainer[Any]", *, items: str, advice: str, quiet: bool) -> Iterator["Callback"]:
+def training_progress(*, items: str, advice: str, quiet: bool) -> Iterator["Callback"]:
     """Show the progress of a training.
 
     Args:
-        trainer: the training.
-        items: what it counts, in the plural.
+        items: what the training counts, in the plural.
         advice: a sentence on what takes less time, for a training of more than an hour.
         quiet: show nothing.
 

@@ -75,7 +75,7 @@ def run_training(
     with deferred_interrupts(lambda: f"{path} has {_extent(trainer)}; resume with the same command and --resume."):
         try:
             quiet_now = quiet or trainer.state.finished
-            with training_progress(trainer, items=items, advice=advice, quiet=quiet_now) as progress:
+            with training_progress(items=items, advice=advice, quiet=quiet_now) as progress:
                 trainer.callbacks.append(progress)
                 trainer.run()
         except KeyboardInterrupt:
