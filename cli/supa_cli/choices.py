@@ -33,7 +33,7 @@ def trained_methods() -> Iterable[str]:
 
 def methods() -> Iterable[str]:
     """Name the methods of a bench, the trivial baselines first."""
-    from supa_gff.baselines import BASELINES
+    from supa_learning.graph_baselines import BASELINES
 
     return [*BASELINES, *trained_methods()]
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from supa_gff import label_injection as label_injection
     from supa_gff import losses as losses
     from supa_gff import negatives as negatives
-    from supa_gff.baselines import BASELINES as BASELINES
-    from supa_gff.baselines import run_baseline as run_baseline
     from supa_gff.checkpoint import Checkpoint as Checkpoint
     from supa_gff.data import Batch as Batch
     from supa_gff.data import GraphSet as GraphSet
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from supa_gff.showers import SHOWER_TASKS as SHOWER_TASKS
     from supa_gff.showers import ShowerGraphs as ShowerGraphs
     from supa_gff.showers import shower_graphs as shower_graphs
-    from supa_gff.splits.folds import Fold as Fold
-    from supa_gff.splits.folds import stratified_folds as stratified_folds
     from supa_gff.splits.links import LinkSplit as LinkSplit
     from supa_gff.splits.links import split_links as split_links
     from supa_gff.splits.standard import Split as Split

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from supa_learning.baselines import CountBaseline as CountBaseline
     from supa_learning.checkpoint import Checkpoint as Checkpoint
     from supa_learning.checkpoint_writer import CheckpointWriter as CheckpointWriter
+    from supa_learning.folds import Fold as Fold
+    from supa_learning.folds import stratified_folds as stratified_folds
+    from supa_learning.graph_baselines import BASELINES as BASELINES
+    from supa_learning.graph_baselines import run_baseline as run_baseline
     from supa_learning.processes import Processes as Processes
     from supa_learning.processes import choose_device as choose_device
     from supa_learning.processes import torchrun_processes as torchrun_processes

@@ -335,10 +335,10 @@ def test_a_training_is_validated_and_tested_on_its_own_parts(name, learning_rate
     import torch
     from small_graphs import two_communities
 
-    from supa_gff import Fold, GraphSet, Network, preset
+    from supa_gff import GraphSet, Network, preset
     from supa_gff.bench import train_and_test
     from supa_gff.training.tasks import train as train_network
-    from supa_learning import metrics
+    from supa_learning import Fold, metrics
 
     def short(name, level):
         return preset(name, level).replace(epochs=3, hidden_channels=8, learning_rate=learning_rate)

@@ -8,8 +8,9 @@ import torch
 from small_graphs import make_trainer, small, task, triangles_or_trees
 
 from supa_datasets import GraphBenchmark
-from supa_gff import GraphSet, Network, run_baseline, split_links, standard_split, stratified_folds
+from supa_gff import GraphSet, Network, split_links, standard_split
 from supa_gff.bench.train_and_test import train_and_test
+from supa_learning import run_baseline, stratified_folds
 
 TRAININGS = [
     ("gff", "graph", {}),

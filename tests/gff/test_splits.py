@@ -9,7 +9,8 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 
 from torch_geometric.data import Data  # noqa: E402
 
-from supa_gff import standard_split, stratified_folds  # noqa: E402
+from supa_gff import standard_split  # noqa: E402
+from supa_learning import stratified_folds  # noqa: E402
 
 LABELS = torch.arange(40) % 2
 EDGES = torch.zeros(2, 0, dtype=torch.long)

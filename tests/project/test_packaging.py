@@ -22,15 +22,16 @@ PUBLIC = {
         "resumable", "save",
     ],
     "supa_gff": [
-        "BASELINES", "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "Fold", "GraphSet", "LayerStats",
+        "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "GraphSet", "LayerStats",
         "LinkSplit", "Method", "Network", "Pairs", "ShowerGraphs", "Split", "evaluate", "goodness", "heads",
-        "label_injection", "losses", "negatives", "preset", "run_baseline", "shower_graphs", "split_links",
-        "standard_split", "stratified_folds", "train", "training_task", "update_rule",
+        "label_injection", "losses", "negatives", "preset", "shower_graphs", "split_links",
+        "standard_split", "train", "training_task", "update_rule",
     ],
     "supa_learning": [
-        "Callback", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch", "Position", "Processes", "RandomState",
-        "StepDecay", "TensorBoard", "Trainer", "TrainingState", "TrainingTask", "Validation", "WarmupCosine",
-        "choose_device", "epoch_order", "torchrun_processes",
+        "BASELINES", "Callback", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch", "Fold", "Position",
+        "Processes", "RandomState", "StepDecay", "TensorBoard", "Trainer", "TrainingState", "TrainingTask",
+        "Validation", "WarmupCosine", "choose_device", "epoch_order", "run_baseline", "stratified_folds",
+        "torchrun_processes",
     ],
     "supa_mamba": [
         "AttentionState", "BiMamba", "CausalAttention", "Checkpoint", "EncoderConfig", "Evaluation", "HybridStack",

@@ -9,12 +9,12 @@ from types import MappingProxyType
 
 from supa.checks import check_int, check_name
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
-from supa_gff.baselines import BASELINES, TREES, run_baseline, targets_of
 from supa_gff.bench.jobs import Job, JobResult, canonical
 from supa_gff.bench.resources import Meter
 from supa_gff.bench.train_and_test import method_settings, train_and_test
 from supa_gff.names import CONVOLUTIONS, METHODS
-from supa_gff.splits.folds import SPLIT_SEED, stratified_folds
+from supa_learning.folds import SPLIT_SEED, stratified_folds
+from supa_learning.graph_baselines import BASELINES, TREES, run_baseline, targets_of
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
 """Share of validation items outside the test part; five folds split nodes 64/16/20, as ForwardGNN does."""

@@ -11,8 +11,8 @@ from supa_gff.data import GraphSet, Level
 from supa_gff.names import METHODS
 from supa_gff.networks.network import Network
 from supa_gff.presets import preset
-from supa_gff.splits.folds import Fold
 from supa_gff.training.tasks import train as train_network
+from supa_learning.folds import Fold
 from supa_learning.metrics import accuracy
 
 

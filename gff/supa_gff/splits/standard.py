@@ -8,7 +8,7 @@ from torch import Tensor
 
 from supa.checks import check_int, counted
 from supa_datasets import GraphBenchmark
-from supa_gff.splits.folds import SPLIT_SEED, Fold, stratified_folds
+from supa_learning.folds import SPLIT_SEED, Fold, stratified_folds
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from supa_datasets import GraphBenchmark, load_benchmark
-from supa_gff.baselines import BASELINES, run_baseline, targets_of
-from supa_gff.splits.folds import Fold, stratified_folds
+from supa_learning.folds import Fold, stratified_folds
+from supa_learning.graph_baselines import BASELINES, run_baseline, targets_of
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")

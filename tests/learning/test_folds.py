@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supa_gff.splits.folds import stratified_folds
+from supa_learning.folds import stratified_folds
 
 
 def _check(targets, folds, share, seed):

@@ -13,7 +13,7 @@ import numpy as np
 from supa.arrays import FloatArray, IntArray
 from supa.checks import check_int, check_name, counted
 from supa_datasets import GraphBenchmark
-from supa_gff.splits.folds import Fold
+from supa_learning.folds import Fold
 
 TREES = 200
 """Trees of a random forest."""
