@@ -90,7 +90,7 @@ def reserve(target: Path, temporary: Path) -> Iterator[int]:
 
 
 def promote(temporary: Path, target: Path) -> None:
-    """Return a complete temporary file its name, with both its contents and its name on the disk.
+    """Rename a complete temporary file, and wait until its contents and its name are on the disk.
 
     Args:
         temporary: the complete file.

@@ -184,7 +184,7 @@ def _rebuilt(name: Any, arguments: Any) -> Any:
 
 
 def _build(target: Any, state: Any) -> None:
-    """Return a type its byte order, or an array its values."""
+    """Set the byte order of a type, or the values of an array."""
     if isinstance(target, _Type) and isinstance(state, tuple) and state[1] in ("<", ">", "=", "|"):
         target.order = ">" if state[1] == ">" else "<"
     elif isinstance(target, _Array) and isinstance(state, tuple) and len(state) == 5:
