@@ -11,7 +11,7 @@ from supa.plotting.style import COLOURS, INK, MARKERS, hide_frame
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from supa_learning.state import Epoch
+    from supa_learning.training_state import Epoch
 
 
 def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":

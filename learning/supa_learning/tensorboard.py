@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from supa_learning.state import Epoch
 from supa_learning.trainer import Callback, Trainer
+from supa_learning.training_state import Epoch
 
 
 class TensorBoard(Callback):

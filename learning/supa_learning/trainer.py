@@ -9,8 +9,8 @@ import torch
 
 from supa_learning.randomness import RandomState
 from supa_learning.schedules import Position
-from supa_learning.state import Epoch, TrainingState
 from supa_learning.task import TrainingTask, Validation
+from supa_learning.training_state import Epoch, TrainingState
 
 T = TypeVar("T", bound=TrainingTask[Any])
 B = TypeVar("B")

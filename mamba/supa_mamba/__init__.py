@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from supa_mamba.modules.bimamba import BiMamba as BiMamba
     from supa_mamba.modules.block import MambaBlock as MambaBlock
     from supa_mamba.modules.hybrid import HybridStack as HybridStack
+    from supa_mamba.modules.initialisation import optimizer_groups as optimizer_groups
     from supa_mamba.modules.mamba import Mamba as Mamba
     from supa_mamba.modules.mamba2 import Mamba2 as Mamba2
     from supa_mamba.modules.pretrained import from_mamba_ssm as from_mamba_ssm
     from supa_mamba.modules.stack import MambaStack as MambaStack
     from supa_mamba.modules.states import AttentionState as AttentionState
     from supa_mamba.modules.states import MambaState as MambaState
-    from supa_mamba.modules.weights import optimizer_groups as optimizer_groups
     from supa_mamba.ops.causal_conv1d.function import causal_conv1d as causal_conv1d
     from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update as causal_conv1d_update
     from supa_mamba.ops.causal_conv1d_update.replay import causal_conv1d_replay as causal_conv1d_replay

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from supa_learning import checkpoint
-from supa_learning.baselines import CountBaseline
+from supa_learning.count_baseline import CountBaseline
 from supa_learning.trainer import Trainer
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import ShowerEncoder

@@ -14,7 +14,7 @@ from supa.bins import MOST_SEPARATE, distinct_bins
 from supa.observables.principal_axis import principal_axis_frame
 from supa.posterior import energy_posterior
 from supa_datasets.loaders.source import ShowerSource
-from supa_learning.baselines import CountBaseline
+from supa_learning.count_baseline import CountBaseline
 from supa_learning.metrics import confusion_matrix
 from supa_mamba.encoder import ShowerEncoder
 from supa_mamba.packed_showers import PackedShowers, TaskEncoding, packed_showers

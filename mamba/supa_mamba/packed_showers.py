@@ -16,7 +16,7 @@ from supa.serialise import Config
 from supa_datasets import Normalisation, SequenceDataset
 from supa_datasets.loaders.tasks import ShowerTask, shower_task, task_classes, task_target
 from supa_datasets.offsets import counts_to_offsets as torch_offsets
-from supa_learning.baselines import CountBaseline
+from supa_learning.count_baseline import CountBaseline
 
 _BLOCK_HITS = 500_000
 """Hits that are read together."""

@@ -8,7 +8,7 @@ from supa.arrays import FloatArray
 from supa.bins import distinct_bins
 from supa.checks import counted
 from supa.plotting import plot_resolution
-from supa.plotting.style import COLOURS, INK, MARKERS, hide_frame, literal
+from supa.plotting.style import COLOURS, FRACTIONS, INK, MARKERS, hide_frame, literal
 from supa_mamba.evaluation import LABELS, Evaluation
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _correct_fractions(evaluation: Evaluation, estimator: str) -> FloatArray:
 def _plot_confusion(axes: "Axes", evaluation: Evaluation) -> None:
     counts, names = evaluation.confusion(), [literal(name) for name in evaluation.encoding.classes]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shares, cmap=FRACTIONS, vmin=0, vmax=1)
     for row, column in np.ndindex(*shares.shape):
         colour = "white" if shares[row, column] > 0.6 else INK
         axes.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", fontsize=8, color=colour)

@@ -16,7 +16,7 @@ from supa_learning.task import Figures, TrainingTask, Validation
 from supa_learning.trainer import Callback, Trainer
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import EncoderConfig, ShowerEncoder
-from supa_mamba.modules.weights import optimizer_groups
+from supa_mamba.modules.initialisation import optimizer_groups
 from supa_mamba.objective import Objective
 from supa_mamba.packed_showers import (
     Batch,

@@ -8,7 +8,7 @@ from supa.arrays import FloatArray
 from supa.checks import counted
 from supa.comparison.results import Comparison, ObservableResult
 from supa.comparison.sample_statistics import HIT_BINS, SampleStatistics
-from supa.plotting.style import COLOURS, GENERATED_COLOUR, INK, TRUE_COLOUR, hide_frame, literal
+from supa.plotting.style import COLOURS, DIVERGING, GENERATED_COLOUR, INK, TRUE_COLOUR, hide_frame, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,7 +159,7 @@ def correlation_figure(comparison: Comparison) -> "Figure":
     titles = (literal(comparison.true.name), literal(comparison.generated.name), "difference")
     for axes, values, title in zip(grid, (true, generated, generated - true), titles, strict=True):
         reach = max(0.05, float(np.nanmax(np.abs(values)))) if title == "difference" else 1.0
-        image = axes.imshow(values, vmin=-reach, vmax=reach, cmap="RdBu_r", interpolation="nearest")
+        image = axes.imshow(values, vmin=-reach, vmax=reach, cmap=DIVERGING, interpolation="nearest")
         axes.set_title(title, fontsize=10, color=INK)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5.5)
         axes.set_yticks(range(len(names)), names if axes is grid[0] else [""] * len(names), fontsize=5.5)

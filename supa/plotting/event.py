@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.plotting.style import COLOURS, INK, hits_text, shower_name
+from supa.plotting.style import COLOURS, GRID, INK, hits_text, shower_name
 from supa.showers import Showers
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def plot_shower(shower: Showers) -> "Figure":
         collection.set_clip_on(False)  # the flat rectangle behind a rotated box would cut off its corners
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
-        axis._axinfo["grid"].update(color="#e6e6e6", linewidth=0.5)
+        axis._axinfo["grid"].update(color=GRID, linewidth=0.5)
     title = f"{shower_name(shower)}: {shower.incident_energy[0]:.4g} GeV, {hits_text(shower.hits.num_rows)}"
     if not shower.slices_known:
         title += "\nThe hits' slices are not known; the hits are drawn in the middle of their layers."

@@ -9,7 +9,7 @@ from supa.arrays import FloatArray
 from supa.cells import Cartesian, Cells
 from supa.checks import check_int
 from supa.plotting.image_cells import image_cells
-from supa.plotting.style import INK, hits_text, remark, shower_name
+from supa.plotting.style import INK, SEQUENTIAL, hits_text, remark, shower_name
 from supa.showers import Showers
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class _Image:
         x, y, values = _mesh(self.cells, mean.reshape(self.cells.shape))
         most = float(mean.max())
         scale = LogNorm(max(min(float(mean[mean > 0].min()), most / 10), most * 1e-6), most)
-        colours = axes.pcolormesh(x, y, np.where(values > 0, values, np.nan), norm=scale, cmap="viridis")
+        colours = axes.pcolormesh(x, y, np.where(values > 0, values, np.nan), norm=scale, cmap=SEQUENTIAL)
         label = "energy in a cell (GeV)" if self.count == 1 else "mean energy of a shower in a cell (GeV)"
         figure.colorbar(colours, ax=axes, label=label, shrink=0.9)
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """The palette of Okabe and Ito, which colour-blind readers can tell apart."""
 INK = "#333333"
+GRID = "#e6e6e6"
+SEQUENTIAL, DIVERGING, FRACTIONS = "viridis", "RdBu_r", "Blues"
+"""The colour maps of energies, of signed differences, and of fractions."""
 TRUE_COLOUR, GENERATED_COLOUR = "#7f7f7f", COLOURS[1]
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

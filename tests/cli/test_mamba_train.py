@@ -230,7 +230,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_
     options = [*ENERGY, "--epochs", "30"]
     assert supa_mamba(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
     program = (
-        "import supa_cli.training.session as s, supa_cli.training.progress as p; s.SECONDS_BETWEEN_FILES = 0.0; "
+        "import supa_cli.training.session as s, supa_cli.training.epoch_table as p; s.SECONDS_BETWEEN_FILES = 0.0; "
         "p._SECONDS_BETWEEN_LINES = 0.0; from supa_cli.main import main; main()"
     )
     with subprocess.Popen(

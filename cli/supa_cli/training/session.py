@@ -50,7 +50,7 @@ def run_training(
         click.UsageError: the checkpoint is of another training, or TensorBoard is not installed.
         KeyboardInterrupt: the training was interrupted; the checkpoint has its state.
     """
-    from supa_cli.training.progress import training_progress
+    from supa_cli.training.epoch_table import training_progress
     from supa_learning.checkpoint_writer import CheckpointWriter
     from supa_learning.tensorboard import TensorBoard
 
@@ -96,7 +96,7 @@ def _check_same(path: Path, there: Mapping[str, object], here: Mapping[str, obje
 
 
 def _print_result(trainer: "Trainer[Any]", path: Path, items: str) -> None:
-    from supa_cli.training.progress import rows_of
+    from supa_cli.training.epoch_table import rows_of
 
     history, task = trainer.state.history, trainer.task
     if task.stages == 1:

@@ -13,8 +13,8 @@ from supa_gff.data import Batch
 from supa_gff.losses import SquaredError
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.network import Network
+from supa_gff.updates.frozen_below import update_one_layer
 from supa_gff.updates.gradients import LayerPass, parallel_gradient, sequential_gradient
-from supa_gff.updates.greedy import update_one_layer
 from supa_gff.updates.loss_stats import LayerStats, loss_and_stats
 from supa_gff.updates.optimisers import LayerOptimisers
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least, named_options
 from supa_mamba.modules.packed_attention import (
@@ -15,7 +16,6 @@ from supa_mamba.modules.packed_attention import (
     values_readable,
 )
 from supa_mamba.modules.states import AttentionState
-from supa_mamba.modules.weights import Device
 from supa_mamba.ops.state_slots import check_no_gradients, normalize_slots
 
 

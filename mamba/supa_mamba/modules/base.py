@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from supa_mamba.modules.initialisation import mark_no_weight_decay
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import mark_no_weight_decay
 from supa_mamba.ops.dtypes import state_dtype
 
 

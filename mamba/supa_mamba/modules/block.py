@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from supa.checks import did_you_mean
 from supa_mamba.modules.bimamba import BiMamba
+from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_options
 from supa_mamba.modules.states import LayerState
-from supa_mamba.modules.weights import Device
 from supa_mamba.ops.dtypes import state_dtype
 
 

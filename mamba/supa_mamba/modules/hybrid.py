@@ -8,11 +8,11 @@ from torch import Tensor
 
 from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import MambaBlock
+from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.packed_attention import longest_length
 from supa_mamba.modules.stack import BlockStack
 from supa_mamba.modules.states import StackState
-from supa_mamba.modules.weights import Device
 from supa_mamba.ops.packing import normalize_offsets
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from supa_mamba.modules.base import CausalMixer
+from supa_mamba.modules.initialisation import Device, mark_no_weight_decay
 from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner, resolve_dt_rank
 from supa_mamba.modules.ssm_branch import DtInit, SsmBranch
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import Device, mark_no_weight_decay
 
 
 class Mamba(CausalMixer):

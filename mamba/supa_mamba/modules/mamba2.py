@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.base import CausalMixer
+from supa_mamba.modules.initialisation import Device, init_dt_bias, mark_no_weight_decay, rates, state_factory
 from supa_mamba.modules.norm import GatedRMSNorm
 from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import Device, init_dt_bias, mark_no_weight_decay, rates, state_factory
 from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
 from supa_mamba.ops.dtypes import state_dtype

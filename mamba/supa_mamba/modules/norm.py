@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supa_mamba.modules.weights import Device
+from supa_mamba.modules.initialisation import Device
 from supa_mamba.ops.dtypes import state_dtype
 
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from supa.checks import format_value
 from supa_mamba.modules.hybrid import HybridStack
+from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.pretrained_config import OPTIONS, Settings, disagreements, read_settings
 from supa_mamba.modules.stack import MambaStack
-from supa_mamba.modules.weights import Device
 
 LEFT_OUT = re.compile(r"(embeddings?|lm_head)\.(weight|bias)")
 MIXER = {"mamba": Mamba, "mamba2": Mamba2}

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from supa_mamba.modules.initialisation import Device, init_dt_bias, rates, state_factory
 from supa_mamba.modules.states import MambaState
-from supa_mamba.modules.weights import Device, init_dt_bias, rates, state_factory
 from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
 from supa_mamba.ops.selective_scan.function import selective_scan

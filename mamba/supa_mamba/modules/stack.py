@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import MambaBlock
+from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_step_rows, packed_rows
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.states import LayerState, StackState
-from supa_mamba.modules.weights import Device
 
 
 class BlockStack(nn.Module):

@@ -1,4 +1,4 @@
-"""Greedy updates: one layer learns, the layers below are frozen."""
+"""The update of one layer on the output of frozen layers below, which are computed at each step, without a cache."""
 
 from collections.abc import Callable
 

@@ -12,8 +12,8 @@ from supa_cli.forecast import Forecast
 from supa_cli.progress import progress, progress_bar
 
 if TYPE_CHECKING:
-    from supa_learning.state import Epoch
     from supa_learning.trainer import Callback, Trainer
+    from supa_learning.training_state import Epoch
 
 _SECONDS_BETWEEN_LINES = 5.0
 _FRACTIONS = ("accuracy", "auc")
