@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from supa.number_format import format_percent
 from supa_cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -20,11 +21,7 @@ def print_results(network: "Network", results: "Mapping[str, Evaluation]") -> No
     rows = []
     for layer, used in enumerate(network.layer_mask.tolist()):
         name = f"layer {layer}" if used else f"layer {layer} (not used)"
-        rows.append([name, *(_percent(result.layers[layer]) for result in results.values())])
-    rows.append(["layers together", *(_percent(result.network) for result in results.values())])
-    rows.append(["majority class", *(_percent(result.majority) for result in results.values())])
+        rows.append([name, *(format_percent(result.layers[layer], 2) for result in results.values())])
+    rows.append(["layers together", *(format_percent(result.network, 2) for result in results.values())])
+    rows.append(["majority class", *(format_percent(result.majority, 2) for result in results.values())])
     print_table(["accuracy", *results], rows)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"

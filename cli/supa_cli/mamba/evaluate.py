@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
+from supa.number_format import format_percent
 from supa_cli.figure_path import check_figure_path
 from supa_cli.options import Choice, InputFile, OutputFile
 from supa_cli.signals import deferred_interrupts, mark_output_complete
@@ -123,7 +124,7 @@ def _print_accuracies(evaluation: "Evaluation") -> None:
 
     heading = "accuracy up to exchange" if evaluation.encoding.name == "primary" else "accuracy"
     accuracies = evaluation.figures()["accuracy"].items()
-    print_table(["", heading], [[LABELS[name], f"{100 * accuracy:.2f} %"] for name, accuracy in accuracies])
+    print_table(["", heading], [[LABELS[name], format_percent(accuracy, 2)] for name, accuracy in accuracies])
 
 
 def _print_energies(evaluation: "Evaluation") -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.number_format import format_percent
 from supa_cli.forecast import Forecast
 from supa_cli.progress import progress, progress_bar
 
@@ -104,7 +105,7 @@ def format_figure(name: str, value: float) -> str:
         >>> format_figure("accuracy", 0.5), format_figure("loss", -1e-9)
         ('50.0 %', '0.0000')
     """
-    return f"{100 * value:.1f} %" if name.startswith(_FRACTIONS) else f"{value:z.4f}"
+    return format_percent(value) if name.startswith(_FRACTIONS) else f"{value:z.4f}"
 
 
 @contextmanager
