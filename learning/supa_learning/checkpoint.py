@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from supa.checks import counted, format_value
+from supa.checks import format_value
 from supa_datasets.torch_io import UNREADABLE, read_checked, write_atomic
+from supa_learning.training_state import TrainingState
 
 
 def package_versions(*further: str) -> dict[str, str]:
@@ -63,8 +64,8 @@ class Checkpoint:
 
     @property
     def extent(self) -> str:
-        """How much training it holds, such as ``"2 epochs and 1 step"``."""
-        return f"{counted(self.epochs, 'epoch')} and {counted(self.training['state']['step'], 'step')}"
+        """How much training is done, such as ``"2 epochs and 1 step"``."""
+        return TrainingState.from_dict(self.training["state"]).extent
 
     @abstractmethod
     def model(self) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from supa.checks import counted
 from supa_learning.task import Figures
 
 
@@ -60,6 +61,11 @@ class TrainingState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[Epoch] = field(default_factory=list)
     finished: bool = False
+
+    @property
+    def extent(self) -> str:
+        """How much training is done, such as ``"2 epochs and 1 step"``."""
+        return f"{counted(len(self.history), 'epoch')} and {counted(self.step, 'step')}"
 
     def waited(self) -> int:
         """Return the number of epochs since the best validation, or since the first epoch if there was none."""

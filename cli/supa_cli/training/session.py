@@ -72,7 +72,7 @@ def run_training(
             raise click.UsageError(f"--tensorboard: {error}") from None
     if stored is not None and not quiet:
         echo(f"{path}: {'finished' if stored.finished else 'resuming'} after {stored.extent}", err=True)
-    with deferred_interrupts(lambda: f"{path} has {_extent(trainer)}; resume with the same command and --resume."):
+    with deferred_interrupts(lambda: f"{path} has {trainer.state.extent}; resume with the same command and --resume."):
         try:
             quiet_now = quiet or trainer.state.finished
             with training_progress(items=items, advice=advice, quiet=quiet_now) as progress:
@@ -106,8 +106,3 @@ def _print_result(trainer: "Trainer[Any]", path: Path, items: str) -> None:
     seconds = sum(epoch.seconds for epoch in history)
     rate = len(history) * task.units / max(seconds, 1e-9)
     echo(f"{path}: {counted(len(history), 'epoch')}, {seconds:,.1f} s, {rate:,.0f} {items}/s")
-
-
-def _extent(trainer: "Trainer[Any]") -> str:
-    state = trainer.state
-    return f"{counted(len(state.history), 'epoch')} and {counted(state.step, 'step')}"
