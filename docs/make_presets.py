@@ -1,10 +1,10 @@
-"""Write docs/presets.md, the presets with their exact expectations: python docs/make_presets.py."""
+"""Write docs/reference/presets.md, the presets with their exact expectations: python docs/make_presets.py."""
 
 from pathlib import Path
 
 import supa
 
-PAGE = Path(__file__).parent / "presets.md"
+PAGE = Path(__file__).parent / "reference" / "presets.md"
 
 HEAD = """# Presets and their exact expectations
 

@@ -62,7 +62,7 @@ class ShowerConfig(Config):
     """Every constant of the walk and of its initial conditions; the defaults are the preset ``standard``.
 
     A particle that enters slice l stops there (leaving a hit), splits in two, or passes. Lengths are in the
-    simulator's unit, energies in GeV, angles in radians. ``docs/physics.md`` derives each formula.
+    simulator's unit, energies in GeV, angles in radians. ``docs/explanation/physics.md`` derives each formula.
 
     Args:
         num_slices: slices that are simulated, numbered from 0; what leaves the last one leaks. 1 to 62.

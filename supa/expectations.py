@@ -4,7 +4,7 @@ A particle that enters slice l stops (probability s_l), splits (d_l) or passes (
 So the generating function of the hits that descend from it, f_l(z) = s_l z + d_l f_{l+1}(z)^2 + p_l f_{l+1}(z) with
 f = 1 behind the last slice, gives every moment by differentiation, and setting z = 0 for some layers restricts it to
 the showers that leave those layers empty. Inclusion and exclusion over the layers then gives the showers with every
-layer hit. Derivation: ``docs/physics.md``.
+layer hit. Derivation: ``docs/explanation/physics.md``.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The step of one particle: its fate, its split and the geometry. Every engine uses these.
 
-A direction is kept as its two slopes (dx/dz, dy/dz), which a pass leaves as they are. Formulas: ``docs/physics.md``.
+A direction is kept as its two slopes (dx/dz, dy/dz), which a pass leaves as they are. Formulas: ``docs/explanation/physics.md``.
 """
 
 from typing import NamedTuple

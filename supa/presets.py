@@ -1,4 +1,4 @@
-"""The named configs. Their exact expectations are listed by ``supa presets`` and in ``docs/presets.md``."""
+"""The named configs. Their exact expectations are listed by ``supa presets`` and in ``docs/reference/presets.md``."""
 
 import math
 from dataclasses import dataclass

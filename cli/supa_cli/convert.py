@@ -69,7 +69,7 @@ def command(
 ) -> None:
     """Convert the showers of IN to OUT, such as showers.h5 to showers.parquet.
 
-    OUT appears only when it is whole. See `supa convert --list` for the formats, and docs/conversions.md for what each
+    OUT appears only when it is whole. See `supa convert --list` for the formats, and docs/how_to/convert.md for what each
     of them keeps.
     """
     from supa.checks import did_you_mean

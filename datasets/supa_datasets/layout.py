@@ -1,4 +1,4 @@
-"""The layout of a shower file: its groups, columns, attributes, and how they are checked. See ``docs/format.md``."""
+"""The layout of a shower file: its groups, columns, attributes, and how they are checked. See ``docs/reference/file_format.md``."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The values of showers that were read: which of them no shower can have. See ``docs/format.md``.
+"""The values of showers that were read: which of them no shower can have. See ``docs/reference/file_format.md``.
 
 ``check_rows`` raises an error at the first such value and runs whenever showers are read, so it makes cheap checks
 only. ``find_faults`` makes all checks and counts.

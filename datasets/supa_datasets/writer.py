@@ -1,4 +1,4 @@
-"""ShowerWriter: writes shower files atomically; an interrupted run can be resumed. See ``docs/format.md``."""
+"""ShowerWriter: writes shower files atomically; an interrupted run can be resumed. See ``docs/reference/file_format.md``."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -50,7 +50,7 @@ def _node(**parts: object) -> Method:
 
 
 def _tuned_node(**parts: object) -> Method:
-    """Settings for nodes with few labels, for local layers and backpropagation alike (docs/gff_nodes.md)."""
+    """Settings for nodes with few labels, for local layers and backpropagation alike (docs/explanation/gff_nodes.md)."""
     settings: dict[str, object] = {
         "hidden_channels": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200,
         "patience": 200, "validate_every": 1,

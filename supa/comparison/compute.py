@@ -51,7 +51,7 @@ def compare(
 
     Every number has its noise floor beside it: the same number between the true sample and another true one of the size
     of the generated sample. This one is simulated anew where the true showers are a whole simulated run; else two
-    parts of the true sample stand in. What each number means, and when to trust it: ``docs/comparison.md``.
+    parts of the true sample stand in. What each number means, and when to trust it: ``docs/how_to/compare.md``.
 
     Args:
         true: Showers, an open ShowerFile, or an iterable over chunks.

@@ -101,7 +101,7 @@ def html_of(comparison: Comparison) -> str:
         f"<p class='note'>Noise floors: {escape(c.floor)}. {c.repeats} permutations, seed {c.seed}. "
         + escape("; ".join(f"{name} {version}" for name, version in c.versions.items()))
         + (f". Only in one sample: {escape(', '.join(c.left_out))}" if c.left_out else "")
-        + ". What the numbers mean: docs/comparison.md of the project.</p>",
+        + ". What the numbers mean: docs/how_to/compare.md of the project.</p>",
     ]
     if c.scores:
         rows = (

@@ -35,7 +35,7 @@ class ObservableResult:
     """How one observable differs between the samples."""
 
     name: str
-    """The observable; ``docs/observables.md`` defines it."""
+    """The observable; ``docs/explanation/observables.md`` defines it."""
     level: str
     """``"shower"``: one value a shower; ``"hit"``: one value a hit."""
     label: str

@@ -40,7 +40,7 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
     area is computed. The result is the mean of the five areas, and the error combines theirs (DeLong et al., Biometrics
     44 (1988) 837). Between equal samples the areas of two folds are correlated by up to 1 / 4, since each fold trains
     the model of the other, which doubles the variance of the mean; where the samples differ the areas are nearly
-    independent (``docs/distances.md``). Of each sample at most 50,000 rows are used, drawn at random.
+    independent (``docs/explanation/distances.md``). Of each sample at most 50,000 rows are used, drawn at random.
 
     Args:
         true: (n, k) features, NaN where one is not defined.

@@ -22,7 +22,7 @@ def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int
     it is too large by about c / N, so the line through its value with all rows and its mean value without one of 50
     groups of rows, drawn without replacement, is followed to 1 / N = 0 (the grouped jackknife). Between equal samples
     the result scatters about 0 and may be negative. The error is that of equal samples up to 3 of such errors; beyond 5
-    it includes the jackknife's, and how the scale of the true sample scatters (``docs/distances.md``). (FPD of Kansal
+    it includes the jackknife's, and how the scale of the true sample scatters (``docs/explanation/distances.md``). (FPD of Kansal
     et al., arXiv 2211.10295, fits a line to values at ten sizes drawn with replacement, on features divided by their
     largest true value.)
 

@@ -22,7 +22,7 @@ def kernel_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int 
     standardised features. Samples of more than 5,000 rows are dealt into as few batches as keep within 5,000 rows,
     without replacement, and the value is the mean of the batches. Between equal samples the result scatters about 0
     and may be negative. The error is that of equal samples up to 3 of such errors; beyond 5 it includes how the rows
-    scatter, and how the scale of the true sample does (``docs/distances.md``). (KPD of Kansal et al., arXiv 2211.10295,
+    scatter, and how the scale of the true sample does (``docs/explanation/distances.md``). (KPD of Kansal et al., arXiv 2211.10295,
     is the median of batches drawn with replacement, on features divided by their largest true value.)
 
     Args:

@@ -1,4 +1,4 @@
-"""Shower-shape variables, vectorised over ragged showers; definitions in ``docs/observables.md``.
+"""Shower-shape variables, vectorised over ragged showers; definitions in ``docs/explanation/observables.md``.
 
 ``calogan`` and ``calochallenge`` hold the definitions of these two projects, on their images and voxels.
 """

@@ -418,7 +418,7 @@ def test_a_terminal_shows_a_table_of_layers(supa, monkeypatch):
 
 
 def test_the_page_on_the_command_is_true(supa, root, folder, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "gff_command.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how_to" / "train_graph_networks.md").read_text()
     (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     for line in commands.strip().splitlines():
         words = line.split("#")[0].replace("--root raw", "").split()[2:]
@@ -429,7 +429,7 @@ def test_the_page_on_the_command_is_true(supa, root, folder, monkeypatch):
         assert f"`{name}`" in page
     (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict = {}
-    exec(compile(python, "gff_command.md", "exec"), names)
+    exec(compile(python, "train_graph_networks.md", "exec"), names)
     assert (folder / "module.pt").exists()
     assert names["module"](names["graph"].x, names["graph"].edge_index).shape == (1, 2)
 

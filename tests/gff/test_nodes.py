@@ -212,7 +212,7 @@ def test_the_code_of_the_page_on_nodes_runs(root, monkeypatch, capsys):
     monkeypatch.setattr(supa_datasets, "load_benchmark", lambda _: made)
     monkeypatch.setattr(supa_gff, "preset", lambda *asked: preset(*asked).replace(epochs=60))
     names = {}
-    for code in re.findall(r"```python\n(.*?)```", (root / "docs" / "gff_nodes.md").read_text(), re.DOTALL):
+    for code in re.findall(r"```python\n(.*?)```", (root / "docs" / "explanation" / "gff_nodes.md").read_text(), re.DOTALL):
         exec(compile(code, "gff_nodes.md", "exec"), names)
     accuracy, area = re.findall(r"[01]\.\d+", capsys.readouterr().out)
     assert 0.5 < float(accuracy) <= 1

@@ -270,10 +270,10 @@ def test_they_say_what_they_are():
 
 
 def test_the_modules_of_the_readme_run(root):
-    section = (root / "mamba" / "README.md").read_text().partition("## Modules")[2]
+    section = (root / "docs" / "explanation" / "mamba_modules.md").read_text().partition("## Modules")[2]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "mamba_modules.md", "exec"), names)
     assert names["y"].shape == (2, 32)
     assert names["state"][2].lengths.tolist() == [4, 0, 6]
 

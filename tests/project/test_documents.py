@@ -57,8 +57,8 @@ def test_the_code_of_the_page_on_comparison_runs(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("torch", reason="PyTorch is not installed")
     names = {}
-    for code in _blocks(root, "python", "docs/comparison.md"):
-        exec(compile(code, "comparison.md", "exec"), names)
+    for code in _blocks(root, "python", "docs/how_to/compare.md"):
+        exec(compile(code, "compare.md", "exec"), names)
     assert (tmp_path / "report" / "report.html").exists()
     true, made = names["true"], names["made"]
     assert (made.slice == true[:100].slice).all()
@@ -67,9 +67,9 @@ def test_the_code_of_the_page_on_comparison_runs(root, tmp_path, monkeypatch):
 
 def test_the_learner_of_the_page_on_learning_learns(root, capsys):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    (code,) = _blocks(root, "python", "learning/README.md")
+    (code,) = _blocks(root, "python", "docs/how_to/own_learner.md")
     names = {}
-    exec(compile(code, "learning/README.md", "exec"), names)
+    exec(compile(code, "own_learner.md", "exec"), names)
     assert names["state"].history[-1].valid["model"]["loss"] < 0.03 < names["state"].history[0].valid["model"]["loss"]
 
 
@@ -80,11 +80,11 @@ def test_the_code_of_the_page_on_loaders_runs(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     supa_datasets.save(supa.simulate(500), "showers.h5")
     names = {}
-    for code in _blocks(root, "python", "docs/loaders.md"):
-        exec(compile(code, "loaders.md", "exec"), names)
+    for code in _blocks(root, "python", "docs/how_to/load.md"):
+        exec(compile(code, "load.md", "exec"), names)
     assert names["points"].shape[1] == 4
     assert names["batch"].num_graphs == 64
-    page = (root / "docs" / "loaders.md").read_text()
+    page = (root / "docs" / "how_to" / "load.md").read_text()
     for name in (*supa_datasets.TARGETS, *supa_datasets.SPLITS):
         assert f"`{name}`" in page or f'"{name}"' in page, name
 
@@ -134,18 +134,18 @@ def test_the_graph_commands_of_the_readme_run(root):
 @pytest.mark.usefixtures("made_up_mutag")
 def test_the_code_of_the_page_on_graph_networks_runs(root, capsys):
     names = {}
-    for code in _blocks(root, "python", "docs/gff.md"):
+    for code in _blocks(root, "python", "docs/explanation/gff.md"):
         exec(compile(code.replace('preset("best")', 'preset("best").replace(epochs=2)'), "gff.md", "exec"), names)
     assert "tensor(" in capsys.readouterr().out
     import supa_gff
 
-    page = (root / "docs" / "gff.md").read_text()
+    page = (root / "docs" / "explanation" / "gff.md").read_text()
     for name in supa_gff.PRESETS:
         assert f"`{name}`" in page, name
 
 
 def test_links_lead_somewhere(root):
-    for page in [root / "README.md", *(root / "docs").glob("*.md")]:
+    for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), (page, link)
@@ -156,17 +156,17 @@ def test_the_number_of_constants_is_that_of_the_readme(root):
 
 
 def test_the_page_of_presets_is_up_to_date(root):
-    assert (root / "docs" / "presets.md").read_text() == _module(root / "docs" / "make_presets.py").page()
+    assert (root / "docs" / "reference" / "presets.md").read_text() == _module(root / "docs" / "make_presets.py").page()
 
 
 def test_every_constant_and_column_is_documented(root):
-    physics = (root / "docs" / "physics.md").read_text()
+    physics = (root / "docs" / "explanation" / "physics.md").read_text()
     for name in supa.ShowerConfig().to_dict():
         spoken = {"incident_energy": "incident energy", "polar_angle": "polar angle", "azimuth": "azimuth"}
         assert spoken.get(name, f"`{name}") in physics, name
     from supa_datasets import layout
 
-    page = (root / "docs" / "format.md").read_text()
+    page = (root / "docs" / "reference" / "file_format.md").read_text()
     for table in layout.tables_of(True):
         for name in table.types:
             assert re.search(rf"`({table.group}/)?{name}`", page), (table.group, name)

@@ -1,4 +1,4 @@
-"""The observables of one shower, written out in plain Python from their definitions in docs/observables.md."""
+"""The observables of one shower, written out in plain Python from their definitions in docs/explanation/observables.md."""
 
 import itertools
 import math

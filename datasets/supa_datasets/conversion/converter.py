@@ -33,7 +33,7 @@ def convert(
     """Convert a file of showers to another format.
 
     The file appears under its name only when it is whole; ``NAME.partial`` is there meanwhile, and is removed on any
-    failure. ``docs/conversions.md`` lists what each format keeps.
+    failure. ``docs/how_to/convert.md`` lists what each format keeps.
 
     Args:
         source: the file to read.

@@ -1,4 +1,4 @@
-"""The project's own files (``docs/format.md``) as an end of conversions."""
+"""The project's own files (``docs/reference/file_format.md``) as an end of conversions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -356,7 +356,7 @@ def test_labels_have_the_units():
 
 
 def test_every_observable_is_documented(root):
-    page = (root / "docs" / "observables.md").read_text()
+    page = (root / "docs" / "explanation" / "observables.md").read_text()
     names = set(obs.__all__) - {"calogan", "calochallenge"}
     for module in (obs.calogan, obs.calochallenge):
         short = module.__name__.rpartition(".")[2]
