@@ -1,6 +1,7 @@
-"""Shower-shape variables, vectorised over ragged showers; definitions in ``docs/explanation/observables.md``.
+"""Shower-shape variables of many showers at once.
 
-``calogan`` and ``calochallenge`` hold the definitions of these two projects, on their images and voxels.
+The page ``docs/explanation/observables.md`` defines all of them. The modules ``calogan`` and ``calochallenge`` contain
+the definitions of these two projects for their images and voxels.
 """
 
 from supa.observables import calochallenge, calogan

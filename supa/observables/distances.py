@@ -1,6 +1,6 @@
-"""The two-point distribution: the distances between the hits of a shower, taken in pairs.
+"""Distances between all pairs of hits of a shower.
 
-The work grows with the square of the number of hits; no pair is ever stored.
+The time grows with the square of the number of hits. Pairs are never stored.
 """
 
 import math
@@ -15,42 +15,55 @@ from supa.showers import Showers
 
 
 def pair_distances(showers: Showers, edges: npt.ArrayLike, *, lateral: bool = False) -> IntArray:
-    """Count the pairs of each shower's hits in bins of their distance.
+    """Count the pairs of hits of each shower in bins of their distance.
 
-    Pairs nearer than the first or farther than the last edge are left out; with the edges 0 and infinity at the ends
-    every one of the N (N - 1) / 2 pairs of N hits counts.
+    Pairs closer than the first edge or farther apart than the last edge are not counted. With 0 and infinity as the
+    outermost edges, all N (N - 1) / 2 pairs of N hits are counted.
 
     Args:
-        showers: the showers.
-        edges: (bins + 1,) ascending distances, length unit. A bin holds its lower edge; the last one also its upper
-            edge.
-        lateral: whether to leave out the depth: distances in (x, y) in place of (x, y, z).
+        showers: n showers.
+        edges: (bins + 1,) ascending distances, length unit. A bin includes its lower edge; the last bin also includes
+            its upper edge.
+        lateral: Whether to ignore the depth and measure distances in (x, y) instead of (x, y, z).
 
     Returns:
         (n, bins) int64.
 
     Raises:
-        ValueError: the edges are fewer than two, or do not ascend; or the depth is wanted and not known.
+        ValueError: If there are fewer than two edges, if they do not ascend, or if ``lateral`` is False and the
+            slices of the hits are unknown.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> observables.pair_distances(supa.simulate(2, seed=1), [0, 1, 3, 10]).tolist()
+        [[45, 391, 998], [121, 1252, 5256]]
     """
     edges = checked_edges("edges", edges)
     if not lateral and not showers.slices_known:
         raise ValueError(
-            "pair_distances needs the hits' slices, but these showers know only their layers; use lateral=True."
+            "pair_distances needs the slices of the hits, but these showers store only the layers; use lateral=True."
         )
-    edges[-1] = np.nextafter(edges[-1], np.inf)  # the last bin holds its upper edge
+    edges[-1] = np.nextafter(edges[-1], np.inf)  # the last bin includes its upper edge
     return _counts(showers.offset, *_points(showers, lateral), edges)
 
 
 def mean_pair_distance(showers: Showers, *, lateral: bool = False) -> FloatArray:
-    """Average the distance between two hits over all pairs of each shower's hits.
+    """Compute the mean distance between two hits over all pairs of hits of each shower.
 
     Args:
-        showers: the showers.
-        lateral: whether to leave out the depth: distances in (x, y) in place of (x, y, z).
+        showers: n showers.
+        lateral: Whether to ignore the depth and measure distances in (x, y) instead of (x, y, z).
 
     Returns:
-        (n,) float64, length unit; NaN with fewer than two hits or where the depth is wanted and a hit's slice is not
-        known.
+        (n,) float64, length unit. NaN if a shower has fewer than two hits, or if ``lateral`` is False and the slice of
+        one of its hits is unknown.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> observables.mean_pair_distance(supa.simulate(3, seed=1), lateral=True).round(3).tolist()
+        [2.126, 3.244, 1.526]
     """
     hits = showers.num_hits
     return ratio(_sums(showers.offset, *_points(showers, lateral)), hits * (hits - 1) / 2)
@@ -66,7 +79,7 @@ def _sums(offset: IntArray, x: FloatArray, y: FloatArray, z: FloatArray) -> Floa
     """Sum the distances of all pairs of each group, (groups,)."""
     result = np.zeros(len(offset) - 1)
     for group in range(len(result)):
-        # One sum for each second hit, and slices in place of shifted indices: so the inner loop compiles to vectors.
+        # One sum per second hit and array slices instead of shifted indices let the compiler vectorise the inner loop.
         sums = np.zeros(offset[group + 1] - offset[group])
         for first in range(offset[group], offset[group + 1]):
             others = slice(first + 1, offset[group + 1])
@@ -84,7 +97,8 @@ def _sums(offset: IntArray, x: FloatArray, y: FloatArray, z: FloatArray) -> Floa
 def _counts(offset: IntArray, x: FloatArray, y: FloatArray, z: FloatArray, edges: FloatArray) -> IntArray:
     """Count the pairs of each group in each bin, (groups, bins).
 
-    What lies below each edge is counted, as vector instructions do fast, where a search for each distance would branch.
+    The kernel counts the distances below each edge with vector instructions. A search for the bin of each distance
+    would need branches and be slower.
     """
     below = np.zeros((len(offset) - 1, len(edges)), dtype=np.int64)
     for group in range(len(below)):

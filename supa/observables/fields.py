@@ -1,6 +1,7 @@
-"""Functions that return one field of several observables that are computed together."""
+"""Functions that return one of several observables computed together."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -10,18 +11,21 @@ P = ParamSpec("P")
 
 
 def field_function(
-    compute: Callable[P, object], field: str, summary: str, returns: str
+    compute: Callable[P, object], field: str, summary: str, returns: str, example: str = ""
 ) -> Callable[P, npt.NDArray[Any]]:
-    """Make a function that computes one observable.
+    """Create a function that computes one observable.
+
+    The docstring of the function takes the sections "Args" and "Raises" from ``compute``.
 
     Args:
-        compute: computes several observables together.
-        field: the attribute of its result that holds the observable; also the name of the function.
-        summary: the first sentence of the docstring.
-        returns: what the docstring says of the result: shape, type and unit.
+        compute: Function that computes several observables together.
+        field: Attribute of its result that holds the observable; also the name of the new function.
+        summary: First sentence of the docstring.
+        returns: Section "Returns" of the docstring: shape, dtype and unit.
+        example: Section "Example" of the docstring: lines of a doctest.
 
     Returns:
-        The function, with the arguments of ``compute``.
+        The function. It takes the arguments of ``compute``.
     """
 
     def observable(*args: P.args, **kwargs: P.kwargs) -> npt.NDArray[Any]:
@@ -30,8 +34,21 @@ def field_function(
 
     observable.__name__ = observable.__qualname__ = field
     observable.__module__ = compute.__module__
-    observable.__doc__ = f"{summary}\n\nTakes the arguments of ``{compute.__name__}``.\n\nReturns:\n    {returns}"
+    sections = {"Args": _section(compute, "Args"), "Returns": returns, "Raises": _section(compute, "Raises")}
+    sections["Example"] = inspect.cleandoc(example)
+    observable.__doc__ = "\n\n".join(
+        [summary, *(f"{name}:\n{_indented(text)}" for name, text in sections.items() if text)]
+    )
     observable.__signature__ = inspect.signature(compute).replace(  # type: ignore[attr-defined]
         return_annotation=npt.NDArray[Any]
     )
     return observable
+
+
+def _section(function: Callable[..., object], name: str) -> str:
+    found = re.search(rf"^{name}:\n((?:    .*\n?)+)", inspect.getdoc(function) or "", re.MULTILINE)
+    return inspect.cleandoc(found[1]) if found else ""
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" if line else "" for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""The shower's extent across the axis: centre, width, radius and isotropy in each readout layer; the radial profile."""
+"""Transverse extent of a shower: centre, width, radius and anisotropy per readout layer, and the radial profile."""
 
 import math
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from supa.showers import Showers
 
 
 class Lateral(NamedTuple):
-    """The observables across the axis, each (n, num_layers) float64."""
+    """The transverse observables, each (n, num_layers) float64."""
 
     centre_x: FloatArray
     centre_y: FloatArray
@@ -26,10 +26,10 @@ class Lateral(NamedTuple):
 
 
 def lateral_of(showers: Showers) -> Lateral:
-    """Compute all observables across the axis together, which takes as long as one.
+    """Compute all transverse observables together, in the time that one of them takes.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         The observables.
@@ -38,49 +38,108 @@ def lateral_of(showers: Showers) -> Lateral:
     return Lateral(*_moments(showers.offset, showers.layer, *columns, showers.config.num_layers))
 
 
-_LENGTH = "(n, num_layers) float64, length unit; NaN for a layer without energy."
-centre_x = field_function(lateral_of, "centre_x", "Compute the energy-weighted mean of x in each layer.", _LENGTH)
-centre_y = field_function(lateral_of, "centre_y", "Compute the energy-weighted mean of y in each layer.", _LENGTH)
+_LENGTH = "(n, num_layers) float64, length unit. NaN for a layer without energy."
+
+
+def _example(name: str, means: str) -> str:
+    return f"""
+    >>> import numpy as np
+    >>> import supa
+    >>> from supa import observables
+    >>> values = observables.{name}(supa.simulate(1000, seed=1))
+    >>> np.nanmean(values, axis=0).round(3).tolist()  # means of the three layers
+    {means}
+    """
+
+
+centre_x = field_function(
+    lateral_of,
+    "centre_x",
+    "Compute the energy-weighted mean of x in each readout layer.",
+    _LENGTH,
+    _example("centre_x", "[-0.001, -0.009, 0.153]"),
+)
+centre_y = field_function(
+    lateral_of,
+    "centre_y",
+    "Compute the energy-weighted mean of y in each readout layer.",
+    _LENGTH,
+    _example("centre_y", "[0.0, 0.02, 0.086]"),
+)
 width_x = field_function(
-    lateral_of, "width_x", "Compute the energy-weighted standard deviation of x in each layer.", _LENGTH
+    lateral_of,
+    "width_x",
+    "Compute the energy-weighted standard deviation of x in each readout layer.",
+    _LENGTH,
+    _example("width_x", "[0.938, 1.458, 0.725]"),
 )
 width_y = field_function(
-    lateral_of, "width_y", "Compute the energy-weighted standard deviation of y in each layer.", _LENGTH
+    lateral_of,
+    "width_y",
+    "Compute the energy-weighted standard deviation of y in each readout layer.",
+    _LENGTH,
+    _example("width_y", "[0.93, 1.439, 0.657]"),
 )
 mean_radius = field_function(
-    lateral_of, "mean_radius", "Compute the energy-weighted mean distance from the axis in each layer.", _LENGTH
+    lateral_of,
+    "mean_radius",
+    "Compute the energy-weighted mean distance of the hits from the axis in each readout layer.",
+    _LENGTH,
+    _example("mean_radius", "[1.25, 2.018, 5.811]"),
 )
 width_r = field_function(
     lateral_of,
     "width_r",
-    "Compute the energy-weighted standard deviation of the distance from the axis in each layer.",
+    "Compute the energy-weighted standard deviation of the distance from the axis in each readout layer.",
     _LENGTH,
+    _example("width_r", "[0.599, 1.016, 0.583]"),
 )
-# Every hit counts alike and the sums are about the axis, so that the mean over showers is 0 where no direction is
-# preferred. The rotation of the public reference code shows here (``frame="reference"``).
+# All hits have the same weight, and the sums are taken about the axis. The mean over showers is therefore 0 if no
+# direction is preferred. The rotation of the public reference code (``frame="reference"``) shows up here.
 anisotropy = field_function(
     lateral_of,
     "anisotropy",
-    "Compare the extents of each layer along y and x: (sum y^2 - sum x^2) / (sum y^2 + sum x^2).",
-    "(n, num_layers) float64 from -1 (all along x) to 1 (all along y); NaN for a layer without a hit off the axis.",
+    "Compute the anisotropy of each readout layer, (sum y^2 - sum x^2) / (sum y^2 + sum x^2) over its hits.",
+    "(n, num_layers) float64 from -1 (all hits on the x axis) to 1 (all hits on the y axis). NaN for a layer\n"
+    "without a hit off the shower axis.",
+    """
+    The frame of the public reference code rotates particles, so its showers extend farther along y than along x:
+
+    >>> import numpy as np
+    >>> import supa
+    >>> from supa import observables
+    >>> for name in ("standard", "reference"):
+    ...     showers = supa.simulate(5000, name, seed=3)
+    ...     print(name, np.nanmean(observables.anisotropy(showers), axis=0).round(3).tolist())
+    standard [-0.003, 0.001, 0.004]
+    reference [0.008, 0.033, 0.058]
+    """,
 )
 
 
 def radial_profile(showers: Showers, edges: npt.ArrayLike) -> FloatArray:
-    """Return the part of the incident energy in each ring around the axis, all layers together.
+    """Compute the fraction of the incident energy in each ring around the axis, summed over all layers.
 
-    What lies inside the first or outside the last edge is left out; with the edges 0 and infinity at the ends, each row
-    adds up to the response.
+    Hits inside the first edge or outside the last edge are not counted. With 0 and infinity as the outermost edges,
+    each row adds up to the response.
 
     Args:
-        showers: the showers.
-        edges: (bins + 1,) ascending radii, length unit. A ring holds its inner edge; the last one also its outer edge.
+        showers: n showers.
+        edges: (bins + 1,) ascending radii, length unit. A ring includes its inner edge; the last ring also includes
+            its outer edge.
 
     Returns:
         (n, bins) float64.
 
     Raises:
-        ValueError: the edges are fewer than two, or do not ascend.
+        ValueError: If there are fewer than two edges, or if they do not ascend.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> showers = supa.simulate(1000, seed=1)
+        >>> observables.radial_profile(showers, [0, 1, 2, 5]).mean(axis=0).round(3).tolist()
+        [0.347, 0.406, 0.239]
     """
     edges = checked_edges("edges", edges)
     ring = bins_of(edges, np.hypot(in_float64(showers.x), in_float64(showers.y)))
@@ -94,8 +153,8 @@ def _moments(
 ) -> FloatArray:
     """Compute the fields of ``Lateral``, (7, groups, num_layers).
 
-    The widths are sums of squared distances from the centre, in a second pass: a difference of two moments would
-    cancel for a narrow layer far from the axis.
+    A second pass sums the squared distances from the centre. For a narrow layer far from the axis, the difference of
+    two moments would suffer from cancellation.
     """
     result = np.full((7, len(offset) - 1, num_layers), np.nan)
     for group in range(len(offset) - 1):

@@ -1,4 +1,4 @@
-"""Energies and hits by readout layer and by slice, and the shower's extent in depth."""
+"""Energy and number of hits per readout layer and per slice, and the extent of a shower in depth."""
 
 from typing import NamedTuple
 
@@ -11,37 +11,60 @@ from supa.showers import Showers
 
 
 def num_hits(showers: Showers) -> IntArray:
-    """Count the hits of each shower.
+    """Return the number of hits of each shower.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         (n,) int64.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> showers = supa.simulate(1000, seed=1)
+        >>> float(observables.num_hits(showers).mean())
+        70.319
     """
     return showers.num_hits
 
 
 def total_energy(showers: Showers) -> FloatArray:
-    """Sum the energies of each shower's hits.
+    """Compute the sum of the hit energies of each shower.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         (n,) float64, GeV.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> showers = supa.simulate(3, energy="10:100", seed=1)
+        >>> observables.total_energy(showers).round(3).tolist()
+        [28.508, 15.911, 60.446]
     """
     return sums(showers.offset, in_float64(showers.energy))
 
 
 def response(showers: Showers) -> FloatArray:
-    """Divide the energy of each shower's hits by its incident energy.
+    """Compute the sum of the hit energies over the incident energy, for each shower.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
-        (n,) float64; 1 where nothing leaks.
+        (n,) float64. It is 1 if no energy leaks.
+
+    Example:
+        A detector of 12 slices is too short for these showers:
+
+        >>> import supa
+        >>> from supa import observables
+        >>> short = supa.ShowerConfig(num_slices=12, readout_layers=[[7, 11]])
+        >>> observables.response(supa.simulate(4, short, seed=1)).round(3).tolist()
+        [0.96, 0.963, 0.959, 0.979]
     """
     return ratio(total_energy(showers), showers.incident_energy)
 
@@ -50,34 +73,57 @@ def layer_hits(showers: Showers) -> IntArray:
     """Count the hits in each readout layer.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         (n, num_layers) int64.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> observables.layer_hits(supa.simulate(3, seed=1)).tolist()
+        [[15, 42, 0], [40, 91, 0], [19, 9, 0]]
     """
     return counts_by_cell(showers.offset, showers.layer, showers.config.num_layers)
 
 
 def layer_energy(showers: Showers) -> FloatArray:
-    """Sum the hits' energies in each readout layer.
+    """Compute the energy in each readout layer.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         (n, num_layers) float64, GeV.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> observables.layer_energy(supa.simulate(2, seed=1)).round(2).tolist()
+        [[34.73, 30.27, 0.0], [43.12, 21.88, 0.0]]
     """
     return sums_by_cell(showers.offset, showers.layer, showers.config.num_layers, in_float64(showers.energy))
 
 
 def layer_fraction(showers: Showers) -> FloatArray:
-    """Return the part of the incident energy that each readout layer holds.
+    """Compute the fraction of the incident energy in each readout layer.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         (n, num_layers) float64.
+
+    Example:
+        Compare the mean with the exact expectation:
+
+        >>> import supa
+        >>> from supa import observables
+        >>> showers = supa.simulate(1000, seed=1)
+        >>> observables.layer_fraction(showers).mean(axis=0).round(3).tolist()
+        [0.626, 0.374, 0.0]
+        >>> supa.expectation("standard").layer_energy.round(3).tolist()
+        [0.619, 0.381, 0.0]
     """
     return ratio(layer_energy(showers), showers.incident_energy[:, None])
 
@@ -86,47 +132,70 @@ def slice_hits(showers: Showers) -> IntArray:
     """Count the hits in each slice.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         (n, num_slices) int64.
 
     Raises:
-        ValueError: the showers know only their hits' layers.
+        ValueError: If the showers store the layers of their hits, but not the slices.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> hits = observables.slice_hits(supa.simulate(1000, seed=1))
+        >>> hits.shape
+        (1000, 28)
+        >>> int(hits.mean(axis=0).argmax())  # slice with the most hits
+        8
     """
-    _with_slices(showers, "slice_hits", "layer_hits")
+    _require_slices(showers, "slice_hits", "layer_hits")
     return counts_by_cell(showers.offset, showers.slice, showers.config.num_slices)
 
 
 def slice_energy(showers: Showers) -> FloatArray:
-    """Sum the hits' energies in each slice.
+    """Compute the energy in each slice.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         (n, num_slices) float64, GeV.
 
     Raises:
-        ValueError: the showers know only their hits' layers.
+        ValueError: If the showers store the layers of their hits, but not the slices.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> energy = observables.slice_energy(supa.simulate(1000, seed=1))
+        >>> energy.mean(axis=0)[7:10].round(2).tolist()
+        [23.59, 17.11, 10.7]
     """
-    _with_slices(showers, "slice_energy", "layer_energy")
+    _require_slices(showers, "slice_energy", "layer_energy")
     return sums_by_cell(showers.offset, showers.slice, showers.config.num_slices, in_float64(showers.energy))
 
 
 def slice_fraction(showers: Showers) -> FloatArray:
-    """Return the part of the incident energy that each slice holds.
+    """Compute the fraction of the incident energy in each slice.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         (n, num_slices) float64.
 
     Raises:
-        ValueError: the showers know only their hits' layers.
+        ValueError: If the showers store the layers of their hits, but not the slices.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> fraction = observables.slice_fraction(supa.simulate(1000, seed=1))
+        >>> float(fraction.sum(axis=1).mean().round(6))  # no energy leaks
+        1.0
     """
-    _with_slices(showers, "slice_fraction", "layer_fraction")
+    _require_slices(showers, "slice_fraction", "layer_fraction")
     return ratio(slice_energy(showers), showers.incident_energy[:, None])
 
 
@@ -140,10 +209,10 @@ class Depth(NamedTuple):
 
 
 def depth_of(showers: Showers) -> Depth:
-    """Compute the four observables of depth together, which takes as long as one.
+    """Compute the four observables of depth together, in the time that one of them takes.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
         The mean, the width, the start and the maximum.
@@ -164,33 +233,61 @@ def depth_of(showers: Showers) -> Depth:
     )
 
 
-_NOT_KNOWN = "or where a hit's slice is not known."
+_UNKNOWN_SLICE = "or if the slice of one of its hits is unknown."
 depth_mean = field_function(
     depth_of,
     "depth_mean",
-    "Compute the energy-weighted mean depth z of each shower's hits.",
-    f"(n,) float64, length unit (slice times spacing); NaN without energy {_NOT_KNOWN}",
+    "Compute the energy-weighted mean depth z of the hits of each shower.",
+    "(n,) float64, length unit (slice number times slice spacing). NaN if a shower has no energy,\n" + _UNKNOWN_SLICE,
+    """
+    >>> import supa
+    >>> from supa import observables
+    >>> showers = supa.simulate(1000, seed=1)
+    >>> float(observables.depth_mean(showers).mean().round(2))
+    16.85
+    """,
 )
 depth_width = field_function(
     depth_of,
     "depth_width",
-    "Compute the energy-weighted standard deviation of the depth z of each shower's hits.",
-    f"(n,) float64, length unit; NaN without energy {_NOT_KNOWN}",
+    "Compute the energy-weighted standard deviation of the depth z of the hits of each shower.",
+    f"(n,) float64, length unit. NaN if a shower has no energy, {_UNKNOWN_SLICE}",
+    """
+    >>> import supa
+    >>> from supa import observables
+    >>> showers = supa.simulate(1000, seed=1)
+    >>> float(observables.depth_width(showers).mean().round(2))
+    2.99
+    """,
 )
 depth_start = field_function(
     depth_of,
     "depth_start",
-    "Find the depth z of each shower's first hit.",
-    f"(n,) float64, length unit; NaN without a hit {_NOT_KNOWN}",
+    "Find the depth z of the first hit of each shower.",
+    f"(n,) float64, length unit. NaN if a shower has no hit, {_UNKNOWN_SLICE}",
+    """
+    >>> import supa
+    >>> from supa import observables
+    >>> observables.depth_start(supa.simulate(5, seed=1)).tolist()
+    [14.0, 14.0, 14.0, 14.0, 14.0]
+    """,
 )
 depth_maximum = field_function(
     depth_of,
     "depth_maximum",
-    "Find the depth z of the slice with the most energy, the first one of equals.",
-    f"(n,) float64, length unit; NaN without energy {_NOT_KNOWN}",
+    "Find the depth z of the slice with the largest energy (the first of equal ones) of each shower.",
+    f"(n,) float64, length unit. NaN if a shower has no energy, {_UNKNOWN_SLICE}",
+    """
+    >>> import supa
+    >>> from supa import observables
+    >>> observables.depth_maximum(supa.simulate(5, seed=1)).tolist()
+    [14.0, 14.0, 14.0, 14.0, 14.0]
+    """,
 )
 
 
-def _with_slices(showers: Showers, name: str, instead: str) -> None:
+def _require_slices(showers: Showers, name: str, instead: str) -> None:
     if not showers.slices_known:
-        raise ValueError(f"{name} needs the hits' slices, but these showers know only their layers; use {instead}.")
+        raise ValueError(
+            f"{name} needs the slices of the hits, but these showers store only the layers; use {instead}."
+        )

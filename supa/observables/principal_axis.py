@@ -1,4 +1,4 @@
-"""The transverse axis along which the energy of each shower extends farthest."""
+"""Principal transverse axis of the energy of each shower."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from supa.arrays import FloatArray
 def principal_axis_frame(
     x: npt.NDArray[Any], y: npt.NDArray[Any], weights: npt.NDArray[Any], group: npt.NDArray[Any], num_groups: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Compute the coordinates of hits in the frame of their group's principal axis.
+    """Compute the coordinates of hits in the principal frame of their group.
 
-    The origin is the weighted mean of the group. The first axis has the largest weighted second moment, and points
+    The origin is the weighted mean of the group. The first axis has the largest weighted second moment and points
     towards larger x.
 
     Args:
-        x: (hits,) x.
-        y: (hits,) y.
+        x: (hits,) x coordinates.
+        y: (hits,) y coordinates.
         weights: (hits,) weights, such as energies.
-        group: (hits,) the group of each hit, such as its shower.
-        num_groups: number of groups.
+        group: (hits,) group number of each hit, such as the number of its shower.
+        num_groups: Number of groups.
 
     Returns:
-        u along the axis and v across it, each (hits,) float64, the unit of x and y.
+        u along the principal axis and v perpendicular to it, each (hits,) float64, in the unit of x and y.
     """
     x, y = (values - group_means(values, weights, group, num_groups)[group] for values in (x, y))
     xx, yy, xy = (group_means(product, weights, group, num_groups) for product in (x * x, y * y, x * y))
@@ -41,11 +41,11 @@ def group_means(
     Args:
         values: (rows,) values.
         weights: (rows,) weights.
-        group: (rows,) the group of each row.
-        num_groups: number of groups.
+        group: (rows,) group number of each row.
+        num_groups: Number of groups.
 
     Returns:
-        (num_groups,) float64; 0 for a group without rows or weight.
+        (num_groups,) float64. It is 0 for a group without rows or weight.
     """
     sums = np.bincount(group, weights * values, num_groups)
     return np.asarray(sums / np.maximum(np.bincount(group, weights, num_groups), 1e-300))

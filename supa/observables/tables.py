@@ -1,8 +1,9 @@
-"""Tables of observables: one column a number that each shower has, or one that each hit has."""
+"""Tables of observables, with one value per shower or per hit in each column."""
 
 import numpy as np
 
 from supa.arrays import FloatArray
+from supa.checks import counted
 from supa.grids import CALOGAN, Grid
 from supa.observables.cells import filling_of
 from supa.observables.distances import mean_pair_distance
@@ -40,26 +41,40 @@ _UNITS = {
 
 
 def table(showers: Showers, *, grid: Grid | None = None) -> dict[str, FloatArray]:
-    """Return every observable that a shower has as one column, to compare two samples or to plot.
+    """Compute a table of all observables with one value per shower.
 
-    Energies are fractions of the incident energy. Columns are there where they mean something: those of depth where
-    the slices are known, those of trees where the particles are recorded, hits and energies by layer where there is
-    more than one layer, and those of cells for parts of at least two cells. Of more than 8 layers, only the first 8
-    have columns. The response is 1 to rounding where nothing leaks, and is there to catch a wrong scale of energies.
+    Energies are fractions of the incident energy. The table contains only columns that are meaningful for the showers:
+
+    - observables of depth, if the slices of the hits are known;
+    - observables of trees, if the particles were recorded;
+    - hits and energy per layer, if there is more than one layer;
+    - observables of cells, for parts of the grid with at least two cells.
+
+    Only the first 8 layers have columns. The response is 1 up to rounding if no energy leaks; it reveals a wrong energy
+    scale.
 
     Args:
-        showers: the showers.
-        grid: the cells, with a part for each layer; None for ``supa.CALOGAN`` where there are three layers, and no
-            columns of cells elsewhere.
+        showers: n showers.
+        grid: Grid with one part per readout layer. By default `supa.CALOGAN` if there are three layers, and otherwise
+            no columns of cells.
 
     Returns:
-        Name and (n,) float64 values of each column; NaN where a shower's value is not defined.
+        Dictionary from names to (n,) float64 columns. NaN where the observable of a shower is undefined.
 
     Raises:
-        ValueError: the grid does not fit the showers.
+        ValueError: If the grid does not match the showers.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> table = observables.table(supa.simulate(100, seed=1))
+        >>> list(table)[:4]
+        ['num_hits', 'response', 'depth mean', 'depth width']
+        >>> table["width x, layer 1"].shape
+        (100,)
     """
     grid = _grid_for(showers, grid)
-    # Block by block, the columns of the hits stay in the cache and their memory is used again.
+    # Blocks keep the columns of the hits in the cache and reuse their memory.
     block = max(1, _BLOCK_HITS * len(showers) // max(showers.hits.num_rows, 1))
     depth_known = showers.slices_known
     blocks = [_columns(showers[k : k + block], grid, depth_known) for k in range(0, max(len(showers), 1), block)]
@@ -67,14 +82,26 @@ def table(showers: Showers, *, grid: Grid | None = None) -> dict[str, FloatArray
 
 
 def hit_table(showers: Showers) -> dict[str, FloatArray]:
-    """Return what each hit has as columns, for histograms; ``showers.offset`` tells whose hits they are.
+    """Compute a table of all observables with one value per hit.
+
+    The hits of shower ``k`` are the rows from ``showers.offset[k]`` to ``showers.offset[k + 1]``.
 
     Args:
-        showers: the showers.
+        showers: n showers.
 
     Returns:
-        (hits,) float64: x, y, r, z (layer, where the slices are not known) and log energy fraction, the decimal
-        logarithm of hit energy over incident energy, NaN for a hit without energy.
+        Dictionary from names to (hits,) float64 columns: ``x``, ``y``, ``r`` and ``z`` in length units (``layer``
+        instead of ``z`` if the slices of the hits are unknown), and ``log energy fraction``, which is
+        log10(hit energy / incident energy), or NaN for a hit without energy.
+
+    Example:
+        >>> import supa
+        >>> from supa import observables
+        >>> table = observables.hit_table(supa.simulate(100, seed=1))
+        >>> list(table)
+        ['x', 'y', 'r', 'z', 'log energy fraction']
+        >>> float(table["r"].max().round(2))
+        15.44
     """
     x, y, fraction = in_float64(showers.x), in_float64(showers.y), hit_fraction(showers)
     depth = {"z": showers.z} if showers.slices_known else {"layer": showers.layer.astype(np.float64)}
@@ -83,13 +110,20 @@ def hit_table(showers: Showers) -> dict[str, FloatArray]:
 
 
 def label(name: str) -> str:
-    """Write the label of an axis for a column of ``table`` or ``hit_table``.
+    """Return the axis label for a column of `table` or `hit_table`.
 
     Args:
-        name: the column's name.
+        name: Name of the column.
 
     Returns:
-        The name, and the unit in brackets where it has one.
+        The name, followed by the unit in parentheses if there is one.
+
+    Example:
+        >>> from supa import observables
+        >>> observables.label("width x, layer 1")
+        'width x, layer 1 (length unit)'
+        >>> observables.label("num_hits")
+        'num_hits'
     """
     unit = _UNITS.get(name.split(", layer ")[0])
     return f"{name} ({unit})" if unit else name
@@ -99,22 +133,22 @@ def is_length(name: str) -> bool:
     """Return whether an observable is a length.
 
     Args:
-        name: the column's name.
+        name: Name of the column.
 
     Returns:
-        Whether its unit is the length unit.
+        True if its unit is the length unit.
     """
     return _UNITS.get(name.split(", layer ")[0]) == _LENGTH
 
 
 def is_count(name: str) -> bool:
-    """Return whether an observable is a number of something, and so exact.
+    """Return whether an observable is a count, which has no rounding error.
 
     Args:
-        name: the column's name.
+        name: Name of the column.
 
     Returns:
-        Whether its values are whole numbers.
+        True if its values are whole numbers.
     """
     return name.split(", layer ")[0] in _COUNTS
 
@@ -144,7 +178,10 @@ def _columns(showers: Showers, grid: Grid | None, depth_known: bool) -> dict[str
 
 
 def _tree_columns(showers: Showers) -> dict[str, FloatArray]:
-    """The number of splits is left out: without a leak it is the number of hits less the primaries."""
+    """Compute the columns of trees.
+
+    The number of splits is not among them: if nothing leaks, it equals the number of hits minus that of the primaries.
+    """
     paths, hits = paths_of(showers), showers.num_hits
     generation = in_float64(paths.hit_generation)
     return {
@@ -161,7 +198,7 @@ def _grid_for(showers: Showers, grid: Grid | None) -> Grid | None:
         return CALOGAN if layers == len(CALOGAN.parts) else None
     if grid.depth != "layer" or len(grid.parts) != layers:
         raise ValueError(
-            f"grid: one with {len(grid.parts)} parts for each {grid.depth} was given, but these showers need one with "
-            f"{layers}, a part for each readout layer."
+            f"grid must have one part per readout layer ({layers} for these showers), "
+            f"got {counted(len(grid.parts), 'part')}, one per {grid.depth}."
         )
     return grid

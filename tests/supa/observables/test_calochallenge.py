@@ -1,4 +1,4 @@
-"""The CaloChallenge's features against its published formulas, written out in plain Python."""
+"""CaloChallenge features: published formulas in plain Python."""
 
 import math
 
@@ -9,7 +9,7 @@ import supa
 from supa import Grid, Polar
 from supa.observables import calochallenge as cc
 
-# As in the challenge's first data set: rings of one step of alpha, layers of ten, and an empty layer.
+# As in data set 1 of the challenge: layers with one and with ten bins in alpha, and an empty layer.
 GRID = Grid((Polar([0, 0.5, 1, 2, 5], 1), Polar([0, 1, 2, 4, 8], 10), None, Polar([0, 2, 4, 20], 10)))
 CONFIG = supa.preset("standard").replace(readout_layers=[[5, 8], [9, 12], [13, 14], [15, 27]])
 
@@ -23,7 +23,7 @@ def _voxels() -> np.ndarray:
 
 
 def _published(voxels: list[float], threshold: float) -> dict[str, list[float]]:
-    """HighLevelFeatures.py and XMLHandler.py for one shower; NaN where the original has no entry."""
+    """Evaluate HighLevelFeatures.py and XMLHandler.py for one shower, with NaN if the original has no entry."""
     result = {name: [] for name in ("e_layers", "sparsity", "ec_r", "width_r")}
     result |= {name: [] for name in ("ec_eta", "ec_phi", "width_eta", "width_phi")}
     start = 0
@@ -33,7 +33,7 @@ def _published(voxels: list[float], threshold: float) -> dict[str, list[float]]:
                 values.append(math.nan)
             continue
         eta, phi, r = [], [], []
-        for step in range(part.num_alpha):  # the radius runs fastest, alpha begins at -pi
+        for step in range(part.num_alpha):  # the radius varies fastest, and alpha starts at -pi
             alpha = -math.pi + 2 * math.pi * (step + 0.5) / part.num_alpha
             for inner, outer in zip(part.r_edges[:-1], part.r_edges[1:], strict=True):
                 middle = inner + (outer - inner) / 2
@@ -56,19 +56,19 @@ def _published(voxels: list[float], threshold: float) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("threshold", [0.0, 15.0])
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
-def test_features_are_those_of_the_published_formulas(threshold, kind):
+def test_features_equal_the_published_formulas(threshold, kind):
     voxels = _voxels().astype(kind)
     published = [_published([float(e) for e in shower], threshold) for shower in voxels]
     np.testing.assert_allclose(cc.e_tot(voxels), [math.fsum(map(float, shower)) for shower in voxels], rtol=1e-12)
     for name in published[0]:
         values = cc.sparsity(voxels, GRID, threshold) if name == "sparsity" else getattr(cc, name)(voxels, GRID)
         assert values.dtype == np.float64
-        atol = 1e-6 if name.startswith("width") else 1e-12  # a narrow width is the root of a difference that cancels
+        atol = 1e-6 if name.startswith("width") else 1e-12  # a small width suffers from cancellation
         np.testing.assert_allclose(values, [p[name] for p in published], rtol=1e-9, atol=atol, err_msg=name)
     assert cc.ec_eta(voxels, GRID)[3, 1] == cc.width_r(voxels, GRID)[3, 0] == 0
 
 
-def test_no_showers():
+def test_empty_voxels():
     assert cc.e_tot(_voxels()[:0]).shape == (0,)
     assert cc.width_phi(_voxels()[:0], GRID).shape == (0, 4)
 
@@ -86,14 +86,14 @@ def test_separation_power():
 
 CARTESIAN = Grid((supa.Cartesian([0, 1], [0, 1]),))
 MISTAKES = {
-    "shape": (lambda: cc.ec_r(np.zeros((2, 5)), GRID), r"needs \(n, 74\)"),
-    "one shower": (lambda: cc.e_layers(np.zeros(74), GRID), r"needs \(n, 74\)"),
-    "cells": (lambda: cc.sparsity(np.zeros((2, 1)), CARTESIAN), "part 0 is <Cartesian.*Polar"),
+    "shape": (lambda: cc.ec_r(np.zeros((2, 5)), GRID), r"shape \(n, 74\)"),
+    "one shower": (lambda: cc.e_layers(np.zeros(74), GRID), r"shape \(n, 74\)"),
+    "cells": (lambda: cc.sparsity(np.zeros((2, 1)), CARTESIAN), "must have Polar parts, got <Cartesian.*as part 0"),
     "histogram": (lambda: cc.separation_power([1], [0, 1], [0, 1, 2]), "3 edges need 2 densities"),
 }
 
 
 @pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(make, message):
+def test_wrong_arguments_raise_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()

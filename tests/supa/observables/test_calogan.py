@@ -1,4 +1,4 @@
-"""CaloGAN's variables against its published formulas, written out in plain Python, and against the reference sample."""
+"""CaloGAN variables: published formulas in plain Python, and means of the public reference code."""
 
 import json
 import math
@@ -14,7 +14,7 @@ EPSILON = 1e-6
 
 
 def _images(seed: int = 1, kind: type = np.float64) -> list[np.ndarray]:
-    """Images in MeV; also showers without energy, or with energy in some layers only."""
+    """Return images in MeV, including showers without energy in some or all layers."""
     images = [(1000 * image).astype(kind) for image in supa.CALOGAN.images(supa.simulate(40, energy="1:99", seed=seed))]
     images[0][3] = images[1][3] = images[2][3] = 0
     images[2][4] = 0
@@ -25,7 +25,7 @@ def _images(seed: int = 1, kind: type = np.float64) -> list[np.ndarray]:
 
 
 def _published(images: list[np.ndarray], overflow: np.ndarray, k: int) -> dict[str, float]:
-    """The formulas of analysis/feats1d.py and plot_1D_features.py for shower k; what divides by 0 there is NaN."""
+    """Evaluate the formulas of analysis/feats1d.py and plot_1D_features.py for shower k, with NaN for 0 / 0."""
     cells = [image[k].astype(float).tolist() for image in images]
     energies = [math.fsum(e for row in layer for e in row) for layer in cells]
     total = sum(energies)
@@ -55,7 +55,7 @@ def _published(images: list[np.ndarray], overflow: np.ndarray, k: int) -> dict[s
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
-def test_variables_are_those_of_the_published_formulas(kind):
+def test_variables_equal_the_published_formulas(kind):
     images, overflow = _images(kind=kind), np.random.default_rng(0).random((40, 3)) * np.eye(40, 1)
     total, depth, depth2 = calogan.total_energy(images), calogan.lateral_depth(images), calogan.lateral_depth2(images)
     computed = {
@@ -77,19 +77,19 @@ def test_variables_are_those_of_the_published_formulas(kind):
     assert computed.keys() == published[0].keys()
     for name, values in computed.items():
         assert values.dtype == (np.int64 if name == "depth" else np.float64)
-        # A width of nearly nothing is the root of a difference that cancels.
+        # A small width is the root of a difference, which suffers from cancellation.
         atol = 1e-4 if "lateral_width" in name else 1e-7 if "depth_width" in name else 1e-12
         np.testing.assert_allclose(values, [p[name] for p in published], rtol=1e-9, atol=atol, err_msg=name)
     assert set(computed["depth"]) == {0, 1, 2}
 
 
-def test_the_width_scales_with_the_cells():
+def test_width_scales_with_the_cell_size():
     images = _images()
     wide, narrow = calogan.layer_lateral_width(1, images), calogan.layer_lateral_width(1, images, half_width=10)
     np.testing.assert_allclose(wide, 24 * narrow)
 
 
-def test_no_showers():
+def test_empty_images():
     images = [np.zeros((0, *shape)) for shape in ((3, 96), (12, 12), (12, 6))]
     assert calogan.depth(images).shape == (0,)
     assert calogan.eratio(images[0]).shape == calogan.sparsity(images[0]).shape == (0,)
@@ -98,19 +98,19 @@ def test_no_showers():
 
 IMAGES = [np.zeros((2, 3, 96)), np.zeros((2, 12, 12)), np.zeros((2, 12, 6))]
 MISTAKES = {
-    "two images": (lambda: calogan.depth(IMAGES[:2]), "three of"),
-    "lengths": (lambda: calogan.total_energy([IMAGES[0][:1], *IMAGES[1:]]), "three of"),
-    "flat": (lambda: calogan.lateral_depth([image[0] for image in IMAGES]), "three of"),
+    "two images": (lambda: calogan.depth(IMAGES[:2]), "must be three arrays"),
+    "lengths": (lambda: calogan.total_energy([IMAGES[0][:1], *IMAGES[1:]]), "must be three arrays"),
+    "flat": (lambda: calogan.lateral_depth([image[0] for image in IMAGES]), "must be three arrays"),
     "layer": (lambda: calogan.energy(3, IMAGES), "from 0 to 2"),
     "width": (lambda: calogan.layer_lateral_width(0, IMAGES, half_width=0), "above 0"),
     "one cell": (lambda: calogan.eratio(np.zeros((2, 1, 1))), "two cells"),
-    "no image": (lambda: calogan.sparsity(np.zeros((2, 3))), r"must be \(n, nx, ny\)"),
-    "overflow": (lambda: calogan.fraction_not_in(np.zeros((2, 2)), IMAGES), r"must be \(2, 3\)"),
+    "no image": (lambda: calogan.sparsity(np.zeros((2, 3))), r"shape \(n, nx, ny\)"),
+    "overflow": (lambda: calogan.fraction_not_in(np.zeros((2, 2)), IMAGES), r"shape \(2, 3\)"),
 }
 
 
 @pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(make, message):
+def test_wrong_arguments_raise_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -125,8 +125,8 @@ def _reference(path) -> supa.Showers:
     )  # fmt: skip
 
 
-def test_the_grids_of_the_reference_sample_have_the_figures_of_the_public_code(shared_reference):
-    """The same 1,000 showers, put on the grids by other code."""
+def test_grids_of_the_reference_sample_agree_with_independent_code(shared_reference):
+    """Independent code filled the grids with the same 1,000 showers."""
     figures = json.loads((shared_reference.parent / "calogan_grids_65GeV_seed1234.json").read_text())
     showers = _reference(shared_reference)
     images = [1000 * image for image in supa.CALOGAN.images(showers)]
@@ -138,8 +138,8 @@ def test_the_grids_of_the_reference_sample_have_the_figures_of_the_public_code(s
         assert image.max(axis=(1, 2)).mean() == pytest.approx(figure["hottest_cell_mean_MeV"], rel=1e-9)
 
 
-def test_the_reference_sample_has_the_figures_of_a_larger_one(shared_reference):
-    """1,000 showers of the public code against means over 5,000 of them, found by other code: 5 standard errors."""
+def test_means_of_the_reference_sample_agree_with_a_larger_sample(shared_reference):
+    """Compare 1,000 showers of the public code with means over 5,000 showers from independent code."""
     showers = _reference(shared_reference)
     images = [1000 * image for image in supa.CALOGAN.images(showers)]
     total, depth, depth2 = calogan.total_energy(images), calogan.lateral_depth(images), calogan.lateral_depth2(images)

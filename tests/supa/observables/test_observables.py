@@ -1,6 +1,7 @@
-"""The observables of showers against their plain Python twin, symmetries, exact expectations and edge cases."""
+"""Observables: plain Python reference, symmetries, exact expectations and edge cases."""
 
 import dataclasses
+import doctest
 import inspect
 import re
 
@@ -63,7 +64,7 @@ def _layers_only(showers: Showers) -> Showers:
 
 
 def _without_some(showers: Showers) -> Showers:
-    """Showers with 0, 1 and 2 hits, hits on the axis and hits without energy among others."""
+    """Return showers with few or no hits, hits on the axis and hits without energy."""
     counts = np.minimum(showers.num_hits, np.arange(len(showers)) % 7)
     kept = np.concatenate([np.arange(k, k + c) for k, c in zip(showers.offset[:-1], counts, strict=True)])
     columns = {name: column[kept].copy() for name, column in showers.hits.columns.items()}
@@ -102,14 +103,14 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_observables_are_those_of_the_plain_twin(sample):
+def test_observables_equal_the_plain_python_reference(sample):
     showers, grid = SAMPLES[sample]()
     computed = _computed(showers, grid)
-    twins = [naive.observables(shower, grid, RADII, FRACTIONS, DISTANCES) for shower in showers]
-    assert computed.keys() == twins[0].keys()
+    references = [naive.observables(shower, grid, RADII, FRACTIONS, DISTANCES) for shower in showers]
+    assert computed.keys() == references[0].keys()
     for name, values in computed.items():
         expected = np.array(
-            [value for twin in twins for value in twin[name]] if name in OF_HITS else [twin[name] for twin in twins]
+            [value for r in references for value in r[name]] if name in OF_HITS else [r[name] for r in references]
         )
         assert values.shape == expected.shape, name
         assert values.dtype == (np.int64 if expected.dtype.kind == "i" and name != "max_generation" else np.float64), (
@@ -118,7 +119,7 @@ def test_observables_are_those_of_the_plain_twin(sample):
         np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_hit_fractions_are_parts_of_the_incident_energy():
+def test_hit_fraction_is_hit_energy_over_incident_energy():
     showers = supa.simulate(20, energy="1:9", record="particles")
     incident = showers.incident_energy[showers.hits.group_of_row()]
     np.testing.assert_array_equal(obs.hit_fraction(showers), showers.energy / incident)
@@ -130,7 +131,7 @@ def _equal(left: dict[str, np.ndarray], right: dict[str, np.ndarray], rtol: floa
         np.testing.assert_allclose(values, right[name], rtol=rtol, atol=rtol, err_msg=name)
 
 
-def test_a_quarter_turn_swaps_x_and_y():
+def test_rotation_by_90_degrees_swaps_x_and_y():
     showers = supa.simulate(100, seed=9)
     square = Grid((Cartesian(np.linspace(-4, 4, 9), np.linspace(-4, 4, 9)),) * 3)
     before, after = _computed(showers, square), _computed(_with_hits(showers, x=-showers.y, y=showers.x), square)
@@ -141,7 +142,7 @@ def test_a_quarter_turn_swaps_x_and_y():
     _equal(before, after)
 
 
-def test_the_scale_of_all_energies_does_not_matter_and_that_of_the_hits_shows_in_the_response():
+def test_only_the_response_depends_on_the_scale_of_the_hit_energies():
     showers = supa.simulate(100, seed=9)
     scaled = _with_hits(showers, energy=3.7 * showers.energy)
     both = dataclasses.replace(scaled, incident_energy=3.7 * showers.incident_energy)
@@ -149,7 +150,7 @@ def test_the_scale_of_all_energies_does_not_matter_and_that_of_the_hits_shows_in
     np.testing.assert_allclose(obs.response(scaled), 3.7 * obs.response(showers))
 
 
-def test_the_order_of_the_hits_does_not_matter():
+def test_observables_do_not_depend_on_the_order_of_hits():
     showers = supa.simulate(100, seed=9)
     order = np.concatenate([np.random.default_rng(k).permutation(n) for k, n in enumerate(showers.num_hits)])
     order += np.repeat(showers.offset[:-1], showers.num_hits)
@@ -157,8 +158,8 @@ def test_the_order_of_the_hits_does_not_matter():
     _equal(_computed(showers, CALOGAN), _computed(dataclasses.replace(showers, hits=shuffled), CALOGAN), rtol=1e-10)
 
 
-def test_showers_do_not_influence_each_other():
-    """Selected, repeated and put together, they keep their values, to the last bit."""
+def test_values_do_not_depend_on_the_other_showers():
+    """Selection, repetition and concatenation do not change a single bit."""
     showers = supa.simulate(60, "two-primaries", seed=10, record="particles")
     order = [7, 7, 3, *range(59, 0, -2)]
     whole, chosen = obs.table(showers), obs.table(showers[order])
@@ -169,8 +170,8 @@ def test_showers_do_not_influence_each_other():
 
 
 @pytest.mark.parametrize("name", ["standard", "two-primaries", "single-layer"])
-def test_means_are_the_exact_expectations(name):
-    """20,000 showers within 4 standard errors; about 100 means, so 0.006 false alarms for a fresh seed."""
+def test_means_agree_with_exact_expectations(name):
+    """Use 20,000 showers and 4 standard errors: about 100 means give 0.006 false alarms for a new seed."""
     showers, exact = supa.simulate(20_000, name, seed=1), supa.expectation(name)
     for values, truth in (
         (obs.layer_hits(showers), exact.layer_hits),
@@ -183,8 +184,8 @@ def test_means_are_the_exact_expectations(name):
         assert (np.abs(values.mean(axis=0) - truth) <= 4 * error + 1e-12).all()
 
 
-def test_anisotropy_finds_the_rotation_of_the_reference():
-    """Its y spreads more than its x from the second layer on; the standard preset prefers no direction."""
+def test_anisotropy_detects_the_rotation_of_the_reference_preset():
+    """From layer 1 on, y spreads more than x. The standard preset prefers no direction."""
     for name, biased in (("standard", False), ("reference", True)):
         values = obs.anisotropy(supa.simulate(20_000, name, seed=3))[:, 1]
         values = values[~np.isnan(values)]
@@ -192,7 +193,7 @@ def test_anisotropy_finds_the_rotation_of_the_reference():
         assert (pull > 5) if biased else abs(pull) < 4
 
 
-def test_profiles_hold_everything_between_0_and_infinity():
+def test_edges_0_and_infinity_count_everything():
     showers = supa.simulate(100, seed=11)
     everything = [0, 1, 2, np.inf]
     np.testing.assert_allclose(obs.radial_profile(showers, everything).sum(axis=1), obs.response(showers), rtol=1e-12)
@@ -201,7 +202,7 @@ def test_profiles_hold_everything_between_0_and_infinity():
     np.testing.assert_array_equal(obs.pair_distances(showers, everything).sum(axis=1), pairs)
 
 
-def test_bins_hold_their_lower_edges_and_the_last_its_upper_edge():
+def test_bins_include_their_lower_edge_and_the_last_bin_its_upper_edge():
     showers = supa.from_hits(
         "standard", offset=[0, 4], incident_energy=[8], x=[0, 1, 2, 4], y=[0] * 4, energy=[1, 2, 4, 8], slice=[7] * 4
     )
@@ -210,7 +211,7 @@ def test_bins_hold_their_lower_edges_and_the_last_its_upper_edge():
     np.testing.assert_array_equal(obs.pair_distances(showers, [1, 2, 4])[0], [2, 4])
 
 
-def test_a_narrow_layer_far_from_the_axis_keeps_its_width():
+def test_width_of_a_narrow_layer_far_from_the_axis_is_exact():
     showers = supa.from_hits(
         "standard", offset=[0, 2], incident_energy=[2], x=[1e8 - 1, 1e8 + 1], y=[0, 0], energy=[1, 1], slice=[7, 7]
     )
@@ -223,7 +224,7 @@ EMPTY = {"offset": [0, 0], "incident_energy": [5], "x": [], "y": [], "energy": [
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 @pytest.mark.parametrize("known", ["slice", "layer"])
-def test_showers_without_hits_and_no_showers(n, known):
+def test_showers_without_hits_and_empty_samples(n, known):
     empty = {**EMPTY, "offset": [0] * (n + 1), "incident_energy": [5] * n}
     showers = supa.from_hits("standard", **empty, **{known: np.zeros(0, dtype=int)})
     computed = _computed(showers, CALOGAN)
@@ -238,13 +239,13 @@ def test_showers_without_hits_and_no_showers(n, known):
     assert {len(values) for values in obs.hit_table(showers).values()} == {0}
 
 
-def test_no_showers_with_trees():
+def test_empty_sample_with_trees():
     showers = supa.simulate(0, record="particles")
     assert all(values.shape[:1] == (0,) for values in _computed(showers, CALOGAN).values())
     assert all(values.shape == (0,) for values in obs.table(showers).values())
 
 
-def test_a_shower_whose_slices_are_partly_known_has_no_depth():
+def test_depth_is_undefined_if_some_slices_are_unknown():
     config = supa.preset("standard").replace(readout_layers=[[5, 7], [8, 17], [18, 18], [19, 27]])
     showers = supa.from_hits(
         config, offset=[0, 2, 3], incident_energy=[1, 1], x=[0] * 3, y=[0] * 3, energy=[1] * 3, layer=[0, 2, 2]
@@ -267,13 +268,13 @@ MISTAKES = {
     "nan": (lambda: obs.pair_distances(supa.simulate(3), [0, np.nan]), "2 or more ascending"),
     "words": (lambda: obs.pair_distances(supa.simulate(3), "ab"), "2 or more ascending"),
     "grid": (lambda: obs.occupancy(supa.simulate(30), Grid((Polar([0, 1], 2),))), "numbered from 0"),
-    "table's grid": (lambda: obs.table(supa.simulate(3, "single-layer"), grid=CALOGAN), "3 parts .* one with 1"),
-    "table's depth": (lambda: obs.table(supa.simulate(3), grid=Grid([None] * 3, depth="slice")), "each slice"),
+    "table's grid": (lambda: obs.table(supa.simulate(3, "single-layer"), grid=CALOGAN), r"1 for .*got 3 parts"),
+    "table's depth": (lambda: obs.table(supa.simulate(3), grid=Grid([None] * 3, depth="slice")), "one per slice"),
 }
 
 
 @pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(make, message):
+def test_wrong_arguments_raise_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -281,8 +282,8 @@ def test_a_mistake_is_one_clear_error(make, message):
 # ---------------------------------------------------------------------- tables
 
 
-def test_the_table_holds_the_observables(monkeypatch):
-    """Each column against the function of its name, whatever the size of the blocks."""
+def test_table_contains_the_observables(monkeypatch):
+    """Compare each column with the function of the same name, for several block sizes."""
     showers = supa.simulate(150, "two-primaries", seed=12, energy="log:1:100", record="particles")
     table = obs.table(showers)
     monkeypatch.setattr("supa.observables.tables._BLOCK_HITS", 500)
@@ -302,13 +303,13 @@ def test_the_table_holds_the_observables(monkeypatch):
     assert len(table) == 14 + 3 * 11
 
 
-def test_no_column_is_constant():
-    """On the standard preset, whose energy is conserved, so that the response is 1 to rounding."""
+def test_only_the_response_is_constant():
+    """The standard preset conserves energy, so the response is 1 up to rounding."""
     for name, values in obs.table(supa.simulate(2000, record="particles")).items():
         assert (np.nanstd(values) > 1e-4) == (name != "response"), name
 
 
-def test_the_table_leaves_out_what_means_nothing():
+def test_table_omits_meaningless_columns():
     def families(showers: Showers, **options) -> set[str]:
         return {name.partition(", layer ")[0] for name in obs.table(showers, **options)}
 
@@ -326,13 +327,13 @@ def test_the_table_leaves_out_what_means_nothing():
     assert {name.partition(", layer ")[2] for name in many} == {"", *map(str, range(8))}
 
 
-def test_the_table_sees_a_wrong_scale_of_energies():
+def test_table_reveals_a_wrong_energy_scale():
     showers = supa.simulate(100)
     table = obs.table(_with_hits(showers, energy=1.01 * showers.energy))
     np.testing.assert_allclose(table["response"], 1.01, rtol=1e-12)
 
 
-def test_the_table_of_hits():
+def test_hit_table_contains_positions_and_log_energies():
     showers = supa.simulate(50, seed=13)
     table = obs.hit_table(showers)
     assert list(table) == ["x", "y", "r", "z", "log energy fraction"]
@@ -343,7 +344,7 @@ def test_the_table_of_hits():
     assert np.isnan(obs.hit_table(_with_hits(showers, energy=0 * showers.energy))["log energy fraction"]).all()
 
 
-def test_labels_have_the_units():
+def test_labels_contain_units():
     showers = supa.simulate(2, record="particles")
     lengths = {name for name in [*obs.table(showers), *obs.hit_table(showers)] if "(length unit)" in obs.label(name)}
     with_length = r"^(depth|centre|width|mean radius|mean pair|mean path|[xyrz]$)"
@@ -370,7 +371,12 @@ def test_every_observable_is_documented(root):
     assert {name for name in columns if f"`{name.partition(', layer ')[0]}`" not in page} == set()
 
 
-def test_the_simulator_does_not_import_the_observables():
+@pytest.mark.parametrize("module", [obs.calogan, obs.calochallenge])
+def test_module_example_runs(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_importing_supa_does_not_import_observables():
     import subprocess
     import sys
 

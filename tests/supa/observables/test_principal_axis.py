@@ -1,4 +1,4 @@
-"""The principal axis of a shower: the frame in which its energy extends farthest along u."""
+"""Principal axis of a shower: the frame in which its energy extends farthest along u."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from supa.observables.principal_axis import group_means, principal_axis_frame
 
 
 @pytest.mark.parametrize("angle", [-1.4, -0.3, 0.0, 0.7, 1.5])
-def test_an_ellipse_is_turned_onto_its_long_axis(angle):
+def test_u_is_the_long_axis_of_an_ellipse(angle):
     random = np.random.default_rng(1)
     u, v = 5 * random.normal(size=200), random.normal(size=200)
     weights, group = random.random(200), np.repeat([0, 2], 100)
@@ -24,6 +24,6 @@ def test_an_ellipse_is_turned_onto_its_long_axis(angle):
                                    + (y[chosen] - np.average(y[chosen], weights=w)) ** 2, rtol=1e-9)  # fmt: skip
 
 
-def test_a_group_without_weight_has_the_mean_0():
+def test_mean_of_a_group_without_weight_is_0():
     means = group_means(np.array([1.0, 2.0, 5.0]), np.array([1.0, 3.0, 0.0]), np.array([0, 0, 2]), 3)
     assert means.tolist() == [1.75, 0.0, 0.0]
