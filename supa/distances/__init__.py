@@ -1,4 +1,4 @@
-"""Distances between true and generated showers, from one observable or from many features at once."""
+"""Distances between true and generated showers, for single observables and for many features together."""
 
 from supa.distances.classifier import ClassifierResult, classifier_auc
 from supa.distances.frechet import frechet_distance, frechet_gaussian

@@ -1,4 +1,4 @@
-"""The distance between two cumulative distributions, for many weightings of the same sorted values at once."""
+"""Distance between two cumulative distribution functions, for many weightings of the same sorted values."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +15,21 @@ def cdf_distances(
     weights: ByteArray,
     totals: FloatArray,
 ) -> FloatArray:
-    """Integrate the distance between two cumulative distributions, for every repeat of the weights.
+    """Integrate the distance between two cumulative distribution functions, for every repeat of the weights.
 
-    One sort serves all repeats. The weights of one row lie beside each other, so that each row is one access to the
-    memory and the inner loop becomes vector instructions.
+    All repeats share one sort. The weights of a row are contiguous in memory, so each row needs a single access, and
+    the compiler vectorises the inner loop.
 
     Args:
-        order: (d,) rows in ascending order of their value.
-        gaps: (d,) distance to the next value, 0 in the last place.
-        absent: (rows - d,) rows without a value.
-        weights: (rows, 2, repeats) how often each row stands in the first and in the second sample.
-        totals: (2, repeats) sum of the weights over all rows.
+        order: (d,) row numbers in ascending order of their values.
+        gaps: (d,) distance to the next value; the last one is 0.
+        absent: (rows - d,) numbers of rows without a value.
+        weights: (rows, 2, repeats) how often each row occurs in the first and in the second sample.
+        totals: (2, repeats) sums of the weights over all rows.
 
     Returns:
-        (repeats,) float64, the sum of |F_first - F_second| times the gaps; 0 where both samples are empty, infinite
-        where one of them is.
+        (repeats,) float64, the sum of |F_first - F_second| times the gaps. It is 0 if both samples are empty, and
+        infinite if one of them is empty.
     """
     repeats = weights.shape[2]
     present = totals.copy()
@@ -43,7 +43,7 @@ def cdf_distances(
     first, second = np.zeros((2, repeats), dtype=np.int32)
     first_scale, second_scale = scale
     for place in range(len(order)):
-        row, gap = np.uint64(order[place]), gaps[place]  # an unsigned index needs no check for a negative one
+        row, gap = np.uint64(order[place]), gaps[place]  # an unsigned index needs no check for negative values
         for r in range(repeats):
             first[r] += weights[row, 0, r]
             second[r] += weights[row, 1, r]

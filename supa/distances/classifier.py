@@ -1,4 +1,4 @@
-"""The classifier two-sample test: how well boosted trees tell generated from true showers."""
+"""Classifier two-sample test with boosted decision trees."""
 
 from dataclasses import dataclass
 
@@ -11,48 +11,75 @@ from supa.distances.errors import certainty
 from supa.distances.samples import shuffled_groups, two_matrices
 
 MOST_ROWS = 50_000
-"""Rows of a sample that are used, so that the training takes seconds."""
+"""Maximum number of rows used of each sample. It limits the training to seconds."""
 _FOLDS = 5
-_SHARING = 2.0  # 1 + (folds - 1) c: two areas share one of the (folds - 1) terms of each, so c = 1 / (folds - 1)
+_SHARING = 2.0  # 1 + (folds - 1) c with the correlation c = 1 / (folds - 1) of two folds
 
 
 @dataclass(frozen=True)
 class ClassifierResult:
-    """How well a classifier tells the samples apart."""
+    """Result of the classifier two-sample test.
+
+    Args:
+        auc: Area under the ROC curve: 0.5 for samples that the classifier cannot separate, 1 for disjoint samples.
+        error: Standard error of the area.
+        p_value: One-sided p-value for equal samples. It is small if the area is clearly above 0.5.
+        rows_true: Number of rows used of the true sample.
+        rows_generated: Number of rows used of the generated sample.
+
+    Example:
+        >>> import numpy as np
+        >>> from supa.distances import classifier_auc
+        >>> random = np.random.default_rng(1)
+        >>> result = classifier_auc(random.normal(size=(200, 1)), random.normal(1, 1, size=(200, 1)), seed=0)
+        >>> round(result.auc, 2), result.rows_true
+        (0.73, 200)
+    """
 
     auc: float
-    """Area under the ROC curve: 0.5 where the samples cannot be told apart, 1 where they never overlap."""
     error: float
-    """Standard error of the area."""
     p_value: float
-    """Of equal samples, one-sided: small where the area is above 0.5."""
     rows_true: int
-    """Rows of the true sample that were used."""
     rows_generated: int
-    """Rows of the generated sample that were used."""
 
 
 def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0) -> ClassifierResult:
-    """Train a classifier to tell generated from true showers, and test it on showers that it has not seen.
+    """Train a classifier to separate generated from true showers, and test it on unseen showers.
 
-    scikit-learn's HistGradientBoostingClassifier with its default settings, which takes NaN as it is and does not
-    depend on the scale of the features; trained five times, each time without a fifth of both samples, on which the
-    area is computed. The result is the mean of the five areas, and the error combines theirs (DeLong et al., Biometrics
-    44 (1988) 837). Between equal samples the areas of two folds are correlated by up to 1 / 4, since each fold trains
-    the model of the other, which doubles the variance of the mean; where the samples differ the areas are nearly
-    independent (``docs/explanation/distances.md``). Of each sample at most 50,000 rows are used, drawn at random.
+    The classifier is scikit-learn's HistGradientBoostingClassifier with its default settings. It accepts NaN and does
+    not depend on the scale of the features. Five-fold cross-validation gives five areas under the ROC curve, each on
+    unseen rows. The result is their mean, with an error that combines the errors of the areas. For equal samples, the
+    areas of two folds have a correlation of up to 1/4, which doubles the variance of the mean. For different samples,
+    the areas are nearly independent (``docs/explanation/distances.md``).
+
+    At most 50,000 rows of each sample are used, drawn at random.
 
     Args:
-        true: (n, k) features, NaN where one is not defined.
-        generated: (m, k) the same.
-        seed: of the rows that are drawn, the folds and the training.
+        true: (n, k) features of the true showers, NaN where a feature is undefined.
+        generated: (m, k) features of the generated showers.
+        seed: Random seed of the selection of rows, the folds and the training.
 
     Returns:
-        The area, its error and p-value, and how many rows were used.
+        The area, its error and p-value, and the numbers of rows used.
 
     Raises:
-        ValueError: the samples are not what they must be, or have fewer than 10 rows; the seed is not; or scikit-learn
-            is not installed.
+        ValueError: If the samples are not matrices with the same number of columns and at least 10 rows, if they
+            contain infinite values, if the seed is not a non-negative integer, or if scikit-learn is not installed.
+
+    Example:
+        Two features have the same distributions in both samples, but are correlated in one sample only:
+
+        >>> import numpy as np
+        >>> from supa.distances import classifier_auc
+        >>> random = np.random.default_rng(1)
+        >>> true = random.normal(size=(500, 2))
+        >>> generated = random.multivariate_normal([0, 0], [[1, 0.9], [0.9, 1]], size=500)
+        >>> result = classifier_auc(true, generated, seed=0)
+        >>> result.auc > 0.7, result.p_value < 1e-6
+        (True, True)
+
+    Source:
+        Error of an area: DeLong et al., Biometrics 44 (1988) 837.
     """
     try:
         from sklearn.ensemble import HistGradientBoostingClassifier
@@ -68,21 +95,21 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
     first, second = (rows[random.permutation(len(rows))[:MOST_ROWS]] for rows in samples)
     dealt = [shuffled_groups(len(rows), _FOLDS, random) for rows in (first, second)]
     areas, variances, equal_variances = np.empty((3, _FOLDS))
-    # Its threads wait for each other actively: on a busy machine, or for few rows, several are far slower than one.
+    # Busy-waiting makes several threads far slower than one on a busy machine and for few rows.
     with threadpool_limits(1, user_api="openmp"):
         for fold, (a, b) in enumerate(zip(*dealt, strict=True)):
             model = HistGradientBoostingClassifier(random_state=int(random.integers(2**31)))
             known = np.delete(first, a, axis=0), np.delete(second, b, axis=0)
             labels = np.repeat([0, 1], [len(known[0]), len(known[1])])
-            # The model cannot be given a column in which nothing is defined; where none is, all rows are alike.
-            told_by = np.flatnonzero(~np.isnan(np.concatenate(known)).all(axis=0))
-            if not len(told_by):
+            # The model does not accept columns that are undefined in all rows. Without a column, all rows are equal.
+            columns = np.flatnonzero(~np.isnan(np.concatenate(known)).all(axis=0))
+            if not len(columns):
                 areas[fold], variances[fold] = 0.5, 0.0
             else:
-                model.fit(np.concatenate(known)[:, told_by], labels)
-                low, high = (np.asarray(model.decision_function(rows[:, told_by])) for rows in (first[a], second[b]))
+                model.fit(np.concatenate(known)[:, columns], labels)
+                low, high = (np.asarray(model.decision_function(rows[:, columns])) for rows in (first[a], second[b]))
                 areas[fold], variances[fold] = area_under_curve(low, high)
-            equal_variances[fold] = (len(a) + len(b) + 1) / (12 * len(a) * len(b))  # of Mann and Whitney's statistic
+            equal_variances[fold] = (len(a) + len(b) + 1) / (12 * len(a) * len(b))  # Mann-Whitney statistic
     area = float(areas.mean())
     equal_variance = float(_SHARING * equal_variances.mean() / _FOLDS)
     certain = certainty(area - 0.5, equal_variance)
@@ -92,14 +119,17 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
 
 
 def area_under_curve(low: FloatArray, high: FloatArray) -> tuple[float, float]:
-    """Compute the area under a ROC curve, ties counted half, and its variance after DeLong et al. (1988).
+    """Compute the area under a ROC curve and its variance. Ties count one half.
 
     Args:
-        low: (n,) scores of the class that should score low, n at least 2.
+        low: (n,) scores of the class with the lower scores, n at least 2.
         high: (m,) scores of the other class, m at least 2.
 
     Returns:
         The area and its variance.
+
+    Source:
+        DeLong et al., Biometrics 44 (1988) 837.
     """
     won = _share_below(low, high)
     lost = 1 - _share_below(high, low)
@@ -107,7 +137,7 @@ def area_under_curve(low: FloatArray, high: FloatArray) -> tuple[float, float]:
 
 
 def _share_below(others: FloatArray, values: FloatArray) -> FloatArray:
-    """Return the share of the others that lie below each value, ties counted half."""
+    """Return the fraction of the others below each value. Ties count one half."""
     ascending = np.sort(others)
     places = np.searchsorted(ascending, values, side="left") + np.searchsorted(ascending, values, side="right")
     return np.asarray(places / (2 * len(others)))

@@ -1,9 +1,9 @@
-"""The standard error of a squared distance between two samples: right where they are equal, and where they differ.
+"""Standard error of a squared distance between two samples, valid for equal and for different samples.
 
-The estimate of a squared distance D is, up to smaller terms, D + L + Q. L is a mean over rows, whose variance falls as
-1 / N and is zero for equal samples. Q is a sum over pairs of rows, whose variance falls as 1 / N^2 and is all that is
-left for equal samples (Hoeffding, Ann. Math. Stat. 19 (1948) 293; Gretton et al., JMLR 13 (2012) 723, section 5). A
-jackknife, or the scatter of the rows' contributions, estimates var L + 2 var Q.
+Up to smaller terms, the estimate of a squared distance D is D + L + Q. L is a mean over rows. Its variance decreases as
+1 / N and vanishes for equal samples. Q is a sum over pairs of rows. Its variance decreases as 1 / N^2 and is the only
+contribution for equal samples (Hoeffding, Ann. Math. Stat. 19 (1948) 293; Gretton et al., JMLR 13 (2012) 723, section
+5). A jackknife, or the scatter of the contributions of rows, estimates var L + 2 var Q.
 """
 
 import numpy as np
@@ -16,17 +16,17 @@ _EQUAL_UP_TO, _DIFFERENT_FROM = 3.0, 5.0
 
 
 def certainty(value: float, equal_variance: float) -> float:
-    """Measure how clearly a squared distance differs from that of equal samples.
+    """Compute how clearly a squared distance differs from that of equal samples.
 
-    The contributions of rows fluctuate together with the value: where they enter the error of equal samples, large
-    values get large errors and small ones small errors, and value over error is not centred at 0.
+    The contributions of rows fluctuate together with the value. If they entered the error of equal samples, large
+    values would have large errors and small values small errors, and the ratio of both would not be centred at 0.
 
     Args:
-        value: the estimate of the squared distance.
-        equal_variance: its variance for equal samples.
+        value: Estimate of the squared distance.
+        equal_variance: Its variance for equal samples.
 
     Returns:
-        0 up to 3 standard deviations of equal samples, 1 from 5 on, linear between.
+        0 below 3 standard deviations of equal samples, 1 above 5, and linear in between.
     """
     if equal_variance <= 0:
         return 1.0
@@ -39,8 +39,8 @@ def combined_error(equal_variance: float, row_variance: float, certain: float) -
 
     Args:
         equal_variance: var Q.
-        row_variance: the estimate of var L + 2 var Q.
-        certain: the ``certainty`` that the samples differ.
+        row_variance: Estimate of var L + 2 var Q.
+        certain: Result of ``certainty``.
 
     Returns:
         The standard error.
@@ -49,17 +49,17 @@ def combined_error(equal_variance: float, row_variance: float, certain: float) -
 
 
 def scale_influences(true: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Compute how each true row moves the scale of ``standardised``.
+    """Compute the influence of each true row on the scale of ``standardised``.
 
-    A row moves the quantile q of p by (p - [value <= q]) / n times the slope of the quantiles at p. The slope is taken
-    between the ends of the interval p -+ sqrt(p (1 - p) / n), over which the quantile fluctuates.
+    A row changes the quantile q at probability p by (p - [value <= q]) / n times the slope of the quantile function at
+    p. The slope is that between the ends of the interval p ± sqrt(p (1 - p) / n), over which the quantile fluctuates.
 
     Args:
-        true: (n, k) features, NaN where one is not defined.
+        true: (n, k) features, NaN where a feature is undefined.
 
     Returns:
-        Two (n, k) arrays whose means over the rows are zero: n times the change of the logarithm of the spread, and n
-        times the change of the centre in spreads.
+        Two (n, k) arrays with zero mean over the rows: n times the change of the logarithm of the spread, and n times
+        the change of the centre in units of the spread.
     """
     log_spread, centre = np.zeros((2, *true.shape))
     for k, column in enumerate(true.T):
@@ -85,13 +85,13 @@ def scale_influences(true: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def follows_scale(given: FloatArray, scaled: FloatArray) -> npt.NDArray[np.bool_]:
-    """Return which values of a standardised sample move with the scale.
+    """Return which values of a standardised sample change with the scale.
 
     Args:
-        given: (n, k) features as they were given.
-        scaled: (n, k + e) the same standardised.
+        given: (n, k) features before standardisation.
+        scaled: (n, k + e) features after standardisation.
 
     Returns:
-        (n, k) True but where a value is not defined or was drawn in.
+        (n, k) True, except for undefined and for clipped values.
     """
     return np.asarray(~np.isnan(given) & (np.abs(scaled[:, : given.shape[1]]) < FARTHEST))

@@ -1,4 +1,4 @@
-"""The Frechet distance of two samples, extrapolated to samples without end."""
+"""Frechet distance of two samples, extrapolated to infinite sample size."""
 
 from typing import NamedTuple
 
@@ -11,31 +11,46 @@ from supa.distances.errors import certainty, combined_error, follows_scale, scal
 from supa.distances.samples import Estimate, array_of, shuffled_groups, standardised, two_matrices
 
 _GROUPS = 50
-_STEP = 1e-3  # of the logarithm of a spread, for derivatives
-_FEWEST_ROWS = 4  # without one of four groups, three rows are left, which have a covariance
+_STEP = 1e-3  # step of the logarithm of a spread, for derivatives
+_FEWEST_ROWS = 4  # three rows, which have a covariance, remain without one of four groups
 
 
 def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0) -> Estimate:
-    """Compute the Frechet distance of two samples, as if they were infinitely large, with its error.
+    """Compute the squared Frechet distance of two samples, extrapolated to infinite sample size.
 
-    The distance (``frechet_gaussian``) of the means and covariances of the standardised features. For finite samples
-    it is too large by about c / N, so the line through its value with all rows and its mean value without one of 50
-    groups of rows, drawn without replacement, is followed to 1 / N = 0 (the grouped jackknife). Between equal samples
-    the result scatters about 0 and may be negative. The error is that of equal samples up to 3 of such errors; beyond 5
-    it includes the jackknife's, and how the scale of the true sample scatters (``docs/explanation/distances.md``). (FPD of Kansal
-    et al., arXiv 2211.10295, fits a line to values at ten sizes drawn with replacement, on features divided by their
-    largest true value.)
+    The function applies `frechet_gaussian` to the means and covariances of the standardised features. For finite
+    samples this value is too large by about c / N. A grouped jackknife removes this bias: it extrapolates the line
+    through the value of all rows and the mean value without one of 50 groups of rows to 1 / N = 0. For equal samples,
+    the result scatters about 0 and may be negative.
+
+    Up to 3 standard errors of equal samples, the error is that of equal samples. Beyond 5, it also includes the error
+    of the jackknife and the fluctuations of the scale of the true sample (``docs/explanation/distances.md``).
 
     Args:
-        true: (n, k) features, NaN where one is not defined; they are standardised here.
-        generated: (m, k) the same.
-        seed: of the groups.
+        true: (n, k) features of the true showers, NaN where a feature is undefined. The function standardises them.
+        generated: (m, k) features of the generated showers.
+        seed: Random seed of the groups.
 
     Returns:
-        The squared distance in true spreads, and its standard error.
+        The squared distance in units of the true spread, and its standard error.
 
     Raises:
-        ValueError: the samples are not what they must be, or have fewer than 4 rows; or the seed is not.
+        ValueError: If the samples are not matrices with the same number of columns and at least 4 rows, if they contain
+            infinite values, or if the seed is not a non-negative integer.
+
+    Example:
+        >>> import numpy as np
+        >>> from supa.distances import frechet_distance
+        >>> random = np.random.default_rng(1)
+        >>> true = random.normal(size=(1000, 3))
+        >>> shifted = random.normal(size=(1000, 3)) + [0.5, 0, 0]
+        >>> estimate = frechet_distance(true, shifted, seed=0)
+        >>> round(estimate.value, 2), round(estimate.error, 2)  # expected: 0.5 squared
+        (0.25, 0.05)
+
+    Source:
+        Frechet physics distance (FPD), Kansal et al., arXiv 2211.10295. FPD fits a line to the values at ten sample
+        sizes, drawn with replacement, and divides features by their largest true value.
     """
     given = two_matrices(true, generated, _FEWEST_ROWS)
     first, second = standardised(*given)
@@ -64,31 +79,42 @@ def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int
 def frechet_gaussian(
     mean1: npt.ArrayLike, covariance1: npt.ArrayLike, mean2: npt.ArrayLike, covariance2: npt.ArrayLike
 ) -> float:
-    """Compute the squared Frechet (2-Wasserstein) distance of two normal distributions.
+    r"""Compute the squared Frechet (2-Wasserstein) distance of two normal distributions.
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau, J. Multivariate Anal. 12 (1982) 450). The trace of
-    the root is the sum of the singular values of C1^(1/2) C2^(1/2), whose factors come from symmetric eigenvalue
-    problems: nothing becomes complex, also where a covariance is singular.
+    .. math:: |m_1 - m_2|^2 + \mathrm{tr}\left(C_1 + C_2 - 2 (C_1 C_2)^{1/2}\right)
+
+    The trace of the root is the sum of the singular values of :math:`C_1^{1/2} C_2^{1/2}`. Symmetric eigenvalue
+    problems give both factors. The computation stays real, also for singular covariances.
 
     Args:
-        mean1: (k,) mean of the first.
-        covariance1: (k, k) covariance of the first, symmetric, without negative eigenvalues.
-        mean2: (k,) mean of the second.
-        covariance2: (k, k) covariance of the second.
+        mean1: (k,) mean of the first distribution.
+        covariance1: (k, k) covariance of the first distribution, symmetric and positive semidefinite.
+        mean2: (k,) mean of the second distribution.
+        covariance2: (k, k) covariance of the second distribution.
 
     Returns:
         The squared distance, at least 0.
 
     Raises:
-        ValueError: the shapes do not fit together, or an entry is not finite.
+        ValueError: If the shapes do not match or an entry is not finite.
+
+    Example:
+        Two means that differ by 3, and standard deviations of 1 and 2, so 3^2 + (2 - 1)^2:
+
+        >>> from supa.distances import frechet_gaussian
+        >>> round(frechet_gaussian([0], [[1]], [3], [[4]]), 6)
+        10.0
+
+    Source:
+        Dowson and Landau, J. Multivariate Anal. 12 (1982) 450.
     """
     m1, c1, m2, c2 = given = [array_of(a) for a in (mean1, covariance1, mean2, covariance2)]
     if not all(a.dtype.kind in "iuf" for a in given):
         raise ValueError("Means and covariances must be arrays of numbers.")
     if not m1.shape == m2.shape == (m1.size,) or not c1.shape == c2.shape == (m1.size, m1.size):
         raise ValueError(
-            f"Means of shapes {m1.shape} and {m2.shape} and covariances of shapes {c1.shape} and {c2.shape} were "
-            "given, but they must be (k,) and (k, k) with the same k."
+            "Means must have shape (k,) and covariances shape (k, k) with the same k, got means of shapes "
+            f"{m1.shape} and {m2.shape} and covariances of shapes {c1.shape} and {c2.shape}."
         )
     if not all(np.isfinite(a).all() for a in given):
         raise ValueError("Means and covariances must be finite numbers.")
@@ -102,7 +128,7 @@ def _root(covariance: FloatArray) -> FloatArray:
 
 
 class _Sums(NamedTuple):
-    """Sums over rows, from which the moments of any union of groups follow."""
+    """Sums over rows, which give the moments of any union of groups."""
 
     rows: int
     values: FloatArray
@@ -127,10 +153,10 @@ def _distance(first: _Sums, second: _Sums) -> float:
 def _equal_variance(parts: list[list[_Sums]], totals: list[_Sums]) -> float:
     """Compute the variance of the distance for equal samples.
 
-    About equality the distance is the square of a vector: the difference of the means, and that of the covariances with
-    entry ij divided by sqrt(2 (l_i + l_j)) in the common eigenbasis with eigenvalues l (the Bures metric: Bhatia, Jain
-    and Lim, Expo. Math. 37 (2019) 165). The vector is the sum of one vector for each group, and the variance of the sum
-    of their products over pairs is twice the sum of the squared products.
+    Near equality, the distance is the square of a vector. The vector consists of the difference of the means and of the
+    difference of the covariances, with entry ij divided by sqrt(2 (l_i + l_j)) in the common eigenbasis with
+    eigenvalues l (Bures metric: Bhatia, Jain and Lim, Expo. Math. 37 (2019) 165). It is the sum of one vector per
+    group. The variance of the sum of their products over pairs is twice the sum of the squared products.
     """
     moments = [total.moments() for total in totals]
     values, basis = np.linalg.eigh((moments[0][1] + moments[1][1]) / 2)
@@ -152,7 +178,7 @@ def _equal_variance(parts: list[list[_Sums]], totals: list[_Sums]) -> float:
 def _scale_slopes(
     samples: tuple[FloatArray, FloatArray], follows: list[npt.NDArray[np.bool_]], totals: list[_Sums]
 ) -> FloatArray:
-    """Compute the derivative of the distance by the logarithm of each true spread."""
+    """Compute the derivative of the distance with respect to the logarithm of each true spread."""
     number = follows[0].shape[1]
     moving = [
         _Sums(len(rows), (rows[:, :number] * f).sum(axis=0), (rows[:, :number] * f).T @ rows)

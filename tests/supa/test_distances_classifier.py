@@ -1,4 +1,4 @@
-"""The classifier test: its area against scikit-learn and plain loops, and that equal samples alarm as they should."""
+"""Classifier test: areas from scikit-learn and plain loops, and the false-alarm rate for equal samples."""
 
 import sys
 
@@ -12,7 +12,7 @@ sklearn = pytest.importorskip("sklearn", reason="the extra 'compare' is not inst
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_the_area_and_its_variance_are_those_of_plain_loops(ties):
+def test_area_and_its_variance_equal_plain_loops(ties):
     from sklearn.metrics import roc_auc_score
 
     random = np.random.default_rng(1)
@@ -28,8 +28,8 @@ def test_the_area_and_its_variance_are_those_of_plain_loops(ties):
     assert variance == pytest.approx(expected)
 
 
-def test_equal_samples_alarm_as_often_as_they_should():
-    """Without the factor for shared showers the errors are 0.7 of the scatter, and more than 10 % alarm."""
+def test_false_alarm_rate_for_equal_samples():
+    """Without the factor for shared showers, errors are 0.7 of the scatter and over 10 % of the pairs alarm."""
     random = np.random.default_rng(2)
     pairs = 80
     results = [classifier_auc(random.normal(size=(60, 2)), random.normal(size=(60, 2)), seed=k) for k in range(pairs)]
@@ -39,8 +39,8 @@ def test_equal_samples_alarm_as_often_as_they_should():
     assert 0.85 < np.mean([r.error for r in results]) / areas.std() < 1.4
 
 
-def test_what_single_observables_do_not_show_is_found():
-    """The same marginal distributions, but correlated."""
+def test_classifier_detects_a_correlation():
+    """The marginal distributions are equal, but one sample is correlated."""
     random = np.random.default_rng(3)
     common = random.normal(size=(3000, 1))
     correlated = 0.8 * common + 0.6 * random.normal(size=(3000, 2))
@@ -49,8 +49,8 @@ def test_what_single_observables_do_not_show_is_found():
     assert 0.55 < result.auc < 0.75
 
 
-def test_a_shift_has_the_area_of_normal_distributions():
-    """The best classifier of N(0, 1) and N(s, 1) has the area Phi(s / sqrt 2)."""
+def test_area_for_a_shift_equals_the_closed_form():
+    """The optimal classifier of N(0, 1) and N(s, 1) has the area Phi(s / sqrt 2)."""
     from scipy.stats import norm
 
     random = np.random.default_rng(4)
@@ -59,7 +59,7 @@ def test_a_shift_has_the_area_of_normal_distributions():
     assert result.auc < norm.cdf(1 / 2**0.5) + 3 * result.error
 
 
-def test_undefined_values_are_seen_and_disjoint_samples_are_told_apart():
+def test_classifier_uses_undefined_values_and_separates_disjoint_samples():
     random = np.random.default_rng(5)
     true = random.normal(size=(400, 1))
     some = np.where(random.random((400, 1)) < 0.5, np.nan, true)
@@ -71,7 +71,7 @@ def test_undefined_values_are_seen_and_disjoint_samples_are_told_apart():
     assert (same.auc, same.p_value) == (0.5, 0.5)
 
 
-def test_scale_changes_nothing_and_the_seed_decides(monkeypatch):
+def test_result_depends_on_the_seed_but_not_on_the_scale(monkeypatch):
     random = np.random.default_rng(6)
     true, generated = random.normal(size=(300, 2)), random.normal(0.3, 1, size=(200, 2))
     result = classifier_auc(true, generated, seed=1)
@@ -82,7 +82,7 @@ def test_scale_changes_nothing_and_the_seed_decides(monkeypatch):
     assert classifier_auc(true, generated[:90], seed=1).rows_true == 100
 
 
-def test_mistakes_are_one_clear_error(monkeypatch):
+def test_wrong_arguments_raise_a_clear_error(monkeypatch):
     with pytest.raises(ValueError, match="at least 10"):
         classifier_auc(np.zeros((9, 1)), np.zeros((20, 1)), seed=0)
     with pytest.raises(ValueError, match="infinite"):
@@ -92,10 +92,10 @@ def test_mistakes_are_one_clear_error(monkeypatch):
         classifier_auc(np.zeros((20, 1)), np.zeros((20, 1)), seed=0)
 
 
-def test_the_error_is_that_of_independent_rows_where_samples_differ():
-    """The factor of equal samples would make it 1.4 times too large."""
+def test_error_for_different_samples_is_that_of_independent_rows():
+    """The factor for equal samples would make the error 1.4 times too large."""
     random = np.random.default_rng(7)
     low, high = random.normal(size=400), random.normal(2, 1, size=400)
     result = classifier_auc(low[:, None], high[:, None], seed=0)
-    _, variance = area_under_curve(low, high)  # of the best classifier, the value itself
+    _, variance = area_under_curve(low, high)  # scores of the optimal classifier
     assert result.error == pytest.approx(variance**0.5, rel=0.25)

@@ -1,4 +1,4 @@
-"""The separation power: against a loop over the bins, its noise floor and its error; and the choice of edges."""
+"""Separation power: plain loop over the bins, noise floor and error, and the choice of edges."""
 
 import itertools
 
@@ -18,7 +18,7 @@ def _naive(true, generated, edges):
     return 0.5 * sum((a - b) ** 2 / (a + b) for a, b in pairs if a + b)
 
 
-def test_the_separation_is_that_of_plain_loops():
+def test_separation_equals_plain_loops():
     random = np.random.default_rng(1)
     for n, m in ((50, 50), (30, 81)):
         true, generated = random.integers(-3, 9, size=n) * 0.5, random.normal(2, 3, size=m)
@@ -27,7 +27,7 @@ def test_the_separation_is_that_of_plain_loops():
             assert separation(true, generated, edges) == pytest.approx(_naive(true, generated, edges), rel=1e-12)
 
 
-def test_nothing_falls_out_of_range():
+def test_values_outside_the_edges_are_counted():
     inside, below, above, undefined = np.full(9, 0.5), np.full(9, -1.0), np.full(9, 2.0), np.full(9, np.nan)
     samples = [inside, below, above, undefined]
     for first in samples:
@@ -35,20 +35,20 @@ def test_nothing_falls_out_of_range():
             assert separation(first, second, [0, 1]) == (0 if first is second else 1)
 
 
-def test_between_equal_samples_it_is_its_noise_floor():
+def test_mean_over_equal_samples_is_the_noise_floor():
     random = np.random.default_rng(2)
     edges, n, m = np.linspace(-1, 1, 11), 500, 800
     values = np.array([separation(random.normal(size=n), random.normal(size=m), edges) for _ in range(400)])
     assert values.mean() == pytest.approx(11 * (1 / n + 1 / m) / 4, abs=4 * values.std() / 20)
 
 
-def test_the_least_error_is_that_of_equal_samples():
-    """Bins that either sample fills count; bootstrap samples of two values that never vary have no variance."""
+def test_error_is_at_least_that_of_equal_samples():
+    """Only bins with entries count. Bootstrap samples of constant values have no variance."""
     estimate = separation_estimate(np.full(30, 0.5), np.full(20, 3.5), [0, 1, 2, 3, 4], seed=0)
     assert estimate == (1, pytest.approx((1 / 30 + 1 / 20) / np.sqrt(8)))
 
 
-def test_the_error_is_the_scatter():
+def test_error_equals_the_scatter():
     random = np.random.default_rng(3)
     edges = np.linspace(-2, 2, 9)
     estimates = [
@@ -72,12 +72,12 @@ CASES = {
 
 
 @pytest.mark.parametrize(("n", "bins"), [(15, 1), (16, 2), (400, 10), (9_999, 49), (1_000_000, 50)])
-def test_the_number_of_bins_grows_with_the_sample(n, bins):
+def test_number_of_bins_increases_with_sample_size(n, bins):
     assert len(edges_of(np.random.default_rng(0).random(n))) == bins + 1
 
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
-def test_bins_hold_equal_shares(make):
+def test_bins_contain_equal_fractions(make):
     values = make(np.random.default_rng(4))
     edges = edges_of(values)
     counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
@@ -87,7 +87,7 @@ def test_bins_hold_equal_shares(make):
     assert counts.max() < 3 * len(values) / len(counts)
 
 
-def test_a_value_that_repeats_gets_a_bin_of_its_own():
+def test_repeated_value_has_its_own_bin():
     random = np.random.default_rng(5)
     values = np.where(random.random(10_000) < 0.6, 0.0, random.exponential(size=10_000))
     other = np.where(values == 0, 1e-9, values)
@@ -98,7 +98,7 @@ def test_a_value_that_repeats_gets_a_bin_of_its_own():
         assert separation(np.full(100, constant), np.full(100, constant - 1), edges) == 1
 
 
-def test_edges_of_counts_lie_half_way():
+def test_edges_of_counts_are_half_integers():
     edges = edges_of(np.arange(1000) % 10)
     np.testing.assert_array_equal(edges % 1, 0.5)
     assert len(edges) >= 9
@@ -106,21 +106,21 @@ def test_edges_of_counts_lie_half_way():
 
 
 @pytest.mark.parametrize("edges", [[1], [1, 1], [2, 1], [0, np.nan], "ab", [[0, 1], [2, 3]], 3.0])
-def test_wrong_edges_are_one_clear_error(edges):
+def test_wrong_edges_raise_a_clear_error(edges):
     with pytest.raises(ValueError, match="2 or more ascending"):
         separation([1.0], [1.0], edges)
 
 
-def test_wrong_samples_are_one_clear_error():
-    with pytest.raises(ValueError, match="true: 1 values are infinite"):
+def test_wrong_samples_raise_a_clear_error():
+    with pytest.raises(ValueError, match="true: 1 value is infinite"):
         edges_of([np.inf])
     with pytest.raises(ValueError, match="repeats"):
         separation_estimate([1.0], [1.0], [0, 1], seed=0, repeats=0)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.7])
-def test_errors_are_right_between_equal_samples_too(shift):
-    """Plain bootstrap samples of equal samples have an error that is 1.7 times too large."""
+def test_errors_are_correct_for_equal_and_different_samples(shift):
+    """A plain bootstrap error is 1.7 times too large for equal samples."""
     random = np.random.default_rng(12)
     edges = np.linspace(-2, 2, 25)
     pairs = [(random.normal(size=500), random.normal(shift, 1, size=400)) for _ in range(150)]
@@ -128,8 +128,8 @@ def test_errors_are_right_between_equal_samples_too(shift):
     assert estimates[:, 1].mean() == pytest.approx(estimates[:, 0].std(), rel=0.2)
 
 
-def test_a_single_value_has_a_bin_of_its_own():
-    """A response of 1 in all true showers does not put one of 1.01 into the same bin."""
+def test_single_value_has_its_own_bin():
+    """If all true showers have a response of 1, a response of 1.01 is in another bin."""
     edges = edges_of(np.ones(100))
     assert separation(np.ones(100), np.ones(80), edges) == 0
     assert separation(np.ones(100), np.full(80, 1.01), edges) == 1

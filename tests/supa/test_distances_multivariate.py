@@ -1,4 +1,4 @@
-"""Distances of many features: against plain loops and closed forms; no bias, and errors that are right."""
+"""Distances of many features: plain loops, closed forms, bias and errors."""
 
 import numpy as np
 import pytest
@@ -10,15 +10,15 @@ from supa.distances.samples import shuffled_groups
 
 
 def _mixed(random, n):
-    """Correlated features on very different scales."""
+    """Return correlated features on very different scales."""
     common = random.normal(size=(n, 1))
     return (random.normal(size=(n, 4)) + common) * [1, 1e3, 1e-3, 2] + [0, 5, 1, -3]
 
 
-# ---------------------------------------------------------------- one scale
+# ---------------------------------------------------------------- standardisation
 
 
-def test_standardised_takes_the_true_median_and_spread():
+def test_standardised_uses_the_true_median_and_spread():
     random = np.random.default_rng(1)
     true, generated = random.normal(5, 3, size=(20_000, 2)), random.normal(8, 3, size=(20_000, 2))
     first, second = standardised(true, generated)
@@ -27,7 +27,7 @@ def test_standardised_takes_the_true_median_and_spread():
     np.testing.assert_allclose(second.mean(axis=0), 1, atol=0.05)
 
 
-def test_undefined_values_become_the_median_and_a_column():
+def test_undefined_values_become_the_median_and_an_extra_column():
     true = np.array([[1.0, 10], [2, 20], [np.nan, 30]])
     generated = np.array([[np.nan, 10.0], [2, 20]])
     first, second = standardised(true, generated)
@@ -39,19 +39,19 @@ def test_undefined_values_become_the_median_and_a_column():
 
 
 @pytest.mark.parametrize("of_the_true_sample", [True, False])
-def test_a_column_is_added_for_values_that_either_sample_lacks(of_the_true_sample):
+def test_undefined_values_of_either_sample_add_a_column(of_the_true_sample):
     complete, lacking = np.array([[1.0], [2], [3]]), np.array([[1.0], [np.nan]])
     pair = (lacking, complete) if of_the_true_sample else (complete, lacking)
     assert [sample.shape[1] for sample in standardised(*pair)] == [2, 2]
 
 
-def test_outliers_and_constants_stay_finite():
+def test_outliers_and_constants_remain_finite():
     true = np.column_stack([np.ones(50), np.append(np.zeros(49), 1), np.arange(50.0), np.full(50, np.nan)])
     generated = true + np.array([1, 0, 1e29, 0])
     first, second = standardised(true, generated)
     assert np.isfinite(first).all()
-    np.testing.assert_array_equal(second[:, 0], 1)  # no spread is known: its own unit
-    assert first[-1, 1] == pytest.approx((1 - 0) / np.std(true[:, 1]))  # no quantiles apart: the standard deviation
+    np.testing.assert_array_equal(second[:, 0], 1)  # no spread: the unit is 1
+    assert first[-1, 1] == pytest.approx((1 - 0) / np.std(true[:, 1]))  # equal quantiles: the standard deviation
     np.testing.assert_array_equal(second[:, 2], 10)
     for distance in (frechet_distance, kernel_distance, neighbour_scores):
         distance(true, generated, seed=0)
@@ -60,8 +60,8 @@ def test_outliers_and_constants_stay_finite():
 # ---------------------------------------------------------------- Frechet
 
 
-def test_the_closed_form_of_two_normal_distributions():
-    """Against SciPy's matrix root, and against variances along common axes."""
+def test_closed_form_of_two_normal_distributions():
+    """Compare with the matrix root of SciPy, and with variances along common axes."""
     random = np.random.default_rng(2)
     for k in (1, 3, 8):
         a, b = random.normal(size=(2, k, k + 2))
@@ -71,7 +71,7 @@ def test_the_closed_form_of_two_normal_distributions():
     assert frechet_gaussian([0, 1], np.diag([4, 9]), [2, 1], np.diag([1, 25])) == pytest.approx(4 + 1 + 4)
 
 
-def test_singular_covariances_give_numbers():
+def test_singular_covariances_have_finite_distances():
     flat = np.diag([1.0, 0, 0])
     assert frechet_gaussian(np.zeros(3), flat, np.zeros(3), np.zeros((3, 3))) == pytest.approx(1)
     assert frechet_gaussian(np.zeros(3), flat, np.zeros(3), np.diag([0.0, 1, 0])) == pytest.approx(2)
@@ -82,8 +82,8 @@ def test_singular_covariances_give_numbers():
     assert abs(frechet_distance(*doubled, seed=0).value) < 0.1
 
 
-def test_the_extrapolation_is_the_line_through_two_sizes():
-    """Against covariances of the rows that are left, one group of rows after the other."""
+def test_extrapolation_is_the_line_through_two_sizes():
+    """Compute the covariances of the remaining rows directly, for each group of rows."""
     random = np.random.default_rng(4)
     true, generated = _mixed(random, 230), _mixed(random, 170)
     first, second = standardised(true, generated)
@@ -100,8 +100,8 @@ def test_the_extrapolation_is_the_line_through_two_sizes():
     assert estimate.value == pytest.approx(line[1], rel=1e-7)
 
 
-def test_it_agrees_with_a_fit_over_ten_sizes():
-    """JetNet's way (gen_metrics.py, fpd), but drawn without replacement."""
+def test_extrapolation_agrees_with_a_fit_over_ten_sizes():
+    """Use the method of JetNet (gen_metrics.py, fpd), but draw rows without replacement."""
     random = np.random.default_rng(5)
     true, generated = random.normal(size=(4000, 5)), random.normal(0.1, 1.1, size=(4000, 5))
     first, second = standardised(true, generated)
@@ -115,8 +115,8 @@ def test_it_agrees_with_a_fit_over_ten_sizes():
     assert np.polyfit(inverse, values, 1)[1] == pytest.approx(estimate.value, abs=estimate.error)
 
 
-def test_shifted_and_scaled_normals_have_their_frechet_distance():
-    """The pulls of repeated samples: no bias, and errors that are right, those of the scale included."""
+def test_frechet_distance_of_shifted_and_scaled_normals():
+    """Pulls of repeated samples have mean 0 and width 1. The errors include those of the scale."""
     random = np.random.default_rng(6)
     pulls = []
     for k in range(100):
@@ -129,14 +129,14 @@ def test_shifted_and_scaled_normals_have_their_frechet_distance():
 
 
 def _spectra(random, n):
-    """Features that rise and fall together, with the tails of energies and of rare counts."""
+    """Return correlated features with the tails of energies and of rare counts."""
     size = random.gamma(2, size=(n, 1))
     return np.column_stack([size * random.gamma(50, size=(n, 6)), random.poisson(0.2 * size), random.normal(size=n)])
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-def test_equal_samples_are_0_within_their_errors(distance):
-    """Errors that rise and fall with the values give -0.35 (ten batches) and -0.41 (jackknife) on average."""
+def test_pulls_of_equal_samples_have_mean_0_and_width_1(distance):
+    """Errors correlated with the values have a mean pull of -0.35 (ten batches) or -0.41 (jackknife)."""
     random = np.random.default_rng(8)
     pulls = []
     for k in range(200):
@@ -149,8 +149,8 @@ def test_equal_samples_are_0_within_their_errors(distance):
 # ---------------------------------------------------------------- kernel
 
 
-def test_the_kernel_distance_is_that_of_plain_loops(monkeypatch):
-    """The value, and for equal samples the variance of a sum over pairs."""
+def test_kernel_distance_equals_plain_loops(monkeypatch):
+    """Compare the value and, for equal samples, the variance of a sum over pairs."""
     random = np.random.default_rng(9)
     true, generated = _mixed(random, 43), _mixed(random, 37)
     x, y = standardised(true, generated)
@@ -179,8 +179,8 @@ def test_the_kernel_distance_is_that_of_plain_loops(monkeypatch):
         assert estimate.error == pytest.approx(variance**0.5, rel=1e-9)
 
 
-def test_large_samples_are_dealt_into_batches(monkeypatch):
-    """The same distance as that of whole samples, with an error that is right for so many batches."""
+def test_large_samples_are_split_into_batches(monkeypatch):
+    """Batches have the same mean distance as the full samples, and correct errors."""
     random = np.random.default_rng(17)
     pairs = [(random.normal(size=(400, 2)), random.normal(1, 1, size=(370, 2))) for _ in range(60)]
     whole = np.array([kernel_distance(*pair, seed=0) for pair in pairs])
@@ -191,8 +191,8 @@ def test_large_samples_are_dealt_into_batches(monkeypatch):
         assert 0.75 < errors.mean() / values.std() < 1.35
 
 
-def test_a_batch_has_at_least_three_rows_of_the_smaller_sample(monkeypatch):
-    """So five rows are one batch, in which the order of the rows does not matter."""
+def test_batch_has_at_least_three_rows_of_the_smaller_sample(monkeypatch):
+    """Five rows are a single batch, so the order of rows does not matter."""
     random = np.random.default_rng(18)
     pair = random.normal(size=(200, 2)), random.normal(size=(5, 2))
     monkeypatch.setattr("supa.distances.mmd._LARGEST_BATCH", 100)
@@ -200,8 +200,8 @@ def test_a_batch_has_at_least_three_rows_of_the_smaller_sample(monkeypatch):
     assert values == pytest.approx([values[0]] * 3, rel=1e-9)
 
 
-def test_undefined_rows_raise_the_influence_of_the_others():
-    """The influence of a row is the number of all rows times the change that it makes."""
+def test_undefined_rows_increase_the_influence_of_the_others():
+    """The influence of a row is the number of all rows times the change due to this row."""
     values = np.random.default_rng(22).normal(size=(60, 1))
     bare = scale_influences(values)
     diluted = scale_influences(np.concatenate([values, np.full((60, 1), np.nan)]))
@@ -211,8 +211,8 @@ def test_undefined_rows_raise_the_influence_of_the_others():
 
 
 @pytest.mark.parametrize("s", [0.5, 2.0])
-def test_the_kernel_distance_of_a_shift_has_its_closed_form(s):
-    """One feature, y = x + s: MMD^2 = sum over j of binom(4, j) (E x^j - E y^j)^2."""
+def test_kernel_distance_of_a_shift_equals_the_closed_form(s):
+    """For one feature and y = x + s, MMD^2 = sum over j of binom(4, j) (E x^j - E y^j)^2."""
     random = np.random.default_rng(10)
     expected = 4 * s**2 + 6 * (s**2) ** 2 + 4 * (3 * s + s**3) ** 2 + (6 * s**2 + s**4) ** 2
     estimates = np.array([
@@ -220,7 +220,7 @@ def test_the_kernel_distance_of_a_shift_has_its_closed_form(s):
     ])  # fmt: skip
     pulls = (estimates[:, 0] - expected) / estimates[:, 1]
     assert abs(pulls.mean()) < 4 / 40**0.5
-    # The spread that scales the features fluctuates, too: without it the errors are half of the scatter.
+    # Without the fluctuations of the spread, the errors would be half of the scatter.
     assert 0.75 < estimates[:, 1].mean() / estimates[:, 0].std() < 1.35
 
 
@@ -228,7 +228,7 @@ def test_the_kernel_distance_of_a_shift_has_its_closed_form(s):
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-def test_a_small_shift_is_found(distance):
+def test_small_shift_is_detected(distance):
     random = np.random.default_rng(11)
     true, generated = random.normal(size=(5000, 3)), random.normal(size=(5000, 3))
     shifted = distance(true, generated + np.array([0.2, 0, 0]), seed=0)
@@ -238,7 +238,7 @@ def test_a_small_shift_is_found(distance):
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, neighbour_scores])
-def test_scale_changes_nothing_and_the_seed_decides(distance):
+def test_result_depends_on_the_seed_but_not_on_the_scale(distance):
     random = np.random.default_rng(12)
     true, generated = _mixed(random, 300), _mixed(random, 250)
     result = distance(true, generated, seed=1)
@@ -261,7 +261,7 @@ def test_scale_changes_nothing_and_the_seed_decides(distance):
 
 
 @pytest.mark.parametrize("make", [_mixed, lambda random, n: random.integers(0, 3, size=(n, 2)) * 1.0], ids=["", "ties"])
-def test_neighbour_scores_are_those_of_plain_loops(make):
+def test_neighbour_scores_equal_plain_loops(make):
     random = np.random.default_rng(13)
     true, generated, k = make(random, 40), make(random, 30) * 1.2, 3
     result = neighbour_scores(true, generated, k=k, seed=0)
@@ -284,7 +284,7 @@ def test_neighbour_scores_are_those_of_plain_loops(make):
     assert np.isnan(result.recall.error)
 
 
-def test_the_errors_are_those_of_the_mean_of_ten_tenths():
+def test_errors_are_those_of_the_mean_over_ten_parts():
     random = np.random.default_rng(21)
     x, y = random.normal(size=(140, 2)), random.normal(0.3, 1, size=(90, 2))
     result = neighbour_scores(x, y, k=3, seed=4)
@@ -327,14 +327,14 @@ def test_collapse_and_invention_are_told_apart():
     assert invented.recall.value > 0.7
 
 
-def test_rows_that_are_all_equal_lie_in_all_balls():
+def test_equal_rows_are_inside_all_balls():
     scores = neighbour_scores(np.ones((1200, 2)), np.ones((1100, 2)), seed=0)
     assert (scores.precision.value, scores.recall.value, scores.coverage.value) == (1, 1, 1)
     assert scores.density.value == 1200 / 5
     assert neighbour_scores(np.ones((1200, 2)), np.zeros((1100, 2)), seed=0).coverage.value == 0
 
 
-def test_large_samples_are_cut_and_say_so(monkeypatch):
+def test_rows_of_large_samples_are_limited(monkeypatch):
     monkeypatch.setattr("supa.distances.precision_recall.MOST_ROWS", 100)
     random = np.random.default_rng(16)
     result = neighbour_scores(random.normal(size=(150, 2)), random.normal(size=(90, 2)), seed=0)
@@ -342,8 +342,11 @@ def test_large_samples_are_cut_and_say_so(monkeypatch):
 
 
 MISTAKES = {
-    "few rows": (lambda: frechet_distance(np.zeros((3, 2)), np.zeros((9, 2)), seed=0), "at least 4"),
-    "one row": (lambda: kernel_distance(np.zeros((9, 2)), np.zeros((1, 2)), seed=0), "generated: 1 rows"),
+    "few rows": (lambda: frechet_distance(np.zeros((3, 2)), np.zeros((9, 2)), seed=0), "at least 4 rows, got 3"),
+    "one row": (
+        lambda: kernel_distance(np.zeros((9, 2)), np.zeros((1, 2)), seed=0),
+        "generated: .* at least 4 rows, got 1",
+    ),
     "no row": (lambda: kernel_distance(np.zeros((9, 2)), np.zeros((0, 2)), seed=0), "cannot be empty"),
     "k rows": (lambda: neighbour_scores(np.zeros((5, 2)), np.zeros((9, 2)), k=5, seed=0), "at least 6"),
     "k": (lambda: neighbour_scores(np.zeros((5, 2)), np.zeros((9, 2)), k=0, seed=0), "k: 0 was given"),
@@ -358,6 +361,6 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(make, message):
+def test_wrong_arguments_raise_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()

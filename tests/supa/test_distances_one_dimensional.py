@@ -1,4 +1,4 @@
-"""Wasserstein and Kolmogorov-Smirnov distances: against SciPy and plain loops, and that their p-values are right."""
+"""Wasserstein and Kolmogorov-Smirnov distances: SciPy, plain loops, and calibration of p-values."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def _defined(values):
 
 @pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (31, 57)])
-def test_the_distance_is_that_of_scipy_over_the_spread(make, n, m):
+def test_distance_equals_scipy_in_units_of_the_spread(make, n, m):
     random = np.random.default_rng(1)
     true, generated = make(random, n), make(random, m) + 0.5
     result = wasserstein(true, generated, seed=0, repeats=20)
@@ -32,8 +32,8 @@ def test_the_distance_is_that_of_scipy_over_the_spread(make, n, m):
 
 
 @pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
-def test_error_null_and_p_value_are_those_of_plain_loops(make):
-    """The loops draw their own permutations, so the two agree within the fluctuations of both."""
+def test_error_noise_floor_and_p_value_equal_plain_loops(make):
+    """The loops draw their own permutations, so both agree within their fluctuations."""
     random = np.random.default_rng(2)
     n, m, repeats = 60, 45, 1500
     true, generated = make(random, n), make(random, m) * 1.3
@@ -46,12 +46,12 @@ def test_error_null_and_p_value_are_those_of_plain_loops(make):
         first, second = random.choice(true, n), random.choice(generated, m)
         bootstrap.append(wasserstein_distance(_defined(first), _defined(second)) / _defined(first).std())
     assert result.null_mean == pytest.approx(np.mean(null), abs=6 * np.std(null) / repeats**0.5)
-    assert result.error == pytest.approx(np.std(bootstrap), rel=0.25)  # of 200 samples: 5 %, more with heavy tails
+    assert result.error == pytest.approx(np.std(bootstrap), rel=0.25)  # 200 samples: 5 %, more with heavy tails
     share = np.mean(np.array(null) >= result.distance)
     assert result.p_value == pytest.approx(share, abs=5 * (0.5 / repeats) ** 0.5)
 
 
-def test_the_significance_is_that_of_plain_loops():
+def test_significance_equals_plain_loops():
     random = np.random.default_rng(3)
     for _ in range(20):
         distances = random.integers(0, 12, size=(25, 3)).astype(float)
@@ -66,7 +66,7 @@ def test_the_significance_is_that_of_plain_loops():
 
 
 def _correlated(random, n):
-    """Three correlated columns, one of them of few whole numbers, and one with undefined values."""
+    """Return three correlated columns, one of which has few whole numbers, and a column with undefined values."""
     common = random.normal(size=n)
     return np.column_stack([
         common + 0.3 * random.normal(size=n),
@@ -76,8 +76,8 @@ def _correlated(random, n):
     ])  # fmt: skip
 
 
-def test_equal_samples_alarm_as_often_as_they_should():
-    """P-values are uniform, one by one and jointly; with ties they may only be larger."""
+def test_false_alarm_rate_for_equal_samples():
+    """Single and joint p-values are uniform, or larger if there are ties."""
     random = np.random.default_rng(4)
     pairs = 600
     results = [
@@ -93,18 +93,18 @@ def test_equal_samples_alarm_as_often_as_they_should():
     assert np.mean(single[:, 2] <= 0.05) <= 0.05 + 3 * deviation
     assert np.mean(single[:, 2] <= 0.3) == pytest.approx(0.3, abs=0.07)
     assert kstest(joint, "uniform").pvalue > 1e-3
-    # What the joint p-value protects from: the smallest of four alarms more often.
+    # The smallest of four p-values alarms more often than the joint p-value.
     assert np.mean(single.min(axis=1) <= 0.05) > 0.05 + 5 * deviation
 
 
-def test_the_null_mean_is_the_noise_floor():
+def test_null_mean_is_the_noise_floor():
     random = np.random.default_rng(5)
     results = [wasserstein(random.normal(size=200), random.normal(size=200), seed=k, repeats=100) for k in range(100)]
     distances = np.array([r.distance for r in results])
     assert np.mean([r.null_mean for r in results]) == pytest.approx(distances.mean(), abs=4 * distances.std() / 10)
 
 
-def test_a_small_shift_is_found():
+def test_small_shift_is_detected():
     random = np.random.default_rng(6)
     true, generated = random.normal(size=(5000, 12)), random.normal(size=(5000, 12))
     assert permutation_test(true, generated, repeats=300, seed=0).joint_p_value > 0.05
@@ -115,7 +115,7 @@ def test_a_small_shift_is_found():
     assert result.distances[7] == pytest.approx(0.1, abs=4 * result.errors[7])
 
 
-def test_the_error_is_the_scatter_of_the_distance():
+def test_error_equals_the_scatter_of_the_distance():
     random = np.random.default_rng(7)
     results = [
         wasserstein(random.normal(size=300), random.normal(0.5, 1, size=300), seed=k, repeats=1) for k in range(200)
@@ -123,7 +123,7 @@ def test_the_error_is_the_scatter_of_the_distance():
     assert np.mean([r.error for r in results]) == pytest.approx(np.std([r.distance for r in results]), rel=0.15)
 
 
-def test_scale_order_and_blocks_change_nothing(monkeypatch):
+def test_result_does_not_depend_on_scale_order_and_blocks(monkeypatch):
     random = np.random.default_rng(8)
     true, generated = _correlated(random, 80), _correlated(random, 70)
     result = permutation_test(true, generated, repeats=150, seed=1)
@@ -142,7 +142,7 @@ def test_scale_order_and_blocks_change_nothing(monkeypatch):
     assert permutation_test(true, generated, repeats=150, seed=2).errors[0] != result.errors[0]
 
 
-def test_degenerate_observables_are_what_the_documentation_says():
+def test_constant_and_undefined_observables():
     one, nan = np.ones(5), np.full(5, np.nan)
     equal = wasserstein(one, one, seed=0, repeats=10)
     assert (equal.distance, equal.error, equal.p_value, equal.null_mean) == (0, 0, 1, 0)
@@ -161,7 +161,7 @@ def test_degenerate_observables_are_what_the_documentation_says():
     assert far.joint_p_value <= 0.02
 
 
-def test_kolmogorov_and_smirnov_against_plain_loops():
+def test_kolmogorov_smirnov_equals_plain_loops():
     random = np.random.default_rng(9)
     for make in SAMPLES.values():
         true, generated = make(random, 50), make(random, 70)
@@ -176,7 +176,7 @@ def test_kolmogorov_and_smirnov_against_plain_loops():
 
 
 @pytest.mark.parametrize("n", [30, 1200])
-def test_kolmogorov_and_smirnov_alarm_as_often_as_they_should(n):
+def test_false_alarm_rate_of_kolmogorov_smirnov(n):
     random = np.random.default_rng(10)
     results = [kolmogorov_smirnov(random.normal(size=n), random.normal(size=n)).p_value for _ in range(500)]
     assert 0.02 < np.mean(np.array(results) <= 0.05) < 0.08
@@ -188,7 +188,7 @@ MISTAKES = {
     "empty": (lambda: wasserstein([], [1.0], seed=0), "cannot be empty"),
     "words": (lambda: wasserstein(["a"], [1.0], seed=0), "array of numbers"),
     "a number": (lambda: wasserstein(1.0, [1.0], seed=0), "array of numbers of shape"),
-    "infinite": (lambda: wasserstein([1.0], [np.inf, 2.0], seed=0), "generated: 1 values are infinite"),
+    "infinite": (lambda: wasserstein([1.0], [np.inf, 2.0], seed=0), "generated: 1 value is infinite"),
     "infinite column": (
         lambda: permutation_test(np.zeros((2, 3)), [[0, 0, 0], [0, -np.inf, 0]], seed=0),
         "the first in column 1",
@@ -198,19 +198,19 @@ MISTAKES = {
     "no column": (lambda: permutation_test(np.zeros((3, 0)), np.zeros((3, 0)), seed=0), "cannot be empty"),
     "seed": (lambda: wasserstein([1.0], [1.0], seed=-1), "seed: -1"),
     "repeats": (lambda: wasserstein([1.0], [1.0], seed=0, repeats=0), "repeats: 0"),
-    "undefined": (lambda: kolmogorov_smirnov([np.nan], [1.0]), "no defined value"),
+    "undefined": (lambda: kolmogorov_smirnov([np.nan], [1.0]), "must have a defined value"),
 }
 
 
 @pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(make, message):
+def test_wrong_arguments_raise_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_the_error_of_a_shift_holds_that_of_the_spread(shift):
-    """At a fixed spread the error of a shift by 3 is half of the scatter."""
+def test_error_of_a_shift_includes_that_of_the_spread(shift):
+    """With a fixed spread, the error of a shift by 3 would be half of the scatter."""
     random = np.random.default_rng(11)
     results = [
         wasserstein(random.normal(size=200), random.normal(shift, 1, size=200), seed=k, repeats=1) for k in range(150)
@@ -219,7 +219,7 @@ def test_the_error_of_a_shift_holds_that_of_the_spread(shift):
     assert np.mean([result.error for result in results]) == pytest.approx(scatter, rel=0.2)
 
 
-def test_the_resolution_is_the_least_spread():
+def test_resolution_is_the_smallest_spread():
     true, generated = (
         np.column_stack([np.ones(50), np.arange(50.0)]),
         np.column_stack([np.full(40, 1.5), np.arange(40.0)]),
@@ -232,7 +232,7 @@ def test_the_resolution_is_the_least_spread():
     assert wasserstein_distances(true, generated, resolution=0.25)[0] == 2
 
 
-def test_errors_are_in_units_of_the_resolution_too():
+def test_errors_are_in_units_of_the_resolution():
     random = np.random.default_rng(19)
     pair = 1e-3 * random.normal(size=(50, 1)), 1e-3 * random.normal(2, 1, size=(40, 1))
     fine, coarse = (permutation_test(*pair, repeats=1, seed=0, resolution=unit) for unit in (0.25, 0.5))
