@@ -19,7 +19,7 @@ def main() -> None:
     plot_profiles(supa.simulate(20_000, "standard", seed=4)).savefig(IMAGES / "profiles.png", dpi=90)
     true, made = supa.simulate(10_000, seed=1), supa.simulate(10_000, "reference", seed=2)
     comparison = supa.compare(true, made, names=("standard", "reference"), multivariate=False)
-    histogram_figures(comparison)[0].savefig(IMAGES / "comparison.png", dpi=70)
+    histogram_figures(comparison)[0].savefig(IMAGES / "comparison.png", dpi=110)
 
 
 if __name__ == "__main__":

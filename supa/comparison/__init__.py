@@ -1,4 +1,4 @@
-"""Comparison of generated with true showers: distances, their errors and noise floors, and a report."""
+"""Comparison of generated with true showers: distances with errors and noise floors, and a report."""
 
 from supa.comparison.compute import compare
 from supa.comparison.report import write_report

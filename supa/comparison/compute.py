@@ -1,4 +1,4 @@
-"""The comparison of generated with true showers."""
+"""Comparison of generated with true showers."""
 
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
@@ -33,8 +33,8 @@ from supa.showers import Run
 from supa.simulation import stream
 
 FEWEST_SHOWERS = 50
-_TOO_MUCH = 2.0  # times the incident energy
-_FLOOR_SEED = 0x9E3779B97F4A7C15  # any constant that sets the floor's seed apart from those that people choose
+_TOO_MUCH = 2.0  # response above which the energies are probably not in GeV
+_FLOOR_SEED = 0x9E3779B97F4A7C15  # arbitrary constant; separates the seed of the floor from seeds that users choose
 
 
 def compare(
@@ -47,26 +47,41 @@ def compare(
     multivariate: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """Compare generated showers with true ones.
+    """Compare generated showers with true showers.
 
-    Every number has its noise floor beside it: the same number between the true sample and another true one of the size
-    of the generated sample. This one is simulated anew where the true showers are a whole simulated run; else two
-    parts of the true sample stand in. What each number means, and when to trust it: ``docs/how_to/compare.md``.
+    Every number has a noise floor: the same number between two true samples, of which the second has the size of the
+    generated sample. If the true showers are a complete simulated run, the second true sample is a new simulation with
+    the same config. Otherwise, the two samples are parts of the true sample. ``docs/how_to/compare.md`` explains all
+    numbers.
 
     Args:
-        true: Showers, an open ShowerFile, or an iterable over chunks.
-        generated: the same; at least 50 showers each.
-        names: what the samples are called.
-        seed: random seed of the comparison.
-        repeats: number of permutations; no p-value is smaller than 1 / (1 + repeats).
-        multivariate: also compute the scores of all observables together, which takes most of the time.
-        progress: called with the name of each step.
+        true: `Showers`, an open `supa_datasets.ShowerFile`, or an iterable over chunks of `Showers`. At least 50
+            showers.
+        generated: Generated showers, in one of the same forms. At least 50 showers.
+        names: Names of the two samples in the report.
+        seed: Random seed of the permutations, the bootstrap samples and the noise floor.
+        repeats: Number of permutations. No p-value is smaller than 1 / (1 + repeats).
+        multivariate: Whether to compute the scores of all observables together, which takes most of the time.
+        progress: Function to call with the name of each step.
 
     Returns:
-        The comparison.
+        The comparison. Pass it to `write_report` for a report with figures.
 
     Raises:
-        ValueError: there are too few showers, the samples have different readout layers, or an argument is not allowed.
+        ValueError: If a sample has fewer than 50 showers, if the samples have different numbers of readout layers, if
+            the showers of a sample have different configs, or if the seed or the number of repeats is out of range.
+
+    Example:
+        Compare two presets that differ in the frame of the deflections:
+
+        >>> import supa
+        >>> true, generated = supa.simulate(200, seed=1), supa.simulate(200, "symmetric", seed=2)
+        >>> result = supa.compare(true, generated, repeats=99, multivariate=False)
+        >>> result.differs, result.joint_p_value
+        (True, 0.01)
+        >>> worst = result.observables[0]
+        >>> worst.name, worst.p_value
+        ('hit log energy fraction', 0.01)
     """
     check_int(0, 2**63 - 1, "seed", seed)
     check_int(19, 10**6, "repeats", repeats)
@@ -76,15 +91,15 @@ def compare(
     progress(f"reading {names[1]}")
     second = SampleStatistics.of(generated, first.edges)
     _check(first, second, names)
-    progress("making the noise floor")
+    progress("computing the noise floor")
     floor, described = _floor(true, first, second.showers, seed)
     common = [name for name in first.columns if name in second.columns]
     left_out = sorted(set(first.columns) ^ set(second.columns))
-    progress("observables")
+    progress("comparing observables of showers")
     resolution = resolutions(first, common)
     merge_unresolved([first, second, *(sample for sample in floor if sample is not first)], resolution)
     results = _observables(first, second, floor, resolution, seed, repeats)
-    progress("hits")
+    progress("comparing observables of hits")
     hits = hit_results(first, second, floor, seed, repeats)
     scores: tuple[Score, ...] = ()
     if multivariate:
@@ -120,19 +135,19 @@ def compare(
 def _check(first: SampleStatistics, second: SampleStatistics, names: tuple[str, str]) -> None:
     for name, sample in zip(names, (first, second), strict=True):
         if sample.showers < FEWEST_SHOWERS:
-            given = f"{counted(sample.showers, 'shower')} {'was' if sample.showers == 1 else 'were'} given"
-            raise ValueError(f"{name}: {given}, but a comparison needs at least {FEWEST_SHOWERS}.")
+            given = counted(sample.showers, "shower")
+            raise ValueError(f"{name}: a comparison needs at least {FEWEST_SHOWERS} showers, got {given}.")
     if first.config.num_layers != second.config.num_layers:
         raise ValueError(
-            f"{names[0]} has {first.config.num_layers} readout layers and {names[1]} {second.config.num_layers}; "
-            "showers compare only in the same layers."
+            "Both samples must have the same readout layers, got "
+            f"{counted(first.config.num_layers, 'layer')} in {names[0]} and {second.config.num_layers} in {names[1]}."
         )
 
 
 def _floor(
     true: SampleLike, first: SampleStatistics, size: int, seed: int
 ) -> tuple[tuple[SampleStatistics, SampleStatistics], str]:
-    """Return two true samples, and a text that says which they are."""
+    """Return two true samples and their description."""
     run = getattr(true, "run", first.run)
     assert isinstance(run, Run)
     if _simulable(run):
@@ -140,9 +155,9 @@ def _floor(
         anew = SampleStatistics(first.edges)
         for chunk in stream(size, run.config, seed=other & (2**63 - 1), keep=run.keep, record=_record(first)):
             anew.add(chunk)
-        return (first, anew), f"{counted(size, 'shower')} simulated anew with the config of the true ones"
+        return (first, anew), f"the true sample and {counted(size, 'new shower')} simulated with its config"
     parts = first.parts(min(0.5, size / first.showers))
-    return parts, f"two parts of the true sample, {parts[0].showers:,} and {parts[1].showers:,} showers"
+    return parts, f"two parts of the true sample ({parts[0].showers:,} and {parts[1].showers:,} showers)"
 
 
 def _simulable(run: Run) -> bool:
@@ -158,15 +173,16 @@ def _matrix(sample: SampleStatistics, names: Iterable[str]) -> FloatArray:
 
 
 def _features(sample: SampleStatistics, resolution: dict[str, float]) -> FloatArray:
-    """Return the columns in units of their resolution, which ``standardised`` takes for the spread of a constant."""
+    """Return the columns in units of their resolution, the spread that ``standardised`` then uses for constants."""
     with np.errstate(over="ignore"):
         return np.clip(_matrix(sample, resolution) / list(resolution.values()), -LARGEST, LARGEST)
 
 
 def _least_floor(n: int, m: int) -> float:
-    """Return the mean floor of a distance that shows only in the means: that of most observables is larger.
+    """Return the mean noise floor of an observable whose samples differ in their means only.
 
-    The floor is a single draw, which may be near 0 by chance, and is 0 for a constant.
+    It is a lower limit for most observables. The measured floor is a single random value, which may be close to 0 by
+    chance and is 0 for constants.
     """
     return float(np.sqrt(2 / np.pi * (1 / max(n, 1) + 1 / max(m, 1))))
 
@@ -245,7 +261,7 @@ def _scores(
     except ValueError as error:
         if "scikit-learn" not in str(error):
             raise
-        progress(f"classifier left out: {error}")
+        progress(f"skipping the classifier: {error}")
     else:
         used = max(found.rows_true, found.rows_generated)
         areas = Estimate(found.auc, found.error), Estimate(at_floor.auc, at_floor.error)
@@ -254,7 +270,10 @@ def _scores(
 
 
 def _pulls(first: SampleStatistics, second: SampleStatistics) -> tuple[tuple[Pull, ...], str]:
-    """Compare the means of both samples with the exact expectations of the true config."""
+    """Compare the means of both samples with the exact expectations of the true config.
+
+    Return the pulls, and the reason if there are none.
+    """
     assert first.run is not None
     try:
         exact = expectation(first.config, keep=first.run.keep)
@@ -275,7 +294,7 @@ def _pulls(first: SampleStatistics, second: SampleStatistics) -> tuple[tuple[Pul
         mean2, error2 = second.moments[name].mean, second.moments[name].standard_error
         if mean1.shape != mean2.shape:
             continue
-        # Where hits are rare, their sums are not normally distributed, and neither is a pull.
+        # Sums over rare hits are not normally distributed, so a pull would have no meaning.
         rare = hits_of[name] * min(first.showers, second.showers) < FEWEST_SHOWERS
         smallest = RESOLUTION * truth
         for k in np.flatnonzero(~rare & ((error1 > 0) | (error2 > 0))):
@@ -293,7 +312,7 @@ def _pulls(first: SampleStatistics, second: SampleStatistics) -> tuple[tuple[Pul
 
 
 def _remarks(first: SampleStatistics, second: SampleStatistics, names: tuple[str, str]) -> Iterator[str]:
-    """Return remarks that cast doubt on the choice of the samples."""
+    """Yield warnings about the choice of the samples."""
     one, other = first.run, second.run
     assert one is not None
     assert other is not None
@@ -303,15 +322,15 @@ def _remarks(first: SampleStatistics, second: SampleStatistics, names: tuple[str
         and (one.seed, one.engine, one.config) == (other.seed, other.engine, other.config)
         and overlap
     ):
-        yield f"Both samples are of seed {one.seed} and share indices, so they share showers: the same ones are equal."
+        yield f"Both samples contain showers of seed {one.seed} with the same indices. These showers are identical."
     for name, sample in zip(names, (first, second), strict=True):
         response = float(np.nanmedian(sample.columns["response"]))
         if response > _TOO_MUCH:
-            yield f"{name}: showers hold {response:.4g} times their incident energy; are its energies in GeV?"
+            yield f"{name}: showers have {response:.4g} times their incident energy. Are the energies in GeV?"
 
 
 def _pull(difference: float, error: float, smallest: float) -> float:
-    if abs(difference) <= smallest:  # is rounding, whatever the error
+    if abs(difference) <= smallest:  # rounding
         return 0.0
     return float(difference / error) if error > 0 else float(np.copysign(np.inf, difference))
 

@@ -1,4 +1,4 @@
-"""Observables of hits: histograms by groups of showers, since the hits of one shower are not independent."""
+"""Comparison of observables of hits, from histograms of groups of showers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from supa.distances import Estimate
 from supa.distances.histograms import error_of_squares, separation_of_counts
 from supa.observables import label
 
-_FEWEST = 5  # showers of a group: sums over fewer are too unlike to be dealt out between samples of different sizes
+_FEWEST = 5  # showers per group; smaller groups of samples of different sizes are not exchangeable
 _BOOTSTRAP_SAMPLES = 200
 _BLOCK = 2000
 
@@ -25,18 +25,18 @@ def hit_results(
 ) -> list[ObservableResult]:
     """Compare the histograms of hits.
 
-    Distances and separation are those of fine histograms. For errors and p-values whole groups of showers are drawn
-    with replacement, or dealt out anew.
+    Distances and separation powers are computed from fine histograms. The hits of a shower are not independent.
+    Bootstrap samples and permutations therefore use groups of complete showers.
 
     Args:
-        first: the true sample.
-        second: the generated sample.
-        floor: two true samples.
-        seed: of the groups that are drawn.
-        repeats: number of permutations.
+        first: Statistics of the true sample.
+        second: Statistics of the generated sample.
+        floor: Statistics of two true samples.
+        seed: Random seed of the bootstrap samples and permutations.
+        repeats: Number of permutations.
 
     Returns:
-        A result for each observable that both samples have.
+        One result per observable that both samples have.
     """
     results = []
     assert first.edges is not None
@@ -61,12 +61,12 @@ def hit_results(
             dealt = np.argsort(random.random((min(_BLOCK, repeats - start), 2 * groups)), axis=1) < groups
             null.append(np.stack(both(dealt @ pooled, ~dealt @ pooled)))
         observed, _ = both(pooled[:groups].sum(axis=0), pooled[groups:].sum(axis=0))
-        dealt_anew = np.concatenate(null, axis=1)
-        as_far = np.count_nonzero(dealt_anew[0] >= observed * (1 - 1e-12))
+        null_values = np.concatenate(null, axis=1)
+        as_far = np.count_nonzero(null_values[0] >= observed * (1 - 1e-12))
         floors = both(floor[0].hit_counts[name].sum(axis=0), floor[1].hit_counts[name].sum(axis=0))
         mean, std = _moments(true.sum(axis=0), middle)
         mean2, std2 = _moments(generated.sum(axis=0), middle)
-        unit = max(std, float(gaps[0]))  # a bin is what the histogram resolves
+        unit = max(std, float(gaps[0]))  # a bin is the resolution of the histogram
         results.append(
             ObservableResult(
                 name=f"hit {name}",
@@ -79,7 +79,7 @@ def hit_results(
                 distance=Estimate(float(distance) / unit, float(bootstrap[0].std()) / unit),
                 distance_floor=float(floors[0]) / unit,
                 p_value=float((1 + as_far) / (1 + repeats)),
-                separation=Estimate(float(separation), error_of_squares(bootstrap[1].var(), dealt_anew[1].var())),
+                separation=Estimate(float(separation), error_of_squares(bootstrap[1].var(), null_values[1].var())),
                 separation_floor=float(floors[1]),
                 ks=None,
                 ks_floor=None,
@@ -91,13 +91,13 @@ def hit_results(
 
 
 def _middles(edges: FloatArray) -> FloatArray:
-    """Return a place to each bin: its middle; to under- and overflow, half a bin beyond the edge."""
+    """Return the centre of each bin, and points half a bin outside the edges for underflow and overflow."""
     width = np.diff(edges)
     return np.concatenate([[edges[0] - width[0] / 2], edges[:-1] + width / 2, [edges[-1] + width[-1] / 2]])
 
 
 def _fewer(counts: Any, groups: int) -> Any:
-    """Put groups together."""
+    """Merge groups into a smaller number of groups."""
     return np.stack([counts[k::groups].sum(axis=0) for k in range(groups)])
 
 

@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML page that needs nothing else, and the numbers as JSON."""
+"""Report of a comparison: a self-contained HTML page, and the numbers as JSON."""
 
 import base64
 import io
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supa.atomic_file import atomic_write, temporary_path
+from supa.checks import counted
 from supa.comparison.figures import correlation_figure, example_figure, histogram_figures
 from supa.comparison.results import Comparison, ObservableResult, SampleFacts
 from supa.number_format import format_number, format_with_error
@@ -18,11 +19,21 @@ from supa.plotting.style import COLOURS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FACTS = ["", "showers", "hits", "preset", "GeV", "keep", "engine", "seed"]
+_FACTS = ["sample", "showers", "hits", "preset", "incident energy (GeV)", "keep", "engine", "seed"]
 _OBSERVABLE = ["observable", "true mean", "generated mean", "W1", "floor", "p", "separation", "floor", "KS", "floor"]
 _EXPLANATION = (
-    "<p class='note'>W1: Wasserstein-1 distance over the true spread. The floor is the same number between two true "
-    "samples. Shaded: p below 0.05 for this observable alone.</p>"
+    "<p class='note'>W1 is the Wasserstein-1 distance in units of the true standard deviation, KS is the "
+    "Kolmogorov-Smirnov distance, and p is the p-value of W1. The noise floor is the same number between two true "
+    "samples. Shaded rows have p below 0.05. Of many observables, 5 % have p below 0.05 by chance; the joint p-value "
+    "above accounts for this.</p>"
+)
+_SCORES_NOTE = (
+    "<p class='note'>A score indicates a difference if it is farther from its value for equal samples than its noise "
+    "floor is.</p>"
+)
+_HISTOGRAMS_NOTE = (
+    "<p class='note'>The observables are sorted by p-value. The lower panels show the ratio of the generated to the "
+    "true histogram; triangles mark ratios outside the axis.</p>"
 )
 _STYLE = f"""
 body {{ font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }}
@@ -36,22 +47,33 @@ tr.differs td {{ background: #fbe9dd; }} img {{ max-width: 100%; }}
 
 
 def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Write ``report.html`` and ``comparison.json`` into a folder, each atomically.
+    """Write a report with tables and figures to a folder.
+
+    The folder contains ``report.html``, a self-contained page, and ``comparison.json``, all numbers of the report.
+    Each file is written atomically.
 
     Args:
-        comparison: the comparison.
-        folder: the folder, made if it is not there; a report in it is replaced.
+        comparison: Result of `compare`.
+        folder: Folder of the report. It is created if it does not exist. An older report in it is replaced.
 
     Returns:
-        The paths of both files.
+        The paths of ``report.html`` and ``comparison.json``.
 
     Raises:
-        ValueError: the folder is a file.
-        OSError: the disk does not take the files.
+        ValueError: If ``folder`` is a file.
+        OSError: If the files cannot be written.
+
+    Example:
+        >>> import supa
+        >>> true, generated = supa.simulate(60, seed=1), supa.simulate(60, seed=2)
+        >>> result = supa.compare(true, generated, repeats=19, multivariate=False)
+        >>> page, numbers = supa.write_report(result, "report")
+        >>> page.name, numbers.name
+        ('report.html', 'comparison.json')
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: it is a file, but the report needs a folder.")
+        raise ValueError(f"{folder} is a file, but the report needs a folder; choose another path.")
     folder.mkdir(parents=True, exist_ok=True)
     page, numbers = folder / "report.html", folder / "comparison.json"
     _write(page, html_of(comparison))
@@ -60,48 +82,48 @@ def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tupl
 
 
 def _write(path: Path, text: str) -> None:
-    temporary_path(path).unlink(missing_ok=True)  # left by a killed process, or a planted link
+    temporary_path(path).unlink(missing_ok=True)  # a leftover of a killed process, or a symbolic link to another file
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def verdict(comparison: Comparison) -> str:
-    """Say in one sentence whether the samples differ, and where most.
+    """Summarise in one sentence whether the samples differ, and in which observables.
 
     Args:
-        comparison: the comparison.
+        comparison: The comparison.
 
     Returns:
         The sentence.
     """
     p = f"joint p = {comparison.joint_p_value:.3g}"
     if not comparison.differs:
-        return f"No difference is seen at the level of 5 % ({p} over all observables of showers)."
+        return f"No significant difference ({p} for all observables of showers together)."
     found = [o.name for o in comparison.observables if o.level == "shower"][:3]
-    return f"The samples differ ({p}); most in: {', '.join(found)}."
+    return f"The samples differ ({p}). Largest differences: {', '.join(found)}."
 
 
 def html_of(comparison: Comparison) -> str:
-    """Write the report as HTML.
+    """Return the report as HTML.
 
     Args:
-        comparison: the comparison.
+        comparison: The comparison.
 
     Returns:
-        A page in which the pictures are contained.
+        A self-contained page with embedded figures.
     """
     c = comparison
-    title = f"{c.generated.name} against {c.true.name}"
+    title = f"Comparison of {c.generated.name} with {c.true.name}"
     parts = [
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>",
         f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
         f"<p class='verdict{' differs' if c.differs else ''}'>{escape(verdict(c))}</p>",
         *(f"<p class='verdict differs'>{escape(remark)}</p>" for remark in c.remarks),
         _table(_FACTS, map(_facts_row, (c.true, c.generated))),
-        f"<p class='note'>Noise floors: {escape(c.floor)}. {c.repeats} permutations, seed {c.seed}. "
+        f"<p class='note'>Noise floors: {escape(c.floor)}. {counted(c.repeats, 'permutation')}, seed {c.seed}. "
         + escape("; ".join(f"{name} {version}" for name, version in c.versions.items()))
-        + (f". Only in one sample: {escape(', '.join(c.left_out))}" if c.left_out else "")
-        + ". What the numbers mean: docs/how_to/compare.md of the project.</p>",
+        + (f". Observables of only one sample: {escape(', '.join(c.left_out))}" if c.left_out else "")
+        + ". The page docs/how_to/compare.md of the project explains all numbers.</p>",
     ]
     if c.scores:
         rows = (
@@ -116,23 +138,26 @@ def html_of(comparison: Comparison) -> str:
             for s in c.scores
         )
         parts += ["<h2>All observables together</h2>"]
-        parts += [_table(["score", "value", "noise floor", "equal samples", "p", "showers used"], rows)]
+        parts += [_table(["score", "value", "noise floor", "equal samples", "p", "showers used"], rows), _SCORES_NOTE]
     parts += ["<h2>Observables</h2>", _EXPLANATION]
     parts += [_table(_OBSERVABLE, map(_observable_row, c.observables), [o.p_value < 0.05 for o in c.observables])]
-    parts += ["<h2>Means against the exact expectation</h2>"]
+    parts += ["<h2>Means and exact expectations</h2>"]
     if c.pulls:
         rows = (
             [p.name, *map(_number, (p.exact, p.true_mean, p.true_pull, p.generated_mean, p.generated_pull))]
             for p in c.pulls
         )
-        header = ["", "exact", "true", "pull", "generated", "pull"]
+        header = ["mean of", "exact", "true", "pull", "generated", "pull"]
         parts += [_table(header, rows, [abs(p.generated_pull) > 3 for p in c.pulls])]
-        parts += ["<p class='note'>pull = (mean - exact) / standard error. Shaded: beyond 3.</p>"]
+        parts += [
+            "<p class='note'>A pull is (mean - exact) / standard error. Shaded rows have a generated pull beyond 3.</p>"
+        ]
     else:
-        parts += [f"<p>{escape(c.no_pulls or 'The samples share no mean that has one.')}</p>"]
-    parts += ["<h2>Histograms</h2>", *map(_image, histogram_figures(c))]
-    parts += ["<h2>Correlations</h2>", _image(correlation_figure(c))]
-    parts += ["<h2>Some showers</h2>", _image(example_figure(c)), "</body></html>\n"]
+        parts += [f"<p>{escape(c.no_pulls or 'The samples have no mean with an exact expectation in common.')}</p>"]
+    parts += ["<h2>Histograms</h2>", _HISTOGRAMS_NOTE]
+    parts += [_image(figure, "histograms of observables") for figure in histogram_figures(c)]
+    parts += ["<h2>Correlations</h2>", _image(correlation_figure(c), "correlations between observables")]
+    parts += ["<h2>Example showers</h2>", _image(example_figure(c), "hits of example showers"), "</body></html>\n"]
     return "\n".join(parts)
 
 
@@ -173,7 +198,7 @@ def _with_error(value: float, error: float) -> str:
     return format_with_error(value, error, missing="").replace("inf", "∞")
 
 
-def _image(figure: "Figure") -> str:
+def _image(figure: "Figure", description: str) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+    figure.savefig(buffer, format="png", dpi=110)
+    return f"<img alt='{description}' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

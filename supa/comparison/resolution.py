@@ -1,9 +1,9 @@
-"""What single precision cannot tell apart is equal.
+"""Resolution of observables in single precision.
 
-Files hold positions and energies as float32, and models compute in it, so an observable is known to a few roundings of
-2^-24 only. Values closer than the resolution are made equal before anything is computed, and the spread over which a
-distance is given is at least the resolution. So an observable that is constant but for rounding has no difference, and
-one that is constant and wrong has a large but finite one.
+Files store positions and energies as float32, and models compute in float32. Observables therefore have an uncertainty
+of several roundings of 2^-24. Values closer than the resolution are made equal before the comparison, and the unit of a
+distance is at least the resolution. As a result, an observable that is constant up to rounding has distance 0, and an
+observable with a wrong constant value has a large but finite distance.
 """
 
 import numpy as np
@@ -15,15 +15,16 @@ from supa.observables.tables import is_count, is_length
 
 
 def resolutions(true: SampleStatistics, names: list[str]) -> dict[str, float]:
-    """Compute the smallest difference that counts, for each observable.
+    """Compute the smallest relevant difference of each observable.
 
     Args:
-        true: the true sample, which alone decides.
-        names: observables of showers.
+        true: Statistics of the true sample.
+        names: Names of observables of showers.
 
     Returns:
-        1 for numbers of something. Else 2^-18 times the size of the numbers from which the observable is computed: for
-        lengths the largest true coordinate of a hit, for fractions the largest true value, for all else that or 1.
+        Dictionary from names to resolutions. The resolution is 1 for counts. For all others, it is 2^-18 times a scale:
+        the largest true coordinate of a hit for lengths, the largest true value for fractions, and the largest true
+        value or 1, whichever is larger, for all other observables.
     """
     found = {}
     for name in names:
@@ -41,11 +42,11 @@ def resolutions(true: SampleStatistics, names: list[str]) -> dict[str, float]:
 
 
 def merge_unresolved(samples: list[SampleStatistics], resolution: dict[str, float]) -> None:
-    """Make values that are closer than the resolution equal, in all samples alike.
+    """Make values closer than the resolution equal, in the same way in all samples.
 
     Args:
-        samples: their columns are replaced.
-        resolution: by observable, as ``resolutions`` returns it.
+        samples: Samples whose columns are replaced.
+        resolution: Dictionary from names to resolutions, from ``resolutions``.
     """
     sizes = np.cumsum([sample.showers for sample in samples])[:-1]
     merged = {
@@ -57,7 +58,7 @@ def merge_unresolved(samples: list[SampleStatistics], resolution: dict[str, floa
 
 
 def _merged(values: FloatArray, resolution: float) -> FloatArray:
-    """Return each value that of the middle member of its group."""
+    """Replace each value by that of the middle member of its group."""
     order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
     result = values.copy()
     result[order] = _middles(values[order], resolution)
@@ -66,7 +67,7 @@ def _merged(values: FloatArray, resolution: float) -> FloatArray:
 
 @kernel
 def _middles(ascending: FloatArray, resolution: float) -> FloatArray:
-    """Group ascending values from below, each group narrower than the resolution; there is no NaN among them."""
+    """Group ascending values without NaN; each group is narrower than the resolution."""
     result = np.empty_like(ascending)
     start = 0
     for end in range(1, len(ascending) + 1):

@@ -1,4 +1,4 @@
-"""The results of a comparison."""
+"""Results of a comparison."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -10,67 +10,112 @@ from supa.distances import Estimate, KolmogorovSmirnov
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """What one of the two samples is."""
+    """Description of a sample.
+
+    Args:
+        name: Name that the user gave to the sample.
+        showers: Number of showers.
+        hits: Number of hits.
+        preset: Name of the preset. None if the config is not a preset.
+        incident_energy: Incident energy of the config, GeV.
+        keep: ``"all"`` or ``"complete"``.
+        engine: Program that produced the showers.
+        seed: Random seed of the showers. None if there is none.
+
+    Example:
+        >>> import supa
+        >>> result = supa.compare(
+        ...     supa.simulate(60, seed=1), supa.simulate(60, seed=2), repeats=19, multivariate=False
+        ... )
+        >>> result.generated.showers, result.generated.preset, result.generated.seed
+        (60, 'standard', 2)
+    """
 
     name: str
-    """What the user calls it."""
     showers: int
-    """Number of showers."""
     hits: int
-    """Number of hits."""
     preset: str | None
-    """Name of its preset, None for another config."""
     incident_energy: str
-    """Incident energy of its config, GeV."""
     keep: str
-    """``"all"`` or ``"complete"``."""
     engine: str
-    """What made it."""
     seed: int | None
-    """Its seed, None where it has none."""
 
 
 @dataclass(frozen=True)
 class ObservableResult:
-    """How one observable differs between the samples."""
+    """Difference of one observable between the two samples.
+
+    Args:
+        name: Name of the observable, as defined in ``docs/explanation/observables.md``.
+        level: ``"shower"`` for one value per shower, ``"hit"`` for one value per hit.
+        label: Name and unit, as an axis label.
+        true_mean: Mean of the true sample.
+        true_std: Standard deviation of the true sample.
+        generated_mean: Mean of the generated sample.
+        generated_std: Standard deviation of the generated sample.
+        distance: Wasserstein-1 distance in units of the true standard deviation, with its bootstrap error.
+        distance_floor: Noise floor of the distance: its value between two true samples.
+        p_value: p-value of the permutation test of the distance, for this observable by itself.
+        separation: Separation power, including underflow and overflow, with its bootstrap error.
+        separation_floor: Noise floor of the separation power.
+        ks: Kolmogorov-Smirnov distance and p-value. None for hits, which are not independent.
+        ks_floor: Noise floor of the Kolmogorov-Smirnov distance. None for hits.
+        true_undefined: Fraction of the true showers in which the observable is undefined.
+        generated_undefined: Fraction of the generated showers in which the observable is undefined.
+
+    Example:
+        >>> import supa
+        >>> result = supa.compare(
+        ...     supa.simulate(100, seed=1), supa.simulate(100, "symmetric", seed=2), repeats=99, multivariate=False
+        ... )
+        >>> worst = result.observables[0]
+        >>> worst.label, worst.p_value
+        ('r (length unit)', 0.01)
+        >>> worst.distance.value > 3 * worst.distance_floor
+        True
+    """
 
     name: str
-    """The observable; ``docs/explanation/observables.md`` defines it."""
     level: str
-    """``"shower"``: one value a shower; ``"hit"``: one value a hit."""
     label: str
-    """Name and unit, for an axis."""
     true_mean: float
-    """Mean of the true sample."""
     true_std: float
-    """Standard deviation of the true sample."""
     generated_mean: float
-    """Mean of the generated sample."""
     generated_std: float
-    """Standard deviation of the generated sample."""
     distance: Estimate
-    """Wasserstein-1 distance over the true spread, with its bootstrap error over showers."""
     distance_floor: float
-    """The same between two true samples."""
     p_value: float
-    """Of the permutation test of the distance, for this observable alone."""
     separation: Estimate
-    """Separation power, under- and overflow counted, with its bootstrap error."""
     separation_floor: float
-    """The same between two true samples."""
     ks: KolmogorovSmirnov | None
-    """Kolmogorov-Smirnov distance and p-value; None at the level of hits, which are not independent."""
     ks_floor: float | None
-    """The distance between two true samples."""
     true_undefined: float
-    """Share of the true showers for which the observable is not defined."""
     generated_undefined: float
-    """Share of the generated showers for which the observable is not defined."""
 
 
 @dataclass(frozen=True)
 class Pull:
-    """A mean against the exact expectation of the true config, in standard errors."""
+    """Difference between a mean and its exact expectation in units of the standard error.
+
+    Args:
+        name: Name of the mean, such as ``"hits, layer 1"``.
+        exact: Exact expectation of the true config.
+        true_mean: Mean of the true sample.
+        true_pull: (true_mean - exact) / standard error.
+        generated_mean: Mean of the generated sample.
+        generated_pull: (generated_mean - exact) / standard error.
+
+    Example:
+        >>> import supa
+        >>> result = supa.compare(
+        ...     supa.simulate(100, seed=1), supa.simulate(100, "symmetric", seed=2), repeats=19, multivariate=False
+        ... )
+        >>> pull = result.pulls[0]
+        >>> pull.name, round(pull.exact, 2)
+        ('hits', 72.09)
+        >>> abs(pull.true_pull) < 3
+        True
+    """
 
     name: str
     exact: float
@@ -82,64 +127,93 @@ class Pull:
 
 @dataclass(frozen=True)
 class Score:
-    """A number of all observables together."""
+    """Score of all observables together.
+
+    Args:
+        name: Name of the score, such as ``"Frechet distance"``.
+        value: Score of the generated sample, with its standard error.
+        floor: Noise floor: score between two true samples.
+        null_value: Expected score of equal samples of infinite size. NaN if it is unknown.
+        p_value: p-value of equal samples. None if the score has none.
+        rows: Largest number of showers used of a sample.
+
+    Example:
+        >>> from supa.comparison import Score
+        >>> from supa.distances import Estimate
+        >>> score = Score("classifier AUC", Estimate(0.52, 0.01), Estimate(0.49, 0.01), 0.5, 0.02, 1000)
+        >>> score.value.value - score.null_value > 3 * score.value.error
+        False
+    """
 
     name: str
     value: Estimate
     floor: Estimate
-    """The same between two true samples."""
     null_value: float
-    """Its value for equal samples of infinite size."""
     p_value: float | None
-    """Small where the samples differ; None where the score has none."""
     rows: int
-    """Most showers of a sample that were used."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """How close generated showers are to true ones."""
+    """Result of `supa.compare`.
+
+    Args:
+        true: Description of the true sample.
+        generated: Description of the generated sample.
+        floor: Description of the two true samples of the noise floors.
+        joint_p_value: p-value of all observables of showers together. It is at most 0.05 for 5 % of equal samples.
+        observables: Results per observable, with the largest differences first.
+        pulls: Means compared with their exact expectations. Empty if the config has no closed form.
+        no_pulls: Reason if there are no pulls.
+        scores: Scores of all observables together. Empty if ``multivariate`` is False.
+        left_out: Names of observables that only one of the samples has.
+        remarks: Warnings about the choice of the samples.
+        seed: Random seed of the comparison.
+        repeats: Number of permutations.
+        versions: Versions of the packages.
+        statistics: Statistics of the samples ``"true"``, ``"generated"`` and ``"floor"``, for figures.
+
+    Example:
+        >>> import supa
+        >>> true, generated = supa.simulate(100, seed=1), supa.simulate(100, "symmetric", seed=2)
+        >>> result = supa.compare(true, generated, repeats=99, multivariate=False)
+        >>> result
+        <Comparison of 100 showers of generated with 100 showers of true: they differ, joint p = 0.01; ...>
+        >>> result.to_dict()["generated"]["preset"]
+        'symmetric'
+    """
 
     true: SampleFacts
     generated: SampleFacts
     floor: str
-    """Between which true samples the noise floors were taken."""
     joint_p_value: float
-    """Of all observables of showers together: at most 0.05 for 5 % of equal samples."""
     observables: tuple[ObservableResult, ...]
-    """Those that differ most first."""
     pulls: tuple[Pull, ...]
-    """Means against exact expectations; empty where there are none."""
     no_pulls: str
-    """Why there are none, or nothing."""
     scores: tuple[Score, ...]
-    """Numbers of all observables together; empty where they were not asked for."""
     left_out: tuple[str, ...]
-    """Observables that only one of the samples has."""
     remarks: tuple[str, ...]
-    """Reasons to doubt the choice of the samples."""
     seed: int
     repeats: int
     versions: dict[str, str]
     statistics: dict[str, SampleStatistics]
-    """Statistics of the samples ``true``, ``generated`` and ``floor``, for figures."""
 
     def __repr__(self) -> str:
         samples = " with ".join(f"{facts.showers:,} showers of {facts.name}" for facts in (self.generated, self.true))
-        found = "they differ" if self.differs else "no difference is seen"
+        found = "they differ" if self.differs else "no significant difference"
         numbers = f"{len(self.observables)} observables, {len(self.pulls)} pulls, {len(self.scores)} scores"
         return f"<Comparison of {samples}: {found}, joint p = {self.joint_p_value:.3g}; {numbers}>"
 
     @property
     def differs(self) -> bool:
-        """Whether the samples differ at the level of 5 %: by the joint p-value."""
+        """Whether the joint p-value is at most 0.05."""
         return self.joint_p_value <= 0.05
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the statistics of the samples.
+        """Return all results as a dictionary, without the statistics of the samples.
 
         Returns:
-            A dictionary that JSON can hold; a number that is not finite is None.
+            Dictionary that can be written as JSON. Numbers that are not finite become None.
         """
         plain = {
             name: value

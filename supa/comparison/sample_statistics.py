@@ -1,4 +1,4 @@
-"""Statistics of one sample: columns of observables, histograms of hits, means that have exact expectations."""
+"""Statistics of one sample: columns of observables, histograms of hits, and means with exact expectations."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -14,26 +14,26 @@ from supa.running_moments import RunningMoments
 from supa.showers import Run, Showers
 
 GROUPS = 100
-"""Showers are dealt into so many groups, which are resampled as wholes: the hits of a shower are not independent."""
+"""Number of groups of showers. Resampling uses groups because the hits of a shower are not independent."""
 
 HIT_BINS = 200
 RESOLUTION = 2.0**-18
-"""Relative: 64 roundings of float32, which the sum of a shower and a logarithm that is undone stay within."""
+"""Relative resolution, 64 roundings of float32. Rounding errors of sums and logarithms are smaller."""
 _FEW = 1000
-_SEVERAL_CONFIGS = "Showers of different configs are not a single sample; compare each on its own."
+_SEVERAL_CONFIGS = "All showers of a sample must have the same config; compare the samples one by one."
 EXAMPLES = 4
 
 
 class ShowersInChunks(Protocol):
-    """A file of showers, or anything else that gives them in chunks."""
+    """A file of showers, or another object with a method ``chunks``."""
 
     @property
     def run(self) -> Run:
-        """What made the showers."""
+        """How the showers were produced."""
         ...
 
     def chunks(self) -> Iterator[Showers]:
-        """Return the showers chunk by chunk."""
+        """Iterate over the showers in chunks."""
         ...
 
 
@@ -41,11 +41,11 @@ SampleLike: TypeAlias = Showers | ShowersInChunks | Iterable[Showers]
 
 
 class SampleStatistics:
-    """Sums and columns of one sample; ``add`` adds showers.
+    """Sums and columns of one sample.
 
     Args:
-        edges: edges of the histograms of hits by name, which the true sample sets; None to set them from the first
-            showers that are added.
+        edges: Edges of the histograms of hits by name. By default the first showers define them. For a generated
+            sample, pass the edges of the true sample.
     """
 
     def __init__(self, edges: dict[str, FloatArray] | None = None) -> None:
@@ -54,12 +54,12 @@ class SampleStatistics:
         self.edges = edges
         self.hit_counts: dict[str, IntArray] = {}
         self.moments: dict[str, RunningMoments] = {}
-        """Of the observables that have exact expectations."""
+        """Moments of the observables that have exact expectations."""
         self.examples: list[Showers] = []
         self.reach = 0.0
-        """The largest coordinate of a hit."""
+        """Largest coordinate of a hit."""
         self.index_range = (0, -1)
-        """The smallest and the largest index."""
+        """Smallest and largest index of the showers."""
         self._columns: list[dict[str, FloatArray]] = []
 
     @classmethod
@@ -68,13 +68,13 @@ class SampleStatistics:
 
         Args:
             sample: Showers, an open file, or an iterable over chunks.
-            edges: edges of the histograms of hits by name.
+            edges: Edges of the histograms of hits by name.
 
         Returns:
-            Its statistics.
+            The statistics.
 
         Raises:
-            ValueError: the chunks are of different configs, or something else was given.
+            ValueError: If the chunks have different configs, or if the argument is not a sample.
         """
         statistics = cls(edges)
         for chunk in _merged(chunks_of(sample)):
@@ -82,13 +82,13 @@ class SampleStatistics:
         return statistics
 
     def parts(self, share: float) -> tuple[Self, Self]:
-        """Deal the showers into two samples; both keep the columns and the histograms of hits, and nothing else.
+        """Split the showers into two samples, with their columns and their histograms of hits.
 
         Args:
-            share: share of the showers that the second one gets.
+            share: Fraction of the showers in the second sample.
 
         Returns:
-            Both samples, made of whole groups.
+            Both samples. They consist of complete groups.
         """
         number = min(GROUPS - 1, max(1, round(share * GROUPS)))
         second = np.isin(np.arange(GROUPS), np.arange(number) * GROUPS // number)
@@ -104,13 +104,13 @@ class SampleStatistics:
 
     @property
     def config(self) -> ShowerConfig:
-        """The config of the showers."""
+        """Config of the showers."""
         assert self.run is not None
         return self.run.config
 
     @property
     def columns(self) -> dict[str, FloatArray]:
-        """Name and (showers,) values of each observable that every chunk has."""
+        """Dictionary from names to (showers,) values of the observables that all chunks have."""
         if len(self._columns) > 1:
             names = [name for name in self._columns[0] if all(name in columns for columns in self._columns)]
             self._columns = [{name: np.concatenate([c[name] for c in self._columns]) for name in names}]
@@ -120,7 +120,7 @@ class SampleStatistics:
         """Replace the values of some columns.
 
         Args:
-            columns: name and (showers,) values of each.
+            columns: Dictionary from names to (showers,) values.
         """
         self._columns = [self.columns | columns]
 
@@ -128,10 +128,10 @@ class SampleStatistics:
         """Add showers.
 
         Args:
-            showers: some more showers of the sample.
+            showers: More showers of the sample.
 
         Raises:
-            ValueError: they are of another config.
+            ValueError: If the showers have another config.
         """
         if self.run is None:
             self.run = showers.run
@@ -139,7 +139,7 @@ class SampleStatistics:
             raise ValueError(_SEVERAL_CONFIGS)
         if not len(showers):
             return
-        # Files hold float32. So that a value which many showers share is the same in every sample, all are taken so.
+        # Files store float32. Round all samples, so that values shared by many showers are equal in all of them.
         hits = dict(showers.hits.columns) | {n: showers.hits[n].astype(np.float32) for n in ("x", "y", "energy")}
         showers = dataclasses.replace(showers, hits=Ragged(hits, showers.offset))
         columns = table(showers)
@@ -167,7 +167,7 @@ class SampleStatistics:
         for name, edges in self.edges.items():
             if name in hits:
                 values = hits[name]
-                # One bin below the first edge, one above the last; what is not defined counts as below.
+                # Two extra bins are for values below the first and above the last edge. NaN counts as below.
                 place = np.where(np.isnan(values), 0, np.searchsorted(edges, values, side="right"))
                 counted = np.bincount(group * (len(edges) + 1) + place, minlength=GROUPS * (len(edges) + 1))
                 counts[name] = counted.reshape(GROUPS, len(edges) + 1)
@@ -183,7 +183,7 @@ class SampleStatistics:
             parts["hits, slice"] = slice_hits(showers)
         if not self.showers:
             self.moments = {name: RunningMoments() for name in parts}
-        # A mean over a part of the showers would be that of other showers.
+        # Drop means that are not available for all showers.
         self.moments = {name: moments for name, moments in self.moments.items() if name in parts}
         for name, moments in self.moments.items():
             moments.add(parts[name])
@@ -199,7 +199,7 @@ def chunks_of(sample: SampleLike) -> Iterable[Showers]:
         The chunks.
 
     Raises:
-        ValueError: something else was given.
+        ValueError: If the argument is not a sample.
     """
     if isinstance(sample, Showers):
         return [sample]
@@ -207,23 +207,23 @@ def chunks_of(sample: SampleLike) -> Iterable[Showers]:
         return sample.chunks()
     if isinstance(sample, str) or not isinstance(sample, Iterable):
         raise ValueError(
-            f"A {type(sample).__name__} was given, but a sample is Showers, an open ShowerFile, or an iterable over "
-            "chunks."
+            "A sample must be Showers, an open ShowerFile, or an iterable over chunks of Showers, got "
+            f"{type(sample).__name__}."
         )
     return sample
 
 
 def _added(sums: dict[str, Any], more: dict[str, Any], *, first: bool) -> dict[str, Any]:
-    """Add up what every chunk has: a sum over a part of the showers would be that of other showers."""
+    """Add up the sums that are available for all showers."""
     return more if first else {name: sums[name] + more[name] for name in sums if name in more}
 
 
 def _merged(chunks: Iterable[Showers]) -> Iterator[Showers]:
-    """Put small chunks together: the first showers set the edges of histograms, so they should be many."""
+    """Merge small chunks, because many showers should define the edges of the histograms."""
     pending: list[Showers] = []
     for chunk in chunks:
         if not isinstance(chunk, Showers):
-            raise ValueError(f"A sample of {type(chunk).__name__} was given, but its chunks must be Showers.")
+            raise ValueError(f"The chunks of a sample must be Showers, got {type(chunk).__name__}.")
         if pending and chunk.config != pending[0].config:
             raise ValueError(_SEVERAL_CONFIGS)
         pending.append(chunk)
@@ -235,14 +235,14 @@ def _merged(chunks: Iterable[Showers]) -> Iterator[Showers]:
 
 
 def _hit_edges(name: str, values: FloatArray, config: ShowerConfig) -> FloatArray:
-    """Choose fine edges from the first true hits."""
+    """Choose fine edges of a histogram from the first true hits."""
     if name == "z":
         return np.arange(config.num_slices + 1.0) * np.float64(config.slice_spacing)
     if name == "layer":
         return np.arange(config.num_layers + 1.0)
     values = values[np.isfinite(values)]
     low, high = np.quantile(values, [1e-4, 1 - 1e-4]) if len(values) else (0.0, 1.0)
-    if high - low <= RESOLUTION * max(abs(low), abs(high)):  # the value in the middle of a bin, clear of its edges
+    if high - low <= RESOLUTION * max(abs(low), abs(high)):  # put the value in the middle of a bin
         width = 2 * max(abs(low), abs(high), 1.0) / HIT_BINS
         return np.asarray((low + high) / 2 + width * (np.arange(HIT_BINS + 1) - (HIT_BINS + 1) // 2 + 0.5))
     margin = 0.1 * (high - low)

@@ -291,13 +291,13 @@ def test_errors_are_those_of_the_mean_over_ten_parts():
     draws = np.random.default_rng(4)
     first, second = (draws.permutation(rows) for rows in standardised(x, y))
     dealt = [shuffled_groups(len(rows), 10, draws) for rows in (first, second)]
-    tenths = []
+    parts = []
     for a, b in zip(*dealt, strict=True):
         across = np.linalg.norm(first[a][:, None] - second[b], axis=2)
         radius = np.sort(np.linalg.norm(first[a][:, None] - first[a], axis=2), axis=1)[:, 3]
-        tenths.append((across <= radius[:, None]).any(axis=1).mean())
-    assert result.coverage.error == pytest.approx(np.std(tenths, ddof=1) / np.sqrt(10))
-    assert np.isnan(neighbour_scores(x, y, k=9, seed=4).coverage.error)  # a tenth of the smaller sample has 9 rows
+        parts.append((across <= radius[:, None]).any(axis=1).mean())
+    assert result.coverage.error == pytest.approx(np.std(parts, ddof=1) / np.sqrt(10))
+    assert np.isnan(neighbour_scores(x, y, k=9, seed=4).coverage.error)  # a part of the smaller sample has 9 rows
 
 
 def test_coverage_of_equal_samples_has_its_closed_form():
@@ -315,7 +315,7 @@ def test_coverage_of_equal_samples_has_its_closed_form():
         assert 0.6 < np.mean([getattr(s, name).error for s in scores]) / values.std() < 1.7
 
 
-def test_collapse_and_invention_are_told_apart():
+def test_mode_collapse_and_invented_modes_have_different_scores():
     random = np.random.default_rng(15)
     true = random.normal(size=(1000, 2))
     collapsed = neighbour_scores(true, 0.2 * random.normal(size=(1000, 2)), seed=0)

@@ -1,4 +1,4 @@
-"""The comparison: calibrated on equal samples, able to find what is wrong, and honest about what it cannot say."""
+"""Comparison: calibration on equal samples, power to detect flaws, results and report."""
 
 import dataclasses
 import json
@@ -30,8 +30,8 @@ def _without(showers, dropped):
 
 
 @pytest.mark.slow
-def test_equal_samples_alarm_as_often_as_they_should():
-    """200 pairs of true samples: alarms at the 5 % level, jointly, of each observable, and of the pulls."""
+def test_false_alarm_rate_for_equal_samples():
+    """Count alarms at the 5 % level in 200 pairs of true samples: joint, per observable, and of pulls."""
     joint, single, pulls = [], [], []
     for seed in range(200):
         true, made = (supa.simulate(400, seed=10_000 + 2 * seed + k) for k in (0, 1))
@@ -39,10 +39,10 @@ def test_equal_samples_alarm_as_often_as_they_should():
         joint.append(result.joint_p_value)
         single.append([o.p_value for o in result.observables if o.true_std > 1e-4])
         pulls += [[p.true_pull, p.generated_pull] for p in result.pulls if "2" not in p.name]
-    # Of 200 pairs 10 alarm on average, with a standard deviation of 3.1; 4 of these are 0.006 % on either side.
+    # On average 10 of 200 pairs alarm, with a standard deviation of 3.1. The limit is 4 standard deviations.
     assert np.mean(np.array(joint) <= 0.05) == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 200))
     assert np.mean(joint) == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / 200))
-    # Observables are correlated, so the error of their share is that of the shares of the pairs.
+    # Observables are correlated. The scatter over pairs gives the error of the fraction.
     shares = np.array([np.mean(np.array(values) <= 0.05) for values in single])
     assert shares.mean() == pytest.approx(0.05, abs=4 * shares.std() / np.sqrt(len(shares)))
     pulls = np.array(pulls)
@@ -69,15 +69,15 @@ def _found(result) -> list[str]:
     return [o.name for o in result.observables]
 
 
-def test_the_frame_of_the_reference_is_found_by_the_anisotropy(true):
+def test_anisotropy_detects_the_frame_of_the_reference_preset(true):
     result = compare(true, supa.simulate(10_000, "reference", seed=2), multivariate=False)
     assert _found(result)[0].startswith("anisotropy")
     assert {"anisotropy, layer 1", "anisotropy, layer 2"} <= set(_found(result)[:4])
-    # Numbers of hits and energies do not know the frame.
+    # Numbers of hits and energies do not depend on the frame.
     assert all(abs(pull.generated_pull) < 4 for pull in result.pulls)
 
 
-def test_a_wrong_scale_of_energy_is_found_by_the_response(true, made):
+def test_response_detects_a_wrong_energy_scale(true, made):
     result = compare(true, _with_hits(made, energy=made.energy * 1.01), multivariate=False)
     assert _found(result)[0] == "response"
     response = result.observables[0]
@@ -87,14 +87,14 @@ def test_a_wrong_scale_of_energy_is_found_by_the_response(true, made):
     assert pulls["energy fraction, layer 0"] > 3
 
 
-def test_dropped_hits_are_found_by_the_response(true, made):
+def test_response_detects_dropped_hits(true, made):
     dropped = np.random.default_rng(0).random(made.hits.num_rows) < 0.01
     result = compare(true, _without(made, dropped), multivariate=False)
     assert _found(result)[0] == "response"
     assert result.observables[0].generated_mean == pytest.approx(0.99, abs=0.001)
 
 
-def test_swapped_layers_are_found_by_hits_and_energies_of_layers(true, made):
+def test_hits_and_energies_per_layer_detect_swapped_layers(true, made):
     layer = np.array([1, 0, 2], dtype=np.uint8)[made.layer]
     result = compare(true, _with_hits(made, layer=layer), multivariate=False)
     assert {"hits, layer 0", "hits, layer 1", "energy fraction, layer 0"} <= {
@@ -120,7 +120,7 @@ def result(pair):
     return compare(*pair, names=("a", "b"), repeats=99)
 
 
-def test_the_numbers_are_those_of_plain_formulas(pair, result):
+def test_numbers_equal_plain_formulas(pair, result):
     from scipy.stats import ks_2samp, wasserstein_distance
 
     one, other = (sample.num_hits.astype(float) for sample in pair)
@@ -134,23 +134,23 @@ def test_the_numbers_are_those_of_plain_formulas(pair, result):
     assert pull.true_pull == pytest.approx((one.mean() - pull.exact) / (one.std(ddof=1) / np.sqrt(600)))
 
 
-def test_every_score_has_its_floor(result):
+def test_every_score_has_a_noise_floor(result):
     scores = {score.name: score for score in result.scores}
     assert set(scores) == {
         "Frechet distance", "kernel distance", "precision", "recall", "density", "coverage", "classifier AUC"
     }  # fmt: skip
-    assert scores["classifier AUC"].value.value > 0.8  # the symmetric preset is easily told
+    assert scores["classifier AUC"].value.value > 0.8  # the symmetric preset is clearly different
     assert scores["classifier AUC"].p_value < 1e-6
     assert abs(scores["classifier AUC"].floor.value - 0.5) < 4 * scores["classifier AUC"].floor.error
     assert scores["Frechet distance"].value.value > 5 * abs(scores["Frechet distance"].floor.value)
 
 
-def test_trees_are_compared_where_they_are_recorded(result):
+def test_recorded_trees_are_compared(result):
     assert "mean generation" in {o.name for o in result.observables}
     assert result.left_out == ()
 
 
-def test_the_same_seed_gives_the_same_numbers(pair, result):
+def test_results_depend_on_the_seed_only(pair, result):
     again = compare(*pair, names=("a", "b"), repeats=99, multivariate=False)
     assert again.observables == result.observables
     assert again.joint_p_value == result.joint_p_value
@@ -158,15 +158,15 @@ def test_the_same_seed_gives_the_same_numbers(pair, result):
     assert other.observables != result.observables
 
 
-def test_chunks_are_one_sample(pair, result):
+def test_chunks_form_one_sample(pair, result):
     chunks = [[sample[k : k + 170] for k in range(0, len(sample), 170)] for sample in pair]
     again = compare(*chunks, names=("a", "b"), repeats=99, multivariate=False)
     whole = {o.name: o for o in result.observables}
     assert again.joint_p_value == result.joint_p_value
     for found in again.observables:
         if found.level == "shower":
-            assert found.distance == pytest.approx(whole[found.name].distance, rel=1e-4)  # but for the resolution
-    assert again.floor.startswith("two parts")  # chunks do not tell that they are all of a run
+            assert found.distance == pytest.approx(whole[found.name].distance, rel=1e-4)  # up to the resolution
+    assert again.floor.startswith("two parts")  # chunks may be an incomplete run
     assert again.pulls == result.pulls
     hits = {o.name: o.distance.value for o in again.observables if o.level == "hit"}
     assert hits == pytest.approx({name: whole[name].distance.value for name in hits}, rel=0.02)
@@ -174,26 +174,26 @@ def test_chunks_are_one_sample(pair, result):
     assert once.joint_p_value == result.joint_p_value
 
 
-def test_the_floor_of_parts_is_that_of_the_sizes():
-    """A small generated sample against a large imported one has the floor of a small one."""
+def test_floor_of_parts_has_the_sample_sizes():
+    """A small generated sample and a large imported sample have the noise floor of the small sample."""
     sample = supa.simulate(2000, seed=5)[:]
     true = dataclasses.replace(sample, run=dataclasses.replace(sample.run, attempts=None))
     result = compare(true, supa.simulate(60, seed=6), repeats=19, multivariate=False)
-    assert result.floor == "two parts of the true sample, 1,940 and 60 showers"
+    assert result.floor == "two parts of the true sample (1,940 and 60 showers)"
     ratio = [
         o.distance.value / o.distance_floor for o in result.observables if o.level == "shower" and o.distance_floor
     ]
     assert 0.5 < np.median(ratio) < 2
 
 
-def test_imported_showers_are_compared_by_what_they_have(pair):
+def test_imported_showers_are_compared_in_the_observables_they_have(pair):
     sample = pair[0]
     other = supa.from_hits(
         sample.config, offset=sample.offset, incident_energy=sample.incident_energy, x=sample.x, y=sample.y,
         energy=sample.energy, layer=sample.layer,
     )  # fmt: skip
     result = compare(other, sample, repeats=99, multivariate=False)
-    assert result.floor == "two parts of the true sample, 300 and 300 showers"
+    assert result.floor == "two parts of the true sample (300 and 300 showers)"
     assert "depth mean" in result.left_out
     assert "hit z" not in {o.name for o in result.observables}
     for found in result.observables:
@@ -201,19 +201,19 @@ def test_imported_showers_are_compared_by_what_they_have(pair):
     assert result.joint_p_value > 0.5
 
 
-def test_a_file_is_as_good_as_memory(pair, tmp_path):
-    """Files hold float32, which is no difference that a comparison may find."""
+def test_file_and_memory_are_equal(pair, tmp_path):
+    """A comparison must not detect the float32 rounding of files."""
     import supa_datasets
 
     supa_datasets.save(pair[0], tmp_path / "a.h5")
     with supa_datasets.ShowerFile(tmp_path / "a.h5") as file:
         result = compare(pair[0], file, repeats=99, multivariate=False)
     assert result.joint_p_value > 0.9
-    assert result.floor == "600 showers simulated anew with the config of the true ones"
+    assert result.floor == "the true sample and 600 new showers simulated with its config"
 
 
 @pytest.mark.parametrize("preset", ["standard", "critical", "single-layer"])
-def test_no_observable_sees_the_rounding_of_files(preset, tmp_path):
+def test_no_observable_detects_the_rounding_of_files(preset, tmp_path):
     import supa_datasets
 
     sample = supa.simulate(150, preset, seed=7)
@@ -225,8 +225,8 @@ def test_no_observable_sees_the_rounding_of_files(preset, tmp_path):
         assert found.ks is None or found.ks.statistic == 0, found.name
 
 
-def test_observables_that_a_sample_never_defines_are_no_failure():
-    """One layer-2 hit among 60 showers: it is in one part of the floor only, and in few folds of the classifier."""
+def test_observables_without_defined_values_are_accepted():
+    """A single hit in layer 2 is in only one part of the noise floor, and in few folds of the classifier."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     x, layer = np.arange(120.0), np.tile([0, 1], 60)
     layer[7] = 2
@@ -241,7 +241,7 @@ def test_observables_that_a_sample_never_defines_are_no_failure():
     assert scores["classifier AUC"] == 0.5
 
 
-def test_samples_that_share_showers_and_wrong_units_are_remarked_upon(pair):
+def test_shared_showers_and_wrong_units_have_remarks(pair):
     def remarks(one, other):
         return compare(one, other, names=("a", "b"), repeats=19, multivariate=False).remarks
 
@@ -249,30 +249,30 @@ def test_samples_that_share_showers_and_wrong_units_are_remarked_upon(pair):
     assert remarks(*pair) == ()
     assert remarks(sample[:300], sample[300:]) == ()
     (shared,) = remarks(sample, sample[100:400])
-    assert "Both samples are of seed 3" in shared
+    assert "showers of seed 3" in shared
     (wrong,) = remarks(sample, _with_hits(supa.simulate(100, seed=9), energy=supa.simulate(100, seed=9).energy * 1000))
-    assert wrong == "b: showers hold 1000 times their incident energy; are its energies in GeV?"
+    assert wrong == "b: showers have 1000 times their incident energy. Are the energies in GeV?"
 
 
-def test_observables_of_equal_p_are_ordered_by_distance_over_floor(result):
+def test_observables_with_equal_p_values_are_sorted_by_distance_over_floor(result):
     least = {
         "shower": np.sqrt(2 / np.pi * (1 / 600 + 1 / 500)),
         "hit": np.sqrt(2 / np.pi * sum(1 / result.statistics[name].hits for name in ("true", "generated"))),
     }
     keys = [(o.p_value, -o.distance.value / max(o.distance_floor, least[o.level])) for o in result.observables]
     assert keys == sorted(keys)
-    assert keys[1][0] == keys[0][0] == 1 / 100  # of both levels no p-value is below 1 / (1 + repeats)
+    assert keys[1][0] == keys[0][0] == 1 / 100  # smallest possible p-value
     assert {o.level for o in result.observables if o.p_value == 1 / 100} == {"shower", "hit"}
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 300), (300, 20), (50, 50)])
-def test_the_least_floor_is_the_mean_distance_of_two_means(n, m):
+def test_least_floor_is_the_mean_distance_of_two_means(n, m):
     random = np.random.default_rng(6)
     means = random.normal(size=(20_000, 2)) / np.sqrt([n, m])
     assert _least_floor(n, m) == pytest.approx(np.abs(means[:, 0] - means[:, 1]).mean(), rel=0.03)
 
 
-def test_separations_have_the_edges_of_the_true_sample(result):
+def test_separations_use_the_edges_of_the_true_sample(result):
     for found in result.observables:
         if found.level == "shower":
             true, generated = (result.statistics[name].columns[found.name] for name in ("true", "generated"))
@@ -282,16 +282,16 @@ def test_separations_have_the_edges_of_the_true_sample(result):
     assert any(found.generated_undefined for found in result.observables)
 
 
-def test_the_floor_is_a_new_sample_of_the_size_of_the_generated_one(pair, result):
+def test_floor_uses_a_new_sample_of_the_generated_size(pair, result):
     assert result.statistics["floor"].showers == 500
     true, generated = supa.simulate(60, seed=3), pair[1][:50]
     results = [compare(true, generated, repeats=19, multivariate=False, seed=seed) for seed in (0, 1)]
     floors = [{o.name: o.distance_floor for o in one.observables} for one in results]
     assert floors[0]["num_hits"] != floors[1]["num_hits"]
-    assert compare(true[:59], generated, repeats=19, multivariate=False).floor.startswith("two parts")  # of a selection
+    assert compare(true[:59], generated, repeats=19, multivariate=False).floor.startswith("two parts")  # a selection
 
 
-def test_one_shared_index_is_remarked_upon_and_one_odd_shower_is_not():
+def test_one_shared_shower_has_a_remark_and_one_odd_shower_has_none():
     first, second, third = (supa.simulate(60, seed=1, first=k) for k in (0, 59, 60))
     odd = _with_hits(third, energy=np.where(third.hits.group_of_row() == 0, 1e6, 1) * third.energy)
     assert len(compare(first, second, repeats=19, multivariate=False).remarks) == 1
@@ -299,7 +299,7 @@ def test_one_shared_index_is_remarked_upon_and_one_odd_shower_is_not():
 
 
 def test_means_over_few_expected_hits_have_no_pull(pair):
-    """Their sums are not normally distributed; the smaller sample and the expected hits of the true config decide."""
+    """The expected number of hits in the smaller sample must be at least 50."""
     true, generated = pair[0], pair[1][:100]
     exact = supa.expectation("standard")
     result = compare(true, generated, repeats=19, multivariate=False)
@@ -311,7 +311,7 @@ def test_means_over_few_expected_hits_have_no_pull(pair):
     assert kept >= {f"{name}, layer {k}" for name in ("hits", "energy fraction") for k in range(3)}
 
 
-def test_an_energy_fraction_of_a_layer_of_few_hits_has_no_pull():
+def test_energy_fraction_of_a_layer_with_few_hits_has_no_pull():
     config = supa.preset("standard").replace(readout_layers=((7, 19), (20, 27)))
     exact = supa.expectation(config)
     assert 60 * exact.layer_hits[1] < 50 < 60 * exact.layer_hits[0]
@@ -320,8 +320,8 @@ def test_an_energy_fraction_of_a_layer_of_few_hits_has_no_pull():
     assert names == {"hits, layer 0", "energy fraction, layer 0"}
 
 
-def test_what_is_missing_altogether_has_a_pull(pair):
-    """A generator that never reaches a layer is infinitely many standard errors off."""
+def test_missing_layer_has_an_infinite_pull(pair):
+    """The standard error is 0 if a generator never reaches a layer."""
     sample = supa.simulate(2000, seed=8)
     result = compare(sample, _without(sample, sample.layer == 2), repeats=19, multivariate=False)
     pulls = {pull.name: pull.generated_pull for pull in result.pulls}
@@ -329,8 +329,8 @@ def test_what_is_missing_altogether_has_a_pull(pair):
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))
 
 
-def test_hits_are_calibrated_for_samples_of_different_sizes():
-    """Groups of few showers are unlike groups of many: they are put together until they are alike."""
+def test_p_values_of_hits_are_calibrated_for_different_sample_sizes():
+    """Groups are merged until they have at least five showers of each sample."""
     shares = []
     for seed in range(100):
         true, made = supa.simulate(60, seed=20_000 + 2 * seed), supa.simulate(600, seed=20_001 + 2 * seed)
@@ -340,7 +340,7 @@ def test_hits_are_calibrated_for_samples_of_different_sizes():
     assert np.mean(shares) == pytest.approx(0.05, abs=4 * np.std(shares) / np.sqrt(len(shares)))
 
 
-def test_there_are_no_pulls_without_a_closed_form():
+def test_no_pulls_without_a_closed_form():
     result = compare(
         supa.simulate(60, "critical"), supa.simulate(60, "critical", seed=1), repeats=19, multivariate=False
     )
@@ -357,7 +357,7 @@ def test_the_numbers_are_json(result):
     assert numbers["differs"] is True
 
 
-def test_the_report_is_one_page(result, tmp_path):
+def test_report_is_one_self_contained_page(result, tmp_path):
     page, numbers = supa.write_report(result, tmp_path / "report")
     text = page.read_text()
     assert text.count("<img") == text.count("data:image/png;base64,") >= 5
@@ -368,13 +368,13 @@ def test_the_report_is_one_page(result, tmp_path):
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["comparison.json", "report.html"]
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
-    (tmp_path / "report" / "report.html.new").symlink_to(mine)  # planted: what it leads to must not be written
+    (tmp_path / "report" / "report.html.new").symlink_to(mine)  # the report must not write to the target of the link
     page, _ = supa.write_report(result, tmp_path / "report")
     assert page.read_text() == text
     assert mine.read_text() == "mine"
 
 
-def test_a_name_cannot_break_the_report(pair, tmp_path):
+def test_names_are_escaped_in_the_report(pair, tmp_path):
     result = compare(*pair, names=("<b>$x^$", "&amp;"), repeats=19, multivariate=False)
     text = supa.write_report(result, tmp_path)[0].read_text()
     assert "&lt;b&gt;" in text
@@ -382,24 +382,24 @@ def test_a_name_cannot_break_the_report(pair, tmp_path):
 
 
 MISTAKES = {
-    "few": (lambda a, b: compare(a[:20], b), "20 showers were given, but a comparison needs at least 50"),
-    "none": (lambda a, b: compare(a, []), "generated: 0 showers"),
-    "layers": (lambda a, b: compare(a, supa.simulate(60, "single-layer")), "only in the same layers"),
-    "a path": (lambda a, b: compare("a.h5", b), "a sample is Showers"),
-    "a number": (lambda a, b: compare(a, 3), "a sample is Showers"),
-    "configs": (lambda a, b: compare([a, b], b), "not a single sample"),
+    "few": (lambda a, b: compare(a[:20], b), "at least 50 showers, got 20 showers"),
+    "none": (lambda a, b: compare(a, []), "generated: .* got 0 showers"),
+    "layers": (lambda a, b: compare(a, supa.simulate(60, "single-layer")), "must have the same readout layers"),
+    "a path": (lambda a, b: compare("a.h5", b), "A sample must be Showers"),
+    "a number": (lambda a, b: compare(a, 3), "A sample must be Showers"),
+    "configs": (lambda a, b: compare([a, b], b), "must have the same config"),
     "seed": (lambda a, b: compare(a, b, seed=-1), "seed"),
     "repeats": (lambda a, b: compare(a, b, repeats=3), "repeats"),
 }
 
 
 @pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(pair, make, message):
+def test_wrong_arguments_raise_a_clear_error(pair, make, message):
     with pytest.raises(ValueError, match=message):
         make(*pair)
 
 
-def test_a_report_needs_a_folder(result, tmp_path):
+def test_report_needs_a_folder(result, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="needs a folder"):
         supa.write_report(result, tmp_path / "file")
@@ -427,17 +427,33 @@ def test_showers_without_hits_are_compared_and_drawn_without_warnings():
 
 
 @pytest.mark.parametrize("value", [-0.0, 0.0])
-def test_no_number_of_a_report_is_a_negative_zero(value):
+def test_report_has_no_negative_zero(value):
     from supa.comparison.report import _number
 
     assert _number(value) == "0"
 
 
-def test_means_of_rare_hits_are_not_held_against_expectations():
-    """With fewer than 50 expected hits in a sample a mean is no normal variable."""
+def test_means_of_rare_hits_have_no_pull():
+    """The mean is not normally distributed with fewer than 50 expected hits in a sample."""
     true, generated = supa.simulate(60, seed=1), supa.simulate(90, seed=2)
     result = compare(true, generated, multivariate=False, repeats=20)
     expected = supa.expectation(true.run.config, keep=true.run.keep)
     frequent = np.flatnonzero(expected.hits * 60 >= 50)
     assert 0 < len(frequent) < len(np.flatnonzero(expected.hits))
     assert {p.name for p in result.pulls if "slice" in p.name} == {f"hits, slice {k}" for k in frequent}
+
+
+def test_bins_match_discrete_values():
+    from supa.comparison.figures import _edges
+
+    random = np.random.default_rng(1)
+    for step in (1.0, 1 / 288):
+        values = step * random.poisson(60, size=5000)
+        edges = _edges([values, values])
+        width = (edges[1] - edges[0]) / step
+        assert width == pytest.approx(round(width))
+        assert (edges[0] / step) % 1 == pytest.approx(0.5)
+        assert len(edges) <= 42
+    np.testing.assert_allclose(_edges([np.ones(9), np.ones(5)]), [0.85, 0.95, 1.05, 1.15])
+    continuous = random.normal(size=1000)
+    assert len(_edges([continuous])) == 41

@@ -1,4 +1,4 @@
-"""Constants, and differences that single precision does not resolve, in every number of a comparison."""
+"""Constants, and differences below the resolution of single precision, in all numbers of a comparison."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ def _with_hits(showers, **columns):
 
 @pytest.fixture(scope="module")
 def samples():
-    """Showers that leave all their energy in one layer: the response is 1."""
+    """Return showers with all their energy in one layer, so their response is 1."""
     return supa.simulate(120, "single-layer", seed=1), supa.simulate(90, "single-layer", seed=2)
 
 
@@ -49,7 +49,7 @@ BELOW = {
 
 
 @pytest.mark.parametrize("make", BELOW.values(), ids=BELOW)
-def test_what_float32_does_not_resolve_is_no_difference(samples, make):
+def test_differences_below_the_resolution_of_float32_are_zero(samples, make):
     result, found = _compared(*make(*samples))
     response = found["response"]
     assert response.distance == (0, 0)
@@ -77,7 +77,7 @@ ABOVE = {
 
 
 @pytest.mark.parametrize(("make", "difference"), ABOVE.values(), ids=ABOVE)
-def test_a_wrong_constant_has_a_finite_distance(samples, make, difference):
+def test_wrong_constant_has_a_finite_distance(samples, make, difference):
     result, found = _compared(samples[0], make(samples[1]))
     response = found["response"]
     assert response.distance.value == pytest.approx(difference / RESOLUTION, rel=0.01)
@@ -89,7 +89,7 @@ def test_a_wrong_constant_has_a_finite_distance(samples, make, difference):
     assert "response" in verdict(result)
 
 
-def test_one_shower_that_differs_does_not_head_the_list(samples):
+def test_single_different_shower_is_not_first_in_the_list(samples):
     true, generated = samples
     energy = generated.energy.copy()
     energy[0] *= 0.9
@@ -99,7 +99,7 @@ def test_one_shower_that_differs_does_not_head_the_list(samples):
     assert result.observables[0].name != "response"
 
 
-def test_constant_places_are_compared_in_hits_and_scores_too(samples):
+def test_constant_positions_of_hits(samples):
     true, generated = (_with_hits(sample, x=0 * sample.x, y=0 * sample.y) for sample in samples)
     noise = 1e-9 * np.random.default_rng(1).normal(size=generated.hits.num_rows)
     _, found = _compared(true, _with_hits(generated, x=noise))
@@ -112,17 +112,17 @@ def test_constant_places_are_compared_in_hits_and_scores_too(samples):
     assert "mean radius" in html_of(compare(true, generated, repeats=19, multivariate=False))
 
 
-def test_a_wrong_constant_is_seen_by_the_scores(samples):
+def test_scores_detect_a_wrong_constant(samples):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     result = compare(samples[0], _scaled(samples[1], 0, 1e-4), repeats=19)
     scores = {score.name: score for score in result.scores}
-    assert scores["Frechet distance"].value.value > 50  # drawn in to 10 spreads
+    assert scores["Frechet distance"].value.value > 50  # clipped at 10 spreads
     assert scores["classifier AUC"].value.value == 1
     noise = {score.name: score for score in compare(samples[0], _scaled(samples[1], 1e-7), repeats=19).scores}
     assert noise["classifier AUC"].value.value < 0.8
 
 
-def test_a_comparison_prints_in_one_sentence(samples):
+def test_repr_of_a_comparison_is_short(samples):
     result = compare(samples[0], _scaled(samples[1], 0, 0.01), repeats=99, multivariate=False)
     assert repr(result).startswith(
         "<Comparison of 90 showers of generated with 120 showers of true: they differ, joint"
@@ -132,7 +132,7 @@ def test_a_comparison_prints_in_one_sentence(samples):
     assert len(repr(permutation_test(*columns, seed=0, repeats=19))) < 150
 
 
-def test_counts_are_exact_and_other_columns_merge_from_below():
+def test_resolution_of_counts_is_1_and_other_columns_are_merged():
     measured = SampleStatistics.of(supa.simulate(60, seed=3))
     fraction = "energy fraction, layer 2"
     found = resolutions(measured, ["num_hits", "response", "depth mean", fraction, "anisotropy, layer 0"])

@@ -1,4 +1,4 @@
-"""Statistics of one sample do not depend on how its showers come, and count every hit."""
+"""Statistics of one sample do not depend on its chunks, and count every hit."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def showers():
     return supa.simulate(230, "critical", seed=5)
 
 
-def test_showers_that_come_in_pieces_are_in_the_same_groups(showers):
+def test_groups_do_not_depend_on_chunks(showers):
     at_once = SampleStatistics()
     at_once.add(showers)
     pieces = SampleStatistics(at_once.edges)
@@ -29,7 +29,7 @@ def test_showers_that_come_in_pieces_are_in_the_same_groups(showers):
         np.testing.assert_array_equal(counts.sum(axis=1), by_group)
 
 
-def test_bins_reach_beyond_the_hits_that_set_them(showers):
+def test_edges_include_a_margin(showers):
     statistics = SampleStatistics()
     statistics.add(showers)
     low, high = np.quantile(showers.x.astype(np.float32), [1e-4, 1 - 1e-4])
@@ -39,7 +39,7 @@ def test_bins_reach_beyond_the_hits_that_set_them(showers):
     assert statistics.edges["r"][0] == 0
 
 
-def test_a_hit_without_a_value_is_counted_below():
+def test_undefined_values_count_as_underflow():
     offset, zeros = np.arange(4), np.zeros(3)
     showers = supa.from_hits(
         "standard", offset=offset, incident_energy=[1, 1, 1], x=zeros, y=zeros, energy=[0.0, 0.5, 1.0], layer=[0, 0, 0]
@@ -51,7 +51,7 @@ def test_a_hit_without_a_value_is_counted_below():
     assert counts.sum() == 3
 
 
-def test_values_within_the_resolution_become_the_middle_one(showers):
+def test_values_within_the_resolution_become_the_middle_value(showers):
     statistics = SampleStatistics()
     statistics.add(showers[:5])
     statistics.replace({"response": np.array([0.9, 0.0, 0.4, np.nan, 1.0])})
@@ -59,7 +59,7 @@ def test_values_within_the_resolution_become_the_middle_one(showers):
     np.testing.assert_array_equal(statistics.columns["response"], [0.4, 0.4, 0.4, np.nan, 1.0])
 
 
-def test_lengths_are_resolved_as_the_largest_coordinate_is(showers):
+def test_resolution_of_lengths_is_relative_to_the_largest_coordinate(showers):
     statistics = SampleStatistics()
     statistics.add(showers)
     found = resolutions(statistics, ["num_hits", "width x, layer 0", "response"])
@@ -77,7 +77,7 @@ def _hits_on_the_axis(n):
     return showers
 
 
-def test_equal_histograms_of_hits_are_as_far_apart_as_all_relabellings():
+def test_equal_histograms_of_hits_have_p_value_1():
     sample = _hits_on_the_axis(60)
     found = hit_results(sample, sample, (sample, sample), 0, 19)
     assert {result.name for result in found} == {"hit x", "hit r"}
@@ -85,7 +85,7 @@ def test_equal_histograms_of_hits_are_as_far_apart_as_all_relabellings():
 
 
 @pytest.mark.parametrize(("n", "m", "groups"), [(600, 60, 12), (60, 600, 12), (600, 600, 100), (9, 9, 2)])
-def test_each_group_has_at_least_five_showers_of_either_sample(monkeypatch, n, m, groups):
+def test_each_group_has_at_least_five_showers_of_each_sample(monkeypatch, n, m, groups):
     asked = set()
     fewer = hits._fewer
     monkeypatch.setattr(hits, "_fewer", lambda counts, number: asked.add(number) or fewer(counts, number))
