@@ -302,7 +302,7 @@ def example_figure(comparison: Comparison) -> "Figure":
         grid[row, 0].set_ylabel(f"{literal(facts.name)}\nx (length unit)", fontsize=_FONT_SIZE)
     for axes in grid[1]:
         axes.set_xlabel("depth (length unit)" if known else "y (length unit)", fontsize=_FONT_SIZE)
-    legend = figure.legend(
+    legend: Any = figure.legend(
         layers.values(),
         [f"layer {layer}" for layer in layers],
         loc="outside lower center",

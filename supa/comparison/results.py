@@ -155,7 +155,7 @@ class Score:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Result of `supa.compare`.
+    """Result of `compare`.
 
     Args:
         true: Description of the true sample.

@@ -12,7 +12,6 @@ from supa.checks import LARGEST, check_int
 from supa.distances.cdf import cdf_distances
 from supa.distances.samples import std_of, two_columns, two_matrices
 
-REPEATS = 500
 BOOTSTRAP_SAMPLES = 200
 _BLOCK_BYTES = 1 << 25
 _REPEATS_OF_A_BLOCK = 32
@@ -107,7 +106,7 @@ class KolmogorovSmirnov(NamedTuple):
 
 
 def wasserstein(
-    true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0, repeats: int = REPEATS
+    true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0, repeats: int = 500
 ) -> WassersteinResult:
     """Compute the Wasserstein-1 distance of one observable, with its error and its p-value.
 
@@ -153,7 +152,7 @@ def permutation_test(
     true: npt.ArrayLike,
     generated: npt.ArrayLike,
     *,
-    repeats: int = REPEATS,
+    repeats: int = 500,
     seed: int = 0,
     resolution: npt.ArrayLike = 0.0,
 ) -> PermutationResult:

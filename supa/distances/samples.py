@@ -105,7 +105,7 @@ def _sample(name: str, given: npt.ArrayLike, dimensions: int) -> FloatArray:
     infinite = np.abs(values) > LARGEST
     if infinite.any():
         where = "" if dimensions == 1 else f", the first in column {np.flatnonzero(infinite.any(axis=0))[0]}"
-        number = np.count_nonzero(infinite)
+        number = int(np.count_nonzero(infinite))
         raise ValueError(
             f"{name}: {counted(number, 'value')} {'is' if number == 1 else 'are'} infinite or beyond {LARGEST:g}"
             f"{where}; remove these rows, or use NaN if an observable is undefined."

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -47,7 +48,7 @@ def field_function(
 
 def _section(function: Callable[..., object], name: str) -> str:
     found = re.search(rf"^{name}:\n((?:    .*\n?)+)", inspect.getdoc(function) or "", re.MULTILINE)
-    return inspect.cleandoc(found[1]) if found else ""
+    return textwrap.dedent(found[1]).rstrip() if found else ""
 
 
 def _indented(text: str) -> str:
