@@ -65,7 +65,7 @@ def write_report(comparison: Comparison, folder: str | os.PathLike[str]) -> tupl
 
     Example:
         >>> import supa
-        >>> true, generated = supa.simulate(60, seed=1), supa.simulate(60, seed=2)
+        >>> true, generated = supa.simulate(60, "single-layer", seed=1), supa.simulate(60, "single-layer", seed=2)
         >>> result = supa.compare(true, generated, repeats=19, multivariate=False)
         >>> page, numbers = supa.write_report(result, "report")
         >>> page.name, numbers.name

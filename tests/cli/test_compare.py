@@ -37,7 +37,7 @@ def test_it_prints_tables_and_a_verdict():
     for part in ("The samples differ (joint p = 0.01)", "num_hits", "hits, layer 1", "pull", "with its config", "more"):
         assert part in result.output
     assert "…" not in result.output  # no column is cut
-    assert "observables ..." in result.stderr
+    assert "comparing observables of showers ..." in result.stderr
     every = _run("true.h5", "made.h5", "--fast", "--permutations", "99", "--all", "--quiet")
     assert "hits, slice 9" in every.stdout
     assert every.stderr == ""
@@ -102,7 +102,7 @@ def test_the_report_is_written():
 MISTAKES = {
     "no file": (["none.h5", "true.h5"], "there is no such file"),
     "no shower file": (["true.h5", "text.h5"], "not an HDF5 file"),
-    "few": (["true.h5", "few.h5", "--fast"], "30 showers were given, but a comparison needs at least 50"),
+    "few": (["true.h5", "few.h5", "--fast"], "a comparison needs at least 50 showers, got 30"),
     "layers": (["true.h5", "single.h5", "--fast"], "must have the same readout layers"),
     "permutations": (["true.h5", "made.h5", "--permutations", "5"], "at least 19"),
     "one file": (["true.h5"], "Missing argument 'GENERATED'"),
