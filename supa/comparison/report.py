@@ -100,7 +100,7 @@ def verdict(comparison: Comparison) -> str:
     if not comparison.differs:
         return f"No significant difference ({p} for all observables of showers together)."
     found = [o.name for o in comparison.observables if o.level == "shower"][:3]
-    return f"The samples differ ({p}). Largest differences: {', '.join(found)}."
+    return f"The samples differ ({p}). Largest differences: {'; '.join(found)}."
 
 
 def html_of(comparison: Comparison) -> str:

@@ -126,15 +126,16 @@ def wasserstein(
             the seed or the number of repeats is out of range.
 
     Example:
-        Compare the mean depth of showers of two presets:
+        Compare the largest hit energies in showers of two presets:
 
         >>> import supa
         >>> from supa import observables
         >>> from supa.distances import wasserstein
         >>> true, generated = supa.simulate(500, seed=1), supa.simulate(500, "symmetric", seed=2)
-        >>> result = wasserstein(observables.depth_mean(true), observables.depth_mean(generated), seed=0)
+        >>> first, second = observables.largest_hit_fraction(true), observables.largest_hit_fraction(generated)
+        >>> result = wasserstein(first, second, seed=0)
         >>> round(result.distance, 2), round(result.null_mean, 2), round(result.p_value, 3)
-        (0.1, 0.08, 0.232)
+        (0.5, 0.07, 0.002)
     """
     first, second = two_columns(true, generated)
     result = permutation_test(first[:, None], second[:, None], repeats=repeats, seed=seed)
