@@ -105,7 +105,7 @@ def test_every_constant_has_an_invalid_example():
 
 
 def test_an_energy_cut_off_needs_layers_from_the_first_slice():
-    with pytest.raises(ValueError, match="slice 0, which belongs to no layer"):
+    with pytest.raises(ValueError, match="slice 0, which is not in any layer"):
         ShowerConfig(critical_energy=1.0)
 
 

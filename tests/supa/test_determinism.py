@@ -97,13 +97,13 @@ MISUSES = [
     ({"num_showers": -1}, "num_showers: -1 was given"),
     ({"num_showers": 1.5}, "num_showers: 1.5 was given"),
     ({"config": "v1"}, "no preset 'v1'"),
-    ({"config": 3}, "a preset's name or a ShowerConfig"),
+    ({"config": 3}, "the name of a preset or a ShowerConfig"),
     ({"energy": -1}, "incident energy: -1 was given"),
     ({"energy": "x"}, "incident energy: 'x' was given"),
     ({"seed": -1}, "seed: -1 was given"),
     ({"seed": 2**64}, "from 0 to 18446744073709551615"),
     ({"first": -1}, "first: -1 was given"),
-    ({"first": 2**56}, "first: .* less num_showers"),
+    ({"first": 2**56}, "first: .* - num_showers"),
     ({"keep": "none"}, "keep: 'none' was given, but it must be 'all' or 'complete'"),
     ({"record": "tree"}, "record: 'tree' was given"),
     ({"engine": "gpu"}, "engine: 'gpu' was given"),
@@ -194,7 +194,9 @@ def test_showers_that_cannot_be_complete_are_an_error_at_once():
 
 
 def test_indices_that_run_out_are_an_error():
-    with pytest.raises(ValueError, match=r"indices end at 72057594037927935, \d+ complete showers short of the 90"):
+    with pytest.raises(
+        ValueError, match=r"72057594037927935, was reached \d+ complete showers short of the 90 requested"
+    ):
         supa.simulate(90, first=2**56 - 1 - 100, keep="complete")
     assert supa.simulate(3, first=2**56 - 4).index[-1] == 2**56 - 2
 

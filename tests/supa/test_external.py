@@ -33,7 +33,7 @@ def test_a_layer_is_enough(tmp_path):
     loaded = supa_datasets.load(tmp_path / "a.h5")
     assert list(loaded.slice) == [255] * 3
     assert np.isnan(loaded.leaked_energy).all()
-    with pytest.raises(ValueError, match="know only their hits' layers"):
+    with pytest.raises(ValueError, match="only the layers of these hits are known"):
         supa.Grid([supa.Polar([0, 1], 2)] * 28, depth="slice").cell(showers)
 
 
@@ -108,9 +108,7 @@ def test_what_is_no_number_is_refused(values):
 
 def test_masked_values_and_indices_beyond_64_bits_are_refused():
     masked = np.ma.array([1.0, 2, 3], mask=[0, 1, 0])
-    with pytest.raises(
-        ValueError, match="energy: an array with masked values was given, but every value must be there"
-    ):
+    with pytest.raises(ValueError, match="energy: an array with masked values was given, but no value may be masked"):
         supa.from_hits("standard", **{**HITS, "energy": masked}, layer=[0, 1, 2])
     with pytest.raises(ValueError, match=f"index: {2**63} was given, but every value must be at most {2**63 - 1}"):
         supa.from_hits("standard", **HITS, layer=[0, 1, 2], index=np.array([0, 1, 2**63], np.uint64))

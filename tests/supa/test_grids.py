@@ -66,7 +66,7 @@ MISTAKES = {
     "descending": (lambda: Polar([1, 0], 2), "2 or more ascending"),
     "not a number": (lambda: Cartesian([0, np.nan], [0, 1]), "2 or more ascending"),
     "words": (lambda: Cartesian("ab", [0, 1]), "2 or more ascending"),
-    "negative radius": (lambda: Polar([-1, 0], 2), "a radius is at least 0"),
+    "negative radius": (lambda: Polar([-1, 0], 2), "a radius must be at least 0"),
     "no step": (lambda: Polar([0, 1], 0), "whole number of at least 1"),
     "no part": (lambda: Grid(()), "one for each layer"),
     "no cells": (lambda: Grid((3,)), "one for each layer"),

@@ -51,9 +51,9 @@ def test_selection_is_that_of_an_array(showers, key, numbers):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        (40, "Shower 40 was asked for, but there are only 40"),
-        (-41, "Shower -41 was asked for"),
-        ([0, 99], "Shower 99 was asked for"),
+        (40, "Shower 40 does not exist; there are 40 showers"),
+        (-41, "Shower -41 does not exist"),
+        ([0, 99], "Shower 99 does not exist"),
         (np.ones(3, dtype=bool), "A mask of 3 entries was given for 40 showers"),
         ("x", "not 'x'"),
         (1.5, r"not 1\.5"),
@@ -80,7 +80,7 @@ def test_iteration_and_concatenation_give_the_showers_back(showers):
 
 
 def test_what_does_not_fit_is_not_put_together(showers):
-    with pytest.raises(ValueError, match="at least one piece"):
+    with pytest.raises(ValueError, match="at least one Showers object"):
         Showers.concatenate([])
     with pytest.raises(ValueError, match="different configs"):
         Showers.concatenate([showers, supa.simulate(1)])
