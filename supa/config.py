@@ -139,8 +139,8 @@ class ShowerConfig(Config):
         super().__post_init__()
         if self.first_stop_slice > self.num_slices:
             raise ValueError(
-                f"first_stop_slice: {self.first_stop_slice} was given, but there are only {self.num_slices} slices "
-                "(num_slices); it can be at most that."
+                f"first_stop_slice: {self.first_stop_slice} was given, but it must be at most num_slices = "
+                f"{self.num_slices}."
             )
         self._check_layers()
 
