@@ -25,7 +25,7 @@ from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete
 
 MAX_FRUITLESS_ATTEMPTS = 10_000_000
 
-_SMALLER = "lower num_slices or the split probabilities, raise the stop curve, or use fewer threads."
+_SMALLER = "lower num_slices or the split probabilities, increase the stop probabilities, or use fewer threads."
 
 
 def simulate(
@@ -237,6 +237,7 @@ def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterat
 
 @contextmanager
 def _explained_memory_error(start: int, stop: int) -> Iterator[None]:
+    """Add the range of showers and a hint to the message of a MemoryError."""
     try:
         yield
     except MemoryError:
