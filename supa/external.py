@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, IntArray, array, is_real
-from supa.checks import LARGEST
+from supa.checks import LARGEST, counted
 from supa.physics import NO_LAYER, UNKNOWN_SLICE, layer_of_any_slice
 from supa.presets import ConfigLike, as_config
 from supa.ragged import Ragged, check_offset
@@ -100,8 +100,8 @@ def from_hits(
         primaries = Ragged({"energy": incident.copy(), **zeros}, np.arange(n + 1, dtype=np.int64))
     elif len(primaries) != n or primaries.columns.keys() != {"energy", "x", "y", "slope_x", "slope_y"}:
         raise ValueError(
-            f"primaries: {len(primaries)} groups of {', '.join(primaries.columns)} were given, but they must be "
-            f"{n} groups of energy, x, y, slope_x, slope_y."
+            f"primaries: {counted(len(primaries), 'group')} with the columns {', '.join(primaries.columns)} were "
+            f"given, but it must be {counted(n, 'group')} with the columns energy, x, y, slope_x, slope_y."
         )
     owner = _small("primary", np.zeros(rows, np.uint8) if primary is None else primary, rows, 256)
     if (owner >= np.repeat(primaries.counts, np.diff(offset))).any():
@@ -127,7 +127,10 @@ def _real(
     """Check real numbers and return them as float32 if they are float32, else as float64."""
     values = array(name, given)
     if values.shape != (length,) or not is_real(values):
-        raise ValueError(f"{name}: {values.dtype} of shape {values.shape} was given, but it must be {length} numbers.")
+        raise ValueError(
+            f"{name}: an array of {values.dtype} with shape {values.shape} was given, "
+            f"but it must be {counted(length, 'number')}."
+        )
     if values.dtype != np.float32:
         values = values.astype(np.float64)
     wrong = values[~(np.isfinite(values) & (np.abs(values) <= LARGEST) & allowed(values))]
@@ -140,7 +143,8 @@ def _numbers(name: str, given: npt.ArrayLike, length: int) -> IntArray:
     values = array(name, given)
     if values.shape != (length,) or not (np.issubdtype(values.dtype, np.integer) or length == 0):
         raise ValueError(
-            f"{name}: {values.dtype} of shape {values.shape} was given, but it must be {length} whole numbers."
+            f"{name}: an array of {values.dtype} with shape {values.shape} was given, "
+            f"but it must be {counted(length, 'whole number')}."
         )
     if (values < 0).any():
         raise ValueError(f"{name}: {values.min()} was given, but every value must be at least 0.")

@@ -39,12 +39,12 @@ def open_locked(path: Path, flags: int = 0, *, called: Path | None = None) -> in
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise ValueError(f"{called}: another process is writing it; wait for its end.") from None
+        raise ValueError(f"{called}: another process is writing it; wait until it has finished.") from None
     except OSError:
         return descriptor  # a file system without locks
     if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
         os.close(descriptor)
-        raise ValueError(f"{called}: another process is writing it; wait for its end.")
+        raise ValueError(f"{called}: another process is writing it; wait until it has finished.")
     return descriptor
 
 

@@ -117,7 +117,7 @@ class Grid:
             showers: Showers with the hits.
 
         Returns:
-            List with one array (n, *shape) float64 of energies (GeV) for each part; (n, 0, 0) for a part without
+            List with one array ``(n, *shape)`` float64 of energies (GeV) for each part; (n, 0, 0) for a part without
             cells.
 
         Raises:
@@ -132,7 +132,7 @@ class Grid:
             energies: (n, num_cells) values.
 
         Returns:
-            List with one view (n, *shape) for each part; (n, 0, 0) for a part without cells.
+            List with one view ``(n, *shape)`` for each part; (n, 0, 0) for a part without cells.
         """
         return [
             energies[:, a:b].reshape(len(energies), *((0, 0) if part is None else part.shape))

@@ -91,6 +91,7 @@ PRESETS: dict[str, Preset] = {
         ),
     )
 }
+"""Presets by name."""
 
 
 def preset(name: str) -> ShowerConfig:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from supa.checks import did_you_mean, format_value
+from supa.checks import counted, did_you_mean, format_value
 from supa.texts import read_json
 
 TAG = "part"
@@ -370,7 +370,7 @@ def _words(hint: Any) -> Iterator[str]:
             yield from map(repr, get_args(option))
         elif get_origin(option) is tuple:
             entries = get_args(option)
-            number = "" if ... in entries else f" of {len(entries)} entries"
+            number = "" if ... in entries else f" of {counted(len(entries), 'entry', 'entries')}"
             yield f"a list{number}, each {_either(_words(entries[0]))}"
         elif option in _dataclasses(option):
             yield f"{option.__name__}(...)"

@@ -132,7 +132,7 @@ class Showers:
 
     @property
     def slices_known(self) -> bool:
-        """Whether the slice of every hit is known. For imported hits, only the layer may be known."""
+        """Whether the slice of every hit is known. Imported hits may have a layer only."""
         return not (self.slice == UNKNOWN_SLICE).any()
 
     @property

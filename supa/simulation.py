@@ -151,7 +151,7 @@ def _chunks(plan: Plan) -> Iterator[Showers]:
         if needed == 0:
             return
         if fruitless >= MAX_FRUITLESS_ATTEMPTS:
-            raise ValueError(never_complete(f"None of {fruitless:,} showers in a row has"))
+            raise ValueError(never_complete(f"None of {fruitless:,} consecutive showers has"))
     if needed:
         raise ValueError(
             f"first: the largest index, {MAX_INDEX}, was reached {needed} complete showers short of the "

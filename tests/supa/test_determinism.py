@@ -184,7 +184,7 @@ def test_chunk_size_must_be_positive():
 
 def test_configs_that_hardly_ever_produce_complete_showers_raise_an_error(monkeypatch):
     monkeypatch.setattr("supa.simulation.MAX_FRUITLESS_ATTEMPTS", 1000)
-    with pytest.raises(ValueError, match=r"None of [\d,]+ showers in a row has a hit in every readout layer"):
+    with pytest.raises(ValueError, match=r"None of [\d,]+ consecutive showers has a hit in every readout layer"):
         supa.simulate(1, supa.preset("critical").replace(critical_energy=1000), keep="complete")
 
 
