@@ -81,8 +81,8 @@ class ShowerConfig(Config):
             splits with probability max(0, split_late - p_stop), so that stopping and splitting share ``split_late``.
         opening_angle: Range (first, last) of the angle theta between two children, drawn uniformly; each above 0 and
             at most pi/2.
-        deviation: Largest absolute value of delta / theta, from 0 to below 0.5. The angle delta is uniform between -deviation * theta
-            and +deviation * theta; the children leave at theta/2 - delta and theta/2 + delta.
+        deviation: Largest absolute value of delta / theta, from 0 to below 0.5. The angle delta is uniform between
+            -deviation * theta and +deviation * theta; the children leave at theta/2 - delta and theta/2 + delta.
         energy_sharing: ``"balanced"``: the children share the energy such that E1 theta1 = E2 theta2. ``"equal"``: each
             child receives one half.
         readout_layers: Pairs (first slice, last slice), both inclusive, one for each readout layer. Every slice in
