@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from workers import hits_of_shower_7
 
 import supa
+from supa import primaries, simulation
 from supa.engines import cpu, reference
 from supa.primaries import Primaries
 
@@ -44,6 +46,20 @@ def test_showers_do_not_depend_on_blocks(monkeypatch):
     for particles in (1, 100, 10**7):
         monkeypatch.setattr("supa.simulation_plan._BLOCK_PARTICLES", particles)
         assert supa.simulate(400, record="particles") == whole
+
+
+def test_the_first_call_of_compiled_code_is_made_before_there_are_threads(monkeypatch):
+    # Numba's lookup of types is not safe against another thread that compiles for the first time.
+    threads = []
+
+    def draw_primaries(*arguments):
+        threads.append(threading.current_thread())
+        return primaries.draw_primaries(*arguments)
+
+    monkeypatch.setattr(simulation, "draw_primaries", draw_primaries)
+    supa.simulate(200, threads=2)
+    assert threads[0] is threading.main_thread()
+    assert threading.main_thread() not in threads[1:]
 
 
 def test_chunks_remain_valid_after_the_next_ones():
