@@ -215,8 +215,8 @@ def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterat
             )
         return _showers_of(plan, indices, primaries, result)
 
-    # Numba registers types while it compiles for the first time, and a thread that looks a type up at that moment fails.
-    # So the first call of compiled code is made before there are threads.
+    # Numba registers types when it first compiles, and a thread that looks up a type at that moment fails. So compiled
+    # code is called once before there are threads.
     draw_primaries(plan.config, plan.seed, np.empty(0, np.int64))
     # One workspace more than threads, so that all threads work while the caller uses the last chunk.
     workspaces = [cpu.Workspace() for _ in range(plan.threads + 1)]
