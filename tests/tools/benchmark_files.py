@@ -33,8 +33,13 @@ def write_tu(root: Path, name: str, *, graphs: int = 40, classes: int = 2, label
         (raw / f"{name}_{part}.txt").write_text("\n".join(map(str, rows)) + "\n")
 
 
-def write_planetoid(root: Path, name: str = "Cora", *, classes: int = 3, labelled: int = 12) -> None:
-    """Write a graph of citations with 600 nodes in `labelled` + 500 + tests, two features a class and noise."""
+def write_planetoid(
+    root: Path, name: str = "Cora", *, classes: int = 3, labelled: int = 12, assortative: bool = False
+) -> None:
+    """Write a citation graph of about 570 nodes with two features for each class.
+
+    Edges are random; with ``assortative=True`` they join nodes of the same class only.
+    """
     random_numbers = np.random.default_rng(2)
     nodes, test = labelled + 560, range(labelled + 540, labelled + 560)
     target = np.arange(nodes) % classes
@@ -46,6 +51,11 @@ def write_planetoid(root: Path, name: str = "Cora", *, classes: int = 3, labelle
         node: [int(other) for other in random_numbers.integers(0, nodes, 2)] if node % 20 else []
         for node in range(nodes)
     }
+    if assortative:
+        graph = {
+            node: [min(other + (node - other) % classes, nodes - classes + node % classes) for other in others]
+            for node, others in graph.items()
+        }
     parts = {
         "x": scipy.sparse.csr_matrix(x[:labelled]),
         "y": one_hot[:labelled],
