@@ -15,6 +15,7 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 MAIN_JOB = "pip install . && supa generate showers.h5 --num-showers 10000"  # as in README.md and .ci/run
 LOWEST_FAST = [
+    "tests/project/test_shower_bits.py",
     "tests/supa/test_config.py",
     "tests/supa/test_determinism.py",
     "tests/supa/test_expectations.py",
@@ -22,7 +23,6 @@ LOWEST_FAST = [
     "tests/supa/test_showers.py",
     "tests/supa/observables",
     "tests/supa/plotting",
-    "tests/datasets/test_convert.py",
     "tests/datasets/test_convert_columns.py",
     "tests/datasets/test_hdf5.py",
     "tests/cli/test_commands.py",
