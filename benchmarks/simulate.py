@@ -3,8 +3,8 @@
     python benchmarks/simulate.py [--showers 200000] [--repeat 9] [--json out.json]
 
 The script prints the best and the median of the repetitions, because other work on the machine can only slow them
-down. Repetitions of compared measurements alternate, so that a busy machine slows all of them down alike. The rate "to a
-file" is compared with the smaller of the rate in memory and the rate at which the disk stores the same bytes.
+down. Repetitions of compared measurements alternate, so that a busy machine slows all of them down alike. The rate "to
+a file" is compared with the smaller of the rate in memory and the rate at which the disk stores the same bytes.
 """
 
 import argparse

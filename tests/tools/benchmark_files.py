@@ -1,4 +1,4 @@
-"""Raw files of small made-up benchmarks, as their publishers lay them out."""
+"""Raw files of small invented benchmarks, in the layout of their publishers."""
 
 import pickle
 import random
@@ -9,7 +9,7 @@ import scipy.sparse
 
 
 def write_tu(root: Path, name: str, *, graphs: int = 40, classes: int = 2, labels: bool = True) -> None:
-    """Write graphs whose nodes mostly bear the label of their class; some nodes and graphs have no edges."""
+    """Write graphs in which most nodes have the label of the graph's class. Some nodes and graphs have no edges."""
     numbers = random.Random(1)
     edges, indicator, graph_labels, node_labels, nodes = [], [], [], [], 0
     for graph in range(graphs):
@@ -74,7 +74,7 @@ def write_planetoid(
 
 
 def write_citation_full(root: Path, name: str = "cora_ml", *, labels: np.ndarray | None = None) -> None:
-    """Write a graph of sixty nodes as an npz of sparse matrices."""
+    """Write a graph of sixty nodes as an npz file of sparse matrices."""
     labels = np.arange(60) % 3 if labels is None else labels
     x = scipy.sparse.csr_matrix(np.eye(3, dtype=np.float32)[np.arange(len(labels)) % 3])
     adjacency = scipy.sparse.random(len(labels), len(labels), 0.1, "csr", np.float32, np.random.default_rng(3))
@@ -87,7 +87,7 @@ def write_citation_full(root: Path, name: str = "cora_ml", *, labels: np.ndarray
 
 
 def write_webkb(root: Path, name: str = "texas") -> None:
-    """Write thirty nodes of two classes with two splits of their own, and ten files of splits as published."""
+    """Write a graph of thirty nodes in two classes, with ten published splits."""
     raw = root / name / "raw"
     raw.mkdir(parents=True)
     rows = [f"{node}\t{','.join('1' if f == node % 2 else '0' for f in range(4))}\t{node % 2}" for node in range(30)]
