@@ -16,17 +16,15 @@ PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 MAIN_JOB = "pip install . && supa generate showers.h5 --num-showers 10000"  # as in README.md and .ci/run
 LOWEST_FAST = [
     "tests/project/test_shower_bits.py",
+    "tests/supa/test_checks.py",
     "tests/supa/test_config.py",
-    "tests/supa/test_determinism.py",
-    "tests/supa/test_expectations.py",
-    "tests/supa/test_reference_engine.py",
+    "tests/supa/test_external.py",
+    "tests/supa/test_grids.py",
+    "tests/supa/test_serialise.py",
     "tests/supa/test_showers.py",
-    "tests/supa/observables",
     "tests/supa/plotting",
     "tests/datasets/test_convert_columns.py",
-    "tests/datasets/test_hdf5.py",
     "tests/cli/test_commands.py",
-    "tests/cli/test_generate.py",
 ]
 
 nox.options.sessions = ["lint", "types", "imports", "tests"]
