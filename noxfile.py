@@ -5,7 +5,7 @@
     nox --list                            # all sessions
 
 Each session makes its own environment in `.nox`. With `nox --no-venv --no-install` a session uses the current
-environment, which must have the extras "dev" and "docs".
+environment, which must have the extra "dev".
 """
 
 from pathlib import Path

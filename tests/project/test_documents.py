@@ -14,7 +14,7 @@ from pages import Page, Result, run_page
 import supa
 
 ROOT = Path(__file__).parents[2]
-BUILT = ("_build", "tutorials", "generated")  # folders that building the site fills
+BUILT = ("_build", "generated")  # folders that building the site fills
 PAGES = {
     path.relative_to(ROOT).as_posix(): Page.read(path)
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -38,6 +38,7 @@ REPLACED: dict[str, dict[str, str]] = {
         "gff,best,backprop,majority --folds 10 -j 2": "majority --folds 2",
         "generated.h5 -o report": "generated.h5 --fast --permutations 20 -o report",
     },
+    "docs/get_started/first_steps.md": {"-n 2000": "-n 120", "--epochs 4": "--epochs 1"},
     "docs/explanation/gff.md": {'preset("best")': 'preset("best").replace(epochs=2)'},
     "docs/explanation/gff_nodes.md": {
         'preset("best", "node")': 'preset("best", "node").replace(epochs=60)',
@@ -236,8 +237,8 @@ def _exists(page: Path, target: str) -> bool:
         return True
     file, _, anchor = target.partition("#")
     path = (page.parent / file).resolve() if file else page
-    if path.parent == ROOT / "docs" / "tutorials":  # copies of the notebooks, made when the site is built
-        return (ROOT / "examples" / path.name).with_suffix(".ipynb").exists()
+    if path.parent == ROOT / "docs" / "tutorials" and path.suffix == ".ipynb":  # copied when the site is built
+        return (ROOT / "examples" / path.name).exists()
     if not path.exists():
         return False
     return not anchor or path.suffix != ".md" or anchor in Page.read(path).anchors

@@ -203,7 +203,7 @@ def _command(words: list[str], line: str) -> Command:
 # ---------------------------------------------------------------------- the runner
 
 SETUP_PROGRAMS = {
-    ".", "asv", "cd", "codespell", "conda", "eval", "export", "git", "mypy", "nbstripout", "nox", "pip", "pipx",
+    ".", ".ci/run", "asv", "cd", "codespell", "conda", "eval", "export", "git", "mypy", "nbstripout", "nox", "pip", "pipx",
     "playwright", "pre-commit", "pytest", "python", "python3", "ruff", "sbatch", "scancel", "source", "sphinx-build",
     "squeue", "srun", "tensorboard", "torchrun", "uv",
 }  # fmt: skip
