@@ -24,7 +24,6 @@ LOWEST_FAST = [
     "tests/supa/test_showers.py",
     "tests/supa/plotting",
     "tests/datasets/test_convert_columns.py",
-    "tests/cli/test_commands.py",
 ]
 
 nox.options.sessions = ["lint", "types", "imports", "tests"]
