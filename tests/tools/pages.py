@@ -203,9 +203,9 @@ def _command(words: list[str], line: str) -> Command:
 # ---------------------------------------------------------------------- the runner
 
 SETUP_PROGRAMS = {
-    ".", ".ci/run", "asv", "cd", "codespell", "conda", "eval", "export", "git", "mypy", "nbstripout", "nox", "pip",
-    "pipx", "playwright", "pre-commit", "pytest", "python", "python3", "ruff", "sbatch", "scancel", "source", "sphinx-build",
-    "squeue", "srun", "tensorboard", "torchrun", "uv",
+    ".", ".ci/run", "asv", "cd", "codespell", "conda", "eval", "export", "git", "mypy", "nbstripout", "nox",
+    "pip", "pipx", "playwright", "pre-commit", "pytest", "python", "python3", "ruff", "sbatch", "scancel",
+    "source", "sphinx-build", "squeue", "srun", "tensorboard", "torchrun", "uv",
 }  # fmt: skip
 """Programs that set up an environment, need a network or a cluster, or only show results. They are not run."""
 FILE_PROGRAMS = {"cat", "cp", "head", "ls", "mkdir", "mv", "rm"}
