@@ -86,12 +86,12 @@ def test_a_class_with_one_member_is_tested_once_and_never_validates():
 @pytest.mark.parametrize(
     ("targets", "arguments", "message"),
     [
-        ([0] * 20, {}, "a single class to learn from"),
+        ([0] * 20, {}, "would have a single class"),
         ([0] * 20 + [1], {}, "two classes with at least two members"),
-        ([0, 1, 0, 1], {"folds": 5}, "5 folds were asked for, but there are 4 items"),
-        ([0], {"folds": 2}, "2 folds were asked for, but there is 1 item;"),
-        ([0.5] * 20, {}, "one row of whole numbers, not float64"),
-        ([[0, 1]] * 20, {}, "one row of whole numbers"),
+        ([0, 1, 0, 1], {"folds": 5}, "folds must be at most the number of items, 4, got 5"),
+        ([0], {"folds": 2}, "folds must be at most the number of items, 1, got 2"),
+        ([0.5] * 20, {}, "one-dimensional array of integers, got float64"),
+        ([[0, 1]] * 20, {}, "one-dimensional array of integers"),
         ([0, 1] * 20, {"folds": 1}, "folds: 1 was given"),
         ([0, 1] * 20, {"valid_share": 0}, "valid_share: 0 was given"),
         ([0, 1] * 20, {"valid_share": 0.7}, "at most 0.5"),
