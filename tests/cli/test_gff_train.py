@@ -267,7 +267,7 @@ def test_what_is_there_is_not_overwritten(supa):
     assert code == 2
     assert "m.ckpt exists; choose another name, resume it (--resume), or delete it" in err
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt", "--resume")
-    assert (code, err) == (1, "Error: m.ckpt: it is damaged, or no checkpoint of `supa gff train`.\n")
+    assert (code, err) == (1, "Error: m.ckpt: it is damaged or not a checkpoint of `supa gff train`.\n")
     assert Path("m.ckpt").read_text() == "precious"
 
 
@@ -320,7 +320,7 @@ def test_without_a_network_the_error_names_the_root(monkeypatch, capsys):
         main.main()
     err = capsys.readouterr().err
     assert stop.value.code == 1
-    assert "ENZYMES: it cannot be downloaded or read (no route to host)" in err
+    assert "ENZYMES: the set cannot be downloaded or read (no route to host)" in err
     assert "--root" in err
 
 

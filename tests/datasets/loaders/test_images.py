@@ -1,4 +1,4 @@
-"""Images: CaloGAN's cells, other grids, several at once; no energy is lost."""
+"""Images with the cells of CaloGAN, with other grids and with several grids; no energy is lost."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_several_granularities_of_the_same_shower(trees):
         assert total == pytest.approx(trees[7].energy.sum(), rel=1e-5)
 
 
-def test_normalisation_scales_and_is_undone(trees):
+def test_normalisation_scales_and_is_inverted(trees):
     dataset = ImageDataset(trees, normalisation="fit")
     plain = ImageDataset(trees)
     train = ImageDataset(trees, split="train")
@@ -57,7 +57,7 @@ MISTAKES = {
     "too few parts": (lambda t: ImageDataset(t, grid=Grid(COARSE.parts[:2])), "have 3 layers"),
     "other images": (
         lambda t: ImageDataset(t, grid={"a": COARSE}, normalisation=ImageDataset(t, normalisation="fit").normalisation),
-        "the images are a/layer_0",
+        "must only scale the images a/layer_0",
     ),
     "a hit's target": (lambda t: ImageDataset(t, targets="primary"), "only have"),
     "slices unknown": (
@@ -65,7 +65,7 @@ MISTAKES = {
             supa.from_hits("standard", offset=[0, 1], incident_energy=[1], x=[0], y=[0], energy=[1], layer=[1]),
             grid=Grid([None] * 28, depth="slice"),
         )[0],
-        "know only their hits' layers",
+        "have only the layers of their hits",
     ),
 }
 

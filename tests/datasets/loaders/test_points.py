@@ -94,7 +94,7 @@ def test_splits_are_complete_and_stable_when_a_file_grows(tmp_path):
     assert sorted(seen) == list(range(300))
 
 
-def test_several_sources_are_one(folder, trees):
+def test_several_sources_are_concatenated(folder, trees):
     sources = [folder / "hits.h5", trees, str(folder / "dense.h5")]
     dataset = PointDataset(sources, targets=["source", "preset", "attempt", "primary"])
     assert len(dataset) == 400 + 300 + 20
@@ -128,7 +128,7 @@ def test_many_training_showers_are_thinned_evenly(monkeypatch, trees):
     assert abs((chosen < 300).sum() - len(chosen) / 2) <= 1
 
 
-def test_a_subset_works_as_the_dataset_does(trees):
+def test_a_subset_works_like_the_dataset(trees):
     dataset = PointDataset(trees)
     loader = DataLoader(Subset(dataset, [4, 2, 9]), batch_size=3, collate_fn=dataset.collate)
     (batch,) = loader
@@ -137,7 +137,7 @@ def test_a_subset_works_as_the_dataset_does(trees):
 
 @pytest.mark.parametrize("form", ["packed", "padded", "reference"])
 def test_items_of_several_datasets_make_a_batch(trees, form):
-    """A ConcatDataset asks for single items, which are then put together."""
+    """A ConcatDataset requests single items, which are then combined."""
     dataset = PointDataset(trees, form=form, targets=["attempt", "primary"])
     both = torch.utils.data.ConcatDataset([dataset, dataset])
     (batch,) = DataLoader(both, batch_sampler=[[3, 301, 8]], collate_fn=dataset.collate)
@@ -196,23 +196,23 @@ MISTAKES = {
     "nothing": (lambda t: PointDataset([]), "No showers were given"),
     "a number": (lambda t: PointDataset(3), "a ShowerFile, a path, or a list"),
     "split": (lambda t: PointDataset(t, split="dev"), "one of train, validation, test or all"),
-    "feature": (lambda t: PointDataset(t, features=["time"]), "must be some of x, y, z"),
-    "no feature": (lambda t: PointDataset(t, features=[]), "must be some of x, y, z"),
-    "target": (lambda t: PointDataset(t, targets=["mass"]), "a target is one of"),
+    "feature": (lambda t: PointDataset(t, features=["time"]), "distinct names out of x, y, z"),
+    "no feature": (lambda t: PointDataset(t, features=[]), "distinct names out of x, y, z"),
+    "target": (lambda t: PointDataset(t, targets=["mass"]), "a target must be one of"),
     "fate": (lambda t: PointDataset(t, targets=["fate"]), "only have x, y"),
     "form": (lambda t: PointDataset(t, form="dense"), "'packed', 'padded' or 'reference'"),
     "preset": (
         lambda t: PointDataset(supa.simulate(3, t.config.replace(deviation=0.1)), targets="preset"),
         "custom config",
     ),
-    "a feature twice": (lambda t: PointDataset(t, features=["x", "x"]), "each once"),
+    "a feature twice": (lambda t: PointDataset(t, features=["x", "x"]), "distinct names"),
     "a path": (lambda t: PointDataset(t, normalisation="n.json"), "Normalisation.from_file reads one"),
-    "fractions": (lambda t: PointDataset(t, fractions={"train": "a"}), "fractions are at least 0"),
+    "fractions": (lambda t: PointDataset(t, fractions={"train": "a"}), "fractions must be non-negative"),
     "other features": (
         lambda t: PointDataset(t, features="x", normalisation=PointDataset(t, normalisation="fit").normalisation),
-        "the features are x",
+        "but the dataset has x",
     ),
-    "nothing to fit": (lambda t: PointDataset(t[:0], normalisation="fit"), "no training shower"),
+    "nothing to fit": (lambda t: PointDataset(t[:0], normalisation="fit"), "the split train is empty"),
     "no split to fit": (
         lambda t: PointDataset(t, normalisation="fit", fractions={"a": 1.0}),
         "needs a split named train",
@@ -222,13 +222,13 @@ MISTAKES = {
         "different slice spacings",
     ),
     "no limit": (lambda t: PointDataset(t).batches(), "batch_size, max_points, or both"),
-    "too small": (lambda t: PointDataset(t).batches(max_points=3), "give at least that"),
-    "zero": (lambda t: PointDataset(t).batches(0), "at least 1"),
+    "too small": (lambda t: PointDataset(t).batches(max_points=3), "must be at least the size of the largest item"),
+    "zero": (lambda t: PointDataset(t).batches(0), "must be a positive integer, got 0"),
     "depth of imported hits": (
         lambda t: PointDataset(
             supa.from_hits("standard", offset=[0, 1], incident_energy=[1.0], x=[0], y=[0], energy=[1], layer=[0])
         )[0],
-        "know only their hits' layers",
+        "have only the layers of their hits",
     ),
 }
 
@@ -239,16 +239,16 @@ def test_a_mistake_is_one_clear_error(trees, make, message):
         make(trees)
 
 
-def test_an_item_that_is_not_there_is_an_index_error(trees):
-    with pytest.raises(IndexError, match="there are only 300"):
+def test_an_item_out_of_range_is_an_index_error(trees):
+    with pytest.raises(IndexError, match="out of range for a dataset of size 300"):
         PointDataset(trees)[300]
     for number in (True, 1.5, "a", slice(3)):
-        with pytest.raises(TypeError, match="by a whole number"):
+        with pytest.raises(TypeError, match="must be an integer"):
             PointDataset(trees)[number]
     assert repr(PointDataset(trees, split="all")) == "<PointDataset: 300 of 300 showers>"
 
 
-def test_a_source_knows_the_configs_of_some_showers():
+def test_a_source_returns_the_configs_of_some_showers():
     parts = [supa.simulate(n, preset, seed=1) for n, preset in ((3, "critical"), (2, "standard"), (1, "critical"))]
     source = ShowerSource(parts)
     critical, standard = parts[0].config, parts[1].config
