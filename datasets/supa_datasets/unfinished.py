@@ -65,10 +65,10 @@ class AsFinished(io.RawIOBase):
 
 def _finished_superblock(block: bytes, size: int) -> bytes:
     if len(block) < _SUPERBLOCK.size:
-        raise ValueError("it is not an HDF5 file, or is damaged or truncated")
+        raise ValueError("it is not an HDF5 file, or it is damaged or truncated")
     signature, version, offset_size, length_size, _, base, extension, _, root, checksum = _SUPERBLOCK.unpack(block)
     if (signature, version, offset_size, length_size, base) != (_SIGNATURE, _VERSION, 8, 8, 0):
-        raise ValueError("it is not an HDF5 file, or is damaged or truncated")
+        raise ValueError("it is not an HDF5 file, or it is damaged or truncated")
     if checksum != _checksum(block[:-4]):
         raise ValueError("it is damaged: its superblock has a wrong checksum")
     values = (signature, version, offset_size, length_size, 0, base, extension, size, root)

@@ -103,7 +103,7 @@ def test_columns_and_iteration_read_everything(showers, path):
         assert file.run == showers.run
         with pytest.raises(ValueError, match="no column hits/z; the columns of 'hits' are"):
             file.column("hits", "z")
-        with pytest.raises(ValueError, match="there is no column steps/x; the tables are showers"):
+        with pytest.raises(ValueError, match="there is no column steps/x; the tables are hits"):
             file.column("steps", "x")
         with pytest.raises(IndexError, match="Shower 300 was asked for"):
             file[300]
