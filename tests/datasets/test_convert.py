@@ -248,7 +248,7 @@ def test_calogan_grids_of_the_reference_showers_match_the_stored_figures(shared_
         assert file["energy"][:].tolist() == [[65.0]] * 1000
         for layer in range(3):
             image, expected = file[f"layer_{layer}"][:], truth[f"layer_{layer}"]
-            # The file of showers has float32.
+            # Shower files store float32.
             assert image.sum() / 1000 == pytest.approx(expected["mean_inside_MeV"], rel=1e-6)
             assert file["overflow"][:, layer].mean() == pytest.approx(expected["mean_overflow_MeV"], rel=1e-4)
             assert (image > 0).mean() == pytest.approx(expected["occupancy"], rel=1e-5)
@@ -430,7 +430,7 @@ def test_torch_is_not_imported(data, tmp_path):
 # ---------------------------------------------------------------------- the converter
 
 
-def test_progress_and_the_count_are_those_of_the_showers(path, monkeypatch):
+def test_progress_and_result_count_the_showers(path, monkeypatch):
     monkeypatch.setattr("supa_datasets.conversion.untrusted_input.MAX_CHUNK_SHOWERS", 128)
     told = []
     assert convert(path, path.with_suffix(".npz"), progress=lambda *numbers: told.append(numbers)) == 300

@@ -221,7 +221,7 @@ def test_a_missing_list_is_a_shower_without_hits(tmp_path):
 
 @pytest.mark.parametrize("nothing", [None, []])
 @pytest.mark.parametrize("names", [["hits"], [f"hits_{name}" for name in HITS]])
-def test_showers_may_all_be_without_hits(tmp_path, nothing, names):
+def test_all_showers_can_be_without_hits(tmp_path, nothing, names):
     rows = [{"incident_energy": 1.0} | dict.fromkeys(names, nothing)] * 3
     for read in _both(tmp_path, rows):
         assert read().num_hits.tolist() == [0, 0, 0]

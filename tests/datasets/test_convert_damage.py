@@ -237,7 +237,7 @@ HDF5 = {
 
 
 @pytest.mark.parametrize(("name", "damage", "message"), HDF5.values(), ids=HDF5)
-def test_damaged_hdf5(tmp_path, whole, data_folder, name, damage, message):
+def test_damaged_hdf5_is_one_clear_error(tmp_path, whole, data_folder, name, damage, message):
     path = tmp_path / "b.h5"
     path.write_bytes(whole[name].read_bytes())
     damage(path)
@@ -323,7 +323,7 @@ NPZ = {
 
 
 @pytest.mark.parametrize(("damage", "message"), NPZ.values(), ids=NPZ)
-def test_damaged_npz(tmp_path, whole, monkeypatch, damage, message):
+def test_damaged_npz_is_one_clear_error(tmp_path, whole, monkeypatch, damage, message):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "b.npz"
     path.write_bytes(whole["npz"].read_bytes())
@@ -404,7 +404,7 @@ def test_an_invalid_run_in_parquet_is_an_error(tmp_path, whole):
 
 
 @pytest.mark.parametrize("make", ["mktree", "mkrntuple"])
-def test_damaged_root(tmp_path, make):
+def test_damaged_root_is_one_clear_error(tmp_path, make):
     path = tmp_path / "b.root"
     hits = {"x": "f8", "y": "f8", "energy": "f8", "slice": "i8"}
 

@@ -74,7 +74,7 @@ def test_the_count_baseline_is_fitted_in_bins_of_the_count():
     assert CountBaseline.from_dict(baseline.to_dict()) == baseline
 
 
-def test_forty_bins_hold_equally_many_training_items():
+def test_the_bins_have_equal_numbers_of_training_items():
     counts = np.arange(80)
     baseline = CountBaseline.fit(counts.astype(np.float64), counts, classes=False)
     assert baseline.by_count == tuple(np.arange(0.5, 80, 2).tolist())

@@ -42,7 +42,7 @@ SHOWER_TASKS: Mapping[str, ShowerTask] = {
         ShowerTask("num_primaries", "shower", ("num_primaries",), _POINT),
         ShowerTask("primary", "hit", ("primary", "num_primaries"), _POINT),
         ShowerTask("preset", "shower", ("preset",), _POINT),
-        # Without the energies of the hits, whose sum is the answer.
+        # The energies of the hits are left out, because their sum is nearly the answer.
         ShowerTask("incident_energy", "shower", ("incident_energy",), _SPACE),
     )
 }

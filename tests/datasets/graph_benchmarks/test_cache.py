@@ -191,7 +191,7 @@ def test_a_damaged_set_in_a_read_only_cache_is_built_elsewhere(folder, monkeypat
     assert (_place(folder) / "processed" / "data.pt").read_bytes() == b""
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(folder, monkeypatch):
+def test_a_full_disk_is_one_clear_error_and_leaves_no_files(folder, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""Points: the same numbers as the container, in every form of batch; sources of several parts; bucketed batches."""
+"""Points: values, forms of batches, several sources and batches of similar size."""
 
 import dataclasses
 
@@ -120,7 +120,7 @@ def test_a_normalisation_is_fitted_on_all_sources(trees):
     assert joint == pytest.approx(np.mean(both))
 
 
-def test_many_training_showers_are_thinned_evenly(monkeypatch, trees):
+def test_a_normalisation_uses_evenly_spaced_training_showers(monkeypatch, trees):
     monkeypatch.setattr("supa_datasets.loaders.dataset.FITTED_SHOWERS", 50)
     dataset = PointDataset([trees, trees])
     chosen = dataset._training(supa_datasets.SPLITS)
@@ -136,7 +136,7 @@ def test_a_subset_works_like_the_dataset(trees):
 
 
 @pytest.mark.parametrize("form", ["packed", "padded", "reference"])
-def test_items_of_several_datasets_make_a_batch(trees, form):
+def test_items_of_several_datasets_can_be_batched(trees, form):
     """A ConcatDataset requests single items, which are then combined."""
     dataset = PointDataset(trees, form=form, targets=["attempt", "primary"])
     both = torch.utils.data.ConcatDataset([dataset, dataset])
@@ -151,7 +151,7 @@ def test_items_of_several_datasets_make_a_batch(trees, form):
 
 @pytest.mark.parametrize("limits", [{"batch_size": 16}, {"max_points": 4000}, {"batch_size": 8, "max_points": 2000}])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_every_item_comes_once_an_epoch_and_limits_hold(folder, limits, shuffle):
+def test_every_item_occurs_once_per_epoch_within_the_limits(folder, limits, shuffle):
     dataset = PointDataset(folder / "hits.h5")
     sampler = dataset.batches(**limits, shuffle=shuffle, seed=3)
     assert len(sampler) == len(list(sampler))
@@ -163,7 +163,7 @@ def test_every_item_comes_once_an_epoch_and_limits_hold(folder, limits, shuffle)
         assert largest * len(batch) <= limits.get("max_points", 10**9)
 
 
-def test_buckets_pad_less_than_chance():
+def test_buckets_need_less_padding_than_random_batches():
     sizes = np.random.default_rng(0).integers(10, 200, 10_000)
 
     def padding(batches):
@@ -174,13 +174,13 @@ def test_buckets_pad_less_than_chance():
     assert padding(BucketSampler(sizes, 50, shuffle=True)) < 0.03
 
 
-def test_batches_bounded_by_points_alone_differ_from_epoch_to_epoch():
+def test_batches_limited_by_points_differ_between_epochs():
     sampler = BucketSampler(np.arange(1, 2001), max_points=20_000, shuffle=True)
     first, second = ({frozenset(batch) for batch in sampler} for _ in range(2))
     assert len(first & second) < 0.2 * len(first)
 
 
-def test_epochs_differ_and_come_again():
+def test_epochs_differ_and_are_reproducible():
     sizes = np.random.default_rng(0).integers(10, 200, 500)
     sampler = BucketSampler(sizes, 50, shuffle=True, seed=1)
     first, second = list(sampler), list(sampler)

@@ -28,14 +28,14 @@ def test_a_split_depends_only_on_the_index():
 def test_the_splits_never_change():
     """A change would mix training and test showers of existing models."""
     assert np.flatnonzero(in_split(np.arange(40), "test")).tolist() == [23, 32, 36, 38]
-    # SplitMix64's first number for the seed 0 is 0xE220A8397B1DCDAF: 0.883 of the way, so shower 0 is at these edges.
+    # The first number of SplitMix64 with seed 0 is 0xE220A8397B1DCDAF, which is 0.883 of 2**64. Shower 0 is there.
     place = (0xE220A8397B1DCDAF >> 11) * 2.0**-53
     zero = np.zeros(1, dtype=np.int64)
     assert in_split(zero, "a", {"a": place + 1e-9, "b": 1 - place - 1e-9})[0]
     assert not in_split(zero, "a", {"a": place - 1e-9, "b": 1 - place + 1e-9})[0]
 
 
-def test_every_place_belongs_to_one_split(monkeypatch):
+def test_every_hash_belongs_to_one_split(monkeypatch):
     """This includes the edges, and numbers close to 1 if the fractions add up to slightly less than 1."""
     places = np.array([0.0, 0.5, 0.75, 1 - 2.0**-53])
     monkeypatch.setattr("supa_datasets.loaders.splits._scrambled", lambda _index: places)
