@@ -132,7 +132,7 @@ def test_presets_of_several_files_are_told_apart(supa_mamba):
     assert "300 showers (all)" in text
     assert "true class in rows, predicted class in columns" in text
     code, _, err = supa_mamba("evaluate", "m.ckpt", "p.h5")
-    assert (code, "There are showers of the preset two-primaries" in err) == (1, True)
+    assert (code, "Some showers have the preset two-primaries" in err) == (1, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "m.doc")
     assert (code, "a picture must end in one of" in err) == (2, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "none/m.png")
@@ -172,7 +172,7 @@ MISTAKES = {
     "precision": (["--target", "preset", "--precision", "fp8"], 2, "it must be 'float32' or 'bf16'"),
     "warmup": (["--target", "preset", "--warmup", "2"], 2, "warmup: 2.0 was given"),
     "task": (["--target", "primary"], 1, "simulate the preset two-primaries"),
-    "one preset": (["--target", "preset"], 1, "give a list of showers of several presets"),
+    "one preset": (["--target", "preset"], 1, "needs showers of two or more presets"),
     "folder": (["--target", "preset", "-o", "none/m.ckpt"], 2, "the folder none does not exist"),
 }
 
@@ -193,7 +193,7 @@ def test_files_that_are_missing_or_foreign_are_clear_errors(supa_mamba):
     code, _, err = supa_mamba("train", "none.h5", "--target", "preset", *SHORT, "-o", "m.ckpt")
     assert (code, "none.h5" in err, "Traceback" in err) == (1, True, False)
     code, _, err = supa_mamba("evaluate", "e.h5", "e.h5")
-    assert (code, err) == (1, "Error: e.h5: it is damaged, or no checkpoint of `supa mamba train`.\n")
+    assert (code, err) == (1, "Error: e.h5: it is damaged or not a checkpoint of `supa mamba train`.\n")
     Path("m.ckpt").write_text("precious")
     code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert (code, "m.ckpt exists; choose another name" in err) == (2, True)

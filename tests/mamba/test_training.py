@@ -118,16 +118,16 @@ def test_what_showers_hold_has_a_name(counts):
 
 
 def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
-    with pytest.raises(ValueError, match="task: 'mass' was given, but it is one of num_primaries, primary"):
+    with pytest.raises(ValueError, match="task: 'mass' was given, but it must be one of num_primaries, primary"):
         training_showers(pairs, "mass")
-    with pytest.raises(ValueError, match="hits are told apart by their primary where there are two"):
+    with pytest.raises(ValueError, match="the task primary needs two primaries in each shower"):
         training_showers(counts, "primary")
-    with pytest.raises(ValueError, match="All showers are of the preset critical, and there is nothing to tell apart"):
+    with pytest.raises(ValueError, match="All showers have the preset critical; the task preset needs showers of two"):
         training_showers(energies, "preset")
     both = [energies, supa.simulate(50, "symmetric")]
     encoding, _ = training_showers(both, "preset")
     assert encoding.classes == ("symmetric", "critical")
-    with pytest.raises(ValueError, match="There are showers of the preset standard, but the classes are symmetric"):
+    with pytest.raises(ValueError, match="Some showers have the preset standard, but the classes are symmetric"):
         packed_showers(supa.simulate(50), "test", encoding)
     with pytest.raises(ValueError, match=r"The split test has none of the given showers \(1\); give more"):
         packed_showers(pairs[:1], "test", training_showers(pairs, "primary")[0])
@@ -341,10 +341,10 @@ def test_a_damaged_or_foreign_file_is_one_clear_error(saved):
     whole, values = saved.read_bytes(), torch.load(saved, weights_only=True)
     for length in (0, 100, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"a.ckpt: it is damaged, or no checkpoint of `supa mamba train`"):
+        with pytest.raises(ValueError, match=r"a.ckpt: it is damaged or not a checkpoint of `supa mamba train`"):
             Checkpoint.load(saved)
     for change, message in (
-        ({"format": "supa-gff-checkpoint"}, "a PyTorch file, but no checkpoint of `supa mamba train`"),
+        ({"format": "supa-gff-checkpoint"}, "a PyTorch file, but not a checkpoint of `supa mamba train`"),
         ({"version": 2}, "its version is 2, but this program reads version 1"),
         ({"config": {"target": "mass"}}, "the checkpoint is damaged"),
         ({"encoding": {}}, "the checkpoint is damaged"),
