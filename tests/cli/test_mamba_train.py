@@ -160,7 +160,7 @@ def test_options_win_over_the_config_file(supa_mamba):
 
 
 MISTAKES = {
-    "target": (["--target", "mass"], 2, "target: 'mass' was given, but it is one of num_primaries, primary"),
+    "target": (["--target", "mass"], 2, "target: 'mass' was given, but it must be one of num_primaries, primary"),
     "unknown": (
         ["--config", "wide.toml"],
         2,

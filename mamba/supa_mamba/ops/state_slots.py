@@ -64,7 +64,7 @@ def normalize_slots(name: str, slots: Tensor | None, x: Tensor, state: Tensor) -
     if slots is None:
         if x.shape[0] > state.shape[0]:
             raise ValueError(
-                f"x: {counted(x.shape[0], 'sequence')} were given, but the state table has "
+                f"x: it has {counted(x.shape[0], 'sequence')}, but the state table has "
                 f"{counted(state.shape[0], 'slot')}; pass the slot of each sequence in {name}."
             )
         return torch.arange(x.shape[0], device=x.device)

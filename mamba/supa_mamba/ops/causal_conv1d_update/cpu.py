@@ -53,6 +53,6 @@ def _live_begins(begins: Tensor, live: Tensor) -> Tensor:
     before = begins[live]
     if len(before) and before.min() < 0:
         raise ValueError(
-            f"cache_seqlens: {int(before.min())} was given, but the number of earlier steps must be at least 0."
+            f"cache_seqlens: {int(before.min())} was given, but it must be at least 0, the number of earlier steps."
         )
     return before
