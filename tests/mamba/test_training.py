@@ -132,7 +132,7 @@ def test_unsuitable_showers_raise_a_clear_error(energies, pairs, counts):
     with pytest.raises(ValueError, match=r"The split test contains none of the given showers \(1\); give more"):
         packed_showers(pairs[:1], "test", training_showers(pairs, "primary")[0])
     for constant in ("num_primaries", "incident_energy"):
-        with pytest.raises(ValueError, match=rf"showers to train on have the same {constant}, and there is nothing"):
+        with pytest.raises(ValueError, match=rf"showers to train on all have the same {constant}, so there is nothing"):
             training_showers(pairs, constant)
 
 
