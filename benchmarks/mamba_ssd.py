@@ -3,9 +3,9 @@
     python benchmarks/mamba_ssd.py [--shape 4096x8x64x64 ...] [--dtype bfloat16 ...] [--tune]
 
 A shape is showers x heads x channels per head x states, with one group. The lengths are those of ``mamba.py``. Each
-time is compared with a lower bound: moving every valid element once at the measured bandwidth of a copy. ``--tune`` tests
-block sizes of the kernels and prints their times in ascending order. All results are first checked against the naive
-form.
+time is compared with a lower bound: moving every valid element once at the measured bandwidth of a copy. ``--tune``
+tests block sizes of the kernels and prints their times in ascending order. All results are first checked against the
+naive form.
 """
 
 import argparse
