@@ -273,10 +273,10 @@ def test_repr_shows_the_options():
 
 
 def test_the_modules_example_of_the_docs_runs(root):
-    section = (root / "docs" / "explanation" / "mamba_modules.md").read_text().partition("## Modules")[2]
+    section = (root / "docs" / "how_to" / "sequence_models.md").read_text().partition("## Stacks")[2]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     names = {}
-    exec(compile(code, "mamba_modules.md", "exec"), names)
+    exec(compile(code, "sequence_models.md", "exec"), names)
     assert names["y"].shape == (2, 32)
     assert names["state"][2].lengths.tolist() == [4, 0, 6]
 

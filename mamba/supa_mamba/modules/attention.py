@@ -53,7 +53,8 @@ class CausalAttention(nn.Module):
         >>> state.lengths
         tensor([4, 6])
 
-    Source: Attention Is All You Need (arXiv 1706.03762), equation 1: softmax(Q K^T / sqrt(head_dim)) V.
+    Source:
+        Attention Is All You Need (arXiv 1706.03762), equation 1: softmax(Q K^T / sqrt(head_dim)) V.
     """
 
     @named_options

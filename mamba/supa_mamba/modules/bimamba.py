@@ -49,7 +49,8 @@ class BiMamba(StateSpaceMixer):
         >>> torch.allclose(y[:3], mixer(x[:3], torch.tensor([0, 3])), atol=1e-6)  # sequences do not mix
         True
 
-    Source: Vision Mamba (arXiv 2401.09417), algorithm 1; shared projections as in Caduceus (arXiv 2403.03234).
+    Source:
+        Vision Mamba (arXiv 2401.09417), algorithm 1; shared projections as in Caduceus (arXiv 2403.03234).
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_b_log", "D_b")

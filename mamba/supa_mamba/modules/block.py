@@ -59,7 +59,8 @@ class MambaBlock(nn.Module):
         >>> block(torch.randn(2, 5, 16)).shape  # a padded batch
         torch.Size([2, 5, 16])
 
-    Source: Mamba (arXiv 2312.00752), section 3.4. The parameters have the names of mamba_ssm's ``Block``.
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4. The parameters have the names of mamba_ssm's ``Block``.
     """
 
     mixer: Mixer

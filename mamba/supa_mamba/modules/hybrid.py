@@ -47,7 +47,8 @@ class HybridStack(BlockStack):
         >>> y.shape
         torch.Size([2, 16])
 
-    Source: Jamba (arXiv 2403.19887), section 2. The parameters have the names of mamba_ssm's ``MixerModel``.
+    Source:
+        Jamba (arXiv 2403.19887), section 2. The parameters have the names of mamba_ssm's ``MixerModel``.
     """
 
     def __init__(

@@ -51,7 +51,8 @@ def init_dt_bias(
     Raises:
         ValueError: If the bounds are not positive and ascending.
 
-    Source: Mamba (arXiv 2312.00752), section 3.6.
+    Source:
+        Mamba (arXiv 2312.00752), section 3.6.
     """
     if not 0 < dt_min <= dt_max or dt_init_floor <= 0:
         raise ValueError(

@@ -49,7 +49,8 @@ class Mamba(CausalMixer):
         >>> mixer.step(torch.randn(1, 16), state, slots=torch.tensor([1])).shape  # one more hit of the second shower
         torch.Size([1, 16])
 
-    Source: Mamba (arXiv 2312.00752), section 3.4, with the initialisation of section 3.6.
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4, with the initialisation of section 3.6.
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D")

@@ -63,7 +63,8 @@ class Mamba2(CausalMixer):
         >>> mixer.step(torch.randn(2, 32), state).shape  # one more hit of each shower
         torch.Size([2, 32])
 
-    Source: Mamba-2 (arXiv 2405.21060), section 7, figure 6.
+    Source:
+        Mamba-2 (arXiv 2405.21060), section 7, figure 6.
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D", "dt_bias")

@@ -41,7 +41,8 @@ class GatedRMSNorm(nn.Module):
         device: Device of the weight.
         dtype: Dtype of the weight.
 
-    Source: Mamba-2 (arXiv 2405.21060), section 7; groups as in mamba_ssm's ``RMSNormGated``.
+    Source:
+        Mamba-2 (arXiv 2405.21060), section 7; groups as in mamba_ssm's ``RMSNormGated``.
     """
 
     def __init__(

@@ -74,7 +74,8 @@ class SsmBranch(NamedTuple):
         Returns:
             The branch.
 
-        Source: Mamba (arXiv 2312.00752), section 3.6.
+        Source:
+            Mamba (arXiv 2312.00752), section 3.6.
         """
         rank = dt_init.dt_rank
         factory: dict[str, Any] = {"device": device, "dtype": dtype}

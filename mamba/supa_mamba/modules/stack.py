@@ -156,7 +156,8 @@ class MambaStack(BlockStack):
         >>> generator.step(torch.randn(100, 32), state).shape
         torch.Size([100, 32])
 
-    Source: Mamba (arXiv 2312.00752), section 3.4.
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4.
     """
 
     def __init__(

@@ -90,7 +90,8 @@ def causal_conv1d(
         >>> causal_conv1d(x, weight, offset=offset)[:, 0]
         tensor([100., 110., 100., 110., 111.])
 
-    Source: Mamba (arXiv 2312.00752), section 3.4.
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4.
     """
     begins = normalize_offsets("x", x, offset)
     if weight.ndim != 2 or weight.shape[1] < 1 or weight.shape[0] < 1:

@@ -64,7 +64,8 @@ def causal_conv1d_update(
         >>> torch.allclose(shifted, circular, atol=1e-5)
         True
 
-    Source: Mamba (arXiv 2312.00752), section 3.4.
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4.
     """
     if x.ndim not in (2, 3):
         raise ValueError(f"x: shape {tuple(x.shape)} was given, but it must be (M, D) or (M, D, K).")

@@ -60,7 +60,8 @@ def causal_conv1d_replay(
         >>> causal_conv1d_replay(torch.randn(2, 5, 64), state, cache, weight, accepted=accepted).shape
         torch.Size([2, 5, 64])
 
-    Source: The Mamba in the Llama (arXiv 2408.15237), section 4.
+    Source:
+        The Mamba in the Llama (arXiv 2408.15237), section 4.
     """
     if x.ndim != 3:
         raise ValueError(f"x: shape {tuple(x.shape)} was given, but it must be (M, K, D).")

@@ -123,7 +123,8 @@ def selective_scan(
         >>> torch.allclose(padded.flatten(0, 1), packed)
         True
 
-    Source: Mamba (arXiv 2312.00752), algorithm 2 and section 3.3.
+    Source:
+        Mamba (arXiv 2312.00752), algorithm 2 and section 3.3.
     """
     begins = normalize_offsets("u", u, offset)
     _check(ScanInputs(u, delta, A, B, C, D, z, delta_bias, begins, initial_states))

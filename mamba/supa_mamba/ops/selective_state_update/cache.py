@@ -25,7 +25,8 @@ class ReplayCache:
         >>> cache.x.shape, cache.B.shape
         (torch.Size([8, 4, 64]), torch.Size([8, 4, 16]))
 
-    Source: The Mamba in the Llama (arXiv 2408.15237), section 4.
+    Source:
+        The Mamba in the Llama (arXiv 2408.15237), section 4.
     """
 
     x: Tensor

@@ -74,8 +74,9 @@ def selective_state_update(
         >>> states.flatten(1).any(1)  # only slots 0 and 5 have changed
         tensor([ True, False, False, False, False,  True, False, False])
 
-    Source: Mamba (arXiv 2312.00752), equation 2a, with the discretisation of section 3.3; Mamba-2 (arXiv 2405.21060),
-    section 7.
+    Source:
+        Mamba (arXiv 2312.00752), equation 2a, with the discretisation of section 3.3; Mamba-2 (arXiv 2405.21060),
+        section 7.
     """
     given = StepTensors(state, x, dt, A, B, C, D, z, dt_bias)
     check_step_inputs(given, "M")

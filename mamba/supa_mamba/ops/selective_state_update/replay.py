@@ -77,7 +77,8 @@ def selective_state_replay(
         >>> y.shape
         torch.Size([2, 4, 64])
 
-    Source: The Mamba in the Llama (arXiv 2408.15237), section 4.
+    Source:
+        The Mamba in the Llama (arXiv 2408.15237), section 4.
     """
     check_step_inputs(StepTensors(state, x, dt, A, B, C, D, z, dt_bias), "M, K")
     if B.ndim != state.ndim:

@@ -118,7 +118,8 @@ def ssd(
         >>> y.shape, states.shape
         (torch.Size([8, 4, 16]), torch.Size([2, 4, 16, 32]))
 
-    Source: Mamba-2 (arXiv 2405.21060), sections 3 and 6.
+    Source:
+        Mamba-2 (arXiv 2405.21060), sections 3 and 6.
     """
     limits = check_limits(dt_limit)
     begins = normalize_offsets("x", x, offset, "HP")
