@@ -4,9 +4,9 @@
 
 Mamba-1 has 512 channels with 16 states; Mamba-2 has 8 heads of 64 channels with 64 states. Each time is compared with
 the time of its memory traffic at the measured bandwidth of a copy: states are read and written once, inputs are read
-and outputs are written; a replay also reads the accepted inputs and writes the cache. The times are those of single calls
-with a cold cache, and those in a captured CUDA graph, without the overhead of the host. All results are first checked
-against the naive steps.
+and outputs are written; a replay also reads the accepted inputs and writes the cache. The times are those of single
+calls with a cold cache, and those in a captured CUDA graph, without the overhead of the host. All results are first
+checked against the naive steps.
 """
 
 import argparse

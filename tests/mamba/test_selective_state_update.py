@@ -328,7 +328,7 @@ def test_invalid_input_raises_a_clear_error(change, message):
         ({"dt": torch.zeros(8)}, r"it must be \(M, H\) = \(2, 4\) or \(M, H, P\) = \(2, 4, 5\)"),
         ({"A": torch.zeros(4, 3)}, r"A: shape \(4, 3\) .* must be \(H,\) = \(4,\) or \(H, P, N\) = \(4, 5, 3\)"),
         ({"A": torch.zeros(4, 5, 1)}, r"it must be \(H, P, N\) = \(4, 5, 3\)"),
-        ({"B": torch.zeros(2, 3, 3)}, "where the G groups share the 4 heads evenly"),
+        ({"B": torch.zeros(2, 3, 3)}, "where G divides the number of heads, 4"),
         ({"C": torch.zeros(2, 4, 3)}, r"\(M, G, N\) = \(2, 2, 3\)"),
         ({"dt_bias": torch.zeros(20)}, r"dt_bias: shape \(20,\) .*\(H,\) = \(4,\)"),
         ({"D": torch.zeros(4, 4)}, r"D: shape \(4, 4\) .*\(H, P\) = \(4, 5\)"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from supa.checks import counted
 from supa_mamba.ops.checks import check_device, holds_integers
 
 
@@ -145,6 +146,6 @@ def check_offsets(offset: Tensor, rows: int) -> None:
     if offset[0] != 0 or offset[-1] != rows or descends.shape[0]:
         where = f", descending after entry {int(descends)}," if descends.shape[0] else ""
         raise ValueError(
-            f"offset: {int(offset[0])} to {int(offset[-1])}{where} was given for {rows} rows, but it must begin at 0, "
-            "never descend, and end at the number of rows."
+            f"offset: {int(offset[0])} to {int(offset[-1])}{where} was given for {counted(rows, 'row')}, but it must "
+            "begin at 0, never descend, and end at the number of rows."
         )

@@ -88,7 +88,7 @@ def forward_kernel(
         for r in tl.static_range(ROWS):
             ahead += (load_inputs(x_ptr, None, start, end, i + ROWS + r, x_stride, d, live_d, WIDTH, REVERSE, DTYPE),)
         for r in tl.static_range(ROWS):
-            inputs = (rows[r].to(DTYPE),) + seen  # noqa: RUF005 Triton has no stars
+            inputs = (rows[r].to(DTYPE),) + seen  # noqa: RUF005 Triton does not support unpacking
             y = weighted_sum(weights, inputs, WIDTH) + bias
             if SILU:
                 y *= sigmoid(y)

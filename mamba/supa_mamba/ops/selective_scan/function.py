@@ -5,6 +5,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from supa.checks import counted
 from supa_mamba.ops.checks import check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
 from supa_mamba.ops.packing import flatten_rows, normalize_offsets
@@ -169,8 +170,8 @@ def _check(given: ScanInputs) -> None:
     letters = "(B, L" if len(rows) == 2 else "(T"
     if A.ndim != 2 or not 1 <= A.shape[1] <= 256 or channels < 1:
         raise ValueError(
-            f"A: shape {tuple(A.shape)} was given for {channels} channels, but it must be (D, N) with at least one "
-            "channel and 1 to 256 states."
+            f"A: shape {tuple(A.shape)} was given for {counted(channels, 'channel')}, but it must be (D, N) with at "
+            "least one channel and 1 to 256 states."
         )
     states = A.shape[1]
     check_shape("u", u, (*rows, channels), u, f"{letters}, D)")
@@ -180,8 +181,9 @@ def _check(given: ScanInputs) -> None:
     of_groups = [x.shape[-2] for x in (B, C) if x.ndim == u.ndim + 1]
     if of_groups and (len(set(of_groups)) > 1 or of_groups[0] < 1 or channels % of_groups[0]):
         raise ValueError(
-            f"B, C: {' and '.join(map(str, of_groups))} groups were given for {channels} channels, but both must have "
-            "the same number of groups, and the channels must be a multiple of it."
+            f"B, C: {' and '.join(map(str, of_groups))} groups were given for "
+            f"{counted(channels, 'channel')}, but both must have the same number of groups, which must divide the "
+            "number of channels."
         )
     for name, x in {"B": B, "C": C}.items():
         if x.ndim == u.ndim + 1:

@@ -119,7 +119,7 @@ def check_step_inputs(given: StepTensors, lead: str) -> None:
     if B.ndim == first + 2:
         groups = (B.shape[first],)
         if groups[0] < 1 or (groups[0] != 1 if of_mamba1 else heads % groups[0]):
-            shared = "G = 1" if of_mamba1 else f"the G groups share the {heads} heads evenly"
+            shared = "G = 1" if of_mamba1 else f"G divides the number of heads, {heads}"
             raise ValueError(
                 f"B: shape {tuple(B.shape)} was given, but it must be ({lead}, N), or ({lead}, G, N), where {shared}."
             )

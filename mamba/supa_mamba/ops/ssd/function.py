@@ -5,6 +5,7 @@ from typing import Literal, overload
 
 from torch import Tensor
 
+from supa.checks import counted
 from supa_mamba.ops.checks import check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
 from supa_mamba.ops.packing import flatten_rows, normalize_offsets
@@ -168,8 +169,8 @@ def _check(given: SsdInputs) -> None:
     groups, states = B.shape[-2:] if B.ndim == x.ndim else (0, 0)
     if groups < 1 or heads % groups or not 1 <= states <= 256:
         raise ValueError(
-            f"B: shape {tuple(B.shape)} was given for {heads} heads, but it must be {letters}, G, N), where the number "
-            "of heads is a multiple of G, with 1 to 256 states N."
+            f"B: shape {tuple(B.shape)} was given for {counted(heads, 'head')}, but it must be {letters}, G, N), "
+            "where the number of heads is a multiple of G, with 1 to 256 states N."
         )
     check_shape("x", x, (*rows, heads, width), x, f"{letters}, H, P)")
     check_shape("dt", dt, (*rows, heads), x, f"{letters}, H)")
