@@ -316,7 +316,7 @@ def test_help_loads_nothing_heavy():
     assert command.command.name == "train"
 
 
-def test_the_page_on_training_encoders_runs(supa_mamba, monkeypatch, capsys):
+def test_the_commands_and_the_code_of_the_page_run(supa_mamba, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "how_to" / "train_encoders.md").read_text()
     (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     for line in commands.strip().splitlines():
