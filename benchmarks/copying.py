@@ -1,10 +1,10 @@
-"""Measurement of the memory bandwidth of a GPU."""
+"""How fast a GPU moves bytes."""
 
 import torch
 
 
 def copied_bytes_per_second() -> float:
-    """Measure the bandwidth of a copy of 2 GiB, counting bytes read and written."""
+    """Measure a copy of 2 GiB: bytes read and written."""
     import triton
 
     source = torch.empty(2**31, dtype=torch.uint8, device="cuda")

@@ -1,4 +1,4 @@
-"""Detection of synchronisations between host and GPU."""
+"""Work that must not wait for a GPU."""
 
 import warnings
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import torch
 
 @contextmanager
 def no_device_sync():
-    """Raise an error for each synchronisation with the GPU inside the context."""
+    """Let whatever waits for the device raise, as long as the context lasts."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # warns that the mode is experimental
+            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
             torch.cuda.set_sync_debug_mode("error")
         yield
     finally:

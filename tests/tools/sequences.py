@@ -1,10 +1,10 @@
-"""Random inputs of the sequence operations, and distances between results."""
+"""Random inputs of the sequence operations, and how far two results lie apart."""
 
 import torch
 
 
 def lengths_for(path, lengths):
-    """Return lengths around tile boundaries. In the slow interpreter, tiles have 4 rows instead of 32."""
+    """Give lengths around the tiles' borders; in the interpreter, which is slow, tiles have 4 steps instead of 32."""
     return [n - 28 * round(n / 32) for n in lengths] if path == "interpreter" else lengths
 
 
@@ -13,7 +13,7 @@ def offset_of(lengths, device="cpu"):
 
 
 def scan_inputs(lengths, channels, states, *, groups=(), delta=-2.0, spread=1.0, seed=0):
-    """Draw float64 inputs of the scan. Step sizes are softplus of normal numbers around ``delta`` plus a bias.
+    """Draw float64 inputs of the scan; steps are softplus of normal numbers around ``delta`` plus a bias.
 
     With ``groups=(G,)`` B and C are (T, G, N).
     """
@@ -37,7 +37,7 @@ def scan_inputs(lengths, channels, states, *, groups=(), delta=-2.0, spread=1.0,
 
 
 def ssd_inputs(lengths, heads, width, states, *, groups=1, dt=-2.0, spread=1.0, seed=0):
-    """Draw float64 inputs of the recurrence of Mamba-2, with step sizes as in ``scan_inputs``."""
+    """Draw float64 inputs of Mamba-2's recurrence; steps as in ``scan_inputs``."""
     generator = torch.Generator().manual_seed(seed)
     rows, sequences = sum(lengths), len(lengths)
 
@@ -71,12 +71,12 @@ def conv_inputs(lengths, channels, width, *, seed=0):
 
 
 def apart(x):
-    """Return the same values as a view of every second element of a wider tensor."""
+    """Give the same values as a view that skips every second number of a wider tensor."""
     return torch.stack([x, torch.full_like(x, 97)], -1).flatten(-2)[..., ::2]
 
 
 def with_gradients(function, inputs, dtype=torch.float64, device="cpu", half=()):
-    """Run a function and return y, the final state, and the gradients of a random loss for all inputs."""
+    """Run a function that gives y and a final state; give both and the gradients of all inputs of one random loss."""
     given = {
         name: x.to(device, dtype if name in half or not half else torch.float32).detach().requires_grad_()
         for name, x in inputs.items()
@@ -92,7 +92,7 @@ def with_gradients(function, inputs, dtype=torch.float64, device="cpu", half=())
 
 
 def distance(found, expected):
-    """Return the root mean square of the difference, relative to that of the expected values."""
+    """Root mean square of the difference, relative to that of what is expected."""
     found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
     assert found.shape == expected.shape
     if not expected.numel():
@@ -102,7 +102,7 @@ def distance(found, expected):
 
 
 def assert_close(found, expected, forward, backward, *, of_rates=None):
-    """Compare results of ``with_gradients``. NaN fails."""
+    """Compare what ``with_gradients`` gives; NaN never passes."""
     for name, value in expected.items():
         bound = backward if name.startswith("gradient") else forward
         bound = of_rates if of_rates and name == "gradient of A" else bound
