@@ -251,7 +251,7 @@ def _dataset(
         showers, features=task.features, normalisation=normalisation, split=split, targets=task.targets
     )
     if len(dataset) == 0:
-        raise ValueError(f"The split {split} contains none of the given showers ({len(dataset.source):,}); give more.")
+        raise ValueError(f"The split {split} has none of the given showers ({len(dataset.source):,}); give more.")
     return dataset
 
 

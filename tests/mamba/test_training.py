@@ -129,7 +129,7 @@ def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
     assert encoding.classes == ("symmetric", "critical")
     with pytest.raises(ValueError, match="There are showers of the preset standard, but the classes are symmetric"):
         packed_showers(supa.simulate(50), "test", encoding)
-    with pytest.raises(ValueError, match=r"The split test contains none of the given showers \(1\); give more"):
+    with pytest.raises(ValueError, match=r"The split test has none of the given showers \(1\); give more"):
         packed_showers(pairs[:1], "test", training_showers(pairs, "primary")[0])
     for constant in ("num_primaries", "incident_energy"):
         with pytest.raises(ValueError, match=rf"showers to train on all have the same {constant}, so there is nothing"):
