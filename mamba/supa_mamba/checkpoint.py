@@ -85,7 +85,11 @@ class Checkpoint(checkpoint.Checkpoint):
         return encoder.eval()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the checkpoint as plain values; see `supa_learning.Checkpoint`."""
+        """Return the checkpoint as plain values; see `supa_learning.Checkpoint`.
+
+        Returns:
+            Dictionary of plain values, without the state of the training.
+        """
         return {
             "config": self.config.to_dict(),
             "encoding": self.encoding.to_dict(),
@@ -97,7 +101,14 @@ class Checkpoint(checkpoint.Checkpoint):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Create a checkpoint from the values that `to_dict` returned; see `supa_learning.Checkpoint`."""
+        """Create a checkpoint from plain values; see `supa_learning.Checkpoint`.
+
+        Args:
+            values: The values that `to_dict` returned, ``training`` and ``versions``.
+
+        Returns:
+            The checkpoint.
+        """
         return cls(
             config=TrainingConfig.from_dict(values["config"]),
             encoding=TaskEncoding.from_dict(values["encoding"]),

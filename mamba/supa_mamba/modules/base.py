@@ -105,13 +105,37 @@ class CausalMixer(StateSpaceMixer):
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
     ) -> tuple[Tensor, MambaState | None]:
-        """Return the rows (T, d_inner) before the output projection, and the state or None."""
+        """Apply convolution and recurrence to packed sequences.
+
+        Args:
+            projected: (T, ...) rows after the input projection.
+            offset: (S + 1,) int64 offsets.
+            state: State before the first rows, or None for zeros.
+            reverse: Whether to process each sequence from its last row to its first.
+            return_state: Whether to return the state after the last rows.
+
+        Returns:
+            (T, d_inner) rows before the output projection, and the state or None.
+        """
         raise NotImplementedError
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
-        """Return one row per sequence (M, d_inner) before the output projection, and update the state in place."""
+        """Apply one step of convolution and recurrence.
+
+        Args:
+            projected: (M, ...) rows after the input projection.
+            state: State table with R slots, updated in place.
+            slots: (M,) integers, the slot of each sequence, or None; see `step`.
+
+        Returns:
+            (M, d_inner) rows before the output projection.
+        """
         raise NotImplementedError
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of the tensors of `MambaState`, without the dimension of slots."""
+        """Return the shapes of the states, without the dimension of slots.
+
+        Returns:
+            Shapes of ``conv`` and ``ssm`` of `MambaState`.
+        """
         raise NotImplementedError

@@ -124,6 +124,11 @@ class BiMamba(StateSpaceMixer):
     def step(self, x: Tensor, state: MambaState, slots: Tensor | None = None) -> NoReturn:
         """Raise an error, because the backward direction needs the following rows.
 
+        Args:
+            x: Not used.
+            state: Not used.
+            slots: Not used.
+
         Raises:
             ValueError: Always.
         """
@@ -131,6 +136,9 @@ class BiMamba(StateSpaceMixer):
 
     def init_state(self, batch: int) -> NoReturn:
         """Raise an error, because a bidirectional mixer has no state.
+
+        Args:
+            batch: Not used.
 
         Raises:
             ValueError: Always.

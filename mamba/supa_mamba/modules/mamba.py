@@ -89,17 +89,41 @@ class Mamba(CausalMixer):
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
     ) -> tuple[Tensor, MambaState | None]:
-        """Apply convolution, scan and gate to the rows of each sequence."""
+        """Apply convolution, scan and gate to packed sequences.
+
+        Args:
+            projected: (T, ...) rows after the input projection.
+            offset: (S + 1,) int64 offsets.
+            state: State before the first rows, or None for zeros.
+            reverse: Whether to process each sequence from its last row to its first.
+            return_state: Whether to return the state after the last rows.
+
+        Returns:
+            (T, d_inner) rows before the output projection, and the state or None.
+        """
         u, z = projected.chunk(2, dim=-1)
         return self._branch().forward(u, z, offset, state, reverse=reverse, return_state=return_state)
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
-        """Apply one step of convolution, scan and gate."""
+        """Apply one step of convolution, scan and gate.
+
+        Args:
+            projected: (M, ...) rows after the input projection.
+            state: State table with R slots, updated in place.
+            slots: (M,) integers, the slot of each sequence, or None; see `step`.
+
+        Returns:
+            (M, d_inner) rows before the output projection.
+        """
         u, z = projected.chunk(2, dim=-1)
         return self._branch().step(u, z, state, slots)
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of the states, without the dimension of slots."""
+        """Return the shapes of the states, without the dimension of slots.
+
+        Returns:
+            Shapes of ``conv`` and ``ssm`` of `MambaState`.
+        """
         return (self.d_inner, self.d_conv - 1), (self.d_inner, self.d_state)
 
     def extra_repr(self) -> str:

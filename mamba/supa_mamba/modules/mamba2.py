@@ -120,7 +120,18 @@ class Mamba2(CausalMixer):
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
     ) -> tuple[Tensor, MambaState | None]:
-        """Apply convolution, recurrence, gate and norm to the rows of each sequence."""
+        """Apply convolution, recurrence, gate and norm to packed sequences.
+
+        Args:
+            projected: (T, ...) rows after the input projection.
+            offset: (S + 1,) int64 offsets.
+            state: State before the first rows, or None for zeros.
+            reverse: Whether to process each sequence from its last row to its first.
+            return_state: Whether to return the state after the last rows.
+
+        Returns:
+            (T, d_inner) rows before the output projection, and the state or None.
+        """
         conv_before, ssm_before = (None, None) if state is None else state
         z, mixed, delta = self._split(projected)
         convolve = partial(
@@ -139,7 +150,16 @@ class Mamba2(CausalMixer):
         return self._normalized(y, z), MambaState(conv, ssm)
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
-        """Apply one step of convolution, recurrence, gate and norm."""
+        """Apply one step of convolution, recurrence, gate and norm.
+
+        Args:
+            projected: (M, ...) rows after the input projection.
+            state: State table with R slots, updated in place.
+            slots: (M,) integers, the slot of each sequence, or None; see `step`.
+
+        Returns:
+            (M, d_inner) rows before the output projection.
+        """
         z, mixed, delta = self._split(projected)
         mixed = causal_conv1d_update(
             mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
@@ -155,7 +175,11 @@ class Mamba2(CausalMixer):
         return self._normalized(y, z)
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of the states, without the dimension of slots."""
+        """Return the shapes of the states, without the dimension of slots.
+
+        Returns:
+            Shapes of ``conv`` and ``ssm`` of `MambaState`.
+        """
         return (self.conv1d.in_channels, self.d_conv - 1), (self.nheads, self.headdim, self.d_state)
 
     def extra_repr(self) -> str:
