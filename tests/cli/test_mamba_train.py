@@ -160,7 +160,7 @@ def test_options_win_over_the_config_file(supa_mamba):
 
 
 MISTAKES = {
-    "target": (["--target", "mass"], 2, "target: 'mass' was given, but it is one of num_primaries, primary"),
+    "target": (["--target", "mass"], 2, "target: 'mass' was given, but it must be one of num_primaries, primary"),
     "unknown": (
         ["--config", "wide.toml"],
         2,
@@ -316,8 +316,8 @@ def test_help_loads_nothing_heavy():
     assert command.command.name == "train"
 
 
-def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
-    page = (Path(__file__).parents[2] / "docs" / "explanation" / "mamba_encoders.md").read_text()
+def test_the_commands_and_the_code_of_the_page_run(supa_mamba, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "how_to" / "train_encoders.md").read_text()
     (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     for line in commands.strip().splitlines():
         program, group, *words = line.split("#")[0].replace("1e5", "120").split()
@@ -336,5 +336,5 @@ def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
     Path("settings.toml").write_text(settings)
     assert TrainingConfig.from_file("settings.toml") == TrainingConfig(target="incident_energy")
     (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(python, "mamba_encoders.md", "exec"), {})
+    exec(compile(python, "train_encoders.md", "exec"), {})
     assert "bayes_rms" in capsys.readouterr().out
