@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from supa.arrays import FloatArray
+from supa.plotting.geometry import hit_depths, relative_log
 from supa.plotting.style import COLOURS, GRID, INK, hits_text, shower_name
 from supa.showers import Showers
 
@@ -32,8 +32,7 @@ def plot_shower(shower: Showers) -> "Figure":
     if len(shower) != 1:
         raise ValueError(f"{len(shower)} showers were given, but this draws one; choose one, such as showers[0].")
     dz = shower.config.slice_spacing
-    middle = dz * np.mean(shower.config.readout_layers, axis=1)
-    z = np.where(np.isnan(shower.z), middle[shower.layer], shower.z)
+    z = hit_depths(shower)
     figure = Figure(figsize=(9, 5.2), layout="constrained")
     axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
     if shower.particles is not None:
@@ -41,7 +40,7 @@ def plot_shower(shower: Showers) -> "Figure":
         parent: Any = tree["parent"]
         child = np.flatnonzero(parent >= 0)
         points = np.column_stack([np.multiply(tree["slice"], dz), tree["x"], tree["y"]])
-        weight = _relative_log(np.asarray(tree["energy"], dtype=np.float64)[child])
+        weight = relative_log(np.asarray(tree["energy"], dtype=np.float64)[child], float(np.max(tree["energy"])))
         if len(child):
             axes.add_collection3d(
                 Line3DCollection(
@@ -54,7 +53,7 @@ def plot_shower(shower: Showers) -> "Figure":
     for layer in range(shower.config.num_layers):
         chosen = shower.layer == layer
         if chosen.any():
-            weight = _relative_log(shower.energy.astype(np.float64))[chosen]
+            weight = relative_log(shower.energy.astype(np.float64), float(shower.energy.max()))[chosen]
             axes.scatter(
                 z[chosen],
                 shower.x[chosen],
@@ -89,10 +88,3 @@ def plot_shower(shower: Showers) -> "Figure":
         for handle in legend.legend_handles:
             handle.set_sizes([36])
     return figure
-
-
-def _relative_log(energy: FloatArray) -> FloatArray:
-    """Energies on a logarithmic scale from 0 (a thousandth of the largest, or less) to 1 (the largest)."""
-    if not len(energy) or not energy.max() > 0:
-        return np.zeros(len(energy))
-    return np.asarray(np.clip(1 + np.log10(np.maximum(energy / energy.max(), 1e-3)) / 3, 0, 1))

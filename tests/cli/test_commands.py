@@ -54,8 +54,22 @@ def test_plot_draws_profiles_and_single_showers(folder):
     assert "<svg" in (folder / "s.svg").read_text()
 
 
+def test_plot_writes_interactive_pages(folder):
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    assert _run("plot", "tree.h5", "--shower", "3", "-o", "one.html").strip() == "one.html"
+    assert _run("plot", "tree.h5", "--shower", "3,5", "-o", "two.html").strip() == "two.html"
+    for name, title in (("one.html", "Shower 3, seed 2: 65 GeV"), ("two.html", "2 showers of standard")):
+        page = (folder / name).read_text()
+        assert f"<title>{title}" in page
+        assert "Colour by primary" in page
+    assert sorted(path.name for path in folder.glob("*.new")) == []
+
+
 MISTAKES = {
     "shower": (["plot", "tree.h5", "--shower", "200"], 2, "200 showers are numbered from 0"),
+    "several": (["plot", "tree.h5", "--shower", "1,2"], 2, "only an interactive page shows several; write one with"),
+    "not numbers": (["plot", "tree.h5", "--shower", "1;2"], 2, "whole numbers separated by commas, such as 3 or 3,5"),
+    "page of profiles": (["plot", "tree.h5", "-o", "a.html"], 2, "only single showers make an interactive page"),
     "both": (["plot", "tree.h5", "--shower", "1", "--profile"], 2, "exclude each other"),
     "image and profile": (["plot", "tree.h5", "--image", "1", "--profile"], 2, "exclude each other"),
     "image of two": (["plot", "tree.h5", "hits.h5", "--image", "1"], 2, "--image draws one file, but 2"),
