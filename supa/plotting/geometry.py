@@ -1,5 +1,7 @@
 """Positions of hits and scales of energies, for figures of single showers."""
 
+import math
+
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
@@ -47,3 +49,16 @@ def relative_log(energy: FloatArray, largest: float) -> FloatArray:
     if not largest > 0:
         return np.zeros(len(energy))
     return np.asarray(np.clip(1 + np.log10(np.maximum(energy / largest, 1e-3)) / 3, 0, 1))
+
+
+def energy_decades(largest: float) -> list[float]:
+    """Return energies whose markers explain a logarithmic scale in a legend.
+
+    Args:
+        largest: The largest energy of the figure, above 0.
+
+    Returns:
+        Three powers of ten, in the same unit, the largest first.
+    """
+    decade = 10.0 ** math.floor(math.log10(largest) + 1e-9)
+    return [decade, decade / 10, decade / 100]

@@ -13,7 +13,7 @@ from supa.arrays import FloatArray
 from supa.atomic_file import atomic_write
 from supa.checks import counted
 from supa.physics import UNKNOWN_SLICE
-from supa.plotting.geometry import hit_depths, hit_slices, relative_log
+from supa.plotting.geometry import energy_decades, hit_depths, hit_slices, relative_log
 from supa.plotting.style import COLOURS, GRID, INK, hits_text, shower_name
 from supa.presets import preset_name
 from supa.showers import Showers
@@ -272,8 +272,7 @@ class _Traces:
                 marker = {"size": 10, "color": palette[value % len(palette)]}
                 self._add_entry(f"Colour: {kind}", f"{kind} {value}", marker, shown=kind == "layer")
         if self._largest > 0:
-            decade = 10.0 ** math.floor(math.log10(self._largest) + 1e-9)
-            for energy in (decade, decade / 10, decade / 100):
+            for energy in energy_decades(self._largest):
                 size = float(_diameter(np.array([energy]), self._largest)[0])
                 self._add_entry("Size: hit energy", f"{energy:.3g} GeV", {"size": size, "color": _GREY}, shown=True)
 
