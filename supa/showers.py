@@ -377,3 +377,31 @@ class Showers:
         nx, ny = cells.shape
         sums = energy_in_cells(self.hits.group_of_row(), cell, self.energy, len(self), nx * ny)
         return sums.reshape(len(self), nx, ny)
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows, with a thumbnail of a single shower."""
+        from supa.html_table import html_table
+
+        run = self.run
+        rows: list[tuple[str, object]] = [
+            ("config", preset_name(self.config) or "custom"),
+            (
+                "incident energy",
+                f"{self.config.spectrum} GeV" if len(self) != 1 else f"{self.incident_energy[0]:.4g} GeV",
+            ),
+            (
+                "hits",
+                f"{self.hits.num_rows:,}" + (f", {self.hits.num_rows / len(self):.1f} per shower" if self else ""),
+            ),
+            ("hit energy", f"{self.energy.sum():.4g} GeV in total"),
+            ("readout layers", self.config.num_layers),
+            ("particles", f"{self.particles.num_rows:,}" if self.particles is not None else "not recorded"),
+            ("seed", "-" if run.seed is None else run.seed),
+            ("engine", run.engine),
+            ("keep", run.keep),
+        ]
+        if len(self) != 1:
+            return html_table(rows, caption=counted(len(self), "shower"))
+        from supa.plotting.thumbnail import thumbnail
+
+        return f"<div>{html_table(rows, caption=f'Shower {self.index[0]}')}{thumbnail(self)}</div>"

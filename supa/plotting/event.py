@@ -181,7 +181,7 @@ def _add_legends(figure: "Figure", shower: Showers) -> None:
     for number, (title, handles) in enumerate(legends):
         if not handles:
             continue
-        place = [(0.715, 0.99), (0.715, 0.81), (0.85, 0.81)][number]
+        place = [(0.715, 0.99), (0.715, 0.81), (0.835, 0.81)][number]
         legend = figure.legend(
             handles=handles,
             title=title,
