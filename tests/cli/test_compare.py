@@ -108,7 +108,7 @@ MISTAKES = {
     "one file": (["true.h5"], "Missing argument 'GENERATED'"),
     "output": (["true.h5", "made.h5", "-o", "true.h5"], "the report needs one"),
     "no output": (["true.h5", "made.h5", "-o", ""], "the report needs one"),
-    "output below a file": (["true.h5", "made.h5", "-o", "true.h5/x"], "cannot be made a folder"),
+    "output below a file": (["true.h5", "made.h5", "-o", "true.h5/x"], "the folder cannot be created"),
 }
 
 

@@ -17,7 +17,7 @@ def test_the_early_end_of_a_file_is_an_error_and_no_interruption(tmp_path, monke
     monkeypatch.setattr("supa_datasets.ShowerFile", _cut)
     result = CliRunner().invoke(cli, ["info", str(tmp_path / "a.h5")])
     assert result.exit_code == 1
-    assert result.output == "Error: A file ended before its data (Ran out of input); it is empty or cut.\n"
+    assert result.output == "Error: A file ended unexpectedly (Ran out of input); it is empty or truncated.\n"
 
 
 def test_the_end_of_the_input_at_a_question_is_an_interruption():

@@ -259,7 +259,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
         time.sleep(0.02)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "go on with the same command and --resume" in errors
+    assert "resume with the same command and --resume" in errors
     assert "Traceback" not in errors
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
     n = _finished(path) + 1000

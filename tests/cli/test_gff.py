@@ -70,7 +70,7 @@ def test_a_bench_prints_and_writes_its_table_and_is_drawn(folder, tmp_path):
     assert "Difference to majority in points" in first.stdout
     assert "GFF (gcn), quoted" in first.stdout
     assert (tmp_path / "t.md").read_text() == first.stdout
-    assert "10 jobs, 0 of them done before in results.jsonl" in first.stderr
+    assert "10 jobs, of which results.jsonl contains 0" in first.stderr
     assert "10 of 10 jobs" in first.stderr
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 10
     again = _run(*arguments)
@@ -114,7 +114,7 @@ def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_p
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the processes that run jobs, too
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "What was finished is in results.jsonl; the same command goes on." in err
+    assert "The finished jobs are in results.jsonl; repeat the command to resume." in err
     assert "Traceback" not in err
     interrupted = path.read_text().splitlines()
     assert 2 <= len(interrupted) < 15
@@ -139,11 +139,11 @@ def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_p
 
 
 MISTAKES = {
-    "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a set is one of AIDS"),
-    "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names with commas between them"),
+    "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a graph benchmark is one of AIDS"),
+    "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names separated by commas"),
     "method": (["bench", "--methods", "bets"], "'bets' was given, but a method is one of majority, size"),
     "task": (["bench", "--methods", "features"], "None of the given methods can do the tasks"),
-    "reference": (["bench", "--methods", "size", "--reference", "labels"], "is none of the methods: size"),
+    "reference": (["bench", "--methods", "size", "--reference", "labels"], "is not one of the methods size"),
     "folds": (["bench", "--folds", "1"], "at least 2"),
     "workers": (["bench", "-j", "0"], "at least 1"),
     "no root": (["bench", "--methods", "size", "--root", "nowhere"], "there is no such folder"),
@@ -193,7 +193,7 @@ def test_failed_jobs_are_told_and_the_others_kept(folder, monkeypatch):
     monkeypatch.setattr(worker_pool, "run_jobs", lambda *given, **named: run_jobs(*given, **named, run=failing))
     result = CliRunner().invoke(cli, _bench(folder, "--methods", "majority"))
     assert result.exit_code == 1
-    assert "3 jobs failed; the table tells why" in result.output
+    assert "3 jobs failed; the table shows the reasons" in result.output
     assert "(2 of 5 folds)" in result.output
 
 

@@ -117,7 +117,7 @@ def test_a_training_is_told_saved_and_evaluated(supa, root, method):
             target.count(_most_frequent(benchmark, checkpoint)) / len(target)
         )
     shown = " ".join(out.split())
-    for name, values in (("layers together", facts["network"]), ("majority class", facts["majority"])):
+    for name, values in (("all layers together", facts["network"]), ("majority class", facts["majority"])):
         assert f"{name} " + " ".join(f"{100 * value:.2f} %" for value in values.values()) in shown
     for layer in range(2):
         assert (
@@ -199,7 +199,7 @@ def test_an_interruption_within_an_epoch_is_resumed_to_the_same_bits(supa, monke
     assert (code, out) == (130, "")
     # An epoch has two batches; with `best` each updates two layers.
     epochs, extent = {"gff": (4, "4 epochs and 1 step"), "best": (0, "0 epochs and 2 steps")}[method]
-    assert f"m.ckpt has {extent}; resume with the same command and --resume." in err
+    assert f"m.ckpt contains {extent}; resume with the same command and --resume." in err
     stored = Checkpoint.load("m.ckpt")
     assert (stored.finished, len(stored.training["state"]["history"])) == (False, epochs)
     assert "interrupted after" in supa("evaluate", "m.ckpt")[1]
@@ -245,11 +245,11 @@ def test_resume_without_a_file_begins(supa):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seed", 1], "the seed is 0 there, and 1 here"),
-        (["--fold", 1], "the split is fold 0 of 10 there, and fold 1 of 10 here"),
-        (["--hidden-channels", 16], "hidden_channels is 8 there, and 16 here"),
+        (["--seed", 1], "the seed is 0 in the file, but 1 in this command"),
+        (["--fold", 1], "the split is fold 0 of 10 in the file, but fold 1 of 10 in this command"),
+        (["--hidden-channels", 16], "hidden_channels is 8 in the file, but 16 in this command"),
         (["--method", "cafo"], "score is {'part': 'Head', 'kind': 'mlp'"),
-        (["--dataset", "BZR", "--folds", 5], "the set is MUTAG there, and BZR here"),
+        (["--dataset", "BZR", "--folds", 5], "the benchmark is MUTAG in the file, but BZR in this command"),
     ],
 )
 def test_another_training_is_not_resumed(supa, options, message):
@@ -257,7 +257,7 @@ def test_another_training_is_not_resumed(supa, options, message):
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, *options, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert f"m.ckpt is of another training: {message}" in err
+    assert f"m.ckpt belongs to another training: {message}" in err
     assert Path("m.ckpt").read_bytes() == before
 
 
@@ -272,7 +272,7 @@ def test_what_is_there_is_not_overwritten(supa):
 
 
 MISTAKES = {
-    "set": (["--dataset", "MUTAGG"], 2, "'MUTAGG' was given, but a set is one of AIDS"),
+    "set": (["--dataset", "MUTAGG"], 2, "'MUTAGG' was given, but a graph benchmark is one of AIDS"),
     "method": (["--dataset", "MUTAG", "--method", "magic"], 2, "'magic' was given, but a method is one of gff"),
     "level": (["--dataset", "MUTAG", "--method", "single-forward"], 2, "single-forward is not for graph level"),
     "link": (["--dataset", "Cora", "--method", "link-goodness"], 2, "link-goodness is not for node level"),
@@ -339,10 +339,10 @@ def test_evaluate_tells_what_is_wrong(supa, tmp_path_factory, monkeypatch):
     supa = supa.of(tmp_path_factory.getbasetemp() / "other raw")
     code, _, err = supa("evaluate", "m.ckpt")
     assert code == 1
-    assert "m.ckpt: it was trained on other data, of 3 features and 2 classes" in err
+    assert "m.ckpt: the network was trained on other data, with 3 features and 2 classes" in err
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert "m.ckpt is of another training: the number of classes is 2 there, and 3 here" in err
+    assert "m.ckpt belongs to another training: the number of classes is 2 in the file, but 3 in this command" in err
     checkpoint = Checkpoint.load("m.ckpt")
     Checkpoint(**{**vars(checkpoint), "benchmark": None}).save("own.ckpt")
     code, _, err = supa("evaluate", "own.ckpt")

@@ -40,7 +40,7 @@ def test_the_full_check_reports_each_fault_and_fails(folder):
     printed = _run("info", "tree.h5", "--check", code=1).splitlines()
     lines = [" ".join(line.split()) for line in printed if line.strip("-")]
     assert lines[-4:] == [
-        "fault number first shower",
+        "fault count first shower",
         "a hit's energy above its shower's 2 5",
         "the sum of the energies of hits and leak 2 5",
         "a hit, which is not a particle that stopped 2 5",

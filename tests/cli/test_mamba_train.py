@@ -134,7 +134,7 @@ def test_presets_of_several_files_are_told_apart(supa_mamba):
     code, _, err = supa_mamba("evaluate", "m.ckpt", "p.h5")
     assert (code, "There are showers of the preset two-primaries" in err) == (1, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "m.doc")
-    assert (code, "a picture must end in one of" in err) == (2, True)
+    assert (code, "the name of a figure must end in one of" in err) == (2, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "none/m.png")
     assert (code, "the folder none does not exist; make it first" in " ".join(err.split())) == (2, True)
 
@@ -215,7 +215,7 @@ def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, m
     monkeypatch.setattr(EncoderTask, "update", interrupted)
     code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert (code, out) == (130, "")
-    assert "m.ckpt has 1 epoch and 2 steps; resume with the same command and --resume." in err
+    assert "m.ckpt contains 1 epoch and 2 steps; resume with the same command and --resume." in err
     assert "interrupted after 1 epoch" in supa_mamba("evaluate", "m.ckpt", "e.h5")[1]
     code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt", "--resume")
     assert code == 0
@@ -275,8 +275,8 @@ def test_two_processes_train_as_one_but_for_rounding(supa_mamba):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seed", 1], "seed is 0 there, and 1 here"),
-        (["--d-model", 16], "d_model is 8 there, and 16 here"),
+        (["--seed", 1], "seed is 0 in the file, but 1 in this command"),
+        (["--d-model", 16], "d_model is 8 in the file, but 16 in this command"),
         (["s.h5"], "the number of showers is"),
     ],
 )
@@ -285,7 +285,7 @@ def test_another_training_is_not_resumed(supa_mamba, options, message):
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa_mamba(*ENERGY, "--epochs", 1, *options, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert f"m.ckpt is of another training: {message}" in err
+    assert f"m.ckpt belongs to another training: {message}" in err
     assert Path("m.ckpt").read_bytes() == before
 
 

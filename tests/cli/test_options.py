@@ -130,7 +130,7 @@ OUTPUTS = {
         "then `supa convert a.h5 a.parquet`",
     ),
     "root": (["generate", "d/a.ROOT", "-n", "1"], "then `supa convert d/a.h5 d/a.ROOT`"),
-    "npz": (["generate", "a.npz", "-n", "1"], "is the ending of the format npz"),
+    "npz": (["generate", "a.npz", "-n", "1"], "is a suffix of the format npz"),
     "reference": (["generate", "a.bin", "-n", "1"], "name the file a.h5"),
     "text": (["generate", "a.txt", "-n", "1"], "showers are written as HDF5, not as .txt; name the file a.h5"),
     "converted": (["convert", "x.h5", "y.root", "--to", "parquet"], "give it the ending .parquet"),
@@ -145,7 +145,7 @@ OUTPUTS = {
     "empty": (["generate", "", "-n", "1"], "an empty name was given"),
     "empty input": (["info", ""], "an empty name was given"),
     "empty root": ([*TRAIN, "MUTAG", "--root", ""], "an empty name was given"),
-    "empty report": (["compare", "x.h5", "x.h5", "-o", ""], "is no folder"),
+    "empty report": (["compare", "x.h5", "x.h5", "-o", ""], "is not a folder"),
 }
 
 

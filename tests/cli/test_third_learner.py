@@ -70,11 +70,11 @@ def test_it_is_resumed_within_an_epoch_to_the_same_bits(monkeypatch):
     signals.install()
     result = _run("-o", "m.ckpt")
     assert result.exit_code == 1
-    assert "m.ckpt has 1 epoch and 3 steps; resume with the same command and --resume." in result.stderr
+    assert "m.ckpt contains 1 epoch and 3 steps; resume with the same command and --resume." in result.stderr
     signals.install()
     torch.rand(3)
     different = _run("-o", "m.ckpt", "--resume", "--seed", 1)
-    assert (different.exit_code, "m.ckpt is of another training" in different.stderr) == (2, True)
+    assert (different.exit_code, "m.ckpt belongs to another training" in different.stderr) == (2, True)
     result = _run("-o", "m.ckpt", "--resume")
     assert result.exit_code == 0, result.output
     assert "m.ckpt: resuming after 1 epoch and 3 steps" in result.stderr
