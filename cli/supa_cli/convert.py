@@ -60,7 +60,7 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
 )
 @click.option("--particle", metavar="NAME", help="Particle of the binning file, by name or pid.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="List the formats and exit."
 )

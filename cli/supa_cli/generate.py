@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run, or append showers to a finished file.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 def command(
     out: str,
     num_showers: int,
@@ -94,7 +94,7 @@ def command(
     OUT appears only when it is complete. An interrupted run leaves OUT.partial; the same command with --resume
     completes it. The result is identical to that of an uninterrupted run.
 
-    Example: supa generate showers.h5 -n 1e5 --preset standard --energy log:1:100
+    Example: supa generate showers.h5 -n 1e5 --energy log:1:100
     """
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other; choose one.")

@@ -106,8 +106,8 @@ MISTAKES = {
     "layers": (["true.h5", "single.h5", "--fast"], "only in the same layers"),
     "permutations": (["true.h5", "made.h5", "--permutations", "5"], "at least 19"),
     "one file": (["true.h5"], "Missing argument 'GENERATED'"),
-    "output": (["true.h5", "made.h5", "-o", "true.h5"], "the report needs one"),
-    "no output": (["true.h5", "made.h5", "-o", ""], "the report needs one"),
+    "output": (["true.h5", "made.h5", "-o", "true.h5"], "is not a folder"),
+    "no output": (["true.h5", "made.h5", "-o", ""], "is not a folder"),
     "output below a file": (["true.h5", "made.h5", "-o", "true.h5/x"], "the folder cannot be created"),
 }
 

@@ -74,7 +74,7 @@ def test_a_bench_prints_and_writes_its_table_and_is_drawn(folder, tmp_path):
     assert "10 of 10 jobs" in first.stderr
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 10
     again = _run(*arguments)
-    assert "10 of them done before" in again.stderr
+    assert "results.jsonl contains 10" in again.stderr
     assert again.stdout == first.stdout
     assert _run("gff", "plot", "results.jsonl").stdout.strip() == "results.png"
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"

@@ -95,7 +95,7 @@ def test_a_training_is_told_saved_and_evaluated(supa, root, method):
     code, out, err = supa("train", "--dataset", "MUTAG", "--method", method, *SHORT, "-o", "m.ckpt")
     assert code == 0
     assert "MUTAG: 40 graphs" in err
-    assert re.search(r"fold 0 of 10: 3\d train, \d validate, 4 test; " + method, err)
+    assert re.search(r"fold 0 of 10: 3\d for training, \d for validation, 4 for testing; " + method, err)
     assert re.search(r"layer1 +epoch 2 +loss [\d.]+ +positive [-\d.]+ +negative [-\d.]+ +accuracy [\d.]+ %", err)
     checkpoint = Checkpoint.load("m.ckpt")
     assert checkpoint.finished
@@ -146,7 +146,7 @@ def test_sets_with_lone_nodes_graphs_without_edges_and_no_features_train(supa, c
 def test_nodes_are_split_by_the_masks_of_the_set(supa):
     code, _, err = supa("train", "--dataset", "Cora", "--method", "mono-forward", *SHORT, "-o", "m.ckpt")
     assert code == 0, err
-    assert "the set's own split: 12 train, 500 validate, 20 test" in err
+    assert "the set's own split: 12 for training, 500 for validation, 20 for testing" in err
     split = Checkpoint.load("m.ckpt").split
     assert (split.train.tolist(), split.valid[[0, -1]].tolist()) == (list(range(12)), [12, 511])
     assert split.test.tolist() == list(range(552, 572))
@@ -155,7 +155,7 @@ def test_nodes_are_split_by_the_masks_of_the_set(supa):
 def test_nodes_are_split_by_one_of_the_sets_own_splits(supa):
     code, _, err = supa("train", "--dataset", "Texas", *SHORT, "--fold", "4", "-o", "m.ckpt")
     assert code == 0, err
-    assert "the set's own split 4: 10 train, 10 validate, 10 test" in err
+    assert "the set's own split 4: 10 for training, 10 for validation, 10 for testing" in err
     assert Checkpoint.load("m.ckpt").split.train.tolist() == list(range(2, 30, 3))
 
 
@@ -164,7 +164,7 @@ def test_nodes_without_masks_are_split_by_the_seed(supa, root):
     for seed in (1, 2):
         code, _, err = supa("train", "--dataset", "CitationFull-Cora_ML", *SHORT, "--seed", seed, "-o", f"{seed}.ckpt")
         assert code == 0, err
-        assert f"60/20/20 of seed {seed}: 36 train, 12 validate, 12 test" in err
+        assert f"60/20/20 of seed {seed}: 36 for training, 12 for validation, 12 for testing" in err
         splits.append(Checkpoint.load(f"{seed}.ckpt").split)
     assert splits[0].test.tolist() != splits[1].test.tolist()
     target = load_benchmark("CitationFull-Cora_ML", root=root).graphs[0].y

@@ -133,7 +133,7 @@ OUTPUTS = {
     "npz": (["generate", "a.npz", "-n", "1"], "is a suffix of the format npz"),
     "reference": (["generate", "a.bin", "-n", "1"], "name the file a.h5"),
     "text": (["generate", "a.txt", "-n", "1"], "showers are written as HDF5, not as .txt; name the file a.h5"),
-    "converted": (["convert", "x.h5", "y.root", "--to", "parquet"], "give it the ending .parquet"),
+    "converted": (["convert", "x.h5", "y.root", "--to", "parquet"], "use the suffix .parquet"),
     "dash": (["generate", "-", "-n", "1"], "writing to standard output is not supported"),
     "converted dash": (["convert", "x.h5", "-"], "writing to standard output is not supported"),
     "plotted dash": (["plot", "x.h5", "-o", "-"], "writing to standard output is not supported"),

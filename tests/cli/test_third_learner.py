@@ -50,7 +50,7 @@ def test_it_has_the_options_the_progress_and_the_table():
     assert "m.ckpt: 2 epochs" in result.stdout
     stored = ClassifierCheckpoint.load("m.ckpt")
     assert (stored.settings.width, stored.settings.epochs, stored.finished) == (8, 2, True)
-    assert "Highest learning rate. [default: 0.01]" in " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    assert "Maximum learning rate. [default: 0.01]" in " ".join(CliRunner().invoke(command, ["--help"]).output.split())
     again = _run("-o", "m.ckpt")
     assert (again.exit_code, "m.ckpt exists" in again.stderr) == (2, True)
 

@@ -88,7 +88,7 @@ def command(
     Each finished job is one line of the results file. To resume an interrupted run, repeat the command: it runs the
     jobs that failed or that the file does not contain with the same settings.
 
-    Example: supa gff bench --datasets MUTAG --methods best,backprop --folds 3 --seeds 1
+    Example: supa gff bench --datasets MUTAG --folds 3 --seeds 1
     """
     if table_file is not None and not Path(table_file).absolute().parent.is_dir():
         raise click.UsageError(f"--table {table_file!r}: its folder does not exist; make it first.")

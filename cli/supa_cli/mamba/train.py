@@ -62,7 +62,7 @@ def command(
 
     To train on several GPUs, use torchrun: torchrun --nproc-per-node 2 -m supa_cli.main mamba train ...
 
-    Example: supa mamba train showers.h5 --target incident_energy --epochs 5 -o energy.ckpt
+    Example: supa mamba train showers.h5 --target incident_energy -o e.ckpt
     """
     path = Path(output)
     check_output(path, resume=resume)
