@@ -1,4 +1,4 @@
-"""The other commands, and what all have in common."""
+"""Tests of info, plot and presets, and of the behaviour that all commands share."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def _run(*arguments) -> str:
     return result.output
 
 
-def test_info_tells_what_made_a_file(folder):
+def test_info_shows_the_origin_of_a_file(folder):
     text = _run("info", "tree.h5")
     for part in ("showers", "200", "standard", "65.0", "num_slices", "particles recorded", "supa-showers 1"):
         assert part in text
@@ -120,7 +120,7 @@ def test_every_command_is_listed_with_its_own_help():
 
 
 def test_help_loads_nothing_heavy():
-    """`supa --help` answers before NumPy could be imported; `import supa` loads NumPy and Numba at most."""
+    """`supa --help` does not import NumPy; `import supa` imports only NumPy and Numba."""
     heavy = ["h5py", "matplotlib", "scipy.stats", "torch", "rich", "awkward", "dask"]  # Numba itself imports scipy
     for code, forbidden in (
         ("import supa_cli.main", [*heavy, "numpy", "numba"]),

@@ -1,4 +1,4 @@
-"""``supa gff bench`` and ``supa gff plot``: what they print and write, their errors, and that nothing is lost."""
+"""``supa gff bench`` and ``supa gff plot``: output, files, errors and resuming."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Raw files of a set called MUTAG: paths of three or four nodes, a little longer in class 1; and a cache."""
+    """Raw files of a benchmark named MUTAG (paths of three or four nodes, longer in class 1), and a cache."""
     path = tmp_path_factory.mktemp("gff")
     random = np.random.default_rng(0)
     edges, indicator, labels, nodes = [], [], [], 0
@@ -62,7 +62,7 @@ def _run(*arguments):
     return result
 
 
-def test_a_bench_prints_and_writes_its_table_and_is_drawn(folder, tmp_path):
+def test_bench_prints_writes_and_draws_its_table(folder, tmp_path):
     arguments = _bench(folder, "--methods", "majority,size", "--reference", "majority", "--table", "t.md")
     first = _run(*arguments)
     assert "| majority" in first.stdout
@@ -102,7 +102,7 @@ def _started_until(lines, arguments, path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_path):
+def test_an_interrupted_or_killed_bench_resumes_to_the_same_table(folder, tmp_path):
     from supa_gff.bench import runners
     from supa_gff.bench.results import finished
     from supa_gff.bench.table import table
@@ -128,7 +128,7 @@ def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_p
     assert len(interrupted) + 2 <= len(killed) < 15
 
     resumed = _run(*arguments)
-    assert f"15 jobs, {len(killed)} of them done before" in resumed.stderr
+    assert f"15 jobs, of which results.jsonl contains {len(killed)}" in resumed.stderr
     lines = path.read_text().splitlines()
     assert lines[: len(killed)] == killed
     jobs = [(line["fold"], line["seed"]) for line in map(json.loads, lines)]
@@ -184,7 +184,7 @@ def test_a_set_that_cannot_be_downloaded_is_one_clear_error(tmp_path, monkeypatc
     assert "--root" in result.output
 
 
-def test_failed_jobs_are_told_and_the_others_kept(folder, monkeypatch):
+def test_failed_jobs_are_reported_and_the_others_are_stored(folder, monkeypatch):
     from bench_jobs import failing
 
     from supa_gff.bench import worker_pool
