@@ -90,9 +90,9 @@ def _draw_space(axes: Any, shower: Showers) -> None:
             label=f"layer {layer}",
             zorder=2,
         )
-    reach = _reach(shower)
+    xlim, ylim = _limits(shower)
     deepest = float(z.max(initial=0.0)) or spacing * (shower.config.num_slices - 1)  # the full depth without a hit
-    axes.set(xlim=(0, spacing + deepest), ylim=(-reach, reach), zlim=(-reach, reach))
+    axes.set(xlim=(0, spacing + deepest), ylim=xlim, zlim=ylim)
     axes.set_box_aspect((2.6, 1, 1), zoom=1.33)
     axes.view_init(elev=15, azim=-112)
     axes.set(xlabel="depth (length unit)", ylabel="x (length unit)", zlabel="y (length unit)")
@@ -135,8 +135,8 @@ def _draw_front(axes: "Axes", shower: Showers) -> None:
             linewidths=0.3,
             alpha=0.85,
         )
-    reach = 1.06 * _reach(shower)
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="x (length unit)")
+    xlim, ylim = _limits(shower)
+    axes.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="x (length unit)")
     axes.set_ylabel("y (length unit)")
     axes.set_title("view from the front", fontsize=9, color=INK)
     axes.locator_params(nbins=5)
@@ -212,5 +212,9 @@ def _line_width(weight: Any) -> Any:
     return 0.5 + 2.0 * weight
 
 
-def _reach(shower: Showers) -> float:
-    return max(1.0, float(np.abs(np.concatenate([shower.x, shower.y])).max(initial=0.0)))
+def _limits(shower: Showers) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the limits of x and of y, which have equal lengths and include the axis."""
+    ends = [(float(values.min(initial=0.0)), float(values.max(initial=0.0))) for values in (shower.x, shower.y)]
+    half = 0.53 * max(1.0, *(high - low for low, high in ends))
+    x, y = (((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ends)
+    return x, y
