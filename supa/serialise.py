@@ -176,7 +176,7 @@ class Config:
         """Return the table that a notebook shows."""
         from supa.html_table import html_table
 
-        rows = [(name, repr(value), "" if is_default else "changed") for name, value, is_default in self._settings()]
+        rows = [(name, value, "" if is_default else "changed") for name, value, is_default in self._settings()]
         return html_table(rows, caption=type(self).__name__)
 
     def _settings(self) -> Iterator[tuple[str, Any, bool]]:

@@ -383,17 +383,13 @@ class Showers:
         from supa.html_table import html_table
 
         run = self.run
+        energy = f"{self.incident_energy[0]:.4g}" if len(self) == 1 else str(self.config.spectrum)
+        average = f", {self.hits.num_rows / len(self):.1f} per shower" if len(self) > 1 else ""
         rows: list[tuple[str, object]] = [
             ("config", preset_name(self.config) or "custom"),
-            (
-                "incident energy",
-                f"{self.config.spectrum} GeV" if len(self) != 1 else f"{self.incident_energy[0]:.4g} GeV",
-            ),
-            (
-                "hits",
-                f"{self.hits.num_rows:,}" + (f", {self.hits.num_rows / len(self):.1f} per shower" if self else ""),
-            ),
-            ("hit energy", f"{self.energy.sum():.4g} GeV in total"),
+            ("incident energy", f"{energy} GeV"),
+            ("hits", f"{self.hits.num_rows:,}{average}"),
+            ("hit energy", f"{self.energy.sum():,.2f} GeV in total"),
             ("readout layers", self.config.num_layers),
             ("particles", f"{self.particles.num_rows:,}" if self.particles is not None else "not recorded"),
             ("seed", "-" if run.seed is None else run.seed),
@@ -404,4 +400,6 @@ class Showers:
             return html_table(rows, caption=counted(len(self), "shower"))
         from supa.plotting.thumbnail import thumbnail
 
-        return f"<div>{html_table(rows, caption=f'Shower {self.index[0]}')}{thumbnail(self)}</div>"
+        columns = (self.z, self.y.astype(np.float64), self.energy.astype(np.float64), self.layer.astype(np.int64))
+        picture = thumbnail(*columns, self.config)
+        return f"<div>{html_table(rows, caption=f'Shower {self.index[0]}')}{picture}</div>"

@@ -97,7 +97,7 @@ def command(
     Example: supa generate showers.h5 -n 1e5 --energy log:1:100
     """
     if overwrite and resume:
-        raise click.UsageError("--overwrite and --resume exclude each other; choose one.")
+        raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
     _check_ending(out, quiet=quiet)
     config = _config(preset, config_file, changes, energy)
 

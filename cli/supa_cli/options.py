@@ -28,7 +28,7 @@ def chosen_config(preset_name: str | None, config_file: str | None) -> "ShowerCo
     from supa.presets import preset
 
     if preset_name is not None and config_file is not None:
-        raise click.UsageError("--preset and --config exclude each other; choose one.")
+        raise click.UsageError("--preset and --config cannot be used together; choose one.")
     if preset_name is not None:
         return preset(preset_name)
     try:

@@ -87,7 +87,7 @@ def _check_choices(
     """Check that the options fit together, before the files are opened."""
     for option, given in (("--shower", shower), ("--image", layer)):
         if given is not None and profile:
-            raise click.UsageError(f"{option} and --profile exclude each other; choose one.")
+            raise click.UsageError(f"{option} and --profile cannot be used together; choose one.")
         if given is not None and len(files) > 1:
             raise click.UsageError(f"{option} draws one file, but {len(files)} were given.")
     page = output is not None and Path(output).suffix in PAGES

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from supa.plotting.geometry import energy_decades, hit_depths, hit_slices, relative_log
-from supa.plotting.style import COLOURS, GRID, INK, hide_frame, hits_text, shower_name
+from supa.plotting.encoding import COLOURS, energy_decades, relative_log
+from supa.plotting.geometry import hit_depths, hit_slices
+from supa.plotting.style import GRID, INK, hide_frame, hits_text, shower_name
 from supa.showers import Showers
 
 if TYPE_CHECKING:

@@ -1,11 +1,10 @@
-"""Positions of hits and scales of energies, for figures of single showers."""
-
-import math
+"""Positions at which figures draw the hits of showers."""
 
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
 from supa.physics import UNKNOWN_SLICE
+from supa.plotting.encoding import drawn_depth
 from supa.showers import Showers
 
 
@@ -18,9 +17,7 @@ def hit_depths(showers: Showers) -> FloatArray:
     Returns:
         (hits,) depth in the length unit; the middle of the layer for hits of imported showers without a slice.
     """
-    middle = showers.config.slice_spacing * np.mean(showers.config.readout_layers, axis=1)
-    z = showers.z
-    return np.where(np.isnan(z), middle[showers.layer], z)
+    return drawn_depth(showers.z, showers.layer.astype(np.int64), showers.config)
 
 
 def hit_slices(showers: Showers) -> IntArray:
@@ -34,31 +31,3 @@ def hit_slices(showers: Showers) -> IntArray:
     """
     middle = np.array([(first + last) // 2 for first, last in showers.config.readout_layers])
     return np.where(showers.slice == UNKNOWN_SLICE, middle[showers.layer], showers.slice).astype(np.int64)
-
-
-def relative_log(energy: FloatArray, largest: float) -> FloatArray:
-    """Map energies to a logarithmic scale.
-
-    Args:
-        energy: Energies.
-        largest: The energy that becomes 1, in the same unit.
-
-    Returns:
-        Numbers from 0 (a thousandth of the largest energy, or less) to 1.
-    """
-    if not largest > 0:
-        return np.zeros(len(energy))
-    return np.asarray(np.clip(1 + np.log10(np.maximum(energy / largest, 1e-3)) / 3, 0, 1))
-
-
-def energy_decades(largest: float) -> list[float]:
-    """Return energies whose markers explain a logarithmic scale in a legend.
-
-    Args:
-        largest: The largest energy of the figure, above 0.
-
-    Returns:
-        Three powers of ten, in the same unit, the largest first.
-    """
-    decade = 10.0 ** math.floor(math.log10(largest) + 1e-9)
-    return [decade, decade / 10, decade / 100]

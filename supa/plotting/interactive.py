@@ -13,8 +13,9 @@ from supa.arrays import FloatArray
 from supa.atomic_file import atomic_write
 from supa.checks import counted
 from supa.physics import UNKNOWN_SLICE
-from supa.plotting.geometry import energy_decades, hit_depths, hit_slices, relative_log
-from supa.plotting.style import COLOURS, GRID, INK, hits_text, shower_name
+from supa.plotting.encoding import COLOURS, energy_decades, relative_log
+from supa.plotting.geometry import hit_depths, hit_slices
+from supa.plotting.style import GRID, INK, hits_text, shower_name
 from supa.presets import preset_name
 from supa.showers import Showers
 

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from supa.checks import counted
+from supa.plotting.encoding import COLOURS as COLOURS
 from supa.texts import printable
 
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
     from supa.showers import Showers
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""The palette of Okabe and Ito, whose colours colour-blind readers can distinguish."""
 INK = "#333333"
 GRID = "#e6e6e6"
 SEQUENTIAL, DIVERGING, FRACTIONS = "viridis", "RdBu_r", "Blues"

@@ -80,7 +80,7 @@ MISTAKES = {
     ),
     "particle alone": (["a.h5", "b.npz", "--particle", "photon"], 2, "give --binning, too"),
     "absent binning": (["a.h5", "b.npz", "--binning", "no.xml"], 1, "no.xml: there is no such file"),
-    "two configs": (["a.h5", "b.npz", "--preset", "dense", "--config", "a.toml"], 2, "exclude each other"),
+    "two configs": (["a.h5", "b.npz", "--preset", "dense", "--config", "a.toml"], 2, "cannot be used together"),
     "config": (["a.h5", "b.npz", "--config", "a.toml"], 2, "cannot be read"),
     "preset": (["a.h5", "b.npz", "--preset", "SUPAv1"], 2, "no preset 'SUPAv1'"),
     "other preset": (["a.h5", "b.npz", "--preset", "dense"], 1, "another one was given; give none"),

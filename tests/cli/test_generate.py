@@ -131,7 +131,7 @@ MISTAKES = {
     "fraction": (["a.h5", "-n", "1.5"], "'1.5' was given"),
     "infinite": (["a.h5", "-n", "inf"], "'inf' was given"),
     "preset": (["a.h5", "-n", "1", "--preset", "SUPAv1"], "no preset 'SUPAv1'; choose from standard"),
-    "two configs": (["a.h5", "-n", "1", "--preset", "dense", "--config", "x.toml"], "exclude each other"),
+    "two configs": (["a.h5", "-n", "1", "--preset", "dense", "--config", "x.toml"], "cannot be used together"),
     "no config file": (["a.h5", "-n", "1", "--config", "x.toml"], "cannot be read"),
     "config ending": (["a.h5", "-n", "1", "--config", "x.yaml"], "must end in .json or .toml"),
     "key": (["a.h5", "-n", "1", "--set", "slices=3"], "'slices' is not a setting of ShowerConfig"),
@@ -159,7 +159,7 @@ MISTAKES = {
         "No shower of this config",
     ),
     "compression": (["a.h5", "-n", "1", "--compression", "rar"], "'rar' is not one of"),
-    "both": (["a.h5", "-n", "1", "--overwrite", "--resume"], "exclude each other"),
+    "both": (["a.h5", "-n", "1", "--overwrite", "--resume"], "cannot be used together"),
     "folder": ([".", "-n", "1"], "is a directory"),
     "unknown": (["a.h5", "-n", "1", "--speed", "9"], "No such option"),
 }
