@@ -172,5 +172,5 @@ def test_an_unusual_suffix_is_noted():
 
 
 def test_an_unwritable_folder_is_reported_with_the_given_path():
-    with pytest.raises(OSError, match=r"^/proc/x.h5: .* \(the folder /proc takes no new file\)"):
+    with pytest.raises(OSError, match=r"^/proc/x.h5: .* \(no file can be created in the folder /proc\)"):
         supa_datasets.save(supa.simulate(1), "/proc/x.h5")
