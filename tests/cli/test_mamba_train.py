@@ -117,7 +117,7 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     supa_datasets.save(supa.simulate(200, supa.preset("critical").replace(incident_energy="1:9"), seed=1), "low.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "low.h5", "--device", "cpu", "--json")
     assert (code, json.loads(text)["showers"]) == (0, facts["showers"])
-    assert err.endswith("no training shower had: incident_energy 1.0:9.0, not log:1.0:100.0.\n")
+    assert err.endswith("was not used in training: incident_energy 1.0:9.0, not log:1.0:100.0.\n")
 
 
 def test_presets_of_several_files_are_classified(supa_mamba):
