@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from supa.arrays import FloatArray
-from supa.checks import did_you_mean
+from supa.checks import counted, did_you_mean
 from supa.config import ShowerConfig
 from supa.physics import NO_LAYER, build_walk, fate_probabilities
 from supa.presets import ConfigLike, as_config, preset_name
@@ -92,19 +92,11 @@ class Expectation:
         return f"<Expectation of {name}, keep={self.keep!r}: {self.total_hits:.4g} hits in {layers}>"
 
     def __str__(self) -> str:
-        rows = [("hits", self.total_hits, f"{np.sqrt(self.total_hits_variance):.6g}")]
-        for layer in range(min(len(self.layer_hits), _PRINTED_LAYERS)):
-            spread = np.sqrt(self.layer_hits_variance[layer])
-            rows.append((f"hits, layer {layer}", float(self.layer_hits[layer]), f"{spread:.6g}"))
-            rows.append((f"energy fraction, layer {layer}", float(self.layer_energy[layer]), ""))
-        rows.append(("leaked energy fraction", self.leaked_energy, ""))
-        rows.append(("leaked particles", self.leaked_particles, ""))
-        rows.append(("particles of the tree", self.tree_particles, ""))
-        rows.append(("probability complete", self.probability_complete, ""))
-        lines = [repr(self), f"{'':<26}{'mean':>12}{'std. deviation':>16}"]
-        lines += [f"{name:<26}{mean:>12.6g}{spread:>16}".rstrip() for name, mean, spread in rows]
+        header, *rows = [("", "mean", "std. deviation", "unit"), *self._table()]
+        form = "{:<24}{:>13}{:>16}  {}".format
+        lines = [repr(self), form(*header), *(form(*row).rstrip() for row in rows)]
         more = len(self.layer_hits) - _PRINTED_LAYERS
-        return "\n".join(lines + ([f"... and {more} more layers"] if more > 0 else []))
+        return "\n".join(lines + ([f"... and {counted(more, 'more layer')}"] if more > 0 else []))
 
     @property
     def layer_hits_variance(self) -> FloatArray:
@@ -125,6 +117,29 @@ class Expectation:
     def tree_particles(self) -> float:
         """Mean number of particles in a recorded tree, including those that leak."""
         return float(self.particles.sum()) + self.leaked_particles
+
+    def _table(self) -> list[tuple[str, str, str, str]]:
+        """Return (quantity, mean, standard deviation, unit) for each line of the printed table."""
+        hits, energies = [("hits", self.total_hits, self.total_hits_variance)], []
+        for layer in range(min(len(self.layer_hits), _PRINTED_LAYERS)):
+            hits.append((f"hits, layer {layer}", self.layer_hits[layer], self.layer_hits_variance[layer]))
+            energies.append((f"energy, layer {layer}", self.layer_energy[layer]))
+        rows = [(name, f"{mean:.6g}", f"{np.sqrt(variance):.6g}", "hits") for name, mean, variance in hits]
+        rows += [(name, f"{mean:.6g}", "", "incident energy") for name, mean in energies]
+        rows.append(("leaked energy", f"{self.leaked_energy:.6g}", "", "incident energy"))
+        rows.append(("leaked particles", f"{self.leaked_particles:.6g}", "", "particles"))
+        rows.append(("particles of the tree", f"{self.tree_particles:.6g}", "", "particles"))
+        rows.append(("probability complete", f"{self.probability_complete:.6g}", "", ""))
+        return rows
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        from supa.html_table import html_table
+
+        header = ("quantity", "mean", "std. deviation", "unit")
+        table = html_table(self._table(), header=header, caption=repr(self)[1:-1])
+        more = len(self.layer_hits) - _PRINTED_LAYERS
+        return table + (f"<p>... and {counted(more, 'more layer')}</p>" if more > 0 else "")
 
 
 def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expectation:

@@ -172,6 +172,33 @@ class Config:
             _check_names(cls, values)
         return dict(values)
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        # The decorator dataclass leaves a method alone that the class itself defines.
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Config.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """Return the call that creates the settings, without those that have their defaults."""
+        changed = [f"{name}={value!r}" for name, value, is_default in self._settings() if not is_default]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        from supa.html_table import html_table
+
+        rows = [(name, value, "" if is_default else "changed") for name, value, is_default in self._settings()]
+        return html_table(rows, caption=type(self).__name__)
+
+    def _settings(self) -> Iterator[tuple[str, Any, bool]]:
+        """Return (name, value, whether the value is the default) of each setting."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            default = field.default_factory() if field.default_factory is not MISSING else field.default
+            if default is not MISSING:
+                default = _checked(type(self), {field.name: default})[field.name]
+            yield field.name, value, type(value) is type(default) and value == default
+
 
 @contextmanager
 def _named(what: object) -> Iterator[None]:

@@ -415,3 +415,29 @@ class Showers:
         nx, ny = cells.shape
         sums = energy_in_cells(self.hits.group_of_row(), cell, self.energy, len(self), nx * ny)
         return sums.reshape(len(self), nx, ny)
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows, with a thumbnail of a single shower."""
+        from supa.html_table import html_table
+
+        run = self.run
+        energy = f"{self.incident_energy[0]:.4g}" if len(self) == 1 else str(self.config.spectrum)
+        average = f", {self.hits.num_rows / len(self):.1f} per shower" if len(self) > 1 else ""
+        rows: list[tuple[str, object]] = [
+            ("config", preset_name(self.config) or "custom"),
+            ("incident energy", f"{energy} GeV"),
+            ("hits", f"{self.hits.num_rows:,}{average}"),
+            ("hit energy", f"{self.energy.sum():,.2f} GeV in total"),
+            ("readout layers", self.config.num_layers),
+            ("particles", f"{self.particles.num_rows:,}" if self.particles is not None else "not recorded"),
+            ("seed", "-" if run.seed is None else run.seed),
+            ("engine", run.engine),
+            ("keep", run.keep),
+        ]
+        if len(self) != 1:
+            return html_table(rows, caption=counted(len(self), "shower"))
+        from supa.plotting.thumbnail import thumbnail
+
+        columns = (self.z, self.y.astype(np.float64), self.energy.astype(np.float64), self.layer.astype(np.int64))
+        picture = thumbnail(*columns, self.config)
+        return f"<div>{html_table(rows, caption=f'Shower {self.index[0]}')}{picture}</div>"

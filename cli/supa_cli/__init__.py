@@ -1,1 +1,1 @@
-"""The command ``supa`` over all rooms of the package."""
+"""The command ``supa``, which covers all packages."""

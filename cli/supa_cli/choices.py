@@ -1,45 +1,45 @@
-"""The names that options take, for the completion by the shell; each list is loaded when it is asked for."""
+"""Allowed names of options, for shell completion. Each list is imported on demand."""
 
 from collections.abc import Iterable
 
 
 def datasets() -> Iterable[str]:
-    """Name the graph benchmarks."""
+    """Return the names of the graph benchmarks."""
     from supa_datasets.graph_benchmarks import BENCHMARKS
 
     return BENCHMARKS
 
 
 def formats() -> Iterable[str]:
-    """Name the formats of conversions."""
+    """Return the names of the file formats."""
     from supa_datasets.conversion.names import SUFFIXES
 
     return SUFFIXES
 
 
 def targets() -> Iterable[str]:
-    """Name what an encoder can predict."""
+    """Return the names of the targets of an encoder."""
     from supa_datasets.loaders.tasks import SHOWER_TASKS
 
     return SHOWER_TASKS
 
 
 def trained_methods() -> Iterable[str]:
-    """Name the methods that train a network."""
+    """Return the names of the methods that train a network."""
     from supa_gff.names import METHODS
 
     return METHODS
 
 
 def methods() -> Iterable[str]:
-    """Name the methods of a bench, the trivial baselines first."""
+    """Return the names of the methods of a benchmark, the baselines first."""
     from supa_learning.graph_baselines import BASELINES
 
     return [*BASELINES, *trained_methods()]
 
 
 def convolutions() -> Iterable[str]:
-    """Name the convolutions."""
+    """Return the names of the convolutions."""
     from supa_gff.names import CONVOLUTIONS
 
     return CONVOLUTIONS

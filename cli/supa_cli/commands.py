@@ -1,4 +1,4 @@
-"""The group of commands, one module for each sub-command, and how a run of it ends."""
+"""The group of commands, with one module for each subcommand, and its exit status."""
 
 import io
 import os
@@ -14,10 +14,10 @@ COMMANDS = {
     "compare": "Compare generated showers with true ones.",
     "convert": "Convert a file of showers to another format.",
     "generate": "Simulate showers into a file.",
-    "gff": "Measure graph networks trained with forward passes only.",
-    "info": "Show what a shower file holds, and check it.",
-    "mamba": "Train encoders of showers, and measure them.",
-    "plot": "Draw one shower, the image of a layer, or profiles of many.",
+    "gff": "Train and evaluate graph networks without backpropagation.",
+    "info": "Show the contents of a shower file, and check them.",
+    "mamba": "Train and evaluate Mamba encoders of showers.",
+    "plot": "Draw profiles, single showers or images of layers.",
     "presets": "List the presets, or print one as a config file.",
 }
 
@@ -30,14 +30,14 @@ COMMANDS = {
 )
 @click.version_option(package_name="supa-showers", prog_name="supa")
 def cli() -> None:
-    """Particle showers whose truth is known, in any amount."""
+    """Simulate, convert, compare and draw particle showers, and train networks on them."""
 
 
 def run() -> int:
     """Run the command line.
 
     Returns:
-        The exit status: 0, 1 (failed), 2 (usage) or 130 (interrupted).
+        Exit status: 0 (success), 1 (failure), 2 (wrong usage) or 130 (interrupted).
     """
     _open_standard_streams()
     try:
@@ -47,9 +47,9 @@ def run() -> int:
     except BrokenPipeError:
         _discard(1, 2)
         return 1
-    except OSError as error:  # the device of the standard output is full
+    except OSError as error:  # such as a full disk
         _discard(1)
-        click.echo(f"Error: the standard output cannot be written ({error.strerror}).", err=True)
+        click.echo(f"Error: writing to standard output failed ({error.strerror}).", err=True)
         return 1
     return status
 
@@ -63,7 +63,7 @@ def _status_of_run() -> int:
         return error.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except SystemExit as stop:  # click's own, where the reader of the output has gone, or after a completion
+    except SystemExit as stop:  # raised by click after a broken pipe or a shell completion
         return stop.code if isinstance(stop.code, int) else 1
     except click.Abort:
         signals.ignore()
@@ -77,12 +77,15 @@ def _status_of_run() -> int:
 
 
 def _safe_lines(message: str) -> str:
-    """Escape the control characters that a message took from a file or a file's name."""
+    """Escape control characters, which a message may contain from a file or its name."""
     return "\n".join(map(safe, message.split("\n")))
 
 
 def _open_standard_streams() -> None:
-    """Let no file of the command take the place of a closed standard stream, and no character be a reason to fail."""
+    """Open closed standard streams on the null device, and replace characters that cannot be encoded.
+
+    Otherwise the first file that the command opens would become a standard stream.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -94,7 +97,7 @@ def _open_standard_streams() -> None:
 
 
 def _discard(*streams: int) -> None:
-    """Discard what is still to be written to standard streams, which Python would try again at its end."""
+    """Discard the buffered output of standard streams, which Python would otherwise write again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
         os.dup2(nowhere, stream)

@@ -1,4 +1,4 @@
-"""``supa compare``: compare generated showers with true ones."""
+"""``supa compare``: compare generated showers with true showers."""
 
 import json
 from pathlib import Path
@@ -23,15 +23,23 @@ _LONGEST_HEADING = 24
 @click.command(name="compare")
 @click.argument("true", type=InputFile())
 @click.argument("generated", type=InputFile())
-@click.option("-o", "--output", type=click.Path(), help="Folder for report.html and comparison.json.")
-@click.option("--seed", type=Count(0), default=0, show_default=True, help="Random seed of the comparison.")
 @click.option(
-    "--permutations", type=Count(19), default=500, show_default=True, help="No p-value is below 1 / (1 + this)."
+    "-o", "--output", type=click.Path(), help="Folder for report.html and comparison.json.  [default: no report]"
 )
-@click.option("--fast", is_flag=True, help="Leave out the scores of all observables together.")
-@click.option("--all", "every", is_flag=True, help="Print every observable, not only those that differ most.")
-@click.option("--overwrite", is_flag=True, help="Replace the report in the folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--seed", type=Count(0), default=0, show_default=True, help="Random seed of the permutations and bootstraps."
+)
+@click.option(
+    "--permutations",
+    type=Count(19),
+    default=500,
+    show_default=True,
+    help="Number of permutations N. The smallest possible p-value is 1 / (N + 1).",
+)
+@click.option("--fast", is_flag=True, help="Skip the scores that use all observables together.")
+@click.option("--all", "every", is_flag=True, help="Print all observables, not only those that differ most.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing report.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="Print no progress.")
 def command(
     true: str,
@@ -45,10 +53,12 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Compare the showers of GENERATED with those of TRUE, both shower files.
+    """Compare the generated showers in the file GENERATED with the true showers in the file TRUE.
 
-    Each number has its noise floor beside it: the same number between two true samples. Files of other formats are
-    made into shower files by `supa convert`.
+    Print the difference of each observable next to its noise floor, which is the difference between two true samples.
+    Convert files of other formats with `supa convert` first.
+
+    Example: supa compare true.h5 generated.h5 -o report
     """
     from supa import compare, write_report
     from supa_datasets import ShowerFile
@@ -87,20 +97,19 @@ def command(
 
 
 def _make_folder(output: str, *, overwrite: bool) -> None:
-    """Make the report's folder before the work, which would else be lost."""
+    """Create the folder of the report before the comparison, whose result would otherwise be lost."""
     if not output or (Path(output).exists() and not Path(output).is_dir()):
-        raise click.UsageError(f"--output {output!r} is no folder, but the report needs one; name another.")
+        raise click.UsageError(f"--output {output!r} is not a folder; give the name of a folder for the report.")
     if output == "-" or (
         Path(output).suffix in (".html", ".htm", ".json", ".pdf", ".png") and not Path(output).exists()
     ):
         raise click.UsageError(
-            f"--output {output!r} was given, but it must be the name of a folder, in which report.html and "
-            "comparison.json are written."
+            f"--output {output!r} was given, but it must be the name of a folder for report.html and comparison.json."
         )
     try:
         Path(output).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise click.UsageError(f"--output {output!r} cannot be made a folder ({error.strerror}).") from None
+        raise click.UsageError(f"--output {output!r}: the folder cannot be created ({error.strerror}).") from None
     for name in ("report.html", "comparison.json"):
         there = Path(output) / name
         if there.exists() and not overwrite:
@@ -108,7 +117,7 @@ def _make_folder(output: str, *, overwrite: bool) -> None:
 
 
 def _names(true: str, generated: str) -> tuple[str, str]:
-    """Call the samples by their files, or by what they are where that does not tell them apart."""
+    """Return the names of the files, or "true" and "generated" if both files have the same name."""
     one, other = safe(Path(true).stem), safe(Path(generated).stem)
     return (one, other) if one != other else ("true", "generated")
 
@@ -149,7 +158,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
         ]
         for o in shown
     )
-    title = "Observables, those that differ most first; W1 over the true spread"
+    title = "Observables, the largest differences first; W1 in units of the true spread"
     print_table(["", "p", one, other, "W1", "floor", "separation", "floor"], observables, title=title)
     if len(shown) < len(c.observables):
         click.echo(f"... and {len(c.observables) - len(shown)} more (--all, or -o for the report)\n")

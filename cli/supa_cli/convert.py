@@ -15,7 +15,7 @@ from supa_cli.terminal_text import echo
 
 
 def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
-    """Print the formats and end."""
+    """Print the formats and exit."""
     if not asked:
         return
     from supa_datasets import FORMATS
@@ -24,7 +24,7 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
     for form in FORMATS.values():
         can = ["yes" if end is not None else "-" for end in (form.reader, form.writer)]
         rows.append([form.name, " ".join(form.extensions) or "-", *can])
-    print_table(["name", "endings", "reads", "writes"], rows)
+    print_table(["name", "suffixes", "read", "write"], rows)
     for form in FORMATS.values():
         click.echo(f"{form.name}: {form.description}")
     context.exit()
@@ -37,20 +37,30 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
     "--from",
     "from_format",
     type=CompletedName(choices.formats),
-    help="Format of IN.  [default: by its ending and contents]",
+    help="Format of IN.  [default: detected from the suffix and the contents]",
 )
-@click.option("--to", "to_format", type=CompletedName(choices.formats), help="Format of OUT.  [default: by its ending]")
-@click.option("--preset", type=PresetName(), help="Physics of showers whose file does not tell it.")
-@click.option("--config", "config_file", type=click.Path(dir_okay=False), help="The same from a .toml or .json file.")
+@click.option(
+    "--to", "to_format", type=CompletedName(choices.formats), help="Format of OUT.  [default: detected from the suffix]"
+)
+@click.option("--preset", type=PresetName(), help="Preset of the showers, for files that do not store the config.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False),
+    help="Config of the showers as a .toml or .json file, instead of --preset.",
+)
 @click.option(
     "--depth",
     type=Choice(["slice", "layer"]),
-    help="What a showerdata depth or a CaloChallenge layer is.  [default: slice for showerdata; what fits]",
+    help="Meaning of the depth in showerdata files and of the layer in CaloChallenge files.  [default: slice for "
+    "showerdata, detected for CaloChallenge]",
 )
-@click.option("--binning", "xml", type=click.Path(dir_okay=False), metavar="XML", help="Cells of CaloChallenge voxels.")
-@click.option("--particle", metavar="NAME", help="Which particle of the binning, by name or pid.")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option(
+    "--binning", "xml", type=click.Path(dir_okay=False), metavar="XML", help="Binning file of a CaloChallenge data set."
+)
+@click.option("--particle", metavar="NAME", help="Particle of the binning file, by name or pid.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="List the formats and exit."
 )
@@ -67,10 +77,11 @@ def command(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Convert the showers of IN to OUT, such as showers.h5 to showers.parquet.
+    """Convert the showers in the file IN to the file OUT.
 
-    OUT appears only when it is whole. See `supa convert --list` for the formats, and docs/how_to/convert.md for what each
-    of them keeps.
+    OUT appears only when it is complete. `supa convert --list` describes the formats.
+
+    Example: supa convert showers.h5 showers.parquet
     """
     from supa.checks import did_you_mean
     from supa_cli.suffixes import fits, format_of
@@ -85,11 +96,11 @@ def command(
             )
     if to_format is not None and target != source and not fits(target, to_format):
         raise click.UsageError(
-            f"{target}: its ending stands for the format {format_of(target)}, but --to is {to_format}; give it the "
-            f"ending {SUFFIXES[to_format][0]}."
+            f"{target}: the suffix belongs to the format {format_of(target)}, but --to is {to_format}; use the suffix "
+            f"{SUFFIXES[to_format][0]}."
         )
     if particle is not None and xml is None:
-        raise click.UsageError("--particle chooses from the binning; give --binning, too.")
+        raise click.UsageError("--particle selects from the binning file; give --binning, too.")
     config = chosen_config(preset, config_file)
     binning = None if xml is None else read_binning(xml, particle)
     begun = False
@@ -103,7 +114,7 @@ def command(
 
         def seen(done: int, total: int) -> None:
             nonlocal begun
-            begun = True  # the file under way is this command's own
+            begun = True  # from now on, the unfinished file belongs to this command
             raise_if_interrupted()
             told(done, total)
 

@@ -1,4 +1,4 @@
-"""A forecast of how long work will take, told once if that is more than an hour."""
+"""Estimate of the remaining time, printed once if it exceeds an hour."""
 
 import time
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from collections.abc import Callable
 import click
 
 _HOUR = 3600.0
-_SOONEST = 20.0  # seconds until the forecast no longer depends on what only the first steps do
-_LATEST = 45.0  # seconds after which even nothing done tells something
+_SOONEST = 20.0  # seconds, after which the slow first steps no longer dominate the estimate
+_LATEST = 45.0  # seconds, after which unfinished work yields a lower bound
 
 
 def seconds_left(done: float, total: float, seconds: float, *, at_once: int = 1) -> float:
-    """Return how long work will still take at the rate that it had so far.
+    """Estimate the remaining time from the average rate.
 
     Args:
-        done: how much of the work was done in these seconds.
-        total: how much there was to do at their beginning.
-        seconds: the seconds.
-        at_once: how many things are worked on at the same time.
+        done: Number of items that were completed.
+        total: Number of items at the start.
+        seconds: Elapsed time in seconds.
+        at_once: Number of items that are processed in parallel.
 
     Returns:
-        Seconds; a lower bound if nothing is done yet: each thing takes at least so long.
+        Remaining seconds; a lower bound if no item is completed.
 
     Example:
         >>> seconds_left(1, 100, 60), seconds_left(0, 100, 60, at_once=2)
@@ -32,13 +32,13 @@ def seconds_left(done: float, total: float, seconds: float, *, at_once: int = 1)
 
 
 def in_words(seconds: float) -> str:
-    """Write a long time for people.
+    """Format a long time.
 
     Args:
-        seconds: the time.
+        seconds: Time in seconds.
 
     Returns:
-        Such as "90 minutes", "7 hours" or "3 days".
+        A text such as "90 minutes", "7 hours" or "3 days".
 
     Example:
         >>> in_words(5400), in_words(26000), in_words(300_000)
@@ -50,13 +50,13 @@ def in_words(seconds: float) -> str:
 
 
 class Forecast:
-    """Tells once, on the error output, that work will take more than an hour.
+    """Warns once on standard error if the remaining time exceeds an hour.
 
     Args:
-        advice: a sentence on what takes less time.
-        at_once: how many things are worked on at the same time.
-        quiet: tell nothing.
-        clock: gives the time in seconds.
+        advice: Sentence on how to save time.
+        at_once: Number of items that are processed in parallel.
+        quiet: Whether to print nothing.
+        clock: Function that returns the time in seconds.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Forecast:
         self._first: tuple[float, float] | None = None
 
     def __call__(self, done: float, total: float) -> None:
-        """Take in how far the work is; the first call starts the clock.
+        """Update the estimate. The first call starts the clock.
 
         Args:
-            done: how much is done.
-            total: how much there is in all.
+            done: Number of completed items.
+            total: Number of all items.
         """
         if self._told:
             return

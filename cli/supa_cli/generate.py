@@ -19,39 +19,58 @@ if TYPE_CHECKING:
 
 @click.command(name="generate")
 @click.argument("out", type=OutputFile())
-@click.option("-n", "--num-showers", type=Count(1), required=True, help="How many showers to write, such as 1e6.")
-@click.option("--energy", metavar="GEV", help="Incident energy: 65, 1:100, log:1:100 or 10,20,50.")
-@click.option("--preset", type=PresetName(), help="Named physics; see `supa presets`.  [default: standard]")
-@click.option("--config", "config_file", type=click.Path(dir_okay=False), help="Physics from a .toml or .json file.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one constant; may be repeated.")
-@click.option("--seed", type=Count(0), default=0, show_default=True, help="Shower k of a seed is always the same.")
+@click.option("-n", "--num-showers", type=Count(1), required=True, help="Number of showers to write, such as 1e6.")
+@click.option(
+    "--energy",
+    metavar="GEV",
+    help="Incident energy in GeV: fixed (65), uniform (1:100), log-uniform (log:1:100) or one of a list (10,20,50).  "
+    "[default: that of the config]",
+)
+@click.option("--preset", type=PresetName(), help="Preset; `supa presets` lists them.  [default: standard]")
+@click.option("--config", "config_file", type=click.Path(dir_okay=False), help="Config as a .toml or .json file.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change of one setting of the config, such as num_slices=24. May be repeated.",
+)
+@click.option(
+    "--seed", type=Count(0), default=0, show_default=True, help="Random seed. Seed and index determine a shower."
+)
 @click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
 @click.option(
     "--keep",
     type=Choice(["all", "complete"]),
     default="all",
     show_default=True,
-    help="complete: drop showers with an empty readout layer, and go on until N are kept.",
+    help="Showers to write: all, or only those with a hit in every readout layer (complete).",
 )
 @click.option(
     "--record",
     type=Choice(["hits", "particles"]),
     default="hits",
     show_default=True,
-    help="particles: write the whole trees, too.",
+    help="Data to write: the hits, or also every particle of the trees (particles).",
 )
 @click.option(
     "--engine",
     type=Choice(["cpu", "reference"]),
     default="cpu",
     show_default=True,
-    help="reference: the sequential random stream of the public reference code.",
+    help="Simulation engine: cpu (fast, parallel) or reference (random numbers of the public reference code).",
 )
-@click.option("--threads", type=Count(1), help="Threads that simulate.  [default: all processors]")
-@click.option("--compression", type=Choice(["none", "lz4", "zstd", "gzip"]), default="none", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run, or make a finished file longer.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--threads", type=Count(1), help="Number of threads.  [default: number of processors]")
+@click.option(
+    "--compression",
+    type=Choice(["none", "lz4", "zstd", "gzip"]),
+    default="none",
+    show_default=True,
+    help="Compression of the file; lz4 and zstd need the package hdf5plugin.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run, or append showers to a finished file.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 def command(
     out: str,
     num_showers: int,
@@ -72,11 +91,13 @@ def command(
 ) -> None:
     """Simulate showers into the HDF5 file OUT.
 
-    OUT appears only when it is whole. An interrupted run leaves OUT.partial, which the same command takes up again
-    with --resume, to the same bytes.
+    OUT appears only when it is complete. An interrupted run leaves OUT.partial; the same command with --resume
+    completes it. The result is identical to that of an uninterrupted run.
+
+    Example: supa generate showers.h5 -n 1e5 --energy log:1:100
     """
     if overwrite and resume:
-        raise click.UsageError("--overwrite and --resume exclude each other; choose one.")
+        raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
     _check_ending(out, quiet=quiet)
     config = _config(preset, config_file, changes, energy)
 
@@ -94,11 +115,11 @@ def command(
     stored = resumable(path, run, has_particles=has_particles) if resume else ResumeInfo(0, False)
     if stored.showers > num_showers:
         raise click.UsageError(
-            f"{path} already holds {counted(stored.showers, 'shower')}, more than the {num_showers} asked for."
+            f"{path} already holds {counted(stored.showers, 'shower')}, more than the {num_showers:,} requested."
         )
     if stored == ResumeInfo(num_showers, True):
         if not quiet:
-            echo(f"{path} holds {counted(num_showers, 'shower')} of this run already.")
+            echo(f"{path} already contains {counted(num_showers, 'shower')} of this run.")
         return
     summary = Summary(run)
 
@@ -108,7 +129,7 @@ def command(
 
     def left() -> str:
         partial = Path(f"{path}.partial")
-        return f"What was finished is in {partial}; go on with the same command and --resume." * partial.exists()
+        return f"The finished showers are in {partial}; resume with the same command and --resume." * partial.exists()
 
     with deferred_interrupts(left):
         with ShowerWriter(
@@ -121,7 +142,7 @@ def command(
             on_existing=add_existing,
         ) as writer:
             resumed = writer.num_showers
-            with progress("simulating", "starting (the first run compiles for some seconds)", quiet=quiet) as told:
+            with progress("simulating", "starting (the first run compiles for a few seconds)", quiet=quiet) as told:
                 told(resumed, num_showers)
                 chunks = stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)
                 for chunk in interruptible(chunks):
@@ -145,11 +166,11 @@ def _check_ending(out: str, *, quiet: bool) -> None:
         raise click.UsageError(f"{out}: showers are written as HDF5, not as {name.suffix}; name the file {whole}.")
     if form is not None:
         raise click.UsageError(
-            f"{out}: showers are written as HDF5, but {name.suffix} is the ending of the format {form}. Run two "
+            f"{out}: showers are written as HDF5, but {name.suffix} is a suffix of the format {form}. Run two "
             f"commands: `supa generate {whole}` with your options, then `supa convert {whole} {out}`."
         )
     if not quiet:
-        echo(f"Note: {out} will be an HDF5 file, whose usual ending is .h5.", err=True)
+        echo(f"Note: {out} will be an HDF5 file, whose usual suffix is .h5.", err=True)
 
 
 def _config(
@@ -173,5 +194,5 @@ def _change(text: str) -> tuple[str, Any]:
         read = tomllib.loads(f"value = {value}")
     except (tomllib.TOMLDecodeError, RecursionError):
         read = {}
-    # What is no single value of TOML is a text without its quotes.
+    # Text that is not a TOML value is a string without quotes.
     return key.strip(), read["value"] if read.keys() == {"value"} else value.strip()

@@ -1,4 +1,4 @@
-"""``supa info``: show what a shower file holds, and check all of it."""
+"""``supa info``: show the contents of a shower file, and check them."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 @click.command(name="info")
 @click.argument("file", type=InputFile())
-@click.option("--check", "full_check", is_flag=True, help="Check every value; exit with 1 if one is impossible.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--check", "full_check", is_flag=True, help="Check every value. The exit status is 1 if a value is invalid."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(context: click.Context, file: str, full_check: bool, as_json: bool) -> None:
-    """Show what the shower FILE holds and what made it.
+    """Show the contents and the origin of the shower file FILE.
 
-    --check reads the whole file and reports each kind of impossible value with its number and the first shower in which
-    it occurs.
+    With --check, read all data and report each kind of invalid value, with its count and the first shower in which it
+    occurs.
     """
     from supa_datasets import ShowerFile
 
@@ -95,4 +97,4 @@ def _print_faults(faults: "list[Fault]", showers: int) -> None:
         click.echo(f"No fault was found in {counted(showers, 'shower')}.")
         return
     rows = [[fault.kind, f"{fault.count:,}", f"{fault.shower}"] for fault in faults]
-    print_table(["fault", "number", "first shower"], rows, title="Impossible values")
+    print_table(["fault", "count", "first shower"], rows, title="Invalid values")

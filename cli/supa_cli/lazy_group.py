@@ -1,4 +1,4 @@
-"""Groups of commands whose modules are loaded when a command is run."""
+"""Groups of commands that import the module of a command on demand."""
 
 import importlib
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ import click
 
 
 class LazyGroup(click.Group):
-    """Knows the names and help of its commands, and imports a command's module when it is run.
+    """A group that lists its commands without importing them.
 
     Args:
-        package: the package that holds a module of each command's name, with the command as ``command``.
-        summaries: one line on each command.
-        arguments: of ``click.Group``.
+        package: Package with one module for each command, which defines the command as ``command``.
+        summaries: Help of one line for each command.
+        arguments: Arguments of ``click.Group``.
     """
 
     def __init__(self, *, package: str, summaries: Mapping[str, str], **arguments: Any) -> None:
@@ -21,19 +21,19 @@ class LazyGroup(click.Group):
         self._package, self._summaries = package, summaries
 
     def invoke(self, context: click.Context) -> Any:
-        """Run a command; the early end of a file is an error, which click would report as an interruption."""
+        """Run a command, and report an unexpected end of a file, which click would report as an interruption."""
         try:
             return super().invoke(context)
         except EOFError as error:
             reason = f" ({error})" if str(error) else ""
-            raise click.ClickException(f"A file ended before its data{reason}; it is empty or cut.") from None
+            raise click.ClickException(f"A file ended unexpectedly{reason}; it is empty or truncated.") from None
 
     def list_commands(self, _context: click.Context) -> list[str]:
-        """Name the commands."""
+        """Return the names of the commands."""
         return sorted(self._summaries)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        """Load a command."""
+        """Import a command."""
         if name not in self._summaries:
             return None
         command: click.Command = importlib.import_module(f"{self._package}.{name}").command
@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Load the command that the arguments name, or suggest one with a name like it."""
+        """Import the command that the arguments name; the error for an unknown name suggests a similar one."""
         name = arguments[0]
         if name not in self._summaries and not name.startswith("-") and not context.resilient_parsing:
             from supa.checks import did_you_mean
@@ -51,6 +51,6 @@ class LazyGroup(click.Group):
         return super().resolve_command(context, arguments)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands without loading them."""
+        """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(sorted(self._summaries.items()))

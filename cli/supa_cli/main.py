@@ -1,4 +1,4 @@
-"""The entry point of the command ``supa``, which handles signals before it imports anything else."""
+"""Entry point of the command ``supa``. It installs signal handlers before all other imports."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 
 from supa_cli import signals
 
-TYPE_CHECKING = False  # importing typing would take longer than all that is imported here
+TYPE_CHECKING = False  # importing typing takes longer than this module
 if TYPE_CHECKING:
     from typing import Any
 
 
 def main() -> None:
-    """Run the command line; exit with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
+    """Run the command line. The exit status is 0 (success), 1 (failure), 2 (wrong usage) or 130 (interrupted)."""
     signals.install()
     from supa_cli.commands import run
 
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def __getattr__(name: str) -> Any:
-    # The group of commands belongs to the entry point, but loads click, which takes time before signals are handled.
+    # Imported on demand, since click would delay the installation of the signal handlers.
     if name == "cli":
         from supa_cli.commands import cli
 

@@ -1,4 +1,4 @@
-"""Kinds of option values that several commands take."""
+"""Types of option values that several commands share."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 def chosen_config(preset_name: str | None, config_file: str | None) -> "ShowerConfig | None":
-    """Return the config that --preset or --config names.
+    """Return the config that --preset or --config selects.
 
     Args:
-        preset_name: value of --preset.
-        config_file: value of --config.
+        preset_name: Value of --preset.
+        config_file: Value of --config.
 
     Returns:
-        The config, None if neither was given.
+        The config, or None if neither option was given.
 
     Raises:
-        click.UsageError: both were given, or the file is no config.
+        click.UsageError: If both options were given, or if the file is not a config.
     """
     from supa.config import ShowerConfig
     from supa.presets import preset
 
     if preset_name is not None and config_file is not None:
-        raise click.UsageError("--preset and --config exclude each other; choose one.")
+        raise click.UsageError("--preset and --config cannot be used together; choose one.")
     if preset_name is not None:
         return preset(preset_name)
     try:
@@ -38,10 +38,10 @@ def chosen_config(preset_name: str | None, config_file: str | None) -> "ShowerCo
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
-    """A whole number, also written 1e6 or 1_000_000.
+    """An integer, also written as 1e6 or 1_000_000.
 
     Args:
-        low: the smallest that is allowed.
+        low: Smallest allowed value.
     """
 
     name = "number"
@@ -50,7 +50,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer rele
         self._low = low
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the number."""
+        """Convert the text to an integer."""
         if isinstance(value, int):
             return value
         try:
@@ -66,13 +66,31 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer rele
         return number
 
 
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """One or several integers, separated by commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Convert the text to a tuple of integers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            text = value if len(value) <= 60 else f"{value[:57]}..."
+            self.fail(
+                f"{text!r} was given, but it must be whole numbers separated by commas, such as 3 or 3,5.", param, ctx
+            )
+
+
 class PresetName(click.ParamType):  # type: ignore[type-arg]
     """The name of a preset."""
 
     name = "name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the name."""
+        """Check that a preset has this name."""
         from supa.presets import preset
 
         try:
@@ -89,11 +107,11 @@ class PresetName(click.ParamType):  # type: ignore[type-arg]
 
 
 class CompletedName(click.ParamType):  # type: ignore[type-arg]
-    """Names of a fixed list, which the shell completes; the command checks them.
+    """A name from a fixed list, which the shell completes and the command checks.
 
     Args:
-        names: returns the names; called when they are needed, since their module takes time to load.
-        several: whether there may be several, with commas between them.
+        names: Function that returns the names. It is called on demand, since loading its module takes time.
+        several: Whether the value may be several names, separated by commas.
     """
 
     name = "name"
@@ -108,7 +126,7 @@ class CompletedName(click.ParamType):  # type: ignore[type-arg]
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]
-    """One of a few words; a misspelt one is told which word is like it."""
+    """One of a few words; the error for any other word suggests the most similar one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the word."""
@@ -121,42 +139,42 @@ class Choice(click.Choice):  # type: ignore[type-arg]
 
 
 class InputFile(click.Path):
-    """A file that is read."""
+    """The path of a file to read."""
 
     def __init__(self) -> None:
         super().__init__(dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check that the file exists, before anything heavy is loaded."""
+        """Check that the file exists, before heavy packages are loaded."""
         _check_not_empty(self, value, param, ctx)
         path = str(super().convert(value, param, ctx))
         if not Path(path).exists():
-            hint = " The standard input is not read; give the name of a file." if path == "-" else ""
+            hint = " Standard input is not supported; give the name of a file." if path == "-" else ""
             raise click.ClickException(f"{path}: there is no such file.{hint}")
         return path
 
 
 class OutputFile(click.Path):
-    """A file that is written."""
+    """The path of a file to write."""
 
     def __init__(self) -> None:
         super().__init__(dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check that it is a name of a file."""
+        """Check that the value is the name of a file."""
         _check_not_empty(self, value, param, ctx)
         if value == "-":
             self.fail(
-                "'-' was given, but nothing is written to the standard output; give the name of a file.", param, ctx
+                "'-' was given, but writing to standard output is not supported; give the name of a file.", param, ctx
             )
         return super().convert(value, param, ctx)
 
 
 class Folder(click.Path):
-    """A folder.
+    """The path of a folder.
 
     Args:
-        exists: whether it must be there already.
+        exists: Whether the folder must exist.
     """
 
     def __init__(self, *, exists: bool = False) -> None:
@@ -164,7 +182,7 @@ class Folder(click.Path):
         self._must_exist = exists
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check that it is a name of a folder."""
+        """Check that the value is the name of a folder."""
         _check_not_empty(self, value, param, ctx)
         path = str(super().convert(value, param, ctx))
         if self._must_exist and not Path(path).is_dir():
@@ -179,4 +197,4 @@ def _check_not_empty(
     ctx: click.Context | None,
 ) -> None:
     if value == "":
-        kind.fail("an empty name was given; is a variable of the shell empty?", param, ctx)
+        kind.fail("an empty name was given; is a shell variable empty?", param, ctx)

@@ -9,7 +9,7 @@ from supa_cli.tables import print_table
 @click.command(name="presets")
 @click.argument("name", type=PresetName(), required=False)
 def command(name: str | None) -> None:
-    """List the presets with their exact expectations, or print the preset NAME as TOML, ready for --config."""
+    """List the presets with their exact expectations, or print the preset NAME as a TOML file for --config."""
     from supa import PRESETS, NoClosedFormError, expectation, preset
 
     if name is not None:
@@ -31,8 +31,10 @@ def command(name: str | None) -> None:
             f"{100 * exact.probability_complete:.4g} %",
         ]
         rows.append(row)
-    header = ["name", "hits", "particles", "energy by layer", "leaked", "kept"]
-    print_table(header, rows, title="Presets, with exact expectations of one shower")
-    click.echo("kept: share of the showers with a hit in every readout layer (--keep complete); -: no closed form\n")
+    header = ["name", "hits", "particles", "energy by layer", "leaked", "complete"]
+    print_table(
+        header, rows, title="Presets, with exact means of one shower; energies as fractions of the incident energy"
+    )
+    click.echo("complete: fraction of showers with a hit in every readout layer (--keep complete); -: no closed form\n")
     for item in PRESETS.values():
         click.echo(f"{click.style(item.name, bold=True)}: {item.summary}")

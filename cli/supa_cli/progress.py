@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a progress bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,17 +12,17 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def progress(doing: str, starting: str, *, quiet: bool, things: str = "showers") -> Iterator[Progress]:
-    """Show how many showers, or other things, are done.
+    """Show the number of completed showers, or of other items.
 
     Args:
-        doing: one word on what is done to them.
-        starting: what to say until the first of them are done.
-        quiet: show nothing.
-        things: what they are, in the plural.
+        doing: Description of the work, in one word.
+        starting: Description until the first item is completed.
+        quiet: Whether to show nothing.
+        things: Name of the items, in the plural.
 
-    Returns:
-        A context that gives a function to call with the number of things done and of all; its first call tells how
-        many were done before.
+    Yields:
+        A function to call with the number of completed items and of all items. The first call sets the number of items
+        that were completed before.
     """
     from rich.console import Console
 
@@ -40,8 +40,8 @@ def progress_bar(console: Any, things: str) -> Any:
     """Return a progress bar with the rate and the remaining time.
 
     Args:
-        console: the console of rich.
-        things: what is counted, in the plural.
+        console: A ``rich.console.Console``.
+        things: Name of the items, in the plural.
 
     Returns:
         A ``rich.progress.Progress``.
@@ -74,11 +74,11 @@ def progress_bar(console: Any, things: str) -> Any:
 
 
 def _rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"  # jobs take seconds or minutes each
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"  # slow items, such as jobs of minutes
 
 
 class _Bar:
-    """Moves a bar."""
+    """Updates a progress bar."""
 
     def __init__(self, bar: Any, doing: str, starting: str) -> None:
         self._bar, self._doing, self._starting = bar, doing, starting
@@ -92,7 +92,7 @@ class _Bar:
 
 
 class _Lines:
-    """Prints a plain line now and then."""
+    """Prints a plain line every few seconds."""
 
     def __init__(self, starting: str, things: str) -> None:
         self._starting, self._things = starting, things

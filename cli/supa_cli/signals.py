@@ -1,16 +1,16 @@
-"""SIGINT (Ctrl-C), SIGTERM and SIGHUP: how the command ends when it is asked to.
+"""Handling of SIGINT (Ctrl-C), SIGTERM and SIGHUP.
 
-The signal handler never raises an exception. Python drops what is raised inside a finaliser or a weak reference's
-callback, of which h5py runs many, and prints it; and what is raised inside an import leaves a module half made. What
-the handler does depends on the phase of the command:
+The signal handler never raises an exception. Python discards exceptions inside finalisers and callbacks of weak
+references, of which h5py runs many. An exception inside an import would leave a module partly initialised. The action
+of the handler depends on the phase of the command:
 
-- Outside of all sections nothing is half made: the process ends at once, with status 130.
-- Inside `deferred_interrupts` the signal is only remembered. The work looks for it between its pieces
-  (`raise_if_interrupted`, `interruptible`) and unwinds with KeyboardInterrupt. Where that takes longer than
-  ``PATIENCE``, a further signal ends the process at once.
-- After `mark_output_complete` a signal changes nothing, and the status is 0.
+- Outside of all sections, no output is incomplete. The process exits immediately with status 130.
+- Inside `deferred_interrupts`, the handler only records the signal. The work checks for it between its pieces
+  (`raise_if_interrupted`, `interruptible`) and raises KeyboardInterrupt. After ``PATIENCE`` seconds, another signal
+  ends the process immediately.
+- After `mark_output_complete`, signals have no effect, and the exit status is 0.
 
-The entry point imports this module before everything else, so it imports next to nothing itself.
+The entry point imports this module first, so it imports as little as possible.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False  # importing typing takes longer than this whole module
+TYPE_CHECKING = False  # importing typing takes longer than this module
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 PATIENCE = 1.0
-"""Seconds after the first signal in which further ones are taken for the same wish."""
+"""Seconds after the first signal during which further signals are ignored."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 
 
 class _State:
-    """What has been asked, and where the command stands."""
+    """The time of the first signal, and the phase of the command."""
 
     def __init__(self) -> None:
         self.asked: float | None = None
@@ -49,7 +49,7 @@ _state = _State()
 
 
 def install() -> None:
-    """Handle the signals from now on; a SIGHUP that is ignored (nohup) stays ignored."""
+    """Install the signal handlers. An ignored SIGHUP (nohup) stays ignored."""
     global _state
     _state = _State()
     for number in SIGNALS:
@@ -58,9 +58,9 @@ def install() -> None:
 
 
 def ignore() -> None:
-    """Ignore the signals from now on: the status is known, and only the interpreter's own end is left.
+    """Ignore the signals once the exit status is known.
 
-    At its end the interpreter gives up handlers of Python, and a signal would then kill the process.
+    The interpreter removes Python's signal handlers at exit, so a signal would then kill the process.
     """
     global _state
     _state = _State()
@@ -69,26 +69,26 @@ def ignore() -> None:
 
 
 def mark_output_complete() -> None:
-    """Declare the output complete: from now on a signal changes nothing, and the status is 0."""
+    """Mark the output as complete. From now on, signals have no effect, and the exit status is 0."""
     _state.finished = True
 
 
 def interrupt_requested() -> bool:
-    """Return whether the command was asked to end and its output is not complete."""
+    """Return whether a signal arrived before the output was complete."""
     return _state.asked is not None and not _state.finished
 
 
 def raise_if_interrupted() -> None:
-    """Raise KeyboardInterrupt if the command was asked to end and its output is not complete."""
+    """Raise KeyboardInterrupt if a signal arrived before the output was complete."""
     if interrupt_requested():
         raise KeyboardInterrupt
 
 
 def interruptible(pieces: Iterable[T]) -> Iterator[T]:
-    """Check for an interruption before each piece of long work, and at its end.
+    """Check for an interruption before each piece of work and after the last one.
 
     Args:
-        pieces: the pieces.
+        pieces: Pieces of the work.
 
     Returns:
         An iterator over the same pieces.
@@ -101,10 +101,11 @@ def interruptible(pieces: Iterable[T]) -> Iterator[T]:
 
 @contextlib.contextmanager
 def deferred_interrupts(left: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Let signals wait until the work checks for them, so that nothing is left half made.
+    """Defer signals until the work checks for them, so that no output is left incomplete.
 
     Args:
-        left: called if the work is interrupted: cleans up, and returns a sentence on what is left and how to go on.
+        left: Function that is called after an interruption. It cleans up, and returns a sentence about the remaining
+            files and how to resume.
     """
     _state.sections.append(left)
     try:
@@ -132,7 +133,7 @@ def _handle(_number: int, _frame: FrameType | None) -> None:
 
 
 def _end_at_once() -> None:
-    """End the process without unwinding, where nothing is half made or the work does not come to its next check."""
+    """End the process without unwinding: no output is incomplete, or the work does not reach its next check."""
     lines = []
     for left in reversed(_state.sections):
         with contextlib.suppress(Exception):
@@ -140,7 +141,7 @@ def _end_at_once() -> None:
     if not _state.finished:
         lines.append("Interrupted.")
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # closed, or the signal came while it was being written to
+        with contextlib.suppress(Exception):  # closed, or interrupted during a write
             stream.flush()
     with contextlib.suppress(Exception):
         show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it

@@ -1,4 +1,4 @@
-"""Suffixes of output files: a file of one format must not have the suffix of another."""
+"""Suffixes of output files, which must not belong to another format."""
 
 from pathlib import Path
 
@@ -8,39 +8,39 @@ _OTHERS = (".csv", ".json", ".npy", ".pickle", ".pkl", ".pt", ".pth", ".txt", ".
 
 
 def format_of(path: str) -> str | None:
-    """Return the format of showers that a file's ending stands for.
+    """Return the shower format of a suffix.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Returns:
-        A name of ``SUFFIXES``, the first where several formats share the ending; None if no format has it.
+        A name of ``SUFFIXES``, the first if several formats share the suffix; None if no format has it.
     """
     ending = Path(path).suffix.lower()
     return next((name for name, endings in SUFFIXES.items() if ending in endings), None)
 
 
 def is_of_another_kind(path: str) -> bool:
-    """Return whether a file's ending stands for something that is no shower file at all.
+    """Return whether a suffix belongs to files that never contain showers.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Returns:
-        Whether it does, such as for .txt and .json.
+        True for suffixes such as .txt and .json.
     """
     return Path(path).suffix.lower() in _OTHERS
 
 
 def fits(path: str, name: str) -> bool:
-    """Return whether a file of a format may have its ending.
+    """Return whether a suffix is allowed for a format.
 
     Args:
-        path: the file.
-        name: the format, one of ``SUFFIXES``.
+        path: Path of the file.
+        name: Name of the format, one of ``SUFFIXES``.
 
     Returns:
-        Whether the ending is one of the format's, or no format has it; a format without endings takes any.
+        True if the suffix belongs to the format or to no format, or if the format has no suffixes.
     """
     endings = SUFFIXES[name]
     return not endings or Path(path).suffix.lower() in endings or format_of(path) is None

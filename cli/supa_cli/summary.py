@@ -1,4 +1,4 @@
-"""The summary of a generated file, with its means beside the exact expectations."""
+"""Summary of a generated file: its means next to the exact expectations."""
 
 import math
 from pathlib import Path
@@ -15,10 +15,10 @@ from supa_cli.terminal_text import echo
 
 
 class Summary:
-    """Sums over showers, from which their means and errors follow.
+    """Means over showers, with their standard errors.
 
     Args:
-        run: what makes the showers.
+        run: Origin of the showers.
     """
 
     def __init__(self, run: Run) -> None:
@@ -34,7 +34,7 @@ class Summary:
         """Add showers.
 
         Args:
-            showers: some of the run's showers.
+            showers: Showers of the run.
         """
         n, layers = len(showers), self._run.config.num_layers
         shower = showers.hits.group_of_row()
@@ -53,9 +53,9 @@ class Summary:
         """Print the summary.
 
         Args:
-            path: the finished file.
-            made: how many showers this run made.
-            seconds: how long that took.
+            path: Path of the finished file.
+            made: Number of showers that this command simulated.
+            seconds: Elapsed time in seconds.
         """
         print_facts(
             [
@@ -80,13 +80,13 @@ class Summary:
             p = self._showers / self._attempts
             error_p = math.sqrt(p * (1 - p) / self._attempts)
             means.append(["acceptance", f"{p:.6g}", f"{error_p:.2g}", *_compared(p, error_p, exact.get("acceptance"))])
-        title = "Means of a shower; pull = (measured - exact) / standard error"
+        title = "Means per shower; pull = (measured - exact) / standard error"
         print_table(["", "measured", "std. error", "exact", "pull"], means, title=title)
         if reason:
             echo(reason)
 
     def _exact(self) -> tuple[dict[str, float], str]:
-        """Return the exact means, and why there are none if there are none."""
+        """Return the exact means, or the reason why they are not available."""
         try:
             truth = expectation(self._run.config, keep=self._run.keep)
         except NoClosedFormError as error:

@@ -1,4 +1,4 @@
-"""Tables on the terminal. No number is cut: columns that do not fit side by side follow below."""
+"""Tables on the terminal. Columns that do not fit into the width are printed below the others."""
 
 import shutil
 import sys
@@ -15,12 +15,14 @@ _UNLIMITED = 1 << 30
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
-    """Print a table; its first column stands to the left and is repeated, the others to the right.
+    """Print a table. The first column is aligned to the left, the others to the right.
+
+    If the columns do not fit into the width of the terminal, the table is split and the first column is repeated.
 
     Args:
-        header: the heading of each column.
-        rows: the cells of each row.
-        title: a line above.
+        header: Heading of each column.
+        rows: Cells of each row.
+        title: Line above the table, if any.
     """
     lines = [[safe(cell) for cell in line] for line in (header, *rows)]
     widths = [max(_width(line[k]) for line in lines) for k in range(len(header))]
@@ -37,10 +39,10 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line.
+    """Print names and values, one pair per line.
 
     Args:
-        facts: names and values.
+        facts: Pairs of name and value.
     """
     pairs = [(safe(name), safe(value)) for name, value in facts]
     width = max((_width(name) for name, _ in pairs), default=0)
@@ -49,24 +51,24 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 def with_error(value: float, error: float) -> str:
-    """Format a number with its standard error, in characters that the standard output can print.
+    """Format a number with its standard error, in characters that standard output supports.
 
     Args:
-        value: the number.
-        error: its error, NaN if it is not known.
+        value: The number.
+        error: Standard error of the number, NaN if it is unknown.
 
     Returns:
-        Both, or the number alone.
+        Number and error, or the number alone if the error is unknown.
     """
     return format_with_error(value, error, sign="±" if _can_print("±") else "+-")
 
 
 def _print(line: str) -> None:
-    click.echo(line, file=sys.stdout)  # as it is: without a stream, click replaces one of ASCII by one of UTF-8
+    click.echo(line, file=sys.stdout)  # an explicit stream, since click would replace an ASCII stream by one of UTF-8
 
 
 def _breaks(widths: list[int]) -> list[int]:
-    """Return the first column of each part of the table, and the end."""
+    """Return the index of the first column of each part of the table, and of the end."""
     limit = shutil.get_terminal_size((_UNLIMITED, 0)).columns
     breaks, used = [1], widths[0]
     for column, width in enumerate(widths[1:], 1):

@@ -1,20 +1,20 @@
-"""Texts for the terminal, without control characters from files or users."""
+"""Text for the terminal, with escaped control characters."""
 
 import click
 
 
 def safe(text: object) -> str:
-    """Write a text with its control characters escaped.
+    """Escape the control characters of a text.
 
     Args:
-        text: a text, or what is printed as one, such as a path.
+        text: A text, or an object that is printed, such as a path.
 
     Returns:
-        The text, on one line.
+        The text on one line.
     """
     plain = str(text)
     if plain.isprintable():
-        return plain  # without the package supa, whose import takes a second
+        return plain  # avoids the import of supa, which takes a second
     from supa.texts import printable
 
     return printable(plain)
@@ -24,7 +24,7 @@ def echo(text: object, *, err: bool = False) -> None:
     """Print a line.
 
     Args:
-        text: the line.
-        err: print it to the standard error stream.
+        text: The line.
+        err: Whether to print it to standard error.
     """
     click.echo(safe(text), err=err)

@@ -306,6 +306,27 @@ class ShowerFile:
             offsets = {group: offset[start : stop + 1] for group, offset in self._offsets.items()}
             return read_showers(self._columns, run, offsets, start, stop)
 
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        from supa import preset_name
+        from supa.html_table import html_table
+
+        run, hits = self._run, int(self._offsets["hits"][-1])
+        rows: list[tuple[str, object]] = [
+            ("state", "open" if self._file else "closed"),
+            ("showers", f"{len(self):,}"),
+            ("hits", f"{hits:,}" + (f", {hits / len(self):.1f} per shower" if len(self) else "")),
+            ("particles", "recorded" if self._has_particles else "not recorded"),
+            ("config", preset_name(run.config) or "custom"),
+            ("incident energy", f"{run.config.spectrum} GeV"),
+            ("seed", "-" if run.seed is None else run.seed),
+            ("engine", run.engine),
+            ("keep", run.keep),
+        ]
+        if self._file:
+            rows.append(("compression", self.compression))
+        return html_table(rows, caption=f"ShowerFile {self._path}")
+
 
 def load(path: str | PathLike[str]) -> Showers:
     """Read all showers of a file into memory.

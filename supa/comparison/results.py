@@ -4,8 +4,12 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from supa.checks import counted
 from supa.comparison.sample_statistics import SampleStatistics
 from supa.distances import Estimate, KolmogorovSmirnov
+from supa.number_format import format_number, format_with_error
+
+_HTML_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,42 @@ class Comparison:
             if name != "statistics" and (value := getattr(self, name)) is not None
         }
         return {name: _plain(value) for name, value in plain.items()} | {"differs": self.differs}
+
+    def _repr_html_(self) -> str:
+        """Return the tables that a notebook shows: the samples, and the observables that differ most."""
+        from supa.html_table import html_table
+
+        samples = [
+            (role, facts.name, f"{facts.showers:,}", f"{facts.hits:,}")
+            for role, facts in (("true", self.true), ("generated", self.generated))
+        ]
+        rows = [
+            (
+                result.name,
+                format_number(result.p_value, 3),
+                format_number(result.true_mean),
+                format_number(result.generated_mean),
+                format_with_error(*result.distance),
+                format_number(result.distance_floor, 3),
+            )
+            for result in self.observables[:_HTML_ROWS]
+        ]
+        found = "The samples differ" if self.differs else "No difference was found"
+        hidden = len(self.observables) - len(rows)
+        more = f"<p>... and {counted(hidden, 'more observable')}; see write_report.</p>" if hidden > 0 else ""
+        return (
+            html_table(
+                samples,
+                header=("sample", "name", "showers", "hits"),
+                caption=f"{found} (joint p = {self.joint_p_value:.3g})",
+            )
+            + html_table(
+                rows,
+                header=("observable", "p-value", "true mean", "generated mean", "W1 / true spread", "noise floor"),
+                caption="Observables, the largest differences first",
+            )
+            + more
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from supa.arrays import FloatArray
 from supa.cells import Cartesian, Cells
 from supa.checks import check_int
 from supa.plotting.image_cells import image_cells
-from supa.plotting.style import INK, SEQUENTIAL, hits_text, remark, shower_name
+from supa.plotting.style import INK, SEQUENTIAL, hits_text, label_log_axis, remark, shower_name
 from supa.showers import Showers
 
 if TYPE_CHECKING:
@@ -18,22 +18,27 @@ if TYPE_CHECKING:
 
 
 def plot_image(sample: Showers | Iterable[Showers], layer: int, *, cells: Cells | None = None) -> "Figure":
-    """Draw the energy in the cells of one readout layer: of one shower, or the mean over showers.
+    """Draw the energy per cell in one readout layer: of one shower, or the mean over several showers.
 
     Args:
-        sample: showers, or an iterable over chunks, of one config.
-        layer: the readout layer.
-        cells: rectangular or polar cells; by default what ``image_cells`` chooses for the first hits of the layer: the
-            cells of the showers themselves if every hit is at the centre of one, else squares.
+        sample: Showers, or an iterable over chunks of showers, all with the same config.
+        layer: Index of the readout layer.
+        cells: Rectangular or polar cells. By default, the cells of the showers themselves if every hit of the layer
+            lies at the centre of a cell, else squares.
 
     Returns:
-        A matplotlib figure; energies in GeV on a logarithmic scale of colours, cells without energy are empty.
+        A ``matplotlib.figure.Figure``. The colour scale of the energy in GeV is logarithmic; cells without energy are
+        empty.
 
     Raises:
-        ValueError: there is no shower, no such layer, or the showers are of several configs.
+        ValueError: If there is no shower, if there is no such layer, or if the showers have several configs.
 
     Example:
-        >>> plot_image(showers[3], layer=0).savefig("image.png")
+        >>> import supa
+        >>> from supa.plotting import plot_image
+        >>> showers = supa.simulate(100, seed=1)
+        >>> plot_image(showers, layer=0).savefig("mean.png")
+        >>> plot_image(showers[3], layer=0).savefig("shower.png")
     """
     from matplotlib.figure import Figure
 
@@ -51,7 +56,7 @@ def plot_image(sample: Showers | Iterable[Showers], layer: int, *, cells: Cells 
 
 
 class _Image:
-    """Sums of the energy in the cells of one layer, over showers."""
+    """Energy in the cells of one layer, summed over showers."""
 
     def __init__(self, layer: int, cells: Cells | None) -> None:
         self.layer, self.cells = layer, cells
@@ -65,7 +70,9 @@ class _Image:
             check_int(0, showers.config.num_layers - 1, "layer", self.layer)
             self.first = showers[:1]
         if showers.config != self.first.config:
-            raise ValueError("Showers of different configs cannot be drawn as one sample; draw each on its own.")
+            raise ValueError(
+                "Showers of different configs cannot be drawn as one sample; draw each config as its own sample."
+            )
         if not len(self.first):
             self.first = showers[:1]
         self.count += len(showers)
@@ -93,7 +100,7 @@ class _Image:
         if not self.outside:
             return title
         share = 100 * self.outside / self.energy
-        return f"{title}\n{share:.2g} % of the layer's energy lies outside the picture"
+        return f"{title}\n{share:.2g} % of the layer's energy is outside the image"
 
     def draw(self, figure: "Figure", axes: "Axes") -> None:
         from matplotlib.colors import LogNorm
@@ -107,14 +114,15 @@ class _Image:
         most = float(mean.max())
         scale = LogNorm(max(min(float(mean[mean > 0].min()), most / 10), most * 1e-6), most)
         colours = axes.pcolormesh(x, y, np.where(values > 0, values, np.nan), norm=scale, cmap=SEQUENTIAL)
-        label = "energy in a cell (GeV)" if self.count == 1 else "mean energy of a shower in a cell (GeV)"
-        figure.colorbar(colours, ax=axes, label=label, shrink=0.9)
+        label = "energy per cell (GeV)" if self.count == 1 else "mean energy per cell (GeV)"
+        bar = figure.colorbar(colours, ax=axes, label=label, shrink=0.9)
+        label_log_axis(bar.ax.yaxis)
 
 
 def _mesh(cells: Cells, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the corners of the cells along x and y, and the values between them."""
+    """Return the corners of the cells in x and in y, and the values between them."""
     if isinstance(cells, Cartesian):
         return (*np.meshgrid(cells.x_edges, cells.y_edges, indexing="ij"), values)
-    steps = -(-180 // cells.num_alpha)  # so that a wide angle is drawn as an arc
+    steps = -(-180 // cells.num_alpha)  # draws a wide angle as an arc
     alpha = np.linspace(-np.pi, np.pi, steps * cells.num_alpha + 1)[:, None]
     return cells.r_edges * np.cos(alpha), cells.r_edges * np.sin(alpha), np.repeat(values, steps, axis=0)

@@ -1,4 +1,4 @@
-"""The cells of a picture of one layer: those of the hits, where all hits are at the centres of cells, or squares."""
+"""Choice of cells for the image of one layer."""
 
 import itertools
 import math
@@ -9,23 +9,23 @@ from supa.arrays import FloatArray
 from supa.cells import Cartesian, Cells, Polar
 from supa.showers import Showers
 
-_MOST_CELLS = 256  # along an axis, in an angle, or of radii
+_MOST_CELLS = 256  # along an axis, or number of rings
 _MOST_ANGLES = 128
 _FEWEST_PLACES = 4
-_TOLERANCE = 1e-3  # of a cell: files hold float32
-_SQUARES = 60  # about so many along an axis
+_TOLERANCE = 1e-3  # in units of a cell, since files store float32
+_SQUARES = 60  # approximate number along an axis
 
 
 def image_cells(showers: Showers, layer: int) -> Cells:
-    """Choose cells for a picture of a layer.
+    """Choose cells for the image of a layer.
 
     Args:
-        showers: the showers.
-        layer: a readout layer.
+        showers: The showers.
+        layer: Index of the readout layer.
 
     Returns:
-        Rectangular or polar cells whose centres all hits are at, as those of showers that were made of cells; or else
-        squares that hold almost all hits.
+        Rectangular or polar cells if every hit lies at the centre of one, as in data of a segmented detector; else
+        squares that contain almost all hits.
     """
     chosen = showers.layer == layer
     x, y = (np.asarray(column[chosen], dtype=np.float64) for column in (showers.x, showers.y))
@@ -38,7 +38,7 @@ def _rectangles(x: FloatArray, y: FloatArray) -> Cartesian | None:
 
 
 def _regular_edges(centres: FloatArray) -> FloatArray | None:
-    """Return the edges of equal cells with these centres, of which some may be missing."""
+    """Return the edges of equal cells, or None if the centres do not fit equal cells; cells may be missing."""
     if len(centres) < 3:
         return None
     width = np.diff(centres).min()
@@ -64,7 +64,7 @@ def _rings(x: FloatArray, y: FloatArray) -> Polar | None:
 
 
 def _ring_edges(centres: FloatArray) -> FloatArray:
-    """Return the edges of rings with these middles; exact where the rings begin at the axis and none is missing."""
+    """Return the edges of rings with these middles; exact if the first ring starts at the axis and none is missing."""
     edges = [0.0]
     for centre in centres:
         edges.append(2 * centre - edges[-1])
@@ -75,7 +75,7 @@ def _ring_edges(centres: FloatArray) -> FloatArray:
 
 
 def _squares(x: FloatArray, y: FloatArray) -> Cartesian:
-    """Return squares around almost all hits, with edges that are multiples of 1, 2 or 5 of a decimal place."""
+    """Return squares that contain almost all hits; their width is 1, 2 or 5 times a power of ten."""
     if not len(x):
         return Cartesian([-1, 1], [-1, 1])
     ends = [np.quantile(values, [0.0025, 0.9975]) for values in (x, y)]

@@ -1,4 +1,4 @@
-"""Profiles and spectra of many showers, with the exact expectation where there is one."""
+"""Profiles and spectra of samples of showers, together with their exact expectations."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,16 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.checks import counted
 from supa.expectations import Expectation, NoClosedFormError, expectation
-from supa.plotting.style import COLOURS, INK, LINES, MARKERS, deduplicate_labels, hide_frame, remark
+from supa.plotting.style import (
+    COLOURS,
+    INK,
+    LINES,
+    MARKERS,
+    deduplicate_labels,
+    hide_frame,
+    remark,
+    use_log_scale,
+)
 from supa.running_moments import RunningMoments
 from supa.showers import Showers
 
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Profiles:
-    """Sums over showers of what the profile picture shows; energies as fractions of the incident energy."""
+    """Sums over showers for the figure of profiles; energies are fractions of the incident energy."""
 
     def __init__(self, first: Showers) -> None:
         self.run = first.run
@@ -36,7 +45,9 @@ class _Profiles:
     def add(self, showers: Showers) -> None:
         config = self.run.config
         if showers.config != config:
-            raise ValueError("Showers of different configs cannot be drawn as one sample; draw each on its own.")
+            raise ValueError(
+                "Showers of different configs cannot be drawn as one sample; draw each config as its own sample."
+            )
         n, slices = len(showers), config.num_slices
         shower = showers.hits.group_of_row()
         fraction = showers.energy / showers.incident_energy[shower]
@@ -60,25 +71,36 @@ class _Profiles:
 
 
 def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] | None = None) -> "Figure":
-    """Draw the longitudinal and lateral profiles and the hits' spectra, with the exact expectation where there is one.
+    """Draw profiles and spectra of one or several samples, together with the exact expectation.
 
-    Of several samples the exact expectation is that of the first.
+    The panels show hits and energy per slice, the number of hits per shower, the energy over the distance from the
+    axis, the spectrum of hit energies, and the energy per layer. The exact expectation is that of the first sample; it
+    is left out if the config has a critical energy, since it then has no closed form.
 
     Args:
-        samples: showers, or iterables over chunks; each sample of one config.
-        labels: a name for each sample, where there are several.
+        samples: Showers, or iterables over chunks of showers. All showers of a sample have the same config.
+        labels: Label of each sample; "sample 0", "sample 1", ... by default. A single sample needs no label.
 
     Returns:
-        A matplotlib figure.
+        A ``matplotlib.figure.Figure`` with six panels.
 
     Raises:
-        ValueError: a sample has no shower or is of several configs, or the samples or labels do not fit together.
+        ValueError: If a sample contains no shower or several configs, or if the number of labels differs from the
+            number of samples.
+
+    Example:
+        >>> import supa
+        >>> from supa.plotting import plot_profiles
+        >>> standard, dense = supa.simulate(200, seed=1), supa.simulate(50, "dense", seed=1)
+        >>> plot_profiles(standard, dense, labels=["standard", "dense"]).savefig("profiles.png")
     """
     from matplotlib.figure import Figure
 
     labels = [f"sample {k}" for k in range(len(samples))] if labels is None else list(labels)
     if not samples or len(labels) != len(samples):
-        raise ValueError(f"{len(labels)} labels were given for {len(samples)} samples; give one for each.")
+        raise ValueError(
+            f"{counted(len(labels), 'label')} for {counted(len(samples), 'sample')}: give one label for each sample."
+        )
     drawn = {}
     for label, sample in zip(deduplicate_labels(labels), samples, strict=True):
         profiles: _Profiles | None = None
@@ -88,7 +110,7 @@ def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] |
         if profiles is None or profiles.count == 0:
             raise ValueError(f"There is no shower to draw{f' in {label}' if len(samples) > 1 else ''}.")
         drawn[label] = profiles
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     grid: Any = figure.subplots(2, 3)
     exact = _expectation_of(next(iter(drawn.values())))
     for axes, name, text in (
@@ -104,18 +126,17 @@ def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] |
             (grid[1, 1], profiles.spectrum, profiles.energy_edges),
         ):
             _plot_layers(axes, histograms, edges, profiles.count, linestyle=line, named=named)
-    _use_logarithms(grid[1, 0], any(profiles.radius.any() for profiles in drawn.values()), drawn, yscale="log")
-    _use_logarithms(grid[1, 1], any(profiles.spectrum.any() for profiles in drawn.values()), drawn, yscale="log")
+    filled = [any(getattr(profiles, name).any() for profiles in drawn.values()) for name in ("radius", "spectrum")]
     if len(drawn) > 1:
         for axes in (grid[1, 0], grid[1, 1]):
             for number, label in enumerate(drawn):
                 line = LINES[number % len(LINES)]
                 axes.plot([], [], color=INK, linestyle=line, linewidth=1.2, label=label)
-    for axes in (grid[1, 0], grid[1, 1]):
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(frameon=False, fontsize=8)
     grid[1, 0].set(xlabel="distance from the axis (length unit)", ylabel="energy fraction per bin")
-    grid[1, 1].set(xlabel="hit energy / incident energy", ylabel="hits per shower and bin", xscale="log")
+    grid[1, 1].set(xlabel="hit energy / incident energy", ylabel="hits per shower and bin", xlim=(1e-8, 1))
+    use_log_scale(grid[1, 1], "x")
+    for axes, drawn_on in zip((grid[1, 0], grid[1, 1]), filled, strict=True):
+        _finish_log_axes(axes, drawn_on, drawn)
     _plot_layer_shares(grid[1, 2], drawn, exact)
     for axes in grid.flat:
         hide_frame(axes)
@@ -123,13 +144,22 @@ def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] |
     return figure
 
 
-def _use_logarithms(axes: "Axes", drawn: bool, samples: dict[str, _Profiles], **scales: str) -> None:
-    """Make axes logarithmic, or say why nothing is drawn on them."""
-    if drawn:
-        axes.set(**scales)
+def _finish_log_axes(axes: "Axes", drawn: bool, samples: dict[str, _Profiles], lowest: float | None = None) -> None:
+    """Make the vertical axis logarithmic and add a legend above the curves, or write why nothing is drawn."""
+    if not drawn:
+        hits = any(profiles.num_hits for profiles in samples.values())
+        remark(axes, "nothing in this range" if hits else "no hits")
         return
-    hits = any(profiles.num_hits for profiles in samples.values())
-    remark(axes, "nothing in this range" if hits else "no hits")
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    low = low if lowest is None else lowest
+    labels = axes.get_legend_handles_labels()[1]
+    # Each line of the legend takes about 7 % of the height.
+    free = 0.05 + 0.07 * len(labels) if labels else 0.05
+    axes.set_ylim(low, high * max((high / low) ** (free / (1 - free)), 1.2))
+    use_log_scale(axes, "y")
+    if labels:
+        axes.legend(frameon=False, fontsize=8, loc="upper right", markerscale=0.6)
 
 
 def _title(drawn: dict[str, _Profiles], exact: Expectation | None) -> str:
@@ -137,7 +167,7 @@ def _title(drawn: dict[str, _Profiles], exact: Expectation | None) -> str:
         return "; ".join(f"{label}: {counted(profiles.count, 'shower')}" for label, profiles in drawn.items())
     (profiles,) = drawn.values()
     run = profiles.run
-    # The config of imported showers is that which they imitate; their own energies may be others.
+    # Imported showers may have other energies than the config that they imitate.
     imported = run.engine == "imported"
     kind = "" if imported else f" at {run.config.spectrum} GeV, keep={run.keep}"
     showers = counted(profiles.count, "imported shower" if imported else "shower")
@@ -180,14 +210,13 @@ def _plot_longitudinal(
             label=_labelled(label, drawn),
         )
         lowest = min(lowest, mean[seen].min(initial=np.inf))
-    axes.set(xlabel="slice", ylabel=text)
-    if not any(profiles.num_hits for profiles in drawn.values()) and exact is None:
-        _use_logarithms(axes, False, drawn)
-    elif axes.get_legend_handles_labels()[1]:
-        axes.set(yscale="log", ylim=(max(min(lowest, 1.0) / 3, 1e-12) if np.isfinite(lowest) else 1e-6, None))
-        axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="slice", ylabel=text, xlim=(-0.5, None))
+    if axes.get_legend_handles_labels()[1]:
+        _finish_log_axes(axes, True, drawn, max(min(lowest, 1.0) / 3, 1e-12) if np.isfinite(lowest) else 1e-6)
+    elif any(profiles.num_hits for profiles in drawn.values()):
+        remark(axes, "slices are not recorded")
     else:
-        remark(axes, "the hits' slices are not known")
+        _finish_log_axes(axes, False, drawn)
 
 
 def _plot_multiplicity(axes: "Axes", drawn: dict[str, _Profiles], exact: Expectation | None) -> None:
@@ -198,16 +227,24 @@ def _plot_multiplicity(axes: "Axes", drawn: dict[str, _Profiles], exact: Expecta
         counts = np.pad(profiles.multiplicity, (0, most - len(profiles.multiplicity)))
         density = np.add.reduceat(counts, edges[:-1]) / profiles.count / step
         colour, mean = COLOURS[number % len(COLOURS)], np.average(np.arange(most), weights=counts)
-        if len(drawn) == 1:
-            axes.stairs(density, edges - 0.5, fill=True, alpha=0.45, color=colour)
-            axes.axvline(mean, color=colour, label=f"mean, {_labelled(label, drawn)}")
-        else:
-            axes.stairs(density, edges - 0.5, color=colour, linewidth=1.2, label=f"{label}, mean {mean:.2f}")
+        axes.stairs(density, edges - 0.5, fill=len(drawn) == 1, alpha=0.45 if len(drawn) == 1 else 1, color=colour)
+        # Markers at different heights, since lines at equal means would hide each other.
+        axes.plot(
+            mean,
+            density.max(initial=0) * (0.5 - 0.1 * number),
+            MARKERS[number % len(MARKERS)],
+            color=colour,
+            markeredgecolor="white",
+            markersize=8,
+            linestyle="",
+            label=f"{_labelled(label, drawn)}: mean {mean:.2f}",
+        )
     if exact is not None:
-        axes.axvline(exact.total_hits, color=INK, linestyle="--", label=f"mean, exact: {exact.total_hits:.2f}")
-    axes.set(xlabel="hits of a shower", ylabel="share of showers per hit")
+        axes.axvline(exact.total_hits, color=INK, linestyle="--", label=f"exact: mean {exact.total_hits:.2f}", zorder=1)
+    axes.set(xlabel="hits per shower", ylabel="fraction of showers per number of hits")
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.05 + 0.08 * (len(drawn) + 1)))
     axes.locator_params(axis="x", integer=True)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
 def _plot_layers(
@@ -227,7 +264,7 @@ def _plot_layers(
 
 
 def _labelled(label: str, drawn: dict[str, _Profiles]) -> str:
-    """Name a sample in a legend."""
+    """Return the name of a sample for a legend."""
     name = label if len(drawn) > 1 else "imported" if drawn[label].run.engine == "imported" else "simulated"
     return name if drawn[label].num_hits else f"{name}: no hits"
 
@@ -243,14 +280,15 @@ def _plot_layer_shares(axes: "Axes", drawn: dict[str, _Profiles], exact: Expecta
             width=width,
             color=[COLOURS[(k if alone else number) % len(COLOURS)] for k in layers],
             alpha=0.75,
-            label=_labelled(label, drawn),
+            label=None if alone else _labelled(label, drawn),
         )
+        if alone:  # the bars have the colours of their layers
+            axes.fill_between([], [], color="#8c8c8c", alpha=0.75, label=_labelled(label, drawn))
     if exact is not None:
         number_of = np.arange(len(exact.layer_energy))
         axes.plot(number_of, exact.layer_energy, "_", color=INK, markersize=26, markeredgewidth=1.5, label="exact")
     axes.set(xlabel="layer", ylabel="energy / incident energy")
     filled = exact is not None or any(profiles.layer_energy.any() for profiles in drawn.values())
-    _use_logarithms(axes, filled, drawn, yscale="log")
+    _finish_log_axes(axes, filled, drawn)
     layers = np.arange(max(profiles.run.config.num_layers for profiles in drawn.values()))
     axes.set_xticks(layers if len(layers) <= 2 * len(COLOURS) else layers[:: len(layers) // 10])
-    axes.legend(frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""How well energies are predicted."""
+"""Bias and error of energy estimates."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -7,33 +7,42 @@ import numpy as np
 
 from supa.arrays import FloatArray
 from supa.bins import MOST_SEPARATE, distinct_bins
-from supa.plotting.style import COLOURS, INK, MARKERS, hide_frame
+from supa.checks import counted
+from supa.plotting.style import COLOURS, INK, MARKERS, hide_frame, use_log_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bins: int = 8) -> "Figure":
-    """Draw how well energies are predicted: bias and error in bins of the true energy.
+    """Draw the bias and the error of energy estimates in bins of the true energy.
 
     Args:
-        energy: (showers,) true incident energy, GeV.
-        predicted: (showers,) predicted energies in GeV by the name of the estimator.
-        bins: number of bins of about equal size, at most; at most 20 different energies have a bin each.
+        energy: (showers,) true incident energies, GeV.
+        predicted: (showers,) predicted energies, GeV, by the name of the estimator.
+        bins: Maximum number of bins, which contain about equally many showers. If there are at most 20 different
+            energies, each energy is a bin.
 
     Returns:
-        A matplotlib figure: median of predicted over true energy, and root mean square of the logarithm of that
-        ratio, which counts bias and spread.
+        A ``matplotlib.figure.Figure`` with two panels: the median of predicted over true energy, and the root mean
+        square of the logarithm of that ratio, which includes both bias and spread.
 
     Raises:
-        ValueError: there are fewer than ten showers a bin.
+        ValueError: If there are fewer than ten showers per bin.
+
+    Example:
+        >>> import numpy as np
+        >>> from supa.plotting import plot_resolution
+        >>> rng = np.random.default_rng(0)
+        >>> energy = rng.uniform(1, 100, 1000)
+        >>> figure = plot_resolution(energy, {"smeared": energy * rng.lognormal(0, 0.1, 1000)})
+        >>> figure.savefig("resolution.png")
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     if len(energy) < 10 * bins:
-        raise ValueError(f"{len(energy)} showers were given, but {bins} bins need at least {10 * bins}.")
-    figure = Figure(figsize=(9, 3.7), layout="constrained")
+        raise ValueError(f"{counted(bins, 'bin')} need at least {10 * bins:,} showers, got {len(energy):,}.")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     grid: Any = figure.subplots(1, 2, sharex=True)
     parts = distinct_bins(energy, bins, least=10, separate=MOST_SEPARATE)
     centre = [float(np.exp(np.log(energy[part]).mean())) for part in parts]
@@ -49,12 +58,12 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
         grid[1].plot(centre, error, **style)
     grid[0].axhline(1, color=INK, linewidth=0.8, linestyle=":")
     grid[0].set(ylabel="median of predicted / true energy")
-    grid[1].set(ylabel="rms of ln (predicted / true energy)", ylim=(0, None))
-    grid[1].legend(frameon=False, fontsize=9)
+    grid[1].set(ylabel="rms of ln(predicted / true energy)", ylim=(0, None))
     for axes in grid:
-        axes.set(xscale="log", xlabel="incident energy (GeV)")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xlabel="true incident energy (GeV)")
+        use_log_scale(axes, "x")
         hide_frame(axes)
+    if predicted:
+        # Above the panels, where no curve passes behind it.
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure

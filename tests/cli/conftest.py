@@ -1,4 +1,4 @@
-"""What the tests of the command share."""
+"""Fixtures for the tests of the command."""
 
 import signal
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _signals_are_put_back():
-    """An interrupted command ends with its signals ignored; later tests start processes that must hear SIGTERM."""
+    """Restore the signal handlers: an interrupted command ignores signals, and later tests send SIGTERM."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():

@@ -1,4 +1,4 @@
-"""The other commands, and what all have in common."""
+"""Tests of info, plot and presets, and of the behaviour that all commands share."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def _run(*arguments) -> str:
     return result.output
 
 
-def test_info_tells_what_made_a_file(folder):
+def test_info_shows_the_origin_of_a_file(folder):
     text = _run("info", "tree.h5")
     for part in ("showers", "200", "standard", "65.0", "num_slices", "particles recorded", "supa-showers 1"):
         assert part in text
@@ -54,10 +54,24 @@ def test_plot_draws_profiles_and_single_showers(folder):
     assert "<svg" in (folder / "s.svg").read_text()
 
 
+def test_plot_writes_interactive_pages(folder):
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    assert _run("plot", "tree.h5", "--shower", "3", "-o", "one.html").strip() == "one.html"
+    assert _run("plot", "tree.h5", "--shower", "3,5", "-o", "two.html").strip() == "two.html"
+    for name, title in (("one.html", "Shower 3, seed 2: 65 GeV"), ("two.html", "2 showers of standard")):
+        page = (folder / name).read_text()
+        assert f"<title>{title}" in page
+        assert "Colour by primary" in page
+    assert sorted(path.name for path in folder.glob("*.new")) == []
+
+
 MISTAKES = {
     "shower": (["plot", "tree.h5", "--shower", "200"], 2, "200 showers are numbered from 0"),
-    "both": (["plot", "tree.h5", "--shower", "1", "--profile"], 2, "exclude each other"),
-    "image and profile": (["plot", "tree.h5", "--image", "1", "--profile"], 2, "exclude each other"),
+    "several": (["plot", "tree.h5", "--shower", "1,2"], 2, "only an interactive page shows several; write one with"),
+    "not numbers": (["plot", "tree.h5", "--shower", "1;2"], 2, "whole numbers separated by commas, such as 3 or 3,5"),
+    "page of profiles": (["plot", "tree.h5", "-o", "a.html"], 2, "only single showers make an interactive page"),
+    "both": (["plot", "tree.h5", "--shower", "1", "--profile"], 2, "cannot be used together"),
+    "image and profile": (["plot", "tree.h5", "--image", "1", "--profile"], 2, "cannot be used together"),
     "image of two": (["plot", "tree.h5", "hits.h5", "--image", "1"], 2, "--image draws one file, but 2"),
     "layer": (["plot", "tree.h5", "--image", "3"], 2, "the readout layers of these showers are 0 to 2"),
     "picture": (["plot", "tree.h5", "-o", "there.png"], 1, "there.png exists; choose another name, or overwrite it"),
@@ -106,7 +120,7 @@ def test_every_command_is_listed_with_its_own_help():
 
 
 def test_help_loads_nothing_heavy():
-    """`supa --help` answers before NumPy could be imported; `import supa` loads NumPy and Numba at most."""
+    """`supa --help` does not import NumPy; `import supa` imports only NumPy and Numba."""
     heavy = ["h5py", "matplotlib", "scipy.stats", "torch", "rich", "awkward", "dask"]  # Numba itself imports scipy
     for code, forbidden in (
         ("import supa_cli.main", [*heavy, "numpy", "numba"]),

@@ -1,4 +1,4 @@
-"""``supa compare``: what it prints and writes, and its errors."""
+"""``supa compare``: output, report and errors."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_it_prints_tables_and_a_verdict():
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
-def test_every_number_is_whole_at_any_width(monkeypatch, columns):
+def test_no_number_is_truncated_at_any_width(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     result = _run("true.h5", "made.h5", "--fast", "--quiet", "--permutations", "19", "--all")
     tables = result.stdout[: result.stdout.index("The samples differ")]
@@ -54,7 +54,7 @@ def test_every_number_is_whole_at_any_width(monkeypatch, columns):
         assert heading in tables.split()
 
 
-def test_a_long_name_stands_above_the_tables(folder, monkeypatch):
+def test_a_long_name_is_printed_above_the_tables(folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     name = "a-model-of-showers-that-was-trained-for-100-epochs"
     (folder / f"{name}.h5").write_bytes((folder / "made.h5").read_bytes())
@@ -75,7 +75,7 @@ def test_scores_are_printed():
         assert part in result.stdout
 
 
-def test_names_are_printed_as_they_are(folder):
+def test_names_are_printed_unchanged(folder):
     (folder / "[red]a.h5").write_bytes((folder / "true.h5").read_bytes())
     result = _run("[red]a.h5", "made.h5", "--fast", "--quiet", "--permutations", "19")
     assert result.stdout.count("[red]a") >= 3
@@ -106,9 +106,9 @@ MISTAKES = {
     "layers": (["true.h5", "single.h5", "--fast"], "must have the same readout layers"),
     "permutations": (["true.h5", "made.h5", "--permutations", "5"], "at least 19"),
     "one file": (["true.h5"], "Missing argument 'GENERATED'"),
-    "output": (["true.h5", "made.h5", "-o", "true.h5"], "the report needs one"),
-    "no output": (["true.h5", "made.h5", "-o", ""], "the report needs one"),
-    "output below a file": (["true.h5", "made.h5", "-o", "true.h5/x"], "cannot be made a folder"),
+    "output": (["true.h5", "made.h5", "-o", "true.h5"], "is not a folder"),
+    "no output": (["true.h5", "made.h5", "-o", ""], "is not a folder"),
+    "output below a file": (["true.h5", "made.h5", "-o", "true.h5/x"], "the folder cannot be created"),
 }
 
 

@@ -1,4 +1,4 @@
-"""``supa convert``: what it writes, says and refuses."""
+"""``supa convert``: files, messages and errors."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def _run(*arguments, code: int = 0) -> str:
     return result.output
 
 
-def test_a_file_goes_there_and_back(folder):
+def test_a_file_survives_a_round_trip(folder):
     text = _run("a.h5", "b.parquet")
     assert "converting" in text
     assert "100.0 %  200 of 200 showers" in text
@@ -41,7 +41,7 @@ def test_a_file_goes_there_and_back(folder):
     assert "Error" not in _run("a.h5", "b.parquet", "--overwrite")
 
 
-def test_what_is_assumed_and_lost_is_said(folder):
+def test_assumptions_and_losses_are_reported(folder):
     text = _run("a.h5", "b.h5", "--to", "calochallenge", "--binning", "binning.xml", "--particle", "photon")
     assert "of the hit energy is outside the cells" in text
     assert "overflow" in _run("a.h5", "g.h5", "--to", "calogan") + _run("g.h5", "back.npz")
@@ -80,7 +80,7 @@ MISTAKES = {
     ),
     "particle alone": (["a.h5", "b.npz", "--particle", "photon"], 2, "give --binning, too"),
     "absent binning": (["a.h5", "b.npz", "--binning", "no.xml"], 1, "no.xml: there is no such file"),
-    "two configs": (["a.h5", "b.npz", "--preset", "dense", "--config", "a.toml"], 2, "exclude each other"),
+    "two configs": (["a.h5", "b.npz", "--preset", "dense", "--config", "a.toml"], 2, "cannot be used together"),
     "config": (["a.h5", "b.npz", "--config", "a.toml"], 2, "cannot be read"),
     "preset": (["a.h5", "b.npz", "--preset", "SUPAv1"], 2, "no preset 'SUPAv1'"),
     "other preset": (["a.h5", "b.npz", "--preset", "dense"], 1, "another config was given; give none"),
@@ -98,7 +98,7 @@ def test_a_mistake_is_one_clear_error(folder, arguments, code, message):
     assert sorted(folder.iterdir()) == before
 
 
-def test_ctrl_c_ends_in_order_and_leaves_nothing(folder):
+def test_ctrl_c_leaves_no_file(folder):
     supa_datasets.save(supa.simulate(60_000), "long.h5")
     before = sorted(folder.iterdir())
     process = subprocess.Popen([*COMMAND, "long.h5", "b.root"], stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The early end of a file, which click takes for the end of the user's input."""
+"""An unexpected end of a file, which click would report as the end of standard input."""
 
 import click
 import pytest
@@ -12,15 +12,15 @@ def _cut(*_arguments, **_options):
     raise EOFError("Ran out of input")
 
 
-def test_the_early_end_of_a_file_is_an_error_and_no_interruption(tmp_path, monkeypatch):
+def test_an_unexpected_end_of_a_file_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "a.h5").write_bytes(b"")
     monkeypatch.setattr("supa_datasets.ShowerFile", _cut)
     result = CliRunner().invoke(cli, ["info", str(tmp_path / "a.h5")])
     assert result.exit_code == 1
-    assert result.output == "Error: A file ended before its data (Ran out of input); it is empty or cut.\n"
+    assert result.output == "Error: A file ended unexpectedly (Ran out of input); it is empty or truncated.\n"
 
 
-def test_the_end_of_the_input_at_a_question_is_an_interruption():
+def test_the_end_of_standard_input_at_a_prompt_is_an_interruption():
     group = LazyGroup(
         package="supa_cli", summaries={}, invoke_without_command=True, callback=lambda: click.confirm("Go on?")
     )

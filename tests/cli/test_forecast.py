@@ -1,4 +1,4 @@
-"""Work of more than an hour says so once."""
+"""Work of more than an hour is announced once."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from supa_cli.forecast import Forecast, in_words, seconds_left
     ("done", "total", "seconds", "at_once", "left"),
     [(1, 100, 60, 1, 5940), (50, 100, 60, 1, 60), (100, 100, 60, 1, 0), (0, 100, 60, 1, 5940), (0, 100, 60, 2, 2940)],
 )
-def test_the_rate_so_far_goes_on(done, total, seconds, at_once, left):
+def test_the_remaining_time_follows_from_the_average_rate(done, total, seconds, at_once, left):
     assert seconds_left(done, total, seconds, at_once=at_once) == left
 
 
@@ -17,12 +17,12 @@ def test_the_rate_so_far_goes_on(done, total, seconds, at_once, left):
     ("seconds", "words"),
     [(3700, "62 minutes"), (7200, "2 hours"), (26_000, "7 hours"), (172_800, "2 days"), (3e6, "35 days")],
 )
-def test_long_times_are_in_plain_words(seconds, words):
+def test_long_times_have_readable_units(seconds, words):
     assert in_words(seconds) == words
 
 
 def _told(steps, capsys, **options):
-    """Give what is told of steps (seconds, done) of 1,000."""
+    """Return the announcements for steps (seconds, done) of 1,000 items."""
     now = [0.0]
     forecast = Forecast("Do less.", clock=lambda: now[0], **options)
     for seconds, done in steps:
@@ -31,22 +31,22 @@ def _told(steps, capsys, **options):
     return capsys.readouterr().err
 
 
-def test_long_work_is_told_once_within_its_first_minute(capsys):
+def test_long_work_is_announced_once_within_its_first_minute(capsys):
     steps = [(second, second / 10) for second in range(60)]
     assert _told(steps, capsys) == "This will take about 3 hours. Do less.\n"
     assert _told(steps, capsys, quiet=True) == ""
     assert _told([(second, 10 * second) for second in range(60)], capsys) == ""
 
 
-def test_what_was_done_before_does_not_count_for_the_rate(capsys):
+def test_earlier_work_does_not_count_for_the_rate(capsys):
     assert _told([(0, 900), (30, 901), (40, 902)], capsys) == ""
     assert _told([(0, 500), (30, 501)], capsys) == "This will take about 4 hours. Do less.\n"
 
 
-def test_even_nothing_done_tells_a_bound(capsys):
+def test_unfinished_work_yields_a_lower_bound(capsys):
     steps = [(second, 0) for second in range(60)]
     assert _told(steps, capsys, at_once=4) == "This will take more than 3 hours. Do less.\n"
 
 
-def test_the_first_seconds_tell_nothing(capsys):
+def test_nothing_is_printed_in_the_first_seconds(capsys):
     assert _told([(0, 0), (19, 1)], capsys) == ""

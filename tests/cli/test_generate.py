@@ -1,4 +1,4 @@
-"""``supa generate``: what it writes, its errors, and that nothing is lost."""
+"""``supa generate``: files, errors and resuming."""
 
 import contextlib
 import hashlib
@@ -40,7 +40,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_file_holds_the_showers_of_simulate(tmp_path):
+def test_a_file_contains_the_showers_of_simulate(tmp_path):
     _generate(tmp_path / "a.h5", "-n", 500, "--seed", 3, "--energy", "log:1:100", "--record", "particles")
     loaded = supa_datasets.load(tmp_path / "a.h5")
     simulated = supa.simulate(500, energy="log:1:100", seed=3, record="particles")
@@ -72,7 +72,7 @@ def test_physics_comes_from_presets_files_and_changes(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd", "gzip"])
-def test_compression_is_that_asked_for(tmp_path, compression):
+def test_the_requested_compression_is_used(tmp_path, compression):
     pytest.importorskip("hdf5plugin")
     _generate(tmp_path / "a.h5", "-n", 10, "--compression", compression)
     with supa_datasets.ShowerFile(tmp_path / "a.h5") as file:
@@ -80,7 +80,7 @@ def test_compression_is_that_asked_for(tmp_path, compression):
         assert len(file[:]) == 10
 
 
-def test_the_options_offered_are_those_of_the_library():
+def test_the_command_offers_the_compressions_of_the_library():
     from supa_cli.generate import command
 
     (option,) = (p for p in command.params if p.name == "compression")
@@ -106,7 +106,7 @@ def test_the_summary_compares_with_the_exact_expectations(tmp_path):
     assert "\x1b" not in result.stdout + result.stderr
 
 
-def test_odd_names_and_terminals_are_no_reason_to_fail(tmp_path):
+def test_unusual_names_and_encodings_are_supported(tmp_path):
     (tmp_path / "x[").mkdir()
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LANG": "C", "TERM": "dumb"}
     for name in ("x[/y].h5", "é.h5", "r[red].h5"):
@@ -115,7 +115,7 @@ def test_odd_names_and_terminals_are_no_reason_to_fail(tmp_path):
     assert _supa("presets", cwd=tmp_path, env=environment).returncode == 0
 
 
-def test_without_a_closed_form_the_summary_says_so(tmp_path):
+def test_the_summary_reports_a_missing_closed_form(tmp_path):
     result = _supa("generate", "a.h5", "-n", "50", "--preset", "critical", cwd=tmp_path)
     assert "no closed form" in result.stdout
 
@@ -131,7 +131,7 @@ MISTAKES = {
     "fraction": (["a.h5", "-n", "1.5"], "'1.5' was given"),
     "infinite": (["a.h5", "-n", "inf"], "'inf' was given"),
     "preset": (["a.h5", "-n", "1", "--preset", "SUPAv1"], "no preset 'SUPAv1'; choose from standard"),
-    "two configs": (["a.h5", "-n", "1", "--preset", "dense", "--config", "x.toml"], "exclude each other"),
+    "two configs": (["a.h5", "-n", "1", "--preset", "dense", "--config", "x.toml"], "cannot be used together"),
     "no config file": (["a.h5", "-n", "1", "--config", "x.toml"], "cannot be read"),
     "config ending": (["a.h5", "-n", "1", "--config", "x.yaml"], "must end in .json or .toml"),
     "key": (["a.h5", "-n", "1", "--set", "slices=3"], "'slices' is not a setting of ShowerConfig"),
@@ -159,7 +159,7 @@ MISTAKES = {
         "No shower of this config",
     ),
     "compression": (["a.h5", "-n", "1", "--compression", "rar"], "'rar' is not one of"),
-    "both": (["a.h5", "-n", "1", "--overwrite", "--resume"], "exclude each other"),
+    "both": (["a.h5", "-n", "1", "--overwrite", "--resume"], "cannot be used together"),
     "folder": ([".", "-n", "1"], "is a directory"),
     "unknown": (["a.h5", "-n", "1", "--speed", "9"], "No such option"),
 }
@@ -188,7 +188,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), FAILURES.values(), ids=FAILURES.keys())
-def test_a_run_that_fails_says_why_and_exits_with_1(arguments, message, tmp_path, monkeypatch):
+def test_a_failed_run_prints_the_reason_and_exits_with_1(arguments, message, tmp_path, monkeypatch):
     monkeypatch.setattr("supa.simulation.MAX_FRUITLESS_ATTEMPTS", 1000)
     monkeypatch.chdir(tmp_path)
     supa_datasets.save(supa.simulate(3), "there.h5")
@@ -207,7 +207,7 @@ def test_a_run_that_fails_says_why_and_exits_with_1(arguments, message, tmp_path
     assert _digest(Path("there.h5")) == before
 
 
-def test_more_showers_there_than_asked_for_is_an_error(tmp_path):
+def test_fewer_showers_than_the_file_contains_is_an_error(tmp_path):
     _generate(tmp_path / "a.h5", "-n", 20)
     result = CliRunner().invoke(cli, ["generate", str(tmp_path / "a.h5"), "-n", "10", "--resume"])
     assert result.exit_code == 2
@@ -219,7 +219,7 @@ def test_more_showers_there_than_asked_for_is_an_error(tmp_path):
 # ---------------------------------------------------------------------- interruption
 
 
-def test_a_finished_file_grows_and_a_finished_run_stays(tmp_path):
+def test_resume_extends_a_finished_file_and_keeps_a_complete_one(tmp_path):
     _generate(tmp_path / "whole.h5", "-n", 900)
     _generate(tmp_path / "a.h5", "-n", 400)
     _generate(tmp_path / "a.h5", "-n", 900, "--resume")
@@ -242,12 +242,12 @@ def _start(path: Path, *arguments, wait_for: str | None = ".partial") -> subproc
 
 
 def _finished(path: Path) -> int:
-    """Read how many showers a partial file holds, while it is written."""
+    """Return the number of showers in a partial file that is being written."""
     with h5py.File(f"{path}.partial", "r", swmr=True, libver="latest", locking=False) as partial:
         return int(partial["progress"][0])
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path):
+def test_ctrl_c_keeps_finished_showers(tmp_path):
     path = tmp_path / "a.h5"
     process = _start(path, "-n", 10_000_000)
     deadline = time.monotonic() + 120
@@ -259,7 +259,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
         time.sleep(0.02)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "go on with the same command and --resume" in errors
+    assert "resume with the same command and --resume" in errors
     assert "Traceback" not in errors
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
     n = _finished(path) + 1000
@@ -269,7 +269,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_being_asked_to_end_keeps_what_is_finished(tmp_path, number):
+def test_other_signals_keep_finished_showers(tmp_path, number):
     if signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip(f"{number.name} is ignored here, as by nohup, and would be by the command")
     process = _start(tmp_path / "a.h5", "-n", 10_000_000)
@@ -280,8 +280,8 @@ def test_being_asked_to_end_keeps_what_is_finished(tmp_path, number):
     assert not (tmp_path / "a.h5").exists()
 
 
-def test_a_ctrl_c_that_python_drops_still_ends_the_run(tmp_path, monkeypatch, capsys):
-    """Python drops what a signal raises inside a weak reference's callback, of which h5py runs many."""
+def test_a_signal_inside_a_weak_reference_callback_ends_the_run(tmp_path, monkeypatch, capsys):
+    """Python discards exceptions inside callbacks of weak references, of which h5py runs many."""
     path, append = tmp_path / "a.h5", supa_datasets.ShowerWriter.append
 
     def interrupted_where_nobody_sees_it(writer, showers):
@@ -298,8 +298,8 @@ def test_a_ctrl_c_that_python_drops_still_ends_the_run(tmp_path, monkeypatch, ca
     assert 0 < _finished(path) < 2_000_000
 
 
-def test_a_ctrl_c_inside_exec_of_a_text_ends_the_run_in_order(tmp_path):
-    """Through such a place `python -m` dies of the signal itself, whoever catches it."""
+def test_a_signal_inside_exec_ends_the_run_with_status_130(tmp_path):
+    """An exception at this point would make `python -m` die from the signal, even if it is caught."""
     (tmp_path / "program.py").write_text(
         "import supa_datasets, supa_cli.main\n"
         "append = supa_datasets.ShowerWriter.append\n"
@@ -316,8 +316,8 @@ def test_a_ctrl_c_inside_exec_of_a_text_ends_the_run_in_order(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigkill_at_any_moment_leaves_no_file_or_a_whole_one(tmp_path):
-    """Killed 24 times at random moments, then resumed: the same bytes as an undisturbed run."""
+def test_sigkill_leaves_no_file_or_a_complete_one(tmp_path):
+    """A run that is killed at 24 random times and resumed writes the same bytes as an undisturbed run."""
     options = ["-n", 200_000, "--seed", 9, "--energy", "log:1:100", "--keep", "complete", "--quiet"]
     started = time.monotonic()
     whole = tmp_path / "whole.h5"

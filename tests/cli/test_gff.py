@@ -1,4 +1,4 @@
-"""``supa gff bench`` and ``supa gff plot``: what they print and write, their errors, and that nothing is lost."""
+"""``supa gff bench`` and ``supa gff plot``: output, files, errors and resuming."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Raw files of a set called MUTAG: paths of three or four nodes, a little longer in class 1; and a cache."""
+    """Raw files of a benchmark named MUTAG (paths of three or four nodes, longer in class 1), and a cache."""
     path = tmp_path_factory.mktemp("gff")
     random = np.random.default_rng(0)
     edges, indicator, labels, nodes = [], [], [], 0
@@ -62,7 +62,7 @@ def _run(*arguments):
     return result
 
 
-def test_a_bench_prints_and_writes_its_table_and_is_drawn(folder, tmp_path):
+def test_bench_prints_writes_and_draws_its_table(folder, tmp_path):
     arguments = _bench(folder, "--methods", "majority,size", "--reference", "majority", "--table", "t.md")
     first = _run(*arguments)
     assert "| majority" in first.stdout
@@ -70,11 +70,11 @@ def test_a_bench_prints_and_writes_its_table_and_is_drawn(folder, tmp_path):
     assert "Difference to majority in points" in first.stdout
     assert "GFF (gcn), quoted" in first.stdout
     assert (tmp_path / "t.md").read_text() == first.stdout
-    assert "10 jobs, 0 of them done before in results.jsonl" in first.stderr
+    assert "10 jobs, of which results.jsonl contains 0" in first.stderr
     assert "10 of 10 jobs" in first.stderr
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 10
     again = _run(*arguments)
-    assert "10 of them done before" in again.stderr
+    assert "results.jsonl contains 10" in again.stderr
     assert again.stdout == first.stdout
     assert _run("gff", "plot", "results.jsonl").stdout.strip() == "results.png"
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
@@ -102,7 +102,7 @@ def _started_until(lines, arguments, path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_path):
+def test_an_interrupted_or_killed_bench_resumes_to_the_same_table(folder, tmp_path):
     from supa_gff.bench import runners
     from supa_gff.bench.results import finished
     from supa_gff.bench.table import table
@@ -114,7 +114,7 @@ def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_p
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the processes that run jobs, too
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "What was finished is in results.jsonl; the same command goes on." in err
+    assert "The finished jobs are in results.jsonl; repeat the command to resume." in err
     assert "Traceback" not in err
     interrupted = path.read_text().splitlines()
     assert 2 <= len(interrupted) < 15
@@ -128,7 +128,7 @@ def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_p
     assert len(interrupted) + 2 <= len(killed) < 15
 
     resumed = _run(*arguments)
-    assert f"15 jobs, {len(killed)} of them done before" in resumed.stderr
+    assert f"15 jobs, of which results.jsonl contains {len(killed)}" in resumed.stderr
     lines = path.read_text().splitlines()
     assert lines[: len(killed)] == killed
     jobs = [(line["fold"], line["seed"]) for line in map(json.loads, lines)]
@@ -139,11 +139,11 @@ def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_p
 
 
 MISTAKES = {
-    "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a set is one of AIDS"),
-    "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names with commas between them"),
+    "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a graph benchmark is one of AIDS"),
+    "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names separated by commas"),
     "method": (["bench", "--methods", "bets"], "'bets' was given, but a method is one of majority, size"),
     "task": (["bench", "--methods", "features"], "None of the given methods can do the tasks"),
-    "reference": (["bench", "--methods", "size", "--reference", "labels"], "is none of the methods: size"),
+    "reference": (["bench", "--methods", "size", "--reference", "labels"], "is not one of the methods size"),
     "folds": (["bench", "--folds", "1"], "at least 2"),
     "workers": (["bench", "-j", "0"], "at least 1"),
     "no root": (["bench", "--methods", "size", "--root", "nowhere"], "there is no such folder"),
@@ -184,7 +184,7 @@ def test_a_set_that_cannot_be_downloaded_is_one_clear_error(tmp_path, monkeypatc
     assert "--root" in result.output
 
 
-def test_failed_jobs_are_told_and_the_others_kept(folder, monkeypatch):
+def test_failed_jobs_are_reported_and_the_others_are_stored(folder, monkeypatch):
     from bench_jobs import failing
 
     from supa_gff.bench import worker_pool
@@ -193,7 +193,7 @@ def test_failed_jobs_are_told_and_the_others_kept(folder, monkeypatch):
     monkeypatch.setattr(worker_pool, "run_jobs", lambda *given, **named: run_jobs(*given, **named, run=failing))
     result = CliRunner().invoke(cli, _bench(folder, "--methods", "majority"))
     assert result.exit_code == 1
-    assert "3 jobs failed; the table tells why" in result.output
+    assert "3 jobs failed; the table shows the reasons" in result.output
     assert "(2 of 5 folds)" in result.output
 
 

@@ -1,4 +1,4 @@
-"""``supa gff train`` and ``evaluate``: what they print and save, exact resumption, and clear errors."""
+"""``supa gff train`` and ``evaluate``: output, checkpoints, exact resuming and errors."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ SHORT = ["--epochs", "3", "--layers", "2", "--hidden-channels", "8", "--batch-si
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """The raw files of small made-up benchmarks."""
+    """Raw files of small artificial benchmarks."""
     folder = tmp_path_factory.mktemp("raw")
     write_tu(folder, "MUTAG")
     write_tu(folder, "IMDB-MULTI", classes=3, labels=False)
@@ -44,7 +44,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch, tmp_path_factory):
-    """A folder to work in; the cache of unpacked sets is shared by all tests."""
+    """The working folder. All tests share the cache of unpacked benchmarks."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)
@@ -55,7 +55,7 @@ def folder(tmp_path, monkeypatch, tmp_path_factory):
 
 @pytest.fixture
 def supa(root, monkeypatch, capsys):
-    """Run the command in this process; gives exit status, output and error output."""
+    """Run the command in this process; return its exit status, standard output and standard error."""
 
     def of(raw):
         def run(*arguments):
@@ -91,11 +91,11 @@ def _most_frequent(benchmark, checkpoint):
 
 
 @pytest.mark.parametrize("method", ["best", "gff"])
-def test_a_training_is_told_saved_and_evaluated(supa, root, method):
+def test_a_training_is_reported_saved_and_evaluated(supa, root, method):
     code, out, err = supa("train", "--dataset", "MUTAG", "--method", method, *SHORT, "-o", "m.ckpt")
     assert code == 0
     assert "MUTAG: 40 graphs" in err
-    assert re.search(r"fold 0 of 10: 3\d train, \d validate, 4 test; " + method, err)
+    assert re.search(r"fold 0 of 10: 3\d for training, \d for validation, 4 for testing; " + method, err)
     assert re.search(r"layer1 +epoch 2 +loss [\d.]+ +positive [-\d.]+ +negative [-\d.]+ +accuracy [\d.]+ %", err)
     checkpoint = Checkpoint.load("m.ckpt")
     assert checkpoint.finished
@@ -117,7 +117,7 @@ def test_a_training_is_told_saved_and_evaluated(supa, root, method):
             target.count(_most_frequent(benchmark, checkpoint)) / len(target)
         )
     shown = " ".join(out.split())
-    for name, values in (("layers together", facts["network"]), ("majority class", facts["majority"])):
+    for name, values in (("all layers together", facts["network"]), ("majority class", facts["majority"])):
         assert f"{name} " + " ".join(f"{100 * value:.2f} %" for value in values.values()) in shown
     for layer in range(2):
         assert (
@@ -128,34 +128,34 @@ def test_a_training_is_told_saved_and_evaluated(supa, root, method):
     assert "test: true class in rows, predicted class in columns" in text
 
 
-def test_a_learnable_set_is_learnt(supa):
+def test_a_learnable_benchmark_is_learnt(supa):
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--epochs", "40", "-o", "m.ckpt")
     assert code == 0, err
     assert json.loads(supa("evaluate", "m.ckpt", "--json")[1])["network"]["train"] > 0.9
 
 
 @pytest.mark.parametrize("conv", ["gcn", "gat", "pna", "sage"])
-def test_sets_with_lone_nodes_graphs_without_edges_and_no_features_train(supa, conv):
-    """Degrees stand in where nodes have no features; a lone node hears itself only."""
+def test_benchmarks_with_isolated_nodes_and_without_features_train(supa, conv):
+    """Degrees replace missing features; an isolated node receives only its own message."""
     code, _, err = supa("train", "--dataset", "IMDB-MULTI", "--conv", conv, *SHORT, "-o", "m.ckpt")
     assert code == 0, err
     assert "64 features (degrees)" in err
     assert all(torch.isfinite(value).all() for value in Checkpoint.load("m.ckpt").model().state_dict().values())
 
 
-def test_nodes_are_split_by_the_masks_of_the_set(supa):
+def test_nodes_are_split_by_the_masks_of_the_benchmark(supa):
     code, _, err = supa("train", "--dataset", "Cora", "--method", "mono-forward", *SHORT, "-o", "m.ckpt")
     assert code == 0, err
-    assert "the set's own split: 12 train, 500 validate, 20 test" in err
+    assert "the set's own split: 12 for training, 500 for validation, 20 for testing" in err
     split = Checkpoint.load("m.ckpt").split
     assert (split.train.tolist(), split.valid[[0, -1]].tolist()) == (list(range(12)), [12, 511])
     assert split.test.tolist() == list(range(552, 572))
 
 
-def test_nodes_are_split_by_one_of_the_sets_own_splits(supa):
+def test_nodes_are_split_by_a_split_of_the_benchmark(supa):
     code, _, err = supa("train", "--dataset", "Texas", *SHORT, "--fold", "4", "-o", "m.ckpt")
     assert code == 0, err
-    assert "the set's own split 4: 10 train, 10 validate, 10 test" in err
+    assert "the set's own split 4: 10 for training, 10 for validation, 10 for testing" in err
     assert Checkpoint.load("m.ckpt").split.train.tolist() == list(range(2, 30, 3))
 
 
@@ -164,7 +164,7 @@ def test_nodes_without_masks_are_split_by_the_seed(supa, root):
     for seed in (1, 2):
         code, _, err = supa("train", "--dataset", "CitationFull-Cora_ML", *SHORT, "--seed", seed, "-o", f"{seed}.ckpt")
         assert code == 0, err
-        assert f"60/20/20 of seed {seed}: 36 train, 12 validate, 12 test" in err
+        assert f"60/20/20 of seed {seed}: 36 for training, 12 for validation, 12 for testing" in err
         splits.append(Checkpoint.load(f"{seed}.ckpt").split)
     assert splits[0].test.tolist() != splits[1].test.tolist()
     target = load_benchmark("CitationFull-Cora_ML", root=root).graphs[0].y
@@ -172,7 +172,7 @@ def test_nodes_without_masks_are_split_by_the_seed(supa, root):
         assert torch.bincount(target[part]).tolist() == [len(part) // 3] * 3
 
 
-def test_every_seed_and_fold_is_another_training_and_the_same_one_again(supa):
+def test_seed_and_fold_determine_the_training(supa):
     for name, options in {"a": [], "b": [], "c": ["--seed", 1], "d": ["--fold", 1]}.items():
         assert supa("train", "--dataset", "MUTAG", *SHORT, *options, "--quiet", "-o", f"{name}.ckpt") == (0, "", "")
     assert _weights("a.ckpt") == _weights("b.ckpt")
@@ -182,7 +182,7 @@ def test_every_seed_and_fold_is_another_training_and_the_same_one_again(supa):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("method", "step"), [("gff", 9), ("best", 3)])
-def test_an_interruption_within_an_epoch_is_resumed_to_the_same_bits(supa, monkeypatch, number, method, step):
+def test_an_interrupted_epoch_resumes_to_identical_weights(supa, monkeypatch, number, method, step):
     arguments = ["train", "--dataset", "MUTAG", "--method", method, *SHORT]
     assert supa(*arguments, "-o", "whole.ckpt")[0] == 0
     steps, update = 0, UpdateRule.update_layer
@@ -199,7 +199,7 @@ def test_an_interruption_within_an_epoch_is_resumed_to_the_same_bits(supa, monke
     assert (code, out) == (130, "")
     # An epoch has two batches; with `best` each updates two layers.
     epochs, extent = {"gff": (4, "4 epochs and 1 step"), "best": (0, "0 epochs and 2 steps")}[method]
-    assert f"m.ckpt has {extent}; resume with the same command and --resume." in err
+    assert f"m.ckpt contains {extent}; resume with the same command and --resume." in err
     stored = Checkpoint.load("m.ckpt")
     assert (stored.finished, len(stored.training["state"]["history"])) == (False, epochs)
     assert "interrupted after" in supa("evaluate", "m.ckpt")[1]
@@ -209,7 +209,7 @@ def test_an_interruption_within_an_epoch_is_resumed_to_the_same_bits(supa, monke
     assert _weights() == _weights("whole.ckpt")
 
 
-def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_bits(supa, root, folder):
+def test_a_killed_training_resumes_to_identical_weights(supa, root, folder):
     options = ["--dataset", "MUTAG", "--method", "best", *SHORT, "--epochs", "60"]
     assert supa("train", *options, "-o", "whole.ckpt")[0] == 0
     command = [sys.executable, "-m", "supa_cli.main", "gff", "train", *options, "--root", str(root), "-o", "m.ckpt"]
@@ -227,7 +227,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_
     assert {path.name for path in folder.iterdir()} <= {"m.ckpt", "m.ckpt.new", "whole.ckpt"}
 
 
-def test_a_finished_training_is_told_again_and_not_trained(supa, monkeypatch):
+def test_resuming_a_finished_training_only_prints_its_result(supa, monkeypatch):
     arguments = ["train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt"]
     first = supa(*arguments)[1]
     monkeypatch.setattr(GraphTask, "update", None)
@@ -237,7 +237,7 @@ def test_a_finished_training_is_told_again_and_not_trained(supa, monkeypatch):
     assert out.split("graphs/s\n")[1] == first.split("graphs/s\n")[1]
 
 
-def test_resume_without_a_file_begins(supa):
+def test_resume_without_a_file_starts_a_training(supa):
     assert supa("train", "--dataset", "MUTAG", *SHORT, "--resume", "--quiet", "-o", "m.ckpt") == (0, "", "")
     assert Checkpoint.load("m.ckpt").finished
 
@@ -245,11 +245,11 @@ def test_resume_without_a_file_begins(supa):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seed", 1], "the seed is 0 there, and 1 here"),
-        (["--fold", 1], "the split is fold 0 of 10 there, and fold 1 of 10 here"),
-        (["--hidden-channels", 16], "hidden_channels is 8 there, and 16 here"),
+        (["--seed", 1], "the seed is 0 in the file, but 1 in this command"),
+        (["--fold", 1], "the split is fold 0 of 10 in the file, but fold 1 of 10 in this command"),
+        (["--hidden-channels", 16], "hidden_channels is 8 in the file, but 16 in this command"),
         (["--method", "cafo"], "score is {'part': 'Head', 'kind': 'mlp'"),
-        (["--dataset", "BZR", "--folds", 5], "the set is MUTAG there, and BZR here"),
+        (["--dataset", "BZR", "--folds", 5], "the benchmark is MUTAG in the file, but BZR in this command"),
     ],
 )
 def test_another_training_is_not_resumed(supa, options, message):
@@ -257,11 +257,11 @@ def test_another_training_is_not_resumed(supa, options, message):
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, *options, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert f"m.ckpt is of another training: {message}" in err
+    assert f"m.ckpt belongs to another training: {message}" in err
     assert Path("m.ckpt").read_bytes() == before
 
 
-def test_what_is_there_is_not_overwritten(supa):
+def test_an_existing_checkpoint_is_not_overwritten(supa):
     Path("m.ckpt").write_text("precious")
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt")
     assert code == 2
@@ -272,7 +272,7 @@ def test_what_is_there_is_not_overwritten(supa):
 
 
 MISTAKES = {
-    "set": (["--dataset", "MUTAGG"], 2, "'MUTAGG' was given, but a set is one of AIDS"),
+    "set": (["--dataset", "MUTAGG"], 2, "'MUTAGG' was given, but a graph benchmark is one of AIDS"),
     "method": (["--dataset", "MUTAG", "--method", "magic"], 2, "'magic' was given, but a method is one of gff"),
     "level": (["--dataset", "MUTAG", "--method", "single-forward"], 2, "single-forward is not for graph level"),
     "link": (["--dataset", "Cora", "--method", "link-goodness"], 2, "link-goodness is not for node level"),
@@ -310,7 +310,7 @@ def test_a_mistake_is_one_clear_error(supa, folder, options, status, message):
     assert not list(folder.iterdir())
 
 
-def test_without_a_network_the_error_names_the_root(monkeypatch, capsys):
+def test_without_a_network_the_error_suggests_root(monkeypatch, capsys):
     def no_network(*_arguments, **_options):
         raise OSError("no route to host")
 
@@ -325,13 +325,13 @@ def test_without_a_network_the_error_names_the_root(monkeypatch, capsys):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_a_clear_error(supa):
+def test_a_missing_device_is_a_clear_error(supa):
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--device", "cuda", "-o", "m.ckpt")
     assert code == 2
     assert "PyTorch finds no CUDA device; use cpu" in err
 
 
-def test_evaluate_tells_what_is_wrong(supa, tmp_path_factory, monkeypatch):
+def test_evaluate_reports_unsuitable_files(supa, tmp_path_factory, monkeypatch):
     assert "there is no such file" in supa("evaluate", "none.ckpt")[2]
     assert supa("train", "--dataset", "MUTAG", *SHORT, "--quiet", "-o", "m.ckpt")[0] == 0
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("other")))
@@ -339,10 +339,10 @@ def test_evaluate_tells_what_is_wrong(supa, tmp_path_factory, monkeypatch):
     supa = supa.of(tmp_path_factory.getbasetemp() / "other raw")
     code, _, err = supa("evaluate", "m.ckpt")
     assert code == 1
-    assert "m.ckpt: it was trained on other data, of 3 features and 2 classes" in err
+    assert "m.ckpt: the network was trained on other data, with 3 features and 2 classes" in err
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert "m.ckpt is of another training: the number of classes is 2 there, and 3 here" in err
+    assert "m.ckpt belongs to another training: the number of classes is 2 in the file, but 3 in this command" in err
     checkpoint = Checkpoint.load("m.ckpt")
     Checkpoint(**{**vars(checkpoint), "benchmark": None}).save("own.ckpt")
     code, _, err = supa("evaluate", "own.ckpt")
@@ -351,7 +351,7 @@ def test_evaluate_tells_what_is_wrong(supa, tmp_path_factory, monkeypatch):
 
 
 class _Writer:
-    """Remembers what is written for TensorBoard."""
+    """Records what is written for TensorBoard."""
 
     made = ()
 
@@ -367,7 +367,7 @@ class _Writer:
 
 
 @pytest.mark.parametrize("method", ["gff", "best", "backprop"])
-def test_tensorboard_gets_every_epoch_once(supa, monkeypatch, method):
+def test_tensorboard_receives_every_epoch_once(supa, monkeypatch, method):
     module = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = _Writer
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
@@ -389,7 +389,7 @@ def test_tensorboard_gets_every_epoch_once(supa, monkeypatch, method):
     assert (_Writer.made[1].purge_step, _Writer.made[1].scalars, _Writer.made[1].closed) == (len(history), [], True)
 
 
-def test_without_tensorboard_the_error_names_it(supa, monkeypatch):
+def test_a_missing_tensorboard_is_a_clear_error(supa, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--tensorboard", "board", "-o", "m.ckpt")
     assert code == 2
@@ -417,7 +417,7 @@ def test_a_terminal_shows_a_table_of_layers(supa, monkeypatch):
     assert re.fullmatch(r" *layer1 +2 +[\d.]+ +[-\d.]+ +[-\d.]+ +[\d.]+ % +[\d.]+ % *", last)
 
 
-def test_the_page_on_the_command_is_true(supa, root, folder, monkeypatch):
+def test_the_commands_and_the_code_of_the_page_run(supa, root, folder, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "how_to" / "train_graph_networks.md").read_text()
     (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     for line in commands.strip().splitlines():

@@ -1,4 +1,4 @@
-"""supa info: the full check of a file, and texts of files that must not steer the terminal."""
+"""``supa info``: the full check of a file, and control characters in files."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def _run(*arguments, code=0) -> str:
     return result.stdout
 
 
-def test_the_full_check_of_a_good_file_ends_well(folder):
+def test_the_full_check_accepts_a_valid_file(folder):
     assert "No fault was found in 200 showers." in _run("info", "tree.h5", "--check")
     assert json.loads(_run("info", "tree.h5", "--check", "--json"))["faults"] == []
     assert "faults" not in json.loads(_run("info", "tree.h5", "--json"))
@@ -40,7 +40,7 @@ def test_the_full_check_reports_each_fault_and_fails(folder):
     printed = _run("info", "tree.h5", "--check", code=1).splitlines()
     lines = [" ".join(line.split()) for line in printed if line.strip("-")]
     assert lines[-4:] == [
-        "fault number first shower",
+        "fault count first shower",
         "a hit's energy above its shower's 2 5",
         "the sum of the energies of hits and leak 2 5",
         "a hit that is not a stopped particle 2 5",
@@ -63,7 +63,7 @@ HOSTILE = "\x1b[31m\x07\x9b2J\u202e[b]x"
 ESCAPED = r"\x1b[31m\x07\x9b2J\u202e[b]x"
 
 
-def test_texts_of_a_file_do_not_steer_the_terminal(folder):
+def test_control_characters_of_a_file_are_escaped(folder):
     with h5py.File("tree.h5", "r+") as file:
         file.attrs["version of numpy"] = HOSTILE
         file.attrs[f"version of {HOSTILE}"] = "1"
@@ -73,7 +73,7 @@ def test_texts_of_a_file_do_not_steer_the_terminal(folder):
 
 
 @pytest.mark.parametrize("name", ["keep", "engine", "config", "energy_unit", "format", "seed"])
-def test_texts_of_a_file_in_messages_do_not_steer_the_terminal(folder, name):
+def test_control_characters_in_messages_are_escaped(folder, name):
     path = folder / f"a{HOSTILE[:5]}.h5"
     (folder / "tree.h5").rename(path)
     with h5py.File(path, "r+") as file:
@@ -83,7 +83,7 @@ def test_texts_of_a_file_in_messages_do_not_steer_the_terminal(folder, name):
     assert str(caught.value).isprintable()
 
 
-def test_names_of_files_do_not_steer_the_terminal(folder):
+def test_control_characters_of_file_names_are_escaped(folder):
     hostile = f"b{HOSTILE}.h5"
     (folder / "tree.h5").rename(folder / hostile)
     assert ESCAPED in _run("info", hostile)
@@ -94,7 +94,7 @@ def test_names_of_files_do_not_steer_the_terminal(folder):
     assert ESCAPED in text
 
 
-def test_errors_do_not_steer_the_terminal(folder, monkeypatch, capfd):
+def test_control_characters_in_errors_are_escaped(folder, monkeypatch, capfd):
     from supa_cli import main
 
     missing = f"c{HOSTILE}.h5"

@@ -1,4 +1,4 @@
-"""``supa mamba train`` and ``evaluate``: what they print and save, exact resumption, processes, and clear errors."""
+"""``supa mamba train`` and ``evaluate``: output, checkpoints, exact resuming, processes and errors."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ ENERGY = ["train", "e.h5", "--target", "incident_energy", *SHORT]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Files of showers: e.h5 with trees, s.h5, p.h5 with two primaries."""
+    """Shower files: e.h5 with trees, s.h5, and p.h5 with two primaries."""
     folder = tmp_path_factory.mktemp("showers")
     supa_datasets.save(supa.simulate(200, "critical", seed=1, record="particles"), folder / "e.h5")
     supa_datasets.save(supa.simulate(100, "symmetric", seed=1), folder / "s.h5")
@@ -42,7 +42,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def folder(files, tmp_path, monkeypatch):
-    """A folder to work in, with the files."""
+    """The working folder with the files."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for file in files.iterdir():
@@ -54,7 +54,7 @@ def folder(files, tmp_path, monkeypatch):
 
 @pytest.fixture
 def supa_mamba(monkeypatch, capsys):
-    """Run the command in this process; gives exit status, output and error output."""
+    """Run the command in this process; return its exit status, standard output and standard error."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["supa", "mamba", *map(str, arguments)])
@@ -112,15 +112,15 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     without = supa.simulate(200, "critical", seed=1)
     supa_datasets.save(without, "bare.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "bare.h5", "--device", "cpu")
-    assert "generate --record particles" in text
+    assert "needs one file generated with --record particles" in text
     assert "Note" not in err
     supa_datasets.save(supa.simulate(200, supa.preset("critical").replace(incident_energy="1:9"), seed=1), "low.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "low.h5", "--device", "cpu", "--json")
     assert (code, json.loads(text)["showers"]) == (0, facts["showers"])
-    assert err.endswith("no training shower had: incident_energy 1.0:9.0, not log:1.0:100.0.\n")
+    assert err.endswith("was not used in training: incident_energy 1.0:9.0, not log:1.0:100.0.\n")
 
 
-def test_presets_of_several_files_are_told_apart(supa_mamba):
+def test_presets_of_several_files_are_classified(supa_mamba):
     code, _, err = supa_mamba("train", "e.h5", "s.h5", "--target", "preset", *SHORT, "-o", "m.ckpt")
     assert code == 0, err
     assert re.search(r"validation loss [\d.]+  validation accuracy [\d.]+ %", err)
@@ -134,12 +134,12 @@ def test_presets_of_several_files_are_told_apart(supa_mamba):
     code, _, err = supa_mamba("evaluate", "m.ckpt", "p.h5")
     assert (code, "Some showers have the preset two-primaries" in err) == (1, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "m.doc")
-    assert (code, "a picture must end in one of" in err) == (2, True)
+    assert (code, "the name of a figure must end in one of" in err) == (2, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "none/m.png")
     assert (code, "the folder none does not exist; make it first" in " ".join(err.split())) == (2, True)
 
 
-def test_hits_are_told_apart_up_to_exchange(supa_mamba):
+def test_hits_are_classified_up_to_exchange(supa_mamba):
     code, _, err = supa_mamba("train", "p.h5", "--target", "primary", *SHORT, "-o", "m.ckpt")
     assert code == 0, err
     assert re.search(r"validation accuracy up to exchange [\d.]+ %", err)
@@ -149,7 +149,7 @@ def test_hits_are_told_apart_up_to_exchange(supa_mamba):
     assert "true class in rows" not in text
 
 
-def test_options_win_over_the_config_file(supa_mamba):
+def test_options_override_the_config_file(supa_mamba):
     Path("a.toml").write_text('target = "incident_energy"\nd_model = 8\nn_layer = 1\nepochs = 5\nclip = 0.5\n')
     options = ["--epochs", 1, "--batch-size", 80, "--device", "cpu", "-o", "m.ckpt", "--quiet"]
     assert supa_mamba("train", "e.h5", "--config", "a.toml", *options) == (0, "", "")
@@ -189,7 +189,7 @@ def test_a_mistake_is_one_clear_error(supa_mamba, options, status, message):
     assert not Path("m.ckpt").exists()
 
 
-def test_files_that_are_missing_or_foreign_are_clear_errors(supa_mamba):
+def test_missing_or_unsuitable_files_are_clear_errors(supa_mamba):
     code, _, err = supa_mamba("train", "none.h5", "--target", "preset", *SHORT, "-o", "m.ckpt")
     assert (code, "none.h5" in err, "Traceback" in err) == (1, True, False)
     code, _, err = supa_mamba("evaluate", "e.h5", "e.h5")
@@ -201,7 +201,7 @@ def test_files_that_are_missing_or_foreign_are_clear_errors(supa_mamba):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, monkeypatch, number):
+def test_an_interrupted_step_resumes_to_identical_weights(supa_mamba, monkeypatch, number):
     assert supa_mamba(*ENERGY, "-o", "whole.ckpt")[0] == 0
     steps, update = 0, EncoderTask.update
 
@@ -215,7 +215,7 @@ def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, m
     monkeypatch.setattr(EncoderTask, "update", interrupted)
     code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert (code, out) == (130, "")
-    assert "m.ckpt has 1 epoch and 2 steps; resume with the same command and --resume." in err
+    assert "m.ckpt contains 1 epoch and 2 steps; resume with the same command and --resume." in err
     assert "interrupted after 1 epoch" in supa_mamba("evaluate", "m.ckpt", "e.h5")[1]
     code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt", "--resume")
     assert code == 0
@@ -226,7 +226,7 @@ def test_an_interruption_within_a_step_is_resumed_to_the_same_bits(supa_mamba, m
     assert (code, "m.ckpt: finished after 2 epochs" in err) == (0, True)
 
 
-def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_bits(supa_mamba, folder):
+def test_a_killed_training_resumes_to_identical_weights(supa_mamba, folder):
     options = [*ENERGY, "--epochs", "30"]
     assert supa_mamba(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
     program = (
@@ -250,12 +250,12 @@ def test_a_killed_process_leaves_a_whole_checkpoint_that_is_resumed_to_the_same_
 
 
 def _steps(name):
-    """Give the losses of the epochs."""
+    """Return the losses of the epochs."""
     history = Checkpoint.load(name).training["state"]["history"]
     return [[epoch["train"]["encoder"]["loss"], epoch["valid"]["encoder"]["loss"]] for epoch in history]
 
 
-def test_two_processes_train_as_one_but_for_rounding(supa_mamba):
+def test_two_processes_train_like_one_up_to_rounding(supa_mamba):
     assert supa_mamba(*PAIRS, "--quiet", "-o", "one.ckpt") == (0, "", "")
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "supa_cli.main",
@@ -275,8 +275,8 @@ def test_two_processes_train_as_one_but_for_rounding(supa_mamba):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seed", 1], "seed is 0 there, and 1 here"),
-        (["--d-model", 16], "d_model is 8 there, and 16 here"),
+        (["--seed", 1], "seed is 0 in the file, but 1 in this command"),
+        (["--d-model", 16], "d_model is 8 in the file, but 16 in this command"),
         (["s.h5"], "the number of showers is"),
     ],
 )
@@ -285,7 +285,7 @@ def test_another_training_is_not_resumed(supa_mamba, options, message):
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa_mamba(*ENERGY, "--epochs", 1, *options, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert f"m.ckpt is of another training: {message}" in err
+    assert f"m.ckpt belongs to another training: {message}" in err
     assert Path("m.ckpt").read_bytes() == before
 
 
@@ -298,7 +298,7 @@ def test_more_processes_than_showers_of_a_batch_are_a_clear_error():
         training_task("e.h5", config, processes=Processes(0, 3))
 
 
-def test_the_help_knows_the_defaults():
+def test_the_help_shows_the_defaults():
     options = {option.name: option.help for option in command.command.params if isinstance(option, click.Option)}
     for field in dataclasses.fields(TrainingConfig):
         if field.name != "target":

@@ -1,4 +1,4 @@
-"""Values of options: misspelt names, files that cannot be, completion by the shell; all before PyTorch is loaded."""
+"""Values of options: misspelt names, unsuitable files and shell completion, all before PyTorch is imported."""
 
 import subprocess
 import sys
@@ -43,13 +43,13 @@ MISSPELT = {
 
 
 @pytest.mark.parametrize(("arguments", "question"), MISSPELT.values(), ids=MISSPELT.keys())
-def test_a_misspelt_name_is_told_the_one_that_is_like_it(arguments, question):
+def test_a_misspelt_name_is_answered_with_a_similar_one(arguments, question):
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
     assert question in " ".join(result.output.split())
 
 
-def test_what_is_like_no_name_gets_no_suggestion():
+def test_a_dissimilar_name_gets_no_suggestion():
     assert "Did you mean" not in CliRunner().invoke(cli, ["quark"]).output
 
 
@@ -67,7 +67,7 @@ BEFORE_TORCH = [
 ]
 
 
-def test_mistakes_are_told_before_pytorch_is_loaded():
+def test_mistakes_are_reported_before_pytorch_is_imported():
     program = (
         "import sys\n"
         "from supa_cli.main import cli\n"
@@ -130,14 +130,14 @@ OUTPUTS = {
         "then `supa convert a.h5 a.parquet`",
     ),
     "root": (["generate", "d/a.ROOT", "-n", "1"], "then `supa convert d/a.h5 d/a.ROOT`"),
-    "npz": (["generate", "a.npz", "-n", "1"], "is the ending of the format npz"),
+    "npz": (["generate", "a.npz", "-n", "1"], "is a suffix of the format npz"),
     "reference": (["generate", "a.bin", "-n", "1"], "name the file a.h5"),
     "text": (["generate", "a.txt", "-n", "1"], "showers are written as HDF5, not as .txt; name the file a.h5"),
-    "converted": (["convert", "x.h5", "y.root", "--to", "parquet"], "give it the ending .parquet"),
-    "dash": (["generate", "-", "-n", "1"], "nothing is written to the standard output"),
-    "converted dash": (["convert", "x.h5", "-"], "nothing is written to the standard output"),
-    "plotted dash": (["plot", "x.h5", "-o", "-"], "nothing is written to the standard output"),
-    "checkpoint dash": ([*TRAIN[:2], "--dataset", "MUTAG", "-o", "-"], "nothing is written to the standard output"),
+    "converted": (["convert", "x.h5", "y.root", "--to", "parquet"], "use the suffix .parquet"),
+    "dash": (["generate", "-", "-n", "1"], "writing to standard output is not supported"),
+    "converted dash": (["convert", "x.h5", "-"], "writing to standard output is not supported"),
+    "plotted dash": (["plot", "x.h5", "-o", "-"], "writing to standard output is not supported"),
+    "checkpoint dash": ([*TRAIN[:2], "--dataset", "MUTAG", "-o", "-"], "writing to standard output is not supported"),
     "compared dash": (["compare", "x.h5", "x.h5", "-o", "-"], "must be the name of a folder"),
     "report": (["compare", "x.h5", "x.h5", "-o", "r.html"], "must be the name of a folder"),
     "gff checkpoint": ([*TRAIN[:2], "--dataset", "MUTAG", "-o", "m.h5"], "name it m.ckpt"),
@@ -145,12 +145,12 @@ OUTPUTS = {
     "empty": (["generate", "", "-n", "1"], "an empty name was given"),
     "empty input": (["info", ""], "an empty name was given"),
     "empty root": ([*TRAIN, "MUTAG", "--root", ""], "an empty name was given"),
-    "empty report": (["compare", "x.h5", "x.h5", "-o", ""], "is no folder"),
+    "empty report": (["compare", "x.h5", "x.h5", "-o", ""], "is not a folder"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message"), OUTPUTS.values(), ids=OUTPUTS.keys())
-def test_a_file_that_is_not_meant_is_refused(folder, arguments, message):
+def test_unsuitable_file_names_are_rejected(folder, arguments, message):
     before = sorted(folder.iterdir())
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
@@ -158,12 +158,12 @@ def test_a_file_that_is_not_meant_is_refused(folder, arguments, message):
     assert sorted(folder.iterdir()) == before
 
 
-def test_the_standard_input_is_not_read():
+def test_standard_input_is_not_supported():
     result = CliRunner().invoke(cli, ["info", "-"])
-    assert (result.exit_code, "The standard input is not read" in result.output) == (1, True)
+    assert (result.exit_code, "Standard input is not supported" in result.output) == (1, True)
 
 
-def test_an_unusual_ending_is_noted():
+def test_an_unusual_suffix_is_noted():
     result = CliRunner().invoke(cli, ["generate", "showers", "-n", "5"], catch_exceptions=False)
     assert (result.exit_code, "Note: showers will be an HDF5 file" in result.stderr) == (0, True)
     assert len(supa_datasets.load("showers")) == 5
@@ -171,6 +171,6 @@ def test_an_unusual_ending_is_noted():
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_a_folder_that_takes_no_file_is_named_with_the_file_that_was_given():
+def test_an_unwritable_folder_is_reported_with_the_given_path():
     with pytest.raises(OSError, match=r"^/proc/x.h5: .* \(no file can be created in the folder /proc\)"):
         supa_datasets.save(supa.simulate(1), "/proc/x.h5")

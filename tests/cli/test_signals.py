@@ -1,4 +1,4 @@
-"""Signals: nothing is half made, nothing is printed but a sentence, and the status tells whether the work was done."""
+"""Signals: no output is left incomplete, only one sentence is printed, and the exit status is correct."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-m", "supa_cli.main"]
 
 @pytest.fixture
 def ended(monkeypatch):
-    """Handle signals as the command does; gives the statuses with which the process would have ended at once."""
+    """Install the signal handlers; return the list of statuses with which the process would have exited."""
     statuses = []
     monkeypatch.setattr(signals.os, "_exit", statuses.append)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
@@ -28,12 +28,12 @@ def ended(monkeypatch):
 
 
 @pytest.mark.parametrize("number", signals.SIGNALS)
-def test_outside_of_a_section_the_process_ends_at_once(ended, number):
+def test_outside_of_a_section_the_process_exits_immediately(ended, number):
     signal.raise_signal(number)
     assert ended == [130]
 
 
-def test_inside_a_section_the_work_goes_on_to_its_next_check(ended, capsys):
+def test_inside_a_section_the_work_continues_to_its_next_check(ended, capsys):
     done = []
     with pytest.raises(KeyboardInterrupt), signals.deferred_interrupts(lambda: "Go on with --resume."):  # noqa: PT012
         for piece in signals.interruptible(range(5)):
@@ -54,7 +54,7 @@ def test_a_section_without_a_check_is_interrupted_at_its_end(ended):
     assert done == ["whole"]
 
 
-def test_a_second_signal_after_some_patience_ends_the_process_and_cleans_up(ended, monkeypatch, capfd):
+def test_a_late_second_signal_ends_the_process_and_cleans_up(ended, monkeypatch, capfd):
     cleaned = []
 
     def left() -> str:
@@ -70,7 +70,7 @@ def test_a_second_signal_after_some_patience_ends_the_process_and_cleans_up(ende
         assert capfd.readouterr().err.endswith("Half of it is kept.\nInterrupted.\n")
 
 
-def test_once_the_output_is_whole_a_signal_changes_nothing(ended, monkeypatch):
+def test_signals_have_no_effect_once_the_output_is_complete(ended, monkeypatch):
     with signals.deferred_interrupts():
         signal.raise_signal(signal.SIGINT)
         signals.mark_output_complete()
@@ -108,7 +108,7 @@ main()
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-def test_a_signal_after_the_work_leaves_its_status(tmp_path, number):
+def test_a_signal_after_the_work_keeps_its_status(tmp_path, number):
     program = (
         "import atexit, signal\n"
         "from supa_cli.main import main\n"
@@ -142,7 +142,7 @@ def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
+def test_a_closed_pipe_is_not_an_error(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     result = subprocess.run([*COMMAND, "presets"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
@@ -150,7 +150,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     assert (result.returncode, result.stderr) == (1, "")
 
 
-def test_closed_standard_streams_are_no_place_for_files(tmp_path):
+def test_closed_standard_streams_are_not_reused_for_files(tmp_path):
     arguments = " ".join([*COMMAND, "generate", "a.h5", "-n", "20"])
     shell = ["sh", "-c", f"{arguments} <&- >&- 2>&-"]
     assert subprocess.run(shell, cwd=tmp_path, check=False).returncode == 0
@@ -160,7 +160,7 @@ def test_closed_standard_streams_are_no_place_for_files(tmp_path):
 
 @pytest.mark.slow
 def test_signals_at_any_moment_are_quiet_and_lose_nothing(tmp_path):
-    """Interrupted 40 times at random moments, then resumed: the same bytes as an undisturbed run."""
+    """A run that is interrupted at 40 random times and resumed writes the same bytes as an undisturbed run."""
     options = ["-n", "60000", "--seed", "9", "--keep", "complete"]
     started = time.monotonic()
     subprocess.run([*COMMAND, "generate", "whole.h5", *options], cwd=tmp_path, check=True, capture_output=True)
@@ -172,7 +172,7 @@ def test_signals_at_any_moment_are_quiet_and_lose_nothing(tmp_path):
             [*COMMAND, "generate", "a.h5", *options, "--resume"],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        # The first tenth of a second belongs to the interpreter, which runs nothing of the command yet.
+        # In the first tenth of a second the interpreter starts and has not reached the command.
         time.sleep(0.1 + moments.uniform(0, undisturbed))
         process.send_signal(moments.choice([signal.SIGINT, signal.SIGTERM]))
         _, errors = process.communicate(timeout=120)

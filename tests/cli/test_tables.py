@@ -1,4 +1,4 @@
-"""Tables on the terminal: whole at every width, in every encoding, and for every name."""
+"""Tables on the terminal: complete at every width, in every encoding and for every name."""
 
 import io
 import sys
@@ -21,7 +21,7 @@ def _printed(capsys, monkeypatch, columns):
 
 
 @pytest.mark.parametrize("columns", [10, 20, 30, 40, 60, 80, 200, None])
-def test_no_number_is_cut(capsys, monkeypatch, columns):
+def test_no_number_is_truncated(capsys, monkeypatch, columns):
     text = _printed(capsys, monkeypatch, columns)
     for cell in [*HEADER[1:], *(cell for row in ROWS for cell in row)]:
         assert cell in text
@@ -30,7 +30,7 @@ def test_no_number_is_cut(capsys, monkeypatch, columns):
         assert max(map(len, text.splitlines())) <= columns
 
 
-def test_columns_that_do_not_fit_follow_with_the_names_of_their_rows(capsys, monkeypatch):
+def test_columns_that_do_not_fit_are_printed_below_with_row_names(capsys, monkeypatch):
     assert _printed(capsys, monkeypatch, 34).splitlines() == [
         "A title",
         "                first      second",
@@ -46,7 +46,7 @@ def test_columns_that_do_not_fit_follow_with_the_names_of_their_rows(capsys, mon
     ]
 
 
-def test_a_pipe_has_no_width(capsys, monkeypatch):
+def test_a_pipe_has_unlimited_width(capsys, monkeypatch):
     lines = _printed(capsys, monkeypatch, None).splitlines()
     assert lines[1].split() == ["first", "second", "third"]
     assert len(lines) == 6
@@ -58,13 +58,13 @@ def test_wide_characters_and_markup_keep_their_columns(capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[2:4] == ["簇射   1", "[red]  2"]
 
 
-def test_long_facts_are_whole(capsys, monkeypatch):
+def test_long_facts_are_not_truncated(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     print_facts([("file", "x" * 100), ("config", "")])
     assert capsys.readouterr().out == f"file    {'x' * 100}\nconfig\n"
 
 
-def test_the_sign_of_an_error_is_one_that_the_terminal_has(monkeypatch):
+def test_the_sign_of_an_error_can_be_encoded(monkeypatch):
     assert with_error(0.5, 0.1) == "0.5 ± 0.1"
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert with_error(0.5, 0.1) == "0.5 +- 0.1"

@@ -1,4 +1,4 @@
-"""A learner from outside the package: options, progress, resume and TensorBoard come from the learning room."""
+"""A learner from outside the package uses the options, progress, resuming and TensorBoard of supa_learning."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ DATA = ["a.h5", "b.h5"]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder with two files of showers."""
+    """A folder with two shower files."""
     monkeypatch.chdir(tmp_path)
     supa_datasets.save(supa.simulate(120, "symmetric", seed=1), "a.h5")
     supa_datasets.save(supa.simulate(120, "critical", seed=1), "b.h5")
@@ -50,12 +50,12 @@ def test_it_has_the_options_the_progress_and_the_table():
     assert "m.ckpt: 2 epochs" in result.stdout
     stored = ClassifierCheckpoint.load("m.ckpt")
     assert (stored.settings.width, stored.settings.epochs, stored.finished) == (8, 2, True)
-    assert "Highest learning rate. [default: 0.01]" in " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    assert "Maximum learning rate. [default: 0.01]" in " ".join(CliRunner().invoke(command, ["--help"]).output.split())
     again = _run("-o", "m.ckpt")
     assert (again.exit_code, "m.ckpt exists" in again.stderr) == (2, True)
 
 
-def test_it_is_resumed_within_an_epoch_to_the_same_bits(monkeypatch):
+def test_it_resumes_within_an_epoch_to_identical_weights(monkeypatch):
     assert _run("--quiet", "-o", "whole.ckpt").exit_code == 0
     steps, update = 0, ClassifierTask.update
 
@@ -70,11 +70,11 @@ def test_it_is_resumed_within_an_epoch_to_the_same_bits(monkeypatch):
     signals.install()
     result = _run("-o", "m.ckpt")
     assert result.exit_code == 1
-    assert "m.ckpt has 1 epoch and 3 steps; resume with the same command and --resume." in result.stderr
+    assert "m.ckpt contains 1 epoch and 3 steps; resume with the same command and --resume." in result.stderr
     signals.install()
     torch.rand(3)
     different = _run("-o", "m.ckpt", "--resume", "--seed", 1)
-    assert (different.exit_code, "m.ckpt is of another training" in different.stderr) == (2, True)
+    assert (different.exit_code, "m.ckpt belongs to another training" in different.stderr) == (2, True)
     result = _run("-o", "m.ckpt", "--resume")
     assert result.exit_code == 0, result.output
     assert "m.ckpt: resuming after 1 epoch and 3 steps" in result.stderr
@@ -96,7 +96,7 @@ class _Writer:
         _Writer.closed = True
 
 
-def test_tensorboard_gets_every_figure_of_every_epoch_once(monkeypatch):
+def test_tensorboard_receives_every_metric_of_every_epoch_once(monkeypatch):
     module = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = _Writer
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)

@@ -168,8 +168,8 @@ def test_an_expectation_prints_as_a_small_table():
     lines = str(exact).splitlines()
     assert len(lines) == 13
     assert lines[0] == repr(exact)
-    assert lines[2].split() == ["hits", f"{exact.total_hits:.6g}", f"{exact.total_hits_variance**0.5:.6g}"]
-    assert lines[4].split()[-1] == f"{exact.layer_energy[0]:.6g}"
+    assert lines[2].split() == ["hits", f"{exact.total_hits:.6g}", f"{exact.total_hits_variance**0.5:.6g}", "hits"]
+    assert lines[6].split()[3] == f"{exact.layer_energy[0]:.6g}"
     assert all(len(line) <= 80 for line in lines)
     many = str(expectation(ShowerConfig(readout_layers=tuple((k, k) for k in range(7, 28))))).splitlines()
     assert len(many) == 24

@@ -14,8 +14,8 @@ from supa_cli.signals import deferred_interrupts, mark_output_complete, raise_if
 from supa_cli.terminal_text import echo
 
 _ADVICE = (
-    "Fewer --methods, --datasets, --folds or --seeds, or more processes (-j) take less; the same command goes on where "
-    "it was stopped."
+    "To save time, use fewer --methods, --datasets, --folds or --seeds, or more processes (-j). To resume an "
+    "interrupted run, repeat the command."
 )
 
 
@@ -26,13 +26,13 @@ _ADVICE = (
     metavar="NAMES",
     default="MUTAG,PROTEINS",
     show_default=True,
-    help="Sets, with commas.",
+    help="Graph benchmarks, separated by commas.",
 )
 @click.option(
     "--methods",
     type=CompletedName(choices.methods, several=True),
     metavar="NAMES",
-    help="Methods, with commas.  [default: all]",
+    help="Methods, separated by commas.  [default: all]",
 )
 @click.option(
     "--convs",
@@ -40,16 +40,36 @@ _ADVICE = (
     metavar="NAMES",
     default="gin",
     show_default=True,
-    help="Convolutions, with commas.",
+    help="Convolutions, separated by commas.",
 )
-@click.option("--folds", type=Count(2), default=10, show_default=True, help="Stratified folds of each set.")
-@click.option("--seeds", type=Count(1), default=3, show_default=True, help="Trainings of each fold, seeds 0, 1, ...")
-@click.option("--reference", type=CompletedName(choices.methods), help="Method to compare with.  [default: backprop]")
-@click.option("-j", "--workers", type=Count(1), default=1, show_default=True, help="Processes, of one thread each.")
-@click.option("--root", type=Folder(exists=True), help="Folder of the sets' raw files.  [default: download them]")
-@click.option("--output", type=OutputFile(), default="results.jsonl", show_default=True, help="File of results.")
-@click.option("--table", "table_file", type=OutputFile(), help="Write the table to this file, too.")
-@click.option("--quiet", is_flag=True, help="Print the table and errors only.")
+@click.option("--folds", type=Count(2), default=10, show_default=True, help="Number of stratified folds per benchmark.")
+@click.option(
+    "--seeds",
+    type=Count(1),
+    default=3,
+    show_default=True,
+    help="Number of trainings per fold, with the seeds 0, 1, ...",
+)
+@click.option(
+    "--reference",
+    type=CompletedName(choices.methods),
+    help="Method with which the others are compared.  [default: backprop]",
+)
+@click.option(
+    "-j", "--workers", type=Count(1), default=1, show_default=True, help="Number of processes, with one thread each."
+)
+@click.option(
+    "--root", type=Folder(exists=True), help="Folder with the raw files of the benchmarks.  [default: download]"
+)
+@click.option(
+    "--output",
+    type=OutputFile(),
+    default="results.jsonl",
+    show_default=True,
+    help="File to which each finished job is appended.",
+)
+@click.option("--table", "table_file", type=OutputFile(), help="File for the table, in addition to standard output.")
+@click.option("--quiet", is_flag=True, help="Print only the table and errors.")
 def command(
     datasets: str,
     methods: str | None,
@@ -63,21 +83,23 @@ def command(
     table_file: str | None,
     quiet: bool,
 ) -> None:
-    """Compare methods by cross-validation on graph benchmarks, and print a table in Markdown.
+    """Compare methods by cross-validation on graph benchmarks, and print a Markdown table.
 
-    Each finished job is a line of the file of results. The same command goes on where it was stopped: it runs what the
-    file does not hold, or holds with other settings, and what failed.
+    Each finished job is one line of the results file. To resume an interrupted run, repeat the command: it runs the
+    jobs that failed or that the file does not contain with the same settings.
+
+    Example: supa gff bench --datasets MUTAG --folds 3 --seeds 1
     """
     if table_file is not None and not Path(table_file).absolute().parent.is_dir():
         raise click.UsageError(f"--table {table_file!r}: its folder does not exist; make it first.")
-    chosen_sets = _names("--datasets", "a set", datasets, choices.datasets())
+    chosen_sets = _names("--datasets", "a graph benchmark", datasets, choices.datasets())
     chosen = (
         _names("--methods", "a method", methods, choices.methods()) if methods is not None else [*choices.methods()]
     )
     chosen_convs = _names("--convs", "a convolution", convs, choices.convolutions())
     if reference is not None and reference not in chosen:
         hint = did_you_mean(reference, chosen)
-        raise click.UsageError(f"--reference {reference!r} is none of the methods: {', '.join(chosen)}.{hint}")
+        raise click.UsageError(f"--reference {reference!r} is not one of the methods {', '.join(chosen)}.{hint}")
 
     from supa_gff.bench import runners
     from supa_gff.bench.results import ResultsFile
@@ -96,9 +118,9 @@ def command(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if not quiet:
-            echo(f"{counted(len(jobs), 'job')}, {len(jobs) - len(missing):,} of them done before in {output}", err=True)
+            echo(f"{counted(len(jobs), 'job')}, of which {output} contains {len(jobs) - len(missing):,}", err=True)
         with (
-            deferred_interrupts(lambda: f"What was finished is in {output}; the same command goes on."),
+            deferred_interrupts(lambda: f"The finished jobs are in {output}; repeat the command to resume."),
             progress("training", "starting the processes", quiet=quiet or not missing, things="jobs") as told,
         ):
             forecast = Forecast(_ADVICE, at_once=workers, quiet=quiet)
@@ -123,15 +145,15 @@ def command(
         echo(line)
     if failures:
         raise click.ClickException(
-            f"{counted(failures, 'job')} failed; the table tells why. The same command tries again."
+            f"{counted(failures, 'job')} failed; the table shows the reasons. Repeat the command to try again."
         )
 
 
 def _names(option: str, what: str, text: str, allowed: Iterable[str]) -> list[str]:
-    """Read names with commas between them, and check them before PyTorch is loaded, which takes seconds."""
+    """Split names at commas, and check them before PyTorch is imported, which takes seconds."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise click.UsageError(f"{option} {text!r} was given, but it must be names with commas between them.")
+        raise click.UsageError(f"{option} {text!r} was given, but it must be names separated by commas.")
     try:
         for name in names:
             check_name([*allowed], what, name)

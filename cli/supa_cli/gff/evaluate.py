@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 @click.command(name="evaluate")
 @MODEL
-@click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
+@click.option(
+    "--root", type=Folder(exists=True), help="Folder with the raw files of the benchmark.  [default: download]"
+)
 @JSON
 def command(model: str, root: str | None, as_json: bool) -> None:
-    """Evaluate the network of MODEL, a file of `supa gff train`, on the graph benchmark that it was trained on.
+    """Evaluate the network in the checkpoint MODEL of `supa gff train` on its graph benchmark.
 
-    Prints the accuracy of each layer and of the layers together on each part of the split, and confusion matrices.
+    Print the accuracy of each layer and of all layers together on each part of the split, and the confusion matrices.
     """
     require_packages("torch", "torch_geometric")
     from supa_datasets import load_benchmark
@@ -57,9 +59,9 @@ def _check_data(model: str, checkpoint: "Checkpoint", graphs: "GraphSet") -> Non
     found = (graphs.num_features, graphs.num_outputs)
     if found != (checkpoint.in_channels, checkpoint.out_channels) or most >= graphs.num_items:
         raise ValueError(
-            f"{model}: it was trained on other data, of {counted(checkpoint.in_channels, 'feature')} and "
-            f"{counted(checkpoint.out_channels, 'class', 'classes')}, than the {checkpoint.benchmark} that was found: "
-            f"{graphs!r}."
+            f"{model}: the network was trained on other data, with {counted(checkpoint.in_channels, 'feature')} and "
+            f"{counted(checkpoint.out_channels, 'class', 'classes')}, but the raw files of {checkpoint.benchmark} "
+            f"contain {graphs!r}."
         )
 
 

@@ -1,4 +1,4 @@
-"""``supa gff plot``: draw the accuracy of a bench's results over time and memory."""
+"""``supa gff plot``: draw the results of ``supa gff bench``."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from supa_cli.terminal_text import echo
 
 @click.command(name="plot")
 @click.argument("results", type=click.Path(dir_okay=False))
-@click.option("-o", "--output", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@click.option("-o", "--output", type=OutputFile(), help="Figure to write (png, pdf, svg, ...).  [default: RESULTS.png]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
 def command(results: str, output: str | None, overwrite: bool) -> None:
-    """Draw the accuracy of RESULTS, a file of `supa gff bench`, over training time and over peak memory.
+    """Draw the accuracy of the methods in RESULTS over training time and over peak memory.
 
-    Of several settings of a method the newest is drawn.
+    RESULTS is a file of `supa gff bench`. If it contains several settings of a method, the latest is drawn.
     """
     from supa_gff.bench.figures import plot_results
     from supa_gff.bench.results import latest, read_results

@@ -1,4 +1,4 @@
-"""The accuracies of a network in a table."""
+"""Table of the accuracies of a network."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 def print_results(network: "Network", results: "Mapping[str, Evaluation]") -> None:
-    """Print the accuracy of each layer, of the layers together, and of the majority class.
+    """Print the accuracy of each layer, of all layers together, and of the majority class.
 
     Args:
-        network: the network.
-        results: by part of the split.
+        network: The network.
+        results: Evaluation by part of the split.
     """
     rows = []
     for layer, used in enumerate(network.layer_mask.tolist()):
         name = f"layer {layer}" if used else f"layer {layer} (not used)"
         rows.append([name, *(format_percent(result.layers[layer], 2) for result in results.values())])
-    rows.append(["layers together", *(format_percent(result.network, 2) for result in results.values())])
+    rows.append(["all layers together", *(format_percent(result.network, 2) for result in results.values())])
     rows.append(["majority class", *(format_percent(result.majority, 2) for result in results.values())])
     print_table(["accuracy", *results], rows)

@@ -1,4 +1,4 @@
-"""``supa gff train``: train a network on a graph benchmark, and save it."""
+"""``supa gff train``: train a network on a graph benchmark."""
 
 import zlib
 from pathlib import Path
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from supa_gff.method import Method
     from supa_gff.splits.standard import Split
 
-_ADVICE = "Fewer --epochs, or smaller --layers and --hidden-channels take less, and so does a GPU (--device cuda)."
-_DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_decay", "patience"), "the method's")
+_ADVICE = "To save time, use fewer --epochs, --layers or --hidden-channels, or a GPU (--device cuda)."
+_DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_decay", "patience"), "that of the method")
 
 
 @click.command(name="train")
@@ -27,7 +27,7 @@ _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_deca
     "--dataset",
     type=CompletedName(choices.datasets),
     required=True,
-    help="A graph benchmark, such as MUTAG or Cora.",
+    help="Graph benchmark, such as MUTAG or Cora.",
 )
 @click.option(
     "--method",
@@ -40,13 +40,23 @@ _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_deca
 @click.option(
     "--conv",
     type=CompletedName(choices.convolutions),
-    help="Convolution: gcn, gin, sage, gat, ...  [default: the method's]",
+    help="Graph convolution: gcn, gin, sage, gat, ...  [default: that of the method]",
 )
-@click.option("--layers", type=Count(1), help="Number of layers.  [default: the method's]")
-@click.option("--hidden-channels", type=Count(1), help="Channels of each layer.  [default: the method's]")
-@click.option("--root", type=Folder(exists=True), help="Folder of the set's raw files.  [default: download them]")
-@click.option("--fold", type=Count(0), default=0, show_default=True, help="The fold that tests.")
-@click.option("--folds", type=Count(2), default=10, show_default=True, help="Stratified folds of a set of graphs.")
+@click.option("--layers", type=Count(1), help="Number of layers.  [default: that of the method]")
+@click.option("--hidden-channels", type=Count(1), help="Number of channels per layer.  [default: that of the method]")
+@click.option(
+    "--root", type=Folder(exists=True), help="Folder with the raw files of the benchmark.  [default: download]"
+)
+@click.option(
+    "--fold", type=Count(0), default=0, show_default=True, help="Index of the test fold, for benchmarks of many graphs."
+)
+@click.option(
+    "--folds",
+    type=Count(2),
+    default=10,
+    show_default=True,
+    help="Number of stratified folds, for benchmarks of many graphs.",
+)
 @training_options(items="graphs", defaults=_DEFAULTS)
 def command(
     dataset: str,
@@ -63,10 +73,12 @@ def command(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Train a network on a graph benchmark, and evaluate it on data that it has not seen.
+    """Train a network on a graph benchmark, and evaluate it on test data.
 
-    The checkpoint is written atomically. An interrupted training is resumed by the same command and --resume, and ends
-    with the same weights.
+    To resume an interrupted training, repeat the command with --resume. The final weights are identical to those of
+    an uninterrupted training.
+
+    Example: supa gff train --dataset MUTAG --epochs 20 -o mutag.ckpt
     """
     path = Path(output)
     check_output(path, resume=resume)
@@ -102,7 +114,8 @@ def command(
     if not quiet:
         click.echo(f"{benchmark!r}", err=True)
         click.echo(
-            f"{split.words}: {len(split.train):,} train, {len(split.valid):,} validate, {len(split.test):,} test; "
+            f"{split.words}: {len(split.train):,} for training, {len(split.valid):,} for validation, "
+            f"{len(split.test):,} for testing; "
             f"{method_name} with {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
             f"seed {seed}, on {place}",
             err=True,
@@ -120,9 +133,9 @@ def _method(dataset: str, name: str, config_file: str | None, options: dict[str,
     from supa_datasets import BENCHMARKS
     from supa_gff.names import CONVOLUTIONS, check_method
 
-    # Misspelt names are found before PyTorch is loaded, which takes seconds.
+    # Check the names before PyTorch is imported, which takes seconds.
     try:
-        check_name(BENCHMARKS, "a set", dataset)
+        check_name(BENCHMARKS, "a graph benchmark", dataset)
         check_method(name, BENCHMARKS[dataset].task)
         check_name(CONVOLUTIONS, "a convolution", options.get("conv", CONVOLUTIONS[0]))
     except ValueError as error:
@@ -141,7 +154,7 @@ def _method(dataset: str, name: str, config_file: str | None, options: dict[str,
 
 def _facts(checkpoint: "Checkpoint") -> dict[str, Any]:
     return {
-        "the set": checkpoint.benchmark,
+        "the benchmark": checkpoint.benchmark,
         "the split": checkpoint.split.words if checkpoint.split is not None else None,
         "the seed": checkpoint.seed,
         **checkpoint.method.to_dict(),
@@ -152,6 +165,6 @@ def _facts(checkpoint: "Checkpoint") -> dict[str, Any]:
 
 
 def _checksum(split: "Split | None") -> str:
-    """Return a checksum of the indices, which differ if the files of the set have changed."""
+    """Return a checksum of the indices, which differs if the files of the benchmark have changed."""
     parts = () if split is None else (split.train, split.valid, split.test)
     return f"{zlib.crc32(b' '.join(part.cpu().numpy().tobytes() for part in parts)):08x}"

@@ -1,4 +1,4 @@
-"""``supa mamba evaluate``: evaluate a trained encoder, beside baselines."""
+"""``supa mamba evaluate``: evaluate a trained encoder next to baselines."""
 
 import json
 from pathlib import Path
@@ -32,11 +32,11 @@ _BINS = 5
     type=Choice(["train", "validation", "test", "all"]),
     default="test",
     show_default=True,
-    help="Which of the showers.",
+    help="Part of the showers to evaluate.",
 )
 @DEVICE
-@click.option("--plot", "picture", type=OutputFile(), help="Picture to write (png, pdf, svg, ...).")
-@click.option("--overwrite", is_flag=True, help="Replace the picture.")
+@click.option("--plot", "picture", type=OutputFile(), help="Figure to write (png, pdf, svg, ...).  [default: none]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
 @JSON
 def command(
     model: str,
@@ -47,10 +47,11 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate the encoder of MODEL, a file of `supa mamba train`, on the showers of the files DATA.
+    """Evaluate the encoder in the checkpoint MODEL of `supa mamba train` on the showers of the files DATA.
 
-    Classes: accuracies and the confusion matrix. Energies: bias, resolution and root mean square error of ln E; with
-    recorded particles (generate --record particles) also those of the Bayes-optimal estimate.
+    For classes, print the accuracies and the confusion matrix. For energies, print the bias, the resolution and the
+    root mean square error of ln E; the Bayes-optimal error is included if DATA is one file of `supa generate --record
+    particles`.
     """
     require_packages("torch")
     from supa_mamba.checkpoint import Checkpoint
@@ -65,7 +66,7 @@ def command(
     )
     for config in evaluation.unseen_configs:
         differences = _differences(config, evaluation.encoding.configs)
-        echo(f"Note: some showers have a config that no training shower had: {differences}.", err=True)
+        echo(f"Note: some showers have a config that was not used in training: {differences}.", err=True)
     if picture is not None:
         from supa_mamba.plot import plot_evaluation
 
@@ -86,7 +87,7 @@ def _differences(config: "ShowerConfig", trained: "tuple[ShowerConfig, ...]") ->
         for name, value in given.items()
         if str(value) not in values[name]
     )
-    return differences or "no training config has all of its constants"
+    return differences or "no training config has the same combination of settings"
 
 
 def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _print(checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> No
         _print_energies(evaluation)
         return
     _print_accuracies(evaluation)
-    if config.target != "primary":  # whose classes have no order
+    if config.target != "primary":  # its classes are interchangeable
         print_confusion(evaluation.encoding.classes, evaluation.confusion().tolist())
 
 
@@ -143,11 +144,11 @@ def _print_energies(evaluation: "Evaluation") -> None:
         for facts in (*evaluation.by_energy(_BINS), figures)
     ]
     header = ["GeV", "showers", "bias", "resolution", "rms", *(f"rms, {LABELS[name]}" for name in others)]
-    print_table(header, rows, title="error of ln E: bias, resolution (standard deviation), rms")
+    print_table(header, rows, title="Error of ln E: bias, resolution (standard deviation) and rms")
     if "bayes_rms" in figures:
         click.echo(f"The Bayes-optimal rms is {figures['bayes_rms']:.3f}; a smaller one is a fluctuation.")
     else:
-        click.echo("The Bayes-optimal error needs a single file with particles (generate --record particles).")
+        click.echo("The Bayes-optimal error needs one file generated with --record particles.")
 
 
 def _range(low: float, high: float) -> str:

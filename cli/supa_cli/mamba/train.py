@@ -1,4 +1,4 @@
-"""``supa mamba train``: train an encoder of showers, and save it."""
+"""``supa mamba train``: train an encoder of showers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from supa_mamba.training import EncoderTask
 
 _ADVICE = (
-    "Fewer showers or --epochs, or smaller --d-model and --n-layer take less, and so does a GPU (--device cuda) or "
-    "several (torchrun)."
+    "To save time, use fewer showers or --epochs, a smaller --d-model or --n-layer, or GPUs (--device cuda, torchrun)."
 )
 _DEFAULTS = {"epochs": 30, "batch_size": 256, "learning_rate": 0.002, "weight_decay": 0.05, "patience": 10}
 
@@ -26,15 +25,21 @@ _DEFAULTS = {"epochs": 30, "batch_size": 256, "learning_rate": 0.002, "weight_de
 @click.command(name="train")
 @click.argument("data", nargs=-1, required=True, type=InputFile())
 @click.option(
-    "--target", type=CompletedName(choices.targets), help="num_primaries, primary, preset or incident_energy."
+    "--target",
+    type=CompletedName(choices.targets),
+    help="Quantity to predict: num_primaries, primary, preset or incident_energy. Required here or in --config.",
 )
-@click.option("--d-model", type=Count(1), help="Width of a hit's vector.  [default: 64]")
+@click.option("--d-model", type=Count(1), help="Number of features per hit.  [default: 64]")
 @click.option("--n-layer", type=Count(1), help="Number of layers.  [default: 4]")
-@click.option("--d-state", type=Count(1), help="States of a channel.  [default: 16]")
-@click.option("--warmup", type=float, help="Fraction of the steps in which the rate rises.  [default: 0.05]")
-@click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]")
+@click.option("--d-state", type=Count(1), help="Number of states per channel.  [default: 16]")
 @click.option(
-    "--precision", type=CompletedName(lambda: ("float32", "bf16")), help="float32 or bf16.  [default: float32]"
+    "--warmup", type=float, help="Fraction of the steps in which the learning rate increases.  [default: 0.05]"
+)
+@click.option("--clip", type=float, help="Maximum norm of the gradient.  [default: 1]")
+@click.option(
+    "--precision",
+    type=CompletedName(lambda: ("float32", "bf16")),
+    help="Precision of the computation: float32 or bf16.  [default: float32]",
 )
 @training_options(items="showers", defaults=_DEFAULTS)
 def command(
@@ -49,9 +54,15 @@ def command(
 ) -> None:
     """Train an encoder on the showers of the files DATA.
 
-    A shower's index decides whether it trains (80 %), validates (10 %) or tests (10 %). The checkpoint is written
-    atomically. An interrupted training is resumed by the same command and --resume, and ends with the same weights.
-    Several processes train together under torchrun: torchrun --nproc-per-node 2 -m supa_cli.main mamba train ...
+    The index of a shower determines its use: 80 % of the showers are for training, 10 % for validation and 10 % for
+    testing.
+
+    To resume an interrupted training, repeat the command with --resume. The final weights are identical to those of an
+    uninterrupted training.
+
+    To train on several GPUs, use torchrun: torchrun --nproc-per-node 2 -m supa_cli.main mamba train ...
+
+    Example: supa mamba train showers.h5 --target incident_energy -o e.ckpt
     """
     path = Path(output)
     check_output(path, resume=resume)
@@ -96,7 +107,7 @@ def _facts(checkpoint: "Checkpoint") -> dict[str, object]:
     train, valid = checkpoint.showers
     return {
         **checkpoint.config.to_dict(),
-        "the number of showers": f"{train:,} to train and {valid:,} to validate on",
+        "the number of showers": f"{train:,} for training and {valid:,} for validation",
         "the contents of the showers": checkpoint.digest,
     }
 

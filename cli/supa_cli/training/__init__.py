@@ -1,1 +1,1 @@
-"""What all training commands share: options, progress, table, checkpoint and resume."""
+"""Code that all training commands share: options, progress, tables, checkpoints and resuming."""

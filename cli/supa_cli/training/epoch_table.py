@@ -1,4 +1,4 @@
-"""Progress of a training: a table of figures and a bar on a terminal, plain lines elsewhere."""
+"""Progress of a training: a table of metrics and a progress bar on a terminal, plain lines elsewhere."""
 
 import math
 import time
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 _FRACTIONS = ("accuracy", "auc")
-"""Figures that are shown in percent, by the beginning of their names."""
+"""Prefixes of the names of metrics that are shown in percent."""
 
 
 @contextmanager
@@ -26,12 +26,12 @@ def training_progress(*, items: str, advice: str, quiet: bool) -> Iterator["Call
     """Show the progress of a training.
 
     Args:
-        items: what the training counts, in the plural.
-        advice: a sentence on what takes less time, for a training of more than an hour.
-        quiet: show nothing.
+        items: Name of the items of a batch, in the plural.
+        advice: Sentence on how to save time, for a training of more than an hour.
+        quiet: Whether to show nothing.
 
-    Returns:
-        A context that gives the callback to add to the training.
+    Yields:
+        The callback to add to the trainer.
     """
     from rich.console import Console
 
@@ -43,7 +43,7 @@ def training_progress(*, items: str, advice: str, quiet: bool) -> Iterator["Call
     console, forecast = Console(stderr=True), Forecast(advice)
 
     class Progress(Callback):
-        """Passes the position and the figures of the training on."""
+        """Passes the position and the metrics of the training to the display."""
 
         _shown = -1
 
@@ -53,7 +53,7 @@ def training_progress(*, items: str, advice: str, quiet: bool) -> Iterator["Call
         def on_step(self, trainer: "Trainer[Any]") -> None:
             state, task = trainer.state, trainer.task
             done = len(state.history) * task.units + state.step * task.units // task.steps_per_epoch
-            if done > self._shown:  # a validation makes no step
+            if done > self._shown:  # not after a validation, which has no steps
                 total = task.stages * task.epochs * task.units
                 show(done, total)
                 forecast(done, total)
@@ -73,13 +73,14 @@ def training_progress(*, items: str, advice: str, quiet: bool) -> Iterator["Call
 
 
 def rows_of(epoch: "Epoch") -> dict[str, dict[str, str]]:
-    """Format the figures of an epoch.
+    """Format the metrics of an epoch.
 
     Args:
-        epoch: the epoch.
+        epoch: The epoch.
 
     Returns:
-        By part of the model: text by the name of the figure; those of the validation begin with "validation".
+        For each part of the model, texts by the name of the metric. Names of validation metrics begin with
+        "validation".
     """
     rows: dict[str, dict[str, str]] = {}
     for kind, figures in (("", epoch.train), ("validation ", epoch.valid)):
@@ -92,11 +93,11 @@ def rows_of(epoch: "Epoch") -> dict[str, dict[str, str]]:
 
 
 def format_figure(name: str, value: float) -> str:
-    """Format a figure of a training.
+    """Format a metric of a training.
 
     Args:
-        name: its name; fractions are shown in percent.
-        value: its value.
+        name: Name of the metric, which determines whether it is shown in percent.
+        value: Value of the metric.
 
     Returns:
         The text.
@@ -110,7 +111,7 @@ def format_figure(name: str, value: float) -> str:
 
 @contextmanager
 def _terminal_table(console: Any, items: str) -> Iterator[tuple[Callable[[int, int], None], Callable[["Epoch"], None]]]:
-    """Show a table with the latest figures of each part above a bar."""
+    """Show a table with the latest metrics of each part above a progress bar."""
     from rich.console import Group
     from rich.live import Live
     from rich.table import Table
@@ -125,7 +126,7 @@ def _terminal_table(console: Any, items: str) -> Iterator[tuple[Callable[[int, i
 
         def report(epoch: "Epoch") -> None:
             for part, row in rows_of(epoch).items():
-                # The figures of the last validation stay until the next one.
+                # The metrics of a validation stay until the next one.
                 latest[part] = {**latest.get(part, {}), **row}
             names = list(dict.fromkeys(name for row in latest.values() for name in row))
             table = Table("", *names, box=None)
@@ -137,7 +138,7 @@ def _terminal_table(console: Any, items: str) -> Iterator[tuple[Callable[[int, i
 
 
 class _Lines:
-    """Prints the figures of an epoch now and then, and those of the last epoch of each stage."""
+    """Prints the metrics of an epoch every few seconds, and those of the last epoch of each stage."""
 
     def __init__(self) -> None:
         self._printed = -math.inf
@@ -151,7 +152,7 @@ class _Lines:
             self.print_last()
 
     def print_last(self) -> None:
-        """Print the last epoch, unless it has been printed."""
+        """Print the last epoch if it has not been printed."""
         if self._last is None:
             return
         for part, row in rows_of(self._last).items():

@@ -1,4 +1,4 @@
-"""What the commands that evaluate a checkpoint share."""
+"""Output that all commands for the evaluation of checkpoints share."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def checkpoint_facts(path: str, checkpoint: "Checkpoint") -> dict[str, Any]:
-    """Return what JSON output says of every checkpoint.
+    """Return the part of the JSON output that all checkpoints share.
 
     Args:
-        path: the file.
-        checkpoint: the checkpoint.
+        path: Path of the checkpoint.
+        checkpoint: The checkpoint.
 
     Returns:
         Plain values by name.
@@ -30,13 +30,13 @@ def checkpoint_facts(path: str, checkpoint: "Checkpoint") -> dict[str, Any]:
 
 
 def checkpoint_summary(checkpoint: "Checkpoint") -> str:
-    """Return a phrase on the training of a checkpoint.
+    """Summarise the training of a checkpoint.
 
     Args:
-        checkpoint: the checkpoint.
+        checkpoint: The checkpoint.
 
     Returns:
-        Such as "seed 0; finished after 3 epochs".
+        A phrase such as "seed 0; finished after 3 epochs".
     """
     state = "finished" if checkpoint.finished else "interrupted"
     return f"seed {checkpoint.seed}; {state} after {counted(checkpoint.epochs, 'epoch')}"
@@ -46,9 +46,9 @@ def print_confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]], *, 
     """Print a confusion matrix.
 
     Args:
-        classes: names of the classes.
-        matrix: counts by true class (row) and predicted class (column).
-        title: what the counts are of, if anything.
+        classes: Names of the classes.
+        matrix: Counts by true class (row) and predicted class (column).
+        title: Title of the table, if any.
     """
     rows = [[name, *(f"{count:,}" for count in counts)] for name, counts in zip(classes, matrix, strict=True)]
     what = "true class in rows, predicted class in columns"

@@ -1,4 +1,4 @@
-"""Options of the training commands: each has the same name, meaning and position in all of them."""
+"""Options that have the same name, meaning and position in all training commands."""
 
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -12,9 +12,13 @@ from supa_cli.options import Choice, Count, Folder, InputFile, OutputFile
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEVICE = click.option(
-    "--device", type=Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device to compute on."
+    "--device",
+    type=Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Device of the computation; auto uses a GPU if there is one.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 MODEL = click.argument("model", type=InputFile())
 
 
@@ -22,12 +26,12 @@ def training_options(*, items: str, defaults: Mapping[str, object]) -> Callable[
     """Return a decorator that adds the options of every training command.
 
     The decorated function receives ``config_file``, ``epochs``, ``batch_size``, ``learning_rate``, ``weight_decay``,
-    ``patience``, ``seed``, ``device``, ``output``, ``resume``, ``tensorboard`` and ``quiet``; settings that are not
-    given are None.
+    ``patience``, ``seed``, ``device``, ``output``, ``resume``, ``tensorboard`` and ``quiet``. Omitted settings are
+    None.
 
     Args:
-        items: what a batch consists of, in the plural.
-        defaults: the default of each setting, for the help.
+        items: Name of the items of a batch, in the plural.
+        defaults: Default of each setting, for the help.
 
     Returns:
         The decorator.
@@ -42,23 +46,29 @@ def training_options(*, items: str, defaults: Mapping[str, object]) -> Callable[
             "--config",
             "config_file",
             type=click.Path(dir_okay=False),
-            help="Settings from a .toml or .json file; options override them.",
+            help="Settings as a .toml or .json file, which options override.",
         ),
         click.option("--epochs", type=Count(1), help=f"Maximum number of epochs.{default('epochs')}"),
-        click.option("--batch-size", type=Count(1), help=f"Number of {items} of a batch.{default('batch_size')}"),
-        click.option("--learning-rate", type=float, help=f"Highest learning rate.{default('learning_rate')}"),
-        click.option("--weight-decay", type=float, help=f"Weight decay.{default('weight_decay')}"),
+        click.option("--batch-size", type=Count(1), help=f"Number of {items} per batch.{default('batch_size')}"),
+        click.option("--learning-rate", type=float, help=f"Maximum learning rate.{default('learning_rate')}"),
+        click.option("--weight-decay", type=float, help=f"Weight decay of the optimiser.{default('weight_decay')}"),
         click.option(
             "--patience",
             type=Count(1),
-            help=f"Validations without improvement after which training stops.{default('patience')}",
+            help=f"Number of validations without improvement after which training stops.{default('patience')}",
         ),
-        click.option("--seed", type=Count(0), help="Seed of all random numbers.  [default: 0]"),
+        click.option("--seed", type=Count(0), help="Random seed.  [default: 0]"),
         DEVICE,
-        click.option("-o", "--output", type=OutputFile(), required=True, help="Checkpoint to write."),
+        click.option(
+            "-o",
+            "--output",
+            type=OutputFile(),
+            required=True,
+            help="Checkpoint to write. It is also written during training.",
+        ),
         click.option("--resume", is_flag=True, help="Resume an interrupted training."),
-        click.option("--tensorboard", type=Folder(), help="Folder for TensorBoard event files."),
-        click.option("--quiet", is_flag=True, help="Print errors only."),
+        click.option("--tensorboard", type=Folder(), help="Folder for TensorBoard event files.  [default: none]"),
+        click.option("--quiet", is_flag=True, help="Print only errors."),
     ]
 
     def decorate(function: F) -> F:
@@ -73,10 +83,10 @@ def require_packages(*names: str) -> None:
     """Check that the packages of the extra ``learn`` are installed, without importing them.
 
     Args:
-        *names: names of the modules.
+        *names: Names of the modules.
 
     Raises:
-        click.UsageError: one of them is missing.
+        click.UsageError: If a package is missing.
     """
     for name in names:
         if find_spec(name) is None:
@@ -87,17 +97,17 @@ def check_output(path: Path, *, resume: bool) -> None:
     """Check that a checkpoint can be written.
 
     Args:
-        path: the file.
-        resume: whether the file may exist.
+        path: Path of the checkpoint.
+        resume: Whether the file may exist.
 
     Raises:
-        click.UsageError: the name is that of a shower file, the folder does not exist, or the file exists.
+        click.UsageError: If the suffix is that of a shower file, if the folder does not exist, or if the file exists.
     """
     from supa_cli.suffixes import format_of
 
     if format_of(str(path)) is not None:
         raise click.UsageError(
-            f"{path}: {path.suffix} is the ending of a shower file, but a checkpoint is written; name it "
+            f"{path}: {path.suffix} is the suffix of a shower file, but a checkpoint is written; name it "
             f"{path.with_suffix('.ckpt')}."
         )
     if not path.absolute().parent.is_dir():
@@ -110,13 +120,13 @@ def device_of(name: str) -> str:
     """Return the device of ``--device``.
 
     Args:
-        name: auto, cpu or cuda.
+        name: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Returns:
-        cpu or cuda.
+        ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        click.UsageError: cuda was given, but there is no GPU.
+        click.UsageError: If the device is ``"cuda"`` but there is no GPU.
     """
     from supa_learning.processes import choose_device
 

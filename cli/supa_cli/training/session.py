@@ -1,4 +1,4 @@
-"""A training on the command line: signals, checkpoint, resume, progress, table and TensorBoard."""
+"""A training on the command line: signals, checkpoints, resuming, progress, tables and TensorBoard."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Checkpoint")
 
 SECONDS_BETWEEN_FILES = 15.0
-"""Time between two checkpoints of a running training."""
+"""Interval between the checkpoints of a running training."""
 
 
 def run_training(
@@ -33,22 +33,22 @@ def run_training(
     tensorboard: str | None = None,
     quiet: bool = False,
 ) -> None:
-    """Run a training, resume it if there is a checkpoint, show its progress, and write its checkpoint.
+    """Run or resume a training, show its progress, and write its checkpoints.
 
     Args:
-        trainer: the training.
-        path: the checkpoint file.
-        take: returns a checkpoint of the current state.
-        stored: the checkpoint to resume from, if any.
-        facts: returns what identifies the training of a checkpoint, by name.
-        items: what the training counts, in the plural, for the progress.
-        advice: a sentence on what takes less time, for a training of more than an hour.
-        tensorboard: folder of TensorBoard files, if any.
-        quiet: print nothing.
+        trainer: The trainer.
+        path: Path of the checkpoint.
+        take: Function that returns a checkpoint of the current state.
+        stored: Checkpoint from which the training resumes, if any.
+        facts: Function that returns the facts by which trainings differ, by name.
+        items: Name of the items of a batch, in the plural, for the progress.
+        advice: Sentence on how to save time, for a training of more than an hour.
+        tensorboard: Folder for TensorBoard files, if any.
+        quiet: Whether to print nothing.
 
     Raises:
-        click.UsageError: the checkpoint is of another training, or TensorBoard is not installed.
-        KeyboardInterrupt: the training was interrupted; the checkpoint has its state.
+        click.UsageError: If the checkpoint belongs to another training, or if TensorBoard is not installed.
+        KeyboardInterrupt: If the training was interrupted. The checkpoint contains its state.
     """
     from supa_cli.training.epoch_table import training_progress
     from supa_learning.checkpoint_writer import CheckpointWriter
@@ -72,7 +72,9 @@ def run_training(
             raise click.UsageError(f"--tensorboard: {error}") from None
     if stored is not None and not quiet:
         echo(f"{path}: {'finished' if stored.finished else 'resuming'} after {stored.extent}", err=True)
-    with deferred_interrupts(lambda: f"{path} has {trainer.state.extent}; resume with the same command and --resume."):
+    with deferred_interrupts(
+        lambda: f"{path} contains {trainer.state.extent}; resume with the same command and --resume."
+    ):
         try:
             quiet_now = quiet or trainer.state.finished
             with training_progress(items=items, advice=advice, quiet=quiet_now) as progress:
@@ -90,8 +92,8 @@ def _check_same(path: Path, there: Mapping[str, object], here: Mapping[str, obje
     for name, value in here.items():
         if there.get(name) != value:
             raise click.UsageError(
-                f"{path} is of another training: {name} is {there.get(name)} there, and {value} here; give the same "
-                "options again, or choose another name."
+                f"{path} belongs to another training: {name} is {there.get(name)} in the file, but {value} in this "
+                "command; give the same options again, or choose another name."
             )
 
 
