@@ -51,8 +51,9 @@ typedef PLACE Place;
 #ifndef CUT
 #define CUT (walk.critical_energy > 0.0)
 #endif
+// Whether particles are recorded besides hits.
 #ifndef RECORD
-#define RECORD (particles_of_slice != 0)
+#define RECORD false
 #endif
 #ifndef PARENT_FRAME
 #define PARENT_FRAME walk.parent_frame
@@ -284,7 +285,7 @@ KERNEL count_showers(Walk walk, i64 first, i64 count, const i64* primary_offset,
   load_tables(walk, tables);
   const i64 part = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * part;
   const i64 end = begin + part < count ? begin + part : count;
-  u32 particles[MAX_SLICES];
+  u32 particles[MAX_SLICES + 1];
   double sibling_energy[MAX_SLICES];
   i64 k = begin + next_ticket(&ticket), p = 0, p_end = 0, n = 0, leaks = 0;
   Path path = 0, pending = 0;
@@ -302,7 +303,7 @@ KERNEL count_showers(Walk walk, i64 first, i64 count, const i64* primary_offset,
         p_end = primary_offset[k + 1];
         for (int s = 0; s < row; ++s) hits[s * THREADS] = 0;
         if (RECORD)
-          for (int s = 0; s < walk.num_slices; ++s) particles[s] = 0;
+          for (int s = 0; s <= walk.num_slices; ++s) particles[s] = 0;
         word = 0;
         n = leaks = 0;
         primary = 0;
@@ -362,11 +363,17 @@ KERNEL count_showers(Walk walk, i64 first, i64 count, const i64* primary_offset,
             const u32 here = hits[s * THREADS];
             hits_of_slice[k * row + s] = (Place)total;
             if (s < walk.num_slices) {
-              if (RECORD) particles_of_slice[k * walk.num_slices + s] = particles[s];
               const u32 layer = tables.code[s] >> 8;
               if (here && layer < 64) layers |= 1ull << layer;
             }
             total += here;
+          }
+          if (RECORD) {
+            u32 sum = 0;
+            for (int s = 0; s <= walk.num_slices; ++s) {
+              particles_of_slice[k * (walk.num_slices + 1) + s] = sum;
+              sum += particles[s];
+            }
           }
           const bool keep = !walk.complete_only || layers == (1ull << walk.num_layers) - 1;
           kept[k] = keep;
@@ -448,7 +455,14 @@ struct HitColumns {
   u8 *slice, *layer, *primary;
 };
 
-struct Particles {
+// A recorded particle, likewise.
+struct alignas(16) Node {
+  double x, y, energy;
+  int parent;
+  u32 code;  // slice, fate and primary, one byte each
+};
+
+struct NodeColumns {
   REAL *x, *y, *energy;
   int* parent;
   u8 *slice, *fate, *primary;
@@ -459,7 +473,7 @@ struct Columns {
   const double* primaries;  // as draw_primaries writes them
   const u64* fates;
   const Place* hits_of_slice;  // of each slice the number of hits before it, in rows of `row`
-  const u32* particles_of_slice;
+  const u32* particles_of_slice;  // likewise, in rows of num_slices + 1: the last entry is for leaks
   const i64* hit_offset;
   const i64* particle_offset;
   const u8* kept;
@@ -483,6 +497,13 @@ DEVICE void load_cursors(const Place* starts, int row, Place* cursor) {
 #pragma unroll
     for (int i = 0; i < PER_LOAD; ++i) cursor[(s + i) * THREADS] = chunk.places[i];
   }
+}
+
+// Record a particle in its shower's nodes. Returns its number in the shower.
+DEVICE int record(Node* nodes, u32* node_cursor, const Particle& p, int parent, int l, int fate, u32 primary) {
+  const u32 at = node_cursor[l]++;
+  nodes[at] = {p.x, p.y, p.energy, parent, (u32)l | (u32)fate << 8 | primary << 16};
+  return (int)at;
 }
 
 // The stack of pending siblings: its lowest levels are in shared memory, the others in global memory.
@@ -518,7 +539,7 @@ DEVICE Particle pop(const double* stack, const double* deep_stack, i64 deep_stri
 #endif
 
 // Walk the showers again and write each hit to its place.
-KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns columns, Hit* hits) {
+KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns columns, Hit* hits, Node* nodes) {
   SHARED Tables tables;
   SHARED u32 ticket;
   DYNAMIC_SHARED(memory);
@@ -544,6 +565,9 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
   int l = 0, depth = 0;
   double leaked = 0.0;
   Particle now = {0, 0, 0, 0, 0};
+  u32 node_cursor[RECORD ? MAX_SLICES + 1 : 1];
+  int pending_parent[RECORD ? MAX_SLICES : 1], parent = -1, number = 0;
+  i64 node_base = 0;
   bool walking = false;
   for (;;) {
     if (!walking) {
@@ -566,10 +590,16 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
           prefetch(columns.primary_offset + next);
           prefetch(columns.hit_offset + next);
         }
+        if (RECORD) {
+          node_base = columns.particle_offset[k];
+          for (int s = 0; s <= walk.num_slices; ++s)
+            node_cursor[s] = columns.particles_of_slice[k * (walk.num_slices + 1) + s];
+        }
         leaked = 0.0;
         n = 0;
         primary = 0;
       }
+      parent = -1;
       now = {energy_of[total + p], energy_of[2 * total + p], energy_of[3 * total + p], energy_of[4 * total + p],
              energy_of[p]};
       ++p;
@@ -595,6 +625,7 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
           fate = fate_of(walk, tables, first + k, primary, path, l, now.energy);
         }
         ++n;
+        if (RECORD) number = record(nodes + node_base, node_cursor, now, parent, l, fate, primary);
         at_split = fate == SPLIT;
         bool back = fate == STOP;
         if (back) {
@@ -606,8 +637,12 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
           now.y = now.y + walk.slice_spacing * now.slope_y;
           path <<= 1;
           l += 1;
+          if (RECORD) parent = number;
           back = l == walk.num_slices;
-          if (back) leaked += now.energy;
+          if (back) {
+            leaked += now.energy;
+            if (RECORD) record(nodes + node_base, node_cursor, now, parent, l, LEAK, primary);
+          }
         }
         if (back) {
           walking = pending != 0;
@@ -617,6 +652,7 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
             path = (path >> (l - deepest)) | 1;
             l = deepest;
             now = pop(stack, deep_stack, deep_stride, columns.shared_depth, --depth);
+            if (RECORD) parent = pending_parent[depth];
           } else {
             ++primary;
           }
@@ -630,10 +666,15 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
       l += 1;
       if (l < walk.num_slices) {
         pending |= (Path)1 << l;
+        if (RECORD) pending_parent[depth] = parent = number;
         push(stack, deep_stack, deep_stride, columns.shared_depth, depth++, sibling);
       } else {
         leaked += now.energy;
         leaked += sibling.energy;
+        if (RECORD) {
+          record(nodes + node_base, node_cursor, now, number, l, LEAK, primary);
+          record(nodes + node_base, node_cursor, sibling, number, l, LEAK, primary);
+        }
         walking = pending != 0;
         if (walking) {
           const int deepest = highest_bit(pending);
@@ -641,6 +682,7 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
           path = (path >> (l - deepest)) | 1;
           l = deepest;
           now = pop(stack, deep_stack, deep_stride, columns.shared_depth, --depth);
+          if (RECORD) parent = pending_parent[depth];
         } else {
           ++primary;
         }
@@ -659,5 +701,19 @@ KERNEL part_hits(i64 count, const Hit* hits, HitColumns columns) {
     columns.slice[i] = (u8)hit.code;
     columns.layer[i] = (u8)(hit.code >> 8);
     columns.primary[i] = (u8)(hit.code >> 16);
+  }
+}
+
+// Part recorded particles into columns.
+KERNEL part_nodes(i64 count, const Node* nodes, NodeColumns columns) {
+  FOR_EACH_INDEX(i, count) {
+    const Node node = nodes[i];
+    columns.x[i] = (REAL)node.x;
+    columns.y[i] = (REAL)node.y;
+    columns.energy[i] = (REAL)node.energy;
+    columns.parent[i] = node.parent;
+    columns.slice[i] = (u8)node.code;
+    columns.fate[i] = (u8)(node.code >> 8);
+    columns.primary[i] = (u8)(node.code >> 16);
   }
 }
