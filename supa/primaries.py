@@ -68,6 +68,19 @@ def draw_primaries(config: ShowerConfig, seed: int, indices: IntArray) -> Primar
     return Primaries(incident_energy, offset, columns[0], columns[1], columns[2], columns[3], columns[4])
 
 
+def distribution_codes(config: ShowerConfig) -> tuple[int, FloatArray, int, float]:
+    """Return the distributions of the energy and of the number of primaries as compiled code reads them.
+
+    Args:
+        config: Physics of the showers.
+
+    Returns:
+        Code and values of the energy's distribution, code and value of that of the number of primaries.
+    """
+    spectrum, count = config.spectrum, config.primary_count
+    return _LAWS[spectrum.law], np.array(spectrum.values), 0 if count.law == "fixed" else 1, float(count.value)
+
+
 @inline
 def _initial_block(index: int, primary: int, block: int, seed: Word) -> tuple[Word, Word, Word, Word]:
     low, high = identity_words(np.uint64(index), np.uint64(primary))

@@ -12,10 +12,11 @@
 #define BLOCKS 1
 #define FOR_EACH_INDEX(i, n) for (long long i = 0; i < (n); ++i)
 #define SYNCHRONIZE
-#define THREAD 0
-#define THREADS 1
+#define THREAD 0u
+#define THREADS 1u
 DEVICE unsigned long long multiply_high_low(unsigned a, unsigned b) { return (unsigned long long)a * b; }
 DEVICE unsigned next_ticket(unsigned* ticket) { return (*ticket)++; }
+DEVICE void raise_to(unsigned long long* most, unsigned long long value) { if (value > *most) *most = value; }
 DEVICE void prefetch(const void*) {}
 DEVICE int highest_bit(unsigned long long word) { return 63 - __builtin_clzll(word); }
 DEVICE int highest_bit(unsigned word) { return 31 - __builtin_clz(word); }

@@ -32,6 +32,9 @@ DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L1 [%0
 #define BLOCK blockIdx.x
 #define BLOCKS gridDim.x
 DEVICE u32 next_ticket(u32* ticket) { return atomicAdd(ticket, 1u); }
+DEVICE void raise_to(u64* most, u64 value) {
+  if (value > *(volatile u64*)most) atomicMax(most, value);
+}
 DEVICE int highest_bit(u64 word) { return 63 - __clzll(word); }
 DEVICE int highest_bit(u32 word) { return 31 - __clz(word); }
 DEVICE u64 bits_of(double x) { return __double_as_longlong(x); }
@@ -68,18 +71,32 @@ typedef PLACE Place;
 const int MAX_SLICES = 62;
 enum Fate { STOP = 0, SPLIT = 1, PASS = 2, LEAK = 3 };
 
-// The numbers of a config; supa.engines.cuda writes the same structure.
-struct Walk {
-  u64 stop_word[MAX_SLICES];
-  u64 split_word[MAX_SLICES];
-  u8 layer_of_slice[64];
-  double slice_spacing, theta_start, theta_span, deviation, critical_energy;
-  double polar_start, polar_span, polar_end, azimuth_start, azimuth_span, impact_spread;
-  double energy_low, energy_high, count_value;
-  u64 seed;
-  int num_slices, num_layers, balanced, parent_frame;
-  int energy_law, num_energies, count_law, complete_only;
+struct alignas(16) FateWords {
+  u64 stop, split;
 };
+
+// The numbers of a config. Every kernel gets them as its first arguments, in this order.
+struct Walk {
+  const FateWords* below;  // (num_slices,): a particle stops or splits where its word is below these
+  const u32* code;         // (num_slices,): slice, and readout layer << 8
+  const double* energies;  // the values of the energy distribution
+  double slice_spacing, theta_start, theta_span, deviation, critical_energy;
+  double polar_start, polar_span, polar_end, azimuth_start, azimuth_span, impact_spread, count_value;
+  u64 seed;
+  int num_slices, num_layers, balanced, parent_frame, energy_law, num_energies, count_law, complete_only;
+};
+
+#define WALK_PARAMETERS                                                                                              \
+  const FateWords *below, const u32 *code, const double *energies, double slice_spacing, double theta_start,         \
+      double theta_span, double deviation, double critical_energy, double polar_start, double polar_span,            \
+      double polar_end, double azimuth_start, double azimuth_span, double impact_spread, double count_value,         \
+      u64 seed, int num_slices, int num_layers, int balanced, int parent_frame, int energy_law, int num_energies,    \
+      int count_law, int complete_only
+#define DEFINE_WALK                                                                                                  \
+  const Walk walk = {below,        code,       energies,      slice_spacing, theta_start,   theta_span,              \
+                     deviation,    critical_energy, polar_start, polar_span, polar_end,     azimuth_start,           \
+                     azimuth_span, impact_spread, count_value, seed,         num_slices,    num_layers,              \
+                     balanced,     parent_frame, energy_law,  num_energies,  count_law,     complete_only}
 
 // ---- Random numbers: supa/random.py ----
 
@@ -189,23 +206,25 @@ DEVICE int truncated_poisson(double mean, double u) {
 }
 
 // The incident energy and the number of primaries of each shower.
-KERNEL draw_showers(Walk walk, i64 first, i64 count, const double* energies, double* incident_energy, i64* num_primaries) {
+KERNEL draw_showers(WALK_PARAMETERS, i64 first, i64 count, double* incident_energy, i64* num_primaries) {
+  DEFINE_WALK;
   FOR_EACH_INDEX(k, count) {
     const Words words = draw(walk, first + k, 0, INITIAL_PATH | SHOWER_BLOCK);
     const double u = unit(words.w0);
     if (walk.energy_law == 0)
-      incident_energy[k] = energies[(int)(u * walk.num_energies)];
+      incident_energy[k] = walk.energies[(int)(u * walk.num_energies)];
     else if (walk.energy_law == 1)
-      incident_energy[k] = walk.energy_low + (walk.energy_high - walk.energy_low) * u;
+      incident_energy[k] = walk.energies[0] + (walk.energies[1] - walk.energies[0]) * u;
     else
-      incident_energy[k] = walk.energy_low * exp_of(u * (log_of(walk.energy_high) - log_of(walk.energy_low)));
+      incident_energy[k] = walk.energies[0] * exp_of(u * (log_of(walk.energies[1]) - log_of(walk.energies[0])));
     num_primaries[k] = walk.count_law ? truncated_poisson(walk.count_value, unit(words.w1)) : (i64)walk.count_value;
   }
 }
 
 // The primaries of each shower: columns energy, x, y, slope_x, slope_y behind one another, each of `total` values.
-KERNEL draw_primaries(Walk walk, i64 first, i64 count, i64 total, const double* incident_energy, const i64* offset,
-                      double* columns) {
+KERNEL draw_primaries(WALK_PARAMETERS, i64 first, i64 count, i64 total, const double* incident_energy,
+                      const i64* offset, double* columns) {
+  DEFINE_WALK;
   FOR_EACH_INDEX(k, count) {
     const i64 begin = offset[k], end = offset[k + 1];
     if (end - begin == 1) {
@@ -248,22 +267,71 @@ KERNEL draw_primaries(Walk walk, i64 first, i64 count, i64 total, const double* 
   }
 }
 
+// ---- Sums of counts ----
+
+// Each block sums its part of the counts.
+KERNEL sum_parts(i64 count, const i64* counts, i64* sums) {
+  SHARED i64 partial[THREADS];
+  const i64 part = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * part;
+  const i64 end = begin + part < count ? begin + part : count;
+  i64 sum = 0;
+  for (i64 i = begin + THREAD; i < end; i += THREADS) sum += counts[i];
+  partial[THREAD] = sum;
+  SYNCHRONIZE;
+  if (THREAD == 0) {
+    for (u32 i = 1; i < THREADS; ++i) sum += partial[i];
+    sums[BLOCK] = sum;
+  }
+}
+
+// Replace each block's sum by the sum of all blocks before it, and append the sum of all.
+KERNEL add_parts(i64 blocks, i64* sums) {
+  if (THREAD != 0 || BLOCK != 0) return;
+  i64 before = 0;
+  for (i64 b = 0; b < blocks; ++b) {
+    const i64 sum = sums[b];
+    sums[b] = before;
+    before += sum;
+  }
+  sums[blocks] = before;
+}
+
+// Write offsets: offset[k] is the sum of the first k counts.
+KERNEL write_offsets(i64 count, const i64* counts, const i64* sums, i64* offset) {
+  SHARED i64 running[THREADS];
+  const i64 part = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * part;
+  const i64 end = begin + part < count ? begin + part : count;
+  i64 before = sums[BLOCK];
+  if (THREAD == 0 && BLOCK == 0) offset[0] = 0;
+  for (i64 start = begin; start < end; start += THREADS) {
+    const i64 i = start + THREAD;
+    i64 sum = i < end ? counts[i] : 0;
+    running[THREAD] = sum;
+    SYNCHRONIZE;
+    for (u32 step = 1; step < THREADS; step *= 2) {
+      const i64 left = THREAD >= step ? running[THREAD - step] : 0;
+      SYNCHRONIZE;
+      running[THREAD] += left;
+      SYNCHRONIZE;
+    }
+    if (i < end) offset[i + 1] = before + running[THREAD];
+    before += running[THREADS - 1];
+    SYNCHRONIZE;
+  }
+}
+
 // ---- The walk ----
 
 // Tables that lanes read at different slices. Constant memory would serve one slice at a time.
-struct alignas(16) FateWords {
-  u64 stop, split;
-};
-
 struct Tables {
   FateWords below[MAX_SLICES];  // a particle stops or splits where its word is below these
   u32 code[MAX_SLICES];         // slice, and layer << 8
 };
 
 DEVICE void load_tables(const Walk& walk, Tables& tables) {
-  for (int l = THREAD; l < MAX_SLICES; l += THREADS) {
-    tables.below[l] = {walk.stop_word[l], walk.split_word[l]};
-    tables.code[l] = (u32)l | (u32)walk.layer_of_slice[l] << 8;
+  for (int l = THREAD; l < walk.num_slices; l += THREADS) {
+    tables.below[l] = walk.below[l];
+    tables.code[l] = walk.code[l];
   }
   SYNCHRONIZE;
 }
@@ -274,9 +342,10 @@ DEVICE double share_of(const Walk& walk, u32 word) {
 
 // Count the hits of each slice of each shower, and store the fates, two bits a particle, of its first `fate_words` * 32
 // particles in depth-first order. A row of hits_of_slice has `row` entries, a multiple of 4.
-KERNEL count_showers(Walk walk, i64 first, i64 count, const i64* primary_offset, const double* primary_energy,
+KERNEL count_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_offset, const double* primary_energy,
                      u64* fates, int fate_words, int row, Place* hits_of_slice, u32* particles_of_slice, i64* num_hits,
-                     i64* num_particles, u8* kept) {
+                     i64* num_particles, u8* kept, u64* most_hits) {
+  DEFINE_WALK;
   SHARED Tables tables;
   SHARED u32 ticket;
   DYNAMIC_SHARED(memory);
@@ -378,6 +447,7 @@ KERNEL count_showers(Walk walk, i64 first, i64 count, const i64* primary_offset,
           const bool keep = !walk.complete_only || layers == (1ull << walk.num_layers) - 1;
           kept[k] = keep;
           num_hits[k] = keep ? total : 0;
+          raise_to(most_hits, total);
           num_particles[k] = keep ? n + leaks : 0;
           k = begin + next_ticket(&ticket);
           fresh = true;
@@ -450,39 +520,11 @@ struct alignas(16) Hit {
   u32 unused;
 };
 
-struct HitColumns {
-  REAL *x, *y, *energy;
-  u8 *slice, *layer, *primary;
-};
-
 // A recorded particle, likewise.
 struct alignas(16) Node {
   double x, y, energy;
   int parent;
   u32 code;  // slice, fate and primary, one byte each
-};
-
-struct NodeColumns {
-  REAL *x, *y, *energy;
-  int* parent;
-  u8 *slice, *fate, *primary;
-};
-
-struct Columns {
-  const i64* primary_offset;
-  const double* primaries;  // as draw_primaries writes them
-  const u64* fates;
-  const Place* hits_of_slice;  // of each slice the number of hits before it, in rows of `row`
-  const u32* particles_of_slice;  // likewise, in rows of num_slices + 1: the last entry is for leaks
-  const i64* hit_offset;
-  const i64* particle_offset;
-  const u8* kept;
-  double* leaked_energy;
-  double* deep_stack;
-  i64 total_primaries;
-  int fate_words;
-  int shared_depth;
-  int row;
 };
 
 // Set each slice's cursor to the place of its first hit. A row is a multiple of 16 bytes.
@@ -539,24 +581,33 @@ DEVICE Particle pop(const double* stack, const double* deep_stack, i64 deep_stri
 #endif
 
 // Walk the showers again and write each hit to its place.
-KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns columns, Hit* hits, Node* nodes) {
+//
+// Arguments beside those of count_showers: hit_offset and particle_offset (count + 1,), the place of each shower's
+// first hit and particle; shared_depth, the number of levels of the stack in shared memory, and deep_stack, the others.
+KERNEL LAUNCH_BOUNDS write_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_offset,
+                                   const double* primaries, i64 total_primaries, const u64* stored_fates,
+                                   int fate_words, int row, const Place* hits_of_slice, const u32* particles_of_slice,
+                                   const i64* hit_offset, const i64* particle_offset, const u8* kept,
+                                   double* leaked_energy, int shared_depth, double* deep_memory, Hit* hits,
+                                   Node* nodes) {
+  DEFINE_WALK;
   SHARED Tables tables;
   SHARED u32 ticket;
   DYNAMIC_SHARED(memory);
   double* stack = memory + THREAD;
-  Place* cursor = (Place*)(memory + 5 * columns.shared_depth * THREADS) + THREAD;
-  double* deep_stack = columns.deep_stack + (BLOCK * (i64)THREADS + THREAD);
+  Place* cursor = (Place*)(memory + 5 * shared_depth * THREADS) + THREAD;
+  double* deep_stack = deep_memory + (BLOCK * (i64)THREADS + THREAD);
   const i64 deep_stride = BLOCKS * (i64)THREADS;
   if (THREAD == 0) ticket = 0;
   load_tables(walk, tables);
   const i64 part = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * part;
   const i64 end = begin + part < count ? begin + part : count;
-  const double* energy_of = columns.primaries;
-  const i64 total = columns.total_primaries;
-  const u32 stored = 32 * columns.fate_words;
+  const double* energy_of = primaries;
+  const i64 total = total_primaries;
+  const u32 stored = 32 * fate_words;
   i64 next;
   do next = begin + next_ticket(&ticket);
-  while (next < end && !columns.kept[next]);
+  while (next < end && !kept[next]);
   const u64* fates = 0;
   Path pending = 0, path = 0;
   u64 word = 0, next_word = 0;  // the next one is loaded 32 particles before it is used
@@ -572,28 +623,28 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
   for (;;) {
     if (!walking) {
       if (p == p_end) {
-        if (k >= 0) columns.leaked_energy[k] = leaked;
+        if (k >= 0) leaked_energy[k] = leaked;
         k = next;
         if (k >= end) return;
-        p = columns.primary_offset[k];
-        p_end = columns.primary_offset[k + 1];
-        base = columns.hit_offset[k];
-        fates = columns.fates + k * columns.fate_words;
+        p = primary_offset[k];
+        p_end = primary_offset[k + 1];
+        base = hit_offset[k];
+        fates = stored_fates + k * fate_words;
         next_word = fates[0];
-        load_cursors(columns.hits_of_slice + k * columns.row, columns.row, cursor);
+        load_cursors(hits_of_slice + k * row, row, cursor);
         do next = begin + next_ticket(&ticket);
-        while (next < end && !columns.kept[next]);
+        while (next < end && !kept[next]);
         if (next < end) {
-          prefetch(columns.hits_of_slice + next * columns.row);
-          prefetch(columns.hits_of_slice + next * columns.row + columns.row - 1);
-          prefetch(columns.fates + next * columns.fate_words);
-          prefetch(columns.primary_offset + next);
-          prefetch(columns.hit_offset + next);
+          prefetch(hits_of_slice + next * row);
+          prefetch(hits_of_slice + next * row + row - 1);
+          prefetch(stored_fates + next * fate_words);
+          prefetch(primary_offset + next);
+          prefetch(hit_offset + next);
         }
         if (RECORD) {
-          node_base = columns.particle_offset[k];
+          node_base = particle_offset[k];
           for (int s = 0; s <= walk.num_slices; ++s)
-            node_cursor[s] = columns.particles_of_slice[k * (walk.num_slices + 1) + s];
+            node_cursor[s] = particles_of_slice[k * (walk.num_slices + 1) + s];
         }
         leaked = 0.0;
         n = 0;
@@ -651,7 +702,7 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
             pending ^= (Path)1 << deepest;
             path = (path >> (l - deepest)) | 1;
             l = deepest;
-            now = pop(stack, deep_stack, deep_stride, columns.shared_depth, --depth);
+            now = pop(stack, deep_stack, deep_stride, shared_depth, --depth);
             if (RECORD) parent = pending_parent[depth];
           } else {
             ++primary;
@@ -667,7 +718,7 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
       if (l < walk.num_slices) {
         pending |= (Path)1 << l;
         if (RECORD) pending_parent[depth] = parent = number;
-        push(stack, deep_stack, deep_stride, columns.shared_depth, depth++, sibling);
+        push(stack, deep_stack, deep_stride, shared_depth, depth++, sibling);
       } else {
         leaked += now.energy;
         leaked += sibling.energy;
@@ -681,7 +732,7 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
           pending ^= (Path)1 << deepest;
           path = (path >> (l - deepest)) | 1;
           l = deepest;
-          now = pop(stack, deep_stack, deep_stride, columns.shared_depth, --depth);
+          now = pop(stack, deep_stack, deep_stride, shared_depth, --depth);
           if (RECORD) parent = pending_parent[depth];
         } else {
           ++primary;
@@ -692,28 +743,29 @@ KERNEL LAUNCH_BOUNDS write_showers(Walk walk, i64 first, i64 count, Columns colu
 }
 
 // Part hits into columns.
-KERNEL part_hits(i64 count, const Hit* hits, HitColumns columns) {
+KERNEL part_hits(i64 count, const Hit* hits, REAL* x, REAL* y, REAL* energy, u8* slice, u8* layer, u8* primary) {
   FOR_EACH_INDEX(i, count) {
     const Hit hit = hits[i];
-    columns.x[i] = (REAL)hit.x;
-    columns.y[i] = (REAL)hit.y;
-    columns.energy[i] = (REAL)hit.energy;
-    columns.slice[i] = (u8)hit.code;
-    columns.layer[i] = (u8)(hit.code >> 8);
-    columns.primary[i] = (u8)(hit.code >> 16);
+    x[i] = (REAL)hit.x;
+    y[i] = (REAL)hit.y;
+    energy[i] = (REAL)hit.energy;
+    slice[i] = (u8)hit.code;
+    layer[i] = (u8)(hit.code >> 8);
+    primary[i] = (u8)(hit.code >> 16);
   }
 }
 
 // Part recorded particles into columns.
-KERNEL part_nodes(i64 count, const Node* nodes, NodeColumns columns) {
+KERNEL part_nodes(i64 count, const Node* nodes, REAL* x, REAL* y, REAL* energy, int* parent, u8* slice, u8* fate,
+                  u8* primary) {
   FOR_EACH_INDEX(i, count) {
     const Node node = nodes[i];
-    columns.x[i] = (REAL)node.x;
-    columns.y[i] = (REAL)node.y;
-    columns.energy[i] = (REAL)node.energy;
-    columns.parent[i] = node.parent;
-    columns.slice[i] = (u8)node.code;
-    columns.fate[i] = (u8)(node.code >> 8);
-    columns.primary[i] = (u8)(node.code >> 16);
+    x[i] = (REAL)node.x;
+    y[i] = (REAL)node.y;
+    energy[i] = (REAL)node.energy;
+    parent[i] = node.parent;
+    slice[i] = (u8)node.code;
+    fate[i] = (u8)(node.code >> 8);
+    primary[i] = (u8)(node.code >> 16);
   }
 }

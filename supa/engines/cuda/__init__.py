@@ -1,0 +1,1 @@
+"""The engine for NVIDIA GPUs: the showers of the engine "cpu", bit for bit."""
