@@ -480,7 +480,7 @@ XML = {
     "words": (_xml('<Layer id="0" r_edges="0,a" n_bin_alpha="1"/>'), "r_edges: '0,a' was given"),
     "descending": (_xml('<Layer id="0" r_edges="0,2,1" n_bin_alpha="1"/>'), "2 or more ascending numbers"),
     "infinite": (_xml('<Layer id="0" r_edges="0,inf" n_bin_alpha="1"/>'), "2 or more ascending numbers"),
-    "negative": (_xml('<Layer id="0" r_edges="-1,1" n_bin_alpha="1"/>'), "a radius is at least 0"),
+    "negative": (_xml('<Layer id="0" r_edges="-1,1" n_bin_alpha="1"/>'), "a radius must be at least 0"),
     "no angle": (_xml('<Layer id="0" r_edges="0,1" n_bin_alpha="0"/>'), "num_alpha: 0 was given"),
     "too many cells": (_xml('<Layer id="0" r_edges="0,1" n_bin_alpha="999999999"/>'), "it has 999,999,999 cells"),
     "no cells": (_xml('<Layer id="0" r_edges="0" n_bin_alpha="1"/>'), "it has 0 cells"),

@@ -105,7 +105,7 @@ def test_columns_and_iteration_read_everything(showers, path):
             file.column("hits", "z")
         with pytest.raises(ValueError, match="there is no table 'steps'"):
             file.column("steps", "x")
-        with pytest.raises(IndexError, match="Shower 300 was asked for"):
+        with pytest.raises(IndexError, match="Shower 300 does not exist"):
             file[300]
 
 
