@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--engine",
-    type=Choice(["cpu", "reference"]),
+    type=Choice(["cpu", "cuda", "reference"]),
     default="cpu",
     show_default=True,
     help="reference: the sequential random stream of the public reference code.",

@@ -127,6 +127,19 @@ class DeviceArray:
         return StridedMemoryView.from_buffer(self.buffer, (self.size,), itemsize=self.dtype.itemsize, dtype=self.dtype)
 
 
+@cache
+def open_gpu() -> Gpu:
+    """Return the current CUDA device, ready to run kernels.
+
+    Returns:
+        The GPU; every call returns the same object.
+
+    Raises:
+        RuntimeError: If ``cuda.core`` is not installed, or there is no usable GPU.
+    """
+    return Gpu()
+
+
 def _open_device() -> "Device":
     try:
         from cuda.core import Device

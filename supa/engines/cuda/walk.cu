@@ -344,7 +344,8 @@ DEVICE double share_of(const Walk& walk, u32 word) {
 // particles in depth-first order. A row of hits_of_slice has `row` entries, a multiple of 4.
 KERNEL count_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_offset, const double* primary_energy,
                      u64* fates, int fate_words, int row, Place* hits_of_slice, u32* particles_of_slice, i64* num_hits,
-                     i64* num_particles, u8* kept, u64* most_hits) {
+                     i64* num_particles, u8* kept, i64 max_particles, u64* most_hits,
+                     u64* too_large) {
   DEFINE_WALK;
   SHARED Tables tables;
   SHARED u32 ticket;
@@ -412,6 +413,12 @@ KERNEL count_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_o
           energy = energy * share;
         }
       }
+    }
+    if (n >= max_particles) {  // give this shower up; its number, counted from 1, tells the host
+      raise_to(too_large, (u64)k + 1);
+      back = true;
+      pending = 0;
+      p = p_end - 1;
     }
     if (back) {
       if (pending != 0) {

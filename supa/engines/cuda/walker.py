@@ -17,6 +17,9 @@ from supa.primaries import Primaries, distribution_codes
 THREADS = 128
 """Threads of a block."""
 
+MAX_PARTICLES = 2**31 - 1
+"""Largest number of particles of a shower."""
+
 _SHARED_BYTES = 46 << 10
 _PENDING_BYTES = 40  # five float64 of a pending sibling
 _MAX_SHARED_DEPTH = 7
@@ -73,6 +76,8 @@ class Chunk:
     """Consecutive showers on the machine; the arrays are the machine's."""
 
     count: int
+    too_large: int
+    """Number of a shower with too many particles, or -1. The hits are undefined then."""
     num_primaries: int
     num_hits: int
     num_particles: int
@@ -96,6 +101,7 @@ class Walker:
         complete_only: Whether showers that leave a readout layer empty have no hits.
         record: Whether particles are recorded.
         machine: Where the kernels run.
+        max_particles: Largest number of particles of a shower.
         single: Whether positions and energies are float32, rounded from float64.
     """
 
@@ -106,9 +112,12 @@ class Walker:
         complete_only: bool,
         record: bool,
         machine: Machine,
+        *,
+        max_particles: int = MAX_PARTICLES,
         single: bool = False,
     ) -> None:
         self._machine = machine
+        self._max_particles = min(max_particles, MAX_PARTICLES)
         self._single = single
         self._num_slices = config.num_slices
         self._record = record
@@ -130,12 +139,13 @@ class Walker:
         incident_energy, primary_offset, num_primaries, primaries = self._draw(first, count)
         while True:
             counted = self._count(first, count, primary_offset, primaries)
-            if self._wide_place or counted.most_hits <= _MAX_NARROW_HITS:
+            if counted.too_large >= 0 or self._wide_place or counted.most_hits <= _MAX_NARROW_HITS:
                 break
             self._wide_place = True
         hits, particles, leaked_energy = self._write(first, count, primary_offset, primaries, num_primaries, counted)
         return Chunk(
             count=count,
+            too_large=counted.too_large,
             num_primaries=num_primaries,
             num_hits=counted.num_hits,
             num_particles=counted.num_particles,
@@ -232,7 +242,7 @@ class Walker:
         particles_of_slice = machine.empty(count * (self._num_slices + 1) if self._record else 1, np.uint32)
         num_hits, num_particles = machine.empty(count, np.int64), machine.empty(count, np.int64)
         kept = machine.empty(count, np.uint8)
-        most_hits = machine.send(np.zeros(1, np.uint64))
+        most_hits, too_large = machine.send(np.zeros(1, np.uint64)), machine.send(np.zeros(1, np.uint64))
         self._launch(
             "count_showers",
             np.int64(first),
@@ -247,7 +257,9 @@ class Walker:
             num_hits,
             num_particles,
             kept,
+            np.int64(self._max_particles),
             most_hits,
+            too_large,
             shared_bytes=4 * row * THREADS,
         )
         hit_offset, total_hits = self._offsets(num_hits, count)
@@ -264,12 +276,20 @@ class Walker:
             particle_offset=particle_offset,
             num_particles=total_particles,
             most_hits=int(machine.fetch(most_hits)[0]),
+            too_large=int(machine.fetch(too_large)[0]) - 1,
         )
 
     def _write(
         self, first: int, count: int, primary_offset: Any, primaries: Any, num_primaries: int, counted: "_Counted"
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
         machine, macros = self._machine, self._macros()
+        if counted.too_large >= 0:
+            columns = {name: machine.empty(0, dtype) for name, dtype in (_HIT_COLUMNS | _NODE_COLUMNS).items()}
+            return (
+                {name: columns[name] for name in _HIT_COLUMNS},
+                {name: columns[name] for name in _NODE_COLUMNS},
+                machine.send(np.zeros(count)),
+            )
         cursor_bytes = counted.row * counted.place.itemsize
         shared_depth = min((_SHARED_BYTES // THREADS - cursor_bytes) // _PENDING_BYTES, _MAX_SHARED_DEPTH)
         deep = max(self._num_slices - shared_depth, 1) * 5 * machine.blocks * THREADS
@@ -311,11 +331,9 @@ class Walker:
         return hit_columns, node_columns, leaked_energy
 
 
-_REALS = {name: np.float64 for name in ("x", "y", "energy")}
-_HIT_COLUMNS: dict[str, Any] = _REALS | {name: np.uint8 for name in ("slice", "layer", "primary")}
-_NODE_COLUMNS: dict[str, Any] = (
-    _REALS | {"parent": np.int32} | {name: np.uint8 for name in ("slice", "fate", "primary")}
-)
+_REALS: dict[str, Any] = dict.fromkeys(("x", "y", "energy"), np.float64)
+_HIT_COLUMNS: dict[str, Any] = _REALS | dict.fromkeys(("slice", "layer", "primary"), np.uint8)
+_NODE_COLUMNS: dict[str, Any] = _REALS | {"parent": np.int32} | dict.fromkeys(("slice", "fate", "primary"), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -333,6 +351,7 @@ class _Counted:
     particle_offset: Any
     num_particles: int
     most_hits: int
+    too_large: int
 
 
 def fetch_chunk(chunk: Chunk, machine: Machine) -> tuple[Primaries, WalkResult]:
@@ -356,7 +375,7 @@ def fetch_chunk(chunk: Chunk, machine: Machine) -> tuple[Primaries, WalkResult]:
     if chunk.num_particles:
         num_particles = np.diff(machine.fetch(chunk.particle_offset))
     result = WalkResult(
-        too_large=-1,
+        too_large=chunk.too_large,
         kept=machine.fetch(chunk.kept).astype(np.bool_),
         num_hits=np.diff(machine.fetch(chunk.hit_offset)),
         num_particles=num_particles,
