@@ -112,16 +112,36 @@ def test_showers_that_grow_too_large_raise_a_clear_error(monkeypatch):
 
 
 @needs_compiler
-def test_single_precision_rounds_the_double_one(host):
-    def hits(single):
-        chunk = walker.Walker(supa.preset("standard"), 1, False, False, host, single=single).walk(0, 100)
-        return chunk.hits
-
-    single, double = hits(True), hits(False)
+@pytest.mark.usefixtures("engine_on_host")
+def test_showers_on_the_gpu_are_those_of_the_cpu_engine():
+    options = {"seed": 4, "first": 30, "energy": "10:20"}
+    showers, expected = (
+        supa.simulate_on_gpu(100, "two-primaries", **options),
+        supa.simulate(100, "two-primaries", **options),
+    )
+    assert len(showers) == 100
+    assert repr(showers) == f"GpuShowers(100 showers, {len(expected.x):,} hits, seed 4, first 30)"
+    for name in ("x", "y", "energy", "slice", "layer", "primary", "offset", "incident_energy", "leaked_energy"):
+        np.testing.assert_array_equal(getattr(showers, name), getattr(expected, name), err_msg=name)
+    single = supa.simulate_on_gpu(100, "two-primaries", precision="float32", **options)
     for name in ("x", "y", "energy"):
-        assert single[name].dtype == np.float32
-        np.testing.assert_array_equal(single[name], double[name].astype(np.float32))
-    np.testing.assert_array_equal(single["slice"], double["slice"])
+        np.testing.assert_array_equal(getattr(single, name), getattr(expected, name).astype(np.float32), strict=True)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "float16"}, "precision: 'float16' was given, but it must be 'float64' or 'float32'"),
+        ({"num_showers": 0}, "num_showers"),
+        ({"seed": -1}, "seed"),
+        ({"config": "standart"}, "There is no preset 'standart'"),
+    ],
+)
+def test_invalid_arguments_raise_a_clear_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        supa.simulate_on_gpu(**({"num_showers": 10} | options))
 
 
 def test_a_missing_package_raises_a_clear_error(monkeypatch):
@@ -147,9 +167,8 @@ def test_presets_have_the_bits_of_the_cpu_engine_on_a_gpu(preset, record):
 @pytest.mark.gpu
 def test_hits_on_a_gpu_become_tensors_without_a_copy():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    gpu = cuda.open_gpu()
-    hits = walker.Walker(supa.preset("standard"), 1, False, False, gpu).walk(0, 1000).hits
-    tensor = torch.from_dlpack(hits["x"])
+    x = supa.simulate_on_gpu(1000, "standard", seed=1).x
+    tensor = torch.from_dlpack(x)
     assert tensor.device.type == "cuda"
-    assert tensor.data_ptr() == int(hits["x"].buffer.handle)
+    assert tensor.data_ptr() == int(x.buffer.handle)
     np.testing.assert_array_equal(tensor.cpu().numpy(), supa.simulate(1000, "standard", seed=1).x)

@@ -46,6 +46,9 @@ class Host:
         """Return the array."""
         return array
 
+    def synchronize(self):
+        """Do nothing: a launch returns when it is finished."""
+
     def launch(self, kernel, macros, arguments, shared_bytes=0):
         """Call a kernel as a function."""
         function = self._library(macros)[kernel]

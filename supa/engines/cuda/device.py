@@ -35,14 +35,13 @@ class Gpu:
         self.blocks = _BLOCKS_PER_MULTIPROCESSOR * self._device.properties.multiprocessor_count
 
     @property
-    def free_bytes(self) -> int:
-        """Free memory of the GPU, in bytes."""
-        from cuda.bindings import driver
+    def name(self) -> str:
+        """Name of the GPU."""
+        return str(self._device.name)
 
-        error, free, _ = driver.cuMemGetInfo()
-        if error != driver.CUresult.CUDA_SUCCESS:
-            raise RuntimeError(f"the GPU did not report its free memory: {error.name}")
-        return int(free)
+    def synchronize(self) -> None:
+        """Wait until all kernels and copies are finished."""
+        self._stream.sync()
 
     def empty(self, size: int, dtype: npt.DTypeLike) -> Any:
         """Return uninitialised memory on the GPU."""
