@@ -87,8 +87,7 @@ def simulate_on_gpu(
         The showers on the GPU. All kernels have finished.
 
     Raises:
-        ValueError: If an argument is not allowed.
-        RuntimeError: If the extra ``cuda`` is not installed, or there is no usable GPU.
+        ValueError: If an argument is not allowed, the extra ``cuda`` is not installed, or there is no usable GPU.
         MemoryError: If the showers do not fit into the memory of the GPU, or one shower has too many particles.
 
     Example:

@@ -21,7 +21,7 @@ from supa.primaries import Primaries, draw_primaries
 from supa.ragged import Ragged, counts_to_offsets
 from supa.random import MAX_INDEX
 from supa.showers import Run, Showers
-from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete
+from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete, random_stream
 
 MAX_FRUITLESS_ATTEMPTS = 10_000_000
 
@@ -317,6 +317,11 @@ def _showers_of(plan: Plan, indices: IntArray, primaries: Primaries, result: Wal
 
 
 def _run_of(plan: Plan, attempts: int | None) -> Run:
-    # The engine of a run names its random stream, which "cuda" shares with "cpu".
-    engine = "reference" if plan.engine == "reference" else "cpu"
-    return Run(config=plan.config, seed=plan.seed, first=plan.first, engine=engine, keep=plan.keep, attempts=attempts)
+    return Run(
+        config=plan.config,
+        seed=plan.seed,
+        first=plan.first,
+        engine=random_stream(plan.engine),
+        keep=plan.keep,
+        attempts=attempts,
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.checks import check_int, did_you_mean
 from supa.config import ShowerConfig
-from supa.engines import reference
+from supa.engines import cuda, reference
 from supa.expectations import Keep, expectation, mean_particles
 from supa.initial_conditions import EnergyLike
 from supa.memory import available_bytes
@@ -101,6 +101,7 @@ def make_plan(
         if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
             raise ValueError(f"threads: {threads!r} was given, but engine='cuda' is driven by one thread; use 1.")
         threads = 1
+        cuda.open_gpu()
     seed = check_int(0, MAX_SEED, "seed", seed)
     num_showers = check_int(0, MAX_INDEX, "num_showers", num_showers)
     first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 - num_showers)")
@@ -158,6 +159,18 @@ def _acceptance(config: ShowerConfig, keep: Keep) -> float:
     if probability < 1e-9:
         raise ValueError(never_complete("No shower of this config has"))
     return 1.0 if math.isnan(probability) else probability
+
+
+def random_stream(engine: Engine) -> str:
+    """Return the engine whose random stream an engine uses, which a `Run` stores.
+
+    Args:
+        engine: ``"cpu"``, ``"cuda"`` or ``"reference"``.
+
+    Returns:
+        ``"cpu"`` for ``"cuda"``, which simulates the same showers.
+    """
+    return "cpu" if engine == "cuda" else engine
 
 
 def available_processors() -> int:

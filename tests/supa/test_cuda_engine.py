@@ -147,8 +147,8 @@ def test_invalid_arguments_raise_a_clear_error(options, message):
 def test_a_missing_package_raises_a_clear_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.core", None)
     cuda.open_gpu.cache_clear()
-    with pytest.raises(RuntimeError, match=r'needs the package cuda-core; install it with pip install "supa-showers'):
-        supa.simulate(10, engine="cuda")
+    with pytest.raises(ValueError, match=r'needs the package cuda-core; install it with pip install "supa-showers'):
+        supa.stream(10, engine="cuda")
 
 
 def test_several_threads_raise_a_clear_error():

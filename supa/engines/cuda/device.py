@@ -26,7 +26,7 @@ class Gpu:
     """Runs the kernels on the current CUDA device.
 
     Raises:
-        RuntimeError: If ``cuda.core`` is not installed, or there is no usable GPU.
+        ValueError: If ``cuda.core`` is not installed, or there is no usable GPU.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ def open_gpu() -> Gpu:
         The GPU; every call returns the same object.
 
     Raises:
-        RuntimeError: If ``cuda.core`` is not installed, or there is no usable GPU.
+        ValueError: If ``cuda.core`` is not installed, or there is no usable GPU.
     """
     return Gpu()
 
@@ -143,12 +143,12 @@ def _open_device() -> "Device":
     try:
         from cuda.core import Device
     except ImportError:
-        raise RuntimeError(f'engine="cuda" needs the package cuda-core; {_INSTALL}.') from None
+        raise ValueError(f'engine="cuda" needs the package cuda-core; {_INSTALL}.') from None
     try:
         device = Device()
         device.set_current()
     except Exception as error:
-        raise RuntimeError(
+        raise ValueError(
             f'engine="cuda" needs an NVIDIA GPU with its driver: {error}; use engine="cpu" on this machine.'
         ) from None
     return device
