@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from supa.expectations import NoClosedFormError as NoClosedFormError
     from supa.expectations import expectation as expectation
     from supa.external import from_hits as from_hits
+    from supa.gpu import GpuShowers as GpuShowers
+    from supa.gpu import simulate_on_gpu as simulate_on_gpu
     from supa.grids import CALOGAN as CALOGAN
     from supa.grids import Grid as Grid
     from supa.initial_conditions import EnergySpectrum as EnergySpectrum

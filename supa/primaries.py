@@ -55,19 +55,24 @@ def draw_primaries(config: ShowerConfig, seed: int, indices: IntArray) -> Primar
     Returns:
         Initial conditions. Those of a shower depend only on the config, the seed and its index.
     """
-    spectrum, count = config.spectrum, config.primary_count
-    incident_energy, offset = _draw_showers(
-        np.uint64(seed),
-        indices,
-        _DISTRIBUTIONS[spectrum.law],
-        np.array(spectrum.values),
-        0 if count.law == "fixed" else 1,
-        float(count.value),
-    )
+    incident_energy, offset = _draw_showers(np.uint64(seed), indices, *distribution_codes(config))
     columns = _draw_columns(
         np.uint64(seed), indices, incident_energy, offset, config.polar_angle, config.azimuth, config.impact_spread
     )
     return Primaries(incident_energy, offset, columns[0], columns[1], columns[2], columns[3], columns[4])
+
+
+def distribution_codes(config: ShowerConfig) -> tuple[int, FloatArray, int, float]:
+    """Return the distributions of the energy and of the number of primaries as compiled code reads them.
+
+    Args:
+        config: Physics of the showers.
+
+    Returns:
+        Code and values of the energy's distribution, code and value of that of the number of primaries.
+    """
+    spectrum, count = config.spectrum, config.primary_count
+    return _DISTRIBUTIONS[spectrum.law], np.array(spectrum.values), 0 if count.law == "fixed" else 1, float(count.value)
 
 
 @inline

@@ -11,7 +11,7 @@ import numpy as np
 from supa.arrays import Array, IntArray
 from supa.checks import counted
 from supa.collector import Collector
-from supa.engines import cpu, reference
+from supa.engines import cpu, cuda, reference
 from supa.engines.results import WalkResult
 from supa.expectations import Keep
 from supa.initial_conditions import EnergyLike
@@ -21,7 +21,7 @@ from supa.primaries import Primaries, draw_primaries
 from supa.ragged import Ragged, counts_to_offsets
 from supa.random import MAX_INDEX
 from supa.showers import Run, Showers
-from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete
+from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete, random_stream
 
 MAX_FRUITLESS_ATTEMPTS = 10_000_000
 
@@ -56,7 +56,8 @@ def simulate(
         keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty. Simulation continues until
             ``num_showers`` are complete; `Showers.index` contains their indices.
         record: ``"hits"``, or ``"particles"`` to record every particle of the trees in addition to the hits.
-        engine: ``"cpu"``, or ``"reference"`` for the sequential random stream of the public reference code.
+        engine: ``"cpu"``; ``"cuda"`` for the same showers, simulated on an NVIDIA GPU; or ``"reference"`` for the
+            sequential random stream of the public reference code.
         threads: Number of threads. By default one for each processor that this process may use.
 
     Returns:
@@ -109,7 +110,7 @@ def stream(
         first: Index of the first shower to simulate.
         keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty.
         record: ``"hits"``, or ``"particles"`` to record every particle of the trees in addition to the hits.
-        engine: ``"cpu"`` or ``"reference"``.
+        engine: ``"cpu"``, ``"cuda"`` or ``"reference"``.
         threads: Number of threads. By default one for each processor that this process may use.
         chunk_size: Number of simulated showers per chunk. By default a chunk has about 8 MB of hits. A chunk is
             smaller if fewer showers are needed or if the chunks would take more than a quarter of the free memory.
@@ -169,6 +170,8 @@ def _attempts(plan: Plan) -> Iterator[tuple[int, int, Showers]]:
     spans = ((start, min(start + plan.chunk_size, last)) for start in starts)
     if plan.engine == "reference":
         yield from _attempts_in_sequence(plan, spans)
+    elif plan.engine == "cuda":
+        yield from _attempts_on_gpu(plan, spans)
     else:
         yield from _attempts_in_threads(plan, spans)
 
@@ -193,6 +196,35 @@ def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Itera
         walk_span(start, min(start + plan.chunk_size, plan.first))
     for start, stop in spans:
         yield start, stop - start, walk_span(start, stop)
+
+
+def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
+    machine = cuda.open_gpu()
+    walker = cuda.Walker(
+        plan.config,
+        plan.seed,
+        plan.keep == "complete",
+        plan.record == "particles",
+        machine,
+        max_particles=plan.max_particles,
+    )
+
+    def walk_span(start: int, stop: int) -> Iterator[tuple[int, int, Showers]]:
+        try:
+            chunk = walker.walk(start, stop - start)
+        except cuda.GpuMemoryError:
+            if stop - start <= 1:
+                raise
+            middle = (start + stop) // 2
+            yield from walk_span(start, middle)
+            yield from walk_span(middle, stop)
+        else:
+            indices = np.arange(start, stop, dtype=np.int64)
+            primaries, result = cuda.fetch_chunk(chunk, machine)
+            yield start, stop - start, _showers_of(plan, indices, primaries, result)
+
+    for start, stop in spans:
+        yield from walk_span(start, stop)
 
 
 def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
@@ -286,5 +318,10 @@ def _showers_of(plan: Plan, indices: IntArray, primaries: Primaries, result: Wal
 
 def _run_of(plan: Plan, attempts: int | None) -> Run:
     return Run(
-        config=plan.config, seed=plan.seed, first=plan.first, engine=plan.engine, keep=plan.keep, attempts=attempts
+        config=plan.config,
+        seed=plan.seed,
+        first=plan.first,
+        engine=random_stream(plan.engine),
+        keep=plan.keep,
+        attempts=attempts,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from supa.arrays import FloatArray
 from supa.checks import check_int, did_you_mean
 from supa.config import ShowerConfig
-from supa.engines import reference
+from supa.engines import cuda, reference
 from supa.expectations import Keep, expectation, mean_particles
 from supa.initial_conditions import EnergyLike
 from supa.memory import available_bytes
@@ -18,11 +18,12 @@ from supa.presets import ConfigLike, as_config
 from supa.random import MAX_INDEX, MAX_SEED
 
 Record = Literal["hits", "particles"]
-Engine = Literal["cpu", "reference"]
+Engine = Literal["cpu", "cuda", "reference"]
 
 MAX_THREADS = 1024
 
 _CHUNK_BYTES = 8 << 20
+_GPU_CHUNK_BYTES = 512 << 20  # enough showers to keep all multiprocessors busy
 _CHUNKS_SHARE = 0.25  # largest share of the free memory for all chunks together
 _GROWTH = 4  # growing a column needs up to three times its size, and the caller receives a copy of the chunk
 _BLOCK_PARTICLES = 4096  # number of simultaneous particles whose columns fit into the second-level cache
@@ -68,7 +69,7 @@ def make_plan(
         first: Index of the first shower to simulate.
         keep: ``"all"`` or ``"complete"``.
         record: ``"hits"`` or ``"particles"``.
-        engine: ``"cpu"`` or ``"reference"``.
+        engine: ``"cpu"``, ``"cuda"`` or ``"reference"``.
         threads: Number of threads, or None for one per processor.
         chunk_size: Number of simulated showers per chunk, or None to choose it.
 
@@ -84,7 +85,7 @@ def make_plan(
     for name, value, choices in (
         ("keep", keep, ("all", "complete")),
         ("record", record, ("hits", "particles")),
-        ("engine", engine, ("cpu", "reference")),
+        ("engine", engine, ("cpu", "cuda", "reference")),
     ):
         if not isinstance(value, str) or value not in choices:
             raise ValueError(
@@ -96,6 +97,11 @@ def make_plan(
         if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
             raise ValueError(f"threads: {threads!r} was given, but engine='reference' is one sequential stream; use 1.")
         threads = 1
+    if engine == "cuda":
+        if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
+            raise ValueError(f"threads: {threads!r} was given, but engine='cuda' is driven by one thread; use 1.")
+        threads = 1
+        cuda.open_gpu()
     seed = check_int(0, MAX_SEED, "seed", seed)
     num_showers = check_int(0, MAX_INDEX, "num_showers", num_showers)
     first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 - num_showers)")
@@ -109,7 +115,7 @@ def make_plan(
     # Divide the required attempts among the threads, but avoid chunks that are too small for their overhead.
     part = max(64, math.ceil(num_showers / (threads * _acceptance(config, keep))))
     if chunk_size is None:
-        chunk_size = min(int(_CHUNK_BYTES / bytes_per_attempt), part)
+        chunk_size = min(int((_GPU_CHUNK_BYTES if engine == "cuda" else _CHUNK_BYTES) / bytes_per_attempt), part)
     else:
         chunk_size = check_int(1, MAX_INDEX, "chunk_size", chunk_size)
         if keep == "complete":
@@ -153,6 +159,18 @@ def _acceptance(config: ShowerConfig, keep: Keep) -> float:
     if probability < 1e-9:
         raise ValueError(never_complete("No shower of this config has"))
     return 1.0 if math.isnan(probability) else probability
+
+
+def random_stream(engine: Engine) -> str:
+    """Return the engine whose random stream an engine uses, which a `Run` stores.
+
+    Args:
+        engine: ``"cpu"``, ``"cuda"`` or ``"reference"``.
+
+    Returns:
+        ``"cpu"`` for ``"cuda"``, which simulates the same showers.
+    """
+    return "cpu" if engine == "cuda" else engine
 
 
 def available_processors() -> int:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--engine",
-    type=Choice(["cpu", "reference"]),
+    type=Choice(["cpu", "cuda", "reference"]),
     default="cpu",
     show_default=True,
     help="Simulation engine: cpu (fast, parallel) or reference (random numbers of the public reference code).",
@@ -102,6 +102,7 @@ def command(
     config = _config(preset, config_file, changes, energy)
 
     from supa import Run, stream
+    from supa.simulation_plan import random_stream
     from supa_cli.summary import Summary
     from supa_datasets import ResumeInfo, ShowerWriter, resumable
 
@@ -110,7 +111,7 @@ def command(
         stream(num_showers, config, first=first, **arguments)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    run = Run(config=config, seed=seed, first=first, engine=engine, keep=keep, attempts=None)
+    run = Run(config=config, seed=seed, first=first, engine=random_stream(engine), keep=keep, attempts=None)
     path, started, has_particles = Path(out), time.perf_counter(), record == "particles"
     stored = resumable(path, run, has_particles=has_particles) if resume else ResumeInfo(0, False)
     if stored.showers > num_showers:

@@ -7,11 +7,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import cuda_host
 import pytest
 from benchmark_files import write_planetoid, write_tu
 from pages import Page, Result, run_page
 
 import supa
+from supa.engines import cuda
 
 ROOT = Path(__file__).parents[2]
 BUILT = ("_build", "generated")  # folders that building the site fills
@@ -39,6 +41,11 @@ REPLACED: dict[str, dict[str, str]] = {
         "generated.h5 -o report": "generated.h5 --fast --permutations 20 -o report",
     },
     "docs/get_started/first_steps.md": {"-n 2000": "-n 120", "--epochs 4": "--epochs 1"},
+    "docs/how_to/simulate_on_gpu.md": {
+        "supa.simulate_on_gpu(1_000_000": "supa.simulate_on_gpu(100",
+        "1_000_000": "100",
+        "-n 1e6": "-n 100",
+    },
     "docs/explanation/gff.md": {'preset("best")': 'preset("best").replace(epochs=2)'},
     "docs/explanation/gff_nodes.md": {
         'preset("best", "node")': 'preset("best", "node").replace(epochs=60)',
@@ -194,6 +201,8 @@ def test_code_blocks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     _use_made_up_benchmarks(tmp_path / "cache", monkeypatch)
+    if cuda_host.COMPILER:  # the kernels run on the host where there is no GPU
+        monkeypatch.setattr(cuda, "open_gpu", lambda: cuda_host.Host(tmp_path))
     PREPARED.get(name, lambda _: None)(tmp_path)
     result = run_page(page, SKIPPED.get(name, {}), REPLACED.get(name, {}))
     CHECKS.get(name, lambda _: None)(result)

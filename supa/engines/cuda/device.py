@@ -1,0 +1,163 @@
+"""A GPU as the machine of the engine "cuda", through NVIDIA's ``cuda.core``."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from supa.engines.cuda.walker import THREADS, Macros
+
+if TYPE_CHECKING:
+    from cuda.core import Device
+
+_SOURCE = Path(__file__).with_name("walk.cu")
+_BLOCKS_PER_MULTIPROCESSOR = 5
+_STAGING_BYTES = 16 << 20
+_INSTALL = 'install it with pip install "supa-showers[cuda]"'
+
+
+class GpuMemoryError(MemoryError):
+    """The GPU has too little free memory."""
+
+
+class Gpu:
+    """Runs the kernels on the current CUDA device.
+
+    Raises:
+        ValueError: If ``cuda.core`` is not installed, or there is no usable GPU.
+    """
+
+    def __init__(self) -> None:
+        self._device = _open_device()
+        self._stream = self._device.create_stream()
+        self.blocks = _BLOCKS_PER_MULTIPROCESSOR * self._device.properties.multiprocessor_count
+
+    @property
+    def name(self) -> str:
+        """Name of the GPU."""
+        return str(self._device.name)
+
+    def synchronize(self) -> None:
+        """Wait until all kernels and copies are finished."""
+        self._stream.sync()
+
+    def empty(self, size: int, dtype: npt.DTypeLike) -> Any:
+        """Return uninitialised memory on the GPU."""
+        num_bytes = max(size * np.dtype(dtype).itemsize, 1)
+        try:
+            buffer = self._device.allocate(num_bytes, stream=self._stream)
+        except Exception as error:
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+            raise GpuMemoryError(f"the GPU has no {num_bytes:,} bytes of free memory") from None
+        return DeviceArray(buffer, size, np.dtype(dtype))
+
+    def send(self, values: npt.NDArray[Any]) -> Any:
+        """Return a copy of an array on the GPU."""
+        from cuda.core import Buffer
+
+        values = np.ascontiguousarray(values)
+        array = self.empty(values.size, values.dtype)
+        if values.size:
+            source = Buffer.from_handle(values.ctypes.data, values.nbytes, owner=values)
+            array.buffer.copy_from(source, stream=self._stream)
+            self._stream.sync()
+        return array
+
+    def fetch(self, array: Any) -> npt.NDArray[Any]:
+        """Return a copy of an array in the memory of the host."""
+        from cuda.core import Buffer
+
+        values = np.empty(array.size, array.dtype)
+        source, target = int(array.buffer.handle), values.view(np.uint8)
+        # Copies into memory that is not page-locked are several times slower, so the data goes through a locked piece.
+        staging = self._staging()
+        locked = np.from_dlpack(staging).view(np.uint8)
+        for start in range(0, values.nbytes, _STAGING_BYTES):
+            size = min(_STAGING_BYTES, values.nbytes - start)
+            piece = Buffer.from_handle(source + start, size, owner=array.buffer)
+            piece.copy_to(Buffer.from_handle(int(staging.handle), size, owner=staging), stream=self._stream)
+            self._stream.sync()
+            target[start : start + size] = locked[:size]
+        return values
+
+    @cache  # noqa: B019  (a GPU lives as long as the process)
+    def _staging(self) -> Any:
+        from cuda.core import LegacyPinnedMemoryResource
+
+        return LegacyPinnedMemoryResource().allocate(_STAGING_BYTES, stream=self._stream)
+
+    def launch(self, kernel: str, macros: Macros, arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
+        """Run a kernel on all blocks."""
+        from cuda.core import LaunchConfig, launch
+
+        compiled = _compile(macros, self._device.arch).get_kernel(kernel)
+        config = LaunchConfig(grid=self.blocks, block=THREADS, shmem_size=shared_bytes)
+        launch(self._stream, config, compiled, *(getattr(a, "buffer", a) for a in arguments))
+
+
+class DeviceArray:
+    """A one-dimensional array on the GPU, which other packages read through DLPack without a copy.
+
+    Args:
+        buffer: Its memory.
+        size: Number of values.
+        dtype: Type of the values.
+    """
+
+    def __init__(self, buffer: Any, size: int, dtype: np.dtype[Any]) -> None:
+        self.buffer, self.size, self.dtype = buffer, size, dtype
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._view().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        device: tuple[int, int] = self._view().__dlpack_device__()
+        return device
+
+    def _view(self) -> Any:
+        from cuda.core.utils import StridedMemoryView
+
+        return StridedMemoryView.from_buffer(self.buffer, (self.size,), itemsize=self.dtype.itemsize, dtype=self.dtype)
+
+
+@cache
+def open_gpu() -> Gpu:
+    """Return the current CUDA device, ready to run kernels.
+
+    Returns:
+        The GPU; every call returns the same object.
+
+    Raises:
+        ValueError: If ``cuda.core`` is not installed, or there is no usable GPU.
+    """
+    return Gpu()
+
+
+def _open_device() -> "Device":
+    try:
+        from cuda.core import Device
+    except ImportError:
+        raise ValueError(f'engine="cuda" needs the package cuda-core; {_INSTALL}.') from None
+    try:
+        device = Device()
+        device.set_current()
+    except Exception as error:
+        raise ValueError(
+            f'engine="cuda" needs an NVIDIA GPU with its driver: {error}; use engine="cpu" on this machine.'
+        ) from None
+    return device
+
+
+@cache
+def _compile(macros: Macros, arch: str) -> Any:
+    from cuda.core import Program, ProgramOptions
+
+    definitions = [(name, value) for name, value in macros.definitions().items()]
+    options = ProgramOptions(arch=f"sm_{arch}", std="c++17", fma=False, define_macro=definitions)
+    return Program(_SOURCE.read_text(), "c++", options).compile("cubin")

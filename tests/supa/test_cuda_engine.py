@@ -1,0 +1,174 @@
+"""The engine "cuda" produces the showers of the engine "cpu", bit for bit.
+
+Without a GPU the device source runs on the host, compiled by the system's C++ compiler.
+"""
+
+import sys
+
+import cuda_host
+import numpy as np
+import pytest
+import strategies
+from hypothesis import HealthCheck, given, settings
+
+import supa
+from supa.engines import cuda
+from supa.engines.cuda import walker
+from supa.engines.cuda.device import GpuMemoryError
+
+needs_compiler = pytest.mark.skipif(cuda_host.COMPILER is None, reason="no C++ compiler is installed")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    return cuda_host.Host(tmp_path_factory.mktemp("walk"))
+
+
+@pytest.fixture
+def engine_on_host(host, monkeypatch):
+    """The engine "cuda" of ``supa.simulate`` runs on the host."""
+    monkeypatch.setattr(cuda, "open_gpu", lambda: host)
+
+
+def assert_equal_bits(showers, expected):
+    for name in ("index", "incident_energy", "leaked_energy"):
+        np.testing.assert_array_equal(getattr(showers, name), getattr(expected, name), err_msg=name)
+    for table in ("hits", "primaries", "particles"):
+        one, other = getattr(showers, table), getattr(expected, table)
+        if other is None:
+            assert one is None
+            continue
+        np.testing.assert_array_equal(one.offset, other.offset, err_msg=table)
+        assert one.columns.keys() == other.columns.keys()
+        for name, column in other.columns.items():
+            assert one.columns[name].dtype == column.dtype, (table, name)
+            assert one.columns[name].tobytes() == column.tobytes(), (table, name)
+
+
+def compare_engines(num_showers, config, **options):
+    assert_equal_bits(
+        supa.simulate(num_showers, config, engine="cuda", **options), supa.simulate(num_showers, config, **options)
+    )
+
+
+@needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+@pytest.mark.parametrize("record", ["hits", "particles"])
+@pytest.mark.parametrize("keep", ["all", "complete"])
+@pytest.mark.parametrize("preset", supa.PRESETS)
+def test_presets_have_the_bits_of_the_cpu_engine(preset, keep, record):
+    compare_engines(60 if preset == "dense" else 300, preset, keep=keep, record=record, seed=7, first=1000)
+
+
+@needs_compiler
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(config=strategies.configs())
+def test_random_configs_have_the_bits_of_the_cpu_engine(config, host):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda, "open_gpu", lambda: host)
+        compare_engines(20, config, record="particles", seed=3)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+@pytest.mark.parametrize("options", [{"seed": 2**64 - 1}, {"first": 2**40 + 3}, {"energy": "log:1:100"}])
+def test_large_seeds_and_indices_have_the_bits_of_the_cpu_engine(options):
+    compare_engines(50, "critical", **options)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+@pytest.mark.parametrize(
+    ("slices", "limit"), [(62, "_MAX_NARROW_HITS"), (31, "_MAX_NARROW_HITS"), (28, "_MAX_FATE_WORDS")]
+)
+def test_deep_and_large_showers_have_the_bits_of_the_cpu_engine(monkeypatch, slices, limit):
+    # A lower limit stands for larger showers: places of 32 bits, or more particles than have stored fates.
+    monkeypatch.setattr(walker, limit, 1)
+    layers = ((5, 8), (9, 17), (18, slices - 1))
+    config = supa.preset("standard").replace(num_slices=slices, readout_layers=layers, split_late=0.05)
+    compare_engines(50, config, record="particles")
+
+
+@needs_compiler
+def test_chunks_shrink_until_they_fit_into_the_memory_of_the_gpu(monkeypatch, host):
+    class SmallGpu(cuda_host.Host):
+        def empty(self, size, dtype):
+            if size * np.dtype(dtype).itemsize > 200_000:
+                raise GpuMemoryError("too large")
+            return super().empty(size, dtype)
+
+    small = SmallGpu(host._folder)
+    small._libraries = host._libraries
+    monkeypatch.setattr(cuda, "open_gpu", lambda: small)
+    compare_engines(400, "standard")
+
+
+@needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+def test_showers_that_grow_too_large_raise_a_clear_error(monkeypatch):
+    monkeypatch.setattr("supa.engines.cuda.walker.MAX_PARTICLES", 100)
+    with pytest.raises(MemoryError, match=r"Shower .* grows beyond"):
+        supa.simulate(100, "dense", engine="cuda")
+
+
+@needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+def test_showers_on_the_gpu_are_those_of_the_cpu_engine():
+    options = {"seed": 4, "first": 30, "energy": "10:20"}
+    showers, expected = (
+        supa.simulate_on_gpu(100, "two-primaries", **options),
+        supa.simulate(100, "two-primaries", **options),
+    )
+    assert len(showers) == 100
+    assert repr(showers) == f"GpuShowers(100 showers, {len(expected.x):,} hits, seed 4, first 30)"
+    for name in ("x", "y", "energy", "slice", "layer", "primary", "offset", "incident_energy", "leaked_energy"):
+        np.testing.assert_array_equal(getattr(showers, name), getattr(expected, name), err_msg=name)
+    single = supa.simulate_on_gpu(100, "two-primaries", precision="float32", **options)
+    for name in ("x", "y", "energy"):
+        np.testing.assert_array_equal(getattr(single, name), getattr(expected, name).astype(np.float32), strict=True)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "float16"}, "precision: 'float16' was given, but it must be 'float64' or 'float32'"),
+        ({"num_showers": 0}, "num_showers"),
+        ({"seed": -1}, "seed"),
+        ({"config": "standart"}, "There is no preset 'standart'"),
+    ],
+)
+def test_invalid_arguments_raise_a_clear_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        supa.simulate_on_gpu(**({"num_showers": 10} | options))
+
+
+def test_a_missing_package_raises_a_clear_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    cuda.open_gpu.cache_clear()
+    with pytest.raises(ValueError, match=r'needs the package cuda-core; install it with pip install "supa-showers'):
+        supa.stream(10, engine="cuda")
+
+
+def test_several_threads_raise_a_clear_error():
+    with pytest.raises(ValueError, match="threads: 4 was given, but engine='cuda' is driven by one thread; use 1"):
+        supa.simulate(10, engine="cuda", threads=4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("record", ["hits", "particles"])
+@pytest.mark.parametrize("preset", supa.PRESETS)
+def test_presets_have_the_bits_of_the_cpu_engine_on_a_gpu(preset, record):
+    count = {"hits": 1_000_000, "particles": 100_000}[record]
+    compare_engines(count // 10 if preset in ("dense", "no-pass") else count, preset, record=record, seed=11)
+
+
+@pytest.mark.gpu
+def test_hits_on_a_gpu_become_tensors_without_a_copy():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = supa.simulate_on_gpu(1000, "standard", seed=1).x
+    tensor = torch.from_dlpack(x)
+    assert tensor.device.type == "cuda"
+    assert tensor.data_ptr() == int(x.buffer.handle)
+    np.testing.assert_array_equal(tensor.cpu().numpy(), supa.simulate(1000, "standard", seed=1).x)
