@@ -35,12 +35,12 @@ class Case:
     """A method on a data set.
 
     Args:
-        dataset: name of the benchmark.
-        method: name of the preset.
+        dataset: Name of the benchmark.
+        method: Name of the preset.
         splits: ``"official"``: five of ForwardGNN's; ``"public"``: of the set itself; ``"random"``: 64/16/20 percent of
             the nodes; ``"links"``: 64/16/20 percent of the links.
-        layers: of the network.
-        published: percent by number of layers.
+        layers: Of the network.
+        published: Percent by number of layers.
     """
 
     dataset: str
