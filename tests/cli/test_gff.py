@@ -139,10 +139,10 @@ def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_p
 
 
 MISTAKES = {
-    "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a set is one of AIDS"),
+    "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a dataset is one of AIDS"),
     "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names with commas between them"),
     "method": (["bench", "--methods", "bets"], "'bets' was given, but a method is one of majority, size"),
-    "task": (["bench", "--methods", "features"], "None of the given methods can do the tasks"),
+    "task": (["bench", "--methods", "features"], "None of the methods supports the tasks"),
     "reference": (["bench", "--methods", "size", "--reference", "labels"], "is none of the methods: size"),
     "folds": (["bench", "--folds", "1"], "at least 2"),
     "workers": (["bench", "-j", "0"], "at least 1"),

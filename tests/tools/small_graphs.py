@@ -1,4 +1,4 @@
-"""Made-up tasks for graph learning, small enough for a test."""
+"""Small synthetic tasks for tests of graph learning."""
 
 import torch
 from torch_geometric.data import Data
@@ -10,12 +10,12 @@ LEVELS = ("graph", "node", "link")
 
 
 def presets() -> list[tuple[str, str]]:
-    """Give the names of all presets with each level that they allow."""
+    """Return the names of all presets with each level that they support."""
     return [(name, level) for level in LEVELS for name in PRESETS if PRESETS[name](level) is not None]
 
 
 def small(name: str, level: str, **changes: object) -> Method:
-    """Give a preset with three narrow layers."""
+    """Return a preset with three narrow layers."""
     return preset(name, level).replace(**{"layers": 3, "hidden_channels": 16, "batch_size": 16, **changes})
 
 
@@ -24,7 +24,7 @@ def both_ways(edges: torch.Tensor) -> torch.Tensor:
 
 
 def random_graph(nodes: int, edges: int, features: int, generator: torch.Generator) -> Data:
-    """Give a graph with features, edges with loops and repetitions, as they fall."""
+    """Return a random graph, which may have self-loops and repeated edges."""
     return Data(
         x=torch.randn(nodes, features, generator=generator),
         edge_index=torch.randint(max(nodes, 1), (2, edges if nodes else 0), generator=generator),
@@ -32,7 +32,7 @@ def random_graph(nodes: int, edges: int, features: int, generator: torch.Generat
 
 
 def triangles_or_trees(count: int, classes: int = 2, seed: int = 0) -> list[Data]:
-    """Give graphs: class 0 chains triangles, class 1 is a tree, class 2 a star; features tell in- and out-degree."""
+    """Return graphs: chains of triangles (class 0), trees (class 1) and stars (class 2), with one-hot degrees."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for k in range(count):
@@ -50,7 +50,7 @@ def triangles_or_trees(count: int, classes: int = 2, seed: int = 0) -> list[Data
 
 
 def two_communities(nodes: int = 80, seed: int = 0) -> Data:
-    """Give a graph of two communities, whose members mostly know each other; features lean to the community."""
+    """Return a graph of two communities with links mostly inside communities and correlated features."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(nodes) % 2
     share = torch.where(y[:, None] == y[None], 0.15, 0.01)
@@ -62,7 +62,7 @@ def two_communities(nodes: int = 80, seed: int = 0) -> Data:
 
 
 def pairs(seed: int = 0) -> Pairs:
-    """Give pairs of nodes of two communities: linked ones that the graph does not show, and as many others."""
+    """Return pairs of nodes of two communities: hidden links and the same number of unlinked pairs."""
     data = two_communities(seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
     edges = data.edge_index[:, data.edge_index[0] < data.edge_index[1]]
@@ -70,7 +70,7 @@ def pairs(seed: int = 0) -> Pairs:
     parts = order.chunk(3)
     graph = torch.zeros(len(data.x), dtype=torch.int64)
     shown = both_ways(edges[:, parts[0]])
-    # Pairs across the communities are hardly ever linked.
+    # Pairs across the communities are rarely linked.
     other = torch.randint(len(data.x) // 2, (2, edges.shape[1]), generator=generator) * 2
     other[1] += 1
 
@@ -83,7 +83,7 @@ def pairs(seed: int = 0) -> Pairs:
 
 
 def task(level: str, count: int = 96) -> tuple[GraphSet | Pairs, torch.Tensor | None, torch.Tensor | None]:
-    """Give a set with its training and validation members."""
+    """Return a set with its training and validation indices."""
     if level == "link":
         return pairs(), None, None
     graphs = GraphSet.of(triangles_or_trees(count) if level == "graph" else [two_communities()], level=level)
@@ -92,13 +92,13 @@ def task(level: str, count: int = 96) -> tuple[GraphSet | Pairs, torch.Tensor | 
 
 
 class OnEpoch(Callback):
-    """Calls a function with the trainer and each epoch."""
+    """Callback that calls a function with the trainer and each epoch."""
 
     def __init__(self, function):
         self.on_epoch = function
 
 
 def make_trainer(network, graphs, train=None, valid=None, *, on_epoch=None, should_stop=lambda: False, **options):
-    """Give a trainer that calls a function after each epoch."""
+    """Return a trainer that calls a function after each epoch."""
     task = training_task(network, graphs, train, valid, **options)
     return Trainer(task, callbacks=[] if on_epoch is None else [OnEpoch(on_epoch)], should_stop=should_stop)

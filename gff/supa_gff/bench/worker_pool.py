@@ -119,7 +119,8 @@ def _how_it_died(code: int | None) -> str:
     if code is None or code >= 0:
         return f"The process of the job exited with status {code}."
     name = signal.Signals(-code).name
-    return f"The process of the job was ended by {name}{'; check the memory' if name == 'SIGKILL' else ''}."
+    reason = ", possibly because memory ran out" if name == "SIGKILL" else ""
+    return f"The process of the job was ended by {name}{reason}."
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def standard_split(benchmark: GraphBenchmark, *, fold: int = 0, folds: int = 10,
         ('fold 3 of 10', 81, 9, 10)
     """
     check_int(2, 10**6, "folds", folds)
-    check_int(0, folds - 1, "fold", fold, f"(the indices of {counted(folds, 'fold')} start at 0)")
+    check_int(0, folds - 1, "fold", fold, f"({counted(folds, 'fold')}, counted from 0)")
     if benchmark.task == "graph":
         target = torch.cat([graph.y.view(-1) for graph in benchmark.graphs])
         chosen = stratified_folds(target.numpy(), folds=folds, seed=SPLIT_SEED)[fold]
@@ -101,7 +101,7 @@ def _node_split(benchmark: GraphBenchmark, fold: int, seed: int) -> Split:
         )
     if several:
         count = masks[0].shape[1]
-        check_int(0, count - 1, "fold", fold, f"(the dataset has {counted(count, 'split')})")
+        check_int(0, count - 1, "fold", fold, f"({counted(count, 'split')}, counted from 0)")
         masks = [mask[:, fold] for mask in masks]
     parts = [mask.nonzero().view(-1) for mask in masks]
     return Split(f"split {fold} of the dataset" if several else "the split of the dataset", *parts)

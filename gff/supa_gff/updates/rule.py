@@ -47,7 +47,7 @@ class UpdateRule(ABC):
         batch = Batch.of(data, network.level)
         _check_targets(network, batch)
         if layer is not None:
-            check_int(0, network.method.layers - 1, "layer", layer, "(the indices of layers start at 0)")
+            check_int(0, network.method.layers - 1, "layer", layer, "(layers are counted from 0)")
         if candidates is None:
             candidates = self.draw_candidates(batch, layer=layer)
         labels = None
