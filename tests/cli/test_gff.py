@@ -67,7 +67,7 @@ def test_a_bench_prints_and_writes_its_table_and_is_drawn(folder, tmp_path):
     first = _run(*arguments)
     assert "| majority" in first.stdout
     assert "50.0 ± 0.0" in first.stdout
-    assert "Difference to majority in points" in first.stdout
+    assert "Difference from majority in percentage points" in first.stdout
     assert "GFF (gcn), quoted" in first.stdout
     assert (tmp_path / "t.md").read_text() == first.stdout
     assert "10 jobs, 0 of them done before in results.jsonl" in first.stderr
@@ -139,7 +139,7 @@ def test_an_interrupted_and_a_killed_bench_go_on_to_the_same_table(folder, tmp_p
 
 
 MISTAKES = {
-    "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a dataset is one of AIDS"),
+    "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a set is one of AIDS"),
     "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names with commas between them"),
     "method": (["bench", "--methods", "bets"], "'bets' was given, but a method is one of majority, size"),
     "task": (["bench", "--methods", "features"], "None of the methods supports the tasks"),

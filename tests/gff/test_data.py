@@ -133,18 +133,18 @@ GOOD = Data(x=X, edge_index=EDGES, y=Y)
 
 BAD = {
     "no graphs": ([], {}, "There are no graphs; give at least one."),
-    "no x": ([GOOD, Data(edge_index=EDGES, y=Y)], {}, "Graph 1 has no node features x; give some"),
+    "no x": ([GOOD, Data(edge_index=EDGES, y=Y)], {}, "Graph 1 has no node features x. Add some"),
     "no edges": (
         [Data(x=X, y=Y)],
         {},
-        "Graph 0 has no int64 edge_index of shape (2, edges); without edges it is (2, 0).",
+        "Graph 0 has no int64 edge_index of shape (2, edges). Use shape (2, 0) if it has no edges.",
     ),
     "flat edges": ([Data(x=X, edge_index=torch.tensor([0, 1]), y=Y)], {}, "Graph 0 has no int64 edge_index of shape"),
     "float edges": ([Data(x=X, edge_index=EDGES.float(), y=Y)], {}, "Graph 0 has no int64 edge_index of shape"),
     "flat x": (
         [Data(x=torch.ones(2), edge_index=EDGES, y=Y)],
         {},
-        "Graph 0 has features of shape (2,), but all must be (nodes, features).",
+        "Graph 0 must have features of shape (nodes, features), got (2,).",
     ),
     "other features": (
         [GOOD, Data(x=torch.ones(2, 4), edge_index=EDGES, y=Y)],
