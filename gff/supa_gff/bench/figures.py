@@ -30,7 +30,7 @@ def plot_results(results: Sequence[Result]) -> "Figure":
         ValueError: If no job succeeded.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatterSciNotation
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     scores = scores_of(results)
     sets = [name for name in scores.sets if any((row, name) in scores.cells for row in scores.rows)]
@@ -63,7 +63,10 @@ def plot_results(results: Sequence[Result]) -> "Figure":
                 )
         for axes in line:
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(LogFormatterSciNotation())
+            low, high = axes.get_xlim()
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.25, linewidth=0.6)
             hide_frame(axes)
             axes.tick_params(labelsize=8)
