@@ -10,7 +10,14 @@ from supa.checks import check_int
 
 @dataclass(frozen=True)
 class SumOfSquares:
-    """Sum of the squared activations (Hinton, arXiv 2212.13345, section 2)."""
+    """Sum of the squared activations (Hinton, arXiv 2212.13345, section 2).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import SumOfSquares
+        >>> SumOfSquares()(torch.tensor([[1.0, 2.0, 2.0]]))
+        tensor([9.])
+    """
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes.
@@ -26,7 +33,14 @@ class SumOfSquares:
 
 @dataclass(frozen=True)
 class MeanOfSquares:
-    """Mean of the squared activations, independent of the number of channels (SymBa, arXiv 2303.08418)."""
+    """Mean of the squared activations, independent of the number of channels (SymBa, arXiv 2303.08418).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import MeanOfSquares
+        >>> MeanOfSquares()(torch.tensor([[1.0, 2.0, 2.0]]))
+        tensor([3.])
+    """
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes; see `SumOfSquares`."""
@@ -35,7 +49,14 @@ class MeanOfSquares:
 
 @dataclass(frozen=True)
 class MeanActivation:
-    """Mean of the activations, without squaring (DeeperForward, ICLR 2025)."""
+    """Mean of the activations, without squaring (DeeperForward, ICLR 2025).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import MeanActivation
+        >>> MeanActivation()(torch.tensor([[1.0, 2.0, 3.0]]))
+        tensor([2.])
+    """
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes; see `SumOfSquares`."""
@@ -48,6 +69,12 @@ class TopK:
 
     Args:
         k: Number of squared activations. If there are fewer channels, all are used.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import TopK
+        >>> TopK(k=2)(torch.tensor([[1.0, 2.0, 4.0]]))
+        tensor([10.])
     """
 
     k: int = 8
@@ -62,7 +89,14 @@ class TopK:
 
 @dataclass(frozen=True)
 class Entmax:
-    """Mean of the squared activations, weighted by their 1.5-entmax (arXiv 2604.13081; entmax: Peters et al. 2019)."""
+    """Mean of the squared activations, weighted by their 1.5-entmax (arXiv 2604.13081; entmax: Peters et al. 2019).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import Entmax
+        >>> Entmax()(torch.tensor([[0.0, 0.0, 3.0]]))
+        tensor([9.])
+    """
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes; see `SumOfSquares`."""

@@ -26,6 +26,15 @@ class Goodness:
             of the graph.
         scale: Factor that converts the goodness to a score.
         learned_scale: Whether each layer learns its own scale, starting from ``scale``.
+
+    Example:
+        >>> from supa_gff import Method, heads, label_injection, negatives
+        >>> Method(
+        ...     score=heads.Goodness(pool="mean"),
+        ...     label=label_injection.NodeFeatures(),
+        ...     negatives=negatives.Uniform(1),
+        ... ).label_conditioned
+        True
     """
 
     of: NodeGoodness = SumOfSquares()  # noqa: RUF009  # frozen
@@ -46,6 +55,11 @@ class ClassGroups:
     Args:
         of: Goodness of a group of channels.
         pool: How the goodness of the nodes is pooled over a graph; see `Goodness`.
+
+    Example:
+        >>> from supa_gff import Method, heads
+        >>> Method(score=heads.ClassGroups(), hidden_channels=64).label_conditioned
+        False
 
     Source:
         Groups of channels: CwComp (arXiv 2312.12668). Mean activation of a group: DeeperForward (ICLR 2025).
@@ -70,6 +84,11 @@ class Head:
         dropout: Dropout probability of a channel. Dropout is applied before a linear head, before the convolution of
             ``"conv"``, and before the last linear map of a perceptron.
 
+    Example:
+        >>> from supa_gff import Method, heads
+        >>> Method(score=heads.Head("linear", pool="mean")).score
+        Head(kind='linear', pool='mean', dropout=0.0)
+
     Source:
         Mono-Forward (arXiv 2501.09238), CaFo (arXiv 2303.09728).
     """
@@ -86,7 +105,13 @@ class Head:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Dot product of the activations of a node and of the virtual node of a class (arXiv 2403.11004, eq. 6)."""
+    """Dot product of the activations of a node and of the virtual node of a class (arXiv 2403.11004, eq. 6).
+
+    Example:
+        >>> from supa_gff import Method, heads, label_injection
+        >>> Method(score=heads.Prototypes(), label=label_injection.VirtualNodes()).label_conditioned
+        False
+    """
 
 
 @dataclass(frozen=True)
@@ -95,6 +120,11 @@ class PairProduct:
 
     Args:
         squared: Whether the product of each channel is squared before the sum. The score is then a goodness.
+
+    Example:
+        >>> from supa_gff import Method, heads, losses
+        >>> Method(score=heads.PairProduct(squared=True), loss=losses.Threshold(2.0)).score
+        PairProduct(squared=True)
     """
 
     squared: bool = False

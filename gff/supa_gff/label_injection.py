@@ -15,6 +15,11 @@ class NodeFeatures:
 
     An unknown label is encoded as the uniform distribution over the classes.
 
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff").replace(label=label_injection.NodeFeatures()).label
+        NodeFeatures()
+
     Source:
         ForwardGNN (arXiv 2403.11004), eq. 4.
     """
@@ -26,6 +31,11 @@ class Embedding:
 
     Args:
         embedding_dim: Length of the embedding vectors.
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff").replace(label=label_injection.Embedding(8)).label
+        Embedding(embedding_dim=8)
     """
 
     embedding_dim: int = 16
@@ -36,12 +46,24 @@ class Embedding:
 
 @dataclass(frozen=True)
 class EveryLayer:
-    """Add a learned projection of the label to the output of each convolution (arXiv 2604.13081)."""
+    """Add a learned projection of the label to the output of each convolution (arXiv 2604.13081).
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff").replace(label=label_injection.EveryLayer()).label
+        EveryLayer()
+    """
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Scale and shift the output z of each convolution by learned vectors of the class: z (1 + gamma_c) + beta_c."""
+    """Scale and shift the output z of each convolution by learned vectors of the class: z (1 + gamma_c) + beta_c.
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff").replace(label=label_injection.Gate()).label
+        Gate()
+    """
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,11 @@ class VirtualNodes:
     Args:
         positive_features: Whether, in training, the activations of the positive hypothesis are the input of the next
             layer under every hypothesis, as published. Hypotheses then differ in their edges only.
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff", "node").replace(label=label_injection.VirtualNodes(positive_features=False)).label
+        VirtualNodes(positive_features=False)
 
     Source:
         ForwardGNN (arXiv 2403.11004), eq. 5.

@@ -18,6 +18,13 @@ class Threshold:
     Args:
         theta: Threshold between the scores of positive and negative labels.
 
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import Threshold
+        >>> loss = Threshold(theta=2.0)
+        >>> bool(loss(torch.tensor([4.0]), torch.tensor([[0.0]])) < loss(torch.tensor([0.0]), torch.tensor([[4.0]])))
+        True
+
     Source:
         Hinton, The Forward-Forward Algorithm (arXiv 2212.13345), section 2.
     """
@@ -46,6 +53,12 @@ class SymBa:
 
     Args:
         alpha: Steepness of the loss.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import SymBa
+        >>> SymBa(alpha=4.0)(torch.tensor([1.0]), torch.tensor([[1.0]]))  # log(2) for equal scores
+        tensor(0.6931)
     """
 
     alpha: float = 4.0
@@ -64,6 +77,12 @@ class Softmax:
 
     Args:
         temperature: Divisor of the scores.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import Softmax
+        >>> Softmax()(torch.tensor([1.0]), torch.tensor([[1.0, 1.0]]))  # log(3) for three equal scores
+        tensor(1.0986)
     """
 
     temperature: float = 1.0
@@ -79,7 +98,14 @@ class Softmax:
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Mean squared error, for regression."""
+    """Mean squared error, for regression.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import SquaredError
+        >>> SquaredError()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+        tensor(2.)
+    """
 
     def __call__(self, value: Tensor, target: Tensor) -> Tensor:
         """Compute the loss.

@@ -26,7 +26,7 @@ Fraction = Annotated[float, partial(check_real, lambda v: 0 <= v < 1, "from 0 to
 
 @dataclass(frozen=True)
 class Method(Config):
-    """How a network is built, scored and trained.
+    """Configuration of a training method: how a network is built, scored and trained.
 
     A method is a frozen configuration of independent parts. Use `Method.replace` to change some of them.
 

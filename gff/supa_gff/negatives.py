@@ -16,6 +16,14 @@ class AllNegatives:
     Args:
         redraw: Whether a new order is drawn in each step. False: one order is used for the whole training, as in
             ForwardGNN (arXiv 2403.11004).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.negatives import AllNegatives
+        >>> drawn = AllNegatives().draw(torch.tensor([0, 2]), 3, None)
+        >>> drawn.sort(dim=1).values
+        tensor([[1, 2],
+                [0, 1]])
     """
 
     redraw: bool = True
@@ -41,6 +49,13 @@ class Uniform:
     Args:
         count: Number of negative labels per unit. If there are fewer, all are used.
         redraw: Whether new labels are drawn in each step. False: one draw is used for the whole training.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.negatives import Uniform
+        >>> drawn = Uniform(count=1).draw(torch.tensor([0, 0, 0]), 10, None)
+        >>> drawn.shape, bool((drawn != 0).all())
+        (torch.Size([3, 1]), True)
     """
 
     count: int = 1
@@ -60,6 +75,13 @@ class Hard:
 
     Args:
         count: Number of negative labels per unit. If there are fewer, all are used.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.negatives import Hard
+        >>> scores = torch.tensor([[0.0, 50.0, 0.0]])
+        >>> Hard(count=1).draw(torch.tensor([0]), 3, lambda: scores)  # almost certainly class 1
+        tensor([[1]])
 
     Source:
         Hinton, The Forward-Forward Algorithm (arXiv 2212.13345), section 3.3.
