@@ -419,9 +419,9 @@ def test_a_terminal_shows_a_table_of_layers(supa, monkeypatch):
 
 def test_the_page_on_the_command_is_true(supa, root, folder, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "how_to" / "train_graph_networks.md").read_text()
-    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    commands, _ = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     for line in commands.strip().splitlines():
-        words = line.split("#")[0].replace("--root raw", "").split()[2:]
+        words = line.split("#")[0].split()[2:]
         short = SHORT if words[0] == "train" else []
         code, out, err = supa(*words, *short)
         assert code == 0, err

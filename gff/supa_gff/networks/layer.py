@@ -148,7 +148,7 @@ class Layer(nn.Module):
             return x
         if x.is_cuda or x.requires_grad:
             return functional.dropout(x, self.dropout)
-        # Random numbers are slow on a CPU, and bags of words are nearly all zero: none are drawn for zeros.
+        # Random numbers are slow on a CPU, and bags of words are mostly zeros, so they are drawn for nonzeros only.
         places = x.nonzero(as_tuple=True)
         dropped = torch.zeros_like(x)
         dropped[places] = functional.dropout(x[places], self.dropout)
