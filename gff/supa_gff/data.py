@@ -227,7 +227,7 @@ class GraphSet:
 
         Args:
             graphs: List of ``Data``, or a dataset of PyTorch Geometric. Each graph has ``x``, ``edge_index`` and ``y``:
-                one target per graph, or one per node at node level. At link level ``y`` is not used.
+                one target per graph, or one per node at node level. At link level the value of ``y`` is not used.
             level: What is predicted.
             num_outputs: Number of classes; 1 for regression. None: the largest class plus one, or 1 for float targets.
 
