@@ -1,4 +1,4 @@
-"""Small synthetic tasks for tests of graph learning."""
+"""Small invented tasks for graph learning."""
 
 import torch
 from torch_geometric.data import Data
@@ -24,7 +24,7 @@ def both_ways(edges: torch.Tensor) -> torch.Tensor:
 
 
 def random_graph(nodes: int, edges: int, features: int, generator: torch.Generator) -> Data:
-    """Return a random graph, which may have self-loops and repeated edges."""
+    """Return a random graph with features. Edges may be loops or repeated."""
     return Data(
         x=torch.randn(nodes, features, generator=generator),
         edge_index=torch.randint(max(nodes, 1), (2, edges if nodes else 0), generator=generator),
@@ -32,7 +32,7 @@ def random_graph(nodes: int, edges: int, features: int, generator: torch.Generat
 
 
 def triangles_or_trees(count: int, classes: int = 2, seed: int = 0) -> list[Data]:
-    """Return graphs: chains of triangles (class 0), trees (class 1) and stars (class 2), with one-hot degrees."""
+    """Return graphs: chains of triangles (class 0), trees (1) and stars (2). Features are one-hot degrees."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for k in range(count):
@@ -50,7 +50,7 @@ def triangles_or_trees(count: int, classes: int = 2, seed: int = 0) -> list[Data
 
 
 def two_communities(nodes: int = 80, seed: int = 0) -> Data:
-    """Return a graph of two communities with links mostly inside communities and correlated features."""
+    """Return a graph of two communities with few edges between them. Features correlate with the community."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(nodes) % 2
     share = torch.where(y[:, None] == y[None], 0.15, 0.01)
@@ -62,7 +62,7 @@ def two_communities(nodes: int = 80, seed: int = 0) -> Data:
 
 
 def pairs(seed: int = 0) -> Pairs:
-    """Return pairs of nodes of two communities: hidden links and the same number of unlinked pairs."""
+    """Return pairs of nodes of two communities: linked ones that the graph omits, and as many others."""
     data = two_communities(seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
     edges = data.edge_index[:, data.edge_index[0] < data.edge_index[1]]
@@ -70,7 +70,7 @@ def pairs(seed: int = 0) -> Pairs:
     parts = order.chunk(3)
     graph = torch.zeros(len(data.x), dtype=torch.int64)
     shown = both_ways(edges[:, parts[0]])
-    # Pairs across the communities are rarely linked.
+    # Pairs across the communities are almost never linked.
     other = torch.randint(len(data.x) // 2, (2, edges.shape[1]), generator=generator) * 2
     other[1] += 1
 
@@ -83,7 +83,7 @@ def pairs(seed: int = 0) -> Pairs:
 
 
 def task(level: str, count: int = 96) -> tuple[GraphSet | Pairs, torch.Tensor | None, torch.Tensor | None]:
-    """Return a set with its training and validation indices."""
+    """Return a set and the indices of its training and validation items."""
     if level == "link":
         return pairs(), None, None
     graphs = GraphSet.of(triangles_or_trees(count) if level == "graph" else [two_communities()], level=level)
@@ -92,7 +92,7 @@ def task(level: str, count: int = 96) -> tuple[GraphSet | Pairs, torch.Tensor | 
 
 
 class OnEpoch(Callback):
-    """Callback that calls a function with the trainer and each epoch."""
+    """Call a function with the trainer after each epoch."""
 
     def __init__(self, function):
         self.on_epoch = function
