@@ -1,11 +1,12 @@
-"""Measure whether the errors of the distances are right: over pairs of samples of equal and of different showers.
+"""Check the errors of the distances over many pairs of samples with equal and with different distributions.
 
     python benchmarks/calibration.py [--showers 500 1500 5000] [--pairs 100] [--no-classifier] [--json out.json]
 
-For each number: its mean, its standard deviation over the pairs, its mean error, and mean and standard deviation of
-(value - truth) / error, which should be 0 and 1. The truth is 0 (0.5 for the AUC) between equal samples where the
-number has no bias, else the mean over the pairs. The observables of single showers are taken together: their number is
-the median over the observables. The different samples have a third of their showers from the preset symmetric.
+For each distance, the script prints the mean, the standard deviation over the pairs, the mean error, and the mean and
+standard deviation of (value - expected value) / error. The last two should be 0 and 1. The expected value is 0 (0.5 for
+the AUC) for equal distributions if the distance has no bias. Otherwise it is the mean over the pairs. For distances of
+single observables, the script prints the median over the observables. In the different samples, a third of the showers
+comes from the preset symmetric.
 """
 
 import argparse
@@ -30,14 +31,14 @@ _UNBIASED = {"frechet_distance": 0.0, "kernel_distance": 0.0, "classifier_auc": 
 
 
 def columns(preset: str, showers: int, seed: int) -> np.ndarray:
-    """Make the table of some showers, those that define nothing but NaN left in."""
+    """Return the table of observables as a matrix. Columns of NaN stay in."""
     table = observables.table(supa.simulate(showers, preset, seed=seed))
     table["response"] = table["response"].round(6)
     return np.column_stack(list(table.values()))
 
 
 def estimates(true: np.ndarray, made: np.ndarray, seed: int, *, classifier: bool) -> Iterator[tuple[str, float, float]]:
-    """Give name, value and error of each number."""
+    """Yield name, value and error of each distance."""
     for function in (distances.frechet_distance, distances.kernel_distance):
         yield function.__name__, *function(true, made, seed=seed)
     scores = distances.neighbour_scores(true, made, seed=seed)
@@ -54,7 +55,7 @@ def estimates(true: np.ndarray, made: np.ndarray, seed: int, *, classifier: bool
 
 
 def summed_up(values: np.ndarray, errors: np.ndarray, truth: float | None) -> dict[str, float]:
-    """Compare the scatter of the values with their errors."""
+    """Summarise the values and compare their scatter with their errors."""
     centre = values.mean() if truth is None else truth
     with np.errstate(divide="ignore", invalid="ignore"):
         pulls = (values - centre) / errors
@@ -68,7 +69,7 @@ def summed_up(values: np.ndarray, errors: np.ndarray, truth: float | None) -> di
 
 
 def measure(showers: int, pairs: int, *, equal: bool, classifier: bool) -> dict[str, dict[str, float]]:
-    """Take the numbers of many pairs."""
+    """Compute the distances of many pairs and summarise them."""
     found = defaultdict(list)
     start = time.perf_counter()
     for pair in range(pairs):
@@ -96,12 +97,12 @@ def measure(showers: int, pairs: int, *, equal: bool, classifier: bool) -> dict[
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--showers", type=int, nargs="+", default=[500, 1500, 5000])
     parser.add_argument("--pairs", type=int, default=100)
-    parser.add_argument("--no-classifier", action="store_true", help="leave out what takes most of the time")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--no-classifier", action="store_true", help="skip the classifier, the slowest part")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     start = time.perf_counter()
     results = {

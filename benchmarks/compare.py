@@ -1,9 +1,9 @@
-"""Time the comparison of two files, and its memory.
+"""Measure the time and the memory of the comparison of two files.
 
     python benchmarks/compare.py [--showers 100000] [--json out.json]
 
-Every step runs in a process of its own, as a user runs it: `supa compare`, without and with the scores of all
-observables together, and with the report.
+Each command runs in a process of its own, as for a user: `supa compare` without and with the multivariate scores, and
+with the report.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _MEASURED = (
 
 
 def run(*arguments: str) -> dict[str, float]:
-    """Run the command; give its seconds and the most memory that it took."""
+    """Run the command and return its seconds and its peak memory."""
     command = [sys.executable, "-m", "supa_cli.main", "compare", *arguments, "--quiet"]
     start = time.perf_counter()
     output = subprocess.run([sys.executable, "-c", _MEASURED, *command], check=True, capture_output=True, text=True)
@@ -38,14 +38,14 @@ def run(*arguments: str) -> dict[str, float]:
 
 
 def measure(showers: int, folder: Path) -> dict[str, Any]:
-    """Take all measurements."""
+    """Return all measurements."""
     paths = [folder / "true.h5", folder / "generated.h5"]
     for seed, path in enumerate(paths):
         with supa_datasets.ShowerWriter(path, supa.simulate(0, seed=seed).run) as writer:
             for chunk in supa.stream(showers, seed=seed):
                 writer.append(chunk)
     files = [str(path) for path in paths]
-    run(*files, "--fast")  # compile, or load the machine code
+    run(*files, "--fast")  # compile the kernels, or load them from the cache
     return {
         "machine": machine(),
         "versions": {
@@ -63,11 +63,11 @@ def measure(showers: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--showers", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the files are written")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="folder for the files")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, Path(folder))

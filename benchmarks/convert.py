@@ -1,9 +1,9 @@
-"""Time the conversions both ways, and measure their memory.
+"""Measure the time and the memory of the conversions in both directions.
 
     python benchmarks/convert.py [--showers 100000] [--repeat 3] [--json out.json]
 
-Each conversion runs in a process of its own, as `supa convert` does; the time is that of the conversion, without the
-start of Python, and ends when the file is flushed to the disk. Of each rate the best and the median are given.
+Each conversion runs in a process of its own, like `supa convert`. The time excludes the start of Python and ends when
+the file is flushed to the disk. The script prints the best and the median of each rate.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FILES = {
     "calochallenge": "calochallenge.h5",
 }
 
-# Run in a process of its own; the last line it prints is seconds and the most memory that it took.
+# Runs in a process of its own. The last line of its output contains the seconds and the peak memory.
 CODE = f"""
 import resource, sys, time
 import supa_datasets
@@ -44,7 +44,7 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 
 
 def converted(source: Path, target: Path, name: str) -> tuple[float, float]:
-    """Convert once; give the seconds and the peak memory in MB."""
+    """Convert once, and return the seconds and the peak memory in MB."""
     command = [sys.executable, "-c", CODE, str(source), str(target), name]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     seconds, memory = output.split()[-2:]
@@ -52,9 +52,9 @@ def converted(source: Path, target: Path, name: str) -> tuple[float, float]:
 
 
 def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
-    """Take all measurements; the repetitions of the formats alternate."""
+    """Return all measurements. The repetitions of the formats alternate."""
     native = folder / "a.h5"
-    # Simulated in another process: what this one takes, Linux would count as memory of the processes it starts.
+    # Simulate in another process, because Linux would count the memory of this one in the processes that it starts.
     generate = [sys.executable, "-m", "supa_cli.main", "generate", str(native), "-n", str(showers), "--quiet"]
     subprocess.run(generate, check=True)
     written: dict[str, list[tuple[float, float]]] = {name: [] for name in FILES}
@@ -93,12 +93,12 @@ def _rates(showers: int, runs: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--showers", type=int, default=100_000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the files are written")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="folder for the files")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, arguments.repeat, Path(folder))

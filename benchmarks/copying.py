@@ -1,10 +1,10 @@
-"""How fast a GPU moves bytes."""
+"""Speed at which a GPU copies memory."""
 
 import torch
 
 
 def copied_bytes_per_second() -> float:
-    """Measure a copy of 2 GiB: bytes read and written."""
+    """Measure the bytes that a copy of 2 GiB reads and writes in a second."""
     import triton
 
     source = torch.empty(2**31, dtype=torch.uint8, device="cuda")

@@ -1,10 +1,10 @@
-"""Time the distances between two samples of showers' features.
+"""Measure the time of the distances between two samples of features.
 
     python benchmarks/distances.py [--rows 10000 100000] [--features 30] [--repeat 3] [--json out.json]
 
-The features are normal and correlated; the generated sample is slightly wrong, so that the classifier trains for as
-long as it would on a model's showers. Of each figure the best and the median of the repetitions are given: other work
-on the machine only ever slows. The repetitions of what is compared alternate.
+The features are normal and correlated. The generated sample differs slightly, so that the classifier trains as long as
+on the showers of a model. The script prints the best and the median of the repetitions, because other work on the
+machine can only slow them down. The repetitions of the distances alternate.
 """
 
 import argparse
@@ -28,14 +28,14 @@ REPEATS = 500
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Time one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def samples(rows: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Make a true and a slightly wrong sample."""
+    """Return a true sample and a generated sample that differs slightly."""
     random = np.random.default_rng(1)
     mixing = np.eye(features) + 0.3 * random.normal(size=(features, features))
     true, generated = random.normal(size=(2, rows, features))
@@ -44,7 +44,7 @@ def samples(rows: int, features: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def works(rows: int, features: int) -> dict[str, Callable[[], Any]]:
-    """Name what is timed."""
+    """Return the calls to measure, by name."""
     true, generated = samples(rows, features)
     first, second = true[:, 0], generated[:, 0]
 
@@ -65,9 +65,9 @@ def works(rows: int, features: int) -> dict[str, Callable[[], Any]]:
 
 
 def measure(rows: list[int], features: int, repeat: int) -> dict[str, Any]:
-    """Take all measurements."""
+    """Return all measurements."""
     for work in works(200, 3).values():
-        work()  # compile, or load the machine code; import SciPy and scikit-learn
+        work()  # compile the kernels, or load them from the cache; import SciPy and scikit-learn
     tasks = {count: works(count, features) for count in rows}
     times: dict[int, dict[str, list[float]]] = {count: {name: [] for name in tasks[count]} for count in rows}
     for _ in range(repeat):
@@ -99,12 +99,12 @@ def measure(rows: list[int], features: int, repeat: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--features", type=int, default=30)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     give(measure(arguments.rows, arguments.features, arguments.repeat), arguments.json)
 

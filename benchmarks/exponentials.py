@@ -1,4 +1,4 @@
-"""A Triton kernel that does nothing but exponentials: how many a GPU makes a second. Only imported where one is."""
+"""Speed at which a GPU computes exponentials. Import this module only on a machine with a GPU."""
 
 import torch
 import triton
@@ -17,7 +17,7 @@ def _exponentials(out, each, BLOCK: tl.constexpr):
 
 
 def exponentials_per_second() -> float:
-    """Measure chains of exponentials on every lane."""
+    """Measure how many exponentials all lanes compute in a second, each in a dependent chain."""
     programs, block = 16 * torch.cuda.get_device_properties(0).multi_processor_count, 1024
     out = torch.empty(programs * block, device="cuda")
     passed = triton.testing.do_bench(lambda: _exponentials[(programs,)](out, EACH, BLOCK=block), return_mode="median")

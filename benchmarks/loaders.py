@@ -1,10 +1,9 @@
-"""Time the loaders: random showers out of a file against out of memory, and each kind of dataset.
+"""Measure the loaders: random showers from a file and from memory, and each kind of dataset.
 
     python benchmarks/loaders.py [--showers 100000] [--batch 256] [--seconds 3] [--json out.json]
 
-Every rate is in showers a second, over random batches of a shuffled epoch. What is compared alternates, so that a busy
-machine slows all of it alike. The file is read before (it lies in the system's cache): what a cold disk allows is
-another matter.
+Rates are showers per second over random batches of a shuffled epoch. Repetitions from file and memory alternate, so
+that a busy machine slows both down alike. The file is in the system's cache; the speed of a cold disk is not measured.
 """
 
 import argparse
@@ -28,7 +27,7 @@ from supa_datasets import GraphDataset, ImageDataset, Nearest, PointDataset, Seq
 
 
 def batches(showers: int, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Give random batches, epoch behind epoch."""
+    """Yield random batches, one epoch after the other."""
     random = np.random.default_rng(seed)
     while True:
         order = random.permutation(showers)
@@ -36,13 +35,13 @@ def batches(showers: int, size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def own_memory() -> float:
-    """Give the memory of this process in MB, without the pages of files, which the system may take back."""
+    """Return the memory of this process in MB, without the pages of files."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024 / 1e6
 
 
 def rate(take: Callable[[np.ndarray], Any], showers: int, size: int, duration: float, seed: int) -> float:
-    """Measure showers a second of random batches."""
+    """Return showers per second over random batches."""
     start, done = time.perf_counter(), 0
     for numbers in batches(showers, size, seed):
         take(numbers)
@@ -53,7 +52,7 @@ def rate(take: Callable[[np.ndarray], Any], showers: int, size: int, duration: f
 
 
 def loader_rate(dataset: Any, size: int, workers: int, duration: float, *, pyg: bool = False) -> float:
-    """Measure showers a second of a DataLoader with worker processes, without their start."""
+    """Return showers per second of a DataLoader, without the start of its workers."""
     from torch.utils.data import DataLoader
     from torch_geometric.loader import DataLoader as GraphLoader
 
@@ -73,7 +72,7 @@ def loader_rate(dataset: Any, size: int, workers: int, duration: float, *, pyg: 
 
 
 def training_rate(dataset: GraphDataset, size: int, duration: float) -> float:
-    """Measure showers a second that a small network trains on where its batches are at hand."""
+    """Return showers per second of training a small network on a batch in memory."""
     from torch_geometric.nn import GIN, global_add_pool
 
     network = torch.nn.ModuleList([GIN(4, 64, num_layers=3), torch.nn.Linear(64, 1)])
@@ -90,7 +89,7 @@ def training_rate(dataset: GraphDataset, size: int, duration: float) -> float:
 
 
 def datasets(path: Path, tree: Path) -> dict[str, Any]:
-    """Make one of each kind."""
+    """Return one dataset of each kind."""
     return {
         "points, packed": PointDataset(path, normalisation="fit"),
         "points, padded": PointDataset(path, normalisation="fit", form="padded"),
@@ -104,7 +103,7 @@ def datasets(path: Path, tree: Path) -> dict[str, Any]:
 
 
 def measure(showers: int, size: int, duration: float, repeat: int, folder: Path) -> dict[str, Any]:
-    """Take all measurements."""
+    """Return all measurements."""
     path, tree = folder / "a.h5", folder / "tree.h5"
     with supa_datasets.ShowerWriter(path, supa.simulate(0).run) as writer:
         for chunk in supa.stream(showers):
@@ -136,7 +135,7 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
         counted(workers, "worker"): max(loader_rate(graphs, size, workers, duration, pyg=True) for _ in range(2))
         for workers in (0, 2)
     }
-    results["training three GIN layers of width 64 on graphs at hand, one thread"] = {
+    results["training three GIN layers of width 64 on graphs in memory, one thread"] = {
         "0 workers": training_rate(graphs, size, duration)
     }
     return {
@@ -154,24 +153,24 @@ def measure(showers: int, size: int, duration: float, repeat: int, folder: Path)
         "file size in MB": path.stat().st_size / 1e6,
         "random batches from the file, showers/s": best_and_median(rates["file"]),
         "random batches from memory, showers/s": best_and_median(rates["memory"]),
-        "file over memory, repetition by repetition": best_and_median(ratios),
+        "file over memory, for each repetition": best_and_median(ratios),
         "DataLoader, showers/s": results,
-        "MB of memory of its own that PointDataset takes over an epoch": taken,
+        "MB of memory of PointDataset over an epoch": taken,
     }
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--showers", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long each rate is measured")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each measurement of a rate")
     parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the files are written")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="folder for the files")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
-    torch.set_num_threads(1)  # as in a worker; several threads only wait for each other on small batches
+    torch.set_num_threads(1)  # as in a worker; on small batches, several threads only wait for each other
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, arguments.batch, arguments.seconds, arguments.repeat, Path(folder))
     give(results, arguments.json)

@@ -1,12 +1,13 @@
-"""Time the scan and the convolution on ragged showers: on a GPU against what the device allows, or on a processor.
+"""Time the scan and the convolution on ragged showers, on a GPU against its hardware limits, or on a CPU.
 
     python benchmarks/mamba.py [--device cuda] [--shape 4096x512x16 ...] [--dtype float32 ...] [--lengths] [--tune]
 
-A shape is showers x channels x states; lengths are normal(98, 38), from 12 to 320, as those of complete showers. On a
-GPU each time stands beside two floors: every valid element moved once at the measured speed of a copy, and the
-exponentials at their measured speed; with ``--lengths`` also over batches of as many steps, cut into shorter or longer
-sequences (``--plot`` draws that). On a processor the packed scan runs against a loop over the padded batch and the
-associative scan of PyTorch. Nothing is timed that does not match the naive scan.
+A shape is showers x channels x states. The lengths are drawn from normal(98, 38), clipped to 12 to 320, like those of
+complete showers. On a GPU each time is compared with two lower bounds: moving every valid element once at the measured
+bandwidth of a copy, and computing the exponentials at their measured rate. ``--lengths`` also measures batches with the
+same number of rows, divided into shorter or longer sequences (``--plot`` plots the result). On a CPU the packed scan is
+compared with a loop over a padded batch and with the associative scan of PyTorch. All results are first checked against
+the naive scan.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from supa_mamba import causal_conv1d
 from supa_mamba.ops.causal_conv1d.naive import naive_causal_conv1d
 from supa_mamba.ops.selective_scan import naive
 
-# As the modules call them.
+# As in calls by the modules.
 selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
 naive_selective_scan = partial(naive.naive_selective_scan, delta_softplus=True)
 ALONG = ("u", "delta", "B", "C", "z")
@@ -50,7 +51,7 @@ def lengths_of(showers: int) -> Tensor:
 
 
 def draw(lengths: Tensor, channels: int, states: int, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """Draw the inputs of a scan as a model gives them: half precision along the sequences only."""
+    """Draw the inputs of a scan as in a model, where only tensors with rows are in half precision."""
     rows = int(lengths.sum())
     generator = torch.Generator(device).manual_seed(1)
 
@@ -72,12 +73,12 @@ def draw(lengths: Tensor, channels: int, states: int, dtype: torch.dtype, device
 
 
 def offset_of(lengths: Tensor, device: str) -> Tensor:
-    """Give where each sequence begins."""
+    """Return the offsets of the sequences."""
     return pad(lengths.cumsum(0), (1, 0)).to(device)
 
 
 def run_with_gradients(function: Callable[..., Tensor], inputs: dict[str, Tensor]) -> list[Tensor]:
-    """Give y and the gradients of all inputs."""
+    """Return y and the gradients of all inputs."""
     leaves = {name: x.detach().requires_grad_() for name, x in inputs.items()}
     y = function(**leaves)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y)
@@ -87,7 +88,7 @@ def run_with_gradients(function: Callable[..., Tensor], inputs: dict[str, Tensor
 def distances(
     function: Callable[..., Tensor], naive: Callable[..., Tensor], inputs: dict[str, Tensor]
 ) -> tuple[float, float]:
-    """Give how far y and the worst gradient lie from the naive ones, relative root mean square."""
+    """Return the distances of y and of the worst gradient from the naive results, as relative root mean squares."""
     found = run_with_gradients(function, inputs)
     truth = run_with_gradients(naive, {name: x.double().cpu() for name, x in inputs.items()})
     errors = [
@@ -98,7 +99,7 @@ def distances(
 
 
 def hold_against_naive(channels: int, states: int, dtype: torch.dtype, device: str) -> dict[str, float]:
-    """Compare scan and convolution with the naive ones on a few sequences; leave with an error where they differ."""
+    """Compare scan and convolution with the naive ones on a few sequences, and exit with an error if they differ."""
     lengths = torch.tensor([40, 1, 33, 70])
     offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
     inputs = draw(lengths, channels, states, dtype, device)
@@ -118,13 +119,13 @@ def hold_against_naive(channels: int, states: int, dtype: torch.dtype, device: s
     }.items():
         allowed = BOUNDS[dtype]
         if not (y <= allowed[0] and gradient <= allowed[1]):
-            raise SystemExit(f"{name}: y {y:.1e}, gradients {gradient:.1e} off the naive one; it is not worth timing.")
+            raise SystemExit(f"{name}: errors of {y:.1e} in y and {gradient:.1e} in gradients; not timed.")
         errors |= {f"{name}, y": y, f"{name}, worst gradient": gradient}
     return errors
 
 
 def gpu_times(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Give milliseconds of each, the median of many calls."""
+    """Return the milliseconds of each function, the median of many calls."""
     import triton
 
     times = {}
@@ -134,7 +135,7 @@ def gpu_times(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 
 def first_calls(shape: tuple[int, int, int], dtype: torch.dtype) -> dict[str, float]:
-    """Give the seconds of the first call both ways, and of the first one with other lengths."""
+    """Return the seconds of the first forward and backward call, and of the first one with other lengths."""
     showers, channels, states = shape
     seconds = []
     for count in (showers, showers // 2 + 1):
@@ -150,7 +151,7 @@ def first_calls(shape: tuple[int, int, int], dtype: torch.dtype) -> dict[str, fl
     return {"new shape, s": seconds[0], "new lengths, s": seconds[1]}
 
 
-def is_cuda(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, exponentials: float) -> dict[str, Any]:
+def time_on_gpu(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, exponentials: float) -> dict[str, Any]:
     """Time one shape."""
     showers, channels, states = shape
     first = first_calls(shape, dtype)
@@ -212,7 +213,7 @@ def is_cuda(shape: tuple[int, int, int], dtype: torch.dtype, copied: float, expo
 
 
 def over_lengths(dtype: torch.dtype, copied: float, exponentials: float) -> list[dict[str, float]]:
-    """Time batches of 2**18 steps, 512 channels and 16 states, cut into sequences of one length."""
+    """Time batches of 2**18 rows, 512 channels and 16 states, divided into sequences of equal length."""
     steps, channels, states = 2**18, 512, 16
     inputs = draw(torch.tensor([steps]), channels, states, dtype, "cuda")
     leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
@@ -239,7 +240,7 @@ def over_lengths(dtype: torch.dtype, copied: float, exponentials: float) -> list
 
 
 def draw_lengths(found: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Draw nanoseconds a step over the length of the sequences."""
+    """Plot the time against the length of the sequences."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -250,17 +251,17 @@ def draw_lengths(found: dict[str, list[dict[str, float]]], path: Path) -> None:
                 lengths, [row[f"{way}, ms"] for row in rows], "o-", color=colour, label=dtype.removeprefix("torch.")
             )
             axes.plot(lengths, [row[f"{way}, floor, ms"] for row in rows], ":", color=colour)
-        axes.set(xscale="log", xlabel="steps of a sequence", ylabel="ms", ylim=(0, None), title=way)
+        axes.set(xscale="log", xlabel="length of a sequence", ylabel="ms", ylim=(0, None), title=way)
         axes.set_xticks(lengths[::3], [str(int(length)) for length in lengths[::3]], minor=False)
         axes.grid(alpha=0.3)
-        axes.legend(title="dotted: the floor")
+        axes.legend(title="dotted: lower bound")
     figure.savefig(path, dpi=150)
 
 
 def padded_loop(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
 ) -> Tensor:
-    """Scan a padded batch step by step, as a short model file does; the padding is walked, too."""
+    """Scan a padded batch step by step, including the padding, like a minimal implementation of Mamba."""
     step = softplus(delta + delta_bias)
     h, y = u.new_zeros(len(u), *A.shape), []
     for t in range(u.shape[1]):
@@ -272,7 +273,7 @@ def padded_loop(
 def associative(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
 ) -> Tensor:
-    """Scan a padded batch by PyTorch's associative scan, whose prototype it calls eagerly."""
+    """Scan a padded batch with the eager prototype of PyTorch's associative scan."""
     from torch._higher_order_ops.associative_scan import associative_scan
 
     step = softplus(delta + delta_bias)
@@ -286,7 +287,7 @@ def associative(
 
 
 def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict[str, Any]:
-    """Time one shape against padded batches, by turns, so that a busy machine slows all alike."""
+    """Time one shape against padded batches in turns, so that other load affects all of them equally."""
     showers, channels, states = shape
     errors = hold_against_naive(channels, states, dtype, "cpu")
     lengths = lengths_of(showers)
@@ -331,7 +332,7 @@ def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict
 
 
 def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *, lengths: bool) -> dict[str, Any]:
-    """Time all shapes, and all lengths if asked for."""
+    """Time all shapes, and optionally all lengths."""
     from exponentials import exponentials_per_second
 
     copied, exponentials = copied_bytes_per_second(), exponentials_per_second()
@@ -339,7 +340,7 @@ def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *
     for shape in shapes:
         for dtype in dtypes:
             name = f"{'x'.join(map(str, shape))}, {dtype}"
-            shaped[name] = is_cuda(shape, dtype, copied, exponentials)
+            shaped[name] = time_on_gpu(shape, dtype, copied, exponentials)
             print(name, shaped[name]["first calls"], shaped[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
     return {
@@ -351,7 +352,7 @@ def gpu_results(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], *
 
 
 def tune(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-    """Try other sizes of the kernels' blocks, and print the times, fastest first."""
+    """Test other block sizes of the kernels, and print the times in ascending order."""
     from supa_mamba.ops.selective_scan import block_sizes
     from supa_mamba.ops.selective_scan.block_sizes import TILE, BackwardBlock, ForwardBlock
 
@@ -382,18 +383,18 @@ def tune(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
                 )
             table.append((gpu_times({"it": run})["it, ms"], block))
         setattr(block_sizes, name, chosen)
-        print(f"{'x'.join(map(str, shape))}, {dtype}, {name}, fastest first:")
+        print(f"{'x'.join(map(str, shape))}, {dtype}, {name}, in ascending order:")
         print("\n".join(f"{ms:8.3f} ms  {block}" for ms, block in sorted(table, key=lambda row: row[0])), flush=True)
 
 
 def shape_of(text: str) -> tuple[int, int, int]:
-    """Read showers x channels x states."""
+    """Parse showers x channels x states."""
     showers, channels, states = map(int, text.split("x"))
     return showers, channels, states
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", type=shape_of, nargs="+", help="showers x channels x states")
@@ -401,13 +402,13 @@ def main() -> None:
         "--dtype", nargs="+", default=["float32"], choices=["float16", "bfloat16", "float32", "float64"]
     )
     parser.add_argument(
-        "--lengths", action="store_true", help="also sequences of one length, from 8 to 4096 steps (GPU)"
+        "--lengths", action="store_true", help="also time sequences of equal length, from 8 to 4096 rows (GPU)"
     )
-    parser.add_argument("--plot", type=Path, help="draw times over these lengths here")
-    parser.add_argument("--tune", action="store_true", help="try other sizes of the kernels' blocks instead (GPU)")
-    parser.add_argument("--repeat", type=int, default=5, help="how often each is timed (processor)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (processor)")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--plot", type=Path, help="plot the times of these lengths to this file")
+    parser.add_argument("--tune", action="store_true", help="test other block sizes of the kernels instead (GPU)")
+    parser.add_argument("--repeat", type=int, default=5, help="number of repetitions (CPU)")
+    parser.add_argument("--threads", type=int, default=1, help="number of PyTorch threads (CPU)")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     dtypes = [getattr(torch, name) for name in arguments.dtype]
     results: dict[str, Any]

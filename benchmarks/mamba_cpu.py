@@ -1,12 +1,11 @@
-"""Time the sequence operations on a processor over mixtures of lengths, and measure their memory.
+"""Measure time and memory of the sequence operations on a CPU for mixtures of lengths.
 
     python benchmarks/mamba_cpu.py [--operation ssd ...] [--threads 1] [--repeat 3] [--json out.json]
 
-All mixtures have about the same number of rows, so an operation that computes no padding takes about the same time and
-memory for each. ssd has 4 heads of 16 channels with 16 states, the scan 64 channels with 16 states, and the convolution
-64 channels with 4 taps, all in float32. Times are CPU times of the process, summed over threads, which other work on
-the machine changes little. Memory is the peak of the resident memory of a process of its own, beyond what the inputs
-take.
+All mixtures have about the same number of rows, so an operation without padding takes about the same time and memory
+for each. ssd has 4 heads of 16 channels with 16 states, the scan 64 channels with 16 states, and the convolution 64
+channels with kernels of width 4, all in float32. Times are CPU times of the process, summed over threads, which depend
+little on other load. Memory is the peak resident memory of a separate process minus that of the inputs.
 """
 
 import argparse
@@ -52,7 +51,7 @@ MIXTURES: dict[str, Callable[[], Tensor]] = {
 
 
 def prepared(operation: str, lengths: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
-    """Draw the inputs of an operation; give it and them."""
+    """Return an operation and its random inputs."""
     generator, rows = torch.Generator().manual_seed(1), int(lengths.sum())
     offset = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
 
@@ -75,7 +74,7 @@ def prepared(operation: str, lengths: Tensor) -> tuple[Callable[..., Tensor], li
 
 
 def measure(operation: str, mixture: str, repeat: int) -> dict[str, Any]:
-    """Time an operation forward and both ways, and give the memory of both ways."""
+    """Time the forward pass, and forward and backward pass together, and measure their memory."""
     lengths = MIXTURES[mixture]()
     function, inputs = prepared(operation, lengths)
     leaves = [x.requires_grad_() for x in inputs]
@@ -99,15 +98,15 @@ def measure(operation: str, mixture: str, repeat: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure each case in a process of its own, and print."""
+    """Measure each case in a separate process, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     operations = ["ssd", "selective_scan", "causal_conv1d"]
     parser.add_argument("--operation", nargs="+", choices=operations, default=operations)
     parser.add_argument("--mixture", nargs="+", choices=list(MIXTURES), default=list(MIXTURES))
-    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
-    parser.add_argument("--repeat", type=int, default=3, help="how often each is timed")
-    parser.add_argument("--json", type=Path, help="also write the results here")
-    parser.add_argument("--alone", action="store_true", help="measure in this process; for one case")
+    parser.add_argument("--threads", type=int, default=1, help="number of PyTorch threads")
+    parser.add_argument("--repeat", type=int, default=3, help="number of repetitions")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--alone", action="store_true", help="measure a single case in this process")
     arguments = parser.parse_args()
     cases = [(operation, mixture) for operation in arguments.operation for mixture in arguments.mixture]
     if arguments.alone:

@@ -1,11 +1,12 @@
-"""Time the steps that generate showers, on a GPU: one input at a time, and several of speculative decoding at once.
+"""Time steps of generation on a GPU: single inputs, and several inputs of speculative decoding at once.
 
     python benchmarks/mamba_decoding.py [--rows 4096] [--inputs 4] [--dtype float32 bfloat16] [--json results.json]
 
-Mamba-1 has 512 channels of 16 states; Mamba-2 has 8 heads of 64 channels and 64 states. Each time stands beside the one
-that its bytes take at the measured speed of a copy: states read and written once, inputs read, outputs written; of a
-replay what is cached, and what is accepted. Times are those of single calls with a cold cache, and those in a captured
-CUDA graph, where nothing waits for the processor. Nothing is timed that does not match the naive steps.
+Mamba-1 has 512 channels with 16 states; Mamba-2 has 8 heads of 64 channels with 64 states. Each time is compared with
+the time of its memory traffic at the measured bandwidth of a copy: states are read and written once, inputs are read
+and outputs are written; a replay also reads the accepted inputs and writes the cache. The times are those of single
+calls with a cold cache, and those in a captured CUDA graph, without the overhead of the host. All results are first
+checked against the naive steps.
 """
 
 import argparse
@@ -39,11 +40,11 @@ class Case:
     """An operation with its arguments.
 
     Args:
-        run: the operation.
-        naive: its naive twin, which returns y and then the new tables.
-        changed: tables that are changed in place, by name.
-        given: the other arguments, by name.
-        options: arguments that are no tensors.
+        run: The operation.
+        naive: The naive operation, which returns y and the new tables.
+        changed: Tables that are modified in place, by name.
+        given: The other tensors, by name.
+        options: Arguments that are not tensors.
     """
 
     run: Callable[..., Tensor]
@@ -63,7 +64,7 @@ def tensors_of(tables: Iterable[Any]) -> list[Tensor]:
 
 
 def cases(rows: int, inputs: int, dtype: torch.dtype, device: str) -> dict[str, Case]:
-    """Draw the arguments of all operations, as a model gives them: half precision but for parameters and states."""
+    """Draw the arguments of all operations as in a model, with parameters and states in float32."""
     generator = torch.Generator(device).manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -130,7 +131,7 @@ def cases(rows: int, inputs: int, dtype: torch.dtype, device: str) -> dict[str, 
 
 
 def distance_from_naive(case: Case) -> float:
-    """Give how far y and the tables lie from the naive ones at worst, relative root mean square."""
+    """Return the largest distance of y and the tables from the naive results, as a relative root mean square."""
 
     def double(x: Any) -> Any:
         if isinstance(x, Tensor):
@@ -148,7 +149,7 @@ def distance_from_naive(case: Case) -> float:
 
 
 def bytes_of(case: Case) -> float:
-    """Count the bytes that one call must move; y takes as many as x."""
+    """Count the bytes that one call must move. y has as many bytes as x."""
     state, *cached = tensors_of(case.changed.values())
     moved = 2.0 * state.nbytes + case.given["x"].nbytes + sum(x.nbytes for x in case.given.values())
     if cached:
@@ -157,14 +158,14 @@ def bytes_of(case: Case) -> float:
     return moved
 
 
-def is_cuda(rows: int, inputs: int, dtype: torch.dtype, copied: float) -> dict[str, Any]:
-    """Hold all operations against the naive ones on a few rows, and time them."""
+def time_on_gpu(rows: int, inputs: int, dtype: torch.dtype, copied: float) -> dict[str, Any]:
+    """Check all operations against the naive ones on a few rows, and time them."""
     import triton
 
     errors = {name: distance_from_naive(case) for name, case in cases(7, inputs, dtype, "cuda").items()}
     for name, error in errors.items():
         if not error <= BOUNDS[dtype]:
-            raise SystemExit(f"{name}: {error:.1e} off the naive one; it is not worth timing.")
+            raise SystemExit(f"{name}: error of {error:.1e}; not timed.")
     results = {}
     for name, case in cases(rows, inputs, dtype, "cuda").items():
         floor = bytes_of(case) / copied * 1e3
@@ -183,24 +184,24 @@ def is_cuda(rows: int, inputs: int, dtype: torch.dtype, copied: float) -> dict[s
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, default=4096, help="showers that are generated together")
-    parser.add_argument("--inputs", type=int, default=4, help="inputs of a replay, at least 2")
+    parser.add_argument("--rows", type=int, default=4096, help="number of showers that are generated together")
+    parser.add_argument("--inputs", type=int, default=4, help="number of inputs of a replay, at least 2")
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float16", "bfloat16", "float32"])
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     if arguments.inputs < 2 or arguments.rows < 1:
         parser.error("--inputs must be at least 2, and --rows at least 1")
     if not torch.cuda.is_available():
-        raise SystemExit("No CUDA device is here, and the steps are timed on one.")
+        raise SystemExit("No CUDA device is available, but this benchmark requires one.")
     copied = copied_bytes_per_second()
     results: dict[str, Any] = gpu_facts() | {
         "copy, TB/s": copied / 1e12,
         "rows": arguments.rows,
     }
     results["results"] = {
-        name: is_cuda(arguments.rows, arguments.inputs, getattr(torch, name), copied) for name in arguments.dtype
+        name: time_on_gpu(arguments.rows, arguments.inputs, getattr(torch, name), copied) for name in arguments.dtype
     }
     give(results, arguments.json)
 

@@ -1,9 +1,9 @@
-"""Train encoders of showers: numbers of primaries, whose hit, presets, energies; beside answers that only count hits.
+"""Train encoders of showers for all tasks, and compare them with baselines that count hits.
 
     python benchmarks/mamba_showers.py [--showers 100000] [--tasks preset] [--epochs 20] [--device cuda] [--json FILE]
 
-Of the showers 80 % train, 10 % choose the epoch, 10 % judge. All lie in the device's memory as packed tensors, and
-batches are cut there. For a look on a CPU:
+80 % of the showers train, 10 % select the best epoch, and 10 % test. All showers are packed in the memory of the
+device. For a quick run on a CPU:
 
     python benchmarks/mamba_showers.py --showers 1000 --epochs 4 --batch 32 --width 32 --layers 2
 """
@@ -26,7 +26,7 @@ from supa_mamba.evaluation import evaluate
 from supa_mamba.training import train
 
 RECOGNISED = ("standard", "reference", "symmetric", "critical", "two-primaries")
-"""Presets whose showers are told apart: of like size, and not the same but for their readout layers."""
+"""Presets to classify. They have similar sizes, and differ in more than their readout layers."""
 
 
 def simulated(task: str, count: int) -> Any:
@@ -36,12 +36,12 @@ def simulated(task: str, count: int) -> Any:
     if task == "preset":
         return [supa.simulate(count // len(RECOGNISED), name, seed=1) for name in RECOGNISED]
     if task == "incident_energy":
-        return supa.simulate(count, "critical", seed=1, record="particles")  # the tree gives the ideal
+        return supa.simulate(count, "critical", seed=1, record="particles")  # for the Bayes-optimal estimate
     return supa.simulate(count, "two-primaries", seed=1)
 
 
 class Printer(Callback):
-    """Prints each epoch."""
+    """Print the figures of each epoch."""
 
     def on_epoch(self, _trainer: Trainer[Any], epoch: Epoch) -> None:
         """Print the figures of an epoch."""
@@ -49,7 +49,7 @@ class Printer(Callback):
 
 
 def measured(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and judge one encoder."""
+    """Train and evaluate one encoder."""
     began = time.perf_counter()
     showers = simulated(target, arguments.showers)
     simulating = time.perf_counter() - began
@@ -77,7 +77,7 @@ def measured(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "epochs": len(seconds),
         "seconds": whole,
         "seconds_of_epochs": sum(seconds),
-        # The first epoch compiles, and its time is not that of the work.
+        # The median excludes the first epoch, which includes compilation.
         "showers_per_second": len(task.train) / float(np.median(seconds)),
         "parameters": sum(p.numel() for p in task.encoder.parameters()),
         "config": config.to_dict(),
@@ -91,7 +91,7 @@ def measured(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the selected tasks and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--showers", type=int, default=100_000)
     parser.add_argument("--tasks", nargs="+", choices=tuple(SHOWER_TASKS), default=tuple(SHOWER_TASKS))

@@ -1,11 +1,11 @@
-"""Time Mamba-2's recurrence on ragged showers on a GPU, against what the device allows.
+"""Time the recurrence of Mamba-2 on ragged showers on a GPU, against its hardware limits.
 
     python benchmarks/mamba_ssd.py [--shape 4096x8x64x64 ...] [--dtype bfloat16 ...] [--tune]
 
-A shape is showers x heads x values of a head x states, with one group; lengths are those of ``mamba.py``. Each time
-stands beside a floor: every valid element moved once at the measured speed of a copy. With ``--tune`` the blocks that
-the kernels walk in are tried out and a table of times is printed, fastest first. Nothing is timed that does not match
-the naive form.
+A shape is showers x heads x channels per head x states, with one group. The lengths are those of ``mamba.py``. Each
+time is compared with a lower bound: moving every valid element once at the measured bandwidth of a copy. ``--tune``
+tests block sizes of the kernels and prints their times in ascending order. All results are first checked against the
+naive form.
 """
 
 import argparse
@@ -46,7 +46,7 @@ PAIRS = [
 
 
 def draw(lengths: Tensor, shape: Shape, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """Draw the inputs as a model gives them: half precision along the sequences only."""
+    """Draw the inputs as in a model, where only tensors with rows are in half precision."""
     _, heads, width, states = shape
     rows = int(lengths.sum())
     generator = torch.Generator(device).manual_seed(1)
@@ -68,7 +68,7 @@ def draw(lengths: Tensor, shape: Shape, dtype: torch.dtype, device: str) -> dict
 
 
 def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[str, float]:
-    """Compare with the naive form on a few sequences; raise where they differ."""
+    """Compare with the naive form on a few sequences, and exit with an error if the results differ."""
     lengths = torch.tensor([40, 1, 64, 0, 70, 200])
     offset, begins = offset_of(lengths, device), offset_of(lengths, "cpu")
     y, gradient = distances(
@@ -77,17 +77,17 @@ def hold_against_naive(shape: Shape, dtype: torch.dtype, device: str) -> dict[st
         draw(lengths, shape, dtype, device),
     )
     if not (y <= BOUNDS[dtype][0] and gradient <= BOUNDS[dtype][1]):
-        raise SystemExit(f"{shape}, {dtype}: y {y:.1e}, gradients {gradient:.1e} off the naive form: not worth timing.")
+        raise SystemExit(f"{shape}, {dtype}: errors of {y:.1e} in y and {gradient:.1e} in gradients; not timed.")
     return {"y": y, "worst gradient": gradient}
 
 
 def both_ways(leaves: dict[str, Tensor], offset: Tensor, y_grad: Tensor) -> None:
-    """Walk forward and backward."""
+    """Run the forward and backward pass."""
     torch.autograd.grad(ssd(**leaves, offset=offset, dt_softplus=True), list(leaves.values()), y_grad)
 
 
 def prepared(shape: Shape, dtype: torch.dtype) -> tuple[Callable[[], Any], Callable[[], Any], int]:
-    """Draw inputs; give what runs forward, what runs forward and backward, and the number of rows."""
+    """Return a function for the forward pass, one for forward and backward pass, and the number of rows."""
     lengths = lengths_of(shape[0])
     offset, inputs = offset_of(lengths, "cuda"), draw(lengths, shape, dtype, "cuda")
     leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
@@ -99,7 +99,7 @@ def prepared(shape: Shape, dtype: torch.dtype) -> tuple[Callable[[], Any], Calla
     )
 
 
-def is_cuda(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
+def time_on_gpu(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
     """Time one shape."""
     _, heads, width, states = shape
     errors = hold_against_naive(shape, dtype, "cuda")
@@ -128,7 +128,7 @@ def is_cuda(shape: Shape, dtype: torch.dtype, copied: float) -> dict[str, Any]:
 
 @contextmanager
 def changed(name: str, **fields: Any) -> Iterator[None]:
-    """Let ``block_sizes.walk_blocks`` or ``block_sizes.pairs_blocks`` give other blocks."""
+    """Change the result of ``block_sizes.walk_blocks`` or ``block_sizes.pairs_blocks``."""
     chosen = getattr(block_sizes, name)
     setattr(block_sizes, name, lambda *sizes: dataclasses.replace(chosen(*sizes), **fields))
     try:
@@ -138,7 +138,7 @@ def changed(name: str, **fields: Any) -> Iterator[None]:
 
 
 def kernel_times(function: Callable[[], Any]) -> dict[str, float]:
-    """Give the milliseconds of each kernel of one call, the longest first."""
+    """Return the milliseconds of each kernel of one call in descending order."""
     function()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for _ in range(5):
@@ -149,7 +149,7 @@ def kernel_times(function: Callable[[], Any]) -> dict[str, float]:
 
 
 def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
-    """Try blocks, each kernel on its own, and print the times of those that run and match, fastest first."""
+    """Test block sizes of each kernel, and print the times of those with correct results in ascending order."""
     hold_against_naive(shape, dtype, "cuda")
     forward, both, _ = prepared(shape, dtype)
     heads = shape[1]
@@ -178,31 +178,31 @@ def tune(shape: Shape, dtype: torch.dtype, only: str) -> None:
                         found = run_with_gradients(lambda **x: ssd(**x, offset=offset, dt_softplus=True), few)
                     far = max(float((a - b).norm() / b.norm()) for a, b in zip(found, truth, strict=False))
                     if not far <= BOUNDS[dtype][1]:
-                        raise ValueError(f"{far:.1e} off")
+                        raise ValueError(f"error of {far:.1e}")
                     table.append((gpu_times({"it": function})["it, ms"], words))
                 except Exception as error:
                     print(f"{name}, {words}: {str(error).splitlines()[:1] or repr(error)}", flush=True)
-        print(f"{'x'.join(map(str, shape))}, {dtype}, {name}, fastest first:")
+        print(f"{'x'.join(map(str, shape))}, {dtype}, {name}, in ascending order:")
         print("\n".join(f"{ms:8.3f} ms  {words}" for ms, words in sorted(table)), flush=True)
 
 
 def shape_of(text: str) -> Shape:
-    """Read showers x heads x values of a head x states."""
+    """Parse showers x heads x channels per head x states."""
     showers, heads, width, states = map(int, text.split("x"))
     return showers, heads, width, states
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--shape", type=shape_of, nargs="+", help="showers x heads x values of a head x states")
+    parser.add_argument("--shape", type=shape_of, nargs="+", help="showers x heads x channels per head x states")
     parser.add_argument("--dtype", nargs="+", choices=["float16", "bfloat16", "float32", "float64"])
-    parser.add_argument("--tune", action="store_true", help="try blocks instead")
-    parser.add_argument("--only", default="", choices=["", "walk", "pairs"], help="with --tune: this kernel alone")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--tune", action="store_true", help="test block sizes instead")
+    parser.add_argument("--only", default="", choices=["", "walk", "pairs"], help="with --tune: test only this kernel")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        raise SystemExit("No CUDA device is here; these times are those of a GPU.")
+        raise SystemExit("No CUDA device is available, but this benchmark requires one.")
     shapes = arguments.shape or [
         (4096, 8, 64, 64), (4096, 16, 32, 16), (4096, 8, 64, 128), (256, 8, 64, 64), (16384, 4, 64, 64),
     ]  # fmt: skip
@@ -217,7 +217,7 @@ def main() -> None:
     for shape in shapes:
         for dtype in dtypes:
             name = f"{'x'.join(map(str, shape))}, {dtype}"
-            results[name] = is_cuda(shape, dtype, copied)
+            results[name] = time_on_gpu(shape, dtype, copied)
             print(name, results[name]["times"], file=sys.stderr, flush=True)
             torch.cuda.empty_cache()
     give(gpu_facts() | {"copy, TB/s": copied / 1e12, "results": results}, arguments.json)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: how they name the machine, sum repetitions up, and give their results."""
+"""Functions that the benchmarks share: name the machine, summarise repetitions, print results."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from supa.checks import counted
 
 
 def machine() -> str:
-    """Name the machine."""
+    """Return a description of the machine."""
     return f"{platform.machine()}, {counted(os.cpu_count() or 1, 'processor')}, {platform.system()}"
 
 
 def gpu_facts() -> dict[str, Any]:
-    """Name the machine with its GPU, the versions and the date."""
+    """Return the machine, its GPU, the versions of the packages and the date."""
     import torch
     import triton
 
@@ -30,12 +30,12 @@ def gpu_facts() -> dict[str, Any]:
 
 
 def best_and_median(rates: list[float]) -> dict[str, float]:
-    """Sum up the rates of repetitions: other work on a shared machine only ever slows."""
+    """Summarise the rates of repetitions. Other work on a shared machine can only slow them down."""
     return {"best": max(rates), "median": statistics.median(rates)}
 
 
 def give(results: dict[str, Any], path: Path | None) -> None:
-    """Print the results as JSON, and write them to a file if one is named."""
+    """Print the results as JSON, and write them to a file if a path is given."""
     text = json.dumps(results, indent=2)
     print(text)
     if path:

@@ -1,10 +1,10 @@
-"""Time the observables, group by group and as the whole table, and measure their memory.
+"""Measure the time and the memory of the observables, for each group and for the complete table.
 
     python benchmarks/observables.py [--showers 100000] [--repeat 5] [--json out.json]
 
-Everything runs on one thread. Of each figure the best and the median of the repetitions are given, and the repetitions
-of the groups alternate, so that a busy machine slows all of them alike. Memory is what a fresh process needs at most
-beyond the showers, which it holds already. A loop over the showers in NumPy is measured beside the kernels.
+Everything runs on one thread. The script prints the best and the median of the repetitions. The repetitions of the
+groups alternate, so that a busy machine slows all of them down alike. Memory is the peak of a fresh process beyond the
+memory of the showers. A NumPy loop over the showers serves as a baseline.
 """
 
 import argparse
@@ -32,12 +32,12 @@ RADII = np.append(np.linspace(0, 15, 31), np.inf)
 FRACTIONS = np.geomspace(1e-6, 1, 31)
 DISTANCES = np.linspace(0, 30, 31)
 TREES = "generation, path length and branching of trees"
-TABLE = "the whole table"
-WITHOUT_PAIRS = "the whole table without pair distances"
+TABLE = "complete table"
+WITHOUT_PAIRS = "complete table without pair distances"
 
 
 def table_without_pairs(showers: supa.Showers) -> dict[str, Any]:
-    """Make the table with a column at hand in place of those whose cost grows with the square of the hits."""
+    """Compute the table without the pair distances, whose cost grows with the square of the number of hits."""
     with mock.patch("supa.observables.tables.mean_pair_distance", lambda showers, lateral=False: showers.leaked_energy):
         return observables.table(showers)
 
@@ -70,14 +70,14 @@ GROUPS: dict[str, Callable[[supa.Showers], Any]] = {
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Time one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def loop_over_showers(showers: supa.Showers) -> list[tuple[Any, ...]]:
-    """Compute energy, centre and width of each layer with NumPy, shower by shower."""
+    """Compute the energy, centre x and width x of each layer with a NumPy loop over the showers."""
     result = []
     for k in range(len(showers)):
         rows = slice(showers.offset[k], showers.offset[k + 1])
@@ -90,24 +90,24 @@ def loop_over_showers(showers: supa.Showers) -> list[tuple[Any, ...]]:
 
 
 def sample(name: str, showers: int) -> supa.Showers:
-    """Simulate the showers of a group; those of trees carry their particles."""
+    """Simulate the showers of a group, with recorded particles for the group of trees."""
     return supa.simulate(showers, record="particles" if name == TREES else "hits", threads=1)
 
 
 def peak_memory(name: str, showers: int, folder: Path) -> float:
-    """Measure the most memory in MB that a group takes beyond the showers."""
+    """Return the peak memory of a group in MB, beyond the memory of the showers."""
     path = folder / "showers"
     with path.open("wb") as file:
         pickle.dump(sample(name, showers), file, protocol=5)
     command = [sys.executable, __file__, "--memory-of", name, "--pickle", str(path)]
-    # A process counts its parent's memory at its birth as its own; so a small one stands between.
+    # Linux counts the memory of the parent at the start of a process as its own, so a small process starts it.
     between = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"]
     return float(subprocess.run([*between, *command], check=True, capture_output=True, text=True).stdout)
 
 
 def memory_here(name: str, path: Path) -> float:
-    """Measure the memory of a group in this process."""
-    GROUPS[name](sample(name, 10))  # compile, or load the machine code
+    """Return the peak memory of a group in this process in MB."""
+    GROUPS[name](sample(name, 10))  # compile the kernels, or load them from the cache
     with path.open("rb") as file:
         showers = pickle.load(file)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -118,12 +118,12 @@ def memory_here(name: str, path: Path) -> float:
 
 
 def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
-    """Take all measurements."""
+    """Return all measurements."""
     hits, trees = sample(TABLE, showers), sample(TREES, showers)
     rates: dict[str, list[float]] = {name: [] for name in GROUPS}
     ratios = []
     for name, work in GROUPS.items():
-        work(sample(name, 10))  # compile, or load the machine code
+        work(sample(name, 10))  # compile the kernels, or load them from the cache
     for _ in range(repeat):
         times = {name: seconds(lambda n=name: GROUPS[n](trees if n == TREES else hits)) for name in GROUPS}
         for name, taken in times.items():
@@ -150,11 +150,11 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--showers", type=int, default=100_000)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--memory-of", choices=GROUPS, help=argparse.SUPPRESS)
     parser.add_argument("--pickle", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Time the simulator: in memory, into a file, from a cold start, and the memory of `supa generate`.
+"""Measure the simulator: in memory, to a file, from a cold start, and the memory of `supa generate`.
 
     python benchmarks/simulate.py [--showers 200000] [--repeat 9] [--json out.json]
 
-Of each figure the best and the median of the repetitions are given: other work on the machine only ever slows. The
-repetitions of what is compared alternate, so that a busy machine slows all of them alike. The rate "to a file" is held
-against the smaller of the rate in memory and the rate at which the disk takes the same bytes.
+The script prints the best and the median of the repetitions, because other work on the machine can only slow them
+down. Repetitions of compared measurements alternate, so that a busy machine slows all of them down alike. The rate "to
+a file" is compared with the smaller of the rate in memory and the rate at which the disk stores the same bytes.
 """
 
 import argparse
@@ -31,14 +31,14 @@ PRESETS = ["standard", "reference", "dense", "no-pass", "critical", "two-primari
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Time one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def write_file(path: Path, showers: int) -> None:
-    """Generate into an uncompressed file on one thread, as `supa generate --threads 1 --quiet` does."""
+    """Write showers to an uncompressed file on one thread, like `supa generate --threads 1 --quiet`."""
     run = supa.simulate(0).run
     with supa_datasets.ShowerWriter(path, run, overwrite=True) as writer:
         for chunk in supa.stream(showers, threads=1):
@@ -46,7 +46,7 @@ def write_file(path: Path, showers: int) -> None:
 
 
 def write_raw(path: Path, content: bytes, size: int) -> None:
-    """Write as many bytes as plainly as possible, and wait for the disk."""
+    """Write as many bytes in the simplest way, and flush them to the disk."""
     with path.open("wb") as file:
         for start in range(0, size, len(content)):
             file.write(content[: size - start])
@@ -61,7 +61,7 @@ def generate(folder: Path, showers: int, *options: str) -> None:
 
 
 def peak_memory(folder: Path, showers: int) -> float:
-    """Measure the most memory that `supa generate` takes, in MB."""
+    """Return the peak memory of `supa generate` in MB."""
     code = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
@@ -74,10 +74,10 @@ def peak_memory(folder: Path, showers: int) -> float:
 
 
 def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
-    """Take all measurements."""
+    """Return all measurements."""
     results: dict[str, list[float]] = {"memory": [], "two threads": [], "file": [], "raw": []}
     path, content = folder / "b.h5", np.random.default_rng(0).bytes(1 << 24)
-    supa.simulate(1000)  # compile, or load the machine code
+    supa.simulate(1000)  # compile the kernels, or load them from the cache
     for _ in range(repeat):
         results["memory"].append(showers / seconds(lambda: supa.simulate(showers, threads=1)))
         results["two threads"].append(showers / seconds(lambda: supa.simulate(showers, threads=2)))
@@ -101,7 +101,7 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
         "attempts per second in memory, one thread": best_and_median(results["memory"]),
         "attempts per second in memory, two threads": best_and_median(results["two threads"]),
         "attempts per second to a file, one thread": best_and_median(results["file"]),
-        "attempts per second the disk takes": best_and_median(results["raw"]),
+        "attempts per second that the disk stores": best_and_median(results["raw"]),
         "file over the smaller of memory and disk": best_and_median(ratios),
         "file size in MB": path.stat().st_size / 1e6,
         "seconds of a start of `supa generate -n 10`": {"best": min(starts), "median": statistics.median(starts)},
@@ -114,12 +114,12 @@ def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--showers", type=int, default=200_000)
     parser.add_argument("--repeat", type=int, default=9)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the files are written")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="folder for the files")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = measure(arguments.showers, arguments.repeat, Path(folder))

@@ -1,4 +1,7 @@
-"""SUPA: particle showers whose truth is known, in any amount, from a branching walk through slices of matter."""
+"""Simulate particle showers as a branching process through slices of matter, and compare samples of showers.
+
+The main entry points are `simulate`, `stream`, `expectation` and `compare`.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""``python -m supa``: the command ``supa``, which is installed with this package."""
+"""Entry point of ``python -m supa``, which runs the command ``supa``."""
 
 from supa_cli.main import main
 

@@ -1,4 +1,4 @@
-"""Array types for annotations, and checks of arrays from users."""
+"""Array types for annotations, and conversion of arrays from users."""
 
 from typing import Any, TypeAlias
 
@@ -19,17 +19,17 @@ def array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
     """Convert values from a user to an array.
 
     Args:
-        name: the name of the argument, for the message.
-        given: the values.
+        name: Name of the argument in the error message.
+        given: Values to convert.
 
     Returns:
-        The array, of any type and shape.
+        Array of any type and shape.
 
     Raises:
-        ValueError: a value is missing, or lists in a list are not equally long.
+        ValueError: If a value is masked or nested lists have different lengths.
     """
     if np.ma.is_masked(given):
-        raise ValueError(f"{name}: an array with masked values was given, but every value must be there.")
+        raise ValueError(f"{name}: an array with masked values was given, but no value may be masked.")
     try:
         return np.asarray(given)
     except ValueError:
@@ -37,12 +37,12 @@ def array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
 
 
 def is_real(values: npt.NDArray[Any]) -> bool:
-    """Return whether values are real numbers, so no booleans, texts, complex numbers or objects.
+    """Return whether an array contains integers or floating-point numbers.
 
     Args:
-        values: an array.
+        values: Array of any type.
 
     Returns:
-        Whether they are.
+        True for real numbers; False for booleans, strings, complex numbers and objects.
     """
     return values.dtype.kind in "fiu"

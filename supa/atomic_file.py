@@ -1,4 +1,4 @@
-"""Atomic writes: a file appears under its name only when it is complete, and survives a crash of the machine."""
+"""Atomic writes of files: a file appears under its name only when it is complete and stored on the disk."""
 
 import os
 from collections.abc import Iterator
@@ -10,31 +10,31 @@ from supa.file_lock import open_locked_temporary
 
 
 def resolve_target(path: str | os.PathLike[str]) -> Path:
-    """Return the file that a write to a path replaces: the file itself, or the one that a link leads to.
+    """Return the file that a write to a path replaces, which is the target of a link or the file itself.
 
     Args:
-        path: the file to write.
+        path: File to write.
 
     Returns:
-        Its path.
+        Path of the file to replace.
 
     Raises:
-        FileNotFoundError: the folder does not exist.
-        ValueError: there is something else than a regular file.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the path exists but is not a regular file.
     """
     target = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist; make it first.")
     if target.exists() and not target.is_file():
-        raise ValueError(f"{target}: it is not a regular file, so nothing is written to it.")
+        raise ValueError(f"{target}: it is not a regular file, so it cannot be replaced.")
     return target
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the name under which ``atomic_write`` writes.
+    """Return the temporary file that ``atomic_write`` uses.
 
     Args:
-        path: the file to write.
+        path: File to write.
 
     Returns:
         ``NAME.new`` in the same folder.
@@ -44,18 +44,18 @@ def temporary_path(path: Path) -> Path:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that replaces ``path`` at the end of the ``with`` block, or not at all.
+    """Open a temporary file that replaces ``path`` if the ``with`` block ends without an error.
 
     Args:
-        path: the file to write.
+        path: File to write.
 
     Returns:
-        A context that gives the open, empty, binary file.
+        Context manager that yields an empty file, opened in binary mode.
 
     Raises:
-        FileNotFoundError: the folder does not exist.
-        OSError: the file cannot be written.
-        ValueError: another process is writing it, or ``NAME.new`` is a link.
+        FileNotFoundError: If the folder does not exist.
+        OSError: If the file cannot be written.
+        ValueError: If another process is writing the file, or if ``NAME.new`` is a link.
     """
     target = resolve_target(path)
     with reserve(target, temporary_path(target)) as descriptor, os.fdopen(os.dup(descriptor), "r+b") as file:
@@ -65,23 +65,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def reserve(target: Path, temporary: Path) -> Iterator[int]:
-    """Hold the lock of a temporary file that replaces another one at the end of the ``with`` block, or is removed.
+    """Lock a temporary file, which replaces a target at the end of the ``with`` block.
+
+    If the block raises an error, the temporary file is removed and the target is not changed.
 
     Args:
-        target: the file to write, from ``resolve_target``.
-        temporary: the temporary file, in the same folder.
+        target: File to write, from ``resolve_target``.
+        temporary: Temporary file in the same folder.
 
     Returns:
-        A context that gives the descriptor of the temporary file.
+        Context manager that yields the descriptor of the temporary file.
 
     Raises:
-        OSError: the file cannot be written.
-        ValueError: another process is writing it, or the temporary file is a link.
+        OSError: If the file cannot be written.
+        ValueError: If another process is writing the file, or if the temporary file is a link.
     """
     descriptor = open_locked_temporary(temporary, called=target)
     try:
         yield descriptor
-        promote(temporary, target)  # still locked, so that no other process writes to what now has the name
+        promote(temporary, target)  # while it is locked, so that no other process writes to the renamed file
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -90,11 +92,11 @@ def reserve(target: Path, temporary: Path) -> Iterator[int]:
 
 
 def promote(temporary: Path, target: Path) -> None:
-    """Rename a complete temporary file, and wait until its contents and its name are on the disk.
+    """Rename a complete temporary file and wait until its contents and its name are stored on the disk.
 
     Args:
-        temporary: the complete file.
-        target: its name, in the same folder.
+        temporary: Complete temporary file.
+        target: New name in the same folder.
     """
     sync_to_disk(temporary)
     temporary.replace(target)
@@ -102,10 +104,10 @@ def promote(temporary: Path, target: Path) -> None:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk.
+    """Wait until a file, or the list of files in a folder, is stored on the disk.
 
     Args:
-        path: the file or folder.
+        path: File or folder.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Bins of about equal numbers of values."""
+"""Bins that contain about equal numbers of values."""
 
 from typing import Any
 
@@ -8,25 +8,26 @@ import numpy.typing as npt
 from supa.arrays import IntArray
 
 MOST_SEPARATE = 20
-"""So many different energies, or fewer, count as discrete and get a bin each."""
+"""Largest number of distinct energies that count as discrete; each of them gets its own bin."""
 
 
 def distinct_bins(values: npt.NDArray[Any], most: int, *, least: int = 1, separate: int = 0) -> list[IntArray]:
-    """Sort values into bins, from low to high; equal values are in the same bin.
+    """Sort values into bins from low to high, with equal values in the same bin.
 
     Args:
         values: (n,) numbers, at least one.
-        most: number of bins of about equal size, at most.
-        least: number of values of such a bin, at least.
-        separate: if there are so many different values, or fewer, and most of them several times, each gets a bin.
+        most: Maximum number of bins of about equal size.
+        least: Minimum number of values in such a bin.
+        separate: Each distinct value gets its own bin if there are at most this many distinct values, each of them
+            twice on average or more often.
 
     Returns:
-        The indices of the values of each bin.
+        Indices of the values in each bin.
     """
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     n = len(ordered)
-    changes = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # where another value begins
+    changes = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # where a new value begins
     if len(changes) <= separate and 2 * len(changes) <= n:
         return np.split(order, changes[1:])
     sizes = [len(part) for part in np.array_split(order, max(1, min(most, n // least)))]

@@ -1,4 +1,4 @@
-"""Folders for files that the package can make again: machine code and downloaded data sets."""
+"""Cache folders for machine code and downloaded data sets, which can be deleted at any time."""
 
 import hashlib
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def user_cache() -> Path:
-    """Return the package's folder in the user's cache.
+    """Return the folder of the package in the cache of the user.
 
     Returns:
-        ``$XDG_CACHE_HOME/supa``, or ``~/.cache/supa`` where that variable is not an absolute path. The folder need not
+        ``$XDG_CACHE_HOME/supa``, or ``~/.cache/supa`` if that variable is not an absolute path. The folder may not
         exist.
 
     Raises:
-        RuntimeError: the system names no home folder of the user.
+        RuntimeError: If the home folder of the user cannot be determined.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (given if given.is_absolute() else Path.home() / ".cache") / "supa"
@@ -23,16 +23,17 @@ def user_cache() -> Path:
 
 @cache
 def machine_code_folder(given: str) -> str | None:
-    """Return the folder that takes the machine code of this version of the package.
+    """Return the folder for the machine code of this version of the package.
 
-    Numba compares the source file of a kernel only. A kernel also contains the functions that are inlined into it, so
-    the name of the folder holds a digest of all source files: another version of the package uses another folder.
+    Numba detects only changes in the source file of a kernel, but a kernel also contains functions that are inlined
+    from other files. The name of the folder therefore contains a digest of all source files, so each version of the
+    package has its own folder.
 
     Args:
-        given: the folder that ``NUMBA_CACHE_DIR`` names, or an empty string.
+        given: Folder in ``NUMBA_CACHE_DIR``, or an empty string.
 
     Returns:
-        A folder below that folder, or below ``user_cache()``; None if it cannot be written.
+        Folder below the given folder, or below ``user_cache()``; None if it is not writable.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Checks of values from users: each returns the value, or raises one clear error."""
+"""Checks of user input, which return the value or raise a clear error, and parts of error messages."""
 
 import difflib
 import math
@@ -6,24 +6,24 @@ from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
 
 LARGEST = 1e30
-"""Lengths and energies stay far inside the range of float32, so that nothing becomes infinite on the way to a file."""
+"""Limit of lengths and energies. It is far inside the range of float32, so values stay finite in files."""
 
 
 def check_int(low: int, high: int, name: str, value: object, why: str = "") -> int:
-    """Check an integer.
+    """Check that a value is an integer within limits.
 
     Args:
-        low: the smallest allowed value.
-        high: the largest allowed value.
-        name: the name of the argument, for the message.
-        value: the value.
-        why: the reason for the limits, for the message.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        name: Name of the argument in the error message.
+        value: Value to check.
+        why: Reason for the limits in the error message.
 
     Returns:
-        The number.
+        The value as an int.
 
     Raises:
-        ValueError: the value is not an integer, or outside the limits.
+        ValueError: If the value is not an integer or is outside the limits.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         reason = f" {why}" if why else ""
@@ -32,19 +32,19 @@ def check_int(low: int, high: int, name: str, value: object, why: str = "") -> i
 
 
 def check_real(allowed: Callable[[float], bool], words: str, name: str, value: object) -> float:
-    """Check a real number.
+    """Check that a value is an allowed real number.
 
     Args:
-        allowed: returns whether a finite number of at most 1e30 is allowed.
-        words: describes the allowed numbers, for the message.
-        name: the name of the argument, for the message.
-        value: the value.
+        allowed: Function that returns whether a finite number of at most 1e30 is allowed.
+        words: Description of the allowed numbers in the error message.
+        name: Name of the argument in the error message.
+        value: Value to check.
 
     Returns:
-        The number.
+        The value as a float.
 
     Raises:
-        ValueError: the value is not a number, not finite, beyond 1e30, or not allowed.
+        ValueError: If the value is not a number, is not finite, exceeds 1e30 or is not allowed.
     """
     real = not isinstance(value, bool) and isinstance(value, Real)
     if not real or not abs(value) <= LARGEST or not allowed(float(value)):  # type: ignore[arg-type]
@@ -54,32 +54,32 @@ def check_real(allowed: Callable[[float], bool], words: str, name: str, value: o
 
 
 def format_value(value: object) -> str:
-    """Format a value for a message, on one line, cut where it is long.
+    """Format a value for an error message, on one line and shortened if it is long.
 
     Args:
-        value: the value.
+        value: Value to format.
 
     Returns:
-        At most about 80 characters.
+        Text of at most about 80 characters.
     """
     if isinstance(value, int) and abs(value) >= 10**20:
         return f"a whole number of {int(math.log10(abs(value))) + 1} digits"
     text = repr(value)
-    if "\n" in text:  # of an array
+    if "\n" in text:  # the repr of an array
         text = " ".join(text.split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Format a number with its noun in the singular or the plural.
+    """Format a number with its noun in the singular or plural.
 
     Args:
-        number: the number.
-        noun: the noun in the singular.
-        plural: the noun in the plural, by default the singular and "s".
+        number: Number of things.
+        noun: Noun in the singular.
+        plural: Noun in the plural. By default the singular followed by "s".
 
     Returns:
-        The number with commas between its thousands, and the noun.
+        Number with commas as thousands separators, followed by the noun.
 
     Example:
         >>> counted(1, "layer"), counted(1234, "graph"), counted(2, "class", "classes")
@@ -92,12 +92,12 @@ def check_name(allowed: Collection[str], what: str, value: object) -> None:
     """Check that a value is one of several names.
 
     Args:
-        allowed: the allowed names.
-        what: what is named, with its article.
-        value: the value.
+        allowed: Allowed names.
+        what: Kind of the named thing in the error message, with its article.
+        value: Value to check.
 
     Raises:
-        ValueError: the value is none of the names.
+        ValueError: If the value is not one of the names.
 
     Example:
         >>> check_name(["standard", "dense"], "a preset", "standart")
@@ -112,14 +112,14 @@ def check_name(allowed: Collection[str], what: str, value: object) -> None:
 
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:
-    """Return the end of a message about a wrong name: the allowed name that is most similar.
+    """Return a suggestion for the end of an error message: the most similar allowed name.
 
     Args:
-        given: the wrong name.
-        allowed: the allowed names.
+        given: Wrong name.
+        allowed: Allowed names.
 
     Returns:
-        A question with a space before it, or an empty string if no name is similar.
+        Question with a leading space, or an empty string if no name is similar.
 
     Example:
         >>> did_you_mean("standart", ["standard", "dense"]), did_you_mean("x", ["standard", "dense"])

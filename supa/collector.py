@@ -1,4 +1,4 @@
-"""Collector: puts chunks of showers together in memory with one copy."""
+"""Concatenation of chunks of showers in memory with a single copy."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,14 +12,17 @@ from supa.showers import Run, Showers
 
 
 class _GrowingColumns:
-    """Named columns into which rows are copied; what lies behind their end is never touched, so costs no memory."""
+    """Named columns that grow when rows are added.
+
+    The columns are allocated with spare rows, which take no physical memory until they are written.
+    """
 
     def __init__(self) -> None:
         self._columns: dict[str, Array] = {}
         self._end = 0
 
     def add(self, columns: Mapping[str, Array], share: float) -> None:
-        """Copy rows in, after which the columns hold about this share of all their rows."""
+        """Append rows, after which the columns contain about this share of all expected rows."""
         start, self._end = self._end, self._end + len(next(iter(columns.values())))
         for name, column in columns.items():
             here = self._columns.get(name)
@@ -35,27 +38,27 @@ class _GrowingColumns:
 
 
 class Collector:
-    """Puts chunks together; it stops early where all of them would not fit the memory.
+    """Concatenate chunks of showers, and raise an error early if all of them would not fit into memory.
 
     Args:
-        num_showers: how many showers will come.
+        num_showers: Total number of showers in all chunks.
     """
 
     def __init__(self, num_showers: int) -> None:
         self._num_showers = num_showers
-        self._room = available_bytes()
+        self._free = available_bytes()
         self._run: Run | None = None
         self._bytes = self._count = self._attempts = 0
         self._rows = {name: _GrowingColumns() for name in ("showers", "hits", "primaries", "particles")}
 
     def add(self, chunk: Showers) -> None:
-        """Copy a chunk behind what is there.
+        """Append a chunk.
 
         Args:
-            chunk: the next showers; every chunk is of the same run.
+            chunk: Next showers of the run.
 
         Raises:
-            MemoryError: at this chunk's size, all showers would need more memory than is free.
+            MemoryError: If all showers together are estimated to need more memory than is free.
         """
         self._run = chunk.run
         self._bytes += chunk.nbytes
@@ -65,11 +68,11 @@ class Collector:
             share = 1.0
         else:
             share = self._count / self._num_showers
-            if self._bytes / share > self._room:
+            if self._bytes / share > self._free:
                 raise MemoryError(
                     f"{self._num_showers:,} showers need about {self._bytes / share / 2**30:.1f} GiB, but only "
-                    f"{self._room / 2**30:.1f} GiB of memory are free; take them in chunks with supa.stream, or write "
-                    "them to a file with `supa generate`."
+                    f"{self._free / 2**30:.1f} GiB of memory are free; process them in chunks with supa.stream, or "
+                    "write them to a file with `supa generate`."
                 )
         self._rows["showers"].add(
             {
@@ -84,16 +87,16 @@ class Collector:
             self._rows[name].add(table.columns, share)
 
     def showers(self) -> Showers:
-        """Return what was collected.
+        """Return the showers of all chunks.
 
         Returns:
-            The showers.
+            Showers in the order of the chunks.
 
         Raises:
-            ValueError: no chunk was added.
+            ValueError: If no chunk was added.
         """
         if self._run is None:
-            raise ValueError("No chunk was added, so there is nothing to give.")
+            raise ValueError("The collector is empty; add at least one chunk.")
         showers = self._rows["showers"].finished()
         tables = {
             name: Ragged(self._rows[name].finished(), counts_to_offsets(showers[f"num_{name}"]))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The one way in which this package compiles a function with Numba."""
+"""Compilation of functions with Numba."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ _settings: Any = numba.config
 def kernel(function: Function) -> Function:
     """Compile a function to machine code that runs without the interpreter lock.
 
-    No fast-math flag is set, so every operation rounds as IEEE 754 says and the result does not depend on the
-    machine. Machine code is cached in ``supa.caching.machine_code_folder``, if that folder can be written.
+    No fast-math flag is set. Every operation is rounded according to IEEE 754, so the results do not depend on the
+    machine. The machine code is cached in ``supa.caching.machine_code_folder`` if that folder is writable.
 
     Args:
-        function: a function in the part of Python that Numba compiles.
+        function: Function in the subset of Python that Numba supports.
 
     Returns:
-        The compiled function.
+        Compiled function.
     """
     folder = machine_code_folder(_settings.CACHE_DIR)
     if folder is None:
@@ -33,23 +33,24 @@ def kernel(function: Function) -> Function:
 
 
 def inline(function: Function) -> Function:
-    """Compile a small function that is always pasted into the kernel which calls it, so that loops vectorise.
+    """Compile a small function that is always inlined into kernels, so that loops over its calls can be vectorised.
 
     Args:
-        function: a function in the part of Python that Numba compiles.
+        function: Function in the subset of Python that Numba supports.
 
     Returns:
-        The compiled function.
+        Compiled function.
     """
     return cast(Function, numba.njit(function, inline="always", error_model="numpy"))
 
 
 @contextmanager
 def _cached_in(folder: str) -> Iterator[None]:
-    """Let Numba cache the functions that are decorated here in a folder.
+    """Set the cache folder of Numba for functions that are decorated inside the ``with`` block.
 
-    By default Numba writes beside the source file. After ``pip uninstall`` these files would keep an empty package
-    importable. Numba reads its setting where a function is decorated, so it can be restored at once.
+    By default Numba writes next to the source files. These files would remain after ``pip uninstall``, and the empty
+    package would still be importable. Numba reads the setting when a function is decorated, so the previous value can
+    be restored immediately.
     """
     before = _settings.CACHE_DIR
     _settings.CACHE_DIR = folder

@@ -1,7 +1,8 @@
-"""Sine, cosine, logarithm and exponential from additions, multiplications, divisions and square roots alone.
+"""Sine, cosine, logarithm and exponential, composed of additions, multiplications, divisions and square roots.
 
-IEEE 754 fixes the result of those to the last bit, which no mathematical library does for its functions. So the
-counter-based engines give the same float64 on every machine, and these functions become vector instructions.
+IEEE 754 defines the results of these operations to the last bit; mathematical libraries do not guarantee this for
+their functions. The counter-based engine therefore computes the same float64 numbers on every machine. In addition, the
+compiler can vectorise loops over these functions.
 """
 
 import math
@@ -14,14 +15,14 @@ _TURN = 2.0 * math.pi / 2.0**32
 _EIGHTH = np.uint64(1 << 29)
 _QUADRANT = np.uint64(30)
 _REST = np.uint64((1 << 30) - 1)
-_LN2_HIGH = 6.93147180369123816490e-01  # the upper 33 bits of ln 2, so that its product with an exponent is exact
+_LN2_HIGH = 6.93147180369123816490e-01  # upper 33 bits of ln 2; its product with an exponent is exact
 _LN2_LOW = 1.90821492927058770002e-10
 _SQRT_HALF = math.sqrt(0.5)
 
 
 @inline
 def _sin_small(x: float) -> float:
-    """Sine of |x| <= pi/4: the Taylor series to x^15, whose first missing term is below 5e-17."""
+    """Compute the sine of |x| <= pi/4 by the Taylor series up to x^15; the next term is below 5e-17."""
     s = x * x
     tail = -1 / 5040 + s * (1 / 362880 + s * (-1 / 39916800 + s * (1 / 6227020800 + s * (-1 / 1307674368000))))
     return x + x * s * (-1 / 6 + s * (1 / 120 + s * tail))
@@ -29,7 +30,7 @@ def _sin_small(x: float) -> float:
 
 @inline
 def _cos_small(x: float) -> float:
-    """Cosine of |x| <= pi/4: the Taylor series to x^16, whose first missing term is below 3e-18."""
+    """Compute the cosine of |x| <= pi/4 by the Taylor series up to x^16; the next term is below 3e-18."""
     s = x * x
     tail = -1 / 3628800 + s * (1 / 479001600 + s * (-1 / 87178291200 + s * (1 / 20922789888000)))
     return 1.0 - 0.5 * s + s * s * (1 / 24 + s * (-1 / 720 + s * (1 / 40320 + s * tail)))
@@ -37,13 +38,13 @@ def _cos_small(x: float) -> float:
 
 @inline
 def sin_cos_turn(word: np.uint64) -> tuple[float, float]:
-    """Sine and cosine of the angle 2 pi word / 2^32.
+    """Compute sine and cosine of the angle 2 pi word / 2^32.
 
     Args:
-        word: uint64 below 2**32.
+        word: Angle in units of 2 pi / 2^32 (uint64 below 2**32).
 
     Returns:
-        Sine and cosine (float64), absolute error below 3e-16.
+        Sine and cosine (float64), with absolute errors below 3e-16.
     """
     shifted = word + _EIGHTH
     quadrant = (shifted >> _QUADRANT) & np.uint64(3)
@@ -58,13 +59,13 @@ def sin_cos_turn(word: np.uint64) -> tuple[float, float]:
 
 @inline
 def sin_cos(x: float) -> tuple[float, float]:
-    """Sine and cosine of an angle of at most a quarter turn.
+    """Compute sine and cosine of an angle of at most a quarter turn.
 
     Args:
-        x: angle in radians, |x| <= pi/2 (float64).
+        x: Angle in radians, |x| <= pi/2 (float64).
 
     Returns:
-        Sine and cosine (float64), absolute error below 4e-16.
+        Sine and cosine (float64), with absolute errors below 4e-16.
     """
     half = 0.5 * x
     sine, cosine = _sin_small(half), _cos_small(half)
@@ -73,13 +74,13 @@ def sin_cos(x: float) -> tuple[float, float]:
 
 @kernel
 def log(x: float) -> float:
-    """Natural logarithm.
+    """Compute the natural logarithm.
 
     Args:
-        x: positive, finite and normal (float64).
+        x: Positive, finite and normal number (float64).
 
     Returns:
-        The logarithm, error below 2 units in the last place.
+        Logarithm (float64), with an error below 2 units in the last place.
     """
     mantissa, exponent = math.frexp(x)
     if mantissa < _SQRT_HALF:
@@ -95,13 +96,13 @@ def log(x: float) -> float:
 
 @kernel
 def exp(x: float) -> float:
-    """Exponential.
+    """Compute the exponential.
 
     Args:
-        x: |x| below 700 (float64).
+        x: Number with |x| below 700 (float64).
 
     Returns:
-        The exponential, relative error below 4e-16.
+        Exponential (float64), with a relative error below 4e-16.
     """
     k = math.floor(x / math.log(2.0) + 0.5)
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW

@@ -1,10 +1,11 @@
-"""The exact expectations of the branching process, for any config without an energy cut-off.
+"""Exact expectations of the branching process, for configs without an energy cut-off.
 
-A particle that enters slice l stops (probability s_l), splits (d_l) or passes (p_l), whatever its energy and direction.
-So the generating function of the hits that descend from it, f_l(z) = s_l z + d_l f_{l+1}(z)^2 + p_l f_{l+1}(z) with
-f = 1 behind the last slice, gives every moment by differentiation, and setting z = 0 for some layers restricts it to
-the showers that leave those layers empty. Inclusion and exclusion over the layers then gives the showers with every
-layer hit. Derivation: ``docs/explanation/physics.md``.
+A particle that enters slice l stops with probability s_l, splits with d_l and passes with p_l, independently of its
+energy and direction. Let f_l(z) be the generating function of the hits that descend from it. Then
+f_l(z) = s_l z + d_l f_{l+1}(z)^2 + p_l f_{l+1}(z), with f = 1 behind the last slice. Its derivatives at z = 1 are the
+moments of the number of hits. Setting z = 0 for some layers restricts the moments to showers that leave these layers
+empty. Inclusion-exclusion over the layers then yields the moments of complete showers. The page *The physics* of the
+documentation contains the derivation.
 """
 
 from dataclasses import dataclass
@@ -25,41 +26,65 @@ _PRINTED_LAYERS = 8
 
 
 class NoClosedFormError(ValueError):
-    """Raised where a config's expectations have no closed form."""
+    """Raised if the expectations of a config have no closed form.
+
+    Example:
+        >>> import supa
+        >>> try:
+        ...     supa.expectation("critical")
+        ... except supa.NoClosedFormError:
+        ...     print("simulate instead")
+        simulate instead
+    """
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Expectation:
-    """Exact expectations of one shower; energies are fractions of the incident energy.
+    """Exact expectations of one shower, returned by `expectation`.
 
-    ``probability_layer_empty`` and ``probability_complete`` are over all showers; everything else is over the showers
-    that ``keep`` names.
+    Energies are fractions of the incident energy. All values are means over the showers that ``keep`` selects, except
+    ``probability_layer_empty`` and ``probability_complete``, which refer to all showers.
+
+    Args:
+        config: Physics of the showers.
+        keep: ``"all"``, or ``"complete"`` for the showers with a hit in every readout layer.
+        particles: (num_slices,) float64, mean number of particles that enter each slice.
+        hits: (num_slices,) float64, mean number of hits in each slice.
+        energy_entering: (num_slices,) float64, mean energy fraction that enters each slice.
+        energy: (num_slices,) float64, mean energy fraction that stops in each slice.
+        leaked_particles: Mean number of particles that leave the last slice.
+        leaked_energy: Mean energy fraction that leaves the last slice.
+        layer_hits: (num_layers,) float64, mean number of hits in each readout layer.
+        layer_hits_covariance: (num_layers, num_layers) float64, covariance of the numbers of hits in the layers.
+        layer_energy: (num_layers,) float64, mean energy fraction in each readout layer.
+        probability_layer_empty: (num_layers,) float64, probability that a shower has no hit in the layer.
+        probability_complete: Probability that a shower has a hit in every layer; NaN for more than 12 layers, because
+            the number of terms is 2^layers.
+
+    Example:
+        >>> import supa
+        >>> exact = supa.expectation("standard")
+        >>> exact.layer_hits.round(2).tolist()
+        [19.85, 50.57, 1.67]
+        >>> round(exact.total_hits, 2), round(exact.total_hits_variance**0.5, 2)
+        (72.09, 39.17)
+        >>> round(float(exact.energy.sum()) + exact.leaked_energy, 12)
+        1.0
     """
 
     config: ShowerConfig
     keep: Keep
     particles: FloatArray
-    """(num_slices,) mean number of particles that enter each slice."""
     hits: FloatArray
-    """(num_slices,) mean number of hits in each slice."""
     energy_entering: FloatArray
-    """(num_slices,) mean energy fraction that enters each slice."""
     energy: FloatArray
-    """(num_slices,) mean energy fraction that stops in each slice."""
     leaked_particles: float
-    """Mean number of particles that leave the last slice."""
     leaked_energy: float
-    """Mean energy fraction that leaves the last slice."""
     layer_hits: FloatArray
-    """(num_layers,) mean number of hits in each readout layer."""
     layer_hits_covariance: FloatArray
-    """(num_layers, num_layers) covariance of the layers' numbers of hits."""
     layer_energy: FloatArray
-    """(num_layers,) mean energy fraction in each readout layer."""
     probability_layer_empty: FloatArray
-    """(num_layers,) probability that a shower leaves the layer without a hit."""
     probability_complete: float
-    """Probability that a shower has a hit in every layer; NaN for more than 12 layers (2^layers terms)."""
 
     def __repr__(self) -> str:
         name = preset_name(self.config) or "custom"
@@ -83,22 +108,22 @@ class Expectation:
 
     @property
     def layer_hits_variance(self) -> FloatArray:
-        """(num_layers,) variance of each layer's number of hits."""
+        """(num_layers,) float64, variance of the number of hits in each layer."""
         return np.diagonal(self.layer_hits_covariance).copy()
 
     @property
     def total_hits(self) -> float:
-        """Mean number of hits of a shower."""
+        """Mean number of hits in a shower."""
         return float(self.layer_hits.sum())
 
     @property
     def total_hits_variance(self) -> float:
-        """Variance of the number of hits of a shower."""
+        """Variance of the number of hits in a shower."""
         return float(self.layer_hits_covariance.sum())
 
     @property
     def tree_particles(self) -> float:
-        """Mean number of particles of a recorded tree, those that leak included."""
+        """Mean number of particles in a recorded tree, including those that leak."""
         return float(self.particles.sum()) + self.leaked_particles
 
 
@@ -106,15 +131,31 @@ def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expec
     """Compute the exact expectations of a config.
 
     Args:
-        config: a preset's name or a config.
-        keep: ``"all"``: over every shower; ``"complete"``: over the showers with a hit in every readout layer.
+        config: Name of a preset, or a `ShowerConfig`.
+        keep: ``"all"`` for means over all showers; ``"complete"`` for means over the showers with a hit in every
+            readout layer.
 
     Returns:
-        The expectations.
+        Expectations of hits, particles and energy fractions by slice and by readout layer.
 
     Raises:
-        NoClosedFormError: the config has a critical energy, which ties the tree to the energies; or ``"complete"`` is
-            asked for more than 12 layers, or for showers that cannot be complete.
+        ValueError: If ``keep`` is neither ``"all"`` nor ``"complete"``.
+        NoClosedFormError: If the config has a critical energy, so that the fates depend on the energies; or if
+            ``keep`` is ``"complete"`` and the config has more than 12 layers or no complete showers.
+
+    Example:
+        >>> import supa
+        >>> exact = supa.expectation("standard")
+        >>> round(exact.total_hits, 2)
+        72.09
+        >>> showers = supa.simulate(2000, "standard", seed=1)
+        >>> standard_error = (exact.total_hits_variance / len(showers)) ** 0.5
+        >>> bool(abs(showers.num_hits.mean() - exact.total_hits) < 5 * standard_error)
+        True
+        >>> round(exact.probability_complete, 4)  # share of the showers with a hit in every readout layer
+        0.3202
+        >>> round(supa.expectation("standard", keep="complete").total_hits, 2)
+        97.48
     """
     config = as_config(config)
     if keep not in ("all", "complete"):
@@ -123,15 +164,16 @@ def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expec
         )
     if config.critical_energy > 0:
         raise NoClosedFormError(
-            f"With critical_energy = {config.critical_energy:g} GeV a particle's fate depends on its energy, and the "
-            "expectations have no closed form; simulate, or set critical_energy = 0."
+            f"With critical_energy = {config.critical_energy:g} GeV the fate of a particle depends on its energy, so "
+            "the expectations have no closed form; simulate, or set critical_energy = 0."
         )
     layers = config.num_layers
     if keep == "complete" and layers > MAX_SUBSET_LAYERS:
         raise NoClosedFormError(
-            f"keep='complete' sums 2^layers terms; {layers} layers were given, at most {MAX_SUBSET_LAYERS} are allowed."
+            f"keep='complete' needs 2^layers terms; {layers} layers were given, at most {MAX_SUBSET_LAYERS} are "
+            "allowed."
         )
-    # Each row of open layers is 1 in the layers that may be hit: all; all but one; and, where needed, every subset.
+    # Row A is 1 in the layers that may be hit: first all layers, then all but one. Below, one row for each subset.
     alone = _Moments(config, np.vstack([np.ones((1, layers)), 1.0 - np.eye(layers)]))
     moments, weights, norm = alone, np.eye(1, layers + 1)[0], 1.0
     probability_complete = float("nan")
@@ -170,14 +212,14 @@ def expectation(config: ConfigLike = "standard", *, keep: Keep = "all") -> Expec
 
 
 def mean_particles(config: ShowerConfig) -> tuple[FloatArray, float]:
-    """Compute how large the showers of a config are, without its energy cut-off.
+    """Compute the mean size of the showers of a config, ignoring its energy cut-off.
 
     Args:
-        config: the physics.
+        config: Physics of the showers.
 
     Returns:
-        The mean number of particles that enter each slice and that leave the last one, (num_slices + 1,), and the mean
-        number of hits.
+        Mean number of particles that enter each slice and that leave the last one, (num_slices + 1,), and mean number
+        of hits.
     """
     stop, split = fate_probabilities(config)
     particles = config.primary_count.mean * np.concatenate([[1.0], np.cumprod(1.0 - stop + split)])
@@ -185,9 +227,10 @@ def mean_particles(config: ShowerConfig) -> tuple[FloatArray, float]:
 
 
 class _Moments:
-    """Moments of one shower, each restricted to the showers whose closed layers stay empty.
+    """Moments of one shower, restricted to showers without hits in the closed layers.
 
-    Row A of ``open_layers`` (subsets, layers) is 0 in the closed layers; every result has one row for each row.
+    Each row of ``open_layers``, (subsets, layers), is 1 for open and 0 for closed layers. Every result has one row for
+    each row of ``open_layers``.
     """
 
     def __init__(self, config: ShowerConfig, open_layers: FloatArray) -> None:
@@ -196,7 +239,7 @@ class _Moments:
         stop, split = fate_probabilities(config)
         layer_of_slice = build_walk(config).layer_of_slice
         f = np.ones(rows)
-        first = np.zeros((rows, layers))  # derivatives of f by each layer's z
+        first = np.zeros((rows, layers))  # derivatives of f with respect to the z of each layer
         second = np.zeros((rows, layers, layers))
         hits = np.zeros((rows, slices))
         particles = np.zeros((rows, slices + 1))
@@ -227,5 +270,5 @@ class _Moments:
         self.layer_pairs = each[:, :, None] * second + pairs * first[:, :, None] * first[:, None, :]
         self.hits = each * hits
         self.particles = each * particles
-        # The primaries' shares sum to 1, so each shower counts once, with the other primaries' emptiness.
+        # The shares of the primaries sum to 1. The other primaries must leave the closed layers empty, too.
         self.energy = (number[1:] * power[:, 1:]).sum(axis=1)[:, None] * energy

@@ -1,4 +1,4 @@
-"""Showers of hits that another program made, such as a generative model."""
+"""Showers built from hits of another program, such as a generative model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import Array, IntArray, array, is_real
-from supa.checks import LARGEST
+from supa.checks import LARGEST, counted
 from supa.physics import NO_LAYER, UNKNOWN_SLICE, layer_of_any_slice
 from supa.presets import ConfigLike, as_config
 from supa.ragged import Ragged, check_offset
@@ -24,35 +24,52 @@ def from_hits(
     x: npt.ArrayLike,
     y: npt.ArrayLike,
     energy: npt.ArrayLike,
-    slice: npt.ArrayLike | None = None,  # noqa: A002  (the field's word)
+    slice: npt.ArrayLike | None = None,  # noqa: A002  (the standard term)
     layer: npt.ArrayLike | None = None,
     primary: npt.ArrayLike | None = None,
     primaries: Ragged | None = None,
     index: npt.ArrayLike | None = None,
     leaked_energy: npt.ArrayLike | None = None,
 ) -> Showers:
-    """Make showers of hits that another program made, such as a generative model.
+    """Build showers from hits of another program, such as a generative model.
 
     Args:
-        config: the physics that they imitate: a preset's name or a config.
-        offset: (n + 1,) integers of any type: the hits of shower k are offset[k] to offset[k + 1].
-        incident_energy: (n,) GeV.
-        x: (hits,) length unit.
-        y: (hits,) length unit.
-        energy: (hits,) GeV.
-        slice: (hits,) slice of each hit; the layer follows from it. This or ``layer`` is needed.
-        layer: (hits,) readout layer of each hit, where the slice is not known.
-        primary: (hits,) number of the primary of each hit, by default 0.
-        primaries: columns energy, x, y, slope_x, slope_y of each shower's primaries; by default one primary along
-            the axis, with the incident energy.
-        index: (n,) numbers of the showers, by default 0 to n - 1.
-        leaked_energy: (n,) GeV, by default unknown (NaN).
+        config: Physics that the hits imitate: the name of a preset, or a `ShowerConfig`.
+        offset: (n + 1,) integers. The hits of shower k are ``offset[k]`` to ``offset[k + 1]`` (exclusive).
+        incident_energy: (n,) incident energy of each shower (GeV).
+        x: (hits,) x of each hit (length unit).
+        y: (hits,) y of each hit (length unit).
+        energy: (hits,) energy of each hit (GeV).
+        slice: (hits,) slice of each hit, which determines its layer. Give either ``slice`` or ``layer``.
+        layer: (hits,) readout layer of each hit, if the slices are unknown.
+        primary: (hits,) number of the primary from which each hit descends. By default 0.
+        primaries: Columns energy, x, y, slope_x and slope_y of the primaries, one group per shower. By default each
+            shower has one primary along the axis, which carries the incident energy.
+        index: (n,) index of each shower. By default 0 to n - 1.
+        leaked_energy: (n,) energy that left the last slice (GeV). By default unknown (NaN).
 
     Returns:
-        The showers, the hits of each ordered by slice (or layer); their run has the engine ``"imported"``.
+        Showers whose hits are ordered by slice (or by layer). Their run has the engine ``"imported"``. Float32 arrays
+        stay float32, other numbers become float64.
 
     Raises:
-        ValueError: lengths do not fit together, or a value cannot be that of a shower.
+        ValueError: If the lengths of the arrays do not match, or if a value is impossible for a shower.
+
+    Example:
+        >>> import supa
+        >>> showers = supa.from_hits(
+        ...     "standard",
+        ...     offset=[0, 2, 3],  # 2 hits in the first shower, 1 in the second
+        ...     incident_energy=[20.0, 50.0],
+        ...     x=[0.1, -0.3, 0.2],
+        ...     y=[0.0, 0.4, -0.1],
+        ...     energy=[12.0, 8.0, 50.0],
+        ...     layer=[0, 1, 1],
+        ... )
+        >>> len(showers), showers.num_hits.tolist(), showers.slices_known
+        (2, [2, 1], False)
+        >>> showers[0].energy.tolist()
+        [12.0, 8.0]
     """
     config = as_config(config)
     offset = check_offset("offset", offset)
@@ -67,7 +84,7 @@ def from_hits(
         "energy": _real("energy", energy, rows, "GeV of at least 0", lambda e: e >= 0),
     }
     if (slice is None) == (layer is None):
-        raise ValueError("Give the hits' slice, or, where it is not known, their layer, and not both.")
+        raise ValueError("Give either slice or, if the slices are unknown, layer; not both.")
     if slice is not None:
         slices = _small("slice", slice, rows, config.num_slices)
         layers = layer_of_any_slice(config)[slices]
@@ -83,12 +100,14 @@ def from_hits(
         primaries = Ragged({"energy": incident.copy(), **zeros}, np.arange(n + 1, dtype=np.int64))
     elif len(primaries) != n or primaries.columns.keys() != {"energy", "x", "y", "slope_x", "slope_y"}:
         raise ValueError(
-            f"primaries: {len(primaries)} groups of {', '.join(primaries.columns)} were given, but they must be "
-            f"{n} groups of energy, x, y, slope_x, slope_y."
+            f"primaries: {counted(len(primaries), 'group')} with the columns {', '.join(primaries.columns)} were "
+            f"given, but it must be {counted(n, 'group')} with the columns energy, x, y, slope_x, slope_y."
         )
     owner = _small("primary", np.zeros(rows, np.uint8) if primary is None else primary, rows, 256)
     if (owner >= np.repeat(primaries.counts, np.diff(offset))).any():
-        raise ValueError("primary: a hit's primary was given that its shower does not have; they count from 0.")
+        raise ValueError(
+            "primary: a hit refers to a primary that its shower does not have; primaries are numbered from 0."
+        )
     columns |= {"slice": slices, "layer": layers, "primary": owner}
     depth = layers if slice is None else slices
     order = np.lexsort((depth, np.repeat(np.arange(n), np.diff(offset))))
@@ -105,10 +124,13 @@ def from_hits(
 def _real(
     name: str, given: npt.ArrayLike, length: int, words: str, allowed: Callable[[Any], Any] = np.isfinite
 ) -> npt.NDArray[np.floating[Any]]:
-    """Check numbers; float32 stays float32, others become float64."""
+    """Check real numbers and return them as float32 if they are float32, else as float64."""
     values = array(name, given)
     if values.shape != (length,) or not is_real(values):
-        raise ValueError(f"{name}: {values.dtype} of shape {values.shape} was given, but it must be {length} numbers.")
+        raise ValueError(
+            f"{name}: an array of {values.dtype} with shape {values.shape} was given, "
+            f"but it must be {counted(length, 'number')}."
+        )
     if values.dtype != np.float32:
         values = values.astype(np.float64)
     wrong = values[~(np.isfinite(values) & (np.abs(values) <= LARGEST) & allowed(values))]
@@ -121,7 +143,8 @@ def _numbers(name: str, given: npt.ArrayLike, length: int) -> IntArray:
     values = array(name, given)
     if values.shape != (length,) or not (np.issubdtype(values.dtype, np.integer) or length == 0):
         raise ValueError(
-            f"{name}: {values.dtype} of shape {values.shape} was given, but it must be {length} whole numbers."
+            f"{name}: an array of {values.dtype} with shape {values.shape} was given, "
+            f"but it must be {counted(length, 'whole number')}."
         )
     if (values < 0).any():
         raise ValueError(f"{name}: {values.min()} was given, but every value must be at least 0.")

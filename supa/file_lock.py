@@ -1,4 +1,4 @@
-"""Locks of files, so that one process writes a file at a time."""
+"""File locks, which ensure that only one process writes a file at a time."""
 
 import errno
 import fcntl
@@ -9,21 +9,22 @@ from pathlib import Path
 
 
 def open_locked(path: Path, flags: int = 0, *, called: Path | None = None) -> int:
-    """Open a file and hold its lock, which ends with the descriptor or the process.
+    """Open a file and lock it until the descriptor is closed or the process ends.
 
-    A link of this name is not followed: anyone who can write into the folder could point it at any file of the user.
+    Symbolic links are not followed, because anyone with write access to the folder could point a link to any file of
+    the user.
 
     Args:
-        path: the file.
-        flags: further flags of ``os.open``.
-        called: the name that messages give the file, by default its own.
+        path: Path of the file.
+        flags: Additional flags of ``os.open``.
+        called: Path to state in error messages. By default ``path``.
 
     Returns:
-        The descriptor.
+        File descriptor.
 
     Raises:
-        OSError: the file cannot be written.
-        ValueError: another process holds the lock, or the file is not a regular file.
+        OSError: If the file cannot be written.
+        ValueError: If another process holds the lock, or if the file is not a regular file.
     """
     called = called or path
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -31,35 +32,35 @@ def open_locked(path: Path, flags: int = 0, *, called: Path | None = None) -> in
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o666)
     except OSError as error:
-        takes_none = error.errno == errno.ENOENT and flags & os.O_CREAT and path.parent.is_dir()
-        reason = f"the folder {path.parent} takes no new file" if takes_none else error.strerror
+        creation_failed = error.errno == errno.ENOENT and flags & os.O_CREAT and path.parent.is_dir()
+        reason = f"no file can be created in the folder {path.parent}" if creation_failed else error.strerror
         raise OSError(f"{called}: the file cannot be written ({reason}).") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise ValueError(f"{called}: another process is writing it; wait for its end.") from None
+        raise ValueError(f"{called}: another process is writing it; wait until it has finished.") from None
     except OSError:
         return descriptor  # a file system without locks
     if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
         os.close(descriptor)
-        raise ValueError(f"{called}: another process is writing it; wait for its end.")
+        raise ValueError(f"{called}: another process is writing it; wait until it has finished.")
     return descriptor
 
 
 def open_locked_temporary(path: Path, *, called: Path | None = None) -> int:
-    """Create or open the temporary file that will replace another file, and hold its lock.
+    """Create or open a temporary file, which will replace another file, and lock it.
 
     Args:
-        path: the temporary file.
-        called: the name that messages give the file, by default its own.
+        path: Path of the temporary file.
+        called: Path to state in error messages. By default ``path``.
 
     Returns:
-        The descriptor.
+        File descriptor.
 
     Raises:
-        OSError: the file cannot be written.
-        ValueError: another process holds the lock, or the file has a second name (a hard link).
+        OSError: If the file cannot be written.
+        ValueError: If another process holds the lock, or if the file has more than one hard link.
     """
     descriptor = open_locked(path, os.O_CREAT, called=called)
     if os.fstat(descriptor).st_nlink > 1:
@@ -70,20 +71,20 @@ def open_locked_temporary(path: Path, *, called: Path | None = None) -> int:
 
 @contextmanager
 def wait_for_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file in a ``with`` block; wait while another process or thread holds it.
+    """Hold the lock of a file during a ``with`` block, after waiting until it is free.
 
-    The lock ends with the block or with the process. If the file can be neither created nor read, or the file system
-    has no locks, the block runs without a lock.
+    The lock is released at the end of the block or of the process. If the file can be neither created nor read, or if
+    the file system does not support locks, the block runs without a lock.
 
     Args:
-        path: the file, which is created if it does not exist.
-        shared: whether others may hold the lock at the same time, if they also share it.
+        path: Path of the file, which is created if it does not exist.
+        shared: Whether other holders that also set ``shared`` may hold the lock at the same time.
 
     Returns:
-        A context.
+        Context manager.
     """
     descriptor = None
-    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # the second for a folder that is only read
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # the second is for read-only folders
         try:
             descriptor = os.open(path, flags, 0o666)
             break

@@ -1,6 +1,6 @@
-"""Grids of calorimeter cells: one part for each layer or slice.
+"""Grids of calorimeter cells, with one set of cells for each readout layer or slice.
 
-What lies outside every cell of its layer (or slice) is the overflow.
+Hits outside all cells of their layer (or slice) belong to the overflow.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray
 from supa.cells import Cartesian, Cells, Polar, energy_in_cells
-from supa.checks import did_you_mean, format_value
+from supa.checks import counted, did_you_mean, format_value
 from supa.ragged import counts_to_offsets
 from supa.showers import Showers
 
@@ -21,14 +21,29 @@ Depth = Literal["layer", "slice"]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The cells of a calorimeter: one part for each readout layer, or for each slice.
+    """Cells of a calorimeter, for each readout layer or for each slice.
 
     Args:
-        parts: the cells of layer (or slice) 0, 1, ...; None for one without cells.
-        depth: whether the parts are readout layers or slices.
+        parts: `Cartesian` or `Polar` cells of layer (or slice) 0, 1, ...; None for a layer without cells.
+        depth: ``"layer"`` if each part is a readout layer, ``"slice"`` if each part is a slice.
 
     Raises:
-        ValueError: there is no part, a part is no grid of cells, or the depth is neither.
+        ValueError: If there are no parts, if a part is neither Cartesian, Polar nor None, or if the depth is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> import supa
+        >>> edges = np.linspace(-10, 10, 21)
+        >>> grid = supa.Grid([supa.Cartesian(edges, edges), supa.Polar([0, 2, 5, 10], num_alpha=8), None])
+        >>> grid.num_cells
+        424
+        >>> showers = supa.simulate(50, "standard", seed=1)
+        >>> first, second, third = grid.images(showers)
+        >>> first.shape, second.shape, third.shape
+        ((50, 20, 20), (50, 8, 3), (50, 0, 0))
+        >>> total = first.sum() + second.sum() + grid.overflow(showers).sum()
+        >>> bool(np.isclose(total, showers.energy.sum()))
+        True
     """
 
     parts: Sequence[Cells | None]
@@ -38,7 +53,7 @@ class Grid:
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or not all(part is None or isinstance(part, Cartesian | Polar) for part in self.parts):
             raise ValueError(
-                f"parts: {format_value(self.parts)} was given, but it must be Cartesian or Polar cells, one "
+                f"parts: {format_value(self.parts)} was given, but it must be a list of Cartesian or Polar cells, one "
                 "for each layer."
             )
         if self.depth not in ("layer", "slice"):
@@ -49,26 +64,27 @@ class Grid:
 
     @property
     def num_cells(self) -> int:
-        """Number of cells of all parts."""
+        """Number of cells in all parts."""
         return int(self.offset[-1])
 
     @property
     def offset(self) -> IntArray:
-        """(parts + 1,) int64: number of the first cell of each part, all cells counted through."""
+        """(parts + 1,) int64, number of the first cell of each part; the numbers are consecutive over all parts."""
         sizes = [0 if part is None else part.shape[0] * part.shape[1] for part in self.parts]
         return counts_to_offsets(np.array(sizes))
 
     def cell(self, showers: Showers) -> IntArray:
-        """Find the cell of each hit.
+        """Return the cell of each hit.
 
         Args:
-            showers: the showers.
+            showers: Showers with the hits.
 
         Returns:
-            (hits,) int64 cell numbers, all cells counted through; -1 for the overflow.
+            (hits,) int64, cell numbers, consecutive over all parts; -1 for hits in the overflow.
 
         Raises:
-            ValueError: the showers have hits in a layer (or slice) without a part, or know no slices.
+            ValueError: If the showers have hits in a layer (or slice) beyond the last part, or if the depth is
+                ``"slice"`` and the slices of the hits are unknown.
         """
         part_of_hit = self._part_of_hit(showers)
         cells = np.full(len(part_of_hit), -1, dtype=np.int64)
@@ -80,42 +96,43 @@ class Grid:
         return cells
 
     def energies(self, showers: Showers) -> FloatArray:
-        """Sum the hits' energies in each cell.
+        """Return the energy in each cell.
 
         Args:
-            showers: the showers.
+            showers: Showers with the hits.
 
         Returns:
-            (n, num_cells) float64, GeV.
+            (n, num_cells) float64, energies (GeV).
 
         Raises:
-            ValueError: as for ``cell``.
+            ValueError: See ``cell``.
         """
         group = showers.hits.group_of_row()
         return energy_in_cells(group, self.cell(showers), showers.energy, len(showers), self.num_cells)
 
     def images(self, showers: Showers) -> list[FloatArray]:
-        """Sum the hits' energies in each cell, part by part.
+        """Return the energy in each cell as one array of images for each part.
 
         Args:
-            showers: the showers.
+            showers: Showers with the hits.
 
         Returns:
-            For each part (n, *shape) float64, GeV; (n, 0, 0) for one without cells.
+            List with one array ``(n, *shape)`` float64 of energies (GeV) for each part; (n, 0, 0) for a part without
+            cells.
 
         Raises:
-            ValueError: as for ``cell``.
+            ValueError: See ``cell``.
         """
         return self.split(self.energies(showers))
 
     def split(self, energies: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        """Cut values of all cells into the parts' images.
+        """Split values of all cells into the images of the parts.
 
         Args:
-            energies: (n, num_cells).
+            energies: (n, num_cells) values.
 
         Returns:
-            For each part (n, *shape), sharing memory; (n, 0, 0) for one without cells.
+            List with one view ``(n, *shape)`` for each part; (n, 0, 0) for a part without cells.
         """
         return [
             energies[:, a:b].reshape(len(energies), *((0, 0) if part is None else part.shape))
@@ -123,16 +140,16 @@ class Grid:
         ]
 
     def overflow(self, showers: Showers) -> FloatArray:
-        """Sum the energies of the hits that lie outside every cell of their layer (or slice).
+        """Return the energy outside all cells of each layer (or slice).
 
         Args:
-            showers: the showers.
+            showers: Showers with the hits.
 
         Returns:
-            (n, parts) float64, GeV.
+            (n, parts) float64, energies (GeV).
 
         Raises:
-            ValueError: as for ``cell``.
+            ValueError: See ``cell``.
         """
         outside = np.where(self.cell(showers) < 0, self._part_of_hit(showers).astype(np.int64), -1)
         return energy_in_cells(showers.hits.group_of_row(), outside, showers.energy, len(showers), len(self.parts))
@@ -141,11 +158,13 @@ class Grid:
         part_of_hit = showers.layer if self.depth == "layer" else showers.slice
         deepest = int(part_of_hit.max(initial=0))
         if self.depth == "slice" and not showers.slices_known:
-            raise ValueError("The grid has a part for each slice, but these showers know only their hits' layers.")
+            raise ValueError(
+                "The grid has one part for each slice, but only the layers of these hits are known, not their slices."
+            )
         if deepest >= len(self.parts):
             raise ValueError(
-                f"The showers have hits in {self.depth} {deepest}, but the grid's {len(self.parts)} parts are numbered "
-                f"from 0; give a grid with a part for each {self.depth}."
+                f"The showers have hits in {self.depth} {deepest}, but the grid has only "
+                f"{counted(len(self.parts), 'part')}, numbered from 0; use a grid with one part for each {self.depth}."
             )
         return part_of_hit
 
@@ -161,4 +180,4 @@ CALOGAN = Grid(
         Cartesian(_linspace(15, 12), _linspace(15, 6)),
     )
 )
-"""The cells of CaloGAN (3 x 96, 12 x 12, 12 x 6) at the sizes that the public SUPA code gives them."""
+"""Cells of CaloGAN (3 x 96, 12 x 12 and 12 x 6), with the sizes that the public SUPA code uses."""

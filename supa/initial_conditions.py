@@ -1,4 +1,4 @@
-"""The laws of a shower's initial conditions: how much energy comes in, and in how many primaries."""
+"""Distributions of the incident energy and of the number of primaries."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Literal, TypeAlias
 
-from supa.checks import check_int, check_real, format_value
+from supa.checks import check_int, check_real, counted, format_value
 
 MIN_ENERGY = 1e-20
 MAX_PRIMARIES = 255
@@ -18,17 +18,30 @@ MAX_POISSON_MEAN = 100.0
 
 @dataclass(frozen=True)
 class EnergySpectrum:
-    """The law from which each shower's incident energy is drawn.
+    """Distribution of the incident energy.
 
-    Its text form is the same everywhere (command line, JSON, TOML, Python): ``"65"`` is fixed, ``"1:100"`` uniform,
-    ``"log:1:100"`` uniform in the logarithm, ``"10,20,50"`` a list whose entries are equally likely.
+    The command line, JSON, TOML and Python use the same notation: ``"65"`` is a fixed energy, ``"1:100"`` is uniform,
+    ``"log:1:100"`` is uniform in the logarithm, and ``"10,20,50"`` is a list of equally likely energies.
+    `EnergySpectrum.parse` reads it.
 
     Args:
-        law: ``"fixed"``, ``"uniform"``, ``"log-uniform"`` or ``"list"``.
-        values: energies in GeV: one, the two bounds, the two bounds, or the entries of the list (one entry: fixed).
+        law: Name of the distribution: ``"fixed"``, ``"uniform"``, ``"log-uniform"`` or ``"list"``.
+        values: Energies in GeV: one value for ``"fixed"``, the two bounds for ``"uniform"`` and ``"log-uniform"``, or
+            the entries of the list. A list with one entry becomes ``"fixed"``.
 
     Raises:
-        ValueError: the law is unknown, or the values are not positive, not finite, too few or out of order.
+        ValueError: If the distribution is unknown, or if the values are not positive and finite, do not have the right
+            number, or are not in ascending order.
+
+    Example:
+        >>> import supa
+        >>> spectrum = supa.EnergySpectrum.parse("log:1:100")
+        >>> spectrum
+        EnergySpectrum(law='log-uniform', values=(1.0, 100.0))
+        >>> round(spectrum.mean, 2)
+        21.5
+        >>> str(supa.EnergySpectrum("uniform", (10, 50)))
+        '10.0:50.0'
     """
 
     law: Literal["fixed", "uniform", "log-uniform", "list"]
@@ -38,12 +51,14 @@ class EnergySpectrum:
         positive = partial(check_real, lambda v: v >= MIN_ENERGY, f"of GeV, at least {MIN_ENERGY:g}", "incident energy")
         if self.law not in ("fixed", "uniform", "log-uniform", "list") or not isinstance(self.values, list | tuple):
             raise ValueError(
-                f"incident energy: {self.law!r} with {format_value(self.values)} is no law with its values."
+                f"incident energy: {self.law!r} with the values {format_value(self.values)} is not a distribution; use "
+                "'fixed', 'uniform', 'log-uniform' or 'list' with a tuple of energies in GeV."
             )
         object.__setattr__(self, "values", tuple(positive(value) for value in self.values))
         expected = {"fixed": 1, "uniform": 2, "log-uniform": 2, "list": len(self.values)}
         if not self.values or len(self.values) != expected[self.law]:
-            raise ValueError(f"incident energy: the law {self.law!r} cannot take {len(self.values)} value(s).")
+            number = counted(len(self.values), "value")
+            raise ValueError(f"incident energy: the distribution {self.law!r} cannot have {number}.")
         if self.law == "list" and len(self.values) == 1:
             object.__setattr__(self, "law", "fixed")
         if self.law in ("uniform", "log-uniform") and self.values[0] >= self.values[1]:
@@ -52,16 +67,17 @@ class EnergySpectrum:
 
     @classmethod
     def parse(cls, value: "EnergyLike") -> "EnergySpectrum":
-        """Make a spectrum from a number, a text, a sequence of numbers (a list to draw from) or a spectrum.
+        """Create a spectrum from a number, a text, a sequence of numbers or a spectrum.
 
         Args:
-            value: 65, "65", "1:100", "log:1:100", "10,20,50", [10, 20, 50] (all in GeV), or a spectrum.
+            value: 65, ``"65"``, ``"1:100"``, ``"log:1:100"``, ``"10,20,50"`` or [10, 20, 50] (all in GeV), or a
+                spectrum.
 
         Returns:
-            The spectrum.
+            Spectrum with these energies.
 
         Raises:
-            ValueError: the text cannot be read, or an energy is not positive and finite.
+            ValueError: If the text cannot be parsed, or if an energy is not positive and finite.
         """
         if isinstance(value, EnergySpectrum):
             return value
@@ -98,7 +114,7 @@ class EnergySpectrum:
 
     @property
     def mean(self) -> float:
-        """Mean incident energy in GeV."""
+        """Mean incident energy (GeV)."""
         if self.law == "log-uniform":
             low, high = self.values
             return (high - low) / math.log(high / low)
@@ -111,24 +127,31 @@ EnergyLike: TypeAlias = float | str | Sequence[float] | EnergySpectrum
 def _energy_help(value: object) -> str:
     return (
         f"incident energy: {format_value(value)} was given, but it must be one energy in GeV (65), a range "
-        "(1:100), a range "
-        "that is uniform in the logarithm (log:1:100) or a list (10,20,50)."
+        "(1:100), a range that is uniform in the logarithm (log:1:100) or a list (10,20,50)."
     )
 
 
 @dataclass(frozen=True)
 class PrimaryCount:
-    """The law of the number of primaries that share a shower's incident energy.
+    """Distribution of the number of primaries, which share the incident energy of a shower.
 
-    Its text form is ``"2"`` for a fixed number and ``"poisson:2.5"`` for a Poisson number. A shower has at least one
-    primary, so the Poisson law is the one conditioned on being above 0.
+    The notation is ``"2"`` for a fixed number and ``"poisson:2.5"`` for a Poisson distribution, which is conditioned on
+    being above 0, because every shower has at least one primary. `PrimaryCount.parse` reads it.
 
     Args:
-        law: ``"fixed"`` or ``"poisson"``.
-        value: the fixed number (1 to 255), or the parameter of the Poisson law (0.01 to 100).
+        law: Name of the distribution: ``"fixed"`` or ``"poisson"``.
+        value: Fixed number (1 to 255), or parameter of the Poisson distribution (0.01 to 100).
 
     Raises:
-        ValueError: the law is unknown or the value outside its range.
+        ValueError: If the distribution is unknown or the value is outside its range.
+
+    Example:
+        >>> import supa
+        >>> count = supa.PrimaryCount.parse("poisson:2.5")
+        >>> round(count.mean, 3)
+        2.724
+        >>> [round(p, 3) for p in count.probabilities()[:4]]
+        [0.0, 0.224, 0.279, 0.233]
     """
 
     law: Literal["fixed", "poisson"]
@@ -136,7 +159,7 @@ class PrimaryCount:
 
     def __post_init__(self) -> None:
         if self.law not in ("fixed", "poisson"):
-            raise ValueError(f"num_primaries: unknown law {self.law!r}; choose 'fixed' or 'poisson'.")
+            raise ValueError(f"num_primaries: unknown distribution {self.law!r}; choose 'fixed' or 'poisson'.")
         try:
             if self.law == "fixed":
                 value: float = check_int(1, MAX_PRIMARIES, "num_primaries", self.value)
@@ -148,16 +171,16 @@ class PrimaryCount:
 
     @classmethod
     def parse(cls, value: "PrimaryCountLike") -> "PrimaryCount":
-        """Make the law from a whole number, a text ("2", "poisson:2.5") or such a law.
+        """Create a distribution from an integer, a text or a distribution.
 
         Args:
-            value: the number, text or law.
+            value: 2, ``"2"``, ``"poisson:2.5"``, or a distribution.
 
         Returns:
-            The law.
+            Distribution of the number of primaries.
 
         Raises:
-            ValueError: the text cannot be read or the number is outside its range.
+            ValueError: If the text cannot be parsed or the number is outside its range.
         """
         if isinstance(value, PrimaryCount):
             return value
@@ -179,10 +202,10 @@ class PrimaryCount:
         return float(self.value) if self.law == "fixed" else self.value / -math.expm1(-self.value)
 
     def probabilities(self) -> list[float]:
-        """Probability of 0, 1, 2, ... primaries, up to where less than 1e-17 is left.
+        """Return the probabilities of 0, 1, 2, ... primaries, until they are below 1e-17.
 
         Returns:
-            The probabilities; they sum to 1.
+            Probabilities, which sum to 1.
         """
         if self.law == "fixed":
             return [0.0] * int(self.value) + [1.0]

@@ -1,4 +1,4 @@
-"""Packages that import their modules on first use, since PyTorch, HDF5 and Numba take seconds to load."""
+"""Packages that import their modules on first use, because PyTorch, HDF5 and Numba take seconds to load."""
 
 import ast
 import importlib
@@ -8,20 +8,20 @@ from importlib.util import find_spec
 from typing import Any
 
 _HEAVY = ("torch", "torch_geometric")
-"""Packages that only the extra ``learn`` installs."""
+"""Packages that are installed by the extra ``learn`` only."""
 
 
 def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package.
 
-    The public names are those that the package's ``__init__.py`` imports from its own modules for type checkers, under
-    ``if TYPE_CHECKING``. A submodule is an attribute of the package, too.
+    The public names are those that the ``__init__.py`` of the package imports for type checkers, under
+    ``if TYPE_CHECKING``. Submodules are attributes of the package, too.
 
     Args:
-        package: dotted name of the package.
+        package: Dotted name of the package.
 
     Returns:
-        The three attributes.
+        Functions ``__getattr__`` and ``__dir__``, and list ``__all__``.
     """
     modules: dict[str, str] = {}
     source = ast.parse(pkgutil.get_data(package, "__init__.py") or b"")

@@ -1,4 +1,4 @@
-"""How much memory is left."""
+"""Amount of memory that is still available."""
 
 import os
 import resource
@@ -12,20 +12,22 @@ _USED = Path("/sys/fs/cgroup/memory.current")
 
 
 def available_bytes() -> int:
-    """Return how much memory this process may still take: of the system, of its container and by its own limit.
+    """Return the amount of memory that this process can still allocate.
+
+    The result is the smallest of the limits of the system, of the container and of the process.
 
     Returns:
-        Bytes; a very large number where nothing tells.
+        Number of bytes; a very large number if no limit is known.
     """
-    rooms = [sys.maxsize]
+    limits = [sys.maxsize]
     with suppress(OSError, ValueError, IndexError):
         lines = _SYSTEM.read_text().splitlines()
-        rooms += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    with suppress(OSError, ValueError):  # also where there is no container, or no limit ("max")
-        rooms.append(int(_LIMITED.read_text()) - int(_USED.read_text()))
+        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # fails without a container or without a limit ("max")
+        limits.append(int(_LIMITED.read_text()) - int(_USED.read_text()))
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
-        rooms.append(limit // 2)  # code and libraries count, too
-    if len(rooms) == 1 and "SC_PHYS_PAGES" in os.sysconf_names:
-        rooms.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return max(min(rooms), 0)
+        limits.append(limit // 2)  # code and libraries also count towards this limit
+    if len(limits) == 1 and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return max(min(limits), 0)

@@ -1,4 +1,4 @@
-"""How numbers are written for people: in tables, titles and reports. A rounded zero has no sign."""
+"""Formatting of numbers for tables, titles and reports. Numbers that round to zero have no minus sign."""
 
 import math
 
@@ -7,12 +7,12 @@ def format_number(value: float | None, digits: int = 4, *, missing: str = "-") -
     """Format a number with a few significant digits.
 
     Args:
-        value: the number, None or NaN if there is none.
-        digits: number of significant digits.
-        missing: what stands for no number.
+        value: Number to format; None or NaN if it is missing.
+        digits: Number of significant digits.
+        missing: Text for a missing number.
 
     Returns:
-        The number.
+        Formatted number.
 
     Example:
         >>> format_number(0.123456), format_number(-0.0), format_number(None)
@@ -25,13 +25,13 @@ def format_with_error(value: float, error: float, *, sign: str = "±", missing: 
     """Format a number with its standard error.
 
     Args:
-        value: the number.
-        error: its standard error, NaN if it is not known.
-        sign: what stands between both.
-        missing: what stands for no number.
+        value: Number to format.
+        error: Standard error; NaN if it is unknown.
+        sign: Text between the number and its error.
+        missing: Text for a missing number.
 
     Returns:
-        Both, or the number alone if either is not finite.
+        Number and error, or only the number if one of them is not finite.
 
     Example:
         >>> format_with_error(0.5, 0.0123), format_with_error(0.5, float("nan"))
@@ -45,11 +45,11 @@ def format_signed(value: float, decimals: int = 2) -> str:
     """Format a difference with its sign.
 
     Args:
-        value: the difference.
-        decimals: number of decimals.
+        value: Difference to format.
+        decimals: Number of decimals.
 
     Returns:
-        The difference.
+        Formatted difference.
 
     Example:
         >>> format_signed(1.234), format_signed(-0.001)
@@ -59,14 +59,14 @@ def format_signed(value: float, decimals: int = 2) -> str:
 
 
 def format_percent(fraction: float, decimals: int = 1) -> str:
-    """Format a fraction as percent.
+    """Format a fraction as a percentage.
 
     Args:
-        fraction: the fraction, 1 for all.
-        decimals: number of decimals.
+        fraction: Fraction to format; 1 is 100 %.
+        decimals: Number of decimals.
 
     Returns:
-        The percentage.
+        Formatted percentage.
 
     Example:
         >>> format_percent(0.1234), format_percent(-1e-9, 2)

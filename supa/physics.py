@@ -1,6 +1,7 @@
-"""The step of one particle: its fate, its split and the geometry. Every engine uses these.
+"""The physics of one step: fate probabilities and the directions of the children. All engines use this module.
 
-A direction is kept as its two slopes (dx/dz, dy/dz), which a pass leaves as they are. Formulas: ``docs/explanation/physics.md``.
+Directions are stored as two slopes (dx/dz, dy/dz), which do not change when a particle passes. The page *The physics*
+of the documentation contains the formulas.
 """
 
 from typing import NamedTuple
@@ -16,23 +17,23 @@ FATES = ("stop", "split", "pass", "leak")
 NO_LAYER = 255
 UNKNOWN_SLICE = 255
 
-# A direction steeper than this (89.94 degrees from the axis) is drawn back to it, so that positions stay finite.
+# Directions are limited to this cosine (89.94 degrees from the axis), so that positions stay finite.
 _STEEPEST_COSINE = 1e-3
 
 
 class Walk(NamedTuple):
-    """A config's physics as the tables and numbers that compiled code reads."""
+    """Physics of a config as tables and numbers for compiled code."""
 
     stop_below: FloatArray
-    """(num_slices,): a particle stops where its uniform number is below this."""
+    """(num_slices,) float64; a particle stops if its uniform random number is below this value."""
     split_below: FloatArray
-    """(num_slices,): it splits where that number is below this, and passes elsewhere."""
+    """(num_slices,) float64; a particle that does not stop splits if the number is below this value, else it passes."""
     stop_word: UInt64Array
-    """(num_slices,): ``stop_below`` in units of 2**-32, rounded."""
+    """(num_slices,) uint64, ``stop_below`` in units of 2**-32, rounded."""
     split_word: UInt64Array
-    """(num_slices,): ``split_below`` in units of 2**-32, rounded."""
+    """(num_slices,) uint64, ``split_below`` in units of 2**-32, rounded."""
     layer_of_slice: ByteArray
-    """(num_slices,): readout layer of each slice, 255 where it has none."""
+    """(num_slices,) uint8, readout layer of each slice; 255 for slices without a layer."""
     num_layers: int
     slice_spacing: float
     theta_start: float
@@ -44,13 +45,13 @@ class Walk(NamedTuple):
 
 
 def build_walk(config: ShowerConfig) -> Walk:
-    """Tabulate a config for the engines.
+    """Compute the tables that the engines need.
 
     Args:
-        config: the physics.
+        config: Physics of the showers.
 
     Returns:
-        The tables.
+        Tables and numbers of the config.
     """
     stop, split = fate_probabilities(config)
     below = np.minimum(stop + split, 1.0)
@@ -74,13 +75,13 @@ def build_walk(config: ShowerConfig) -> Walk:
 
 
 def layer_of_any_slice(config: ShowerConfig) -> ByteArray:
-    """Return the layer of every number that a slice's byte can hold.
+    """Return the readout layer of every slice number that fits into a byte.
 
     Args:
-        config: the physics.
+        config: Physics of the showers.
 
     Returns:
-        (256,) readout layer, 255 where there is none or no such slice.
+        (256,) uint8, readout layer; 255 for slices without a layer and for slices that do not exist.
     """
     layers = np.full(256, NO_LAYER, dtype=np.uint8)
     for layer, (first, last) in enumerate(config.readout_layers):
@@ -89,13 +90,13 @@ def layer_of_any_slice(config: ShowerConfig) -> ByteArray:
 
 
 def fate_probabilities(config: ShowerConfig) -> tuple[FloatArray, FloatArray]:
-    """Return each slice's probabilities of the fates, before any energy cut-off.
+    """Return the probabilities of the fates in each slice, ignoring the energy cut-off.
 
     Args:
-        config: the physics.
+        config: Physics of the showers.
 
     Returns:
-        P(stop) and P(split), each (num_slices,) float64; what is left is P(pass).
+        P(stop) and P(split), each (num_slices,) float64; P(pass) is the remainder.
     """
     stop = np.zeros(config.num_slices)
     split = np.full(config.num_slices, config.split_early)
@@ -116,25 +117,26 @@ def fate_probabilities(config: ShowerConfig) -> tuple[FloatArray, FloatArray]:
 def child_slopes(
     sx: float, sy: float, sine: float, cosine: float, sine_phi: float, cosine_phi: float, parent_frame: bool
 ) -> tuple[float, float]:
-    """Turn a child's direction, given in its parent's frame, into the frame of the slices.
+    """Rotate the direction of a child from the frame of its parent to the frame of the slices.
 
-    With the parent's unit direction (a, b, c) and s = sqrt(1 - a^2), M = [[-s, ab/s, ac/s], [0, -c/s, b/s], [a, b, c]]
-    takes the parent's direction to the z axis. The child's direction is M^T d (the parent's frame) or M d (the
-    reference's), d = (sine cosine_phi, sine sine_phi, cosine). What would point backwards is mirrored in the slice.
+    Let (a, b, c) be the unit direction of the parent and s = sqrt(1 - a^2). The matrix
+    M = [[-s, ab/s, ac/s], [0, -c/s, b/s], [a, b, c]] rotates the direction of the parent onto the z axis. With
+    d = (sine cosine_phi, sine sine_phi, cosine), the direction of the child is M^T d (``frame = "parent"``) or M d
+    (``frame = "reference"``). A direction that points backwards is mirrored at the plane of the slice.
 
     Args:
-        sx: the parent's slope dx/dz.
-        sy: the parent's slope dy/dz.
-        sine: sine of the angle between parent and child; a negative one is the opposite azimuth.
-        cosine: its cosine.
-        sine_phi: sine of the azimuth about the parent.
-        cosine_phi: its cosine.
+        sx: Slope dx/dz of the parent.
+        sy: Slope dy/dz of the parent.
+        sine: Sine of the angle between parent and child. A negative value means the opposite azimuth.
+        cosine: Cosine of this angle.
+        sine_phi: Sine of the azimuth around the parent.
+        cosine_phi: Cosine of this azimuth.
         parent_frame: True for M^T, False for M.
 
     Returns:
-        The child's slopes (float64).
+        Slopes dx/dz and dy/dz of the child (float64).
     """
-    # One reciprocal for several quotients: division is the dearest operation here.
+    # Divisions are the most expensive operations here, so each reciprocal is computed once.
     t_squared = 1.0 + sy * sy
     t = np.sqrt(t_squared)
     n = np.sqrt(t_squared + sx * sx)

@@ -1,4 +1,4 @@
-"""What is known of the incident energy of a shower whose tree is known: the posterior under an energy cut-off."""
+"""Posterior distribution of the incident energy given the tree of a shower, for configs with an energy cut-off."""
 
 import math
 
@@ -10,41 +10,45 @@ from supa.showers import Showers
 
 
 def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
-    """Return mean and standard deviation of ln E of each shower, given its whole tree but no energy.
+    """Return the posterior mean and standard deviation of ln E of each shower, given its tree without energies.
 
-    With an energy cut-off E_c (``critical_energy``) the fates depend on the incident energy E, and on nothing else that
-    does. A particle's share w of E follows from the splits above it. If it split or passed, w E >= E_c. If it stopped
-    in slice l, either w E < E_c, or it stopped of itself, with probability p_stop(l): a record does not tell which. So
+    With an energy cut-off E_c (``critical_energy``), the tree depends on the incident energy E only through the
+    cut-off. The splits above a particle determine its share w of E. If it split or passed, then w E >= E_c. If it
+    stopped in slice l, then either w E < E_c, or w E >= E_c and it stopped with probability p_stop(l). The tree does
+    not distinguish these two cases. Therefore, as a function of E::
 
-        P(tree | E)  ~  product over those that went on of [w E >= E_c]
-                     x  product over those that stopped of (p_stop(l) where w E >= E_c, else 1).
+        P(tree | E)  ~  product over particles that split or passed of [w E >= E_c]
+                     x  product over particles that stopped of (p_stop(l) if w E >= E_c, else 1)
 
-    In ln E this is a staircase that begins at the largest E_c / w of those that went on and falls by p_stop(l) at
-    E_c / w of each that stopped, to 0 where a particle cannot stop of itself. Times the prior, uniform in ln E, its
-    moments are sums over the steps. Who sees less than the tree, such as the hits without their energies, knows no
-    more: the mean square of this deviation is the least mean squared error of any estimate of ln E.
+    This likelihood is a step function of ln E. It is 0 below the largest E_c / w of the particles that split or
+    passed. At E_c / w of each particle that stopped it is multiplied by p_stop(l). The prior is uniform in ln E, so the
+    moments of the posterior are sums over the steps. The mean squared standard deviation is the smallest mean squared
+    error that any estimate of ln E from the tree can reach, and also a bound for estimates from a part of this
+    information, such as the hits without their energies.
 
     Args:
-        showers: with recorded particles, an energy cut-off, and incident energies uniform in the logarithm.
+        showers: Showers with recorded particles, an energy cut-off, and incident energies that are uniform in the
+            logarithm.
 
     Returns:
-        Mean and standard deviation, (n,) float64 each, of the natural logarithm of E in GeV.
+        Posterior mean and standard deviation of the natural logarithm of E in GeV, each (n,) float64.
 
     Raises:
-        ValueError: the particles were not recorded, or the config has no cut-off or another law of energies.
+        ValueError: If the particles were not recorded, or if the config has no energy cut-off or another distribution
+            of the incident energy.
     """
     config, particles = showers.config, showers.particles
     if particles is None:
-        raise ValueError("The posterior of the energy needs the recorded particles; generate with --record particles.")
+        raise ValueError("The energy posterior needs the recorded particles; generate with --record particles.")
     if not config.critical_energy > 0 or config.spectrum.law != "log-uniform":
         raise ValueError(
-            f"The posterior of the energy is for an energy cut-off and energies uniform in the logarithm, but the "
+            f"The energy posterior needs an energy cut-off and energies uniform in the logarithm, but the "
             f"showers have critical_energy = {config.critical_energy:g} and incident_energy = {config.spectrum}; "
-            "simulate the preset critical."
+            "use the preset critical."
         )
     low, high = (math.log(energy) for energy in config.spectrum.values)
     fate, share = particles["fate"], np.divide(particles["energy"], showers.incident_energy[particles.group_of_row()])
-    # From which ln E on the particle is above the cut-off.
+    # The particle is above the cut-off if ln E is at least this.
     above = math.log(config.critical_energy) - np.log(share)
     with np.errstate(divide="ignore"):
         log_stop = np.log(fate_probabilities(config)[0])
@@ -59,7 +63,7 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
 
 
 def _moments(begin: float, end: float, stairs: FloatArray, drop: FloatArray) -> tuple[float, float]:
-    """Compute mean and standard deviation of a staircase from begin to end, times exp(drop) beyond each stair."""
+    """Compute mean and standard deviation of a density that is multiplied by exp(drop) at each of the stairs."""
     order = np.argsort(stairs)
     edges = np.concatenate([[begin], stairs[order].clip(begin, end), [end]])
     width, middle = np.diff(edges), (edges[1:] + edges[:-1]) / 2
@@ -67,7 +71,7 @@ def _moments(begin: float, end: float, stairs: FloatArray, drop: FloatArray) -> 
     lasts = (width > 0) & np.isfinite(height)
     if not lasts.any():
         return begin, 0.0
-    # The highest step that has a width counts as 1, so that the sum is above 0.
+    # Scale the highest step of nonzero width to 1, so that the sum is above 0.
     weight = np.where(lasts, width * np.exp(np.where(lasts, height - height[lasts].max(), -np.inf)), 0.0)
     weight /= weight.sum()
     mean = float(weight @ middle)

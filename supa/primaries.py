@@ -1,4 +1,4 @@
-"""The initial conditions: each shower's incident energy and its primaries, from the counter-based generator."""
+"""Initial conditions of showers: random incident energies and primaries from the counter-based generator."""
 
 import math
 from typing import NamedTuple
@@ -13,51 +13,53 @@ from supa.ragged import Ragged
 from supa.random import HALF, INITIAL_PATH, MASK, TO_UNIT, Word, identity_words, philox
 
 _SHOWER_BLOCK, _DIRECTION_BLOCK, _SHARE_BLOCK = 0, 1, 2
-_LAWS = {"fixed": 0, "uniform": 1, "log-uniform": 2, "list": 0}
+_DISTRIBUTIONS = {"fixed": 0, "uniform": 1, "log-uniform": 2, "list": 0}
 
 
 class Primaries(NamedTuple):
-    """The initial conditions of some showers."""
+    """Initial conditions of showers."""
 
     incident_energy: FloatArray
-    """(showers,) GeV."""
+    """(showers,) float64, incident energy (GeV)."""
     offset: IntArray
-    """(showers + 1,): the primaries of shower k are offset[k] to offset[k + 1]."""
+    """(showers + 1,) int64; the primaries of shower k are ``offset[k]`` to ``offset[k + 1]`` (exclusive)."""
     energy: FloatArray
-    """(primaries,) GeV."""
+    """(primaries,) float64, energy (GeV)."""
     x: FloatArray
-    """(primaries,) impact point in slice 0, length unit."""
+    """(primaries,) float64, x of the impact point in slice 0 (length unit)."""
     y: FloatArray
+    """(primaries,) float64, y of the impact point in slice 0 (length unit)."""
     slope_x: FloatArray
-    """(primaries,) direction dx/dz."""
+    """(primaries,) float64, direction dx/dz."""
     slope_y: FloatArray
+    """(primaries,) float64, direction dy/dz."""
 
     def ragged(self) -> Ragged:
-        """Return the primaries as a table with one group a shower.
+        """Return the primaries as a ragged table with one group per shower.
 
         Returns:
-            Columns energy, x, y, slope_x, slope_y.
+            Table with the columns energy, x, y, slope_x and slope_y.
         """
         names = ("energy", "x", "y", "slope_x", "slope_y")
         return Ragged({name: getattr(self, name) for name in names}, self.offset)
 
 
 def draw_primaries(config: ShowerConfig, seed: int, indices: IntArray) -> Primaries:
-    """Draw the initial conditions of some showers.
+    """Draw the initial conditions of showers.
 
     Args:
-        config: the laws.
-        seed: 0 to 2**64 - 1.
-        indices: (showers,) int64 shower indices.
+        config: Config with the distributions of the initial conditions.
+        seed: Random seed from 0 to 2**64 - 1.
+        indices: (showers,) int64, indices of the showers.
 
     Returns:
-        The initial conditions; those of a shower do not depend on which others are drawn.
+        Initial conditions. Those of a shower depend only on the config, the seed and its index.
     """
     spectrum, count = config.spectrum, config.primary_count
     incident_energy, offset = _draw_showers(
         np.uint64(seed),
         indices,
-        _LAWS[spectrum.law],
+        _DISTRIBUTIONS[spectrum.law],
         np.array(spectrum.values),
         0 if count.law == "fixed" else 1,
         float(count.value),
@@ -99,7 +101,7 @@ def _draw_showers(
 
 @kernel
 def _truncated_poisson(mean: float, u: float) -> int:
-    """Invert the distribution function of a Poisson number that is above 0."""
+    """Draw from a Poisson distribution conditioned on being above 0, by inversion of its distribution function."""
     number = 1
     probability = mean * exp(-mean)
     left = u * (1.0 - exp(-mean)) - probability
@@ -126,7 +128,7 @@ def _draw_columns(
         if last - first == 1:
             columns[0, first] = incident_energy[k]
         else:
-            # Exponential numbers over their sum are uniform over all divisions of 1.
+            # Exponential random numbers divided by their sum are uniformly distributed over all divisions of 1.
             total = 0.0
             for i in range(first, last):
                 word, _, _, _ = _initial_block(indices[k], i - first, _SHARE_BLOCK, seed)
@@ -140,7 +142,7 @@ def _draw_columns(
             polar_word, azimuth_word, radius_word, turn_word = _initial_block(
                 indices[k], i - first, _DIRECTION_BLOCK, seed
             )
-            # Box and Muller (1958): a normal point in the plane.
+            # Normally distributed point in the plane (Box and Muller, 1958).
             radius = impact_spread * math.sqrt(-2.0 * log((np.float64(radius_word) + 0.5) * TO_UNIT))
             sine, cosine = sin_cos_turn(turn_word)
             columns[1, i] = radius * cosine

@@ -1,4 +1,4 @@
-"""Ragged tables: flat columns and the offset at which each group of rows begins."""
+"""Ragged tables: groups of rows with different lengths, stored as flat columns and offsets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,26 @@ from supa.checks import format_value
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Rows in groups: group k is the rows offset[k] to offset[k + 1] of every column.
+    """Table whose rows are divided into groups of different lengths.
+
+    Group k consists of the rows ``offset[k]`` to ``offset[k + 1]`` (exclusive) of every column. ``table["x"]`` returns
+    the column ``x`` of all groups, and ``len(table)`` the number of groups.
 
     Args:
-        columns: name of each column and its values, all of the same length (rows,).
-        offset: (groups + 1,) int64 (or int32, which is converted), from 0 to the number of rows, never descending.
+        columns: Array of each column by name, all of shape (rows,).
+        offset: (groups + 1,) array of int64, non-decreasing from 0 to the number of rows. Other integer types are
+            converted.
+
+    Example:
+        >>> import numpy as np
+        >>> import supa
+        >>> table = supa.Ragged({"energy": np.array([1.0, 2.0, 3.0])}, offset=np.array([0, 2, 2, 3]))
+        >>> len(table), table.counts.tolist()
+        (3, [2, 0, 1])
+        >>> table["energy"][table.offset[0] : table.offset[1]].tolist()
+        [1.0, 2.0]
+        >>> np.bincount(table.group_of_row(), weights=table["energy"], minlength=len(table)).tolist()
+        [3.0, 0.0, 3.0]
     """
 
     columns: Mapping[str, Array]
@@ -37,49 +52,49 @@ class Ragged:
 
     @property
     def counts(self) -> IntArray:
-        """(groups,) number of rows of each group."""
+        """(groups,) int64, number of rows in each group."""
         return np.diff(self.offset)
 
     @property
     def num_rows(self) -> int:
-        """Number of rows of all groups."""
+        """Number of rows in all groups."""
         return int(self.offset[-1])
 
     @property
     def nbytes(self) -> int:
-        """Memory of the columns in bytes."""
+        """Memory used by the columns, in bytes."""
         return sum(column.nbytes for column in self.columns.values())
 
     def group_of_row(self) -> IntArray:
         """Return the group of each row.
 
         Returns:
-            (rows,) int64.
+            (rows,) int64, numbers of the groups.
         """
         return np.repeat(np.arange(len(self), dtype=np.int64), self.counts)
 
     def span(self, start: int, stop: int) -> "Ragged":
-        """Return consecutive groups, without copying the columns.
+        """Return consecutive groups without copying the columns.
 
         Args:
-            start: first group.
-            stop: the group after the last one.
+            start: First group.
+            stop: Group after the last one.
 
         Returns:
-            The groups.
+            Table of the groups, whose columns share memory with this table.
         """
         first, last = int(self.offset[start]), int(self.offset[stop])
         columns = {name: column[first:last] for name, column in self.columns.items()}
         return Ragged(columns, self.offset[start : stop + 1] - first)
 
     def take(self, groups: IntArray) -> "Ragged":
-        """Return some groups in any order, repeated or not.
+        """Return selected groups in a given order.
 
         Args:
-            groups: (n,) numbers of the groups.
+            groups: (n,) numbers of the groups; a group may occur several times.
 
         Returns:
-            The groups, copied.
+            Table of copies of these groups.
         """
         counts = self.counts[groups]
         offset = counts_to_offsets(counts)
@@ -87,21 +102,21 @@ class Ragged:
         return Ragged({name: column[rows] for name, column in self.columns.items()}, offset)
 
     def copy(self) -> "Ragged":
-        """Copy the columns.
+        """Return a copy of the table.
 
         Returns:
-            A table that shares no memory with this one.
+            Table that shares no memory with this one.
         """
         return Ragged({name: column.copy() for name, column in self.columns.items()}, self.offset.copy())
 
     def equals(self, other: "Ragged") -> bool:
-        """Compare names, offsets and values, all exactly.
+        """Return whether two tables have the same column names, offsets and values.
 
         Args:
-            other: another table.
+            other: Table to compare with.
 
         Returns:
-            Whether they are equal.
+            True if everything is exactly equal.
         """
         return (
             self.columns.keys() == other.columns.keys()
@@ -111,13 +126,13 @@ class Ragged:
 
 
 def counts_to_offsets(counts: npt.NDArray[np.integer[Any]]) -> IntArray:
-    """Return the offsets of groups of known sizes.
+    """Return the offsets of groups of given sizes.
 
     Args:
-        counts: (groups,) rows of each group.
+        counts: (groups,) number of rows in each group.
 
     Returns:
-        (groups + 1,) int64.
+        (groups + 1,) int64, running sums of the counts.
     """
     offset = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offset[1:])
@@ -125,17 +140,17 @@ def counts_to_offsets(counts: npt.NDArray[np.integer[Any]]) -> IntArray:
 
 
 def check_offset(name: str, given: npt.ArrayLike) -> IntArray:
-    """Check offsets of ragged groups.
+    """Check the offsets of ragged groups.
 
     Args:
-        name: the name of the offsets, for messages.
-        given: (groups + 1,) offsets, of any integer type.
+        name: Name of the argument in the error message.
+        given: (groups + 1,) offsets of any integer type.
 
     Returns:
         (groups + 1,) int64.
 
     Raises:
-        ValueError: the offsets are not integers that ascend from 0.
+        ValueError: If the offsets are not integers, do not start at 0, or decrease.
     """
     offset = array(name, given)
     if offset.ndim == 1 and len(offset) and offset.dtype.kind in "iu" and offset[0] == 0:
@@ -149,10 +164,10 @@ def concatenate(tables: Sequence[Ragged]) -> Ragged:
     """Concatenate tables with the same columns.
 
     Args:
-        tables: at least one table.
+        tables: One or more tables.
 
     Returns:
-        One table with all groups.
+        Table with the groups of all tables in order.
     """
     names = tables[0].columns.keys()
     columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in names}

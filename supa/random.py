@@ -1,8 +1,9 @@
-"""The counter-based generator: every random number is a pure function of (seed, shower, primary, particle path).
+"""Counter-based random numbers: each number is a pure function of seed, shower, primary and path of the particle.
 
-Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). The key is the
-seed; the counter's 128 bits are, from the lowest: 64 bits of path, 56 of shower index, 8 of primary. The path of a
-particle is 1 for a primary, 2p for the first child of p or for p itself after it passed, 2p + 1 for the second child.
+The generator is Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC
+2011). The key is the seed. The 128 bits of the counter are, from the lowest, 64 bits of path, 56 bits of shower index
+and 8 bits of primary. The path of a primary is 1. If a particle with path p passes or splits, the particle that passed
+or its first child has path 2p, and its second child has path 2p + 1.
 """
 
 from typing import TypeAlias
@@ -21,7 +22,7 @@ HALF = np.uint64(32)
 PRIMARY_BITS = np.uint64(8)
 TO_UNIT = 2.0**-32
 
-# Blocks of a primary's initial conditions are numbered from here up, where no particle's path can be.
+# Blocks of initial conditions have numbers from here on; the paths of particles are smaller.
 INITIAL_PATH = np.uint64(1 << 63)
 
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
@@ -39,20 +40,20 @@ def _round(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[
 
 @inline
 def philox(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[Word, Word, Word, Word]:
-    """Turn a counter and a key into four random words; all are 32-bit values held in uint64.
+    """Compute four random words from a counter and a key. All words are 32-bit values stored as uint64.
 
     Args:
-        c0: the counter's lowest word.
-        c1: its second word.
-        c2: its third word.
-        c3: its highest word.
-        k0: the key's lower word.
-        k1: the key's upper word.
+        c0: Lowest word of the counter.
+        c1: Second word of the counter.
+        c2: Third word of the counter.
+        c3: Highest word of the counter.
+        k0: Lower word of the key.
+        k1: Upper word of the key.
 
     Returns:
         Four independent words, uniform from 0 to 2**32 - 1.
     """
-    # Written out, not looped: only so does the loop over particles around it become vector instructions.
+    # The rounds are unrolled, because only then does the compiler vectorise the loop over particles around them.
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
     k0, k1 = (k0 + _WEYL_0) & MASK, (k1 + _WEYL_1) & MASK
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
@@ -76,13 +77,13 @@ def philox(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[
 
 @inline
 def identity_words(index: Word, primary: Word) -> tuple[Word, Word]:
-    """Return the counter's two upper words, which name the shower and the primary.
+    """Return the two upper words of the counter, which identify the shower and the primary.
 
     Args:
-        index: shower index, uint64 below 2**56.
-        primary: number of the primary in its shower, uint64 below 256.
+        index: Index of the shower (uint64 below 2**56).
+        primary: Number of the primary in its shower (uint64 below 256).
 
     Returns:
-        The words c2 and c3 (uint64).
+        Words c2 and c3 (uint64).
     """
     return index & MASK, ((index >> HALF) << PRIMARY_BITS) | primary

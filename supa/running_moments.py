@@ -1,4 +1,4 @@
-"""Means and their standard errors over showers that come in chunks."""
+"""Means and standard errors of data that arrive in chunks."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from supa.arrays import FloatArray
 
 
 class RunningMoments:
-    """Means over rows that are added chunk by chunk."""
+    """Mean and standard error of rows that are added chunk by chunk."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -20,7 +20,7 @@ class RunningMoments:
         """Add rows.
 
         Args:
-            rows: (n, ...) numbers; the shape of a row is the same in every call.
+            rows: (n, ...) numbers. The shape of a row must be the same in every call.
         """
         self.count += len(rows)
         self._sums = self._sums + rows.sum(axis=0, dtype=np.float64)
@@ -28,11 +28,11 @@ class RunningMoments:
 
     @property
     def mean(self) -> FloatArray:
-        """(...) mean over the rows; there must be at least one."""
+        """(...) float64, mean of the rows; requires at least one row."""
         return np.asarray(self._sums / self.count)
 
     @property
     def standard_error(self) -> FloatArray:
-        """(...) standard error of the mean; 0 for a single row."""
+        """(...) float64, standard error of the mean; 0 for a single row."""
         variance = np.maximum(self._squares / self.count - self.mean**2, 0)
         return np.asarray(np.sqrt(variance / max(self.count - 1, 1)))

@@ -1,25 +1,25 @@
-"""What stands in the brackets of ``showers[...]`` and ``file[...]``."""
+"""Indexing of showers: ``showers[key]`` and ``file[key]``."""
 
 from typing import Any
 
 import numpy as np
 
 from supa.arrays import IntArray
+from supa.checks import counted
 
 
 def selected(key: Any, n: int) -> tuple[int, int] | IntArray:
-    """Turn a key into the showers that it selects.
+    """Return the numbers of the showers that a key selects.
 
     Args:
-        key: a whole number, a slice, or a one-dimensional boolean (n,) or integer array; negative numbers count from
-            the end.
-        n: number of showers.
+        key: Integer, slice, boolean array (n,) or one-dimensional integer array. Negative numbers count from the end.
+        n: Number of showers.
 
     Returns:
-        (start, stop) where the showers are neighbours in order, else their numbers.
+        Pair (start, stop) if the showers are consecutive, else an array of their numbers.
 
     Raises:
-        IndexError: the key selects what is not there, or is of another kind.
+        IndexError: If a number is out of range or the key has another type.
     """
     if isinstance(key, slice):
         start, stop, step = key.indices(n)
@@ -33,11 +33,14 @@ def selected(key: Any, n: int) -> tuple[int, int] | IntArray:
         numbers = np.empty((0, 0))
     if numbers.ndim == 1 and numbers.dtype == np.bool_:
         if len(numbers) != n:
-            raise IndexError(f"A mask of {len(numbers)} entries was given for {n} showers; give one entry a shower.")
+            raise IndexError(
+                f"A mask of {counted(len(numbers), 'entry', 'entries')} was given for {counted(n, 'shower')}; "
+                "use one entry per shower."
+            )
         return np.flatnonzero(numbers)
     if numbers.ndim != 1 or not (np.issubdtype(numbers.dtype, np.integer) or len(numbers) == 0):
         raise IndexError(
-            f"Showers take a whole number, a slice, or a one-dimensional boolean or integer array, not {key!r}."
+            f"Index showers with an integer, a slice, or a one-dimensional boolean or integer array, not {key!r}."
         )
     return _within(numbers.astype(np.int64), n)
 
@@ -45,5 +48,5 @@ def selected(key: Any, n: int) -> tuple[int, int] | IntArray:
 def _within(numbers: IntArray, n: int) -> IntArray:
     outside = numbers[(numbers < -n) | (numbers >= n)]
     if len(outside):
-        raise IndexError(f"Shower {outside[0]} was asked for, but there are only {n}.")
+        raise IndexError(f"Shower {outside[0]} does not exist; there are {counted(n, 'shower')}, numbered from 0.")
     return np.where(numbers < 0, numbers + n, numbers)

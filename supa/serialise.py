@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses: checked by their annotations, and written to and read from JSON and TOML."""
+"""Settings as frozen dataclasses, which are validated by their annotations and converted to and from JSON and TOML."""
 
 import json
 import tomllib
@@ -12,22 +12,22 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from supa.checks import did_you_mean, format_value
+from supa.checks import counted, did_you_mean, format_value
 from supa.texts import read_json
 
 TAG = "part"
-"""The key that names the class where a field may hold one of several dataclasses."""
+"""Key that states the class if a field may contain one of several dataclasses."""
 NONE = "none"
-"""The text that stands for None in a file, as TOML has no such value."""
+"""Text that represents None in files, because TOML has no such value."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Base class of settings: a frozen dataclass whose fields are checked and can be written as text.
+    """Base class of settings: a frozen dataclass with validated fields, which can be written as JSON and TOML.
 
     A field is a number, a string, a boolean, None, a ``Literal``, a tuple, a dataclass, or a union of these. A field
-    ``Annotated[type, check]`` is checked by ``check(name, value)``, which returns the value or raises a ValueError;
-    the value of any other field must have the field's type. A subclass with a ``__post_init__`` of its own calls
+    ``Annotated[type, check]`` is validated by ``check(name, value)``, which returns the value or raises a ValueError.
+    The value of any other field must have the type of the field. A subclass that defines ``__post_init__`` must call
     ``super().__post_init__()`` first.
 
     Example:
@@ -54,13 +54,13 @@ class Config:
         """Return a copy with some settings changed.
 
         Args:
-            **changes: new values by name.
+            **changes: New values by name.
 
         Returns:
-            The changed copy.
+            Changed copy.
 
         Raises:
-            ValueError: a name is unknown, or a value is not allowed.
+            ValueError: If a name is unknown or a value is not allowed.
         """
         _check_names(type(self), changes)
         return replace(self, **changes)
@@ -69,28 +69,33 @@ class Config:
         """Return the settings as plain values.
 
         Returns:
-            Numbers, strings, booleans, None, lists and dictionaries, by name; JSON can hold them.
+            Value of each setting by name. The values are numbers, strings, booleans, None, lists and dictionaries, so
+            they can be written as JSON.
         """
         return _fields_to_plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` returned.
+        """Create settings from plain values, as returned by ``to_dict``.
 
         Args:
-            values: plain values by name; a setting that is absent has its default.
+            values: Plain values by name. Missing settings have their default values.
 
         Returns:
-            The settings.
+            Settings with these values.
 
         Raises:
-            ValueError: a name is unknown, a setting without a default is absent, or a value is not allowed.
+            ValueError: If a name is unknown, a setting without a default is missing, or a value is not allowed.
         """
         made: Self = _from_plain(cls, values)
         return made
 
     def to_json(self) -> str:
-        """Return the settings as the text of one JSON object."""
+        """Return the settings as JSON.
+
+        Returns:
+            Text of one JSON object.
+        """
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
@@ -98,18 +103,23 @@ class Config:
         """Read settings from JSON.
 
         Args:
-            text: one JSON object.
+            text: Text of one JSON object.
 
         Returns:
-            The settings.
+            Settings with these values.
 
         Raises:
-            ValueError: the text is not valid JSON, has a key twice, or holds other settings; see ``from_dict``.
+            ValueError: If the text is not valid JSON, contains a key twice, or contains invalid settings; see
+                ``from_dict``.
         """
         return cls.from_dict(_parsed("JSON", text))
 
     def to_toml(self) -> str:
-        """Return the settings as a TOML document; None is written as ``"none"``."""
+        """Return the settings as a TOML document.
+
+        Returns:
+            Text of the document. None is written as ``"none"``.
+        """
         return "".join(f"{line}\n" for line in _toml_lines(self.to_dict()))
 
     @classmethod
@@ -117,13 +127,13 @@ class Config:
         """Read settings from TOML.
 
         Args:
-            text: a TOML document.
+            text: TOML document.
 
         Returns:
-            The settings.
+            Settings with these values.
 
         Raises:
-            ValueError: the text is not valid TOML, or holds other settings; see ``from_dict``.
+            ValueError: If the text is not valid TOML or contains invalid settings; see ``from_dict``.
         """
         return cls.from_dict(_parsed("TOML", text))
 
@@ -132,29 +142,30 @@ class Config:
         """Read settings from a ``.json`` or ``.toml`` file.
 
         Args:
-            path: the file.
+            path: Path of the file.
 
         Returns:
-            The settings.
+            Settings with the values in the file.
 
         Raises:
-            ValueError: the file cannot be read, has another suffix, or holds other settings; see ``from_dict``.
+            ValueError: If the file cannot be read, has another suffix, or contains invalid settings; see
+                ``from_dict``.
         """
         with _named(path):
             return cls.from_dict(_file_values(path))
 
     @classmethod
     def settings_from_file(cls, path: str | PathLike[str]) -> dict[str, Any]:
-        """Read some of the settings from a ``.json`` or ``.toml`` file, to be completed by others.
+        """Read an incomplete set of settings from a ``.json`` or ``.toml`` file.
 
         Args:
-            path: the file.
+            path: Path of the file.
 
         Returns:
-            Plain values by name, for ``from_dict``.
+            Plain values by name, which can be completed and passed to ``from_dict``.
 
         Raises:
-            ValueError: the file cannot be read, has another suffix, or names other settings.
+            ValueError: If the file cannot be read, has another suffix, or contains unknown settings.
         """
         with _named(path):
             values = _file_values(path)
@@ -164,7 +175,7 @@ class Config:
 
 @contextmanager
 def _named(what: object) -> Iterator[None]:
-    """Begin an error's message with what the error is in."""
+    """Prefix the messages of ValueErrors with the file or setting that caused them."""
     try:
         yield
     except ValueError as error:
@@ -203,7 +214,7 @@ def _check_names(cls: type, values: object) -> None:
     names = _hints(cls)
     for name in values:
         if name not in names:
-            choices = f"choose from {', '.join(names)}" if names else "it has none"
+            choices = f"choose from {', '.join(names)}" if names else "it has no settings"
             raise ValueError(
                 f"{format_value(name)} is not a setting of {cls.__name__}; {choices}.{did_you_mean(name, names)}"
             )
@@ -219,7 +230,7 @@ def _from_plain(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 def _read(hint: Any, name: str, value: Any) -> Any:
-    """Return a plain value with its dataclasses and tuples; what does not fit stays as it is, for ``_checked``."""
+    """Convert a plain value to dataclasses and tuples, but leave wrong values to ``_checked``, which reports them."""
     options = _options(hint)
     if value == NONE and NoneType in options:
         return None
@@ -277,7 +288,7 @@ def _toml_value(value: Any) -> str:
 
 
 class _MismatchError(Exception):
-    """A value is not of its annotation's type."""
+    """Raised if a value does not have the type of its annotation."""
 
 
 def _checked(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,7 +311,7 @@ def _converted(hint: Any, name: str, value: Any) -> Any:
     if origin is Annotated:
         return arguments[1](name, value)
     if origin in (Union, UnionType):
-        # None first: the check of another option would refuse it.
+        # None comes first, because the checks of other options would reject it.
         for option in sorted(arguments, key=lambda option: option is not NoneType):
             try:
                 return _converted(option, name, value)
@@ -326,13 +337,13 @@ _NUMBERS: Mapping[type, type] = {bool: bool, int: Integral, float: Real}
 
 def _as_number(kind: type, value: Any) -> Any:
     if isinstance(value, _NUMBERS[kind]) and isinstance(value, bool) == (kind is bool):
-        with suppress(OverflowError):  # a whole number beyond the range of floats
+        with suppress(OverflowError):  # an integer beyond the range of floats
             return kind(value)
     raise _MismatchError
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """Return the types of a union, or the type alone, without their checks."""
+    """Return the types of a union, or a single type, without their checks."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _options(arguments[0])
@@ -344,7 +355,7 @@ def _dataclasses(hint: Any) -> list[type]:
 
 
 def _entry_types(hint: Any, values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the type of each entry if the annotation has a tuple of so many entries, else nothing."""
+    """Return the type of each entry if the annotation contains a tuple type of this length, else an empty tuple."""
     for option in _options(hint):
         arguments = get_args(option)
         if get_origin(option) is tuple:
@@ -359,7 +370,7 @@ def _words(hint: Any) -> Iterator[str]:
             yield from map(repr, get_args(option))
         elif get_origin(option) is tuple:
             entries = get_args(option)
-            number = "" if ... in entries else f" of {len(entries)} entries"
+            number = "" if ... in entries else f" of {counted(len(entries), 'entry', 'entries')}"
             yield f"a list{number}, each {_either(_words(entries[0]))}"
         elif option in _dataclasses(option):
             yield f"{option.__name__}(...)"

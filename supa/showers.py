@@ -1,4 +1,4 @@
-"""Showers: the ragged container that every engine, file and loader gives."""
+"""The container of showers, which simulations, files and loaders return."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -21,16 +21,24 @@ from supa.selection import selected
 
 @dataclass(frozen=True)
 class Run:
-    """What made some showers.
+    """Origin of showers: config, seed, engine and number of attempts.
 
     Args:
-        config: the physics.
-        seed: the seed, None where showers of several seeds were put together.
-        first: index of the first attempt.
-        engine: ``"cpu"`` or ``"reference"``; ``"imported"`` where another program made them; ``"several"`` where
-            showers of several were put together.
-        keep: ``"all"`` or ``"complete"``: whether showers with an empty readout layer were dropped.
-        attempts: how many showers were simulated to keep these; None once some of them were selected.
+        config: Physics of the showers.
+        seed: Random seed, or None if showers of several seeds were concatenated.
+        first: Index of the first simulated shower.
+        engine: ``"cpu"`` or ``"reference"``; ``"imported"`` if another program generated the showers; ``"several"`` if
+            showers of different engines were concatenated.
+        keep: ``"all"``, or ``"complete"`` if showers with an empty readout layer were dropped.
+        attempts: Number of showers that were simulated to obtain these, or None for a selection of a run.
+
+    Example:
+        >>> import supa
+        >>> run = supa.simulate(100, "standard", seed=1, keep="complete").run
+        >>> run.seed, run.engine, run.keep
+        (1, 'cpu', 'complete')
+        >>> run.attempts > 100  # showers with an empty readout layer were dropped
+        True
     """
 
     config: ShowerConfig
@@ -43,24 +51,45 @@ class Run:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Showers:
-    """Showers, their hits, their primaries and, where recorded, every particle of their trees.
+    """Showers with their hits, their primaries and, if recorded, all particles of their trees.
 
-    ``len``, iteration (each shower as Showers of length one), slices, whole numbers and boolean or integer arrays
-    work as for a NumPy array of showers. Slices share memory; other selections copy. Hits are ordered by shower, then
-    slice, then creation. Lengths are in the simulator's unit, energies in GeV.
+    A container of n showers behaves like an array of length n: ``len``, iteration, and indexing with an integer, a
+    slice, a boolean mask or an integer array return `Showers`. Slices share memory, other selections are copies. The
+    hits of all showers are stored in flat arrays. They are ordered by shower, then by slice, then by creation. Lengths
+    are in the length unit of the simulator, energies in GeV.
+
+    `simulate`, `stream`, `from_hits` and the functions that read files return showers; the constructor is rarely
+    needed.
 
     Args:
-        run: what made them.
-        index: (n,) int64, the attempt that became each shower: (seed, index) names a shower for good.
-        incident_energy: (n,) float64.
-        leaked_energy: (n,) float64, energy that left the last slice; NaN where an imported shower does not know it.
-        hits: one group a shower; columns x, y, energy (float64, or float32 from a file), slice, layer, primary (uint8);
-            slice is 255 where an imported shower knows only the layer.
-        primaries: one group a shower; columns energy, x, y, slope_x, slope_y (float64): energy, impact point in slice
-            0 and direction (dx/dz, dy/dz).
-        particles: one group a shower, in creation order, or None where not recorded; columns parent (int32, number in
-            the shower, -1 for a primary), slice (uint8), x, y, energy (as for the hits), fate (uint8: 0 stop, 1 split,
-            2 pass, 3 leak), primary (uint8).
+        run: Origin of the showers.
+        index: (n,) int64, index of each shower in its run. Seed and index identify a shower.
+        incident_energy: (n,) float64, incident energy (GeV).
+        leaked_energy: (n,) float64, energy that left the last slice (GeV); NaN for an imported shower for which it is
+            unknown.
+        hits: Hits, one group per shower. Columns x, y (length unit) and energy (GeV) are float64, or float32 when read
+            from a file; slice, layer and primary are uint8. The slice is 255 if only the layer of an imported hit is
+            known.
+        primaries: Primaries, one group per shower. Columns energy (GeV), x, y (impact point in slice 0, length unit),
+            slope_x, slope_y (direction dx/dz, dy/dz), all float64.
+        particles: All particles in the order of creation, one group per shower, or None if they were not recorded.
+            Columns parent (int32, number of the parent in the shower, -1 for a primary), slice (uint8), x, y, energy
+            (as for the hits), fate (uint8; 0 stop, 1 split, 2 pass, 3 leak) and primary (uint8).
+
+    Example:
+        >>> import numpy as np
+        >>> import supa
+        >>> showers = supa.simulate(100, "standard", seed=1, record="particles")
+        >>> len(showers), len(showers[10:20]), len(showers[showers.num_hits > 0])
+        (100, 10, 100)
+        >>> start, stop = showers.offset[3], showers.offset[4]
+        >>> bool((showers.energy[start:stop] == showers[3].energy).all())
+        True
+        >>> deposited = [shower.energy.sum() for shower in showers]
+        >>> bool(np.allclose(deposited + showers.leaked_energy, showers.incident_energy))
+        True
+        >>> sorted(showers.particles.columns)
+        ['energy', 'fate', 'parent', 'primary', 'slice', 'x', 'y']
     """
 
     run: Run
@@ -75,27 +104,27 @@ class Showers:
 
     @property
     def config(self) -> ShowerConfig:
-        """The physics that made the showers."""
+        """Physics of the showers."""
         return self.run.config
 
     @property
     def offset(self) -> IntArray:
-        """(n + 1,) int64: the hits of shower k are offset[k] to offset[k + 1]."""
+        """(n + 1,) int64; the hits of shower k are ``offset[k]`` to ``offset[k + 1]`` (exclusive)."""
         return self.hits.offset
 
     @property
     def x(self) -> npt.NDArray[np.floating[Any]]:
-        """(hits,) x of each hit, length unit."""
+        """(hits,) x of each hit (length unit)."""
         return self.hits["x"]  # type: ignore[return-value]
 
     @property
     def y(self) -> npt.NDArray[np.floating[Any]]:
-        """(hits,) y of each hit, length unit."""
+        """(hits,) y of each hit (length unit)."""
         return self.hits["y"]  # type: ignore[return-value]
 
     @property
     def z(self) -> FloatArray:
-        """(hits,) float64 depth of each hit: slice times spacing, length unit; NaN where the slice is not known."""
+        """(hits,) float64 depth of each hit, its slice times the spacing (length unit); NaN if the slice is unknown."""
         depth = np.multiply(self.slice, self.config.slice_spacing, dtype=np.float64)
         if not self.slices_known:
             depth[self.slice == UNKNOWN_SLICE] = np.nan
@@ -103,42 +132,42 @@ class Showers:
 
     @property
     def slices_known(self) -> bool:
-        """Whether every hit knows its slice; hits of imported showers may know only their layer."""
+        """Whether the slice of every hit is known. Imported hits may have a layer only."""
         return not (self.slice == UNKNOWN_SLICE).any()
 
     @property
     def energy(self) -> npt.NDArray[np.floating[Any]]:
-        """(hits,) energy of each hit, GeV."""
+        """(hits,) energy of each hit (GeV)."""
         return self.hits["energy"]  # type: ignore[return-value]
 
     @property
     def slice(self) -> npt.NDArray[np.uint8]:
-        """(hits,) slice of each hit."""
+        """(hits,) uint8 slice of each hit; 255 if it is unknown."""
         return self.hits["slice"]  # type: ignore[return-value]
 
     @property
     def layer(self) -> npt.NDArray[np.uint8]:
-        """(hits,) readout layer of each hit."""
+        """(hits,) uint8 readout layer of each hit."""
         return self.hits["layer"]  # type: ignore[return-value]
 
     @property
     def primary(self) -> npt.NDArray[np.uint8]:
-        """(hits,) number of the primary from which each hit descends."""
+        """(hits,) uint8 number of the primary from which each hit descends."""
         return self.hits["primary"]  # type: ignore[return-value]
 
     @property
     def num_hits(self) -> IntArray:
-        """(n,) number of hits of each shower."""
+        """(n,) int64 number of hits in each shower."""
         return self.hits.counts
 
     @property
     def num_primaries(self) -> IntArray:
-        """(n,) number of primaries of each shower."""
+        """(n,) int64 number of primaries of each shower."""
         return self.primaries.counts
 
     @property
     def nbytes(self) -> int:
-        """Memory of all columns in bytes."""
+        """Memory used by all columns, in bytes."""
         tables = self.hits.nbytes + self.primaries.nbytes + (self.particles.nbytes if self.particles is not None else 0)
         return tables + self.index.nbytes + self.incident_energy.nbytes + self.leaked_energy.nbytes
 
@@ -178,7 +207,7 @@ class Showers:
         )
 
     def copy(self) -> "Showers":
-        """Copy the showers.
+        """Return a copy of the showers.
 
         Returns:
             Showers that share no memory with these.
@@ -195,26 +224,30 @@ class Showers:
 
     @staticmethod
     def concatenate(parts: Iterable["Showers"]) -> "Showers":
-        """Put showers of one config behind each other.
+        """Concatenate showers of the same config.
 
         Args:
-            parts: at least one piece; all with the same config and all with or all without recorded particles.
+            parts: One or more pieces, either all with or all without recorded particles.
 
         Returns:
-            All showers in order. Attempts are added up where every piece knows them.
+            All showers in order. The number of attempts is the sum over the pieces, or None if it is unknown for one
+            of them.
 
         Raises:
-            ValueError: nothing was given, or the pieces do not fit together.
+            ValueError: If nothing was given, if the pieces differ in their config or in ``keep``, or if only some of
+                them have recorded particles.
         """
         parts = list(parts)
         if not parts or not all(isinstance(part, Showers) for part in parts):
-            raise ValueError("Showers to concatenate must be given as a list of at least one piece.")
+            raise ValueError("Showers.concatenate needs a list of at least one Showers object.")
         runs = [part.run for part in parts]
         if any((run.config, run.keep) != (runs[0].config, runs[0].keep) for run in runs):
-            raise ValueError("Showers of different configs or keep rules cannot be put together; keep them in a list.")
+            raise ValueError(
+                "Showers with different configs or different values of keep cannot be concatenated; use a list."
+            )
         particles = [part.particles for part in parts if part.particles is not None]
         if particles and len(particles) != len(parts):
-            raise ValueError("Showers with and without recorded particles cannot be put together.")
+            raise ValueError("Showers with and without recorded particles cannot be concatenated.")
         attempts = [run.attempts for run in runs]
         return Showers(
             run=Run(
@@ -267,18 +300,21 @@ class Showers:
     # ------------------------------------------------------------------ other forms
 
     def hit_columns(self) -> dict[str, Array]:
-        """Return one row a hit, for a data frame: ``pandas.DataFrame(showers.hit_columns())``.
+        """Return the hits as the columns of a data frame.
+
+        ``pandas.DataFrame(showers.hit_columns())`` has one row per hit.
 
         Returns:
-            ``shower`` (number in this container) and the hit columns, which share memory with the container.
+            Array of each column by name: ``shower`` (number of the shower in this container) and the columns of the
+            hits, which share memory with the container.
         """
         return {"shower": self.hits.group_of_row(), **self.hits.columns}
 
     def shower_columns(self) -> dict[str, Array]:
-        """Return one row a shower, for a data frame.
+        """Return the showers as the columns of a data frame with one row per shower.
 
         Returns:
-            index, incident_energy, leaked_energy, num_hits and num_primaries.
+            Array of each column by name: index, incident_energy, leaked_energy, num_hits and num_primaries.
         """
         return {
             "index": self.index,
@@ -289,14 +325,14 @@ class Showers:
         }
 
     def to_awkward(self) -> Any:
-        """Return the showers as an awkward array, sharing the memory of the columns.
+        """Return the showers as an Awkward array, which shares the memory of the columns.
 
         Returns:
-            An ``awkward.Array`` of records: index, incident_energy, leaked_energy, hits, primaries and, where
+            ``awkward.Array`` of records with the fields index, incident_energy, leaked_energy, hits, primaries and, if
             recorded, particles.
 
         Raises:
-            ValueError: the package awkward is not installed.
+            ValueError: If the package awkward is not installed.
         """
         try:
             import awkward
@@ -320,17 +356,18 @@ class Showers:
         return awkward.zip(fields, depth_limit=1)
 
     def trajectories(self) -> Ragged:
-        """Return each hit's path from its primary: one group a hit, in the order of the hits.
+        """Return the path of each hit from its primary.
 
         Returns:
-            Columns particle (int64, row of ``particles``), slice, x, y, energy; the last row of a group is the hit.
+            Table with one group per hit, in the order of the hits. Columns particle (int64, row in ``particles``),
+            slice, x, y and energy. The first row of a group is the primary, the last one the hit.
 
         Raises:
-            ValueError: the particles were not recorded.
+            ValueError: If the particles were not recorded.
         """
         particles = self._recorded("trajectories")
         current = np.flatnonzero(particles["fate"] == STOP)
-        # A particle in slice l has l ancestors, one in each slice before it.
+        # A particle in slice l has l ancestors, one in each earlier slice.
         offset = counts_to_offsets(particles["slice"][current].astype(np.int64) + 1)
         row_of_shower = particles.offset[:-1][particles.group_of_row()]
         path = np.empty(offset[-1], dtype=np.int64)
@@ -350,25 +387,26 @@ class Showers:
         return self.particles
 
     def image(self, edges: tuple[npt.ArrayLike, npt.ArrayLike], *, layer: int | None = None) -> FloatArray:
-        """Sum the hits' energies on a grid.
+        """Sum the energies of the hits on a rectangular grid.
 
-        A cell holds its lower edges; the last cell of an axis also holds its upper edge. Energy outside is left out.
+        A cell includes its lower edges; the last cell of an axis also includes its upper edge. Hits outside the grid
+        are ignored.
 
         Args:
-            edges: ascending cell edges (length unit) along x, (nx + 1,), and along y, (ny + 1,).
-            layer: the readout layer, None for all layers together.
+            edges: Ascending cell edges (length unit) along x, (nx + 1,), and along y, (ny + 1,).
+            layer: Readout layer. By default all layers are summed.
 
         Returns:
-            (n, nx, ny) float64, GeV.
+            (n, nx, ny) float64, energy in each cell (GeV).
 
         Raises:
-            ValueError: the edges are not ascending, or there is no such layer.
+            ValueError: If the edges do not ascend or the layer does not exist.
         """
         if layer is not None:
             layer = check_int(0, self.config.num_layers - 1, "layer", layer)
         if not isinstance(edges, list | tuple) or len(edges) != 2:
             raise ValueError(
-                f"edges: {format_value(edges)} was given, but it must be a pair: the edges along x, and along y."
+                f"edges: {format_value(edges)} was given, but it must be a pair (edges along x, edges along y)."
             )
         cells = Cartesian(*edges)
         cell = cells.cell(self.x, self.y)

@@ -1,4 +1,4 @@
-"""simulate and stream: showers by number, in memory or chunk by chunk."""
+"""Simulation of a given number of showers, in memory or chunk by chunk."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete
 
 MAX_FRUITLESS_ATTEMPTS = 10_000_000
 
-_SMALLER = "lower num_slices or the split probabilities, raise the stop curve, or use fewer threads."
+_SMALLER = "lower num_slices or the split probabilities, increase the stop probabilities, or use fewer threads."
 
 
 def simulate(
@@ -40,28 +40,44 @@ def simulate(
     engine: Engine = "cpu",
     threads: int | None = None,
 ) -> Showers:
-    """Simulate showers into memory.
+    """Simulate showers and return them in memory.
 
-    Shower k of a seed is the same whatever the range, the threads and the machine (engine ``"cpu"``).
+    With the engine ``"cpu"``, shower k of a seed is always the same. It does not depend on the number of threads, on
+    the range of showers that is simulated, or on the machine.
 
     Args:
-        num_showers: how many showers to give.
-        config: a preset's name or a config.
-        energy: incident energy in GeV (65, "1:100", "log:1:100", "10,20,50", a list), in place of the config's.
-        seed: 0 to 2**64 - 1 (engine ``"reference"``: to 2**32 - 1).
-        first: index of the first attempt.
-        keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty and go on until enough are
-            kept; ``index`` then names the attempts that were.
-        record: ``"hits"``, or ``"particles"`` to keep the whole trees beside the hits.
-        engine: ``"cpu"``, or ``"reference"``: the sequential stream of the public reference code.
-        threads: how many threads simulate, None for all processors that this process may use.
+        num_showers: Number of showers to return.
+        config: Name of a preset, or a `ShowerConfig`.
+        energy: Incident energy in GeV, which replaces the one of the config: a number (65), a uniform range
+            (``"1:100"``), a range that is uniform in the logarithm (``"log:1:100"``), or energies to choose from
+            (``"10,20,50"`` or a list). By default the config decides.
+        seed: Random seed from 0 to 2**64 - 1 (2**32 - 1 for the engine ``"reference"``).
+        first: Index of the first shower to simulate.
+        keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty. Simulation continues until
+            ``num_showers`` are complete; `Showers.index` contains their indices.
+        record: ``"hits"``, or ``"particles"`` to record every particle of the trees in addition to the hits.
+        engine: ``"cpu"``, or ``"reference"`` for the sequential random stream of the public reference code.
+        threads: Number of threads. By default one for each processor that this process may use.
 
     Returns:
-        The showers; x, y and energies are float64.
+        The showers. Positions and energies are float64.
 
     Raises:
-        ValueError: an argument is not allowed, or no shower is ever complete.
-        MemoryError: a shower, or all of them, are too large for the memory.
+        ValueError: If an argument is not allowed, or if the config never produces a complete shower.
+        MemoryError: If a single shower or all showers together do not fit into memory.
+
+    Example:
+        >>> import supa
+        >>> showers = supa.simulate(1000, "standard", energy="1:100", seed=1)
+        >>> len(showers), showers.num_hits.shape, showers.x.dtype.name
+        (1000, (1000,), 'float64')
+        >>> shower = showers[7]  # Showers of length 1
+        >>> again = supa.simulate(1, "standard", energy="1:100", seed=1, first=7)
+        >>> again == shower
+        True
+        >>> complete = supa.simulate(10, keep="complete")
+        >>> bool((complete[0].layer == 2).any())
+        True
     """
     plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
     collector = Collector(plan.num_showers)
@@ -86,31 +102,44 @@ def stream(
     """Simulate showers chunk by chunk, in bounded memory.
 
     Args:
-        num_showers: how many showers to give.
-        config: as for ``simulate``, like the arguments that follow.
-        energy: incident energy in GeV.
-        seed: the seed.
-        first: index of the first attempt.
-        keep: which showers to keep.
-        record: what to keep of them.
-        engine: what simulates.
-        threads: how many threads simulate.
-        chunk_size: attempts a chunk, None for about 8 MB of hits. Chunks are smaller where fewer attempts are needed,
-            or where these would take more than a quarter of the free memory. The showers do not depend on it.
+        num_showers: Number of showers in all chunks together.
+        config: Name of a preset, or a `ShowerConfig`.
+        energy: Incident energy in GeV, which replaces the one of the config, as in `simulate`.
+        seed: Random seed.
+        first: Index of the first shower to simulate.
+        keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty.
+        record: ``"hits"``, or ``"particles"`` to record every particle of the trees in addition to the hits.
+        engine: ``"cpu"`` or ``"reference"``.
+        threads: Number of threads. By default one for each processor that this process may use.
+        chunk_size: Number of simulated showers per chunk. By default a chunk has about 8 MB of hits. A chunk is
+            smaller if fewer showers are needed or if the chunks would take more than a quarter of the free memory.
+            The showers do not depend on the chunk size.
 
     Returns:
-        An iterator over chunks, which together are the showers of ``simulate``.
+        Iterator over chunks. Concatenated, they equal the showers of `simulate`.
 
     Raises:
-        ValueError: an argument is not allowed (raised at once), or no shower is ever complete.
-        MemoryError: a shower is too large for the memory.
+        ValueError: If an argument is not allowed (raised immediately), or if the config never produces a complete
+            shower.
+        MemoryError: If a single shower does not fit into memory.
+
+    Example:
+        >>> import supa
+        >>> hits = 0
+        >>> for showers in supa.stream(1000, "standard", seed=1, chunk_size=200):
+        ...     hits += len(showers.x)
+        >>> hits == len(supa.simulate(1000, "standard", seed=1).x)
+        True
     """
     plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, chunk_size)
     return (chunk.copy() for chunk in _chunks(plan))
 
 
 def _chunks(plan: Plan) -> Iterator[Showers]:
-    """Simulate the plan's showers in order; a chunk tells its own attempts, and lives until the next is asked for."""
+    """Simulate the showers of a plan in order.
+
+    The run of a chunk states the attempts of that chunk alone. The next chunk may overwrite the arrays of a chunk.
+    """
     needed, fruitless = plan.num_showers, 0
     for start, attempts, showers in _attempts(plan):
         if len(showers) >= needed:
@@ -122,18 +151,21 @@ def _chunks(plan: Plan) -> Iterator[Showers]:
         if needed == 0:
             return
         if fruitless >= MAX_FRUITLESS_ATTEMPTS:
-            raise ValueError(never_complete(f"None of {fruitless:,} showers in a row has"))
+            raise ValueError(never_complete(f"None of {fruitless:,} consecutive showers has"))
     if needed:
         raise ValueError(
-            f"first: the indices end at {MAX_INDEX}, {needed} complete showers short of the {plan.num_showers} asked "
-            "for; begin earlier."
+            f"first: the largest index, {MAX_INDEX}, was reached {needed} complete showers short of the "
+            f"{plan.num_showers} requested; start at a smaller index."
         )
 
 
 def _attempts(plan: Plan) -> Iterator[tuple[int, int, Showers]]:
-    """Simulate attempts in order, without end unless all are kept: (first attempt, attempts, the kept showers)."""
+    """Simulate attempts in order and yield (first attempt, number of attempts, kept showers).
+
+    The iterator ends only if the plan keeps all showers.
+    """
     last = plan.first + plan.num_showers if plan.keep == "all" else MAX_INDEX
-    starts = range(plan.first, max(last, plan.first + 1), plan.chunk_size)  # an empty chunk where nothing is wanted
+    starts = range(plan.first, max(last, plan.first + 1), plan.chunk_size)  # one empty chunk for 0 showers
     spans = ((start, min(start + plan.chunk_size, last)) for start in starts)
     if plan.engine == "reference":
         yield from _attempts_in_sequence(plan, spans)
@@ -148,7 +180,7 @@ def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Itera
     def walk_span(start: int, stop: int) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
         primaries = draw_primaries(plan.config, plan.seed, indices)
-        with _memory_told(start, stop):
+        with _explained_memory_error(start, stop):
             result = sequence.walk_showers(
                 primaries,
                 complete_only=plan.keep == "complete",
@@ -164,13 +196,13 @@ def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Itera
 
 
 def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
-    """As ``_attempts``; the showers lie in a workspace, so they are gone once the next ones are asked for."""
+    """Simulate attempts as in ``_attempts``; the next chunk may overwrite the arrays of a chunk."""
     walk = build_walk(plan.config)
 
     def walk_span(start: int, stop: int, workspace: cpu.Workspace) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
         primaries = draw_primaries(plan.config, plan.seed, indices)
-        with _memory_told(start, stop):
+        with _explained_memory_error(start, stop):
             result = workspace.walk_showers(
                 walk,
                 plan.seed,
@@ -183,9 +215,12 @@ def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterat
             )
         return _showers_of(plan, indices, primaries, result)
 
-    # One workspace more than there are threads: they work on while the caller uses the last chunk.
+    # Numba registers types when it first compiles, and a thread that looks up a type at that moment fails. So compiled
+    # code is called once before there are threads.
+    draw_primaries(plan.config, plan.seed, np.empty(0, np.int64))
+    # One workspace more than threads, so that all threads work while the caller uses the last chunk.
     workspaces = [cpu.Workspace() for _ in range(plan.threads + 1)]
-    # Threads of our own, not Numba's: its thread pools do not survive a fork, as data loaders' workers are made.
+    # Python threads, because Numba's thread pools do not survive a fork, which data loaders use to start workers.
     with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa") as pool:
         pending: deque[tuple[int, int, cpu.Workspace, Future[Showers]]] = deque()
         try:
@@ -204,18 +239,19 @@ def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterat
 
 
 @contextmanager
-def _memory_told(start: int, stop: int) -> Iterator[None]:
+def _explained_memory_error(start: int, stop: int) -> Iterator[None]:
+    """Add the range of showers and a hint to the message of a MemoryError."""
     try:
         yield
     except MemoryError:
-        raise MemoryError(f"One of the showers {start} to {stop - 1} is too large for the memory; {_SMALLER}") from None
+        raise MemoryError(f"One of the showers {start} to {stop - 1} does not fit into memory; {_SMALLER}") from None
 
 
 def _showers_of(plan: Plan, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
     if result.too_large >= 0:
         raise MemoryError(
-            f"Shower {indices[result.too_large]} grows beyond {counted(plan.max_particles, 'particle')}, more than "
-            f"this machine's memory holds; {_SMALLER}"
+            f"Shower {indices[result.too_large]} grows beyond {counted(plan.max_particles, 'particle')}, which do not "
+            f"fit into the memory of this machine; {_SMALLER}"
         )
     kept = np.flatnonzero(result.kept)
     hits: dict[str, Array] = {

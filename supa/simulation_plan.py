@@ -1,4 +1,4 @@
-"""The plan of a simulation: its arguments, checked, and how it is cut into chunks and blocks."""
+"""The plan of a simulation: validated arguments and the sizes of chunks and blocks."""
 
 import math
 import os
@@ -23,15 +23,15 @@ Engine = Literal["cpu", "reference"]
 MAX_THREADS = 1024
 
 _CHUNK_BYTES = 8 << 20
-_CHUNKS_SHARE = 0.25  # of the free memory may go into chunks, however large they are wanted
-_GROWTH = 4  # a column that grows takes up to three times its length, and the chunk is copied for the caller
-_BLOCK_PARTICLES = 4096  # alive at a time: their columns then fit the second-level cache
-_BYTES_PER_PARTICLE = 512  # of working memory for one particle that is alive, growth included
+_CHUNKS_SHARE = 0.25  # largest share of the free memory for all chunks together
+_GROWTH = 4  # growing a column needs up to three times its size, and the caller receives a copy of the chunk
+_BLOCK_PARTICLES = 4096  # number of simultaneous particles whose columns fit into the second-level cache
+_BYTES_PER_PARTICLE = 512  # working memory of one active particle, including growth
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The checked arguments of ``simulate`` or ``stream``, and the sizes of chunks and blocks."""
+    """Validated arguments of ``simulate`` or ``stream``, and the sizes of chunks and blocks."""
 
     num_showers: int
     config: ShowerConfig
@@ -58,25 +58,25 @@ def make_plan(
     threads: int | None,
     chunk_size: int | None,
 ) -> Plan:
-    """Check the arguments of ``stream``, and choose the sizes of chunks and blocks.
+    """Check the arguments of ``stream`` and choose the sizes of chunks and blocks.
 
     Args:
-        num_showers: as for ``stream``, like the other arguments.
-        config: a preset's name or a config.
-        energy: incident energy in GeV, in place of the config's.
-        seed: the seed.
-        first: index of the first attempt.
-        keep: which showers to keep.
-        record: what to keep of them.
-        engine: what simulates.
-        threads: number of threads.
-        chunk_size: attempts of a chunk.
+        num_showers: Number of showers.
+        config: Name of a preset, or a config.
+        energy: Incident energy in GeV, or None to use the one of the config.
+        seed: Random seed.
+        first: Index of the first shower to simulate.
+        keep: ``"all"`` or ``"complete"``.
+        record: ``"hits"`` or ``"particles"``.
+        engine: ``"cpu"`` or ``"reference"``.
+        threads: Number of threads, or None for one per processor.
+        chunk_size: Number of simulated showers per chunk, or None to choose it.
 
     Returns:
-        The plan.
+        Plan of the simulation.
 
     Raises:
-        ValueError: an argument is not allowed, or no shower is ever complete.
+        ValueError: If an argument is not allowed, or if the config never produces a complete shower.
     """
     config = as_config(config)
     if energy is not None:
@@ -98,7 +98,7 @@ def make_plan(
         threads = 1
     seed = check_int(0, MAX_SEED, "seed", seed)
     num_showers = check_int(0, MAX_INDEX, "num_showers", num_showers)
-    first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 less num_showers)")
+    first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 - num_showers)")
     if threads is None:
         threads = available_processors()
     threads = check_int(1, MAX_THREADS, "threads", threads)
@@ -106,7 +106,7 @@ def make_plan(
     bytes_per_attempt = 100 + 8 * config.num_layers + 60 * config.primary_count.mean + 27 * hits
     if record == "particles":
         bytes_per_attempt += 31 * particles.sum()
-    # Each thread takes its part of the attempts that are needed; a smaller chunk is not worth its overhead.
+    # Divide the required attempts among the threads, but avoid chunks that are too small for their overhead.
     part = max(64, math.ceil(num_showers / (threads * _acceptance(config, keep))))
     if chunk_size is None:
         chunk_size = min(int(_CHUNK_BYTES / bytes_per_attempt), part)
@@ -115,7 +115,7 @@ def make_plan(
         if keep == "complete":
             chunk_size = min(chunk_size, part)
         if engine == "reference":
-            bytes_per_attempt += 72 * particles.sum()  # it holds every particle, recorded or not
+            bytes_per_attempt += 72 * particles.sum()  # this engine stores all particles, even if they are not recorded
         room = available_bytes() * _CHUNKS_SHARE / ((threads + 1) * _GROWTH)
         chunk_size = min(chunk_size, int(room / bytes_per_attempt))
     chunk_size = max(1, chunk_size)
@@ -135,10 +135,10 @@ def make_plan(
 
 
 def _mean_sizes(config: ShowerConfig) -> tuple[FloatArray, float]:
-    """Return the mean number of particles in each slice, and of hits, or bounds of them."""
+    """Return the mean number of particles in each slice and the mean number of hits, or upper bounds."""
     particles, hits = mean_particles(config)
     if config.critical_energy > 0:
-        # Only so many particles of a slice have the energy to split, each into two, or to pass.
+        # Particles below the critical energy stop, so the energy limits how many particles of a slice continue.
         most = 2 * config.spectrum.mean / config.critical_energy + config.primary_count.mean
         particles = np.minimum(particles, most)
         hits = min(hits, float(particles.sum()))
@@ -146,7 +146,7 @@ def _mean_sizes(config: ShowerConfig) -> tuple[FloatArray, float]:
 
 
 def _acceptance(config: ShowerConfig, keep: Keep) -> float:
-    """Return the share of the showers that are kept, 1 where it has no closed form."""
+    """Return the fraction of the showers that are kept, or 1 if it has no closed form."""
     if keep == "all" or config.critical_energy > 0:
         return 1.0
     probability = expectation(config).probability_complete
@@ -156,10 +156,10 @@ def _acceptance(config: ShowerConfig, keep: Keep) -> float:
 
 
 def available_processors() -> int:
-    """Return how many processors this process may use.
+    """Return the number of processors that this process may use.
 
     Returns:
-        The number, at least 1.
+        Number of processors, at least 1.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -167,15 +167,15 @@ def available_processors() -> int:
 
 
 def never_complete(subject: str) -> str:
-    """Write the message that showers are hardly ever complete.
+    """Return the error message for configs whose showers are hardly ever complete.
 
     Args:
-        subject: the beginning of the sentence, which ends with "has".
+        subject: Beginning of the first sentence, which ends with "has".
 
     Returns:
-        The message.
+        Error message.
     """
     return (
-        f"{subject} a hit in every readout layer, so keep='complete' will hardly end; use keep='all', or a config "
-        "whose layers are reached more often."
+        f"{subject} a hit in every readout layer, so keep='complete' would hardly ever finish; use keep='all', "
+        "or a config whose showers reach all layers more often."
     )

@@ -1,4 +1,4 @@
-"""Texts that come from files and users: how they are printed, and how JSON is read."""
+"""Safe printing of text and strict parsing of JSON from files and users."""
 
 import json
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from supa.checks import format_value
 
 
 def printable(text: str) -> str:
-    r"""Write a text so that it cannot steer a terminal.
+    r"""Escape the non-printable characters of a text, so that it cannot control a terminal.
 
     Args:
-        text: a text from a file, a file's name, or a message that holds such a text.
+        text: Text from a file, name of a file, or message that contains such a text.
 
     Returns:
-        The text; control characters, line ends and whatever else is not printable are written as ``repr`` does.
+        Text in which control characters, line ends and other non-printable characters are escaped as by ``repr``.
 
     Example:
         >>> printable("a\x1b[31mb")
@@ -26,16 +26,16 @@ def printable(text: str) -> str:
 
 
 def read_json(text: str | bytes) -> Any:
-    """Read JSON that a user or a file gives.
+    """Parse JSON from a user or a file.
 
     Args:
-        text: the text of one JSON value.
+        text: Text of one JSON value.
 
     Returns:
-        The value.
+        Parsed value.
 
     Raises:
-        ValueError: the text is no JSON, is nested too deeply, or one of its objects has a key twice.
+        ValueError: If the text is not valid JSON, is nested too deeply, or contains an object with a repeated key.
     """
     try:
         return json.loads(text, object_pairs_hook=_object)
@@ -44,9 +44,9 @@ def read_json(text: str | bytes) -> Any:
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in pairs:
-        if key in made:
+        if key in result:
             raise ValueError(f"the key {format_value(key)} is given twice; remove one of the two")
-        made[key] = value
-    return made
+        result[key] = value
+    return result

@@ -1,4 +1,4 @@
-"""Shower files, conversions, and loaders that give showers to PyTorch as points, graphs, sequences and images."""
+"""Shower files, conversions to other formats, and PyTorch datasets of showers, with graph benchmarks."""
 
 from typing import TYPE_CHECKING
 

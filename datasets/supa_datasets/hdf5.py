@@ -1,4 +1,4 @@
-"""Shower files: ShowerFile reads parts of a file; load and save read and write all of it."""
+"""Shower files: random access with `ShowerFile`, and `load` and `save` for complete files."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -43,17 +43,32 @@ from supa_datasets.writer import ShowerWriter
 
 
 class ShowerFile:
-    """A shower file, open for reading: ``len(file)`` showers, ``file[a:b]`` reads some of them as ``Showers``.
+    """A shower file that is open for reading.
 
-    Only what is asked for is read. An open file may be pickled into, or inherited by, another process, which opens the
-    file anew.
+    ``len(file)`` is the number of showers. Indexing reads only the selected showers and returns them as
+    `supa.Showers`: ``file[5]``, ``file[10:20]``, or ``file[array]`` with a boolean or integer array. An open file can
+    be pickled or inherited by another process, which then opens the file again.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, truncated, of another format or of a newer version.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, truncated, of another format or of a newer version.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import ShowerFile, save
+        >>> save(supa.simulate(100, "standard", seed=1), "showers.h5")
+        >>> with ShowerFile("showers.h5") as file:
+        ...     print(len(file), file.run.seed)
+        ...     part = file[10:20]
+        100 1
+        >>> part.index
+        array([10, 11, 12, 13, 14, 15, 16, 17, 18, 19])
+
+    Source:
+        The format is described in ``docs/reference/file_format.md``.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -83,7 +98,7 @@ class ShowerFile:
     # ------------------------------------------------------------------ life
 
     def close(self) -> None:
-        """Close the file; reading from it is then an error."""
+        """Close the file. Reading from a closed file raises ValueError."""
         self._file.close()
         self._mapped = None
 
@@ -101,10 +116,10 @@ class ShowerFile:
         self._open()
         if self._contents() != contents:
             self.close()
-            raise ValueError(f"{self._path}: it is another file than the one that was pickled; open it anew.")
+            raise ValueError(f"{self._path}: the file has changed since it was pickled; open it again.")
 
     def _contents(self) -> tuple[Any, ...]:
-        """What tells one file from another that has taken its place."""
+        """Return the values by which a replaced file is recognised."""
         return self._run, self._has_particles, *(int(offset[-1]) for offset in self._offsets.values()), len(self)
 
     def __repr__(self) -> str:
@@ -116,30 +131,30 @@ class ShowerFile:
 
     @property
     def path(self) -> Path:
-        """The file's path."""
+        """Path of the file."""
         return self._path
 
     @property
     def run(self) -> Run:
-        """What made the showers."""
+        """Config, seed and other settings with which the showers were simulated."""
         return self._run
 
     @property
     def has_particles(self) -> bool:
-        """Whether the file holds every particle of the trees."""
+        """Whether the file contains the recorded particles of the shower trees."""
         return self._has_particles
 
     @property
     def num_hits(self) -> Any:
-        """(showers,) int64 number of hits of each shower."""
+        """Number of hits of each shower, (showers,) int64."""
         return np.diff(self._offsets[HITS.group])
 
     @property
     def num_particles(self) -> Any:
-        """(showers,) int64 number of recorded particles of each shower.
+        """Number of recorded particles of each shower, (showers,) int64.
 
         Raises:
-            ValueError: the particles were not recorded.
+            ValueError: If the particles were not recorded.
         """
         if not self._has_particles:
             raise ValueError(f"{self._path}: its particles were not recorded; generate with --record particles.")
@@ -147,14 +162,14 @@ class ShowerFile:
 
     @property
     def compression(self) -> str:
-        """The name of the hits' HDF5 filter, ``"none"`` if they are not compressed."""
+        """Name of the HDF5 filter of the hits; ``"none"`` without compression."""
         properties = self._columns["hits/x"].id.get_create_plist()
         names = [properties.get_filter(k)[3].decode() for k in range(properties.get_nfilters())]
         return ", ".join(names) or "none"
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The file's attributes: config, seed, units, versions and more."""
+        """Attributes of the file by name, such as ``config``, ``seed``, ``energy_unit`` and ``version``."""
         file = self._opened()
         with named_errors(self._path):
             return {name: attribute_of(file, name) for name in file.attrs}
@@ -163,24 +178,24 @@ class ShowerFile:
         return len(self._offsets[HITS.group]) - 1
 
     def __iter__(self) -> Iterator[Showers]:
-        """Return the showers one by one; they are read in chunks."""
+        """Iterate over single showers, which are read in chunks."""
         for chunk in self.chunks():
             yield from chunk
 
     def chunks(self, size: int = 8192) -> Iterator[Showers]:
-        """Read the file chunk by chunk.
+        """Iterate over the file in chunks.
 
         Args:
-            size: showers of a chunk.
+            size: Number of showers per chunk.
 
         Returns:
-            An iterator over chunks.
+            Iterator over `supa.Showers`. A file without showers has one empty chunk.
         """
         for start in range(0, max(len(self), 1), size):
             yield self[start : start + size]
 
     def __getitem__(self, key: Any) -> Showers:
-        """Read showers: a whole number, a slice, or a boolean or integer array, as for ``Showers``."""
+        """Read the showers that an integer, a slice, or a boolean or integer array selects."""
         chosen = selected(key, len(self))
         if isinstance(chosen, tuple):
             return self._read_checked(*chosen)
@@ -194,17 +209,18 @@ class ShowerFile:
         return Showers.concatenate([self._read_checked(int(run[0]), int(run[-1]) + 1) for run in runs])[place]
 
     def column(self, table: str, name: str) -> Any:
-        """Read a whole column.
+        """Read one column of all showers.
 
         Args:
-            table: ``"showers"``, ``"hits"``, ``"primaries"`` or ``"particles"``.
-            name: the column; in ``"showers"`` also ``"offset"``, the hits' offsets.
+            table: Name of the table: ``"showers"``, ``"hits"``, ``"primaries"`` or ``"particles"``.
+            name: Name of the column, such as ``"energy"``. Each table also has an ``"offset"``; that of
+                ``"showers"`` is the offset of the hits.
 
         Returns:
-            The values, one-dimensional.
+            (rows,) array with the dtype of the column.
 
         Raises:
-            ValueError: there is no such column.
+            ValueError: If the file has no such column.
         """
         file = self._opened()
         types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self._has_particles)}
@@ -213,22 +229,25 @@ class ShowerFile:
             known = (
                 f"the columns of {table!r} are {', '.join(types[table])}"
                 if table in types
-                else (f"there is no table {table!r}, only {', '.join(types)}")
+                else (f"the tables are {', '.join(types)}")
             )
             raise ValueError(f"{self._path}: there is no column {table}/{name}; {known}.")
         with named_errors(self._path):
             return dataset_at(file, f"{table}/{name}", types[table][name])[:]
 
     def faults(self, progress: Callable[[int], None] | None = None) -> list[Fault]:
-        """Check every value, also those that are not checked whenever showers are read.
+        """Check every value of the file, more thoroughly than on reading.
 
         Args:
-            progress: called with the number of showers that were checked, now and then.
+            progress: Function that is called with the number of showers checked so far.
 
         Returns:
-            The kinds of values that no shower can have, with their number and the first shower; none in a good file.
+            One `Fault` for each kind of impossible value; an empty list for a valid file.
 
         Example:
+            >>> import supa
+            >>> from supa_datasets import ShowerFile, save
+            >>> save(supa.simulate(100), "showers.h5")
             >>> with ShowerFile("showers.h5") as file:
             ...     file.faults()
             []
@@ -239,7 +258,7 @@ class ShowerFile:
             try:
                 faults = find_faults(self._read(start, stop), start)
             except ValueError:
-                faults = [Fault("a shower that cannot be read", stop - start, start)]
+                faults = [Fault("an unreadable shower", stop - start, start)]
             for fault in faults:
                 before = found.get(fault.kind)
                 count = fault.count + (before.count if before else 0)
@@ -256,7 +275,7 @@ class ShowerFile:
         return self._file
 
     def _gather(self, chosen: IntArray) -> Showers:
-        """Copy showers out of the mapped file."""
+        """Copy showers from the memory-mapped file."""
         self._opened()
         mapped = self._mapped
         assert mapped is not None
@@ -289,17 +308,27 @@ class ShowerFile:
 
 
 def load(path: str | PathLike[str]) -> Showers:
-    """Read a whole shower file into memory.
+    """Read all showers of a file into memory.
+
+    Use `ShowerFile` to read parts of a file that is larger than the memory.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Returns:
-        The showers; x, y and the hits' energies are float32.
+        The showers. Positions (simulator units) and energies (GeV) of the hits are float32.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, truncated, of another format or of a newer version.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, truncated, of another format or of a newer version, or does not fit into
+            the memory.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import load, save
+        >>> save(supa.simulate(100, "standard", seed=1), "showers.h5")
+        >>> load("showers.h5")
+        <Showers: 100 of standard at 65.0 GeV, seed 1; 6,684 hits, 66.8 a shower>
     """
     with ShowerFile(path) as file:
         return file[:]
@@ -308,21 +337,33 @@ def load(path: str | PathLike[str]) -> Showers:
 def save(
     showers: Showers, path: str | PathLike[str], *, compression: Compression = "none", overwrite: bool = False
 ) -> None:
-    """Write showers to a file, which appears under its name only when it is whole.
+    """Write showers to a file atomically.
+
+    The file appears under its name only when it is complete.
 
     Args:
-        showers: the showers; x, y and the hits' energies are stored as float32.
-        path: the file to make; its folder must exist.
-        compression: ``"none"``, ``"gzip"``, or ``"lz4"`` or ``"zstd"`` (these two need the package hdf5plugin).
-        overwrite: replace a file of this name.
+        showers: The showers. Positions and energies of the hits are stored as float32.
+        path: Path of the file to create; its folder must exist.
+        compression: One of ``COMPRESSIONS``: ``"none"``, ``"gzip"``, ``"lz4"`` or ``"zstd"``. The last two need the
+            package hdf5plugin.
+        overwrite: Whether to replace an existing file.
 
     Raises:
-        FileExistsError: the file exists and overwrite was not asked for.
-        ValueError: these are no showers, or the compression is not available.
+        FileExistsError: If the file exists and ``overwrite`` is False.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If ``showers`` is not a `supa.Showers` object, or the compression is not available.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import load, save
+        >>> showers = supa.simulate(100, "standard", seed=1)
+        >>> save(showers[:50], "first.h5", compression="gzip")
+        >>> len(load("first.h5"))
+        50
     """
     if not isinstance(showers, Showers):
         raise ValueError(
-            f"save takes the showers first and the path second, but the first is a {type(showers).__name__}."
+            f"The first argument of save must be a Showers object, got {type(showers).__name__}; the path comes second."
         )
     with ShowerWriter(
         path, showers.run, has_particles=showers.particles is not None, compression=compression, overwrite=overwrite

@@ -1,4 +1,4 @@
-"""How the HDF5 file of a shower file is created: its properties, its columns and their filters."""
+"""Creation of the HDF5 file of a shower file: properties, columns and compression filters."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,9 @@ from supa_datasets.layout import PROGRESS, SHOWER_CHUNK, SHOWER_TYPES, tables_of
 
 Compression = Literal["none", "lz4", "zstd", "gzip"]
 COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
+"""Names of the compressions."""
 
-# Blocks of the writer are much larger than chunks, so a cache of chunks only takes memory, for each of some 20 columns.
+# The blocks of the writer are much larger than chunks, so a large chunk cache for each of about 20 columns is useless.
 _WRITE_CACHE_BYTES = 1 << 18
 
 
@@ -22,13 +23,13 @@ def compression_filters(compression: Compression) -> dict[str, Any]:
     """Return the arguments of ``create_dataset`` for a compression.
 
     Args:
-        compression: one of ``COMPRESSIONS``.
+        compression: One of ``COMPRESSIONS``.
 
     Returns:
-        The arguments, empty for no compression.
+        Keyword arguments; empty without compression.
 
     Raises:
-        ValueError: there is no such compression, or it needs a package that is not installed.
+        ValueError: If there is no such compression, or its package is not installed.
     """
     if compression not in COMPRESSIONS:
         raise ValueError(
@@ -49,24 +50,24 @@ def compression_filters(compression: Compression) -> dict[str, Any]:
 
 
 def create_file(path: Path, descriptor: int) -> h5py.File:
-    """Create an empty HDF5 file that stays readable if the process that writes it dies.
+    """Create an empty HDF5 file that stays readable if the writing process dies.
 
     Args:
-        path: the file, which exists and is replaced.
-        descriptor: the descriptor of the same file.
+        path: Path of the file, which exists and is replaced.
+        descriptor: Descriptor of the same file.
 
     Returns:
         The open file.
 
     Raises:
-        OSError: the disk does not take a megabyte.
+        OSError: If the disk has less than a megabyte of free space.
     """
     _check_disk_space(descriptor)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    # Single-writer-multiple-reader mode, which makes an unfinished file readable, begins with the layout of HDF5 1.10.
+    # Single-writer-multiple-reader mode makes an unfinished file readable and requires the layout of HDF5 1.10.
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    # The lock is the writer's own: in that mode HDF5 would give its lock up.
+    # The writer locks the file itself, since HDF5 releases its lock in this mode.
     access.set_file_locking(False, True)
     creation = _without_times(h5py.h5p.FILE_CREATE)
     return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
@@ -78,14 +79,13 @@ def create_columns(
     """Write the attributes of a shower file and create its empty columns.
 
     Args:
-        file: the empty file.
-        run: what makes the showers.
-        has_particles: whether there is a table of particles.
-        filters: what ``compression_filters`` returned.
+        file: The empty file.
+        run: Run of the showers.
+        has_particles: Whether the file has a table of particles.
+        filters: Result of ``compression_filters``.
 
     Returns:
-        The columns by their paths. Keep them open: a column that is closed writes what it still holds, where no error
-        can be caught.
+        Columns by path. Keep them open: closing a column writes its remaining data, and errors cannot be caught there.
     """
     columns: dict[str, h5py.Dataset] = {}
 
@@ -106,7 +106,7 @@ def create_columns(
     for name, kind in SHOWER_TYPES.items():
         create(f"showers/{name}", kind, SHOWER_CHUNK)
     columns[PROGRESS] = file.create_dataset(PROGRESS, (1,), "i8", data=np.zeros(1, "i8"))
-    # From here on HDF5 orders its writes so that the file can be read whenever this process dies.
+    # From now on HDF5 orders its writes such that the file is readable at any time.
     file.swmr_mode = True
     return columns
 
@@ -115,8 +115,8 @@ def append_rows(column: h5py.Dataset, values: Any) -> None:
     """Append rows to a column.
 
     Args:
-        column: the column.
-        values: (rows,) the rows.
+        column: The column.
+        values: (rows,) values to append.
     """
     start = len(column)
     column.resize(start + len(values), axis=0)
@@ -124,14 +124,14 @@ def append_rows(column: h5py.Dataset, values: Any) -> None:
 
 
 def _check_disk_space(descriptor: int) -> None:
-    """Write a megabyte and take it back: HDF5 crashes where not even its first kilobytes can be written."""
+    """Write a megabyte and remove it, since HDF5 crashes if it cannot write its first kilobytes."""
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(bytes(1 << 20))
     os.ftruncate(descriptor, 0)
 
 
 def _without_times(kind: Any) -> Any:
-    """Return properties of a new object without its time, so that the same showers make the same bytes."""
+    """Return creation properties without time stamps, so that the same showers give the same bytes."""
     properties = h5py.h5p.create(kind)
     properties.set_obj_track_times(False)
     return properties

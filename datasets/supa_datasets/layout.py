@@ -1,4 +1,7 @@
-"""The layout of a shower file: its groups, columns, attributes, and how they are checked. See ``docs/reference/file_format.md``."""
+"""The layout of a shower file: groups, columns and attributes, and their checks.
+
+See ``docs/reference/file_format.md``.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +30,10 @@ class Table:
     """One ragged table of a file.
 
     Args:
-        group: HDF5 group of its columns.
-        types: name and stored type of each column.
-        offset: path of its offsets, (showers + 1,) int64.
-        chunk: rows of an HDF5 chunk.
+        group: HDF5 group of the columns.
+        types: Stored type of each column by name.
+        offset: Path of the offsets, (showers + 1,) int64.
+        chunk: Number of rows per HDF5 chunk.
     """
 
     group: str
@@ -40,7 +43,7 @@ class Table:
 
     @property
     def bytes_per_row(self) -> int:
-        """Memory of one row of all columns."""
+        """Size of one row of all columns in bytes."""
         return sum(np.dtype(kind).itemsize for kind in self.types.values())
 
 
@@ -54,16 +57,16 @@ UNITS = {
     "length_unit": "simulator unit (config: slice_spacing of them between two slices)",
     "angle_unit": "rad; slopes are dx/dz and dy/dz",
 }
-"""Attributes that say what the numbers mean; other texts are another version of the format."""
+"""Attributes with the units of the columns. Files with other values are rejected."""
 
-_MOST_CHUNK_BYTES = 1 << 28  # HDF5 unpacks a whole chunk to read a row of it
+_MOST_CHUNK_BYTES = 1 << 28  # HDF5 decompresses a complete chunk to read one row of it
 
 
 def tables_of(has_particles: bool) -> tuple[Table, ...]:
-    """Name the ragged tables of a file.
+    """Return the ragged tables of a file.
 
     Args:
-        has_particles: whether the particles are recorded.
+        has_particles: Whether the file contains recorded particles.
 
     Returns:
         The tables.
@@ -72,11 +75,11 @@ def tables_of(has_particles: bool) -> tuple[Table, ...]:
 
 
 def write_run(file: h5py.File, run: Run) -> None:
-    """Write what made the showers as attributes; the attempts are unknown (-1) until the end of the run.
+    """Write the run as attributes. The attempts are unknown (-1) until the end of the run.
 
     Args:
-        file: the open file.
-        run: what made the showers.
+        file: The open file.
+        run: Run of the showers.
     """
     import importlib.metadata
 
@@ -97,26 +100,26 @@ def write_run(file: h5py.File, run: Run) -> None:
 
 
 def read_run(file: h5py.File) -> Run:
-    """Read what made the showers.
+    """Read the run from the attributes.
 
     Args:
-        file: the open file, of a format and version that ``check_format`` accepts.
+        file: The open file, which ``check_format`` has accepted.
 
     Returns:
-        What made them.
+        The run.
 
     Raises:
-        ValueError: an attribute is missing or not allowed.
+        ValueError: If an attribute is missing or has an invalid value.
     """
     config = _attribute(file, "config", str)
     keep = _attribute(file, "keep", str)
     engine = _attribute(file, "engine", str)
     if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
-        raise ValueError(f"its attributes keep and engine are {format_value(keep)} and {format_value(engine)}")
+        raise ValueError(f"its attributes keep and engine have invalid values: {format_value((keep, engine))}")
     for name, expected in UNITS.items():
         unit = _attribute(file, name, str)
         if unit != expected:
-            raise ValueError(f"the attribute {name!r} is {format_value(unit)}, but it must be {expected!r}")
+            raise ValueError(f"the attribute {name!r} must be {expected!r}, got {format_value(unit)}")
     attempts = _attribute(file, "attempts", int)
     return Run(
         config=ShowerConfig.from_json(config),
@@ -133,21 +136,21 @@ def _attribute(file: h5py.File, name: str, kind: type, largest: int = 2**63 - 1)
     smallest = -1 if name == "attempts" else 0
     if (kind is str and isinstance(value, str)) or (type(value) is int and smallest <= value <= largest):
         return value
-    raise ValueError(f"the attribute {name!r} is {format_value(value)}")
+    raise ValueError(f"the attribute {name!r} has the invalid value {format_value(value)}")
 
 
 def attribute_of(file: h5py.File, name: str) -> Any:
     """Read an attribute of a file.
 
     Args:
-        file: the open file.
-        name: its name.
+        file: The open file.
+        name: Name of the attribute.
 
     Returns:
-        Its value; of a single number a Python number.
+        Value of the attribute; a single number is returned as a Python number.
 
     Raises:
-        ValueError: it is missing, or of a type that NumPy does not have.
+        ValueError: If the attribute is missing or cannot be read.
     """
     if name not in file.attrs:
         raise ValueError(f"the attribute {name!r} is missing")
@@ -159,55 +162,55 @@ def attribute_of(file: h5py.File, name: str) -> Any:
 
 
 def check_format(file: h5py.File) -> None:
-    """Check that a file is one of ours and not newer than this program.
+    """Check the format and the version of a file.
 
     Args:
-        file: the open file.
+        file: The open file.
 
     Raises:
-        ValueError: it is another program's, or newer.
+        ValueError: If the file has another format or a newer version.
     """
     name = attribute_of(file, "format") if "format" in file.attrs else None
     if not isinstance(name, str) or name != FORMAT:
         raise ValueError(
-            f"it is an HDF5 file, but not of the format {FORMAT!r}; of showerdata, CaloGAN and CaloChallenge files "
-            "`supa convert` makes one"
+            f"it is an HDF5 file, but not of the format {FORMAT!r}; `supa convert` converts showerdata, CaloGAN and "
+            "CaloChallenge files"
         )
     version = attribute_of(file, "version")
     if type(version) is not int or version < 1:
-        raise ValueError(f"its version is {format_value(version)}, which no version of this program writes")
+        raise ValueError(f"its version must be a positive integer, got {format_value(version)}")
     if version > VERSION:
         raise ValueError(f"its version is {version}, but this program reads versions up to {VERSION}; update it")
 
 
 def stores_particles(file: h5py.File) -> bool:
-    """Return whether a file has a table of particles, be it damaged.
+    """Return whether a file has a table of particles, which may be damaged.
 
     Args:
-        file: the open file.
+        file: The open file.
 
     Returns:
-        Whether there is anything of its name.
+        True if the group exists.
     """
     return bool(file.id.links.exists(PARTICLES.group.encode()))
 
 
 def dataset_at(file: h5py.File, path: str, kind: str) -> h5py.Dataset:
-    """Look up a dataset of which every part is in this file.
+    """Return a dataset after checking that it is stored completely in this file.
 
-    HDF5 itself follows links into other files, reads values from other files, and may run other people's code for a
-    link of their own type.
+    HDF5 itself follows links into other files, reads values from other files, and can run plug-in code for
+    user-defined links.
 
     Args:
-        file: the open file.
-        path: its path.
-        kind: the type that it must have.
+        file: The open file.
+        path: Path of the dataset.
+        kind: Required dtype.
 
     Returns:
-        The dataset, one-dimensional.
+        The one-dimensional dataset.
 
     Raises:
-        ValueError: it is missing, not in this file, or of another type or shape.
+        ValueError: If the dataset is missing, is not stored in this file, or has another dtype or shape.
     """
     place: Any = file
     for name in path.split("/"):
@@ -219,44 +222,44 @@ def dataset_at(file: h5py.File, path: str, kind: str) -> h5py.Dataset:
     if not isinstance(place, h5py.Dataset):
         raise ValueError(f"the column {path!r} is missing")
     if place.external or place.is_virtual:
-        raise ValueError(f"the column {path!r} lies in another file")
+        raise ValueError(f"the column {path!r} is stored in another file")
     if place.shape is None or place.ndim != 1 or place.dtype != np.dtype(kind):
-        raise ValueError(f"the column {path!r} is {place.dtype} {place.shape}, not one-dimensional {kind}")
+        raise ValueError(f"the column {path!r} must be one-dimensional {kind}, got {place.dtype} {place.shape}")
     if place.chunks is not None and place.chunks[0] * place.dtype.itemsize > _MOST_CHUNK_BYTES:
-        raise ValueError(f"a chunk of the column {path!r} has {place.chunks[0]:,} rows, more than are read at once")
+        raise ValueError(f"the column {path!r} has chunks of {place.chunks[0]:,} rows, which exceed the limit")
     return place
 
 
 def read_progress(file: h5py.File) -> int:
-    """Read how many showers the writer has finished.
+    """Read the number of showers that the writer has finished.
 
     Args:
-        file: the open file.
+        file: The open file.
 
     Returns:
-        The number of showers.
+        Number of showers.
 
     Raises:
-        ValueError: it is missing, or not one number of showers.
+        ValueError: If the number is missing or invalid.
     """
     dataset = dataset_at(file, PROGRESS, "i8")
     if dataset.shape != (1,):
-        raise ValueError(f"the column {PROGRESS!r} has {dataset.shape[0]:,} rows, not 1")
+        raise ValueError(f"the column {PROGRESS!r} must have 1 row, got {dataset.shape[0]:,}")
     count = int(dataset[0])
     if count < 0:
-        raise ValueError(f"the column {PROGRESS!r} counts {count} showers")
+        raise ValueError(f"the column {PROGRESS!r} must not be negative, got {count}")
     return count
 
 
 def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
-    """Check that every column is there, in this file, of the right type, and as long as the others.
+    """Check that all columns exist in this file with the right types and lengths.
 
     Args:
-        file: the open file.
-        unfinished: whether there may be more rows than those of the showers that the writer has finished.
+        file: The open file.
+        unfinished: Whether columns may have more rows than those of the finished showers.
 
     Raises:
-        ValueError: a column is missing or does not fit.
+        ValueError: If a column is missing or inconsistent.
     """
     showers = read_progress(file)
     for name, kind in SHOWER_TYPES.items():
@@ -272,7 +275,7 @@ def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
                 f"the column {table.offset!r} has {counted(len(offsets), 'row')} for {counted(showers, 'shower')}"
             )
         if offsets.nbytes > available_bytes():
-            raise ValueError(f"its {showers:,} showers are more than the memory can index")
+            raise ValueError(f"the offsets of its {showers:,} showers do not fit into the memory")
         last = int(check_offset(f"the column {table.offset!r}", offsets[: showers + 1])[-1])
         for name, kind in table.types.items():
             rows = len(dataset_at(file, f"{table.group}/{name}", kind))

@@ -1,7 +1,8 @@
-"""Uncompressed columns mapped into memory: any rows of them in any order, at the speed of memory.
+"""Fast random access to rows of uncompressed columns through a memory map.
 
-HDF5 finds, locks and copies for each piece that it reads, which takes longer than to read a shower. The chunks of an
-uncompressed column lie in the file as they are, so their places are looked up once, and rows are copied from there.
+For each read, HDF5 searches, locks and copies, which takes longer than the read of a shower itself. The chunks of an
+uncompressed column are stored unchanged in the file. Their positions are therefore looked up once, and rows are
+copied directly from the memory map.
 """
 
 import mmap
@@ -16,14 +17,14 @@ from supa.compiler import kernel
 
 
 class MappedColumns:
-    """The columns of an open file, mapped into memory.
+    """The memory-mapped columns of an open file.
 
     Args:
-        file: the open file.
-        columns: the columns by name; none is compressed.
+        file: The open file.
+        columns: Uncompressed columns by name.
 
     Raises:
-        ValueError: a chunk lies outside the file.
+        ValueError: If a chunk is outside the file.
     """
 
     def __init__(self, file: h5py.File, columns: dict[str, h5py.Dataset]) -> None:
@@ -44,28 +45,28 @@ class MappedColumns:
 
         column.id.chunk_iter(remember)
         if ((places < 0) | (places + rows * size > len(self._bytes))).any():
-            raise ValueError(f"a chunk of the column {name!r} lies outside the file")
+            raise ValueError(f"a chunk of the column {name!r} is outside the file")
         return places
 
     def check(self) -> None:
-        """Make sure that the file is still there to be read: to touch what was cut off would kill the process.
+        """Check that the file was not truncated, since access behind its end would kill the process.
 
         Raises:
-            ValueError: the file was cut after it was opened.
+            ValueError: If the file was truncated after it was opened.
         """
         if os.fstat(self._handle).st_size < len(self._bytes):
-            raise ValueError("it was cut while it was open")
+            raise ValueError("it was truncated while it was open")
 
     def rows(self, name: str, start: IntArray, count: IntArray) -> Array:
         """Copy ranges of rows.
 
         Args:
-            name: the column.
-            start: (ranges,) int64, the first row of each range.
-            count: (ranges,) int64, how many rows each range has; all are in the column.
+            name: Name of the column.
+            start: (ranges,) int64 first row of each range.
+            count: (ranges,) int64 number of rows of each range. All rows must be inside the column.
 
         Returns:
-            The rows of all ranges, one behind the other.
+            (rows,) array with the concatenated rows of all ranges.
         """
         kind = self._types[name]
         out = np.empty(int(count.sum()) * kind.itemsize, dtype=np.uint8)
@@ -74,13 +75,13 @@ class MappedColumns:
 
 
 def mappable(column: h5py.Dataset) -> bool:
-    """Return whether a column's values lie in the file as they are.
+    """Return whether the values of a column are stored unchanged in the file.
 
     Args:
-        column: the column.
+        column: The column.
 
     Returns:
-        Whether it is in chunks, without any filter, in this machine's byte order.
+        True if the column is chunked, has no filter, and has the byte order of this machine.
     """
     return (
         column.chunks is not None
@@ -100,14 +101,14 @@ def _copy_ranges(
     count: IntArray,
     out: npt.NDArray[np.uint8],
 ) -> None:
-    # Each range lies elsewhere. Touched one right behind the other, the processor waits for many of them at once.
+    # The ranges are scattered in memory. Touching them in a tight loop first lets the processor fetch many at once.
     touched = 0
     for k in range(len(start)):
         if count[k] > 0:
             chunk = start[k] // chunk_rows
             touched ^= source[chunk_places[chunk] + (start[k] - chunk * chunk_rows) * size]
     if len(out) > 0:
-        out[0] = touched & 255  # overwritten below, but without this the loop would be left out
+        out[0] = touched & 255  # overwritten below, but prevents the compiler from removing the loop
     filled = 0
     for k in range(len(start)):
         row, left = start[k], count[k]

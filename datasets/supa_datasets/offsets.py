@@ -1,16 +1,16 @@
-"""Boundaries of ragged batches: range k of a packed tensor is offset[k] to offset[k + 1]."""
+"""Offsets of ragged batches: the rows of item k in a packed tensor are offset[k] to offset[k + 1]."""
 
 import torch
 from torch import Tensor
 
 
 def counts_to_offsets(counts: Tensor) -> Tensor:
-    """Return where ranges of given lengths begin, and where the last one ends.
+    """Return the offsets of consecutive ranges with given lengths.
 
     Args:
-        counts: (ranges,) integers of at least 0, the length of each range.
+        counts: (ranges,) non-negative integers, the length of each range.
 
     Returns:
-        (ranges + 1,) int64 on the device of ``counts``.
+        (ranges + 1,) int64 offsets on the device of ``counts``.
     """
     return torch.nn.functional.pad(counts.cumsum(0, dtype=torch.int64), (1, 0))

@@ -1,4 +1,4 @@
-"""How shower files are opened and read, by readers and by a writer that resumes."""
+"""Opening and reading shower files."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,25 +17,25 @@ from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_TYPES, datas
 from supa_datasets.unfinished import AsFinished
 from supa_datasets.validation import check_rows
 
-# The only heap of a shower file holds the strings of its attributes, which are written first.
+# The only heap of a shower file contains the strings of its attributes, which are written first.
 _HEAP_BYTES = 1 << 20
 _PIECE_SHOWERS = 1 << 14
 _PIECE_ROWS = 1 << 20
-_READ_AT_ONCE = 1 << 28  # bytes for which it is not worth to ask how much memory there is
+_READ_AT_ONCE = 1 << 28  # number of bytes below which the available memory is not checked
 
 
 def open_for_reading(path: Path) -> h5py.File:
     """Open a file.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Returns:
         The open file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not an HDF5 file, damaged, or being written.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is not an HDF5 file, is damaged, or is being written.
     """
     with _opening(path):
         return h5py.File(path, "r")
@@ -43,17 +43,17 @@ def open_for_reading(path: Path) -> h5py.File:
 
 @contextmanager
 def open_unfinished(path: Path) -> Iterator[h5py.File]:
-    """Open a file whose writer may have died while it wrote the file.
+    """Open a file whose writer may have been killed.
 
     Args:
-        path: the file, which no process is writing.
+        path: Path of the file, which no process may be writing.
 
     Returns:
-        A context that gives the open file.
+        Context manager that returns the open file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not an HDF5 file, or damaged.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is not an HDF5 file or is damaged.
     """
     with ExitStack() as stack:
         with _opening(path):
@@ -64,7 +64,7 @@ def open_unfinished(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def _opening(path: Path) -> Iterator[None]:
-    """Check a file before HDF5 opens it, and explain why HDF5 cannot."""
+    """Check a file before HDF5 opens it, and turn errors of HDF5 into clear messages."""
     name = printable(str(path))
     if not path.exists():
         raise FileNotFoundError(f"{name}: there is no such file.")
@@ -76,40 +76,40 @@ def _opening(path: Path) -> Iterator[None]:
         check_heaps(path, first_bytes=_HEAP_BYTES)
         yield
     except BlockingIOError:
-        raise ValueError(f"{name}: another process is writing it; wait for its end.") from None
+        raise ValueError(f"{name}: another process is writing it; wait until it has finished.") from None
     except OSError as error:
         if "open for write" in str(error):
             raise ValueError(f"{name}: it is unfinished; finish it first (supa generate --resume).") from None
         other = _format_of(path)
         if other:
             raise ValueError(
-                f"{name}: it is not a shower file but {other}; make one of it: supa convert "
+                f"{name}: it is not a shower file but {other}; convert it first: supa convert "
                 f"{printable(path.name)} NAME.h5"
             ) from None
-        raise ValueError(f"{name}: it is not an HDF5 file, or is damaged or truncated ({_line(error)}).") from None
+        raise ValueError(f"{name}: it is not an HDF5 file, or it is damaged or truncated ({_line(error)}).") from None
     except ValueError as error:
         raise ValueError(f"{name}: {_line(error)}.") from None
 
 
 def _format_of(path: Path) -> str | None:
-    """Recognise a file of another format by its first bytes."""
+    """Return a description of a file in another format, recognised by its first bytes, or None."""
     with path.open("rb") as file:
         start = file.read(4)
-    return {b"PAR1": "a Parquet file", b"root": "a ROOT file", b"PK\x03\x04": "an archive such as npz"}.get(start)
+    return {b"PAR1": "a Parquet file", b"root": "a ROOT file", b"PK\x03\x04": "a zip archive such as npz"}.get(start)
 
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Turn every complaint about the contents into a ValueError of one line that names the file."""
+    """Turn every error about the contents into a ValueError with one line that names the file."""
     name = printable(str(path))
     try:
         yield
     except (ValueError, MemoryError) as error:
         raise ValueError(f"{name}: {_line(error)}.") from None
-    except (OSError, KeyError, TypeError, RuntimeError, ArithmeticError) as error:  # the HDF5 library's
+    except (OSError, KeyError, TypeError, RuntimeError, ArithmeticError) as error:  # raised by h5py
         if "filter" in str(error):
             raise ValueError(
-                f"{name}: it is damaged, or compressed by a method that is not installed: pip install "
+                f"{name}: it is damaged, or its compression is not installed: pip install "
                 f"'supa-showers[compression]' ({_line(error)})."
             ) from None
         raise ValueError(f"{name}: it is damaged ({_line(error)}).") from None
@@ -120,7 +120,7 @@ def _line(error: Exception) -> str:
 
 
 def columns_of(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """Look the columns up once: to find one by its path takes longer than to read a shower from it."""
+    """Return all columns by path. The look-up by path takes longer than the read of a shower, so it is done once."""
     types = {
         f"{table.group}/{name}": kind
         for table in tables_of(stores_particles(file))
@@ -131,27 +131,27 @@ def columns_of(file: h5py.File) -> dict[str, h5py.Dataset]:
 
 
 def read_showers(columns: dict[str, h5py.Dataset], run: Run, offsets: dict[str, Any], start: int, stop: int) -> Showers:
-    """Read neighbouring showers, without a look at their values.
+    """Read consecutive showers without checking their values.
 
     Args:
-        columns: the file's columns.
-        run: what made the showers.
-        offsets: offsets of each table for these showers, (showers + 1,).
-        start: the first shower.
-        stop: the shower behind the last one.
+        columns: Columns of the file by path.
+        run: Run of the showers.
+        offsets: (showers + 1,) offsets of each table for these showers.
+        start: Position of the first shower.
+        stop: Position after the last shower.
 
     Returns:
         The showers.
 
     Raises:
-        ValueError: the memory does not hold them.
+        ValueError: If the showers do not fit into the memory.
     """
     tables = tables_of(PARTICLES.group in offsets)
     needed = sum(int(offsets[t.group][-1] - offsets[t.group][0]) * t.bytes_per_row for t in tables)
     if needed > _READ_AT_ONCE and needed > available_bytes():
         raise ValueError(
             f"its showers {start} to {stop - 1} need {needed / 1e9:,.1f} GB of memory, more than there is; read fewer "
-            "at a time (ShowerFile.chunks)"
+            "showers at a time (ShowerFile.chunks)"
         )
     rows = {}
     for table in tables:
@@ -162,12 +162,12 @@ def read_showers(columns: dict[str, h5py.Dataset], run: Run, offsets: dict[str, 
 
 
 def assembled(run: Run, columns: dict[str, Any], tables: dict[str, Ragged]) -> Showers:
-    """Put showers together that were read.
+    """Build showers from columns that were read.
 
     Args:
-        run: what made them.
-        columns: the columns of ``"showers"``.
-        tables: the hits, the primaries and, where recorded, the particles.
+        run: Run of the showers.
+        columns: Columns of the table ``"showers"``.
+        tables: Hits, primaries and, if recorded, particles.
 
     Returns:
         The showers.
@@ -182,18 +182,18 @@ def assembled(run: Run, columns: dict[str, Any], tables: dict[str, Ragged]) -> S
 
 
 def checked(showers: Showers) -> Showers:
-    """Check showers that were read.
+    """Return showers after a check of their values.
 
     Args:
-        showers: the showers.
+        showers: Showers that were read from a file.
 
     Returns:
         The same showers.
 
     Raises:
-        ValueError: a value cannot be that of a shower.
+        ValueError: If a value is impossible for a shower.
     """
-    # Piece by piece, since a check takes several times the memory of what it checks.
+    # A check needs several times the memory of the checked values, so it is done in pieces.
     offsets = [t.offset for t in (showers.hits, showers.primaries, showers.particles) if t is not None]
     for start, stop in pieces(offsets):
         check_rows(showers[start:stop] if stop - start < len(showers) else showers)
@@ -201,14 +201,13 @@ def checked(showers: Showers) -> Showers:
 
 
 def pieces(offsets: Sequence[IntArray]) -> Iterator[tuple[int, int]]:
-    """Cut showers into pieces that take little memory.
+    """Divide showers into pieces that need little memory.
 
     Args:
-        offsets: offsets of their tables, each (showers + 1,).
+        offsets: Offsets of each table, (showers + 1,) each.
 
     Returns:
-        An iterator over (first shower, shower behind the last): at most 2**14 showers, and 2**20 rows if there are
-        several.
+        Iterator over (start, stop). A piece has at most 2**14 showers, and at most 2**20 rows unless it is one shower.
     """
     if len(offsets[0]) - 1 <= _PIECE_SHOWERS and sum(int(offset[-1]) for offset in offsets) <= _PIECE_ROWS:
         yield 0, len(offsets[0]) - 1  # reading a single shower must be fast

@@ -1,4 +1,4 @@
-"""How an interrupted run is resumed: the names of its files, and the checks of what they hold."""
+"""Resuming an interrupted run: the names of its files and the checks of their contents."""
 
 import os
 from contextlib import AbstractContextManager
@@ -15,27 +15,45 @@ from supa_datasets.reader import named_errors, open_for_reading, open_unfinished
 
 
 class ResumeInfo(NamedTuple):
-    """What a resumed run finds."""
+    """The showers that a resumed run can reuse, as returned by `resumable`.
+
+    Args:
+        showers: Number of reusable showers; 0 if there is nothing to resume.
+        finished: Whether the showers come from a finished file, not from a partial one.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import resumable
+        >>> resumable("new.h5", supa.simulate(1).run)
+        ResumeInfo(showers=0, finished=False)
+    """
 
     showers: int
-    """Number of showers that it takes over."""
     finished: bool
-    """Whether they are those of a finished file."""
 
 
 def resumable(path: str | os.PathLike[str], run: Run, *, has_particles: bool = False) -> ResumeInfo:
-    """Return what a ``ShowerWriter`` with ``resume=True`` would take over.
+    """Return the showers that a `ShowerWriter` with ``resume=True`` would reuse.
 
     Args:
-        path: the file to write.
-        run: what makes the showers.
-        has_particles: whether every particle is written beside the hits.
+        path: Path of the file to write.
+        run: Config, seed and other settings of the run, as in ``showers.run``.
+        has_particles: Whether the run records the particles of the shower trees.
 
     Returns:
-        The number of showers, 0 if there is nothing to resume, and whether the file is finished.
+        Number of reusable showers, and whether they come from a finished file.
 
     Raises:
-        ValueError: the existing file is of another run, a selection of one, or damaged.
+        ValueError: If the existing file belongs to another run, contains only a selection of a run, is damaged, or is
+            being written by another process.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import resumable, save
+        >>> showers = supa.simulate(100, "standard", seed=1)
+        >>> save(showers, "showers.h5")
+        >>> resumable("showers.h5", showers.run)
+        ResumeInfo(showers=100, finished=True)
     """
     names = OutputNames(path)
     source = names.source(overwrite=False, resume=True)
@@ -44,7 +62,7 @@ def resumable(path: str | os.PathLike[str], run: Run, *, has_particles: bool = F
     with names.opened(source) as file, named_errors(source):
         check_format(file)
         if stores_particles(file) != has_particles:
-            raise ValueError("it was recorded otherwise (hits or particles); give the same arguments again")
+            raise ValueError("it was written with another choice of record (hits or particles); use the same arguments")
         check_columns(file, unfinished=source == names.partial)
         count = read_progress(file)
         stored = read_run(file)
@@ -52,22 +70,22 @@ def resumable(path: str | os.PathLike[str], run: Run, *, has_particles: bool = F
         if not difference and stored.first != run.first:
             difference = f"first is {stored.first} there, {run.first} here"
         if difference:
-            raise ValueError(f"it is of another run ({difference}); give the same arguments again")
+            raise ValueError(f"it belongs to another run ({difference}); use the same arguments")
         last = int(dataset_at(file, "showers/index", "i8")[count - 1]) + 1 - run.first if count else 0
         if (run.keep == "all" and last != count) or (source == names.path and stored.attempts != last):
-            raise ValueError("it holds a selection of showers, not the beginning of a run")
+            raise ValueError("it contains a selection of showers, not the beginning of a run")
     return ResumeInfo(count, source == names.path)
 
 
 class OutputNames:
-    """The names under which a shower file is written: a fresh copy, the partial file, the finished file.
+    """The names under which a shower file is written: the fresh copy, the partial file and the finished file.
 
     Args:
-        path: the file to write.
+        path: Path of the file to write.
 
     Raises:
-        FileNotFoundError: the folder does not exist.
-        ValueError: there is something else than a regular file.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the path exists and is not a regular file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -79,26 +97,26 @@ class OutputNames:
         """Open the partial or the finished file.
 
         Args:
-            source: which one.
+            source: Path of the partial or the finished file.
 
         Returns:
-            A context that gives the open file.
+            Context manager that returns the open file.
         """
         return open_unfinished(source) if source == self.partial else open_for_reading(source)
 
     def source(self, *, overwrite: bool, resume: bool) -> Path | None:
-        """Return the file whose showers are taken over.
+        """Return the file whose showers are reused.
 
         Args:
-            overwrite: whether an existing file is replaced.
-            resume: whether an existing file is resumed.
+            overwrite: Whether an existing file is replaced.
+            resume: Whether an existing file is resumed.
 
         Returns:
-            The partial or the finished file, None to start from the beginning.
+            Path of the partial or the finished file; None to start from the beginning.
 
         Raises:
-            FileExistsError: there is a file, which is neither replaced nor resumed.
-            ValueError: another process is writing the partial file.
+            FileExistsError: If a file exists that is neither replaced nor resumed.
+            ValueError: If another process is writing the partial file.
         """
         if self.partial.exists():
             os.close(open_locked(self.partial))
@@ -109,7 +127,7 @@ class OutputNames:
             return there[0]
         if there[0] == self.partial:
             raise FileExistsError(
-                f"{self.path}: an unfinished run is in {self.partial.name}; resume it (--resume), or overwrite it "
+                f"{self.path}: {self.partial.name} contains an unfinished run; resume it (--resume) or overwrite it "
                 "(--overwrite)."
             )
         raise FileExistsError(
@@ -119,14 +137,14 @@ class OutputNames:
 
 
 def describe_difference(one: Run, other: Run) -> str:
-    """Describe the first difference of two runs, other than their first attempts.
+    """Describe the first difference between two runs, except for their first attempts.
 
     Args:
-        one: a run, called "there".
-        other: another run, called "here".
+        one: The run of a file, called "there".
+        other: The current run, called "here".
 
     Returns:
-        The name of the differing value and both values; empty if there is no difference.
+        Name of the setting that differs and both values; an empty string if the runs are equal.
     """
     for name in ("seed", "engine", "keep"):
         if getattr(one, name) != getattr(other, name):

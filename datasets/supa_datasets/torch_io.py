@@ -1,4 +1,4 @@
-"""PyTorch files: atomic writes, safe reads, and clear errors."""
+"""Atomic writes and safe reads of PyTorch files."""
 
 import os
 import zipfile
@@ -16,59 +16,58 @@ UNREADABLE = (
     AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError,
     zipfile.BadZipFile, NotImplementedError,
 )  # fmt: skip
-"""What reading damaged or foreign contents raises."""
+"""Exceptions that reading damaged or unexpected contents raises."""
 
 
 def write_atomic(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
-    """Write values and tensors atomically; an existing file is replaced.
+    """Write values and tensors to a file atomically. An existing file is replaced.
 
     Args:
-        path: the file.
-        values: plain values and tensors.
+        path: Path of the file.
+        values: Plain values and tensors by name.
 
     Raises:
-        FileNotFoundError: the folder does not exist.
-        OSError: the file cannot be written.
-        ValueError: another process is writing it.
+        FileNotFoundError: If the folder does not exist.
+        OSError: If the file cannot be written.
+        ValueError: If another process is writing the file.
     """
     with atomic_write(path) as file:
         torch.save(values, file)
 
 
 def read_checked(path: str | os.PathLike[str], *, format_name: str, version: int, written_by: str) -> dict[str, Any]:
-    """Read what ``write_atomic`` wrote, without running code from the file.
+    """Read a file of ``write_atomic`` without running code from the file.
 
     Args:
-        path: the file.
-        format_name: what its entry ``format`` must be.
-        version: what its entry ``version`` must be.
-        written_by: the command that writes such files, for messages.
+        path: Path of the file.
+        format_name: Required value of the entry ``format``.
+        version: Required value of the entry ``version``.
+        written_by: Name of the command that writes such files, for messages.
 
     Returns:
-        The values, tensors on the CPU; reading runs no code.
+        The values by name, with all tensors on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is of another kind, damaged, or of a newer version.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file has another format, is damaged, or has another version.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     try:
-        # PyTorch itself does not look whether the bytes are those that were written.
+        # PyTorch itself does not verify the checksums of the archive.
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         values = None if broken else torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE:
         values = None
     if values is None:
-        raise ValueError(f"{path}: it is damaged, or no checkpoint of `{written_by}`.")
+        raise ValueError(f"{path}: it is damaged or not a checkpoint of `{written_by}`.")
     if not isinstance(values, dict) or values.get("format") != format_name:
-        raise ValueError(f"{path}: it is a PyTorch file, but no checkpoint of `{written_by}`.")
+        raise ValueError(f"{path}: it is a PyTorch file, but not a checkpoint of `{written_by}`.")
     if values.get("version") != version:
         raise ValueError(
-            f"{path}: its version is {format_value(values.get('version'))}, but this program reads version "
-            f"{version}; use the "
-            "program that wrote it, or a newer one."
+            f"{path}: its version is {format_value(values.get('version'))}, but this program reads version {version}; "
+            "use the program that wrote it or a newer one."
         )
     return values

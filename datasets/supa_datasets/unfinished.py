@@ -1,9 +1,9 @@
-"""Reading a file whose writer has died, without HDF5's mode for readers of a living writer.
+"""Reading a file whose writer was killed, without the SWMR read mode of HDF5.
 
-In that mode HDF5 takes a wrong checksum for a write under way, and tries again up to a hundred times with twice the
-pause before each time: a damaged file never ends in an error. In the ordinary mode HDF5 refuses a file that is marked
-as being written. So it is given the file with another superblock: not marked, and with the file's true size. Layout:
-HDF5 File Format Specification 3.0, section II.A, superblock version 3.
+In SWMR read mode, HDF5 interprets a wrong checksum as a write in progress. It retries up to a hundred times and
+doubles the pause each time, so a damaged file never produces an error. In normal mode, HDF5 rejects a file that is
+marked as being written. HDF5 therefore reads the file with a modified superblock that has no such mark and states the
+actual size of the file. Layout: HDF5 File Format Specification 3.0, section II.A, superblock version 3.
 """
 
 import io
@@ -18,13 +18,13 @@ _WORD = 0xFFFFFFFF
 
 
 class AsFinished(io.RawIOBase):
-    """A file that is read as if its writer had closed it.
+    """A raw stream of an unfinished file, with the superblock of a closed file.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Raises:
-        ValueError: it does not begin as our writer's files do.
+        ValueError: If the file does not start with the superblock of a shower file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,19 +37,19 @@ class AsFinished(io.RawIOBase):
             raise
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True, since the stream supports reading."""
         return True
 
     def seekable(self) -> bool:
-        """Return that there are places in it."""
+        """Return True, since the stream supports random access."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
+        """Change the position in the stream."""
         return self._file.seek(offset, whence)
 
     def readinto(self, buffer: Any) -> int:
-        """Read from the present place."""
+        """Read bytes into a buffer from the current position."""
         place = self._file.tell()
         count = int(self._file.readinto(buffer) or 0)
         if place < len(self._start):
@@ -65,10 +65,10 @@ class AsFinished(io.RawIOBase):
 
 def _finished_superblock(block: bytes, size: int) -> bytes:
     if len(block) < _SUPERBLOCK.size:
-        raise ValueError("it is not an HDF5 file, or is damaged or truncated")
+        raise ValueError("it is not an HDF5 file, or it is damaged or truncated")
     signature, version, offset_size, length_size, _, base, extension, _, root, checksum = _SUPERBLOCK.unpack(block)
     if (signature, version, offset_size, length_size, base) != (_SIGNATURE, _VERSION, 8, 8, 0):
-        raise ValueError("it is not an HDF5 file, or is damaged or truncated")
+        raise ValueError("it is not an HDF5 file, or it is damaged or truncated")
     if checksum != _checksum(block[:-4]):
         raise ValueError("it is damaged: its superblock has a wrong checksum")
     values = (signature, version, offset_size, length_size, 0, base, extension, size, root)

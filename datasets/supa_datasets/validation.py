@@ -1,7 +1,7 @@
-"""The values of showers that were read: which of them no shower can have. See ``docs/reference/file_format.md``.
+"""Checks of the values of showers that were read from a file. See ``docs/reference/file_format.md``.
 
-``check_rows`` raises an error at the first such value and runs whenever showers are read, so it makes cheap checks
-only. ``find_faults`` makes all checks and counts.
+``check_rows`` runs on every read, so it makes only cheap checks and raises an error at the first impossible value.
+``find_faults`` makes all checks and counts the impossible values.
 """
 
 from collections.abc import Iterator
@@ -31,24 +31,37 @@ _Wrong: TypeAlias = tuple[str, BoolArray, Ragged | None]
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of value that no shower can have."""
+    """One kind of impossible value in a file, as returned by `ShowerFile.faults`.
+
+    Args:
+        kind: Name of the impossible value, such as ``"a hit's energy"``.
+        count: Number of rows or showers with this fault.
+        shower: Position in the file of the first shower with this fault.
+
+    Example:
+        >>> import supa
+        >>> from dataclasses import replace
+        >>> from supa_datasets import ShowerFile, save
+        >>> showers = supa.simulate(100, "standard", seed=1)
+        >>> save(replace(showers, leaked_energy=showers.leaked_energy + 1), "broken.h5")
+        >>> with ShowerFile("broken.h5") as file:
+        ...     file.faults()
+        [Fault(kind='the sum of the energies of hits and leak', count=100, shower=0)]
+    """
 
     kind: str
-    """What is not possible, such as ``"a hit's energy"``."""
     count: int
-    """How many values (rows, or showers) have this fault."""
     shower: int
-    """Number in the file of the first shower with this fault."""
 
 
 def check_rows(showers: Showers) -> None:
-    """Check that values which were read can be those of showers, as far as that is cheap.
+    """Raise an error at the first impossible value, using only cheap checks.
 
     Args:
-        showers: what was read, in the types of the file.
+        showers: The showers that were read, in the types of the file.
 
     Raises:
-        ValueError: a value cannot be.
+        ValueError: If a value is impossible.
     """
     with np.errstate(all="ignore"):
         for kind, wrong, _ in _cheap(showers):
@@ -57,14 +70,14 @@ def check_rows(showers: Showers) -> None:
 
 
 def find_faults(showers: Showers, first: int = 0) -> list[Fault]:
-    """Find every kind of value that no shower can have.
+    """Find every kind of impossible value.
 
     Args:
-        showers: what was read, in the types of the file.
-        first: number in the file of the first of these showers.
+        showers: The showers that were read, in the types of the file.
+        first: Position in the file of the first of these showers.
 
     Returns:
-        The faults, one for each kind that occurs.
+        One fault for each kind that occurs.
     """
     faults = []
     with np.errstate(all="ignore"):
@@ -77,9 +90,9 @@ def find_faults(showers: Showers, first: int = 0) -> list[Fault]:
 
 
 def _cheap(showers: Showers) -> Iterator[_Wrong]:
-    """Mark wrong rows: give the kind of fault, a mask, and the table whose rows it marks (None: one entry a shower)."""
+    """Yield the kind of fault, a mask of the wrong rows, and their table (None: the mask has one entry per shower)."""
     hits, primaries, config = showers.hits, showers.primaries, showers.config
-    # Showers that another program made may know only their hits' layers, and not what leaked.
+    # Imported showers may lack the slices of the hits and the leaked energy.
     imported = not _own(showers)
     leaked = showers.leaked_energy
     yield "an index", showers.index < 0, None
@@ -110,7 +123,7 @@ def _cheap_of_particles(showers: Showers, particles: Ragged) -> Iterator[_Wrong]
     yield "a particle's fate", fate >= len(FATES), particles
     stops = np.bincount(particles.group_of_row()[fate == STOP], minlength=len(particles))
     yield "the number of hits", stops != showers.num_hits, None
-    yield "a leak before the last slice, or none behind it", (fate == LEAK) != (depth == slices), particles
+    yield "a leak before the last slice, or no leak behind it", (fate == LEAK) != (depth == slices), particles
     primaries = np.repeat(showers.num_primaries, particles.counts)
     yield "a particle's primary", np.greater_equal(particles["primary"], primaries), particles
     tree = _Tree(particles)
@@ -126,13 +139,13 @@ def _cheap_of_particles(showers: Showers, particles: Ragged) -> Iterator[_Wrong]
 
 
 def _thorough(showers: Showers) -> Iterator[_Wrong]:
-    """As ``_cheap``: what takes more time, or holds only for showers as they were simulated."""
+    """Yield like ``_cheap``: checks that take more time, and checks for simulated showers only."""
     hits, config = showers.hits, showers.config
     yield "the order of the hits", _descends(showers.slice if showers.slices_known else showers.layer, hits), hits
     if showers.run.keep == "complete":
-        yield "a shower without a hit in a readout layer", ~_complete(showers), None
+        yield "a readout layer without a hit", ~_complete(showers), None
     if _own(showers):
-        yield "an incident energy outside of the config's", ~_in_spectrum(showers), None
+        yield "an incident energy outside the spectrum of the config", ~_in_spectrum(showers), None
         count, wanted = showers.num_primaries, config.primary_count
         wrong_count = count != wanted.value if wanted.law == "fixed" else count == 0
         yield "the number of primaries", wrong_count, None
@@ -152,24 +165,24 @@ def _thorough_of_particles(showers: Showers, particles: Ragged) -> Iterator[_Wro
     primary, fate = _typed(particles["primary"]), _typed(particles["fate"])
     yield "the order of the particles", _descends(particles["slice"], particles), particles
     wrong = _on(tree.child, primary[tree.child] != primary[tree.parent], particles)
-    yield "a particle's primary, which is not its parent's", wrong, particles
-    # Each of the three energies was rounded to float32, after a few roundings to float64.
+    yield "a particle's primary that is not its parent's", wrong, particles
+    # Each of the three energies was rounded to float32 after a few roundings to float64.
     shared = np.bincount(tree.parent, weights=energy[tree.child], minlength=particles.num_rows)
     tolerance = _ROUNDING * (shared + energy) + 8 * _ROUNDING_64 * energy + 3 * _SMALLEST
     lost = (np.abs(shared - energy) > tolerance) & ((fate == SPLIT) | (fate == PASS))
     yield "the sum of the children's energies", lost, particles
-    yield "a first particle, which is not the primary", _not_the_primaries(showers, particles, tree), particles
+    yield "a first particle that is not the primary", _not_the_primaries(showers, particles, tree), particles
     if _own(showers):
         leaked = np.where(fate == LEAK, energy, 0.0)
         total = np.bincount(particles.group_of_row(), weights=leaked, minlength=len(showers))
         count = np.bincount(particles.group_of_row()[fate == LEAK], minlength=len(showers))
         tolerance = (_ROUNDING + count * _ROUNDING_64) * total + count * _SMALLEST
-        yield "a leaked energy, which is not that of the tree", np.abs(total - showers.leaked_energy) > tolerance, None
-    yield "a hit, which is not a particle that stopped", _not_the_stopped(showers, particles), showers.hits
+        yield "a leaked energy that is not that of the tree", np.abs(total - showers.leaked_energy) > tolerance, None
+    yield "a hit that is not a stopped particle", _not_the_stopped(showers, particles), showers.hits
 
 
 class _Tree:
-    """The rows of particles and of their parents, for those with a parent that can be."""
+    """The rows of the particles with a possible parent, and the rows of these parents."""
 
     def __init__(self, particles: Ragged) -> None:
         parent: Any = particles["parent"]
@@ -186,24 +199,24 @@ def _own(showers: Showers) -> bool:
 
 
 def _typed(column: Any) -> Any:
-    """Hide from the type checker that a column may be of any type."""
+    """Return a column as ``Any``, since its type depends on the table."""
     return column
 
 
 def _not_within(energy: Any) -> BoolArray:
     wrong: BoolArray = ~((energy >= 0) & np.isfinite(energy))
-    return wrong  # also true where it is not a number
+    return wrong  # also True for NaN
 
 
 def _on(rows: Any, wrong: Any, table: Ragged) -> BoolArray:
-    """Mark those of some rows that are wrong."""
+    """Return a mask over a table in which the wrong ones among ``rows`` are marked."""
     marked = np.zeros(table.num_rows, dtype=np.bool_)
     marked[rows] = wrong
     return marked
 
 
 def _above_incident(showers: Showers) -> BoolArray:
-    # Of several primaries one may be rounded up; rounding to float32 keeps the order.
+    # The energy of a primary may be rounded up. Rounding to float32 preserves the order.
     most = (showers.incident_energy * (1 + 4 * _ROUNDING_64)).astype(np.float32)
     if not len(most) or not (showers.energy > most.min()).any():
         return np.zeros(len(showers.energy), dtype=np.bool_)
@@ -211,7 +224,7 @@ def _above_incident(showers: Showers) -> BoolArray:
 
 
 def _descends(depth: Any, table: Ragged) -> BoolArray:
-    """Mark rows that are less deep than the row before them in their group."""
+    """Mark rows with a smaller depth than the previous row of their group."""
     wrong = np.zeros(table.num_rows, dtype=np.bool_)
     wrong[1:] = depth[1:] < depth[:-1]
     wrong[table.offset[:-1][table.counts > 0]] = False
@@ -231,7 +244,7 @@ def _in_spectrum(showers: Showers) -> BoolArray:
     if spectrum.law in ("fixed", "list"):
         return np.isin(energy, spectrum.values)
     low, high = spectrum.values
-    rounding = 256 * _ROUNDING_64  # of the exponential of up to some hundred
+    rounding = 256 * _ROUNDING_64  # error of exp for arguments of up to some hundred
     return (energy >= low * (1 - rounding)) & (energy <= high * (1 + rounding))
 
 
@@ -243,14 +256,14 @@ def _primaries_do_not_sum(showers: Showers) -> BoolArray:
 
 def _energy_is_lost(showers: Showers) -> BoolArray:
     energy = _sums(showers.hits, showers.energy) + showers.leaked_energy
-    # What leaked is a sum of an unknown number of terms in float64; float32's error bounds that of 2^29 of them.
+    # The leaked energy is a float64 sum of an unknown number of terms. The error of float32 covers 2^29 terms.
     roundings = (showers.num_hits + _ROUNDINGS_OF_A_PATH) * _ROUNDING_64
     tolerance = _ROUNDING * energy + roundings * showers.incident_energy + showers.num_hits * _SMALLEST
     return _differ(energy, showers.incident_energy, tolerance)
 
 
 def _differ(one: FloatArray, other: FloatArray, tolerance: FloatArray) -> BoolArray:
-    """Mark where two numbers differ; what is not a number is a fault of another kind."""
+    """Mark numbers that differ by more than the tolerance. NaN is a fault of another kind and is not marked."""
     return np.abs(one - other) > tolerance
 
 
@@ -259,7 +272,7 @@ def _sums(table: Ragged, values: Any) -> FloatArray:
 
 
 def _not_the_primaries(showers: Showers, particles: Ragged, tree: _Tree) -> BoolArray:
-    """Mark particles without a parent that are not their shower's primaries, in order, at the beginning."""
+    """Mark rows in which the first particles of a shower are not its primaries in the same order."""
     primaries, shower = showers.primaries, particles.group_of_row()
     number = np.arange(particles.num_rows) - np.repeat(particles.offset[:-1], particles.counts)
     expected = number < primaries.counts[shower]
@@ -275,7 +288,7 @@ def _not_the_primaries(showers: Showers, particles: Ragged, tree: _Tree) -> Bool
 
 
 def _not_the_stopped(showers: Showers, particles: Ragged) -> BoolArray:
-    """Mark hits that are not the stopped particles of their shower, in order, where there are as many of these."""
+    """Mark hits that differ from the stopped particles of their shower, if their numbers agree."""
     hits = showers.hits
     stopped = np.flatnonzero(np.equal(particles["fate"], STOP))
     counts = np.bincount(particles.group_of_row()[stopped], minlength=len(showers))

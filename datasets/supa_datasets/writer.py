@@ -1,4 +1,4 @@
-"""ShowerWriter: writes shower files atomically; an interrupted run can be resumed. See ``docs/reference/file_format.md``."""
+"""Writing shower files atomically and resuming interrupted runs. See ``docs/reference/file_format.md``."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -30,35 +30,47 @@ from supa_datasets.layout import (
 from supa_datasets.reader import checked, columns_of, named_errors, pieces, read_showers
 from supa_datasets.resume import OutputNames, describe_difference, resumable
 
-# A block is written at once. It ends with the first shower that fills one of these, so that the file's bytes depend on
-# the showers alone, not on how they were handed over.
+# A block is written at once. It ends with the first shower that reaches one of these limits. The bytes of the file
+# therefore do not depend on how the showers were divided between calls of ``append``.
 _BLOCK_HITS = 1 << 20
-_BLOCK_PARTICLES = 1 << 22  # where they are recorded; there may be many of them and hardly a hit
+_BLOCK_PARTICLES = 1 << 22  # showers may have many recorded particles and few hits
 _BLOCK_SHOWERS = 1 << 16
 
 
 class ShowerWriter:
-    """Writes a shower file that appears under its name only when it is whole.
+    """Write a shower file piece by piece.
 
-    Until then the showers lie in ``NAME.partial``, which survives a kill; ``resume=True`` takes them over. As a context
-    manager the writer finishes the file on success, and keeps the partial file on an exception. The bytes of the file
-    depend on the showers, the run and the versions of the software alone: not on how the showers were handed over, nor
-    on interruptions.
+    The file appears under its name only when it is complete. Until then, the showers are stored in ``NAME.partial``,
+    which remains readable if the process is killed. A later writer with ``resume=True`` reuses them. As a context
+    manager, the writer finishes the file on success and keeps the partial file after an exception. The bytes of the
+    file depend only on the showers, the run and the versions of the software. They do not depend on interruptions or
+    on how the showers were divided between calls of `append`.
 
     Args:
-        path: the file to make; its folder must exist.
-        run: what makes the showers; its attempts are ignored.
-        has_particles: whether every particle is written beside the hits.
-        compression: ``"none"``, ``"gzip"``, or ``"lz4"`` or ``"zstd"`` (these two need the package hdf5plugin).
-        overwrite: replace a finished or partial file of this name.
-        resume: go on behind the showers of a partial file, or of a finished one, of the same run.
-        on_existing: called with each piece of the showers that are taken over.
+        path: Path of the file to create; its folder must exist.
+        run: Config, seed and other settings of the run, as in ``showers.run``; its attempts are ignored.
+        has_particles: Whether the particles of the shower trees are written in addition to the hits.
+        compression: One of ``COMPRESSIONS``: ``"none"``, ``"gzip"``, ``"lz4"`` or ``"zstd"``. The last two need the
+            package hdf5plugin.
+        overwrite: Whether to replace an existing finished or partial file.
+        resume: Whether to continue after the showers of an existing finished or partial file of the same run.
+        on_existing: Function that is called with each piece of the reused showers.
 
     Raises:
-        FileExistsError: a finished or partial file is there, and neither overwrite nor resume was asked for.
-        FileNotFoundError: the folder does not exist.
-        ValueError: the file to resume is of another run or damaged, another process is writing it, the name is not that
-            of a regular file, or the compression is not available.
+        FileExistsError: If a finished or partial file exists, and ``overwrite`` and ``resume`` are False.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the file to resume belongs to another run or is damaged, another process is writing it, the path
+            is not that of a regular file, or the compression is not available.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import ShowerWriter, load
+        >>> run = supa.simulate(1, "standard", seed=1).run
+        >>> with ShowerWriter("showers.h5", run) as writer:
+        ...     for first in range(0, 300, 100):
+        ...         writer.append(supa.simulate(100, "standard", seed=1, first=first))
+        >>> load("showers.h5")
+        <Showers: 300 of standard at 65.0 GeV, seed 1; 20,274 hits, 67.6 a shower>
     """
 
     def __init__(
@@ -73,7 +85,7 @@ class ShowerWriter:
         on_existing: Callable[[Showers], None] | None = None,
     ) -> None:
         if overwrite and resume:
-            raise ValueError("overwrite and resume exclude each other; choose one.")
+            raise ValueError("overwrite and resume are mutually exclusive; choose one.")
         filters = compression_filters(compression)
         self._names = OutputNames(path)
         self._run = run
@@ -105,12 +117,12 @@ class ShowerWriter:
 
     @property
     def num_showers(self) -> int:
-        """Showers handed over so far, those that were taken over included."""
+        """Number of showers appended so far, including the reused ones."""
         return self._num_showers + self._pending_showers
 
     @property
     def next_attempt(self) -> int:
-        """Index of the attempt behind the last shower: where a resumed run goes on."""
+        """Index of the attempt after the last shower, at which a resumed run continues."""
         return self._next_attempt
 
     def __enter__(self) -> Self:
@@ -118,38 +130,38 @@ class ShowerWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self._file:
-            return  # a failed write has closed it
+            return  # a failed write has closed the file
         if kind is None:
             self.finish()
         else:
             self.suspend()
 
     def append(self, showers: Showers) -> None:
-        """Write showers behind those that are there.
+        """Append showers to the file.
 
         Args:
-            showers: the next showers, of the writer's run. They may be changed or reused afterwards.
+            showers: The next showers of the run. The arrays are copied and may be changed afterwards.
 
         Raises:
-            ValueError: they are of another run, do not follow those that are there, or have no recorded particles where
-                the file has them.
-            OSError: the disk does not take them; the file is closed, and the partial file keeps what came before.
+            ValueError: If the showers belong to another run, do not follow the previous ones, or lack the recorded
+                particles that the file requires.
+            OSError: If the disk is full or fails. The file is closed, and the partial file keeps the earlier showers.
         """
         difference = describe_difference(showers.run, self._run)
         if difference:
-            raise ValueError(f"{self._names.path}: the showers are of another run ({difference}).")
+            raise ValueError(f"{self._names.path}: the showers belong to another run ({difference}).")
         if self._has_particles and showers.particles is None:
-            raise ValueError(f"{self._names.path}: the showers lack the recorded particles that the file has.")
+            raise ValueError(f"{self._names.path}: the showers lack the recorded particles that the file requires.")
         if showers.run.attempts is not None and self._run.seed is not None and len(showers):
             index = int(showers.index[0])
             if index < self._next_attempt or (self._run.keep == "all" and index != self._next_attempt):
-                raise ValueError(f"{self._names.path}: shower {index} was given where {self._next_attempt} follows.")
+                raise ValueError(f"{self._names.path}: got shower {index}, but shower {self._next_attempt} follows.")
         if self._attempts is not None:
             self._attempts = None if showers.run.attempts is None else self._attempts + showers.run.attempts
         if not self._has_particles:
             showers = replace(showers, particles=None)
         while len(showers):
-            # The number of these showers with which the block is full.
+            # Number of showers that fill the block.
             room = _BLOCK_SHOWERS - self._pending_showers
             fill = min(room, 1 + int(np.searchsorted(showers.offset[1:], _BLOCK_HITS - self._pending_hits)))
             if showers.particles is not None:
@@ -169,7 +181,7 @@ class ShowerWriter:
                 self._write_block()
 
     def finish(self) -> None:
-        """Complete the file and give it its name."""
+        """Complete the file and rename it from its temporary name to its final name."""
         self._write_block()
         if self._attempts is not None:
             with self._abandoned_on_failure():
@@ -182,7 +194,7 @@ class ShowerWriter:
         self._unlock()
 
     def suspend(self) -> None:
-        """Write what was handed over and close; the partial file can be resumed."""
+        """Write the appended showers and close the partial file, which can be resumed."""
         self._write_block()
         self._file.close()
         self._unlock()
@@ -202,13 +214,13 @@ class ShowerWriter:
             kept = ""
             if self._num_showers:
                 are = "is" if self._num_showers == 1 else "are"
-                kept = f"; {counted(self._num_showers, 'shower')} {are} kept in {self._names.partial.name}"
-            raise OSError(f"{self._names.path}: the disk does not take the file ({reason}){kept}.") from None
+                kept = f"; {counted(self._num_showers, 'shower')} {are} saved in {self._names.partial.name}"
+            raise OSError(f"{self._names.path}: the file cannot be written ({reason}){kept}.") from None
 
     def _abandon(self) -> None:
-        """Close the file as it lies on the disk."""
+        """Close the file without writing pending data."""
         if self._file:
-            # HDF5 never closes a file that it cannot write, but tries again and again: let its last words go nowhere.
+            # HDF5 retries forever to close a file that it cannot write, so its last writes go to the null device.
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, self._file.id.get_vfd_handle())
             os.close(nowhere)
@@ -231,7 +243,7 @@ class ShowerWriter:
         self._attempts = self._next_attempt - self._run.first
 
     def _promote(self) -> None:
-        """Let the new file be the partial one as soon as it holds no less than what it takes over."""
+        """Replace the partial file by the fresh one as soon as the fresh one contains all reused showers."""
         if self._names.fresh.exists() and self._num_showers >= self._to_take_over:
             promote(self._names.fresh, self._names.partial)
 
@@ -251,7 +263,7 @@ class ShowerWriter:
                     append_rows(self._columns[f"{table.group}/{name}"], rows[name])
                 offsets = self._columns[table.offset]
                 append_rows(offsets, rows.offset[1:] + offsets[-1])
-            # The count follows the showers: what it counts is in the file.
+            # The count is written after the showers, so it never exceeds the showers in the file.
             self._file.flush()
             self._columns[PROGRESS][0] = self._num_showers + len(block)
             self._file.flush()
@@ -260,7 +272,7 @@ class ShowerWriter:
 
 
 def _as_stored(showers: Showers) -> Showers:
-    """Copy showers in the types of the file."""
+    """Return a copy of the showers in the types of the file."""
 
     def stored(rows: Ragged, table: Table) -> Ragged:
         return Ragged({name: np.array(rows[name], kind) for name, kind in table.types.items()}, rows.offset.copy())

@@ -1,4 +1,4 @@
-"""Training of models: one loop with exact resume, checkpoints, schedules, metrics and baselines."""
+"""Training of models: a training loop with exact resume, checkpoints, schedules, metrics and baselines."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Checkpoints: a training in one file, which is written atomically and loaded without running code."""
+"""Checkpoint files of trainings, which are written atomically and loaded without running code."""
 
 import importlib.metadata
 import os
@@ -15,10 +15,10 @@ from supa_learning.training_state import TrainingState
 
 
 def package_versions(*further: str) -> dict[str, str]:
-    """Return the versions of the packages that a checkpoint depends on.
+    """Return the versions of the packages on which a checkpoint depends.
 
     Args:
-        *further: packages beside this one and PyTorch.
+        *further: Names of packages besides supa-showers and PyTorch.
 
     Returns:
         Versions by the name of the distribution.
@@ -28,28 +28,53 @@ def package_versions(*further: str) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint:
-    """A training between two steps, or at its end.
+    """The state of a training between two steps or at its end, which can be saved to a file.
 
-    A learner derives a class with the fields that its model needs, and implements `model`, `to_dict` and `from_dict`.
+    This is an abstract base class. A subclass adds the fields that its model needs, sets the class variables
+    ``format`` (name of the file format), ``version`` (version of the format) and ``written_by`` (name of the program
+    for error messages), and implements `model`, `to_dict` and `from_dict`.
 
     Args:
-        training: what ``Trainer.state_dict`` returned.
-        versions: versions of the packages that wrote the checkpoint.
+        training: State of the training, as returned by `Trainer.state_dict`.
+        versions: Versions of the packages that wrote the checkpoint; by default those of supa-showers and PyTorch.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from supa_learning import Checkpoint, TrainingState
+        >>> @dataclass(frozen=True, eq=False, kw_only=True)
+        ... class LineCheckpoint(Checkpoint):
+        ...     format = "line"
+        ...     written_by = "python train_line.py"
+        ...     inputs: int
+        ...     def model(self):
+        ...         model = torch.nn.Linear(self.inputs, 1)
+        ...         model.load_state_dict(self.training["model"])
+        ...         return model.eval()
+        ...     def to_dict(self):
+        ...         return {"inputs": self.inputs}
+        ...     @classmethod
+        ...     def from_dict(cls, values):
+        ...         return cls(**{name: values[name] for name in ("inputs", "training", "versions")})
+        >>> training = {"state": TrainingState().to_dict(), "model": torch.nn.Linear(3, 1).state_dict(), "seed": 0}
+        >>> LineCheckpoint(inputs=3, training=training).save("line.ckpt")
+        >>> LineCheckpoint.load("line.ckpt").model()
+        Linear(in_features=3, out_features=1, bias=True)
     """
 
     format: ClassVar[str]
-    """Name of the format in the file."""
+    """Name of the file format."""
     version: ClassVar[int] = 1
-    """Version of the format."""
+    """Version of the file format."""
     written_by: ClassVar[str]
-    """The command that writes such files, for messages."""
+    """Name of the command that writes such files, for error messages."""
 
     training: Mapping[str, Any]
     versions: Mapping[str, str] = field(default_factory=package_versions)
 
     @property
     def finished(self) -> bool:
-        """Whether the training was over."""
+        """Whether the training is finished."""
         return bool(self.training["state"]["finished"])
 
     @property
@@ -64,31 +89,31 @@ class Checkpoint:
 
     @property
     def extent(self) -> str:
-        """How much training is done, such as ``"2 epochs and 1 step"``."""
+        """Amount of finished training, such as ``"2 epochs and 1 step"``."""
         return TrainingState.from_dict(self.training["state"]).extent
 
     @abstractmethod
     def model(self) -> nn.Module:
-        """Build the model, on the CPU and in evaluation mode."""
+        """Return the model on the CPU and in evaluation mode."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields of the learner as plain values and tensors."""
+        """Return the fields of the subclass as plain values and tensors."""
 
     @classmethod
     @abstractmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore what `to_dict` returned, with ``training`` and ``versions``."""
+        """Return a checkpoint from the contents of a file: the values of `to_dict`, ``training`` and ``versions``."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file atomically; an existing one is replaced.
+        """Write the checkpoint to a file atomically. An existing file is replaced.
 
         Args:
-            path: the file.
+            path: Path of the file.
 
         Raises:
-            OSError: the file cannot be written.
-            ValueError: another process is writing it.
+            OSError: If the file cannot be written.
+            ValueError: If another process is writing the file.
         """
         envelope = {"format": self.format, "version": self.version}
         shared = {"training": self.training, "versions": dict(self.versions)}
@@ -96,17 +121,17 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file.
+        """Read a checkpoint from a file.
 
         Args:
-            path: the file.
+            path: Path of the file.
 
         Returns:
-            The checkpoint, with its tensors on the CPU.
+            The checkpoint with all tensors on the CPU.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is not such a checkpoint, is damaged, or is of a newer version.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file is not a checkpoint of this class, is damaged, or has a newer version.
         """
         values = read_checked(path, format_name=cls.format, version=cls.version, written_by=cls.written_by)
         try:

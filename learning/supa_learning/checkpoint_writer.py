@@ -1,4 +1,4 @@
-"""Writing the checkpoint of a running training: at its start, at intervals, and at its end."""
+"""A callback that writes the checkpoint of a training at its start, at intervals and at its end."""
 
 import time
 from collections.abc import Callable
@@ -9,23 +9,32 @@ from supa_learning.trainer import Callback, Trainer
 
 
 class Saveable(Protocol):
-    """A checkpoint."""
+    """An object that can be saved to a file, such as a `Checkpoint`."""
 
     def save(self, path: Path) -> None:
         """Write the file atomically."""
 
 
 class CheckpointWriter(Callback):
-    """Writes the checkpoint of a training.
+    """A callback that writes the checkpoint of a training at its start, at intervals and at its end.
 
     Args:
-        path: the file.
-        take: returns a checkpoint of the current state.
-        seconds: time between two files, in seconds.
-        at_start: whether the first state is written, so that a file that cannot be written is found early.
+        path: Path of the file.
+        take: Function that returns a checkpoint of the current state, such as a `Checkpoint`.
+        seconds: Time between two checkpoints, in seconds.
+        at_start: Whether to write the first state, which reports an unwritable file early.
 
     Example:
-        >>> CheckpointWriter(Path("model.ckpt"), lambda: Checkpoint.of(trainer), seconds=60.0)  # doctest: +SKIP
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from supa_learning import CheckpointWriter
+        >>> class Weights:
+        ...     def save(self, path):
+        ...         torch.save({"weight": torch.zeros(2)}, path)
+        >>> writer = CheckpointWriter(Path("model.ckpt"), Weights, seconds=60.0)
+        >>> writer.on_start(None)  # called by Trainer(task, callbacks=[writer]).run()
+        >>> Path("model.ckpt").exists()
+        True
     """
 
     def __init__(
@@ -41,13 +50,13 @@ class CheckpointWriter(Callback):
         self._written = time.perf_counter()
 
     def on_step(self, trainer: Trainer[Any]) -> None:
-        """Write the state if the time has come, or if the training is over."""
+        """Write the state if the interval has passed or the training is finished."""
         self._up_to_date = False
         if trainer.state.finished or time.perf_counter() - self._written > self._seconds:
             self.write()
 
     def write(self) -> None:
-        """Write the current state, unless the file has it already."""
+        """Write the current state, unless the file already contains it."""
         if not self._up_to_date:
             self._take().save(self.path)
             self._up_to_date, self._written = True, time.perf_counter()

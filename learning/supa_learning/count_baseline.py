@@ -1,4 +1,4 @@
-"""Baselines that use no more than the number of points: what a model must beat."""
+"""Baselines that use only the number of points of an item."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,17 +9,28 @@ from supa.arrays import Array, FloatArray, IntArray
 from supa.serialise import Config
 
 _BINS = 40
-"""Bins of the number of points, with about equally many training items each."""
+"""Number of bins of the number of points; each bin has about the same number of training items."""
 
 
 @dataclass(frozen=True)
 class CountBaseline(Config):
-    """Predictions from the number of points of an item, such as the hits of a shower.
+    """A baseline that predicts from the number of points of an item, such as the number of hits of a shower.
+
+    A model that does not beat it has learnt nothing beyond the number of points.
 
     Args:
-        constant: the most frequent class, or the mean value, of all training items.
-        edges: inner edges of the bins of the number of points.
-        by_count: the most frequent class, or the mean value, in each bin.
+        constant: The most frequent class or the mean value of all training items.
+        edges: Inner edges of the bins of the number of points.
+        by_count: The most frequent class or the mean value of each bin; one more than ``edges``.
+
+    Example:
+        >>> import supa
+        >>> from supa_learning import CountBaseline
+        >>> showers = supa.simulate(1000, "standard", energy="log:1:100", seed=1)
+        >>> train, test = showers[:800], showers[800:]
+        >>> baseline = CountBaseline.fit(train.incident_energy, train.num_hits, classes=False)
+        >>> baseline.predict(test.num_hits).shape
+        (200,)
     """
 
     constant: float
@@ -32,8 +43,8 @@ class CountBaseline(Config):
 
         Args:
             target: (items,) int64 classes, or float64 values.
-            counts: (items,) int64 number of points of each item; None: the constant alone is fitted.
-            classes: whether the targets are classes.
+            counts: (items,) int64 number of points of each item; None to fit only the constant.
+            classes: Whether the targets are classes (True) or values (False).
 
         Returns:
             The baseline.
@@ -57,7 +68,7 @@ class CountBaseline(Config):
             counts: (items,) int64 number of points of each item.
 
         Returns:
-            (items,) float64 class, or value.
+            (items,) float64 class or value of each item.
         """
         place = np.searchsorted(np.array(self.edges), counts, side="right")
         return np.asarray(np.array(self.by_count)[place])

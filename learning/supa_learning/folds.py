@@ -1,4 +1,4 @@
-"""Stratified cross-validation folds, each with a validation part of its own."""
+"""Stratified cross-validation folds with separate validation parts."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supa.arrays import IntArray
-from supa.checks import check_int, check_real, counted
+from supa.checks import check_int, check_real
 
 SPLIT_SEED = 0
 """Seed of the folds of benchmarks, which are the same for all methods and seeds."""
@@ -14,12 +14,18 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Three disjoint parts that together contain all items.
+    """Three disjoint sets of indices that together contain all items.
 
     Args:
         train: (n,) int64 ascending indices of training items.
-        valid: (n,) int64 ascending indices of validation items, which all choices depend on.
-        test: (n,) int64 ascending indices of test items, which no choice depends on.
+        valid: (n,) int64 ascending indices of validation items, for choices such as early stopping.
+        test: (n,) int64 ascending indices of test items, on which no choice may depend.
+
+    Example:
+        >>> from supa_learning import stratified_folds
+        >>> fold = stratified_folds([0, 1] * 10, folds=5, seed=0)[0]
+        >>> len(fold.train), len(fold.valid), len(fold.test)
+        (15, 1, 4)
     """
 
     train: IntArray
@@ -32,36 +38,42 @@ def stratified_folds(
 ) -> tuple[Fold, ...]:
     """Divide items into stratified folds.
 
-    The shuffled items are ordered by class and dealt to the folds in turn: the sizes of the folds differ by at most
-    one, and so do the numbers of each class. The validation part is every k-th item of the rest in the same order,
-    from a random start. scikit-learn's splitters refuse classes with few members; here
+    The shuffled items are sorted by class and distributed to the folds in turn. The sizes of the folds differ by at
+    most one, and so do the numbers of items of each class. The validation part is every k-th of the remaining items
+    in the same order, from a random start. Unlike the splitters of scikit-learn, this function accepts classes with
+    few members:
 
-    - a class with fewer members than folds is tested in as many folds as it has members;
-    - a class with two or more members is in every training part;
-    - a class with one member is not in the training part of the fold that tests it;
-    - a test or validation part may hold one class only.
+    - A class with fewer members than folds is tested in as many folds as it has members.
+    - A class with two or more members is in every training part.
+    - A class with one member is not in the training part of the fold that tests it.
+    - A test or validation part may contain a single class.
 
     Args:
         targets: (n,) integers, the class of each item.
-        folds: number of folds.
-        seed: random seed; the folds depend on it and on the targets only.
-        valid_share: share of the items outside the test part that are used for validation, at most 0.5.
+        folds: Number of folds, at least 2.
+        seed: Random seed. The folds depend only on the seed and the targets.
+        valid_share: Fraction of the items outside the test part that are used for validation, at most 0.5.
 
     Returns:
-        The folds; each item is in exactly one test part.
+        Tuple of folds. Each item is in exactly one test part.
 
     Raises:
-        ValueError: the targets are not integers or fewer than the folds, a number is out of its limits, or a training
+        ValueError: If the targets are not integers or fewer than the folds, a number is out of range, or a training
             part would have a single class.
+
+    Example:
+        >>> from supa_learning import stratified_folds
+        >>> folds = stratified_folds([0, 0, 0, 0, 1, 1, 1, 1], folds=4, seed=0)
+        >>> [len(fold.test) for fold in folds]
+        [2, 2, 2, 2]
     """
     labels = np.asarray(targets)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"targets: they must be one row of whole numbers, not {labels.dtype} of shape {labels.shape}.")
+        raise ValueError(f"targets must be a one-dimensional array of integers, got {labels.dtype} {labels.shape}.")
     check_int(2, 10**6, "folds", folds)
     share = check_real(lambda v: 0 < v <= 0.5, "above 0 and at most 0.5", "valid_share", valid_share)
     if len(labels) < folds:
-        items = f"{'is' if len(labels) == 1 else 'are'} {counted(len(labels), 'item')}"
-        raise ValueError(f"{folds:,} folds were asked for, but there {items}; ask for fewer folds.")
+        raise ValueError(f"folds must be at most the number of items, {len(labels):,}, got {folds:,}.")
     random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
     shuffled = random.permutation(len(labels))
     laid_out = shuffled[np.argsort(labels[shuffled], kind="stable")]
@@ -73,17 +85,16 @@ def stratified_folds(
         made.append(Fold(np.sort(rest[~chosen]), np.sort(rest[chosen]), np.sort(laid_out[dealt == k])))
         if len(np.unique(labels[made[-1].train])) < 2:
             raise ValueError(
-                f"Fold {k} would have a single class to learn from; there must be two classes with at least two members"
-                " each."
+                f"The training part of fold {k} would have a single class; two classes need at least two members each."
             )
     return tuple(made)
 
 
 def _every_kth(labels: npt.NDArray[np.generic], share: float, random: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Choose a share of items that are ordered by class, but never the only member of a class."""
+    """Choose a fraction of items that are sorted by class, but never the only member of a class."""
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero(counts[inverse] > 1)
-    # A step of at least two never takes two neighbours, so each class keeps a member.
+    # With a step of at least two, two neighbours are never chosen, so each class keeps a member.
     steps = np.floor(np.arange(len(candidates) + 1) * share + random.random())
     chosen = np.zeros(len(labels), dtype=np.bool_)
     chosen[candidates[np.diff(steps) > 0]] = True

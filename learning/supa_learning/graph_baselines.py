@@ -1,4 +1,4 @@
-"""Trivial baselines without message passing: sizes and labels of graphs, or features of nodes.
+"""Baselines without message passing, from sizes and labels of graphs or from features of nodes.
 
 A graph network that does not beat them has learnt nothing about the structure of the graphs.
 """
@@ -16,7 +16,7 @@ from supa_datasets import GraphBenchmark
 from supa_learning.folds import Fold
 
 TREES = 200
-"""Trees of a random forest."""
+"""Number of trees of a random forest."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Baseline:
     """Features and model of a baseline.
 
     Args:
-        features: ``"none"``; of a graph its ``"size"`` (numbers of nodes and edges) or ``"labels"`` (the size, and the
-            sum of each node feature: of one-hot features a histogram of node labels); ``"nodes"``: a node's features.
+        features: ``"none"``, ``"size"`` (numbers of nodes and edges of a graph), ``"labels"`` (the size and the sum of
+            each node feature, which is a histogram for one-hot features), or ``"nodes"`` (the features of a node).
         model: ``"majority"``, ``"logistic"`` or ``"forest"``.
-        task: ``"graph"`` or ``"node"``; None: both.
-        random: whether it depends on its seed.
+        task: ``"graph"`` or ``"node"``; None for both.
+        random: Whether the result depends on the seed.
     """
 
     features: str
@@ -55,10 +55,10 @@ class BaselineResult:
     """Result of a baseline on one fold.
 
     Args:
-        predictions: (n,) int64, the predicted class of each item of the fold's test part.
-        test_accuracy: percent of the test part.
-        valid_accuracy: percent of the validation part, NaN if it is empty; no choice depends on it.
-        parameters: number of fitted parameters: coefficients and intercepts, or nodes of all trees.
+        predictions: (n,) int64 predicted class of each item of the test part.
+        test_accuracy: Accuracy on the test part in percent; NaN if it is empty.
+        valid_accuracy: Accuracy on the validation part in percent; NaN if it is empty.
+        parameters: Number of fitted parameters: coefficients and intercepts, or nodes of all trees.
     """
 
     predictions: IntArray
@@ -68,22 +68,34 @@ class BaselineResult:
 
 
 def run_baseline(benchmark: GraphBenchmark, fold: Fold, name: str, *, seed: int = 0) -> BaselineResult:
-    """Fit a trivial baseline on the training part of a fold and test it.
+    """Fit a baseline to the training part of a fold and evaluate it on the test part.
 
-    Logistic regression (L2 penalty, C = 1) takes standardised features; a random forest has 200 trees.
+    Logistic regression (L2 penalty, C = 1) uses standardised features. A random forest has 200 trees.
 
     Args:
-        benchmark: the benchmark.
-        fold: indices of graphs, or of nodes for node classification.
-        name: one of ``BASELINES``.
-        seed: random seed of a forest.
+        benchmark: The graph benchmark.
+        fold: Indices of graphs, or of nodes for node classification.
+        name: Name of the baseline, out of ``BASELINES``.
+        seed: Random seed of a forest.
 
     Returns:
-        Predictions and accuracies.
+        Predictions (n,) int64, accuracies in percent, and the number of fitted parameters.
 
     Raises:
-        ValueError: there is no such baseline, it cannot do the task, an index is out of range, or scikit-learn is not
-            installed.
+        ValueError: If there is no such baseline, it does not fit the task, an index is out of range, or scikit-learn is
+            not installed.
+
+    Example:
+        >>> import torch
+        >>> from supa_datasets import GraphBenchmark
+        >>> from supa_learning import run_baseline, stratified_folds
+        >>> from torch_geometric.data import Data
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = tuple(Data(x=torch.ones(2, 1), edge_index=edges, y=torch.tensor([int(k > 3)])) for k in range(20))
+        >>> benchmark = GraphBenchmark("pairs", "graph", graphs, num_features=1, num_classes=2, from_degrees=False)
+        >>> fold = stratified_folds([int(k > 3) for k in range(20)], folds=4)[0]
+        >>> run_baseline(benchmark, fold, "majority").test_accuracy
+        80.0
     """
     check_name(BASELINES, "a baseline", name)
     chosen = BASELINES[name]
@@ -95,7 +107,9 @@ def run_baseline(benchmark: GraphBenchmark, fold: Fold, name: str, *, seed: int 
     targets = targets_of(benchmark)
     for indices in (fold.train, fold.valid, fold.test):
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(targets):
-            raise ValueError(f"The fold holds indices outside the {counted(len(targets), 'item')} of {benchmark.name}.")
+            raise ValueError(
+                f"The fold has indices out of range for {benchmark.name}, {counted(len(targets), 'item')}."
+            )
     known = targets[fold.train]
     if chosen.model == "majority" or len(np.unique(known)) == 1:
         predicted = np.full(len(targets), np.bincount(known).argmax(), dtype=np.int64)
@@ -119,7 +133,7 @@ def targets_of(benchmark: GraphBenchmark) -> IntArray:
     """Return the target classes of a benchmark.
 
     Args:
-        benchmark: the benchmark.
+        benchmark: The graph benchmark.
 
     Returns:
         (graphs,) or (nodes,) int64.
@@ -130,7 +144,7 @@ def targets_of(benchmark: GraphBenchmark) -> IntArray:
 
 
 def _features(benchmark: GraphBenchmark, kind: str) -> FloatArray:
-    """Return a row of features for each item."""
+    """Return the features of all items, (items, features)."""
     if kind == "nodes":
         return np.asarray(benchmark.graphs[0].x.numpy(), dtype=np.float64)
     sizes = np.array([(graph.num_nodes, graph.num_edges) for graph in benchmark.graphs], dtype=np.float64)

@@ -5,42 +5,42 @@ from torch import Tensor
 
 
 def accuracy(scores: Tensor, target: Tensor) -> float:
-    """Return the fraction of units whose true class has the highest score.
+    """Return the fraction of items whose true class has the highest score.
 
     Args:
-        scores: (units, classes) float32.
-        target: (units,) int64.
+        scores: (items, classes) float32 score of each class.
+        target: (items,) int64 true class.
 
     Returns:
-        From 0 to 1; NaN without units.
+        Fraction between 0 and 1; NaN without items.
     """
     return float((scores.argmax(1) == target).double().mean())
 
 
 def root_mean_squared_error(values: Tensor, target: Tensor) -> float:
-    """Return the root mean squared difference.
+    """Return the root mean squared difference between predictions and targets.
 
     Args:
-        values: (units,) float32.
-        target: (units,) float32.
+        values: (items,) float32 predictions.
+        target: (items,) float32 targets.
 
     Returns:
-        In the unit of the values.
+        Root mean squared error in the unit of the values.
     """
     return float((values.double() - target.double()).square().mean().sqrt())
 
 
 def roc_auc(scores: Tensor, target: Tensor) -> float:
-    """Return the area under the ROC curve: the probability that a positive unit scores above a negative one.
+    """Return the area under the ROC curve: the probability that a positive item has a higher score than a negative one.
 
-    Equal scores count one half (the rank-sum form of Mann and Whitney, 1947).
+    Equal scores count one half (rank-sum form of Mann and Whitney, 1947).
 
     Args:
-        scores: (units,) float32.
-        target: (units,) 1 = positive, 0 = negative.
+        scores: (items,) float32 scores.
+        target: (items,) 1 for positive and 0 for negative items.
 
     Returns:
-        From 0 to 1; NaN if there are only positive or only negative units.
+        Area between 0 and 1; NaN if all items are positive or all are negative.
     """
     order = scores.double().sort()
     _, group, counts = torch.unique_consecutive(order.values, return_inverse=True, return_counts=True)
@@ -59,39 +59,41 @@ def log_loss(scores: Tensor, target: Tensor) -> float:
     """Return the mean cross-entropy.
 
     Args:
-        scores: (units, classes) float32.
-        target: (units,) int64.
+        scores: (items, classes) float32 logits.
+        target: (items,) int64 true class.
 
     Returns:
-        In nats.
+        Mean cross-entropy in nats.
     """
     return float(torch.nn.functional.cross_entropy(scores.double(), target))
 
 
 def majority_class(target: Tensor) -> int:
-    """Return the most frequent class; the first of several.
+    """Return the most frequent class.
 
     Args:
-        target: (units,) int64 classes.
+        target: (items,) int64 true class.
 
     Returns:
-        The class.
+        Number of the class; the smallest one if several classes are equally frequent.
     """
     return int(torch.bincount(target).argmax())
 
 
 def confusion_matrix(target: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Count units by true and predicted class.
+    """Count items by true and predicted class.
 
     Args:
-        target: (units,) int64 true classes.
-        predicted: (units,) int64 predicted classes.
-        classes: number of classes.
+        target: (items,) int64 true class.
+        predicted: (items,) int64 predicted class.
+        classes: Number of classes.
 
     Returns:
-        (classes, classes) int64 counts, by true class (row) and predicted class (column), on the CPU.
+        (classes, classes) int64 counts by true class (row) and predicted class (column), on the CPU.
 
     Example:
+        >>> import torch
+        >>> from supa_learning.metrics import confusion_matrix
         >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2).tolist()
         [[1, 0], [1, 1]]
     """

@@ -1,4 +1,4 @@
-"""Processes that train together, as torchrun starts them."""
+"""Groups of processes that train together, and devices."""
 
 import gc
 import os
@@ -12,12 +12,19 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train together.
+    """The group of processes that train one model together.
 
     Args:
-        rank: rank of this process; rank 0 writes files and prints.
-        count: number of processes.
-        device: device of this process.
+        rank: Rank of this process. Rank 0 writes files and prints.
+        count: Number of processes.
+        device: Device of this process, by default the CPU.
+
+    Example:
+        >>> import torch
+        >>> from supa_learning import Processes
+        >>> processes = Processes()  # a single process
+        >>> processes.any(True), processes.sum(torch.tensor([1.0, 2.0]))
+        (True, tensor([1., 2.]))
     """
 
     rank: int = 0
@@ -25,13 +32,13 @@ class Processes:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def any(self, value: bool) -> bool:
-        """Return whether a value is True in any process; the result is the same in all of them.
+        """Return whether a value is True in any process. All processes get the same result.
 
         Args:
-            value: the value in this process.
+            value: Value of this process.
 
         Returns:
-            Whether it is True in any.
+            True if the value is True in at least one process.
         """
         if self.count == 1:
             return value
@@ -40,13 +47,13 @@ class Processes:
         return bool(flag)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add a tensor over all processes.
+        """Return the sum of a tensor over all processes.
 
         Args:
-            values: a tensor of the same shape in each process.
+            values: Tensor with the same shape and dtype in each process.
 
         Returns:
-            The sum.
+            Tensor of the same shape and dtype.
         """
         if self.count > 1:
             values = values.clone()
@@ -56,13 +63,19 @@ class Processes:
 
 @contextmanager
 def torchrun_processes(device: str) -> Iterator[Processes]:
-    """Join the processes that torchrun started; without torchrun there is one.
+    """Join the group of processes that torchrun started. Without torchrun, the group is this process alone.
 
     Args:
-        device: ``"cpu"`` or ``"cuda"``.
+        device: Kind of device, ``"cpu"`` or ``"cuda"``. With ``"cuda"`` each process uses the GPU of its local rank.
 
     Returns:
-        A context that gives the processes.
+        Context manager that returns the `Processes` and leaves the group at its end.
+
+    Example:
+        >>> from supa_learning import torchrun_processes
+        >>> with torchrun_processes("cpu") as processes:  # without torchrun
+        ...     processes.rank, processes.count
+        (0, 1)
     """
     if "WORLD_SIZE" not in os.environ:
         yield Processes(device=torch.device(device))
@@ -75,23 +88,28 @@ def torchrun_processes(device: str) -> Iterator[Processes]:
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), own)
     finally:
-        # If DistributedDataParallel held the last reference to the group, its finaliser would wait for the group's
-        # threads while it holds the interpreter lock, which these threads may be waiting for.
+        # If DistributedDataParallel owned the last reference to the group, its finaliser would wait for the threads of
+        # the group while it holds the interpreter lock, which these threads may need.
         gc.collect()
         distributed.destroy_process_group()
 
 
 def choose_device(name: str) -> str:
-    """Return the kind of device that a name stands for.
+    """Return the kind of device for a name.
 
     Args:
-        name: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
+        name: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU if there is one and the CPU otherwise.
 
     Returns:
         ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        ValueError: ``"cuda"`` was given, but there is no GPU.
+        ValueError: If the name is ``"cuda"``, but PyTorch finds no GPU.
+
+    Example:
+        >>> from supa_learning import choose_device
+        >>> choose_device("cpu")
+        'cpu'
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("The device cuda was given, but PyTorch finds no CUDA device; use cpu.")

@@ -1,4 +1,4 @@
-"""Random numbers of a training, apart from the global random state of PyTorch and NumPy."""
+"""Random numbers of a training, separate from the global random state of PyTorch and NumPy."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,16 +11,18 @@ from supa.arrays import IntArray
 
 
 class RandomState:
-    """Random generators of one training.
+    """The random generators of one training.
 
-    Dropout and the constructors of modules draw from PyTorch's global generators and accept no other. `as_global`
-    therefore exchanges the states of the global generators for those of this training, and back.
+    Dropout and the constructors of modules always use the global generators of PyTorch. `as_global` therefore swaps
+    the states of the global generators with those of this training, and swaps them back at the end.
 
     Args:
-        seed: the seed, as for ``torch.manual_seed``.
-        device: the generators of the CPU and of this device are exchanged.
+        seed: Random seed, as for ``torch.manual_seed``.
+        device: Device of the training. The generators of the CPU and of this device are swapped.
 
     Example:
+        >>> import torch
+        >>> from supa_learning import RandomState
         >>> before = torch.get_rng_state()
         >>> with RandomState(1).as_global():
         ...     layer = torch.nn.Linear(2, 2)
@@ -35,12 +37,12 @@ class RandomState:
 
     @contextmanager
     def as_global(self) -> Iterator[None]:
-        """Exchange the states with those of the global generators, and exchange them again at the end.
+        """Swap the states with those of the global generators, and swap them back at the end.
 
-        Within another such block, the global generators have the state of the program again.
+        Inside a nested block, the global generators have the state of the program again.
 
         Returns:
-            A context.
+            Context manager.
         """
         self._exchange()
         try:
@@ -49,18 +51,18 @@ class RandomState:
             self._exchange()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the generators, outside `as_global`.
+        """Return the states of the generators. Call it outside of `as_global`.
 
         Returns:
-            ``cpu`` and ``cuda`` (None without a GPU).
+            Dictionary with ``cpu`` and ``cuda`` (None without a GPU).
         """
         return {"cpu": self._cpu.get_state(), "cuda": None if self._cuda is None else self._cuda.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the states of the generators, outside `as_global`.
+        """Restore the states of the generators. Call it outside of `as_global`.
 
         Args:
-            state: what `state_dict` returned; the state of a GPU is ignored without a GPU.
+            state: Dictionary from `state_dict`. Without a GPU, the state of a GPU is ignored.
         """
         self._cpu.set_state(state["cpu"].cpu())
         if self._cuda is not None and state["cuda"] is not None:
@@ -80,13 +82,16 @@ def epoch_order(count: int, *key: int) -> IntArray:
     """Return a random order of the items of an epoch.
 
     Args:
-        count: number of items.
-        *key: non-negative integers that name the order, such as seed, stage and epoch.
+        count: Number of items.
+        *key: Non-negative integers that identify the order, such as seed, stage and epoch.
 
     Returns:
-        (count,) int64 permutation, a function of the key only.
+        (count,) int64 permutation, which depends only on ``count`` and the key.
 
     Example:
+        >>> from supa_learning import epoch_order
+        >>> bool((epoch_order(100, 0, 1) == epoch_order(100, 0, 1)).all())
+        True
         >>> sorted(epoch_order(4, 0, 1).tolist())
         [0, 1, 2, 3]
     """

@@ -7,13 +7,18 @@ from typing import NamedTuple
 
 
 class Position(NamedTuple):
-    """A position in a stage of a training.
+    """A position within a stage of a training, the argument of a schedule.
 
     Args:
-        epoch: number of the epoch.
-        step: number of the step within the epoch.
-        steps_per_epoch: number of steps of an epoch.
-        epochs: maximum number of epochs.
+        epoch: Number of the epoch, from 0.
+        step: Number of the step within the epoch, from 0.
+        steps_per_epoch: Number of steps per epoch.
+        epochs: Maximum number of epochs.
+
+    Example:
+        >>> from supa_learning import Position, StepDecay
+        >>> StepDecay(0.1)(Position(epoch=3, step=7, steps_per_epoch=10, epochs=20))
+        0.1
     """
 
     epoch: int
@@ -23,7 +28,7 @@ class Position(NamedTuple):
 
 
 Schedule = Callable[[Position], float]
-"""Returns the learning rate of a step."""
+"""A function that returns the learning rate of a step."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,11 @@ class StepDecay:
     """A learning rate that is halved after every ``step_size`` epochs.
 
     Args:
-        learning_rate: learning rate of the first epoch.
-        step_size: number of epochs between two halvings; None: the learning rate is constant.
+        learning_rate: Learning rate of the first epoch.
+        step_size: Number of epochs between two halvings; None for a constant learning rate.
 
     Example:
+        >>> from supa_learning import Position, StepDecay
         >>> StepDecay(0.1, 2)(Position(epoch=4, step=0, steps_per_epoch=1, epochs=9))
         0.025
     """
@@ -53,10 +59,11 @@ class WarmupCosine:
     """A learning rate that rises linearly from 0 and then falls to 0 as a cosine.
 
     Args:
-        learning_rate: the highest learning rate.
-        warmup: fraction of the steps in which it rises, from 0 to below 1.
+        learning_rate: Highest learning rate.
+        warmup: Fraction of the steps in which the learning rate rises, at least 0 and below 1.
 
     Example:
+        >>> from supa_learning import Position, WarmupCosine
         >>> WarmupCosine(0.1, 0.0)(Position(epoch=1, step=0, steps_per_epoch=5, epochs=2))
         0.05
     """

@@ -1,4 +1,4 @@
-"""The figures of each epoch in TensorBoard."""
+"""A callback that writes the figures of each epoch for TensorBoard."""
 
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,20 @@ from supa_learning.training_state import Epoch
 
 
 class TensorBoard(Callback):
-    """Writes the figures of each epoch as scalars ``part/train/name`` and ``part/valid/name``.
+    """A callback that writes the figures of each epoch as scalars ``part/train/name`` and ``part/valid/name``.
 
     Args:
-        folder: folder of the event files.
+        folder: Folder of the event files.
 
     Raises:
-        ValueError: the package tensorboard is not installed.
+        ValueError: If the package tensorboard is not installed.
+
+    Example:
+        >>> from supa_learning import TensorBoard
+        >>> callbacks = [TensorBoard("logs")]  # doctest: +SKIP
+        >>> Trainer(task, callbacks=callbacks).run()  # doctest: +SKIP
+
+        Then run ``tensorboard --logdir logs``.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -26,11 +33,11 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_start(self, trainer: Trainer[Any]) -> None:
-        """Open the folder; epochs that a killed training wrote after its checkpoint are dropped."""
+        """Open the folder. Epochs that a killed training wrote after its last checkpoint are dropped."""
         self._writer = self._open(str(self._folder), purge_step=len(trainer.state.history) or None)
 
     def on_epoch(self, trainer: Trainer[Any], epoch: Epoch) -> None:
-        """Write the figures of an epoch, at its number among all epochs of the training."""
+        """Write the figures of an epoch. The step is the number of the epoch among all epochs of the training."""
         number = len(trainer.state.history) - 1
         for kind, figures in (("train", epoch.train), ("valid", epoch.valid)):
             for part, numbers in figures.items():
@@ -40,6 +47,6 @@ class TensorBoard(Callback):
         self._writer.add_scalar("seconds", epoch.seconds, number)
 
     def on_end(self, _trainer: Trainer[Any]) -> None:
-        """Close the files."""
+        """Close the event files."""
         if self._writer is not None:
             self._writer.close()

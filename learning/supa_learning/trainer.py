@@ -1,4 +1,4 @@
-"""The training loop and its hooks: epochs, validation, best weights, patience, and exact resume."""
+"""The training loop with validation, best weights, patience, exact resume and callbacks."""
 
 import copy
 import time
@@ -17,36 +17,76 @@ B = TypeVar("B")
 
 
 class Callback:
-    """Hooks of a training, which do nothing by default.
+    """Base class of callbacks. A subclass overrides the methods that it needs; by default they do nothing.
 
-    PyTorch's global random state is that of the program in all of them. What a hook raises ends the training; its state
-    can then be saved and resumed.
+    During a callback, the global random state of PyTorch is that of the program, not that of the training. An
+    exception in a callback ends the training, whose state can then be saved and resumed.
+
+    Example:
+        >>> from supa_learning import Callback
+        >>> class PrintScore(Callback):
+        ...     def on_epoch(self, trainer, epoch):
+        ...         print(f"epoch {epoch.epoch}: score {epoch.score:.3f}")
+        >>> callbacks = [PrintScore()]  # for Trainer(task, callbacks=callbacks)
     """
 
     def on_start(self, trainer: "Trainer[Any]") -> None:
-        """Called before the first step, also of a resumed training."""
+        """Called before the first step, and before the first step after a resume."""
 
     def on_step(self, trainer: "Trainer[Any]") -> None:
-        """Called after each step, each validation batch and each epoch, and at the end."""
+        """Called after each step, each validation batch and each epoch, and when the training is finished."""
 
     def on_end(self, trainer: "Trainer[Any]") -> None:
-        """Called when ``Trainer.run`` ends, also by an exception."""
+        """Called when `Trainer.run` ends, normally or by an exception."""
 
     def on_epoch(self, trainer: "Trainer[Any]", epoch: "Epoch") -> None:
-        """Called after each epoch, when it has been added to the history."""
+        """Called after each epoch, after it was added to the history."""
 
 
 class Trainer(Generic[T]):
-    """Trains a task.
+    """The training loop for a `TrainingTask`.
 
-    The state between two steps is all that a resumed training needs to end with the same bits. The global random state
-    of PyTorch is the same before and after each call, and in the callbacks.
+    The state of a training can be saved between any two steps. A training that is resumed from it ends with the same
+    bits as an uninterrupted one. The trainer does not change the global random state of PyTorch.
 
     Args:
-        task: the model, its data and its update rule.
-        callbacks: hooks for progress, files and tables.
-        should_stop: called after each step and each validation batch; if it returns True in any of the processes, the
-            training ends with KeyboardInterrupt.
+        task: Model with its data and its update rule.
+        callbacks: Callbacks for progress, files and tables.
+        should_stop: Function that is called after each step and each validation batch. If it returns True in any
+            process, the training ends with KeyboardInterrupt.
+
+    Example:
+        >>> import torch
+        >>> from supa_learning import StepDecay, Trainer, TrainingTask, Validation
+        >>> class Line(TrainingTask):
+        ...     steps_per_epoch, units = 1, 64
+        ...     x = torch.linspace(-1, 1, 64)[:, None]
+        ...     def __init__(self):
+        ...         model = torch.nn.Linear(1, 1)
+        ...         optimizer = torch.optim.SGD(model.parameters(), 0.5)
+        ...         super().__init__(model, seed=0, epochs=9, patience=9, schedule=StepDecay(0.5), optimizer=optimizer)
+        ...     def batches(self, stage, epoch, first):
+        ...         return [self.x][first:]
+        ...     def update(self, batch, learning_rate):
+        ...         self.optimizer.zero_grad()
+        ...         loss = (self.model(batch) - 2 * batch).square().mean()
+        ...         loss.backward()
+        ...         self.optimizer.step()
+        ...         return loss.detach()
+        ...     def figures(self, totals):
+        ...         return {"model": {"loss": float(totals)}}
+        ...     def validation_batches(self):
+        ...         return [self.x]
+        ...     def validate(self, batches):
+        ...         return Validation((-sum(float((self.model(x) - 2 * x).square().mean()) for x in batches),))
+        >>> trainer = Trainer(Line())
+        >>> state = trainer.run()
+        >>> len(state.history), state.finished
+        (9, True)
+        >>> resumed = Trainer(Line())
+        >>> resumed.load_state_dict(trainer.state_dict())
+        >>> resumed.state.extent
+        '9 epochs and 0 steps'
     """
 
     def __init__(
@@ -61,14 +101,15 @@ class Trainer(Generic[T]):
         self._random = RandomState(task.seed, device=task.device)
 
     def run(self) -> TrainingState:
-        """Train to the end, from the current state.
+        """Train from the current state to the end.
 
         Returns:
-            The state; each trained module has its best weights, and the model is in evaluation mode.
+            State of the finished training. Each trained module has its best weights, and the model is in evaluation
+            mode.
 
         Raises:
-            KeyboardInterrupt: ``should_stop`` returned True; the state can be saved and resumed.
-            ValueError: a validation has no finite score.
+            KeyboardInterrupt: If ``should_stop`` returned True. The state can be saved and resumed.
+            ValueError: If a validation has no finite score.
         """
         try:
             for callback in self.callbacks:
@@ -81,10 +122,10 @@ class Trainer(Generic[T]):
         return self.state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed training needs, between two steps.
+        """Return the state of the training, including weights, optimizer and random generators.
 
         Returns:
-            Plain values and tensors, which further training does not change.
+            Dictionary of plain values and tensors, which are copies.
         """
         state: dict[str, Any] = copy.deepcopy(
             {
@@ -95,7 +136,7 @@ class Trainer(Generic[T]):
                 "seed": self.task.seed,
             }
         )
-        # Epochs do not change, and there may be thousands.
+        # Finished epochs do not change, and there may be thousands of them, so they are not copied.
         state["state"]["history"] = self.state.to_dict()["history"]
         return state
 
@@ -103,7 +144,7 @@ class Trainer(Generic[T]):
         """Restore the state of a training.
 
         Args:
-            saved: what `state_dict` returned; it is not changed.
+            saved: Dictionary from `state_dict`, which is not modified.
         """
         saved = copy.deepcopy(dict(saved))
         state = TrainingState.from_dict(saved["state"])
@@ -145,7 +186,7 @@ class Trainer(Generic[T]):
         task.end_stage(stage)
 
     def _train_epoch(self) -> float:
-        """Train for the rest of an epoch; return the learning rate of its last step."""
+        """Train for the rest of an epoch and return the learning rate of its last step."""
         task, state = self.task, self.state
         steps = task.steps_per_epoch
         before = time.perf_counter()
@@ -195,7 +236,7 @@ class Trainer(Generic[T]):
             self._pause()
 
     def _pause(self) -> None:
-        """Call the hooks between two steps, and stop if that is asked for."""
+        """Run the callbacks between two steps, and raise KeyboardInterrupt if the training should stop."""
         if self.callbacks:
             with self._random.as_global():
                 for callback in self.callbacks:

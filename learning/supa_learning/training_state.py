@@ -13,16 +13,22 @@ from supa_learning.task import Figures
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch.
+    """The figures of a finished epoch.
 
     Args:
-        stage: number of the stage.
-        epoch: number of the epoch within the stage, from 0.
-        train: figures of the training, by part of the model.
-        valid: figures of the validation, by part of the model; empty if the epoch was not validated.
-        score: first entry of the validation score, larger is better; NaN if the epoch was not validated.
-        learning_rate: learning rate of the last step.
-        seconds: wall time, including the validation.
+        stage: Number of the stage, from 0.
+        epoch: Number of the epoch within the stage, from 0.
+        train: Training figures by part of the model and by name.
+        valid: Validation figures by part of the model and by name; empty if the epoch was not validated.
+        score: First entry of the validation score, larger is better; NaN if the epoch was not validated.
+        learning_rate: Learning rate of the last step.
+        seconds: Wall time in seconds, including the validation.
+
+    Example:
+        >>> from supa_learning import Epoch
+        >>> epoch = Epoch(0, 3, {"model": {"loss": 0.5}}, {"model": {"loss": 0.6}}, -0.6, 1e-3, 2.0)
+        >>> epoch.valid["model"]["loss"]
+        0.6
     """
 
     stage: int
@@ -39,16 +45,24 @@ class TrainingState:
     """The position and the results of a training between two steps.
 
     Args:
-        stage: the current stage.
-        epoch: the current epoch of the stage.
-        step: the next step of the epoch.
-        totals: sums over the steps of the epoch so far; None before the first step.
-        seconds: wall time of the epoch so far, in seconds.
-        best_score: the best validation score of the stage; empty before the first validation.
-        best_epoch: its epoch; -1 before the first validation.
-        best_weights: the weights of the stage's module at that validation.
-        history: the finished epochs of all stages.
-        finished: whether the training is over.
+        stage: Number of the current stage.
+        epoch: Number of the current epoch within the stage.
+        step: Number of the next step within the epoch.
+        totals: Sums over the steps of the epoch so far; None before the first step.
+        seconds: Wall time of the epoch so far in seconds.
+        best_score: Best validation score of the stage; empty before the first validation.
+        best_epoch: Epoch of the best validation; -1 before the first validation.
+        best_weights: Weights of the module of the stage at the best validation.
+        history: Finished epochs of all stages.
+        finished: Whether the training is finished.
+
+    Example:
+        >>> from supa_learning import TrainingState
+        >>> state = TrainingState(epoch=1, step=3)
+        >>> state.extent
+        '0 epochs and 3 steps'
+        >>> TrainingState.from_dict(state.to_dict()) == state
+        True
     """
 
     stage: int = 0
@@ -64,21 +78,21 @@ class TrainingState:
 
     @property
     def extent(self) -> str:
-        """How much training is done, such as ``"2 epochs and 1 step"``."""
+        """Amount of finished training, such as ``"2 epochs and 1 step"``."""
         return f"{counted(len(self.history), 'epoch')} and {counted(self.step, 'step')}"
 
     def waited(self) -> int:
-        """Return the number of epochs since the best validation, or since the first epoch if there was none."""
+        """Return the number of epochs since the best validation, or since the first epoch without a validation."""
         return self.epoch - 1 - max(self.best_epoch, 0)
 
     def is_better(self, score: tuple[float, ...]) -> bool:
         """Return whether a validation score is better than the best one so far.
 
         Args:
-            score: the score; a first entry that is not finite is never better.
+            score: Validation score. A score with a first entry that is not finite is never better.
 
         Returns:
-            Whether it is better; equal first entries are compared by the following ones.
+            True if the score is better. Later entries break ties between earlier ones.
         """
         return math.isfinite(score[0]) and score > self.best_score
 
@@ -88,26 +102,26 @@ class TrainingState:
         self.best_score, self.best_epoch, self.best_weights = (), -1, {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values and tensors, which are shared with the state.
+        """Return the state as plain values and tensors, which are not copied.
 
         Returns:
-            A dictionary for `from_dict`.
+            Dictionary for `from_dict`.
         """
         return {**vars(self), "history": [dict(vars(epoch)) for epoch in self.history]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainingState":
-        """Restore the state that `to_dict` returned.
+        """Return the state from a dictionary.
 
         Args:
-            values: the dictionary.
+            values: Dictionary from `to_dict`.
 
         Returns:
             The state.
 
         Raises:
-            KeyError: an entry is missing.
-            TypeError: an entry is unknown, or of another type.
+            KeyError: If an entry is missing.
+            TypeError: If an entry is unknown or has a wrong type.
         """
         history = [Epoch(**epoch) for epoch in values["history"]]
         return cls(**{**values, "history": history, "best_score": tuple(values["best_score"])})

@@ -1,4 +1,4 @@
-"""Sequence modules with selective state spaces for ragged batches, on GPU and CPU."""
+"""Mamba modules and operations for ragged batches, on GPU and CPU."""
 
 from typing import TYPE_CHECKING
 

@@ -15,17 +15,32 @@ from supa_mamba.training import EncoderTask, new_encoder
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint(checkpoint.Checkpoint):
-    """A training of an encoder between two steps, or at its end.
+    """A checkpoint of the training of an encoder.
+
+    `of` takes a checkpoint of a training, ``save`` writes it to a file, ``load`` reads it, and `model` builds the
+    encoder with the best weights.
 
     Args:
-        config: how the encoder is built and trained.
-        encoding: how showers become tensors and targets, fitted on the training showers.
-        baseline: predictions from the number of hits.
-        showers: numbers of training and of validation showers.
-        digest: checksum of these showers.
-        processes: number of processes that trained together.
-        training: what ``Trainer.state_dict`` returned.
-        versions: versions of the packages that wrote the checkpoint.
+        config: Configuration of the encoder and its training.
+        encoding: Conversion of showers into tensors and targets, fitted to the training showers.
+        baseline: Baseline that predicts from the number of hits alone.
+        showers: Numbers of training and validation showers.
+        digest: Checksum of these showers.
+        processes: Number of processes that trained together.
+        training: State of the trainer, as returned by ``Trainer.state_dict``.
+        versions: Versions of the packages that wrote the checkpoint.
+
+    Example:
+        >>> import supa, supa_mamba
+        >>> showers = supa.simulate(100, "critical", seed=1)
+        >>> config = supa_mamba.TrainingConfig(target="incident_energy", d_model=8, n_layer=1, epochs=1)
+        >>> trainer = supa_mamba.train(showers, config)
+        >>> supa_mamba.Checkpoint.of(trainer).save("energy.ckpt")
+        >>> checkpoint = supa_mamba.Checkpoint.load("energy.ckpt")
+        >>> checkpoint.config.target
+        'incident_energy'
+        >>> checkpoint.model().config.d_model
+        8
     """
 
     format: ClassVar[str] = "supa-mamba-checkpoint"
@@ -43,10 +58,10 @@ class Checkpoint(checkpoint.Checkpoint):
         """Take a checkpoint of a training.
 
         Args:
-            trainer: the training, between two steps or at its end.
+            trainer: The trainer, between two steps or at the end of the training.
 
         Returns:
-            The checkpoint; further training does not change it.
+            The checkpoint. Further training does not change it.
         """
         task = trainer.task
         return cls(
@@ -60,7 +75,7 @@ class Checkpoint(checkpoint.Checkpoint):
         )
 
     def model(self) -> ShowerEncoder:
-        """Build the encoder with the best weights so far.
+        """Return the encoder with the best weights so far.
 
         Returns:
             The encoder, on the CPU and in evaluation mode.
@@ -70,7 +85,11 @@ class Checkpoint(checkpoint.Checkpoint):
         return encoder.eval()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; see `supa_learning.Checkpoint`."""
+        """Return the checkpoint as plain values; see `supa_learning.Checkpoint`.
+
+        Returns:
+            Dictionary of plain values, without the state of the training.
+        """
         return {
             "config": self.config.to_dict(),
             "encoding": self.encoding.to_dict(),
@@ -82,7 +101,14 @@ class Checkpoint(checkpoint.Checkpoint):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore what `to_dict` returned; see `supa_learning.Checkpoint`."""
+        """Create a checkpoint from plain values; see `supa_learning.Checkpoint`.
+
+        Args:
+            values: The values that `to_dict` returned, ``training`` and ``versions``.
+
+        Returns:
+            The checkpoint.
+        """
         return cls(
             config=TrainingConfig.from_dict(values["config"]),
             encoding=TaskEncoding.from_dict(values["encoding"]),

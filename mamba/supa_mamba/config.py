@@ -1,4 +1,4 @@
-"""How an encoder is trained: every size and number, validated."""
+"""Configuration of the training of an encoder."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,14 +10,14 @@ from supa_datasets.loaders.tasks import SHOWER_TASKS
 
 Precision = Literal["float32", "bf16"]
 Positive = Annotated[float, partial(check_real, lambda v: v > 0, "above 0")]
-NotNegative = Annotated[float, partial(check_real, lambda v: v >= 0, "that is 0 or above")]
-Warmup = Annotated[float, partial(check_real, lambda v: 0 <= v < 1, "from 0 to below 1, a share of the steps")]
+NotNegative = Annotated[float, partial(check_real, lambda v: v >= 0, "of at least 0")]
+Warmup = Annotated[float, partial(check_real, lambda v: 0 <= v < 1, "from 0 to below 1, a fraction of the steps")]
 
 
 def _target(name: str, value: object) -> str:
     if not isinstance(value, str) or value not in SHOWER_TASKS:
         raise ValueError(
-            f"{name}: {format_value(value)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
+            f"{name}: {format_value(value)} was given, but it must be one of {', '.join(SHOWER_TASKS)}."
             f"{did_you_mean(value, SHOWER_TASKS)}"
         )
     return value
@@ -25,25 +25,36 @@ def _target(name: str, value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Config):
-    """How an encoder is trained.
+    """Configuration of the training of an encoder.
 
     Args:
-        target: what is predicted; one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
-        d_model: width of a hit's vector.
-        n_layer: number of layers.
-        d_state: states of a channel.
-        epochs: most epochs; the learning rate falls over all of them.
-        batch_size: showers of a batch, over all processes.
-        learning_rate: highest of AdamW.
-        warmup: share of the steps in which the learning rate rises from 0; then it falls as a cosine.
-        weight_decay: of matrices.
-        clip: largest norm of the gradient.
-        patience: epochs without a better validation loss after which training ends.
-        precision: ``"float32"``, or ``"bf16"``: what PyTorch's autocast puts into bfloat16.
-        seed: of the first weights and of the order of the showers.
+        target: Quantity to predict: ``"num_primaries"``, ``"primary"``, ``"preset"`` or ``"incident_energy"``.
+        d_model: Number of features of each hit inside the encoder.
+        n_layer: Number of Mamba layers.
+        d_state: Number of states per channel.
+        epochs: Maximum number of epochs. The learning-rate schedule covers all of them.
+        batch_size: Number of showers per batch, over all processes.
+        learning_rate: Peak learning rate of AdamW.
+        warmup: Fraction of the steps in which the learning rate rises from 0. Afterwards it follows a cosine to 0.
+        weight_decay: Weight decay of matrices and convolution weights.
+        clip: Maximum norm of the gradient.
+        patience: Number of epochs without a better validation loss after which training stops.
+        precision: ``"float32"``, or ``"bf16"`` for PyTorch's autocast to bfloat16.
+        seed: Random seed of the initial weights and of the order of the showers.
 
     Raises:
-        ValueError: a value is not allowed.
+        ValueError: If a value is not allowed.
+
+    Example:
+        >>> from supa_mamba import TrainingConfig
+        >>> config = TrainingConfig(target="incident_energy", epochs=5)
+        >>> config.epochs, config.batch_size
+        (5, 256)
+        >>> config.replace(batch_size=64).batch_size
+        64
+        >>> TrainingConfig(target="mass")
+        Traceback (most recent call last):
+        ValueError: target: 'mass' was given, but it must be one of num_primaries, primary, preset, incident_energy.
     """
 
     target: Annotated[str, _target]

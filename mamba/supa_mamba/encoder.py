@@ -1,4 +1,4 @@
-"""An encoder of showers: a vector for each hit, a stack that reads them both ways, and a head on hits or on showers."""
+"""Encoder of showers: an embedding of hits, a bidirectional Mamba stack, and a head on showers or on hits."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -16,25 +16,31 @@ from supa_mamba.ops.transforms import first_derivative_only
 Level = Literal["shower", "hit"]
 
 _POOLED = (
-    "ShowerEncoder: the sums and maxima over a shower have first derivatives only; forward-mode and second derivatives "
-    "are supported with level='hit'."
+    "ShowerEncoder: the pooling over hits supports first derivatives only; use level='hit' for forward-mode and second "
+    "derivatives."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(Config):
-    """The sizes of a ``ShowerEncoder``.
+    """Configuration of a `ShowerEncoder`.
 
     Args:
-        features: number of features of a hit.
-        outputs: number of outputs: classes, or 1 for a value.
-        level: whether outputs belong to each ``"shower"`` or to each ``"hit"``.
-        d_model: width of a hit's vector.
-        n_layer: number of layers of the stack.
-        d_state: states of a channel.
+        features: Number of input features per hit.
+        outputs: Number of outputs: the number of classes, or 1 for a regression.
+        level: ``"shower"`` for one prediction per shower, ``"hit"`` for one prediction per hit.
+        d_model: Number of features of each hit inside the encoder.
+        n_layer: Number of Mamba layers.
+        d_state: Number of states per channel, from 1 to 256.
 
     Raises:
-        ValueError: a size is out of range.
+        ValueError: If a size is out of range.
+
+    Example:
+        >>> from supa_mamba import EncoderConfig
+        >>> config = EncoderConfig(features=4, outputs=5, level="shower", n_layer=2)
+        >>> config.to_dict()
+        {'features': 4, 'outputs': 5, 'level': 'shower', 'd_model': 64, 'n_layer': 2, 'd_state': 16}
     """
 
     features: Annotated[int, partial(check_int, 1, 1000)]
@@ -48,14 +54,23 @@ class EncoderConfig(Config):
 class ShowerEncoder(nn.Module):
     """Predict properties of showers, or of their hits, from packed hits.
 
-    A perceptron makes a vector of each hit, and a stack of Mamba layers reads each shower's vectors in both directions.
-    On showers the head sees mean and maximum over the hits and the logarithm of one more than their number, which the
-    two others do not contain; on hits it sees each hit's vector.
+    A perceptron embeds each hit, and a stack of `BiMamba` layers processes the hits of each shower in both directions.
+    At shower level the head receives the mean and the maximum over the hits and the logarithm of one plus their number.
+    At hit level it receives the features of each hit.
 
     Args:
-        config: the sizes.
-        device: of the parameters.
-        dtype: of the parameters; rates and skips stay in float32 where it is half precision. Points must have it, too.
+        config: Sizes of the encoder.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters and of ``points``. With half precision, ``A_log`` and ``D`` stay in float32.
+
+    Example:
+        >>> import torch
+        >>> from supa_mamba import EncoderConfig, ShowerEncoder
+        >>> encoder = ShowerEncoder(EncoderConfig(features=4, outputs=1, level="shower", d_model=16, n_layer=1))
+        >>> points = torch.randn(7, 4)  # the hits of two showers, x, y, z and energy
+        >>> offset = torch.tensor([0, 3, 7])  # 3 hits, then 4
+        >>> encoder(points, offset).shape
+        torch.Size([2, 1])
     """
 
     def __init__(
@@ -79,17 +94,17 @@ class ShowerEncoder(nn.Module):
         )
 
     def forward(self, points: Tensor, offset: Tensor) -> Tensor:
-        """Encode showers.
+        """Compute the predictions.
 
         Args:
-            points: (hits, features) float32, normalised, one shower after another.
-            offset: (showers + 1,) integers: the hits of shower k are offset[k] to offset[k + 1].
+            points: (hits, features) normalised features of the hits, one shower after another.
+            offset: (showers + 1,) integers. Shower k consists of the hits ``offset[k]`` to ``offset[k + 1] - 1``.
 
         Returns:
-            (showers, outputs) or, at hit level, (hits, outputs) float32.
+            (showers, outputs) float32, or (hits, outputs) at hit level.
 
         Raises:
-            ValueError: The points have another number of features, or the offset does not fit.
+            ValueError: If the number of features is wrong, or the offset does not match the points.
         """
         if points.ndim != 2 or points.shape[1] != self.config.features:
             raise ValueError(
@@ -102,17 +117,17 @@ class ShowerEncoder(nn.Module):
 
 
 def pooled(hits: Tensor, offset: Tensor) -> Tensor:
-    """Sum each shower's vectors up, without atomics: the same bits every time.
+    """Pool the hits of each shower, without atomic operations, so that results are reproducible to the bit.
 
     Args:
-        hits: (hits, width).
-        offset: (showers + 1,) int64.
+        hits: (hits, width) features of the hits.
+        offset: (showers + 1,) int64 offsets of the showers.
 
     Returns:
-        (showers, 2 * width + 1) float32: mean, maximum, logarithm of one more than the number of hits; zeros where a
-        shower has no hit.
+        (showers, 2 * width + 1) float32: mean, maximum, and logarithm of one plus the number of hits; zeros for a
+        shower without hits.
     """
-    # Half precision would lose the last bits of a sum over hundreds of hits.
+    # Half precision is too coarse for a sum over hundreds of hits.
     hits = first_derivative_only(hits.float(), _POOLED)
     count = offset.diff()[:, None]
     total = torch.segment_reduce(hits, "sum", offsets=offset, axis=0, initial=0)

@@ -1,4 +1,4 @@
-"""Evaluation of encoders, beside baselines and the Bayes-optimal estimate."""
+"""Evaluation of encoders against baselines and the Bayes-optimal estimate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,23 +28,38 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "bayes": "Bayes-optimal",
     }
 )
-"""The estimators, and how tables and pictures call them."""
+"""Estimators, and their names in tables and plots."""
 
 _BLOCK_SHOWERS = 512
-"""Showers that are predicted together."""
+"""Number of showers per forward pass."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Predictions of several estimators for some showers, and the targets.
+    """Predictions of an encoder and of baselines for some showers, with the targets.
+
+    The estimators are ``"model"``, the encoder; ``"constant"``, the most frequent class or the mean; ``"hit_count"``,
+    a prediction from the number of hits; ``"axis_side"``, which divides the hits of two primaries along the principal
+    axis; and ``"bayes"``, the Bayes-optimal estimate of the energy. Only those that apply to the target are present.
 
     Args:
-        encoding: how showers become tensors and targets.
-        target: (showers,) or (hits,) true classes, or natural logarithms of GeV.
-        predictions: by estimator (a key of ``LABELS``), the model first: arrays like ``target``.
+        encoding: Conversion of showers into tensors and targets.
+        target: (showers,) or (hits,) true classes, or natural logarithms of the energy in GeV.
+        predictions: Predictions of each estimator, the model first. Each array has the shape of ``target``.
         counts: (showers,) number of hits of each shower.
-        bayes_std: (showers,) posterior standard deviation of ln E given the whole tree; None where it is not known.
-        unseen_configs: configs of these showers that no training shower had.
+        bayes_std: (showers,) posterior standard deviation of ln E given the particle tree, or None if it is unknown.
+        unseen_configs: Shower configs that do not occur among the training showers.
+
+    Example:
+        >>> import supa, supa_mamba
+        >>> showers = supa.simulate(200, "critical", seed=1, record="particles")
+        >>> config = supa_mamba.TrainingConfig(target="incident_energy", d_model=8, n_layer=1, epochs=1)
+        >>> task = supa_mamba.train(showers, config).task
+        >>> evaluation = supa_mamba.evaluate(task.encoder, task.encoding, task.baseline, showers, split="all")
+        >>> evaluation
+        <Evaluation of incident_energy: 200 showers, predictions of model, constant, hit_count, bayes>
+        >>> evaluation.error("bayes").shape
+        (200,)
     """
 
     encoding: TaskEncoding
@@ -61,12 +76,13 @@ class Evaluation:
     def correct(self, estimator: str) -> FloatArray:
         """Return which predictions are correct.
 
+        The two primaries of a shower are interchangeable. For each shower the assignment with more correct hits counts.
+
         Args:
-            estimator: name of the estimator.
+            estimator: Name of the estimator.
 
         Returns:
-            Like ``target``, 1 or 0. The two primaries of a shower have no order: the assignment that makes more of its
-            hits correct counts.
+            Array of the shape of ``target``, 1 for a correct and 0 for a wrong prediction.
         """
         right: FloatArray = np.equal(self.predictions[estimator], self.target).astype(np.float64)
         if self.encoding.name != "primary":
@@ -76,21 +92,21 @@ class Evaluation:
         return np.asarray(np.where((share < 0.5)[shower], 1 - right, right))
 
     def accuracy(self, estimator: str) -> float:
-        """Return the fraction of correct predictions; up to exchange for the primaries of hits.
+        """Return the fraction of correct predictions, as defined by `correct`.
 
         Args:
-            estimator: name of the estimator.
+            estimator: Name of the estimator.
 
         Returns:
-            From 0 to 1.
+            Accuracy from 0 to 1.
         """
         return float(self.correct(estimator).mean())
 
     def confusion(self) -> IntArray:
-        """Count the model's predictions.
+        """Return the confusion matrix of the model.
 
         Returns:
-            (classes, classes) int64, by true class (row) and predicted class (column).
+            (classes, classes) int64 counts, with the true class in the row and the predicted class in the column.
         """
         target, predicted = (
             torch.from_numpy(part.astype(np.int64)) for part in (self.target, self.predictions["model"])
@@ -98,13 +114,13 @@ class Evaluation:
         return confusion_matrix(target, predicted, len(self.encoding.classes)).numpy()
 
     def error(self, estimator: str) -> FloatArray:
-        """Return the errors of values.
+        """Return the errors of a regression.
 
         Args:
-            estimator: name of the estimator.
+            estimator: Name of the estimator.
 
         Returns:
-            (showers,) prediction minus target.
+            (showers,) prediction minus target, in ln E.
         """
         return np.asarray(self.predictions[estimator] - self.target.astype(np.float64))
 
@@ -112,8 +128,9 @@ class Evaluation:
         """Summarise the evaluation.
 
         Returns:
-            Plain values: the accuracy of each estimator; or bias, resolution (standard deviation of the error) and root
-            mean square error of ln E of each, and the Bayes-optimal root mean square error.
+            Dictionary of plain values. For classes: the accuracy of each estimator. For energies: the bias, the
+            resolution (standard deviation of the error) and the root mean square error of ln E of each estimator, and
+            the Bayes-optimal root mean square error if it is known.
         """
         facts: dict[str, Any] = {"target": self.encoding.name}
         if self.encoding.classes:
@@ -122,14 +139,15 @@ class Evaluation:
         return facts | self._errors(np.arange(len(self.counts)))
 
     def by_energy(self, bins: int) -> list[dict[str, Any]]:
-        """Summarise the errors of energies in bins of the true energy, from low to high.
+        """Summarise the errors of energies in bins of the true energy.
 
         Args:
-            bins: number of bins of about equal size, at most; fewer where a bin would hold fewer than ten showers.
-                Where there are at most 20 different energies, each has a bin.
+            bins: Maximum number of bins with about equal numbers of showers. There are fewer if a bin would hold fewer
+                than ten showers. If there are at most 20 different energies, each energy has its own bin.
 
         Returns:
-            For each bin what ``figures`` returns, and its lowest and highest energy in GeV.
+            One dictionary per bin in ascending order: the values of `figures` and, under ``"GeV"``, the lowest and the
+            highest energy.
         """
         parts = distinct_bins(self.target, bins, least=10, separate=MOST_SEPARATE)
         ends = [np.exp(self.target[part[[0, -1]]].astype(np.float64)).tolist() for part in parts]
@@ -152,24 +170,24 @@ def root_mean_square(values: FloatArray) -> float:
     """Return the root mean square.
 
     Args:
-        values: (n,) numbers.
+        values: (n,) values.
 
     Returns:
-        The root.
+        The root mean square.
     """
     return float(np.sqrt(np.square(values).mean()))
 
 
 @torch.no_grad()
 def predict(encoder: ShowerEncoder, showers: PackedShowers) -> FloatArray:
-    """Predict with an encoder.
+    """Compute the outputs of an encoder for all showers.
 
     Args:
-        encoder: the encoder, on the device of the showers.
-        showers: the showers.
+        encoder: The encoder, on the device of the showers.
+        showers: The showers.
 
     Returns:
-        (units, outputs) float64.
+        (showers, outputs) float64, or (hits, outputs) at hit level.
     """
     parts = [encoder(batch.points, batch.offset) for batch in showers.batches(np.arange(len(showers)), _BLOCK_SHOWERS)]
     return torch.cat(parts).double().cpu().numpy()
@@ -184,23 +202,32 @@ def evaluate(
     split: str = "test",
     device: str | torch.device = "cpu",
 ) -> Evaluation:
-    """Evaluate an encoder on showers, beside baselines.
+    """Evaluate an encoder on showers and compare it with baselines.
 
     Args:
-        encoder: the encoder; it is moved to the device.
-        encoding: how showers become tensors and targets.
-        baseline: predictions from the number of hits.
-        showers: Showers, a ShowerFile, a path, or a list of these.
-        split: the split to evaluate: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
-        device: the device.
+        encoder: The encoder. It is moved to the device.
+        encoding: Conversion of showers into tensors and targets, fitted to the training showers.
+        baseline: Baseline that predicts from the number of hits, fitted to the training showers.
+        showers: Showers, a `supa_datasets.ShowerFile`, a path, or a list of these.
+        split: Split to evaluate: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
+        device: Device of the computation.
 
     Returns:
-        The evaluation. It includes the Bayes-optimal estimate if the target is the energy and the particles are
-        recorded.
+        The evaluation. It includes the Bayes-optimal estimate if the target is the incident energy and the showers
+        were simulated with ``record="particles"``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the split is empty, or the showers cannot be used for the task.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the split is empty, or the showers cannot be used for the task.
+
+    Example:
+        >>> import supa, supa_mamba
+        >>> showers = supa.simulate(200, "critical", seed=1, record="particles")
+        >>> config = supa_mamba.TrainingConfig(target="incident_energy", d_model=8, n_layer=1, epochs=1)
+        >>> task = supa_mamba.train(showers, config).task
+        >>> evaluation = supa_mamba.evaluate(task.encoder, task.encoding, task.baseline, showers)
+        >>> sorted(evaluation.figures()["rms"])  # root mean square errors of ln E on the test split
+        ['bayes', 'constant', 'hit_count', 'model']
     """
     source = ShowerSource(showers)
     packed = packed_showers(source.parts, split, encoding)
@@ -225,16 +252,16 @@ def evaluate(
 
 
 def sides(x: FloatArray, y: FloatArray, energy: FloatArray, counts: IntArray) -> FloatArray:
-    """Divide the hits of each shower by their side of its centre along its principal axis.
+    """Divide the hits of each shower at its centre along its principal transverse axis.
 
     Args:
-        x: (hits,) x of the hits of all showers behind each other.
-        y: (hits,) their y.
-        energy: (hits,) their energies.
+        x: (hits,) x coordinates of the hits, one shower after another.
+        y: (hits,) y coordinates.
+        energy: (hits,) energies.
         counts: (showers,) number of hits of each shower.
 
     Returns:
-        (hits,) 0 or 1.
+        (hits,) float64, 1 on one side of the centre and 0 on the other.
     """
     shower = np.arange(len(counts)).repeat(counts)
     u, _ = principal_axis_frame(x, y, energy, shower, len(counts))

@@ -8,14 +8,14 @@ from supa_mamba.packed_showers import Batch, TaskEncoding
 
 
 class Objective:
-    """Loss and score of a task, as sums over its units, so that parts of a batch add up.
+    """Loss and score of a task, summed over showers or hits, so that the parts of a batch can be added.
 
-    Classes have their cross-entropy; values, normalised, their squared error. The two primaries of a shower have no
-    order: the loss of a shower's hits is minus the logarithm of the probability of both ways to name them,
-    -ln(P(names) + P(names exchanged)), and a hit is right under the names that make more of its shower's hits right.
+    The loss is the cross-entropy for classes and the squared error of the normalised value for regression. The two
+    primaries of a shower are interchangeable: the loss of a shower is -ln(P(labels) + P(exchanged labels)), and the
+    score counts the assignment with more correct hits.
 
     Args:
-        encoding: how showers become tensors and targets.
+        encoding: Conversion of showers into tensors and targets.
     """
 
     def __init__(self, encoding: TaskEncoding) -> None:
@@ -26,11 +26,11 @@ class Objective:
         """Return the sum of the losses.
 
         Args:
-            outputs: (units, outputs) float32 of a model.
-            batch: what it saw.
+            outputs: (units, outputs) float32 outputs of the model; a unit is a shower or a hit.
+            batch: The batch.
 
         Returns:
-            A number.
+            () float32 sum.
         """
         if not self.encoding.classes:
             return (outputs[:, 0] - batch.target).square().sum()
@@ -41,14 +41,14 @@ class Objective:
         return -_sums(ways, batch.offset).logsumexp(1).sum()
 
     def score(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return the sum of correct predictions, or of squared errors of the value before normalisation.
+        """Return the number of correct predictions, or the sum of squared errors of the unnormalised value.
 
         Args:
-            outputs: (units, outputs) float32 of a model.
-            batch: what it saw.
+            outputs: (units, outputs) float32 outputs of the model; a unit is a shower or a hit.
+            batch: The batch.
 
         Returns:
-            A number.
+            () float32 sum.
         """
         if not self.encoding.classes:
             return (outputs[:, 0] - batch.target).square().sum() * self.encoding.std**2
@@ -58,14 +58,14 @@ class Objective:
         return _sums(torch.stack([right, 1 - right], 1), batch.offset).amax(1).sum()
 
     def mean_score(self, total: float, units: int) -> float:
-        """Return the metric of a sum over units.
+        """Convert a sum of scores into the metric.
 
         Args:
-            total: sum from `score`.
-            units: how many.
+            total: Sum of the values of `score`.
+            units: Number of showers or hits.
 
         Returns:
-            Accuracy, or root mean squared error.
+            Accuracy, or root mean square error.
         """
         return total / units if self.encoding.classes else (total / units) ** 0.5
 

@@ -1,4 +1,4 @@
-"""Showers as packed tensors for a task: normalised hits, offsets, and targets."""
+"""Showers as packed tensors: normalised hits, offsets and targets."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ from supa_datasets.offsets import counts_to_offsets as torch_offsets
 from supa_learning.count_baseline import CountBaseline
 
 _BLOCK_HITS = 500_000
-"""Hits that are read together."""
+"""Approximate number of hits that are read at once."""
 
 
 @dataclass(frozen=True)
 class TaskEncoding(Config):
-    """How showers become tensors and targets for a task; all that is fitted on the training showers.
+    """Conversion of showers into tensors and targets, fitted to the training showers.
 
     Args:
-        name: name of the task, one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
-        classes: names of the classes; empty for values.
-        normalisation: of the features.
-        mean: mean of the target; 0 for classes.
-        std: standard deviation of the target; 1 for classes.
-        configs: configs of the training showers.
+        name: Name of the task, one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
+        classes: Names of the classes; empty for a regression.
+        normalisation: Normalisation of the features.
+        mean: Mean of the target; 0 for classes.
+        std: Standard deviation of the target; 1 for classes.
+        configs: Configs of the training showers.
     """
 
     name: str
@@ -48,24 +48,24 @@ class TaskEncoding(Config):
 
     @property
     def task(self) -> ShowerTask:
-        """The task."""
+        """Task that the encoding belongs to."""
         return shower_task(self.name)
 
     @property
     def outputs(self) -> int:
-        """Number of outputs of a model."""
+        """Number of outputs of the model."""
         return max(1, len(self.classes))
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some showers, packed.
+    """A batch of packed showers, or one process's share of it.
 
     Args:
-        points: (hits, features) float32, normalised.
-        offset: (showers + 1,) int64.
-        target: (showers,) or (hits,) int64 classes, or float32 values, normalised.
-        units: how many showers or hits are predicted in the whole batch, of which this may be a share.
+        points: (hits, features) float32 normalised features.
+        offset: (showers + 1,) int64 offsets of the showers.
+        target: (showers,) or (hits,) int64 classes, or float32 normalised values.
+        units: Number of predicted showers or hits in the complete batch, over all processes.
     """
 
     points: Tensor
@@ -75,14 +75,14 @@ class Batch:
 
 
 class PackedShowers:
-    """Showers in memory, as flat tensors on one device; batches are cut by arithmetic there.
+    """Showers as flat tensors in the memory of one device, where batches are gathered.
 
     Args:
-        points: (hits, features) float32, normalised.
+        points: (hits, features) float32 normalised features.
         counts: (showers,) int64 number of hits of each shower.
-        target: (showers,) or (hits,) int64 classes, or float32 values, normalised.
-        number: (showers,) int64, which of the given showers each one is.
-        by_hit: whether each hit has a target.
+        target: (showers,) or (hits,) int64 classes, or float32 normalised values.
+        number: (showers,) int64 index of each shower among the given showers.
+        by_hit: Whether each hit has a target.
     """
 
     def __init__(self, points: Tensor, counts: IntArray, target: Tensor, number: IntArray, *, by_hit: bool) -> None:
@@ -95,17 +95,17 @@ class PackedShowers:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return self.points.device
 
     def to(self, device: str | torch.device) -> "PackedShowers":
         """Copy the showers to a device.
 
         Args:
-            device: the device.
+            device: The device.
 
         Returns:
-            The showers there.
+            The copied showers.
         """
         return PackedShowers(
             self.points.to(device), self.counts, self.target.to(device), self.number, by_hit=self.by_hit
@@ -114,13 +114,13 @@ class PackedShowers:
     def batches(
         self, order: IntArray, batch_size: int, *, first: int = 0, share: tuple[int, int] = (0, 1)
     ) -> Iterator[Batch]:
-        """Return batches of almost equal numbers of showers, without a synchronisation of a GPU.
+        """Return batches with almost equal numbers of showers, without host-device synchronisation.
 
         Args:
-            order: (n,) int64 numbers of showers.
-            batch_size: most showers of a batch.
-            first: the batch to begin with.
-            share: (k, n): give the k-th of n shares of each batch.
+            order: (n,) int64 indices of the showers, in the order of the batches.
+            batch_size: Maximum number of showers per batch.
+            first: Number of the first batch.
+            share: (k, n) to return the k-th of n shares of each batch.
 
         Returns:
             An iterator over the batches.
@@ -136,7 +136,7 @@ class PackedShowers:
     def _batch(self, numbers: Tensor, hits: int, units: int) -> Batch:
         counts = self._counts[numbers]
         offset = torch_offsets(counts)
-        # The number of rows is known here; asked for on a GPU, it would have to be waited for.
+        # Passing the known number of rows avoids a host-device synchronisation.
         shift = (self._begins[numbers] - offset[:-1]).repeat_interleave(counts, output_size=hits)
         rows = torch.arange(hits, device=self.device) + shift
         return Batch(self.points[rows], offset, self.target[rows if self.by_hit else numbers], units)
@@ -145,7 +145,7 @@ class PackedShowers:
         """Compute a checksum of the showers.
 
         Returns:
-            A checksum of all columns, in hexadecimal letters.
+            Checksum of all columns as a hexadecimal string.
         """
         name = hashlib.blake2b(digest_size=16)
         for column in (self.points.cpu().numpy(), self.counts, self.target.cpu().numpy()):
@@ -157,30 +157,30 @@ def batch_cuts(showers: int, batch_size: int) -> IntArray:
     """Divide showers into batches whose sizes differ by at most one.
 
     Args:
-        showers: how many.
-        batch_size: most of a batch.
+        showers: Number of showers.
+        batch_size: Maximum number of showers per batch.
 
     Returns:
-        (batches + 1,) int64, where each batch begins, and the number of showers.
+        (batches + 1,) int64 offsets: batch k consists of showers ``cuts[k]`` to ``cuts[k + 1] - 1``.
     """
     batches = -(-showers // batch_size)
     return np.arange(batches + 1) * showers // max(batches, 1)
 
 
 def training_showers(showers: Any, task: str) -> tuple[TaskEncoding, PackedShowers]:
-    """Read the training showers, and fit the encoding on them.
+    """Read the training showers and fit the encoding to them.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these; for ``"preset"`` a list of several presets.
-        task: name of the task, one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
+        showers: Showers, a ShowerFile, a path, or a list of these. For ``"preset"``, a list with several presets.
+        task: Name of the task, one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
 
     Returns:
-        The encoding, and the showers of the split ``train``, on the CPU.
+        The encoding, and the showers of the training split on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: there is no such task, no shower to train on, the answer is the same for all, or
-            the showers cannot be used for it.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the task is unknown, the training split is empty, all showers have the same target, or the
+            showers cannot be used for the task.
     """
     about = shower_task(task)
     dataset = _dataset(showers, "train", about, "fit")
@@ -189,8 +189,8 @@ def training_showers(showers: Any, task: str) -> tuple[TaskEncoding, PackedShowe
     target = task_target(about, columns.targets, classes)
     if (target == target[:1]).all():
         raise ValueError(
-            f"The showers to train on have the same {task}, and there is nothing to learn; give "
-            "showers in which it differs."
+            f"The showers to train on all have the same {task}, so there is nothing to learn; provide showers in which "
+            "it differs."
         )
     mean, std = 0.0, 1.0
     if not classes:
@@ -206,11 +206,11 @@ def count_baseline(train: PackedShowers, encoding: TaskEncoding) -> CountBaselin
     """Fit the baseline that predicts from the number of hits alone.
 
     Args:
-        train: the training showers.
-        encoding: how showers become tensors and targets.
+        train: The training showers.
+        encoding: Conversion of showers into tensors and targets.
 
     Returns:
-        The baseline; for hit-level tasks a constant.
+        The baseline. For hit-level tasks it predicts a constant.
     """
     target: Array = train.target.cpu().numpy()
     if not encoding.classes:
@@ -224,15 +224,15 @@ def packed_showers(showers: Any, split: str, encoding: TaskEncoding) -> PackedSh
 
     Args:
         showers: Showers, a ShowerFile, a path, or a list of these.
-        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        encoding: how showers become tensors and targets.
+        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``. The index of a shower determines its split.
+        encoding: Conversion of showers into tensors and targets.
 
     Returns:
         The showers, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the split is empty, or the showers cannot be used for the task.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the split is empty, or the showers cannot be used for the task.
     """
     dataset = _dataset(showers, split, encoding.task, encoding.normalisation)
     return _packed(dataset, _read(dataset), encoding)
@@ -256,7 +256,7 @@ def _dataset(
 
 
 def _read(dataset: SequenceDataset) -> _Columns:
-    """Read all showers, some at once."""
+    """Read all showers in blocks of about ``_BLOCK_HITS`` hits."""
     counts = dataset.num_points
     cuts = np.flatnonzero(np.diff(np.cumsum(counts) // _BLOCK_HITS)) + 1
     parts = [

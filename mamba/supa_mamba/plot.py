@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 _BINS = 8
 _LEAST = 10
-"""Showers of a bin, at least."""
+"""Minimum number of showers per bin."""
 
 
 def plot_evaluation(evaluation: Evaluation) -> "Figure":
     """Plot an evaluation.
 
     Args:
-        evaluation: the evaluation of at least ten showers.
+        evaluation: Evaluation of at least ten showers.
 
     Returns:
-        A matplotlib figure. For energies: bias and error over the true energy. For classes: accuracy over the number
-        of hits, and the confusion matrix, unless the classes may be exchanged.
+        A matplotlib figure. For energies it shows bias and error against the true energy. For classes it shows the
+        accuracy against the number of hits and, unless the classes are interchangeable, the confusion matrix.
 
     Raises:
-        ValueError: there are fewer than ten showers.
+        ValueError: If there are fewer than ten showers.
     """
     from matplotlib.figure import Figure
 
     showers = len(evaluation.counts)
     if showers < _LEAST:
         given = f"{counted(showers, 'shower')} {'was' if showers == 1 else 'were'} given"
-        raise ValueError(f"{given}, but a picture needs at least {_LEAST}.")
+        raise ValueError(f"{given}, but a plot needs at least {_LEAST}.")
     bins = min(_BINS, showers // _LEAST)
     if not evaluation.encoding.classes:
         energies = {

@@ -1,4 +1,4 @@
-"""Training encoders of showers: the task for `supa_learning.Trainer`."""
+"""Training of shower encoders with `supa_learning.Trainer`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,24 +32,24 @@ PART = "encoder"
 """Name of the model in the figures of an epoch."""
 
 _VALIDATION_FACTOR = 2
-"""Validation keeps nothing for a backward pass, so its batches may be larger."""
+"""Validation stores nothing for a backward pass, so its batches can be larger by this factor."""
 
 
 class EncoderTask(TrainingTask[Batch]):
-    """An encoder and its showers.
+    """Training task of an encoder.
 
-    The order of the showers is a function of seed and epoch, and nothing else is random. With several processes, each
-    computes its share of every batch.
+    The order of the showers depends only on the seed and the epoch; nothing else is random after initialisation. With
+    several processes, each process computes its share of every batch.
 
     Args:
-        config: how the encoder is built and trained.
-        encoding: how showers become tensors and targets.
-        train: the training showers.
-        valid: the validation showers.
-        processes: the processes that train together.
+        config: Configuration of the encoder and its training.
+        encoding: Conversion of showers into tensors and targets.
+        train: The training showers.
+        valid: The validation showers.
+        processes: Processes that train together; this process alone by default.
 
     Raises:
-        ValueError: a batch is smaller than the number of processes, or there are no hits to predict anything of.
+        ValueError: If a batch has fewer showers than there are processes, or if there are no targets.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class EncoderTask(TrainingTask[Batch]):
         smallest = int(np.diff(batch_cuts(len(train), config.batch_size)).min())
         if smallest < processes.count:
             raise ValueError(
-                f"A batch has {counted(smallest, 'shower')}, but there are {processes.count} processes; give larger "
-                "batches or more showers, or start fewer processes."
+                f"A batch has {counted(smallest, 'shower')}, but there are {processes.count} processes; use larger "
+                "batches, more showers or fewer processes."
             )
         for purpose, showers in (("train", train), ("validate", valid)):
             if not len(showers.target):
-                raise ValueError(f"The showers to {purpose} on have no hit to predict anything of; give more.")
+                raise ValueError(f"The showers to {purpose} on have no hits to predict; give more showers.")
         self.encoder = new_encoder(config, encoding).to(processes.device)
         self._adamw = torch.optim.AdamW(
             optimizer_groups(self.encoder, config.weight_decay),
@@ -114,7 +114,7 @@ class EncoderTask(TrainingTask[Batch]):
         try:
             yield
         finally:
-            self._shared = self.encoder  # the shared one must be gone before the group of the processes
+            self._shared = self.encoder  # the DDP module must be released before the process group
 
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
         """Return this process's shares of the training batches of an epoch; see `TrainingTask.batches`."""
@@ -126,18 +126,18 @@ class EncoderTask(TrainingTask[Batch]):
         """Update the encoder; see `TrainingTask.update`.
 
         Args:
-            batch: this process's share of a batch.
-            learning_rate: the learning rate.
+            batch: This process's share of a batch.
+            learning_rate: The learning rate.
 
         Returns:
-            () float32 sum of the losses of the share.
+            () float32 sum of the losses of this share.
         """
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
         self._adamw.zero_grad(set_to_none=True)
         loss = self.objective.loss(self._outputs(batch), batch)
-        # The processes average their gradients; the loss is the mean over the units of the whole batch. A batch of
-        # empty showers has no units.
+        # DDP averages the gradients of the processes, but the loss is the mean over the units of the whole batch.
+        # A batch of empty showers has no units.
         (loss * (self.processes.count / max(batch.units, 1))).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
         self._adamw.step()
@@ -153,7 +153,7 @@ class EncoderTask(TrainingTask[Batch]):
         return self.valid.batches(order, _VALIDATION_FACTOR * self.config.batch_size, share=self._share)
 
     def validate(self, batches: Iterable[Batch]) -> Validation:
-        """Compute loss and metric on the validation showers; the loss chooses the weights."""
+        """Compute loss and metric on the validation showers. The loss selects the best weights."""
         self.encoder.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         units = 0
@@ -179,8 +179,8 @@ def new_encoder(config: TrainingConfig, encoding: TaskEncoding) -> ShowerEncoder
     """Build an encoder with its initial weights.
 
     Args:
-        config: sizes and seed.
-        encoding: how showers become tensors and targets.
+        config: Sizes and seed.
+        encoding: Conversion of showers into tensors and targets.
 
     Returns:
         The encoder, on the CPU.
@@ -200,17 +200,33 @@ def new_encoder(config: TrainingConfig, encoding: TaskEncoding) -> ShowerEncoder
 def training_task(showers: Any, config: TrainingConfig, *, processes: Processes | None = None) -> EncoderTask:
     """Read showers and prepare the training of an encoder on them.
 
+    Use this function instead of `train` to create the `supa_learning.Trainer` yourself, for example to resume a
+    training or to train with several processes.
+
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these; the indices of the showers split them.
-        config: how the encoder is built and trained.
-        processes: the processes that train together, and their device.
+        showers: Showers, a `supa_datasets.ShowerFile`, a path, or a list of these. The index of a shower determines
+            its split: 80 % train, 10 % validate, 10 % test.
+        config: Configuration of the encoder and its training.
+        processes: Processes that train together, and their device; this process on the CPU by default.
 
     Returns:
-        The task.
+        The task, for `supa_learning.Trainer`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the showers cannot be used for the target.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the showers cannot be used for the target.
+
+    Example:
+        >>> import supa, supa_mamba
+        >>> from supa_learning import Trainer
+        >>> showers = supa.simulate(100, "critical", seed=1)
+        >>> config = supa_mamba.TrainingConfig(target="incident_energy", d_model=8, n_layer=1, epochs=1, batch_size=32)
+        >>> task = supa_mamba.training_task(showers, config)
+        >>> task.steps_per_epoch
+        3
+        >>> state = Trainer(task).run()
+        >>> state.finished, len(state.history)
+        (True, 1)
     """
     encoding, train_showers = training_showers(showers, config.target)
     valid = packed_showers(showers, "validation", encoding)
@@ -220,20 +236,32 @@ def training_task(showers: Any, config: TrainingConfig, *, processes: Processes 
 def train(
     showers: Any, config: TrainingConfig, *, device: str = "cpu", callbacks: Sequence[Callback] = ()
 ) -> Trainer[EncoderTask]:
-    """Train an encoder on showers, in this process, to the end.
+    """Train an encoder on showers in this process.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these; the indices of the showers split them.
-        config: how the encoder is built and trained.
-        device: the device, such as ``"cuda"``.
-        callbacks: hooks for progress, files and tables.
+        showers: Showers, a `supa_datasets.ShowerFile`, a path, or a list of these. The index of a shower determines
+            its split: 80 % train, 10 % validate, 10 % test.
+        config: Configuration of the encoder and its training.
+        device: Device of the training, such as ``"cuda"``.
+        callbacks: Callbacks of the trainer, for example for progress bars and checkpoints.
 
     Returns:
-        The trainer: ``task.encoder`` has the best weights, ``state`` the history.
+        The trainer after the training. ``trainer.task.encoder`` has the best weights, and ``trainer.state.history``
+        contains the losses of each epoch.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the showers cannot be used for the target, or training diverged.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the showers cannot be used for the target, or the training diverged.
+
+    Example:
+        >>> import supa, supa_mamba
+        >>> showers = supa.simulate(100, "critical", seed=1)
+        >>> config = supa_mamba.TrainingConfig(target="incident_energy", d_model=8, n_layer=1, epochs=2)
+        >>> trainer = supa_mamba.train(showers, config)
+        >>> len(trainer.state.history)
+        2
+        >>> sorted(trainer.state.history[0].valid["encoder"])
+        ['error_of_ln_E', 'loss']
     """
     task = training_task(showers, config, processes=Processes(device=torch.device(device)))
     trainer = Trainer(task, callbacks=callbacks)

@@ -1,1 +1,1 @@
-"""The engines: each walks showers from their primaries to their hits."""
+"""Engines, which simulate showers from their primaries to their hits."""

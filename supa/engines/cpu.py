@@ -1,4 +1,4 @@
-"""The engine for processors: blocks of showers, all walked slice by slice together, a tile of particles at a time."""
+"""The engine ``cpu``, which advances blocks of showers slice by slice and processes tiles of particles."""
 
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ from supa.random import HALF, MASK
 
 
 class _Buffers(NamedTuple):
-    """Arrays that one call leaves to the next, so that their memory is asked for once."""
+    """Arrays that are reused between calls to avoid repeated allocation."""
 
     here: FloatArray
     there: FloatArray
@@ -66,7 +66,7 @@ class _Buffers(NamedTuple):
 
 
 class Workspace:
-    """The memory in which one thread walks chunk after chunk; a result is overwritten by the walk that follows it."""
+    """Memory in which one thread simulates chunk after chunk. Each call overwrites the previous result."""
 
     def __init__(self) -> None:
         kinds: dict[str, type] = {"particle_parent": np.int32}
@@ -92,20 +92,20 @@ class Workspace:
         record: bool,
         max_particles: int,
     ) -> WalkResult:
-        """Walk showers from their primaries to their hits.
+        """Simulate showers from their primaries to their hits.
 
         Args:
-            walk: the physics.
-            seed: 0 to 2**64 - 1.
-            first: index of the first shower; the others follow it.
-            primaries: their initial conditions.
-            block_size: how many showers are walked together; it does not change the result.
-            complete_only: drop showers that leave a readout layer empty.
-            record: keep every particle, not only the hits.
-            max_particles: the most particles that a block may hold at a time.
+            walk: Physics of the showers.
+            seed: Random seed from 0 to 2**64 - 1.
+            first: Index of the first shower; the others have consecutive indices.
+            primaries: Initial conditions of the showers.
+            block_size: Number of showers that are advanced together. It does not change the result.
+            complete_only: Whether to drop showers that leave a readout layer empty.
+            record: Whether to record all particles in addition to the hits.
+            max_particles: Maximum number of particles in memory for one block.
 
         Returns:
-            The hits and particles, by shower, in the order slice, creation: views of this workspace.
+            Hits and particles, ordered by shower, then slice, then creation. The arrays are views of this workspace.
         """
         too_large, kept, num_hits, num_nodes, leaked, hits, nodes, self._buffers = _walk(
             walk,
@@ -303,13 +303,13 @@ def _load_primaries(primaries: Primaries, block: int, block_end: int, here: Floa
             here[i, ENERGY] = primaries.energy[p]
             here_id[i, PATH] = ONE
             here_id[i, TAG] = (np.uint64(k) << BYTE) | np.uint64(p - primaries.offset[k])
-            here_id[i, PARENT] = MASK  # nobody
+            here_id[i, PARENT] = MASK  # no parent
             i += 1
 
 
 @kernel
 def _place(kept: BoolArray, counts: IntArray, block: int, block_end: int, cursor: IntArray, end: int) -> int:
-    """Put the block's kept showers behind ``end``; give the new end."""
+    """Compute where the kept showers of a block start in the output, and return the new end of the output."""
     for k in range(block, block_end):
         cursor[k] = end
         if kept[k]:
@@ -332,7 +332,7 @@ def _scatter_hits(
     layer: ByteArray,
     primary: ByteArray,
 ) -> None:
-    """Sort the block's hits, which are ordered by slice, by shower."""
+    """Copy the hits of a block, which are ordered by slice, to the places of their showers."""
     for i in range(hits):
         k = int(hit_id[i, HIT_ID] >> np.uint64(16))
         if kept[k]:
@@ -360,7 +360,7 @@ def _scatter_nodes(
     fate: ByteArray,
     primary: ByteArray,
 ) -> None:
-    """Sort the block's particles, which are ordered by slice, by shower."""
+    """Copy the particles of a block, which are ordered by slice, to the places of their showers."""
     for i in range(nodes):
         k = int(node_id[i, NODE_TAG] >> BYTE)
         if kept[k]:

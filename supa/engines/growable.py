@@ -1,4 +1,4 @@
-"""Arrays that grow inside compiled code."""
+"""Growing arrays in compiled code."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from supa.compiler import kernel
 
 @kernel
 def lengthened(column: Any, length: int) -> Any:
-    """Copy a column into one of at least this length, and at least twice its own."""
+    """Copy a column into a new one of at least this length and at least twice its own length."""
     longer = np.empty(max(length, 2 * len(column)), dtype=column.dtype)
     longer[: len(column)] = column
     return longer
@@ -17,7 +17,7 @@ def lengthened(column: Any, length: int) -> Any:
 
 @kernel
 def taller(rows: Any, height: int) -> Any:
-    """Copy rows into an array of at least this height, and at least twice their own."""
+    """Copy rows into a new array with at least this many rows and at least twice as many as before."""
     higher = np.empty((max(height, 2 * rows.shape[0]), rows.shape[1]), dtype=rows.dtype)
     higher[: rows.shape[0]] = rows
     return higher

@@ -1,8 +1,9 @@
-"""The engine that follows the public reference code to the letter: one sequential stream, breadth first.
+"""The engine ``reference``, which reproduces the public reference code with one sequential random stream.
 
-Held against itsdaniele/SUPA (commit d36ced6): the same draws in the same order from MT19937 with its legacy seeding,
-the same fates, bit-identical energies, positions to the rounding of its matrix products. A shower's draws begin where
-those of the shower before it end, so this engine cannot start in the middle.
+Compared with itsdaniele/SUPA (commit d36ced6), the engine makes the same draws in the same order from MT19937 with
+legacy seeding. The fates are equal, the energies are bit-identical, and the positions agree to the rounding errors of
+the matrix products. The draws of a shower start where those of the previous shower end, so all previous showers must be
+simulated, too.
 """
 
 import math
@@ -20,31 +21,31 @@ MAX_SEED = 2**32 - 1
 
 
 class ReferenceStream:
-    """The sequential random stream of the reference code, and the walk that consumes it.
+    """Simulation with the sequential random stream of the reference code.
 
     Args:
-        walk: the physics.
-        seed: 0 to 2**32 - 1.
+        walk: Physics of the showers.
+        seed: Random seed from 0 to 2**32 - 1.
     """
 
     def __init__(self, walk: Walk, seed: int) -> None:
         self._walk = walk
-        # A generator of its own, not numpy's global one; its doubles are those of the legacy np.random.random.
+        # A separate generator instead of NumPy's global one. It draws the same doubles as the legacy np.random.random.
         self._generator = np.random.Generator(np.random.RandomState(seed)._bit_generator)
 
     def walk_showers(
         self, primaries: Primaries, *, complete_only: bool, record: bool, max_particles: int
     ) -> WalkResult:
-        """Walk the next showers of the stream.
+        """Simulate the next showers of the stream.
 
         Args:
-            primaries: the showers' initial conditions.
-            complete_only: drop showers that leave a readout layer empty; they consume the stream all the same.
-            record: keep every particle, not only the hits.
-            max_particles: the most particles that one shower may have.
+            primaries: Initial conditions of the showers.
+            complete_only: Whether to drop showers that leave a readout layer empty. They also consume random numbers.
+            record: Whether to record all particles in addition to the hits.
+            max_particles: Maximum number of particles in one shower.
 
         Returns:
-            The hits and particles, by shower, in the order slice, creation.
+            Hits and particles, ordered by shower, then slice, then creation.
         """
         too_large, kept, num_particles, leaked, reals, codes = _walk(
             self._walk, self._generator, primaries, complete_only, max_particles

@@ -1,4 +1,4 @@
-"""What every engine gives back."""
+"""The result of an engine."""
 
 from typing import NamedTuple
 
@@ -9,31 +9,31 @@ from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray
 
 
 class WalkResult(NamedTuple):
-    """The hits, and where recorded the particles, of the showers that an engine kept."""
+    """Hits and, if recorded, particles of the showers that an engine kept."""
 
     too_large: int
-    """Number of a shower that outgrew the memory, -1 if none did; then the rest is worthless."""
+    """Number of a shower that did not fit into memory, or -1. If it is not -1, the other fields are invalid."""
     kept: BoolArray
-    """(attempts,): which attempts were kept."""
+    """(attempts,) bool, True for showers that were kept."""
     num_hits: IntArray
-    """(attempts,)."""
+    """(attempts,) int64, number of hits."""
     num_particles: IntArray
-    """(attempts,): 0 unless recorded."""
+    """(attempts,) int64, number of recorded particles."""
     leaked_energy: FloatArray
-    """(attempts,): GeV."""
+    """(attempts,) float64, energy that left the last slice (GeV)."""
     x: FloatArray
-    """(hits,): of the kept showers, by shower, then slice, then creation."""
+    """(hits,) hits of the kept showers, ordered by shower, then slice, then creation; likewise the next five fields."""
     y: FloatArray
     energy: FloatArray
     slice: ByteArray
     layer: ByteArray
     primary: ByteArray
     particle_x: FloatArray
-    """(particles,): likewise."""
+    """(particles,) recorded particles in the same order; likewise the next six fields."""
     particle_y: FloatArray
     particle_energy: FloatArray
     particle_parent: npt.NDArray[np.int32]
-    """Number of the parent in its shower, -1 for a primary."""
+    """Number of the parent in the shower; -1 for a primary."""
     particle_slice: ByteArray
     particle_fate: ByteArray
     particle_primary: ByteArray

@@ -1,8 +1,8 @@
-"""What happens to a tile of particles in one slice, stage by stage.
+"""The stages in which the engine ``cpu`` processes a tile of particles in one slice.
 
-The particles that are alive lie in flat rows. A tile of them at a time is copied to a small scratch, where one loop
-draws all random words and another does the geometry of all splits. The lines of the scratch lie at constant distances,
-so the compiler sees that they never overlap, and both loops become vector instructions.
+The active particles are rows of an array. One tile of them at a time is copied to a small scratch buffer. One loop
+draws all random words of the tile, and another loop computes the geometry of all splits. The lines of the scratch
+buffer have constant distances, so the compiler can prove that they do not overlap and vectorises both loops.
 """
 
 import numpy as np
@@ -14,11 +14,12 @@ from supa.physics import PASS, SPLIT, STOP, child_slopes
 from supa.random import HALF, MASK, TO_UNIT, identity_words, philox
 
 TILE = 256
-_LANES = 32  # divides the tile; a multiple of what any processor's vector loop takes at a time
+_LANES = 32  # divisor of TILE, and a multiple of the vector length of all common processors
 
-# A living particle is a row of 8 words, so one line of the cache: 5 float64, and 3 uint64 that are reached through a
-# view of another type. Its tag is: shower's number in the chunk, 8 bits of primary. A hit is x, y, energy and the tag
-# with 8 bits of slice; a recorded particle is x, y, energy, parent, tag, and 8 bits of slice with 8 bits of fate.
+# An active particle is a row of 8 words, which fill one cache line: 5 float64 numbers, and 3 uint64 numbers that are
+# accessed through a view of that type. The tag contains the number of the shower in the chunk and 8 bits of primary. A
+# hit consists of x, y, energy and the tag with 8 bits of slice. A recorded particle consists of x, y, energy, parent,
+# tag, and a word with 8 bits of slice and 8 bits of fate.
 X, Y, SX, SY, ENERGY, PATH, TAG, PARENT = range(8)
 HIT_ID = 3
 NODE_PARENT, NODE_TAG, NODE_CODE = 3, 4, 5
@@ -26,7 +27,7 @@ BYTE = np.uint64(8)
 LOW_BYTE = np.uint64(255)
 ONE = np.uint64(1)
 
-# Lines of the scratch: words, then reals, then slots.
+# Offsets of the lines of the scratch buffers: words, then reals, then slots.
 _FATE_WORD, _THETA_WORD, _DELTA_WORD, _PHI_WORD = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE
 _SX_1, _SY_1, _SX_2, _SY_2, _SHARE, _TILE_ENERGY = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE, 7 * TILE
 _SPLIT_SLOT, _PASS_SLOT, _CHILD = TILE, 2 * TILE, 3 * TILE
@@ -34,7 +35,7 @@ _SPLIT_SLOT, _PASS_SLOT, _CHILD = TILE, 2 * TILE, 3 * TILE
 
 @kernel
 def whole_vectors(count: int) -> int:
-    """Round up, within the tile, so that no lane is left to the slow loop that follows a vector loop."""
+    """Round up to a multiple of the vector length, so that the slow scalar loop for the remainder is never used."""
     return (count + _LANES - 1) // _LANES * _LANES
 
 
@@ -47,7 +48,7 @@ def load_tile(
     words: UInt64Array,
     reals: FloatArray,
 ) -> None:
-    """Word lines 0 and 1: path and tag; real line _TILE_ENERGY: energy."""
+    """Copy path and tag to word lines 0 and 1, and the energy to real line _TILE_ENERGY."""
     for j in range(m):
         words[j] = here_id[start + j, PATH]
         words[TILE + j] = here_id[start + j, TAG]
@@ -56,7 +57,7 @@ def load_tile(
 
 @kernel
 def draw_words(words: UInt64Array, m: int, first: np.uint64, k0: np.uint64, k1: np.uint64) -> None:
-    """Word lines _FATE_WORD to _PHI_WORD: four random words a particle."""
+    """Draw four random words for each particle and write them to the word lines _FATE_WORD to _PHI_WORD."""
     for j in range(m):
         path, tag = words[j], words[TILE + j]
         low, high = identity_words(first + (tag >> BYTE), tag & LOW_BYTE)
@@ -77,7 +78,10 @@ def sort_fates(
     critical_energy: float,
     slots: IntArray,
 ) -> tuple[int, int, int, int]:
-    """List the tile's particles by fate, and where each one's first child goes; without branches, which would miss."""
+    """List the particles of the tile by fate, and the place of the first child of each particle.
+
+    The loop has no branches, because random fates would cause branch mispredictions.
+    """
     stops, splits, passes, children = 0, 0, 0, 0
     for j in range(m):
         word = words[_FATE_WORD + j]
@@ -106,7 +110,7 @@ def stop_particles(
     hit_id: UInt64Array,
     hits: int,
 ) -> None:
-    """Turn the tile's particles that stop into hits."""
+    """Write the hits of the particles that stop."""
     for j in range(stops):
         i, at = start + slots[j], hits + j
         hit[at, 0] = here[i, X]
@@ -127,7 +131,7 @@ def pass_particles(
     there_id: UInt64Array,
     born: int,
 ) -> None:
-    """Carry the tile's particles that pass to the next slice."""
+    """Move the particles that pass to the next slice."""
     for j in range(passes):
         s = slots[_PASS_SLOT + j]
         i, at = start + s, born + slots[_CHILD + s]
@@ -144,7 +148,7 @@ def pass_particles(
 def gather_splits(
     here: FloatArray, start: int, slots: IntArray, splits: int, words: UInt64Array, reals: FloatArray
 ) -> None:
-    """Bring what the splits need to the front of the scratch's lines."""
+    """Copy the slopes and random words of the particles that split to the front of the scratch lines."""
     for j in range(splits):
         s = slots[_SPLIT_SLOT + j]
         reals[j] = here[start + s, SX]
@@ -164,7 +168,7 @@ def split_directions(
     deviation: float,
     parent_frame: bool,
 ) -> None:
-    """Real lines 0 and 1: the parent's slopes; then both children's slopes and theta2 / theta."""
+    """Compute the slopes of both children and theta2 / theta from the slopes of the parent in real lines 0 and 1."""
     for j in range(splits):
         theta = theta_start + theta_span * (np.float64(np.int64(words[_THETA_WORD + j])) * TO_UNIT)
         share = (0.5 - deviation) + 2.0 * deviation * (np.float64(np.int64(words[_DELTA_WORD + j])) * TO_UNIT)
@@ -194,7 +198,7 @@ def split_particles(
     there_id: UInt64Array,
     born: int,
 ) -> None:
-    """Put the children of the tile's particles that split into the next slice."""
+    """Write the children of the particles that split to the next slice."""
     for j in range(splits):
         s = slots[_SPLIT_SLOT + j]
         i, at = start + s, born + slots[_CHILD + s]
@@ -244,7 +248,7 @@ def record_tile(
     node_id: UInt64Array,
     nodes: int,
 ) -> None:
-    """Number the tile's particles within their showers, record them, and tell their children who their parent is."""
+    """Number the particles of the tile within their showers, record them, and store their numbers in their children."""
     stop, split = 0, 0
     for j in range(m):
         k = int(here_id[start + j, TAG] >> BYTE)

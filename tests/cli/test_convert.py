@@ -43,7 +43,7 @@ def test_a_file_goes_there_and_back(folder):
 
 def test_what_is_assumed_and_lost_is_said(folder):
     text = _run("a.h5", "b.h5", "--to", "calochallenge", "--binning", "binning.xml", "--particle", "photon")
-    assert "of the hits' energy lies outside the cells" in text
+    assert "of the hit energy is outside the cells" in text
     assert "overflow" in _run("a.h5", "g.h5", "--to", "calogan") + _run("g.h5", "back.npz")
     columns = {f"hits_{name}": [1.0] for name in ("x", "y", "energy")}
     np.savez("m.npz", hits_offset=[0, 1], incident_energy=[2.0], hits_layer=[1], **columns)
@@ -63,15 +63,15 @@ def test_the_formats_are_listed(folder):
 
 
 MISTAKES = {
-    "unknown ending": (["a.h5", "b.txt"], 1, "no format has this ending; name one .*parquet"),
+    "unknown ending": (["a.h5", "b.txt"], 1, "no format has this file extension; choose one .*parquet"),
     "unknown format": (["a.h5", "b.h5", "--to", "rar"], 2, "'rar' was given, but the formats are supa, showerdata"),
     "unknown source": (["a.h5", "b.npz", "--from", "rar"], 2, "'rar' was given, but the formats are"),
-    "another source": (["a.h5", "b.root", "--from", "npz"], 1, "a.h5: it is damaged, or not of this format"),
-    "same format": (["a.h5", "b.hdf5"], 1, "both files are of the format 'supa'; name the one to write"),
-    "same file": (["a.h5", "a.h5", "--to", "npz"], 1, "it is the file to read"),
+    "another source": (["a.h5", "b.root", "--from", "npz"], 1, "a.h5: it is damaged or not of this format"),
+    "same format": (["a.h5", "b.hdf5"], 1, "both files have the format 'supa'; choose the format to write"),
+    "same file": (["a.h5", "a.h5", "--to", "npz"], 1, "the target is the source file"),
     "there": (["a.h5", "binning.xml", "--to", "npz"], 1, "binning.xml exists; .*--overwrite"),
     "absent": (["b.h5", "b.npz"], 1, "b.h5: there is no such file"),
-    "not written": (["a.h5", "b.bin"], 1, "'reference' are read, but not written"),
+    "not written": (["a.h5", "b.bin"], 1, "'reference' can be read, but not written"),
     "no binning": (["a.h5", "b.h5", "--to", "calochallenge"], 1, "needs its binning .--binning XML"),
     "several particles": (
         ["a.h5", "b.h5", "--to", "calochallenge", "--binning", "binning.xml"],
@@ -83,7 +83,7 @@ MISTAKES = {
     "two configs": (["a.h5", "b.npz", "--preset", "dense", "--config", "a.toml"], 2, "exclude each other"),
     "config": (["a.h5", "b.npz", "--config", "a.toml"], 2, "cannot be read"),
     "preset": (["a.h5", "b.npz", "--preset", "SUPAv1"], 2, "no preset 'SUPAv1'"),
-    "other preset": (["a.h5", "b.npz", "--preset", "dense"], 1, "another one was given; give none"),
+    "other preset": (["a.h5", "b.npz", "--preset", "dense"], 1, "another config was given; give none"),
     "depth": (["a.h5", "b.npz", "--depth", "z"], 2, "'z' is not one of"),
 }
 

@@ -180,7 +180,7 @@ def test_a_set_that_cannot_be_downloaded_is_one_clear_error(tmp_path, monkeypatc
     monkeypatch.setattr(datasets, "TUDataset", offline)
     result = CliRunner().invoke(cli, ["gff", "bench", "--datasets", "MUTAG", "--methods", "size"])
     assert result.exit_code == 2
-    assert "MUTAG: it cannot be downloaded or read (Network is unreachable)" in " ".join(result.output.split())
+    assert "MUTAG: the set cannot be downloaded or read (Network is unreachable)" in " ".join(result.output.split())
     assert "--root" in result.output
 
 

@@ -43,7 +43,7 @@ def test_the_full_check_reports_each_fault_and_fails(folder):
         "fault number first shower",
         "a hit's energy above its shower's 2 5",
         "the sum of the energies of hits and leak 2 5",
-        "a hit, which is not a particle that stopped 2 5",
+        "a hit that is not a stopped particle 2 5",
     ]
     faults = json.loads(_run("info", "tree.h5", "--check", "--json", code=1))["faults"]
     assert faults[0] == {"kind": "a hit's energy above its shower's", "count": 2, "shower": 5}

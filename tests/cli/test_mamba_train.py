@@ -132,7 +132,7 @@ def test_presets_of_several_files_are_told_apart(supa_mamba):
     assert "300 showers (all)" in text
     assert "true class in rows, predicted class in columns" in text
     code, _, err = supa_mamba("evaluate", "m.ckpt", "p.h5")
-    assert (code, "There are showers of the preset two-primaries" in err) == (1, True)
+    assert (code, "Some showers have the preset two-primaries" in err) == (1, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "m.doc")
     assert (code, "a picture must end in one of" in err) == (2, True)
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "s.h5", "--plot", "none/m.png")
@@ -160,7 +160,7 @@ def test_options_win_over_the_config_file(supa_mamba):
 
 
 MISTAKES = {
-    "target": (["--target", "mass"], 2, "target: 'mass' was given, but it is one of num_primaries, primary"),
+    "target": (["--target", "mass"], 2, "target: 'mass' was given, but it must be one of num_primaries, primary"),
     "unknown": (
         ["--config", "wide.toml"],
         2,
@@ -172,7 +172,7 @@ MISTAKES = {
     "precision": (["--target", "preset", "--precision", "fp8"], 2, "it must be 'float32' or 'bf16'"),
     "warmup": (["--target", "preset", "--warmup", "2"], 2, "warmup: 2.0 was given"),
     "task": (["--target", "primary"], 1, "simulate the preset two-primaries"),
-    "one preset": (["--target", "preset"], 1, "give a list of showers of several presets"),
+    "one preset": (["--target", "preset"], 1, "needs showers of two or more presets"),
     "folder": (["--target", "preset", "-o", "none/m.ckpt"], 2, "the folder none does not exist"),
 }
 
@@ -193,7 +193,7 @@ def test_files_that_are_missing_or_foreign_are_clear_errors(supa_mamba):
     code, _, err = supa_mamba("train", "none.h5", "--target", "preset", *SHORT, "-o", "m.ckpt")
     assert (code, "none.h5" in err, "Traceback" in err) == (1, True, False)
     code, _, err = supa_mamba("evaluate", "e.h5", "e.h5")
-    assert (code, err) == (1, "Error: e.h5: it is damaged, or no checkpoint of `supa mamba train`.\n")
+    assert (code, err) == (1, "Error: e.h5: it is damaged or not a checkpoint of `supa mamba train`.\n")
     Path("m.ckpt").write_text("precious")
     code, _, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert (code, "m.ckpt exists; choose another name" in err) == (2, True)
@@ -316,8 +316,8 @@ def test_help_loads_nothing_heavy():
     assert command.command.name == "train"
 
 
-def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
-    page = (Path(__file__).parents[2] / "docs" / "explanation" / "mamba_encoders.md").read_text()
+def test_the_commands_and_the_code_of_the_page_run(supa_mamba, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "how_to" / "train_encoders.md").read_text()
     (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     for line in commands.strip().splitlines():
         program, group, *words = line.split("#")[0].replace("1e5", "120").split()
@@ -336,5 +336,5 @@ def test_the_page_on_encoders_is_true(supa_mamba, monkeypatch, capsys):
     Path("settings.toml").write_text(settings)
     assert TrainingConfig.from_file("settings.toml") == TrainingConfig(target="incident_energy")
     (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(python, "mamba_encoders.md", "exec"), {})
+    exec(compile(python, "train_encoders.md", "exec"), {})
     assert "bayes_rms" in capsys.readouterr().out

@@ -172,5 +172,5 @@ def test_an_unusual_ending_is_noted():
 
 
 def test_a_folder_that_takes_no_file_is_named_with_the_file_that_was_given():
-    with pytest.raises(OSError, match=r"^/proc/x.h5: .* \(the folder /proc takes no new file\)"):
+    with pytest.raises(OSError, match=r"^/proc/x.h5: .* \(no file can be created in the folder /proc\)"):
         supa_datasets.save(supa.simulate(1), "/proc/x.h5")

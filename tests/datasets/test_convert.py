@@ -1,4 +1,4 @@
-"""Conversions: round trips, foreign libraries, and figures of the reference code."""
+"""Conversions: round trips, libraries of other formats, and figures of the reference code."""
 
 import itertools
 import json
@@ -43,18 +43,18 @@ def photons(data):
 
 
 def _back(path, name: str, **options) -> Showers:
-    """Convert a foreign file to one of ours, and load that."""
+    """Convert a file to a shower file and load it."""
     target = path.parent / "back.h5"
     convert(path, target, from_format=name, to_format="supa", overwrite=True, **options)
     return load(target)
 
 
-# ---------------------------------------------------------------------- formats that keep everything
+# ---------------------------------------------------------------------- lossless formats
 
 
 @pytest.mark.parametrize(("name", "file"), WHOLE.items())
 @pytest.mark.parametrize("kind", ["recorded", "several chunks", "selected", "none", "one empty"])
-def test_formats_that_keep_everything_give_the_same_bytes_back(tmp_path, showers, name, file, kind, monkeypatch):
+def test_lossless_formats_restore_the_same_bytes(tmp_path, showers, name, file, kind, monkeypatch):
     monkeypatch.setattr("supa_datasets.conversion.untrusted_input.MAX_CHUNK_SHOWERS", 70)
     monkeypatch.setattr("supa_datasets.conversion.root._STEP", 70)
     monkeypatch.setattr("supa_datasets.conversion.parquet._BATCH", 70)
@@ -91,7 +91,7 @@ def test_npz_is_plain_numpy(path, showers):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz_of_anybody_needs_few_arrays(tmp_path, save):
+def test_npz_of_other_programs_needs_few_arrays(tmp_path, save):
     columns = {"hits_x": [1.0, 2, 3], "hits_y": [0, 0, 1.5], "hits_energy": [4.0, 5, 6]}
     save(tmp_path / "a.npz", hits_offset=[0, 2, 2, 3], incident_energy=[9.0, 8, 7], hits_layer=[0, 1, 2], **columns)
     back = _back(tmp_path / "a.npz", "npz", config="dense")
@@ -104,7 +104,7 @@ def test_npz_of_anybody_needs_few_arrays(tmp_path, save):
     assert not back.slices_known
 
 
-def test_parquet_opens_in_awkward_and_awkwards_parquet_opens_here(path, showers):
+def test_parquet_is_exchanged_with_awkward(path, showers):
     parquet = path.with_suffix(".parquet")
     convert(path, parquet)
     array = awkward.from_parquet(parquet)
@@ -129,7 +129,7 @@ def test_awkward_arrays_become_showers(showers):
     unknown = supa_datasets.from_awkward(supa_datasets.from_awkward(few).to_awkward())
     assert unknown.layer.tolist() == [2]
     for wrong, message in (
-        ([1, 2], "a list was given"),
+        ([1, 2], "got list"),
         (awkward.Array([{"incident_energy": 1.0}]), "'hits/x' is missing"),
         (
             awkward.Array([{"incident_energy": 1.0, "hits": [{"x": 1, "y": 2, "energy": None, "layer": 0}]}]),
@@ -156,7 +156,7 @@ def test_root_opens_in_uproot(path, showers, name):
 
 
 @pytest.mark.parametrize("depth", ["slice", "layer"])
-def test_showerdata_opens_what_is_written_here(path, showers, depth):
+def test_written_files_open_in_showerdata(path, showers, depth):
     convert(path, path.with_name("b.h5"), to_format="showerdata", depth=depth)
     theirs = showerdata.load(path.with_name("b.h5"))
     assert len(theirs) == 300
@@ -181,7 +181,7 @@ def test_showerdata_opens_what_is_written_here(path, showers, depth):
     assert back.slices_known == (depth == "slice")
 
 
-def test_files_of_showerdata_open_here(tmp_path):
+def test_files_of_showerdata_are_read(tmp_path):
     points = np.zeros((3, 4, 5), dtype=np.float32)
     points[0, :3] = [[1, 2, 7, 0.5, 0], [3, 4, 9, 0.25, 1], [5, 6, 27, 0.125, 2]]
     points[2, :1] = [[-1, -2, 8, 3, 0]]
@@ -226,7 +226,9 @@ def test_equally_long_and_empty_showers_are_written(tmp_path):
 def test_showers_without_slices_need_the_layer_as_depth(path):
     convert(path, path.with_name("b.h5"), to_format="showerdata", depth="layer")
     convert(path.with_name("b.h5"), path.with_name("c.h5"), to_format="supa")
-    with pytest.raises(ValueError, match=r"d\.h5: these showers .* know only their hits' layers; .*--depth layer"):
+    with pytest.raises(
+        ValueError, match=r"d\.h5: these showers .* have only the layers of their hits; .*--depth layer"
+    ):
         convert(path.with_name("c.h5"), path.with_name("d.h5"), to_format="showerdata")
     convert(path.with_name("c.h5"), path.with_name("d.h5"), to_format="showerdata", depth="layer")
     first, second = (showerdata.load(path.with_name(name)) for name in ("b.h5", "d.h5"))
@@ -237,7 +239,7 @@ def test_showers_without_slices_need_the_layer_as_depth(path):
 # ---------------------------------------------------------------------- cells
 
 
-def test_calogan_grids_of_the_reference_showers_equal_the_figures(shared_reference, tmp_path):
+def test_calogan_grids_of_the_reference_showers_match_the_stored_figures(shared_reference, tmp_path):
     truth = json.loads((shared_reference.parent / "calogan_grids_65GeV_seed1234.json").read_text())
     showers = supa.simulate(1000, "reference", engine="reference", seed=1234, keep="complete")
     supa_datasets.save(showers, tmp_path / "a.h5")
@@ -246,7 +248,7 @@ def test_calogan_grids_of_the_reference_showers_equal_the_figures(shared_referen
         assert file["energy"][:].tolist() == [[65.0]] * 1000
         for layer in range(3):
             image, expected = file[f"layer_{layer}"][:], truth[f"layer_{layer}"]
-            # The file of showers has float32.
+            # Shower files store float32.
             assert image.sum() / 1000 == pytest.approx(expected["mean_inside_MeV"], rel=1e-6)
             assert file["overflow"][:, layer].mean() == pytest.approx(expected["mean_overflow_MeV"], rel=1e-4)
             assert (image > 0).mean() == pytest.approx(expected["occupancy"], rel=1e-5)
@@ -254,7 +256,7 @@ def test_calogan_grids_of_the_reference_showers_equal_the_figures(shared_referen
 
 
 def test_calogan_grids_equal_histograms(data, tmp_path):
-    """Against numpy.histogram2d, as the reference code fills its grids."""
+    """The reference code fills its grids with numpy.histogram2d."""
     with np.load(data / "reference_65GeV_seed1234_60showers.npz") as sample:
         columns = {name: sample[name] for name in sample.files}
     offset = np.searchsorted(columns["shower"], np.arange(61))
@@ -275,7 +277,7 @@ def test_calogan_grids_equal_histograms(data, tmp_path):
                 assert file["overflow"][k, layer] == pytest.approx(lost, abs=1e-9)
 
 
-def test_calogan_cells_become_hits_and_come_back(path):
+def test_calogan_cells_are_restored_after_a_round_trip(path):
     convert(path, path.with_name("b.h5"), to_format="calogan")
     back = _back(path.with_name("b.h5"), "calogan")
     assert not back.slices_known
@@ -287,7 +289,7 @@ def test_calogan_cells_become_hits_and_come_back(path):
         assert not second["overflow"][:].any()
 
 
-def test_a_binning_is_read_as_it_stands(data):
+def test_a_binning_is_read(data):
     photon, pion = (read_binning(data / "binning_supa.xml", name) for name in ("photon", "211"))
     assert photon.parts[0] == Polar([0, 0.5, 1, 1.5, 2, 3, 4, 6], 8)
     assert [part.shape for part in photon.parts] == [(8, 7), (16, 8), (4, 5)]
@@ -335,12 +337,12 @@ def test_a_binning_must_fit_the_calorimeter(path, photons, data):
     notes: list[str] = []
     convert(path, target, to_format="calochallenge", binning=pion, note=notes.append)
     lost = pion.overflow(load(path)).sum() / load(path).energy.sum(dtype=np.float64)
-    assert f"{lost:.2%} of the hits' energy lies outside" in " ".join(notes)
+    assert f"{lost:.2%} of the hit energy is outside" in " ".join(notes)
     assert list(path.parent.glob("*.partial*")) == []
 
 
-def test_the_share_of_lost_energy_is_never_below_zero(tmp_path):
-    """Where every hit is in a cell, the sums of the hits and of the cells differ by a rounding of either sign."""
+def test_the_fraction_of_lost_energy_is_never_negative(tmp_path):
+    """If all hits are in cells, the sums over hits and cells differ by a rounding error of either sign."""
     grid = supa.Grid([supa.Polar([0, 1, 2, 1e6], 8)] * 3)
     for seed in (0, 2, 4, 5):
         rng = np.random.default_rng(seed)
@@ -363,14 +365,14 @@ def test_the_share_of_lost_energy_is_never_below_zero(tmp_path):
             overwrite=True,
             note=notes.append,
         )
-        assert notes[-1].startswith("0.00% of the hits' energy lies outside")
+        assert notes[-1].startswith("0.00% of the hit energy is outside")
 
 
 # ---------------------------------------------------------------------- the reference code's pickles
 
 
 def _lists(data):
-    """The reference's showers as it pickles them: lists of layers of points."""
+    """Return the showers of the reference code as nested lists of layers and points."""
     with np.load(data / "reference_65GeV_seed1234_60showers.npz") as sample:
         table = np.stack([sample["x"], sample["y"], sample["energy"]], axis=1)
         place = 3 * sample["shower"].astype(int) + sample["layer"]
@@ -391,7 +393,7 @@ def _as_numbers(lists):
 
 @pytest.mark.parametrize("form", [list, _as_arrays, _as_numbers])
 @pytest.mark.parametrize("write", [torch_files.write_zip, torch_files.write_legacy])
-def test_the_references_pickles_are_read(data, tmp_path, form, write):
+def test_pickles_of_the_reference_code_are_read(data, tmp_path, form, write):
     table, place, lists = _lists(data)
     write(tmp_path / "shower_batch3.bin", torch_files.pickled(form(lists)))
     write(tmp_path / "tot_energy_batch3.bin", torch_files.pickled([np.array([65.0])] * 60))
@@ -407,7 +409,7 @@ def test_the_references_pickles_are_read(data, tmp_path, form, write):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_files_of_torch_itself_are_read(data, tmp_path, legacy):
+def test_files_written_by_torch_are_read(data, tmp_path, legacy):
     torch = pytest.importorskip("torch")
     table, _, lists = _lists(data)
     for name, value in (("shower_batch1.bin", lists), ("tot_energy_batch1.bin", [np.array([65.0])] * 60)):
@@ -425,10 +427,10 @@ def test_torch_is_not_imported(data, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
-# ---------------------------------------------------------------------- the conversion itself
+# ---------------------------------------------------------------------- the converter
 
 
-def test_progress_and_the_count_are_those_of_the_showers(path, monkeypatch):
+def test_progress_and_result_count_the_showers(path, monkeypatch):
     monkeypatch.setattr("supa_datasets.conversion.untrusted_input.MAX_CHUNK_SHOWERS", 128)
     told = []
     assert convert(path, path.with_suffix(".npz"), progress=lambda *numbers: told.append(numbers)) == 300
@@ -436,7 +438,7 @@ def test_progress_and_the_count_are_those_of_the_showers(path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.writer])
-def test_an_interruption_leaves_nothing(path, photons, name):
+def test_an_interruption_leaves_no_files(path, photons, name):
     def interrupted(done, _total):
         if done:
             raise KeyboardInterrupt
@@ -463,13 +465,13 @@ try:
     binning = supa_datasets.read_binning(binning, "photon")
     supa_datasets.convert("a.h5", "b.any", to_format=name, binning=binning)
 except OSError as error:
-    sys.exit(0 if "b.any: the disk does not take the file" in str(error) else str(error))
+    sys.exit(0 if "b.any: the file cannot be written" in str(error) else str(error))
 sys.exit("it was written")
 """
 
 
 @pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.writer])
-def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, data, name):
+def test_a_full_disk_is_one_error_and_leaves_no_files(tmp_path, data, name):
     supa_datasets.save(supa.simulate(6000), tmp_path / "a.h5")
     binning = str(data / "binning_supa.xml")
     done = subprocess.run(
@@ -479,29 +481,34 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, data, name):
     assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
 
 
-def test_names_that_cannot_be_are_errors(path, tmp_path):
+def test_invalid_names_are_errors(path, tmp_path):
     npz = path.with_suffix(".npz")
     for arguments, options, kind, message in (
-        ((path, path), {"to_format": "npz"}, ValueError, "it is the file to read"),
+        ((path, path), {"to_format": "npz"}, ValueError, "the target is the source file"),
         ((path, tmp_path / "absent" / "a.npz"), {}, FileNotFoundError, "absent does not exist; make it first"),
         ((tmp_path / "absent.h5", npz), {}, FileNotFoundError, "there is no such file"),
         ((tmp_path, npz), {}, ValueError, "not a regular file"),
-        ((path, tmp_path / "a.txt"), {}, ValueError, r"no format has this ending; name one .*parquet \(.parquet .pq\)"),
+        (
+            (path, tmp_path / "a.txt"),
+            {},
+            ValueError,
+            r"no format has this file extension; choose one .*parquet \(.parquet .pq\)",
+        ),
         (
             (path, tmp_path / "b.h5"),
             {},
             ValueError,
-            r"both files are of the format 'supa'; name the one .* \(--to",
+            r"both files have the format 'supa'; choose the format to write \(--to",
         ),
-        ((path, tmp_path / "b.bin"), {}, ValueError, "'reference' are read, but not written"),
+        ((path, tmp_path / "b.bin"), {}, ValueError, "'reference' can be read, but not written"),
         ((path, npz), {"to_format": "rar"}, ValueError, "no format 'rar'; choose from supa, showerdata"),
         ((path, npz), {"depth": "z"}, ValueError, "depth: 'z' was given"),
-        ((path, npz), {"config": "dense"}, ValueError, "tells the config that made its showers, and another one"),
+        ((path, npz), {"config": "dense"}, ValueError, "stores the config of its showers, but another config"),
     ):
         with pytest.raises(kind, match=message):
             convert(*arguments, **options)
     npz.write_text("old")
-    with pytest.raises(FileExistsError, match=r"a\.npz exists; choose another name, or overwrite it"):
+    with pytest.raises(FileExistsError, match=r"a\.npz exists; choose another name or overwrite it"):
         convert(path, npz)
     assert sorted(tmp_path.iterdir()) == [path, npz]
     convert(path, npz, overwrite=True)
@@ -533,11 +540,11 @@ def test_chunks_are_bounded(tmp_path, monkeypatch):
     assert pyarrow.parquet.ParquetFile(tmp_path / "a.parquet").num_row_groups == len(steps) - 1
 
 
-def test_the_file_to_read_is_not_used_up(tmp_path):
-    """A file is made under NAME.partial, which may be the name of the source, or lead to it."""
+def test_the_source_file_is_never_overwritten(tmp_path):
+    """The temporary name NAME.partial may be the name of the source or a link to it."""
     supa_datasets.save(supa.simulate(5), tmp_path / "a.h5.partial")
     before = (tmp_path / "a.h5.partial").read_bytes()
-    with pytest.raises(ValueError, match="under the name of the file to read"):
+    with pytest.raises(ValueError, match="is that of the source file"):
         supa_datasets.convert(
             tmp_path / "a.h5.partial", tmp_path / "a.h5", from_format="supa", to_format="npz", overwrite=True
         )
@@ -552,7 +559,7 @@ def test_the_file_to_read_is_not_used_up(tmp_path):
     assert len(supa_datasets.load(tmp_path / "s.h5")) == 5
 
 
-def test_no_showers_come_back_from_calogan(tmp_path):
+def test_a_calogan_file_without_showers_is_read(tmp_path):
     supa_datasets.save(supa.simulate(0), tmp_path / "a.h5")
     supa_datasets.convert(tmp_path / "a.h5", tmp_path / "b.h5", to_format="calogan")
     assert supa_datasets.convert(tmp_path / "b.h5", tmp_path / "c.h5", to_format="supa") == 0

@@ -1,4 +1,4 @@
-"""The columns of other people's files: their names, shapes and types, missing values, and whole numbers."""
+"""Columns of files from other programs: names, shapes, types, missing values and integers."""
 
 import awkward
 import h5py
@@ -23,7 +23,7 @@ def _lists(values) -> awkward.Array:
 
 
 def _columns(separator: str, **changes) -> dict:
-    """Give the hits as a column each, called hits_x or the like; a change None leaves a column out."""
+    """Return the hits with one entry per column, such as hits_x. The value None removes a column."""
     columns = {"incident_energy": np.array(INCIDENT)}
     columns |= {f"hits{separator}{name}": _lists(values) for name, values in HITS.items()}
     columns |= {name: column for name, column in changes.items() if column is not None}
@@ -85,7 +85,7 @@ FILES = {"root": ("a.root", _ttree), "rntuple": ("a.root", _rntuple), "parquet":
 
 @pytest.mark.parametrize("separator", ["_", ".", "/"])
 @pytest.mark.parametrize(("name", "write"), [*FILES.values(), ("a.npz", _npz)], ids=[*FILES, "npz"])
-def test_a_column_of_hits_may_be_called_in_three_ways(tmp_path, name, write, separator):
+def test_a_column_of_hits_can_have_three_names(tmp_path, name, write, separator):
     write(tmp_path / name, _columns(separator))
     _check(_read(tmp_path / name))
     _check(from_awkward(awkward.zip(_columns(separator), depth_limit=1)))
@@ -115,9 +115,11 @@ def test_lists_may_have_a_fixed_length(tmp_path, name, write):
     assert sorted(showers.energy.tolist()) == [1, 1, 2, 2, 4, 4]
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path):
+def test_a_column_with_two_names_is_an_error(tmp_path):
     _parquet(tmp_path / "a.parquet", _columns("_") | {"hits.x": _lists(HITS["x"])})
-    with pytest.raises(ValueError, match=r"the columns 'hits_x' and 'hits.x' are the same one; leave one of them out"):
+    with pytest.raises(
+        ValueError, match=r"the columns 'hits_x' and 'hits.x' have the same meaning; leave one of them out"
+    ):
         _read(tmp_path / "a.parquet")
 
 
@@ -126,19 +128,22 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
 NESTED = awkward.Array([[[1.0], [2.0]], [], [[4.0, 5.0]]])
 WORDS = awkward.Array(["a", "b", "c"])
 WRONG = {
-    "number for a list": ({"hits_x": np.array(INCIDENT)}, "'hits_x' holds float64, .* a list of numbers for each"),
+    "number for a list": ({"hits_x": np.array(INCIDENT)}, "'hits_x' contains float64, .* a list of numbers per shower"),
     "list for a number": (
         {"incident_energy": _lists(HITS["x"])},
-        "'incident_energy' holds lists of float64, .* a number for each",
+        "'incident_energy' contains lists of float64, .* one number per shower",
     ),
-    "pairs": ({"incident_energy": np.ones((3, 2))}, "'incident_energy' holds lists of float64, .* a number for each"),
-    "lists in lists": ({"hits_energy": NESTED}, "'hits_energy' holds (lists of lists of float64|std::vector)"),
-    "texts": ({"incident_energy": WORDS}, "'incident_energy' holds (string|char)"),
-    "booleans": ({"hits_y": _lists([True, False, True])}, "'hits_y' holds lists of bool"),
-    "missing": ({"hits_y": None}, "'hits/y' is missing, and so are 'hits_y' and 'hits.y'; there are .*hits_layer"),
+    "pairs": ({"incident_energy": np.ones((3, 2))}, "'incident_energy' contains lists of float64, .* one number per"),
+    "lists in lists": ({"hits_energy": NESTED}, "'hits_energy' contains (lists of lists of float64|std::vector)"),
+    "texts": ({"incident_energy": WORDS}, "'incident_energy' contains (string|char)"),
+    "booleans": ({"hits_y": _lists([True, False, True])}, "'hits_y' contains lists of bool"),
+    "missing": (
+        {"hits_y": None},
+        "'hits/y' is missing, and so are 'hits_y' and 'hits.y'; the columns are .*hits_layer",
+    ),
     "numbers for records": (
         {"hits_x": None, "hits": _lists(HITS["x"])},
-        "'hits/x' is missing: the column 'hits' holds (lists of float64|std::vector<double>|double..), but .* records",
+        "'hits/x' is missing: the column 'hits' contains (lists of float64|std::vector<double>|double..), .* records",
     ),
     "lengths": (
         {"hits_y": awkward.Array([[1.0, 2.0], [3.0], [4.0]])},
@@ -168,16 +173,16 @@ def test_a_type_that_awkward_lacks_is_named(tmp_path, kind):
     pyarrow.parquet.write_table(pyarrow.table(table | {"weight": unused}), tmp_path / "a.parquet")
     _check(_read(tmp_path / "a.parquet"))
     pyarrow.parquet.write_table(pyarrow.table(table | {"incident_energy": unused}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"'incident_energy' holds (decimal128\(4, 1\)|map)"):
+    with pytest.raises(ValueError, match=r"'incident_energy' contains (decimal128\(4, 1\)|map)"):
         _read(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (np.ones((3, 1)), r"'incident_energy' is float64 \(3, 1\), not a row of numbers"),
-        (np.array([True] * 3), "is bool"),
-        (np.array([1j] * 3), "is complex128"),
+        (np.ones((3, 1)), r"'incident_energy' must be one-dimensional numbers, got float64 \(3, 1\)"),
+        (np.array([True] * 3), "got bool"),
+        (np.array([1j] * 3), "got complex128"),
     ],
 )
 def test_an_array_of_another_shape_is_named(tmp_path, column, message):
@@ -185,7 +190,7 @@ def test_an_array_of_another_shape_is_named(tmp_path, column, message):
     with pytest.raises(ValueError, match=message):
         _read(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", hits=np.zeros(3, "f4,f4"), incident_energy=INCIDENT)
-    with pytest.raises(ValueError, match=r"'hits/x' is missing: the column 'hits' holds \[\('f0', '<f4'\)"):
+    with pytest.raises(ValueError, match=r"'hits/x' is missing: the column 'hits' contains \[\('f0', '<f4'\)"):
         _read(tmp_path / "a.npz")
 
 
@@ -197,7 +202,7 @@ def _hit(**changes):
 
 
 def _both(tmp_path, rows):
-    """Give what is read of the rows in Parquet and as an awkward array."""
+    """Return functions that read the rows from Parquet and from an awkward array."""
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     return [lambda: _read(tmp_path / "a.parquet"), lambda: from_awkward(awkward.Array(rows))]
 
@@ -216,7 +221,7 @@ def test_a_missing_list_is_a_shower_without_hits(tmp_path):
 
 @pytest.mark.parametrize("nothing", [None, []])
 @pytest.mark.parametrize("names", [["hits"], [f"hits_{name}" for name in HITS]])
-def test_showers_may_all_be_without_hits(tmp_path, nothing, names):
+def test_all_showers_can_be_without_hits(tmp_path, nothing, names):
     rows = [{"incident_energy": 1.0} | dict.fromkeys(names, nothing)] * 3
     for read in _both(tmp_path, rows):
         assert read().num_hits.tolist() == [0, 0, 0]
@@ -225,11 +230,11 @@ def test_showers_may_all_be_without_hits(tmp_path, nothing, names):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"hits": [_hit(), _hit(energy=None)]}, "'hits/energy' has no value .null. in shower 4099"),
-        ({"hits": [_hit(x=None)]}, "'hits/x' has no value .null. in shower 4099"),
-        ({"hits": [_hit(layer=None)]}, "'hits/layer' has no value .null. in shower 4099"),
-        ({"hits": [_hit(), None]}, "'hits/.*' has no value .null. in shower 4099"),
-        ({"hits": [], "incident_energy": None}, "'incident_energy' has no value .null. in shower 4099"),
+        ({"hits": [_hit(), _hit(energy=None)]}, "'hits/energy' has a missing value .null. in shower 4099"),
+        ({"hits": [_hit(x=None)]}, "'hits/x' has a missing value .null. in shower 4099"),
+        ({"hits": [_hit(layer=None)]}, "'hits/layer' has a missing value .null. in shower 4099"),
+        ({"hits": [_hit(), None]}, "'hits/.*' has a missing value .null. in shower 4099"),
+        ({"hits": [], "incident_energy": None}, "'incident_energy' has a missing value .null. in shower 4099"),
     ],
 )
 def test_a_missing_number_is_named_with_its_first_shower(tmp_path, row, message):
@@ -241,7 +246,7 @@ def test_a_missing_number_is_named_with_its_first_shower(tmp_path, row, message)
             read()
 
 
-def test_types_that_allow_missing_values_are_read_where_none_is_missing(tmp_path):
+def test_optional_types_without_missing_values_are_read(tmp_path):
     optional = awkward.mask(awkward.Array([1.0, 2.0, 4.0]), [True, True, True])
     columns = _columns("_", incident_energy=optional)
     columns["hits_x"] = awkward.mask(awkward.unflatten(optional, COUNTS), [True, True, True])
@@ -262,7 +267,7 @@ def test_missing_values_in_an_rntuple(tmp_path):
     _rntuple(tmp_path / "a.root", columns | some)
     assert _read(tmp_path / "a.root").num_hits.tolist() == [2, 0, 0]
     _rntuple(tmp_path / "a.root", columns | {"incident_energy": awkward.Array([1.0, None, 2.0])})
-    with pytest.raises(ValueError, match="'incident_energy' has no value"):
+    with pytest.raises(ValueError, match="'incident_energy' has a missing value"):
         _read(tmp_path / "a.root")
 
 
@@ -274,11 +279,11 @@ def test_a_data_frame_in_parquet_is_read(tmp_path):
     assert _read(tmp_path / "a.parquet").num_hits.tolist() == [2, 0, 1]
     frame.loc[1, "incident_energy"] = pandas.NA
     frame.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="'incident_energy' has no value"):
+    with pytest.raises(ValueError, match="'incident_energy' has a missing value"):
         _read(tmp_path / "a.parquet")
 
 
-# ---------------------------------------------------------------------- whole numbers
+# ---------------------------------------------------------------------- integers
 
 WHOLE = ["i1", "u1", ">i2", "u2", "i4", ">u4", "i8", "u8"]
 KINDS = [*WHOLE, "f2", ">f4", "f8"]
@@ -295,7 +300,9 @@ def _whole_columns(kind):
     return columns | {f"hits_{name}": _lists(_column(name, kind)) for name in ("x", "y", "energy")}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[0] != ">"])  # awkward has this machine's byte order
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind[0] != ">"]
+)  # awkward has the byte order of this machine
 @pytest.mark.parametrize("file", FILES)
 def test_numbers_of_every_width_are_read(tmp_path, file, kind):
     name, write = FILES[file]
@@ -320,7 +327,7 @@ def test_arrays_of_every_width_are_read(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cells_and_points_may_be_whole_numbers(tmp_path, kind):
+def test_cells_and_points_can_be_integers(tmp_path, kind):
     grid = supa.Grid([supa.Polar([0, 1, 2], 2)] * 3)
     cells = np.arange(24).reshape(2, 12).astype(kind)
     with h5py.File(tmp_path / "voxels.h5", "w") as file:
@@ -349,7 +356,7 @@ def test_cells_and_points_may_be_whole_numbers(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pickled_arrays_may_be_whole_numbers(tmp_path, kind):
+def test_pickled_arrays_can_be_integers(tmp_path, kind):
     layer = np.array([[0, 1, 2], [3, 4, 5]]).astype(kind)
     torch_files.write_zip(tmp_path / "shower_batch1.bin", torch_files.pickled([[layer, list(layer), []]]))
     torch_files.write_zip(tmp_path / "tot_energy_batch1.bin", torch_files.pickled([np.array([65]).astype(kind)[0]]))
@@ -361,21 +368,21 @@ def test_pickled_arrays_may_be_whole_numbers(tmp_path, kind):
 @pytest.mark.parametrize(
     "voxels", [np.ones((2, 12), bool), np.ones((2, 12), "c8"), np.full((2, 12), b"a")], ids=["bool", "complex", "text"]
 )
-def test_cells_of_no_numbers_are_refused(tmp_path, voxels):
+def test_cells_that_are_not_numbers_are_an_error(tmp_path, voxels):
     with h5py.File(tmp_path / "voxels.h5", "w") as file:
         file["incident_energies"], file["showers"] = np.ones((2, 1)), voxels
     grid = supa.Grid([supa.Polar([0, 1, 2], 2)] * 3)
-    with pytest.raises(ValueError, match=r"'showers' is .* \(2, 12\), not numbers of shape 2x12"):
+    with pytest.raises(ValueError, match=r"'showers' must be numbers of shape 2x12, got .* \(2, 12\)"):
         convert(tmp_path / "voxels.h5", tmp_path / "a.h5", to_format="supa", binning=grid)
 
 
 @pytest.mark.parametrize("kind", ["bool", ">f4"])
-def test_points_of_no_numbers_are_refused(tmp_path, kind):
+def test_points_that_are_not_numbers_are_an_error(tmp_path, kind):
     made = supa.from_hits("standard", offset=[0] * 4, incident_energy=[1] * 3, x=[], y=[], energy=[], layer=[])
     supa_datasets.save(made, tmp_path / "a.h5")
     convert(tmp_path / "a.h5", tmp_path / "points.h5", to_format="showerdata")
     with h5py.File(tmp_path / "points.h5", "r+") as file:
         del file["showers"]
         file.create_dataset("showers", (3,), h5py.vlen_dtype(np.dtype(kind)))[:] = [np.ones(4, kind)] * 3
-    with pytest.raises(ValueError, match=f"the points are lists of {kind}, not of numbers"):
+    with pytest.raises(ValueError, match=f"the points must be lists of numbers .*, got {kind}"):
         convert(tmp_path / "points.h5", tmp_path / "b.h5", from_format="showerdata", to_format="supa")

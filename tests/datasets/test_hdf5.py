@@ -1,4 +1,4 @@
-"""Shower files: what is written is read, bytes do not depend on how it was written, and damage is one clear error."""
+"""Shower files: round trips, reproducible bytes, resume, and clear errors for damaged files."""
 
 import hashlib
 import itertools
@@ -37,7 +37,7 @@ def _digest(path) -> str:
 
 
 def _stored(showers: Showers) -> dict[str, list]:
-    """The columns in the types of the file."""
+    """Return the columns in the types of the file."""
     tables = {"hits": showers.hits, "primaries": showers.primaries, "particles": showers.particles}
     columns = {"index": showers.index, "incident": showers.incident_energy, "leaked": showers.leaked_energy}
     for table, rows in tables.items():
@@ -49,7 +49,7 @@ def _stored(showers: Showers) -> dict[str, list]:
     return {name: column.tolist() for name, column in columns.items()}
 
 
-def test_what_is_saved_is_loaded(showers, path):
+def test_saved_showers_are_loaded(showers, path):
     loaded = supa_datasets.load(path)
     assert _stored(loaded) == _stored(showers)
     assert loaded.run == showers.run
@@ -67,7 +67,7 @@ def test_every_compression_gives_the_same_showers(tmp_path, showers, compression
         assert (file.compression == "none") == (compression == "none")
 
 
-def test_no_showers_are_a_file_too(tmp_path):
+def test_a_file_can_have_no_showers(tmp_path):
     supa_datasets.save(supa.simulate(0), tmp_path / "none.h5")
     assert len(supa_datasets.load(tmp_path / "none.h5")) == 0
 
@@ -86,7 +86,7 @@ def test_no_showers_are_a_file_too(tmp_path):
         np.arange(300) % 50 == 0,
     ],
 )
-def test_reading_some_equals_selecting_from_all(path, key):
+def test_reading_a_selection_equals_selecting_from_all(path, key):
     with ShowerFile(path) as file:
         assert len(file) == 300
         assert file[key] == supa_datasets.load(path)[key]
@@ -103,13 +103,13 @@ def test_columns_and_iteration_read_everything(showers, path):
         assert file.run == showers.run
         with pytest.raises(ValueError, match="no column hits/z; the columns of 'hits' are"):
             file.column("hits", "z")
-        with pytest.raises(ValueError, match="there is no table 'steps'"):
+        with pytest.raises(ValueError, match="there is no column steps/x; the tables are hits"):
             file.column("steps", "x")
-        with pytest.raises(IndexError, match="Shower 300 was asked for"):
+        with pytest.raises(IndexError, match="Shower 300 does not exist"):
             file[300]
 
 
-def test_the_attributes_tell_what_made_the_file(path):
+def test_the_attributes_describe_the_run(path):
     with h5py.File(path) as file:
         attributes = dict(file.attrs)
         assert attributes["format"] == "supa-showers"
@@ -123,7 +123,7 @@ def test_the_attributes_tell_what_made_the_file(path):
         assert file["hits/slice"].dtype == np.uint8
 
 
-def test_a_closed_file_says_so(path):
+def test_a_closed_file_raises_an_error(path):
     file = ShowerFile(path)
     file.close()
     assert "closed" in repr(file)
@@ -151,7 +151,7 @@ def test_a_forked_child_reopens_the_file(path):
         assert file[7].num_hits[0] > 0
 
 
-def test_a_pickled_file_is_opened_anew(path):
+def test_a_pickled_file_is_opened_again(path):
     with ShowerFile(path) as file:
         assert pickle.loads(pickle.dumps(file))[3] == file[3]
 
@@ -177,19 +177,19 @@ def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_bytes_do_not_depend_on_how_showers_are_handed_over(tmp_path, showers):
+def test_bytes_do_not_depend_on_the_division_into_pieces(tmp_path, showers):
     digests = set()
     for k, cuts in enumerate([(), (1,), (39, 40, 41), tuple(range(7, 300, 7))]):
         with ShowerWriter(tmp_path / f"{k}.h5", showers.run, has_particles=True) as writer:
             for piece in _pieces(showers, *cuts):
                 writer.append(piece)
         digests.add(_digest(tmp_path / f"{k}.h5"))
-        time.sleep(0.3)  # a time stamp in the file would show
+        time.sleep(0.3)  # would reveal a time stamp in the file
     assert len(digests) == 1
 
 
-def test_a_block_is_written_where_there_are_particles_and_no_hits(tmp_path, monkeypatch):
-    """Otherwise the memory would hold the trees of thousands of showers."""
+def test_a_block_is_written_if_there_are_particles_but_no_hits(tmp_path, monkeypatch):
+    """Otherwise the trees of thousands of showers would accumulate in memory."""
     monkeypatch.setattr("supa_datasets.writer._BLOCK_PARTICLES", 3000)
     config = supa.preset("standard").replace(stop_amplitude=0.0, split_early=0.3, split_late=0.1)
     showers, pending = supa.simulate(200, config, seed=1, record="particles"), []
@@ -228,7 +228,7 @@ def test_an_interrupted_file_resumes_to_the_same_bytes(tmp_path, showers, stops)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["parts.h5", "whole.h5"]
 
 
-def test_a_finished_file_can_be_made_longer(tmp_path):
+def test_a_finished_file_can_be_extended(tmp_path):
     whole = supa.simulate(100, seed=1)
     supa_datasets.save(whole, tmp_path / "whole.h5")
     supa_datasets.save(supa.simulate(60, seed=1), tmp_path / "grown.h5")
@@ -257,7 +257,7 @@ def test_a_file_is_not_overwritten_by_accident(tmp_path, showers):
         supa_datasets.save(showers[:3], path)
     ShowerWriter(path, showers.run, overwrite=True).suspend()
     assert _digest(path) == before
-    with pytest.raises(FileExistsError, match=r"an unfinished run is in a\.h5\.partial; resume it"):
+    with pytest.raises(FileExistsError, match=r"a\.h5\.partial contains an unfinished run; resume it"):
         ShowerWriter(path, showers.run)
     supa_datasets.save(showers[:3], path, overwrite=True)
     assert len(supa_datasets.load(path)) == 3
@@ -274,9 +274,9 @@ def test_only_the_same_run_is_resumed(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"another run .{difference}"):
             ShowerWriter(tmp_path / "a.h5", other, resume=True)
-    with pytest.raises(ValueError, match="recorded otherwise"):
+    with pytest.raises(ValueError, match="another choice of record"):
         ShowerWriter(tmp_path / "a.h5", run, has_particles=True, resume=True)
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="mutually exclusive"):
         ShowerWriter(tmp_path / "a.h5", run, resume=True, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
 
@@ -292,7 +292,7 @@ def test_two_writers_of_one_file_are_an_error(tmp_path):
 
 
 def test_a_second_writer_does_not_harm_the_first(tmp_path):
-    """Also where the first extends a finished file, so that there is no partial file yet."""
+    """This includes a writer that extends a finished file and has no partial file yet."""
     whole = supa.simulate(100, seed=1)
     supa_datasets.save(supa.simulate(60, seed=1), tmp_path / "a.h5")
     first = ShowerWriter(tmp_path / "a.h5", whole.run, resume=True)
@@ -314,7 +314,7 @@ def test_showers_of_another_run_are_not_appended(tmp_path, showers):
             (supa.simulate(1, "two-primaries", energy="log:1:100", seed=8), "lack the recorded particles"),
             (
                 supa.simulate(1, "two-primaries", energy="log:1:100", seed=8, first=5, record="particles"),
-                "where 0 follows",
+                "but shower 0 follows",
             ),
         ):
             with pytest.raises(ValueError, match=message):
@@ -327,11 +327,11 @@ def test_a_selection_is_saved_but_not_resumed(tmp_path):
     supa_datasets.save(showers[[7, 2]], tmp_path / "a.h5")
     assert supa_datasets.load(tmp_path / "a.h5").index.tolist() == [7, 2]
     assert supa_datasets.load(tmp_path / "a.h5").run.attempts is None
-    with pytest.raises(ValueError, match="it holds a selection of showers"):
+    with pytest.raises(ValueError, match="it contains a selection of showers"):
         ShowerWriter(tmp_path / "a.h5", showers.run, resume=True)
 
 
-def test_what_can_be_resumed_is_told(tmp_path):
+def test_resumable_returns_the_reusable_showers(tmp_path):
     showers = supa.simulate(10)
     assert supa_datasets.resumable(tmp_path / "a.h5", showers.run) == (0, False)
     writer = ShowerWriter(tmp_path / "a.h5", showers.run)
@@ -456,7 +456,7 @@ def _huge_chunks(file):
 
 
 DAMAGES = {
-    "empty": (lambda path: path.write_bytes(b""), "not an HDF5 file, or is damaged"),
+    "empty": (lambda path: path.write_bytes(b""), "not an HDF5 file, or it is damaged"),
     "text": (lambda path: path.write_text("hello"), "not an HDF5 file"),
     "half": (lambda path: os.truncate(path, path.stat().st_size // 2), "damaged or truncated"),
     "last byte gone": (lambda path: os.truncate(path, path.stat().st_size - 1), "damaged or truncated"),
@@ -464,21 +464,36 @@ DAMAGES = {
     "foreign": (_edit(lambda f: f.attrs.modify("format", "showerdata")), "not of the format 'supa-showers'"),
     "no format": (_edit(lambda f: f.attrs.pop("format")), "not of the format"),
     "newer": (_edit(lambda f: f.attrs.modify("version", 2)), "its version is 2, but .* up to 1; update it"),
-    "odd version": (_edit(lambda f: f.attrs.create("version", "x")), "its version is 'x'"),
+    "odd version": (_edit(lambda f: f.attrs.create("version", "x")), "its version must be a positive integer, got 'x'"),
     "no config": (_edit(lambda f: f.attrs.pop("config")), "the attribute 'config' is missing"),
     "bad config": (_edit(lambda f: f.attrs.modify("config", "{")), "not valid JSON"),
     "odd config": (_edit(lambda f: f.attrs.modify("config", '{"num_slices": -1}')), "num_slices: -1 was given"),
-    "bad keep": (_edit(lambda f: f.attrs.modify("keep", "some")), "attributes keep and engine are 'some'"),
+    "bad keep": (
+        _edit(lambda f: f.attrs.modify("keep", "some")),
+        "attributes keep and engine have invalid values: .'some'",
+    ),
     "no column": (_edit(lambda f: f.pop("hits/energy")), "the column 'hits/energy' is missing"),
     "no group": (_edit(lambda f: f.pop("primaries")), "the column 'primaries/offset' is missing"),
     "short column": (_edit(lambda f: f["hits/x"].resize(5, axis=0)), "'hits/x' has 5 rows, but the offsets end at"),
     "short offsets": (_edit(lambda f: f["showers/offset"].resize(5, axis=0)), "'showers/offset' has 5 rows for 300"),
     "no progress, no attempts": (_edit(lambda f: f.attrs.pop("attempts")), "the attribute 'attempts' is missing"),
-    "negative seed": (_edit(lambda f: f.attrs.create("seed", -5)), "the attribute 'seed' is -5"),
-    "infinite seed": (_edit(lambda f: f.attrs.create("seed", np.inf)), "the attribute 'seed' is inf"),
-    "array for engine": (_edit(lambda f: f.attrs.create("engine", np.arange(3))), "the attribute 'engine' is array"),
-    "unknown engine": (_edit(lambda f: f.attrs.modify("engine", "magic")), "keep and engine are 'all' and 'magic'"),
-    "odd attempts": (_edit(lambda f: f.attrs.modify("attempts", -5)), "the attribute 'attempts' is -5"),
+    "negative seed": (_edit(lambda f: f.attrs.create("seed", -5)), "the attribute 'seed' has the invalid value -5"),
+    "infinite seed": (
+        _edit(lambda f: f.attrs.create("seed", np.inf)),
+        "the attribute 'seed' has the invalid value inf",
+    ),
+    "array for engine": (
+        _edit(lambda f: f.attrs.create("engine", np.arange(3))),
+        "the attribute 'engine' has the invalid value array",
+    ),
+    "unknown engine": (
+        _edit(lambda f: f.attrs.modify("engine", "magic")),
+        "keep and engine have invalid values: .'all', 'magic'",
+    ),
+    "odd attempts": (
+        _edit(lambda f: f.attrs.modify("attempts", -5)),
+        "the attribute 'attempts' has the invalid value -5",
+    ),
     "deep config": (_edit(lambda f: f.attrs.modify("config", "[" * 100_000)), "not valid JSON"),
     "huge number": (
         _edit(lambda f: f.attrs.modify("config", '{"slice_spacing": 1' + "0" * 400 + "}")),
@@ -495,7 +510,7 @@ DAMAGES = {
                 f.create_dataset("hits/x", (9,), "f4", external=[("/etc/hostname", 0, 36)]),
             )
         ),
-        "'hits/x' lies in another file",
+        "'hits/x' is stored in another file",
     ),
     "wrapping offsets": (
         _edit(lambda f: f["showers/offset"].__setitem__(slice(1, 5), [2**62, -(2**63), -(2**62), 0])),
@@ -503,38 +518,47 @@ DAMAGES = {
     ),
     "endless offsets": (
         _edit(lambda f: (_lengthen(f, 2**40), f["showers/offset"].resize(2**40 + 1, axis=0))),
-        "its 1,099,511,627,776 showers are more than the memory can index",
+        "the offsets of its 1,099,511,627,776 showers do not fit into the memory",
     ),
     "short index": (_edit(lambda f: f["showers/index"].resize(5, axis=0)), "has 5 rows for 300 showers"),
     "long index": (_edit(lambda f: f["showers/index"].resize(301, axis=0)), "has 301 rows for 300 showers"),
     "huge chunks": (
         _edit(lambda f: _huge_chunks(f)),
-        "a chunk of the column 'hits/x' has 1,073,741,823 rows, more than",
+        "the column 'hits/x' has chunks of 1,073,741,823 rows, which exceed",
     ),
     "no progress": (_edit(lambda f: f.pop("progress")), "the column 'progress' is missing"),
-    "empty progress": (_edit(lambda f: _replace(f, "progress", np.zeros(0, "i8"))), "'progress' has 0 rows, not 1"),
+    "empty progress": (
+        _edit(lambda f: _replace(f, "progress", np.zeros(0, "i8"))),
+        "'progress' must have 1 row, got 0",
+    ),
     "scalar progress": (
         _edit(lambda f: _replace(f, "progress", np.int64(300))),
-        r"'progress' is int64 .., not one-dim",
+        r"'progress' must be one-dimensional i8, got int64 \(\)",
     ),
     "null progress": (
         _edit(lambda f: _replace(f, "progress", h5py.Empty("i8"))),
-        "'progress' is int64 None, not one-dim",
+        "'progress' must be one-dimensional i8, got int64 None",
     ),
-    "negative progress": (_edit(lambda f: f["progress"].__setitem__(0, -1)), "'progress' counts -1 showers"),
+    "negative progress": (_edit(lambda f: f["progress"].__setitem__(0, -1)), "'progress' must not be negative, got -1"),
     "other progress": (_edit(lambda f: f["progress"].__setitem__(0, 299)), "has 300 rows for 299 showers"),
-    "MeV": (_edit(lambda f: f.attrs.modify("energy_unit", "MeV")), "'energy_unit' is 'MeV', but it must be 'GeV'"),
-    "degrees": (_edit(lambda f: f.attrs.modify("angle_unit", "deg")), "'angle_unit' is 'deg', but it must be 'rad;"),
+    "MeV": (_edit(lambda f: f.attrs.modify("energy_unit", "MeV")), "'energy_unit' must be 'GeV', got 'MeV'"),
+    "degrees": (_edit(lambda f: f.attrs.modify("angle_unit", "deg")), "'angle_unit' must be 'rad;.*', got 'deg'"),
     "array for format": (_edit(lambda f: f.attrs.create("format", np.arange(3))), "not of the format"),
-    "reference": (_edit(lambda f: f.attrs.create("first", f["hits"].ref)), "the attribute 'first' is <HDF5 object"),
+    "reference": (
+        _edit(lambda f: f.attrs.create("first", f["hits"].ref)),
+        "the attribute 'first' has the invalid value <HDF5 object",
+    ),
     "key given twice": (
         _edit(lambda f: f.attrs.modify("config", '{"deviation": 0.1, "deviation": 0.2}')),
         "the key 'deviation' is given twice",
     ),
     "descending": (_edit(lambda f: f["showers/offset"].__setitem__(3, 10**6)), "must be whole numbers that ascend"),
     "not from 0": (_edit(lambda f: f["showers/offset"].__setitem__(0, 1)), "must be whole numbers that ascend"),
-    "wrong type": (_edit(lambda f: _replace(f, "hits/slice", np.zeros(9, "f8"))), "is float64 .9,., not one-dim"),
-    "wrong shape": (_edit(lambda f: _replace(f, "hits/x", np.zeros((3, 3), "f4"))), "not one-dimensional"),
+    "wrong type": (
+        _edit(lambda f: _replace(f, "hits/slice", np.zeros(9, "f8"))),
+        "must be one-dimensional u1, got float64 .9,.",
+    ),
+    "wrong shape": (_edit(lambda f: _replace(f, "hits/x", np.zeros((3, 3), "f4"))), "must be one-dimensional"),
     "group for column": (_edit(lambda f: (f.pop("hits/x"), f.create_group("hits/x"))), "'hits/x' is missing"),
 }
 
@@ -575,9 +599,9 @@ def test_impossible_values_are_one_clear_error(path, damage, message):
 
 
 def test_every_flipped_byte_is_an_error_or_harmless(path):
-    """Flip bytes all over the file: it opens and reads, or it says in one error that it is damaged.
+    """After a flipped byte, the file is either read or reported as damaged in one error.
 
-    A flipped bit of a mantissa cannot be told from a number; whatever can be told must be.
+    A flipped bit of a mantissa cannot be detected.
     """
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
@@ -603,7 +627,7 @@ PLACES = [
 
 
 def _beyond(how, file, place, other):
-    """Let a part of a file lie elsewhere."""
+    """Move a part of a file into another file."""
     dataset = file[place] if isinstance(file[place], h5py.Dataset) else None
     shape, kind = (dataset.shape, dataset.dtype) if dataset is not None else (None, None)
     del file[place]
@@ -624,7 +648,7 @@ def _beyond(how, file, place, other):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_nothing_outside_of_the_file_is_read(tmp_path, path, place):
-    """Whatever part of a file lies in another one, with the same values: it is no part of the file."""
+    """Parts that are stored in another file are rejected, even if their values are the same."""
     other, whole, run = tmp_path / "other.h5", path.read_bytes(), supa_datasets.load(path).run
     other.write_bytes(whole)
     hows = ["external link", "soft link", "dangling link"]
@@ -633,14 +657,14 @@ def test_nothing_outside_of_the_file_is_read(tmp_path, path, place):
         with h5py.File(path, "r+") as file:
             _beyond(how, file, place, str(other))
         (tmp_path / "a.h5.partial").write_bytes(path.read_bytes())
-        wanted = f"{place}.*(is missing: .* is a link|lies in another file)"
+        wanted = f"{place}.*(is missing: .* is a link|is stored in another file)"
         with pytest.raises(ValueError, match=wanted):
             ShowerFile(path)
         with pytest.raises(ValueError, match=wanted):
             ShowerWriter(tmp_path / "a.h5", run, has_particles=True, resume=True)
 
 
-def test_only_columns_of_the_format_are_given(path):
+def test_only_columns_of_the_format_are_readable(path):
     with h5py.File(path, "r+") as file:
         file["hits/extra"] = h5py.ExternalLink("/etc/hostname", "/")
         file["extra"] = h5py.SoftLink("/hits")
@@ -660,8 +684,8 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path):
         ShowerFile(tmp_path / "fifo")
 
 
-def test_a_damaged_partial_file_is_an_error_and_no_endless_wait(tmp_path, showers):
-    """Read as the file of a living writer, HDF5 would try again and again."""
+def test_a_damaged_partial_file_is_an_error_without_an_endless_wait(tmp_path, showers):
+    """In SWMR read mode, HDF5 would retry forever."""
     with ShowerWriter(tmp_path / "a.h5", showers.run, has_particles=True) as writer:
         writer.append(showers)
         writer.suspend()
@@ -683,7 +707,7 @@ def test_a_damaged_partial_file_is_an_error_and_no_endless_wait(tmp_path, shower
 def test_a_damaged_partial_file_is_not_resumed(tmp_path):
     run = supa.simulate(1).run
     (tmp_path / "a.h5.partial").write_bytes(b"rubbish")
-    with pytest.raises(ValueError, match=r"a\.h5\.partial: it is not an HDF5 file, or is damaged"):
+    with pytest.raises(ValueError, match=r"a\.h5\.partial: it is not an HDF5 file, or it is damaged"):
         ShowerWriter(tmp_path / "a.h5", run, resume=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5.partial"]
     ShowerWriter(tmp_path / "a.h5", run, overwrite=True).suspend()
@@ -704,17 +728,17 @@ except OSError as error:
 
 @pytest.mark.parametrize("limit", [0, 3000, 100_000, 40_000_000])
 def test_a_full_disk_is_one_clear_error(tmp_path, limit):
-    """The limit of a file's size acts as a full disk does; HDF5 must neither complain again nor crash."""
+    """A limit on the file size simulates a full disk. HDF5 must not print more errors or crash."""
     path = tmp_path / "a.h5"
     result = subprocess.run(
         [sys.executable, "-c", FULL, str(path), str(limit)], capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("\n") == 1
-    assert "the disk does not take the file (File too large)" in result.stdout
+    assert "the file cannot be written (File too large)" in result.stdout
     assert not path.exists()
     if limit == 40_000_000:
-        assert "showers are kept in a.h5.partial" in result.stdout
+        assert "showers are saved in a.h5.partial" in result.stdout
         whole = supa.simulate(60_000, seed=1)
         with ShowerWriter(path, whole.run, resume=True) as writer:
             assert writer.num_showers > 10_000

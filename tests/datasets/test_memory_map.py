@@ -1,4 +1,4 @@
-"""Random showers out of a mapped file: the same as from memory, and what cannot be mapped is still read."""
+"""Random access to memory-mapped files, and to files that cannot be mapped."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ from supa_datasets.memory_map import MappedColumns, mappable
 
 @pytest.fixture(scope="module")
 def showers():
-    # More hits than one chunk of a column holds.
+    # More hits than rows in a chunk.
     return supa.simulate(1500, "two-primaries", seed=8, record="particles")
 
 
@@ -31,12 +31,12 @@ def paths(tmp_path_factory, showers):
 
 @settings(deadline=None, max_examples=40)
 @given(numbers=st.lists(st.integers(-1500, 1499), max_size=50))
-def test_random_showers_are_those_in_memory(paths, numbers):
+def test_random_showers_equal_those_in_memory(paths, numbers):
     with supa_datasets.ShowerFile(paths / "plain.h5") as file:
         assert file[numbers] == file[:][numbers]
 
 
-def test_all_in_another_order(paths):
+def test_all_showers_can_be_read_in_another_order(paths):
     order = np.random.default_rng(0).permutation(1500)
     with supa_datasets.ShowerFile(paths / "plain.h5") as file:
         assert file[order] == file[:][order]
@@ -49,7 +49,7 @@ def test_a_compressed_file_is_read_through_hdf5(paths):
         assert packed[numbers] == plain[numbers]
 
 
-def test_only_plain_columns_are_mapped(tmp_path):
+def test_only_uncompressed_columns_are_mapped(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         plain = file.create_dataset("plain", data=np.arange(10.0), chunks=(4,))
         assert mappable(plain)
@@ -69,15 +69,15 @@ def test_a_chunk_that_was_never_written_is_an_error(tmp_path):
             MappedColumns(file, {"a": column})
 
 
-def test_a_file_that_was_cut_while_open_is_an_error(tmp_path, showers):
+def test_a_file_truncated_while_open_is_an_error(tmp_path, showers):
     supa_datasets.save(showers[:400], tmp_path / "a.h5")
     with supa_datasets.ShowerFile(tmp_path / "a.h5") as file:
         os.truncate(tmp_path / "a.h5", 5000)
-        with pytest.raises(ValueError, match=r"a\.h5: it was cut while it was open"):
+        with pytest.raises(ValueError, match=r"a\.h5: it was truncated while it was open"):
             file[[399, 3]]
 
 
-def test_a_closed_file_keeps_nothing_open(tmp_path, showers):
+def test_a_closed_file_releases_its_descriptors(tmp_path, showers):
     if not Path("/proc/self/fd").exists():
         pytest.skip("this system does not list open files in /proc")
     supa_datasets.save(showers[:10], tmp_path / "a.h5")
@@ -90,13 +90,13 @@ def test_a_closed_file_keeps_nothing_open(tmp_path, showers):
         files[0][[3, 1]]
 
 
-def test_a_pickled_file_is_not_another_one(tmp_path, showers):
+def test_a_file_that_changed_since_it_was_pickled_is_an_error(tmp_path, showers):
     supa_datasets.save(showers[:10], tmp_path / "a.h5")
     with supa_datasets.ShowerFile(tmp_path / "a.h5") as file:
         state = pickle.dumps(file)
     assert len(pickle.loads(state)) == 10
     supa_datasets.save(showers[:8], tmp_path / "a.h5", overwrite=True)
-    with pytest.raises(ValueError, match="another file than the one that was pickled"):
+    with pytest.raises(ValueError, match="has changed since it was pickled"):
         pickle.loads(state)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch files: nothing but the file itself is written."""
+"""PyTorch files: only the file itself is written."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_a_planted_link_is_not_followed(tmp_path, kind):
     assert mine.read_text() == "mine"
 
 
-def test_a_link_of_the_users_own_is_followed(tmp_path):
+def test_a_link_at_the_path_is_followed(tmp_path):
     (tmp_path / "link.pt").symlink_to(tmp_path / "a.pt")
     write_atomic(tmp_path / "link.pt", {"a": torch.zeros(1)})
     assert (tmp_path / "link.pt").is_symlink()

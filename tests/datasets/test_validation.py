@@ -1,4 +1,4 @@
-"""Values that no shower can have: cheap checks on reading, all checks in ShowerFile.faults; good files pass both."""
+"""Impossible values: cheap checks on reading, all checks in ShowerFile.faults, and valid files pass both."""
 
 from functools import cache
 
@@ -20,7 +20,7 @@ def _trees():
 
 
 def _first(fate: int) -> int:
-    """Row of the first particle behind the first shower with this fate."""
+    """Return the row of the first particle with this fate after the first shower."""
     particles = _trees().particles
     return int(np.flatnonzero((particles["fate"] == fate) & (np.arange(particles.num_rows) >= particles.offset[1]))[0])
 
@@ -50,7 +50,7 @@ def _swap_fates(one, other):
 
 
 def _third_child(file):
-    """Give a split particle a child of its sister in the same slice."""
+    """Move a child of another particle in the same slice to a split particle."""
     particles, row = _trees().particles, _first(SPLIT)
     k = particles.group_of_row()[row]
     span = slice(particles.offset[k], particles.offset[k + 1])
@@ -67,7 +67,7 @@ def _energetic_child(file):
     file["particles/energy"][child] = 1.01 * particles["energy"][row]
 
 
-# What is wrong, and the complaint on reading.
+# Damage, and the error on reading.
 ON_READING = {
     "children of a stopped particle": (_swap_fates(STOP, SPLIT), "a particle's number of children"),
     "leak in mid-matter": (_fate(PASS, LEAK), "a leak before the last slice"),
@@ -93,7 +93,7 @@ def test_an_impossible_tree_or_energy_is_found_on_reading(path, damage, message)
 
 
 def _add(name, table, shower, value):
-    """Add to the first row of a shower."""
+    """Add a value to the first row of a shower."""
 
     def damage(file):
         row = shower if table is None else int(getattr(_trees(), table).offset[shower])
@@ -108,17 +108,17 @@ def _swap_hits(file):
         _swap(file, f"hits/{name}", int(first), int(last) - 1)
 
 
-SUM, STOPPED = "the sum of the energies of hits and leak", "a hit, which is not a particle that stopped"
-ROOT, PRIMARIES = "a first particle, which is not the primary", "the sum of the primaries' energies"
-CHILDREN, LEAKED = "the sum of the children's energies", "a leaked energy, which is not that of the tree"
+SUM, STOPPED = "the sum of the energies of hits and leak", "a hit that is not a stopped particle"
+ROOT, PRIMARIES = "a first particle that is not the primary", "the sum of the primaries' energies"
+CHILDREN, LEAKED = "the sum of the children's energies", "a leaked energy that is not that of the tree"
 
-# What is wrong, and the faults that the full check finds; the showers can be read.
+# Damage, and the faults that the full check finds; the showers can be read.
 BY_FULL_CHECK = {
     "energy of a hit": (_add("hits/energy", "hits", 7, 1e-4), {SUM, STOPPED}),
     "leak": (_add("showers/leaked_energy", None, 7, 1e-3), {SUM, LEAKED}),
     "incident energy": (
         _add("showers/incident_energy", None, 7, 1000.0),
-        {"an incident energy outside of the config's", PRIMARIES, SUM},
+        {"an incident energy outside the spectrum of the config", PRIMARIES, SUM},
     ),
     "position of a hit": (_add("hits/x", "hits", 7, 0.5), {STOPPED}),
     "position of a primary": (_add("primaries/y", "primaries", 7, 0.5), {ROOT}),
@@ -129,7 +129,7 @@ BY_FULL_CHECK = {
 
 
 @pytest.mark.parametrize(("damage", "expected"), BY_FULL_CHECK.values(), ids=BY_FULL_CHECK.keys())
-def test_the_full_check_finds_what_can_be_read(path, damage, expected):
+def test_the_full_check_finds_faults_in_readable_showers(path, damage, expected):
     with h5py.File(path, "r+") as file:
         damage(file)
     assert len(supa_datasets.load(path)) == 120
@@ -154,15 +154,15 @@ def test_faults_are_counted_over_all_pieces(path, monkeypatch):
     assert len(seen) > 10
 
 
-def test_what_cannot_be_unpacked_is_a_fault(tmp_path):
+def test_an_unreadable_chunk_is_a_fault(tmp_path):
     supa_datasets.save(supa.simulate(2000, seed=1), tmp_path / "a.h5", compression="gzip")
     assert _faults(tmp_path / "a.h5") == []
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file["hits/x"].id.write_direct_chunk((0,), b"rubbish")
-    assert _faults(tmp_path / "a.h5") == [Fault("a shower that cannot be read", 2000, 0)]
+    assert _faults(tmp_path / "a.h5") == [Fault("an unreadable shower", 2000, 0)]
 
 
-def test_hits_where_nothing_stops_and_incomplete_showers_are_found(tmp_path):
+def test_hits_in_passive_slices_and_incomplete_showers_are_found(tmp_path):
     showers = supa.simulate(50, seed=1, keep="complete")
     supa_datasets.save(showers, tmp_path / "a.h5")
     layers = showers.layer[: showers.offset[1]]
@@ -173,7 +173,7 @@ def test_hits_where_nothing_stops_and_incomplete_showers_are_found(tmp_path):
         row = int(showers.offset[3])
         file["hits/slice"][row], file["hits/layer"][row] = 5, 0
     assert {fault.kind: (fault.count, fault.shower) for fault in _faults(tmp_path / "a.h5")} == {
-        "a shower without a hit in a readout layer": (1, 0),
+        "a readout layer without a hit": (1, 0),
         "a hit in a slice in which no particle stops": (1, 3),
     }
 
@@ -188,22 +188,22 @@ GOOD = {
     "tiny energies": lambda: supa.simulate(40, "symmetric", energy=1e-20, record="particles"),
     "huge energies": lambda: supa.simulate(40, "no-pass", energy="log:1e-20:1e30", record="particles"),
     "a selection in another order": lambda: _trees()[[7, 2, 2]],
-    "of several seeds": lambda: supa.Showers.concatenate([supa.simulate(9, seed=1), supa.simulate(9, seed=2)]),
-    "another program's": lambda: supa.from_hits(
+    "several seeds": lambda: supa.Showers.concatenate([supa.simulate(9, seed=1), supa.simulate(9, seed=2)]),
+    "imported": lambda: supa.from_hits(
         "standard", offset=[0, 2, 2], incident_energy=[1, 2], x=[0, 1], y=[0, 1], energy=[3, 4], layer=[2, 0]
     ),
-    "none": lambda: supa.simulate(0, record="particles"),
+    "no showers": lambda: supa.simulate(0, record="particles"),
 }
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD.keys())
-def test_good_files_have_no_fault(tmp_path, make):
+def test_valid_files_have_no_faults(tmp_path, make):
     supa_datasets.save(make(), tmp_path / "a.h5")
     assert _faults(tmp_path / "a.h5") == []
 
 
 @pytest.mark.parametrize("ending", ["npz", "parquet"])
-def test_converted_files_have_no_fault(tmp_path, path, ending):
+def test_converted_files_have_no_faults(tmp_path, path, ending):
     supa_datasets.convert(path, tmp_path / f"b.{ending}")
     supa_datasets.convert(tmp_path / f"b.{ending}", tmp_path / "c.h5")
     assert _faults(tmp_path / "c.h5") == []

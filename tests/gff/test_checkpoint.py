@@ -215,7 +215,7 @@ def test_damaged_file_raises(saved):
     whole = saved.read_bytes()
     for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:length])
-        _error(saved, "damaged, or no checkpoint")
+        _error(saved, "damaged or not a checkpoint")
     numbers, refused = random.Random(4), 0
     for _ in range(60):
         place = numbers.randrange(len(whole))
@@ -234,13 +234,13 @@ def test_damaged_file_raises(saved):
 def test_file_of_other_format_or_version_raises(saved, tmp_path):
     values = torch.load(saved, weights_only=True)
     (tmp_path / "text.ckpt").write_text("hello")
-    _error(tmp_path / "text.ckpt", "damaged, or no checkpoint")
+    _error(tmp_path / "text.ckpt", "damaged or not a checkpoint")
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.ckpt")
-    _error(tmp_path / "other.ckpt", "but no checkpoint of `supa gff train`")
+    _error(tmp_path / "other.ckpt", "but not a checkpoint of `supa gff train`")
     torch.save([1, 2], tmp_path / "other.ckpt")
-    _error(tmp_path / "other.ckpt", "but no checkpoint of `supa gff train`")
+    _error(tmp_path / "other.ckpt", "but not a checkpoint of `supa gff train`")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "code.ckpt")  # loading it would run arbitrary code
-    _error(tmp_path / "code.ckpt", "damaged, or no checkpoint")
+    _error(tmp_path / "code.ckpt", "damaged or not a checkpoint")
     torch.save({**values, "version": 2}, tmp_path / "newer.ckpt")
     _error(tmp_path / "newer.ckpt", "its version is 2, but this program reads version 1")
     odd = {"method": {"score": {"part": "Oracle"}}, "level": "edge", "out_channels": 0, "training": {}}

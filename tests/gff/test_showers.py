@@ -146,11 +146,11 @@ def test_blocks_and_files_give_equal_graphs(sources, made, tmp_path, monkeypatch
 
 
 def test_unsupported_showers_raise(sources):
-    with pytest.raises(ValueError, match="it is one of num_primaries, primary, preset, incident_energy"):
+    with pytest.raises(ValueError, match="it must be one of num_primaries, primary, preset, incident_energy"):
         shower_graphs(sources["primary"], "mass")
-    with pytest.raises(ValueError, match="hits are told apart by their primary where there are two"):
+    with pytest.raises(ValueError, match="the task primary needs two primaries in each shower"):
         shower_graphs(sources["num_primaries"], "primary")
-    with pytest.raises(ValueError, match="All showers are of the preset two-primaries"):
+    with pytest.raises(ValueError, match="All showers have the preset two-primaries"):
         shower_graphs(sources["primary"], "preset")
     with pytest.raises(ValueError, match="which contains the answer"):
         shower_graphs(sources["primary"], "primary", edges=Tree())

@@ -1,4 +1,4 @@
-"""What the tests of the learning room share."""
+"""Fixtures of the tests of supa_learning."""
 
 import pytest
 
@@ -7,7 +7,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """One thread has one order of sums."""
+    """Use one thread, so that sums have a fixed order."""
     import torch
 
     before = torch.get_num_threads()

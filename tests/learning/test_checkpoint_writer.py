@@ -1,4 +1,4 @@
-"""When a checkpoint is written: at the start, at intervals, at the end, and after an interruption."""
+"""Times at which checkpoints are written: at the start, at intervals, at the end and after an interruption."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ class _Checkpoint:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock to set."""
+    """A clock that the test sets."""
     now = [0.0]
     monkeypatch.setattr(checkpoint_writer.time, "perf_counter", lambda: now[0])
     return now
@@ -41,7 +41,7 @@ class _Training:
         self.writer.on_step(self)
 
 
-def test_it_is_written_at_the_start_when_it_is_time_and_at_the_end(tmp_path, clock):
+def test_checkpoints_are_written_at_the_start_at_intervals_and_at_the_end(tmp_path, clock):
     training = _Training(tmp_path / "m.ckpt")
     for name, now in (("a", 1), ("b", 61), ("c", 100), ("d", 122)):
         clock[0] = now
@@ -53,7 +53,7 @@ def test_it_is_written_at_the_start_when_it_is_time_and_at_the_end(tmp_path, clo
 @pytest.mark.parametrize(
     ("at_start", "names", "expected"), [(True, (), ["first"]), (False, (), []), (False, ("a", "b"), ["b"])]
 )
-def test_an_interruption_writes_the_newest_state_once(tmp_path, clock, at_start, names, expected):
+def test_write_after_an_interruption_writes_the_newest_state_once(tmp_path, clock, at_start, names, expected):
     training = _Training(tmp_path / "m.ckpt", at_start=at_start)
     for name in names:
         training.step(name)

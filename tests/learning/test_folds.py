@@ -1,4 +1,4 @@
-"""Stratified folds: every item is tested once, classes keep their shares, few members are no reason to fail."""
+"""Stratified folds: every item is tested once, and class fractions are preserved even for small classes."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def _check(targets, folds, share, seed):
                 assert (targets[fold.train] == c).any()
 
 
-def test_classes_keep_their_shares():
+def test_class_fractions_are_preserved():
     targets = np.repeat([0, 1, 2], [125, 63, 12])
     _check(np.random.default_rng(0).permutation(targets), 10, 0.1, 0)
     made = stratified_folds(targets, folds=5, valid_share=0.2)
@@ -46,7 +46,7 @@ def test_classes_keep_their_shares():
     share=st.floats(0.01, 0.5),
     seed=st.integers(0, 9),
 )
-def test_any_targets_are_divided_or_refused(targets, folds, share, seed):
+def test_any_targets_are_divided_or_rejected(targets, folds, share, seed):
     labels = np.array(targets)
     counts = np.unique(labels, return_counts=True)[1]
     if len(targets) < folds or (counts > 1).sum() < 2:
@@ -54,13 +54,13 @@ def test_any_targets_are_divided_or_refused(targets, folds, share, seed):
             made = stratified_folds(labels, folds=folds, valid_share=share, seed=seed)
         except ValueError:
             return
-        # Classes with one member can still be enough, if enough of them are not tested together.
+        # Classes with one member can be sufficient if they are tested in different folds.
         assert all(len(np.unique(labels[fold.train])) >= 2 for fold in made)
         return
     _check(labels, folds, share, seed)
 
 
-def test_they_depend_on_the_seed_alone():
+def test_folds_depend_only_on_targets_and_seed():
     targets = np.repeat([0, 1], [50, 30])
     one, same, other = (stratified_folds(targets, seed=seed) for seed in (3, 3, 4))
     for a, b in zip(one, same, strict=True):
@@ -71,7 +71,7 @@ def test_they_depend_on_the_seed_alone():
 
 
 def test_the_start_of_the_validation_part_is_random():
-    """A fixed start would never take the first members of a class, and never any of a class with few."""
+    """With a fixed start, the first members of a class and small classes would never be validated."""
     targets = np.repeat([0, 1], [30, 5])
     rare = [len(fold.valid[targets[fold.valid] == 1]) for s in range(40) for fold in stratified_folds(targets, seed=s)]
     assert 0.3 < np.mean(rare) < 0.6  # 0.1 of 4.5
@@ -86,12 +86,12 @@ def test_a_class_with_one_member_is_tested_once_and_never_validates():
 @pytest.mark.parametrize(
     ("targets", "arguments", "message"),
     [
-        ([0] * 20, {}, "a single class to learn from"),
-        ([0] * 20 + [1], {}, "two classes with at least two members"),
-        ([0, 1, 0, 1], {"folds": 5}, "5 folds were asked for, but there are 4 items"),
-        ([0], {"folds": 2}, "2 folds were asked for, but there is 1 item;"),
-        ([0.5] * 20, {}, "one row of whole numbers, not float64"),
-        ([[0, 1]] * 20, {}, "one row of whole numbers"),
+        ([0] * 20, {}, "would have a single class"),
+        ([0] * 20 + [1], {}, "two classes need at least two members each"),
+        ([0, 1, 0, 1], {"folds": 5}, "folds must be at most the number of items, 4, got 5"),
+        ([0], {"folds": 2}, "folds must be at most the number of items, 1, got 2"),
+        ([0.5] * 20, {}, "one-dimensional array of integers, got float64"),
+        ([[0, 1]] * 20, {}, "one-dimensional array of integers"),
         ([0, 1] * 20, {"folds": 1}, "folds: 1 was given"),
         ([0, 1] * 20, {"valid_share": 0}, "valid_share: 0 was given"),
         ([0, 1] * 20, {"valid_share": 0.7}, "at most 0.5"),
@@ -103,8 +103,8 @@ def test_mistakes_are_clear_errors(targets, arguments, message):
         stratified_folds(targets, **arguments)
 
 
-def test_the_folds_stay_what_they_are():
-    """Results of a benchmark are compared with older ones."""
+def test_the_folds_never_change():
+    """Results of benchmarks must remain comparable with older results."""
     made = stratified_folds(np.repeat([0, 1], [12, 8]), folds=4, valid_share=0.2)
     assert made[1].test.tolist() == [5, 6, 10, 13, 17]
     assert [fold.valid.tolist() for fold in made] == [[1, 10, 14], [3, 9, 18], [10, 15, 19], [10, 14, 19]]

@@ -1,4 +1,4 @@
-"""Trivial baselines: what they predict on made-up graphs, and the known figures of real sets."""
+"""Baselines: predictions on synthetic graphs, and known accuracies on real sets."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def _accuracy(benchmark, name, folds=5):
     return np.mean([run_baseline(benchmark, fold, name).test_accuracy for fold in made])
 
 
-def test_size_tells_large_from_small_graphs_and_labels_tell_mixtures():
+def test_size_and_labels_classify_synthetic_graphs():
     random = np.random.default_rng(0)
     by_size = _benchmark(_graph(n := 4 + 4 * (k % 2), random.integers(0, 3, n).tolist(), k % 2) for k in range(60))
     by_label = _benchmark(_graph(6, [k % 2] * 5 + [2], k % 2) for k in range(60))
@@ -41,7 +41,7 @@ def test_size_tells_large_from_small_graphs_and_labels_tell_mixtures():
     assert _accuracy(by_size, "majority") == 50
 
 
-def test_a_result_is_that_of_its_fold():
+def test_a_result_is_computed_on_its_fold():
     benchmark = _benchmark(_graph(4 + k % 3, [0] * (4 + k % 3), int(k >= 20)) for k in range(30))
     fold = Fold(np.arange(0, 24), np.array([24, 25]), np.array([0, 1, 26, 27, 28]))
     result = run_baseline(benchmark, fold, "majority")
@@ -51,7 +51,7 @@ def test_a_result_is_that_of_its_fold():
     assert np.isnan(run_baseline(benchmark, Fold(fold.train, np.array([], int), fold.test), "size").valid_accuracy)
 
 
-def test_a_forest_depends_on_its_seed_alone():
+def test_a_forest_depends_only_on_its_seed():
     random = np.random.default_rng(1)
     graphs = [_graph(n, random.integers(0, 3, n).tolist(), int(random.integers(2))) for n in random.integers(3, 9, 60)]
     fold = stratified_folds(targets_of(_benchmark(graphs)), folds=2)[0]
@@ -60,7 +60,7 @@ def test_a_forest_depends_on_its_seed_alone():
     assert one.predictions.tolist() != other.predictions.tolist()
 
 
-def test_one_class_in_the_training_part_is_what_is_predicted():
+def test_a_single_training_class_is_always_predicted():
     benchmark = _benchmark(_graph(4, [0] * 4, int(k >= 20)) for k in range(30))
     fold = Fold(np.arange(5), np.array([6]), np.array([7, 25]))
     for name in ("size", "labels-forest"):
@@ -87,7 +87,7 @@ def test_mistakes_are_clear_errors():
     fold = stratified_folds([0, 1] * 5, folds=2)[0]
     with pytest.raises(ValueError, match="'best' was given, but a baseline is one of majority, size"):
         run_baseline(benchmark, fold, "best")
-    with pytest.raises(ValueError, match="outside the 10 items"):
+    with pytest.raises(ValueError, match="out of range for made, 10 items"):
         run_baseline(benchmark, Fold(fold.train, fold.valid, np.array([10])), "size")
 
 
@@ -101,8 +101,8 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_real_sets_have_their_known_figures(name, shared_datasets, tmp_path):
-    """JobResult independently of this code, with scikit-learn's folds."""
+def test_real_sets_have_their_known_accuracies(name, shared_datasets, tmp_path):
+    """The accuracies were measured independently of this code with the folds of scikit-learn."""
     benchmark = load_benchmark(name, root=shared_datasets, cache=tmp_path)
     for method, accuracy in KNOWN[name].items():
         assert _accuracy(benchmark, method, folds=10) == pytest.approx(accuracy, abs=3.0), method

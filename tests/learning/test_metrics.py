@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and loops."""
+"""Metrics compared with scikit-learn and simple loops."""
 
 import math
 
@@ -36,11 +36,11 @@ def test_area_equals_counting_pairs():
     assert metrics.roc_auc(scores, target) == pytest.approx(sum(wins) / len(wins))
 
 
-def test_area_of_one_kind_is_not_a_number():
+def test_area_is_nan_without_positives_or_negatives():
     assert math.isnan(metrics.roc_auc(torch.randn(3), torch.ones(3)))
     assert math.isnan(metrics.roc_auc(torch.randn(3), torch.zeros(3)))
 
 
 @pytest.mark.parametrize("linked", [[0, 0, 1], [1, 1, 0]])
-def test_one_pair_of_a_kind_is_enough_for_an_area(linked):
+def test_area_with_one_item_of_a_class_is_correct(linked):
     assert metrics.roc_auc(torch.tensor([1.0, 3.0, 2.0]), torch.tensor(linked)) == 0.5

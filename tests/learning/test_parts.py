@@ -1,4 +1,4 @@
-"""Schedules, random states, orders, baselines and majority classes against plain formulas."""
+"""Schedules, random states, orders, baselines and majority classes compared with simple formulas."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_every_epoch_has_its_own_order():
     assert epoch_order(50, 1, 1).tolist() == orders[3]
 
 
-def test_a_random_state_goes_on_where_it_stopped():
+def test_a_random_state_continues_where_it_stopped():
     torch.manual_seed(3)
     expected = [float(torch.rand(())) for _ in range(3)]
     state, drawn = RandomState(3), []
@@ -50,7 +50,7 @@ def test_a_random_state_goes_on_where_it_stopped():
     assert drawn == expected
 
 
-def test_the_majority_is_the_most_frequent_class_and_the_first_of_several():
+def test_the_majority_class_is_the_first_of_the_most_frequent_ones():
     assert majority_class(torch.tensor([2, 1, 2, 1, 0])) == 1
     assert majority_class(torch.tensor([0, 3, 3])) == 3
 
@@ -74,7 +74,7 @@ def test_the_count_baseline_is_fitted_in_bins_of_the_count():
     assert CountBaseline.from_dict(baseline.to_dict()) == baseline
 
 
-def test_forty_bins_hold_equally_many_training_items():
+def test_the_bins_have_equal_numbers_of_training_items():
     counts = np.arange(80)
     baseline = CountBaseline.fit(counts.astype(np.float64), counts, classes=False)
     assert baseline.by_count == tuple(np.arange(0.5, 80, 2).tolist())

@@ -1,4 +1,4 @@
-"""The training loop: exact resume, best weights, patience, seeds, and the program's random numbers."""
+"""The training loop: exact resume, best weights, patience, seeds and the global random state."""
 
 import math
 import random
@@ -17,7 +17,7 @@ Y = X.square() - 0.3 * X
 
 
 class Toy(TrainingTask):
-    """A small regression with dropout, in stages that each train one layer."""
+    """A small regression with dropout. Each stage trains one layer."""
 
     def __init__(self, *, seed=0, stages=1, epochs=3, patience=9, every=1, scores=None, rate=0.05):
         with RandomState(5).as_global():
@@ -74,7 +74,7 @@ class Toy(TrainingTask):
 
 
 class Recorder(Callback):
-    """Records the calls of its hooks."""
+    """Records the calls of its methods."""
 
     def __init__(self):
         self.calls, self.drawn = [], []
@@ -138,7 +138,7 @@ def test_a_state_is_a_copy_and_can_be_loaded_twice():
         assert _bits(again) == _bits(trainer)
 
 
-def test_the_seed_names_the_training():
+def test_the_training_depends_on_the_seed():
     def trained(seed):
         trainer = Trainer(Toy(seed=seed))
         trainer.run()
@@ -148,7 +148,7 @@ def test_the_seed_names_the_training():
     assert trained(1) != trained(2)
 
 
-def test_the_seed_names_the_dropout_too(monkeypatch):
+def test_the_dropout_depends_on_the_seed(monkeypatch):
     in_order = torch.arange(20).view(4, 5)
     monkeypatch.setattr(Toy, "batches", lambda self, _stage, _epoch, first: (self.model.train(), in_order[first:])[1])
 
@@ -161,8 +161,8 @@ def test_the_seed_names_the_dropout_too(monkeypatch):
     assert trained(1) != trained(2)
 
 
-def test_the_best_weights_stay_and_later_entries_decide_between_equal_scores():
-    # The third epoch is as good as the second, and its second entry is better; the fifth ties with both entries.
+def test_the_best_weights_are_restored_and_later_entries_break_ties():
+    # Epoch 2 ties with epoch 1 and wins by its second entry. Epoch 4 ties in both entries and does not win.
     scores = iter([(0.5, 1.0), (0.7, -2.0), (0.7, -1.0), (0.6, 9.0), (0.7, -1.0), (math.nan, 0.0)])
     weights = []
 
@@ -218,7 +218,7 @@ def test_a_finished_training_is_not_trained_again():
     assert _bits(again) == _bits(trainer)
 
 
-def test_hooks_are_called_in_order():
+def test_callbacks_are_called_in_order():
     recorder = Recorder()
     trainer = Trainer(Toy(epochs=1), callbacks=[recorder])
     (epoch,) = trainer.run().history
@@ -231,7 +231,7 @@ def _states():
     return [torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()]  # noqa: NPY002
 
 
-def test_no_call_changes_the_global_random_state_and_hooks_draw_from_it():
+def test_the_global_random_state_is_unchanged_and_used_in_callbacks():
     plain = Trainer(Toy())
     plain.run()
     before = _states()

@@ -1,4 +1,4 @@
-"""The paths that every operation is tested on: a processor, the kernels in Triton's interpreter, and on a GPU."""
+"""Backends that every operation is tested on: CPU, kernels in Triton's interpreter, and kernels on a GPU."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ CUDA = torch.cuda.is_available()
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave the whole grids of public suites to runs that ask for them, also where -m names another marker."""
+    """Deselect the complete grids of public test suites unless -m selects the marker ``grid``."""
     if "grid" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("grid")]
         config.hook.pytest_deselected(items=left_out)
@@ -41,17 +41,17 @@ def _poisoned(make):
 
 @pytest.fixture
 def interpreter(monkeypatch, request):
-    """Let tensors on the CPU take the kernels, in the interpreter."""
+    """Use the kernels for tensors on the CPU, in Triton's interpreter."""
     if CUDA:
-        pytest.skip("here is a CUDA device: the kernels run on it, not in the interpreter")
+        pytest.skip("a CUDA device is available, so the kernels are tested on it instead of in the interpreter")
     if importlib.util.find_spec("triton") is None:
-        pytest.skip("triton is not installed, so the kernels cannot run in its interpreter")
+        pytest.skip("Triton is not installed, so the kernels cannot run in its interpreter")
     if os.environ["TRITON_INTERPRET"] != "1":
-        pytest.skip("a GPU is here that this PyTorch cannot use; set TRITON_INTERPRET=1 to interpret the kernels")
+        pytest.skip("this PyTorch cannot use the GPU; set TRITON_INTERPRET=1 to interpret the kernels")
     from triton.runtime.interpreter import InterpreterBuilder
 
     if not hasattr(InterpreterBuilder, "get_int1_ty"):
-        pytest.skip("this Triton has no boolean constants in its interpreter, which the kernels use; 3.4 has")
+        pytest.skip("the interpreter of this Triton lacks boolean constants; use Triton 3.4 or later")
     monkeypatch.setattr("supa_mamba.ops.backend.is_cuda", lambda x: True)
     if "whole_tiles" not in request.fixturenames:
         monkeypatch.setattr("supa_mamba.ops.selective_scan.block_sizes.TILE", 4)
@@ -59,20 +59,20 @@ def interpreter(monkeypatch, request):
 
 @pytest.fixture
 def whole_tiles():
-    """Let the interpreter, too, walk in tiles of full length."""
+    """Use tiles of full length in the interpreter, too."""
 
 
 @pytest.fixture(params=["cpu", "interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
 def path(request):
-    """The name of the path, which is set up."""
+    """Set up a backend and return its name."""
     if request.param == "interpreter":
         request.getfixturevalue("interpreter")
     if request.param == "cuda" and not CUDA:
-        pytest.skip("no CUDA device is here; run with -m gpu where there is one")
+        pytest.skip("no CUDA device is available; run with -m gpu on a machine with a GPU")
     return request.param
 
 
 @pytest.fixture
 def device(path):
-    """Where the tensors of the path lie."""
+    """Device of the tensors of the backend."""
     return "cuda" if path == "cuda" else "cpu"

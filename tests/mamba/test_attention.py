@@ -31,7 +31,7 @@ def naive(mixer, x):
 
 @paths
 @pytest.mark.parametrize("heads", [1, 2, 8])
-def test_each_row_looks_back_in_its_own_sequence(path, device, heads):
+def test_rows_attend_to_earlier_rows_of_their_own_sequence(path, device, heads):
     mixer, x, offset = attention(heads, device), rows(sum(LENGTHS), device), offset_of(LENGTHS, device)
     x.requires_grad_()
     y = mixer(x, offset)
@@ -66,7 +66,7 @@ def test_half_precision_on_a_gpu(path, device, heads):
 
 
 @paths
-def test_steps_and_prompts(path, device):
+def test_steps_continue_prompts(path, device):
     mixer, x, lengths = attention(device=device), rows(9, device), [4, 0, 5]
     whole = mixer(x, offset_of(lengths, device))
     prompt, begin = torch.cat([x[:2], x[4:8]]), mixer.init_state(3, 5)
@@ -84,16 +84,16 @@ def test_steps_and_prompts(path, device):
     assert torch.equal(state.keys[:, :5], kept)
 
 
-def test_a_full_table_refuses():
+def test_a_full_state_raises_an_error():
     mixer, x = attention(), rows(3)
     state = mixer.init_state(2, 2)
     for _ in range(2):
         mixer.step(x[:1], state)
     mixer.step(x[:2], state, torch.tensor([-1, 1]))
-    with pytest.raises(ValueError, match="room for 2 rows a sequence, but 3 are needed"):
+    with pytest.raises(ValueError, match="room for 2 rows per sequence, but 3 are needed"):
         mixer.step(x[:1], state)
     assert state.lengths.tolist() == [2, 1]
-    with pytest.raises(ValueError, match="room for 2 rows a sequence, but 3 are needed"):
+    with pytest.raises(ValueError, match="room for 2 rows per sequence, but 3 are needed"):
         mixer(x, offset_of([3, 0]), mixer.init_state(2, 2))
 
 
@@ -103,21 +103,21 @@ def test_a_full_table_refuses():
         (lambda mixer: mixer(rows(4), offset_of([1, 3]), max_length=2), "max_length: 2 was given, but a sequence"),
         (lambda mixer: mixer(rows(4), offset_of([3])), "offset: 0 to 3 was given for 4 rows"),
         (lambda mixer: mixer(rows(4), offset_of([4]), return_state=True), "a fixed number of rows"),
-        (lambda mixer: mixer(rows(4), offset_of([4]), mixer.init_state(2, 4)), "of 2 sequences was given, but there"),
+        (lambda mixer: mixer(rows(4), offset_of([4]), mixer.init_state(2, 4)), "it has 2 slots, but x has 1 sequence"),
         (lambda mixer: mixer.init_state(2, 0), "max_length: 0"),
-        (lambda mixer: mixer.step(rows(2), mixer.init_state(1, 4)), "give the slot of each sequence in slots"),
+        (lambda mixer: mixer.step(rows(2), mixer.init_state(1, 4)), "pass the slot of each sequence in slots"),
         (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([1])), "slots: 1 was given, but"),
         (lambda mixer: mixer.step(rows(1), mixer.init_state(1, 4), torch.tensor([0.0])), "integers on cpu"),
         (lambda mixer: mixer.float()(rows(1), offset_of([1])), "the parameters are torch.float32"),
     ],
 )  # fmt: skip
-def test_bad_input_gives_one_clear_error(run, message):
+def test_invalid_input_raises_a_clear_error(run, message):
     with pytest.raises(ValueError, match=message):
         run(attention())
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_nothing_waits_for_the_device_when_the_bound_is_known(path, device):
+def test_no_synchronisation_with_the_device_if_max_length_is_given(path, device):
     mixer = attention(1, device, torch.float32, 64)
     x, offset = torch.randn(40, 64, device=device), offset_of([30, 10], device)
     state, order = mixer.init_state(2, 50), torch.tensor([1, -1], device=device)
@@ -134,14 +134,14 @@ def test_nothing_waits_for_the_device_when_the_bound_is_known(path, device):
         run()
 
 
-def test_compiled_steps_beyond_the_room_stop_instead_of_being_lost():
+def test_compiled_steps_beyond_the_capacity_raise_an_error():
     mixer, state = CausalAttention(4, 2), CausalAttention(4, 2).init_state(1, max_length=2)
     step, x = torch.compile(mixer.step, backend="eager"), torch.randn(1, 4)
     for _ in range(2):
         step(x, state)
-    # A compiled program that stops within no_grad leaves gradients off; the context turns them on again.
+    # An error in a compiled no_grad function leaves gradients disabled; the context enables them again.
     with torch.enable_grad(), pytest.raises(IndexError):
         step(x, state)
     assert torch.is_grad_enabled()
-    with pytest.raises(ValueError, match="room for 2 rows a sequence, but 3 are needed"):
+    with pytest.raises(ValueError, match="room for 2 rows per sequence, but 3 are needed"):
         mixer.step(x, state)

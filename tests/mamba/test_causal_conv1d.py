@@ -18,7 +18,7 @@ def found(inputs, lengths, dtype, device, *, half=(), **options):
     return with_gradients(run, inputs, dtype, device, half)
 
 
-def test_the_naive_convolution_is_pytorchs():
+def test_the_naive_convolution_equals_pytorchs():
     inputs = conv_inputs([9, 0, 2], 4, 3)
     offset = offset_of([9, 0, 2])
     y, final = naive_causal_conv1d(**inputs, offset=offset, activation="silu")
@@ -66,13 +66,13 @@ def test_half_precision(path, device):
     assert result["final_state"].dtype == result["gradient of weight"].dtype == torch.float32
 
 
-def test_what_is_optional_may_be_missing(path, device):
+def test_optional_arguments_may_be_missing(path, device):
     inputs = {name: x for name, x in conv_inputs([5, 1], 3, 4).items() if name in ("x", "weight")}
     assert_close(found(inputs, [5, 1], torch.float64, device), expected(inputs, [5, 1]), 1e-13, 1e-13)
 
 
 @pytest.mark.parametrize("used", ["y", "final_state"])
-def test_gradients_through_one_output_alone(path, device, used):
+def test_gradients_through_a_single_output(path, device, used):
     inputs = {name: x.to(device).requires_grad_() for name, x in conv_inputs([5, 2], 3, 4).items()}
     offset = offset_of([5, 2], device)
 
@@ -87,7 +87,7 @@ def test_gradients_through_one_output_alone(path, device, used):
         assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-13, name
 
 
-def test_what_has_no_rows_may_lie_apart_too(path, device):
+def test_arguments_without_rows_may_be_non_contiguous(path, device):
     lengths = [3, 0, 5]
     inputs = conv_inputs(lengths, 5, 4)
 
@@ -98,7 +98,7 @@ def test_what_has_no_rows_may_lie_apart_too(path, device):
     assert_close(with_gradients(run, inputs, device=device), expected(inputs, lengths), 1e-13, 1e-13)
 
 
-def test_padded_is_packed_with_equal_lengths(path, device):
+def test_padded_batches_equal_packed_sequences_of_equal_length(path, device):
     packed = {name: x.to(device) for name, x in conv_inputs([5, 5, 5], 3, 4).items()}
     y, final = causal_conv1d(**packed, offset=offset_of([5, 5, 5], device), return_final_states=True)
     padded = packed | {"x": packed["x"].unflatten(0, (3, 5))}
@@ -107,7 +107,7 @@ def test_padded_is_packed_with_equal_lengths(path, device):
     assert torch.equal(padded_final, final)
 
 
-def test_a_sequence_goes_on_from_its_state(path, device):
+def test_a_sequence_continues_from_its_state(path, device):
     inputs = {name: x.to(device) for name, x in conv_inputs([6], 3, 4).items()}
     x = inputs.pop("x")
     y, final = causal_conv1d(x[None], **inputs, return_final_states=True)
@@ -126,22 +126,22 @@ def test_swish_is_silu(path, device):
     )
 
 
-def test_gradients_are_the_same_bits_every_time(path, device):
+def test_gradients_are_reproducible_to_the_bit(path, device):
     inputs = conv_inputs([9, 0, 7], 9, 3)
     first, second = (found(inputs, [9, 0, 7], torch.float32, device) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("lengths", [[], [0, 0]])
-def test_nothing_to_walk(path, device, lengths):
+def test_empty_inputs(path, device, lengths):
     result = found(conv_inputs(lengths, 3, 4), lengths, torch.float32, device)
     assert result["y"].shape == (0, 3)
     assert torch.equal(result["final_state"].cpu(), conv_inputs(lengths, 3, 4)["initial_states"].float())
 
 
-def test_compiled_programs_see_one_operator(path, device):
+def test_compiled_programs_contain_one_operator(path, device):
     if path == "interpreter":
-        pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
+        pytest.skip("the interpreter needs real memory, so it cannot run inside compiled programs")
     inputs, offset = conv_inputs([5, 0, 7], 3, 4), offset_of([5, 0, 7], device)
 
     def run(**x):
@@ -167,7 +167,7 @@ def test_compiled_programs_see_one_operator(path, device):
         ({"offset": None}, "without an offset"),
     ],
 )
-def test_bad_input_gives_one_clear_error(change, message):
+def test_invalid_input_raises_a_clear_error(change, message):
     good = {name: x.float() for name, x in conv_inputs([5], 3, 4).items()} | {"offset": torch.tensor([0, 5])}
     with pytest.raises(ValueError, match=message):
         causal_conv1d(**(good | change))

@@ -28,7 +28,7 @@ def moved(tensors, device, dtype=torch.float64):
     [(70, 4, 3, 1), (5, 4, 4, 1), (5, 4, 3, 5), (5, 3, 9, 4), (3, 2, 11, 1), (3, 1, 1, 2), (3, 4, 17, 40)],
 )
 def test_several_steps_in_longer_states(path, device, channels, width, columns, inputs, circular):
-    """More columns than the weight needs, and inputs than columns; a negative row is skipped."""
+    """States may have more than W - 1 columns, and calls more inputs than columns. A negative slot is skipped."""
     x, state, given = normal(4, channels, inputs), normal(6, channels, columns, seed=3), parameters(channels, width)
     rows, before = torch.tensor([5, -1, 0, 3]), torch.tensor([0, -9, 5, 1000]) if circular else None
     given |= {"activation": "silu"}
@@ -44,8 +44,8 @@ def test_several_steps_in_longer_states(path, device, channels, width, columns, 
 
 @pytest.mark.parametrize("columns", [3, 4, 7])
 @pytest.mark.parametrize("inputs", [1, 3])
-def test_a_circular_buffer_gives_the_convolution(path, device, columns, inputs):
-    """The naive steps, too, are held against the convolution of whole sequences."""
+def test_a_circular_buffer_reproduces_the_convolution(path, device, columns, inputs):
+    """Compare the steps, and the naive steps, with the convolution of complete sequences."""
     x, weight = normal(2, 12, 5).to(device), normal(5, 4, seed=1).to(device)
     y = causal_conv1d(x, weight, activation="silu").transpose(1, 2)
     mine, plain, before = x.new_zeros(2, 5, columns), torch.zeros(2, 5, columns).double(), torch.zeros(2).int()
@@ -61,7 +61,7 @@ def test_a_circular_buffer_gives_the_convolution(path, device, columns, inputs):
 
 @pytest.mark.parametrize("circular", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_states_in_half_precision_hold_inputs_in_half_precision_exactly(path, device, dtype, circular):
+def test_half_precision_states_store_half_precision_inputs_exactly(path, device, dtype, circular):
     x, state, given = normal(4, 5, 2).to(dtype), normal(6, 5, 4, seed=3).to(dtype), parameters(5, 4)
     rows, before = torch.tensor([5, -1, 0, 3]), torch.tensor([0, 2, 5, 1000])
     options = {"cache_seqlens": before if circular else None, "conv_state_indices": rows}
@@ -74,7 +74,7 @@ def test_states_in_half_precision_hold_inputs_in_half_precision_exactly(path, de
     assert torch.equal(mine.cpu(), after)
 
 
-def test_an_input_is_rounded_where_it_is_written(path, device):
+def test_inputs_are_rounded_when_they_are_stored(path, device):
     x, state = (
         torch.full((1, 1), 1 + 2.0**-10, device=device),
         torch.zeros(1, 1, 1, dtype=torch.bfloat16, device=device),
@@ -86,7 +86,7 @@ def test_an_input_is_rounded_where_it_is_written(path, device):
 
 @pytest.mark.parametrize("order", [(0, 2, 1), (2, 1, 0)])
 @pytest.mark.parametrize("kind", ["shifted", "circular", "replayed"])
-def test_states_and_inputs_may_lie_in_any_layout(path, device, order, kind):
+def test_states_and_inputs_may_have_any_memory_layout(path, device, order, kind):
     x, state, given = normal(3, 5, 2).to(device), normal(6, 5, 4, seed=3).to(device), moved(parameters(5, 4), device)
     rows, counts = torch.tensor([4, 0, 5], device=device), torch.tensor([0, 1, 2], device=device)
 
@@ -107,7 +107,7 @@ def test_states_and_inputs_may_lie_in_any_layout(path, device, order, kind):
 
 
 @pytest.mark.parametrize("dtype", INTEGER_DTYPES, ids=str)
-def test_rows_and_counts_may_have_any_integer_dtype(path, device, dtype):
+def test_slots_and_counts_may_have_any_integer_dtype(path, device, dtype):
     x, state, given = normal(3, 5), normal(6, 5, 4, seed=3), parameters(5, 4)
     rows, before = torch.tensor([4, 0, 5]), torch.tensor([3, 100, 2])
     y, after = naive_causal_conv1d_update(x, state, **given, cache_seqlens=before, conv_state_indices=rows)
@@ -121,7 +121,7 @@ def test_rows_and_counts_may_have_any_integer_dtype(path, device, dtype):
 
 
 @pytest.mark.parametrize("columns", [3, 4, 12])
-def test_replaying_in_longer_states(path, device, columns):
+def test_replay_with_longer_states(path, device, columns):
     state, cache, x, given = normal(6, 5, columns), normal(6, 3, 5, seed=4), normal(4, 3, 5, seed=5), parameters(5, 4)
     accepted, rows = torch.tensor([0, 1, 3, 2]), torch.tensor([4, 0, 5, -1])
     y, after, kept = naive_causal_conv1d_replay(x, state, cache, **given, accepted=accepted, conv_state_indices=rows)
@@ -136,7 +136,7 @@ def test_replaying_in_longer_states(path, device, columns):
 
 
 @pytest.mark.parametrize("inputs", [0, 2])
-def test_no_steps_or_nobody_left_change_nothing(path, device, inputs):
+def test_states_are_unchanged_without_steps_or_sequences(path, device, inputs):
     given, state = moved(parameters(3, 4), device), normal(2, 3, 5).to(device)
     for before in (None, torch.zeros(2 if not inputs else 0, dtype=torch.int64, device=device)):
         mine, x = state.clone(), state.new_zeros(0 if inputs else 2, 3, inputs)
@@ -144,7 +144,7 @@ def test_no_steps_or_nobody_left_change_nothing(path, device, inputs):
         assert torch.equal(mine, state)
 
 
-def test_inference_mode_changes_nothing(path, device):
+def test_inference_mode_does_not_change_the_results(path, device):
     x, state, given = normal(2, 5, 2).to(device), normal(2, 5, 4).to(device), moved(parameters(5, 4), device)
     plain, mine = state.clone(), state.clone()
     y = causal_conv1d_update(x, plain, **given)
@@ -154,7 +154,7 @@ def test_inference_mode_changes_nothing(path, device):
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_nothing_waits_for_the_device(path, device):
+def test_no_synchronisation_with_the_device(path, device):
     x, state, given = normal(2, 5).to(device), normal(4, 5, 4).to(device), moved(parameters(5, 4), device)
     rows, before = (torch.tensor(v, dtype=torch.int32, device=device) for v in ([3, -1], [7, 0]))
     causal_conv1d_update(x, state, **given, cache_seqlens=before, conv_state_indices=rows)
@@ -166,7 +166,7 @@ def test_nothing_waits_for_the_device(path, device):
 @pytest.mark.parametrize(
     ("channels", "width", "activation"), [(5, 1, None), (70, 4, "silu"), (3, 2, None), (64, 7, "silu")]
 )
-def test_one_step_of_chosen_rows(path, device, channels, width, activation, dtype, bound):
+def test_one_step_of_selected_slots(path, device, channels, width, activation, dtype, bound):
     state, x, given = normal(6, channels, width - 1), normal(4, channels).to(dtype), parameters(channels, width)
     rows = torch.tensor([5, -1, 0, 3])
     y, after = naive_causal_conv1d_update(x, state, **given, activation=activation, conv_state_indices=rows)
@@ -184,7 +184,7 @@ def test_one_step_of_chosen_rows(path, device, channels, width, activation, dtyp
 
 
 @pytest.mark.parametrize("width", [1, 4])
-def test_the_convolution_is_steps_repeated(path, device, width):
+def test_repeated_steps_equal_the_convolution(path, device, width):
     x, state = normal(2, 7, 5).to(device), normal(2, 5, width - 1, seed=3).to(device)
     given = {"weight": normal(5, width, seed=1).to(device), "activation": "silu"}
     y, final = causal_conv1d(x, **given, initial_states=state, return_final_states=True)
@@ -193,7 +193,7 @@ def test_the_convolution_is_steps_repeated(path, device, width):
     assert torch.equal(state, final)
 
 
-def test_what_lies_apart_is_read_where_it_lies(path, device):
+def test_non_contiguous_inputs(path, device):
     wide, given, state = normal(3, 12), parameters(4, 3), normal(3, 4, 2)
     y, _ = naive_causal_conv1d_update(wide[:, 2:6], state, **given)
     for x in (wide.to(device)[:, 2:6], wide[:, 2:6].t().contiguous().to(device).t()):
@@ -201,8 +201,8 @@ def test_what_lies_apart_is_read_where_it_lies(path, device):
 
 
 @pytest.mark.parametrize(("channels", "width", "inputs"), [(5, 4, 3), (70, 3, 2), (3, 1, 2), (4, 7, 1)])
-def test_replaying_is_steps_of_what_was_accepted(path, device, channels, width, inputs):
-    """Over many rounds, and with rows that finish, cached inputs that do not hold leave no trace."""
+def test_replay_equals_steps_of_the_accepted_inputs(path, device, channels, width, inputs):
+    """Rejected inputs have no effect, over many calls and with sequences that finish."""
     generator = torch.Generator().manual_seed(5)
     given = parameters(channels, width) | {"activation": "silu"}
     on_device = {name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in given.items()}
@@ -239,7 +239,7 @@ def test_replaying_is_steps_of_what_was_accepted(path, device, channels, width, 
             rows[turn // 2] = -1
 
 
-def test_what_has_no_rows_may_lie_apart(path, device):
+def test_arguments_without_rows_may_be_non_contiguous(path, device):
     state, cache, x, given = normal(6, 5, 3), normal(6, 2, 5, seed=4), normal(3, 2, 5, seed=5), parameters(5, 4)
     accepted, rows = torch.tensor([0, 1, 2]), torch.tensor([4, 0, 5])
     y, after, _ = naive_causal_conv1d_replay(x, state, cache, **given, accepted=accepted, conv_state_indices=rows)
@@ -252,7 +252,7 @@ def test_what_has_no_rows_may_lie_apart(path, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_replaying_in_lower_precision(path, device, dtype):
+def test_replay_in_lower_precision(path, device, dtype):
     state, cache, x = normal(5, 6, 3), normal(5, 4, 6, seed=1).to(dtype), normal(3, 4, 6, seed=2).to(dtype)
     given, accepted, rows = parameters(6, 4), torch.tensor([4, 9, 1]), torch.tensor([0, -1, 3])
     y, after, cached = naive_causal_conv1d_replay(x, state, cache, **given, accepted=accepted, conv_state_indices=rows)
@@ -267,7 +267,7 @@ def test_replaying_in_lower_precision(path, device, dtype):
     assert torch.equal(mine_cache.cpu(), cached)
 
 
-def test_autocast_changes_nothing(path, device):
+def test_autocast_does_not_change_the_results(path, device):
     given = moved(parameters(5, 4), device, torch.float32)
     state, cache, x = (v.to(device, torch.float32) for v in (normal(3, 5, 3), normal(3, 2, 5), normal(3, 2, 5)))
     accepted = torch.tensor([2, 0, 1], device=device)
@@ -282,7 +282,7 @@ def test_autocast_changes_nothing(path, device):
         assert all(torch.equal(a, b) for a, b in zip(plain, run(), strict=True))
 
 
-def test_nobody_left(path, device):
+def test_no_sequences(path, device):
     given, state = moved(parameters(3, 4), device), normal(2, 3, 3).to(device)
     assert causal_conv1d_update(state.new_zeros(0, 3), state, **given).shape == (0, 3)
     cache, none = state.new_zeros(2, 5, 3), torch.zeros(0, dtype=torch.int64, device=device)
@@ -290,9 +290,9 @@ def test_nobody_left(path, device):
 
 
 @pytest.mark.parametrize("operation", ["update", "steps", "circular", "replay"])
-def test_compiled_programs_change_the_state(path, device, operation):
+def test_compiled_programs_update_the_state(path, device, operation):
     if path == "interpreter":
-        pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
+        pytest.skip("the interpreter needs real memory, so it cannot run inside compiled programs")
     given = moved(parameters(3, 4), device) | {"conv_state_indices": torch.tensor([3, -1], device=device)}
     state, cache, x = (v.to(device) for v in (normal(4, 3, 3), normal(4, 2, 3), normal(2, 2, 3)))
     accepted = torch.tensor([1, 2], device=device)
@@ -314,7 +314,7 @@ def test_compiled_programs_change_the_state(path, device, operation):
 
 @pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 @pytest.mark.parametrize("kind", ["shifted", "circular", "cached"])
-def test_the_operator_is_what_pytorch_expects(path, device, kind):
+def test_the_operator_passes_opcheck(path, device, kind):
     state, x, given = normal(4, 3, 3).to(device), normal(2, 2, 3).to(device), moved(parameters(3, 4), device)
     counts = torch.tensor([1, 2], device=device)
     cache, accepted, begins = None, None, counts if kind == "circular" else None
@@ -329,7 +329,7 @@ def test_the_operator_is_what_pytorch_expects(path, device, kind):
     ("change", "message"),
     [
         ({"conv_state": torch.zeros(3, 3, 3, dtype=torch.int64)}, "conv_state: torch.int64 .* float16, bfloat16"),
-        ({"conv_state": torch.zeros(3, 3, 1).expand(3, 3, 3)}, "conv_state: .* share one place in memory"),
+        ({"conv_state": torch.zeros(3, 3, 1).expand(3, 3, 3)}, "conv_state: .* share memory"),
         ({"conv_state": torch.zeros(3, 3)}, r"it must be \(R, D, L\), where L >= W - 1"),
         ({"conv_state": torch.zeros(3, 3, 2)}, r"conv_state: shape \(3, 3, 2\) .* L >= W - 1 = 3"),
         ({"x": torch.zeros(2, 1, 3)}, r"x: shape \(2, 1, 3\) was given, but it must be \(M, D, K\) = \(2, 3, 3\)"),
@@ -349,16 +349,19 @@ def test_the_operator_is_what_pytorch_expects(path, device, kind):
             "cache_seqlens: .*torch.bool on cpu was given, but .* integers",
         ),
         ({"cache_seqlens": torch.tensor([3])}, r"cache_seqlens: shape \(1,\)"),
-        ({"cache_seqlens": torch.tensor([3, -1])}, "cache_seqlens: -1 was given, but it must be at least 0"),
+        (
+            {"cache_seqlens": torch.tensor([3, -1])},
+            "cache_seqlens: -1 was given, but it must be at least 0",
+        ),
         (
             {"cache_seqlens": torch.tensor([3, 1]), "weight": torch.zeros(3, 1), "conv_state": torch.zeros(3, 3, 0)},
-            "with cache_seqlens it must have a column",
+            "cache_seqlens requires L >= 1",
         ),
-        ({"conv_state": torch.zeros(1, 3, 3)}, "x: 2 sequences were given.* in conv_state_indices"),
+        ({"conv_state": torch.zeros(1, 3, 3)}, "x: it has 2 sequences.* in conv_state_indices"),
         ({"weight": torch.zeros(3, 4, requires_grad=True)}, "call it under torch.no_grad"),
     ],
 )
-def test_bad_input_of_a_step_gives_one_clear_error(change, message):
+def test_invalid_input_of_a_step_raises_a_clear_error(change, message):
     good = {
         "conv_state": torch.zeros(3, 3, 3),
         "x": torch.zeros(2, 3),
@@ -378,10 +381,10 @@ def test_bad_input_of_a_step_gives_one_clear_error(change, message):
         ({"accepted": torch.zeros(2)}, r"accepted: shape \(2,\), torch.float32"),
         ({"accepted": torch.tensor([0, 6])}, "accepted: 0 to 6 was given, but it must be 0 to 5"),
         ({"accepted": torch.tensor([-1, 5])}, "accepted: -1 to 5 was given"),
-        ({"x": torch.zeros(2, 5, 3, requires_grad=True)}, "causal_conv1d_replay changes its state"),
+        ({"x": torch.zeros(2, 5, 3, requires_grad=True)}, "causal_conv1d_replay modifies its state"),
     ],
 )
-def test_bad_input_of_a_replay_gives_one_clear_error(change, message):
+def test_invalid_input_of_a_replay_raises_a_clear_error(change, message):
     good = {"conv_state": torch.zeros(3, 3, 3), "cache": torch.zeros(3, 5, 3), "x": torch.zeros(2, 5, 3)}
     good |= {"weight": torch.zeros(3, 4), "accepted": torch.tensor([0, 5])}
     with pytest.raises(ValueError, match=message):

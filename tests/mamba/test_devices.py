@@ -1,4 +1,4 @@
-"""Only a CPU and CUDA devices run the operations. The device "meta" stands for all others here, such as "mps"."""
+"""The operations support CPU and CUDA only. Here the device "meta" represents all others, such as "mps"."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from supa_mamba import (
     ssd,
 )
 
-MESSAGE = "device 'meta' was given, but the operations run on 'cpu' and 'cuda' only; move the tensors and the module"
+MESSAGE = "device 'meta' was given, but the operations support 'cpu' and 'cuda' only; move the tensors and the module"
 
 
 def elsewhere(inputs):
@@ -35,12 +35,12 @@ def elsewhere(inputs):
         (causal_conv1d, conv_inputs([3], 2, 2)),
     ],
 )
-def test_operations_name_the_devices_that_they_run_on(operation, inputs):
+def test_operations_name_the_supported_devices(operation, inputs):
     with pytest.raises(ValueError, match=MESSAGE):
         operation(**elsewhere(inputs), offset=torch.tensor([0, 3], device="meta"))
 
 
-def test_steps_name_the_devices_that_they_run_on():
+def test_steps_name_the_supported_devices():
     x, state = torch.zeros(2, 3, device="meta"), torch.zeros(2, 3, 2, device="meta")
     with pytest.raises(ValueError, match=MESSAGE):
         causal_conv1d_update(state, x, torch.ones(3, 3, device="meta"))
@@ -55,7 +55,7 @@ def test_steps_name_the_devices_that_they_run_on():
         ShowerEncoder(EncoderConfig(features=4, outputs=1, level="shower", d_model=4, n_layer=1)),
     ],
 )  # fmt: skip
-def test_modules_name_the_devices_that_they_run_on(module):
+def test_modules_name_the_supported_devices(module):
     x, offset = torch.zeros(3, 4, device="meta"), torch.tensor([0, 3], device="meta")
     if hasattr(module, "step") and not isinstance(module, BiMamba):
         state = module.init_state(3, 2) if isinstance(module, (CausalAttention, HybridStack)) else module.init_state(3)

@@ -1,4 +1,4 @@
-"""The encoder of showers: each shower is encoded for itself, and pooled as a plain loop does it."""
+"""Encoder of showers: independence of the showers, pooling and errors."""
 
 import json
 
@@ -25,7 +25,7 @@ def _points(rows, device):
 
 
 @pytest.mark.parametrize("level", ["shower", "hit"])
-def test_showers_do_not_see_each_other(level, offset, device):
+def test_showers_are_encoded_independently(level, offset, device):
     encoder, points = _encoder(level).to(device), _points(sum(LENGTHS), device)
     together = encoder(points, offset)
     assert together.shape == ((4, 3) if level == "shower" else (20, 3))
@@ -37,7 +37,7 @@ def test_showers_do_not_see_each_other(level, offset, device):
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_a_hit_sees_its_whole_shower_and_no_other(offset, device):
+def test_a_hit_depends_on_all_hits_of_its_shower_and_on_no_other(offset, device):
     encoder = _encoder("hit").to(device)
     points = _points(sum(LENGTHS), device).requires_grad_()
     encoder(points, offset)[10].sum().backward()  # the third hit of the last shower
@@ -46,7 +46,7 @@ def test_a_hit_sees_its_whole_shower_and_no_other(offset, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_pooling_is_that_of_a_plain_loop(dtype):
+def test_pooling_equals_a_plain_loop(dtype):
     hits = torch.randn(sum(LENGTHS), 5, generator=torch.Generator().manual_seed(3)).to(dtype).requires_grad_()
     offset = torch.tensor([0, *LENGTHS]).cumsum(0)
     weights = torch.randn(len(LENGTHS), 11, generator=torch.Generator().manual_seed(4))
@@ -61,14 +61,14 @@ def test_pooling_is_that_of_a_plain_loop(dtype):
     torch.testing.assert_close(gradient, torch.autograd.grad((naive * weights).sum(), hits)[0])
 
 
-def test_every_weight_learns():
+def test_all_weights_have_gradients():
     for level in ("shower", "hit"):
         encoder = _encoder(level)
         encoder(_points(20, "cpu"), torch.tensor([0, 9, 20])).square().sum().backward()
         assert all(bool((weights.grad != 0).any()) for weights in encoder.parameters())
 
 
-def test_sizes_survive_json():
+def test_configs_survive_json():
     config = EncoderConfig(features=3, outputs=1, level="shower", d_model=8)
     assert EncoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -82,18 +82,18 @@ def test_sizes_survive_json():
         ({"width": 3}, "'width' is not a setting of EncoderConfig; choose from features, outputs"),
     ],
 )
-def test_a_wrong_size_is_a_clear_error(change, message):
+def test_an_invalid_size_raises_a_clear_error(change, message):
     sizes = EncoderConfig(features=3, outputs=1, level="shower").to_dict()
     with pytest.raises(ValueError, match=message):
         EncoderConfig.from_dict({**sizes, **change})
 
 
-def test_points_of_other_features_are_a_clear_error():
+def test_a_wrong_number_of_features_raises_a_clear_error():
     with pytest.raises(ValueError, match=r"points: shape \(5, 3\) was given, but it must be \(hits, 4\)"):
         _encoder("hit")(torch.zeros(5, 3), torch.tensor([0, 5]))
 
 
-def test_an_encoder_is_made_where_and_as_asked():
+def test_an_encoder_has_the_requested_device_and_dtype():
     config = EncoderConfig(features=3, outputs=2, level="shower", d_model=8, n_layer=1, d_state=2)
     encoder = ShowerEncoder(config, device="meta", dtype=torch.float64)
     assert {(p.device.type, p.dtype) for p in encoder.parameters()} == {("meta", torch.float64)}

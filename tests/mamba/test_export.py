@@ -38,14 +38,14 @@ MIXERS = {
 
 
 class With(torch.nn.Module):
-    """A module with options of its call."""
+    """A module with fixed keyword arguments of its call."""
 
     def __init__(self, module, **options):
         super().__init__()
         self.module, self.options = module, options
 
     def forward(self, *args):
-        return tuple(tree_leaves(self.module(*args, **self.options)))  # save takes no named tuples
+        return tuple(tree_leaves(self.module(*args, **self.options)))  # torch.export.save does not support named tuples
 
 
 def packed(*lengths):
@@ -53,7 +53,7 @@ def packed(*lengths):
 
 
 def check_program(module, example, dims, others, *, strict):
-    """Export, save, load, and compare the program with the eager module, to the bit."""
+    """Export, save and load a module, and compare the results with the eager module to the bit."""
     written = io.BytesIO()
     save(export(With(module).eval(), example, dynamic_shapes=(dims,), strict=strict), written)
     written.seek(0)
@@ -65,11 +65,11 @@ def check_program(module, example, dims, others, *, strict):
 
 @pytest.mark.parametrize("mixer", list(MIXERS))
 def test_packed_rows_of_any_lengths(mixer):
-    if mixer == "CausalAttention" and torch.__version__ < "2.7":  # a TorchVersion, which compares releases
+    if mixer == "CausalAttention" and torch.__version__ < "2.7":  # TorchVersion compares releases
         pytest.skip("PyTorch 2.6 exports attention over packed rows for one number of rows only")
     module = MIXERS[mixer]()
     attends = mixer in ("CausalAttention", "HybridStack")
-    fewer = [] if attends else [packed(4), packed(1), packed()]  # attention makes a batch of two or more sequences
+    fewer = [] if attends else [packed(4), packed(1), packed()]  # attention supports two or more sequences here
     check_program(
         With(module, max_length=9) if attends else module, packed(3, 2), (ANY, ANY),
         [packed(1, 0, 7, 2), *fewer], strict=mixer in ("Mamba", "CausalAttention"),

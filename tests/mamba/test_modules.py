@@ -37,7 +37,7 @@ MAMBA2_LAYOUT = {
 
 
 @pytest.mark.parametrize(("name", "layout"), [("mamba", MAMBA_LAYOUT), ("mamba2", MAMBA2_LAYOUT)])
-def test_weights_of_mamba_ssm_go_in_and_out(name, layout):
+def test_weights_of_mamba_ssm_can_be_loaded_and_saved(name, layout):
     torch.manual_seed(0)
     weights = {key: torch.randn(shape, dtype=torch.float64) for key, shape in layout.items()}
     mixer = CAUSAL[name]().double()
@@ -51,7 +51,7 @@ def test_weights_of_mamba_ssm_go_in_and_out(name, layout):
 
 
 @causal
-def test_the_formulas(path, device, name):
+def test_mixers_match_their_formulas(path, device, name):
     mixer = made(CAUSAL[name])
     weights, x = mixer.state_dict(), rows(sum(LENGTHS))
     offset = offset_of(LENGTHS, device)
@@ -80,7 +80,7 @@ def test_the_options_of_mamba2(path, device, options):
 
 
 @pytest.mark.parametrize("mixer", [Mamba, BiMamba, partial(Mamba2, headdim=4), partial(CausalAttention, num_heads=2)])
-def test_parameters_are_made_where_and_as_asked(mixer):
+def test_parameters_have_the_requested_device_and_dtype(mixer):
     on_meta = mixer(8, device="meta", dtype=torch.bfloat16)
     assert {p.device.type for p in on_meta.parameters()} == {"meta"}
     single = {name.rpartition(".")[2] for name, p in on_meta.named_parameters() if p.dtype == torch.float32}
@@ -103,7 +103,7 @@ def test_states_of_another_dtype():
 
 
 @every
-def test_packed_is_each_sequence_alone(path, device, name):
+def test_packed_sequences_equal_single_sequences(path, device, name):
     mixer, x, offset = made(ALL[name], device), rows(sum(LENGTHS), device), offset_of(LENGTHS, device)
     y = mixer(x, offset)
     for a, b in pieces(offset):
@@ -114,7 +114,7 @@ def test_packed_is_each_sequence_alone(path, device, name):
 
 
 @causal
-def test_reverse_walks_from_each_sequences_own_end(name):
+def test_reverse_starts_at_the_end_of_each_sequence(name):
     mixer, x, offset = made(CAUSAL[name]), rows(sum(LENGTHS)), offset_of(LENGTHS)
     turned, of_turned = mixer(flipped(x, offset), offset, return_state=True)
     y, state = mixer(x, offset, reverse=True, return_state=True)
@@ -133,7 +133,7 @@ def name_in_backward_half(key, tied):
 
 
 @pytest.mark.parametrize("name", BOTH_WAYS)
-def test_both_ways_are_two_mixers(name):
+def test_a_bidirectional_mixer_equals_two_mixers(name):
     mixer, x, offset = made(BOTH_WAYS[name]), rows(sum(LENGTHS)), offset_of(LENGTHS)
     weights = mixer.state_dict()
     ahead, back = (Mamba(D_MODEL, d_state=3, bias=not mixer.tied).double() for _ in range(2))
@@ -145,7 +145,7 @@ def test_both_ways_are_two_mixers(name):
 
 
 @causal
-def test_forward_is_steps_repeated(path, device, name):
+def test_repeated_steps_equal_the_forward_pass(path, device, name):
     mixer, x = made(CAUSAL[name], device), rows(15, device).unflatten(0, (3, 5))
     y, after = mixer(x, return_state=True)
     state, order = mixer.init_state(4), torch.tensor([2, 0, 3], device=device)
@@ -158,7 +158,7 @@ def test_forward_is_steps_repeated(path, device, name):
 
 
 @causal
-def test_steps_go_on_after_a_prompt(path, device, name):
+def test_steps_continue_a_prompt(path, device, name):
     mixer, x, offset = made(CAUSAL[name], device), rows(9, device), offset_of([4, 0, 5], device)
     whole = mixer(x, offset)
     prompt = torch.cat([x[:2], x[4:8]])
@@ -198,7 +198,7 @@ def test_gradients_reach_every_parameter(path, device, name):
 
 
 @every
-def test_nothing_to_mix(name):
+def test_empty_inputs(name):
     mixer = made(ALL[name])
     assert mixer(rows(0), offset_of([0, 0])).shape == (0, D_MODEL)
     assert mixer(rows(0), offset_of([])).shape == (0, D_MODEL)
@@ -227,7 +227,7 @@ def test_compiled_steps(name):
 
 @every
 @pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_autocast_halves_what_flows_but_no_parameter_or_state(path, device, name):
+def test_autocast_does_not_affect_parameters_and_states(path, device, name):
     mixer = made(ALL[name], device, torch.float32)
     x, offset = rows(sum(LENGTHS), device, torch.float32), offset_of(LENGTHS, device)
     seen = []
@@ -255,7 +255,7 @@ def test_half_precision_throughout(name):
     assert distance(y, mixer.double()(x.double(), offset)) < 0.05
 
 
-def test_first_values_are_those_of_the_papers():
+def test_initialisation_follows_the_papers():
     torch.manual_seed(0)
     mixer = Mamba(64, d_state=5, dt_rank=16)
     assert torch.equal(mixer.A_log, torch.log(torch.arange(1.0, 6.0)).repeat(128, 1))
@@ -282,7 +282,7 @@ def _check_steps(steps):
 
 
 @every
-def test_copies_are_the_same_module(name):
+def test_copies_equal_the_module(name):
     mixer, x, offset = made(ALL[name]), rows(sum(LENGTHS)), offset_of(LENGTHS)
     file = io.BytesIO()
     torch.save(mixer, file)
@@ -303,7 +303,7 @@ def test_copies_are_the_same_module(name):
         ("mamba2 in groups", {"in_proj.weight", "conv1d.weight", "out_proj.weight"}),
     ],
 )
-def test_weight_decay_is_for_matrices(name, decayed):
+def test_weight_decay_applies_to_matrices_only(name, decayed):
     mixer = CAUSAL[name]()
     mixer.out_proj.bias.requires_grad_(False)
     names = {parameter: key for key, parameter in mixer.named_parameters()}
@@ -314,7 +314,7 @@ def test_weight_decay_is_for_matrices(name, decayed):
     torch.optim.AdamW(groups)
 
 
-def test_they_say_what_they_are():
+def test_repr_shows_the_options():
     assert "Mamba(\n  d_model=8, d_state=3, expand=2, dt_rank=1\n" in repr(CAUSAL["mamba"]())
     assert "d_model=8, d_state=2, expand=2, headdim=2, ngroups=4" in repr(CAUSAL["mamba2 in groups"]())
     assert "tied=False" in repr(BOTH_WAYS["bimamba untied"]())
@@ -325,7 +325,7 @@ def test_they_say_what_they_are():
     [
         (lambda: Mamba(0), "d_model: 0 was given"),
         (lambda: Mamba(8, d_state=2.5), "d_state: 2.5 was given, but it must be a whole number"),
-        (lambda: Mamba(8, d_state=257), "d_state: 257 was given, but a channel has 1 to 256 states"),
+        (lambda: Mamba(8, d_state=257), "d_state: 257 was given, but it must be at most 256"),
         (lambda: BiMamba(8, d_state=257), "d_state: 257"),
         (lambda: Mamba2(8, headdim=4, d_state=257), "d_state: 257"),
         (lambda: Mamba(8, dt_rank=0), "dt_rank: 0"),
@@ -341,29 +341,29 @@ def test_they_say_what_they_are():
         (lambda: Mamba(8)(torch.zeros(4, 7), offset_of([4])), "rows of 7 features were given, but this"),
         (lambda: Mamba(8)(rows(4), offset_of([4])), "torch.float64 was given, but the parameters are torch.float32"),
         (lambda: Mamba(8)(rows(4, dtype=torch.int64), offset_of([4])), "it must hold floating-point numbers"),
-        (lambda: Mamba(8).to("meta")(rows(4, dtype=torch.float32), offset_of([4])), "the parameters on meta"),
+        (lambda: Mamba(8).to("meta")(rows(4, dtype=torch.float32), offset_of([4])), "the parameters are on meta"),
         (lambda: Mamba(8)(rows(4, dtype=torch.float32), offset_of([3])), "offset: 0 to 3 was given for 4 rows"),
         (lambda: Mamba(8).double()(rows(1), offset_of([1]), Mamba(8).init_state(2)), "initial_states: shape"),
         (lambda: Mamba(8).step(rows(1)[None], Mamba(8).init_state(1)), "was given to a step"),
         (lambda: Mamba2(8, headdim=4).step(torch.zeros(1, 3), Mamba(8).init_state(1)), "rows of 3 features"),
-        (lambda: Mamba2(8, d_ssm=8), "Mamba2: got .* 'd_ssm'; besides d_model it takes d_state"),
+        (lambda: Mamba2(8, d_ssm=8), "Mamba2: got .* 'd_ssm'; besides d_model it accepts d_state"),
         (lambda: Mamba2(8, rmsnorm=False), "'rmsnorm'"),
         (lambda: Mamba2(8, headdim=4, activation="swish"), "'activation'"),
         (lambda: Mamba2(8, chunk_size=64), "Leave out chunk_size, which cannot change the results"),
         (lambda: Mamba2(8, headdim=4, dt_limit=(1.0, 0.5)), "dt_limit"),
         (lambda: Mamba(8, layer_idx=1, use_fast_path=True), "Leave out layer_idx, use_fast_path"),
         (lambda: BiMamba(8, ngroups=2), "BiMamba: got an unexpected keyword argument 'ngroups'"),
-        (lambda: CausalAttention(8, 2, rotary_emb_dim=4), "'rotary_emb_dim'; .* takes num_heads, bias"),
+        (lambda: CausalAttention(8, 2, rotary_emb_dim=4), "'rotary_emb_dim'; .* accepts num_heads, bias"),
         (lambda: Mamba("8"), "d_model: '8' was given, but it must be a whole number"),
         (lambda: BiMamba("8"), "d_model: '8' was given, but it must be a whole number"),
         (lambda: Mamba2(8, headdim=4).init_state(-1), "batch: -1 was given"),
-        (lambda: BiMamba(8).step(rows(1), None), "takes no single steps"),
-        (lambda: BiMamba(8).init_state(1), "keeps no state"),
-        (lambda: BiMamba(8)(rows(4), offset_of([4]), return_state=True), "keeps no state"),
+        (lambda: BiMamba(8).step(rows(1), None), "no single steps"),
+        (lambda: BiMamba(8).init_state(1), "has no state"),
+        (lambda: BiMamba(8)(rows(4), offset_of([4]), return_state=True), "has no state"),
         (lambda: optimizer_groups(Mamba(8), -1.0), "weight_decay: -1.0"),
     ],
 )  # fmt: skip
-def test_bad_input_gives_one_clear_error(make, message):
+def test_invalid_input_raises_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -375,17 +375,17 @@ def test_autocast_and_double_precision_do_not_mix():
             Mamba(8)(rows(4), offset_of([4]))
 
 
-def test_states_are_named():
+def test_states_are_named_tuples():
     state = Mamba(8).init_state(3)
     assert isinstance(state, MambaState)
     assert (state.conv.shape, state.ssm.shape) == ((3, 16, 3), (3, 16, 16))
 
 
-def test_a_channel_has_up_to_256_states():
+def test_a_channel_may_have_up_to_256_states():
     assert Mamba(2, d_state=256)(torch.zeros(3, 2), offset_of([3])).shape == (3, 2)
 
 
-def test_a_copy_keeps_its_marks_against_weight_decay():
+def test_a_copy_keeps_its_exclusions_from_weight_decay():
     for mixer in (Mamba(4), Mamba2(4, headdim=4), BiMamba(4)):
         marked = [name for name, p in copy.deepcopy(mixer).named_parameters() if getattr(p, "_no_weight_decay", False)]
         assert sorted(marked) == sorted(mixer.no_weight_decay)

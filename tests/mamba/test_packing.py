@@ -16,10 +16,10 @@ def test_offsets_ascend_from_zero_to_the_number_of_rows(offset):
         ([0, 3], "offset: 0 to 3 was given for 4 rows"),
         ([0, 5], "offset: 0 to 5 was given for 4 rows"),
         ([0], "offset: 0 to 0 was given for 4 rows"),
-        ([0, 3, 2, 4], "offset: 0 to 4, descending behind entry 1, was given for 4 rows"),
+        ([0, 3, 2, 4], "offset: 0 to 4, descending after entry 1, was given for 4 rows"),
     ],
 )
-def test_other_offsets_raise_one_error(offset, message):
+def test_invalid_offsets_raise_a_clear_error(offset, message):
     with pytest.raises(ValueError, match=message):
         check_offsets(torch.tensor(offset), 4)
 
@@ -40,6 +40,6 @@ def test_padded_sequences_have_equal_lengths():
 @pytest.mark.parametrize(
     "offset", [torch.tensor([[0, 4]]), torch.tensor(4), torch.tensor([]).long(), torch.tensor([0.0, 4.0])]
 )
-def test_an_offset_is_one_dimension_of_integers(offset):
+def test_an_offset_must_be_a_vector_of_integers(offset):
     with pytest.raises(ValueError, match=r"offset: shape .* was given, but it must be \(S \+ 1,\) integers on cpu"):
         normalize_offsets("x", torch.zeros(4, 3), offset)

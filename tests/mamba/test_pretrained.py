@@ -16,7 +16,7 @@ WIDTH, LAYERS, STATES, HEADDIM = 8, 2, 3, 4
 
 @dataclasses.dataclass
 class Config:
-    """The fields and defaults of mamba_ssm's ``MambaConfig``, but for the sizes."""
+    """Fields and defaults of mamba_ssm's ``MambaConfig``, with smaller sizes."""
 
     d_model: int = WIDTH
     d_intermediate: int = 0
@@ -108,7 +108,7 @@ def some_rows():
 
 @kinds
 @pytest.mark.parametrize("form", ["object", "dictionary", "silent", "transformers"])
-def test_a_model_computes_what_its_formulas_say(kind, form):
+def test_a_model_matches_its_formulas(kind, form):
     weights = weights_of(kind, embedding="embeddings" if form == "transformers" else "embedding")
     full = Config(ssm_cfg=SSM[kind])
     silent = {} if kind == "mamba" else {"ssm_cfg": {"layer": "Mamba2", "ngroups": 2}}
@@ -124,13 +124,13 @@ def test_a_model_computes_what_its_formulas_say(kind, form):
 
 
 @pytest.mark.parametrize("options", [{"norm_before_gate": True}, {"dt_limit": (0.3, 0.8)}], ids=lambda x: str(*x))
-def test_options_of_mamba2_are_taken_over(options):
+def test_options_of_mamba2_are_adopted(options):
     weights = weights_of("mamba2")
     stack = from_mamba_ssm(Config(ssm_cfg=SSM["mamba2"] | options), weights)
     assert distance(stack(some_rows()[None])[0], model_by_formulas("mamba2", weights, some_rows(), **options)) < 1e-12
 
 
-def test_epsilon_and_limits_of_transformers_are_taken_over():
+def test_epsilon_and_limits_of_transformers_are_adopted():
     weights, limits = weights_of("mamba2"), (0.3, 0.8)
     config = HUGGING_FACE["mamba2"] | {"layer_norm_epsilon": 0.1, "time_step_limit": limits, "norm_before_gate": True}
     y = model_by_formulas("mamba2", weights, some_rows(), eps=0.1, dt_limit=limits)
@@ -157,7 +157,7 @@ def test_a_single_mixer(kind):
         assert distance(mixer(some_rows()[None])[0], mixed_by_formulas(kind, weights, some_rows())) < 1e-12
 
 
-def test_dtype_and_device_are_those_of_the_weights_or_as_asked():
+def test_dtype_and_device_default_to_those_of_the_weights():
     weights = {name: value.bfloat16() for name, value in weights_of("mamba2").items()}
     state = torch.random.get_rng_state()
     mixer = from_mamba_ssm(Config(ssm_cfg=SSM["mamba2"]), weights).layers[0].mixer
@@ -179,20 +179,20 @@ def without(name):
             weights_of("mamba2"),
             [
                 "rms_norm: False was given, but only True is supported", "d_intermediate: 16", "rmsnorm: False",
-                "n_layer: 3 was given, but the weights have 2", "new: 1 was given, but this setting is not known",
+                "n_layer: 3 was given, but the weights have 2", "new: 1 was given, but this setting is unknown",
             ],
         ),
         (Config(ssm_cfg=SSM["mamba2"] | {"D_has_hdim": True}), weights_of("mamba2"), ["D_has_hdim: True"]),
         (Config(ssm_cfg=SSM["mamba2"] | {"d_ssm": 8}), weights_of("mamba2"), ["d_ssm: 8 was given"]),
         (Config(ssm_cfg=SSM["mamba2"] | {"d_state": 6}), weights_of("mamba2"), ["d_state: 6", "the weights have 3"]),
         (Config(ssm_cfg={"dt_rank": 2, "bias": True}), weights_of("mamba"), ["dt_rank: 2", "bias: True"]),
-        (Config(), weights_of("mamba2"), ["asks for 'mamba' layers, but the weights are of 'mamba2' layers"]),
+        (Config(), weights_of("mamba2"), ["specifies 'mamba' layers, but the weights belong to 'mamba2' layers"]),
         (Config(ssm_cfg={"layer": "Mamba3"}), weights_of("mamba"), ["layer: 'Mamba3'"]),
         (Config(ssm_cfg=SSM["mamba2"]), without("mixer.norm.weight"), ["layers.0.mixer.norm.weight is missing"]),
         (
             Config(ssm_cfg=SSM["mamba"]),
             weights_of("mamba") | {"norm_f.bias": torch.zeros(8), "layers.0.mlp.fc1.weight": torch.zeros(4, 8)},
-            ["LayerNorm", "MLP blocks", "norm_f.bias has no place", "layers.0.mlp.fc1.weight has no place"],
+            ["LayerNorm", "MLP blocks", "norm_f.bias is unexpected", "layers.0.mlp.fc1.weight is unexpected"],
         ),
         (
             Config(ssm_cfg=SSM["mamba2"]),
@@ -215,13 +215,13 @@ def without(name):
         (3, weights_of("mamba"), ["config: 3 was given, but it must be a mapping"]),
     ],
 )  # fmt: skip
-def test_all_that_differs_is_in_one_clear_error(config, weights, words):
+def test_one_error_lists_all_differences(config, weights, words):
     with pytest.raises(ValueError, match=re.escape(words[0])) as error:
         from_mamba_ssm(config, weights)
     assert all(word in str(error.value) for word in words)
 
 
-def test_part_of_the_channels_beside_the_states_is_refused():
+def test_channels_without_states_are_rejected():
     beside = {"in_proj.weight": (2 * 8 + 2 * 8 + 12 + 2, 8), "conv1d.weight": (20, 1, 4), "conv1d.bias": (20,)}
     layout = LAYOUT["mamba2"] | beside | dict.fromkeys(("dt_bias", "A_log", "D"), (2,)) | {"norm.weight": (8,)}
     weights = {name: torch.zeros(shape) for name, shape in layout.items()}
@@ -231,7 +231,7 @@ def test_part_of_the_channels_beside_the_states_is_refused():
 
 @kinds
 @pytest.mark.parametrize("bias", [False, True])
-def test_the_models_of_transformers(kind, bias):
+def test_models_of_transformers(kind, bias):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     classes = {
         "mamba": (transformers.MambaConfig, transformers.MambaForCausalLM),

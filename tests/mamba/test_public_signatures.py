@@ -1,4 +1,4 @@
-"""The calls of mamba_ssm and causal_conv1d mean the same here: names, positions and defaults of arguments."""
+"""Names, positions and defaults of arguments are those of mamba_ssm and causal_conv1d."""
 
 import inspect
 import math
@@ -10,7 +10,7 @@ import supa_mamba
 REQUIRED = inspect.Parameter.empty
 STATE_SPACE = dict.fromkeys(("A", "B", "C"), REQUIRED)
 
-# Ours, the arguments of theirs, and those of them that are not offered here or have another name.
+# Our function, the arguments of the public one, and those that are not supported or have another name here.
 THEIRS = {
     "selective_scan": (
         {"u": REQUIRED, "delta": REQUIRED, **STATE_SPACE, "D": None, "z": None, "delta_bias": None}

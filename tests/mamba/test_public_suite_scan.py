@@ -1,7 +1,7 @@
-"""What the tests of mamba_ssm's selective scan and of causal-conv1d cover, with their shapes, grids and tolerances.
+"""Tests of mamba_ssm's selective scan and of causal-conv1d, with their shapes, grids and tolerances.
 
-Adapters bring the public layout, channels before steps, into ours. The references are written from the formulas, in
-float64. By default a thinned grid runs on a CPU; ``-m grid`` runs the whole grid, ``-m gpu`` the kernels.
+Adapters convert the public layout, channels before rows, into that of supa_mamba. The references implement the formulas
+in float64. By default a part of the grid runs on a CPU; ``-m grid`` runs the complete grid, ``-m gpu`` the kernels.
 """
 
 from itertools import pairwise, product
@@ -111,7 +111,7 @@ def test_scan(path, device, form, itype):
 
 @on_processors
 @pytest.mark.parametrize("missing", ["z", "D", "delta_bias", "softplus"])
-def test_scan_without(path, device, missing):
+def test_scan_without_optional_arguments(path, device, missing):
     options = {} if missing == "softplus" else {missing: False}
     check_scan(scan_arguments(64, torch.float32, "variable", **options), missing != "softplus", torch.float32, device)
 
@@ -122,7 +122,7 @@ def test_scan_with_constant_matrices(path, device, form):
     check_scan(scan_arguments(32, torch.float32, form), True, torch.float32, device)
 
 
-def test_scan_by_the_kernels(interpreter):
+def test_scan_with_the_kernels(interpreter):
     check_scan(scan_arguments(5, torch.float32, "grouped"), True, torch.float32, "cpu")
 
 
@@ -130,7 +130,7 @@ def test_scan_by_the_kernels(interpreter):
 @on_processors
 @pytest.mark.parametrize("itype", ITYPES)
 @pytest.mark.parametrize("length", LENGTHS)
-def test_scan_whole_grid(path, device, length, itype):
+def test_scan_complete_grid(path, device, length, itype):
     for form, z, D, delta_bias, softplus in product(["variable", "grouped"], *[[False, True]] * 4):
         check_scan(scan_arguments(length, itype, form, z=z, D=D, delta_bias=delta_bias), softplus, itype, device)
 
@@ -210,7 +210,7 @@ def test_conv_options(path, device, channel_last, activation, bias):
     check_conv(16, 64, 3, torch.float32, device, **options)
 
 
-def test_conv_by_the_kernels(interpreter):
+def test_conv_with_the_kernels(interpreter):
     check_conv(5, 8, 4, torch.float32, "cpu", bias=True, activation="silu", channel_last=True, initial=True)
 
 
@@ -219,7 +219,7 @@ def test_conv_by_the_kernels(interpreter):
 @pytest.mark.parametrize("itype", ITYPES)
 @pytest.mark.parametrize("dim", [64, 4096 + 32])
 @pytest.mark.parametrize("length", CONV_LENGTHS)
-def test_conv_whole_grid(path, device, length, dim, itype):
+def test_conv_complete_grid(path, device, length, dim, itype):
     for width, bias, activation, channel_last, initial in product(
         [2, 3, 4], [False, True], [None, "silu"], [False, True], [False, True]
     ):
@@ -228,7 +228,7 @@ def test_conv_whole_grid(path, device, length, dim, itype):
 
 
 def check_packed(length, dim, width, itype, device):
-    """Rows cut at random places, as ``seq_idx`` marks them, against each sequence alone."""
+    """Compare sequences packed at random positions, as marked by ``seq_idx``, with single sequences."""
     torch.manual_seed(0)
     rtol, atol = CONV_BOUNDS[itype]
     cuts = torch.randperm(length - 1)[: min(9, length - 1)].add(1).sort().values.tolist()
@@ -259,7 +259,7 @@ def test_conv_of_packed_sequences(path, device, length, width, itype):
 @pytest.mark.parametrize("itype", ITYPES)
 @pytest.mark.parametrize("dim", [64, 4096 + 32])
 @pytest.mark.parametrize("length", CONV_LENGTHS[2:])
-def test_conv_of_packed_sequences_whole_grid(path, device, length, dim, itype):
+def test_conv_of_packed_sequences_complete_grid(path, device, length, dim, itype):
     for width in (2, 3, 4):
         check_packed(length, dim, width, itype, device)
 

@@ -1,12 +1,12 @@
-"""The parameters and tolerances of the public tests of Mamba-2's chunk scan, on ``ssd``.
+"""Public tests of Mamba-2's chunk scan, with their parameters and tolerances, applied to ``ssd``.
 
 The grids are those of mamba_ssm's test of states of packed sequences and of vLLM's tests of its copy of the kernels:
 dtypes, groups, heads of odd sizes, chunk sizes, lengths around chunk boundaries, and sequences that continue from
 states. An adapter takes the arguments of ``mamba_chunk_scan_combined``; the reference is the quadratic form in float64.
-The chunk size sets that of the CPU path; the kernels choose theirs. The default run takes a part of each grid;
-``-m grid`` takes the rest. Sizes are smaller than the public ones where there is no GPU.
+The chunk size is used on a CPU only; the kernels choose their own. The default run takes a part of each grid, and
+``-m grid`` the rest. Without a GPU the sizes are smaller than the public ones.
 
-Not supported, and refused: D of shape (H, P).
+D of shape (H, P) is not supported and raises an error.
 """
 
 import math
@@ -24,7 +24,7 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
 def grid(*values, every):
-    """Give all combinations; the default run takes one of so many."""
+    """Return all combinations, of which the default run takes one in every few."""
     combined = enumerate(product(*values))
     return [pytest.param(*x, marks=() if i % every == every // 2 else pytest.mark.grid) for i, x in combined]
 
@@ -33,7 +33,7 @@ def chunk_scan_combined(
     x, dt, A, B, C, D=None, z=None, dt_bias=None, initial_states=None, seq_idx=None, cu_seqlens=None, dt_softplus=False,
     dt_limit=(0.0, math.inf), return_final_states=False, return_varlen_states=False,
 ):  # fmt: skip
-    """Call ``ssd`` as ``mamba_chunk_scan_combined`` is called: sequences of a batch row differ in ``seq_idx``."""
+    """Call ``ssd`` with the arguments of ``mamba_chunk_scan_combined``, where ``seq_idx`` marks the sequences."""
     batch, length = x.shape[:2]
     begins = torch.ones(batch, length, dtype=torch.bool, device=x.device)
     begins[:, 1:] = False if seq_idx is None else seq_idx[:, 1:] != seq_idx[:, :-1]
@@ -55,7 +55,7 @@ def chunk_scan_combined(
 
 
 def quadratic(x, dt, A, B, C, D=None, z=None, dt_bias=None, start=None, dt_softplus=False, dt_limit=(0.0, math.inf)):
-    """Compute one sequence from all pairs of its steps, in float64: y (L, H, P), and the state behind it."""
+    """Compute one sequence from all pairs of its rows in float64: y (L, H, P), and the final state."""
     x, dt, A, B, C, D, z, dt_bias, start = (
         None if v is None else v.detach().cpu().double() for v in (x, dt, A, B, C, D, z, dt_bias, start)
     )
@@ -143,8 +143,8 @@ def test_options(path, device, heads, width, groups, has_D, has_z, has_bias, sof
 
 CASES = [
     (8, [(64, 32), (64, 32)]),
-    (8, [(8, 8), (8, 8), (8, 8)]),  # lengths are the chunk's
-    (8, [(4, 4), (4, 4), (4, 4), (4, 4)]),  # shorter than a chunk
+    (8, [(8, 8), (8, 8), (8, 8)]),  # lengths equal to the chunk size
+    (8, [(4, 4), (4, 4), (4, 4), (4, 4)]),  # lengths shorter than a chunk
     (8, [(64, 32, 16, 8, 8)]),
     (8, [(64, 32, 16, 8, 8), (8, 16, 32, 16, 8), (8, 8, 16, 32, 16)]),
     (256, [(5,), (1,), (1,), (1,)]),
@@ -156,7 +156,7 @@ CASES = [
 
 @pytest.mark.parametrize(("heads", "width", "case"), grid([4, 8, 13], [5, 16, 21, 32], CASES, every=23))
 def test_sequences_that_continue_from_their_states(path, device, monkeypatch, heads, width, case):
-    """Each batch holds a part of each sequence, packed; what is cut anywhere must be the whole."""
+    """Processing a part of each sequence per call equals processing complete sequences."""
     chunk, batches = case
     monkeypatch.setattr(cpu, "CHUNK", chunk)
     torch.manual_seed(0)
@@ -185,7 +185,7 @@ def test_sequences_that_continue_from_their_states(path, device, monkeypatch, he
         close(state[s], final, 5e-3, 5e-3)
 
 
-def test_a_skip_for_each_channel_is_refused():
+def test_skip_weights_per_channel_are_rejected():
     given = _inputs(1, 5, 2, 3, 4, 1, torch.float32, "cpu")
     with pytest.raises(ValueError, match=r"D: shape \(2, 3\) was given, but it must be \(H,\) = \(2,\)"):
         chunk_scan_combined(*given, D=torch.zeros(2, 3))

@@ -1,7 +1,7 @@
-"""The parameters and tolerances of mamba_ssm's and causal_conv1d's own tests of steps, on the functions of supa_mamba.
+"""Tests of steps of mamba_ssm and causal_conv1d, with their parameters and tolerances.
 
-The suites compare with references in PyTorch; here the reference is the naive float64 function. The default run takes a
-part of each grid; ``-m grid`` takes the rest. The interpreter is slow, so sizes are smaller there.
+The public tests compare with references in PyTorch; here the reference is the naive float64 function. The default run
+takes a part of each grid, and ``-m grid`` the rest. The interpreter is slow, so it uses smaller sizes.
 """
 
 from itertools import product
@@ -18,13 +18,13 @@ DIMS = [2048, 2048 + 16, 4096]
 
 
 def grid(*values, every):
-    """Give all combinations; the default run takes one of so many."""
+    """Return all combinations, of which the default run takes one in every few."""
     combined = enumerate(product(*values))
     return [pytest.param(*x, marks=() if i % every == every // 2 else pytest.mark.grid) for i, x in combined]
 
 
 def sizes(path, dim, batch):
-    """Give channels, channels of a head and sequences."""
+    """Return the numbers of channels, channels per head and sequences."""
     return (dim // 32, 16, min(batch, 4)) if path == "interpreter" else (dim, 64, batch)
 
 
@@ -33,7 +33,7 @@ def step_tolerances(dtype, float16, bfloat16):
 
 
 def check_step(device, state, given, rows, tolerances):
-    """Take the step on a device, and compare y and the whole table with the naive ones."""
+    """Take the step on a device, and compare y and the complete table with the naive results."""
     rtol, atol = tolerances
     y, after = naive_selective_state_update(state, **given, dt_softplus=True, state_batch_indices=rows)
     mine = state.to(device, copy=True)
@@ -47,7 +47,7 @@ def check_step(device, state, given, rows, tolerances):
 
 
 def step_inputs(batch, channels, states, groups, has_z, dtype, tied):
-    """Draw the inputs of one step; ``channels`` is (D,), or (H, P) of heads, whose entries may be tied."""
+    """Draw the inputs of one step. ``channels`` is (D,), or (H, P) with entries per channel or per head."""
     heads = channels[:1] if tied else channels
     of_group = (batch, states) if groups is None else (batch, groups, states)
     given = {
@@ -108,7 +108,7 @@ def test_causal_conv1d_update(path, device, dtype, silu, has_bias, circular, inp
     columns = int(torch.randint(width - 1, width + 10, (1,)))
     entries = batch if rows_are == "all" else 2 * batch
     state = torch.randn(entries, columns, dim, dtype=dtype).transpose(-1, -2)
-    # Theirs take parameters that require gradients also where gradients are recorded.
+    # The public functions accept parameters that require gradients.
     weight = torch.randn(dim, width, requires_grad=True)
     bias = torch.randn(dim, requires_grad=True) if has_bias else None
     rows = None if rows_are == "all" else torch.randperm(entries, dtype=torch.int32)[:batch]

@@ -29,10 +29,10 @@ def replay_inputs(form, count, inputs):
 
 
 def unknown(state, given, dtype=torch.float64, device="cpu"):
-    """Make a cache of which nothing may be read."""
+    """Return a cache whose values must not be used."""
     groups = given["B"].shape[2] if state.ndim == 4 else 1
     cache = ReplayCache.empty(state.to(device), given["x"].shape[1], groups=groups, dtype=dtype)
-    assert all(x.isnan().all() for x in (cache.x, cache.dt, cache.B))  # tests fill empty memory with NaN
+    assert all(x.isnan().all() for x in (cache.x, cache.dt, cache.B))  # the tests fill empty memory with NaN
     return cache
 
 
@@ -41,7 +41,7 @@ def moved(cache, device, dtype=torch.float64):
 
 
 def drawn(given, state, seed):
-    """Make a cache full of inputs."""
+    """Return a cache with inputs."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [(len(state), *given[name].shape[1:]) for name in ("x", "dt", "B")]
     return ReplayCache(*(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes))
@@ -50,8 +50,8 @@ def drawn(given, state, seed):
 @pytest.mark.parametrize(
     ("names", "wide_cache"), [(("dt",), True), (("A", "D", "dt_bias"), False), ((), True), ((), False)]
 )
-def test_each_channel_may_have_entries_of_its_own(path, device, names, wide_cache):
-    """And those that were expanded are cached one a head, or one a channel, as the cache has it."""
+def test_each_channel_may_have_its_own_entries(path, device, names, wide_cache):
+    """Expanded entries are cached per head or per channel, depending on the shape of the cache."""
     state, given = replay_inputs(MAMBA2, 3, 2)
     along = {name: given[name].flatten(0, 1) for name in HALF}
     if names:
@@ -59,7 +59,7 @@ def test_each_channel_may_have_entries_of_its_own(path, device, names, wide_cach
         given |= {name: x.unflatten(0, (3, 2)) if name in HALF else x for name, x in own.items()}
         asked = given
     else:
-        # Moving a tensor to another device would drop its strides of 0.
+        # Moving an expanded tensor to another device would materialise it.
         asked = expanded({name: x.to(device) for name, x in (given | along).items()})
         asked |= {name: asked[name].unflatten(0, (3, 2)) for name in HALF if name != "dt"}
         asked |= {"dt": given["dt"].to(device)[..., None].expand(3, 2, 6, 5)}
@@ -75,7 +75,7 @@ def test_each_channel_may_have_entries_of_its_own(path, device, names, wide_cach
     assert torch.equal(mine_cache.dt.cpu(), kept.dt)
 
 
-def test_one_group_needs_no_dimension(path, device):
+def test_a_single_group_needs_no_dimension(path, device):
     state, given = mamba2_inputs(2, 2, 4, 1, 3, 6)
     given |= {name: given[name][:, None] for name in HALF}
     cache, accepted = drawn(given, state, 3), torch.tensor([1, 0], device=device)
@@ -88,7 +88,7 @@ def test_one_group_needs_no_dimension(path, device):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_states_in_half_precision_are_rounded_once(path, device, dtype):
-    """Behind the last accepted input, while the new inputs are scored from the states before that."""
+    """They are rounded after the last accepted input, and new inputs are scored from the unrounded states."""
     state, given = replay_inputs(MAMBA1, 3, 3)
     state, cache, accepted = state.to(dtype), drawn(given, state, 3), torch.tensor([3, 0, 2])
     y, after, _ = naive_replay(state, cache, **given, accepted=accepted)
@@ -98,12 +98,12 @@ def test_states_in_half_precision_are_rounded_once(path, device, dtype):
     assert distance(found, y) < 1e-5
     torch.testing.assert_close(mine.cpu(), after, rtol=torch.finfo(dtype).eps, atol=1e-6)
     assert torch.equal(mine[1].cpu(), state[1])
-    if path != "interpreter" or dtype == torch.float16:  # it cuts bfloat16 off
+    if path != "interpreter" or dtype == torch.float16:  # the interpreter truncates to bfloat16
         assert (mine.cpu() == after).double().mean() > 0.99
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
-def test_states_lie_anywhere_and_rows_have_any_integer_dtype(path, device, dtype):
+def test_states_may_have_any_layout_and_slots_any_integer_dtype(path, device, dtype):
     state, given = replay_inputs(MAMBA2, 3, 2)
     cache, accepted, rows = drawn(given, state, 3), torch.tensor([2, 0, 1]), torch.tensor([3, 5, 0])
     y, after, _ = naive_replay(state, cache, **given, accepted=accepted, state_batch_indices=rows)
@@ -122,8 +122,8 @@ def test_states_lie_anywhere_and_rows_have_any_integer_dtype(path, device, dtype
         ("mamba2 6 heads of 5, 3 groups, 3 states", 2, ("D", "z", "dt_bias")),
     ],
 )
-def test_replaying_is_steps_of_what_was_accepted(path, device, form, inputs, missing):
-    """Over many rounds, and with rows that finish, cached inputs that do not hold leave no trace."""
+def test_replay_equals_steps_of_the_accepted_inputs(path, device, form, inputs, missing):
+    """Rejected inputs have no effect, over many calls and with sequences that finish."""
     generator = torch.Generator().manual_seed(5)
     state, given = replay_inputs(form, 4, inputs)
     fixed = {name: None if name in missing else given[name] for name in ("A", "D", "dt_bias")}
@@ -162,7 +162,7 @@ def test_replaying_is_steps_of_what_was_accepted(path, device, form, inputs, mis
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("form", FORMS)
-def test_replaying_in_lower_precision(path, device, form, dtype):
+def test_replay_in_lower_precision(path, device, form, dtype):
     state, given = replay_inputs(form, 3, 3)
     given |= {name: given[name].to(dtype).double() for name in HALF}
     cache, rows, accepted = drawn(given, state, 3), torch.tensor([0, -1, 3]), torch.tensor([3, 9, 1])
@@ -178,7 +178,7 @@ def test_replaying_in_lower_precision(path, device, form, dtype):
         assert torch.equal(a.cpu().double(), b)
 
 
-def test_what_has_no_rows_may_lie_apart(path, device):
+def test_arguments_without_rows_may_be_non_contiguous(path, device):
     state, given = replay_inputs(MAMBA1, 3, 2)
     cache, accepted, rows = drawn(given, state, 3), torch.tensor([0, 1, 2]), torch.tensor([4, 0, 5])
     y, after, _ = naive_replay(state, cache, **given, accepted=accepted, state_batch_indices=rows)
@@ -189,7 +189,7 @@ def test_what_has_no_rows_may_lie_apart(path, device):
     assert distance(mine, after) < 1e-13
 
 
-def test_no_softplus_and_no_rows(path, device):
+def test_replay_without_softplus_and_slots(path, device):
     state, given = replay_inputs(MAMBA1, 6, 2)
     cache, accepted = drawn(given, state, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     given["A"], cache = given["A"] / 100, ReplayCache(cache.x, cache.dt / 10, cache.B)
@@ -205,7 +205,7 @@ def test_no_softplus_and_no_rows(path, device):
 
 
 @pytest.mark.parametrize("form", [MAMBA1, MAMBA2])
-def test_autocast_changes_nothing(path, device, form):
+def test_autocast_does_not_change_the_results(path, device, form):
     state, given = replay_inputs(form, 3, 2)
     cache, accepted = drawn(given, state, 3), torch.tensor([2, 0, 1], device=device)
     given = {name: x.to(device, torch.float32) for name, x in given.items()}
@@ -226,7 +226,7 @@ def test_a_wider_cache_takes_half_precision(path, device):
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_nothing_waits_for_the_device(path, device):
+def test_no_synchronisation_with_the_device(path, device):
     state, given = replay_inputs(MAMBA2, 3, 2)
     given = {name: x.to(device) for name, x in given.items()}
     state, cache, accepted = (
@@ -239,7 +239,7 @@ def test_nothing_waits_for_the_device(path, device):
         replay(state, cache, **given, accepted=accepted)
 
 
-def test_nobody_left(path, device):
+def test_no_sequences(path, device):
     state, given = replay_inputs(MAMBA1, 0, 3)
     given, cache = {name: x.to(device) for name, x in given.items()}, moved(unknown(state, given), device)
     none = torch.zeros(0, dtype=torch.int64, device=device)
@@ -247,9 +247,9 @@ def test_nobody_left(path, device):
 
 
 @pytest.mark.parametrize("form", [MAMBA1, MAMBA2])
-def test_compiled_programs_change_state_and_cache(path, device, form):
+def test_compiled_programs_update_state_and_cache(path, device, form):
     if path == "interpreter":
-        pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
+        pytest.skip("the interpreter needs real memory, so it cannot run inside compiled programs")
     state, given = replay_inputs(form, 3, 2)
     cache, accepted, rows = drawn(given, state, 3), torch.tensor([2, 0, 1]), torch.tensor([3, -1, 0])
     given = {name: x.to(device) for name, x in given.items()}
@@ -283,10 +283,10 @@ def change_cache(**change):
             lambda _: {"state_batch_indices": torch.tensor([0, 6])},
             "state_batch_indices: 6 was given, but the table has slots 0 to 5",
         ),
-        (lambda good: {"A": good["A"].requires_grad_()}, "selective_state_replay changes its state"),
+        (lambda good: {"A": good["A"].requires_grad_()}, "selective_state_replay modifies its state"),
     ],
 )
-def test_bad_input_gives_one_clear_error(change, message):
+def test_invalid_input_raises_a_clear_error(change, message):
     state, given = replay_inputs(MAMBA1, 2, 3)
     good = {name: x.float() for name, x in given.items()} | {"state": state.float()}
     good |= {"cache": moved(drawn(given, state, 3), "cpu", torch.float32), "accepted": torch.tensor([0, 3])}

@@ -8,7 +8,7 @@ from sequences import apart, assert_close, distance, lengths_for, offset_of, sca
 import supa_mamba
 from supa_mamba.ops.selective_scan import naive
 
-# As the modules call them.
+# As in calls by the modules.
 selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
 naive_selective_scan = partial(naive.naive_selective_scan, delta_softplus=True)
 LEAST = {"u", "delta", "A", "B", "C"}
@@ -26,7 +26,7 @@ def found(inputs, lengths, dtype, device, *, half=(), **options):
     return with_gradients(run, inputs, dtype, device, half)
 
 
-def test_the_naive_scan_is_the_sum_over_all_earlier_inputs():
+def test_the_naive_scan_equals_the_sum_over_all_earlier_inputs():
     lengths, channels, states = [4, 0, 7], 3, 2
     inputs = scan_inputs(lengths, channels, states)
     y, final = naive_selective_scan(**inputs, offset=offset_of(lengths))
@@ -77,19 +77,19 @@ def test_long_sequences(path, device, reverse):
     )  # fmt: skip
 
 
-def test_extreme_steps_in_whole_tiles(path, device, whole_tiles):
+def test_extreme_step_sizes_in_whole_tiles(path, device, whole_tiles):
     inputs = scan_inputs([70], 3, 4, delta=1.0, spread=3.0)
     assert_close(found(inputs, [70], torch.float32, device), expected(inputs, [70]), 1e-5, 1e-4, of_rates=1e-3)
 
 
 @pytest.mark.parametrize("delta", [-20.0, -13.0])
-def test_tiny_steps_keep_their_digits(path, device, delta):
+def test_tiny_step_sizes_keep_their_digits(path, device, delta):
     inputs = scan_inputs([9], 3, 4, delta=delta)
     assert_close(found(inputs, [9], torch.float32, device), expected(inputs, [9]), 1e-5, 1e-4)
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_nothing_waits_for_the_device(path, device):
+def test_no_synchronisation_with_the_device(path, device):
     inputs = {name: x.to(device).requires_grad_() for name, x in scan_inputs([40, 3], 5, 4).items()}
     offset = offset_of([40, 3], device)
 
@@ -103,7 +103,7 @@ def test_nothing_waits_for_the_device(path, device):
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_new_lengths_compile_nothing(path, device):
+def test_new_lengths_cause_no_compilation(path, device):
     from supa_mamba.ops.selective_scan.kernels.backward import backward_kernel
     from supa_mamba.ops.selective_scan.kernels.forward import forward_kernel
 
@@ -127,11 +127,11 @@ def test_half_precision(path, device, dtype):
     assert_close(result, truth, 1e-2, 1e-2)
     assert result["y"].dtype == result["gradient of u"].dtype == dtype
     assert result["final_state"].dtype == result["gradient of A"].dtype == torch.float32
-    assert distance(result["final_state"], truth["final_state"]) < 1e-5  # states never see half precision
+    assert distance(result["final_state"], truth["final_state"]) < 1e-5  # states are never in half precision
 
 
 @pytest.mark.parametrize("delta_softplus", [False, True])
-def test_what_is_optional_may_be_missing(path, device, delta_softplus):
+def test_optional_arguments_may_be_missing(path, device, delta_softplus):
     lengths = lengths_for(path, [3, 34, 0])
     inputs = {name: x for name, x in scan_inputs(lengths, 3, 2).items() if name in LEAST}
     inputs["delta"] = inputs["delta"].abs() / 4
@@ -142,7 +142,7 @@ def test_what_is_optional_may_be_missing(path, device, delta_softplus):
 
 
 @pytest.mark.parametrize("used", ["y", "final_state"])
-def test_gradients_through_one_output_alone(path, device, used):
+def test_gradients_through_a_single_output(path, device, used):
     lengths = lengths_for(path, [34, 2])
     inputs = scan_inputs(lengths, 3, 2)
     inputs = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
@@ -159,7 +159,7 @@ def test_gradients_through_one_output_alone(path, device, used):
         assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-12, name
 
 
-def test_the_call_is_that_of_the_public_function(path, device):
+def test_positional_arguments_match_the_public_function(path, device):
     inputs = {name: x.to(device) for name, x in scan_inputs([4], 3, 2).items() if name != "initial_states"}
     inputs["delta"] = inputs["delta"].abs()
     offset = offset_of([4], device)
@@ -171,7 +171,7 @@ def test_the_call_is_that_of_the_public_function(path, device):
 
 
 @pytest.mark.parametrize("alone", [None, "B", "C"])
-def test_channels_in_groups_have_their_own_b_and_c(path, device, alone):
+def test_each_group_of_channels_has_its_own_b_and_c(path, device, alone):
     lengths = [3, 0, 5]
     inputs = scan_inputs(lengths, 6, 2, groups=(3,))
     if alone:
@@ -180,7 +180,7 @@ def test_channels_in_groups_have_their_own_b_and_c(path, device, alone):
     assert_close(found_in_groups, expected(inputs, lengths, reverse=alone == "B"), 1e-13, 1e-12)
 
 
-def test_one_group_is_none(path, device):
+def test_one_group_equals_no_groups(path, device):
     inputs = {name: x.to(device) for name, x in scan_inputs([5, 5], 4, 2, groups=(1,)).items()}
     offset = offset_of([5, 5], device)
     found = selective_scan(**inputs, offset=offset)
@@ -190,7 +190,7 @@ def test_one_group_is_none(path, device):
     assert torch.equal(selective_scan(**padded).flatten(0, 1), found)
 
 
-def test_padded_is_packed_with_equal_lengths(path, device):
+def test_padded_batches_equal_packed_sequences_of_equal_length(path, device):
     packed = {name: x.to(device) for name, x in scan_inputs([5, 5, 5], 3, 2).items()}
     padded = {n: x.unflatten(0, (3, 5)) if n in ("u", "delta", "B", "C", "z") else x for n, x in packed.items()}
     y, final = selective_scan(**packed, offset=offset_of([5, 5, 5], device), return_final_states=True)
@@ -199,7 +199,7 @@ def test_padded_is_packed_with_equal_lengths(path, device):
     assert torch.equal(padded_final, final)
 
 
-def test_a_packed_sequence_knows_nothing_of_the_others(path, device):
+def test_packed_sequences_are_independent(path, device):
     lengths = lengths_for(path, [4, 37, 0, 9])
     inputs = {name: x.to(device) for name, x in scan_inputs(lengths, 3, 2).items()}
     offset = offset_of(lengths, device)
@@ -214,7 +214,7 @@ def test_a_packed_sequence_knows_nothing_of_the_others(path, device):
         torch.testing.assert_close(final_alone[0], final[s], rtol=1e-14, atol=1e-14)
 
 
-def test_reverse_is_each_sequence_flipped(path, device):
+def test_reverse_equals_flipped_sequences(path, device):
     lengths = lengths_for(path, [4, 34, 0, 1])
     inputs = {name: x.to(device) for name, x in scan_inputs(lengths, 3, 2).items()}
     offset = offset_of(lengths, device)
@@ -226,14 +226,14 @@ def test_reverse_is_each_sequence_flipped(path, device):
     assert torch.equal(final, final_flipped)
 
 
-def test_gradients_are_the_same_bits_every_time(path, device):
+def test_gradients_are_reproducible_to_the_bit(path, device):
     lengths = lengths_for(path, [34, 0, 7])
     inputs = scan_inputs(lengths, 9, 3)
     first, second = (found(inputs, lengths, torch.float32, device) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_rows_may_lie_apart(path, device):
+def test_rows_may_be_non_contiguous(path, device):
     inputs = {name: x.to(device) for name, x in scan_inputs([5, 6], 4, 3).items()}
     offset = offset_of([5, 6], device)
     halves = torch.cat([inputs["u"], inputs["z"]], 1)
@@ -243,7 +243,7 @@ def test_rows_may_lie_apart(path, device):
     torch.testing.assert_close(found, selective_scan(**inputs, offset=offset), rtol=1e-14, atol=1e-14)
 
 
-def test_what_has_no_rows_may_lie_apart_too(path, device):
+def test_arguments_without_rows_may_be_non_contiguous(path, device):
     lengths = [3, 0, 5]
     inputs = scan_inputs(lengths, 5, 3)
     views = {"D", "delta_bias", "initial_states"}
@@ -256,13 +256,13 @@ def test_what_has_no_rows_may_lie_apart_too(path, device):
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0]])
-def test_nothing_to_walk(path, device, lengths):
+def test_empty_inputs(path, device, lengths):
     result = found(scan_inputs(lengths, 3, 2), lengths, torch.float32, device)
     assert result["y"].shape == (0, 3)
     assert torch.equal(result["final_state"].cpu(), scan_inputs(lengths, 3, 2)["initial_states"].float())
 
 
-def test_autocast_changes_nothing(path, device):
+def test_autocast_does_not_change_the_results(path, device):
     inputs = {name: x.to(device, torch.float32) for name, x in scan_inputs([5, 6], 4, 3).items()}
     offset = offset_of([5, 6], device)
     y, final = selective_scan(**inputs, offset=offset, return_final_states=True)
@@ -279,9 +279,9 @@ def test_an_offset_may_have_any_integer_dtype(path, device, dtype):
     assert torch.equal(selective_scan(**inputs, offset=offset.to(dtype)), selective_scan(**inputs, offset=offset))
 
 
-def test_compiled_programs_see_one_operator(path, device):
+def test_compiled_programs_contain_one_operator(path, device):
     if path == "interpreter":
-        pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
+        pytest.skip("the interpreter needs real memory, so it cannot run inside compiled programs")
     inputs = scan_inputs([34, 0, 7], 3, 2)
     offset = offset_of([34, 0, 7], device)
 
@@ -297,7 +297,7 @@ def test_compiled_programs_see_one_operator(path, device):
     )
 
 
-def test_the_operator_keeps_what_it_promises(path, device):
+def test_the_operator_passes_opcheck(path, device):
     inputs = {name: x.to(device, torch.float32) for name, x in scan_inputs([3, 2], 3, 2).items()}
     given = {**inputs, "A": inputs["A"].t().contiguous(), "initial_states": inputs["initial_states"].transpose(1, 2)}
     initial_states = given.pop("initial_states").contiguous()
@@ -316,7 +316,7 @@ def test_the_operator_keeps_what_it_promises(path, device):
         ({"offset": torch.tensor([False, True])}, "torch.bool on cpu was given"),
         ({"offset": [0, 5]}, "offset: a list was given, but it must be a tensor"),
         ({"offset": torch.tensor([0, 4])}, r"offset: 0 to 4 was given for 5 rows"),
-        ({"offset": torch.tensor([0, 4, 3, 5])}, "0 to 5, descending behind entry 1, was given for 5 rows"),
+        ({"offset": torch.tensor([0, 4, 3, 5])}, "0 to 5, descending after entry 1, was given for 5 rows"),
         ({"u": torch.zeros(1, 5, 3)}, "given with an offset, but it must be packed"),
         ({"u": torch.zeros(5, 3, dtype=torch.int64)}, "u: torch.int64 was given"),
         ({"delta": torch.zeros(5, 1)}, r"delta: shape \(5, 1\) was given, but it must be \(T, D\) = \(5, 3\)"),
@@ -329,10 +329,10 @@ def test_the_operator_keeps_what_it_promises(path, device):
         ({"A": torch.zeros(3, 2, dtype=torch.complex64)}, "A: torch.complex64 was given"),
         ({"D": torch.zeros(2)}, r"D: shape \(2,\) was given"),
         ({"initial_states": torch.zeros(2, 3, 2)}, r"\(S, D, N\) = \(1, 3, 2\)"),
-        ({"C": torch.zeros(5, 2, device="meta")}, "C: it lies on meta"),
+        ({"C": torch.zeros(5, 2, device="meta")}, "C: it is on meta"),
     ],
 )
-def test_bad_input_gives_one_clear_error(change, message):
+def test_invalid_input_raises_a_clear_error(change, message):
     good = {name: x.float() for name, x in scan_inputs([5], 3, 2).items()} | {"offset": torch.tensor([0, 5])}
     if change.get("offset") is not None and len(change["offset"]) == 4:
         good.pop("initial_states")

@@ -34,7 +34,7 @@ def on(device, given, dtype=None):
 
 
 def assert_as_naive(state, given, device, bound=1e-13, **options):
-    """Take one step, and compare it with the naive one; give the changed table."""
+    """Take one step, compare it with the naive step, and return the updated table."""
     y, after = naive_update(state, **given, **options)
     mine = state.to(device, copy=True)
     found = update(mine, **on(device, given), **on(device, options))
@@ -45,7 +45,7 @@ def assert_as_naive(state, given, device, bound=1e-13, **options):
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-14), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("form", FORMS)
-def test_one_step_of_chosen_rows(path, device, form, dtype, bound):
+def test_one_step_of_selected_slots(path, device, form, dtype, bound):
     state, given = FORMS[form]()
     rows = torch.tensor([5, -1, 0, 3])
     of_state = torch.float64 if dtype == torch.float64 else torch.float32
@@ -67,7 +67,7 @@ def test_one_step_of_chosen_rows(path, device, form, dtype, bound):
     [(MAMBA2, (name,)) for name in OF_HEADS]
     + [(MAMBA2, OF_HEADS), ("mamba2 2 heads of 33, 1 group, 64 states", ("dt", "D"))],
 )
-def test_each_channel_may_have_entries_of_its_own(path, device, form, names):
+def test_each_channel_may_have_its_own_entries(path, device, form, names):
     state, given = FORMS[form]()
     assert_as_naive(state, with_own_entries(given, names), device)
 
@@ -80,7 +80,7 @@ def test_rates_may_differ_along_one_dimension_only(path, device, kept):
     assert_as_naive(state, given | {"A": own}, device)
 
 
-def test_entries_that_were_expanded_take_the_path_of_one_a_head(path, device):
+def test_expanded_entries_are_handled_like_entries_per_head(path, device):
     state, given = FORMS[MAMBA2]()
     given = on(device, given)
     tied, wide = state.to(device, copy=True), state.to(device, copy=True)
@@ -93,7 +93,7 @@ def test_entries_that_were_expanded_take_the_path_of_one_a_head(path, device):
     assert [x.shape for x in wide_inputs] == [x.shape for x in inputs]
 
 
-def test_rates_that_were_expanded_to_all_states_are_one_a_channel(path, device):
+def test_rates_expanded_to_all_states_are_handled_like_rates_per_channel(path, device):
     state, given = FORMS["mamba1 70x16"]()
     given |= {"A": given["A"][:, :1].expand(-1, 16)}
     assert_as_naive(state, given, device)
@@ -101,7 +101,7 @@ def test_rates_that_were_expanded_to_all_states_are_one_a_channel(path, device):
     assert inputs.A.shape == (70, 1, 1)
 
 
-def test_one_decay_for_a_head_is_mamba1_with_equal_decays(path, device):
+def test_one_decay_per_head_equals_mamba1_with_equal_decays(path, device):
     state, given = mamba2_inputs(3, 4, 5, 1, 8, 3)
     spread = lambda x: x.repeat_interleave(5, -1)  # noqa: E731
     wide = {name: spread(given[name]) for name in ("dt", "D", "dt_bias")}
@@ -114,7 +114,7 @@ def test_one_decay_for_a_head_is_mamba1_with_equal_decays(path, device):
 
 
 @pytest.mark.parametrize("form", [MAMBA1, "mamba2 2 heads of 4, 1 group, 3 states"])
-def test_one_group_needs_no_dimension_and_may_have_one(path, device, form):
+def test_a_single_group_needs_no_dimension_and_may_have_one(path, device, form):
     state, given = FORMS[form]()
     other = {name: given[name][:, None] if state.ndim == 3 else given[name][:, 0] for name in ("B", "C")}
     assert_as_naive(state, given | other, device)
@@ -133,14 +133,14 @@ def test_states_in_half_precision_are_rounded_once(path, device, form, dtype):
     assert found.dtype == torch.float32
     assert distance(found, y) < 1e-5
     assert mine.dtype == after.dtype == dtype
-    # One unit in the last place, where the sum in float32 lies on the other side of a tie.
+    # One unit in the last place, because the float32 sum may be on the other side of a tie.
     torch.testing.assert_close(mine.cpu(), after, rtol=torch.finfo(dtype).eps, atol=1e-6)
-    if path != "interpreter" or dtype == torch.float16:  # it cuts bfloat16 off
+    if path != "interpreter" or dtype == torch.float16:  # the interpreter truncates to bfloat16
         assert (mine.cpu() == after).double().mean() > 0.99
     assert torch.equal(mine[[1, 2, 4]].cpu(), state[[1, 2, 4]])
 
 
-def test_y_comes_from_the_states_before_they_are_rounded(path, device):
+def test_y_is_computed_from_the_states_before_rounding(path, device):
     state = torch.ones(1, 1, 1, dtype=torch.bfloat16, device=device)
     one, small = torch.ones(1, 1, device=device), torch.full((1, 1), 2.0**-10, device=device)
     y = selective_state_update(state, one, one, 0 * one, small, 1024 * one)
@@ -154,7 +154,7 @@ def test_y_comes_from_the_states_before_they_are_rounded(path, device):
     + [(MAMBA2, order) for order in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2), (3, 2, 1, 0))],
 )
 @pytest.mark.parametrize("own", [(), OF_HEADS])
-def test_states_may_lie_in_any_layout(path, device, form, order, own):
+def test_states_may_have_any_memory_layout(path, device, form, order, own):
     state, given = FORMS[form]()
     given = on(device, given if state.ndim == 3 else with_own_entries(given, own))
     mine, theirs = state.to(device, copy=True), laid_out(state.to(device), order)
@@ -166,7 +166,7 @@ def test_states_may_lie_in_any_layout(path, device, form, order, own):
     assert int((theirs._base != around).sum()) == int((mine.cpu() != state).sum())
 
 
-def test_what_lies_apart_is_read_where_it_lies(path, device):
+def test_non_contiguous_inputs(path, device):
     state, given = mamba2_inputs(3, 2, 4, 2, 3, 3)
     y, after = naive_update(state, **given)
     parts = {name: given[name].flatten(1) for name in HALF}
@@ -179,7 +179,7 @@ def test_what_lies_apart_is_read_where_it_lies(path, device):
 
 
 @pytest.mark.parametrize("dtype", INTEGER_DTYPES, ids=str)
-def test_rows_may_have_any_integer_dtype(path, device, dtype):
+def test_slots_may_have_any_integer_dtype(path, device, dtype):
     state, given = FORMS[MAMBA1]()
     rows = torch.tensor([5, 1, 0, 3])
     _, after = naive_update(state, **given, state_batch_indices=rows)
@@ -189,7 +189,7 @@ def test_rows_may_have_any_integer_dtype(path, device, dtype):
 
 
 @pytest.mark.parametrize("missing", [("D", "z", "dt_bias"), ()])
-def test_the_scan_is_steps_repeated(path, device, missing):
+def test_repeated_steps_equal_the_scan(path, device, missing):
     inputs = {name: x.to(device) for name, x in scan_inputs([7, 7], 3, 4).items()}
     inputs |= {name.replace("dt", "delta"): None for name in missing}
     y, final = selective_scan(**inputs, offset=offset_of([7, 7], device), return_final_states=True, delta_softplus=True)
@@ -204,7 +204,7 @@ def test_the_scan_is_steps_repeated(path, device, missing):
     torch.testing.assert_close(state, final)
 
 
-def test_steps_are_not_changed_by_softplus_unless_asked(path, device):
+def test_softplus_is_off_by_default(path, device):
     state, given = step_inputs(2, 3, 4, 2)
     y, after = naive_selective_state_update(state, **given)
     mine = state.to(device, copy=True)
@@ -214,7 +214,7 @@ def test_steps_are_not_changed_by_softplus_unless_asked(path, device):
 
 
 @pytest.mark.parametrize("form", [MAMBA1, MAMBA2])
-def test_autocast_changes_nothing(path, device, form):
+def test_autocast_does_not_change_the_results(path, device, form):
     state, given = FORMS[form]()
     plain, cast = (state.to(device, torch.float32) for _ in range(2))
     given = on(device, given, torch.float32)
@@ -224,7 +224,7 @@ def test_autocast_changes_nothing(path, device, form):
     assert torch.equal(plain, cast)
 
 
-def test_inference_mode_changes_nothing(path, device):
+def test_inference_mode_does_not_change_the_results(path, device):
     state, given = FORMS[MAMBA2]()
     given, plain, mine = on(device, given), state.to(device, copy=True), state.to(device, copy=True)
     y = update(plain, **given)
@@ -237,12 +237,12 @@ def test_inference_mode_changes_nothing(path, device):
 
 
 @pytest.mark.parametrize("rows", [6, 0])
-def test_nobody_left(path, device, rows):
+def test_no_sequences(path, device, rows):
     state, given = step_inputs(0, 3, 4, rows)
     assert update(state.to(device), **on(device, given)).shape == (0, 3)
 
 
-def test_everybody_has_finished(path, device):
+def test_all_sequences_have_finished(path, device):
     state, given = step_inputs(2, 3, 4, 0)
     rows = torch.tensor([-1, -7], device=device)
     assert not update(state.to(device), **on(device, given), state_batch_indices=rows).any()
@@ -250,14 +250,14 @@ def test_everybody_has_finished(path, device):
 
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("form", [MAMBA1, MAMBA2, "expanded"])
-def test_compiled_programs_change_the_state(path, device, form, dynamic):
+def test_compiled_programs_update_the_state(path, device, form, dynamic):
     if path == "interpreter":
-        pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
+        pytest.skip("the interpreter needs real memory, so it cannot run inside compiled programs")
     state, given = FORMS[MAMBA2 if form == "expanded" else form]()
     given = on(device, expanded(given) if form == "expanded" else given)
     eager, compiled = state.to(device, copy=True), state.to(device, copy=True)
     given["state_batch_indices"] = torch.tensor([3, -1, 0, 5], device=device, dtype=torch.int32)
-    torch._dynamo.reset()  # what other forms compiled counts against its limit
+    torch._dynamo.reset()  # other forms count towards the recompilation limit
     step = torch.compile(update, backend="aot_eager", fullgraph=True, dynamic=dynamic)
     assert torch.equal(step(compiled, **given), update(eager, **given))
     assert torch.equal(compiled, eager)
@@ -265,7 +265,7 @@ def test_compiled_programs_change_the_state(path, device, form, dynamic):
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_nothing_waits_for_the_device(path, device):
+def test_no_synchronisation_with_the_device(path, device):
     state, given = FORMS[MAMBA2]()
     state, given = state.to(device), expanded(on(device, given))
     given["state_batch_indices"] = torch.tensor([3, -1, 0, 5], device=device, dtype=torch.int32)
@@ -277,7 +277,7 @@ def test_nothing_waits_for_the_device(path, device):
 @pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("form", [MAMBA1, MAMBA2])
-def test_the_operator_is_what_pytorch_expects(path, device, form, cached):
+def test_the_operator_passes_opcheck(path, device, form, cached):
     state, given = FORMS[form]()
     given = with_own_entries(given, ["dt"]) if form == MAMBA2 else given
     given = {n: x[:, None] if n in HALF else x for n, x in given.items()}
@@ -294,9 +294,9 @@ def test_the_operator_is_what_pytorch_expects(path, device, form, cached):
     ("change", "message"),
     [
         ({"state": torch.zeros(3, 3, 4, dtype=torch.int64)}, "state: torch.int64 .* must be .* float16, bfloat16"),
-        ({"state": torch.zeros(3, 1, 4).expand(3, 3, 4)}, "state: .* share one place in memory"),
-        ({"state": torch.zeros(1, 3, 4).expand(3, 3, 4)}, "state: .* share one place in memory"),
-        ({"state": torch.zeros(20).as_strided((3, 3, 4), (4, 2, 1))}, "state: .* share one place in memory"),
+        ({"state": torch.zeros(3, 1, 4).expand(3, 3, 4)}, "state: .* share memory"),
+        ({"state": torch.zeros(1, 3, 4).expand(3, 3, 4)}, "state: .* share memory"),
+        ({"state": torch.zeros(20).as_strided((3, 3, 4), (4, 2, 1))}, "state: .* share memory"),
         ({"x": torch.zeros(2, 1, 3)}, r"x: shape \(2, 1, 3\)"),
         ({"B": torch.zeros(2, 3)}, r"\(M, N\) = \(2, 4\)"),
         ({"B": torch.zeros(2, 2, 4)}, r"B: shape \(2, 2, 4\) .* where G = 1"),
@@ -306,11 +306,11 @@ def test_the_operator_is_what_pytorch_expects(path, device, form, cached):
         ({"state_batch_indices": torch.tensor([0.0, 1.0])}, "torch.float32 on cpu was given, but .* integers"),
         ({"state_batch_indices": torch.tensor([True, False])}, "torch.bool on cpu was given, but .* integers"),
         ({"state_batch_indices": [0, 1]}, "state_batch_indices: a list was given, but it must be a tensor"),
-        ({"state": torch.zeros(1, 3, 4)}, "x: 2 sequences were given.* in state_batch_indices"),
+        ({"state": torch.zeros(1, 3, 4)}, "x: it has 2 sequences.* in state_batch_indices"),
         ({"A": torch.zeros(3, 4, requires_grad=True)}, "call it under torch.no_grad"),
     ],
 )
-def test_bad_input_gives_one_clear_error(change, message):
+def test_invalid_input_raises_a_clear_error(change, message):
     state, given = step_inputs(2, 3, 4, 3)
     good = {name: x.float() for name, x in given.items()} | {"state": state.float()}
     with pytest.raises(ValueError, match=message):
@@ -328,13 +328,13 @@ def test_bad_input_gives_one_clear_error(change, message):
         ({"dt": torch.zeros(8)}, r"it must be \(M, H\) = \(2, 4\) or \(M, H, P\) = \(2, 4, 5\)"),
         ({"A": torch.zeros(4, 3)}, r"A: shape \(4, 3\) .* must be \(H,\) = \(4,\) or \(H, P, N\) = \(4, 5, 3\)"),
         ({"A": torch.zeros(4, 5, 1)}, r"it must be \(H, P, N\) = \(4, 5, 3\)"),
-        ({"B": torch.zeros(2, 3, 3)}, "where the G groups share the 4 heads evenly"),
+        ({"B": torch.zeros(2, 3, 3)}, "where G divides the number of heads, 4"),
         ({"C": torch.zeros(2, 4, 3)}, r"\(M, G, N\) = \(2, 2, 3\)"),
         ({"dt_bias": torch.zeros(20)}, r"dt_bias: shape \(20,\) .*\(H,\) = \(4,\)"),
         ({"D": torch.zeros(4, 4)}, r"D: shape \(4, 4\) .*\(H, P\) = \(4, 5\)"),
     ],
 )
-def test_bad_input_of_mamba2_gives_one_clear_error(change, message):
+def test_invalid_input_of_mamba2_raises_a_clear_error(change, message):
     state, given = mamba2_inputs(2, 4, 5, 2, 3, 3)
     good = {name: x.float() for name, x in given.items()} | {"state": state.float()}
     with pytest.raises(ValueError, match=message):

@@ -28,7 +28,7 @@ def found(inputs, lengths, dtype, device, *, half=(), **options):
     return with_gradients(run, inputs, dtype, device, half)
 
 
-def test_the_naive_form_is_the_selective_scan_with_equal_rates():
+def test_the_naive_form_equals_the_selective_scan_with_equal_rates():
     lengths, heads, width, states = [4, 0, 7], 2, 3, 5
     inputs = ssd_inputs(lengths, heads, width, states)
     y, final = naive_ssd(**inputs, offset=offset_of(lengths))
@@ -82,14 +82,14 @@ def test_long_sequences(path, device, reverse):
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize(("heads", "width", "states"), [(2, 64, 64), (2, 64, 128), (3, 32, 16), (2, 256, 32)])
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_sizes_of_models_over_many_programs(path, device, heads, width, states, dtype, bound):
+def test_model_sizes_with_many_programs(path, device, heads, width, states, dtype, bound):
     lengths = [40, 1, 64, 0, 70, 200] * 12
     inputs = ssd_inputs(lengths, heads, width, states)
     half = ("x", "dt", "B", "C") if dtype == torch.bfloat16 else ()
     inputs |= {name: inputs[name].to(dtype).double() for name in half}
     assert_close(found(inputs, lengths, dtype, device, half=half), expected(inputs, lengths), bound, 2 * bound)
 
-    # Without states from outside the kernel that pairs steps asks for its inputs ahead.
+    # pairs_kernel prefetches only without initial states.
     inputs.pop("initial_states")
     offset, no_state = offset_of(lengths, device), torch.zeros(0)
     y_alone = with_gradients(lambda **x: (ssd(**x, offset=offset), no_state), inputs, dtype, device, half)
@@ -113,19 +113,19 @@ def test_more_sequences_than_shares(path, device, monkeypatch):
     assert_close(found(inputs, lengths, torch.float64, device), expected(inputs, lengths), 1e-12, 1e-12)
 
 
-def test_extreme_steps(path, device):
+def test_extreme_step_sizes(path, device):
     inputs = ssd_inputs([70], 3, 4, 5, dt=1.0, spread=3.0)
     assert_close(found(inputs, [70], torch.float32, device), expected(inputs, [70]), 1e-5, 1e-4, of_rates=1e-3)
 
 
 @pytest.mark.parametrize("dt", [-20.0, -13.0])
-def test_tiny_steps_keep_their_digits(path, device, dt):
+def test_tiny_step_sizes_keep_their_digits(path, device, dt):
     inputs = ssd_inputs([9], 3, 4, 5, dt=dt)
     assert_close(found(inputs, [9], torch.float32, device), expected(inputs, [9]), 1e-5, 1e-4)
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_nothing_waits_for_the_device(path, device):
+def test_no_synchronisation_with_the_device(path, device):
     inputs = {name: x.to(device).requires_grad_() for name, x in ssd_inputs([40, 3], 2, 5, 4).items()}
     offset = offset_of([40, 3], device)
 
@@ -139,7 +139,7 @@ def test_nothing_waits_for_the_device(path, device):
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_new_lengths_compile_nothing(path, device):
+def test_new_lengths_cause_no_compilation(path, device):
     from supa_mamba.ops.ssd.kernels.pairs import pairs_kernel
     from supa_mamba.ops.ssd.kernels.walk import walk_kernel
 
@@ -165,7 +165,7 @@ def test_half_precision(path, device, dtype):
     assert result["final_state"].dtype == result["gradient of A"].dtype == torch.float32
 
 
-def test_one_input_in_single_precision_keeps_all_in_it(path, device):
+def test_one_single_precision_input_sets_the_precision(path, device):
     lengths = [33, 5]
     inputs = ssd_inputs(lengths, 2, 16, 16)
     inputs["x"] = inputs["x"].bfloat16().double()
@@ -175,7 +175,7 @@ def test_one_input_in_single_precision_keeps_all_in_it(path, device):
 
 
 @pytest.mark.parametrize("dt_softplus", [False, True])
-def test_what_is_optional_may_be_missing(path, device, dt_softplus):
+def test_optional_arguments_may_be_missing(path, device, dt_softplus):
     lengths = [3, 70, 0]
     inputs = {name: x for name, x in ssd_inputs(lengths, 3, 4, 2).items() if name in LEAST}
     inputs["dt"] = inputs["dt"].abs() / 4
@@ -189,7 +189,7 @@ def test_what_is_optional_may_be_missing(path, device, dt_softplus):
     ("dt_softplus", "dt_limit"),
     [(True, (0.1, 0.3)), (True, (0.0, 0.2)), (False, (0.0, math.inf)), (False, (-0.1, 0.2)), (False, (-math.inf, 0.1))],
 )
-def test_steps_are_clamped_to_their_limits(path, device, dt_softplus, dt_limit):
+def test_step_sizes_are_clamped_to_their_limits(path, device, dt_softplus, dt_limit):
     lengths, options = [3, 40, 0], {"dt_softplus": dt_softplus, "dt_limit": dt_limit}
     inputs = ssd_inputs(lengths, 3, 4, 2)
     if not dt_softplus:
@@ -204,7 +204,7 @@ def test_steps_are_clamped_to_their_limits(path, device, dt_softplus, dt_limit):
     assert torch.equal(result["gradient of dt"].cpu() == 0, clamped)
 
 
-def test_the_same_call_gives_the_numbers_of_the_public_function(path, device):
+def test_the_same_call_returns_the_numbers_of_the_public_function(path, device):
     inputs = {name: x.to(device) for name, x in ssd_inputs([6], 2, 3, 4).items() if name in LEAST}
     step = inputs.pop("dt") + 2
     assert (step < 0).any()
@@ -217,7 +217,7 @@ def test_the_same_call_gives_the_numbers_of_the_public_function(path, device):
 
 
 @pytest.mark.parametrize("used", ["y", "final_state"])
-def test_gradients_through_one_output_alone(path, device, used):
+def test_gradients_through_a_single_output(path, device, used):
     lengths = [70, 2]
     inputs = ssd_inputs(lengths, 3, 2, 4)
     inputs = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
@@ -234,7 +234,7 @@ def test_gradients_through_one_output_alone(path, device, used):
         assert distance(zeros if a is None else a, zeros if b is None else b) < 1e-12, name
 
 
-def test_second_and_forward_derivatives_on_a_cpu(monkeypatch):
+def test_second_and_forward_mode_derivatives_on_a_cpu(monkeypatch):
     monkeypatch.setattr(cpu, "CHUNK", 2)
     inputs = ssd_inputs([3, 0, 5], 2, 2, 2)
     names = list(inputs)
@@ -257,7 +257,7 @@ def test_gradients_without_final_states(path, device):
         assert distance(a, b) < 1e-12, name
 
 
-def test_padded_is_packed_with_equal_lengths(path, device):
+def test_padded_batches_equal_packed_sequences_of_equal_length(path, device):
     packed = {name: x.to(device) for name, x in ssd_inputs([5, 5, 5], 4, 3, 2, groups=2).items()}
     padded = {n: x.unflatten(0, (3, 5)) if n in ALONG else x for n, x in packed.items()}
     y, final = ssd(**packed, offset=offset_of([5, 5, 5], device), return_final_states=True)
@@ -266,7 +266,7 @@ def test_padded_is_packed_with_equal_lengths(path, device):
     assert torch.equal(padded_final, final)
 
 
-def test_a_packed_sequence_knows_nothing_of_the_others(path, device):
+def test_packed_sequences_are_independent(path, device):
     lengths = [4, 67, 0, 9]
     inputs = {name: x.to(device) for name, x in ssd_inputs(lengths, 2, 3, 2).items()}
     offset = offset_of(lengths, device)
@@ -279,7 +279,7 @@ def test_a_packed_sequence_knows_nothing_of_the_others(path, device):
         torch.testing.assert_close(final_alone[0], final[s], rtol=1e-13, atol=1e-13)
 
 
-def test_reverse_is_each_sequence_flipped(path, device):
+def test_reverse_equals_flipped_sequences(path, device):
     lengths = [4, 66, 0, 1]
     inputs = {name: x.to(device) for name, x in ssd_inputs(lengths, 2, 3, 2).items()}
     offset = offset_of(lengths, device)
@@ -291,14 +291,14 @@ def test_reverse_is_each_sequence_flipped(path, device):
     assert torch.equal(final, final_flipped)
 
 
-def test_gradients_are_the_same_bits_every_time(path, device):
+def test_gradients_are_reproducible_to_the_bit(path, device):
     lengths = [70, 0, 7]
     inputs = ssd_inputs(lengths, 9, 3, 4)
     first, second = (found(inputs, lengths, torch.float32, device) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_rows_may_lie_apart(path, device):
+def test_rows_may_be_non_contiguous(path, device):
     inputs = {name: x.to(device) for name, x in ssd_inputs([5, 6], 2, 4, 3).items()}
     offset = offset_of([5, 6], device)
     apart = {
@@ -309,7 +309,7 @@ def test_rows_may_lie_apart(path, device):
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0]])
-def test_nothing_to_walk(path, device, lengths):
+def test_empty_inputs(path, device, lengths):
     inputs = ssd_inputs(lengths, 3, 4, 2)
     result = found(inputs, lengths, torch.float32, device)
     assert result["y"].shape == (0, 3, 4)
@@ -317,7 +317,7 @@ def test_nothing_to_walk(path, device, lengths):
     assert_close(result, expected(inputs, lengths), 1e-6, 1e-6)
 
 
-def test_autocast_changes_nothing(path, device):
+def test_autocast_does_not_change_the_results(path, device):
     inputs = {name: x.to(device, torch.float32) for name, x in ssd_inputs([5, 6], 2, 4, 3).items()}
     offset = offset_of([5, 6], device)
     y, final = ssd(**inputs, offset=offset, return_final_states=True)
@@ -328,9 +328,9 @@ def test_autocast_changes_nothing(path, device):
 
 
 @pytest.mark.parametrize("return_final_states", [False, True])
-def test_compiled_programs_see_one_operator(path, device, return_final_states):
+def test_compiled_programs_contain_one_operator(path, device, return_final_states):
     if path == "interpreter":
-        pytest.skip("the interpreter needs memory that is there, so it runs under no compiler")
+        pytest.skip("the interpreter needs real memory, so it cannot run inside compiled programs")
     inputs = ssd_inputs([70, 0, 7], 4, 3, 2, groups=2)
     offset = offset_of([70, 0, 7], device)
 
@@ -348,7 +348,7 @@ def test_compiled_programs_see_one_operator(path, device, return_final_states):
 
 
 @pytest.mark.parametrize(("finish", "save"), [(True, True), (False, False)])
-def test_the_operator_keeps_what_it_promises(path, device, finish, save):
+def test_the_operator_passes_opcheck(path, device, finish, save):
     inputs = {name: x.to(device, torch.float32) for name, x in ssd_inputs([3, 70], 2, 3, 2).items()}
     initial_states = inputs.pop("initial_states")
     tensors = [x.requires_grad_() for x in inputs.values()]
@@ -364,7 +364,7 @@ def test_the_operator_keeps_what_it_promises(path, device, finish, save):
         ({"offset": torch.tensor([0, 4])}, r"offset: 0 to 4 was given for 5 rows"),
         ({"x": torch.zeros(1, 5, 4, 3)}, r"given with an offset, but it must be packed, \(T, H, P\)"),
         ({"x": torch.zeros(5, 4, 3, dtype=torch.int64)}, "x: torch.int64 was given"),
-        ({"x": torch.zeros(5, 4, 0)}, "a head and a value at least"),
+        ({"x": torch.zeros(5, 4, 0)}, "with H >= 1 and P >= 1"),
         ({"dt": torch.zeros(5, 1)}, r"dt: shape \(5, 1\) was given, but it must be \(T, H\) = \(5, 4\)"),
         ({"A": torch.zeros(3)}, r"A: shape \(3,\) was given, but it must be \(H,\) = \(4,\)"),
         ({"B": torch.zeros(5, 3, 2)}, r"B: shape \(5, 3, 2\) was given for 4 heads"),
@@ -373,19 +373,19 @@ def test_the_operator_keeps_what_it_promises(path, device, finish, save):
         ({"C": torch.zeros(5, 1, 2)}, r"it must be \(T, G, N\) = \(5, 2, 2\)"),
         ({"D": torch.zeros(2)}, r"D: shape \(2,\) was given"),
         ({"initial_states": torch.zeros(2, 4, 3, 2)}, r"\(S, H, P, N\) = \(1, 4, 3, 2\)"),
-        ({"C": torch.zeros(5, 2, 2, device="meta")}, "C: it lies on meta"),
+        ({"C": torch.zeros(5, 2, 2, device="meta")}, "C: it is on meta"),
         ({"dt_limit": (0.2, 0.1)}, r"dt_limit: \(0.2, 0.1\) was given, but it must be two numbers"),
         ({"dt_limit": 0.1}, "dt_limit: 0.1 was given"),
         ({"dt_limit": (0.0, math.nan)}, "dt_limit"),
     ],
 )
-def test_bad_input_gives_one_clear_error(change, message):
+def test_invalid_input_raises_a_clear_error(change, message):
     good = {name: x.float() for name, x in ssd_inputs([5], 4, 3, 2, groups=2).items()}
     with pytest.raises(ValueError, match=message):
         ssd(**(good | {"offset": torch.tensor([0, 5])} | change))
 
 
-def test_the_limits_of_steps_may_be_equal():
+def test_the_limits_of_step_sizes_may_be_equal():
     inputs = ssd_inputs([3], 1, 2, 2)
     fixed = ssd(**inputs, offset=offset_of([3]), dt_limit=(0.1, 0.1))
     step = torch.full_like(inputs["dt"], 0.1)

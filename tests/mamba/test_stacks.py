@@ -24,7 +24,7 @@ def begun(stack, batch, length=10):
 
 
 @every
-def test_a_stack_is_its_blocks_and_a_norm(name):
+def test_a_stack_equals_its_blocks_and_a_norm(name):
     stack, x, offset = made(ALL[name]), rows(sum(LENGTHS)), offset_of(LENGTHS)
 
     def normed(x, weight):
@@ -38,7 +38,7 @@ def test_a_stack_is_its_blocks_and_a_norm(name):
 
 @every
 @paths
-def test_packed_is_each_sequence_alone(path, device, name):
+def test_packed_sequences_equal_single_sequences(path, device, name):
     stack, x, offset = made(ALL[name], device), rows(sum(LENGTHS), device), offset_of(LENGTHS, device)
     y = stack(x, offset)
     for a, b in pieces(offset):
@@ -49,7 +49,7 @@ def test_packed_is_each_sequence_alone(path, device, name):
 
 @causal
 @paths
-def test_forward_is_steps_repeated(path, device, name):
+def test_repeated_steps_equal_the_forward_pass(path, device, name):
     stack, x = made(STACKS[name], device), rows(15, device).unflatten(0, (3, 5))
     y = stack(x)
     first, state, order = begun(stack, 3, 5), begun(stack, 4, 5), torch.tensor([2, 0, 3], device=device)
@@ -60,7 +60,7 @@ def test_forward_is_steps_repeated(path, device, name):
 
 @causal
 @paths
-def test_steps_go_on_after_a_prompt(path, device, name):
+def test_steps_continue_a_prompt(path, device, name):
     stack, x, lengths = made(STACKS[name], device), rows(9, device), [4, 0, 5]
     whole, begin = stack(x, offset_of(lengths, device)), begun(stack, 3, 5)
     prompt = torch.cat([x[:2], x[4:8]])
@@ -74,7 +74,7 @@ def test_steps_go_on_after_a_prompt(path, device, name):
 
 
 @causal
-def test_pieces_are_the_whole(name):
+def test_processing_in_pieces_equals_a_single_call(name):
     stack, x = made(STACKS[name]), rows(8).requires_grad_()
     parameters = [x, *stack.parameters()]
     whole = stack(x, offset_of([5, 3]))
@@ -146,7 +146,7 @@ def test_half_precision_throughout():
 
 
 @every
-def test_nothing_to_put_through(name):
+def test_empty_inputs(name):
     stack = made(ALL[name])
     assert stack(rows(0), offset_of([0, 0])).shape == (0, D_MODEL)
     assert stack(rows(0), offset_of([])).shape == (0, D_MODEL)
@@ -157,7 +157,7 @@ def test_nothing_to_put_through(name):
         assert stack.step(rows(0), state).shape == (0, D_MODEL)
 
 
-def test_weights_of_mamba_ssm_go_in_and_out():
+def test_weights_of_mamba_ssm_can_be_loaded_and_saved():
     stack = HybridStack(D_MODEL, 2, [1], 4, d_state=3)
     layout = {"norm_f.weight": (8,)} | {f"layers.{i}.norm.weight": (8,) for i in range(2)}
     layout |= {"layers.1.mixer.in_proj.weight": (24, 8), "layers.1.mixer.out_proj.weight": (8, 8)}
@@ -168,7 +168,7 @@ def test_weights_of_mamba_ssm_go_in_and_out():
     assert all(torch.equal(value, weights[key]) for key, value in stack.state_dict().items())
 
 
-def test_outputs_are_shrunk_by_the_number_of_layers():
+def test_output_projections_are_scaled_by_the_number_of_layers():
     torch.manual_seed(0)
     stack = HybridStack(64, 4, [2], 2, mixer="bimamba", tied=False)
     bound = {64: 1 / math.sqrt(64) / 2, 128: 1 / math.sqrt(128) / 2}
@@ -179,7 +179,7 @@ def test_outputs_are_shrunk_by_the_number_of_layers():
     assert all(torch.equal(m.weight, torch.ones(64)) for m in stack.modules() if isinstance(m, nn.RMSNorm))
 
 
-def test_copies_keep_what_is_not_decayed():
+def test_copies_keep_the_exclusions_from_weight_decay():
     stack = ENCODER["bimamba"]()
     names = {p: key for key, p in stack.named_parameters()}
     _, no_weight_decay = optimizer_groups(stack, 0.1)
@@ -193,7 +193,7 @@ def test_copies_keep_what_is_not_decayed():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_replaced_parameters_keep_what_is_not_decayed(name):
+def test_replaced_parameters_keep_the_exclusions_from_weight_decay(name):
     stack = ALL[name]()
     _, no_weight_decay = optimizer_groups(stack, 0.1)
     names = {id(p): key for key, p in stack.named_parameters()}
@@ -205,7 +205,7 @@ def test_replaced_parameters_keep_what_is_not_decayed(name):
 
 
 @every
-def test_parameters_are_made_where_and_as_asked(name):
+def test_parameters_have_the_requested_device_and_dtype(name):
     options = {"device": "meta", "dtype": torch.bfloat16}
     stack = {
         "mamba": lambda: MambaStack(8, 2, **options),
@@ -221,7 +221,7 @@ def test_parameters_are_made_where_and_as_asked(name):
         assert {v.dtype for layer in state for v in layer if v.is_floating_point()} == {torch.float16}
 
 
-def test_a_mixer_of_ones_own():
+def test_a_custom_mixer():
     class Mean(nn.Module):
         def __init__(self, d_model, scale):
             super().__init__()
@@ -240,15 +240,18 @@ def test_a_mixer_of_ones_own():
         (lambda: MambaStack(8, 0), "n_layer: 0"),
         (lambda: MambaStack(8, 1, "mamba3"), "mixer: 'mamba3' was given, but it must be one of mamba, mamba2, bimamba"),
         (lambda: MambaStack(8, 1, None), "mixer: None was given"),
-        (lambda: MambaStack(8, 1, d_stat=4), "Mamba: got an unexpected .* 'd_stat'; besides d_model it takes d_state"),
+        (
+            lambda: MambaStack(8, 1, d_stat=4),
+            "Mamba: got an .* 'd_stat'; besides d_model it accepts d_state",
+        ),
         (lambda: MambaStack(8, 1, "mamba2", headdim=4, D_has_hdim=True), "Mamba2: got an unexpected .* 'D_has_hdim'"),
         (lambda: MambaStack(8, 1).init_state(-1), "batch: -1 was given"),
         (lambda: HybridStack(8, 1, [0], 2).init_state(2.0, 5), "batch: 2.0 was given"),
         (lambda: HybridStack(8, 2, [2], 2), "attn_layer_idx: 2 was given, but the layers are 0 to 1"),
         (lambda: HybridStack(8, 2, [1], 3), "num_heads: 3 was given, but it must divide d_model, 8"),
-        (lambda: MambaStack(8, 2, "bimamba").init_state(2), "keeps no state"),
-        (lambda: MambaStack(8, 2)(torch.zeros(2, 8), offset_of([2]), return_state=True, state=()), "of 0 layers"),
-        (lambda: MambaStack(8, 2).step(torch.zeros(2, 8), ()), "of 0 layers was given, but this stack has 2"),
+        (lambda: MambaStack(8, 2, "bimamba").init_state(2), "has no state"),
+        (lambda: MambaStack(8, 2)(torch.zeros(2, 8), offset_of([2]), return_state=True, state=()), "it has 0 layers"),
+        (lambda: MambaStack(8, 2).step(torch.zeros(2, 8), ()), "it has 0 layers, but this stack has 2"),
         (lambda: MambaStack(8, 2)(torch.zeros(2, 7), offset_of([2])), "rows of 7 features"),
         (lambda: MambaBlock(8)(torch.zeros(2, 8)), "without an offset"),
         (
@@ -257,30 +260,30 @@ def test_a_mixer_of_ones_own():
         ),
     ],
 )
-def test_bad_input_gives_one_clear_error(make, message):
+def test_invalid_input_raises_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_they_say_what_they_are():
+def test_repr_shows_the_options():
     said = repr(HybridStack(8, 3, {1}, 2, mixer=BiMamba))
     assert said.count("BiMamba(") == 2
     assert said.count("CausalAttention(\n        d_model=8, num_heads=2\n") == 1
     assert isinstance(MambaBlock(8, CausalAttention, num_heads=2).mixer, CausalAttention)
 
 
-def test_the_modules_of_the_readme_run(root):
-    section = (root / "docs" / "explanation" / "mamba_modules.md").read_text().partition("## Modules")[2]
+def test_the_modules_example_of_the_docs_runs(root):
+    section = (root / "docs" / "how_to" / "sequence_models.md").read_text().partition("## Stacks")[2]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     names = {}
-    exec(compile(code, "mamba_modules.md", "exec"), names)
+    exec(compile(code, "sequence_models.md", "exec"), names)
     assert names["y"].shape == (2, 32)
     assert names["state"][2].lengths.tolist() == [4, 0, 6]
 
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 @every
-def test_nothing_waits_for_the_device(path, device, name):
+def test_no_synchronisation_with_the_device(path, device, name):
     stack, x, offset = (
         made(ALL[name], device, torch.float32),
         rows(40, device, torch.float32),
@@ -300,7 +303,7 @@ def test_nothing_waits_for_the_device(path, device, name):
         run()
 
 
-def test_a_block_alone_adds_in_single_precision():
+def test_the_residual_of_a_block_is_single_precision():
     block, x = made(lambda: MambaBlock(D_MODEL, d_state=3), dtype=torch.float32), rows(2, dtype=torch.bfloat16)
     y, state = block(x, offset_of([1, 1]), return_state=True)
     assert y.dtype == torch.float32

@@ -11,7 +11,7 @@ from supa_mamba.ops.state_slots import (
 )
 
 
-def test_active_slots_are_those_that_are_not_negative():
+def test_active_slots_are_not_negative():
     active, slots = active_slots("slots", torch.tensor([2, -1, 0]), torch.zeros(3, 1))
     assert active.tolist() == [0, 2]
     assert slots.tolist() == [2, 0]
@@ -21,12 +21,12 @@ def test_active_slots_are_those_that_are_not_negative():
     ("slots", "message"),
     [([0, 3], "slots: 3 was given, but the table has slots 0 to 2"), ([1, 0, 1], "slots: 1 was given more than once")],
 )
-def test_slots_lie_in_the_table_and_differ(slots, message):
+def test_slots_must_be_in_the_table_and_unique(slots, message):
     with pytest.raises(ValueError, match=message):
         active_slots("slots", torch.tensor(slots), torch.zeros(3, 1))
 
 
-def test_finished_sequences_may_share_a_slot_and_a_number_of_accepted_inputs():
+def test_finished_sequences_may_share_a_slot():
     active, _ = active_slots("slots", torch.tensor([-1, 1, -1]), torch.zeros(2, 1))
     assert active_accepted(torch.tensor([99, 2, -5]), active, 2).tolist() == [2]
     for accepted in (3, -1):
@@ -37,7 +37,7 @@ def test_finished_sequences_may_share_a_slot_and_a_number_of_accepted_inputs():
 def test_slots_count_from_zero_if_they_are_not_given():
     table = torch.zeros(2, 1)
     assert normalize_slots("slots", None, torch.zeros(2, 5), table).tolist() == [0, 1]
-    with pytest.raises(ValueError, match="3 sequences were given, but the table of states has 2 slots"):
+    with pytest.raises(ValueError, match="it has 3 sequences, but the state table has 2 slots"):
         normalize_slots("slots", None, torch.zeros(3, 5), table)
 
 
@@ -53,10 +53,10 @@ def test_slots_count_from_zero_if_they_are_not_given():
         ((1, 3), (0, 1), False),
     ],
 )
-def test_a_table_whose_values_share_memory_is_refused(size, stride, overlaps):
+def test_a_table_with_shared_memory_is_rejected(size, stride, overlaps):
     table = torch.zeros(20).as_strided(size, stride)
     if overlaps:
-        with pytest.raises(ValueError, match="share one place in memory"):
+        with pytest.raises(ValueError, match="share memory"):
             check_state("state", table, (2,), "(R, D)")
     else:
         check_state("state", table, (2,), "(R, D)")
@@ -66,7 +66,7 @@ def test_parameters_that_require_gradients_are_accepted_without_gradients():
     weight = torch.ones(2, requires_grad=True)
     with torch.no_grad():
         check_no_gradients("step", "forward", weight, None)
-    with pytest.raises(ValueError, match="step changes its state"):
+    with pytest.raises(ValueError, match="step modifies its state"):
         check_no_gradients("step", "forward", None, weight)
 
 
@@ -80,7 +80,7 @@ def test_parameters_that_require_gradients_are_accepted_without_gradients():
         (torch.zeros(2, 3, dtype=torch.complex64), "torch.complex64 was given"),
     ],
 )
-def test_a_cache_holds_inputs_exactly(cached, message):
+def test_a_cache_must_store_inputs_exactly(cached, message):
     check_cached("cache", torch.zeros(2, 3, dtype=torch.float64), (2, 3), torch.zeros(1), "(R, K)")
     with pytest.raises(ValueError, match=message):
         check_cached("cache", cached, (2, 3), torch.zeros(1), "(R, K)")

@@ -1,4 +1,4 @@
-"""Training encoders: batches, losses, learning, exact resumption, and what is said of the results."""
+"""Training of encoders: batches, losses, learning, exact resumption and evaluation."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ from supa_mamba.training import EncoderTask, train, training_task
 
 TINY = {"d_model": 8, "n_layer": 1, "d_state": 4, "batch_size": 40, "epochs": 3}
 SHORT = supa.preset("two-primaries").replace(num_slices=12, readout_layers=((5, 11),), impact_spread=20.0)
-"""Showers of few hits, whose two primaries lie far apart."""
+"""Showers with few hits and two primaries that are far apart."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def counts():
 
 
 class _OnStep(Callback):
-    """Calls a function after each step."""
+    """Call a function after each step."""
 
     def __init__(self, function):
         self.on_step = function
@@ -74,7 +74,7 @@ def _same_bits(one, other):
 
 
 @pytest.mark.parametrize("target", ["primary", "num_primaries"])
-def test_batches_are_those_of_a_plain_loop(pairs, counts, target):
+def test_batches_equal_those_of_a_plain_loop(pairs, counts, target):
     showers = pairs if target == "primary" else counts
     encoding, packed = training_showers(showers, target)
     plain = SequenceDataset(
@@ -112,39 +112,39 @@ def test_shares_make_up_a_batch(pairs, counts, target):
         assert {part.units for part in parts} == {whole.units}
 
 
-def test_what_showers_hold_has_a_name(counts):
+def test_the_digest_identifies_the_showers(counts):
     names = {training_showers(showers, "num_primaries")[1].digest() for showers in (counts, counts, counts[:50])}
     assert len(names) == 2
 
 
 def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
-    with pytest.raises(ValueError, match="task: 'mass' was given, but it is one of num_primaries, primary"):
+    with pytest.raises(ValueError, match="task: 'mass' was given, but it must be one of num_primaries, primary"):
         training_showers(pairs, "mass")
-    with pytest.raises(ValueError, match="hits are told apart by their primary where there are two"):
+    with pytest.raises(ValueError, match="the task primary needs two primaries in each shower"):
         training_showers(counts, "primary")
-    with pytest.raises(ValueError, match="All showers are of the preset critical, and there is nothing to tell apart"):
+    with pytest.raises(ValueError, match="All showers have the preset critical; the task preset needs showers of two"):
         training_showers(energies, "preset")
     both = [energies, supa.simulate(50, "symmetric")]
     encoding, _ = training_showers(both, "preset")
     assert encoding.classes == ("symmetric", "critical")
-    with pytest.raises(ValueError, match="There are showers of the preset standard, but the classes are symmetric"):
+    with pytest.raises(ValueError, match="Some showers have the preset standard, but the classes are symmetric"):
         packed_showers(supa.simulate(50), "test", encoding)
     with pytest.raises(ValueError, match=r"The split test has none of the given showers \(1\); give more"):
         packed_showers(pairs[:1], "test", training_showers(pairs, "primary")[0])
     for constant in ("num_primaries", "incident_energy"):
-        with pytest.raises(ValueError, match=rf"showers to train on have the same {constant}, and there is nothing"):
+        with pytest.raises(ValueError, match=rf"showers to train on all have the same {constant}, so there is nothing"):
             training_showers(pairs, constant)
 
 
 # ---------------------------------------------------------------------- losses
 
 
-def _reading(showers, task):
+def _encoding(showers, task):
     return training_showers(showers, task)[0]
 
 
-def test_the_loss_of_two_primaries_counts_both_ways_to_name_them(pairs):
-    objective = Objective(_reading(pairs, "primary"))
+def test_the_loss_of_two_primaries_sums_both_assignments(pairs):
+    objective = Objective(_encoding(pairs, "primary"))
     outputs = torch.randn(9, 2, generator=torch.Generator().manual_seed(1))
     target = torch.tensor([0, 1, 1, 0, 0, 0, 1, 0, 1])
     lengths = [4, 0, 5]
@@ -167,8 +167,8 @@ def test_the_loss_of_two_primaries_counts_both_ways_to_name_them(pairs):
     torch.testing.assert_close(objective.loss(outputs, batch), objective.loss(outputs, exchanged))
 
 
-def test_the_error_of_energies_is_that_of_their_logarithm(energies):
-    encoding = _reading(energies, "incident_energy")
+def test_the_error_of_energies_is_that_of_ln_e(energies):
+    encoding = _encoding(energies, "incident_energy")
     objective = Objective(encoding)
     outputs, target = torch.tensor([[0.5], [-1.0]]), torch.tensor([0.0, 1.0])
     batch = Batch(torch.zeros(0, 3), torch.tensor([0, 0, 0]), target, 2)
@@ -180,7 +180,7 @@ def test_the_error_of_energies_is_that_of_their_logarithm(energies):
 # ---------------------------------------------------------------------- training
 
 
-def test_energies_are_learnt(energies):
+def test_the_encoder_learns_energies(energies):
     config = TrainingConfig(target="incident_energy", **{**TINY, "d_model": 16, "epochs": 6, "learning_rate": 5e-3})
     trainer = train(energies, config)
     facts = _evaluated(trainer, energies).figures()
@@ -189,7 +189,7 @@ def test_energies_are_learnt(energies):
     assert facts["rms"]["model"] > facts["bayes_rms"]
 
 
-def test_whose_hit_is_learnt_without_names(pairs):
+def test_the_encoder_learns_interchangeable_primaries(pairs):
     config = TrainingConfig(target="primary", **{**TINY, "d_model": 16, "epochs": 8, "learning_rate": 5e-3})
     trainer = train(pairs, config)
     facts = _evaluated(trainer, pairs).figures()
@@ -224,7 +224,7 @@ def test_the_learning_rate_rises_and_falls_as_a_cosine(energies):
     assert len(made) == steps
 
 
-def test_the_gradient_is_clipped_and_diverging_is_told(energies):
+def test_the_gradient_is_clipped_and_divergence_raises_an_error(energies):
     config = TrainingConfig(target="incident_energy", **TINY)
     trainer = _trainer(energies, config.from_dict({**config.to_dict(), "clip": 1e-4}))
     trainer.run()
@@ -235,11 +235,11 @@ def test_the_gradient_is_clipped_and_diverging_is_told(energies):
         trainer.task.encoder.head[0].weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="training diverged; lower learning_rate"):
         trainer.run()
-    assert len(trainer.state.history) == 1  # nobody waits for more of it
+    assert len(trainer.state.history) == 1  # the error is immediate
 
 
 class _Counted:
-    """Says stop at the n-th question."""
+    """Request a stop at the n-th call."""
 
     def __init__(self, n):
         self.left = n
@@ -250,7 +250,7 @@ class _Counted:
 
 
 @pytest.mark.parametrize(("target", "precision"), [("incident_energy", "bf16"), ("num_primaries", "float32")])
-def test_a_training_stopped_anywhere_ends_with_the_same_bits(energies, counts, target, precision, tmp_path):
+def test_a_training_interrupted_anywhere_ends_with_the_same_bits(energies, counts, target, precision, tmp_path):
     showers = energies[:150] if target == "incident_energy" else counts[:150]
     config = TrainingConfig(target=target, **{**TINY, "epochs": 2, "batch_size": 50}, precision=precision)
     questions = []
@@ -262,7 +262,7 @@ def test_a_training_stopped_anywhere_ends_with_the_same_bits(energies, counts, t
         with pytest.raises(KeyboardInterrupt):
             trainer.run()
         Checkpoint.of(trainer).save(tmp_path / "a.ckpt")
-        torch.manual_seed(99 + stop)  # another program has drawn other numbers
+        torch.manual_seed(99 + stop)  # simulates a new process with another random state
         stored = Checkpoint.load(tmp_path / "a.ckpt")
         assert (stored.training["state"]["epoch"], stored.training["state"]["step"]) == questions[stop]
         resumed = _trainer(showers, config)
@@ -275,9 +275,11 @@ def test_a_training_stopped_anywhere_ends_with_the_same_bits(energies, counts, t
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here; run with -m gpu where there is one")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device is available; run with -m gpu on a machine with a GPU"
+)
 @pytest.mark.parametrize(("target", "fixture"), [("incident_energy", "energies"), ("primary", "pairs")])
-def test_on_a_gpu_no_step_waits_and_a_stopped_training_ends_with_the_same_bits(request, target, fixture):
+def test_training_on_a_gpu_does_not_synchronise_and_resumes_exactly(request, target, fixture):
     showers, config = request.getfixturevalue(fixture), TrainingConfig(target=target, **TINY)
     processes = Processes(device=torch.device("cuda"))
     whole = _trainer(showers, config, processes=processes)
@@ -322,7 +324,7 @@ def saved(energies, tmp_path):
     return tmp_path / "a.ckpt"
 
 
-def test_a_file_gives_back_what_was_saved(saved, energies):
+def test_a_checkpoint_file_restores_the_checkpoint(saved, energies):
     read, made = Checkpoint.load(saved), _trainer(energies, TrainingConfig(target="incident_energy", **TINY)).task
     assert (read.config, read.encoding, read.baseline) == (made.config, made.encoding, made.baseline)
     assert (read.showers, read.digest) == ((len(made.train), len(made.valid)), made.digest)
@@ -331,20 +333,20 @@ def test_a_file_gives_back_what_was_saved(saved, energies):
     assert not read.finished
 
 
-def test_loading_leaves_random_numbers_alone(saved):
+def test_loading_does_not_change_the_random_state(saved):
     before = torch.get_rng_state()
     Checkpoint.load(saved)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_damaged_or_foreign_file_is_one_clear_error(saved):
+def test_a_damaged_or_foreign_file_raises_a_clear_error(saved):
     whole, values = saved.read_bytes(), torch.load(saved, weights_only=True)
     for length in (0, 100, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"a.ckpt: it is damaged, or no checkpoint of `supa mamba train`"):
+        with pytest.raises(ValueError, match=r"a.ckpt: it is damaged or not a checkpoint of `supa mamba train`"):
             Checkpoint.load(saved)
     for change, message in (
-        ({"format": "supa-gff-checkpoint"}, "a PyTorch file, but no checkpoint of `supa mamba train`"),
+        ({"format": "supa-gff-checkpoint"}, "a PyTorch file, but not a checkpoint of `supa mamba train`"),
         ({"version": 2}, "its version is 2, but this program reads version 1"),
         ({"config": {"target": "mass"}}, "the checkpoint is damaged"),
         ({"encoding": {}}, "the checkpoint is damaged"),
@@ -355,7 +357,7 @@ def test_a_damaged_or_foreign_file_is_one_clear_error(saved):
             Checkpoint.load(saved)
 
 
-def test_settings_survive_json_and_toml(tmp_path):
+def test_configs_survive_json_and_toml(tmp_path):
     config = TrainingConfig(target="preset", learning_rate=1e-3, precision="bf16")
     assert TrainingConfig.from_dict(json.loads(config.to_json())) == config
     (tmp_path / "a.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in config.to_dict().items()))
@@ -365,8 +367,8 @@ def test_settings_survive_json_and_toml(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target": "mass"}, "target: 'mass' was given, but it is one of num_primaries"),
-        ({"target": ["mass"]}, "it is one of num_primaries"),
+        ({"target": "mass"}, "target: 'mass' was given, but it must be one of num_primaries"),
+        ({"target": ["mass"]}, "it must be one of num_primaries"),
         ({"width": 3}, "'width' is not a setting of TrainingConfig; choose from target, d_model, n_layer"),
         ({"epochs": 0}, "epochs: 0 was given, but it must be a whole number from 1"),
         ({"warmup": 1.0}, "warmup: 1.0 was given, but it must be a number from 0 to below 1"),
@@ -374,29 +376,29 @@ def test_settings_survive_json_and_toml(tmp_path):
         ({"learning_rate": "fast"}, "learning_rate: 'fast' was given, but it must be a number above 0"),
     ],
 )
-def test_a_wrong_setting_is_a_clear_error(change, message):
+def test_an_invalid_setting_raises_a_clear_error(change, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig.from_dict({"target": "preset", **change})
 
 
-def test_batches_without_hits_teach_nothing(pairs):
+def test_batches_without_hits_have_no_effect(pairs):
     def packed(counts):
         hits = sum(counts)
         points, target = torch.ones(hits, 4), torch.zeros(hits, dtype=torch.int64)
         return PackedShowers(points, np.array(counts), target, np.arange(len(counts)), by_hit=True)
 
-    encoding, config = _reading(pairs, "primary"), TrainingConfig(target="primary", **{**TINY, "batch_size": 1})
+    encoding, config = _encoding(pairs, "primary"), TrainingConfig(target="primary", **{**TINY, "batch_size": 1})
     state = Trainer(EncoderTask(config, encoding, packed([3, 0, 4]), packed([3, 0]))).run()
     assert all(math.isfinite(epoch.train["encoder"]["loss"]) for epoch in state.history)
     for train_on, validate_on, word in (([0, 0], [3], "train"), ([3], [0], "validate")):
-        with pytest.raises(ValueError, match=f"The showers to {word} on have no hit"):
+        with pytest.raises(ValueError, match=f"The showers to {word} on have no hits"):
             EncoderTask(config, encoding, packed(train_on), packed(validate_on))
 
 
 # ---------------------------------------------------------------------- evaluation
 
 
-def test_figures_of_energies_are_those_of_a_plain_loop(energies):
+def test_figures_of_energies_equal_those_of_a_plain_loop(energies):
     config = TrainingConfig(target="incident_energy", **{**TINY, "epochs": 1})
     trainer = train(energies, config)
     facts = _evaluated(trainer, energies).figures()
@@ -419,7 +421,7 @@ def test_figures_of_energies_are_those_of_a_plain_loop(energies):
     assert facts["rms"]["bayes"] == pytest.approx(facts["bayes_rms"], rel=0.5)  # 40 showers
 
 
-def test_discrete_energies_have_a_bin_each():
+def test_each_discrete_energy_has_a_bin():
     target = np.log(np.repeat([50.0, 10.0, 20.0], [30, 5, 15]))
     answers = {"model": target + np.repeat([0.1, 0.2, 0.3], [30, 5, 15])}
     evaluation = Evaluation(None, target, answers, np.ones(50, np.int64))
@@ -431,7 +433,7 @@ def test_discrete_energies_have_a_bin_each():
     assert one["showers"] == 30
 
 
-def test_accuracies_are_those_of_a_plain_loop(counts, pairs):
+def test_accuracies_equal_those_of_a_plain_loop(counts, pairs):
     trainer = train(counts, TrainingConfig(target="num_primaries", **{**TINY, "epochs": 1}))
     evaluation = _evaluated(trainer, counts)
     confusion, right = np.zeros((5, 5), dtype=int), 0
@@ -451,13 +453,13 @@ def test_accuracies_are_those_of_a_plain_loop(counts, pairs):
     assert evaluation.accuracy("axis_side") > evaluation.accuracy("constant") + 0.1
 
 
-def test_sides_are_those_of_the_longest_axis():
+def test_sides_follow_the_principal_axis():
     x, y = np.array([-3.0, -2.9, 3.1, 3.0, 0.0]), np.array([3.0, 3.1, -2.9, -3.2, 7.0])
     found = sides(x, y, np.array([1.0, 2.0, 1.0, 1.0, 4.0]), np.array([4, 0, 1]))
     assert found.tolist() in ([0, 0, 1, 1, 0], [1, 1, 0, 0, 0])
 
 
-def test_the_count_baseline_predicts_what_is_usual_for_the_number_of_hits(counts, energies):
+def test_the_count_baseline_predicts_from_the_number_of_hits(counts, energies):
     encoding, packed = training_showers(counts, "num_primaries")
     baseline = count_baseline(packed, encoding)
     assert CountBaseline.from_dict(json.loads(json.dumps(baseline.to_dict()))) == baseline
@@ -477,7 +479,7 @@ def test_the_count_baseline_predicts_what_is_usual_for_the_number_of_hits(counts
     ("fixture", "target", "axes"),
     [("energies", "incident_energy", 2), ("counts", "num_primaries", 2), ("pairs", "primary", 1)],
 )
-def test_every_evaluation_is_drawn(request, fixture, target, axes):
+def test_every_evaluation_can_be_plotted(request, fixture, target, axes):
     showers = request.getfixturevalue(fixture)
     trainer = train(showers, TrainingConfig(target=target, **{**TINY, "epochs": 1}))
     evaluation = _evaluated(trainer, showers)
@@ -489,10 +491,10 @@ def test_every_evaluation_is_drawn(request, fixture, target, axes):
         assert [line.get_label() for line in over_counts] == [LABELS[name] for name in evaluation.predictions]
         parts = distinct_bins(evaluation.counts, min(8, len(evaluation.counts) // 10), least=10)
         assert over_counts[0].get_xdata().tolist() == [evaluation.counts[part].mean() for part in parts]
-    with pytest.raises(ValueError, match="1 shower was given, but a picture needs at least 10"):
+    with pytest.raises(ValueError, match="1 shower was given, but a plot needs at least 10"):
         plot_evaluation(Evaluation(evaluation.encoding, evaluation.target[:1], {}, evaluation.counts[:1]))
 
 
-def test_a_reading_survives_json(counts):
-    encoding = _reading(counts, "num_primaries")
+def test_an_encoding_survives_json(counts):
+    encoding = _encoding(counts, "num_primaries")
     assert TaskEncoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding

@@ -35,7 +35,7 @@ OPERATIONS = {
 
 @pytest.fixture(params=list(OPERATIONS))
 def operation(request, device):
-    """Two functions of the first input, ours and the naive one, that input and a tangent."""
+    """Our function and the naive one of the first input, the input, and a tangent."""
     ours, naive, inputs = OPERATIONS[request.param]
     first, *others = inputs
     given, offset = {name: inputs[name].to(device) for name in others}, offset_of(LENGTHS, device)
@@ -69,7 +69,7 @@ def test_first_derivatives_of_torch_func(operation, path):
     assert distance(vectorised, expected) < 1e-12
 
 
-def test_forward_mode_is_right_or_refused(operation, path):
+def test_forward_mode_is_correct_or_raises_an_error(operation, path):
     run, truth, x, tangent = operation
 
     def dual_numbers():
@@ -85,7 +85,7 @@ def test_forward_mode_is_right_or_refused(operation, path):
                 way()
 
 
-def test_second_derivatives_are_right_or_refused(operation, path):
+def test_second_derivatives_are_correct_or_raise_an_error(operation, path):
     run, truth, x, tangent = operation
     x.requires_grad_()
     first = torch.autograd.grad(squared(run)(x), x, create_graph=True)[0]
@@ -103,9 +103,9 @@ def test_second_derivatives_are_right_or_refused(operation, path):
 
 
 @pytest.mark.parametrize("name", ["selective_scan", "ssd"])
-def test_gradients_through_vmap_have_their_stored_states(path, device, name):
+def test_gradients_through_vmap_have_stored_states(path, device, name):
     ours, naive, _ = OPERATIONS[name]
-    lengths = [6 if name == "selective_scan" else 40]  # longer than a tile, at whose starts the kernels store states
+    lengths = [6 if name == "selective_scan" else 40]  # longer than a tile, so that the kernels store states
     inputs = {"selective_scan": scan_inputs(lengths, 1, 1), "ssd": ssd_inputs(lengths, 1, 1, 1)}[name]
     inputs = {name: x.to(device) for name, x in inputs.items()}
     first = next(iter(inputs))
@@ -120,7 +120,7 @@ def test_gradients_through_vmap_have_their_stored_states(path, device, name):
     assert distance(torch.autograd.grad(total(batch), batch)[0], expected) < 1e-12
 
 
-def test_gradients_per_sample(path, device):
+def test_per_sample_gradients(path, device):
     mixer = Mamba(2, d_state=2).double().to(device)
     parameters = {name: p.detach() for name, p in mixer.named_parameters()}
     batch = torch.randn(2, 3, 2, dtype=torch.float64, device=device)
@@ -151,7 +151,7 @@ def test_modules_have_forward_mode_and_second_derivatives_on_a_cpu(mixer):
     torch.manual_seed(0)
     module, offset = MIXERS[mixer]().double(), offset_of(LENGTHS)
     x, tangent = torch.randn(2, 3, 4, dtype=torch.float64)
-    size, bound = (1e-3, 1e-3) if mixer == "ShowerEncoder" else (1e-5, 1e-7)  # the encoder's results are float32
+    size, bound = (1e-3, 1e-3) if mixer == "ShowerEncoder" else (1e-5, 1e-7)  # outputs of the encoder are float32
 
     def run(x):
         return module(x, offset).double()
@@ -172,7 +172,7 @@ def test_modules_have_forward_mode_and_second_derivatives_on_a_cpu(mixer):
         (ShowerEncoder(EncoderConfig(features=4, outputs=1, level="shower", d_model=4, n_layer=1)), "level='hit'"),
     ],
 )
-def test_what_has_first_derivatives_only_says_so(module, message):
+def test_unsupported_derivatives_raise_an_error(module, message):
     x, offset = torch.randn(3, 4), offset_of([2, 1])
 
     def run(x):
@@ -182,13 +182,13 @@ def test_what_has_first_derivatives_only_says_so(module, message):
         jvp(run, (x,), (x,))
     x.requires_grad_()
     first = torch.autograd.grad(run(x).square().sum(), x, create_graph=True)[0]
-    # Where a graph is made, PyTorch computes some gradients by other formulas, whose last bits differ.
+    # With create_graph, PyTorch computes some gradients by other formulas that differ in the last bits.
     torch.testing.assert_close(first, torch.autograd.grad(run(x).square().sum(), x)[0])
     with pytest.raises(ValueError, match=message):
         torch.autograd.grad(first.sum(), x)
 
 
-def test_steps_take_no_transforms():
+def test_steps_do_not_support_transforms():
     x, state = torch.randn(2, 3), torch.zeros(2, 3, 2)
     inputs = (-torch.rand(3, 2), torch.randn(2, 2), torch.randn(2, 2))
     attention, mixer = CausalAttention(3, 1), Mamba(3)
@@ -201,19 +201,19 @@ def test_steps_take_no_transforms():
     ]
     for step in steps:
         for transformed in (lambda: jvp(step, (x,), (x,)), lambda: vmap(step)(x[None]), lambda: jacrev(step)(x)):  # noqa: B023
-            with pytest.raises(ValueError, match="changes its state in place"):
+            with pytest.raises(ValueError, match="modifies its state in place"):
                 transformed()
     assert not state.any()
     assert not cache.keys.any()
 
 
-def test_offsets_are_not_batched():
+def test_offsets_cannot_be_batched():
     x, offsets = torch.randn(2, 3, 4), torch.tensor([[0, 1, 3], [0, 2, 3]])
     with pytest.raises(ValueError, match=r"offset: torch\.vmap over offsets is not supported"):
         vmap(Mamba(4))(x, offsets)
 
 
-def test_transforms_inside_compiled_programs_are_refused():
+def test_transforms_inside_compiled_programs_raise_an_error():
     inputs, offset = scan_inputs([2, 1], 2, 2), offset_of([2, 1])
     u = inputs.pop("u")
 
@@ -224,7 +224,7 @@ def test_transforms_inside_compiled_programs_are_refused():
         return jvp(run, (u,), (v,))[1]
 
     compiled = torch.compile(tangent, backend="aot_eager", fullgraph=True)
-    # Older compilers put a text of their own in the place of the error's.
+    # Older compilers replace the message of the error.
     own_text = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
     with pytest.raises(Exception, match=r"apply the transform outside torch\.compile" if own_text else None):
         compiled(u, u)

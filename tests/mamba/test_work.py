@@ -1,4 +1,4 @@
-"""How much the operations compute on a CPU: it is counted in elements, not timed."""
+"""Amount of work of the operations on a CPU, counted in tensor elements instead of timed."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ MIXTURES = {
 
 
 class Elements(TorchDispatchMode):
-    """Count the elements of all tensors that are made, and keep the size of the largest."""
+    """Count the elements of all created tensors, and record the size of the largest."""
 
     def __init__(self):
         super().__init__()
@@ -52,9 +52,9 @@ def counted(name, lengths):
 
 @pytest.mark.parametrize("mixture", MIXTURES)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_short_sequences_take_no_more_work_than_as_many_rows_of_long_ones(name, mixture):
+def test_short_sequences_need_no_more_work_than_long_ones(name, mixture):
     long, mixed = counted(name, LONG), counted(name, MIXTURES[mixture])
-    # The convolution has a state of three rows for each sequence, also for one of a single row.
+    # The convolution has a state of three rows per sequence, even for a sequence of one row.
     work, memory = (2.5, 4.0) if name == "causal_conv1d" else (1.1, 1.05)
     assert mixed.made <= work * long.made
     assert mixed.largest <= memory * long.largest
@@ -62,7 +62,7 @@ def test_short_sequences_take_no_more_work_than_as_many_rows_of_long_ones(name, 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("started", [False, True])
-def test_chunks_hold_each_row_once(started, reverse):
+def test_chunks_contain_each_row_once(started, reverse):
     lengths = [0, 1, 31, 32, 33, 0, 64, 65, 200]
     cuts = cut(offset_of(lengths), reverse=reverse, started=started)
     assert torch.equal(cuts.rows.sort().values, torch.arange(sum(lengths)))

@@ -1,4 +1,4 @@
-"""Modules: each has its dotted name for itself, none imports in a circle, and packages list what they offer."""
+"""Modules have unique dotted names, imports are acyclic, and packages list their public names."""
 
 import ast
 import importlib
@@ -28,8 +28,8 @@ def test_every_package_is_found():
 
 
 @pytest.mark.parametrize("package", FOLDERS)
-def test_a_dotted_name_is_its_module(package):
-    """``import a.b.c as m`` gives the attribute ``c`` of ``a.b``, which a function of this name would hide."""
+def test_dotted_names_lead_to_modules(package):
+    """``import a.b.c as m`` returns the attribute ``c`` of ``a.b``, which a function of this name would hide."""
     hidden = []
     for name in sorted(name for name in FILES if name == package or name.startswith(f"{package}.")):
         if name.endswith("__main__"):
@@ -48,8 +48,8 @@ def test_a_dotted_name_is_its_module(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_public_name_of_a_package_is_that_of_its_module(package):
-    """Also where the package looks the name up when it is asked for, and has no attribute yet."""
+def test_public_names_differ_from_names_of_modules(package):
+    """This includes lazy packages, which have no attribute until first use."""
     modules = {name.rpartition(".")[2] for name in FILES if name.rpartition(".")[0] == package}
     module = importlib.import_module(package)
     hidden = modules & set(getattr(module, "__all__", ()))
@@ -57,8 +57,8 @@ def test_no_public_name_of_a_package_is_that_of_its_module(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_lists_what_it_offers(package):
-    """A package that binds names offers these and no others; its folder's modules are offered by their own names."""
+def test_packages_list_all_public_names(package):
+    """``__all__`` contains the names that a package imports from its own modules, and no others."""
     module, offered = importlib.import_module(package), _offered(package)
     names = getattr(module, "__all__", [])
     assert len(names) == len(set(names))
@@ -69,7 +69,7 @@ def test_a_package_lists_what_it_offers(package):
 
 
 @pytest.mark.parametrize("package", LAZY)
-def test_a_lazy_package_has_a_directory_and_one_clear_error(package):
+def test_lazy_packages_support_dir_and_reject_unknown_names(package):
     module = importlib.import_module(package)
     assert "__dir__" in vars(module)
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'no_such_name'"):
@@ -77,12 +77,12 @@ def test_a_lazy_package_has_a_directory_and_one_clear_error(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_seeds_and_devices_have_one_default(package):
-    """An option ``seed`` is 0 by default; ``device`` is the CPU, for modules by way of PyTorch's default."""
+def test_seeds_and_devices_have_the_same_default_everywhere(package):
+    """The default of ``seed`` is 0. The default of ``device`` is the CPU, or PyTorch's default for modules."""
     module = importlib.import_module(package)
     for public in (getattr(module, name) for name in getattr(module, "__all__", ())):
-        made = isinstance(public, type) and not is_dataclass(public) and not issubclass(public, Exception)
-        if made or isinstance(public, FunctionType):
+        constructed = isinstance(public, type) and not is_dataclass(public) and not issubclass(public, Exception)
+        if constructed or isinstance(public, FunctionType):
             for name, defaults in (("seed", (0,)), ("device", (None, "cpu"))):
                 argument = inspect.signature(public).parameters.get(name)
                 if argument is not None and argument.default is not argument.empty:
@@ -90,18 +90,18 @@ def test_seeds_and_devices_have_one_default(package):
                     assert argument.default in defaults, (public, name)
 
 
-def test_no_module_imports_itself_by_others():
-    """Imports within functions, for type checkers and by strings count, too."""
+def test_imports_are_acyclic():
+    """Imports in functions, for type checkers and by strings count, too."""
     circles = [" <-> ".join(sorted(circle)) for circle in _circles({name: set(_imported(name)) for name in FILES})]
     assert circles == []
 
 
-def test_a_circle_is_found():
+def test_cycles_are_found():
     assert [set(circle) for circle in _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}})] == [{"b", "c"}]
 
 
 def _offered(package: str) -> set[str]:
-    """The public names of a package: what it imports from its own modules."""
+    """Return the public names of a package, which it imports from its own modules."""
     names: set[str] = set()
     for node in ast.walk(TREES[package]):
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{package}."):
@@ -110,12 +110,12 @@ def _offered(package: str) -> set[str]:
 
 
 def _imported(name: str) -> Iterator[str]:
-    """The modules that a module names, whether it imports them at once or later."""
+    """Yield the modules that a module imports, immediately or later."""
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in FILES)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}: import from {'.' * node.level}{node.module}: write the whole name"
+            assert node.level == 0, f"{name}: import from {'.' * node.level}{node.module}: use the absolute name"
             yield from (_source(node.module or "", alias.name) for alias in node.names if node.module in FILES)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             module = node.value.partition(":")[0]
@@ -124,7 +124,7 @@ def _imported(name: str) -> Iterator[str]:
 
 
 def _source(module: str, name: str) -> str:
-    """The module that ``from module import name`` needs: where a package has the name from, or the package itself."""
+    """Return the module that defines the name in ``from module import name``."""
     if f"{module}.{name}" in FILES:
         return f"{module}.{name}"
     for node in ast.walk(TREES[module]):
@@ -136,7 +136,7 @@ def _source(module: str, name: str) -> str:
 
 
 def _circles(graph: Mapping[str, set[str]]) -> Iterator[list[str]]:
-    """Groups of modules each of which reaches all others (the strongly connected components of two or more)."""
+    """Yield the strongly connected components of two or more modules."""
     reach = {name: _reached(graph, name) for name in graph}
     left = set(graph)
     while left:

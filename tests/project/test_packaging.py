@@ -1,4 +1,4 @@
-"""What is installed, and what the public modules offer."""
+"""Installed files and public names."""
 
 import importlib
 import importlib.metadata
@@ -44,13 +44,13 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize(("module", "names"), PUBLIC.items())
-def test_the_public_names_are_these(module, names):
+def test_packages_have_these_public_names(module, names):
     assert sorted(importlib.import_module(module).__all__) == sorted(names)
     for name in names:
         assert hasattr(importlib.import_module(module), name)
 
 
-def test_no_package_of_another_project_is_overwritten():
+def test_installation_contains_only_our_packages():
     files = importlib.metadata.files("supa-showers") or []
     tops = {file.parts[0] for file in files if file.suffix == ".py" and ".." not in file.parts}
     if not any(top.startswith("supa") for top in tops):
@@ -58,14 +58,14 @@ def test_no_package_of_another_project_is_overwritten():
     assert tops == {"supa", "supa_datasets", "supa_learning", "supa_gff", "supa_mamba", "supa_cli"}
 
 
-def test_types_are_shipped():
+def test_packages_contain_type_information():
     for module in (*PUBLIC, "supa_cli"):
         package = importlib.import_module(module)
         assert (importlib.resources.files(package) / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("name", ["supa.presets", "supa.plotting", "supa_datasets.hdf5", "supa_mamba.ops"])
-def test_a_module_is_an_attribute_of_its_package_without_an_import_of_its_own(name):
+def test_modules_are_attributes_of_their_packages(name):
     package, _, module = name.partition(".")
     program = f"import {package}; print({name}.__name__); {package}.{module}x"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

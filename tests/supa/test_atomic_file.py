@@ -7,16 +7,16 @@ import pytest
 from supa.atomic_file import atomic_write, temporary_path
 
 
-def test_a_failure_leaves_the_old_file_alone(tmp_path):
+def test_a_failure_leaves_the_old_file_unchanged(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(TypeError), atomic_write(path) as file:
-        file.write(b"new"[:1]) and file.write("a text, which a binary file does not take")
+        file.write(b"new"[:1]) and file.write("text, which a binary file rejects")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_nothing_of_an_older_temporary_file_stays(tmp_path):
+def test_an_older_temporary_file_is_overwritten(tmp_path):
     path = tmp_path / "a.txt"
     temporary_path(path).write_text("left by a killed process")
     with atomic_write(path) as file:
@@ -35,7 +35,7 @@ def test_one_process_writes_at_a_time(tmp_path):
     assert path.read_text() == "first"
 
 
-def test_mistakes_are_clear_errors(tmp_path):
+def test_invalid_targets_raise_clear_errors(tmp_path):
     with (
         pytest.raises(FileNotFoundError, match="does not exist; make it first"),
         atomic_write(tmp_path / "b" / "a.txt"),

@@ -1,4 +1,4 @@
-"""Bins of about equal numbers of values share no value."""
+"""Bins of about equal size, with equal values in the same bin."""
 
 import itertools
 
@@ -14,7 +14,7 @@ def _ends(values, parts):
     return [(values[part].min(), values[part].max()) for part in parts]
 
 
-def test_different_values_come_in_equal_bins():
+def test_distinct_values_are_split_into_equal_bins():
     parts = distinct_bins(CONTINUOUS, 5, least=10, separate=20)
     assert [len(part) for part in parts] == [41, 41, 41, 40, 40]
     assert np.concatenate(parts).tolist() == np.argsort(CONTINUOUS).tolist()
@@ -23,7 +23,7 @@ def test_different_values_come_in_equal_bins():
 
 
 @pytest.mark.parametrize("values", [[65.0], [10.0, 20.0, 50.0], np.arange(1, 21)])
-def test_few_different_values_get_a_bin_each(values):
+def test_few_distinct_values_get_one_bin_each(values):
     sample = np.random.default_rng(0).permutation(np.repeat(values, np.arange(len(values)) + 3))
     parts = distinct_bins(sample, 5, least=10, separate=20)
     assert _ends(sample, parts) == [(value, value) for value in values]
@@ -62,5 +62,5 @@ def test_equal_values_are_in_one_bin(sample):
         ([1, 1, 2, 3], {"most": 1, "separate": 3}, [[0, 1, 2, 3]]),
     ],
 )
-def test_limits_are_reached_and_not_passed(values, limits, bins):
+def test_limits_are_respected(values, limits, bins):
     assert [part.tolist() for part in distinct_bins(np.array(values), **limits)] == bins

@@ -1,4 +1,4 @@
-"""Helpers for messages."""
+"""Parts of error messages."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_a_noun_agrees_with_its_number(number, expected):
     assert counted(number, "layer") == expected
 
 
-def test_an_irregular_plural_is_given():
+def test_irregular_plurals():
     assert counted(1, "class", "classes") == "1 class"
     assert counted(0, "class", "classes") == "0 classes"
 
@@ -23,11 +23,11 @@ def test_an_irregular_plural_is_given():
     ("given", "question"),
     [("standart", " Did you mean 'standard'?"), ("DENSE", " Did you mean 'dense'?"), ("x", ""), (3, ""), ("", "")],
 )
-def test_a_misspelt_name_is_told_the_one_that_is_like_it(given, question):
+def test_suggestion_is_the_most_similar_name(given, question):
     assert did_you_mean(given, ["standard", "dense"]) == question
 
 
-def test_a_name_of_a_fixed_list_is_checked():
+def test_check_name_accepts_only_allowed_names():
     check_name(["standard", "dense"], "a preset", "dense")
     for wrong in ("dens", 3, None, ["dense"]):
         with pytest.raises(ValueError, match="was given, but a preset is one of standard, dense"):
@@ -44,6 +44,6 @@ def test_a_name_of_a_fixed_list_is_checked():
         (lambda: supa.preset("standard").replace(num_slice=3), "num_slices"),
     ],
 )
-def test_misspelt_arguments_are_told_the_name_that_is_like_them(call, name):
+def test_errors_suggest_similar_names(call, name):
     with pytest.raises(ValueError, match=f"Did you mean '{name}'"):
         call()

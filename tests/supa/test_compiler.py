@@ -1,4 +1,4 @@
-"""Kernels compile also where no folder takes the machine code."""
+"""Compilation of kernels and caching of their machine code."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ print(twice(21))
 
 
 def run(folder, **environment):
-    """Run a program with a kernel; return the files of machine code that lie below the folder afterwards."""
+    """Run a program with a kernel and return the files of machine code that it leaves in the folder."""
     program = folder / "program.py"
     program.write_text(PROGRAM)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | environment
@@ -37,24 +37,24 @@ def run(folder, **environment):
     return [path.relative_to(folder).parts for path in folder.rglob("program.twice*.nbi")]
 
 
-def test_machine_code_is_cached_for_the_user_and_not_beside_the_source(tmp_path):
-    """Files beside the source would stay after `pip uninstall`, and keep an empty package importable."""
+def test_machine_code_is_cached_for_the_user_and_not_next_to_the_source(tmp_path):
+    """Files next to the source would remain after `pip uninstall`, and the empty package would be importable."""
     (parts,) = run(tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert parts[:3] == ("cache", "supa", "numba")
     assert parts[3].startswith("supa-")
 
 
-def test_the_folder_of_numba_is_obeyed(tmp_path):
+def test_numba_cache_dir_is_respected(tmp_path):
     (parts,) = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "mine"))
     assert parts[0] == "mine"
     assert parts[1].startswith("supa-")
 
 
-def test_a_machine_without_a_writable_cache_compiles_all_the_same(tmp_path):
+def test_kernels_compile_without_a_writable_cache(tmp_path):
     assert run(tmp_path, XDG_CACHE_HOME="/dev/null") == []
 
 
-def test_another_version_of_any_source_file_has_another_folder(tmp_path, monkeypatch):
+def test_cache_folder_depends_on_the_content_of_all_source_files(tmp_path, monkeypatch):
     source = tmp_path / "package" / "inner" / "inlined.py"
     source.parent.mkdir(parents=True)
     monkeypatch.setattr(caching, "__file__", str(tmp_path / "package" / "caching.py"))
@@ -71,7 +71,7 @@ def test_a_relative_cache_folder_is_ignored(monkeypatch, tmp_path):
     assert caching.user_cache() == tmp_path / ".cache" / "supa"
 
 
-def test_no_fast_mathematics_is_allowed():
+def test_kernels_do_not_use_fast_math():
     """Contracted or reordered operations would make the results depend on the machine."""
     from supa.engines import cpu, reference, tiles
 

@@ -1,4 +1,4 @@
-"""ShowerConfig and the laws of the initial conditions: round trips, and one clear error for each mistake."""
+"""ShowerConfig and the distributions of the initial conditions: round trips and error messages."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from supa import PRESETS, EnergySpectrum, PrimaryCount, ShowerConfig, preset, pr
 
 
 @given(configs())
-def test_json_and_toml_give_the_same_config_back(config):
+def test_configs_survive_a_round_trip_through_json_and_toml(config):
     assert ShowerConfig.from_json(config.to_json()) == config
     assert ShowerConfig.from_toml(config.to_toml()) == config
     assert ShowerConfig.from_dict(config.to_dict()) == config
@@ -19,7 +19,7 @@ def test_json_and_toml_give_the_same_config_back(config):
 
 
 @pytest.mark.parametrize("ending", [".json", ".toml"])
-def test_a_file_gives_the_config(tmp_path, ending):
+def test_config_is_read_from_a_file(tmp_path, ending):
     path = tmp_path / f"physics{ending}"
     config = preset("two-primaries")
     path.write_text(config.to_json() if ending == ".json" else config.to_toml())
@@ -27,7 +27,7 @@ def test_a_file_gives_the_config(tmp_path, ending):
 
 
 @pytest.mark.parametrize("text", ['{"num_slices": 4, "num_slices": 4}', '{"deviation": 0.1, "a": {"x": 1, "x": 2}}'])
-def test_a_key_given_twice_is_an_error(tmp_path, text):
+def test_repeated_keys_raise_an_error(tmp_path, text):
     name = "num_slices" if "num" in text else "x"
     path = tmp_path / "physics.json"
     path.write_text(text)
@@ -91,7 +91,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in INVALID.items() for value in values])
-def test_an_invalid_constant_is_one_clear_error(name, value):
+def test_invalid_constants_raise_a_clear_error(name, value):
     with pytest.raises(ValueError, match=r".") as caught:
         ShowerConfig(**{name: value})
     message = str(caught.value)
@@ -105,7 +105,7 @@ def test_every_constant_has_an_invalid_example():
 
 
 def test_an_energy_cut_off_needs_layers_from_the_first_slice():
-    with pytest.raises(ValueError, match="slice 0, which belongs to no layer"):
+    with pytest.raises(ValueError, match="slice 0, which is not in any layer"):
         ShowerConfig(critical_energy=1.0)
 
 
@@ -122,12 +122,12 @@ def test_an_energy_cut_off_needs_layers_from_the_first_slice():
         (ShowerConfig.from_toml, "[physics]\nnum_slices = 3", "'physics' is not a setting"),
     ],
 )
-def test_an_unreadable_text_is_one_clear_error(reader, text, message):
+def test_invalid_text_raises_a_clear_error(reader, text, message):
     with pytest.raises(ValueError, match=message):
         reader(text)
 
 
-def test_an_unreadable_file_is_one_clear_error(tmp_path):
+def test_unreadable_files_raise_a_clear_error(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.json or \.toml"):
         ShowerConfig.from_file(tmp_path / "physics.yaml")
     with pytest.raises(ValueError, match="cannot be read"):
@@ -140,18 +140,18 @@ def test_an_unreadable_file_is_one_clear_error(tmp_path):
 @pytest.mark.parametrize(
     ("law", "values"), [("fixed", 5), ("even", (1,)), ("fixed", (None,)), ("fixed", (1, 2)), ("list", ())]
 )
-def test_an_impossible_spectrum_is_one_clear_error(law, values):
+def test_invalid_spectra_raise_a_clear_error(law, values):
     with pytest.raises(ValueError, match="incident energy: "):
         EnergySpectrum(law, values)
 
 
 @pytest.mark.parametrize(("law", "value"), [("fixed", "1"), ("fixed", None), ("even", 1), ("poisson", "2")])
-def test_an_impossible_number_of_primaries_is_one_clear_error(law, value):
+def test_invalid_numbers_of_primaries_raise_a_clear_error(law, value):
     with pytest.raises(ValueError, match="num_primaries: "):
         PrimaryCount(law, value)
 
 
-def test_a_stop_curve_beyond_all_numbers_is_certain():
+def test_a_stop_probability_that_overflows_is_1():
     from supa.physics import fate_probabilities
 
     stop, _ = fate_probabilities(ShowerConfig(stop_scale=1e-20, stop_exponent=100))
@@ -170,14 +170,14 @@ def test_a_stop_curve_beyond_all_numbers_is_certain():
         ([7], "fixed", (7.0,), 7.0),
     ],
 )
-def test_energies_are_read_as_they_are_written(value, law, values, mean):
+def test_spectra_are_parsed_and_formatted(value, law, values, mean):
     spectrum = EnergySpectrum.parse(value)
     assert (spectrum.law, spectrum.values) == (law, values)
     assert spectrum.mean == pytest.approx(mean)
     assert EnergySpectrum.parse(str(spectrum)) == spectrum
 
 
-def test_the_number_of_primaries_has_its_law():
+def test_probabilities_of_the_number_of_primaries():
     assert PrimaryCount.parse(3).probabilities() == [0, 0, 0, 1]
     poisson = PrimaryCount.parse("poisson:2.5")
     p = poisson.probabilities()
@@ -186,7 +186,7 @@ def test_the_number_of_primaries_has_its_law():
     assert sum(n * q for n, q in enumerate(p)) == pytest.approx(poisson.mean, rel=1e-14)
 
 
-def test_presets_know_their_names_at_any_energy():
+def test_preset_name_ignores_the_incident_energy():
     for name in PRESETS:
         assert preset_name(preset(name).replace(incident_energy="1:3")) == name
     assert preset_name(preset("standard").replace(deviation=0.1)) is None
@@ -194,8 +194,8 @@ def test_presets_know_their_names_at_any_energy():
         preset("SUPAv1")
 
 
-def test_the_stop_curve_is_the_published_one():
-    """(l / 27) ** 0.75 of slices 7 to 23, as the documentation of the reference code lists it."""
+def test_stop_probabilities_equal_the_published_ones():
+    """Compare (l / 27) ** 0.75 with the list in the documentation of the reference code."""
     from supa.physics import fate_probabilities
 
     stop, split = fate_probabilities(preset("reference"))

@@ -1,4 +1,4 @@
-"""The counter-based engine against its plain form: the same tree, the same energies to the bit."""
+"""The engine cpu agrees with a plain Python implementation: equal trees and bit-identical energies."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def _compare(config: supa.ShowerConfig, seed: int, index: int) -> None:
     assert recorded["slice"].tolist() == [p.slice for p in tree]
     assert recorded["primary"].tolist() == [p.primary for p in tree]
     assert recorded["energy"].tolist() == [p.energy for p in tree]
-    # Directions that nearly lie in the slice amplify the last bit; the positions' scale is that of the largest slope.
+    # Rounding errors grow with the slopes, so the tolerance depends on the largest slope.
     steepest = max(abs(s) for p in tree for s in (p.slope_x, p.slope_y))
     tolerance = 1e-12 * max(1.0, steepest) ** 2 * config.slice_spacing * config.num_slices
     np.testing.assert_allclose(recorded["x"], [p.x for p in tree], rtol=1e-12, atol=max(tolerance, 1e-12))
@@ -36,25 +36,25 @@ def _compare(config: supa.ShowerConfig, seed: int, index: int) -> None:
 
 
 @pytest.mark.parametrize("name", supa.PRESETS)
-def test_presets_equal_the_plain_walk(name):
+def test_presets_equal_the_plain_implementation(name):
     _compare(supa.preset(name), 0, 0)
 
 
 @pytest.mark.parametrize(("seed", "index"), [(7, 123456), (2**64 - 1, 2**56 - 2), (2**32, 2**32 - 1)])
-def test_any_seed_and_index_equal_the_plain_walk(seed, index):
+def test_any_seed_and_index_equal_the_plain_implementation(seed, index):
     _compare(supa.preset("two-primaries"), seed, index)
 
 
 @settings(max_examples=60, deadline=None)
 @given(configs(forward=True), st.integers(0, 2**64 - 1), st.integers(0, 2**56 - 2))
-def test_random_configs_equal_the_plain_walk(config, seed, index):
+def test_random_configs_equal_the_plain_implementation(config, seed, index):
     _compare(config, seed, index)
 
 
 @settings(max_examples=60, deadline=None)
 @given(configs(), st.integers(0, 2**64 - 1))
 @example(supa.preset("standard"), 0)
-def test_energy_is_conserved_to_rounding(config, seed):
+def test_energy_is_conserved_up_to_rounding(config, seed):
     showers = supa.simulate(50, config, seed=seed)
     deposited = np.bincount(showers.hits.group_of_row(), weights=showers.energy, minlength=50)
     np.testing.assert_allclose(deposited + showers.leaked_energy, showers.incident_energy, rtol=1e-12)
@@ -86,7 +86,7 @@ def test_directions_that_point_backwards_are_mirrored():
     assert np.abs(showers.x).max() < step
 
 
-def test_a_shower_too_large_for_the_memory_is_a_clear_error(monkeypatch):
+def test_a_shower_that_does_not_fit_into_memory_raises_a_clear_error(monkeypatch):
     monkeypatch.setattr("supa.simulation_plan.available_bytes", lambda: 64 << 20)
     explosive = supa.ShowerConfig(num_slices=40, split_early=1, first_stop_slice=40, readout_layers=((0, 39),))
     for engine in ("cpu", "reference"):
@@ -94,7 +94,7 @@ def test_a_shower_too_large_for_the_memory_is_a_clear_error(monkeypatch):
             supa.simulate(1, explosive, engine=engine, threads=1)
 
 
-def test_showers_too_many_for_the_memory_are_a_clear_error(monkeypatch):
+def test_showers_that_do_not_fit_into_memory_raise_a_clear_error(monkeypatch):
     monkeypatch.setattr("supa.collector.available_bytes", lambda: 1 << 20)
     with pytest.raises(MemoryError, match=r"100,000 showers need about 0\.\d GiB.*supa\.stream"):
         supa.simulate(100_000)

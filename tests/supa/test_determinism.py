@@ -1,8 +1,9 @@
-"""Shower k of a seed is the same whatever made it: chunks, threads, ranges, processes."""
+"""Shower k of a seed does not depend on chunks, threads, ranges or processes."""
 
 import multiprocessing
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from workers import hits_of_shower_7
 
 import supa
+from supa import primaries, simulation
 from supa.engines import cpu, reference
 from supa.primaries import Primaries
 
@@ -23,7 +25,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("options", KEYS.values(), ids=KEYS.keys())
-def test_chunks_and_threads_do_not_matter(options):
+def test_showers_do_not_depend_on_chunks_and_threads(options):
     whole = supa.simulate(700, **options, threads=1)
     for threads, size in ((1, 1), (1, 64), (2, 13), (3, 100), (5, 7), (2, 10_000)):
         parts = list(supa.stream(700, **options, threads=threads, chunk_size=size))
@@ -32,26 +34,40 @@ def test_chunks_and_threads_do_not_matter(options):
 
 
 @pytest.mark.parametrize("options", KEYS.values(), ids=KEYS.keys())
-def test_any_range_may_be_made_alone(options):
+def test_any_range_can_be_simulated_alone(options):
     whole = supa.simulate(300, **options)
     for k in (0, 1, 150, 299):
         part = supa.simulate(300 - k, **options, first=int(whole.index[k]))
         assert part == whole[k:]
 
 
-def test_blocks_do_not_matter(monkeypatch):
+def test_showers_do_not_depend_on_blocks(monkeypatch):
     whole = supa.simulate(400, record="particles")
     for particles in (1, 100, 10**7):
         monkeypatch.setattr("supa.simulation_plan._BLOCK_PARTICLES", particles)
         assert supa.simulate(400, record="particles") == whole
 
 
-def test_chunks_stay_when_the_next_ones_are_made():
+def test_the_first_call_of_compiled_code_is_made_before_there_are_threads(monkeypatch):
+    # Numba's lookup of types is not safe against another thread that compiles for the first time.
+    threads = []
+
+    def draw_primaries(*arguments):
+        threads.append(threading.current_thread())
+        return primaries.draw_primaries(*arguments)
+
+    monkeypatch.setattr(simulation, "draw_primaries", draw_primaries)
+    supa.simulate(200, threads=2)
+    assert threads[0] is threading.main_thread()
+    assert threading.main_thread() not in threads[1:]
+
+
+def test_chunks_remain_valid_after_the_next_ones():
     chunks = list(supa.stream(500, chunk_size=50, threads=2))
     assert supa.Showers.concatenate(chunks) == supa.simulate(500)
 
 
-def test_abandoning_a_stream_leaves_nothing_behind():
+def test_streams_can_be_closed_early():
     for _ in range(3):
         stream = supa.stream(10**9, threads=2)
         next(stream)
@@ -59,10 +75,10 @@ def test_abandoning_a_stream_leaves_nothing_behind():
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_worker_processes_make_the_same(method):
+def test_worker_processes_simulate_the_same_showers(method):
     expected = hits_of_shower_7(0)  # uses threads in this process before any fork
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads; that is the test
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns about forks of a process with threads
         with multiprocessing.get_context(method).Pool(2) as pool:
             assert pool.map_async(hits_of_shower_7, range(4)).get(timeout=120) == [expected] * 4
 
@@ -84,7 +100,7 @@ def test_seeds_and_showers_differ():
     assert not showers.hits.equals(supa.simulate(200, seed=2).hits)
 
 
-def test_a_complete_run_names_its_attempts():
+def test_index_of_a_complete_shower_is_its_attempt():
     complete = supa.simulate(100, seed=4, keep="complete")
     everything = supa.simulate(complete.run.attempts, seed=4)
     assert complete.run.attempts == complete.index[-1] + 1
@@ -97,13 +113,13 @@ MISUSES = [
     ({"num_showers": -1}, "num_showers: -1 was given"),
     ({"num_showers": 1.5}, "num_showers: 1.5 was given"),
     ({"config": "v1"}, "no preset 'v1'"),
-    ({"config": 3}, "a preset's name or a ShowerConfig"),
+    ({"config": 3}, "the name of a preset or a ShowerConfig"),
     ({"energy": -1}, "incident energy: -1 was given"),
     ({"energy": "x"}, "incident energy: 'x' was given"),
     ({"seed": -1}, "seed: -1 was given"),
     ({"seed": 2**64}, "from 0 to 18446744073709551615"),
     ({"first": -1}, "first: -1 was given"),
-    ({"first": 2**56}, "first: .* less num_showers"),
+    ({"first": 2**56}, "first: .* - num_showers"),
     ({"keep": "none"}, "keep: 'none' was given, but it must be 'all' or 'complete'"),
     ({"record": "tree"}, "record: 'tree' was given"),
     ({"engine": "gpu"}, "engine: 'gpu' was given"),
@@ -114,14 +130,14 @@ MISUSES = [
 
 
 @pytest.mark.parametrize(("options", "message"), MISUSES)
-def test_a_misuse_is_one_clear_error(options, message):
+def test_invalid_arguments_raise_a_clear_error(options, message):
     for call in (supa.simulate, supa.stream):
         with pytest.raises(ValueError, match=message):
             call(**{"num_showers": 1, **options})
 
 
 def _peak_attempts(monkeypatch, **options) -> int:
-    """The most attempts that are walked at once."""
+    """Return the largest number of showers that are simulated at once."""
     sizes = []
     for module, name in ((cpu, "Workspace"), (reference, "ReferenceStream")):
         walk = getattr(module, name).walk_showers
@@ -148,12 +164,12 @@ HUNGRY = {
 
 
 @pytest.mark.parametrize("options", HUNGRY.values(), ids=HUNGRY.keys())
-def test_a_large_chunk_is_no_larger_than_what_is_needed(monkeypatch, options):
+def test_chunks_are_limited_by_the_required_number_of_showers(monkeypatch, options):
     assert _peak_attempts(monkeypatch, **options) <= 1000
 
 
 @pytest.mark.parametrize("options", [{}, {"record": "particles"}, {"engine": "reference", "first": 150}])
-def test_a_large_chunk_is_no_larger_than_the_memory(monkeypatch, options):
+def test_chunks_are_limited_by_the_free_memory(monkeypatch, options):
     monkeypatch.setattr("supa.simulation_plan.available_bytes", lambda: 100_000_000)
     monkeypatch.setattr("supa.simulation_plan._CHUNKS_SHARE", 0.01)
     assert _peak_attempts(monkeypatch, threads=1, **options) < 150
@@ -170,34 +186,36 @@ print(sum(len(chunk) for chunk in supa.stream(300, keep="complete", record="part
 """
 
 
-def test_a_large_chunk_fits_a_limit_of_the_memory():
+def test_chunks_respect_the_memory_limit_of_the_process():
     if not Path("/proc/self/statm").exists():
-        pytest.skip("this system does not tell the memory of a process in /proc")
+        pytest.skip("the system does not report the memory of a process in /proc")
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("300\n", "")
 
 
-def test_a_chunk_size_must_be_a_whole_number():
+def test_chunk_size_must_be_positive():
     with pytest.raises(ValueError, match="chunk_size: 0 was given"):
         supa.stream(1, chunk_size=0)
 
 
-def test_showers_that_are_never_complete_are_an_error(monkeypatch):
+def test_configs_that_hardly_ever_produce_complete_showers_raise_an_error(monkeypatch):
     monkeypatch.setattr("supa.simulation.MAX_FRUITLESS_ATTEMPTS", 1000)
-    with pytest.raises(ValueError, match=r"None of [\d,]+ showers in a row has a hit in every readout layer"):
+    with pytest.raises(ValueError, match=r"None of [\d,]+ consecutive showers has a hit in every readout layer"):
         supa.simulate(1, supa.preset("critical").replace(critical_energy=1000), keep="complete")
 
 
-def test_showers_that_cannot_be_complete_are_an_error_at_once():
+def test_configs_without_complete_showers_raise_an_error_immediately():
     with pytest.raises(ValueError, match="No shower of this config has a hit in every readout layer"):
         supa.stream(1, supa.ShowerConfig(stop_amplitude=0.0, split_late=0.0), keep="complete")
 
 
-def test_indices_that_run_out_are_an_error():
-    with pytest.raises(ValueError, match=r"indices end at 72057594037927935, \d+ complete showers short of the 90"):
+def test_running_out_of_indices_raises_an_error():
+    with pytest.raises(
+        ValueError, match=r"72057594037927935, was reached \d+ complete showers short of the 90 requested"
+    ):
         supa.simulate(90, first=2**56 - 1 - 100, keep="complete")
     assert supa.simulate(3, first=2**56 - 4).index[-1] == 2**56 - 2
 
 
-def test_numbers_may_be_numpys():
+def test_numpy_integers_are_accepted():
     assert supa.simulate(np.uint8(3), seed=np.int64(5), first=np.uint8(200)) == supa.simulate(3, seed=5, first=200)

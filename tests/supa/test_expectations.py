@@ -1,4 +1,4 @@
-"""The exact expectations: against the published table, and against full enumeration of small trees."""
+"""The exact expectations agree with the published table and with the full enumeration of small trees."""
 
 import itertools
 from collections import defaultdict
@@ -10,7 +10,7 @@ from supa import NoClosedFormError, ShowerConfig, expectation
 from supa.physics import build_walk, fate_probabilities
 
 
-def test_the_reference_has_its_published_expectations():
+def test_expectations_of_reference_equal_the_published_ones():
     e = expectation("reference")
     assert e.particles[:8] == pytest.approx([1.6**l for l in range(8)])
     assert e.hits[7:19] == pytest.approx(
@@ -19,8 +19,10 @@ def test_the_reference_has_its_published_expectations():
     assert e.energy[7:13] == pytest.approx([0.363330, 0.255687, 0.167134, 0.101528, 0.057278, 0.029962], abs=5e-7)
     assert e.energy_entering[7:11] == pytest.approx([1, 0.636670, 0.380983, 0.213849], abs=5e-7)
     assert e.layer_hits == pytest.approx([19.8507, 50.5730, 1.6659], abs=5e-5)
-    assert e.layer_hits_variance**0.5 == pytest.approx([10.130, 29.939, 3.200], abs=1e-3)  # digits cut off
-    assert e.total_hits_variance**0.5 == pytest.approx(39.169, abs=2e-3)  # digits cut off
+    assert e.layer_hits_variance**0.5 == pytest.approx(
+        [10.130, 29.939, 3.200], abs=1e-3
+    )  # published with truncated digits
+    assert e.total_hits_variance**0.5 == pytest.approx(39.169, abs=2e-3)  # published with truncated digits
     assert e.layer_energy == pytest.approx([0.619017, 0.380843, 0.00013966], abs=5e-7)
     assert e.tree_particles == pytest.approx(194.396, abs=5e-4)
     assert e.leaked_particles == pytest.approx(0.00249, abs=5e-6)
@@ -29,7 +31,7 @@ def test_the_reference_has_its_published_expectations():
     assert e.probability_complete == pytest.approx(0.3202044, abs=5e-8)
 
 
-def test_the_first_published_parameters_have_their_expectations():
+def test_expectations_of_dense_equal_the_published_ones():
     e = expectation("dense")
     assert e.layer_hits == pytest.approx([27.9, 881.6, 322.8], abs=0.06)
     assert e.tree_particles == pytest.approx(3087, abs=0.5)
@@ -50,7 +52,7 @@ SMALL = ShowerConfig(
 
 
 def _distribution(config: ShowerConfig, l: int = 0) -> dict[tuple[tuple[int, float], ...], float]:
-    """Every set of (slice, energy share) of what stops or leaks, and its probability, with equal splits."""
+    """Return the probability of every set of (slice, energy share) of the leaves, with equal splits."""
     if l == config.num_slices:
         return {((l, 1.0),): 1.0}
     stop, split = fate_probabilities(config)
@@ -66,7 +68,7 @@ def _distribution(config: ShowerConfig, l: int = 0) -> dict[tuple[tuple[int, flo
 
 
 def _of_primaries(config: ShowerConfig) -> dict[tuple[tuple[int, float], ...], float]:
-    """The same for all primaries together, each with an equal share."""
+    """Return the same for all primaries together, each with an equal share of the energy."""
     one = _distribution(config)
     result: dict[tuple[tuple[int, float], ...], float] = defaultdict(float)
     together: dict[tuple[tuple[int, float], ...], float] = {(): 1.0}
@@ -121,7 +123,7 @@ def test_expectations_equal_full_enumeration(keep, primaries):
     assert exact.layer_hits_covariance == pytest.approx(covariance, **close)
 
 
-def test_a_poisson_number_of_primaries_mixes_fixed_numbers():
+def test_a_poisson_number_of_primaries_is_a_mixture_of_fixed_numbers():
     mixed = SMALL.replace(num_primaries="poisson:1.7")
     exact = expectation(mixed, keep="complete")
     weights, hits, energy = 0.0, np.zeros(4), np.zeros(4)
@@ -136,7 +138,7 @@ def test_a_poisson_number_of_primaries_mixes_fixed_numbers():
     assert exact.energy == pytest.approx(energy / weights, rel=1e-12)
 
 
-def test_energy_is_conserved_in_the_mean():
+def test_mean_energy_is_conserved():
     for name in ("standard", "reference", "dense", "two-primaries"):
         for keep in ("all", "complete"):
             e = expectation(name, keep=keep)
@@ -145,7 +147,7 @@ def test_energy_is_conserved_in_the_mean():
             assert e.energy_entering[0] == pytest.approx(1, abs=1e-12)
 
 
-def test_what_has_no_closed_form_says_so():
+def test_configs_without_a_closed_form_raise_an_error():
     with pytest.raises(NoClosedFormError, match=r"critical_energy = 0\.2 GeV .* no closed form; simulate"):
         expectation("critical")
     many = ShowerConfig(num_slices=20, first_stop_slice=7, readout_layers=tuple((l, l) for l in range(7, 20)))

@@ -1,4 +1,4 @@
-"""Showers of hits that another program made."""
+"""Showers built from hits of another program."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import supa_datasets
 HITS = {"offset": [0, 2, 2, 3], "incident_energy": [5, 6, 7.0], "x": [0, 1, 2.0], "y": [0, 0, 1.0], "energy": [1, 2, 3]}
 
 
-def test_hits_of_a_simulation_come_back():
+def test_simulated_hits_are_unchanged():
     showers = supa.simulate(50, "two-primaries", seed=4)
     again = supa.from_hits(
         showers.config, offset=showers.offset, incident_energy=showers.incident_energy, x=showers.x, y=showers.y,
@@ -22,7 +22,7 @@ def test_hits_of_a_simulation_come_back():
     assert np.isfinite(again.z).all()
 
 
-def test_a_layer_is_enough(tmp_path):
+def test_layers_suffice_if_slices_are_unknown(tmp_path):
     showers = supa.from_hits("standard", **HITS, layer=[0, 1, 2])
     assert not showers.slices_known
     assert np.isnan(showers.z).all()
@@ -33,11 +33,11 @@ def test_a_layer_is_enough(tmp_path):
     loaded = supa_datasets.load(tmp_path / "a.h5")
     assert list(loaded.slice) == [255] * 3
     assert np.isnan(loaded.leaked_energy).all()
-    with pytest.raises(ValueError, match="know only their hits' layers"):
+    with pytest.raises(ValueError, match="only the layers of these hits are known"):
         supa.Grid([supa.Polar([0, 1], 2)] * 28, depth="slice").cell(showers)
 
 
-def test_a_layer_of_one_slice_tells_the_slice():
+def test_a_layer_with_one_slice_determines_the_slice():
     config = supa.preset("single-layer")
     (first, last), *_ = config.readout_layers
     showers = supa.from_hits("single-layer", **HITS, layer=[0, 0, 0])
@@ -72,13 +72,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(change, message):
+def test_invalid_hits_raise_a_clear_error(change, message):
     with pytest.raises(ValueError, match=message):
         supa.from_hits("standard", **{**HITS, "layer": [0, 1, 2], **change})
 
 
 @pytest.mark.parametrize("kind", ["i1", "u2", ">i4", "u8", "f2", ">f8"])
-def test_numbers_of_every_width_are_taken(kind):
+def test_numbers_of_every_width_are_accepted(kind):
     numbers = {name: np.array(HITS[name]).astype(kind) for name in ("incident_energy", "x", "y", "energy")}
     showers = supa.from_hits("standard", **{**HITS, **numbers}, layer=np.array([0, 1, 2], ">u2"))
     assert showers.energy.tolist() == [1, 2, 3]
@@ -99,18 +99,16 @@ def test_numbers_of_every_width_are_taken(kind):
     ],
     ids=["booleans", "texts", "complex", "objects", "missing", "ragged"],
 )
-def test_what_is_no_number_is_refused(values):
+def test_values_that_are_not_real_numbers_are_rejected(values):
     with pytest.raises(ValueError, match=r"energy: .* was given, but it must be (3|an array of) numbers"):
         supa.from_hits("standard", **{**HITS, "energy": values}, layer=[0, 1, 2])
     with pytest.raises(ValueError, match=r"r_edges: .* was given, but"):
         supa.Polar(values, 2)
 
 
-def test_masked_values_and_indices_beyond_64_bits_are_refused():
+def test_masked_values_and_indices_beyond_64_bits_are_rejected():
     masked = np.ma.array([1.0, 2, 3], mask=[0, 1, 0])
-    with pytest.raises(
-        ValueError, match="energy: an array with masked values was given, but every value must be there"
-    ):
+    with pytest.raises(ValueError, match="energy: an array with masked values was given, but no value may be masked"):
         supa.from_hits("standard", **{**HITS, "energy": masked}, layer=[0, 1, 2])
     with pytest.raises(ValueError, match=f"index: {2**63} was given, but every value must be at most {2**63 - 1}"):
         supa.from_hits("standard", **HITS, layer=[0, 1, 2], index=np.array([0, 1, 2**63], np.uint64))

@@ -1,4 +1,4 @@
-"""Grids of cells: where each hit falls, and that no energy is lost."""
+"""Grids of cells: the cell of each hit, and conservation of energy."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def _grids():
 
 
 @pytest.mark.parametrize("grid", _grids().values(), ids=_grids())
-def test_cells_and_overflow_hold_all_energy(showers, grid):
+def test_cells_and_overflow_contain_all_energy(showers, grid):
     part = showers.layer if grid.depth == "layer" else showers.slice
     total = np.zeros((len(showers), len(grid.parts)))
     np.add.at(total, (showers.hits.group_of_row(), part), showers.energy)
@@ -33,8 +33,8 @@ def test_cells_and_overflow_hold_all_energy(showers, grid):
     assert grid.energies(showers).shape == (len(showers), grid.num_cells)
 
 
-def test_a_cell_is_found_as_by_hand():
-    """Against loops over the cells, edges included."""
+def test_cells_equal_those_of_a_plain_loop():
+    """The points include edges and corners of cells."""
     cells = Cartesian([0, 1, 3], [-1, 0, 0.5, 2])
     x, y = np.meshgrid([-0.1, 0, 0.5, 1, 3, 3.1], [-1, -0.5, 0, 0.5, 2, 2.1])
     for px, py, found in zip(x.ravel(), y.ravel(), cells.cell(x.ravel(), y.ravel()), strict=True):
@@ -48,16 +48,16 @@ def test_a_cell_is_found_as_by_hand():
 
 
 @pytest.mark.parametrize("cells", [Cartesian([0, 1, 3], [-1, 0, 2]), Polar([0, 1, 2], 6), Polar([0.5, 2], 1)])
-def test_the_middle_of_a_cell_lies_in_it(cells):
+def test_the_centre_of_a_cell_is_inside_the_cell(cells):
     np.testing.assert_array_equal(cells.cell(*cells.centres()), np.arange(np.prod(cells.shape)))
 
 
-def test_polar_cells_turn_from_minus_pi():
+def test_azimuth_of_polar_cells_starts_at_minus_pi():
     cells = Polar([0, 1, 2], 4)
     assert cells.cell(-0.5, -0.1) == 0
     assert cells.cell(0.1, -1.5) == 2 * 1 + 1
     assert cells.cell(1.5, 0.1) == 2 * 2 + 1
-    assert cells.cell(-0.5, 0.0) == 2 * 3  # pi itself belongs to the last step
+    assert cells.cell(-0.5, 0.0) == 2 * 3  # pi belongs to the last step
     assert cells.cell(3.0, 0.0) == -1
 
 
@@ -66,7 +66,7 @@ MISTAKES = {
     "descending": (lambda: Polar([1, 0], 2), "2 or more ascending"),
     "not a number": (lambda: Cartesian([0, np.nan], [0, 1]), "2 or more ascending"),
     "words": (lambda: Cartesian("ab", [0, 1]), "2 or more ascending"),
-    "negative radius": (lambda: Polar([-1, 0], 2), "a radius is at least 0"),
+    "negative radius": (lambda: Polar([-1, 0], 2), "a radius must be at least 0"),
     "no step": (lambda: Polar([0, 1], 0), "whole number of at least 1"),
     "no part": (lambda: Grid(()), "one for each layer"),
     "no cells": (lambda: Grid((3,)), "one for each layer"),
@@ -76,12 +76,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("make", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(make, message):
+def test_invalid_grids_raise_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_grids_are_equal_by_their_edges():
+def test_cells_with_equal_edges_are_equal():
     assert Cartesian([0, 1], [0, 2]) == Cartesian((0.0, 1.0), np.array([0, 2]))
     assert Cartesian([0, 1], [0, 2]) != Cartesian([0, 1], [0, 3])
     assert Polar([0, 1], 2) == Polar([0, 1], 2) != Polar([0, 1], 3)

@@ -1,4 +1,4 @@
-"""Numbers for people: few digits, no negative zero, nothing for what is missing."""
+"""Formatting of numbers: few digits, no negative zero, a placeholder for missing numbers."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from supa.number_format import format_number, format_percent, format_signed, for
 NAN, INF = float("nan"), float("inf")
 
 
-def test_numbers():
+def test_numbers_have_few_digits():
     assert [format_number(v) for v in (0.123456, 123456.0, -0.0, 0.0, None, NAN, INF)] == [
         "0.1235", "1.235e+05", "0", "0", "-", "-", "inf"
     ]  # fmt: skip
@@ -23,7 +23,7 @@ def test_errors_have_one_digit(value, error, text):
     assert format_with_error(value, error) == text
 
 
-def test_rounding_leaves_no_negative_zero():
+def test_numbers_never_round_to_negative_zero():
     assert [format_signed(v) for v in (1.236, -1.236, -0.001, 0.0)] == ["+1.24", "-1.24", "+0.00", "+0.00"]
     assert [format_percent(v) for v in (0.12345, 1.0, -1e-9)] == ["12.3 %", "100.0 %", "0.0 %"]
     assert format_percent(0.123456, 2) == "12.35 %"

@@ -1,4 +1,4 @@
-"""What a tree tells of the incident energy: against a fine grid of energies, and against the simulated energies."""
+"""The energy posterior agrees with a fine grid of energies and with the simulated energies."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def showers():
 
 
 def _on_a_grid(shower):
-    """Give mean and deviation of ln E from the likelihood at many energies, particle by particle."""
+    """Return mean and standard deviation of ln E from the likelihood on a grid, particle by particle."""
     low, high = np.log(shower.config.spectrum.values)
     grid = np.linspace(low, high, 20_001)
     stop, likelihood = fate_probabilities(shower.config)[0], np.ones(len(grid))
@@ -30,28 +30,28 @@ def _on_a_grid(shower):
     return mean, np.sqrt(likelihood @ (grid - mean) ** 2)
 
 
-def test_the_moments_are_those_of_a_fine_grid(showers):
+def test_moments_equal_those_on_a_fine_grid(showers):
     some = showers[:30]
     for shower, mean, deviation in zip(some, *energy_posterior(some), strict=True):
         assert (mean, deviation) == pytest.approx(_on_a_grid(shower), abs=3e-4)
 
 
-def test_the_true_energies_scatter_about_the_mean_as_the_deviation_says(showers):
+def test_simulated_energies_agree_with_the_posterior(showers):
     mean, deviation = energy_posterior(showers)
     error = np.log(showers.incident_energy) - mean
     assert np.mean((error / deviation) ** 2) == pytest.approx(1, abs=0.06)  # 2.4 standard errors
     assert np.mean(error) == pytest.approx(0, abs=0.013)
-    assert np.sqrt(np.mean(error**2)) < 0.3  # the prior's is 1.33
+    assert np.sqrt(np.mean(error**2)) < 0.3  # it is 1.33 for the prior
 
 
-def test_a_shower_that_tells_nothing_keeps_the_prior():
+def test_posterior_of_an_uninformative_tree_is_the_prior():
     config = supa.preset("critical").replace(critical_energy=1e-6)
     mean, deviation = energy_posterior(supa.simulate(5, config, seed=1, record="particles"))
     assert mean == pytest.approx(np.log(100) / 2)
     assert deviation == pytest.approx(np.log(100) / np.sqrt(12))
 
 
-def test_what_has_no_posterior_is_a_clear_error(showers):
+def test_showers_without_a_posterior_raise_a_clear_error(showers):
     with pytest.raises(ValueError, match="needs the recorded particles; generate with --record particles"):
         energy_posterior(supa.simulate(2, "critical"))
     for config in ("standard", showers.config.replace(incident_energy=10)):

@@ -1,4 +1,4 @@
-"""Offsets of ragged tables: from counts, checked, and of any integer type."""
+"""Offsets of ragged tables: computed from counts, validated, and converted from any integer type."""
 
 import numpy as np
 import pytest
@@ -25,6 +25,6 @@ def test_offsets_of_any_integer_type_become_int64(kind):
 
 
 @pytest.mark.parametrize("given", [[], [1, 2], [0, 2, 1], [0.0, 1.0], [[0, 1]], np.array([0, 2**63 + 1], np.uint64)])
-def test_other_offsets_are_refused(given):
+def test_invalid_offsets_are_rejected(given):
     with pytest.raises(ValueError, match=r"offset: .* must be whole numbers that ascend from 0"):
         check_offset("offset", given)

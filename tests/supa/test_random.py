@@ -1,4 +1,4 @@
-"""The counter-based generator against its published vectors and its plain form."""
+"""The counter-based generator agrees with published test vectors and with a plain implementation."""
 
 import naive_walk
 import numpy as np
@@ -20,7 +20,7 @@ def _compiled_identity(index, primary):  # type: ignore[no-untyped-def]
     return identity_words(index, primary)
 
 
-# Known answers of Random123 for Philox4x32-10.
+# Test vectors of Random123 for Philox4x32-10.
 VECTORS = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
     ((2**32 - 1,) * 4, (2**32 - 1,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
@@ -33,13 +33,13 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), VECTORS)
-def test_philox_gives_the_published_answers(counter, key, answer):
+def test_philox_reproduces_the_published_vectors(counter, key, answer):
     assert tuple(map(int, _compiled(*map(np.uint64, (*counter, *key))))) == answer
     assert naive_walk.philox(counter, key) == answer
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6))
-def test_philox_equals_its_plain_form(words):
+def test_philox_equals_the_plain_implementation(words):
     assert tuple(map(int, _compiled(*map(np.uint64, words)))) == naive_walk.philox(tuple(words[:4]), tuple(words[4:]))
 
 

@@ -1,4 +1,4 @@
-"""The reference engine against data of the public reference code."""
+"""The engine reference agrees with data of the public reference code."""
 
 import numpy as np
 import pytest
@@ -19,19 +19,19 @@ def _simulate(num_showers: int, **options) -> supa.Showers:
     return supa.simulate(num_showers, "reference", engine="reference", keep="complete", seed=1234, **options)
 
 
-def test_the_first_showers_are_those_of_the_public_code(data):
+def test_first_showers_equal_those_of_the_public_code(data):
     with np.load(data / "reference_65GeV_seed1234_60showers.npz") as sample:
         _agrees(_simulate(60), sample)
 
 
-def test_a_thousand_showers_are_those_of_the_public_code(shared_reference):
+def test_a_thousand_showers_equal_those_of_the_public_code(shared_reference):
     with np.load(shared_reference) as sample:
         showers = _simulate(1000)
         _agrees(showers, sample)
         assert showers.run.attempts == sample["n_attempts"]
 
 
-def test_the_stream_may_be_cut_anywhere():
+def test_showers_do_not_depend_on_chunks():
     whole = _simulate(40)
     for size in (1, 7, 64, 1000):
         parts = supa.stream(40, "reference", engine="reference", keep="complete", seed=1234, chunk_size=size)
@@ -41,13 +41,13 @@ def test_the_stream_may_be_cut_anywhere():
     assert later.hits.equals(whole[30:].hits)
 
 
-def test_energies_only_scale():
+def test_energies_of_hits_are_proportional_to_the_incident_energy():
     low, high = _simulate(20, energy=10), _simulate(20, energy=40)
     assert low.x.tobytes() == high.x.tobytes()
     np.testing.assert_allclose(4 * low.energy, high.energy, rtol=1e-14)
 
 
-def test_the_seed_is_limited_as_in_the_public_code():
+def test_seed_and_threads_are_limited():
     with pytest.raises(ValueError, match="from 0 to 4294967295 with engine='reference'"):
         supa.simulate(1, engine="reference", seed=2**32)
     with pytest.raises(ValueError, match="one sequential stream; use 1"):

@@ -1,11 +1,11 @@
-"""Running moments are those of all rows at once, however they are cut into chunks."""
+"""Running moments of chunks equal the moments of all rows."""
 
 import numpy as np
 
 from supa.running_moments import RunningMoments
 
 
-def test_chunks_give_what_all_rows_give():
+def test_moments_do_not_depend_on_chunks():
     rows = np.random.default_rng(0).normal(3, 2, size=(50, 4)).astype(np.float32)
     moments = RunningMoments()
     for chunk in (rows[:1], rows[1:1], rows[1:30], rows[30:]):
@@ -16,7 +16,7 @@ def test_chunks_give_what_all_rows_give():
     np.testing.assert_allclose(moments.standard_error, expected.std(axis=0, ddof=1) / np.sqrt(50), rtol=1e-9)
 
 
-def test_a_single_row_has_no_error():
+def test_standard_error_of_a_single_row_is_zero():
     moments = RunningMoments()
     moments.add(np.array([[7, 8]], dtype=np.uint8))
     assert moments.mean.tolist() == [7.0, 8.0]

@@ -1,4 +1,4 @@
-"""Config: what a file holds is checked by the annotations, and every config is read back as it was written."""
+"""Config: validation by annotations, and round trips through JSON and TOML."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Circle(Config):
 
 @dataclass(frozen=True)
 class Square:
-    """A plain dataclass, checked where a Config has it."""
+    """Plain dataclass, which is validated as a field of a Config."""
 
     side: float
     rounded: bool = False
@@ -58,7 +58,7 @@ FULL = Drawing(
 
 
 @pytest.mark.parametrize("drawing", [FULL, Drawing("none", None), Drawing("x", Circle()), Drawing("", scale=1e-5)])
-def test_a_config_is_read_back_as_it_was_written(tmp_path, drawing):
+def test_configs_survive_a_round_trip(tmp_path, drawing):
     assert Drawing.from_dict(drawing.to_dict()) == drawing
     assert Drawing.from_json(drawing.to_json()) == drawing
     assert Drawing.from_toml(drawing.to_toml()) == drawing
@@ -69,7 +69,7 @@ def test_a_config_is_read_back_as_it_was_written(tmp_path, drawing):
         assert Drawing.from_dict({**partial_settings, "copies": 7}) == drawing.replace(copies=7)
 
 
-def test_plain_values_name_a_class_only_where_there_is_a_choice():
+def test_plain_values_name_the_class_only_if_several_are_allowed():
     plain = FULL.to_dict()
     assert plain["shape"] == {"part": "Square", "side": 2.0, "rounded": True}
     assert plain["frame"] == {"side": 10.0, "rounded": False}
@@ -78,14 +78,14 @@ def test_plain_values_name_a_class_only_where_there_is_a_choice():
     assert Drawing("x").to_dict()["shape"] == {"part": "Point"}
 
 
-def test_values_get_the_type_of_their_field():
+def test_values_are_converted_to_the_type_of_their_field():
     drawing = Drawing("x", Circle(2, [1, 2]), labels=["a"])
     assert repr(drawing.shape) == "Circle(radius=2.0, centre=(1.0, 2.0))"
     assert drawing.labels == ("a",)
     assert hash(drawing) == hash(Drawing("x", Circle(2.0, (1.0, 2.0)), labels=("a",)))
 
 
-def test_none_is_a_word_in_a_file_and_an_absent_setting_has_its_default():
+def test_none_is_written_as_text_and_missing_settings_have_defaults():
     assert Drawing.from_toml('name = "x"\nshape = "none"\nstyle = "none"').to_toml().count('"none"') == 2
     assert Drawing.from_toml('name = "none"') == Drawing("none")
 
@@ -121,12 +121,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("values", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_one_clear_error(values, message):
+def test_invalid_values_raise_a_clear_error(values, message):
     with pytest.raises(ValueError, match=message):
         Drawing.from_dict(values)
 
 
-def test_a_constructor_and_replace_check_alike():
+def test_constructor_and_replace_validate_values():
     with pytest.raises(ValueError, match=r"^style: 'wavy' was given, but it must be 'plain', 'dashed' or None[.]$"):
         Drawing("x", style="wavy")
     with pytest.raises(ValueError, match=r"^copies: 0 was given"):
@@ -152,7 +152,7 @@ def test_a_constructor_and_replace_check_alike():
         ("a.toml", b"nam = 1", "a.toml: 'nam' is not a setting of Drawing"),
     ],
 )
-def test_a_file_that_holds_no_settings_is_one_clear_error(tmp_path, name, content, message):
+def test_invalid_files_raise_a_clear_error(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     for read in (Drawing.from_file, Drawing.settings_from_file):

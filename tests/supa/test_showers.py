@@ -1,4 +1,4 @@
-"""The ragged container."""
+"""The container of showers."""
 
 import sys
 
@@ -44,16 +44,16 @@ def _same(chosen: Showers, numbers: list[int], showers: Showers) -> None:
         (np.arange(40) % 20 == 1, [1, 21]),
     ],
 )
-def test_selection_is_that_of_an_array(showers, key, numbers):
+def test_indexing_works_as_for_an_array(showers, key, numbers):
     _same(showers[key], numbers, showers)
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        (40, "Shower 40 was asked for, but there are only 40"),
-        (-41, "Shower -41 was asked for"),
-        ([0, 99], "Shower 99 was asked for"),
+        (40, "Shower 40 does not exist; there are 40 showers"),
+        (-41, "Shower -41 does not exist"),
+        ([0, 99], "Shower 99 does not exist"),
         (np.ones(3, dtype=bool), "A mask of 3 entries was given for 40 showers"),
         ("x", "not 'x'"),
         (1.5, r"not 1\.5"),
@@ -62,25 +62,25 @@ def test_selection_is_that_of_an_array(showers, key, numbers):
         (None, "not None"),
     ],
 )
-def test_an_impossible_selection_is_one_clear_error(showers, key, message):
+def test_invalid_indices_raise_a_clear_error(showers, key, message):
     with pytest.raises(IndexError, match=message):
         showers[key]
 
 
-def test_slices_share_memory_and_selections_do_not(showers):
+def test_slices_share_memory_and_other_selections_are_copies(showers):
     assert np.shares_memory(showers[3:9].x, showers.x)
     assert not np.shares_memory(showers[[3, 4]].x, showers.x)
     assert not np.shares_memory(showers.copy().x, showers.x)
 
 
-def test_iteration_and_concatenation_give_the_showers_back(showers):
+def test_concatenation_reverses_iteration_and_slicing(showers):
     assert Showers.concatenate(list(showers)) == showers
     assert len(list(showers)) == len(showers) == 40
     assert Showers.concatenate([showers[:7], showers[7:7], showers[7:]]) == showers
 
 
-def test_what_does_not_fit_is_not_put_together(showers):
-    with pytest.raises(ValueError, match="at least one piece"):
+def test_incompatible_showers_cannot_be_concatenated(showers):
+    with pytest.raises(ValueError, match="at least one Showers object"):
         Showers.concatenate([])
     with pytest.raises(ValueError, match="different configs"):
         Showers.concatenate([showers, supa.simulate(1)])
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_not_put_together(showers):
         Showers.concatenate([showers, supa.simulate(1, "two-primaries", seed=6)])
 
 
-def test_attempts_are_known_for_whole_runs_only(showers):
+def test_attempts_are_unknown_for_selections(showers):
     assert showers.run.attempts == 40
     assert showers[:].run.attempts == 40
     assert showers[1:].run.attempts is None
@@ -97,7 +97,7 @@ def test_attempts_are_known_for_whole_runs_only(showers):
     assert (both.run.attempts, both.run.seed) == (45, None)
 
 
-def test_equality_sees_every_difference(showers):
+def test_showers_that_differ_in_any_column_are_not_equal(showers):
     assert showers == showers.copy()
     assert showers != showers[:39]
     assert showers != supa.simulate(40, "two-primaries", seed=6)
@@ -110,7 +110,7 @@ def test_equality_sees_every_difference(showers):
         hash(showers)
 
 
-def test_the_text_tells_what_is_inside(showers):
+def test_repr_describes_the_showers(showers):
     text = repr(showers)
     for part in ("40 of two-primaries", "65.0 GeV", "seed 6", f"{showers.hits.num_rows:,} hits", "particles recorded"):
         assert part in text
@@ -137,7 +137,7 @@ def test_columns_have_their_types_and_meaning(showers):
     assert showers.num_primaries.tolist() == [2] * 40
 
 
-def test_tables_make_data_frames_without_copies(showers):
+def test_columns_become_data_frames_without_copies(showers):
     pandas = pytest.importorskip("pandas")
     columns = showers.hit_columns()
     assert np.shares_memory(columns["x"], showers.x)
@@ -157,7 +157,7 @@ def test_awkward_arrays_share_memory(showers):
     assert awkward.num(array.particles).tolist() == showers.particles.counts.tolist()
 
 
-def test_awkward_is_asked_for_by_name(showers, monkeypatch):
+def test_error_names_the_missing_package_awkward(showers, monkeypatch):
     monkeypatch.setitem(sys.modules, "awkward", None)
     with pytest.raises(ValueError, match=r"pip install 'supa-showers\[hep\]'"):
         showers.to_awkward()
@@ -179,26 +179,26 @@ def test_trajectories_lead_from_the_primary_to_the_hit(showers):
     assert particles["primary"][paths["particle"][last]].tolist() == showers.primary.tolist()
 
 
-def test_trajectories_need_the_tree():
+def test_trajectories_need_recorded_particles():
     with pytest.raises(ValueError, match="record='particles'"):
         supa.simulate(1).trajectories()
 
 
-def test_an_image_holds_the_energy_inside_its_edges(showers):
+def test_an_image_contains_the_energy_inside_its_edges(showers):
     edges = (np.linspace(-4, 4, 9), np.linspace(-6, 6, 5))
     for layer in (0, 1, None):
         image = showers.image(edges, layer=layer)
         for k, shower in enumerate(showers):
             chosen = slice(None) if layer is None else shower.layer == layer
-            truth, *_ = np.histogram2d(shower.x[chosen], shower.y[chosen], bins=edges, weights=shower.energy[chosen])
-            np.testing.assert_allclose(image[k], truth, atol=1e-12)
+            expected, *_ = np.histogram2d(shower.x[chosen], shower.y[chosen], bins=edges, weights=shower.energy[chosen])
+            np.testing.assert_allclose(image[k], expected, atol=1e-12)
 
 
-def test_an_image_of_reference_showers_is_the_published_one(shared_reference):
-    """The reference's grids of its own first 1,000 showers: mean energy, occupancy and hottest cell of each layer."""
+def test_images_of_reference_showers_equal_the_published_ones(shared_reference):
+    """Compare mean energy, occupancy and hottest cell of each layer with the grids of the reference code."""
     import json
 
-    truth = json.loads((shared_reference.parent / "calogan_grids_65GeV_seed1234.json").read_text())
+    published = json.loads((shared_reference.parent / "calogan_grids_65GeV_seed1234.json").read_text())
     showers = supa.simulate(1000, "reference", engine="reference", seed=1234, keep="complete")
     grids = [
         (np.linspace(-5, 5, 4), np.linspace(-5, 5, 97)),
@@ -206,7 +206,7 @@ def test_an_image_of_reference_showers_is_the_published_one(shared_reference):
         (np.linspace(-15, 15, 13), np.linspace(-15, 15, 7)),
     ]
     for layer, edges in enumerate(grids):
-        image, expected = 1000 * showers.image(edges, layer=layer), truth[f"layer_{layer}"]
+        image, expected = 1000 * showers.image(edges, layer=layer), published[f"layer_{layer}"]
         total = 1000 * showers.energy[showers.layer == layer].sum() / len(showers)
         inside = image.sum() / len(showers)
         assert inside == pytest.approx(expected["mean_inside_MeV"], rel=1e-12)
@@ -226,5 +226,5 @@ def test_an_image_needs_a_layer_that_exists(showers):
         showers.image(([0, 1], [0, 1]), layer=3)
 
 
-def test_the_first_shower_can_be_named_from_the_end(showers):
+def test_the_smallest_negative_index_is_the_first_shower(showers):
     _same(showers[-40], [0], showers)

@@ -1,10 +1,10 @@
-"""200,000 showers of every preset against the exact expectations.
+"""200,000 showers of every preset agree with the exact expectations.
 
-Every quantity is one number a shower, so the showers are independent and the errors honest. The bound is 5 standard
-errors; a mean of 200,000 nearly normal numbers is outside with probability 5.7e-7. With about 1,000 comparisons in
-this file the false-alarm rate of all of it together is below 1e-3 for a fresh seed; the seed is fixed. Where so few
-showers contribute that a mean is not nearly normal, the number of showers that contribute is compared with its exact
-binomial law instead.
+Every compared quantity is one number per shower. The showers are independent, so the standard errors are valid. The
+bound is 5 standard errors, which a nearly normal mean of 200,000 numbers exceeds with a probability of 5.7e-7. With
+about 1,000 comparisons in this file, the total false-alarm rate is below 1e-3 for a new seed; the seed is fixed. If too
+few showers contribute for a nearly normal mean, the number of contributing showers is compared with its exact binomial
+distribution instead.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ WITH_CLOSED_FORM = [name for name in supa.PRESETS if name != "critical"]
 
 
 class _Sums:
-    """Means, variances and their errors of numbers that each shower has."""
+    """Means, variances and their standard errors of numbers per shower."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -75,7 +75,7 @@ def _close(measured: np.ndarray, error: np.ndarray, exact: np.ndarray, contribut
     np.testing.assert_allclose(measured[constant], exact[constant], rtol=1e-12)
 
 
-# Nearly every shower of the other presets is complete, so for them keep="complete" tests nothing new.
+# Nearly all showers of the other presets are complete, so keep="complete" would not test anything new.
 OFTEN_INCOMPLETE = ["standard", "reference", "symmetric", "two-primaries"]
 
 
@@ -87,19 +87,19 @@ def test_presets_agree_with_their_expectations(name, keep):
     num_showers = SHOWERS if keep == "all" else SHOWERS // 4
     exact = supa.expectation(config, keep=keep)
     sums, attempts = _sums(config, num_showers, keep)
-    for quantity, truth in (
+    for quantity, expected in (
         ("slice hits", exact.hits),
         ("slice energy", exact.energy),
         ("layer hits", exact.layer_hits),
         ("total hits", np.array([exact.total_hits])),
         ("leaked energy", np.array([exact.leaked_energy])),
     ):
-        _close(*sums.mean(quantity), truth, sums.contributing[quantity], sums.n)
-    for quantity, truth in (
+        _close(*sums.mean(quantity), expected, sums.contributing[quantity], sums.n)
+    for quantity, expected in (
         ("layer hits", exact.layer_hits_variance),
         ("total hits", np.array([exact.total_hits_variance])),
     ):
-        _close(*sums.variance(quantity), truth, sums.contributing[quantity], sums.n)
+        _close(*sums.variance(quantity), expected, sums.contributing[quantity], sums.n)
     if keep == "all":
         for empty, p in zip(sums.powers["layer empty"][0], exact.probability_layer_empty, strict=True):
             _binomial(int(empty), sums.n, p)
@@ -108,7 +108,7 @@ def test_presets_agree_with_their_expectations(name, keep):
     if exact.leaked_energy < 1e-15:
         assert sums.contributing["leaked energy"].sum() == 0
     if keep == "all":
-        # How many showers have a hit in each slice, also where it is too few for a nearly normal mean.
+        # Number of showers with a hit in each slice, including slices that few showers reach.
         slices = range(config.first_stop_slice, config.num_slices)
         by_slice = supa.expectation(config.replace(readout_layers=tuple((l, l) for l in slices)))
         reached = sums.contributing["slice hits"][config.first_stop_slice :]
@@ -117,14 +117,14 @@ def test_presets_agree_with_their_expectations(name, keep):
 
 
 def _binomial(count: int, n: int, p: float) -> None:
-    """A count of independent showers, whatever its size."""
+    """Check a number of independent showers against its binomial distribution."""
     p = min(max(p, 0.0), 1.0)
     low, high = stats.binom.ppf(FALSE_ALARM / 2, n, p), stats.binom.isf(FALSE_ALARM / 2, n, p)
     assert low <= count <= high, (count, n, p)
 
 
 def _features(showers: supa.Showers) -> dict[str, np.ndarray]:
-    """Numbers that each shower has."""
+    """Return several numbers for each shower."""
     n, shower, layers = len(showers), showers.hits.group_of_row(), showers.config.num_layers
     hits = _per_shower(shower, showers.layer, layers, n)
     fraction = showers.energy / showers.incident_energy[shower]
@@ -139,8 +139,8 @@ def _features(showers: supa.Showers) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["reference", "critical", "two-primaries"])
-def test_both_engines_draw_from_the_same_law(name):
-    """Kolmogorov and Smirnov's test on 11 shower-level numbers; false alarms of all below 1e-3 (Bonferroni)."""
+def test_both_engines_draw_from_the_same_distribution(name):
+    """Kolmogorov-Smirnov tests of 11 numbers per shower, with a total false-alarm rate below 1e-3 (Bonferroni)."""
     config = supa.preset(name).replace(incident_energy=65)
     cpu = _features(supa.simulate(20_000, config, seed=1))
     reference = _features(supa.simulate(20_000, config, seed=2, engine="reference"))
@@ -184,12 +184,12 @@ def test_a_cut_off_stops_every_particle_below_it():
         ("log:1:100", stats.loguniform(1, 100)),
     ],
 )
-def test_incident_energies_follow_their_law(energy, distribution):
+def test_incident_energies_follow_their_distribution(energy, distribution):
     sample = supa.simulate(20_000, "single-layer", energy=energy, seed=8).incident_energy
     assert stats.kstest(sample, distribution.cdf).pvalue > 1e-4
 
 
-def test_initial_conditions_follow_their_laws():
+def test_initial_conditions_follow_their_distributions():
     config = supa.ShowerConfig(
         incident_energy=[10, 20, 50],
         polar_angle=(0.1, 0.4),
@@ -207,11 +207,11 @@ def test_initial_conditions_follow_their_laws():
     azimuth = np.arctan2(primaries["slope_y"], primaries["slope_x"])
     pairs = np.flatnonzero(counts == 2)
     share = primaries["energy"][primaries.offset[pairs]] / showers.incident_energy[pairs]
-    for values, law in (
+    for values, distribution in (
         (polar, stats.uniform(0.1, 0.3)),
         (azimuth, stats.uniform(-1, 3)),
         (primaries["x"], stats.norm(0, 1.5)),
         (primaries["y"], stats.norm(0, 1.5)),
         (share, stats.uniform(0, 1)),
     ):
-        assert stats.kstest(values, law.cdf).pvalue > 1e-4
+        assert stats.kstest(values, distribution.cdf).pvalue > 1e-4

@@ -1,4 +1,4 @@
-"""Job runners for tests of the benchmark; worker processes must be able to import them."""
+"""Job runners for tests of the benchmark. Worker processes must be able to import them."""
 
 import os
 import signal
@@ -19,13 +19,13 @@ JOBS = [
 
 
 def measured(job: Job, root: str | None) -> JobResult:
-    """Make up an accuracy that depends on the job alone."""
+    """Return an invented accuracy that depends only on the job."""
     random = np.random.default_rng([*job.dataset.encode(), *job.method.encode(), job.fold, job.seed])
     return _measured(60 + 20 * random.random())
 
 
 def endless_in_the_last_fold(job: Job, root: str | None) -> JobResult:
-    """Leave a file named after the process, and go on for long in the last fold."""
+    """Write a file named after the process, and sleep for ten minutes in the last fold."""
     assert root is not None
     (Path(root) / str(os.getpid())).touch()
     if job.fold == 4:
@@ -34,7 +34,7 @@ def endless_in_the_last_fold(job: Job, root: str | None) -> JobResult:
 
 
 def failing(job: Job, root: str | None) -> JobResult:
-    """Fail in three ways, which the fold chooses; the other folds succeed."""
+    """Fail in three different ways in folds 1 to 3, and succeed in the other folds."""
     if job.fold == 1:
         raise ValueError("The rate is 0,\n but it must be above 0.")
     if job.fold == 2:
@@ -45,14 +45,14 @@ def failing(job: Job, root: str | None) -> JobResult:
 
 
 def telling_its_threads(job: Job, root: str | None) -> JobResult:
-    """Measure the number of threads that NumPy's linear algebra takes."""
+    """Return the number of threads of NumPy's linear algebra as the accuracy."""
     from threadpoolctl import threadpool_info
 
     return _measured(float(max(pool["num_threads"] for pool in threadpool_info())))
 
 
 def telling_what_is_blocked(job: Job, root: str | None) -> JobResult:
-    """Measure how many of the signals of a terminal wait for ever."""
+    """Return the number of blocked signals (SIGINT, SIGHUP) as the accuracy."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     return _measured(float(len(blocked & {signal.SIGINT, signal.SIGHUP})))
 

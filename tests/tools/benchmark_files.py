@@ -1,4 +1,4 @@
-"""Raw files of small made-up benchmarks, as their publishers lay them out."""
+"""Raw files of small invented benchmarks, in the layout of their publishers."""
 
 import pickle
 import random
@@ -9,7 +9,7 @@ import scipy.sparse
 
 
 def write_tu(root: Path, name: str, *, graphs: int = 40, classes: int = 2, labels: bool = True) -> None:
-    """Write graphs whose nodes mostly bear the label of their class; some nodes and graphs have no edges."""
+    """Write graphs in which most nodes have the label of the graph's class. Some nodes and graphs have no edges."""
     numbers = random.Random(1)
     edges, indicator, graph_labels, node_labels, nodes = [], [], [], [], 0
     for graph in range(graphs):
@@ -33,8 +33,13 @@ def write_tu(root: Path, name: str, *, graphs: int = 40, classes: int = 2, label
         (raw / f"{name}_{part}.txt").write_text("\n".join(map(str, rows)) + "\n")
 
 
-def write_planetoid(root: Path, name: str = "Cora", *, classes: int = 3, labelled: int = 12) -> None:
-    """Write a graph of citations with 600 nodes in `labelled` + 500 + tests, two features a class and noise."""
+def write_planetoid(
+    root: Path, name: str = "Cora", *, classes: int = 3, labelled: int = 12, assortative: bool = False
+) -> None:
+    """Write a citation graph of about 570 nodes with two features for each class.
+
+    Edges are random; with ``assortative=True`` they join nodes of the same class only.
+    """
     random_numbers = np.random.default_rng(2)
     nodes, test = labelled + 560, range(labelled + 540, labelled + 560)
     target = np.arange(nodes) % classes
@@ -46,6 +51,11 @@ def write_planetoid(root: Path, name: str = "Cora", *, classes: int = 3, labelle
         node: [int(other) for other in random_numbers.integers(0, nodes, 2)] if node % 20 else []
         for node in range(nodes)
     }
+    if assortative:
+        graph = {
+            node: [min(other + (node - other) % classes, nodes - classes + node % classes) for other in others]
+            for node, others in graph.items()
+        }
     parts = {
         "x": scipy.sparse.csr_matrix(x[:labelled]),
         "y": one_hot[:labelled],
@@ -64,7 +74,7 @@ def write_planetoid(root: Path, name: str = "Cora", *, classes: int = 3, labelle
 
 
 def write_citation_full(root: Path, name: str = "cora_ml", *, labels: np.ndarray | None = None) -> None:
-    """Write a graph of sixty nodes as an npz of sparse matrices."""
+    """Write a graph of sixty nodes as an npz file of sparse matrices."""
     labels = np.arange(60) % 3 if labels is None else labels
     x = scipy.sparse.csr_matrix(np.eye(3, dtype=np.float32)[np.arange(len(labels)) % 3])
     adjacency = scipy.sparse.random(len(labels), len(labels), 0.1, "csr", np.float32, np.random.default_rng(3))
@@ -77,7 +87,7 @@ def write_citation_full(root: Path, name: str = "cora_ml", *, labels: np.ndarray
 
 
 def write_webkb(root: Path, name: str = "texas") -> None:
-    """Write thirty nodes of two classes with two splits of their own, and ten files of splits as published."""
+    """Write a graph of thirty nodes in two classes, with ten published splits."""
     raw = root / name / "raw"
     raw.mkdir(parents=True)
     rows = [f"{node}\t{','.join('1' if f == node % 2 else '0' for f in range(4))}\t{node % 2}" for node in range(30)]

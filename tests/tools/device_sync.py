@@ -1,4 +1,4 @@
-"""Work that must not wait for a GPU."""
+"""Checks that code does not synchronise with a GPU."""
 
 import warnings
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import torch
 
 @contextmanager
 def no_device_sync():
-    """Let whatever waits for the device raise, as long as the context lasts."""
+    """Raise an error when code in the ``with`` block waits for the device."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the mode is experimental
+            warnings.simplefilter("ignore", UserWarning)  # "the mode is experimental"
             torch.cuda.set_sync_debug_mode("error")
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Small mixers and stacks with random weights, and the formulas of mixers, step by step."""
+"""Small mixers and stacks with random weights, and step-by-step formulas of the mixers."""
 
 import math
 
@@ -28,7 +28,7 @@ STACKS = {
 
 
 def made(make, device="cpu", dtype=torch.float64, seed=0):
-    """Make a module whose weights are all random, so that none is a neutral zero or one."""
+    """Build a module with random weights everywhere, because zeros and ones could hide errors."""
     torch.manual_seed(seed)
     module = make()
     with torch.no_grad():
@@ -43,7 +43,7 @@ def rows(count, device="cpu", dtype=torch.float64, seed=1):
 
 
 def convolved(x, weight, bias):
-    """Look back from each row, and apply silu."""
+    """Apply a causal convolution and silu."""
     y = torch.zeros_like(x)
     for t in range(len(x)):
         for k in range(min(weight.shape[-1], t + 1)):
@@ -52,7 +52,7 @@ def convolved(x, weight, bias):
 
 
 def mamba_by_formulas(weights, x):
-    """Mamba (arXiv 2312.00752), algorithm 2 and figure 3, for one sequence (L, d_model), before its last projection."""
+    """Compute Mamba (arXiv 2312.00752, algorithm 2, figure 3) for one sequence, without the output projection."""
     inner = weights["conv1d.weight"].shape[0]
     rates = -torch.exp(weights["A_log"])
     rank, states = weights["dt_proj.weight"].shape[1], rates.shape[1]
@@ -71,9 +71,9 @@ def mamba_by_formulas(weights, x):
 
 
 def mamba2_by_formulas(weights, x, headdim, states, *, norm_before_gate=False, eps=1e-5, dt_limit=(0.0, math.inf)):
-    """Mamba-2 (arXiv 2405.21060), equation 1 with one rate a head, and figure 6, before its last projection.
+    """Compute Mamba-2 (arXiv 2405.21060, equation 1, figure 6) for one sequence, without the output projection.
 
-    mamba_ssm's options: the norm may come before the gate, and steps may be clamped.
+    As in mamba_ssm, the norm may come before the gate, and steps may be clamped.
     """
     inner, heads = weights["norm.weight"].shape[0], weights["A_log"].shape[0]
     groups = (weights["conv1d.weight"].shape[0] - inner) // (2 * states)
@@ -101,7 +101,7 @@ def mamba2_by_formulas(weights, x, headdim, states, *, norm_before_gate=False, e
 
 
 def flipped(x, offset):
-    """Turn each packed sequence round."""
+    """Reverse each packed sequence."""
     return torch.cat([x[a:b].flip(0) for a, b in zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True)])
 
 

@@ -1,4 +1,4 @@
-"""The observables of one shower, written out in plain Python from their definitions in docs/explanation/observables.md."""
+"""Observables of one shower in plain Python, after the definitions in docs/explanation/observables.md."""
 
 import itertools
 import math
@@ -23,7 +23,7 @@ def divided(a, b):
 
 
 def counted(values, edges):
-    """How many values lie in each bin; the last bin holds its upper edge."""
+    """Count the values in each bin. The last bin includes its upper edge."""
     return [int(c) for c in summed(values, [1] * len(values), edges)]
 
 
@@ -37,7 +37,7 @@ def summed(values, weights, edges):
 
 
 def observables(shower, grid=None, radii=(0, 1, 2, 5), fractions=(1e-4, 1e-2, 1), distances=(0, 1, 3, 10)):
-    """Compute the observables of one shower, given as Showers of length one."""
+    """Compute the observables of one shower, which is a Showers of length one."""
     config, incident = shower.config, float(shower.incident_energy[0])
     x, y, energy = ([float(v) for v in column] for column in (shower.x, shower.y, shower.energy))
     layer, slices = [int(v) for v in shower.layer], [int(v) for v in shower.slice]

@@ -1,4 +1,4 @@
-"""The counter-based simulation as plainly as possible, in Python integers and float64: the truth for kernels."""
+"""Reference implementation of the counter-based simulation in plain Python integers and float64."""
 
 import math
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Particle:
 
 
 def rotation(slope_x: float, slope_y: float) -> np.ndarray:
-    """The matrix M that takes the parent's direction to the z axis."""
+    """Return the matrix M that rotates the parent's direction to the z axis."""
     v = np.array([slope_x, slope_y, 1.0])
     a, b, c = v / np.linalg.norm(v)
     s = math.sqrt(1 - a * a) if a * a < 0.5 else math.sqrt(b * b + c * c)
@@ -70,10 +70,10 @@ def fate_of(word: int, energy: float, l: int, config: ShowerConfig) -> int:
 
 
 def walk(config: ShowerConfig, seed: int, index: int, primaries: list[tuple[float, ...]]) -> list[Particle]:
-    """Give every particle in the order slice, creation; primaries are (energy, x, y, slope_x, slope_y)."""
+    """Return all particles, ordered by slice and creation. Primaries are (energy, x, y, slope_x, slope_y)."""
     tree = [Particle(p, 1, 0, x, y, sx, sy, e, -1) for p, (e, x, y, sx, sy) in enumerate(primaries)]
     dz = config.slice_spacing
-    for number, it in enumerate(tree):  # grows while it is walked
+    for number, it in enumerate(tree):  # the list grows during the loop
         if it.slice == config.num_slices:
             it.fate = LEAK
             continue

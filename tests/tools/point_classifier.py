@@ -1,4 +1,4 @@
-"""A third learner: a point-cloud classifier of shower presets, with its task, its checkpoint and its command."""
+"""A third learner: a point-cloud classifier of showers with its task, checkpoint and command."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from supa_learning.metrics import accuracy
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Config):
-    """How the classifier is built and trained."""
+    """Settings of the classifier and its training."""
 
     files: tuple[str, ...] = ()
     width: int = 16
@@ -33,7 +33,7 @@ class Settings(Config):
 
 
 class PointClassifier(nn.Module):
-    """Scores classes by the mean of a function of the points (Deep Sets, arXiv 1703.06114)."""
+    """Classifier of the mean of a function of the points (Deep Sets, arXiv 1703.06114)."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class PointClassifier(nn.Module):
 
 
 class ClassifierTask(TrainingTask[tuple[Any, Tensor]]):
-    """The classifier and its showers: one file for each class."""
+    """Task with one file of showers for each class."""
 
     def __init__(self, settings: Settings) -> None:
         def read(split: str) -> list[tuple[Tensor, int]]:
@@ -104,7 +104,7 @@ class ClassifierTask(TrainingTask[tuple[Any, Tensor]]):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassifierCheckpoint(Checkpoint):
-    """A training of the classifier."""
+    """Checkpoint of the classifier."""
 
     format: ClassVar[str] = "point-classifier"
     written_by: ClassVar[str] = "points train"
@@ -125,13 +125,13 @@ class ClassifierCheckpoint(Checkpoint):
 
 @click.command(name="train")
 @click.argument("data", nargs=-1, required=True, type=InputFile())
-@click.option("--width", type=Count(1), help="Width of a point's vector.")
+@click.option("--width", type=Count(1), help="Width of the vector of a point.")
 @training_options(items="showers", defaults=Settings().to_dict())
 def command(
     data: tuple[str, ...], config_file: str | None, output: str, resume: bool, tensorboard: str | None, quiet: bool,
     device: str, **options: Any,
 ) -> None:  # fmt: skip
-    """Train a classifier of the files DATA, on the CPU."""
+    """Train a classifier that distinguishes the files DATA, on the CPU."""
     path = Path(output)
     check_output(path, resume=resume)
     given = {name: value for name, value in options.items() if value is not None}
@@ -145,5 +145,5 @@ def command(
     stored = ClassifierCheckpoint.load(path) if resume and path.exists() else None
     run_training(
         trainer, path, take, stored=stored, facts=ClassifierCheckpoint.to_dict, items="showers",
-        advice="Fewer --epochs take less.", tensorboard=tensorboard, quiet=quiet,
+        advice="Fewer --epochs take less time.", tensorboard=tensorboard, quiet=quiet,
     )  # fmt: skip

@@ -1,10 +1,10 @@
-"""Random inputs of the sequence operations, and how far two results lie apart."""
+"""Random inputs of the sequence operations, and differences between results."""
 
 import torch
 
 
 def lengths_for(path, lengths):
-    """Give lengths around the tiles' borders; in the interpreter, which is slow, tiles have 4 steps instead of 32."""
+    """Return lengths near multiples of the tile size, which is 32, or 4 in the slow interpreter."""
     return [n - 28 * round(n / 32) for n in lengths] if path == "interpreter" else lengths
 
 
@@ -13,7 +13,7 @@ def offset_of(lengths, device="cpu"):
 
 
 def scan_inputs(lengths, channels, states, *, groups=(), delta=-2.0, spread=1.0, seed=0):
-    """Draw float64 inputs of the scan; steps are softplus of normal numbers around ``delta`` plus a bias.
+    """Draw float64 inputs of the scan. Steps are softplus of normal numbers around ``delta`` plus a bias.
 
     With ``groups=(G,)`` B and C are (T, G, N).
     """
@@ -37,7 +37,7 @@ def scan_inputs(lengths, channels, states, *, groups=(), delta=-2.0, spread=1.0,
 
 
 def ssd_inputs(lengths, heads, width, states, *, groups=1, dt=-2.0, spread=1.0, seed=0):
-    """Draw float64 inputs of Mamba-2's recurrence; steps as in ``scan_inputs``."""
+    """Draw float64 inputs of the recurrence of Mamba-2, with steps as in ``scan_inputs``."""
     generator = torch.Generator().manual_seed(seed)
     rows, sequences = sum(lengths), len(lengths)
 
@@ -71,12 +71,12 @@ def conv_inputs(lengths, channels, width, *, seed=0):
 
 
 def apart(x):
-    """Give the same values as a view that skips every second number of a wider tensor."""
+    """Return the same values as a strided view of a tensor twice as wide."""
     return torch.stack([x, torch.full_like(x, 97)], -1).flatten(-2)[..., ::2]
 
 
 def with_gradients(function, inputs, dtype=torch.float64, device="cpu", half=()):
-    """Run a function that gives y and a final state; give both and the gradients of all inputs of one random loss."""
+    """Return y, the final state, and the gradients of a random loss with respect to all inputs of a function."""
     given = {
         name: x.to(device, dtype if name in half or not half else torch.float32).detach().requires_grad_()
         for name, x in inputs.items()
@@ -92,7 +92,7 @@ def with_gradients(function, inputs, dtype=torch.float64, device="cpu", half=())
 
 
 def distance(found, expected):
-    """Root mean square of the difference, relative to that of what is expected."""
+    """Return the root mean square of the difference, relative to that of the expected values."""
     found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
     assert found.shape == expected.shape
     if not expected.numel():
@@ -102,7 +102,7 @@ def distance(found, expected):
 
 
 def assert_close(found, expected, forward, backward, *, of_rates=None):
-    """Compare what ``with_gradients`` gives; NaN never passes."""
+    """Compare two results of ``with_gradients``. NaN never passes."""
     for name, value in expected.items():
         bound = backward if name.startswith("gradient") else forward
         bound = of_rates if of_rates and name == "gradient of A" else bound

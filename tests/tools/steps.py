@@ -1,4 +1,4 @@
-"""Random inputs of the steps that generate."""
+"""Random inputs of the single steps."""
 
 import torch
 from sequences import scan_inputs
@@ -15,7 +15,7 @@ def step_inputs(count, channels, states, rows):
 
 
 def mamba2_inputs(count, heads, width, groups, states, rows):
-    """Draw what one number a head makes different; the rest is as in Mamba-1."""
+    """Draw inputs of Mamba-2, whose dt, A, D and dt_bias have one entry for each head."""
     state, drawn = step_inputs(count, heads * width, states, rows)
     drawn |= {name: drawn[name].unflatten(1, (heads, width)) for name in ("x", "z")}
     drawn |= {name: drawn[name][..., :heads].contiguous() for name in ("dt", "D", "dt_bias")}
@@ -25,7 +25,7 @@ def mamba2_inputs(count, heads, width, groups, states, rows):
 
 
 def with_own_entries(given, names, seed=7):
-    """Draw one entry a channel, where ``mamba2_inputs`` has one a head."""
+    """Replace inputs that have one entry for each head by ones with an entry for each channel."""
     generator = torch.Generator().manual_seed(seed)
     channels, states = given["x"].shape[1:], given["B"].shape[-1:]
     shapes = {"dt": given["x"].shape, "A": (*channels, *states), "D": channels, "dt_bias": channels}
@@ -34,14 +34,14 @@ def with_own_entries(given, names, seed=7):
 
 
 def expanded(given):
-    """Expand what has one entry a head to all channels and states, with stride 0, as callers of mamba_ssm do."""
+    """Expand entries of heads to all channels and states with stride 0, like callers of mamba_ssm."""
     heads, width = given["x"].shape[1:]
     wide = {name: given[name][..., None].expand(*given[name].shape, width) for name in ("dt", "D", "dt_bias")}
     return given | wide | {"A": given["A"][:, None, None].expand(heads, width, given["B"].shape[-1])}
 
 
 def laid_out(x, order):
-    """Give the same values in another layout: dimensions lie in this order in memory, with space between them."""
+    """Return the same values in another memory layout: dimensions in this order, with gaps between the values."""
     wide = torch.full([2 * x.shape[i] for i in order], 97, dtype=x.dtype, device=x.device)
     view = wide[tuple(slice(None, None, 2) for _ in order)].permute([order.index(i) for i in range(x.ndim)])
     return view.copy_(x)

@@ -8,7 +8,7 @@ from supa import ShowerConfig
 
 
 def _readout(first: int, last: int) -> st.SearchStrategy[tuple[tuple[int, int], ...]]:
-    """Consecutive layers that cover the slices from first to last."""
+    """Return a strategy for consecutive layers that cover the slices from first to last."""
 
     def build(cuts: set[int]) -> tuple[tuple[int, int], ...]:
         starts = [first, *sorted(cuts)]
@@ -35,9 +35,9 @@ def _range(low: float, high: float) -> st.SearchStrategy[tuple[float, float]]:
 
 @st.composite
 def configs(draw: st.DrawFn, *, forward: bool = False) -> ShowerConfig:
-    """Any valid config with few enough slices that its showers stay small.
+    """Draw a valid config with few slices, so that its showers are small.
 
-    With forward=True no direction can reach the plane of the slices, where rounding is amplified without bound.
+    With forward=True, no direction comes close to the plane of the slices, which would amplify rounding errors.
     """
     num_slices = draw(st.integers(1, 10))
     first_stop_slice = draw(st.integers(0, num_slices))

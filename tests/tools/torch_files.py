@@ -1,4 +1,4 @@
-"""Files as torch.save makes them of lists of NumPy arrays, made without torch."""
+"""Files in the formats of torch.save with lists of NumPy arrays, written without torch."""
 
 import pickle
 import zipfile
@@ -24,5 +24,5 @@ def write_legacy(path: Path, content: bytes) -> None:
 
 
 def pickled(value: Any) -> bytes:
-    """Pickle as torch.save does, with the names of NumPy 1, which the reference code used."""
+    """Pickle like torch.save with NumPy 1, which the reference code used."""
     return pickle.dumps(value, protocol=2).replace(b"numpy._core.", b"numpy.core.")

@@ -1,1 +1,1 @@
-"""Conversions between shower files and foreign formats: one module a format, a registry, and the conversion itself."""
+"""Conversions between shower files and other formats: one module per format, a registry, and the converter."""

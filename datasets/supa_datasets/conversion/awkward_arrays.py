@@ -1,4 +1,4 @@
-"""Awkward arrays of showers, as ``Showers.to_awkward`` gives them: what Parquet and ROOT files are read into."""
+"""Conversion of awkward arrays to showers, also for Parquet and ROOT files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,29 +14,38 @@ from supa_datasets.conversion.tables import TABLES, assembled, brief, columns_in
 from supa_datasets.conversion.untrusted_input import check_memory
 
 ColumnPath = tuple[str, ...]
-"""Where a column is in an array of records: its field, or the field of a table and the field of its records."""
+"""Path of a column in an array of records: its field, or the field of a table and the field of its records."""
 
 
 def from_awkward(array: Any, config: ConfigLike = "standard") -> Showers:
-    """Make showers of an awkward array, such as ``Showers.to_awkward`` gives.
+    """Convert an awkward array to showers, such as the result of ``Showers.to_awkward``.
 
     Args:
-        array: one record a shower: incident_energy (GeV), hits with x, y, energy and slice (or layer), and, where
-            known, index, leaked_energy and primaries; other fields are left out. The hits may also be one field for
-            each column: hits_x (or hits.x, hits/x), hits_y and so on. A list that is None is an empty one.
-        config: the physics that made the showers: a preset's name or a config.
+        array: Array with one record per shower. Required fields are ``incident_energy`` (GeV) and ``hits``, a list of
+            records with ``x``, ``y`` (simulator length units), ``energy`` (GeV) and ``slice`` or ``layer``. Optional
+            fields are ``index``, ``leaked_energy`` (GeV) and ``primaries``. Other fields are ignored. The hits can also
+            be one field per column, such as ``hits_x`` (or ``hits.x``, ``hits/x``). A missing list (None) is empty.
+        config: Physics of the showers: the name of a preset or a `supa.ShowerConfig`.
 
     Returns:
-        The showers; their run has the engine ``"imported"``.
+        The showers. The engine of their run is ``"imported"``.
 
     Raises:
-        ValueError: a field is missing, is no numbers (or no lists of them), has a value None, or a value cannot be that
-            of a shower.
+        ValueError: If a field is missing or does not contain numbers or lists of numbers, a number is missing, or a
+            value is impossible for a shower.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import from_awkward
+        >>> array = supa.simulate(100, "standard", seed=1).to_awkward()
+        >>> bright = array[array.incident_energy > 50]
+        >>> from_awkward(bright, "standard").num_hits[:5]
+        array([ 57, 131,  28,  75,   8])
     """
     import awkward
 
     if not isinstance(array, awkward.Array):
-        raise ValueError(f"array: a {type(array).__name__} was given, but it must be an awkward.Array.")
+        raise ValueError(f"array must be an awkward.Array, got {type(array).__name__}.")
     run = imported(as_config(config), len(array))
     paths, unfit = paths_in(array)
     chosen = columns_in(named(paths), told=False, unfit=unfit)
@@ -52,11 +61,10 @@ def paths_in(array: Any) -> tuple[dict[str, ColumnPath], dict[str, str]]:
     """Find the columns of an array of records.
 
     Args:
-        array: one record a shower.
+        array: Array with one record per shower.
 
     Returns:
-        Name and path of each column; and the name and type of each field that is called like a table of records, but
-        has no fields itself.
+        Path of each column by name; and type by name of each field that has the name of a table but no fields itself.
     """
     paths: dict[str, ColumnPath] = {}
     unfit: dict[str, str] = {}
@@ -67,7 +75,7 @@ def paths_in(array: Any) -> tuple[dict[str, ColumnPath], dict[str, str]]:
             paths |= {f"{field}/{inner}": (field, inner) for inner in column.fields}
         elif table is None:
             paths[field] = (field,)
-        elif _content(column)[1] is None:  # no shower has a row, so nothing says which columns the rows would have
+        elif _content(column)[1] is None:  # no shower has a row, so the type does not contain the columns
             paths |= {f"{field}/{name}": (field,) for name in table.types}
         else:
             unfit[field] = _described(column)
@@ -75,36 +83,36 @@ def paths_in(array: Any) -> tuple[dict[str, ColumnPath], dict[str, str]]:
 
 
 def numbers(name: str, column: Any, first: int) -> Array:
-    """Return one number a shower.
+    """Return a column with one number per shower.
 
     Args:
-        name: the column's name, for messages.
+        name: Name of the column, for messages.
         column: (n,) awkward array.
-        first: number of the first of these showers.
+        first: Position in the file of the first of these showers.
 
     Returns:
-        (n,) the numbers.
+        (n,) numbers.
 
     Raises:
-        ValueError: they are no numbers, or one is missing.
+        ValueError: If the column does not contain numbers, or a number is missing.
     """
     if not _is_of_numbers(column, 0):
-        raise ValueError(f"the column {name!r} holds {_described(column)}, but it must hold a number for each shower")
+        raise ValueError(f"the column {name!r} contains {_described(column)}, but it must be one number per shower")
     return _present(name, column, np.arange(first, first + len(column)))
 
 
 def ragged_table(lists: Mapping[str, tuple[str, Any]], first: int) -> Ragged:
-    """Make a ragged table of one awkward array of lists for each column; a list that is missing is an empty one.
+    """Build a ragged table from one awkward array of lists per column. A missing list counts as empty.
 
     Args:
-        lists: by the columns' names in the table: the name that messages give the column, and its lists.
-        first: number of the first of these showers.
+        lists: The name of each column in messages and its lists, by the name of the column in the table.
+        first: Position in the file of the first of these showers.
 
     Returns:
         The table.
 
     Raises:
-        ValueError: they are no lists of numbers, are not equally long, or a number is missing.
+        ValueError: If the columns are not lists of numbers with equal lengths, or a number is missing.
     """
     import awkward
 
@@ -116,7 +124,7 @@ def ragged_table(lists: Mapping[str, tuple[str, Any]], first: int) -> Ragged:
             column = awkward.from_regular(np.empty((len(column), 0)))
         if not _is_of_numbers(column, 1):
             raise ValueError(
-                f"the column {own!r} holds {_described(column)}, but it must hold a list of numbers for each shower"
+                f"the column {own!r} contains {_described(column)}, but it must be a list of numbers per shower"
             )
         counts = awkward.to_numpy(awkward.fill_none(awkward.num(column, axis=1), 0), allow_missing=False)
         found = counts_to_offsets(counts.astype(np.int64))
@@ -133,7 +141,7 @@ def ragged_table(lists: Mapping[str, tuple[str, Any]], first: int) -> Ragged:
 
 
 def _content(column: Any) -> tuple[int, Any]:
-    """Return how many lists are in each other, and the type of what they hold; None where nothing is in them."""
+    """Return the number of nested lists, and the type of their contents (None if they are empty)."""
     from awkward import types
 
     kind, depth = column.type.content, 0
@@ -159,11 +167,11 @@ def _described(column: Any) -> str:
 
 
 def _present(name: str, column: Any, shower: IntArray) -> Array:
-    """Return flat numbers; ``shower`` is the shower of each, for the message on the first that is missing."""
+    """Return flat numbers. ``shower`` is the shower of each number, for the message about a missing one."""
     import awkward
 
     values = awkward.to_numpy(column, allow_missing=True)
     if np.ma.is_masked(values):
         first = shower[np.flatnonzero(np.ma.getmaskarray(values))[0]]
-        raise ValueError(f"the column {name!r} has no value (null) in shower {first}, but every number must be there")
+        raise ValueError(f"the column {name!r} has a missing value (null) in shower {first}, but numbers are required")
     return np.asarray(values)

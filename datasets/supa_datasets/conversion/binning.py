@@ -1,4 +1,4 @@
-"""The binning of the CaloChallenge: an XML file of polar cells (CaloChallenge/homepage, ``code/XMLHandler.py``)."""
+"""Reading the binning of the CaloChallenge from an XML file of polar cells."""
 
 from dataclasses import dataclass, field
 from os import PathLike
@@ -15,21 +15,33 @@ _MAX_CELLS = 10_000_000
 
 
 def read_binning(path: str | PathLike[str], particle: str | None = None) -> Grid:
-    """Read the cells of a CaloChallenge binning.
+    """Read the cells of a CaloChallenge binning from an XML file.
 
-    The radii are taken in the simulator's length unit. A layer whose only edge is 0 has no cells.
+    The radii are in simulator length units. A layer with ``r_edges="0"`` has no cells.
 
     Args:
-        path: the XML file: ``Bins > Bin(pid, name) > Layer(id, r_edges, n_bin_alpha)``.
-        particle: name or pid of the ``Bin`` to read; not needed where there is only one.
+        path: Path of the XML file with the elements ``Bins > Bin(pid, name) > Layer(id, r_edges, n_bin_alpha)``.
+        particle: Name or pid of the ``Bin`` to read. It is required if the file has several.
 
     Returns:
-        The grid, with one part for each ``Layer``; its depth is ``"layer"``.
+        `supa.Grid` with depth ``"layer"`` and one part per ``Layer``; None for a layer without cells.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no such XML, declares a document type or entities, is larger than 1 MiB, has more than
-            10 million cells, or has no such particle.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is not such an XML file, declares a document type or entities, is larger than 1 MiB, has
+            more than 10 million cells, or does not contain the particle.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from supa_datasets import read_binning
+        >>> layer = '<Layer id="0" r_edges="0,1,2,4" n_bin_alpha="8" />'
+        >>> _ = Path("binning.xml").write_text(f'<Bins><Bin pid="22" name="photon">{layer}</Bin></Bins>')
+        >>> grid = read_binning("binning.xml", "photon")
+        >>> grid.parts[0].shape
+        (8, 3)
+
+    Source:
+        CaloChallenge, ``code/XMLHandler.py`` of github.com/CaloChallenge/homepage.
     """
     path = Path(path)
     if not path.exists():
@@ -38,13 +50,13 @@ def read_binning(path: str | PathLike[str], particle: str | None = None) -> Grid
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES + 1)
         if len(text) > _MAX_BYTES:
-            raise ValueError("it is larger than 1 MiB, which no binning is")
+            raise ValueError("it is larger than 1 MiB, the limit for a binning")
         layers = _chosen(_parsed(text), particle).layers
         if not layers:
             raise ValueError("its Bin has no Layer")
         numbers = [_whole("id", layer) for layer in layers]
         if numbers != list(range(len(layers))):
-            raise ValueError(f"its layers have the ids {format_value(numbers)}, but they must count from 0")
+            raise ValueError(f"its layers have the ids {format_value(numbers)}, but ids must be 0, 1, 2 and so on")
         parts = [_part(layer) for layer in layers]
         cells = sum(part.shape[0] * part.shape[1] for part in parts if part is not None)
         if not 0 < cells <= _MAX_CELLS:
@@ -54,7 +66,7 @@ def read_binning(path: str | PathLike[str], particle: str | None = None) -> Grid
 
 @dataclass
 class _Bin:
-    """One particle's layers."""
+    """The layers of one particle."""
 
     pid: str
     name: str
@@ -73,8 +85,8 @@ def _parsed(text: bytes) -> list[_Bin]:
             bins[-1].layers.append(attributes)
 
     def refuse(*_: Any) -> NoReturn:
-        # Entities grow without bound, or name other files; they are declared in the document type only.
-        raise ValueError("it declares a document type, which a binning does not need")
+        # A document type can declare entities, which can expand without bound or refer to other files.
+        raise ValueError("it declares a document type, which is not allowed")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler = begin
@@ -82,7 +94,7 @@ def _parsed(text: bytes) -> list[_Bin]:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(text, True)
-    except (expat.ExpatError, LookupError) as error:  # the latter of an unknown encoding
+    except (expat.ExpatError, LookupError) as error:  # LookupError: unknown encoding
         raise ValueError(f"it is not valid XML ({error})") from None
     return bins
 
@@ -93,9 +105,9 @@ def _chosen(bins: list[_Bin], particle: str | None) -> _Bin:
         return chosen[0]
     known = ", ".join(f"{bin_.name} ({bin_.pid})" for bin_ in bins[:20])
     if not bins:
-        raise ValueError("it has no element Bins with a Bin, as a CaloChallenge binning has")
+        raise ValueError("it has no element Bins with a Bin, so it is not a CaloChallenge binning")
     if particle is None:
-        raise ValueError(f"it has several particles, so one must be named: {known}")
+        raise ValueError(f"it has several particles; choose one of {known}")
     found = f"{len(chosen)} particles are" if chosen else "no particle is"
     raise ValueError(f"{found} named {particle!r}; its particles are {known}")
 
@@ -104,12 +116,12 @@ def _part(layer: dict[str, str]) -> Polar | None:
     try:
         edges = [float(edge) for edge in layer.get("r_edges", "").split(",")]
     except ValueError:
-        raise ValueError(f"r_edges: {format_value(layer.get('r_edges'))} was given, but it must be numbers") from None
+        raise ValueError(f"r_edges must be numbers, got {format_value(layer.get('r_edges'))}") from None
     return None if edges == [0.0] else Polar(edges, _whole("n_bin_alpha", layer))
 
 
 def _whole(name: str, layer: dict[str, str]) -> int:
     text = layer.get(name, "")
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise ValueError(f"{name}: {format_value(text)} was given, but a Layer needs a whole number there")
+        raise ValueError(f"{name} of a Layer must be an integer, got {format_value(text)}")
     return int(text)

@@ -1,4 +1,4 @@
-"""CaloChallenge HDF5 files: voxels of a binning in MeV, flattened as (layer, angle, radius), the radius fastest."""
+"""CaloChallenge HDF5 files: energies of voxels in MeV, flattened as (layer, angle, radius) with the radius fastest."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,11 +34,11 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
 
 def _write(path: Path, source: Source, choices: Choices) -> None:
     grid = _grid(choices, source.run.config)
-    choices.note("CaloChallenge voxels keep the energy in each cell, not the hits or the primaries.")
+    choices.note("CaloChallenge files store the energy in each cell, but not the hits or the primaries.")
     lost = all_energy = 0.0
     with created(path, source.run.config) as file:
         incident = file.create_dataset("incident_energies", (source.total, 1), "f8")
-        # Most voxels are empty: gzip, which the challenge's own files use, makes the file ten times smaller.
+        # Most voxels are empty. As in the challenge's own files, gzip makes the file ten times smaller.
         rows = max(1, min(source.total, (1 << 16) // grid.num_cells))
         options = {"chunks": (rows, grid.num_cells), "compression": "gzip", "compression_opts": 1, "shuffle": True}
         voxels = file.create_dataset("showers", (source.total, grid.num_cells), "f8", **options if source.total else {})
@@ -53,9 +53,9 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
                 all_energy += float(showers.energy.sum(dtype=np.float64))
                 lost += float(showers.energy.sum(dtype=np.float64) - energies.sum())
                 start = stop
-    # Where nothing is lost, the difference of two sums may be a rounding below zero.
+    # If nothing is lost, rounding can make the difference of the two sums negative.
     share = max(lost, 0.0) / all_energy if all_energy else 0.0
-    choices.note(f"{share:.2%} of the hits' energy lies outside the cells and is not in the file.")
+    choices.note(f"{share:.2%} of the hit energy is outside the cells and is not in the file.")
 
 
 def _grid(choices: Choices, config: ShowerConfig) -> Grid:

@@ -1,4 +1,4 @@
-"""CaloGAN's HDF5 images (hep-lbdl/CaloGAN, arXiv 1705.02355): cells in MeV, incident energy in GeV."""
+"""HDF5 images of CaloGAN (hep-lbdl/CaloGAN, arXiv 1705.02355): cells in MeV, incident energy in GeV."""
 
 import math
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         energy = dataset(file, "energy", (None, 1))
         total = len(energy)
         layers = [dataset(file, name, (total, *shape)) for name, shape in _SHAPES.items()]
-        choices.note("CaloGAN's overflow (the energy outside the cells) has no place, so it is in no hit.")
+        choices.note("The overflow of CaloGAN files (energy outside the cells) has no position and is left out.")
 
         def chunk(start: int, stop: int) -> Showers:
             cells = np.concatenate(
@@ -41,7 +41,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
 
 def _write(path: Path, source: Source, choices: Choices) -> None:
     _check(source.run.config)
-    choices.note("CaloGAN's cells keep each layer's energy, not the hits, the slices or the primaries.")
+    choices.note("CaloGAN files store the energy in the cells of each layer, but not the hits, slices or primaries.")
     with created(path, source.run.config) as file:
         n = source.total
         energy = file.create_dataset("energy", (n, 1), "f8")
@@ -61,12 +61,12 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
 
 def _check(config: ShowerConfig) -> None:
     if config.num_layers != len(_SHAPES):
-        raise ValueError(f"CaloGAN's images have {len(_SHAPES)} layers, but the showers have {config.num_layers}.")
+        raise ValueError(f"CaloGAN files have {len(_SHAPES)} layers, but the showers have {config.num_layers}.")
 
 
 CALOGAN = Format(
     "calogan",
-    "CaloGAN's HDF5 images: 3 layers of cells in MeV, with overflow",
+    "HDF5 images of CaloGAN: 3 layers of cells in MeV, with overflow",
     _read,
     _write,
     datasets=tuple(_SHAPES),

@@ -1,4 +1,4 @@
-"""Energies in cells: from showers, and back to one hit for each cell with energy."""
+"""Conversion of energies in cells to showers with one hit per non-empty cell."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,18 +11,18 @@ from supa.ragged import counts_to_offsets
 from supa_datasets.conversion.untrusted_input import MAX_CHUNK_ROWS
 
 MEV = 1000.0
-"""MeV of a GeV."""
+"""MeV per GeV."""
 
 
 def pieces(showers: Showers, cells: int) -> Iterator[Showers]:
-    """Cut showers so that the cells of a piece are bounded.
+    """Divide showers into pieces with a bounded number of cells.
 
     Args:
-        showers: the showers.
-        cells: cells of one shower.
+        showers: The showers.
+        cells: Number of cells per shower.
 
     Returns:
-        An iterator over pieces.
+        Iterator over pieces.
     """
     size = max(1, MAX_CHUNK_ROWS // max(cells, 1))
     for start in range(0, len(showers), size):
@@ -30,20 +30,20 @@ def pieces(showers: Showers, cells: int) -> Iterator[Showers]:
 
 
 def showers_of(grid: Grid, config: ShowerConfig, energies: Any, incident: Any, first: int) -> Showers:
-    """Make showers with one hit at the centre of each cell with energy.
+    """Return showers with one hit at the centre of each non-empty cell.
 
     Args:
-        grid: the cells.
-        config: the physics.
-        energies: (n, num_cells) GeV.
-        incident: (n,) GeV.
-        first: number of the first shower.
+        grid: The cells.
+        config: Physics of the showers.
+        energies: (n, num_cells) energies in GeV.
+        incident: (n,) incident energies in GeV.
+        first: Index of the first shower.
 
     Returns:
         The showers.
 
     Raises:
-        ValueError: an energy is negative or not finite.
+        ValueError: If an energy is negative or not finite.
     """
     if not (np.isfinite(energies) & (energies >= 0)).all():
         raise ValueError("a cell's energy is negative or not finite")

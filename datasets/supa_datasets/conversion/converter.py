@@ -1,4 +1,4 @@
-"""The conversion of a file: atomic, in pieces of bounded memory."""
+"""Atomic conversion of a file in pieces of bounded memory."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -32,31 +32,46 @@ def convert(
 ) -> int:
     """Convert a file of showers to another format.
 
-    The file appears under its name only when it is whole; ``NAME.partial`` is there meanwhile, and is removed on any
-    failure. ``docs/how_to/convert.md`` lists what each format keeps.
+    The target appears under its name only when it is complete. Until then it is called ``NAME.partial``, which is
+    removed if the conversion fails. The page ``docs/how_to/convert.md`` lists the contents of each format.
 
     Args:
-        source: the file to read.
-        target: the file to make; its folder must exist.
-        from_format: a name in ``FORMATS``; by default recognised by the file's suffix and contents.
-        to_format: a name in ``FORMATS``; by default recognised by the file's suffix.
-        config: the physics of showers whose file does not store it: a preset's name or a config; by default
-            ``"standard"``, and ``"reference"`` for the reference code's files.
-        depth: whether a depth number or a voxel layer is the slice or the readout layer; by default the slice for
-            showerdata, and what fits for CaloChallenge.
-        binning: the cells of CaloChallenge voxels, see ``read_binning``.
-        overwrite: replace a file of this name.
-        progress: called with the number of showers done and of all, first with 0.
-        note: called with each sentence on what is assumed or lost.
+        source: Path of the file to read.
+        target: Path of the file to create; its folder must exist.
+        from_format: Name of the source format, out of ``FORMATS``; by default recognised by file extension and
+            contents.
+        to_format: Name of the target format, out of ``FORMATS``; by default recognised by file extension.
+        config: Physics of the showers for source files that do not store it: the name of a preset or a
+            `supa.ShowerConfig`. The default is ``"standard"``, or ``"reference"`` for files of the reference code.
+        depth: Meaning of the depth of a showerdata point or of a CaloChallenge layer: ``"slice"`` or ``"layer"``. The
+            default is ``"slice"`` for showerdata, and the depth that fits the binning for CaloChallenge.
+        binning: Cells of CaloChallenge voxels as a `supa.Grid`, see `read_binning`.
+        overwrite: Whether to replace an existing file.
+        progress: Function that is called with the number of converted showers and the total number.
+        note: Function that is called with each message about assumptions and losses.
 
     Returns:
-        The number of showers that were written.
+        Number of showers written.
 
     Raises:
-        FileNotFoundError: the source or the target's folder is not there.
-        FileExistsError: the target is there, and overwrite was not asked for.
-        ValueError: a format is not recognised, the source is damaged, or the target cannot hold its showers.
-        OSError: the disk does not take the file.
+        FileNotFoundError: If the source or the folder of the target does not exist.
+        FileExistsError: If the target exists and ``overwrite`` is False.
+        ValueError: If a format is not recognised, the source is damaged, or the target format cannot store its showers.
+        OSError: If the target cannot be written.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import convert, load, save
+        >>> save(supa.simulate(100, "standard", seed=1), "showers.h5")
+        >>> convert("showers.h5", "showers.npz")
+        100
+        >>> convert("showers.h5", "images.h5", to_format="calogan", note=print)
+        CaloGAN files store the energy in the cells of each layer, but not the hits, slices or primaries.
+        100
+        >>> convert("showers.npz", "again.h5")
+        100
+        >>> load("again.h5") == load("showers.h5")
+        True
     """
     source, target = Path(source), Path(target)
     if depth not in (None, "layer", "slice"):
@@ -70,9 +85,9 @@ def convert(
     from_ = source_format(source, from_format)
     to = target_format(target, to_format, from_)
     if from_.reader is None or to.writer is None:
-        raise ValueError(f"Files of the format {from_.name!r} are not read.")
+        raise ValueError(f"Files of the format {from_.name!r} cannot be read.")
     if target.exists() and target.samefile(source):
-        raise ValueError(f"{target}: it is the file to read; give another name to the file to write.")
+        raise ValueError(f"{target}: the target is the source file; choose another name for the target.")
     choices = Choices(None if config is None else as_config(config), depth, binning, note or _silent)
     with _reserved(source, target, overwrite) as partial:
         return _run(from_.reader, source, to.writer, partial, target, choices, progress)
@@ -107,7 +122,7 @@ def _run(
             if progress is not None:
                 progress(done, showers.total)
         if done != showers.total:
-            raise _UnreadableError(f"{source}: it claims {counted(showers.total, 'shower')}, but holds {done:,}.")
+            raise _UnreadableError(f"{source}: it claims {counted(showers.total, 'shower')}, but contains {done:,}.")
 
     with ExitStack() as stack:
         with named_errors(source):
@@ -120,27 +135,25 @@ def _run(
             raise ValueError(f"{target}: {str(error).rstrip('.')}.") from None
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
-            raise OSError(f"{target}: the disk does not take the file ({reason}).") from None
+            raise OSError(f"{target}: the file cannot be written ({reason}).") from None
     return done
 
 
 class _UnreadableError(ValueError):
-    """The source is damaged; everything else that fails while writing is the target's."""
+    """Raised if the source is damaged. All other errors during the conversion concern the target."""
 
 
 @contextmanager
 def _reserved(source: Path, target: Path, overwrite: bool) -> Iterator[Path]:
-    """Reserve the name under which the file is written; then give the file its own name."""
+    """Reserve the temporary name of the target, and rename the complete file at the end."""
     target = resolve_target(target)
     partial = target.with_name(f"{target.name}.partial")
     if partial.exists() and not partial.is_symlink() and partial.samefile(source):
-        raise ValueError(
-            f"{target}: it would be made under the name of the file to read, {partial.name}; rename one of them."
-        )
+        raise ValueError(f"{target}: its temporary name {partial.name} is that of the source file; rename one of them.")
     for there in (target, partial):
         if there.exists() and not overwrite:
             raise FileExistsError(
-                f"{there} exists; choose another name, or overwrite it (--overwrite; in Python overwrite=True)."
+                f"{there} exists; choose another name or overwrite it (--overwrite; in Python overwrite=True)."
             )
     with reserve(target, partial):
         yield partial

@@ -1,4 +1,4 @@
-"""Foreign HDF5 files: opened without harm, and written without hanging on a full disk."""
+"""Safe reading of untrusted HDF5 files, and writing that does not hang on a full disk."""
 
 import errno
 import math
@@ -18,18 +18,18 @@ from supa_datasets.reader import open_for_reading
 
 _ZEROS = bytes(1 << 20)
 _STRUCTURE_BYTES = 1 << 20
-"""Room for what HDF5 writes beside the data."""
+"""Disk space in bytes for the structures that HDF5 writes in addition to the data."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a foreign file for reading.
+    """Open an untrusted file for reading.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Returns:
-        A context that gives the open file.
+        Context manager that returns the open file.
     """
     if path.is_file():
         check_heaps(path)
@@ -39,16 +39,16 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def created(path: Path, config: ShowerConfig) -> Iterator[h5py.File]:
-    """Make a foreign file that tells the physics of its showers in an attribute.
+    """Create a file of another format, with the physics of its showers in an attribute.
 
     Args:
-        path: the file to make.
-        config: the physics.
+        path: Path of the file to create.
+        config: Physics of the showers.
 
     Returns:
-        A context that gives the open file.
+        Context manager that returns the open file.
     """
-    # The conversion holds the lock of the file itself.
+    # The converter itself locks the file.
     file = h5py.File(path, "w", locking=False)
     try:
         make_room(file, 0)
@@ -56,7 +56,7 @@ def created(path: Path, config: ShowerConfig) -> Iterator[h5py.File]:
         yield file
         file.flush()
     except BaseException:
-        # A file that the disk did not take cannot be closed in order either; what counts is the first error.
+        # After a failed write, closing fails as well. The first error is the one to report.
         with suppress(OSError, RuntimeError):
             file.close()
         raise
@@ -64,14 +64,14 @@ def created(path: Path, config: ShowerConfig) -> Iterator[h5py.File]:
 
 
 def make_room(file: h5py.File, nbytes: int) -> None:
-    """Try whether the disk takes some more bytes: HDF5 crashes where it cannot write a list.
+    """Check that the disk has space for the next write, since HDF5 crashes if it cannot write a list.
 
     Args:
-        file: the open file.
-        nbytes: what will be written next.
+        file: The open file.
+        nbytes: Number of bytes to write next.
 
     Raises:
-        OSError: the disk does not take them.
+        OSError: If the disk is full.
     """
     file.flush()
     descriptor = file.id.get_vfd_handle()
@@ -85,57 +85,58 @@ def make_room(file: h5py.File, nbytes: int) -> None:
 
 
 def stored_config(file: h5py.File) -> ShowerConfig | None:
-    """Read the physics that a file of ours tells.
+    """Read the physics that this package stored in a file of another format.
 
     Args:
-        file: the open file.
+        file: The open file.
 
     Returns:
-        The config, or None where there is none.
+        The config, or None if the file was written by another program.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: If the config is damaged.
     """
     text = file.attrs.get(CONFIG)
     if text is None:
         return None
     if not isinstance(text, str):
-        raise ValueError(f"the attribute {CONFIG!r} is {format_value(text)}")
+        raise ValueError(f"the attribute {CONFIG!r} must be a string, got {format_value(text)}")
     return ShowerConfig.from_json(text)
 
 
 def dataset(file: h5py.File, name: str, shape: tuple[int | None, ...], kinds: str = "fiu") -> h5py.Dataset:
-    """Look up a dataset and check that it holds what its header claims.
+    """Return a dataset after checking that the file contains the rows that its header claims.
 
     Args:
-        file: the open file.
-        name: its name.
-        shape: its shape; None where any length is allowed.
-        kinds: the kinds of its NumPy type that are allowed; ``"O"`` for lists of numbers.
+        file: The open file.
+        name: Name of the dataset.
+        shape: Required shape; None for an axis of any length.
+        kinds: Allowed kinds of the NumPy dtype; ``"O"`` for lists of numbers.
 
     Returns:
         The dataset.
 
     Raises:
-        ValueError: it is missing, lies in another file, has another shape or type, or claims rows that are not there.
+        ValueError: If the dataset is missing, is stored in another file, has another shape or type, or claims missing
+            rows.
     """
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
         raise ValueError(f"the dataset {name!r} is missing")
     found = file[name]
     if found.external or found.is_virtual:
-        raise ValueError(f"the dataset {name!r} lies in another file")
+        raise ValueError(f"the dataset {name!r} is stored in another file")
     given: tuple[int, ...] = found.shape or ()
     fits = len(given) == len(shape) and all(b in (None, a) for a, b in zip(given, shape, strict=True))
     if not fits or found.dtype.kind not in kinds or (kinds == "O" and h5py.check_vlen_dtype(found.dtype) is None):
         wanted = "x".join("N" if length is None else str(length) for length in shape)
-        raise ValueError(f"the dataset {name!r} is {found.dtype} {given}, not numbers of shape {wanted}")
+        raise ValueError(f"the dataset {name!r} must be numbers of shape {wanted}, got {found.dtype} {given}")
     if not _is_there(found):
-        raise ValueError(f"the dataset {name!r} claims {counted(given[0], 'row')}, but the file does not hold them")
+        raise ValueError(f"the dataset {name!r} claims {counted(given[0], 'row')}, but the file does not contain them")
     return found
 
 
 def _is_there(found: h5py.Dataset) -> bool:
-    """Return whether all data of a dataset are in the file: HDF5 would make up what is not."""
+    """Return whether all data of a dataset are in the file, since HDF5 replaces missing data by a fill value."""
     if not found.size:
         return True
     if found.chunks is None:

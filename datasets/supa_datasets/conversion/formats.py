@@ -1,4 +1,4 @@
-"""What a format is: how its files are found, read and written."""
+"""Description of a file format: its name, its reader and its writer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,13 +12,13 @@ from supa_datasets.conversion.names import SUFFIXES
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user chose for a conversion.
+    """Choices of the user for a conversion.
 
     Args:
-        config: the physics of showers whose file does not tell it, or None.
-        depth: whether depth is the readout layer or the slice, where a format has room for one of them.
-        binning: the cells of a voxel format that does not tell them.
-        note: called with each sentence on what is assumed or lost.
+        config: Physics of the showers for files that do not store it; None for the default.
+        depth: Whether a depth is the readout layer or the slice, for formats that store only one of them.
+        binning: Cells of a voxel format that does not store them.
+        note: Function that is called with each message about assumptions and losses.
     """
 
     config: ShowerConfig | None
@@ -30,33 +30,33 @@ class Choices:
         """Choose the physics of imported showers.
 
         Args:
-            stored: what their file tells, or None.
-            default: the preset that is assumed where neither the file nor the user tells.
+            stored: Config that is stored in the file, or None.
+            default: Name of the preset to assume if neither the file nor the user provides a config.
 
         Returns:
             The config.
 
         Raises:
-            ValueError: the file tells another config than the user.
+            ValueError: If the file stores another config than the user provides.
         """
         if stored is not None:
             if self.config not in (None, stored):
-                raise ValueError("it tells the config that made its showers, and another one was given; give none")
+                raise ValueError("it stores the config of its showers, but another config was given; give none")
             return stored
         if self.config is None:
-            self.note(f"The file does not tell the physics of its showers; the preset {default!r} is assumed.")
+            self.note(f"The file does not store the physics of its showers; the preset {default!r} is assumed.")
         return self.config or preset(default)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Showers on their way from a file.
+    """A stream of showers from a file.
 
     Args:
-        run: what made them.
-        total: how many there are.
-        has_particles: whether they have recorded particles.
-        chunks: the showers in pieces of bounded size; at least one, which may be empty.
+        run: Run of the showers.
+        total: Number of showers.
+        has_particles: Whether the showers have recorded particles.
+        chunks: Showers in pieces of bounded size; there is at least one piece, which may be empty.
     """
 
     run: Run
@@ -71,14 +71,21 @@ Writer = Callable[[Path, Source, Choices], None]
 
 @dataclass(frozen=True)
 class Format:
-    """A file format of showers.
+    """A file format for conversions. ``FORMATS`` contains all formats by name.
 
     Args:
-        name: its name on the command line and in Python, one of ``names.SUFFIXES``.
-        description: one line on what it is.
-        reader: opens a file, or None where it cannot be read.
-        writer: writes a whole file, or None where it cannot be written.
-        datasets: HDF5 datasets by which its files are told from those of other formats with the same extension.
+        name: Name of the format on the command line and in Python.
+        description: Description in one line.
+        reader: Function that opens a file; None if the format cannot be read.
+        writer: Function that writes a file; None if the format cannot be written.
+        datasets: Names of HDF5 datasets that distinguish the format from others with the same file extension.
+
+    Example:
+        >>> from supa_datasets import FORMATS
+        >>> FORMATS["parquet"].extensions
+        ('.parquet', '.pq')
+        >>> [name for name, form in FORMATS.items() if form.writer is None]
+        ['reference']
     """
 
     name: str
@@ -89,5 +96,5 @@ class Format:
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """Endings of its files, with the dot."""
+        """File extensions of the format, with the dot."""
         return SUFFIXES[self.name]

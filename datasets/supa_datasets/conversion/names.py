@@ -1,4 +1,4 @@
-"""The names of the formats and the endings of their files, which are looked up before HDF5 and Numba are loaded."""
+"""Names and file extensions of the formats, in a module that does not import HDF5 and Numba."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,4 +18,4 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "reference": (".bin",),
     }
 )
-"""The formats by name, and the endings of their files, with the dot."""
+"""File extensions of each format by name, with the dot."""

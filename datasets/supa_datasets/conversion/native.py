@@ -1,4 +1,4 @@
-"""The project's own files (``docs/reference/file_format.md``) as an end of conversions."""
+"""Shower files of this package (``docs/reference/file_format.md``) as source and target of conversions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
 
 
 def _write(path: Path, source: Source, choices: Choices) -> None:
-    # The writer adds up the attempts of what it is given, and only their sum is known.
+    # The writer adds up the attempts of all pieces, but only their total is known: the first piece carries it.
     attempts = source.run.attempts
     try:
         with ShowerWriter(path, source.run, has_particles=source.has_particles, overwrite=True) as writer:

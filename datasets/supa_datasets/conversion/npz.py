@@ -1,4 +1,4 @@
-"""NumPy's ``.npz``: one uncompressed array for each column, such as ``hits_x``, and the offsets ``hits_offset``."""
+"""NumPy archives (``.npz``): one uncompressed array per column, such as ``hits_x``, and offsets (``hits_offset``)."""
 
 import io
 import tempfile
@@ -27,7 +27,7 @@ _MAX_TEXT_BYTES = 1 << 20
 
 @dataclass
 class _Column:
-    """A column of the archive, read from front to back."""
+    """A column of the archive, which is read sequentially."""
 
     stream: Any
     dtype: np.dtype[Any]
@@ -98,7 +98,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Read the header of an array."""
+    """Return shape and dtype from the header of an array."""
     version = np.lib.format.read_magic(stream)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = header(stream)
@@ -106,12 +106,12 @@ def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _opened(name: str, stream: Any, size: int) -> _Column:
-    """Read the header of a column: one row of numbers after another, as many as the archive holds."""
+    """Return a column after checking that it is one-dimensional and complete."""
     shape, dtype = _header(stream)
     if len(shape) != 1 or dtype.kind not in "fiu":
-        raise ValueError(f"the array {name!r} is {dtype} {shape}, not a row of numbers")
+        raise ValueError(f"the array {name!r} must be one-dimensional numbers, got {dtype} {shape}")
     if stream.tell() + shape[0] * dtype.itemsize != size:
-        raise ValueError(f"the array {name!r} claims {counted(shape[0], 'row')}, but the file does not hold them")
+        raise ValueError(f"the array {name!r} claims {counted(shape[0], 'row')}, but the file does not contain them")
     return _Column(stream, dtype, shape[0])
 
 
@@ -122,12 +122,12 @@ def _text(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]) -> s
         raise ValueError(f"its {RUN} is too long")
     text = np.lib.format.read_array(io.BytesIO(archive.read(members[RUN])), allow_pickle=False)
     if text.shape != () or text.dtype.kind != "U":
-        raise ValueError(f"its {RUN} is not a text")
+        raise ValueError(f"its {RUN} is not a string")
     return str(text)
 
 
 def _write(path: Path, source: Source, _choices: Choices) -> None:
-    """Write the archive; an archive is written array by array, so the columns wait in files without a name."""
+    """Write the archive. It is written array by array, so the columns are first collected in unnamed files."""
     dtypes = {name: np.dtype(kind) for name, kind in SHOWER_TYPES.items()}
     for table in tables_of(source.has_particles):
         dtypes |= {f"{table.group}_{name}": np.dtype(kind) for name, kind in table.types.items()}

@@ -1,4 +1,4 @@
-"""Parquet files: one row a shower, lists of records for its hits, primaries and particles, as awkward has them."""
+"""Parquet files: one row per shower, with lists of records for hits, primaries and particles."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
 
 
 def _empty(schema: Any) -> Any:
-    """Return an awkward array of no showers, with those columns of a file that showers can have."""
+    """Return an empty awkward array with the columns of a file that showers can have."""
     awkward, _ = _libraries()
     import pyarrow
 
@@ -67,15 +67,15 @@ def _empty(schema: Any) -> Any:
             continue
         try:
             columns[field.name] = awkward.from_arrow(pyarrow.array([], field.type))
-        except Exception:  # awkward raises whatever comes of a type that it does not have
+        except Exception:  # awkward raises errors of every kind for unsupported types
             raise ValueError(
-                f"the column {field.name!r} holds {brief(field.type)}, but it must hold numbers, or lists of them"
+                f"the column {field.name!r} contains {brief(field.type)}, but it must be numbers or lists of numbers"
             ) from None
     return awkward.zip(columns, depth_limit=1)
 
 
 def _check_row_groups(metadata: Any) -> None:
-    """Refuse row groups that grow beyond the memory, however small they are in the file."""
+    """Reject row groups that do not fit into the memory after decompression."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         values = sum(group.column(k).num_values for k in range(group.num_columns))
         check_memory(max(group.total_byte_size, _ITEM_BYTES * values, 0), "a row group")
@@ -96,4 +96,4 @@ def _write(path: Path, source: Source, _choices: Choices) -> None:
             writer.close()
 
 
-PARQUET = Format("parquet", "Parquet, one row a shower; opens in awkward", _read, _write)
+PARQUET = Format("parquet", "Parquet, one row per shower; opens in awkward", _read, _write)

@@ -1,7 +1,8 @@
-"""The pickles of the public reference code (itsdaniele/SUPA): read only, and without unpickling anything by name.
+"""Pickle files of the public reference code (itsdaniele/SUPA), which are only read, and without Python's unpickler.
 
-``shower_batchK.bin`` is a list of showers, each a list of layers, each a list of points (x, y, E in GeV);
-``tot_energy_batchK.bin`` beside it has the incident energies in GeV. Both were written by ``torch.save``.
+``shower_batchK.bin`` is a list of showers. A shower is a list of layers, and a layer is a list of points (x, y, E in
+GeV). ``tot_energy_batchK.bin`` in the same folder contains the incident energies in GeV. Both files were written by
+``torch.save``.
 """
 
 import io
@@ -24,18 +25,20 @@ from supa_datasets.conversion.untrusted_input import check_memory, named_errors,
 
 _SHOWERS, _ENERGIES = "shower_batch", "tot_energy_batch"
 _MAGIC = 0x1950A86A20F9469CFC6C
-# A point takes about 100 bytes of a pickle, and about 600 as Python objects.
+# A point needs about 100 bytes in a pickle and about 600 bytes as Python objects.
 _MEMORY_FACTOR = 8
-_POINT_BYTES = 3  # at least: in an array of int8
+_POINT_BYTES = 3  # minimum, for an array of int8
 
 
 @contextmanager
 def _read(path: Path, choices: Choices) -> Iterator[Source]:
     energies_path = path.with_name(path.name.replace(_SHOWERS, _ENERGIES, 1))
     if not path.name.startswith(_SHOWERS):
-        raise ValueError(f"the reference's files are called {_SHOWERS}K.bin, with {_ENERGIES}K.bin beside")
+        raise ValueError(
+            f"files of the reference code must be named {_SHOWERS}K.bin, with {_ENERGIES}K.bin beside them"
+        )
     if not energies_path.is_file():
-        raise ValueError(f"the incident energies are missing: there is no {energies_path.name} beside it")
+        raise ValueError(f"the incident energies are missing: there is no {energies_path.name} in the same folder")
     config = choices.config_for(None, default="reference")
     with named_errors(energies_path):
         incident = np.array([_number(entry) for entry in _sequence(_unpickled(energies_path))])
@@ -49,7 +52,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
     layers = [[_sequence(layer) for layer in _sequence(shower)] for shower in showers]
     points = sum(len(layer) for shower in layers for layer in shower)
     if points * _POINT_BYTES > path.stat().st_size:
-        raise ValueError(f"it claims {counted(points, 'point')}, more than fit into the file")
+        raise ValueError(f"it claims {counted(points, 'point')}, more than the file can contain")
     chunks = (_showers(config, layers[a:b], incident[a:b], a) for a, b in spans(total, points))
     yield Source(imported(config, total), total, False, chunks)
 
@@ -61,27 +64,27 @@ def _unpickled(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             found = [info for info in archive.infolist() if info.filename.split("/")[-1] == "data.pkl"]
             if len(found) != 1:
-                raise ValueError("it is an archive without one data.pkl, as torch.save writes it")
+                raise ValueError("it must be an archive of torch.save with one data.pkl")
             if found[0].compress_type != zipfile.ZIP_STORED or found[0].file_size > size:
-                raise ValueError("its data.pkl is compressed, as torch.save never does")
+                raise ValueError("its data.pkl is compressed, which torch.save never does")
             return Unpickler(io.BytesIO(archive.read(found[0]))).load()
     unpickler = Unpickler(io.BytesIO(path.read_bytes()))
     if unpickler.load() != _MAGIC:
         raise ValueError("it is not a file of torch.save")
     unpickler.load()  # the protocol of the legacy format
-    unpickler.load()  # facts on the machine
+    unpickler.load()  # properties of the machine
     return unpickler.load()
 
 
 def _sequence(value: Any) -> Any:
     value = finished(value)
     if not isinstance(value, list | tuple | np.ndarray) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        raise ValueError("it holds something else than lists of showers of layers of points")
+        raise ValueError("it must contain a list of showers, which are lists of layers, which are lists of points")
     return value
 
 
 def _number(entry: Any) -> float:
-    # Lists in lists are not given to NumPy, which would follow each of them to its end.
+    # NumPy would expand nested lists recursively, so lists are not passed to it.
     value = finished(entry)
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
@@ -91,7 +94,7 @@ def _number(entry: Any) -> float:
 
 
 def _points(layer: Any) -> FloatArray:
-    """Return (points, 3) x, y, energy."""
+    """Return x, y and energy of the points of a layer, (points, 3)."""
     if isinstance(layer, np.ndarray):
         points = layer
     else:
@@ -126,4 +129,4 @@ def _showers(config: ShowerConfig, layers: list[list[Any]], incident: FloatArray
     )
 
 
-REFERENCE = Format("reference", "the public reference code's pickles; nothing in them runs", _read, None)
+REFERENCE = Format("reference", "pickles of the public reference code; read only, without running code", _read, None)

@@ -1,4 +1,4 @@
-"""The formats, by name and by the ending of a file."""
+"""The formats by name and by file extension."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,21 +22,21 @@ from supa_datasets.conversion.untrusted_input import named_errors
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {form.name: form for form in (NATIVE, SHOWERDATA, CALOGAN, CALOCHALLENGE, PARQUET, ROOT, RNTUPLE, NPZ, REFERENCE)}
 )
-"""The formats of conversions, by name."""
+"""The formats by name."""
 
 
 def source_format(path: Path, name: str | None) -> Format:
-    """Find the format of a file to read.
+    """Return the format of a file to read.
 
     Args:
-        path: the file.
-        name: the format's name, or None to tell it by the file's ending and, for HDF5, by its datasets.
+        path: Path of the file.
+        name: Name of the format; None to recognise it by the file extension and, for HDF5 files, by its datasets.
 
     Returns:
         The format.
 
     Raises:
-        ValueError: there is no such format, or none can be told.
+        ValueError: If there is no such format, or the format is not recognised.
     """
     if name is not None:
         return _named(name)
@@ -48,29 +48,31 @@ def source_format(path: Path, name: str | None) -> Format:
             if all(isinstance(file.get(dataset, getlink=True), h5py.HardLink) for dataset in form.datasets):
                 return form
         names = ", ".join(form.name for form in candidates)
-        raise ValueError(f"it is an HDF5 file of none of the formats {names}")
+        raise ValueError(f"it is an HDF5 file, but not of any of the formats {names}")
 
 
 def target_format(path: Path, name: str | None, source: Format) -> Format:
-    """Find the format of a file to write.
+    """Return the format of a file to write.
 
     Args:
-        path: the file.
-        name: the format's name, or None to tell it by the file's ending.
-        source: the format that is read.
+        path: Path of the file.
+        name: Name of the format; None to recognise it by the file extension.
+        source: Format of the source file.
 
     Returns:
         The format.
 
     Raises:
-        ValueError: there is no such format, none can be told, or it cannot be written.
+        ValueError: If there is no such format, the format is not recognised, or it cannot be written.
     """
     form = _named(name) if name is not None else _by_ending(path)[0]
     if form.writer is None:
-        raise ValueError(f"{path}: files of the format {form.name!r} are read, but not written.")
+        raise ValueError(f"{path}: files of the format {form.name!r} can be read, but not written.")
     if name is None and form is source:
         others = ", ".join(other.name for other in FORMATS.values() if other.writer and other is not form)
-        raise ValueError(f"{path}: both files are of the format {form.name!r}; name the one to write (--to): {others}.")
+        raise ValueError(
+            f"{path}: both files have the format {form.name!r}; choose the format to write (--to): {others}."
+        )
     return form
 
 
@@ -84,5 +86,5 @@ def _by_ending(path: Path) -> list[Format]:
     candidates = [form for form in FORMATS.values() if path.suffix.lower() in form.extensions]
     if not candidates:
         known = ", ".join(f"{form.name} ({' '.join(form.extensions) or 'by name'})" for form in FORMATS.values())
-        raise ValueError(f"{path}: no format has this ending; name one (--from, --to): {known}.")
+        raise ValueError(f"{path}: no format has this file extension; choose one (--from, --to): {known}.")
     return candidates

@@ -1,4 +1,4 @@
-"""ROOT files through uproot: a TTree (branches ``hits_x``) or an RNTuple (fields ``hits.x``) called ``showers``."""
+"""ROOT files through uproot: a TTree (branches ``hits_x``) or an RNTuple (fields ``hits.x``) named ``showers``."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,12 +32,12 @@ def _uproot() -> Any:
 @contextmanager
 def _read(path: Path, choices: Choices) -> Iterator[Source]:
     uproot = _uproot()
-    # As a key, the path is not searched for the name of an object or of another machine.
+    # A path as dictionary key is taken literally; a string could also name an object or a remote file.
     with uproot.open({str(path): None}) as file:
         kinds = file.classnames(recursive=False, cycle=False)
         reading = {"TTree": _branches, "ROOT::RNTuple": _fields}.get(kinds.get(_NAME, ""))
         if reading is None:
-            raise ValueError(f"it has no TTree or RNTuple called {_NAME!r}")
+            raise ValueError(f"it has no TTree or RNTuple named {_NAME!r}")
         text = None
         if kinds.get(RUN) == "TObjString":
             text = str(file[RUN])
@@ -50,7 +50,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         def chunk(start: int, stop: int) -> Showers:
             rows = {name: numbers(own, columns[own](start, stop), start) for name, own in chosen.plain.items()}
             if any(len(values) != stop - start for values in rows.values()):
-                raise ValueError(f"showers {start} to {stop - 1} are not all there")
+                raise ValueError(f"some of the showers {start} to {stop - 1} are missing")
             parts: dict[str, Ragged] = {
                 table: ragged_table({name: (own, columns[own](start, stop)) for name, own in found.items()}, start)
                 for table, found in chosen.tables.items()
@@ -63,11 +63,11 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
 
 _Column = Callable[[int, int], Any]
 _Columns = tuple[dict[str, _Column], dict[str, str]]
-"""How each column is read, by its name; and the type of each that is called like a table, but has no columns itself."""
+"""Reader of each column by name; and type by name of each column that has the name of a table but no columns itself."""
 
 
 def _branches(tree: Any) -> _Columns:
-    """Find the branches; each is read alone, so that no alias of the file is."""
+    """Return the columns of a TTree. Branches are read one by one, so aliases in the file are never evaluated."""
     branches = {branch.name: branch for branch in tree.branches if may_be_read(branch.name)}
     unfit = {name: branch.typename for name, branch in branches.items() if name in _TABLES}
     return {name: _branch(branch) for name, branch in branches.items() if name not in unfit}, unfit
@@ -79,10 +79,11 @@ def _branch(branch: Any) -> _Column:
 
     def read(start: int, stop: int) -> Any:
         content = branch.interpretation
-        # Other branches hold objects, of which uproot makes classes as the file says.
+        # For branches with objects, uproot would generate classes from the contents of the file.
         if not isinstance(content.content if isinstance(content, AsJagged) else content, AsDtype):
             raise ValueError(
-                f"the column {branch.name!r} holds {brief(branch.typename)}, but it must hold numbers, or lists of them"
+                f"the column {branch.name!r} contains {brief(branch.typename)}, but it must be numbers or lists of "
+                "numbers"
             )
         return branch.array(entry_start=start, entry_stop=stop, library="ak")
 
@@ -90,10 +91,11 @@ def _branch(branch: Any) -> _Column:
 
 
 def _fields(ntuple: Any) -> _Columns:
+    """Return the columns of an RNTuple."""
     for pages in (column.pages for cluster in ntuple.page_link_list for column in cluster):
-        # uproot takes the memory that a page claims to need; no page that holds so much is packed so well.
+        # uproot allocates the memory that a page claims, so an impossible compression ratio must be rejected.
         if any(page.num_elements > _MOST_ELEMENTS_PER_BYTE * max(page.locator.num_bytes, 1) for page in pages):
-            raise ValueError("it is damaged: a page claims more numbers than it can hold")
+            raise ValueError("it is damaged: a page claims more numbers than it can contain")
     columns: dict[str, _Column] = {}
     unfit: dict[str, str] = {}
     for field in ntuple.fields:
@@ -111,7 +113,7 @@ def _fields(ntuple: Any) -> _Columns:
 
 
 def _field(ntuple: Any, name: str) -> _Column:
-    # By its name a field is not found where that has a dot or a slash.
+    # Look-up by key fails for names with a dot or a slash, so a filter is used.
     return lambda start, stop: ntuple.arrays(filter_name=[name], entry_start=start, entry_stop=stop, library="ak")[name]
 
 
@@ -145,5 +147,5 @@ def _write(path: Path, source: Source, make: str) -> None:
             tree.extend({name: array[name] for name in types})
 
 
-ROOT = Format("root", "ROOT TTree through uproot (reads an RNTuple, too)", _read, _write_tree)
+ROOT = Format("root", "ROOT TTree through uproot (also reads an RNTuple)", _read, _write_tree)
 RNTUPLE = Format("rntuple", "ROOT RNTuple through uproot (in a .root file)", _read, _write_ntuple)

@@ -1,4 +1,4 @@
-"""What made some showers, as a text that formats with room for it carry along."""
+"""The run of showers as JSON, for formats that can store it."""
 
 import dataclasses
 import json
@@ -13,39 +13,39 @@ CONFIG = "supa_config"
 
 
 def run_to_text(run: Run) -> str:
-    """Write what made some showers as JSON.
+    """Return a run as JSON.
 
     Args:
-        run: what made them.
+        run: Run of the showers.
 
     Returns:
-        The text of one JSON object.
+        String with one JSON object.
     """
     fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     return json.dumps({**fields, "config": run.config.to_dict()})
 
 
 def run_from_text(text: str | bytes) -> Run:
-    """Read what made some showers.
+    """Return a run from JSON.
 
     Args:
-        text: what ``run_to_text`` wrote.
+        text: Result of ``run_to_text``.
 
     Returns:
-        What made them.
+        The run.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: If the text is not the JSON of a run.
     """
     try:
         fields = read_json(text)
     except ValueError as error:
-        raise ValueError(f"its {RUN} is {format_value(text)} ({error})") from None
+        raise ValueError(f"its {RUN} is invalid: {format_value(text)} ({error})") from None
     if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Run)}:
-        raise ValueError(f"its {RUN} is {format_value(text)}")
+        raise ValueError(f"its {RUN} is invalid: {format_value(text)}")
     engine, keep = fields["engine"], fields["keep"]
     if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
-        raise ValueError(f"its {RUN} has the keep and engine {format_value(keep)} and {format_value(engine)}")
+        raise ValueError(f"its {RUN} has invalid values of keep and engine: {format_value((keep, engine))}")
     return Run(
         config=ShowerConfig.from_dict(fields["config"]),
         seed=_number("seed", fields["seed"], 2**64 - 1),
@@ -57,14 +57,14 @@ def run_from_text(text: str | bytes) -> Run:
 
 
 def imported(config: ShowerConfig, total: int) -> Run:
-    """Name what made showers that another program made.
+    """Return the run of showers from another program.
 
     Args:
-        config: the physics that they imitate.
-        total: how many there are.
+        config: Physics of the showers.
+        total: Number of showers.
 
     Returns:
-        Their run.
+        Run with the engine ``"imported"``.
     """
     return Run(config=config, seed=None, first=0, engine="imported", keep="all", attempts=total)
 

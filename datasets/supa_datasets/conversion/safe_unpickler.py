@@ -1,8 +1,8 @@
-"""A reader of pickles that can run nothing: it knows plain data and NumPy's arrays of numbers, and calls no function.
+"""A reader of pickles that never runs code. It supports plain data and NumPy arrays of numbers.
 
-Python's own unpickler calls whatever a pickle names. This one is a small machine for the operations that pickles of
-lists and arrays consist of; a name is a text to it, and the few calls that rebuild an array are matched by their names.
-Messages never show a value of the pickle: a few lists that hold each other many times can make an endless text.
+Python's own unpickler calls any function that a pickle names. This reader implements only the operations of pickles
+of lists and arrays. It treats names as strings and recognises the few calls that rebuild an array. Messages never
+contain a value of the pickle, since a few nested lists can have an endless text.
 """
 
 import io
@@ -19,7 +19,7 @@ _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
 class _Name(NamedTuple):
-    """A name that the pickle wants to look up; it stays a text."""
+    """The name of an object that the pickle refers to. It is never looked up."""
 
     module: str
     attribute: str
@@ -30,7 +30,7 @@ class _Type:
 
     def __init__(self, text: object) -> None:
         if not isinstance(text, str) or text.lstrip("<>|") not in _NUMBER_TYPES:
-            raise ValueError("it holds an array of something else than numbers")
+            raise ValueError("it contains an array that does not consist of numbers")
         self.text = text.lstrip("<>|")
         self.order = "<"
 
@@ -40,16 +40,16 @@ class _Type:
 
 
 class _Array:
-    """An array under construction; ``values`` once its state was given."""
+    """An array under construction. Its ``values`` are set by its state."""
 
     values: Any = None
 
 
 class Unpickler:
-    """Reads the pickles of a stream, one after another.
+    """A reader of the consecutive pickles of a stream.
 
     Args:
-        stream: the bytes.
+        stream: Stream of bytes.
     """
 
     def __init__(self, stream: io.BytesIO) -> None:
@@ -60,10 +60,10 @@ class Unpickler:
         """Read one pickle.
 
         Returns:
-            Lists, tuples, dictionaries, numbers, texts and arrays of numbers.
+            Lists, tuples, dictionaries, numbers, strings and arrays of numbers.
 
         Raises:
-            ValueError: it is truncated, or holds anything else.
+            ValueError: If the pickle is truncated or contains anything else.
         """
         try:
             return finished(self._run())
@@ -114,12 +114,12 @@ class Unpickler:
                 stack.append(self._text(code))
             elif code == b"\x80":
                 if self._read(1) not in (b"\x02", b"\x03"):
-                    raise ValueError("its pickle is of a protocol that torch.save does not write")
+                    raise ValueError("its pickle has a protocol that torch.save does not use")
             elif code in (b"u", b"s"):
                 start = marks.pop() if code == b"u" else len(stack) - 2
                 items = stack[start:]
                 del stack[start:]
-                # Other keys than texts may be tuples in tuples, of which a hash takes forever.
+                # Only strings are allowed as keys, since the hash of nested tuples can take forever.
                 if not isinstance(stack[-1], dict) or not all(isinstance(key, str) for key in items[::2]):
                     raise ValueError("its pickle is damaged")
                 stack[-1].update(zip(items[::2], items[1::2], strict=True))
@@ -132,7 +132,7 @@ class Unpickler:
             elif code == b"":
                 raise ValueError("its pickle is truncated")
             else:
-                raise ValueError(f"its pickle has the operation {code!r}, which plain lists of arrays do not need")
+                raise ValueError(f"its pickle has the operation {code!r}, which is not allowed")
 
     def _whole(self, short: bool) -> int:
         size = 1 if short else 4
@@ -147,7 +147,7 @@ class Unpickler:
     def _line(self) -> str:
         line = self._stream.readline(_LONGEST_NAME)
         if not line.endswith(b"\n"):
-            raise ValueError("its pickle names something with an endless name")
+            raise ValueError("its pickle contains a name that is too long")
         return line[:-1].decode()
 
     def _text(self, code: bytes) -> Any:
@@ -163,7 +163,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _rebuilt(name: Any, arguments: Any) -> Any:
-    """Do what a call in the pickle stands for, where that is to rebuild an array."""
+    """Return the result of a call in the pickle, if the call rebuilds an array or a number."""
     if not isinstance(name, _Name) or not isinstance(arguments, tuple):
         raise ValueError("its pickle is damaged")
     module, attribute = name
@@ -172,15 +172,13 @@ def _rebuilt(name: Any, arguments: Any) -> Any:
     if module in _NUMPY and attribute == "scalar" and len(arguments) == 2 and isinstance(arguments[0], _Type):
         dtype = arguments[0].dtype
         if not isinstance(arguments[1], bytes) or len(arguments[1]) != dtype.itemsize:
-            raise ValueError("it holds a damaged number")
+            raise ValueError("it contains a damaged number")
         return float(np.frombuffer(arguments[1], dtype)[0])
     if (module, attribute) == ("numpy", "dtype"):
         return _Type(arguments[0])
     if (module, attribute) == ("_codecs", "encode") and len(arguments) == 2 and isinstance(arguments[0], str):
         return arguments[0].encode("latin1")
-    raise ValueError(
-        f"its pickle calls {module}.{attribute}, which lists of arrays of numbers do not need; it was not called"
-    )
+    raise ValueError(f"its pickle calls {module}.{attribute}, which is not allowed; the function was not called")
 
 
 def _build(target: Any, state: Any) -> None:
@@ -190,21 +188,21 @@ def _build(target: Any, state: Any) -> None:
     elif isinstance(target, _Array) and isinstance(state, tuple) and len(state) == 5:
         _, shape, kind, fortran, content = state
         if not isinstance(kind, _Type) or not isinstance(content, bytes) or not isinstance(shape, tuple):
-            raise ValueError("it holds a damaged array")
+            raise ValueError("it contains a damaged array")
         values = np.frombuffer(content, kind.dtype)
         whole = all(type(length) is int and length >= 0 for length in shape)
         if not whole or math.prod(shape) != len(values):
-            raise ValueError("it holds an array that claims another shape than its numbers have")
+            raise ValueError("it contains an array whose shape does not match its numbers")
         target.values = values.reshape(shape, order="F" if fortran else "C")
     else:
-        raise ValueError("its pickle gives a state to something that has none")
+        raise ValueError("its pickle sets the state of an object that has no state")
 
 
 def finished(value: Any) -> Any:
-    """Return an array for an array under construction; those inside lists are finished by who walks them."""
+    """Return the array of an array under construction, and other values unchanged. Nested values are not converted."""
     if isinstance(value, _Array):
         if value.values is None:
-            raise ValueError("it holds an array without values")
+            raise ValueError("it contains an array without values")
         return value.values
     return value
 

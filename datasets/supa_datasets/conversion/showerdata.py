@@ -1,6 +1,6 @@
 """Files of ``showerdata``, the exchange format of the FLC group at DESY: points (x, y, depth index, energy).
 
-The layout is that of showerdata 0.7.0, written and read here without that library.
+The layout is that of showerdata 0.7.0. The library itself is not needed.
 """
 
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
             raise ValueError(f"its shape is {shape}, but it must be (showers, points, 4 or 5)")
         points = dataset(file, "showers", (total,), "O")
         number = h5py.check_vlen_dtype(points.dtype)
-        if number.kind not in "fiu" or not number.isnative:  # h5py reads lists of the other byte order wrongly
-            raise ValueError(f"the points are lists of {number}, not of numbers in the byte order of this machine")
+        if number.kind not in "fiu" or not number.isnative:  # h5py does not convert the byte order of lists
+            raise ValueError(f"the points must be lists of numbers in the byte order of this machine, got {number}")
         counts = dataset(file, "num_points", (total,), "iu")
         columns = {
             "energies": dataset(file, "energies", (total, 1)),
@@ -47,7 +47,7 @@ def _read(path: Path, choices: Choices) -> Iterator[Source]:
         check_memory(counts.nbytes, "the numbers of points")
         claimed = np.maximum(counts[:], 0, dtype=np.int64)
         if features == 5:
-            choices.note("The points' times have no place in a shower and are left out.")
+            choices.note("The times of the points are left out.")
 
         def chunk(start: int, stop: int) -> Showers:
             check_memory(number.itemsize * features * int(claimed[start:stop].sum()), f"showers {start} to {stop - 1}")
@@ -65,17 +65,19 @@ def _depth(file: h5py.File, choices: Choices) -> Depth:
     if told not in ("slice", "layer"):
         raise ValueError(f"its attribute {_DEPTH!r} is neither 'slice' nor 'layer'")
     if choices.depth not in (None, told):
-        raise ValueError(f"it tells that its points' depth is the {told}, and {choices.depth!r} was given; give none")
+        raise ValueError(f"it states that the depth of its points is the {told}, but {choices.depth!r} was given")
     return "slice" if told == "slice" else "layer"
 
 
 def _showers(config: ShowerConfig, depth: Depth, points: Any, features: int, rows: dict[str, Any]) -> Showers:
     sizes = np.array([len(flat) for flat in points], dtype=np.int64)
     if (sizes % features).any():
-        raise ValueError(f"a shower has {sizes[sizes % features > 0][0]} numbers, which are not points of {features}")
+        raise ValueError(
+            f"a shower has {sizes[sizes % features > 0][0]} numbers, which is not a multiple of {features} per point"
+        )
     flat = np.concatenate(points) if len(points) else np.empty(0, np.float32)
     table = flat.reshape(-1, features)
-    real = table[:, 3] != 0  # the library takes points without energy for padding
+    real = table[:, 3] != 0  # in showerdata, points without energy are padding
     owner = np.repeat(np.arange(len(points)), sizes // features)[real]
     x, y, z, energy = (np.ascontiguousarray(table[real, k]) for k in range(4))
     if not ((z >= 0) & (z < 255) & (z == np.floor(z))).all():
@@ -98,7 +100,7 @@ def _showers(config: ShowerConfig, depth: Depth, points: Any, features: int, row
 def _primaries(incident: Any, directions: Any) -> Ragged:
     x, y, z = directions.T
     if not (np.isfinite(directions).all() and (z > 0).all()):
-        raise ValueError("a direction is not finite, or does not point into the calorimeter (its z must be above 0)")
+        raise ValueError("a direction is not finite or does not point into the calorimeter (z must be above 0)")
     none = np.zeros(len(incident))
     columns = {"energy": incident, "x": none, "y": none, "slope_x": x / z, "slope_y": y / z}
     return Ragged(columns, np.arange(len(incident) + 1, dtype=np.int64))
@@ -106,7 +108,10 @@ def _primaries(incident: Any, directions: Any) -> Ragged:
 
 def _write(path: Path, source: Source, choices: Choices) -> None:
     depth, run = choices.depth or "slice", source.run
-    choices.note("showerdata keeps the hits and the direction of the first primary, not the primaries or what leaked.")
+    choices.note(
+        "showerdata files store the hits and the direction of the first primary, but not the primaries or the leaked "
+        "energy."
+    )
     with created(path, run.config) as file:
         file.attrs["showerdata_version"] = _VERSION
         file.attrs[_DEPTH] = depth
@@ -134,10 +139,10 @@ def _write(path: Path, source: Source, choices: Choices) -> None:
 
 
 def _points(showers: Showers, depth: Depth, run: Run) -> Any:
-    """Return (hits, 4) float32 points of each shower, flat."""
+    """Return one flat float32 array per shower with x, y, depth and energy of each hit."""
     if depth == "slice" and not showers.slices_known:
         raise ValueError(
-            f"these showers ({run.engine}) know only their hits' layers; choose the layer as depth (--depth layer)"
+            f"these showers ({run.engine}) have only the layers of their hits; use the layer as depth (--depth layer)"
         )
     number = showers.slice if depth == "slice" else showers.layer
     table = np.stack([showers.x, showers.y, number, showers.energy], axis=1, dtype=np.float32, casting="same_kind")
@@ -150,7 +155,7 @@ def _points(showers: Showers, depth: Depth, run: Run) -> Any:
 def _write_points(points: h5py.Dataset, start: int, lists: Any) -> None:
     if not len(lists):
         return
-    # h5py's own assignment makes a table of lists that happen to be equally long (h5py issue 2429).
+    # The assignment of h5py fails for lists of equal length (h5py issue 2429).
     space = points.id.get_space()
     space.select_hyperslab((start,), (len(lists),))
     lists = lists.astype(points.dtype)
@@ -158,7 +163,7 @@ def _write_points(points: h5py.Dataset, start: int, lists: Any) -> None:
 
 
 def _directions(showers: Showers) -> Any:
-    """Return (n, 3) unit vectors along each shower's first primary; along the axis where it has none."""
+    """Return (n, 3) unit vectors along the first primary of each shower, or along the axis without a primary."""
     directions = np.tile([0.0, 0.0, 1.0], (len(showers), 1))
     some = np.flatnonzero(showers.num_primaries)
     first = showers.primaries.offset[:-1][some]
@@ -170,7 +175,7 @@ def _directions(showers: Showers) -> Any:
 def _ids(showers: Showers) -> Any:
     largest = int(showers.index.max(initial=0))
     if largest > _LARGEST_ID:
-        raise ValueError(f"shower_ids have 32 bits, but there is a shower with the index {largest}")
+        raise ValueError(f"shower_ids have 32 bits, but the largest index of the showers is {largest}")
     return showers.index
 
 

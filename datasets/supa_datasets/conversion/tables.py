@@ -1,4 +1,4 @@
-"""The columns of showers for formats that hold all of them: in which types they are written, and how they are read."""
+"""Reading and writing the columns of showers for formats that store all of them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -25,8 +25,8 @@ class Chosen:
     """The columns to read from a file.
 
     Args:
-        plain: the columns with one row a shower: their names, and those that the file gives them.
-        tables: the same of each ragged table, by the table.
+        plain: Name in the file of each column with one row per shower, by the name of the column.
+        tables: The same for the columns of each ragged table, by the name of the table.
     """
 
     plain: Mapping[str, str]
@@ -34,13 +34,13 @@ class Chosen:
 
 
 def stored(showers: Showers) -> Showers:
-    """Return showers in the types of a shower file, so that every chunk of a file has the same.
+    """Return showers in the types of a shower file, so that all chunks have the same types.
 
     Args:
-        showers: the showers.
+        showers: The showers.
 
     Returns:
-        The showers; x, y and energies of hits and particles are float32.
+        The showers. Positions and energies of hits and particles are float32.
     """
 
     def typed(rows: Ragged, table: Table) -> Ragged:
@@ -55,18 +55,18 @@ def stored(showers: Showers) -> Showers:
 
 
 def run_of(text: str | bytes | None, choices: Choices, total: int) -> tuple[Run, bool]:
-    """Tell what made the showers of a file.
+    """Return the run of the showers of a file.
 
     Args:
-        text: the run that the file tells, or None.
-        choices: what the user chose.
-        total: how many showers there are.
+        text: Run that is stored in the file as JSON, or None.
+        choices: Choices of the user.
+        total: Number of showers.
 
     Returns:
-        The run, and whether the file told it.
+        The run, and whether it is stored in the file.
 
     Raises:
-        ValueError: the text is damaged, or the user gave another config.
+        ValueError: If the text is damaged, or the user provides another config.
     """
     if text is None:
         return imported(choices.config_for(None), total), False
@@ -76,35 +76,37 @@ def run_of(text: str | bytes | None, choices: Choices, total: int) -> tuple[Run,
 
 
 def named(names: Iterable[str]) -> dict[str, str]:
-    """Find the columns of a file by their names; a column of a table is called ``hits/x``, ``hits.x`` or ``hits_x``.
+    """Return the columns of a file by their standard names, such as ``"hits/x"`` or ``"index"``.
+
+    In the file, a column of a table can be named ``hits/x``, ``hits.x`` or ``hits_x``.
 
     Args:
-        names: what the file calls its columns.
+        names: Names of the columns in the file.
 
     Returns:
-        These names by those that the columns have here, such as ``"hits/x"`` or ``"index"``.
+        Names in the file by standard name.
 
     Raises:
-        ValueError: a column is there twice.
+        ValueError: If two columns have the same standard name.
     """
     found: dict[str, str] = {}
     for own in names:
         parts = _IN_A_TABLE.fullmatch(own)
         name = own if parts is None else "/".join(parts.groups())
         if name in found:
-            raise ValueError(f"the columns {found[name]!r} and {own!r} are the same one; leave one of them out")
+            raise ValueError(f"the columns {found[name]!r} and {own!r} have the same meaning; leave one of them out")
         found[name] = own
     return found
 
 
 def may_be_read(own: str) -> bool:
-    """Return by its name whether a column of a file can be one of showers, or a table of them.
+    """Return whether the name of a column in a file is that of a column or table of showers.
 
     Args:
-        own: what the file calls it.
+        own: Name of the column in the file.
 
     Returns:
-        Whether it can be.
+        True for columns and tables of showers.
     """
     columns = {f"{table.group}/{name}" for table in TABLES for name in table.types}
     return next(iter(named([own]))) in {*SHOWER_TYPES, *columns, *(table.group for table in TABLES)}
@@ -114,15 +116,15 @@ def columns_in(found: Mapping[str, str], *, told: bool, unfit: Mapping[str, str]
     """Choose the columns to read from a file.
 
     Args:
-        found: what ``named`` found.
-        told: whether the file tells what made its showers, and so must have every column.
-        unfit: name and type of each column that is called like a table, but has no columns itself.
+        found: Names in the file by standard name, from ``named``.
+        told: Whether the file stores its run, in which case every column is required.
+        unfit: Type of each column that has the name of a table but no columns itself, by name.
 
     Returns:
-        The columns.
+        The columns to read.
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: If a column is missing.
     """
     has_particles = told and any(name.startswith(f"{PARTICLES.group}/") for name in found)
     wanted = {table.group: [f"{table.group}/{name}" for name in table.types] for table in tables_of(has_particles)}
@@ -144,45 +146,45 @@ def columns_in(found: Mapping[str, str], *, told: bool, unfit: Mapping[str, str]
 
 
 def _missing(message: str, name: str, found: Mapping[str, str], unfit: Mapping[str, str]) -> str:
-    """Say what is there instead of a column that is missing."""
+    """Return the message for a missing column, with the columns that the file has instead."""
     table, inside, column = name.partition("/")
     if inside and table in unfit:
         return (
-            f"{message}: the column {table!r} holds {brief(unfit[table])}, but it must hold a list of records of "
-            f"numbers for each shower; or give a column '{table}_{column}' of lists of numbers"
+            f"{message}: the column {table!r} contains {brief(unfit[table])}, but it must be a list of records of "
+            f"numbers per shower; alternatively provide a column '{table}_{column}' of lists of numbers"
         )
     others = f", and so are '{table}_{column}' and '{table}.{column}'" if inside else ""
-    return f"{message}{others}; there are {brief(', '.join([*unfit, *found.values()]) or 'none')}"
+    return f"{message}{others}; the columns are {brief(', '.join([*unfit, *found.values()]) or 'none')}"
 
 
 def brief(text: object) -> str:
-    """Write something for a message, cut where it is long.
+    """Return a text for a message, shortened if necessary.
 
     Args:
-        text: what is written.
+        text: Any object.
 
     Returns:
-        At most 80 characters.
+        String of at most 80 characters.
     """
     words = str(text)
     return words if len(words) <= 80 else f"{words[:77]}..."
 
 
 def assembled(run: Run, told: bool, columns: Mapping[str, Array], tables: Mapping[str, Ragged], first: int) -> Showers:
-    """Put showers together that were read from a file.
+    """Build showers from columns that were read from a file.
 
     Args:
-        run: what made them.
-        told: whether the file told that.
-        columns: the columns with one row a shower.
-        tables: the ragged tables ``"hits"``, ``"primaries"`` and ``"particles"``, as far as they are there.
-        first: number of the first of these showers in the file.
+        run: Run of the showers.
+        told: Whether the run is stored in the file.
+        columns: Columns with one row per shower.
+        tables: Ragged tables ``"hits"``, ``"primaries"`` and ``"particles"``, if they are in the file.
+        first: Position in the file of the first of these showers.
 
     Returns:
-        The showers, checked.
+        The checked showers.
 
     Raises:
-        ValueError: a value cannot be that of a shower.
+        ValueError: If a value is impossible for a shower.
     """
     if not told:
         return _imported(run.config, columns, tables, first)
@@ -208,7 +210,7 @@ def _imported(config: ShowerConfig, columns: Mapping[str, Array], tables: Mappin
         finite = {name: _finite(f"primaries/{name}", primaries[name]) for name in PRIMARIES.types}
         primaries = Ragged(finite, primaries.offset)
         if np.less(primaries["energy"], 0).any():
-            raise ValueError("primaries/energy: a negative energy was given")
+            raise ValueError("primaries/energy: an energy is negative")
     known = "slice" in hits.columns and not ("layer" in hits.columns and np.equal(hits["slice"], UNKNOWN_SLICE).any())
     depth: dict[str, Any] = {"slice": hits["slice"]} if known else {"layer": hits["layer"]}
     leaked = columns.get("leaked_energy")
@@ -230,13 +232,13 @@ def _imported(config: ShowerConfig, columns: Mapping[str, Array], tables: Mappin
 
 def _typed(name: str, column: Array, kind: str) -> Any:
     if column.dtype != np.dtype(kind):
-        raise ValueError(f"the column {name!r} is {column.dtype}, not {np.dtype(kind)}")
+        raise ValueError(f"the column {name!r} must be {np.dtype(kind)}, got {column.dtype}")
     return column
 
 
 def _real(name: str, column: Array) -> Any:
     if column.dtype.kind not in "fiu":
-        raise ValueError(f"the column {name!r} is {column.dtype}, not numbers")
+        raise ValueError(f"the column {name!r} must be numbers, got {column.dtype}")
     return column.astype(np.float64)
 
 

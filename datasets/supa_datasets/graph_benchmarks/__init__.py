@@ -1,4 +1,4 @@
-"""Graph benchmarks by name: downloaded by PyTorch Geometric, or made from raw files on the disk without a network."""
+"""Graph benchmarks by name, from raw files on the disk or downloaded by PyTorch Geometric."""
 
 from supa_datasets.graph_benchmarks.sets import GraphBenchmark, degree_features, load_benchmark
 from supa_datasets.graph_benchmarks.sources import BENCHMARKS, BenchmarkSource

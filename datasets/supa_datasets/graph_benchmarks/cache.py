@@ -1,8 +1,8 @@
-"""The cache of benchmarks: the raw files of a set, and what PyTorch Geometric makes of them.
+"""The cache of graph benchmarks: the raw files of each set and the files that PyTorch Geometric processed.
 
-A set is made in a private folder beside its place in the cache, checked, and renamed into place. ``contents.json``
-lists the size and CRC-32 of its files. A set whose files do not fit this list, or whose raw files differ from those
-that are given, is made anew.
+A set is built in a private folder inside the cache, checked, and renamed to its final name. ``contents.json`` lists
+the size and CRC-32 of its files. A set is built again if its files do not match this list, or if its raw files differ
+from the given ones.
 """
 
 import errno
@@ -23,23 +23,23 @@ from supa_datasets.graph_benchmarks.sources import BenchmarkSource
 _LIST = "contents.json"
 
 _LEFT_BEHIND = 24 * 3600.0
-"""Seconds after which a private folder belongs to a process that was killed."""
+"""Age in seconds after which a private folder is assumed to be left behind by a killed process."""
 
 
 def load_graphs(source: BenchmarkSource, given: RawFiles | None, cache: Path) -> list[Any]:
-    """Load the graphs of a set from the cache; make them first where the cache does not hold them whole.
+    """Load the graphs of a set from the cache, and build them first if the cache does not contain a valid copy.
 
     Args:
-        source: the set.
-        given: its raw files; None: those in the cache, or else they are downloaded.
-        cache: the folder of the cache.
+        source: The set.
+        given: Raw files of the set; None for those in the cache, which are downloaded if they are missing.
+        cache: Folder of the cache.
 
     Returns:
-        PyG ``Data``.
+        List of PyG ``Data`` objects.
 
     Raises:
-        DamagedError: the raw files are damaged.
-        ValueError: they cannot be downloaded, or the cache cannot be written.
+        DamagedError: If the raw files are damaged.
+        ValueError: If the raw files cannot be downloaded, or the cache cannot be written.
     """
     place = cache / source.family / source.folder
     lock = place.with_name(f".{source.folder}.lock")
@@ -48,15 +48,15 @@ def load_graphs(source: BenchmarkSource, given: RawFiles | None, cache: Path) ->
         graphs = _kept(source, place, contents)
     if graphs is not None:
         return graphs
-    with suppress(OSError):  # reported where the set is made
+    with suppress(OSError):  # reported when the set is built
         place.parent.mkdir(parents=True, exist_ok=True)
     with wait_for_lock(lock):
-        graphs = _kept(source, place, contents)  # another process may have made it in the meantime
+        graphs = _kept(source, place, contents)  # another process may have built it in the meantime
         return _made(source, given, place) if graphs is None else graphs
 
 
 def _kept(source: BenchmarkSource, place: Path, raw: Contents | None) -> list[Any] | None:
-    """Read the set in the cache; None where it is not whole or was made from other raw files."""
+    """Read the set in the cache; return None if it is incomplete or was built from other raw files."""
     try:
         own = in_folder(source, place / "raw")
         if own is None:
@@ -66,12 +66,12 @@ def _kept(source: BenchmarkSource, place: Path, raw: Contents | None) -> list[An
         return read_graphs(source, place.parent)
     except MemoryError:
         raise
-    except Exception:  # reading damaged or foreign files raises errors of every kind; the set is made anew
+    except Exception:  # reading damaged or foreign files raises errors of every kind; the set is built again
         return None
 
 
 def _made(source: BenchmarkSource, given: RawFiles | None, place: Path) -> list[Any]:
-    """Make a set from the given raw files, or else from those in the cache, or else download it."""
+    """Build a set from the given raw files, from those in the cache, or from a download, in this order."""
     if given is not None:
         return _made_from(source, given, place)
     own = in_folder(source, place / "raw")
@@ -97,8 +97,8 @@ def _made_from(source: BenchmarkSource, raw: RawFiles | None, place: Path) -> li
             return graphs
     except OSError as error:
         raise ValueError(
-            f"{place.parent}: the cache of benchmarks cannot be written ({error.strerror or error}); make space, or "
-            "choose another folder (cache=, or XDG_CACHE_HOME)."
+            f"{place.parent}: the cache of benchmarks cannot be written ({error.strerror or error}); free some space "
+            "or choose another folder (cache= or XDG_CACHE_HOME)."
         ) from None
 
 
@@ -109,7 +109,7 @@ def _listed(raw: Contents, place: Path) -> dict[str, Contents]:
 
 @contextmanager
 def _private_folder(place: Path) -> Iterator[tuple[Path, bool]]:
-    """Make a folder beside a place, or, where only reading is allowed, a temporary one whose contents do not stay."""
+    """Create a folder beside ``place`` (True), or a temporary folder elsewhere if the cache is read-only (False)."""
     stays, where = True, place.parent
     try:
         where.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def _private_folder(place: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _put(made: Path, place: Path, private: Path) -> None:
-    """Rename a set into its place; what is there moves into the private folder."""
+    """Rename a set to its final name; an existing set is moved into the private folder."""
     moved = 0
     while True:
         try:
@@ -136,6 +136,6 @@ def _put(made: Path, place: Path, private: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-        with suppress(FileNotFoundError):  # without locks, another process may have moved it
+        with suppress(FileNotFoundError):  # on file systems without locks, another process may have moved it
             place.rename(private / f"before-{moved}")
             moved += 1

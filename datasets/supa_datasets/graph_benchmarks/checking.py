@@ -1,6 +1,7 @@
-"""Checks of raw files before they are processed: each check names the file that is damaged.
+"""Checks of raw files before they are processed. An error names the damaged file.
 
-PyTorch Geometric itself takes many cut files: it drops a last line without an end, and looks at no number of lines.
+PyTorch Geometric itself accepts many truncated files: it drops an incomplete last line and does not compare the
+numbers of lines.
 """
 
 import io
@@ -20,26 +21,26 @@ from supa_datasets.graph_benchmarks.sources import BenchmarkSource
 
 
 def check_raw_files(source: BenchmarkSource, raw: RawFiles) -> None:
-    """Check that each raw file of a set can be read, and that the files fit each other.
+    """Check that each raw file of a set can be read, and that the files are consistent.
 
     Args:
-        source: the set.
-        raw: its raw files.
+        source: The set.
+        raw: Raw files of the set.
 
     Raises:
-        DamagedError: a file is damaged, or does not fit the others.
+        DamagedError: If a file is damaged or inconsistent with the others.
     """
     _CHECKS[source.family](source, raw)
 
 
 def reason(error: BaseException) -> str:
-    """Write an error in one line.
+    """Return the message of an error as one line.
 
     Args:
-        error: the error.
+        error: The error.
 
     Returns:
-        Its message, or its type where it has none.
+        The message, or the type of an error without message.
     """
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -53,23 +54,23 @@ def _check_tu(source: BenchmarkSource, raw: RawFiles) -> None:
 
     owner = table("graph_indicator")
     if owner.shape[1] != 1 or owner[0, 0] != 1 or not np.isin(np.diff(owner[:, 0]), (0, 1)).all():
-        raise DamagedError(f"{path('graph_indicator')}: the numbers of the graphs must rise from 1 without a gap.")
+        raise DamagedError(f"{path('graph_indicator')}: the numbers of the graphs must ascend from 1 without gaps.")
     nodes, graphs = len(owner), int(owner[-1, 0])
     edges = table("A")
     if edges.shape[1] != 2:
-        raise DamagedError(f"{path('A')}: each line must hold two nodes, but holds {edges.shape[1]}.")
+        raise DamagedError(f"{path('A')}: each line must contain two nodes, got {edges.shape[1]}.")
     if edges.min() < 1 or edges.max() > nodes:
         raise DamagedError(
-            f"{path('A')}: the nodes go from {edges.min()} to {edges.max()}, but {path('graph_indicator')} lists "
-            f"{counted(nodes, 'node')}, from 1."
+            f"{path('A')}: the nodes are numbered from {edges.min()} to {edges.max()}, but {path('graph_indicator')} "
+            f"lists {counted(nodes, 'node')}, numbered from 1."
         )
     if (owner[edges[:, 0] - 1] != owner[edges[:, 1] - 1]).any():
-        raise DamagedError(f"{path('A')}: an edge joins nodes of two graphs of {path('graph_indicator')}.")
+        raise DamagedError(f"{path('A')}: an edge connects two graphs of {path('graph_indicator')}.")
     there, back = edges @ (nodes, 1), edges @ (1, nodes)
     if not np.array_equal(np.unique(there), np.unique(back)):
-        raise DamagedError(f"{path('A')}: each edge must be listed in both directions; the file is cut.")
-    if owner[edges - 1].max() < graphs:  # PyTorch Geometric would leave such graphs out
-        raise DamagedError(f"{path('A')}: the last graph, {graphs:,}, has no edge; the file is cut.")
+        raise DamagedError(f"{path('A')}: each edge must be listed in both directions; the file is truncated.")
+    if owner[edges - 1].max() < graphs:  # PyTorch Geometric would drop such graphs
+        raise DamagedError(f"{path('A')}: the last graph, {graphs:,}, has no edge; the file is truncated.")
     for part, rows, dtype in (
         ("graph_labels", graphs, np.int64),
         ("node_labels", nodes, np.int64),
@@ -97,7 +98,7 @@ def _check_planetoid(source: BenchmarkSource, raw: RawFiles) -> None:
         data = raw.read(f"{prefix}.{part}")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the files name modules of SciPy that have moved
+                warnings.simplefilter("ignore")  # the files refer to modules of SciPy that have been moved
                 return pickle.loads(data, encoding="latin1")
         except MemoryError:
             raise
@@ -107,14 +108,14 @@ def _check_planetoid(source: BenchmarkSource, raw: RawFiles) -> None:
     def rows(part: str) -> int:
         shape: tuple[int, ...] = getattr(unpickled(part), "shape", ())
         if len(shape) != 2:
-            raise DamagedError(f"{path(part)}: the file must hold a matrix.")
+            raise DamagedError(f"{path(part)}: the file must contain a matrix.")
         return shape[0]
 
     for features, labels in (("x", "y"), ("tx", "ty"), ("allx", "ally")):
         if rows(features) != rows(labels):
             raise DamagedError(
-                f"{path(features)} has {counted(rows(features), 'row')}, but {path(labels)} {rows(labels):,}; one of "
-                "the two is damaged."
+                f"{path(features)} has {counted(rows(features), 'row')}, but {path(labels)} has {rows(labels):,}; one "
+                "of the two is damaged."
             )
     known, test = rows("allx"), rows("tx")
     index = _table(raw, f"{prefix}.test.index", np.int64)
@@ -153,11 +154,11 @@ def _check_npz(source: BenchmarkSource, raw: RawFiles) -> None:
     nodes, labels = matrices["adj"][0], arrays["labels"]
     if matrices["adj"][1] != nodes or matrices["attr"][0] != nodes or labels.shape != (nodes,):
         raise DamagedError(
-            f"{raw.path_of(name)}: adj {matrices['adj']}, attr {matrices['attr']} and labels {labels.shape} must be of "
-            "the same nodes."
+            f"{raw.path_of(name)}: adj {matrices['adj']}, attr {matrices['attr']} and labels {labels.shape} must have "
+            "the same number of nodes."
         )
     if labels.dtype.kind not in "iu":
-        raise DamagedError(f"{raw.path_of(name)}: labels must be whole numbers.")
+        raise DamagedError(f"{raw.path_of(name)}: labels must be integers.")
 
 
 def _check_webkb(source: BenchmarkSource, raw: RawFiles) -> None:
@@ -168,9 +169,8 @@ def _check_webkb(source: BenchmarkSource, raw: RawFiles) -> None:
         cells = row.split("\t")
         if len(cells) != 3 or cells[0] != str(number) or not re.fullmatch(r"\d+", cells[2]):
             raise DamagedError(
-                f"{raw.path_of(nodes_file)}, line {number + 2}: {format_value(row)} was found, but a line "
-                "must hold the node "
-                f"{number}, its features and its class."
+                f"{raw.path_of(nodes_file)}, line {number + 2}: the line must contain the node {number}, its features "
+                f"and its class, got {format_value(row)}."
             )
         widths.add(len(_numbers(raw, nodes_file, number + 2, cells[1].split(","), float)))
     if len(widths) != 1:
@@ -179,14 +179,13 @@ def _check_webkb(source: BenchmarkSource, raw: RawFiles) -> None:
         ends = _numbers(raw, edges_file, number, row.split("\t"), int)
         if len(ends) != 2 or not all(0 <= end < len(rows) for end in ends):
             raise DamagedError(
-                f"{raw.path_of(edges_file)}, line {number}: {format_value(row)} was found, but a line must "
-                "hold two nodes of "
-                f"0 to {len(rows) - 1}."
+                f"{raw.path_of(edges_file)}, line {number}: the line must contain two nodes between 0 and "
+                f"{len(rows) - 1}, got {format_value(row)}."
             )
     for name in splits:
         masks = _arrays(raw, name, ("train_mask", "val_mask", "test_mask"))
         if any(mask.shape != (len(rows),) for mask in masks.values()):
-            raise DamagedError(f"{raw.path_of(name)}: each mask must be of {counted(len(rows), 'node')}.")
+            raise DamagedError(f"{raw.path_of(name)}: each mask must have {counted(len(rows), 'entry', 'entries')}.")
 
 
 _CHECKS: Mapping[str, Callable[[BenchmarkSource, RawFiles], None]] = MappingProxyType(
@@ -202,21 +201,21 @@ _CHECKS: Mapping[str, Callable[[BenchmarkSource, RawFiles], None]] = MappingProx
 
 
 def _text(raw: RawFiles, name: str) -> bytes:
-    """Read a file of lines, each with its end."""
+    """Read a file whose lines all end with a newline."""
     data = raw.read(name)
     if not data:
         raise DamagedError(f"{raw.path_of(name)}: the file is empty.")
     if not data.endswith(b"\n"):
-        raise DamagedError(f"{raw.path_of(name)}: the last line has no end; the file is cut.")
+        raise DamagedError(f"{raw.path_of(name)}: the last line is incomplete; the file is truncated.")
     return data
 
 
 def _table(raw: RawFiles, name: str, dtype: type) -> NDArray[Any]:
-    """Read numbers between commas as (lines, columns)."""
+    """Read comma-separated numbers as (lines, columns)."""
     data = _text(raw, name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # no numbers at all
+            warnings.simplefilter("error")  # NumPy only warns if there are no numbers
             table: NDArray[Any] = np.loadtxt(io.BytesIO(data), dtype, delimiter=",", comments=None, ndmin=2)
     except (ValueError, UserWarning, OverflowError) as error:
         raise DamagedError(f"{raw.path_of(name)}: the file is damaged ({reason(error)}).") from None
@@ -244,7 +243,7 @@ def _numbers(
 
 
 def _arrays(raw: RawFiles, name: str, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Read arrays of an npz."""
+    """Read arrays from an npz archive."""
     data = raw.read(name)
     try:
         with np.load(io.BytesIO(data)) as file:
@@ -252,7 +251,9 @@ def _arrays(raw: RawFiles, name: str, keys: tuple[str, ...]) -> dict[str, NDArra
     except MemoryError:
         raise
     except Exception as error:  # damaged packed bytes raise errors of every decompressor
-        raise DamagedError(f"{raw.path_of(name)}: the file is damaged, or no npz ({reason(error)}).") from None
+        raise DamagedError(
+            f"{raw.path_of(name)}: the file is damaged or not an npz archive ({reason(error)})."
+        ) from None
     return arrays
 
 

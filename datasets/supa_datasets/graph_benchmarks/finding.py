@@ -1,4 +1,4 @@
-"""Finding the raw files of a set below a folder: in a folder or a zip, with or without ``raw``, at any depth."""
+"""Search for the raw files of a set below a folder, in folders and zip archives."""
 
 import os
 import zipfile
@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from supa_datasets.graph_benchmarks.sources import BenchmarkSource
 
 Contents = dict[str, str]
-"""Size and CRC-32 of each file, by name; two files of equal contents have equal entries."""
+"""Size and CRC-32 of each file by name. Files with equal contents have equal entries."""
 
 
 class DamagedError(ValueError):
-    """The raw files of a set cannot be read, or do not fit each other; ``load_benchmark`` raises it as ValueError."""
+    """Raised if the raw files of a set are unreadable or inconsistent. ``load_benchmark`` turns it into ValueError."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class RawFolder:
     """The raw files of a set in a folder.
 
     Args:
-        folder: the folder.
-        files: the name in the folder of each raw file, by the name that PyTorch Geometric expects.
+        folder: Path of the folder.
+        files: Name of each raw file in the folder, by the name that PyTorch Geometric expects.
     """
 
     folder: Path
@@ -33,7 +33,7 @@ class RawFolder:
         """Return the path of a raw file for a message.
 
         Args:
-            name: the name that PyTorch Geometric expects.
+            name: The name that PyTorch Geometric expects.
 
         Returns:
             The path.
@@ -44,13 +44,13 @@ class RawFolder:
         """Read a raw file.
 
         Args:
-            name: the name that PyTorch Geometric expects.
+            name: The name that PyTorch Geometric expects.
 
         Returns:
-            Its bytes.
+            Contents of the file.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: If the file cannot be read.
         """
         try:
             return (self.folder / self.files[name]).read_bytes()
@@ -64,7 +64,7 @@ class RawFolder:
             Both as text, by the name that PyTorch Geometric expects.
 
         Raises:
-            ValueError: a file cannot be read.
+            ValueError: If a file cannot be read.
         """
         contents = {}
         for name, own in self.files.items():
@@ -77,11 +77,11 @@ class RawFolder:
 
 @dataclass(frozen=True)
 class RawZip:
-    """The raw files of a set in a zip.
+    """The raw files of a set in a zip archive.
 
     Args:
-        archive: the zip.
-        files: the name in the zip of each raw file, by the name that PyTorch Geometric expects.
+        archive: Path of the archive.
+        files: Name of each raw file in the archive, by the name that PyTorch Geometric expects.
     """
 
     archive: Path
@@ -91,10 +91,10 @@ class RawZip:
         """Return the path of a raw file for a message.
 
         Args:
-            name: the name that PyTorch Geometric expects.
+            name: The name that PyTorch Geometric expects.
 
         Returns:
-            The paths of the zip and of the file in it.
+            The path of the archive and the name of the file in it.
         """
         return f"{self.archive}: {self.files[name]}"
 
@@ -102,13 +102,13 @@ class RawZip:
         """Read a raw file.
 
         Args:
-            name: the name that PyTorch Geometric expects.
+            name: The name that PyTorch Geometric expects.
 
         Returns:
-            Its bytes.
+            Contents of the file.
 
         Raises:
-            DamagedError: it cannot be read.
+            DamagedError: If the file cannot be read.
         """
         try:
             with zipfile.ZipFile(self.archive) as archive:
@@ -116,33 +116,33 @@ class RawZip:
         except MemoryError:
             raise
         except Exception as error:  # damaged packed bytes raise errors of every decompressor
-            raise DamagedError(f"{self.path_of(name)}: the packed file is damaged ({error}).") from None
+            raise DamagedError(f"{self.path_of(name)}: the compressed file is damaged ({error}).") from None
 
     def contents(self) -> Contents:
-        """Return the size and CRC-32 of each raw file as the zip states them.
+        """Return the size and CRC-32 of each raw file as stated in the archive.
 
         Returns:
             Both as text, by the name that PyTorch Geometric expects.
 
         Raises:
-            DamagedError: the zip cannot be read.
+            DamagedError: If the archive cannot be read.
         """
         try:
             with zipfile.ZipFile(self.archive) as archive:
                 entries = {name: archive.getinfo(packed) for name, packed in self.files.items()}
         except (OSError, zipfile.BadZipFile, KeyError) as error:
-            raise DamagedError(f"{self.archive}: the zip cannot be read ({error}).") from None
+            raise DamagedError(f"{self.archive}: the zip archive cannot be read ({error}).") from None
         return {name: _written(entry.file_size, entry.CRC) for name, entry in entries.items()}
 
 
 @dataclass(frozen=True)
 class RawCopy(RawFolder):
-    """A copy of raw files, which messages call by the paths of the originals.
+    """A copy of raw files whose messages name the originals.
 
     Args:
-        folder: the folder of the copy.
-        files: the name in the folder of each raw file, by the name that PyTorch Geometric expects.
-        originals: the path of each original, by the same names.
+        folder: Path of the folder with the copy.
+        files: Name of each raw file in the folder, by the name that PyTorch Geometric expects.
+        originals: Path of each original, by the same names.
     """
 
     originals: Mapping[str, str]
@@ -151,7 +151,7 @@ class RawCopy(RawFolder):
         """Return the path of the original of a raw file for a message.
 
         Args:
-            name: the name that PyTorch Geometric expects.
+            name: The name that PyTorch Geometric expects.
 
         Returns:
             The path.
@@ -166,13 +166,13 @@ def contents_of(path: Path) -> str:
     """Return the size and the CRC-32 of a file.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Returns:
         Both as text.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: If the file cannot be read.
     """
     size = crc = 0
     with path.open("rb") as file:
@@ -184,22 +184,22 @@ def contents_of(path: Path) -> str:
 def find(source: BenchmarkSource, root: Path) -> RawFiles:
     """Find the raw files of a set.
 
-    Folders are preferred to zips, and ``FOLDER/raw`` and ``FOLDER.zip`` to other names. Symbolic links are followed.
-    Upper and lower case are the same.
+    Folders are preferred to archives, and the names ``FOLDER/raw`` and ``FOLDER.zip`` to other names. Symbolic links
+    are followed. Names are not case-sensitive.
 
     Args:
-        source: the set.
-        root: the folder to search, at any depth.
+        source: The set.
+        root: Folder to search, including its subfolders.
 
     Returns:
         The raw files.
 
     Raises:
-        DamagedError: the set's zip is damaged.
-        ValueError: the root does not exist, or does not hold all files of the set.
+        DamagedError: If the zip archive of the set is damaged.
+        ValueError: If ``root`` does not exist, or does not contain all files of the set.
     """
     if not root.is_dir():
-        raise ValueError(f"{root}: there is no such folder; root is the folder that holds the raw files.")
+        raise ValueError(f"{root}: there is no such folder; root must be the folder with the raw files.")
     folders, zips, incomplete = [], [], []
     for folder, names in _walk(root):
         files = _matched(source, names)
@@ -216,23 +216,23 @@ def find(source: BenchmarkSource, root: Path) -> RawFiles:
             return packed
     for folder, files in incomplete:
         missing = [name for name in source.raw_files if name not in files]
-        raise ValueError(f"{source.name}: {folder} lacks {_listed(missing)}; add what is missing.")
+        raise ValueError(f"{source.name}: {folder} lacks {_listed(missing)}; add the missing files.")
     first = source.raw_files[0]
     raise ValueError(
         f"{source.name}: {root} holds neither {source.folder}.zip nor {source.folder}/raw/{first} (nor {first} in "
-        "another folder or zip), at any depth; put the set there, or leave root out to download it."
+        "another folder or zip archive), at any depth; put the set there, or omit root to download it."
     )
 
 
 def in_folder(source: BenchmarkSource, folder: Path) -> RawFolder | None:
-    """Return the raw files of a set that lie in a folder itself.
+    """Return the raw files of a set in a folder, without its subfolders.
 
     Args:
-        source: the set.
-        folder: the folder.
+        source: The set.
+        folder: Path of the folder.
 
     Returns:
-        The files, or None where the folder does not hold all of them.
+        The files, or None if the folder does not contain all of them.
     """
     try:
         files = _matched(source, [path.name for path in folder.iterdir()])
@@ -246,7 +246,7 @@ def _written(size: int, crc: int) -> str:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Return each folder below the root and the names of its files; each once, also where links form a cycle."""
+    """Yield each folder below the root with the names of its files. Cycles of links are visited once."""
     seen = set()
     for path, folders, names in os.walk(root, followlinks=True):
         folders.sort()
@@ -262,7 +262,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _matched(source: BenchmarkSource, names: Iterable[str]) -> dict[str, str]:
-    """Return those of the set's raw files that are among the names; an exact name is preferred to another case."""
+    """Return the raw files of the set among the names. Exact names are preferred to names in another case."""
     names = sorted(names)
     by_lower_case = {name.lower(): name for name in names}
     wanted = {name: name if name in names else by_lower_case.get(name.lower()) for name in source.all_files}
@@ -274,7 +274,7 @@ def _complete(source: BenchmarkSource, files: Mapping[str, str]) -> bool:
 
 
 def _distance(source: BenchmarkSource, folder: Path) -> int:
-    """Rank a folder: ``FOLDER/raw``, then ``FOLDER``, then any other name."""
+    """Return the rank of a folder: 0 for ``FOLDER/raw``, 1 for ``FOLDER``, 2 for other names."""
     wanted = source.folder.lower()
     if folder.name.lower() == "raw" and folder.parent.name.lower() == wanted:
         return 0
@@ -282,17 +282,17 @@ def _distance(source: BenchmarkSource, folder: Path) -> int:
 
 
 def _in_zip(source: BenchmarkSource, path: Path) -> RawZip | None:
-    """Return the raw files in a zip, or None. A damaged zip is an error where it has the set's name."""
+    """Return the raw files in a zip archive, or None. A damaged archive with the name of the set is an error."""
     try:
         with zipfile.ZipFile(path) as archive:
             packed = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         if path.stem.lower() == source.folder.lower():
-            raise DamagedError(f"{path}: the file is damaged, or no zip ({error}).") from None
+            raise DamagedError(f"{path}: the file is damaged or not a zip archive ({error}).") from None
         return None
     folders: dict[PurePosixPath, dict[str, str]] = {}
     for name in packed:
-        place = PurePosixPath(name.replace("\\", "/"))  # some old programs write backslashes
+        place = PurePosixPath(name.replace("\\", "/"))  # some old archivers write backslashes
         folders.setdefault(place.parent, {})[place.name] = name
     candidates = []
     for folder, names in folders.items():

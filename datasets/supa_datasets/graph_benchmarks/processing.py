@@ -1,4 +1,4 @@
-"""PyTorch Geometric's part in a benchmark: it downloads a set, processes the raw files, and reads what it made."""
+"""Downloading, processing and reading a set with PyTorch Geometric."""
 
 import io
 from contextlib import redirect_stderr
@@ -14,19 +14,19 @@ def process(source: BenchmarkSource, raw: RawFiles | None, folder: Path) -> tupl
     """Copy or download the raw files of a set, check them, and process them.
 
     Args:
-        source: the set.
-        raw: its raw files; None: they are downloaded.
-        folder: an empty folder, in which the set's folder with ``raw`` and ``processed`` is made.
+        source: The set.
+        raw: Raw files of the set; None to download them.
+        folder: Empty folder, in which the folder of the set with ``raw`` and ``processed`` is created.
 
     Returns:
-        PyG ``Data``, and the contents of the raw files.
+        List of PyG ``Data`` objects, and the contents of the raw files.
 
     Raises:
-        DamagedError: the raw files are damaged.
-        OSError: the folder cannot be written.
-        ValueError: the raw files cannot be downloaded or read, or PyTorch Geometric is not installed.
+        DamagedError: If the raw files are damaged.
+        OSError: If the folder cannot be written.
+        ValueError: If the raw files cannot be downloaded or read, or PyTorch Geometric is not installed.
     """
-    _families()  # a package that is missing is no damage
+    _families()  # a missing package must not be reported as damage
     target = folder / source.folder / "raw"
     if raw is None:
         return _downloaded(source, folder, target)
@@ -37,12 +37,12 @@ def process(source: BenchmarkSource, raw: RawFiles | None, folder: Path) -> tupl
     copy = RawCopy(target, names, {name: raw.path_of(name) for name in names})
     check_raw_files(source, copy)
     try:
-        with redirect_stderr(io.StringIO()):  # raw files on the disk are processed quickly
+        with redirect_stderr(io.StringIO()):  # no progress messages, since this is fast
             graphs = read_graphs(source, folder)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # damaged contents raise errors of every kind
-        raise DamagedError(f"{reason(error)}; the files beside {copy.path_of(source.raw_files[0])}.") from None
+        raise DamagedError(f"{reason(error)}; see the files beside {copy.path_of(source.raw_files[0])}.") from None
     return graphs, copy.contents()
 
 
@@ -52,7 +52,7 @@ def _downloaded(source: BenchmarkSource, folder: Path, target: Path) -> tuple[li
         graphs = read_graphs(source, folder)
     except MemoryError:
         raise
-    except Exception as error:  # networks, archives and cut files raise errors of every kind
+    except Exception as error:  # networks, archives and truncated files raise errors of every kind
         why = reason(error)
     found = in_folder(source, target)
     if found is not None:
@@ -60,24 +60,25 @@ def _downloaded(source: BenchmarkSource, folder: Path, target: Path) -> tuple[li
         check_raw_files(source, RawCopy(target, found.files, names))
     if graphs is None or found is None:
         raise ValueError(
-            f"{source.name}: it cannot be downloaded or read ({why}); give the folder of its raw files (root=, --root)."
+            f"{source.name}: the set cannot be downloaded or read ({why}); pass the folder of its raw files (root= or "
+            "--root)."
         )
     return graphs, found.contents()
 
 
 def read_graphs(source: BenchmarkSource, folder: Path) -> list[Any]:
-    """Read the graphs of a set; what is missing is downloaded and processed.
+    """Read the graphs of a set. Missing files are downloaded and processed.
 
     Args:
-        source: the set.
-        folder: the folder that holds the set's folder.
+        source: The set.
+        folder: Folder that contains the folder of the set.
 
     Returns:
-        PyG ``Data``.
+        List of PyG ``Data`` objects.
 
     Raises:
-        ValueError: PyTorch Geometric is not installed.
-        Exception: of any kind, where files are damaged or cannot be downloaded.
+        ValueError: If PyTorch Geometric is not installed.
+        Exception: If files are damaged or cannot be downloaded; the type depends on the library that fails.
     """
     dataset = getattr(_families(), source.family)(str(folder), source.set_name)
     return [dataset[k] for k in range(len(dataset))]

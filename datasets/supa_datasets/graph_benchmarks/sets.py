@@ -1,4 +1,4 @@
-"""A benchmark in memory, and loading it by name."""
+"""Loading a graph benchmark by name."""
 
 import os
 from dataclasses import dataclass
@@ -12,21 +12,31 @@ from supa_datasets.graph_benchmarks.finding import DamagedError, find
 from supa_datasets.graph_benchmarks.sources import BENCHMARKS, Task
 
 MOST_DEGREES = 64
-"""Nodes without features get their degree as one-hot; degrees from here on share the last place."""
+"""Number of one-hot features of nodes without own features. The last feature stands for all larger degrees."""
 
 
 @dataclass(frozen=True, eq=False)
 class GraphBenchmark:
-    """A benchmark in memory.
+    """A graph benchmark in memory, as returned by `load_benchmark`.
 
     Args:
-        name: its name.
-        task: ``"graph"``: classify graphs; ``"node"``: classify the nodes of one graph.
-        graphs: PyG ``Data`` with x (nodes, features) float32, edge_index (2, edges) int64, and y: (1,) for a graph,
-            (nodes,) for nodes; a node benchmark has one graph, and its masks where the set comes with splits.
-        num_features: features of a node.
-        num_classes: number of classes.
-        from_degrees: whether the set has no features, and the nodes' degrees stand in.
+        name: Name of the benchmark.
+        task: ``"graph"`` to classify graphs, ``"node"`` to classify the nodes of one graph.
+        graphs: ``torch_geometric.data.Data`` objects with ``x`` (nodes, features) float32, ``edge_index`` (2, edges)
+            int64, and ``y`` int64: (1,) for a graph, (nodes,) for nodes. A node benchmark has one graph, which also has
+            masks if the set defines splits.
+        num_features: Number of features of a node.
+        num_classes: Number of classes.
+        from_degrees: Whether the features are the degrees of the nodes, because the set has no node features.
+
+    Example:
+        >>> import torch
+        >>> from supa_datasets import GraphBenchmark
+        >>> from torch_geometric.data import Data
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = tuple(Data(x=torch.ones(2, 1), edge_index=edges, y=torch.tensor([k])) for k in (0, 1))
+        >>> GraphBenchmark("pairs", "graph", graphs, num_features=1, num_classes=2, from_degrees=False)
+        <GraphBenchmark pairs: 2 graphs, 4 nodes, 1 feature, 2 classes>
     """
 
     name: str
@@ -51,22 +61,42 @@ class GraphBenchmark:
 def load_benchmark(
     name: str, *, root: str | os.PathLike[str] | None = None, cache: str | os.PathLike[str] | None = None
 ) -> GraphBenchmark:
-    """Load a benchmark.
+    """Load a graph benchmark by name.
+
+    Nodes of sets without node features get their degree as 64 one-hot features, see
+    `supa_datasets.graph_benchmarks.degree_features`.
 
     Args:
-        name: one of ``BENCHMARKS``.
-        root: the folder that holds the set's raw files at any depth, in a folder or a zip, with or without a folder
-            ``raw``. It is only read, and symbolic links are followed. None: the raw files in the cache are used, or
-            else downloaded.
-        cache: the folder for raw and processed files, by default ``supa/benchmarks`` in the user's cache. A set whose
-            files there are damaged, or differ from those in the root, is made anew.
+        name: Name of the benchmark, out of ``BENCHMARKS``.
+        root: Folder with the raw files of the set at any depth, in folders or zip archives. It is never written, and
+            symbolic links are followed. By default, raw files in the cache are used, or else downloaded.
+        cache: Folder for raw and processed files; by default ``supa/benchmarks`` in the user's cache. A set is
+            processed again if its files there are damaged or differ from those in ``root``.
 
     Returns:
         The benchmark.
 
     Raises:
-        ValueError: there is no such benchmark, the root does not hold it, its files are damaged or cannot be
+        ValueError: If there is no such benchmark, ``root`` does not contain it, its files are damaged or cannot be
             downloaded, or the cache cannot be written.
+
+    Example:
+        This example writes raw files of two small molecules under the name MUTAG, so that nothing is downloaded:
+
+        >>> from pathlib import Path
+        >>> from supa_datasets import load_benchmark
+        >>> files = {"A": "1,2 2,1 3,4 4,3", "graph_indicator": "1 1 2 2", "graph_labels": "-1 1"}
+        >>> Path("raw").mkdir()
+        >>> for part, lines in files.items():
+        ...     with Path(f"raw/MUTAG_{part}.txt").open("w") as file:
+        ...         print(*lines.split(), sep=chr(10), file=file)
+        >>> load_benchmark("MUTAG", root="raw", cache="cache")
+        <GraphBenchmark MUTAG: 2 graphs, 4 nodes, 64 features (degrees), 2 classes>
+
+    Source:
+        The classes of ``torch_geometric.datasets``: TUDataset (Morris et al. 2020, arXiv 2007.08663), Planetoid (Yang
+        et al. 2016, arXiv 1603.08861), CitationFull (Bojchevski and Guennemann 2017, arXiv 1707.03815), Amazon and
+        Coauthor (Shchur et al. 2018, arXiv 1811.05868), WebKB (Pei et al. 2020, arXiv 2002.05287).
     """
     check_name(BENCHMARKS, "a benchmark", name)
     source = BENCHMARKS[name]
@@ -89,15 +119,26 @@ def load_benchmark(
 
 
 def degree_features(edge_index: Any, num_nodes: int, most: int = MOST_DEGREES) -> Any:
-    """Return nodes without features their degree as one-hot.
+    """Return the degrees of nodes as one-hot features.
 
     Args:
-        edge_index: (2, edges) int64.
-        num_nodes: number of nodes.
-        most: number of features; the last one stands for all larger degrees.
+        edge_index: (2, edges) int64 tensor of sources and targets. The degree is the number of edges to a node.
+        num_nodes: Number of nodes.
+        most: Number of features; the last one stands for the degree ``most - 1`` and all larger degrees.
 
     Returns:
         (num_nodes, most) float32 tensor.
+
+    Raises:
+        ValueError: If ``most`` is not an integer from 1 to 1,000,000.
+
+    Example:
+        >>> import torch
+        >>> from supa_datasets.graph_benchmarks import degree_features
+        >>> degree_features(torch.tensor([[0, 1], [1, 0]]), num_nodes=3, most=2)
+        tensor([[0., 1.],
+                [0., 1.],
+                [1., 0.]])
     """
     import torch
 
@@ -112,4 +153,4 @@ def _cache(given: str | os.PathLike[str] | None) -> Path:
     try:
         return user_cache() / "benchmarks"
     except RuntimeError as error:
-        raise ValueError(f"The cache of graph benchmarks has no place ({error}); name a folder (cache=).") from None
+        raise ValueError(f"There is no folder for the cache of graph benchmarks ({error}); pass cache=.") from None

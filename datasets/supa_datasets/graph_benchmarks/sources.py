@@ -1,4 +1,4 @@
-"""The benchmarks by name, and the raw files of each."""
+"""The graph benchmarks by name and their raw files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,23 @@ Task = Literal["graph", "node"]
 
 @dataclass(frozen=True)
 class BenchmarkSource:
-    """Where a benchmark comes from.
+    """The names by which a graph benchmark is found.
 
     Args:
-        name: its name here.
-        family: the name of PyTorch Geometric's class.
-        set_name: the set's name there.
-        folder: the name of the set's folder, and of its zip.
-        raw_files: the names of the raw files that the set needs.
-        task: ``"graph"``: classify graphs; ``"node"``: classify the nodes of one graph.
-        optional_files: the names of raw files that only some sets of the family have.
+        name: Name of the benchmark in this package.
+        family: Name of its class in ``torch_geometric.datasets``.
+        set_name: Name of the set in that class.
+        folder: Name of the folder of the set, and of its zip archive.
+        raw_files: Names of the required raw files.
+        task: ``"graph"`` to classify graphs, ``"node"`` to classify the nodes of one graph.
+        optional_files: Names of raw files that only some sets of the family have.
+
+    Example:
+        >>> from supa_datasets import BENCHMARKS
+        >>> BENCHMARKS["MUTAG"].family, BENCHMARKS["MUTAG"].task
+        ('TUDataset', 'graph')
+        >>> BENCHMARKS["MUTAG"].raw_files
+        ('MUTAG_A.txt', 'MUTAG_graph_indicator.txt', 'MUTAG_graph_labels.txt')
     """
 
     name: str
@@ -32,7 +39,7 @@ class BenchmarkSource:
 
     @property
     def all_files(self) -> tuple[str, ...]:
-        """The names of all raw files that the set can have."""
+        """Names of all raw files that the set can have."""
         return self.raw_files + self.optional_files
 
 
@@ -69,4 +76,4 @@ def _sources() -> list[BenchmarkSource]:
 
 
 BENCHMARKS: Mapping[str, BenchmarkSource] = MappingProxyType({source.name: source for source in _sources()})
-"""The benchmarks that ``load_benchmark`` loads."""
+"""The graph benchmarks by name."""

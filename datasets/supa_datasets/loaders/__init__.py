@@ -1,1 +1,1 @@
-"""Loaders: showers as points, graphs, sequences and images, for PyTorch."""
+"""PyTorch datasets of showers as points, graphs, sequences and images."""

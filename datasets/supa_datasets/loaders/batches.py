@@ -1,4 +1,4 @@
-"""Batches of items of different sizes: which items come together."""
+"""A batch sampler that groups items of similar size."""
 
 from collections.abc import Iterator
 
@@ -9,24 +9,34 @@ from supa.arrays import IntArray
 from supa.checks import counted
 
 _POOL_BATCHES = 64
-"""Showers are sorted by size within pools of so many batches: more would make epochs alike, fewer would pad more."""
+"""Items are sorted by size within pools of this many batches. Larger pools make the epochs more alike; smaller pools
+need more padding."""
 
 
 class BucketSampler(Sampler[list[int]]):
-    """Batches of items of like size, in an order that depends on the seed and the epoch alone.
+    """Sample batches of items of similar size, for the argument ``batch_sampler`` of a PyTorch ``DataLoader``.
 
-    With ``shuffle`` every iteration is a new epoch; ``set_epoch`` names the next one, for a resumed training.
+    The order of the batches depends only on the seed and the epoch. With ``shuffle``, each iteration is a new epoch;
+    call `set_epoch` to choose the next one when a training is resumed.
 
     Args:
-        sizes: (items,) points of each item.
-        batch_size: items of a batch, at most.
-        max_points: points of a batch with padding, at most: items times the largest of them.
-        shuffle: a new order in each epoch; else the items come in their own order, and only ``max_points`` bounds a
-            batch.
-        seed: names the orders.
+        sizes: (items,) integers, number of points of each item.
+        batch_size: Maximum number of items per batch; None for no limit.
+        max_points: Maximum number of points per batch including padding, which is the number of items times the size
+            of the largest item; None for no limit. Give at least one of the two limits.
+        shuffle: Whether to draw a new order in each epoch and to group items by size. If False, the items keep their
+            order.
+        seed: Random seed of the orders.
 
     Raises:
-        ValueError: neither limit was given, or an item alone exceeds it.
+        ValueError: If no limit was given, a limit is not a positive integer, or a single item exceeds ``max_points``.
+
+    Example:
+        >>> import numpy as np
+        >>> from supa_datasets import BucketSampler
+        >>> sampler = BucketSampler(np.array([5, 90, 6, 80]), batch_size=2, shuffle=True, seed=0)
+        >>> sorted(sorted(batch) for batch in sampler)
+        [[0, 2], [1, 3]]
     """
 
     def __init__(
@@ -40,18 +50,18 @@ class BucketSampler(Sampler[list[int]]):
     ) -> None:
         for name, limit in (("batch_size", batch_size), ("max_points", max_points)):
             if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
-                raise ValueError(f"{name}: {limit!r} was given, but it must be a whole number of at least 1.")
+                raise ValueError(f"{name} must be a positive integer, got {limit!r}.")
         if batch_size is None and max_points is None:
             raise ValueError("Give batch_size, max_points, or both.")
         largest = int(sizes.max(initial=0))
         if max_points is not None and largest > max_points:
             raise ValueError(
-                f"max_points: {max_points} was given, but the largest item has {counted(largest, 'point')}; give at "
-                "least that."
+                f"max_points must be at least the size of the largest item, {counted(largest, 'point')}, got "
+                f"{max_points}."
             )
         self._sizes = np.asarray(sizes, dtype=np.int64)
         self._batch_size = batch_size or len(sizes) or 1
-        # Without a batch size, that of a batch of mean showers.
+        # Without a batch size, use the number of items of mean size that fit into a batch.
         usual = self._batch_size if max_points is None else max(1, int(max_points / max(1.0, self._sizes.mean())))
         self._pool = min(self._batch_size, usual) * _POOL_BATCHES if len(sizes) else 1
         self._max_points = max_points
@@ -61,15 +71,15 @@ class BucketSampler(Sampler[list[int]]):
         self._lengths: dict[int, int] = {}
 
     def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the next iteration.
+        """Set the epoch of the next iteration.
 
         Args:
-            epoch: its number, from 0.
+            epoch: Number of the epoch, from 0.
         """
         self._epoch = epoch
 
     def __len__(self) -> int:
-        """Number of batches of the next iteration."""
+        """Return the number of batches of the next iteration."""
         if self._epoch not in self._lengths:
             self._lengths = {self._epoch: len(self._batches(self._epoch))}
         return self._lengths[self._epoch]

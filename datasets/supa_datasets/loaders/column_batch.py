@@ -1,4 +1,4 @@
-"""A batch of items as flat columns, which is cut into single items only on demand."""
+"""Batches of items as flat columns, which are divided into single items only on demand."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,21 +13,21 @@ Item = dict[str, Any]
 
 
 class RaggedColumn(NamedTuple):
-    """A column with several rows for each item."""
+    """A column with a variable number of rows per item."""
 
     values: Any
     """(rows, ...) tensor."""
     offset: IntArray
-    """(items + 1,) the rows of item k are offset[k] to offset[k + 1]."""
+    """(items + 1,) int64; the rows of item k are offset[k] to offset[k + 1]."""
 
 
 class ColumnBatch(Sequence[Item]):
-    """Some items of a dataset: a sequence of dictionaries that shares the memory of flat columns.
+    """A sequence of items as dictionaries, which share the memory of flat columns.
 
     Args:
-        num_items: number of items.
-        each: columns with one row an item, tensors (items, ...).
-        rows: columns with several rows an item.
+        num_items: Number of items.
+        each: Columns with one row per item: tensors (items, ...).
+        rows: Columns with a variable number of rows per item.
     """
 
     def __init__(self, num_items: int, each: Mapping[str, Any], rows: Mapping[str, RaggedColumn]) -> None:
@@ -38,7 +38,7 @@ class ColumnBatch(Sequence[Item]):
 
     def __getitem__(self, k: Any) -> Any:
         if not -self.num_items <= k < self.num_items:
-            raise IndexError(f"Item {k} was asked for, but {self.num_items} were drawn.")
+            raise IndexError(f"Item {k} is out of range for a batch of size {self.num_items}.")
         k %= self.num_items
         return {name: values[k] for name, values in self.each.items()} | {
             name: values[offset[k] : offset[k + 1]] for name, (values, offset) in self.rows.items()
@@ -46,14 +46,14 @@ class ColumnBatch(Sequence[Item]):
 
     @staticmethod
     def of(items: Sequence[Item], rows: Sequence[str]) -> "ColumnBatch":
-        """Join single items.
+        """Concatenate single items.
 
         Args:
-            items: at least one item, or a ColumnBatch.
-            rows: names of the columns with several rows an item.
+            items: One or more items, or a ColumnBatch.
+            rows: Names of the columns with a variable number of rows per item.
 
         Returns:
-            The batch; ``items`` itself if it is one already.
+            The batch; ``items`` itself if it is a ColumnBatch.
         """
         if isinstance(items, ColumnBatch):
             return items
@@ -70,13 +70,13 @@ class ColumnBatch(Sequence[Item]):
 
 
 def padded(rows: RaggedColumn) -> tuple[Any, Any]:
-    """Pad the rows of each item with zeros to the length of the longest.
+    """Pad the rows of each item with zeros to the length of the longest item.
 
     Args:
-        rows: the column.
+        rows: The column.
 
     Returns:
-        (items, most rows, ...), and ``valid`` (items, most rows), True where a row is real.
+        Padded values (items, longest, ...), and a mask (items, longest) bool that is True for real rows.
     """
     counts = torch.from_numpy(np.diff(rows.offset))
     most = int(counts.max()) if len(counts) else 0

@@ -1,4 +1,4 @@
-"""What every loader is: a map-style PyTorch dataset over showers, with splits and targets by name."""
+"""Base classes of the loaders: map-style PyTorch datasets of showers with splits and targets."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -18,22 +18,24 @@ from supa_datasets.loaders.splits import SPLITS, in_split
 from supa_datasets.loaders.targets import feature_matrix, features_of, target_values, targets_of
 
 FITTED_SHOWERS = 10_000
-"""A normalisation is fitted on every n-th training shower, so that there are at most so many."""
+"""Maximum number of training showers to which a normalisation is fitted; they are spread evenly over the source."""
 
 _LOGARITHM = frozenset({"energy", "energy_fraction"})
 
 
 class ShowerDataset(Dataset[Item]):
-    """Showers as items of a PyTorch dataset; each kind of loader says what an item is.
+    """A map-style PyTorch dataset of showers; subclasses define the items.
 
-    It may be pickled into, or inherited by, the workers of a ``torch.utils.data.DataLoader``, which takes whole batches
-    at once. Give that DataLoader ``collate_fn=dataset.collate``.
+    The dataset can be pickled or inherited by the workers of a ``torch.utils.data.DataLoader``, which requests a
+    complete batch at once. Pass ``collate_fn=dataset.collate`` to the ``DataLoader``.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these.
-        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        fractions: name and fraction of each split.
-        targets: names of targets; see ``TARGETS``.
+        showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
+            for ``"test"``.
+        targets: Names of targets out of ``TARGETS``.
+        columns: Columns of the points, which limit the targets.
     """
 
     def __init__(
@@ -58,13 +60,15 @@ class ShowerDataset(Dataset[Item]):
     def __getitem__(self, number: int) -> Any:
         """Return one item."""
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            raise TypeError(f"An item is asked for by a whole number, not {number!r}; for several use a DataLoader.")
+            raise TypeError(
+                f"The index of an item must be an integer, got {number!r}; use a DataLoader for several items."
+            )
         if not -len(self) <= number < len(self):
-            raise IndexError(f"Item {number} was asked for, but there are only {len(self)}.")
+            raise IndexError(f"Item {number} is out of range for a dataset of size {len(self)}.")
         return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
-        """Return some items, read at once; a DataLoader calls this."""
+        """Return several items, which are read at once; called by a ``DataLoader``."""
         return self._column_batch(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
 
     def _column_batch(self, sample: Sample) -> ColumnBatch:
@@ -72,7 +76,7 @@ class ShowerDataset(Dataset[Item]):
 
     @property
     def num_points(self) -> IntArray:
-        """(items,) number of points of each item."""
+        """Number of points of each item, (items,) int64."""
         return self._sizes()[self.numbers]
 
     def _sizes(self) -> IntArray:
@@ -82,37 +86,38 @@ class ShowerDataset(Dataset[Item]):
     def batches(
         self, batch_size: int | None = None, *, max_points: int | None = None, shuffle: bool = False, seed: int = 0
     ) -> BucketSampler:
-        """Make a batch sampler that puts showers of like size together: ``DataLoader(..., batch_sampler=...)``.
+        """Create a batch sampler that groups showers of similar size, for ``DataLoader(..., batch_sampler=...)``.
 
         Args:
-            batch_size: showers of a batch; this or ``max_points`` is needed, and both may be given.
-            max_points: the most points of a batch, padding included.
-            shuffle: a new order in each epoch.
-            seed: names the orders.
+            batch_size: Maximum number of showers per batch; None for no limit.
+            max_points: Maximum number of points per batch including padding; None for no limit. Give at least one of
+                the two limits.
+            shuffle: Whether to draw a new order in each epoch.
+            seed: Random seed of the orders.
 
         Returns:
             The sampler.
 
         Raises:
-            ValueError: neither limit was given, or a shower is larger than a batch may be.
+            ValueError: If no limit was given, or a shower exceeds ``max_points``.
         """
         return BucketSampler(self.num_points, batch_size, max_points=max_points, shuffle=shuffle, seed=seed)
 
     def _training(self, fractions: Mapping[str, float]) -> IntArray:
-        """Number the showers that a normalisation is fitted on."""
+        """Return the positions of the showers to which a normalisation is fitted."""
         if "train" not in fractions:
             raise ValueError(
-                f"normalisation: 'fit' needs a split named train, but the splits are {', '.join(fractions)}; give a "
-                "Normalisation."
+                f"normalisation='fit' needs a split named train, but the splits are {', '.join(fractions)}; pass a "
+                "Normalisation instead."
             )
         training = np.flatnonzero(in_split(self.source.index, "train", fractions))
         if not len(training):
-            raise ValueError("normalisation: 'fit' was given, but there is no training shower to fit it on.")
-        # Evenly over all parts of the source.
+            raise ValueError("normalisation='fit' needs training showers, but the split train is empty.")
+        # Evenly spaced over all parts of the source.
         return training[:: -(-len(training) // FITTED_SHOWERS)]
 
     def _target_columns(self, sample: Sample, points: Ragged) -> tuple[dict[str, Any], dict[str, RaggedColumn]]:
-        """Compute the targets: those with one value a shower, and those with one value a point."""
+        """Compute the targets: those with one value per shower, and those with one value per point."""
         values = {
             target: torch.from_numpy(target_values(target, sample, points, self.source.runs)) for target in self.targets
         }
@@ -127,16 +132,18 @@ class ShowerDataset(Dataset[Item]):
 
 
 class NormalisedDataset(ShowerDataset):
-    """A loader whose points are made of features, normalised if so wished.
+    """A dataset whose points have features, which can be normalised.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these.
-        features: what a point is made of: x, y, z, slice, layer, energy, energy_fraction.
-        normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
-            the logarithm of energies; None to leave the features as they are.
-        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        fractions: name and fraction of each split.
-        targets: names of targets; see ``TARGETS``.
+        showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
+        features: Features of a point, out of x, y, z, slice, layer, energy and energy_fraction.
+        normalisation: A `Normalisation`; ``"fit"`` to fit one to up to 10,000 showers of the split ``"train"``, using
+            the logarithm of energies; None for unchanged features.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
+            for ``"test"``.
+        targets: Names of targets out of ``TARGETS``.
+        columns: Columns of the points, which limit the targets.
     """
 
     def __init__(
@@ -155,7 +162,7 @@ class NormalisedDataset(ShowerDataset):
         self.normalisation = resolve_normalisation(normalisation, lambda: self._fitted(fractions))
         if self.normalisation is not None and self.normalisation.features != self.features:
             raise ValueError(
-                f"normalisation: one of {', '.join(self.normalisation.features)} was given, but the features are "
+                f"The normalisation is for the features {', '.join(self.normalisation.features)}, but the dataset has "
                 f"{', '.join(self.features)}."
             )
 
@@ -165,10 +172,10 @@ class NormalisedDataset(ShowerDataset):
         return Normalisation.fit(self.features, values, logarithm=tuple(f in _LOGARITHM for f in self.features))
 
     def _points(self, sample: Sample) -> Ragged:
-        """Return the points of some showers."""
+        """Return the points of the showers."""
         return sample.showers.hits
 
     def _features(self, sample: Sample, points: Ragged) -> Any:
-        """Compute the (normalised) features of points: (points, features) float32."""
+        """Compute the features of points, normalised if requested: (points, features) float32."""
         values = feature_matrix(self.features, sample.showers, points)
         return torch.from_numpy(values if self.normalisation is None else self.normalisation.apply(values))

@@ -1,7 +1,8 @@
-"""Edges between the points of a shower: nearest neighbours, all within a radius, or the true tree.
+"""Edges between the points of a shower: nearest neighbours, neighbours within a radius, or the true tree.
 
-The points of a shower are ordered by depth. So from a point the search goes up and down in depth, and ends where the
-depth alone is farther than what was found: the result is exact, and most pairs are never looked at.
+The points of a shower are ordered by depth. The search therefore starts at a point and moves up and down in depth. It
+ends when the difference in depth alone exceeds the distance of the neighbours found so far. The result is exact,
+although most pairs are never compared.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,21 @@ from supa.ragged import counts_to_offsets
 
 @dataclass(frozen=True)
 class Nearest:
-    """Edges to each hit from its k nearest neighbours in (x, y, z).
+    """Edges to each hit from its k nearest neighbours in (x, y, z), for `GraphDataset`.
 
     Args:
-        k: how many; a shower of fewer hits gives all of its other hits.
+        k: Number of neighbours, 1 to 1000. In a shower with at most k hits, each hit is connected to all others.
+
+    Raises:
+        ValueError: If ``k`` is not an integer from 1 to 1000.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import GraphDataset, Nearest
+        >>> showers = supa.simulate(10, "standard", seed=1)
+        >>> graph = GraphDataset(showers, edges=Nearest(3))[0]
+        >>> graph.num_nodes, graph.num_edges
+        (57, 171)
     """
 
     k: int = 8
@@ -33,10 +45,21 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Within:
-    """Edges to each hit from every other one within a radius in (x, y, z).
+    """Edges to each hit from all other hits within a radius in (x, y, z), for `GraphDataset`.
 
     Args:
-        radius: length unit.
+        radius: Largest distance, in simulator length units; above 0.
+
+    Raises:
+        ValueError: If ``radius`` is not a positive number.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import GraphDataset, Within
+        >>> showers = supa.simulate(10, "standard", seed=1)
+        >>> graph = GraphDataset(showers, edges=Within(2.0))[0]
+        >>> bool((graph.edge_attr[:, 3] <= 2.0).all())
+        True
     """
 
     radius: float
@@ -47,7 +70,18 @@ class Within:
 
 @dataclass(frozen=True)
 class Tree:
-    """The true tree: the points are all particles, the edges go from parent to child."""
+    """The true tree as a graph, for `GraphDataset`: nodes are all particles, edges point from parent to child.
+
+    The showers must contain recorded particles (``record="particles"``).
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import GraphDataset, Tree
+        >>> showers = supa.simulate(10, "standard", seed=1, record="particles")
+        >>> graph = GraphDataset(showers, edges=Tree())[0]
+        >>> graph.num_nodes, graph.num_edges
+        (150, 149)
+    """
 
 
 Positions: TypeAlias = npt.NDArray[np.float32]
@@ -55,26 +89,26 @@ Edges: TypeAlias = Nearest | Within | Tree
 
 
 def edges_of(kind: Edges, points: Ragged, position: Positions) -> tuple[IntArray, npt.NDArray[np.float32], IntArray]:
-    """Compute the edges of some showers.
+    """Compute the edges of several showers.
 
     Args:
-        kind: which edges.
-        points: the showers' points.
-        position: (points, 3) float32 x, y and z of each point, z ascending in every shower.
+        kind: The kind of edges.
+        points: The points of the showers.
+        position: (points, 3) float32 x, y and z of each point; z ascends within each shower.
 
     Returns:
-        (edges, 2) int64, source and target as numbers in their own shower; (edges, 4) float32, the target's position
-        minus the source's, and their distance; and the offsets of the showers' edges, (showers + 1,) int64. Edges are
-        ordered by target, then by distance (Nearest) or source.
+        Three arrays: (edges, 2) int64 source and target, numbered within their shower; (edges, 4) float32 position of
+        the target minus that of the source, and their distance; and (showers + 1,) int64 offsets of the edges. The
+        edges are ordered by target, then by distance (Nearest) or source.
 
     Raises:
-        ValueError: the points of a shower are not ordered by depth.
+        ValueError: If the points of a shower are not ordered by depth.
     """
     downwards = np.diff(position[:, 2]) < 0
     begins = points.offset[1:-1]
     downwards[begins[(begins > 0) & (begins < points.num_rows)] - 1] = False
     if downwards.any():
-        raise ValueError("The hits of a shower are not ordered by slice, as those of a shower file are.")
+        raise ValueError("The hits of each shower must be ordered by slice, as in a shower file.")
     if isinstance(kind, Nearest):
         offset = counts_to_offsets(np.maximum(np.minimum(points.counts - 1, kind.k), 0) * points.counts)
         edges = np.empty((offset[-1], 2), dtype=np.int64)
@@ -110,7 +144,7 @@ def _nearest(position: Positions, offset: IntArray, k: int, place: IntArray, edg
             found = 0
             up, down = i + 1, i - 1
             while most > 0 and (up < last or down >= first):
-                # The nearer in depth is looked at first, so that the search ends early.
+                # Compare the point that is closer in depth first, so that the search ends early.
                 above = np.float64(position[up, 2]) - z if up < last else np.inf
                 below = z - position[down, 2] if down >= first else np.inf
                 depth = min(above, below)
@@ -124,7 +158,7 @@ def _nearest(position: Positions, offset: IntArray, k: int, place: IntArray, edg
                     down -= 1
                 dx, dy = position[j, 0] - x, position[j, 1] - y
                 distance = dx * dx + dy * dy + depth * depth
-                # Equal distances are ordered by number, so that the result does not depend on the search.
+                # Break ties between equal distances by number, so that the result does not depend on the search order.
                 if found < most:
                     slot = found
                     found += 1

@@ -8,37 +8,50 @@ import torch
 
 from supa import CALOGAN, Grid
 from supa.arrays import FloatArray
-from supa.checks import format_value
+from supa.checks import counted, format_value
 from supa_datasets.loaders.column_batch import ColumnBatch, Item
 from supa_datasets.loaders.dataset import ShowerDataset
 from supa_datasets.loaders.normalisation import Normalisation, resolve_normalisation
 from supa_datasets.loaders.source import Sample, SourceLike
 from supa_datasets.loaders.splits import SPLITS
 
-_FITTED_AT_ONCE = 256  # showers whose images are made at once
+_FITTED_AT_ONCE = 256  # showers whose images are computed at once
 
 
 class ImageDataset(ShowerDataset):
     """Showers as images of the energy in the cells of a calorimeter.
 
-    An item is a dictionary: ``layer_0``, ``layer_1``, ... (cells, cells) float32, GeV; ``overflow`` (layers,) float32,
-    the energy of the hits that lie outside every cell of their layer, GeV; and each target by its name. With several
-    grids the names begin with that of the grid: ``fine/layer_0``. A grid with a part for each slice gives ``slice_0``
-    and so on. A batch stacks the items.
+    An item is a dictionary with ``layer_0``, ``layer_1``, ... (rows, columns) float32 energies in GeV, ``overflow``
+    (layers,) float32 energy in GeV of the hits outside all cells of their layer, and one entry per target. A grid over
+    slices has ``slice_0``, ``slice_1``, ... instead. With several grids, each name starts with the name of its grid:
+    ``fine/layer_0``. A batch stacks the items.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these.
-        grid: the cells; or several granularities by name, all of the same showers.
-        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        fractions: name and fraction of each split.
-        targets: names of targets with one value a shower; see ``TARGETS``.
-        normalisation: a Normalisation of the images' names; ``"fit"`` to fit one on up to 10,000 showers of the
-            split ``train``; None for GeV. It divides each image by the root mean square of its cells above zero in the
-            training showers, so that empty cells stay zero; the overflow stays in GeV.
+        showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
+        grid: A `supa.Grid`, or several grids by name; the default is the grid of CaloGAN, `supa.CALOGAN`.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
+            for ``"test"``.
+        targets: Names of targets out of ``TARGETS`` with one value per shower.
+        normalisation: A `Normalisation` whose features are the names of the images; ``"fit"`` to fit one to up to
+            10,000 showers of the split ``"train"``; None for energies in GeV. It divides each image by the root mean
+            square of its non-zero cells in the training showers. Empty cells stay zero, and the overflow stays in GeV.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a name is unknown, the grid does not fit the showers, or a file is damaged.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a name is unknown, the grid does not fit the showers, or a file is damaged.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import ImageDataset
+        >>> dataset = ImageDataset(supa.simulate(20, "standard", seed=1), targets=["incident_energy"])
+        >>> {name: tuple(values.shape) for name, values in dataset[0].items()}
+        {'incident_energy': (), 'layer_0': (3, 96), 'layer_1': (12, 12), 'layer_2': (12, 6), 'overflow': (3,)}
+        >>> dataset.collate([dataset[0], dataset[1]])["layer_1"].shape
+        torch.Size([2, 12, 12])
+
+    Source:
+        The default grid is that of CaloGAN, arXiv 1705.02355.
     """
 
     def __init__(
@@ -61,7 +74,8 @@ class ImageDataset(ShowerDataset):
                 layers = run.config.num_layers if g.depth == "layer" else run.config.num_slices
                 if len(g.parts) < layers:
                     raise ValueError(
-                        f"grid: one of {len(g.parts)} parts was given, but these showers have {layers} {g.depth}s."
+                        f"grid: a grid with {counted(len(g.parts), 'part')} was given, but the showers have "
+                        f"{counted(layers, g.depth)}."
                     )
 
         self.names = tuple(
@@ -74,8 +88,8 @@ class ImageDataset(ShowerDataset):
         fitted = self.normalisation
         if fitted is not None and (fitted.features != self.names or any(fitted.mean) or any(fitted.logarithm)):
             raise ValueError(
-                f"normalisation: one of {', '.join(fitted.features)} was given, but the images are "
-                f"{', '.join(self.names)}, and they are only scaled."
+                f"The normalisation is for {', '.join(fitted.features)}, but it must only scale the images "
+                f"{', '.join(self.names)}, without means and logarithms."
             )
 
     def _fitted(self, fractions: Mapping[str, float]) -> Normalisation:
@@ -108,24 +122,24 @@ class ImageDataset(ShowerDataset):
         return ColumnBatch(len(sample.showers), columns, {})
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Make a batch.
+        """Combine items into a batch, as the argument ``collate_fn`` of a ``DataLoader``.
 
         Args:
-            items: some items.
+            items: Items of this dataset.
 
         Returns:
-            Every entry of an item, stacked: (batch, ...).
+            Every entry of the items, stacked along a new first axis: (batch, ...).
         """
         return ColumnBatch.of(items, []).each
 
     def invert(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo the normalisation.
+        """Invert the normalisation.
 
         Args:
-            batch: a batch, or an item, with images that were normalised.
+            batch: A batch or an item with normalised images.
 
         Returns:
-            The same entries, the images in GeV.
+            The same entries with the images in GeV.
         """
         scales = dict(zip(self.names, self.normalisation.std, strict=True)) if self.normalisation else {}
         return {name: values * scales.get(name, 1) for name, values in batch.items()}

@@ -1,4 +1,4 @@
-"""Normalisation of features: fitted once on a training split, saved with the model, and undone behind it."""
+"""Normalisation of features to mean 0 and standard deviation 1."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +13,36 @@ from supa.checks import counted, format_value
 from supa.serialise import Config
 
 SMALLEST = 1e-30
-"""What a value of 0 counts as where logarithms are taken."""
+"""Smallest value of which a logarithm is taken; smaller values are replaced by it."""
 
 
 @dataclass(frozen=True)
 class Normalisation(Config):
-    """A map of each feature to mean 0 and standard deviation 1: (f - mean) / std, of f or of its logarithm.
+    """An invertible map of each feature to mean 0 and standard deviation 1.
+
+    Each feature f, or its natural logarithm, is mapped to (f - mean) / std. Fit a normalisation on the training split
+    and save it with the model.
 
     Args:
-        features: name of each feature.
-        logarithm: whether the logarithm of each is taken first.
-        mean: mean of each, after the logarithm.
-        std: standard deviation of each, after the logarithm; above 0.
+        features: Name of each feature.
+        logarithm: Whether the logarithm of each feature is taken first.
+        mean: Mean of each feature, after the logarithm.
+        std: Standard deviation of each feature, after the logarithm; above 0.
+
+    Raises:
+        ValueError: If the lengths differ, a number is not finite, or a standard deviation is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from supa_datasets import Normalisation
+        >>> values = np.array([[0.0, 1.0], [2.0, 100.0]])
+        >>> normalisation = Normalisation.fit(("x", "energy"), values, logarithm=(False, True))
+        >>> normalisation.apply(values)
+        array([[-1., -1.],
+               [ 1.,  1.]])
+        >>> normalisation.save("normalisation.json")
+        >>> Normalisation.from_file("normalisation.json") == normalisation
+        True
     """
 
     features: tuple[str, ...]
@@ -38,46 +56,46 @@ class Normalisation(Config):
         finite = all(np.isfinite([*self.mean, *self.std]))
         if len(lengths) != 1 or not finite or not all(std > 0 for std in self.std):
             raise ValueError(
-                f"{format_value(self)} was given, but every feature needs a logarithm, a mean, and a std above 0."
+                f"Every feature needs a logarithm, a finite mean and a std above 0, got {format_value(self)}."
             )
 
     @classmethod
     def fit(
         cls, features: tuple[str, ...], values: npt.NDArray[np.floating[Any]], *, logarithm: tuple[bool, ...]
     ) -> Self:
-        """Measure mean and standard deviation.
+        """Fit a normalisation to the points of the training split.
 
         Args:
-            features: name of each feature.
-            values: (points, features), of the training split.
-            logarithm: whether the logarithm of each is taken first.
+            features: Name of each feature.
+            values: (points, features) finite numbers.
+            logarithm: Whether the logarithm of each feature is taken first.
 
         Returns:
-            The normalisation. A feature that is constant keeps a std of 1.
+            The normalisation. The standard deviation of a constant feature is set to 1.
 
         Raises:
-            ValueError: there is no point, or a value is not a finite number.
+            ValueError: If there are no points, or a value is not a finite number.
         """
         values = _floating(values)
         if not len(values) or not np.isfinite(values).all():
-            raise ValueError("A normalisation is fitted on at least one point, all of finite values.")
+            raise ValueError("A normalisation can only be fitted to one or more points with finite values.")
         scaled = _columnwise(values.astype(np.float64), logarithm, _logarithms)
         mean, std = scaled.mean(axis=0), scaled.std(axis=0)
         std = np.where(std > 1e-12 * np.maximum(1, np.abs(mean)), std, 1.0)
         return cls(features, logarithm, tuple(map(float, mean)), tuple(map(float, std)))
 
     def apply(self, values: Any, valid: Any = None) -> Any:
-        """Normalise.
+        """Normalise features.
 
         Args:
-            values: (..., features), a NumPy array or a tensor; whole numbers become floating-point ones.
-            valid: (...) True where a point is real; padding is made 0. None: every point is real.
+            values: (..., features) NumPy array or tensor; integers are converted to floating-point numbers.
+            valid: (...) bool, True for real points; padding is set to 0. By default all points are real.
 
         Returns:
-            The normalised values, of the same kind.
+            (..., features) normalised values, an array or a tensor like ``values``.
 
         Raises:
-            ValueError: the last axis is not that of the features, or the values are no numbers.
+            ValueError: If the length of the last axis is not the number of features, or the values are not numbers.
         """
         values = _floating(values)
         mean, std = self._like(values)
@@ -85,17 +103,17 @@ class Normalisation(Config):
         return result if valid is None else _zeroed(result, valid)
 
     def invert(self, values: Any, valid: Any = None) -> Any:
-        """Undo ``apply``.
+        """Invert `apply`.
 
         Args:
-            values: (..., features), a NumPy array or a tensor; whole numbers become floating-point ones.
-            valid: (...) True where a point is real; padding is made 0. None: every point is real.
+            values: (..., features) NumPy array or tensor; integers are converted to floating-point numbers.
+            valid: (...) bool, True for real points; padding is set to 0. By default all points are real.
 
         Returns:
-            The features, of the same kind.
+            (..., features) features in their units, an array or a tensor like ``values``.
 
         Raises:
-            ValueError: the last axis is not that of the features, or the values are no numbers.
+            ValueError: If the length of the last axis is not the number of features, or the values are not numbers.
         """
         values = _floating(values)
         mean, std = self._like(values)
@@ -105,48 +123,47 @@ class Normalisation(Config):
     def _like(self, values: Any) -> tuple[Any, Any]:
         if values.shape[-1] != len(self.features):
             raise ValueError(
-                f"Values of shape {tuple(values.shape)} were given, but the last axis must be the "
-                f"{counted(len(self.features), 'feature')} {', '.join(self.features)}."
+                f"The last axis of the values must be the {counted(len(self.features), 'feature')} "
+                f"{', '.join(self.features)}, got shape {tuple(values.shape)}."
             )
         if isinstance(values, np.ndarray):
             return np.array(self.mean, dtype=values.dtype), np.array(self.std, dtype=values.dtype)
         return values.new_tensor(self.mean), values.new_tensor(self.std)
 
     def save(self, path: str | Path) -> None:
-        """Write the numbers as JSON; ``from_file`` reads them.
+        """Write the normalisation to a JSON file, which ``Normalisation.from_file`` reads.
 
         Args:
-            path: the file, whose name must end in ``.json``.
+            path: Path of the file, ending in ``.json``.
         """
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
 
 def resolve_normalisation(given: object, fit: Callable[[], Normalisation]) -> Normalisation | None:
-    """Return the normalisation that a loader uses.
+    """Return the normalisation of a loader.
 
     Args:
-        given: what the loader was given: a Normalisation, ``"fit"`` or None.
-        fit: fits one.
+        given: Argument of the loader: a Normalisation, ``"fit"`` or None.
+        fit: Function that fits a normalisation.
 
     Returns:
-        The normalisation, None for none.
+        The normalisation; None for unchanged features.
 
     Raises:
-        ValueError: something else was given.
+        ValueError: If ``given`` is anything else.
     """
     if given is None or isinstance(given, Normalisation):
         return given
     if isinstance(given, str) and given == "fit":
         return fit()
     raise ValueError(
-        f"normalisation: {format_value(given)} was given, but it must be a Normalisation (Normalisation.from_file "
-        "reads one), "
-        "'fit' or None."
+        "normalisation must be a Normalisation (Normalisation.from_file reads one), 'fit' or None, got "
+        f"{format_value(given)}."
     )
 
 
 def _floating(values: Any) -> Any:
-    """Return whole numbers as floating-point ones, which a mean and a std are."""
+    """Return the values as floating-point numbers."""
     if isinstance(values, np.ndarray):
         if is_real(values):
             return values if values.dtype.kind == "f" else values.astype(np.float64)
@@ -157,11 +174,11 @@ def _floating(values: Any) -> Any:
             return values
         if values.dtype != torch.bool and not values.is_complex():
             return values.to(torch.get_default_dtype())
-    raise ValueError(f"Values of {values.dtype} were given, but they must be numbers.")
+    raise ValueError(f"The values must be numbers, got {values.dtype}.")
 
 
 def _columnwise(values: Any, chosen: tuple[bool, ...], function: Callable[[Any], Any]) -> Any:
-    """Map some columns; nothing is changed in place, so that gradients flow."""
+    """Apply a function to the chosen columns, not in place, so that autograd can differentiate it."""
     if not any(chosen):
         return values
     columns = [function(values[..., k]) if taken else values[..., k] for k, taken in enumerate(chosen)]

@@ -1,4 +1,4 @@
-"""Orders of hits: by depth and energy, or as a walk along the tree meets them."""
+"""Orders of hits: by depth and energy, or by a walk through the tree."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from supa.physics import STOP
 
 
 def by_depth(showers: Showers) -> IntArray:
-    """Order hits by slice (by layer where the slice is not known), and in a slice by falling energy.
+    """Order hits by slice (by layer if the slice is unknown), and within a slice by descending energy.
 
     Args:
-        showers: the showers.
+        showers: The showers.
 
     Returns:
         (hits,) int64 rows of the hits, shower by shower.
@@ -21,10 +21,10 @@ def by_depth(showers: Showers) -> IntArray:
 
 
 def along_tree(showers: Showers) -> IntArray:
-    """Order hits as a depth-first walk along the tree meets them, children in the order of their creation.
+    """Order hits by a depth-first walk through the tree, with children in the order of their creation.
 
     Args:
-        showers: the showers, with recorded particles.
+        showers: Showers with recorded particles.
 
     Returns:
         (hits,) int64 rows of the hits, shower by shower.
@@ -45,7 +45,7 @@ def _walk(parent: Array, fate: Array, offset: IntArray, hit_offset: IntArray, or
     place = np.empty(most, dtype=np.int64)
     for shower in range(len(offset) - 1):
         first, count = offset[shower], offset[shower + 1] - offset[shower]
-        # Children are created behind their parents: backwards, each has its sum before its parent needs it.
+        # Children follow their parents, so a backward pass completes the count of each child before its parent's.
         leaves[:count] = 0
         for i in range(count - 1, -1, -1):
             if fate[first + i] == STOP:

@@ -16,32 +16,47 @@ Form = Literal["packed", "padded", "reference"]
 
 
 class PointDataset(NormalisedDataset):
-    """Showers as sets of points, one for each hit.
+    """Showers as sets of points, with one point per hit.
 
-    An item is a dictionary: ``points`` (hits, features) float32, and each target by its name. A batch depends on
-    ``form``:
+    An item is a dictionary with ``points`` (hits, features) float32 and one entry per target. The contents of a batch
+    depend on ``form``:
 
-    - ``"packed"``: ``points`` of all showers behind each other, ``offset`` (batch + 1,) int64;
-    - ``"padded"``: ``points`` (batch, most hits, features), zero behind the last hit, ``valid`` (batch, most hits),
-      True for hits;
-    - ``"reference"``: ``set``, ``mask`` and ``cardinality``, as the public SUPA loader has them: padded points, a mask
-      that is True for padding, and the numbers of hits.
+    - ``"packed"``: ``points`` (all hits, features), and ``offset`` (batch + 1,) int64. The hits of shower k are
+      ``points[offset[k]:offset[k + 1]]``.
+    - ``"padded"``: ``points`` (batch, longest, features), padded with zeros, and ``valid`` (batch, longest) bool, True
+      for hits.
+    - ``"reference"``: ``set``, ``mask`` and ``cardinality`` as in the public SUPA loader: padded points, a mask that
+      is True for padding, and the number of hits.
 
-    Targets with one value a shower are stacked, those with one value a hit are packed or padded like the points.
+    Targets with one value per shower are stacked. Targets with one value per hit are packed or padded like the points.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these.
-        features: what a point is made of: x, y, z, slice, layer, energy, energy_fraction.
-        normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
-            the logarithm of energies; None to leave the features as they are.
-        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        fractions: name and fraction of each split.
-        targets: names of targets; see ``TARGETS``.
-        form: of a batch.
+        showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
+        features: Features of a point, out of ``"x"``, ``"y"``, ``"z"`` (simulator length units), ``"slice"``,
+            ``"layer"``, ``"energy"`` (GeV) and ``"energy_fraction"`` (fraction of the incident energy).
+        normalisation: A `Normalisation`; ``"fit"`` to fit one to up to 10,000 showers of the split ``"train"``, using
+            the logarithm of energies; None for unchanged features.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
+            for ``"test"``.
+        targets: Names of targets out of ``TARGETS``.
+        form: Layout of a batch: ``"packed"``, ``"padded"`` or ``"reference"``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a name is unknown, the normalisation is for other features, or a file is damaged.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a name is unknown, the normalisation is for other features, or a file is damaged.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import PointDataset
+        >>> from torch.utils.data import DataLoader
+        >>> showers = supa.simulate(20, "standard", seed=1)
+        >>> dataset = PointDataset(showers, targets=["incident_energy"])
+        >>> batch = next(iter(DataLoader(dataset, batch_size=2, collate_fn=dataset.collate)))
+        >>> batch["points"].shape, batch["offset"].tolist()
+        (torch.Size([188, 4]), [0, 57, 188])
+        >>> batch["incident_energy"]
+        tensor([65., 65.])
     """
 
     def __init__(
@@ -71,13 +86,13 @@ class PointDataset(NormalisedDataset):
         return ColumnBatch(len(hits), each, {"points": RaggedColumn(self._features(sample, hits), hits.offset)} | rows)
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Make a batch.
+        """Combine items into a batch, as the argument ``collate_fn`` of a ``DataLoader``.
 
         Args:
-            items: some items.
+            items: Items of this dataset.
 
         Returns:
-            The batch, in this dataset's form.
+            The batch in the form of this dataset.
         """
         columns = ColumnBatch.of(items, ["points", *self._hit_targets])
         if self.form == "packed":

@@ -1,4 +1,4 @@
-"""Showers as sequences: hits in an order, or the paths from the primary to each hit."""
+"""Showers as sequences: ordered hits, or the paths from the primary to each hit."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -21,33 +21,49 @@ Order = Literal["depth", "tree", "trajectories"]
 
 
 class SequenceDataset(NormalisedDataset):
-    """Showers as sequences, in packed batches.
+    """Showers as sequences of points in packed batches.
 
-    An item is a dictionary with ``points`` (points, features) float32 and each target by its name. In the orders
-    ``"depth"`` and ``"tree"`` it is one sequence of hits. With ``"trajectories"`` it holds one sequence for each hit,
-    in the order of the hits: the path of particles from the primary to the hit, behind each other; ``lengths``
-    (hits,) tells how long each is, and targets of hits have one value a path.
+    An item is a dictionary with ``points`` (points, features) float32 and one entry per target. With the orders
+    ``"depth"`` and ``"tree"``, an item is one sequence of hits. With ``"trajectories"``, an item contains one sequence
+    per hit: the path of particles from the primary to the hit. The paths are concatenated in the order of the hits,
+    ``lengths`` (hits,) int64 are their lengths, and targets of hits have one value per path.
 
-    A batch has ``points`` of all sequences behind each other, ``cu_seqlens`` (sequences + 1,) int32, at which each
-    sequence begins, ``max_seqlen``, the length of the longest, and the targets: those of showers stacked, those of hits
-    behind each other. With ``"trajectories"`` also ``offset`` (showers + 1,) int64: the paths of shower k are offset[k]
-    to offset[k + 1].
+    A batch has
+
+    - ``points`` (all points, features): the concatenated sequences;
+    - ``cu_seqlens`` (sequences + 1,) int32: the offset of each sequence;
+    - ``max_seqlen``: the length of the longest sequence, an integer;
+    - the targets: those of showers are stacked, those of hits are concatenated;
+    - with ``"trajectories"`` also ``offset`` (showers + 1,) int64: the paths of shower k are ``offset[k]`` to
+      ``offset[k + 1]``.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these.
-        order: ``"depth"``: by slice, then falling energy; ``"tree"``: as a depth-first walk along the tree meets the
-            hits; ``"trajectories"``: the paths. The latter two need recorded particles.
-        features: what a point is made of: x, y, z, slice, layer, energy, energy_fraction; paths have no layer.
-        normalisation: a Normalisation; ``"fit"`` to fit one on up to 10,000 showers of the split ``train``, with
-            the logarithm of energies; None to leave the features as they are.
-        split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; the shower's index decides.
-        fractions: name and fraction of each split.
-        targets: names of targets; see ``TARGETS``.
+        showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
+        order: ``"depth"`` for hits by slice and descending energy, ``"tree"`` for hits in the order of a depth-first
+            walk through the tree, or ``"trajectories"`` for paths. The last two need recorded particles.
+        features: Features of a point, out of ``"x"``, ``"y"``, ``"z"`` (simulator length units), ``"slice"``,
+            ``"layer"``, ``"energy"`` (GeV) and ``"energy_fraction"`` (fraction of the incident energy);
+            paths have no layer.
+        normalisation: A `Normalisation`; ``"fit"`` to fit one to up to 10,000 showers of the split ``"train"``, using
+            the logarithm of energies; None for unchanged features.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
+            for ``"test"``.
+        targets: Names of targets out of ``TARGETS``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a name is unknown, the normalisation is for other features, the tree was not recorded, or a file is
-            damaged.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a name is unknown, the normalisation is for other features, the tree was not recorded, or a file
+            is damaged.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import SequenceDataset
+        >>> showers = supa.simulate(20, "standard", seed=1)
+        >>> dataset = SequenceDataset(showers, order="depth", features=("energy", "slice"))
+        >>> batch = dataset.collate([dataset[0], dataset[1], dataset[2]])
+        >>> batch["points"].shape, batch["cu_seqlens"].tolist(), batch["max_seqlen"]
+        (torch.Size([216, 2]), [0, 57, 188, 216], 131)
     """
 
     def __init__(
@@ -73,13 +89,13 @@ class SequenceDataset(NormalisedDataset):
         if order == "trajectories" and "layer" in self.features:
             raise ValueError("features: 'layer' was given, but the particles on a path have no layer; use slice.")
         if order != "depth" and not self.source.has_particles:
-            raise ValueError(f"order: {order!r} needs the recorded particles; generate with --record particles.")
+            raise ValueError(f"order: {order!r} needs recorded particles; generate with --record particles.")
 
     def _sizes(self) -> IntArray:
         return self.source.path_lengths if self.order == "trajectories" else self.source.num_hits
 
     def _points(self, sample: Sample) -> Ragged:
-        """Return the points, one group a shower; those of paths behind each other."""
+        """Return the points with one group per shower; paths are concatenated."""
         showers = sample.showers
         if self.order == "trajectories":
             paths = showers.trajectories()
@@ -98,10 +114,10 @@ class SequenceDataset(NormalisedDataset):
         )
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Make a packed batch.
+        """Combine items into a packed batch, as the argument ``collate_fn`` of a ``DataLoader``.
 
         Args:
-            items: some items.
+            items: Items of this dataset.
 
         Returns:
             The batch.

@@ -1,4 +1,4 @@
-"""Where a loader takes its showers from: containers and files, one or several, as one sequence."""
+"""The showers of one or several containers or files as one sequence."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,25 +18,25 @@ SourceLike: TypeAlias = OneSource | Sequence[OneSource]
 
 
 class Sample(NamedTuple):
-    """Some showers of a source, in the order that was asked for."""
+    """Several showers of a source in the requested order."""
 
     showers: Showers
-    """The showers. Where a source has parts of several configs, their run is that of the first part."""
+    """The showers. Their run is that of the first part of the source."""
     part: IntArray
-    """(n,) number of the part that each shower is from."""
+    """(n,) int64 number of the part of each shower."""
 
 
 class ShowerSource:
-    """Showers of one or several containers or files, behind each other.
+    """Showers of one or several containers or files, concatenated.
 
-    It may be pickled into another process: files are opened anew there.
+    A source can be pickled into another process, which opens the files again.
 
     Args:
         given: Showers, a ShowerFile, a path, or a list of these.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: nothing was given, something else was given, or the slice spacings differ.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the argument has another type, the list is empty, or the slice spacings differ.
     """
 
     def __init__(self, given: SourceLike) -> None:
@@ -47,8 +47,8 @@ class ShowerSource:
         spacings = {part.run.config.slice_spacing for part in self.parts}
         if len(spacings) > 1:
             raise ValueError(
-                f"Showers of different slice spacings ({', '.join(f'{s:g}' for s in sorted(spacings))}) were given; "
-                "their depths do not compare, so load each on its own."
+                f"The showers have different slice spacings ({', '.join(f'{s:g}' for s in sorted(spacings))}); load "
+                "them separately, since their depths cannot be compared."
             )
         self.has_particles = all(_has_particles(part) for part in self.parts)
         self._first = counts_to_offsets(np.array([len(part) for part in self.parts]))
@@ -58,39 +58,39 @@ class ShowerSource:
 
     @property
     def runs(self) -> list[Run]:
-        """What made each part."""
+        """Run of each part."""
         return [part.run for part in self.parts]
 
     @property
     def index(self) -> IntArray:
-        """(n,) the attempt that became each shower."""
+        """(n,) int64 index of each shower."""
         columns = [p.index if isinstance(p, Showers) else p.column("showers", "index") for p in self.parts]
         return np.concatenate(columns)
 
     @property
     def num_hits(self) -> IntArray:
-        """(n,) number of hits of each shower."""
+        """(n,) int64 number of hits of each shower."""
         return np.concatenate([part.num_hits for part in self.parts])
 
     @property
     def num_particles(self) -> IntArray:
-        """(n,) number of recorded particles of each shower."""
+        """(n,) int64 number of recorded particles of each shower."""
         return np.concatenate(
             [p.num_particles if isinstance(p, ShowerFile) else _particles(p).counts for p in self.parts]
         )
 
     @property
     def path_lengths(self) -> IntArray:
-        """(n,) number of particles on all paths from a primary to a hit of each shower."""
+        """(n,) int64 total number of particles on the paths from the primaries to the hits of each shower."""
         slices = [p.column("hits", "slice") if isinstance(p, ShowerFile) else p.slice for p in self.parts]
         total = counts_to_offsets(np.concatenate(slices).astype(np.int64) + 1)
         return np.diff(total[counts_to_offsets(self.num_hits)])
 
     def configs(self, numbers: IntArray) -> tuple[ShowerConfig, ...]:
-        """Return the different configs of some showers.
+        """Return the distinct configs of some showers.
 
         Args:
-            numbers: (n,) numbers of the showers, from 0.
+            numbers: (n,) integers, positions of the showers, from 0.
 
         Returns:
             Each config once, in the order of the parts.
@@ -104,13 +104,13 @@ class ShowerSource:
         """Read some showers.
 
         Args:
-            numbers: (n,) numbers of the showers, from 0, in any order.
+            numbers: (n,) integers, positions of the showers, from 0, in any order.
 
         Returns:
-            The showers; their particles only if every part has them.
+            The showers, with recorded particles if every part has them.
 
         Raises:
-            ValueError: a file is damaged.
+            ValueError: If a file is damaged.
         """
         part = self._part(numbers)
         if len(self.parts) == 1:
@@ -124,7 +124,7 @@ class ShowerSource:
         return Sample(Showers.concatenate(pieces)[place], part)
 
     def _plain(self, showers: Showers) -> Showers:
-        """Return showers the form that those of all parts share."""
+        """Return showers with the run and the tables that all parts share."""
         particles = showers.particles if self.has_particles else None
         return dataclasses.replace(showers, run=self.parts[0].run, particles=particles)
 
@@ -135,7 +135,7 @@ def _opened(one: object) -> Showers | ShowerFile:
     if isinstance(one, str | PathLike):
         return ShowerFile(one)
     raise ValueError(
-        f"{format_value(one)} was given, but showers are Showers, a ShowerFile, a path, or a list of these."
+        f"{format_value(one)} was given, but it must be Showers, a ShowerFile, a path, or a list of these."
     )
 
 

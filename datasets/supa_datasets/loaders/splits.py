@@ -1,4 +1,4 @@
-"""Named splits of showers: each shower belongs to one of them by its index alone, however many showers there are."""
+"""Named splits of showers, which depend only on the index of each shower."""
 
 from collections.abc import Mapping
 
@@ -14,31 +14,40 @@ SPLITS: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 def in_split(index: IntArray, split: str, fractions: Mapping[str, float] = SPLITS) -> BoolArray:
     """Return which showers belong to a split.
 
-    A shower's index, scrambled to a number from 0 to 1, decides. So a split stays what it was when a file grows, and
-    showers of the same index are in the same split in every file.
+    The index of a shower is hashed to a number between 0 and 1, which selects the split. A shower therefore stays in
+    its split when the file grows, and showers with the same index are in the same split in every file.
 
     Args:
-        index: (n,) int64, the attempt that became each shower.
-        split: name of a split, or ``"all"``.
-        fractions: name and fraction of each split; the fractions add up to 1.
+        index: (n,) int64 index of each shower, as in ``showers.index``.
+        split: Name of a split, or ``"all"``.
+        fractions: Fraction of each split by name; the fractions add up to 1. The default is ``SPLITS``: 0.8 for
+            ``"train"``, 0.1 for ``"validation"`` and 0.1 for ``"test"``.
 
     Returns:
-        (n,) whether each shower belongs to the split.
+        (n,) bool, True for the showers of the split.
 
     Raises:
-        ValueError: there is no such split, or the fractions do not add up to 1.
+        ValueError: If there is no such split, or the fractions do not add up to 1.
+
+    Example:
+        >>> import supa
+        >>> from supa_datasets import in_split
+        >>> showers = supa.simulate(1000)
+        >>> test = showers[in_split(showers.index, "test")]
+        >>> len(test)
+        94
     """
     try:
         values = np.array(list(fractions.values()), dtype=np.float64)
     except (AttributeError, TypeError, ValueError):
         values = np.array([np.nan])
     if not (values >= 0).all() or abs(values.sum() - 1) > 1e-9:
-        raise ValueError(f"fractions: {format_value(fractions)} was given, but fractions are at least 0 and sum to 1.")
+        raise ValueError(f"fractions must be non-negative and add up to 1, got {format_value(fractions)}.")
     if split == "all":
         return np.ones(len(index), dtype=np.bool_)
     if split not in fractions:
         raise ValueError(
-            f"split: {format_value(split)} was given, but it must be one of {', '.join(fractions)} or all."
+            f"split must be one of {', '.join(fractions)} or all, got {format_value(split)}."
             f"{did_you_mean(split, [*fractions, 'all'])}"
         )
     number = list(fractions).index(split)
@@ -48,7 +57,7 @@ def in_split(index: IntArray, split: str, fractions: Mapping[str, float] = SPLIT
 
 
 def _scrambled(index: IntArray) -> FloatArray:
-    """Map whole numbers to [0, 1): SplitMix64's finaliser (Steele, Lea and Flood 2014, OOPSLA, figure 15)."""
+    """Hash integers to [0, 1) with the finaliser of SplitMix64 (Steele, Lea and Flood 2014, OOPSLA, figure 15)."""
     z = index.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Targets and features by name: what a loader gives beside the hits, and of which columns its points are made."""
+"""Targets and features of the loaders by name."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,12 +17,19 @@ from supa_datasets.loaders.tasks import PRESET_CLASSES
 
 @dataclass(frozen=True)
 class Target:
-    """Something that a model learns to tell.
+    """A quantity that a model learns to predict.
 
     Args:
-        name: its name.
-        level: ``"shower"``: one value a shower; ``"hit"``: one value a hit, or a particle where these are the points.
-        meaning: what it is, with its unit.
+        name: Name of the target, as in the argument ``targets`` of the loaders.
+        level: ``"shower"`` for one value per shower, ``"hit"`` for one value per point.
+        meaning: Description with the unit.
+
+    Example:
+        >>> from supa_datasets import TARGETS
+        >>> TARGETS["incident_energy"]
+        Target(name='incident_energy', level='shower', meaning='incident energy in GeV')
+        >>> [name for name, target in TARGETS.items() if target.level == "hit"]
+        ['primary', 'slice', 'layer', 'energy', 'fate']
     """
 
     name: str
@@ -33,35 +40,36 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target("attempt", "shower", "the attempt that became the shower: its index"),
-        Target("incident_energy", "shower", "GeV"),
-        Target("leaked_energy", "shower", "GeV that left the last slice"),
+        Target("attempt", "shower", "index of the shower: the number of its simulation attempt"),
+        Target("incident_energy", "shower", "incident energy in GeV"),
+        Target("leaked_energy", "shower", "energy in GeV that left the last slice"),
         Target("num_hits", "shower", "number of hits"),
         Target("num_primaries", "shower", "number of primaries"),
-        Target("preset", "shower", "number of the preset in PRESET_CLASSES"),
-        Target("source", "shower", "number of the file or container in the list that was given"),
-        Target("primary", "hit", "number of the primary from which it descends"),
-        Target("slice", "hit", "its slice"),
-        Target("layer", "hit", "its readout layer"),
-        Target("energy", "hit", "GeV"),
-        Target("fate", "hit", "of a particle: 0 stop, 1 split, 2 pass, 3 leak"),
+        Target("preset", "shower", "position of the preset in PRESET_CLASSES"),
+        Target("source", "shower", "position of the file or container in the list given to the loader"),
+        Target("primary", "hit", "number of the primary from which the hit descends"),
+        Target("slice", "hit", "slice of the hit"),
+        Target("layer", "hit", "readout layer of the hit"),
+        Target("energy", "hit", "energy of the hit in GeV"),
+        Target("fate", "hit", "fate of a particle: 0 stop, 1 split, 2 pass, 3 leak"),
     )
 }
+"""The targets by name."""
 
 
 def targets_of(names: Iterable[str], runs: list[Run], *, columns: Iterable[str]) -> list[Target]:
-    """Look targets up by their names.
+    """Look up targets by name.
 
     Args:
-        names: names of targets.
-        runs: what made each part of the source.
-        columns: columns of the points.
+        names: Names of the targets.
+        runs: Run of each part of the source.
+        columns: Columns of the points.
 
     Returns:
         The targets.
 
     Raises:
-        ValueError: there is no such target, or these showers do not have it.
+        ValueError: If there is no such target, or the showers do not have it.
     """
     if isinstance(names, str):
         names = [names]
@@ -70,7 +78,7 @@ def targets_of(names: Iterable[str], runs: list[Run], *, columns: Iterable[str])
     for name in names:
         if name not in TARGETS:
             raise ValueError(
-                f"targets: {format_value(name)} was given, but a target is one of {', '.join(TARGETS)}."
+                f"targets: {format_value(name)} was given, but a target must be one of {', '.join(TARGETS)}."
                 f"{did_you_mean(name, TARGETS)}"
             )
         target = TARGETS[name]
@@ -78,8 +86,8 @@ def targets_of(names: Iterable[str], runs: list[Run], *, columns: Iterable[str])
             raise ValueError(f"targets: {name!r} was given, but these points only have {', '.join(columns)}.")
         if name == "preset" and any(preset_name(run.config) is None for run in runs):
             raise ValueError(
-                "targets: 'preset' was given, but some showers are of a custom config; leave them out, or in a loader "
-                "tell files apart by the target 'source'."
+                "targets: 'preset' was given, but some showers have a custom config; leave them out, or use the target "
+                "'source' of a loader to distinguish files."
             )
         if target not in chosen:
             chosen.append(target)
@@ -87,16 +95,16 @@ def targets_of(names: Iterable[str], runs: list[Run], *, columns: Iterable[str])
 
 
 def target_values(target: Target, sample: Sample, points: Ragged, runs: list[Run]) -> Array:
-    """Compute a target.
+    """Compute the values of a target.
 
     Args:
-        target: the target.
-        sample: the showers.
-        points: their points: the hits, or the particles.
-        runs: what made each part of the source.
+        target: The target.
+        sample: The showers.
+        points: The points of the showers: hits or particles.
+        runs: Run of each part of the source.
 
     Returns:
-        (n,) or (points,); float32, or int64 for what is counted.
+        (n,) or (points,) float32, or int64 for integer targets.
     """
     showers = sample.showers
     if target.level == "hit":
@@ -126,44 +134,45 @@ FEATURES: dict[str, Feature] = {
         points["energy"], np.repeat(showers.incident_energy, points.counts)
     ),
 }
-"""What points are made of: x, y, z (length unit), slice, layer, energy (GeV), energy_fraction (of the incident one)."""
+"""Features of points by name: x, y, z (length unit), slice, layer, energy (GeV), energy_fraction (of the incident
+energy)."""
 
 
 def features_of(names: Iterable[str], *, columns: Iterable[str]) -> tuple[str, ...]:
-    """Check names of features.
+    """Check the names of features.
 
     Args:
-        names: names of features.
-        columns: columns of the points.
+        names: Names of the features.
+        columns: Columns of the points.
 
     Returns:
         The names.
 
     Raises:
-        ValueError: there is no such feature, or none was given.
+        ValueError: If a name is unknown or repeated, or there are no names.
     """
     names = (names,) if isinstance(names, str) else tuple(names)
     known = [name for name in FEATURES if name != "layer" or "layer" in columns]
     if not names or any(name not in known for name in names) or len(set(names)) < len(names):
         raise ValueError(
-            f"features: {format_value(names)} was given, but they must be some of {', '.join(known)}, each once."
+            f"features: {format_value(names)} was given, but features must be distinct names out of {', '.join(known)}."
         )
     return names
 
 
 def feature_matrix(names: tuple[str, ...], showers: Showers, points: Ragged) -> npt.NDArray[np.float32]:
-    """Put the features of points side by side.
+    """Return the features of points as a matrix.
 
     Args:
-        names: names of features.
-        showers: the showers.
-        points: their points: the hits, or the particles.
+        names: Names of the features.
+        showers: The showers.
+        points: The points of the showers: hits or particles.
 
     Returns:
         (points, features) float32.
 
     Raises:
-        ValueError: the depth is asked for, but the showers know only their hits' layers.
+        ValueError: If a feature is the depth, but the imported showers have only the layers of their hits.
     """
     matrix = np.empty((points.num_rows, len(names)), dtype=np.float32)
     for k, name in enumerate(names):
@@ -178,6 +187,6 @@ def _depth(showers: Showers, points: Ragged) -> npt.NDArray[np.float64]:
 def _known(slices: Array) -> Array:
     if np.equal(slices, UNKNOWN_SLICE).any():
         raise ValueError(
-            "The depth (z, slice) is asked for, but these imported showers know only their hits' layers; use layer."
+            "The depth (z, slice) is unknown: these imported showers have only the layers of their hits; use layer."
         )
     return slices

@@ -1,4 +1,4 @@
-"""Tasks on showers that the simulator knows the answer of: what is predicted, from what, and its classes."""
+"""Prediction tasks on simulated showers: targets, input features and classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from supa.checks import counted, did_you_mean, format_value
 from supa.presets import PRESETS
 
 PRESET_CLASSES = tuple(PRESETS)
-"""The classes of the target ``preset``, in the order of their numbers."""
+"""Class names of the target ``preset``, in the order of their numbers."""
 
 MOST_PRIMARIES = 5
-"""Showers of so many primaries or more are one class."""
+"""Showers with this number of primaries or more form one class."""
 
 
 @dataclass(frozen=True)
 class ShowerTask:
-    """What is predicted of showers, or of their hits.
+    """A prediction task on showers or their hits.
 
     Args:
-        name: its name.
-        level: ``"shower"``: one answer a shower; ``"hit"``: one a hit.
-        targets: which of the loaders' targets it is made of.
-        features: what a hit shows.
+        name: Name of the task.
+        level: ``"shower"`` for one prediction per shower, ``"hit"`` for one prediction per hit.
+        targets: Loader targets from which the prediction target is computed.
+        features: Features of a hit that the model sees.
     """
 
     name: str
@@ -42,7 +42,7 @@ SHOWER_TASKS: Mapping[str, ShowerTask] = {
         ShowerTask("num_primaries", "shower", ("num_primaries",), _POINT),
         ShowerTask("primary", "hit", ("primary", "num_primaries"), _POINT),
         ShowerTask("preset", "shower", ("preset",), _POINT),
-        # Energies of hits would give the answer by their sum.
+        # The energies of the hits are left out, because their sum is nearly the answer.
         ShowerTask("incident_energy", "shower", ("incident_energy",), _SPACE),
     )
 }
@@ -50,37 +50,37 @@ SHOWER_TASKS: Mapping[str, ShowerTask] = {
 
 
 def shower_task(name: str) -> ShowerTask:
-    """Look a task up by its name.
+    """Return the task with a given name.
 
     Args:
-        name: its name.
+        name: Name of the task.
 
     Returns:
         The task.
 
     Raises:
-        ValueError: there is no such task.
+        ValueError: If there is no such task.
     """
     if name not in SHOWER_TASKS:
         raise ValueError(
-            f"task: {format_value(name)} was given, but it is one of {', '.join(SHOWER_TASKS)}."
+            f"task: {format_value(name)} was given, but it must be one of {', '.join(SHOWER_TASKS)}."
             f"{did_you_mean(name, SHOWER_TASKS)}"
         )
     return SHOWER_TASKS[name]
 
 
 def task_classes(task: ShowerTask, columns: Mapping[str, Array]) -> tuple[str, ...]:
-    """Name the classes of a task, of those showers that a model learns from.
+    """Return the class names of a task for the given training showers.
 
     Args:
-        task: the task.
-        columns: its targets by name.
+        task: The task.
+        columns: Targets of the training showers by name.
 
     Returns:
-        The names, in the order of the numbers from `task_target`; none for values.
+        Names in the order of the class numbers of `task_target`; empty for regression.
 
     Raises:
-        ValueError: the showers cannot be used for the task.
+        ValueError: If the showers cannot be used for the task.
     """
     if task.name == "num_primaries":
         return (*map(str, range(1, MOST_PRIMARIES)), f"{MOST_PRIMARIES} or more")
@@ -89,28 +89,26 @@ def task_classes(task: ShowerTask, columns: Mapping[str, Array]) -> tuple[str, .
     if task.name == "preset":
         found = np.unique(columns["preset"]).tolist()
         if len(found) < 2:
-            only = f"of the preset {PRESET_CLASSES[found[0]]}" if found else "missing"
-            raise ValueError(
-                f"All showers are {only}, and there is nothing to tell apart; give a list of showers of several "
-                "presets."
-            )
+            only = f"All showers have the preset {PRESET_CLASSES[found[0]]}" if found else "There are no showers"
+            raise ValueError(f"{only}; the task preset needs showers of two or more presets.")
         return tuple(PRESET_CLASSES[k] for k in found)
     return ()
 
 
 def task_target(task: ShowerTask, columns: Mapping[str, Array], classes: tuple[str, ...]) -> Array:
-    """Compute what is to be predicted.
+    """Compute the prediction target.
 
     Args:
-        task: the task.
-        columns: its targets by name.
-        classes: from `task_classes`.
+        task: The task.
+        columns: Targets of the showers by name.
+        classes: Class names from `task_classes`.
 
     Returns:
-        (showers,) or (hits,) int64 numbers of classes; float32 natural logarithms of GeV for ``"incident_energy"``.
+        (showers,) or (hits,) int64 class numbers; for ``"incident_energy"`` (showers,) float32 natural logarithms of
+        the energy in GeV.
 
     Raises:
-        ValueError: the showers cannot be used for the task.
+        ValueError: If the showers cannot be used for the task.
     """
     if task.name == "num_primaries":
         return np.minimum(columns["num_primaries"], MOST_PRIMARIES).astype(np.int64) - 1
@@ -120,8 +118,8 @@ def task_target(task: ShowerTask, columns: Mapping[str, Array], classes: tuple[s
             low, high = counts.min(), counts.max()
             found = counted(int(low), "primary", "primaries") if low == high else f"{low} to {high} primaries"
             raise ValueError(
-                f"The showers have {found}, but hits are told apart by their "
-                "primary where there are two; simulate the preset two-primaries."
+                f"The showers have {found}, but the task primary needs two primaries in each shower; simulate the "
+                "preset two-primaries."
             )
         return columns["primary"].astype(np.int64)
     if task.name == "preset":
@@ -130,6 +128,6 @@ def task_target(task: ShowerTask, columns: Mapping[str, Array], classes: tuple[s
         strange = numbers[place] != columns["preset"]
         if strange.any():
             name = PRESET_CLASSES[int(columns["preset"][strange][0])]
-            raise ValueError(f"There are showers of the preset {name}, but the classes are {', '.join(classes)}.")
+            raise ValueError(f"Some showers have the preset {name}, but the classes are {', '.join(classes)}.")
         return np.asarray(place, dtype=np.int64)
     return np.log(columns["incident_energy"].astype(np.float64)).astype(np.float32)

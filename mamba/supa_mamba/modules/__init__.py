@@ -1,1 +1,1 @@
-"""Mixers, blocks and stacks of the sequence operations, with the parameters' names of the public mamba_ssm."""
+"""Mixers, blocks and stacks, with the parameter names of mamba_ssm."""

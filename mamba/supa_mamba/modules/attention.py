@@ -1,9 +1,10 @@
-"""Causal self-attention as a mixer, for the few layers of a stack that look back exactly."""
+"""Causal self-attention as a mixer for the attention layers of a hybrid stack."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from supa.checks import counted
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least, named_options
@@ -20,21 +21,40 @@ from supa_mamba.ops.state_slots import check_no_gradients, normalize_slots
 
 
 class CausalAttention(nn.Module):
-    """Mix the rows of each sequence by causal attention, without positions, which Mamba layers carry.
+    """Mix the rows of each sequence by causal multi-head self-attention.
 
-    Names and shapes of parameters are those of mamba_ssm's ``MHA``. On a GPU, half precision takes PyTorch's kernel for
-    packed rows (from PyTorch 2.11 on), else rows are padded; gradients are the same bits every time only under
-    ``torch.use_deterministic_algorithms``.
+    The module has no positional encoding, because the Mamba layers of a stack encode the order of the rows. Names and
+    shapes of the parameters are those of mamba_ssm's ``MHA``.
+
+    On a GPU, half precision uses PyTorch's kernel for packed rows (PyTorch 2.11 or later). In all other cases the rows
+    are padded internally. Gradients are reproducible to the bit only under ``torch.use_deterministic_algorithms``.
 
     Args:
-        d_model: features of a row.
-        num_heads: heads, which share them equally.
-        bias: whether the projections have a bias.
-        device: of the parameters.
-        dtype: of the parameters.
+        d_model: Number of features per row.
+        num_heads: Number of attention heads. Must divide ``d_model``.
+        bias: Whether the projections have a bias.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: The heads do not divide the features.
+        ValueError: If ``num_heads`` does not divide ``d_model``.
+
+    Example:
+        >>> import torch
+        >>> from supa_mamba import CausalAttention
+        >>> attention = CausalAttention(16, num_heads=2)
+        >>> x, offset = torch.randn(8, 16), torch.tensor([0, 3, 8])  # sequences of 3 and 5 rows
+        >>> attention(x, offset).shape
+        torch.Size([8, 16])
+        >>> state = attention.init_state(2, max_length=10)  # two sequences of at most 10 rows
+        >>> y, state = attention(x, offset, state, return_state=True)
+        >>> attention.step(torch.randn(2, 16), state).shape  # one more row of each sequence
+        torch.Size([2, 16])
+        >>> state.lengths
+        tensor([4, 6])
+
+    Source:
+        Attention Is All You Need (arXiv 1706.03762), equation 1: softmax(Q K^T / sqrt(head_dim)) V.
     """
 
     @named_options
@@ -67,20 +87,19 @@ class CausalAttention(nn.Module):
         """Mix the rows of each sequence.
 
         Args:
-            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
-            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: keys and values of the rows before the first ones, of ``init_state`` or an earlier call; it is
-                not changed.
-            max_length: the length of the longest packed sequence, or a bound. Without it a GPU is waited for, and
-                ``torch.compile`` cannot make one program.
-            return_state: whether to return the state after the last rows, too; that needs a state, which says for how
-                many rows there is room.
+            x: (T, d_model) packed rows if ``offset`` is given, otherwise a (B, L, d_model) padded batch.
+            offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1``.
+            state: Keys and values of the preceding rows, from `init_state` or an earlier call. It is not modified.
+            max_length: Length of the longest packed sequence, or an upper bound. Without it the call synchronises with
+                the GPU, and ``torch.compile`` cannot produce a single graph.
+            return_state: Whether to also return the state after the last rows. This requires ``state``, whose size
+                sets the maximum number of rows.
 
         Returns:
-            y, of the shape of x, and with ``return_state`` the state in S slots. Gradients flow through both.
+            y, of the shape of ``x``, and with ``return_state`` the state with S slots. Gradients flow through both.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit, or there is no room.
+            ValueError: If shapes, dtypes or devices do not match, or the state has too little capacity.
         """
         rows, begins = packed_rows(x, offset, self.d_model)
         check_fits(rows, self.in_proj.weight)
@@ -90,7 +109,7 @@ class CausalAttention(nn.Module):
             mixed, state = _attend_and_remember(qkv, begins, longest, state)
         elif return_state:
             raise ValueError(
-                "return_state: attention keeps a fixed number of rows, which its state sets; "
+                "return_state: attention stores a fixed number of rows, which its state sets; "
                 "also pass state=init_state(batch, max_length)."
             )
         else:
@@ -100,20 +119,20 @@ class CausalAttention(nn.Module):
 
     @torch.no_grad()
     def step(self, x: Tensor, state: AttentionState, slots: Tensor | None = None) -> Tensor:
-        """Mix one more row of each of M sequences, and change their states in place. No gradients flow.
+        """Mix one more row of each of M sequences and update their states in place, without gradients.
 
-        With ``slots`` the keys and values of these slots are copied; without it they are used where they lie.
+        With ``slots`` the keys and values of these slots are copied before the computation; without it they are not.
 
         Args:
-            x: (M, d_model).
-            state: a table of R slots, of ``init_state`` or ``forward``.
-            slots: (M,) integers, which slot of the table belongs to each sequence; see ``Mamba.step``.
+            x: (M, d_model) rows.
+            state: State table with R slots, from `init_state` or `forward`.
+            slots: (M,) integers, the slot of each sequence; see `Mamba.step`.
 
         Returns:
-            y (M, d_model).
+            (M, d_model) mixed rows.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit, or there is no room.
+            ValueError: If shapes, dtypes or devices do not match, or the state has too little capacity.
         """
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
@@ -144,18 +163,19 @@ class CausalAttention(nn.Module):
         return mixed
 
     def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> AttentionState:
-        """Return the state of sequences that have not begun.
+        """Return the initial state of empty sequences.
 
         Args:
-            batch: how many slots the table has, R.
-            max_length: how long sequences can become.
-            dtype: of keys and values; that of autocast where it is on, or else of the parameters, if not given.
+            batch: Number of slots, R.
+            max_length: Maximum number of rows per sequence.
+            dtype: Dtype of keys and values. The default is the dtype of autocast if it is enabled, otherwise that of
+                the parameters.
 
         Returns:
-            Zeros, on the device of the parameters.
+            A state of zeros on the device of the parameters.
 
         Raises:
-            ValueError: The batch is not an integer of at least 0, or the length not one of at least 1.
+            ValueError: If ``batch`` is not an integer of at least 0, or ``max_length`` not an integer of at least 1.
         """
         check_at_least(0, batch=batch)
         check_at_least(1, max_length=max_length)
@@ -168,7 +188,7 @@ class CausalAttention(nn.Module):
         return AttentionState(weight.new_zeros(shape, dtype=dtype), weight.new_zeros(shape, dtype=dtype), lengths)
 
     def extra_repr(self) -> str:
-        """Return the sizes that the layers below do not show."""
+        """Return the options for the ``repr`` of the module."""
         return f"d_model={self.d_model}, num_heads={self.num_heads}"
 
 
@@ -177,7 +197,9 @@ def _attend_and_remember(
 ) -> tuple[Tensor, AttentionState]:
     sequences, capacity = offset.shape[0] - 1, _capacity(state)
     if state.lengths.shape[0] != sequences:
-        raise ValueError(f"state: of {state.lengths.shape[0]} sequences was given, but there are {sequences}.")
+        raise ValueError(
+            f"state: it has {counted(state.lengths.shape[0], 'slot')}, but x has {counted(sequences, 'sequence')}."
+        )
     lengths = state.lengths + offset.diff()
     if values_readable(lengths):
         _check_room(lengths, capacity)
@@ -202,13 +224,13 @@ def _capacity(state: AttentionState) -> int:
 
 
 def _position(place: Tensor, capacity: int) -> Tensor:
-    # A place too far goes beyond the spare one, where PyTorch stops on a GPU, too.
+    # An index beyond the spare position is out of bounds, so that PyTorch raises an error on a GPU, too.
     return torch.where(place < capacity, place, capacity + 1)
 
 
 def _check_room(lengths: Tensor, capacity: int) -> None:
     if (lengths > capacity).any():
         raise ValueError(
-            f"state: it has room for {capacity} rows a sequence, but {int(lengths.max())} are needed; "
-            "give init_state a larger max_length."
+            f"state: it has room for {counted(capacity, 'row')} per sequence, but {int(lengths.max())} are needed; "
+            "pass a larger max_length to init_state."
         )

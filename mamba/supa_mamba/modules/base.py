@@ -1,4 +1,4 @@
-"""What the mixers with selective states have in common."""
+"""Base classes of the mixers with selective state spaces."""
 
 from typing import Any, ClassVar
 
@@ -13,20 +13,20 @@ from supa_mamba.ops.dtypes import state_dtype
 
 
 class StateSpaceMixer(nn.Module):
-    """A mixer some of whose parameters weight decay must leave alone."""
+    """Base class of mixers with parameters that are excluded from weight decay."""
 
     no_weight_decay: ClassVar[tuple[str, ...]]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A deep copy of a parameter forgets how the parameter was marked.
+        # A deep copy of a parameter loses its attribute _no_weight_decay.
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         mark_no_weight_decay(self, self.no_weight_decay)
 
 
 class CausalMixer(StateSpaceMixer):
-    """A mixer that projects rows, runs a convolution and a recurrence with states over them, and projects the result.
+    """Base class of causal mixers: input projection, causal convolution, recurrence with states, output projection.
 
-    A subclass registers the parameters, and defines ``run``, ``run_step`` and ``state_shapes``.
+    Subclasses register the parameters and implement `run`, `run_step` and `state_shapes`.
     """
 
     d_model: int
@@ -46,41 +46,39 @@ class CausalMixer(StateSpaceMixer):
         """Mix the rows of each sequence.
 
         Args:
-            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
-            offset: (S + 1,) integers, where each packed sequence begins, and the number of rows.
-            state: The state before the first rows, as returned by an earlier call, which is not changed; zeros if not
-                given.
-            reverse: Whether each sequence runs from its own end to its start.
-            return_state: Whether to return the state after the last rows, too.
+            x: (T, d_model) packed rows if ``offset`` is given, otherwise a (B, L, d_model) padded batch.
+            offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1``.
+            state: State before the first rows, as returned by an earlier call. It is not modified. Zeros by default.
+            reverse: Whether to process each sequence from its last row to its first.
+            return_state: Whether to also return the state after the last rows.
 
         Returns:
-            y, of the shape of x, and with ``return_state`` the state in S slots. Gradients flow through both.
+            y, of the shape of ``x``, and with ``return_state`` the state with S slots. Gradients flow through both.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit.
+            ValueError: If shapes, dtypes or devices do not match.
         """
         rows, begins = packed_rows(x, offset, self.d_model)
         check_fits(rows, self.in_proj.weight)
-        # States are large, so they are returned on request only.
         y, after = self.run(self.in_proj(rows), begins, state, reverse=reverse, return_state=return_state)
         y = self.out_proj(y).reshape(x.shape)
         return y if after is None else (y, after)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: MambaState, slots: Tensor | None = None) -> Tensor:
-        """Mix one more row of each of M sequences, and change their states in place. No gradients flow.
+        """Mix one more row of each of M sequences and update their states in place, without gradients.
 
         Args:
-            x: (M, d_model).
-            state: A table of R slots, of ``init_state`` or ``forward``.
-            slots: (M,) integers, the slot of each sequence in the table, each at most once; negative for a sequence
-                that has finished, whose output means nothing. 0 to M - 1 if not given.
+            x: (M, d_model) rows.
+            state: State table with R slots, from `init_state` or `forward`.
+            slots: (M,) integers, the slot of each sequence, without duplicates. A negative slot marks a finished
+                sequence: its state is not updated, and its output is undefined. 0 to M - 1 by default.
 
         Returns:
-            y (M, d_model).
+            (M, d_model) mixed rows.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit.
+            ValueError: If shapes, dtypes or devices do not match.
         """
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
@@ -88,17 +86,17 @@ class CausalMixer(StateSpaceMixer):
         return y
 
     def init_state(self, batch: int, *, dtype: torch.dtype | None = None) -> MambaState:
-        """Return the state of sequences that have not begun.
+        """Return the initial state of empty sequences.
 
         Args:
-            batch: The number of slots in the table, R.
-            dtype: Of the states; float32, or float64 where the parameters are, if not given.
+            batch: Number of slots, R.
+            dtype: Dtype of the states. The default is float32, or float64 if the parameters are float64.
 
         Returns:
-            Zeros, on the device of the parameters.
+            A state of zeros on the device of the parameters.
 
         Raises:
-            ValueError: The batch is not an integer of at least 0.
+            ValueError: If ``batch`` is not an integer of at least 0.
         """
         check_at_least(0, batch=batch)
         dtype = dtype or state_dtype(self.A_log)
@@ -107,13 +105,37 @@ class CausalMixer(StateSpaceMixer):
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
     ) -> tuple[Tensor, MambaState | None]:
-        """Compute the rows (T, d_inner) before the last projection, and on request the state."""
+        """Apply convolution and recurrence to packed sequences.
+
+        Args:
+            projected: (T, ...) rows after the input projection.
+            offset: (S + 1,) int64 offsets.
+            state: State before the first rows, or None for zeros.
+            reverse: Whether to process each sequence from its last row to its first.
+            return_state: Whether to return the state after the last rows.
+
+        Returns:
+            (T, d_inner) rows before the output projection, and the state or None.
+        """
         raise NotImplementedError
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
-        """Compute one row (M, d_inner) of each sequence before the last projection; change the state in place."""
+        """Apply one step of convolution and recurrence.
+
+        Args:
+            projected: (M, ...) rows after the input projection.
+            state: State table with R slots, updated in place.
+            slots: (M,) integers, the slot of each sequence, or None; see `step`.
+
+        Returns:
+            (M, d_inner) rows before the output projection.
+        """
         raise NotImplementedError
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of ``MambaState``, without the dimension of slots."""
+        """Return the shapes of the states, without the dimension of slots.
+
+        Returns:
+            Shapes of ``conv`` and ``ssm`` of `MambaState`.
+        """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Mamba-1 in both directions of time."""
+"""Bidirectional Mamba-1."""
 
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -14,31 +14,43 @@ from supa_mamba.modules.states import MambaState
 
 
 class BiMamba(StateSpaceMixer):
-    """Mix the rows of each sequence by Mamba-1 from its start and from its end, and add both.
+    """Mix the rows of each sequence by Mamba-1 in both directions and add the results.
 
-    The backward branch begins at each sequence's own end; nothing is flipped or padded. The forward branch's parameters
-    have the names of ``Mamba``, those of the backward branch are ``conv1d_b``, ``x_proj_b``, ``dt_proj_b``,
-    ``A_b_log`` and ``D_b``, as in Vision Mamba; untied there are ``in_proj_b`` and ``out_proj_b``, too.
+    The backward branch starts at the end of each sequence, without flipping or padding. The parameters of the forward
+    branch have the names of `Mamba`. Those of the backward branch are ``conv1d_b``, ``x_proj_b``, ``dt_proj_b``,
+    ``A_b_log`` and ``D_b``, as in Vision Mamba, and, with ``tied=False``, ``in_proj_b`` and ``out_proj_b``.
 
     Args:
-        d_model: features of a row.
-        d_state: states of a channel, 1 to 256.
-        d_conv: taps of the convolution.
-        expand: channels inside, as a multiple of ``d_model``.
-        dt_rank: features from which steps are computed; "auto" is d_model / 16, rounded up.
-        dt_min: the shortest step before training.
-        dt_max: the longest step before training.
-        dt_init_floor: shorter steps are lengthened to this.
-        conv_bias: whether the convolutions have a bias.
-        bias: whether the outer projections have one.
-        tied: whether both directions share their outer projections.
-        device: of the parameters.
-        dtype: of the parameters; rates and skips stay in float32 where it is half precision.
+        d_model: Number of features per row.
+        d_state: Number of states per channel, from 1 to 256.
+        d_conv: Width of the convolution kernel.
+        expand: Expansion factor: the mixer has ``expand * d_model`` inner channels.
+        dt_rank: Rank of the projection of the step sizes; ``"auto"`` is ``d_model / 16``, rounded up.
+        dt_min: Smallest step size at initialisation.
+        dt_max: Largest step size at initialisation.
+        dt_init_floor: Lower limit of the step sizes at initialisation.
+        conv_bias: Whether the convolutions have a bias.
+        bias: Whether the input and output projections have a bias.
+        tied: Whether both directions share the input and output projections.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters. With half precision, ``A_log``, ``D``, ``A_b_log`` and ``D_b`` stay in float32.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: If an argument is out of range.
 
-    Source: Vision Mamba (arXiv 2401.09417), algorithm 1; shared projections as in Caduceus (arXiv 2403.03234).
+    Example:
+        >>> import torch
+        >>> from supa_mamba import BiMamba
+        >>> mixer = BiMamba(16, d_state=8)
+        >>> x, offset = torch.randn(8, 16), torch.tensor([0, 3, 8])  # sequences of 3 and 5 rows
+        >>> y = mixer(x, offset)
+        >>> y.shape
+        torch.Size([8, 16])
+        >>> torch.allclose(y[:3], mixer(x[:3], torch.tensor([0, 3])), atol=1e-6)  # sequences do not mix
+        True
+
+    Source:
+        Vision Mamba (arXiv 2401.09417), algorithm 1; shared projections as in Caduceus (arXiv 2403.03234).
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_b_log", "D_b")
@@ -85,16 +97,16 @@ class BiMamba(StateSpaceMixer):
         """Mix the rows of each sequence.
 
         Args:
-            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
-            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: must be None, as what follows is not known while a sequence grows.
-            return_state: must be False.
+            x: (T, d_model) packed rows if ``offset`` is given, otherwise a (B, L, d_model) padded batch.
+            offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1``.
+            state: Must be None, because a bidirectional mixer has no state.
+            return_state: Must be False.
 
         Returns:
-            y, of the shape of x.
+            y, of the shape of ``x``.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit, or a state is given or requested.
+            ValueError: If shapes, dtypes or devices do not match, or a state is passed or requested.
         """
         if state is not None or return_state:
             _refuse()
@@ -103,14 +115,19 @@ class BiMamba(StateSpaceMixer):
         ahead, back = self._branches()
         u, z = self.in_proj(rows).chunk(2, dim=-1)
         u_b, z_b = (u, z) if self.in_proj_b is None else self.in_proj_b(rows).chunk(2, dim=-1)
-        # Each scan gates for itself: that reads z twice, but spares a pass over the sum.
+        # Each scan applies the gate itself, which reads z twice but avoids another pass over the sum.
         y, _ = ahead.forward(u, z, begins, None, reverse=False, return_state=False)
         y_b, _ = back.forward(u_b, z_b, begins, None, reverse=True, return_state=False)
         mixed: Tensor = self.out_proj(y + y_b) if self.out_proj_b is None else self.out_proj(y) + self.out_proj_b(y_b)
         return mixed.reshape(x.shape)
 
     def step(self, x: Tensor, state: MambaState, slots: Tensor | None = None) -> NoReturn:
-        """Refuse: a step would need the rows that are still to come.
+        """Raise an error, because the backward direction needs the following rows.
+
+        Args:
+            x: Not used.
+            state: Not used.
+            slots: Not used.
 
         Raises:
             ValueError: Always.
@@ -118,7 +135,10 @@ class BiMamba(StateSpaceMixer):
         _refuse()
 
     def init_state(self, batch: int) -> NoReturn:
-        """Refuse, as ``step`` does.
+        """Raise an error, because a bidirectional mixer has no state.
+
+        Args:
+            batch: Not used.
 
         Raises:
             ValueError: Always.
@@ -126,7 +146,7 @@ class BiMamba(StateSpaceMixer):
         _refuse()
 
     def extra_repr(self) -> str:
-        """Return the sizes that the layers below do not show."""
+        """Return the options for the ``repr`` of the module."""
         numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}, dt_rank={self.dt_rank}"
         return f"{numbers}, tied={self.tied}"
 
@@ -137,6 +157,6 @@ class BiMamba(StateSpaceMixer):
 
 def _refuse() -> NoReturn:
     raise ValueError(
-        "BiMamba reads sequences from both ends, so it keeps no state and takes no single steps; "
-        "to generate row by row use Mamba or Mamba2."
+        "BiMamba processes sequences in both directions, so it has no state and no single steps; "
+        "use Mamba or Mamba2 to generate row by row."
     )

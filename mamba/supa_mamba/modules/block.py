@@ -18,39 +18,49 @@ from supa_mamba.ops.dtypes import state_dtype
 
 
 class Mixer(Protocol):
-    """A module that mixes the rows of sequences. A custom class needs only ``forward`` to be trained."""
+    """A module that mixes the rows of sequences. For training, a custom class needs only ``forward``."""
 
     def __call__(self, x: Tensor, offset: Tensor | None = None, **options: Any) -> Any:
-        """Mix packed or padded rows; with ``return_state=True`` also return a state."""
+        """Mix packed or padded rows. With ``return_state=True`` also return the state."""
 
     def step(self, x: Tensor, state: Any, slots: Tensor | None = None) -> Tensor:
-        """Mix one more row of each of M sequences, and change the state in place."""
+        """Mix one more row of each of M sequences and update the state in place."""
 
     def init_state(self, batch: int) -> Any:
-        """Return the state of sequences that have not begun."""
+        """Return the initial state of empty sequences."""
 
 
 MIXERS: dict[str, Callable[..., Any]] = {"mamba": Mamba, "mamba2": Mamba2, "bimamba": BiMamba}
-"""The mixers that have a name."""
+"""Mixers that can be selected by name."""
 
 
 class MambaBlock(nn.Module):
-    """Add what a mixer makes of normalised rows to the rows: x + mixer(norm(x)).
+    """Residual block with a mixer: ``x + mixer(norm(x))``.
 
-    The rows themselves stay in float32 (or float64), whatever the mixer computes in.
+    The residual stays in float32 (or float64), independently of the precision of the mixer.
 
     Args:
-        d_model: features of a row.
-        mixer: "mamba", "mamba2", "bimamba", or a class that is called as ``mixer(d_model, **options)``.
-        norm_epsilon: added to the mean square that the norm divides by.
-        device: of the parameters; a custom class gets it only if it is given.
-        dtype: of the parameters, likewise.
-        options: of the mixer.
+        d_model: Number of features per row.
+        mixer: ``"mamba"``, ``"mamba2"``, ``"bimamba"``, or a class that is called as ``mixer(d_model, **options)``.
+        norm_epsilon: Epsilon of the RMS norm.
+        device: Device of the parameters. It is passed to a custom class only if it is given.
+        dtype: Dtype of the parameters. It is passed to a custom class only if it is given.
+        options: Options of the mixer, such as ``d_state``.
 
     Raises:
-        ValueError: There is no such mixer, or it refuses its options.
+        ValueError: If the mixer is unknown, or does not accept the options.
 
-    Source: Mamba (arXiv 2312.00752), section 3.4; names of parameters as mamba_ssm's ``Block``.
+    Example:
+        >>> import torch
+        >>> from supa_mamba import MambaBlock
+        >>> block = MambaBlock(16, "mamba2", d_state=8, headdim=8)
+        >>> block(torch.randn(8, 16), torch.tensor([0, 3, 8])).shape  # packed sequences of 3 and 5 rows
+        torch.Size([8, 16])
+        >>> block(torch.randn(2, 5, 16)).shape  # a padded batch
+        torch.Size([2, 5, 16])
+
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4. The parameters have the names of mamba_ssm's ``Block``.
     """
 
     mixer: Mixer
@@ -87,20 +97,20 @@ class MambaBlock(nn.Module):
         return_state: bool = False,
         **options: Any,
     ) -> Tensor | tuple[Tensor, LayerState]:
-        """Mix the rows of each sequence, and add them.
+        """Apply the block to the rows of each sequence.
 
         Args:
-            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
-            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: the state before the first rows; it is not changed.
-            return_state: whether to return the state after the last rows, too.
-            options: what else the mixer takes, such as ``reverse``.
+            x: (T, d_model) packed rows if ``offset`` is given, otherwise a (B, L, d_model) padded batch.
+            offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1``.
+            state: State before the first rows. It is not modified.
+            return_state: Whether to also return the state after the last rows.
+            options: Further arguments of the mixer, such as ``reverse``.
 
         Returns:
-            y, of the shape of x, float32 or float64, and with ``return_state`` the state.
+            y, of the shape of ``x``, float32 or float64, and with ``return_state`` the state.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit.
+            ValueError: If shapes, dtypes or devices do not match.
         """
         x = x.to(state_dtype(x))
         if state is None and not return_state:
@@ -111,34 +121,34 @@ class MambaBlock(nn.Module):
 
     @torch.no_grad()
     def step(self, x: Tensor, state: LayerState, slots: Tensor | None = None) -> Tensor:
-        """Take one more row of each of M sequences, and change their states in place. No gradients flow.
+        """Apply the block to one more row of each of M sequences and update their states in place, without gradients.
 
         Args:
-            x: (M, d_model).
-            state: a table of R slots, of ``init_state`` or ``forward``.
-            slots: (M,) integers, which slot of the table belongs to each sequence; see ``Mamba.step``.
+            x: (M, d_model) rows.
+            state: State table with R slots, from `init_state` or `forward`.
+            slots: (M,) integers, the slot of each sequence; see `Mamba.step`.
 
         Returns:
-            y (M, d_model), float32 or float64.
+            (M, d_model) rows, float32 or float64.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit, or the mixer takes no steps.
+            ValueError: If shapes, dtypes or devices do not match, or the mixer does not support single steps.
         """
         x = x.to(state_dtype(x))
         return x + self.mixer.step(self.norm(x), state, slots)
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
-        """Return the state of sequences that have not begun.
+        """Return the initial state of empty sequences.
 
         Args:
-            batch: how many slots the table has, R.
-            options: what else the mixer's ``init_state`` takes.
+            batch: Number of slots, R.
+            options: Further arguments of the mixer's ``init_state``.
 
         Returns:
-            The mixer's state.
+            State of the mixer.
 
         Raises:
-            ValueError: The mixer keeps no state.
+            ValueError: If the mixer has no state.
         """
         state: LayerState = self.mixer.init_state(batch, **options)
         return state

@@ -1,4 +1,4 @@
-"""Stacks of which some layers are attention."""
+"""Stacks of Mamba and attention layers."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -17,23 +17,38 @@ from supa_mamba.ops.packing import normalize_offsets
 
 
 class HybridStack(BlockStack):
-    """Apply blocks of which some are causal attention, which recalls exactly what Mamba's states summarise.
+    """Stack of Mamba blocks in which some blocks use causal attention instead.
+
+    Mamba layers summarise the preceding rows in a state of fixed size; attention layers access each of them exactly.
 
     Args:
-        d_model: features of a row.
-        n_layer: number of blocks.
-        attn_layer_idx: which of them, from 0, are attention.
-        num_heads: heads of the attention.
-        mixer: of the other blocks, as in ``MambaStack``.
-        norm_epsilon: added to the mean squares that norms divide by.
-        device: of the parameters.
-        dtype: of the parameters, as in ``MambaStack``.
-        options: of that mixer, such as ``d_state``.
+        d_model: Number of features per row.
+        n_layer: Number of blocks.
+        attn_layer_idx: Indices, from 0, of the blocks that use attention.
+        num_heads: Number of attention heads.
+        mixer: Mixer of the other blocks, as in `MambaStack`.
+        norm_epsilon: Epsilon of the RMS norms.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters, as in `MambaStack`.
+        options: Options of the other mixers, such as ``d_state``.
 
     Raises:
-        ValueError: There is no such layer or mixer, or a number is out of range.
+        ValueError: If an index or the mixer is unknown, or an argument is out of range.
 
-    Source: Jamba (arXiv 2403.19887), section 2; names of parameters as mamba_ssm's ``MixerModel``.
+    Example:
+        >>> import torch
+        >>> from supa_mamba import HybridStack
+        >>> stack = HybridStack(16, n_layer=3, attn_layer_idx=[1], num_heads=2, d_state=8).eval()
+        >>> x, offset = torch.randn(8, 16), torch.tensor([0, 3, 8])  # sequences of 3 and 5 rows
+        >>> with torch.no_grad():
+        ...     state = stack.init_state(2, max_length=20)  # two sequences of at most 20 rows
+        ...     y, state = stack(x, offset, state, return_state=True)
+        ...     y = stack.step(torch.randn(2, 16), state)  # one more row of each sequence
+        >>> y.shape
+        torch.Size([2, 16])
+
+    Source:
+        Jamba (arXiv 2403.19887), section 2. The parameters have the names of mamba_ssm's ``MixerModel``.
     """
 
     def __init__(
@@ -73,40 +88,40 @@ class HybridStack(BlockStack):
         max_length: int | None = None,
         return_state: bool = False,
     ) -> Tensor | tuple[Tensor, StackState]:
-        """Apply all blocks.
+        """Apply all blocks and the final norm.
 
         Args:
-            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
-            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: the state before the first rows, of ``init_state`` or an earlier call; it is not changed.
-            max_length: the length of the longest packed sequence, or a bound. Without it a GPU is waited for, once, and
-                ``torch.compile`` cannot make one program.
-            return_state: whether to return the state after the last rows, too; that needs a state, which says for how
-                many rows attention has room.
+            x: (T, d_model) packed rows if ``offset`` is given, otherwise a (B, L, d_model) padded batch.
+            offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1``.
+            state: State before the first rows, from `init_state` or an earlier call. It is not modified.
+            max_length: Length of the longest packed sequence, or an upper bound. Without it the call synchronises with
+                the GPU once, and ``torch.compile`` cannot produce a single graph.
+            return_state: Whether to also return the state after the last rows. This requires ``state``, whose size
+                sets the maximum number of rows that attention can store.
 
         Returns:
-            y, of the shape of x, normalised, in the precision of the parameters, and with ``return_state`` the states
-            of all layers.
+            y, of the shape of ``x``, normalised, in the precision of the parameters, and with ``return_state`` the
+            states of all layers.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit, or there is no room.
+            ValueError: If shapes, dtypes or devices do not match, or the state has too little capacity.
         """
         longest = longest_length(x, normalize_offsets("x", x, offset), max_length)
         return self.apply_blocks(x, offset, state, return_state=return_state, max_length=longest)
 
     def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> StackState:
-        """Return the states of sequences that have not begun.
+        """Return the initial states of empty sequences.
 
         Args:
-            batch: how many slots the tables have, R.
-            max_length: how long sequences can become.
-            dtype: of the states, keys and values; that of each mixer's ``init_state`` if not given.
+            batch: Number of slots, R.
+            max_length: Maximum number of rows per sequence.
+            dtype: Dtype of the states, keys and values; by default that of each mixer's ``init_state``.
 
         Returns:
             The state of each layer, on the device of the parameters.
 
         Raises:
-            ValueError: The mixer keeps no state.
+            ValueError: If the mixer has no state.
         """
         options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
         return tuple(

@@ -1,4 +1,4 @@
-"""First values of parameters, and which of them weight decay leaves alone."""
+"""Initialisation of parameters, and their exclusion from weight decay."""
 
 import math
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ Device = torch.device | str | int | None
 
 
 def state_factory(device: Device, dtype: torch.dtype | None) -> dict[str, Any]:
-    """Choose how rates, skips and step biases are stored: in the precision of states, as mamba_ssm stores rates.
+    """Return device and dtype of decay rates, skip weights and step biases, which have the precision of states.
 
     Args:
-        device: of the module, None for PyTorch's default device.
-        dtype: of the module, None for PyTorch's default dtype.
+        device: Device of the module; None for PyTorch's default device.
+        dtype: Dtype of the module; None for PyTorch's default dtype.
 
     Returns:
-        ``device`` and ``dtype`` for PyTorch's functions; the dtype is float32, or float64 where the module's is.
+        Keyword arguments ``device`` and ``dtype``. The dtype is float32, or float64 if that of the module is float64.
     """
     double = (dtype or torch.get_default_dtype()) == torch.float64
     return {"device": device, "dtype": torch.float64 if double else torch.float32}
@@ -35,27 +35,28 @@ def init_dt_bias(
     device: Device = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Draw biases whose softplus is log-uniform: the steps that a mixer takes before it is trained.
+    """Draw biases such that softplus(bias), the step size at initialisation, is log-uniform.
 
     Args:
-        count: how many.
-        dt_min: the shortest step.
-        dt_max: the longest step.
-        dt_init_floor: shorter steps are lengthened to this.
-        device: of the biases.
-        dtype: of the biases.
+        count: Number of biases.
+        dt_min: Smallest step size.
+        dt_max: Largest step size.
+        dt_init_floor: Lower limit to which smaller step sizes are raised.
+        device: Device of the biases.
+        dtype: Dtype of the biases.
 
     Returns:
-        (count,).
+        (count,) biases.
 
     Raises:
-        ValueError: The bounds are not positive and ascending.
+        ValueError: If the bounds are not positive and ascending.
 
-    Source: Mamba (arXiv 2312.00752), section 3.6.
+    Source:
+        Mamba (arXiv 2312.00752), section 3.6.
     """
     if not 0 < dt_min <= dt_max or dt_init_floor <= 0:
         raise ValueError(
-            f"dt_min, dt_max, dt_init_floor: {dt_min}, {dt_max}, {dt_init_floor} were given, but steps must be "
+            f"dt_min, dt_max, dt_init_floor: {dt_min}, {dt_max}, {dt_init_floor} were given, but step sizes must be "
             "positive, and dt_max not below dt_min."
         )
     step = torch.empty(count, device=device, dtype=dtype).uniform_(math.log(dt_min), math.log(dt_max))
@@ -64,10 +65,10 @@ def init_dt_bias(
 
 
 def rates(A_log: Tensor) -> Tensor:
-    """Return the rates that a mixer's parameter stands for, in the precision of states.
+    """Return the decay rates of a mixer in the precision of states.
 
     Args:
-        A_log: their logarithms, any shape.
+        A_log: Logarithms of the negative rates, of any shape.
 
     Returns:
         -exp(A_log).
@@ -76,11 +77,11 @@ def rates(A_log: Tensor) -> Tensor:
 
 
 def mark_no_weight_decay(module: nn.Module, names: Iterable[str]) -> None:
-    """Mark parameters that weight decay must not pull to zero, as mamba_ssm marks them.
+    """Mark parameters that are excluded from weight decay, with the attribute that mamba_ssm uses.
 
     Args:
-        module: their owner.
-        names: their names in it.
+        module: Module that owns the parameters.
+        names: Names of the parameters.
     """
     for name in names:
         parameter: Any = getattr(module, name)
@@ -88,24 +89,33 @@ def mark_no_weight_decay(module: nn.Module, names: Iterable[str]) -> None:
 
 
 def optimizer_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Sort parameters for an optimiser: weight decay is for matrices and the weights of convolutions only.
+    """Return parameter groups for an optimiser, with weight decay for matrices and convolution weights only.
 
-    Norms, biases, rates (``A_log``), steps (``dt_bias``) and skips (``D``) are not decayed.
+    Norms, biases, decay rates (``A_log``), step biases (``dt_bias``) and skip weights (``D``) are not decayed.
+    mamba_ssm excludes the same parameters.
 
     Args:
-        module: any module; parameters marked ``_no_weight_decay``, or named in their owner's ``no_weight_decay``, are
-            not decayed.
-        weight_decay: for those that are.
+        module: Any module. Parameters with the attribute ``_no_weight_decay``, and those named in the
+            ``no_weight_decay`` of their owner, are not decayed.
+        weight_decay: Weight decay of the first group.
 
     Returns:
-        Two groups, to be given to an optimiser such as ``torch.optim.AdamW``.
+        Two parameter groups, with and without weight decay, for an optimiser such as ``torch.optim.AdamW``.
 
     Raises:
-        ValueError: The weight decay is negative.
+        ValueError: If ``weight_decay`` is negative.
+
+    Example:
+        >>> import torch
+        >>> from supa_mamba import Mamba, optimizer_groups
+        >>> groups = optimizer_groups(Mamba(16), weight_decay=0.1)
+        >>> [(len(group["params"]), group["weight_decay"]) for group in groups]
+        [(5, 0.1), (4, 0.0)]
+        >>> optimizer = torch.optim.AdamW(groups, lr=1e-3)
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay: {weight_decay} was given, but it must not be negative.")
-    # Loading and moving may replace parameters, and new ones are not marked.
+    # Loading and moving a module may replace its parameters by unmarked ones.
     for owner in module.modules():
         mark_no_weight_decay(owner, getattr(owner, "no_weight_decay", ()))
     decayed: list[nn.Parameter] = []

@@ -13,38 +13,44 @@ from supa_mamba.modules.states import MambaState
 
 
 class Mamba(CausalMixer):
-    """Mix the rows of each sequence by Mamba-1: project, convolve, select, scan, gate, project.
+    """Mix the rows of each sequence by Mamba-1: input projection, convolution, selective scan, gate, output projection.
 
-    Names and shapes of parameters are those of mamba_ssm's ``Mamba``, so weights go both ways by ``load_state_dict``.
-    So are names, order and defaults of the options.
-    Under autocast the projections and the scan's inputs are half precision; parameters, steps, rates and states are
-    not.
+    The parameters have the names and shapes of mamba_ssm's ``Mamba``, so ``load_state_dict`` accepts its weights and
+    vice versa. The arguments have the same names, order and defaults.
+
+    Under autocast the projections and the inputs of the scan are in half precision; parameters, step sizes, decay rates
+    and states are not.
 
     Args:
-        d_model: features of a row.
-        d_state: states of a channel, 1 to 256.
-        d_conv: taps of the convolution.
-        expand: channels inside, as a multiple of ``d_model``.
-        dt_rank: features from which steps are computed; "auto" is d_model / 16, rounded up.
-        dt_min: the shortest step before training.
-        dt_max: the longest step before training.
-        dt_init_floor: shorter steps are lengthened to this.
-        conv_bias: whether the convolution has a bias.
-        bias: whether the outer projections have one.
-        device: of the parameters.
-        dtype: of the parameters; ``A_log`` and ``D`` stay in float32 where it is half precision.
+        d_model: Number of features per row.
+        d_state: Number of states per channel, from 1 to 256.
+        d_conv: Width of the convolution kernel.
+        expand: Expansion factor: the mixer has ``expand * d_model`` inner channels.
+        dt_rank: Rank of the projection of the step sizes; ``"auto"`` is ``d_model / 16``, rounded up.
+        dt_min: Smallest step size at initialisation.
+        dt_max: Largest step size at initialisation.
+        dt_init_floor: Lower limit of the step sizes at initialisation.
+        conv_bias: Whether the convolution has a bias.
+        bias: Whether the input and output projections have a bias.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters. With half precision, ``A_log`` and ``D`` stay in float32.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: If an argument is out of range.
 
     Example:
-        Two showers, of 3 and 5 hits, and a sixth hit of the second one::
+        >>> import torch
+        >>> from supa_mamba import Mamba
+        >>> mixer = Mamba(16)
+        >>> x, offset = torch.randn(8, 16), torch.tensor([0, 3, 8])  # two showers of 3 and 5 hits
+        >>> y, state = mixer(x, offset, return_state=True)
+        >>> y.shape
+        torch.Size([8, 16])
+        >>> mixer.step(torch.randn(1, 16), state, slots=torch.tensor([1])).shape  # one more hit of the second shower
+        torch.Size([1, 16])
 
-            mixer = Mamba(16)
-            y, state = mixer(torch.randn(8, 16), torch.tensor([0, 3, 8]), return_state=True)
-            y = mixer.step(torch.randn(1, 16), state, slots=torch.tensor([1]))
-
-    Source: Mamba (arXiv 2312.00752), section 3.4, and its first values from section 3.6.
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4, with the initialisation of section 3.6.
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D")
@@ -83,21 +89,45 @@ class Mamba(CausalMixer):
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
     ) -> tuple[Tensor, MambaState | None]:
-        """Run the branch over the rows of each sequence."""
+        """Apply convolution, scan and gate to packed sequences.
+
+        Args:
+            projected: (T, ...) rows after the input projection.
+            offset: (S + 1,) int64 offsets.
+            state: State before the first rows, or None for zeros.
+            reverse: Whether to process each sequence from its last row to its first.
+            return_state: Whether to return the state after the last rows.
+
+        Returns:
+            (T, d_inner) rows before the output projection, and the state or None.
+        """
         u, z = projected.chunk(2, dim=-1)
         return self._branch().forward(u, z, offset, state, reverse=reverse, return_state=return_state)
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
-        """Run one step of the branch."""
+        """Apply one step of convolution, scan and gate.
+
+        Args:
+            projected: (M, ...) rows after the input projection.
+            state: State table with R slots, updated in place.
+            slots: (M,) integers, the slot of each sequence, or None; see `step`.
+
+        Returns:
+            (M, d_inner) rows before the output projection.
+        """
         u, z = projected.chunk(2, dim=-1)
         return self._branch().step(u, z, state, slots)
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of the states, without the dimension of slots."""
+        """Return the shapes of the states, without the dimension of slots.
+
+        Returns:
+            Shapes of ``conv`` and ``ssm`` of `MambaState`.
+        """
         return (self.d_inner, self.d_conv - 1), (self.d_inner, self.d_state)
 
     def extra_repr(self) -> str:
-        """Return the sizes that the layers below do not show."""
+        """Return the options for the ``repr`` of the module."""
         return f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}, dt_rank={self.dt_rank}"
 
     def _branch(self) -> SsmBranch:

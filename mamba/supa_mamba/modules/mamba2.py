@@ -21,36 +21,50 @@ from supa_mamba.ops.ssd.function import check_limits, ssd
 
 
 class Mamba2(CausalMixer):
-    """Mix the rows of each sequence by Mamba-2: project, convolve, run the state-space dual, gate, normalise, project.
+    """Mix the rows of each sequence by Mamba-2: projection, convolution, `ssd`, gate, norm, output projection.
 
-    Names and shapes of parameters are those of mamba_ssm's ``Mamba2``, so weights go both ways by ``load_state_dict``.
-    So are names, order and defaults of the options.
-    Under autocast the projections and the operation's inputs are half precision; parameters, steps, rates and states
-    are not.
+    The parameters have the names and shapes of mamba_ssm's ``Mamba2``, so ``load_state_dict`` accepts its weights and
+    vice versa. The arguments have the same names, order and defaults.
+
+    Under autocast the projections and the inputs of `ssd` are in half precision; parameters, step sizes, decay rates
+    and states are not.
 
     Args:
-        d_model: features of a row.
-        d_state: states of a channel, 1 to 256.
-        d_conv: taps of the convolution.
-        expand: channels inside, as a multiple of ``d_model``.
-        headdim: channels of a head; all of a head share one rate.
-        ngroups: groups of heads; all of a group share B and C.
-        A_init_range: between which the rates lie before training.
-        dt_min: the shortest step before training.
-        dt_max: the longest step before training.
-        dt_init_floor: shorter steps are lengthened to this.
-        conv_bias: whether the convolution has a bias.
-        bias: whether the outer projections have one.
-        norm_before_gate: whether the norm comes before the gate or after it.
-        rmsnorm_eps: added to the mean square that the norm divides by.
-        dt_limit: the shortest and the longest step, in ``forward`` and ``step``.
-        device: of the parameters.
-        dtype: of the parameters; ``A_log``, ``D`` and ``dt_bias`` stay in float32 where it is half precision.
+        d_model: Number of features per row.
+        d_state: Number of states per channel, from 1 to 256.
+        d_conv: Width of the convolution kernel.
+        expand: Expansion factor: the mixer has ``expand * d_model`` inner channels.
+        headdim: Number of channels per head. The channels of a head share one decay rate.
+        ngroups: Number of groups of heads. The heads of a group share B and C.
+        A_init_range: Range of the absolute decay rates at initialisation.
+        dt_min: Smallest step size at initialisation.
+        dt_max: Largest step size at initialisation.
+        dt_init_floor: Lower limit of the step sizes at initialisation.
+        conv_bias: Whether the convolution has a bias.
+        bias: Whether the input and output projections have a bias.
+        norm_before_gate: Whether to apply the norm before the gate instead of after it.
+        rmsnorm_eps: Epsilon of the RMS norm.
+        dt_limit: Lower and upper limit of the step sizes in `forward` and `step`.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters. With half precision, ``A_log``, ``D`` and ``dt_bias`` stay in float32.
 
     Raises:
-        ValueError: a number is out of range, or heads do not divide channels, or groups heads.
+        ValueError: If an argument is out of range, ``headdim`` does not divide ``expand * d_model``, or ``ngroups``
+            does not divide the number of heads.
 
-    Source: Mamba-2 (arXiv 2405.21060), section 7, figure 6.
+    Example:
+        >>> import torch
+        >>> from supa_mamba import Mamba2
+        >>> mixer = Mamba2(32, d_state=16, headdim=16)  # 64 inner channels in 4 heads
+        >>> x, offset = torch.randn(8, 32), torch.tensor([0, 3, 8])  # two showers of 3 and 5 hits
+        >>> y, state = mixer(x, offset, return_state=True)
+        >>> y.shape, state.ssm.shape
+        (torch.Size([8, 32]), torch.Size([2, 4, 16, 16]))
+        >>> mixer.step(torch.randn(2, 32), state).shape  # one more hit of each shower
+        torch.Size([2, 32])
+
+    Source:
+        Mamba-2 (arXiv 2405.21060), section 7, figure 6.
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D", "dt_bias")
@@ -94,7 +108,7 @@ class Mamba2(CausalMixer):
         of_states = state_factory(device, dtype)
         mixed = self.d_inner + 2 * ngroups * d_state
         self.in_proj = nn.Linear(d_model, self.d_inner + mixed + self.nheads, bias=bias, **factory)
-        # Only its parameters are used, under the names and with the first values of mamba_ssm.
+        # Only the parameters are used, with the names and the initialisation of mamba_ssm.
         self.conv1d = nn.Conv1d(mixed, mixed, d_conv, groups=mixed, padding=d_conv - 1, bias=conv_bias, **factory)
         self.dt_bias = nn.Parameter(init_dt_bias(self.nheads, dt_min, dt_max, dt_init_floor, **of_states))
         self.A_log = nn.Parameter(torch.empty(self.nheads, **of_states).uniform_(*A_init_range).log())
@@ -106,7 +120,18 @@ class Mamba2(CausalMixer):
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
     ) -> tuple[Tensor, MambaState | None]:
-        """Run the convolution, the recurrence and the norm over the rows of each sequence."""
+        """Apply convolution, recurrence, gate and norm to packed sequences.
+
+        Args:
+            projected: (T, ...) rows after the input projection.
+            offset: (S + 1,) int64 offsets.
+            state: State before the first rows, or None for zeros.
+            reverse: Whether to process each sequence from its last row to its first.
+            return_state: Whether to return the state after the last rows.
+
+        Returns:
+            (T, d_inner) rows before the output projection, and the state or None.
+        """
         conv_before, ssm_before = (None, None) if state is None else state
         z, mixed, delta = self._split(projected)
         convolve = partial(
@@ -125,14 +150,23 @@ class Mamba2(CausalMixer):
         return self._normalized(y, z), MambaState(conv, ssm)
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
-        """Run one step of the convolution, the recurrence and the norm."""
+        """Apply one step of convolution, recurrence, gate and norm.
+
+        Args:
+            projected: (M, ...) rows after the input projection.
+            state: State table with R slots, updated in place.
+            slots: (M,) integers, the slot of each sequence, or None; see `step`.
+
+        Returns:
+            (M, d_inner) rows before the output projection.
+        """
         z, mixed, delta = self._split(projected)
         mixed = causal_conv1d_update(
             mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
         )
         u, B, C = self._selected(mixed)
         limited = self.dt_limit != (0.0, math.inf)
-        if limited:  # the operation has no limits, so the steps are computed here
+        if limited:  # selective_state_update has no limits, so the step sizes are computed here
             delta = functional.softplus(delta.to(state_dtype(delta)) + self.dt_bias).clamp(*self.dt_limit)
         y = selective_state_update(
             state.ssm, u, delta, rates(self.A_log), B, C, self.D, dt_bias=None if limited else self.dt_bias,
@@ -141,11 +175,15 @@ class Mamba2(CausalMixer):
         return self._normalized(y, z)
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of the states, without the dimension of slots."""
+        """Return the shapes of the states, without the dimension of slots.
+
+        Returns:
+            Shapes of ``conv`` and ``ssm`` of `MambaState`.
+        """
         return (self.conv1d.in_channels, self.d_conv - 1), (self.nheads, self.headdim, self.d_state)
 
     def extra_repr(self) -> str:
-        """Return the sizes that the layers below do not show."""
+        """Return the options for the ``repr`` of the module."""
         numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}"
         return f"{numbers}, headdim={self.headdim}, ngroups={self.ngroups}"
 

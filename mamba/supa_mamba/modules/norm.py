@@ -1,4 +1,4 @@
-"""Root-mean-square norms, whatever the precisions."""
+"""Root-mean-square norms for inputs and weights of different precision."""
 
 import torch
 from torch import Tensor, nn
@@ -9,39 +9,40 @@ from supa_mamba.ops.dtypes import state_dtype
 
 
 class RMSNorm(nn.RMSNorm):
-    """Divide each row by its root mean square, in the row's precision; the result has that of the weight.
+    """RMS norm that computes in the precision of the input and returns the dtype of the weight.
 
     Args:
-        normalized_shape: features of a row.
-        eps: added to the mean square.
+        normalized_shape: Number of features per row.
+        eps: Value added to the mean square.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise.
+        """Normalise the rows.
 
         Args:
-            x: (..., features).
+            x: (..., features) rows.
 
         Returns:
-            The same shape.
+            Normalised rows of the same shape.
         """
-        # PyTorch's fused kernel wants the row and the weight in one precision.
+        # PyTorch's fused kernel requires the same dtype for rows and weight.
         weight = self.weight.to(x.dtype)
         return functional.rms_norm(x, self.normalized_shape, weight, self.eps).to(self.weight.dtype)
 
 
 class GatedRMSNorm(nn.Module):
-    """Gate each row, and divide each group of its channels by their root mean square, in float32 or float64.
+    """RMS norm over groups of channels with a SiLU gate, computed in float32 or float64.
 
     Args:
-        channels: of a row.
-        groups: how many groups; they share the channels equally.
-        eps: added to the mean square.
-        norm_before_gate: whether the gate multiplies the normalised row instead of the row itself.
-        device: of the weight.
-        dtype: of the weight.
+        channels: Number of channels per row.
+        groups: Number of groups of equal size.
+        eps: Value added to the mean square.
+        norm_before_gate: Whether to apply the gate after the norm instead of before it.
+        device: Device of the weight.
+        dtype: Dtype of the weight.
 
-    Source: Mamba-2 (arXiv 2405.21060), section 7; groups as in mamba_ssm's ``RMSNormGated``.
+    Source:
+        Mamba-2 (arXiv 2405.21060), section 7; groups as in mamba_ssm's ``RMSNormGated``.
     """
 
     def __init__(
@@ -59,15 +60,14 @@ class GatedRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
-        """Gate and normalise.
+        """Apply gate and norm.
 
         Args:
-            x: (rows, channels).
-            gate: (rows, channels).
+            x: (rows, channels) input.
+            gate: (rows, channels) gate before SiLU.
 
         Returns:
-            x silu(gate), normalised, or with ``norm_before_gate`` x, normalised, times silu(gate); of the shape and
-            the dtype of x.
+            norm(x * silu(gate)), or norm(x) * silu(gate) with ``norm_before_gate``, in the dtype of ``x``.
         """
         dtype = state_dtype(x, gate, self.weight)
         rows, channels = x.shape
@@ -78,5 +78,5 @@ class GatedRMSNorm(nn.Module):
         return (y * factor if self.norm_before_gate else y).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """Return the sizes."""
+        """Return the options for the ``repr`` of the module."""
         return f"{len(self.weight)}, groups={self.groups}, eps={self.eps}, norm_before_gate={self.norm_before_gate}"

@@ -12,13 +12,13 @@ SPEED_ONLY = ("chunk_size", "use_mem_eff_path", "use_fast_path", "layer_idx", "p
 
 
 def named_options(init: Init) -> Init:
-    """Let a constructor raise one clear error for an option that it does not have.
+    """Decorate a constructor so that unknown options raise a ``ValueError`` with a helpful message.
 
     Args:
         init: ``__init__`` of a module.
 
     Returns:
-        A function with the same signature, which raises ``ValueError`` where its arguments do not fit.
+        A function with the same signature.
     """
 
     @functools.wraps(init)
@@ -30,16 +30,16 @@ def named_options(init: Init) -> Init:
 
 
 def check_options(name: str, made: Callable[..., Any], *args: Any, **options: Any) -> None:
-    """Check that a constructor takes the given options.
+    """Check that a constructor accepts the given options.
 
     Args:
-        name: the class.
-        made: its constructor.
-        args: what the constructor gets by position.
-        options: what it gets by name.
+        name: Name of the class, for the message.
+        made: The constructor.
+        args: Positional arguments of the constructor.
+        options: Keyword arguments of the constructor.
 
     Raises:
-        ValueError: It does not take them.
+        ValueError: If the constructor does not accept the arguments.
     """
     signature = inspect.signature(made)
     try:
@@ -48,18 +48,18 @@ def check_options(name: str, made: Callable[..., Any], *args: Any, **options: An
         known = ", ".join(name for name in signature.parameters if name not in ("self", "d_model"))
         idle = ", ".join(option for option in options if option in SPEED_ONLY)
         hint = f" Leave out {idle}, which cannot change the results." if idle else ""
-        raise ValueError(f"{name}: {error}; besides d_model it takes {known}.{hint}") from None
+        raise ValueError(f"{name}: {error}; besides d_model it accepts {known}.{hint}") from None
 
 
 def check_at_least(least: int, **numbers: int) -> None:
     """Check integers.
 
     Args:
-        least: the smallest number allowed.
-        numbers: the numbers, by their names.
+        least: The smallest allowed value.
+        numbers: The values, by argument name.
 
     Raises:
-        ValueError: One is not an integer, or is smaller.
+        ValueError: If a value is not an integer, or too small.
     """
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
@@ -67,31 +67,31 @@ def check_at_least(least: int, **numbers: int) -> None:
 
 
 def check_states(d_state: int) -> None:
-    """Check the number of states of a channel.
+    """Check the number of states per channel.
 
     Args:
-        d_state: the number.
+        d_state: The number.
 
     Raises:
-        ValueError: It is not an integer from 1 to 256, the limit of the operations.
+        ValueError: If it is not an integer from 1 to 256, the limit of the operations.
     """
     check_at_least(1, d_state=d_state)
     if d_state > 256:
-        raise ValueError(f"d_state: {d_state} was given, but a channel has 1 to 256 states.")
+        raise ValueError(f"d_state: {d_state} was given, but it must be at most 256.")
 
 
 def resolve_dt_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
-    """Return the number of features from which steps are computed.
+    """Return the rank of the projection of the step sizes.
 
     Args:
-        d_model: features of a row.
-        dt_rank: the number; "auto" is d_model / 16, rounded up.
+        d_model: Number of features per row.
+        dt_rank: The rank; ``"auto"`` is ``d_model / 16``, rounded up.
 
     Returns:
-        The number.
+        The rank.
 
     Raises:
-        ValueError: One of them is not an integer of at least 1.
+        ValueError: If an argument is not an integer of at least 1.
     """
     check_at_least(1, d_model=d_model)
     rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
@@ -100,17 +100,17 @@ def resolve_dt_rank(d_model: int, dt_rank: int | Literal["auto"]) -> int:
 
 
 def resolve_d_inner(d_model: int, expand: float) -> int:
-    """Return the width inside a mixer.
+    """Return the number of inner channels of a mixer.
 
     Args:
-        d_model: features of a row.
-        expand: how much wider the mixer is inside.
+        d_model: Number of features per row.
+        expand: Expansion factor.
 
     Returns:
-        Their product.
+        The product of both.
 
     Raises:
-        ValueError: It is not an integer of at least 1.
+        ValueError: If the product is not an integer of at least 1.
     """
     width = expand * d_model
     if not math.isfinite(width) or width != int(width) or width < 1:

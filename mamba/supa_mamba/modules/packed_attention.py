@@ -1,7 +1,7 @@
-"""Causal attention over packed rows by PyTorch's own kernels.
+"""Causal attention over packed rows with PyTorch's kernels.
 
-On a GPU half precision goes to the kernel for packed rows. Everything else is padded: rows that follow a sequence are
-never looked at by those before them, so causal attention needs no mask for the padding.
+On a GPU, half precision uses the kernel for packed rows. In all other cases the rows are padded. The padding follows
+the rows of a sequence, so causal attention needs no additional mask.
 """
 
 import inspect
@@ -21,42 +21,42 @@ def _packed_kernel() -> Callable[..., Any] | None:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    # Before PyTorch 2.11 causality had another argument.
+    # Before PyTorch 2.11 the argument for causal attention was a different one.
     return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
 
 
 _PACKED_KERNEL = _packed_kernel()
 _FUSED = (
-    "CausalAttention: PyTorch's fused attention has first derivatives only; for forward-mode and second derivatives "
-    "call the module inside torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)."
+    "CausalAttention: PyTorch's fused attention supports first derivatives only; for forward-mode and second "
+    "derivatives call the module inside torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)."
 )
 
 
 def values_readable(x: Tensor) -> bool:
-    """Return whether code may depend on the values of a tensor.
+    """Return whether the values of a tensor can be read without a synchronisation or a graph break.
 
     Args:
-        x: any tensor.
+        x: Any tensor.
 
     Returns:
-        False on a GPU, where reading them waits for the device, and in compiled programs, which it would break.
+        False for a tensor on a GPU and in compiled programs.
     """
     return not x.is_cuda and not torch.compiler.is_compiling()
 
 
 def longest_length(x: Tensor, offset: Tensor, max_length: int | None) -> int:
-    """Return the length of the longest sequence, or a bound.
+    """Return the length of the longest sequence, or the given upper bound.
 
     Args:
-        x: (T, ...) packed or (B, L, ...) padded, as it was given.
-        offset: (S + 1,) int64.
-        max_length: the bound, where it is known. On a GPU finding it waits for the device.
+        x: (T, ...) packed or (B, L, ...) padded rows.
+        offset: (S + 1,) int64 offsets.
+        max_length: The upper bound if it is known. Otherwise the length is computed, which synchronises with a GPU.
 
     Returns:
-        At least 0.
+        Length of at least 0.
 
     Raises:
-        ValueError: a sequence is longer than the bound, or the offset does not fit.
+        ValueError: If a sequence is longer than the bound, or the offset does not match the rows.
     """
     if x.ndim == 3:
         return x.shape[1]
@@ -66,20 +66,20 @@ def longest_length(x: Tensor, offset: Tensor, max_length: int | None) -> int:
         return int(offset.diff().max()) if offset.shape[0] > 1 else 0
     if values_readable(offset) and (offset.diff() > max_length).any():
         raise ValueError(
-            f"max_length: {max_length} was given, but a sequence has {int(offset.diff().max())} rows; give a bound."
+            f"max_length: {max_length} was given, but a sequence has {int(offset.diff().max())} rows; pass a bound."
         )
     return max_length
 
 
 def row_positions(offset: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Return the sequence of each packed row, and its position there.
+    """Return the sequence of each packed row, and its position in the sequence.
 
     Args:
-        offset: (S + 1,) int64.
-        rows: T.
+        offset: (S + 1,) int64 offsets.
+        rows: Number of rows, T.
 
     Returns:
-        (T,) int64 the sequence of each row, and (T,) int64 its position in the sequence, from 0.
+        (T,) int64 index of the sequence, and (T,) int64 position in the sequence, from 0.
     """
     row = torch.arange(rows, device=offset.device)
     sequence = torch.searchsorted(offset, row, right=True) - 1
@@ -90,45 +90,44 @@ def padded(x: Tensor, sequence: Tensor, place: Tensor, sequences: int, longest: 
     """Copy packed rows into a padded batch.
 
     Args:
-        x: (T, ...).
-        sequence: (T,) int64, of ``row_positions``.
-        place: (T,) int64, of ``row_positions``.
-        sequences: S.
-        longest: L, no place is larger.
+        x: (T, ...) rows.
+        sequence: (T,) int64 sequences from `row_positions`.
+        place: (T,) int64 positions from `row_positions`.
+        sequences: Number of sequences, S.
+        longest: Upper bound of the lengths, L.
 
     Returns:
-        (S, L, ...), zeros behind each sequence, and (T,) int64, where each row lies in the first two dimensions
-        together.
+        (S, L, ...) batch, padded with zeros, and (T,) int64 index of each row in the flattened first two dimensions.
     """
-    # On a GPU a row that does not fit is sent out of the batch, so that PyTorch stops instead of mixing sequences.
+    # A row beyond the bound gets an index out of bounds, so that PyTorch raises an error on a GPU.
     index = torch.where(place < longest, sequence * longest + place, sequences * longest)
     batch = x.new_zeros(sequences * longest, *x.shape[1:]).index_copy(0, index, x)
     return batch.reshape(sequences, longest, *x.shape[1:]), index
 
 
 def differentiable(x: Tensor) -> Tensor:
-    """Prepare an input of PyTorch's attention, whose fused kernels have first derivatives only.
+    """Prepare an input of PyTorch's fused attention kernels, which support first derivatives only.
 
     Args:
-        x: Queries, keys or values, or all of them.
+        x: Queries, keys or values.
 
     Returns:
-        The tensor; forward-mode and second derivatives through it raise ``ValueError``, but not inside
+        The tensor. Forward-mode and second derivatives through it raise ``ValueError``, except inside
         ``torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)``.
     """
     return x if torch.compiler.is_compiling() or not _fused() else first_derivative_only(x, _FUSED)
 
 
 def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
-    """Compute the attention of each row to itself and the rows before it in its sequence.
+    """Compute causal attention within each sequence.
 
     Args:
         qkv: (T, 3, heads, head_dim) queries, keys and values.
-        offset: (S + 1,) int64.
-        longest: no sequence is longer.
+        offset: (S + 1,) int64 offsets.
+        longest: Upper bound of the lengths.
 
     Returns:
-        (T, heads, head_dim).
+        (T, heads, head_dim) attention outputs.
     """
     if not qkv.shape[0]:
         return qkv[:, 0]
@@ -146,7 +145,7 @@ def attend(qkv: Tensor, offset: Tensor, longest: int) -> Tensor:
 
 
 def _fused() -> bool:
-    # These switches hold on a CPU, too; sdpa_kernel sets them.
+    # sdpa_kernel sets these flags, which also apply on a CPU.
     cuda = torch.backends.cuda
     return bool(cuda.flash_sdp_enabled() or cuda.mem_efficient_sdp_enabled())  # type: ignore[no-untyped-call]
 

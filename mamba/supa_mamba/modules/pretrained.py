@@ -1,4 +1,4 @@
-"""Trained models of mamba_ssm and of Hugging Face's transformers, as modules of this package."""
+"""Conversion of trained models of mamba_ssm and Hugging Face transformers into modules of this package."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supa.checks import format_value
+from supa.checks import counted, format_value
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.mamba import Mamba
@@ -19,37 +19,45 @@ from supa_mamba.modules.stack import MambaStack
 LEFT_OUT = re.compile(r"(embeddings?|lm_head)\.(weight|bias)")
 MIXER = {"mamba": Mamba, "mamba2": Mamba2}
 GROUPS = {True: 8, False: 1}
-"""Groups of Mamba-2 where a config is silent: of transformers, and of mamba_ssm."""
+"""Default number of groups of Mamba-2 in transformers (True) and mamba_ssm (False)."""
 
 
 def from_mamba_ssm(
     config: Any, state_dict: Mapping[str, Tensor], *, device: Device = None, dtype: torch.dtype | None = None
 ) -> MambaStack | HybridStack | Mamba | Mamba2:
-    """Build the module that computes what a trained model of mamba_ssm or transformers computes, with its weights.
+    """Build a module from the config and the weights of a trained model of mamba_ssm or transformers.
 
-    The embedding of tokens and the language-model head are left out: the stack maps rows of ``d_model`` features to
-    normalised rows, as ``MixerModel`` and ``MambaModel`` do between them. Sizes on which the config is silent are read
-    from the weights. ``rms_norm`` and ``norm_before_gate`` in a config of transformers are ignored, as its models
-    ignore them. Residuals are float32, whatever ``residual_in_fp32`` says.
+    The token embedding and the language-model head are omitted: the stack maps rows of ``d_model`` features to
+    normalised rows, as ``MixerModel`` and ``MambaModel`` do after the embedding. Sizes that the config does not specify
+    are inferred from the weights. ``rms_norm`` and ``norm_before_gate`` in a config of transformers are ignored,
+    because its models ignore them. Residuals are float32, independently of ``residual_in_fp32``.
 
     Args:
         config: ``MambaConfig`` of mamba_ssm, ``MambaConfig`` or ``Mamba2Config`` of transformers, or a dictionary with
-            the same fields, such as a ``config.json``; for a single mixer also the options of its constructor.
-        state_dict: the weights of the model, of its backbone, or of a single mixer, by their public names; they are
+            the same fields, such as a ``config.json``. For a single mixer also the arguments of its constructor.
+        state_dict: Weights of the model, of its backbone, or of a single mixer, under their public names. They are
             copied.
-        device: of the parameters; that of the weights if not given.
-        dtype: of the parameters; that of the weights' first projection if not given. ``A_log``, ``D`` and ``dt_bias``
-            stay in float32 where it is half precision.
+        device: Device of the parameters; by default that of the weights.
+        dtype: Dtype of the parameters; by default that of the first projection. With half precision, ``A_log``, ``D``
+            and ``dt_bias`` stay in float32.
 
     Returns:
-        A ``MambaStack``, a ``HybridStack`` where some layers are attention, or a single ``Mamba`` or ``Mamba2``.
+        A `MambaStack`, a `HybridStack` if some layers are attention, or a single `Mamba` or `Mamba2`.
 
     Raises:
-        ValueError: The model computes something else than these modules can; the error lists every setting and weight
-            that differs.
+        ValueError: If these modules cannot reproduce the model. The message lists all settings and weights that
+            differ.
 
     Example:
-        The weights and the config of a model on a disk::
+        >>> import torch
+        >>> from supa_mamba import Mamba, from_mamba_ssm
+        >>> weights = {f"layers.0.mixer.{name}": value for name, value in Mamba(16).state_dict().items()}
+        >>> weights |= {"layers.0.norm.weight": torch.ones(16), "norm_f.weight": torch.ones(16)}
+        >>> stack = from_mamba_ssm({"d_model": 16, "n_layer": 1}, weights)
+        >>> stack(torch.randn(1, 5, 16)).shape
+        torch.Size([1, 5, 16])
+
+        For a model on disk::
 
             config = json.loads(Path("config.json").read_text())
             stack = from_mamba_ssm(config, torch.load("pytorch_model.bin", weights_only=True))
@@ -72,7 +80,7 @@ def from_mamba_ssm(
         differs += _weights_that_differ(module, weights)
     if module is None or differs:
         raise ValueError(
-            f"The model cannot be built, because it differs from supa_mamba's modules: {'; '.join(differs)}."
+            f"The model cannot be built, because it differs from the modules of supa_mamba: {'; '.join(differs)}."
         )
     module.to_empty(device=first.device if device is None else device)
     if torch.device("meta") != next(module.parameters()).device:
@@ -122,14 +130,14 @@ def _stack(
 
 
 def _mixer(weights: dict[str, Tensor], settings: Settings) -> tuple[str, dict[str, Any], list[str]]:
-    """Choose the kind and the options of a mixer; list what differs."""
+    """Return the kind and the options of a mixer, and a list of differences."""
     kind = "mamba2" if "dt_bias" in weights else "mamba"
     given = settings.mixer
     if settings.hugging_face:
         given = {name: value for name, value in given.items() if name in OPTIONS[kind] or name == "activation"}
     differs = disagreements(kind, given)
     if settings.kind not in (None, kind):
-        return kind, {}, [f"the config asks for {settings.kind!r} layers, but the weights are of {kind!r} layers"]
+        return kind, {}, [f"the config specifies {settings.kind!r} layers, but the weights belong to {kind!r} layers"]
     sizes = _sizes_of_mamba2(weights, given, GROUPS[settings.hugging_face]) if kind == "mamba2" else _sizes(weights)
     if sizes is None:
         return kind, {}, [*differs, f"state_dict: the weights of a mixer do not have the shapes of a {kind!r} layer"]
@@ -161,8 +169,8 @@ def _sizes_of_mamba2(weights: dict[str, Tensor], given: Mapping[str, Any], group
     try:
         (mixed, _, d_conv), heads = weights["conv1d.weight"].shape, weights["dt_bias"].shape[0]
         inner, projected = weights["out_proj.weight"].shape[1], weights["in_proj.weight"].shape[0]
-        # The convolution takes x, B and C of what the projection makes: an MLP of two times m channels, z of s
-        # channels, x, B, C and the steps; out_proj takes m + s channels.
+        # in_proj returns an MLP of 2 m channels, z of s channels, x, B, C and dt. The convolution takes x, B and C, and
+        # out_proj takes m + s channels.
         beside = projected - mixed - heads - inner
         scanned = inner - beside
         states = (mixed - scanned) // 2
@@ -176,7 +184,7 @@ def _sizes_of_mamba2(weights: dict[str, Tensor], given: Mapping[str, Any], group
 def _common(weights: dict[str, Tensor], inner: int) -> dict[str, Any]:
     width = weights["in_proj.weight"].shape[1]
     expand = inner / width
-    # The quotient may be rounded down, but its product with the width must be whole.
+    # The quotient may be rounded down, but its product with the width must be an integer.
     expand = expand if expand * width == inner else math.nextafter(expand, math.inf)
     return {"expand": expand, "conv_bias": "conv1d.bias" in weights, "bias": "in_proj.bias" in weights}
 
@@ -197,7 +205,7 @@ def _check_attention(differs: list[str], given: Mapping[str, Any], d_model: int)
 
 
 def _foreign_parts(weights: dict[str, Tensor]) -> list[str]:
-    """Name what the weights of layers show that a config may be silent on."""
+    """List unsupported parts of a model that its weights reveal."""
     parts = {
         r"layers\.\d+\.(mlp|norm2)\..*": "MLP blocks (layers.N.mlp, d_intermediate)",
         r"(layers\.\d+\.norm|norm_f)\.bias": "LayerNorm (norm.bias) instead of RMSNorm",
@@ -209,9 +217,9 @@ def _weights_that_differ(module: nn.Module, weights: dict[str, Tensor]) -> list[
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     differs = [f"{name} is missing" for name in wanted if name not in found]
-    differs += [f"{name} has no place" for name in found if name not in wanted]
+    differs += [f"{name} is unexpected" for name in found if name not in wanted]
     for name in wanted.keys() & found.keys():
         if wanted[name] != found[name]:
             differs.append(f"{name} has shape {found[name]}, but it must be {wanted[name]}")
     few = sorted(differs)[:8]
-    return few + [f"and {len(differs) - 8} weights more"] * (len(differs) > 8)
+    return few + [f"and {counted(len(differs) - 8, 'more weight')}"] * (len(differs) > 8)

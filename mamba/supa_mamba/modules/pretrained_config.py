@@ -1,4 +1,4 @@
-"""The settings of models of mamba_ssm and of Hugging Face's transformers, in one form."""
+"""Settings of models of mamba_ssm and Hugging Face transformers in a common form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ HUGGING_FACE = {
     "use_conv_bias": "conv_bias", "use_bias": "bias", "num_heads": "nheads", "head_dim": "headdim",
     "n_groups": "ngroups", "time_step_limit": "dt_limit", "hidden_act": "activation",
 }  # fmt: skip
-"""Fields of ``MambaConfig`` and ``Mamba2Config`` that say what the model computes, and mamba_ssm's names for them."""
+"""Fields of transformers' ``MambaConfig`` and ``Mamba2Config`` that change the model, and their names in mamba_ssm."""
 
 MODEL = {"d_model", "n_layer", "norm_epsilon", "attn_layer_idx", "attn_cfg", "ssm_cfg", "rms_norm", "d_intermediate"}
 MIXERS = {"Mamba1": "mamba", "Mamba2": "mamba2", "mamba": "mamba", "mamba2": "mamba2"}
@@ -24,7 +24,7 @@ OPTIONS = {
     },
     "attention": {"num_heads", "num_heads_kv", "head_dim"},
 }  # fmt: skip
-"""Options that are taken over or checked against the weights."""
+"""Options that are adopted, or checked against the weights."""
 
 FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
     "model": {"rms_norm": (True,), "d_intermediate": (0,)},
@@ -35,7 +35,7 @@ FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
         "qkv_proj_bias": (False,), "out_proj_bias": (False,),
     },
 }  # fmt: skip
-"""Options that have one meaning here: the values that agree with it."""
+"""Options with fixed behaviour in supa_mamba, and the values that match it."""
 
 IDLE = {
     "vocab_size", "residual_in_fp32", "fused_add_norm", "pad_vocab_size_multiple", "tie_embeddings", "conv_init",
@@ -43,20 +43,20 @@ IDLE = {
     "use_fast_path", "layer_idx", "process_group", "sequence_parallel", "device", "dtype", "layer", "rotary_emb_base",
     "rotary_emb_interleaved",
 }  # fmt: skip
-"""Options of first values, of speed, and of parts that are left out."""
+"""Options of the initialisation, of performance, and of omitted parts. They are ignored."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a config says of a model.
+    """Settings of a model.
 
     Args:
-        model: d_model, n_layer, norm_epsilon, attn_layer_idx, as far as they are given.
-        kind: "mamba" or "mamba2", or None if the config does not say.
-        mixer: options of the mixers with states, by mamba_ssm's names.
-        attention: options of the attention layers.
-        hugging_face: whether the config is one of transformers.
-        differs: a sentence for each setting of the model or of attention that cannot be matched.
+        model: The given values among d_model, n_layer, norm_epsilon and attn_layer_idx.
+        kind: "mamba" or "mamba2", or None if the config does not specify it.
+        mixer: Options of the Mamba mixers, by the names of mamba_ssm.
+        attention: Options of the attention layers.
+        hugging_face: Whether the config is one of transformers.
+        differs: A description of each setting of the model or of attention that is not supported.
     """
 
     model: dict[str, Any]
@@ -71,13 +71,14 @@ def read_settings(config: Any) -> Settings:
     """Read a config.
 
     Args:
-        config: a mapping, or an object with attributes, of mamba_ssm or of transformers; or the options of one mixer.
+        config: Config of mamba_ssm or transformers, or the options of one mixer, as a mapping or an object with
+            attributes.
 
     Returns:
-        Its settings.
+        The settings.
 
     Raises:
-        ValueError: It is neither a mapping nor an object with attributes.
+        ValueError: If the config is neither a mapping nor an object with attributes.
     """
     given = _fields(config)
     hugging_face = "model_type" in given or not given.keys().isdisjoint(HUGGING_FACE.keys() - {"expand"})
@@ -89,7 +90,7 @@ def read_settings(config: Any) -> Settings:
     layer = mixer.get("layer", "Mamba1" if "ssm_cfg" in given else None)
     differs = disagreements("model", model)
     if model.get("attn_layer_idx"):
-        # mamba_ssm's attention looks ahead unless told otherwise.
+        # Attention of mamba_ssm is not causal by default.
         differs += disagreements("attention", {"causal": False, **attention})
     if layer is not None and layer not in MIXERS:
         differs.append(f"layer: {format_value(layer)} was given, but it must be 'Mamba1' or 'Mamba2'")
@@ -98,14 +99,14 @@ def read_settings(config: Any) -> Settings:
 
 
 def disagreements(part: str, options: Mapping[str, Any]) -> list[str]:
-    """List the options that ask for something else than the modules here compute.
+    """List the options that are not supported.
 
     Args:
         part: "model", "mamba", "mamba2" or "attention".
-        options: by mamba_ssm's names.
+        options: Options by the names of mamba_ssm.
 
     Returns:
-        A sentence for each.
+        A description of each unsupported option.
     """
     fixed, known = FIXED[part], MODEL if part == "model" else OPTIONS[part]
     found = []
@@ -114,7 +115,7 @@ def disagreements(part: str, options: Mapping[str, Any]) -> list[str]:
             allowed = " or ".join(map(repr, fixed[name]))
             found.append(f"{name}: {format_value(value)} was given, but only {allowed} is supported")
         elif name not in fixed and name not in known and name not in IDLE:
-            found.append(f"{name}: {format_value(value)} was given, but this setting is not known")
+            found.append(f"{name}: {format_value(value)} was given, but this setting is unknown")
     return found
 
 
@@ -135,7 +136,7 @@ def _of_hugging_face(given: dict[str, Any]) -> Settings:
 
 
 def _number(value: Any) -> Any:
-    # transformers writes infinity into JSON as {"__float__": "Infinity"}.
+    # transformers stores infinity in JSON as {"__float__": "Infinity"}.
     return float(value["__float__"]) if isinstance(value, Mapping) and "__float__" in value else value
 
 
@@ -146,6 +147,6 @@ def _fields(config: Any) -> dict[str, Any]:
         raise ValueError(
             f"config: {format_value(config)} was given, but it must be a mapping or an object with attributes."
         )
-    # transformers keeps the type in the class.
+    # In transformers, model_type is an attribute of the class.
     of_class: dict[str, Any] = {"model_type": config.model_type} if hasattr(config, "model_type") else {}
     return {**of_class, **vars(config)}

@@ -1,4 +1,4 @@
-"""Mamba-1 between its two projections, in one direction of time."""
+"""Mamba-1 between its input and output projections, in one direction."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from supa_mamba.ops.selective_state_update.function import selective_state_updat
 
 
 class DtInit(NamedTuple):
-    """How the steps of a mixer are drawn, with the names of mamba_ssm.
+    """Parameters of the initialisation of step sizes, with the names of mamba_ssm.
 
     Args:
-        dt_rank: features from which all steps are computed.
-        dt_min: the shortest step before training.
-        dt_max: the longest step before training.
-        dt_init_floor: shorter ones are lengthened to this.
+        dt_rank: Rank of the projection of the step sizes.
+        dt_min: Smallest step size.
+        dt_max: Largest step size.
+        dt_init_floor: Lower limit to which smaller step sizes are raised.
     """
 
     dt_rank: int
@@ -32,14 +32,14 @@ class DtInit(NamedTuple):
 
 
 class SsmBranch(NamedTuple):
-    """The parameters of one direction, which their module registers under names of its own.
+    """Parameters of one direction. The module that owns them registers them under its own names.
 
     Args:
-        conv1d: weight (E, 1, W) and bias (E,).
-        x_proj: weight (R + 2N, E), to steps, B and C.
-        dt_proj: weight (E, R) and bias (E,).
-        A_log: (E, N).
-        D: (E,).
+        conv1d: Convolution with weight (E, 1, W) and bias (E,).
+        x_proj: Projection to step sizes, B and C with weight (R + 2N, E).
+        dt_proj: Projection of the step sizes with weight (E, R) and bias (E,).
+        A_log: (E, N) logarithms of the negative decay rates.
+        D: (E,) skip weights.
     """
 
     conv1d: nn.Conv1d
@@ -60,26 +60,27 @@ class SsmBranch(NamedTuple):
         device: Device,
         dtype: torch.dtype | None,
     ) -> "SsmBranch":
-        """Draw the parameters.
+        """Create and initialise the parameters.
 
         Args:
-            d_inner: channels, E.
-            d_state: states of a channel, N.
-            d_conv: taps of the convolution, W.
-            dt_init: how the steps are drawn.
-            conv_bias: whether the convolution has a bias.
-            device: of the parameters.
-            dtype: of the parameters; rates and skips stay in the precision of states.
+            d_inner: Number of channels, E.
+            d_state: Number of states per channel, N.
+            d_conv: Width of the convolution kernel, W.
+            dt_init: Parameters of the initialisation of step sizes.
+            conv_bias: Whether the convolution has a bias.
+            device: Device of the parameters.
+            dtype: Dtype of the parameters. ``A_log`` and ``D`` have the precision of states.
 
         Returns:
             The branch.
 
-        Source: Mamba (arXiv 2312.00752), section 3.6.
+        Source:
+            Mamba (arXiv 2312.00752), section 3.6.
         """
         rank = dt_init.dt_rank
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         of_states = state_factory(device, dtype)
-        # Only its parameters are used, under the names and with the first values of mamba_ssm.
+        # Only the parameters are used, with the names and the initialisation of mamba_ssm.
         conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1, bias=conv_bias, **factory)
         dt_proj = nn.Linear(rank, d_inner, **factory)
         nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
@@ -97,18 +98,18 @@ class SsmBranch(NamedTuple):
     def forward(
         self, u: Tensor, z: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
     ) -> tuple[Tensor, MambaState | None]:
-        """Walk over packed sequences.
+        """Process packed sequences.
 
         Args:
-            u: (T, E) the half of the input projection that is mixed.
-            z: (T, E) the half that gates.
-            offset: (S + 1,) int64.
-            state: the state before the first steps.
-            reverse: whether each sequence runs from its own end to its start.
-            return_state: whether to return the state.
+            u: (T, E) first half of the input projection.
+            z: (T, E) gate, the second half of the input projection.
+            offset: (S + 1,) int64 offsets.
+            state: State before the first rows.
+            reverse: Whether to process each sequence from its last row to its first.
+            return_state: Whether to return the state.
 
         Returns:
-            y (T, E), and the state after the last steps, or None.
+            y (T, E), and the state after the last rows, or None.
         """
         conv_before, ssm_before = (None, None) if state is None else state
         convolve = partial(
@@ -124,17 +125,17 @@ class SsmBranch(NamedTuple):
         if conv is None:
             return scan(), None
         y, ssm = scan(return_final_states=True)
-        # Steps want states whose rows lie in one piece.
+        # Single steps have a faster path for contiguous states.
         return y, MambaState(conv, ssm.contiguous())
 
     def step(self, u: Tensor, z: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
-        """Take one step, and change the state in place.
+        """Take one step and update the state in place.
 
         Args:
-            u: (M, E) the half of the input projection that is mixed.
-            z: (M, E) the half that gates.
-            state: a table of R slots.
-            slots: (M,) integers, the slot of each sequence, or None; see ``Mamba.step``.
+            u: (M, E) first half of the input projection.
+            z: (M, E) gate, the second half of the input projection.
+            state: State table with R slots.
+            slots: (M,) integers, the slot of each sequence, or None; see `Mamba.step`.
 
         Returns:
             y (M, E).

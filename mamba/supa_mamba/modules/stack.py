@@ -1,4 +1,4 @@
-"""Stacks of blocks."""
+"""Stacks of residual blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from supa.checks import counted
 from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import MambaBlock
 from supa_mamba.modules.initialisation import Device
@@ -16,14 +17,14 @@ from supa_mamba.modules.states import LayerState, StackState
 
 
 class BlockStack(nn.Module):
-    """Blocks and a last norm; how rows and states go through them.
+    """Base class of stacks: a sequence of blocks and a final norm.
 
     Args:
-        blocks: in their order, at least one.
-        d_model: features of a row.
-        norm_epsilon: added to the mean square that the last norm divides by.
-        device: of the last norm.
-        dtype: of the last norm.
+        blocks: The blocks, at least one.
+        d_model: Number of features per row.
+        norm_epsilon: Epsilon of the final RMS norm.
+        device: Device of the final norm.
+        dtype: Dtype of the final norm.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class BlockStack(nn.Module):
         self.d_model = d_model
         self.layers = nn.ModuleList(blocks)
         self.norm_f = RMSNorm(d_model, eps=norm_epsilon, device=device, dtype=dtype)
-        # The sum of all outputs should not grow with their number.
+        # As in GPT-2, so that the residual does not grow with the number of layers.
         for name, parameter in self.layers.named_parameters():
             if name.endswith(("out_proj.weight", "out_proj_b.weight")):
                 with torch.no_grad():
@@ -47,18 +48,18 @@ class BlockStack(nn.Module):
 
     @torch.no_grad()
     def step(self, x: Tensor, state: StackState, slots: Tensor | None = None) -> Tensor:
-        """Apply all blocks to one more row of each of M sequences, and change their states in place.
+        """Apply all blocks to one more row of each of M sequences and update their states in place, without gradients.
 
         Args:
-            x: (M, d_model).
-            state: tables of R slots, of ``init_state`` or ``forward``.
-            slots: (M,) integers, the slot of each sequence in the tables, or None; see ``Mamba.step``.
+            x: (M, d_model) rows.
+            state: States of all layers, tables with R slots, from ``init_state`` or ``forward``.
+            slots: (M,) integers, the slot of each sequence, or None; see `Mamba.step`.
 
         Returns:
-            y (M, d_model). No gradients flow.
+            (M, d_model) rows.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit, or the mixer takes no steps.
+            ValueError: If shapes, dtypes or devices do not match, or the mixer does not support single steps.
         """
         check_step_rows(x, self.d_model)
         self._check_layers(state)
@@ -68,7 +69,7 @@ class BlockStack(nn.Module):
         return y
 
     def blocks(self) -> Iterator[MambaBlock]:
-        """Return the blocks in their order.
+        """Iterate over the blocks.
 
         Yields:
             Each block.
@@ -85,17 +86,17 @@ class BlockStack(nn.Module):
         return_state: bool,
         max_length: int | None = None,
     ) -> Tensor | tuple[Tensor, StackState]:
-        """Apply all blocks.
+        """Apply all blocks and the final norm.
 
         Args:
-            x: (T, d_model) or (B, L, d_model).
-            offset: (S + 1,) int64, or None.
-            state: the state before the first rows.
-            return_state: whether to return the state after the last rows, too.
-            max_length: a bound of the lengths, for attention.
+            x: (T, d_model) or (B, L, d_model) rows.
+            offset: (S + 1,) int64 offsets, or None.
+            state: State before the first rows.
+            return_state: Whether to also return the state after the last rows.
+            max_length: Upper bound of the lengths, for attention.
 
         Returns:
-            As ``MambaStack.forward``.
+            The same as `MambaStack.forward`.
         """
         rows, begins = packed_rows(x, offset, self.d_model)
         if state is not None:
@@ -116,38 +117,47 @@ class BlockStack(nn.Module):
 
     def _check_layers(self, state: StackState) -> None:
         if len(state) != len(self.layers):
-            raise ValueError(f"state: of {len(state)} layers was given, but this stack has {len(self.layers)}.")
+            raise ValueError(f"state: it has {counted(len(state), 'layer')}, but this stack has {len(self.layers)}.")
 
 
 class MambaStack(BlockStack):
-    """Apply several blocks and a last norm, as the body of an encoder or a generator.
+    """Stack of residual blocks with a final norm: the body of an encoder or a generator.
 
-    Names of parameters are those of mamba_ssm's ``MixerModel`` without its embedding: ``layers.0.norm.weight``,
-    ``layers.0.mixer.*``, ..., ``norm_f.weight``.
+    The parameters have the names of mamba_ssm's ``MixerModel`` without its embedding: ``layers.0.norm.weight``,
+    ``layers.0.mixer.*``, ..., ``norm_f.weight``. The initial weights of ``out_proj`` are divided by the square root of
+    the number of layers, as in GPT-2.
 
     Args:
-        d_model: features of a row.
-        n_layer: number of blocks.
-        mixer: "mamba", "mamba2", "bimamba", or a class that is called as ``mixer(d_model, **options)``.
-        norm_epsilon: added to the mean squares that norms divide by.
-        device: of the parameters.
-        dtype: of the parameters; rates, skips and Mamba-2's ``dt_bias`` stay in float32 where it is half precision.
-        options: of the mixer, such as ``d_state``.
+        d_model: Number of features per row.
+        n_layer: Number of blocks.
+        mixer: ``"mamba"``, ``"mamba2"``, ``"bimamba"``, or a class that is called as ``mixer(d_model, **options)``.
+        norm_epsilon: Epsilon of the RMS norms.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters. With half precision, ``A_log``, ``D`` and the ``dt_bias`` of Mamba-2 stay in
+            float32.
+        options: Options of the mixer, such as ``d_state``.
 
     Raises:
-        ValueError: There is no such mixer, or a number is out of range.
+        ValueError: If the mixer is unknown, or an argument is out of range.
 
     Example:
-        An encoder of showers, and a generator::
+        An encoder that processes packed showers in both directions:
 
-            encoder = MambaStack(64, 4, mixer="bimamba", d_state=8)
-            y = encoder(torch.randn(8, 64), torch.tensor([0, 3, 8]))
-            generator = MambaStack(64, 4)
-            state = generator.init_state(100)
-            y = generator.step(torch.randn(100, 64), state)
+        >>> import torch
+        >>> from supa_mamba import MambaStack
+        >>> encoder = MambaStack(32, 2, mixer="bimamba", d_state=8)
+        >>> encoder(torch.randn(8, 32), torch.tensor([0, 3, 8])).shape  # two showers of 3 and 5 hits
+        torch.Size([8, 32])
 
-    Source: Mamba (arXiv 2312.00752), section 3.4; the first values of ``out_proj`` are divided by the square root of
-    the number of layers, as in GPT-2.
+        A generator that adds one row to each of 100 sequences:
+
+        >>> generator = MambaStack(32, 2)
+        >>> state = generator.init_state(100)
+        >>> generator.step(torch.randn(100, 32), state).shape
+        torch.Size([100, 32])
+
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4.
     """
 
     def __init__(
@@ -175,35 +185,35 @@ class MambaStack(BlockStack):
         *,
         return_state: bool = False,
     ) -> Tensor | tuple[Tensor, StackState]:
-        """Apply all blocks.
+        """Apply all blocks and the final norm.
 
         Args:
-            x: (T, d_model) packed with an offset, or (B, L, d_model) padded without.
-            offset: (S + 1,) int64, where each packed sequence begins, and the number of rows.
-            state: the state before the first rows, as returned by an earlier call; it is not changed.
-            return_state: whether to return the state after the last rows, too.
+            x: (T, d_model) packed rows if ``offset`` is given, otherwise a (B, L, d_model) padded batch.
+            offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1``.
+            state: State before the first rows, as returned by an earlier call. It is not modified.
+            return_state: Whether to also return the state after the last rows.
 
         Returns:
-            y, of the shape of x, normalised, in the precision of the parameters, and with ``return_state`` the states
-            of all layers.
+            y, of the shape of ``x``, normalised, in the precision of the parameters, and with ``return_state`` the
+            states of all layers.
 
         Raises:
-            ValueError: Shapes, dtypes or devices do not fit.
+            ValueError: If shapes, dtypes or devices do not match.
         """
         return self.apply_blocks(x, offset, state, return_state=return_state)
 
     def init_state(self, batch: int, *, dtype: torch.dtype | None = None) -> StackState:
-        """Return the states of sequences that have not begun.
+        """Return the initial states of empty sequences.
 
         Args:
-            batch: how many slots the tables have, R.
-            dtype: of the states; that of the mixer's ``init_state`` if not given.
+            batch: Number of slots, R.
+            dtype: Dtype of the states; by default that of the mixer's ``init_state``.
 
         Returns:
             The state of each layer, on the device of the parameters.
 
         Raises:
-            ValueError: The mixer keeps no state.
+            ValueError: If the mixer has no state.
         """
         options = {} if dtype is None else {"dtype": dtype}
         return tuple(layer.init_state(batch, **options) for layer in self.blocks())

@@ -1,4 +1,4 @@
-"""What modules remember of sequences between calls. All are tables: one row a sequence."""
+"""States of modules between calls. Each state is a table with one slot per sequence."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,17 @@ from torch import Tensor
 
 
 class MambaState(NamedTuple):
-    """The state of a Mamba or Mamba-2 mixer, float32 or float64.
+    """State of a `Mamba` or `Mamba2` mixer with R slots, float32 or float64.
 
     Args:
-        conv: (R, channels, d_conv - 1) the last inputs of the convolution, the latest one last.
-        ssm: (R, d_inner, d_state) of Mamba, (R, heads, headdim, d_state) of Mamba-2.
+        conv: (R, channels, d_conv - 1) last inputs of the convolution, the latest one last.
+        ssm: (R, d_inner, d_state) states of Mamba-1, or (R, heads, headdim, d_state) states of Mamba-2.
+
+    Example:
+        >>> from supa_mamba import Mamba
+        >>> state = Mamba(16, d_state=8).init_state(3)  # three sequences
+        >>> state.conv.shape, state.ssm.shape
+        (torch.Size([3, 32, 3]), torch.Size([3, 32, 8]))
     """
 
     conv: Tensor
@@ -18,12 +24,19 @@ class MambaState(NamedTuple):
 
 
 class AttentionState(NamedTuple):
-    """The keys and values of an attention layer, up to a fixed number of steps.
+    """Keys and values of an attention layer for R slots, with a fixed maximum number of rows.
 
     Args:
-        keys: (R, max_length + 1, heads, head_dim); the last place is where finished sequences write, never read.
-        values: as keys.
-        lengths: (R,) int64, how many places are taken.
+        keys: (R, max_length + 1, heads, head_dim) keys. The last position receives the rows of finished sequences and
+            is never read.
+        values: (R, max_length + 1, heads, head_dim) values.
+        lengths: (R,) int64 number of stored rows.
+
+    Example:
+        >>> from supa_mamba import CausalAttention
+        >>> state = CausalAttention(16, num_heads=2).init_state(3, max_length=10)  # three sequences
+        >>> state.keys.shape, state.lengths
+        (torch.Size([3, 11, 2, 8]), tensor([0, 0, 0]))
     """
 
     keys: Tensor

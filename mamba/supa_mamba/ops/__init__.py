@@ -1,1 +1,1 @@
-"""The operations on sequences: a folder each, and the helpers that they share."""
+"""Operations on sequences, one package each, and their shared helpers."""

@@ -1,4 +1,4 @@
-"""Which path an operation takes: Triton kernels for tensors on a GPU, plain PyTorch for tensors on a CPU."""
+"""Selection of the backend: Triton kernels for tensors on a GPU, plain PyTorch for tensors on a CPU."""
 
 import importlib
 from contextlib import AbstractContextManager, nullcontext
@@ -9,19 +9,19 @@ from torch import Tensor
 
 
 def is_cuda(x: Tensor) -> bool:
-    """Return whether the Triton kernels run.
+    """Return whether an operation uses the Triton kernels.
 
     Args:
         x: An input of the operation.
 
     Returns:
-        Whether it is on a CUDA device.
+        Whether the input is on a CUDA device.
     """
     return x.is_cuda
 
 
 def use_custom_op(x: Tensor) -> bool:
-    """Return whether an operation calls its custom operator; otherwise autograd records the plain path.
+    """Return whether an operation calls its custom operator. Otherwise autograd records the plain PyTorch code.
 
     Args:
         x: An input of the operation.
@@ -33,29 +33,29 @@ def use_custom_op(x: Tensor) -> bool:
 
 
 def device_guard(x: Tensor) -> AbstractContextManager[Any]:
-    """Make the device of a tensor the current one, on which kernels start.
+    """Make the device of a tensor the current CUDA device, on which kernels are launched.
 
     Args:
         x: An input of the operation.
 
     Returns:
-        A context manager, which does nothing for a tensor on a CPU.
+        A context manager that does nothing for a tensor on a CPU.
     """
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 def load_backend(x: Tensor, package: str) -> Any:
-    """Import the module that runs an operation; Triton is imported on this path only.
+    """Import the module that runs an operation. Triton is imported only if it is needed.
 
     Args:
         x: An input of the operation.
-        package: The package of the operation, with the modules ``launch`` and ``cpu``.
+        package: Package of the operation, with the modules ``launch`` and ``cpu``.
 
     Returns:
         The module.
 
     Raises:
-        ImportError: Triton is needed but not installed.
+        ImportError: If Triton is required but not installed.
     """
     if not is_cuda(x):
         return importlib.import_module(f"{package}.cpu")

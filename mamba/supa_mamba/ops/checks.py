@@ -8,22 +8,22 @@ DEVICES = ("cpu", "cuda")
 INTEGER_DTYPES = (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
 )  # fmt: skip
-"""The dtypes that offsets, rows and counts may have; all are cast to int64."""
+"""Allowed dtypes of offsets, slots and counts. All of them are cast to int64."""
 
 
 def check_device(name: str, x: Tensor) -> None:
     """Check that the operations run on the device of a tensor.
 
     Args:
-        name: The name of the tensor in the message.
+        name: Name of the tensor, for the message.
         x: Any tensor.
 
     Raises:
-        ValueError: The device is neither a CPU nor a GPU of type ``cuda``, which is also the type of AMD's GPUs.
+        ValueError: If the device type is neither ``cpu`` nor ``cuda``, which includes AMD GPUs.
     """
     if x.device.type not in DEVICES:
         raise ValueError(
-            f"{name}: device {str(x.device)!r} was given, but the operations run on 'cpu' and 'cuda' only; move the "
+            f"{name}: device {str(x.device)!r} was given, but the operations support 'cpu' and 'cuda' only; move the "
             "tensors and the module to the CPU."
         )
 
@@ -32,14 +32,14 @@ def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tenso
     """Check the shape, the dtype and the device of a tensor.
 
     Args:
-        name: what the tensor is called.
-        x: the tensor, or None, which passes.
-        shape: the shape that it must have.
-        like: a tensor on the device where it must lie.
-        words: the shape in letters.
+        name: Name of the tensor, for the message.
+        x: The tensor; None is always valid.
+        shape: Required shape.
+        like: A tensor on the required device.
+        words: Required shape in letters, for the message.
 
     Raises:
-        ValueError: The shape differs, it holds no real numbers, or it lies on another device.
+        ValueError: If the shape or the device is wrong, or the dtype is not a floating-point dtype.
     """
     if x is None:
         return
@@ -48,20 +48,20 @@ def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tenso
     if not x.is_floating_point():
         raise ValueError(f"{name}: {x.dtype} was given, but it must hold floating-point numbers.")
     if x.device != like.device:
-        raise ValueError(f"{name}: it lies on {x.device}, but the other tensors on {like.device}; move it there.")
+        raise ValueError(f"{name}: it is on {x.device}, but the other tensors are on {like.device}; move it there.")
 
 
 def activation_is_silu(activation: str | None) -> bool:
-    """Return whether silu follows a convolution.
+    """Return whether the activation after a convolution is SiLU.
 
     Args:
-        activation: None, or "silu" or "swish", which are two names of x sigmoid(x).
+        activation: None, ``"silu"`` or its synonym ``"swish"``.
 
     Returns:
-        Whether it is silu.
+        Whether the activation is SiLU.
 
     Raises:
-        ValueError: The activation is another one.
+        ValueError: If the activation is not supported.
     """
     if activation not in (None, "silu", "swish"):
         raise ValueError(f"activation: {activation!r} was given, but it must be None, 'silu' or 'swish'.")
@@ -69,7 +69,7 @@ def activation_is_silu(activation: str | None) -> bool:
 
 
 def holds_integers(x: Tensor) -> bool:
-    """Return whether a tensor can be used as row numbers, after a cast to int64.
+    """Return whether a tensor has an integer dtype.
 
     Args:
         x: Any tensor.

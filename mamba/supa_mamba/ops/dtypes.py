@@ -1,17 +1,17 @@
-"""The precision of states and sums."""
+"""Precision of states and sums."""
 
 import torch
 from torch import Tensor
 
 
 def state_dtype(*inputs: Tensor | None) -> torch.dtype:
-    """Return the precision of states: float64 if an input is float64, otherwise float32, also for half precision.
+    """Return the dtype of states: float64 if an input is float64, otherwise float32.
 
     Args:
-        inputs: The inputs of an operation.
+        inputs: Inputs of an operation.
 
     Returns:
-        torch.float32 or torch.float64.
+        ``torch.float32`` or ``torch.float64``.
     """
     double = any(x is not None and x.dtype == torch.float64 for x in inputs)
     return torch.float64 if double else torch.float32
@@ -21,10 +21,10 @@ def cast(x: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """Cast a tensor that may be None.
 
     Args:
-        x: Any shape, or None.
-        dtype: The new precision.
+        x: Tensor of any shape, or None.
+        dtype: The new dtype.
 
     Returns:
-        The tensor, or None.
+        The cast tensor, or None.
     """
     return None if x is None else x.to(dtype)

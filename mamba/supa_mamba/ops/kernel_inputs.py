@@ -1,4 +1,4 @@
-"""Sizes, strides and dtypes of what Triton kernels take."""
+"""Sizes, strides and dtypes of the arguments of Triton kernels."""
 
 from typing import Any
 
@@ -7,22 +7,22 @@ from torch import Tensor
 
 
 def power_of_two(size: int) -> int:
-    """Return the next power of two, which the sizes of Triton's blocks must be.
+    """Round a size up to a power of two, as Triton requires for the sizes of blocks.
 
     Args:
-        size: at least 1.
+        size: Size of at least 1.
 
     Returns:
-        The smallest power of two that is not smaller.
+        The smallest power of two of at least ``size``.
     """
     return 1 << (size - 1).bit_length()
 
 
 def with_unit_stride(x: Tensor) -> Tensor:
-    """Return a tensor whose last dimension is contiguous; the rows may have any strides.
+    """Return a tensor whose last dimension has stride 1. The other stride is arbitrary.
 
     Args:
-        x: (rows, values).
+        x: (rows, values) tensor.
 
     Returns:
         The tensor itself, or a copy.
@@ -31,10 +31,10 @@ def with_unit_stride(x: Tensor) -> Tensor:
 
 
 def contiguous(x: Tensor | None) -> Tensor | None:
-    """Return a contiguous tensor, as kernels need where they take no strides; None stays None.
+    """Return a contiguous tensor, for kernels that take no strides.
 
     Args:
-        x: any shape, or None.
+        x: Tensor of any shape, or None.
 
     Returns:
         The tensor itself, a copy, or None.
@@ -43,13 +43,13 @@ def contiguous(x: Tensor | None) -> Tensor | None:
 
 
 def triton_dtype(x: Tensor) -> Any:
-    """Return Triton's dtype of the states.
+    """Return the Triton dtype of states.
 
     Args:
-        x: float32 or float64.
+        x: A float32 or float64 tensor.
 
     Returns:
-        Triton's float32 or float64.
+        ``tl.float32`` or ``tl.float64``.
     """
     import triton.language as tl
 

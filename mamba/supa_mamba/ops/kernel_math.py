@@ -11,12 +11,12 @@ LN_2 = tl.constexpr(0.6931471805599453)
 def softplus(x):
     small = tl.exp2(-tl.abs(x) * LOG2_E)
     if x.dtype == tl.float64:
-        # log(1 + s) loses the digits of a small s; dividing by what the sum really took restores them.
+        # log(1 + s) loses digits of a small s; the factor s / ((1 + s) - 1) restores them.
         sum_ = 1.0 + small
         log1p = tl.where(sum_ == 1.0, small, tl.log(sum_) * (small / tl.where(sum_ == 1.0, 1.0, sum_ - 1.0)))
     else:
-        # log(1 + s) / s on [0, 1] by Chebyshev's approximation of degree 8, to 3.5e-8 of its value: multiplications and
-        # additions are cheap, but logarithms and divisions share one slow unit with all exponentials.
+        # Chebyshev approximation of log(1 + s) / s on [0, 1], degree 8, relative error 3.5e-8. It avoids logarithms and
+        # divisions, which share one slow unit with the exponentials.
         ratio = small * 0.005105825798377466 - 0.028991956382974596
         ratio = small * ratio + 0.07738073836428344
         ratio = small * ratio - 0.13590600233882275
@@ -35,14 +35,14 @@ def sigmoid(x):
 
 @triton.jit
 def mask_if(condition, mask):
-    # `mask & condition` with a scalar condition makes integers in Triton's interpreter, whose loads and stores refuse
-    # them from Triton 3.7 on. Compiled code is the same.
+    # `mask & condition` with a scalar condition returns integers in Triton's interpreter, whose loads and stores reject
+    # them since Triton 3.7. Compiled code is the same.
     return tl.where(condition, mask, False)
 
 
 @triton.jit
 def load(pointers, live, WHOLE: tl.constexpr):
-    # A load without a mask can bring several values at once.
+    # A load without a mask can be vectorised.
     if WHOLE:
         return tl.load(pointers)
     else:  # noqa: RET505 Triton compiles one of the two

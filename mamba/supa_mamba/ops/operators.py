@@ -1,7 +1,7 @@
-"""Registration of custom operators, so that ``torch.compile`` treats each operation as one step.
+"""Registration of custom operators, so that ``torch.compile`` treats each operation as a single operator.
 
-The inputs of an operator are a named tuple. Its fields are the arguments of the operator, and the backends, the modules
-``cpu`` and ``launch`` of an operation, take the tuple.
+The inputs of an operator are a named tuple. Its fields are the arguments of the operator. The backends of an operation,
+its modules ``cpu`` and ``launch``, take the tuple.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,17 +18,17 @@ _SCHEMA_TYPES: dict[Any, str] = {Tensor: "Tensor", Tensor | None: "Tensor?", boo
 
 
 class SequenceInputs(Protocol):
-    """The inputs of an operation over packed sequences: a named tuple. Its first field has the shape of the result."""
+    """Inputs of an operation over packed sequences: a named tuple whose first field has the shape of the result."""
 
     @property
     def offset(self) -> Tensor:
-        """(S + 1,) int64; the only input without a gradient."""
+        """(S + 1,) int64 offsets, the only input without a gradient."""
 
     def new_final_states(self, sequences: int) -> Tensor:
-        """Return an uninitialized tensor for the final states of so many sequences."""
+        """Return an uninitialised tensor for the final states of this number of sequences."""
 
     def new_checkpoints(self, *, save: bool) -> Tensor:
-        """Return an uninitialized tensor for the states that ``launch.backward`` needs, empty without ``save``."""
+        """Return an uninitialised tensor for the states that ``launch.backward`` needs, empty without ``save``."""
 
 
 Inputs = TypeVar("Inputs", bound=SequenceInputs)
@@ -40,19 +40,23 @@ def sequence_operator(
 ) -> Callable[[Inputs, Options, bool], tuple[Tensor, Tensor]]:
     """Register an operation over packed sequences, and its gradients.
 
+    The package of the operation provides three functions:
+
+    - ``cpu.forward(inputs, options, return_final_states)`` returns y and the final states, and is differentiable. The
+      states are those of zero sequences if they are not requested.
+    - ``launch.forward(inputs, options, return_final_states, save_checkpoints)`` also returns checkpoints.
+    - ``launch.backward(y_grad, final_grad, inputs, checkpoints, options)`` returns the gradient of each input except
+      the offset, and None for a missing input.
+
     Args:
-        name: The name of the public function.
-        package: The package of the operation. Its ``cpu.forward(inputs, options, return_final_states)`` returns y and
-            the final states, of no sequence if they are not requested, and is differentiable. Its
-            ``launch.forward(inputs, options, return_final_states, save_checkpoints)`` also returns checkpoints, and
-            ``launch.backward(y_grad, final_grad, inputs, checkpoints, options)`` the gradient of each input but the
-            offset, None for a missing one.
-        inputs: A named tuple of tensors.
-        options: A named tuple of booleans and floats.
+        name: Name of the public function.
+        package: Package of the operation.
+        inputs: Type of the inputs, a named tuple of tensors.
+        options: Type of the options, a named tuple of booleans and floats.
 
     Returns:
-        A function of inputs, options and whether to return the final states, which returns y and the final states. It
-        calls the custom operator on a GPU and in compiled programs; otherwise autograd records ``cpu.forward``.
+        A function of the inputs, the options and ``return_final_states`` that returns y and the final states. It calls
+        the custom operator on a GPU and in compiled programs. Otherwise autograd records ``cpu.forward``.
     """
     tensors, settings = _arguments(inputs), _arguments(options)
     fields = list(get_type_hints(inputs))
@@ -130,13 +134,13 @@ def sequence_operator(
 
 
 def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str]) -> Any:
-    """Register an operation that changes tables of states in place and has no gradients.
+    """Register an operation that updates state tables in place and has no gradients.
 
     Args:
-        name: The name of the operator.
-        package: The package of the operation; ``step(inputs)`` of its backends returns y, of the shape of ``x``.
-        inputs: A named tuple of tensors and booleans; the first field is the table of states.
-        mutated: The fields that the operation changes.
+        name: Name of the operator.
+        package: Package of the operation. ``step(inputs)`` of its backends returns y, of the shape of ``x``.
+        inputs: Type of the inputs, a named tuple of tensors and booleans. The first field is the state table.
+        mutated: Names of the fields that the operation modifies.
 
     Returns:
         The custom operator, whose arguments are the fields.
@@ -155,7 +159,7 @@ def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str])
 
 
 def _arguments(fields: type, mutated: Iterable[str] = ()) -> list[str]:
-    """Return the arguments of an operator in the language of PyTorch's schemas."""
+    """Return the arguments of an operator in the syntax of PyTorch schemas."""
     described = []
     for number, (name, kind) in enumerate(get_type_hints(fields).items()):
         schema_type = _SCHEMA_TYPES[kind]

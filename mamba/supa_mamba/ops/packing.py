@@ -1,24 +1,25 @@
-"""Packed sequences: the rows of all sequences one after another, and the offset at which each sequence begins."""
+"""Packed sequences: the rows of all sequences one after another, and the offset of each sequence."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from supa.checks import counted
 from supa_mamba.ops.checks import check_device, holds_integers
 
 
 @dataclass(frozen=True)
 class TimeMajor:
-    """The order of rows on the CPU path: all first steps, all second steps, and so on.
+    """Order of the rows on the CPU: the first rows of all sequences, then all second rows, and so on.
 
-    Within a step the longest sequence comes first, so the sequences that have not ended are always the first ones.
+    Within a step the longest sequence comes first, so the sequences that have not ended form a prefix.
 
     Args:
-        rows: (T,) int64, the packed row of each row in this order.
-        counts: The number of sequences that have not ended, step by step.
-        longest_first: (S,) int64, the sequences from the longest to the shortest.
-        steps: (T,) int64, the step of each row in this order, from 0.
+        rows: (T,) int64 index of the packed row at each place of this order.
+        counts: Number of sequences that have not ended, for each step.
+        longest_first: (S,) int64 indices of the sequences from the longest to the shortest.
+        steps: (T,) int64 step of each row in this order, from 0.
     """
 
     rows: Tensor
@@ -28,17 +29,17 @@ class TimeMajor:
 
 
 def int_list(values: Tensor) -> list[int]:
-    """Return the numbers of a tensor, also inside the transforms of ``torch.func``.
+    """Convert a tensor into a list of integers, also inside transforms of ``torch.func``.
 
     Args:
         values: (n,) integers.
 
     Returns:
-        The numbers.
+        The integers.
     """
     try:
         return [int(value) for value in values.tolist()]
-    except RuntimeError:  # before PyTorch 2.13, what is computed inside a transform has no storage to list
+    except RuntimeError:  # before PyTorch 2.13, tensors computed inside a transform have no storage
         return [int(value) for value in values]
 
 
@@ -46,8 +47,8 @@ def time_major(offset: Tensor, *, reverse: bool) -> TimeMajor:
     """Order the rows of packed sequences by step.
 
     Args:
-        offset: (S + 1,) int64, on the CPU.
-        reverse: Whether each sequence runs from its own end to its start.
+        offset: (S + 1,) int64 offsets on the CPU.
+        reverse: Whether to process each sequence from its last row to its first.
 
     Returns:
         The order.
@@ -67,30 +68,30 @@ def inverse(order: Tensor) -> Tensor:
     """Invert a permutation.
 
     Args:
-        order: (n,) int64, each of 0..n-1 once.
+        order: (n,) int64 permutation of 0 to n - 1.
 
     Returns:
-        (n,) int64.
+        (n,) int64 inverse permutation.
     """
     return torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
 
 
 def normalize_offsets(name: str, x: Tensor, offset: Tensor | None, letters: str = "D") -> Tensor:
-    """Return the offset of packed rows, or of the equally long sequences of a padded batch.
+    """Return the offsets of packed rows, or of the sequences of equal length in a padded batch.
 
-    The values of the offset are not checked here: on a GPU the program would have to wait for the device.
+    The values of the offsets are not checked here, because that would synchronise with a GPU.
 
     Args:
-        name: The name of the rows in messages.
-        x: (T, ...) packed rows with an offset, or (B, L, ...) without.
-        offset: (S + 1,) integers, cast to int64, or None.
-        letters: The dimensions of a row, one letter each.
+        name: Name of the rows, for messages.
+        x: (T, ...) packed rows if ``offset`` is given, otherwise a (B, L, ...) padded batch.
+        offset: (S + 1,) integers, or None.
+        letters: Dimensions of a row, one letter each, for messages.
 
     Returns:
-        (S + 1,) int64 on the device of ``x``, contiguous, as the kernels need it.
+        (S + 1,) int64 contiguous offsets on the device of ``x``.
 
     Raises:
-        ValueError: The rows and the offset do not fit, or the operations do not run on their device.
+        ValueError: If rows and offsets do not match, or the device is not supported.
     """
     check_device(name, x)
     row = ", ".join(letters)
@@ -100,13 +101,13 @@ def normalize_offsets(name: str, x: Tensor, offset: Tensor | None, letters: str 
         if x.ndim != len(letters) + 2:
             raise ValueError(
                 f"{name}: shape {tuple(x.shape)} was given without an offset, but it must be padded, (B, L, {row}); "
-                f"for packed rows (T, {row}) also give offset, (S + 1,) integers."
+                f"for packed rows (T, {row}) also pass offset, (S + 1,) integers."
             )
         return torch.arange(x.shape[0] + 1, device=x.device) * x.shape[1]
     if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(offset):
         raise ValueError(
-            "offset: torch.vmap over offsets is not supported, as the sequences differ in length; give all sequences "
-            "packed with one offset."
+            "offset: torch.vmap over offsets is not supported, because the sequences differ in length; pass all "
+            "sequences packed with one offset."
         )
     if x.ndim != len(letters) + 1:
         raise ValueError(f"{name}: shape {tuple(x.shape)} was given with an offset, but it must be packed, (T, {row}).")
@@ -119,32 +120,32 @@ def normalize_offsets(name: str, x: Tensor, offset: Tensor | None, letters: str 
 
 
 def flatten_rows(x: Tensor, offset: Tensor | None) -> Tensor:
-    """Return the rows of a padded batch one after another; packed rows are returned unchanged.
+    """Flatten a padded batch into rows. Packed rows are returned unchanged.
 
     Args:
-        x: (T, ...) with an offset, or (B, L, ...) without.
-        offset: (S + 1,), or None.
+        x: (T, ...) packed rows if ``offset`` is given, otherwise a (B, L, ...) padded batch.
+        offset: (S + 1,) integers, or None.
 
     Returns:
-        (T, ...), or (B L, ...).
+        (T, ...) or (B * L, ...) rows.
     """
     return x.flatten(0, 1) if offset is None else x
 
 
 def check_offsets(offset: Tensor, rows: int) -> None:
-    """Check the values of an offset on the CPU.
+    """Check the values of offsets on the CPU.
 
     Args:
-        offset: (S + 1,) int64.
-        rows: number of packed rows.
+        offset: (S + 1,) int64 offsets.
+        rows: Number of packed rows.
 
     Raises:
-        ValueError: It does not ascend from 0 to the number of rows.
+        ValueError: If the offsets do not ascend from 0 to the number of rows.
     """
     descends = (offset.diff() < 0).nonzero()[:1, 0]
     if offset[0] != 0 or offset[-1] != rows or descends.shape[0]:
-        where = f", descending behind entry {int(descends)}," if descends.shape[0] else ""
+        where = f", descending after entry {int(descends)}," if descends.shape[0] else ""
         raise ValueError(
-            f"offset: {int(offset[0])} to {int(offset[-1])}{where} was given for {rows} rows, but it must begin at 0, "
-            "never descend, and end at the number of rows."
+            f"offset: {int(offset[0])} to {int(offset[-1])}{where} was given for {counted(rows, 'row')}, but it must "
+            "begin at 0, never descend, and end at the number of rows."
         )

@@ -1,8 +1,9 @@
-"""Slots of a table of states that one step changes, and how many cached inputs each of them takes first."""
+"""Checks of state tables, their slots and the caches of inputs."""
 
 import torch
 from torch import Tensor
 
+from supa.checks import counted
 from supa_mamba.ops.checks import check_device, holds_integers
 from supa_mamba.ops.transforms import is_transformed
 
@@ -10,16 +11,16 @@ STATE_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_state(name: str, state: Tensor, dims: tuple[int, ...], words: str) -> None:
-    """Check a table of states that is changed in place.
+    """Check a state table that is modified in place.
 
     Args:
-        name: The name of the argument.
+        name: Name of the argument.
         state: The table, with any strides.
-        dims: The numbers of dimensions that it may have.
-        words: Its shape in letters.
+        dims: Allowed numbers of dimensions.
+        words: Shape in letters, for the message.
 
     Raises:
-        ValueError: The shape or the dtype is another one, or several of its values share one place in memory.
+        ValueError: If the shape or the dtype is wrong, or several elements share memory.
     """
     check_device(name, state)
     if state.ndim not in dims or state.dtype not in STATE_DTYPES:
@@ -29,14 +30,13 @@ def check_state(name: str, state: Tensor, dims: tuple[int, ...], words: str) -> 
         )
     if _overlaps(state):
         raise ValueError(
-            f"{name}: shape {tuple(state.shape)} with strides {state.stride()} was given, but several of its values "
-            "share one place in memory, and it is changed in place; pass a copy of it, by .clone() or "
-            ".contiguous()."
+            f"{name}: shape {tuple(state.shape)} with strides {state.stride()} was given, but several of its elements "
+            "share memory, and it is modified in place; pass a copy from .clone() or .contiguous()."
         )
 
 
 def _overlaps(x: Tensor) -> bool:
-    """Return whether values may share a place: a step along one dimension must pass over all smaller steps."""
+    """Return whether elements may share memory: each stride must exceed the extent of all smaller strides."""
     if x.is_contiguous():
         return False
     dims = [(stride, size) for stride, size in zip(x.stride(), x.shape, strict=True) if size != 1]
@@ -47,43 +47,43 @@ def _overlaps(x: Tensor) -> bool:
 
 
 def normalize_slots(name: str, slots: Tensor | None, x: Tensor, state: Tensor) -> Tensor:
-    """Check the slots that the sequences have in the table, or name the first ones.
+    """Check the slots of the sequences. The default is slots 0 to M - 1.
 
     Args:
-        name: The name of the argument.
+        name: Name of the argument.
         slots: (M,) integers, or None.
-        x: (M, ...), the input.
-        state: (R, ...), the table.
+        x: (M, ...) input.
+        state: (R, ...) state table.
 
     Returns:
-        (M,) int64, contiguous, as kernels want them.
+        (M,) int64 contiguous slots.
 
     Raises:
-        ValueError: They do not fit the sequences or the table.
+        ValueError: If the slots do not match the sequences or the table.
     """
     if slots is None:
         if x.shape[0] > state.shape[0]:
             raise ValueError(
-                f"x: {x.shape[0]} sequences were given, but the table of states has {state.shape[0]} slots; give the "
-                f"slot of each sequence in {name}."
+                f"x: it has {counted(x.shape[0], 'sequence')}, but the state table has "
+                f"{counted(state.shape[0], 'slot')}; pass the slot of each sequence in {name}."
             )
         return torch.arange(x.shape[0], device=x.device)
     return normalize_integers(name, slots, x)
 
 
 def normalize_integers(name: str, given: Tensor, x: Tensor) -> Tensor:
-    """Check one integer for each sequence, but not its value, as a GPU would have to wait for that.
+    """Check a tensor of one integer per sequence, except its values, which would require a synchronisation.
 
     Args:
-        name: The name of the argument.
-        given: (M,), of any integer dtype.
-        x: (M, ...), the input.
+        name: Name of the argument.
+        given: (M,) integers.
+        x: (M, ...) input.
 
     Returns:
-        (M,) int64, contiguous, as kernels want them.
+        (M,) int64 contiguous integers.
 
     Raises:
-        ValueError: The shape, the dtype or the device does not fit.
+        ValueError: If shape, dtype or device does not match.
     """
     if not isinstance(given, Tensor):
         raise ValueError(f"{name}: a {type(given).__name__} was given, but it must be a tensor, (M,) integers.")
@@ -96,17 +96,17 @@ def normalize_integers(name: str, given: Tensor, x: Tensor) -> Tensor:
 
 
 def check_cached(name: str, cached: Tensor, shape: tuple[int, ...], new: Tensor, words: str) -> None:
-    """Check a cache that is to hold inputs exactly.
+    """Check a cache that stores inputs exactly.
 
     Args:
-        name: The name of the cache.
+        name: Name of the cache.
         cached: The cache.
-        shape: The shape that it must have.
-        new: The inputs that go into it.
-        words: The shape in letters.
+        shape: Required shape.
+        new: The inputs that will be stored.
+        words: Required shape in letters, for the message.
 
     Raises:
-        ValueError: The shape or the device differs, it would round, or it is not contiguous.
+        ValueError: If shape or device is wrong, the cache is not contiguous, or its dtype would round the inputs.
     """
     if tuple(cached.shape) != shape or cached.device != new.device or not cached.is_contiguous():
         raise ValueError(
@@ -115,46 +115,46 @@ def check_cached(name: str, cached: Tensor, shape: tuple[int, ...], new: Tensor,
         )
     if not cached.is_floating_point() or torch.promote_types(cached.dtype, new.dtype) != cached.dtype:
         raise ValueError(
-            f"{name}: {cached.dtype} was given, which would round the {new.dtype} inputs; make it {new.dtype}."
+            f"{name}: {cached.dtype} was given, which would round the {new.dtype} inputs; use {new.dtype}."
         )
 
 
 def check_no_gradients(name: str, trained: str, *tensors: Tensor | None) -> None:
-    """Refuse inputs that ask for gradients.
+    """Check that no input requires gradients.
 
     Args:
-        name: The operation.
-        trained: The operation to train with.
-        tensors: Its inputs.
+        name: Name of the operation.
+        trained: Name of the differentiable operation, for the message.
+        tensors: Inputs of the operation.
 
     Raises:
-        ValueError: Gradients are required.
+        ValueError: If gradients are required, or a transform of ``torch.func`` is active.
     """
     if is_transformed(*tensors):
         raise ValueError(
-            f"{name}: it changes its state in place, so torch.func and forward-mode derivatives are not supported; "
-            f"differentiate {trained}, and for torch.vmap give all sequences slots of one state."
+            f"{name}: it modifies its state in place, so torch.func and forward-mode derivatives are not supported; "
+            f"differentiate {trained} instead, and instead of torch.vmap use one state with a slot per sequence."
         )
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         raise ValueError(
-            f"{name} changes its state and has no gradients, but an input requires them; "
+            f"{name} modifies its state and has no gradients, but an input requires them; "
             f"call it under torch.no_grad(), or train with {trained}."
         )
 
 
 def active_slots(name: str, slots: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the sequences that have not finished, on the CPU.
+    """Find the unfinished sequences, on the CPU.
 
     Args:
-        name: The name of the argument.
-        slots: (M,) int64.
-        state: (R, ...), the table.
+        name: Name of the argument.
+        slots: (M,) int64 slots.
+        state: (R, ...) state table.
 
     Returns:
-        Their places among the M, and their slots in the table.
+        Indices of the unfinished sequences among the M sequences, and their slots.
 
     Raises:
-        ValueError: There is no such slot, or two sequences have one.
+        ValueError: If a slot does not exist, or two sequences have the same slot.
     """
     if slots.shape[0] and slots.max() >= state.shape[0]:
         raise ValueError(f"{name}: {int(slots.max())} was given, but the table has slots 0 to {state.shape[0] - 1}.")
@@ -163,23 +163,23 @@ def active_slots(name: str, slots: Tensor, state: Tensor) -> tuple[Tensor, Tenso
     ascending = places.sort().values
     if (ascending[1:] == ascending[:-1]).any():
         twice = int(ascending[1:][ascending[1:] == ascending[:-1]][0])
-        raise ValueError(f"{name}: {twice} was given more than once, but each sequence must have a slot of its own.")
+        raise ValueError(f"{name}: {twice} was given more than once, but each sequence must have its own slot.")
     return live, places
 
 
 def active_accepted(accepted: Tensor, live: Tensor, inputs: int) -> Tensor:
-    """Find how many cached inputs the living sequences take, on the CPU.
+    """Return the numbers of accepted inputs of the unfinished sequences, on the CPU.
 
     Args:
-        accepted: (M,) int64.
-        live: Places of the living among the M.
-        inputs: How many are cached.
+        accepted: (M,) int64 numbers of accepted inputs.
+        live: Indices of the unfinished sequences among the M sequences.
+        inputs: Number of cached inputs.
 
     Returns:
-        Their numbers.
+        Number of accepted inputs of each unfinished sequence.
 
     Raises:
-        ValueError: More are to be taken than there are, or fewer than none.
+        ValueError: If a number is negative or exceeds the number of cached inputs.
     """
     taken = accepted[live]
     if taken.shape[0] and (taken.min() < 0 or taken.max() > inputs):

@@ -1,7 +1,7 @@
-"""Derivatives of operators that have a formula for the first derivative only.
+"""Derivatives of operators with a formula for the first derivative only.
 
-``torch.func`` and forward-mode differentiation give the right numbers, or raise one error that says what to do. Without
-this module PyTorch returns tangents of zero for an operator that it does not know.
+Transforms of ``torch.func`` and forward-mode differentiation return correct results or raise an error with a
+recommendation. Without this module PyTorch would return zero tangents for a custom operator.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,18 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
     """Make an operator differentiable once, in eager and in compiled programs.
 
     Args:
-        name: The name of the public function, for messages.
-        operator: The custom operator; it returns a tuple of tensors.
-        backward: The custom operator of its gradients; it returns a tuple of tensors.
-        remember: Stores on the context what the gradients need, as ``setup_context`` of ``torch.autograd.Function``.
-        gradients: Returns the gradients of the arguments, from the context, the gradients of the results and a function
-            that calls ``backward``.
+        name: Name of the public function, for messages.
+        operator: The custom operator, which returns a tuple of tensors.
+        backward: The custom operator of the gradients, which returns a tuple of tensors.
+        remember: Function that stores the values for the backward pass on the context, like ``setup_context`` of
+            ``torch.autograd.Function``.
+        gradients: Function that returns the gradients of the arguments from the context, the gradients of the results
+            and a function that calls ``backward``.
 
     Returns:
-        A function with the arguments and results of the operator. In eager programs ``torch.func.grad``, ``vjp``,
-        ``jacrev`` and ``vmap`` work; forward-mode and second derivatives raise ``ValueError``. In compiled programs all
-        transforms of ``torch.func`` raise ``ValueError``.
+        A function with the arguments and results of the operator. In eager programs it supports ``torch.func.grad``,
+        ``vjp``, ``jacrev`` and ``vmap``, and raises ``ValueError`` for forward-mode and second derivatives. In compiled
+        programs all transforms of ``torch.func`` raise ``ValueError``.
     """
 
     class Backward(Function):
@@ -81,7 +82,7 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
     def call(*args: Any) -> Any:
         if not torch.compiler.is_compiling():
             return Forward.apply(*args)  # type: ignore[no-untyped-call]
-        # Dynamo traces no Function with a jvp, and PyTorch's operators take none of these transforms.
+        # Dynamo cannot trace a Function with a jvp, and custom operators do not support these transforms.
         if torch._C._are_functorch_transforms_active():
             raise ValueError(
                 f"{name}: torch.func and forward-mode derivatives are not supported in compiled programs; "
@@ -93,7 +94,7 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
 
 
 def _one_by_one(function: Any, count: int, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> Any:
-    # The kernels have no batch dimension of their own: a batch of sequences is what the offset is for.
+    # The kernels have no batch dimension; batches are expressed by offsets.
     results = [
         function.apply(*(x if dim is None else x.select(dim, i) for x, dim in zip(args, in_dims, strict=True)))
         for i in range(count)
@@ -103,10 +104,13 @@ def _one_by_one(function: Any, count: int, in_dims: tuple[int | None, ...], args
 
 
 def is_transformed(*args: Tensor | None) -> bool:
-    """Return whether a transform of ``torch.func`` is active, or an argument has a tangent of forward mode.
+    """Return whether a transform of ``torch.func`` is active, or an argument has a forward-mode tangent.
 
     Args:
         args: Tensors, or None.
+
+    Returns:
+        Whether the operation is being transformed.
     """
     if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
         return torch._C._are_functorch_transforms_active()
@@ -114,12 +118,15 @@ def is_transformed(*args: Tensor | None) -> bool:
 
 
 def needs_gradients(*args: Tensor | None) -> bool:
-    """Return whether an operator must store what its gradients need.
+    """Return whether an operator must save values for the backward pass.
 
     Args:
-        args: The inputs of the operator.
+        args: Inputs of the operator.
+
+    Returns:
+        Whether gradients may be required.
     """
-    # Inside torch.vmap a tensor hides that it requires gradients.
+    # Inside torch.vmap, requires_grad of a tensor is not visible.
     if torch._C._are_functorch_transforms_active():
         return True
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in args)
@@ -152,14 +159,14 @@ class _NotAgain(_Once):
 
 
 def first_derivative_only(x: Tensor, message: str) -> Tensor:
-    """Return a tensor through which first derivatives flow, for what PyTorch differentiates only once.
+    """Return a tensor that supports first derivatives only, for PyTorch functions that are differentiable once.
 
     Args:
-        x: Any shape.
-        message: The message of the ``ValueError`` that forward-mode and second derivatives raise.
+        x: Tensor of any shape.
+        message: Message of the ``ValueError`` that forward-mode and second derivatives raise.
 
     Returns:
-        The tensor; in compiled programs unchanged, as these take first derivatives only.
+        The tensor. Compiled programs support first derivatives only, so there the tensor is returned unchanged.
     """
     if torch.compiler.is_compiling():
         return x

@@ -1,4 +1,4 @@
-"""Vector-Jacobian products of plain PyTorch functions inside custom operators, in which autograd is off."""
+"""Vector-Jacobian products of PyTorch functions inside custom operators, where autograd is disabled."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +13,12 @@ def vjp(
     """Run a function again and return the gradients of its inputs.
 
     Args:
-        function: Takes tensors and returns tensors.
-        inputs: Its arguments, None for a missing one. Those of an integer dtype have no gradient.
-        output_grads: The gradient of each output, None for zeros.
+        function: Function of tensors that returns tensors.
+        inputs: Arguments of the function; None for a missing argument. Integer tensors have no gradient.
+        output_grads: Gradient of each output; None for zeros.
 
     Returns:
-        The gradient of each input that is no integer tensor, contiguous; None for a missing one.
+        Contiguous gradient of each input that is not an integer tensor; None for a missing input.
     """
     constant = [x is not None and not x.is_floating_point() for x in inputs]
 
@@ -32,7 +32,7 @@ def vjp(
             [y for y, _ in outputs], wanted, [grad for _, grad in outputs], allow_unused=True, materialize_grads=True
         )
 
-    # PyTorch's dispatcher has switched autograd off in this thread, which enable_grad cannot undo; a new thread has it.
+    # PyTorch's dispatcher disables autograd in this thread, and enable_grad cannot undo that. A new thread can use it.
     with ThreadPoolExecutor(1) as executor:
         found = iter(executor.submit(run).result())
     return tuple(

@@ -1,4 +1,4 @@
-"""The cache of graph benchmarks: whole whatever ends a process, right whatever its files hold, shared by many jobs."""
+"""The cache of graph benchmarks: interrupted processes, damaged files and concurrent jobs."""
 
 import errno
 import fcntl
@@ -36,12 +36,12 @@ def _place(folder: Path) -> Path:
 
 
 def _others(folder: Path) -> list[str]:
-    """The names in the cache beside the set and its lock."""
+    """Return the names in the cache besides the set and its lock."""
     return [path.name for path in _place(folder).parent.iterdir() if path.name not in ("MUTAG", ".MUTAG.lock")]
 
 
 def _flipped(data: bytes) -> bytes:
-    """Change one byte of a number in the middle, which can be read all the same."""
+    """Change one byte in the middle, so that the file remains readable."""
     return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
 
 
@@ -54,7 +54,7 @@ DAMAGES = {"empty": lambda _: b"", "cut": lambda data: data[: len(data) // 2], "
     "file", ["processed/data.pt", "processed/pre_filter.pt", "processed/pre_transform.pt", "contents.json"]
 )
 @pytest.mark.parametrize("root", ["root", None])
-def test_a_damaged_file_is_made_anew(folder, root, file, damage):
+def test_a_damaged_file_is_built_again(folder, root, file, damage):
     first = _load(folder)
     path = _place(folder) / file
     whole = path.read_bytes()
@@ -67,26 +67,26 @@ def test_a_damaged_file_is_made_anew(folder, root, file, damage):
 
 
 @pytest.mark.parametrize("file", ["processed/data.pt", "raw/MUTAG_A.txt"])
-def test_a_lost_file_is_made_anew(folder, file):
+def test_a_missing_file_is_built_again(folder, file):
     _load(folder)
     (_place(folder) / file).unlink()
     assert len(_load(folder)) == 8
     assert (_place(folder) / file).exists()
 
 
-def test_the_files_in_the_root_win(folder):
+def test_files_in_the_root_take_precedence(folder):
     _load(folder)
     write_tu(folder / "other", "MUTAG", graphs=12)
     assert len(_load(folder, root="other")) == 12
     assert len(_load(folder, root=None)) == 12
     labels = folder / "other" / "MUTAG" / "raw" / "MUTAG_node_labels.txt"
-    labels.write_text("0\n" * labels.read_text().count("\n"))  # as many bytes as before
+    labels.write_text("0\n" * labels.read_text().count("\n"))  # same number of bytes
     assert _load(folder, root="other").num_features == 1
     labels.unlink()
     assert _load(folder, root="other").from_degrees
 
 
-def test_a_wrong_root_is_an_error_although_the_cache_holds_the_set(folder):
+def test_a_wrong_root_is_an_error_even_if_the_set_is_cached(folder):
     _load(folder)
     with pytest.raises(ValueError, match="there is no such folder"):
         _load(folder, root="rot")
@@ -95,7 +95,7 @@ def test_a_wrong_root_is_an_error_although_the_cache_holds_the_set(folder):
         _load(folder, root="empty")
 
 
-def test_files_mended_in_the_cache_are_taken(folder):
+def test_files_repaired_in_the_cache_are_used(folder):
     _load(folder)
     for path in (_place(folder) / "raw").iterdir():
         path.unlink()
@@ -106,14 +106,14 @@ def test_files_mended_in_the_cache_are_taken(folder):
 
 
 @pytest.mark.parametrize("locks", [True, False], ids=["locks", "no locks"])
-def test_jobs_that_start_together_on_an_empty_cache_all_load_the_set(folder, locks, monkeypatch):
+def test_concurrent_jobs_with_an_empty_cache_all_load_the_set(folder, locks, monkeypatch):
     if not locks:
 
         def refused(*_):
             raise OSError(errno.ENOLCK, "No locks available")
 
         monkeypatch.setattr(fcntl, "flock", refused)
-        monkeypatch.setattr(sys, "stderr", sys.stderr)  # threads that redirect it at the same time may mix it up
+        monkeypatch.setattr(sys, "stderr", sys.stderr)  # concurrent threads may redirect it in any order
     write_tu(folder / "other", "MUTAG", graphs=12)
     roots = ["root", "other"] * 4
     start = threading.Barrier(len(roots))
@@ -128,7 +128,7 @@ def test_jobs_that_start_together_on_an_empty_cache_all_load_the_set(folder, loc
     assert _others(folder) == []
 
 
-def test_a_set_that_another_process_makes_is_waited_for_and_a_killed_process_holds_no_lock(folder):
+def test_load_waits_for_another_process_and_a_killed_process_releases_its_lock(folder):
     _place(folder).parent.mkdir(parents=True)
     lock = _place(folder).parent / ".MUTAG.lock"
     program = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
@@ -147,7 +147,7 @@ def test_a_set_that_another_process_makes_is_waited_for_and_a_killed_process_hol
         assert len(loaded.result()) == 8
 
 
-def test_what_a_killed_process_left_is_removed_after_a_day(folder):
+def test_leftovers_of_a_killed_process_are_removed_after_a_day(folder):
     for name, age in ((".MUTAG-old", 2 * 86400), (".MUTAG-new", 60)):
         left = _place(folder).parent / name
         (left / "MUTAG").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_what_a_killed_process_left_is_removed_after_a_day(folder):
 
 
 def _refuse_writing(folder: Path, monkeypatch) -> None:
-    """Let the cache behave as on a disk that can only be read; the superuser ignores the modes of folders."""
+    """Simulate a read-only disk, since the superuser ignores the permissions of folders."""
     opened, temporary = os.open, tempfile.TemporaryDirectory
 
     def open_(path, flags, *arguments, **options):
@@ -174,7 +174,7 @@ def _refuse_writing(folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(cache_module.tempfile, "TemporaryDirectory", temporary_directory)
 
 
-def test_a_cache_that_can_only_be_read_is_read(folder, monkeypatch):
+def test_a_read_only_cache_is_read(folder, monkeypatch):
     _load(folder)
     before = {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*")}
     _refuse_writing(folder, monkeypatch)
@@ -183,7 +183,7 @@ def test_a_cache_that_can_only_be_read_is_read(folder, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*")} == before
 
 
-def test_a_set_that_a_cache_to_read_does_not_hold_whole_is_made_elsewhere(folder, monkeypatch):
+def test_a_damaged_set_in_a_read_only_cache_is_built_elsewhere(folder, monkeypatch):
     _load(folder)
     (_place(folder) / "processed" / "data.pt").write_bytes(b"")
     _refuse_writing(folder, monkeypatch)
@@ -191,7 +191,7 @@ def test_a_set_that_a_cache_to_read_does_not_hold_whole_is_made_elsewhere(folder
     assert (_place(folder) / "processed" / "data.pt").read_bytes() == b""
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(folder, monkeypatch):
+def test_a_full_disk_is_one_clear_error_and_leaves_no_files(folder, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -209,7 +209,7 @@ def test_a_cache_that_is_a_file_is_one_clear_error(folder):
 
 
 def _downloads(files: dict[str, bytes], monkeypatch) -> None:
-    """Let the collection's server answer with these files."""
+    """Replace the download by the given files."""
 
     def cp(_url, target, *, extract):
         assert extract
@@ -220,13 +220,13 @@ def _downloads(files: dict[str, bytes], monkeypatch) -> None:
     monkeypatch.setattr(tu_dataset.fs, "cp", cp)
 
 
-def test_a_broken_download_does_not_stay(folder, monkeypatch):
+def test_a_broken_download_is_not_cached(folder, monkeypatch):
     files = {path.name: path.read_bytes() for path in (folder / "root" / "MUTAG" / "raw").iterdir()}
     _downloads({**files, "MUTAG_graph_labels.txt": b"0\n1\n"}, monkeypatch)
     with pytest.raises(ValueError, match=r"the downloaded MUTAG_graph_labels\.txt: it has 2 lines.* needs 8"):
         _load(folder, root=None)
     _downloads({name: data for name, data in files.items() if "labels" not in name}, monkeypatch)
-    with pytest.raises(ValueError, match=r"MUTAG: it cannot be downloaded or read .*root=, --root"):
+    with pytest.raises(ValueError, match=r"MUTAG: the set cannot be downloaded or read .*root= or --root"):
         _load(folder, root=None)
     assert not _place(folder).exists()
     _downloads(files, monkeypatch)
@@ -244,7 +244,7 @@ def test_a_damaged_copy_in_the_cache_is_downloaded_again(folder, monkeypatch):
     assert len(_load(folder, root=None)) == 8
 
 
-def test_a_missing_raw_file_is_not_downloaded_into_given_ones(tmp_path, monkeypatch):
+def test_a_missing_raw_file_in_the_root_is_not_downloaded(tmp_path, monkeypatch):
     def download(*_arguments, **_options):
         raise AssertionError("downloaded")
 

@@ -1,4 +1,4 @@
-"""Raw files of graph benchmarks: found in every layout, and damaged ones named."""
+"""Raw files of graph benchmarks: search in every layout, and errors that name damaged files."""
 
 import pickle
 import shutil
@@ -15,7 +15,7 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 
 
 def _write(folder: Path, name: str) -> Path:
-    """Write the raw files of a small made-up set; returns their folder."""
+    """Write the raw files of a small synthetic set and return their folder."""
     if name == "MUTAG":
         write_tu(folder, name, graphs=8)
         return folder / name / "raw"
@@ -106,7 +106,7 @@ def test_the_folder_of_the_set_comes_before_other_copies(tmp_path):
     assert len(load_benchmark("MUTAG", root=tmp_path / "root", cache=tmp_path / "cache")) == 8
 
 
-def test_damaged_zips_of_other_sets_do_not_matter(tmp_path):
+def test_damaged_zips_of_other_sets_are_ignored(tmp_path):
     _zipped_flat(_write(tmp_path / "made", "MUTAG"), tmp_path / "root")
     (tmp_path / "root" / "NCI1.zip").write_bytes(b"cut")
     assert len(load_benchmark("MUTAG", root=tmp_path / "root", cache=tmp_path / "cache")) == 8
@@ -161,7 +161,7 @@ def _cases():
 
 
 @pytest.mark.parametrize(("name", "file", "damage"), list(_cases()))
-def test_a_damaged_file_is_named_and_a_mended_one_is_taken(tmp_path, name, file, damage):
+def test_a_damaged_file_is_named_and_a_repaired_one_is_used(tmp_path, name, file, damage):
     raw = _write(tmp_path / "root", name)
     whole = (raw / file).read_bytes()
     damage(raw / file)
@@ -174,7 +174,7 @@ def test_a_damaged_file_is_named_and_a_mended_one_is_taken(tmp_path, name, file,
     assert len(load_benchmark(name, root=tmp_path / "root", cache=tmp_path / "cache")) == SETS[name]
 
 
-def test_a_number_that_lost_its_end_is_noticed(tmp_path):
+def test_a_truncated_number_is_an_error(tmp_path):
     raw = _write(tmp_path, "MUTAG")
     edges = (raw / "MUTAG_A.txt").read_text()
     (raw / "MUTAG_A.txt").write_text(edges[: len(edges) // 2] + "7\n")
@@ -182,7 +182,7 @@ def test_a_number_that_lost_its_end_is_noticed(tmp_path):
         load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
 
 
-def test_an_edge_that_is_listed_in_one_direction_only_is_noticed(tmp_path):
+def test_an_edge_in_one_direction_only_is_an_error(tmp_path):
     raw = _write(tmp_path, "MUTAG")
     edges = (raw / "MUTAG_A.txt").read_text().splitlines(keepends=True)
     (raw / "MUTAG_A.txt").write_text("".join(edges[1:]))
@@ -190,24 +190,24 @@ def test_an_edge_that_is_listed_in_one_direction_only_is_noticed(tmp_path):
         load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
 
 
-def test_edges_that_end_after_a_graph_are_noticed(tmp_path):
+def test_edges_truncated_after_a_graph_are_an_error(tmp_path):
     raw = _write(tmp_path, "MUTAG")
     (raw / "MUTAG_A.txt").write_text("".join((raw / "MUTAG_A.txt").read_text().splitlines(keepends=True)[:4]))
-    with pytest.raises(ValueError, match=r"MUTAG_A\.txt: the last graph, 8, has no edge; the file is cut"):
+    with pytest.raises(ValueError, match=r"MUTAG_A\.txt: the last graph, 8, has no edge; the file is truncated"):
         load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
 
 
-def test_files_of_two_sets_do_not_fit(tmp_path):
+def test_files_of_different_sets_are_an_error(tmp_path):
     raw = _write(tmp_path, "Cora")
     with (raw / "ind.cora.tx").open("wb") as file:
         pickle.dump(np.zeros((19, 6), np.float32), file)
-    with pytest.raises(ValueError, match=r"ind\.cora\.tx has 19 rows, but .*ind\.cora\.ty 20"):
+    with pytest.raises(ValueError, match=r"ind\.cora\.tx has 19 rows, but .*ind\.cora\.ty has 20"):
         load_benchmark("Cora", root=tmp_path, cache=tmp_path / "cache")
 
 
-def test_a_packed_file_that_is_damaged_is_named(tmp_path):
+def test_a_damaged_file_in_a_zip_is_named(tmp_path):
     _zipped_flat(_write(tmp_path / "made", "MUTAG"), tmp_path / "root")
     path = tmp_path / "root" / "MUTAG.zip"
     path.write_bytes(path.read_bytes().replace(b"1, 2\n", b"1, 3\n", 1))
-    with pytest.raises(ValueError, match=r"MUTAG\.zip: MUTAG/MUTAG_A\.txt: the packed file is damaged"):
+    with pytest.raises(ValueError, match=r"MUTAG\.zip: MUTAG/MUTAG_A\.txt: the compressed file is damaged"):
         load_benchmark("MUTAG", root=tmp_path / "root", cache=tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""Graph benchmarks: loaded from raw files and zips without a network; clear errors where that is impossible."""
+"""Graph benchmarks from raw files and zip archives without a network, and clear errors."""
 
 import zipfile
 from pathlib import Path
@@ -13,7 +13,7 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 
 
 def _tu_files(name: str, *, labels: bool) -> dict[str, str]:
-    """A triangle of class 1, and a path of three nodes and a lone node of class -1."""
+    """Return the files of a triangle of class 1, and of a path of three nodes with an isolated node of class -1."""
     edges = [(1, 2), (2, 3), (3, 1), (4, 5), (5, 6)]
     both = edges + [(b, a) for a, b in edges]
     files = {
@@ -32,7 +32,7 @@ def _zip(path: Path, files: dict[str, str], folder: str) -> None:
             archive.writestr(f"{folder}/raw/{name}", text)
 
 
-def test_a_zip_at_any_depth_is_enough(tmp_path):
+def test_a_set_is_loaded_from_a_zip_at_any_depth(tmp_path):
     (tmp_path / "root" / "deep").mkdir(parents=True)
     _zip(tmp_path / "root" / "deep" / "MUTAG.zip", _tu_files("MUTAG", labels=True), "MUTAG")
     benchmark = load_benchmark("MUTAG", root=tmp_path / "root", cache=tmp_path / "cache")
@@ -42,13 +42,13 @@ def test_a_zip_at_any_depth_is_enough(tmp_path):
     assert (triangle.num_edges, path.num_edges, path.num_nodes) == (6, 4, 4)
     assert [int(graph.y) for graph in benchmark.graphs] == [1, 0]
     assert "MUTAG: 2 graphs, 7 nodes, 3 features, 2 classes" in repr(benchmark)
-    # The root is only read, and the cache is enough from now on.
+    # The root is not written, and from now on the cache is sufficient.
     assert [p.name for p in (tmp_path / "root").rglob("*") if p.is_file()] == ["MUTAG.zip"]
     again = load_benchmark("MUTAG", cache=tmp_path / "cache")
     assert torch.equal(again.graphs[0].edge_index, triangle.edge_index)
 
 
-def test_a_folder_of_raw_files_is_enough_and_degrees_stand_in_for_features(tmp_path):
+def test_a_set_is_loaded_from_a_folder_and_degrees_replace_missing_features(tmp_path):
     raw = tmp_path / "root" / "IMDB-BINARY" / "raw"
     raw.mkdir(parents=True)
     for name, text in _tu_files("IMDB-BINARY", labels=False).items():
@@ -56,17 +56,17 @@ def test_a_folder_of_raw_files_is_enough_and_degrees_stand_in_for_features(tmp_p
     benchmark = load_benchmark("IMDB-BINARY", root=tmp_path / "root", cache=tmp_path / "cache")
     assert benchmark.from_degrees
     assert benchmark.num_features == 64
-    assert benchmark.graphs[1].x.argmax(dim=1).tolist() == [1, 2, 1, 0]  # the lone node has degree 0
+    assert benchmark.graphs[1].x.argmax(dim=1).tolist() == [1, 2, 1, 0]  # the isolated node has degree 0
 
 
-def test_degrees_beyond_the_last_place_share_it():
+def test_large_degrees_share_the_last_feature():
     from supa_datasets.graph_benchmarks import degree_features
 
     star = torch.tensor([[0] * 5 + [1, 2, 3, 4, 5], [1, 2, 3, 4, 5] + [0] * 5])
     assert degree_features(star, 6, most=3).argmax(dim=1).tolist() == [2, 1, 1, 1, 1, 1]
 
 
-def test_a_name_in_a_zip_leads_nowhere_else(tmp_path):
+def test_names_in_a_zip_cannot_leave_the_cache(tmp_path):
     with zipfile.ZipFile(tmp_path / "MUTAG.zip", "w") as archive:
         for name, text in _tu_files("MUTAG", labels=True).items():
             archive.writestr(f"MUTAG/raw/{name}", text)
@@ -84,7 +84,7 @@ def test_mistakes_are_clear_errors(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"holds neither MUTAG\.zip nor MUTAG/raw/MUTAG_A\.txt"):
         load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
     (tmp_path / "MUTAG.zip").write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="damaged, or no zip"):
+    with pytest.raises(ValueError, match="damaged or not a zip archive"):
         load_benchmark("MUTAG", root=tmp_path, cache=tmp_path / "cache")
     files = _tu_files("MUTAG", labels=True)
     files["MUTAG_graph_labels.txt"] = "one\ntwo\n"
@@ -96,7 +96,7 @@ def test_mistakes_are_clear_errors(tmp_path, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr("torch_geometric.datasets.tu_dataset.fs.cp", no_network)
-    with pytest.raises(ValueError, match=r"cannot be downloaded or read .*root=, --root"):
+    with pytest.raises(ValueError, match=r"cannot be downloaded or read .*root= or --root"):
         load_benchmark("NCI1", cache=tmp_path / "cache")
 
 
@@ -115,7 +115,7 @@ def test_mistakes_are_clear_errors(tmp_path, monkeypatch):
 def test_real_sets_have_their_published_sizes(root, tmp_path, name, graphs, nodes, features, classes):
     folder = root.parent / "shared" / "datasets"
     if not folder.exists():
-        pytest.skip("the raw files of the benchmarks are not at hand")
+        pytest.skip("the raw files of the benchmarks are not available")
     benchmark = load_benchmark(name, root=folder, cache=tmp_path)
     assert len(benchmark) == graphs
     assert sum(graph.num_nodes for graph in benchmark.graphs) == nodes

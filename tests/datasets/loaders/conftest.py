@@ -1,4 +1,4 @@
-"""Showers that the loaders' tests load."""
+"""Showers for the tests of the loaders."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def trees():
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory, trees):
-    """Files: trees.h5, hits.h5 (standard), dense.h5."""
+    """A folder with the files trees.h5, hits.h5 (standard) and dense.h5."""
     path = tmp_path_factory.mktemp("loaders")
     supa_datasets.save(trees, path / "trees.h5")
     supa_datasets.save(supa.simulate(400, seed=6), path / "hits.h5")

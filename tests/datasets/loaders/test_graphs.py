@@ -1,4 +1,4 @@
-"""Graphs: edges against all pairs, the true tree, and PyG's own loader and transforms."""
+"""Graphs: edges compared with all pairs, the true tree, and the loader and transforms of PyG."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_nearest_neighbours_are_those_of_all_pairs(trees, k):
     for number in range(60):
         graph = dataset[number]
         squares, n = _distances(graph), graph.num_nodes
-        # Nearest first; equal distances by number, as a stable sort leaves them.
+        # Nearest first, with ties ordered by number as in a stable sort.
         expected = np.argsort(squares, axis=1, kind="stable")[:, : max(0, min(k, n - 1))]
         source = graph.edge_index[0].reshape(n, -1).numpy() if n > 1 else np.empty((n, 0))
         np.testing.assert_array_equal(source, expected)
@@ -37,7 +37,7 @@ def test_nearest_neighbours_are_those_of_all_pairs(trees, k):
 
 
 def test_equal_distances_are_ordered_by_number():
-    """Points on a lattice, where most distances occur many times."""
+    """Points on a lattice have many equal distances."""
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(4.0), np.arange(4.0)))
     showers = supa.from_hits(
         "standard", offset=[0, 48], incident_energy=[1.0], x=np.tile(x, 3), y=np.tile(y, 3), energy=np.ones(48),
@@ -97,13 +97,13 @@ def test_pyg_batches_and_transforms(trees):
 
 
 def _same(one, other):
-    names = set(one.keys())  # PyG gives them in an order that changes from run to run
+    names = set(one.keys())  # the order of the names in PyG is not deterministic
     assert names == set(other.keys())
     assert all(torch.equal(one[name], other[name]) for name in names)
 
 
 @pytest.mark.parametrize("edges", [Nearest(3), Within(2.0), Tree()])
-def test_a_batch_made_at_once_is_that_of_pyg(trees, edges):
+def test_a_batch_equals_that_of_pyg(trees, edges):
     dataset = GraphDataset(trees, edges=edges, targets=["num_primaries", "primary", "incident_energy"])
     graphs = dataset.__getitems__([4, 100, 4, 7])
     batch = dataset.collate(graphs)
@@ -115,7 +115,7 @@ def test_a_batch_made_at_once_is_that_of_pyg(trees, edges):
     _same(batch.get_example(2), dataset[4])
 
 
-def test_batches_are_bounded_by_particles_where_these_are_the_nodes(trees):
+def test_batches_of_trees_are_bounded_by_the_number_of_particles(trees):
     dataset = GraphDataset(trees, edges=Tree())
     assert dataset.num_points.tolist() == trees.particles.counts.tolist()
     for batch in dataset.batches(max_points=3000):
@@ -123,12 +123,12 @@ def test_batches_are_bounded_by_particles_where_these_are_the_nodes(trees):
     assert dataset.collate(dataset.__getitems__([0, 1])).edge_index.is_contiguous()
 
 
-def test_a_transform_is_called_before_the_batch_is_made(trees):
+def test_a_transform_is_applied_before_batching(trees):
     dataset = GraphDataset(trees, transform=ToUndirected())
     assert dataset.collate(dataset.__getitems__([4, 5])).is_undirected()
 
 
-def test_showers_of_no_hit_and_of_one_are_graphs():
+def test_showers_with_at_most_one_hit_are_graphs():
     showers = supa.from_hits(
         "standard", offset=[0, 0, 1, 3], incident_energy=[1.0] * 3, x=[0, 1, 2], y=[0, 0, 0], energy=[1, 1, 1],
         slice=[7, 7, 8],
@@ -143,9 +143,12 @@ MISTAKES = {
     "edges": (lambda t: GraphDataset(t, edges="knn"), "Nearest[(]k[)], Within[(]radius[)] or Tree"),
     "k": (lambda t: GraphDataset(t, edges=Nearest(0)), "from 1 to 1000"),
     "radius": (lambda t: GraphDataset(t, edges=Within(-1)), "above 0"),
-    "tree": (lambda t: GraphDataset(supa.simulate(3), edges=Tree()), "needs the recorded particles"),
+    "tree": (lambda t: GraphDataset(supa.simulate(3), edges=Tree()), "needs recorded particles"),
     "fate of hits": (lambda t: GraphDataset(t, targets="fate"), "only have"),
-    "layer of particles": (lambda t: GraphDataset(t, edges=Tree(), features="layer"), "must be some of x, y, z, slice"),
+    "layer of particles": (
+        lambda t: GraphDataset(t, edges=Tree(), features="layer"),
+        "distinct names out of x, y, z, slice",
+    ),
 }
 
 

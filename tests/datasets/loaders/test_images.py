@@ -65,7 +65,7 @@ MISTAKES = {
             supa.from_hits("standard", offset=[0, 1], incident_energy=[1], x=[0], y=[0], energy=[1], layer=[1]),
             grid=Grid([None] * 28, depth="slice"),
         )[0],
-        "know only their hits' layers",
+        "only the layers of these hits are known",
     ),
 }
 

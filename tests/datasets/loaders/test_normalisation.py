@@ -1,4 +1,4 @@
-"""Normalisation: mean 0, spread 1, undone exactly, saved and read."""
+"""Normalisation: mean 0, standard deviation 1, inversion, and files."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def fitted():
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["NumPy", "torch"])
-def test_it_is_undone(fitted, kind):
+def test_invert_restores_the_values(fitted, kind):
     values = kind(VALUES)
     normal = fitted.apply(values)
     assert type(normal) is type(values)
@@ -36,7 +36,7 @@ def test_padding_stays_zero(fitted, kind):
         assert (np.asarray(result)[np.asarray(valid)] != 0).all()
 
 
-def test_it_is_saved(fitted, tmp_path):
+def test_a_saved_normalisation_is_read(fitted, tmp_path):
     fitted.save(tmp_path / "n.json")
     assert Normalisation.from_file(tmp_path / "n.json") == fitted
     assert Normalisation.from_dict(fitted.to_dict()) == fitted
@@ -58,19 +58,19 @@ def test_an_energy_of_zero_is_finite(fitted):
 
 
 @pytest.mark.parametrize("values", [[1e6, 1e6 + 1e-8], [1e-14, -1e-14], [0.3, 0.3]])
-def test_a_feature_that_is_constant_but_for_rounding_keeps_its_std(values):
+def test_a_feature_that_is_constant_up_to_rounding_has_std_1(values):
     fitted = Normalisation.fit(("x",), np.array(values)[:, None], logarithm=(False,))
     assert fitted.std == (1.0,)
 
 
-def test_a_constant_feature_keeps_its_std():
+def test_a_constant_feature_has_std_1():
     fitted = Normalisation.fit(("x",), np.full((10, 1), 7.0), logarithm=(False,))
     assert fitted.std == (1.0,)
     assert (fitted.apply(np.full((3, 1), 7.0)) == 0).all()
 
 
 def test_mistakes_are_clear_errors(fitted, tmp_path):
-    with pytest.raises(ValueError, match="at least one point"):
+    with pytest.raises(ValueError, match="one or more points"):
         Normalisation.fit(("x",), np.empty((0, 1)), logarithm=(False,))
     with pytest.raises(ValueError, match="finite"):
         Normalisation.fit(("x",), np.array([[np.nan]]), logarithm=(False,))
@@ -98,7 +98,7 @@ def test_mistakes_are_clear_errors(fitted, tmp_path):
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["NumPy", "torch"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-def test_whole_numbers_are_numbers(kind, dtype):
+def test_integers_are_accepted(kind, dtype):
     values = np.array([[1, 2], [3, 4], [5, 9]], dtype)
     fitted = Normalisation.fit(NAMES, values, logarithm=(False, True))
     assert fitted == Normalisation.fit(NAMES, values.astype(np.float64), logarithm=(False, True))
@@ -106,10 +106,10 @@ def test_whole_numbers_are_numbers(kind, dtype):
         np.testing.assert_allclose(method(kind(values)), method(values.astype(np.float64)), rtol=1e-6, atol=1e-7)
 
 
-def test_what_is_no_number_is_refused(fitted):
+def test_values_that_are_not_numbers_are_an_error(fitted):
     for values in (np.ones((3, 2), bool), np.ones((3, 2), "c8"), np.full((3, 2), "a"), np.full((3, 2), None)):
         for method in (fitted.apply, fitted.invert, lambda v: Normalisation.fit(NAMES, v, logarithm=(False, True))):
-            with pytest.raises(ValueError, match=f"Values of {values.dtype} were given, but they must be numbers"):
+            with pytest.raises(ValueError, match=f"The values must be numbers, got {values.dtype}"):
                 method(values)
-    with pytest.raises(ValueError, match=r"Values of torch\.bool were given, but they must be numbers"):
+    with pytest.raises(ValueError, match=r"The values must be numbers, got torch\.bool"):
         fitted.apply(torch.ones((3, 2), dtype=torch.bool))

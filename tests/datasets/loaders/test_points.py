@@ -1,4 +1,4 @@
-"""Points: the same numbers as the container, in every form of batch; sources of several parts; bucketed batches."""
+"""Points: values, forms of batches, several sources and batches of similar size."""
 
 import dataclasses
 
@@ -94,7 +94,7 @@ def test_splits_are_complete_and_stable_when_a_file_grows(tmp_path):
     assert sorted(seen) == list(range(300))
 
 
-def test_several_sources_are_one(folder, trees):
+def test_several_sources_are_concatenated(folder, trees):
     sources = [folder / "hits.h5", trees, str(folder / "dense.h5")]
     dataset = PointDataset(sources, targets=["source", "preset", "attempt", "primary"])
     assert len(dataset) == 400 + 300 + 20
@@ -120,7 +120,7 @@ def test_a_normalisation_is_fitted_on_all_sources(trees):
     assert joint == pytest.approx(np.mean(both))
 
 
-def test_many_training_showers_are_thinned_evenly(monkeypatch, trees):
+def test_a_normalisation_uses_evenly_spaced_training_showers(monkeypatch, trees):
     monkeypatch.setattr("supa_datasets.loaders.dataset.FITTED_SHOWERS", 50)
     dataset = PointDataset([trees, trees])
     chosen = dataset._training(supa_datasets.SPLITS)
@@ -128,7 +128,7 @@ def test_many_training_showers_are_thinned_evenly(monkeypatch, trees):
     assert abs((chosen < 300).sum() - len(chosen) / 2) <= 1
 
 
-def test_a_subset_works_as_the_dataset_does(trees):
+def test_a_subset_works_like_the_dataset(trees):
     dataset = PointDataset(trees)
     loader = DataLoader(Subset(dataset, [4, 2, 9]), batch_size=3, collate_fn=dataset.collate)
     (batch,) = loader
@@ -136,8 +136,8 @@ def test_a_subset_works_as_the_dataset_does(trees):
 
 
 @pytest.mark.parametrize("form", ["packed", "padded", "reference"])
-def test_items_of_several_datasets_make_a_batch(trees, form):
-    """A ConcatDataset asks for single items, which are then put together."""
+def test_items_of_several_datasets_can_be_batched(trees, form):
+    """A ConcatDataset requests single items, which are then combined."""
     dataset = PointDataset(trees, form=form, targets=["attempt", "primary"])
     both = torch.utils.data.ConcatDataset([dataset, dataset])
     (batch,) = DataLoader(both, batch_sampler=[[3, 301, 8]], collate_fn=dataset.collate)
@@ -151,7 +151,7 @@ def test_items_of_several_datasets_make_a_batch(trees, form):
 
 @pytest.mark.parametrize("limits", [{"batch_size": 16}, {"max_points": 4000}, {"batch_size": 8, "max_points": 2000}])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_every_item_comes_once_an_epoch_and_limits_hold(folder, limits, shuffle):
+def test_every_item_occurs_once_per_epoch_within_the_limits(folder, limits, shuffle):
     dataset = PointDataset(folder / "hits.h5")
     sampler = dataset.batches(**limits, shuffle=shuffle, seed=3)
     assert len(sampler) == len(list(sampler))
@@ -163,7 +163,7 @@ def test_every_item_comes_once_an_epoch_and_limits_hold(folder, limits, shuffle)
         assert largest * len(batch) <= limits.get("max_points", 10**9)
 
 
-def test_buckets_pad_less_than_chance():
+def test_buckets_need_less_padding_than_random_batches():
     sizes = np.random.default_rng(0).integers(10, 200, 10_000)
 
     def padding(batches):
@@ -174,13 +174,13 @@ def test_buckets_pad_less_than_chance():
     assert padding(BucketSampler(sizes, 50, shuffle=True)) < 0.03
 
 
-def test_batches_bounded_by_points_alone_differ_from_epoch_to_epoch():
+def test_batches_limited_by_points_differ_between_epochs():
     sampler = BucketSampler(np.arange(1, 2001), max_points=20_000, shuffle=True)
     first, second = ({frozenset(batch) for batch in sampler} for _ in range(2))
     assert len(first & second) < 0.2 * len(first)
 
 
-def test_epochs_differ_and_come_again():
+def test_epochs_differ_and_are_reproducible():
     sizes = np.random.default_rng(0).integers(10, 200, 500)
     sampler = BucketSampler(sizes, 50, shuffle=True, seed=1)
     first, second = list(sampler), list(sampler)
@@ -196,23 +196,23 @@ MISTAKES = {
     "nothing": (lambda t: PointDataset([]), "No showers were given"),
     "a number": (lambda t: PointDataset(3), "a ShowerFile, a path, or a list"),
     "split": (lambda t: PointDataset(t, split="dev"), "one of train, validation, test or all"),
-    "feature": (lambda t: PointDataset(t, features=["time"]), "must be some of x, y, z"),
-    "no feature": (lambda t: PointDataset(t, features=[]), "must be some of x, y, z"),
-    "target": (lambda t: PointDataset(t, targets=["mass"]), "a target is one of"),
+    "feature": (lambda t: PointDataset(t, features=["time"]), "distinct names out of x, y, z"),
+    "no feature": (lambda t: PointDataset(t, features=[]), "distinct names out of x, y, z"),
+    "target": (lambda t: PointDataset(t, targets=["mass"]), "a target must be one of"),
     "fate": (lambda t: PointDataset(t, targets=["fate"]), "only have x, y"),
     "form": (lambda t: PointDataset(t, form="dense"), "'packed', 'padded' or 'reference'"),
     "preset": (
         lambda t: PointDataset(supa.simulate(3, t.config.replace(deviation=0.1)), targets="preset"),
         "custom config",
     ),
-    "a feature twice": (lambda t: PointDataset(t, features=["x", "x"]), "each once"),
+    "a feature twice": (lambda t: PointDataset(t, features=["x", "x"]), "distinct names"),
     "a path": (lambda t: PointDataset(t, normalisation="n.json"), "Normalisation.from_file reads one"),
-    "fractions": (lambda t: PointDataset(t, fractions={"train": "a"}), "fractions are at least 0"),
+    "fractions": (lambda t: PointDataset(t, fractions={"train": "a"}), "fractions must be non-negative"),
     "other features": (
         lambda t: PointDataset(t, features="x", normalisation=PointDataset(t, normalisation="fit").normalisation),
-        "the features are x",
+        "but the dataset has x",
     ),
-    "nothing to fit": (lambda t: PointDataset(t[:0], normalisation="fit"), "no training shower"),
+    "nothing to fit": (lambda t: PointDataset(t[:0], normalisation="fit"), "the split train is empty"),
     "no split to fit": (
         lambda t: PointDataset(t, normalisation="fit", fractions={"a": 1.0}),
         "needs a split named train",
@@ -222,13 +222,13 @@ MISTAKES = {
         "different slice spacings",
     ),
     "no limit": (lambda t: PointDataset(t).batches(), "batch_size, max_points, or both"),
-    "too small": (lambda t: PointDataset(t).batches(max_points=3), "give at least that"),
-    "zero": (lambda t: PointDataset(t).batches(0), "at least 1"),
+    "too small": (lambda t: PointDataset(t).batches(max_points=3), "must be at least the size of the largest item"),
+    "zero": (lambda t: PointDataset(t).batches(0), "must be a positive integer, got 0"),
     "depth of imported hits": (
         lambda t: PointDataset(
             supa.from_hits("standard", offset=[0, 1], incident_energy=[1.0], x=[0], y=[0], energy=[1], layer=[0])
         )[0],
-        "know only their hits' layers",
+        "have only the layers of their hits",
     ),
 }
 
@@ -239,16 +239,16 @@ def test_a_mistake_is_one_clear_error(trees, make, message):
         make(trees)
 
 
-def test_an_item_that_is_not_there_is_an_index_error(trees):
-    with pytest.raises(IndexError, match="there are only 300"):
+def test_an_item_out_of_range_is_an_index_error(trees):
+    with pytest.raises(IndexError, match="out of range for a dataset of size 300"):
         PointDataset(trees)[300]
     for number in (True, 1.5, "a", slice(3)):
-        with pytest.raises(TypeError, match="by a whole number"):
+        with pytest.raises(TypeError, match="must be an integer"):
             PointDataset(trees)[number]
     assert repr(PointDataset(trees, split="all")) == "<PointDataset: 300 of 300 showers>"
 
 
-def test_a_source_knows_the_configs_of_some_showers():
+def test_a_source_returns_the_configs_of_some_showers():
     parts = [supa.simulate(n, preset, seed=1) for n, preset in ((3, "critical"), (2, "standard"), (1, "critical"))]
     source = ShowerSource(parts)
     critical, standard = parts[0].config, parts[1].config

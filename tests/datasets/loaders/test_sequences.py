@@ -1,4 +1,4 @@
-"""Sequences: each order against a plain walk, and packed batches."""
+"""Sequences: each order compared with a simple loop, and packed batches."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from supa_datasets import SequenceDataset
 
 
 def _hits_along_tree(shower):
-    """Walk the tree by recursion; the hits are numbered in the order of the particles that stop."""
+    """Return the hits in the order of a recursive walk. Hits are numbered in the order of the stopped particles."""
     parent, fate = shower.particles["parent"], shower.particles["fate"]
     number = np.cumsum(fate == 0) - 1
     children = [np.flatnonzero(parent == k) for k in range(len(parent))]
@@ -26,7 +26,7 @@ def _hits_along_tree(shower):
     return order
 
 
-def test_the_orders_are_those_of_a_plain_walk(trees):
+def test_the_orders_equal_those_of_a_simple_walk(trees):
     depth = SequenceDataset(trees, order="depth", targets="primary")
     tree = SequenceDataset(trees, order="tree", targets="primary")
     for k in range(0, 300, 13):
@@ -83,13 +83,13 @@ def test_batches_are_bounded_by_the_steps_of_all_paths(trees, folder):
         assert dataset.num_points.tolist() == [len(dataset[k]["points"]) for k in range(len(dataset))]
 
 
-def test_hits_whose_slice_is_not_known_are_ordered_by_layer():
+def test_hits_without_known_slices_are_ordered_by_layer():
     config = supa.preset("standard").replace(readout_layers=[[5, 8], [9, 9], [10, 27]])
     showers = supa.from_hits(
         config, offset=[0, 4], incident_energy=[9.0], x=[0, 1, 2, 3], y=[0] * 4, energy=[1, 2, 3, 4], layer=[1, 0, 2, 0]
     )
     assert SequenceDataset(showers, features=["layer"])[0]["points"].flatten().tolist() == [0, 0, 1, 2]
-    with pytest.raises(ValueError, match="know only their hits' layers"):
+    with pytest.raises(ValueError, match="have only the layers of their hits"):
         SequenceDataset(showers, features=["layer"], targets="slice")[0]
 
 
@@ -103,7 +103,7 @@ def test_showers_without_hits_are_empty_sequences():
 
 MISTAKES = {
     "order": (lambda t: SequenceDataset(t, order="random"), "'depth', 'tree' or 'trajectories'"),
-    "not recorded": (lambda t: SequenceDataset(supa.simulate(3), order="tree"), "needs the recorded particles"),
+    "not recorded": (lambda t: SequenceDataset(supa.simulate(3), order="tree"), "needs recorded particles"),
     "layer": (lambda t: SequenceDataset(t, order="trajectories", features="layer"), "use slice"),
 }
 

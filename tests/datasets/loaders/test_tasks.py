@@ -1,4 +1,4 @@
-"""Tasks on showers: numbers of classes and values, against what their names say."""
+"""Tasks on showers: classes and values of their targets."""
 
 import math
 
@@ -14,7 +14,7 @@ def _named(task, columns):
     return [classes[k] for k in task_target(shower_task(task), columns, classes)]
 
 
-def test_classes_have_the_names_of_what_they_are():
+def test_class_numbers_match_class_names():
     counts = {"num_primaries": np.array([1, 2, 4, 5, 9])}
     assert _named("num_primaries", counts) == ["1", "2", "4", "5 or more", "5 or more"]
     presets = ["critical", "standard", "critical", "symmetric"]
@@ -23,21 +23,21 @@ def test_classes_have_the_names_of_what_they_are():
     assert _named("primary", hits) == ["second", "first", "first"]
 
 
-def test_energies_are_told_by_their_logarithm_and_without_the_hits_energies():
+def test_energies_are_predicted_as_logarithms_without_the_energies_of_the_hits():
     task = SHOWER_TASKS["incident_energy"]
     target = task_target(task, {"incident_energy": np.array([1.0, 50.0])}, ())
     assert target.tolist() == pytest.approx([0, math.log(50)])
     assert (target.dtype, task_classes(task, {}), "energy" in task.features) == (np.float32, (), False)
 
 
-def test_showers_that_do_not_fit_are_a_clear_error():
+def test_unsuitable_showers_are_a_clear_error():
     presets = {"preset": np.array([PRESET_CLASSES.index("standard")] * 2)}
-    with pytest.raises(ValueError, match="All showers are of the preset standard"):
+    with pytest.raises(ValueError, match="All showers have the preset standard"):
         task_classes(shower_task("preset"), presets)
     for classes in (("reference", "critical"), ("critical",)):
-        with pytest.raises(ValueError, match="There are showers of the preset standard, but the classes are"):
+        with pytest.raises(ValueError, match="Some showers have the preset standard, but the classes are"):
             task_target(shower_task("preset"), presets, classes)
     with pytest.raises(ValueError, match="The showers have 1 to 3 primaries"):
         task_target(shower_task("primary"), {"num_primaries": np.array([1, 3])}, ("first", "second"))
-    with pytest.raises(ValueError, match="task: 'mass' was given, but it is one of num_primaries"):
+    with pytest.raises(ValueError, match="task: 'mass' was given, but it must be one of num_primaries"):
         shower_task("mass")

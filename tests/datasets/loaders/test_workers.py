@@ -1,4 +1,4 @@
-"""Worker processes: the same batches with any number of them, and an error when one is killed."""
+"""Worker processes: batches do not depend on their number, and a killed worker is an error."""
 
 import os
 import pickle
@@ -43,7 +43,9 @@ def _same(one, other):
     )
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # fewer processors than that
+@pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create 4 worker processes"
+)  # on machines with fewer processors
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_batches_do_not_depend_on_the_workers(folder, make):
     dataset = make(folder)
@@ -56,7 +58,7 @@ def test_batches_do_not_depend_on_the_workers(folder, make):
 
 
 def test_batches_of_spawned_workers_are_the_same(folder):
-    """Nothing is inherited: the dataset is pickled, and the file opened anew."""
+    """Spawned workers inherit nothing: the dataset is pickled and the file is opened again."""
     dataset = KINDS["points"](folder)
     assert all(_same(a, b) for a, b in zip(_loader(dataset, 0), _loader(dataset, 1, context="spawn"), strict=True))
 

@@ -1,1 +1,1 @@
-"""The short causal convolution in front of Mamba's scan, over packed sequences."""
+"""Short causal convolution over packed sequences, as used before the scan of Mamba."""

@@ -1,4 +1,4 @@
-"""The causal convolution on a CPU: each tap gathers its rows, and autograd computes the gradients."""
+"""Causal convolution on a CPU. Each kernel position gathers its rows, and autograd computes the gradients."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from supa_mamba.ops.packing import check_offsets
 
 
 def forward(inputs: ConvInputs, options: ConvOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
-    """Convolve packed sequences, as ``operators.sequence_operator`` describes.
+    """Convolve packed sequences; see ``operators.sequence_operator``.
 
     Raises:
-        ValueError: The offset does not fit the rows.
+        ValueError: If the offset does not match the rows.
     """
     x, weight, bias, offset, initial_states = inputs
     check_offsets(offset, x.shape[0])

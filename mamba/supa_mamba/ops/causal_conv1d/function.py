@@ -1,4 +1,4 @@
-"""The causal convolution on a CPU or a GPU."""
+"""Public function of the causal convolution."""
 
 from typing import Literal, overload
 
@@ -52,31 +52,46 @@ def causal_conv1d(
     activation: Activation = None,
     return_final_states: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Convolve each channel of each sequence with its own few weights, looking back only.
+    """Apply a depthwise causal convolution to each of several sequences.
 
-    Of each sequence and channel, y_t = activation(bias + sum over k of weight[W - 1 - k] x_{t-k}), where the inputs
-    before the first step are the initial state, and never those of another sequence. Packed and padded sequences,
-    precision, derivatives and checks on a GPU are as in ``selective_scan``.
+    For each sequence and channel::
 
-    Names and defaults of the arguments are those of causal_conv1d's ``causal_conv1d_fn``. Two things differ: here the
-    channels come last, and ``offset`` replaces ``seq_idx``.
+        y_t = activation(bias + sum_{k=0}^{W-1} weight[W - 1 - k] x_{t-k})
+
+    The inputs before the first row are the initial state, never those of another sequence. Packed and padded inputs,
+    precision, derivatives and the behaviour on a GPU are the same as in `selective_scan`.
+
+    Names and defaults of the arguments are those of ``causal_conv1d_fn`` of the package causal_conv1d, with two
+    differences: the channels come last, and ``offset`` replaces ``seq_idx``.
 
     Args:
-        x: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, as the other tensors.
-        weight: (D, W), the last one for the step itself; any small width: registers hold about 32.
-        bias: (D,).
-        offset: (S + 1,) integers, where each packed sequence begins; None where the input is padded; then S = B.
-        initial_states: (S, D, W - 1) the inputs before the first step walked, the latest one last; zeros if not given.
-        reverse: whether each sequence runs from its own end to its start; then t - k above is t + k.
-        activation: None, or "silu" (also called "swish").
-        return_final_states: whether to return the last inputs, too.
+        x: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, like all other tensors.
+        weight: (D, W) kernel of each channel; the last column is the weight of the current row. W up to about 32.
+        bias: (D,) bias of each channel; none by default.
+        offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1``. None for a
+            padded input, where S = B.
+        initial_states: (S, D, W - 1) inputs before the first row, the latest one last; zeros by default.
+        reverse: Whether to process each sequence from its last row to its first. In the formula, t - k is then t + k.
+        activation: None, ``"silu"`` or its synonym ``"swish"``.
+        return_final_states: Whether to also return the last W - 1 inputs of each sequence.
 
     Returns:
-        y, of the shape and the dtype of x, and with ``return_final_states`` the last W - 1 inputs walked (S, D, W - 1),
-        float32 or float64.
+        y, of the shape and the dtype of ``x``, and with ``return_final_states`` the last inputs of each sequence,
+        (S, D, W - 1) float32 or float64.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit, or the activation is another.
+        ValueError: If shapes, dtypes or devices do not match, or the activation is not supported.
+
+    Example:
+        >>> import torch
+        >>> from supa_mamba import causal_conv1d
+        >>> x, weight = torch.ones(5, 1), torch.tensor([[1.0, 10.0, 100.0]])  # one channel, three kernel weights
+        >>> offset = torch.tensor([0, 2, 5])  # two sequences of 2 and 3 rows
+        >>> causal_conv1d(x, weight, offset=offset)[:, 0]
+        tensor([100., 110., 100., 110., 111.])
+
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4.
     """
     begins = normalize_offsets("x", x, offset)
     if weight.ndim != 2 or weight.shape[1] < 1 or weight.shape[0] < 1:

@@ -1,4 +1,4 @@
-"""The inputs of the convolution's backends."""
+"""Inputs of the backends of the causal convolution."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 class ConvInputs(NamedTuple):
-    """Tensors, as in ``causal_conv1d``: packed, all but x in the states' precision.
+    """Tensors of `causal_conv1d`: packed, and all except ``x`` in the precision of states.
 
     Args:
-        x: (T, D).
-        weight: (D, W).
-        bias: (D,).
-        offset: (S + 1,) int64.
-        initial_states: (S, D, W - 1).
+        x: (T, D) input.
+        weight: (D, W) kernel.
+        bias: (D,) bias.
+        offset: (S + 1,) int64 offsets.
+        initial_states: (S, D, W - 1) inputs before the first row.
     """
 
     x: Tensor
@@ -23,21 +23,21 @@ class ConvInputs(NamedTuple):
     initial_states: Tensor | None
 
     def new_final_states(self, sequences: int) -> Tensor:
-        """Return an uninitialized tensor (sequences, D, W - 1)."""
+        """Return an uninitialised tensor of shape (sequences, D, W - 1)."""
         channels, width = self.weight.shape
         return self.weight.new_empty(sequences, channels, width - 1)
 
     def new_checkpoints(self, *, save: bool) -> Tensor:
-        """Return an empty tensor: the inputs are all that the gradients need."""
+        """Return an empty tensor, because the gradients need no checkpoints."""
         return self.weight.new_empty(0)
 
 
 class ConvOptions(NamedTuple):
-    """Options, as in ``causal_conv1d``.
+    """Options of `causal_conv1d`.
 
     Args:
-        reverse: Whether each sequence runs from its own end to its start.
-        use_silu: Whether silu follows.
+        reverse: Whether to process each sequence from its last row to its first.
+        use_silu: Whether to apply SiLU.
     """
 
     reverse: bool

@@ -1,10 +1,9 @@
-"""Triton kernels of the causal convolution: one program, a warp, walks over one sequence with a block of channels.
+"""Triton kernels of the causal convolution. One program of one warp processes one sequence and a block of channels.
 
-The inputs that a step sees stay in registers. Several steps are asked for at once, and ahead, so that their way from
-memory is covered by work. Sizes of features are specialised on what they divide by, which makes loads wide; lengths
-are not.
+The inputs in the window stay in registers. Several rows are prefetched at once to hide the memory latency. Feature
+sizes are specialised on their divisibility, so that loads are vectorised; lengths are not.
 
-Loops are written as ``while`` for the interpreter's sake, as in ``selective_scan.kernels``.
+Loops use ``while`` because of Triton's interpreter; see ``selective_scan.kernels``.
 """
 
 import triton
@@ -18,7 +17,7 @@ def load_inputs(
     x_ptr, initial_ptr, start, end, step, x_stride, d, live_d,
     WIDTH: tl.constexpr, REVERSE: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    # Before the first step stands the initial state, or nothing; behind the last one, nothing.
+    # Steps before the first read the initial state, or zeros; steps after the last read zeros.
     t = end - 1 - step if REVERSE else start + step
     x = tl.load(x_ptr + t * x_stride + d, mask_if((step >= 0) & (step < end - start), live_d), 0.0)
     if initial_ptr is not None:
@@ -29,7 +28,7 @@ def load_inputs(
 
 @triton.jit
 def load_weights(weight_ptr, d, live_d, WIDTH: tl.constexpr):
-    # The one of the present input first.
+    # The weight of the current input comes first.
     weights = ()
     for k in tl.static_range(WIDTH):
         weights += (tl.load(weight_ptr + d * WIDTH + WIDTH - 1 - k, live_d, 0.0),)
@@ -89,7 +88,7 @@ def forward_kernel(
         for r in tl.static_range(ROWS):
             ahead += (load_inputs(x_ptr, None, start, end, i + ROWS + r, x_stride, d, live_d, WIDTH, REVERSE, DTYPE),)
         for r in tl.static_range(ROWS):
-            inputs = (rows[r].to(DTYPE),) + seen  # noqa: RUF005 Triton has no stars
+            inputs = (rows[r].to(DTYPE),) + seen  # noqa: RUF005 Triton does not support unpacking
             y = weighted_sum(weights, inputs, WIDTH) + bias
             if SILU:
                 y *= sigmoid(y)
@@ -109,7 +108,7 @@ def load_backward(
     x_ptr, initial_ptr, y_grad_ptr, start, end, step, x_stride, y_grad_stride, d, live_d,
     WIDTH: tl.constexpr, REVERSE: tl.constexpr, ROWS: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    # For some steps, counted down, the earliest input that each one saw and the gradient of what it gave.
+    # Per step, in descending order: the earliest input in its window, and the gradient of its output.
     inputs = ()
     grads = ()
     for r in tl.static_range(ROWS):

@@ -1,4 +1,4 @@
-"""Start the Triton kernels of the causal convolution. Nothing here waits for the device or looks at a length."""
+"""Launch of the Triton kernels of the causal convolution, without host-device synchronisation."""
 
 import torch
 from torch import Tensor
@@ -8,18 +8,18 @@ from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
 from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 
 ROWS = 4
-"""Steps whose inputs are asked for at once."""
+"""Number of rows that are loaded at once."""
 
 
 def _channels(width: int, channels: int) -> int:
-    # A program's: four for each lane of its warp, which one load brings, or one where a step sees much.
+    # Channels per program: four per lane, which one load fetches, or one per lane for wide kernels.
     return min(128 if width <= 8 else 32, power_of_two(channels))
 
 
 def forward(
     inputs: ConvInputs, options: ConvOptions, return_final_states: bool, save_checkpoints: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Convolve packed sequences, as ``operators.sequence_operator`` describes; the gradients need no checkpoints."""
+    """Convolve packed sequences; see ``operators.sequence_operator``. The gradients need no checkpoints."""
     x, weight, bias, offset, initial_states = inputs
     (rows, channels), width, sequences = x.shape, weight.shape[1], offset.shape[0] - 1
     x = with_unit_stride(x)
@@ -40,7 +40,7 @@ def forward(
 def backward(
     y_grad: Tensor, final_grad: Tensor | None, inputs: ConvInputs, checkpoints: Tensor, options: ConvOptions
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients, as ``operators.sequence_operator`` describes."""
+    """Compute the gradients; see ``operators.sequence_operator``."""
     x, weight, bias, offset, initial_states = inputs
     (rows, channels), width, sequences = x.shape, weight.shape[1], offset.shape[0] - 1
     x, y_grad = with_unit_stride(x), with_unit_stride(y_grad)

@@ -1,4 +1,4 @@
-"""The causal convolution, step by step: the reference of every other path."""
+"""Step-by-step reference of the causal convolution, for tests."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ def naive_causal_conv1d(
     reverse: bool = False,
     activation: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Walk over each sequence; arguments and results as in ``causal_conv1d``, packed, all of one dtype."""
+    """Convolve each sequence row by row. Arguments and results are those of `causal_conv1d`, packed, of one dtype."""
     channels, width = weight.shape
     y, states = list(x), []
     for s, (start, end) in enumerate(pairwise(int_list(offset))):

@@ -1,4 +1,4 @@
-"""The causal convolution as a custom operator."""
+"""Custom operator of the causal convolution."""
 
 from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
 from supa_mamba.ops.operators import sequence_operator

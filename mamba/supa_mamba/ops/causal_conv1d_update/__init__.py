@@ -1,1 +1,1 @@
-"""Steps of the causal convolution for slots that are being generated."""
+"""Single steps of the causal convolution, for generation."""

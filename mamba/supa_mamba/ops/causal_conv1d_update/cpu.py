@@ -1,4 +1,4 @@
-"""Steps of the causal convolution on a CPU, all slots together."""
+"""Steps of the causal convolution on a CPU, for all slots at once."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from supa_mamba.ops.state_slots import active_accepted, active_slots
 
 
 def step(given: ConvStepInputs) -> Tensor:
-    """Take steps in place, and return y of the shape of x.
+    """Update the states in place and return y, of the shape of ``x``.
 
     Raises:
-        ValueError: There is no such slot, no such number of cached inputs, or a negative number of steps.
+        ValueError: If a slot does not exist, or a number of accepted inputs or of earlier steps is out of range.
     """
     state, cache, x, weight, bias, accepted, begins, slots, use_silu = given
     width, inputs, columns, dtype = weight.shape[1], x.shape[1], state.shape[2], weight.dtype
@@ -24,7 +24,7 @@ def step(given: ConvStepInputs) -> Tensor:
         if begins is not None:
             column = _live_begins(begins, live) % columns
             window = _columns(held, (column[:, None] + torch.arange(1 - width, 0)) % columns)
-            # Where there are more inputs than columns, the latest ones stay.
+            # If there are more inputs than columns, only the latest inputs are stored.
             last = torch.arange(max(0, inputs - columns), inputs)
             written = (column[:, None] + last) % columns
             held = held.scatter(2, written[:, None].expand(-1, held.shape[1], -1), latest[:, :, last])
@@ -53,6 +53,6 @@ def _live_begins(begins: Tensor, live: Tensor) -> Tensor:
     before = begins[live]
     if len(before) and before.min() < 0:
         raise ValueError(
-            f"cache_seqlens: {int(before.min())} was given, but it must be at least 0, the number of steps before."
+            f"cache_seqlens: {int(before.min())} was given, but it must be at least 0, the number of earlier steps."
         )
     return before

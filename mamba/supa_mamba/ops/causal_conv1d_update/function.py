@@ -1,4 +1,4 @@
-"""Steps of the causal convolution, on a CPU or a GPU."""
+"""Public function for steps of the causal convolution."""
 
 from torch import Tensor
 
@@ -18,46 +18,54 @@ def causal_conv1d_update(
     cache_seqlens: Tensor | None = None,
     conv_state_indices: Tensor | None = None,
 ) -> Tensor:
-    """Take one step of ``causal_conv1d``, or K steps, for M sequences, and change their states in place.
+    """Take one or several steps of `causal_conv1d` for M sequences and update their states in place.
 
-    The arguments are those of causal_conv1d's function of this name. Each slot of ``conv_state`` holds the last L
-    inputs of one sequence, L >= W - 1, in one of two ways:
+    The arguments are those of the function of the same name in the package causal_conv1d. Each slot of ``conv_state``
+    stores the last L inputs of one sequence, L >= W - 1, in one of two layouts:
 
-    - Without ``cache_seqlens`` the latest input is the last column. Each step shifts the columns by one to the left,
+    - Without ``cache_seqlens`` the latest input is in the last column. Each step shifts the columns by one to the left
       and writes its input into the last column.
-    - With ``cache_seqlens`` the columns are a circular buffer, and no column is shifted. ``cache_seqlens[m]`` is the
-      number of steps of sequence m before this call: step i of the call writes its input into column
-      (cache_seqlens[m] + i) mod L, after it has read the W - 1 columns before that, also mod L. The tensor itself is
-      not changed; add K to it after the call.
+    - With ``cache_seqlens`` the columns are a circular buffer. ``cache_seqlens[m]`` is the number of steps of sequence
+      m before this call. Step i of the call reads the W - 1 columns before column (cache_seqlens[m] + i) mod L, and
+      then writes its input into this column. ``cache_seqlens`` itself is not modified; add K to it after the call.
 
-    Slots, precision and the checks on a GPU are as in ``selective_state_update``: sums are made in float32, or in
-    float64 where the states are float64, and an input is rounded where it is written into a table of lower precision.
+    Sums are computed in float32, or in float64 if the states are float64. An input is rounded when it is stored in a
+    state of lower precision. Slots and the behaviour on a GPU are the same as in `selective_state_update`.
 
     Args:
-        x: (M, D), or (M, D, K) for K steps; float16, bfloat16, float32 or float64, as the other tensors.
-        conv_state: (R, D, L), float16, bfloat16, float32 or float64, with any strides; the slots of the M sequences are
-            overwritten.
-        weight: (D, W), the last one for the step itself; any small width.
-        bias: (D,).
-        activation: None, or "silu" (also called "swish").
-        cache_seqlens: (M,) integers of at least 0, if the states are circular buffers.
-        conv_state_indices: (M,) integers, the slot of each sequence, each at most once; negative for one that has
-            finished, which is skipped. 0 to M - 1 if not given. Their values are checked on the CPU only: on a GPU a
-            slot beyond the table is read and written outside of it.
+        x: (M, D) input of one step, or (M, D, K) inputs of K steps; float16, bfloat16, float32 or float64, like all
+            other tensors.
+        conv_state: (R, D, L) state table; float16, bfloat16, float32 or float64, with any strides. The slots of the M
+            sequences are overwritten.
+        weight: (D, W) kernel of each channel; the last column is the weight of the current input.
+        bias: (D,) bias of each channel; none by default.
+        activation: None, ``"silu"`` or its synonym ``"swish"``.
+        cache_seqlens: (M,) integers of at least 0, the numbers of earlier steps, if the states are circular buffers.
+        conv_state_indices: (M,) integers, the slot of each sequence, without duplicates; 0 to M - 1 by default. A
+            negative slot marks a finished sequence, which is skipped. The values are checked on a CPU only; on a GPU,
+            a slot beyond the table accesses memory out of bounds.
 
     Returns:
-        y, of the shape and the dtype of x; zeros where a sequence has finished.
+        y, of the shape and the dtype of ``x``; zeros for finished sequences.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit, the activation is another one, or gradients are required.
+        ValueError: If shapes, dtypes or devices do not match, the activation is not supported, or gradients are
+            required.
 
     Example:
+        >>> import torch
+        >>> from supa_mamba import causal_conv1d_update
         >>> weight = torch.randn(64, 4)  # (D, W)
         >>> window, buffer = torch.zeros(2, 64, 3), torch.zeros(2, 64, 3)  # (R, D, W - 1)
         >>> for t in range(5):
         ...     x = torch.randn(2, 64)
-        ...     y = causal_conv1d_update(x, window, weight)
-        ...     same = causal_conv1d_update(x, buffer, weight, cache_seqlens=torch.full((2,), t))
+        ...     shifted = causal_conv1d_update(x, window, weight)
+        ...     circular = causal_conv1d_update(x, buffer, weight, cache_seqlens=torch.full((2,), t))
+        >>> torch.allclose(shifted, circular, atol=1e-5)
+        True
+
+    Source:
+        Mamba (arXiv 2312.00752), section 3.4.
     """
     if x.ndim not in (2, 3):
         raise ValueError(f"x: shape {tuple(x.shape)} was given, but it must be (M, D) or (M, D, K).")
@@ -74,7 +82,7 @@ def causal_conv1d_update(
         begins = normalize_integers("cache_seqlens", cache_seqlens, x)
         if conv_state.shape[2] < 1:
             raise ValueError(
-                f"conv_state: shape {tuple(conv_state.shape)} was given, but with cache_seqlens it must have a column."
+                f"conv_state: shape {tuple(conv_state.shape)} was given, but cache_seqlens requires L >= 1."
             )
     slots = normalize_slots("conv_state_indices", conv_state_indices, x, conv_state)
     steps = x[:, None] if x.ndim == 2 else x.transpose(1, 2)
@@ -83,20 +91,20 @@ def causal_conv1d_update(
 
 
 def check_conv_step(conv_state: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Check the states and the parameters of both steps of the convolution.
+    """Check the states and the parameters of `causal_conv1d_update` and `causal_conv1d_replay`.
 
     Args:
-        conv_state: (R, D, L), L >= W - 1.
-        weight: (D, W).
-        bias: (D,).
+        conv_state: (R, D, L) state table, L >= W - 1.
+        weight: (D, W) kernel.
+        bias: (D,) bias, or None.
 
     Raises:
-        ValueError: Something does not fit.
+        ValueError: If shapes, dtypes or devices do not match.
     """
     check_state("conv_state", conv_state, (3,), "(R, D, L), where L >= W - 1")
     _, channels, columns = conv_state.shape
     if channels < 1:
-        raise ValueError(f"conv_state: shape {tuple(conv_state.shape)} was given, but it must have a channel.")
+        raise ValueError(f"conv_state: shape {tuple(conv_state.shape)} was given, but it needs at least one channel.")
     if weight.ndim != 2 or weight.shape[1] < 1:
         raise ValueError(f"weight: shape {tuple(weight.shape)} was given, but it must be (D, W).")
     width = weight.shape[1]
@@ -105,5 +113,5 @@ def check_conv_step(conv_state: Tensor, weight: Tensor, bias: Tensor | None) -> 
     if columns < width - 1:
         raise ValueError(
             f"conv_state: shape {tuple(conv_state.shape)} was given, but it must be (R, D, L), where L >= W - 1 = "
-            f"{width - 1}, as the weight has W = {width} columns."
+            f"{width - 1}, because the weight has W = {width} columns."
         )

@@ -1,4 +1,4 @@
-"""The inputs of the backends of the convolution's steps."""
+"""Inputs of the backends for steps of the convolution."""
 
 from typing import NamedTuple
 
@@ -6,21 +6,21 @@ from torch import Tensor
 
 
 class ConvStepInputs(NamedTuple):
-    """What the backends take: M sequences, K steps of each.
+    """Inputs of the backends: K steps of each of M sequences.
 
-    Without a cache the state moves past all K inputs; with one it moves past the accepted cached ones, and the K inputs
-    are cached. With ``begins`` (and without a cache) the columns of the state are a circular buffer.
+    Without a cache the state advances past all K inputs. With a cache it advances past the accepted cached inputs, and
+    the K inputs are stored in the cache. With ``begins`` (and without a cache) the state is a circular buffer.
 
     Args:
-        state: (R, D, L), L >= W - 1, with any strides, changed in place.
-        cache: (R, K, D), contiguous, changed in place.
-        x: (M, K, D), with any strides.
-        weight: (D, W), as bias in the precision of the sums.
-        bias: (D,).
-        accepted: (M,) int64, with a cache.
-        begins: (M,) int64, the steps before this call, modulo L the column of the first input.
-        slots: (M,) int64.
-        use_silu: Whether silu follows.
+        state: (R, D, L) state table, L >= W - 1, with any strides, modified in place.
+        cache: (R, K, D) cached inputs, contiguous, modified in place.
+        x: (M, K, D) inputs, with any strides.
+        weight: (D, W) kernel in the precision of the sums.
+        bias: (D,) bias in the precision of the sums.
+        accepted: (M,) int64 numbers of accepted cached inputs, with a cache.
+        begins: (M,) int64 numbers of earlier steps; modulo L, the column of the first input.
+        slots: (M,) int64 slots of the sequences.
+        use_silu: Whether to apply SiLU.
     """
 
     state: Tensor

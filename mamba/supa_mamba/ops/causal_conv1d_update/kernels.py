@@ -1,7 +1,7 @@
-"""The Triton kernel of the convolution's steps: one program for one slot and a block of channels.
+"""Triton kernel for steps of the convolution. One program handles one slot and a block of channels.
 
-Loops are written as ``while`` because the interpreter needs it, as in ``selective_scan.kernels``. No argument depends
-on the number of slots, so all may be specialised without another compilation.
+Loops use ``while`` because of Triton's interpreter; see ``selective_scan.kernels``. No argument depends on the number
+of slots, so specialisation of the arguments causes no recompilation.
 """
 
 import triton
@@ -15,8 +15,8 @@ def inputs_at(
     p, near, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
     of_x, live_d, CIRCULAR: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    # Steps p count from the first cached input: the state holds those before it, the latest one in its last column, or
-    # in a circular buffer in the column before ``begin``. The new inputs follow the cached ones that are taken.
+    # Steps p count from the first cached input. The state holds the inputs before it, the latest one in the last column
+    # or, in a circular buffer, in the column before ``begin``. The new inputs follow the accepted cached inputs.
     column = columns + p
     if CIRCULAR:
         column = (begin + column) % columns
@@ -40,7 +40,7 @@ def shift(
         moved - columns + column, column < columns, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns,
         column_stride, step_stride, d, of_state, of_x, live_d, False, DTYPE,
     )  # fmt: skip
-    # One lane may read what another overwrites.
+    # One lane may read a value that another lane overwrites.
     tl.debug_barrier()
     tl.store(
         state_ptr + of_state[None, :] + (column * column_stride)[:, None],
@@ -83,7 +83,7 @@ def step_kernel(
     d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
     k = tl.arange(0, TAPS)
     slot = tl.load(slots_ptr + m)
-    # A finished slot reads and changes nothing, and its y is zero.
+    # A finished slot reads and modifies nothing, and its y is zero.
     live_d = mask_if(slot >= 0, d < channels)
     of_state, of_x = d.to(tl.int64) * channel_stride, d.to(tl.int64) * x_channel_stride
     state_ptr += slot * slot_stride
@@ -94,7 +94,7 @@ def step_kernel(
         cache_ptr += slot * inputs * channels
         taken = tl.load(accepted_ptr + m, slot >= 0, 0)
     if CIRCULAR:
-        # The remainder has the sign of what is divided.
+        # The remainder has the sign of the dividend.
         begin = (tl.load(begins_ptr + m, slot >= 0, 0) % columns + columns) % columns
     weight = tl.load(
         weight_ptr + d[None, :] * width + (width - 1 - k)[:, None], (k < width)[:, None] & live_d[None, :], 0.0
@@ -115,7 +115,7 @@ def step_kernel(
         tl.store(y_ptr + (m * inputs + i) * channels + d, tl.where(slot >= 0, y, 0.0), d < channels)
         i += 1
     if CIRCULAR:
-        # One lane may read what another overwrites.
+        # One lane may read a value that another lane overwrites.
         tl.debug_barrier()
         i = slot * 0
         while i < inputs:
@@ -126,8 +126,8 @@ def step_kernel(
         moved = taken
         if cache_ptr is None:
             moved = taken + inputs
-        # Columns ascend, and the new value of each comes from a later column or from an input: none is overwritten
-        # before it is read.
+        # Columns are written in ascending order, and each new value comes from a later column or an input, so no column
+        # is overwritten before it is read.
         if AT_ONCE:
             shift(
                 moved, 0, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride,

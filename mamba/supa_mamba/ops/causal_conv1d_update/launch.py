@@ -1,4 +1,4 @@
-"""Start the Triton kernel of the convolution's steps. Nothing here waits for the device."""
+"""Launch of the Triton kernel for steps of the convolution, without host-device synchronisation."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,14 @@ from supa_mamba.ops.causal_conv1d_update.inputs import ConvStepInputs
 from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype
 
 BLOCK = 64
-"""Channels of one program: two for each lane of its warp."""
+"""Channels per program, two per lane of its warp."""
 
 MOST_COLUMNS = 8
-"""Columns of a state that are shifted at once, at most."""
+"""Maximum number of columns that are shifted at once."""
 
 
 def step(given: ConvStepInputs) -> Tensor:
-    """Take steps in place, and return y of the shape of x."""
+    """Update the states in place and return y, of the shape of ``x``."""
     state, cache, x, weight, bias, accepted, begins, slots, use_silu = given
     (count, inputs, channels), width, columns = x.shape, weight.shape[1], state.shape[2]
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)

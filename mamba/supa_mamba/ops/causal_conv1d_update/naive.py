@@ -1,4 +1,4 @@
-"""Steps of the causal convolution, slot by slot: the reference of every other path."""
+"""Slot-by-slot reference for steps of the causal convolution, for tests."""
 
 import torch
 from torch import Tensor
@@ -14,10 +14,10 @@ def naive_causal_conv1d_update(
     cache_seqlens: Tensor | None = None,
     conv_state_indices: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Take one step after the other in float64; arguments as in ``causal_conv1d_update``.
+    """Take the steps one by one in float64. The arguments are those of `causal_conv1d_update`.
 
     Returns:
-        y in float64, and the new states in the dtype of the states, rounded once; nothing is changed.
+        y in float64, and the new states in the dtype of the states, rounded once. The inputs are not modified.
     """
     states, y = conv_state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
     parameters = (weight, bias, activation)
@@ -37,7 +37,7 @@ def naive_causal_conv1d_update(
 def _one_step(
     held: Tensor, x: Tensor, before: int | None, weight: Tensor, bias: Tensor | None, activation: str | None
 ) -> tuple[Tensor, Tensor]:
-    """Take the step of one sequence: x (D,), held (D, L); ``before``: the steps before it, in a circular buffer."""
+    """Take one step of one sequence: x (D,), held (D, L). In a circular buffer, ``before`` is the earlier steps."""
     columns, width = held.shape[1], weight.shape[1]
     if before is None:
         held = torch.cat([held, x[:, None]], 1)
@@ -62,10 +62,11 @@ def naive_causal_conv1d_replay(
     accepted: Tensor,
     conv_state_indices: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Take the accepted inputs and convolve new ones in float64; arguments as in ``causal_conv1d_replay``.
+    """Apply the accepted inputs and convolve the new ones in float64. Arguments are those of `causal_conv1d_replay`.
 
     Returns:
-        y in float64, the new states in the dtype of the states, rounded once, and the new cache; nothing is changed.
+        y in float64, the new states in the dtype of the states, rounded once, and the new cache. The inputs are not
+        modified.
     """
     kept, states, y = cache.clone(), conv_state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
     parameters = (weight, bias, activation)

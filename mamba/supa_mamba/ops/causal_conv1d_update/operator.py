@@ -1,4 +1,4 @@
-"""Steps of the convolution as a custom operator."""
+"""Custom operator for steps of the convolution."""
 
 from supa_mamba.ops.causal_conv1d_update.inputs import ConvStepInputs
 from supa_mamba.ops.operators import step_operator

@@ -1,4 +1,4 @@
-"""The convolution's steps of speculative decoding: the next call says which of the inputs are accepted."""
+"""Steps of the convolution for speculative decoding."""
 
 from torch import Tensor
 
@@ -21,32 +21,47 @@ def causal_conv1d_replay(
     accepted: Tensor,
     conv_state_indices: Tensor | None = None,
 ) -> Tensor:
-    """Move the states of M sequences past the accepted ones of their cached inputs, and convolve K new inputs.
+    """Advance M convolution states past the accepted cached inputs, and convolve K new inputs.
 
-    The new inputs take the cache, and the state does not move past them before the next call says how many are
-    accepted. The slots, precision and checks are those of ``selective_state_replay``, and so is the layout of x: steps
-    before channels. The columns of the state are shifted as by ``causal_conv1d_update`` without ``cache_seqlens``.
+    This is the convolution for speculative decoding; see `selective_state_replay`. The new inputs replace the cached
+    ones. The state does not advance past them until the next call specifies how many of them are accepted. The columns
+    of the state are shifted as in `causal_conv1d_update` without ``cache_seqlens``. In ``x``, steps come before
+    channels.
 
     Args:
-        x: (M, K, D) input; float16, bfloat16, float32 or float64, as the other tensors.
-        conv_state: (R, D, L), L >= W - 1, float16, bfloat16, float32 or float64, with any strides, the inputs before
-            the cached ones, the latest one last; changed in place.
-        cache: (R, K, D) the inputs of the last call, contiguous, in a precision that holds x; changed in place. Its
-            first values are not used, if nothing of it is accepted.
-        weight: (D, W), the last one for the step itself.
-        bias: (D,).
-        activation: None, or "silu" (also called "swish").
-        accepted: (M,) integers, from 0 to K: the number of cached inputs of each sequence, the first ones, that are
-            accepted.
-        conv_state_indices: (M,) integers, the slot of each sequence, each at most once; negative for one that has
-            finished, which is skipped. 0 to M - 1 if not given. Their values are checked on the CPU only: on a GPU a
-            slot beyond the table is read and written outside of it.
+        x: (M, K, D) new inputs; float16, bfloat16, float32 or float64, like all other tensors.
+        conv_state: (R, D, L) state table, L >= W - 1: the inputs before the cached ones, the latest one last; float16,
+            bfloat16, float32 or float64, with any strides. Modified in place.
+        cache: (R, K, D) inputs of the previous call, contiguous, in a precision that represents ``x`` exactly.
+            Modified in place. Its initial values do not matter if none of them is accepted.
+        weight: (D, W) kernel of each channel; the last column is the weight of the current input.
+        bias: (D,) bias of each channel; none by default.
+        activation: None, ``"silu"`` or its synonym ``"swish"``.
+        accepted: (M,) integers from 0 to K: the first ``accepted[m]`` cached inputs of sequence m are accepted.
+        conv_state_indices: (M,) integers, the slot of each sequence, without duplicates; 0 to M - 1 by default. A
+            negative slot marks a finished sequence, which is skipped. The values are checked on a CPU only; on a GPU,
+            a slot beyond the table accesses memory out of bounds.
 
     Returns:
-        y (M, K, D) in the dtype of x; zeros where a sequence has finished.
+        y (M, K, D) in the dtype of ``x``; zeros for finished sequences.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit, the activation is another one, or gradients are required.
+        ValueError: If shapes, dtypes or devices do not match, the activation is not supported, or gradients are
+            required.
+
+    Example:
+        >>> import torch
+        >>> from supa_mamba import causal_conv1d_replay
+        >>> weight = torch.randn(64, 4)  # (D, W)
+        >>> state, cache = torch.zeros(2, 64, 3), torch.zeros(2, 5, 64)  # two sequences, five inputs per call
+        >>> accepted = torch.tensor([0, 0])  # nothing is cached before the first call
+        >>> y = causal_conv1d_replay(torch.randn(2, 5, 64), state, cache, weight, accepted=accepted)
+        >>> accepted = torch.tensor([5, 2])  # all inputs of the first sequence hold, and two of the second
+        >>> causal_conv1d_replay(torch.randn(2, 5, 64), state, cache, weight, accepted=accepted).shape
+        torch.Size([2, 5, 64])
+
+    Source:
+        The Mamba in the Llama (arXiv 2408.15237), section 4.
     """
     if x.ndim != 3:
         raise ValueError(f"x: shape {tuple(x.shape)} was given, but it must be (M, K, D).")

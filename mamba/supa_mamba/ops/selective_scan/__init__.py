@@ -1,1 +1,1 @@
-"""The selective scan of Mamba-1 over packed sequences (arXiv 2312.00752)."""
+"""Selective scan of Mamba-1 over packed sequences (arXiv 2312.00752)."""

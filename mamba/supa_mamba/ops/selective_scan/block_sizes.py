@@ -1,21 +1,21 @@
-"""The sizes of the blocks and tiles in which the kernels walk, chosen by the sizes of features alone."""
+"""Block and tile sizes of the kernels, which depend on the feature sizes only."""
 
 from typing import NamedTuple
 
 from supa_mamba.ops.kernel_inputs import power_of_two
 
 TILE = 16
-"""Steps between two stored states. What the backward kernel keeps of a tile is to stay in the caches, and the gradient
-of A, which sums over a tile, loses digits in a longer one where steps are large."""
+"""Number of rows between two stored states. The intermediate values of a tile should stay in the GPU caches, and the
+gradient of A, a sum over a tile, loses digits in longer tiles if step sizes are large."""
 
 
 class ForwardBlock(NamedTuple):
-    """How a program of the forward kernel, one warp, walks.
+    """Sizes of a program of the forward kernel, which is one warp.
 
     Args:
-        channels: channels of a program.
-        registers: most registers of a lane: few, so that many warps run together, but enough to spill nothing; None
-            for as many as the compiler likes.
+        channels: Number of channels per program.
+        registers: Maximum number of registers per lane, or None for no limit. Fewer registers allow more concurrent
+            warps, but too few cause spills.
     """
 
     channels: int
@@ -23,16 +23,16 @@ class ForwardBlock(NamedTuple):
 
 
 class BackwardBlock(NamedTuple):
-    """How a program of the backward kernel, one warp, walks.
+    """Sizes of a program of the backward kernel, which is one warp.
 
     Args:
-        channels: channels of a program at a time.
-        state_lanes: over how many of the 32 lanes the states are spread.
-        outer_states: into how many rounds over those lanes the states are cut.
-        rows: steps at a time in what is done step by step alone.
-        groups: programs of a sequence; each walks over several blocks of channels, one after the other, and sums the
-            gradients of B and C over them, so that these sums need little memory.
-        registers: as of ``ForwardBlock``.
+        channels: Number of channels per block.
+        state_lanes: Number of the 32 lanes over which the states are distributed.
+        outer_states: Number of rounds over these lanes into which the states are divided.
+        rows: Number of rows at a time in computations that are independent for each row.
+        groups: Number of programs per sequence. Each program processes several blocks of channels in turn and sums the
+            gradients of B and C over them, which reduces the memory of these sums.
+        registers: Maximum number of registers per lane; see ``ForwardBlock``.
     """
 
     channels: int
@@ -47,11 +47,11 @@ def forward_block(states: int, *, double: bool) -> ForwardBlock:
     """Choose the sizes of the forward kernel.
 
     Args:
-        states: N.
-        double: whether states are in double precision.
+        states: Number of states per channel, N.
+        double: Whether states are float64.
 
     Returns:
-        The sizes, the fastest of those tried on an H200.
+        The fastest sizes among those tested on an H200.
     """
     padded = power_of_two(states)
     of_lanes = 2048 if padded > 32 else 1024
@@ -61,13 +61,15 @@ def forward_block(states: int, *, double: bool) -> ForwardBlock:
 def backward_block(channels: int, states: int) -> BackwardBlock:
     """Choose the sizes of the backward kernel.
 
+    A lane holds four states, or twice four, of four channels, as many as one load fetches.
+
     Args:
-        channels: D.
-        states: N.
+        channels: Number of channels, D.
+        states: Number of states per channel, N.
 
     Returns:
-        The sizes, the fastest of those tried on an H200 but for N of 64, where twice as many groups, and twice their
-        memory, would be 10 % faster. A lane holds four states, or twice four, of four channels: what a load brings.
+        The fastest sizes among those tested on an H200. For N = 64, twice as many groups would be 10 % faster but need
+        twice the memory.
     """
     padded = power_of_two(states)
     outer = 2 if padded > 16 else 1

@@ -1,7 +1,7 @@
-"""The selective scan on a CPU: all sequences take a step together, and autograd computes the gradients.
+"""Selective scan on a CPU. All sequences advance together, and autograd computes the gradients.
 
-The rows are sorted by step, the longest sequence first, and cut by ``split``, whose gradient is one concatenation;
-indexing a row would make a zero gradient of full size for each step.
+The rows are sorted by step, the longest sequence first, and divided by ``split``, whose gradient is one concatenation.
+Indexing single rows would allocate a full-size gradient of zeros for each step.
 """
 
 import torch
@@ -13,10 +13,10 @@ from supa_mamba.ops.selective_scan.inputs import ScanInputs, ScanOptions
 
 
 def forward(inputs: ScanInputs, options: ScanOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
-    """Scan packed sequences, as ``operators.sequence_operator`` describes.
+    """Scan packed sequences; see ``operators.sequence_operator``.
 
     Raises:
-        ValueError: The offset does not fit the rows.
+        ValueError: If the offset does not match the rows.
     """
     u, delta, A, B, C, D, z, delta_bias, offset, initial_states = inputs
     A = A.t()
@@ -41,7 +41,7 @@ def forward(inputs: ScanInputs, options: ScanOptions, return_final_states: bool)
             state = torch.addcmul(b, a, state)
             states.append(state)
         finished.append(state)
-        # Where there is nothing to walk, A still has a gradient, of zeros, as on a GPU.
+        # Without rows, A still has a gradient of zeros, as on a GPU.
         walked = torch.cat(states) if states else decay * change
         y = torch.matmul(walked, leave[:, :, None])[:, :, 0]
         y = y if D is None else y + D * x

@@ -1,10 +1,11 @@
-"""The selective scan on a CPU or a GPU."""
+"""Public function of the selective scan."""
 
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
+from supa.checks import counted
 from supa_mamba.ops.checks import check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
 from supa_mamba.ops.packing import flatten_rows, normalize_offsets
@@ -66,54 +67,65 @@ def selective_scan(
     reverse: bool = False,
     return_final_states: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Run the recurrence of Mamba-1 over each of several sequences.
+    """Apply the selective scan, the recurrence of Mamba-1, to each of several sequences.
 
-    Names, order and defaults of the first nine arguments are those of mamba_ssm's ``selective_scan_fn``. Two things
-    differ: here the channels come last, and its ``return_last_state`` is ``return_final_states``. Of each sequence and
-    channel d, with the step Delta_t = delta_t + delta_bias or, with ``delta_softplus``, softplus of it::
+    For each sequence and channel, with N states h::
 
-        h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t      (N states)
+        Delta_t = softplus(delta_t + delta_bias)            (without softplus by default)
+        h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t
         y_t = (<C_t, h_t> + D u_t) silu(z_t)
 
-    The sequences are packed, their rows one after another with ``offset`` for the start of each, or padded, all L
-    steps long. States and sums are kept in float32, or in float64 where an input is float64. Gradients flow into every
-    tensor and through the final state, and are the same bits every time. Forward-mode and second derivatives are
-    supported on a CPU in eager programs; on a GPU and in compiled programs they raise an error. On a GPU the function
-    does not wait for the device, so it does not check the values of the offset there.
+    The sequences are either packed, with their rows one after another and the start of each in ``offset``, or a padded
+    batch, in which all have L rows. No state passes from one sequence to another.
+
+    Names, order and defaults of the first nine arguments are those of mamba_ssm's ``selective_scan_fn``, with two
+    differences: the channels come last, and ``return_last_state`` is called ``return_final_states``.
+
+    States and sums are float32, or float64 if an input is float64. All tensors and the final states have gradients,
+    which are reproducible to the bit. Forward-mode and second derivatives are supported on a CPU in eager programs; on
+    a GPU and in compiled programs they raise an error. On a GPU there is no host-device synchronisation, so the values
+    of ``offset`` are not checked there.
 
     Args:
-        u: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, as the other tensors.
-        delta: as u, steps before their bias and softplus.
+        u: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, like all other tensors.
+        delta: Step sizes before bias and softplus, of the shape of ``u``.
         A: (D, N) decay rates, usually negative; N up to 256.
-        B: (T, N) or (B, L, N), how the input enters the states; or (T, G, N) or (B, L, G, N), where channel d takes
-            group d // (D / G). Each group runs as a scan of its own.
-        C: as B, how the states leave.
-        D: (D,) weight of the input that bypasses the states.
-        z: as u, the gate.
-        delta_bias: (D,) added to delta.
-        delta_softplus: whether a step is softplus(delta + delta_bias), or that sum itself.
-        offset: (S + 1,) integers, the first row of each packed sequence and the number of rows T; a sequence may be
-            empty. None where the input is padded; then S = B.
-        initial_states: (S, D, N) states before the first step; zeros if not given.
-        reverse: whether each sequence runs from its own end to its start.
-        return_final_states: whether to return the states after the last step, too.
+        B: (T, N) or (B, L, N) input matrix; or (T, G, N) or (B, L, G, N) for G groups of channels, where channel d
+            uses group d // (D / G). Each group is a separate scan.
+        C: Output matrix, of the shape of ``B``.
+        D: (D,) skip weights; no skip connection by default.
+        z: Gate, of the shape of ``u``; no gate by default.
+        delta_bias: (D,) bias of the step sizes; none by default.
+        delta_softplus: Whether to apply softplus to ``delta + delta_bias``.
+        offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1`` and may be
+            empty. None for a padded input, where S = B.
+        initial_states: (S, D, N) states before the first row; zeros by default.
+        reverse: Whether to process each sequence from its last row to its first.
+        return_final_states: Whether to also return the states after the last row.
 
     Returns:
-        y, of the shape and the dtype of u, and with ``return_final_states`` the states (S, D, N) after the last
-        step, float32 or float64; for an empty sequence its initial state.
+        y, of the shape and the dtype of ``u``, and with ``return_final_states`` the states after the last row,
+        (S, D, N) float32 or float64. The final state of an empty sequence is its initial state.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit.
+        ValueError: If shapes, dtypes or devices do not match.
 
     Example:
-        A batch of two sequences of three steps, padded and packed::
+        The same two sequences of three rows as a padded batch and as packed rows:
 
-            y = selective_scan(u, delta, A, B, C, delta_softplus=True)  # u (2, 3, D)
-            offset = torch.tensor([0, 3, 6])
-            u, delta, B, C = (x.flatten(0, 1) for x in (u, delta, B, C))  # u (6, D)
-            same = selective_scan(u, delta, A, B, C, delta_softplus=True, offset=offset)
+        >>> import torch
+        >>> from supa_mamba import selective_scan
+        >>> u, delta, A = torch.randn(2, 3, 8), torch.randn(2, 3, 8), -torch.rand(8, 4)  # B, L, D = 2, 3, 8; N = 4
+        >>> B, C = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+        >>> padded = selective_scan(u, delta, A, B, C, delta_softplus=True)
+        >>> u, delta, B, C = (x.flatten(0, 1) for x in (u, delta, B, C))  # u is (6, D)
+        >>> offset = torch.tensor([0, 3, 6])
+        >>> packed = selective_scan(u, delta, A, B, C, delta_softplus=True, offset=offset)
+        >>> torch.allclose(padded.flatten(0, 1), packed)
+        True
 
-    Source: Mamba (arXiv 2312.00752), algorithm 2 and section 3.3.
+    Source:
+        Mamba (arXiv 2312.00752), algorithm 2 and section 3.3.
     """
     begins = normalize_offsets("u", u, offset)
     _check(ScanInputs(u, delta, A, B, C, D, z, delta_bias, begins, initial_states))
@@ -131,11 +143,11 @@ def selective_scan(
 
 
 def _groups(given: ScanInputs) -> list[ScanInputs]:
-    """Return the inputs of each group of channels; B and C may have a dimension of groups."""
+    """Return the inputs of each group of channels. B and C may have a dimension of groups."""
     u, delta, A, B, C, D, z, delta_bias, offset, initial_states = given
     if B.ndim == C.ndim == 2:
         return [given]
-    # Mamba-1's own layers have one group; so the kernels have no groups, and each group is a scan of its channels.
+    # Layers of Mamba-1 have one group, so the kernels do not support groups. Each group is a separate scan.
     groups = max(x.shape[1] for x in (B, C) if x.ndim == 3)
 
     def of_channels(x: Tensor | None) -> list[Any]:
@@ -152,14 +164,14 @@ def _groups(given: ScanInputs) -> list[ScanInputs]:
 
 
 def _check(given: ScanInputs) -> None:
-    """Check packed or padded inputs; A (D, N) and the states (S, D, N) are not transposed."""
+    """Check packed or padded inputs. A (D, N) and the states (S, D, N) are not transposed yet."""
     u, delta, A, B, C, D, z, delta_bias, offset, initial_states = given
     rows, channels = tuple(u.shape[:-1]), u.shape[-1]
     letters = "(B, L" if len(rows) == 2 else "(T"
     if A.ndim != 2 or not 1 <= A.shape[1] <= 256 or channels < 1:
         raise ValueError(
-            f"A: shape {tuple(A.shape)} was given for {channels} channels, but it must be (D, N) with at least one "
-            "channel and 1 to 256 states."
+            f"A: shape {tuple(A.shape)} was given for {counted(channels, 'channel')}, but it must be (D, N) with at "
+            "least one channel and 1 to 256 states."
         )
     states = A.shape[1]
     check_shape("u", u, (*rows, channels), u, f"{letters}, D)")
@@ -169,8 +181,9 @@ def _check(given: ScanInputs) -> None:
     of_groups = [x.shape[-2] for x in (B, C) if x.ndim == u.ndim + 1]
     if of_groups and (len(set(of_groups)) > 1 or of_groups[0] < 1 or channels % of_groups[0]):
         raise ValueError(
-            f"B, C: {' and '.join(map(str, of_groups))} groups were given for {channels} channels, but both must have "
-            "the same number of groups, and the channels must be a multiple of it."
+            f"B, C: {' and '.join(map(str, of_groups))} groups were given for "
+            f"{counted(channels, 'channel')}, but both must have the same number of groups, which must divide the "
+            "number of channels."
         )
     for name, x in {"B": B, "C": C}.items():
         if x.ndim == u.ndim + 1:

@@ -1,4 +1,4 @@
-"""The inputs of the scan's backends."""
+"""Inputs of the backends of the selective scan."""
 
 from typing import NamedTuple
 
@@ -8,19 +8,19 @@ from supa_mamba.ops.selective_scan import block_sizes
 
 
 class ScanInputs(NamedTuple):
-    """Tensors, as in ``selective_scan``: packed, without groups, parameters and states in the states' precision.
+    """Tensors of `selective_scan`: packed, without groups, parameters and states in the precision of states.
 
     Args:
-        u: (T, D).
-        delta: (T, D).
-        A: (N, D), transposed, as the kernels read it.
-        B: (T, N).
-        C: (T, N).
-        D: (D,).
-        z: (T, D).
-        delta_bias: (D,).
-        offset: (S + 1,) int64.
-        initial_states: (S, N, D), transposed, too.
+        u: (T, D) input.
+        delta: (T, D) step sizes before bias and softplus.
+        A: (N, D) decay rates, transposed for the kernels.
+        B: (T, N) input matrix.
+        C: (T, N) output matrix.
+        D: (D,) skip weights.
+        z: (T, D) gate.
+        delta_bias: (D,) bias of the step sizes.
+        offset: (S + 1,) int64 offsets.
+        initial_states: (S, N, D) initial states, transposed for the kernels.
     """
 
     u: Tensor
@@ -35,20 +35,20 @@ class ScanInputs(NamedTuple):
     initial_states: Tensor | None
 
     def new_final_states(self, sequences: int) -> Tensor:
-        """Return an uninitialized tensor (sequences, N, D)."""
+        """Return an uninitialised tensor of shape (sequences, N, D)."""
         return self.A.new_empty(sequences, *self.A.shape)
 
     def new_checkpoints(self, *, save: bool) -> Tensor:
-        """Return an uninitialized tensor for the states at the starts of tiles, (T // TILE or 0, N, D)."""
+        """Return an uninitialised tensor for the states at the starts of tiles, (T // TILE or 0, N, D)."""
         return self.A.new_empty(self.u.shape[0] // block_sizes.TILE if save else 0, *self.A.shape)
 
 
 class ScanOptions(NamedTuple):
-    """Options, as in ``selective_scan``.
+    """Options of `selective_scan`.
 
     Args:
-        reverse: Whether each sequence runs from its own end to its start.
-        delta_softplus: Whether a step is softplus of delta plus bias, or that sum itself.
+        reverse: Whether to process each sequence from its last row to its first.
+        delta_softplus: Whether to apply softplus to ``delta + delta_bias``.
     """
 
     reverse: bool

@@ -1,4 +1,4 @@
-"""Start the Triton kernels of the selective scan. Nothing here waits for the device or looks at a length."""
+"""Launch of the Triton kernels of the selective scan, without host-device synchronisation."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,11 @@ from supa_mamba.ops.selective_scan.kernels.backward import backward_kernel
 from supa_mamba.ops.selective_scan.kernels.forward import forward_kernel
 
 SORTED_FROM = 4096
-"""Programs from which on the longest sequences go first. Fewer programs all start at once, whatever their order."""
+"""Number of programs above which the longest sequences start first. Fewer programs all start at once."""
 
 
 def _order(offset: Tensor, programs: int) -> Tensor:
-    # An order there always is: kernels with and without one would be two, and new lengths could compile the other.
+    # The kernel always takes an order, so that new lengths cause no recompilation.
     if programs >= SORTED_FROM:
         return offset.diff().argsort(descending=True)
     return torch.arange(offset.shape[0] - 1, device=offset.device)
@@ -23,7 +23,7 @@ def _order(offset: Tensor, programs: int) -> Tensor:
 def forward(
     inputs: ScanInputs, options: ScanOptions, return_final_states: bool, save_checkpoints: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scan packed sequences, as ``operators.sequence_operator`` describes."""
+    """Scan packed sequences; see ``operators.sequence_operator``."""
     u, delta, A, B, C, D, z, delta_bias, offset, initial_states = inputs
     (rows, channels), states, sequences = u.shape, A.shape[0], offset.shape[0] - 1
     u, delta, B, C = (with_unit_stride(x) for x in (u, delta, B, C))
@@ -51,7 +51,7 @@ def forward(
 def backward(
     y_grad: Tensor, final_grad: Tensor | None, inputs: ScanInputs, checkpoints: Tensor, options: ScanOptions
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients, as ``operators.sequence_operator`` describes."""
+    """Compute the gradients; see ``operators.sequence_operator``."""
     u, delta, A, B, C, D, z, delta_bias, offset, initial_states = inputs
     (rows, channels), states, sequences = u.shape, A.shape[0], offset.shape[0] - 1
     u, delta, B, C, y_grad = (with_unit_stride(x) for x in (u, delta, B, C, y_grad))

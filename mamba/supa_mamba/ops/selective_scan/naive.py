@@ -1,4 +1,4 @@
-"""The selective scan, step by step: the reference of every other path."""
+"""Step-by-step reference of the selective scan, for tests."""
 
 from itertools import pairwise
 
@@ -24,7 +24,7 @@ def naive_selective_scan(
     reverse: bool = False,
     delta_softplus: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Walk over each sequence; arguments and results as in ``selective_scan``, packed, all of one dtype."""
+    """Scan each sequence row by row. Arguments and results are those of `selective_scan`, packed, of one dtype."""
     delta = delta if delta_bias is None else delta + delta_bias
     delta = softplus(delta) if delta_softplus else delta
     channels = u.shape[1]

@@ -1,4 +1,4 @@
-"""The selective scan as a custom operator."""
+"""Custom operator of the selective scan."""
 
 from supa_mamba.ops.operators import sequence_operator
 from supa_mamba.ops.selective_scan.inputs import ScanInputs, ScanOptions

@@ -1,1 +1,1 @@
-"""Steps of Mamba-1 and Mamba-2 for slots that are being generated."""
+"""Single steps of Mamba-1 and Mamba-2, for generation."""

@@ -1,4 +1,4 @@
-"""Inputs that are kept until the next call says which of them are accepted."""
+"""Cache of the inputs of speculative decoding."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,12 +9,24 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ReplayCache:
-    """The last inputs of ``selective_state_replay`` for each slot of its table of states, which it overwrites in place.
+    """Inputs of the previous call of `selective_state_replay` for R slots. Each call overwrites them in place.
 
     Args:
-        x: (R, K, D), or (R, K, H, P) of Mamba-2.
-        dt: (R, K, D), or (R, K, H), before bias and softplus; (R, K, H, P) where each channel has a step of its own.
-        B: (R, K, N), or (R, K, G, N).
+        x: (R, K, D) inputs of Mamba-1, or (R, K, H, P) inputs of Mamba-2.
+        dt: (R, K, D) or (R, K, H) step sizes before bias and softplus; (R, K, H, P) if each channel of Mamba-2 has its
+            own step size.
+        B: (R, K, N) or (R, K, G, N) input matrix.
+
+    Example:
+        >>> import torch
+        >>> from supa_mamba import ReplayCache
+        >>> states = torch.zeros(8, 64, 16)  # (R, D, N), a table with 8 slots
+        >>> cache = ReplayCache.empty(states, inputs=4)
+        >>> cache.x.shape, cache.B.shape
+        (torch.Size([8, 4, 64]), torch.Size([8, 4, 16]))
+
+    Source:
+        The Mamba in the Llama (arXiv 2408.15237), section 4.
     """
 
     x: Tensor
@@ -23,13 +35,13 @@ class ReplayCache:
 
     @classmethod
     def empty(cls, state: Tensor, inputs: int, *, groups: int = 1, dtype: torch.dtype = torch.float32) -> Self:
-        """Make the cache of a table whose slots have seen nothing yet; its values mean nothing.
+        """Return an uninitialised cache for a state table.
 
         Args:
-            state: (R, D, N), or (R, H, P, N) of Mamba-2, where all channels of a head have one step.
-            inputs: K, the inputs of one call.
-            groups: G of Mamba-2.
-            dtype: The precision of the inputs.
+            state: (R, D, N) state table of Mamba-1, or (R, H, P, N) of Mamba-2 with one step size per head.
+            inputs: Number of inputs per call, K.
+            groups: Number of groups of Mamba-2, G.
+            dtype: Dtype of the inputs.
 
         Returns:
             The cache, on the device of the states.

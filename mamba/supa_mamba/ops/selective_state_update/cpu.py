@@ -1,4 +1,4 @@
-"""Steps on a CPU, all slots together."""
+"""Steps on a CPU, for all slots at once."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,14 @@ from supa_mamba.ops.state_slots import active_accepted, active_slots
 
 
 def step(given: StateStepInputs) -> Tensor:
-    """Take steps in place, and return y of the shape of x.
+    """Update the states in place and return y, of the shape of ``x``.
 
     Raises:
-        ValueError: There is no such slot, or no such number of cached inputs.
+        ValueError: If a slot does not exist, or a number of accepted inputs is out of range.
     """
     state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, slots, dt_softplus = given
     (_, heads, width, states), inputs, groups, dtype = state.shape, x.shape[1], B.shape[2], A.dtype
-    # Behind the slots: groups, heads of a group, channels of a head, states.
+    # Dimensions after the slots: groups, heads per group, channels per head, states.
     grouped = (groups, heads // groups)
     decay = A.reshape(*grouped, *A.shape[1:])
     live, places = active_slots("state_batch_indices", slots, state)

@@ -1,4 +1,4 @@
-"""One step of the selective scan, on a CPU or a GPU."""
+"""Public function for one step of Mamba-1 or Mamba-2."""
 
 from torch import Tensor
 
@@ -20,43 +20,63 @@ def selective_state_update(
     dt_softplus: bool = False,
     state_batch_indices: Tensor | None = None,
 ) -> Tensor:
-    """Take one step of ``selective_scan``, or of Mamba-2's ``ssd``, for M sequences, and change their states in place.
+    """Take one step of `selective_scan` or `ssd` for M sequences and update their states in place.
 
-    The arguments are those of mamba_ssm's function of this name. The states lie in a table of R slots, and
-    ``state_batch_indices`` holds the slot of each sequence: sequences can end, and others take their slots, while no
-    state is moved. No gradients flow. In the shapes below, D are the channels of Mamba-1, and H heads of P channels
-    those of Mamba-2, whose G groups share B and C.
+    For each sequence and channel, with N states h::
 
-    Steps, rates, D and dt_bias of Mamba-2 have one entry a head, or one a channel. A tensor with one entry a channel
-    that was expanded from one a head (``A[:, None, None].expand(H, P, N)``, stride 0) takes as long as the latter.
+        Delta = softplus(dt + dt_bias)                      (without softplus by default)
+        h = exp(Delta A) h + Delta B x
+        y = (<C, h> + D x) silu(z)
 
-    Sums are made in float32, or in float64 where the states are float64. A table in half precision is rounded once,
-    when the step is written; y is computed from the states before that rounding.
+    The arguments are those of mamba_ssm's function of the same name. The states are stored in a table with R slots, and
+    ``state_batch_indices`` is the slot of each sequence. When a sequence ends, another one can reuse its slot without
+    moving any state. The function has no gradients.
+
+    In the shapes below, Mamba-1 has D channels. Mamba-2 has H heads of P channels, in G groups that share B and C. In
+    Mamba-2, ``dt``, ``A``, ``D`` and ``dt_bias`` have one entry per head or one per channel. Entries per channel that
+    were expanded from one per head (``A[:, None, None].expand(H, P, N)``, stride 0) are as fast as entries per head.
+
+    Sums are computed in float32, or in float64 if the states are float64. A state in half precision is rounded once,
+    when it is written; y is computed from the state before rounding.
 
     Args:
-        state: (R, D, N) or (R, H, P, N), float16, bfloat16, float32 or float64, with any strides; the slots of the M
-            sequences are overwritten.
-        x: (M, D) or (M, H, P) input; float16, bfloat16, float32 or float64, as the other tensors.
-        dt: (M, D), or (M, H) or (M, H, P), steps before their bias and softplus.
-        A: (D, N), or (H,) or (H, P, N), decay rates.
-        B: (M, N) or (M, G, N), how the input enters the states.
-        C: (M, N) or (M, G, N), how the states leave.
-        D: (D,), or (H,) or (H, P), the part of the input that passes beside the states.
-        z: (M, D) or (M, H, P), the gate.
-        dt_bias: (D,), or (H,) or (H, P), added to dt.
-        dt_softplus: Whether steps are softplus of dt plus bias, or that sum itself.
-        state_batch_indices: (M,) integers, the slot of each sequence, each at most once; negative for one that has
-            finished, which is skipped. 0 to M - 1 if not given. Their values are checked on the CPU only: on a GPU a
-            slot beyond the table is read and written outside of it.
+        state: (R, D, N) or (R, H, P, N) state table; float16, bfloat16, float32 or float64, with any strides. The slots
+            of the M sequences are overwritten.
+        x: (M, D) or (M, H, P) input; float16, bfloat16, float32 or float64, like all other tensors.
+        dt: (M, D), or (M, H) or (M, H, P) step sizes before bias and softplus.
+        A: (D, N), or (H,) or (H, P, N) decay rates, usually negative.
+        B: (M, N) or (M, G, N) input matrix.
+        C: (M, N) or (M, G, N) output matrix.
+        D: (D,), or (H,) or (H, P) skip weights; no skip connection by default.
+        z: (M, D) or (M, H, P) gate; no gate by default.
+        dt_bias: (D,), or (H,) or (H, P) bias of the step sizes; none by default.
+        dt_softplus: Whether to apply softplus to ``dt + dt_bias``.
+        state_batch_indices: (M,) integers, the slot of each sequence, without duplicates; 0 to M - 1 by default. A
+            negative slot marks a finished sequence, which is skipped. The values are checked on a CPU only; on a GPU,
+            a slot beyond the table accesses memory out of bounds.
 
     Returns:
-        y, of the shape and the dtype of x; zeros where a sequence has finished.
+        y, of the shape and the dtype of ``x``; zeros for finished sequences.
 
     Raises:
-        ValueError: Shapes, dtypes or devices do not fit, or gradients are required.
+        ValueError: If shapes, dtypes or devices do not match, or gradients are required.
 
-    Source: Mamba (arXiv 2312.00752), equation 2a, with the discretisation of section 3.3; Mamba-2 (arXiv 2405.21060),
-    section 7.
+    Example:
+        >>> import torch
+        >>> from supa_mamba import selective_state_update
+        >>> states, A = torch.zeros(8, 64, 16), -torch.rand(64, 16)  # (R, D, N), (D, N)
+        >>> slots = torch.tensor([5, 0])  # two sequences in a table with 8 slots
+        >>> for _ in range(3):
+        ...     x, dt, B, C = torch.randn(2, 64), torch.randn(2, 64), torch.randn(2, 16), torch.randn(2, 16)
+        ...     y = selective_state_update(states, x, dt, A, B, C, dt_softplus=True, state_batch_indices=slots)
+        >>> y.shape
+        torch.Size([2, 64])
+        >>> states.flatten(1).any(1)  # only slots 0 and 5 have changed
+        tensor([ True, False, False, False, False,  True, False, False])
+
+    Source:
+        Mamba (arXiv 2312.00752), equation 2a, with the discretisation of section 3.3; Mamba-2 (arXiv 2405.21060),
+        section 7.
     """
     given = StepTensors(state, x, dt, A, B, C, D, z, dt_bias)
     check_step_inputs(given, "M")

@@ -1,4 +1,4 @@
-"""Inputs of steps: all forms of Mamba-1 and Mamba-2 are checked, and brought into the one form of the operator."""
+"""Inputs of steps: checks, and conversion of all forms of Mamba-1 and Mamba-2 into the form of the operator."""
 
 from typing import NamedTuple
 
@@ -10,20 +10,20 @@ from supa_mamba.ops.state_slots import check_state
 
 
 class StepTensors(NamedTuple):
-    """The tensors of a step, in the forms of Mamba-1 or of Mamba-2, which the states decide.
+    """Tensors of a step in the form of Mamba-1 or Mamba-2, which the number of dimensions of the states determines.
 
-    ``...`` stands for M sequences, or M sequences and K steps of each.
+    ``...`` stands for M, or for M, K with K steps of each of M sequences.
 
     Args:
-        state: (R, D, N) or (R, H, P, N).
-        x: (..., D) or (..., H, P).
-        dt: (..., D), or (..., H) or (..., H, P).
-        A: (D, N), or (H,) or (H, P, N).
-        B: (..., N) or (..., G, N); Mamba-1 has one group.
-        C: As B.
-        D: (D,), or (H,) or (H, P).
-        z: As x.
-        dt_bias: As D.
+        state: (R, D, N) or (R, H, P, N) state table.
+        x: (..., D) or (..., H, P) input.
+        dt: (..., D), or (..., H) or (..., H, P) step sizes before bias and softplus.
+        A: (D, N), or (H,) or (H, P, N) decay rates.
+        B: (..., N) or (..., G, N) input matrix; Mamba-1 has one group.
+        C: Output matrix, of the shape of ``B``.
+        D: (D,), or (H,) or (H, P) skip weights.
+        z: Gate, of the shape of ``x``.
+        dt_bias: Bias of the step sizes, of the shape of ``D``.
     """
 
     state: Tensor
@@ -38,33 +38,33 @@ class StepTensors(NamedTuple):
 
 
 class StateStepInputs(NamedTuple):
-    """What the backends take: H heads of P channels in G groups; Mamba-1 has H = D heads of P = 1 channel, G = 1.
+    """Inputs of the backends: H heads of P channels in G groups. Mamba-1 has H = D, P = 1 and G = 1.
 
-    Without caches the states move past all K inputs; with them they move past the accepted cached ones, and the K
-    inputs are cached. A dimension written ``P | 1`` or ``N | 1`` has length 1 where its entries are equal.
+    Without caches the states advance past all K inputs. With caches they advance past the accepted cached inputs, and
+    the K inputs are stored in the caches. A dimension ``P | 1`` or ``N | 1`` has length 1 if all its entries are equal.
 
     Args:
-        state: (R, H, P, N), with any strides, changed in place.
-        cache_x: (R, K, H, P), contiguous, changed in place as all caches.
-        cache_dt: (R, K, H, P | 1), as dt.
-        cache_B: (R, K, G, N).
-        x: (M, K, H, P).
-        dt: (M, K, H, P | 1).
-        A: (H, P | 1, N | 1), as D and dt_bias in the precision of the sums.
-        B: (M, K, G, N).
-        C: (M, K, G, N).
-        D: (H, P | 1).
-        z: (M, K, H, P).
-        dt_bias: (H, P | 1).
-        accepted: (M,) int64, with caches.
-        slots: (M,) int64.
-        dt_softplus: Whether steps are softplus of what was given.
+        state: (R, H, P, N) state table, with any strides, modified in place.
+        cache_x: (R, K, H, P) cached inputs. All caches are contiguous and modified in place.
+        cache_dt: (R, K, H, P | 1) cached step sizes.
+        cache_B: (R, K, G, N) cached input matrix.
+        x: (M, K, H, P) input.
+        dt: (M, K, H, P | 1) step sizes before bias and softplus.
+        A: (H, P | 1, N | 1) decay rates; like D and dt_bias in the precision of the sums.
+        B: (M, K, G, N) input matrix.
+        C: (M, K, G, N) output matrix.
+        D: (H, P | 1) skip weights.
+        z: (M, K, H, P) gate.
+        dt_bias: (H, P | 1) bias of the step sizes.
+        accepted: (M,) int64 numbers of accepted cached inputs, with caches.
+        slots: (M,) int64 slots of the sequences.
+        dt_softplus: Whether to apply softplus to ``dt + dt_bias``.
     """
 
     state: Tensor
     cache_x: Tensor | None
     cache_dt: Tensor | None
-    cache_B: Tensor | None  # noqa: N815 the letter of the formulas
+    cache_B: Tensor | None  # noqa: N815 the letter in the formulas
     x: Tensor
     dt: Tensor
     A: Tensor
@@ -83,17 +83,18 @@ def check_step_inputs(given: StepTensors, lead: str) -> None:
 
     Args:
         given: The tensors.
-        lead: Their first dimensions in letters: "M" or "M, K".
+        lead: First dimensions in letters, "M" or "M, K".
 
     Raises:
-        ValueError: Something does not fit.
+        ValueError: If shapes, dtypes or devices do not match.
     """
     state, x, dt, A, B, C, D, z, dt_bias = given
     check_state("state", state, (3, 4), "(R, D, N), or (R, H, P, N) of Mamba-2")
     _, *channels, states = state.shape
     if not 1 <= states <= 256 or min(channels) < 1:
         raise ValueError(
-            f"state: shape {tuple(state.shape)} was given, but it must have a channel and 1 to 256 states each."
+            f"state: shape {tuple(state.shape)} was given, but it must have at least one channel, and 1 to 256 "
+            "states per channel."
         )
     first = lead.count(",") + 1
     leading, heads = tuple(x.shape[:first]), channels[0]
@@ -118,7 +119,7 @@ def check_step_inputs(given: StepTensors, lead: str) -> None:
     if B.ndim == first + 2:
         groups = (B.shape[first],)
         if groups[0] < 1 or (groups[0] != 1 if of_mamba1 else heads % groups[0]):
-            shared = "G = 1" if of_mamba1 else f"the G groups share the {heads} heads evenly"
+            shared = "G = 1" if of_mamba1 else f"G divides the number of heads, {heads}"
             raise ValueError(
                 f"B: shape {tuple(B.shape)} was given, but it must be ({lead}, N), or ({lead}, G, N), where {shared}."
             )
@@ -130,7 +131,7 @@ def check_step_inputs(given: StepTensors, lead: str) -> None:
 def _check_either(
     name: str, x: Tensor | None, tied: tuple[int, ...], own: tuple[int, ...], like: Tensor, of_tied: str, of_own: str
 ) -> None:
-    """Check a tensor of one entry a head, of shape ``tied``, or one a channel, with the dimensions ``own`` more."""
+    """Check a tensor with one entry per head, of shape ``tied``, or per channel, of shape ``(*tied, *own)``."""
     if x is None:
         return
     if x.ndim == len(tied):
@@ -145,18 +146,18 @@ def _check_either(
 
 
 def canonicalize(given: StepTensors) -> StepTensors:
-    """Bring checked tensors of K steps into the forms of ``StateStepInputs``, copying none of the states.
+    """Convert checked tensors of K steps into the form of ``StateStepInputs``, without copying states.
 
     Args:
-        given: The tensors, with the dimensions M, K in front.
+        given: The tensors, with the leading dimensions M, K.
 
     Returns:
-        The tensors.
+        The converted tensors.
     """
     state, x, dt, A, B, C, D, z, dt_bias = given
     dtype, of_mamba1 = state_dtype(state), state.ndim == 3
     if of_mamba1:
-        # Each channel is a head of its own.
+        # Each channel is a separate head.
         state, x, z, A = state[:, :, None], x[..., None], None if z is None else z[..., None], A[:, None]
     elif A.ndim == 1:
         A = A[:, None, None]
@@ -171,13 +172,13 @@ def _of_heads(x: Tensor, dim: int) -> Tensor:
 
 
 def collapse_expanded(x: Tensor, dim: int) -> Tensor:
-    """Keep one entry of a dimension along which a tensor was expanded; its stride, 0, says so without a look inside.
+    """Reduce a dimension to length 1 if the tensor was expanded along it, which its stride of 0 shows.
 
     Args:
         x: Any tensor.
         dim: The dimension.
 
     Returns:
-        A view.
+        A view of the tensor.
     """
     return x.narrow(dim, 0, 1) if x.stride(dim) == 0 and x.shape[dim] > 1 else x

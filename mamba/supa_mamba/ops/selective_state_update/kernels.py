@@ -1,7 +1,7 @@
-"""The Triton kernels of steps: one program for one slot and a block of channels, its states in registers.
+"""Triton kernels of steps. One program handles one slot and a block of channels, with its states in registers.
 
-Loops are written as ``while`` because the interpreter needs it, as in ``selective_scan.kernels``. No argument depends
-on the number of slots, so all may be specialised without another compilation; known multiples of 16 make loads wide.
+Loops use ``while`` because of Triton's interpreter; see ``selective_scan.kernels``. No argument depends on the number
+of slots, so specialisation of the arguments causes no recompilation. Multiples of 16 allow vectorised loads.
 """
 
 import triton
@@ -60,7 +60,7 @@ def step_kernel(
     STATES: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
-    # A block of channels never reaches into another group, so that all its channels share B and C.
+    # A block of channels stays within one group, so that all its channels share B and C.
     blocks = tl.cdiv(of_group, BLOCK)
     m = (tl.program_id(0) // (blocks * groups)).to(tl.int64)
     group = tl.program_id(0) // blocks % groups
@@ -70,7 +70,7 @@ def step_kernel(
     d = group * of_group + place
     head = d // of_head
     slot = tl.load(slots_ptr + m)
-    # A finished slot reads and changes nothing, and its y is zero.
+    # A finished slot reads and modifies nothing, and its y is zero.
     live_d, live_n = mask_if(slot >= 0, place < of_group), n < states
     live = live_d[:, None] & live_n[None, :]
     if SLOTS_CONTIGUOUS:
@@ -80,7 +80,7 @@ def step_kernel(
         of_state = of_channel[:, None] + n.to(tl.int64)[None, :] * state_stride
     states_ptr = state_ptr + slot * slot_stride + of_state
 
-    # Where the entry of each channel stands: all channels of a head share one, or each has its own.
+    # Index of the entry of each channel: one entry per head, or one per channel.
     of_dt = head if DT_OF_HEAD else d
     of_A = head if A_OF_HEAD else d
     of_D = head if D_OF_HEAD else d
@@ -106,7 +106,7 @@ def step_kernel(
             h = advance(h, x, dt, b, decay, bias, SOFTPLUS)
             i += 1
         tl.store(states_ptr, h, live)
-        # One lane may read from the cache what another overwrites.
+        # One lane may read a cached value that another lane overwrites.
         tl.debug_barrier()
     i = slot * 0
     while i < inputs:
@@ -133,7 +133,7 @@ def step_kernel(
 
 @triton.jit
 def cache_kernel(cache_ptr, new_ptr, slots_ptr, new_stride, inputs, values, BLOCK: tl.constexpr):
-    # Several programs of the step read these values, so they are overwritten after all of them have ended.
+    # Several programs of step_kernel read these values, so a second kernel overwrites them.
     blocks = tl.cdiv(values, BLOCK)
     t = (tl.program_id(0) // blocks).to(tl.int64)
     v = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)

@@ -1,4 +1,4 @@
-"""Start the Triton kernels of steps. Nothing here waits for the device."""
+"""Launch of the Triton kernels of steps, without host-device synchronisation."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from supa_mamba.ops.selective_state_update.inputs import StateStepInputs
 
 
 def step(given: StateStepInputs) -> Tensor:
-    """Take steps in place, and return y of the shape of x."""
+    """Update the states in place and return y, of the shape of ``x``."""
     state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, slots, dt_softplus = given
     count, inputs, heads, width = x.shape
     groups, states = B.shape[2:]
@@ -48,6 +48,6 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def _block(states: int, *, one_decay: bool) -> int:
-    # As many states as 16 registers of a warp's lanes hold, or 32 where no matrix of decays stands beside them. Compute
-    # capability 9.0 then takes 64 to 130 registers in all, and nothing spills but 256 states in double precision.
+    # The states take 16 registers per lane, or 32 without a matrix of decays. On compute capability 9.0 a lane then
+    # takes 64 to 130 registers in total, and only 256 states in double precision spill.
     return max(8, min(128, (1024 if one_decay else 512) // states))

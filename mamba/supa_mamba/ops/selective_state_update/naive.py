@@ -1,4 +1,4 @@
-"""Steps of the selective scan, slot by slot: the reference of every other path."""
+"""Slot-by-slot reference for steps of Mamba-1 and Mamba-2, for tests."""
 
 import torch
 from torch import Tensor
@@ -20,10 +20,10 @@ def naive_selective_state_update(
     dt_softplus: bool = False,
     state_batch_indices: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Take one step in float64; arguments as in ``selective_state_update``.
+    """Take one step in float64. The arguments are those of `selective_state_update`.
 
     Returns:
-        y in float64, and the new states in the dtype of the states, rounded once; nothing is changed.
+        y in float64, and the new states in the dtype of the states, rounded once. The inputs are not modified.
     """
     states, y = state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)
     slots = range(x.shape[0]) if state_batch_indices is None else state_batch_indices.tolist()
@@ -46,14 +46,14 @@ def _one_step(
     dt_bias: Tensor | None,
     dt_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Take the step of one sequence: x, dt, z (D,) or (H, P), B and C (N,) or (G, N), h (D, N) or (H, P, N)."""
-    # One entry a head, (H,) or (H, 1, 1), stands for all of its channels and states.
+    """Take one step of one sequence: x, dt, z (D,) or (H, P), B and C (N,) or (G, N), h (D, N) or (H, P, N)."""
+    # An entry per head, (H,) or (H, 1, 1), applies to all of its channels and states.
     x, dt = x.double(), _wide(dt, x)
     bias = 0 if dt_bias is None else _wide(dt_bias, x)
     step = softplus(dt + bias) if dt_softplus else dt + bias
     decay = A.double() if A.ndim == h.ndim else A.double()[:, None, None]
     B, C = (v.double().view(-1, h.shape[-1]) for v in (B, C))
-    # Mamba-1 has one group of all channels; in Mamba-2 each group of heads has its own B and C.
+    # Mamba-1 has a single group; in Mamba-2 each group of heads has its own B and C.
     B, C = (v[0] if h.ndim == 2 else v.repeat_interleave(h.shape[0] // len(v), 0)[:, None] for v in (B, C))
     h = torch.exp(step[..., None] * decay) * h + (step * x)[..., None] * B
     y = (h * C).sum(-1)
@@ -81,10 +81,11 @@ def naive_selective_state_replay(
     accepted: Tensor,
     state_batch_indices: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, ReplayCache]:
-    """Take the accepted inputs and score new ones in float64; arguments as in ``selective_state_replay``.
+    """Apply the accepted inputs and score the new ones in float64. Arguments are those of `selective_state_replay`.
 
     Returns:
-        y in float64, the new states in the dtype of the states, rounded once, and the new cache; nothing is changed.
+        y in float64, the new states in the dtype of the states, rounded once, and the new cache. The inputs are not
+        modified.
     """
     kept = ReplayCache(cache.x.clone(), cache.dt.clone(), cache.B.clone())
     states, y = state.to(torch.float64, copy=True), torch.zeros_like(x, dtype=torch.float64)

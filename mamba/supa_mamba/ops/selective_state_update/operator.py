@@ -1,4 +1,4 @@
-"""Steps of Mamba-1 and Mamba-2 as a custom operator."""
+"""Custom operator for steps of Mamba-1 and Mamba-2."""
 
 from supa_mamba.ops.operators import step_operator
 from supa_mamba.ops.selective_state_update.inputs import StateStepInputs

@@ -1,1 +1,1 @@
-"""Mamba-2's recurrence with one decay to a head over packed sequences (SSD, arXiv 2405.21060)."""
+"""Recurrence of Mamba-2 (SSD, arXiv 2405.21060), with one decay rate per head, over packed sequences."""

@@ -1,4 +1,4 @@
-"""The sizes of the blocks in which the kernels walk, chosen by the sizes of features and precision alone."""
+"""Block sizes of the kernels, which depend on the feature sizes and the precision only."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from torch import Tensor
 from supa_mamba.ops.kernel_inputs import power_of_two
 
 SHARES = 1024
-"""Into how many shares the sequences are cut at most, of which gradients of parameters are summed one by one."""
+"""Maximum number of groups of sequences whose parameter gradients are summed separately."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a kernel walks.
+    """Block sizes of a kernel.
 
     Args:
-        chunk: steps of a chunk.
-        width: values of a head that a program takes.
-        heads: heads that a program takes, a divisor of the heads of a group.
-        warps: warps of a program.
-        stages: how many heads' inputs are under way at once.
-        registers: how many registers a lane may take, None for as many as the compiler likes.
+        chunk: Number of rows per chunk.
+        width: Number of channels of a head per program.
+        heads: Number of heads per program, a divisor of the heads of a group.
+        warps: Number of warps per program.
+        stages: Number of heads whose inputs are prefetched at once.
+        registers: Maximum number of registers per lane, or None for no limit.
     """
 
     chunk: int
@@ -33,48 +33,48 @@ class Blocks:
 
 
 def operands(x: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[torch.dtype, str]:
-    """Choose how matrix products are made: what tensor cores multiply exactly, or nearly so in single precision.
+    """Choose the precision of matrix products: the inputs are multiplied exactly, or nearly so in single precision.
 
     Args:
-        x: an input.
-        A: an input in the precision of states.
-        B: an input.
-        C: an input.
+        x: Input.
+        A: Decay rates in the precision of states.
+        B: Input matrix.
+        C: Output matrix.
 
     Returns:
-        What operands are rounded to, also where they are stored, and Triton's name of how they are multiplied.
+        Dtype to which operands are rounded, also in memory, and ``input_precision`` of ``tl.dot``.
     """
     dtypes = {x.dtype, B.dtype, C.dtype}
     if A.dtype == torch.float64:
         return torch.float64, "ieee"
     if dtypes == {torch.bfloat16}:
         return torch.bfloat16, "tf32"
-    # States may lie beyond what float16 holds; tf32 has its digits and the range of float32.
+    # States may exceed the range of float16; tf32 has its precision and the range of float32.
     return torch.float32, "tf32x3" if torch.float32 in dtypes else "tf32"
 
 
 def padded(size: int) -> int:
-    """Return the size of a block that matrix products take.
+    """Round a size up to a block size that ``tl.dot`` supports.
 
     Args:
-        size: at least 1.
+        size: Size of at least 1.
 
     Returns:
-        A power of two, at least 16.
+        A power of two of at least 16.
     """
     return max(16, power_of_two(size))
 
 
 def walk_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
-    """Choose the blocks of the walking kernel.
+    """Choose the block sizes of ``walk_kernel``.
 
     Args:
-        width: P.
-        states: N.
-        dtype: in which matrix products take their operands: bfloat16, float32 or float64.
+        width: Number of channels per head, P.
+        states: Number of states per channel, N.
+        dtype: Dtype of the operands of matrix products: bfloat16, float32 or float64.
 
     Returns:
-        The blocks, with one head; the fastest of those tried on an H200.
+        The fastest block sizes among those tested on an H200, with one head.
     """
     block = min(padded(width), max(16, 4096 // padded(states)))
     if dtype == torch.float64:
@@ -85,20 +85,20 @@ def walk_blocks(width: int, states: int, dtype: torch.dtype) -> Blocks:
 
 
 def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blocks:
-    """Choose the blocks of the kernel that pairs steps.
+    """Choose the block sizes of ``pairs_kernel``.
 
     Args:
-        heads: heads of a group.
-        width: P.
-        states: N.
-        dtype: as in ``walk_blocks``.
+        heads: Number of heads per group.
+        width: Number of channels per head, P.
+        states: Number of states per channel, N.
+        dtype: Dtype of the operands of matrix products; see ``walk_blocks``.
 
     Returns:
-        The blocks, the fastest of those tried on an H200; the chunk is a multiple of the walking kernel's, which stores
-        states at its borders.
+        The fastest block sizes among those tested on an H200. The chunk is a multiple of that of ``walk_kernel``, which
+        stores the states at the chunk boundaries.
     """
     together = max(k for k in range(1, 9) if heads % k == 0)
-    # All that is under way of up to 256 states takes 99 KB of shared memory at most, which GPUs since Ampere have.
+    # With up to 256 states, the prefetched inputs take at most 99 KB of shared memory, which GPUs since Ampere have.
     block = min(padded(width), 64, max(16, 8192 // padded(states)))
     stages = 3 if padded(states) <= 64 else 2
     if dtype == torch.bfloat16:

@@ -1,9 +1,9 @@
-"""Mamba-2's recurrence on a CPU: many chunks at once by matrix products; autograd records the gradients.
+"""Recurrence of Mamba-2 on a CPU: matrix products over many chunks at once. Autograd computes the gradients.
 
-Each sequence is cut into whole chunks of ``CHUNK`` steps and one last chunk of 1 to ``CHUNK`` steps. Chunks of equal
-length are computed together, so that no step is padded. The whole chunks lie in order of time: all first chunks, all
-second chunks, and so on, those of the longest sequence first; all sequences pass their states on together. Only states
-that a later chunk or the caller needs are computed.
+Each sequence is divided into full chunks of ``CHUNK`` rows and one last chunk of 1 to ``CHUNK`` rows. Chunks of equal
+length are computed together, so that no row is padded. The full chunks are ordered by time: all first chunks, all
+second chunks, and so on, with the longest sequence first, so that all sequences pass on their states together. A state
+is computed only if a later chunk or the caller needs it.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ CHUNK = 32
 
 @dataclass(frozen=True)
 class Last:
-    """The last chunks that have one length.
+    """Last chunks of equal length.
 
     Args:
-        length: steps of each chunk, 1 to ``CHUNK``.
-        sequences: (n,) int64, the sequences of these chunks.
-        continued: whether states reach these chunks, of earlier chunks or of the caller.
+        length: Number of rows per chunk, from 1 to ``CHUNK``.
+        sequences: (n,) int64 indices of the sequences of these chunks.
+        continued: Whether these chunks start from the states of earlier chunks or of the caller.
     """
 
     length: int
@@ -37,12 +37,12 @@ class Last:
 
 @dataclass(frozen=True)
 class Cuts:
-    """How packed sequences are cut into chunks.
+    """Division of packed sequences into chunks.
 
     Args:
-        whole: the order of the whole chunks.
-        last: the last chunks, by length.
-        rows: (T,) int64, the packed row of each step: of the whole chunks first, then of the last chunks.
+        whole: Order of the full chunks.
+        last: Last chunks, grouped by length.
+        rows: (T,) int64 packed rows of the full chunks, followed by those of the last chunks.
     """
 
     whole: TimeMajor
@@ -51,12 +51,12 @@ class Cuts:
 
 
 def cut(offset: Tensor, *, reverse: bool, started: bool) -> Cuts:
-    """Cut packed sequences into chunks.
+    """Divide packed sequences into chunks.
 
     Args:
-        offset: (S + 1,) int64, on the CPU.
-        reverse: whether each sequence runs from its own end to its start.
-        started: whether each sequence has an initial state.
+        offset: (S + 1,) int64 offsets on the CPU.
+        reverse: Whether to process each sequence from its last row to its first.
+        started: Whether the sequences have initial states.
 
     Returns:
         The chunks.
@@ -83,13 +83,13 @@ def cut(offset: Tensor, *, reverse: bool, started: bool) -> Cuts:
 
 @dataclass(frozen=True)
 class Chunks:
-    """The inputs of n chunks of one length: L steps, G groups, K heads of a group, P values, N states.
+    """Inputs of n chunks of equal length: L rows, G groups, K heads per group, P channels per head, N states.
 
     Args:
-        elapsed: (n, G, K, L) the sum of step times A from the start of the chunk.
-        changes: (n, G, L, K, P) step times x.
-        enter: (n, G, L, N) B.
-        leave: (n, G, L, N) C.
+        elapsed: (n, G, K, L) cumulative sums of Delta A from the start of the chunk.
+        changes: (n, G, L, K, P) products Delta x.
+        enter: (n, G, L, N) input matrix B.
+        leave: (n, G, L, N) output matrix C.
     """
 
     elapsed: Tensor
@@ -98,7 +98,7 @@ class Chunks:
     leave: Tensor
 
     def within(self) -> Tensor:
-        """Compute what the steps of a chunk add to the outputs of its steps: (n, L, G, K, P)."""
+        """Return the contributions of the rows of a chunk to its outputs, (n, L, G, K, P)."""
         length = self.elapsed.shape[-1]
         later = torch.ones(length, length, dtype=torch.bool).triu(1)
         decay = (self.elapsed[..., :, None] - self.elapsed[..., None, :]).masked_fill(later, -torch.inf).exp()
@@ -106,26 +106,26 @@ class Chunks:
         return (paired @ self.changes.transpose(2, 3)).permute(0, 3, 1, 2, 4)
 
     def from_state(self, state: Tensor) -> Tensor:
-        """Compute what the states (n, G, K P, N) before the chunks add to the outputs: (n, L, G, K, P)."""
+        """Return the contributions of the states (n, G, K P, N) before the chunks to the outputs, (n, L, G, K, P)."""
         left = (self.leave @ state.mT).reshape(self.changes.shape)
         return (left * self.elapsed.exp().transpose(2, 3).unsqueeze(-1)).transpose(1, 2)
 
     def entered(self) -> Tensor:
-        """Compute what the steps of a chunk add to the state behind it: (n, G, K P, N)."""
+        """Return the contributions of the rows of a chunk to the state after it, (n, G, K P, N)."""
         remaining = (self.elapsed[..., -1:] - self.elapsed).exp().transpose(2, 3).unsqueeze(-1)
         return (remaining * self.changes).flatten(3).mT @ self.enter
 
     def kept(self) -> Tensor:
-        """Compute the share of the state before a chunk that is left behind it: (n, G, K P, 1)."""
+        """Return the decay of the state over the chunk, (n, G, K P, 1)."""
         width = self.changes.shape[-1]
         return self.elapsed[..., -1].exp().repeat_interleave(width, -1).unsqueeze(-1)
 
 
 def forward(inputs: SsdInputs, options: SsdOptions, return_final_states: bool) -> tuple[Tensor, Tensor]:
-    """Run the recurrence over packed sequences, as ``operators.sequence_operator`` describes.
+    """Apply the recurrence to packed sequences; see ``operators.sequence_operator``.
 
     Raises:
-        ValueError: The offset does not fit the rows.
+        ValueError: If the offset does not match the rows.
     """
     x, dt, A, B, C, D, dt_bias, offset, initial_states = inputs
     check_offsets(offset, x.shape[0])
@@ -167,7 +167,7 @@ def forward(inputs: SsdInputs, options: SsdOptions, return_final_states: bool) -
 
 
 def _pieces(cuts: Cuts, along: tuple[Tensor, ...], groups: int) -> Iterator[Chunks]:
-    """Cut rows in the order of the cuts into chunks: the whole chunks first, then the last ones of each length."""
+    """Divide rows in the order of the cuts into chunks: the full chunks, then the last chunks of each length."""
     counts = [cuts.whole.rows.shape[0], *(last.sequences.shape[0] for last in cuts.last)]
     lengths = [CHUNK, *(last.length for last in cuts.last)]
     sizes = [count * length for count, length in zip(counts, lengths, strict=True)]
@@ -181,16 +181,16 @@ def _pieces(cuts: Cuts, along: tuple[Tensor, ...], groups: int) -> Iterator[Chun
 
 
 def _whole_chunks(chunks: Chunks, order: TimeMajor, start: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Walk over the whole chunks.
+    """Process the full chunks.
 
     Args:
-        chunks: in the given order.
-        order: of time.
+        chunks: The full chunks in the given order.
+        order: Order of the chunks by time.
         start: (S, G, K P, N) initial states, or None.
 
     Returns:
-        The outputs (n, CHUNK, G, K, P), and the states behind the whole chunks: of all sequences from the longest to
-        the shortest, or without initial states of those that have a whole chunk.
+        The outputs (n, CHUNK, G, K, P), and the states after the full chunks. The states are those of all sequences,
+        from the longest to the shortest; without initial states, those of the sequences with a full chunk.
     """
     mixed, entered = chunks.within(), chunks.entered()
     steps = zip(torch.split(chunks.kept(), order.counts), torch.split(entered, order.counts), strict=True)

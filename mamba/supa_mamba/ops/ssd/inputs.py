@@ -1,4 +1,4 @@
-"""The inputs of the backends of Mamba-2's recurrence."""
+"""Inputs of the backends of the recurrence of Mamba-2."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ from supa_mamba.ops.ssd import block_sizes
 
 
 class SsdInputs(NamedTuple):
-    """Tensors, as in ``ssd``: packed, parameters and states in the states' precision.
+    """Tensors of `ssd`: packed, parameters and states in the precision of states.
 
     Args:
-        x: (T, H, P).
-        dt: (T, H).
-        A: (H,).
-        B: (T, G, N).
-        C: (T, G, N).
-        D: (H,).
-        dt_bias: (H,).
-        offset: (S + 1,) int64.
-        initial_states: (S, H, P, N).
+        x: (T, H, P) input.
+        dt: (T, H) step sizes before bias, softplus and limits.
+        A: (H,) decay rates.
+        B: (T, G, N) input matrix.
+        C: (T, G, N) output matrix.
+        D: (H,) skip weights.
+        dt_bias: (H,) bias of the step sizes.
+        offset: (S + 1,) int64 offsets.
+        initial_states: (S, H, P, N) initial states.
     """
 
     x: Tensor
@@ -33,11 +33,11 @@ class SsdInputs(NamedTuple):
     initial_states: Tensor | None
 
     def new_final_states(self, sequences: int) -> Tensor:
-        """Return an uninitialized tensor (sequences, H, P, N)."""
+        """Return an uninitialised tensor of shape (sequences, H, P, N)."""
         return self.A.new_empty(sequences, *self.x.shape[1:], self.B.shape[2])
 
     def new_checkpoints(self, *, save: bool) -> Tensor:
-        """Return an uninitialized tensor for the states at the starts of chunks, (T // chunk or 0, H, P, N)."""
+        """Return an uninitialised tensor for the states at the starts of chunks, (T // chunk or 0, H, P, N)."""
         (rows, heads, width), (groups, states) = self.x.shape, self.B.shape[1:]
         operand, _ = block_sizes.operands(self.x, self.A, self.B, self.C)
         count = rows // block_sizes.pairs_blocks(heads // groups, width, states, operand).chunk if save else 0
@@ -45,13 +45,13 @@ class SsdInputs(NamedTuple):
 
 
 class SsdOptions(NamedTuple):
-    """Options, as in ``ssd``.
+    """Options of `ssd`.
 
     Args:
-        reverse: Whether each sequence runs from its own end to its start.
-        dt_softplus: Whether a step is softplus of dt plus bias, or that sum itself.
-        dt_min: The shortest step.
-        dt_max: The longest step.
+        reverse: Whether to process each sequence from its last row to its first.
+        dt_softplus: Whether to apply softplus to ``dt + dt_bias``.
+        dt_min: Smallest step size.
+        dt_max: Largest step size.
     """
 
     reverse: bool

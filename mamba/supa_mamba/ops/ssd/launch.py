@@ -1,4 +1,4 @@
-"""Start the Triton kernels of Mamba-2's recurrence. Nothing here waits for the device or looks at a length."""
+"""Launch of the Triton kernels of the recurrence of Mamba-2, without host-device synchronisation."""
 
 import math
 from typing import Any
@@ -16,12 +16,12 @@ from supa_mamba.ops.ssd.kernels.steps import step_gradients_kernel, steps_kernel
 from supa_mamba.ops.ssd.kernels.walk import walk_kernel
 
 HEAD_LANES = 8
-"""Heads that a program of the kernels on steps takes."""
+"""Number of heads per program of the kernels for step sizes."""
 
 
 def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
     rounded = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}[operand]
-    # The interpreter multiplies the bits of bfloat16 as if they were integers.
+    # The interpreter would multiply the bits of bfloat16 operands as integers.
     interpreted = not isinstance(pairs_kernel, triton.runtime.JITFunction)
     multiplied = tl.float32 if interpreted and rounded == tl.bfloat16 else rounded
     return {"DTYPE": triton_dtype(A), "ROUND": rounded, "OPERAND": multiplied, "PRECISION": precision}
@@ -29,17 +29,17 @@ def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
 
 def _step_options(options: SsdOptions) -> dict[str, Any]:
     reverse, dt_softplus, dt_min, dt_max = options
-    # Softplus is positive: limits that cannot change it are left out of the kernels.
+    # Softplus is positive, so limits without an effect are omitted from the kernels.
     limited = dt_min > (0.0 if dt_softplus else -math.inf) or dt_max < math.inf
     return {"REVERSE": reverse, "SOFTPLUS": dt_softplus, "LIMITED": limited, "DT_MIN": dt_min, "DT_MAX": dt_max}
 
 
 def _steps(inputs: SsdInputs, options: SsdOptions, chunk: int) -> tuple[Tensor, Tensor]:
-    """Compute the steps, and of each the sum of Delta A, in units of log 2, from the start of its chunk.
+    """Compute the step sizes, and the cumulative sums of Delta A / log 2 from the start of each chunk.
 
-    Both are (H, chunks, chunk), in the order in which sequences are read. The chunks of a sequence begin at place
-    start // chunk + its number, and the rest of its last one is filled with steps of zero: kernels read them without
-    masks.
+    Both tensors are (H, chunks, chunk), in the order in which the rows are processed. The chunks of sequence s begin at
+    index start // chunk + s. The last chunk of a sequence is filled with step sizes of zero, so that kernels read the
+    tensors without masks.
     """
     dt, A, offset = with_unit_stride(inputs.dt), inputs.A, inputs.offset
     (rows, heads), sequences, lanes = dt.shape, len(offset) - 1, min(HEAD_LANES, power_of_two(dt.shape[1]))
@@ -83,7 +83,7 @@ def _walk(
 def forward(
     inputs: SsdInputs, options: SsdOptions, return_final_states: bool, save_checkpoints: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the recurrence over packed sequences, as ``operators.sequence_operator`` describes."""
+    """Apply the recurrence to packed sequences; see ``operators.sequence_operator``."""
     x, _, A, B, C, D, _, offset, initial_states = inputs
     (heads, width), (groups, states), sequences = x.shape[1:], B.shape[1:], len(offset) - 1
     operand, _ = block_sizes.operands(x, A, B, C)
@@ -103,7 +103,7 @@ def forward(
 def backward(
     y_grad: Tensor, final_grad: Tensor | None, inputs: SsdInputs, checkpoints: Tensor, options: SsdOptions
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients, as ``operators.sequence_operator`` describes."""
+    """Compute the gradients; see ``operators.sequence_operator``."""
     x, dt, A, B, C, D, dt_bias, offset, initial_states = inputs
     (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
     operand, precision = block_sizes.operands(x, A, B, C)
@@ -132,7 +132,7 @@ def backward(
         )  # fmt: skip
         x, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, B, C, y_grad))
         row_sums = A.new_empty(6, slices, *steps[0].shape)
-        # What is under way takes shared memory: states from outside, too, would need more than most GPUs have.
+        # Prefetching takes shared memory; with initial states or their gradients most GPUs do not have enough.
         stages = chosen.stages if initial_states is None and final_grad is None else 1
         pairs_kernel[(sequences * groups * parts * slices,)](
             x, *steps, B, C, offset, contiguous(initial_states), checkpoints, y_grad, contiguous(final_grad),

@@ -1,4 +1,4 @@
-"""Mamba-2's recurrence, step by step: the reference of every other path."""
+"""Step-by-step reference of the recurrence of Mamba-2, for tests."""
 
 from itertools import pairwise
 
@@ -24,7 +24,7 @@ def naive_ssd(
     dt_softplus: bool = False,
     dt_limit: tuple[float, float] = (0.0, float("inf")),
 ) -> tuple[Tensor, Tensor]:
-    """Walk over each sequence; arguments and results as in ``ssd``, packed, all of one dtype."""
+    """Process each sequence row by row. Arguments and results are those of `ssd`, packed, of one dtype."""
     (heads, width), (groups, states) = x.shape[1:], B.shape[1:]
     dt = dt if dt_bias is None else dt + dt_bias
     dt = (softplus(dt) if dt_softplus else dt).clamp(*dt_limit)

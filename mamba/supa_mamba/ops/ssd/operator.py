@@ -1,4 +1,4 @@
-"""Mamba-2's recurrence as a custom operator."""
+"""Custom operator of the recurrence of Mamba-2."""
 
 from supa_mamba.ops.operators import sequence_operator
 from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions

@@ -1,4 +1,4 @@
-"""The backward kernel of the selective scan."""
+"""Backward kernel of the selective scan."""
 
 import triton
 import triton.language as tl
@@ -18,8 +18,8 @@ def sum_over_channels(x):
 
 @triton.jit
 def of_step(scratch_ptr, i, ARRAY: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr):
-    # The scratch of a program holds five arrays of a tile: the steps, what they add to the states (later the gradient
-    # of that), the gradients of y before the gate, y before the gate, and the gradients of log a.
+    # The scratch of a program holds five arrays of a tile: step sizes, delta u (later its gradient), gradients of y
+    # before the gate, y before the gate, and gradients of log a.
     return scratch_ptr + (ARRAY * TILE + i) * BLOCK
 
 
@@ -84,10 +84,10 @@ def backward_kernel(
     ONE_BLOCK: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
-    # A state (n, d) is held as (n lanes, d lanes, outer n, inner n, inner d), where a lane's registers hold the last
-    # three, so that the sums over n and those over d, both made every step, cross few lanes. Triton gives lanes to the
-    # first axes but for what is contiguous in memory; so vectors over n or d, which carry the lanes of the other, too,
-    # and states all have one layout, and only sums cross lanes.
+    # A state (n, d) has the shape (n lanes, d lanes, outer n, inner n, inner d). The registers of a lane hold the last
+    # three axes, so that the sums over n and over d in every step cross few lanes. Triton assigns lanes to the first
+    # axes unless they are contiguous in memory. Vectors over n or d are broadcast over the lanes of the other axis, so
+    # that they share one layout with the states and only sums cross lanes.
     CHANNEL_LANES: tl.constexpr = 32 // STATE_LANES
     INNER_D: tl.constexpr = BLOCK // CHANNEL_LANES
     INNER_N: tl.constexpr = STATES // STATE_LANES // OUTER_STATES
@@ -159,7 +159,7 @@ def backward_kernel(
                 tl.store(of_step(scratch_ptr, r + row, 2, TILE, BLOCK) + column, grad)
                 r += ROWS
 
-            # Other lanes have written to the scratch what these will read.
+            # The scratch is read by other lanes than those that have written it.
             tl.debug_barrier()
             elapsed = tl.zeros_like(d_lanes.to(DTYPE))
             step_ahead, change_ahead, grad_ahead, b_ahead, c_ahead = load_step(
@@ -242,7 +242,7 @@ def backward_kernel(
                 change_grad = tl.load(of_step(scratch_ptr, r + row, 1, TILE, BLOCK) + column, valid, 0.0)
                 grad = tl.load(of_step(scratch_ptr, r + row, 2, TILE, BLOCK) + column, valid, 0.0)
                 log_grad = tl.load(of_step(scratch_ptr, r + row, 4, TILE, BLOCK) + column, valid, 0.0)
-                # Loads stand before stores: the compiler moves none across, and each would be waited for on its own.
+                # All loads come before the stores, because the compiler does not move loads across stores.
                 if SOFTPLUS:
                     raw = tl.load(delta_ptr + s * delta_stride + d, valid, 0.0).to(DTYPE)
                 if z_ptr is not None:

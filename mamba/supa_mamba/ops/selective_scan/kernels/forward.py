@@ -1,4 +1,4 @@
-"""The forward kernel of the selective scan."""
+"""Forward kernel of the selective scan."""
 
 import triton
 import triton.language as tl
@@ -70,7 +70,7 @@ def forward_kernel(
         b_ahead = load(B_ptr + t * B_stride + n, live_n, WHOLE_N)
         c_ahead = load(C_ptr + t * C_stride + n, live_n, WHOLE_N)
         while i < length:
-            if checkpoint_ptr is not None:  # noqa: SIM102 settled when the kernel is compiled
+            if checkpoint_ptr is not None:  # noqa: SIM102 constant at compile time
                 if i > 0:
                     slot = start // TILE + i // TILE - 1
                     tl.store(checkpoint_ptr + slot * states * channels + of_state, h, live)
@@ -78,7 +78,7 @@ def forward_kernel(
             while i < stop:
                 x, step, gate = x_ahead.to(DTYPE), step_ahead.to(DTYPE), gate_ahead.to(DTYPE)
                 b, c, here = b_ahead.to(DTYPE), c_ahead.to(DTYPE), t
-                t += tl.where(i + 1 < length, way, 0)  # the last step asks for itself again
+                t += tl.where(i + 1 < length, way, 0)  # the last row is loaded twice
                 x_ahead = load(u_ptr + t * u_stride + d, live_d, WHOLE_D)
                 step_ahead = load(delta_ptr + t * delta_stride + d, live_d, WHOLE_D)
                 gate_ahead = x_ahead

@@ -1,4 +1,4 @@
-"""The kernel of the gradients of B and C, and of what each step takes part in."""
+"""Kernel for the gradients of B and C, and for the contributions of each row to those of Delta, A and D."""
 
 import triton
 import triton.language as tl
@@ -84,12 +84,12 @@ def pairs_kernel(
         before = start // CHUNK + i // CHUNK - 1
         b = tl.load(B_ptr + first * B_stride + (away * B_stride)[:, None] + of_group[None, :], live_b, 0.0)
         c = tl.load(C_ptr + first * C_stride + (away * C_stride)[:, None] + of_group[None, :], live_b, 0.0)
-        # All squares below have a row for the step j that enters, and a column for the step i that leaves.
+        # The (CHUNK, CHUNK) matrices below have a row for each input row j and a column for each output row i.
         paired = product(b, tl.trans(c), ROUND, OPERAND, PRECISION).to(ROUND)
         self_paired = tl.sum(tl.where(q[:, None] == q[None, :], paired.to(DTYPE), 0.0), 1)
         paired = tl.where(q[:, None] < q[None, :], paired, 0.0)
         paired_grad = tl.zeros((CHUNK, CHUNK), DTYPE)
-        # Pairs within the chunk, then those with its states: what both need would not fit into the registers at once.
+        # First pairs within the chunk, then pairs with its states: both together would exceed the registers.
         for k in tl.range(0, HEAD_BLOCK, num_stages=STAGES):
             head = first_head + k
             of_x = head * WIDTH + p

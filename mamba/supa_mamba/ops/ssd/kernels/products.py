@@ -1,4 +1,4 @@
-"""Matrix products and masks of the kernels."""
+"""Matrix products and masks for the kernels."""
 
 import triton
 import triton.language as tl
@@ -17,6 +17,6 @@ def plus_product(c, a, b, ROUND: tl.constexpr, OPERAND: tl.constexpr, PRECISION:
 @triton.jit
 def within(rows, columns, size: tl.constexpr, block: tl.constexpr):
     live = rows[:, None]
-    if size % block != 0:  # a comparison that always holds would cost registers
+    if size % block != 0:  # omits a comparison that is always true, to save registers
         live = live & (columns < size)[None, :]
     return live

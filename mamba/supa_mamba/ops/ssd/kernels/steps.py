@@ -1,4 +1,4 @@
-"""The kernels of the steps and of their gradients."""
+"""Kernels for the step sizes and their gradients."""
 
 import triton
 import triton.language as tl
@@ -17,7 +17,7 @@ def steps_of(
     step = raw
     if SOFTPLUS:
         step = softplus(raw)
-    free = live  # where the limits leave the step as it is
+    free = live  # step sizes that are not clamped
     if LIMITED:
         low, high = tl.full((), DT_MIN, DTYPE), tl.full((), DT_MAX, DTYPE)
         free = live & (step >= low) & (step <= high)

@@ -1,4 +1,4 @@
-"""The kernel that walks over sequences, forwards and for the gradient of x."""
+"""Kernel that processes sequences chunk by chunk, for the forward pass and for the gradient of x."""
 
 import triton
 import triton.language as tl
@@ -11,7 +11,7 @@ def load_chunk(
     x_ptr, B_ptr, C_ptr, x_stride, B_stride, C_stride, first, count, away, q, p, n, of_group,
     WIDTH: tl.constexpr, STATES: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STATE_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    # Only the first row is addressed in 64 bits, and the others from there.
+    # Only the address of the first row needs 64 bits; the other rows are relative to it.
     live = q < count
     live_x, live_b = within(live, p, WIDTH, WIDTH_BLOCK), within(live, n, STATES, STATE_BLOCK)
     x = tl.load(x_ptr + first * x_stride + (away * x_stride)[:, None] + p[None, :], live_x, 0.0)
@@ -122,7 +122,7 @@ def walk_kernel(
             entering = tl.exp2(elapsed) if BACK else tl.exp2(whole - elapsed) * step
             entered = b.to(DTYPE) * entering[:, None]
             h = plus_product(h * tl.exp2(whole), tl.trans(x), entered, ROUND, OPERAND, PRECISION)
-            if saved_ptr is not None:  # noqa: SIM102 settled when the kernel is compiled
+            if saved_ptr is not None:  # noqa: SIM102 constant at compile time
                 if (k < chunks) & (border % SAVED == 0):
                     slot = start // SAVED + border // SAVED - 1
                     tl.store(saved_ptr + slot * all_states + of_state, h, live_state)
