@@ -1,13 +1,17 @@
-"""Measure the memory and time of training by depth: local, backpropagation, and backpropagation with checkpointing.
+"""Measure memory and time of training against the number of layers: local training and backpropagation.
 
     python benchmarks/gff_memory.py [--nodes 200000] [--degree 10] [--widths 64] [--depths 4 8 16 32 64] [--epochs 10]
-        [--device cuda] [--json out.json]
+        [--device cuda] [--json out.json] [--figure memory.png]
 
-The task is to classify the nodes of one random graph, all of them labelled, by a GCN with layer normalisation.
-"greedy" trains layer after layer on cached inputs; "joint" updates every layer at each step; both train each layer for
-as many epochs as backpropagation trains all of them. The head of each layer is linear; the network is the same for all.
-Memory is the peak beyond what is there before the network is made: PyTorch's own count on a GPU, the peak of the
-resident memory of a process of its own on the CPU. Times of greedy include the passing on between layers.
+The task is to classify the nodes of one random graph, which are all labelled, by a GCN with layer normalisation and a
+linear head in each layer. "greedy" trains one layer after another on cached inputs, and "joint" updates every layer in
+each step. Both train each layer for as many epochs as backpropagation. "backprop, checkpointing" recomputes
+activations in the backward pass.
+
+Memory is the peak beyond the memory before the network is built: PyTorch's count on a GPU, and the peak of the resident
+memory of a separate process on the CPU. The time of "greedy" includes the computation of the cached inputs.
+
+To draw the figure again from a stored result: --results out.json --figure memory.png
 """
 
 import argparse
@@ -25,6 +29,7 @@ import torch
 from measuring import give, machine
 
 from supa.checks import counted
+from supa.plotting.style import COLOURS, GRID, LINES, MARKERS, hide_frame
 from supa_gff import GraphSet, Method, Network, training_task
 from supa_gff.heads import Head
 from supa_learning import Trainer
@@ -39,7 +44,7 @@ METHODS = {
 
 
 def graph(nodes: int, degree: int, width: int, device: str) -> GraphSet:
-    """Make a random graph whose nodes' features hint at their classes."""
+    """Return a random graph whose node features correlate with the classes."""
     random = torch.Generator().manual_seed(1)
     target = torch.randint(CLASSES, (nodes,), generator=random)
     x = torch.randn(nodes, width, generator=random)
@@ -58,7 +63,7 @@ def graph(nodes: int, degree: int, width: int, device: str) -> GraphSet:
 
 
 def measure(method: str, depth: int, width: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Train once, after a short training that warms up, and give peak memory and seconds an epoch of all layers."""
+    """Train once, after a short warm-up, and return the peak memory and the seconds per epoch of all layers."""
     device, epochs = options["device"], options["epochs"]
     graphs = graph(options["nodes"], options["degree"], width, device)
     nodes = torch.arange(len(graphs.x), device=device)
@@ -100,12 +105,12 @@ def measure(method: str, depth: int, width: int, options: dict[str, Any]) -> dic
 
 
 def resident() -> int:
-    """Give the resident memory of this process in bytes."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def in_a_process(method: str, depth: int, width: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Measure in a fresh process, whose peak of resident memory is that of this training alone."""
+    """Measure in a new process, whose peak memory is not affected by other trainings."""
     given = json.dumps([method, depth, width, options])
     done = subprocess.run([sys.executable, __file__, "--one", given], capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
@@ -113,31 +118,36 @@ def in_a_process(method: str, depth: int, width: int, options: dict[str, Any]) -
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw memory and time by depth."""
-    import matplotlib
+    """Draw memory and time against the number of layers."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axis, key, label in zip(
-        axes, ("peak_mib", "epoch_s"), ("peak memory, MiB", "an epoch of all layers, s"), strict=True
-    ):
-        for method in dict.fromkeys(row["method"] for row in rows):
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    panels = (("peak_mib", 1 / 1024, "peak memory (GiB)"), ("epoch_s", 1e3, "time per epoch of all layers (ms)"))
+    depths = sorted({row["depth"] for row in rows})
+    for axes, (key, unit, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        for k, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
             own = [row for row in rows if row["method"] == method]
-            axis.plot([row["depth"] for row in own], [row[key] for row in own], "o-", label=method, markersize=4)
-        axis.set(xscale="log", yscale="log", xlabel="layers", ylabel=label)
-        depths = sorted({row["depth"] for row in rows})
-        axis.set_xticks(depths, [str(depth) for depth in depths], minor=False)
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+            # The memory of "greedy" and "joint" is nearly equal, so one is drawn as open circles.
+            face = "none" if method == "joint" else COLOURS[k]
+            axes.plot(
+                [row["depth"] for row in own], [unit * row[key] for row in own], LINES[k], marker=MARKERS[k],
+                color=COLOURS[k], markerfacecolor=face, markersize=9 if method == "joint" else 5, label=method,
+            )  # fmt: skip
+        axes.set(xscale="log", yscale="log", xlabel="number of layers", ylabel=label)
+        axes.set_xticks(depths, [str(depth) for depth in depths])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.minorticks_off()
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+        hide_frame(axes)
+    figure.axes[0].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
-    """Measure every combination."""
+    """Measure every combination, or draw a stored result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=200_000)
     parser.add_argument("--degree", type=int, default=10)
@@ -147,13 +157,18 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--figure", type=Path, help="picture of the first width")
+    parser.add_argument("--figure", type=Path, help="figure of the first width")
+    parser.add_argument("--results", type=Path, help="draw this stored result (--json) instead of measuring")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     if given.one:
         method, depth, width, options = json.loads(given.one)
         print(json.dumps(measure(method, depth, width, options)))
+        return
+    if given.results:
+        rows = json.loads(given.results.read_text())["results"]
+        draw([row for row in rows if row["width"] == rows[0]["width"]], given.figure)
         return
     options = {name: getattr(given, name) for name in ("nodes", "degree", "epochs", "device")}
     how = measure if given.device == "cuda" else in_a_process
@@ -163,7 +178,7 @@ def main() -> None:
             for method in given.methods:
                 row = how(method, depth, width, options)
                 rows.append(row)
-                measured = f"{row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s an epoch"
+                measured = f"{row['peak_mib']:.0f} MiB, {row['epoch_s']:.4f} s per epoch"
                 print(f"width {width}, {counted(depth, 'layer')}, {method}: {measured}", file=sys.stderr)
     if given.figure:
         draw([row for row in rows if row["width"] == given.widths[0]], given.figure)

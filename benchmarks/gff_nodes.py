@@ -1,11 +1,12 @@
-"""Train graph networks layer by layer on nodes and links, beside backpropagation and the published figures.
+"""Compare local training on nodes and links with backpropagation and with published results.
 
     python benchmarks/gff_nodes.py --root FOLDER [--datasets Cora ...] [--methods best ...] [--seeds 5] [--device cuda]
         [--json FILE]
 
-FOLDER holds the raw files of the benchmarks (see ``supa_datasets.load_benchmark``) and, for the splits of ForwardGNN
-(arXiv 2403.11004), forwardgnn-node-5splits.zip of its authors. Each run is one line of JSON; the table is Markdown. A
-greedy network is trained once with four layers, and its first layers give the figures of the shallower ones.
+FOLDER contains the raw files of the benchmarks (see ``supa_datasets.load_benchmark``) and, for the splits of ForwardGNN
+(arXiv 2403.11004), forwardgnn-node-5splits.zip by its authors. Each run appends one line of JSON to FILE. The printed
+table is Markdown. A greedy network is trained once with four layers; its first layers provide the results of the
+shallower networks.
 """
 
 import argparse
@@ -32,15 +33,15 @@ FORWARDGNN = "forwardgnn-node-5splits.zip"
 
 @dataclass(frozen=True)
 class Case:
-    """A method on a data set.
+    """Method and dataset to run.
 
     Args:
-        dataset: name of the benchmark.
-        method: name of the preset.
-        splits: ``"official"``: five of ForwardGNN's; ``"public"``: of the set itself; ``"random"``: 64/16/20 percent of
-            the nodes; ``"links"``: 64/16/20 percent of the links.
-        layers: of the network.
-        published: percent by number of layers.
+        dataset: Name of the benchmark.
+        method: Name of the preset.
+        splits: ``"official"``: the five splits of ForwardGNN; ``"public"``: the splits of the dataset; ``"random"``:
+            64/16/20 percent of the nodes; ``"links"``: 64/16/20 percent of the links.
+        layers: Number of layers.
+        published: Published results in percent, by number of layers.
     """
 
     dataset: str
@@ -77,10 +78,10 @@ CASES = [
 
 
 def official_split(root: Path, dataset: str, number: int) -> list[torch.Tensor]:
-    """Read the training, validation and test nodes of one of ForwardGNN's splits."""
+    """Return the training, validation and test nodes of a split of ForwardGNN."""
     found = sorted(root.rglob(FORWARDGNN))
     if not found:
-        raise SystemExit(f"{root} does not hold {FORWARDGNN}; put it there, or choose other --datasets.")
+        raise SystemExit(f"{root} does not contain {FORWARDGNN}. Copy it there, or choose other --datasets.")
     with zipfile.ZipFile(found[0]) as archive:
         return [
             torch.load(io.BytesIO(archive.read(f"{dataset}/node-5splits/{part}-node-index-split{number}.pt"))).long()
@@ -89,7 +90,7 @@ def official_split(root: Path, dataset: str, number: int) -> list[torch.Tensor]:
 
 
 def node_splits(case: Case, root: Path, data: Any, runs: int) -> Iterator[list[torch.Tensor]]:
-    """Give the training, validation and test nodes of each run; a set with one split of its own repeats it."""
+    """Yield the training, validation and test nodes of each run. A single public split is repeated."""
     for run in range(runs):
         if case.splits == "official":
             yield official_split(root, case.dataset, run)
@@ -104,19 +105,19 @@ def node_splits(case: Case, root: Path, data: Any, runs: int) -> Iterator[list[t
 
 
 def run_nodes(case: Case, graphs: GraphSet, split: list[torch.Tensor], seed: int) -> list[dict[str, Any]]:
-    """Train once on nodes; give the test accuracy by number of layers."""
+    """Train once on nodes and return the test accuracy by number of layers."""
     train, valid, test = (part.to(graphs.device) for part in split)
     method = preset(case.method, "node").replace(layers=case.layers)
     network = Network.for_graphs(method, graphs, seed=seed)
     train_network(network, graphs, train, valid, seed=seed)
-    # As published: class nodes stay joined to training nodes, hypotheses also show the validation nodes' labels.
+    # As published: class nodes are connected to training nodes only; label injection also uses validation labels.
     known = torch.cat([train, valid]) if method.label_conditioned else train
     batch = graphs.batch(test, known)
     return by_layers(network, batch)
 
 
 def run_links(case: Case, graphs: GraphSet, seed: int) -> list[dict[str, Any]]:
-    """Train once on links; give the area under the ROC curve by number of layers."""
+    """Train once on links and return the area under the ROC curve by number of layers."""
     split = split_links(graphs, seed=seed)
     method = preset(case.method, "link").replace(layers=case.layers)
     network = Network(method, graphs.num_features, 1, "link", seed=seed).to(graphs.device)
@@ -125,7 +126,7 @@ def run_links(case: Case, graphs: GraphSet, seed: int) -> list[dict[str, Any]]:
 
 
 def by_layers(network: Network, batch: Any) -> list[dict[str, Any]]:
-    """Give the test metric of a network, and of its first layers where those were trained without the others."""
+    """Return the test metric of a network and, after greedy training, of its first layers."""
     scores = network.layer_scores(batch)
     depths = range(1, len(scores) + 1) if network.method.schedule == "greedy" else [len(scores)]
     metric = metrics.accuracy if network.level == "node" else lambda s, t: metrics.roc_auc(s[:, 0], t)
@@ -133,7 +134,7 @@ def by_layers(network: Network, batch: Any) -> list[dict[str, Any]]:
 
 
 def run_case(case: Case, root: Path, cache: Path | None, runs: int, device: str) -> Iterator[dict[str, Any]]:
-    """Run a case; one record for each run and number of layers."""
+    """Run a case and yield one record for each run and number of layers."""
     benchmark = load_benchmark(case.dataset, root=root, cache=cache)
     graphs = GraphSet.of_benchmark(benchmark).normalised_rows().to(device)
     splits = node_splits(case, root, benchmark.graphs[0], runs) if case.splits != "links" else iter([None] * runs)
@@ -155,7 +156,7 @@ def run_case(case: Case, root: Path, cache: Path | None, runs: int, device: str)
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Sum up the records as Markdown: percent, mean and standard deviation over runs."""
+    """Return a Markdown table with the mean and standard deviation over runs in percent."""
     lines = [
         "| data | splits | method | layers | runs | measured | published | s a run |",
         "|---|---|---|---|---|---|---|---|",
@@ -182,9 +183,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder for unpacked files")
     parser.add_argument("--datasets", nargs="+", help="only these")
     parser.add_argument("--methods", nargs="+", help="only these")
-    parser.add_argument("--seeds", type=int, default=5, help="runs: splits, or seeds where the set has one split")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="number of runs (splits, or seeds for a dataset with one split)"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path, help="append one line for each run here")
+    parser.add_argument("--json", type=Path, help="file to which each run appends one line")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     records = []

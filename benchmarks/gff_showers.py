@@ -1,11 +1,14 @@
-"""Train `best` and `backprop` on showers: primaries, whose hit, presets, energies; beside what is trivial.
+"""Compare local training and backpropagation on showers, with trivial baselines.
 
     python benchmarks/gff_showers.py [--showers 20000] [--device cuda] [--epochs 15] [--batch 128] [--folder out]
 
-Both methods train the same layers for the same epochs from the same seed, and the best epoch on validation is judged on
-the test showers. The folder takes results.json and the pictures. For a look on a CPU:
+The tasks are the number of primaries, the primary of each hit, the preset, and the incident energy. Both methods train
+the same layers for the same number of epochs from the same seed. The epoch with the best validation score is evaluated
+on the test showers. The folder receives results.json and the figures. A short run on a CPU:
 
     python benchmarks/gff_showers.py --showers 600 --epochs 6 --batch 16
+
+To draw the scores of positive and negative labels again from a stored result: --results out/results.json
 """
 
 import argparse
@@ -28,18 +31,18 @@ from supa_gff.heads import Head
 from supa_gff.losses import SquaredError
 from supa_gff.plot import plot_hit_classes, plot_scores
 from supa_gff.showers import SHOWER_TASKS, ShowerGraphs, accuracy_up_to_order, shower_graphs
-from supa_learning import TrainingState
+from supa_learning import Epoch, TrainingState
 
 METHODS = ("best", "backprop")
 GOODNESS = ("best-goodness", "gff")
-"""Methods that compare hypotheses about the label: trained for the picture of goodness, on the presets."""
+"""Label-conditioned methods, which are trained on the presets for the figure of goodness."""
 
 RECOGNISED = ("standard", "reference", "symmetric", "critical", "two-primaries")
-"""Presets whose showers are told apart: of like size, and not the same but for their readout layers."""
+"""Presets to distinguish: of similar size, with differences beyond the readout layers."""
 
 
 def simulated(task: str, count: int) -> Any:
-    """Simulate the showers of a task."""
+    """Return the simulated showers of a task."""
     if task == "num_primaries":
         return supa.simulate(count, supa.preset("two-primaries").replace(num_primaries="poisson:2"), seed=1)
     if task == "preset":
@@ -48,7 +51,7 @@ def simulated(task: str, count: int) -> Any:
 
 
 def method_of(name: str, task: str, arguments: argparse.Namespace) -> Method:
-    """Give a method with the network and the budget that all share."""
+    """Return a method with the common architecture and number of epochs."""
     method = preset(name).replace(
         layers=3,
         hidden_channels=64,
@@ -61,13 +64,13 @@ def method_of(name: str, task: str, arguments: argparse.Namespace) -> Method:
     if task == "incident_energy":
         return method.replace(score=Head("mlp"), loss=SquaredError())
     if task == "primary":
-        # SAGE keeps a hit apart from the mean of its neighbours; GIN adds all nine, and whose the hit is drowns.
+        # SAGE separates a hit from the mean of its neighbours. GIN adds all nine, which hides the hit itself.
         return method.replace(conv="sage", score=Head("mlp"))
     return method
 
 
 def trained(task: str, name: str, made: ShowerGraphs, arguments: argparse.Namespace) -> tuple[Tensor, TrainingState]:
-    """Train; give the predictions for the test showers and how training went."""
+    """Train a method and return the predictions for the test showers and the state of the training."""
     network = Network.for_graphs(method_of(name, task, arguments), made.graphs)
     state = train(network, made.graphs, made.train, made.valid).state
     members = made.test.to(made.graphs.device)
@@ -76,7 +79,7 @@ def trained(task: str, name: str, made: ShowerGraphs, arguments: argparse.Namesp
 
 
 class Judge:
-    """What is true of the test showers of a task, and how good predictions are."""
+    """Targets and metrics of the test showers of a task."""
 
     def __init__(self, task: str, showers: Any, made: ShowerGraphs) -> None:
         self.task, self.showers, self.made = task, showers, made
@@ -88,16 +91,16 @@ class Judge:
         self.shower = torch.repeat_interleave(torch.arange(len(made.test)), self.hits[made.test])
 
     def measured(self, predicted: Tensor) -> dict[str, float]:
-        """Measure predictions."""
+        """Return the metrics of predictions."""
         if self.task == "incident_energy":
-            return {"error of ln E": float((predicted - self.target).double().square().mean().sqrt())}
+            return {"RMS error of ln E": float((predicted - self.target).double().square().mean().sqrt())}
         found = {"accuracy": float((predicted == self.target).double().mean())}
         if self.task == "primary":
             found["accuracy up to order"] = accuracy_up_to_order(predicted, self.target, self.shower)
         return found
 
     def references(self) -> dict[str, Tensor]:
-        """Predict without a network; the last of hits and energies use truth that a network does not see."""
+        """Return the predictions of the baselines. The last one of hits and energies uses the simulation."""
         train = self.made.graphs.target[: -len(self.target)]
         if self.task == "primary":
             x, position = self.made.graphs.x[self.first_row :], self.made.position[self.first_row :].numpy()
@@ -105,34 +108,36 @@ class Judge:
             axes = np.stack([self.showers.primaries[name].reshape(-1, 2) for name in ("x", "y")], 2)[number]
             steps = position[:, None, :2] - axes[self.shower.numpy()]
             nearest = torch.from_numpy(np.square(steps).sum(2).argmin(1))
-            # The nearest axis has the number of a primary; it is counted along u as the target is.
+            # The nearest axis is the index of a primary. Like the target, it is ordered along u.
             flipped = torch.from_numpy(self._flipped())[self.shower]
             return {
-                "one class for all": torch.full_like(self.target, int(train.bincount().argmax())),
+                "majority class": torch.full_like(self.target, int(train.bincount().argmax())),
                 "side of the centre, u > 0": (x[:, 0] > 0).long(),
-                "nearest true axis (truth)": torch.where(flipped, 1 - nearest, nearest),
+                "nearest true axis (uses the simulation)": torch.where(flipped, 1 - nearest, nearest),
             }
         if self.task == "incident_energy":
             sums = np.bincount(self.showers.hits.group_of_row(), self.showers.energy, len(self.showers))
             return {
-                "one value for all": train.mean().expand(len(self.target)),
+                "mean value": train.mean().expand(len(self.target)),
                 "number of hits": self._by_hits(train),
-                "sum of the hits' energies (truth)": torch.from_numpy(np.log(sums[self.made.number[self.made.test]])),
+                "sum of the hit energies (uses the simulation)": torch.from_numpy(
+                    np.log(sums[self.made.number[self.made.test]])
+                ),
             }
         return {
-            "one class for all": torch.full_like(self.target, int(train.bincount().argmax())),
+            "majority class": torch.full_like(self.target, int(train.bincount().argmax())),
             "number of hits": self._by_hits(train),
         }
 
     def _flipped(self) -> np.ndarray:
-        """Tell in which test showers the simulator's primary 0 is class 1."""
+        """Return for each test shower whether the simulator's primary 0 is class 1."""
         number = self.made.number[self.made.test]
         first = self.showers.offset[number]
         begin = self.made.graphs.node_offset[self.made.test].numpy() - self.first_row
         return np.asarray(self.showers.primary[first] != self.target.numpy()[begin])
 
     def _by_hits(self, train: Tensor) -> Tensor:
-        """Predict the mean, or the most frequent class, of the training showers with about as many hits."""
+        """Return the mean or most frequent class of the training showers with a similar number of hits."""
         hits = self.hits.numpy()
         seen = hits[: -len(self.target)]
         edges = np.unique(np.quantile(seen, np.linspace(0, 1, 41)[1:-1]))
@@ -148,7 +153,7 @@ class Judge:
 
 
 def draw_hits(judge: Judge, predictions: dict[str, Tensor], path: Path) -> None:
-    """Draw a test shower of typical size on which `best` does as well as it does on most."""
+    """Draw a test shower of typical size on which `best` has a typical accuracy."""
     right = torch.bincount(judge.shower[predictions["best"] == judge.target], minlength=len(judge.made.test))
     hits = judge.hits[judge.made.test]
     share = right / hits
@@ -156,20 +161,20 @@ def draw_hits(judge: Judge, predictions: dict[str, Tensor], path: Path) -> None:
     chosen = int(torch.where(usual, (share - share.median()).abs(), torch.inf).argmin())
     rows = (judge.shower == chosen).numpy()
     places = np.flatnonzero(rows) + judge.first_row
-    # u and v are a turn of x and y in other units: the turn keeps the spread, so the spreads tell the unit.
+    # u and v are rotated and scaled x and y. The rotation keeps the total variance, so its ratio is the scale.
     lengths, own = judge.made.position[places, :2], judge.made.graphs.x[places, :2]
     unit = float((lengths.var(0).sum() / own.var(0).sum()).sqrt())
-    panels = {"truth": judge.target, **predictions}
+    panels = {"true class": judge.target, **predictions}
     plot_hit_classes(
         judge.made.position[places, 2].numpy(),
         own[:, 0].numpy() * unit,
         {name: values.numpy()[rows] for name, values in panels.items()},
-        ("primary of lower u", "primary of higher u"),
+        ("primary at lower u", "primary at higher u"),
     ).savefig(path, dpi=100)
 
 
 def run_task(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Make the showers of a task, train on them, and draw."""
+    """Simulate the showers of a task, train all methods, and draw the figures."""
     started = time.perf_counter()
     showers = simulated(task, arguments.showers)
     simulating = time.perf_counter() - started
@@ -214,7 +219,7 @@ def run_task(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any], device: str) -> str:
-    """Write the results as a Markdown table."""
+    """Return the results as a Markdown table."""
     lines = ["| task | by | measure | epochs | seconds | device |", "|---|---|---|---|---|---|"]
     for task, result in results.items():
         for name, row in result["references"].items():
@@ -225,22 +230,28 @@ def table(results: dict[str, Any], device: str) -> str:
 
 
 def measures(row: dict[str, Any]) -> str:
-    """Write what was measured."""
-    names = ("accuracy", "accuracy up to order", "error of ln E")
+    """Return the metrics of a row as text."""
+    names = ("accuracy", "accuracy up to order", "RMS error of ln E")
     return ", ".join(f"{name} {row[name]:.4f}" for name in names if name in row)
 
 
 def main() -> None:
-    """Train, draw and print."""
+    """Run the tasks, or draw a stored result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--showers", type=int, default=20_000, help="of each task")
+    parser.add_argument("--showers", type=int, default=20_000, help="number of showers of each task")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--epochs", type=int, default=15, help="of each method; of each layer where they are greedy")
-    parser.add_argument("--batch", type=int, default=128, help="showers a batch")
+    parser.add_argument("--epochs", type=int, default=15, help="number of epochs (per layer for greedy training)")
+    parser.add_argument("--batch", type=int, default=128, help="number of showers per batch")
     parser.add_argument("--tasks", nargs="+", choices=SHOWER_TASKS, default=SHOWER_TASKS)
-    parser.add_argument("--folder", type=Path, default=Path("gff-showers"), help="of the results and pictures")
+    parser.add_argument("--folder", type=Path, default=Path("gff-showers"), help="folder for results and figures")
+    parser.add_argument("--results", type=Path, help="draw this stored results.json instead of training")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.results:
+        stored = json.loads(arguments.results.read_text())["tasks"]["preset"]["methods"]
+        histories = {name: [Epoch(**epoch) for epoch in stored[name]["history"]] for name in ("best", *GOODNESS)}
+        plot_scores(histories).savefig(arguments.folder / "gff_showers_goodness.png", dpi=90)
+        return
     started = time.perf_counter()
     results = {task: run_task(task, arguments) for task in arguments.tasks}
     device = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else "CPU"

@@ -1,7 +1,7 @@
-"""Graph networks trained layer by layer with forward passes only, beside backpropagation (arXiv 2302.05282).
+"""Graph Forward-Forward: graph networks whose layers are trained by local losses (arXiv 2302.05282).
 
-The parts of a `Method` are in namespaces of their own: ``supa_gff.losses``, ``goodness``, ``heads``,
-``label_injection``, ``negatives``.
+The same networks can be trained by backpropagation for comparison. The parts of a `Method` are in the modules
+``supa_gff.losses``, ``supa_gff.goodness``, ``supa_gff.heads``, ``supa_gff.label_injection`` and ``supa_gff.negatives``.
 """
 
 from typing import TYPE_CHECKING

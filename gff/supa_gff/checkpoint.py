@@ -20,18 +20,34 @@ from supa_learning.trainer import Trainer
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint(checkpoint.Checkpoint):
-    """A training of a network between two steps, or at its end.
+    """Checkpoint of a graph network: the network, its method, and the state of its training.
+
+    A checkpoint can be taken between any two training steps. It does not contain the graphs.
 
     Args:
-        method: how the network is built, scored and trained.
-        level: what is predicted.
-        in_channels: number of features of a node.
-        out_channels: number of classes; 1 for values and for pairs.
-        deg: (largest degree + 1,) int64 histogram of the nodes' in-degrees.
-        benchmark: name of the graph benchmark; None for custom graphs.
-        split: the training, validation and test indices of the benchmark.
-        training: what ``Trainer.state_dict`` returned.
-        versions: versions of the packages that wrote the checkpoint.
+        method: How the network is built, scored and trained.
+        level: What is predicted: ``"graph"``, ``"node"`` or ``"link"``.
+        in_channels: Number of features per node.
+        out_channels: Number of classes; 1 for regression and for links.
+        deg: (largest degree + 1,) int64 histogram of the in-degrees of the nodes.
+        benchmark: Name of the graph benchmark. None for custom graphs.
+        split: Training, validation and test indices of the benchmark. None for custom graphs.
+        training: Training state, from ``Trainer.state_dict``.
+        versions: Versions of the packages that wrote the checkpoint.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import Checkpoint, GraphSet, Network, preset, train
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.full((2, 3), k % 2), edge_index=edges, y=torch.tensor([k % 2])) for k in range(12)]
+        >>> dataset = GraphSet.of(graphs)
+        >>> network = Network.for_graphs(preset("mono-forward").replace(layers=2, epochs=1), dataset)
+        >>> trainer = train(network, dataset, torch.arange(8), torch.arange(8, 12))
+        >>> Checkpoint.of(trainer).save("model.ckpt")
+        >>> restored = Checkpoint.load("model.ckpt").model()
+        >>> torch.equal(restored(dataset.batch(torch.arange(12))), network(dataset.batch(torch.arange(12))))
+        True
     """
 
     format: ClassVar[str] = "supa-gff-checkpoint"
@@ -47,15 +63,15 @@ class Checkpoint(checkpoint.Checkpoint):
 
     @classmethod
     def of(cls, trainer: Trainer[GraphTask], *, benchmark: str | None = None, split: Split | None = None) -> Self:
-        """Take a checkpoint of a training.
+        """Return a checkpoint of a training.
 
         Args:
-            trainer: the training, between two steps or at its end.
-            benchmark: name of the graph benchmark.
-            split: the training, validation and test indices of the benchmark.
+            trainer: Trainer of the network, between two steps or after the last one.
+            benchmark: Name of the graph benchmark. None for custom graphs.
+            split: Training, validation and test indices of the benchmark.
 
         Returns:
-            The checkpoint; further training does not change it.
+            The checkpoint. Further training does not change it.
         """
         task = trainer.task
         network, graphs = task.network, task.data.graphs
@@ -76,7 +92,7 @@ class Checkpoint(checkpoint.Checkpoint):
         )
 
     def model(self) -> Network:
-        """Build the network, with its weights.
+        """Build the network and load its weights.
 
         Returns:
             The network, on the CPU and in evaluation mode.
@@ -86,24 +102,24 @@ class Checkpoint(checkpoint.Checkpoint):
         return network.eval()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file atomically; see `supa_learning.Checkpoint`.
+        """Write the checkpoint atomically; see `supa_learning.Checkpoint`.
 
         Args:
-            path: the file.
+            path: File to write.
 
         Raises:
-            OSError: the file cannot be written.
-            ValueError: the convolution of the method is a function, or another process is writing the file.
+            OSError: If the file cannot be written.
+            ValueError: If the convolution of the method is a function, or another process is writing the file.
         """
         if not isinstance(self.method.conv, str):
             raise ValueError(
-                "The convolution is a function, which a checkpoint cannot store; save network.state_dict() instead, "
-                "and build the network with the same function."
+                "The convolution is a function, which a checkpoint cannot store. Save network.state_dict() instead and "
+                "build the network with the same function before you load it."
             )
         super().save(path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values and tensors; see `supa_learning.Checkpoint`."""
+        """Return the fields as plain values and tensors; see `supa_learning.Checkpoint`."""
         return {
             "method": self.method.to_dict(),
             "level": self.level,
@@ -116,7 +132,7 @@ class Checkpoint(checkpoint.Checkpoint):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore what `to_dict` returned; see `supa_learning.Checkpoint`."""
+        """Build a checkpoint from the result of `to_dict`; see `supa_learning.Checkpoint`."""
         if values["level"] not in get_args(Level):
             raise ValueError(f"level: {format_value(values['level'])}")
         return cls(

@@ -1,4 +1,4 @@
-"""Checks of names and parts, with one clear error each."""
+"""Checks of the arguments of a method."""
 
 from collections.abc import Sequence
 
@@ -6,35 +6,35 @@ from supa.checks import did_you_mean, format_value
 
 
 def one_of(allowed: Sequence[str | None], name: str, value: object) -> None:
-    """Check a choice.
+    """Check that a value is one of the allowed values.
 
     Args:
-        allowed: the choices.
-        name: what is chosen.
-        value: what was given.
+        allowed: Allowed values.
+        name: Name of the argument, for the error message.
+        value: Value to check.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: If the value is not allowed.
     """
     if value not in allowed:
         names = [choice for choice in allowed if choice is not None]
         raise ValueError(
-            f"{name}: {format_value(value)} was given, but it is one of {', '.join(map(repr, allowed))}."
+            f"{name} must be one of {', '.join(map(repr, allowed))}, got {format_value(value)}."
             f"{did_you_mean(value, names)}"
         )
 
 
 def one_of_parts(allowed: Sequence[type], name: str, value: object) -> None:
-    """Check a part of a method.
+    """Check that a part of a method has an allowed type.
 
     Args:
-        allowed: the classes of parts that fit.
-        name: what the part is for.
-        value: what was given.
+        allowed: Allowed classes.
+        name: Name of the argument, for the error message.
+        value: Part to check.
 
     Raises:
-        ValueError: it is no instance of any of them.
+        ValueError: If the part is not an instance of an allowed class.
     """
     if not isinstance(value, tuple(allowed)):
         names = ", ".join("None" if kind is type(None) else f"{kind.__name__}(...)" for kind in allowed)
-        raise ValueError(f"{name}: {format_value(value)} was given, but it is one of {names}.")
+        raise ValueError(f"{name} must be one of {names}, got {format_value(value)}.")

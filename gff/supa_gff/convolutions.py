@@ -1,4 +1,4 @@
-"""Convolutions by name or from the user, and their untrained linear part, which a cache computes once."""
+"""Graph convolutions, by name or from a function, and their split into aggregation and transformation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from supa.checks import did_you_mean, format_value
 from supa_gff.names import CONVOLUTIONS
 
 MakeConvolution = Callable[[int, int], nn.Module]
-"""A function from in_channels and out_channels to a module that is called with (x, edge_index)."""
+"""Function that takes in_channels and out_channels and returns a module to call with (x, edge_index)."""
 
 _HEADS = 4
 
@@ -23,36 +23,38 @@ def make_convolution(
     norm: Callable[[int], nn.Module] | None = None,
     deg: Tensor | None = None,
 ) -> nn.Module:
-    """Make a convolution.
+    """Return a new convolution.
 
     Args:
-        conv: one of ``CONVOLUTIONS``, or a function.
-        in_channels: number of input channels.
-        out_channels: number of output channels; a multiple of 4 for the convolutions with heads.
-        norm: normalisation inside the two-layer perceptron of GIN; a function of the number of channels.
-        deg: (largest degree + 1,) int64 histogram of in-degrees; PNA needs it.
+        conv: One of ``CONVOLUTIONS``, or a function that builds the module.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels. It must be a multiple of 4 for convolutions with attention heads.
+        norm: Function that takes a number of channels and returns the normalisation inside the perceptron of GIN.
+            None: no normalisation.
+        deg: (largest degree + 1,) int64 histogram of the in-degrees. Required by PNA only.
 
     Returns:
-        A module that is called with (x, edge_index).
+        A module to call with (x, edge_index).
 
     Raises:
-        ValueError: there is no such convolution, or the channels or degrees do not fit.
+        ValueError: If the convolution does not exist, the number of channels is not a multiple of 4 where required, or
+            PNA has no degrees.
     """
     if not isinstance(conv, str):
         return conv(in_channels, out_channels)
     if conv not in CONVOLUTIONS:
         raise ValueError(
-            f"{format_value(conv)} was given, but a convolution is one of {', '.join(CONVOLUTIONS)}, or a function."
+            f"conv must be one of {', '.join(CONVOLUTIONS)}, or a function, got {format_value(conv)}."
             f"{did_you_mean(conv, CONVOLUTIONS)}"
         )
     from torch_geometric import nn as pyg
 
     if conv in ("gat", "gatv2", "transformer") and out_channels % _HEADS:
-        raise ValueError(f"hidden_channels is {out_channels}, but for {conv} it must be a multiple of {_HEADS}.")
+        raise ValueError(f"hidden_channels must be a multiple of {_HEADS} for {conv}, got {out_channels}.")
     if conv == "pna" and deg is None:
-        raise ValueError("PNA needs deg=, the histogram of the nodes' degrees; Network.for_graphs computes it.")
+        raise ValueError("PNA requires deg=, the histogram of the in-degrees. Network.for_graphs computes it.")
     if conv == "pna" and deg is not None and not deg[1:].any():
-        raise ValueError("PNA scales by the nodes' degrees, but there are no edges; choose another convolution.")
+        raise ValueError("PNA scales by the degrees of the nodes, but there are no edges; choose another convolution.")
     heads = {"heads": _HEADS}
     makers: dict[str, Callable[[], Any]] = {
         "gcn": lambda: pyg.GCNConv(in_channels, out_channels),
@@ -83,16 +85,16 @@ def _perceptron(in_channels: int, out_channels: int, norm: Callable[[int], nn.Mo
 
 
 def aggregates(conv: nn.Module) -> bool:
-    """Return whether a convolution is an untrained linear sum over neighbours, followed by a trained part.
+    """Return whether a convolution aggregates over neighbours without trained weights before it transforms.
 
     Args:
-        conv: the convolution.
+        conv: Convolution to check.
 
     Returns:
-        Whether `transform` of `aggregate` computes the convolution.
+        True if ``transform(conv, aggregate(conv, x, edge_index))`` equals ``conv(x, edge_index)``.
     """
     kind = type(conv).__name__
-    # A convolution of the user's may have the same name, or pass messages against the edges' direction.
+    # A custom convolution may have the same class name. A convolution may also pass messages from target to source.
     if not type(conv).__module__.startswith("torch_geometric.") or getattr(conv, "flow", None) != "source_to_target":
         return False
     module: Any = conv
@@ -106,20 +108,21 @@ def aggregates(conv: nn.Module) -> bool:
 
 
 def aggregate(conv: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
-    """Compute the untrained part: GCN's normalised sum, GIN's sum, SAGE's mean beside x, GraphConv's sum beside x.
+    """Compute the part of a convolution that has no trained weights: the aggregation over neighbours.
 
     Args:
-        conv: a convolution for which `aggregates` holds.
-        x: (nodes, channels) float32.
-        edge_index: (2, edges) int64.
+        conv: Convolution for which `aggregates` returns True.
+        x: (nodes, channels) float32 node features.
+        edge_index: (2, edges) int64 source and target nodes.
 
     Returns:
-        (nodes, channels) float32; for SAGE and GraphConv (nodes, 2 * channels), the sum first.
+        (nodes, channels) float32: the normalised sum for GCN, the sum for GIN. For SAGE and GraphConv
+        (nodes, 2 * channels): the mean or sum over the neighbours, then ``x``.
     """
     kind = type(conv).__name__
     source, goal = edge_index
     if kind == "GCNConv":
-        # Kipf and Welling (arXiv 1609.02907), eq. 2: D^-1/2 (A + I) D^-1/2, D counted with the loops.
+        # Kipf and Welling (arXiv 1609.02907), eq. 2: D^-1/2 (A + I) D^-1/2, where D includes the self-loops.
         loop = source == goal
         source, goal = source[~loop], goal[~loop]
         scale = (torch.bincount(goal, minlength=len(x)) + 1).to(x.dtype).rsqrt()
@@ -139,11 +142,11 @@ def transform(conv: nn.Module, aggregated: Tensor) -> Tensor:
     """Compute the trained part of a convolution.
 
     Args:
-        conv: a convolution for which `aggregates` holds.
-        aggregated: result of `aggregate`.
+        conv: Convolution for which `aggregates` returns True.
+        aggregated: Result of `aggregate`.
 
     Returns:
-        (nodes, out_channels) float32.
+        (nodes, out_channels) float32 output of the convolution.
     """
     kind = type(conv).__name__
     module: Any = conv

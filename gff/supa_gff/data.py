@@ -1,4 +1,4 @@
-"""Sets of graphs in flat columns on one device, and their batches."""
+"""Sets of graphs and their batches, stored as flat tensors on one device."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,25 +13,37 @@ from supa_datasets.offsets import counts_to_offsets
 from supa_gff.checks import one_of
 
 Level = Literal["graph", "node", "link"]
-"""What is predicted: a target of each graph, of each node, or whether two nodes are linked."""
+"""What is predicted: a target of each graph, a target of each node, or whether two nodes are linked."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some graphs with the targets to predict.
+    """Batch of graphs with their targets.
 
-    A unit is anything with a prediction: a graph, a node, or a pair of nodes.
+    A *unit* is the object of one prediction: a graph, a node, or a pair of nodes.
 
     Args:
-        x: (nodes, features) float32.
-        edge_index: (2, edges) int64, source and target nodes.
-        graph: (nodes,) int64, the graph of each node.
-        num_graphs: number of graphs.
-        target: (units,) int64 classes, or float32 values; for pairs: 1 = linked, 0 = not.
-        units: node level: (units,) int64 nodes to predict, None for all; link level: (2, units) int64 pairs.
-        known_labels: (nodes,) int64, labels that label injection may show, -1 = unknown; None: all are unknown.
-        node_indices: (nodes,) int64, indices of the nodes in the set; None if the batch is the set.
-        graph_indices: (graphs,) int64, indices of the graphs in the set; None if the batch is the set.
+        x: (nodes, features) float32 node features.
+        edge_index: (2, edges) int64 source and target nodes.
+        graph: (nodes,) int64 index of the graph of each node.
+        num_graphs: Number of graphs.
+        target: (units,) int64 classes or float32 regression targets. At link level: 1 for linked pairs, 0 for others.
+        units: At node level: (units,) int64 nodes to predict; None: all nodes. At link level: (2, units) int64 pairs.
+        known_labels: (nodes,) int64 labels that the network may use as input, -1 for unknown ones. None: all labels are
+            unknown.
+        node_indices: (nodes,) int64 indices of the nodes in the `GraphSet`. None if the batch is the whole set.
+        graph_indices: (graphs,) int64 indices of the graphs in the `GraphSet`. None if the batch is the whole set.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Batch as PyGBatch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import Batch
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.ones(2, 3), edge_index=edges, y=torch.tensor([k])) for k in range(4)]
+        >>> batch = Batch.of(PyGBatch.from_data_list(graphs), level="graph")
+        >>> batch.num_graphs, batch.num_nodes, batch.target.tolist()
+        (4, 8, [0, 1, 2, 3])
     """
 
     x: Tensor
@@ -56,21 +68,21 @@ class Batch:
 
     @staticmethod
     def of(data: Any, level: Level = "graph", *, targets: bool = True) -> "Batch":
-        """Make a batch from PyTorch Geometric's ``Data`` or ``Batch``.
+        """Convert a ``Data`` or ``Batch`` of PyTorch Geometric to a batch.
 
         Args:
-            data: with x, edge_index and y. At node level, the nodes of ``train_mask`` are predicted, and label
-                injection may use their labels; without a mask, all nodes are predicted. At link level,
-                ``edge_label_index`` and ``edge_label`` take the place of y. A batch of this module is returned
-                unchanged.
-            level: what is predicted.
-            targets: whether y or edge_label is required; if it is missing and not required, the targets are zeros.
+            data: Object with ``x``, ``edge_index`` and ``y``. At node level, the nodes of ``train_mask`` are predicted
+                and the network may use their labels as input; without ``train_mask``, all nodes are predicted. At link
+                level, ``edge_label_index`` and ``edge_label`` replace ``y``. A `Batch` is returned unchanged.
+            level: What is predicted.
+            targets: Whether ``y`` or ``edge_label`` is required. If False and the attribute is missing, the targets are
+                zeros.
 
         Returns:
             The batch.
 
         Raises:
-            ValueError: something is missing.
+            ValueError: If an attribute is missing, or the number of targets is wrong.
         """
         if isinstance(data, Batch):
             return data
@@ -81,8 +93,9 @@ class Batch:
         missing = [name for name in wanted if getattr(data, name, None) is None]
         if missing:
             raise ValueError(
-                f"A batch at {level} level needs {', '.join(wanted)}; this one lacks {', '.join(missing)}. Of a "
-                f"list of graphs make a batch first, by PyTorch Geometric's Batch.from_data_list."
+                f"A batch at {level} level requires {', '.join(wanted)}, but {', '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} missing. Join a list of graphs by PyTorch Geometric's "
+                f"Batch.from_data_list first."
             )
         x, edge_index = data.x, data.edge_index
         graph = getattr(data, "batch", None)
@@ -101,7 +114,7 @@ class Batch:
             target = data.y.view(-1) if known else x.new_zeros(expected, dtype=torch.int64)
             if len(target) != expected:
                 raise ValueError(
-                    f"The batch has {counted(len(target), 'target')}, but at {level} level it must have {expected:,}."
+                    f"The batch must have {counted(expected, 'target')} at {level} level, got {len(target):,}."
                 )
             mask = getattr(data, "train_mask", None)
             if level == "node" and mask is not None and known:
@@ -114,16 +127,28 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class GraphSet:
-    """A set of graphs in flat columns.
+    """Set of graphs, stored as flat tensors on one device.
+
+    Use `GraphSet.of` to convert a list of PyTorch Geometric's ``Data``.
 
     Args:
-        x: (all nodes, features) float32.
-        edge_index: (2, all edges) int64, nodes numbered across all graphs, edges ordered by graph.
-        node_offset: (graphs + 1,) int64, start of the nodes of each graph.
-        edge_offset: (graphs + 1,) int64, start of its edges.
-        target: one value a graph, or one a node: int64 classes from 0, or float32.
-        level: what is predicted.
-        num_outputs: number of classes; 1 for values.
+        x: (nodes, features) float32 features of the nodes of all graphs.
+        edge_index: (2, edges) int64 source and target nodes. Nodes are numbered across all graphs, and edges are
+            ordered by graph.
+        node_offset: (graphs + 1,) int64 index of the first node of each graph, then the number of nodes.
+        edge_offset: (graphs + 1,) int64 index of the first edge of each graph, then the number of edges.
+        target: (graphs,) or, at node level, (nodes,): int64 classes from 0, or float32 regression targets.
+        level: What is predicted: ``"graph"``, ``"node"`` or ``"link"``.
+        num_outputs: Number of classes; 1 for regression.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.ones(2, 3), edge_index=edges, y=torch.tensor([k % 2])) for k in range(10)]
+        >>> GraphSet.of(graphs)
+        <GraphSet: 10 graphs, 20 nodes, 20 edges, 3 features, 2 outputs per graph>
     """
 
     x: Tensor
@@ -147,39 +172,39 @@ class GraphSet:
         return (
             f"<GraphSet: {counted(len(self), 'graph')}, {counted(len(self.x), 'node')}, "
             f"{counted(self.edge_index.shape[1], 'edge')}, {counted(self.num_features, 'feature')}, "
-            f"{counted(self.num_outputs, 'output')} a {self.level}>"
+            f"{counted(self.num_outputs, 'output')} per {self.level}>"
         )
 
     @property
     def num_features(self) -> int:
-        """Features of a node."""
+        """Number of features per node."""
         return self.x.shape[1]
 
     @property
     def num_items(self) -> int:
-        """Number of items that are split: the nodes of a single graph at node level, otherwise the graphs."""
+        """Number of items to split into parts: the nodes if the set is transductive, otherwise the graphs."""
         return len(self.x) if self.transductive else len(self)
 
     @property
     def transductive(self) -> bool:
-        """Whether training and test nodes belong to one graph."""
+        """Whether the set is a single graph at node level, whose nodes are split into parts."""
         return self.level == "node" and len(self) == 1
 
     @property
     def device(self) -> torch.device:
-        """Device of the columns."""
+        """Device of the tensors."""
         return self.x.device
 
     @property
     def deg(self) -> Tensor:
-        """(largest degree + 1,) int64 histogram of the nodes' in-degrees."""
+        """(largest degree + 1,) int64 histogram of the in-degrees of the nodes."""
         return torch.bincount(torch.bincount(self.edge_index[1], minlength=len(self.x)))
 
     def to(self, device: torch.device | str) -> "GraphSet":
         """Move the set to a device.
 
         Args:
-            device: the device.
+            device: Target device.
 
         Returns:
             The set on the device.
@@ -191,25 +216,26 @@ class GraphSet:
         """Divide the features of each node by their sum, as is usual for bags of words.
 
         Returns:
-            The set with rows that sum to one; rows whose sum is zero do not change.
+            A set whose feature rows sum to one. Rows whose sum is zero do not change.
         """
         total = self.x.sum(1, keepdim=True)
         return replace(self, x=self.x / torch.where(total == 0, 1.0, total))
 
     @classmethod
     def of(cls, graphs: Sequence[Any], *, level: Level = "graph", num_outputs: int | None = None) -> "GraphSet":
-        """Join graphs of PyTorch Geometric.
+        """Join a sequence of PyTorch Geometric's ``Data`` to a set.
 
         Args:
-            graphs: ``Data`` with x, edge_index and y: one value, or at node level one a node.
-            level: what is predicted.
-            num_outputs: number of classes; 1 for values; None: one more than the largest class, or 1 for float targets.
+            graphs: List of ``Data``, or a dataset of PyTorch Geometric. Each graph has ``x``, ``edge_index`` and ``y``:
+                one target per graph, or one per node at node level. At link level the value of ``y`` is not used.
+            level: What is predicted.
+            num_outputs: Number of classes; 1 for regression. None: the largest class plus one, or 1 for float targets.
 
         Returns:
-            The set.
+            The set. Integer targets are classes, floating-point targets are regression targets.
 
         Raises:
-            ValueError: there are no graphs, or features, edges or targets are missing or do not fit together.
+            ValueError: If there are no graphs, or features, edges or targets are missing or inconsistent.
         """
         if len(graphs) == 0:
             raise ValueError("There are no graphs; give at least one.")
@@ -227,8 +253,8 @@ class GraphSet:
         outputs = outputs if num_outputs is None else num_outputs
         if not target.is_floating_point() and (int(target.min()) < 0 or int(target.max()) >= outputs):
             raise ValueError(
-                f"The labels reach from {int(target.min())} to {int(target.max())}, but with "
-                f"{counted(outputs, 'class', 'classes')} they must lie in 0 to {outputs - 1}; renumber them."
+                f"Labels must be between 0 and {outputs - 1} for {counted(outputs, 'class', 'classes')}, but they "
+                f"range from {int(target.min())} to {int(target.max())}; renumber them."
             )
         return cls(
             x=torch.cat([graph.x for graph in graphs]).float(),
@@ -244,10 +270,10 @@ class GraphSet:
 
     @classmethod
     def of_benchmark(cls, benchmark: GraphBenchmark) -> "GraphSet":
-        """Join the graphs of a benchmark.
+        """Join the graphs of a benchmark to a set.
 
         Args:
-            benchmark: from ``supa_datasets.load_benchmark``.
+            benchmark: Benchmark from `supa_datasets.load_benchmark`.
 
         Returns:
             The set.
@@ -256,12 +282,13 @@ class GraphSet:
         return cls.of(benchmark.graphs, level=level, num_outputs=benchmark.num_classes)
 
     def batch(self, indices: Tensor, known: Tensor | None = None) -> Batch:
-        """Make a batch of some items.
+        """Return a batch of the given items.
 
         Args:
-            indices: (count,) int64 indices of graphs; of nodes of a single graph at node level, where the batch is the
-                whole graph.
-            known: (known,) int64 indices of nodes of a single graph whose labels label injection may show.
+            indices: (count,) int64 indices of graphs. For a transductive set: indices of the nodes to predict; the
+                batch contains the whole graph.
+            known: (known,) int64 indices of the nodes whose labels the network may use as input. Used for a
+                transductive set only.
 
         Returns:
             The batch.
@@ -285,12 +312,12 @@ class GraphSet:
         )
 
     def batches(self, indices: Tensor, size: int, *, known: Tensor | None = None) -> Iterator[Batch]:
-        """Iterate over items in batches; the nodes of a single graph at node level are one batch.
+        """Iterate over the given items in batches. A transductive set is one batch.
 
         Args:
-            indices: (count,) int64, see `batch`.
-            size: number of graphs in a batch.
-            known: see `batch`.
+            indices: (count,) int64 indices; see `batch`.
+            size: Number of graphs per batch.
+            known: (known,) int64 indices of nodes with known labels; see `batch`.
 
         Yields:
             The batches.
@@ -304,30 +331,32 @@ class GraphSet:
 
 def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
     if getattr(graph, "x", None) is None:
-        raise ValueError(f"Graph {k} has no node features x; give some, for example the one-hot degrees of its nodes.")
+        raise ValueError(f"Graph {k} has no node features x. Add some, for example the one-hot degree of each node.")
     edges = getattr(graph, "edge_index", None)
     if edges is None or edges.dim() != 2 or edges.shape[0] != 2 or edges.dtype != torch.int64:
-        raise ValueError(f"Graph {k} has no int64 edge_index of shape (2, edges); without edges it is (2, 0).")
+        raise ValueError(f"Graph {k} has no int64 edge_index of shape (2, edges). Use shape (2, 0) if it has no edges.")
     if graph.x.dim() != 2 or graph.x.shape[1] != first.shape[1]:
         columns = first.shape[1] if first.dim() == 2 else "features"
-        raise ValueError(f"Graph {k} has features of shape {tuple(graph.x.shape)}, but all must be (nodes, {columns}).")
+        raise ValueError(f"Graph {k} must have features of shape (nodes, {columns}), got {tuple(graph.x.shape)}.")
     nodes = len(graph.x)
     if edges.numel() and not (int(edges.min()) >= 0 and int(edges.max()) < nodes):
-        raise ValueError(f"Graph {k} has {counted(nodes, 'node')}, but edges to others; nodes are counted from 0.")
+        raise ValueError(
+            f"Graph {k} has {counted(nodes, 'node')}, but its edges use other indices. Indices start at 0."
+        )
     if getattr(graph, "y", None) is None:
-        raise ValueError(f"Graph {k} has no target y{'; a set for links takes any number' * (level == 'link')}.")
+        raise ValueError(f"Graph {k} has no target y{'. Set it to any number at link level' * (level == 'link')}.")
     expected = nodes if level == "node" else 1
     if level != "link" and graph.y.numel() != expected:
         raise ValueError(
-            f"Graph {k} has {counted(graph.y.numel(), 'target')}, but at {level} level it must have {expected:,}."
+            f"Graph {k} must have {counted(expected, 'target')} at {level} level, got {graph.y.numel():,}."
         )
     for name, values in (("features", graph.x), ("targets", graph.y)):
         if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"Graph {k} has {name} that are not finite; correct them or leave the graph out.")
+            raise ValueError(f"Graph {k} has {name} that are not finite. Correct them or remove the graph.")
 
 
 def _ragged(offset: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the elements of some ranges, the number of the range of each, and the start of each range among them."""
+    """Return the elements of the given ranges, the range of each element, and the start of each range among them."""
     counts = offset[indices + 1] - offset[indices]
     begin = counts.cumsum(0) - counts
     number = torch.repeat_interleave(torch.arange(len(indices), device=offset.device), counts)

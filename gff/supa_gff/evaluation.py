@@ -1,4 +1,4 @@
-"""Evaluation of a network on the parts of a split, layer by layer."""
+"""Accuracy of a network and of each of its layers on the parts of a split."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,21 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Results of a network on one part of a split.
+    """Accuracy of a network on one part of a split. `evaluate` computes it.
 
     Args:
-        layers: accuracy of each layer alone, from 0 to 1.
-        network: accuracy of the layers together.
-        majority: accuracy of the class that is most frequent in the training part.
+        layers: Accuracy of each layer alone, from 0 to 1.
+        network: Accuracy of the combined layers, from 0 to 1.
+        majority: Accuracy of always predicting the most frequent class of the training part, from 0 to 1.
         confusion: (classes, classes) int64 counts by true class (row) and predicted class (column).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff import Evaluation
+        >>> confusion = torch.tensor([[5, 1], [2, 2]])
+        >>> evaluation = Evaluation(layers=(0.6, 0.7), network=0.7, majority=0.6, confusion=confusion)
+        >>> evaluation.network > evaluation.majority
+        True
     """
 
     layers: tuple[float, ...]
@@ -33,12 +41,25 @@ def evaluate(network: Network, graphs: GraphSet, split: Split) -> dict[str, Eval
     """Evaluate a classifier on each part of a split.
 
     Args:
-        network: the network, on the device of the set.
-        graphs: the set.
-        split: indices of its items.
+        network: Network to evaluate, on the device of the set.
+        graphs: Set of graphs, at graph or node level.
+        split: Training, validation and test indices.
 
     Returns:
-        By ``"train"``, ``"valid"`` and ``"test"``.
+        The `Evaluation` of each part, with the keys ``"train"``, ``"valid"`` and ``"test"``.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Network, Split, evaluate, preset
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.ones(2, 3), edge_index=edges, y=torch.tensor([k % 2])) for k in range(12)]
+        >>> dataset = GraphSet.of(graphs)
+        >>> split = Split("by hand", torch.arange(6), torch.arange(6, 9), torch.arange(9, 12))
+        >>> network = Network.for_graphs(preset("mono-forward").replace(layers=2), dataset)
+        >>> results = evaluate(network, dataset, split)
+        >>> list(results), len(results["test"].layers), results["train"].majority
+        (['train', 'valid', 'test'], 2, 0.5)
     """
     train = split.train.to(graphs.device)
     known = train if graphs.transductive else None

@@ -1,4 +1,4 @@
-"""Export of a trained network as an ordinary module of PyTorch: edges in, scores out."""
+"""Export of a trained network as an ordinary PyTorch module."""
 
 import copy
 
@@ -14,13 +14,15 @@ from supa_gff.topology import Topology
 
 
 class Predictor(nn.Module):
-    """The layers of a network with their scorers; gradients pass through all of them.
+    """Module that computes the scores of a trained network in one forward pass.
+
+    Gradients pass through all layers.
 
     Args:
-        layers: the layers, up to the last one that is used.
-        layer_mask: whether each of them is used.
-        level: what is predicted.
-        aggregation: how the scores of these layers are combined.
+        layers: Layers of the network, up to the last one that contributes to the prediction.
+        layer_mask: For each layer, whether it contributes to the prediction.
+        level: What is predicted.
+        aggregation: How the scores of the layers are combined.
     """
 
     def __init__(self, layers: list[Layer], layer_mask: list[bool], level: Level, aggregation: Aggregation) -> None:
@@ -29,21 +31,21 @@ class Predictor(nn.Module):
         self.level, self.aggregation = level, aggregation
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
-        """Predict.
+        """Compute the scores of graphs or nodes.
 
         Args:
-            x: (nodes, in_channels) float32.
-            edge_index: (2, edges) int64, source and target nodes.
-            batch: (nodes,) int64, the graph of each node, counted from 0; None: there is one graph.
+            x: (nodes, in_channels) float32 node features.
+            edge_index: (2, edges) int64 source and target nodes.
+            batch: (nodes,) int64 index of the graph of each node, from 0. None: all nodes belong to one graph.
 
         Returns:
-            (graphs, out_channels) float32 scores of the classes, or values; at node level (nodes, out_channels).
+            (graphs, out_channels) float32 class scores or predicted values; (nodes, out_channels) at node level.
 
         Raises:
-            ValueError: there are no nodes.
+            ValueError: If there are no nodes.
         """
         if len(x) == 0:
-            raise ValueError("There are no nodes; give at least one.")
+            raise ValueError("There are no nodes; at least one is required.")
         if batch is None:
             batch, graphs = edge_index.new_zeros(len(x)), 1
         else:
@@ -63,29 +65,37 @@ def export(network: Network) -> Predictor:
     """Export a network that scores all classes in one forward pass.
 
     Args:
-        network: the network; later training of it does not change the module.
+        network: Network to export. The module is a copy, so further training of the network does not change it.
 
     Returns:
-        The module, in evaluation mode, on the network's device. It returns the scores of ``Network.forward``. It can be
-        saved by ``torch.save`` and pickle if the convolution has a name.
+        A module in evaluation mode, on the device of the network. It returns the same scores as ``Network.forward``.
+        ``torch.save`` and pickle can save it if the convolution has a name.
 
     Raises:
-        ValueError: the network cannot predict in one forward pass.
+        ValueError: If the network cannot predict in one forward pass.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff import Network, preset
+        >>> from supa_gff.export import export
+        >>> module = export(Network(preset("best").replace(layers=2), in_channels=3, out_channels=2))
+        >>> module(torch.ones(4, 3), torch.tensor([[0, 1, 2], [1, 2, 3]])).shape
+        torch.Size([1, 2])
     """
     method = network.method
     if network.level == "link":
         raise ValueError(
-            "This network scores pairs of nodes, which are no input of an exported module; use the network itself."
+            "This network scores pairs of nodes, but an exported module takes no pairs; use the network itself."
         )
     if isinstance(method.label, VirtualNodes):
         raise ValueError(
-            "This network joins nodes whose labels are known to nodes for the classes, so nodes and edges alone do not "
-            "make its prediction; use the network itself, with a batch that has them."
+            "This network connects virtual class nodes to the nodes with known labels, but an exported module takes "
+            "nodes and edges only; use the network itself with a batch that has known_labels."
         )
     if method.label_conditioned:
         raise ValueError(
-            "This network scores one hypothesis about the label at a time, so a prediction takes a forward pass for "
-            "each class; use the network itself, or a method that scores all classes at once (a Head or ClassGroups)."
+            "This network is label-conditioned, so a prediction takes one forward pass for each class; use the network "
+            "itself, or a method that scores all classes at once (with score=Head() or ClassGroups())."
         )
     layer_mask = network.layer_mask.tolist()
     last = max(index for index, is_used in enumerate(layer_mask) if is_used)

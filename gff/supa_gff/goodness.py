@@ -1,4 +1,4 @@
-"""Goodness of a node's activations, which training raises for positive labels and lowers for negative ones."""
+"""Goodness functions of node activations. Training raises the goodness of positive labels and lowers that of others."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,14 @@ from supa.checks import check_int
 
 @dataclass(frozen=True)
 class SumOfSquares:
-    """Sum of the squared activations (Hinton, arXiv 2212.13345, section 2)."""
+    """Sum of the squared activations (Hinton, arXiv 2212.13345, section 2).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import SumOfSquares
+        >>> SumOfSquares()(torch.tensor([[1.0, 2.0, 2.0]]))
+        tensor([9.])
+    """
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes.
@@ -19,14 +26,21 @@ class SumOfSquares:
             h: (..., channels) float32 activations.
 
         Returns:
-            (...) float32.
+            (...) float32 goodness.
         """
         return h.square().sum(-1)
 
 
 @dataclass(frozen=True)
 class MeanOfSquares:
-    """Mean of the squared activations, independent of the number of channels (SymBa, arXiv 2303.08418)."""
+    """Mean of the squared activations, independent of the number of channels (SymBa, arXiv 2303.08418).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import MeanOfSquares
+        >>> MeanOfSquares()(torch.tensor([[1.0, 2.0, 2.0]]))
+        tensor([3.])
+    """
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes; see `SumOfSquares`."""
@@ -35,7 +49,14 @@ class MeanOfSquares:
 
 @dataclass(frozen=True)
 class MeanActivation:
-    """Mean of the activations, not squared (DeeperForward, ICLR 2025)."""
+    """Mean of the activations, without squaring (DeeperForward, ICLR 2025).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import MeanActivation
+        >>> MeanActivation()(torch.tensor([[1.0, 2.0, 3.0]]))
+        tensor([2.])
+    """
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes; see `SumOfSquares`."""
@@ -47,7 +68,13 @@ class TopK:
     """Mean of the largest squared activations (arXiv 2604.13081).
 
     Args:
-        k: their number; all, if there are fewer.
+        k: Number of squared activations. If there are fewer channels, all are used.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import TopK
+        >>> TopK(k=2)(torch.tensor([[1.0, 2.0, 4.0]]))
+        tensor([10.])
     """
 
     k: int = 8
@@ -62,7 +89,14 @@ class TopK:
 
 @dataclass(frozen=True)
 class Entmax:
-    """Squared activations weighted by 1.5-entmax of themselves (arXiv 2604.13081; entmax: Peters et al. 2019)."""
+    """Mean of the squared activations, weighted by their 1.5-entmax (arXiv 2604.13081; entmax: Peters et al. 2019).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.goodness import Entmax
+        >>> Entmax()(torch.tensor([[0.0, 0.0, 3.0]]))
+        tensor([9.])
+    """
 
     def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of nodes; see `SumOfSquares`."""
@@ -71,24 +105,27 @@ class Entmax:
 
 
 def entmax15(scores: Tensor) -> Tensor:
-    """Compute the sparse distribution 1.5-entmax over the last axis.
+    """Compute 1.5-entmax, a sparse alternative to softmax, over the last axis.
 
-    p_i = max(z_i - tau, 0)^2 with z = scores / 2 and tau such that they sum to one; with z sorted downwards, mean
-    M_k and sum of squared deviations S_k of the first k, tau_k = M_k - sqrt((1 - S_k) / k) for the largest k with
-    tau_k <= z_k (Peters, Niculae and Martins, ACL 2019, algorithm 2).
+    The weights are p_i = max(z_i - tau, 0)^2 with z = scores / 2, where tau makes them sum to one. Let z be sorted in
+    descending order, and let M_k and S_k be the mean and the sum of squared deviations of its first k elements. Then
+    tau = M_k - sqrt((1 - S_k) / k) for the largest k for which this value is at most z_k.
 
     Args:
-        scores: (..., n) float.
+        scores: (..., n) float scores.
 
     Returns:
         (..., n) weights that sum to one.
+
+    Source:
+        Peters, Niculae and Martins, ACL 2019, algorithm 2.
     """
     z = (scores - scores.amax(-1, keepdim=True)) / 2
     ordered = z.sort(-1, descending=True).values
     k = torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=z.dtype)
     mean = ordered.cumsum(-1) / k
     deviation = (ordered.square().cumsum(-1) / k - mean.square()) * k
-    # The square root has no derivative at zero; candidates there are not chosen.
+    # The square root has no derivative at zero. The clamp only affects candidates that are not chosen.
     tau = mean - ((1 - deviation) / k).clamp(min=1e-12).sqrt()
     support = (tau <= ordered).sum(-1, keepdim=True)
     return (z - tau.gather(-1, support - 1)).clamp(min=0).square()

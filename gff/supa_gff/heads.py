@@ -1,4 +1,4 @@
-"""Heads: how a layer scores what is predicted, by its own activations alone."""
+"""Scores of a layer, computed from its own activations."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -18,13 +18,23 @@ Pool = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Goodness:
-    """The goodness of the activations under a hypothesis about the label: one score for each hypothesis.
+    """Label-conditioned goodness: one score for each candidate label that is shown to the network.
 
     Args:
-        of: goodness of a node.
-        pool: how the goodness of the nodes is pooled to that of a graph; a sum grows with the graph.
-        scale: factor from goodness to score.
-        learned_scale: whether each layer learns its scale, starting from ``scale``.
+        of: Goodness of a node.
+        pool: How the goodness of the nodes is pooled over a graph: ``"mean"``, or ``"sum"``, which grows with the size
+            of the graph.
+        scale: Factor that converts the goodness to a score.
+        learned_scale: Whether each layer learns its own scale, starting from ``scale``.
+
+    Example:
+        >>> from supa_gff import Method, heads, label_injection, negatives
+        >>> Method(
+        ...     score=heads.Goodness(pool="mean"),
+        ...     label=label_injection.NodeFeatures(),
+        ...     negatives=negatives.Uniform(1),
+        ... ).label_conditioned
+        True
     """
 
     of: NodeGoodness = SumOfSquares()  # noqa: RUF009  # frozen
@@ -40,13 +50,19 @@ class Goodness:
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """One group of channels for each class; the score of a class is the goodness of its group.
-
-    Channels in groups: CwComp (arXiv 2312.12668); their mean activation: DeeperForward (ICLR 2025).
+    """Class scores from groups of channels: the score of a class is the goodness of its group.
 
     Args:
-        of: goodness of a group.
-        pool: see `Goodness`.
+        of: Goodness of a group of channels.
+        pool: How the goodness of the nodes is pooled over a graph; see `Goodness`.
+
+    Example:
+        >>> from supa_gff import Method, heads
+        >>> Method(score=heads.ClassGroups(), hidden_channels=64).label_conditioned
+        False
+
+    Source:
+        Groups of channels: CwComp (arXiv 2312.12668). Mean activation of a group: DeeperForward (ICLR 2025).
     """
 
     of: NodeGoodness = MeanActivation()  # noqa: RUF009  # frozen
@@ -59,13 +75,22 @@ class ClassGroups:
 
 @dataclass(frozen=True)
 class Head:
-    """A head on the layer's pooled activations (Mono-Forward, arXiv 2501.09238; CaFo, arXiv 2303.09728).
+    """Local head on the pooled activations of a layer.
 
     Args:
-        kind: ``"linear"``; ``"mlp"``: one hidden layer; ``"conv"``: one more convolution and a linear head,
-            without an activation between them.
-        pool: how the activations of the nodes are pooled to those of a graph.
-        dropout: probability of dropping a channel: before a linear head or the convolution, inside a perceptron.
+        kind: ``"linear"``; ``"mlp"``: a perceptron with one hidden layer; ``"conv"``: a convolution and a linear head
+            without an activation function between them.
+        pool: How the activations of the nodes are pooled over a graph: ``"mean"`` or ``"sum"``.
+        dropout: Dropout probability of a channel. Dropout is applied before a linear head, before the convolution of
+            ``"conv"``, and before the last linear map of a perceptron.
+
+    Example:
+        >>> from supa_gff import Method, heads
+        >>> Method(score=heads.Head("linear", pool="mean")).score
+        Head(kind='linear', pool='mean', dropout=0.0)
+
+    Source:
+        Mono-Forward (arXiv 2501.09238), CaFo (arXiv 2303.09728).
     """
 
     kind: Literal["linear", "mlp", "conv"] = "linear"
@@ -80,15 +105,26 @@ class Head:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Product of the activations of a node and of a class's virtual node (single forward, arXiv 2403.11004, eq. 6)."""
+    """Dot product of the activations of a node and of the virtual node of a class (arXiv 2403.11004, eq. 6).
+
+    Example:
+        >>> from supa_gff import Method, heads, label_injection
+        >>> Method(score=heads.Prototypes(), label=label_injection.VirtualNodes()).label_conditioned
+        False
+    """
 
 
 @dataclass(frozen=True)
 class PairProduct:
-    """Score of a pair of nodes: sum of the product of their activations (arXiv 2403.11004, section 3.3).
+    """Score of a pair of nodes: dot product of their activations (arXiv 2403.11004, section 3.3).
 
     Args:
-        squared: whether the products are squared, which makes the score a goodness.
+        squared: Whether the product of each channel is squared before the sum. The score is then a goodness.
+
+    Example:
+        >>> from supa_gff import Method, heads, losses
+        >>> Method(score=heads.PairProduct(squared=True), loss=losses.Threshold(2.0)).score
+        PairProduct(squared=True)
     """
 
     squared: bool = False
@@ -107,29 +143,29 @@ def make_scorer(
     norm: type[nn.Module] | None,
     deg: Tensor | None,
 ) -> "Scorer":
-    """Make the scorer of one layer.
+    """Return a new scorer for one layer.
 
     Args:
-        score: the kind of score.
-        in_channels: number of channels of the activations.
-        out_channels: number of classes; 1 for values.
-        level: what is predicted.
-        conv: convolution of a head of kind ``"conv"``.
-        norm: normalisation inside a perceptron.
-        deg: see `make_convolution`.
+        score: Kind of score.
+        in_channels: Number of channels of the activations.
+        out_channels: Number of classes; 1 for regression.
+        level: What is predicted.
+        conv: Convolution of a head of kind ``"conv"``.
+        norm: Normalisation inside a perceptron. None: no normalisation.
+        deg: Histogram of the in-degrees; see `make_convolution`.
 
     Returns:
         A module that computes scores from activations.
 
     Raises:
-        ValueError: there are more classes than channels.
+        ValueError: If `ClassGroups` has more classes than channels.
     """
     if isinstance(score, Goodness):
         return GoodnessScorer(score, level)
     if isinstance(score, ClassGroups):
         if in_channels < out_channels:
             raise ValueError(
-                f"hidden_channels is {in_channels:,}, but it must be at least {out_channels:,}, the number of classes."
+                f"hidden_channels must be at least {out_channels:,}, the number of classes, got {in_channels:,}."
             )
         return ClassGroupScorer(score, level, out_channels)
     if isinstance(score, Head):
@@ -139,29 +175,29 @@ def make_scorer(
 
 
 class Scorer(nn.Module):
-    """Computes scores from activations."""
+    """Base class of the modules that compute scores from activations."""
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch.
 
         Args:
             h: (hypotheses, nodes, channels) float32 activations.
-            topology: edges and graphs of the nodes.
-            batch: the batch.
+            topology: Edges and graphs of the nodes.
+            batch: Batch of the activations.
 
         Returns:
-            (units, hypotheses) or (units, out_channels) float32.
+            (units, hypotheses) or (units, out_channels) float32 scores.
         """
         raise NotImplementedError
 
     @staticmethod
     def units(values: Tensor, topology: Topology, batch: Batch) -> Tensor:
-        """Return the values of the predicted nodes."""
+        """Return the values of the nodes to predict."""
         return values[:, : topology.num_real] if batch.units is None else values[:, batch.units]
 
 
 class GoodnessScorer(Scorer):
-    """Scores hypotheses by their goodness; see `Goodness`."""
+    """Score hypotheses by their goodness; see `Goodness`."""
 
     def __init__(self, score: Goodness, level: Level) -> None:
         super().__init__()
@@ -179,7 +215,7 @@ class GoodnessScorer(Scorer):
 
 
 class ClassGroupScorer(Scorer):
-    """Scores classes by the goodness of their channels; see `ClassGroups`."""
+    """Score classes by the goodness of their channels; see `ClassGroups`."""
 
     def __init__(self, score: ClassGroups, level: Level, out_channels: int) -> None:
         super().__init__()
@@ -196,7 +232,7 @@ class ClassGroupScorer(Scorer):
 
 
 class HeadScorer(Scorer):
-    """Scores classes, or predicts a value, by a head; see `Head`."""
+    """Compute class scores or predicted values by a head; see `Head`."""
 
     def __init__(
         self,
@@ -225,15 +261,15 @@ class HeadScorer(Scorer):
         pooled = topology.pool(h, self.pool) if self.level == "graph" else self.units(h, topology, batch)
         if self.training and self.has_batch_norm and len(pooled[0]) == 1:
             raise ValueError(
-                "One graph or node alone has no statistics: train on batches of two or more (of a DataLoader: "
-                "drop_last=True), or use another normalisation than 'batch'."
+                "Batch normalisation requires at least two graphs or nodes per batch, got 1. Use drop_last=True in the "
+                "DataLoader, or another normalisation than 'batch'."
             )
         scores: Tensor = self.head(pooled[0])
         return scores
 
 
 class PrototypeScorer(Scorer):
-    """Scores classes by their virtual nodes, which come last; see `Prototypes`."""
+    """Score classes by their virtual nodes, which follow the real nodes; see `Prototypes`."""
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch; see `Scorer`."""
@@ -241,7 +277,7 @@ class PrototypeScorer(Scorer):
 
 
 class PairScorer(Scorer):
-    """Scores pairs of nodes; see `PairProduct`."""
+    """Score pairs of nodes; see `PairProduct`."""
 
     def __init__(self, score: PairProduct) -> None:
         super().__init__()

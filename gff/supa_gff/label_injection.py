@@ -1,4 +1,4 @@
-"""Label injection: how a hypothesis about the labels enters a network."""
+"""Label injection: how candidate labels enter a label-conditioned network."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,31 @@ from supa_gff.topology import Topology
 
 @dataclass(frozen=True)
 class NodeFeatures:
-    """The label as one-hot, appended to the features of each node; unknown: uniform (arXiv 2403.11004, eq. 4)."""
+    """Append the one-hot label to the features of each node.
+
+    An unknown label is encoded as the uniform distribution over the classes.
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff").replace(label=label_injection.NodeFeatures()).label
+        NodeFeatures()
+
+    Source:
+        ForwardGNN (arXiv 2403.11004), eq. 4.
+    """
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """A learned vector for each class, appended to the features of each node.
+    """Append a learned embedding of the label to the features of each node.
 
     Args:
-        embedding_dim: length of the vectors.
+        embedding_dim: Length of the embedding vectors.
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff").replace(label=label_injection.Embedding(8)).label
+        Embedding(embedding_dim=8)
     """
 
     embedding_dim: int = 16
@@ -30,23 +46,44 @@ class Embedding:
 
 @dataclass(frozen=True)
 class EveryLayer:
-    """A learned projection of the label, added to the output of each convolution (arXiv 2604.13081)."""
+    """Add a learned projection of the label to the output of each convolution (arXiv 2604.13081).
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff").replace(label=label_injection.EveryLayer()).label
+        EveryLayer()
+    """
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Each class scales and shifts the output z of a convolution, before the activation: z (1 + gamma_c) + beta_c."""
+    """Scale and shift the output z of each convolution by learned vectors of the class: z (1 + gamma_c) + beta_c.
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff").replace(label=label_injection.Gate()).label
+        Gate()
+    """
 
 
 @dataclass(frozen=True)
 class VirtualNodes:
-    """Virtual nodes with a fixed random vector for each class, joined to its nodes (arXiv 2403.11004, eq. 5).
+    """Connect virtual nodes, which have a fixed random vector for each class, to the nodes with that label.
 
-    At node level there is one for each class; at graph level each graph has one, of its hypothetical class.
+    At node level there is one virtual node for each class. At graph level each graph has one virtual node, which
+    represents its candidate class.
 
     Args:
-        positive_features: whether later layers see the activations of the positive hypothesis under every hypothesis,
-            as published, so that hypotheses differ by their edges alone.
+        positive_features: Whether, in training, the activations of the positive hypothesis are the input of the next
+            layer under every hypothesis, as published. Hypotheses then differ in their edges only.
+
+    Example:
+        >>> from supa_gff import label_injection, preset
+        >>> preset("gff", "node").replace(label=label_injection.VirtualNodes(positive_features=False)).label
+        VirtualNodes(positive_features=False)
+
+    Source:
+        ForwardGNN (arXiv 2403.11004), eq. 5.
     """
 
     positive_features: bool = True
@@ -56,25 +93,25 @@ Injection = NodeFeatures | Embedding | EveryLayer | Gate | VirtualNodes
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Encode labels as one-hot; unknown ones are uniform.
+    """Encode labels as one-hot vectors, and unknown labels as the uniform distribution.
 
     Args:
-        labels: (...) int64, -1 = unknown.
-        classes: number of classes.
+        labels: (...) int64 labels, -1 for unknown ones.
+        classes: Number of classes.
 
     Returns:
-        (..., classes) float32.
+        (..., classes) float32 rows that sum to one.
     """
     known = torch.nn.functional.one_hot(labels.clamp(min=0), classes).float()
     return torch.where((labels >= 0)[..., None], known, 1 / classes)
 
 
 class LabelledInput(nn.Module):
-    """Appends labels to the features of the nodes.
+    """Append labels to the features of the nodes.
 
     Args:
         injection: `NodeFeatures` or `Embedding`.
-        classes: number of classes.
+        classes: Number of classes.
     """
 
     def __init__(self, injection: NodeFeatures | Embedding, classes: int) -> None:
@@ -89,8 +126,8 @@ class LabelledInput(nn.Module):
         """Append the labels.
 
         Args:
-            x: (1, nodes, channels) float32.
-            labels: (hypotheses, nodes) int64, -1 = unknown.
+            x: (1, nodes, channels) float32 features.
+            labels: (hypotheses, nodes) int64 labels, -1 for unknown ones.
 
         Returns:
             (hypotheses, nodes, channels + label channels) float32.
@@ -102,12 +139,12 @@ class LabelledInput(nn.Module):
 
 
 class LabelledOutput(nn.Module):
-    """Changes the output of a convolution by the label.
+    """Shift, or scale and shift, the output of a convolution by the label.
 
     Args:
         injection: `EveryLayer` or `Gate`.
-        classes: number of classes.
-        channels: output channels of the convolution.
+        classes: Number of classes.
+        channels: Number of output channels of the convolution.
     """
 
     def __init__(self, injection: EveryLayer | Gate, classes: int, channels: int) -> None:
@@ -116,15 +153,15 @@ class LabelledOutput(nn.Module):
         self.shift = nn.Linear(classes, channels, bias=False)
         self.scale = nn.Linear(classes, channels, bias=False) if isinstance(injection, Gate) else None
         for part in self.children():
-            # Classes must differ from the start, or their scores would all be the same.
+            # With equal initial weights, all classes would have the same score.
             nn.init.normal_(part.weight, std=0.5)  # type: ignore[arg-type]  # each child is a Linear
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Change the output.
+        """Apply the label to the output of the convolution.
 
         Args:
-            z: (hypotheses or 1, nodes, channels) float32.
-            labels: (hypotheses, nodes) int64, -1 = unknown.
+            z: (hypotheses or 1, nodes, channels) float32 output of the convolution.
+            labels: (hypotheses, nodes) int64 labels, -1 for unknown ones.
 
         Returns:
             (hypotheses, nodes, channels) float32.
@@ -139,17 +176,20 @@ class LabelledOutput(nn.Module):
 def join_class_nodes(
     x: Tensor, topology: Topology, labels: Tensor, class_nodes: Tensor, level: str
 ) -> tuple[Tensor, Topology]:
-    """Add the virtual nodes of classes to a batch.
+    """Add the virtual nodes of the classes to a batch, and connect them to the nodes with these labels.
 
     Args:
-        x: (1, nodes, channels) float32.
-        topology: edges and graphs of the nodes.
-        labels: (hypotheses, nodes) int64, -1 = not joined.
-        class_nodes: (classes, channels) float32, the vectors of the classes.
+        x: (1, nodes, channels) float32 features.
+        topology: Edges and graphs of the nodes.
+        labels: (hypotheses, nodes) int64 labels, -1 for nodes without a virtual node.
+        class_nodes: (classes, channels) float32 features of the virtual nodes.
         level: ``"node"``: one virtual node for each class; ``"graph"``: one for each graph.
 
     Returns:
-        (hypotheses, nodes + virtual nodes, channels) float32, and their topology.
+        (hypotheses, nodes + virtual nodes, channels) float32 features, and the topology with the virtual nodes.
+
+    Raises:
+        ValueError: If the batch has several graphs at node level.
     """
     hypotheses, nodes = labels.shape
     if level == "graph":
@@ -160,7 +200,9 @@ def join_class_nodes(
         graph = torch.cat([topology.graph, torch.arange(count, device=x.device)])
     else:
         if topology.num_graphs > 1:
-            raise ValueError("Class nodes at node level are for one graph; they would join the graphs of a batch.")
+            raise ValueError(
+                "Class nodes at node level require a batch of one graph, since they would connect several graphs."
+            )
         virtual, count = class_nodes[None].expand(hypotheses, -1, -1), len(class_nodes)
         goal = labels
         graph = torch.cat([topology.graph, topology.graph.new_zeros(count)])

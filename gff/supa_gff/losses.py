@@ -1,4 +1,4 @@
-"""Local losses: functions of the score of the positive label and the scores of negative labels."""
+"""Local losses: functions of the scores of positive and negative labels."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,22 @@ from supa.checks import check_real
 
 @dataclass(frozen=True)
 class Threshold:
-    """softplus(theta - positive) + mean of softplus(negative - theta) (Hinton, arXiv 2212.13345, section 2).
+    """Threshold loss: mean of softplus(theta - positive) plus mean of softplus(negative - theta).
 
-    With theta = 0 it is the binary cross-entropy of the scores.
+    With theta = 0 this is the binary cross-entropy of the scores.
 
     Args:
-        theta: the threshold.
+        theta: Threshold between the scores of positive and negative labels.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import Threshold
+        >>> loss = Threshold(theta=2.0)
+        >>> bool(loss(torch.tensor([4.0]), torch.tensor([[0.0]])) < loss(torch.tensor([0.0]), torch.tensor([[4.0]])))
+        True
+
+    Source:
+        Hinton, The Forward-Forward Algorithm (arXiv 2212.13345), section 2.
     """
 
     theta: float = 2.0
@@ -32,17 +42,23 @@ class Threshold:
             negative: (units, negatives) float32 scores of the negative labels.
 
         Returns:
-            () float32, the mean over units.
+            () float32 loss, averaged over units.
         """
         return functional.softplus(self.theta - positive).mean() + functional.softplus(negative - self.theta).mean()
 
 
 @dataclass(frozen=True)
 class SymBa:
-    """Mean over the negatives of softplus(-alpha (positive - negative)) (SymBa, arXiv 2303.08418).
+    """SymBa loss: mean of softplus(-alpha (positive - negative)) over the negatives (arXiv 2303.08418).
 
     Args:
-        alpha: steepness.
+        alpha: Steepness of the loss.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import SymBa
+        >>> SymBa(alpha=4.0)(torch.tensor([1.0]), torch.tensor([[1.0]]))  # log(2) for equal scores
+        tensor(0.6931)
     """
 
     alpha: float = 4.0
@@ -57,10 +73,16 @@ class SymBa:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Cross-entropy of the positive label among all scored labels.
+    """Cross-entropy of the positive label among the positive and negative labels.
 
     Args:
-        temperature: the scores are divided by it.
+        temperature: Divisor of the scores.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import Softmax
+        >>> Softmax()(torch.tensor([1.0]), torch.tensor([[1.0, 1.0]]))  # log(3) for three equal scores
+        tensor(1.0986)
     """
 
     temperature: float = 1.0
@@ -76,7 +98,14 @@ class Softmax:
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Mean squared difference of predicted and target values: regression."""
+    """Mean squared error, for regression.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import SquaredError
+        >>> SquaredError()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+        tensor(2.)
+    """
 
     def __call__(self, value: Tensor, target: Tensor) -> Tensor:
         """Compute the loss.
@@ -86,7 +115,7 @@ class SquaredError:
             target: (units,) float32 target values.
 
         Returns:
-            () float32, the mean over units.
+            () float32 loss, averaged over units.
         """
         return (value - target).square().mean()
 

@@ -1,4 +1,4 @@
-"""A training method as a frozen config of orthogonal parts, which a researcher swaps one by one."""
+"""Configuration of a training method."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,39 +26,60 @@ Fraction = Annotated[float, partial(check_real, lambda v: 0 <= v < 1, "from 0 to
 
 @dataclass(frozen=True)
 class Method(Config):
-    """How a network is built, scored and trained.
+    """Configuration of a training method: how a network is built, scored and trained.
+
+    A method is a frozen configuration of independent parts. Use `Method.replace` to change some of them.
 
     Args:
-        score: how a layer scores what is predicted.
-        loss: what a layer minimises.
-        label: how a hypothesis about the labels enters the network; None: it does not, and layers score all classes.
-        negatives: choice of the negative labels; None: the positive label is compared with all others.
-        schedule: ``"greedy"``: layer after layer, those below frozen, each validated together with them; ``"joint"``:
-            every layer at each step; ``"overlapping-pairs"``: every layer at each step, gradients reach one layer down
-            within pairs that alternate (Trifecta, arXiv 2311.18130); ``"backprop"``: one loss on the sum of the scores,
-            or on those of the last layer if only it is used, gradients through all layers.
-        layers_used: the layers whose scores make the prediction: all, the last, or those chosen on validation.
-        aggregate: whether scores are summed, or their probabilities: softmax, or sigmoid for links.
-        normalisation: ``"length"``: of each node's vector before the convolution; others: of the convolution's output.
-        residual: whether a layer's input is added to its activations.
-        collaboration: whether a layer's loss sees the sum of its scores and those of the layers below, these without
-            gradient (arXiv 2305.12393).
-        top_down: whether activations of the layers above enter a layer's input or its loss (arXiv 2403.11004, section
-            3.4); None: they do not.
-        hypotheses: whether hypotheses pass a layer in parallel, or one after another, which needs less memory.
-        train_convolution: False: only scorers are trained (CaFo's random blocks, arXiv 2303.09728).
-        conv: name of a convolution, see ``CONVOLUTIONS``, or a function of in_channels and out_channels.
-        layers: number of layers.
-        hidden_channels: number of channels of each layer's activations.
-        dropout: probability of dropping an input channel of a layer in training.
-        learning_rate: learning rate of Adam.
-        weight_decay: weight decay of Adam.
-        lr_step_size: number of epochs after which the learning rate halves; None: it is constant.
-        epochs: maximum number of epochs (per layer for greedy training).
-        patience: number of validations without improvement after which training, or that of a layer, ends.
-        validate_every: number of epochs between two validations.
-        batch_size: number of graphs in a batch.
-        checkpointing: for backprop: whether activations are recomputed instead of stored.
+        score: How a layer scores the candidate labels; a class of ``supa_gff.heads``.
+        loss: Loss that each layer minimises; a class of ``supa_gff.losses``.
+        label: How candidate labels enter a label-conditioned network; a class of ``supa_gff.label_injection``. None:
+            the labels are not an input, and each layer scores all classes at once.
+        negatives: How the negative labels are chosen; a class of ``supa_gff.negatives``. None: the positive label is
+            compared with all others.
+        schedule: Which layers are updated when. ``"greedy"``: one layer after another, with frozen layers below; a
+            layer is validated together with those below. ``"joint"``: every layer in each step.
+            ``"overlapping-pairs"``: every layer in each step; gradients pass one layer down, within pairs of layers
+            that alternate (Trifecta, arXiv 2311.18130). ``"backprop"``: one loss with gradients through all layers; it
+            is computed from the sum of the scores, or from the scores of the last layer if ``layers_used="last"``.
+        layers_used: Layers whose scores are combined to the prediction: ``"all"``, ``"last"``, or ``"chosen"`` by their
+            accuracy on the validation part.
+        aggregate: What is summed over layers: ``"scores"`` or ``"probabilities"`` (softmax; sigmoid for links).
+        normalisation: ``"length"``: divide the input of each node by its length. ``"batch"``, ``"layer"``, ``"graph"``:
+            normalise the output of the convolution. ``"none"``: no normalisation.
+        residual: Whether the input of a layer is added to its activations.
+        collaboration: Whether the loss of a layer is computed from the sum of its scores and those of the layers below.
+            No gradient passes to the layers below (arXiv 2305.12393).
+        top_down: Whether the activations of the layers above are part of the input (``"input"``) or of the loss
+            (``"loss"``) of a layer (arXiv 2403.11004, section 3.4). None: neither.
+        hypotheses: Whether a layer computes the hypotheses in ``"parallel"``, or ``"sequential"``, which requires less
+            memory.
+        train_convolution: Whether convolutions are trained. False: only the heads are, as in CaFo (arXiv 2303.09728).
+        conv: Convolution: one of gcn, gin, sage, gat, gatv2, graph, pna and transformer, or a function of in_channels
+            and out_channels that returns a module to call with (x, edge_index).
+        layers: Number of layers.
+        hidden_channels: Number of channels of the activations of each layer.
+        dropout: Dropout probability of an input channel of a layer.
+        learning_rate: Learning rate of Adam.
+        weight_decay: Weight decay of Adam.
+        lr_step_size: Number of epochs after which the learning rate is halved. None: it is constant.
+        epochs: Maximum number of epochs (per layer for greedy training).
+        patience: Number of validations without improvement after which training stops (per layer for greedy training).
+        validate_every: Number of epochs between two validations.
+        batch_size: Number of graphs per batch.
+        checkpointing: Whether backpropagation recomputes activations instead of storing them. It requires
+            ``schedule="backprop"``.
+
+    Raises:
+        ValueError: If a value is not allowed, or two parts cannot be combined.
+
+    Example:
+        >>> from supa_gff import Method, heads, losses
+        >>> method = Method(score=heads.Head("linear"), layers=3, epochs=20)
+        >>> method.schedule, method.label_conditioned
+        ('joint', False)
+        >>> method.replace(loss=losses.SymBa(4.0)).loss
+        SymBa(alpha=4.0)
     """
 
     score: Score = Head("mlp", dropout=0.5)  # noqa: RUF009  # frozen
@@ -94,45 +115,51 @@ class Method(Config):
     def _check_together(self) -> None:
         if isinstance(self.score, Goodness) != (self.label is not None and not isinstance(self.score, Prototypes)):
             raise ValueError(
-                "A Goodness scores hypotheses about the label and needs label=, such as NodeFeatures(); other scores "
-                "do not, so label= must be None (VirtualNodes() for Prototypes())."
+                "score=Goodness() requires label=, for example label=NodeFeatures(). With other scores label must be "
+                "None, except that Prototypes() requires label=VirtualNodes()."
             )
         if isinstance(self.score, Prototypes) and not isinstance(self.label, label_injection.VirtualNodes):
-            raise ValueError("Prototypes are the classes' virtual nodes: give label=VirtualNodes() with them.")
+            raise ValueError("score=Prototypes() requires label=VirtualNodes().")
         if isinstance(self.score, Goodness) and self.negatives is None:
-            raise ValueError("A Goodness compares with negative labels: give negatives=, such as AllNegatives().")
+            raise ValueError("score=Goodness() requires negatives=, for example negatives=AllNegatives().")
         if isinstance(self.loss, SquaredError) and not isinstance(self.score, Head):
-            raise ValueError("Values are predicted by heads: with SquaredError(), give score=Head(...).")
+            raise ValueError("loss=SquaredError() requires score=Head(...).")
         if self.negatives is not None and isinstance(self.loss, SquaredError):
-            raise ValueError("SquaredError() has no negative labels: negatives= must be None.")
+            raise ValueError("loss=SquaredError() does not use negative labels; negatives must be None.")
         if self.negatives is not None and isinstance(self.score, PairProduct):
-            raise ValueError("Pairs bring their own negatives, those that are not linked: negatives= must be None.")
+            raise ValueError(
+                "With score=PairProduct() the negatives are the pairs that are not linked; negatives must be None."
+            )
         if self.aggregate == "probabilities" and isinstance(self.loss, SquaredError):
-            raise ValueError("Values have no probabilities: with SquaredError(), aggregate= must be 'scores'.")
+            raise ValueError(
+                "loss=SquaredError() requires aggregate='scores', since predicted values have no probabilities."
+            )
         if not self.train_convolution and not isinstance(self.score, Head):
-            raise ValueError("With train_convolution=False only heads are trained: give score=Head(...).")
+            raise ValueError("train_convolution=False requires score=Head(...), since only heads are trained.")
         self._check_schedule()
 
     def _check_schedule(self) -> None:
         local = self.schedule in ("greedy", "joint")
         if self.hypotheses == "sequential" and not (self.label_conditioned and local):
-            raise ValueError("hypotheses='sequential' is for a Goodness and schedule='greedy' or 'joint'.")
+            raise ValueError("hypotheses='sequential' requires score=Goodness() and schedule='greedy' or 'joint'.")
         if self.collaboration and (self.layers_used == "last" or self.aggregate == "probabilities"):
             raise ValueError(
-                "With collaboration, scores of a layer are an addition to those below: layers_used='all' or 'chosen', "
-                "and aggregate='scores'."
+                "collaboration=True requires layers_used='all' or 'chosen', and aggregate='scores', since it adds the "
+                "scores of the layers."
             )
         if self.collaboration and self.schedule == "backprop":
-            raise ValueError("collaboration= is for local losses; schedule='backprop' has one loss for all layers.")
+            raise ValueError(
+                "collaboration=True requires local losses, but schedule='backprop' has one loss for all layers."
+            )
         if self.hypotheses == "sequential" and self.normalisation == "batch":
             raise ValueError(
-                "Batch normalisation of one hypothesis at a time removes the differences between them; with "
-                "hypotheses='sequential' use another normalisation."
+                "hypotheses='sequential' requires another normalisation than 'batch': normalising one hypothesis at a "
+                "time would remove the differences between hypotheses."
             )
         if self.hypotheses == "sequential" and (self.dropout or isinstance(self.label, label_injection.VirtualNodes)):
             raise ValueError(
-                "Sequential hypotheses are computed twice, with the same result: dropout= must be 0, and label= must "
-                "not be VirtualNodes()."
+                "hypotheses='sequential' computes each hypothesis twice and requires equal results: dropout must be 0, "
+                "and label must not be VirtualNodes()."
             )
         if self.top_down is not None and not (
             isinstance(self.score, Prototypes)
@@ -140,19 +167,21 @@ class Method(Config):
             and not (self.collaboration or self.residual)
         ):
             raise ValueError(
-                "top_down= is for Prototypes(), schedule='joint', normalisation='length', aggregate='probabilities' "
-                "and neither collaboration nor residual; start from preset('top-to-input', 'node')."
+                "top_down requires score=Prototypes(), schedule='joint', normalisation='length', "
+                "aggregate='probabilities', collaboration=False and residual=False; start from "
+                "preset('top-to-input', 'node')."
             )
         if self.checkpointing and self.schedule != "backprop":
             raise ValueError(
-                "checkpointing= is for schedule='backprop'; other schedules store the activations of one layer only."
+                "checkpointing=True requires schedule='backprop'; other schedules store the activations of one layer "
+                "only."
             )
 
     @property
     def label_conditioned(self) -> bool:
-        """Whether the network scores hypotheses about the labels, which are part of its input."""
+        """Whether candidate labels are an input of the network, which then scores one hypothesis at a time."""
         return isinstance(self.score, Goodness)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values; a function as convolution is written as ``"custom"``."""
+        """Return the settings as plain values. A convolution that is a function becomes ``"custom"``."""
         return super().to_dict() | ({} if isinstance(self.conv, str) else {"conv": "custom"})

@@ -1,4 +1,4 @@
-"""Names of methods and convolutions, which can be checked without loading PyTorch."""
+"""Names of methods and convolutions, in a module that does not import PyTorch."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,23 +26,23 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "backprop-linear": ("graph",),
     }
 )
-"""The methods and the levels of each."""
+"""Levels of each method, by the name of the method."""
 
 CONVOLUTIONS = ("gcn", "gin", "sage", "gat", "gatv2", "graph", "pna", "transformer")
-"""The convolutions with a name; GAT, GATv2 and Transformer have four heads."""
+"""Names of the convolutions. GAT, GATv2 and Transformer have four attention heads."""
 
 
 def check_method(name: str, level: str) -> None:
-    """Check the name of a method.
+    """Check that a method exists and supports a level.
 
     Args:
-        name: the name.
+        name: Name of the method.
         level: ``"graph"``, ``"node"`` or ``"link"``.
 
     Raises:
-        ValueError: there is no such method, or it is not for this level.
+        ValueError: If the method does not exist or does not support the level.
     """
     check_name(METHODS, "a method", name)
     if level not in METHODS[name]:
         fitting = ", ".join(method for method, levels in METHODS.items() if level in levels)
-        raise ValueError(f"{name} is not for {level} level; choose from {fitting}.")
+        raise ValueError(f"{name} does not support {level} level; choose from {fitting}.")

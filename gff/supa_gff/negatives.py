@@ -1,4 +1,4 @@
-"""Choices of the negative labels that a unit is compared with; none is its positive one."""
+"""How the negative labels of each unit are chosen. A negative label is any label except the positive one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,16 @@ class AllNegatives:
     """Every negative label once, in random order.
 
     Args:
-        redraw: draw another order at each step; False: keep the first one (as ForwardGNN does, arXiv 2403.11004).
+        redraw: Whether a new order is drawn in each step. False: one order is used for the whole training, as in
+            ForwardGNN (arXiv 2403.11004).
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.negatives import AllNegatives
+        >>> drawn = AllNegatives().draw(torch.tensor([0, 2]), 3, None)
+        >>> drawn.sort(dim=1).values
+        tensor([[1, 2],
+                [0, 1]])
     """
 
     redraw: bool = True
@@ -24,22 +33,29 @@ class AllNegatives:
 
         Args:
             target: (units,) int64 positive labels.
-            classes: number of classes.
-            _scores: returns the (units, classes) float32 scores of the network.
+            classes: Number of classes.
+            _scores: Function that returns the (units, classes) float32 scores of the network. Not used.
 
         Returns:
-            (units, drawn) int64.
+            (units, negatives) int64 negative labels.
         """
         return _shuffled(target, classes)
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Some negative labels, each with the same probability, without repetition.
+    """Negative labels drawn uniformly without replacement.
 
     Args:
-        count: their number; all, if there are fewer.
-        redraw: draw others at each step; False: keep the first ones.
+        count: Number of negative labels per unit. If there are fewer, all are used.
+        redraw: Whether new labels are drawn in each step. False: one draw is used for the whole training.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.negatives import Uniform
+        >>> drawn = Uniform(count=1).draw(torch.tensor([0, 0, 0]), 10, None)
+        >>> drawn.shape, bool((drawn != 0).all())
+        (torch.Size([3, 1]), True)
     """
 
     count: int = 1
@@ -55,10 +71,20 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Hard:
-    """Some negative labels, with probabilities that are the softmax of the network's scores (Hinton, section 3.3).
+    """Hard negatives: drawn without replacement, with probabilities from the softmax of the network's scores.
 
     Args:
-        count: their number; all, if there are fewer.
+        count: Number of negative labels per unit. If there are fewer, all are used.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.negatives import Hard
+        >>> scores = torch.tensor([[0.0, 50.0, 0.0]])
+        >>> Hard(count=1).draw(torch.tensor([0]), 3, lambda: scores)  # almost certainly class 1
+        tensor([[1]])
+
+    Source:
+        Hinton, The Forward-Forward Algorithm (arXiv 2212.13345), section 3.3.
     """
 
     count: int = 1
@@ -68,13 +94,13 @@ class Hard:
 
     @property
     def redraw(self) -> bool:
-        """True: the probabilities change with the network."""
+        """Whether new labels are drawn in each step: True, since the scores change in training."""
         return True
 
     def draw(self, target: Tensor, classes: int, scores: Callable[[], Tensor]) -> Tensor:
         """Draw negative labels; see `AllNegatives`."""
         negative = every_negative(target, classes)
-        # A floor keeps each negative label possible, so that `count` of them can always be drawn.
+        # The lower limit makes every negative label possible, so that `count` of them can always be drawn.
         weights = scores().gather(1, negative).softmax(1).clamp(min=1e-6)
         return negative.gather(1, torch.multinomial(weights, min(self.count, classes - 1)))
 
@@ -83,14 +109,14 @@ Negatives = AllNegatives | Uniform | Hard
 
 
 def every_negative(target: Tensor, classes: int) -> Tensor:
-    """Return all labels of each unit but the positive one.
+    """Return all labels of each unit except the positive one.
 
     Args:
         target: (units,) int64 positive labels.
-        classes: number of classes.
+        classes: Number of classes.
 
     Returns:
-        (units, classes - 1) int64, ascending.
+        (units, classes - 1) int64 labels in ascending order.
     """
     every = torch.arange(classes - 1, device=target.device).expand(len(target), -1)
     return every + (every >= target[:, None]).long()

@@ -1,4 +1,4 @@
-"""Plots of a training, and of predicted classes of hits."""
+"""Plots of training scores and of predicted hit classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 
 def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
-    """Plot how each layer separates positive from negative labels during training: one row for each method.
+    """Plot the mean scores of positive and negative labels over the epochs of each layer.
 
     Args:
-        histories: the epochs of trainings by name, from ``TrainingState.history``; not of regression.
+        histories: Epochs of each training, from ``TrainingState.history``, by the name of the method. The trainings
+            must be of classifiers.
 
     Returns:
-        A matplotlib figure: mean positive and negative scores over the epochs of each layer.
+        A matplotlib figure with one row of panels for each method and one column for each layer.
 
     Raises:
-        ValueError: there is no epoch.
+        ValueError: If a history has no epochs.
     """
     from matplotlib.figure import Figure
 
     tables = {name: _score_table(epochs) for name, epochs in histories.items()}
     if not tables or any(len(table) == 0 for table in tables.values()):
-        raise ValueError("There is no epoch to draw in some of the histories; train first.")
+        raise ValueError("Each history must have at least one epoch of a layer; train first.")
     layers = sorted({int(layer) for table in tables.values() for layer in table[:, 0]})
     figure = Figure(figsize=(2.9 * len(layers) + 0.6, 2.3 * len(tables) + 0.5), layout="constrained")
     grid: Any = figure.subplots(len(tables), len(layers), squeeze=False, sharey="row")
@@ -46,13 +47,13 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
     for axes, layer in zip(grid[0], layers, strict=True):
         axes.set_title(f"layer {layer + 1}", fontsize=11, color=INK)
     for axes in grid[-1]:
-        axes.set_xlabel("epoch of the layer")
+        axes.set_xlabel("epoch")
     grid[0, 0].legend(frameon=False, fontsize=9)
     return figure
 
 
 def _score_table(epochs: Sequence["Epoch"]) -> FloatArray:
-    """Return rows of layer, epoch, mean positive score and mean negative score."""
+    """Return an array with the columns layer, epoch, mean positive score and mean negative score."""
     rows = [
         (int(part.removeprefix("layer")), epoch.epoch, figures["positive"], figures["negative"])
         for epoch in epochs
@@ -65,27 +66,29 @@ def _score_table(epochs: Sequence["Epoch"]) -> FloatArray:
 def plot_hit_classes(
     depth: FloatArray, across: FloatArray, panels: Mapping[str, IntArray], classes: Sequence[str]
 ) -> "Figure":
-    """Draw the hits of one shower from the side, in a panel for each classification; the first one is the true one.
+    """Plot the hits of one shower from the side, coloured by class, with one panel for each classification.
+
+    The first panel is the reference. In the other panels, rings mark the hits whose class differs from it.
 
     Args:
-        depth: (hits,) float64 z, length unit.
-        across: (hits,) float64 transverse coordinate, length unit.
-        panels: (hits,) int64 class of each hit, by the name of the classification; rings mark differences to the first.
-        classes: names of the classes.
+        depth: (hits,) float64 coordinate z along the beam, in length units.
+        across: (hits,) float64 transverse coordinate, in length units.
+        panels: (hits,) int64 class of each hit, by the title of the panel.
+        classes: Names of the classes.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: there are no hits or no panels, or their lengths differ.
+        ValueError: If there are no hits or no panels, or the lengths of the arrays differ.
     """
     from matplotlib.figure import Figure
 
     if not panels or len(depth) == 0 or any(len(values) != len(depth) for values in (across, *panels.values())):
-        raise ValueError("There must be at least one hit, with one position and, in each panel, one class.")
+        raise ValueError("There must be at least one hit and one panel, and all arrays must have the same length.")
     figure = Figure(figsize=(3.6 * len(panels) + 0.5, 4.0), layout="constrained")
     grid: Any = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
-    # Hits of a slice have the same depth; a small shift keeps them from hiding each other.
+    # Hits of a slice have the same depth. A small random shift prevents overlapping markers.
     shift = np.random.default_rng(0).uniform(-0.6, 0.6, len(depth))
     first = next(iter(panels.values()))
     for axes, (name, values) in zip(grid[0], panels.items(), strict=True):
@@ -104,13 +107,13 @@ def plot_hit_classes(
         wrong = values != first
         axes.scatter(
             (depth + shift)[wrong], across[wrong], s=62, facecolors="none", edgecolors=INK, linewidths=0.7,
-            label="wrong" if wrong.any() else None,
+            label="misclassified" if wrong.any() else None,
         )  # fmt: skip
-        right = "" if values is first else f": {1 - wrong.mean():.0%} right"
+        right = "" if values is first else f": {1 - wrong.mean():.0%} correct"
         axes.set_title(f"{name}{right}", fontsize=11, color=INK)
-        axes.set_xlabel("depth (length unit)")
+        axes.set_xlabel("depth $z$ (length units)")
         hide_frame(axes)
-    grid[0, 0].set_ylabel("across, u (length unit)")
+    grid[0, 0].set_ylabel("transverse coordinate $u$ (length units)")
     handles, labels = grid[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=len(labels))
     return figure

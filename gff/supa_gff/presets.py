@@ -1,4 +1,4 @@
-"""Training methods by name."""
+"""Presets: training methods by name."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -19,14 +19,22 @@ def preset(name: str, level: Level = "graph") -> Method:
     """Return a training method by name.
 
     Args:
-        name: one of ``PRESETS``.
-        level: what is predicted; architectures and budgets differ.
+        name: Name of the method, one of ``PRESETS``.
+        level: What is predicted: ``"graph"``, ``"node"`` or ``"link"``. Architecture and number of epochs depend on it.
 
     Returns:
-        The method; `Method.replace` changes it.
+        The method. Use `Method.replace` to change its settings.
 
     Raises:
-        ValueError: there is no such method, or it is not for this level.
+        ValueError: If the method does not exist or does not support the level.
+
+    Example:
+        >>> from supa_gff import preset
+        >>> method = preset("gff", level="graph")
+        >>> method.schedule, method.layers, method.loss
+        ('greedy', 5, Threshold(theta=2.0))
+        >>> method.replace(layers=3).layers
+        3
     """
     one_of(get_args(Level), "level", level)
     check_method(name, level)
@@ -34,13 +42,13 @@ def preset(name: str, level: Level = "graph") -> Method:
 
 
 def _graph(**parts: object) -> Method:
-    """Five GIN layers with 64 channels, as usual in graph classification (arXiv 1810.00826)."""
+    """Return a method with five GIN layers of 64 channels, as usual in graph classification (arXiv 1810.00826)."""
     settings: dict[str, object] = {"layers": 5, "hidden_channels": 64, "conv": "gin", "epochs": 60, "patience": 60}
     return Method().replace(**{**settings, **parts})
 
 
 def _node(**parts: object) -> Method:
-    """The settings of ForwardGNN's scripts (arXiv 2403.11004): 128 channels, GCN, Adam 1e-3, decay 5e-4."""
+    """Return a method with the settings of ForwardGNN's scripts (arXiv 2403.11004)."""
     settings: dict[str, object] = {
         "layers": 2, "hidden_channels": 128, "conv": "gcn", "normalisation": "length", "learning_rate": 1e-3,
         "weight_decay": 5e-4, "lr_step_size": None, "epochs": 1000, "patience": 100, "validate_every": 2,
@@ -50,7 +58,7 @@ def _node(**parts: object) -> Method:
 
 
 def _tuned_node(**parts: object) -> Method:
-    """Settings for nodes with few labels, for local layers and backpropagation alike (docs/explanation/gff_nodes.md)."""
+    """Return a method for graphs with few labelled nodes (see docs/explanation/gff_nodes.md)."""
     settings: dict[str, object] = {
         "hidden_channels": 64, "normalisation": "none", "dropout": 0.5, "learning_rate": 1e-2, "epochs": 200,
         "patience": 200, "validate_every": 1,
@@ -100,7 +108,7 @@ def _link_goodness(_level: Level) -> Method:
 
 
 def _link_cross_entropy(_level: Level) -> Method:
-    # ForwardGNN averages over linked and other pairs together, which halves the loss and the effect of weight decay.
+    # ForwardGNN averages the loss over linked and other pairs together, which halves the loss relative to weight decay.
     return _node(score=PairProduct(), loss=Threshold(0.0), aggregate="probabilities", weight_decay=1e-3)
 
 
@@ -191,4 +199,4 @@ def _of_level(name: str) -> Callable[[Level], Method | None]:
 
 
 PRESETS: Mapping[str, Callable[[Level], Method | None]] = MappingProxyType({name: _of_level(name) for name in METHODS})
-"""The methods by name; each is a function from a level to the method, or to None if the method is not for it."""
+"""Functions that return the method for a level, by name. They return None if the method does not support the level."""

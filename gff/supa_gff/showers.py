@@ -1,6 +1,6 @@
-"""Showers as sets of graphs with a target: number of primaries, primary of each hit, preset, or energy.
+"""Conversion of showers to sets of graphs with a prediction target.
 
-The hits of a shower are its nodes. ``supa_datasets.GraphDataset`` makes the graphs block by block.
+The nodes of a graph are the hits of a shower. `supa_datasets.GraphDataset` builds the graphs in blocks.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supa.arrays import Array, FloatArray, IntArray
+from supa.checks import counted
 from supa.observables.principal_axis import group_means, principal_axis_frame
 from supa_datasets import GraphDataset, Nearest, Tree, Within
 from supa_datasets.loaders import tasks
@@ -18,24 +19,33 @@ from supa_datasets.offsets import counts_to_offsets
 from supa_gff.data import GraphSet
 
 _BLOCK_HITS = 500_000
-"""Number of hits in a block."""
+"""Number of hits per block."""
 
 _SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class ShowerGraphs:
-    """Showers as graphs with a target and a split.
+    """Showers as a set of graphs with a target and a split. `shower_graphs` builds it.
 
     Args:
-        graphs: the normalised showers: training, validation and test graphs in this order.
+        graphs: Graphs with normalised features, in the order training, validation, test.
         train: (count,) int64 training indices.
         valid: (count,) int64 validation indices.
         test: (count,) int64 test indices.
-        features: names of the features.
-        classes: names of the classes; empty for values.
-        position: (nodes, 3) float32 x, y and z of each hit, length unit.
-        number: (graphs,) int64, index of each graph among the given showers.
+        features: Names of the features of a hit.
+        classes: Names of the classes. Empty for regression.
+        position: (nodes, 3) float32 coordinates x, y and z of each hit, in length units.
+        number: (graphs,) int64 index of the shower of each graph, among the given showers.
+
+    Example:
+        >>> import supa
+        >>> from supa_gff import shower_graphs
+        >>> data = shower_graphs(supa.simulate(100, "critical", seed=1), "incident_energy")
+        >>> data.features, data.classes, data.graphs.level
+        (('x', 'y', 'z'), (), 'graph')
+        >>> len(data.train) + len(data.valid) + len(data.test)
+        100
     """
 
     graphs: GraphSet
@@ -50,7 +60,7 @@ class ShowerGraphs:
 
 @dataclass
 class _Columns:
-    """The flat columns of all graphs, training graphs first."""
+    """Flat tensors of all graphs, with the training graphs first."""
 
     x: Tensor
     position: Tensor
@@ -62,41 +72,51 @@ class _Columns:
 
 
 def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = Nearest(8)) -> ShowerGraphs:  # noqa: B008  (frozen)
-    """Make graphs with a target from showers.
+    """Convert showers to a set of graphs with a prediction target.
 
-    ======================  =======  ====================================================  ======================
-    task                    level    target                                                features of a hit
-    ======================  =======  ====================================================  ======================
-    ``"num_primaries"``     graph    class: 1, 2, 3, 4, 5 or more primaries                x, y, z, energy
-    ``"primary"``           node     class: its primary, counted along the shower's axis   u, v, z, energy, means
-    ``"preset"``            graph    class: the preset, of those that occur                x, y, z, energy
-    ``"incident_energy"``   graph    value: natural logarithm of GeV                       x, y, z
-    ======================  =======  ====================================================  ======================
+    ======================  =======  =====================================================  ======================
+    task                    level    target                                                 features of a hit
+    ======================  =======  =====================================================  ======================
+    ``"num_primaries"``     graph    class: 1, 2, 3, 4, 5 or more primaries                 x, y, z, energy
+    ``"primary"``           node     class: its primary, ordered along the shower's u axis  u, v, z, energy, means
+    ``"preset"``            graph    class: the preset, one of those in the sample          x, y, z, energy
+    ``"incident_energy"``   graph    regression: natural logarithm of the energy in GeV     x, y, z
+    ======================  =======  =====================================================  ======================
 
-    Features are normalised on the training showers, energies by their logarithm. For ``"incident_energy"`` hits have no
-    energies, since their sum would be the target: the shower is seen as by a digital calorimeter.
+    Features are normalised by their mean and standard deviation over the training showers; energies are normalised
+    after a logarithm. For ``"incident_energy"`` hits have no energies, since their sum would be the target. This
+    corresponds to a digital calorimeter.
 
-    Primaries have no order. For ``"primary"`` they are ordered along u, the longer principal axis of the hits in the
-    transverse plane, weighted by energy and centred; v is perpendicular, and u increases with x. The primary whose hits
-    have the lower energy-weighted mean u is class 0, so that the hits alone define the classes. The size and distance
-    of the two are properties of the whole shower, beyond the neighbours that a few layers reach, so each hit also has
-    seven means over its shower as features.
+    Primaries have no natural order. For ``"primary"`` they are ordered along u, the principal axis of the hits in the
+    transverse plane with the larger variance, weighted by energy and centred. The axis v is perpendicular to u, and u
+    increases with x. The primary whose hits have the lower energy-weighted mean u is class 0. The classes are therefore
+    defined by the hits alone. Size and distance of the two primaries are properties of the whole shower, which a few
+    layers of message passing cannot reach. Each hit therefore has seven means over its shower as additional features.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these; for ``"preset"`` a list of several presets.
-        task: one of ``SHOWER_TASKS``.
-        edges: rule for the edges between hits: ``Nearest(k)`` or ``Within(radius)``.
+        showers: `supa.Showers`, a `supa_datasets.ShowerFile`, a path, or a list of these. For ``"preset"``: a list with
+            several presets.
+        task: Name of the task, one of ``SHOWER_TASKS``.
+        edges: Rule for the edges between hits: ``Nearest(k)`` or ``Within(radius)``.
 
     Returns:
-        The graphs, with the splits of the loaders, which depend on a shower's index only.
+        The graphs with the splits of the loaders, which depend on the index of a shower only.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: there is no such task, the showers cannot be used for it, or a split is empty.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the task does not exist, the showers do not support it, or a split is empty.
+
+    Example:
+        >>> import supa
+        >>> from supa_gff import shower_graphs
+        >>> showers = [supa.simulate(60, name, seed=1) for name in ("standard", "critical")]
+        >>> data = shower_graphs(showers, "preset")
+        >>> data.classes, data.features, len(data.graphs)
+        (('standard', 'critical'), ('x', 'y', 'z', 'energy'), 120)
     """
     made = tasks.shower_task(task)
     if isinstance(edges, Tree):
-        raise ValueError("edges: Tree() holds the truth that is to be predicted; give Nearest(k) or Within(radius).")
+        raise ValueError("edges must not be Tree(), which contains the answer; use Nearest(k) or Within(radius).")
     parts: list[dict[str, Tensor]] = []
     counts, numbers = [], []
     normalisation: Any = "fit"
@@ -111,7 +131,9 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         )
         normalisation = dataset.normalisation
         if len(dataset) == 0:
-            raise ValueError(f"The split {split} has none of the given showers ({len(dataset.source):,}); give more.")
+            raise ValueError(
+                f"The {split} split is empty for {counted(len(dataset.source), 'shower')}; provide more showers."
+            )
         parts += _blocks(dataset)
         counts.append(len(dataset))
         numbers.append(dataset.numbers)
@@ -133,7 +155,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
     target = torch.from_numpy(truth)
     if task == "primary":
         target, classes = _along_axis(columns, truth)
-    # Each block numbers its nodes from 0.
+    # Nodes are numbered within each graph.
     edge_index = joined["edge_index"] + node_offset[:-1].repeat_interleave(joined["edges"])
     first, second = counts[0], counts[0] + counts[1]
     return ShowerGraphs(
@@ -157,15 +179,15 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
 
 
 def accuracy_up_to_order(predicted: Tensor, target: Tensor, graph: Tensor) -> float:
-    """Compute the accuracy of the primaries of hits, where the two primaries of each shower may be exchanged.
+    """Compute the accuracy of hit classes, up to an exchange of the two classes in each shower.
 
     Args:
-        predicted: (nodes,) int64, 0 or 1.
-        target: (nodes,) int64, 0 or 1.
-        graph: (nodes,) int64, the shower of each hit.
+        predicted: (nodes,) int64 predicted classes, 0 or 1.
+        target: (nodes,) int64 true classes, 0 or 1.
+        graph: (nodes,) int64 index of the shower of each hit.
 
     Returns:
-        From 0.5 to 1; NaN without hits.
+        Accuracy between 0.5 and 1; NaN without hits.
     """
     hits = torch.bincount(graph)
     right = torch.bincount(graph[predicted == target], minlength=len(hits))
@@ -173,7 +195,7 @@ def accuracy_up_to_order(predicted: Tensor, target: Tensor, graph: Tensor) -> fl
 
 
 def _blocks(dataset: GraphDataset) -> list[dict[str, Tensor]]:
-    """Read all graphs in blocks; nodes are numbered within their graph."""
+    """Read all graphs in blocks. Nodes are numbered within their graph."""
     ends = np.cumsum(dataset.num_points)
     cuts = np.flatnonzero(np.diff(ends // _BLOCK_HITS)) + 1
     parts = []
@@ -193,7 +215,7 @@ def _blocks(dataset: GraphDataset) -> list[dict[str, Tensor]]:
 
 
 def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, ...]]:
-    """Order primaries along u, and express hits in the frame of their shower; see `shower_graphs`."""
+    """Order the primaries along u and express the hits in the frame of their shower; see `shower_graphs`."""
     graph, energy = columns.graph.numpy(), columns.energy.numpy()
     position = columns.position.numpy().astype(np.float64)
     own = np.column_stack(principal_axis_frame(position[:, 0], position[:, 1], energy, graph, columns.num_graphs))
@@ -203,7 +225,7 @@ def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, .
         mean = np.bincount(of_primary, energy * own[:, 0], size) / np.bincount(of_primary, energy, size)
     swapped = mean[0::2] > mean[1::2]
     columns.features = ("u", "v", "z", "energy", *_CONTEXT)
-    # One scale for both, which keeps directions.
+    # Both coordinates have the same scale, which preserves angles.
     spread = own[graph < columns.num_train].std()
     columns.x = torch.cat([torch.from_numpy((own / spread).astype(np.float32)), columns.x[:, 2:]], 1)
     columns.x = torch.cat([columns.x, _context(columns)[columns.graph]], 1)
@@ -211,7 +233,7 @@ def _along_axis(columns: _Columns, primary: Array) -> tuple[Tensor, tuple[str, .
 
 
 def _context(columns: _Columns) -> Tensor:
-    """Compute features of whole showers, which the neighbours within a few layers do not show.
+    """Compute features of the whole shower, which a few layers of message passing cannot reach.
 
     Returns:
         (graphs, features) float32, normalised on the training showers.
@@ -241,6 +263,6 @@ def _context(columns: _Columns) -> Tensor:
 
 
 _CONTEXT = ("mean u", "mean v", "spread u", "spread v", "mean energy", "energy along u", "hits")
-"""Means over the hits of a shower; the spreads are weighted by energy, as u and v are."""
+"""Names of the means over the hits of a shower. The spreads are weighted by energy."""
 
 SHOWER_TASKS = tuple(tasks.SHOWER_TASKS)

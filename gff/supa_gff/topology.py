@@ -1,4 +1,4 @@
-"""Edges and graphs of the nodes of a batch, for one hypothesis or for several at once."""
+"""Edges and graphs of the nodes of a batch, for one or several hypotheses."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Edges and graphs of the nodes that a layer sees.
+    """Edges and graphs of the nodes in the input of a layer.
 
-    Activations have the shape (hypotheses, nodes, channels). For a convolution, hypotheses are disjoint copies of the
-    batch: node n of hypothesis k has the number k * nodes + n.
+    Activations have the shape (hypotheses, nodes, channels). In a convolution, hypotheses are disjoint copies of the
+    batch: node n of hypothesis k has the index k * nodes + n.
 
     Args:
-        edge_index: (2, edges) int64 of one hypothesis; of all hypotheses together, if they have edges of their own.
-        graph: (nodes,) int64, the graph of each node.
-        num_graphs: number of graphs.
-        num_real: number of nodes that are nodes of the batch; they come first, virtual nodes follow.
-        hypotheses: number of hypotheses whose edges ``edge_index`` holds; None: they share the edges.
+        edge_index: (2, edges) int64 source and target nodes: of one hypothesis, or of all of them if their edges
+            differ.
+        graph: (nodes,) int64 index of the graph of each node.
+        num_graphs: Number of graphs.
+        num_real: Number of real nodes. Virtual nodes follow them.
+        hypotheses: Number of hypotheses in ``edge_index``. None: all hypotheses share the edges.
     """
 
     edge_index: Tensor
@@ -28,13 +29,13 @@ class Topology:
     hypotheses: int | None = None
 
     def edges(self, hypotheses: int) -> Tensor:
-        """Return the edges of several hypotheses together.
+        """Return the edges of all hypotheses.
 
         Args:
-            hypotheses: their number.
+            hypotheses: Number of hypotheses.
 
         Returns:
-            (2, all edges) int64.
+            (2, hypotheses * edges) int64 source and target nodes.
         """
         if self.hypotheses is not None or hypotheses == 1:
             return self.edge_index
@@ -42,13 +43,13 @@ class Topology:
         return (self.edge_index[:, None, :] + shift[None, :, None]).reshape(2, -1)
 
     def graphs(self, hypotheses: int) -> Tensor:
-        """Return the graph of each node of several hypotheses together.
+        """Return the graph of each node of all hypotheses.
 
         Args:
-            hypotheses: their number.
+            hypotheses: Number of hypotheses.
 
         Returns:
-            (hypotheses * nodes,) int64.
+            (hypotheses * nodes,) int64 indices of graphs.
         """
         if hypotheses == 1:
             return self.graph
@@ -56,14 +57,14 @@ class Topology:
         return (self.graph[None] + shift[:, None]).reshape(-1)
 
     def pool(self, values: Tensor, how: str) -> Tensor:
-        """Sum or average over the real nodes of each graph.
+        """Compute the sum or mean over the real nodes of each graph.
 
         Args:
-            values: (hypotheses, nodes, channels) float32.
+            values: (hypotheses, nodes, channels) float32 values.
             how: ``"sum"`` or ``"mean"``.
 
         Returns:
-            (hypotheses, graphs, channels) float32; zeros for a graph without nodes.
+            (hypotheses, graphs, channels) float32 pooled values. They are zero for a graph without nodes.
         """
         graph = self.graph[: self.num_real]
         total = values.new_zeros(len(values), self.num_graphs, values.shape[2])

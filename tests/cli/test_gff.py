@@ -67,7 +67,7 @@ def test_bench_prints_writes_and_draws_its_table(folder, tmp_path):
     first = _run(*arguments)
     assert "| majority" in first.stdout
     assert "50.0 ± 0.0" in first.stdout
-    assert "Difference to majority in points" in first.stdout
+    assert "Difference from majority in percentage points" in first.stdout
     assert "GFF (gcn), quoted" in first.stdout
     assert (tmp_path / "t.md").read_text() == first.stdout
     assert "10 jobs, of which results.jsonl contains 0" in first.stderr
@@ -142,8 +142,8 @@ MISTAKES = {
     "set": (["bench", "--datasets", "MUTAC"], "'MUTAC' was given, but a graph benchmark is one of AIDS"),
     "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names separated by commas"),
     "method": (["bench", "--methods", "bets"], "'bets' was given, but a method is one of majority, size"),
-    "task": (["bench", "--methods", "features"], "None of the given methods can do the tasks"),
-    "reference": (["bench", "--methods", "size", "--reference", "labels"], "is not one of the methods size"),
+    "task": (["bench", "--methods", "features"], "None of the methods supports the tasks"),
+    "reference": (["bench", "--methods", "size", "--reference", "labels"], "is none of the methods: size"),
     "folds": (["bench", "--folds", "1"], "at least 2"),
     "workers": (["bench", "-j", "0"], "at least 1"),
     "no root": (["bench", "--methods", "size", "--root", "nowhere"], "there is no such folder"),

@@ -146,7 +146,7 @@ def test_benchmarks_with_isolated_nodes_and_without_features_train(supa, conv):
 def test_nodes_are_split_by_the_masks_of_the_benchmark(supa):
     code, _, err = supa("train", "--dataset", "Cora", "--method", "mono-forward", *SHORT, "-o", "m.ckpt")
     assert code == 0, err
-    assert "the set's own split: 12 for training, 500 for validation, 20 for testing" in err
+    assert "the split of the dataset: 12 for training, 500 for validation, 20 for testing" in err
     split = Checkpoint.load("m.ckpt").split
     assert (split.train.tolist(), split.valid[[0, -1]].tolist()) == (list(range(12)), [12, 511])
     assert split.test.tolist() == list(range(552, 572))
@@ -155,7 +155,7 @@ def test_nodes_are_split_by_the_masks_of_the_benchmark(supa):
 def test_nodes_are_split_by_a_split_of_the_benchmark(supa):
     code, _, err = supa("train", "--dataset", "Texas", *SHORT, "--fold", "4", "-o", "m.ckpt")
     assert code == 0, err
-    assert "the set's own split 4: 10 for training, 10 for validation, 10 for testing" in err
+    assert "split 4 of the dataset: 10 for training, 10 for validation, 10 for testing" in err
     assert Checkpoint.load("m.ckpt").split.train.tolist() == list(range(2, 30, 3))
 
 
@@ -164,7 +164,7 @@ def test_nodes_without_masks_are_split_by_the_seed(supa, root):
     for seed in (1, 2):
         code, _, err = supa("train", "--dataset", "CitationFull-Cora_ML", *SHORT, "--seed", seed, "-o", f"{seed}.ckpt")
         assert code == 0, err
-        assert f"60/20/20 of seed {seed}: 36 for training, 12 for validation, 12 for testing" in err
+        assert f"random 60/20/20 split with seed {seed}: 36 for training, 12 for validation, 12 for testing" in err
         splits.append(Checkpoint.load(f"{seed}.ckpt").split)
     assert splits[0].test.tolist() != splits[1].test.tolist()
     target = load_benchmark("CitationFull-Cora_ML", root=root).graphs[0].y
@@ -274,13 +274,13 @@ def test_an_existing_checkpoint_is_not_overwritten(supa):
 MISTAKES = {
     "set": (["--dataset", "MUTAGG"], 2, "'MUTAGG' was given, but a graph benchmark is one of AIDS"),
     "method": (["--dataset", "MUTAG", "--method", "magic"], 2, "'magic' was given, but a method is one of gff"),
-    "level": (["--dataset", "MUTAG", "--method", "single-forward"], 2, "single-forward is not for graph level"),
-    "link": (["--dataset", "Cora", "--method", "link-goodness"], 2, "link-goodness is not for node level"),
+    "level": (["--dataset", "MUTAG", "--method", "single-forward"], 2, "single-forward does not support graph level"),
+    "link": (["--dataset", "Cora", "--method", "link-goodness"], 2, "link-goodness does not support node level"),
     "conv": (["--dataset", "MUTAG", "--conv", "magic"], 2, "'magic' was given, but a convolution is one of gcn"),
     "heads": (
         ["--dataset", "MUTAG", "--conv", "gat", "--hidden-channels", "6"],
         2,
-        "for gat it must be a multiple of 4",
+        "must be a multiple of 4 for gat",
     ),
     "groups": (
         ["--dataset", "MUTAG", "--method", "deeper-forward", "--hidden-channels", "1"],
@@ -291,11 +291,11 @@ MISTAKES = {
     "layers": (["--dataset", "MUTAG", "--layers", "0"], 2, "'0' was given, but it must be a whole number"),
     "fold": (["--dataset", "MUTAG", "--fold", "10"], 2, "fold: 10 was given"),
     "folds": (["--dataset", "MUTAG", "--folds", "41"], 2, "folds must be at most the number of items, 40, got 41"),
-    "empty": (["--dataset", "BZR", "--folds", "10", "--fold", "5"], 2, "there is nothing to validate on"),
+    "empty": (["--dataset", "BZR", "--folds", "10", "--fold", "5"], 2, "leaves nothing to validate on"),
     "one class": (["--dataset", "PROTEINS"], 2, "would have a single class"),
-    "nodes' fold": (["--dataset", "Cora", "--fold", "1"], 2, "its nodes have one split, but fold 1"),
-    "own fold": (["--dataset", "Texas", "--fold", "10", "--folds", "12"], 2, "the set has 10 splits of its own"),
-    "labels": (["--dataset", "CitationFull-CiteSeer"], 1, "The labels reach from -1 to 1"),
+    "nodes' fold": (["--dataset", "Cora", "--fold", "1"], 2, "has only one split of its nodes, got fold 1"),
+    "own fold": (["--dataset", "Texas", "--fold", "10", "--folds", "12"], 2, "(10 splits, counted from 0)"),
+    "labels": (["--dataset", "CitationFull-CiteSeer"], 1, "but they range from -1 to 1"),
     "files": (["--dataset", "NCI1"], 1, "holds neither NCI1.zip nor NCI1/raw/NCI1_A.txt"),
     "folder": (["--dataset", "MUTAG", "-o", "none/m.ckpt"], 2, "the folder none does not exist"),
 }

@@ -1,4 +1,4 @@
-"""What the tests of graph learning share."""
+"""Shared fixtures of the tests of graph learning."""
 
 import pytest
 
@@ -8,7 +8,7 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small work is done faster by one thread, and in one order."""
+    """Run with one thread, which is faster for small tensors and deterministic."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Training on cached inputs equals training on recomputed ones, in memory and on disk, and leaves no file behind."""
+"""Tests of the activation cache: cached training equals training that recomputes the inputs."""
 
 import tempfile
 from dataclasses import replace
@@ -23,7 +23,7 @@ def small_blocks(monkeypatch):
 
 @pytest.fixture
 def in_double(monkeypatch):
-    """Compute in double precision, so that nothing but the way of computing could differ."""
+    """Use double precision to reduce rounding differences."""
     one_hot, update = label_injection.one_hot, Network.for_graphs
     monkeypatch.setattr(label_injection, "one_hot", lambda *args: one_hot(*args).double())
     monkeypatch.setattr(Network, "for_graphs", lambda *given, **named: update(*given, **named).double())
@@ -73,7 +73,7 @@ GRAPH = {
 
 
 @pytest.mark.parametrize("name", GRAPH)
-def test_graphs(name, monkeypatch, in_double):
+def test_cached_training_on_graphs_equals_recomputation(name, monkeypatch, in_double):
     preset, changes = GRAPH[name]
     method = small(preset, "graph", epochs=3, hidden_channels=8, **changes)
     graphs = GraphSet.of(triangles_or_trees(30, classes=3))
@@ -88,7 +88,7 @@ def test_graphs(name, monkeypatch, in_double):
 
 
 @pytest.mark.parametrize("name", ["unconditioned", "plain", "hard, batch normalisation", "gates", "sequential"])
-def test_disk_gives_the_bits_of_memory(name, monkeypatch):
+def test_disk_cache_is_bitwise_equal_to_memory_cache(name, monkeypatch):
     preset, changes = GRAPH[name]
     method = small(preset, "graph", epochs=2, hidden_channels=8, **changes)
     graphs, train, valid = task("graph", 30)
@@ -98,7 +98,7 @@ def test_disk_gives_the_bits_of_memory(name, monkeypatch):
         assert torch.equal(x, y), key
 
 
-def test_nodes_of_many_graphs(monkeypatch, in_double):
+def test_cached_training_on_nodes_of_many_graphs_equals_recomputation(monkeypatch, in_double):
     graphs = GraphSet.of([two_communities(12, seed=k) for k in range(9)], level="node")
     graphs = replace(graphs, x=graphs.x.double())
     method = small("best", "node", schedule="greedy", epochs=3, dropout=0.0, score=Head("linear"), batch_size=4)
@@ -121,7 +121,7 @@ NODE = {
 
 
 @pytest.mark.parametrize("name", NODE)
-def test_nodes_of_one_graph(name, monkeypatch, in_double):
+def test_cached_training_on_nodes_of_one_graph_equals_recomputation(name, monkeypatch, in_double):
     preset, changes = NODE[name]
     method = small(preset, "node", epochs=4, **changes)
     graphs, train, valid = task("node")
@@ -133,7 +133,7 @@ def test_nodes_of_one_graph(name, monkeypatch, in_double):
 
 
 @pytest.mark.parametrize("name", ["link-goodness", "link-cross-entropy"])
-def test_pairs(name, monkeypatch):
+def test_cached_training_on_pairs_equals_recomputation(name, monkeypatch):
     method = small(name, "link", epochs=4)
     assert_same_training(
         trained(method, pairs(), None, None, monkeypatch, recompute=True),
@@ -150,13 +150,13 @@ def test_pairs(name, monkeypatch):
         ("gff", "node", {"label": NodeFeatures(), "negatives": Hard()}),
     ],
 )
-def test_what_changes_from_step_to_step_is_not_cached(name, level, changes):
+def test_layers_that_change_in_each_step_are_not_cached(name, level, changes):
     graphs, train, valid = task(level)
     network = Network.for_graphs(small(name, level, **changes), graphs)
     assert make_trainer(network, graphs, train, valid).task._make_cache() is None
 
 
-def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
+def test_disk_cache_leaves_no_files(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     graphs, train, valid = task("graph", 12)
     seen, stored = [], activation_cache._on_disk
@@ -170,13 +170,13 @@ def test_nothing_is_left_on_disk(monkeypatch, tmp_path):
     make_trainer(
         Network.for_graphs(small("gff", "graph", epochs=1), graphs), graphs, train, valid, seed=0, cache="disk"
     ).run()
-    # Two classes are two hypotheses; three layers are prepared, and two pass their activations on.
+    # With two hypotheses, three layers store prepared inputs, and two of them store activations.
     assert len(seen) == 5
     assert all(shape[:2] == (2, len(graphs.x)) and left == [] for shape, left in seen)
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_the_place_must_be_known():
+def test_unknown_cache_location_raises():
     graphs, train, valid = task("graph", 12)
-    with pytest.raises(ValueError, match="cache: 'dsk' was given, but it is one of 'memory', 'disk'"):
+    with pytest.raises(ValueError, match="cache must be one of 'memory', 'disk', got 'dsk'"):
         make_trainer(Network.for_graphs(small("gff", "graph"), graphs), graphs, train, valid, cache="dsk")

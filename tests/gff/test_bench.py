@@ -1,4 +1,4 @@
-"""The benchmark: its file, its processes, its table and its picture."""
+"""Tests of benchmarks: results, worker processes, tables and figures."""
 
 import json
 import os
@@ -34,10 +34,10 @@ def _fill(path, jobs=JOBS, run=measured):
         return file.of(jobs)
 
 
-# ---------------------------------------------------------------------- the file
+# ---------------------------------------------------------------------- file of results
 
 
-def test_a_line_holds_all_there_is_to_know(tmp_path):
+def test_line_has_job_result_machine_and_versions(tmp_path):
     job = Job("MUTAG", "forward", "gin", 5, 3, 1, canonical({"rate": 0.01, "layers": [64, 64]}))
     cost = Cost(1.5, 1.25, 2048, "cuda")
     with ResultsFile(tmp_path / "r.jsonl") as file:
@@ -60,7 +60,7 @@ def test_a_line_holds_all_there_is_to_know(tmp_path):
     assert result.measured == JobResult(81.25, None, 20, 1000, cost, (80, 10, 10))
 
 
-def test_a_torn_line_is_dropped_wherever_it_was_torn(tmp_path):
+def test_incomplete_last_line_is_removed(tmp_path):
     path = tmp_path / "r.jsonl"
     _fill(path, JOBS[:3])
     whole = path.read_bytes()
@@ -75,7 +75,7 @@ def test_a_torn_line_is_dropped_wherever_it_was_torn(tmp_path):
     assert len(path.read_bytes().splitlines()) == 3
 
 
-def test_a_line_of_another_configuration_is_not_this_job(tmp_path):
+def test_line_with_other_settings_does_not_count_as_done(tmp_path):
     path = tmp_path / "r.jsonl"
     others = [replace(job, settings=canonical({"rate": 0.1})) for job in JOBS[:2]]
     _fill(path, others)
@@ -91,7 +91,7 @@ def test_a_line_of_another_configuration_is_not_this_job(tmp_path):
         table(results)
 
 
-def test_a_failure_is_told_once_and_tried_again(tmp_path):
+def test_failure_is_recorded_once_and_retried(tmp_path):
     path = tmp_path / "r.jsonl"
     for _ in range(2):
         with ResultsFile(path) as file:
@@ -103,14 +103,14 @@ def test_a_failure_is_told_once_and_tried_again(tmp_path):
     assert result.error is None
 
 
-def test_other_files_are_left_alone(tmp_path):
+def test_other_files_are_not_changed(tmp_path):
     path = tmp_path / "notes.txt"
     for text, message in (
         ("hello", "not a file of benchmark results"),
-        ("hello\n", "line 1: this is not a result of a benchmark"),
-        ('{"dataset": "MUTAG"}\n', "line 1: this is not a result .*method"),
+        ("hello\n", "line 1, is not a benchmark result"),
+        ('{"dataset": "MUTAG"}\n', "line 1, is not a benchmark result .*method"),
         ("[1]\n", "line 1"),
-        ('{"dataset": "MUTAG", "dataset": "PTC"}\n', "line 1: .*'dataset' is given twice"),
+        ('{"dataset": "MUTAG", "dataset": "PTC"}\n', "line 1, .*'dataset' is given twice"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -118,32 +118,32 @@ def test_other_files_are_left_alone(tmp_path):
         assert path.read_text() == text
 
 
-def test_one_process_fills_a_file_at_a_time(tmp_path):
+def test_file_is_locked_against_other_processes(tmp_path):
     with ResultsFile(tmp_path / "r.jsonl"), pytest.raises(ValueError, match="another process is writing it"):
         ResultsFile(tmp_path / "r.jsonl")
 
 
-def test_a_full_disk_harms_no_line(tmp_path, monkeypatch):
+def test_full_disk_leaves_existing_lines_unchanged(tmp_path, monkeypatch):
     path = tmp_path / "r.jsonl"
     _fill(path, JOBS[:1])
     before, write = path.read_bytes(), os.write
     with ResultsFile(path) as file:
         monkeypatch.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:40]))
-        with pytest.raises(OSError, match="is the disk full"):
+        with pytest.raises(OSError, match="the disk is full"):
             file.append(finished(JOBS[1], measured(JOBS[1], None)))
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("accuracy", [float("nan"), -1, 100.5])
-def test_an_accuracy_is_a_percentage(accuracy):
-    with pytest.raises(ValueError, match="must be a percentage"):
+def test_accuracy_outside_0_to_100_raises(accuracy):
+    with pytest.raises(ValueError, match="must be between 0 and 100 percent"):
         JobResult(accuracy, None, 1, 1)
 
 
-# ---------------------------------------------------------------------- the processes
+# ---------------------------------------------------------------------- worker processes
 
 
-def test_processes_give_what_one_gives_and_failures_stay_their_own(tmp_path):
+def test_failed_jobs_do_not_affect_other_jobs(tmp_path):
     jobs = [job for job in JOBS if job.dataset == "MUTAG" and job.seed == 0]
     told = []
     with ResultsFile(tmp_path / "r.jsonl") as file:
@@ -157,14 +157,14 @@ def test_processes_give_what_one_gives_and_failures_stay_their_own(tmp_path):
     assert {r.job.fold: r.error for r in results if r.error} == {
         1: "The rate is 0, but it must be above 0.",
         2: "RuntimeError: out of memory",
-        3: "Its process was ended by SIGKILL; was there too little memory?",
+        3: "The process of the job was ended by SIGKILL, possibly because memory ran out.",
     }
     page = table(results)
     assert "backprop (gin) on MUTAG, fold 2, seed 0; forward (gin) on MUTAG, fold 2, seed 0: RuntimeError" in page
     assert "(2 of 5 folds)" in page
 
 
-def test_an_interruption_does_not_wait_for_the_jobs_that_run(tmp_path):
+def test_interruption_does_not_wait_for_running_jobs(tmp_path):
     class Interrupted(Exception):  # noqa: N818
         pass
 
@@ -181,8 +181,8 @@ def test_an_interruption_does_not_wait_for_the_jobs_that_run(tmp_path):
             os.kill(int(process.name), 0)
 
 
-def test_the_first_process_leaves_ctrl_c_to_its_parent(tmp_path):
-    """In a fresh program, where the first process brings up the tracker of resources of multiprocessing."""
+def test_worker_processes_ignore_ctrl_c(tmp_path):
+    """Use a new interpreter, in which the first worker starts the resource tracker of multiprocessing."""
     program = (
         "from bench_jobs import JOBS, telling_what_is_blocked\n"
         "from supa_gff.bench.worker_pool import run_jobs\n"
@@ -200,7 +200,7 @@ def test_the_first_process_leaves_ctrl_c_to_its_parent(tmp_path):
 
 
 @pytest.mark.parametrize("given", [None, "1", "3"])
-def test_a_job_has_one_thread_and_the_environment_stays(given, tmp_path, monkeypatch):
+def test_job_has_one_thread_and_environment_is_restored(given, tmp_path, monkeypatch):
     if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
@@ -234,17 +234,17 @@ def _gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # Nobody may have taken its status yet.
+    # The process may be a zombie whose status has not been read.
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_a_killed_bench_goes_on_to_the_same_table_and_leaves_no_process(tmp_path):
+def test_killed_benchmark_can_be_resumed_and_leaves_no_process(tmp_path):
     path, script = tmp_path / "r.jsonl", tmp_path / "bench.py"
     script.write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environment)
-    _until(lambda: path.exists() and path.read_bytes().count(b"\n") == 8)  # both processes have an endless job then
+    _until(lambda: path.exists() and path.read_bytes().count(b"\n") == 8)  # then both processes run an endless job
     process.kill()
     process.wait()
     workers = [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]
@@ -254,7 +254,7 @@ def test_a_killed_bench_goes_on_to_the_same_table_and_leaves_no_process(tmp_path
     done = {r.job for r in read_results(path)}
     assert len(done) == 8
     with path.open("ab") as file:
-        file.write(b'{"dataset": "MUTAG", "method": "backpr')  # as if it had been killed while writing
+        file.write(b'{"dataset": "MUTAG", "method": "backpr')  # as after a kill during a write
     told = []
     with ResultsFile(path) as results:
         missing = results.missing(JOBS)
@@ -265,10 +265,10 @@ def test_a_killed_bench_goes_on_to_the_same_table_and_leaves_no_process(tmp_path
     assert resumed == table(_fill(tmp_path / "whole.jsonl"))
 
 
-def test_memory_is_what_the_work_takes_at_its_peak():
+def test_meter_measures_peak_memory():
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the peak of a piece of work is known from /proc only")
-    np.ones(20_000_000)  # freed before, so not counted
+    np.ones(20_000_000)  # freed before the measurement
     with Meter() as small:
         np.ones(1000)
     with Meter() as large:
@@ -278,10 +278,10 @@ def test_memory_is_what_the_work_takes_at_its_peak():
     assert large.cost.device == "cpu"
 
 
-# ---------------------------------------------------------------------- which jobs
+# ---------------------------------------------------------------------- jobs
 
 
-def test_jobs_are_every_combination_that_makes_sense():
+def test_jobs_are_all_supported_combinations():
     jobs = runners.make_jobs(["MUTAG", "Cora"], ["majority", "size-forest", "features"], ["gin"], folds=3, seeds=2)
     counted = Counter((job.dataset, job.method) for job in jobs)
     assert counted == {
@@ -305,7 +305,7 @@ def trained(monkeypatch):
 
 
 @pytest.mark.usefixtures("trained")
-def test_trained_methods_are_plugged_in_in_one_place(monkeypatch):
+def test_jobs_include_settings_of_trained_methods(monkeypatch):
     jobs = runners.make_jobs(["MUTAG", "Cora"], ["forward", "majority"], ["gin", "gcn"], folds=3, seeds=2)
     assert sum(job.method == "forward" for job in jobs) == 2 * 2 * 3
     assert {job.conv for job in jobs if job.method == "forward"} == {"gin", "gcn"}
@@ -317,7 +317,7 @@ def test_trained_methods_are_plugged_in_in_one_place(monkeypatch):
 
 
 @pytest.mark.usefixtures("trained")
-def test_a_trained_method_is_measured_around(monkeypatch):
+def test_run_job_measures_cost_and_sizes(monkeypatch):
     from types import SimpleNamespace
 
     import torch
@@ -329,9 +329,9 @@ def test_a_trained_method_is_measured_around(monkeypatch):
     assert result.cost.wall_seconds > 0
 
 
-# Known labels and first weights matter to the first, the seed of dropout to the second.
+# The first method depends on known labels and initial weights, the second on the seed of dropout.
 @pytest.mark.parametrize(("name", "learning_rate"), [("single-forward", 0.01), ("best", 0.1)])
-def test_a_training_is_validated_and_tested_on_its_own_parts(name, learning_rate, monkeypatch):
+def test_accuracies_are_of_the_validation_and_test_parts(name, learning_rate, monkeypatch):
     import torch
     from small_graphs import two_communities
 
@@ -345,7 +345,9 @@ def test_a_training_is_validated_and_tested_on_its_own_parts(name, learning_rate
 
     monkeypatch.setattr(train_and_test, "preset", short)
     data = two_communities()
-    data.y = torch.randint(2, (80,), generator=torch.Generator().manual_seed(0))  # hard, so that accuracies differ
+    data.y = torch.randint(
+        2, (80,), generator=torch.Generator().manual_seed(0)
+    )  # a hard task, so that accuracies differ
     benchmark = GraphBenchmark("communities", "node", (data,), 8, 2, False)
     train, valid, test = torch.arange(10), torch.arange(10, 27), torch.arange(27, 80)
     fold = Fold(*(part.numpy() for part in (train, valid, test)))
@@ -363,21 +365,21 @@ def test_a_training_is_validated_and_tested_on_its_own_parts(name, learning_rate
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((["MUTAC"], ["majority"], ["gin"]), "'MUTAC' was given, but a set is one of AIDS"),
+        ((["MUTAC"], ["majority"], ["gin"]), "'MUTAC' was given, but a dataset is one of AIDS"),
         ((["MUTAG"], ["bets"], ["gin"]), "'bets' was given, but a method is one of majority, size"),
-        ((["Cora"], ["size"], ["gin"]), "None of the given methods can do the tasks"),
+        ((["Cora"], ["size"], ["gin"]), "None of the methods supports the tasks"),
     ],
 )
-def test_mistakes_are_clear_errors(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         runners.make_jobs(*arguments, folds=3, seeds=1)
 
 
-# ---------------------------------------------------------------------- the table and the picture
+# ---------------------------------------------------------------------- table and figure
 
 
 def _results(accuracies):
-    """Make results of {(method, conv, set): rows of seeds of folds}."""
+    """Return results from {(method, conv, dataset): accuracies by seed and fold}."""
     return [
         finished(
             Job(name, method, conv, len(folds), fold, seed),
@@ -394,14 +396,14 @@ def _cells(page, start):
     return [cell.strip() for line in lines for cell in line.split("|")[2:-1]]
 
 
-def test_a_table_of_one_seed_and_one_test_is_in_the_singular():
+def test_table_uses_the_singular_for_one_seed_and_one_test():
     results = _results({(name, "gin", "MUTAG"): [[80, 84, 88, 80]] for name in ("backprop", "forward")})
     page = table(results)
-    assert "4 stratified folds, seed 0; " in page
-    assert "over the 1 test on single sets together, and over the 1 test over sets" in page
+    assert "4 stratified folds, seed 0. " in page
+    assert page.count("with Holm's correction for 1 test.") == 2
 
 
-def test_the_table_of_hand_made_numbers():
+def test_table_of_known_numbers():
     results = _results(
         {
             ("backprop", "gin", "MUTAG"): [[80, 84, 88, 80], [82, 86, 90, 82]],  # folds: 81 85 89 81
@@ -417,22 +419,23 @@ def test_the_table_of_hand_made_numbers():
     assert accuracy == ["80.5 ± 3.8", "71.5 ± 0.6", "76.0", "1.5"]
     assert _cells(page, "majority ")[:4] == ["-", "60.0 ± 0.0", "-", "-"]
     p_mutag, p_cox2 = (corrected_t_test(d, 20 / 72) for d in ([-3, -5, -3, -3], [1, 2, 1, 2]))
-    # Three tests: of majority p = 0, then MUTAG, then COX2.
+    # Holm orders the three tests: majority (p = 0), MUTAG, COX2.
     assert difference == [
         "backprop (gin)",
         f"-3.5 (p = {2 * p_mutag:.3f})",
         f"+1.5 (p = {max(2 * p_mutag, p_cox2):.3f})",
         "p = 1.000",
     ]
-    assert "over the 3 tests on single sets together, and over the 2 tests over sets" in page
+    assert "correction for 3 tests. " in page
+    assert "correction for 2 tests." in page
     assert "*71 ± 4*" in page
     assert "*GFF (gcn), quoted [1]*" in page
-    assert "- [1] Paliotta et al., arXiv 2302.05282, second hand" in page
+    assert "- [1] Paliotta et al., arXiv 2302.05282, from a secondary source" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert len({len(row) for row in rows[: rows.index(next(r for r in rows if "against" in r))]}) == 1
+    assert len({len(row) for row in rows[: rows.index(next(r for r in rows if "reference" in r))]}) == 1
 
 
-def test_the_order_in_which_processes_end_does_not_matter():
+def test_scores_do_not_depend_on_the_order_of_results():
     results = _results({("backprop", "gin", "MUTAG"): np.random.default_rng(0).uniform(60, 90, (3, 10)).tolist()})
     shuffled = [results[k] for k in np.random.default_rng(1).permutation(len(results))]
     (one,), (other,) = (list(scores_of(r).cells.values()) for r in (results, shuffled))
@@ -440,7 +443,7 @@ def test_the_order_in_which_processes_end_does_not_matter():
     assert (one.mean, one.deviation) == (other.mean, other.deviation)
 
 
-def test_what_is_incomplete_enters_no_mean_and_no_test():
+def test_incomplete_cells_do_not_contribute_to_means_and_tests():
     results = _results(
         {
             ("backprop", "gin", "MUTAG"): [[80, 84, 88]],
@@ -450,19 +453,19 @@ def test_what_is_incomplete_enters_no_mean_and_no_test():
     page = table(results[:-1])  # a seed of the last fold is missing
     assert _cells(page, "forward (gin)")[0] == "84.0 ± 4.0 (3 of 3 folds)"
     assert _cells(page, "forward (gin)")[1:3] == ["-", "-"]
-    assert "enters no mean" in page
-    assert "paired over the folds" not in page
+    assert "do not contribute to means" in page
+    assert "on paired folds" not in page
 
 
-def test_a_missing_reference_is_said_and_another_can_be_named():
+def test_reference_can_be_missing_or_chosen():
     results = _results({("size", "", "MUTAG"): [[80, 84, 88]], ("labels", "", "MUTAG"): [[81, 84, 87]]})
-    assert "There is no row of the method backprop to compare with." in table(results)
-    assert "Difference to size in points" in table(results, reference="size")
-    with pytest.raises(ValueError, match="no result yet"):
+    assert "There are no results of the reference method backprop." in table(results)
+    assert "Difference from size in percentage points" in table(results, reference="size")
+    with pytest.raises(ValueError, match="no results yet"):
         table([])
 
 
-def test_the_picture_has_a_point_for_each_row_and_set():
+def test_figure_has_a_point_for_each_row_and_dataset():
     names = ("backprop", "forward", "x", "y", "z", "u", "v", "w")
     results = _results({(m, c, d): [[80, 84]] for m in names for c in ("gin", "gcn") for d in ("MUTAG", "COX2")})
     figure = plot_results(results)
@@ -474,11 +477,11 @@ def test_the_picture_has_a_point_for_each_row_and_set():
         looks |= {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
     assert len(looks) == 16
     assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == ["MUTAG", "COX2"]
-    with pytest.raises(ValueError, match="nothing to draw"):
+    with pytest.raises(ValueError, match="nothing to plot"):
         plot_results([finished(JOBS[0], "failed")])
 
 
-def test_missing_folds_enter_no_mean_and_a_single_fold_has_no_deviation():
+def test_mean_ignores_missing_folds_and_single_fold_has_no_deviation():
     from supa_gff.bench.scores import Cell
 
     two, one = (Cell(np.array(folds), False, 0.1, 1.0, 1.0) for folds in ([50.0, np.nan, 80.0], [np.nan, 70.0]))
@@ -487,7 +490,7 @@ def test_missing_folds_enter_no_mean_and_a_single_fold_has_no_deviation():
     assert np.isnan(one.deviation)
 
 
-def test_costs_are_medians_of_those_that_were_measured():
+def test_costs_are_medians_of_measured_jobs():
     results = []
     for job, seconds in zip(JOBS[:5], (9.0, 1.0, 2.0, None, None), strict=True):
         cost = None if seconds is None else Cost(seconds, seconds, int(seconds * 1000), "cpu")

@@ -1,4 +1,4 @@
-"""Checkpoints: a resumed training ends with the same bits; a file is whole, and what is wrong with one is said."""
+"""Tests of checkpoints: exact resume, atomic writes, and errors for damaged files."""
 
 import os
 import random
@@ -34,21 +34,21 @@ def _graph(random_numbers, nodes, y):
 
 @pytest.fixture(scope="module")
 def graphs():
-    """Thirty graphs of three classes."""
+    """Return thirty graphs of three classes."""
     numbers = torch.Generator().manual_seed(1)
     return GraphSet.of([_graph(numbers, 5 + k % 4, torch.tensor([k % 3])) for k in range(30)])
 
 
 @pytest.fixture(scope="module")
 def nodes():
-    """One graph of forty nodes of three classes."""
+    """Return one graph with forty nodes of three classes."""
     numbers = torch.Generator().manual_seed(2)
     return GraphSet.of([_graph(numbers, 40, torch.arange(40) % 3)], level="node")
 
 
 @pytest.fixture(scope="module")
 def pairs(nodes):
-    """Pairs of the same nodes, the first half of them linked."""
+    """Return pairs of the same nodes, of which the first half is linked."""
     whole = nodes.batch(torch.arange(40))
     numbers = torch.Generator().manual_seed(3)
 
@@ -82,7 +82,7 @@ TRAININGS = {
 }
 
 
-class _Stop(Exception):  # noqa: N818  # no error
+class _Stop(Exception):  # noqa: N818  # it is not an error
     pass
 
 
@@ -105,7 +105,7 @@ def _trainer(request, name, network=None, on_epoch=None):
 
 def _facts(trainer):
     history = [{**vars(epoch), "seconds": 0} for epoch in trainer.state.history]
-    return str(history), trainer.task.network.layer_mask.tolist()  # as text, since NaN is not itself
+    return str(history), trainer.task.network.layer_mask.tolist()  # as text, since NaN != NaN
 
 
 def _same_bits(one, other):
@@ -114,7 +114,7 @@ def _same_bits(one, other):
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_an_interrupted_training_ends_with_the_same_bits(name, request, tmp_path):
+def test_resumed_training_is_bitwise_equal(name, request, tmp_path):
     whole = _trainer(request, name)
     whole.run()
     wanted, epochs = whole.task.network.state_dict(), len(whole.state.history)
@@ -128,7 +128,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(name, request, tmp_path
 
         with pytest.raises(_Stop):
             _trainer(request, name, on_epoch=after).run()
-        torch.manual_seed(99 + stop)  # another program has drawn other numbers
+        torch.manual_seed(99 + stop)  # a different global random state
         checkpoint = Checkpoint.load(tmp_path / "a.ckpt")
         resumed = _trainer(request, name, network=checkpoint.model())
         resumed.load_state_dict(checkpoint.training)
@@ -137,7 +137,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(name, request, tmp_path
         assert _same_bits(resumed.task.network.state_dict(), wanted), stop
 
 
-def test_a_state_is_a_copy_and_can_be_taken_up_twice(request):
+def test_checkpoint_is_a_copy_and_can_be_resumed_twice(request):
     states = []
     whole = _trainer(request, "greedy, heads, dropout", on_epoch=lambda t, _epoch: states.append(t.state_dict()))
     whole.run()
@@ -149,7 +149,7 @@ def test_a_state_is_a_copy_and_can_be_taken_up_twice(request):
     assert len(states[1]["state"]["history"]) == 2
 
 
-def test_a_finished_training_is_not_trained_again(request, tmp_path):
+def test_finished_training_is_not_continued(request, tmp_path):
     trainer = _trainer(request, "together, voters chosen")
     trainer.run()
     Checkpoint.of(trainer).save(tmp_path / "a.ckpt")
@@ -164,11 +164,11 @@ def test_a_finished_training_is_not_trained_again(request, tmp_path):
 
 @pytest.mark.parametrize("level", ["graph", "node", "link"])
 @pytest.mark.parametrize("name", supa_gff.PRESETS)
-def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
+def test_load_restores_saved_checkpoint(name, level, request, tmp_path):
     try:
         method = preset(name, level).replace(layers=2, hidden_channels=8)
     except ValueError:
-        return  # not for this level
+        return  # the preset does not support this level
     network = Network(method, 4, 1 if level == "link" else 3, level)
     data = request.getfixturevalue({"graph": "graphs", "node": "nodes", "link": "pairs"}[level])
     trainer = make_trainer(network, data, torch.arange(4), torch.arange(4, 8))
@@ -184,14 +184,14 @@ def test_a_file_gives_back_what_was_saved(name, level, request, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
-def test_pna_is_made_with_its_degrees(graphs, tmp_path):
+def test_checkpoint_restores_degrees_of_pna(graphs, tmp_path):
     network = Network.for_graphs(preset("best").replace(conv="pna", layers=2, hidden_channels=8), graphs)
     Checkpoint.of(make_trainer(network, graphs, torch.arange(9), torch.arange(9, 18))).save(tmp_path / "a.ckpt")
     batch = graphs.batch(torch.arange(30))
     assert torch.equal(Checkpoint.load(tmp_path / "a.ckpt").model()(batch), network(batch))
 
 
-def test_pna_without_edges_is_a_clear_error():
+def test_pna_without_edges_raises():
     lone = Data(x=torch.ones(3, 4), edge_index=torch.zeros(2, 0, dtype=torch.int64), y=torch.tensor([1]))
     with pytest.raises(ValueError, match="there are no edges; choose another convolution"):
         Network.for_graphs(preset("best").replace(conv="pna"), GraphSet.of([lone]))
@@ -211,7 +211,7 @@ def _error(path, match):
     assert str(path) in str(error.value)
 
 
-def test_a_damaged_file_is_one_clear_error(saved):
+def test_damaged_file_raises(saved):
     whole = saved.read_bytes()
     for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:length])
@@ -225,13 +225,13 @@ def test_a_damaged_file_is_one_clear_error(saved):
         except ValueError as error:
             assert "damaged" in str(error) or "no checkpoint" in str(error)  # noqa: PT017
             refused += 1
-        else:  # the byte lay between the entries, where it says nothing
+        else:  # the byte was between the entries of the archive, where it has no effect
             saved.write_bytes(whole)
             assert _same_bits(read.model().state_dict(), Checkpoint.load(saved).model().state_dict())
     assert refused > 20
 
 
-def test_a_foreign_or_newer_file_is_one_clear_error(saved, tmp_path):
+def test_file_of_other_format_or_version_raises(saved, tmp_path):
     values = torch.load(saved, weights_only=True)
     (tmp_path / "text.ckpt").write_text("hello")
     _error(tmp_path / "text.ckpt", "damaged or not a checkpoint")
@@ -239,7 +239,7 @@ def test_a_foreign_or_newer_file_is_one_clear_error(saved, tmp_path):
     _error(tmp_path / "other.ckpt", "but not a checkpoint of `supa gff train`")
     torch.save([1, 2], tmp_path / "other.ckpt")
     _error(tmp_path / "other.ckpt", "but not a checkpoint of `supa gff train`")
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "code.ckpt")  # loading it would run what it names
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "code.ckpt")  # loading it would run arbitrary code
     _error(tmp_path / "code.ckpt", "damaged or not a checkpoint")
     torch.save({**values, "version": 2}, tmp_path / "newer.ckpt")
     _error(tmp_path / "newer.ckpt", "its version is 2, but this program reads version 1")
@@ -251,7 +251,7 @@ def test_a_foreign_or_newer_file_is_one_clear_error(saved, tmp_path):
         Checkpoint.load(tmp_path / "none.ckpt")
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(saved, request, monkeypatch):
+def test_failed_save_keeps_the_old_file(saved, request, monkeypatch):
     before = saved.read_bytes()
 
     def full_disk(_values, file):
@@ -265,7 +265,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(saved, request, monkeypatch):
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_what_a_kill_left_beside_it_is_no_hindrance_and_another_writer_is(saved, request):
+def test_leftover_temporary_file_is_ignored_but_concurrent_writer_raises(saved, request):
     from supa.file_lock import open_locked
 
     beside = saved.with_name("a.ckpt.new")
@@ -278,10 +278,10 @@ def test_what_a_kill_left_beside_it_is_no_hindrance_and_another_writer_is(saved,
     with pytest.raises(ValueError, match="another process is writing it"):
         checkpoint.save(saved)
     os.close(descriptor)
-    assert beside.exists()  # the other one's
+    assert beside.exists()  # it belongs to the other writer
 
 
-def test_mistakes_are_clear_errors(graphs, tmp_path):
+def test_invalid_arguments_raise(graphs, tmp_path):
     from torch_geometric.nn import GCNConv
 
     network = Network.for_graphs(preset("best").replace(conv=GCNConv, layers=2), graphs)

@@ -1,4 +1,4 @@
-"""The fixed and the trained part of a convolution do together what PyTorch Geometric's convolution does."""
+"""Tests of convolutions: aggregation and transformation equal PyTorch Geometric's convolutions."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ PARTED = {
 
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize("name", CONVS)
-def test_what_is_parted_equals_the_convolution(name, edges):
+def test_aggregate_and_transform_equal_the_convolution(name, edges):
     torch.manual_seed(0)
     conv = CONVS[name]().double()
     assert aggregates(conv) == (name in PARTED)
@@ -60,7 +60,7 @@ def test_what_is_parted_equals_the_convolution(name, edges):
     assert torch.allclose(transform(conv, aggregate(conv, x, edge_index)), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_convolution_of_the_same_name_is_not_taken_for_the_known_one():
+def test_custom_class_with_a_known_name_is_not_split():
     class GCNConv(torch.nn.Linear):
         normalize, improved, add_self_loops, aggr, flow = True, False, True, "add", "source_to_target"
 
@@ -68,7 +68,7 @@ def test_a_convolution_of_the_same_name_is_not_taken_for_the_known_one():
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_each_name_makes_a_convolution(name):
+def test_each_name_returns_a_convolution(name):
     conv = make_convolution(name, 5, 8, norm=torch.nn.LayerNorm, deg=torch.tensor([1, 2, 3]))
     out = conv(torch.randn(4, 5), torch.tensor([[0, 1, 2], [1, 2, 0]]))
     assert out.shape == (4, 8)
@@ -79,11 +79,11 @@ def test_each_name_makes_a_convolution(name):
 @pytest.mark.parametrize(
     ("conv", "out_channels", "message"),
     [
-        ("gcm", 8, "'gcm' was given, but a convolution is one of gcn, gin, sage, gat, gatv2, graph, pna, transformer"),
-        ("gat", 6, "hidden_channels is 6, but for gat it must be a multiple of 4"),
-        ("pna", 8, "PNA needs deg="),
+        ("gcm", 8, "conv must be one of gcn, gin, sage, gat, gatv2, graph, pna, transformer, or a function, got 'gcm'"),
+        ("gat", 6, "hidden_channels must be a multiple of 4 for gat, got 6"),
+        ("pna", 8, "PNA requires deg="),
     ],
 )
-def test_errors_say_what_to_do(conv, out_channels, message):
+def test_invalid_arguments_raise(conv, out_channels, message):
     with pytest.raises(ValueError, match=message):
         make_convolution(conv, 5, out_channels)

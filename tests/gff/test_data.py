@@ -1,4 +1,4 @@
-"""Sets of graphs in flat columns and their batches, against PyTorch Geometric's."""
+"""Tests of graph sets and batches against PyTorch Geometric."""
 
 import re
 
@@ -28,7 +28,7 @@ def some(level: str = "graph", *, values: bool = False) -> list[Data]:
 
 @pytest.mark.parametrize("members", [[0], [2, 0, 7], [6], [6, 1, 6], [7, 6, 5, 4, 3, 2, 1, 0], [3, 3]])
 @pytest.mark.parametrize("level", ["graph", "node"])
-def test_a_batch_equals_pyg(members, level):
+def test_batch_equals_batch_of_pyg(members, level):
     data = some(level)
     graphs = GraphSet.of(data, level=level, num_outputs=4)
     batch = graphs.batch(torch.tensor(members))
@@ -42,29 +42,29 @@ def test_a_batch_equals_pyg(members, level):
     assert batch.graph_indices.tolist() == members
 
 
-def test_all_graphs_and_their_numbers():
+def test_graph_set_equals_batch_of_all_graphs():
     graphs = GraphSet.of(some())
     expected = PygBatch.from_data_list(some())
     assert torch.equal(graphs.edge_index, expected.edge_index)
     assert (len(graphs), graphs.num_features, graphs.num_items) == (8, 3, 8)
     in_degree = torch.bincount(expected.edge_index[1], minlength=len(expected.x))
     assert graphs.deg.tolist() == [int((in_degree == k).sum()) for k in range(int(in_degree.max()) + 1)]
-    assert repr(graphs) == "<GraphSet: 8 graphs, 28 nodes, 67 edges, 3 features, 4 outputs a graph>"
+    assert repr(graphs) == "<GraphSet: 8 graphs, 28 nodes, 67 edges, 3 features, 4 outputs per graph>"
     assert torch.equal(graphs.to("cpu").x, graphs.x)
 
 
-def test_what_is_there_once_is_in_the_singular():
+def test_messages_use_the_singular_for_one():
     one = Data(x=torch.ones(1, 1), edge_index=torch.zeros(2, 1, dtype=torch.int64), y=torch.tensor([0]))
-    assert repr(GraphSet.of([one])) == "<GraphSet: 1 graph, 1 node, 1 edge, 1 feature, 1 output a graph>"
+    assert repr(GraphSet.of([one])) == "<GraphSet: 1 graph, 1 node, 1 edge, 1 feature, 1 output per graph>"
     one.y = torch.tensor([0, 1])
-    with pytest.raises(ValueError, match="Graph 0 has 2 targets, but at graph level it must have 1"):
+    with pytest.raises(ValueError, match="Graph 0 must have 1 target at graph level, got 2"):
         GraphSet.of([one])
     one.y, one.edge_index = torch.tensor([0]), torch.ones(2, 1, dtype=torch.int64)
-    with pytest.raises(ValueError, match="Graph 0 has 1 node, but edges to others"):
+    with pytest.raises(ValueError, match="Graph 0 has 1 node, but its edges use other indices"):
         GraphSet.of([one])
 
 
-def test_values_are_regression_and_any_whole_labels_are_classes():
+def test_float_targets_are_regression_and_integer_targets_are_classes():
     values = GraphSet.of(some(values=True))
     assert (values.num_outputs, values.target.dtype) == (1, torch.float32)
     data = some()
@@ -73,7 +73,7 @@ def test_values_are_regression_and_any_whole_labels_are_classes():
     assert GraphSet.of(data).target.dtype == torch.int64
 
 
-def test_nodes_of_a_single_graph_are_the_members():
+def test_items_of_a_single_graph_are_its_nodes():
     data = random_graph(6, 9, 3, torch.Generator().manual_seed(0))
     data.y = torch.tensor([0, 1, 2, 0, 1, 2])
     graphs = GraphSet.of([data], level="node")
@@ -89,7 +89,7 @@ def test_nodes_of_a_single_graph_are_the_members():
     ("count", "size", "training", "in_order"),
     [(9, 4, [4, 5], [4, 4, 1]), (8, 4, [4, 4], [4, 4]), (10, 4, [4, 4, 2], [4, 4, 2]), (1, 4, [1], [1])],
 )
-def test_a_last_single_graph_is_joined_in_training_only(count, size, training, in_order):
+def test_single_last_graph_is_joined_to_the_previous_training_batch(count, size, training, in_order):
     generator = torch.Generator().manual_seed(0)
     data = [random_graph(3, 2, 2, generator) for _ in range(count)]
     for k, graph in enumerate(data):
@@ -104,7 +104,7 @@ def test_a_last_single_graph_is_joined_in_training_only(count, size, training, i
 
 
 @pytest.mark.parametrize("level", ["graph", "node"])
-def test_batches_of_a_plain_loader(level):
+def test_batch_of_equals_batches_of_pyg_loader(level):
     data = [graph for graph in some(level) if graph.num_nodes]
     (loaded,) = DataLoader(data, batch_size=8)
     batch = Batch.of(loaded, level)
@@ -117,7 +117,7 @@ def test_batches_of_a_plain_loader(level):
     assert (single.num_graphs, single.graph.tolist()) == (1, [0] * 3)
 
 
-def test_masked_nodes_are_predicted_and_may_be_shown():
+def test_nodes_of_train_mask_are_predicted_and_known():
     data = random_graph(4, 5, 3, torch.Generator().manual_seed(0))
     data.y, data.train_mask = torch.tensor([0, 1, 2, 0]), torch.tensor([True, False, True, False])
     batch = Batch.of(data, "node")
@@ -133,41 +133,41 @@ GOOD = Data(x=X, edge_index=EDGES, y=Y)
 
 BAD = {
     "no graphs": ([], {}, "There are no graphs; give at least one."),
-    "no x": ([GOOD, Data(edge_index=EDGES, y=Y)], {}, "Graph 1 has no node features x; give some"),
+    "no x": ([GOOD, Data(edge_index=EDGES, y=Y)], {}, "Graph 1 has no node features x. Add some"),
     "no edges": (
         [Data(x=X, y=Y)],
         {},
-        "Graph 0 has no int64 edge_index of shape (2, edges); without edges it is (2, 0).",
+        "Graph 0 has no int64 edge_index of shape (2, edges). Use shape (2, 0) if it has no edges.",
     ),
     "flat edges": ([Data(x=X, edge_index=torch.tensor([0, 1]), y=Y)], {}, "Graph 0 has no int64 edge_index of shape"),
     "float edges": ([Data(x=X, edge_index=EDGES.float(), y=Y)], {}, "Graph 0 has no int64 edge_index of shape"),
     "flat x": (
         [Data(x=torch.ones(2), edge_index=EDGES, y=Y)],
         {},
-        "Graph 0 has features of shape (2,), but all must be (nodes, features).",
+        "Graph 0 must have features of shape (nodes, features), got (2,).",
     ),
     "other features": (
         [GOOD, Data(x=torch.ones(2, 4), edge_index=EDGES, y=Y)],
         {},
-        "Graph 1 has features of shape (2, 4), but all must be (nodes, 3).",
+        "Graph 1 must have features of shape (nodes, 3), got (2, 4).",
     ),
     "edges to nowhere": (
         [Data(x=X, edge_index=torch.tensor([[0], [2]]), y=Y)],
         {},
-        "Graph 0 has 2 nodes, but edges to others; nodes are counted from 0.",
+        "Graph 0 has 2 nodes, but its edges use other indices. Indices start at 0.",
     ),
     "edges from below": (
         [Data(x=X, edge_index=torch.tensor([[0], [-1]]), y=Y)],
         {},
-        "Graph 0 has 2 nodes, but edges to others",
+        "Graph 0 has 2 nodes, but its edges use other indices",
     ),
     "no y": ([Data(x=X, edge_index=EDGES)], {}, "Graph 0 has no target y."),
     "many y": (
         [Data(x=X, edge_index=EDGES, y=torch.tensor([0, 1, 1]))],
         {},
-        "Graph 0 has 3 targets, but at graph level it must have 1.",
+        "Graph 0 must have 1 target at graph level, got 3.",
     ),
-    "few y": ([GOOD], {"level": "node"}, "Graph 0 has 1 target, but at node level it must have 2."),
+    "few y": ([GOOD], {"level": "node"}, "Graph 0 must have 2 targets at node level, got 1."),
     "infinite x": (
         [Data(x=X * torch.inf, edge_index=EDGES, y=Y)],
         {},
@@ -181,19 +181,19 @@ BAD = {
     "labels above": (
         [GOOD],
         {"num_outputs": 1},
-        "The labels reach from 1 to 1, but with 1 class they must lie in 0 to 0; renumber them.",
+        "Labels must be between 0 and 0 for 1 class, but they range from 1 to 1; renumber them.",
     ),
     "labels below": (
         [Data(x=X, edge_index=EDGES, y=torch.tensor([-1])), GOOD],
         {},
-        "The labels reach from -1 to 1, but with 2 classes they must lie in 0 to 1; renumber them.",
+        "Labels must be between 0 and 1 for 2 classes, but they range from -1 to 1; renumber them.",
     ),
-    "level": ([GOOD], {"level": "edge"}, "level: 'edge' was given, but it is one of 'graph', 'node', 'link'."),
+    "level": ([GOOD], {"level": "edge"}, "level must be one of 'graph', 'node', 'link', got 'edge'."),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_graphs_get_one_clear_error(name):
+def test_invalid_graphs_raise(name):
     graphs, options, message = BAD[name]
     with pytest.raises(ValueError, match=re.escape(message)):
         GraphSet.of(graphs, **options)
@@ -202,13 +202,17 @@ def test_bad_graphs_get_one_clear_error(name):
 @pytest.mark.parametrize(
     ("data", "level", "message"),
     [
-        (Data(edge_index=EDGES, y=Y), "graph", "A batch at graph level needs x, edge_index, y; this one lacks x."),
-        (Data(x=X), "node", "this one lacks edge_index, y. Of a list of graphs make a batch first"),
-        (Data(x=X, edge_index=EDGES), "link", "this one lacks edge_label_index, edge_label."),
-        (GOOD, "node", "The batch has 1 target, but at node level it must have 2."),
-        (Data(x=X, edge_index=EDGES, y=torch.tensor([0, 1])), "graph", "The batch has 2 targets, but at graph level"),
+        (Data(edge_index=EDGES, y=Y), "graph", "A batch at graph level requires x, edge_index, y, but x is missing."),
+        (Data(x=X), "node", "but edge_index, y are missing. Join a list of graphs"),
+        (Data(x=X, edge_index=EDGES), "link", "but edge_label_index, edge_label are missing."),
+        (GOOD, "node", "The batch must have 2 targets at node level, got 1."),
+        (
+            Data(x=X, edge_index=EDGES, y=torch.tensor([0, 1])),
+            "graph",
+            "The batch must have 1 target at graph level, got 2.",
+        ),
     ],
 )
-def test_bad_batches_get_one_clear_error(data, level, message):
+def test_invalid_batches_raise(data, level, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Batch.of(data, level)

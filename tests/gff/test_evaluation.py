@@ -1,4 +1,4 @@
-"""Evaluation of a network: accuracies by layer, and the majority class of the training part alone."""
+"""Tests of the evaluation of networks."""
 
 import torch
 from small_graphs import random_graph, small
@@ -16,15 +16,15 @@ def _graphs(labels):
     return GraphSet.of(graphs)
 
 
-def test_the_majority_class_is_that_of_the_training_part():
-    # Class 0 is the most frequent one in training only; class 1 in all other parts, and in all graphs.
+def test_majority_class_is_of_the_training_part():
+    # Class 0 is the most frequent class in the training part only. In all other parts and in total it is class 1.
     graphs = _graphs([0, 0, 1, 1, 1, 0, 1, 1, 1, 1])
     split = Split("by hand", torch.arange(3), torch.arange(3, 6), torch.arange(6, 10))
     results = evaluate(Network.for_graphs(small("best", "graph"), graphs), graphs, split)
     assert [results[name].majority for name in ("train", "valid", "test")] == [2 / 3, 1 / 3, 0.0]
 
 
-def test_accuracies_and_counts_are_those_of_a_plain_loop():
+def test_accuracies_and_confusion_equal_a_plain_loop():
     graphs = _graphs([0, 1, 2, 0, 1, 2, 0, 0])
     split = Split("by hand", torch.arange(4), torch.arange(4, 6), torch.arange(6, 8))
     network = Network.for_graphs(small("best", "graph"), graphs)

@@ -1,4 +1,4 @@
-"""Exported networks: they give the network's voted scores in one forward pass, and need nothing else of it."""
+"""Tests of exported networks: they return the scores of the network in one forward pass."""
 
 import io
 import pickle
@@ -26,7 +26,7 @@ def _data(nodes, y):
 
 @pytest.fixture
 def graphs():
-    """Twelve graphs of three classes, one without edges, one with a node that has none."""
+    """Return twelve graphs of three classes, one without edges and one with an isolated node."""
     torch.manual_seed(1)
     made = [_data(5 + k % 4, torch.tensor([k % 3])) for k in range(10)]
     made.append(Data(x=torch.randn(3, 4), edge_index=torch.zeros(2, 0, dtype=torch.int64), y=torch.tensor([0])))
@@ -36,7 +36,7 @@ def graphs():
 
 @pytest.fixture
 def node_graph():
-    """One graph of thirty nodes of three classes."""
+    """Return one graph with thirty nodes of three classes."""
     torch.manual_seed(2)
     return _data(30, torch.arange(30) % 3)
 
@@ -51,7 +51,7 @@ def _trained(data, method, level):
 
 
 def _scores(network, data):
-    """Add the scores layer by layer, as the network's definition says."""
+    """Return the sum of the scores of the layers, computed layer by layer."""
     scores = network.layer_scores(data)[network.layer_mask]
     if network.method.aggregate == "probabilities":
         scores = scores.softmax(2)
@@ -68,7 +68,7 @@ GRAPH_METHODS = {
 
 
 @pytest.mark.parametrize("name", GRAPH_METHODS)
-def test_a_module_of_graphs_gives_the_voted_scores(name, graphs):
+def test_module_returns_scores_of_network_at_graph_level(name, graphs):
     network = _trained(graphs, preset(name).replace(**GRAPH_METHODS[name]), "graph")
     batch = Batch.from_data_list(graphs)
     module = export(network)
@@ -82,7 +82,7 @@ def test_a_module_of_graphs_gives_the_voted_scores(name, graphs):
 
 
 @pytest.mark.parametrize("name", ["best", "cafo", "mono-forward", "deeper-forward", "backprop"])
-def test_a_module_of_nodes_gives_the_voted_scores(name, node_graph):
+def test_module_returns_scores_of_network_at_node_level(name, node_graph):
     network = _trained([node_graph], preset(name, "node"), "node")
     scores = export(network)(node_graph.x, node_graph.edge_index)
     assert scores.shape == (30, 3)
@@ -90,7 +90,7 @@ def test_a_module_of_nodes_gives_the_voted_scores(name, node_graph):
 
 
 @pytest.mark.parametrize("conv", CONVOLUTIONS)
-def test_every_convolution_is_exported_and_pickled(conv, graphs):
+def test_every_convolution_can_be_exported_and_pickled(conv, graphs):
     network = _trained(graphs, preset("best").replace(conv=conv), "graph")
     batch = Batch.from_data_list(graphs)
     given = (batch.x, batch.edge_index, batch.batch)
@@ -104,7 +104,7 @@ def test_every_convolution_is_exported_and_pickled(conv, graphs):
     assert torch.equal(torch.load(file, weights_only=False)(*given), wanted)
 
 
-def test_values_are_averaged(graphs):
+def test_regression_values_are_averaged(graphs):
     for graph in graphs:
         graph.y = graph.y.float()
     network = _trained(graphs, preset("best").replace(loss=SquaredError()), "graph")
@@ -113,7 +113,7 @@ def test_values_are_averaged(graphs):
     torch.testing.assert_close(values, network.layer_scores(batch).mean(0))
 
 
-def test_layers_above_the_last_that_votes_are_left_out(graphs):
+def test_unused_upper_layers_are_removed(graphs):
     network = _trained(graphs, preset("best"), "graph")
     network.set_layer_mask(0, 2)
     module = export(network)
@@ -122,7 +122,7 @@ def test_layers_above_the_last_that_votes_are_left_out(graphs):
     torch.testing.assert_close(module(batch.x, batch.edge_index, batch.batch), _scores(network, batch))
 
 
-def test_a_module_is_a_copy_with_gradients_through_all_of_it(graphs):
+def test_module_is_a_copy_with_gradients_through_all_layers(graphs):
     network = _trained(graphs, preset("best"), "graph")
     batch = Batch.from_data_list(graphs)
     module = export(network)
@@ -135,7 +135,7 @@ def test_a_module_is_a_copy_with_gradients_through_all_of_it(graphs):
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 
-def test_a_saved_module_loads_in_another_process(graphs, tmp_path):
+def test_saved_module_loads_in_another_process(graphs, tmp_path):
     network = _trained(graphs, preset("best"), "graph")
     module = export(network)
     graph = graphs[0]
@@ -149,25 +149,25 @@ def test_a_saved_module_loads_in_another_process(graphs, tmp_path):
     )
 
 
-def test_no_nodes_are_a_clear_error(graphs):
+def test_empty_input_raises(graphs):
     module = export(_trained(graphs, preset("deeper-forward"), "graph"))
     with pytest.raises(ValueError, match="There are no nodes"):
         module(torch.zeros(0, 4), torch.zeros(2, 0, dtype=torch.int64))
 
 
 REFUSED = {
-    "gff": ("graph", "a forward pass for each class"),
-    "symba": ("graph", "a forward pass for each class"),
-    "best-goodness": ("graph", "a forward pass for each class"),
-    "label-appending": ("node", "a forward pass for each class"),
-    "virtual-nodes": ("node", "nodes whose labels are known"),
-    "single-forward": ("node", "nodes whose labels are known"),
+    "gff": ("graph", "one forward pass for each class"),
+    "symba": ("graph", "one forward pass for each class"),
+    "best-goodness": ("graph", "one forward pass for each class"),
+    "label-appending": ("node", "one forward pass for each class"),
+    "virtual-nodes": ("node", "nodes with known labels"),
+    "single-forward": ("node", "nodes with known labels"),
     "link-cross-entropy": ("link", "pairs of nodes"),
 }
 
 
 @pytest.mark.parametrize(("name", "level", "why"), [(name, *rest) for name, rest in REFUSED.items()], ids=REFUSED)
-def test_what_takes_more_than_one_pass_says_why(name, level, why):
+def test_networks_without_single_pass_prediction_raise(name, level, why):
     network = Network(preset(name, level), 4, 1 if level == "link" else 3, level)
     with pytest.raises(ValueError, match=why):
         export(network)

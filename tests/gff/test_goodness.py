@@ -1,4 +1,4 @@
-"""Goodness of nodes against loops in plain Python."""
+"""Tests of goodness functions against plain Python."""
 
 import math
 
@@ -9,7 +9,7 @@ from supa_gff.goodness import Entmax, MeanActivation, MeanOfSquares, SumOfSquare
 
 
 def naive_entmax(scores: list[float]) -> list[float]:
-    """Find tau by bisection: sum of max(s / 2 - tau, 0)^2 falls from at least one to zero."""
+    """Compute 1.5-entmax by bisection for tau, in which the sum of max(s / 2 - tau, 0)^2 decreases."""
     z = [s / 2 for s in scores]
     low, high = max(z) - 1, max(z)
     for _ in range(200):
@@ -45,7 +45,7 @@ GOODNESS = {
 
 @pytest.mark.parametrize("name", GOODNESS)
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
-def test_goodness_equals_loops(name, scale):
+def test_goodness_equals_plain_python(name, scale):
     torch.manual_seed(0)
     h = torch.randn(2, 5, 7, dtype=torch.float64) * scale
     h[0, 0] = 0
@@ -53,7 +53,7 @@ def test_goodness_equals_loops(name, scale):
     assert torch.allclose(GOODNESS[name](h), torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
-def test_top_k_of_fewer_features_takes_all():
+def test_top_k_uses_all_channels_if_there_are_fewer():
     h = torch.randn(4, 5)
     assert torch.allclose(TopK(8)(h), MeanOfSquares()(h))
 
@@ -67,12 +67,12 @@ def test_entmax_equals_bisection(scores, dtype):
     assert float(weights.sum()) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_slope_of_entmax_is_right():
+def test_gradient_of_entmax():
     torch.manual_seed(1)
     scores = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(entmax15, (scores,))
 
 
-def test_k_must_be_whole():
+def test_invalid_k_raises():
     with pytest.raises(ValueError, match=r"k: 0 was given, but it must be a whole number from 1"):
         TopK(0)

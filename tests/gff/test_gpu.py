@@ -1,4 +1,4 @@
-"""Training on a CUDA device, held against the same training on the CPU; skipped, visibly, where there is none."""
+"""Tests of training on a CUDA device against training on the CPU."""
 
 import copy
 import dataclasses
@@ -12,12 +12,12 @@ from supa_gff.heads import Head
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
 
 def made_up(level: str) -> GraphSet:
-    """Make graphs whose features hint at their classes."""
+    """Return graphs whose features correlate with their classes."""
     random = torch.Generator().manual_seed(3)
     graphs = 1 if level == "node" else 40
     size = 120 if level == "node" else 12
@@ -33,7 +33,7 @@ def made_up(level: str) -> GraphSet:
 
 
 def gradients(network: Network, batch: Batch, candidates: torch.Tensor | None) -> tuple[dict[str, torch.Tensor], list]:
-    """Take a step whose optimisers only look at the gradients."""
+    """Return the gradients and statistics of a step without an update of the weights."""
     found, rule = {}, update_rule(network)
 
     def look(layer: int) -> None:
@@ -51,12 +51,14 @@ def gradients(network: Network, batch: Batch, candidates: torch.Tensor | None) -
     ("name", "level"),
     [(name, level) for name in sorted(PRESETS) for level in ("graph", "node") if PRESETS[name](level) is not None],
 )
-def test_a_step_is_that_of_the_cpu(name: str, level: str) -> None:
-    """Losses and gradients are those of the CPU, to the rounding of float32."""
+def test_step_equals_step_on_cpu(name: str, level: str) -> None:
+    """Losses and gradients agree up to the rounding of float32."""
     graphs = made_up(level)
     members = torch.arange(graphs.num_items)[::2]
     torch.manual_seed(1)
-    method = preset(name, level).replace(layers=2, hidden_channels=24, dropout=0.0)  # the devices draw differently
+    method = preset(name, level).replace(
+        layers=2, hidden_channels=24, dropout=0.0
+    )  # random numbers differ between devices
     if isinstance(method.score, Head):
         method = method.replace(score=dataclasses.replace(method.score, dropout=0.0))
     template = Network.for_graphs(method, graphs)
@@ -77,8 +79,8 @@ def test_a_step_is_that_of_the_cpu(name: str, level: str) -> None:
         assert float((found[key] - value).square().mean()) ** 0.5 < 1e-4 * largest, key
 
 
-def test_links_train() -> None:
-    """Link prediction runs there too."""
+def test_link_prediction_trains_on_gpu() -> None:
+    """Link prediction trains on the device."""
     graphs = made_up("node").to("cuda")
     linked = graphs.edge_index[:, :100]
     others = torch.randint(120, (2, 100), device="cuda", generator=torch.Generator("cuda").manual_seed(1))
@@ -93,8 +95,8 @@ def test_links_train() -> None:
 
 
 @pytest.mark.parametrize("name", ["best", "gff", "best-goodness", "backprop"])
-def test_learns(name: str) -> None:
-    """Trained there, a network tells the classes."""
+def test_network_learns_on_gpu(name: str) -> None:
+    """A network trained on the device classifies well."""
     graphs = made_up("graph").to("cuda")
     members = torch.arange(len(graphs), device="cuda")
     method = preset(name).replace(epochs=40, patience=40, layers=2, learning_rate=1e-2)

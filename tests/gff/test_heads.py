@@ -1,4 +1,4 @@
-"""Scores of activations, by hand."""
+"""Tests of scorers against explicit computations."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ BUILD = {"level": "graph", "conv": "gcn", "norm": None, "deg": None}
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_the_scale_multiplies_the_goodness(learned):
+def test_scale_multiplies_goodness(learned):
     h = torch.randn(2, 3, 4)
     scorer = make_scorer(Goodness(MeanOfSquares(), scale=3.0, learned_scale=learned), 4, 2, **BUILD)
     squares = h.square().mean(2)
@@ -25,7 +25,7 @@ def test_the_scale_multiplies_the_goodness(learned):
 
 
 @pytest.mark.parametrize("squared", [False, True])
-def test_pairs_are_scored_by_the_products_of_their_activations(squared):
+def test_pair_score_is_product_of_activations(squared):
     h = torch.randn(1, 3, 4)
     batch = Batch(h[0], EDGES, TOPOLOGY.graph, 1, torch.ones(2), torch.tensor([[0, 1], [1, 2]]))
     scorer = make_scorer(PairProduct(squared=squared), 4, 1, **{**BUILD, "level": "link"})
@@ -35,7 +35,7 @@ def test_pairs_are_scored_by_the_products_of_their_activations(squared):
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp", "conv"])
-def test_each_kind_of_head_drops_channels_in_training_only(kind):
+def test_dropout_of_heads_is_active_in_training_only(kind):
     torch.manual_seed(0)
     h = torch.randn(1, 3, 64)
     dropped, whole = (make_scorer(Head(kind, dropout=p), 64, 2, **BUILD) for p in (0.5, 0.0))
@@ -45,7 +45,7 @@ def test_each_kind_of_head_drops_channels_in_training_only(kind):
     assert torch.equal(whole.train()(h, TOPOLOGY, GRAPHS), whole.eval()(h, TOPOLOGY, GRAPHS))
 
 
-def test_groups_of_features_are_scored_one_for_each_class():
+def test_class_groups_score_one_group_per_class():
     topology = Topology(torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 0, 1]), 2, 3)
     h = torch.randn(1, 3, 7)
     batch = Batch(h[0], topology.edge_index, topology.graph, 2, torch.tensor([0, 1]))
@@ -53,5 +53,5 @@ def test_groups_of_features_are_scored_one_for_each_class():
     per_node = torch.stack([h[0, :, 0:2].mean(1), h[0, :, 2:4].mean(1), h[0, :, 4:6].mean(1)], 1)
     expected = torch.stack([per_node[:2].mean(0), per_node[2]])
     assert torch.allclose(scorer(h, topology, batch), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="hidden_channels is 2, but it must be at least 3, the number of classes"):
+    with pytest.raises(ValueError, match="hidden_channels must be at least 3, the number of classes, got 2"):
         make_scorer(ClassGroups(), 2, 3, level="graph", conv="gcn", norm=None, deg=None)

@@ -1,4 +1,4 @@
-"""Predictions try every label alike, and never see the true one of what they predict."""
+"""Tests of label-conditioned predictions: they treat all labels equally and never use the targets."""
 
 from dataclasses import replace
 
@@ -14,13 +14,13 @@ CONDITIONED = [(name, level) for name, level in presets() if isinstance(preset(n
 
 
 @pytest.mark.parametrize(("name", "level"), [pair for pair in presets() if pair[1] != "link"])
-def test_scores_do_not_depend_on_the_true_labels(name, level):
+def test_scores_do_not_depend_on_targets(name, level):
     graphs, train, valid = task(level, 24)
     torch.manual_seed(0)
     network = Network.for_graphs(small(name, level), graphs)
     update_rule(network).step(graphs.batch(train, train))
     scores = network.layer_scores(graphs.batch(valid, train))
-    # Other labels of what is predicted, and at node level of all nodes but those that may be shown.
+    # Change the targets of the predicted units and, at node level, of all nodes without known labels.
     generator = torch.Generator().manual_seed(1)
     other = graphs.target.clone()
     other[valid] = torch.randint(2, (len(valid),), generator=generator)
@@ -29,8 +29,8 @@ def test_scores_do_not_depend_on_the_true_labels(name, level):
 
 
 @pytest.mark.parametrize(("name", "level"), [pair for pair in presets() if pair[1] != "graph"])
-def test_other_pairs_or_nodes_do_not_move_a_score(name, level):
-    # Nodes in the batch are known to be predicted: what label injection shows of them is the hypothesis alone.
+def test_score_does_not_depend_on_other_predicted_units(name, level):
+    # For predicted nodes, label injection uses the hypothesis only.
     if level == "link":
         made, _, _ = task("link")
         batch = made.valid
@@ -44,7 +44,7 @@ def test_other_pairs_or_nodes_do_not_move_a_score(name, level):
     assert torch.equal(network.layer_scores(batch), network.layer_scores(flipped))
 
 
-def test_labels_to_validate_on_are_not_shown():
+def test_validation_labels_are_not_network_inputs():
     graphs, train, valid = task("node")
     batch = graphs.batch(valid, train)
     assert (batch.known_labels[valid] == -1).all()
@@ -58,7 +58,7 @@ def test_labels_to_validate_on_are_not_shown():
     assert (labels[:, valid[10:]] == -1).all()
 
 
-def test_hypotheses_of_graphs_are_those_of_their_nodes():
+def test_all_nodes_of_a_graph_have_its_candidate_label():
     graphs = GraphSet.of(triangles_or_trees(4))
     batch = graphs.batch(torch.tensor([1, 3, 0]))
     network = Network.for_graphs(small("gff", "graph"), graphs)
@@ -69,8 +69,8 @@ def test_hypotheses_of_graphs_are_those_of_their_nodes():
 
 @pytest.mark.parametrize(("name", "level"), CONDITIONED)
 @pytest.mark.parametrize("hypotheses", ["parallel", "sequential"])
-def test_every_label_is_scored_as_if_it_were_the_only_one(name, level, hypotheses):
-    """One label's score does not depend on which others are tried beside it, nor on its number."""
+def test_score_of_a_label_does_not_depend_on_other_candidates(name, level, hypotheses):
+    """The score of a label depends neither on the other candidates nor on the index of the class."""
     method = small(name, level)
     if hypotheses == "sequential":
         if isinstance(method.label, VirtualNodes):
@@ -90,7 +90,7 @@ def test_every_label_is_scored_as_if_it_were_the_only_one(name, level, hypothese
             assert torch.allclose(parts[layer][:, 0], scores[layer, :, label], rtol=1e-5, atol=1e-6)
 
 
-def test_later_layers_take_the_features_of_the_truth_in_training_as_published():
+def test_virtual_nodes_pass_positive_features_in_training_only():
     graphs, train, _ = task("node")
     for positive in (True, False):
         method = small("virtual-nodes", "node", label=VirtualNodes(positive_features=positive))
@@ -105,7 +105,7 @@ def test_later_layers_take_the_features_of_the_truth_in_training_as_published():
 
 
 @pytest.mark.parametrize(("name", "changes"), [("gff", {}), ("symba", {}), ("best", {}), ("deeper-forward", {})])
-def test_a_graph_is_scored_alike_in_any_company_and_order(name, changes):
+def test_scores_do_not_depend_on_batch_composition_and_order(name, changes):
     graphs = GraphSet.of(triangles_or_trees(20))
     torch.manual_seed(0)
     network = Network.for_graphs(small(name, "graph", **changes), graphs)
@@ -117,10 +117,10 @@ def test_a_graph_is_scored_alike_in_any_company_and_order(name, changes):
     assert torch.allclose(alone, together, rtol=1e-5, atol=1e-5)
 
 
-def test_class_nodes_need_labels_that_are_known():
+def test_class_nodes_require_known_labels():
     data = two_communities()
     network = Network(small("single-forward", "node"), 8, 2, "node")
-    with pytest.raises(ValueError, match="Class nodes are joined to nodes whose labels are known"):
+    with pytest.raises(ValueError, match="The batch has no known_labels"):
         network.predict(data)
     data.train_mask = torch.arange(80) < 40
     assert network.predict(data).shape == (40,)

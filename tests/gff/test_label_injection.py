@@ -1,4 +1,4 @@
-"""Label injection: one-hot, embeddings, gates, virtual nodes."""
+"""Tests of label injection: one-hot labels, embeddings, gates and virtual nodes."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from supa_gff.topology import Topology
 LABELS = torch.tensor([[0, 2, -1], [1, 1, -1]])
 
 
-def test_unknown_labels_are_uniform():
+def test_unknown_labels_are_encoded_as_uniform():
     third = pytest.approx(1 / 3)
     assert one_hot(LABELS, 3).tolist() == [
         [[1, 0, 0], [0, 0, 1], [third] * 3],
@@ -29,13 +29,13 @@ def test_unknown_labels_are_uniform():
     ]
 
 
-def test_labels_stand_beside_the_features():
+def test_node_features_append_one_hot_labels():
     x = torch.randn(1, 3, 4)
     written = LabelledInput(NodeFeatures(), 3)(x, LABELS)
     assert torch.equal(written, torch.cat([x.expand(2, -1, -1), one_hot(LABELS, 3)], 2))
 
 
-def test_learned_vectors_stand_beside_the_features():
+def test_embedding_appends_learned_vectors():
     x = torch.randn(1, 3, 4)
     module = LabelledInput(Embedding(5), 3)
     written = module(x, LABELS)
@@ -47,7 +47,7 @@ def test_learned_vectors_stand_beside_the_features():
 
 
 @pytest.mark.parametrize("hypotheses", [1, 2])
-def test_each_layer_is_shifted_or_gated_by_the_label(hypotheses):
+def test_every_layer_and_gate_change_the_output_of_each_layer(hypotheses):
     torch.manual_seed(0)
     z = torch.randn(hypotheses, 3, 6)
     for injection in (EveryLayer(), Gate()):
@@ -67,7 +67,7 @@ def pairs_of(edge_index: torch.Tensor) -> list[tuple[int, int]]:
     return sorted(map(tuple, edge_index.t().tolist()))
 
 
-def test_virtual_nodes_of_a_graph_are_those_of_the_class_it_is_held_for():
+def test_virtual_node_of_a_graph_represents_its_candidate_class():
     # Graph 0: nodes 0, 1; graph 1: node 2. Two hypotheses: (0, 1) and (2, 0).
     topology = Topology(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 0, 1]), 2, 3)
     labels = torch.tensor([[0, 0, 1], [2, 2, 0]])
@@ -80,7 +80,7 @@ def test_virtual_nodes_of_a_graph_are_those_of_the_class_it_is_held_for():
     assert (found.graph.tolist(), found.num_real, found.num_graphs) == ([0, 0, 1, 0, 1], 3, 2)
 
 
-def test_virtual_nodes_of_classes_are_joined_to_the_nodes_that_bear_them():
+def test_virtual_nodes_are_connected_to_nodes_with_their_label():
     topology = Topology(torch.tensor([[0, 1], [1, 2]]), torch.zeros(3, dtype=torch.int64), 1, 3)
     x, vectors = torch.randn(1, 3, 4), torch.randn(2, 4)
     joined, found = join_class_nodes(x, topology, torch.tensor([[0, 1, -1], [1, 1, -1]]), vectors, "node")
@@ -92,7 +92,7 @@ def test_virtual_nodes_of_classes_are_joined_to_the_nodes_that_bear_them():
 
 
 @pytest.mark.parametrize("pool", ["mean", "sum"])
-def test_virtual_nodes_do_not_count_in_the_goodness(pool):
+def test_goodness_excludes_virtual_nodes(pool):
     topology = Topology(torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 0, 2, 0, 1, 2]), 3, 3)
     h = torch.randn(2, 6, 4)
     batch = Batch(h[0], topology.edge_index, topology.graph[:3], 3, torch.tensor([0, 1, 1]))

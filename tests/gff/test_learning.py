@@ -1,4 +1,4 @@
-"""Every preset learns a small made-up task well above chance, and so do other parts."""
+"""Tests that all presets and other parts learn small synthetic tasks well above chance."""
 
 import pytest
 import torch
@@ -20,14 +20,14 @@ QUICK = {
 
 
 def learned(name: str, level: str, **changes: object) -> float:
-    """Train, and give the metric on members that training never saw."""
+    """Train a network and return its metric on test data."""
     method = small(name, level, **{**QUICK[level], **changes})
     torch.manual_seed(0)
     if level == "link":
         made = pairs()
         network = Network(method, 8, 1, "link")
         make_trainer(network, made).run()
-        # The validation pairs chose the epoch only; the training graph shows none of them.
+        # The validation pairs only select the epoch. They are not edges of the training graph.
         return metrics.roc_auc(network.predict(made.valid), made.valid.target)
     graphs = GraphSet.of(triangles_or_trees(120) if level == "graph" else [two_communities()], level=level)
     order = torch.randperm(graphs.num_items, generator=torch.Generator().manual_seed(0))
@@ -39,7 +39,7 @@ def learned(name: str, level: str, **changes: object) -> float:
 
 
 @pytest.mark.parametrize(("name", "level"), presets())
-def test_presets_learn(name, level):
+def test_presets_learn_synthetic_tasks(name, level):
     assert learned(name, level) > 0.8
 
 
@@ -60,5 +60,5 @@ def test_presets_learn(name, level):
         ("link-goodness", "link", {"score": PairProduct(), "conv": "sage"}),
     ],
 )
-def test_other_parts_learn(name, level, changes):
+def test_other_parts_learn_synthetic_tasks(name, level, changes):
     assert learned(name, level, **changes) > 0.75

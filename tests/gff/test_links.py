@@ -1,4 +1,4 @@
-"""Link level: parted links, pairs that are not linked, votes, and what is learned."""
+"""Tests at link level: splits, unlinked pairs, aggregation and learning."""
 
 import pytest
 from small_graphs import make_trainer
@@ -11,7 +11,7 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 
 
 def graph(nodes: int = 80, edges: int = 300, seed: int = 0) -> GraphSet:
-    """Nodes of four communities that link within themselves, with loops and repeated edges."""
+    """Return a graph of four communities with links inside communities, self-loops and repeated edges."""
     from torch_geometric.data import Data
 
     random = torch.Generator().manual_seed(seed)
@@ -28,7 +28,7 @@ def pairs_of(index) -> list[tuple[int, int]]:
     return [(min(u, v), max(u, v)) for u, v in index.t().tolist()]
 
 
-def test_no_message_passes_along_a_link_that_is_to_be_predicted():
+def test_messages_never_pass_along_predicted_links():
     graphs = graph()
     split = split_links(graphs, seed=3)
     links = {pair for pair in pairs_of(graphs.edge_index) if pair[0] != pair[1]}
@@ -54,7 +54,7 @@ def test_no_message_passes_along_a_link_that_is_to_be_predicted():
         assert batch.edge_index.shape[1] == 2 * len(known)
 
 
-def test_the_parting_follows_its_seed():
+def test_split_is_determined_by_seed():
     one, same, other = (split_links(graph(), seed=seed).test.units for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -64,17 +64,17 @@ def test_the_parting_follows_its_seed():
     ("change", "message"),
     [
         ({"graphs": graph(edges=0)}, "0 links"),
-        ({"valid": 0.5, "test": 0.6}, "choose other shares"),
-        ({"graphs": graph(nodes=4, edges=200)}, "fewer other pairs|0 links|choose other shares"),
+        ({"valid": 0.5, "test": 0.6}, "choose other fractions"),
+        ({"graphs": graph(nodes=4, edges=200)}, "as many unlinked pairs|0 links|choose other fractions"),
         ({"valid": 1.5}, "between 0 and 1"),
     ],
 )
-def test_what_cannot_be_parted_is_said(change, message):
+def test_invalid_splits_raise(change, message):
     with pytest.raises(ValueError, match=message):
         split_links(**{"graphs": graph(), **change})
 
 
-def test_a_set_of_many_graphs_is_refused():
+def test_several_graphs_raise():
     from torch_geometric.data import Data
 
     one = Data(x=torch.ones(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]), y=torch.tensor([0]))
@@ -93,8 +93,8 @@ def test_links_are_learned(name):
     assert metrics.roc_auc(network.predict(split.test), split.test.target) > 0.7
 
 
-def test_layers_vote_by_the_mean_of_their_probabilities():
-    """The published vote: sigmoid of the score, less the threshold where the loss has one."""
+def test_layers_are_aggregated_by_sum_of_probabilities():
+    """The published rule: sigmoid of the score minus the threshold of the loss."""
     scores = torch.tensor([[[0.5], [3.0], [-1.0]], [[2.0], [0.1], [4.0]]])
     for name, theta in (("link-cross-entropy", 0.0), ("link-goodness", 2.0), ("symba", 0.0)):
         network = Network(preset(name, "link"), 4, 1, "link")
@@ -102,8 +102,8 @@ def test_layers_vote_by_the_mean_of_their_probabilities():
         assert torch.allclose(network.aggregate(scores), expected)
 
 
-def test_cross_entropy_of_links_is_twice_the_mean_over_all_pairs():
-    """So the preset's weight decay is twice ForwardGNN's, and Adam's steps are the same."""
+def test_link_loss_is_twice_the_binary_cross_entropy():
+    """The weight decay of the preset is twice that of ForwardGNN, which makes the steps of Adam equal."""
     method = preset("link-cross-entropy", "link")
     true, wrong = torch.randn(7), torch.randn(7, 1)
     scores, target = torch.cat([true, wrong[:, 0]]), torch.cat([torch.ones(7), torch.zeros(7)])

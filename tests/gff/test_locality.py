@@ -1,4 +1,4 @@
-"""A layer learns from its own score: its update changes, and its gradient reaches, nothing of another layer."""
+"""Tests of locality: the update and the gradient of a layer do not affect other layers."""
 
 import copy
 
@@ -26,7 +26,7 @@ def rule_and_batch(method: Method, level: str) -> tuple[UpdateRule, Batch]:
 
 
 def bits(rule: UpdateRule, layer: int) -> dict[str, object]:
-    """Copy all of a layer that training could change: weights, statistics, gradients, the optimiser's state."""
+    """Return copies of the weights, statistics, gradients and optimiser state of a layer."""
     module = rule.network.layer(layer)
     gradients = {name: None if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
     return {
@@ -47,7 +47,7 @@ def same(a: object, b: object) -> bool:
 
 
 def reached(value: torch.Tensor) -> set[torch.Tensor]:
-    """Walk the autograd graph from a value to all leaves."""
+    """Return all leaves of the autograd graph of a value."""
     leaves, seen, waiting = set(), set(), [value.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -68,7 +68,7 @@ def layers_reached(network: Network, value: torch.Tensor) -> set[int]:
 
 
 def losses_of_step(rule: UpdateRule, batch: Batch, monkeypatch: pytest.MonkeyPatch, **how: object) -> list[set[int]]:
-    """Take a step, and give the layers that each call of backward can reach."""
+    """Take a step and return the layers that each call of backward reaches."""
     spans = []
     backward = torch.Tensor.backward
 
@@ -91,9 +91,9 @@ def local_methods() -> list[object]:
 
 
 @pytest.mark.parametrize(("name", "level"), local_methods())
-def test_a_step_of_one_layer_changes_no_bit_of_another(name, level):
+def test_update_of_one_layer_leaves_other_layers_bitwise_unchanged(name, level):
     rule, batch = rule_and_batch(small(name, level), level)
-    rule.step(batch)  # so that the optimisers have states
+    rule.step(batch)  # initialise the states of the optimisers
     for layer in range(3):
         held = {p for group in rule.optimisers.optimiser(layer).param_groups for p in group["params"]}
         assert held == {p for p in rule.network.layer(layer).parameters() if p.requires_grad}
@@ -110,7 +110,7 @@ def test_a_step_of_one_layer_changes_no_bit_of_another(name, level):
 @pytest.mark.parametrize(("name", "level"), local_methods())
 def test_no_autograd_graph_spans_two_layers(name, level, monkeypatch):
     rule, batch = rule_and_batch(small(name, level), level)
-    # Each update of one layer, and the update of all layers one after another.
+    # Check the update of each single layer and the update of all layers.
     for layer in range(3):
         assert losses_of_step(rule, batch, monkeypatch, layer=layer) == [{layer}]
     assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
@@ -118,14 +118,14 @@ def test_no_autograd_graph_spans_two_layers(name, level, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "level"), local_methods())
-def test_the_local_loss_reaches_every_trained_weight_of_its_layer_and_nothing_else(name, level):
+def test_local_loss_has_gradients_for_all_weights_of_its_layer_only(name, level):
     rule, batch = rule_and_batch(small(name, level), level)
     rule.network.train()
     network, candidates = rule.network, rule.draw_candidates(batch)
     labels = network.node_labels(batch, candidates) if network.method.label_conditioned else None
     inputs = network.inputs(batch, labels)
     for layer in range(3):
-        # The output of a layer carries its graph; the input of the next one must not.
+        # The output of a layer has a gradient graph. The input of the next layer must not have one.
         h = rule.network.layer(layer)(inputs.x, inputs.topology, inputs.labels)
         loss, _ = rule.loss(layer, rule.network.layer(layer).score(h, inputs.topology, batch), batch, candidates)
         assert reached(loss) == {p for p in rule.network.layer(layer).parameters() if p.requires_grad}
@@ -145,7 +145,7 @@ def test_the_local_loss_reaches_every_trained_weight_of_its_layer_and_nothing_el
         ("symba", "graph", {"schedule": "overlapping-pairs"}),
     ],
 )
-def test_parts_swapped_in_stay_local(name, level, changes, monkeypatch):
+def test_other_parts_are_local(name, level, changes, monkeypatch):
     rule, batch = rule_and_batch(small(name, level, **changes), level)
     for layer in range(3):
         before = {k: bits(rule, k) for k in range(3)}
@@ -155,7 +155,7 @@ def test_parts_swapped_in_stay_local(name, level, changes, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "order"), [("top-to-input", [0, 2, 1]), ("top-to-loss", [0, 1, 2])])
-def test_top_down_layers_see_those_above_without_gradient(name, order, monkeypatch):
+def test_no_gradient_passes_through_top_down_connections(name, order, monkeypatch):
     rule, batch = rule_and_batch(small(name, "node"), "node")
     assert losses_of_step(rule, batch, monkeypatch) == [{layer} for layer in order]
     before = {layer: bits(rule, layer) for layer in range(3)}
@@ -178,14 +178,14 @@ def test_top_down_layers_see_those_above_without_gradient(name, order, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["symba", "best", "gff", "overlapping-pairs"])
-def test_overlapping_pairs_span_exactly_two_neighbours(kind, monkeypatch):
+def test_overlapping_pairs_span_two_adjacent_layers(kind, monkeypatch):
     rule, batch = rule_and_batch(small(kind, "graph", schedule="overlapping-pairs", layers=5), "graph")
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
     assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1, 2}, {3, 4}]
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
 
 
-def test_overlapping_pairs_go_on_with_the_pairs_that_are_due(monkeypatch):
+def test_overlapping_pairs_resume_with_the_next_pairs(monkeypatch):
     method = small("overlapping-pairs", "graph", layers=5)
     rule, batch = rule_and_batch(method, "graph")
     rule.step(batch)
@@ -195,7 +195,7 @@ def test_overlapping_pairs_go_on_with_the_pairs_that_are_due(monkeypatch):
 
 
 @pytest.mark.parametrize("level", ["graph", "node", "link"])
-def test_control_backpropagation_reaches_all_layers(level, monkeypatch):
+def test_backpropagation_reaches_all_layers(level, monkeypatch):
     rule, batch = rule_and_batch(small("backprop", level), level)
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1, 2}]
     before = {k: bits(rule, k) for k in range(3)}
@@ -203,8 +203,8 @@ def test_control_backpropagation_reaches_all_layers(level, monkeypatch):
     assert not any(same(before[k]["weights"], bits(rule, k)["weights"]) for k in range(3))
 
 
-def test_control_statistics_of_a_lower_layer_count_as_a_change():
-    # The comparison of bits sees what a frozen layer left in training mode would do.
+def test_comparison_detects_changed_batch_statistics():
+    # The bitwise comparison detects a frozen layer that is still in training mode.
     rule, batch = rule_and_batch(small("best", "graph"), "graph")
     before = bits(rule, 0)
     inputs = rule.network.inputs(batch, None)
@@ -216,7 +216,7 @@ def test_control_statistics_of_a_lower_layer_count_as_a_change():
 
 @pytest.mark.parametrize("name", ["cafo"])
 @pytest.mark.parametrize("level", ["graph", "node"])
-def test_random_blocks_train_their_heads_only(name, level):
+def test_frozen_convolutions_train_heads_only(name, level):
     rule, batch = rule_and_batch(small(name, level), level)
     before = {key: value.clone() for key, value in rule.network.named_parameters()}
     rule.step(batch)

@@ -1,4 +1,4 @@
-"""The loss and the figures of a step, by hand."""
+"""Tests of the loss and statistics of a step against explicit computations."""
 
 import math
 
@@ -20,18 +20,18 @@ def figures(stats: LayerStats) -> tuple[float, float, float, float]:
     return stats.loss, stats.positive, stats.negative, stats.accuracy
 
 
-def test_all_classes():
+def test_stats_with_all_classes():
     scores = torch.tensor([[2.0, 1.0, 0.0], [1.0, 3.0, 2.0], [5.0, 5.0, 1.0], [0.0, 1.0, 2.0]])
     target = torch.tensor([0, 2, 1, 0])
     network = Network(Method(score=Head("linear"), loss=Softmax()), 2, 3)
     loss, stats = loss_and_stats(network, 4, scores, batch_of(target), None)
     assert float(loss) == pytest.approx(float(torch.nn.functional.cross_entropy(scores, target)))
-    # The second beats one negative of two, and the third equals one: neither counts.
+    # The second exceeds only one of two negatives, and the third equals a negative. Neither counts as correct.
     assert figures(stats) == pytest.approx((float(loss), 9 / 4, 14 / 8, 1 / 4))
     assert (stats.layer, stats.units) == (4, 4)
 
 
-def test_drawn_candidates():
+def test_stats_with_drawn_candidates():
     scores = torch.tensor([[2.0, 1.0, 0.0], [1.0, 3.0, 2.0], [5.0, 5.0, 1.0], [0.0, 1.0, 2.0]])
     candidates = torch.tensor([[0, 2], [2, 0], [1, 2], [0, 1]])
     network = Network(Method(score=Head("linear"), loss=SymBa(1.0)), 2, 3)
@@ -40,7 +40,7 @@ def test_drawn_candidates():
     assert figures(stats) == pytest.approx((expected, 9 / 4, 3 / 4, 3 / 4))
 
 
-def test_several_other_pairs_for_each_link():
+def test_stats_with_several_unlinked_pairs_per_link():
     scores = torch.tensor([[3.0], [1.0], [0.0], [-1.0], [4.0], [0.5]])
     network = Network(Method(score=PairProduct(), loss=SymBa(1.0)), 2, 1, "link")
     _, stats = loss_and_stats(network, 0, scores, batch_of(torch.tensor([1.0, 0, 1, 0, 0, 0])), None)
@@ -50,13 +50,13 @@ def test_several_other_pairs_for_each_link():
     assert stats.units == 2
 
 
-def test_values():
+def test_stats_of_regression():
     network = Network(Method(score=Head("linear"), loss=SquaredError()), 2, 1)
     _, stats = loss_and_stats(network, 0, torch.tensor([[1.0], [4.0]]), batch_of(torch.tensor([2.0, 1.0])), None)
     assert figures(stats) == pytest.approx((5.0, 2.5, math.nan, math.nan), nan_ok=True)
 
 
-def test_steps_count_by_their_units():
+def test_steps_are_weighted_by_units():
     steps = [
         [LayerStats(0, torch.tensor([1.0, 2.0, 3.0, 0.0]), 3), LayerStats(1, torch.tensor([7.0, 7.0, 7.0, 1.0]), 3)],
         [LayerStats(0, torch.tensor([5.0, 6.0, 7.0, 1.0]), 1), LayerStats(1, torch.tensor([3.0, 3.0, 3.0, 0.0]), 1)],

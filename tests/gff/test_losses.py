@@ -1,4 +1,4 @@
-"""Local losses against their formulas in plain Python."""
+"""Tests of local losses against their formulas in plain Python."""
 
 import math
 
@@ -20,7 +20,7 @@ def mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def test_threshold():
+def test_threshold_equals_formula():
     expected = mean([softplus(1.5 - t) + mean([softplus(w - 1.5) for w in wrong]) for t, wrong in UNITS])
     assert float(Threshold(1.5)(TRUE, WRONG)) == pytest.approx(expected)
 
@@ -32,12 +32,12 @@ def test_threshold_of_zero_is_binary_cross_entropy():
     assert float(Threshold(0.0)(TRUE, wrong)) == pytest.approx(float(expected))
 
 
-def test_symba():
+def test_symba_equals_formula():
     expected = mean([mean([softplus(-4 * (t - w)) for w in wrong]) for t, wrong in UNITS])
     assert float(SymBa()(TRUE, WRONG)) == pytest.approx(expected)
 
 
-def test_softmax():
+def test_softmax_equals_formula():
     expected = mean([-math.log(math.exp(t / 2) / sum(math.exp(s / 2) for s in [t, *wrong])) for t, wrong in UNITS])
     assert float(Softmax(2.0)(TRUE, WRONG)) == pytest.approx(expected)
 
@@ -48,13 +48,13 @@ def test_softmax_over_all_classes_is_cross_entropy():
     assert float(Softmax()(TRUE, WRONG)) == pytest.approx(float(expected))
 
 
-def test_squared_error():
+def test_squared_error_equals_formula():
     expected = mean([(t - wrong[0]) ** 2 for t, wrong in UNITS])
     assert float(SquaredError()(TRUE, WRONG[:, 0])) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("loss", [Threshold(2.0), SymBa(), Softmax(0.5)])
-def test_huge_scores_neither_overflow_nor_lose_their_slope(loss):
+def test_large_scores_have_finite_losses_and_gradients(loss):
     true = torch.tensor([-1e4, 1e4], requires_grad=True)
     value = loss(true, torch.tensor([[1e4], [-1e4]]))
     value.backward()
@@ -70,6 +70,6 @@ def test_huge_scores_neither_overflow_nor_lose_their_slope(loss):
         (lambda: Softmax(-1.0), "temperature: -1.0 was given, but it must be a number above zero"),
     ],
 )
-def test_bad_numbers(make, message):
+def test_invalid_numbers_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Methods: what does not go together is refused, all else survives JSON."""
+"""Tests of methods: invalid combinations raise, and valid ones survive a JSON round trip."""
 
 import json
 import re
@@ -41,39 +41,39 @@ BAD = [
     ({"loss": "softmax"}, "loss: 'softmax' was given, but it must be Threshold(...), SymBa(...)"),
     ({**GOODNESS, "label": "one-hot"}, "label: 'one-hot' was given, but it must be NodeFeatures(...)"),
     ({**GOODNESS, "negatives": 3}, "negatives: 3 was given, but it must be AllNegatives(...)"),
-    ({"score": Goodness()}, "A Goodness scores hypotheses about the label and needs label="),
-    ({"label": NodeFeatures()}, "do not, so label= must be None"),
-    ({"score": ClassGroups(), "label": Gate()}, "so label= must be None"),
-    ({"score": Prototypes()}, "Prototypes are the classes' virtual nodes: give label=VirtualNodes() with them."),
-    ({"score": Prototypes(), "label": NodeFeatures()}, "Prototypes are the classes' virtual nodes"),
-    ({"score": Goodness(), "label": NodeFeatures()}, "A Goodness compares with negative labels"),
-    ({**GOODNESS, "loss": SquaredError()}, "Values are predicted by heads: with SquaredError(), give score=Head(...)."),
-    ({"loss": SquaredError(), "negatives": AllNegatives()}, "SquaredError() has no negative labels"),
-    ({"score": PairProduct(), "negatives": AllNegatives()}, "Pairs bring their own negatives"),
-    ({"loss": SquaredError(), "aggregate": "probabilities"}, "Values have no probabilities"),
-    ({"score": ClassGroups(), "train_convolution": False}, "With train_convolution=False only heads are trained"),
-    ({**GOODNESS, "hypotheses": "sequential"}, "Batch normalisation of one hypothesis at a time removes"),
+    ({"score": Goodness()}, "score=Goodness() requires label="),
+    ({"label": NodeFeatures()}, "With other scores label must be None"),
+    ({"score": ClassGroups(), "label": Gate()}, "With other scores label must be None"),
+    ({"score": Prototypes()}, "score=Prototypes() requires label=VirtualNodes()."),
+    ({"score": Prototypes(), "label": NodeFeatures()}, "score=Prototypes() requires label=VirtualNodes()."),
+    ({"score": Goodness(), "label": NodeFeatures()}, "score=Goodness() requires negatives="),
+    ({**GOODNESS, "loss": SquaredError()}, "loss=SquaredError() requires score=Head(...)."),
+    ({"loss": SquaredError(), "negatives": AllNegatives()}, "loss=SquaredError() does not use negative labels"),
+    ({"score": PairProduct(), "negatives": AllNegatives()}, "the negatives are the pairs that are not linked"),
+    ({"loss": SquaredError(), "aggregate": "probabilities"}, "loss=SquaredError() requires aggregate='scores'"),
+    ({"score": ClassGroups(), "train_convolution": False}, "train_convolution=False requires score=Head(...)"),
+    ({**GOODNESS, "hypotheses": "sequential"}, "requires another normalisation than 'batch'"),
     (
         {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "dropout": 0.1},
-        "Sequential hypotheses are computed twice, with the same result: dropout= must be 0",
+        "hypotheses='sequential' computes each hypothesis twice",
     ),
     (
         {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "label": VirtualNodes()},
-        "Sequential hypotheses are computed twice",
+        "label must not be VirtualNodes()",
     ),
     (
         {**GOODNESS, "hypotheses": "sequential", "normalisation": "layer", "schedule": "overlapping-pairs"},
-        "hypotheses='sequential' is for a Goodness and schedule='greedy' or 'joint'.",
+        "hypotheses='sequential' requires score=Goodness() and schedule='greedy' or 'joint'.",
     ),
-    ({"hypotheses": "sequential", "normalisation": "layer"}, "hypotheses='sequential' is for a Goodness"),
-    ({"checkpointing": True}, "checkpointing= is for schedule='backprop'"),
-    ({"collaboration": True, "layers_used": "last"}, "scores of a layer are an addition to those below"),
-    ({"schedule": "backprop", "collaboration": True}, "collaboration= is for local losses"),
+    ({"hypotheses": "sequential", "normalisation": "layer"}, "hypotheses='sequential' requires score=Goodness()"),
+    ({"checkpointing": True}, "checkpointing=True requires schedule='backprop'"),
+    ({"collaboration": True, "layers_used": "last"}, "collaboration=True requires layers_used='all' or 'chosen'"),
+    ({"schedule": "backprop", "collaboration": True}, "collaboration=True requires local losses"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("parts", "message"), BAD, ids=range(len(BAD)))
-def test_what_does_not_go_together_is_refused(parts, message):
+def test_invalid_combinations_raise(parts, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Method(**parts)
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -83,13 +83,13 @@ def test_what_does_not_go_together_is_refused(parts, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Goodness(pool="max"), "pool: 'max' was given, but it is one of 'mean', 'sum'."),
-        (lambda: Goodness("squares"), "of: 'squares' was given, but it is one of SumOfSquares(...), MeanOfSquares"),
+        (lambda: Goodness(pool="max"), "pool must be one of 'mean', 'sum', got 'max'."),
+        (lambda: Goodness("squares"), "of must be one of SumOfSquares(...), MeanOfSquares(...)"),
         (lambda: Goodness(scale=0), "scale: 0 was given, but it must be a number above zero."),
-        (lambda: ClassGroups(pool="max"), "pool: 'max' was given"),
-        (lambda: ClassGroups(3), "of: 3 was given"),
-        (lambda: Head("deep"), "kind: 'deep' was given, but it is one of 'linear', 'mlp', 'conv'."),
-        (lambda: Head(pool="max"), "pool: 'max' was given"),
+        (lambda: ClassGroups(pool="max"), "pool must be one of 'mean', 'sum', got 'max'."),
+        (lambda: ClassGroups(3), "of must be one of SumOfSquares(...)"),
+        (lambda: Head("deep"), "kind must be one of 'linear', 'mlp', 'conv', got 'deep'."),
+        (lambda: Head(pool="max"), "pool must be one of 'mean', 'sum', got 'max'."),
         (lambda: Head(dropout=1), "dropout: 1 was given"),
         (lambda: Embedding(0), "embedding_dim: 0 was given"),
         (lambda: Method().replace(depth=3), "'depth' is not a setting of Method; choose from score, loss, label"),
@@ -100,30 +100,30 @@ def test_what_does_not_go_together_is_refused(parts, message):
         (lambda: Method.from_dict({"loss": {"part": "Softmax", "tau": 1}}), "loss: 'tau' is not a setting of Softmax"),
         (lambda: Method.from_dict({"loss": "Softmax"}), "loss: 'Softmax' was given"),
         (lambda: preset("gf"), "'gf' was given, but a method is one of gff, label-appending"),
-        (lambda: preset("gff", "grph"), "level: 'grph' was given, but it is one of 'graph', 'node', 'link'."),
-        (lambda: preset("gff", "link"), "gff is not for link level"),
-        (lambda: Network(Method(conv="gcm"), 3, 2), "'gcm' was given, but a convolution is one of gcn"),
-        (lambda: Network(Method(), 3, 1), "There is only one class, so there is nothing to learn"),
-        (lambda: Network(Method(), 3, 2, "edge"), "level: 'edge' was given"),
+        (lambda: preset("gff", "grph"), "level must be one of 'graph', 'node', 'link', got 'grph'."),
+        (lambda: preset("gff", "link"), "gff does not support link level"),
+        (lambda: Network(Method(conv="gcm"), 3, 2), "conv must be one of gcn"),
+        (lambda: Network(Method(), 3, 1), "out_channels must be at least 2"),
+        (lambda: Network(Method(), 3, 2, "edge"), "level must be one of"),
         (lambda: Network(Method(), 0, 2), "in_channels: 0 was given"),
-        (lambda: Network(Method(loss=SquaredError()), 3, 2), "SquaredError() predicts one value, but 2 outputs were"),
-        (lambda: Network(Method(), 3, 1, "link"), "score=PairProduct() is for level 'link'"),
-        (lambda: Network(Method(score=PairProduct()), 3, 2), "score=PairProduct() is for level 'link'"),
+        (lambda: Network(Method(loss=SquaredError()), 3, 2), "out_channels must be 1 for loss=SquaredError(), got 2."),
+        (lambda: Network(Method(), 3, 1, "link"), "Level 'link' requires score=PairProduct()"),
+        (lambda: Network(Method(score=PairProduct()), 3, 2), "Level 'link' requires score=PairProduct()"),
         (
             lambda: Network(Method(score=Prototypes(), label=VirtualNodes()), 3, 2, "graph"),
-            "Prototypes are for node level",
+            "score=Prototypes() requires level 'node'",
         ),
-        (lambda: Network(Method(conv="pna"), 3, 2), "PNA needs deg="),
-        (lambda: Network(Method(conv="gat", hidden_channels=6), 3, 2), "hidden_channels is 6, but"),
+        (lambda: Network(Method(conv="pna"), 3, 2), "PNA requires deg="),
+        (lambda: Network(Method(conv="gat", hidden_channels=6), 3, 2), "must be a multiple of 4 for gat, got 6"),
     ],
 )  # fmt: skip
-def test_bad_names_and_parts_get_one_clear_error(make, message):
+def test_invalid_names_and_parts_raise(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
 
 
 @pytest.mark.parametrize(("name", "level"), presets())
-def test_presets_survive_json(name, level):
+def test_presets_survive_json_round_trip(name, level):
     method = preset(name, level)
     assert Method.from_dict(json.loads(json.dumps(method.to_dict()))) == method
 
@@ -138,24 +138,24 @@ def test_presets_survive_json(name, level):
         {"score": PairProduct(squared=True), "loss": Softmax(0.5)},
     ],
 )
-def test_any_parts_survive_json(parts):
+def test_parts_survive_json_round_trip(parts):
     method = Method(**parts)
     assert Method.from_dict(json.loads(json.dumps(method.to_dict()))) == method
 
 
-def test_a_function_as_convolution_is_written_as_custom():
+def test_convolution_function_is_serialised_as_custom():
     written = Method(conv=lambda a, b: None).to_dict()
     assert written["conv"] == "custom"
     json.dumps(written)
-    with pytest.raises(ValueError, match="'custom' was given, but a convolution is one of"):
+    with pytest.raises(ValueError, match=r"conv must be one of .*, got 'custom'"):
         Network(Method.from_dict(written), 3, 2)
 
 
-def test_the_names_are_known_without_their_parts():
+def test_names_match_presets():
     assert {(name, level) for name, levels in METHODS.items() for level in levels} == {*presets()}
     with pytest.raises(ValueError, match=r"one of gff, .*\. Did you mean 'backprop'\?"):
         preset("backpropp")
 
 
-def test_every_preset_has_a_level():
+def test_every_preset_supports_a_level():
     assert {name for name, _ in presets()} == set(PRESETS)

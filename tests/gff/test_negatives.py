@@ -1,4 +1,4 @@
-"""Wrong labels: never the true one, each as often as it should be, drawn anew or once."""
+"""Tests of negative labels: their distribution, and when they are drawn."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def counts(drawn: torch.Tensor, true: int) -> list[int]:
 
 
 @pytest.mark.parametrize("negatives", [Uniform(1), Uniform(3), Uniform(9), AllNegatives()])
-def test_the_true_label_is_never_drawn_and_none_comes_twice(negatives):
+def test_negatives_are_distinct_and_exclude_the_positive_label(negatives):
     torch.manual_seed(0)
     target = torch.randint(CLASSES, (UNITS,))
     wrong = negatives.draw(target, CLASSES, never)
@@ -38,15 +38,15 @@ def test_the_true_label_is_never_drawn_and_none_comes_twice(negatives):
 
 @pytest.mark.parametrize("negatives", [Uniform(1), Uniform(2), AllNegatives()])
 @pytest.mark.parametrize("true", range(CLASSES))
-def test_each_wrong_label_is_as_likely(negatives, true):
+def test_negative_labels_are_equally_likely(negatives, true):
     torch.manual_seed(true)
     wrong = negatives.draw(torch.full((UNITS,), true), CLASSES, never)
-    for column in wrong.t():  # also in each place, so that the order tells nothing
+    for column in wrong.t():  # the distribution is also uniform in each column
         assert chisquare(counts(column, true)).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("true", [0, 2, 4])
-def test_hard_ones_come_in_proportion_to_their_score(true):
+def test_hard_negatives_follow_softmax_of_scores(true):
     torch.manual_seed(7)
     scores = torch.tensor([0.0, 1.0, -1.0, 2.0, 0.5])
     wrong = Hard().draw(torch.full((UNITS,), true), CLASSES, lambda: scores.expand(UNITS, -1))
@@ -55,14 +55,14 @@ def test_hard_ones_come_in_proportion_to_their_score(true):
     assert chisquare(counts(wrong, true), (weights / weights.sum() * UNITS).tolist()).pvalue > 1e-4
 
 
-def test_as_many_hard_ones_as_are_wanted_also_where_one_has_all_weight():
+def test_hard_negatives_have_requested_count_for_extreme_scores():
     scores = torch.tensor([[0.0, 1e4, 0.0]]).expand(50, -1)
     wrong = Hard(5).draw(torch.zeros(50, dtype=torch.int64), 3, lambda: scores)
     assert wrong.sort(1).values.tolist() == [[1, 2]] * 50
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives: object) -> list[torch.Tensor]:
-    """Give the labels of every unit at each epoch of training, in the units' order."""
+    """Return the candidate labels of all units in each epoch, in the order of the units."""
     graphs, train, valid = task(level, count=24)
     graphs = replace(graphs, num_outputs=6)
     method = small("gff", level, epochs=4, negatives=negatives, schedule=schedule, layers=2, batch_size=5)
@@ -72,7 +72,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives:
 
     def watched(self, layer, scores, batch, candidates, below=None):
         if layer == 0:
-            # Of the nodes of one graph, a layer may be given the training nodes alone.
+            # For a single graph, a layer may get the training nodes only.
             units = next(part for part in (batch.graph_indices, batch.units, train) if part is not None)
             seen.append((units, candidates))
         return loss(self, layer, scores, batch, candidates, below)
@@ -94,20 +94,20 @@ def drawn(monkeypatch: pytest.MonkeyPatch, level: str, schedule: str, negatives:
 @pytest.mark.parametrize("level", ["graph", "node"])
 @pytest.mark.parametrize("schedule", ["greedy", "joint"])
 @pytest.mark.parametrize("kind", [AllNegatives, Uniform])
-def test_redrawn_each_epoch_or_once(level, schedule, kind, monkeypatch):
+def test_negatives_are_redrawn_or_fixed(level, schedule, kind, monkeypatch):
     fixed = drawn(monkeypatch, level, schedule, kind(redraw=False))
     assert all(torch.equal(fixed[0], epoch) for epoch in fixed[1:])
     fresh = drawn(monkeypatch, level, schedule, kind(redraw=True))
     assert not any(torch.equal(fresh[0], epoch) for epoch in fresh[1:])
 
 
-def test_counts_must_be_whole():
+def test_invalid_counts_raise():
     for kind in (Uniform, Hard):
         with pytest.raises(ValueError, match="count: 0 was given"):
             kind(0)
 
 
-def test_by_default_one_wrong_label_is_drawn_anew_at_each_step():
+def test_uniform_draws_one_new_label_per_step_by_default():
     assert (Uniform(), Hard(), AllNegatives()) == (
         Uniform(count=1, redraw=True),
         Hard(count=1),
@@ -115,7 +115,7 @@ def test_by_default_one_wrong_label_is_drawn_anew_at_each_step():
     )
 
 
-def test_hard_ones_follow_the_scores_of_the_layers_that_train(monkeypatch):
+def test_hard_negatives_use_scores_of_trained_layers(monkeypatch):
     graphs, train, _ = task("graph", count=24)
     rule = update_rule(Network.for_graphs(small("best", "graph", negatives=Hard()), graphs))
     batch, seen = graphs.batch(train), []

@@ -1,4 +1,4 @@
-"""Networks: every part that can be swapped works, and a plain loop over a plain loader trains them."""
+"""Tests of networks with all parts, and of training loops with PyTorch Geometric's loaders."""
 
 import re
 
@@ -40,14 +40,14 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
 
 
 @pytest.mark.parametrize(("name", "level"), presets())
-def test_the_same_seed_gives_the_same_bits(name, level):
+def test_same_seed_is_bitwise_reproducible(name, level):
     method = small(name, level, epochs=2, layers=2)
     first, _ = trained(method, level, seed=5)
     second, _ = trained(method, level, seed=5)
     assert_equal(weights(first), weights(second))
 
 
-def test_another_seed_gives_others():
+def test_different_seeds_differ():
     first, _ = trained(small("gff", "graph", epochs=2))
     second, _ = trained(small("gff", "graph", epochs=2), seed=1)
     assert not torch.equal(first.layer(0).conv.lin.weight, second.layer(0).conv.lin.weight)
@@ -62,7 +62,7 @@ def test_each_convolution_trains(conv, name):
 
 
 class Own(torch.nn.Module):
-    """Mean over neighbours, with a weight."""
+    """Mean over neighbours with a trained weight."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Own(torch.nn.Module):
 
 
 @pytest.mark.parametrize("name", ["best", "gff", "symba"])
-def test_a_convolution_of_the_users_own_is_gin_where_it_does_the_same(name):
+def test_custom_convolution_equals_named_convolution(name):
     made = {}
     for conv in (Own, "gin"):
         torch.manual_seed(0)
@@ -101,8 +101,8 @@ def test_each_normalisation_trains(normalisation, name, residual):
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
 
-def test_what_a_layer_computes():
-    """Normalise, aggregate, activate, add: by hand."""
+def test_layer_equals_formula():
+    """Check normalisation, aggregation, activation function and residual connection."""
     torch.manual_seed(0)
     graphs = GraphSet.of(triangles_or_trees(3))
     method = Method(
@@ -119,8 +119,8 @@ def test_what_a_layer_computes():
     assert torch.allclose(network.layer_scores(batch), torch.stack(scores), atol=1e-5)
 
 
-def test_residuals_add_what_came_in_without_the_label_beside_it():
-    # Six features and two labels are as wide as the layer, but only the features could be added.
+def test_residual_excludes_the_injected_label():
+    # Six features and two label channels have the width of the layer, but the residual is not added.
     graphs = GraphSet.of(triangles_or_trees(4))
     for width, added in ((6, True), (8, False)):
         network = Network.for_graphs(small("symba", "graph", residual=True, hidden_channels=width), graphs)
@@ -128,7 +128,7 @@ def test_residuals_add_what_came_in_without_the_label_beside_it():
         update_rule(network).step(graphs.batch(torch.arange(4)))
 
 
-def test_collaboration_adds_the_scores_of_the_layers_below(monkeypatch):
+def test_collaboration_adds_scores_of_layers_below(monkeypatch):
     seen, loss = [], UpdateRule.loss
 
     def watched(self, layer, scores, batch, candidates, below=None):
@@ -150,7 +150,7 @@ def test_collaboration_adds_the_scores_of_the_layers_below(monkeypatch):
 
 
 def regression(schedule: str = "joint", **changes: object) -> tuple[float, float]:
-    """Train to count the edges of graphs; give the error, and that of always telling the mean."""
+    """Train to count the edges of graphs; return the error and the error of a constant prediction."""
     data = triangles_or_trees(60)
     for graph in data:
         graph.y = torch.tensor([graph.num_edges / 10.0])
@@ -175,7 +175,7 @@ def regression(schedule: str = "joint", **changes: object) -> tuple[float, float
         ("joint", {"collaboration": True}), ("greedy", {"collaboration": True}), ("joint", {"layers_used": "chosen"}),
     ],
 )  # fmt: skip
-def test_values_are_learned(schedule, changes):
+def test_regression_learns(schedule, changes):
     error, spread = regression(schedule, **changes)
     assert error < 0.5 * spread
 
@@ -183,7 +183,7 @@ def test_values_are_learned(schedule, changes):
 @pytest.mark.parametrize("layers_used", ["all", "last", "chosen"])
 @pytest.mark.parametrize("aggregate", ["scores", "probabilities"])
 @pytest.mark.parametrize("schedule", ["greedy", "joint"])
-def test_the_layers_used(layers_used, aggregate, schedule):
+def test_layers_used_are_aggregated(layers_used, aggregate, schedule):
     network, trainer = trained(
         small("best", "graph", layers_used=layers_used, aggregate=aggregate, schedule=schedule, epochs=2)
     )
@@ -198,7 +198,7 @@ def test_the_layers_used(layers_used, aggregate, schedule):
     assert torch.equal(network.predict(batch), sum(chosen).argmax(1))
 
 
-def test_the_chosen_neighbours_are_the_best_on_validation():
+def test_chosen_layers_have_best_validation_score():
     network, trainer = trained(small("best", "graph", layers_used="chosen", epochs=2, learning_rate=0.01))
     _, _, valid = task("graph", 24)
     batch = trainer.task.data.graphs.batch(valid)
@@ -215,18 +215,18 @@ def test_the_chosen_neighbours_are_the_best_on_validation():
     assert chosen[1] - chosen[0] == max(b - a for (a, b), v in ranges.items() if v == ranges[chosen])
 
 
-def test_the_first_layers_are_aggregated_by_those_of_them_that_are_used():
+def test_aggregate_of_first_layers_uses_layer_mask():
     network = Network(small("best", "graph", layers_used="last"), 6, 2)
     scores = torch.randn(3, 5, 2)
     assert torch.equal(network.aggregate(scores), scores[2])
-    assert torch.equal(network.aggregate(scores[:2]), scores[1])  # none of them is used, so the last of them is
+    assert torch.equal(network.aggregate(scores[:2]), scores[1])  # no layer is selected, so the last one is used
     network.set_layer_mask(0, 2)
     assert torch.allclose(network.aggregate(scores), scores[0] + scores[1])
     assert torch.equal(network.aggregate(scores[:1]), scores[0])
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_scores_are_those_of_evaluation_and_leave_the_mode(training):
+def test_layer_scores_use_evaluation_mode_and_restore_mode(training):
     graphs = GraphSet.of(triangles_or_trees(6))
     network = Network.for_graphs(small("best", "graph", dropout=0.5), graphs)
     batch = graphs.batch(torch.arange(6))
@@ -252,14 +252,14 @@ def gradients_of_backprop(**changes: object) -> tuple[dict[str, torch.Tensor], d
     return seen, weights(network)
 
 
-def test_checkpointing_changes_nothing_but_memory():
+def test_checkpointing_leaves_results_unchanged():
     plain, after = gradients_of_backprop()
     kept, after_kept = gradients_of_backprop(checkpointing=True)
     assert_equal(plain, kept)
-    assert_equal(after, after_kept)  # the statistics of batch normalisation, too: they count each batch once
+    assert_equal(after, after_kept)  # batch normalisation also counts each batch once
 
 
-def test_backpropagation_is_that_of_one_loss_on_what_votes():
+def test_backpropagation_uses_one_loss_of_the_aggregated_scores():
     for layers_used in ("all", "last"):
         graphs = GraphSet.of(triangles_or_trees(12))
         torch.manual_seed(0)
@@ -284,7 +284,7 @@ def test_backpropagation_is_that_of_one_loss_on_what_votes():
 
 
 @pytest.mark.parametrize("name", ["gff", "symba", "best", "deeper-forward", "backprop"])
-def test_a_plain_loop_over_a_plain_loader(name):
+def test_update_rule_trains_with_pyg_loader(name):
     torch.manual_seed(0)
     data = triangles_or_trees(24)
     network = Network(small(name, "graph"), 6, 2)
@@ -297,7 +297,7 @@ def test_a_plain_loop_over_a_plain_loader(name):
     assert network(data[0]).shape == (1, 2)
 
 
-def test_a_step_on_data_is_the_step_on_a_batch():
+def test_step_on_data_equals_step_on_batch():
     data = triangles_or_trees(6)
     graphs = GraphSet.of(data)
     after = []
@@ -309,7 +309,7 @@ def test_a_step_on_data_is_the_step_on_a_batch():
     assert_equal(*after)
 
 
-def test_nodes_by_their_mask():
+def test_step_trains_on_nodes_of_train_mask():
     data = two_communities()
     data.train_mask = torch.arange(80) % 4 == 0
     network = Network(small("label-appending", "node"), 8, 2, "node")
@@ -326,16 +326,16 @@ def a_batch(**changes: object) -> Batch:
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda rule: rule.step(a_batch(x=torch.ones(4, 3))), "The nodes have 3 features, but the network was"),
-        (lambda rule: rule.step(a_batch(target=torch.ones(4))), "The targets are floats, not classes"),
-        (lambda rule: rule.step(a_batch(target=torch.tensor([0, 1, 2, 0]))), "The labels reach from 0 to 2, but the"),
+        (lambda rule: rule.step(a_batch(x=torch.ones(4, 3))), "The network expects 6 features per node, got 3."),
+        (lambda rule: rule.step(a_batch(target=torch.ones(4))), "The targets are floats; use loss=SquaredError()"),
+        (lambda rule: rule.step(a_batch(target=torch.tensor([0, 1, 2, 0]))), "Labels must be between 0 and 1"),
         (lambda rule: rule.step(a_batch(), layer=3), "layer: 3 was given, but it must be a whole number from 0 to 2"),
         (lambda rule: rule.step(a_batch(), layer=-1), "layer: -1 was given"),
-        (lambda rule: rule.step(GRAPHS[0]), "One graph or node alone has no statistics: train on"),
-        (lambda rule: rule.step(Data(x=torch.ones(2, 6))), "this one lacks edge_index, y"),
+        (lambda rule: rule.step(GRAPHS[0]), "Batch normalisation requires at least two graphs or nodes"),
+        (lambda rule: rule.step(Data(x=torch.ones(2, 6))), "but edge_index, y are missing"),
     ],
 )  # fmt: skip
-def test_bad_batches_get_one_clear_error(act, message):
+def test_invalid_batches_raise(act, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         act(update_rule(Network(small("best", "graph"), 6, 2)))
 
@@ -349,27 +349,27 @@ def members(**changes: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": None}, "There must be indices to train on and indices to validate on; give both."),
-        ({"valid": torch.zeros(0, dtype=torch.int64)}, "There must be indices to train on"),
-        ({"train": torch.tensor([True, False, True, True])}, "train must be int64 indices; of a mask"),
-        ({"valid": torch.tensor([1, 4])}, "valid has indices from 1 to 4, but the set has 4 items, counted from 0."),
-        ({"train": torch.tensor([-1])}, "train has indices from -1 to -1, but the set has 4"),
+        ({"train": None}, "train and valid must each have at least one index."),
+        ({"valid": torch.zeros(0, dtype=torch.int64)}, "train and valid must each have"),
+        ({"train": torch.tensor([True, False, True, True])}, "train must be int64 indices. Convert a mask"),
+        ({"valid": torch.tensor([1, 4])}, "valid must have indices between 0 and 3, but they range from 1 to 4."),
+        ({"train": torch.tensor([-1])}, "train must have indices between 0 and 3"),
     ],
 )
-def test_bad_members_get_one_clear_error(changes, message):
+def test_invalid_indices_raise(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         members(**changes)
 
 
-def test_a_network_of_other_graphs_is_refused():
+def test_network_for_other_graphs_raises():
     graphs = GraphSet.of(GRAPHS)
     with pytest.raises(
-        ValueError, match="The network is for 5 features, 2 outputs and graph level, but the set has 6 features, 2"
+        ValueError, match="The network has 5 features, 2 outputs and graph level, but the graphs have 6 features, 2"
     ):
         make_trainer(Network(small("best", "graph"), 5, 2), graphs, torch.arange(2), torch.arange(2, 4))
 
 
-def test_training_that_diverged_says_so():
+def test_diverged_regression_raises():
     data = triangles_or_trees(12)
     for graph in data:
         graph.y = torch.tensor([1e30])
@@ -380,7 +380,7 @@ def test_training_that_diverged_says_so():
         make_trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
 
 
-def test_classes_that_diverged_say_so():
+def test_diverged_classification_raises():
     graphs = GraphSet.of(triangles_or_trees(12))
     method = Method(score=Head("linear"), normalisation="none", layers=1, epochs=2, learning_rate=1e30)
     network = Network.for_graphs(method, graphs)
@@ -388,42 +388,42 @@ def test_classes_that_diverged_say_so():
         make_trainer(network, graphs, torch.arange(8), torch.arange(8, 12)).run()
 
 
-def test_predictions_need_no_targets():
+def test_prediction_does_not_require_targets():
     graphs = triangles_or_trees(4)
     torch.manual_seed(0)
     network = Network.for_graphs(small("best", "graph"), GraphSet.of(graphs))
     expected = network(graphs[0])
     graphs[0].y = None
     assert torch.equal(network(graphs[0]), expected)
-    with pytest.raises(ValueError, match="this one lacks y"):
+    with pytest.raises(ValueError, match="but y is missing"):
         update_rule(network).step(graphs[0])
     graphs[0].x = graphs[0].x[:, :1]
-    with pytest.raises(ValueError, match="The nodes have 1 feature, but the network was made for"):
+    with pytest.raises(ValueError, match="The network expects 6 features per node, got 1"):
         network.predict(graphs[0])
 
 
-def test_class_nodes_are_for_one_graph():
+def test_class_nodes_with_several_graphs_raise():
     made = GraphSet.of(triangles_or_trees(4))
     batch = made.batch(torch.arange(4))
     network = Network(small("virtual-nodes", "node"), made.num_features, 2, "node")
     nodes = Batch(**{**vars(batch), "target": torch.zeros(len(batch.x), dtype=torch.int64)})
-    with pytest.raises(ValueError, match="Class nodes at node level are for one graph"):
+    with pytest.raises(ValueError, match="Class nodes at node level require a batch of one graph"):
         network(nodes)
 
 
-def test_pairs_must_match():
+def test_unmatched_pairs_raise():
     made, _, _ = task("link")
     network = Network(small("best", "link"), 8, 1, "link")
     for target in (torch.ones(6), torch.zeros(6), torch.tensor([1.0, 1, 1, 1, 0, 0])):
         batch = Batch(**{**vars(made.train), "target": target, "units": made.train.units[:, :6]})
-        with pytest.raises(ValueError, match=r"There are \d linked pairs and \d others; give as many, or a multiple"):
+        with pytest.raises(ValueError, match=r"a positive multiple .*, got \d linked pairs and \d unlinked pairs"):
             update_rule(network).step(batch)
     batch = Batch(**{**vars(made.train), "target": torch.tensor([1.0]), "units": made.train.units[:, :1]})
-    with pytest.raises(ValueError, match="There is 1 linked pair and 0 others"):
+    with pytest.raises(ValueError, match="got 1 linked pair and 0 unlinked pairs"):
         update_rule(network).step(batch)
 
 
-def test_drawn_candidates_can_be_given():
+def test_step_accepts_drawn_candidates():
     graphs = GraphSet.of(triangles_or_trees(9, classes=3))
     network = Network.for_graphs(small("gff", "graph", negatives=Uniform(1)), graphs)
     batch = graphs.batch(torch.arange(9))

@@ -1,4 +1,4 @@
-"""Node level: who is joined to class nodes, whose labels are shown, what judges a layer, and awkward graphs."""
+"""Tests at node level: class nodes, known labels, validation of layers, and graphs without edges."""
 
 import re
 
@@ -19,7 +19,7 @@ TRAIN, VALID, TEST = (torch.arange(first, 60, 3) for first in range(3))
 
 
 def communities(nodes: int = 60, edges: int = 240, seed: int = 0) -> GraphSet:
-    """Nodes of three classes, linked mostly within their class, with features that hint at it."""
+    """Return a graph of three classes with links mostly inside classes and correlated features."""
     from torch_geometric.data import Data
 
     random = torch.Generator().manual_seed(seed)
@@ -41,7 +41,7 @@ def small(name: str, **changes):
     )
 
 
-def test_class_nodes_are_joined_to_training_nodes_alone():
+def test_class_nodes_are_connected_to_training_nodes_only():
     graphs = communities()
     network = Network.for_graphs(small("single-forward"), graphs)
     for predicted in (TRAIN, VALID, TEST):
@@ -53,7 +53,7 @@ def test_class_nodes_are_joined_to_training_nodes_alone():
         assert inputs.x.shape == (1, 63, 8)
 
 
-def test_virtual_nodes_join_predicted_nodes_to_their_candidate():
+def test_virtual_nodes_connect_predicted_nodes_to_their_candidate():
     graphs = communities()
     network = Network.for_graphs(small("virtual-nodes"), graphs)
     batch = graphs.batch(TEST, torch.cat([TRAIN, VALID]))
@@ -68,7 +68,7 @@ def test_virtual_nodes_join_predicted_nodes_to_their_candidate():
         assert joined == expected | {int(node): hypothesis for node in TEST}
 
 
-def test_labels_are_shown_of_known_nodes_and_hidden_of_all_others():
+def test_only_known_labels_are_network_inputs():
     graphs = communities()
     network = Network.for_graphs(small("label-appending"), graphs)
     batch = graphs.batch(VALID, TRAIN)
@@ -82,7 +82,7 @@ def test_labels_are_shown_of_known_nodes_and_hidden_of_all_others():
     assert torch.allclose(written[TEST, 8:], torch.tensor(1 / CLASSES))
 
 
-def test_the_prediction_does_not_depend_on_the_labels_of_predicted_nodes():
+def test_prediction_does_not_depend_on_labels_of_predicted_nodes():
     graphs = communities()
     for name in ("single-forward", "label-appending", "virtual-nodes", "top-to-input"):
         torch.manual_seed(0)
@@ -93,7 +93,7 @@ def test_the_prediction_does_not_depend_on_the_labels_of_predicted_nodes():
         assert torch.equal(network.layer_scores(graphs.batch(TEST, TRAIN)), before)
 
 
-def test_backpropagation_of_the_last_layer_minimises_the_loss_of_the_last_layer():
+def test_backpropagation_of_last_layer_minimises_its_loss():
     graphs = communities()
     network = Network.for_graphs(small("backprop", layers_used="last", dropout=0.0, score=Head("linear")), graphs)
     batch = graphs.batch(TRAIN, TRAIN)
@@ -102,7 +102,7 @@ def test_backpropagation_of_the_last_layer_minimises_the_loss_of_the_last_layer(
     assert step.loss == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_dropout_keeps_the_mean_and_drops_its_share():
+def test_dropout_has_expected_mean_and_rate():
     graphs = communities(nodes=600)
     graphs.x[:, 3:] = 0
     layer = Network.for_graphs(small("best", dropout=0.25), graphs).layer(0)
@@ -114,7 +114,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
     assert torch.equal(layer.eval().prepare(graphs.x[None], None, None)[0], graphs.x)
 
 
-def test_negatives_are_drawn_once_and_hold_every_wrong_label():
+def test_negatives_are_drawn_once_and_contain_all_labels():
     graphs = communities()
     network = Network.for_graphs(small("label-appending", epochs=4), graphs)
     drawn = []
@@ -141,7 +141,7 @@ def test_a_greedy_layer_is_validated_together_with_those_below(name):
 
 @pytest.mark.parametrize("name", ["single-forward", "label-appending", "virtual-nodes", "cafo"])
 @pytest.mark.parametrize("conv", ["gcn", "sage", "gin"])
-def test_training_on_the_predicted_nodes_alone_gives_what_all_nodes_give(name, conv, monkeypatch):
+def test_training_on_predicted_nodes_only_equals_training_on_all_nodes(name, conv, monkeypatch):
     graphs = communities()
     results = []
     for alone in (True, False):
@@ -157,7 +157,7 @@ def test_training_on_the_predicted_nodes_alone_gives_what_all_nodes_give(name, c
     assert torch.allclose(scores, all_scores, atol=1e-4)
 
 
-def test_sequential_hypotheses_give_what_parallel_ones_give():
+def test_sequential_hypotheses_equal_parallel_hypotheses():
     graphs = communities()
     found = []
     for hypotheses in ("parallel", "sequential"):
@@ -172,7 +172,7 @@ def test_sequential_hypotheses_give_what_parallel_ones_give():
     "name", ["single-forward", "label-appending", "virtual-nodes", "gff", "symba", "mono-forward", "best", "backprop"]
 )
 @pytest.mark.parametrize("edges", [4, 0])
-def test_isolated_nodes_and_graphs_without_edges(name, edges):
+def test_isolated_nodes_and_graphs_without_edges_train(name, edges):
     graphs = communities(edges=edges)
     network = Network.for_graphs(small(name, epochs=60), graphs)
     make_trainer(network, graphs, TRAIN, VALID).run()
@@ -191,7 +191,7 @@ def test_methods_learn_communities(name):
     assert metrics.accuracy(network(batch), batch.target) > majority + 0.25
 
 
-def test_normalised_rows_sum_to_one_and_leave_rows_of_zeros():
+def test_normalised_rows_sum_to_one_and_keep_zero_rows():
     graphs = communities()
     graphs.x[5] = 0
     rows = graphs.normalised_rows().x
@@ -200,7 +200,7 @@ def test_normalised_rows_sum_to_one_and_leave_rows_of_zeros():
     assert rows[5].tolist() == [0] * 8
 
 
-def test_the_code_of_the_page_on_nodes_runs(root, monkeypatch, capsys):
+def test_code_of_the_page_on_nodes_runs(root, monkeypatch, capsys):
     from torch_geometric.data import Data
 
     graphs = communities()
@@ -212,7 +212,9 @@ def test_the_code_of_the_page_on_nodes_runs(root, monkeypatch, capsys):
     monkeypatch.setattr(supa_datasets, "load_benchmark", lambda _: made)
     monkeypatch.setattr(supa_gff, "preset", lambda *asked: preset(*asked).replace(epochs=60))
     names = {}
-    for code in re.findall(r"```python\n(.*?)```", (root / "docs" / "explanation" / "gff_nodes.md").read_text(), re.DOTALL):
+    for code in re.findall(
+        r"```python\n(.*?)```", (root / "docs" / "explanation" / "gff_nodes.md").read_text(), re.DOTALL
+    ):
         exec(compile(code, "gff_nodes.md", "exec"), names)
     accuracy, area = re.findall(r"[01]\.\d+", capsys.readouterr().out)
     assert 0.5 < float(accuracy) <= 1

@@ -1,4 +1,4 @@
-"""One optimiser for each layer: its settings, and what is forgotten and restored."""
+"""Tests of the separate optimisers of layers."""
 
 import torch
 from small_graphs import small, triangles_or_trees
@@ -7,14 +7,14 @@ from supa_gff import GraphSet, Network, update_rule
 from supa_gff.updates.optimisers import LayerOptimisers
 
 
-def test_settings_are_those_of_the_method_and_the_rate_is_set_by_layer():
+def test_optimiser_has_settings_of_method_and_learning_rate_per_layer():
     optimisers = LayerOptimisers(Network(small("best", "graph", learning_rate=0.02, weight_decay=0.3), 6, 2))
     optimisers.set_learning_rate([0, 2], 0.01)
     groups = [optimisers.optimiser(layer).param_groups[0] for layer in range(3)]
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.01, 0.3), (0.02, 0.3), (0.01, 0.3)]
 
 
-def test_a_released_layer_starts_anew_and_the_others_do_not():
+def test_release_resets_the_optimiser_of_one_layer_only():
     graphs = GraphSet.of(triangles_or_trees(8))
     rule = update_rule(Network.for_graphs(small("best", "graph"), graphs))
     rule.step(graphs.batch(torch.arange(8)))

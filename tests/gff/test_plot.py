@@ -1,4 +1,4 @@
-"""The pictures of training and of predictions show the numbers that they were given."""
+"""Tests of the plots of scores and hit classes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from supa_gff.plot import plot_hit_classes, plot_scores
 from supa_learning import Epoch
 
 
-def test_scores_of_each_layer_are_drawn_over_its_epochs():
+def test_plot_scores_draws_scores_of_each_layer():
     def epoch(stage, number, scores):
         train = {f"layer{layer}": {"positive": positive, "negative": negative} for layer, positive, negative in scores}
         return Epoch(stage, number, train, {}, 0.5, 0.1, 1.0)
@@ -22,17 +22,17 @@ def test_scores_of_each_layer_are_drawn_over_its_epochs():
     np.testing.assert_array_equal(positive.get_xydata(), [[1, 2], [2, 3]])
     np.testing.assert_array_equal(negative.get_xydata(), [[1, 0], [2, -2]])
     np.testing.assert_array_equal(grid[1, 1].lines[0].get_xydata(), [[1, 5], [2, 6], [3, 7]])
-    with pytest.raises(ValueError, match="no epoch to draw"):
+    with pytest.raises(ValueError, match="at least one epoch"):
         plot_scores({"best": []})
 
 
-def test_rings_mark_the_hits_that_differ_from_the_truth():
+def test_plot_hit_classes_marks_misclassified_hits():
     truth, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0])
     depth, across = np.arange(4.0), np.arange(4.0) * 2
     figure = plot_hit_classes(depth, across, {"truth": truth, "best": predicted}, ("a", "b"))
     first, second, rings = figure.axes[1].collections
     assert [len(part.get_offsets()) for part in (first, second, rings)] == [2, 2, 2]
     np.testing.assert_array_equal(rings.get_offsets()[:, 1], [2, 6])
-    assert figure.axes[1].get_title() == "best: 50% right"
+    assert figure.axes[1].get_title() == "best: 50% correct"
     with pytest.raises(ValueError, match="at least one hit"):
         plot_hit_classes(depth, across[:3], {"truth": truth}, ("a", "b"))

@@ -1,4 +1,4 @@
-"""Published figures: the rows that matter are there, and each says where it stands."""
+"""Tests of the published results."""
 
 import pytest
 
@@ -27,11 +27,11 @@ def _value(method: str, conv: str, layers: int | None, task: str, name: str) -> 
         (("FL-CE", "gat", 4, "link", "GitHub"), 82.10),
     ],
 )
-def test_figures_are_those_of_the_sources(row, value):
+def test_values_equal_the_sources(row, value):
     assert _value(*row) == value
 
 
-def test_every_row_is_whole():
+def test_every_row_is_complete():
     names = [(r.method, r.conv, r.layers, r.task) for r in PUBLISHED]
     assert len(set(names)) == len(names)
     for row in PUBLISHED:
@@ -43,7 +43,7 @@ def test_every_row_is_whole():
     assert all(row.caveat for row in PUBLISHED if row.method != "majority class")
 
 
-def test_rows_are_chosen_by_task_and_sets():
+def test_rows_are_selected_by_task_and_dataset():
     assert [row.method for row in published("graph", ("COX2",))] == ["GFF", "majority class"]
     assert {row.task for row in published("node", ("PubMed",))} == {"node"}
     assert published("graph", ("Cora",)) == ()

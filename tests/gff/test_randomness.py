@@ -1,4 +1,4 @@
-"""Training and its random numbers: it neither changes those of the program nor depends on them."""
+"""Tests that training neither uses nor changes the global random state."""
 
 import random
 
@@ -23,7 +23,7 @@ TRAININGS = [
 
 
 def _states() -> list[object]:
-    """The states of all global generators."""
+    """Return the states of all global generators."""
     return [torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()]  # noqa: NPY002
 
 
@@ -43,13 +43,13 @@ def _trained(name, level, changes, disturb):
 
 
 @pytest.mark.parametrize(("name", "level", "changes"), TRAININGS)
-def test_what_the_program_draws_does_not_matter_and_goes_on(name, level, changes):
+def test_training_neither_uses_nor_changes_global_random_state(name, level, changes):
     plain = _trained(name, level, changes, lambda: None)
     disturbed = _trained(name, level, changes, lambda: torch.rand(5))
     assert all(torch.equal(a, b) for a, b in zip(plain.values(), disturbed.values(), strict=True))
 
 
-def test_after_each_epoch_the_program_has_its_own_random_numbers():
+def test_callbacks_have_the_global_random_state():
     method = small("best", "graph", epochs=3, layers=2, dropout=0.2)
     graphs, train, valid = task("graph", 24)
 
@@ -67,7 +67,7 @@ def test_after_each_epoch_the_program_has_its_own_random_numbers():
     assert len(drawn) == 3
 
 
-def test_a_training_that_fails_gives_the_random_numbers_back():
+def test_failed_training_restores_global_random_state():
     graphs, train, valid = task("graph", 24)
     network = Network.for_graphs(small("gff", "graph", epochs=2), graphs)
 
@@ -80,11 +80,11 @@ def test_a_training_that_fails_gives_the_random_numbers_back():
     assert _states() == before
 
 
-def test_the_jobs_of_a_benchmark_and_the_splits_leave_the_random_numbers():
+def test_jobs_and_splits_keep_global_random_state():
     graphs = triangles_or_trees(24)
     benchmark = GraphBenchmark("MUTAG", "graph", tuple(graphs), 6, 2, False)
     fold = stratified_folds(np.arange(24) % 2, folds=3, seed=0)[0]
-    run_baseline(benchmark, fold, "size-forest", seed=1)  # scikit-learn draws where it is imported
+    run_baseline(benchmark, fold, "size-forest", seed=1)  # scikit-learn draws random numbers on import
     before = _states()
     first = train_and_test(benchmark, fold, "cafo", "gin", 3)
     run_baseline(benchmark, fold, "size-forest", seed=1)

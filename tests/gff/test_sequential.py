@@ -1,4 +1,4 @@
-"""Sequential hypotheses give the gradients of parallel ones, with the activations of one in memory at a time."""
+"""Tests of sequential hypotheses: their gradients equal those of parallel hypotheses."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ NORMALISATIONS = ["length", "layer", "graph", "none"]
 
 
 def gradients(network, batch, candidates, layer):
-    """Take a step, and give the gradients that the optimiser saw."""
+    """Take a step and return the gradients that were passed to the optimiser."""
     seen = {}
     rule = update_rule(network)
     optimiser = rule.optimisers.optimiser(layer)
@@ -33,8 +33,8 @@ def gradients(network, batch, candidates, layer):
 @pytest.mark.parametrize("level", ["graph", "node"])
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
 @pytest.mark.parametrize("number", range(4))
-def test_sequential_equals_parallel(level, normalisation, number, monkeypatch):
-    # In double precision nothing but the way of computing could differ.
+def test_sequential_gradients_equal_parallel_gradients(level, normalisation, number, monkeypatch):
+    # Double precision reduces rounding differences.
     one_hot = label_injection.one_hot
     monkeypatch.setattr(label_injection, "one_hot", lambda *args: one_hot(*args).double())
     method = Method(
@@ -73,7 +73,7 @@ def test_sequential_equals_parallel(level, normalisation, number, monkeypatch):
     assert torch.allclose(networks[0].layer_scores(batch), networks[1].layer_scores(batch))
 
 
-def test_sequential_runs_one_hypothesis_at_a_time(monkeypatch):
+def test_sequential_computes_one_hypothesis_at_a_time(monkeypatch):
     graphs = GraphSet.of(triangles_or_trees(9, classes=3))
     method = Method(
         score=Goodness(),
@@ -94,4 +94,4 @@ def test_sequential_runs_one_hypothesis_at_a_time(monkeypatch):
     update_rule(network).step(graphs.batch(torch.arange(9)))
     network.layer_scores(graphs.batch(torch.arange(9)))
     assert set(widths) == {1}
-    assert len(widths) == 2 * 3 * 2 + 2 * 3  # layers, hypotheses, twice each; then once each
+    assert len(widths) == 2 * 3 * 2 + 2 * 3  # layers * hypotheses * 2 in training, then layers * hypotheses

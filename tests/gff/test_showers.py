@@ -1,4 +1,4 @@
-"""Showers as graph tasks: targets against the showers' own truth, shower by shower."""
+"""Tests of shower graphs: targets and features against the simulated showers."""
 
 import math
 
@@ -53,7 +53,7 @@ def rows(made, k):
     return slice(int(made.graphs.node_offset[k]), int(made.graphs.node_offset[k + 1]))
 
 
-def test_the_target_of_a_graph_is_the_truth_of_its_shower(sources, made):
+def test_target_of_graph_equals_shower(sources, made):
     for k, number in enumerate(made["num_primaries"].number):
         shower = sources["num_primaries"][number]
         assert made["num_primaries"].graphs.target[k] == min(len(shower.primaries["x"]), MOST_PRIMARIES) - 1
@@ -66,7 +66,7 @@ def test_the_target_of_a_graph_is_the_truth_of_its_shower(sources, made):
         assert recognised.classes[int(recognised.graphs.target[k])] == PRESETS[number // 80]
 
 
-def test_the_nodes_of_a_graph_are_the_hits_of_its_shower(sources, made):
+def test_nodes_of_graph_are_hits_of_shower(sources, made):
     for task in ("num_primaries", "primary", "incident_energy"):
         for k, number in enumerate(made[task].number):
             shower = sources[task][number]
@@ -74,7 +74,7 @@ def test_the_nodes_of_a_graph_are_the_hits_of_its_shower(sources, made):
             np.testing.assert_array_equal(made[task].position[rows(made[task], k)].numpy(), expected)
 
 
-def test_primaries_are_counted_along_the_axis_of_their_shower(sources, made):
+def test_primaries_are_ordered_along_the_axis_of_the_shower(sources, made):
     task = made["primary"]
     unit = None
     for k, number in enumerate(task.number):
@@ -96,7 +96,7 @@ def test_primaries_are_counted_along_the_axis_of_their_shower(sources, made):
         assert len(task.features) == shown.shape[1]
 
 
-def test_the_context_of_a_hit_is_made_of_the_means_over_its_shower(sources, made):
+def test_context_features_are_means_over_the_shower(sources, made):
     task = made["primary"]
     moments = []
     for k, number in enumerate(task.number):
@@ -112,7 +112,7 @@ def test_the_context_of_a_hit_is_made_of_the_means_over_its_shower(sources, made
 
 
 @pytest.mark.parametrize("task", SHOWER_TASKS)
-def test_features_are_finite_and_normalised_and_edges_stay_in_their_shower(made, task):
+def test_features_are_finite_and_normalised_and_edges_are_within_showers(made, task):
     graphs = made[task].graphs
     assert torch.isfinite(graphs.x).all()
     trained_on = graphs.x[: graphs.node_offset[len(made[task].train)]]
@@ -127,7 +127,7 @@ def test_features_are_finite_and_normalised_and_edges_stay_in_their_shower(made,
 
 
 @pytest.mark.parametrize("task", SHOWER_TASKS)
-def test_the_splits_are_those_of_the_loaders(sources, made, task):
+def test_splits_equal_splits_of_loaders(sources, made, task):
     parts = [made[task].train, made[task].valid, made[task].test]
     assert torch.cat(parts).tolist() == list(range(len(made[task].graphs)))
     source = sources[task]
@@ -136,7 +136,7 @@ def test_the_splits_are_those_of_the_loaders(sources, made, task):
         np.testing.assert_array_equal(made[task].number[members.numpy()], np.flatnonzero(in_split(index, split)))
 
 
-def test_blocks_and_files_change_nothing(sources, made, tmp_path, monkeypatch):
+def test_blocks_and_files_give_equal_graphs(sources, made, tmp_path, monkeypatch):
     supa_datasets.save(sources["num_primaries"], tmp_path / "showers.h5")
     monkeypatch.setattr(module, "_BLOCK_HITS", 3000)
     again = shower_graphs(tmp_path / "showers.h5", "num_primaries").graphs
@@ -145,20 +145,20 @@ def test_blocks_and_files_change_nothing(sources, made, tmp_path, monkeypatch):
     torch.testing.assert_close(again.x, made["num_primaries"].graphs.x, atol=1e-4, rtol=1e-4)
 
 
-def test_what_cannot_be_done_is_said(sources):
+def test_unsupported_showers_raise(sources):
     with pytest.raises(ValueError, match="it must be one of num_primaries, primary, preset, incident_energy"):
         shower_graphs(sources["primary"], "mass")
     with pytest.raises(ValueError, match="the task primary needs two primaries in each shower"):
         shower_graphs(sources["num_primaries"], "primary")
     with pytest.raises(ValueError, match="All showers have the preset two-primaries"):
         shower_graphs(sources["primary"], "preset")
-    with pytest.raises(ValueError, match="holds the truth that is to be predicted"):
+    with pytest.raises(ValueError, match="which contains the answer"):
         shower_graphs(sources["primary"], "primary", edges=Tree())
-    with pytest.raises(ValueError, match=r"The split test has none of the given showers \(2\)"):
+    with pytest.raises(ValueError, match=r"The test split is empty for 2 showers"):
         shower_graphs(sources["primary"][:2], "primary", edges=Within(2.0))
 
 
-def test_accuracy_up_to_order_lets_each_shower_choose():
+def test_accuracy_up_to_order_exchanges_classes_per_shower():
     random = torch.Generator().manual_seed(0)
     graph = torch.randint(0, 7, (60,), generator=random).sort().values
     predicted, target = torch.randint(0, 2, (2, 60), generator=random)
@@ -169,7 +169,7 @@ def test_accuracy_up_to_order_lets_each_shower_choose():
     assert accuracy_up_to_order(predicted, target, graph) == pytest.approx(right / 60)
 
 
-def test_best_learns_from_few_showers_more_than_is_trivial(made):
+def test_best_exceeds_trivial_baselines_on_few_showers(made):
     for task, learned in (("primary", lambda m: m > 0.65), ("incident_energy", lambda m: m > -1.0)):
         method = preset("best").replace(layers=2, hidden_channels=32, epochs=8, batch_size=16, learning_rate=5e-3)
         if task == "primary":

@@ -1,4 +1,4 @@
-"""Tests of significance: hand-made numbers, SciPy's twins, and how often they alarm where nothing differs."""
+"""Tests of the significance tests: known numbers, SciPy, and false-positive rates."""
 
 from itertools import product
 
@@ -9,19 +9,19 @@ from scipy import stats
 from supa_gff.bench.significance import corrected_t_test, holm, wilcoxon_signed_rank
 
 
-def test_the_corrected_t_test_of_hand_made_numbers():
-    # mean 1, variance 2, ten folds: t = 1 / sqrt((0.1 + 1/9) 2) = 1.5390
+def test_corrected_t_test_of_known_numbers():
+    # Mean 1, variance 2, ten folds: t = 1 / sqrt((0.1 + 1/9) 2) = 1.5390.
     differences = 1 + np.sqrt(2) * np.array([1, -1] * 5) * np.sqrt(9 / 10)
     assert differences.var(ddof=1) == pytest.approx(2)
     assert corrected_t_test(differences, 1 / 9) == pytest.approx(2 * stats.t.sf(1.5389675, 9), rel=1e-6)
     assert corrected_t_test(-differences, 1 / 9) == corrected_t_test(differences, 1 / 9)
-    # Without what the trainings share it is the usual paired t-test.
+    # Without the correction it is the usual paired t-test.
     assert corrected_t_test(differences, 1e-15) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
     assert corrected_t_test([0.0, 0.0, 0.0], 0.1) == 1
     assert corrected_t_test([2.0, 2.0, 2.0], 0.1) == 0
 
 
-def test_the_corrected_t_test_alarms_rarely_where_nothing_differs():
+def test_corrected_t_test_has_low_false_positive_rate():
     """Repeated random splits of one sample: errors of the two methods are noise of the items, and trainings share them.
 
     The two methods are two learners of a mean from different noisy columns, compared by their losses on the test part.
@@ -41,7 +41,7 @@ def test_the_corrected_t_test_alarms_rarely_where_nothing_differs():
     assert uncorrected / trials > 0.12
 
 
-def test_wilcoxon_is_that_of_scipy_without_ties_and_of_all_signs_with_them():
+def test_wilcoxon_equals_scipy_without_ties_and_enumeration_with_ties():
     random = np.random.default_rng(1)
     for n in (1, 3, 6, 11, 20):
         values = random.normal(0.3, 1, n)
@@ -57,13 +57,13 @@ def test_wilcoxon_is_that_of_scipy_without_ties_and_of_all_signs_with_them():
     assert wilcoxon_signed_rank([0.0, 0.0]) == wilcoxon_signed_rank([]) == 1
 
 
-def test_holm_of_hand_made_numbers():
+def test_holm_of_known_numbers():
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]).tolist() == [1, 1]
     assert holm([]).tolist() == []
 
 
-def test_holm_keeps_the_chance_of_any_false_alarm():
+def test_holm_controls_family_wise_error_rate():
     p_values = np.random.default_rng(2).random((2000, 10))
     assert np.mean([holm(row).min() < 0.05 for row in p_values]) < 0.065
 
@@ -75,9 +75,9 @@ def test_holm_keeps_the_chance_of_any_false_alarm():
         (corrected_t_test, ([1.0, np.nan], 0.1), "finite numbers"),
         (corrected_t_test, ([1.0, 2.0], 0), "test_over_train: 0 was given"),
         (wilcoxon_signed_rank, ([np.inf],), "finite numbers"),
-        (holm, ([1.5],), "outside 0 to 1"),
+        (holm, ([1.5],), "must be between 0 and 1"),
     ],
 )
-def test_mistakes_are_clear_errors(function, arguments, message):
+def test_invalid_arguments_raise(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments)

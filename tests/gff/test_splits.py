@@ -1,4 +1,4 @@
-"""The usual split of a benchmark: folds of graphs that no seed changes, the masks of nodes, or a draw by the seed."""
+"""Tests of the standard split: folds of graphs, masks of nodes, and random splits of nodes."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def _nodes(**masks):
 
 
 def _masks(*ends):
-    """One column for each end: the nodes before it train, the next five validate, the rest test."""
+    """Return masks with one column per end: nodes before it train, the next five validate, the rest test."""
     node, end = torch.arange(40)[:, None], torch.tensor(ends)
     masks = {"train": node < end, "val": (node >= end) & (node < end + 5), "test": node >= end + 5}
     return {f"{name}_mask": mask for name, mask in masks.items()}
@@ -35,7 +35,7 @@ def _parts(split):
     return [part.tolist() for part in (split.train, split.valid, split.test)]
 
 
-def test_graphs_have_the_same_folds_for_every_seed():
+def test_folds_of_graphs_do_not_depend_on_seed():
     expected = stratified_folds(LABELS.numpy(), folds=5, seed=0, valid_share=0.1)
     for fold, one in enumerate(expected):
         split = standard_split(GRAPHS, fold=fold, folds=5, seed=fold)
@@ -46,7 +46,7 @@ def test_graphs_have_the_same_folds_for_every_seed():
     assert _parts(standard_split(GRAPHS)) == [part.tolist() for part in (first.train, first.valid, first.test)]
 
 
-def test_nodes_without_masks_are_divided_by_the_seed():
+def test_nodes_without_masks_are_split_by_seed():
     splits = [standard_split(_nodes(), seed=seed) for seed in (0, 1)]
     for split in splits:
         assert [len(part) for part in _parts(split)] == [24, 8, 8]
@@ -61,30 +61,30 @@ def test_nodes_without_masks_are_divided_by_the_seed():
     assert _parts(standard_split(_nodes(**masks), seed=1)) == _parts(splits[1])
 
 
-def test_nodes_with_masks_have_these():
+def test_nodes_with_masks_use_masks():
     split = standard_split(_nodes(**{name: mask[:, 0] for name, mask in _masks(10).items()}), seed=3)
     assert _parts(split) == [list(range(10)), list(range(10, 15)), list(range(15, 40))]
     several = _nodes(**_masks(10, 20))
     for fold, end in enumerate((10, 20)):
         split = standard_split(several, fold=fold)
         assert _parts(split) == [list(range(end)), list(range(end, end + 5)), list(range(end + 5, 40))]
-        assert split.words == f"the set's own split {fold}"
+        assert split.words == f"split {fold} of the dataset"
 
 
 @pytest.mark.parametrize(
     ("benchmark", "arguments", "message"),
     [
         (GRAPHS, {"folds": 1}, "folds: 1 was given"),
-        (GRAPHS, {"fold": 5, "folds": 5}, r"fold: 5 was given, but .* from 0 to 4 \(the 5 folds are counted from 0\)"),
+        (GRAPHS, {"fold": 5, "folds": 5}, r"from 0 to 4 \(5 folds, counted from 0\)"),
         (GRAPHS, {"fold": -1}, "fold: -1 was given"),
-        (_nodes(), {"fold": 1}, "its nodes have one split, but fold 1 was asked for"),
-        (_nodes(**_masks(10, 20)), {"fold": 2}, r"from 0 to 1 \(the set has 2 splits of its own\)"),
-        (_nodes(**_masks(35)), {}, "nodes: in the set's own split 0 there is nothing to test on"),
-        (_nodes(**_masks(40)), {}, "there is nothing to validate on"),
-        (_nodes(**_masks(0)), {}, "there is nothing to train on"),
-        (_nodes(**_masks(1)), {}, "there is one class only to learn from"),
+        (_nodes(), {"fold": 1}, "has only one split of its nodes, got fold 1"),
+        (_nodes(**_masks(10, 20)), {"fold": 2}, r"from 0 to 1 \(2 splits, counted from 0\)"),
+        (_nodes(**_masks(35)), {}, "nodes: split 0 of the dataset leaves nothing to test on"),
+        (_nodes(**_masks(40)), {}, "leaves nothing to validate on"),
+        (_nodes(**_masks(0)), {}, "leaves nothing to train on"),
+        (_nodes(**_masks(1)), {}, "has only one class"),
     ],
 )
-def test_mistakes_are_clear_errors(benchmark, arguments, message):
+def test_invalid_splits_raise(benchmark, arguments, message):
     with pytest.raises(ValueError, match=message):
         standard_split(benchmark, **arguments)

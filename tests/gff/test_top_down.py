@@ -1,4 +1,4 @@
-"""Top-down connections: against a dense twin, resumed, and on made-up communities."""
+"""Tests of top-down methods against a dense implementation."""
 
 import copy
 
@@ -36,7 +36,7 @@ def method(name: str, **changes):
 
 
 def dense_operator(network, batch):
-    """The normalised adjacency matrix of nodes and class nodes, with loops of its own."""
+    """Return the normalised adjacency matrix of nodes and class nodes, with self-loops."""
     size = NODES + CLASSES
     adjacency = torch.zeros(size, size)
     for u, v in batch.edge_index.t().tolist():
@@ -60,7 +60,7 @@ def dense(network, layer, operator, x):
 
 
 def dense_start(network, operator, batch):
-    """The activations before the first time step, with the known labels last."""
+    """Return the initial activations, followed by the known labels."""
     labels = torch.full((NODES + CLASSES, CLASSES), 1 / CLASSES)
     labels[TRAIN] = torch.eye(CLASSES)[batch.known_labels[TRAIN]]
     labels[NODES:] = torch.eye(CLASSES)
@@ -72,7 +72,7 @@ def dense_start(network, operator, batch):
 
 
 def dense_time_step(network, operator, states):
-    """Even layers take their step before the odd one."""
+    """Compute a time step, with even layers before the odd one."""
     old = list(states)
     for layer in (0, 2):
         x = torch.cat([unit(old[layer]), unit(old[layer + 2])], 1)
@@ -81,7 +81,7 @@ def dense_time_step(network, operator, states):
 
 
 @torch.no_grad()
-def test_scores_by_input_are_those_of_a_dense_twin():
+def test_scores_by_input_equal_dense_implementation():
     graphs = made()
     network = Network.for_graphs(method("top-to-input"), graphs)
     batch = graphs.batch(TEST, TRAIN)
@@ -97,7 +97,7 @@ def test_scores_by_input_are_those_of_a_dense_twin():
     assert torch.allclose(network.aggregate(found), (total / 8).sum(0), atol=1e-5)
 
 
-def test_each_step_goes_on_from_the_activations_of_the_one_before():
+def test_step_continues_from_previous_activations():
     graphs = made()
     rule = update_rule(Network.for_graphs(method("top-to-input", weight_decay=0.0), graphs))
     rule.optimisers.set_learning_rate(range(3), 0.0)
@@ -121,7 +121,7 @@ def test_activations_by_loss_have_unit_length():
 
 
 @torch.no_grad()
-def test_scores_by_loss_are_those_of_a_dense_twin():
+def test_scores_by_loss_equal_dense_implementation():
     graphs = made()
     network = Network.for_graphs(method("top-to-loss"), graphs)
     batch = graphs.batch(TEST, TRAIN)
@@ -141,7 +141,7 @@ def test_scores_by_loss_are_those_of_a_dense_twin():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_layer_changes_by_its_own_loss_alone(name):
+def test_layer_is_updated_by_its_own_loss_only(name):
     graphs = made()
     network = Network.for_graphs(method(name), graphs)
     rule = update_rule(network)
@@ -153,7 +153,7 @@ def test_a_layer_changes_by_its_own_loss_alone(name):
     assert not any(state.requires_grad for state in states)
 
 
-def test_gradients_by_loss_are_at_most_of_length_one():
+def test_gradients_by_loss_are_clipped_to_norm_one():
     graphs = made()
     rule = update_rule(Network.for_graphs(method("top-to-loss"), graphs))
     lengths = []
@@ -165,12 +165,12 @@ def test_gradients_by_loss_are_at_most_of_length_one():
             lambda *_, w=weights: lengths.append(float(torch.cat([p.grad.flatten() for p in w]).norm()))
         )
     rule.step(graphs.batch(TRAIN, TRAIN))
-    assert max(lengths) == pytest.approx(1, abs=1e-4)  # without a limit it would be more
+    assert max(lengths) == pytest.approx(1, abs=1e-4)  # without clipping it would be larger
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_they_learn_more_than_the_majority(name, layers):
+def test_top_down_methods_exceed_majority_class(name, layers):
     graphs = made()
     torch.manual_seed(0)
     network = Network.for_graphs(method(name, layers=layers), graphs)
@@ -181,7 +181,7 @@ def test_they_learn_more_than_the_majority(name, layers):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_resumed_training_goes_on_exactly(name):
+def test_resumed_training_is_exact(name):
     graphs = made()
 
     saved = []
@@ -189,7 +189,7 @@ def test_a_resumed_training_goes_on_exactly(name):
     def trainer():
         torch.manual_seed(0)
         network = Network.for_graphs(method(name, epochs=12), graphs)
-        # Training goes on in place, so what is saved between two epochs is copied.
+        # Training changes tensors in place, so the state is copied.
         keep = lambda t, epoch: saved.append(copy.deepcopy(t.state_dict())) if epoch.epoch == 4 else None  # noqa: E731
         return make_trainer(network, graphs, TRAIN, VALID, on_epoch=keep)
 
@@ -201,7 +201,7 @@ def test_a_resumed_training_goes_on_exactly(name):
     assert [epoch.train for epoch in resumed.state.history] == [epoch.train for epoch in whole.state.history]
 
 
-def test_graphs_without_edges():
+def test_graphs_without_edges_train():
     graphs = made(edges=0)
     for name in NAMES:
         network = Network.for_graphs(method(name, epochs=6), graphs)
@@ -209,10 +209,10 @@ def test_graphs_without_edges():
         assert network(graphs.batch(TEST, TRAIN)).shape == (10, CLASSES)
 
 
-def test_wrong_uses_are_said():
+def test_invalid_arguments_raise():
     graphs = made()
     with pytest.raises(ValueError, match="Prototypes"):
         preset("mono-forward", "node").replace(top_down="loss")
     network = Network.for_graphs(method("top-to-loss"), graphs)
-    with pytest.raises(ValueError, match="leave both out"):
+    with pytest.raises(ValueError, match="must be None for a method with top_down"):
         update_rule(network).step(graphs.batch(TRAIN, TRAIN), layer=0)

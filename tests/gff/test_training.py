@@ -1,4 +1,4 @@
-"""The tasks of graph networks: exact resume, learning rates, best weights, figures, and the order of graphs."""
+"""Tests of training tasks: exact resume, learning rates, best weights, statistics, and the order of graphs."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ def trainer_of(method, level="graph", **options):
 
 
 def history(trainer):
-    # As text, so that NaN is equal, too.
+    # As text, so that NaN compares equal.
     return [str({**vars(epoch), "seconds": 0}) for epoch in trainer.state.history]
 
 
@@ -37,7 +37,7 @@ RESUMED = [
 
 
 @pytest.mark.parametrize(("name", "level", "changes"), RESUMED)
-def test_a_training_stopped_at_any_step_is_resumed_to_the_same_bits(name, level, changes):
+def test_resuming_at_any_step_is_bitwise_equal(name, level, changes):
     method = small(name, level, **{"epochs": 3, "layers": 2, "lr_step_size": 2, **changes})
     polls = []
     whole = trainer_of(method, level, should_stop=lambda: bool(polls.append(1)))
@@ -47,7 +47,7 @@ def test_a_training_stopped_at_any_step_is_resumed_to_the_same_bits(name, level,
         stopped = trainer_of(method, level, should_stop=lambda left=left: next(left))
         with pytest.raises(KeyboardInterrupt):
             stopped.run()
-        torch.rand(7)  # what happens in between does not matter
+        torch.rand(7)  # must not affect the resumed training
         resumed = trainer_of(method, level)
         resumed.load_state_dict(stopped.state_dict())
         resumed.run()
@@ -81,14 +81,14 @@ def test_the_learning_rate_halves(schedule):
 
 
 @pytest.mark.parametrize("schedule", ["joint", "greedy"])
-def test_the_weights_of_the_best_validation_stay(schedule):
+def test_network_has_weights_of_best_validation(schedule):
     seen: dict[int, list[tuple[float, dict]]] = {}
 
     def watch(trainer, epoch):
         weights = copy.deepcopy(trainer.task.module(epoch.stage).state_dict())
         seen.setdefault(epoch.stage, []).append((epoch.score, weights))
 
-    # Large steps, so that the last epoch is not the best.
+    # With large steps the last epoch is not the best.
     trainer = trainer_of(
         small("mono-forward", "graph", learning_rate=0.3, epochs=8, schedule=schedule, layers=2), on_epoch=watch
     )
@@ -101,7 +101,7 @@ def test_the_weights_of_the_best_validation_stay(schedule):
         assert not trainer.task.network.training
 
 
-def test_an_epoch_has_the_figures_of_each_layer():
+def test_epoch_has_statistics_of_each_layer():
     (epoch,) = trainer_of(small("best", "graph", epochs=1)).run().history
     assert list(epoch.train) == ["layer0", "layer1", "layer2"]
     assert list(epoch.valid) == ["layer0", "layer1", "layer2", "network"]
@@ -113,7 +113,7 @@ def test_an_epoch_has_the_figures_of_each_layer():
 
 
 def test_steps_are_averaged_over_units(monkeypatch):
-    # 12 graphs in batches of 5: the last batch of 2 counts less.
+    # 12 graphs in batches of 5: the last batch has 2 graphs and a smaller weight.
     seen = []
     step = UpdateRule.step
     monkeypatch.setattr(UpdateRule, "step", lambda *a, **k: seen.append(step(*a, **k)) or seen[-1])
@@ -125,15 +125,15 @@ def test_steps_are_averaged_over_units(monkeypatch):
             assert epoch.train[f"layer{layer}"][name] == pytest.approx(expected, rel=1e-5)
 
 
-def test_pairs_to_validate_on_of_one_kind_are_a_clear_error():
+def test_validation_pairs_of_one_kind_raise():
     made = pairs()
     valid = Batch(**{**vars(made.valid), "target": torch.ones(made.valid.num_units)})
     network = Network(small("best", "link", epochs=2, loss=Softmax()), 8, 1, "link")
-    with pytest.raises(ValueError, match=r"no finite score: .* the pairs to validate on are all of one kind"):
+    with pytest.raises(ValueError, match=r"no finite score: .* the validation pairs are all linked or all unlinked"):
         make_trainer(network, Pairs(made.train, valid)).run()
 
 
-def test_equal_accuracies_are_decided_by_the_cross_entropy():
+def test_cross_entropy_breaks_ties_of_accuracy():
     network = Network(small("best", "graph"), 8, 2)
     target = torch.tensor([0, 1, 1, 0])
     scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
@@ -141,11 +141,11 @@ def test_equal_accuracies_are_decided_by_the_cross_entropy():
     assert accuracy == 0.75
     assert minus_loss == pytest.approx(-float(torch.nn.functional.cross_entropy(scores.double(), target)))
     assert validation_score(network, 3 * scores, target) != validation_score(network, scores, target)
-    # The same accuracy with more confidence in a wrong class is worse.
+    # At equal accuracy, more confidence in an incorrect class is worse.
     assert validation_score(network, 9 * scores, target) < validation_score(network, scores, target)
 
 
-def test_the_layers_that_do_best_together_are_used_and_the_most_of_several():
+def test_best_range_of_layers_is_chosen_with_most_layers_on_ties():
     network = Network(small("best", "graph", layers_used="chosen"), 8, 2)
     right = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     target = torch.tensor([0, 1])
@@ -160,7 +160,7 @@ def test_the_layers_that_do_best_together_are_used_and_the_most_of_several():
 @pytest.mark.parametrize(
     ("count", "size", "sizes"), [(12, 5, [5, 5, 2]), (11, 5, [5, 6]), (6, 5, [6]), (10, 5, [5, 5]), (1, 5, [1])]
 )
-def test_every_epoch_has_its_own_order_and_no_batch_of_one_graph(count, size, sizes):
+def test_each_epoch_has_its_own_order_and_no_batch_of_one_graph(count, size, sizes):
     made, _, _ = task("graph", 24)
     data = TrainingData(made, torch.arange(count), torch.arange(count, 24), size)
     assert data.num_batches == len(sizes)
@@ -177,7 +177,7 @@ def test_every_epoch_has_its_own_order_and_no_batch_of_one_graph(count, size, si
 
 
 @pytest.mark.parametrize("schedule", ["greedy", "joint"])
-def test_a_training_can_be_stopped_at_every_batch(schedule):
+def test_training_can_be_stopped_at_every_batch(schedule):
     method = small("mono-forward", "graph", epochs=2, layers=2, schedule=schedule, batch_size=8)
     polls = []
     trainer = trainer_of(method, should_stop=lambda: bool(polls.append(1)))
@@ -190,7 +190,7 @@ def test_a_training_can_be_stopped_at_every_batch(schedule):
     assert (trainer.state.history, trainer.state.step) == ([], 1)
 
 
-def test_seeds_are_not_ignored():
+def test_seed_changes_training():
     method = small("best", "graph", epochs=2, dropout=0.2)
     made, train, valid = task("graph", 24)
 

@@ -1,1 +1,1 @@
-"""Cross-validated comparisons: jobs, worker processes, the file of results, its table and its figure."""
+"""Cross-validated comparison of methods: jobs, worker processes, results, tables and figures."""

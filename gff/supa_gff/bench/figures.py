@@ -1,4 +1,4 @@
-"""The figure of a benchmark: accuracy over time and over memory, a row of panels for each set."""
+"""Figure of benchmark results: accuracy against time and memory."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,24 +17,25 @@ _MEGABYTE = 1e6
 
 
 def plot_results(results: Sequence[Result]) -> "Figure":
-    """Draw accuracy over time and over peak memory, with a point for each method and convolution.
+    """Plot accuracy against time and against peak memory, with a point for each method and convolution.
 
     Args:
-        results: results of one configuration for each set, method and convolution.
+        results: Results of one configuration for each dataset, method and convolution.
 
     Returns:
-        A matplotlib figure; bars are the sample standard deviation over the folds.
+        A matplotlib figure with one row of panels for each dataset. Error bars are the sample standard deviation over
+        the folds.
 
     Raises:
-        ValueError: no job succeeded.
+        ValueError: If no job succeeded.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatterSciNotation
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     scores = scores_of(results)
     sets = [name for name in scores.sets if any((row, name) in scores.cells for row in scores.rows)]
     if not sets:
-        raise ValueError("No job succeeded, so there is nothing to draw.")
+        raise ValueError("There is nothing to plot, since no job succeeded.")
     figure = Figure(figsize=(11, 0.7 + 2.9 * len(sets)), layout="constrained")
     grid: Any = figure.subplots(len(sets), 2, sharey="row", squeeze=False)
     methods = list(dict.fromkeys(method for method, _ in scores.rows))
@@ -62,14 +63,17 @@ def plot_results(results: Sequence[Result]) -> "Figure":
                 )
         for axes in line:
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(LogFormatterSciNotation())
+            low, high = axes.get_xlim()
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.25, linewidth=0.6)
             hide_frame(axes)
             axes.tick_params(labelsize=8)
         line[0].set_title(literal(name), fontsize=10, color=INK, loc="left")
-        line[0].set_ylabel("test accuracy, %", fontsize=9)
-    grid[-1][0].set_xlabel("median time of a training and test, s", fontsize=9)
-    grid[-1][1].set_xlabel("median peak memory of a training and test, MB", fontsize=9)
+        line[0].set_ylabel("test accuracy (%)", fontsize=9)
+    grid[-1][0].set_xlabel("median time to train and test (s)", fontsize=9)
+    grid[-1][1].set_xlabel("median peak memory to train and test (MB)", fontsize=9)
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False)
     figure.suptitle(literal("; ".join(sorted({r.machine for r in results}))), fontsize=7.5, color=INK)
     return figure

@@ -1,4 +1,4 @@
-"""A job of a benchmark, and its result."""
+"""Jobs of a benchmark and their results."""
 
 import json
 import math
@@ -11,16 +11,16 @@ from supa.checks import format_value
 
 @dataclass(frozen=True)
 class Job:
-    """One training and its test.
+    """One training with its test.
 
     Args:
-        dataset: name of a benchmark.
-        method: name of a method.
-        conv: name of a convolution; empty if the method has none.
-        folds: number of folds.
-        fold: which of them, from 0.
-        seed: random seed of the training; the folds do not depend on it.
-        settings: the configuration of the method as ``canonical`` JSON; it is part of the identity of a job.
+        dataset: Name of the dataset, one of `supa_datasets.graph_benchmarks.BENCHMARKS`.
+        method: Name of the method or baseline.
+        conv: Name of the convolution. Empty if the method has none.
+        folds: Number of folds.
+        fold: Index of the test fold, from 0.
+        seed: Random seed of the training. The folds do not depend on it.
+        settings: Configuration of the method as JSON from `canonical`. It is part of the identity of the job.
     """
 
     dataset: str
@@ -33,7 +33,7 @@ class Job:
 
     @property
     def row(self) -> str:
-        """Name of the method in a table."""
+        """Name of the method in tables."""
         return f"{self.method} ({self.conv})" if self.conv else self.method
 
 
@@ -42,9 +42,9 @@ class Cost:
     """Time and memory of a job.
 
     Args:
-        wall_seconds: wall time.
-        cpu_seconds: processor time of the process, all threads.
-        peak_memory_bytes: peak memory, without the memory before the job.
+        wall_seconds: Wall-clock time in seconds.
+        cpu_seconds: Processor time of all threads of the process in seconds.
+        peak_memory_bytes: Peak memory minus the memory before the job, in bytes.
         device: ``"cpu"``: memory of the process; ``"cuda"``: memory of PyTorch's allocator on the GPU.
     """
 
@@ -59,15 +59,15 @@ class JobResult:
     """Result of a job.
 
     Args:
-        test_accuracy: percent of the test part.
-        valid_accuracy: percent of the validation part; None if there is none.
-        epochs: number of trained epochs, summed over layers; 0 for a method without epochs.
-        parameters: number of trained parameters.
-        cost: time and memory of training and test; None: `run_job` measures them.
-        sizes: numbers of training, validation and test items; None: `run_job` fills them in.
+        test_accuracy: Accuracy on the test part in percent.
+        valid_accuracy: Accuracy on the validation part in percent. None if the method does not use it.
+        epochs: Number of epochs, summed over layers for greedy training. 0 for a method without epochs.
+        parameters: Number of trained parameters.
+        cost: Time and memory of training and test. None until `run_job` sets it.
+        sizes: Numbers of training, validation and test items. None until `run_job` sets them.
 
     Raises:
-        ValueError: an accuracy is not a percentage.
+        ValueError: If an accuracy is not a percentage.
     """
 
     test_accuracy: float
@@ -80,14 +80,14 @@ class JobResult:
     def __post_init__(self) -> None:
         for name, value in (("test", self.test_accuracy), ("validation", self.valid_accuracy)):
             if value is not None and not (math.isfinite(value) and 0 <= value <= 100):
-                raise ValueError(f"The {name} accuracy is {format_value(value)}, but it must be a percentage.")
+                raise ValueError(f"The {name} accuracy must be between 0 and 100 percent, got {format_value(value)}.")
 
 
 def canonical(settings: Mapping[str, Any]) -> str:
-    """Serialise a configuration; equal configurations give equal texts.
+    """Serialise a configuration in a canonical form, so that equal configurations have equal texts.
 
     Args:
-        settings: names and JSON values.
+        settings: Configuration with JSON values.
 
     Returns:
         JSON with sorted keys.

@@ -1,4 +1,4 @@
-"""Published figures, quoted beside measured ones; none of them was measured here."""
+"""Published results, quoted beside measured results for comparison."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """One quoted row.
+    """One row of published results.
 
     Args:
-        method: the method, as its source calls it.
-        conv: the convolution; empty if there is none, or the source does not state it.
-        layers: number of layers; None if the source does not state it.
+        method: Name of the method in the source.
+        conv: Convolution. Empty if there is none or the source does not state it.
+        layers: Number of layers. None if the source does not state it.
         task: ``"graph"`` or ``"node"``: accuracy in percent; ``"link"``: area under the ROC curve in percent.
-        values: mean for each set, in percent, under the names of ``BENCHMARKS``; ``GitHub`` is not among these.
-        errors: the standard deviations that the source gives.
-        source: source of the figures.
-        caveat: differences that matter for a comparison.
+        values: Mean in percent by name of the dataset. The names are those of
+            `supa_datasets.graph_benchmarks.BENCHMARKS`, and ``GitHub``.
+        errors: Standard deviation in percent by name of the dataset, if the source states it.
+        source: Source of the numbers.
+        caveat: Differences that are relevant for a comparison.
     """
 
     method: str
@@ -33,8 +34,8 @@ _TOPER = "table 2 of the TopER paper, which quotes"
 _FORWARD = "ForwardGNN (Park et al., ICLR 2024, arXiv 2403.11004 v1)"
 _NODE_CAVEAT = "5 random splits 64/16/20; full-batch training, width 128; its backpropagation has no dropout."
 _LINK_CAVEAT = (
-    "Figures of 2 and 4 layers of the forward-only rows are identical to the digit in the source; its backpropagation "
-    "does not normalise embeddings, the others do."
+    "In the source, the results of the forward-only methods are identical for 2 and 4 layers; its backpropagation does "
+    "not normalise embeddings, but the other methods do."
 )
 _SETS = ("CitationFull-CiteSeer", "CitationFull-Cora_ML", "PubMed", "Amazon-Photo", "GitHub")
 
@@ -46,10 +47,11 @@ _GRAPH_ROWS = (
         "graph",
         {"BZR": 89.0, "COX2": 78.0, "MUTAG": 71.0, "PROTEINS": 62.0, "IMDB-BINARY": 63.0},
         {"BZR": 5.0, "COX2": 8.0, "MUTAG": 4.0, "PROTEINS": 1.0, "IMDB-BINARY": 8.0},
-        f"Paliotta et al., arXiv 2302.05282, second hand: {_TOPER} it as FF-GCN",
-        "The paper's own table was not at hand, and the columns may be shifted there (deviations of 5 on BZR and 8 on "
-        "COX2 are odd for sets of 405 and 467 graphs). COX2 equals the majority class; MUTAG, PROTEINS and IMDB-BINARY "
-        "lie below what the mere size of the graphs tells a random forest.",
+        f"Paliotta et al., arXiv 2302.05282, from a secondary source: {_TOPER} it as FF-GCN",
+        "The table of the paper itself was not available, and the columns of the secondary source may be shifted "
+        "(deviations of 5 on BZR and 8 on COX2 are unusual for datasets of 405 and 467 graphs). The value for COX2 "
+        "equals the majority class; those for MUTAG, PROTEINS and IMDB-BINARY are lower than the accuracy of a random "
+        "forest on the size of the graphs.",
     ),
     Published(
         "best of 6 backprop GNNs",
@@ -64,8 +66,9 @@ _GRAPH_ROWS = (
             "MUTAG": 2.07, "PROTEINS": 3.7, "IMDB-BINARY": 3.9, "IMDB-MULTI": 3.5, "REDDIT-BINARY": 1.9,
             "REDDIT-MULTI-5K": 1.6,
         },
-        f"Errica et al., ICLR 2020, fair cross-validation, second hand: {_TOPER} it",
-        "The best of six for each set, chosen after the fact; hyperparameters chosen inside each fold.",
+        f"Errica et al., ICLR 2020, fair cross-validation, from a secondary source: {_TOPER} it",
+        "The best of six networks for each dataset, selected by its result; hyperparameters are selected inside each "
+        "fold.",
     ),
     Published(
         "majority class",
@@ -78,7 +81,7 @@ _GRAPH_ROWS = (
             "PTC_MR": 55.8, "REDDIT-BINARY": 50.0,
         },
         {},
-        "counted in the sets' graph labels",
+        "counted from the graph labels of the datasets",
     ),
 )  # fmt: skip
 
@@ -86,9 +89,10 @@ _GRAPH_ROWS = (
 def _rows(
     task: str, conv: str, layers: tuple[int, ...], table: Mapping[str, tuple[str, ...]], where: str, caveat: str
 ) -> list[Published]:
-    """Parse rows of a paper's table: for each set of ``_SETS``, figures such as ``94.28 / 94.87``, one for each depth.
+    """Parse the rows of a published table.
 
-    A figure may carry its deviation: ``86.61+-2.3``.
+    Each cell has one number for each depth, such as ``94.28/94.87``, optionally with its deviation: ``86.61+-2.3``. The
+    columns are the datasets of ``_SETS``.
     """
     made = []
     for method, cells in table.items():
@@ -163,17 +167,17 @@ PUBLISHED: tuple[Published, ...] = (
     *_rows("link", "sage", (4,), _LINK_SAGE, "tables 9-11", _LINK_CAVEAT),
     *_rows("link", "gat", (4,), _LINK_GAT, "tables 9-11", _LINK_CAVEAT),
 )
-"""The quoted rows: graphs, nodes, links."""
+"""All rows of published results: graphs, nodes, links."""
 
 
 def published(task: str, sets: tuple[str, ...]) -> tuple[Published, ...]:
-    """Return the quoted rows with figures of given sets.
+    """Return the published results for some datasets.
 
     Args:
         task: ``"graph"``, ``"node"`` or ``"link"``.
-        sets: names of benchmarks.
+        sets: Names of the datasets.
 
     Returns:
-        The rows with a figure for at least one of them.
+        The rows with a result for at least one of the datasets.
     """
     return tuple(row for row in PUBLISHED if row.task == task and any(name in row.values for name in sets))

@@ -1,4 +1,4 @@
-"""Measurement of wall time, processor time and peak memory."""
+"""Measurement of wall-clock time, processor time and peak memory."""
 
 import ctypes
 import resource
@@ -11,16 +11,16 @@ from typing import Any, Self
 from supa_gff.bench.jobs import Cost
 
 _STATUS = Path("/proc/self/status")
-_PEAK_OF_PROCESS = "5"  # resets the peak of a process on Linux (proc(5), clear_refs)
+_PEAK_OF_PROCESS = "5"  # resets the peak memory of a process on Linux (proc(5), clear_refs)
 
 
 class Meter:
-    """Measures the cost of the block of a ``with`` statement.
+    """Context manager that measures the cost of its block.
 
-    On a GPU the memory is the peak of PyTorch's allocator, otherwise the growth of the resident memory of the process.
-    Unused memory of the process is returned to the system first, as far as the C library can, so that a job in a used
-    process is measured nearly as in a fresh one. Without ``/proc``, the memory is the growth of the peak over the
-    life of the process, a lower bound.
+    On a GPU, the memory is the peak of PyTorch's allocator. Otherwise it is the growth of the resident memory of the
+    process. Unused memory is first returned to the system, as far as the C library supports it, so that measurements
+    depend little on previous jobs of the process. Without ``/proc`` the memory is the growth of the lifetime peak of
+    the process, which is a lower bound.
     """
 
     def __enter__(self) -> Self:
@@ -39,7 +39,7 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         cuda = _cuda()
         if cuda is not None:
-            cuda.synchronize()  # running kernels are part of the work
+            cuda.synchronize()  # kernels that are still running belong to the block
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         grown = 0 if cuda is None else int(cuda.max_memory_allocated()) - self._allocated
         on_gpu = grown > 0
@@ -48,7 +48,7 @@ class Meter:
 
 
 def _memory(field: str) -> int:
-    """Read a number of bytes from the status of the process."""
+    """Return a number of bytes from the status of the process."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith(field):
@@ -58,6 +58,6 @@ def _memory(field: str) -> int:
 
 
 def _cuda() -> Any:
-    """Return ``torch.cuda`` if this process uses it, without initialising it."""
+    """Return ``torch.cuda`` if this process has already initialised it."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

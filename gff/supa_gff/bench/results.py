@@ -1,4 +1,4 @@
-"""The file of results: one line of JSON for each finished job, written atomically."""
+"""File of benchmark results: one line of JSON for each finished job."""
 
 import hashlib
 import json
@@ -18,21 +18,21 @@ from supa.file_lock import open_locked
 from supa.texts import read_json
 from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
 
-_FIRST = b'{"dataset": "'  # start of every line; a torn line is a prefix of it
+_FIRST = b'{"dataset": "'  # start of every line, to recognise an incomplete last line
 _PACKAGES = ("supa-showers", "numpy", "scipy", "scikit-learn", "torch", "torch-geometric")
 
 
 @dataclass(frozen=True)
 class Result:
-    """A line of the file.
+    """One line of a file of results.
 
     Args:
-        job: the job.
-        measured: its result; None if it failed.
-        error: the reason of the failure; None if it succeeded.
-        machine: description of the machine.
-        versions: versions of Python and of the packages involved.
-        date: end of the job, UTC, ISO 8601.
+        job: Finished job.
+        measured: Result of the job. None if it failed.
+        error: Reason of the failure. None if the job succeeded.
+        machine: Description of the machine.
+        versions: Versions of Python and of the relevant packages.
+        date: End of the job in UTC, in ISO 8601 format.
     """
 
     job: Job
@@ -44,14 +44,14 @@ class Result:
 
 
 def finished(job: Job, outcome: JobResult | str) -> Result:
-    """Make the line of a job that has just ended on this machine.
+    """Return the result of a job that has just finished on this machine.
 
     Args:
-        job: the job.
-        outcome: its result, or the reason of its failure.
+        job: Finished job.
+        outcome: Result of the job, or the reason of its failure.
 
     Returns:
-        The result.
+        The result, with machine, versions and date.
     """
     failed = isinstance(outcome, str)
     return Result(
@@ -65,31 +65,31 @@ def finished(job: Job, outcome: JobResult | str) -> Result:
 
 
 def read_results(path: str | os.PathLike[str]) -> list[Result]:
-    """Read a file of results; a torn last line is left out.
+    """Read a file of results. An incomplete last line is ignored.
 
     Args:
-        path: the file.
+        path: File to read.
 
     Returns:
-        Its results in the order of the file, the newest of each job only.
+        The newest result of each job, in the order of the file.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: a line is not a result.
+        OSError: If the file cannot be read.
+        ValueError: If a line is not a result.
     """
     lines, _ = _lines(Path(path))
     return _newest(lines)
 
 
 class ResultsFile:
-    """A file of results, open for appending; a second process cannot open it at the same time.
+    """File of results that is open for appending and locked against other processes.
 
     Args:
-        path: the file; it is created if it does not exist. A torn last line is removed.
+        path: File to open. It is created if it does not exist. An incomplete last line is removed.
 
     Raises:
-        OSError: the file cannot be read or written.
-        ValueError: it is not a file of results, or another process has opened it.
+        OSError: If the file cannot be read or written.
+        ValueError: If it is not a file of results, or another process has opened it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -110,26 +110,26 @@ class ResultsFile:
         os.close(self._descriptor)
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
-        """Return the jobs to run: those without a line of exactly their settings, and failed ones.
+        """Return the jobs that have no result with the same settings, and the jobs that failed.
 
         Args:
-            jobs: the jobs.
+            jobs: Jobs to look up.
 
         Returns:
-            The missing ones, in their order.
+            The missing jobs in the given order.
         """
         return [job for job in jobs if job not in self._results or self._results[job].measured is None]
 
     def append(self, result: Result) -> None:
-        """Append the line of a job, and wait until it is on the disk.
+        """Append a result and flush it to the disk.
 
-        A failure is not written again if the file has it already.
+        A failure is not appended again if the file already contains it.
 
         Args:
-            result: the result.
+            result: Result to append.
 
         Raises:
-            OSError: the line cannot be written; the lines before are unchanged.
+            OSError: If the line cannot be written. The previous lines are unchanged.
         """
         before = self._results.get(result.job)
         if before is not None and result.error is not None and before.error == result.error:
@@ -138,30 +138,31 @@ class ResultsFile:
         size = os.fstat(self._descriptor).st_size
         if os.write(self._descriptor, line) != len(line):
             os.ftruncate(self._descriptor, size)
-            raise OSError(f"{self._path}: a result could not be written; is the disk full?")
+            raise OSError(f"{self._path}: a result could not be written. Check whether the disk is full.")
         os.fsync(self._descriptor)
         self._results[result.job] = result
 
     def of(self, jobs: Iterable[Job]) -> list[Result]:
-        """Return the results of jobs.
+        """Return the results of some jobs.
 
         Args:
-            jobs: the jobs.
+            jobs: Jobs to look up.
 
         Returns:
-            The existing results, in the order of the jobs.
+            The existing results in the order of the jobs.
         """
         return [self._results[job] for job in jobs if job in self._results]
 
 
 def latest(results: Sequence[Result]) -> list[Result]:
-    """Leave out results of older configurations.
+    """Return the results of the newest configuration of each dataset, method and convolution.
 
     Args:
-        results: results in the order of their file.
+        results: Results in the order of their file.
 
     Returns:
-        For each set, method and convolution the results that share settings and number of folds with its last one.
+        The results that have the same settings and number of folds as the last one of their dataset, method and
+        convolution.
     """
     last = {_place(result.job): (result.job.settings, result.job.folds) for result in results}
     return [r for r in results if last[_place(r.job)] == (r.job.settings, r.job.folds)]
@@ -180,18 +181,18 @@ def _newest(results: Iterable[Result]) -> list[Result]:
 
 
 def _lines(path: Path) -> tuple[list[Result], int]:
-    """Read the complete lines; return them and their size in bytes."""
+    """Return the complete lines of a file, and their size in bytes."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     torn = content[whole:]
     if not (_FIRST.startswith(torn) or torn.startswith(_FIRST)):
-        raise ValueError(f"{path}: this is not a file of benchmark results; choose another name.")
+        raise ValueError(f"{path} is not a file of benchmark results; choose another file.")
     results = []
     for number, line in enumerate(content[:whole].splitlines(), 1):
         try:
             results.append(_from_dict(read_json(line)))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: this is not a result of a benchmark ({error!r}).") from None
+            raise ValueError(f"{path}, line {number}, is not a benchmark result ({error!r}).") from None
     return results, whole
 
 
@@ -235,7 +236,7 @@ def _from_dict(line: dict[str, Any]) -> Result:
 
 
 def _digest(job: Job) -> str:
-    """Return a short hash of the settings, for sorting lines by hand."""
+    """Return a short hash of the settings, by which users can sort the lines of the file."""
     return hashlib.sha256(job.settings.encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""Lists jobs and runs one of them: a trivial baseline or a trained method."""
+"""Creation and execution of jobs."""
 
 import importlib
 from collections.abc import Iterable, Mapping
@@ -17,35 +17,38 @@ from supa_learning.folds import SPLIT_SEED, stratified_folds
 from supa_learning.graph_baselines import BASELINES, TREES, run_baseline, targets_of
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
-"""Share of validation items outside the test part; five folds split nodes 64/16/20, as ForwardGNN does."""
+"""Fraction of the items outside the test fold that form the validation part, by task.
+
+With five folds, nodes are split 64/16/20 as in ForwardGNN.
+"""
 
 
 def make_jobs(
     datasets: Iterable[str], methods: Iterable[str], convs: Iterable[str], *, folds: int, seeds: int
 ) -> list[Job]:
-    """List all combinations of sets, methods, convolutions, folds and seeds.
+    """Return the jobs for all combinations of datasets, methods, convolutions, folds and seeds.
 
-    A method without convolutions is run once, a method without randomness with one seed, and a method that cannot do
-    the task of a set is left out.
+    Methods without convolutions run once, and methods without randomness run with one seed. Methods that do not support
+    the task of a dataset are omitted.
 
     Args:
-        datasets: names of benchmarks.
-        methods: names of methods.
-        convs: names of convolutions.
-        folds: number of folds.
-        seeds: number of seeds, from 0.
+        datasets: Names of datasets.
+        methods: Names of methods and baselines.
+        convs: Names of convolutions.
+        folds: Number of folds.
+        seeds: Number of random seeds. The seeds are 0, 1, ...
 
     Returns:
-        The jobs, set by set.
+        The jobs, ordered by dataset.
 
     Raises:
-        ValueError: a name is unknown, a number is out of its limits, or no combination is left.
+        ValueError: If a name is unknown, a number is out of range, or no combination is supported.
     """
     datasets, methods, convs = list(dict.fromkeys(datasets)), list(dict.fromkeys(methods)), list(dict.fromkeys(convs))
     check_int(2, 1000, "folds", folds)
     check_int(1, 1000, "seeds", seeds)
     for name in datasets:
-        check_name(BENCHMARKS, "a set", name)
+        check_name(BENCHMARKS, "a dataset", name)
     jobs = []
     for method in methods:
         check_name([*BASELINES, *METHODS], "a method", method)
@@ -61,20 +64,20 @@ def make_jobs(
                 for fold in range(folds)
             ]
     if not jobs:
-        raise ValueError("None of the given methods can do the tasks of the given sets.")
-    # Ordered by set, so that a process loads each set once.
+        raise ValueError("None of the methods supports the tasks of the datasets.")
+    # With this order, a process loads each dataset once.
     return sorted(jobs, key=lambda job: datasets.index(job.dataset))
 
 
 def prepare(datasets: Iterable[str], root: str | None) -> None:
-    """Load sets into the cache on disk, where the worker processes find them.
+    """Load datasets into the cache on disk, which the worker processes share.
 
     Args:
-        datasets: names of benchmarks.
-        root: folder of their raw files; None: they are downloaded.
+        datasets: Names of datasets.
+        root: Folder with their raw files. None: they are downloaded.
 
     Raises:
-        ValueError: a set cannot be loaded.
+        ValueError: If a dataset cannot be loaded.
     """
     for name in dict.fromkeys(datasets):
         _loaded(name, root)
@@ -82,17 +85,17 @@ def prepare(datasets: Iterable[str], root: str | None) -> None:
 
 
 def run_job(job: Job, root: str | None) -> JobResult:
-    """Load the set of a job, make its fold, train and test.
+    """Run a job: load the dataset, split it, train and test.
 
     Args:
-        job: the job.
-        root: folder of the raw files of the sets; None: they are downloaded.
+        job: Job to run.
+        root: Folder with the raw files of the datasets. None: they are downloaded.
 
     Returns:
-        The result, with its cost (without loading).
+        The result with its cost. Loading is not part of the cost.
 
     Raises:
-        ValueError: the set cannot be loaded, or the method cannot be run on it.
+        ValueError: If the dataset cannot be loaded, or the method does not support it.
     """
     benchmark = _loaded(job.dataset, root)
     shares = VALID_SHARES[benchmark.task]
@@ -121,8 +124,8 @@ def _settings(dataset: str, method: str, conv: str) -> str:
 
 
 def _import_baselines() -> None:
-    """Import the packages of baselines, so that their import is not measured."""
-    with suppress(ImportError):  # `run_baseline` raises a clear error
+    """Import the packages of the baselines before the measurement of their cost starts."""
+    with suppress(ImportError):  # `run_baseline` raises a clearer error
         for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
             importlib.import_module(f"sklearn.{module}")
 

@@ -1,4 +1,4 @@
-"""Results as scores: a row for each method and convolution, a column for each set."""
+"""Summary of results by method, convolution and dataset."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from supa_gff.bench.results import Result
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """Scores of a row on a set.
+    """Scores of one method and convolution on one dataset.
 
     Args:
-        folds: (folds,) test accuracy of each fold in percent, the mean of its seeds; NaN if there is none.
-        complete: whether every fold is there, with the same number of seeds.
-        test_over_train: mean number of tested over mean number of training items.
-        wall_seconds: median of a training and test; the mean would show every pause of a shared machine.
-        memory_bytes: median peak of a training and test.
+        folds: (folds,) float64 test accuracy of each fold in percent, averaged over seeds. NaN if the fold is missing.
+        complete: Whether every fold has a result, with the same number of seeds.
+        test_over_train: Ratio of the mean number of test items to the mean number of training items.
+        wall_seconds: Median time of a job in seconds. Pauses of a shared machine affect the median less than the mean.
+        memory_bytes: Median peak memory of a job in bytes.
     """
 
     folds: FloatArray
@@ -35,19 +35,19 @@ class Cell:
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation over the existing folds; NaN for a single one."""
+        """Sample standard deviation over the existing folds. NaN for a single fold."""
         there = self.folds[~np.isnan(self.folds)]
         return float(there.std(ddof=1)) if len(there) > 1 else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The cells of a comparison.
+    """Scores of all methods, convolutions and datasets of a comparison.
 
     Args:
-        rows: (method, convolution) in the order of the results.
-        sets: names of the sets in that order.
-        cells: by row and set; without an entry if no job succeeded.
+        rows: Pairs of method and convolution, in the order of the results.
+        sets: Names of the datasets, in the order of the results.
+        cells: Scores by row and dataset. A cell is missing if no job succeeded.
     """
 
     rows: tuple[tuple[str, str], ...]
@@ -55,30 +55,30 @@ class Scores:
     cells: dict[tuple[tuple[str, str], str], Cell]
 
     def complete(self, row: tuple[str, str], name: str) -> Cell | None:
-        """Return a cell if it is complete.
+        """Return the scores of a row on a dataset, if they are complete.
 
         Args:
-            row: its method and convolution.
-            name: its set.
+            row: Method and convolution.
+            name: Name of the dataset.
 
         Returns:
-            The cell; None where something is missing.
+            The cell. None if it is missing or incomplete.
         """
         cell = self.cells.get((row, name))
         return cell if cell is not None and cell.complete else None
 
 
 def scores_of(results: Sequence[Result]) -> Scores:
-    """Sum results up.
+    """Summarise results.
 
     Args:
-        results: results of one configuration for each set, method and convolution; failed ones count as missing.
+        results: Results of one configuration for each dataset, method and convolution. Failed jobs count as missing.
 
     Returns:
         The scores.
 
     Raises:
-        ValueError: results of several configurations are mixed.
+        ValueError: If results of several configurations are mixed.
     """
     grouped: dict[tuple[tuple[str, str], str], list[Result]] = defaultdict(list)
     for result in results:
@@ -86,7 +86,7 @@ def scores_of(results: Sequence[Result]) -> Scores:
     cells = {}
     for (row, name), members in grouped.items():
         if len({(r.job.settings, r.job.folds) for r in members}) > 1:
-            raise ValueError(f"{members[0].job.row} on {name}: results of several configurations cannot be summed up.")
+            raise ValueError(f"The results of {members[0].job.row} on {name} have several configurations.")
         cell = _cell(members)
         if cell is not None:
             cells[row, name] = cell
@@ -98,7 +98,7 @@ def _cell(results: Sequence[Result]) -> Cell | None:
     num_folds = results[0].job.folds
     of_fold: list[list[float]] = [[] for _ in range(num_folds)]
     sizes, costs = [], []
-    # The order of the file is that in which processes ended; a sum must not depend on it.
+    # The order of the file depends on the run times of the processes. The rounding of sums must not depend on it.
     for result in sorted(results, key=lambda r: (r.job.fold, r.job.seed)):
         if result.measured is not None:
             of_fold[result.job.fold].append(result.measured.test_accuracy)

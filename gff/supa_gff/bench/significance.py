@@ -1,4 +1,4 @@
-"""Whether two methods differ: on one set over its folds, and over sets; several comparisons at once."""
+"""Statistical tests for the comparison of two methods, and correction for multiple comparisons."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,26 +8,28 @@ from supa.checks import check_real
 
 
 def corrected_t_test(differences: npt.ArrayLike, test_over_train: float) -> float:
-    """Test whether two methods differ on one set, by their paired differences over resamplings.
+    """Test whether two methods differ on one dataset, from their paired differences over resamplings.
 
-    The corrected resampled t-test of Nadeau and Bengio (Machine Learning 52 (2003) 239, section 5): with J differences
-    of mean m and sample variance s^2,
+    This is the corrected resampled t-test. With J differences of mean m and sample variance s^2,
 
         t = m / sqrt((1/J + n_test/n_train) s^2)
 
-    has about Student's distribution with J - 1 degrees of freedom. The usual 1/J alone supposes trainings that share
-    no data; those of a cross-validation do, and it would alarm far too often. Bouckaert and Frank (PAKDD 2004) use the
-    same for cross-validation.
+    approximately follows Student's distribution with J - 1 degrees of freedom. The usual factor 1/J assumes that the
+    trainings share no data. In a cross-validation they do, and the uncorrected test has too many false positives.
+    Bouckaert and Frank (PAKDD 2004) use the same correction for cross-validation.
 
     Args:
-        differences: (J,) the differences, at least two.
-        test_over_train: number of tested over number of training items.
+        differences: (J,) differences, at least two.
+        test_over_train: Ratio of the numbers of test and training items.
 
     Returns:
-        The two-sided p-value; 1 where all differences are zero.
+        The two-sided p-value. It is 1 if all differences are zero.
 
     Raises:
-        ValueError: the differences are fewer than two or not finite, or the ratio is not positive.
+        ValueError: If there are fewer than two differences, one is not finite, or the ratio is not positive.
+
+    Source:
+        Nadeau and Bengio, Machine Learning 52 (2003) 239, section 5.
     """
     from scipy.stats import t as student
 
@@ -42,27 +44,30 @@ def corrected_t_test(differences: npt.ArrayLike, test_over_train: float) -> floa
 
 
 def wilcoxon_signed_rank(differences: npt.ArrayLike) -> float:
-    """Test whether one of two methods is better over sets, by the difference of each set.
+    """Test whether two methods differ over several datasets, from the mean difference on each dataset.
 
-    Wilcoxon's signed-rank test (Biometrics Bulletin 1 (1945) 80), which Demsar (JMLR 7 (2006) 1) recommends for two
-    classifiers over several sets. The p-value is exact, also with ties: the distribution of the sum of the positive
-    ranks under all signs, given the ranks. Differences of zero are left out, as Wilcoxon does. With n sets no p-value
-    is below 2^(1-n), so that five sets or fewer never reach 0.05.
+    This is Wilcoxon's signed-rank test, which Demsar (JMLR 7 (2006) 1) recommends for two classifiers and several
+    datasets. The p-value is exact, also with ties: it uses the distribution of the sum of positive ranks over all
+    signs, given the ranks. Differences of zero are removed, as Wilcoxon does. For n datasets the smallest p-value is
+    2^(1-n), so five or fewer datasets cannot reach 0.05.
 
     Args:
-        differences: (n,) mean difference of each set.
+        differences: (n,) mean difference on each dataset.
 
     Returns:
-        The two-sided p-value; 1 where no difference is left.
+        The two-sided p-value. It is 1 if all differences are zero.
 
     Raises:
-        ValueError: a difference is not finite.
+        ValueError: If a difference is not finite.
+
+    Source:
+        Wilcoxon, Biometrics Bulletin 1 (1945) 80.
     """
     from scipy.stats import rankdata
 
     values = _row(differences, 0)
     values = values[values != 0]
-    doubled = np.rint(2 * rankdata(np.abs(values))).astype(np.int64)  # ties have half ranks
+    doubled = np.rint(2 * rankdata(np.abs(values))).astype(np.int64)  # ties have ranks with a fraction of 1/2
     total = int(doubled.sum())
     chances = np.zeros(total + 1)
     chances[0] = 1.0
@@ -76,23 +81,26 @@ def wilcoxon_signed_rank(differences: npt.ArrayLike) -> float:
 
 
 def holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Adjust p-values of several comparisons, so that the chance of any false alarm keeps its level.
+    """Adjust p-values for multiple comparisons by Holm's method, which controls the family-wise error rate.
 
-    Holm (Scandinavian Journal of Statistics 6 (1979) 65): the k-th smallest of n is multiplied by n - k + 1, and none
-    is smaller than one before it.
+    The k-th smallest of n p-values is multiplied by n - k + 1. Adjusted values are then made non-decreasing. The method
+    makes no assumption about the dependence of the p-values.
 
     Args:
-        p_values: (n,) p-values, of whatever dependence.
+        p_values: (n,) p-values.
 
     Returns:
-        (n,) adjusted p-values, in the same order.
+        (n,) float64 adjusted p-values in the same order.
 
     Raises:
-        ValueError: they are no p-values.
+        ValueError: If a value is not between 0 and 1.
+
+    Source:
+        Holm, Scandinavian Journal of Statistics 6 (1979) 65.
     """
     values = _row(p_values, 0)
     if len(values) and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError("p_values: a value is outside 0 to 1.")
+        raise ValueError("p_values must be between 0 and 1.")
     order = np.argsort(values)
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1)
@@ -102,5 +110,5 @@ def holm(p_values: npt.ArrayLike) -> FloatArray:
 def _row(given: npt.ArrayLike, least: int) -> FloatArray:
     values = np.asarray(given, dtype=np.float64)
     if values.ndim != 1 or len(values) < least or not np.isfinite(values).all():
-        raise ValueError(f"One row of at least {least} finite numbers is needed, but {given!r} was given.")
+        raise ValueError(f"There must be one row of at least {least} finite numbers, got {given!r}.")
     return values

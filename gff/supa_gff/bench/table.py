@@ -1,4 +1,4 @@
-"""The table of a benchmark in Markdown: accuracies, quoted figures beside them, and what differs from the reference."""
+"""Table of benchmark results in Markdown: accuracies, published results, and differences from a reference method."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from supa_gff.bench.scores import Scores, scores_of
 from supa_gff.bench.significance import corrected_t_test, holm, wilcoxon_signed_rank
 
 REFERENCE = "backprop"
-"""The method that others are compared with."""
+"""Default reference method, with which the others are compared."""
 
 Row = tuple[str, str]
 
@@ -20,30 +20,30 @@ _NOTHING = "-"
 
 
 def table(results: Sequence[Result], *, reference: str = REFERENCE) -> str:
-    """Write results as a page of Markdown.
+    """Return results as a page of Markdown.
 
-    Accuracies are means over folds with the sample standard deviation over folds, the seeds of a fold averaged
-    first. A cell that lacks folds or seeds says so, and enters no mean, rank or test.
+    Accuracies are means over folds with the sample standard deviation over folds, after averaging the seeds of each
+    fold. Incomplete cells are marked, and do not contribute to means, ranks or tests.
 
     Args:
-        results: results of one configuration for each set, method and convolution; rows and columns keep their order.
-        reference: the method that others are compared with.
+        results: Results of one configuration for each dataset, method and convolution, in the order of the table.
+        reference: Name of the reference method.
 
     Returns:
         The page.
 
     Raises:
-        ValueError: there is no result, or results of several configurations are mixed.
+        ValueError: If there are no results, or results of several configurations are mixed.
     """
     if not results:
-        raise ValueError("There is no result yet to make a table of.")
+        raise ValueError("There are no results yet; run the benchmark first.")
     scores = scores_of(results)
     parts = [_accuracies(scores), _differences(scores, reference), _failures(results), _conditions(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _accuracies(scores: Scores) -> str:
-    """Write the table of accuracies."""
+    """Return the table of accuracies."""
     ranks = _mean_ranks(scores)
     lines = [["method", *scores.sets, "mean", "mean rank"]]
     incomplete = False
@@ -69,18 +69,18 @@ def _accuracies(scores: Scores) -> str:
         figures = [_quoted_figure(one, name) for name in scores.sets]
         label = f"*{_quoted_label(one)}, quoted [{notes.index(_note(one)) + 1}]*"
         lines.append([label, *figures, _NOTHING, _NOTHING])
-    text = ["Test accuracy in percent, mean ± sample standard deviation over the folds (seeds averaged first).", ""]
+    text = ["Test accuracy in percent: mean ± sample standard deviation over folds (after averaging seeds).", ""]
     text += _markdown(lines)
     if incomplete:
-        text += ["", "A cell with fewer folds, or with seeds missing, enters no mean, rank or test."]
+        text += ["", "Cells with missing folds or seeds do not contribute to means, ranks or tests."]
     if quoted:
-        text += ["", "Quoted rows were not measured here, and their protocols differ:", ""]
+        text += ["", "Quoted rows are published results. Their protocols differ:", ""]
         text += [f"- [{number}] {note}" for number, note in enumerate(notes, 1)]
     return "\n".join(text)
 
 
 def _mean_ranks(scores: Scores) -> dict[Row, float]:
-    """Rank the rows that are complete on every set, 1 the best, ties sharing their mean rank."""
+    """Return the mean rank of each row that is complete on every dataset. The best rank is 1; ties share a rank."""
     from scipy.stats import rankdata
 
     rows = [row for row in scores.rows if all(scores.complete(row, name) is not None for name in scores.sets)]
@@ -91,10 +91,10 @@ def _mean_ranks(scores: Scores) -> dict[Row, float]:
 
 
 def _differences(scores: Scores, reference: str) -> str:
-    """Write the table of differences to the reference, with their p-values."""
+    """Return the table of differences from the reference, with their p-values."""
     references = [row for row in scores.rows if row[0] == reference]
     if not references:
-        return f"There is no row of the method {reference} to compare with." if len(scores.rows) > 1 else ""
+        return f"There are no results of the reference method {reference}." if len(scores.rows) > 1 else ""
     compared = [(row, _reference_of(row, references)) for row in scores.rows if row[0] != reference]
     found: dict[tuple[Row, str], tuple[float, float]] = {}
     for row, against in compared:
@@ -113,7 +113,7 @@ def _differences(scores: Scores, reference: str) -> str:
         if any((row, name) in found for name in scores.sets)
     }
     over_adjusted = dict(zip(over_sets, holm(list(over_sets.values())), strict=True))
-    lines = [["method", "against", *scores.sets, "over the sets"]]
+    lines = [["method", "reference", *scores.sets, "all datasets"]]
     for row, against in compared:
         cells = [
             f"{found[row, name][0]:+z.1f} ({_p(adjusted[row, name])})" if (row, name) in found else _NOTHING
@@ -123,10 +123,10 @@ def _differences(scores: Scores, reference: str) -> str:
         lines.append([_label(row), _label(against), *cells, over])
     return "\n".join(
         [
-            f"Difference to {reference} in points, paired over the folds (p of the corrected resampled t-test of "
-            "Nadeau and Bengio 2003), and over the sets (p of Wilcoxon's signed-rank test), two-sided; Holm's "
-            f"correction over the {counted(len(found), 'test')} on single sets together, and over the "
-            f"{counted(len(over_sets), 'test')} over sets.",
+            f"Difference from {reference} in percentage points. The p-values are two-sided. Single datasets: corrected "
+            "resampled t-test of Nadeau and Bengio (2003) on paired folds, with Holm's correction for "
+            f"{counted(len(found), 'test')}. All datasets: Wilcoxon's signed-rank test, with Holm's correction for "
+            f"{counted(len(over_sets), 'test')}.",
             "",
             *_markdown(lines),
         ]
@@ -134,12 +134,12 @@ def _differences(scores: Scores, reference: str) -> str:
 
 
 def _reference_of(row: Row, references: Sequence[Row]) -> Row:
-    """Choose the reference with the same convolution, or else the first one."""
+    """Return the reference with the same convolution, or the first one if there is none."""
     return next((one for one in references if one[1] == row[1]), references[0])
 
 
 def _failures(results: Sequence[Result]) -> str:
-    """List what failed, each reason once."""
+    """Return a list of the failed jobs, with each reason once."""
     reasons: dict[str, list[str]] = {}
     for result in results:
         if result.error is not None:
@@ -155,7 +155,7 @@ def _failures(results: Sequence[Result]) -> str:
 
 
 def _conditions(results: Sequence[Result]) -> str:
-    """Describe the conditions of the measurement."""
+    """Return a description of the folds, seeds, machines and versions."""
     folds = sorted({r.job.folds for r in results})
     seeds = sorted({r.job.seed for r in results})
     machines = sorted({r.machine for r in results})
@@ -163,9 +163,9 @@ def _conditions(results: Sequence[Result]) -> str:
     return "\n".join(
         [
             f"{', '.join(map(str, folds))} stratified folds, "
-            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}; whatever is chosen is chosen on a "
-            "validation part of each fold, never on its test part. Nodes are split so too, not by the masks of their "
-            "sets.",
+            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. Epochs and layers are selected on "
+            "a validation part of each fold, never on its test part. Nodes are also split into folds, not by the masks "
+            "of the dataset.",
             "",
             *(f"- {line}" for line in (*machines, *versions)),
         ]
@@ -192,7 +192,7 @@ def _quoted_label(row: Published) -> str:
 
 
 def _quoted_figure(row: Published, name: str) -> str:
-    """Format a quoted figure with the digits of its source."""
+    """Format a published number with the digits of its source."""
     if name not in row.values:
         return _NOTHING
     return f"*{row.values[name]:g} ± {row.errors[name]:g}*" if name in row.errors else f"*{row.values[name]:g}*"
@@ -203,7 +203,7 @@ def _note(row: Published) -> str:
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out rows of cells as an aligned Markdown table; the first row is the header."""
+    """Return rows of cells as the lines of an aligned Markdown table. The first row is the header."""
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     rows = []
     for line in lines:

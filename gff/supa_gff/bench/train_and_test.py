@@ -1,4 +1,4 @@
-"""Train a method on one fold of a benchmark and test it: the work of one job."""
+"""Training and test of a method on one fold of a benchmark."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,31 +17,31 @@ from supa_learning.metrics import accuracy
 
 
 def method_settings(method: str, conv: str) -> Mapping[str, Any]:
-    """Return the configuration that a result depends on.
+    """Return the configuration on which a result depends.
 
     Args:
-        method: one of ``METHODS``.
-        conv: one of ``CONVOLUTIONS``.
+        method: One of ``METHODS``.
+        conv: One of ``CONVOLUTIONS``.
 
     Returns:
-        The parts of the method, for each task that it can do.
+        The settings of the method for each task that it supports.
     """
     tasks = [task for task in ("graph", "node") if task in METHODS[method]]
     return {task: preset(method, _level(task)).replace(conv=conv).to_dict() for task in tasks}
 
 
 def train_and_test(benchmark: GraphBenchmark, fold: Fold, method: str, conv: str, seed: int) -> JobResult:
-    """Train on a fold, choose the epoch on its validation part, and test once.
+    """Train a method on a fold, select the epoch by its validation part, and test once.
 
     Args:
-        benchmark: the benchmark.
-        fold: indices of graphs, or of nodes of its single graph.
-        method: one of ``METHODS``.
-        conv: one of ``CONVOLUTIONS``.
-        seed: random seed of first weights and training.
+        benchmark: Benchmark to load the graphs from.
+        fold: Training, validation and test indices: of graphs, or of the nodes of a single graph.
+        method: One of ``METHODS``.
+        conv: One of ``CONVOLUTIONS``.
+        seed: Random seed of the initial weights and of the training.
 
     Returns:
-        The accuracies and the cost of the training.
+        The accuracies, the number of epochs and the number of parameters.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     graphs = GraphSet.of_benchmark(benchmark).to(device)

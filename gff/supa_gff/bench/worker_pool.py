@@ -1,4 +1,4 @@
-"""A pool of worker processes for jobs; the death of a process fails its job only."""
+"""Pool of worker processes. If a process ends unexpectedly, only its job fails."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from supa_gff.bench.runners import run_job
 Run = Callable[[Job, str | None], JobResult]
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-_KEYBOARD = (signal.SIGINT, signal.SIGHUP)  # a terminal sends them to every process that belongs to it
+_KEYBOARD = (signal.SIGINT, signal.SIGHUP)  # a terminal sends these signals to all of its processes
 _LONGEST_ERROR = 500
 _SECONDS_BETWEEN_PAUSES = 0.1
 
@@ -32,26 +32,27 @@ def run_jobs(
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     pause: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run jobs in fresh processes of one thread each, and append each one's result when it ends.
+    """Run jobs in new processes with one thread each, and append each result to a file.
 
-    A job that fails, or whose process is killed, is recorded with its reason; the others continue. After an
-    interruption the file holds all finished jobs, and ``ResultsFile.missing`` returns the others.
+    A job that fails, or whose process is killed, is recorded with the reason, and the other jobs continue. After an
+    interruption the file contains all finished jobs, and ``ResultsFile.missing`` returns the others.
 
     Args:
-        jobs: the jobs.
-        file: the file of results.
-        root: folder of the raw files of the sets; None: they are downloaded.
-        workers: number of processes at the same time.
-        run: a function that runs one job; the processes import it from its module.
-        progress: called with the number of finished jobs and of all jobs, at the start and after each job.
-        pause: called several times a second; an exception in it ends the running jobs.
+        jobs: Jobs to run.
+        file: File of results.
+        root: Folder with the raw files of the datasets. None: they are downloaded.
+        workers: Number of processes.
+        run: Function that runs one job. The processes import it from its module.
+        progress: Function that is called with the number of finished jobs and the number of jobs, at the start and
+            after each job.
+        pause: Function that is called several times per second. If it raises, the running jobs are stopped.
 
     Returns:
-        The number of jobs that failed.
+        The number of failed jobs.
 
     Raises:
-        OSError: a result cannot be written.
-        ValueError: ``workers`` is out of its limits.
+        OSError: If a result cannot be written.
+        ValueError: If ``workers`` is out of range.
     """
     check_int(1, 4096, "workers", workers)
     waiting, failures, done = deque(jobs), 0, 0
@@ -81,12 +82,12 @@ def run_jobs(
 
 
 class _Worker:
-    """A process with one job at a time."""
+    """Process that runs one job at a time."""
 
     def __init__(self, run: Run, root: str | None, job: Job) -> None:
         context = get_context("spawn")
         self.end, other = context.Pipe()
-        # A daemon process cannot outlive this process.
+        # A daemon process ends with this process.
         self._process = context.Process(target=_work, args=(other, run, root), daemon=True)
         with _started_undisturbed():
             self._process.start()
@@ -96,7 +97,7 @@ class _Worker:
 
     def start(self, job: Job) -> None:
         self._job = job
-        with suppress(BrokenPipeError):  # it has died; `result` reports it
+        with suppress(BrokenPipeError):  # the process has ended; `result` reports it
             self.end.send(job)
 
     def result(self) -> Result:
@@ -116,19 +117,20 @@ class _Worker:
 
 def _how_it_died(code: int | None) -> str:
     if code is None or code >= 0:
-        return f"Its process ended by itself, with status {code}."
+        return f"The process of the job exited with status {code}."
     name = signal.Signals(-code).name
-    return f"Its process was ended by {name}{'; was there too little memory?' if name == 'SIGKILL' else '.'}"
+    reason = ", possibly because memory ran out" if name == "SIGKILL" else ""
+    return f"The process of the job was ended by {name}{reason}."
 
 
 @contextmanager
 def _started_undisturbed() -> Iterator[None]:
-    """Start a process with one thread, which ignores Ctrl-C: its parent handles it."""
+    """Context in which child processes start with one thread and ignore Ctrl-C, which the parent handles."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ |= dict.fromkeys(_ONE_THREAD, "1")
-    # If it were started with the first child, it would unblock the signals before the child inherits the mask.
+    # Otherwise the first child starts the tracker, which unblocks the signals before the child inherits the mask.
     resource_tracker.ensure_running()
-    # A child inherits the blocked signals from its first instruction on.
+    # A child process inherits the mask of blocked signals.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _KEYBOARD)
     try:
         yield
@@ -144,18 +146,18 @@ def _started_undisturbed() -> Iterator[None]:
 def _work(end: Any, run: Run, root: str | None) -> None:
     """Run jobs until the parent closes the pipe."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, OSError):  # the parent has ended, or has been killed
+    with suppress(EOFError, OSError):  # the parent has ended
         while True:
             job: Job = end.recv()
             try:
                 outcome: JobResult | str = run(job, root)
-            except Exception as error:  # an exception of one job must not end the others
+            except Exception as error:  # other jobs continue
                 outcome = _in_one_line(error)
             end.send(finished(job, outcome))
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed."""
+    """End this process when its parent ends."""
     parent = parent_process()
     if parent is not None:
         parent.join()

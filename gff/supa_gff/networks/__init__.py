@@ -1,1 +1,1 @@
-"""Graph networks of layers with a score each: hypotheses in, scores out."""
+"""Graph networks: layers with their own scores, label-conditioned inputs, and combined predictions."""

@@ -1,22 +1,22 @@
-"""Combining the scores of several layers into one prediction."""
+"""Combination of the scores of several layers."""
 
 from typing import Literal
 
 from torch import Tensor
 
 Aggregation = Literal["scores", "probabilities", "mean"]
-"""How the scores of several layers are combined: summed, summed as softmax probabilities, or averaged."""
+"""How the scores of several layers are combined: sum of scores, sum of softmax probabilities, or mean of scores."""
 
 
 def aggregate(scores: Tensor, how: Aggregation) -> Tensor:
     """Combine the scores of several layers.
 
     Args:
-        scores: (layers, units, out_channels) float32.
-        how: whether scores are summed, their softmax probabilities are summed, or scores are averaged.
+        scores: (layers, units, out_channels) float32 scores.
+        how: ``"scores"``: sum of the scores; ``"probabilities"``: sum of their softmax; ``"mean"``: mean of the scores.
 
     Returns:
-        (units, out_channels) float32.
+        (units, out_channels) float32 combined scores.
     """
     if how == "mean":
         return scores.mean(0)

@@ -1,4 +1,4 @@
-"""A batch under one or several hypotheses about its labels: the input of a layer."""
+"""Input of a layer: a batch under one or several hypotheses about its labels."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from supa_gff.topology import Topology
 
 @dataclass(frozen=True, eq=False)
 class HypothesisBatch:
-    """The nodes of a batch under one or several hypotheses about the labels, before a layer.
+    """Input of a layer for the nodes of a batch, under one or several hypotheses about the labels.
 
     Args:
-        x: (hypotheses, nodes, channels) float32; (1, nodes, channels) where all hypotheses share the features.
-        topology: edges and graphs of the nodes.
-        labels: (hypotheses, nodes) int64, -1 = unknown; None without label injection.
+        x: (hypotheses, nodes, channels) float32 features; (1, nodes, channels) if all hypotheses share them.
+        topology: Edges and graphs of the nodes.
+        labels: (hypotheses, nodes) int64 labels, -1 for unknown ones. None without label injection.
     """
 
     x: Tensor
@@ -22,13 +22,13 @@ class HypothesisBatch:
     labels: Tensor | None
 
     def select(self, hypothesis: int) -> "HypothesisBatch":
-        """Return the batch under one of several hypotheses that share their edges.
+        """Return the input under one of several hypotheses, which must share their edges.
 
         Args:
-            hypothesis: its number from 0.
+            hypothesis: Index of the hypothesis, from 0.
 
         Returns:
-            The batch under this hypothesis alone.
+            The input under this hypothesis.
         """
         x = self.x if len(self.x) == 1 else self.x[hypothesis : hypothesis + 1]
         labels = None if self.labels is None else self.labels[hypothesis : hypothesis + 1]

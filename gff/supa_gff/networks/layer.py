@@ -1,4 +1,4 @@
-"""One layer: normalisation, message passing, activation, and the score that it is trained on."""
+"""One layer of a network: normalisation, convolution, activation function, and score."""
 
 from typing import Any
 
@@ -18,15 +18,15 @@ _INNER_NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn
 
 
 class Layer(nn.Module):
-    """A layer of a network, with a scorer of its own.
+    """Layer of a network with its own scorer.
 
     Args:
-        method: how the network is built, scored and trained.
-        index: its number from 0.
-        in_channels: number of input channels, without injected labels.
-        out_channels: number of scores: classes, or 1 for values and links.
-        level: what is predicted.
-        deg: (largest degree + 1,) int64 histogram of in-degrees; PNA needs it.
+        method: How the network is built, scored and trained.
+        index: Index of the layer, from 0.
+        in_channels: Number of input channels, without injected labels.
+        out_channels: Number of classes; 1 for regression and for links.
+        level: What is predicted.
+        deg: (largest degree + 1,) int64 histogram of the in-degrees. Required by PNA only.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Layer(nn.Module):
         channels = method.hidden_channels
         norm = _INNER_NORMS.get(method.normalisation)
         label = method.label
-        # A residual connection adds the input without an injected label.
+        # A residual connection adds the input without the injected label.
         self.residual = method.residual and in_channels == channels
         self.labelled_input = None
         if index == 0 and isinstance(label, NodeFeatures | LabelEmbedding):
@@ -64,36 +64,36 @@ class Layer(nn.Module):
 
     @property
     def prepares(self) -> bool:
-        """Whether `prepare` has no trained and no random part, so that its result can be cached."""
+        """Whether the result of `prepare` can be cached, because nothing in it is trained or random."""
         learned = self.labelled_input is not None and self.labelled_input.embedding is not None
         return aggregates(self.conv) and not self.residual and not learned and self.dropout == 0
 
     @property
     def by_node(self) -> bool:
-        """Whether activations and scores of a node depend on its own row of `prepare` alone."""
+        """Whether the activations and scores of a node depend only on its own row of the result of `prepare`."""
         across_nodes = [part for part in self.conv.modules() if isinstance(part, nn.BatchNorm1d)]
         per_node = self.norm is None or isinstance(self.norm, nn.LayerNorm)
         return self.prepares and per_node and not across_nodes and getattr(self.scorer, "conv", None) is None
 
     def prepare(self, x: Tensor, topology: Topology, labels: Tensor | None) -> Tensor:
-        """Compute the part of the layer before its trained part.
+        """Compute the part of the layer that precedes its trained weights.
 
         Args:
-            x: (hypotheses or 1, nodes, channels) float32.
-            topology: edges and graphs of the nodes.
-            labels: (hypotheses, nodes) int64, -1 = unknown; None without label injection.
+            x: (hypotheses or 1, nodes, channels) float32 input.
+            topology: Edges and graphs of the nodes.
+            labels: (hypotheses, nodes) int64 labels, -1 for unknown ones. None without label injection.
 
         Returns:
-            (hypotheses or 1, nodes, channels) float32, for `activate`.
+            (hypotheses or 1, nodes, channels) float32 input of `activate`.
         """
         if self.labelled_input is not None and labels is not None:
             x = self.labelled_input(x, labels)
         if self.length:
-            # Only the direction is passed on, so that a layer cannot use the goodness of the one below.
+            # Only the direction is used. Otherwise a layer could reuse the goodness of the layer below.
             x = x / (x.norm(dim=2, keepdim=True) + 1e-8)
         x = self._dropped(x)
         if not self.prepares:
-            # A convolution that first transforms and then aggregates fewer channels is faster.
+            # The convolution runs as a whole, since it may transform to fewer channels before it aggregates.
             return x
         edges = topology.edges(len(x))
         return aggregate(self.conv, x.flatten(0, 1), edges).view(*x.shape[:2], -1)
@@ -102,10 +102,10 @@ class Layer(nn.Module):
         """Compute the trained part of the layer.
 
         Args:
-            prepared: result of `prepare`.
-            x: input of `prepare`; used with residual connections only.
-            topology: edges and graphs of the nodes.
-            labels: see `prepare`.
+            prepared: Result of `prepare`.
+            x: Input of `prepare`. Used by residual connections only.
+            topology: Edges and graphs of the nodes.
+            labels: Labels; see `prepare`.
 
         Returns:
             (hypotheses, nodes, hidden_channels) float32 activations.
@@ -126,20 +126,20 @@ class Layer(nn.Module):
         """Compute the activations of the layer.
 
         Args:
-            x: (hypotheses or 1, nodes, channels) float32.
-            topology: edges and graphs of the nodes.
-            labels: (hypotheses, nodes) int64, -1 = unknown; None without label injection.
-            prepared: result of `prepare`, if it has been computed before.
+            x: (hypotheses or 1, nodes, channels) float32 input.
+            topology: Edges and graphs of the nodes.
+            labels: (hypotheses, nodes) int64 labels, -1 for unknown ones. None without label injection.
+            prepared: Result of `prepare`. None: it is computed.
 
         Returns:
-            (hypotheses, nodes, hidden_channels) float32.
+            (hypotheses, nodes, hidden_channels) float32 activations.
         """
         if prepared is None:
             prepared = self.prepare(x, topology, labels)
         return self.activate(prepared, x, topology, labels)
 
     def score(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
-        """Score the units of a batch by the activations of this layer; see `Scorer`."""
+        """Compute the scores of a batch from the activations of this layer; see `Scorer`."""
         scores: Tensor = self.scorer(h, topology, batch)
         return scores
 
@@ -148,7 +148,7 @@ class Layer(nn.Module):
             return x
         if x.is_cuda or x.requires_grad:
             return functional.dropout(x, self.dropout)
-        # Random numbers are slow on a CPU, and bags of words are nearly all zero: none are drawn for zeros.
+        # Random numbers are slow on a CPU, and bags of words are mostly zeros, so they are drawn for nonzeros only.
         places = x.nonzero(as_tuple=True)
         dropped = torch.zeros_like(x)
         dropped[places] = functional.dropout(x[places], self.dropout)

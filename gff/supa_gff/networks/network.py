@@ -1,4 +1,4 @@
-"""Graph networks whose layers score what is predicted, each on its own."""
+"""Graph networks in which each layer computes its own scores."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
@@ -21,25 +21,39 @@ from supa_gff.topology import Topology
 
 
 class Network(nn.Module):
-    """A graph network whose layers each have a score of their own.
+    """Graph network in which each layer computes its own scores.
 
-    A network predicts; an update rule (``supa_gff.update_rule``) trains it.
+    The network is a ``torch.nn.Module`` that predicts. `update_rule` or `train` trains it.
 
     Args:
-        method: how the network is built, scored and trained.
-        in_channels: number of features of a node.
-        out_channels: number of classes; 1 for values and for links.
-        level: what is predicted.
-        deg: (largest degree + 1,) int64 histogram of the nodes' in-degrees, as of PyTorch Geometric's ``PNAConv``;
-            needed by PNA only.
-        seed: seed of the first weights; PyTorch's global random state is neither used nor changed.
+        method: How the network is built, scored and trained.
+        in_channels: Number of features per node.
+        out_channels: Number of classes; 1 for regression and for links.
+        level: What is predicted: ``"graph"``, ``"node"`` or ``"link"``.
+        deg: (largest degree + 1,) int64 histogram of the in-degrees of the nodes, as in PyTorch Geometric's
+            ``PNAConv``. Required by PNA only.
+        seed: Random seed of the initial weights. The global random state of PyTorch is neither used nor changed.
 
     Raises:
-        ValueError: the method cannot do the task, or a number is out of its limits.
+        ValueError: If the method does not support the level or the number of outputs, or a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Network, preset
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.ones(2, 3), edge_index=edges, y=torch.tensor([k % 2])) for k in range(10)]
+        >>> dataset = GraphSet.of(graphs)
+        >>> network = Network.for_graphs(preset("best").replace(layers=2), dataset, seed=0)
+        >>> batch = dataset.batch(torch.arange(10))
+        >>> network.layer_scores(batch).shape  # layers, graphs, classes
+        torch.Size([2, 10, 2])
+        >>> network.predict(batch).shape
+        torch.Size([10])
     """
 
     layer_mask: Tensor
-    """(layers,) bool, the layers whose scores make the prediction."""
+    """(layers,) bool, True for the layers whose scores are combined to the prediction."""
 
     class_nodes: Tensor | None
     """(classes, in_channels) float32 features of the virtual nodes of classes."""
@@ -62,7 +76,7 @@ class Network(nn.Module):
         self.method, self.level, self.in_channels, self.out_channels = method, level, in_channels, out_channels
         make_layer = Layer if method.top_down is None else top_down.make_layer
         widths = [in_channels, *[method.hidden_channels] * (method.layers - 1)]
-        # Initialisations draw from PyTorch's global generator and take no other.
+        # The initialisation functions of PyTorch always use the global generator.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.layers = nn.ModuleList(
@@ -76,12 +90,12 @@ class Network(nn.Module):
 
     @classmethod
     def for_graphs(cls, method: Method, graphs: GraphSet, *, seed: int = 0) -> "Network":
-        """Make the network that fits a set of graphs.
+        """Return a new network with the numbers of inputs and outputs of a set of graphs.
 
         Args:
-            method: how the network is built, scored and trained.
-            graphs: the set.
-            seed: seed of the first weights.
+            method: How the network is built, scored and trained.
+            graphs: Set of graphs.
+            seed: Random seed of the initial weights.
 
         Returns:
             The network, on the device of the set.
@@ -94,7 +108,7 @@ class Network(nn.Module):
         """Return a layer.
 
         Args:
-            index: its number from 0.
+            index: Index of the layer, from 0.
 
         Returns:
             The layer.
@@ -104,32 +118,31 @@ class Network(nn.Module):
         return module
 
     def set_layer_mask(self, first: int, end: int) -> None:
-        """Choose the layers whose scores make the prediction.
+        """Choose the consecutive layers whose scores are combined to the prediction.
 
         Args:
-            first: number of the first of them.
-            end: one past the last.
+            first: Index of the first layer to use, from 0.
+            end: Index of the last layer to use plus one.
         """
         self.layer_mask[:] = False
         self.layer_mask[first:end] = True
 
     def inputs(self, batch: Batch, labels: Tensor | None) -> HypothesisBatch:
-        """Return the input of the first layer, class nodes included.
+        """Return the input of the first layer, including class nodes.
 
         Args:
-            batch: the batch.
-            labels: (hypotheses, nodes) int64 labels of the nodes, -1 = unknown; None without label injection.
+            batch: Batch of graphs.
+            labels: (hypotheses, nodes) int64 labels of the nodes, -1 for unknown ones. None without label injection.
 
         Returns:
-            The batch under these hypotheses.
+            The input of the first layer under these hypotheses.
 
         Raises:
-            ValueError: the nodes have another number of features, or class nodes have no known labels to be joined by.
+            ValueError: If the number of features is wrong, or the network has class nodes and no labels are known.
         """
         if batch.x.shape[1] != self.in_channels:
             raise ValueError(
-                f"The nodes have {counted(batch.x.shape[1], 'feature')}, but the network was made for "
-                f"{self.in_channels:,}."
+                f"The network expects {counted(self.in_channels, 'feature')} per node, got {batch.x.shape[1]:,}."
             )
         topology = Topology(batch.edge_index, batch.graph, batch.num_graphs, batch.num_nodes)
         x = batch.x[None]
@@ -137,20 +150,18 @@ class Network(nn.Module):
             return HypothesisBatch(x, topology, labels)
         if labels is None:
             if batch.known_labels is None:
-                raise ValueError(
-                    "Class nodes are joined to nodes whose labels are known: the batch needs known_labels."
-                )
+                raise ValueError("The batch has no known_labels, which connect the class nodes to the nodes.")
             labels = batch.known_labels[None]
         x, topology = join_class_nodes(x, topology, labels, self.class_nodes, self.level)
         return HypothesisBatch(x, topology, None)
 
     def detach_to_next(self, inputs: HypothesisBatch, h: Tensor, *, positive_first: bool = False) -> HypothesisBatch:
-        """Return the input of the next layer, without gradient.
+        """Return the input of the next layer, detached from the gradient graph.
 
         Args:
-            inputs: the input of the layer.
+            inputs: Input of the layer.
             h: (hypotheses, nodes, channels) float32 activations of the layer.
-            positive_first: whether the first hypothesis is the positive one, as in training.
+            positive_first: Whether the first hypothesis is the positive one, as in training.
 
         Returns:
             The input of the next layer.
@@ -164,14 +175,14 @@ class Network(nn.Module):
         return HypothesisBatch(h, inputs.topology, inputs.labels)
 
     def node_labels(self, batch: Batch, candidates: Tensor) -> Tensor:
-        """Spread candidate labels of the units over the nodes.
+        """Return the node labels for the candidate labels of the units.
 
         Args:
-            batch: the batch.
-            candidates: (units, candidates) int64.
+            batch: Batch of graphs.
+            candidates: (units, candidates) int64 candidate labels.
 
         Returns:
-            (candidates, nodes) int64, -1 = unknown.
+            (candidates, nodes) int64 labels, -1 for unknown ones.
         """
         if self.level == "graph":
             return candidates.t()[:, batch.graph]
@@ -183,13 +194,13 @@ class Network(nn.Module):
         return labels
 
     def layer_scores(self, data: Any) -> Tensor:
-        """Score all classes by each layer.
+        """Compute the scores of each layer.
 
         Args:
-            data: a ``Batch``, or PyTorch Geometric's ``Data`` or ``Batch``.
+            data: A `supa_gff.Batch`, or a ``Data`` or ``Batch`` of PyTorch Geometric.
 
         Returns:
-            (layers, units, out_channels) float32.
+            (layers, units, out_channels) float32 class scores or predicted values.
         """
         batch = Batch.of(data, self.level, targets=False)
         was_training = self.training
@@ -200,10 +211,10 @@ class Network(nn.Module):
         return scores
 
     def scores_of(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-        """Score all classes by each layer, batch by batch.
+        """Compute the scores of each layer for several batches.
 
         Args:
-            batches: the batches.
+            batches: Batches of graphs.
 
         Returns:
             (layers, units, out_channels) float32 scores, and the (units,) targets.
@@ -212,25 +223,25 @@ class Network(nn.Module):
         return torch.cat([scores for scores, _ in parts], 1), torch.cat([target for _, target in parts])
 
     def forward(self, data: Any) -> Tensor:
-        """Score all classes by the layers of ``layer_mask`` together.
+        """Compute the combined scores of the layers that ``layer_mask`` selects.
 
         Args:
-            data: a ``Batch``, or PyTorch Geometric's ``Data`` or ``Batch``.
+            data: A `supa_gff.Batch`, or a ``Data`` or ``Batch`` of PyTorch Geometric.
 
         Returns:
-            (units, out_channels) float32 scores of the classes, or values.
+            (units, out_channels) float32 class scores or predicted values.
         """
         return self.aggregate(self.layer_scores(data))
 
     def aggregate(self, scores: Tensor) -> Tensor:
-        """Combine the scores of the layers of ``layer_mask``.
+        """Combine the scores of the layers that ``layer_mask`` selects.
 
         Args:
-            scores: (layers, units, out_channels) float32, of all layers or of the first ones; if ``layer_mask`` has
-                none of these, the last of them is used.
+            scores: (layers, units, out_channels) float32 scores of all layers, or of the first ones. If ``layer_mask``
+                selects none of them, the last one is used.
 
         Returns:
-            (units, out_channels) float32.
+            (units, out_channels) float32 combined scores.
         """
         chosen = scores[self.layer_mask[: len(scores)]]
         if len(chosen) == 0:
@@ -242,28 +253,28 @@ class Network(nn.Module):
 
     @property
     def aggregation(self) -> Aggregation:
-        """How the scores of several layers are combined; values are averaged if each layer learns them alone."""
+        """How the scores of several layers are combined. Predictions of separately trained regressors are averaged."""
         each_alone = self.method.schedule != "backprop" and not self.method.collaboration
         if isinstance(self.method.loss, SquaredError) and each_alone:
             return "mean"
         return self.method.aggregate
 
     def predict(self, data: Any) -> Tensor:
-        """Predict classes, values or scores of links.
+        """Predict classes, regression values or link scores.
 
         Args:
-            data: a ``Batch``, or PyTorch Geometric's ``Data`` or ``Batch``; targets are not used. At node level, nodes
-                of ``train_mask`` are predicted, and their labels are shown to class nodes: to predict other nodes,
-                give ``GraphSet.batch(test, known=train)``.
+            data: A `supa_gff.Batch`, or a ``Data`` or ``Batch`` of PyTorch Geometric. Targets are not used. At node
+                level, the nodes of ``train_mask`` are predicted and class nodes are connected to them. To predict other
+                nodes, use ``GraphSet.batch(test, known=train)``.
 
         Returns:
-            (units,) int64 classes; float32 values; for links float32 scores.
+            (units,) int64 classes, float32 values, or, for links, float32 scores.
         """
         scores: Tensor = self(data)
         return scores[:, 0] if self.out_channels == 1 else scores.argmax(1)
 
     def _layer_scores(self, batch: Batch) -> Tensor:
-        """Score all classes by each layer; see `layer_scores`."""
+        """Compute the scores of each layer; see `layer_scores`."""
         if self.method.top_down is not None:
             layers = [self.layer(index) for index in range(self.method.layers)]
             forward_pass = top_down.TopDownPass(self.method, layers, self.out_channels)
@@ -271,7 +282,7 @@ class Network(nn.Module):
         if not self.method.label_conditioned:
             return torch.stack(list(self._bottom_up(batch, None)))
         every = torch.arange(self.out_channels, device=batch.x.device).expand(batch.num_units, -1)
-        # Sequential hypotheses pass all layers one after another, so that only the activations of one are in memory.
+        # With sequential hypotheses, only the activations of one hypothesis are in memory.
         parts = [every] if self.method.hypotheses == "parallel" else torch.split(every, 1, 1)
         passes = [torch.stack(list(self._bottom_up(batch, self.node_labels(batch, part)))) for part in parts]
         return torch.cat(passes, 2)
@@ -290,17 +301,16 @@ def _check_task(method: Method, out_channels: int, level: Level) -> None:
     one_of(get_args(Level), "level", level)
     regression = isinstance(method.loss, SquaredError)
     if (level == "link") != isinstance(method.score, PairProduct):
-        raise ValueError(
-            "score=PairProduct() is for level 'link', and the other scores are not: choose the score by the level."
-        )
+        raise ValueError("Level 'link' requires score=PairProduct(), and other levels require another score.")
     if level == "link":
         return
     if isinstance(method.score, Prototypes) and level != "node":
-        raise ValueError("Prototypes are for node level: class nodes are joined to the nodes whose labels are known.")
+        raise ValueError(
+            "score=Prototypes() requires level 'node', where class nodes are connected to the nodes with known labels."
+        )
     if regression and out_channels != 1:
-        raise ValueError(f"SquaredError() predicts one value, but {out_channels:,} outputs were asked for.")
+        raise ValueError(f"out_channels must be 1 for loss=SquaredError(), got {out_channels:,}.")
     if not regression and out_channels < 2:
         raise ValueError(
-            "There is only one class, so there is nothing to learn; give a set with two or more classes, or "
-            "loss=SquaredError() for values."
+            "out_channels must be at least 2, the number of classes, got 1. Use loss=SquaredError() for regression."
         )

@@ -1,4 +1,4 @@
-"""Forward passes with top-down connections, ForwardGNN's variants (arXiv 2403.11004, section 3.4)."""
+"""Forward passes with top-down connections (ForwardGNN, arXiv 2403.11004, section 3.4)."""
 
 from collections.abc import Sequence
 
@@ -18,32 +18,33 @@ _FIRST_SCORED_STEP = 2
 def make_layer(
     method: Method, index: int, in_channels: int, out_channels: int, level: Level, deg: Tensor | None
 ) -> Layer:
-    """Make a layer of a network with top-down connections; the arguments are those of `Layer`.
+    """Return a new layer of a network with top-down connections; see `Layer` for the arguments.
 
-    With ``top_down="input"`` the activations of the layer above are further input channels.
+    With ``top_down="input"`` the layer has additional input channels for the activations of the layer above.
     """
     if method.top_down == "loss":
         return Layer(method, index, in_channels, out_channels, level, deg)
     above = out_channels if index == method.layers - 1 else method.hidden_channels
-    # `TopDownPass` normalises the activations from below and above separately, before it joins them.
+    # `TopDownPass` normalises the activations from below and above separately before it concatenates them.
     plain = method.replace(top_down=None, normalisation="none")
     return Layer(plain, index, in_channels + above, out_channels, level, deg)
 
 
 class TopDownPass:
-    """Forward passes in time: in each time step, layers see the activations of the layers above from the step before.
+    """Forward pass in time steps, in which layers use the activations of the layers above from the previous step.
 
-    With ``top_down="input"`` (eq. 7) a layer takes the activations of the layer above beside those of the layer below;
-    the last layer takes the known labels. Even layers are computed before odd ones. With ``"loss"`` (eq. 8) a layer is
-    scored by the mean of its own activations and those of all layers above.
+    With ``top_down="input"`` (eq. 7) the input of a layer is the concatenation of the activations of the layers below
+    and above. The last layer uses the known labels in place of a layer above. Even layers are computed before odd ones.
+    With ``"loss"`` (eq. 8) the score of a layer is computed from the mean of its activations and those of all layers
+    above.
 
-    The activations of a time step are a list of (1, nodes, channels) tensors: the input, one for each layer and, with
-    ``"input"``, the known labels as one-hot. No gradient passes between its entries.
+    The activations of a time step are a list of (1, nodes, channels) tensors: the input, one tensor for each layer and,
+    with ``"input"``, the one-hot known labels. No gradient passes between its entries.
 
     Args:
-        method: the method; its ``top_down`` is not None.
-        layers: the layers of the network.
-        out_channels: number of classes.
+        method: Method with ``top_down`` set.
+        layers: Layers of the network.
+        out_channels: Number of classes.
     """
 
     def __init__(self, method: Method, layers: Sequence[Layer], out_channels: int) -> None:
@@ -52,13 +53,13 @@ class TopDownPass:
 
     @property
     def order(self) -> list[int]:
-        """Numbers of the layers in the order of their updates within a time step."""
+        """Indices of the layers in the order of their updates within a time step."""
         layers = range(len(self._layers))
         return [*layers[::2], *layers[1::2]] if self.by_input else [*layers]
 
     @torch.no_grad()
     def start(self, inputs: HypothesisBatch, batch: Batch) -> list[Tensor]:
-        """Return the activations before the first time step, from one pass without top-down connections."""
+        """Return the initial activations, from one forward pass without top-down connections."""
         activations = [unit_length(inputs.x)]
         for index, layer in enumerate(self._layers):
             x = activations[-1]
@@ -73,23 +74,23 @@ class TopDownPass:
         return activations
 
     def layer_input(self, index: int, activations: list[Tensor]) -> Tensor:
-        """Return the (1, nodes, channels) input of a layer from the activations of the last time step."""
+        """Return the (1, nodes, channels) input of a layer from the current activations."""
         return _join(activations[index], activations[index + 2]) if self.by_input else activations[index]
 
     def scored(self, index: int, h: Tensor, activations: list[Tensor]) -> Tensor:
-        """Return what a layer's scorer sees: its activations ``h``, or their mean with those of all layers above."""
+        """Return the input of a layer's scorer: its activations ``h``, or their mean with those of all layers above."""
         return h if self.by_input else torch.stack([h, *activations[index + 2 :]]).mean(0)
 
     def layer_scores(self, inputs: HypothesisBatch, batch: Batch) -> Tensor:
-        """Score all classes by each layer, from a fresh start.
+        """Compute the scores of each layer, starting from the initial activations.
 
         Args:
-            inputs: the batch before the first layer, class nodes included.
-            batch: the batch, with ``known_labels``.
+            inputs: Input of the first layer, including class nodes.
+            batch: Batch with ``known_labels``.
 
         Returns:
-            (layers, units, out_channels) float32; with ``"input"``, the logarithm of the mean probabilities over the
-            last time steps.
+            (layers, units, out_channels) float32 scores. With ``"input"``: the logarithm of the probabilities, averaged
+            over the last time steps.
         """
         activations = self.start(inputs, batch)
         scores = batch.x.new_zeros(len(self._layers), batch.num_units, self._out_channels)
@@ -108,7 +109,7 @@ class TopDownPass:
 
 
 def unit_length(x: Tensor) -> Tensor:
-    """Divide each node's vector of (hypotheses, nodes, channels) by its length; zeros stay zeros."""
+    """Divide each vector along the last axis by its length; zero vectors remain zero."""
     unit: Tensor = x / (x.norm(dim=2, keepdim=True) + 1e-8)
     return unit
 

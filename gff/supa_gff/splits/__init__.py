@@ -1,1 +1,1 @@
-"""Splits into training, validation and test: folds, the sets' own masks, and links."""
+"""Splits into training, validation and test parts: standard splits of benchmarks, and splits of links."""

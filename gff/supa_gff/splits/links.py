@@ -1,4 +1,4 @@
-"""Splits of the links of a graph, with the same number of pairs that are not linked."""
+"""Splits of the links of a graph, with an equal number of unlinked pairs."""
 
 from dataclasses import dataclass, replace
 
@@ -11,15 +11,27 @@ from supa_gff.data import Batch, GraphSet
 
 @dataclass(frozen=True, eq=False)
 class LinkSplit:
-    """Batches at link level.
+    """Training, validation and test batches at link level. `split_links` builds them.
 
-    Messages pass along training links in training and validation, and along training and validation links in the
-    test, never along a validation or test link that is predicted.
+    Messages pass along training links in training and validation, and along training and validation links in the test.
+    They never pass along a validation or test link that is predicted.
 
     Args:
-        train: training links and the same number of other pairs.
-        valid: validation links and other pairs, with the nodes and edges of ``train``.
-        test: test links and other pairs.
+        train: Training links and the same number of unlinked pairs.
+        valid: Validation links and unlinked pairs, with the nodes and edges of ``train``.
+        test: Test links and unlinked pairs.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, split_links
+        >>> edges = torch.stack([torch.arange(30), (torch.arange(30) + 1) % 30])
+        >>> ring = Data(x=torch.eye(30), edge_index=edges, y=torch.zeros(1))
+        >>> split = split_links(GraphSet.of([ring], level="link"))
+        >>> [batch.num_units for batch in (split.train, split.valid, split.test)]
+        [40, 8, 12]
+        >>> split.valid.edge_index.shape  # both directions of the 20 training links
+        torch.Size([2, 40])
     """
 
     train: Batch
@@ -28,25 +40,37 @@ class LinkSplit:
 
 
 def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, seed: int = 0) -> LinkSplit:
-    """Split the links of one undirected graph; loops and repeated links are left out.
+    """Split the links of one undirected graph into training, validation and test parts.
+
+    Self-loops and repeated links are removed.
 
     Args:
-        graphs: a set of one graph; an edge in one direction is a link in both.
-        valid: share of validation links; ForwardGNN (arXiv 2403.11004) has 0.16.
-        test: share of test links; ForwardGNN has 0.2.
-        seed: random seed of the split and of the pairs that are not linked.
+        graphs: Set of one graph. An edge in one direction is a link in both directions.
+        valid: Fraction of validation links. The default is that of ForwardGNN (arXiv 2403.11004).
+        test: Fraction of test links. The default is that of ForwardGNN.
+        seed: Random seed of the split and of the unlinked pairs.
 
     Returns:
-        The batches; each pair occurs once in all of them.
+        The three batches. No pair occurs in more than one of them.
 
     Raises:
-        ValueError: there is not exactly one graph, a part would be empty, or there are too few other pairs.
+        ValueError: If there is not exactly one graph, a part would be empty, or there are too few unlinked pairs.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, split_links
+        >>> edges = torch.stack([torch.arange(30), (torch.arange(30) + 1) % 30])
+        >>> ring = Data(x=torch.eye(30), edge_index=edges, y=torch.zeros(1))
+        >>> split = split_links(GraphSet.of([ring], level="link"), valid=0.2, test=0.2, seed=1)
+        >>> split.test.target.tolist()
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
     check_real(lambda v: 0 < v < 1, "between 0 and 1", "valid", valid)
     check_real(lambda v: 0 < v < 1, "between 0 and 1", "test", test)
     check_int(0, 2**63 - 1, "seed", seed)
     if len(graphs) != 1:
-        raise ValueError(f"There are {len(graphs):,} graphs, but links are split within one; give a set of one graph.")
+        raise ValueError(f"Links are split within one graph, got {len(graphs):,} graphs; pass a set of one graph.")
     random = torch.Generator().manual_seed(seed)
     nodes = len(graphs.x)
     source, goal = graphs.edge_index.cpu()
@@ -56,12 +80,14 @@ def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, see
     train_count = count - valid_count - test_count
     if valid_count == 0 or test_count == 0 or train_count <= 0:
         raise ValueError(
-            f"The graph has {counted(count, 'link')}: {valid_count} for validation, {test_count} for the test and "
-            f"{train_count} for training; each must have some: choose other shares, or a graph with more links."
+            f"Each part must have at least 1 link, but the {counted(count, 'link')} of the graph are split into "
+            f"{train_count} for training, {valid_count} for validation and {test_count} for the test; choose other "
+            f"fractions."
         )
     if nodes * (nodes - 1) // 2 < 2 * count:
         raise ValueError(
-            f"The graph has {counted(count, 'link')} among {counted(nodes, 'node')}, and fewer other pairs than that."
+            f"There must be at least as many unlinked pairs as links, but the graph has {counted(count, 'link')} among "
+            f"{counted(nodes, 'node')}."
         )
     links = links[torch.randperm(count, generator=random)]
     others = _not_linked(links, nodes, random)
@@ -80,7 +106,7 @@ def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, see
             units=pairs.to(graphs.device),
         )
         batches.append(batch)
-    # The same tensors, so that the activation cache of both is computed once.
+    # Both batches share these tensors, so that their activation cache is computed once.
     train, validation, tested = batches
     return LinkSplit(train, replace(validation, edge_index=train.edge_index, graph=train.graph), tested)
 
@@ -90,7 +116,7 @@ def _ends(numbers: Tensor, nodes: int) -> Tensor:
 
 
 def _not_linked(links: Tensor, nodes: int, random: torch.Generator) -> Tensor:
-    """Draw as many different pairs as there are links; none of them is a link."""
+    """Draw as many distinct unlinked pairs as there are links."""
     drawn = links.new_empty(0)
     while len(drawn) < len(links):
         ends = torch.randint(nodes, (2, 2 * len(links)), generator=random)

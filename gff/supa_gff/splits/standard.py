@@ -1,4 +1,4 @@
-"""The standard split of a benchmark into training, validation and test."""
+"""Standard split of a benchmark into training, validation and test parts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,21 @@ from supa_learning.folds import SPLIT_SEED, Fold, stratified_folds
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Disjoint parts of a benchmark.
+    """Training, validation and test indices of a set of graphs.
 
     Args:
-        words: description of the split.
-        train: (count,) int64 training indices, of graphs or of nodes of a single graph.
+        words: Description of the split.
+        train: (count,) int64 training indices: of graphs, or of the nodes of a single graph.
         valid: (count,) int64 validation indices.
         test: (count,) int64 test indices.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff import Split
+        >>> order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+        >>> split = Split("random 80/10/10", order[:80], order[80:90], order[90:])
+        >>> split.words, len(split.train)
+        ('random 80/10/10', 80)
     """
 
     words: str
@@ -29,26 +37,39 @@ class Split:
 
 
 def standard_split(benchmark: GraphBenchmark, *, fold: int = 0, folds: int = 10, seed: int = 0) -> Split:
-    """Split a benchmark in the usual way.
+    """Return the standard split of a benchmark.
 
-    Graphs: one of the stratified folds, the same for all seeds; a tenth of the rest is for validation. Nodes: the masks
-    of the benchmark, if it has some (with several columns, one for each fold); otherwise 60 % training, 20 % validation
-    and 20 % test, stratified, different for each seed.
+    Graphs are split into stratified folds, which are the same for all seeds. One fold is the test part, and a tenth of
+    the other graphs is the validation part. Nodes are split by the masks of the benchmark; several columns of masks are
+    several folds. Without masks, the nodes are split into 60 % training, 20 % validation and 20 % test, stratified and
+    different for each seed.
 
     Args:
-        benchmark: the benchmark.
-        fold: number of the fold, from 0.
-        folds: number of folds.
-        seed: random seed of a split of nodes.
+        benchmark: Benchmark from `supa_datasets.load_benchmark`.
+        fold: Index of the test fold, from 0.
+        folds: Number of folds.
+        seed: Random seed of the split of nodes without masks.
 
     Returns:
         The split.
 
     Raises:
-        ValueError: there is no such fold, a part of the split is empty, or the training part has a single class.
+        ValueError: If the fold does not exist, a part of the split is empty, or the training part has only one class.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_datasets import GraphBenchmark
+        >>> from supa_gff import standard_split
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = tuple(Data(x=torch.ones(2, 3), edge_index=edges, y=torch.tensor([k % 2])) for k in range(100))
+        >>> benchmark = GraphBenchmark("own", "graph", graphs, num_features=3, num_classes=2, from_degrees=False)
+        >>> split = standard_split(benchmark, fold=3)
+        >>> split.words, len(split.train), len(split.valid), len(split.test)
+        ('fold 3 of 10', 81, 9, 10)
     """
     check_int(2, 10**6, "folds", folds)
-    check_int(0, folds - 1, "fold", fold, f"(the {counted(folds, 'fold')} are counted from 0)")
+    check_int(0, folds - 1, "fold", fold, f"({counted(folds, 'fold')}, counted from 0)")
     if benchmark.task == "graph":
         target = torch.cat([graph.y.view(-1) for graph in benchmark.graphs])
         chosen = stratified_folds(target.numpy(), folds=folds, seed=SPLIT_SEED)[fold]
@@ -58,11 +79,9 @@ def standard_split(benchmark: GraphBenchmark, *, fold: int = 0, folds: int = 10,
         split = _node_split(benchmark, fold, seed)
     for name in ("train", "valid", "test"):
         if len(getattr(split, name)) == 0:
-            raise ValueError(
-                f"{benchmark.name}: in {split.words} there is nothing to {_PURPOSE[name]}; ask for fewer folds."
-            )
+            raise ValueError(f"{benchmark.name}: {split.words} leaves nothing to {_PURPOSE[name]}; use fewer folds.")
     if torch.bincount(target[split.train]).count_nonzero() < 2:
-        raise ValueError(f"{benchmark.name}: in {split.words} there is one class only to learn from.")
+        raise ValueError(f"{benchmark.name}: the training part of {split.words} has only one class.")
     return split
 
 
@@ -74,19 +93,18 @@ def _node_split(benchmark: GraphBenchmark, fold: int, seed: int) -> Split:
     masks: list[Any] = [getattr(data, f"{name}_mask", None) for name in ("train", "val", "test")]
     several = masks[0] is not None and masks[0].dim() == 2
     if fold and not several:
-        raise ValueError(
-            f"{benchmark.name}: its nodes have one split, but fold {fold} was asked for; leave --fold (fold=) out."
-        )
+        raise ValueError(f"{benchmark.name} has only one split of its nodes, got fold {fold}; omit --fold (or fold=).")
     if any(mask is None for mask in masks):
         return _of_fold(
-            f"60/20/20 of seed {seed}", stratified_folds(data.y.numpy(), folds=5, seed=seed, valid_share=0.25)[0]
+            f"random 60/20/20 split with seed {seed}",
+            stratified_folds(data.y.numpy(), folds=5, seed=seed, valid_share=0.25)[0],
         )
     if several:
         count = masks[0].shape[1]
-        check_int(0, count - 1, "fold", fold, f"(the set has {counted(count, 'split')} of its own)")
+        check_int(0, count - 1, "fold", fold, f"({counted(count, 'split')}, counted from 0)")
         masks = [mask[:, fold] for mask in masks]
     parts = [mask.nonzero().view(-1) for mask in masks]
-    return Split(f"the set's own split {fold}" if several else "the set's own split", *parts)
+    return Split(f"split {fold} of the dataset" if several else "the split of the dataset", *parts)
 
 
 def _of_fold(words: str, fold: Fold) -> Split:

@@ -1,1 +1,1 @@
-"""Training of networks: the tasks for `supa_learning.Trainer`, their data, candidate labels and scores."""
+"""Training of networks: tasks for `supa_learning.Trainer`, batches, candidate labels and validation scores."""

@@ -1,4 +1,4 @@
-"""The labels that the steps of a training compare: drawn at each step, or once for the whole training."""
+"""Candidate labels of the training steps."""
 
 from collections.abc import Callable
 
@@ -11,29 +11,29 @@ from supa_gff.updates.rule import UpdateRule
 
 
 class CandidateSampler:
-    """Draws candidate labels as the method of a network says.
+    """Draws candidate labels, in each step or once for the whole training, as set by the method of the network.
 
     Args:
-        rule: the update rule of the network.
-        data: the training data.
+        rule: Update rule of the network.
+        data: Training data.
     """
 
     def __init__(self, rule: UpdateRule, data: TrainingData) -> None:
         self._rule, self._data = rule, data
         self.fixed: Tensor | None = None
-        """(items, candidates) int64 labels that were drawn once for all items of the set, if the method says so."""
+        """(items, candidates) int64 labels of all items, if the method draws them once. None before the first draw."""
 
     def draw(self, batch: Batch, layer: int | None = None, scores: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Return the labels that a step compares.
+        """Return the candidate labels of a training step.
 
         Args:
-            batch: the training batch.
-            layer: the layer that is trained; None: all are.
-            scores: returns the (units, out_channels) scores that hard negatives are drawn by; None: those of the
-                trained layers.
+            batch: Training batch.
+            layer: Index of the trained layer. None: all layers are trained.
+            scores: Function that returns the (units, out_channels) scores from which hard negatives are drawn. None:
+                the scores of the trained layers are used.
 
         Returns:
-            (units, candidates) int64, the positive label first; None if the method has no negatives.
+            (units, candidates) int64 labels with the positive label first. None if the method has no negatives.
         """
         negatives = self._rule.network.method.negatives
         if negatives is None:

@@ -1,4 +1,4 @@
-"""The batches of a training: graphs, the nodes of one graph, or pairs of its nodes."""
+"""Training and validation batches: graphs, nodes of one graph, or pairs of nodes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from supa_gff.data import Batch, GraphSet
 from supa_learning.randomness import epoch_order
 
 _VALIDATION_FACTOR = 4
-"""Validation needs no backward pass, so its batches may be larger."""
+"""Ratio of the validation to the training batch size. Validation has no backward pass and requires less memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +18,20 @@ class Pairs:
     """Training and validation pairs of nodes of one graph, for link prediction.
 
     Args:
-        train: batch at link level: linked pairs, and as many others or a multiple.
-        valid: batch at link level, with the same nodes and edges.
+        train: Batch at link level. The number of unlinked pairs must be a multiple of the number of linked pairs.
+        valid: Batch at link level with the same nodes and edges.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Network, Pairs, preset, split_links, train
+        >>> edges = torch.stack([torch.arange(30), (torch.arange(30) + 1) % 30])
+        >>> graphs = GraphSet.of([Data(x=torch.eye(30), edge_index=edges, y=torch.zeros(1))], level="link")
+        >>> split = split_links(graphs)
+        >>> network = Network.for_graphs(preset("best", "link").replace(epochs=2), graphs)
+        >>> trainer = train(network, Pairs(split.train, split.valid))
+        >>> network.predict(split.test).shape
+        torch.Size([12])
     """
 
     train: Batch
@@ -27,16 +39,16 @@ class Pairs:
 
 
 class TrainingData:
-    """Batches of a graph set, or of pairs of nodes.
+    """Training and validation batches of a set of graphs, or of pairs of nodes.
 
     Args:
-        graphs: the set, or the pairs.
-        train: (count,) int64 indices to train on: graphs, or nodes of a single graph; None for pairs.
-        valid: indices to validate on; None for pairs.
-        batch_size: number of graphs of a training batch.
+        graphs: Set of graphs, or pairs of nodes.
+        train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for pairs.
+        valid: (count,) int64 validation indices. None for pairs.
+        batch_size: Number of graphs per training batch.
 
     Raises:
-        ValueError: indices are missing, are not integers, or are out of range.
+        ValueError: If indices are missing, are not integers, or are out of range.
     """
 
     def __init__(self, graphs: GraphSet | Pairs, train: Tensor | None, valid: Tensor | None, batch_size: int) -> None:
@@ -46,9 +58,11 @@ class TrainingData:
             self.device = graphs.train.x.device
             return
         if graphs.level == "link":
-            raise ValueError("Links are trained on Pairs(train, valid); split_links makes their batches.")
+            raise ValueError(
+                "A network at link level is trained on Pairs(train, valid); use split_links to build them."
+            )
         if train is None or valid is None or len(train) == 0 or len(valid) == 0:
-            raise ValueError("There must be indices to train on and indices to validate on; give both.")
+            raise ValueError("train and valid must each have at least one index.")
         for name, indices in (("train", train), ("valid", valid)):
             _check_indices(name, indices, graphs)
         self.device = graphs.device
@@ -56,7 +70,7 @@ class TrainingData:
 
     @property
     def is_single_batch(self) -> bool:
-        """Whether each epoch consists of the same single batch."""
+        """Whether every epoch consists of the same single batch."""
         return isinstance(self.graphs, Pairs) or self.graphs.transductive
 
     @property
@@ -66,17 +80,17 @@ class TrainingData:
 
     @property
     def num_batches(self) -> int:
-        """Number of training batches of an epoch."""
+        """Number of training batches per epoch."""
         return 1 if self.is_single_batch else len(self._sizes)
 
     def batches(self, first: int, *key: int) -> Iterator[Batch]:
-        """Return the training batches of an epoch.
+        """Iterate over the training batches of an epoch.
 
         Args:
-            first: the batch to begin with.
-            *key: names the order of the graphs.
+            first: Index of the first batch to return.
+            *key: Integers that determine the order of the graphs.
 
-        Returns:
+        Yields:
             The batches.
         """
         if self.is_single_batch:
@@ -88,14 +102,14 @@ class TrainingData:
             yield self.graphs.batch(indices)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Return the validation batches."""
+        """Iterate over the validation batches."""
         if isinstance(self.graphs, Pairs):
             yield self.graphs.valid
         else:
             yield from self.graphs.batches(self.valid, _VALIDATION_FACTOR * self._size, known=self.train)
 
     def train_batch(self) -> Batch:
-        """Return the training batch of nodes or pairs of one graph; the same object each time."""
+        """Return the single training batch of nodes or pairs. Each call returns the same object."""
         if isinstance(self.graphs, Pairs):
             return self.graphs.train
         if self._train_batch is None:
@@ -106,15 +120,15 @@ class TrainingData:
     def _sizes(self) -> list[int]:
         full, rest = divmod(len(self.train), self._size)
         if rest == 1 and full:
-            return [*[self._size] * (full - 1), self._size + 1]  # batch normalisation needs two graphs
+            return [*[self._size] * (full - 1), self._size + 1]  # batch normalisation requires two graphs
         return [*[self._size] * full, *([rest] if rest else [])]
 
 
 def _check_indices(name: str, indices: Tensor, graphs: GraphSet) -> None:
     if indices.dtype != torch.int64 or indices.dim() != 1:
-        raise ValueError(f"{name} must be int64 indices; of a mask, take mask.nonzero().view(-1).")
+        raise ValueError(f"{name} must be int64 indices. Convert a mask by mask.nonzero().view(-1).")
     if int(indices.min()) < 0 or int(indices.max()) >= graphs.num_items:
         raise ValueError(
-            f"{name} has indices from {int(indices.min())} to {int(indices.max())}, but the set has "
-            f"{graphs.num_items} items, counted from 0."
+            f"{name} must have indices between 0 and {graphs.num_items - 1}, but they range from "
+            f"{int(indices.min())} to {int(indices.max())}."
         )

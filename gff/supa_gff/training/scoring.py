@@ -1,4 +1,4 @@
-"""The scores that choose epochs and layers on validation."""
+"""Validation scores, which select epochs and layers."""
 
 import math
 
@@ -11,10 +11,10 @@ from supa_learning import metrics
 
 
 def metric_name(network: Network) -> str:
-    """Return the name of a network's metric.
+    """Return the name of the metric of a network.
 
     Args:
-        network: the network.
+        network: Network to evaluate.
 
     Returns:
         ``"accuracy"``, ``"auc"`` or ``"rms_error"``.
@@ -25,15 +25,15 @@ def metric_name(network: Network) -> str:
 
 
 def metric(network: Network, scores: Tensor, target: Tensor) -> float:
-    """Compute the metric of a network's scores.
+    """Compute the metric of a network from its scores.
 
     Args:
-        network: the network.
-        scores: (units, out_channels) float32 scores of its layers together, or of one layer.
-        target: (units,) the targets.
+        network: Network that computed the scores.
+        scores: (units, out_channels) float32 combined scores, or scores of one layer.
+        target: (units,) targets.
 
     Returns:
-        Accuracy, area under the ROC curve, or root mean squared error; NaN if a score is not a number.
+        Accuracy, area under the ROC curve, or root mean squared error. NaN if a score is NaN.
     """
     if bool(scores.isnan().any()):
         return math.nan
@@ -45,15 +45,16 @@ def metric(network: Network, scores: Tensor, target: Tensor) -> float:
 
 
 def validation_score(network: Network, scores: Tensor, target: Tensor) -> tuple[float, ...]:
-    """Compute the score that chooses the best weights.
+    """Compute the validation score, by which the best weights are selected.
 
     Args:
-        network: the network.
+        network: Network that computed the scores.
         scores: (units, out_channels) float32 scores.
-        target: (units,) the targets.
+        target: (units,) targets.
 
     Returns:
-        The metric, larger is better; for classes also minus the cross-entropy, which decides between equal accuracies.
+        A tuple to maximise: the metric (for regression its negative) and, for classes, the negative cross-entropy,
+        which breaks ties between equal accuracies.
     """
     value = metric(network, scores, target)
     if metric_name(network) == "accuracy":
@@ -62,12 +63,14 @@ def validation_score(network: Network, scores: Tensor, target: Tensor) -> tuple[
 
 
 def choose_layers(network: Network, scores: Tensor, target: Tensor) -> None:
-    """Use those consecutive layers that have the best metric together; the largest number of several.
+    """Select the range of consecutive layers whose combined scores have the best metric.
+
+    Ties are resolved in favour of the range with the most layers.
 
     Args:
-        network: the network, whose layer mask is set.
-        scores: (layers, units, out_channels) float32 scores of validation.
-        target: (units,) the targets.
+        network: Network whose layer mask is set.
+        scores: (layers, units, out_channels) float32 scores of the validation part.
+        target: (units,) targets.
     """
     layers = len(scores)
     ranges = [(first, end) for first in range(layers) for end in range(first + 1, layers + 1)]
@@ -80,12 +83,12 @@ def choose_layers(network: Network, scores: Tensor, target: Tensor) -> None:
 
 
 def scores_and_targets(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Join the scores and the targets of several batches.
+    """Concatenate the scores and the targets of several batches.
 
     Args:
         parts: (units, out_channels) scores and (units,) targets of each batch.
 
     Returns:
-        The scores and the targets of all.
+        The scores and the targets of all units.
     """
     return torch.cat([scores for scores, _ in parts]), torch.cat([target for _, target in parts])

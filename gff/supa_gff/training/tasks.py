@@ -1,4 +1,4 @@
-"""The tasks: all layers at each step, or layer after layer."""
+"""Training tasks for networks: joint and greedy training."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, get_args
@@ -23,32 +23,33 @@ from supa_learning.task import Figures, TrainingTask, Validation
 from supa_learning.trainer import Callback, Trainer
 
 NETWORK = "network"
-"""The part of the figures that is about all layers together."""
+"""Name of the combined layers in the training statistics."""
 
 
 def layer_part(layer: int) -> str:
-    """Return the name of a layer in the figures.
+    """Return the name of a layer in the training statistics.
 
     Args:
-        layer: number of the layer.
+        layer: Index of the layer, from 0.
 
     Returns:
-        Such as ``"layer0"``.
+        Name of the layer, for example ``"layer0"``.
     """
     return f"layer{layer}"
 
 
 class GraphTask(TrainingTask[Batch]):
-    """A network, its update rule and its graphs; all layers are trained at each step.
+    """Task that trains all layers of a network in each step.
 
     Args:
-        network: the network, on the device of the graphs.
-        data: the training data.
-        seed: seed of the training. The initial weights have the seed of the network.
+        network: Network to train, on the device of the graphs.
+        data: Training data.
+        seed: Random seed of the training. The seed of `Network` determines the initial weights.
     """
 
     not_finite: ClassVar[str] = (
-        "training diverged (lower learning_rate, or normalise), or the pairs to validate on are all of one kind"
+        "training diverged (use a lower learning_rate or a normalisation), or the validation pairs are all linked or "
+        "all unlinked"
     )
 
     def __init__(self, network: Network, data: TrainingData, *, seed: int) -> None:
@@ -68,7 +69,7 @@ class GraphTask(TrainingTask[Batch]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of training batches of an epoch."""
+        """Number of training batches per epoch."""
         return self.data.num_batches
 
     @property
@@ -77,34 +78,34 @@ class GraphTask(TrainingTask[Batch]):
         return self.data.units
 
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
-        """Return the training batches of an epoch; see `TrainingTask.batches`."""
+        """Iterate over the training batches of an epoch; see `TrainingTask.batches`."""
         return self.data.batches(first, self.seed, stage, epoch)
 
     def update(self, batch: Batch, learning_rate: float) -> Tensor:
         """Update all layers; see `TrainingTask.update`.
 
         Args:
-            batch: the batch.
-            learning_rate: the learning rate.
+            batch: Training batch.
+            learning_rate: Learning rate of the step.
 
         Returns:
-            (losses, 5) float64 sums over units of the figures of each loss, and the number of units.
+            (losses, 5) float64: the statistics of each loss, summed over units, and the number of units.
         """
         self.rule.optimisers.set_learning_rate(range(self.network.method.layers), learning_rate)
         return sum_stats(self.rule.step(batch, candidates=self.candidates.draw(batch)))
 
     def figures(self, totals: Tensor) -> Figures:
-        """Return the figures of each loss; see `TrainingTask.figures`."""
+        """Return the mean statistics of each loss; see `TrainingTask.figures`."""
         single = len(totals) < self.network.method.layers
         names = [NETWORK] if single else [layer_part(layer) for layer in range(len(totals))]
         return dict(zip(names, mean_figures(totals), strict=True))
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Return the validation batches."""
+        """Iterate over the validation batches."""
         return self.data.validation_batches()
 
     def validate(self, batches: Iterable[Batch]) -> Validation:
-        """Score the network on the validation batches; see `TrainingTask.validate`."""
+        """Evaluate the network on the validation batches; see `TrainingTask.validate`."""
         network, name = self.network, metric_name(self.network)
         scores, target = network.scores_of(batches)
         together = network.aggregate(scores)
@@ -113,19 +114,19 @@ class GraphTask(TrainingTask[Batch]):
         return Validation(validation_score(network, together, target), figures)
 
     def end(self) -> None:
-        """Choose the layers that predict, if the method says so."""
+        """Select the layers to use for prediction, if ``layers_used="chosen"``."""
         if self.network.method.layers_used == "chosen":
             choose_layers(self.network, *self.network.scores_of(self.validation_batches()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the update rule, and the labels that were drawn once."""
+        """Return the state of the update rule and the candidate labels that are drawn once."""
         return {"rule": self.rule.state_dict(), "candidates": self.candidates.fixed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned.
+        """Restore a state.
 
         Args:
-            state: the state.
+            state: Result of `state_dict`.
         """
         self.rule.load_state_dict(state["rule"])
         fixed = state["candidates"]
@@ -133,15 +134,15 @@ class GraphTask(TrainingTask[Batch]):
 
 
 class GreedyTask(GraphTask):
-    """A network whose layers are trained one after another, each on the cached activations of those below.
+    """Task that trains the layers of a network one after another, on cached activations of the layers below.
 
-    A layer is validated by its scores together with those of the layers below.
+    Validation combines the scores of the trained layer and of the layers below.
 
     Args:
-        network: the network, on the device of the graphs.
-        data: the training data.
-        seed: seed of the training.
-        cache: where the activations are stored.
+        network: Network to train, on the device of the graphs.
+        data: Training data.
+        seed: Random seed of the training.
+        cache: Location of the activation cache: ``"memory"`` or ``"disk"``.
     """
 
     def __init__(self, network: Network, data: TrainingData, *, seed: int, cache: CacheLocation) -> None:
@@ -153,11 +154,11 @@ class GreedyTask(GraphTask):
         self._layer = -1
 
     def module(self, stage: int) -> nn.Module:
-        """Return the layer that a stage trains."""
+        """Return the layer that is trained in a stage."""
         return self.network.layer(stage)
 
     def start_stage(self, stage: int) -> None:
-        """Compute the inputs of a layer from those of the layers below."""
+        """Compute the inputs of a layer from the inputs of the layers below."""
         if self._layer < 0:
             self._cache = self._make_cache()
             self._enter(0)
@@ -179,11 +180,11 @@ class GreedyTask(GraphTask):
         return sum_stats([cache.update(layer, batch, candidates)])
 
     def figures(self, totals: Tensor) -> Figures:
-        """Return the figures of the layer; see `TrainingTask.figures`."""
+        """Return the mean statistics of the layer; see `TrainingTask.figures`."""
         return {layer_part(self._layer): mean_figures(totals)[0]}
 
     def validate(self, batches: Iterable[Batch]) -> Validation:
-        """Score the layer together with those below; see `TrainingTask.validate`."""
+        """Evaluate the layer combined with those below; see `TrainingTask.validate`."""
         network = self.network
         network.layer(self._layer).eval()
         scores, target = self._scores(batches)
@@ -192,11 +193,11 @@ class GreedyTask(GraphTask):
         return Validation(validation_score(network, together, target), figures)
 
     def end_stage(self, stage: int) -> None:
-        """Drop the optimiser of the layer."""
+        """Release the optimiser of the layer."""
         self.rule.optimisers.release(stage)
 
     def end(self) -> None:
-        """Drop the cache, and choose the layers that predict."""
+        """Release the cache and select the layers to use for prediction."""
         self._cache, self._below, self._layer = None, [], -1
         super().end()
 
@@ -241,21 +242,37 @@ def training_task(
     seed: int = 0,
     cache: CacheLocation = "memory",
 ) -> GraphTask:
-    """Prepare the training of a network, for `supa_learning.Trainer`.
+    """Return the training task of a network, for `supa_learning.Trainer`.
+
+    Use `train` unless you need the trainer before training starts, for example to resume from a checkpoint.
 
     Args:
-        network: the network, on the device of the graphs.
-        graphs: the set; ``Pairs`` at link level.
-        train: (count,) int64 indices to train on: graphs, or nodes of a single graph at node level.
-        valid: (count,) int64 indices that choose epochs and layers.
-        seed: seed of the training. The initial weights have the seed of the network.
-        cache: where greedy training stores activations: ``"memory"`` or ``"disk"``.
+        network: Network to train, on the device of the graphs.
+        graphs: Set of graphs, or `Pairs` at link level.
+        train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for `Pairs`.
+        valid: (count,) int64 validation indices, by which epochs and layers are selected. None for `Pairs`.
+        seed: Random seed of the training. The seed of `Network` determines the initial weights.
+        cache: Location of the activation cache of greedy training: ``"memory"`` or ``"disk"``.
 
     Returns:
         The task.
 
     Raises:
-        ValueError: the network does not fit the graphs, or the indices are missing or wrong.
+        ValueError: If the network does not fit the graphs, or indices are missing or out of range.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Network, preset, training_task
+        >>> from supa_learning import Trainer
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.full((2, 3), k % 2), edge_index=edges, y=torch.tensor([k % 2])) for k in range(12)]
+        >>> dataset = GraphSet.of(graphs)
+        >>> network = Network.for_graphs(preset("mono-forward").replace(layers=2, epochs=3), dataset)
+        >>> trainer = Trainer(training_task(network, dataset, torch.arange(8), torch.arange(8, 12)))
+        >>> state = trainer.run()
+        >>> len(state.history)
+        3
     """
     one_of(get_args(CacheLocation), "cache", cache)
     method = network.method
@@ -264,10 +281,9 @@ def training_task(
         expected = (graphs.level, graphs.num_features, graphs.num_outputs)
         if (network.level, network.in_channels, network.out_channels) != expected:
             raise ValueError(
-                f"The network is for {counted(network.in_channels, 'feature')}, "
-                f"{counted(network.out_channels, 'output')} and {network.level} level, but the set has "
-                f"{counted(graphs.num_features, 'feature')}, {counted(graphs.num_outputs, 'output')} and is for "
-                f"{graphs.level} level; make it with Network.for_graphs."
+                f"The network has {counted(network.in_channels, 'feature')}, {counted(network.out_channels, 'output')} "
+                f"and {network.level} level, but the graphs have {counted(graphs.num_features, 'feature')}, "
+                f"{counted(graphs.num_outputs, 'output')} and {graphs.level} level. Use Network.for_graphs."
             )
     if method.schedule == "greedy":
         return GreedyTask(network, data, seed=seed, cache=cache)
@@ -284,22 +300,38 @@ def train(
     cache: CacheLocation = "memory",
     callbacks: Sequence[Callback] = (),
 ) -> Trainer[GraphTask]:
-    """Train a network to the end; the arguments are those of `training_task`.
+    """Train a network.
+
+    After training the network has the weights of the best validation score.
 
     Args:
-        network: the network, which has the best weights afterwards.
-        graphs: the set; ``Pairs`` at link level.
-        train: indices to train on.
-        valid: indices that choose epochs and layers.
-        seed: seed of the training.
-        cache: where greedy training stores activations.
-        callbacks: hooks for progress, files and tables.
+        network: Network to train, on the device of the graphs.
+        graphs: Set of graphs, or `Pairs` at link level.
+        train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for `Pairs`.
+        valid: (count,) int64 validation indices, by which epochs and layers are selected. None for `Pairs`.
+        seed: Random seed of the training. The seed of `Network` determines the initial weights.
+        cache: Location of the activation cache of greedy training: ``"memory"`` or ``"disk"``.
+        callbacks: Callbacks of the trainer; see `supa_learning.Callback`.
 
     Returns:
-        The trainer; its ``state`` has the history.
+        The trainer. ``trainer.state.history`` has the statistics of each epoch.
 
     Raises:
-        ValueError: the arguments do not fit together, or training diverged.
+        ValueError: If the network does not fit the graphs, indices are missing or out of range, or training diverged.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Network, preset, train
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.full((2, 3), k % 2), edge_index=edges, y=torch.tensor([k % 2])) for k in range(32)]
+        >>> dataset = GraphSet.of(graphs)
+        >>> method = preset("best").replace(layers=2, epochs=20, learning_rate=0.01)
+        >>> network = Network.for_graphs(method, dataset)
+        >>> trainer = train(network, dataset, torch.arange(16), torch.arange(16, 24))
+        >>> test = dataset.batch(torch.arange(24, 32))
+        >>> float((network.predict(test) == test.target).float().mean())
+        1.0
     """
     task = training_task(network, graphs, train, valid, seed=seed, cache=cache)
     trainer = Trainer(task, callbacks=callbacks)

@@ -1,1 +1,1 @@
-"""Update rules: how a step changes the weights of a network, and what they need (optimisers, losses, caches)."""
+"""Update rules, and the optimisers, losses and caches that they use."""

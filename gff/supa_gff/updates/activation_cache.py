@@ -1,4 +1,7 @@
-"""A cache of the inputs of the layer that trains: the frozen layers below compute them once, in memory or on disk."""
+"""Cache of the inputs of the trained layer, in memory or on disk.
+
+The frozen layers below compute these inputs once instead of once per epoch.
+"""
 
 import tempfile
 from collections.abc import Iterator
@@ -19,33 +22,33 @@ from supa_gff.updates.rule import UpdateRule
 CacheLocation = Literal["memory", "disk"]
 
 _BLOCK_EDGES = 1_000_000
-"""Edges of the graphs that pass a layer together when the whole set does."""
+"""Approximate number of edges per block when a layer processes the whole set."""
 
 _MOST_COPIED = 0.75
-"""Largest share of the nodes whose rows are copied; above it, the copy saves less time than it takes memory."""
+"""Largest fraction of nodes whose rows are copied. Above it, the copy is not worth its memory."""
 
 
 class ActivationCache(Protocol):
-    """The inputs of one layer, for training and for validation."""
+    """Inputs of one layer, for training and validation."""
 
     def prepare(self, layer: Layer) -> None:
-        """Compute the untrained part of a layer, if it does not change from step to step."""
+        """Compute the untrained part of a layer, if it is the same in every step."""
 
     def update(self, layer: int, batch: Batch, candidates: Tensor | None) -> LayerStats:
         """Update a layer on a training batch."""
 
     def scores(self, layer: int, batch: Batch) -> Tensor:
-        """Return a layer's (units, out_channels) scores of a batch."""
+        """Return the (units, out_channels) scores of a layer for a batch."""
 
     def advance(self, layer: Layer) -> None:
-        """Replace the inputs of a layer that has finished training by those of the next one."""
+        """Replace the inputs of a layer that has finished training by the inputs of the next layer."""
 
 
 class CachedInput:
-    """The input of a layer under some hypotheses, with the result of the layer's `prepare`.
+    """Input of a layer, with the result of the layer's `prepare`.
 
     Args:
-        inputs: the input.
+        inputs: Input of the layer.
     """
 
     def __init__(self, inputs: HypothesisBatch) -> None:
@@ -59,18 +62,20 @@ class CachedInput:
             inputs = self.inputs
             with torch.no_grad():
                 self.prepared = layer.prepare(inputs.x, inputs.topology, inputs.labels)
-            # x is not read any more, and would take as much memory as the rest of the cache.
+            # x is no longer used, and would take as much memory as the rest of the cache.
             self.inputs = HypothesisBatch(self.prepared, inputs.topology, inputs.labels)
 
     def for_batch(self, layer: Layer, batch: Batch) -> tuple[Batch, HypothesisBatch, Tensor | None]:
-        """Return the part of the input that the scores of a batch depend on: all nodes, or the predicted ones alone.
+        """Return the part of the input on which the scores of a batch depend.
+
+        If each node is scored by its own row, this part is the predicted nodes. Otherwise it is all nodes.
 
         Args:
-            layer: the layer.
-            batch: the batch.
+            layer: Layer that computes the scores.
+            batch: Batch to score.
 
         Returns:
-            The batch, the input and the result of `prepare`, of these nodes.
+            The batch, the input and the result of `prepare` for these nodes.
         """
         if self.prepared is None or batch.units is None or batch.units.dim() == 2 or not layer.by_node:
             return batch, self.inputs, self.prepared
@@ -79,12 +84,12 @@ class CachedInput:
         for units, narrow, inputs in self._narrow:
             if units is batch.units:
                 return narrow, inputs, inputs.x
-        # There are two entries: training and validation.
+        # The list has two entries: training and validation.
         self._narrow.append((batch.units, *self._of_units(batch, batch.units)))
         return self.for_batch(layer, batch)
 
     def activations(self, layer: Layer) -> Tensor:
-        """Return the activations of all nodes, without gradient."""
+        """Return the activations of all nodes without gradients."""
         return _activations(layer, self.inputs, self.prepared)
 
     def _of_units(self, batch: Batch, units: Tensor) -> tuple[Batch, HypothesisBatch]:
@@ -101,13 +106,13 @@ class CachedInput:
 
 
 class SingleGraphCache:
-    """A cache for training on one batch that does not change: nodes or links of one graph.
+    """Cache for training on one constant batch: the nodes or links of one graph.
 
     Args:
-        rule: the update rule.
-        train: the training batch.
-        valid: the validation batch, with the same nodes and edges.
-        candidates: (units, candidates) int64 labels that training compares; None without label injection.
+        rule: Update rule of the network.
+        train: Training batch.
+        valid: Validation batch with the same nodes and edges.
+        candidates: (units, candidates) int64 candidate labels of the training batch. None without label injection.
     """
 
     def __init__(self, rule: UpdateRule, train: Batch, valid: Batch, candidates: Tensor | None) -> None:
@@ -123,7 +128,7 @@ class SingleGraphCache:
     def prepare(self, layer: Layer) -> None:
         """Compute the untrained part of a layer; see `ActivationCache`."""
         method = self._network.method
-        # Sequential hypotheses are prepared one at a time, when they are needed.
+        # Sequential hypotheses are prepared one at a time, when they are used.
         if not (method.label_conditioned and method.hypotheses == "sequential"):
             self._train.prepare(layer)
         self._valid.prepare(layer)
@@ -134,13 +139,13 @@ class SingleGraphCache:
         return self._rule.update_layer(layer, inputs, narrow, candidates, prepared=prepared).stats
 
     def scores(self, layer: int, batch: Batch) -> Tensor:
-        """Score the validation batch; see `ActivationCache`."""
+        """Return the scores of the validation batch; see `ActivationCache`."""
         module = self._network.layer(layer)
         narrow, inputs, prepared = self._valid.for_batch(module, batch)
         return _scores(module, inputs, prepared, narrow)
 
     def advance(self, layer: Layer) -> None:
-        """Pass to the next layer; see `ActivationCache`."""
+        """Replace the inputs by those of the next layer; see `ActivationCache`."""
         shared = self._valid is self._train
         self._train = self._next(self._train, layer, positive_first=True)
         self._valid = self._train if shared else self._next(self._valid, layer, positive_first=False)
@@ -151,15 +156,15 @@ class SingleGraphCache:
 
 
 class GraphSetCache:
-    """A cache for training on batches of many graphs.
+    """Cache for training on batches of several graphs.
 
-    With label injection there is one hypothesis for each class, which all nodes of a graph share.
+    With label injection there is one hypothesis for each class. All nodes of a graph have the same candidate label.
 
     Args:
-        rule: the update rule.
-        graphs: the set.
-        indices: (count,) int64, the graphs that are needed.
-        location: where the cache is stored.
+        rule: Update rule of the network.
+        graphs: Set of graphs.
+        indices: (count,) int64 indices of the graphs to cache.
+        location: ``"memory"`` or ``"disk"``.
     """
 
     def __init__(self, rule: UpdateRule, graphs: GraphSet, indices: Tensor, location: CacheLocation) -> None:
@@ -182,12 +187,12 @@ class GraphSetCache:
         return self._rule.update_layer(layer, inputs, batch, candidates, prepared=prepared).stats
 
     def scores(self, layer: int, batch: Batch) -> Tensor:
-        """Score a batch; see `ActivationCache`."""
+        """Return the scores of a batch; see `ActivationCache`."""
         inputs, prepared = self._inputs(batch, self._every_label(batch))
         return _scores(self._network.layer(layer), inputs, prepared, batch)
 
     def advance(self, layer: Layer) -> None:
-        """Pass to the next layer; see `ActivationCache`."""
+        """Replace the inputs by those of the next layer; see `ActivationCache`."""
         self._rows, self._prepared = self._stored(self._next_blocks(layer)), None
 
     def _inputs(self, batch: Batch, labels: Tensor | None) -> tuple[HypothesisBatch, Tensor | None]:
@@ -199,7 +204,7 @@ class GraphSetCache:
         return HypothesisBatch(self._rows_of(self._rows, batch, labels), topology, labels), None
 
     def _rows_of(self, store: Tensor, batch: Batch, labels: Tensor | None) -> Tensor:
-        """Return the rows of a batch, under the hypotheses of the labels if there are several."""
+        """Return the rows of a batch, for the hypotheses of its labels if there are several."""
         assert batch.node_indices is not None
         rows = batch.node_indices.to(store.device)
         if labels is None or len(store) == 1:
@@ -219,7 +224,7 @@ class GraphSetCache:
             yield self._graphs.batch(part)
 
     def _prepared_blocks(self, layer: Layer) -> Iterator[tuple[Batch, Tensor]]:
-        # Before the first label is injected, all hypotheses are the same, and one is stored.
+        # Before the first label injection all hypotheses are equal, and only one is stored.
         labelled = len(self._rows) > 1 or layer.labelled_input is not None
         for batch in self._blocks():
             labels = self._every_label(batch) if labelled else None
@@ -257,7 +262,7 @@ def _scores(layer: Layer, inputs: HypothesisBatch, prepared: Tensor | None, batc
 
 
 def _on_disk(shape: tuple[int, int, int]) -> Tensor:
-    # The file is unlinked as soon as it is mapped, so that it never outlives the process.
+    # The file is unlinked as soon as it is mapped, so it never remains after the process.
     with tempfile.TemporaryDirectory() as folder:
         values = torch.from_file(
             str(Path(folder) / "activations"), shared=True, size=shape[0] * shape[1] * shape[2], dtype=torch.float32

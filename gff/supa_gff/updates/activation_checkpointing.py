@@ -1,4 +1,4 @@
-"""Activation checkpointing for backpropagation: recompute inner activations instead of storing them."""
+"""Activation checkpointing for backpropagation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,14 +11,16 @@ from supa_gff.networks.layer import Layer
 
 
 def checkpointed(layer: Layer, inputs: HypothesisBatch) -> Tensor:
-    """Compute the activations of a layer; the backward pass computes its inner activations again.
+    """Compute the activations of a layer without storing its intermediate activations.
+
+    The backward pass recomputes the intermediate activations.
 
     Args:
-        layer: the layer.
-        inputs: its input.
+        layer: Layer to compute.
+        inputs: Input of the layer.
 
     Returns:
-        (hypotheses, nodes, hidden_channels) float32.
+        (hypotheses, nodes, hidden_channels) float32 activations.
     """
     h: Tensor = checkpoint(
         layer,
@@ -33,11 +35,11 @@ def checkpointed(layer: Layer, inputs: HypothesisBatch) -> Tensor:
 
 @contextmanager
 def _without_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep batch normalisation from counting a batch twice when its activations are recomputed."""
+    """Prevent batch normalisation from counting a batch twice when its activations are recomputed."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        # Autograd expects the same saved tensors as the first time, so the statistics stay; nothing is added to them.
+        # Autograd expects the same saved tensors as in the forward pass, so the statistics are kept but not updated.
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield

@@ -1,4 +1,4 @@
-"""Backpropagation: one loss, gradients through all layers; the baseline of the local rules."""
+"""Backpropagation through all layers: the baseline of the local update rules."""
 
 from torch import Tensor
 
@@ -10,13 +10,13 @@ from supa_gff.updates.rule import UpdateRule
 
 
 class Backprop(UpdateRule):
-    """Updates all layers by one loss: of the summed scores, or of the last layer's if only that one is used."""
+    """Updates all layers by one loss, computed from the summed scores or from the scores of the last layer."""
 
     def update_all(self, inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None) -> list[LayerStats]:
         """Update all layers by one loss; see `UpdateRule.update_all`.
 
         Returns:
-            One entry, with the number of the last layer.
+            The statistics of the loss: one entry, with the index of the last layer.
         """
         network, method = self.network, self.network.method
         network.train()

@@ -1,4 +1,4 @@
-"""The update rule of a method."""
+"""Choice of the update rule of a method."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from supa_gff.updates.rule import UpdateRule
 from supa_gff.updates.top_down import TopDown
 
 _RULES: Mapping[Schedule, type[UpdateRule]] = {
-    "greedy": Joint,  # a greedy training gives step() the layer; without it, a step updates all layers
+    "greedy": Joint,  # greedy training passes the layer to step(); otherwise a step updates all layers
     "joint": Joint,
     "overlapping-pairs": OverlappingPairs,
     "backprop": Backprop,
@@ -19,13 +19,29 @@ _RULES: Mapping[Schedule, type[UpdateRule]] = {
 
 
 def update_rule(network: Network) -> UpdateRule:
-    """Make the update rule of a network's method.
+    """Return a new update rule for a network, as set by the schedule of its method.
+
+    Use an update rule in your own training loop. `train` runs the complete training.
 
     Args:
-        network: the network.
+        network: Network to train.
 
     Returns:
-        The rule, with optimisers of its own.
+        The update rule, with a separate optimiser for each layer.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Network, preset, update_rule
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.full((2, 3), k % 2), edge_index=edges, y=torch.tensor([k % 2])) for k in range(16)]
+        >>> dataset = GraphSet.of(graphs)
+        >>> network = Network.for_graphs(preset("mono-forward").replace(layers=2), dataset)
+        >>> rule = update_rule(network)
+        >>> for epoch in range(10):
+        ...     stats = rule.step(dataset.batch(torch.arange(16)))
+        >>> [layer.layer for layer in stats]
+        [0, 1]
     """
     method = network.method
     return TopDown(network) if method.top_down is not None else _RULES[method.schedule](network)

@@ -1,4 +1,4 @@
-"""The update of one layer on the output of frozen layers below, which are computed at each step, without a cache."""
+"""Update of one layer on top of frozen layers, which are computed in each step without a cache."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from supa_gff.updates.gradients import LayerPass
 from supa_gff.updates.loss_stats import LayerStats
 
 UpdateLayer = Callable[[int, HypothesisBatch, Batch, Tensor | None, Tensor | None], LayerPass]
-"""Updates one layer; see ``UpdateRule.update_layer``."""
+"""Function that updates one layer; see `UpdateRule.update_layer`."""
 
 
 def update_one_layer(
@@ -24,7 +24,7 @@ def update_one_layer(
     batch: Batch,
     candidates: Tensor | None,
 ) -> LayerStats:
-    """Update one layer on the activations of the frozen layers below; ``inputs`` are those of the first layer."""
+    """Update one layer on the activations of the frozen layers below; ``inputs`` is the input of the first layer."""
     below: Tensor | None = None
     with torch.no_grad():
         for index in range(layer):

@@ -1,4 +1,4 @@
-"""The gradient of one layer's own loss, with its hypotheses in parallel or one after another."""
+"""Gradient of the local loss of one layer, with parallel or sequential hypotheses."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,16 +12,16 @@ from supa_gff.networks.layer import Layer
 from supa_gff.updates.loss_stats import LayerStats
 
 LossOfScores = Callable[[Tensor], tuple[Tensor, LayerStats]]
-"""A function from a layer's scores to its loss and the figures of the step."""
+"""Function that takes the scores of a layer and returns its loss and the statistics of the step."""
 
 
 class LayerPass(NamedTuple):
-    """A forward and backward pass of one layer; its tensors carry no gradient.
+    """Results of a forward and backward pass of one layer, detached from the gradient graph.
 
     Args:
-        activations: (hypotheses, nodes, hidden_channels) float32.
-        scores: (units, hypotheses or out_channels) float32.
-        stats: the figures of the step.
+        activations: (hypotheses, nodes, hidden_channels) float32 activations.
+        scores: (units, hypotheses or out_channels) float32 scores.
+        stats: Statistics of the step.
     """
 
     activations: Tensor
@@ -35,14 +35,14 @@ def parallel_gradient(
     """Compute the gradient of a layer with all hypotheses at once.
 
     Args:
-        layer: the layer.
-        inputs: its input.
-        batch: the batch.
-        prepared: result of the layer's `prepare`, if it has been computed before.
-        loss_of: the loss.
+        layer: Layer to differentiate.
+        inputs: Input of the layer.
+        batch: Training batch.
+        prepared: Result of the layer's `prepare`. None: it is computed.
+        loss_of: Loss of the scores.
 
     Returns:
-        The pass; the gradient is in the layer's parameters.
+        The results of the pass. The gradients are in the parameters of the layer.
     """
     h = layer(inputs.x, inputs.topology, inputs.labels, prepared)
     scores = layer.score(h, inputs.topology, batch)
@@ -54,12 +54,12 @@ def parallel_gradient(
 def sequential_gradient(
     layer: Layer, inputs: HypothesisBatch, batch: Batch, prepared: Tensor | None, loss_of: LossOfScores
 ) -> LayerPass:
-    """Compute the gradient of `parallel_gradient` with the intermediate results of one hypothesis in memory at a time.
+    """Compute the same gradient as `parallel_gradient` with one hypothesis in memory at a time.
 
-    The scores are computed first, without gradient; then the gradient of the loss with respect to the scores; then each
-    hypothesis passes the layer once more, and its scores are differentiated.
+    The scores are computed first, without gradients, followed by the gradient of the loss with respect to the scores.
+    Then each hypothesis is computed again, and its scores are differentiated.
 
-    The arguments are those of `parallel_gradient`; the layer has no dropout, and the inputs have labels.
+    The layer must have no dropout, and the input must have labels. See `parallel_gradient` for the arguments.
     """
     assert inputs.labels is not None
     parts = [inputs.select(k) for k in range(len(inputs.labels))]

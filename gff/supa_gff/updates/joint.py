@@ -1,4 +1,4 @@
-"""Joint updates: each step updates every layer, each by its own loss."""
+"""Joint training: each step updates every layer by its own loss."""
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from supa_gff.updates.rule import UpdateRule
 
 
 class Joint(UpdateRule):
-    """Updates the layers one after another, from below; no gradient passes from one to another."""
+    """Updates all layers in each step, from the first to the last. No gradient passes between layers."""
 
     def update_all(self, inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None) -> list[LayerStats]:
         """Update every layer by its own loss; see `UpdateRule.update_all`."""

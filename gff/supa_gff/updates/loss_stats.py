@@ -1,4 +1,4 @@
-"""The loss of a layer's scores, and the figures of a step that a training reports."""
+"""Loss of the scores of a layer, and the training statistics of a step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,20 @@ from supa_gff.networks.network import Network
 
 @dataclass(frozen=True, eq=False)
 class LayerStats:
-    """The figures of one update of one layer.
+    """Statistics of one update of one layer, as returned by ``UpdateRule.step``.
 
     Args:
-        layer: number of the layer.
-        values: (4,) float32 on the network's device: loss, mean positive score, mean negative score, accuracy. They are
-            one tensor, which is read only on demand, to avoid a synchronisation with the device.
-        units: number of units.
+        layer: Index of the layer, from 0.
+        values: (4,) float32 tensor on the device of the network: loss, mean positive score, mean negative score and
+            accuracy. The properties read it on demand, which avoids a synchronisation with the device in each step.
+        units: Number of graphs, nodes or linked pairs in the batch.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff import LayerStats
+        >>> stats = LayerStats(layer=0, values=torch.tensor([0.5, 2.0, 1.0, 0.75]), units=32)
+        >>> stats.loss, stats.positive, stats.negative, stats.accuracy
+        (0.5, 2.0, 1.0, 0.75)
     """
 
     layer: int
@@ -30,33 +37,33 @@ class LayerStats:
 
     @property
     def loss(self) -> float:
-        """The layer's loss."""
+        """Loss of the layer."""
         return float(self.values[0])
 
     @property
     def positive(self) -> float:
-        """Mean score of the positive labels; of the value, in regression."""
+        """Mean score of the positive labels. For regression: mean predicted value."""
         return float(self.values[1])
 
     @property
     def negative(self) -> float:
-        """Mean score of the negative labels; NaN in regression."""
+        """Mean score of the negative labels. NaN for regression."""
         return float(self.values[2])
 
     @property
     def accuracy(self) -> float:
-        """Share of units whose positive label scores above all negative ones of the step; NaN in regression."""
+        """Fraction of units whose positive label scores higher than all negative labels. NaN for regression."""
         return float(self.values[3])
 
 
 def sum_stats(stats: Sequence[LayerStats]) -> Tensor:
-    """Return sums over units, which add up over the steps of an epoch.
+    """Return the statistics of a step as sums over units, which can be added over the steps of an epoch.
 
     Args:
-        stats: the figures of each loss of a step.
+        stats: Statistics of each loss of the step.
 
     Returns:
-        (losses, 5) float64, on the network's device: the sums of the four figures, and the number of units.
+        (losses, 5) float64 on the device of the network: the sums of the four statistics, and the number of units.
     """
     rows = [
         torch.cat([step.values.double() * step.units, step.values.new_full((1,), step.units, dtype=torch.float64)])
@@ -66,13 +73,13 @@ def sum_stats(stats: Sequence[LayerStats]) -> Tensor:
 
 
 def mean_figures(totals: Tensor) -> list[dict[str, float]]:
-    """Return the figures of an epoch, averaged over units.
+    """Return the statistics of an epoch, averaged over units.
 
     Args:
-        totals: the sum of what `sum_stats` returned for each step.
+        totals: (losses, 5) float64 sum of the results of `sum_stats` over the steps of the epoch.
 
     Returns:
-        For each loss its mean ``loss``, ``positive`` score, ``negative`` score and ``accuracy``.
+        For each loss, the mean ``loss``, ``positive`` score, ``negative`` score and ``accuracy``.
     """
     names = ("loss", "positive", "negative", "accuracy")
     return [dict(zip(names, row, strict=True)) for row in (totals[:, :4] / totals[:, 4:]).tolist()]
@@ -81,20 +88,21 @@ def mean_figures(totals: Tensor) -> list[dict[str, float]]:
 def loss_and_stats(
     network: Network, layer: int, scores: Tensor, batch: Batch, candidates: Tensor | None
 ) -> tuple[Tensor, LayerStats]:
-    """Compute the loss of a layer's scores.
+    """Compute the loss of the scores of a layer.
 
     Args:
-        network: the network.
-        layer: number of the layer.
-        scores: (units, hypotheses or out_channels) float32.
-        batch: the batch.
-        candidates: (units, candidates) int64, the positive label first; None: all classes are compared.
+        network: Network of the layer.
+        layer: Index of the layer.
+        scores: (units, hypotheses or out_channels) float32 scores.
+        batch: Training batch.
+        candidates: (units, candidates) int64 candidate labels with the positive label first. None: all classes are
+            compared.
 
     Returns:
-        The loss, and the figures of the step.
+        The loss, and the statistics of the step.
 
     Raises:
-        ValueError: the numbers of linked and other pairs do not fit.
+        ValueError: If the number of unlinked pairs is not a multiple of the number of linked pairs.
     """
     if isinstance(network.method.loss, SquaredError):
         loss = network.method.loss(scores[:, 0], batch.target.float())
@@ -115,8 +123,8 @@ def _split_scores(network: Network, scores: Tensor, batch: Batch, candidates: Te
         positive, negative = scores[linked, 0], scores[~linked, 0]
         if len(positive) == 0 or len(negative) == 0 or len(negative) % len(positive):
             raise ValueError(
-                f"There {'is' if len(positive) == 1 else 'are'} {counted(len(positive), 'linked pair')} and "
-                f"{counted(len(negative), 'other')}; give as many, or a multiple."
+                f"The number of unlinked pairs must be a positive multiple of the number of linked pairs, got "
+                f"{counted(len(positive), 'linked pair')} and {counted(len(negative), 'unlinked pair')}."
             )
         return positive, negative.view(-1, len(positive)).t()
     if not network.method.label_conditioned:

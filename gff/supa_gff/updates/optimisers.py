@@ -1,4 +1,4 @@
-"""One optimiser for each layer of a network."""
+"""Separate optimisers for the layers of a network."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,10 +9,10 @@ from supa_gff.networks.network import Network
 
 
 class LayerOptimisers:
-    """One Adam for each layer, over the parameters of that layer alone; each is made on first use.
+    """Separate Adam optimisers for the layers of a network, created on first use.
 
     Args:
-        network: the network.
+        network: Network to optimise.
     """
 
     def __init__(self, network: Network) -> None:
@@ -23,10 +23,10 @@ class LayerOptimisers:
         """Return the optimiser of a layer.
 
         Args:
-            layer: number of the layer.
+            layer: Index of the layer.
 
         Returns:
-            Adam over the parameters of that layer that require a gradient.
+            Adam for the parameters of this layer that require gradients.
         """
         if layer not in self._optimisers:
             method = self._network.method
@@ -39,10 +39,10 @@ class LayerOptimisers:
         return self._optimisers[layer]
 
     def step(self, layers: Iterable[int]) -> None:
-        """Take a step of the optimisers of some layers, and clear their gradients.
+        """Update the weights of the given layers and clear their gradients.
 
         Args:
-            layers: numbers of the layers.
+            layers: Indices of the layers.
         """
         for layer in layers:
             optimiser = self.optimiser(layer)
@@ -50,21 +50,21 @@ class LayerOptimisers:
             optimiser.zero_grad(set_to_none=True)
 
     def set_learning_rate(self, layers: Iterable[int], learning_rate: float) -> None:
-        """Set the learning rate of some layers.
+        """Set the learning rate of the given layers.
 
         Args:
-            layers: numbers of the layers.
-            learning_rate: the learning rate.
+            layers: Indices of the layers.
+            learning_rate: New learning rate.
         """
         for layer in layers:
             for group in self.optimiser(layer).param_groups:
                 group["lr"] = learning_rate
 
     def release(self, layer: int) -> None:
-        """Drop the optimiser of a layer that has finished training.
+        """Remove the optimiser of a layer that has finished training.
 
         Args:
-            layer: number of the layer.
+            layer: Index of the layer.
         """
         self._optimisers.pop(layer, None)
 
@@ -72,15 +72,15 @@ class LayerOptimisers:
         """Return the states of the optimisers.
 
         Returns:
-            By number of the layer, the ``state_dict`` of each optimiser that has been made.
+            The ``state_dict`` of each existing optimiser, by index of the layer.
         """
         return {layer: optimiser.state_dict() for layer, optimiser in self._optimisers.items()}
 
     def load_state_dict(self, states: Mapping[int, Any]) -> None:
-        """Replace all optimisers by those of a state.
+        """Restore the states of the optimisers. Optimisers without a state are removed.
 
         Args:
-            states: from `state_dict`.
+            states: Result of `state_dict`.
         """
         self._optimisers = {}
         for layer, state in states.items():

@@ -1,4 +1,4 @@
-"""Overlapping pairs: gradients reach one layer down, within pairs of layers that alternate (arXiv 2311.18130)."""
+"""Overlapping pairs: gradients pass within alternating pairs of adjacent layers (Trifecta, arXiv 2311.18130)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,12 @@ from supa_gff.updates.rule import UpdateRule
 
 
 class OverlappingPairs(UpdateRule):
-    """Updates all layers at each step; the layers of a pair share their gradients.
+    """Updates all layers in each step, with gradients that pass from the upper to the lower layer of each pair.
 
-    Pairs are (0, 1), (2, 3), ... in even steps and (1, 2), (3, 4), ... in odd steps.
+    The pairs are (0, 1), (2, 3), ... in even steps and (1, 2), (3, 4), ... in odd steps.
 
     Args:
-        network: the network.
+        network: Network to train.
     """
 
     def __init__(self, network: Network) -> None:
@@ -27,7 +27,7 @@ class OverlappingPairs(UpdateRule):
         self.parity = 0
 
     def update_all(self, inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None) -> list[LayerStats]:
-        """Update all layers by the sum of the losses of each pair; see `UpdateRule.update_all`."""
+        """Update each pair of layers by the sum of their losses; see `UpdateRule.update_all`."""
         network, layers = self.network, self.network.method.layers
         network.train()
         total: Tensor | None = None
@@ -56,6 +56,6 @@ class OverlappingPairs(UpdateRule):
         return {**super().state_dict(), "parity": self.parity}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state; see `UpdateRule.load_state_dict`."""
+        """Restore a state; see `UpdateRule.load_state_dict`."""
         super().load_state_dict(state)
         self.parity = state["parity"]

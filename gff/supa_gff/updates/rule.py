@@ -1,4 +1,4 @@
-"""The base of all update rules: checks, candidate labels, and the local update of one layer."""
+"""Base class of the update rules."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -20,29 +20,28 @@ from supa_gff.updates.optimisers import LayerOptimisers
 
 
 class UpdateRule(ABC):
-    """Updates the weights of a network, step by step.
+    """Base class of the rules that update the weights of a network.
 
     Args:
-        network: the network.
+        network: Network to train.
     """
 
     def __init__(self, network: Network) -> None:
         self.network, self.optimisers = network, LayerOptimisers(network)
 
     def step(self, data: Any, layer: int | None = None, candidates: Tensor | None = None) -> list[LayerStats]:
-        """Take one step on a batch.
+        """Update the weights by one training step.
 
         Args:
-            data: a ``Batch``, or PyTorch Geometric's ``Data`` or ``Batch`` (see ``Batch.of``).
-            layer: update this layer only, by its own loss, with those below frozen; None: update all layers by the
-                rule.
-            candidates: (units, candidates) int64 labels to compare, from `draw_candidates`; None: they are drawn now.
+            data: A `supa_gff.Batch`, or a ``Data`` or ``Batch`` of PyTorch Geometric (see ``Batch.of``).
+            layer: Index of the only layer to update, with frozen layers below. None: all layers are updated.
+            candidates: (units, candidates) int64 candidate labels, from `draw_candidates`. None: they are drawn.
 
         Returns:
-            The figures of each loss.
+            The statistics of each loss.
 
         Raises:
-            ValueError: there is no such layer, or the batch does not fit the network.
+            ValueError: If the layer does not exist, or the batch does not fit the network.
         """
         network = self.network
         batch = Batch.of(data, network.level)
@@ -64,12 +63,12 @@ class UpdateRule(ABC):
         """Update all layers once.
 
         Args:
-            inputs: the input of the first layer.
-            batch: the batch.
-            candidates: see `step`.
+            inputs: Input of the first layer.
+            batch: Training batch.
+            candidates: Candidate labels; see `step`.
 
         Returns:
-            The figures of each loss.
+            The statistics of each loss.
         """
 
     def update_layer(
@@ -84,16 +83,16 @@ class UpdateRule(ABC):
         """Update one layer by its own loss.
 
         Args:
-            layer: number of the layer.
-            inputs: the input of the layer.
-            batch: the batch.
-            candidates: see `step`.
-            below: (units, hypotheses or out_channels) float32, the sum of the scores of the layers below; None without
+            layer: Index of the layer.
+            inputs: Input of the layer.
+            batch: Training batch.
+            candidates: Candidate labels; see `step`.
+            below: (units, hypotheses or out_channels) float32 sum of the scores of the layers below. None without
                 collaboration.
-            prepared: result of the layer's `prepare`, if it has been computed before.
+            prepared: Result of the layer's `prepare`. None: it is computed.
 
         Returns:
-            Activations and scores from before the update, and the figures of the step.
+            The activations and scores before the update, and the statistics of the step.
         """
         module = self.network.layer(layer)
         module.train()
@@ -107,23 +106,23 @@ class UpdateRule(ABC):
     def loss(
         self, layer: int, scores: Tensor, batch: Batch, candidates: Tensor | None, below: Tensor | None = None
     ) -> tuple[Tensor, LayerStats]:
-        """Compute the loss of a layer's scores, added to those of the layers below; see `loss_and_stats`."""
+        """Compute the loss of the scores of a layer plus those of the layers below; see `loss_and_stats`."""
         summed = scores if below is None else scores + below
         return loss_and_stats(self.network, layer, summed, batch, candidates)
 
     def draw_candidates(
         self, batch: Batch, scores: Callable[[], Tensor] | None = None, layer: int | None = None
     ) -> Tensor | None:
-        """Draw the labels that a step compares: the positive one first, then negative ones.
+        """Draw the candidate labels of a step: the positive label and the negative labels.
 
         Args:
-            batch: the batch.
-            scores: returns the (units, out_channels) scores that hard negatives are drawn by; None: the scores of the
-                trained layers.
-            layer: number of the trained layer; None: all layers are trained, and their scores are summed.
+            batch: Training batch.
+            scores: Function that returns the (units, out_channels) scores from which hard negatives are drawn. None:
+                the scores of the trained layers are used.
+            layer: Index of the trained layer. None: all layers are trained, and their scores are summed.
 
         Returns:
-            (units, candidates) int64; None if the method has no negatives.
+            (units, candidates) int64 labels with the positive label first. None if the method has no negatives.
         """
         network = self.network
         negatives = network.method.negatives
@@ -134,7 +133,7 @@ class UpdateRule(ABC):
         return torch.cat([batch.target[:, None], negatives.draw(batch.target, network.out_channels, default)], 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed training needs beside the network's weights.
+        """Return the state that is required to resume training, in addition to the weights of the network.
 
         Returns:
             Plain values and tensors.
@@ -142,10 +141,10 @@ class UpdateRule(ABC):
         return {"optimisers": self.optimisers.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state.
+        """Restore a state.
 
         Args:
-            state: from `state_dict`.
+            state: Result of `state_dict`.
         """
         self.optimisers.load_state_dict(state["optimisers"])
 
@@ -155,10 +154,11 @@ def _check_targets(network: Network, batch: Batch) -> None:
     if network.level == "link" or isinstance(network.method.loss, SquaredError):
         return
     if target.is_floating_point():
-        raise ValueError("The targets are floats, not classes; use loss=SquaredError() and score=Head(...) for values.")
-    # On a GPU the check would be a synchronisation at each step; `GraphSet.of` has checked the labels.
+        raise ValueError("The targets are floats; use loss=SquaredError() and score=Head(...) for regression.")
+    # On a GPU this check would synchronise in each step. `GraphSet.of` has already checked the labels.
     if not target.is_cuda and len(target) and not 0 <= int(target.min()) <= int(target.max()) < network.out_channels:
         raise ValueError(
-            f"The labels reach from {int(target.min())} to {int(target.max())}, but the network has "
-            f"{counted(network.out_channels, 'class', 'classes')}, 0 to {network.out_channels - 1}."
+            f"Labels must be between 0 and {network.out_channels - 1} for a network with "
+            f"{counted(network.out_channels, 'class', 'classes')}, but they range from {int(target.min())} to "
+            f"{int(target.max())}."
         )

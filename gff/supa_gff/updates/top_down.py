@@ -1,4 +1,4 @@
-"""Top-down updates: in each step, layers see the activations of the layers above from the step before."""
+"""Top-down training: layers use the activations of the layers above from the previous step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,14 @@ _MAX_GRADIENT_NORM = 1.0
 
 
 class TopDown(UpdateRule):
-    """Takes one time step of ForwardGNN's top-down variants (arXiv 2403.11004), and updates every layer in it.
+    """Updates every layer in each time step of ForwardGNN's top-down variants (arXiv 2403.11004, section 3.4).
 
     Args:
-        network: the network.
+        network: Network to train.
     """
 
     activations: list[Tensor] | None
-    """Of the last time step, see `TopDownPass`; None before the first one."""
+    """Activations of the last time step; see `TopDownPass`. None before the first one."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
@@ -32,21 +32,21 @@ class TopDown(UpdateRule):
         self.activations = None
 
     def step(self, data: Any, layer: int | None = None, candidates: Tensor | None = None) -> list[LayerStats]:
-        """Take one time step; see `UpdateRule.step`.
+        """Update every layer in one time step; see `UpdateRule.step`.
 
         Args:
-            data: the whole graph; each step goes on from the one before.
-            layer: must be None: layers are not trained one by one.
-            candidates: must be None: there are no hypotheses.
+            data: The whole graph. Each step continues from the activations of the previous one.
+            layer: Must be None, since layers are not trained one by one.
+            candidates: Must be None, since there are no hypotheses.
 
         Returns:
-            The figures of each layer.
+            The statistics of each layer.
 
         Raises:
-            ValueError: a layer or candidates were given, or the batch does not fit the network.
+            ValueError: If ``layer`` or ``candidates`` is not None, or the batch does not fit the network.
         """
         if layer is not None or candidates is not None:
-            raise ValueError("With top_down= all layers train at each step, without hypotheses; leave both out.")
+            raise ValueError("layer and candidates must be None for a method with top_down.")
         return super().step(data)
 
     def update_all(self, inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None) -> list[LayerStats]:
@@ -60,7 +60,7 @@ class TopDown(UpdateRule):
     def _update_by_input(
         self, activations: list[Tensor], inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None
     ) -> list[LayerStats]:
-        """Update each layer on the activations below and above; odd layers see the even ones of this time step."""
+        """Update each layer on the activations below and above. Odd layers use the even layers of this time step."""
         stats = []
         for layer in self._pass.order:
             joined = HypothesisBatch(self._pass.layer_input(layer, activations), inputs.topology, None)
@@ -72,7 +72,7 @@ class TopDown(UpdateRule):
     def _update_by_mean(
         self, activations: list[Tensor], inputs: HypothesisBatch, batch: Batch, candidates: Tensor | None
     ) -> list[LayerStats]:
-        """Update each layer by the loss of its activations' mean with those above, all of the last time step."""
+        """Update each layer by the loss of the mean of its activations and those above, from the last time step."""
         stats, found = [], []
         for layer in self._pass.order:
             module = self.network.layer(layer)
@@ -89,10 +89,10 @@ class TopDown(UpdateRule):
         return stats
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the optimisers and the activations; see `UpdateRule.state_dict`."""
+        """Return the states of the optimisers, and the activations; see `UpdateRule.state_dict`."""
         return {**super().state_dict(), "activations": list(self.activations or [])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state; see `UpdateRule.load_state_dict`."""
+        """Restore a state; see `UpdateRule.load_state_dict`."""
         super().load_state_dict(state)
         self.activations = [h.to(self.network.layer_mask.device) for h in state["activations"]] or None
