@@ -61,7 +61,6 @@ REPLACED: dict[str, dict[str, str]] = {
         "simulate(2_000": "simulate(200",
         "multivariate=False": "multivariate=False, repeats=20",
     },
-    "docs/how_to/convert.md": {"foreign.h5 showers.h5": "foreign.h5 imported.h5"},
     "docs/how_to/train_graph_networks.md": {
         "--method best": "--method best --epochs 2",
         "--epochs 50": "--epochs 2",
@@ -87,20 +86,8 @@ def _file_of_showers(folder: Path) -> None:
     supa_datasets.save(supa.simulate(500), folder / "showers.h5")
 
 
-def _files_to_convert(folder: Path) -> None:
-    import supa_datasets
-
-    _file_of_showers(folder)
-    supa_datasets.save(supa.simulate(20, "dense"), folder / "dense.h5")
-    supa_datasets.convert(folder / "dense.h5", folder / "foreign.h5", to_format="showerdata")
-    binning = (ROOT / "tests" / "data" / "binning_supa.xml").read_text(encoding="utf-8")
-    (folder / "binning.xml").write_text(binning, encoding="utf-8")
-
-
 PREPARED: dict[str, Callable[[Path], None]] = {
     "README.md": _two_files,
-    "docs/how_to/compare.md": _two_files,
-    "docs/how_to/convert.md": _files_to_convert,
     "docs/how_to/load.md": _file_of_showers,
 }
 """Functions that write the files that a page assumes."""

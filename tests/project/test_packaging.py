@@ -10,9 +10,10 @@ import pytest
 
 PUBLIC = {
     "supa": [
-        "CALOGAN", "Comparison", "PRESETS", "Cartesian", "EnergySpectrum", "Expectation", "Grid", "NoClosedFormError",
-        "Polar", "Preset", "PrimaryCount", "Ragged", "Run", "ShowerConfig", "Showers", "__version__", "compare",
-        "expectation", "from_hits", "preset", "preset_name", "simulate", "stream", "write_report",
+        "CALOGAN", "Comparison", "PRESETS", "Cartesian", "EnergySpectrum", "Expectation", "GpuShowers", "Grid",
+        "NoClosedFormError", "Polar", "Preset", "PrimaryCount", "Ragged", "Run", "ShowerConfig", "Showers",
+        "__version__", "compare", "expectation", "from_hits", "preset", "preset_name", "simulate", "simulate_on_gpu",
+        "stream", "write_report",
     ],
     "supa_datasets": [
         "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Fault", "Format",
