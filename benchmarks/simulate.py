@@ -55,7 +55,7 @@ def write_raw(path: Path, content: bytes, size: int) -> None:
 
 
 def generate(folder: Path, showers: int, *options: str) -> None:
-    """Run `supa generate` in a process of its own."""
+    """Run `supa generate` in a separate process."""
     command = [sys.executable, "-m", "supa_cli.main", "generate", str(folder / "cli.h5"), "-n", str(showers)]
     subprocess.run([*command, "--overwrite", "--quiet", *options], check=True)
 

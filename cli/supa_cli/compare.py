@@ -111,9 +111,9 @@ def _make_folder(output: str, *, overwrite: bool) -> None:
     except OSError as error:
         raise click.UsageError(f"--output {output!r}: the folder cannot be created ({error.strerror}).") from None
     for name in ("report.html", "comparison.json"):
-        there = Path(output) / name
-        if there.exists() and not overwrite:
-            raise click.ClickException(f"{there} exists; choose another folder, or overwrite it (--overwrite).")
+        file = Path(output) / name
+        if file.exists() and not overwrite:
+            raise click.ClickException(f"{file} exists; choose another folder, or overwrite it (--overwrite).")
 
 
 def _names(true: str, generated: str) -> tuple[str, str]:

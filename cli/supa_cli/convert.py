@@ -110,13 +110,13 @@ def command(
             Path(f"{os.path.realpath(target)}.partial").unlink(missing_ok=True)
         return ""
 
-    with deferred_interrupts(left), progress("converting", "converting", quiet=quiet) as told:
+    with deferred_interrupts(left), progress("converting", "converting", quiet=quiet) as report:
 
-        def seen(done: int, total: int) -> None:
+        def update(done: int, total: int) -> None:
             nonlocal begun
             begun = True  # from now on, the unfinished file belongs to this command
             raise_if_interrupted()
-            told(done, total)
+            report(done, total)
 
         convert(
             source,
@@ -127,7 +127,7 @@ def command(
             depth=depth,
             binning=binning,
             overwrite=overwrite,
-            progress=seen,
+            progress=update,
             note=None if quiet else lambda sentence: echo(sentence, err=True),
         )
         mark_output_complete()

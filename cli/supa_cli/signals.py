@@ -1,4 +1,4 @@
-"""Handling of SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+"""Handlers for SIGINT (Ctrl-C), SIGTERM and SIGHUP.
 
 The signal handler never raises an exception. Python discards exceptions inside finalisers and callbacks of weak
 references, of which h5py runs many. An exception inside an import would leave a module partly initialised. The action

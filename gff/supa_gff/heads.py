@@ -18,7 +18,7 @@ Pool = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Goodness:
-    """Label-conditioned goodness: one score for each candidate label that is shown to the network.
+    """Label-conditioned goodness: one score for each candidate label, which is an input of the network.
 
     Args:
         of: Goodness of a node.
@@ -85,9 +85,10 @@ class Head:
             ``"conv"``, and before the last linear map of a perceptron.
 
     Example:
-        >>> from supa_gff import Method, heads
-        >>> Method(score=heads.Head("linear", pool="mean")).score
-        Head(kind='linear', pool='mean', dropout=0.0)
+        >>> from supa_gff import Method, Network, heads
+        >>> method = Method(score=heads.Head("linear", pool="mean"))
+        >>> Network(method, in_channels=3, out_channels=2).layer(0).scorer.head[0]
+        Linear(in_features=64, out_features=2, bias=True)
 
     Source:
         Mono-Forward (arXiv 2501.09238), CaFo (arXiv 2303.09728).

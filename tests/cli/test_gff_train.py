@@ -257,7 +257,7 @@ def test_another_training_is_not_resumed(supa, options, message):
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, *options, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert f"m.ckpt belongs to another training: {message}" in err
+    assert f"m.ckpt belongs to another training run: {message}" in err
     assert Path("m.ckpt").read_bytes() == before
 
 
@@ -342,7 +342,9 @@ def test_evaluate_reports_unsuitable_files(supa, tmp_path_factory, monkeypatch):
     assert "m.ckpt: the network was trained on other data, with 3 features and 2 classes" in err
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert "m.ckpt belongs to another training: the number of classes is 2 in the file, but 3 in this command" in err
+    assert (
+        "m.ckpt belongs to another training run: the number of classes is 2 in the file, but 3 in this command" in err
+    )
     checkpoint = Checkpoint.load("m.ckpt")
     Checkpoint(**{**vars(checkpoint), "benchmark": None}).save("own.ckpt")
     code, _, err = supa("evaluate", "own.ckpt")

@@ -285,7 +285,7 @@ def test_another_training_is_not_resumed(supa_mamba, options, message):
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa_mamba(*ENERGY, "--epochs", 1, *options, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert f"m.ckpt belongs to another training: {message}" in err
+    assert f"m.ckpt belongs to another training run: {message}" in err
     assert Path("m.ckpt").read_bytes() == before
 
 

@@ -14,9 +14,7 @@ def _listed(page: Path) -> set[str]:
     names: set[str] = set()
     module = ""
     for line in page.read_text().splitlines():
-        if found := re.match(r"\.\. currentmodule:: (\S+)", line):
-            module = found[1]
-        elif found := re.match(r"\.\. automodule:: (\S+)", line):
+        if found := re.match(r"\.\. (?:currentmodule|automodule):: (\S+)", line):
             module = found[1]
         elif found := re.match(r"   :members: (.+)", line):
             names |= {f"{module}.{name}" for name in found[1].split(", ")}
