@@ -32,7 +32,7 @@ from supa_mamba import causal_conv1d
 from supa_mamba.ops.causal_conv1d.naive import naive_causal_conv1d
 from supa_mamba.ops.selective_scan import naive
 
-# As in calls by the modules.
+# as the modules call them
 selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
 naive_selective_scan = partial(naive.naive_selective_scan, delta_softplus=True)
 ALONG = ("u", "delta", "B", "C", "z")

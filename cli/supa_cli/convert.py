@@ -100,7 +100,7 @@ def command(
             f"{SUFFIXES[to_format][0]}."
         )
     if particle is not None and xml is None:
-        raise click.UsageError("--particle selects from the binning file; give --binning, too.")
+        raise click.UsageError("--particle selects from the binning file; also use --binning.")
     config = chosen_config(preset, config_file)
     binning = None if xml is None else read_binning(xml, particle)
     begun = False

@@ -116,7 +116,7 @@ def command(
     stored = resumable(path, run, has_particles=has_particles) if resume else ResumeInfo(0, False)
     if stored.showers > num_showers:
         raise click.UsageError(
-            f"{path} already holds {counted(stored.showers, 'shower')}, more than the {num_showers:,} requested."
+            f"{path} already contains {counted(stored.showers, 'shower')}, more than the {num_showers:,} requested."
         )
     if stored == ResumeInfo(num_showers, True):
         if not quiet:

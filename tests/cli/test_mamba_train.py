@@ -208,7 +208,7 @@ def test_an_interrupted_step_resumes_to_identical_weights(supa_mamba, monkeypatc
     def interrupted(*arguments):
         nonlocal steps
         steps += 1
-        if steps == 6:  # the second of the second epoch
+        if steps == 6:  # the second step of the second epoch
             os.kill(os.getpid(), number)
         return update(*arguments)
 
@@ -226,7 +226,7 @@ def test_an_interrupted_step_resumes_to_identical_weights(supa_mamba, monkeypatc
     assert (code, "m.ckpt: finished after 2 epochs" in err) == (0, True)
 
 
-def test_a_killed_training_resumes_to_identical_weights(supa_mamba, folder):
+def test_killed_training_resumes_to_identical_weights(supa_mamba, folder):
     options = [*ENERGY, "--epochs", "30"]
     assert supa_mamba(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
     program = (
@@ -280,7 +280,7 @@ def test_two_processes_train_like_one_up_to_rounding(supa_mamba):
         (["s.h5"], "the number of showers is"),
     ],
 )
-def test_another_training_is_not_resumed(supa_mamba, options, message):
+def test_another_training_run_is_not_resumed(supa_mamba, options, message):
     assert supa_mamba(*ENERGY, "--epochs", 1, "--quiet", "-o", "m.ckpt") == (0, "", "")
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa_mamba(*ENERGY, "--epochs", 1, *options, "--resume", "-o", "m.ckpt")

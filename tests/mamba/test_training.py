@@ -117,7 +117,7 @@ def test_the_digest_identifies_the_showers(counts):
     assert len(names) == 2
 
 
-def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
+def test_unsuitable_showers_raise_a_clear_error(energies, pairs, counts):
     with pytest.raises(ValueError, match="task: 'mass' was given, but it must be one of num_primaries, primary"):
         training_showers(pairs, "mass")
     with pytest.raises(ValueError, match="the task primary needs two primaries in each shower"):
@@ -250,7 +250,7 @@ class _Counted:
 
 
 @pytest.mark.parametrize(("target", "precision"), [("incident_energy", "bf16"), ("num_primaries", "float32")])
-def test_a_training_interrupted_anywhere_ends_with_the_same_bits(energies, counts, target, precision, tmp_path):
+def test_training_interrupted_anywhere_ends_with_the_same_bits(energies, counts, target, precision, tmp_path):
     showers = energies[:150] if target == "incident_energy" else counts[:150]
     config = TrainingConfig(target=target, **{**TINY, "epochs": 2, "batch_size": 50}, precision=precision)
     questions = []
@@ -300,7 +300,7 @@ def test_training_on_a_gpu_does_not_synchronise_and_resumes_exactly(request, tar
             task.update(batch, 1e-3)
 
 
-def test_a_finished_training_is_not_trained_again(energies, tmp_path):
+def test_finished_training_is_not_continued(energies, tmp_path):
     config = TrainingConfig(target="incident_energy", **TINY)
     trainer = _trainer(energies, config)
     trainer.run()

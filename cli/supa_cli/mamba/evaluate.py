@@ -148,7 +148,7 @@ def _print_energies(evaluation: "Evaluation") -> None:
     if "bayes_rms" in figures:
         click.echo(f"The Bayes-optimal rms is {figures['bayes_rms']:.3f}; a smaller one is a fluctuation.")
     else:
-        click.echo("The Bayes-optimal error needs one file generated with --record particles.")
+        click.echo("The Bayes-optimal error requires one file generated with --record particles.")
 
 
 def _range(low: float, high: float) -> str:
