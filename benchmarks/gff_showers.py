@@ -38,7 +38,7 @@ GOODNESS = ("best-goodness", "gff")
 """Label-conditioned methods, which are trained on the presets for the figure of goodness."""
 
 RECOGNISED = ("standard", "reference", "symmetric", "critical", "two-primaries")
-"""Presets to distinguish: of similar size, with differences beyond the readout layers."""
+"""Presets to distinguish. They have similar sizes, and differ in more than their readout layers."""
 
 
 def simulated(task: str, count: int) -> Any:

@@ -287,7 +287,7 @@ def associative(
 
 
 def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict[str, Any]:
-    """Time one shape against padded batches in turns, so that other load affects all of them equally."""
+    """Time one shape against padded batches. The calls alternate, so that other load affects all of them equally."""
     showers, channels, states = shape
     errors = hold_against_naive(channels, states, dtype, "cpu")
     lengths = lengths_of(showers)

@@ -32,10 +32,10 @@ class Published:
 
 _TOPER = "table 2 of the TopER paper, which quotes"
 _FORWARD = "ForwardGNN (Park et al., ICLR 2024, arXiv 2403.11004 v1)"
-_NODE_CAVEAT = "5 random splits 64/16/20; full-batch training, width 128; its backpropagation has no dropout."
+_NODE_CAVEAT = "5 random splits 64/16/20; full-batch training, width 128; the backpropagation baseline has no dropout."
 _LINK_CAVEAT = (
-    "In the source, the results of the forward-only methods are identical for 2 and 4 layers; its backpropagation does "
-    "not normalise embeddings, but the other methods do."
+    "In the source, the results of the forward-only methods are identical for 2 and 4 layers; the backpropagation "
+    "baseline does not normalise embeddings, but the other methods do."
 )
 _SETS = ("CitationFull-CiteSeer", "CitationFull-Cora_ML", "PubMed", "Amazon-Photo", "GitHub")
 
