@@ -70,7 +70,7 @@ def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, see
     check_real(lambda v: 0 < v < 1, "between 0 and 1", "test", test)
     check_int(0, 2**63 - 1, "seed", seed)
     if len(graphs) != 1:
-        raise ValueError(f"graphs must contain exactly one graph, got {len(graphs):,}.")
+        raise ValueError(f"graphs must contain exactly one graph, got {len(graphs):,} graphs.")
     random = torch.Generator().manual_seed(seed)
     nodes = len(graphs.x)
     source, goal = graphs.edge_index.cpu()
