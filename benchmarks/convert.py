@@ -54,7 +54,8 @@ def converted(source: Path, target: Path, name: str) -> tuple[float, float]:
 def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
     """Return all measurements. The repetitions of the formats alternate."""
     native = folder / "a.h5"
-    # Simulate in another process, because Linux would count the memory of this one in the processes that it starts.
+    # Simulate in another process, because Linux would count the memory of this process in the peak memory of its
+    # children.
     generate = [sys.executable, "-m", "supa_cli.main", "generate", str(native), "-n", str(showers), "--quiet"]
     subprocess.run(generate, check=True)
     written: dict[str, list[tuple[float, float]]] = {name: [] for name in FILES}

@@ -161,7 +161,7 @@ def draw_hits(judge: Judge, predictions: dict[str, Tensor], path: Path) -> None:
     chosen = int(torch.where(usual, (share - share.median()).abs(), torch.inf).argmin())
     rows = (judge.shower == chosen).numpy()
     places = np.flatnonzero(rows) + judge.first_row
-    # u and v are rotated and scaled x and y. The rotation keeps the total variance, so its ratio is the scale.
+    # u and v are rotated and scaled x and y. The rotation preserves the total variance, so its ratio is the scale.
     lengths, own = judge.data.position[places, :2], judge.data.graphs.x[places, :2]
     unit = float((lengths.var(0).sum() / own.var(0).sum()).sqrt())
     panels = {"true class": judge.target, **predictions}

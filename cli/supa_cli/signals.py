@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False  # importing typing takes longer than this module
+TYPE_CHECKING = False  # importing typing would take longer than importing this module
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
