@@ -19,6 +19,7 @@ _COLUMNS = 3
 _ROWS = 2
 _WIDTH = 9.0  # inches
 _FONT_SIZE = 9.5
+_LABEL_CHARACTERS = 34  # as many as fit below a panel; longer labels are smaller
 _MOST_BINS = 40
 _FINE_BINS = 4  # number of bins of a hit histogram in one bin of the figure
 _RATIOS = (0.5, 1.5)
@@ -98,7 +99,7 @@ def _plot_histograms(upper: "Axes", lower: "Axes", result: ObservableResult, com
     )
     upper.set_title(title, fontsize=_FONT_SIZE, color=INK, loc="left", linespacing=1.3)
     upper.set_ylabel("fraction of hits" if result.level == "hit" else "fraction of showers", fontsize=_FONT_SIZE)
-    lower.set_xlabel(result.label, fontsize=_FONT_SIZE)
+    lower.set_xlabel(result.label, fontsize=_FONT_SIZE * min(1.0, _LABEL_CHARACTERS / len(result.label)))
     lower.set_ylabel("ratio", fontsize=_FONT_SIZE)
 
 

@@ -20,7 +20,7 @@ from supa.presets import preset_name
 from supa.showers import Showers
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure  # type: ignore[import-untyped]
+    from plotly.graph_objects import Figure
 
 MAX_SHOWERS = 6
 """The largest number of showers that one figure shows side by side."""
@@ -56,7 +56,7 @@ def plot_interactive(showers: Showers) -> "Figure":
         '2 showers of two-primaries'
     """
     try:
-        from plotly.subplots import make_subplots  # type: ignore[import-untyped]
+        from plotly.subplots import make_subplots
     except ImportError:
         raise ValueError("Interactive figures need the package plotly: pip install 'supa-showers[display]'.") from None
     if not 1 <= len(showers) <= MAX_SHOWERS:
@@ -296,7 +296,7 @@ def _palette(number: int) -> list[str]:
     """Return a colour for each of some layers or primaries."""
     if number <= len(COLOURS):
         return list(COLOURS)
-    from plotly.colors import sample_colorscale  # type: ignore[import-untyped]
+    from plotly.colors import sample_colorscale
 
     return [str(colour) for colour in sample_colorscale("Viridis", np.linspace(0, 1, number).tolist())]
 

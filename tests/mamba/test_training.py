@@ -390,8 +390,8 @@ def test_batches_without_hits_have_no_effect(pairs):
     encoding, config = _encoding(pairs, "primary"), TrainingConfig(target="primary", **{**TINY, "batch_size": 1})
     state = Trainer(EncoderTask(config, encoding, packed([3, 0, 4]), packed([3, 0]))).run()
     assert all(math.isfinite(epoch.train["encoder"]["loss"]) for epoch in state.history)
-    for train_on, validate_on, word in (([0, 0], [3], "train"), ([3], [0], "validate")):
-        with pytest.raises(ValueError, match=f"The showers to {word} on have no hits"):
+    for train_on, validate_on, kind in (([0, 0], [3], "training"), ([3], [0], "validation")):
+        with pytest.raises(ValueError, match=f"The {kind} showers have no hits"):
             EncoderTask(config, encoding, packed(train_on), packed(validate_on))
 
 

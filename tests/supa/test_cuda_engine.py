@@ -4,6 +4,7 @@ Without a GPU the device source runs on the host, compiled by the system's C++ c
 """
 
 import sys
+from pathlib import Path
 
 import cuda_host
 import numpy as np
@@ -156,7 +157,14 @@ def test_several_threads_raise_a_clear_error():
         supa.simulate(10, engine="cuda", threads=4)
 
 
+@pytest.fixture
+def gpu():
+    if not Path("/dev/nvidia0").exists():
+        pytest.skip("there is no NVIDIA GPU")
+
+
 @pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("record", ["hits", "particles"])
 @pytest.mark.parametrize("preset", supa.PRESETS)
 def test_presets_have_the_bits_of_the_cpu_engine_on_a_gpu(preset, record):
@@ -165,6 +173,7 @@ def test_presets_have_the_bits_of_the_cpu_engine_on_a_gpu(preset, record):
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
 def test_hits_on_a_gpu_become_tensors_without_a_copy():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x = supa.simulate_on_gpu(1000, "standard", seed=1).x
