@@ -86,16 +86,16 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     assert checkpoint.finished
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--json", "--device", "cpu")
     facts = json.loads(text)
-    made = evaluate(checkpoint.model(), checkpoint.encoding, checkpoint.baseline, supa_datasets.load("e.h5"))
+    evaluation = evaluate(checkpoint.model(), checkpoint.encoding, checkpoint.baseline, supa_datasets.load("e.h5"))
     assert (code, facts["target"], facts["split"], facts["epochs"]) == (0, "incident_energy", "test", 2)
-    assert facts["rms"] == pytest.approx(made.figures()["rms"], rel=1e-5)
+    assert facts["rms"] == pytest.approx(evaluation.figures()["rms"], rel=1e-5)
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
     assert code == 0
     assert Path("e.png").stat().st_size > 10_000
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
     assert (code, "e.png exists; choose another name, or overwrite it (--overwrite)" in err) == (1, True)
     shown = " ".join(text.split())
-    rows = [facts["rms"][who] for who in ("model", "hit_count", "bayes")]
+    rows = [facts["rms"][name] for name in ("model", "hit_count", "bayes")]
     assert (
         f"all {facts['showers']} {facts['bias']['model']:+.3f} {facts['resolution']['model']:.3f} "
         + " ".join(f"{value:.3f}" for value in rows)
@@ -112,7 +112,7 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     without = supa.simulate(200, "critical", seed=1)
     supa_datasets.save(without, "bare.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "bare.h5", "--device", "cpu")
-    assert "needs one file generated with --record particles" in text
+    assert "requires one file generated with --record particles" in text
     assert "Note" not in err
     supa_datasets.save(supa.simulate(200, supa.preset("critical").replace(incident_energy="1:9"), seed=1), "low.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "low.h5", "--device", "cpu", "--json")
