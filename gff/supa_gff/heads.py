@@ -123,9 +123,14 @@ class PairProduct:
         squared: Whether the product of each channel is squared before the sum. The score is then a goodness.
 
     Example:
-        >>> from supa_gff import Method, heads, losses
-        >>> Method(score=heads.PairProduct(squared=True), loss=losses.Threshold(2.0)).score
-        PairProduct(squared=True)
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Method, Network, heads, losses, split_links
+        >>> edges = torch.stack([torch.arange(30), (torch.arange(30) + 1) % 30])
+        >>> ring = GraphSet.of([Data(x=torch.eye(30), edge_index=edges, y=torch.zeros(1))], level="link")
+        >>> method = Method(score=heads.PairProduct(squared=True), loss=losses.Threshold(2.0))
+        >>> Network.for_graphs(method, ring).predict(split_links(ring).test).shape  # one score for each pair
+        torch.Size([12])
     """
 
     squared: bool = False
