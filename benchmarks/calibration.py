@@ -31,26 +31,28 @@ _UNBIASED = {"frechet_distance": 0.0, "kernel_distance": 0.0, "classifier_auc": 
 
 
 def columns(preset: str, showers: int, seed: int) -> np.ndarray:
-    """Return the table of observables as a matrix. Columns of NaN stay in."""
+    """Return the table of observables as a matrix. Columns of NaN are kept."""
     table = observables.table(supa.simulate(showers, preset, seed=seed))
     table["response"] = table["response"].round(6)
     return np.column_stack(list(table.values()))
 
 
-def estimates(true: np.ndarray, made: np.ndarray, seed: int, *, classifier: bool) -> Iterator[tuple[str, float, float]]:
+def estimates(
+    true: np.ndarray, generated: np.ndarray, seed: int, *, classifier: bool
+) -> Iterator[tuple[str, float, float]]:
     """Yield name, value and error of each distance."""
     for function in (distances.frechet_distance, distances.kernel_distance):
-        yield function.__name__, *function(true, made, seed=seed)
-    scores = distances.neighbour_scores(true, made, seed=seed)
+        yield function.__name__, *function(true, generated, seed=seed)
+    scores = distances.neighbour_scores(true, generated, seed=seed)
     for name in ("precision", "recall", "density", "coverage"):
         yield name, *getattr(scores, name)
     if classifier:
-        result = distances.classifier_auc(true, made, seed=seed)
+        result = distances.classifier_auc(true, generated, seed=seed)
         yield "classifier_auc", result.auc, result.error
-    test = distances.permutation_test(true, made, repeats=19, seed=seed)
+    test = distances.permutation_test(true, generated, repeats=19, seed=seed)
     for k, (value, error) in enumerate(zip(test.distances, test.errors, strict=True)):
         yield f"W1 {k}", value, error
-    for k, (one, other) in enumerate(zip(true.T, made.T, strict=True)):
+    for k, (one, other) in enumerate(zip(true.T, generated.T, strict=True)):
         yield f"separation {k}", *distances.separation_estimate(one, other, distances.edges_of(one), seed=seed)
 
 
@@ -74,10 +76,10 @@ def measure(showers: int, pairs: int, *, equal: bool, classifier: bool) -> dict[
     start = time.perf_counter()
     for pair in range(pairs):
         seed = 10 * (pair + pairs * showers)
-        true, made = columns("standard", showers, seed), columns("standard", showers, seed + 1)
+        true, generated = columns("standard", showers, seed), columns("standard", showers, seed + 1)
         if not equal:
-            made[: showers // 3] = columns("symmetric", showers // 3, seed + 2)
-        for name, *estimate in estimates(true, made, pair, classifier=classifier):
+            generated[: showers // 3] = columns("symmetric", showers // 3, seed + 2)
+        for name, *estimate in estimates(true, generated, pair, classifier=classifier):
             found[name].append(estimate)
         kind = "equal" if equal else "different"
         print(f"{kind}, {showers:,}: pair {pair + 1} of {pairs}, {time.perf_counter() - start:.0f} s", file=sys.stderr)

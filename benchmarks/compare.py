@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py [--showers 100000] [--json out.json]
 
-Each command runs in a process of its own, as for a user: `supa compare` without and with the multivariate scores, and
+Each command runs in a separate process, as for a user: `supa compare` without and with the multivariate scores, and
 with the report.
 """
 

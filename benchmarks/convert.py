@@ -2,7 +2,7 @@
 
     python benchmarks/convert.py [--showers 100000] [--repeat 3] [--json out.json]
 
-Each conversion runs in a process of its own, like `supa convert`. The time excludes the start of Python and ends when
+Each conversion runs in a separate process, like `supa convert`. The time excludes the start of Python and ends when
 the file is flushed to the disk. The script prints the best and the median of each rate.
 """
 
@@ -30,7 +30,7 @@ FILES = {
     "calochallenge": "calochallenge.h5",
 }
 
-# Runs in a process of its own. The last line of its output contains the seconds and the peak memory.
+# Runs in a separate process. The last line of its output contains the seconds and the peak memory.
 CODE = f"""
 import resource, sys, time
 import supa_datasets
@@ -54,7 +54,8 @@ def converted(source: Path, target: Path, name: str) -> tuple[float, float]:
 def measure(showers: int, repeat: int, folder: Path) -> dict[str, Any]:
     """Return all measurements. The repetitions of the formats alternate."""
     native = folder / "a.h5"
-    # Simulate in another process, because Linux would count the memory of this one in the processes that it starts.
+    # Simulate in another process, because Linux would count the memory of this process in the peak memory of its
+    # children.
     generate = [sys.executable, "-m", "supa_cli.main", "generate", str(native), "-n", str(showers), "--quiet"]
     subprocess.run(generate, check=True)
     written: dict[str, list[tuple[float, float]]] = {name: [] for name in FILES}

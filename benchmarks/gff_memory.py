@@ -110,7 +110,7 @@ def resident() -> int:
 
 
 def in_a_process(method: str, depth: int, width: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Measure in a new process, whose peak memory is not affected by other trainings."""
+    """Measure in a new process, whose peak memory is not affected by previous runs."""
     given = json.dumps([method, depth, width, options])
     done = subprocess.run([sys.executable, __file__, "--one", given], capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)

@@ -158,7 +158,7 @@ def run_case(case: Case, root: Path, cache: Path | None, runs: int, device: str)
 def table(records: list[dict[str, Any]]) -> str:
     """Return a Markdown table with the mean and standard deviation over runs in percent."""
     lines = [
-        "| data | splits | method | layers | runs | measured | published | s a run |",
+        "| data | splits | method | layers | runs | measured | published | s per run |",
         "|---|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

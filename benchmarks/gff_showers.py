@@ -38,7 +38,7 @@ GOODNESS = ("best-goodness", "gff")
 """Label-conditioned methods, which are trained on the presets for the figure of goodness."""
 
 RECOGNISED = ("standard", "reference", "symmetric", "critical", "two-primaries")
-"""Presets to distinguish: of similar size, with differences beyond the readout layers."""
+"""Presets to distinguish. They have similar sizes, and differ in more than their readout layers."""
 
 
 def simulated(task: str, count: int) -> Any:
@@ -69,26 +69,26 @@ def method_of(name: str, task: str, arguments: argparse.Namespace) -> Method:
     return method
 
 
-def trained(task: str, name: str, made: ShowerGraphs, arguments: argparse.Namespace) -> tuple[Tensor, TrainingState]:
+def trained(task: str, name: str, data: ShowerGraphs, arguments: argparse.Namespace) -> tuple[Tensor, TrainingState]:
     """Train a method and return the predictions for the test showers and the state of the training."""
-    network = Network.for_graphs(method_of(name, task, arguments), made.graphs)
-    state = train(network, made.graphs, made.train, made.valid).state
-    members = made.test.to(made.graphs.device)
-    predicted = [network.predict(batch) for batch in made.graphs.batches(members, 4 * arguments.batch)]
+    network = Network.for_graphs(method_of(name, task, arguments), data.graphs)
+    state = train(network, data.graphs, data.train, data.valid).state
+    members = data.test.to(data.graphs.device)
+    predicted = [network.predict(batch) for batch in data.graphs.batches(members, 4 * arguments.batch)]
     return torch.cat(predicted).cpu(), state
 
 
 class Judge:
     """Targets and metrics of the test showers of a task."""
 
-    def __init__(self, task: str, showers: Any, made: ShowerGraphs) -> None:
-        self.task, self.showers, self.made = task, showers, made
-        graphs = made.graphs
+    def __init__(self, task: str, showers: Any, data: ShowerGraphs) -> None:
+        self.task, self.showers, self.data = task, showers, data
+        graphs = data.graphs
         self.hits = graphs.node_offset.diff()
-        self.first_row = int(graphs.node_offset[made.test[0]])
-        first = self.first_row if graphs.level == "node" else int(made.test[0])
+        self.first_row = int(graphs.node_offset[data.test[0]])
+        first = self.first_row if graphs.level == "node" else int(data.test[0])
         self.target = graphs.target[first:]
-        self.shower = torch.repeat_interleave(torch.arange(len(made.test)), self.hits[made.test])
+        self.shower = torch.repeat_interleave(torch.arange(len(data.test)), self.hits[data.test])
 
     def measured(self, predicted: Tensor) -> dict[str, float]:
         """Return the metrics of predictions."""
@@ -100,11 +100,11 @@ class Judge:
         return found
 
     def references(self) -> dict[str, Tensor]:
-        """Return the predictions of the baselines. The last one of hits and energies uses the simulation."""
-        train = self.made.graphs.target[: -len(self.target)]
+        """Return the predictions of the baselines. For hits and energies, the last one uses the simulation."""
+        train = self.data.graphs.target[: -len(self.target)]
         if self.task == "primary":
-            x, position = self.made.graphs.x[self.first_row :], self.made.position[self.first_row :].numpy()
-            number = self.made.number[self.made.test]
+            x, position = self.data.graphs.x[self.first_row :], self.data.position[self.first_row :].numpy()
+            number = self.data.number[self.data.test]
             axes = np.stack([self.showers.primaries[name].reshape(-1, 2) for name in ("x", "y")], 2)[number]
             steps = position[:, None, :2] - axes[self.shower.numpy()]
             nearest = torch.from_numpy(np.square(steps).sum(2).argmin(1))
@@ -121,7 +121,7 @@ class Judge:
                 "mean value": train.mean().expand(len(self.target)),
                 "number of hits": self._by_hits(train),
                 "sum of the hit energies (uses the simulation)": torch.from_numpy(
-                    np.log(sums[self.made.number[self.made.test]])
+                    np.log(sums[self.data.number[self.data.test]])
                 ),
             }
         return {
@@ -131,13 +131,13 @@ class Judge:
 
     def _flipped(self) -> np.ndarray:
         """Return for each test shower whether the simulator's primary 0 is class 1."""
-        number = self.made.number[self.made.test]
+        number = self.data.number[self.data.test]
         first = self.showers.offset[number]
-        begin = self.made.graphs.node_offset[self.made.test].numpy() - self.first_row
+        begin = self.data.graphs.node_offset[self.data.test].numpy() - self.first_row
         return np.asarray(self.showers.primary[first] != self.target.numpy()[begin])
 
     def _by_hits(self, train: Tensor) -> Tensor:
-        """Return the mean or most frequent class of the training showers with a similar number of hits."""
+        """Predict the mean or the most frequent class of the training showers with a similar number of hits."""
         hits = self.hits.numpy()
         seen = hits[: -len(self.target)]
         edges = np.unique(np.quantile(seen, np.linspace(0, 1, 41)[1:-1]))
@@ -146,7 +146,7 @@ class Judge:
         if self.task == "incident_energy":
             total = torch.zeros(len(edges) + 1).index_add_(0, shown, train)
             return (total / torch.bincount(shown, minlength=len(edges) + 1).clamp(min=1))[asked]
-        counts = torch.zeros(len(edges) + 1, len(self.made.classes)).index_put_(
+        counts = torch.zeros(len(edges) + 1, len(self.data.classes)).index_put_(
             (shown, train), torch.ones(len(train)), accumulate=True
         )
         return counts.argmax(1)[asked]
@@ -154,19 +154,19 @@ class Judge:
 
 def draw_hits(judge: Judge, predictions: dict[str, Tensor], path: Path) -> None:
     """Draw a test shower of typical size on which `best` has a typical accuracy."""
-    right = torch.bincount(judge.shower[predictions["best"] == judge.target], minlength=len(judge.made.test))
-    hits = judge.hits[judge.made.test]
+    right = torch.bincount(judge.shower[predictions["best"] == judge.target], minlength=len(judge.data.test))
+    hits = judge.hits[judge.data.test]
     share = right / hits
     usual = (hits - hits.float().median()).abs() < 20
     chosen = int(torch.where(usual, (share - share.median()).abs(), torch.inf).argmin())
     rows = (judge.shower == chosen).numpy()
     places = np.flatnonzero(rows) + judge.first_row
-    # u and v are rotated and scaled x and y. The rotation keeps the total variance, so its ratio is the scale.
-    lengths, own = judge.made.position[places, :2], judge.made.graphs.x[places, :2]
+    # u and v are rotated and scaled x and y. The rotation preserves the total variance, so its ratio is the scale.
+    lengths, own = judge.data.position[places, :2], judge.data.graphs.x[places, :2]
     unit = float((lengths.var(0).sum() / own.var(0).sum()).sqrt())
     panels = {"true class": judge.target, **predictions}
     plot_hit_classes(
-        judge.made.position[places, 2].numpy(),
+        judge.data.position[places, 2].numpy(),
         own[:, 0].numpy() * unit,
         {name: values.numpy()[rows] for name, values in panels.items()},
         ("primary at lower u", "primary at higher u"),
@@ -179,18 +179,18 @@ def run_task(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
     showers = simulated(task, arguments.showers)
     simulating = time.perf_counter() - started
     started = time.perf_counter()
-    made = shower_graphs(showers, task)
-    judge = Judge(task, showers, made)
+    data = shower_graphs(showers, task)
+    judge = Judge(task, showers, data)
     result: dict[str, Any] = {
-        "graphs": len(made.graphs),
-        "test graphs": len(made.test),
-        "hits": len(made.graphs.x),
+        "graphs": len(data.graphs),
+        "test graphs": len(data.test),
+        "hits": len(data.graphs.x),
         "seconds to simulate": simulating,
         "seconds to make graphs": time.perf_counter() - started,
         "references": {name: judge.measured(values) for name, values in judge.references().items()},
         "methods": {},
     }
-    on_device = replace(made, graphs=made.graphs.to(arguments.device))
+    on_device = replace(data, graphs=data.graphs.to(arguments.device))
     predictions, histories = {}, {}
     for name in (*METHODS, *(GOODNESS if task == "preset" else ())):
         predictions[name], state = trained(task, name, on_device, arguments)

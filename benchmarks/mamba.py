@@ -32,7 +32,7 @@ from supa_mamba import causal_conv1d
 from supa_mamba.ops.causal_conv1d.naive import naive_causal_conv1d
 from supa_mamba.ops.selective_scan import naive
 
-# As in calls by the modules.
+# as the modules call them
 selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
 naive_selective_scan = partial(naive.naive_selective_scan, delta_softplus=True)
 ALONG = ("u", "delta", "B", "C", "z")
@@ -51,7 +51,7 @@ def lengths_of(showers: int) -> Tensor:
 
 
 def draw(lengths: Tensor, channels: int, states: int, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """Draw the inputs of a scan as in a model, where only tensors with rows are in half precision."""
+    """Draw inputs of a scan as they occur in a model: only tensors with one entry per row are in half precision."""
     rows = int(lengths.sum())
     generator = torch.Generator(device).manual_seed(1)
 
@@ -88,7 +88,7 @@ def run_with_gradients(function: Callable[..., Tensor], inputs: dict[str, Tensor
 def distances(
     function: Callable[..., Tensor], naive: Callable[..., Tensor], inputs: dict[str, Tensor]
 ) -> tuple[float, float]:
-    """Return the distances of y and of the worst gradient from the naive results, as relative root mean squares."""
+    """Return the relative RMS errors of y and of the least accurate gradient, compared with the naive results."""
     found = run_with_gradients(function, inputs)
     truth = run_with_gradients(naive, {name: x.double().cpu() for name, x in inputs.items()})
     errors = [
@@ -287,7 +287,7 @@ def associative(
 
 
 def on_cpu(shape: tuple[int, int, int], dtype: torch.dtype, repeat: int) -> dict[str, Any]:
-    """Time one shape against padded batches in turns, so that other load affects all of them equally."""
+    """Time one shape against padded batches. The calls alternate, so that other load affects all of them equally."""
     showers, channels, states = shape
     errors = hold_against_naive(channels, states, dtype, "cpu")
     lengths = lengths_of(showers)

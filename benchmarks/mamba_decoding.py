@@ -131,7 +131,7 @@ def cases(rows: int, inputs: int, dtype: torch.dtype, device: str) -> dict[str, 
 
 
 def distance_from_naive(case: Case) -> float:
-    """Return the largest distance of y and the tables from the naive results, as a relative root mean square."""
+    """Return the largest relative RMS error of y and of the tables, compared with the naive results."""
 
     def double(x: Any) -> Any:
         if isinstance(x, Tensor):

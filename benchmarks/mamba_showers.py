@@ -2,8 +2,8 @@
 
     python benchmarks/mamba_showers.py [--showers 100000] [--tasks preset] [--epochs 20] [--device cuda] [--json FILE]
 
-80 % of the showers train, 10 % select the best epoch, and 10 % test. All showers are packed in the memory of the
-device. For a quick run on a CPU:
+80 % of the showers are used for training, 10 % for the choice of the best epoch, and 10 % for the test. All showers are
+packed in the memory of the device. For a quick run on a CPU:
 
     python benchmarks/mamba_showers.py --showers 1000 --epochs 4 --batch 32 --width 32 --layers 2
 """

@@ -46,7 +46,7 @@ PAIRS = [
 
 
 def draw(lengths: Tensor, shape: Shape, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """Draw the inputs as in a model, where only tensors with rows are in half precision."""
+    """Draw inputs as they occur in a model: only tensors with one entry per row are in half precision."""
     _, heads, width, states = shape
     rows = int(lengths.sum())
     generator = torch.Generator(device).manual_seed(1)

@@ -1,4 +1,4 @@
-"""Functions that the benchmarks share: name the machine, summarise repetitions, print results."""
+"""Shared functions of the benchmarks: describe the machine, summarise repetitions, print results."""
 
 import json
 import os

@@ -100,7 +100,7 @@ def peak_memory(name: str, showers: int, folder: Path) -> float:
     with path.open("wb") as file:
         pickle.dump(sample(name, showers), file, protocol=5)
     command = [sys.executable, __file__, "--memory-of", name, "--pickle", str(path)]
-    # Linux counts the memory of the parent at the start of a process as its own, so a small process starts it.
+    # Linux counts the memory of the parent in the peak memory of a new process, so a small process starts it.
     between = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"]
     return float(subprocess.run([*between, *command], check=True, capture_output=True, text=True).stdout)
 

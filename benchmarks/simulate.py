@@ -46,7 +46,7 @@ def write_file(path: Path, showers: int) -> None:
 
 
 def write_raw(path: Path, content: bytes, size: int) -> None:
-    """Write as many bytes in the simplest way, and flush them to the disk."""
+    """Write the same number of bytes as simply as possible, and flush them to the disk."""
     with path.open("wb") as file:
         for start in range(0, size, len(content)):
             file.write(content[: size - start])
@@ -55,7 +55,7 @@ def write_raw(path: Path, content: bytes, size: int) -> None:
 
 
 def generate(folder: Path, showers: int, *options: str) -> None:
-    """Run `supa generate` in a process of its own."""
+    """Run `supa generate` in a separate process."""
     command = [sys.executable, "-m", "supa_cli.main", "generate", str(folder / "cli.h5"), "-n", str(showers)]
     subprocess.run([*command, "--overwrite", "--quiet", *options], check=True)
 

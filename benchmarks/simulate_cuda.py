@@ -27,7 +27,7 @@ PRESETS = ("standard", "reference", "dense", "no-pass", "critical", "two-primari
 
 
 def rate(showers: int, repeat: int, work: Callable[[], Any]) -> float:
-    """Return the median rate of a few calls, after one that is not counted."""
+    """Return the median rate of a few calls, after one warm-up call."""
     work()
     seconds = []
     for _ in range(repeat):
@@ -50,7 +50,7 @@ def on_device(preset: str, showers: int, single: bool) -> Callable[[], Any]:
 
 
 def exhaust(showers: int, engine: Any) -> None:
-    """Simulate a stream of showers to nothing."""
+    """Simulate a stream of showers and discard them."""
     for _ in supa.stream(showers, engine=engine):
         pass
 
@@ -70,7 +70,7 @@ def measure(showers: int, repeat: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the arguments, measure and print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--showers", type=int, default=4_000_000)
     parser.add_argument("--repeat", type=int, default=5)

@@ -99,7 +99,7 @@ def command(
 def _make_folder(output: str, *, overwrite: bool) -> None:
     """Create the folder of the report before the comparison, whose result would otherwise be lost."""
     if not output or (Path(output).exists() and not Path(output).is_dir()):
-        raise click.UsageError(f"--output {output!r} is not a folder; give the name of a folder for the report.")
+        raise click.UsageError(f"--output {output!r} is not a folder; specify a folder for the report.")
     if output == "-" or (
         Path(output).suffix in (".html", ".htm", ".json", ".pdf", ".png") and not Path(output).exists()
     ):
@@ -111,9 +111,9 @@ def _make_folder(output: str, *, overwrite: bool) -> None:
     except OSError as error:
         raise click.UsageError(f"--output {output!r}: the folder cannot be created ({error.strerror}).") from None
     for name in ("report.html", "comparison.json"):
-        there = Path(output) / name
-        if there.exists() and not overwrite:
-            raise click.ClickException(f"{there} exists; choose another folder, or overwrite it (--overwrite).")
+        file = Path(output) / name
+        if file.exists() and not overwrite:
+            raise click.ClickException(f"{file} exists; choose another folder, or overwrite it (--overwrite).")
 
 
 def _names(true: str, generated: str) -> tuple[str, str]:

@@ -100,7 +100,7 @@ def command(
             f"{SUFFIXES[to_format][0]}."
         )
     if particle is not None and xml is None:
-        raise click.UsageError("--particle selects from the binning file; give --binning, too.")
+        raise click.UsageError("--particle selects from the binning file; also use --binning.")
     config = chosen_config(preset, config_file)
     binning = None if xml is None else read_binning(xml, particle)
     begun = False
@@ -110,13 +110,13 @@ def command(
             Path(f"{os.path.realpath(target)}.partial").unlink(missing_ok=True)
         return ""
 
-    with deferred_interrupts(left), progress("converting", "converting", quiet=quiet) as told:
+    with deferred_interrupts(left), progress("converting", "converting", quiet=quiet) as report:
 
-        def seen(done: int, total: int) -> None:
+        def update(done: int, total: int) -> None:
             nonlocal begun
             begun = True  # from now on, the unfinished file belongs to this command
             raise_if_interrupted()
-            told(done, total)
+            report(done, total)
 
         convert(
             source,
@@ -127,7 +127,7 @@ def command(
             depth=depth,
             binning=binning,
             overwrite=overwrite,
-            progress=seen,
+            progress=update,
             note=None if quiet else lambda sentence: echo(sentence, err=True),
         )
         mark_output_complete()

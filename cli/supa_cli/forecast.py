@@ -62,7 +62,7 @@ class Forecast:
     def __init__(
         self, advice: str, *, at_once: int = 1, quiet: bool = False, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._advice, self._at_once, self._told, self._clock = advice, at_once, quiet, clock
+        self._advice, self._at_once, self._silent, self._clock = advice, at_once, quiet, clock
         self._first: tuple[float, float] | None = None
 
     def __call__(self, done: float, total: float) -> None:
@@ -72,7 +72,7 @@ class Forecast:
             done: Number of completed items.
             total: Number of all items.
         """
-        if self._told:
+        if self._silent:
             return
         now = self._clock()
         if self._first is None:
@@ -83,6 +83,6 @@ class Forecast:
             return
         left = seconds_left(done - before, total - before, seconds, at_once=self._at_once)
         if left > _HOUR:
-            self._told = True
+            self._silent = True
             bound = "" if done > before else "more than "
             click.echo(f"This will take {bound or 'about '}{in_words(left)}. {self._advice}", err=True)

@@ -116,7 +116,7 @@ def command(
     stored = resumable(path, run, has_particles=has_particles) if resume else ResumeInfo(0, False)
     if stored.showers > num_showers:
         raise click.UsageError(
-            f"{path} already holds {counted(stored.showers, 'shower')}, more than the {num_showers:,} requested."
+            f"{path} already contains {counted(stored.showers, 'shower')}, more than the {num_showers:,} requested."
         )
     if stored == ResumeInfo(num_showers, True):
         if not quiet:
@@ -143,32 +143,32 @@ def command(
             on_existing=add_existing,
         ) as writer:
             resumed = writer.num_showers
-            with progress("simulating", "starting (the first run compiles for a few seconds)", quiet=quiet) as told:
-                told(resumed, num_showers)
+            with progress("simulating", "starting (the first run compiles for a few seconds)", quiet=quiet) as report:
+                report(resumed, num_showers)
                 chunks = stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)
                 for chunk in interruptible(chunks):
                     writer.append(chunk)
                     summary.add(chunk)
-                    told(writer.num_showers, num_showers)
+                    report(writer.num_showers, num_showers)
         mark_output_complete()
     if quiet:
         return
     seconds = time.perf_counter() - started
-    summary.print(path, made=num_showers - resumed, seconds=seconds)
+    summary.print(path, simulated=num_showers - resumed, seconds=seconds)
 
 
 def _check_ending(out: str, *, quiet: bool) -> None:
     from supa_cli.suffixes import format_of, is_of_another_kind
 
-    name, form, whole = Path(out), format_of(out), Path(out).with_suffix(".h5")
+    name, form, hdf5_name = Path(out), format_of(out), Path(out).with_suffix(".h5")
     if form == "supa":
         return
     if form == "reference" or is_of_another_kind(out):
-        raise click.UsageError(f"{out}: showers are written as HDF5, not as {name.suffix}; name the file {whole}.")
+        raise click.UsageError(f"{out}: showers are written as HDF5, not as {name.suffix}; name the file {hdf5_name}.")
     if form is not None:
         raise click.UsageError(
             f"{out}: showers are written as HDF5, but {name.suffix} is a suffix of the format {form}. Run two "
-            f"commands: `supa generate {whole}` with your options, then `supa convert {whole} {out}`."
+            f"commands: `supa generate {hdf5_name}` with your options, then `supa convert {hdf5_name} {out}`."
         )
     if not quiet:
         echo(f"Note: {out} will be an HDF5 file, whose usual suffix is .h5.", err=True)

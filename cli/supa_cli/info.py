@@ -73,14 +73,14 @@ def _facts(showers: "ShowerFile") -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _faults(showers: "ShowerFile") -> "list[Fault]":
-    with progress("checking", "checking every value", quiet=False) as told:
-        told(0, len(showers))
+    with progress("checking", "checking every value", quiet=False) as report:
+        report(0, len(showers))
 
-        def seen(done: int) -> None:
+        def update(done: int) -> None:
             raise_if_interrupted()
-            told(done, len(showers))
+            report(done, len(showers))
 
-        return showers.faults(seen)
+        return showers.faults(update)
 
 
 def _print(facts: dict[str, Any], config: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import sys
 
 from supa_cli import signals
 
-TYPE_CHECKING = False  # importing typing takes longer than this module
+TYPE_CHECKING = False  # importing typing would take longer than importing this module
 if TYPE_CHECKING:
     from typing import Any
 

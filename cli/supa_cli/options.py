@@ -149,7 +149,7 @@ class InputFile(click.Path):
         _check_not_empty(self, value, param, ctx)
         path = str(super().convert(value, param, ctx))
         if not Path(path).exists():
-            hint = " Standard input is not supported; give the name of a file." if path == "-" else ""
+            hint = " Standard input is not supported; specify a file." if path == "-" else ""
             raise click.ClickException(f"{path}: there is no such file.{hint}")
         return path
 
@@ -164,9 +164,7 @@ class OutputFile(click.Path):
         """Check that the value is the name of a file."""
         _check_not_empty(self, value, param, ctx)
         if value == "-":
-            self.fail(
-                "'-' was given, but writing to standard output is not supported; give the name of a file.", param, ctx
-            )
+            self.fail("'-' was given, but writing to standard output is not supported; specify a file.", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -92,13 +92,11 @@ def _check_choices(
             raise click.UsageError(f"{option} draws one file, but {len(files)} were given.")
     page = output is not None and Path(output).suffix in PAGES
     if page and (shower is None or layer is not None):
-        raise click.UsageError(
-            f"{output}: only single showers make an interactive page; give --shower without --image."
-        )
+        raise click.UsageError(f"{output}: an interactive page shows single showers; use --shower without --image.")
     if shower is not None and len(shower) > 1 and not page:
         raise click.UsageError(
             f"--shower: {len(shower)} showers were given, but only an interactive page shows several; write one with "
-            "-o NAME.html, or give one shower."
+            "-o NAME.html, or choose one shower."
         )
 
 

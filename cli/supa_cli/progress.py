@@ -11,14 +11,14 @@ Progress = Callable[[int, int], None]
 
 
 @contextmanager
-def progress(doing: str, starting: str, *, quiet: bool, things: str = "showers") -> Iterator[Progress]:
+def progress(doing: str, starting: str, *, quiet: bool, items: str = "showers") -> Iterator[Progress]:
     """Show the number of completed showers, or of other items.
 
     Args:
         doing: Description of the work, in one word.
         starting: Description until the first item is completed.
         quiet: Whether to show nothing.
-        things: Name of the items, in the plural.
+        items: Name of the items, in the plural.
 
     Yields:
         A function to call with the number of completed items and of all items. The first call sets the number of items
@@ -30,18 +30,18 @@ def progress(doing: str, starting: str, *, quiet: bool, things: str = "showers")
     if quiet:
         yield lambda _done, _total: None
     elif console.is_terminal:
-        with progress_bar(console, things) as bar:
+        with progress_bar(console, items) as bar:
             yield _Bar(bar, doing, starting)
     else:
-        yield _Lines(starting, things)
+        yield _Lines(starting, items)
 
 
-def progress_bar(console: Any, things: str) -> Any:
+def progress_bar(console: Any, items: str) -> Any:
     """Return a progress bar with the rate and the remaining time.
 
     Args:
         console: A ``rich.console.Console``.
-        things: Name of the items, in the plural.
+        items: Name of the items, in the plural.
 
     Returns:
         A ``rich.progress.Progress``.
@@ -60,7 +60,7 @@ def progress_bar(console: Any, things: str) -> Any:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{_rate(speed)} {things}/s")
+            return Text("" if speed is None else f"{_rate(speed)} {items}/s")
 
     return Progress(
         TextColumn("{task.description}"),
@@ -94,24 +94,24 @@ class _Bar:
 class _Lines:
     """Prints a plain line every few seconds."""
 
-    def __init__(self, starting: str, things: str) -> None:
-        self._starting, self._things = starting, things
+    def __init__(self, starting: str, items: str) -> None:
+        self._starting, self._items = starting, items
         self._before: int | None = None
-        self._started = self._told = time.perf_counter()
+        self._started = self._printed = time.perf_counter()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.perf_counter()
         if self._before is None:
-            self._before, self._started, self._told = done, now, now
+            self._before, self._started, self._printed = done, now, now
             click.echo(self._starting, err=True)
             return
-        if now - self._told < 5 and done < total:
+        if now - self._printed < 5 and done < total:
             return
-        self._told = now
+        self._printed = now
         rate = (done - self._before) / max(now - self._started, 1e-9)
         left = (total - done) / rate if rate else float("inf")
         share = 100 * done / total if total else 100.0
         click.echo(
-            f"{share:5.1f} %  {done:,} of {total:,} {self._things}, {_rate(rate)} {self._things}/s, {left:,.0f} s left",
+            f"{share:5.1f} %  {done:,} of {total:,} {self._items}, {_rate(rate)} {self._items}/s, {left:,.0f} s left",
             err=True,
         )

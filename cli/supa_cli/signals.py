@@ -1,4 +1,4 @@
-"""Handling of SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+"""Handlers for SIGINT (Ctrl-C), SIGTERM and SIGHUP.
 
 The signal handler never raises an exception. Python discards exceptions inside finalisers and callbacks of weak
 references, of which h5py runs many. An exception inside an import would leave a module partly initialised. The action
@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False  # importing typing takes longer than this module
+TYPE_CHECKING = False  # importing typing would take longer than importing this module
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType

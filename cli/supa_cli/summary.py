@@ -49,12 +49,12 @@ class Summary:
         if n:
             self._attempts = int(showers.index[-1]) + 1 - self._run.first
 
-    def print(self, path: Path, *, made: int, seconds: float) -> None:
+    def print(self, path: Path, *, simulated: int, seconds: float) -> None:
         """Print the summary.
 
         Args:
             path: Path of the finished file.
-            made: Number of showers that this command simulated.
+            simulated: Number of showers that this command simulated.
             seconds: Elapsed time in seconds.
         """
         print_facts(
@@ -65,7 +65,7 @@ class Summary:
                 ("acceptance", format_percent(self._showers / self._attempts, 2)),
                 ("hits", f"{self._hits:,}"),
                 ("file size", f"{path.stat().st_size / 1e6:,.1f} MB"),
-                ("time", f"{seconds:.1f} s" + (f", {made / seconds:,.0f} showers/s" if made else "")),
+                ("time", f"{seconds:.1f} s" + (f", {simulated / seconds:,.0f} showers/s" if simulated else "")),
                 ("seed", f"{self._run.seed}"),
             ]
         )

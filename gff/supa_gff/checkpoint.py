@@ -63,7 +63,7 @@ class Checkpoint(checkpoint.Checkpoint):
 
     @classmethod
     def of(cls, trainer: Trainer[GraphTask], *, benchmark: str | None = None, split: Split | None = None) -> Self:
-        """Return a checkpoint of a training.
+        """Return a checkpoint of a training run.
 
         Args:
             trainer: Trainer of the network, between two steps or after the last one.

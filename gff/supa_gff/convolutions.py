@@ -72,9 +72,9 @@ def make_convolution(
         ),
         "transformer": lambda: pyg.TransformerConv(in_channels, out_channels // _HEADS, **heads),
     }
-    made = makers[conv]()
-    assert isinstance(made, nn.Module)
-    return made
+    convolution = makers[conv]()
+    assert isinstance(convolution, nn.Module)
+    return convolution
 
 
 def _perceptron(in_channels: int, out_channels: int, norm: Callable[[int], nn.Module] | None) -> nn.Sequential:

@@ -27,7 +27,8 @@ class Batch:
         edge_index: (2, edges) int64 source and target nodes.
         graph: (nodes,) int64 index of the graph of each node.
         num_graphs: Number of graphs.
-        target: (units,) int64 classes or float32 regression targets. At link level: 1 for linked pairs, 0 for others.
+        target: (units,) int64 classes or float32 regression targets. At link level: float32, 1 for linked pairs and 0
+            for others.
         units: At node level: (units,) int64 nodes to predict; None: all nodes. At link level: (2, units) int64 pairs.
         known_labels: (nodes,) int64 labels that the network may use as input, -1 for unknown ones. None: all labels are
             unknown.
@@ -147,8 +148,12 @@ class GraphSet:
         >>> from supa_gff import GraphSet
         >>> edges = torch.tensor([[0, 1], [1, 0]])
         >>> graphs = [Data(x=torch.ones(2, 3), edge_index=edges, y=torch.tensor([k % 2])) for k in range(10)]
-        >>> GraphSet.of(graphs)
+        >>> dataset = GraphSet.of(graphs)
+        >>> dataset
         <GraphSet: 10 graphs, 20 nodes, 20 edges, 3 features, 2 outputs per graph>
+        >>> batch = dataset.batch(torch.tensor([0, 3]))
+        >>> batch.num_nodes, batch.target.tolist()
+        (4, [0, 1])
     """
 
     x: Tensor
@@ -223,7 +228,7 @@ class GraphSet:
 
     @classmethod
     def of(cls, graphs: Sequence[Any], *, level: Level = "graph", num_outputs: int | None = None) -> "GraphSet":
-        """Join a sequence of PyTorch Geometric's ``Data`` to a set.
+        """Join a sequence of PyTorch Geometric's ``Data`` into a set.
 
         Args:
             graphs: List of ``Data``, or a dataset of PyTorch Geometric. Each graph has ``x``, ``edge_index`` and ``y``:
@@ -238,7 +243,7 @@ class GraphSet:
             ValueError: If there are no graphs, or features, edges or targets are missing or inconsistent.
         """
         if len(graphs) == 0:
-            raise ValueError("There are no graphs; give at least one.")
+            raise ValueError("There are no graphs; pass at least one.")
         one_of(get_args(Level), "level", level)
         for k, graph in enumerate(graphs):
             _check_graph(k, graph, level, graphs[0].x)
@@ -270,7 +275,7 @@ class GraphSet:
 
     @classmethod
     def of_benchmark(cls, benchmark: GraphBenchmark) -> "GraphSet":
-        """Join the graphs of a benchmark to a set.
+        """Join the graphs of a benchmark into a set.
 
         Args:
             benchmark: Benchmark from `supa_datasets.load_benchmark`.

@@ -29,6 +29,8 @@ class Evaluation:
         >>> evaluation = Evaluation(layers=(0.6, 0.7), network=0.7, majority=0.6, confusion=confusion)
         >>> evaluation.network > evaluation.majority
         True
+        >>> evaluation.confusion.diag() / evaluation.confusion.sum(1)  # recall of each class
+        tensor([0.8333, 0.5000])
     """
 
     layers: tuple[float, ...]

@@ -18,7 +18,7 @@ Pool = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Goodness:
-    """Label-conditioned goodness: one score for each candidate label that is shown to the network.
+    """Label-conditioned goodness: one score for each candidate label, which is an input of the network.
 
     Args:
         of: Goodness of a node.
@@ -85,9 +85,10 @@ class Head:
             ``"conv"``, and before the last linear map of a perceptron.
 
     Example:
-        >>> from supa_gff import Method, heads
-        >>> Method(score=heads.Head("linear", pool="mean")).score
-        Head(kind='linear', pool='mean', dropout=0.0)
+        >>> from supa_gff import Method, Network, heads
+        >>> method = Method(score=heads.Head("linear", pool="mean"))
+        >>> Network(method, in_channels=3, out_channels=2).layer(0).scorer.head[0]
+        Linear(in_features=64, out_features=2, bias=True)
 
     Source:
         Mono-Forward (arXiv 2501.09238), CaFo (arXiv 2303.09728).
@@ -122,9 +123,14 @@ class PairProduct:
         squared: Whether the product of each channel is squared before the sum. The score is then a goodness.
 
     Example:
-        >>> from supa_gff import Method, heads, losses
-        >>> Method(score=heads.PairProduct(squared=True), loss=losses.Threshold(2.0)).score
-        PairProduct(squared=True)
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Method, Network, heads, losses, split_links
+        >>> edges = torch.stack([torch.arange(30), (torch.arange(30) + 1) % 30])
+        >>> ring = GraphSet.of([Data(x=torch.eye(30), edge_index=edges, y=torch.zeros(1))], level="link")
+        >>> method = Method(score=heads.PairProduct(squared=True), loss=losses.Threshold(2.0))
+        >>> Network.for_graphs(method, ring).predict(split_links(ring).test).shape  # one score for each pair
+        torch.Size([12])
     """
 
     squared: bool = False

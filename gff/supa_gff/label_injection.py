@@ -16,9 +16,10 @@ class NodeFeatures:
     An unknown label is encoded as the uniform distribution over the classes.
 
     Example:
-        >>> from supa_gff import label_injection, preset
-        >>> preset("gff").replace(label=label_injection.NodeFeatures()).label
-        NodeFeatures()
+        >>> from supa_gff import Network, label_injection, preset
+        >>> method = preset("gff").replace(label=label_injection.NodeFeatures())
+        >>> Network(method, in_channels=3, out_channels=2).layer(0).conv  # 3 features, 2 label channels
+        GCNConv(5, 64)
 
     Source:
         ForwardGNN (arXiv 2403.11004), eq. 4.
@@ -33,9 +34,10 @@ class Embedding:
         embedding_dim: Length of the embedding vectors.
 
     Example:
-        >>> from supa_gff import label_injection, preset
-        >>> preset("gff").replace(label=label_injection.Embedding(8)).label
-        Embedding(embedding_dim=8)
+        >>> from supa_gff import Network, label_injection, preset
+        >>> method = preset("gff").replace(label=label_injection.Embedding(8))
+        >>> Network(method, in_channels=3, out_channels=2).layer(0).conv  # 3 features, 8 label channels
+        GCNConv(11, 64)
     """
 
     embedding_dim: int = 16
@@ -49,9 +51,10 @@ class EveryLayer:
     """Add a learned projection of the label to the output of each convolution (arXiv 2604.13081).
 
     Example:
-        >>> from supa_gff import label_injection, preset
-        >>> preset("gff").replace(label=label_injection.EveryLayer()).label
-        EveryLayer()
+        >>> from supa_gff import Network, label_injection, preset
+        >>> method = preset("gff").replace(label=label_injection.EveryLayer())
+        >>> Network(method, in_channels=3, out_channels=2).layer(0).conv  # the label is not among its inputs
+        GCNConv(3, 64)
     """
 
 
@@ -60,9 +63,10 @@ class Gate:
     """Scale and shift the output z of each convolution by learned vectors of the class: z (1 + gamma_c) + beta_c.
 
     Example:
-        >>> from supa_gff import label_injection, preset
-        >>> preset("gff").replace(label=label_injection.Gate()).label
-        Gate()
+        >>> from supa_gff import Network, label_injection, preset
+        >>> method = preset("gff").replace(label=label_injection.Gate())
+        >>> Network(method, in_channels=3, out_channels=2).layer(0).conv  # the label is not among its inputs
+        GCNConv(3, 64)
     """
 
 
@@ -78,9 +82,10 @@ class VirtualNodes:
             layer under every hypothesis, as published. Hypotheses then differ in their edges only.
 
     Example:
-        >>> from supa_gff import label_injection, preset
-        >>> preset("gff", "node").replace(label=label_injection.VirtualNodes(positive_features=False)).label
-        VirtualNodes(positive_features=False)
+        >>> from supa_gff import Network, label_injection, preset
+        >>> method = preset("gff", "node").replace(label=label_injection.VirtualNodes(positive_features=False))
+        >>> Network(method, in_channels=3, out_channels=2, level="node").class_nodes.shape  # one vector for each class
+        torch.Size([2, 3])
 
     Source:
         ForwardGNN (arXiv 2403.11004), eq. 5.

@@ -42,8 +42,8 @@ class Method(Config):
             ``"overlapping-pairs"``: every layer in each step; gradients pass one layer down, within pairs of layers
             that alternate (Trifecta, arXiv 2311.18130). ``"backprop"``: one loss with gradients through all layers; it
             is computed from the sum of the scores, or from the scores of the last layer if ``layers_used="last"``.
-        layers_used: Layers whose scores are combined to the prediction: ``"all"``, ``"last"``, or ``"chosen"`` by their
-            accuracy on the validation part.
+        layers_used: Layers whose scores are combined into the prediction: ``"all"``, ``"last"``, or ``"chosen"`` by
+            their accuracy on the validation part.
         aggregate: What is summed over layers: ``"scores"`` or ``"probabilities"`` (softmax; sigmoid for links).
         normalisation: ``"length"``: divide the input of each node by its length. ``"batch"``, ``"layer"``, ``"graph"``:
             normalise the output of the convolution. ``"none"``: no normalisation.
@@ -52,8 +52,8 @@ class Method(Config):
             No gradient passes to the layers below (arXiv 2305.12393).
         top_down: Whether the activations of the layers above are part of the input (``"input"``) or of the loss
             (``"loss"``) of a layer (arXiv 2403.11004, section 3.4). None: neither.
-        hypotheses: Whether a layer computes the hypotheses in ``"parallel"``, or ``"sequential"``, which requires less
-            memory.
+        hypotheses: How a layer computes the hypotheses: ``"parallel"``, all at once, or ``"sequential"``, one after
+            another, which requires less memory.
         train_convolution: Whether convolutions are trained. False: only the heads are, as in CaFo (arXiv 2303.09728).
         conv: Convolution: one of gcn, gin, sage, gat, gatv2, graph, pna and transformer, or a function of in_channels
             and out_channels that returns a module to call with (x, edge_index).

@@ -14,7 +14,7 @@ class AllNegatives:
     """Every negative label once, in random order.
 
     Args:
-        redraw: Whether a new order is drawn in each step. False: one order is used for the whole training, as in
+        redraw: Whether a new order is drawn in each step. False: one order is used for the entire training run, as in
             ForwardGNN (arXiv 2403.11004).
 
     Example:
@@ -48,7 +48,7 @@ class Uniform:
 
     Args:
         count: Number of negative labels per unit. If there are fewer, all are used.
-        redraw: Whether new labels are drawn in each step. False: one draw is used for the whole training.
+        redraw: Whether new labels are drawn in each step. False: one draw is used for the entire training run.
 
     Example:
         >>> import torch

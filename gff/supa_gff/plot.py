@@ -18,8 +18,8 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
     """Plot the mean scores of positive and negative labels over the epochs of each layer.
 
     Args:
-        histories: Epochs of each training, from ``TrainingState.history``, by the name of the method. The trainings
-            must be of classifiers.
+        histories: Epochs of each training run, from ``TrainingState.history``, by the name of the method. Each run must
+            train a classifier.
 
     Returns:
         A matplotlib figure with one row of panels for each method and one column for each layer.
@@ -31,7 +31,7 @@ def plot_scores(histories: Mapping[str, Sequence["Epoch"]]) -> "Figure":
 
     tables = {name: _score_table(epochs) for name, epochs in histories.items()}
     if not tables or any(len(table) == 0 for table in tables.values()):
-        raise ValueError("Each history must have at least one epoch of a layer; train first.")
+        raise ValueError("Each history must contain at least one epoch of a layer; train the network first.")
     layers = sorted({int(layer) for table in tables.values() for layer in table[:, 0]})
     figure = Figure(figsize=(2.9 * len(layers) + 0.6, 2.3 * len(tables) + 0.5), layout="constrained")
     grid: Any = figure.subplots(len(tables), len(layers), squeeze=False, sharey="row")

@@ -114,7 +114,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         >>> data.classes, data.features, len(data.graphs)
         (('standard', 'critical'), ('x', 'y', 'z', 'energy'), 120)
     """
-    made = tasks.shower_task(task)
+    definition = tasks.shower_task(task)
     if isinstance(edges, Tree):
         raise ValueError("edges must not be Tree(), which contains the answer; use Nearest(k) or Within(radius).")
     parts: list[dict[str, Tensor]] = []
@@ -124,10 +124,10 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         dataset = GraphDataset(
             showers,
             edges=edges,
-            features=made.features,
+            features=definition.features,
             normalisation=normalisation,
             split=split,
-            targets=(*made.targets, "energy"),
+            targets=(*definition.targets, "energy"),
         )
         normalisation = dataset.normalisation
         if len(dataset) == 0:
@@ -147,11 +147,11 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
         graph=graph,
         num_graphs=sum(counts),
         num_train=counts[0],
-        features=made.features,
+        features=definition.features,
     )
-    given = {name: joined[name].numpy() for name in made.targets}
-    classes = tasks.task_classes(made, given)
-    truth = tasks.task_target(made, given, classes)
+    given = {name: joined[name].numpy() for name in definition.targets}
+    classes = tasks.task_classes(definition, given)
+    truth = tasks.task_target(definition, given, classes)
     target = torch.from_numpy(truth)
     if task == "primary":
         target, classes = _along_axis(columns, truth)
@@ -165,7 +165,7 @@ def shower_graphs(showers: Any, task: str, *, edges: Nearest | Within | Tree = N
             node_offset=node_offset,
             edge_offset=edge_offset,
             target=target,
-            level="node" if made.level == "hit" else "graph",
+            level="node" if definition.level == "hit" else "graph",
             num_outputs=max(1, len(classes)),
         ),
         train=torch.arange(first),

@@ -15,10 +15,9 @@ from supa_mamba.training import EncoderTask, new_encoder
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint(checkpoint.Checkpoint):
-    """A checkpoint of the training of an encoder.
+    """Checkpoint of an encoder and of the state of its training.
 
-    `of` takes a checkpoint of a training, ``save`` writes it to a file, ``load`` reads it, and `model` builds the
-    encoder with the best weights.
+    A checkpoint can be taken between any two training steps. It does not contain the showers.
 
     Args:
         config: Configuration of the encoder and its training.
@@ -27,7 +26,7 @@ class Checkpoint(checkpoint.Checkpoint):
         showers: Numbers of training and validation showers.
         digest: Checksum of these showers.
         processes: Number of processes that trained together.
-        training: State of the trainer, as returned by ``Trainer.state_dict``.
+        training: Training state, from ``Trainer.state_dict``.
         versions: Versions of the packages that wrote the checkpoint.
 
     Example:
@@ -55,10 +54,10 @@ class Checkpoint(checkpoint.Checkpoint):
 
     @classmethod
     def of(cls, trainer: Trainer[EncoderTask]) -> Self:
-        """Take a checkpoint of a training.
+        """Return a checkpoint of a training run.
 
         Args:
-            trainer: The trainer, between two steps or at the end of the training.
+            trainer: Trainer of the encoder, between two steps or after the last one.
 
         Returns:
             The checkpoint. Further training does not change it.
@@ -88,7 +87,7 @@ class Checkpoint(checkpoint.Checkpoint):
         """Return the checkpoint as plain values; see `supa_learning.Checkpoint`.
 
         Returns:
-            Dictionary of plain values, without the state of the training.
+            Dictionary of plain values, without the training state.
         """
         return {
             "config": self.config.to_dict(),

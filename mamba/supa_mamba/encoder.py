@@ -27,7 +27,7 @@ class EncoderConfig(Config):
 
     Args:
         features: Number of input features per hit.
-        outputs: Number of outputs: the number of classes, or 1 for a regression.
+        outputs: Number of outputs: the number of classes, or 1 for regression.
         level: ``"shower"`` for one prediction per shower, ``"hit"`` for one prediction per hit.
         d_model: Number of features of each hit inside the encoder.
         n_layer: Number of Mamba layers.
@@ -117,7 +117,7 @@ class ShowerEncoder(nn.Module):
 
 
 def pooled(hits: Tensor, offset: Tensor) -> Tensor:
-    """Pool the hits of each shower, without atomic operations, so that results are reproducible to the bit.
+    """Pool the hits of each shower without atomic operations, so that results are bitwise reproducible.
 
     Args:
         hits: (hits, width) features of the hits.

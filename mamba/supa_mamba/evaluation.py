@@ -208,7 +208,7 @@ def evaluate(
         encoder: The encoder. It is moved to the device.
         encoding: Conversion of showers into tensors and targets, fitted to the training showers.
         baseline: Baseline that predicts from the number of hits, fitted to the training showers.
-        showers: Showers, a `supa_datasets.ShowerFile`, a path, or a list of these.
+        showers: `supa.Showers`, a `supa_datasets.ShowerFile`, a path, or a list of these.
         split: Split to evaluate: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
         device: Device of the computation.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from supa import ShowerConfig
 from supa.arrays import Array, IntArray
+from supa.checks import counted
 from supa.ragged import counts_to_offsets
 from supa.serialise import Config
 from supa_datasets import Normalisation, SequenceDataset
@@ -28,7 +29,7 @@ class TaskEncoding(Config):
 
     Args:
         name: Name of the task, one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
-        classes: Names of the classes; empty for a regression.
+        classes: Names of the classes; empty for regression.
         normalisation: Normalisation of the features.
         mean: Mean of the target; 0 for classes.
         std: Standard deviation of the target; 1 for classes.
@@ -171,7 +172,8 @@ def training_showers(showers: Any, task: str) -> tuple[TaskEncoding, PackedShowe
     """Read the training showers and fit the encoding to them.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these. For ``"preset"``, a list with several presets.
+        showers: `supa.Showers`, a `supa_datasets.ShowerFile`, a path, or a list of these. For ``"preset"``, a list with
+            several presets.
         task: Name of the task, one of ``supa_datasets.loaders.tasks.SHOWER_TASKS``.
 
     Returns:
@@ -189,8 +191,8 @@ def training_showers(showers: Any, task: str) -> tuple[TaskEncoding, PackedShowe
     target = task_target(about, columns.targets, classes)
     if (target == target[:1]).all():
         raise ValueError(
-            f"The showers to train on all have the same {task}, so there is nothing to learn; provide showers in which "
-            "it differs."
+            f"All training showers have the same {task}, so there is nothing to learn; provide showers with different "
+            "values."
         )
     mean, std = 0.0, 1.0
     if not classes:
@@ -223,7 +225,7 @@ def packed_showers(showers: Any, split: str, encoding: TaskEncoding) -> PackedSh
     """Read showers with a fitted encoding.
 
     Args:
-        showers: Showers, a ShowerFile, a path, or a list of these.
+        showers: `supa.Showers`, a `supa_datasets.ShowerFile`, a path, or a list of these.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``. The index of a shower determines its split.
         encoding: Conversion of showers into tensors and targets.
 
@@ -251,7 +253,9 @@ def _dataset(
         showers, features=task.features, normalisation=normalisation, split=split, targets=task.targets
     )
     if len(dataset) == 0:
-        raise ValueError(f"The split {split} has none of the given showers ({len(dataset.source):,}); give more.")
+        raise ValueError(
+            f"The {split} split is empty for {counted(len(dataset.source), 'shower')}; provide more showers."
+        )
     return dataset
 
 

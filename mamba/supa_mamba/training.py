@@ -68,9 +68,9 @@ class EncoderTask(TrainingTask[Batch]):
                 f"A batch has {counted(smallest, 'shower')}, but there are {processes.count} processes; use larger "
                 "batches, more showers or fewer processes."
             )
-        for purpose, showers in (("train", train), ("validate", valid)):
+        for kind, showers in (("training", train), ("validation", valid)):
             if not len(showers.target):
-                raise ValueError(f"The showers to {purpose} on have no hits to predict; give more showers.")
+                raise ValueError(f"The {kind} showers have no hits to predict; provide more showers.")
         self.encoder = new_encoder(config, encoding).to(processes.device)
         self._adamw = torch.optim.AdamW(
             optimizer_groups(self.encoder, config.weight_decay),
@@ -200,12 +200,12 @@ def new_encoder(config: TrainingConfig, encoding: TaskEncoding) -> ShowerEncoder
 def training_task(showers: Any, config: TrainingConfig, *, processes: Processes | None = None) -> EncoderTask:
     """Read showers and prepare the training of an encoder on them.
 
-    Use this function instead of `train` to create the `supa_learning.Trainer` yourself, for example to resume a
-    training or to train with several processes.
+    Use this function instead of `train` to create the `supa_learning.Trainer` yourself, for example to resume training
+    or to train with several processes.
 
     Args:
-        showers: Showers, a `supa_datasets.ShowerFile`, a path, or a list of these. The index of a shower determines
-            its split: 80 % train, 10 % validate, 10 % test.
+        showers: `supa.Showers`, a `supa_datasets.ShowerFile`, a path, or a list of these. The index of a shower
+            determines its split: 80 % training, 10 % validation, 10 % test.
         config: Configuration of the encoder and its training.
         processes: Processes that train together, and their device; this process on the CPU by default.
 
@@ -239,14 +239,14 @@ def train(
     """Train an encoder on showers in this process.
 
     Args:
-        showers: Showers, a `supa_datasets.ShowerFile`, a path, or a list of these. The index of a shower determines
-            its split: 80 % train, 10 % validate, 10 % test.
+        showers: `supa.Showers`, a `supa_datasets.ShowerFile`, a path, or a list of these. The index of a shower
+            determines its split: 80 % training, 10 % validation, 10 % test.
         config: Configuration of the encoder and its training.
         device: Device of the training, such as ``"cuda"``.
         callbacks: Callbacks of the trainer, for example for progress bars and checkpoints.
 
     Returns:
-        The trainer after the training. ``trainer.task.encoder`` has the best weights, and ``trainer.state.history``
+        The trainer after training. ``trainer.task.encoder`` has the best weights, and ``trainer.state.history``
         contains the losses of each epoch.
 
     Raises:

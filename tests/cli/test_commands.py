@@ -69,7 +69,7 @@ MISTAKES = {
     "shower": (["plot", "tree.h5", "--shower", "200"], 2, "200 showers are numbered from 0"),
     "several": (["plot", "tree.h5", "--shower", "1,2"], 2, "only an interactive page shows several; write one with"),
     "not numbers": (["plot", "tree.h5", "--shower", "1;2"], 2, "whole numbers separated by commas, such as 3 or 3,5"),
-    "page of profiles": (["plot", "tree.h5", "-o", "a.html"], 2, "only single showers make an interactive page"),
+    "page of profiles": (["plot", "tree.h5", "-o", "a.html"], 2, "an interactive page shows single showers"),
     "both": (["plot", "tree.h5", "--shower", "1", "--profile"], 2, "cannot be used together"),
     "image and profile": (["plot", "tree.h5", "--image", "1", "--profile"], 2, "cannot be used together"),
     "image of two": (["plot", "tree.h5", "hits.h5", "--image", "1"], 2, "--image draws one file, but 2"),

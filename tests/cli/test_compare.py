@@ -49,7 +49,7 @@ def test_no_number_is_truncated_at_any_width(monkeypatch, columns):
     result = _run("true.h5", "made.h5", "--fast", "--quiet", "--permutations", "19", "--all")
     tables = result.stdout[: result.stdout.index("The samples differ")]
     assert "…" not in tables
-    assert max(map(len, tables.splitlines())) <= max(int(columns), 75)  # the sentences above the tables
+    assert max(map(len, tables.splitlines())) <= max(int(columns), 75)  # 75: the sentences above the tables
     for heading in ("W1", "separation", "pull", "made"):
         assert heading in tables.split()
 

@@ -78,7 +78,7 @@ MISTAKES = {
         1,
         "photon .22., pion",
     ),
-    "particle alone": (["a.h5", "b.npz", "--particle", "photon"], 2, "give --binning, too"),
+    "particle alone": (["a.h5", "b.npz", "--particle", "photon"], 2, "also use --binning"),
     "absent binning": (["a.h5", "b.npz", "--binning", "no.xml"], 1, "no.xml: there is no such file"),
     "two configs": (["a.h5", "b.npz", "--preset", "dense", "--config", "a.toml"], 2, "cannot be used together"),
     "config": (["a.h5", "b.npz", "--config", "a.toml"], 2, "cannot be read"),

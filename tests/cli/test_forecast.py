@@ -21,7 +21,7 @@ def test_long_times_have_readable_units(seconds, words):
     assert in_words(seconds) == words
 
 
-def _told(steps, capsys, **options):
+def _announced(steps, capsys, **options):
     """Return the announcements for steps (seconds, done) of 1,000 items."""
     now = [0.0]
     forecast = Forecast("Do less.", clock=lambda: now[0], **options)
@@ -33,20 +33,20 @@ def _told(steps, capsys, **options):
 
 def test_long_work_is_announced_once_within_its_first_minute(capsys):
     steps = [(second, second / 10) for second in range(60)]
-    assert _told(steps, capsys) == "This will take about 3 hours. Do less.\n"
-    assert _told(steps, capsys, quiet=True) == ""
-    assert _told([(second, 10 * second) for second in range(60)], capsys) == ""
+    assert _announced(steps, capsys) == "This will take about 3 hours. Do less.\n"
+    assert _announced(steps, capsys, quiet=True) == ""
+    assert _announced([(second, 10 * second) for second in range(60)], capsys) == ""
 
 
 def test_earlier_work_does_not_count_for_the_rate(capsys):
-    assert _told([(0, 900), (30, 901), (40, 902)], capsys) == ""
-    assert _told([(0, 500), (30, 501)], capsys) == "This will take about 4 hours. Do less.\n"
+    assert _announced([(0, 900), (30, 901), (40, 902)], capsys) == ""
+    assert _announced([(0, 500), (30, 501)], capsys) == "This will take about 4 hours. Do less.\n"
 
 
 def test_unfinished_work_yields_a_lower_bound(capsys):
     steps = [(second, 0) for second in range(60)]
-    assert _told(steps, capsys, at_once=4) == "This will take more than 3 hours. Do less.\n"
+    assert _announced(steps, capsys, at_once=4) == "This will take more than 3 hours. Do less.\n"
 
 
 def test_nothing_is_printed_in_the_first_seconds(capsys):
-    assert _told([(0, 0), (19, 1)], capsys) == ""
+    assert _announced([(0, 0), (19, 1)], capsys) == ""

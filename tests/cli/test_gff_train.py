@@ -91,7 +91,7 @@ def _most_frequent(benchmark, checkpoint):
 
 
 @pytest.mark.parametrize("method", ["best", "gff"])
-def test_a_training_is_reported_saved_and_evaluated(supa, root, method):
+def test_training_is_reported_saved_and_evaluated(supa, root, method):
     code, out, err = supa("train", "--dataset", "MUTAG", "--method", method, *SHORT, "-o", "m.ckpt")
     assert code == 0
     assert "MUTAG: 40 graphs" in err
@@ -209,7 +209,7 @@ def test_an_interrupted_epoch_resumes_to_identical_weights(supa, monkeypatch, nu
     assert _weights() == _weights("whole.ckpt")
 
 
-def test_a_killed_training_resumes_to_identical_weights(supa, root, folder):
+def test_killed_training_resumes_to_identical_weights(supa, root, folder):
     options = ["--dataset", "MUTAG", "--method", "best", *SHORT, "--epochs", "60"]
     assert supa("train", *options, "-o", "whole.ckpt")[0] == 0
     command = [sys.executable, "-m", "supa_cli.main", "gff", "train", *options, "--root", str(root), "-o", "m.ckpt"]
@@ -227,7 +227,7 @@ def test_a_killed_training_resumes_to_identical_weights(supa, root, folder):
     assert {path.name for path in folder.iterdir()} <= {"m.ckpt", "m.ckpt.new", "whole.ckpt"}
 
 
-def test_resuming_a_finished_training_only_prints_its_result(supa, monkeypatch):
+def test_resuming_finished_training_only_prints_its_result(supa, monkeypatch):
     arguments = ["train", "--dataset", "MUTAG", *SHORT, "-o", "m.ckpt"]
     first = supa(*arguments)[1]
     monkeypatch.setattr(GraphTask, "update", None)
@@ -237,7 +237,7 @@ def test_resuming_a_finished_training_only_prints_its_result(supa, monkeypatch):
     assert out.split("graphs/s\n")[1] == first.split("graphs/s\n")[1]
 
 
-def test_resume_without_a_file_starts_a_training(supa):
+def test_resume_without_a_file_starts_training(supa):
     assert supa("train", "--dataset", "MUTAG", *SHORT, "--resume", "--quiet", "-o", "m.ckpt") == (0, "", "")
     assert Checkpoint.load("m.ckpt").finished
 
@@ -252,12 +252,12 @@ def test_resume_without_a_file_starts_a_training(supa):
         (["--dataset", "BZR", "--folds", 5], "the benchmark is MUTAG in the file, but BZR in this command"),
     ],
 )
-def test_another_training_is_not_resumed(supa, options, message):
+def test_another_training_run_is_not_resumed(supa, options, message):
     assert supa("train", "--dataset", "MUTAG", *SHORT, "--quiet", "-o", "m.ckpt")[0] == 0
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, *options, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert f"m.ckpt belongs to another training: {message}" in err
+    assert f"m.ckpt belongs to another training run: {message}" in err
     assert Path("m.ckpt").read_bytes() == before
 
 
@@ -342,7 +342,9 @@ def test_evaluate_reports_unsuitable_files(supa, tmp_path_factory, monkeypatch):
     assert "m.ckpt: the network was trained on other data, with 3 features and 2 classes" in err
     code, _, err = supa("train", "--dataset", "MUTAG", *SHORT, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert "m.ckpt belongs to another training: the number of classes is 2 in the file, but 3 in this command" in err
+    assert (
+        "m.ckpt belongs to another training run: the number of classes is 2 in the file, but 3 in this command" in err
+    )
     checkpoint = Checkpoint.load("m.ckpt")
     Checkpoint(**{**vars(checkpoint), "benchmark": None}).save("own.ckpt")
     code, _, err = supa("evaluate", "own.ckpt")

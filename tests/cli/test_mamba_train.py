@@ -86,21 +86,21 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     assert checkpoint.finished
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--json", "--device", "cpu")
     facts = json.loads(text)
-    made = evaluate(checkpoint.model(), checkpoint.encoding, checkpoint.baseline, supa_datasets.load("e.h5"))
+    evaluation = evaluate(checkpoint.model(), checkpoint.encoding, checkpoint.baseline, supa_datasets.load("e.h5"))
     assert (code, facts["target"], facts["split"], facts["epochs"]) == (0, "incident_energy", "test", 2)
-    assert facts["rms"] == pytest.approx(made.figures()["rms"], rel=1e-5)
+    assert facts["rms"] == pytest.approx(evaluation.figures()["rms"], rel=1e-5)
     code, text, _ = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
     assert code == 0
     assert Path("e.png").stat().st_size > 10_000
     code, _, err = supa_mamba("evaluate", "m.ckpt", "e.h5", "--plot", "e.png", "--device", "cpu")
     assert (code, "e.png exists; choose another name, or overwrite it (--overwrite)" in err) == (1, True)
     shown = " ".join(text.split())
-    rows = [facts["rms"][who] for who in ("model", "hit_count", "bayes")]
+    rows = [facts["rms"][name] for name in ("model", "hit_count", "bayes")]
     assert (
         f"all {facts['showers']} {facts['bias']['model']:+.3f} {facts['resolution']['model']:.3f} "
         + " ".join(f"{value:.3f}" for value in rows)
     ) in shown
-    assert f"The Bayes-optimal rms is {facts['bayes_rms']:.3f}" in shown
+    assert f"The expected Bayes-optimal rms is {facts['bayes_rms']:.3f}" in shown
     bins = facts["by_energy"]
     assert sum(each["showers"] for each in bins) == facts["showers"]
     assert (
@@ -112,7 +112,7 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     without = supa.simulate(200, "critical", seed=1)
     supa_datasets.save(without, "bare.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "bare.h5", "--device", "cpu")
-    assert "needs one file generated with --record particles" in text
+    assert "requires one file generated with --record particles" in text
     assert "Note" not in err
     supa_datasets.save(supa.simulate(200, supa.preset("critical").replace(incident_energy="1:9"), seed=1), "low.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "low.h5", "--device", "cpu", "--json")
@@ -208,7 +208,7 @@ def test_an_interrupted_step_resumes_to_identical_weights(supa_mamba, monkeypatc
     def interrupted(*arguments):
         nonlocal steps
         steps += 1
-        if steps == 6:  # the second of the second epoch
+        if steps == 6:  # the second step of the second epoch
             os.kill(os.getpid(), number)
         return update(*arguments)
 
@@ -226,7 +226,7 @@ def test_an_interrupted_step_resumes_to_identical_weights(supa_mamba, monkeypatc
     assert (code, "m.ckpt: finished after 2 epochs" in err) == (0, True)
 
 
-def test_a_killed_training_resumes_to_identical_weights(supa_mamba, folder):
+def test_killed_training_resumes_to_identical_weights(supa_mamba, folder):
     options = [*ENERGY, "--epochs", "30"]
     assert supa_mamba(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
     program = (
@@ -280,12 +280,12 @@ def test_two_processes_train_like_one_up_to_rounding(supa_mamba):
         (["s.h5"], "the number of showers is"),
     ],
 )
-def test_another_training_is_not_resumed(supa_mamba, options, message):
+def test_another_training_run_is_not_resumed(supa_mamba, options, message):
     assert supa_mamba(*ENERGY, "--epochs", 1, "--quiet", "-o", "m.ckpt") == (0, "", "")
     before = Path("m.ckpt").read_bytes()
     code, _, err = supa_mamba(*ENERGY, "--epochs", 1, *options, "--resume", "-o", "m.ckpt")
     assert code == 2
-    assert f"m.ckpt belongs to another training: {message}" in err
+    assert f"m.ckpt belongs to another training run: {message}" in err
     assert Path("m.ckpt").read_bytes() == before
 
 

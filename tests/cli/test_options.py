@@ -43,7 +43,7 @@ MISSPELT = {
 
 
 @pytest.mark.parametrize(("arguments", "question"), MISSPELT.values(), ids=MISSPELT.keys())
-def test_a_misspelt_name_is_answered_with_a_similar_one(arguments, question):
+def test_a_misspelt_name_suggests_a_similar_one(arguments, question):
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
     assert question in " ".join(result.output.split())

@@ -77,7 +77,7 @@ def test_signals_have_no_effect_once_the_output_is_complete(ended, monkeypatch):
     signal.raise_signal(signal.SIGTERM)
     signals.raise_if_interrupted()
     assert ended == []
-    monkeypatch.setattr(signals, "PATIENCE", -1.0)  # the last words hang
+    monkeypatch.setattr(signals, "PATIENCE", -1.0)  # as if the exit hung
     signal.raise_signal(signal.SIGTERM)
     assert ended == [0]
 

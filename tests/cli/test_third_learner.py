@@ -74,7 +74,7 @@ def test_it_resumes_within_an_epoch_to_identical_weights(monkeypatch):
     signals.install()
     torch.rand(3)
     different = _run("-o", "m.ckpt", "--resume", "--seed", 1)
-    assert (different.exit_code, "m.ckpt belongs to another training" in different.stderr) == (2, True)
+    assert (different.exit_code, "m.ckpt belongs to another training run" in different.stderr) == (2, True)
     result = _run("-o", "m.ckpt", "--resume")
     assert result.exit_code == 0, result.output
     assert "m.ckpt: resuming after 1 epoch and 3 steps" in result.stderr

@@ -157,7 +157,7 @@ def test_failed_jobs_do_not_affect_other_jobs(tmp_path):
     assert {r.job.fold: r.error for r in results if r.error} == {
         1: "The rate is 0, but it must be above 0.",
         2: "RuntimeError: out of memory",
-        3: "The process of the job was ended by SIGKILL, possibly because memory ran out.",
+        3: "The worker process was killed by SIGKILL, possibly because it ran out of memory.",
     }
     page = table(results)
     assert "backprop (gin) on MUTAG, fold 2, seed 0; forward (gin) on MUTAG, fold 2, seed 0: RuntimeError" in page

@@ -132,7 +132,7 @@ X, EDGES, Y = torch.ones(2, 3), torch.tensor([[0], [1]]), torch.tensor([1])
 GOOD = Data(x=X, edge_index=EDGES, y=Y)
 
 BAD = {
-    "no graphs": ([], {}, "There are no graphs; give at least one."),
+    "no graphs": ([], {}, "There are no graphs; pass at least one."),
     "no x": ([GOOD, Data(edge_index=EDGES, y=Y)], {}, "Graph 1 has no node features x. Add some"),
     "no edges": (
         [Data(x=X, y=Y)],

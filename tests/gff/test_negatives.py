@@ -15,7 +15,7 @@ CLASSES, UNITS = 5, 20_000
 
 
 def never() -> torch.Tensor:
-    raise AssertionError("nobody asked for scores")
+    raise AssertionError("the scores must not be computed")
 
 
 def counts(drawn: torch.Tensor, true: int) -> list[int]:

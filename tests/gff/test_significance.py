@@ -22,9 +22,9 @@ def test_corrected_t_test_of_known_numbers():
 
 
 def test_corrected_t_test_has_low_false_positive_rate():
-    """Repeated random splits of one sample: errors of the two methods are noise of the items, and trainings share them.
+    """The test is applied to two equally good methods on random splits of one sample. Their training sets overlap.
 
-    The two methods are two learners of a mean from different noisy columns, compared by their losses on the test part.
+    Each method estimates the mean of one of two noisy columns, and the methods are compared by their test losses.
     """
     random = np.random.default_rng(0)
     alarms, uncorrected, trials, n = 0, 0, 400, 100

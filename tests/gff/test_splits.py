@@ -25,7 +25,7 @@ def _nodes(**masks):
 
 
 def _masks(*ends):
-    """Return masks with one column per end: nodes before it train, the next five validate, the rest test."""
+    """Return masks with one column per end: training nodes before it, then five validation nodes, then test nodes."""
     node, end = torch.arange(40)[:, None], torch.tensor(ends)
     masks = {"train": node < end, "val": (node >= end) & (node < end + 5), "test": node >= end + 5}
     return {f"{name}_mask": mask for name, mask in masks.items()}

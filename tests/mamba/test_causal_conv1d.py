@@ -126,7 +126,7 @@ def test_swish_is_silu(path, device):
     )
 
 
-def test_gradients_are_reproducible_to_the_bit(path, device):
+def test_gradients_are_bitwise_reproducible(path, device):
     inputs = conv_inputs([9, 0, 7], 9, 3)
     first, second = (found(inputs, [9, 0, 7], torch.float32, device) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -53,7 +53,7 @@ def packed(*lengths):
 
 
 def check_program(module, example, dims, others, *, strict):
-    """Export, save and load a module, and compare the results with the eager module to the bit."""
+    """Export, save and load a module, and check that its results are bitwise equal to those of the eager module."""
     written = io.BytesIO()
     save(export(With(module).eval(), example, dynamic_shapes=(dims,), strict=strict), written)
     written.seek(0)

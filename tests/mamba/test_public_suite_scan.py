@@ -149,7 +149,7 @@ def test_scan_in_pieces_with_carried_states(path, device, pieces):
     assert allclose(state, expected_last, *SCAN_BOUNDS[torch.float32])
 
 
-# The convolution: x is (B, D, L) in either order of memory, cut out of a wider tensor; states are (B, D, W - 1).
+# The convolution: x is (B, D, L) in either memory layout, a slice of a wider tensor; states are (B, D, W - 1).
 
 
 def public_conv(x, weight, bias, initial_states, activation):

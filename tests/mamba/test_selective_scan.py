@@ -8,7 +8,7 @@ from sequences import apart, assert_close, distance, lengths_for, offset_of, sca
 import supa_mamba
 from supa_mamba.ops.selective_scan import naive
 
-# As in calls by the modules.
+# as the modules call them
 selective_scan = partial(supa_mamba.selective_scan, delta_softplus=True)
 naive_selective_scan = partial(naive.naive_selective_scan, delta_softplus=True)
 LEAST = {"u", "delta", "A", "B", "C"}
@@ -226,7 +226,7 @@ def test_reverse_equals_flipped_sequences(path, device):
     assert torch.equal(final, final_flipped)
 
 
-def test_gradients_are_reproducible_to_the_bit(path, device):
+def test_gradients_are_bitwise_reproducible(path, device):
     lengths = lengths_for(path, [34, 0, 7])
     inputs = scan_inputs(lengths, 9, 3)
     first, second = (found(inputs, lengths, torch.float32, device) for _ in range(2))

@@ -291,7 +291,7 @@ def test_reverse_equals_flipped_sequences(path, device):
     assert torch.equal(final, final_flipped)
 
 
-def test_gradients_are_reproducible_to_the_bit(path, device):
+def test_gradients_are_bitwise_reproducible(path, device):
     lengths = [70, 0, 7]
     inputs = ssd_inputs(lengths, 9, 3, 4)
     first, second = (found(inputs, lengths, torch.float32, device) for _ in range(2))

@@ -117,7 +117,7 @@ def test_the_digest_identifies_the_showers(counts):
     assert len(names) == 2
 
 
-def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
+def test_unsuitable_showers_raise_a_clear_error(energies, pairs, counts):
     with pytest.raises(ValueError, match="task: 'mass' was given, but it must be one of num_primaries, primary"):
         training_showers(pairs, "mass")
     with pytest.raises(ValueError, match="the task primary needs two primaries in each shower"):
@@ -129,10 +129,10 @@ def test_showers_that_do_not_fit_are_a_clear_error(energies, pairs, counts):
     assert encoding.classes == ("symmetric", "critical")
     with pytest.raises(ValueError, match="Some showers have the preset standard, but the classes are symmetric"):
         packed_showers(supa.simulate(50), "test", encoding)
-    with pytest.raises(ValueError, match=r"The split test has none of the given showers \(1\); give more"):
+    with pytest.raises(ValueError, match="The test split is empty for 1 shower; provide more"):
         packed_showers(pairs[:1], "test", training_showers(pairs, "primary")[0])
     for constant in ("num_primaries", "incident_energy"):
-        with pytest.raises(ValueError, match=rf"showers to train on all have the same {constant}, so there is nothing"):
+        with pytest.raises(ValueError, match=f"All training showers have the same {constant}, so there is nothing"):
             training_showers(pairs, constant)
 
 
@@ -250,7 +250,7 @@ class _Counted:
 
 
 @pytest.mark.parametrize(("target", "precision"), [("incident_energy", "bf16"), ("num_primaries", "float32")])
-def test_a_training_interrupted_anywhere_ends_with_the_same_bits(energies, counts, target, precision, tmp_path):
+def test_training_interrupted_anywhere_ends_with_the_same_bits(energies, counts, target, precision, tmp_path):
     showers = energies[:150] if target == "incident_energy" else counts[:150]
     config = TrainingConfig(target=target, **{**TINY, "epochs": 2, "batch_size": 50}, precision=precision)
     questions = []
@@ -300,7 +300,7 @@ def test_training_on_a_gpu_does_not_synchronise_and_resumes_exactly(request, tar
             task.update(batch, 1e-3)
 
 
-def test_a_finished_training_is_not_trained_again(energies, tmp_path):
+def test_finished_training_is_not_continued(energies, tmp_path):
     config = TrainingConfig(target="incident_energy", **TINY)
     trainer = _trainer(energies, config)
     trainer.run()
@@ -390,8 +390,8 @@ def test_batches_without_hits_have_no_effect(pairs):
     encoding, config = _encoding(pairs, "primary"), TrainingConfig(target="primary", **{**TINY, "batch_size": 1})
     state = Trainer(EncoderTask(config, encoding, packed([3, 0, 4]), packed([3, 0]))).run()
     assert all(math.isfinite(epoch.train["encoder"]["loss"]) for epoch in state.history)
-    for train_on, validate_on, word in (([0, 0], [3], "train"), ([3], [0], "validate")):
-        with pytest.raises(ValueError, match=f"The showers to {word} on have no hits"):
+    for train_on, validate_on, kind in (([0, 0], [3], "training"), ([3], [0], "validation")):
+        with pytest.raises(ValueError, match=f"The {kind} showers have no hits"):
             EncoderTask(config, encoding, packed(train_on), packed(validate_on))
 
 

@@ -35,7 +35,7 @@ OPERATIONS = {
 
 @pytest.fixture(params=list(OPERATIONS))
 def operation(request, device):
-    """Our function and the naive one of the first input, the input, and a tangent."""
+    """Our function and the naive one as functions of the first input, this input, and a tangent."""
     ours, naive, inputs = OPERATIONS[request.param]
     first, *others = inputs
     given, offset = {name: inputs[name].to(device) for name in others}, offset_of(LENGTHS, device)

@@ -14,8 +14,10 @@ def _listed(page: Path) -> set[str]:
     names: set[str] = set()
     module = ""
     for line in page.read_text().splitlines():
-        if found := re.match(r"\.\. currentmodule:: (\S+)", line):
+        if found := re.match(r"\.\. (?:currentmodule|automodule):: (\S+)", line):
             module = found[1]
+        elif found := re.match(r"   :members: (.+)", line):
+            names |= {f"{module}.{name}" for name in found[1].split(", ")}
         elif found := re.match(r"\.\. py:data:: (\S+)", line):
             names.add(found[1])
         elif found := re.fullmatch(r"   (\w+)", line):

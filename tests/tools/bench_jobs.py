@@ -19,7 +19,7 @@ JOBS = [
 
 
 def measured(job: Job, root: str | None) -> JobResult:
-    """Return an invented accuracy that depends only on the job."""
+    """Return a synthetic accuracy that depends only on the job."""
     random = np.random.default_rng([*job.dataset.encode(), *job.method.encode(), job.fold, job.seed])
     return _measured(60 + 20 * random.random())
 

@@ -1,4 +1,4 @@
-"""Raw files of small invented benchmarks, in the layout of their publishers."""
+"""Raw files of small synthetic benchmarks, in the layout of the published files."""
 
 import pickle
 import random

@@ -1,4 +1,4 @@
-"""Observables of one shower in plain Python, after the definitions in docs/explanation/observables.md."""
+"""Observables of one shower in plain Python, following the definitions in docs/explanation/observables.md."""
 
 import itertools
 import math

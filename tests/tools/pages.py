@@ -214,7 +214,7 @@ FILE_PROGRAMS = {"cat", "cp", "head", "ls", "mkdir", "mv", "rm"}
 
 @dataclass
 class Result:
-    """What the blocks of a page did.
+    """Results of running the blocks of a page.
 
     Args:
         names: Namespace of the Python blocks after the last one.

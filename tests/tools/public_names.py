@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import inspect
+from dataclasses import is_dataclass
+from types import ModuleType
 
 PACKAGES = (
     "supa",
@@ -14,6 +16,11 @@ PACKAGES = (
     "supa_datasets.graph_benchmarks",
     "supa_learning",
     "supa_gff",
+    "supa_gff.goodness",
+    "supa_gff.heads",
+    "supa_gff.label_injection",
+    "supa_gff.losses",
+    "supa_gff.negatives",
     "supa_mamba",
 )
 
@@ -25,7 +32,7 @@ def public_names() -> list[tuple[str, str]]:
         if package.startswith(("supa_learning", "supa_gff", "supa_mamba")) and not _installed("torch"):
             continue
         module = importlib.import_module(package)
-        for name in module.__all__:
+        for name in _names(module):
             try:
                 value = getattr(module, name)
             except ImportError:
@@ -33,6 +40,17 @@ def public_names() -> list[tuple[str, str]]:
             if inspect.isclass(value) or inspect.isfunction(value):
                 found.setdefault(id(value), (package, name))
     return list(found.values())
+
+
+def _names(module: ModuleType) -> list[str]:
+    """Return the names in ``__all__``. For a module without it: the dataclasses that the module defines.
+
+    The modules with the parts of a method define each part as a dataclass; their other classes and functions are
+    internal.
+    """
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    return [n for n, value in vars(module).items() if is_dataclass(value) and value.__module__ == module.__name__]
 
 
 def _installed(name: str) -> bool:

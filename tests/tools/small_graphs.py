@@ -1,4 +1,4 @@
-"""Small invented tasks for graph learning."""
+"""Small synthetic tasks for graph learning."""
 
 import torch
 from torch_geometric.data import Data

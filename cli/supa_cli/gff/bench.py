@@ -121,21 +121,21 @@ def command(
             echo(f"{counted(len(jobs), 'job')}, of which {output} contains {len(jobs) - len(missing):,}", err=True)
         with (
             deferred_interrupts(lambda: f"The finished jobs are in {output}; repeat the command to resume."),
-            progress("training", "starting the processes", quiet=quiet or not missing, things="jobs") as told,
+            progress("training", "starting the processes", quiet=quiet or not missing, items="jobs") as report,
         ):
             forecast = Forecast(_ADVICE, at_once=workers, quiet=quiet)
             done = 0
 
-            def tell(now: int, total: int) -> None:
+            def update(now: int, total: int) -> None:
                 nonlocal done
                 done = now
-                told(now, total)
+                report(now, total)
 
             def pause() -> None:
                 raise_if_interrupted()
                 forecast(done, len(missing))
 
-            failures = run_jobs(missing, file, root=root, workers=workers, progress=tell, pause=pause)
+            failures = run_jobs(missing, file, root=root, workers=workers, progress=update, pause=pause)
             mark_output_complete()
         results = file.of(jobs)
     page = table(results, reference=reference or REFERENCE)

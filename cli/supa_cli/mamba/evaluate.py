@@ -146,9 +146,9 @@ def _print_energies(evaluation: "Evaluation") -> None:
     header = ["GeV", "showers", "bias", "resolution", "rms", *(f"rms, {LABELS[name]}" for name in others)]
     print_table(header, rows, title="Error of ln E: bias, resolution (standard deviation) and rms")
     if "bayes_rms" in figures:
-        click.echo(f"The Bayes-optimal rms is {figures['bayes_rms']:.3f}; a smaller one is a fluctuation.")
+        click.echo(f"The expected Bayes-optimal rms is {figures['bayes_rms']:.3f}; a lower value is a fluctuation.")
     else:
-        click.echo("The Bayes-optimal error needs one file generated with --record particles.")
+        click.echo("The Bayes-optimal error requires one file generated with --record particles.")
 
 
 def _range(low: float, high: float) -> str:

@@ -1,4 +1,4 @@
-"""Progress of a training: a table of metrics and a progress bar on a terminal, plain lines elsewhere."""
+"""Progress of a training run: a table of metrics and a progress bar on a terminal, plain lines elsewhere."""
 
 import math
 import time
@@ -23,11 +23,11 @@ _FRACTIONS = ("accuracy", "auc")
 
 @contextmanager
 def training_progress(*, items: str, advice: str, quiet: bool) -> Iterator["Callback"]:
-    """Show the progress of a training.
+    """Show the progress of a training run.
 
     Args:
         items: Name of the items of a batch, in the plural.
-        advice: Sentence on how to save time, for a training of more than an hour.
+        advice: Sentence on how to save time, printed if training takes more than an hour.
         quiet: Whether to show nothing.
 
     Yields:
@@ -53,7 +53,7 @@ def training_progress(*, items: str, advice: str, quiet: bool) -> Iterator["Call
         def on_step(self, trainer: "Trainer[Any]") -> None:
             state, task = trainer.state, trainer.task
             done = len(state.history) * task.units + state.step * task.units // task.steps_per_epoch
-            if done > self._shown:  # not after a validation, which has no steps
+            if done > self._shown:  # a validation has no steps
                 total = task.stages * task.epochs * task.units
                 show(done, total)
                 forecast(done, total)
@@ -66,7 +66,7 @@ def training_progress(*, items: str, advice: str, quiet: bool) -> Iterator["Call
         with _terminal_table(console, items) as (show, report):
             yield Progress()
         return
-    with progress("training", "starting", quiet=False, things=items) as show:
+    with progress("training", "starting", quiet=False, items=items) as show:
         report = lines = _Lines()
         yield Progress()
         lines.print_last()
@@ -93,7 +93,7 @@ def rows_of(epoch: "Epoch") -> dict[str, dict[str, str]]:
 
 
 def format_figure(name: str, value: float) -> str:
-    """Format a metric of a training.
+    """Format a metric of a training run.
 
     Args:
         name: Name of the metric, which determines whether it is shown in percent.

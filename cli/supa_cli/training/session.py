@@ -1,4 +1,4 @@
-"""A training on the command line: signals, checkpoints, resuming, progress, tables and TensorBoard."""
+"""Training on the command line: signals, checkpoints, resuming, progress, tables and TensorBoard."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Checkpoint")
 
 SECONDS_BETWEEN_FILES = 15.0
-"""Interval between the checkpoints of a running training."""
+"""Interval between checkpoints during training."""
 
 
 def run_training(
@@ -33,22 +33,22 @@ def run_training(
     tensorboard: str | None = None,
     quiet: bool = False,
 ) -> None:
-    """Run or resume a training, show its progress, and write its checkpoints.
+    """Train or resume training, show the progress, and write checkpoints.
 
     Args:
         trainer: The trainer.
         path: Path of the checkpoint.
         take: Function that returns a checkpoint of the current state.
         stored: Checkpoint from which the training resumes, if any.
-        facts: Function that returns the facts by which trainings differ, by name.
+        facts: Function that returns the settings and data that identify a training run, by name.
         items: Name of the items of a batch, in the plural, for the progress.
-        advice: Sentence on how to save time, for a training of more than an hour.
+        advice: Sentence on how to save time, printed if training takes more than an hour.
         tensorboard: Folder for TensorBoard files, if any.
         quiet: Whether to print nothing.
 
     Raises:
-        click.UsageError: If the checkpoint belongs to another training, or if TensorBoard is not installed.
-        KeyboardInterrupt: If the training was interrupted. The checkpoint contains its state.
+        click.UsageError: If the checkpoint belongs to another training run, or if TensorBoard is not installed.
+        KeyboardInterrupt: If training was interrupted. The checkpoint contains the state.
     """
     from supa_cli.training.epoch_table import training_progress
     from supa_learning.checkpoint_writer import CheckpointWriter
@@ -88,12 +88,12 @@ def run_training(
         _print_result(trainer, path, items)
 
 
-def _check_same(path: Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:
-    for name, value in here.items():
-        if there.get(name) != value:
+def _check_same(path: Path, stored: Mapping[str, object], current: Mapping[str, object]) -> None:
+    for name, value in current.items():
+        if stored.get(name) != value:
             raise click.UsageError(
-                f"{path} belongs to another training: {name} is {there.get(name)} in the file, but {value} in this "
-                "command; give the same options again, or choose another name."
+                f"{path} belongs to another training run: {name} is {stored.get(name)} in the file, but {value} in "
+                "this command; use the same options again, or choose another name."
             )
 
 

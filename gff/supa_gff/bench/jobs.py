@@ -11,7 +11,7 @@ from supa.checks import format_value
 
 @dataclass(frozen=True)
 class Job:
-    """One training with its test.
+    """Training of a method on one fold, and its test.
 
     Args:
         dataset: Name of the dataset, one of `supa_datasets.graph_benchmarks.BENCHMARKS`.
@@ -84,7 +84,7 @@ class JobResult:
 
 
 def canonical(settings: Mapping[str, Any]) -> str:
-    """Serialise a configuration in a canonical form, so that equal configurations have equal texts.
+    """Serialise a configuration in a canonical form, so that equal configurations have equal strings.
 
     Args:
         settings: Configuration with JSON values.

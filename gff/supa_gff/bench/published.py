@@ -17,7 +17,7 @@ class Published:
             `supa_datasets.graph_benchmarks.BENCHMARKS`, and ``GitHub``.
         errors: Standard deviation in percent by name of the dataset, if the source states it.
         source: Source of the numbers.
-        caveat: Differences that are relevant for a comparison.
+        caveat: Differences that are relevant to a comparison.
     """
 
     method: str
@@ -32,10 +32,10 @@ class Published:
 
 _TOPER = "table 2 of the TopER paper, which quotes"
 _FORWARD = "ForwardGNN (Park et al., ICLR 2024, arXiv 2403.11004 v1)"
-_NODE_CAVEAT = "5 random splits 64/16/20; full-batch training, width 128; its backpropagation has no dropout."
+_NODE_CAVEAT = "5 random splits 64/16/20; full-batch training, width 128; the backpropagation baseline has no dropout."
 _LINK_CAVEAT = (
-    "In the source, the results of the forward-only methods are identical for 2 and 4 layers; its backpropagation does "
-    "not normalise embeddings, but the other methods do."
+    "In the source, the results of the forward-only methods are identical for 2 and 4 layers; the backpropagation "
+    "baseline does not normalise embeddings, but the other methods do."
 )
 _SETS = ("CitationFull-CiteSeer", "CitationFull-Cora_ML", "PubMed", "Amazon-Photo", "GitHub")
 
@@ -94,12 +94,12 @@ def _rows(
     Each cell has one number for each depth, such as ``94.28/94.87``, optionally with its deviation: ``86.61+-2.3``. The
     columns are the datasets of ``_SETS``.
     """
-    made = []
+    rows = []
     for method, cells in table.items():
         columns = [[figure.split("+-") for figure in cell.split("/")] for cell in cells]
         for place, depth in enumerate(layers):
             row = {name: column[place] for name, column in zip(_SETS, columns, strict=True)}
-            made.append(
+            rows.append(
                 Published(
                     method, conv, depth, task,
                     {name: float(figure[0]) for name, figure in row.items()},
@@ -107,7 +107,7 @@ def _rows(
                     f"{_FORWARD}, {where}", caveat,
                 )
             )  # fmt: skip
-    return made
+    return rows
 
 
 _NODE_GCN = {

@@ -29,10 +29,10 @@ class Result:
     Args:
         job: Finished job.
         measured: Result of the job. None if it failed.
-        error: Reason of the failure. None if the job succeeded.
+        error: Reason for the failure. None if the job succeeded.
         machine: Description of the machine.
         versions: Versions of Python and of the relevant packages.
-        date: End of the job in UTC, in ISO 8601 format.
+        date: Time at which the job ended, in UTC and ISO 8601 format.
     """
 
     job: Job
@@ -48,7 +48,7 @@ def finished(job: Job, outcome: JobResult | str) -> Result:
 
     Args:
         job: Finished job.
-        outcome: Result of the job, or the reason of its failure.
+        outcome: Result of the job, or the reason for its failure.
 
     Returns:
         The result, with machine, versions and date.
@@ -96,8 +96,8 @@ class ResultsFile:
         self._path = Path(path)
         self._descriptor = open_locked(Path(os.path.realpath(path)), os.O_CREAT | os.O_APPEND, called=self._path)
         try:
-            lines, whole = _lines(self._path)
-            os.ftruncate(self._descriptor, whole)
+            lines, size = _lines(self._path)
+            os.ftruncate(self._descriptor, size)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -183,17 +183,17 @@ def _newest(results: Iterable[Result]) -> list[Result]:
 def _lines(path: Path) -> tuple[list[Result], int]:
     """Return the complete lines of a file, and their size in bytes."""
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    torn = content[whole:]
-    if not (_FIRST.startswith(torn) or torn.startswith(_FIRST)):
+    size = content.rfind(b"\n") + 1
+    incomplete = content[size:]
+    if not (_FIRST.startswith(incomplete) or incomplete.startswith(_FIRST)):
         raise ValueError(f"{path} is not a file of benchmark results; choose another file.")
     results = []
-    for number, line in enumerate(content[:whole].splitlines(), 1):
+    for number, line in enumerate(content[:size].splitlines(), 1):
         try:
             results.append(_from_dict(read_json(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}, is not a benchmark result ({error!r}).") from None
-    return results, whole
+    return results, size
 
 
 def _to_dict(result: Result) -> dict[str, Any]:

@@ -99,8 +99,8 @@ def run_job(job: Job, root: str | None) -> JobResult:
     """
     benchmark = _loaded(job.dataset, root)
     shares = VALID_SHARES[benchmark.task]
-    made = stratified_folds(targets_of(benchmark), folds=job.folds, seed=SPLIT_SEED, valid_share=shares)
-    fold = made[job.fold]
+    all_folds = stratified_folds(targets_of(benchmark), folds=job.folds, seed=SPLIT_SEED, valid_share=shares)
+    fold = all_folds[job.fold]
     if job.method in BASELINES:
         _import_baselines()
     with Meter() as meter:
@@ -124,7 +124,7 @@ def _settings(dataset: str, method: str, conv: str) -> str:
 
 
 def _import_baselines() -> None:
-    """Import the packages of the baselines before the measurement of their cost starts."""
+    """Import the packages of the baselines, so that the measured cost does not include the imports."""
     with suppress(ImportError):  # `run_baseline` raises a clearer error
         for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
             importlib.import_module(f"sklearn.{module}")

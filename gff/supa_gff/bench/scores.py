@@ -36,8 +36,8 @@ class Cell:
     @property
     def deviation(self) -> float:
         """Sample standard deviation over the existing folds. NaN for a single fold."""
-        there = self.folds[~np.isnan(self.folds)]
-        return float(there.std(ddof=1)) if len(there) > 1 else float("nan")
+        existing = self.folds[~np.isnan(self.folds)]
+        return float(existing.std(ddof=1)) if len(existing) > 1 else float("nan")
 
 
 @dataclass(frozen=True, eq=False)

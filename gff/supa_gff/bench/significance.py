@@ -15,8 +15,8 @@ def corrected_t_test(differences: npt.ArrayLike, test_over_train: float) -> floa
         t = m / sqrt((1/J + n_test/n_train) s^2)
 
     approximately follows Student's distribution with J - 1 degrees of freedom. The usual factor 1/J assumes that the
-    trainings share no data. In a cross-validation they do, and the uncorrected test has too many false positives.
-    Bouckaert and Frank (PAKDD 2004) use the same correction for cross-validation.
+    training sets do not overlap. In a cross-validation they do overlap, and the uncorrected test has too many false
+    positives. Bouckaert and Frank (PAKDD 2004) use the same correction for cross-validation.
 
     Args:
         differences: (J,) differences, at least two.

@@ -20,7 +20,7 @@ _NOTHING = "-"
 
 
 def table(results: Sequence[Result], *, reference: str = REFERENCE) -> str:
-    """Return results as a page of Markdown.
+    """Format results as a page of Markdown.
 
     Accuracies are means over folds with the sample standard deviation over folds, after averaging the seeds of each
     fold. Incomplete cells are marked, and do not contribute to means, ranks or tests.
@@ -58,8 +58,8 @@ def _accuracies(scores: Scores) -> str:
                 means.append(cell.mean)
             else:
                 incomplete = True
-                there = int(np.isfinite(cell.folds).sum())
-                cells.append(f"{_figure(cell.mean, cell.deviation)} ({there} of {counted(len(cell.folds), 'fold')})")
+                existing = int(np.isfinite(cell.folds).sum())
+                cells.append(f"{_figure(cell.mean, cell.deviation)} ({existing} of {counted(len(cell.folds), 'fold')})")
         mean = f"{np.mean(means):.1f}" if len(means) == len(scores.sets) else _NOTHING
         lines.append([_label(row), *cells, mean, f"{ranks[row]:.1f}" if row in ranks else _NOTHING])
     tasks = dict.fromkeys(BENCHMARKS[name].task for name in scores.sets if name in BENCHMARKS)

@@ -117,10 +117,10 @@ class _Worker:
 
 def _how_it_died(code: int | None) -> str:
     if code is None or code >= 0:
-        return f"The process of the job exited with status {code}."
+        return f"The worker process exited with status {code}."
     name = signal.Signals(-code).name
-    reason = ", possibly because memory ran out" if name == "SIGKILL" else ""
-    return f"The process of the job was ended by {name}{reason}."
+    reason = ", possibly because it ran out of memory" if name == "SIGKILL" else ""
+    return f"The worker process was killed by {name}{reason}."
 
 
 @contextmanager

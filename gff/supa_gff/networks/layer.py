@@ -93,7 +93,7 @@ class Layer(nn.Module):
             x = x / (x.norm(dim=2, keepdim=True) + 1e-8)
         x = self._dropped(x)
         if not self.prepares:
-            # The convolution runs as a whole, since it may transform to fewer channels before it aggregates.
+            # The convolution is not split here, since it may reduce the number of channels before it aggregates.
             return x
         edges = topology.edges(len(x))
         return aggregate(self.conv, x.flatten(0, 1), edges).view(*x.shape[:2], -1)
@@ -148,7 +148,8 @@ class Layer(nn.Module):
             return x
         if x.is_cuda or x.requires_grad:
             return functional.dropout(x, self.dropout)
-        # Random numbers are slow on a CPU, and bags of words are mostly zeros, so they are drawn for nonzeros only.
+        # Random numbers are slow on a CPU, and bags of words are mostly zeros, so dropout is drawn for nonzero entries
+        # only.
         places = x.nonzero(as_tuple=True)
         dropped = torch.zeros_like(x)
         dropped[places] = functional.dropout(x[places], self.dropout)
@@ -175,7 +176,7 @@ def _output_norm(normalisation: str, channels: int) -> nn.Module | None:
     if normalisation == "graph":
         from torch_geometric.nn import GraphNorm
 
-        made = GraphNorm(channels)
-        assert isinstance(made, nn.Module)
-        return made
+        graph_norm = GraphNorm(channels)
+        assert isinstance(graph_norm, nn.Module)
+        return graph_norm
     return None

@@ -53,7 +53,7 @@ class Network(nn.Module):
     """
 
     layer_mask: Tensor
-    """(layers,) bool, True for the layers whose scores are combined to the prediction."""
+    """(layers,) bool, True for the layers whose scores are combined into the prediction."""
 
     class_nodes: Tensor | None
     """(classes, in_channels) float32 features of the virtual nodes of classes."""
@@ -118,7 +118,7 @@ class Network(nn.Module):
         return module
 
     def set_layer_mask(self, first: int, end: int) -> None:
-        """Choose the consecutive layers whose scores are combined to the prediction.
+        """Choose the consecutive layers whose scores are combined into the prediction.
 
         Args:
             first: Index of the first layer to use, from 0.

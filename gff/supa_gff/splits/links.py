@@ -13,7 +13,7 @@ from supa_gff.data import Batch, GraphSet
 class LinkSplit:
     """Training, validation and test batches at link level. `split_links` builds them.
 
-    Messages pass along training links in training and validation, and along training and validation links in the test.
+    Messages pass along training links in training and validation, and along training and validation links at test time.
     They never pass along a validation or test link that is predicted.
 
     Args:
@@ -70,7 +70,7 @@ def split_links(graphs: GraphSet, *, valid: float = 0.16, test: float = 0.2, see
     check_real(lambda v: 0 < v < 1, "between 0 and 1", "test", test)
     check_int(0, 2**63 - 1, "seed", seed)
     if len(graphs) != 1:
-        raise ValueError(f"Links are split within one graph, got {len(graphs):,} graphs; pass a set of one graph.")
+        raise ValueError(f"graphs must contain exactly one graph, got {len(graphs):,} graphs.")
     random = torch.Generator().manual_seed(seed)
     nodes = len(graphs.x)
     source, goal = graphs.edge_index.cpu()

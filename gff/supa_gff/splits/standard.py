@@ -40,9 +40,9 @@ def standard_split(benchmark: GraphBenchmark, *, fold: int = 0, folds: int = 10,
     """Return the standard split of a benchmark.
 
     Graphs are split into stratified folds, which are the same for all seeds. One fold is the test part, and a tenth of
-    the other graphs is the validation part. Nodes are split by the masks of the benchmark; several columns of masks are
-    several folds. Without masks, the nodes are split into 60 % training, 20 % validation and 20 % test, stratified and
-    different for each seed.
+    the other graphs is the validation part. Nodes are split by the masks of the benchmark; each column of masks is one
+    fold. Without masks, the nodes are split into 60 % training, 20 % validation and 20 % test, stratified and different
+    for each seed.
 
     Args:
         benchmark: Benchmark from `supa_datasets.load_benchmark`.

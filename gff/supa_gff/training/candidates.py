@@ -11,7 +11,7 @@ from supa_gff.updates.rule import UpdateRule
 
 
 class CandidateSampler:
-    """Draws candidate labels, in each step or once for the whole training, as set by the method of the network.
+    """Draws candidate labels, in each step or once per training run, as set by the method of the network.
 
     Args:
         rule: Update rule of the network.

@@ -262,7 +262,7 @@ def _scores(layer: Layer, inputs: HypothesisBatch, prepared: Tensor | None, batc
 
 
 def _on_disk(shape: tuple[int, int, int]) -> Tensor:
-    # The file is unlinked as soon as it is mapped, so it never remains after the process.
+    # The file is unlinked as soon as it is mapped, so it never outlives the process.
     with tempfile.TemporaryDirectory() as folder:
         values = torch.from_file(
             str(Path(folder) / "activations"), shared=True, size=shape[0] * shape[1] * shape[2], dtype=torch.float32

@@ -66,8 +66,8 @@ def sequential_gradient(
 
     def activations_of(k: int) -> Tensor:
         own = prepared if prepared is None or len(prepared) == 1 else prepared[k : k + 1]
-        made: Tensor = layer(parts[k].x, parts[k].topology, parts[k].labels, own)
-        return made
+        activations: Tensor = layer(parts[k].x, parts[k].topology, parts[k].labels, own)
+        return activations
 
     with torch.no_grad():
         activations = [activations_of(k) for k in range(len(parts))]

@@ -15,7 +15,7 @@ from supa_gff.networks.network import Network
 
 @dataclass(frozen=True, eq=False)
 class LayerStats:
-    """Statistics of one update of one layer, as returned by ``UpdateRule.step``.
+    """Statistics of a layer in one training step, as returned by ``UpdateRule.step``.
 
     Args:
         layer: Index of the layer, from 0.
@@ -25,10 +25,15 @@ class LayerStats:
 
     Example:
         >>> import torch
-        >>> from supa_gff import LayerStats
-        >>> stats = LayerStats(layer=0, values=torch.tensor([0.5, 2.0, 1.0, 0.75]), units=32)
-        >>> stats.loss, stats.positive, stats.negative, stats.accuracy
-        (0.5, 2.0, 1.0, 0.75)
+        >>> from torch_geometric.data import Data
+        >>> from supa_gff import GraphSet, Network, preset, update_rule
+        >>> edges = torch.tensor([[0, 1], [1, 0]])
+        >>> graphs = [Data(x=torch.full((2, 3), k % 2), edge_index=edges, y=torch.tensor([k % 2])) for k in range(16)]
+        >>> dataset = GraphSet.of(graphs)
+        >>> rule = update_rule(Network.for_graphs(preset("mono-forward").replace(layers=2), dataset))
+        >>> first, second = rule.step(dataset.batch(torch.arange(16)))  # a LayerStats for each layer
+        >>> first.layer, first.units, 0 <= first.accuracy <= 1
+        (0, 16, True)
     """
 
     layer: int

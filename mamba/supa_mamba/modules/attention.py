@@ -27,7 +27,7 @@ class CausalAttention(nn.Module):
     shapes of the parameters are those of mamba_ssm's ``MHA``.
 
     On a GPU, half precision uses PyTorch's kernel for packed rows (PyTorch 2.11 or later). In all other cases the rows
-    are padded internally. Gradients are reproducible to the bit only under ``torch.use_deterministic_algorithms``.
+    are padded internally. Gradients are bitwise reproducible only under ``torch.use_deterministic_algorithms``.
 
     Args:
         d_model: Number of features per row.
@@ -231,6 +231,6 @@ def _position(place: Tensor, capacity: int) -> Tensor:
 def _check_room(lengths: Tensor, capacity: int) -> None:
     if (lengths > capacity).any():
         raise ValueError(
-            f"state: it has room for {counted(capacity, 'row')} per sequence, but {int(lengths.max())} are needed; "
+            f"state: it can store {counted(capacity, 'row')} per sequence, but {int(lengths.max())} are required; "
             "pass a larger max_length to init_state."
         )

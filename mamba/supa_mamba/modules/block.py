@@ -76,17 +76,17 @@ class MambaBlock(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        made = MIXERS.get(mixer) if isinstance(mixer, str) else mixer
-        if not callable(made):
+        mixer_class = MIXERS.get(mixer) if isinstance(mixer, str) else mixer
+        if not callable(mixer_class):
             raise ValueError(
                 f"mixer: {mixer!r} was given, but it must be one of {', '.join(MIXERS)}, or a class."
                 f"{did_you_mean(mixer, MIXERS)}"
             )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         options |= {name: value for name, value in factory.items() if value is not None}
-        check_options(getattr(made, "__name__", repr(made)), made, d_model, **options)
+        check_options(getattr(mixer_class, "__name__", repr(mixer_class)), mixer_class, d_model, **options)
         self.norm = RMSNorm(d_model, eps=norm_epsilon, **factory)
-        self.mixer = made(d_model, **options)
+        self.mixer = mixer_class(d_model, **options)
 
     def forward(
         self,

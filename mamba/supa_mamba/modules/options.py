@@ -29,19 +29,19 @@ def named_options(init: Init) -> Init:
     return cast(Init, checked)
 
 
-def check_options(name: str, made: Callable[..., Any], *args: Any, **options: Any) -> None:
+def check_options(name: str, constructor: Callable[..., Any], *args: Any, **options: Any) -> None:
     """Check that a constructor accepts the given options.
 
     Args:
         name: Name of the class, for the message.
-        made: The constructor.
+        constructor: The constructor.
         args: Positional arguments of the constructor.
         options: Keyword arguments of the constructor.
 
     Raises:
         ValueError: If the constructor does not accept the arguments.
     """
-    signature = inspect.signature(made)
+    signature = inspect.signature(constructor)
     try:
         signature.bind(*args, **options)
     except TypeError as error:

@@ -21,7 +21,7 @@ def _packed_kernel() -> Callable[..., Any] | None:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    # Before PyTorch 2.11 the argument for causal attention was a different one.
+    # Before PyTorch 2.11, another argument selected causal attention.
     return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
 
 

@@ -205,7 +205,7 @@ def _check_attention(differs: list[str], given: Mapping[str, Any], d_model: int)
 
 
 def _foreign_parts(weights: dict[str, Tensor]) -> list[str]:
-    """List unsupported parts of a model that its weights reveal."""
+    """List the unsupported parts of a model, as inferred from its weights."""
     parts = {
         r"layers\.\d+\.(mlp|norm2)\..*": "MLP blocks (layers.N.mlp, d_intermediate)",
         r"(layers\.\d+\.norm|norm_f)\.bias": "LayerNorm (norm.bias) instead of RMSNorm",

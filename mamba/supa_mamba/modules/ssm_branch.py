@@ -16,7 +16,7 @@ from supa_mamba.ops.selective_state_update.function import selective_state_updat
 
 
 class DtInit(NamedTuple):
-    """Parameters of the initialisation of step sizes, with the names of mamba_ssm.
+    """Initialisation parameters of the step sizes, with the names of mamba_ssm.
 
     Args:
         dt_rank: Rank of the projection of the step sizes.
@@ -66,7 +66,7 @@ class SsmBranch(NamedTuple):
             d_inner: Number of channels, E.
             d_state: Number of states per channel, N.
             d_conv: Width of the convolution kernel, W.
-            dt_init: Parameters of the initialisation of step sizes.
+            dt_init: Initialisation parameters of the step sizes.
             conv_bias: Whether the convolution has a bias.
             device: Device of the parameters.
             dtype: Dtype of the parameters. ``A_log`` and ``D`` have the precision of states.

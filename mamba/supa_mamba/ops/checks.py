@@ -19,7 +19,7 @@ def check_device(name: str, x: Tensor) -> None:
         x: Any tensor.
 
     Raises:
-        ValueError: If the device type is neither ``cpu`` nor ``cuda``, which includes AMD GPUs.
+        ValueError: If the device type is neither ``cpu`` nor ``cuda``. PyTorch also calls AMD GPUs ``cuda``.
     """
     if x.device.type not in DEVICES:
         raise ValueError(

@@ -94,7 +94,7 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
 
 
 def _one_by_one(function: Any, count: int, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> Any:
-    # The kernels have no batch dimension; batches are expressed by offsets.
+    # The kernels have no batch dimension; offsets represent batches.
     results = [
         function.apply(*(x if dim is None else x.select(dim, i) for x, dim in zip(args, in_dims, strict=True)))
         for i in range(count)

@@ -104,7 +104,9 @@ def check_conv_step(conv_state: Tensor, weight: Tensor, bias: Tensor | None) -> 
     check_state("conv_state", conv_state, (3,), "(R, D, L), where L >= W - 1")
     _, channels, columns = conv_state.shape
     if channels < 1:
-        raise ValueError(f"conv_state: shape {tuple(conv_state.shape)} was given, but it needs at least one channel.")
+        raise ValueError(
+            f"conv_state: shape {tuple(conv_state.shape)} was given, but it must have at least one channel."
+        )
     if weight.ndim != 2 or weight.shape[1] < 1:
         raise ValueError(f"weight: shape {tuple(weight.shape)} was given, but it must be (D, W).")
     width = weight.shape[1]

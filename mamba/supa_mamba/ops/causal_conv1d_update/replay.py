@@ -56,7 +56,7 @@ def causal_conv1d_replay(
         >>> state, cache = torch.zeros(2, 64, 3), torch.zeros(2, 5, 64)  # two sequences, five inputs per call
         >>> accepted = torch.tensor([0, 0])  # nothing is cached before the first call
         >>> y = causal_conv1d_replay(torch.randn(2, 5, 64), state, cache, weight, accepted=accepted)
-        >>> accepted = torch.tensor([5, 2])  # all inputs of the first sequence hold, and two of the second
+        >>> accepted = torch.tensor([5, 2])  # accept all inputs of the first sequence, two of the second
         >>> causal_conv1d_replay(torch.randn(2, 5, 64), state, cache, weight, accepted=accepted).shape
         torch.Size([2, 5, 64])
 

@@ -61,7 +61,7 @@ def forward_block(states: int, *, double: bool) -> ForwardBlock:
 def backward_block(channels: int, states: int) -> BackwardBlock:
     """Choose the sizes of the backward kernel.
 
-    A lane holds four states, or twice four, of four channels, as many as one load fetches.
+    A lane holds four or eight states of four channels. One load fetches four values.
 
     Args:
         channels: Number of channels, D.

@@ -82,9 +82,9 @@ def selective_scan(
     differences: the channels come last, and ``return_last_state`` is called ``return_final_states``.
 
     States and sums are float32, or float64 if an input is float64. All tensors and the final states have gradients,
-    which are reproducible to the bit. Forward-mode and second derivatives are supported on a CPU in eager programs; on
-    a GPU and in compiled programs they raise an error. On a GPU there is no host-device synchronisation, so the values
-    of ``offset`` are not checked there.
+    which are bitwise reproducible. Forward-mode and second derivatives are supported on a CPU in eager programs; on a
+    GPU and in compiled programs they raise an error. On a GPU there is no host-device synchronisation, so the values of
+    ``offset`` are not checked there.
 
     Args:
         u: (T, D) packed or (B, L, D) padded input; float16, bfloat16, float32 or float64, like all other tensors.

@@ -73,7 +73,7 @@ def selective_state_replay(
         >>> for _ in range(3):
         ...     x, dt, B, C = (torch.randn(2, 4, size) for size in (64, 64, 16, 16))  # four drafted inputs each
         ...     y = selective_state_replay(states, cache, x, dt, A, B, C, dt_softplus=True, accepted=accepted)
-        ...     accepted = torch.tensor([4, 1])  # all drafts of the first sequence hold, and one of the second
+        ...     accepted = torch.tensor([4, 1])  # accept all drafts of the first sequence, one of the second
         >>> y.shape
         torch.Size([2, 4, 64])
 

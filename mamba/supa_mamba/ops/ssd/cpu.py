@@ -2,7 +2,7 @@
 
 Each sequence is divided into full chunks of ``CHUNK`` rows and one last chunk of 1 to ``CHUNK`` rows. Chunks of equal
 length are computed together, so that no row is padded. The full chunks are ordered by time: all first chunks, all
-second chunks, and so on, with the longest sequence first, so that all sequences pass on their states together. A state
+second chunks, and so on, with the longest sequence first, so that the states of all sequences advance together. A state
 is computed only if a later chunk or the caller needs it.
 """
 
@@ -167,7 +167,7 @@ def forward(inputs: SsdInputs, options: SsdOptions, return_final_states: bool) -
 
 
 def _pieces(cuts: Cuts, along: tuple[Tensor, ...], groups: int) -> Iterator[Chunks]:
-    """Divide rows in the order of the cuts into chunks: the full chunks, then the last chunks of each length."""
+    """Divide the rows into chunks in the order of ``cuts``: the full chunks, then the last chunks of each length."""
     counts = [cuts.whole.rows.shape[0], *(last.sequences.shape[0] for last in cuts.last)]
     lengths = [CHUNK, *(last.length for last in cuts.last)]
     sizes = [count * length for count, length in zip(counts, lengths, strict=True)]

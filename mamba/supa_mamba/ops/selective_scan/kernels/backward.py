@@ -159,7 +159,7 @@ def backward_kernel(
                 tl.store(of_step(scratch_ptr, r + row, 2, TILE, BLOCK) + column, grad)
                 r += ROWS
 
-            # The scratch is read by other lanes than those that have written it.
+            # Each lane reads scratch values that other lanes have written.
             tl.debug_barrier()
             elapsed = tl.zeros_like(d_lanes.to(DTYPE))
             step_ahead, change_ahead, grad_ahead, b_ahead, c_ahead = load_step(

@@ -9,9 +9,9 @@ exponentiated. They are not positive if A is not positive, so nothing overflows.
 
 ``steps_kernel`` computes the step sizes and their sums. In ``walk_kernel`` one program processes one sequence and one
 head, with the state in registers. The gradient of x is the same computation from the end of the sequence with B and C
-exchanged: it passes on the gradient of the state, and the step size is applied after the mixing instead of before. Both
-passes store the states at the chunk boundaries. From these ``pairs_kernel`` computes the gradients of B and C chunk by
-chunk, summed over several heads. All sums have a fixed order and use no atomics.
+exchanged: it propagates the gradient of the state, and the step size is applied after the mixing instead of before.
+Both passes store the states at the chunk boundaries. From these ``pairs_kernel`` computes the gradients of B and C
+chunk by chunk, summed over several heads. All sums have a fixed order and use no atomics.
 
 Chunks are prefetched: explicitly in ``walk_kernel``, because the compiler's pipelined loop returned wrong results
 there, and by the compiler in ``pairs_kernel``, unless there are initial states or gradients of final states.
