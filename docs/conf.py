@@ -27,6 +27,7 @@ extensions = [
     "google_returns",
     "local_inventories",
     "mathml",
+    "named_tuples",
     "public_names",
 ]
 templates_path = ["_templates"]
