@@ -160,7 +160,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
         ]
         for o in shown
     )
-    title = "Observables, the largest differences first; W1 in units of the true standard deviation"
+    title = "Observables, largest differences first; W1 in true standard deviations"
     print_table(["", "p", one, other, "W1", "floor", "separation", "floor"], observables, title=title)
     if len(shown) < len(c.observables):
         click.echo(f"... and {len(c.observables) - len(shown)} more (--all, or -o for the report)\n")
