@@ -148,7 +148,7 @@ MISTAKES = {
     "first": (["a.h5", "-n", "1", "--first", str(2**56)], "first: 72057594037927936 was given"),
     "keep": (["a.h5", "-n", "1", "--keep", "some"], "'some' is not one of 'all', 'complete'"),
     "record": (["a.h5", "-n", "1", "--record", "tree"], "'tree' is not one of"),
-    "engine": (["a.h5", "-n", "1", "--engine", "cuda"], "'cuda' is not one of"),
+    "engine": (["a.h5", "-n", "1", "--engine", "gpu"], "'gpu' is not one of"),
     "threads": (["a.h5", "-n", "1", "--threads", "0"], "at least 1"),
     "reference threads": (["a.h5", "-n", "1", "--engine", "reference", "--threads", "2"], "one sequential stream"),
     "two values": (["a.h5", "-n", "1", "--set", "num_slices=27\nframe='reference'"], "num_slices: "),
@@ -211,7 +211,7 @@ def test_fewer_showers_than_the_file_contains_is_an_error(tmp_path):
     _generate(tmp_path / "a.h5", "-n", 20)
     result = CliRunner().invoke(cli, ["generate", str(tmp_path / "a.h5"), "-n", "10", "--resume"])
     assert result.exit_code == 2
-    assert "already holds 20 showers" in result.output
+    assert "already contains 20 showers" in result.output
     assert len(supa_datasets.load(tmp_path / "a.h5")) == 20
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
 
