@@ -52,8 +52,8 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
 @click.option(
     "--depth",
     type=Choice(["slice", "layer"]),
-    help="What the depth in showerdata files, or the layer in CaloChallenge files, means.  [default: slice for "
-    "showerdata, detected for CaloChallenge]",
+    help="Whether the depth in showerdata files, or a layer in CaloChallenge files, is a slice or a readout layer.  "
+    "[default: slice for showerdata, detected for CaloChallenge]",
 )
 @click.option(
     "--binning", "xml", type=click.Path(dir_okay=False), metavar="XML", help="Binning file of a CaloChallenge dataset."
