@@ -216,7 +216,8 @@ def _file_values(path: str | PathLike[str]) -> Any:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ValueError(f"the file cannot be read ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"the file cannot be read ({reason}).") from None
     return _parsed(suffix[1:].upper(), text)
 
 

@@ -15,9 +15,9 @@ COMMANDS = {
     "convert": "Convert a file of showers to another format.",
     "generate": "Simulate showers into a file.",
     "gff": "Train and evaluate graph networks without backpropagation.",
-    "info": "Show the contents of a shower file, and check them.",
+    "info": "Show or check the contents of a shower file.",
     "mamba": "Train and evaluate Mamba encoders of showers.",
-    "plot": "Draw profiles, single showers or images of layers.",
+    "plot": "Draw profiles, single showers, or images of layers.",
     "presets": "List the presets, or print one as a config file.",
 }
 

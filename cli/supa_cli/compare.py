@@ -36,7 +36,9 @@ _LONGEST_HEADING = 24
     show_default=True,
     help="Number of permutations N. The smallest possible p-value is 1 / (N + 1).",
 )
-@click.option("--fast", is_flag=True, help="Skip the scores that use all observables together.")
+@click.option(
+    "--fast", is_flag=True, help="Skip the scores that use all observables together. They take most of the time."
+)
 @click.option("--all", "every", is_flag=True, help="Print all observables, not only those that differ most.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -55,8 +57,8 @@ def command(
 ) -> None:
     """Compare the generated showers in the file GENERATED with the true showers in the file TRUE.
 
-    Print the difference of each observable next to its noise floor, which is the difference between two true samples.
-    Convert files of other formats with `supa convert` first.
+    For each observable, print the distance between the two samples and the noise floor, which is the distance between
+    two true samples. Convert files of other formats with `supa convert` first.
 
     Example: supa compare true.h5 generated.h5 -o report
     """
@@ -158,7 +160,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
         ]
         for o in shown
     )
-    title = "Observables, the largest differences first; W1 in units of the true spread"
+    title = "Observables, largest differences first; W1 in true standard deviations"
     print_table(["", "p", one, other, "W1", "floor", "separation", "floor"], observables, title=title)
     if len(shown) < len(c.observables):
         click.echo(f"... and {len(c.observables) - len(shown)} more (--all, or -o for the report)\n")
@@ -176,7 +178,7 @@ def _print(comparison: "Comparison", every: bool) -> None:
             if every or "slice" not in p.name
         )
         header = ["", "exact", one, "pull", other, "pull"]
-        print_table(header, pulls, title="Means against the exact expectation")
+        print_table(header, pulls, title="Means and exact expectations")
     elif c.no_pulls:
         echo(c.no_pulls)
     if c.left_out:

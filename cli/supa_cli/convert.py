@@ -42,7 +42,7 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
 @click.option(
     "--to", "to_format", type=CompletedName(choices.formats), help="Format of OUT.  [default: detected from the suffix]"
 )
-@click.option("--preset", type=PresetName(), help="Preset of the showers, for files that do not store the config.")
+@click.option("--preset", type=PresetName(), help="Preset of the showers, if IN does not store their config.")
 @click.option(
     "--config",
     "config_file",
@@ -52,13 +52,13 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
 @click.option(
     "--depth",
     type=Choice(["slice", "layer"]),
-    help="Meaning of the depth in showerdata files and of the layer in CaloChallenge files.  [default: slice for "
-    "showerdata, detected for CaloChallenge]",
+    help="Whether the depth in showerdata files, or a layer in CaloChallenge files, is a slice or a readout layer.  "
+    "[default: slice for showerdata, detected for CaloChallenge]",
 )
 @click.option(
-    "--binning", "xml", type=click.Path(dir_okay=False), metavar="XML", help="Binning file of a CaloChallenge data set."
+    "--binning", "xml", type=click.Path(dir_okay=False), metavar="XML", help="Binning file of a CaloChallenge dataset."
 )
-@click.option("--particle", metavar="NAME", help="Particle of the binning file, by name or pid.")
+@click.option("--particle", metavar="NAME", help="Particle to select from the binning file, by name or pid.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option(
@@ -79,7 +79,7 @@ def command(
 ) -> None:
     """Convert the showers in the file IN to the file OUT.
 
-    OUT appears only when it is complete. `supa convert --list` describes the formats.
+    OUT appears only when it is complete. To list the formats, run `supa convert --list`.
 
     Example: supa convert showers.h5 showers.parquet
     """

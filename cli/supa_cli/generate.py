@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--energy",
     metavar="GEV",
-    help="Incident energy in GeV: fixed (65), uniform (1:100), log-uniform (log:1:100) or one of a list (10,20,50).  "
+    help="Incident energy in GeV: fixed (65), uniform (1:100), log-uniform (log:1:100), or one of a list (10,20,50).  "
     "[default: that of the config]",
 )
 @click.option("--preset", type=PresetName(), help="Preset; `supa presets` lists them.  [default: standard]")
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     "changes",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change of one setting of the config, such as num_slices=24. May be repeated.",
+    help="Set one constant of the config, such as num_slices=24. Can be repeated.",
 )
 @click.option(
-    "--seed", type=Count(0), default=0, show_default=True, help="Random seed. Seed and index determine a shower."
+    "--seed", type=Count(0), default=0, show_default=True, help="Random seed. Config, seed and index define a shower."
 )
 @click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
 @click.option(
@@ -44,21 +44,22 @@ if TYPE_CHECKING:
     type=Choice(["all", "complete"]),
     default="all",
     show_default=True,
-    help="Showers to write: all, or only those with a hit in every readout layer (complete).",
+    help="Which showers to write: all, or only those with a hit in every readout layer (complete).",
 )
 @click.option(
     "--record",
     type=Choice(["hits", "particles"]),
     default="hits",
     show_default=True,
-    help="Data to write: the hits, or also every particle of the trees (particles).",
+    help="What to write: only the hits, or also every particle of the trees (particles).",
 )
 @click.option(
     "--engine",
     type=Choice(["cpu", "cuda", "reference"]),
     default="cpu",
     show_default=True,
-    help="Simulation engine: cpu (fast, parallel) or reference (random numbers of the public reference code).",
+    help="Simulation engine: cpu, cuda (the same showers, simulated on an NVIDIA GPU) or reference (the showers of the "
+    "public reference code).",
 )
 @click.option("--threads", type=Count(1), help="Number of threads.  [default: number of processors]")
 @click.option(
@@ -91,8 +92,8 @@ def command(
 ) -> None:
     """Simulate showers into the HDF5 file OUT.
 
-    OUT appears only when it is complete. An interrupted run leaves OUT.partial; the same command with --resume
-    completes it. The result is identical to that of an uninterrupted run.
+    OUT appears only when it is complete. An interrupted run leaves OUT.partial. To complete it, repeat the command
+    with --resume. The result is identical to that of an uninterrupted run.
 
     Example: supa generate showers.h5 -n 1e5 --energy log:1:100
     """
@@ -143,7 +144,7 @@ def command(
             on_existing=add_existing,
         ) as writer:
             resumed = writer.num_showers
-            with progress("simulating", "starting (the first run compiles for a few seconds)", quiet=quiet) as report:
+            with progress("simulating", "starting (the first run compiles for about 20 seconds)", quiet=quiet) as report:
                 report(resumed, num_showers)
                 chunks = stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)
                 for chunk in interruptible(chunks):

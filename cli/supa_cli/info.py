@@ -1,4 +1,4 @@
-"""``supa info``: show the contents of a shower file, and check them."""
+"""``supa info``: show or check the contents of a shower file."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,24 @@ if TYPE_CHECKING:
     from supa_datasets import Fault, ShowerFile
 
 
+_LABELS = {"incident_energy_gev": "incident energy (GeV)", "first": "first index"}
+"""Names of facts that differ from their keys in JSON."""
+
+_WORDS = {"None": "unknown", "False": "no", "True": "yes"}
+
+
 @click.command(name="info")
 @click.argument("file", type=InputFile())
 @click.option(
-    "--check", "full_check", is_flag=True, help="Check every value. The exit status is 1 if a value is invalid."
+    "--check", "full_check", is_flag=True, help="Check every value. The exit status is 1 if any value is invalid."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(context: click.Context, file: str, full_check: bool, as_json: bool) -> None:
-    """Show the contents and the origin of the shower file FILE.
+    """Show the contents and the origin of a shower file.
 
-    With --check, read all data and report each kind of invalid value, with its count and the first shower in which it
-    occurs.
+    With --check, also read and check all data. For each kind of invalid value, print its count and the first shower in
+    which it occurs.
     """
     from supa_datasets import ShowerFile
 
@@ -87,14 +93,15 @@ def _print(facts: dict[str, Any], config: dict[str, Any]) -> None:
     rows = []
     for name, value in facts.items():
         is_count = type(value) is int and name != "seed"
-        rows.append((name.replace("_", " "), f"{value:,}" if is_count else f"{value}"))
+        text = f"{value:,}" if is_count else _WORDS.get(repr(value), f"{value}")
+        rows.append((_LABELS.get(name, name.replace("_", " ")), text))
     rows.append(("config", ""))
     print_facts([*rows, *((f"  {name}", f"{value}") for name, value in config.items())])
 
 
 def _print_faults(faults: "list[Fault]", showers: int) -> None:
     if not faults:
-        click.echo(f"No fault was found in {counted(showers, 'shower')}.")
+        click.echo(f"{counted(showers, 'shower')} checked: no invalid values.")
         return
     rows = [[fault.kind, f"{fault.count:,}", f"{fault.shower}"] for fault in faults]
     print_table(["fault", "count", "first shower"], rows, title="Invalid values")

@@ -31,9 +31,15 @@ if TYPE_CHECKING:
     "shower",
     type=Numbers(),
     metavar="K[,K...]",
-    help="Index of the shower to draw, counted from 0. An .html page shows up to 6 showers side by side.",
+    help="Index of the shower to draw, from 0. An .html page can show up to 6 showers side by side.",
 )
-@click.option("--image", "layer", type=int, metavar="LAYER", help="Readout layer whose energy per cell is drawn.")
+@click.option(
+    "--image",
+    "layer",
+    type=int,
+    metavar="LAYER",
+    help="Draw the energy per cell of this readout layer, numbered from 0.",
+)
 @click.option("--profile", is_flag=True, help="Draw the profiles and spectra of all showers. This is the default.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
 def command(
@@ -46,11 +52,11 @@ def command(
 ) -> None:
     """Draw the showers of FILES.
 
-    By default, draw the profiles and spectra of all showers together with their exact expectations. Several files
-    share one figure.
+    By default, draw the profiles and spectra of all showers together with their exact expectations. If there are
+    several files, one figure shows them all.
 
-    With --shower, draw one shower in three dimensions. A name that ends in .html makes an interactive page with a
-    slider over depth; this needs plotly (pip install 'supa-showers[display]').
+    With --shower, draw one shower in three dimensions. If the name of the output ends in .html, write an interactive
+    page with a slider over depth. This needs plotly (pip install 'supa-showers[display]').
 
     With --image, draw the energy per cell of one readout layer: the mean over all showers, or one shower (--shower).
 
@@ -92,20 +98,28 @@ def _check_choices(
             raise click.UsageError(f"{option} draws one file, but {len(files)} were given.")
     page = output is not None and Path(output).suffix in PAGES
     if page and (shower is None or layer is not None):
-        raise click.UsageError(f"{output}: an interactive page shows single showers; use --shower without --image.")
-    if shower is not None and len(shower) > 1 and not page:
         raise click.UsageError(
-            f"--shower: {len(shower)} showers were given, but only an interactive page shows several; write one with "
-            "-o NAME.html, or choose one shower."
+            f"{output}: only single showers have an interactive page; give --shower 0, for example, without --image."
         )
+    if shower is None or len(shower) == 1:
+        return
+    if not page:
+        raise click.UsageError(
+            f"--shower: {len(shower)} showers were given, but only an interactive page can show several; write one "
+            "with -o NAME.html, or give one shower."
+        )
+    from supa.plotting.interactive import MAX_SHOWERS
+
+    if len(shower) > MAX_SHOWERS:
+        raise click.UsageError(f"--shower: {len(shower)} showers were given, but a page shows at most {MAX_SHOWERS}.")
 
 
 def _check_indices(shower: tuple[int, ...], number: int) -> None:
     for index in shower:
         if not 0 <= index < number:
-            are = "is" if number == 1 else "are"
+            allowed = f"the last index is {number - 1}" if number else "none can be drawn"
             raise click.BadParameter(
-                f"{index} was given, but the file's {counted(number, 'shower')} {are} numbered from 0.",
+                f"{index} was given, but the file has {counted(number, 'shower')}; {allowed}.",
                 param_hint="--shower",
             )
 

@@ -66,10 +66,11 @@ def test_plot_writes_interactive_pages(folder):
 
 
 MISTAKES = {
-    "shower": (["plot", "tree.h5", "--shower", "200"], 2, "200 showers are numbered from 0"),
-    "several": (["plot", "tree.h5", "--shower", "1,2"], 2, "only an interactive page shows several; write one with"),
+    "shower": (["plot", "tree.h5", "--shower", "200"], 2, "the file has 200 showers; the last index is 199"),
+    "several": (["plot", "tree.h5", "--shower", "1,2"], 2, "only an interactive page can show several; write one "),
+    "many": (["plot", "tree.h5", "--shower", "0,1,2,3,4,5,6", "-o", "a.html"], 2, "a page shows at most 6"),
     "not numbers": (["plot", "tree.h5", "--shower", "1;2"], 2, "whole numbers separated by commas, such as 3 or 3,5"),
-    "page of profiles": (["plot", "tree.h5", "-o", "a.html"], 2, "an interactive page shows single showers"),
+    "page of profiles": (["plot", "tree.h5", "-o", "a.html"], 2, "only single showers have an interactive page"),
     "both": (["plot", "tree.h5", "--shower", "1", "--profile"], 2, "cannot be used together"),
     "image and profile": (["plot", "tree.h5", "--image", "1", "--profile"], 2, "cannot be used together"),
     "image of two": (["plot", "tree.h5", "hits.h5", "--image", "1"], 2, "--image draws one file, but 2"),

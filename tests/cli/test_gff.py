@@ -143,7 +143,7 @@ MISTAKES = {
     "empty name": (["bench", "--datasets", "MUTAG,,"], "must be names separated by commas"),
     "method": (["bench", "--methods", "bets"], "'bets' was given, but a method is one of majority, size"),
     "task": (["bench", "--methods", "features"], "None of the methods supports the tasks"),
-    "reference": (["bench", "--methods", "size", "--reference", "labels"], "is not one of the methods size"),
+    "reference": (["bench", "--methods", "size", "--reference", "labels"], "'labels' is not one of the methods size."),
     "folds": (["bench", "--folds", "1"], "at least 2"),
     "workers": (["bench", "-j", "0"], "at least 1"),
     "no root": (["bench", "--methods", "size", "--root", "nowhere"], "there is no such folder"),

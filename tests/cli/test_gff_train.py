@@ -272,6 +272,7 @@ def test_an_existing_checkpoint_is_not_overwritten(supa):
 
 
 MISTAKES = {
+    "path": (["--dataset", "."], 2, "'.' is a path, but it must be the name of a graph benchmark, such as MUTAG."),
     "set": (["--dataset", "MUTAGG"], 2, "'MUTAGG' was given, but a graph benchmark is one of AIDS"),
     "method": (["--dataset", "MUTAG", "--method", "magic"], 2, "'magic' was given, but a method is one of gff"),
     "level": (["--dataset", "MUTAG", "--method", "single-forward"], 2, "single-forward does not support graph level"),

@@ -112,7 +112,7 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
     without = supa.simulate(200, "critical", seed=1)
     supa_datasets.save(without, "bare.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "bare.h5", "--device", "cpu")
-    assert "requires one file generated with --record particles" in text
+    assert "requires a single file, generated with --record particles" in text
     assert "Note" not in err
     supa_datasets.save(supa.simulate(200, supa.preset("critical").replace(incident_energy="1:9"), seed=1), "low.h5")
     code, text, err = supa_mamba("evaluate", "m.ckpt", "low.h5", "--device", "cpu", "--json")

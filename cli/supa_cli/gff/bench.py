@@ -48,12 +48,12 @@ _ADVICE = (
     type=Count(1),
     default=3,
     show_default=True,
-    help="Number of trainings per fold, with the seeds 0, 1, ...",
+    help="Number of training runs per fold, with seeds 0, 1, ...",
 )
 @click.option(
     "--reference",
     type=CompletedName(choices.methods),
-    help="Method with which the others are compared.  [default: backprop]",
+    help="Method with which the other methods are compared.  [default: backprop]",
 )
 @click.option(
     "-j", "--workers", type=Count(1), default=1, show_default=True, help="Number of processes, with one thread each."
@@ -66,9 +66,14 @@ _ADVICE = (
     type=OutputFile(),
     default="results.jsonl",
     show_default=True,
-    help="File to which each finished job is appended.",
+    help="Results file, to which each finished job is appended.",
 )
-@click.option("--table", "table_file", type=OutputFile(), help="File for the table, in addition to standard output.")
+@click.option(
+    "--table",
+    "table_file",
+    type=OutputFile(),
+    help="File to which the table is written, in addition to standard output.",
+)
 @click.option("--quiet", is_flag=True, help="Print only the table and errors.")
 def command(
     datasets: str,
@@ -85,8 +90,8 @@ def command(
 ) -> None:
     """Compare methods by cross-validation on graph benchmarks, and print a Markdown table.
 
-    Each finished job is one line of the results file. To resume an interrupted run, repeat the command: it runs the
-    jobs that failed or that the file does not contain with the same settings.
+    Each finished job is one line of the results file. To resume an interrupted run, repeat the command. It skips the
+    jobs that the file already contains with the same settings, and repeats failed jobs.
 
     Example: supa gff bench --datasets MUTAG --folds 3 --seeds 1
     """

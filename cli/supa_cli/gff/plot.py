@@ -17,7 +17,7 @@ from supa_cli.terminal_text import echo
 def command(results: str, output: str | None, overwrite: bool) -> None:
     """Draw the accuracy of the methods in RESULTS over training time and over peak memory.
 
-    RESULTS is a file of `supa gff bench`. If it contains several settings of a method, the latest is drawn.
+    RESULTS is a file of `supa gff bench`. If it contains a method with several settings, only the latest are drawn.
     """
     from supa_gff.bench.figures import plot_results
     from supa_gff.bench.results import latest, read_results

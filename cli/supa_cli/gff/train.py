@@ -75,6 +75,8 @@ def command(
 ) -> None:
     """Train a network on a graph benchmark, and evaluate it on test data.
 
+    To train on your own graphs, use the Python package supa_gff.
+
     To resume an interrupted training, repeat the command with --resume. The final weights are identical to those of
     an uninterrupted training.
 
@@ -135,6 +137,12 @@ def _method(dataset: str, name: str, config_file: str | None, options: dict[str,
 
     # Check the names before PyTorch is imported, which takes seconds.
     try:
+        if Path(dataset).exists() and dataset not in BENCHMARKS:
+            raise click.UsageError(
+                f"--dataset: {dataset!r} is a path, but it must be the name of a graph benchmark, such as MUTAG. "
+                "To use raw files of a benchmark, add --root. To train on your own graphs, use the Python package "
+                "supa_gff."
+            )
         check_name(BENCHMARKS, "a graph benchmark", dataset)
         check_method(name, BENCHMARKS[dataset].task)
         check_name(CONVOLUTIONS, "a convolution", options.get("conv", CONVOLUTIONS[0]))

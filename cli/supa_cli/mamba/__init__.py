@@ -5,7 +5,7 @@ import click
 from supa_cli.lazy_group import LazyGroup
 
 _COMMANDS = {
-    "evaluate": "Evaluate a trained encoder, next to baselines.",
+    "evaluate": "Evaluate a trained encoder, and compare it with baselines.",
     "train": "Train an encoder of showers.",
 }
 

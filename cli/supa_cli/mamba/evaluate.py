@@ -50,8 +50,8 @@ def command(
     """Evaluate the encoder in the checkpoint MODEL of `supa mamba train` on the showers of the files DATA.
 
     For classes, print the accuracies and the confusion matrix. For energies, print the bias, the resolution and the
-    root mean square error of ln E; the Bayes-optimal error is included if DATA is one file of `supa generate --record
-    particles`.
+    root mean square error of ln E. The Bayes-optimal error is included if DATA is a single file from `supa generate
+    --record particles`.
     """
     require_packages("torch")
     from supa_mamba.checkpoint import Checkpoint
@@ -146,9 +146,10 @@ def _print_energies(evaluation: "Evaluation") -> None:
     header = ["GeV", "showers", "bias", "resolution", "rms", *(f"rms, {LABELS[name]}" for name in others)]
     print_table(header, rows, title="Error of ln E: bias, resolution (standard deviation) and rms")
     if "bayes_rms" in figures:
-        click.echo(f"The expected Bayes-optimal rms is {figures['bayes_rms']:.3f}; a lower value is a fluctuation.")
+        rms = f"{figures['bayes_rms']:.3f}"
+        click.echo(f"The Bayes-optimal rms is {rms} on average; a smaller value is a statistical fluctuation.")
     else:
-        click.echo("The Bayes-optimal error requires one file generated with --record particles.")
+        click.echo("The Bayes-optimal error requires a single file, generated with --record particles.")
 
 
 def _range(low: float, high: float) -> str:

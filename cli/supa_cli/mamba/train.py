@@ -33,7 +33,7 @@ _DEFAULTS = {"epochs": 30, "batch_size": 256, "learning_rate": 0.002, "weight_de
 @click.option("--n-layer", type=Count(1), help="Number of layers.  [default: 4]")
 @click.option("--d-state", type=Count(1), help="Number of states per channel.  [default: 16]")
 @click.option(
-    "--warmup", type=float, help="Fraction of the steps in which the learning rate increases.  [default: 0.05]"
+    "--warmup", type=float, help="Fraction of the training steps with a rising learning rate.  [default: 0.05]"
 )
 @click.option("--clip", type=float, help="Maximum norm of the gradient.  [default: 1]")
 @click.option(
@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Train an encoder on the showers of the files DATA.
 
-    The index of a shower determines its use: 80 % of the showers are for training, 10 % for validation and 10 % for
+    The index of a shower determines its split: 80 % of the showers are for training, 10 % for validation and 10 % for
     testing.
 
     To resume an interrupted training, repeat the command with --resume. The final weights are identical to those of an
