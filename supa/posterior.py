@@ -39,7 +39,7 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
     """
     config, particles = showers.config, showers.particles
     if particles is None:
-        raise ValueError("The energy posterior needs the recorded particles; generate with --record particles.")
+        raise ValueError("The energy posterior needs recorded particles; simulate with record='particles'.")
     if not config.critical_energy > 0 or config.spectrum.law != "log-uniform":
         raise ValueError(
             f"The energy posterior needs an energy cut-off and energies uniform in the logarithm, but the "

@@ -70,7 +70,7 @@ class ShowerWriter:
         ...     for first in range(0, 300, 100):
         ...         writer.append(supa.simulate(100, "standard", seed=1, first=first))
         >>> load("showers.h5")
-        <Showers: 300 of standard at 65.0 GeV, seed 1; 20,274 hits, 67.6 a shower>
+        <Showers: 300 of standard at 65.0 GeV, seed 1; 20,274 hits, 67.6 per shower>
     """
 
     def __init__(

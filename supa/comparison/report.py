@@ -123,7 +123,7 @@ def html_of(comparison: Comparison) -> str:
         f"<p class='note'>Noise floors: {escape(c.floor)}. {counted(c.repeats, 'permutation')}, seed {c.seed}. "
         + escape("; ".join(f"{name} {version}" for name, version in c.versions.items()))
         + (f". Observables of only one sample: {escape(', '.join(c.left_out))}" if c.left_out else "")
-        + ". The page docs/how_to/compare.md of the project explains all numbers.</p>",
+        + ". The page <i>Compare a generator with true showers</i> of the documentation explains all numbers.</p>",
     ]
     if c.scores:
         rows = (
