@@ -232,7 +232,7 @@ class ShowerFile:
             return dataset_at(file, f"{table}/{name}", types[table][name])[:]
 
     def faults(self, progress: Callable[[int], None] | None = None) -> list[Fault]:
-        """Check every value of the file, more thoroughly than on reading.
+        """Check every value of the file. These checks are more thorough than those on reading.
 
         Args:
             progress: Function that is called with the number of showers checked so far.

@@ -12,7 +12,7 @@ from supa_datasets.graph_benchmarks.finding import DamagedError, find
 from supa_datasets.graph_benchmarks.sources import BENCHMARKS, Task
 
 MOST_DEGREES = 64
-"""Number of one-hot features of nodes without own features. The last feature also stands for all larger degrees."""
+"""Number of one-hot features of nodes that have no features. The last feature also stands for all larger degrees."""
 
 
 @dataclass(frozen=True, eq=False)
