@@ -159,8 +159,8 @@ def _chunks(plan: Plan) -> Iterator[Showers]:
             raise ValueError(never_complete(f"None of {fruitless:,} consecutive showers has"))
     if needed:
         raise ValueError(
-            f"first: the largest index, {MAX_INDEX}, was reached {needed} complete showers short of the "
-            f"{plan.num_showers} requested; start at a smaller index."
+            f"first: the largest index, {MAX_INDEX}, was reached, but {needed} of the {plan.num_showers} requested "
+            "complete showers are missing; start at a smaller index."
         )
 
 

@@ -244,7 +244,7 @@ def _in_spectrum(showers: Showers) -> BoolArray:
     if spectrum.law in ("fixed", "list"):
         return np.isin(energy, spectrum.values)
     low, high = spectrum.values
-    rounding = 256 * _ROUNDING_64  # error of exp for arguments of up to some hundred
+    rounding = 256 * _ROUNDING_64  # error of exp for arguments up to a few hundred
     return (energy >= low * (1 - rounding)) & (energy <= high * (1 + rounding))
 
 

@@ -155,7 +155,7 @@ class ShowerWriter:
         if showers.run.attempts is not None and self._run.seed is not None and len(showers):
             index = int(showers.index[0])
             if index < self._next_attempt or (self._run.keep == "all" and index != self._next_attempt):
-                raise ValueError(f"{self._names.path}: got shower {index}, but shower {self._next_attempt} follows.")
+                raise ValueError(f"{self._names.path}: got shower {index}, but the next one is {self._next_attempt}.")
         if self._attempts is not None:
             self._attempts = None if showers.run.attempts is None else self._attempts + showers.run.attempts
         if not self._has_particles:

@@ -28,8 +28,8 @@ _EXPLANATION = (
     "above accounts for this.</p>"
 )
 _SCORES_NOTE = (
-    "<p class='note'>A score indicates a difference if it is farther from its value for equal samples than its noise "
-    "floor is.</p>"
+    "<p class='note'>The column “equal samples” contains the value for infinitely large samples from the same "
+    "distribution. A score indicates a difference if it is farther from this value than its noise floor is.</p>"
 )
 _HISTOGRAMS_NOTE = (
     "<p class='note'>The observables are sorted by p-value. The lower panels show the ratio of the generated to the "

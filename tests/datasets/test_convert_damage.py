@@ -247,7 +247,7 @@ def test_damaged_hdf5_is_one_clear_error(tmp_path, whole, data_folder, name, dam
 def test_an_hdf5_file_of_an_unknown_format_is_an_error(tmp_path):
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["something"] = [1, 2]
-    with pytest.raises(ValueError, match="not of any of the formats supa, showerdata, calogan, calochallenge"):
+    with pytest.raises(ValueError, match="in none of the formats supa, showerdata, calogan, calochallenge"):
         convert(tmp_path / "b.h5", tmp_path / "c.npz")
 
 
