@@ -145,16 +145,18 @@ class ShowerFile:
         return self._has_particles
 
     @property
-    def num_hits(self) -> Any:
+    def num_hits(self) -> IntArray:
         """Number of hits of each shower, (showers,) int64."""
-        return np.diff(self._offsets[HITS.group])
+        counts: IntArray = np.diff(self._offsets[HITS.group])
+        return counts
 
     @property
-    def num_particles(self) -> Any:
+    def num_particles(self) -> IntArray:
         """Number of recorded particles of each shower, (showers,) int64; ValueError if they were not recorded."""
         if not self._has_particles:
-            raise ValueError(f"{self._path}: its particles were not recorded; generate with --record particles.")
-        return np.diff(self._offsets[PARTICLES.group])
+            raise ValueError(f"{self._path}: its particles were not recorded; simulate with record='particles'.")
+        counts: IntArray = np.diff(self._offsets[PARTICLES.group])
+        return counts
 
     @property
     def compression(self) -> str:

@@ -181,7 +181,11 @@ class ShowerWriter:
                 self._write_block()
 
     def finish(self) -> None:
-        """Complete the file and rename it from its temporary name to its final name."""
+        """Complete the file and rename it from its temporary name to its final name.
+
+        Raises:
+            OSError: If the disk is full or fails. The partial file keeps the earlier showers.
+        """
         self._write_block()
         if self._attempts is not None:
             with self._abandoned_on_failure():
@@ -194,7 +198,11 @@ class ShowerWriter:
         self._unlock()
 
     def suspend(self) -> None:
-        """Write the appended showers and close the partial file, which can be resumed."""
+        """Write the appended showers and close the partial file, which can be resumed.
+
+        Raises:
+            OSError: If the disk is full or fails. The partial file keeps the earlier showers.
+        """
         self._write_block()
         self._file.close()
         self._unlock()

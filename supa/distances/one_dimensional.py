@@ -178,7 +178,8 @@ def permutation_test(
         generated: (m, k) one row per generated shower.
         repeats: Number of permutations. No p-value is smaller than 1 / (1 + repeats).
         seed: Random seed of the permutations and bootstrap samples.
-        resolution: Smallest relevant difference: one number for all observables, or (k,) numbers.
+        resolution: Smallest relevant difference, in the unit of the observable: one number for all observables, or
+            (k,) numbers. The default 0 has no effect.
 
     Returns:
         The distances with their errors, p-values and noise floors, and the joint p-value.
@@ -244,7 +245,8 @@ def wasserstein_distances(
     Args:
         true: (n, k) one row per true shower, NaN where an observable is undefined.
         generated: (m, k) one row per generated shower.
-        resolution: Smallest relevant difference: one number for all observables, or (k,) numbers.
+        resolution: Smallest relevant difference, in the unit of the observable: one number for all observables, or
+            (k,) numbers. The default 0 has no effect.
 
     Returns:
         (k,) float64 distances in units of the true standard deviation, as in `permutation_test`.
