@@ -8,7 +8,7 @@ import numpy.typing as npt
 from supa.arrays import IntArray
 
 MOST_SEPARATE = 20
-"""Largest number of distinct energies that count as discrete; each of them gets its own bin."""
+"""Largest number of distinct energies that count as discrete; each of them has its own bin."""
 
 
 def distinct_bins(values: npt.NDArray[Any], most: int, *, least: int = 1, separate: int = 0) -> list[IntArray]:
@@ -18,8 +18,8 @@ def distinct_bins(values: npt.NDArray[Any], most: int, *, least: int = 1, separa
         values: (n,) numbers, at least one.
         most: Maximum number of bins of about equal size.
         least: Minimum number of values in such a bin.
-        separate: Each distinct value gets its own bin if there are at most this many distinct values, each of them
-            twice on average or more often.
+        separate: Each distinct value has its own bin if there are at most this many distinct values, which occur at
+            least twice on average.
 
     Returns:
         Indices of the values in each bin.

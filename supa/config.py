@@ -149,13 +149,13 @@ class ShowerConfig(Config):
         for layer, (first, last) in enumerate(layers):
             if first >= self.num_slices:
                 raise ValueError(
-                    f"readout_layers: layer {layer} (slices {first} to {last}) starts behind the last slice, "
+                    f"readout_layers: layer {layer} (slices {first} to {last}) starts after the last slice, "
                     f"{self.num_slices - 1}; start it earlier or raise num_slices."
                 )
             if first > last or (layer and first <= layers[layer - 1][1]):
                 raise ValueError(
                     f"readout_layers: {layers} was given, but each layer must be (first slice, last slice) and start "
-                    "behind the previous one."
+                    "after the previous one."
                 )
         earliest = 0 if self.critical_energy > 0 else self.first_stop_slice
         unread = sorted(set(range(earliest, self.num_slices)) - {s for a, b in layers for s in range(a, b + 1)})

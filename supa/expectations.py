@@ -2,7 +2,7 @@
 
 A particle that enters slice l stops with probability s_l, splits with d_l and passes with p_l, independently of its
 energy and direction. Let f_l(z) be the generating function of the hits that descend from it. Then
-f_l(z) = s_l z + d_l f_{l+1}(z)^2 + p_l f_{l+1}(z), with f = 1 behind the last slice. Its derivatives at z = 1 are the
+f_l(z) = s_l z + d_l f_{l+1}(z)^2 + p_l f_{l+1}(z), with f = 1 after the last slice. Its derivatives at z = 1 are the
 moments of the number of hits. Setting z = 0 for some layers restricts the moments to showers that leave these layers
 empty. Inclusion-exclusion over the layers then yields the moments of complete showers. The page *The physics* of the
 documentation contains the derivation.

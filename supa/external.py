@@ -100,8 +100,8 @@ def from_hits(
         primaries = Ragged({"energy": incident.copy(), **zeros}, np.arange(n + 1, dtype=np.int64))
     elif len(primaries) != n or primaries.columns.keys() != {"energy", "x", "y", "slope_x", "slope_y"}:
         raise ValueError(
-            f"primaries: {counted(len(primaries), 'group')} with the columns {', '.join(primaries.columns)} were "
-            f"given, but it must be {counted(n, 'group')} with the columns energy, x, y, slope_x, slope_y."
+            f"primaries: a table of {counted(len(primaries), 'group')} with the columns {', '.join(primaries.columns)} "
+            f"was given, but it must have {counted(n, 'group')} and the columns energy, x, y, slope_x, slope_y."
         )
     owner = _small("primary", np.zeros(rows, np.uint8) if primary is None else primary, rows, 256)
     if (owner >= np.repeat(primaries.counts, np.diff(offset))).any():
@@ -124,7 +124,7 @@ def from_hits(
 def _real(
     name: str, given: npt.ArrayLike, length: int, words: str, allowed: Callable[[Any], Any] = np.isfinite
 ) -> npt.NDArray[np.floating[Any]]:
-    """Check real numbers and return them as float32 if they are float32, else as float64."""
+    """Check real numbers. Float32 arrays stay float32, other numbers become float64."""
     values = array(name, given)
     if values.shape != (length,) or not is_real(values):
         raise ValueError(

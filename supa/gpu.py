@@ -18,21 +18,22 @@ class GpuShowers:
     """Consecutive showers in the memory of a GPU.
 
     All columns are one-dimensional arrays on the GPU. They implement DLPack, so ``torch.from_dlpack`` and the functions
-    of the same name in CuPy and JAX turn them into arrays without a copy. Hits have the order of `Showers`.
+    of the same name in CuPy and JAX turn them into arrays without a copy. The hits are ordered as in `Showers`: by
+    shower, then by slice, then by creation. ``len(showers)`` is the number of showers.
 
     Args:
         config: Physics of the showers.
         seed: Random seed.
         first: Index of the first shower.
-        incident_energy: (n,) float64, GeV.
-        leaked_energy: (n,) float64, energy that left the last slice in GeV.
-        offset: (n + 1,) int64. The hits of shower k are offset[k] to offset[k + 1].
-        x: (hits,) float64 or float32, length unit.
-        y: (hits,) as ``x``.
-        energy: (hits,) as ``x``, GeV.
-        slice: (hits,) uint8.
-        layer: (hits,) uint8, 255 outside of all readout layers.
-        primary: (hits,) uint8, number of the primary of each hit.
+        incident_energy: (n,) float64, incident energy (GeV).
+        leaked_energy: (n,) float64, energy that left the last slice (GeV).
+        offset: (n + 1,) int64; the hits of shower k are ``offset[k]`` to ``offset[k + 1]`` (exclusive).
+        x: (hits,) float64 or float32, x of each hit (length unit).
+        y: (hits,) of the same type, y of each hit (length unit).
+        energy: (hits,) of the same type, energy of each hit (GeV).
+        slice: (hits,) uint8, slice of each hit.
+        layer: (hits,) uint8, readout layer of each hit.
+        primary: (hits,) uint8, number of the primary from which each hit descends.
 
     Example:
         >>> import supa
@@ -72,19 +73,20 @@ def simulate_on_gpu(
 ) -> GpuShowers:
     """Simulate showers and leave them in the memory of the GPU.
 
-    The showers are those of `simulate` with the same config, seed and index, bit for bit.
+    The showers equal those of `simulate` with the same config, seed and index, bit for bit (with
+    ``precision="float32"``, after rounding).
 
     Args:
-        num_showers: Number of showers. A ``standard`` shower needs about 5 kB of GPU memory during the simulation and
-            2 kB afterwards.
+        num_showers: Number of showers, at least 1. A ``standard`` shower needs about 5 kB of GPU memory during the
+            simulation and 2 kB afterwards.
         config: Name of a preset, or a `ShowerConfig`.
         energy: Incident energy in GeV, which replaces the one of the config, as in `simulate`.
         seed: Random seed from 0 to 2**64 - 1.
-        first: Index of the first shower.
-        precision: Type of positions and energies of hits. ``"float32"`` rounds the float64 values.
+        first: Index of the first shower to simulate.
+        precision: Type of the positions and energies of the hits. ``"float32"`` rounds the float64 values.
 
     Returns:
-        The showers on the GPU. All kernels have finished.
+        The showers on the GPU. The simulation has finished when the function returns.
 
     Raises:
         ValueError: If an argument is not allowed, the extra ``cuda`` is not installed, or there is no usable GPU.

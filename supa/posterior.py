@@ -36,10 +36,20 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
     Raises:
         ValueError: If the particles were not recorded, or if the config has no energy cut-off or another distribution
             of the incident energy.
+
+    Example:
+        >>> import numpy as np
+        >>> import supa
+        >>> from supa.posterior import energy_posterior
+        >>> showers = supa.simulate(200, "critical", seed=1, record="particles")
+        >>> mean, deviation = energy_posterior(showers)
+        >>> pull = (np.log(showers.incident_energy) - mean) / deviation
+        >>> float(deviation.mean().round(2)), float(pull.std().round(1))
+        (0.12, 1.0)
     """
     config, particles = showers.config, showers.particles
     if particles is None:
-        raise ValueError("The energy posterior needs the recorded particles; generate with --record particles.")
+        raise ValueError("The energy posterior needs recorded particles; simulate with record='particles'.")
     if not config.critical_energy > 0 or config.spectrum.law != "log-uniform":
         raise ValueError(
             f"The energy posterior needs an energy cut-off and energies uniform in the logarithm, but the "

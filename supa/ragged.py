@@ -23,6 +23,9 @@ class Ragged:
         offset: (groups + 1,) array of int64, non-decreasing from 0 to the number of rows. Other integer types are
             converted.
 
+    Raises:
+        KeyError: If ``table["x"]`` is evaluated and there is no column ``x``.
+
     Example:
         >>> import numpy as np
         >>> import supa

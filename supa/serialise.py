@@ -174,7 +174,7 @@ class Config:
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        # The decorator dataclass leaves a method alone that the class itself defines.
+        # The decorator ``dataclass`` does not replace a method that the class itself defines.
         if "__repr__" not in cls.__dict__:
             cls.__repr__ = Config.__repr__  # type: ignore[method-assign]
 

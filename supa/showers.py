@@ -25,10 +25,10 @@ class Run:
 
     Args:
         config: Physics of the showers.
-        seed: Random seed, or None if showers of several seeds were concatenated.
+        seed: Random seed. None for imported showers, or if showers of several seeds were concatenated.
         first: Index of the first simulated shower.
-        engine: ``"cpu"`` or ``"reference"``; ``"imported"`` if another program generated the showers; ``"several"`` if
-            showers of different engines were concatenated.
+        engine: ``"cpu"``, also for the same showers from the engine ``"cuda"``; ``"reference"``; ``"imported"`` if
+            another program generated the showers; ``"several"`` if showers of different engines were concatenated.
         keep: ``"all"``, or ``"complete"`` if showers with an empty readout layer were dropped.
         attempts: Number of showers that were simulated to obtain these, or None for a selection of a run.
 
@@ -114,12 +114,12 @@ class Showers:
 
     @property
     def x(self) -> npt.NDArray[np.floating[Any]]:
-        """(hits,) x of each hit (length unit)."""
+        """(hits,) float64 x of each hit (length unit); float32 when read from a file."""
         return self.hits["x"]  # type: ignore[return-value]
 
     @property
     def y(self) -> npt.NDArray[np.floating[Any]]:
-        """(hits,) y of each hit (length unit)."""
+        """(hits,) float64 y of each hit (length unit); float32 when read from a file."""
         return self.hits["y"]  # type: ignore[return-value]
 
     @property
@@ -137,7 +137,7 @@ class Showers:
 
     @property
     def energy(self) -> npt.NDArray[np.floating[Any]]:
-        """(hits,) energy of each hit (GeV)."""
+        """(hits,) float64 energy of each hit (GeV); float32 when read from a file."""
         return self.hits["energy"]  # type: ignore[return-value]
 
     @property
@@ -287,7 +287,7 @@ class Showers:
 
     def __repr__(self) -> str:
         name = preset_name(self.config)
-        mean = f", {self.hits.num_rows / len(self):.1f} a shower" if len(self) else ""
+        mean = f", {self.hits.num_rows / len(self):.1f} per shower" if len(self) else ""
         tree = f"; {counted(self.particles.num_rows, 'particle')} recorded" if self.particles is not None else ""
         kept = ""
         if self.run.keep == "complete" and self.run.attempts:

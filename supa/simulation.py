@@ -42,29 +42,31 @@ def simulate(
 ) -> Showers:
     """Simulate showers and return them in memory.
 
-    With the engine ``"cpu"``, shower k of a seed is always the same. It does not depend on the number of threads, on
-    the range of showers that is simulated, or on the machine.
+    With the engines ``"cpu"`` and ``"cuda"``, shower k of a seed is always the same. It does not depend on the engine,
+    the number of threads, the range of showers that is simulated, or the machine.
 
     Args:
         num_showers: Number of showers to return.
         config: Name of a preset, or a `ShowerConfig`.
         energy: Incident energy in GeV, which replaces the one of the config: a number (65), a uniform range
             (``"1:100"``), a range that is uniform in the logarithm (``"log:1:100"``), or energies to choose from
-            (``"10,20,50"`` or a list). By default the config decides.
+            (``"10,20,50"`` or a list). By default the incident energy of the config is used.
         seed: Random seed from 0 to 2**64 - 1 (2**32 - 1 for the engine ``"reference"``).
         first: Index of the first shower to simulate.
         keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty. Simulation continues until
-            ``num_showers`` are complete; `Showers.index` contains their indices.
+            ``num_showers`` showers are complete; `Showers.index` contains their indices.
         record: ``"hits"``, or ``"particles"`` to record every particle of the trees in addition to the hits.
         engine: ``"cpu"``; ``"cuda"`` for the same showers, simulated on an NVIDIA GPU; or ``"reference"`` for the
             sequential random stream of the public reference code.
-        threads: Number of threads. By default one for each processor that this process may use.
+        threads: Number of threads. By default one for each processor that this process may use. The engines
+            ``"cuda"`` and ``"reference"`` use one thread.
 
     Returns:
         The showers. Positions and energies are float64.
 
     Raises:
-        ValueError: If an argument is not allowed, or if the config never produces a complete shower.
+        ValueError: If an argument is not allowed, if ``keep`` is ``"complete"`` and the config hardly ever produces a
+            complete shower, or if the engine is ``"cuda"`` and there is no usable GPU.
         MemoryError: If a single shower or all showers together do not fit into memory.
 
     Example:
@@ -106,22 +108,23 @@ def stream(
         num_showers: Number of showers in all chunks together.
         config: Name of a preset, or a `ShowerConfig`.
         energy: Incident energy in GeV, which replaces the one of the config, as in `simulate`.
-        seed: Random seed.
+        seed: Random seed from 0 to 2**64 - 1 (2**32 - 1 for the engine ``"reference"``).
         first: Index of the first shower to simulate.
-        keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty.
+        keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty, as in `simulate`.
         record: ``"hits"``, or ``"particles"`` to record every particle of the trees in addition to the hits.
-        engine: ``"cpu"``, ``"cuda"`` or ``"reference"``.
-        threads: Number of threads. By default one for each processor that this process may use.
-        chunk_size: Number of simulated showers per chunk. By default a chunk has about 8 MB of hits. A chunk is
-            smaller if fewer showers are needed or if the chunks would take more than a quarter of the free memory.
-            The showers do not depend on the chunk size.
+        engine: ``"cpu"``, ``"cuda"`` or ``"reference"``, as in `simulate`.
+        threads: Number of threads. By default one for each processor that this process may use. The engines
+            ``"cuda"`` and ``"reference"`` use one thread.
+        chunk_size: Number of simulated showers per chunk. By default a chunk has about 8 MB of hits (512 MB with the
+            engine ``"cuda"``). A chunk is smaller if fewer showers are needed. A chunk size that you give is lowered
+            if the chunks would take more than a quarter of the free memory. The showers do not depend on it.
 
     Returns:
-        Iterator over chunks. Concatenated, they equal the showers of `simulate`.
+        Iterator over chunks of `Showers`. Concatenated, they equal the showers of `simulate`.
 
     Raises:
-        ValueError: If an argument is not allowed (raised immediately), or if the config never produces a complete
-            shower.
+        ValueError: If an argument is not allowed (raised immediately), if ``keep`` is ``"complete"`` and the config
+            hardly ever produces a complete shower, or if the engine is ``"cuda"`` and there is no usable GPU.
         MemoryError: If a single shower does not fit into memory.
 
     Example:
@@ -139,7 +142,8 @@ def stream(
 def _chunks(plan: Plan) -> Iterator[Showers]:
     """Simulate the showers of a plan in order.
 
-    The run of a chunk states the attempts of that chunk alone. The next chunk may overwrite the arrays of a chunk.
+    The run of a chunk contains the number of attempts of that chunk only. The next chunk may overwrite the arrays of a
+    chunk.
     """
     needed, fruitless = plan.num_showers, 0
     for start, attempts, showers in _attempts(plan):
@@ -155,8 +159,8 @@ def _chunks(plan: Plan) -> Iterator[Showers]:
             raise ValueError(never_complete(f"None of {fruitless:,} consecutive showers has"))
     if needed:
         raise ValueError(
-            f"first: the largest index, {MAX_INDEX}, was reached {needed} complete showers short of the "
-            f"{plan.num_showers} requested; start at a smaller index."
+            f"first: the largest index, {MAX_INDEX}, was reached, but {needed} of the {plan.num_showers} requested "
+            "complete showers are missing; start at a smaller index."
         )
 
 
@@ -247,10 +251,10 @@ def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterat
             )
         return _showers_of(plan, indices, primaries, result)
 
-    # Numba registers types when it first compiles, and a thread that looks up a type at that moment fails. So compiled
-    # code is called once before there are threads.
+    # Numba registers types when it first compiles, and a thread that looks up a type at that moment fails. Compiled
+    # code is therefore called once before the threads start.
     draw_primaries(plan.config, plan.seed, np.empty(0, np.int64))
-    # One workspace more than threads, so that all threads work while the caller uses the last chunk.
+    # One more workspace than threads, so that all threads work while the caller uses the last chunk.
     workspaces = [cpu.Workspace() for _ in range(plan.threads + 1)]
     # Python threads, because Numba's thread pools do not survive a fork, which data loaders use to start workers.
     with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa") as pool:

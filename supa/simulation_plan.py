@@ -25,7 +25,7 @@ MAX_THREADS = 1024
 _CHUNK_BYTES = 8 << 20
 _GPU_CHUNK_BYTES = 512 << 20  # enough showers to keep all multiprocessors busy
 _CHUNKS_SHARE = 0.25  # largest share of the free memory for all chunks together
-_GROWTH = 4  # growing a column needs up to three times its size, and the caller receives a copy of the chunk
+_GROWTH = 4  # a column that grows needs up to three times its size, and the caller receives a copy of the chunk
 _BLOCK_PARTICLES = 4096  # number of simultaneous particles whose columns fit into the second-level cache
 _BYTES_PER_PARTICLE = 512  # working memory of one active particle, including growth
 
@@ -95,11 +95,11 @@ def make_plan(
     if engine == "reference":
         check_int(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
         if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
-            raise ValueError(f"threads: {threads!r} was given, but engine='reference' is one sequential stream; use 1.")
+            raise ValueError(f"threads: {threads!r} was given, but engine='reference' uses one stream; use 1.")
         threads = 1
     if engine == "cuda":
         if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
-            raise ValueError(f"threads: {threads!r} was given, but engine='cuda' is driven by one thread; use 1.")
+            raise ValueError(f"threads: {threads!r} was given, but engine='cuda' uses one thread; use 1.")
         threads = 1
         cuda.open_gpu()
     seed = check_int(0, MAX_SEED, "seed", seed)

@@ -68,7 +68,7 @@ class ShowerFile:
         array([10, 11, 12, 13, 14, 15, 16, 17, 18, 19])
 
     Source:
-        The format is described in ``docs/reference/file_format.md``.
+        The page *The file format* of the documentation describes the format.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -145,20 +145,18 @@ class ShowerFile:
         return self._has_particles
 
     @property
-    def num_hits(self) -> Any:
+    def num_hits(self) -> IntArray:
         """Number of hits of each shower, (showers,) int64."""
-        return np.diff(self._offsets[HITS.group])
+        counts: IntArray = np.diff(self._offsets[HITS.group])
+        return counts
 
     @property
-    def num_particles(self) -> Any:
-        """Number of recorded particles of each shower, (showers,) int64.
-
-        Raises:
-            ValueError: If the particles were not recorded.
-        """
+    def num_particles(self) -> IntArray:
+        """Number of recorded particles of each shower, (showers,) int64; ValueError if they were not recorded."""
         if not self._has_particles:
-            raise ValueError(f"{self._path}: its particles were not recorded; generate with --record particles.")
-        return np.diff(self._offsets[PARTICLES.group])
+            raise ValueError(f"{self._path}: its particles were not recorded; simulate with record='particles'.")
+        counts: IntArray = np.diff(self._offsets[PARTICLES.group])
+        return counts
 
     @property
     def compression(self) -> str:
@@ -236,7 +234,7 @@ class ShowerFile:
             return dataset_at(file, f"{table}/{name}", types[table][name])[:]
 
     def faults(self, progress: Callable[[int], None] | None = None) -> list[Fault]:
-        """Check every value of the file, more thoroughly than on reading.
+        """Check every value of the file. These checks are more thorough than those on reading.
 
         Args:
             progress: Function that is called with the number of showers checked so far.
@@ -337,7 +335,7 @@ def load(path: str | PathLike[str]) -> Showers:
         path: Path of the file.
 
     Returns:
-        The showers. Positions (simulator units) and energies (GeV) of the hits are float32.
+        The showers. Positions (length unit) and energies (GeV) of the hits are float32.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -349,7 +347,7 @@ def load(path: str | PathLike[str]) -> Showers:
         >>> from supa_datasets import load, save
         >>> save(supa.simulate(100, "standard", seed=1), "showers.h5")
         >>> load("showers.h5")
-        <Showers: 100 of standard at 65.0 GeV, seed 1; 6,684 hits, 66.8 a shower>
+        <Showers: 100 of standard at 65.0 GeV, seed 1; 6,684 hits, 66.8 per shower>
     """
     with ShowerFile(path) as file:
         return file[:]

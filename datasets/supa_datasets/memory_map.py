@@ -49,7 +49,7 @@ class MappedColumns:
         return places
 
     def check(self) -> None:
-        """Check that the file was not truncated, since access behind its end would kill the process.
+        """Check that the file was not truncated, since access beyond its end would kill the process.
 
         Raises:
             ValueError: If the file was truncated after it was opened.

@@ -150,8 +150,8 @@ def read_showers(columns: dict[str, h5py.Dataset], run: Run, offsets: dict[str, 
     needed = sum(int(offsets[t.group][-1] - offsets[t.group][0]) * t.bytes_per_row for t in tables)
     if needed > _READ_AT_ONCE and needed > available_bytes():
         raise ValueError(
-            f"its showers {start} to {stop - 1} need {needed / 1e9:,.1f} GB of memory, more than there is; read fewer "
-            "showers at a time (ShowerFile.chunks)"
+            f"its showers {start} to {stop - 1} need {needed / 1e9:,.1f} GB of memory, more than is available; read "
+            "fewer showers at a time (ShowerFile.chunks)"
         )
     rows = {}
     for table in tables:

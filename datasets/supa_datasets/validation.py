@@ -1,4 +1,4 @@
-"""Checks of the values of showers that were read from a file. See ``docs/reference/file_format.md``.
+"""Checks of the values of showers that were read from a file. ``docs/reference/file_format.md`` lists them.
 
 ``check_rows`` runs on every read, so it makes only cheap checks and raises an error at the first impossible value.
 ``find_faults`` makes all checks and counts the impossible values.
@@ -46,7 +46,7 @@ class Fault:
         >>> save(replace(showers, leaked_energy=showers.leaked_energy + 1), "broken.h5")
         >>> with ShowerFile("broken.h5") as file:
         ...     file.faults()
-        [Fault(kind='the sum of the energies of hits and leak', count=100, shower=0)]
+        [Fault(kind='the sum of the hit energies and the leaked energy', count=100, shower=0)]
     """
 
     kind: str
@@ -123,7 +123,7 @@ def _cheap_of_particles(showers: Showers, particles: Ragged) -> Iterator[_Wrong]
     yield "a particle's fate", fate >= len(FATES), particles
     stops = np.bincount(particles.group_of_row()[fate == STOP], minlength=len(particles))
     yield "the number of hits", stops != showers.num_hits, None
-    yield "a leak before the last slice, or no leak behind it", (fate == LEAK) != (depth == slices), particles
+    yield "a leak before the last slice, or none after it", (fate == LEAK) != (depth == slices), particles
     primaries = np.repeat(showers.num_primaries, particles.counts)
     yield "a particle's primary", np.greater_equal(particles["primary"], primaries), particles
     tree = _Tree(particles)
@@ -139,7 +139,7 @@ def _cheap_of_particles(showers: Showers, particles: Ragged) -> Iterator[_Wrong]
 
 
 def _thorough(showers: Showers) -> Iterator[_Wrong]:
-    """Yield like ``_cheap``: checks that take more time, and checks for simulated showers only."""
+    """Yield faults as ``_cheap`` does, from checks that take more time and checks for simulated showers only."""
     hits, config = showers.hits, showers.config
     yield "the order of the hits", _descends(showers.slice if showers.slices_known else showers.layer, hits), hits
     if showers.run.keep == "complete":
@@ -150,7 +150,7 @@ def _thorough(showers: Showers) -> Iterator[_Wrong]:
         wrong_count = count != wanted.value if wanted.law == "fixed" else count == 0
         yield "the number of primaries", wrong_count, None
         yield "the sum of the primaries' energies", _primaries_do_not_sum(showers), None
-        yield "the sum of the energies of hits and leak", _energy_is_lost(showers), None
+        yield "the sum of the hit energies and the leaked energy", _energy_is_lost(showers), None
         stops = np.ones(256, dtype=np.bool_)
         stops[: config.num_slices] = fate_probabilities(config)[0] > 0
         may_stop = stops[showers.slice] | (showers.energy <= np.float32(config.critical_energy))
@@ -209,7 +209,7 @@ def _not_within(energy: Any) -> BoolArray:
 
 
 def _on(rows: Any, wrong: Any, table: Ragged) -> BoolArray:
-    """Return a mask over a table in which the wrong ones among ``rows`` are marked."""
+    """Return a mask over a table that marks the rows in ``rows`` for which ``wrong`` is True."""
     marked = np.zeros(table.num_rows, dtype=np.bool_)
     marked[rows] = wrong
     return marked
@@ -244,7 +244,7 @@ def _in_spectrum(showers: Showers) -> BoolArray:
     if spectrum.law in ("fixed", "list"):
         return np.isin(energy, spectrum.values)
     low, high = spectrum.values
-    rounding = 256 * _ROUNDING_64  # error of exp for arguments of up to some hundred
+    rounding = 256 * _ROUNDING_64  # error of exp for arguments up to a few hundred
     return (energy >= low * (1 - rounding)) & (energy <= high * (1 + rounding))
 
 

@@ -70,7 +70,7 @@ class ShowerWriter:
         ...     for first in range(0, 300, 100):
         ...         writer.append(supa.simulate(100, "standard", seed=1, first=first))
         >>> load("showers.h5")
-        <Showers: 300 of standard at 65.0 GeV, seed 1; 20,274 hits, 67.6 a shower>
+        <Showers: 300 of standard at 65.0 GeV, seed 1; 20,274 hits, 67.6 per shower>
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class ShowerWriter:
         if showers.run.attempts is not None and self._run.seed is not None and len(showers):
             index = int(showers.index[0])
             if index < self._next_attempt or (self._run.keep == "all" and index != self._next_attempt):
-                raise ValueError(f"{self._names.path}: got shower {index}, but shower {self._next_attempt} follows.")
+                raise ValueError(f"{self._names.path}: got shower {index}, but the next one is {self._next_attempt}.")
         if self._attempts is not None:
             self._attempts = None if showers.run.attempts is None else self._attempts + showers.run.attempts
         if not self._has_particles:
@@ -181,7 +181,11 @@ class ShowerWriter:
                 self._write_block()
 
     def finish(self) -> None:
-        """Complete the file and rename it from its temporary name to its final name."""
+        """Complete the file and rename it from its temporary name to its final name.
+
+        Raises:
+            OSError: If the disk is full or fails. The partial file keeps the earlier showers.
+        """
         self._write_block()
         if self._attempts is not None:
             with self._abandoned_on_failure():
@@ -194,7 +198,11 @@ class ShowerWriter:
         self._unlock()
 
     def suspend(self) -> None:
-        """Write the appended showers and close the partial file, which can be resumed."""
+        """Write the appended showers and close the partial file, which can be resumed.
+
+        Raises:
+            OSError: If the disk is full or fails. The partial file keeps the earlier showers.
+        """
         self._write_block()
         self._file.close()
         self._unlock()

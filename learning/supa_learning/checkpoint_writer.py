@@ -43,8 +43,8 @@ class CheckpointWriter(Callback):
         self.path, self._take, self._seconds, self._at_start = path, take, seconds, at_start
         self._up_to_date, self._written = True, time.perf_counter()
 
-    def on_start(self, _trainer: Trainer[Any]) -> None:
-        """Write the first state."""
+    def on_start(self, trainer: Trainer[Any]) -> None:
+        """Write the first state, if ``at_start`` is True."""
         if self._at_start:
             self._take().save(self.path)
         self._written = time.perf_counter()

@@ -70,16 +70,20 @@ class BaselineResult:
 def run_baseline(benchmark: GraphBenchmark, fold: Fold, name: str, *, seed: int = 0) -> BaselineResult:
     """Fit a baseline to the training part of a fold and evaluate it on the test part.
 
-    Logistic regression (L2 penalty, C = 1) uses standardised features. A random forest has 200 trees.
+    ``"majority"`` predicts the most frequent class. The other baselines are logistic regressions (L2 penalty, C = 1)
+    on standardised features, or random forests of 200 trees (``"size-forest"``, ``"labels-forest"``).
 
     Args:
         benchmark: The graph benchmark.
         fold: Indices of graphs, or of nodes for node classification.
-        name: Name of the baseline, out of ``BASELINES``.
-        seed: Random seed of a forest.
+        name: Name of the baseline, out of ``BASELINES``: ``"majority"``; ``"size"`` and ``"size-forest"`` (numbers of
+            nodes and edges), ``"labels"`` and ``"labels-forest"`` (the same and the sum of each node feature), for
+            graphs; ``"features"`` (features of a node), for nodes.
+        seed: Random seed of the random forests.
 
     Returns:
-        Predictions (n,) int64, accuracies in percent, and the number of fitted parameters.
+        Result with ``predictions`` (n,) int64 of the test part, ``test_accuracy`` and ``valid_accuracy`` in percent,
+        and ``parameters``, the number of fitted parameters.
 
     Raises:
         ValueError: If there is no such baseline, it does not fit the task, an index is out of range, or scikit-learn is

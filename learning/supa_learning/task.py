@@ -51,7 +51,7 @@ class TrainingTask(ABC, Generic[B]):
         patience: Number of validations without a better score after which a stage ends.
         schedule: Function that returns the learning rate of a step, such as `StepDecay`.
         optimizer: Optimizer whose state is saved in checkpoints; None if ``update`` needs none.
-        validate_every: Number of epochs between two validations. The last epoch is always validated.
+        validate_every: Number of epochs from one validation to the next. The last epoch is always validated.
         processes: Group of processes that train together; by default this process alone.
 
     Example:
@@ -86,6 +86,7 @@ class TrainingTask(ABC, Generic[B]):
     """
 
     stages: int = 1
+    """Number of stages."""
     not_finite: ClassVar[str] = "training diverged; lower learning_rate"
     """Cause and remedy of a validation without a finite score, for the error message."""
 
@@ -198,7 +199,7 @@ class TrainingTask(ABC, Generic[B]):
         """
 
     def end_stage(self, stage: int) -> None:
-        """Complete a stage, after its module has got its best weights.
+        """Complete a stage, after the best weights of its module were restored.
 
         Args:
             stage: Number of the stage.
@@ -208,7 +209,7 @@ class TrainingTask(ABC, Generic[B]):
         """Complete the training after the last stage."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the task besides the weights: by default the state of the optimizer."""
+        """Return the state of the task without the weights: by default, the state of the optimizer."""
         return {} if self.optimizer is None else {"optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

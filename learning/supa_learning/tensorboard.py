@@ -46,7 +46,7 @@ class TensorBoard(Callback):
         self._writer.add_scalar("learning_rate", epoch.learning_rate, number)
         self._writer.add_scalar("seconds", epoch.seconds, number)
 
-    def on_end(self, _trainer: Trainer[Any]) -> None:
+    def on_end(self, trainer: Trainer[Any]) -> None:
         """Close the event files."""
         if self._writer is not None:
             self._writer.close()

@@ -20,7 +20,7 @@ class Callback:
     """Base class of callbacks. A subclass overrides the methods that it needs; by default they do nothing.
 
     During a callback, the global random state of PyTorch is that of the program, not that of the training. An
-    exception in a callback ends the training, whose state can then be saved and resumed.
+    exception in a callback ends the training. The state of the training can then be saved and resumed.
 
     Example:
         >>> from supa_learning import Callback

@@ -51,8 +51,8 @@ def compare(
 
     Every number has a noise floor: the same number between two true samples, of which the second has the size of the
     generated sample. If the true showers are a complete simulated run, the second true sample is a new simulation with
-    the same config. Otherwise, the two samples are parts of the true sample. ``docs/how_to/compare.md`` explains all
-    numbers.
+    the same config. Otherwise, the two samples are parts of the true sample. The page *Compare a
+    generator with true showers* of the documentation explains all numbers.
 
     Args:
         true: `Showers`, an open `supa_datasets.ShowerFile`, or an iterable over chunks of `Showers`. At least 50
@@ -72,7 +72,7 @@ def compare(
             the showers of a sample have different configs, or if the seed or the number of repeats is out of range.
 
     Example:
-        Compare two presets that differ in the frame of the deflections:
+        Compare two presets that differ in the angles and energies of the children of a split:
 
         >>> import supa
         >>> true, generated = supa.simulate(200, seed=1), supa.simulate(200, "symmetric", seed=2)

@@ -28,8 +28,8 @@ _EXPLANATION = (
     "above accounts for this.</p>"
 )
 _SCORES_NOTE = (
-    "<p class='note'>A score indicates a difference if it is farther from its value for equal samples than its noise "
-    "floor is.</p>"
+    "<p class='note'>The column “equal samples” contains the value for infinitely large samples from the same "
+    "distribution. A score indicates a difference if it is farther from this value than its noise floor is.</p>"
 )
 _HISTOGRAMS_NOTE = (
     "<p class='note'>The observables are sorted by p-value. The lower panels show the ratio of the generated to the "
@@ -123,7 +123,7 @@ def html_of(comparison: Comparison) -> str:
         f"<p class='note'>Noise floors: {escape(c.floor)}. {counted(c.repeats, 'permutation')}, seed {c.seed}. "
         + escape("; ".join(f"{name} {version}" for name, version in c.versions.items()))
         + (f". Observables of only one sample: {escape(', '.join(c.left_out))}" if c.left_out else "")
-        + ". The page docs/how_to/compare.md of the project explains all numbers.</p>",
+        + ". The page <i>Compare a generator with true showers</i> of the documentation explains all numbers.</p>",
     ]
     if c.scores:
         rows = (

@@ -20,11 +20,11 @@ class SampleFacts:
         name: Name that the user gave to the sample.
         showers: Number of showers.
         hits: Number of hits.
-        preset: Name of the preset. None if the config is not a preset.
-        incident_energy: Incident energy of the config, GeV.
-        keep: ``"all"`` or ``"complete"``.
-        engine: Program that produced the showers.
-        seed: Random seed of the showers. None if there is none.
+        preset: Name of the preset. None if no preset matches the config.
+        incident_energy: Distribution of the incident energy (GeV), in the notation of `supa.EnergySpectrum`.
+        keep: ``"all"``, or ``"complete"`` if showers with an empty readout layer were dropped.
+        engine: Engine of the showers, as in `supa.Run`.
+        seed: Random seed of the showers. None for imported showers or several seeds.
 
     Example:
         >>> import supa
@@ -50,7 +50,7 @@ class ObservableResult:
     """Difference of one observable between the two samples.
 
     Args:
-        name: Name of the observable, as defined in ``docs/explanation/observables.md``.
+        name: Name of the observable. The page *Observables* of the documentation defines it.
         level: ``"shower"`` for one value per shower, ``"hit"`` for one value per hit.
         label: Name and unit, as an axis label.
         true_mean: Mean of the true sample.
@@ -137,9 +137,9 @@ class Score:
         name: Name of the score, such as ``"Frechet distance"``.
         value: Score of the generated sample, with its standard error.
         floor: Noise floor: score between two true samples.
-        null_value: Expected score of equal samples of infinite size. NaN if it is unknown.
-        p_value: p-value of equal samples. None if the score has none.
-        rows: Largest number of showers used of a sample.
+        null_value: Expected score of infinitely large samples from the same distribution. NaN if it is unknown.
+        p_value: p-value for the hypothesis that both samples have the same distribution. None for scores without one.
+        rows: Number of showers used, of the sample from which more were used.
 
     Example:
         >>> from supa.comparison import Score
@@ -165,12 +165,13 @@ class Comparison:
         true: Description of the true sample.
         generated: Description of the generated sample.
         floor: Description of the two true samples of the noise floors.
-        joint_p_value: p-value of all observables of showers together. It is at most 0.05 for 5 % of equal samples.
+        joint_p_value: p-value of all observables of showers together. For samples from the same
+            distribution, it is at most 0.05 in 5 % of the cases.
         observables: Results per observable, with the largest differences first.
         pulls: Means compared with their exact expectations. Empty if the config has no closed form.
-        no_pulls: Reason if there are no pulls.
+        no_pulls: Reason why the means have no exact expectations; empty if they have.
         scores: Scores of all observables together. Empty if ``multivariate`` is False.
-        left_out: Names of observables that only one of the samples has.
+        left_out: Names of the observables that are available for only one of the samples.
         remarks: Warnings about the choice of the samples.
         seed: Random seed of the comparison.
         repeats: Number of permutations.

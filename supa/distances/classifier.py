@@ -23,9 +23,10 @@ class ClassifierResult:
     Args:
         auc: Area under the ROC curve: 0.5 for samples that the classifier cannot separate, 1 for disjoint samples.
         error: Standard error of the area.
-        p_value: One-sided p-value for equal samples. It is small if the area is clearly above 0.5.
-        rows_true: Number of rows used of the true sample.
-        rows_generated: Number of rows used of the generated sample.
+        p_value: One-sided p-value for the hypothesis that both samples have the same distribution. It is small if the
+            area is clearly above 0.5.
+        rows_true: Number of rows of the true sample that were used.
+        rows_generated: Number of rows of the generated sample that were used.
 
     Example:
         >>> import numpy as np
@@ -48,9 +49,10 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
 
     The classifier is scikit-learn's HistGradientBoostingClassifier with its default settings. It accepts NaN and does
     not depend on the scale of the features. Five-fold cross-validation gives five areas under the ROC curve, each on
-    unseen rows. The result is their mean, with an error that combines the errors of the areas. For equal samples, the
-    areas of two folds have a correlation of up to 1/4, which doubles the variance of the mean. For different samples,
-    the areas are nearly independent (``docs/explanation/distances.md``).
+    unseen rows. The result is their mean, with an error that combines the errors of the areas. For samples from the
+    same distribution, the areas of two folds have a correlation of up to 1/4, which doubles the variance of the mean.
+    For different samples, the areas are nearly independent. The page *Distances between true and generated showers* of
+    the documentation explains this.
 
     At most 50,000 rows of each sample are used, drawn at random.
 

@@ -20,11 +20,13 @@ def frechet_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int
 
     The function applies `frechet_gaussian` to the means and covariances of the standardised features. For finite
     samples this value is too large by about c / N. A grouped jackknife removes this bias: it extrapolates the line
-    through the value of all rows and the mean value without one of 50 groups of rows to 1 / N = 0. For equal samples,
-    the result scatters about 0 and may be negative.
+    through the value of all rows and the mean value without one of 50 groups of rows to 1 / N = 0. For samples from
+    the same distribution, the result scatters about 0 and may be negative.
 
-    Up to 3 standard errors of equal samples, the error is that of equal samples. Beyond 5, it also includes the error
-    of the jackknife and the fluctuations of the scale of the true sample (``docs/explanation/distances.md``).
+    Let s be the standard error for samples from the same distribution. The error of a value up to 3 s is s. Above 5 s,
+    the error also includes the error of the jackknife and the fluctuations of the scale of the true sample. In between,
+    its square increases linearly. The page *Distances between true and generated showers* of the documentation explains
+    this.
 
     Args:
         true: (n, k) features of the true showers, NaN where a feature is undefined. The function standardises them.

@@ -93,9 +93,9 @@ def separation_estimate(
 ) -> Estimate:
     """Compute the separation power of two histograms with its bootstrap error.
 
-    For equal samples, the separation power is a sum of squares with variance v = (bins - 1) (1 / n + 1 / m)^2 / 8.
-    Bootstrap samples fluctuate about samples that fluctuate themselves, so their variance is 3 v. The function
-    subtracts 2 v from the bootstrap variance, and uses at least v.
+    For samples from the same distribution, the separation power is a sum of squares with variance
+    v = (bins - 1) (1 / n + 1 / m)^2 / 8. Bootstrap samples fluctuate about samples that fluctuate themselves, so their
+    variance is 3 v. The function subtracts 2 v from the bootstrap variance, and uses at least v.
 
     Args:
         true: (n,) values, NaN where the observable is undefined.

@@ -18,12 +18,14 @@ _FEWEST_ROWS = 4
 def kernel_distance(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0) -> Estimate:
     """Compute the kernel distance of two samples, an unbiased estimate of MMD^2.
 
-    The kernel is (x.y / d + 1)^4 on d standardised features. For equal samples, the result scatters about 0 and may be
-    negative. Samples of more than 5,000 rows are split at random into the smallest number of batches of at most 5,000
-    rows, and the value is the mean over the batches.
+    The kernel is (x.y / d + 1)^4 on d standardised features. For samples from the same distribution, the result
+    scatters about 0 and may be negative. Samples of more than 5,000 rows are split at random into the smallest number
+    of batches of at most 5,000 rows, and the value is the mean over the batches.
 
-    Up to 3 standard errors of equal samples, the error is that of equal samples. Beyond 5, it also includes the scatter
-    of the rows and the fluctuations of the scale of the true sample (``docs/explanation/distances.md``).
+    Let s be the standard error for samples from the same distribution. The error of a value up to 3 s is s. Above 5 s,
+    the error also includes the scatter of the rows and the fluctuations of the scale of the true sample. In between,
+    its square increases linearly. The page *Distances between true and generated showers* of the documentation explains
+    this.
 
     Args:
         true: (n, k) features of the true showers, NaN where a feature is undefined. The function standardises them.

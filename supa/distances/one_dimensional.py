@@ -26,7 +26,8 @@ class WassersteinResult:
         distance: Distance in units of the standard deviation of the true sample.
         error: Bootstrap standard error. NaN if the distance is infinite.
         p_value: p-value of the permutation test.
-        null_mean: Mean distance over the permutations: the noise floor, which equal samples would have.
+        null_mean: Mean distance over the permutations: the noise floor, the distance expected of samples from the same
+            distribution.
         dropped_true: Number of true rows in which the observable is undefined.
         dropped_generated: Number of generated rows in which the observable is undefined.
 
@@ -56,11 +57,12 @@ class PermutationResult:
         errors: (k,) bootstrap standard errors. NaN if a distance is infinite.
         p_values: (k,) p-values of each observable by itself. The smallest of many p-values is small by chance; the
             joint p-value accounts for this.
-        null_means: (k,) mean distances over the permutations: the noise floor, which equal samples would have.
+        null_means: (k,) mean distances over the permutations: the noise floors, the distances expected of samples from
+            the same distribution.
         dropped_true: (k,) numbers of true rows in which the observable is undefined.
         dropped_generated: (k,) numbers of generated rows in which the observable is undefined.
-        joint_p_value: p-value of all observables together. It is at most 0.05 for 5 % of equal samples, for any
-            correlation between the observables.
+        joint_p_value: p-value of all observables together. For samples from the same distribution, it is at most 0.05
+            in 5 % of the cases, for any correlation between the observables.
         repeats: Number of permutations.
 
     Example:
@@ -93,7 +95,8 @@ class KolmogorovSmirnov(NamedTuple):
 
     Args:
         statistic: Largest distance, from 0 to 1.
-        p_value: p-value for equal samples of independent values.
+        p_value: p-value for the hypothesis that both samples have the same distribution. It assumes independent
+            values.
 
     Example:
         >>> from supa.distances import KolmogorovSmirnov, kolmogorov_smirnov
@@ -162,8 +165,8 @@ def permutation_test(
     .. math:: W_1 = \int |F_\mathrm{true}(z) - F_\mathrm{generated}(z)| \, dz
 
     - The integral uses the defined values only. The function divides it by the standard deviation of the defined true
-      values, or by the resolution if that is larger. If both are zero, the distance is 0 for equal samples and
-      infinite for different ones. It is also infinite if an observable is defined in only one sample.
+      values, or by the resolution if that is larger. If both are zero, the distance is 0 if all defined values of both
+      samples are equal, and infinite otherwise. It is also infinite if an observable is defined in only one sample.
     - A permutation assigns the rows (showers) of both samples to two new samples, in the same way for all observables.
       This preserves the correlations between observables.
     - The joint p-value is the rank of the smallest p-value among the smallest p-values of all permutations. Equal
@@ -175,7 +178,8 @@ def permutation_test(
         generated: (m, k) one row per generated shower.
         repeats: Number of permutations. No p-value is smaller than 1 / (1 + repeats).
         seed: Random seed of the permutations and bootstrap samples.
-        resolution: Smallest relevant difference: one number for all observables, or (k,) numbers.
+        resolution: Smallest relevant difference, in the unit of the observable: one number for all observables, or
+            (k,) numbers. The default 0 has no effect.
 
     Returns:
         The distances with their errors, p-values and noise floors, and the joint p-value.
@@ -241,7 +245,8 @@ def wasserstein_distances(
     Args:
         true: (n, k) one row per true shower, NaN where an observable is undefined.
         generated: (m, k) one row per generated shower.
-        resolution: Smallest relevant difference: one number for all observables, or (k,) numbers.
+        resolution: Smallest relevant difference, in the unit of the observable: one number for all observables, or
+            (k,) numbers. The default 0 has no effect.
 
     Returns:
         (k,) float64 distances in units of the true standard deviation, as in `permutation_test`.

@@ -27,8 +27,8 @@ class NeighbourScores:
         recall: Fraction of true rows inside the ball of at least one generated row.
         density: Mean number of true balls that contain a generated row, divided by k. It may exceed 1.
         coverage: Fraction of true rows whose ball contains at least one generated row.
-        rows_true: Number of rows used of the true sample.
-        rows_generated: Number of rows used of the generated sample.
+        rows_true: Number of rows of the true sample that were used.
+        rows_generated: Number of rows of the generated sample that were used.
 
     Example:
         >>> import numpy as np

@@ -22,14 +22,14 @@ class WalkResult(NamedTuple):
     leaked_energy: FloatArray
     """(attempts,) float64, energy that left the last slice (GeV)."""
     x: FloatArray
-    """(hits,) hits of the kept showers, ordered by shower, then slice, then creation; likewise the next five fields."""
+    """(hits,) hits of the kept showers, ordered by shower, then slice, then creation, as in the next five fields."""
     y: FloatArray
     energy: FloatArray
     slice: ByteArray
     layer: ByteArray
     primary: ByteArray
     particle_x: FloatArray
-    """(particles,) recorded particles in the same order; likewise the next six fields."""
+    """(particles,) recorded particles in the same order, as in the next six fields."""
     particle_y: FloatArray
     particle_energy: FloatArray
     particle_parent: npt.NDArray[np.int32]

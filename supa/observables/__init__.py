@@ -1,6 +1,6 @@
 """Shower-shape variables of many showers at once.
 
-The page ``docs/explanation/observables.md`` defines all of them. The modules ``calogan`` and ``calochallenge`` contain
+The page *Observables* of the documentation defines all of them. The modules ``calogan`` and ``calochallenge`` contain
 the definitions of these two projects for their images and voxels.
 """
 

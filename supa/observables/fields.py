@@ -4,7 +4,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, get_type_hints
 
 import numpy.typing as npt
 
@@ -40,8 +40,9 @@ def field_function(
     observable.__doc__ = "\n\n".join(
         [summary, *(f"{name}:\n{_indented(text)}" for name, text in sections.items() if text)]
     )
-    observable.__signature__ = inspect.signature(compute).replace(  # type: ignore[attr-defined]
-        return_annotation=npt.NDArray[Any]
+    signature = inspect.signature(compute)
+    observable.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        return_annotation=get_type_hints(signature.return_annotation)[field]
     )
     return observable
 

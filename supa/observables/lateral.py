@@ -103,7 +103,7 @@ anisotropy = field_function(
     "(n, num_layers) float64 from -1 (all hits on the x axis) to 1 (all hits on the y axis). NaN for a layer\n"
     "without a hit off the shower axis.",
     """
-    The frame of the public reference code rotates particles, so its showers extend farther along y than along x:
+    With the transposed rotation of the public reference code, showers extend farther along y than along x:
 
     >>> import numpy as np
     >>> import supa

@@ -49,7 +49,7 @@ def total_energy(showers: Showers) -> FloatArray:
 
 
 def response(showers: Showers) -> FloatArray:
-    """Compute the sum of the hit energies over the incident energy, for each shower.
+    """Compute the sum of the hit energies divided by the incident energy, for each shower.
 
     Args:
         showers: n showers.

@@ -1,4 +1,4 @@
-"""How figures of single showers encode data: colours of layers, depths of hits, and the scale of energies."""
+"""Encoding of data in figures of single showers: colours of layers, depths of hits, and the scale of energies."""
 
 import math
 

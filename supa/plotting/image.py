@@ -24,7 +24,7 @@ def plot_image(sample: Showers | Iterable[Showers], layer: int, *, cells: Cells 
         sample: Showers, or an iterable over chunks of showers, all with the same config.
         layer: Index of the readout layer.
         cells: Rectangular or polar cells. By default, the cells of the showers themselves if every hit of the layer
-            lies at the centre of a cell, else squares.
+            lies at the centre of a cell; otherwise squares.
 
     Returns:
         A ``matplotlib.figure.Figure``. The colour scale of the energy in GeV is logarithmic; cells without energy are

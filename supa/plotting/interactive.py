@@ -136,9 +136,9 @@ class _Traces:
     def __init__(self, showers: Showers) -> None:
         self.traces: list[dict[str, Any]] = []
         self._showers = showers
-        self._slices: list[int] = []  # of each trace of edges or hits
+        self._slices: list[int] = []  # slice of each trace of edges or hits
         self._edges: list[int] = []  # numbers of the traces of edges
-        self._colours: dict[int, dict[str, list[str]]] = {}  # of each trace of hits, by "layer" and by "primary"
+        self._colours: dict[int, dict[str, list[str]]] = {}  # by trace of hits, then by "layer" or "primary"
         self._entries: dict[str, list[int]] = {"layer": [], "primary": []}  # numbers of the legend's entries
         self._largest = float(showers.energy.max(initial=0.0))
         particles = showers.particles.num_rows / len(showers) if showers.particles is not None else 0
@@ -349,7 +349,7 @@ def _arrangement(figure: "Figure", *, narrow: bool) -> dict[str, Any]:
 
     Args:
         figure: The figure.
-        narrow: Whether the page is narrow, like that of a phone; the showers then stand one below the other.
+        narrow: Whether the page is narrow, as on a phone. The showers are then placed one below the other.
     """
     places: dict[str, Any] = {}
     number = len(list(figure.select_scenes()))
@@ -369,11 +369,11 @@ def _arrangement(figure: "Figure", *, narrow: bool) -> dict[str, Any]:
     places |= {"title.x": 0.02 if narrow else 0.01, "title.y": 0.985, "title.yanchor": "top"}
     places |= {"title.font.size": 14 if narrow else 17}
     places |= {"legend.x": 0.0 if narrow else 1.01, "legend.xanchor": "left", "legend.yanchor": "top"}
-    # The legend of a narrow page stands below the slider, which takes 80 pixels.
+    # On a narrow page, the legend is below the slider, which takes 80 pixels.
     places |= {"legend.y": -80 / (_SCENE_HEIGHT * number) if narrow else 0.95}
     places |= {"legend.orientation": "h" if narrow else "v"}
     places |= {"sliders[0].pad": {"t": 4, "b": 4, "l": 8, "r": 8}}
-    # The buttons for the tree stand to the right of those for the colours, and below them on a narrow page.
+    # The buttons for the tree are to the right of those for the colours, or below them on a narrow page.
     pads = [{"b": 44}, {"b": 4}] if narrow else [{"b": 8}, {"b": 8, "l": 260}]
     for k, pad in enumerate(pads[: len(figure.layout.updatemenus)]):
         places |= {f"updatemenus[{k}].x": 0, f"updatemenus[{k}].y": 1, f"updatemenus[{k}].pad": {"l": 8, **pad}}

@@ -73,9 +73,9 @@ class _Profiles:
 def plot_profiles(*samples: Showers | Iterable[Showers], labels: Sequence[str] | None = None) -> "Figure":
     """Draw profiles and spectra of one or several samples, together with the exact expectation.
 
-    The panels show hits and energy per slice, the number of hits per shower, the energy over the distance from the
-    axis, the spectrum of hit energies, and the energy per layer. The exact expectation is that of the first sample; it
-    is left out if the config has a critical energy, since it then has no closed form.
+    The panels show hits and energy per slice, the number of hits per shower, the energy as a function of the distance
+    from the axis, the spectrum of hit energies, and the energy per layer. The exact expectation is that of the first
+    sample. It is not drawn if the config has a critical energy, because it then has no closed form.
 
     Args:
         samples: Showers, or iterables over chunks of showers. All showers of a sample have the same config.

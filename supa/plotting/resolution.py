@@ -41,7 +41,7 @@ def plot_resolution(energy: FloatArray, predicted: Mapping[str, FloatArray], bin
     from matplotlib.figure import Figure
 
     if len(energy) < 10 * bins:
-        raise ValueError(f"{counted(bins, 'bin')} need at least {10 * bins:,} showers, got {len(energy):,}.")
+        raise ValueError(f"At least {10 * bins:,} showers are needed for {counted(bins, 'bin')}, got {len(energy):,}.")
     figure = Figure(figsize=(9, 4), layout="constrained")
     grid: Any = figure.subplots(1, 2, sharex=True)
     parts = distinct_bins(energy, bins, least=10, separate=MOST_SEPARATE)

@@ -83,7 +83,7 @@ MISTAKES = {
     "two configs": (["a.h5", "b.npz", "--preset", "dense", "--config", "a.toml"], 2, "cannot be used together"),
     "config": (["a.h5", "b.npz", "--config", "a.toml"], 2, "cannot be read"),
     "preset": (["a.h5", "b.npz", "--preset", "SUPAv1"], 2, "no preset 'SUPAv1'"),
-    "other preset": (["a.h5", "b.npz", "--preset", "dense"], 1, "another config was given; give none"),
+    "other preset": (["a.h5", "b.npz", "--preset", "dense"], 1, "another config was given; omit it"),
     "depth": (["a.h5", "b.npz", "--depth", "z"], 2, "'z' is not one of"),
 }
 

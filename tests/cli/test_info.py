@@ -42,7 +42,7 @@ def test_the_full_check_reports_each_fault_and_fails(folder):
     assert lines[-4:] == [
         "fault count first shower",
         "a hit's energy above its shower's 2 5",
-        "the sum of the energies of hits and leak 2 5",
+        "the sum of the hit energies and the leaked energy 2 5",
         "a hit that is not a stopped particle 2 5",
     ]
     faults = json.loads(_run("info", "tree.h5", "--check", "--json", code=1))["faults"]

@@ -302,7 +302,7 @@ def _whole_columns(kind):
 
 @pytest.mark.parametrize(
     "kind", [kind for kind in KINDS if kind[0] != ">"]
-)  # awkward has the byte order of this machine
+)  # awkward supports only the byte order of this machine
 @pytest.mark.parametrize("file", FILES)
 def test_numbers_of_every_width_are_read(tmp_path, file, kind):
     name, write = FILES[file]

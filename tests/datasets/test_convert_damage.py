@@ -247,7 +247,7 @@ def test_damaged_hdf5_is_one_clear_error(tmp_path, whole, data_folder, name, dam
 def test_an_hdf5_file_of_an_unknown_format_is_an_error(tmp_path):
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["something"] = [1, 2]
-    with pytest.raises(ValueError, match="not of any of the formats supa, showerdata, calogan, calochallenge"):
+    with pytest.raises(ValueError, match="in none of the formats supa, showerdata, calogan, calochallenge"):
         convert(tmp_path / "b.h5", tmp_path / "c.npz")
 
 
@@ -388,7 +388,7 @@ def test_a_parquet_file_that_decompresses_beyond_the_memory_is_an_error(tmp_path
     table = pyarrow.table({"incident_energy": rows, "hits": [[_hits()]] * 300_000})
     pyarrow.parquet.write_table(table, tmp_path / "b.parquet", compression="zstd")
     monkeypatch.setattr("supa_datasets.conversion.untrusted_input.available_bytes", lambda: 10**6)
-    _refused(tmp_path / "b.parquet", "a row group would need 0.0 GB of memory, more than there is", "parquet")
+    _refused(tmp_path / "b.parquet", "a row group would need 0.0 GB of memory, more than is available", "parquet")
 
 
 def test_an_invalid_run_in_parquet_is_an_error(tmp_path, whole):

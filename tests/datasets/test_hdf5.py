@@ -314,7 +314,7 @@ def test_showers_of_another_run_are_not_appended(tmp_path, showers):
             (supa.simulate(1, "two-primaries", energy="log:1:100", seed=8), "lack the recorded particles"),
             (
                 supa.simulate(1, "two-primaries", energy="log:1:100", seed=8, first=5, record="particles"),
-                "but shower 0 follows",
+                "but the next one is 0",
             ),
         ):
             with pytest.raises(ValueError, match=message):

@@ -71,7 +71,7 @@ def _energetic_child(file):
 ON_READING = {
     "children of a stopped particle": (_swap_fates(STOP, SPLIT), "a particle's number of children"),
     "leak in mid-matter": (_fate(PASS, LEAK), "a leak before the last slice"),
-    "no leak behind the last slice": (_fate(LEAK, PASS), "a leak before the last slice"),
+    "no leak after the last slice": (_fate(LEAK, PASS), "a leak before the last slice"),
     "third child": (_third_child, "a particle's number of children"),
     "child too many": (_fate(SPLIT, PASS), "a particle's number of children"),
     "child too few": (_fate(PASS, SPLIT), "a particle's number of children"),
@@ -108,7 +108,7 @@ def _swap_hits(file):
         _swap(file, f"hits/{name}", int(first), int(last) - 1)
 
 
-SUM, STOPPED = "the sum of the energies of hits and leak", "a hit that is not a stopped particle"
+SUM, STOPPED = "the sum of the hit energies and the leaked energy", "a hit that is not a stopped particle"
 ROOT, PRIMARIES = "a first particle that is not the primary", "the sum of the primaries' energies"
 CHILDREN, LEAKED = "the sum of the children's energies", "a leaked energy that is not that of the tree"
 

@@ -153,7 +153,7 @@ def test_a_missing_package_raises_a_clear_error(monkeypatch):
 
 
 def test_several_threads_raise_a_clear_error():
-    with pytest.raises(ValueError, match="threads: 4 was given, but engine='cuda' is driven by one thread; use 1"):
+    with pytest.raises(ValueError, match="threads: 4 was given, but engine='cuda' uses one thread; use 1"):
         supa.simulate(10, engine="cuda", threads=4)
 
 

@@ -211,7 +211,7 @@ def test_configs_without_complete_showers_raise_an_error_immediately():
 
 def test_running_out_of_indices_raises_an_error():
     with pytest.raises(
-        ValueError, match=r"72057594037927935, was reached \d+ complete showers short of the 90 requested"
+        ValueError, match=r"72057594037927935, was reached, but \d+ of the 90 requested complete showers are missing"
     ):
         supa.simulate(90, first=2**56 - 1 - 100, keep="complete")
     assert supa.simulate(3, first=2**56 - 4).index[-1] == 2**56 - 2

@@ -67,7 +67,7 @@ MISTAKES = {
     "primary": ({"primary": [0, 0, 1]}, "does not have"),
     "index": ({"index": [0, 1]}, "3 whole numbers"),
     "leaked": ({"leaked_energy": [0, -1, 1]}, "at least 0"),
-    "primaries": ({"primaries": supa.Ragged({"x": np.zeros(3)}, np.arange(4))}, "must be 3 groups"),
+    "primaries": ({"primaries": supa.Ragged({"x": np.zeros(3)}, np.arange(4))}, "must have 3 groups"),
 }
 
 

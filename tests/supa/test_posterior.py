@@ -52,7 +52,7 @@ def test_posterior_of_an_uninformative_tree_is_the_prior():
 
 
 def test_showers_without_a_posterior_raise_a_clear_error(showers):
-    with pytest.raises(ValueError, match="needs the recorded particles; generate with --record particles"):
+    with pytest.raises(ValueError, match="needs recorded particles; simulate with record='particles'"):
         energy_posterior(supa.simulate(2, "critical"))
     for config in ("standard", showers.config.replace(incident_energy=10)):
         with pytest.raises(ValueError, match="but the showers have critical_energy = "):

@@ -50,5 +50,5 @@ def test_energies_of_hits_are_proportional_to_the_incident_energy():
 def test_seed_and_threads_are_limited():
     with pytest.raises(ValueError, match="from 0 to 4294967295 with engine='reference'"):
         supa.simulate(1, engine="reference", seed=2**32)
-    with pytest.raises(ValueError, match="one sequential stream; use 1"):
+    with pytest.raises(ValueError, match="one stream; use 1"):
         supa.simulate(1, engine="reference", threads=2)

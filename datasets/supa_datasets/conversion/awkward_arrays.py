@@ -22,9 +22,10 @@ def from_awkward(array: Any, config: ConfigLike = "standard") -> Showers:
 
     Args:
         array: Array with one record per shower. Required fields are ``incident_energy`` (GeV) and ``hits``, a list of
-            records with ``x``, ``y`` (simulator length units), ``energy`` (GeV) and ``slice`` or ``layer``. Optional
+            records with ``x``, ``y`` (length unit), ``energy`` (GeV) and ``slice`` or ``layer``. Optional
             fields are ``index``, ``leaked_energy`` (GeV) and ``primaries``. Other fields are ignored. The hits can also
-            be one field per column, such as ``hits_x`` (or ``hits.x``, ``hits/x``). A missing list (None) is empty.
+            be one field per column, such as ``hits_x`` (or ``hits.x``, ``hits/x``). A missing list (None) is
+            read as an empty one.
         config: Physics of the showers: the name of a preset or a `supa.ShowerConfig`.
 
     Returns:
@@ -37,10 +38,11 @@ def from_awkward(array: Any, config: ConfigLike = "standard") -> Showers:
     Example:
         >>> import supa
         >>> from supa_datasets import from_awkward
-        >>> array = supa.simulate(100, "standard", seed=1).to_awkward()
-        >>> bright = array[array.incident_energy > 50]
-        >>> from_awkward(bright, "standard").num_hits[:5]
-        array([ 57, 131,  28,  75,   8])
+        >>> array = supa.simulate(100, "standard", energy=[20, 80], seed=1).to_awkward()
+        >>> high = array[array.incident_energy > 50]
+        >>> showers = from_awkward(high, "standard")
+        >>> len(showers), float(showers.incident_energy.min())
+        (45, 80.0)
     """
     import awkward
 
@@ -105,7 +107,7 @@ def ragged_table(lists: Mapping[str, tuple[str, Any]], first: int) -> Ragged:
     """Build a ragged table from one awkward array of lists per column. A missing list counts as empty.
 
     Args:
-        lists: The name of each column in messages and its lists, by the name of the column in the table.
+        lists: For each column of the table by name: its name in error messages, and its lists.
         first: Position in the file of the first of these showers.
 
     Returns:

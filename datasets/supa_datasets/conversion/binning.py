@@ -17,7 +17,7 @@ _MAX_CELLS = 10_000_000
 def read_binning(path: str | PathLike[str], particle: str | None = None) -> Grid:
     """Read the cells of a CaloChallenge binning from an XML file.
 
-    The radii are in simulator length units. A layer with ``r_edges="0"`` has no cells.
+    The radii are in the length unit of the simulator. A layer with ``r_edges="0"`` has no cells.
 
     Args:
         path: Path of the XML file with the elements ``Bins > Bin(pid, name) > Layer(id, r_edges, n_bin_alpha)``.

@@ -33,7 +33,8 @@ def convert(
     """Convert a file of showers to another format.
 
     The target appears under its name only when it is complete. Until then it is called ``NAME.partial``, which is
-    removed if the conversion fails. The page ``docs/how_to/convert.md`` lists the contents of each format.
+    removed if the conversion fails. The page *Convert files between formats* of the documentation lists the contents of
+    each format.
 
     Args:
         source: Path of the file to read.

@@ -41,7 +41,7 @@ class Choices:
         """
         if stored is not None:
             if self.config not in (None, stored):
-                raise ValueError("it stores the config of its showers, but another config was given; give none")
+                raise ValueError("it stores the config of its showers, but another config was given; omit it")
             return stored
         if self.config is None:
             self.note(f"The file does not store the physics of its showers; the preset {default!r} is assumed.")

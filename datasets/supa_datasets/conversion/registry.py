@@ -48,7 +48,7 @@ def source_format(path: Path, name: str | None) -> Format:
             if all(isinstance(file.get(dataset, getlink=True), h5py.HardLink) for dataset in form.datasets):
                 return form
         names = ", ".join(form.name for form in candidates)
-        raise ValueError(f"it is an HDF5 file, but not of any of the formats {names}")
+        raise ValueError(f"it is an HDF5 file, but in none of the formats {names}")
 
 
 def target_format(path: Path, name: str | None, source: Format) -> Format:

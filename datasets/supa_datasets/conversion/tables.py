@@ -118,7 +118,7 @@ def columns_in(found: Mapping[str, str], *, told: bool, unfit: Mapping[str, str]
     Args:
         found: Names in the file by standard name, from ``named``.
         told: Whether the file stores its run, in which case every column is required.
-        unfit: Type of each column that has the name of a table but no columns itself, by name.
+        unfit: Type of each column that has the name of a table but contains no columns, by name.
 
     Returns:
         The columns to read.

@@ -40,7 +40,7 @@ def check_memory(nbytes: int, what: str) -> None:
         ValueError: If less memory is available.
     """
     if nbytes > available_bytes():
-        raise ValueError(f"{what} would need {nbytes / 1e9:,.1f} GB of memory, more than there is")
+        raise ValueError(f"{what} would need {nbytes / 1e9:,.1f} GB of memory, more than is available")
 
 
 def spans(total: int, rows: int) -> Iterator[tuple[int, int]]:

@@ -137,7 +137,7 @@ class RawZip:
 
 @dataclass(frozen=True)
 class RawCopy(RawFolder):
-    """A copy of raw files whose messages name the originals.
+    """A copy of raw files. Its error messages name the original files.
 
     Args:
         folder: Path of the folder with the copy.

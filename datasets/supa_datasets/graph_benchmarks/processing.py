@@ -42,7 +42,9 @@ def process(source: BenchmarkSource, raw: RawFiles | None, folder: Path) -> tupl
     except (OSError, MemoryError):
         raise
     except Exception as error:  # damaged contents raise errors of every kind
-        raise DamagedError(f"{reason(error)}; see the files beside {copy.path_of(source.raw_files[0])}.") from None
+        raise DamagedError(
+            f"{reason(error)}; see the files in the folder of {copy.path_of(source.raw_files[0])}."
+        ) from None
     return graphs, copy.contents()
 
 

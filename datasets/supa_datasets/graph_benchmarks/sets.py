@@ -12,7 +12,7 @@ from supa_datasets.graph_benchmarks.finding import DamagedError, find
 from supa_datasets.graph_benchmarks.sources import BENCHMARKS, Task
 
 MOST_DEGREES = 64
-"""Number of one-hot features of nodes without own features. The last feature stands for all larger degrees."""
+"""Number of one-hot features of nodes that have no features. The last feature also stands for all larger degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +63,13 @@ def load_benchmark(
 ) -> GraphBenchmark:
     """Load a graph benchmark by name.
 
-    Nodes of sets without node features get their degree as 64 one-hot features, see
+    For sets without node features, the features are the degrees of the nodes in one-hot form (64 features), see
     `supa_datasets.graph_benchmarks.degree_features`.
 
     Args:
         name: Name of the benchmark, out of ``BENCHMARKS``.
-        root: Folder with the raw files of the set at any depth, in folders or zip archives. It is never written, and
-            symbolic links are followed. By default, raw files in the cache are used, or else downloaded.
+        root: Folder with the raw files of the set at any depth, in folders or zip archives. Nothing is written to it.
+            Symbolic links are followed. By default, raw files in the cache are used; missing ones are downloaded.
         cache: Folder for raw and processed files; by default ``supa/benchmarks`` in the user's cache. A set is
             processed again if its files there are damaged or differ from those in ``root``.
 

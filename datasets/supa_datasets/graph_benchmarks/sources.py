@@ -10,7 +10,7 @@ Task = Literal["graph", "node"]
 
 @dataclass(frozen=True)
 class BenchmarkSource:
-    """The names by which a graph benchmark is found.
+    """Names with which the files of a graph benchmark are found.
 
     Args:
         name: Name of the benchmark in this package.

@@ -31,7 +31,7 @@ class ShowerDataset(Dataset[Item]):
 
     Args:
         showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
-        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower selects its split, see `in_split`.
         fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
             for ``"test"``.
         targets: Names of targets out of ``TARGETS``.
@@ -139,7 +139,7 @@ class NormalisedDataset(ShowerDataset):
         features: Features of a point, out of x, y, z, slice, layer, energy and energy_fraction.
         normalisation: A `Normalisation`; ``"fit"`` to fit one to up to 10,000 showers of the split ``"train"``, using
             the logarithm of energies; None for unchanged features.
-        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower selects its split, see `in_split`.
         fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
             for ``"test"``.
         targets: Names of targets out of ``TARGETS``.

@@ -48,7 +48,7 @@ class Within:
     """Edges to each hit from all other hits within a radius in (x, y, z), for `GraphDataset`.
 
     Args:
-        radius: Largest distance, in simulator length units; above 0.
+        radius: Largest distance (length unit); above 0.
 
     Raises:
         ValueError: If ``radius`` is not a positive number.

@@ -25,10 +25,10 @@ class GraphDataset(NormalisedDataset):
     An item is a ``torch_geometric.data.Data`` object with
 
     - ``x`` (nodes, features) float32;
-    - ``pos`` (nodes, 3) float32: x, y and z in simulator length units, never normalised;
+    - ``pos`` (nodes, 3) float32: x, y and z (length unit), never normalised;
     - ``edge_index`` (2, edges) int64: source and target of each edge;
-    - ``edge_attr`` (edges, 4) float32: position of the target minus position of the source, and their distance, in
-      simulator length units;
+    - ``edge_attr`` (edges, 4) float32: position of the target minus position of the source, and their distance
+      (length unit);
     - one attribute per target: (1,) for a target of the shower, (nodes,) for a target of the nodes.
 
     The ``DataLoader`` and the transforms of PyTorch Geometric can be used. PyTorch's ``DataLoader`` with
@@ -38,14 +38,14 @@ class GraphDataset(NormalisedDataset):
         showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
         edges: ``Nearest(k)`` or ``Within(radius)`` with the hits as nodes, or ``Tree()`` with all recorded particles as
             nodes; see `Nearest`, `Within` and `Tree`.
-        features: Features of a node, out of ``"x"``, ``"y"``, ``"z"`` (simulator length units), ``"slice"``,
+        features: Features of a node, out of ``"x"``, ``"y"``, ``"z"`` (length unit), ``"slice"``,
             ``"layer"``, ``"energy"`` (GeV) and ``"energy_fraction"`` (fraction of the incident energy).
         normalisation: A `Normalisation`; ``"fit"`` to fit one to up to 10,000 showers of the split ``"train"``, using
             the logarithm of energies; None for unchanged features.
-        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower selects its split, see `in_split`.
         fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
             for ``"test"``.
-        targets: Names of targets out of ``TARGETS``.
+        targets: Names of targets out of ``TARGETS``. Their tensors are float32, or int64 for whole numbers.
         transform: Function or transform of PyTorch Geometric that is applied to each graph; None for unchanged graphs.
 
     Raises:
@@ -93,7 +93,7 @@ class GraphDataset(NormalisedDataset):
             columns=("x", "y", "energy", "slice", "fate" if tree else "layer", "primary"),
         )
         if tree and not self.source.has_particles:
-            raise ValueError("edges: Tree() needs recorded particles; generate with --record particles.")
+            raise ValueError("edges: Tree() needs recorded particles; simulate with record='particles'.")
 
     def _sizes(self) -> IntArray:
         return self.source.num_particles if isinstance(self.edges, Tree) else self.source.num_hits

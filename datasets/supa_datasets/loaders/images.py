@@ -29,10 +29,11 @@ class ImageDataset(ShowerDataset):
     Args:
         showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
         grid: A `supa.Grid`, or several grids by name; the default is the grid of CaloGAN, `supa.CALOGAN`.
-        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower selects its split, see `in_split`.
         fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
             for ``"test"``.
-        targets: Names of targets out of ``TARGETS`` with one value per shower.
+        targets: Names of targets out of ``TARGETS`` with one value per shower. Their tensors are float32, or int64 for
+            whole numbers.
         normalisation: A `Normalisation` whose features are the names of the images; ``"fit"`` to fit one to up to
             10,000 showers of the split ``"train"``; None for energies in GeV. It divides each image by the root mean
             square of its non-zero cells in the training showers. Empty cells stay zero, and the overflow stays in GeV.

@@ -134,7 +134,10 @@ class Normalisation(Config):
         """Write the normalisation to a JSON file, which ``Normalisation.from_file`` reads.
 
         Args:
-            path: Path of the file, ending in ``.json``.
+            path: Path of the file, ending in ``.json``. An existing file is replaced.
+
+        Raises:
+            OSError: If the file cannot be written.
         """
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 

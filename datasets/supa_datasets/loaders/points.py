@@ -32,14 +32,14 @@ class PointDataset(NormalisedDataset):
 
     Args:
         showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
-        features: Features of a point, out of ``"x"``, ``"y"``, ``"z"`` (simulator length units), ``"slice"``,
+        features: Features of a point, out of ``"x"``, ``"y"``, ``"z"`` (length unit), ``"slice"``,
             ``"layer"``, ``"energy"`` (GeV) and ``"energy_fraction"`` (fraction of the incident energy).
         normalisation: A `Normalisation`; ``"fit"`` to fit one to up to 10,000 showers of the split ``"train"``, using
             the logarithm of energies; None for unchanged features.
-        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower selects its split, see `in_split`.
         fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
             for ``"test"``.
-        targets: Names of targets out of ``TARGETS``.
+        targets: Names of targets out of ``TARGETS``. Their tensors are float32, or int64 for whole numbers.
         form: Layout of a batch: ``"packed"``, ``"padded"`` or ``"reference"``.
 
     Raises:

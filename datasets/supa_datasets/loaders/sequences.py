@@ -41,15 +41,15 @@ class SequenceDataset(NormalisedDataset):
         showers: A `supa.Showers` object, a `ShowerFile`, a path, or a list of these.
         order: ``"depth"`` for hits by slice and descending energy, ``"tree"`` for hits in the order of a depth-first
             walk through the tree, or ``"trajectories"`` for paths. The last two need recorded particles.
-        features: Features of a point, out of ``"x"``, ``"y"``, ``"z"`` (simulator length units), ``"slice"``,
+        features: Features of a point, out of ``"x"``, ``"y"``, ``"z"`` (length unit), ``"slice"``,
             ``"layer"``, ``"energy"`` (GeV) and ``"energy_fraction"`` (fraction of the incident energy);
             paths have no layer.
         normalisation: A `Normalisation`; ``"fit"`` to fit one to up to 10,000 showers of the split ``"train"``, using
             the logarithm of energies; None for unchanged features.
-        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower decides, see `in_split`.
+        split: Name of a split in ``fractions``, or ``"all"``. The index of a shower selects its split, see `in_split`.
         fractions: Fraction of each split by name; the default is 0.8 for ``"train"``, 0.1 for ``"validation"`` and 0.1
             for ``"test"``.
-        targets: Names of targets out of ``TARGETS``.
+        targets: Names of targets out of ``TARGETS``. Their tensors are float32, or int64 for whole numbers.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -89,7 +89,7 @@ class SequenceDataset(NormalisedDataset):
         if order == "trajectories" and "layer" in self.features:
             raise ValueError("features: 'layer' was given, but the particles on a path have no layer; use slice.")
         if order != "depth" and not self.source.has_particles:
-            raise ValueError(f"order: {order!r} needs recorded particles; generate with --record particles.")
+            raise ValueError(f"order: {order!r} needs recorded particles; simulate with record='particles'.")
 
     def _sizes(self) -> IntArray:
         return self.source.path_lengths if self.order == "trajectories" else self.source.num_hits

@@ -1,4 +1,4 @@
-"""A GPU as the machine of the engine "cuda", through NVIDIA's ``cuda.core``."""
+"""The GPU on which the engine "cuda" runs, driven through NVIDIA's ``cuda.core``."""
 
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,7 @@ class Gpu:
         except Exception as error:
             if "OUT_OF_MEMORY" not in str(error):
                 raise
-            raise GpuMemoryError(f"the GPU has no {num_bytes:,} bytes of free memory") from None
+            raise GpuMemoryError(f"the GPU has less than {num_bytes:,} bytes of free memory") from None
         return DeviceArray(buffer, size, np.dtype(dtype))
 
     def send(self, values: npt.NDArray[Any]) -> Any:
@@ -72,7 +72,7 @@ class Gpu:
 
         values = np.empty(array.size, array.dtype)
         source, target = int(array.buffer.handle), values.view(np.uint8)
-        # Copies into memory that is not page-locked are several times slower, so the data goes through a locked piece.
+        # Copies to pageable memory are several times slower, so the data pass through a small page-locked buffer.
         staging = self._staging()
         locked = np.from_dlpack(staging).view(np.uint8)
         for start in range(0, values.nbytes, _STAGING_BYTES):
@@ -99,10 +99,10 @@ class Gpu:
 
 
 class DeviceArray:
-    """A one-dimensional array on the GPU, which other packages read through DLPack without a copy.
+    """A one-dimensional array on the GPU that other packages read through DLPack without a copy.
 
     Args:
-        buffer: Its memory.
+        buffer: Memory of the array.
         size: Number of values.
         dtype: Type of the values.
     """

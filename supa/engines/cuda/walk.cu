@@ -1,14 +1,14 @@
-// The walk of showers, one thread a shower at a time: the device source of the engine "cuda".
+// Simulation of showers on a GPU, one thread per shower: the device source of the engine "cuda".
 //
-// Showers are walked depth first, first child before second child. Particles of one slice are then met in the order in
-// which the breadth-first engines create them, so a hit's place is the start of its slice plus a counter. The walk runs
-// twice: count_showers draws the fates, stores them as two bits a particle, and counts the hits of each slice;
-// write_showers repeats the walk with the geometry and writes each hit to its place.
+// A thread visits the particles of a shower depth first, first child before second child. It visits the particles of
+// one slice in the order in which the breadth-first engines create them. The place of a hit is therefore the start of
+// its slice plus a counter. There are two walks. count_showers draws the fates, stores two bits for each particle, and
+// counts the hits of each slice. write_showers repeats the walk with the geometry and writes each hit to its place.
 //
 // Every float64 operation is one of supa/elementary.py, supa/physics.py, supa/primaries.py and supa/engines/tiles.py,
-// in the same order, compiled without contraction. That gives the bits of the engine "cpu".
+// in the same order, compiled without contraction. The results therefore have the same bits as in the engine "cpu".
 //
-// This file compiles for a GPU and, with tests/tools/cuda_host.h in front of it, for a host.
+// This file compiles for a GPU. With tests/tools/cuda_host.h in front of it, it compiles for the host.
 
 typedef unsigned char u8;
 typedef unsigned int u32;
@@ -41,12 +41,12 @@ DEVICE u64 bits_of(double x) { return __double_as_longlong(x); }
 DEVICE double from_bits(u64 x) { return __longlong_as_double(x); }
 #endif
 
-// A path as long as the config's slices need: u32 for up to 31, u64 for more.
+// Type of a path: u32 for up to 31 slices, u64 for more.
 #ifndef PATH
 #define PATH u64
 #endif
 typedef PATH Path;
-// The place of a hit within its shower: u16 for up to 65,535 hits a shower, u32 for more.
+// The place of a hit within its shower: u16 for up to 65,535 hits per shower, u32 for more.
 #ifndef PLACE
 #define PLACE u32
 #endif
@@ -75,9 +75,9 @@ struct alignas(16) FateWords {
   u64 stop, split;
 };
 
-// The numbers of a config. Every kernel gets them as its first arguments, in this order.
+// The numbers of a config. They are the first arguments of every kernel, in this order.
 struct Walk {
-  const FateWords* below;  // (num_slices,): a particle stops or splits where its word is below these
+  const FateWords* below;  // (num_slices,): a particle stops or splits if its word is below these
   const u32* code;         // (num_slices,): slice, and readout layer << 8
   const double* energies;  // the values of the energy distribution
   double slice_spacing, theta_start, theta_span, deviation, critical_energy;
@@ -221,7 +221,7 @@ KERNEL draw_showers(WALK_PARAMETERS, i64 first, i64 count, double* incident_ener
   }
 }
 
-// The primaries of each shower: columns energy, x, y, slope_x, slope_y behind one another, each of `total` values.
+// The primaries of each shower: columns energy, x, y, slope_x, slope_y one after another, each of `total` values.
 KERNEL draw_primaries(WALK_PARAMETERS, i64 first, i64 count, i64 total, const double* incident_energy,
                       const i64* offset, double* columns) {
   DEFINE_WALK;
@@ -324,7 +324,7 @@ KERNEL write_offsets(i64 count, const i64* counts, const i64* sums, i64* offset)
 
 // Tables that lanes read at different slices. Constant memory would serve one slice at a time.
 struct Tables {
-  FateWords below[MAX_SLICES];  // a particle stops or splits where its word is below these
+  FateWords below[MAX_SLICES];  // a particle stops or splits if its word is below these
   u32 code[MAX_SLICES];         // slice, and layer << 8
 };
 
@@ -340,8 +340,8 @@ DEVICE double share_of(const Walk& walk, u32 word) {
   return (0.5 - walk.deviation) + 2.0 * walk.deviation * unit(word);
 }
 
-// Count the hits of each slice of each shower, and store the fates, two bits a particle, of its first `fate_words` * 32
-// particles in depth-first order. A row of hits_of_slice has `row` entries, a multiple of 4.
+// Count the hits of each slice of each shower. Store the fates of its first `fate_words` * 32 particles in depth-first
+// order, two bits for each particle. A row of hits_of_slice has `row` entries, a multiple of 4.
 KERNEL count_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_offset, const double* primary_energy,
                      u64* fates, int fate_words, int row, Place* hits_of_slice, u32* particles_of_slice, i64* num_hits,
                      i64* num_particles, u8* kept, i64 max_particles, u64* most_hits,
@@ -365,7 +365,7 @@ KERNEL count_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_o
   double energy = 1.0;
   bool fresh = true;  // whether shower k has no particle yet
   bool walking = false;
-  // One turn is one particle. Nested loops would make all lanes of a warp wait for the largest shower.
+  // One iteration processes one particle. Nested loops would make all lanes of a warp wait for the largest shower.
   while (k < end) {
     if (!walking) {
       if (fresh) {
@@ -414,7 +414,7 @@ KERNEL count_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_o
         }
       }
     }
-    if (n >= max_particles) {  // give this shower up; its number, counted from 1, tells the host
+    if (n >= max_particles) {  // stop this shower and report its number, counted from 1, to the host
       raise_to(too_large, (u64)k + 1);
       back = true;
       pending = 0;
@@ -513,21 +513,21 @@ DEVICE void split(const Walk& walk, const Words& words, Particle& now, Particle&
   now.y = now.y + walk.slice_spacing * now.slope_y;
 }
 
-// Draw the fate of a particle. Not inlined: only showers with more particles than have stored fates come here.
+// Draw the fate of a particle. Not inlined, because only showers with more particles than stored fates use it.
 NOT_INLINED int fate_of(const Walk& walk, const Tables& tables, u64 index, u32 primary, u64 path, int l, double energy) {
   const u32 word = draw(walk, index, primary, path).w0;
   if (word < tables.below[l].stop || (CUT && energy < walk.critical_energy)) return STOP;
   return word < tables.below[l].split ? SPLIT : PASS;
 }
 
-// A hit as write_showers leaves it: one sector of memory, so that scattered writes cost no more than their bytes.
+// A hit as write_showers writes it: one sector of memory, so that scattered writes move no more than their bytes.
 struct alignas(16) Hit {
   double x, y, energy;
   u32 code;  // slice, layer and primary, one byte each
   u32 unused;
 };
 
-// A recorded particle, likewise.
+// A recorded particle, in the same form.
 struct alignas(16) Node {
   double x, y, energy;
   int parent;
@@ -589,8 +589,8 @@ DEVICE Particle pop(const double* stack, const double* deep_stack, i64 deep_stri
 
 // Walk the showers again and write each hit to its place.
 //
-// Arguments beside those of count_showers: hit_offset and particle_offset (count + 1,), the place of each shower's
-// first hit and particle; shared_depth, the number of levels of the stack in shared memory, and deep_stack, the others.
+// Further arguments: hit_offset and particle_offset (count + 1,), the place of each shower's first hit and particle;
+// shared_depth, the number of levels of the stack in shared memory, and deep_stack, the others.
 KERNEL LAUNCH_BOUNDS write_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_offset,
                                    const double* primaries, i64 total_primaries, const u64* stored_fates,
                                    int fate_words, int row, const Place* hits_of_slice, const u32* particles_of_slice,
@@ -617,7 +617,7 @@ KERNEL LAUNCH_BOUNDS write_showers(WALK_PARAMETERS, i64 first, i64 count, const 
   while (next < end && !kept[next]);
   const u64* fates = 0;
   Path pending = 0, path = 0;
-  u64 word = 0, next_word = 0;  // the next one is loaded 32 particles before it is used
+  u64 word = 0, next_word = 0;  // the next word is loaded 32 particles before it is used
   i64 k = -1, p = 0, p_end = 0, base = 0;
   u32 n = 0, primary = 0;
   int l = 0, depth = 0;
@@ -749,7 +749,7 @@ KERNEL LAUNCH_BOUNDS write_showers(WALK_PARAMETERS, i64 first, i64 count, const 
   }
 }
 
-// Part hits into columns.
+// Copy records of hits into columns.
 KERNEL part_hits(i64 count, const Hit* hits, REAL* x, REAL* y, REAL* energy, u8* slice, u8* layer, u8* primary) {
   FOR_EACH_INDEX(i, count) {
     const Hit hit = hits[i];
@@ -762,7 +762,7 @@ KERNEL part_hits(i64 count, const Hit* hits, REAL* x, REAL* y, REAL* energy, u8*
   }
 }
 
-// Part recorded particles into columns.
+// Copy records of particles into columns.
 KERNEL part_nodes(i64 count, const Node* nodes, REAL* x, REAL* y, REAL* energy, int* parent, u8* slice, u8* fate,
                   u8* primary) {
   FOR_EACH_INDEX(i, count) {

@@ -1,4 +1,4 @@
-"""Walks of chunks of showers on a machine that runs the kernels of ``walk.cu``."""
+"""Simulation of chunks of showers on a machine that runs the kernels of ``walk.cu``."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from supa.physics import build_walk
 from supa.primaries import Primaries, distribution_codes
 
 THREADS = 128
-"""Threads of a block."""
+"""Number of threads per block."""
 
 MAX_PARTICLES = 2**31 - 1
-"""Largest number of particles of a shower."""
+"""Largest number of particles in a shower."""
 
 _SHARED_BYTES = 46 << 10
 _PENDING_BYTES = 40  # five float64 of a pending sibling
@@ -30,10 +30,10 @@ _HIT_BYTES, _NODE_BYTES = 32, 32
 
 
 class Machine(Protocol):
-    """A place where the kernels run: a GPU, or in tests the host."""
+    """Interface of a machine that runs the kernels: a GPU, or the host in tests."""
 
     blocks: int
-    """Number of blocks of a launch."""
+    """Number of blocks per launch."""
 
     def empty(self, size: int, dtype: npt.DTypeLike) -> Any:
         """Return an uninitialised array on the machine."""
@@ -50,7 +50,7 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class Macros:
-    """The constants that ``walk.cu`` is compiled with."""
+    """Constants with which ``walk.cu`` is compiled."""
 
     wide_path: bool
     """Whether paths have 64 bits, for more than 31 slices."""
@@ -73,11 +73,11 @@ class Macros:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive showers on the machine; the arrays are the machine's."""
+    """Consecutive showers, whose arrays are in the memory of the machine."""
 
     count: int
     too_large: int
-    """Number of a shower with too many particles, or -1. The hits are undefined then."""
+    """Number of a shower with too many particles, or -1. The hits are defined only if it is -1."""
     num_primaries: int
     num_hits: int
     num_particles: int
@@ -97,11 +97,11 @@ class Walker:
 
     Args:
         config: Physics of the showers.
-        seed: Seed, 0 to 2**64 - 1.
-        complete_only: Whether showers that leave a readout layer empty have no hits.
+        seed: Random seed from 0 to 2**64 - 1.
+        complete_only: Whether to drop showers that leave a readout layer empty.
         record: Whether particles are recorded.
-        machine: Where the kernels run.
-        max_particles: Largest number of particles of a shower.
+        machine: Machine that runs the kernels.
+        max_particles: Largest allowed number of particles in a shower.
         single: Whether positions and energies are float32, rounded from float64.
     """
 
@@ -134,7 +134,7 @@ class Walker:
             count: Number of showers.
 
         Returns:
-            The showers, on the machine.
+            The showers, in the memory of the machine.
         """
         incident_energy, primary_offset, num_primaries, primaries = self._draw(first, count)
         while True:
@@ -338,7 +338,7 @@ _NODE_COLUMNS: dict[str, Any] = _REALS | {"parent": np.int32} | dict.fromkeys(("
 
 @dataclass(frozen=True)
 class _Counted:
-    """What the first walk leaves for the second one."""
+    """Results of the first walk, which the second walk uses."""
 
     fates: Any
     row: int
@@ -359,10 +359,10 @@ def fetch_chunk(chunk: Chunk, machine: Machine) -> tuple[Primaries, WalkResult]:
 
     Args:
         chunk: The showers.
-        machine: Where they are.
+        machine: Machine whose memory contains them.
 
     Returns:
-        Their primaries and their hits, as the engine "cpu" returns them.
+        Their primaries and their hits, in the form that the engine "cpu" returns.
     """
     total = chunk.num_primaries
     energy, x, y, slope_x, slope_y = machine.fetch(chunk.primaries).reshape(5, total)

@@ -57,7 +57,7 @@ MISTAKES = {
     "too few parts": (lambda t: ImageDataset(t, grid=Grid(COARSE.parts[:2])), "have 3 layers"),
     "other images": (
         lambda t: ImageDataset(t, grid={"a": COARSE}, normalisation=ImageDataset(t, normalisation="fit").normalisation),
-        "the images are a/layer_0",
+        "must only scale the images a/layer_0",
     ),
     "a hit's target": (lambda t: ImageDataset(t, targets="primary"), "only have"),
     "slices unknown": (

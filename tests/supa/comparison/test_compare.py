@@ -166,7 +166,7 @@ def test_chunks_form_one_sample(pair, result):
     for found in again.observables:
         if found.level == "shower":
             assert found.distance == pytest.approx(whole[found.name].distance, rel=1e-4)  # up to the resolution
-    assert again.floor.startswith("two parts")  # chunks may be an incomplete run
+    assert again.floor.startswith("two parts")  # chunks may come from an incomplete run
     assert again.pulls == result.pulls
     hits = {o.name: o.distance.value for o in again.observables if o.level == "hit"}
     assert hits == pytest.approx({name: whole[name].distance.value for name in hits}, rel=0.02)

@@ -54,7 +54,7 @@ def test_bias_and_error_are_computed_per_bin():
     variance = 0.01**2 * 50 * 51 / 3
     expected = np.sqrt([variance, 0.1**2 * variance + np.log(2) ** 2])
     np.testing.assert_allclose(error.lines[0].get_ydata(), expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="202 bins need at least 2,020 showers, got 202"):
+    with pytest.raises(ValueError, match="At least 2,020 showers are needed for 202 bins, got 202"):
         plot_resolution(energy, {"a": predicted}, bins=202)
 
 
