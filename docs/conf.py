@@ -51,7 +51,9 @@ nb_merge_streams = True
 autosummary_generate = True
 autodoc_member_order = "bysource"
 # Methods of these classes belong to other packages' references.
-autodoc_default_options = {"inherited-members": "Module,Dataset,Sampler,ABC,BaseException,Exception,Generic,tuple,object"}
+autodoc_default_options = {
+    "inherited-members": "Module,Dataset,Sampler,ABC,BaseException,Exception,Generic,tuple,object"
+}
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"

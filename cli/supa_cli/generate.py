@@ -144,7 +144,9 @@ def command(
             on_existing=add_existing,
         ) as writer:
             resumed = writer.num_showers
-            with progress("simulating", "starting (the first run compiles for about 20 seconds)", quiet=quiet) as report:
+            with progress(
+                "simulating", "starting (the first run compiles for about 20 seconds)", quiet=quiet
+            ) as report:
                 report(resumed, num_showers)
                 chunks = stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)
                 for chunk in interruptible(chunks):
