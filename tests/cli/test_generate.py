@@ -150,7 +150,7 @@ MISTAKES = {
     "record": (["a.h5", "-n", "1", "--record", "tree"], "'tree' is not one of"),
     "engine": (["a.h5", "-n", "1", "--engine", "gpu"], "'gpu' is not one of"),
     "threads": (["a.h5", "-n", "1", "--threads", "0"], "at least 1"),
-    "reference threads": (["a.h5", "-n", "1", "--engine", "reference", "--threads", "2"], "one sequential stream"),
+    "reference threads": (["a.h5", "-n", "1", "--engine", "reference", "--threads", "2"], "uses one stream; use 1"),
     "two values": (["a.h5", "-n", "1", "--set", "num_slices=27\nframe='reference'"], "num_slices: "),
     "deep value": (["a.h5", "-n", "1", "--set", "azimuth=" + "[" * 3000], "azimuth: "),
     "empty config": (["a.h5", "-n", "1", "--config", ""], "must end in .json or .toml"),

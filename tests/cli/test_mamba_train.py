@@ -100,7 +100,7 @@ def test_energies_are_trained_and_evaluated(supa_mamba):
         f"all {facts['showers']} {facts['bias']['model']:+.3f} {facts['resolution']['model']:.3f} "
         + " ".join(f"{value:.3f}" for value in rows)
     ) in shown
-    assert f"The expected Bayes-optimal rms is {facts['bayes_rms']:.3f}" in shown
+    assert f"The Bayes-optimal rms is {facts['bayes_rms']:.3f}" in shown
     bins = facts["by_energy"]
     assert sum(each["showers"] for each in bins) == facts["showers"]
     assert (

@@ -90,10 +90,10 @@ def test_a_full_state_raises_an_error():
     for _ in range(2):
         mixer.step(x[:1], state)
     mixer.step(x[:2], state, torch.tensor([-1, 1]))
-    with pytest.raises(ValueError, match="room for 2 rows per sequence, but 3 are needed"):
+    with pytest.raises(ValueError, match="it can store 2 rows per sequence, but 3 are required"):
         mixer.step(x[:1], state)
     assert state.lengths.tolist() == [2, 1]
-    with pytest.raises(ValueError, match="room for 2 rows per sequence, but 3 are needed"):
+    with pytest.raises(ValueError, match="it can store 2 rows per sequence, but 3 are required"):
         mixer(x, offset_of([3, 0]), mixer.init_state(2, 2))
 
 
@@ -143,5 +143,5 @@ def test_compiled_steps_beyond_the_capacity_raise_an_error():
     with torch.enable_grad(), pytest.raises(IndexError):
         step(x, state)
     assert torch.is_grad_enabled()
-    with pytest.raises(ValueError, match="room for 2 rows per sequence, but 3 are needed"):
+    with pytest.raises(ValueError, match="it can store 2 rows per sequence, but 3 are required"):
         mixer.step(x, state)
