@@ -66,7 +66,7 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests that take less than a minute each."""
     session.install(".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "2", *session.posargs)
 
 
 @nox.session
@@ -87,7 +87,7 @@ def docs(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Run the tests and print which share of each package they execute."""
     session.install(".[dev]")
-    session.run("pytest", "--cov", "--cov-report=", *session.posargs)
+    session.run("pytest", "-n", "2", "--cov", "--cov-report=", *session.posargs)
     session.run("python", ".ci/coverage_by_package.py")
 
 
@@ -105,7 +105,7 @@ def lowest(session: nox.Session) -> None:
     PyTorch 2.6 comes with CUDA on Linux: the installation downloads 3 GB.
     """
     _install_lowest(session, ".[test,gpu]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "2", *session.posargs)
 
 
 @nox.session

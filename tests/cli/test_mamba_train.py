@@ -55,6 +55,7 @@ def folder(files, tmp_path, monkeypatch):
 @pytest.fixture
 def supa_mamba(monkeypatch, capsys):
     """Run the command in this process; return its exit status, standard output and standard error."""
+    monkeypatch.setenv("COLUMNS", "200")  # rows of tables in one piece, whatever the terminal
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["supa", "mamba", *map(str, arguments)])

@@ -246,7 +246,7 @@ def _exists(page: Path, target: str) -> bool:
 def test_ci_runs_the_two_commands_of_the_readme(root):
     job, tests, *_ = (block.text.strip() for block in PAGES["README.md"].blocks if block.language == "sh")
     assert job.startswith("pip install . && supa generate")
-    assert tests.endswith("pytest")
+    assert tests.endswith("pytest -n 2")
     script = (root / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert job in script
     assert tests in script
