@@ -201,6 +201,8 @@ def test_an_image_needs_a_shower_and_a_layer():
 def test_ticks_of_logarithmic_axes_are_plain_numbers_or_powers_of_ten():
     figure = plot_resolution(np.geomspace(3, 40, 200), {"a": np.geomspace(3, 40, 200)})
     figure.draw_without_rendering()
-    labels = [label.get_text() for label in figure.axes[0].get_xticklabels(which="both")]
+    low, high = figure.axes[0].get_xlim()
+    ticks = figure.axes[0].get_xticklabels(which="both")
+    labels = [tick.get_text() for tick in ticks if low <= tick.get_position()[0] <= high]
     assert {"5", "10", "20"} <= set(labels)
     assert not any("times" in label or "cdot" in label for label in labels)
