@@ -420,23 +420,6 @@ def test_a_terminal_shows_a_table_of_layers(supa, monkeypatch):
     assert re.fullmatch(r" *layer1 +2 +[\d.]+ +[-\d.]+ +[-\d.]+ +[\d.]+ % +[\d.]+ % *", last)
 
 
-def test_the_commands_and_the_code_of_the_page_run(supa, root, folder, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "how_to" / "train_graph_networks.md").read_text()
-    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    for line in commands.strip().splitlines():
-        words = line.split("#")[0].replace("--root raw", "").split()[2:]
-        short = SHORT if words[0] == "train" else []
-        code, out, err = supa(*words, *short)
-        assert code == 0, err
-    for name in json.loads(out):
-        assert f"`{name}`" in page
-    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict = {}
-    exec(compile(python, "train_graph_networks.md", "exec"), names)
-    assert (folder / "module.pt").exists()
-    assert names["module"](names["graph"].x, names["graph"].edge_index).shape == (1, 2)
-
-
 def test_help_loads_nothing_heavy():
     code = (
         "import supa_cli.main, supa_cli.gff, supa_cli.gff.train, supa_cli.gff.evaluate, sys\n"

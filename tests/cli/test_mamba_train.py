@@ -315,27 +315,3 @@ def test_help_loads_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
     assert command.command.name == "train"
-
-
-def test_the_commands_and_the_code_of_the_page_run(supa_mamba, monkeypatch, capsys):
-    page = (Path(__file__).parents[2] / "docs" / "how_to" / "train_encoders.md").read_text()
-    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    for line in commands.strip().splitlines():
-        program, group, *words = line.split("#")[0].replace("1e5", "120").split()
-        assert program == "supa"
-        if group == "mamba":
-            code, out, err = supa_mamba(*words, *(SHORT if words[0] == "train" else []))
-            assert code == 0, err
-        else:
-            monkeypatch.setattr(sys, "argv", [program, group, *words])
-            with pytest.raises(SystemExit) as stop:
-                main.main()
-            assert not stop.value.code
-            capsys.readouterr()
-    assert json.loads(out)["target"] == "primary"
-    (settings,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    Path("settings.toml").write_text(settings)
-    assert TrainingConfig.from_file("settings.toml") == TrainingConfig(target="incident_energy")
-    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(python, "train_encoders.md", "exec"), {})
-    assert "bayes_rms" in capsys.readouterr().out

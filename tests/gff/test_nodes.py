@@ -1,12 +1,8 @@
 """Tests at node level: class nodes, known labels, validation of layers, and graphs without edges."""
 
-import re
-
 import pytest
 from small_graphs import make_trainer
 
-import supa_datasets
-import supa_gff
 from supa_gff import GraphSet, Network, preset, update_rule
 from supa_gff.heads import Head
 from supa_learning import metrics
@@ -198,24 +194,3 @@ def test_normalised_rows_sum_to_one_and_keep_zero_rows():
     expected = [[v / (sum(row) or 1) for v in row] for row in graphs.x.tolist()]
     assert torch.allclose(rows, torch.tensor(expected))
     assert rows[5].tolist() == [0] * 8
-
-
-def test_code_of_the_page_on_nodes_runs(root, monkeypatch, capsys):
-    from torch_geometric.data import Data
-
-    graphs = communities()
-    masks = {f"{name}_mask": torch.zeros(60, dtype=torch.bool) for name in ("train", "val", "test")}
-    for mask, members in zip(masks.values(), (TRAIN, VALID, TEST), strict=True):
-        mask[members] = True
-    graph = Data(x=graphs.x, edge_index=graphs.edge_index, y=graphs.target, **masks)
-    made = supa_datasets.GraphBenchmark("Cora", "node", (graph,), 8, CLASSES, False)
-    monkeypatch.setattr(supa_datasets, "load_benchmark", lambda _: made)
-    monkeypatch.setattr(supa_gff, "preset", lambda *asked: preset(*asked).replace(epochs=60))
-    names = {}
-    for code in re.findall(
-        r"```python\n(.*?)```", (root / "docs" / "explanation" / "gff_nodes.md").read_text(), re.DOTALL
-    ):
-        exec(compile(code, "gff_nodes.md", "exec"), names)
-    accuracy, area = re.findall(r"[01]\.\d+", capsys.readouterr().out)
-    assert 0.5 < float(accuracy) <= 1
-    assert 0.5 < float(area) <= 1
