@@ -31,7 +31,6 @@ extensions = [
     "public_names",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["README.md"]
 
 # Every reference must resolve. With -W a broken one stops the build.
 nitpicky = True

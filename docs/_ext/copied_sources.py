@@ -1,4 +1,4 @@
-"""Pages whose source is outside of ``docs``: the notebooks and the files that a repository keeps at its root."""
+"""The notebooks, whose source is outside of ``docs``."""
 
 import shutil
 from pathlib import Path

@@ -11,28 +11,11 @@ from functools import cache
 from types import ModuleType
 
 from docutils import nodes
+from public_packages import PACKAGES
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.roles import XRefRole
-
-PACKAGES = (
-    "supa",
-    "supa.plotting",
-    "supa.observables",
-    "supa.distances",
-    "supa.comparison",
-    "supa_datasets",
-    "supa_datasets.graph_benchmarks",
-    "supa_learning",
-    "supa_gff",
-    "supa_gff.goodness",
-    "supa_gff.heads",
-    "supa_gff.label_injection",
-    "supa_gff.losses",
-    "supa_gff.negatives",
-    "supa_mamba",
-)
 
 
 @cache

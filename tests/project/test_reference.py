@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from public_names import PACKAGES, public_names
+from public_names import public_names
+from public_packages import PACKAGES
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "api"
 

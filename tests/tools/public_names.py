@@ -6,23 +6,7 @@ import inspect
 from dataclasses import is_dataclass
 from types import ModuleType
 
-PACKAGES = (
-    "supa",
-    "supa.comparison",
-    "supa.distances",
-    "supa.observables",
-    "supa.plotting",
-    "supa_datasets",
-    "supa_datasets.graph_benchmarks",
-    "supa_learning",
-    "supa_gff",
-    "supa_gff.goodness",
-    "supa_gff.heads",
-    "supa_gff.label_injection",
-    "supa_gff.losses",
-    "supa_gff.negatives",
-    "supa_mamba",
-)
+from public_packages import PACKAGES
 
 
 def public_names() -> list[tuple[str, str]]:
