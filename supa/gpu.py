@@ -7,8 +7,9 @@ from supa.checks import check_int, did_you_mean
 from supa.config import ShowerConfig
 from supa.engines import cuda
 from supa.initial_conditions import EnergyLike
-from supa.presets import ConfigLike, as_config
-from supa.random import MAX_INDEX, MAX_SEED
+from supa.presets import ConfigLike
+from supa.random import MAX_INDEX
+from supa.simulation_plan import make_plan
 
 Precision = Literal["float64", "float32"]
 
@@ -100,30 +101,28 @@ def simulate_on_gpu(
         >>> x.device  # doctest: +SKIP
         device(type='cuda', index=0)
     """
-    config = as_config(config)
-    if energy is not None:
-        config = config.replace(incident_energy=energy)
-    seed = check_int(0, MAX_SEED, "seed", seed)
-    num_showers = check_int(1, MAX_INDEX, "num_showers", num_showers)
-    first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 - num_showers)")
+    check_int(1, MAX_INDEX, "num_showers", num_showers)
+    plan = make_plan(num_showers, config, energy, seed, first, "all", "hits", "cuda", None, None)
     if precision not in get_args(Precision):
         raise ValueError(
             f"precision: {precision!r} was given, but it must be 'float64' or 'float32'."
             f"{did_you_mean(precision, get_args(Precision))}"
         )
     gpu = cuda.open_gpu()
-    walker = cuda.Walker(config, seed, False, False, gpu, single=precision == "float32")
+    walker = cuda.Walker(plan.config, plan.seed, False, False, gpu, single=precision == "float32")
     try:
-        chunk = walker.walk(first, num_showers)
+        chunk = walker.walk(plan.first, plan.num_showers)
     except cuda.GpuMemoryError as error:
-        raise MemoryError(f"num_showers: {num_showers:,} was given, but {error}; simulate fewer at a time.") from None
+        raise MemoryError(
+            f"num_showers: {plan.num_showers:,} was given, but {error}; simulate fewer at a time."
+        ) from None
     if chunk.too_large >= 0:
-        raise MemoryError(f"Shower {first + chunk.too_large} has more than {cuda.MAX_PARTICLES:,} particles.")
+        raise MemoryError(f"Shower {plan.first + chunk.too_large} has more than {cuda.MAX_PARTICLES:,} particles.")
     gpu.synchronize()
     return GpuShowers(
-        config=config,
-        seed=seed,
-        first=first,
+        config=plan.config,
+        seed=plan.seed,
+        first=plan.first,
         incident_energy=chunk.incident_energy,
         leaked_energy=chunk.leaked_energy,
         offset=chunk.hit_offset,

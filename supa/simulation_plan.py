@@ -22,6 +22,7 @@ Engine = Literal["cpu", "cuda", "reference"]
 
 MAX_THREADS = 1024
 
+_SINGLE_THREADED = {"cuda": "one thread", "reference": "one stream"}
 _CHUNK_BYTES = 8 << 20
 _GPU_CHUNK_BYTES = 512 << 20  # enough showers to keep all multiprocessors busy
 _CHUNKS_SHARE = 0.25  # largest share of the free memory for all chunks together
@@ -94,13 +95,13 @@ def make_plan(
             )
     if engine == "reference":
         check_int(0, reference.MAX_SEED, "seed", seed, "with engine='reference'")
+    if engine in _SINGLE_THREADED:
         if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
-            raise ValueError(f"threads: {threads!r} was given, but engine='reference' uses one stream; use 1.")
+            raise ValueError(
+                f"threads: {threads!r} was given, but engine={engine!r} uses {_SINGLE_THREADED[engine]}; use 1."
+            )
         threads = 1
     if engine == "cuda":
-        if threads is not None and check_int(1, MAX_THREADS, "threads", threads) != 1:
-            raise ValueError(f"threads: {threads!r} was given, but engine='cuda' uses one thread; use 1.")
-        threads = 1
         cuda.open_gpu()
     seed = check_int(0, MAX_SEED, "seed", seed)
     num_showers = check_int(0, MAX_INDEX, "num_showers", num_showers)

@@ -288,14 +288,14 @@ class Walker:
             return (
                 {name: columns[name] for name in _HIT_COLUMNS},
                 {name: columns[name] for name in _NODE_COLUMNS},
-                machine.send(np.zeros(count)),
+                machine.empty(count, np.float64),
             )
         cursor_bytes = counted.row * counted.place.itemsize
         shared_depth = min((_SHARED_BYTES // THREADS - cursor_bytes) // _PENDING_BYTES, _MAX_SHARED_DEPTH)
         deep = max(self._num_slices - shared_depth, 1) * 5 * machine.blocks * THREADS
         hits = machine.empty(max(counted.num_hits, 1) * _HIT_BYTES // 8, np.float64)
         nodes = machine.empty(max(counted.num_particles, 1) * _NODE_BYTES // 8, np.float64)
-        leaked_energy = machine.send(np.zeros(count))
+        leaked_energy = machine.empty(count, np.float64)
         self._launch(
             "write_showers",
             np.int64(first),
