@@ -223,7 +223,7 @@ def _walk(
                 draw_words(
                     words,
                     reals,
-                    whole_vectors(int(m)),
+                    whole_vectors(np.int64(m)),
                     first,
                     seed & MASK,
                     seed >> HALF,
@@ -250,7 +250,7 @@ def _walk(
                 split_directions(
                     words,
                     reals,
-                    whole_vectors(int(splits)),
+                    whole_vectors(np.int64(splits)),
                     walk.theta_start,
                     walk.theta_span,
                     walk.deviation,

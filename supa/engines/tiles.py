@@ -46,7 +46,7 @@ _COUNT_PASS = Word((1 << 32) + (1 << 48))
 
 
 @kernel
-def whole_vectors(count: int) -> int:
+def whole_vectors(count: np.int64) -> np.int64:
     """Round up to a multiple of the vector length, so that the slow scalar loop for the remainder is never used."""
     return (count + _LANES - 1) // _LANES * _LANES
 
@@ -67,7 +67,7 @@ def load_tile(
 def draw_words(
     words: UInt64Array,
     reals: FloatArray,
-    m: int,
+    m: np.int64,
     first: Word,
     k0: Word,
     k1: Word,
@@ -177,7 +177,7 @@ def gather_splits(
 def split_directions(
     words: UInt64Array,
     reals: FloatArray,
-    splits: int,
+    splits: np.int64,
     theta_start: float,
     theta_span: float,
     deviation: float,
