@@ -11,7 +11,6 @@ from supa.engines.growable import lengthened
 from supa.engines.results import WalkResult
 from supa.engines.tiles import (
     BYTE,
-    ENERGY,
     HIT_ENERGY,
     HIT_ROW,
     HIT_TAG,
@@ -29,19 +28,17 @@ from supa.engines.tiles import (
     NUM_SLOT_LINES,
     NUM_WORD_LINES,
     ONE,
-    PARENT,
-    PATH,
     ROW,
     SX,
     SY,
-    TAG,
     TILE,
     ZERO,
+    Particles,
     X,
     Y,
     draw_words,
     gather_splits,
-    load_tile,
+    particles_for,
     pass_particles,
     record_leak,
     record_tile,
@@ -95,16 +92,27 @@ class ParticleColumns(NamedTuple):
 class _Rows(NamedTuple):
     """Rows of words of the particles of two slices, and of the hits of a block."""
 
-    here: FloatArray
-    there: FloatArray
+    here: Particles
+    there: Particles
     hit: FloatArray
+
+
+def _new_particles() -> Particles:
+    size = 8 * TILE
+    return Particles(
+        np.empty(4 * size),
+        np.empty(size),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+    )
 
 
 class Workspace:
     """Memory in which one thread simulates chunk after chunk."""
 
     def __init__(self) -> None:
-        self._rows = _Rows(*(np.empty(8 * TILE) for _ in _Rows._fields))
+        self._rows = _Rows(_new_particles(), _new_particles(), np.empty(8 * TILE))
         self._nodes = np.empty(8 * TILE)
 
     def walk_showers(
@@ -186,7 +194,7 @@ def _walk(
     words, reals = np.empty(NUM_WORD_LINES * TILE, np.uint64), np.empty(NUM_REAL_LINES * TILE)
     slots = np.empty(NUM_SLOT_LINES * TILE, np.uint64)
     here, there, hit = rows.here, rows.there, rows.hit
-    here_id, there_id, hit_id = here.view(np.uint64), there.view(np.uint64), hit.view(np.uint64)
+    hit_id = hit.view(np.uint64)
     columns, node, records = hits_out, nodes_in, particles_out
     num_showers, num_slices, num_layers = len(primaries.incident_energy), len(walk.stop_word), Word(walk.num_layers)
     num_hits, num_nodes = np.zeros(num_showers, np.int64), np.zeros(num_showers, np.int64)
@@ -199,18 +207,16 @@ def _walk(
     for block in range(0, num_showers, block_size):
         block_end = min(block + block_size, num_showers)
         n = Word(primaries.offset[block_end] - primaries.offset[block])
-        if ROW * n > Word(len(here)):
-            here = lengthened(here, ROW * n)
-            here_id = here.view(np.uint64)
-        _load_primaries(primaries, block, block_end, here, here_id)
+        if n > Word(len(here.energy)) - Word(8):
+            here = particles_for(Word(2) * n)
+        _load_primaries(primaries, block, block_end, here)
         hits, nodes = ZERO, ZERO
         for l in range(num_slices):
             if Word(2) * n + hits + nodes > Word(max_particles):
-                too_large = np.int64(here_id[ROW * (n >> ONE) + TAG] >> BYTE)
+                too_large = np.int64(here.tag[n >> ONE] >> BYTE)
                 break
-            if ROW * Word(2) * n > Word(len(there)):
-                there = lengthened(there, ROW * Word(2) * n)
-                there_id = there.view(np.uint64)
+            if Word(2) * n > Word(len(there.energy)) - Word(8):
+                there = particles_for(Word(4) * n)
             if HIT_ROW * (hits + n) > Word(len(hit)):
                 hit = lengthened(hit, HIT_ROW * (hits + n))
                 hit_id = hit.view(np.uint64)
@@ -219,11 +225,12 @@ def _walk(
             born, start = ZERO, ZERO
             while start < n:
                 m = min(Word(TILE), n - start)
-                load_tile(here, here_id, start, m, words, reals)
                 draw_words(
-                    words,
-                    reals,
+                    here.path[start:],
+                    here.tag[start:],
+                    here.energy[start:],
                     whole_vectors(np.int64(m)),
+                    words,
                     first,
                     seed & MASK,
                     seed >> HALF,
@@ -234,7 +241,6 @@ def _walk(
                 stops, splits, passes, children = sort_fates(words, m, slots)
                 stop_particles(
                     here,
-                    here_id,
                     start,
                     slots,
                     stops,
@@ -245,7 +251,7 @@ def _walk(
                     hit_id,
                     hits,
                 )
-                pass_particles(here, here_id, start, slots, passes, walk.slice_spacing, there, there_id, born)
+                pass_particles(here, start, slots, passes, walk.slice_spacing, there, born)
                 gather_splits(here, start, slots, splits, words, reals)
                 split_directions(
                     words,
@@ -256,13 +262,10 @@ def _walk(
                     walk.deviation,
                     walk.parent_frame,
                 )
-                split_particles(
-                    here, here_id, start, slots, splits, reals, walk.balanced, walk.slice_spacing, there, there_id, born
-                )
+                split_particles(here, start, slots, splits, reals, walk.balanced, walk.slice_spacing, there, born)
                 if nodes_in is not None:
                     record_tile(
                         here,
-                        here_id,
                         start,
                         m,
                         slots,
@@ -270,7 +273,7 @@ def _walk(
                         splits,
                         passes,
                         l,
-                        there_id,
+                        there,
                         born,
                         num_nodes,
                         node,
@@ -282,17 +285,17 @@ def _walk(
                 born += children
                 start += Word(TILE)
             slice_end[l] = hits
-            here, here_id, there, there_id = there, there_id, here, here_id
+            here, there = there, here
             n = born
         if too_large >= 0:
             break
         if nodes_in is not None and NODE_ROW * (nodes + n) > Word(len(node)):
             node = lengthened(node, NODE_ROW * (nodes + n))
         for i in range(n):
-            k = here_id[ROW * i + TAG] >> BYTE
-            leaked[k] += here[ROW * i + ENERGY]
+            k = here.tag[i] >> BYTE
+            leaked[k] += here.energy[i]
             if nodes_in is not None:
-                record_leak(here, here_id, Word(i), num_slices, node, node.view(np.uint64), nodes)
+                record_leak(here, Word(i), num_slices, node, node.view(np.uint64), nodes)
                 num_nodes[k] += 1
                 nodes += ONE
 
@@ -346,17 +349,17 @@ def _walk(
 
 
 @kernel
-def _load_primaries(primaries: Primaries, block: int, block_end: int, here: FloatArray, here_id: UInt64Array) -> None:
-    row = ZERO
+def _load_primaries(primaries: Primaries, block: int, block_end: int, here: Particles) -> None:
+    i = ZERO
     for k in range(block, block_end):
         for p in range(primaries.offset[k], primaries.offset[k + 1]):
-            here[row + X], here[row + Y] = primaries.x[p], primaries.y[p]
-            here[row + SX], here[row + SY] = primaries.slope_x[p], primaries.slope_y[p]
-            here[row + ENERGY] = primaries.energy[p]
-            here_id[row + PATH] = ONE
-            here_id[row + TAG] = (Word(k) << BYTE) | Word(p - primaries.offset[k])
-            here_id[row + PARENT] = MASK  # no parent
-            row += ROW
+            here.geometry[ROW * i + X], here.geometry[ROW * i + Y] = primaries.x[p], primaries.y[p]
+            here.geometry[ROW * i + SX], here.geometry[ROW * i + SY] = primaries.slope_x[p], primaries.slope_y[p]
+            here.energy[i] = primaries.energy[p]
+            here.path[i] = ONE
+            here.tag[i] = (Word(k) << BYTE) | Word(p - primaries.offset[k])
+            here.parent[i] = MASK  # no parent
+            i += ONE
 
 
 @kernel
