@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numba
+import numba.extending
 
 from supa.caching import machine_code_folder
 
@@ -30,6 +31,21 @@ def kernel(function: Function) -> Function:
         return cast(Function, numba.njit(function, nogil=True, error_model="numpy"))
     with _cached_in(folder):
         return cast(Function, numba.njit(function, cache=True, nogil=True, error_model="numpy"))
+
+
+def stage(function: Function) -> Function:
+    """Compile a function only as a part of the kernels that call it.
+
+    Called from Python, the function is not compiled. Compilation is faster than that of a kernel, because there is no
+    wrapper for calls from Python.
+
+    Args:
+        function: Function in the subset of Python that Numba supports.
+
+    Returns:
+        The same function.
+    """
+    return cast(Function, numba.extending.register_jitable(error_model="numpy")(function))
 
 
 def inline(function: Function) -> Function:

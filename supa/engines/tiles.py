@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray, UInt64Array
-from supa.compiler import kernel
+from supa.compiler import stage
 from supa.elementary import sin_cos, sin_cos_turn
 from supa.physics import LEAK, PASS, SPLIT, STOP, child_slopes
 from supa.random import HALF, MASK, TO_UNIT, Word, identity_words, philox
@@ -36,7 +36,7 @@ NODE_X, NODE_Y, NODE_ENERGY, NODE_PARENT, NODE_TAG, NODE_CODE = (Word(column) fo
 _FATE, _THETA_WORD, _DELTA_WORD, _PHI_WORD = 0, TILE, 2 * TILE, 3 * TILE
 _SX_1, _SY_1, _SX_2, _SY_2, _SHARE = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE
 _SPLIT_SLOT, _PASS_SLOT = Word(TILE), Word(2 * TILE)
-NUM_WORD_LINES, NUM_REAL_LINES, NUM_SLOT_LINES = 4, 7, 3
+_NUM_WORD_LINES, _NUM_REAL_LINES, _NUM_SLOT_LINES = 4, 7, 3
 
 # Four counts of 16 bits in one word: stops, splits, passes and children.
 _FIELD = Word(0xFFFF)
@@ -46,7 +46,7 @@ _COUNT_SPLIT = Word((1 << 16) + (2 << 48))
 _COUNT_PASS = Word((1 << 32) + (1 << 48))
 
 
-@kernel
+@stage
 def whole_vectors(count: np.int64) -> np.int64:
     """Round up to a multiple of the vector length, so that the slow scalar loop for the remainder is never used."""
     return (count + _LANES - 1) // _LANES * _LANES
@@ -64,21 +64,34 @@ class Particles(NamedTuple):
     parent: UInt64Array
     """Number of the parent in its shower, if particles are recorded."""
 
+    @classmethod
+    def empty(cls, count: int) -> "Particles":
+        """Allocate memory for particles. The vectorised loops read a few numbers beyond the last particle."""
+        size = count + _LANES
+        path, tag, parent = np.empty((3, size), np.uint64)
+        return cls(np.empty(4 * size), np.empty(size), path, tag, parent)
 
-@kernel
-def particles_for(count: Word) -> Particles:
-    """Allocate memory for particles. The vectorised loops read a few numbers beyond the last particle."""
-    size = np.int64(count) + _LANES
-    return Particles(
-        np.empty(4 * size),
-        np.empty(size),
-        np.empty(size, np.uint64),
-        np.empty(size, np.uint64),
-        np.empty(size, np.uint64),
-    )
+    @property
+    def capacity(self) -> int:
+        """Number of particles that fit."""
+        return len(self.energy) - _LANES
 
 
-@kernel
+class Scratch(NamedTuple):
+    """Memory for one tile."""
+
+    words: UInt64Array
+    reals: FloatArray
+    slots: UInt64Array
+
+    @classmethod
+    def empty(cls) -> "Scratch":
+        """Allocate memory for one tile."""
+        lines = _NUM_WORD_LINES, _NUM_REAL_LINES, _NUM_SLOT_LINES
+        return cls(*(np.empty(TILE * n, kind) for n, kind in zip(lines, (np.uint64, np.float64, np.uint64))))
+
+
+@stage
 def draw_words(
     path: UInt64Array,
     tag: UInt64Array,
@@ -108,7 +121,7 @@ def draw_words(
         words[_PHI_WORD + j] = phi
 
 
-@kernel
+@stage
 def sort_fates(words: UInt64Array, m: Word, slots: UInt64Array) -> tuple[Word, Word, Word, Word]:
     """List the particles of the tile by fate.
 
@@ -125,7 +138,7 @@ def sort_fates(words: UInt64Array, m: Word, slots: UInt64Array) -> tuple[Word, W
     return counts & _FIELD, (counts >> _SPLITS) & _FIELD, (counts >> _PASSES) & _FIELD, counts >> _CHILDREN
 
 
-@kernel
+@stage
 def stop_particles(
     here: Particles,
     start: Word,
@@ -149,7 +162,7 @@ def stop_particles(
         hits_of_layer[(tag >> BYTE) * num_layers + layer] += 1
 
 
-@kernel
+@stage
 def pass_particles(
     here: Particles, start: Word, slots: UInt64Array, passes: Word, dz: float, there: Particles, born: Word
 ) -> None:
@@ -167,7 +180,7 @@ def pass_particles(
         there.tag[at] = here.tag[i]
 
 
-@kernel
+@stage
 def gather_splits(
     here: Particles, start: Word, slots: UInt64Array, splits: Word, words: UInt64Array, reals: FloatArray
 ) -> None:
@@ -181,7 +194,7 @@ def gather_splits(
         words[Word(_PHI_WORD) + j] = words[Word(_PHI_WORD) + s]
 
 
-@kernel
+@stage
 def split_directions(
     words: UInt64Array,
     reals: FloatArray,
@@ -207,7 +220,7 @@ def split_directions(
         reals[_SHARE + j] = share
 
 
-@kernel
+@stage
 def split_particles(
     here: Particles,
     start: Word,
@@ -245,7 +258,7 @@ def split_particles(
         there.tag[at] = tag
 
 
-@kernel
+@stage
 def record_tile(
     here: Particles,
     start: Word,
@@ -285,14 +298,14 @@ def record_tile(
         node_id[at] = code | Word(PASS)
 
 
-@kernel
+@stage
 def record_leak(here: Particles, i: Word, num_slices: int, node: FloatArray, node_id: UInt64Array, nodes: Word) -> None:
     """Record a particle that left the last slice."""
     _record(here, i, node, node_id, NODE_ROW * nodes)
     node_id[NODE_ROW * nodes + NODE_CODE] = (Word(num_slices) << BYTE) | Word(LEAK)
 
 
-@kernel
+@stage
 def _record(here: Particles, i: Word, node: FloatArray, node_id: UInt64Array, at: Word) -> None:
     node[at + NODE_X], node[at + NODE_Y] = here.geometry[ROW * i + X], here.geometry[ROW * i + Y]
     node[at + NODE_ENERGY] = here.energy[i]
