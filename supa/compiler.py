@@ -45,7 +45,7 @@ def stage(function: Function) -> Function:
     Returns:
         The same function.
     """
-    return cast(Function, numba.extending.register_jitable(error_model="numpy")(function))
+    return numba.extending.register_jitable(error_model="numpy")(function)
 
 
 def inline(function: Function) -> Function:

@@ -33,6 +33,7 @@ from supa.engines.tiles import (
     Scratch,
     X,
     Y,
+    aligned_empty,
     draw_words,
     gather_splits,
     pass_particles,
@@ -114,7 +115,7 @@ class Workspace:
     def __init__(self) -> None:
         self._scratch = Scratch.empty()
         self._here, self._there = Particles.empty(TILE), Particles.empty(TILE)
-        self._hit, self._node = np.empty(TILE), np.empty(TILE)
+        self._hit, self._node = aligned_empty(TILE, np.float64), aligned_empty(TILE, np.float64)
 
     def walk_showers(
         self,
@@ -190,9 +191,9 @@ class Workspace:
             count = max(active, 2 * self._here.capacity)
             self._here, self._there = Particles.empty(count), Particles.empty(count)
         if hit_rows:
-            self._hit = np.empty(max(int(HIT_ROW) * hit_rows, 2 * len(self._hit)))
+            self._hit = aligned_empty(max(int(HIT_ROW) * hit_rows, 2 * len(self._hit)), np.float64)
         if node_rows:
-            self._node = np.empty(max(int(NODE_ROW) * node_rows, 2 * len(self._node)))
+            self._node = aligned_empty(max(int(NODE_ROW) * node_rows, 2 * len(self._node)), np.float64)
         if hit_columns:
             hits = _longer(hits, end, hit_columns)
         if particles is not None and node_columns:
@@ -203,8 +204,8 @@ class Workspace:
 def _longer(columns: Columns, end: int, needed: int) -> Columns:
     """Copy the first rows into new columns that are at least twice as long."""
     longer = columns.empty(max(needed, 2 * len(columns.x)))
-    for column, before in zip(longer, columns, strict=True):
-        column[:end] = before[:end]
+    for name in columns._fields:
+        getattr(longer, name)[:end] = getattr(columns, name)[:end]
     return longer
 
 
@@ -234,7 +235,7 @@ def _walk_blocks(
     start_block: int,
     start_end: int,
     start_node_end: int,
-) -> tuple[int, int, int, int]:
+) -> tuple[Any, Any, Any, Any]:
     """Simulate the showers from `start_block` on.
 
     If an array is too short for a block, write the required length to `needed` and return. The caller enlarges it and

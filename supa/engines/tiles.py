@@ -6,9 +6,10 @@ the scratch buffer have constant distances, so the compiler can prove that they 
 loops. All other loops index with uint64, because Numba tests whether a signed index is negative.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray, UInt64Array
 from supa.compiler import stage
@@ -17,6 +18,7 @@ from supa.physics import LEAK, PASS, SPLIT, STOP, child_slopes
 from supa.random import HALF, MASK, TO_UNIT, Word, identity_words, philox
 
 TILE = 128
+_CACHE_LINE = 64  # bytes
 _LANES = 8  # divisor of TILE, and a multiple of the vector length of all common processors
 
 ZERO, ONE = Word(0), Word(1)
@@ -52,6 +54,13 @@ def whole_vectors(count: np.int64) -> np.int64:
     return (count + _LANES - 1) // _LANES * _LANES
 
 
+def aligned_empty(count: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Allocate an array that starts with a cache line, because vectors that cross two lines are slow."""
+    memory = np.empty(count + _CACHE_LINE // 8, kind)
+    skipped = -memory.ctypes.data % _CACHE_LINE // 8
+    return memory[skipped : skipped + count]
+
+
 class Particles(NamedTuple):
     """The active particles of a slice."""
 
@@ -68,8 +77,11 @@ class Particles(NamedTuple):
     def empty(cls, count: int) -> "Particles":
         """Allocate memory for particles. The vectorised loops read a few numbers beyond the last particle."""
         size = count + _LANES
-        path, tag, parent = np.empty((3, size), np.uint64)
-        return cls(np.empty(4 * size), np.empty(size), path, tag, parent)
+        return cls(
+            aligned_empty(4 * size, np.float64),
+            aligned_empty(size, np.float64),
+            *(aligned_empty(size, np.uint64) for _ in ("path", "tag", "parent")),
+        )
 
     @property
     def capacity(self) -> int:
@@ -87,8 +99,11 @@ class Scratch(NamedTuple):
     @classmethod
     def empty(cls) -> "Scratch":
         """Allocate memory for one tile."""
-        lines = _NUM_WORD_LINES, _NUM_REAL_LINES, _NUM_SLOT_LINES
-        return cls(*(np.empty(TILE * n, kind) for n, kind in zip(lines, (np.uint64, np.float64, np.uint64))))
+        return cls(
+            aligned_empty(_NUM_WORD_LINES * TILE, np.uint64),
+            aligned_empty(_NUM_REAL_LINES * TILE, np.float64),
+            aligned_empty(_NUM_SLOT_LINES * TILE, np.uint64),
+        )
 
 
 @stage
