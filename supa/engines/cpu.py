@@ -43,7 +43,6 @@ from supa.engines.tiles import (
     split_directions,
     split_particles,
     stop_particles,
-    whole_vectors,
 )
 from supa.physics import Walk
 from supa.primaries import Primaries
@@ -281,7 +280,7 @@ def _walk_blocks(
                     here.path[start:],
                     here.tag[start:],
                     here.energy[start:],
-                    whole_vectors(np.int64(m)),
+                    m,
                     scratch.words,
                     first,
                     seed & MASK,
@@ -308,7 +307,7 @@ def _walk_blocks(
                 split_directions(
                     scratch.words,
                     scratch.reals,
-                    whole_vectors(np.int64(splits)),
+                    splits,
                     walk.theta_start,
                     walk.theta_span,
                     walk.deviation,

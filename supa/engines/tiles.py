@@ -49,9 +49,12 @@ _COUNT_PASS = Word((1 << 32) + (1 << 48))
 
 
 @stage
-def whole_vectors(count: np.int64) -> np.int64:
-    """Round up to a multiple of the vector length, so that the slow scalar loop for the remainder is never used."""
-    return (count + _LANES - 1) // _LANES * _LANES
+def whole_vectors(count: Word) -> np.int64:
+    """Round up to a multiple of the vector length.
+
+    The compiler sees that the result is a multiple, and leaves out a scalar loop for the remainder.
+    """
+    return np.int64((count + Word(_LANES - 1)) // Word(_LANES)) * _LANES
 
 
 def aligned_empty(count: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -111,7 +114,7 @@ def draw_words(
     path: UInt64Array,
     tag: UInt64Array,
     energy: FloatArray,
-    m: np.int64,
+    m: Word,
     words: UInt64Array,
     first: Word,
     k0: Word,
@@ -124,7 +127,7 @@ def draw_words(
 
     A fate is written as the counts that it adds to: one stop, or one split and two children, or one pass and one child.
     """
-    for j in range(m):
+    for j in range(whole_vectors(m)):
         p, t = path[j], tag[j]
         low, high = identity_words(first + (t >> BYTE), t & LOW_BYTE)
         fate, theta, delta, phi = philox(p & MASK, p >> HALF, low, high, k0, k1)
@@ -213,14 +216,14 @@ def gather_splits(
 def split_directions(
     words: UInt64Array,
     reals: FloatArray,
-    splits: np.int64,
+    splits: Word,
     theta_start: float,
     theta_span: float,
     deviation: float,
     parent_frame: bool,
 ) -> None:
     """Compute the slopes of both children and theta2 / theta from the slopes of the parent in real lines 0 and 1."""
-    for j in range(splits):
+    for j in range(whole_vectors(splits)):
         theta = theta_start + theta_span * (np.float64(np.int64(words[_THETA_WORD + j])) * TO_UNIT)
         share = (0.5 - deviation) + 2.0 * deviation * (np.float64(np.int64(words[_DELTA_WORD + j])) * TO_UNIT)
         sine_phi, cosine_phi = sin_cos_turn(words[_PHI_WORD + j])
