@@ -88,10 +88,11 @@ def simulate(
         True
     """
     plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
-    collector = Collector(plan.num_showers)
-    for chunk in _results(plan, _unchanged):
-        collector.add(chunk)
-    return collector.showers()
+    with Collector(plan.num_showers, plan.threads) as collector:
+        for chunk in _results(plan, _unchanged):
+            collector.add(chunk)
+            del chunk  # so that its memory is used again as soon as it is copied
+        return collector.showers()
 
 
 def stream(
