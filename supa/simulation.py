@@ -97,7 +97,8 @@ def simulate(
         True
     """
     plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
-    with Collector(plan.num_showers, plan.threads) as collector:
+    copiers = available_processors() if plan.engine == "cuda" else plan.threads
+    with Collector(plan.num_showers, copiers) as collector:
         for chunk in _results(plan, _unchanged):
             collector.add(chunk)
             del chunk  # so that its memory is used again as soon as it is copied
