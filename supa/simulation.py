@@ -4,26 +4,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
-from supa.arrays import Array, IntArray
-from supa.checks import counted
 from supa.collector import Collector
-from supa.engines import cpu, cuda, reference
-from supa.engines.results import WalkResult
+from supa.engines import cuda, reference
 from supa.expectations import Keep
 from supa.initial_conditions import EnergyLike
 from supa.physics import build_walk
 from supa.presets import ConfigLike
-from supa.primaries import Primaries, draw_primaries
-from supa.ragged import Ragged, counts_to_offsets
+from supa.primaries import draw_primaries
 from supa.random import MAX_INDEX
 from supa.recycling import Recycler
-from supa.showers import Run, Showers
+from supa.showers import Showers
 from supa.simulation_plan import (
     Engine,
     Plan,
@@ -32,14 +27,12 @@ from supa.simulation_plan import (
     chunks_in_use,
     make_plan,
     never_complete,
-    random_stream,
 )
+from supa.span_walker import RecycledColumns, SpanWalker, explained_memory_error, showers_of
 
 Result = TypeVar("Result")
 
 MAX_FRUITLESS_ATTEMPTS = 10_000_000
-
-_SMALLER = "lower num_slices or the split probabilities, increase the stop probabilities, or use fewer threads."
 
 
 def simulate(
@@ -245,14 +238,14 @@ def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Itera
     def walk_span(start: int, stop: int) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
         primaries = draw_primaries(plan.config, plan.seed, indices)
-        with _explained_memory_error(start, stop):
+        with explained_memory_error(start, stop):
             result = sequence.walk_showers(
                 primaries,
                 complete_only=plan.keep == "complete",
                 record=plan.record == "particles",
                 max_particles=plan.max_particles,
             )
-        return _showers_of(plan, indices, primaries, result)
+        return showers_of(plan, indices, primaries, result)
 
     for start in range(0, plan.first, plan.chunk_size):
         walk_span(start, min(start + plan.chunk_size, plan.first))
@@ -309,7 +302,7 @@ def _walked_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tup
                 most = count // 2
                 continue
             indices = np.arange(start, start + count, dtype=np.int64)
-            showers = _showers_of(plan, indices, *cuda.fetch_chunk(chunk, machine))
+            showers = showers_of(plan, indices, *cuda.fetch_chunk(chunk, machine))
             del chunk
             yield start, showers
             del showers  # its memory can be used again when the caller has dropped it
@@ -338,45 +331,20 @@ def _pieces(start: int, showers: Showers, most: int) -> Iterator[tuple[int, Show
 def _attempts_in_threads(
     plan: Plan, spans: Iterator[tuple[int, int]], work: Callable[[Showers], Result]
 ) -> Iterator[tuple[int, Showers, Result]]:
-    walk = build_walk(plan.config)
-    recording = plan.record == "particles"
     thread = threading.local()
-    columns: Recycler[tuple[cpu.HitColumns, cpu.ParticleColumns | None]] = Recycler(chunks_in_use(plan.threads))
+    columns: RecycledColumns = Recycler(chunks_in_use(plan.threads))
 
     def start_thread() -> None:
-        thread.workspace = cpu.Workspace()
-
-    def walk_span(start: int, stop: int) -> Showers:
-        indices = np.arange(start, stop, dtype=np.int64)
-        primaries = draw_primaries(plan.config, plan.seed, indices)
-        unused = columns.take()
-        hits, particles = unused or (
-            cpu.HitColumns.empty(plan.chunk_hits),
-            cpu.ParticleColumns.empty(plan.chunk_particles) if recording else None,
-        )
-        with _explained_memory_error(start, stop):
-            result, hits, particles = thread.workspace.walk_showers(
-                walk,
-                plan.seed,
-                start,
-                primaries,
-                hits,
-                particles,
-                block_size=plan.block_size,
-                complete_only=plan.keep == "complete",
-                max_particles=plan.max_particles,
-            )
-        result = result._replace(**columns.lend((hits, particles), result.columns()))
-        return _showers_of(plan, indices, primaries, result)
+        thread.walker = SpanWalker(plan, columns)
 
     def finish_span(start: int, stop: int) -> tuple[Showers, Result]:
-        showers = walk_span(start, stop)
+        showers = thread.walker.walk(start, stop)
         return showers, work(showers)
 
     # Numba registers types when it first compiles, and a thread that looks up a type at that moment fails. Compiled
     # code is therefore called once before the threads start.
     start_thread()
-    walk_span(plan.first, plan.first)
+    thread.walker.walk(plan.first, plan.first)
     # Python threads, because Numba's thread pools do not survive a fork, which data loaders use to start workers.
     with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa", initializer=start_thread) as pool:
         pending: deque[tuple[int, Future[tuple[Showers, Result]]]] = deque()
@@ -393,60 +361,3 @@ def _attempts_in_threads(
         finally:
             for _, future in pending:
                 future.cancel()
-
-
-@contextmanager
-def _explained_memory_error(start: int, stop: int) -> Iterator[None]:
-    """Add the range of showers and a hint to the message of a MemoryError."""
-    try:
-        yield
-    except MemoryError:
-        raise MemoryError(f"One of the showers {start} to {stop - 1} does not fit into memory; {_SMALLER}") from None
-
-
-def _showers_of(plan: Plan, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
-    if result.too_large >= 0:
-        raise MemoryError(
-            f"Shower {indices[result.too_large]} grows beyond {counted(plan.max_particles, 'particle')}, which do not "
-            f"fit into the memory of this machine; {_SMALLER}"
-        )
-    kept = np.flatnonzero(result.kept)
-    hits: dict[str, Array] = {
-        "x": result.x,
-        "y": result.y,
-        "energy": result.energy,
-        "slice": result.slice,
-        "layer": result.layer,
-        "primary": result.primary,
-    }
-    particles: dict[str, Array] = {
-        "parent": result.particle_parent,
-        "slice": result.particle_slice,
-        "x": result.particle_x,
-        "y": result.particle_y,
-        "energy": result.particle_energy,
-        "fate": result.particle_fate,
-        "primary": result.particle_primary,
-    }
-    return Showers(
-        run=_run_of(plan, len(indices)),
-        index=indices[kept],
-        incident_energy=primaries.incident_energy[kept],
-        leaked_energy=result.leaked_energy[kept],
-        hits=Ragged(hits, counts_to_offsets(result.num_hits[kept])),
-        primaries=primaries.ragged() if len(kept) == len(indices) else primaries.ragged().take(kept),
-        particles=Ragged(particles, counts_to_offsets(result.num_particles[kept]))
-        if plan.record == "particles"
-        else None,
-    )
-
-
-def _run_of(plan: Plan, attempts: int | None) -> Run:
-    return Run(
-        config=plan.config,
-        seed=plan.seed,
-        first=plan.first,
-        engine=random_stream(plan.engine),
-        keep=plan.keep,
-        attempts=attempts,
-    )

@@ -69,7 +69,18 @@ class ShowerDataset(Dataset[Item]):
 
     def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
         """Return several items, which are read at once; called by a ``DataLoader``."""
-        return self._column_batch(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
+        return self.items_of(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
+
+    def items_of(self, sample: Sample) -> Sequence[Any]:
+        """Return the items of showers, which need not belong to the source.
+
+        Args:
+            sample: Showers of the same configs as those of the source.
+
+        Returns:
+            The items, which ``collate`` combines into a batch.
+        """
+        return self._column_batch(sample)
 
     def _column_batch(self, sample: Sample) -> ColumnBatch:
         raise NotImplementedError

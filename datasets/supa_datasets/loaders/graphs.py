@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
@@ -104,9 +103,16 @@ class GraphDataset(NormalisedDataset):
             return particles
         return sample.showers.hits
 
-    def __getitems__(self, numbers: Sequence[int]) -> Sequence[Any]:
-        """Return several graphs, which are built at once; called by a ``DataLoader``."""
-        columns = self._column_batch(self.source.take(self.numbers[np.asarray(numbers, dtype=np.int64)]))
+    def items_of(self, sample: Sample) -> Sequence[Any]:
+        """Return the graphs of showers, which need not belong to the source.
+
+        Args:
+            sample: Showers of the same configs as those of the source.
+
+        Returns:
+            The graphs, which ``collate`` combines into a batch.
+        """
+        columns = self._column_batch(sample)
         return columns if self.transform is None else [self.transform(graph) for graph in columns]
 
     def _column_batch(self, sample: Sample) -> "_GraphBatch":

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from supa.arrays import BoolArray, FloatArray, IntArray
+from supa.arrays import BoolArray, IntArray
 from supa.checks import did_you_mean, format_value
+from supa_datasets.loaders.splitmix import splitmix64, to_unit
 
 SPLITS: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 """The default splits and their fractions."""
@@ -52,14 +53,5 @@ def in_split(index: IntArray, split: str, fractions: Mapping[str, float] = SPLIT
         )
     number = list(fractions).index(split)
     edges = np.append(np.concatenate([[0.0], np.cumsum(values)])[:-1], 1.0)
-    place = _scrambled(index)
+    place = to_unit(splitmix64(index.astype(np.uint64)))
     return np.asarray((place >= edges[number]) & (place < edges[number + 1]))
-
-
-def _scrambled(index: IntArray) -> FloatArray:
-    """Hash integers to [0, 1) with the finaliser of SplitMix64 (Steele, Lea and Flood 2014, OOPSLA, figure 15)."""
-    z = index.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53

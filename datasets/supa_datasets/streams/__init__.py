@@ -1,0 +1,1 @@
+"""Iterable PyTorch datasets of showers that are simulated during the training."""

@@ -1,0 +1,89 @@
+"""A mixture of configs: the config of each position of a stream, and the showers of a span of positions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from supa import ShowerConfig, Showers
+from supa.arrays import IntArray
+from supa.recycling import Recycler
+from supa.simulation_plan import Record, chunks_in_use, make_plan
+from supa.span_walker import SpanWalker
+from supa_datasets.loaders.source import Sample, ShowerSource
+from supa_datasets.loaders.splitmix import splitmix64, to_unit
+
+_MOST_SHOWERS = 1 << 30  # so many that only memory limits the size of a chunk
+
+
+def config_numbers(positions: IntArray, fractions: Sequence[float], seed: int) -> IntArray:
+    """Return the config of each position of a stream, which depends only on the position, the fractions and the seed.
+
+    Args:
+        positions: (n,) positions from 0.
+        fractions: Fraction of each config; the fractions add up to 1.
+        seed: Random seed from 0 to 2**64 - 1.
+
+    Returns:
+        (n,) int64 numbers of the configs.
+    """
+    # Both the seed and the position are hashed, so that streams of successive seeds are not shifted copies.
+    key = splitmix64(np.array([seed], dtype=np.uint64))
+    place = to_unit(splitmix64(key + splitmix64(positions.astype(np.uint64))))
+    return np.searchsorted(np.cumsum(fractions)[:-1], place, side="right").astype(np.int64)
+
+
+class MixtureWalker:
+    """Simulate the showers of spans of positions, in one thread.
+
+    Args:
+        configs: The configs.
+        fractions: Fraction of each config.
+        seed: Random seed.
+        first: Index of the shower at position 0.
+        record: ``"hits"`` or ``"particles"``.
+    """
+
+    def __init__(
+        self, configs: Sequence[ShowerConfig], fractions: Sequence[float], seed: int, first: int, record: Record
+    ) -> None:
+        plans = [make_plan(_MOST_SHOWERS, config, None, seed, 0, "all", record, "cpu", 1, None) for config in configs]
+        self._walkers = [SpanWalker(plan, Recycler(chunks_in_use(1))) for plan in plans]
+        self._fractions, self._seed, self._first = fractions, seed, first
+        self.chunk_size = min(plan.chunk_size for plan in plans)
+        """Number of showers whose hits fit into the caches."""
+
+    def walk(self, start: int, stop: int) -> Sample:
+        """Simulate the showers at some positions.
+
+        Args:
+            start: First position.
+            stop: Position after the last one.
+
+        Returns:
+            The showers in the order of their positions. Their parts are the numbers of their configs.
+        """
+        pieces = self.pieces(start, stop)
+        if len(pieces) == 1:
+            return Sample(pieces[0], np.zeros(stop - start, dtype=np.int64))
+        place = np.empty(stop - start, dtype=np.int64)
+        place[np.argsort(self._configs_of(start, stop), kind="stable")] = np.arange(stop - start)
+        return ShowerSource(pieces).take(place)
+
+    def pieces(self, start: int, stop: int) -> list[Showers]:
+        """Simulate the showers at some positions, separately for each config.
+
+        Args:
+            start: First position.
+            stop: Position after the last one.
+
+        Returns:
+            The showers of each config, in the order of their positions.
+        """
+        indices = (self._first + start, self._first + stop)
+        if len(self._walkers) == 1:
+            return [self._walkers[0].walk(*indices)]
+        config = self._configs_of(start, stop)
+        return [walker.walk(*indices, config == k) for k, walker in enumerate(self._walkers)]
+
+    def _configs_of(self, start: int, stop: int) -> IntArray:
+        return config_numbers(np.arange(start, stop, dtype=np.int64), self._fractions, self._seed)
