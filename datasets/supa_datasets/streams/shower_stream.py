@@ -111,7 +111,8 @@ class ShowerStream(IterableDataset[Any]):
         self._check_shares()
         self._form, self._record = form, record
         self.dataset = self._empty_dataset(options)
-        self._start = self._next = 0
+        self._start = 0
+        self._next: int | None = None  # until an iteration has begun
 
     def _check_shares(self) -> None:
         ranks = self._num_ranks
@@ -154,9 +155,13 @@ class ShowerStream(IterableDataset[Any]):
         return -(-self._end // self._batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        walker = self._walker()
+        # Not a generator, which would begin with its first batch: a state may be asked for before.
         worker, workers = _worker()
-        batch = self._next = self._start + worker
+        self._next = self._start + worker
+        return self._batches(self._next, workers)
+
+    def _batches(self, batch: int, workers: int) -> Iterator[Any]:
+        walker = self._walker()
         # One worker of one rank simulates several batches at once if they are small; those of others are not adjacent.
         at_once = max(1, walker.chunk_size // self._batch_size) if self._num_ranks * workers == 1 else 1
         while batch < self._num_batches:
@@ -170,7 +175,7 @@ class ShowerStream(IterableDataset[Any]):
             del showers  # its memory can be used again
         self._start = 0
         if get_worker_info() is None:  # a worker that has finished keeps its state while the others continue
-            self._next = 0
+            self._next = None
 
     def _span(self, batch: int) -> tuple[int, int]:
         """Return the first position of this rank's part of a batch, and the position after its last one."""
@@ -188,7 +193,7 @@ class ShowerStream(IterableDataset[Any]):
         Raises:
             ValueError: If the stream has fewer batches.
         """
-        self._start = self._next = check_int(0, self._num_batches, "batch", batch)
+        self._start, self._next = check_int(0, self._num_batches, "batch", batch), None
 
     def state_dict(self, batch: int | None = None) -> dict[str, Any]:
         """Return the position and a description of what is simulated, in plain values.
@@ -207,8 +212,10 @@ class ShowerStream(IterableDataset[Any]):
             ValueError: If the stream has fewer batches.
         """
         if batch is not None:
-            check_int(0, self._num_batches, "batch", batch)
-        return {"batch": self._next if batch is None else int(batch), "stream": self._description()}
+            batch = check_int(0, self._num_batches, "batch", batch)
+        else:
+            batch = self._start + _worker()[0] if self._next is None else self._next
+        return {"batch": batch, "stream": self._description()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where another stream stopped: start the next iteration at its next batch.
@@ -233,7 +240,7 @@ class ShowerStream(IterableDataset[Any]):
         worker, workers = _worker()
         batch = check_int(0, self._num_batches + workers, "batch", state_dict.get("batch"))
         # A StatefulDataLoader calls this method in each worker with the worker's own next batch.
-        self._start, self._next = batch - worker, batch
+        self._start, self._next = batch - worker, None
 
     def _description(self) -> dict[str, Any]:
         return {
