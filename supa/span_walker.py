@@ -84,7 +84,7 @@ class SpanWalker:
 def _without_others(primaries: Primaries, wanted: BoolArray) -> Primaries:
     """Return the primaries of all showers of a span, in which showers that are not wanted have none.
 
-    The engine simulates consecutive indices. A shower without primaries costs it no time.
+    The engine simulates consecutive indices. A shower without primaries takes hardly any time.
     """
     counts, energy = np.zeros(len(wanted), np.int64), np.zeros(len(wanted))
     counts[wanted] = np.diff(primaries.offset)

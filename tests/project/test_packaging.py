@@ -18,8 +18,8 @@ PUBLIC = {
     "supa_datasets": [
         "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Fault", "Format",
         "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation", "PRESET_CLASSES",
-        "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerWriter", "ResumeInfo", "TARGETS", "Target",
-        "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning",
+        "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerStream", "ShowerWriter", "ResumeInfo", "TARGETS",
+        "Target", "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning",
         "resumable", "save",
     ],
     "supa_gff": [
