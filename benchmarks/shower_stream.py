@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import supa
+from supa.checks import counted
 from supa_datasets import ImageDataset, PointDataset, ShowerStream
 
 SHOWERS_IN_MEMORY = 20_000
@@ -128,6 +129,19 @@ def measure(form: str, size: int, steps: int, repeat: int) -> dict[str, Any]:
     }
 
 
+def mixing(size: int, steps: int, repeat: int) -> dict[str, float]:
+    """Return the time in ms of a batch of points without a training, from lists of equal configs."""
+    streams = {number: iter(ShowerStream([CONFIG] * number, size, seed=1)) for number in (1, 2, 8)}
+    times: dict[int, list[float]] = {number: [] for number in streams}
+    for _ in range(repeat):
+        for number, batches in streams.items():
+            start = time.perf_counter()
+            for _ in itertools.islice(batches, steps):
+                pass
+            times[number].append(1e3 * (time.perf_counter() - start) / steps)
+    return {counted(number, "config"): float(np.median(values)) for number, values in times.items()}
+
+
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -143,6 +157,7 @@ def main() -> None:
         "versions": {"supa": supa.__version__, "python": platform.python_version(), "torch": torch.__version__},
         "date": time.strftime("%Y-%m-%d"),
         "batch": arguments.batch,
+        "ms per batch without training": mixing(arguments.batch, arguments.steps, arguments.repeat),
         **{form: measure(form, arguments.batch, arguments.steps, arguments.repeat) for form in ("points", "images")},
     }
     give(results, arguments.json)

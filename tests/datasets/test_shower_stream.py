@@ -237,6 +237,9 @@ def test_each_worker_of_a_stateful_loader_has_its_own_state(monkeypatch, number)
         resumed.load_state_dict(json.loads(json.dumps(stream.state_dict())))
         assert taken + _attempts(resumed) == own
         assert _attempts(resumed) == own  # the next epoch
+    # Other workers may still have batches to return, so that a worker without any must not start again.
+    resumed.load_state_dict(resumed.state_dict())
+    assert _attempts(resumed) == []
 
 
 @pytest.mark.parametrize(

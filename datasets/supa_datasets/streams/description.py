@@ -1,6 +1,5 @@
 """The description of what a stream simulates, in plain values, and its comparison with another one."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
     Returns:
         One text for each difference; at most six.
     """
-    one, other = _flat("", _plain(stored)), _flat("", _plain(current))
+    one, other = _flat("", stored), _flat("", current)
     names = [name for name in {**other, **one} if name not in one or name not in other or one[name] != other[name]]
     if _NUMBER in names:
         names = [name for name in names if not name.startswith("configs[")]
@@ -30,13 +29,8 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
     return texts if more <= 1 else [*texts[:_MOST_DIFFERENCES], f"{more} other settings"]
 
 
-def _plain(description: Mapping[str, Any]) -> Any:
-    """Return the values as they are after a JSON file, which has lists instead of tuples."""
-    return json.loads(json.dumps(description))
-
-
 def _flat(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         entries = [(f"{name}.{key}" if name else key, entry) for key, entry in value.items()]
     elif name == "configs" and isinstance(value, list):
         entries = [(_NUMBER, len(value)), *((f"{name}[{number}]", entry) for number, entry in enumerate(value))]
