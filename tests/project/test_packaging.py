@@ -17,10 +17,10 @@ PUBLIC = {
     ],
     "supa_datasets": [
         "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Fault", "Format",
-        "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation", "PRESET_CLASSES",
-        "PointDataset", "SPLITS", "SequenceDataset", "ShowerFile", "ShowerStream", "ShowerWriter", "ResumeInfo", "TARGETS",
-        "Target", "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning",
-        "resumable", "save",
+        "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation", "PRESET_CLASSES", "PointDataset",
+        "SPLITS", "SequenceDataset", "ShowerFile", "ShowerStream", "ShowerWriter", "ResumeInfo", "TARGETS", "Target",
+        "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning", "resumable",
+        "save",
     ],
     "supa_gff": [
         "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "GraphSet", "LayerStats",

@@ -12,7 +12,7 @@ import pytest
 from workers import hits_of_shower_7
 
 import supa
-from supa import primaries, simulation
+from supa import primaries, span_walker
 from supa.engines import cpu, reference
 from supa.primaries import Primaries
 
@@ -56,7 +56,7 @@ def test_the_first_call_of_compiled_code_is_made_before_there_are_threads(monkey
         threads.append(threading.current_thread())
         return primaries.draw_primaries(*arguments)
 
-    monkeypatch.setattr(simulation, "draw_primaries", draw_primaries)
+    monkeypatch.setattr(span_walker, "draw_primaries", draw_primaries)
     supa.simulate(200, threads=2)
     assert threads[0] is threading.main_thread()
     assert threading.main_thread() not in threads[1:]

@@ -38,7 +38,7 @@ def test_the_splits_never_change():
 def test_every_hash_belongs_to_one_split(monkeypatch):
     """This includes the edges, and numbers close to 1 if the fractions add up to slightly less than 1."""
     places = np.array([0.0, 0.5, 0.75, 1 - 2.0**-53])
-    monkeypatch.setattr("supa_datasets.loaders.splits._scrambled", lambda _index: places)
+    monkeypatch.setattr("supa_datasets.loaders.splits.to_unit", lambda _hashes: places)
     thirds = {"a": 0.5, "b": 0.25, "c": 0.25}
     assert [in_split(np.arange(4), name, thirds).tolist() for name in thirds] == [
         [True, False, False, False], [False, True, False, False], [False, False, True, True]
