@@ -1,7 +1,9 @@
 """Writing shower files atomically and resuming interrupted runs. See ``docs/reference/file_format.md``."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
@@ -11,30 +13,19 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from supa import Ragged, Run, Showers
+from supa import Run, Showers
 from supa.atomic_file import promote
-from supa.checks import counted
+from supa.checks import check_int, counted
 from supa.file_lock import open_locked_temporary
-from supa_datasets.hdf5_create import Compression, append_rows, compression_filters, create_columns, create_file
-from supa_datasets.layout import (
-    HITS,
-    PARTICLES,
-    PRIMARIES,
-    PROGRESS,
-    SHOWER_TYPES,
-    Table,
-    dataset_at,
-    read_run,
-    tables_of,
-)
+from supa.simulation_plan import MAX_THREADS, available_processors
+from supa_datasets.compression import Compression, Encode, chunk_encoder, compression_filters
+from supa_datasets.hdf5_create import create_columns, create_file
+from supa_datasets.layout import PROGRESS, dataset_at, read_run, tables_of
 from supa_datasets.reader import checked, columns_of, named_errors, pieces, read_showers
 from supa_datasets.resume import OutputNames, describe_difference, resumable
+from supa_datasets.shower_buffer import Block, Piece, ShowerBuffer
 
-# A block is written at once. It ends with the first shower that reaches one of these limits. The bytes of the file
-# therefore do not depend on how the showers were divided between calls of ``append``.
-_BLOCK_HITS = 1 << 20
-_BLOCK_PARTICLES = 1 << 22  # showers may have many recorded particles and few hits
-_BLOCK_SHOWERS = 1 << 16
+_PENDING_BLOCKS = 2  # blocks that wait for the disk, so that appending continues while the disk works
 
 
 class ShowerWriter:
@@ -52,6 +43,8 @@ class ShowerWriter:
         has_particles: Whether the particles of the shower trees are written in addition to the hits.
         compression: One of ``COMPRESSIONS``: ``"none"``, ``"gzip"``, ``"lz4"`` or ``"zstd"``. The last two need the
             package hdf5plugin.
+        threads: Number of threads that compress. By default one for each processor that this process may use. One
+            more thread writes.
         overwrite: Whether to replace an existing finished or partial file.
         resume: Whether to continue after the showers of an existing finished or partial file of the same run.
         on_existing: Function that is called with each piece of the reused showers.
@@ -60,7 +53,7 @@ class ShowerWriter:
         FileExistsError: If a finished or partial file exists, and ``overwrite`` and ``resume`` are False.
         FileNotFoundError: If the folder does not exist.
         ValueError: If the file to resume belongs to another run or is damaged, another process is writing it, the path
-            is not that of a regular file, or the compression is not available.
+            is not that of a regular file, the compression is not available, or the number of threads is not allowed.
 
     Example:
         >>> import supa
@@ -80,6 +73,7 @@ class ShowerWriter:
         *,
         has_particles: bool = False,
         compression: Compression = "none",
+        threads: int | None = None,
         overwrite: bool = False,
         resume: bool = False,
         on_existing: Callable[[Showers], None] | None = None,
@@ -87,15 +81,20 @@ class ShowerWriter:
         if overwrite and resume:
             raise ValueError("overwrite and resume are mutually exclusive; choose one.")
         filters = compression_filters(compression)
+        threads = check_int(1, MAX_THREADS, "threads", available_processors() if threads is None else threads)
         self._names = OutputNames(path)
         self._run = run
         self._has_particles = has_particles
         self._tables = tables_of(has_particles)
-        self._pending: list[Showers] = []
-        self._pending_hits = self._pending_particles = self._pending_showers = 0
-        self._num_showers = self._to_take_over = 0
+        self._buffer = ShowerBuffer(self._tables)
+        self._handing_over = False
+        self._num_saved = self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
+        # HDF5 runs in one thread, which takes blocks in order. Other threads compress their chunks.
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="supa-disk")
+        self._compressors = ThreadPoolExecutor(threads, thread_name_prefix="supa-compress")
+        self._pending: deque[Future[None]] = deque()
         self._lock: int | None = open_locked_temporary(self._names.fresh, called=self._names.path)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
@@ -105,10 +104,18 @@ class ShowerWriter:
             with self._abandoned_on_failure():
                 self._file = create_file(self._names.fresh, self._lock)
                 self._columns = create_columns(self._file, run, has_particles=has_particles, filters=filters)
+            self._encoders: dict[str, Encode | None] = {
+                name: chunk_encoder(column)
+                for name, column in self._columns.items()
+                if column.id.get_create_plist().get_nfilters()
+            }
+            self._hand_over(everything=True)  # the first offset, without which the file is not readable
             if source is not None and stored is not None:
                 self._take_over(source, stored.showers, on_existing)
-            self._promote()
+            self._pending.append(self._disk.submit(self._promote))
+            self._wait_for_disk()
         except BaseException:
+            wait(self._pending)
             self._abandon()
             self._names.fresh.unlink(missing_ok=True)
             raise
@@ -118,7 +125,7 @@ class ShowerWriter:
     @property
     def num_showers(self) -> int:
         """Number of showers appended so far, including the reused ones."""
-        return self._num_showers + self._pending_showers
+        return self._buffer.num_showers
 
     @property
     def next_attempt(self) -> int:
@@ -129,12 +136,12 @@ class ShowerWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if not self._file:
-            return  # a failed write has closed the file
-        if kind is None:
+        if self._file and kind is None:
             self.finish()
-        else:
+        elif self._file:
             self.suspend()
+        elif kind is None:
+            self._wait_for_disk()  # raises the error that closed the file, unless the caller closed it
 
     def append(self, showers: Showers) -> None:
         """Append showers to the file.
@@ -145,8 +152,10 @@ class ShowerWriter:
         Raises:
             ValueError: If the showers belong to another run, do not follow the previous ones, or lack the recorded
                 particles that the file requires.
-            OSError: If the disk is full or fails. The file is closed, and the partial file keeps the earlier showers.
+            OSError: If the disk was full or failed while earlier showers were written. The file is closed, and the
+                partial file keeps the showers that were written before.
         """
+        self._check_open()
         difference = describe_difference(showers.run, self._run)
         if difference:
             raise ValueError(f"{self._names.path}: the showers belong to another run ({difference}).")
@@ -161,24 +170,13 @@ class ShowerWriter:
         if not self._has_particles:
             showers = replace(showers, particles=None)
         while len(showers):
-            # Number of showers that fill the block.
-            room = _BLOCK_SHOWERS - self._pending_showers
-            fill = min(room, 1 + int(np.searchsorted(showers.offset[1:], _BLOCK_HITS - self._pending_hits)))
-            if showers.particles is not None:
-                left = _BLOCK_PARTICLES - self._pending_particles
-                fill = min(fill, 1 + int(np.searchsorted(showers.particles.offset[1:], left)))
-            head, showers = showers[:fill], showers[fill:]
-            self._pending.append(_as_stored(head))
-            self._pending_hits += head.hits.num_rows
-            self._pending_particles += head.particles.num_rows if head.particles is not None else 0
-            self._pending_showers += len(head)
+            if self._buffer.block_is_full:
+                self._wait_for_disk(most=_PENDING_BLOCKS - 1)
+                self._hand_over()
+            fitting = self._buffer.fitting(showers)
+            head, showers = showers[:fitting], showers[fitting:]
+            self._buffer.append(head)
             self._next_attempt = int(head.index[-1]) + 1
-            if (
-                self._pending_hits >= _BLOCK_HITS
-                or self._pending_particles >= _BLOCK_PARTICLES
-                or self._pending_showers >= _BLOCK_SHOWERS
-            ):
-                self._write_block()
 
     def finish(self) -> None:
         """Complete the file and rename it from its temporary name to its final name.
@@ -186,15 +184,17 @@ class ShowerWriter:
         Raises:
             OSError: If the disk is full or fails. The partial file keeps the earlier showers.
         """
-        self._write_block()
+        self._check_open()
+        self._write_rest()
         if self._attempts is not None:
             with self._abandoned_on_failure():
                 self._file.attrs.modify("attempts", np.int64(self._attempts))
-                acceptance = self._num_showers / self._attempts if self._attempts else 1.0
+                acceptance = self.num_showers / self._attempts if self._attempts else 1.0
                 self._file.attrs.modify("acceptance", acceptance)
                 self._file.flush()
         self._file.close()
         promote(self._names.partial, self._names.path)
+        self._end_threads()
         self._unlock()
 
     def suspend(self) -> None:
@@ -203,9 +203,20 @@ class ShowerWriter:
         Raises:
             OSError: If the disk is full or fails. The partial file keeps the earlier showers.
         """
-        self._write_block()
+        self._check_open()
+        self._write_rest()
         self._file.close()
+        self._end_threads()
         self._unlock()
+
+    def _check_open(self) -> None:
+        if not self._file:
+            self._wait_for_disk()  # raises the error that closed the file
+            raise ValueError(f"{self._names.path}: the writer is closed; create another one with resume=True.")
+
+    def _end_threads(self) -> None:
+        self._disk.shutdown()
+        self._compressors.shutdown()
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -220,10 +231,13 @@ class ShowerWriter:
             self._abandon()
             reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
             kept = ""
-            if self._num_showers:
-                are = "is" if self._num_showers == 1 else "are"
-                kept = f"; {counted(self._num_showers, 'shower')} {are} saved in {self._names.partial.name}"
+            if self._num_saved:
+                are = "is" if self._num_saved == 1 else "are"
+                kept = f"; {counted(self._num_saved, 'shower')} {are} saved in {self._names.partial.name}"
             raise OSError(f"{self._names.path}: the file cannot be written ({reason}){kept}.") from None
+        except BaseException:
+            self._abandon()
+            raise
 
     def _abandon(self) -> None:
         """Close the file without writing pending data."""
@@ -239,12 +253,14 @@ class ShowerWriter:
 
     def _take_over(self, source: Path, count: int, on_existing: Callable[[Showers], None] | None) -> None:
         self._to_take_over = count
-        with self._names.opened(source) as old, named_errors(source):
-            columns, run = columns_of(old), replace(read_run(old), attempts=None)
-            offsets = {table.group: dataset_at(old, table.offset, "i8")[: count + 1] for table in self._tables}
+        with self._names.opened(source) as old:
+            with named_errors(source):
+                columns, run = columns_of(old), replace(read_run(old), attempts=None)
+                offsets = {table.group: dataset_at(old, table.offset, "i8")[: count + 1] for table in self._tables}
             for start, stop in pieces(list(offsets.values())):
-                piece = {group: offset[start : stop + 1] for group, offset in offsets.items()}
-                showers = checked(read_showers(columns, run, piece, start, stop))
+                with named_errors(source):
+                    piece = {group: offset[start : stop + 1] for group, offset in offsets.items()}
+                    showers = checked(read_showers(columns, run, piece, start, stop))
                 self.append(showers)
                 if on_existing is not None:
                     on_existing(showers)
@@ -252,45 +268,60 @@ class ShowerWriter:
 
     def _promote(self) -> None:
         """Replace the partial file by the fresh one as soon as the fresh one contains all reused showers."""
-        if self._names.fresh.exists() and self._num_showers >= self._to_take_over:
+        if self._names.fresh.exists() and self._num_saved >= self._to_take_over:
             promote(self._names.fresh, self._names.partial)
 
-    def _write_block(self) -> None:
-        if not self._pending:
-            return
-        block = Showers.concatenate(self._pending)
-        self._pending, self._pending_hits, self._pending_particles, self._pending_showers = [], 0, 0, 0
-        tables = {HITS: block.hits, PRIMARIES: block.primaries, PARTICLES: block.particles}
+    def _wait_for_disk(self, *, most: int = 0) -> None:
+        """Wait until at most a given number of blocks is pending, and raise the error of a block that failed."""
+        while len(self._pending) > most:
+            self._pending.popleft().result()
+
+    def _write_rest(self) -> None:
+        """Write everything that was appended.
+
+        An exception between the buffer and the disk, such as a KeyboardInterrupt, loses a block. Later showers must
+        not follow then, so only the earlier ones are kept.
+        """
+        self._wait_for_disk()
+        if not self._handing_over:
+            self._hand_over(everything=True)
+            self._wait_for_disk()
+
+    def _hand_over(self, *, everything: bool = False) -> None:
+        """Start to compress and write a block."""
+        self._handing_over = True
+        block = self._buffer.take(everything=everything)
+        chunks = [self._started_chunks(piece) for piece in block.pieces]
+        self._pending.append(self._disk.submit(self._write_block, block, chunks))
+        self._handing_over = False
+
+    def _started_chunks(self, piece: Piece) -> list[Any]:
+        """Return the chunks of a piece, or futures of the compressed chunks."""
+        size = self._columns[piece.column].chunks[0]
+        chunks = [piece.rows[start : start + size] for start in range(0, len(piece.rows), size)]
+        encode = self._encoders.get(piece.column)
+        return chunks if encode is None else [self._compressors.submit(encode, chunk) for chunk in chunks]
+
+    def _write_block(self, block: Block, chunks: list[list[Any]]) -> None:
+        if not self._file:
+            return  # an earlier block failed
         with self._abandoned_on_failure():
-            for name in SHOWER_TYPES:
-                append_rows(self._columns[f"showers/{name}"], getattr(block, name))
-            for table, rows in tables.items():
-                if rows is None or table not in self._tables:
-                    continue
-                for name in table.types:
-                    append_rows(self._columns[f"{table.group}/{name}"], rows[name])
-                offsets = self._columns[table.offset]
-                append_rows(offsets, rows.offset[1:] + offsets[-1])
+            for piece, stored in zip(block.pieces, chunks, strict=True):
+                self._write_piece(piece, stored)
             # The count is written after the showers, so it never exceeds the showers in the file.
             self._file.flush()
-            self._columns[PROGRESS][0] = self._num_showers + len(block)
+            self._columns[PROGRESS][0] = block.num_showers
             self._file.flush()
-        self._num_showers += len(block)
+        self._buffer.recycle(block)
+        self._num_saved = block.num_showers
         self._promote()
 
-
-def _as_stored(showers: Showers) -> Showers:
-    """Return a copy of the showers in the types of the file."""
-
-    def stored(rows: Ragged, table: Table) -> Ragged:
-        return Ragged({name: np.array(rows[name], kind) for name, kind in table.types.items()}, rows.offset.copy())
-
-    return replace(
-        showers,
-        index=showers.index.copy(),
-        incident_energy=showers.incident_energy.copy(),
-        leaked_energy=showers.leaked_energy.copy(),
-        hits=stored(showers.hits, HITS),
-        primaries=stored(showers.primaries, PRIMARIES),
-        particles=stored(showers.particles, PARTICLES) if showers.particles is not None else None,
-    )
+    def _write_piece(self, piece: Piece, stored: list[Any]) -> None:
+        column = self._columns[piece.column]
+        column.resize(piece.length, axis=0)
+        if self._encoders.get(piece.column, True) is None:  # only HDF5 can compress this column
+            column[piece.first :] = piece.rows[: piece.length - piece.first]
+            return
+        for k, chunk in enumerate(stored):
+            content = chunk.result() if isinstance(chunk, Future) else chunk
+            column.id.write_direct_chunk((piece.first + k * column.chunks[0],), content)

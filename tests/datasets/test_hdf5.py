@@ -161,8 +161,8 @@ def test_a_pickled_file_is_opened_again(path):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("supa_datasets.writer._BLOCK_HITS", 3000)
-    monkeypatch.setattr("supa_datasets.writer._BLOCK_SHOWERS", 40)
+    monkeypatch.setattr("supa_datasets.shower_buffer.BLOCK_ROWS", 3000)
+    monkeypatch.setattr("supa_datasets.shower_buffer.BLOCK_SHOWERS", 40)
 
 
 def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
@@ -190,7 +190,7 @@ def test_bytes_do_not_depend_on_the_division_into_pieces(tmp_path, showers):
 
 def test_a_block_is_written_if_there_are_particles_but_no_hits(tmp_path, monkeypatch):
     """Otherwise the trees of thousands of showers would accumulate in memory."""
-    monkeypatch.setattr("supa_datasets.writer._BLOCK_PARTICLES", 3000)
+    monkeypatch.setattr("supa_datasets.shower_buffer.BLOCK_ROWS", 3000)
     config = supa.preset("standard").replace(stop_amplitude=0.0, split_early=0.3, split_late=0.1)
     showers, pending = supa.simulate(200, config, seed=1, record="particles"), []
     with ShowerWriter(tmp_path / "a.h5", showers.run, has_particles=True) as writer:
