@@ -1,10 +1,12 @@
 """Simulation of a given number of showers, in memory or chunk by chunk."""
 
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,8 +22,11 @@ from supa.presets import ConfigLike
 from supa.primaries import Primaries, draw_primaries
 from supa.ragged import Ragged, counts_to_offsets
 from supa.random import MAX_INDEX
+from supa.recycling import Recycler
 from supa.showers import Run, Showers
 from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete, random_stream
+
+Result = TypeVar("Result")
 
 MAX_FRUITLESS_ATTEMPTS = 10_000_000
 
@@ -84,7 +89,7 @@ def simulate(
     """
     plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
     collector = Collector(plan.num_showers)
-    for chunk in _chunks(plan):
+    for chunk in _results(plan, _unchanged):
         collector.add(chunk)
     return collector.showers()
 
@@ -136,23 +141,64 @@ def stream(
         True
     """
     plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, chunk_size)
-    return (chunk.copy() for chunk in _chunks(plan))
+    return _results(plan, _unchanged)
 
 
-def _chunks(plan: Plan) -> Iterator[Showers]:
-    """Simulate the showers of a plan in order.
+def map_stream(
+    work: Callable[[Showers], Result],
+    num_showers: int,
+    config: ConfigLike = "standard",
+    *,
+    energy: EnergyLike | None = None,
+    seed: int = 0,
+    first: int = 0,
+    keep: Keep = "all",
+    record: Record = "hits",
+    engine: Engine = "cpu",
+    threads: int | None = None,
+) -> Iterator[Result]:
+    """Apply a function to each chunk of a stream, in the threads that simulate.
 
-    The run of a chunk contains the number of attempts of that chunk only. The next chunk may overwrite the arrays of a
-    chunk.
+    Args:
+        work: Function of a chunk. Several threads may call it at the same time. The run of the chunk contains the
+            number of attempts of this chunk.
+        num_showers: Number of showers in all chunks together.
+        config: Name of a preset, or a `ShowerConfig`.
+        energy: Incident energy in GeV, which replaces the one of the config, as in `stream`.
+        seed: Random seed.
+        first: Index of the first shower to simulate.
+        keep: ``"all"``, or ``"complete"`` to drop showers that leave a readout layer empty.
+        record: ``"hits"``, or ``"particles"`` to record every particle of the trees in addition to the hits.
+        engine: ``"cpu"``, ``"cuda"`` or ``"reference"``.
+        threads: Number of threads, or None for one per processor.
+
+    Returns:
+        Iterator over the results of the chunks, in order.
+
+    Raises:
+        ValueError: If an argument is not allowed (raised immediately), and as in `stream`.
+        MemoryError: If a single shower does not fit into memory.
     """
+    return _results(make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None), work)
+
+
+def _unchanged(showers: Showers) -> Showers:
+    return showers
+
+
+def _results(plan: Plan, work: Callable[[Showers], Result]) -> Iterator[Result]:
+    """Simulate the showers of a plan, and yield the result of the work for each chunk, in order."""
     needed, fruitless = plan.num_showers, 0
-    for start, attempts, showers in _attempts(plan):
-        if len(showers) >= needed:
+    for start, showers, result in _attempts(plan, work):
+        if plan.keep == "complete" and len(showers) >= needed:
             showers = showers[:needed]
             attempts = int(showers.index[-1]) + 1 - start if needed else 0
+            result = work(replace(showers, run=replace(showers.run, attempts=attempts)))
         needed -= len(showers)
-        fruitless = 0 if len(showers) else fruitless + attempts
-        yield replace(showers, run=replace(showers.run, attempts=attempts))
+        fruitless = 0 if len(showers) else fruitless + (showers.run.attempts or 0)
+        del showers  # its memory can be used again when the caller has dropped the result
+        yield result
+        del result
         if needed == 0:
             return
         if fruitless >= MAX_FRUITLESS_ATTEMPTS:
@@ -164,23 +210,23 @@ def _chunks(plan: Plan) -> Iterator[Showers]:
         )
 
 
-def _attempts(plan: Plan) -> Iterator[tuple[int, int, Showers]]:
-    """Simulate attempts in order and yield (first attempt, number of attempts, kept showers).
+def _attempts(plan: Plan, work: Callable[[Showers], Result]) -> Iterator[tuple[int, Showers, Result]]:
+    """Simulate attempts in order and yield (first attempt, kept showers, result of the work).
 
     The iterator ends only if the plan keeps all showers.
     """
     last = plan.first + plan.num_showers if plan.keep == "all" else MAX_INDEX
     starts = range(plan.first, max(last, plan.first + 1), plan.chunk_size)  # one empty chunk for 0 showers
     spans = ((start, min(start + plan.chunk_size, last)) for start in starts)
-    if plan.engine == "reference":
-        yield from _attempts_in_sequence(plan, spans)
-    elif plan.engine == "cuda":
-        yield from _attempts_on_gpu(plan, spans)
-    else:
-        yield from _attempts_in_threads(plan, spans)
+    if plan.engine == "cpu":
+        yield from _attempts_in_threads(plan, spans, work)
+        return
+    walked = _attempts_in_sequence(plan, spans) if plan.engine == "reference" else _attempts_on_gpu(plan, spans)
+    for start, showers in walked:
+        yield start, showers, work(showers)
 
 
-def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
+def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Showers]]:
     walk = build_walk(plan.config)
     sequence = reference.ReferenceStream(walk, plan.seed)
 
@@ -199,10 +245,10 @@ def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Itera
     for start in range(0, plan.first, plan.chunk_size):
         walk_span(start, min(start + plan.chunk_size, plan.first))
     for start, stop in spans:
-        yield start, stop - start, walk_span(start, stop)
+        yield start, walk_span(start, stop)
 
 
-def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
+def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Showers]]:
     machine = cuda.open_gpu()
     walker = cuda.Walker(
         plan.config,
@@ -213,7 +259,7 @@ def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[t
         max_particles=plan.max_particles,
     )
 
-    def walk_span(start: int, stop: int) -> Iterator[tuple[int, int, Showers]]:
+    def walk_span(start: int, stop: int) -> Iterator[tuple[int, Showers]]:
         try:
             chunk = walker.walk(start, stop - start)
         except cuda.GpuMemoryError:
@@ -225,52 +271,67 @@ def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[t
         else:
             indices = np.arange(start, stop, dtype=np.int64)
             primaries, result = cuda.fetch_chunk(chunk, machine)
-            yield start, stop - start, _showers_of(plan, indices, primaries, result)
+            yield start, _showers_of(plan, indices, primaries, result)
 
     for start, stop in spans:
         yield from walk_span(start, stop)
 
 
-def _attempts_in_threads(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int, Showers]]:
-    """Simulate attempts as in ``_attempts``; the next chunk may overwrite the arrays of a chunk."""
+def _attempts_in_threads(
+    plan: Plan, spans: Iterator[tuple[int, int]], work: Callable[[Showers], Result]
+) -> Iterator[tuple[int, Showers, Result]]:
     walk = build_walk(plan.config)
+    recording = plan.record == "particles"
+    thread = threading.local()
+    # The threads use a set of columns each, and the caller uses one while one more result waits for it.
+    columns: Recycler[tuple[cpu.HitColumns, cpu.ParticleColumns | None]] = Recycler(plan.threads + 2)
 
-    def walk_span(start: int, stop: int, workspace: cpu.Workspace) -> Showers:
+    def start_thread() -> None:
+        thread.workspace = cpu.Workspace()
+
+    def walk_span(start: int, stop: int) -> tuple[Showers, Result]:
         indices = np.arange(start, stop, dtype=np.int64)
         primaries = draw_primaries(plan.config, plan.seed, indices)
+        unused = columns.take()
+        hits, particles = unused or (
+            cpu.HitColumns.empty(plan.chunk_hits),
+            cpu.ParticleColumns.empty(plan.chunk_particles) if recording else None,
+        )
         with _explained_memory_error(start, stop):
-            result = workspace.walk_showers(
+            result, hits, particles = thread.workspace.walk_showers(
                 walk,
                 plan.seed,
                 start,
                 primaries,
+                hits,
+                particles,
                 block_size=plan.block_size,
                 complete_only=plan.keep == "complete",
-                record=plan.record == "particles",
                 max_particles=plan.max_particles,
             )
-        return _showers_of(plan, indices, primaries, result)
+        showers = _showers_of(
+            plan, indices, primaries, result._replace(**columns.lend((hits, particles), result.columns()))
+        )
+        return showers, work(showers)
 
     # Numba registers types when it first compiles, and a thread that looks up a type at that moment fails. Compiled
     # code is therefore called once before the threads start.
     draw_primaries(plan.config, plan.seed, np.empty(0, np.int64))
-    # One more workspace than threads, so that all threads work while the caller uses the last chunk.
-    workspaces = [cpu.Workspace() for _ in range(plan.threads + 1)]
     # Python threads, because Numba's thread pools do not survive a fork, which data loaders use to start workers.
-    with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa") as pool:
-        pending: deque[tuple[int, int, cpu.Workspace, Future[Showers]]] = deque()
+    with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa", initializer=start_thread) as pool:
+        pending: deque[tuple[int, Future[tuple[Showers, Result]]]] = deque()
         try:
             while True:
-                while workspaces and (span := next(spans, None)):
-                    workspace = workspaces.pop()
-                    pending.append((*span, workspace, pool.submit(walk_span, *span, workspace)))
+                # One more chunk than threads, so that all threads work while the caller uses a result.
+                while len(pending) <= plan.threads and (span := next(spans, None)):
+                    pending.append((span[0], pool.submit(walk_span, *span)))
                 if not pending:
                     return
-                start, stop, workspace, future = pending.popleft()
-                yield start, stop - start, future.result()
-                workspaces.append(workspace)
+                start, future = pending.popleft()
+                yield start, *future.result()
+                del future
         finally:
-            for *_, future in pending:
+            for _, future in pending:
                 future.cancel()
 
 
@@ -308,7 +369,7 @@ def _showers_of(plan: Plan, indices: IntArray, primaries: Primaries, result: Wal
         "primary": result.particle_primary,
     }
     return Showers(
-        run=_run_of(plan, None),
+        run=_run_of(plan, len(indices)),
         index=indices[kept],
         incident_energy=primaries.incident_energy[kept],
         leaked_energy=result.leaked_energy[kept],

@@ -23,7 +23,8 @@ Engine = Literal["cpu", "cuda", "reference"]
 MAX_THREADS = 1024
 
 _SINGLE_THREADED = {"cuda": "one thread", "reference": "one stream"}
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 4 << 20
+_SPARE_ROWS = 1.1  # rows of the columns of a chunk over their mean number
 _GPU_CHUNK_BYTES = 512 << 20  # enough showers to keep all multiprocessors busy
 _CHUNKS_SHARE = 0.25  # largest share of the free memory for all chunks together
 _GROWTH = 4  # a column that grows needs up to three times its size, and the caller receives a copy of the chunk
@@ -44,6 +45,8 @@ class Plan:
     engine: Engine
     threads: int
     chunk_size: int
+    chunk_hits: int
+    chunk_particles: int
     block_size: int
     max_particles: int
 
@@ -136,6 +139,8 @@ def make_plan(
         engine=engine,
         threads=threads,
         chunk_size=chunk_size,
+        chunk_hits=int(_SPARE_ROWS * chunk_size * hits) + 1,
+        chunk_particles=int(_SPARE_ROWS * chunk_size * float(particles.sum())) + 1,
         block_size=max(1, min(int(_BLOCK_PARTICLES / max(particles.max(), 1.0)), 1024)),
         max_particles=int(available_bytes() / (threads * _BYTES_PER_PARTICLE)),
     )

@@ -5,32 +5,45 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, UInt64Array
+from supa.arrays import ByteArray, FloatArray, IntArray, UInt64Array
 from supa.compiler import kernel
-from supa.engines.growable import lengthened, taller
+from supa.engines.growable import lengthened
 from supa.engines.results import WalkResult
 from supa.engines.tiles import (
     BYTE,
     ENERGY,
-    HIT_ID,
+    HIT_ENERGY,
+    HIT_ROW,
+    HIT_TAG,
+    HIT_X,
+    HIT_Y,
     LOW_BYTE,
     NODE_CODE,
+    NODE_ENERGY,
     NODE_PARENT,
+    NODE_ROW,
     NODE_TAG,
+    NODE_X,
+    NODE_Y,
+    NUM_REAL_LINES,
+    NUM_SLOT_LINES,
+    NUM_WORD_LINES,
     ONE,
     PARENT,
     PATH,
+    ROW,
     SX,
     SY,
     TAG,
     TILE,
+    ZERO,
     X,
     Y,
     draw_words,
     gather_splits,
     load_tile,
     pass_particles,
-    record_particle,
+    record_leak,
     record_tile,
     sort_fates,
     split_directions,
@@ -38,47 +51,61 @@ from supa.engines.tiles import (
     stop_particles,
     whole_vectors,
 )
-from supa.physics import LEAK, Walk
+from supa.physics import Walk
 from supa.primaries import Primaries
-from supa.random import HALF, MASK
+from supa.random import HALF, MASK, Word
 
 
-class _Buffers(NamedTuple):
-    """Arrays that are reused between calls to avoid repeated allocation."""
+class HitColumns(NamedTuple):
+    """Columns of hits."""
 
-    here: FloatArray
-    there: FloatArray
-    hit: FloatArray
-    node: FloatArray
     x: FloatArray
     y: FloatArray
     energy: FloatArray
     slice: ByteArray
     layer: ByteArray
     primary: ByteArray
-    particle_x: FloatArray
-    particle_y: FloatArray
-    particle_energy: FloatArray
-    particle_parent: npt.NDArray[np.int32]
-    particle_slice: ByteArray
-    particle_fate: ByteArray
-    particle_primary: ByteArray
+
+    @classmethod
+    def empty(cls, rows: int) -> "HitColumns":
+        """Return uninitialised columns."""
+        real, byte = np.empty((3, rows)), np.empty((3, rows), np.uint8)
+        return cls(*real, *byte)
+
+
+class ParticleColumns(NamedTuple):
+    """Columns of recorded particles."""
+
+    x: FloatArray
+    y: FloatArray
+    energy: FloatArray
+    parent: npt.NDArray[np.int32]
+    slice: ByteArray
+    fate: ByteArray
+    primary: ByteArray
+
+    @classmethod
+    def empty(cls, rows: int) -> "ParticleColumns":
+        """Return uninitialised columns."""
+        x, y, energy = np.empty((3, rows))
+        slice_, fate, primary = np.empty((3, rows), np.uint8)
+        return cls(x, y, energy, np.empty(rows, np.int32), slice_, fate, primary)
+
+
+class _Rows(NamedTuple):
+    """Rows of words of the particles of two slices, and of the hits of a block."""
+
+    here: FloatArray
+    there: FloatArray
+    hit: FloatArray
 
 
 class Workspace:
-    """Memory in which one thread simulates chunk after chunk. Each call overwrites the previous result."""
+    """Memory in which one thread simulates chunk after chunk."""
 
     def __init__(self) -> None:
-        kinds: dict[str, type] = {"particle_parent": np.int32}
-        kinds.update(
-            dict.fromkeys(
-                ("slice", "layer", "primary", "particle_slice", "particle_fate", "particle_primary"), np.uint8
-            )
-        )
-        widths = {"here": (8,), "there": (8,), "hit": (4,), "node": (6,)}
-        self._buffers = _Buffers(
-            *(np.empty((TILE, *widths.get(name, ())), kinds.get(name, np.float64)) for name in _Buffers._fields)
-        )
+        self._rows = _Rows(*(np.empty(8 * TILE) for _ in _Rows._fields))
+        self._nodes = np.empty(8 * TILE)
 
     def walk_showers(
         self,
@@ -86,12 +113,13 @@ class Workspace:
         seed: int,
         first: int,
         primaries: Primaries,
+        hits: HitColumns,
+        particles: ParticleColumns | None,
         *,
         block_size: int,
         complete_only: bool,
-        record: bool,
         max_particles: int,
-    ) -> WalkResult:
+    ) -> tuple[WalkResult, HitColumns, ParticleColumns | None]:
         """Simulate showers from their primaries to their hits.
 
         Args:
@@ -99,102 +127,130 @@ class Workspace:
             seed: Random seed from 0 to 2**64 - 1.
             first: Index of the first shower; the others have consecutive indices.
             primaries: Initial conditions of the showers.
+            hits: Columns to write the hits to.
+            particles: Columns to write all particles to, or None to record hits only.
             block_size: Number of showers that are advanced together. It does not change the result.
             complete_only: Whether to drop showers that leave a readout layer empty.
-            record: Whether to record all particles in addition to the hits.
             max_particles: Maximum number of particles in memory for one block.
 
         Returns:
-            Hits and particles, ordered by shower, then slice, then creation. The arrays are views of this workspace.
+            Hits and particles, ordered by shower, then slice, then creation, and the columns, whose first rows they
+            are. The columns are new ones if the given ones were too short.
         """
-        too_large, kept, num_hits, num_nodes, leaked, hits, nodes, self._buffers = _walk(
+        result = _walk(
             walk,
             np.uint64(seed),
             np.uint64(first),
             primaries,
             block_size,
             complete_only,
-            record,
             max_particles,
-            self._buffers,
+            self._rows,
+            hits,
+            None if particles is None else self._nodes,
+            particles,
         )
-        columns = self._buffers._asdict()
-        names = list(_Buffers._fields)[4:]
-        return WalkResult(
-            too_large=too_large,
-            kept=kept,
-            num_hits=num_hits,
-            num_particles=num_nodes,
-            leaked_energy=leaked,
-            **{name: columns[name][: nodes if name.startswith("particle_") else hits] for name in names},
+        too_large, kept, num_hits, num_nodes, leaked, end, node_end, self._rows, hits, nodes, particles = result
+        if particles is not None:
+            self._nodes = nodes
+        recorded = ParticleColumns.empty(0) if particles is None else particles
+        return (
+            WalkResult(
+                too_large=too_large,
+                kept=kept,
+                num_hits=num_hits,
+                num_particles=num_nodes,
+                leaked_energy=leaked,
+                **{name: column[:end] for name, column in hits._asdict().items()},
+                **{f"particle_{name}": column[:node_end] for name, column in recorded._asdict().items()},
+            ),
+            hits,
+            particles,
         )
 
 
 @kernel
 def _walk(
     walk: Walk,
-    seed: np.uint64,
-    first: np.uint64,
+    seed: Word,
+    first: Word,
     primaries: Primaries,
     block_size: int,
     complete_only: bool,
-    record: bool,
     max_particles: int,
-    buffers: _Buffers,
+    rows: _Rows,
+    hits_out: HitColumns,
+    nodes_in: Any,  # FloatArray, or None to record hits only
+    particles_out: Any,  # ParticleColumns or None
 ) -> Any:
-    words, reals, slots = np.empty(6 * TILE, np.uint64), np.empty(8 * TILE), np.empty(4 * TILE, np.int64)
-    here, there, hit, node = buffers.here, buffers.there, buffers.hit, buffers.node
-    here_id, there_id = here.view(np.uint64), there.view(np.uint64)
-    hit_id, node_id = hit.view(np.uint64), node.view(np.uint64)
-    x, y, energy = buffers.x, buffers.y, buffers.energy
-    slice_, layer, primary = buffers.slice, buffers.layer, buffers.primary
-    p_x, p_y, p_energy = buffers.particle_x, buffers.particle_y, buffers.particle_energy
-    p_parent, p_slice = buffers.particle_parent, buffers.particle_slice
-    p_fate, p_primary = buffers.particle_fate, buffers.particle_primary
-    num_showers, num_slices = len(primaries.incident_energy), len(walk.stop_word)
-    kept = np.zeros(num_showers, np.bool_)
-    hits_of_layer = np.zeros((num_showers, walk.num_layers), np.int64)
+    words, reals = np.empty(NUM_WORD_LINES * TILE, np.uint64), np.empty(NUM_REAL_LINES * TILE)
+    slots = np.empty(NUM_SLOT_LINES * TILE, np.uint64)
+    here, there, hit = rows.here, rows.there, rows.hit
+    here_id, there_id, hit_id = here.view(np.uint64), there.view(np.uint64), hit.view(np.uint64)
+    columns, node, records = hits_out, nodes_in, particles_out
+    num_showers, num_slices, num_layers = len(primaries.incident_energy), len(walk.stop_word), Word(walk.num_layers)
     num_hits, num_nodes = np.zeros(num_showers, np.int64), np.zeros(num_showers, np.int64)
-    leaked = np.zeros(num_showers)
-    cursor = np.zeros(num_showers, np.int64)
-    end, node_end, too_large = 0, 0, np.int64(-1)
+    hits_of_layer = np.zeros(num_showers * walk.num_layers, np.int64)
+    slice_end = np.empty(num_slices, np.uint64)
+    kept, leaked = np.ones(num_showers, np.bool_), np.zeros(num_showers)
+    cursor = np.empty(num_showers, np.uint64)
+    end, node_end, too_large = ZERO, ZERO, np.int64(-1)
 
     for block in range(0, num_showers, block_size):
         block_end = min(block + block_size, num_showers)
-        n = primaries.offset[block_end] - primaries.offset[block]
-        if n > len(here):
-            here = taller(here, n)
+        n = Word(primaries.offset[block_end] - primaries.offset[block])
+        if ROW * n > Word(len(here)):
+            here = lengthened(here, ROW * n)
             here_id = here.view(np.uint64)
         _load_primaries(primaries, block, block_end, here, here_id)
-        hits, nodes = 0, 0
+        hits, nodes = ZERO, ZERO
         for l in range(num_slices):
-            if 2 * n + hits + nodes > max_particles:
-                too_large = np.int64(here_id[n // 2, TAG] >> BYTE)
+            if Word(2) * n + hits + nodes > Word(max_particles):
+                too_large = np.int64(here_id[ROW * (n >> ONE) + TAG] >> BYTE)
                 break
-            if 2 * n > len(there):
-                there = taller(there, 2 * n)
+            if ROW * Word(2) * n > Word(len(there)):
+                there = lengthened(there, ROW * Word(2) * n)
                 there_id = there.view(np.uint64)
-            if hits + n > len(hit):
-                hit = taller(hit, hits + n)
+            if HIT_ROW * (hits + n) > Word(len(hit)):
+                hit = lengthened(hit, HIT_ROW * (hits + n))
                 hit_id = hit.view(np.uint64)
-            if record and nodes + n > len(node):
-                node = taller(node, nodes + n)
-                node_id = node.view(np.uint64)
-            born = 0
-            for start in range(0, n, TILE):
-                m = min(TILE, n - start)
+            if nodes_in is not None and NODE_ROW * (nodes + n) > Word(len(node)):
+                node = lengthened(node, NODE_ROW * (nodes + n))
+            born, start = ZERO, ZERO
+            while start < n:
+                m = min(Word(TILE), n - start)
                 load_tile(here, here_id, start, m, words, reals)
-                draw_words(words, whole_vectors(m), first, seed & MASK, seed >> HALF)
-                stops, splits, passes, children = sort_fates(
-                    words, reals, m, walk.stop_word[l], walk.split_word[l], walk.critical_energy, slots
+                draw_words(
+                    words,
+                    reals,
+                    whole_vectors(np.int64(m)),
+                    first,
+                    seed & MASK,
+                    seed >> HALF,
+                    walk.stop_word[l],
+                    walk.split_word[l],
+                    walk.critical_energy,
                 )
-                stop_particles(here, here_id, start, slots, stops, l, hit, hit_id, hits)
+                stops, splits, passes, children = sort_fates(words, m, slots)
+                stop_particles(
+                    here,
+                    here_id,
+                    start,
+                    slots,
+                    stops,
+                    Word(walk.layer_of_slice[l]),
+                    num_layers,
+                    hits_of_layer,
+                    hit,
+                    hit_id,
+                    hits,
+                )
                 pass_particles(here, here_id, start, slots, passes, walk.slice_spacing, there, there_id, born)
                 gather_splits(here, start, slots, splits, words, reals)
                 split_directions(
                     words,
                     reals,
-                    whole_vectors(splits),
+                    whole_vectors(np.int64(splits)),
                     walk.theta_start,
                     walk.theta_span,
                     walk.deviation,
@@ -203,7 +259,7 @@ def _walk(
                 split_particles(
                     here, here_id, start, slots, splits, reals, walk.balanced, walk.slice_spacing, there, there_id, born
                 )
-                if record:
+                if nodes_in is not None:
                     record_tile(
                         here,
                         here_id,
@@ -212,56 +268,67 @@ def _walk(
                         slots,
                         stops,
                         splits,
+                        passes,
                         l,
                         there_id,
                         born,
                         num_nodes,
                         node,
-                        node_id,
+                        node.view(np.uint64),
                         nodes,
                     )
                     nodes += m
-                for i in range(hits, hits + stops):
-                    hits_of_layer[int(hit_id[i, HIT_ID] >> np.uint64(16)), walk.layer_of_slice[l]] += 1
                 hits += stops
                 born += children
+                start += Word(TILE)
+            slice_end[l] = hits
             here, here_id, there, there_id = there, there_id, here, here_id
             n = born
-            if n == 0:
-                break
         if too_large >= 0:
             break
-        if record and nodes + n > len(node):
-            node = taller(node, nodes + n)
-            node_id = node.view(np.uint64)
+        if nodes_in is not None and NODE_ROW * (nodes + n) > Word(len(node)):
+            node = lengthened(node, NODE_ROW * (nodes + n))
         for i in range(n):
-            k = int(here_id[i, TAG] >> BYTE)
-            leaked[k] += here[i, ENERGY]
-            if record:
-                record_particle(here, here_id, i, num_slices, LEAK, node, node_id, nodes)
+            k = here_id[ROW * i + TAG] >> BYTE
+            leaked[k] += here[ROW * i + ENERGY]
+            if nodes_in is not None:
+                record_leak(here, here_id, Word(i), num_slices, node, node.view(np.uint64), nodes)
                 num_nodes[k] += 1
-                nodes += 1
+                nodes += ONE
 
         for k in range(block, block_end):
             complete = True
             for readout in range(walk.num_layers):
-                num_hits[k] += hits_of_layer[k, readout]
-                complete &= hits_of_layer[k, readout] > 0
+                in_layer = hits_of_layer[k * walk.num_layers + readout]
+                num_hits[k] += in_layer
+                complete &= in_layer > 0
             kept[k] = complete or not complete_only
-        end = _place(kept, num_hits, block, block_end, cursor, end)
-        if end > len(x):
-            x, y, energy = lengthened(x, end), lengthened(y, end), lengthened(energy, end)
-        if end > len(slice_):
-            slice_, layer, primary = lengthened(slice_, end), lengthened(layer, end), lengthened(primary, end)
-        _scatter_hits(hit, hit_id, hits, walk.layer_of_slice, kept, cursor, x, y, energy, slice_, layer, primary)
-        if record:
-            node_end = _place(kept, num_nodes, block, block_end, cursor, node_end)
-            if node_end > len(p_x):
-                p_x, p_y = lengthened(p_x, node_end), lengthened(p_y, node_end)
-                p_energy, p_parent = lengthened(p_energy, node_end), lengthened(p_parent, node_end)
-                p_slice, p_fate = lengthened(p_slice, node_end), lengthened(p_fate, node_end)
-                p_primary = lengthened(p_primary, node_end)
-            _scatter_nodes(node, node_id, nodes, kept, cursor, p_x, p_y, p_energy, p_parent, p_slice, p_fate, p_primary)
+        after = _place(kept, num_hits, block, block_end, cursor, end)
+        if end + hits > Word(len(columns.x)):
+            columns = HitColumns(
+                lengthened(columns.x, end + hits),
+                lengthened(columns.y, end + hits),
+                lengthened(columns.energy, end + hits),
+                lengthened(columns.slice, end + hits),
+                lengthened(columns.layer, end + hits),
+                lengthened(columns.primary, end + hits),
+            )
+        _scatter_hits(hit, hit_id, slice_end, walk.layer_of_slice, cursor, columns)
+        end = after
+        if nodes_in is not None:
+            after = _place(kept, num_nodes, block, block_end, cursor, node_end)
+            if node_end + nodes > Word(len(records.x)):
+                records = ParticleColumns(
+                    lengthened(records.x, node_end + nodes),
+                    lengthened(records.y, node_end + nodes),
+                    lengthened(records.energy, node_end + nodes),
+                    lengthened(records.parent, node_end + nodes),
+                    lengthened(records.slice, node_end + nodes),
+                    lengthened(records.fate, node_end + nodes),
+                    lengthened(records.primary, node_end + nodes),
+                )
+            _scatter_nodes(node, node.view(np.uint64), nodes, cursor, records)
+            node_end = after
 
     return (
         too_large,
@@ -271,49 +338,42 @@ def _walk(
         leaked,
         end,
         node_end,
-        _Buffers(
-            here,
-            there,
-            hit,
-            node,
-            x,
-            y,
-            energy,
-            slice_,
-            layer,
-            primary,
-            p_x,
-            p_y,
-            p_energy,
-            p_parent,
-            p_slice,
-            p_fate,
-            p_primary,
-        ),
+        _Rows(here, there, hit),
+        columns,
+        node,
+        records,
     )
 
 
 @kernel
 def _load_primaries(primaries: Primaries, block: int, block_end: int, here: FloatArray, here_id: UInt64Array) -> None:
-    i = 0
+    row = ZERO
     for k in range(block, block_end):
         for p in range(primaries.offset[k], primaries.offset[k + 1]):
-            here[i, X], here[i, Y] = primaries.x[p], primaries.y[p]
-            here[i, SX], here[i, SY] = primaries.slope_x[p], primaries.slope_y[p]
-            here[i, ENERGY] = primaries.energy[p]
-            here_id[i, PATH] = ONE
-            here_id[i, TAG] = (np.uint64(k) << BYTE) | np.uint64(p - primaries.offset[k])
-            here_id[i, PARENT] = MASK  # no parent
-            i += 1
+            here[row + X], here[row + Y] = primaries.x[p], primaries.y[p]
+            here[row + SX], here[row + SY] = primaries.slope_x[p], primaries.slope_y[p]
+            here[row + ENERGY] = primaries.energy[p]
+            here_id[row + PATH] = ONE
+            here_id[row + TAG] = (Word(k) << BYTE) | Word(p - primaries.offset[k])
+            here_id[row + PARENT] = MASK  # no parent
+            row += ROW
 
 
 @kernel
-def _place(kept: BoolArray, counts: IntArray, block: int, block_end: int, cursor: IntArray, end: int) -> int:
-    """Compute where the kept showers of a block start in the output, and return the new end of the output."""
+def _place(kept: Any, counts: IntArray, block: int, block_end: int, cursor: UInt64Array, end: Word) -> Word:
+    """Compute where the showers of a block start in the output, and return the new end of the output.
+
+    Dropped showers are placed after all kept ones, where the next block overwrites them.
+    """
     for k in range(block, block_end):
-        cursor[k] = end
         if kept[k]:
-            end += counts[k]
+            cursor[k] = end
+            end += Word(counts[k])
+    spare = end
+    for k in range(block, block_end):
+        if not kept[k]:
+            cursor[k] = spare
+            spare += Word(counts[k])
     return end
 
 
@@ -321,53 +381,45 @@ def _place(kept: BoolArray, counts: IntArray, block: int, block_end: int, cursor
 def _scatter_hits(
     hit: FloatArray,
     hit_id: UInt64Array,
-    hits: int,
+    slice_end: UInt64Array,
     layer_of_slice: ByteArray,
-    kept: BoolArray,
-    cursor: IntArray,
-    x: FloatArray,
-    y: FloatArray,
-    energy: FloatArray,
-    slice_: ByteArray,
-    layer: ByteArray,
-    primary: ByteArray,
+    cursor: UInt64Array,
+    columns: HitColumns,
 ) -> None:
     """Copy the hits of a block, which are ordered by slice, to the places of their showers."""
-    for i in range(hits):
-        k = int(hit_id[i, HIT_ID] >> np.uint64(16))
-        if kept[k]:
+    i = ZERO
+    for l in range(len(slice_end)):
+        layer = layer_of_slice[l]
+        while i < slice_end[l]:
+            row = HIT_ROW * i
+            tag = hit_id[row + HIT_TAG]
+            k = tag >> BYTE
             at = cursor[k]
-            cursor[k] = at + 1
-            x[at], y[at], energy[at] = hit[i, 0], hit[i, 1], hit[i, 2]
-            l = hit_id[i, HIT_ID] & LOW_BYTE
-            slice_[at] = l
-            layer[at] = layer_of_slice[l]
-            primary[at] = (hit_id[i, HIT_ID] >> BYTE) & LOW_BYTE
+            cursor[k] = at + ONE
+            columns.x[at] = hit[row + HIT_X]
+            columns.y[at] = hit[row + HIT_Y]
+            columns.energy[at] = hit[row + HIT_ENERGY]
+            columns.slice[at] = l
+            columns.layer[at] = layer
+            columns.primary[at] = tag & LOW_BYTE
+            i += ONE
 
 
 @kernel
 def _scatter_nodes(
-    node: FloatArray,
-    node_id: UInt64Array,
-    nodes: int,
-    kept: BoolArray,
-    cursor: IntArray,
-    x: FloatArray,
-    y: FloatArray,
-    energy: FloatArray,
-    parent: npt.NDArray[np.int32],
-    slice_: ByteArray,
-    fate: ByteArray,
-    primary: ByteArray,
+    node: FloatArray, node_id: UInt64Array, nodes: Word, cursor: UInt64Array, columns: ParticleColumns
 ) -> None:
     """Copy the particles of a block, which are ordered by slice, to the places of their showers."""
     for i in range(nodes):
-        k = int(node_id[i, NODE_TAG] >> BYTE)
-        if kept[k]:
-            at = cursor[k]
-            cursor[k] = at + 1
-            x[at], y[at], energy[at] = node[i, 0], node[i, 1], node[i, 2]
-            parent[at] = -1 if node_id[i, NODE_PARENT] == MASK else int(node_id[i, NODE_PARENT])
-            primary[at] = node_id[i, NODE_TAG] & LOW_BYTE
-            slice_[at] = node_id[i, NODE_CODE] >> BYTE
-            fate[at] = node_id[i, NODE_CODE] & LOW_BYTE
+        row = NODE_ROW * i
+        tag = node_id[row + NODE_TAG]
+        k = tag >> BYTE
+        at = cursor[k]
+        cursor[k] = at + ONE
+        columns.x[at] = node[row + NODE_X]
+        columns.y[at] = node[row + NODE_Y]
+        columns.energy[at] = node[row + NODE_ENERGY]
+        columns.parent[at] = np.int32(node_id[row + NODE_PARENT])  # 2**32 - 1, no parent, becomes -1
+        columns.primary[at] = tag & LOW_BYTE
+        columns.slice[at] = node_id[row + NODE_CODE] >> BYTE
+        columns.fate[at] = node_id[row + NODE_CODE] & LOW_BYTE

@@ -1,6 +1,6 @@
 """The result of an engine."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,3 +37,7 @@ class WalkResult(NamedTuple):
     particle_slice: ByteArray
     particle_fate: ByteArray
     particle_primary: ByteArray
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of hits and particles by field name."""
+        return {name: getattr(self, name) for name in self._fields[5:]}

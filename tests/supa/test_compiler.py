@@ -81,9 +81,9 @@ def test_kernels_do_not_use_fast_math():
             assert not function.targetoptions.get("parallel")
 
 
-@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 255, 256])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 127, 128])
 def test_whole_vectors_stay_in_the_tile(count):
     from supa.engines.tiles import TILE, whole_vectors
 
     assert count <= whole_vectors(count) <= TILE
-    assert whole_vectors(count) % 32 == 0
+    assert whole_vectors(count) % 8 == 0
