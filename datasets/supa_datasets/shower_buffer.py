@@ -1,7 +1,7 @@
-"""Showers on their way into a file: columns in the stored types, which are filled in place and leave as whole chunks."""
+"""Showers on their way into a file: columns in the stored types, filled in place chunk by chunk."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,169 +10,153 @@ from supa import Ragged, Showers
 from supa.arrays import Array
 from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_CHUNK, SHOWER_TYPES, Table
 
-# A block ends with the first shower that reaches one of these limits. The bytes of the file therefore do not depend on
-# how the showers were divided between calls of ``append``.
-BLOCK_ROWS = 1 << 20
-"""Rows of one table in a block."""
-BLOCK_SHOWERS = 1 << 16
-"""Showers in a block."""
-
-# Blocks without a complete chunk of each column, after which incomplete chunks are written as well. Such chunks are
-# written again when they are complete, so this is only done for large showers, of which a kill would lose many.
-_MOST_UNSAVED_BLOCKS = 4
+# A batch ends with the first shower that reaches one of these limits. The bytes of the file therefore do not depend on
+# how the showers were divided between calls of ``append``. A batch is small enough to stay in the caches of a processor
+# until it is written.
+BATCH_ROWS = 1 << 17
+"""Rows of one table in a batch."""
+BATCH_SHOWERS = 1 << 13
+"""Showers in a batch."""
 
 
 class Piece(NamedTuple):
-    """Consecutive rows of one column, which are ready to be written."""
+    """Consecutive chunks of a column, which are ready to be written."""
 
     column: str
     """Path of the column."""
     first: int
     """Number of the first row in the file, a multiple of the size of a chunk."""
-    rows: Array
-    """Rows of whole chunks; the last chunk may end with zeros."""
+    chunks: list[Array]
+    """Whole chunks; an incomplete one ends with zeros."""
     length: int
-    """Number of rows of the column in the file after this piece, without those zeros."""
-
-
-class Block(NamedTuple):
-    """Pieces that are written together."""
-
-    pieces: list[Piece]
-    num_showers: int
-    """Number of showers that the file contains completely after this block."""
-    arrays: list[tuple["_Rows", dict[str, Array]]]
-    """Memory of the pieces, for ``ShowerBuffer.recycle``."""
+    """Number of rows of the column in the file after these chunks, without those zeros."""
 
 
 class _Rows:
-    """Arrays for columns of equal length.
+    """Columns of equal length: one incomplete chunk of each, and complete ones that have not been taken.
 
     Args:
         types: Stored type of each column by path.
         chunk: Number of rows of a chunk.
-        capacity: Number of rows for which memory is reserved; more rows fit, too.
+        reuse: Whether to use the memory of chunks again.
     """
 
-    def __init__(self, types: Mapping[str, str], chunk: int, capacity: int) -> None:
-        self.types, self.chunk = types, chunk
-        self.first = 0  # number of rows that left the buffer
-        self.arrays = self._allocated(capacity + chunk)
-        self.spare: list[dict[str, Array]] = []
-
-    def fill(self, start: int, columns: Mapping[str, Array]) -> None:
-        """Copy columns into the arrays from a row on."""
-        stop = start + len(next(iter(columns.values())))
-        if stop > self.capacity:
-            self.arrays = self._copied(0, start, self._allocated(max(stop, 2 * self.capacity)))
-        for path, values in columns.items():
-            self.arrays[path][start:stop] = values
-
-    def take(self, count: int, whole: int) -> dict[str, Array]:
-        """Return the arrays, of which ``count`` rows are filled, and keep a copy of the rows from ``whole`` on."""
-        taken, capacity = self.arrays, self.capacity
-        fresh = self.spare.pop() if self.spare else {}
-        if not fresh or len(next(iter(fresh.values()))) < capacity:
-            fresh = self._allocated(capacity)
-        self.arrays = self._copied(whole, count, fresh)
-        self.first += whole
-        return taken
+    def __init__(self, types: Mapping[str, str], chunk: int, *, reuse: bool) -> None:
+        self._types, self._size, self._reuse = types, chunk, reuse
+        self._spare: list[dict[str, Array]] = []
+        self._current = self._allocated()
+        self._complete: list[dict[str, Array]] = []
+        self._first = 0  # number of the first row of the first chunk
+        self.length = 0
 
     @property
-    def capacity(self) -> int:
-        """Number of rows for which there is memory, whole chunks."""
-        return len(next(iter(self.arrays.values())))
+    def whole(self) -> int:
+        """Number of rows in complete chunks."""
+        return self.length // self._size * self._size
 
-    def _copied(self, start: int, stop: int, arrays: dict[str, Array]) -> dict[str, Array]:
-        for path, array in arrays.items():
-            array[: stop - start] = self.arrays[path][start:stop]
-        return arrays
+    def append(self, columns: Mapping[str, Array]) -> None:
+        """Copy columns to the end."""
+        count, done = len(next(iter(columns.values()))), 0
+        while done < count:
+            start = self.length - self.whole
+            step = min(self._size - start, count - done)
+            for path, values in columns.items():
+                self._current[path][start : start + step] = values[done : done + step]
+            done += step
+            self.length += step
+            if start + step == self._size:
+                self._complete.append(self._current)
+                self._current = self._spare.pop() if self._spare else self._allocated()
 
-    def _allocated(self, rows: int) -> dict[str, Array]:
-        return {path: np.empty(-(-rows // self.chunk) * self.chunk, kind) for path, kind in self.types.items()}
+    def take(self) -> Iterator[Piece]:
+        """Take the complete chunks. With ``reuse``, they are used again after the last piece was requested."""
+        complete, self._complete = self._complete, []
+        if not complete:
+            return
+        first, self._first = self._first, self._first + len(complete) * self._size
+        for path in self._types:
+            yield Piece(path, first, [arrays[path] for arrays in complete], self._first)
+        if self._reuse:
+            self._spare += complete
+
+    def incomplete(self) -> Iterator[Piece]:
+        """Return copies of the incomplete chunks."""
+        count = self.length - self.whole
+        for path, rows in self._current.items() if count else ():
+            copy = np.zeros_like(rows)
+            copy[:count] = rows[:count]
+            yield Piece(path, self.whole, [copy], self.length)
+
+    def _allocated(self) -> dict[str, Array]:
+        return {path: np.empty(self._size, kind) for path, kind in self._types.items()}
 
 
 class ShowerBuffer:
     """Showers that are not yet in the file.
 
-    The arrays are filled in place. When a block is complete, its whole chunks leave the buffer, and the remaining rows
-    stay. Everything depends only on the showers that were appended, in their order.
+    The arrays are filled in place. Complete chunks are taken at the end of a batch. Their order depends only on the
+    showers.
 
     Args:
         tables: Ragged tables of the file.
+        reuse: Whether the memory of chunks is used again when the next batch is filled.
     """
 
-    def __init__(self, tables: tuple[Table, ...]) -> None:
+    def __init__(self, tables: tuple[Table, ...], *, reuse: bool) -> None:
         self._tables = tables
-        self._showers = _Rows({f"showers/{name}": kind for name, kind in SHOWER_TYPES.items()}, SHOWER_CHUNK, 1 << 14)
-        self._offsets = {table.group: _Rows({table.offset: "i8"}, SHOWER_CHUNK, 1 << 14) for table in tables}
-        self._rows = {
-            table.group: _Rows(
-                {f"{table.group}/{name}": kind for name, kind in table.types.items()},
-                table.chunk,
-                BLOCK_ROWS if table is not PRIMARIES else 1 << 14,
-            )
-            for table in tables
-        }
-        # One attribute contains all counts of rows, so that an exception leaves either all of them or none changed.
-        self._filled: dict[_Rows, int] = dict.fromkeys((self._showers, *self._rows.values()), 0)
-        for rows in self._offsets.values():
-            rows.fill(0, dict.fromkeys(rows.types, np.zeros(1, np.int64)))
-            self._filled[rows] = 1
-        self._saved = self._blocks_since_save = 0
-        self._begin_block()
+        shower_types = {f"showers/{name}": kind for name, kind in SHOWER_TYPES.items()}
+        self._showers = _Rows(shower_types, SHOWER_CHUNK, reuse=reuse)
+        self._rows, self._offsets = {}, {}
+        for table in tables:
+            types = {f"{table.group}/{name}": kind for name, kind in table.types.items()}
+            self._rows[table.group] = _Rows(types, table.chunk, reuse=reuse)
+            self._offsets[table.group] = _Rows({table.offset: "i8"}, SHOWER_CHUNK, reuse=reuse)
+            self._offsets[table.group].append({table.offset: np.zeros(1, np.int64)})
+        # The lengths at the end of each batch whose showers are not all in complete chunks, and the number of showers.
+        self._ends: deque[tuple[int, tuple[int, ...]]] = deque()
+        self._saved = 0
+        self._begin_batch()
 
-    def _begin_block(self) -> None:
-        self._block_start = {rows: self._total(rows) for rows in (self._showers, *self._rows.values())}
+    def _all_rows(self) -> tuple[_Rows, ...]:
+        return (self._showers, *self._rows.values(), *self._offsets.values())
 
-    def _total(self, rows: _Rows) -> int:
-        return rows.first + self._filled[rows]
+    def _begin_batch(self) -> None:
+        self._showers_left = BATCH_SHOWERS
+        self._rows_left = dict.fromkeys(self._rows, BATCH_ROWS)
 
     @property
     def num_showers(self) -> int:
         """Number of showers that were appended."""
-        return self._total(self._showers)
+        return self._showers.length
 
     @property
-    def block_is_full(self) -> bool:
-        """Whether the block must be taken before the next call of ``append``."""
-        grown = {rows: self._total(rows) - start for rows, start in self._block_start.items()}
-        return grown.pop(self._showers) >= BLOCK_SHOWERS or max(grown.values()) >= BLOCK_ROWS
+    def batch_is_complete(self) -> bool:
+        """Whether the batch must be taken before the next call of ``append``."""
+        return self._showers_left <= 0 or min(self._rows_left.values()) <= 0
 
-    def fitting(self, showers: Showers) -> int:
-        """Return how many showers complete the block.
+    def append(self, showers: Showers, start: int) -> int:
+        """Copy showers to the end of the batch.
 
         Args:
-            showers: The next showers.
+            showers: Showers.
+            start: Number of showers to skip, less than all.
 
         Returns:
-            Number of showers to append, at least 1 and at most all of them.
+            Number of showers that were skipped or copied.
         """
-        room = BLOCK_SHOWERS - (self.num_showers - self._block_start[self._showers])
+        stop = min(start + self._showers_left, len(showers))
         for table, rows in self._ragged(showers):
-            buffered = self._rows[table.group]
-            left = BLOCK_ROWS - (self._total(buffered) - self._block_start[buffered])
-            room = min(room, 1 + int(np.searchsorted(rows.offset[1:], left)))
-        return min(room, len(showers))
-
-    def append(self, showers: Showers) -> None:
-        """Copy showers into the buffer.
-
-        Args:
-            showers: Showers, of which at most ``fitting(showers)`` are allowed.
-        """
-        filled = dict(self._filled)
-
-        def fill(rows: _Rows, columns: dict[str, Array]) -> None:
-            rows.fill(filled[rows], columns)
-            filled[rows] += len(next(iter(columns.values())))
-
-        fill(self._showers, {f"showers/{name}": getattr(showers, name) for name in SHOWER_TYPES})
+            limit = rows.offset[start] + self._rows_left[table.group]
+            stop = min(stop, int(np.searchsorted(rows.offset, limit)))
+        self._showers.append({f"showers/{name}": getattr(showers, name)[start:stop] for name in SHOWER_TYPES})
         for table, rows in self._ragged(showers):
-            buffered = self._rows[table.group]
-            fill(self._offsets[table.group], {table.offset: rows.offset[1:] + self._total(buffered)})
-            fill(buffered, {f"{table.group}/{name}": rows[name] for name in table.types})
-        self._filled = filled
+            first, last = int(rows.offset[start]), int(rows.offset[stop])
+            shift = self._rows[table.group].length - first
+            self._rows[table.group].append({f"{table.group}/{name}": rows[name][first:last] for name in table.types})
+            self._offsets[table.group].append({table.offset: rows.offset[start + 1 : stop + 1] + shift})
+            self._rows_left[table.group] -= last - first
+        self._showers_left -= stop - start
+        return stop
 
     def _ragged(self, showers: Showers) -> Iterator[tuple[Table, Ragged]]:
         found = {HITS.group: showers.hits, PRIMARIES.group: showers.primaries, PARTICLES.group: showers.particles}
@@ -181,81 +165,25 @@ class ShowerBuffer:
             assert rows is not None
             yield table, rows
 
-    def take(self, *, everything: bool = False) -> Block:
-        """Take the whole chunks out of the buffer.
-
-        Args:
-            everything: Whether to take also copies of incomplete chunks, filled up with zeros.
+    def take(self) -> Iterator[Piece]:
+        """End the batch and take its complete chunks.
 
         Returns:
-            Block to write.
+            Iterator over the chunks by column.
         """
-        saved = self._saved_by_whole_chunks()
-        self._blocks_since_save = 0 if saved > self._saved else self._blocks_since_save + 1
-        if everything or self._blocks_since_save >= _MOST_UNSAVED_BLOCKS:
-            everything, saved, self._blocks_since_save = True, self.num_showers, 0
-        self._saved = saved
-        pieces, arrays = [], []
-        filled = dict(self._filled)
-        for rows, count in self._filled.items():
-            whole = count // rows.chunk * rows.chunk
-            stop = -(-count // rows.chunk) * rows.chunk if everything else whole
-            if stop == 0:
-                continue
-            first, taken = rows.first, rows.take(count, whole)
-            filled[rows] = count - whole
-            arrays.append((rows, taken))
-            for path, array in taken.items():
-                array[count:stop] = 0
-                pieces.append(Piece(path, first, array[:stop], first + min(count, stop)))
-        self._filled = filled
-        self._begin_block()
-        return Block(pieces, saved, arrays)
+        self._ends.append((self.num_showers, tuple(rows.length for rows in self._all_rows())))
+        self._begin_batch()
+        for rows in self._all_rows():
+            yield from rows.take()
 
-    def recycle(self, block: Block) -> None:
-        """Reuse the memory of a block that was written. Another thread may call this function.
+    def incomplete(self) -> Iterator[Piece]:
+        """Return copies of the incomplete chunks, which stay in the buffer."""
+        for rows in self._all_rows():
+            yield from rows.incomplete()
 
-        Args:
-            block: Block from ``take``.
-        """
-        for rows, arrays in block.arrays:
-            rows.spare.append(arrays)
-
-    def _saved_by_whole_chunks(self) -> int:
-        """Return the number of showers whose rows are all in whole chunks, in the file or in the buffer."""
-
-        def whole(rows: _Rows) -> int:
-            return rows.first + self._filled[rows] // rows.chunk * rows.chunk
-
-        saved = whole(self._showers)
-        for table in self._tables:
-            offsets, rows = self._offsets[table.group], self._rows[table.group]
-            buffered = offsets.arrays[table.offset][: self._filled[offsets]]
-            complete = int(np.searchsorted(buffered, whole(rows), side="right"))
-            # If the last complete shower is before the buffered ones, it is not known which one it is.
-            saved = min(saved, whole(offsets) - 1, offsets.first + complete - 1 if complete else self._saved)
-        return max(saved, self._saved)
-
-
-def as_stored(showers: Showers) -> Showers:
-    """Return a copy of showers in the types of the file, which share no memory with the original.
-
-    Args:
-        showers: Showers.
-
-    Returns:
-        Showers of the same run.
-    """
-
-    def stored(rows: Ragged, table: Table) -> Ragged:
-        return Ragged({name: np.array(rows[name], kind) for name, kind in table.types.items()}, rows.offset.copy())
-
-    return replace(
-        showers,
-        index=showers.index.copy(),
-        incident_energy=showers.incident_energy.copy(),
-        leaked_energy=showers.leaked_energy.copy(),
-        hits=stored(showers.hits, HITS),
-        primaries=stored(showers.primaries, PRIMARIES),
-        particles=stored(showers.particles, PARTICLES) if showers.particles is not None else None,
-    )
+    def num_in_complete_chunks(self) -> int:
+        """Return the number of showers all of whose rows were in chunks that were taken, up to the end of a batch."""
+        whole = [rows.whole for rows in self._all_rows()]
+        while self._ends and all(length <= most for length, most in zip(self._ends[0][1], whole, strict=True)):
+            self._saved = self._ends.popleft()[0]
+        return self._saved

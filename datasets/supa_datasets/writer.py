@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,12 +20,18 @@ from supa.file_lock import open_locked_temporary
 from supa.simulation_plan import MAX_THREADS, available_processors
 from supa_datasets.compression import Compression, Encode, chunk_encoder, compression_filters
 from supa_datasets.hdf5_create import create_columns, create_file
-from supa_datasets.layout import PROGRESS, dataset_at, read_run, tables_of
+from supa_datasets.layout import PROGRESS, SHOWER_CHUNK, SHOWER_TYPES, dataset_at, read_run, tables_of
 from supa_datasets.reader import checked, columns_of, named_errors, pieces, read_showers
 from supa_datasets.resume import OutputNames, describe_difference, resumable
-from supa_datasets.shower_buffer import Block, Piece, ShowerBuffer
+from supa_datasets.shower_buffer import Piece, ShowerBuffer
 
-_PENDING_BLOCKS = 2  # blocks that wait for the disk, so that appending continues while the disk works
+_SAVE_BATCHES = 8  # batches after which the number of finished showers is written
+_SYNC_SAVES = 4  # of these, after which the disk begins to store the file, so that little is left for the end
+_PIECES_PER_THREAD = 8  # pieces that are compressed or wait to be written
+
+# Numbers written in a row without a new finished shower, after which incomplete chunks are written as well. They are
+# written again when they are complete, so this is only done for large showers, of which a kill would lose many.
+_MOST_FRUITLESS_SAVES = 4
 
 
 class ShowerWriter:
@@ -43,8 +49,7 @@ class ShowerWriter:
         has_particles: Whether the particles of the shower trees are written in addition to the hits.
         compression: One of ``COMPRESSIONS``: ``"none"``, ``"gzip"``, ``"lz4"`` or ``"zstd"``. The last two need the
             package hdf5plugin.
-        threads: Number of threads that compress. By default one for each processor that this process may use. One
-            more thread writes.
+        threads: Number of threads that compress. By default one for each processor that this process may use.
         overwrite: Whether to replace an existing finished or partial file.
         resume: Whether to continue after the showers of an existing finished or partial file of the same run.
         on_existing: Function that is called with each piece of the reused showers.
@@ -86,36 +91,38 @@ class ShowerWriter:
         self._run = run
         self._has_particles = has_particles
         self._tables = tables_of(has_particles)
-        self._buffer = ShowerBuffer(self._tables)
-        self._handing_over = False
-        self._num_saved = self._to_take_over = 0
+        self._buffer = ShowerBuffer(self._tables, reuse=compression == "none")
+        self._appending = False
+        self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
-        # HDF5 runs in one thread, which takes blocks in order. Other threads compress their chunks.
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="supa-disk")
+        # HDF5 runs in the thread of the caller, in the order of this queue. It contains pieces, whose compressed chunks
+        # are futures, and numbers of finished showers.
+        self._queue: deque[tuple[Piece, list[Any]] | int] = deque()
+        self._most_queued = 0 if compression == "none" else _PIECES_PER_THREAD * threads
         self._compressors = ThreadPoolExecutor(threads, thread_name_prefix="supa-compress")
-        self._pending: deque[Future[None]] = deque()
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="supa-sync")
+        self._sync: Future[None] | None = None
+        self._batches = self._saves = self._fruitless_saves = 0
+        self._num_queued = self._num_saved = 0  # finished showers: in the queue and in the file
         self._lock: int | None = open_locked_temporary(self._names.fresh, called=self._names.path)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
+        self._encoders: dict[str, Encode | None] = {}
         try:
             source = self._names.source(overwrite=overwrite, resume=resume)
             stored = resumable(path, run, has_particles=has_particles) if source else None
             with self._abandoned_on_failure():
-                self._file = create_file(self._names.fresh, self._lock)
+                self._file = create_file(self._names.fresh, self._lock, aligned=not filters)
                 self._columns = create_columns(self._file, run, has_particles=has_particles, filters=filters)
-            self._encoders: dict[str, Encode | None] = {
-                name: chunk_encoder(column)
-                for name, column in self._columns.items()
-                if column.id.get_create_plist().get_nfilters()
-            }
-            self._hand_over(everything=True)  # the first offset, without which the file is not readable
+                for name, column in self._columns.items():
+                    if column.id.get_create_plist().get_nfilters():
+                        self._encoders[name] = chunk_encoder(column)
+            self._to_take_over = stored.showers if stored is not None else 0
+            self._write_rest()  # the first offset, without which the file is not readable
             if source is not None and stored is not None:
                 self._take_over(source, stored.showers, on_existing)
-            self._pending.append(self._disk.submit(self._promote))
-            self._wait_for_disk()
         except BaseException:
-            wait(self._pending)
             self._abandon()
             self._names.fresh.unlink(missing_ok=True)
             raise
@@ -140,8 +147,6 @@ class ShowerWriter:
             self.finish()
         elif self._file:
             self.suspend()
-        elif kind is None:
-            self._wait_for_disk()  # raises the error that closed the file, unless the caller closed it
 
     def append(self, showers: Showers) -> None:
         """Append showers to the file.
@@ -152,8 +157,7 @@ class ShowerWriter:
         Raises:
             ValueError: If the showers belong to another run, do not follow the previous ones, or lack the recorded
                 particles that the file requires.
-            OSError: If the disk was full or failed while earlier showers were written. The file is closed, and the
-                partial file keeps the showers that were written before.
+            OSError: If the disk is full or fails. The file is closed, and the partial file keeps the earlier showers.
         """
         self._check_open()
         difference = describe_difference(showers.run, self._run)
@@ -169,14 +173,15 @@ class ShowerWriter:
             self._attempts = None if showers.run.attempts is None else self._attempts + showers.run.attempts
         if not self._has_particles:
             showers = replace(showers, particles=None)
-        while len(showers):
-            if self._buffer.block_is_full:
-                self._wait_for_disk(most=_PENDING_BLOCKS - 1)
-                self._hand_over()
-            fitting = self._buffer.fitting(showers)
-            head, showers = showers[:fitting], showers[fitting:]
-            self._buffer.append(head)
-            self._next_attempt = int(head.index[-1]) + 1
+        start = 0
+        self._appending = True
+        while start < len(showers):
+            if self._buffer.batch_is_complete:
+                self._write_batch()
+            start = self._buffer.append(showers, start)
+        self._appending = False
+        if len(showers):
+            self._next_attempt = int(showers.index[-1]) + 1
 
     def finish(self) -> None:
         """Complete the file and rename it from its temporary name to its final name.
@@ -186,8 +191,10 @@ class ShowerWriter:
         """
         self._check_open()
         self._write_rest()
-        if self._attempts is not None:
-            with self._abandoned_on_failure():
+        with self._abandoned_on_failure():
+            if self._sync is not None:
+                self._sync.result()
+            if self._attempts is not None:
                 self._file.attrs.modify("attempts", np.int64(self._attempts))
                 acceptance = self.num_showers / self._attempts if self._attempts else 1.0
                 self._file.attrs.modify("acceptance", acceptance)
@@ -203,22 +210,25 @@ class ShowerWriter:
         Raises:
             OSError: If the disk is full or fails. The partial file keeps the earlier showers.
         """
-        self._check_open()
-        self._write_rest()
+        if not self._appending:  # otherwise the showers in the buffer are incomplete
+            self._check_open()
+            self._write_rest()
         self._file.close()
         self._end_threads()
         self._unlock()
 
     def _check_open(self) -> None:
-        if not self._file:
-            self._wait_for_disk()  # raises the error that closed the file
-            raise ValueError(f"{self._names.path}: the writer is closed; create another one with resume=True.")
+        if not self._file or self._appending:
+            reason = "an interruption left showers incomplete" if self._file else "it was closed"
+            raise ValueError(f"{self._names.path}: nothing can be written, because {reason}; resume the file.")
 
     def _end_threads(self) -> None:
-        self._disk.shutdown()
         self._compressors.shutdown()
+        self._syncer.shutdown()
 
     def _unlock(self) -> None:
+        if self._sync is not None:
+            wait([self._sync])  # it uses the descriptor
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -246,13 +256,19 @@ class ShowerWriter:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, self._file.id.get_vfd_handle())
             os.close(nowhere)
+            if self._columns:
+                # A chunk whose write failed has a place beyond the end of the file. HDF5 would extend the file to it,
+                # which the null device does not allow. After the write of a last chunk, the end is where it should be.
+                column = self._columns[f"showers/{next(iter(SHOWER_TYPES))}"]
+                end = -(-len(column) // SHOWER_CHUNK) * SHOWER_CHUNK
+                column.id.set_extent((end + 1,))
+                column.id.write_direct_chunk((end,), np.zeros(SHOWER_CHUNK, column.dtype))
             self._file.close()
         self._unlock()
 
     # ------------------------------------------------------------------ writing
 
     def _take_over(self, source: Path, count: int, on_existing: Callable[[Showers], None] | None) -> None:
-        self._to_take_over = count
         with self._names.opened(source) as old:
             with named_errors(source):
                 columns, run = columns_of(old), replace(read_run(old), attempts=None)
@@ -271,57 +287,76 @@ class ShowerWriter:
         if self._names.fresh.exists() and self._num_saved >= self._to_take_over:
             promote(self._names.fresh, self._names.partial)
 
-    def _wait_for_disk(self, *, most: int = 0) -> None:
-        """Wait until at most a given number of blocks is pending, and raise the error of a block that failed."""
-        while len(self._pending) > most:
-            self._pending.popleft().result()
+    def _write_batch(self) -> None:
+        """Write the complete chunks of a batch, and sometimes the number of showers that they finish."""
+        with self._abandoned_on_failure():
+            self._enqueue_pieces(self._buffer.take())
+            self._batches += 1
+            if self._batches % _SAVE_BATCHES == 0:
+                finished = self._buffer.num_in_complete_chunks()
+                self._fruitless_saves = 0 if finished > self._num_queued else self._fruitless_saves + 1
+                if self._fruitless_saves >= _MOST_FRUITLESS_SAVES:
+                    self._enqueue_incomplete()
+                else:
+                    self._enqueue_save(finished)
 
     def _write_rest(self) -> None:
-        """Write everything that was appended.
-
-        An exception between the buffer and the disk, such as a KeyboardInterrupt, loses a block. Later showers must
-        not follow then, so only the earlier ones are kept.
-        """
-        self._wait_for_disk()
-        if not self._handing_over:
-            self._hand_over(everything=True)
-            self._wait_for_disk()
-
-    def _hand_over(self, *, everything: bool = False) -> None:
-        """Start to compress and write a block."""
-        self._handing_over = True
-        block = self._buffer.take(everything=everything)
-        chunks = [self._started_chunks(piece) for piece in block.pieces]
-        self._pending.append(self._disk.submit(self._write_block, block, chunks))
-        self._handing_over = False
-
-    def _started_chunks(self, piece: Piece) -> list[Any]:
-        """Return the chunks of a piece, or futures of the compressed chunks."""
-        size = self._columns[piece.column].chunks[0]
-        chunks = [piece.rows[start : start + size] for start in range(0, len(piece.rows), size)]
-        encode = self._encoders.get(piece.column)
-        return chunks if encode is None else [self._compressors.submit(encode, chunk) for chunk in chunks]
-
-    def _write_block(self, block: Block, chunks: list[list[Any]]) -> None:
-        if not self._file:
-            return  # an earlier block failed
+        """Write everything that was appended."""
         with self._abandoned_on_failure():
-            for piece, stored in zip(block.pieces, chunks, strict=True):
-                self._write_piece(piece, stored)
-            # The count is written after the showers, so it never exceeds the showers in the file.
-            self._file.flush()
-            self._columns[PROGRESS][0] = block.num_showers
-            self._file.flush()
-        self._buffer.recycle(block)
-        self._num_saved = block.num_showers
-        self._promote()
+            self._enqueue_pieces(self._buffer.take())
+            self._enqueue_incomplete()
+            self._write_queue(most=0)
 
-    def _write_piece(self, piece: Piece, stored: list[Any]) -> None:
+    def _enqueue_incomplete(self) -> None:
+        self._enqueue_pieces(self._buffer.incomplete())
+        self._enqueue_save(self._buffer.num_showers)
+        self._fruitless_saves = 0
+
+    def _enqueue_pieces(self, pieces: Iterable[Piece]) -> None:
+        """Start to compress, and write what is ready."""
+        for piece in pieces:
+            encode = self._encoders.get(piece.column)
+            contents: list[Any] = piece.chunks
+            if encode is not None:
+                contents = [self._compressors.submit(encode, chunk) for chunk in piece.chunks]
+            self._queue.append((piece, contents))
+            self._write_queue(most=self._most_queued)
+
+    def _enqueue_save(self, num_showers: int) -> None:
+        self._num_queued = num_showers
+        self._queue.append(num_showers)
+        self._write_queue(most=self._most_queued)
+
+    def _write_queue(self, *, most: int) -> None:
+        """Write the oldest entries of the queue until at most a given number is left."""
+        while len(self._queue) > most:
+            entry = self._queue.popleft()
+            if isinstance(entry, int):
+                self._save(entry)
+            else:
+                self._write_piece(*entry)
+
+    def _write_piece(self, piece: Piece, contents: list[Any]) -> None:
         column = self._columns[piece.column]
-        column.resize(piece.length, axis=0)
+        column.id.set_extent((piece.length,))
         if self._encoders.get(piece.column, True) is None:  # only HDF5 can compress this column
-            column[piece.first :] = piece.rows[: piece.length - piece.first]
+            column[piece.first :] = np.concatenate(piece.chunks)[: piece.length - piece.first]
             return
-        for k, chunk in enumerate(stored):
-            content = chunk.result() if isinstance(chunk, Future) else chunk
-            column.id.write_direct_chunk((piece.first + k * column.chunks[0],), content)
+        write, start, size = column.id.write_direct_chunk, piece.first, len(piece.chunks[0])
+        for content in contents:
+            write((start,), content.result() if isinstance(content, Future) else content)
+            start += size
+
+    def _save(self, num_showers: int) -> None:
+        """Write the number of finished showers after their rows, so that it never exceeds the showers in the file."""
+        self._file.flush()
+        self._columns[PROGRESS][0] = num_showers
+        self._file.flush()
+        self._num_saved = num_showers
+        self._promote()
+        self._saves += 1
+        # The disk stores what was written so far, unless it is still busy with earlier batches.
+        if self._saves % _SYNC_SAVES == 0 and (self._sync is None or self._sync.done()):
+            if self._sync is not None:
+                self._sync.result()  # raises its error
+            self._sync = self._syncer.submit(os.fsync, self._lock)  # type: ignore[arg-type]

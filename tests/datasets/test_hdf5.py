@@ -19,6 +19,7 @@ import supa
 import supa_datasets
 from supa import Showers
 from supa_datasets import ShowerFile, ShowerWriter
+from supa_datasets.layout import HITS, PARTICLES, PRIMARIES
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +161,17 @@ def test_a_pickled_file_is_opened_again(path):
 
 
 @pytest.fixture
-def small_blocks(monkeypatch):
-    monkeypatch.setattr("supa_datasets.shower_buffer.BLOCK_ROWS", 3000)
-    monkeypatch.setattr("supa_datasets.shower_buffer.BLOCK_SHOWERS", 40)
+def small_chunks(monkeypatch):
+    """Make chunks, batches and queues so small that 300 showers fill many of them."""
+    for table, rows in ((HITS, 512), (PRIMARIES, 32), (PARTICLES, 1024)):
+        monkeypatch.setitem(vars(table), "chunk", rows)
+    for module in ("hdf5_create", "shower_buffer"):
+        monkeypatch.setattr(f"supa_datasets.{module}.SHOWER_CHUNK", 16)
+    monkeypatch.setattr("supa_datasets.shower_buffer.BATCH_ROWS", 3000)
+    monkeypatch.setattr("supa_datasets.shower_buffer.BATCH_SHOWERS", 13)
+    monkeypatch.setattr("supa_datasets.writer._SAVE_BATCHES", 2)
+    monkeypatch.setattr("supa_datasets.writer._SYNC_SAVES", 1)
+    monkeypatch.setattr("supa_datasets.writer._PIECES_PER_THREAD", 3)
 
 
 def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
@@ -176,7 +185,7 @@ def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
     return pieces
 
 
-@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.usefixtures("small_chunks")
 def test_bytes_do_not_depend_on_the_division_into_pieces(tmp_path, showers):
     digests = set()
     for k, cuts in enumerate([(), (1,), (39, 40, 41), tuple(range(7, 300, 7))]):
@@ -188,24 +197,24 @@ def test_bytes_do_not_depend_on_the_division_into_pieces(tmp_path, showers):
     assert len(digests) == 1
 
 
-def test_a_block_is_written_if_there_are_particles_but_no_hits(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("small_chunks")
+def test_a_batch_is_written_if_there_are_particles_but_no_hits(tmp_path):
     """Otherwise the trees of thousands of showers would accumulate in memory."""
-    monkeypatch.setattr("supa_datasets.shower_buffer.BLOCK_ROWS", 3000)
     config = supa.preset("standard").replace(stop_amplitude=0.0, split_early=0.3, split_late=0.1)
-    showers, pending = supa.simulate(200, config, seed=1, record="particles"), []
+    showers, buffered = supa.simulate(200, config, seed=1, record="particles"), []
     with ShowerWriter(tmp_path / "a.h5", showers.run, has_particles=True) as writer:
         for piece in supa.stream(200, config, seed=1, record="particles", chunk_size=7):
             writer.append(piece)
-            pending.append(sum(block.particles.num_rows for block in writer._pending))
+            buffered.append(writer._buffer._rows["particles"].length - writer._buffer._rows["particles"]._first)
     assert showers.hits.num_rows == 0
-    assert max(pending) < 3000 < showers.particles.num_rows
+    assert max(buffered) < 5000 < showers.particles.num_rows
     assert supa_datasets.load(tmp_path / "a.h5").index.tolist() == showers.index.tolist()
     with ShowerWriter(tmp_path / "whole.h5", showers.run, has_particles=True) as writer:
         writer.append(showers)
     assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "whole.h5")
 
 
-@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("stops", [(0,), (1,), (57,), (120, 121), (10, 200, 250)])
 def test_an_interrupted_file_resumes_to_the_same_bytes(tmp_path, showers, stops):
     with ShowerWriter(tmp_path / "whole.h5", showers.run, has_particles=True) as writer:
@@ -352,7 +361,7 @@ from supa import atomic_file as module
 step, path = sys.argv[1:]
 writer = supa_datasets.ShowerWriter(path, supa.simulate(0, seed=1).run)
 writer.append(supa.simulate(50, seed=1))
-writer._write_block()
+writer._write_rest()
 
 def die(*_, **__):
     os.kill(os.getpid(), 9)
