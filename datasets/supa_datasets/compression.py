@@ -95,7 +95,7 @@ class _Deflate:
         self._level = level
 
     def __call__(self, chunk: Array) -> bytes:
-        return zlib.compress(chunk, self._level)
+        return zlib.compress(chunk.data, self._level)
 
 
 def _plugin(number: int, options: tuple[int, ...]) -> FilterPlugin:

@@ -293,7 +293,7 @@ class ShowerWriter:
             self._enqueue_pieces(self._buffer.take())
             self._batches += 1
             if self._batches % _SAVE_BATCHES == 0:
-                finished = self._buffer.num_in_complete_chunks()
+                finished = max(self._buffer.num_in_complete_chunks(), self._num_queued)
                 self._fruitless_saves = 0 if finished > self._num_queued else self._fruitless_saves + 1
                 if self._fruitless_saves >= _MOST_FRUITLESS_SAVES:
                     self._enqueue_incomplete()

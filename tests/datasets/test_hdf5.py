@@ -19,7 +19,6 @@ import supa
 import supa_datasets
 from supa import Showers
 from supa_datasets import ShowerFile, ShowerWriter
-from supa_datasets.layout import HITS, PARTICLES, PRIMARIES
 
 
 @pytest.fixture(scope="module")
@@ -158,20 +157,6 @@ def test_a_pickled_file_is_opened_again(path):
 
 
 # ---------------------------------------------------------------------- bytes
-
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Make chunks, batches and queues so small that 300 showers fill many of them."""
-    for table, rows in ((HITS, 512), (PRIMARIES, 32), (PARTICLES, 1024)):
-        monkeypatch.setitem(vars(table), "chunk", rows)
-    for module in ("hdf5_create", "shower_buffer"):
-        monkeypatch.setattr(f"supa_datasets.{module}.SHOWER_CHUNK", 16)
-    monkeypatch.setattr("supa_datasets.shower_buffer.BATCH_ROWS", 3000)
-    monkeypatch.setattr("supa_datasets.shower_buffer.BATCH_SHOWERS", 13)
-    monkeypatch.setattr("supa_datasets.writer._SAVE_BATCHES", 2)
-    monkeypatch.setattr("supa_datasets.writer._SYNC_SAVES", 1)
-    monkeypatch.setattr("supa_datasets.writer._PIECES_PER_THREAD", 3)
 
 
 def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
