@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numba.extending
 
 from supa.caching import machine_code_folder
 
@@ -45,6 +46,21 @@ def has_machine_code(module: str) -> bool:
     folder = machine_code_folder(_settings.CACHE_DIR)
     name = module.rpartition(".")[2]
     return folder is not None and next(Path(folder).glob(f"*/{name}.*.nbi"), None) is not None
+
+
+def stage(function: Function) -> Function:
+    """Compile a function only as a part of the kernels that call it.
+
+    Called from Python, the function is not compiled. Compilation is faster than that of a kernel, because there is no
+    wrapper for calls from Python.
+
+    Args:
+        function: Function in the subset of Python that Numba supports.
+
+    Returns:
+        The same function.
+    """
+    return numba.extending.register_jitable(error_model="numpy")(function)
 
 
 def inline(function: Function) -> Function:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from supa.arrays import FloatArray, IntArray
-from supa.compiler import inline, kernel
+from supa.compiler import kernel, stage
 from supa.config import ShowerConfig
 from supa.elementary import exp, log, sin_cos, sin_cos_turn
 from supa.ragged import Ragged
@@ -55,11 +55,12 @@ def draw_primaries(config: ShowerConfig, seed: int, indices: IntArray) -> Primar
     Returns:
         Initial conditions. Those of a shower depend only on the config, the seed and its index.
     """
-    incident_energy, offset = _draw_showers(np.uint64(seed), indices, *distribution_codes(config))
-    columns = _draw_columns(
-        np.uint64(seed), indices, incident_energy, offset, config.polar_angle, config.azimuth, config.impact_spread
-    )
-    return Primaries(incident_energy, offset, columns[0], columns[1], columns[2], columns[3], columns[4])
+    incident_energy, offset = np.empty(len(indices)), np.zeros(len(indices) + 1, np.int64)
+    _draw_showers(np.uint64(seed), indices, *distribution_codes(config), incident_energy, offset)
+    columns = np.zeros((5, offset[-1]))
+    primaries = Primaries(incident_energy, offset, columns[0], columns[1], columns[2], columns[3], columns[4])
+    _draw_columns(np.uint64(seed), indices, config.polar_angle, config.azimuth, config.impact_spread, primaries)
+    return primaries
 
 
 def distribution_codes(config: ShowerConfig) -> tuple[int, FloatArray, int, float]:
@@ -75,19 +76,35 @@ def distribution_codes(config: ShowerConfig) -> tuple[int, FloatArray, int, floa
     return _DISTRIBUTIONS[spectrum.law], np.array(spectrum.values), 0 if count.law == "fixed" else 1, float(count.value)
 
 
-@inline
+@stage
 def _initial_block(index: int, primary: int, block: int, seed: Word) -> tuple[Word, Word, Word, Word]:
-    low, high = identity_words(np.uint64(index), np.uint64(primary))
-    path = INITIAL_PATH | np.uint64(block)
+    low, high = identity_words(Word(index), Word(primary))
+    path = INITIAL_PATH | Word(block)
     return philox(path & MASK, path >> HALF, low, high, seed & MASK, seed >> HALF)
+
+
+@stage
+def _turn(word: Word) -> tuple[float, float]:
+    return sin_cos_turn(word)
+
+
+@stage
+def _angle(x: float) -> tuple[float, float]:
+    return sin_cos(x)
 
 
 @kernel
 def _draw_showers(
-    seed: np.uint64, indices: IntArray, energy_law: int, energies: FloatArray, count_law: int, count_value: float
-) -> tuple[FloatArray, IntArray]:
-    incident_energy = np.empty(len(indices))
-    offset = np.zeros(len(indices) + 1, dtype=np.int64)
+    seed: Word,
+    indices: IntArray,
+    energy_law: int,
+    energies: FloatArray,
+    count_law: int,
+    count_value: float,
+    incident_energy: FloatArray,
+    offset: IntArray,
+) -> None:
+    """Draw the incident energy and the number of primaries of each shower."""
     for k in range(len(indices)):
         energy_word, count_word, _, _ = _initial_block(indices[k], 0, _SHOWER_BLOCK, seed)
         u = np.float64(energy_word) * TO_UNIT
@@ -101,10 +118,9 @@ def _draw_showers(
         if count_law == 1:
             number = _truncated_poisson(count_value, np.float64(count_word) * TO_UNIT)
         offset[k + 1] = offset[k] + number
-    return incident_energy, offset
 
 
-@kernel
+@stage
 def _truncated_poisson(mean: float, u: float) -> int:
     """Draw from a Poisson distribution conditioned on being above 0, by inversion of its distribution function."""
     number = 1
@@ -119,28 +135,27 @@ def _truncated_poisson(mean: float, u: float) -> int:
 
 @kernel
 def _draw_columns(
-    seed: np.uint64,
+    seed: Word,
     indices: IntArray,
-    incident_energy: FloatArray,
-    offset: IntArray,
     polar_angle: tuple[float, float],
     azimuth: tuple[float, float],
     impact_spread: float,
-) -> FloatArray:
-    columns = np.zeros((5, offset[-1]))
-    for k in range(len(indices)):
-        first, last = offset[k], offset[k + 1]
+    primaries: Primaries,
+) -> None:
+    """Draw energy, impact point and direction of each primary. Impact points and slopes must be zero before."""
+    for k in range(len(primaries.incident_energy)):
+        first, last = primaries.offset[k], primaries.offset[k + 1]
         if last - first == 1:
-            columns[0, first] = incident_energy[k]
+            primaries.energy[first] = primaries.incident_energy[k]
         else:
             # Exponential random numbers divided by their sum are uniformly distributed over all divisions of 1.
             total = 0.0
             for i in range(first, last):
                 word, _, _, _ = _initial_block(indices[k], i - first, _SHARE_BLOCK, seed)
-                columns[0, i] = -log((np.float64(word) + 0.5) * TO_UNIT)
-                total += columns[0, i]
+                primaries.energy[i] = -log((np.float64(word) + 0.5) * TO_UNIT)
+                total += primaries.energy[i]
             for i in range(first, last):
-                columns[0, i] *= incident_energy[k] / total
+                primaries.energy[i] *= primaries.incident_energy[k] / total
         if impact_spread == 0.0 and polar_angle[1] == 0.0:
             continue
         for i in range(first, last):
@@ -149,17 +164,14 @@ def _draw_columns(
             )
             # Normally distributed point in the plane (Box and Muller, 1958).
             radius = impact_spread * math.sqrt(-2.0 * log((np.float64(radius_word) + 0.5) * TO_UNIT))
-            sine, cosine = sin_cos_turn(turn_word)
-            columns[1, i] = radius * cosine
-            columns[2, i] = radius * sine
-            sine, cosine = sin_cos(
-                polar_angle[0] + (polar_angle[1] - polar_angle[0]) * np.float64(polar_word) * TO_UNIT
-            )
+            sine, cosine = _turn(turn_word)
+            primaries.x[i] = radius * cosine
+            primaries.y[i] = radius * sine
+            sine, cosine = _angle(polar_angle[0] + (polar_angle[1] - polar_angle[0]) * np.float64(polar_word) * TO_UNIT)
             slope = sine / cosine
             quarter = 0.25 * (azimuth[0] + (azimuth[1] - azimuth[0]) * np.float64(azimuth_word) * TO_UNIT)
-            sine, cosine = sin_cos(quarter)
+            sine, cosine = _angle(quarter)
             sine, cosine = 2.0 * sine * cosine, 1.0 - 2.0 * sine * sine
             sine, cosine = 2.0 * sine * cosine, 1.0 - 2.0 * sine * sine
-            columns[3, i] = slope * cosine
-            columns[4, i] = slope * sine
-    return columns
+            primaries.slope_x[i] = slope * cosine
+            primaries.slope_y[i] = slope * sine

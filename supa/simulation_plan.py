@@ -23,7 +23,7 @@ Engine = Literal["cpu", "cuda", "reference"]
 MAX_THREADS = 1024
 
 _SINGLE_THREADED = {"cuda": "one thread", "reference": "one stream"}
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 3 << 20
 _SPARE_ROWS = 1.1  # rows of the columns of a chunk over their mean number
 _GPU_CHUNK_BYTES = 512 << 20  # enough showers to keep all multiprocessors busy
 _CHUNKS_SHARE = 0.25  # largest share of the free memory for all chunks together

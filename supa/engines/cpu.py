@@ -1,17 +1,15 @@
 """The engine ``cpu``, which advances blocks of showers slice by slice and processes tiles of particles."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from supa.arrays import ByteArray, FloatArray, IntArray, UInt64Array
-from supa.compiler import kernel
-from supa.engines.growable import lengthened
+from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, UInt64Array
+from supa.compiler import kernel, stage
 from supa.engines.results import WalkResult
 from supa.engines.tiles import (
     BYTE,
-    ENERGY,
     HIT_ENERGY,
     HIT_ROW,
     HIT_TAG,
@@ -25,23 +23,19 @@ from supa.engines.tiles import (
     NODE_TAG,
     NODE_X,
     NODE_Y,
-    NUM_REAL_LINES,
-    NUM_SLOT_LINES,
-    NUM_WORD_LINES,
     ONE,
-    PARENT,
-    PATH,
     ROW,
     SX,
     SY,
-    TAG,
     TILE,
     ZERO,
+    Particles,
+    Scratch,
     X,
     Y,
+    aligned_empty,
     draw_words,
     gather_splits,
-    load_tile,
     pass_particles,
     record_leak,
     record_tile,
@@ -49,7 +43,6 @@ from supa.engines.tiles import (
     split_directions,
     split_particles,
     stop_particles,
-    whole_vectors,
 )
 from supa.physics import Walk
 from supa.primaries import Primaries
@@ -69,8 +62,9 @@ class HitColumns(NamedTuple):
     @classmethod
     def empty(cls, rows: int) -> "HitColumns":
         """Return uninitialised columns."""
-        real, byte = np.empty((3, rows)), np.empty((3, rows), np.uint8)
-        return cls(*real, *byte)
+        x, y, energy = np.empty((3, rows))
+        slice_, layer, primary = np.empty((3, rows), np.uint8)
+        return cls(x, y, energy, slice_, layer, primary)
 
 
 class ParticleColumns(NamedTuple):
@@ -92,20 +86,35 @@ class ParticleColumns(NamedTuple):
         return cls(x, y, energy, np.empty(rows, np.int32), slice_, fate, primary)
 
 
-class _Rows(NamedTuple):
-    """Rows of words of the particles of two slices, and of the hits of a block."""
+Columns = TypeVar("Columns", HitColumns, ParticleColumns)
 
-    here: FloatArray
-    there: FloatArray
-    hit: FloatArray
+
+class _Tally(NamedTuple):
+    """What is counted for each shower of a chunk."""
+
+    kept: BoolArray
+    num_hits: IntArray
+    num_particles: IntArray
+    leaked_energy: FloatArray
+    hits_of_layer: IntArray
+    """(showers num_layers,)"""
+    cursor: UInt64Array
+    """Place of the next hit or particle in the columns."""
+
+    @classmethod
+    def zeros(cls, showers: int, num_layers: int) -> "_Tally":
+        num_hits, num_particles = np.zeros((2, showers), np.int64)
+        hits_of_layer, cursor = np.zeros(showers * num_layers, np.int64), np.zeros(showers, np.uint64)
+        return cls(np.zeros(showers, np.bool_), num_hits, num_particles, np.zeros(showers), hits_of_layer, cursor)
 
 
 class Workspace:
     """Memory in which one thread simulates chunk after chunk."""
 
     def __init__(self) -> None:
-        self._rows = _Rows(*(np.empty(8 * TILE) for _ in _Rows._fields))
-        self._nodes = np.empty(8 * TILE)
+        self._scratch = Scratch.empty()
+        self._here, self._there = Particles.empty(TILE), Particles.empty(TILE)
+        self._hit, self._node = aligned_empty(TILE, np.float64), aligned_empty(TILE, np.float64)
 
     def walk_showers(
         self,
@@ -134,43 +143,77 @@ class Workspace:
             max_particles: Maximum number of particles in memory for one block.
 
         Returns:
-            Hits and particles, ordered by shower, then slice, then creation, and the columns, whose first rows they
-            are. The columns are new ones if the given ones were too short.
+            Hits and particles, ordered by shower, then slice, then creation, and the columns that contain them. The
+            columns are new ones if the given ones were too short.
         """
-        result = _walk(
-            walk,
-            np.uint64(seed),
-            np.uint64(first),
-            primaries,
-            block_size,
-            complete_only,
-            max_particles,
-            self._rows,
-            hits,
-            None if particles is None else self._nodes,
-            particles,
-        )
-        too_large, kept, num_hits, num_nodes, leaked, end, node_end, self._rows, hits, nodes, particles = result
+        tally = _Tally.zeros(len(primaries.incident_energy), walk.num_layers)
+        slice_end, needed = np.empty(len(walk.stop_word), np.uint64), np.zeros(5, np.int64)
+        block = end = node_end = 0
+        while True:
+            block, end, node_end, too_large = _walk_blocks(
+                walk,
+                np.uint64(seed),
+                np.uint64(first),
+                primaries,
+                block_size,
+                complete_only,
+                max_particles,
+                self._scratch,
+                self._here,
+                self._there,
+                self._hit,
+                slice_end,
+                hits,
+                None if particles is None else self._node,
+                particles,
+                tally,
+                needed,
+                block,
+                end,
+                node_end,
+            )
+            if not needed.any():
+                break
+            hits, particles = self._enlarge(needed, hits, end, particles, node_end)
+            needed[:] = 0
+        columns = {name: column[:end] for name, column in hits._asdict().items()}
         if particles is not None:
-            self._nodes = nodes
-        recorded = ParticleColumns.empty(0) if particles is None else particles
-        return (
-            WalkResult(
-                too_large=too_large,
-                kept=kept,
-                num_hits=num_hits,
-                num_particles=num_nodes,
-                leaked_energy=leaked,
-                **{name: column[:end] for name, column in hits._asdict().items()},
-                **{f"particle_{name}": column[:node_end] for name, column in recorded._asdict().items()},
-            ),
-            hits,
-            particles,
-        )
+            columns |= {f"particle_{name}": column[:node_end] for name, column in particles._asdict().items()}
+        result = WalkResult(too_large, tally.kept, tally.num_hits, tally.num_particles, tally.leaked_energy, **columns)
+        return result, hits, particles
+
+    def _enlarge(
+        self, needed: IntArray, hits: HitColumns, end: int, particles: ParticleColumns | None, node_end: int
+    ) -> tuple[HitColumns, ParticleColumns | None]:
+        active, hit_rows, hit_columns, node_rows, node_columns = (int(count) for count in needed)
+        if active:
+            count = max(active, 2 * self._here.capacity)
+            self._here, self._there = Particles.empty(count), Particles.empty(count)
+        if hit_rows:
+            self._hit = aligned_empty(max(int(HIT_ROW) * hit_rows, 2 * len(self._hit)), np.float64)
+        if node_rows:
+            self._node = aligned_empty(max(int(NODE_ROW) * node_rows, 2 * len(self._node)), np.float64)
+        if hit_columns:
+            hits = _longer(hits, end, hit_columns)
+        if particles is not None and node_columns:
+            particles = _longer(particles, node_end, node_columns)
+        return hits, particles
+
+
+def _longer(columns: Columns, end: int, needed: int) -> Columns:
+    """Copy the first rows into new columns that are at least twice as long."""
+    longer = columns.empty(max(needed, 2 * len(columns.x)))
+    for name in columns._fields:
+        getattr(longer, name)[:end] = getattr(columns, name)[:end]
+    return longer
+
+
+# Places in the array `needed`.
+_ACTIVE, _HIT_ROWS, _HIT_COLUMNS, _NODE_ROWS, _NODE_COLUMNS = range(5)
 
 
 @kernel
-def _walk(
+def _walk_blocks(
     walk: Walk,
     seed: Word,
     first: Word,
@@ -178,52 +221,67 @@ def _walk(
     block_size: int,
     complete_only: bool,
     max_particles: int,
-    rows: _Rows,
-    hits_out: HitColumns,
-    nodes_in: Any,  # FloatArray, or None to record hits only
-    particles_out: Any,  # ParticleColumns or None
-) -> Any:
-    words, reals = np.empty(NUM_WORD_LINES * TILE, np.uint64), np.empty(NUM_REAL_LINES * TILE)
-    slots = np.empty(NUM_SLOT_LINES * TILE, np.uint64)
-    here, there, hit = rows.here, rows.there, rows.hit
-    here_id, there_id, hit_id = here.view(np.uint64), there.view(np.uint64), hit.view(np.uint64)
-    columns, node, records = hits_out, nodes_in, particles_out
-    num_showers, num_slices, num_layers = len(primaries.incident_energy), len(walk.stop_word), Word(walk.num_layers)
-    num_hits, num_nodes = np.zeros(num_showers, np.int64), np.zeros(num_showers, np.int64)
-    hits_of_layer = np.zeros(num_showers * walk.num_layers, np.int64)
-    slice_end = np.empty(num_slices, np.uint64)
-    kept, leaked = np.ones(num_showers, np.bool_), np.zeros(num_showers)
-    cursor = np.empty(num_showers, np.uint64)
-    end, node_end, too_large = ZERO, ZERO, np.int64(-1)
+    scratch: Scratch,
+    here: Particles,
+    there: Particles,
+    hit: FloatArray,
+    slice_end: UInt64Array,
+    columns: HitColumns,
+    node: Any,  # FloatArray, or None to record hits only
+    records: Any,  # ParticleColumns or None
+    tally: _Tally,
+    needed: IntArray,
+    start_block: int,
+    start_end: int,
+    start_node_end: int,
+) -> tuple[Any, Any, Any, Any]:
+    """Simulate the showers from `start_block` on.
 
-    for block in range(0, num_showers, block_size):
+    If an array is too short for a block, write the required length to `needed` and return. The caller enlarges it and
+    calls again, and the block starts again. Compiled code that allocates arrays would take longer to compile.
+
+    Returns:
+        Number of the next shower, numbers of hits and of recorded particles, and the number of a shower that is too
+        large, or -1.
+    """
+    capacity = Word(len(here.energy) - 8)
+    hit_id = hit.view(np.uint64)
+    num_showers, num_slices, num_layers = len(primaries.incident_energy), len(walk.stop_word), Word(walk.num_layers)
+    end, node_end = Word(start_end), Word(start_node_end)
+    for block in range(start_block, num_showers, block_size):
         block_end = min(block + block_size, num_showers)
         n = Word(primaries.offset[block_end] - primaries.offset[block])
-        if ROW * n > Word(len(here)):
-            here = lengthened(here, ROW * n)
-            here_id = here.view(np.uint64)
-        _load_primaries(primaries, block, block_end, here, here_id)
+        if n > capacity:
+            needed[_ACTIVE] = n
+            return block, np.int64(end), np.int64(node_end), -1
+        _load_primaries(primaries, block, block_end, here)
+        for k in range(block, block_end):
+            tally.num_hits[k] = 0
+            tally.num_particles[k] = 0
+            tally.leaked_energy[k] = 0.0
+        for i in range(block * walk.num_layers, block_end * walk.num_layers):
+            tally.hits_of_layer[i] = 0
         hits, nodes = ZERO, ZERO
         for l in range(num_slices):
             if Word(2) * n + hits + nodes > Word(max_particles):
-                too_large = np.int64(here_id[ROW * (n >> ONE) + TAG] >> BYTE)
-                break
-            if ROW * Word(2) * n > Word(len(there)):
-                there = lengthened(there, ROW * Word(2) * n)
-                there_id = there.view(np.uint64)
+                return block, np.int64(end), np.int64(node_end), np.int64(here.tag[n >> ONE] >> BYTE)
+            if Word(2) * n > capacity:
+                needed[_ACTIVE] = Word(2) * n
             if HIT_ROW * (hits + n) > Word(len(hit)):
-                hit = lengthened(hit, HIT_ROW * (hits + n))
-                hit_id = hit.view(np.uint64)
-            if nodes_in is not None and NODE_ROW * (nodes + n) > Word(len(node)):
-                node = lengthened(node, NODE_ROW * (nodes + n))
+                needed[_HIT_ROWS] = hits + n
+            if node is not None and NODE_ROW * (nodes + n) > Word(len(node)):
+                needed[_NODE_ROWS] = nodes + n
+            if needed[_ACTIVE] + needed[_HIT_ROWS] + needed[_NODE_ROWS] > 0:
+                return block, np.int64(end), np.int64(node_end), -1
             born, start = ZERO, ZERO
             while start < n:
                 m = min(Word(TILE), n - start)
-                load_tile(here, here_id, start, m, words, reals)
                 draw_words(
-                    words,
-                    reals,
-                    whole_vectors(np.int64(m)),
+                    here.path[start:],
+                    here.tag[start:],
+                    here.energy[start:],
+                    m,
+                    scratch.words,
                     first,
                     seed & MASK,
                     seed >> HALF,
@@ -231,48 +289,46 @@ def _walk(
                     walk.split_word[l],
                     walk.critical_energy,
                 )
-                stops, splits, passes, children = sort_fates(words, m, slots)
+                stops, splits, passes, children = sort_fates(scratch.words, m, scratch.slots)
                 stop_particles(
                     here,
-                    here_id,
                     start,
-                    slots,
+                    scratch.slots,
                     stops,
                     Word(walk.layer_of_slice[l]),
                     num_layers,
-                    hits_of_layer,
+                    tally.hits_of_layer,
                     hit,
                     hit_id,
                     hits,
                 )
-                pass_particles(here, here_id, start, slots, passes, walk.slice_spacing, there, there_id, born)
-                gather_splits(here, start, slots, splits, words, reals)
+                pass_particles(here, start, scratch.slots, passes, walk.slice_spacing, there, born)
+                gather_splits(here, start, scratch.slots, splits, scratch.words, scratch.reals)
                 split_directions(
-                    words,
-                    reals,
-                    whole_vectors(np.int64(splits)),
+                    scratch.words,
+                    scratch.reals,
+                    splits,
                     walk.theta_start,
                     walk.theta_span,
                     walk.deviation,
                     walk.parent_frame,
                 )
                 split_particles(
-                    here, here_id, start, slots, splits, reals, walk.balanced, walk.slice_spacing, there, there_id, born
+                    here, start, scratch.slots, splits, scratch.reals, walk.balanced, walk.slice_spacing, there, born
                 )
-                if nodes_in is not None:
+                if node is not None:
                     record_tile(
                         here,
-                        here_id,
                         start,
                         m,
-                        slots,
+                        scratch.slots,
                         stops,
                         splits,
                         passes,
                         l,
-                        there_id,
+                        there,
                         born,
-                        num_nodes,
+                        tally.num_particles,
                         node,
                         node.view(np.uint64),
                         nodes,
@@ -282,84 +338,56 @@ def _walk(
                 born += children
                 start += Word(TILE)
             slice_end[l] = hits
-            here, here_id, there, there_id = there, there_id, here, here_id
+            here, there = there, here
             n = born
-        if too_large >= 0:
-            break
-        if nodes_in is not None and NODE_ROW * (nodes + n) > Word(len(node)):
-            node = lengthened(node, NODE_ROW * (nodes + n))
+        if node is not None and NODE_ROW * (nodes + n) > Word(len(node)):
+            needed[_NODE_ROWS] = nodes + n
+        if end + hits > Word(len(columns.x)):
+            needed[_HIT_COLUMNS] = end + hits
+        if records is not None and node_end + nodes + n > Word(len(records.x)):
+            needed[_NODE_COLUMNS] = node_end + nodes + n
+        if needed[_HIT_COLUMNS] + needed[_NODE_ROWS] + needed[_NODE_COLUMNS] > 0:
+            return block, np.int64(end), np.int64(node_end), -1
         for i in range(n):
-            k = here_id[ROW * i + TAG] >> BYTE
-            leaked[k] += here[ROW * i + ENERGY]
-            if nodes_in is not None:
-                record_leak(here, here_id, Word(i), num_slices, node, node.view(np.uint64), nodes)
-                num_nodes[k] += 1
+            k = here.tag[i] >> BYTE
+            tally.leaked_energy[k] += here.energy[i]
+            if node is not None:
+                record_leak(here, Word(i), num_slices, node, node.view(np.uint64), nodes)
+                tally.num_particles[k] += 1
                 nodes += ONE
 
         for k in range(block, block_end):
             complete = True
             for readout in range(walk.num_layers):
-                in_layer = hits_of_layer[k * walk.num_layers + readout]
-                num_hits[k] += in_layer
+                in_layer = tally.hits_of_layer[k * walk.num_layers + readout]
+                tally.num_hits[k] += in_layer
                 complete &= in_layer > 0
-            kept[k] = complete or not complete_only
-        after = _place(kept, num_hits, block, block_end, cursor, end)
-        if end + hits > Word(len(columns.x)):
-            columns = HitColumns(
-                lengthened(columns.x, end + hits),
-                lengthened(columns.y, end + hits),
-                lengthened(columns.energy, end + hits),
-                lengthened(columns.slice, end + hits),
-                lengthened(columns.layer, end + hits),
-                lengthened(columns.primary, end + hits),
-            )
-        _scatter_hits(hit, hit_id, slice_end, walk.layer_of_slice, cursor, columns)
+            tally.kept[k] = complete or not complete_only
+        after = _place(tally.kept, tally.num_hits, block, block_end, tally.cursor, end)
+        _scatter_hits(hit, hit_id, slice_end, walk.layer_of_slice, tally.cursor, columns)
         end = after
-        if nodes_in is not None:
-            after = _place(kept, num_nodes, block, block_end, cursor, node_end)
-            if node_end + nodes > Word(len(records.x)):
-                records = ParticleColumns(
-                    lengthened(records.x, node_end + nodes),
-                    lengthened(records.y, node_end + nodes),
-                    lengthened(records.energy, node_end + nodes),
-                    lengthened(records.parent, node_end + nodes),
-                    lengthened(records.slice, node_end + nodes),
-                    lengthened(records.fate, node_end + nodes),
-                    lengthened(records.primary, node_end + nodes),
-                )
-            _scatter_nodes(node, node.view(np.uint64), nodes, cursor, records)
+        if node is not None:
+            after = _place(tally.kept, tally.num_particles, block, block_end, tally.cursor, node_end)
+            _scatter_nodes(node, node.view(np.uint64), nodes, tally.cursor, records)
             node_end = after
-
-    return (
-        too_large,
-        kept,
-        num_hits,
-        num_nodes,
-        leaked,
-        end,
-        node_end,
-        _Rows(here, there, hit),
-        columns,
-        node,
-        records,
-    )
+    return num_showers, np.int64(end), np.int64(node_end), -1
 
 
-@kernel
-def _load_primaries(primaries: Primaries, block: int, block_end: int, here: FloatArray, here_id: UInt64Array) -> None:
-    row = ZERO
+@stage
+def _load_primaries(primaries: Primaries, block: int, block_end: int, here: Particles) -> None:
+    i = ZERO
     for k in range(block, block_end):
         for p in range(primaries.offset[k], primaries.offset[k + 1]):
-            here[row + X], here[row + Y] = primaries.x[p], primaries.y[p]
-            here[row + SX], here[row + SY] = primaries.slope_x[p], primaries.slope_y[p]
-            here[row + ENERGY] = primaries.energy[p]
-            here_id[row + PATH] = ONE
-            here_id[row + TAG] = (Word(k) << BYTE) | Word(p - primaries.offset[k])
-            here_id[row + PARENT] = MASK  # no parent
-            row += ROW
+            here.geometry[ROW * i + X], here.geometry[ROW * i + Y] = primaries.x[p], primaries.y[p]
+            here.geometry[ROW * i + SX], here.geometry[ROW * i + SY] = primaries.slope_x[p], primaries.slope_y[p]
+            here.energy[i] = primaries.energy[p]
+            here.path[i] = ONE
+            here.tag[i] = (Word(k) << BYTE) | Word(p - primaries.offset[k])
+            here.parent[i] = MASK  # no parent
+            i += ONE
 
 
-@kernel
+@stage
 def _place(kept: Any, counts: IntArray, block: int, block_end: int, cursor: UInt64Array, end: Word) -> Word:
     """Compute where the showers of a block start in the output, and return the new end of the output.
 
@@ -377,7 +405,7 @@ def _place(kept: Any, counts: IntArray, block: int, block_end: int, cursor: UInt
     return end
 
 
-@kernel
+@stage
 def _scatter_hits(
     hit: FloatArray,
     hit_id: UInt64Array,
@@ -405,7 +433,7 @@ def _scatter_hits(
             i += ONE
 
 
-@kernel
+@stage
 def _scatter_nodes(
     node: FloatArray, node_id: UInt64Array, nodes: Word, cursor: UInt64Array, columns: ParticleColumns
 ) -> None:

@@ -5,16 +5,6 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import kernel
-from supa.random import Word
-
-
-@kernel
-def lengthened(column: Any, length: Word) -> Any:
-    """Copy a column into a new one of at least this length and at least twice its own length."""
-    longer = np.empty(np.int64(max(length, Word(2 * len(column)))), dtype=column.dtype)
-    for i in range(len(column)):  # a slice assignment would compile code for errors of shapes
-        longer[i] = column[i]
-    return longer
 
 
 @kernel

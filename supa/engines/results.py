@@ -28,16 +28,16 @@ class WalkResult(NamedTuple):
     slice: ByteArray
     layer: ByteArray
     primary: ByteArray
-    particle_x: FloatArray
+    particle_x: FloatArray = np.empty(0)
     """(particles,) recorded particles in the same order, as in the next six fields."""
-    particle_y: FloatArray
-    particle_energy: FloatArray
-    particle_parent: npt.NDArray[np.int32]
+    particle_y: FloatArray = np.empty(0)
+    particle_energy: FloatArray = np.empty(0)
+    particle_parent: npt.NDArray[np.int32] = np.empty(0, np.int32)
     """Number of the parent in the shower; -1 for a primary."""
-    particle_slice: ByteArray
-    particle_fate: ByteArray
-    particle_primary: ByteArray
+    particle_slice: ByteArray = np.empty(0, np.uint8)
+    particle_fate: ByteArray = np.empty(0, np.uint8)
+    particle_primary: ByteArray = np.empty(0, np.uint8)
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns of hits and particles by field name."""
-        return {name: getattr(self, name) for name in self._fields[5:]}
+        """Return the columns of hits and particles by field name, without empty ones."""
+        return {name: getattr(self, name) for name in self._fields[5:] if len(getattr(self, name))}

@@ -6,24 +6,27 @@ the scratch buffer have constant distances, so the compiler can prove that they 
 loops. All other loops index with uint64, because Numba tests whether a signed index is negative.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from supa.arrays import FloatArray, IntArray, UInt64Array
-from supa.compiler import kernel
+from supa.compiler import stage
 from supa.elementary import sin_cos, sin_cos_turn
 from supa.physics import LEAK, PASS, SPLIT, STOP, child_slopes
 from supa.random import HALF, MASK, TO_UNIT, Word, identity_words, philox
 
 TILE = 128
+_CACHE_LINE = 64  # bytes
 _LANES = 8  # divisor of TILE, and a multiple of the vector length of all common processors
 
 ZERO, ONE = Word(0), Word(1)
 BYTE, LOW_BYTE = Word(8), Word(255)
 
-# An active particle is a row of 8 words, which fill one cache line: 5 float64 numbers, and 3 uint64 numbers that are
-# accessed through a view of that type. The tag contains the number of the shower in the chunk and 8 bits of primary.
-ROW = Word(8)
-X, Y, SX, SY, ENERGY, PATH, TAG, PARENT = (Word(column) for column in range(8))
+# The position and the slopes of a particle are a row of 4 numbers.
+ROW = Word(4)
+X, Y, SX, SY = (Word(column) for column in range(4))
 # A hit consists of x, y, energy and the tag.
 HIT_ROW = Word(4)
 HIT_X, HIT_Y, HIT_ENERGY, HIT_TAG = (Word(column) for column in range(4))
@@ -32,10 +35,10 @@ NODE_ROW = Word(6)
 NODE_X, NODE_Y, NODE_ENERGY, NODE_PARENT, NODE_TAG, NODE_CODE = (Word(column) for column in range(6))
 
 # Offsets of the lines of the scratch buffers: words, then reals, then slots.
-_TAG, _FATE, _THETA_WORD, _DELTA_WORD, _PHI_WORD = TILE, 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE
-_SX_1, _SY_1, _SX_2, _SY_2, _SHARE, _TILE_ENERGY = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE, 7 * TILE
+_FATE, _THETA_WORD, _DELTA_WORD, _PHI_WORD = 0, TILE, 2 * TILE, 3 * TILE
+_SX_1, _SY_1, _SX_2, _SY_2, _SHARE = 2 * TILE, 3 * TILE, 4 * TILE, 5 * TILE, 6 * TILE
 _SPLIT_SLOT, _PASS_SLOT = Word(TILE), Word(2 * TILE)
-NUM_WORD_LINES, NUM_REAL_LINES, NUM_SLOT_LINES = 6, 8, 3
+_NUM_WORD_LINES, _NUM_REAL_LINES, _NUM_SLOT_LINES = 4, 7, 3
 
 # Four counts of 16 bits in one word: stops, splits, passes and children.
 _FIELD = Word(0xFFFF)
@@ -45,29 +48,74 @@ _COUNT_SPLIT = Word((1 << 16) + (2 << 48))
 _COUNT_PASS = Word((1 << 32) + (1 << 48))
 
 
-@kernel
-def whole_vectors(count: np.int64) -> np.int64:
-    """Round up to a multiple of the vector length, so that the slow scalar loop for the remainder is never used."""
-    return (count + _LANES - 1) // _LANES * _LANES
+@stage
+def whole_vectors(count: Word) -> np.int64:
+    """Round up to a multiple of the vector length.
+
+    The compiler sees that the result is a multiple, and leaves out a scalar loop for the remainder.
+    """
+    return np.int64((count + Word(_LANES - 1)) // Word(_LANES)) * _LANES
 
 
-@kernel
-def load_tile(
-    here: FloatArray, here_id: UInt64Array, start: Word, m: Word, words: UInt64Array, reals: FloatArray
-) -> None:
-    """Copy path and tag to word lines 0 and 1, and the energy to real line _TILE_ENERGY."""
-    for j in range(m):
-        row = ROW * (start + j)
-        words[j] = here_id[row + PATH]
-        words[Word(_TAG) + j] = here_id[row + TAG]
-        reals[Word(_TILE_ENERGY) + j] = here[row + ENERGY]
+def aligned_empty(count: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Allocate an array that starts with a cache line, because vectors that cross two lines are slow."""
+    memory = np.empty(count + _CACHE_LINE // 8, kind)
+    skipped = -memory.ctypes.data % _CACHE_LINE // 8
+    return memory[skipped : skipped + count]
 
 
-@kernel
+class Particles(NamedTuple):
+    """The active particles of a slice."""
+
+    geometry: FloatArray
+    """(4 capacity,) rows of position and slopes."""
+    energy: FloatArray
+    path: UInt64Array
+    tag: UInt64Array
+    """Number of the shower in the chunk, and 8 bits of primary."""
+    parent: UInt64Array
+    """Number of the parent in its shower, if particles are recorded."""
+
+    @classmethod
+    def empty(cls, count: int) -> "Particles":
+        """Allocate memory for particles. The vectorised loops read a few numbers beyond the last particle."""
+        size = count + _LANES
+        return cls(
+            aligned_empty(4 * size, np.float64),
+            aligned_empty(size, np.float64),
+            *(aligned_empty(size, np.uint64) for _ in ("path", "tag", "parent")),
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Number of particles that fit."""
+        return len(self.energy) - _LANES
+
+
+class Scratch(NamedTuple):
+    """Memory for one tile."""
+
+    words: UInt64Array
+    reals: FloatArray
+    slots: UInt64Array
+
+    @classmethod
+    def empty(cls) -> "Scratch":
+        """Allocate memory for one tile."""
+        return cls(
+            aligned_empty(_NUM_WORD_LINES * TILE, np.uint64),
+            aligned_empty(_NUM_REAL_LINES * TILE, np.float64),
+            aligned_empty(_NUM_SLOT_LINES * TILE, np.uint64),
+        )
+
+
+@stage
 def draw_words(
+    path: UInt64Array,
+    tag: UInt64Array,
+    energy: FloatArray,
+    m: Word,
     words: UInt64Array,
-    reals: FloatArray,
-    m: np.int64,
     first: Word,
     k0: Word,
     k1: Word,
@@ -79,19 +127,19 @@ def draw_words(
 
     A fate is written as the counts that it adds to: one stop, or one split and two children, or one pass and one child.
     """
-    for j in range(m):
-        path, tag = words[j], words[_TAG + j]
-        low, high = identity_words(first + (tag >> BYTE), tag & LOW_BYTE)
-        fate, theta, delta, phi = philox(path & MASK, path >> HALF, low, high, k0, k1)
+    for j in range(whole_vectors(m)):
+        p, t = path[j], tag[j]
+        low, high = identity_words(first + (t >> BYTE), t & LOW_BYTE)
+        fate, theta, delta, phi = philox(p & MASK, p >> HALF, low, high, k0, k1)
         goes_on = _COUNT_SPLIT if fate < split_word else _COUNT_PASS
-        stops = (fate < stop_word) | (reals[_TILE_ENERGY + j] < critical_energy)
+        stops = (fate < stop_word) | (energy[j] < critical_energy)
         words[_FATE + j] = _COUNT_STOP if stops else goes_on
         words[_THETA_WORD + j] = theta
         words[_DELTA_WORD + j] = delta
         words[_PHI_WORD + j] = phi
 
 
-@kernel
+@stage
 def sort_fates(words: UInt64Array, m: Word, slots: UInt64Array) -> tuple[Word, Word, Word, Word]:
     """List the particles of the tile by fate.
 
@@ -108,10 +156,9 @@ def sort_fates(words: UInt64Array, m: Word, slots: UInt64Array) -> tuple[Word, W
     return counts & _FIELD, (counts >> _SPLITS) & _FIELD, (counts >> _PASSES) & _FIELD, counts >> _CHILDREN
 
 
-@kernel
+@stage
 def stop_particles(
-    here: FloatArray,
-    here_id: UInt64Array,
+    here: Particles,
     start: Word,
     slots: UInt64Array,
     stops: Word,
@@ -124,67 +171,59 @@ def stop_particles(
 ) -> None:
     """Write the hits of the particles that stop, and count them."""
     for j in range(stops):
-        row, at = ROW * (start + (slots[j] & _FIELD)), HIT_ROW * (hits + j)
-        hit[at + HIT_X] = here[row + X]
-        hit[at + HIT_Y] = here[row + Y]
-        hit[at + HIT_ENERGY] = here[row + ENERGY]
-        tag = here_id[row + TAG]
+        i, at = start + (slots[j] & _FIELD), HIT_ROW * (hits + j)
+        hit[at + HIT_X] = here.geometry[ROW * i + X]
+        hit[at + HIT_Y] = here.geometry[ROW * i + Y]
+        hit[at + HIT_ENERGY] = here.energy[i]
+        tag = here.tag[i]
         hit_id[at + HIT_TAG] = tag
         hits_of_layer[(tag >> BYTE) * num_layers + layer] += 1
 
 
-@kernel
+@stage
 def pass_particles(
-    here: FloatArray,
-    here_id: UInt64Array,
-    start: Word,
-    slots: UInt64Array,
-    passes: Word,
-    dz: float,
-    there: FloatArray,
-    there_id: UInt64Array,
-    born: Word,
+    here: Particles, start: Word, slots: UInt64Array, passes: Word, dz: float, there: Particles, born: Word
 ) -> None:
     """Move the particles that pass to the next slice."""
     for j in range(passes):
         entry = slots[_PASS_SLOT + j]
-        row, at = ROW * (start + (entry & _FIELD)), ROW * (born + (entry >> Word(16)))
-        there[at + X] = here[row + X] + dz * here[row + SX]
-        there[at + Y] = here[row + Y] + dz * here[row + SY]
-        there[at + SX] = here[row + SX]
-        there[at + SY] = here[row + SY]
-        there[at + ENERGY] = here[row + ENERGY]
-        there_id[at + PATH] = here_id[row + PATH] << ONE
-        there_id[at + TAG] = here_id[row + TAG]
+        i, at = start + (entry & _FIELD), born + (entry >> Word(16))
+        sx, sy = here.geometry[ROW * i + SX], here.geometry[ROW * i + SY]
+        there.geometry[ROW * at + X] = here.geometry[ROW * i + X] + dz * sx
+        there.geometry[ROW * at + Y] = here.geometry[ROW * i + Y] + dz * sy
+        there.geometry[ROW * at + SX] = sx
+        there.geometry[ROW * at + SY] = sy
+        there.energy[at] = here.energy[i]
+        there.path[at] = here.path[i] << ONE
+        there.tag[at] = here.tag[i]
 
 
-@kernel
+@stage
 def gather_splits(
-    here: FloatArray, start: Word, slots: UInt64Array, splits: Word, words: UInt64Array, reals: FloatArray
+    here: Particles, start: Word, slots: UInt64Array, splits: Word, words: UInt64Array, reals: FloatArray
 ) -> None:
     """Copy the slopes and random words of the particles that split to the front of the scratch lines."""
     for j in range(splits):
         s = slots[_SPLIT_SLOT + j] & _FIELD
-        row = ROW * (start + s)
-        reals[j] = here[row + SX]
-        reals[Word(TILE) + j] = here[row + SY]
+        reals[j] = here.geometry[ROW * (start + s) + SX]
+        reals[Word(TILE) + j] = here.geometry[ROW * (start + s) + SY]
         words[Word(_THETA_WORD) + j] = words[Word(_THETA_WORD) + s]
         words[Word(_DELTA_WORD) + j] = words[Word(_DELTA_WORD) + s]
         words[Word(_PHI_WORD) + j] = words[Word(_PHI_WORD) + s]
 
 
-@kernel
+@stage
 def split_directions(
     words: UInt64Array,
     reals: FloatArray,
-    splits: np.int64,
+    splits: Word,
     theta_start: float,
     theta_span: float,
     deviation: float,
     parent_frame: bool,
 ) -> None:
     """Compute the slopes of both children and theta2 / theta from the slopes of the parent in real lines 0 and 1."""
-    for j in range(splits):
+    for j in range(whole_vectors(splits)):
         theta = theta_start + theta_span * (np.float64(np.int64(words[_THETA_WORD + j])) * TO_UNIT)
         share = (0.5 - deviation) + 2.0 * deviation * (np.float64(np.int64(words[_DELTA_WORD + j])) * TO_UNIT)
         sine_phi, cosine_phi = sin_cos_turn(words[_PHI_WORD + j])
@@ -199,50 +238,47 @@ def split_directions(
         reals[_SHARE + j] = share
 
 
-@kernel
+@stage
 def split_particles(
-    here: FloatArray,
-    here_id: UInt64Array,
+    here: Particles,
     start: Word,
     slots: UInt64Array,
     splits: Word,
     reals: FloatArray,
     balanced: bool,
     dz: float,
-    there: FloatArray,
-    there_id: UInt64Array,
+    there: Particles,
     born: Word,
 ) -> None:
     """Write the children of the particles that split to the next slice."""
     for j in range(splits):
         entry = slots[_SPLIT_SLOT + j]
-        row, at = ROW * (start + (entry & _FIELD)), ROW * (born + (entry >> Word(16)))
-        x, y, energy = here[row + X], here[row + Y], here[row + ENERGY]
+        i, at = start + (entry & _FIELD), born + (entry >> Word(16))
+        x, y, energy = here.geometry[ROW * i + X], here.geometry[ROW * i + Y], here.energy[i]
         sx_1, sy_1 = reals[Word(_SX_1) + j], reals[Word(_SY_1) + j]
         sx_2, sy_2 = reals[Word(_SX_2) + j], reals[Word(_SY_2) + j]
         share = reals[Word(_SHARE) + j] if balanced else 0.5
-        path, tag = here_id[row + PATH] << ONE, here_id[row + TAG]
-        there[at + X] = x + dz * sx_1
-        there[at + Y] = y + dz * sy_1
-        there[at + SX] = sx_1
-        there[at + SY] = sy_1
-        there[at + ENERGY] = energy * share
-        there_id[at + PATH] = path
-        there_id[at + TAG] = tag
-        at += ROW
-        there[at + X] = x + dz * sx_2
-        there[at + Y] = y + dz * sy_2
-        there[at + SX] = sx_2
-        there[at + SY] = sy_2
-        there[at + ENERGY] = energy * (1.0 - share)
-        there_id[at + PATH] = path | ONE
-        there_id[at + TAG] = tag
+        path, tag = here.path[i] << ONE, here.tag[i]
+        there.geometry[ROW * at + X] = x + dz * sx_1
+        there.geometry[ROW * at + Y] = y + dz * sy_1
+        there.geometry[ROW * at + SX] = sx_1
+        there.geometry[ROW * at + SY] = sy_1
+        there.energy[at] = energy * share
+        there.path[at] = path
+        there.tag[at] = tag
+        at += ONE
+        there.geometry[ROW * at + X] = x + dz * sx_2
+        there.geometry[ROW * at + Y] = y + dz * sy_2
+        there.geometry[ROW * at + SX] = sx_2
+        there.geometry[ROW * at + SY] = sy_2
+        there.energy[at] = energy * (1.0 - share)
+        there.path[at] = path | ONE
+        there.tag[at] = tag
 
 
-@kernel
+@stage
 def record_tile(
-    here: FloatArray,
-    here_id: UInt64Array,
+    here: Particles,
     start: Word,
     m: Word,
     slots: UInt64Array,
@@ -250,7 +286,7 @@ def record_tile(
     splits: Word,
     passes: Word,
     l: int,
-    there_id: UInt64Array,
+    there: Particles,
     born: Word,
     num_nodes: IntArray,
     node: FloatArray,
@@ -260,8 +296,8 @@ def record_tile(
     """Number the particles of the tile within their showers, record them, and store their numbers in their children."""
     for j in range(m):
         at = NODE_ROW * (nodes + j)
-        k = here_id[ROW * (start + j) + TAG] >> BYTE
-        _record(here, here_id, start + j, node, node_id, at)
+        k = here.tag[start + j] >> BYTE
+        _record(here, start + j, node, node_id, at)
         node_id[at + NODE_CODE] = Word(num_nodes[k])  # replaced below by slice and fate
         num_nodes[k] += 1
     code = Word(l) << BYTE
@@ -269,34 +305,26 @@ def record_tile(
         node_id[NODE_ROW * (nodes + (slots[j] & _FIELD)) + NODE_CODE] = code | Word(STOP)
     for j in range(splits):
         entry = slots[_SPLIT_SLOT + j]
-        at, child = NODE_ROW * (nodes + (entry & _FIELD)) + NODE_CODE, ROW * (born + (entry >> Word(16))) + PARENT
-        there_id[child] = node_id[at]
-        there_id[child + ROW] = node_id[at]
+        at, child = NODE_ROW * (nodes + (entry & _FIELD)) + NODE_CODE, born + (entry >> Word(16))
+        there.parent[child] = node_id[at]
+        there.parent[child + ONE] = node_id[at]
         node_id[at] = code | Word(SPLIT)
     for j in range(passes):
         entry = slots[_PASS_SLOT + j]
         at = NODE_ROW * (nodes + (entry & _FIELD)) + NODE_CODE
-        there_id[ROW * (born + (entry >> Word(16))) + PARENT] = node_id[at]
+        there.parent[born + (entry >> Word(16))] = node_id[at]
         node_id[at] = code | Word(PASS)
 
 
-@kernel
-def record_leak(
-    here: FloatArray,
-    here_id: UInt64Array,
-    i: Word,
-    num_slices: int,
-    node: FloatArray,
-    node_id: UInt64Array,
-    nodes: Word,
-) -> None:
+@stage
+def record_leak(here: Particles, i: Word, num_slices: int, node: FloatArray, node_id: UInt64Array, nodes: Word) -> None:
     """Record a particle that left the last slice."""
-    _record(here, here_id, i, node, node_id, NODE_ROW * nodes)
+    _record(here, i, node, node_id, NODE_ROW * nodes)
     node_id[NODE_ROW * nodes + NODE_CODE] = (Word(num_slices) << BYTE) | Word(LEAK)
 
 
-@kernel
-def _record(here: FloatArray, here_id: UInt64Array, i: Word, node: FloatArray, node_id: UInt64Array, at: Word) -> None:
-    row = ROW * i
-    node[at + NODE_X], node[at + NODE_Y], node[at + NODE_ENERGY] = here[row + X], here[row + Y], here[row + ENERGY]
-    node_id[at + NODE_PARENT], node_id[at + NODE_TAG] = here_id[row + PARENT], here_id[row + TAG]
+@stage
+def _record(here: Particles, i: Word, node: FloatArray, node_id: UInt64Array, at: Word) -> None:
+    node[at + NODE_X], node[at + NODE_Y] = here.geometry[ROW * i + X], here.geometry[ROW * i + Y]
+    node[at + NODE_ENERGY] = here.energy[i]
+    node_id[at + NODE_PARENT], node_id[at + NODE_TAG] = here.parent[i], here.tag[i]

@@ -5,12 +5,14 @@ import subprocess
 import sys
 
 import numba
+import numpy as np
 import pytest
 
 from supa import caching
 
 PROGRAM = """
 import numba
+import numpy as np
 from supa.compiler import kernel
 
 before = numba.config.CACHE_DIR
@@ -85,5 +87,5 @@ def test_kernels_do_not_use_fast_math():
 def test_whole_vectors_stay_in_the_tile(count):
     from supa.engines.tiles import TILE, whole_vectors
 
-    assert count <= whole_vectors(count) <= TILE
-    assert whole_vectors(count) % 8 == 0
+    assert count <= whole_vectors(np.uint64(count)) <= TILE
+    assert whole_vectors(np.uint64(count)) % 8 == 0
