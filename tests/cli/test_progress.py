@@ -40,7 +40,7 @@ def test_the_bar_shows_a_spinner_until_the_second_call():
         def line() -> str:
             with console.capture() as captured:
                 console.print(bar.get_renderable())
-            return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", captured.get()).strip("\n")
+            return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", captured.get()).splitlines()[-1]
 
         report(0, 1000)
         assert re.match(r"[⠀-⣿] compiling +0%", line())

@@ -1,10 +1,13 @@
 """Interrupted writers: kills at any moment, exceptions, readers of the partial file, and full disks."""
 
+import errno
 import hashlib
+import os
 import random
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +32,7 @@ WAYS = [("none", True), ("none", False), ("gzip", True), ("zstd", False), ("lz4"
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(("compression", "has_particles"), WAYS)
-def test_a_kill_between_any_two_writes_loses_only_unfinished_showers(
-    tmp_path, monkeypatch, compression, has_particles
-):
+def test_a_kill_between_any_two_writes_loses_only_unfinished_showers(tmp_path, monkeypatch, compression, has_particles):
     """A copy of the partial file is what a kill at that moment leaves."""
     if compression in ("lz4", "zstd"):
         pytest.importorskip("hdf5plugin")
@@ -105,6 +106,22 @@ def test_an_interruption_inside_append_keeps_the_earlier_showers(tmp_path, monke
         writer.append(_showers(300 - writer.num_showers, first=writer.num_showers))
     supa_datasets.save(_showers(300), tmp_path / "whole.h5")
     assert supa_datasets.load(tmp_path / "a.h5").y.tolist() == supa_datasets.load(tmp_path / "whole.h5").y.tolist()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_an_error_of_the_disk_in_the_background_is_not_lost(tmp_path, monkeypatch):
+    """The system reports an error of a write to the disk once: to the thread that flushes the file."""
+    flush = os.fsync
+
+    def fail_in_the_background(descriptor):
+        if threading.current_thread().name.startswith("supa-sync"):
+            raise OSError(errno.EIO, "I/O error")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_in_the_background)
+    with pytest.raises(OSError, match=r"a\.h5: the file cannot be written \(Input/output error\)"):
+        supa_datasets.save(_showers(300), tmp_path / "a.h5")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.h5.partial"]
 
 
 READER = """
