@@ -1,7 +1,11 @@
-"""Concatenation of chunks of showers in memory with a single copy."""
+"""Concatenation of chunks of showers in memory with a single copy, which several threads make."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -21,17 +25,17 @@ class _GrowingColumns:
         self._columns: dict[str, Array] = {}
         self._end = 0
 
-    def add(self, columns: Mapping[str, Array], share: float) -> None:
-        """Append rows, after which the columns contain about this share of all expected rows."""
+    def room(self, columns: Mapping[str, Array], share: float, before_growth: Callable[[], None]) -> dict[str, Array]:
+        """Return the places of further rows, after which the columns contain about this share of all expected rows."""
         start, self._end = self._end, self._end + len(next(iter(columns.values())))
-        for name, column in columns.items():
-            here = self._columns.get(name)
-            if here is None or self._end > len(here):
+        if any(name not in self._columns or self._end > len(self._columns[name]) for name in columns):
+            before_growth()
+            for name, column in columns.items():
                 longer = np.empty(max(self._end, int(1.02 * self._end / share) + 1024), dtype=column.dtype)
-                if here is not None:
-                    longer[:start] = here[:start]
-                self._columns[name] = here = longer
-            here[start : self._end] = column
+                if name in self._columns:
+                    longer[:start] = self._columns[name][:start]
+                self._columns[name] = longer
+        return {name: self._columns[name][start : self._end] for name in columns}
 
     def finished(self) -> dict[str, Array]:
         return {name: column[: self._end] for name, column in self._columns.items()}
@@ -40,19 +44,31 @@ class _GrowingColumns:
 class Collector:
     """Concatenate chunks of showers, and raise an error early if all of them would not fit into memory.
 
+    Use it as a context manager, which ends its threads.
+
     Args:
         num_showers: Total number of showers in all chunks.
+        threads: Number of threads that copy.
     """
 
-    def __init__(self, num_showers: int) -> None:
+    def __init__(self, num_showers: int, threads: int) -> None:
         self._num_showers = num_showers
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="supa-copy")
+        self._copies: deque[Future[None]] = deque()
+        self._most_copies = threads
         self._free = available_bytes()
         self._run: Run | None = None
         self._bytes = self._count = self._attempts = 0
         self._rows = {name: _GrowingColumns() for name in ("showers", "hits", "primaries", "particles")}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
     def add(self, chunk: Showers) -> None:
-        """Append a chunk.
+        """Append a chunk. Its arrays must not change afterwards.
 
         Args:
             chunk: Next showers of the run.
@@ -74,17 +90,21 @@ class Collector:
                     f"{self._free / 2**30:.1f} GiB of memory are free; process them in chunks with supa.stream, or "
                     "write them to a file with `supa generate`."
                 )
-        self._rows["showers"].add(
-            {
-                "index": chunk.index,
-                "incident_energy": chunk.incident_energy,
-                "leaked_energy": chunk.leaked_energy,
-                **{f"num_{name}": table.counts for name, table in _tables(chunk).items()},
-            },
-            share,
-        )
-        for name, table in _tables(chunk).items():
-            self._rows[name].add(table.columns, share)
+        rows = {name: table.columns for name, table in _tables(chunk).items()}
+        rows["showers"] = {
+            "index": chunk.index,
+            "incident_energy": chunk.incident_energy,
+            "leaked_energy": chunk.leaked_energy,
+            **{f"num_{name}": table.counts for name, table in _tables(chunk).items()},
+        }
+        room = {name: self._rows[name].room(columns, share, self._finish_copies) for name, columns in rows.items()}
+        if len(self._copies) >= self._most_copies:  # each copy keeps the memory of a chunk in use
+            self._copies.popleft().result()
+        self._copies.append(self._pool.submit(_copy, rows, room))
+
+    def _finish_copies(self) -> None:
+        while self._copies:
+            self._copies.popleft().result()
 
     def showers(self) -> Showers:
         """Return the showers of all chunks.
@@ -97,6 +117,7 @@ class Collector:
         """
         if self._run is None:
             raise ValueError("The collector is empty; add at least one chunk.")
+        self._finish_copies()
         showers = self._rows["showers"].finished()
         tables = {
             name: Ragged(self._rows[name].finished(), counts_to_offsets(showers[f"num_{name}"]))  # type: ignore[arg-type]
@@ -117,3 +138,9 @@ class Collector:
 def _tables(chunk: Showers) -> dict[str, Ragged]:
     tables = {"hits": chunk.hits, "primaries": chunk.primaries}
     return tables if chunk.particles is None else {**tables, "particles": chunk.particles}
+
+
+def _copy(rows: Mapping[str, Mapping[str, Array]], room: Mapping[str, Mapping[str, Array]]) -> None:
+    for table, columns in rows.items():
+        for name, column in columns.items():
+            room[table][name][...] = column

@@ -24,7 +24,7 @@ from supa.ragged import Ragged, counts_to_offsets
 from supa.random import MAX_INDEX
 from supa.recycling import Recycler
 from supa.showers import Run, Showers
-from supa.simulation_plan import Engine, Plan, Record, make_plan, never_complete, random_stream
+from supa.simulation_plan import CHUNKS_IN_USE, Engine, Plan, Record, make_plan, never_complete, random_stream
 
 Result = TypeVar("Result")
 
@@ -88,10 +88,11 @@ def simulate(
         True
     """
     plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
-    collector = Collector(plan.num_showers)
-    for chunk in _results(plan, _unchanged):
-        collector.add(chunk)
-    return collector.showers()
+    with Collector(plan.num_showers, plan.threads) as collector:
+        for chunk in _results(plan, _unchanged):
+            collector.add(chunk)
+            del chunk  # so that its memory is used again as soon as it is copied
+        return collector.showers()
 
 
 def stream(
@@ -120,7 +121,7 @@ def stream(
         engine: ``"cpu"``, ``"cuda"`` or ``"reference"``, as in `simulate`.
         threads: Number of threads. By default one for each processor that this process may use. The engines
             ``"cuda"`` and ``"reference"`` use one thread.
-        chunk_size: Number of simulated showers per chunk. By default a chunk has about 8 MB of hits (512 MB with the
+        chunk_size: Number of simulated showers per chunk. By default a chunk has about 3 MB of hits (512 MB with the
             engine ``"cuda"``). A chunk is smaller if fewer showers are needed. A chunk size that you give is lowered
             if the chunks would take more than a quarter of the free memory. The showers do not depend on it.
 
@@ -284,7 +285,7 @@ def _attempts_in_threads(
     recording = plan.record == "particles"
     thread = threading.local()
     # The threads use a set of columns each, and the caller uses one while one more result waits for it.
-    columns: Recycler[tuple[cpu.HitColumns, cpu.ParticleColumns | None]] = Recycler(plan.threads + 2)
+    columns: Recycler[tuple[cpu.HitColumns, cpu.ParticleColumns | None]] = Recycler(plan.threads + CHUNKS_IN_USE)
 
     def start_thread() -> None:
         thread.workspace = cpu.Workspace()

@@ -21,13 +21,15 @@ Record = Literal["hits", "particles"]
 Engine = Literal["cpu", "cuda", "reference"]
 
 MAX_THREADS = 1024
+CHUNKS_IN_USE = 2
+"""Chunks in memory beyond those of the threads: one waits for the caller, and the caller uses one."""
 
 _SINGLE_THREADED = {"cuda": "one thread", "reference": "one stream"}
 _CHUNK_BYTES = 3 << 20
 _SPARE_ROWS = 1.1  # rows of the columns of a chunk over their mean number
 _GPU_CHUNK_BYTES = 512 << 20  # enough showers to keep all multiprocessors busy
 _CHUNKS_SHARE = 0.25  # largest share of the free memory for all chunks together
-_GROWTH = 4  # a column that grows needs up to three times its size, and the caller receives a copy of the chunk
+_GROWTH = 3  # a column that grows needs up to three times its size
 _BLOCK_PARTICLES = 4096  # number of simultaneous particles whose columns fit into the second-level cache
 _BYTES_PER_PARTICLE = 512  # working memory of one active particle, including growth
 
@@ -126,7 +128,7 @@ def make_plan(
             chunk_size = min(chunk_size, part)
         if engine == "reference":
             bytes_per_attempt += 72 * particles.sum()  # this engine stores all particles, even if they are not recorded
-        room = available_bytes() * _CHUNKS_SHARE / ((threads + 1) * _GROWTH)
+        room = available_bytes() * _CHUNKS_SHARE / ((threads + CHUNKS_IN_USE) * _GROWTH)
         chunk_size = min(chunk_size, int(room / bytes_per_attempt))
     chunk_size = max(1, chunk_size)
     return Plan(

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from supa import caching
+from supa import caching, compiler
 
 PROGRAM = """
 import numba
@@ -73,14 +73,19 @@ def test_a_relative_cache_folder_is_ignored(monkeypatch, tmp_path):
     assert caching.user_cache() == tmp_path / ".cache" / "supa"
 
 
-def test_kernels_do_not_use_fast_math():
+def test_kernels_do_not_use_fast_math(monkeypatch):
     """Contracted or reordered operations would make the results depend on the machine."""
-    from supa.engines import cpu, reference, tiles
+    from supa import primaries
+    from supa.engines import cpu, reference
 
-    for function in [*vars(cpu).values(), *vars(reference).values(), *vars(tiles).values()]:
+    for function in [*vars(cpu).values(), *vars(primaries).values(), *vars(reference).values()]:
         if isinstance(function, numba.core.dispatcher.Dispatcher):
             assert not function.targetoptions.get("fastmath")
             assert not function.targetoptions.get("parallel")
+    options = {}
+    monkeypatch.setattr(numba.extending, "register_jitable", lambda **given: options.update(given) or (lambda f: f))
+    compiler.stage(len)
+    assert options == {"error_model": "numpy"}
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 127, 128])
