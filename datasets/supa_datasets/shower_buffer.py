@@ -19,6 +19,9 @@ BATCH_SHOWERS = 1 << 13
 """Showers in a batch."""
 
 
+_CAPACITY = 6  # chunks for which there is memory at first
+
+
 class Piece(NamedTuple):
     """Consecutive chunks of a column, which are ready to be written."""
 
@@ -33,62 +36,75 @@ class Piece(NamedTuple):
 
 
 class _Rows:
-    """Columns of equal length: one incomplete chunk of each, and complete ones that have not been taken.
+    """Columns of equal length: the rows that have not been taken, and memory for more.
 
     Args:
         types: Stored type of each column by path.
         chunk: Number of rows of a chunk.
-        reuse: Whether to use the memory of chunks again.
+        reuse: Whether the memory of chunks is used again when the next rows are appended.
     """
 
     def __init__(self, types: Mapping[str, str], chunk: int, *, reuse: bool) -> None:
-        self._types, self._size, self._reuse = types, chunk, reuse
-        self._spare: list[dict[str, Array]] = []
-        self._current = self._allocated()
-        self._complete: list[dict[str, Array]] = []
-        self._first = 0  # number of the first row of the first chunk
+        self._types, self._chunk, self._reuse = types, chunk, reuse
+        self._capacity = _CAPACITY * chunk
+        self._arrays = self._allocated()
+        self._start = self._stop = 0  # places in the arrays
         self.length = 0
+        """Number of rows that were appended."""
 
     @property
     def whole(self) -> int:
         """Number of rows in complete chunks."""
-        return self.length // self._size * self._size
+        return self.length // self._chunk * self._chunk
+
+    @property
+    def _first(self) -> int:
+        """Number of rows that were taken, whole chunks."""
+        return self.length - (self._stop - self._start)
 
     def append(self, columns: Mapping[str, Array]) -> None:
         """Copy columns to the end."""
-        count, done = len(next(iter(columns.values()))), 0
-        while done < count:
-            start = self.length - self.whole
-            step = min(self._size - start, count - done)
-            for path, values in columns.items():
-                self._current[path][start : start + step] = values[done : done + step]
-            done += step
-            self.length += step
-            if start + step == self._size:
-                self._complete.append(self._current)
-                self._current = self._spare.pop() if self._spare else self._allocated()
+        count = len(next(iter(columns.values())))
+        if self._stop + count > self._capacity:
+            self._make_room(count)
+        for path, values in columns.items():
+            self._arrays[path][self._stop : self._stop + count] = values
+        self._stop += count
+        self.length += count
 
-    def take(self) -> Iterator[Piece]:
-        """Take the complete chunks. With ``reuse``, they are used again after the last piece was requested."""
-        complete, self._complete = self._complete, []
-        if not complete:
-            return
-        first, self._first = self._first, self._first + len(complete) * self._size
-        for path in self._types:
-            yield Piece(path, first, [arrays[path] for arrays in complete], self._first)
-        if self._reuse:
-            self._spare += complete
-
-    def incomplete(self) -> Iterator[Piece]:
-        """Return copies of the incomplete chunks."""
-        count = self.length - self.whole
-        for path, rows in self._current.items() if count else ():
-            copy = np.zeros_like(rows)
-            copy[:count] = rows[:count]
-            yield Piece(path, self.whole, [copy], self.length)
+    def _make_room(self, count: int) -> None:
+        """Move the rows to the front, or into other memory if that of taken chunks is still in use."""
+        kept, before = self._stop - self._start, self._arrays
+        enough = -(-(kept + count) // self._chunk) * self._chunk
+        if enough > self._capacity:
+            self._capacity = max(enough, 2 * self._capacity)
+            self._arrays = self._allocated()
+        elif kept > self._start or not self._reuse:
+            self._arrays = self._allocated()
+        for path, array in before.items():
+            self._arrays[path][:kept] = array[self._start : self._stop]
+        self._start, self._stop = 0, kept
 
     def _allocated(self) -> dict[str, Array]:
-        return {path: np.empty(self._size, kind) for path, kind in self._types.items()}
+        return {path: np.empty(self._capacity, kind) for path, kind in self._types.items()}
+
+    def take(self) -> Iterator[Piece]:
+        """Take the complete chunks."""
+        first, start = self._first, self._start
+        stop = start + self.whole - first
+        if start == stop:
+            return
+        self._start = stop
+        for path, array in self._arrays.items():
+            chunks = [array[place : place + self._chunk] for place in range(start, stop, self._chunk)]
+            yield Piece(path, first, chunks, first + stop - start)
+
+    def incomplete(self) -> Iterator[Piece]:
+        """Return copies of the incomplete chunks. The complete ones must have been taken."""
+        for path, array in self._arrays.items() if self._stop > self._start else ():
+            copy = np.zeros(self._chunk, array.dtype)
+            copy[: self._stop - self._start] = array[self._start : self._stop]
+            yield Piece(path, self._first, [copy], self.length)
 
 
 class ShowerBuffer:
@@ -99,7 +115,7 @@ class ShowerBuffer:
 
     Args:
         tables: Ragged tables of the file.
-        reuse: Whether the memory of chunks is used again when the next batch is filled.
+        reuse: Whether the memory of chunks is used again when the next showers are appended.
     """
 
     def __init__(self, tables: tuple[Table, ...], *, reuse: bool) -> None:
