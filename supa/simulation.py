@@ -24,7 +24,7 @@ from supa.ragged import Ragged, counts_to_offsets
 from supa.random import MAX_INDEX
 from supa.recycling import Recycler
 from supa.showers import Run, Showers
-from supa.simulation_plan import CHUNKS_IN_USE, Engine, Plan, Record, make_plan, never_complete, random_stream
+from supa.simulation_plan import Engine, Plan, Record, chunks_in_use, make_plan, never_complete, random_stream
 
 Result = TypeVar("Result")
 
@@ -260,22 +260,23 @@ def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[t
         max_particles=plan.max_particles,
     )
 
-    def walk_span(start: int, stop: int) -> Iterator[tuple[int, Showers]]:
-        try:
-            chunk = walker.walk(start, stop - start)
-        except cuda.GpuMemoryError:
-            if stop - start <= 1:
-                raise
-            middle = (start + stop) // 2
-            yield from walk_span(start, middle)
-            yield from walk_span(middle, stop)
-        else:
-            indices = np.arange(start, stop, dtype=np.int64)
+    most = plan.chunk_size
+    for start, stop in spans:
+        while True:  # also once for an empty chunk
+            count = min(most, stop - start)
+            try:
+                chunk = walker.walk(start, count)
+            except cuda.GpuMemoryError:
+                if count <= 1:
+                    raise
+                most = count // 2
+                continue
+            indices = np.arange(start, start + count, dtype=np.int64)
             primaries, result = cuda.fetch_chunk(chunk, machine)
             yield start, _showers_of(plan, indices, primaries, result)
-
-    for start, stop in spans:
-        yield from walk_span(start, stop)
+            start += count
+            if start == stop:
+                break
 
 
 def _attempts_in_threads(
@@ -284,13 +285,12 @@ def _attempts_in_threads(
     walk = build_walk(plan.config)
     recording = plan.record == "particles"
     thread = threading.local()
-    # The threads use a set of columns each, and the caller uses one while one more result waits for it.
-    columns: Recycler[tuple[cpu.HitColumns, cpu.ParticleColumns | None]] = Recycler(plan.threads + CHUNKS_IN_USE)
+    columns: Recycler[tuple[cpu.HitColumns, cpu.ParticleColumns | None]] = Recycler(chunks_in_use(plan.threads))
 
     def start_thread() -> None:
         thread.workspace = cpu.Workspace()
 
-    def walk_span(start: int, stop: int) -> tuple[Showers, Result]:
+    def walk_span(start: int, stop: int) -> Showers:
         indices = np.arange(start, stop, dtype=np.int64)
         primaries = draw_primaries(plan.config, plan.seed, indices)
         unused = columns.take()
@@ -310,22 +310,25 @@ def _attempts_in_threads(
                 complete_only=plan.keep == "complete",
                 max_particles=plan.max_particles,
             )
-        showers = _showers_of(
-            plan, indices, primaries, result._replace(**columns.lend((hits, particles), result.columns()))
-        )
+        result = result._replace(**columns.lend((hits, particles), result.columns()))
+        return _showers_of(plan, indices, primaries, result)
+
+    def finish_span(start: int, stop: int) -> tuple[Showers, Result]:
+        showers = walk_span(start, stop)
         return showers, work(showers)
 
     # Numba registers types when it first compiles, and a thread that looks up a type at that moment fails. Compiled
     # code is therefore called once before the threads start.
-    draw_primaries(plan.config, plan.seed, np.empty(0, np.int64))
+    start_thread()
+    walk_span(plan.first, plan.first)
     # Python threads, because Numba's thread pools do not survive a fork, which data loaders use to start workers.
     with ThreadPoolExecutor(plan.threads, thread_name_prefix="supa", initializer=start_thread) as pool:
         pending: deque[tuple[int, Future[tuple[Showers, Result]]]] = deque()
         try:
             while True:
-                # One more chunk than threads, so that all threads work while the caller uses a result.
-                while len(pending) <= plan.threads and (span := next(spans, None)):
-                    pending.append((span[0], pool.submit(walk_span, *span)))
+                # Twice as many chunks as threads, so that the others work while one thread is late.
+                while len(pending) < 2 * plan.threads and (span := next(spans, None)):
+                    pending.append((span[0], pool.submit(finish_span, *span)))
                 if not pending:
                     return
                 start, future = pending.popleft()

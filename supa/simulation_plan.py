@@ -21,8 +21,6 @@ Record = Literal["hits", "particles"]
 Engine = Literal["cpu", "cuda", "reference"]
 
 MAX_THREADS = 1024
-CHUNKS_IN_USE = 2
-"""Chunks in memory beyond those of the threads: one waits for the caller, and the caller uses one."""
 
 _SINGLE_THREADED = {"cuda": "one thread", "reference": "one stream"}
 _CHUNK_BYTES = 3 << 20
@@ -128,7 +126,7 @@ def make_plan(
             chunk_size = min(chunk_size, part)
         if engine == "reference":
             bytes_per_attempt += 72 * particles.sum()  # this engine stores all particles, even if they are not recorded
-        room = available_bytes() * _CHUNKS_SHARE / ((threads + CHUNKS_IN_USE) * _GROWTH)
+        room = available_bytes() * _CHUNKS_SHARE / (chunks_in_use(threads) * _GROWTH)
         chunk_size = min(chunk_size, int(room / bytes_per_attempt))
     chunk_size = max(1, chunk_size)
     return Plan(
@@ -167,6 +165,18 @@ def _acceptance(config: ShowerConfig, keep: Keep) -> float:
     if probability < 1e-9:
         raise ValueError(never_complete("No shower of this config has"))
     return 1.0 if math.isnan(probability) else probability
+
+
+def chunks_in_use(threads: int) -> int:
+    """Return the number of chunks of a stream in memory, if its caller drops each chunk.
+
+    Args:
+        threads: Number of threads.
+
+    Returns:
+        Two for each thread, one that the stream hands over, and one that the caller uses.
+    """
+    return 2 * threads + 2
 
 
 def random_stream(engine: Engine) -> str:
