@@ -1,8 +1,7 @@
 """Writing shower files atomically and resuming interrupted runs. See ``docs/reference/file_format.md``."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,16 +17,16 @@ from supa.atomic_file import promote
 from supa.checks import check_int, counted
 from supa.file_lock import open_locked_temporary
 from supa.simulation_plan import MAX_THREADS, available_processors
-from supa_datasets.compression import Compression, Encode, chunk_encoder, compression_filters
+from supa_datasets.chunk_queue import ChunkQueue
+from supa_datasets.compression import Compression, compression_filters
 from supa_datasets.hdf5_create import create_columns, create_file
 from supa_datasets.layout import PROGRESS, SHOWER_CHUNK, SHOWER_TYPES, dataset_at, read_run, tables_of
 from supa_datasets.reader import checked, columns_of, named_errors, pieces, read_showers
 from supa_datasets.resume import OutputNames, describe_difference, resumable
-from supa_datasets.shower_buffer import Piece, ShowerBuffer
+from supa_datasets.shower_buffer import ShowerBuffer
 
 _SAVE_BATCHES = 8  # batches after which the number of finished showers is written
 _SYNC_SAVES = 4  # of these, after which the disk begins to store the file, so that little is left for the end
-_PIECES_PER_THREAD = 8  # pieces that are compressed or wait to be written
 
 # Numbers written in a row without a new finished shower, after which incomplete chunks are written as well. They are
 # written again when they are complete, so this is only done for large showers, of which a kill would lose many.
@@ -96,11 +95,6 @@ class ShowerWriter:
         self._to_take_over = 0
         self._attempts: int | None = 0
         self._next_attempt = run.first
-        # HDF5 runs in the thread of the caller, in the order of this queue. It contains pieces, whose compressed chunks
-        # are futures, and numbers of finished showers.
-        self._queue: deque[tuple[Piece, list[Any]] | int] = deque()
-        self._most_queued = 0 if compression == "none" else _PIECES_PER_THREAD * threads
-        self._compressors = ThreadPoolExecutor(threads, thread_name_prefix="supa-compress")
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="supa-sync")
         self._sync: Future[None] | None = None
         self._batches = self._saves = self._fruitless_saves = 0
@@ -108,16 +102,14 @@ class ShowerWriter:
         self._lock: int | None = open_locked_temporary(self._names.fresh, called=self._names.path)
         self._file: Any = None
         self._columns: dict[str, h5py.Dataset] = {}
-        self._encoders: dict[str, Encode | None] = {}
+        self._queue: ChunkQueue | None = None
         try:
             source = self._names.source(overwrite=overwrite, resume=resume)
             stored = resumable(path, run, has_particles=has_particles) if source else None
             with self._abandoned_on_failure():
                 self._file = create_file(self._names.fresh, self._lock, aligned=not filters)
                 self._columns = create_columns(self._file, run, has_particles=has_particles, filters=filters)
-                for name, column in self._columns.items():
-                    if column.id.get_create_plist().get_nfilters():
-                        self._encoders[name] = chunk_encoder(column)
+            self._queue = ChunkQueue(self._columns, threads=threads, save=self._save)
             self._to_take_over = stored.showers if stored is not None else 0
             self._write_rest()  # the first offset, without which the file is not readable
             if source is not None and stored is not None:
@@ -223,7 +215,8 @@ class ShowerWriter:
             raise ValueError(f"{self._names.path}: nothing can be written, because {reason}; resume the file.")
 
     def _end_threads(self) -> None:
-        self._compressors.shutdown()
+        assert self._queue is not None
+        self._queue.close()
         self._syncer.shutdown()
 
     def _unlock(self) -> None:
@@ -290,62 +283,27 @@ class ShowerWriter:
     def _write_batch(self) -> None:
         """Write the complete chunks of a batch, and sometimes the number of showers that they finish."""
         with self._abandoned_on_failure():
-            self._enqueue_pieces(self._buffer.take())
+            assert self._queue is not None
+            self._queue.put(self._buffer.take())
             self._batches += 1
             if self._batches % _SAVE_BATCHES == 0:
                 finished = max(self._buffer.num_in_complete_chunks(), self._num_queued)
                 self._fruitless_saves = 0 if finished > self._num_queued else self._fruitless_saves + 1
                 if self._fruitless_saves >= _MOST_FRUITLESS_SAVES:
-                    self._enqueue_incomplete()
-                else:
-                    self._enqueue_save(finished)
+                    finished = self.num_showers
+                    self._fruitless_saves = 0
+                    self._queue.put(self._buffer.incomplete())
+                self._num_queued = finished
+                self._queue.put_save(finished)
 
     def _write_rest(self) -> None:
         """Write everything that was appended."""
         with self._abandoned_on_failure():
-            self._enqueue_pieces(self._buffer.take())
-            self._enqueue_incomplete()
-            self._write_queue(most=0)
-
-    def _enqueue_incomplete(self) -> None:
-        self._enqueue_pieces(self._buffer.incomplete())
-        self._enqueue_save(self._buffer.num_showers)
-        self._fruitless_saves = 0
-
-    def _enqueue_pieces(self, pieces: Iterable[Piece]) -> None:
-        """Start to compress, and write what is ready."""
-        for piece in pieces:
-            encode = self._encoders.get(piece.column)
-            contents: list[Any] = piece.chunks
-            if encode is not None:
-                contents = [self._compressors.submit(encode, chunk) for chunk in piece.chunks]
-            self._queue.append((piece, contents))
-            self._write_queue(most=self._most_queued)
-
-    def _enqueue_save(self, num_showers: int) -> None:
-        self._num_queued = num_showers
-        self._queue.append(num_showers)
-        self._write_queue(most=self._most_queued)
-
-    def _write_queue(self, *, most: int) -> None:
-        """Write the oldest entries of the queue until at most a given number is left."""
-        while len(self._queue) > most:
-            entry = self._queue.popleft()
-            if isinstance(entry, int):
-                self._save(entry)
-            else:
-                self._write_piece(*entry)
-
-    def _write_piece(self, piece: Piece, contents: list[Any]) -> None:
-        column = self._columns[piece.column]
-        column.id.set_extent((piece.length,))
-        if self._encoders.get(piece.column, True) is None:  # only HDF5 can compress this column
-            column[piece.first :] = np.concatenate(piece.chunks)[: piece.length - piece.first]
-            return
-        write, start, size = column.id.write_direct_chunk, piece.first, len(piece.chunks[0])
-        for content in contents:
-            write((start,), content.result() if isinstance(content, Future) else content)
-            start += size
+            assert self._queue is not None
+            self._queue.put(self._buffer.take())
+            self._queue.put(self._buffer.incomplete())
+            self._queue.put_save(self.num_showers)
+            self._queue.drain()
 
     def _save(self, num_showers: int) -> None:
         """Write the number of finished showers after their rows, so that it never exceeds the showers in the file."""

@@ -16,4 +16,4 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr("supa_datasets.shower_buffer.BATCH_SHOWERS", 13)
     monkeypatch.setattr("supa_datasets.writer._SAVE_BATCHES", 2)
     monkeypatch.setattr("supa_datasets.writer._SYNC_SAVES", 1)
-    monkeypatch.setattr("supa_datasets.writer._PIECES_PER_THREAD", 3)
+    monkeypatch.setattr("supa_datasets.chunk_queue._PIECES_PER_THREAD", 3)

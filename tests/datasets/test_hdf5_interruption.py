@@ -17,6 +17,7 @@ import supa
 import supa_datasets
 from supa import Showers
 from supa_datasets import ShowerWriter
+from supa_datasets.chunk_queue import ChunkQueue
 
 
 def _digest(path: Path) -> str:
@@ -38,21 +39,21 @@ def test_a_kill_between_any_two_writes_loses_only_unfinished_showers(tmp_path, m
         pytest.importorskip("hdf5plugin")
     showers, moments, copies = _showers(300), random.Random(1), []
     options = {"has_particles": has_particles, "compression": compression}
-    path, write_piece, save = tmp_path / "whole.h5", ShowerWriter._write_piece, ShowerWriter._save
+    path, write_piece, save = tmp_path / "whole.h5", ChunkQueue._write_piece, ShowerWriter._save
 
     def copied(function, share):
-        def call(writer, *arguments):
+        def call(self, *arguments):
             partial = tmp_path / "whole.h5.partial"
             if partial.exists() and moments.random() < share:
                 copy = tmp_path / f"{len(copies)}.h5.partial"
                 shutil.copy(partial, copy)
                 copies.append((copy, writer._num_saved))
-            function(writer, *arguments)
+            function(self, *arguments)
 
         return call
 
     with monkeypatch.context() as patched:
-        patched.setattr(ShowerWriter, "_write_piece", copied(write_piece, 0.01))
+        patched.setattr(ChunkQueue, "_write_piece", copied(write_piece, 0.01))
         patched.setattr(ShowerWriter, "_save", copied(save, 0.1))
         with ShowerWriter(path, showers.run, **options) as writer:
             for start in range(0, 300, 30):
@@ -85,27 +86,27 @@ def test_large_showers_are_saved_before_their_columns_fill_a_chunk(tmp_path, mon
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("step", ["_write_piece", "_save"])
-def test_an_interruption_inside_append_keeps_the_earlier_showers(tmp_path, monkeypatch, step):
-    showers, calls, original = _showers(300), [], getattr(ShowerWriter, step)
+@pytest.mark.parametrize(("part", "step", "call"), [(ChunkQueue, "_write_piece", 100), (ShowerWriter, "_save", 7)])
+def test_an_interruption_inside_append_keeps_the_earlier_showers(tmp_path, monkeypatch, part, step, call):
+    showers, calls, original = _showers(300), [], getattr(part, step)
 
-    def interrupted(writer, *arguments):
-        calls.append(writer._num_saved)
-        if len(calls) == 40 or (step == "_save" and len(calls) == 6):
+    def interrupted(self, *arguments):
+        calls.append(step)
+        if len(calls) == call:
             raise KeyboardInterrupt
-        original(writer, *arguments)
+        original(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ShowerWriter, step, interrupted)
-        with pytest.raises(KeyboardInterrupt), ShowerWriter(tmp_path / "a.h5", showers.run) as writer:
+        patched.setattr(part, step, interrupted)
+        writer = ShowerWriter(tmp_path / "a.h5", showers.run)
+        with pytest.raises(KeyboardInterrupt), writer:
             writer.append(showers)
     with pytest.raises(ValueError, match="nothing can be written, because it was closed; resume the file"):
         writer.append(showers)
-    with ShowerWriter(tmp_path / "a.h5", showers.run, resume=True) as writer:
-        assert writer.num_showers == calls[-1] > 0
-        writer.append(_showers(300 - writer.num_showers, first=writer.num_showers))
-    supa_datasets.save(_showers(300), tmp_path / "whole.h5")
-    assert supa_datasets.load(tmp_path / "a.h5").y.tolist() == supa_datasets.load(tmp_path / "whole.h5").y.tolist()
+    with ShowerWriter(tmp_path / "a.h5", showers.run, resume=True) as resumed:
+        assert resumed.num_showers == writer._num_saved > 0
+        resumed.append(_showers(300 - resumed.num_showers, first=resumed.num_showers))
+    assert supa_datasets.load(tmp_path / "a.h5").y.tolist() == showers.y.astype(np.float32).tolist()
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -163,6 +164,7 @@ FULL = """
 import resource, sys
 import supa
 from supa_datasets import ShowerWriter
+from supa_datasets.chunk_queue import ChunkQueue
 
 run = supa.simulate(0, seed=1).run
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
