@@ -106,7 +106,7 @@ class ShowerWriter:
         try:
             source = self._names.source(overwrite=overwrite, resume=resume)
             stored = resumable(path, run, has_particles=has_particles) if source else None
-            with self._abandoned_on_failure():
+            with self._closed_on_failure():
                 self._file = create_file(self._names.fresh, self._lock, aligned=not filters)
                 self._columns = create_columns(self._file, run, has_particles=has_particles, filters=filters)
             self._queue = ChunkQueue(self._columns, threads=threads, save=self._save)
@@ -115,7 +115,7 @@ class ShowerWriter:
             if source is not None and stored is not None:
                 self._take_over(source, stored.showers, on_existing)
         except BaseException:
-            self._abandon()
+            self._close()
             self._names.fresh.unlink(missing_ok=True)
             raise
 
@@ -183,7 +183,7 @@ class ShowerWriter:
         """
         self._check_open()
         self._write_rest()
-        with self._abandoned_on_failure():
+        with self._closed_on_failure():
             if self._sync is not None:
                 self._sync.result()
             if self._attempts is not None:
@@ -227,11 +227,11 @@ class ShowerWriter:
             self._lock = None
 
     @contextmanager
-    def _abandoned_on_failure(self) -> Iterator[None]:
+    def _closed_on_failure(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self._abandon()
+            self._close(writable=False)
             reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
             kept = ""
             if self._num_saved:
@@ -239,15 +239,16 @@ class ShowerWriter:
                 kept = f"; {counted(self._num_saved, 'shower')} {are} saved in {self._names.partial.name}"
             raise OSError(f"{self._names.path}: the file cannot be written ({reason}){kept}.") from None
         except BaseException:
-            self._abandon()
+            self._close()
             raise
 
-    def _abandon(self) -> None:
-        """Close the file without writing pending data."""
-        if self._file:
+    def _close(self, *, writable: bool = True) -> None:
+        """Close the file without the showers that are not yet in it."""
+        file, self._file = self._file, None
+        if file and not writable:
             # HDF5 retries forever to close a file that it cannot write, so its last writes go to the null device.
             nowhere = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nowhere, self._file.id.get_vfd_handle())
+            os.dup2(nowhere, file.id.get_vfd_handle())
             os.close(nowhere)
             if self._columns:
                 # A chunk whose write failed has a place beyond the end of the file. HDF5 would extend the file to it,
@@ -256,7 +257,8 @@ class ShowerWriter:
                 end = -(-len(column) // SHOWER_CHUNK) * SHOWER_CHUNK
                 column.id.set_extent((end + 1,))
                 column.id.write_direct_chunk((end,), np.zeros(SHOWER_CHUNK, column.dtype))
-            self._file.close()
+        if file:
+            file.close()
         self._unlock()
 
     # ------------------------------------------------------------------ writing
@@ -282,7 +284,7 @@ class ShowerWriter:
 
     def _write_batch(self) -> None:
         """Write the complete chunks of a batch, and sometimes the number of showers that they finish."""
-        with self._abandoned_on_failure():
+        with self._closed_on_failure():
             assert self._queue is not None
             self._queue.put(self._buffer.take())
             self._batches += 1
@@ -298,7 +300,7 @@ class ShowerWriter:
 
     def _write_rest(self) -> None:
         """Write everything that was appended."""
-        with self._abandoned_on_failure():
+        with self._closed_on_failure():
             assert self._queue is not None
             self._queue.put(self._buffer.take())
             self._queue.put(self._buffer.incomplete())

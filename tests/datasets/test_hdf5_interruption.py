@@ -109,6 +109,16 @@ def test_an_interruption_inside_append_keeps_the_earlier_showers(tmp_path, monke
     assert supa_datasets.load(tmp_path / "a.h5").y.tolist() == showers.y.astype(np.float32).tolist()
 
 
+def test_an_interruption_during_the_creation_of_a_file_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.metadata.version", interrupted)  # the first attributes are written
+    with pytest.raises(KeyboardInterrupt):
+        supa_datasets.save(_showers(3), tmp_path / "a.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_an_error_of_the_disk_in_the_background_is_not_lost(tmp_path, monkeypatch):
     """The system reports an error of a write to the disk once: to the thread that flushes the file."""
