@@ -14,6 +14,8 @@ from supa.memory import available_bytes
 from supa.ragged import Ragged, counts_to_offsets
 from supa.showers import Run, Showers
 
+_MOST_BYTES_FOR_ONE_THREAD = 64 << 20
+
 
 class _GrowingColumns:
     """Named columns that grow when rows are added.
@@ -98,9 +100,11 @@ class Collector:
             **{f"num_{name}": table.counts for name, table in _tables(chunk).items()},
         }
         room = {name: self._rows[name].room(columns, share, self._finish_copies) for name, columns in rows.items()}
-        if len(self._copies) >= self._most_copies:  # each copy keeps the memory of a chunk in use
+        pairs = [(room[table][name], column) for table, columns in rows.items() for name, column in columns.items()]
+        while len(self._copies) >= self._most_copies:  # each copy keeps the memory of a chunk in use
             self._copies.popleft().result()
-        self._copies.append(self._pool.submit(_copy, rows, room))
+        for part in [[pair] for pair in pairs] if chunk.nbytes > _MOST_BYTES_FOR_ONE_THREAD else [pairs]:
+            self._copies.append(self._pool.submit(_copy, part))
 
     def _finish_copies(self) -> None:
         while self._copies:
@@ -140,7 +144,6 @@ def _tables(chunk: Showers) -> dict[str, Ragged]:
     return tables if chunk.particles is None else {**tables, "particles": chunk.particles}
 
 
-def _copy(rows: Mapping[str, Mapping[str, Array]], room: Mapping[str, Mapping[str, Array]]) -> None:
-    for table, columns in rows.items():
-        for name, column in columns.items():
-            room[table][name][...] = column
+def _copy(pairs: list[tuple[Array, Array]]) -> None:
+    for target, column in pairs:
+        target[...] = column

@@ -24,7 +24,16 @@ from supa.ragged import Ragged, counts_to_offsets
 from supa.random import MAX_INDEX
 from supa.recycling import Recycler
 from supa.showers import Run, Showers
-from supa.simulation_plan import Engine, Plan, Record, chunks_in_use, make_plan, never_complete, random_stream
+from supa.simulation_plan import (
+    Engine,
+    Plan,
+    Record,
+    available_processors,
+    chunks_in_use,
+    make_plan,
+    never_complete,
+    random_stream,
+)
 
 Result = TypeVar("Result")
 
@@ -88,7 +97,8 @@ def simulate(
         True
     """
     plan = make_plan(num_showers, config, energy, seed, first, keep, record, engine, threads, None)
-    with Collector(plan.num_showers, plan.threads) as collector:
+    copiers = available_processors() if plan.engine == "cuda" else plan.threads
+    with Collector(plan.num_showers, copiers) as collector:
         for chunk in _results(plan, _unchanged):
             collector.add(chunk)
             del chunk  # so that its memory is used again as soon as it is copied
@@ -121,8 +131,8 @@ def stream(
         engine: ``"cpu"``, ``"cuda"`` or ``"reference"``, as in `simulate`.
         threads: Number of threads. By default one for each processor that this process may use. The engines
             ``"cuda"`` and ``"reference"`` use one thread.
-        chunk_size: Number of simulated showers per chunk. By default a chunk has about 3 MB of hits (512 MB with the
-            engine ``"cuda"``). A chunk is smaller if fewer showers are needed. A chunk size that you give is lowered
+        chunk_size: Number of simulated showers per chunk. By default a chunk has about 3 MB of hits (6 MB with more than
+            8 threads, 512 MB with the engine ``"cuda"``). A chunk is smaller if fewer showers are needed. A chunk size that you give is lowered
             if the chunks would take more than a quarter of the free memory. The showers do not depend on it.
 
     Returns:
@@ -221,10 +231,11 @@ def _attempts(plan: Plan, work: Callable[[Showers], Result]) -> Iterator[tuple[i
     spans = ((start, min(start + plan.chunk_size, last)) for start in starts)
     if plan.engine == "cpu":
         yield from _attempts_in_threads(plan, spans, work)
-        return
-    walked = _attempts_in_sequence(plan, spans) if plan.engine == "reference" else _attempts_on_gpu(plan, spans)
-    for start, showers in walked:
-        yield start, showers, work(showers)
+    elif plan.engine == "cuda":
+        yield from _attempts_on_gpu(plan, spans, work)
+    else:
+        for start, showers in _attempts_in_sequence(plan, spans):
+            yield start, showers, work(showers)
 
 
 def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Showers]]:
@@ -249,7 +260,34 @@ def _attempts_in_sequence(plan: Plan, spans: Iterator[tuple[int, int]]) -> Itera
         yield start, walk_span(start, stop)
 
 
-def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Showers]]:
+def _attempts_on_gpu(
+    plan: Plan, spans: Iterator[tuple[int, int]], work: Callable[[Showers], Result]
+) -> Iterator[tuple[int, Showers, Result]]:
+    walked = _walked_on_gpu(plan, spans)
+    if work is _unchanged:
+        for start, showers in walked:
+            yield start, showers, work(showers)
+            del showers
+        return
+    # The work would take much longer than the simulation. Threads share it while the GPU simulates the next chunk.
+    threads = available_processors()
+    with ThreadPoolExecutor(threads, thread_name_prefix="supa") as pool:
+        pending: deque[tuple[int, Showers, Future[Result]]] = deque()
+        try:
+            for start, showers in walked:
+                pieces = list(_pieces(start, showers, 2 * threads))
+                pending.extend((begin, piece, pool.submit(work, piece)) for begin, piece in pieces)
+                while len(pending) > len(pieces):
+                    yield _finished(pending)
+                del showers, pieces
+            while pending:
+                yield _finished(pending)
+        finally:
+            for *_, future in pending:
+                future.cancel()
+
+
+def _walked_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Showers]]:
     machine = cuda.open_gpu()
     walker = cuda.Walker(
         plan.config,
@@ -259,7 +297,6 @@ def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[t
         machine,
         max_particles=plan.max_particles,
     )
-
     most = plan.chunk_size
     for start, stop in spans:
         while True:  # also once for an empty chunk
@@ -272,11 +309,30 @@ def _attempts_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[t
                 most = count // 2
                 continue
             indices = np.arange(start, start + count, dtype=np.int64)
-            primaries, result = cuda.fetch_chunk(chunk, machine)
-            yield start, _showers_of(plan, indices, primaries, result)
+            showers = _showers_of(plan, indices, *cuda.fetch_chunk(chunk, machine))
+            del chunk
+            yield start, showers
+            del showers  # its memory can be used again when the caller has dropped it
             start += count
             if start == stop:
                 break
+
+
+def _finished(pending: deque[tuple[int, Showers, Future[Result]]]) -> tuple[int, Showers, Result]:
+    start, showers, future = pending.popleft()
+    return start, showers, future.result()
+
+
+def _pieces(start: int, showers: Showers, most: int) -> Iterator[tuple[int, Showers]]:
+    """Divide a chunk whose first attempt is ``start``, and yield the first attempt of each part and the part."""
+    stop = start + (showers.run.attempts or 0)
+    size = max(-(-len(showers) // most), 1)
+    for first in range(0, max(len(showers), 1), size):
+        last = first + size >= len(showers)
+        piece = showers[first : first + size]
+        end = stop if last else int(showers.index[first + size - 1]) + 1
+        yield start, replace(piece, run=replace(piece.run, attempts=end - start))
+        start = end
 
 
 def _attempts_in_threads(

@@ -13,9 +13,11 @@ import strategies
 from hypothesis import HealthCheck, given, settings
 
 import supa
+from supa.collector import Collector
 from supa.engines import cuda
-from supa.engines.cuda import walker
-from supa.engines.cuda.device import GpuMemoryError
+from supa.engines.cuda import device, walker
+from supa.engines.cuda.walker import GpuMemoryError
+from supa.simulation import map_stream
 
 needs_compiler = pytest.mark.skipif(cuda_host.COMPILER is None, reason="no C++ compiler is installed")
 
@@ -80,7 +82,7 @@ def test_large_seeds_and_indices_have_the_bits_of_the_cpu_engine(options):
 @needs_compiler
 @pytest.mark.usefixtures("engine_on_host")
 @pytest.mark.parametrize(
-    ("slices", "limit"), [(62, "_MAX_NARROW_HITS"), (31, "_MAX_NARROW_HITS"), (28, "_MAX_FATE_WORDS")]
+    ("slices", "limit"), [(62, "_MAX_NARROW_PARTICLES"), (31, "_MAX_NARROW_PARTICLES"), (28, "_MAX_FATE_WORDS")]
 )
 def test_deep_and_large_showers_have_the_bits_of_the_cpu_engine(monkeypatch, slices, limit):
     # A lower limit stands for larger showers: places of 32 bits, or more particles than have stored fates.
@@ -91,17 +93,33 @@ def test_deep_and_large_showers_have_the_bits_of_the_cpu_engine(monkeypatch, sli
 
 
 @needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+@pytest.mark.parametrize("keep", ["all", "complete"])
+def test_threads_work_on_pieces_of_a_chunk_in_order(monkeypatch, keep):
+    monkeypatch.setattr("supa.simulation_plan._GPU_CHUNK_BYTES", 200_000)
+    options = {"seed": 2, "first": 5, "keep": keep}
+    pieces = list(map_stream(lambda showers: showers, 500, "standard", engine="cuda", **options))
+    expected = supa.simulate(500, "standard", **options)
+    assert len(pieces) > 10
+    collector = Collector(500, threads=1)
+    for piece in pieces:
+        collector.add(piece)
+    assert_equal_bits(collector.showers(), expected)
+    assert sum(piece.run.attempts for piece in pieces) == expected.run.attempts
+
+
+@needs_compiler
 def test_chunks_shrink_until_they_fit_into_the_memory_of_the_gpu(monkeypatch, host):
     class SmallGpu(cuda_host.Host):
         def empty(self, size, dtype):
-            if size * np.dtype(dtype).itemsize > 200_000:
+            if size * np.dtype(dtype).itemsize > 1_000_000:
                 raise GpuMemoryError("too large")
             return super().empty(size, dtype)
 
     small = SmallGpu(host._folder)
     small._libraries = host._libraries
     monkeypatch.setattr(cuda, "open_gpu", lambda: small)
-    compare_engines(400, "standard")
+    compare_engines(500, "standard")
 
 
 @needs_compiler
@@ -170,6 +188,40 @@ def gpu():
 def test_presets_have_the_bits_of_the_cpu_engine_on_a_gpu(preset, record):
     count = {"hits": 1_000_000, "particles": 100_000}[record]
     compare_engines(count // 10 if preset in ("dense", "no-pass") else count, preset, record=record, seed=11)
+
+
+_COMPARISON = """
+extern "C" __global__ void compare(i64 count, u64* wrong) {
+  FOR_EACH_INDEX(i, count) {
+    u64 bits = ((u64)i + 1) * 0x9E3779B97F4A7C15ull;
+    bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9ull;
+    bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBull;
+    bits ^= bits >> 31;
+    u64 mantissa = bits & 0x000FFFFFFFFFFFFFull;
+    if (i % 4 == 1) mantissa |= 0x000FFFFFFFFFFFF0ull;  // close to the next power of two
+    if (i % 4 == 2) mantissa &= 0x000000000000000Full;  // close to a power of two
+    const double x = from_bits(mantissa | (523 + (bits >> 52) % 1000) << 52);  // from 2^-500 to 2^500
+    if (bits_of(reciprocal_of(x)) != bits_of(1.0 / x) || bits_of(reciprocal_of(-x)) != bits_of(1.0 / -x) ||
+        bits_of(root_of(x)) != bits_of(sqrt(x)))
+      atomicAdd(wrong, 1ull);
+  }
+}
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_reciprocals_and_roots_are_correctly_rounded(monkeypatch, tmp_path):
+    source = tmp_path / "walk.cu"
+    source.write_text(device._SOURCE.read_text() + _COMPARISON)
+    monkeypatch.setattr(device, "_SOURCE", source)
+    machine = device.Gpu()
+    macros = walker.Macros(wide_path=False, wide_place=False, cut=True, parent_frame=True, record=False, single=False)
+    device._compile.cache_clear()
+    wrong = machine.send(np.zeros(1, np.uint64))
+    machine.launch("compare", macros, (np.int64(2_000_000_000), wrong), 16 * machine.multiprocessors)
+    assert machine.fetch(wrong)[0] == 0
+    device._compile.cache_clear()
 
 
 @pytest.mark.gpu

@@ -14,6 +14,7 @@ COMPILER = shutil.which("c++")
 _SOURCE = Path(supa.engines.cuda.__file__).with_name("walk.cu")
 _HEADER = Path(__file__).with_name("cuda_host.h")
 _C_TYPES = {"float64": ctypes.c_double, "int64": ctypes.c_int64, "uint64": ctypes.c_uint64, "int32": ctypes.c_int32}
+_C_TYPES["uint32"] = ctypes.c_uint32
 
 
 class Host:
@@ -23,17 +24,18 @@ class Host:
         folder: Where the compiled libraries are stored.
     """
 
-    blocks = 1
+    multiprocessors = 1
+    shared_bytes = 5 * 24_000
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._libraries: dict[Macros, ctypes.CDLL] = {}
 
     def empty(self, size, dtype):
-        """Return an array full of a value that no shower has, at an address that is a multiple of 16."""
+        """Return an array full of a value that no shower has, at an address that is a multiple of 64."""
         dtype = np.dtype(dtype)
-        memory = np.full(size * dtype.itemsize + 16, 0xA5, np.uint8)
-        start = -memory.ctypes.data % 16
+        memory = np.full(size * dtype.itemsize + 64, 0xA5, np.uint8)
+        start = -memory.ctypes.data % 64
         return memory[start : start + size * dtype.itemsize].view(dtype)
 
     def send(self, values):
@@ -46,10 +48,14 @@ class Host:
         """Return the array."""
         return array
 
+    def fetch_all(self, arrays):
+        """Return the arrays."""
+        return dict(arrays)
+
     def synchronize(self):
         """Do nothing: a launch returns when it is finished."""
 
-    def launch(self, kernel, macros, arguments, shared_bytes=0):
+    def launch(self, kernel, macros, arguments, blocks, shared_bytes=0):
         """Call a kernel as a function."""
         function = self._library(macros)[kernel]
         function.restype = None

@@ -1,5 +1,6 @@
 """The GPU on which the engine "cuda" runs, driven through NVIDIA's ``cuda.core``."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from supa.engines.cuda.walker import THREADS, Macros
+from supa.engines.cuda.walker import THREADS, GpuMemoryError, Macros
+from supa.recycling import Recycler
 
 if TYPE_CHECKING:
     from cuda.core import Device
 
 _SOURCE = Path(__file__).with_name("walk.cu")
-_BLOCKS_PER_MULTIPROCESSOR = 5
 _STAGING_BYTES = 16 << 20
+_MOST_LOCKED = 3  # chunks in page-locked memory: one arrives while two are used
+_SPARE_MEMORY = 1.1  # size of page-locked memory in units of the first chunk in it; later chunks may be larger
+_ALIGNMENT = 256
 _INSTALL = 'install it with pip install "supa-showers[cuda]"'
-
-
-class GpuMemoryError(MemoryError):
-    """The GPU has too little free memory."""
 
 
 class Gpu:
@@ -32,7 +32,12 @@ class Gpu:
     def __init__(self) -> None:
         self._device = _open_device()
         self._stream = self._device.create_stream()
-        self.blocks = _BLOCKS_PER_MULTIPROCESSOR * self._device.properties.multiprocessor_count
+        properties = self._device.properties
+        self.multiprocessors = int(properties.multiprocessor_count)
+        self.shared_bytes = int(properties.max_shared_memory_per_multiprocessor)
+        self._shared_bytes_of_block = int(properties.max_shared_memory_per_block_optin)
+        self._locked: Recycler[tuple[Any, npt.NDArray[np.uint8]]] = Recycler(_MOST_LOCKED)
+        self._num_locked = 0
 
     @property
     def name(self) -> str:
@@ -83,18 +88,64 @@ class Gpu:
             target[start : start + size] = locked[:size]
         return values
 
+    def fetch_all(self, arrays: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Return copies of arrays in the memory of the host.
+
+        The copies are in page-locked memory, to which the GPU writes at the speed of the bus. It is used again when
+        nothing refers to the copies any more. The caller of a stream may keep all chunks, so further copies are in
+        ordinary memory.
+        """
+        from cuda.core import Buffer
+
+        places, size = {}, 0
+        for name, array in arrays.items():
+            places[name] = slice(size, size + array.size * array.dtype.itemsize)
+            size = -(-places[name].stop // _ALIGNMENT) * _ALIGNMENT
+        locked = self._locked_memory(size)
+        if locked is None:
+            return {name: self.fetch(array) for name, array in arrays.items()}
+        buffer, memory = locked
+        for name, array in arrays.items():
+            if array.size:
+                here = memory[places[name]]
+                source = Buffer.from_handle(int(array.buffer.handle), here.nbytes, owner=array.buffer)
+                source.copy_to(Buffer.from_handle(here.ctypes.data, here.nbytes, owner=buffer), stream=self._stream)
+        self._stream.sync()
+        return self._locked.lend(
+            locked, {name: memory[places[name]].view(array.dtype) for name, array in arrays.items()}
+        )
+
+    def _locked_memory(self, size: int) -> tuple[Any, npt.NDArray[np.uint8]] | None:
+        """Return unused page-locked memory, or None if there is enough of it in use."""
+        from cuda.core import LegacyPinnedMemoryResource
+
+        if unused := self._locked.take():
+            if unused[1].nbytes >= size:
+                return unused
+            self._num_locked -= 1
+        if self._num_locked == _MOST_LOCKED:
+            return None
+        try:
+            buffer = LegacyPinnedMemoryResource().allocate(max(int(_SPARE_MEMORY * size), 1), stream=self._stream)
+        except Exception:
+            return None
+        self._num_locked += 1
+        return buffer, np.from_dlpack(buffer).view(np.uint8)
+
     @cache  # noqa: B019  (a GPU lives as long as the process)
     def _staging(self) -> Any:
         from cuda.core import LegacyPinnedMemoryResource
 
         return LegacyPinnedMemoryResource().allocate(_STAGING_BYTES, stream=self._stream)
 
-    def launch(self, kernel: str, macros: Macros, arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
-        """Run a kernel on all blocks."""
+    def launch(
+        self, kernel: str, macros: Macros, arguments: tuple[Any, ...], blocks: int, shared_bytes: int = 0
+    ) -> None:
+        """Run a kernel on a number of blocks."""
         from cuda.core import LaunchConfig, launch
 
-        compiled = _compile(macros, self._device.arch).get_kernel(kernel)
-        config = LaunchConfig(grid=self.blocks, block=THREADS, shmem_size=shared_bytes)
+        compiled = _kernel(kernel, macros, self._device.arch, self._device.device_id, self._shared_bytes_of_block)
+        config = LaunchConfig(grid=blocks, block=THREADS, shmem_size=shared_bytes)
         launch(self._stream, config, compiled, *(getattr(a, "buffer", a) for a in arguments))
 
 
@@ -161,3 +212,17 @@ def _compile(macros: Macros, arch: str) -> Any:
     definitions = [(name, value) for name, value in macros.definitions().items()]
     options = ProgramOptions(arch=f"sm_{arch}", std="c++17", fma=False, define_macro=definitions)
     return Program(_SOURCE.read_text(), "c++", options).compile("cubin")
+
+
+@cache
+def _kernel(name: str, macros: Macros, arch: str, device: int, most_shared_bytes: int) -> Any:
+    """Return a kernel that may use all shared memory of a multiprocessor."""
+    from cuda.bindings import driver
+
+    kernel = _compile(macros, arch).get_kernel(name)
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    most = most_shared_bytes - kernel.attributes.shared_size_bytes
+    (error,) = driver.cuKernelSetAttribute(attribute, most, kernel.handle, device)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"the kernel {name} cannot use {most:,} bytes of shared memory: {error.name}")
+    return kernel

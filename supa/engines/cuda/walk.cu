@@ -11,6 +11,7 @@
 // This file compiles for a GPU. With tests/tools/cuda_host.h in front of it, it compiles for the host.
 
 typedef unsigned char u8;
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
@@ -18,8 +19,7 @@ typedef long long i64;
 #ifndef HOST
 #define KERNEL extern "C" __global__ void
 #define DEVICE __device__ __forceinline__
-#define NOT_INLINED __device__ __noinline__
-#define LAUNCH_BOUNDS __launch_bounds__(128, BLOCKS_PER_SM)
+#define LAUNCH_BOUNDS(blocks) __launch_bounds__(128, blocks)
 #define SHARED __shared__
 #define DYNAMIC_SHARED(name) extern __shared__ double name[]
 #define FOR_EACH_INDEX(i, n) \
@@ -27,46 +27,125 @@ typedef long long i64;
 #define SYNCHRONIZE __syncthreads()
 #define THREAD threadIdx.x
 #define THREADS 128u
-DEVICE u64 multiply_high_low(u32 a, u32 b) { return (u64)a * b; }
-DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L1 [%0];" ::"l"(address)); }
+#define LANE (threadIdx.x & 31u)
+#define LANES 32u
 #define BLOCK blockIdx.x
 #define BLOCKS gridDim.x
-DEVICE u32 next_ticket(u32* ticket) { return atomicAdd(ticket, 1u); }
-DEVICE void raise_to(u64* most, u64 value) {
-  if (value > *(volatile u64*)most) atomicMax(most, value);
+#define CONSTANT __constant__
+DEVICE u64 multiply_high_low(u32 a, u32 b) {  // one instruction, where a * b in C becomes two
+  u64 product;
+  asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+  return product;
 }
-DEVICE int highest_bit(u64 word) { return 63 - __clzll(word); }
-DEVICE int highest_bit(u32 word) { return 31 - __clz(word); }
+DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
+DEVICE void prefetch_soon(const void* address) { asm volatile("prefetch.global.L1 [%0];" ::"l"(address)); }
+#define RARELY(condition) __builtin_expect(condition, 0)
+DEVICE u32 next_ticket(u32* ticket) { return atomicAdd(ticket, 1u); }
+DEVICE void raise_to(u64* most, u64 value) { atomicMax(most, value); }
+DEVICE int highest_bit(u64 word) {
+  int bit;
+  asm("bfind.u64 %0, %1;" : "=r"(bit) : "l"(word));
+  return bit;
+}
+DEVICE int highest_bit(u32 word) {
+  int bit;
+  asm("bfind.u32 %0, %1;" : "=r"(bit) : "r"(word));
+  return bit;
+}
+DEVICE u32 number_of_bits(u64 word) { return __popcll(word); }
+DEVICE int lowest_bit(u32 word) { return __ffs(word) - 1; }
 DEVICE u64 bits_of(double x) { return __double_as_longlong(x); }
 DEVICE double from_bits(u64 x) { return __longlong_as_double(x); }
+DEVICE double from_words(u32 high, u32 low) { return __hiloint2double(high, low); }
+DEVICE u32 upper_word(double x) { return __double2hiint(x); }
+DEVICE u32 lower_word(double x) { return __double2loint(x); }
+// Memory that the threads of a block share. The address is opaque, because the compiler would compute it at each use.
+typedef u32 Shared;
+DEVICE Shared shared_address(const void* place) {
+  u32 address = (u32)__cvta_generic_to_shared(place);
+  asm volatile("" : "+r"(address));
+  return address;
+}
+DEVICE void get(Shared at, double& x) { asm volatile("ld.shared.f64 %0, [%1];" : "=d"(x) : "r"(at)); }
+DEVICE void get(Shared at, u32& x) { asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(at)); }
+DEVICE void get(Shared at, u16& x) { asm volatile("ld.shared.u16 %0, [%1];" : "=h"(x) : "r"(at)); }
+DEVICE void get(Shared at, u64& x, u64& y) {
+  asm volatile("ld.shared.v2.u64 {%0, %1}, [%2];" : "=l"(x), "=l"(y) : "r"(at));
+}
+DEVICE void put(Shared at, double x) { asm volatile("st.shared.f64 [%0], %1;" ::"r"(at), "d"(x)); }
+DEVICE void put(Shared at, u32 x) { asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(x)); }
+DEVICE void put(Shared at, u16 x) { asm volatile("st.shared.u16 [%0], %1;" ::"r"(at), "h"(x)); }
+DEVICE void increment(Shared at) { asm volatile("red.shared.add.u32 [%0], 1;" ::"r"(at)); }
+// If `stored`, store a word at an address. If `wanted`, move the address by one word.
+DEVICE void append_if(bool wanted, bool stored, u32*& to, u32 word) {
+  asm volatile(
+      "{ .reg .pred wanted, stored; setp.ne.u32 wanted, %2, 0; setp.ne.u32 stored, %3, 0;"
+      "  @stored st.global.u32 [%0], %1; @wanted add.u64 %0, %0, 4; }"
+      : "+l"(to)
+      : "r"(word), "r"((u32)wanted), "r"((u32)stored)
+      : "memory");
+}
+// Load a word that is needed later. The compiler would load it to another register and wait for it at once.
+DEVICE void load_if(bool wanted, const u32* from, u32& word) {
+  asm volatile("{ .reg .pred wanted; setp.ne.u32 wanted, %2, 0; @wanted ld.global.u32 %0, [%1]; }"
+               : "+r"(word)
+               : "l"(from), "r"((u32)wanted));
+}
+// The lower half of (high, low) >> shift.
+DEVICE u32 shift_right(u32 low, u32 high, u32 shift) { return __funnelshift_r(low, high, shift); }
+// Operations of all lanes of a warp together.
+DEVICE u32 votes(bool vote) { return __ballot_sync(~0u, vote); }
+DEVICE u32 number_of_votes(bool vote) { return __popc(__ballot_sync(~0u, vote)); }
+DEVICE u32 from_lane(u32 value, u32 lane) { return __shfl_sync(~0u, value, lane); }
+DEVICE i64 from_lane_below(i64 value, u32 distance) { return __shfl_up_sync(~0u, value, distance); }
+DEVICE u32 union_of_lanes(u32 bits) {
+#pragma unroll
+  for (u32 step = 1; step < LANES; step *= 2) bits |= __shfl_xor_sync(~0u, bits, step);
+  return bits;
+}
+DEVICE u32 sum_up_to_lane(u32 value) {
+#pragma unroll
+  for (u32 step = 1; step < LANES; step *= 2) {
+    const u32 left = __shfl_up_sync(~0u, value, step);
+    if (LANE >= step) value += left;
+  }
+  return value;
+}
+// 1 / x and sqrt(x), correctly rounded, for x far from the limits of float64. The operations are those of the compiler,
+// without its branches for the other numbers, which would keep it from mixing the steps of several such operations. The
+// approximations have 32 bits. Their lower words are those of the compiler, too: with 0 instead, the reciprocal of the
+// largest number below a power of two would be rounded to the wrong side.
+DEVICE double reciprocal_of(double x) {
+  double y;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(y) : "d"(x));
+  y = from_words(upper_word(y), upper_word(x) + 0x300402u);
+  double error = __fma_rn(-x, y, 1.0);
+  error = __fma_rn(error, error, error);
+  y = __fma_rn(y, error, y);
+  error = __fma_rn(-x, y, 1.0);
+  return __fma_rn(y, error, y);
+}
+DEVICE double root_of(double x) {
+  double y;
+  asm("rsqrt.approx.ftz.f64 %0, %1;" : "=d"(y) : "d"(x));
+  y = from_words(upper_word(y), upper_word(x) + 0xFCB00000u);
+  const double error = __fma_rn(x, -(y * y), 1.0);
+  y = __fma_rn(__fma_rn(error, 0.375, 0.5), y * error, y);
+  const double root = x * y;
+  return __fma_rn(__fma_rn(root, -root, x), 0.5 * y, root);
+}
 #endif
 
-// Type of a path: u32 for up to 31 slices, u64 for more.
-#ifndef PATH
-#define PATH u64
-#endif
+// The program that compiles this file defines the following macros (class Macros in walker.py):
+// PATH          type of a path: u32 for up to 31 slices, u64 for more
+// PLACE         type of the place of a hit within its shower: u16 for up to 65,535 particles per shower, u32 for more
+// REAL          type of the positions and energies in columns
+// CUT           whether particles below the critical energy stop
+// PARENT_FRAME  whether the children of a split are rotated in the frame of the parent
+// RECORD        whether particles are recorded besides hits
+// COUNT_BLOCKS, WALK_BLOCKS  number of blocks per multiprocessor
 typedef PATH Path;
-// The place of a hit within its shower: u16 for up to 65,535 hits per shower, u32 for more.
-#ifndef PLACE
-#define PLACE u32
-#endif
 typedef PLACE Place;
-#ifndef CUT
-#define CUT (walk.critical_energy > 0.0)
-#endif
-// Whether particles are recorded besides hits.
-#ifndef RECORD
-#define RECORD false
-#endif
-#ifndef PARENT_FRAME
-#define PARENT_FRAME walk.parent_frame
-#endif
-#ifndef BLOCKS_PER_SM
-#define BLOCKS_PER_SM 5
-#endif
-#ifndef REAL
-#define REAL double
-#endif
 
 const int MAX_SLICES = 62;
 enum Fate { STOP = 0, SPLIT = 1, PASS = 2, LEAK = 3 };
@@ -75,6 +154,8 @@ struct alignas(16) FateWords {
   u64 stop, split;
 };
 
+const int ROUNDS = 10;
+
 // The numbers of a config. They are the first arguments of every kernel, in this order.
 struct Walk {
   const FateWords* below;  // (num_slices,): a particle stops or splits if its word is below these
@@ -82,21 +163,24 @@ struct Walk {
   const double* energies;  // the values of the energy distribution
   double slice_spacing, theta_start, theta_span, deviation, critical_energy;
   double polar_start, polar_span, polar_end, azimuth_start, azimuth_span, impact_spread, count_value;
-  u64 seed;
-  int num_slices, num_layers, balanced, parent_frame, energy_law, num_energies, count_law, complete_only;
+  u64 keys[ROUNDS];  // the key of each round of Philox: lower word, and upper word << 32
+  int num_slices, num_layers, balanced, energy_law, num_energies, count_law, complete_only;
 };
 
 #define WALK_PARAMETERS                                                                                              \
   const FateWords *below, const u32 *code, const double *energies, double slice_spacing, double theta_start,         \
       double theta_span, double deviation, double critical_energy, double polar_start, double polar_span,            \
       double polar_end, double azimuth_start, double azimuth_span, double impact_spread, double count_value,         \
-      u64 seed, int num_slices, int num_layers, int balanced, int parent_frame, int energy_law, int num_energies,    \
-      int count_law, int complete_only
+      u64 key_0, u64 key_1, u64 key_2, u64 key_3, u64 key_4, u64 key_5, u64 key_6, u64 key_7, u64 key_8, u64 key_9,   \
+      int num_slices, int num_layers, int balanced, int energy_law, int num_energies, int count_law,                 \
+      int complete_only
 #define DEFINE_WALK                                                                                                  \
-  const Walk walk = {below,        code,       energies,      slice_spacing, theta_start,   theta_span,              \
-                     deviation,    critical_energy, polar_start, polar_span, polar_end,     azimuth_start,           \
-                     azimuth_span, impact_spread, count_value, seed,         num_slices,    num_layers,              \
-                     balanced,     parent_frame, energy_law,  num_energies,  count_law,     complete_only}
+  const Walk walk = {below,         code,          energies,      slice_spacing, theta_start,   theta_span,           \
+                     deviation,     critical_energy, polar_start, polar_span,    polar_end,     azimuth_start,        \
+                     azimuth_span,  impact_spread, count_value,                                                      \
+                     {key_0, key_1, key_2, key_3, key_4, key_5, key_6, key_7, key_8, key_9},                         \
+                     num_slices,    num_layers,    balanced,      energy_law,    num_energies,  count_law,            \
+                     complete_only}
 
 // ---- Random numbers: supa/random.py ----
 
@@ -104,56 +188,91 @@ struct Words {
   u32 w0, w1, w2, w3;
 };
 
-DEVICE Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
-#pragma unroll
-  for (int round = 0; round < 10; ++round) {
-    const u64 product_0 = multiply_high_low(0xD2511F53u, c0), product_1 = multiply_high_low(0xCD9E8D57u, c2);
-    const u32 n0 = (u32)(product_1 >> 32) ^ c1 ^ k0, n2 = (u32)(product_0 >> 32) ^ c3 ^ k1;
-    c1 = (u32)product_1;
-    c3 = (u32)product_0;
-    c0 = n0;
-    c2 = n2;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  return {c0, c1, c2, c3};
+// One round of Philox.
+DEVICE void mix(u32& c0, u32& c1, u32& c2, u32& c3, u64 key) {
+  const u64 product_0 = multiply_high_low(0xD2511F53u, c0), product_1 = multiply_high_low(0xCD9E8D57u, c2);
+  c0 = (u32)(product_1 >> 32) ^ c1 ^ (u32)key;
+  c2 = (u32)(product_0 >> 32) ^ c3 ^ (u32)(key >> 32);
+  c1 = (u32)product_1;
+  c3 = (u32)product_0;
 }
 
 DEVICE Words draw(const Walk& walk, u64 index, u32 primary, u64 path) {
-  return philox((u32)path, (u32)(path >> 32), (u32)index, ((u32)(index >> 32) << 8) | primary, (u32)walk.seed,
-                (u32)(walk.seed >> 32));
+  u32 c0 = (u32)path, c1 = (u32)(path >> 32), c2 = (u32)index, c3 = ((u32)(index >> 32) << 8) | primary;
+#pragma unroll
+  for (int round = 0; round < ROUNDS; ++round) mix(c0, c1, c2, c3, walk.keys[round]);
+  return {c0, c1, c2, c3};
+}
+
+// What the first three rounds of Philox have in common for all paths of up to 32 bits of one primary.
+struct Stream {
+  u32 in_1, in_2, in_3, in_4;
+};
+
+DEVICE Stream stream_of(const Walk& walk, u64 index, u32 primary) {
+  const u32 c2 = (u32)index, c3 = ((u32)(index >> 32) << 8) | primary;
+  const u64 product_1 = multiply_high_low(0xCD9E8D57u, c2);
+  const u64 product_0 = multiply_high_low(0xD2511F53u, (u32)(product_1 >> 32) ^ (u32)walk.keys[0]);
+  return {c3 ^ (u32)(walk.keys[0] >> 32), (u32)product_1 ^ (u32)walk.keys[1],
+          (u32)(product_0 >> 32) ^ (u32)(walk.keys[1] >> 32), (u32)product_0 ^ (u32)(walk.keys[2] >> 32)};
+}
+
+// The words of a path of up to 32 bits, equal to those of `draw`.
+DEVICE Words draw(const Walk& walk, const Stream& stream, u32 path) {
+  u64 product_0 = multiply_high_low(0xD2511F53u, path);
+  u64 product_1 = multiply_high_low(0xCD9E8D57u, (u32)(product_0 >> 32) ^ stream.in_1);
+  u32 c0 = (u32)(product_1 >> 32) ^ stream.in_2, c1 = (u32)product_1, c2 = (u32)product_0 ^ stream.in_3;
+  product_0 = multiply_high_low(0xD2511F53u, c0);
+  product_1 = multiply_high_low(0xCD9E8D57u, c2);
+  c0 = (u32)(product_1 >> 32) ^ c1 ^ (u32)walk.keys[2];
+  c2 = (u32)(product_0 >> 32) ^ stream.in_4;
+  c1 = (u32)product_1;
+  u32 c3 = (u32)product_0;
+#pragma unroll
+  for (int round = 3; round < ROUNDS; ++round) mix(c0, c1, c2, c3, walk.keys[round]);
+  return {c0, c1, c2, c3};
 }
 
 const double TO_UNIT = 1.0 / 4294967296.0;
 
-DEVICE double unit(u32 word) { return (double)word * TO_UNIT; }
+// word / 2^32, without the slow conversion of integers: the word is the fraction of a number from 2^20 to 2^20 + 1.
+DEVICE double unit(u32 word) { return from_words(0x41300000u, word) - 1048576.0; }
 
 // ---- Elementary functions: supa/elementary.py ----
 
+// Terms of the series. In memory of constants they are operands of the arithmetic, and need no registers.
+CONSTANT double SINE_TERMS[] = {-1.0 / 6,         1.0 / 120,          -1.0 / 5040,          1.0 / 362880,
+                                -1.0 / 39916800, 1.0 / 6227020800.0, -1.0 / 1307674368000.0};
+CONSTANT double COSINE_TERMS[] = {1.0 / 24,          -1.0 / 720,           1.0 / 40320,            -1.0 / 3628800,
+                                  1.0 / 479001600, -1.0 / 87178291200.0, 1.0 / 20922789888000.0};
+CONSTANT double STEEPEST = 1e-3;
+
 DEVICE double sin_small(double x) {
+  const double* c = SINE_TERMS;
   const double s = x * x;
-  const double tail =
-      -1.0 / 5040 + s * (1.0 / 362880 + s * (-1.0 / 39916800 + s * (1.0 / 6227020800.0 + s * (-1.0 / 1307674368000.0))));
-  return x + x * s * (-1.0 / 6 + s * (1.0 / 120 + s * tail));
+  const double tail = c[2] + s * (c[3] + s * (c[4] + s * (c[5] + s * c[6])));
+  return x + x * s * (c[0] + s * (c[1] + s * tail));
 }
 
 DEVICE double cos_small(double x) {
+  const double* c = COSINE_TERMS;
   const double s = x * x;
-  const double tail = -1.0 / 3628800 + s * (1.0 / 479001600 + s * (-1.0 / 87178291200.0 + s * (1.0 / 20922789888000.0)));
-  return 1.0 - 0.5 * s + s * s * (1.0 / 24 + s * (-1.0 / 720 + s * (1.0 / 40320 + s * tail)));
+  const double tail = c[3] + s * (c[4] + s * (c[5] + s * c[6]));
+  return 1.0 - 0.5 * s + s * s * (c[0] + s * (c[1] + s * (c[2] + s * tail)));
 }
+
+DEVICE double with_sign_changed(double x, u32 sign_bit) { return from_words(upper_word(x) ^ sign_bit, lower_word(x)); }
+DEVICE double absolute(double x) { return from_words(upper_word(x) & 0x7FFFFFFFu, lower_word(x)); }
 
 DEVICE void sin_cos_turn(u32 word, double& sine, double& cosine) {
   const double TURN = 2.0 * 3.141592653589793 / 4294967296.0;
-  const u64 shifted = (u64)word + (1u << 29);
-  const u32 quadrant = (u32)(shifted >> 30) & 3;
-  const double angle = ((double)(i64)(shifted & ((1u << 30) - 1)) - 536870912.0) * TURN;
+  const u32 shifted = word + (1u << 29);  // the quadrant is in the upper two bits
+  // The lower 30 bits minus 2^29: they are the fraction of a number from 2^52.
+  const double angle = (from_words(0x43300000u, shifted & ((1u << 30) - 1)) - 4503600164241408.0) * TURN;
   const double s = sin_small(angle), c = cos_small(angle);
-  const bool odd = quadrant & 1;
-  sine = odd ? c : s;
-  cosine = odd ? s : c;
-  if (quadrant >= 2) sine = -sine;
-  if (quadrant == 1 || quadrant == 2) cosine = -cosine;
+  const bool odd = shifted & (1u << 30);
+  sine = with_sign_changed(odd ? c : s, shifted & (1u << 31));
+  cosine = with_sign_changed(odd ? s : c, (shifted + (1u << 30)) & (1u << 31));
 }
 
 DEVICE void sin_cos(double x, double& sine, double& cosine) {
@@ -205,9 +324,20 @@ DEVICE int truncated_poisson(double mean, double u) {
   return number;
 }
 
-// The incident energy and the number of primaries of each shower.
-KERNEL draw_showers(WALK_PARAMETERS, i64 first, i64 count, double* incident_energy, i64* num_primaries) {
+// What the host needs to know about a chunk.
+struct Totals {
+  u64 primaries, hits, particles, most_particles, too_large;
+};
+
+// The incident energy of each shower, and its number of primaries, or their offsets if the number is always the same.
+// Set the totals to 0.
+KERNEL draw_showers(WALK_PARAMETERS, i64 first, i64 count, double* incident_energy, u32* num_primaries,
+                    i64* offset, Totals* totals) {
   DEFINE_WALK;
+  if (THREAD == 0 && BLOCK == 0) {
+    *totals = {};
+    offset[0] = 0;
+  }
   FOR_EACH_INDEX(k, count) {
     const Words words = draw(walk, first + k, 0, INITIAL_PATH | SHOWER_BLOCK);
     const double u = unit(words.w0);
@@ -217,7 +347,10 @@ KERNEL draw_showers(WALK_PARAMETERS, i64 first, i64 count, double* incident_ener
       incident_energy[k] = walk.energies[0] + (walk.energies[1] - walk.energies[0]) * u;
     else
       incident_energy[k] = walk.energies[0] * exp_of(u * (log_of(walk.energies[1]) - log_of(walk.energies[0])));
-    num_primaries[k] = walk.count_law ? truncated_poisson(walk.count_value, unit(words.w1)) : (i64)walk.count_value;
+    if (walk.count_law)
+      num_primaries[k] = truncated_poisson(walk.count_value, unit(words.w1));
+    else
+      offset[k + 1] = (k + 1) * (i64)walk.count_value;
   }
 }
 
@@ -269,55 +402,54 @@ KERNEL draw_primaries(WALK_PARAMETERS, i64 first, i64 count, i64 total, const do
 
 // ---- Sums of counts ----
 
+// The sum of the values of all threads up to this one, within the block. `sums` has one element for each warp.
+DEVICE i64 sum_up_to_thread(i64 value, i64* sums) {
+  const u32 warp = THREAD / LANES;
+  for (u32 step = 1; step < LANES; step *= 2) {
+    const i64 left = from_lane_below(value, step);
+    if (LANE >= step) value += left;
+  }
+  SYNCHRONIZE;
+  if (LANE == LANES - 1) sums[warp] = value;
+  SYNCHRONIZE;
+  for (u32 w = 0; w < warp; ++w) value += sums[w];
+  return value;
+}
+
 // Each block sums its part of the counts.
-KERNEL sum_parts(i64 count, const i64* counts, i64* sums) {
-  SHARED i64 partial[THREADS];
+KERNEL sum_parts(i64 count, const u32* counts, i64* sums) {
+  SHARED i64 of_warp[THREADS / LANES];
   const i64 part = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * part;
   const i64 end = begin + part < count ? begin + part : count;
   i64 sum = 0;
+#pragma unroll 4
   for (i64 i = begin + THREAD; i < end; i += THREADS) sum += counts[i];
-  partial[THREAD] = sum;
-  SYNCHRONIZE;
-  if (THREAD == 0) {
-    for (u32 i = 1; i < THREADS; ++i) sum += partial[i];
-    sums[BLOCK] = sum;
-  }
+  sum = sum_up_to_thread(sum, of_warp);
+  if (THREAD == THREADS - 1) sums[BLOCK] = sum;
 }
 
-// Replace each block's sum by the sum of all blocks before it, and append the sum of all.
-KERNEL add_parts(i64 blocks, i64* sums) {
-  if (THREAD != 0 || BLOCK != 0) return;
-  i64 before = 0;
-  for (i64 b = 0; b < blocks; ++b) {
-    const i64 sum = sums[b];
-    sums[b] = before;
-    before += sum;
-  }
-  sums[blocks] = before;
-}
-
-// Write offsets: offset[k] is the sum of the first k counts.
-KERNEL write_offsets(i64 count, const i64* counts, const i64* sums, i64* offset) {
-  SHARED i64 running[THREADS];
+// Write offsets: offset[k] is the sum of the first k counts. Write the sum of all counts as one of the totals.
+KERNEL write_offsets(i64 count, const u32* counts, const i64* sums, i64* offset, i64* totals, int which) {
+  SHARED i64 of_warp[THREADS / LANES];
+  SHARED i64 last;
   const i64 part = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * part;
   const i64 end = begin + part < count ? begin + part : count;
-  i64 before = sums[BLOCK];
+  i64 before = 0;
+  for (i64 b = THREAD; b < BLOCK; b += THREADS) before += sums[b];
+  before = sum_up_to_thread(before, of_warp);
+  if (THREAD == THREADS - 1) last = before;
+  SYNCHRONIZE;
+  before = last;
   if (THREAD == 0 && BLOCK == 0) offset[0] = 0;
   for (i64 start = begin; start < end; start += THREADS) {
     const i64 i = start + THREAD;
-    i64 sum = i < end ? counts[i] : 0;
-    running[THREAD] = sum;
+    const i64 sum = before + sum_up_to_thread(i < end ? counts[i] : 0, of_warp);
+    if (i < end) offset[i + 1] = sum;
+    if (THREAD == THREADS - 1) last = sum;
     SYNCHRONIZE;
-    for (u32 step = 1; step < THREADS; step *= 2) {
-      const i64 left = THREAD >= step ? running[THREAD - step] : 0;
-      SYNCHRONIZE;
-      running[THREAD] += left;
-      SYNCHRONIZE;
-    }
-    if (i < end) offset[i + 1] = before + running[THREAD];
-    before += running[THREADS - 1];
-    SYNCHRONIZE;
+    before = last;
   }
+  if (THREAD == 0 && BLOCK == BLOCKS - 1) totals[which] = before;
 }
 
 // ---- The walk ----
@@ -340,140 +472,203 @@ DEVICE double share_of(const Walk& walk, u32 word) {
   return (0.5 - walk.deviation) + 2.0 * walk.deviation * unit(word);
 }
 
-// Count the hits of each slice of each shower. Store the fates of its first `fate_words` * 32 particles in depth-first
-// order, two bits for each particle. A row of hits_of_slice has `row` entries, a multiple of 4.
-KERNEL count_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_offset, const double* primary_energy,
-                     u64* fates, int fate_words, int row, Place* hits_of_slice, u32* particles_of_slice, i64* num_hits,
-                     i64* num_particles, u8* kept, i64 max_particles, u64* most_hits,
-                     u64* too_large) {
+// The part of the showers that a block simulates. Its threads take them one after another.
+struct Part {
+  u32 begin, end;
+};
+
+DEVICE Part part_of_block(u32 count) {
+  const u32 size = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * size;
+  return {begin, begin + size < count ? begin + size : count};
+}
+
+// The random numbers of the particles of one primary.
+struct Draws {
+  Stream stream;  // for paths of up to 32 bits
+  u64 index;
+  u32 primary;
+};
+
+DEVICE Draws draws_of(const Walk& walk, u64 index, u32 primary) {
+  return {stream_of(walk, index, primary), index, primary};
+}
+
+DEVICE Words draw(const Walk& walk, const Draws& draws, u32 path) { return draw(walk, draws.stream, path); }
+DEVICE Words draw(const Walk& walk, const Draws& draws, u64 path) {
+  return draw(walk, draws.index, draws.primary, path);
+}
+
+const u32 FATES_PER_WORD = 16;  // two bits for each particle
+const u32 MOST_STEPS = 1024;    // number of particles after which a shower that is too large is found
+
+// Count the hits of each slice of each shower. Store the fates of its first `fate_words` * 16 particles in depth-first
+// order, and the largest number of particles. A row of hits_of_slice has `row` entries and is a multiple of 16 bytes.
+KERNEL LAUNCH_BOUNDS(COUNT_BLOCKS)
+    count_showers(WALK_PARAMETERS, i64 first, u32 count, const i64* primary_offset, const double* primary_energy,
+                  u32* fates, u32 fate_words, u32 row, Place* hits_of_slice, u32* particles_of_slice, u32* num_hits,
+                  u32* num_particles, u8* kept, u32 max_particles, Totals* totals) {
   DEFINE_WALK;
   SHARED Tables tables;
   SHARED u32 ticket;
   DYNAMIC_SHARED(memory);
-  u32* hits = (u32*)memory + THREAD;  // of slice l: hits[l * THREADS]
+  const u32 SLICE_BYTES = 4 * (THREADS + 1);  // lanes reach the counters of one thread without conflicts of banks
+  const Shared hits_of_warp = shared_address((u32*)memory + (THREAD - LANE));
+  const Shared hits = shared_address((u32*)memory + THREAD);  // of slice l: SLICE_BYTES * l further
+  const Shared thresholds = shared_address(tables.below);
+  const u32 stored = FATES_PER_WORD * fate_words;
   if (THREAD == 0) ticket = 0;
   load_tables(walk, tables);
-  const i64 part = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * part;
-  const i64 end = begin + part < count ? begin + part : count;
-  u32 particles[MAX_SLICES + 1];
-  double sibling_energy[MAX_SLICES];
-  i64 k = begin + next_ticket(&ticket), p = 0, p_end = 0, n = 0, leaks = 0;
-  Path path = 0, pending = 0;
-  u64 word = 0;
+  for (u32 s = 0; s < row; ++s) put(hits + SLICE_BYTES * s, 0u);
+  const Part part = part_of_block(count);
+  u32 particles[RECORD ? MAX_SLICES + 1 : 1];
+  double sibling_energy[CUT ? MAX_SLICES : 1] = {};
+  u32 k = 0, primary = 0, primaries = 0, n = 0, leaks = 0, most = 0, word = 0;
+  i64 p = 0;
+  u32* fate_at = 0;
+  Draws draws = {};
+  Path path = 1, pending = 0;
   int l = 0;
-  u32 primary = 0;
   double energy = 1.0;
-  bool fresh = true;  // whether shower k has no particle yet
-  bool walking = false;
-  // One iteration processes one particle. Nested loops would make all lanes of a warp wait for the largest shower.
-  while (k < end) {
-    if (!walking) {
-      if (fresh) {
-        p = primary_offset[k];
-        p_end = primary_offset[k + 1];
-        for (int s = 0; s < row; ++s) hits[s * THREADS] = 0;
-        if (RECORD)
-          for (int s = 0; s <= walk.num_slices; ++s) particles[s] = 0;
-        word = 0;
-        n = leaks = 0;
-        primary = 0;
-        fresh = false;
-      }
-      path = 1;
-      pending = 0;
-      l = 0;
-      if (CUT) energy = primary_energy[p];
-      walking = true;
-    }
-    const Words words = draw(walk, first + k, primary, path);
-    const FateWords below = tables.below[l];
-    const bool stops = words.w0 < below.stop || (CUT && energy < walk.critical_energy);
-    const bool splits = !stops && words.w0 < below.split;
-    word |= (u64)(stops ? STOP : splits ? SPLIT : PASS) << (2 * (n & 31));
-    if ((n & 31) == 31) {
-      if (n < 32ll * fate_words) fates[k * fate_words + (n >> 5)] = word;
-      word = 0;
-    }
-    ++n;
-    if (RECORD) particles[l] += 1;
-    bool back = stops;
-    if (stops) {
-      hits[l * THREADS] += 1;
-    } else {
-      path <<= 1;
-      l += 1;
-      if (l == walk.num_slices) {
-        leaks += splits ? 2 : 1;
-        back = true;
-      } else if (splits) {
-        pending |= (Path)1 << l;
-        if (CUT) {
+  bool idle = true, done = true;
+  for (;;) {
+    // The lanes of a warp process one particle each, in convergence, until a shower is done.
+    u32 finished = 0;
+    for (u32 left = MOST_STEPS; left != 0 && finished == 0; --left) {
+      if (!idle) {
+        const Words words = draw(walk, draws, path);
+        FateWords below;
+        get(thresholds + (u32)sizeof(FateWords) * l, below.stop, below.split);
+        const bool stops = words.w0 < below.stop || (CUT && energy < walk.critical_energy);
+        const bool splits = !stops && words.w0 < below.split;
+        const bool leaves = !stops && l + 1 == walk.num_slices;
+        word = shift_right(word, stops ? STOP : splits ? SPLIT : PASS, 2);
+        ++n;
+        const bool full = n % FATES_PER_WORD == 0;
+        append_if(full, full && n <= stored, fate_at, word);
+        if (RECORD) {
+          particles[l] += 1;
+          if (leaves) leaks += splits ? 2 : 1;
+        }
+        if (stops) increment(hits + SLICE_BYTES * l);
+        if (CUT && splits && !leaves) {
           const double share = walk.balanced ? share_of(walk, words.w2) : 0.5;
-          sibling_energy[l] = energy * (1.0 - share);
+          sibling_energy[l + 1] = energy * (1.0 - share);
           energy = energy * share;
         }
-      }
-    }
-    if (n >= max_particles) {  // stop this shower and report its number, counted from 1, to the host
-      raise_to(too_large, (u64)k + 1);
-      back = true;
-      pending = 0;
-      p = p_end - 1;
-    }
-    if (back) {
-      if (pending != 0) {
-        const int deepest = highest_bit(pending);
-        pending ^= (Path)1 << deepest;
-        path = (path >> (l - deepest)) | 1;
-        l = deepest;
-        if (CUT) energy = sibling_energy[l];
-      } else {
-        walking = false;
-        ++p;
-        ++primary;
-        if (p == p_end) {
-          if ((n & 31) != 0 && n < 32ll * fate_words) fates[k * fate_words + (n >> 5)] = word;
-          u64 layers = 0;
-          u32 total = 0;
-          for (int s = 0; s < row; ++s) {
-            const u32 here = hits[s * THREADS];
-            hits_of_slice[k * row + s] = (Place)total;
-            if (s < walk.num_slices) {
-              const u32 layer = tables.code[s] >> 8;
-              if (here && layer < 64) layers |= 1ull << layer;
-            }
-            total += here;
-          }
-          if (RECORD) {
-            u32 sum = 0;
-            for (int s = 0; s <= walk.num_slices; ++s) {
-              particles_of_slice[k * (walk.num_slices + 1) + s] = sum;
-              sum += particles[s];
+        if (splits && !leaves) pending |= (Path)2 << l;
+        if (stops || leaves) {
+          // Bit 0 of `pending` is never set: without a pending sibling, the next particle is in slice 0.
+          const bool ends = pending == 0;
+          const int deepest = highest_bit(pending | 1);
+          path = (path >> (l - deepest)) | 1;
+          pending &= ~((Path)1 << deepest);
+          l = deepest;
+          if (CUT) energy = sibling_energy[l];
+          if (ends) {
+            ++primary;
+            done = primary == primaries;
+            if (!done) {
+              draws = draws_of(walk, first + k, primary);
+              if (CUT) energy = primary_energy[p + primary];
             }
           }
-          const bool keep = !walk.complete_only || layers == (1ull << walk.num_layers) - 1;
-          kept[k] = keep;
-          num_hits[k] = keep ? total : 0;
-          raise_to(most_hits, total);
-          num_particles[k] = keep ? n + leaks : 0;
-          k = begin + next_ticket(&ticket);
-          fresh = true;
+        } else {
+          path <<= 1;
+          l += 1;
         }
       }
+      finished = votes(done);
+    }
+    if (!idle && n >= max_particles) done = true;  // the shower is abandoned if it is not done
+    finished = votes(done);
+    if (finished) {
+      u32 of_lanes = finished & ~votes(idle);
+      while (of_lanes) {
+        const u32 lane = lowest_bit(of_lanes);
+        of_lanes &= of_lanes - 1;
+        const u32 here = from_lane(k, lane);
+        u32 total = 0, layers_low = 0, layers_high = 0;
+        for (u32 start = 0; start < row; start += LANES) {
+          const u32 s = start + LANE;
+          u32 number = 0;
+          if (s < row) {
+            const Shared at = hits_of_warp + SLICE_BYTES * s + 4 * lane;
+            get(at, number);
+            put(at, 0u);
+          }
+          const u32 sum = sum_up_to_lane(number);
+          if (s < row) hits_of_slice[here * (u64)row + s] = (Place)(total + sum - number);
+          total += from_lane(sum, LANES - 1);
+          if (number && walk.complete_only) {
+            const u32 layer = tables.code[s] >> 8;
+            if (layer < 32) layers_low |= 1u << layer;
+            else if (layer < 64) layers_high |= 1u << (layer - 32);
+          }
+        }
+        bool keep = true;
+        if (walk.complete_only) {
+          const u64 layers = (u64)union_of_lanes(layers_high) << 32 | union_of_lanes(layers_low);
+          keep = layers == (1ull << walk.num_layers) - 1;
+        }
+        if (LANE == 0) {
+          kept[here] = keep;
+          num_hits[here] = keep ? total : 0;
+        }
+        if (RECORD && LANE == lane) {
+          u32 sum = 0;
+          for (int s = 0; s <= walk.num_slices; ++s) {
+            particles_of_slice[k * (i64)(walk.num_slices + 1) + s] = sum;
+            sum += particles[s];
+          }
+          num_particles[k] = keep ? n + leaks : 0;
+        }
+      }
+      if (done) {
+        if (!idle) {
+          if (n % FATES_PER_WORD != 0 && n <= stored)
+            *fate_at = word >> (32 - 2 * (n % FATES_PER_WORD));
+          if (n >= max_particles) raise_to(&totals->too_large, (u64)k + 1);  // the number of the shower, counted from 1
+          most = n > most ? n : most;
+        }
+        k = part.begin + next_ticket(&ticket);
+        idle = k >= part.end;
+        done = false;
+        if (!idle) {
+          primaries = (u32)walk.count_value;
+          p = k * (i64)primaries;
+          if (walk.count_law) {
+            p = primary_offset[k];
+            primaries = (u32)(primary_offset[k + 1] - p);
+          }
+          fate_at = fates + k * (u64)fate_words;
+          if (RECORD)
+            for (int s = 0; s <= walk.num_slices; ++s) particles[s] = 0;
+          draws = draws_of(walk, first + k, 0);
+          if (CUT) energy = primary_energy[p];
+          primary = n = leaks = word = 0;
+          path = 1;
+          pending = 0;
+          l = 0;
+        }
+      }
+      if (votes(idle) == votes(true)) break;
     }
   }
+  raise_to(&totals->most_particles, most);
 }
 
 struct Particle {
   double x, y, slope_x, slope_y, energy;
 };
 
-DEVICE void child_slopes(const Walk& walk, double sx, double sy, double sine, double cosine, double sine_phi,
-                         double cosine_phi, double& child_x, double& child_y) {
-  const double t_squared = 1.0 + sy * sy;
-  const double t = sqrt(t_squared);
-  const double n = sqrt(t_squared + sx * sx);
-  const double over_t = 1.0 / t;
+// The slopes of a parent, and numbers that its children share: t = sqrt(1 + y^2), n = sqrt(1 + x^2 + y^2).
+struct Slopes {
+  double x, y, t, n, over_t;
+};
+
+DEVICE void child_slopes(const Slopes& parent, double sine, double cosine, double sine_phi, double cosine_phi,
+                         double& child_x, double& child_y) {
+  const double sx = parent.x, sy = parent.y, t = parent.t, n = parent.n, over_t = parent.over_t;
   const double dx = sine * cosine_phi, dy = sine * sine_phi;
   double wx, wy, wz;
   if (PARENT_FRAME) {
@@ -487,8 +682,8 @@ DEVICE void child_slopes(const Walk& walk, double sx, double sy, double sine, do
     wy = n * (sy * cosine - dy) * over_t;
     wz = sx * dx + sy * dy + cosine;
   }
-  const double steepest = 1e-3 * n, size = fabs(wz);
-  const double over_wz = 1.0 / (size > steepest ? size : steepest);
+  const double steepest = STEEPEST * n, size = absolute(wz);
+  const double over_wz = reciprocal_of(size > steepest ? size : steepest);
   child_x = wx * over_wz;
   child_y = wy * over_wz;
 }
@@ -499,11 +694,13 @@ DEVICE void split(const Walk& walk, const Words& words, Particle& now, Particle&
   const double share = share_of(walk, words.w2);
   double sine_phi, cosine_phi, sine, cosine;
   sin_cos_turn(words.w3, sine_phi, cosine_phi);
-  const double sx = now.slope_x, sy = now.slope_y;
+  const double t_squared = 1.0 + now.slope_y * now.slope_y, t = root_of(t_squared);
+  const double n = root_of(t_squared + now.slope_x * now.slope_x);
+  const Slopes parent = {now.slope_x, now.slope_y, t, n, reciprocal_of(t)};
   sin_cos(theta * (1.0 - share), sine, cosine);
-  child_slopes(walk, sx, sy, sine, cosine, sine_phi, cosine_phi, now.slope_x, now.slope_y);
+  child_slopes(parent, sine, cosine, sine_phi, cosine_phi, now.slope_x, now.slope_y);
   sin_cos(theta * share, sine, cosine);
-  child_slopes(walk, sx, sy, -sine, cosine, sine_phi, cosine_phi, sibling.slope_x, sibling.slope_y);
+  child_slopes(parent, -sine, cosine, sine_phi, cosine_phi, sibling.slope_x, sibling.slope_y);
   const double part = walk.balanced ? share : 0.5;
   sibling.energy = now.energy * (1.0 - part);
   sibling.x = now.x + walk.slice_spacing * sibling.slope_x;
@@ -513,266 +710,341 @@ DEVICE void split(const Walk& walk, const Words& words, Particle& now, Particle&
   now.y = now.y + walk.slice_spacing * now.slope_y;
 }
 
-// Draw the fate of a particle. Not inlined, because only showers with more particles than stored fates use it.
-NOT_INLINED int fate_of(const Walk& walk, const Tables& tables, u64 index, u32 primary, u64 path, int l, double energy) {
-  const u32 word = draw(walk, index, primary, path).w0;
-  if (word < tables.below[l].stop || (CUT && energy < walk.critical_energy)) return STOP;
-  return word < tables.below[l].split ? SPLIT : PASS;
+// A hit or a recorded particle as write_showers writes it: one sector of memory in two stores. Scattered writes of
+// whole sectors move no more than their bytes. Scattered writes of half a sector take longer, so float32 comes later.
+struct alignas(16) Half {
+  double first, second;
+};
+struct Record {
+  Half position;
+  Half energy_and_rest;  // the lower word of the rest has slice, layer or fate, and primary, one byte each
+};
+
+DEVICE void write(Record& record, const Particle& p, int parent, u32 code) {
+  record.position = {p.x, p.y};
+  record.energy_and_rest = {p.energy, from_words((u32)parent, code)};
 }
 
-// A hit as write_showers writes it: one sector of memory, so that scattered writes move no more than their bytes.
-struct alignas(16) Hit {
-  double x, y, energy;
-  u32 code;  // slice, layer and primary, one byte each
-  u32 unused;
-};
-
-// A recorded particle, in the same form.
-struct alignas(16) Node {
-  double x, y, energy;
-  int parent;
-  u32 code;  // slice, fate and primary, one byte each
-};
-
 // Set each slice's cursor to the place of its first hit. A row is a multiple of 16 bytes.
-DEVICE void load_cursors(const Place* starts, int row, Place* cursor) {
-  const int PER_LOAD = 16 / sizeof(Place);
+DEVICE void load_cursors(const Place* starts, u32 row, Shared cursor) {
+  const u32 PER_LOAD = 16 / sizeof(Place);
+  struct alignas(16) Chunk {
+    Place places[PER_LOAD];
+  };
 #pragma unroll 4
-  for (int s = 0; s < row; s += PER_LOAD) {
-    struct alignas(16) Chunk {
-      Place places[PER_LOAD];
-    };
+  for (u32 s = 0; s < row; s += PER_LOAD) {
     const Chunk chunk = *(const Chunk*)(starts + s);
 #pragma unroll
-    for (int i = 0; i < PER_LOAD; ++i) cursor[(s + i) * THREADS] = chunk.places[i];
+    for (u32 i = 0; i < PER_LOAD; ++i) put(cursor + (u32)sizeof(Place) * THREADS * (s + i), chunk.places[i]);
   }
 }
 
 // Record a particle in its shower's nodes. Returns its number in the shower.
-DEVICE int record(Node* nodes, u32* node_cursor, const Particle& p, int parent, int l, int fate, u32 primary) {
+DEVICE int record(Record* nodes, u32* node_cursor, const Particle& p, int parent, int l, int fate, u32 primary) {
   const u32 at = node_cursor[l]++;
-  nodes[at] = {p.x, p.y, p.energy, parent, (u32)l | (u32)fate << 8 | primary << 16};
+  write(nodes[at], p, parent, (u32)l | (u32)fate << 8 | primary << 16);
   return (int)at;
 }
 
-// The stack of pending siblings: its lowest levels are in shared memory, the others in global memory.
-DEVICE void push(double* stack, double* deep_stack, i64 deep_stride, int shared_depth, int depth, const Particle& p) {
-  if (depth < shared_depth) {
-    double* at = stack + 5 * depth * THREADS;
-    at[0] = p.x;
-    at[THREADS] = p.y;
-    at[2 * THREADS] = p.slope_x;
-    at[3 * THREADS] = p.slope_y;
-    at[4 * THREADS] = p.energy;
+const u32 PENDING_BYTES = 8 * THREADS, LEVEL_BYTES = 5 * PENDING_BYTES;
+CONSTANT double MINUS_ZERO = -0.0;
+
+// A number that was loaded from global memory. The lanes wait for it here, because the sum needs it. Otherwise they
+// would wait where the number is used, which lanes with other numbers also run, and after a later load may have begun.
+DEVICE double waited_for(double loaded) { return loaded + MINUS_ZERO; }
+
+// A pending sibling in global memory: two sectors.
+struct alignas(64) DeepPlace {
+  double values[5];
+};
+
+// The pending siblings of a particle. The first ones are in shared memory, the others in global memory.
+struct Stack {
+  Shared top, limit;
+  DeepPlace* deep;
+  u32 deep_stride;
+};
+
+DEVICE DeepPlace* deep_place(const Stack& stack) {
+  return stack.deep + (u32)(stack.top - stack.limit) / LEVEL_BYTES * (u64)stack.deep_stride;
+}
+
+DEVICE void push(Stack& stack, const Particle& p) {
+  if (stack.top < stack.limit) {
+    put(stack.top, p.x);
+    put(stack.top + PENDING_BYTES, p.y);
+    put(stack.top + 2 * PENDING_BYTES, p.slope_x);
+    put(stack.top + 3 * PENDING_BYTES, p.slope_y);
+    put(stack.top + 4 * PENDING_BYTES, p.energy);
   } else {
-    double* at = deep_stack + 5 * (depth - shared_depth) * deep_stride;
-    at[0] = p.x;
-    at[deep_stride] = p.y;
-    at[2 * deep_stride] = p.slope_x;
-    at[3 * deep_stride] = p.slope_y;
-    at[4 * deep_stride] = p.energy;
+    DeepPlace* at = deep_place(stack);
+    *at = {{p.x, p.y, p.slope_x, p.slope_y, p.energy}};
+    prefetch_soon(at);  // stores do not bring it to the first-level cache
+    prefetch_soon(at->values + 4);
+  }
+  stack.top += LEVEL_BYTES;
+}
+
+DEVICE void pop(Stack& stack, Particle& p) {
+  stack.top -= LEVEL_BYTES;
+  if (stack.top < stack.limit) {
+    get(stack.top, p.x);
+    get(stack.top + PENDING_BYTES, p.y);
+    get(stack.top + 2 * PENDING_BYTES, p.slope_x);
+    get(stack.top + 3 * PENDING_BYTES, p.slope_y);
+    get(stack.top + 4 * PENDING_BYTES, p.energy);
+  } else {
+    const DeepPlace at = *deep_place(stack);
+    p = {waited_for(at.values[0]), waited_for(at.values[1]), waited_for(at.values[2]), waited_for(at.values[3]),
+         waited_for(at.values[4])};
   }
 }
 
-DEVICE Particle pop(const double* stack, const double* deep_stack, i64 deep_stride, int shared_depth, int depth) {
-  if (depth < shared_depth) {
-    const double* at = stack + 5 * depth * THREADS;
-    return {at[0], at[THREADS], at[2 * THREADS], at[3 * THREADS], at[4 * THREADS]};
-  }
-  const double* at = deep_stack + 5 * (depth - shared_depth) * deep_stride;
-  return {at[0], at[deep_stride], at[2 * deep_stride], at[3 * deep_stride], at[4 * deep_stride]};
+// Go back to the deepest pending sibling.
+DEVICE void step_back(Path& path, Path& pending, int& l) {
+  const int deepest = highest_bit(pending);
+  pending ^= (Path)1 << deepest;
+  path = (path >> (l - deepest)) | 1;
+  l = deepest;
 }
 
-#ifndef CHEAP_STEPS
-#define CHEAP_STEPS 2
-#endif
+const int STEPS = 3;           // between two splits, a lane may pass, stop and go back this many times
+const u32 START_BATCH = 4;     // number of lanes that begin a shower together
+const u32 GO_BACK = LEAK + 1;  // what a lane does after a particle that has ended
 
 // Walk the showers again and write each hit to its place.
 //
 // Further arguments: hit_offset and particle_offset (count + 1,), the place of each shower's first hit and particle;
-// shared_depth, the number of levels of the stack in shared memory, and deep_stack, the others.
-KERNEL LAUNCH_BOUNDS write_showers(WALK_PARAMETERS, i64 first, i64 count, const i64* primary_offset,
-                                   const double* primaries, i64 total_primaries, const u64* stored_fates,
-                                   int fate_words, int row, const Place* hits_of_slice, const u32* particles_of_slice,
-                                   const i64* hit_offset, const i64* particle_offset, const u8* kept,
-                                   double* leaked_energy, int shared_depth, double* deep_memory, Hit* hits,
-                                   Node* nodes) {
+// shared_depth, the number of pending siblings in shared memory, and deep_memory, for the others.
+KERNEL LAUNCH_BOUNDS(WALK_BLOCKS)
+    write_showers(WALK_PARAMETERS, i64 first, u32 count, const i64* primary_offset, const double* primary_columns,
+                  i64 total_primaries, const u32* stored_fates, u32 fate_words, u32 row, const Place* hits_of_slice,
+                  const u32* particles_of_slice, const i64* hit_offset, const i64* particle_offset, const u8* kept,
+                  double* leaked_energy, u32 shared_depth, DeepPlace* deep_memory, Record* hits, Record* nodes) {
   DEFINE_WALK;
   SHARED Tables tables;
   SHARED u32 ticket;
   DYNAMIC_SHARED(memory);
-  double* stack = memory + THREAD;
-  Place* cursor = (Place*)(memory + 5 * shared_depth * THREADS) + THREAD;
-  double* deep_stack = deep_memory + (BLOCK * (i64)THREADS + THREAD);
-  const i64 deep_stride = BLOCKS * (i64)THREADS;
+  const Shared stack_start = shared_address(memory + THREAD);
+  Stack stack = {stack_start, stack_start + LEVEL_BYTES * shared_depth, deep_memory + (BLOCK * THREADS + THREAD),
+                 BLOCKS * THREADS};
+  const Shared cursor = shared_address((Place*)(memory + 5 * shared_depth * THREADS) + THREAD);
+  const Shared codes = shared_address(tables.code);
+  const u32 PLACE_BYTES = sizeof(Place);
   if (THREAD == 0) ticket = 0;
   load_tables(walk, tables);
-  const i64 part = (count + BLOCKS - 1) / BLOCKS, begin = BLOCK * part;
-  const i64 end = begin + part < count ? begin + part : count;
-  const double* energy_of = primaries;
-  const i64 total = total_primaries;
-  const u32 stored = 32 * fate_words;
-  i64 next;
-  do next = begin + next_ticket(&ticket);
-  while (next < end && !kept[next]);
-  const u64* fates = 0;
+  const Part part = part_of_block(count);
+  u32 k = 0, next = part.begin + next_ticket(&ticket);
+  const u32* fate_at = 0;  // of the word after `upper`
+  u32 lower = 0, upper = 0, n = 0, primary = 0, primaries = 0;
   Path pending = 0, path = 0;
-  u64 word = 0, next_word = 0;  // the next word is loaded 32 particles before it is used
-  i64 k = -1, p = 0, p_end = 0, base = 0;
-  u32 n = 0, primary = 0;
-  int l = 0, depth = 0;
+  i64 p = 0;
+  int l = 0;
   double leaked = 0.0;
+  Draws draws = {};
   Particle now = {0, 0, 0, 0, 0};
+  Record* hits_of_shower = 0;
   u32 node_cursor[RECORD ? MAX_SLICES + 1 : 1];
   int pending_parent[RECORD ? MAX_SLICES : 1], parent = -1, number = 0;
-  i64 node_base = 0;
-  bool walking = false;
+  Record* nodes_of_shower = 0;
+  u32 walking = 0;
+  bool started = false, finished = false;  // whether shower k exists, and whether there is no further one
+  bool crossed = false;                    // whether the last round used the last fate of a word
   for (;;) {
-    if (!walking) {
-      if (p == p_end) {
-        if (k >= 0) leaked_energy[k] = leaked;
-        k = next;
-        if (k >= end) return;
-        p = primary_offset[k];
-        p_end = primary_offset[k + 1];
-        base = hit_offset[k];
-        fates = stored_fates + k * fate_words;
-        next_word = fates[0];
-        load_cursors(hits_of_slice + k * row, row, cursor);
-        do next = begin + next_ticket(&ticket);
-        while (next < end && !kept[next]);
-        if (next < end) {
-          prefetch(hits_of_slice + next * row);
-          prefetch(hits_of_slice + next * row + row - 1);
-          prefetch(stored_fates + next * fate_words);
-          prefetch(primary_offset + next);
-          prefetch(hit_offset + next);
+    // Lanes wait for a new shower until there are a few of them, because all lanes wait for the lanes that load one.
+    if (number_of_votes(!walking && !finished) >= START_BATCH || votes(walking) == 0) {
+      if (!walking && !finished) {
+        const bool fresh = primary == primaries;
+        if (fresh) {
+          if (started) leaked_energy[k] = leaked;
+          if (walk.complete_only)
+            while (next < part.end && !kept[next]) next = part.begin + next_ticket(&ticket);
+          k = next;
+          finished = k >= part.end;
+          started = true;
+          leaked = 0.0;
+          n = primary = 0;
+          primaries = (u32)walk.count_value;
+          p = k * (i64)primaries;
+          if (walk.count_law && !finished) {
+            p = primary_offset[k];
+            primaries = (u32)(primary_offset[k + 1] - p);
+          }
         }
-        if (RECORD) {
-          node_base = particle_offset[k];
-          for (int s = 0; s <= walk.num_slices; ++s)
-            node_cursor[s] = particles_of_slice[k * (walk.num_slices + 1) + s];
+        if (!finished) {
+          // All loads begin before the lanes wait for the first of them.
+          const double* column = primary_columns + p + primary;
+          const double x = column[total_primaries], y = column[2 * total_primaries];
+          const double slope_x = column[3 * total_primaries], slope_y = column[4 * total_primaries];
+          const double energy = column[0];
+          if (fresh) {
+            const i64 offset = hit_offset[k];
+            fate_at = stored_fates + k * (u64)fate_words;
+            crossed = false;
+            lower = fate_at[0];
+            upper = fate_at[1];
+            fate_at += 2;
+            load_cursors(hits_of_slice + k * (u64)row, row, cursor);
+            hits_of_shower = hits + offset;
+            if (RECORD) {
+              nodes_of_shower = nodes + particle_offset[k];
+              for (int s = 0; s <= walk.num_slices; ++s)
+                node_cursor[s] = particles_of_slice[k * (i64)(walk.num_slices + 1) + s];
+            }
+            next = part.begin + next_ticket(&ticket);
+            if (next < part.end) {
+              prefetch(hits_of_slice + next * (u64)row);
+              prefetch(stored_fates + next * (u64)fate_words);
+              prefetch(hit_offset + next);
+            }
+          }
+          now = {waited_for(x), waited_for(y), waited_for(slope_x), waited_for(slope_y), waited_for(energy)};
+          parent = -1;
+          path = 1;
+          pending = 0;
+          stack.top = stack_start;
+          l = 0;
+          draws = draws_of(walk, first + k, primary);
+          walking = 1;
         }
-        leaked = 0.0;
-        n = 0;
-        primary = 0;
       }
-      parent = -1;
-      now = {energy_of[total + p], energy_of[2 * total + p], energy_of[3 * total + p], energy_of[4 * total + p],
-             energy_of[p]};
-      ++p;
-      path = 1;
-      pending = 0;
-      depth = 0;
-      l = 0;
-      walking = true;
+      if (votes(walking) == 0) return;
     }
-    bool at_split = false;
+    // The fates of the next particles of this lane. Where there is no particle, the fate is LEAK, which does nothing.
+    u32 fates = walking ? shift_right(lower, upper, 2 * (n % FATES_PER_WORD)) : ~0u;
+    // After the last fate of a word, a round does not need the next word but one, which arrives during this round.
+    load_if(crossed, fate_at, upper);
+    fate_at += crossed;
+    const u32 before = n;
 #pragma unroll
-    for (int step = 0; step < CHEAP_STEPS; ++step) {
-      if (walking && !at_split) {
-        int fate;
-        if (n < stored) {
-          if ((n & 31) == 0) {
-            word = next_word;
-            next_word = fates[(n >> 5) + 1];
-          }
-          fate = (int)word & 3;
-          word >>= 2;
-        } else {
-          fate = fate_of(walk, tables, first + k, primary, path, l, now.energy);
-        }
+    for (int step = 0; step < STEPS; ++step) {
+      u32 fate = fates & 3;
+      if (fate == PASS) {
+        if (RECORD) parent = record(nodes_of_shower, node_cursor, now, parent, l, PASS, primary);
+        fates >>= 2;
         ++n;
-        if (RECORD) number = record(nodes + node_base, node_cursor, now, parent, l, fate, primary);
-        at_split = fate == SPLIT;
-        bool back = fate == STOP;
-        if (back) {
-          const u32 at = cursor[l * THREADS];
-          cursor[l * THREADS] = (Place)(at + 1);
-          hits[base + at] = {now.x, now.y, now.energy, tables.code[l] | primary << 16, 0};
-        } else if (!at_split) {
-          now.x = now.x + walk.slice_spacing * now.slope_x;
-          now.y = now.y + walk.slice_spacing * now.slope_y;
-          path <<= 1;
-          l += 1;
-          if (RECORD) parent = number;
-          back = l == walk.num_slices;
-          if (back) {
-            leaked += now.energy;
-            if (RECORD) record(nodes + node_base, node_cursor, now, parent, l, LEAK, primary);
-          }
+        now.x = now.x + walk.slice_spacing * now.slope_x;
+        now.y = now.y + walk.slice_spacing * now.slope_y;
+        path <<= 1;
+        l += 1;
+        fate = fates & 3;
+        if (RARELY(l == walk.num_slices)) {
+          leaked += now.energy;
+          if (RECORD) record(nodes_of_shower, node_cursor, now, parent, l, LEAK, primary);
+          fate = GO_BACK;
         }
-        if (back) {
-          walking = pending != 0;
-          if (walking) {
-            const int deepest = highest_bit(pending);
-            pending ^= (Path)1 << deepest;
-            path = (path >> (l - deepest)) | 1;
-            l = deepest;
-            now = pop(stack, deep_stack, deep_stride, shared_depth, --depth);
-            if (RECORD) parent = pending_parent[depth];
-          } else {
-            ++primary;
-          }
+      }
+      if (fate == STOP) {
+        if (RECORD) record(nodes_of_shower, node_cursor, now, parent, l, STOP, primary);
+        fates >>= 2;
+        ++n;
+        Place at;
+        u32 slice_and_layer;
+        get(cursor + PLACE_BYTES * THREADS * l, at);
+        put(cursor + PLACE_BYTES * THREADS * l, (Place)(at + 1));
+        get(codes + 4 * l, slice_and_layer);
+        write(hits_of_shower[at], now, 0, slice_and_layer | primary << 16);
+        fate = GO_BACK;
+      }
+      if (fate == GO_BACK) {
+        if (pending != 0) {
+          step_back(path, pending, l);
+          pop(stack, now);
+          if (RECORD) parent = pending_parent[number_of_bits(pending)];
+        } else {
+          walking = 0;
+          ++primary;
+          fates = ~0u;
         }
       }
     }
-    if (at_split) {
+    const bool splits = (fates & 3) == SPLIT;
+    n += splits;
+    if (splits) {
+      if (RECORD) number = record(nodes_of_shower, node_cursor, now, parent, l, SPLIT, primary);
       Particle sibling;
-      split(walk, draw(walk, first + k, primary, path), now, sibling);
+      split(walk, draw(walk, draws, path), now, sibling);
       path <<= 1;
       l += 1;
       if (l < walk.num_slices) {
+        if (RECORD) pending_parent[number_of_bits(pending)] = parent = number;
         pending |= (Path)1 << l;
-        if (RECORD) pending_parent[depth] = parent = number;
-        push(stack, deep_stack, deep_stride, shared_depth, depth++, sibling);
+        push(stack, sibling);
       } else {
         leaked += now.energy;
         leaked += sibling.energy;
         if (RECORD) {
-          record(nodes + node_base, node_cursor, now, number, l, LEAK, primary);
-          record(nodes + node_base, node_cursor, sibling, number, l, LEAK, primary);
+          record(nodes_of_shower, node_cursor, now, number, l, LEAK, primary);
+          record(nodes_of_shower, node_cursor, sibling, number, l, LEAK, primary);
         }
-        walking = pending != 0;
-        if (walking) {
-          const int deepest = highest_bit(pending);
-          pending ^= (Path)1 << deepest;
-          path = (path >> (l - deepest)) | 1;
-          l = deepest;
-          now = pop(stack, deep_stack, deep_stride, shared_depth, --depth);
-          if (RECORD) parent = pending_parent[depth];
+        if (pending != 0) {
+          step_back(path, pending, l);
+          pop(stack, now);
+          if (RECORD) parent = pending_parent[number_of_bits(pending)];
         } else {
+          walking = 0;
           ++primary;
         }
       }
     }
+    crossed = (n ^ before) & FATES_PER_WORD;
+    lower = crossed ? upper : lower;
   }
 }
 
-// Copy records of hits into columns.
-KERNEL part_hits(i64 count, const Hit* hits, REAL* x, REAL* y, REAL* energy, u8* slice, u8* layer, u8* primary) {
-  FOR_EACH_INDEX(i, count) {
-    const Hit hit = hits[i];
-    x[i] = (REAL)hit.x;
-    y[i] = (REAL)hit.y;
-    energy[i] = (REAL)hit.energy;
-    slice[i] = (u8)hit.code;
-    layer[i] = (u8)(hit.code >> 8);
-    primary[i] = (u8)(hit.code >> 16);
+// Copy records of hits into columns. A thread copies two hits, so that it stores at least two bytes.
+KERNEL part_hits(i64 count, const Record* hits, REAL* x, REAL* y, REAL* energy, u8* slice, u8* layer, u8* primary) {
+  struct alignas(2 * sizeof(REAL)) Reals {
+    REAL of[2];
+  };
+  struct alignas(2) Bytes {
+    u8 of[2];
+  };
+  FOR_EACH_INDEX(pair, count / 2) {
+    Reals xs, ys, energies;
+    Bytes slices, layers, primaries;
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const Record hit = hits[2 * pair + j];
+      const u32 code = lower_word(hit.energy_and_rest.second);
+      xs.of[j] = (REAL)hit.position.first;
+      ys.of[j] = (REAL)hit.position.second;
+      energies.of[j] = (REAL)hit.energy_and_rest.first;
+      slices.of[j] = (u8)code;
+      layers.of[j] = (u8)(code >> 8);
+      primaries.of[j] = (u8)(code >> 16);
+    }
+    ((Reals*)x)[pair] = xs;
+    ((Reals*)y)[pair] = ys;
+    ((Reals*)energy)[pair] = energies;
+    ((Bytes*)slice)[pair] = slices;
+    ((Bytes*)layer)[pair] = layers;
+    ((Bytes*)primary)[pair] = primaries;
+  }
+  FOR_EACH_INDEX(last, count % 2) {
+    const i64 i = count - 1 - last;
+    const u32 code = lower_word(hits[i].energy_and_rest.second);
+    x[i] = (REAL)hits[i].position.first;
+    y[i] = (REAL)hits[i].position.second;
+    energy[i] = (REAL)hits[i].energy_and_rest.first;
+    slice[i] = (u8)code;
+    layer[i] = (u8)(code >> 8);
+    primary[i] = (u8)(code >> 16);
   }
 }
 
 // Copy records of particles into columns.
-KERNEL part_nodes(i64 count, const Node* nodes, REAL* x, REAL* y, REAL* energy, int* parent, u8* slice, u8* fate,
+KERNEL part_nodes(i64 count, const Record* nodes, REAL* x, REAL* y, REAL* energy, int* parent, u8* slice, u8* fate,
                   u8* primary) {
   FOR_EACH_INDEX(i, count) {
-    const Node node = nodes[i];
-    x[i] = (REAL)node.x;
-    y[i] = (REAL)node.y;
-    energy[i] = (REAL)node.energy;
-    parent[i] = node.parent;
-    slice[i] = (u8)node.code;
-    fate[i] = (u8)(node.code >> 8);
-    primary[i] = (u8)(node.code >> 16);
+    const Record node = nodes[i];
+    const u32 code = lower_word(node.energy_and_rest.second);
+    x[i] = (REAL)node.position.first;
+    y[i] = (REAL)node.position.second;
+    energy[i] = (REAL)node.energy_and_rest.first;
+    parent[i] = (int)upper_word(node.energy_and_rest.second);
+    slice[i] = (u8)code;
+    fate[i] = (u8)(code >> 8);
+    primary[i] = (u8)(code >> 16);
   }
 }

@@ -1,6 +1,7 @@
 """Simulation of chunks of showers on a machine that runs the kernels of ``walk.cu``."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from supa.arrays import IntArray
 from supa.config import ShowerConfig
 from supa.engines.results import WalkResult
 from supa.expectations import mean_particles
-from supa.physics import build_walk
+from supa.physics import Walk, build_walk
 from supa.primaries import Primaries, distribution_codes
 
 THREADS = 128
@@ -20,20 +21,32 @@ THREADS = 128
 MAX_PARTICLES = 2**31 - 1
 """Largest number of particles in a shower."""
 
-_SHARED_BYTES = 46 << 10
+_STATIC_BYTES = 2368  # static shared memory of a block, and what the system needs
 _PENDING_BYTES = 40  # five float64 of a pending sibling
-_MAX_SHARED_DEPTH = 7
-_MAX_FATE_WORDS = 1024
-_FATES_PER_WORD = 32
-_MAX_NARROW_HITS = 65_535
+_LEAST_DEPTH = 4  # pending siblings in shared memory
+_DEEP_BYTES = 64  # a pending sibling in global memory
+_FATES_PER_WORD = 16
+_MAX_NARROW_PARTICLES = 65_535
 _HIT_BYTES, _NODE_BYTES = 32, 32
+_LARGE = 4.0  # Fates are stored for showers up to this multiple of the mean size. Larger ones are counted again.
+_MAX_FATE_WORDS = 2048  # at first
+_MAX_SHOWERS = 2**31 - 1
+_BLOCKS = {"count_showers": 12, "write_showers": 4}  # per multiprocessor
+_OTHER_BLOCKS = 16
+_TOTALS = ("primaries", "hits", "particles", "most_particles", "too_large")
+
+
+class GpuMemoryError(MemoryError):
+    """The GPU has too little free memory."""
 
 
 class Machine(Protocol):
     """Interface of a machine that runs the kernels: a GPU, or the host in tests."""
 
-    blocks: int
-    """Number of blocks per launch."""
+    multiprocessors: int
+    """Number of multiprocessors, among which the blocks of a kernel are distributed."""
+    shared_bytes: int
+    """Size of the shared memory of a multiprocessor."""
 
     def empty(self, size: int, dtype: npt.DTypeLike) -> Any:
         """Return an uninitialised array on the machine."""
@@ -44,8 +57,13 @@ class Machine(Protocol):
     def fetch(self, array: Any) -> npt.NDArray[Any]:
         """Return a copy of an array in the memory of the host."""
 
-    def launch(self, kernel: str, macros: "Macros", arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
-        """Run a kernel of ``walk.cu`` on all blocks."""
+    def fetch_all(self, arrays: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Return copies of arrays in the memory of the host."""
+
+    def launch(
+        self, kernel: str, macros: "Macros", arguments: tuple[Any, ...], blocks: int, shared_bytes: int = 0
+    ) -> None:
+        """Run a kernel of ``walk.cu`` on a number of blocks."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,10 @@ class Macros:
     """Whether paths have 64 bits, for more than 31 slices."""
     wide_place: bool
     """Whether a shower may have more than 65,535 hits."""
+    cut: bool
+    """Whether particles below a critical energy stop."""
+    parent_frame: bool
+    """Whether the children of a split are rotated in the frame of the parent."""
     record: bool
     """Whether particles are recorded."""
     single: bool
@@ -66,6 +88,10 @@ class Macros:
         return {
             "PATH": "unsigned long long" if self.wide_path else "unsigned int",
             "PLACE": "unsigned int" if self.wide_place else "unsigned short",
+            "CUT": "true" if self.cut else "false",
+            "PARENT_FRAME": "true" if self.parent_frame else "false",
+            "COUNT_BLOCKS": str(_BLOCKS["count_showers"]),
+            "WALK_BLOCKS": str(_BLOCKS["write_showers"]),
             "RECORD": "true" if self.record else "false",
             "REAL": "float" if self.single else "double",
         }
@@ -121,9 +147,13 @@ class Walker:
         self._single = single
         self._num_slices = config.num_slices
         self._record = record
-        self._walk = self._walk_arguments(config, seed, complete_only)
+        self._cut = config.critical_energy > 0.0
+        self._fixed_count = int(config.primary_count.value) if config.primary_count.law == "fixed" else None
+        walk = build_walk(config)
+        self._parent_frame = walk.parent_frame
+        self._walk = self._walk_arguments(config, walk, seed, complete_only)
         particles, _ = mean_particles(config)
-        self._fate_words = min(math.ceil(1.5 * float(particles.sum()) / _FATES_PER_WORD) + 2, _MAX_FATE_WORDS)
+        self._fate_words = min(math.ceil(_LARGE * float(particles.sum()) / _FATES_PER_WORD), _MAX_FATE_WORDS)
         self._wide_place = False
 
     def walk(self, first: int, count: int) -> Chunk:
@@ -136,12 +166,17 @@ class Walker:
         Returns:
             The showers, in the memory of the machine.
         """
-        incident_energy, primary_offset, num_primaries, primaries = self._draw(first, count)
+        if count > _MAX_SHOWERS:
+            raise GpuMemoryError(f"the GPU simulates at most {_MAX_SHOWERS:,} showers at a time")
+        incident_energy, primary_offset, num_primaries, primaries, totals = self._draw(first, count)
         while True:
-            counted = self._count(first, count, primary_offset, primaries)
-            if counted.too_large >= 0 or self._wide_place or counted.most_hits <= _MAX_NARROW_HITS:
+            counted = self._count(first, count, primary_offset, primaries, totals)
+            fate_words = -(-counted.most_particles // _FATES_PER_WORD)
+            wide_place = self._wide_place or counted.most_particles > _MAX_NARROW_PARTICLES
+            if counted.too_large >= 0 or (fate_words <= self._fate_words and wide_place == self._wide_place):
                 break
-            self._wide_place = True
+            # A shower is larger than expected: count again, with more memory for each shower.
+            self._fate_words, self._wide_place = max(fate_words * 5 // 4, self._fate_words), wide_place
         hits, particles, leaked_energy = self._write(first, count, primary_offset, primaries, num_primaries, counted)
         return Chunk(
             count=count,
@@ -160,8 +195,8 @@ class Walker:
             particles=particles,
         )
 
-    def _walk_arguments(self, config: ShowerConfig, seed: int, complete_only: bool) -> tuple[Any, ...]:
-        walk, machine = build_walk(config), self._machine
+    def _walk_arguments(self, config: ShowerConfig, walk: Walk, seed: int, complete_only: bool) -> tuple[Any, ...]:
+        machine = self._machine
         energy_law, energies, count_law, count_value = distribution_codes(config)
         code = np.arange(config.num_slices, dtype=np.uint32) | walk.layer_of_slice.astype(np.uint32) << np.uint32(8)
         reals = (
@@ -182,7 +217,6 @@ class Walker:
             config.num_slices,
             walk.num_layers,
             walk.balanced,
-            walk.parent_frame,
             energy_law,
             len(energies),
             count_law,
@@ -193,7 +227,7 @@ class Walker:
             machine.send(code),
             machine.send(energies),
             *map(np.float64, reals),
-            np.uint64(seed),
+            *_round_keys(seed),
             *map(np.int32, integers),
         )
 
@@ -204,66 +238,85 @@ class Walker:
         return Macros(
             wide_path=self._num_slices > 31,
             wide_place=self._wide_place,
+            cut=self._cut,
+            parent_frame=self._parent_frame,
             record=self._record,
             single=self._single,
         )
 
     def _launch(self, kernel: str, *arguments: Any, shared_bytes: int = 0) -> None:
-        self._machine.launch(kernel, self._macros(), (*self._walk, *arguments), shared_bytes)
+        blocks = _BLOCKS.get(kernel, _OTHER_BLOCKS) * self._machine.multiprocessors
+        self._machine.launch(kernel, self._macros(), arguments, blocks, shared_bytes)
 
-    def _draw(self, first: int, count: int) -> tuple[Any, Any, int, Any]:
+    def _draw(self, first: int, count: int) -> tuple[Any, Any, int, Any, Any]:
         machine = self._machine
+        totals = machine.empty(len(_TOTALS), np.int64)
         incident_energy = machine.empty(count, np.float64)
-        num_primaries = machine.empty(count, np.int64)
-        self._launch("draw_showers", np.int64(first), np.int64(count), incident_energy, num_primaries)
-        offset, total = self._offsets(num_primaries, count)
+        number = machine.empty(count, np.uint32)
+        offset = machine.empty(count + 1, np.int64)
+        self._launch(
+            "draw_showers", *self._walk, np.int64(first), np.int64(count), incident_energy, number, offset, totals
+        )
+        if self._fixed_count is None:
+            self._write_offsets(number, count, offset, totals, "primaries")
+            total = self._fetch_totals(totals)["primaries"]
+        else:
+            total = self._fixed_count * count
         primaries = machine.empty(5 * total, np.float64)
         self._launch(
-            "draw_primaries", np.int64(first), np.int64(count), np.int64(total), incident_energy, offset, primaries
+            "draw_primaries",
+            *self._walk,
+            np.int64(first),
+            np.int64(count),
+            np.int64(total),
+            incident_energy,
+            offset,
+            primaries,
         )
-        return incident_energy, offset, total, primaries
+        return incident_energy, offset, total, primaries, totals
 
-    def _offsets(self, counts: Any, count: int) -> tuple[Any, int]:
-        """Return the offsets of counts, and their sum."""
-        machine, macros = self._machine, self._macros()
-        sums = machine.empty(machine.blocks + 1, np.int64)
-        offset = machine.empty(count + 1, np.int64)
-        machine.launch("sum_parts", macros, (np.int64(count), counts, sums))
-        machine.launch("add_parts", macros, (np.int64(machine.blocks), sums))
-        machine.launch("write_offsets", macros, (np.int64(count), counts, sums, offset))
-        return offset, int(machine.fetch(sums)[-1])
+    def _write_offsets(self, counts: Any, count: int, offset: Any, totals: Any, name: str) -> None:
+        """Write the offsets of counts, and their sum as one of the totals."""
+        sums = self._machine.empty(_OTHER_BLOCKS * self._machine.multiprocessors, np.int64)
+        self._launch("sum_parts", np.int64(count), counts, sums)
+        self._launch("write_offsets", np.int64(count), counts, sums, offset, totals, np.int32(_TOTALS.index(name)))
 
-    def _count(self, first: int, count: int, primary_offset: Any, primaries: Any) -> "_Counted":
+    def _fetch_totals(self, totals: Any) -> dict[str, int]:
+        return dict(zip(_TOTALS, map(int, self._machine.fetch(totals)), strict=True))
+
+    def _count(self, first: int, count: int, primary_offset: Any, primaries: Any, totals: Any) -> "_Counted":
         machine = self._machine
         place = np.dtype(np.uint32 if self._wide_place else np.uint16)
         row = -(-self._num_slices * place.itemsize // 16) * 16 // place.itemsize
-        fates = machine.empty(count * self._fate_words + 1, np.uint64)
+        fates = machine.empty(count * self._fate_words + 2, np.uint32)
         hits_of_slice = machine.empty(count * row, place)
         particles_of_slice = machine.empty(count * (self._num_slices + 1) if self._record else 1, np.uint32)
-        num_hits, num_particles = machine.empty(count, np.int64), machine.empty(count, np.int64)
+        num_hits, num_particles = machine.empty(count, np.uint32), machine.empty(count, np.uint32)
         kept = machine.empty(count, np.uint8)
-        most_hits, too_large = machine.send(np.zeros(1, np.uint64)), machine.send(np.zeros(1, np.uint64))
+        hit_offset, particle_offset = machine.empty(count + 1, np.int64), machine.empty(count + 1, np.int64)
         self._launch(
             "count_showers",
+            *self._walk,
             np.int64(first),
-            np.int64(count),
+            np.uint32(count),
             primary_offset,
             primaries,
             fates,
-            np.int32(self._fate_words),
-            np.int32(row),
+            np.uint32(self._fate_words),
+            np.uint32(row),
             hits_of_slice,
             particles_of_slice,
             num_hits,
             num_particles,
             kept,
-            np.int64(self._max_particles),
-            most_hits,
-            too_large,
-            shared_bytes=4 * row * THREADS,
+            np.uint32(self._max_particles),
+            totals,
+            shared_bytes=4 * row * (THREADS + 1),
         )
-        hit_offset, total_hits = self._offsets(num_hits, count)
-        particle_offset, total_particles = self._offsets(num_particles, count) if self._record else (kept, 0)
+        self._write_offsets(num_hits, count, hit_offset, totals, "hits")
+        if self._record:
+            self._write_offsets(num_particles, count, particle_offset, totals, "particles")
+        sizes = self._fetch_totals(totals)
         return _Counted(
             fates=fates,
             row=row,
@@ -272,17 +325,17 @@ class Walker:
             particles_of_slice=particles_of_slice,
             kept=kept,
             hit_offset=hit_offset,
-            num_hits=total_hits,
+            num_hits=sizes["hits"],
             particle_offset=particle_offset,
-            num_particles=total_particles,
-            most_hits=int(machine.fetch(most_hits)[0]),
-            too_large=int(machine.fetch(too_large)[0]) - 1,
+            num_particles=sizes["particles"],
+            most_particles=sizes["most_particles"],
+            too_large=sizes["too_large"] - 1,
         )
 
     def _write(
         self, first: int, count: int, primary_offset: Any, primaries: Any, num_primaries: int, counted: "_Counted"
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        machine, macros = self._machine, self._macros()
+        machine = self._machine
         if counted.too_large >= 0:
             columns = {name: machine.empty(0, dtype) for name, dtype in (_HIT_COLUMNS | _NODE_COLUMNS).items()}
             return (
@@ -290,45 +343,58 @@ class Walker:
                 {name: columns[name] for name in _NODE_COLUMNS},
                 machine.empty(count, np.float64),
             )
+        blocks = _BLOCKS["write_showers"]
         cursor_bytes = counted.row * counted.place.itemsize
-        shared_depth = min((_SHARED_BYTES // THREADS - cursor_bytes) // _PENDING_BYTES, _MAX_SHARED_DEPTH)
-        deep = max(self._num_slices - shared_depth, 1) * 5 * machine.blocks * THREADS
-        hits = machine.empty(max(counted.num_hits, 1) * _HIT_BYTES // 8, np.float64)
-        nodes = machine.empty(max(counted.num_particles, 1) * _NODE_BYTES // 8, np.float64)
+        shared_bytes = machine.shared_bytes // blocks - _STATIC_BYTES
+        depth = min(max((shared_bytes // THREADS - cursor_bytes) // _PENDING_BYTES, _LEAST_DEPTH), self._num_slices)
+        deep = (self._num_slices - depth + 1) * _DEEP_BYTES // 8 * blocks * machine.multiprocessors * THREADS
+        hits = machine.empty(counted.num_hits * _HIT_BYTES // 8, np.float64)
+        nodes = machine.empty(counted.num_particles * _NODE_BYTES // 8, np.float64)
         leaked_energy = machine.empty(count, np.float64)
         self._launch(
             "write_showers",
+            *self._walk,
             np.int64(first),
-            np.int64(count),
+            np.uint32(count),
             primary_offset,
             primaries,
             np.int64(num_primaries),
             counted.fates,
-            np.int32(self._fate_words),
-            np.int32(counted.row),
+            np.uint32(self._fate_words),
+            np.uint32(counted.row),
             counted.hits_of_slice,
             counted.particles_of_slice,
             counted.hit_offset,
             counted.particle_offset,
             counted.kept,
             leaked_energy,
-            np.int32(shared_depth),
+            np.uint32(depth),
             machine.empty(deep, np.float64),
             hits,
             nodes,
-            shared_bytes=(_PENDING_BYTES * shared_depth + cursor_bytes) * THREADS,
+            shared_bytes=(_PENDING_BYTES * depth + cursor_bytes) * THREADS,
         )
         hit_columns = {
             name: machine.empty(counted.num_hits, self._column_type(dtype)) for name, dtype in _HIT_COLUMNS.items()
         }
-        machine.launch("part_hits", macros, (np.int64(counted.num_hits), hits, *hit_columns.values()))
+        self._launch("part_hits", np.int64(counted.num_hits), hits, *hit_columns.values())
         node_columns = {
             name: machine.empty(counted.num_particles, self._column_type(dtype))
             for name, dtype in _NODE_COLUMNS.items()
         }
         if self._record:
-            machine.launch("part_nodes", macros, (np.int64(counted.num_particles), nodes, *node_columns.values()))
+            self._launch("part_nodes", np.int64(counted.num_particles), nodes, *node_columns.values())
         return hit_columns, node_columns, leaked_energy
+
+
+def _round_keys(seed: int) -> list[np.uint64]:
+    """Return the key of each round of Philox, as ``walk.cu`` expects it."""
+    keys = []
+    for number in range(10):
+        lower = (seed + number * 0x9E3779B9) & 0xFFFFFFFF
+        upper = ((seed >> 32) + number * 0xBB67AE85) & 0xFFFFFFFF
+        keys.append(np.uint64(lower | upper << 32))
+    return keys
 
 
 _REALS: dict[str, Any] = dict.fromkeys(("x", "y", "energy"), np.float64)
@@ -350,7 +416,7 @@ class _Counted:
     num_hits: int
     particle_offset: Any
     num_particles: int
-    most_hits: int
+    most_particles: int
     too_large: int
 
 
@@ -364,23 +430,31 @@ def fetch_chunk(chunk: Chunk, machine: Machine) -> tuple[Primaries, WalkResult]:
     Returns:
         Their primaries and their hits, in the form that the engine "cpu" returns.
     """
-    total = chunk.num_primaries
-    energy, x, y, slope_x, slope_y = machine.fetch(chunk.primaries).reshape(5, total)
-    primaries = Primaries(
-        machine.fetch(chunk.incident_energy), machine.fetch(chunk.primary_offset), energy, x, y, slope_x, slope_y
+    particles = {f"particle_{name}": column for name, column in chunk.particles.items()}
+    arrays = machine.fetch_all(
+        {
+            "incident_energy": chunk.incident_energy,
+            "leaked_energy": chunk.leaked_energy,
+            "primary_offset": chunk.primary_offset,
+            "primaries": chunk.primaries,
+            "kept": chunk.kept,
+            "hit_offset": chunk.hit_offset,
+            **({"particle_offset": chunk.particle_offset} if chunk.num_particles else {}),
+            **chunk.hits,
+            **particles,
+        }
     )
-    hits = {name: machine.fetch(column) for name, column in chunk.hits.items()}
-    particles = {f"particle_{name}": machine.fetch(column) for name, column in chunk.particles.items()}
+    energy, x, y, slope_x, slope_y = arrays["primaries"].reshape(5, chunk.num_primaries)
+    primaries = Primaries(arrays["incident_energy"], arrays["primary_offset"], energy, x, y, slope_x, slope_y)
     num_particles: IntArray = np.zeros(chunk.count, np.int64)
     if chunk.num_particles:
-        num_particles = np.diff(machine.fetch(chunk.particle_offset))
+        num_particles = np.diff(arrays["particle_offset"])
     result = WalkResult(
         too_large=chunk.too_large,
-        kept=machine.fetch(chunk.kept).astype(np.bool_),
-        num_hits=np.diff(machine.fetch(chunk.hit_offset)),
+        kept=arrays["kept"].astype(np.bool_),
+        num_hits=np.diff(arrays["hit_offset"]),
         num_particles=num_particles,
-        leaked_energy=machine.fetch(chunk.leaked_energy),
-        **hits,
-        **particles,
+        leaked_energy=arrays["leaked_energy"],
+        **{name: arrays[name] for name in (*chunk.hits, *particles)},
     )
     return primaries, result
