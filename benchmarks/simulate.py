@@ -150,16 +150,18 @@ def measure(preset: str, engine: Any, threads: int, duration: float, repeat: int
     return results
 
 
-def compressed(showers: int, threads: int, folder: Path) -> dict[str, float]:
-    """Return the rates of `supa generate` with each compression that is available."""
-    rates = {}
+def compressed(showers: int, threads: int, repeat: int, folder: Path) -> dict[str, float]:
+    """Return the best rates of `supa generate` with each compression that is available."""
+    rates: dict[str, float] = {}
     for name in supa_datasets.COMPRESSIONS[1:]:
         path = folder / f"{name}.h5"
-        try:
-            rates[name] = generate_rate(path, showers, "--compression", name, "--threads", str(threads))
-        except subprocess.CalledProcessError:
-            continue  # its package is not installed
-        path.unlink()
+        for _ in range(repeat):
+            try:
+                rate = generate_rate(path, showers, "--compression", name, "--threads", str(threads))
+            except subprocess.CalledProcessError:
+                break  # its package is not installed
+            rates[name] = max(rate, rates.get(name, 0.0))
+            path.unlink()
     return rates
 
 
@@ -214,7 +216,7 @@ def measure_all(presets: list[str], threads: list[int], duration: float, repeat:
     return {
         "attempts per second": rates,
         "showers per second of a compressed file, standard": {
-            f"threads {count}": compressed(round(duration * 50_000 * count), count, folder) for count in threads
+            f"threads {count}": compressed(round(duration * 50_000 * count), count, repeat, folder) for count in threads
         },
         "seconds to the first showers on the disk": {"empty cache": empty, "full cache": min(full)},
         "MB of memory of `supa generate`": {f"{n:,} showers": peak_memory(folder, n) for n in (200_000, 3_000_000)},

@@ -1,5 +1,6 @@
 """Appending to a file in a thread of its own, while the caller prepares the next showers."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,29 +10,30 @@ if TYPE_CHECKING:
     from supa import Showers
     from supa_datasets import ShowerWriter
 
+_MOST_PENDING = 2  # pieces that are appended or wait; with one, the thread would have to be woken for each piece
+
 
 @contextmanager
 def appending(writer: "ShowerWriter") -> Iterator[Callable[["Showers"], None]]:
     """Append to a writer in a thread.
 
-    At most one piece is being appended and no piece waits, so the memory does not grow if the disk is slow.
+    Few pieces wait, so the memory does not grow if the disk is slow.
 
     Args:
         writer: The writer. The caller may use it again after the ``with`` block.
 
     Yields:
-        Function that appends showers. It returns before they are written, and raises the error of the showers before.
+        Function that appends showers. It may return before they are written, and raises the error of earlier showers.
         The arrays of the showers must not be changed.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="supa-append") as pool:
-        running: Future[None] | None = None
+        pending: deque[Future[None]] = deque()
 
         def append(showers: "Showers") -> None:
-            nonlocal running
-            if running is not None:
-                running.result()
-            running = pool.submit(writer.append, showers)
+            pending.append(pool.submit(writer.append, showers))
+            while len(pending) > _MOST_PENDING:
+                pending.popleft().result()
 
         yield append
-        if running is not None:
-            running.result()
+        while pending:
+            pending.popleft().result()
