@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -31,6 +32,20 @@ def kernel(function: Function) -> Function:
         return cast(Function, numba.njit(function, nogil=True, error_model="numpy"))
     with _cached_in(folder):
         return cast(Function, numba.njit(function, cache=True, nogil=True, error_model="numpy"))
+
+
+def has_machine_code(module: str) -> bool:
+    """Return whether machine code of a module is in the cache, so that the first call of its kernels is fast.
+
+    Args:
+        module: Name of the module, such as ``"supa.engines.cpu"``.
+
+    Returns:
+        True if the cache contains machine code of any kernel of the module.
+    """
+    folder = machine_code_folder(_settings.CACHE_DIR)
+    name = module.rpartition(".")[2]
+    return folder is not None and next(Path(folder).glob(f"*/{name}.*.nbi"), None) is not None
 
 
 def stage(function: Function) -> Function:

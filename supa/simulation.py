@@ -124,9 +124,10 @@ def stream(
         engine: ``"cpu"``, ``"cuda"`` or ``"reference"``, as in `simulate`.
         threads: Number of threads. By default one for each processor that this process may use. The engines
             ``"cuda"`` and ``"reference"`` use one thread.
-        chunk_size: Number of simulated showers per chunk. By default a chunk has about 3 MB of hits (512 MB with the
-            engine ``"cuda"``). A chunk is smaller if fewer showers are needed. A chunk size that you give is lowered
-            if the chunks would take more than a quarter of the free memory. The showers do not depend on it.
+        chunk_size: Number of simulated showers per chunk. By default a chunk has about 3 MB of hits (6 MB with more
+            than 8 threads, 512 MB with the engine ``"cuda"``). A chunk is smaller if fewer showers are needed. A chunk
+            size that you give is lowered if the chunks would take more than a quarter of the free memory. The showers
+            do not depend on it.
 
     Returns:
         Iterator over chunks of `Showers`. Concatenated, they equal the showers of `simulate`.

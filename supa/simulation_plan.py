@@ -23,7 +23,9 @@ Engine = Literal["cpu", "cuda", "reference"]
 MAX_THREADS = 1024
 
 _SINGLE_THREADED = {"cuda": "one thread", "reference": "one stream"}
-_CHUNK_BYTES = 3 << 20
+_CHUNK_BYTES = 3 << 20  # small enough for the caches
+_CHUNK_BYTES_OF_MANY_THREADS = 6 << 20  # threads exclude each other in the Python code between two chunks
+_MANY_THREADS = 9
 _SPARE_ROWS = 1.1  # rows of the columns of a chunk over their mean number
 _GPU_CHUNK_BYTES = 512 << 20  # enough showers to keep all multiprocessors busy
 _CHUNKS_SHARE = 0.25  # largest share of the free memory for all chunks together
@@ -119,7 +121,7 @@ def make_plan(
     # Divide the required attempts among the threads, but avoid chunks that are too small for their overhead.
     part = max(64, math.ceil(num_showers / (threads * _acceptance(config, keep))))
     if chunk_size is None:
-        chunk_size = min(int((_GPU_CHUNK_BYTES if engine == "cuda" else _CHUNK_BYTES) / bytes_per_attempt), part)
+        chunk_size = min(int(_chunk_bytes(engine, threads) / bytes_per_attempt), part)
     else:
         chunk_size = check_int(1, MAX_INDEX, "chunk_size", chunk_size)
         if keep == "complete":
@@ -144,6 +146,12 @@ def make_plan(
         block_size=max(1, min(int(_BLOCK_PARTICLES / max(particles.max(), 1.0)), 1024)),
         max_particles=int(available_bytes() / (threads * _BYTES_PER_PARTICLE)),
     )
+
+
+def _chunk_bytes(engine: Engine, threads: int) -> int:
+    if engine == "cuda":
+        return _GPU_CHUNK_BYTES
+    return _CHUNK_BYTES_OF_MANY_THREADS if threads >= _MANY_THREADS else _CHUNK_BYTES
 
 
 def _mean_sizes(config: ShowerConfig) -> tuple[FloatArray, float]:

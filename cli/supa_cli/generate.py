@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
+from supa_cli.append_thread import appending
 from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
 from supa_cli.progress import progress
 from supa_cli.signals import deferred_interrupts, interruptible, mark_output_complete, raise_if_interrupted
@@ -102,9 +103,10 @@ def command(
     _check_ending(out, quiet=quiet)
     config = _config(preset, config_file, changes, energy)
 
-    from supa import Run, stream
+    from supa import Run, simulate, stream
+    from supa.simulation import map_stream
     from supa.simulation_plan import random_stream
-    from supa_cli.summary import Summary
+    from supa_cli.summary import ChunkSums, Summary, chunk_sums
     from supa_datasets import ResumeInfo, ShowerWriter, resumable
 
     arguments = {"seed": seed, "keep": keep, "record": record, "engine": engine, "threads": threads}
@@ -127,7 +129,11 @@ def command(
 
     def add_existing(showers: "Showers") -> None:
         raise_if_interrupted()
-        summary.add(showers)
+        summary.add(chunk_sums(showers))
+
+    def prepare(showers: "Showers") -> "tuple[Showers, ChunkSums]":
+        """Sum in the threads that simulate. Types are converted where the showers are copied into the writer."""
+        return showers, chunk_sums(showers)
 
     def left() -> str:
         partial = Path(f"{path}.partial")
@@ -139,25 +145,37 @@ def command(
             run,
             has_particles=has_particles,
             compression=compression,
+            threads=threads,
             overwrite=overwrite,
             resume=resume,
             on_existing=add_existing,
         ) as writer:
-            resumed = writer.num_showers
-            with progress(
-                "simulating", "starting (the first run compiles for about 20 seconds)", quiet=quiet
-            ) as report:
+            done = resumed = writer.num_showers
+            with progress("simulating", "compiling" if _must_compile(engine) else "starting", quiet=quiet) as report:
                 report(resumed, num_showers)
-                chunks = stream(num_showers - resumed, config, first=writer.next_attempt, **arguments)
-                for chunk in interruptible(chunks):
-                    writer.append(chunk)
-                    summary.add(chunk)
-                    report(writer.num_showers, num_showers)
+                chunk_sums(simulate(0, config, record=record, engine=engine))  # compiles everything
+                start = time.perf_counter() - started
+                report(resumed, num_showers)
+                results = map_stream(prepare, num_showers - resumed, config, first=writer.next_attempt, **arguments)
+                with appending(writer) as append:
+                    for showers, sums in interruptible(results):
+                        append(showers)
+                        summary.add(sums)
+                        done += len(showers)
+                        report(done, num_showers)
+                        del showers, sums  # their memory can be used again
         mark_output_complete()
     if quiet:
         return
     seconds = time.perf_counter() - started
-    summary.print(path, simulated=num_showers - resumed, seconds=seconds)
+    summary.print(path, simulated=num_showers - resumed, seconds=seconds, start=start)
+
+
+def _must_compile(engine: str) -> bool:
+    """Return whether the start will take a few seconds because the CPU engine is compiled."""
+    from supa.compiler import has_machine_code
+
+    return engine == "cpu" and not has_machine_code("supa.engines.cpu")
 
 
 def _check_ending(out: str, *, quiet: bool) -> None:

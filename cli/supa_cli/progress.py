@@ -22,7 +22,7 @@ def progress(doing: str, starting: str, *, quiet: bool, items: str = "showers") 
 
     Yields:
         A function to call with the number of completed items and of all items. The first call sets the number of items
-        that were completed before.
+        that were completed before. The second call ends the start: the rate does not include the time before it.
     """
     from rich.console import Console
 
@@ -51,11 +51,16 @@ def progress_bar(console: Any, items: str) -> Any:
         MofNCompleteColumn,
         Progress,
         ProgressColumn,
+        SpinnerColumn,
         Task,
         TextColumn,
         TimeRemainingColumn,
     )
     from rich.text import Text
+
+    class Start(SpinnerColumn):
+        def render(self, task: Task) -> Any:
+            return Text(" ") if task.started else super().render(task)
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
@@ -63,6 +68,7 @@ def progress_bar(console: Any, items: str) -> Any:
             return Text("" if speed is None else f"{_rate(speed)} {items}/s")
 
     return Progress(
+        Start(),
         TextColumn("{task.description}"),
         TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
         BarColumn(),
@@ -86,8 +92,9 @@ class _Bar:
 
     def __call__(self, done: int, total: int) -> None:
         if self._task is None:
-            self._task = self._bar.add_task(self._starting, total=total, completed=done)
+            self._task = self._bar.add_task(self._starting, total=total, completed=done, start=False)
         else:
+            self._bar.start_task(self._task)  # without effect after the first time
             self._bar.update(self._task, completed=done, description=self._doing)
 
 
@@ -96,13 +103,15 @@ class _Lines:
 
     def __init__(self, starting: str, items: str) -> None:
         self._starting, self._items = starting, items
-        self._before: int | None = None
+        self._calls = self._before = 0
         self._started = self._printed = time.perf_counter()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.perf_counter()
-        if self._before is None:
+        self._calls += 1
+        if self._calls <= 2:
             self._before, self._started, self._printed = done, now, now
+        if self._calls == 1:
             click.echo(self._starting, err=True)
             return
         if now - self._printed < 5 and done < total:

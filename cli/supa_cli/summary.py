@@ -2,16 +2,59 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 
 from supa import NoClosedFormError, Run, Showers, expectation
+from supa.arrays import ByteArray, FloatArray, IntArray
+from supa.compiler import kernel
 from supa.number_format import format_percent, format_signed
 from supa.running_moments import RunningMoments
 from supa_cli.tables import print_facts, print_table
 from supa_cli.terminal_text import echo
+
+
+class ChunkSums(NamedTuple):
+    """What the summary needs of some showers."""
+
+    table: FloatArray
+    """(showers, 1 + 2 layers) hits, then hits and energy fraction of each layer."""
+    last_index: int | None
+    """Index of the last shower; None if there are no showers."""
+
+
+def chunk_sums(showers: Showers) -> ChunkSums:
+    """Compute the hits and the energy of every shower in every layer. Several threads may call this function.
+
+    Args:
+        showers: Showers of a run.
+
+    Returns:
+        Sums for ``Summary.add``.
+    """
+    table = np.zeros((len(showers), 1 + 2 * showers.config.num_layers))
+    # Showers from a file are float32. A single type needs less compilation.
+    energy = np.asarray(showers.energy, dtype=np.float64)
+    _sum_hits(showers.offset, showers.layer, energy, showers.incident_energy, table)
+    return ChunkSums(table, int(showers.index[-1]) if len(showers) else None)
+
+
+@kernel
+def _sum_hits(
+    offset: IntArray, layer: ByteArray, energy: FloatArray, incident_energy: FloatArray, table: FloatArray
+) -> None:
+    for k in range(len(incident_energy)):
+        i, stop = offset[k], offset[k + 1]
+        table[k, 0] = stop - i
+        while i < stop:  # hits are ordered by layer, so the sums of a layer stay in registers
+            here, first, total = layer[i], i, 0.0
+            while i < stop and layer[i] == here:
+                total += energy[i]
+                i += 1
+            table[k, 1 + 2 * here] += i - first
+            table[k, 2 + 2 * here] += total / incident_energy[k]
 
 
 class Summary:
@@ -23,49 +66,43 @@ class Summary:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._showers = self._hits = 0
-        self._attempts = 0
+        self._hits = self._attempts = 0
         self._names = ["hits"]
         for layer in range(run.config.num_layers):
             self._names += [f"hits, layer {layer}", f"energy fraction, layer {layer}"]
         self._moments = RunningMoments()
 
-    def add(self, showers: Showers) -> None:
+    def add(self, sums: ChunkSums) -> None:
         """Add showers.
 
         Args:
-            showers: Showers of the run.
+            sums: Sums of the next showers of the run.
         """
-        n, layers = len(showers), self._run.config.num_layers
-        shower = showers.hits.group_of_row()
-        cell = shower * layers + showers.layer
-        hits = np.bincount(cell, minlength=n * layers).reshape(n, layers)
-        energy = np.bincount(cell, weights=showers.energy, minlength=n * layers).reshape(n, layers)
-        fraction = energy / showers.incident_energy[:, None]
-        table = np.column_stack([hits.sum(axis=1), *[c for k in range(layers) for c in (hits[:, k], fraction[:, k])]])
-        self._moments.add(table)
-        self._showers += n
-        self._hits += showers.hits.num_rows
-        if n:
-            self._attempts = int(showers.index[-1]) + 1 - self._run.first
+        self._moments.add(sums.table)
+        self._hits += int(sums.table[:, 0].sum())
+        if sums.last_index is not None:
+            self._attempts = sums.last_index + 1 - self._run.first
 
-    def print(self, path: Path, *, simulated: int, seconds: float) -> None:
+    def print(self, path: Path, *, simulated: int, seconds: float, start: float) -> None:
         """Print the summary.
 
         Args:
             path: Path of the finished file.
             simulated: Number of showers that this command simulated.
             seconds: Elapsed time in seconds.
+            start: Seconds of these until the simulation could begin, including its compilation.
         """
+        showers = self._moments.count
         print_facts(
             [
                 ("file", str(path)),
-                ("showers", f"{self._showers:,}"),
+                ("showers", f"{showers:,}"),
                 ("attempts", f"{self._attempts:,}"),
-                ("acceptance", format_percent(self._showers / self._attempts, 2)),
+                ("acceptance", format_percent(showers / self._attempts, 2)),
                 ("hits", f"{self._hits:,}"),
                 ("file size", f"{path.stat().st_size / 1e6:,.1f} MB"),
-                ("time", f"{seconds:.1f} s" + (f", {simulated / seconds:,.0f} showers/s" if simulated else "")),
+                ("time", f"{seconds:.1f} s, of which {start:.1f} s to start"),
+                ("rate", f"{simulated / (seconds - start):,.0f} showers/s after the start" if simulated else "-"),
                 ("seed", f"{self._run.seed}"),
             ]
         )
@@ -77,7 +114,7 @@ class Summary:
             compared = _compared(mean[k], error[k], exact.get(name))
             means.append([name, f"{mean[k]:.6g}", f"{error[k]:.2g}", *compared])
         if self._run.keep == "complete":
-            p = self._showers / self._attempts
+            p = showers / self._attempts
             error_p = math.sqrt(p * (1 - p) / self._attempts)
             means.append(["acceptance", f"{p:.6g}", f"{error_p:.2g}", *_compared(p, error_p, exact.get("acceptance"))])
         title = "Means per shower; pull = (measured - exact) / standard error"

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from supa.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
+    from supa_datasets.compression import COMPRESSIONS as COMPRESSIONS
+    from supa_datasets.compression import Compression as Compression
     from supa_datasets.conversion.awkward_arrays import from_awkward as from_awkward
     from supa_datasets.conversion.binning import read_binning as read_binning
     from supa_datasets.conversion.converter import convert as convert
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from supa_datasets.hdf5 import ShowerFile as ShowerFile
     from supa_datasets.hdf5 import load as load
     from supa_datasets.hdf5 import save as save
-    from supa_datasets.hdf5_create import COMPRESSIONS as COMPRESSIONS
-    from supa_datasets.hdf5_create import Compression as Compression
     from supa_datasets.loaders.batches import BucketSampler as BucketSampler
     from supa_datasets.loaders.edges import Nearest as Nearest
     from supa_datasets.loaders.edges import Tree as Tree

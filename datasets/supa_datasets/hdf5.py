@@ -15,7 +15,7 @@ from supa.arrays import IntArray
 from supa.checks import counted
 from supa.ragged import counts_to_offsets
 from supa.selection import selected
-from supa_datasets.hdf5_create import Compression
+from supa_datasets.compression import Compression
 from supa_datasets.layout import (
     HITS,
     PARTICLES,

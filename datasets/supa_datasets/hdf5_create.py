@@ -1,60 +1,30 @@
-"""Creation of the HDF5 file of a shower file: properties, columns and compression filters."""
+"""Creation of the HDF5 file of a shower file: properties and columns."""
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 
 from supa import Run
-from supa.checks import did_you_mean
 from supa_datasets.layout import PROGRESS, SHOWER_CHUNK, SHOWER_TYPES, tables_of, write_run
 
-Compression = Literal["none", "lz4", "zstd", "gzip"]
-COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd", "gzip")
-"""Names of the compressions."""
+# Linux copies aligned chunks into large pages of its cache, which takes two thirds of the time. Compressed chunks have
+# arbitrary sizes, so aligning them would waste space.
+_ALIGNMENT = 1 << 15
 
-# The blocks of the writer are much larger than chunks, so a large chunk cache for each of about 20 columns is useless.
+# The writer writes whole chunks, so a large chunk cache for each of about 20 columns is useless.
 _WRITE_CACHE_BYTES = 1 << 18
 
 
-def compression_filters(compression: Compression) -> dict[str, Any]:
-    """Return the arguments of ``create_dataset`` for a compression.
-
-    Args:
-        compression: One of ``COMPRESSIONS``.
-
-    Returns:
-        Keyword arguments; empty without compression.
-
-    Raises:
-        ValueError: If there is no such compression, or its package is not installed.
-    """
-    if compression not in COMPRESSIONS:
-        raise ValueError(
-            f"compression: {compression!r} was given, but it must be one of {', '.join(COMPRESSIONS)}."
-            f"{did_you_mean(compression, COMPRESSIONS)}"
-        )
-    if compression == "none":
-        return {}
-    if compression == "gzip":
-        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-    try:
-        import hdf5plugin
-    except ImportError:
-        raise ValueError(
-            f"compression: {compression!r} needs the package hdf5plugin: pip install 'supa-showers[compression]'."
-        ) from None
-    return dict(hdf5plugin.Blosc2(cname=compression, clevel=5, filters=hdf5plugin.Blosc2.SHUFFLE))
-
-
-def create_file(path: Path, descriptor: int) -> h5py.File:
+def create_file(path: Path, descriptor: int, *, aligned: bool) -> h5py.File:
     """Create an empty HDF5 file that stays readable if the writing process dies.
 
     Args:
         path: Path of the file, which exists and is replaced.
         descriptor: Descriptor of the same file.
+        aligned: Whether large chunks start at multiples of their usual size.
 
     Returns:
         The open file.
@@ -67,6 +37,8 @@ def create_file(path: Path, descriptor: int) -> h5py.File:
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     # Single-writer-multiple-reader mode makes an unfinished file readable and requires the layout of HDF5 1.10.
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    if aligned:
+        access.set_alignment(_ALIGNMENT, _ALIGNMENT)
     # The writer locks the file itself, since HDF5 releases its lock in this mode.
     access.set_file_locking(False, True)
     creation = _without_times(h5py.h5p.FILE_CREATE)
@@ -102,25 +74,12 @@ def create_columns(
         for name, kind in table.types.items():
             create(f"{table.group}/{name}", kind, table.chunk, **filters)
         create(table.offset, "i8", SHOWER_CHUNK)
-        append_rows(columns[table.offset], np.zeros(1, "i8"))
     for name, kind in SHOWER_TYPES.items():
         create(f"showers/{name}", kind, SHOWER_CHUNK)
     columns[PROGRESS] = file.create_dataset(PROGRESS, (1,), "i8", data=np.zeros(1, "i8"))
     # From now on HDF5 orders its writes such that the file is readable at any time.
     file.swmr_mode = True
     return columns
-
-
-def append_rows(column: h5py.Dataset, values: Any) -> None:
-    """Append rows to a column.
-
-    Args:
-        column: The column.
-        values: (rows,) values to append.
-    """
-    start = len(column)
-    column.resize(start + len(values), axis=0)
-    column[start:] = values
 
 
 def _check_disk_space(descriptor: int) -> None:

@@ -96,8 +96,11 @@ def test_threads_do_not_change_the_bytes(tmp_path):
 def test_the_summary_compares_with_the_exact_expectations(tmp_path):
     result = _supa("generate", "a.h5", "-n", "2e3", "--keep", "complete", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    for part in ("showers", "2,000", "attempts", "acceptance", "file size", "showers/s", "97.4834", "std. error"):
+    for part in ("showers", "2,000", "attempts", "acceptance", "file size", "97.4834", "std. error"):
         assert part in result.stdout
+    assert re.search(
+        r"\ntime +\d+\.\d s, of which \d+\.\d s to start\nrate +[\d,]+ showers/s after the start\n", result.stdout
+    )
     pulls = [float(p) for p in re.findall(r"([+-]\d+\.\d\d)$", result.stdout, re.MULTILINE)]
     assert len(pulls) == 8
     assert "acceptance" in result.stdout
@@ -113,6 +116,52 @@ def test_unusual_names_and_encodings_are_supported(tmp_path):
         result = _supa("generate", name, "-n", "10", cwd=tmp_path, env=environment)
         assert (result.returncode, name.replace("é", "?") in result.stdout) == (0, True), result
     assert _supa("presets", cwd=tmp_path, env=environment).returncode == 0
+
+
+def test_the_start_is_called_compilation_only_with_an_empty_cache(tmp_path, monkeypatch):
+    from supa_cli.generate import _must_compile
+
+    monkeypatch.setattr("supa.compiler.machine_code_folder", lambda _: str(tmp_path))
+    assert _must_compile("cpu")
+    (tmp_path / "engines_1").mkdir()
+    (tmp_path / "engines_1" / "cpu.walk-1.py311.nbi").touch()
+    assert not _must_compile("cpu")
+    assert not _must_compile("reference")
+
+
+STARTED = """
+import gc, sys
+from numba.core.registry import CPUDispatcher
+from supa_cli import generate, progress
+from supa_cli.main import main
+
+def compiled():
+    return sum(len(f.signatures) for f in gc.get_objects() if isinstance(f, CPUDispatcher))
+
+class Report:
+    counts = []
+
+    def __enter__(self):
+        return lambda *_: self.counts.append(compiled())
+
+    def __exit__(self, *_):
+        pass
+
+generate.progress = lambda *_, **__: Report()
+try:
+    main()
+finally:
+    print("compiled", Report.counts[0] < Report.counts[1] == compiled())
+"""
+
+
+@pytest.mark.parametrize("record", ["hits", "particles"])
+def test_everything_is_compiled_at_the_start(tmp_path, record):
+    """The rate in the summary excludes the start, and the threads need compiled functions."""
+    arguments = ["generate", "a.h5", "-n", "50000", "--record", record, "--energy", "1:9", "--keep", "complete"]
+    command = [sys.executable, "-c", STARTED, *arguments, "--quiet"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "compiled True\n"), ended.stderr
 
 
 def test_the_summary_reports_a_missing_closed_form(tmp_path):
@@ -315,21 +364,47 @@ def test_a_signal_inside_exec_ends_the_run_with_status_130(tmp_path):
     assert 0 < _finished(tmp_path / "a.h5") < 2_000_000
 
 
+def test_a_full_disk_is_one_clear_error(tmp_path):
+    """A limit on the file size simulates a full disk, which the thread that appends meets."""
+    arguments = " ".join([*COMMAND, "generate", "a.h5", "-n", "1e6"])
+    command = ["sh", "-c", f"ulimit -f 80000; exec {arguments}"]  # 41 MB
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False), ended.stderr
+    *_, error = ended.stderr.strip().splitlines()
+    assert re.fullmatch(
+        r"Error: a\.h5: the file cannot be written \(File too large\); [\d,]+ showers are saved in a\.h5\.partial\.",
+        error,
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5.partial"]
+    assert _finished(tmp_path / "a.h5") > 10_000
+
+
+WAYS = {
+    "complete": ["-n", 400_000, "--energy", "log:1:100", "--keep", "complete"],
+    "particles, gzip": ["-n", 20_000, "--record", "particles", "--compression", "gzip"],
+    "zstd": ["-n", 100_000, "--compression", "zstd"],
+}
+
+
 @pytest.mark.slow
-def test_sigkill_leaves_no_file_or_a_complete_one(tmp_path):
-    """A run that is killed at 24 random times and resumed writes the same bytes as an undisturbed run."""
-    options = ["-n", 200_000, "--seed", 9, "--energy", "log:1:100", "--keep", "complete", "--quiet"]
-    started = time.monotonic()
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS.keys())
+def test_sigkill_leaves_no_file_or_a_complete_one(tmp_path, options):
+    """A run that is killed at 12 random times and resumed writes the same bytes as an undisturbed run."""
+    if "zstd" in options:
+        pytest.importorskip("hdf5plugin")
+    options = [*options, "--seed", 9, "--quiet"]
     whole = tmp_path / "whole.h5"
-    _generate(whole, *options[:-1])
+    _generate(whole, *options[:-1])  # compiles
+    started = time.monotonic()
+    _generate(whole, *options[:-1], "--overwrite")
     undisturbed = time.monotonic() - started
     digest, moments = _digest(whole), random.Random(1)
     path = tmp_path / "a.h5"
-    kills = finished = 0
-    while kills < 24:
+    kills = 0
+    while kills < 12:
         process = _start(path, *options, "--resume", wait_for=None)
         try:
-            process.wait(timeout=moments.uniform(0.2, 1.0 + undisturbed))
+            process.wait(timeout=moments.uniform(0.5, 1.5 + undisturbed))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
@@ -339,7 +414,6 @@ def test_sigkill_leaves_no_file_or_a_complete_one(tmp_path):
         if path.exists():
             assert _digest(path) == digest
             path.unlink()
-            finished += 1
     if not path.exists():
         _generate(path, *options[:-1], "--resume")
     assert _digest(path) == digest

@@ -159,12 +159,6 @@ def test_a_pickled_file_is_opened_again(path):
 # ---------------------------------------------------------------------- bytes
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    monkeypatch.setattr("supa_datasets.writer._BLOCK_HITS", 3000)
-    monkeypatch.setattr("supa_datasets.writer._BLOCK_SHOWERS", 40)
-
-
 def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
     edges = [0, *cuts, len(showers)]
     pieces = []
@@ -176,7 +170,7 @@ def _pieces(showers: Showers, *cuts: int) -> list[Showers]:
     return pieces
 
 
-@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.usefixtures("small_chunks")
 def test_bytes_do_not_depend_on_the_division_into_pieces(tmp_path, showers):
     digests = set()
     for k, cuts in enumerate([(), (1,), (39, 40, 41), tuple(range(7, 300, 7))]):
@@ -188,24 +182,24 @@ def test_bytes_do_not_depend_on_the_division_into_pieces(tmp_path, showers):
     assert len(digests) == 1
 
 
-def test_a_block_is_written_if_there_are_particles_but_no_hits(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("small_chunks")
+def test_a_batch_is_written_if_there_are_particles_but_no_hits(tmp_path):
     """Otherwise the trees of thousands of showers would accumulate in memory."""
-    monkeypatch.setattr("supa_datasets.writer._BLOCK_PARTICLES", 3000)
     config = supa.preset("standard").replace(stop_amplitude=0.0, split_early=0.3, split_late=0.1)
-    showers, pending = supa.simulate(200, config, seed=1, record="particles"), []
+    showers, buffered = supa.simulate(200, config, seed=1, record="particles"), []
     with ShowerWriter(tmp_path / "a.h5", showers.run, has_particles=True) as writer:
         for piece in supa.stream(200, config, seed=1, record="particles", chunk_size=7):
             writer.append(piece)
-            pending.append(sum(block.particles.num_rows for block in writer._pending))
+            buffered.append(writer._buffer._rows["particles"].length - writer._buffer._rows["particles"]._first)
     assert showers.hits.num_rows == 0
-    assert max(pending) < 3000 < showers.particles.num_rows
+    assert max(buffered) < 5000 < showers.particles.num_rows
     assert supa_datasets.load(tmp_path / "a.h5").index.tolist() == showers.index.tolist()
     with ShowerWriter(tmp_path / "whole.h5", showers.run, has_particles=True) as writer:
         writer.append(showers)
     assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "whole.h5")
 
 
-@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("stops", [(0,), (1,), (57,), (120, 121), (10, 200, 250)])
 def test_an_interrupted_file_resumes_to_the_same_bytes(tmp_path, showers, stops):
     with ShowerWriter(tmp_path / "whole.h5", showers.run, has_particles=True) as writer:
@@ -352,7 +346,7 @@ from supa import atomic_file as module
 step, path = sys.argv[1:]
 writer = supa_datasets.ShowerWriter(path, supa.simulate(0, seed=1).run)
 writer.append(supa.simulate(50, seed=1))
-writer._write_block()
+writer._write_rest()
 
 def die(*_, **__):
     os.kill(os.getpid(), 9)
