@@ -68,7 +68,7 @@ class _Rows:
         if self._stop + count > self._capacity:
             self._make_room(count)
         for path, values in columns.items():
-            self._arrays[path][self._stop : self._stop + count] = values
+            _copy(values, self._arrays[path][self._stop : self._stop + count])
         self._stop += count
         self.length += count
 
@@ -105,6 +105,18 @@ class _Rows:
             copy = np.zeros(self._chunk, array.dtype)
             copy[: self._stop - self._start] = array[self._start : self._stop]
             yield Piece(path, self._first, [copy], self.length)
+
+
+def _copy(values: Array, target: Array) -> None:
+    """Copy values into an array, and convert them if its type is another one.
+
+    NumPy releases the interpreter lock while it copies, and then waits for the threads that simulate. This takes longer
+    than a copy without a conversion.
+    """
+    if values.dtype == target.dtype and values.flags.c_contiguous:
+        memoryview(target)[:] = memoryview(values)
+    else:
+        target[:] = values
 
 
 class ShowerBuffer:

@@ -37,7 +37,7 @@ WEIGHTS = (3, 1, 2)
 MIXTURE = {"seed": 7, "first": 1000, "weights": WEIGHTS, "targets": ["attempt", "source", "incident_energy", "layer"]}
 
 
-def _uniform(seed, position):
+def _uniform(seed, index):
     """Return the number from 0 to 1 that selects the config of a position, in plain Python."""
 
     def splitmix64(z):
@@ -46,13 +46,13 @@ def _uniform(seed, position):
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
         return z ^ (z >> 31)
 
-    return (splitmix64((splitmix64(seed) + splitmix64(position)) % 2**64) >> 11) / 2**53
+    return (splitmix64((splitmix64(seed) + splitmix64(index)) % 2**64) >> 11) / 2**53
 
 
 def _true_showers(positions, seed=7, first=1000):
     """Return (config number, shower) of each position of the mixture, each simulated alone."""
     edges = np.cumsum(WEIGHTS) / sum(WEIGHTS)
-    numbers = [int(np.searchsorted(edges, _uniform(seed, p), side="right")) for p in positions]
+    numbers = [int(np.searchsorted(edges, _uniform(seed, first + p), side="right")) for p in positions]
     return [
         (k, supa.simulate(1, CONFIGS[k], seed=seed, first=first + p)) for k, p in zip(numbers, positions, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""A mixture of configs: the config of each position of a stream, and the showers of a span of positions."""
+"""A mixture of configs: the config of each shower of a stream, and the showers of a span of positions."""
 
 from collections.abc import Sequence
 
@@ -15,20 +15,20 @@ from supa_datasets.loaders.splitmix import splitmix64, to_unit
 _MOST_SHOWERS = 1 << 30  # so many that only memory limits the size of a chunk
 
 
-def config_numbers(positions: IntArray, fractions: Sequence[float], seed: int) -> IntArray:
-    """Return the config of each position of a stream, which depends only on the position, the fractions and the seed.
+def config_numbers(indices: IntArray, fractions: Sequence[float], seed: int) -> IntArray:
+    """Return the config of each shower of a mixture, which depends only on its index, the fractions and the seed.
 
     Args:
-        positions: (n,) positions from 0.
+        indices: (n,) indices of the showers.
         fractions: Fraction of each config; the fractions add up to 1.
         seed: Random seed from 0 to 2**64 - 1.
 
     Returns:
         (n,) int64 numbers of the configs.
     """
-    # Both the seed and the position are hashed, so that streams of successive seeds are not shifted copies.
+    # Both the seed and the index are hashed, so that streams of successive seeds are not shifted copies.
     key = splitmix64(np.array([seed], dtype=np.uint64))
-    place = to_unit(splitmix64(key + splitmix64(positions.astype(np.uint64))))
+    place = to_unit(splitmix64(key + splitmix64(indices.astype(np.uint64))))
     return np.searchsorted(np.cumsum(fractions)[:-1], place, side="right").astype(np.int64)
 
 
@@ -86,4 +86,5 @@ class MixtureWalker:
         return [walker.walk(*indices, config == k) for k, walker in enumerate(self._walkers)]
 
     def _configs_of(self, start: int, stop: int) -> IntArray:
-        return config_numbers(np.arange(start, stop, dtype=np.int64), self._fractions, self._seed)
+        indices = np.arange(self._first + start, self._first + stop, dtype=np.int64)
+        return config_numbers(indices, self._fractions, self._seed)

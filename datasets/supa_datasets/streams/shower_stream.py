@@ -43,7 +43,7 @@ class ShowerStream(IterableDataset[Any]):
 
     Args:
         config: Name of a preset, a `supa.ShowerConfig`, or a list of these, which are mixed at random. The config of a
-            position depends only on the position, the weights and the seed.
+            shower depends only on its index, the weights and the seed.
         batch_size: Number of showers in each batch, of all ranks together.
         seed: Random seed from 0 to 2**64 - 1.
         first: Index of the first shower. Streams with the same seed and separate ranges of indices have no shower in
