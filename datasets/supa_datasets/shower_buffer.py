@@ -114,7 +114,7 @@ def _copy(values: Array, target: Array) -> None:
     than a copy without a conversion.
     """
     if values.dtype == target.dtype and values.flags.c_contiguous:
-        memoryview(target)[:] = memoryview(values)
+        target.data[:] = values.data
     else:
         target[:] = values
 
