@@ -15,6 +15,7 @@ from supa.ragged import Ragged, counts_to_offsets
 from supa.showers import Run, Showers
 
 _MOST_BYTES_FOR_ONE_THREAD = 64 << 20
+_SPARE_ROWS = 1.25  # rows of new columns over the number that the first chunks lead to expect
 
 
 class _GrowingColumns:
@@ -33,7 +34,7 @@ class _GrowingColumns:
         if any(name not in self._columns or self._end > len(self._columns[name]) for name in columns):
             before_growth()
             for name, column in columns.items():
-                longer = np.empty(max(self._end, int(1.02 * self._end / share) + 1024), dtype=column.dtype)
+                longer = np.empty(max(self._end, int(_SPARE_ROWS * self._end / share) + 1024), dtype=column.dtype)
                 if name in self._columns:
                     longer[:start] = self._columns[name][:start]
                 self._columns[name] = longer

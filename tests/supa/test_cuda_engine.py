@@ -4,6 +4,7 @@ Without a GPU the device source runs on the host, compiled by the system's C++ c
 """
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 import cuda_host
@@ -18,6 +19,7 @@ from supa.engines import cuda
 from supa.engines.cuda import device, walker
 from supa.engines.cuda.walker import GpuMemoryError
 from supa.simulation import map_stream
+from supa_datasets import ShowerWriter
 
 needs_compiler = pytest.mark.skipif(cuda_host.COMPILER is None, reason="no C++ compiler is installed")
 
@@ -77,6 +79,29 @@ def test_random_configs_have_the_bits_of_the_cpu_engine(config, host):
 @pytest.mark.parametrize("options", [{"seed": 2**64 - 1}, {"first": 2**40 + 3}, {"energy": "log:1:100"}])
 def test_large_seeds_and_indices_have_the_bits_of_the_cpu_engine(options):
     compare_engines(50, "critical", **options)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("engine_on_host")
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("keep", ["all", "complete"])
+def test_an_interrupted_file_is_resumed_to_the_bytes_of_the_cpu_engine(tmp_path, keep, compression):
+    run = supa.simulate(0, keep=keep).run
+    with ShowerWriter(tmp_path / "whole.h5", run, compression=compression) as writer:
+        for chunk in supa.stream(2000, keep=keep):
+            writer.append(chunk)
+    for engine, resume in (("cuda", False), ("cpu", True), ("cuda", True)):
+        with ShowerWriter(tmp_path / "parts.h5", run, compression=compression, resume=resume) as writer:
+            left = 2000 - writer.num_showers
+            chunks = supa.stream(left, keep=keep, first=writer.next_attempt, engine=engine, chunk_size=700)
+            for chunk in islice(chunks, 1):
+                writer.append(chunk)
+            if engine != "cuda" or not resume:
+                writer.suspend()
+                continue
+            for chunk in chunks:
+                writer.append(chunk)
+    assert (tmp_path / "parts.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
 @needs_compiler
