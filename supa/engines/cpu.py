@@ -15,6 +15,7 @@ from supa.engines.tiles import (
     HIT_TAG,
     HIT_X,
     HIT_Y,
+    LANES,
     LOW_BYTE,
     NODE_CODE,
     NODE_ENERGY,
@@ -244,7 +245,7 @@ def _walk_blocks(
         Number of the next shower, numbers of hits and of recorded particles, and the number of a shower that is too
         large, or -1.
     """
-    capacity = Word(len(here.energy) - 8)
+    capacity = Word(len(here.energy) - LANES)
     hit_id = hit.view(np.uint64)
     num_showers, num_slices, num_layers = len(primaries.incident_energy), len(walk.stop_word), Word(walk.num_layers)
     end, node_end = Word(start_end), Word(start_node_end)

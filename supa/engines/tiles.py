@@ -19,7 +19,7 @@ from supa.random import HALF, MASK, TO_UNIT, Word, identity_words, philox
 
 TILE = 128
 _CACHE_LINE = 64  # bytes
-_LANES = 8  # divisor of TILE, and a multiple of the vector length of all common processors
+LANES = 8  # divisor of TILE, and a multiple of the vector length of all common processors
 
 ZERO, ONE = Word(0), Word(1)
 BYTE, LOW_BYTE = Word(8), Word(255)
@@ -54,7 +54,7 @@ def whole_vectors(count: Word) -> np.int64:
 
     The compiler sees that the result is a multiple, and leaves out a scalar loop for the remainder.
     """
-    return np.int64((count + Word(_LANES - 1)) // Word(_LANES)) * _LANES
+    return np.int64((count + Word(LANES - 1)) // Word(LANES)) * LANES
 
 
 def aligned_empty(count: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -79,7 +79,7 @@ class Particles(NamedTuple):
     @classmethod
     def empty(cls, count: int) -> "Particles":
         """Allocate memory for particles. The vectorised loops read a few numbers beyond the last particle."""
-        size = count + _LANES
+        size = count + LANES
         return cls(
             aligned_empty(4 * size, np.float64),
             aligned_empty(size, np.float64),
@@ -89,7 +89,7 @@ class Particles(NamedTuple):
     @property
     def capacity(self) -> int:
         """Number of particles that fit."""
-        return len(self.energy) - _LANES
+        return len(self.energy) - LANES
 
 
 class Scratch(NamedTuple):
