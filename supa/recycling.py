@@ -36,7 +36,7 @@ class Recycler(Generic[Arrays]):
         except IndexError:
             return None
 
-    def lend(self, arrays: Arrays, views: Mapping[str, Array]) -> dict[str, Array]:
+    def lend(self, arrays: Arrays, views: Mapping[str, Array]) -> dict[str, Any]:
         """Return views of a set of arrays. When nothing refers to these views any more, the set becomes unused.
 
         Args:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from supa.arrays import Array, BoolArray, IntArray
 from supa.checks import counted
 from supa.engines import cpu
+from supa.engines.columns import HitColumns, ParticleColumns, empty_columns
 from supa.engines.results import WalkResult
 from supa.physics import build_walk
 from supa.primaries import Primaries, draw_primaries
@@ -17,7 +18,7 @@ from supa.recycling import Recycler
 from supa.showers import Run, Showers
 from supa.simulation_plan import Plan, random_stream
 
-RecycledColumns: TypeAlias = Recycler[tuple[cpu.HitColumns, cpu.ParticleColumns | None]]
+RecycledColumns: TypeAlias = Recycler[tuple[HitColumns, ParticleColumns | None]]
 
 _SMALLER = "lower num_slices or the split probabilities, increase the stop probabilities, or use fewer threads."
 
@@ -59,8 +60,8 @@ class SpanWalker:
             block_size = max(block_size, block_size * len(wanted) // max(1, int(wanted.sum())))
         unused = self._columns.take()
         hits, particles = unused or (
-            cpu.HitColumns.empty(plan.chunk_hits),
-            cpu.ParticleColumns.empty(plan.chunk_particles) if plan.record == "particles" else None,
+            empty_columns(HitColumns, plan.chunk_hits),
+            empty_columns(ParticleColumns, plan.chunk_particles) if plan.record == "particles" else None,
         )
         with explained_memory_error(start, stop):
             result, hits, particles = self._workspace.walk_showers(
@@ -74,8 +75,7 @@ class SpanWalker:
                 complete_only=plan.keep == "complete",
                 max_particles=plan.max_particles,
             )
-        lent: dict[str, Any] = {**self._columns.lend((hits, particles), result.columns())}
-        result = result._replace(**lent)
+        result = result._replace(**self._columns.lend((hits, particles), result.columns()))
         if wanted is not None:
             result = result._replace(kept=result.kept & wanted)
         return showers_of(plan, indices, primaries, result)

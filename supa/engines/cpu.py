@@ -1,12 +1,12 @@
 """The engine ``cpu``, which advances blocks of showers slice by slice and processes tiles of particles."""
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from supa.arrays import BoolArray, ByteArray, FloatArray, IntArray, UInt64Array
 from supa.compiler import kernel, stage
+from supa.engines.columns import HitColumns, ParticleColumns, longer
 from supa.engines.results import WalkResult
 from supa.engines.tiles import (
     BYTE,
@@ -48,46 +48,6 @@ from supa.engines.tiles import (
 from supa.physics import Walk
 from supa.primaries import Primaries
 from supa.random import HALF, MASK, Word
-
-
-class HitColumns(NamedTuple):
-    """Columns of hits."""
-
-    x: FloatArray
-    y: FloatArray
-    energy: FloatArray
-    slice: ByteArray
-    layer: ByteArray
-    primary: ByteArray
-
-    @classmethod
-    def empty(cls, rows: int) -> "HitColumns":
-        """Return uninitialised columns."""
-        x, y, energy = np.empty((3, rows))
-        slice_, layer, primary = np.empty((3, rows), np.uint8)
-        return cls(x, y, energy, slice_, layer, primary)
-
-
-class ParticleColumns(NamedTuple):
-    """Columns of recorded particles."""
-
-    x: FloatArray
-    y: FloatArray
-    energy: FloatArray
-    parent: npt.NDArray[np.int32]
-    slice: ByteArray
-    fate: ByteArray
-    primary: ByteArray
-
-    @classmethod
-    def empty(cls, rows: int) -> "ParticleColumns":
-        """Return uninitialised columns."""
-        x, y, energy = np.empty((3, rows))
-        slice_, fate, primary = np.empty((3, rows), np.uint8)
-        return cls(x, y, energy, np.empty(rows, np.int32), slice_, fate, primary)
-
-
-Columns = TypeVar("Columns", HitColumns, ParticleColumns)
 
 
 class _Tally(NamedTuple):
@@ -195,18 +155,10 @@ class Workspace:
         if node_rows:
             self._node = aligned_empty(max(int(NODE_ROW) * node_rows, 2 * len(self._node)), np.float64)
         if hit_columns:
-            hits = _longer(hits, end, hit_columns)
+            hits = longer(hits, end, hit_columns)
         if particles is not None and node_columns:
-            particles = _longer(particles, node_end, node_columns)
+            particles = longer(particles, node_end, node_columns)
         return hits, particles
-
-
-def _longer(columns: Columns, end: int, needed: int) -> Columns:
-    """Copy the first rows into new columns that are at least twice as long."""
-    longer = columns.empty(max(needed, 2 * len(columns.x)))
-    for name in columns._fields:
-        getattr(longer, name)[:end] = getattr(columns, name)[:end]
-    return longer
 
 
 # Places in the array `needed`.

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import kernel
-from supa.engines.growable import taller
 from supa.engines.results import WalkResult
 from supa.physics import LEAK, PASS, SPLIT, STOP, Walk, child_slopes
 from supa.primaries import Primaries
@@ -99,7 +98,7 @@ def _walk(
         first = end
         for p in range(primaries.offset[k], primaries.offset[k + 1]):
             if end == len(reals):
-                reals, slopes, codes = taller(reals, end + 2), taller(slopes, end + 2), taller(codes, end + 2)
+                reals, slopes, codes = _taller(reals, end + 2), _taller(slopes, end + 2), _taller(codes, end + 2)
             reals[end, 0], reals[end, 1], reals[end, 2] = primaries.x[p], primaries.y[p], primaries.energy[p]
             slopes[end, 0], slopes[end, 1] = primaries.slope_x[p], primaries.slope_y[p]
             codes[end, 0], codes[end, 1], codes[end, 3] = -1, 0, p - primaries.offset[k]
@@ -109,7 +108,7 @@ def _walk(
             if end - first > max_particles:
                 return k, np.zeros_like(kept), num_particles, leaked, reals[:0], codes[:0]
             if end + 2 > len(reals):
-                reals, slopes, codes = taller(reals, end + 2), taller(slopes, end + 2), taller(codes, end + 2)
+                reals, slopes, codes = _taller(reals, end + 2), _taller(slopes, end + 2), _taller(codes, end + 2)
             l, energy = codes[at, 1], reals[at, 2]
             if l == num_slices:
                 codes[at, 2] = LEAK
@@ -154,3 +153,11 @@ def _walk(
         if not kept[k]:
             end = first
     return -1, kept, num_particles, leaked, reals[:end], codes[:end]
+
+
+@kernel
+def _taller(rows: Any, height: int) -> Any:
+    """Copy rows into a new array with at least this many rows and at least twice as many as before."""
+    higher = np.empty((max(height, 2 * rows.shape[0]), rows.shape[1]), dtype=rows.dtype)
+    higher[: rows.shape[0]] = rows
+    return higher

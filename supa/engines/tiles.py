@@ -1,9 +1,8 @@
 """The stages in which the engine ``cpu`` processes a tile of particles in one slice.
 
-The active particles are rows of 8 words in a flat array. One tile of them at a time is copied to a small scratch
-buffer. One loop draws all random words of the tile, and another loop computes the geometry of all splits. The lines of
-the scratch buffer have constant distances, so the compiler can prove that they do not overlap and vectorises both
-loops. All other loops index with uint64, because Numba tests whether a signed index is negative.
+One loop draws all random words of the tile, and another loop computes the geometry of all splits. Their results are
+lines of a small scratch buffer with constant distances, so the compiler can prove that the lines do not overlap, and
+vectorises both loops. All other loops index with uint64, because Numba tests whether a signed index is negative.
 """
 
 from typing import Any, NamedTuple
