@@ -28,7 +28,7 @@ from supa.simulation_plan import (
     make_plan,
     never_complete,
 )
-from supa.span_walker import RecycledColumns, SpanWalker, explained_memory_error, showers_of
+from supa.span_walker import GpuSpanWalker, RecycledColumns, SpanWalker, explained_memory_error, showers_of
 
 Result = TypeVar("Result")
 
@@ -282,29 +282,18 @@ def _attempts_on_gpu(
 
 
 def _walked_on_gpu(plan: Plan, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Showers]]:
-    machine = cuda.open_gpu()
-    walker = cuda.Walker(
-        plan.config,
-        plan.seed,
-        plan.keep == "complete",
-        plan.record == "particles",
-        machine,
-        max_particles=plan.max_particles,
-    )
+    walker = GpuSpanWalker(plan)
     most = plan.chunk_size
     for start, stop in spans:
         while True:  # also once for an empty chunk
             count = min(most, stop - start)
             try:
-                chunk = walker.walk(start, count)
+                showers = walker.walk(start, start + count)
             except cuda.GpuMemoryError:
                 if count <= 1:
                     raise
                 most = count // 2
                 continue
-            indices = np.arange(start, start + count, dtype=np.int64)
-            showers = showers_of(plan, indices, *cuda.fetch_chunk(chunk, machine))
-            del chunk
             yield start, showers
             del showers  # its memory can be used again when the caller has dropped it
             start += count

@@ -1,5 +1,6 @@
 """Simulation of a span of showers in one thread, and showers from the results of an engine."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -8,7 +9,7 @@ import numpy as np
 
 from supa.arrays import Array, BoolArray, IntArray
 from supa.checks import counted
-from supa.engines import cpu
+from supa.engines import cpu, cuda
 from supa.engines.columns import HitColumns, ParticleColumns, empty_columns
 from supa.engines.results import WalkResult
 from supa.physics import build_walk
@@ -19,6 +20,9 @@ from supa.showers import Run, Showers
 from supa.simulation_plan import Plan, random_stream
 
 RecycledColumns: TypeAlias = Recycler[tuple[HitColumns, ParticleColumns | None]]
+
+_GPU = threading.Lock()
+"""Walkers of several threads use the memory for copies from the GPU one after another."""
 
 _SMALLER = "lower num_slices or the split probabilities, increase the stop probabilities, or use fewer threads."
 
@@ -79,6 +83,50 @@ class SpanWalker:
         if wanted is not None:
             result = result._replace(kept=result.kept & wanted)
         return showers_of(plan, indices, primaries, result)
+
+
+class GpuSpanWalker:
+    """Simulate spans of showers with the engine ``cuda``, and copy them to the memory of the host.
+
+    Args:
+        plan: Physics, seed and sizes. The number of showers and the first index of the plan are not used.
+
+    Raises:
+        ValueError: If there is no usable GPU.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._walker = cuda.Walker(
+            plan.config,
+            plan.seed,
+            plan.keep == "complete",
+            plan.record == "particles",
+            cuda.open_gpu(),
+            max_particles=plan.max_particles,
+        )
+
+    def walk(self, start: int, stop: int, wanted: BoolArray | None = None) -> Showers:
+        """Simulate the showers of a span.
+
+        Args:
+            start: Index of the first shower.
+            stop: Index after the last shower.
+            wanted: (stop - start,) bool, True for the showers to return; None for all. The others are simulated too.
+
+        Returns:
+            The showers, without incomplete ones if the plan drops them.
+
+        Raises:
+            GpuMemoryError: If the showers do not fit into the memory of the GPU.
+            MemoryError: If a shower does not fit into memory.
+        """
+        indices = np.arange(start, stop, dtype=np.int64)
+        with _GPU:
+            machine = cuda.open_gpu()  # makes it the GPU of this thread
+            chunk = self._walker.walk(start, stop - start)
+            showers = showers_of(self._plan, indices, *cuda.fetch_chunk(chunk, machine))
+        return showers if wanted is None else showers[np.isin(showers.index, indices[wanted])]
 
 
 def _without_others(primaries: Primaries, wanted: BoolArray) -> Primaries:

@@ -106,6 +106,18 @@ class PresetName(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(p.name, help=p.summary) for p in PRESETS.values() if p.name.startswith(incomplete)]
 
 
+class PresetOrConfig(PresetName):
+    """The name of a preset, or the path of a config."""
+
+    name = "preset or config"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check that the preset or the file exists."""
+        if not Path(value).suffix:
+            return super().convert(value, param, ctx)
+        return str(InputFile().convert(value, param, ctx))
+
+
 class CompletedName(click.ParamType):  # type: ignore[type-arg]
     """A name from a fixed list, which the shell completes and the command checks.
 

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from supa_gff.networks.network import Network as Network
     from supa_gff.presets import PRESETS as PRESETS
     from supa_gff.presets import preset as preset
+    from supa_gff.shower_encoding import ShowerEncoding as ShowerEncoding
+    from supa_gff.shower_stream import ShowerGraphStream as ShowerGraphStream
     from supa_gff.showers import SHOWER_TASKS as SHOWER_TASKS
     from supa_gff.showers import ShowerGraphs as ShowerGraphs
+    from supa_gff.showers import encoded_showers as encoded_showers
     from supa_gff.showers import shower_graphs as shower_graphs
     from supa_gff.splits.links import LinkSplit as LinkSplit
     from supa_gff.splits.links import split_links as split_links

@@ -12,7 +12,9 @@ from supa.checks import check_int, format_value
 from supa_gff.data import GraphSet, Level
 from supa_gff.method import Method
 from supa_gff.networks.network import Network
+from supa_gff.shower_encoding import ShowerEncoding
 from supa_gff.splits.standard import Split
+from supa_gff.training.stream_data import StreamData
 from supa_gff.training.tasks import GraphTask
 from supa_learning import checkpoint
 from supa_learning.trainer import Trainer
@@ -32,6 +34,7 @@ class Checkpoint(checkpoint.Checkpoint):
         deg: (largest degree + 1,) int64 histogram of the in-degrees of the nodes.
         benchmark: Name of the graph benchmark. None for custom graphs.
         split: Training, validation and test indices of the benchmark. None for custom graphs.
+        encoding: Conversion of showers into graphs, for `encoded_showers`. None for other graphs.
         training: Training state, from ``Trainer.state_dict``.
         versions: Versions of the packages that wrote the checkpoint.
 
@@ -60,6 +63,7 @@ class Checkpoint(checkpoint.Checkpoint):
     deg: Tensor
     benchmark: str | None = None
     split: Split | None = None
+    encoding: ShowerEncoding | None = None
 
     @classmethod
     def of(cls, trainer: Trainer[GraphTask], *, benchmark: str | None = None, split: Split | None = None) -> Self:
@@ -87,6 +91,7 @@ class Checkpoint(checkpoint.Checkpoint):
             deg=deg.cpu(),
             benchmark=benchmark,
             split=split,
+            encoding=task.data.source.encoding if isinstance(task.data, StreamData) else None,
             training=trainer.state_dict(),
             versions=checkpoint.package_versions("torch-geometric"),
         )
@@ -128,6 +133,7 @@ class Checkpoint(checkpoint.Checkpoint):
             "deg": self.deg,
             "benchmark": self.benchmark,
             "split": None if self.split is None else dict(vars(self.split)),
+            "encoding": None if self.encoding is None else self.encoding.to_dict(),
         }
 
     @classmethod
@@ -143,6 +149,7 @@ class Checkpoint(checkpoint.Checkpoint):
             deg=values["deg"],
             benchmark=values["benchmark"],
             split=None if values["split"] is None else Split(**values["split"]),
+            encoding=None if values["encoding"] is None else ShowerEncoding.from_dict(values["encoding"]),
             training=values["training"],
             versions=values["versions"],
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from supa_learning.schedules import Position as Position
     from supa_learning.schedules import StepDecay as StepDecay
     from supa_learning.schedules import WarmupCosine as WarmupCosine
+    from supa_learning.stream_batches import StreamBatches as StreamBatches
     from supa_learning.task import TrainingTask as TrainingTask
     from supa_learning.task import Validation as Validation
     from supa_learning.tensorboard import TensorBoard as TensorBoard

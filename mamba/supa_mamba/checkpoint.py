@@ -23,8 +23,8 @@ class Checkpoint(checkpoint.Checkpoint):
         config: Configuration of the encoder and its training.
         encoding: Conversion of showers into tensors and targets, fitted to the training showers.
         baseline: Baseline that predicts from the number of hits alone.
-        showers: Numbers of training and validation showers.
-        digest: Checksum of these showers.
+        showers: Numbers of showers of an epoch and of a validation.
+        digest: Checksum of the showers, or of the first ones of a stream.
         processes: Number of processes that trained together.
         training: Training state, from ``Trainer.state_dict``.
         versions: Versions of the packages that wrote the checkpoint.
@@ -52,6 +52,11 @@ class Checkpoint(checkpoint.Checkpoint):
     digest: str
     processes: int
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the training showers were simulated during the training."""
+        return "stream" in self.training["task"]
+
     @classmethod
     def of(cls, trainer: Trainer[EncoderTask]) -> Self:
         """Return a checkpoint of a training run.
@@ -67,7 +72,7 @@ class Checkpoint(checkpoint.Checkpoint):
             config=task.config,
             encoding=task.encoding,
             baseline=task.baseline,
-            showers=(len(task.train), len(task.valid)),
+            showers=(task.units, len(task.valid)),
             digest=task.digest,
             processes=task.processes.count,
             training=trainer.state_dict(),

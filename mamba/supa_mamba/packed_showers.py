@@ -1,7 +1,7 @@
 """Showers as packed tensors: normalised hits, offsets and targets."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -56,6 +56,23 @@ class TaskEncoding(Config):
     def outputs(self) -> int:
         """Number of outputs of the model."""
         return max(1, len(self.classes))
+
+    def target(self, columns: Mapping[str, Array]) -> Array:
+        """Compute the target of the model.
+
+        Args:
+            columns: Targets of the showers by name.
+
+        Returns:
+            (showers,) or (hits,) int64 classes, or float32 normalised values.
+
+        Raises:
+            ValueError: If the showers cannot be used for the task.
+        """
+        target: Array = task_target(self.task, columns, self.classes)
+        if self.classes:
+            return target
+        return ((target.astype(np.float64) - self.mean) / self.std).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,13 +288,10 @@ def _read(dataset: SequenceDataset) -> _Columns:
 
 
 def _packed(dataset: SequenceDataset, columns: _Columns, encoding: TaskEncoding) -> PackedShowers:
-    target: Array = task_target(encoding.task, columns.targets, encoding.classes)
-    if not encoding.classes:
-        target = ((target.astype(np.float64) - encoding.mean) / encoding.std).astype(np.float32)
     return PackedShowers(
         columns.points,
         columns.counts,
-        torch.from_numpy(target),
+        torch.from_numpy(encoding.target(columns.targets)),
         dataset.numbers,
         by_hit=encoding.task.level == "hit",
     )

@@ -130,7 +130,7 @@ class EncoderTask(TrainingTask[Batch]):
             learning_rate: The learning rate.
 
         Returns:
-            () float32 sum of the losses of this share.
+            (2,) float32: the sum of the losses of this share, and the number of their units.
         """
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
@@ -141,11 +141,13 @@ class EncoderTask(TrainingTask[Batch]):
         (loss * (self.processes.count / max(batch.units, 1))).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
         self._adamw.step()
-        return loss.detach()
+        loss = loss.detach()
+        return torch.stack([loss, torch.full_like(loss, len(batch.target))])
 
     def figures(self, totals: Tensor) -> Figures:
         """Return the mean loss of an epoch; see `TrainingTask.figures`."""
-        return {PART: {"loss": float(totals) / len(self.train.target)}}
+        loss, units = totals.tolist()
+        return {PART: {"loss": loss / units}}
 
     def validation_batches(self) -> Iterator[Batch]:
         """Return this process's shares of the validation batches."""

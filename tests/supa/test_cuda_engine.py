@@ -190,7 +190,7 @@ def test_invalid_arguments_raise_a_clear_error(options, message):
 
 def test_a_missing_package_raises_a_clear_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.core", None)
-    cuda.open_gpu.cache_clear()
+    device._gpu.cache_clear()
     with pytest.raises(ValueError, match=r'needs the package cuda-core; install it with pip install "supa-showers'):
         supa.stream(10, engine="cuda")
 

@@ -56,7 +56,10 @@ def run_training(
 
     if stored is not None:
         _check_same(path, facts(stored), facts(take()))
-        trainer.load_state_dict(stored.training)
+        try:
+            trainer.load_state_dict(stored.training)
+        except ValueError as error:
+            raise click.UsageError(f"{path}: {error}") from None
     trainer.should_stop = interrupt_requested
     if trainer.task.processes.rank > 0:
         with deferred_interrupts():

@@ -1,17 +1,22 @@
 """A mixture of configs: the config of each shower of a stream, and the showers of a span of positions."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from supa import ShowerConfig, Showers
 from supa.arrays import IntArray
+from supa.checks import check_name
 from supa.recycling import Recycler
-from supa.simulation_plan import Record, chunks_in_use, make_plan
-from supa.span_walker import SpanWalker
+from supa.simulation_plan import Plan, Record, chunks_in_use, make_plan
+from supa.span_walker import GpuSpanWalker, SpanWalker
 from supa_datasets.loaders.source import Sample, ShowerSource
 from supa_datasets.loaders.splitmix import splitmix64, to_unit
 
+StreamEngine = Literal["cpu", "cuda"]
+
+_GPU_SHARE = 16  # a batch needs only a part of the showers that occupy a GPU
 _MOST_SHOWERS = 1 << 30  # so many that only memory limits the size of a chunk
 
 
@@ -41,16 +46,28 @@ class MixtureWalker:
         seed: Random seed.
         first: Index of the shower at position 0.
         record: ``"hits"`` or ``"particles"``.
+        engine: ``"cpu"`` or ``"cuda"``. The showers are the same.
+
+    Raises:
+        ValueError: If an argument is not allowed, or there is no usable GPU.
     """
 
     def __init__(
-        self, configs: Sequence[ShowerConfig], fractions: Sequence[float], seed: int, first: int, record: Record
+        self,
+        configs: Sequence[ShowerConfig],
+        fractions: Sequence[float],
+        seed: int,
+        first: int,
+        record: Record,
+        engine: StreamEngine,
     ) -> None:
-        plans = [make_plan(_MOST_SHOWERS, config, None, seed, 0, "all", record, "cpu", 1, None) for config in configs]
-        self._walkers = [SpanWalker(plan, Recycler(chunks_in_use(1))) for plan in plans]
+        check_name(get_args(StreamEngine), "an engine of a stream", engine)
+        plans = [make_plan(_MOST_SHOWERS, config, None, seed, 0, "all", record, engine, 1, None) for config in configs]
+        self._walkers = [_walker(plan) for plan in plans]
         self._fractions, self._seed, self._first = fractions, seed, first
-        self.chunk_size = min(plan.chunk_size for plan in plans)
-        """Number of showers whose hits fit into the caches."""
+        most = min(plan.chunk_size for plan in plans)
+        self.chunk_size = most // _GPU_SHARE if engine == "cuda" else most
+        """Number of showers to simulate at once, if batches are smaller."""
 
     def walk(self, start: int, stop: int) -> Sample:
         """Simulate the showers at some positions.
@@ -88,3 +105,7 @@ class MixtureWalker:
     def _configs_of(self, start: int, stop: int) -> IntArray:
         indices = np.arange(self._first + start, self._first + stop, dtype=np.int64)
         return config_numbers(indices, self._fractions, self._seed)
+
+
+def _walker(plan: Plan) -> SpanWalker | GpuSpanWalker:
+    return GpuSpanWalker(plan) if plan.engine == "cuda" else SpanWalker(plan, Recycler(chunks_in_use(1)))

@@ -1,33 +1,29 @@
 """An iterable PyTorch dataset of showers that are simulated during the training."""
 
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
 
+import torch
 from torch import distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
-from supa import ShowerConfig
-from supa.checks import check_int, check_name, check_real, counted, did_you_mean, format_value
+from supa import ShowerConfig, Showers
+from supa.checks import check_int, check_real, counted, format_value
 from supa.presets import ConfigLike, as_config
 from supa.random import MAX_INDEX, MAX_SEED
 from supa.simulation_plan import Record
-from supa_datasets.loaders.dataset import FITTED_SHOWERS, ShowerDataset
-from supa_datasets.loaders.images import ImageDataset
-from supa_datasets.loaders.points import Form as Layout
-from supa_datasets.loaders.points import PointDataset
-from supa_datasets.loaders.sequences import SequenceDataset
+from supa_datasets.loaders.dataset import FITTED_SHOWERS
 from supa_datasets.loaders.source import Sample
 from supa_datasets.streams.description import differences
-from supa_datasets.streams.mixture import MixtureWalker
-
-StreamForm = Literal["points", "graphs", "sequences", "images"]
+from supa_datasets.streams.forms import StreamForm, checked_options, dataset_class
+from supa_datasets.streams.mixture import MixtureWalker, StreamEngine
+from supa_datasets.streams.prefetching import checked_device, prefetched
 
 _VERSION = 1
 """Version of the order: of the index and the config of each position, and of the batch that contains it."""
 
 _MOST_RANKS = 1 << 20
-_SPLIT_OPTIONS = ("split", "fractions")
 
 
 class ShowerStream(IterableDataset[Any]):
@@ -57,12 +53,17 @@ class ShowerStream(IterableDataset[Any]):
         rank: Rank of this process. By default that of ``torch.distributed`` if it is initialised when the stream is
             created, else 0.
         num_ranks: Number of processes that share each batch, by default as for ``rank``.
+        engine: ``"cpu"``, or ``"cuda"`` to simulate the same showers on a GPU, from which they are copied to the host.
+        device: Device of the batches, such as ``"cuda"``. A thread then makes the next batches while the training uses
+            the present one, and copies them to the device on a stream of its own. None: a batch is made in the memory
+            of the host when it is asked for, which the workers of a ``DataLoader`` need.
         **options: Arguments of the dataset of this form, such as ``features``, ``targets``, ``normalisation``,
             ``edges``, ``order`` or ``grid``. For points, ``layout`` is the form of a batch: ``"packed"``,
             ``"padded"`` or ``"reference"``. ``normalisation="fit"`` fits one to the first 10,000 showers.
 
     Raises:
-        ValueError: If an argument is not allowed, an option does not exist, or the ranks cannot share a batch evenly.
+        ValueError: If an argument is not allowed, an option does not exist, the ranks cannot share a batch evenly, or
+            there is no usable GPU.
 
     Example:
         >>> from itertools import islice
@@ -94,6 +95,8 @@ class ShowerStream(IterableDataset[Any]):
         record: Record = "hits",
         rank: int | None = None,
         num_ranks: int | None = None,
+        engine: StreamEngine = "cpu",
+        device: str | torch.device | None = None,
         **options: Any,
     ) -> None:
         if isinstance(config, str | ShowerConfig) or not isinstance(config, Sequence):
@@ -110,6 +113,7 @@ class ShowerStream(IterableDataset[Any]):
         self._rank, self._num_ranks = _process(rank, num_ranks)
         self._check_shares()
         self._form, self._record = form, record
+        self._engine, self._device = engine, None if device is None else checked_device(device)
         self.dataset = self._empty_dataset(options)
         self._start = 0
         self._next: int | None = None  # until an iteration has begun
@@ -129,7 +133,7 @@ class ShowerStream(IterableDataset[Any]):
 
     def _empty_dataset(self, options: dict[str, Any]) -> Any:
         """Create the dataset that makes the batches."""
-        kind, options = _dataset_class(self._form), _checked_options(self._form, options)
+        kind, options = dataset_class(self._form), checked_options(self._form, options)
         walker = self._walker()
         if isinstance(options.get("normalisation"), str) and options["normalisation"] == "fit":
             showers = walker.pieces(0, min(FITTED_SHOWERS, self._end))
@@ -138,7 +142,7 @@ class ShowerStream(IterableDataset[Any]):
         return kind(walker.pieces(0, 0), **options)
 
     def _walker(self) -> MixtureWalker:
-        return MixtureWalker(self._configs, self._fractions, self._seed, self._first, self._record)
+        return MixtureWalker(self._configs, self._fractions, self._seed, self._first, self._record, self._engine)
 
     def __repr__(self) -> str:
         length = "endless" if self._length is None else counted(self._length, "shower")
@@ -157,10 +161,29 @@ class ShowerStream(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         # Not a generator, which would begin with its first batch: a state may be asked for before.
         worker, workers = _worker()
+        if get_worker_info() is not None and (self._engine == "cuda" or self._device is not None):
+            raise ValueError(
+                "A worker of a DataLoader needs a stream with engine='cpu' and device=None; with a GPU, iterate over "
+                "the stream itself, whose batches are made by a thread."
+            )
         self._next = self._start + worker
-        return self._batches(self._next, workers)
+        return self._handed_out(self._next, workers)
 
-    def _batches(self, batch: int, workers: int) -> Iterator[Any]:
+    def _handed_out(self, batch: int, workers: int) -> Iterator[Any]:
+        """Yield the batches, and count those that the training has taken, not those that are made ahead."""
+        batches = self._simulated(batch, workers)
+        if self._device is not None:
+            batches = prefetched(batches, self._device)
+        with closing(batches):
+            for one in batches:
+                batch = self._next = batch + workers
+                yield one
+                del one  # its memory can be used again
+        self._start = 0
+        if get_worker_info() is None:  # a worker that has finished keeps its state while the others continue
+            self._next = None
+
+    def _simulated(self, batch: int, workers: int) -> Generator[Any, None, None]:
         walker = self._walker()
         # One worker of one rank simulates several batches at once if they are small; those of others are not adjacent.
         at_once = max(1, walker.chunk_size // self._batch_size) if self._num_ranks * workers == 1 else 1
@@ -168,14 +191,11 @@ class ShowerStream(IterableDataset[Any]):
             spans = [self._span(b) for b in range(batch, min(batch + at_once, self._num_batches))]
             begin = spans[0][0]
             showers, part = walker.walk(begin, spans[-1][1])
+            batch += workers * len(spans)
             for start, stop in spans:
                 own = slice(start - begin, stop - begin)
-                batch = self._next = batch + workers
                 yield self.dataset.collate(self.dataset.items_of(Sample(showers[own], part[own])))
-            del showers  # its memory can be used again
-        self._start = 0
-        if get_worker_info() is None:  # a worker that has finished keeps its state while the others continue
-            self._next = None
+            del showers
 
     def _span(self, batch: int) -> tuple[int, int]:
         """Return the first position of this rank's part of a batch, and the position after its last one."""
@@ -183,6 +203,20 @@ class ShowerStream(IterableDataset[Any]):
         size = min(self._batch_size, self._end - begin)
         start, stop = (size * rank // self._num_ranks for rank in (self._rank, self._rank + 1))
         return begin + start, begin + stop
+
+    def showers(self, number: int) -> list[Showers]:
+        """Simulate the first showers of the stream, for example to fit a normalisation or for a validation.
+
+        Args:
+            number: Number of showers, at most the length.
+
+        Returns:
+            The showers of each config, in the order of their positions.
+
+        Raises:
+            ValueError: If the stream is shorter.
+        """
+        return self._walker().pieces(0, check_int(0, self._end, "number", number))
 
     def start_at(self, batch: int) -> None:
         """Set the batch at which the next iteration starts.
@@ -280,45 +314,3 @@ def _fractions(weights: Sequence[float] | None, configs: int) -> tuple[float, ..
         )
     values = [check_real(lambda w: w > 0, "above 0", "weights", weight) for weight in weights]
     return tuple(value / sum(values) for value in values)
-
-
-def _dataset_class(form: object) -> Any:
-    kinds: dict[str, type[ShowerDataset]] = {
-        "points": PointDataset,
-        "sequences": SequenceDataset,
-        "images": ImageDataset,
-    }
-    if form not in get_args(StreamForm):
-        allowed = get_args(StreamForm)
-        raise ValueError(
-            f"form: {format_value(form)} was given, but it must be one of {', '.join(allowed)}."
-            f"{did_you_mean(form, allowed)}"
-        )
-    if form != "graphs":
-        return kinds[str(form)]
-    from supa_datasets.loaders.graphs import GraphDataset  # needs PyTorch Geometric
-
-    return GraphDataset
-
-
-def _checked_options(form: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as arguments of the dataset of a form."""
-    # `form` is the form of the stream, so that of a batch of points has another name.
-    names = {"form": "layout"} if form == "points" else {}
-    parameters = list(inspect.signature(_dataset_class(form)).parameters)[1:]
-    allowed = [names.get(name, name) for name in parameters if name not in _SPLIT_OPTIONS]
-    for name in options:
-        if name in _SPLIT_OPTIONS:
-            raise ValueError(
-                f"{name}: a stream has no splits; give streams for training and validation separate ranges of indices "
-                "with first and length."
-            )
-        if name not in allowed:
-            raise ValueError(
-                f"{name!r} is not an option of a stream of {form}; choose from {', '.join(allowed)}."
-                f"{did_you_mean(name, allowed)}"
-            )
-    if "layout" in options:
-        check_name(get_args(Layout), "a layout", options["layout"])
-    originals = {new: old for old, new in names.items()}
-    return {originals.get(name, name): value for name, value in options.items()}

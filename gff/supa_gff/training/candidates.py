@@ -7,6 +7,7 @@ from torch import Tensor
 
 from supa_gff.data import Batch, GraphSet
 from supa_gff.training.data import TrainingData
+from supa_gff.training.stream_data import StreamData
 from supa_gff.updates.rule import UpdateRule
 
 
@@ -18,7 +19,7 @@ class CandidateSampler:
         data: Training data.
     """
 
-    def __init__(self, rule: UpdateRule, data: TrainingData) -> None:
+    def __init__(self, rule: UpdateRule, data: TrainingData | StreamData) -> None:
         self._rule, self._data = rule, data
         self.fixed: Tensor | None = None
         """(items, candidates) int64 labels of all items, if the method draws them once. None before the first draw."""
@@ -40,12 +41,14 @@ class CandidateSampler:
             return None
         if negatives.redraw:
             return self._rule.draw_candidates(batch, scores, layer)
-        graphs = self._data.graphs
+        data = self._data
+        assert isinstance(data, TrainingData)
+        graphs = data.graphs
         assert isinstance(graphs, GraphSet)
         if self.fixed is None:
             every = graphs.batch(torch.arange(graphs.num_items, device=graphs.device))
             self.fixed = self._rule.draw_candidates(every)
         assert self.fixed is not None
         if graphs.transductive:
-            return self.fixed[self._data.train]
+            return self.fixed[data.train]
         return self.fixed[batch.graph_indices if graphs.level == "graph" else batch.node_indices]

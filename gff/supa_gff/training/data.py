@@ -9,7 +9,7 @@ from torch import Tensor
 from supa_gff.data import Batch, GraphSet
 from supa_learning.randomness import epoch_order
 
-_VALIDATION_FACTOR = 4
+VALIDATION_FACTOR = 4
 """Ratio of the validation to the training batch size. Validation has no backward pass and requires less memory."""
 
 
@@ -106,7 +106,7 @@ class TrainingData:
         if isinstance(self.graphs, Pairs):
             yield self.graphs.valid
         else:
-            yield from self.graphs.batches(self.valid, _VALIDATION_FACTOR * self._size, known=self.train)
+            yield from self.graphs.batches(self.valid, VALIDATION_FACTOR * self._size, known=self.train)
 
     def train_batch(self) -> Batch:
         """Return the single training batch of nodes or pairs. Each call returns the same object."""

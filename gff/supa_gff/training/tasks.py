@@ -1,6 +1,7 @@
 """Training tasks for networks: joint and greedy training."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -11,9 +12,11 @@ from supa_gff.checks import one_of
 from supa_gff.data import Batch, GraphSet
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.networks.network import Network
+from supa_gff.shower_stream import ShowerGraphStream
 from supa_gff.training.candidates import CandidateSampler
 from supa_gff.training.data import Pairs, TrainingData
 from supa_gff.training.scoring import choose_layers, metric, metric_name, scores_and_targets, validation_score
+from supa_gff.training.stream_data import StreamData
 from supa_gff.updates.activation_cache import ActivationCache, CacheLocation, GraphSetCache, SingleGraphCache
 from supa_gff.updates.factory import update_rule
 from supa_gff.updates.loss_stats import mean_figures, sum_stats
@@ -52,7 +55,7 @@ class GraphTask(TrainingTask[Batch]):
         "all unlinked"
     )
 
-    def __init__(self, network: Network, data: TrainingData, *, seed: int) -> None:
+    def __init__(self, network: Network, data: TrainingData | StreamData, *, seed: int) -> None:
         method = network.method
         super().__init__(
             network,
@@ -76,6 +79,15 @@ class GraphTask(TrainingTask[Batch]):
     def units(self) -> int:
         """Number of training graphs, nodes or pairs."""
         return self.data.units
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """End the thread of a stream after the training."""
+        try:
+            yield
+        finally:
+            if isinstance(self.data, StreamData):
+                self.data.stream.close()
 
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
         """Iterate over the training batches of an epoch; see `TrainingTask.batches`."""
@@ -119,15 +131,21 @@ class GraphTask(TrainingTask[Batch]):
             choose_layers(self.network, *self.network.scores_of(self.validation_batches()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the update rule and the candidate labels that are drawn once."""
-        return {"rule": self.rule.state_dict(), "candidates": self.candidates.fixed}
+        """Return the state of the update rule, the candidate labels that are drawn once, and the state of a stream."""
+        stream = {"stream": self.data.stream.state_dict()} if isinstance(self.data, StreamData) else {}
+        return {"rule": self.rule.state_dict(), "candidates": self.candidates.fixed} | stream
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state.
 
         Args:
             state: Result of `state_dict`.
+
+        Raises:
+            ValueError: If the state belongs to another stream.
         """
+        if isinstance(self.data, StreamData):
+            self.data.stream.load_state_dict(state["stream"])
         self.rule.load_state_dict(state["rule"])
         fixed = state["candidates"]
         self.candidates.fixed = None if fixed is None else fixed.to(self.device)
@@ -145,7 +163,7 @@ class GreedyTask(GraphTask):
         cache: Location of the activation cache: ``"memory"`` or ``"disk"``.
     """
 
-    def __init__(self, network: Network, data: TrainingData, *, seed: int, cache: CacheLocation) -> None:
+    def __init__(self, network: Network, data: TrainingData | StreamData, *, seed: int, cache: CacheLocation) -> None:
         super().__init__(network, data, seed=seed)
         self.stages = network.method.layers
         self._location = cache
@@ -217,9 +235,10 @@ class GreedyTask(GraphTask):
 
     def _make_cache(self) -> ActivationCache | None:
         """Return the cache, or None if the inputs of a layer change from step to step."""
-        method, graphs, data = self.network.method, self.data.graphs, self.data
-        if method.collaboration:
+        method, data = self.network.method, self.data
+        if method.collaboration or isinstance(data, StreamData):
             return None
+        graphs = data.graphs
         if isinstance(graphs, Pairs):
             return SingleGraphCache(self.rule, graphs.train, graphs.valid, None)
         if graphs.transductive:
@@ -235,7 +254,7 @@ class GreedyTask(GraphTask):
 
 def training_task(
     network: Network,
-    graphs: GraphSet | Pairs,
+    graphs: GraphSet | Pairs | ShowerGraphStream,
     train: Tensor | None = None,
     valid: Tensor | None = None,
     *,
@@ -248,9 +267,11 @@ def training_task(
 
     Args:
         network: Network to train, on the device of the graphs.
-        graphs: Set of graphs, or `Pairs` at link level.
-        train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for `Pairs`.
-        valid: (count,) int64 validation indices, by which epochs and layers are selected. None for `Pairs`.
+        graphs: Set of graphs, `Pairs` at link level, or a `ShowerGraphStream`. On a stream, greedy training computes
+            the layers below in each step.
+        train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for `Pairs` and
+            streams.
+        valid: (count,) int64 validation indices, by which epochs and layers are selected. None for `Pairs` and streams.
         seed: Random seed of the training. The seed of `Network` determines the initial weights.
         cache: Location of the activation cache of greedy training: ``"memory"`` or ``"disk"``.
 
@@ -258,7 +279,8 @@ def training_task(
         The task.
 
     Raises:
-        ValueError: If the network does not fit the graphs, or indices are missing or out of range.
+        ValueError: If the network does not fit the graphs, indices are missing or out of range, or the method needs all
+            graphs of a stream.
 
     Example:
         >>> import torch
@@ -276,7 +298,12 @@ def training_task(
     """
     one_of(get_args(CacheLocation), "cache", cache)
     method = network.method
-    data = TrainingData(graphs, train, valid, method.batch_size)
+    data: TrainingData | StreamData
+    if isinstance(graphs, ShowerGraphStream):
+        data = StreamData(graphs, method)
+        graphs = graphs.validation
+    else:
+        data = TrainingData(graphs, train, valid, method.batch_size)
     if isinstance(graphs, GraphSet):
         expected = (graphs.level, graphs.num_features, graphs.num_outputs)
         if (network.level, network.in_channels, network.out_channels) != expected:
@@ -292,7 +319,7 @@ def training_task(
 
 def train(
     network: Network,
-    graphs: GraphSet | Pairs,
+    graphs: GraphSet | Pairs | ShowerGraphStream,
     train: Tensor | None = None,
     valid: Tensor | None = None,
     *,
@@ -306,9 +333,11 @@ def train(
 
     Args:
         network: Network to train, on the device of the graphs.
-        graphs: Set of graphs, or `Pairs` at link level.
-        train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for `Pairs`.
-        valid: (count,) int64 validation indices, by which epochs and layers are selected. None for `Pairs`.
+        graphs: Set of graphs, `Pairs` at link level, or a `ShowerGraphStream`. On a stream, greedy training computes
+            the layers below in each step.
+        train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for `Pairs` and
+            streams.
+        valid: (count,) int64 validation indices, by which epochs and layers are selected. None for `Pairs` and streams.
         seed: Random seed of the training. The seed of `Network` determines the initial weights.
         cache: Location of the activation cache of greedy training: ``"memory"`` or ``"disk"``.
         callbacks: Callbacks of the trainer; see `supa_learning.Callback`.

@@ -44,6 +44,10 @@ class Gpu:
         """Name of the GPU."""
         return str(self._device.name)
 
+    def make_current(self) -> None:
+        """Make this the GPU of the calling thread."""
+        self._device.set_current()
+
     def synchronize(self) -> None:
         """Wait until all kernels and copies are finished."""
         self._stream.sync()
@@ -177,9 +181,8 @@ class DeviceArray:
         return StridedMemoryView.from_buffer(self.buffer, (self.size,), itemsize=self.dtype.itemsize, dtype=self.dtype)
 
 
-@cache
 def open_gpu() -> Gpu:
-    """Return the current CUDA device, ready to run kernels.
+    """Return the current CUDA device, ready to run kernels in the calling thread.
 
     Returns:
         The GPU; every call returns the same object.
@@ -187,6 +190,13 @@ def open_gpu() -> Gpu:
     Raises:
         ValueError: If ``cuda.core`` is not installed, or there is no usable GPU.
     """
+    gpu = _gpu()
+    gpu.make_current()
+    return gpu
+
+
+@cache
+def _gpu() -> Gpu:
     return Gpu()
 
 
