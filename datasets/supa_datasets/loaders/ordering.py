@@ -7,6 +7,9 @@ from supa.arrays import Array, IntArray
 from supa.compiler import kernel
 from supa.physics import STOP
 
+_LONG = 64
+"""Number of hits of a slice above which a merge sort is faster than an insertion sort."""
+
 
 def by_depth(showers: Showers) -> IntArray:
     """Order hits by slice (by layer if the slice is unknown), and within a slice by descending energy.
@@ -17,7 +20,35 @@ def by_depth(showers: Showers) -> IntArray:
     Returns:
         (hits,) int64 rows of the hits, shower by shower.
     """
+    order = np.arange(showers.hits.num_rows)
+    if _sort_slices(showers.offset, showers.layer, showers.slice, showers.energy, order):
+        return order
+    # Imported hits, which need not be in the order of their slices.
     return np.lexsort((-showers.energy, showers.slice, showers.layer, showers.hits.group_of_row()))
+
+
+@kernel
+def _sort_slices(offset: IntArray, layer: Array, slice_: Array, energy: Array, order: IntArray) -> bool:
+    """Order the hits of each slice by descending energy; return False if the slices themselves are not in order."""
+    for shower in range(len(offset) - 1):
+        begin, stop = offset[shower], offset[shower + 1]
+        while begin < stop:
+            end = begin + 1
+            while end < stop and layer[end] == layer[begin] and slice_[end] == slice_[begin]:
+                end += 1
+            if end < stop and (layer[end], slice_[end]) < (layer[begin], slice_[begin]):
+                return False
+            if end - begin > _LONG:
+                order[begin:end] = begin + np.argsort(-energy[begin:end], kind="mergesort")
+            else:
+                for i in range(begin + 1, end):  # insertion sort
+                    place = i
+                    while place > begin and energy[order[place - 1]] < energy[i]:
+                        order[place] = order[place - 1]
+                        place -= 1
+                    order[place] = i
+            begin = end
+    return True
 
 
 def along_tree(showers: Showers) -> IntArray:

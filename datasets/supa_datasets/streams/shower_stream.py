@@ -138,8 +138,10 @@ class ShowerStream(IterableDataset[Any]):
         if isinstance(options.get("normalisation"), str) and options["normalisation"] == "fit":
             showers = walker.pieces(0, min(FITTED_SHOWERS, self._end))
             options["normalisation"] = kind(showers, fractions={"train": 1.0}, **options).normalisation
-        # The empty span also compiles the simulator, before a DataLoader starts its workers.
-        return kind(walker.pieces(0, 0), **options)
+        dataset = kind(walker.pieces(0, 0), **options)
+        # Now everything is compiled, before a thread or the workers of a DataLoader make batches.
+        dataset.items_of(walker.walk(0, 0))
+        return dataset
 
     def _walker(self) -> MixtureWalker:
         return MixtureWalker(self._configs, self._fractions, self._seed, self._first, self._record, self._engine)
