@@ -187,16 +187,16 @@ def test_iterations_start_where_the_stream_was_set():
     assert _attempts(stream) == []
 
 
-def _train(folder, ranks, workers):
-    """Train without an end: after each step, write the showers of all steps and the states of the ranks."""
+def _train(file, ranks, workers):
+    """Train without an end: after each step, append the showers of the step and the states of the ranks to a file."""
     streams = [ShowerStream(CONFIGS, 12, rank=rank, num_ranks=ranks, **MIXTURE) for rank in range(ranks)]
     loaders = [DataLoader(stream, batch_size=None, num_workers=workers) for stream in streams]
-    steps = []
-    for step, batches in enumerate(zip(*loaders, strict=True), start=1):
-        steps.append([int(k) for batch in batches for k in batch["attempt"]])
-        states = [stream.state_dict(step) if workers else stream.state_dict() for stream in streams]
-        (folder / "new.json").write_text(json.dumps({"steps": steps, "states": states}))
-        (folder / "new.json").replace(folder / "state.json")
+    with file.open("w") as lines:
+        for step, batches in enumerate(zip(*loaders, strict=True), start=1):
+            showers = [int(k) for batch in batches for k in batch["attempt"]]
+            states = [stream.state_dict(step) if workers else stream.state_dict() for stream in streams]
+            lines.write(json.dumps({"showers": showers, "states": states}) + "\n")
+            lines.flush()
 
 
 @FEW_PROCESSORS
@@ -204,23 +204,26 @@ def _train(folder, ranks, workers):
     ("ranks", "workers", "later_ranks", "later_workers"), [(1, 0, 4, 2), (2, 3, 1, 0), (4, 0, 3, 0)]
 )
 def test_a_killed_run_goes_on_with_the_next_batch(tmp_path, ranks, workers, later_ranks, later_workers):
-    process = multiprocessing.get_context("fork").Process(target=_train, args=(tmp_path, ranks, workers))
+    """1,000 steps, interrupted at a random one."""
+    kill_after, file = int(np.random.default_rng().integers(1, 700)), tmp_path / "steps.jsonl"
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(file, ranks, workers))
     process.start()
-    state, limit = tmp_path / "state.json", time.monotonic() + 60
-    while not state.exists() and time.monotonic() < limit:
-        time.sleep(0.01)
-    time.sleep(float(np.random.default_rng().uniform(0, 0.3)))
+    limit = time.monotonic() + 60
+    while not (file.exists() and file.read_text().count("\n") >= kill_after) and time.monotonic() < limit:
+        time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    stored = json.loads(state.read_text())
-    assert len({stored_state["batch"] for stored_state in stored["states"]}) == 1
+    stored = [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")][:999]
+    assert len(stored) >= kill_after
+    assert {state["batch"] for state in stored[-1]["states"]} == {len(stored)}
     parts = []
     for rank in range(later_ranks):
         stream = ShowerStream(CONFIGS, 12, rank=rank, num_ranks=later_ranks, **MIXTURE)
-        stream.load_state_dict(stored["states"][0])
-        parts.append(_attempts(DataLoader(stream, batch_size=None, num_workers=later_workers), 5))
-    stored["steps"] += [list(chain(*batches)) for batches in zip(*parts, strict=True)]
-    assert list(chain(*stored["steps"])) == list(range(1000, 1000 + 12 * len(stored["steps"])))
+        stream.load_state_dict(stored[-1]["states"][0])
+        loader = DataLoader(stream, batch_size=None, num_workers=later_workers)
+        parts.append(_attempts(loader, 1000 - len(stored)))
+    steps = [step["showers"] for step in stored] + [list(chain(*batches)) for batches in zip(*parts, strict=True)]
+    assert steps == [list(range(1000 + 12 * step, 1012 + 12 * step)) for step in range(1000)]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -279,6 +282,15 @@ def test_equal_physics_are_accepted_in_other_words():
 
 
 @pytest.mark.parametrize("form", ["points", "images"])
+def test_the_first_showers_are_those_of_the_config(monkeypatch):
+    pieces = ShowerStream(CONFIGS, 12, **MIXTURE).showers(60)
+    expected = _true_showers(range(60))
+    for number, piece in enumerate(pieces):
+        assert piece == supa.Showers.concatenate([shower for k, shower in expected if k == number])
+    with pytest.raises(ValueError, match="number: 30 was given, but it must be a whole number from 0 to 20"):
+        ShowerStream("standard", 4, length=20).showers(30)
+
+
 def test_a_normalisation_is_fitted_to_the_first_showers_of_the_stream(monkeypatch, form):
     monkeypatch.setattr(shower_stream, "FITTED_SHOWERS", 60)
     stream = ShowerStream(CONFIGS, 12, form=form, normalisation="fit", rank=1, num_ranks=2, seed=7, weights=WEIGHTS)

@@ -1,6 +1,8 @@
 """``supa gff train``: train a network on a graph benchmark."""
 
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,14 @@ from supa_cli.options import CompletedName, Count, Folder
 from supa_cli.signals import deferred_interrupts
 from supa_cli.training.options import check_output, device_of, require_packages, training_options
 from supa_cli.training.session import run_training
+from supa_cli.training.stream_options import StreamChoice, chosen_stream, stream_options
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
     from supa_gff.method import Method
     from supa_gff.splits.standard import Split
+    from supa_gff.training.tasks import GraphTask
+    from supa_learning.trainer import Trainer
 
 _ADVICE = "To save time, use fewer --epochs, --layers or --hidden-channels, or a GPU (--device cuda)."
 _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_decay", "patience"), "that of the method")
@@ -26,8 +31,12 @@ _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_deca
 @click.option(
     "--dataset",
     type=CompletedName(choices.datasets),
-    required=True,
-    help="Graph benchmark, such as MUTAG or Cora.",
+    help="Graph benchmark, such as MUTAG or Cora. Required without --stream.",
+)
+@click.option(
+    "--target",
+    type=CompletedName(choices.targets),
+    help="Quantity to predict with --stream: num_primaries, primary, preset or incident_energy.",
 )
 @click.option(
     "--method",
@@ -57,9 +66,15 @@ _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_deca
     show_default=True,
     help="Number of stratified folds, for benchmarks of many graphs.",
 )
+@stream_options
 @training_options(items="graphs", defaults=_DEFAULTS)
 def command(
-    dataset: str,
+    dataset: str | None,
+    target: str | None,
+    stream: tuple[str, ...],
+    energy: str | None,
+    batches_per_epoch: int | None,
+    validation_showers: int | None,
     method_name: str,
     root: str | None,
     fold: int,
@@ -73,9 +88,10 @@ def command(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Train a network on a graph benchmark, and evaluate it on test data.
+    """Train a network on a graph benchmark, or on showers that are simulated during the training.
 
-    To train on your own graphs, use the Python package supa_gff.
+    A network of a benchmark is evaluated on its test data. With --stream, each training shower is used once, and an
+    epoch is a number of batches. To train on your own graphs, use the Python package supa_gff.
 
     To resume an interrupted training, repeat the command with --resume. The final weights are identical to those of
     an uninterrupted training.
@@ -84,10 +100,52 @@ def command(
     """
     path = Path(output)
     check_output(path, resume=resume)
+    sizes = {"batches_per_epoch": batches_per_epoch, "validation_showers": validation_showers}
+    choice = chosen_stream(stream, energy, given=dataset, instead="--dataset", **sizes)
+    if choice is not None and root is not None:
+        raise click.UsageError("--root needs --dataset.")
+    if (choice is None) != (target is None):
+        raise click.UsageError("--stream needs --target." if target is None else "--target needs --stream.")
     seed = seed or 0
     options = {name: value for name, value in settings.items() if value is not None}
-    method = _method(dataset, method_name, config_file, options)
+    method = _method(dataset, target, method_name, config_file, options)
+    from supa_gff.checkpoint import Checkpoint
 
+    place = device_of(device)
+    stored = Checkpoint.load(path) if resume and path.exists() else None
+    if choice is None:
+        prepared = _benchmark_training(str(dataset), root, fold, folds, method, seed, place)
+    else:
+        prepared = _stream_training(choice, str(target), method, seed, place)
+    if not quiet:
+        click.echo(
+            f"{prepared.data}; {method_name} with {method.conv}, {counted(method.layers, 'layer')} of "
+            f"{method.hidden_channels}, seed {seed}, on {place}",
+            err=True,
+        )
+    run_training(
+        prepared.trainer, path, prepared.take, stored=stored, facts=_facts, items=prepared.items, advice=_ADVICE,
+        tensorboard=tensorboard, quiet=quiet,
+    )  # fmt: skip
+    if not quiet:
+        prepared.print_results()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A training that can start."""
+
+    trainer: "Trainer[GraphTask]"
+    take: "Callable[[], Checkpoint]"
+    items: str
+    data: str
+    """Description of the data for the user."""
+    print_results: Callable[[], None]
+
+
+def _benchmark_training(
+    dataset: str, root: str | None, fold: int, folds: int, method: "Method", seed: int, place: str
+) -> _Prepared:
     from supa_cli.gff.results import print_results
     from supa_datasets import load_benchmark
     from supa_gff.checkpoint import Checkpoint
@@ -98,8 +156,6 @@ def command(
     from supa_gff.training.tasks import training_task
     from supa_learning.trainer import Trainer
 
-    place = device_of(device)
-    stored = Checkpoint.load(path) if resume and path.exists() else None
     with deferred_interrupts():
         benchmark = load_benchmark(dataset, root=root)
         graphs = GraphSet.of_benchmark(benchmark).to(place)
@@ -109,51 +165,81 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     trainer = Trainer(training_task(network, graphs, split.train, split.valid, seed=seed))
-
-    def take() -> Checkpoint:
-        return Checkpoint.of(trainer, benchmark=dataset, split=split)
-
-    if not quiet:
-        click.echo(f"{benchmark!r}", err=True)
-        click.echo(
-            f"{split.words}: {len(split.train):,} for training, {len(split.valid):,} for validation, "
-            f"{len(split.test):,} for testing; "
-            f"{method_name} with {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
-            f"seed {seed}, on {place}",
-            err=True,
-        )
-    run_training(
-        trainer, path, take, stored=stored, facts=_facts, items=f"{graphs.level}s", advice=_ADVICE,
-        tensorboard=tensorboard, quiet=quiet,
-    )  # fmt: skip
-    if not quiet:
-        print_results(network, evaluate(network, graphs, split))
+    return _Prepared(
+        trainer,
+        lambda: Checkpoint.of(trainer, benchmark=dataset, split=split),
+        f"{graphs.level}s",
+        f"{benchmark!r}\n{split.words}: {len(split.train):,} for training, {len(split.valid):,} for validation, "
+        f"{len(split.test):,} for testing",
+        lambda: print_results(network, evaluate(network, graphs, split)),
+    )
 
 
-def _method(dataset: str, name: str, config_file: str | None, options: dict[str, Any]) -> "Method":
+def _stream_training(choice: StreamChoice, target: str, method: "Method", seed: int, place: str) -> _Prepared:
+    from supa_gff.checkpoint import Checkpoint
+    from supa_gff.networks.network import Network
+    from supa_gff.shower_stream import ShowerGraphStream
+    from supa_gff.training.tasks import training_task
+    from supa_learning.trainer import Trainer
+
+    try:
+        with deferred_interrupts():
+            source = ShowerGraphStream(
+                choice.configs,
+                target,
+                seed=seed,
+                batches_per_epoch=choice.batches_per_epoch,
+                validation_showers=choice.validation_showers,
+                device=place,
+            )
+        network = Network.for_graphs(method, source.validation, seed=seed)
+        trainer = Trainer(training_task(network, source, seed=seed))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return _Prepared(
+        trainer,
+        lambda: Checkpoint.of(trainer),
+        "graphs",
+        f"{target}: {counted(trainer.task.units, 'shower')} to train on per epoch, simulated from "
+        f"{', '.join(choice.names)}, {choice.validation_showers:,} to validate on",
+        lambda: None,
+    )
+
+
+def _method(
+    dataset: str | None, target: str | None, name: str, config_file: str | None, options: dict[str, Any]
+) -> "Method":
     from supa.checks import check_name
     from supa_datasets import BENCHMARKS
+    from supa_datasets.loaders.tasks import shower_task
     from supa_gff.names import CONVOLUTIONS, check_method
 
     # Check the names before PyTorch is imported, which takes seconds.
     try:
-        if Path(dataset).exists() and dataset not in BENCHMARKS:
+        if dataset is not None and Path(dataset).exists() and dataset not in BENCHMARKS:
             raise click.UsageError(
                 f"--dataset: {dataset!r} is a path, but it must be the name of a graph benchmark, such as MUTAG. "
                 "To use raw files of a benchmark, add --root. To train on your own graphs, use the Python package "
                 "supa_gff."
             )
-        check_name(BENCHMARKS, "a graph benchmark", dataset)
-        check_method(name, BENCHMARKS[dataset].task)
+        if dataset is not None:
+            check_name(BENCHMARKS, "a graph benchmark", dataset)
+            level = BENCHMARKS[dataset].task
+        else:
+            level = "node" if shower_task(str(target)).level == "hit" else "graph"
+        check_method(name, level)
         check_name(CONVOLUTIONS, "a convolution", options.get("conv", CONVOLUTIONS[0]))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     require_packages("torch", "torch_geometric")
+    from supa_gff.losses import SquaredError
     from supa_gff.method import Method
     from supa_gff.presets import preset
 
     try:
-        defaults = preset(name, BENCHMARKS[dataset].task)
+        defaults = preset(name, level)
+        if target == "incident_energy":
+            defaults = defaults.replace(loss=SquaredError())
         from_file = {} if config_file is None else Method.settings_from_file(config_file)
         return Method.from_dict({**defaults.to_dict(), **from_file, **options})
     except ValueError as error:
@@ -163,6 +249,7 @@ def _method(dataset: str, name: str, config_file: str | None, options: dict[str,
 def _facts(checkpoint: "Checkpoint") -> dict[str, Any]:
     return {
         "the benchmark": checkpoint.benchmark,
+        "the target": None if checkpoint.encoding is None else checkpoint.encoding.task,
         "the split": checkpoint.split.words if checkpoint.split is not None else None,
         "the seed": checkpoint.seed,
         **checkpoint.method.to_dict(),

@@ -1,5 +1,7 @@
 """Orders of hits: by depth and energy, or by a walk through the tree."""
 
+from typing import Any
+
 import numpy as np
 
 from supa import Showers
@@ -28,7 +30,7 @@ def by_depth(showers: Showers) -> IntArray:
 
 
 @kernel
-def _sort_slices(offset: IntArray, layer: Array, slice_: Array, energy: Array, order: IntArray) -> bool:
+def _sort_slices(offset: IntArray, layer: Array, slice_: Array, energy: Any, order: IntArray) -> bool:
     """Order the hits of each slice by descending energy; return False if the slices themselves are not in order."""
     for shower in range(len(offset) - 1):
         begin, stop = offset[shower], offset[shower + 1]
