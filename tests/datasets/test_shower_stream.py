@@ -281,8 +281,7 @@ def test_equal_physics_are_accepted_in_other_words():
 # ---------------------------------------------------------------------- the dataset of the batches
 
 
-@pytest.mark.parametrize("form", ["points", "images"])
-def test_the_first_showers_are_those_of_the_config(monkeypatch):
+def test_the_first_showers_are_those_of_the_config():
     pieces = ShowerStream(CONFIGS, 12, **MIXTURE).showers(60)
     expected = _true_showers(range(60))
     for number, piece in enumerate(pieces):
@@ -291,6 +290,7 @@ def test_the_first_showers_are_those_of_the_config(monkeypatch):
         ShowerStream("standard", 4, length=20).showers(30)
 
 
+@pytest.mark.parametrize("form", ["points", "images"])
 def test_a_normalisation_is_fitted_to_the_first_showers_of_the_stream(monkeypatch, form):
     monkeypatch.setattr(shower_stream, "FITTED_SHOWERS", 60)
     stream = ShowerStream(CONFIGS, 12, form=form, normalisation="fit", rank=1, num_ranks=2, seed=7, weights=WEIGHTS)
