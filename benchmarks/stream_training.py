@@ -37,7 +37,7 @@ from supa_mamba import TrainingConfig, stream_training_task, training_task
 
 SHOWERS_IN_MEMORY = 20_000
 ENDLESS = 1 << 30
-WARM_UP = 10  # steps, more than the batches that a thread makes ahead
+WARM_UP = 5  # steps, more than the batches that a thread makes ahead
 
 Feed = Callable[[], Iterator[Any]]
 
@@ -146,6 +146,7 @@ def measure(task: TrainingTask[Any], origins: dict[str, Feed], steps: int, repea
         name: {
             "ms per step": float(np.median(values)),
             "ratio to memory": float(np.median(np.divide(values, times["memory"]))),
+            "quartiles of the ratio": np.quantile(np.divide(values, times["memory"]), [0.25, 0.75]).tolist(),
         }
         for name, values in times.items()
     }
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
     parser.add_argument("--batch", type=int, nargs="+", default=[256])
     parser.add_argument("--learners", nargs="+", default=["encoder", "graph network"])
+    parser.add_argument("--origins", nargs="+", help="names of the origins of the batches; default: all")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--json", type=Path, help="also write the results to this file")
@@ -176,6 +178,7 @@ def main() -> None:
     for learner, batch in itertools.product(arguments.learners, arguments.batch):
         task, batches = make[learner](batch, processes)
         origins = feeds(task, batches, processes.device)
+        origins = {name: origins[name] for name in arguments.origins or origins}
         results[f"{learner}, batch {batch}"] = measure(task, origins, arguments.steps, arguments.repeat)
     give(results, arguments.json)
 
