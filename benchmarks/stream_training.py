@@ -113,20 +113,23 @@ def graph_network(batch: int, processes: Processes) -> tuple[TrainingTask[Any], 
     return memory, graph_task(network, source).data.stream
 
 
-def ms_per_step(task: TrainingTask[Any], feed: Feed, steps: int) -> float:
-    """Train for some steps, and return the mean time of one in ms, without the start of the iteration."""
+def ms_per_step(task: TrainingTask[Any], feed: Feed, steps: int) -> tuple[float, float]:
+    """Train for some steps, and return the mean time and the mean CPU time of one in ms.
+
+    The start of the iteration is not measured. The CPU time is that of all threads of this process, without a worker.
+    """
     batches = feed()
     for step, batch in enumerate(batches, start=-WARM_UP):
         if step == 0:
             _synchronize(task.device)
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
         if step == steps:
             break
         task.update(batch, 1e-4)
     _synchronize(task.device)
-    elapsed = time.perf_counter() - start
+    elapsed = time.perf_counter() - start, time.process_time() - cpu_start
     del batches
-    return 1e3 * elapsed / steps
+    return 1e3 * elapsed[0] / steps, 1e3 * elapsed[1] / steps
 
 
 def _synchronize(device: torch.device) -> None:
@@ -137,19 +140,22 @@ def _synchronize(device: torch.device) -> None:
 def measure(task: TrainingTask[Any], origins: dict[str, Feed], steps: int, repeat: int) -> dict[str, Any]:
     """Return the times of a step with each origin of the batches, and their ratios to those with the memory."""
     task.model.train()
-    times: dict[str, list[float]] = {name: [] for name in origins}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in origins}
     ms_per_step(task, origins["memory"], steps)
     for _ in range(repeat):
         for name, feed in origins.items():
             times[name].append(ms_per_step(task, feed, steps))
-    return {
-        name: {
-            "ms per step": float(np.median(values)),
-            "ratio to memory": float(np.median(np.divide(values, times["memory"]))),
-            "quartiles of the ratio": np.quantile(np.divide(values, times["memory"]), [0.25, 0.75]).tolist(),
+    results = {}
+    for name, values in times.items():
+        ratios = np.divide(values, times["memory"])
+        results[name] = {
+            "ms per step": float(np.median(values, axis=0)[0]),
+            "CPU ms per step": float(np.median(values, axis=0)[1]),
+            "ratio to memory, ms": float(np.median(ratios, axis=0)[0]),
+            "quartiles of this ratio": np.quantile(ratios[:, 0], [0.25, 0.75]).tolist(),
+            "ratio to memory, CPU ms": float(np.median(ratios, axis=0)[1]),
         }
-        for name, values in times.items()
-    }
+    return results
 
 
 def main() -> None:

@@ -16,29 +16,28 @@ B = TypeVar("B")
 class StreamBatches(Generic[B]):
     """The training batches of a task whose data is a stream of showers.
 
-        An epoch is a number of batches, and each batch is used once. Step k of epoch e of stage s uses the batch
-        (s * ``epochs`` + e) * ``steps_per_epoch`` + k of the stream. A stage that ends early leaves out the rest of its
-        batches. A thread makes the next batches while the task uses the present one.
+    An epoch is a number of batches, and each batch is used once. Step k of epoch e of stage s uses the batch
+    (s * ``epochs`` + e) * ``steps_per_epoch`` + k of the stream. A stage that ends early leaves out the rest of its
+    batches. A thread makes the next batches while the task uses the present one.
 
     Args:
-            stream: The stream, without a device.
-            steps_per_epoch: Number of batches of an epoch.
-            epochs: Maximum number of epochs of a stage.
-            convert: Function that turns a batch of the stream into one of the task. The thread calls it.
-            device: Device to which the batches are copied.
+        stream: The stream, without a device.
+        steps_per_epoch: Number of batches of an epoch.
+        epochs: Maximum number of epochs of a stage.
+        convert: Function that turns a batch of the stream into one of the task. The thread calls it.
+        device: Device to which the batches are copied, by default the CPU.
 
     Example:
-            >>> import torch
-            >>> from supa.checks import counted
-    from supa_datasets import ShowerStream
-            >>> from supa_learning import StreamBatches
-            >>> stream = ShowerStream("standard", 2, seed=1, targets=["attempt"])
-            >>> train = StreamBatches(stream, steps_per_epoch=3, epochs=10, convert=lambda batch: batch["attempt"])
-            >>> [batch.tolist() for batch in train.batches(stage=0, epoch=1, first=1)]
-            [[8, 9], [10, 11]]
-            >>> train.state_dict()["batch"]
-            6
-            >>> train.close()
+        >>> import torch
+        >>> from supa_datasets import ShowerStream
+        >>> from supa_learning import StreamBatches
+        >>> stream = ShowerStream("standard", 2, seed=1, targets=["attempt"])
+        >>> train = StreamBatches(stream, steps_per_epoch=3, epochs=10, convert=lambda batch: batch["attempt"])
+        >>> [batch.tolist() for batch in train.batches(stage=0, epoch=1, first=1)]
+        [[8, 9], [10, 11]]
+        >>> train.state_dict()["batch"]
+        6
+        >>> train.close()
     """
 
     def __init__(

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from supa_mamba.ops.selective_state_update.function import selective_state_update as selective_state_update
     from supa_mamba.ops.selective_state_update.replay import selective_state_replay as selective_state_replay
     from supa_mamba.ops.ssd.function import ssd as ssd
-    from supa_mamba.stream_training import StreamEncoderTask as StreamEncoderTask
     from supa_mamba.stream_training import stream_training_task as stream_training_task
     from supa_mamba.training import train as train
     from supa_mamba.training import training_task as training_task

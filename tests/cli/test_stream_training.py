@@ -16,7 +16,8 @@ from supa_cli import main  # noqa: E402
 from supa_gff import Checkpoint as GraphCheckpoint  # noqa: E402
 from supa_gff import encoded_showers  # noqa: E402
 from supa_mamba import Checkpoint as EncoderCheckpoint  # noqa: E402
-from supa_mamba import StreamEncoderTask, TrainingConfig, stream_training_task  # noqa: E402
+from supa_mamba import TrainingConfig, stream_training_task  # noqa: E402
+from supa_mamba.stream_training import StreamEncoderTask  # noqa: E402
 
 SIZES = [
     "--batches-per-epoch", "4", "--validation-showers", "40", "--batch-size", "16", "--device", "cpu",

@@ -24,22 +24,22 @@ PUBLIC = {
     ],
     "supa_gff": [
         "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "GraphSet", "LayerStats",
-        "LinkSplit", "Method", "Network", "Pairs", "ShowerGraphs", "Split", "evaluate", "goodness", "heads",
-        "label_injection", "losses", "negatives", "preset", "shower_graphs", "split_links",
-        "standard_split", "train", "training_task", "update_rule",
+        "LinkSplit", "Method", "Network", "Pairs", "ShowerEncoding", "ShowerGraphStream", "ShowerGraphs", "Split",
+        "encoded_showers", "evaluate", "goodness", "heads", "label_injection", "losses", "negatives", "preset",
+        "shower_graphs", "split_links", "standard_split", "train", "training_task", "update_rule",
     ],
     "supa_learning": [
         "BASELINES", "Callback", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch", "Fold", "Position",
-        "Processes", "RandomState", "StepDecay", "TensorBoard", "Trainer", "TrainingState", "TrainingTask",
-        "Validation", "WarmupCosine", "choose_device", "epoch_order", "run_baseline", "stratified_folds",
-        "torchrun_processes",
+        "Processes", "RandomState", "StepDecay", "StreamBatches", "TensorBoard", "Trainer", "TrainingState",
+        "TrainingTask", "Validation", "WarmupCosine", "choose_device", "epoch_order", "run_baseline",
+        "stratified_folds", "torchrun_processes",
     ],
     "supa_mamba": [
         "AttentionState", "BiMamba", "CausalAttention", "Checkpoint", "EncoderConfig", "Evaluation", "HybridStack",
         "Mamba", "Mamba2", "MambaBlock", "MambaStack", "MambaState", "ReplayCache", "ShowerEncoder", "TrainingConfig",
         "causal_conv1d", "causal_conv1d_replay", "causal_conv1d_update", "evaluate", "from_mamba_ssm",
-        "optimizer_groups", "selective_scan", "selective_state_replay", "selective_state_update", "ssd", "train",
-        "training_task",
+        "optimizer_groups", "selective_scan", "selective_state_replay", "selective_state_update", "ssd",
+        "stream_training_task", "train", "training_task",
     ],
 }  # fmt: skip
 
