@@ -6,6 +6,7 @@ import torch
 
 import supa
 from supa_datasets import SequenceDataset
+from supa_datasets.loaders.ordering import by_depth
 
 
 def _hits_along_tree(shower):
@@ -51,6 +52,24 @@ def test_trajectories_lead_from_the_primary_to_each_hit(trees):
             np.testing.assert_array_equal(path[:, 2], 2.0 * np.arange(shower.slice[h] + 1))
             end = [shower.x[h], shower.y[h], shower.z[h], shower.energy[h]]
             np.testing.assert_array_equal(path[-1], np.array(end, dtype=np.float32))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_equal_energies_keep_their_order_in_short_and_long_slices(ordered):
+    """Imported hits need not be in the order of their slices."""
+    rng = np.random.default_rng(1)
+    counts = np.array([0, 3, 700, 40])
+    slices = rng.integers(0, 4, counts.sum())
+    if ordered:
+        slices = np.concatenate([np.sort(part) for part in np.split(slices, np.cumsum(counts)[:-1])])
+    columns = {"x": rng.normal(size=len(slices)), "y": rng.normal(size=len(slices))}
+    energy = rng.integers(1, 6, len(slices)).astype(float)
+    offset = np.concatenate([[0], np.cumsum(counts)])
+    showers = supa.from_hits(
+        "standard", offset=offset, energy=energy, slice=slices, incident_energy=np.full(4, 1e4), **columns
+    )
+    expected = np.lexsort((-showers.energy, showers.slice, showers.hits.group_of_row()))
+    np.testing.assert_array_equal(by_depth(showers), expected)
 
 
 @pytest.mark.parametrize("order", ["depth", "tree"])
