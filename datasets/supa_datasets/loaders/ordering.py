@@ -25,7 +25,7 @@ def by_depth(showers: Showers) -> IntArray:
     order = np.arange(showers.hits.num_rows)
     if _sort_slices(showers.offset, showers.layer, showers.slice, showers.energy, order):
         return order
-    # Imported hits, which need not be in the order of their slices.
+    # The caller built the showers itself, or the layers of the config are not in the order of the slices.
     return np.lexsort((-showers.energy, showers.slice, showers.layer, showers.hits.group_of_row()))
 
 

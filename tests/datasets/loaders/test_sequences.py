@@ -1,10 +1,14 @@
 """Sequences: each order compared with a simple loop, and packed batches."""
 
+import dataclasses
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 import supa
+from supa import Ragged
 from supa_datasets import SequenceDataset
 from supa_datasets.loaders.ordering import by_depth
 
@@ -56,18 +60,15 @@ def test_trajectories_lead_from_the_primary_to_each_hit(trees):
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_equal_energies_keep_their_order_in_short_and_long_slices(ordered):
-    """Imported hits need not be in the order of their slices."""
     rng = np.random.default_rng(1)
-    counts = np.array([0, 3, 700, 40])
-    slices = rng.choice(np.unique(supa.simulate(50).slice)[:4], counts.sum())
-    if ordered:
-        slices = np.concatenate([np.sort(part) for part in np.split(slices, np.cumsum(counts)[:-1])])
-    columns = {"x": rng.normal(size=len(slices)), "y": rng.normal(size=len(slices))}
-    energy = rng.integers(1, 6, len(slices)).astype(float)
-    offset = np.concatenate([[0], np.cumsum(counts)])
-    showers = supa.from_hits(
-        "standard", offset=offset, energy=energy, slice=slices, incident_energy=np.full(4, 1e4), **columns
-    )
+    offset = np.array([0, 0, 3, 703, 743])
+    columns = {"x": rng.normal(size=743), "y": rng.normal(size=743), "energy": rng.integers(1, 6, 743).astype(float)}
+    columns["slice"] = rng.choice(np.unique(supa.simulate(50).slice)[:4], 743)
+    showers = supa.from_hits("standard", offset=offset, incident_energy=np.full(4, 1e4), **columns)
+    if not ordered:  # a caller may build showers itself
+        rows = np.concatenate([rng.permutation(np.arange(*span)) for span in pairwise(offset)])
+        hits = Ragged({name: column[rows] for name, column in showers.hits.columns.items()}, showers.offset)
+        showers = dataclasses.replace(showers, hits=hits)
     expected = np.lexsort((-showers.energy, showers.slice, showers.hits.group_of_row()))
     np.testing.assert_array_equal(by_depth(showers), expected)
 
