@@ -158,6 +158,18 @@ def measure(task: TrainingTask[Any], origins: dict[str, Feed], steps: int, repea
     return results
 
 
+def making(batches: StreamBatches[Any], steps: int, repeat: int) -> dict[str, float]:
+    """Return the CPU time in ms of a batch of the stream, which is made in this thread without a training."""
+    made = map(batches._convert, batches.stream)
+    times = []
+    for _ in range(repeat):
+        start = time.thread_time()
+        for _ in itertools.islice(made, steps):
+            pass
+        times.append(1e3 * (time.thread_time() - start) / steps)
+    return {"CPU ms per batch": float(np.median(times))}
+
+
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -166,6 +178,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[256])
     parser.add_argument("--learners", nargs="+", default=["encoder", "graph network"])
     parser.add_argument("--origins", nargs="+", help="names of the origins of the batches; default: all")
+    parser.add_argument("--only-batches", action="store_true", help="measure only how long it takes to make a batch")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--json", type=Path, help="also write the results to this file")
@@ -183,6 +196,9 @@ def main() -> None:
     make = {"encoder": encoder, "graph network": graph_network}
     for learner, batch in itertools.product(arguments.learners, arguments.batch):
         task, batches = make[learner](batch, processes)
+        results[f"making a batch of the {learner}, batch {batch}"] = making(batches, arguments.steps, arguments.repeat)
+        if arguments.only_batches:
+            continue
         origins = feeds(task, batches, processes.device)
         origins = {name: origins[name] for name in arguments.origins or origins}
         results[f"{learner}, batch {batch}"] = measure(task, origins, arguments.steps, arguments.repeat)
