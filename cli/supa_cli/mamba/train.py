@@ -23,7 +23,7 @@ _DEFAULTS = {"epochs": 30, "batch_size": 256, "learning_rate": 0.002, "weight_de
 
 
 @click.command(name="train")
-@click.argument("data", nargs=-1, required=True, type=InputFile())
+@click.argument("data", nargs=-1, required=True, type=InputFile(folders=True))
 @click.option(
     "--target",
     type=CompletedName(choices.targets),

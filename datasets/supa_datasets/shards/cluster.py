@@ -1,0 +1,84 @@
+"""The connection to a dask scheduler, and to local workers that it starts."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from supa.checks import check_int, format_value
+from supa.simulation_plan import MAX_THREADS, available_processors
+
+_TIMEOUT = 30  # seconds to connect to a scheduler
+
+# Preloaded by local workers: Ctrl-C reaches them as well, but the main process ends them.
+_IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+
+@contextmanager
+def connected(scheduler: str, workers: int | None) -> Iterator[Any]:
+    """Connect to a scheduler, or start one with local workers.
+
+    Args:
+        scheduler: ``"local"``, the address of a scheduler, or the path of a scheduler file.
+        workers: Number of local workers; None for one per processor, and for a scheduler that exists.
+
+    Returns:
+        Context manager that returns a ``distributed.Client``.
+
+    Raises:
+        ImportError: If the package distributed is not installed.
+        OSError: If the scheduler does not answer.
+        ValueError: If an argument is not allowed.
+    """
+    if scheduler != "local" and workers is not None:
+        raise ValueError(
+            f"workers: {workers!r} was given, but only scheduler='local' starts workers; omit it, and start the "
+            "workers of your scheduler yourself."
+        )
+    workers = check_int(1, MAX_THREADS, "workers", available_processors() if workers is None else workers)
+    address = None if scheduler == "local" else _address(scheduler)
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ImportError(f"Shards need the package {error.name}: pip install 'supa-showers[scale]'.") from None
+    if address is not None:
+        try:
+            client = Client(address, timeout=_TIMEOUT, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise OSError(f"{scheduler}: the scheduler does not answer ({error}).") from None
+        with client:
+            yield client
+        return
+    with (
+        dask.config.set({"distributed.worker.preload": [_IGNORE_CTRL_C]}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _address(scheduler: str) -> str:
+    if "://" in scheduler:
+        return scheduler
+    path = Path(scheduler)
+    if not path.is_file():
+        raise ValueError(
+            f"scheduler: {scheduler!r} was given, but it must be 'local', an address such as tcp://host:8786, or a "
+            "scheduler file, and there is no such file."
+        )
+    try:
+        address = json.loads(path.read_bytes())["address"]
+    except (ValueError, KeyError, TypeError):
+        address = None
+    if not isinstance(address, str):
+        raise ValueError(f"{scheduler}: it is not a scheduler file of dask; {format_value(address)} is not an address.")
+    return address

@@ -1,0 +1,316 @@
+"""Generation of a dataset in shards by the workers of a dask scheduler."""
+
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from supa.checks import check_int, counted
+from supa.file_lock import open_locked_temporary
+from supa.presets import ConfigLike, as_config
+from supa.random import MAX_INDEX
+from supa.simulation_plan import Record, make_plan
+from supa_datasets.compression import Compression, compression_filters
+from supa_datasets.shards.checking import ForeignShardError
+from supa_datasets.shards.cluster import connected
+from supa_datasets.shards.manifest import MANIFEST, Manifest, listed
+from supa_datasets.shards.task import FinishedShard, make_shard, remove_temporary_files
+
+MOST_FAILURES = 3
+"""Failures of one shard after which the run ends. Lost workers do not count until dask gives the shard up."""
+
+_LOCK = "manifest.json.lock"
+_POLL = 0.5  # seconds between two looks at the workers
+_LEAST_PAUSE = 20  # of the time that writing the manifest takes; it is long for many thousand shards
+
+
+class ShardProgress(NamedTuple):
+    """State of a running generation, as passed to the ``progress`` function of `generate_shards`."""
+
+    done: int
+    """Number of finished shards."""
+    total: int
+    """Number of all shards."""
+    workers: int
+    """Number of workers that are alive."""
+    lost: int
+    """Number of workers that have left."""
+    failures: int
+    """Number of failed tasks. A task that failed is repeated."""
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What a call of `generate_shards` did.
+
+    Args:
+        manifest: The finished dataset.
+        simulated: Names of the files that were simulated. All others existed.
+        replaced: Reason for each file that existed and was replaced, because it was damaged.
+        failures: Reason for each failure of a task that was then repeated.
+        lost: Number of workers that left during the run. Others made their shards.
+    """
+
+    manifest: Manifest
+    simulated: tuple[str, ...]
+    replaced: tuple[str, ...]
+    failures: tuple[str, ...]
+    lost: int
+
+
+def generate_shards(
+    folder: str | PathLike[str],
+    num_showers: int,
+    config: ConfigLike = "standard",
+    *,
+    shards: int,
+    seed: int = 0,
+    first: int = 0,
+    record: Record = "hits",
+    engine: Literal["cpu", "cuda"] = "cpu",
+    compression: Compression = "none",
+    scheduler: str = "local",
+    workers: int | None = None,
+    progress: Callable[[ShardProgress], None] | None = None,
+) -> ShardReport:
+    """Simulate showers into a folder of files, in the processes or on the machines of a dask scheduler.
+
+    Each file contains one range of indices, and one task makes it. `ShowerFile` and the loaders open the folder as if
+    it were one file. A call with the same arguments continues a run that was interrupted: it checks the finished files
+    and makes only those that are missing or damaged. If a worker is lost, other workers make its files.
+
+    A script that calls this function with ``scheduler="local"`` needs ``if __name__ == "__main__":``, because the
+    worker processes import the script.
+
+    Args:
+        folder: Folder of the dataset. It is created if it does not exist; its parent must exist. All workers must see
+            it under the same path.
+        num_showers: Number of showers. All of them are kept.
+        config: Name of a preset or a `supa.ShowerConfig`.
+        shards: Number of files, at most 100,000.
+        seed: Random seed.
+        first: Index of the first shower.
+        record: ``"hits"``, or ``"particles"`` to record the trees.
+        engine: ``"cpu"``, or ``"cuda"`` for the same showers, simulated on the GPUs of the workers.
+        compression: One of ``COMPRESSIONS``: ``"none"``, ``"gzip"``, ``"lz4"`` or ``"zstd"``.
+        scheduler: ``"local"`` for worker processes on this machine, the address of a scheduler such as
+            ``"tcp://host:8786"``, or the path of a scheduler file.
+        workers: Number of local worker processes, each with one thread; by default one per processor. Not allowed with
+            another scheduler.
+        progress: Function that is called at least once per second. If it raises an error, the run ends, and the
+            finished files are kept.
+
+    Returns:
+        The manifest, and the files that were simulated.
+
+    Raises:
+        FileNotFoundError: If the parent of the folder does not exist.
+        ImportError: If the package distributed is not installed.
+        OSError: If the scheduler does not answer or is lost, or if a shard fails three times. The finished files are
+            kept.
+        ValueError: If an argument is not allowed, or the folder contains another dataset.
+
+    Example:
+        >>> from supa_datasets import ShowerFile, generate_shards
+        >>> report = generate_shards("dataset", 1000, "standard", shards=4, seed=1, workers=1)
+        >>> report.simulated
+        ('shard-00000.h5', 'shard-00001.h5', 'shard-00002.h5', 'shard-00003.h5')
+        >>> ShowerFile("dataset")
+        <ShowerFile dataset: 1,000 showers, 67,523 hits>
+        >>> generate_shards("dataset", 1000, "standard", shards=4, seed=1, workers=1).simulated
+        ()
+    """
+    dataset = _planned(
+        num_showers,
+        config,
+        shards=shards,
+        seed=seed,
+        first=first,
+        record=record,
+        engine=engine,
+        compression=compression,
+    )
+    folder = Path(folder).absolute()
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"{folder}: the folder {folder.parent} does not exist; make it first.")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: it is a file, but shards need a folder; choose another name.")
+    with _locked(folder):
+        dataset = _begun(folder, dataset)
+        with connected(scheduler, workers) as client:
+            dataset.write(folder)
+            return _Generation(client, folder, dataset, engine, progress).run()
+
+
+def _planned(num_showers: int, config: ConfigLike, *, engine: str, first: int, seed: int, **settings: Any) -> Manifest:
+    if engine == "reference":
+        raise ValueError(
+            "engine: 'reference' was given, but it draws all showers from one stream, so each shard would simulate all "
+            "showers before it; use 'cpu', or one file."
+        )
+    compression_filters(settings["compression"])
+    shards = settings.pop("shards")
+    if engine != "cuda":  # the GPU is needed on the workers only
+        make_plan(num_showers, config, None, seed, first, "all", settings["record"], engine, 1, None)  # type: ignore[arg-type]
+    first = check_int(0, MAX_INDEX, "first", first)
+    return Manifest.planned(
+        shards, num_showers, config=as_config(config), engine="cpu", first=first, seed=seed, **settings
+    )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder, so that two runs do not write the same manifest. It is removed if it remains empty."""
+    folder.mkdir(exist_ok=True)
+    path = folder / _LOCK
+    descriptor = open_locked_temporary(path, called=folder)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _begun(folder: Path, planned: Manifest) -> Manifest:
+    """Return the manifest of the folder if it is that of the same dataset, or the planned one if there is none."""
+    if (folder / MANIFEST).exists():
+        stored = Manifest.of_folder(folder)
+        difference = stored.differences(planned)
+        if difference:
+            raise ValueError(f"{folder}: it contains another dataset ({difference}); choose another folder.")
+        return stored
+    files = sorted(file.name for file in folder.glob("shard-*.h5"))
+    if files:
+        raise ValueError(f"{folder}: it contains {listed(files)}, but no {MANIFEST}; choose another folder.")
+    return planned
+
+
+class _Generation:
+    """One run: the tasks that are not finished, and what happened so far."""
+
+    def __init__(
+        self,
+        client: Any,
+        folder: Path,
+        dataset: Manifest,
+        engine: str,
+        progress: Callable[[ShardProgress], None] | None,
+    ) -> None:
+        self._client, self._folder, self._dataset, self._engine = client, folder, dataset, engine
+        self._progress = progress
+        self._shards = list(dataset.shards)
+        self._pending: dict[int, Any] = {}
+        self._ended: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._failures: dict[int, list[str]] = {}
+        self._simulated: list[int] = []
+        self._replaced: list[str] = []
+        self._workers: set[str] = set()
+        self._lost = 0
+        self._looked = 0.0
+        self._next_write = 0.0
+        self._written = True
+
+    def run(self) -> ShardReport:
+        try:
+            for number in range(len(self._shards)):
+                self._submit(number)
+            while self._pending:
+                self._look_at_workers()
+                self._report()
+                with suppress(queue.Empty):
+                    self._end(*self._ended.get(timeout=_POLL))
+            self._report()
+        finally:
+            self._client.cancel(list(self._pending.values()))
+            if not self._written:
+                self._write_manifest()
+        remove_temporary_files(self._folder)
+        return ShardReport(
+            manifest=self._manifest(),
+            simulated=tuple(self._shards[number].file for number in sorted(self._simulated)),
+            replaced=tuple(self._replaced),
+            failures=tuple(reason for reasons in self._failures.values() for reason in reasons),
+            lost=self._lost,
+        )
+
+    def _submit(self, number: int) -> None:
+        # The key differs for every attempt: a scheduler that exists may remember the result of an earlier one.
+        future = self._client.submit(
+            make_shard, self._folder, self._dataset.reduced_to(number), self._engine, pure=False
+        )
+        self._pending[number] = future
+        future.add_done_callback(lambda ended: self._ended.put((number, ended)))
+
+    def _end(self, number: int, future: Any) -> None:
+        del self._pending[number]
+        if future.status == "finished":
+            self._finish(number, future.result())
+        elif future.status == "error":
+            self._fail(number, future.exception())
+        else:
+            raise OSError(f"{self._folder}: the scheduler was lost. {self._advice()}")
+
+    def _finish(self, number: int, finished: FinishedShard) -> None:
+        self._shards[number] = finished.shard
+        if finished.simulated:
+            self._simulated.append(number)
+        if finished.damage:
+            self._replaced.append(finished.damage)
+        self._written = False
+        if time.monotonic() >= self._next_write:
+            self._write_manifest()
+
+    def _fail(self, number: int, error: BaseException) -> None:
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(error, ForeignShardError):
+            raise ValueError(f"{str(error).rstrip('.')}; move it away, or choose another folder.")
+        reason = str(error) or type(error).__name__
+        if isinstance(error, KilledWorker):
+            reason = "several workers in turn were lost while they made it; do they have enough memory?"
+        reasons = self._failures.setdefault(number, [])
+        reasons.append(f"{self._shards[number].file}: {reason}")
+        if len(reasons) == MOST_FAILURES:
+            raise OSError(
+                f"{self._folder}: {reasons[-1].rstrip('.')}; it failed {MOST_FAILURES} times. {self._advice()}"
+            )
+        self._submit(number)
+
+    def _advice(self) -> str:
+        done, total = self._num_finished(), len(self._shards)
+        return f"{done:,} of {counted(total, 'shard')} are finished; repeat the command to make the others."
+
+    def _look_at_workers(self) -> None:
+        if time.monotonic() - self._looked < _POLL:
+            return
+        self._looked = time.monotonic()
+        try:
+            workers = set(self._client.nthreads())
+        except Exception:  # the scheduler is lost, so all tasks end soon
+            return
+        self._lost += len(self._workers - workers)
+        self._workers = workers
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            done, failures = len(self._shards) - len(self._pending), sum(map(len, self._failures.values()))
+            self._progress(ShardProgress(done, len(self._shards), len(self._workers), self._lost, failures))
+
+    def _num_finished(self) -> int:
+        return sum(shard.checksum is not None for shard in self._shards)
+
+    def _manifest(self) -> Manifest:
+        return self._dataset.replace(shards=tuple(self._shards))
+
+    def _write_manifest(self) -> None:
+        start = time.monotonic()
+        self._manifest().write(self._folder)
+        end = time.monotonic()
+        self._next_write, self._written = end + _LEAST_PAUSE * (end - start), True
