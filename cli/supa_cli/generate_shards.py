@@ -82,6 +82,8 @@ def generate(
                 result = generate_shards(out, num_showers, config, shards=shards, progress=show, **arguments)
             except ImportError as error:
                 raise click.ClickException(str(error)) from None
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
         mark_output_complete()
     if not quiet:
         _print(out, result, seconds=time.perf_counter() - started, start=first[0] - started)
