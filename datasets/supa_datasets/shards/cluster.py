@@ -45,12 +45,13 @@ def connected(scheduler: str, workers: int | None) -> Iterator[Any]:
     except ImportError as error:
         raise ImportError(f"Shards need the package {error.name}: pip install 'supa-showers[scale]'.") from None
     if address is not None:
-        try:
-            client = Client(address, timeout=_TIMEOUT, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise OSError(f"{scheduler}: the scheduler does not answer ({error}).") from None
-        with client:
-            yield client
+        with _without_log_messages():
+            try:
+                client = Client(address, timeout=_TIMEOUT, set_as_default=False)
+            except (OSError, ValueError) as error:
+                raise OSError(f"{scheduler}: the scheduler does not answer ({error}).") from None
+            with client:
+                yield client
         return
     with (
         dask.config.set({"distributed.worker.preload": [_IGNORE_CTRL_C]}),
@@ -64,6 +65,19 @@ def connected(scheduler: str, workers: int | None) -> Iterator[Any]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextmanager
+def _without_log_messages() -> Iterator[None]:
+    """Suppress the messages of distributed, such as tracebacks of a lost connection, which is reported as an error."""
+    handlers = [(handler, handler.level) for handler in logging.getLogger("distributed").handlers]
+    for handler, _ in handlers:
+        handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for handler, level in handlers:
+            handler.setLevel(level)
 
 
 def _address(scheduler: str) -> str:

@@ -228,9 +228,11 @@ class _Generation:
                     self._end(*self._ended.get(timeout=_POLL))
             self._report()
         finally:
-            self._client.cancel(list(self._pending.values()))
             if not self._written:
                 self._write_manifest()
+            if self._pending:
+                with suppress(Exception):  # if the scheduler was lost
+                    self._client.cancel(list(self._pending.values()))
         remove_temporary_files(self._folder)
         return ShardReport(
             manifest=self._manifest(),

@@ -163,6 +163,16 @@ class ShardedShowers:
         if part is None:
             while len(self._parts) >= MOST_OPEN:
                 self._parts.popitem(last=False)[1].close()
-            part = self._parts[number] = StoredShowers(self._folder / self._manifest.shards[number].file)
+            part = self._parts[number] = self._opened(self._manifest.shards[number])
         self._parts.move_to_end(number)
         return part
+
+    def _opened(self, shard: Shard) -> StoredShowers:
+        part = StoredShowers(self._folder / shard.file)
+        if (part.run, len(part), part.num_rows(HITS.group)) != (self._run_of(shard), shard.count, shard.hits):
+            part.close()
+            raise ValueError(f"{part.path}: it was replaced after the dataset was opened.")
+        return part
+
+    def _run_of(self, shard: Shard) -> Run:
+        return replace(self.run, first=shard.first, attempts=shard.count)
