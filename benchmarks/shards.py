@@ -1,9 +1,9 @@
 """Measure the generation of a dataset in shards beside a plain ``supa generate``, and what a folder of shards costs.
 
-    python benchmarks/shards.py [--showers 1000000] [--shards 20] [--repeat 3] [--json out.json]
+    python benchmarks/shards.py [--showers 1000000] [--shards 20] [--workers 1,2] [--repeat 3] [--json out.json]
 
-- Generation: `generate_shards` with 1 and 2 local workers, and ``supa generate`` with 1 and 2 threads. The rates do not
-  include the start: that of a run in shards begins when each worker has finished its first shard.
+- Generation: `generate_shards` with local workers, and ``supa generate`` with as many threads. The rates do not include
+  the start: that of a run in shards begins when as many shards as workers are finished.
 - A folder: merging, the check of all checksums, opening, and random batches beside the merged file.
 - Bytes of a shower for several presets and compressions.
 
@@ -58,11 +58,11 @@ def plain(path: Path, showers: int, threads: int) -> dict[str, float]:
     return {"rate": float(rate[1].replace(",", "")), "seconds": seconds}
 
 
-def generation(base: Path, showers: int, shards: int, repeat: int) -> dict[str, Any]:
-    """Return the rates and the times of all ways to generate; the last folder of two workers stays."""
+def generation(base: Path, showers: int, shards: int, workers: list[int], repeat: int) -> dict[str, Any]:
+    """Return the rates and the times of all ways to generate; the last folder stays."""
     runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(repeat):
-        for number in (1, 2):
+        for number in workers:
             runs.setdefault(f"plain, threads={number}", []).append(plain(base / "plain.h5", showers, number))
             (base / "plain.h5").unlink()
             shutil.rmtree(base / "folder", ignore_errors=True)
@@ -122,9 +122,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--showers", type=int, default=1_000_000)
     parser.add_argument("--shards", type=int, default=20)
+    parser.add_argument("--workers", default="1,2")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    workers = [int(number) for number in arguments.workers.split(",")]
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         supa.simulate(1)  # compiles
@@ -132,7 +134,7 @@ def main() -> None:
             "machine": machine(),
             "date": time.strftime("%Y-%m-%d"),
             "showers": arguments.showers,
-            "generation": generation(base, arguments.showers, arguments.shards, arguments.repeat),
+            "generation": generation(base, arguments.showers, arguments.shards, workers, arguments.repeat),
             "folder": reading(base, arguments.repeat),
             "bytes of a shower": sizes(base),
         }

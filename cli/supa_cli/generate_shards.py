@@ -97,22 +97,18 @@ def _note(state: "ShardProgress") -> str:
 
 
 def _print(out: Path, report: "ShardReport", *, seconds: float, start: float) -> None:
-    manifest = report.manifest
-    simulated = set(report.simulated)
-    showers = sum(shard.count for shard in manifest.shards if shard.file in simulated)
-    size = sum(shard.bytes or 0 for shard in manifest.shards)
+    rate = report.simulated_showers / (seconds - start)
     print_facts(
         [
             ("folder", str(out)),
-            ("shards", f"{len(manifest.shards):,}, of which {len(simulated):,} were simulated now"),
-            ("showers", f"{manifest.num_showers:,}"),
-            ("hits", f"{sum(shard.hits or 0 for shard in manifest.shards):,}"),
-            ("size", f"{size / 1e6:,.1f} MB"),
+            ("shards", f"{report.shards:,}, of which {len(report.simulated):,} were simulated now"),
+            ("showers", f"{report.showers:,}"),
+            ("hits", f"{report.hits:,}"),
+            ("size", f"{report.bytes / 1e6:,.1f} MB"),
             ("lost workers", f"{report.lost:,}"),
             ("failures", f"{len(report.failures):,}"),
             ("time", f"{seconds:.1f} s, of which {start:.1f} s to start"),
-            ("rate", f"{showers / (seconds - start):,.0f} showers/s after the start" if showers else "-"),
-            ("seed", f"{manifest.seed}"),
+            ("rate", f"{rate:,.0f} showers/s after the start" if report.simulated else "-"),
         ]
     )
     for text in report.replaced:

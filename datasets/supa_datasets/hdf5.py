@@ -1,4 +1,4 @@
-"""Shower files: random access with `ShowerFile`, and `load` and `save` for complete files."""
+"""Shower files and folders of shards: random access with `ShowerFile`, and `load` and `save` for complete files."""
 
 from collections.abc import Callable, Iterator
 from os import PathLike
@@ -17,18 +17,22 @@ from supa_datasets.writer import ShowerWriter
 
 
 class ShowerFile:
-    """A shower file that is open for reading.
+    """A shower file, or a folder of shards, that is open for reading.
 
     ``len(file)`` is the number of showers. Indexing reads only the selected showers and returns them as
     `supa.Showers`: ``file[5]``, ``file[10:20]``, or ``file[array]`` with a boolean or integer array. An open file can
     be pickled or inherited by another process, which then opens the file again.
 
+    A folder that `generate_shards` wrote, and a virtual file of `merge_shards`, behave as one file. Their shards are
+    opened when they are read.
+
     Args:
-        path: Path of the file.
+        path: Path of the file or the folder.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged, truncated, of another format or of a newer version.
+        ValueError: If the file is damaged, truncated, of another format or of a newer version, or if a shard is missing
+            or is not the one that the manifest states.
 
     Example:
         >>> import supa
@@ -176,7 +180,7 @@ class ShowerFile:
         return self._stored.column(f"{table}/{name}", types[table][name])
 
     def faults(self, progress: Callable[[int], None] | None = None) -> list[Fault]:
-        """Check every value of the file. These checks are more thorough than those on reading.
+        """Check every value of the file and the checksum of each shard, more thoroughly than on reading.
 
         Args:
             progress: Function that is called with the number of showers checked so far.
@@ -222,12 +226,12 @@ class ShowerFile:
 
 
 def load(path: str | PathLike[str]) -> Showers:
-    """Read all showers of a file into memory.
+    """Read all showers of a file, or of a folder of shards, into memory.
 
     Use `ShowerFile` to read parts of a file that is larger than the memory.
 
     Args:
-        path: Path of the file.
+        path: Path of the file or the folder.
 
     Returns:
         The showers. Positions (length unit) and energies (GeV) of the hits are float32.

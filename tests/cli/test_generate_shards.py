@@ -18,7 +18,7 @@ from supa_datasets import ShowerFile
 from supa_datasets.shards.manifest import Manifest
 
 COMMAND = [sys.executable, "-m", "supa_cli.main"]
-DATASET = ["-n", "20_000", "--shards", "40", "--seed", "3"]
+DATASET = ["-n", "16_000", "--shards", "16", "--seed", "3"]
 
 
 def _supa(*arguments, status=0) -> str:
@@ -101,7 +101,7 @@ def _started(folder, unfinished: int, *arguments) -> subprocess.Popen:
 def test_a_run_survives_ctrl_c_and_a_kill_of_the_whole_command(tmp_path, scheduler):
     psutil = pytest.importorskip("psutil")
     folder = tmp_path / "dataset"
-    process = _started(folder, 37, "--workers", "1")
+    process = _started(folder, 14, "--workers", "1")
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
@@ -119,10 +119,10 @@ def test_a_run_survives_ctrl_c_and_a_kill_of_the_whole_command(tmp_path, schedul
 
     _supa("generate", folder, *DATASET, "--scheduler", scheduler, "--quiet")
     _supa("merge", folder, tmp_path / "merged.h5", "--quiet")
-    _supa("generate", tmp_path / "single.h5", "-n", "20_000", "--seed", "3", "--quiet")
+    _supa("generate", tmp_path / "single.h5", "-n", "16_000", "--seed", "3", "--quiet")
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "single.h5").read_bytes()
     assert all(path.read_bytes() == content for path, content in finished.items())
-    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", *(f"shard-{k:05d}.h5" for k in range(40))]
+    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", *(f"shard-{k:05d}.h5" for k in range(16))]
 
 
 WRONG = {

@@ -5,10 +5,9 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from supa.checks import check_int, counted
 from supa.file_lock import open_locked_temporary
@@ -19,6 +18,7 @@ from supa_datasets.compression import Compression, compression_filters
 from supa_datasets.shards.checking import ForeignShardError
 from supa_datasets.shards.cluster import connected
 from supa_datasets.shards.manifest import MANIFEST, Manifest, listed
+from supa_datasets.shards.report import ShardProgress, ShardReport
 from supa_datasets.shards.task import FinishedShard, make_shard, remove_temporary_files
 
 MOST_FAILURES = 3
@@ -27,40 +27,6 @@ MOST_FAILURES = 3
 _LOCK = "manifest.json.lock"
 _POLL = 0.5  # seconds between two looks at the workers
 _LEAST_PAUSE = 20  # of the time that writing the manifest takes; it is long for many thousand shards
-
-
-class ShardProgress(NamedTuple):
-    """State of a running generation, as passed to the ``progress`` function of `generate_shards`."""
-
-    done: int
-    """Number of finished shards."""
-    total: int
-    """Number of all shards."""
-    workers: int
-    """Number of workers that are alive."""
-    lost: int
-    """Number of workers that have left."""
-    failures: int
-    """Number of failed tasks. A task that failed is repeated."""
-
-
-@dataclass(frozen=True)
-class ShardReport:
-    """What a call of `generate_shards` did.
-
-    Args:
-        manifest: The finished dataset.
-        simulated: Names of the files that were simulated. All others existed.
-        replaced: Reason for each file that existed and was replaced, because it was damaged.
-        failures: Reason for each failure of a task that was then repeated.
-        lost: Number of workers that left during the run. Others made their shards.
-    """
-
-    manifest: Manifest
-    simulated: tuple[str, ...]
-    replaced: tuple[str, ...]
-    failures: tuple[str, ...]
-    lost: int
 
 
 def generate_shards(
@@ -74,7 +40,7 @@ def generate_shards(
     record: Record = "hits",
     engine: Literal["cpu", "cuda"] = "cpu",
     compression: Compression = "none",
-    scheduler: str = "local",
+    scheduler: str | PathLike[str] = "local",
     workers: int | None = None,
     progress: Callable[[ShardProgress], None] | None = None,
 ) -> ShardReport:
@@ -106,7 +72,7 @@ def generate_shards(
             finished files are kept.
 
     Returns:
-        The manifest, and the files that were simulated.
+        Numbers of the dataset, the files that were simulated, and failures.
 
     Raises:
         FileNotFoundError: If the parent of the folder does not exist.
@@ -121,9 +87,7 @@ def generate_shards(
         >>> report.simulated
         ('shard-00000.h5', 'shard-00001.h5', 'shard-00002.h5', 'shard-00003.h5')
         >>> ShowerFile("dataset")
-        <ShowerFile dataset: 1,000 showers, 67,523 hits>
-        >>> generate_shards("dataset", 1000, "standard", shards=4, seed=1, workers=1).simulated
-        ()
+        <ShowerFile dataset: 1,000 showers, 70,319 hits>
     """
     dataset = _planned(
         num_showers,
@@ -142,7 +106,7 @@ def generate_shards(
         raise ValueError(f"{folder}: it is a file, but shards need a folder; choose another name.")
     with _locked(folder):
         dataset = _begun(folder, dataset)
-        with connected(scheduler, workers) as client:
+        with connected(os.fspath(scheduler), workers) as client:
             dataset.write(folder)
             return _Generation(client, folder, dataset, engine, progress).run()
 
@@ -234,9 +198,17 @@ class _Generation:
                 with suppress(Exception):  # if the scheduler was lost
                     self._client.cancel(list(self._pending.values()))
         remove_temporary_files(self._folder)
+        return self._summary()
+
+    def _summary(self) -> ShardReport:
+        simulated = [self._shards[number] for number in sorted(self._simulated)]
         return ShardReport(
-            manifest=self._manifest(),
-            simulated=tuple(self._shards[number].file for number in sorted(self._simulated)),
+            shards=len(self._shards),
+            showers=self._dataset.num_showers,
+            hits=sum(shard.hits or 0 for shard in self._shards),
+            bytes=sum(shard.bytes or 0 for shard in self._shards),
+            simulated=tuple(shard.file for shard in simulated),
+            simulated_showers=sum(shard.count for shard in simulated),
             replaced=tuple(self._replaced),
             failures=tuple(reason for reasons in self._failures.values() for reason in reasons),
             lost=self._lost,
