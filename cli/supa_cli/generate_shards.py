@@ -49,7 +49,14 @@ def check_options(out: str, *, keep: str, threads: int | None, overwrite: bool, 
 
 
 def generate(
-    out: Path, num_showers: int, config: "ShowerConfig", *, shards: int, quiet: bool, **arguments: Any
+    out: Path,
+    num_showers: int,
+    config: "ShowerConfig",
+    *,
+    scheduler: str,
+    workers: int | None,
+    quiet: bool,
+    **dataset: Any,
 ) -> None:
     """Generate the shards, show the progress, and print a summary.
 
@@ -57,36 +64,46 @@ def generate(
         out: Folder of the dataset.
         num_showers: Number of showers.
         config: Physics of the showers.
-        shards: Number of files.
+        scheduler: Value of --scheduler.
+        workers: Value of --workers.
         quiet: Whether to print only errors.
-        **arguments: The other arguments of ``generate_shards``.
+        **dataset: The other arguments of ``generate_shards``.
     """
-    from supa_datasets import generate_shards
+    from supa_datasets.shards.cluster import scheduler_address
+    from supa_datasets.shards.generate import generate_shards
+    from supa_datasets.shards.planning import planned_dataset
 
+    try:
+        planned_dataset(num_showers, config, **dataset)
+        scheduler_address(scheduler, workers)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     started = time.perf_counter()
-    first: list[float] = []
+    began: float | None = None
 
     def left() -> str:
         return f"The finished files are in {out}; repeat the same command to make the others." * out.is_dir()
 
     with deferred_interrupts(left):
         with progress("simulating", "starting the workers", quiet=quiet, items="shards") as report:
-            report(0, shards)
+            report(0, dataset["shards"])
 
             def show(state: "ShardProgress") -> None:
+                nonlocal began
                 raise_if_interrupted()
-                first.append(time.perf_counter()) if not first else None
+                began = began or time.perf_counter()
                 report(state.done, state.total, _note(state))
 
             try:
-                result = generate_shards(out, num_showers, config, shards=shards, progress=show, **arguments)
+                result = generate_shards(
+                    out, num_showers, config, scheduler=scheduler, workers=workers, progress=show, **dataset
+                )
             except ImportError as error:
                 raise click.ClickException(str(error)) from None
-            except ValueError as error:
-                raise click.UsageError(str(error)) from None
         mark_output_complete()
     if not quiet:
-        _print(out, result, seconds=time.perf_counter() - started, start=first[0] - started)
+        ended = time.perf_counter()
+        _print(out, result, seconds=ended - started, start=(began or ended) - started)
 
 
 def _note(state: "ShardProgress") -> str:

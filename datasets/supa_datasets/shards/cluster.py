@@ -32,13 +32,7 @@ def connected(scheduler: str, workers: int | None) -> Iterator[Any]:
         OSError: If the scheduler does not answer.
         ValueError: If an argument is not allowed.
     """
-    if scheduler != "local" and workers is not None:
-        raise ValueError(
-            f"workers: {workers!r} was given, but only scheduler='local' starts workers; omit it, and start the "
-            "workers of your scheduler yourself."
-        )
-    workers = check_int(1, MAX_THREADS, "workers", available_processors() if workers is None else workers)
-    address = None if scheduler == "local" else _address(scheduler)
+    address = scheduler_address(scheduler, workers)
     try:
         import dask
         from distributed import Client, LocalCluster
@@ -56,7 +50,7 @@ def connected(scheduler: str, workers: int | None) -> Iterator[Any]:
     with (
         dask.config.set({"distributed.worker.preload": [_IGNORE_CTRL_C]}),
         LocalCluster(
-            n_workers=workers,
+            n_workers=available_processors() if workers is None else workers,
             threads_per_worker=1,
             memory_limit=0,
             dashboard_address=None,
@@ -80,7 +74,28 @@ def _without_log_messages() -> Iterator[None]:
             handler.setLevel(level)
 
 
-def _address(scheduler: str) -> str:
+def scheduler_address(scheduler: str, workers: int | None) -> str | None:
+    """Check the choice of a scheduler, without connecting to it.
+
+    Args:
+        scheduler: ``"local"``, the address of a scheduler, or the path of a scheduler file.
+        workers: Number of local workers; None for one per processor, and for a scheduler that exists.
+
+    Returns:
+        Address of the scheduler; None for local workers.
+
+    Raises:
+        ValueError: If an argument is not allowed.
+    """
+    if workers is not None:
+        check_int(1, MAX_THREADS, "workers", workers)
+    if scheduler == "local":
+        return None
+    if workers is not None:
+        raise ValueError(
+            f"workers: {workers!r} was given, but only scheduler='local' starts workers; omit it, and start the "
+            "workers of your scheduler yourself."
+        )
     if "://" in scheduler:
         return scheduler
     path = Path(scheduler)

@@ -3,28 +3,26 @@
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from supa.checks import check_int, counted
-from supa.file_lock import open_locked_temporary
-from supa.presets import ConfigLike, as_config
-from supa.random import MAX_INDEX
-from supa.simulation_plan import Record, make_plan
-from supa_datasets.compression import Compression, compression_filters
+from supa.checks import counted
+from supa.presets import ConfigLike
+from supa.simulation_plan import Record
+from supa_datasets.compression import Compression
 from supa_datasets.shards.checking import ForeignShardError
 from supa_datasets.shards.cluster import connected
-from supa_datasets.shards.manifest import MANIFEST, Manifest, listed
+from supa_datasets.shards.manifest import Manifest
+from supa_datasets.shards.planning import begun, locked, planned_dataset
 from supa_datasets.shards.report import ShardProgress, ShardReport
 from supa_datasets.shards.task import FinishedShard, make_shard, remove_temporary_files
 
 MOST_FAILURES = 3
 """Failures of one shard after which the run ends. Lost workers do not count until dask gives the shard up."""
 
-_LOCK = "manifest.json.lock"
 _POLL = 0.5  # seconds between two looks at the workers
 _LEAST_PAUSE = 20  # of the time that writing the manifest takes; it is long for many thousand shards
 
@@ -89,7 +87,7 @@ def generate_shards(
         >>> ShowerFile("dataset")
         <ShowerFile dataset: 1,000 showers, 70,319 hits>
     """
-    dataset = _planned(
+    dataset = planned_dataset(
         num_showers,
         config,
         shards=shards,
@@ -104,56 +102,11 @@ def generate_shards(
         raise FileNotFoundError(f"{folder}: the folder {folder.parent} does not exist; make it first.")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: it is a file, but shards need a folder; choose another name.")
-    with _locked(folder):
-        dataset = _begun(folder, dataset)
+    with locked(folder):
+        dataset = begun(folder, dataset)
         with connected(os.fspath(scheduler), workers) as client:
             dataset.write(folder)
             return _Generation(client, folder, dataset, engine, progress).run()
-
-
-def _planned(num_showers: int, config: ConfigLike, *, engine: str, first: int, seed: int, **settings: Any) -> Manifest:
-    if engine == "reference":
-        raise ValueError(
-            "engine: 'reference' was given, but it draws all showers from one stream, so each shard would simulate all "
-            "showers before it; use 'cpu', or one file."
-        )
-    compression_filters(settings["compression"])
-    shards = settings.pop("shards")
-    if engine != "cuda":  # the GPU is needed on the workers only
-        make_plan(num_showers, config, None, seed, first, "all", settings["record"], engine, 1, None)  # type: ignore[arg-type]
-    first = check_int(0, MAX_INDEX, "first", first)
-    return Manifest.planned(
-        shards, num_showers, config=as_config(config), engine="cpu", first=first, seed=seed, **settings
-    )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder, so that two runs do not write the same manifest. It is removed if it remains empty."""
-    folder.mkdir(exist_ok=True)
-    path = folder / _LOCK
-    descriptor = open_locked_temporary(path, called=folder)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def _begun(folder: Path, planned: Manifest) -> Manifest:
-    """Return the manifest of the folder if it is that of the same dataset, or the planned one if there is none."""
-    if (folder / MANIFEST).exists():
-        stored = Manifest.of_folder(folder)
-        difference = stored.differences(planned)
-        if difference:
-            raise ValueError(f"{folder}: it contains another dataset ({difference}); choose another folder.")
-        return stored
-    files = sorted(file.name for file in folder.glob("shard-*.h5"))
-    if files:
-        raise ValueError(f"{folder}: it contains {listed(files)}, but no {MANIFEST}; choose another folder.")
-    return planned
 
 
 class _Generation:
@@ -170,6 +123,7 @@ class _Generation:
         self._client, self._folder, self._dataset, self._engine = client, folder, dataset, engine
         self._progress = progress
         self._shards = list(dataset.shards)
+        self._existing = {k for k, shard in enumerate(self._shards) if (folder / shard.file).exists()}
         self._pending: dict[int, Any] = {}
         self._ended: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._failures: dict[int, list[str]] = {}
@@ -220,12 +174,22 @@ class _Generation:
             make_shard, self._folder, self._dataset.reduced_to(number), self._engine, pure=False
         )
         self._pending[number] = future
+        self._watch(number, future)
+
+    def _watch(self, number: int, future: Any) -> None:
         future.add_done_callback(lambda ended: self._ended.put((number, ended)))
 
     def _end(self, number: int, future: Any) -> None:
+        try:
+            result = future.result(timeout=_POLL) if future.status == "finished" else None
+        except TimeoutError:
+            result = None
+        if result is None and future.status in ("finished", "pending"):
+            self._watch(number, future)  # the result was lost with a worker, so the task runs again
+            return
         del self._pending[number]
-        if future.status == "finished":
-            self._finish(number, future.result())
+        if result is not None:
+            self._finish(number, result)
         elif future.status == "error":
             self._fail(number, future.exception())
         else:
@@ -233,7 +197,7 @@ class _Generation:
 
     def _finish(self, number: int, finished: FinishedShard) -> None:
         self._shards[number] = finished.shard
-        if finished.simulated:
+        if finished.simulated or number not in self._existing:  # the first result may have been lost with a worker
             self._simulated.append(number)
         if finished.damage:
             self._replaced.append(finished.damage)

@@ -133,7 +133,7 @@ class ShardedShowers:
             begin = int(self._first[k])
             if not self._has_checksum(shard):
                 found.append(Fault(f"the checksum of {shard.file}", shard.count, begin))
-            for fault in self._part(k).faults(lambda done, begin=begin: progress(begin + done)):  # type: ignore[misc]
+            for fault in self._part(k).faults(_after(begin, progress)):
                 found.append(replace(fault, shower=begin + fault.shower))
         return found
 
@@ -176,3 +176,8 @@ class ShardedShowers:
 
     def _run_of(self, shard: Shard) -> Run:
         return replace(self.run, first=shard.first, attempts=shard.count)
+
+
+def _after(begin: int, progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Return the progress of a shard that begins at a shower of the dataset."""
+    return lambda done: progress(begin + done)

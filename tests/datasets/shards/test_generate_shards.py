@@ -1,5 +1,6 @@
 """Generation in shards: killed workers, continued runs, damaged files, and clear errors."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import pytest
 from shard_folders import columns, flip_a_byte, planned, write_folder, write_shard, write_single
 
 from supa_datasets import ShowerFile, generate_shards
-from supa_datasets.shards import generate, task
+from supa_datasets.shards import generate, planning, task
 from supa_datasets.shards.cluster import connected
 from supa_datasets.shards.manifest import MANIFEST, Manifest
 from supa_datasets.shards.task import FinishedShard, ShardError, make_shard
@@ -158,6 +159,49 @@ def test_a_killed_worker_does_not_change_the_result(tmp_path, client):
         assert (file.num_hits.sum(), file.num_bytes) == (report.hits, report.bytes)
 
 
+class _LostResult:
+    """A finished task whose worker is killed before it can send its result, so the task runs again."""
+
+    def __init__(self, function, arguments):
+        self._run = lambda: function(*arguments)
+        self._run()
+        self._statuses = ["finished", "pending", "finished"]
+
+    @property
+    def status(self):
+        return self._statuses[0]
+
+    def add_done_callback(self, function):
+        if self._statuses[0] == "pending":
+            self._statuses.pop(0)
+        function(self)
+
+    def result(self, timeout):
+        assert timeout < 1
+        if len(self._statuses) == 3:
+            self._statuses.pop(0)
+            raise TimeoutError
+        return self._run()
+
+
+class _Client:
+    """A scheduler that loses every first result."""
+
+    def submit(self, function, *arguments, pure):
+        assert not pure
+        return _LostResult(function, arguments)
+
+    def nthreads(self):
+        return {"tcp://a:1": 1}
+
+
+def test_a_result_that_is_lost_with_its_worker_is_awaited_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "connected", lambda *_: contextlib.nullcontext(_Client()))
+    report = generate_shards(tmp_path / "dataset", 60, "two-primaries", shards=4)
+    assert report.simulated == tuple(f"shard-0000{k}.h5" for k in range(4))
+    assert len(ShowerFile(tmp_path / "dataset")) == 60
+
+
 def test_a_repeated_run_makes_only_what_is_missing_or_damaged(tmp_path, client):
     folder = tmp_path / "dataset"
     _generate(folder, client, 600)
@@ -237,7 +281,7 @@ def test_a_shard_of_another_run_ends_the_run(tmp_path, client):
 
 
 def test_two_runs_cannot_write_the_same_folder(tmp_path, client):
-    with generate._locked(tmp_path / "dataset"), pytest.raises(ValueError, match="another process is writing it"):
+    with planning.locked(tmp_path / "dataset"), pytest.raises(ValueError, match="another process is writing it"):
         _generate(tmp_path / "dataset", client, 60)
     assert not (tmp_path / "dataset").exists()
 
