@@ -17,6 +17,7 @@ COMMANDS = {
     "gff": "Train and evaluate graph networks without backpropagation.",
     "info": "Show or check the contents of a shower file.",
     "mamba": "Train and evaluate Mamba encoders of showers.",
+    "merge": "Merge a folder of shards into one file.",
     "plot": "Draw profiles, single showers, or images of layers.",
     "presets": "List the presets, or print one as a config file.",
 }

@@ -21,8 +21,8 @@ _LONGEST_HEADING = 24
 
 
 @click.command(name="compare")
-@click.argument("true", type=InputFile())
-@click.argument("generated", type=InputFile())
+@click.argument("true", type=InputFile(folders=True))
+@click.argument("generated", type=InputFile(folders=True))
 @click.option(
     "-o", "--output", type=click.Path(), help="Folder for report.html and comparison.json.  [default: no report]"
 )

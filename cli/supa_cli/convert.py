@@ -31,7 +31,7 @@ def _list(context: click.Context, _parameter: click.Parameter, asked: bool) -> N
 
 
 @click.command(name="convert")
-@click.argument("source", metavar="IN", type=InputFile())
+@click.argument("source", metavar="IN", type=InputFile(folders=True))
 @click.argument("target", metavar="OUT", type=OutputFile())
 @click.option(
     "--from",

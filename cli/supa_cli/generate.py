@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="generate")
-@click.argument("out", type=OutputFile())
+@click.argument("out", type=OutputFile(folders=True))
 @click.option("-n", "--num-showers", type=Count(1), required=True, help="Number of showers to write, such as 1e6.")
 @click.option(
     "--energy",
@@ -70,6 +70,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Compression of the file; lz4 and zstd need the package hdf5plugin.",
 )
+@click.option("--shards", type=Count(1), help="Write a folder of this number of files, in several processes.")
+@click.option(
+    "--scheduler",
+    metavar="local|ADDRESS|FILE",
+    help="With --shards: local processes, or a dask scheduler by its address (tcp://host:8786) or scheduler file.  "
+    "[default: local]",
+)
+@click.option(
+    "--workers", type=Count(1), help="With --shards: number of local processes.  [default: number of processors]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run, or append showers to a finished file.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
@@ -87,6 +97,9 @@ def command(
     engine: Any,
     threads: int | None,
     compression: Any,
+    shards: int | None,
+    scheduler: str | None,
+    workers: int | None,
     overwrite: bool,
     resume: bool,
     quiet: bool,
@@ -96,8 +109,35 @@ def command(
     OUT appears only when it is complete. An interrupted run leaves OUT.partial. To complete it, repeat the command
     with --resume. The result is identical to that of an uninterrupted run.
 
+    With --shards, OUT is a folder of files, which processes on this or on many machines write. To continue an
+    interrupted run, repeat the same command. All commands accept the folder instead of a file.
+
     Example: supa generate showers.h5 -n 1e5 --energy log:1:100
     """
+    if shards is not None:
+        from supa_cli.generate_shards import check_options, generate
+
+        check_options(out, keep=keep, threads=threads, overwrite=overwrite, resume=resume)
+        generate(
+            Path(out),
+            num_showers,
+            _config(preset, config_file, changes, energy),
+            shards=shards,
+            seed=seed,
+            first=first,
+            record=record,
+            engine=engine,
+            compression=compression,
+            scheduler=scheduler or "local",
+            workers=workers,
+            quiet=quiet,
+        )
+        return
+    for option, value in (("--scheduler", scheduler), ("--workers", workers)):
+        if value is not None:
+            raise click.UsageError(f"{option} needs --shards, the number of files to write.")
+    if Path(out).is_dir():
+        raise click.UsageError(f"{out} is a folder; name a file, or write a folder of files with --shards.")
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
     _check_ending(out, quiet=quiet)

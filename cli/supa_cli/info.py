@@ -22,17 +22,17 @@ _WORDS = {"None": "unknown", "False": "no", "True": "yes"}
 
 
 @click.command(name="info")
-@click.argument("file", type=InputFile())
+@click.argument("file", type=InputFile(folders=True))
 @click.option(
     "--check", "full_check", is_flag=True, help="Check every value. The exit status is 1 if any value is invalid."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(context: click.Context, file: str, full_check: bool, as_json: bool) -> None:
-    """Show the contents and the origin of a shower file.
+    """Show the contents and the origin of a shower file or a folder of shards.
 
-    With --check, also read and check all data. For each kind of invalid value, print its count and the first shower in
-    which it occurs.
+    With --check, also read and check all data, and the checksum of each shard. For each kind of invalid value, print
+    its count and the first shower in which it occurs.
     """
     from supa_datasets import ShowerFile
 
@@ -58,7 +58,8 @@ def _facts(showers: "ShowerFile") -> tuple[dict[str, Any], dict[str, Any]]:
     hits = int(showers.num_hits.sum())
     facts: dict[str, Any] = {
         "path": str(showers.path),
-        "bytes": showers.path.stat().st_size,
+        "bytes": showers.num_bytes,
+        **({"shards": len(showers.shards)} if showers.shards != (showers.path,) else {}),
         "format": f"{attributes['format']} {attributes['version']}",
         "showers": len(showers),
         "hits": hits,

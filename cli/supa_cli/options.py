@@ -151,10 +151,14 @@ class Choice(click.Choice):  # type: ignore[type-arg]
 
 
 class InputFile(click.Path):
-    """The path of a file to read."""
+    """The path of a file to read.
 
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False)
+    Args:
+        folders: Whether the path may also be that of a folder.
+    """
+
+    def __init__(self, *, folders: bool = False) -> None:
+        super().__init__(dir_okay=folders)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check that the file exists, before heavy packages are loaded."""
@@ -167,10 +171,14 @@ class InputFile(click.Path):
 
 
 class OutputFile(click.Path):
-    """The path of a file to write."""
+    """The path of a file to write.
 
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False)
+    Args:
+        folders: Whether the path may also be that of a folder.
+    """
+
+    def __init__(self, *, folders: bool = False) -> None:
+        super().__init__(dir_okay=folders)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check that the value is the name of a file."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="plot")
-@click.argument("files", nargs=-1, required=True, type=InputFile())
+@click.argument("files", nargs=-1, required=True, type=InputFile(folders=True))
 @click.option(
     "-o",
     "--output",

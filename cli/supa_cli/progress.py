@@ -1,13 +1,18 @@
 """Progress of long work: a progress bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
-Progress = Callable[[int, int], None]
+
+class Progress(Protocol):
+    """A function that shows the progress of a work."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show the numbers of completed items and of all items, and a note about the work."""
 
 
 @contextmanager
@@ -22,13 +27,14 @@ def progress(doing: str, starting: str, *, quiet: bool, items: str = "showers") 
 
     Yields:
         A function to call with the number of completed items and of all items. The first call sets the number of items
-        that were completed before. The second call ends the start: the rate does not include the time before it.
+        that were completed before. The second call ends the start: the rate does not include the time before it. A
+        third argument is a note, such as the number of workers.
     """
     from rich.console import Console
 
     console = Console(stderr=True)
     if quiet:
-        yield lambda _done, _total: None
+        yield lambda done, total, note="": None
     elif console.is_terminal:
         with progress_bar(console, items) as bar:
             yield _Bar(bar, doing, starting)
@@ -90,12 +96,12 @@ class _Bar:
         self._bar, self._doing, self._starting = bar, doing, starting
         self._task: Any = None
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
         if self._task is None:
             self._task = self._bar.add_task(self._starting, total=total, completed=done, start=False)
         else:
             self._bar.start_task(self._task)  # without effect after the first time
-            self._bar.update(self._task, completed=done, description=self._doing)
+            self._bar.update(self._task, completed=done, description=", ".join(filter(None, (self._doing, note))))
 
 
 class _Lines:
@@ -106,7 +112,7 @@ class _Lines:
         self._calls = self._before = 0
         self._started = self._printed = time.perf_counter()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.perf_counter()
         self._calls += 1
         if self._calls <= 2:
@@ -121,6 +127,7 @@ class _Lines:
         left = (total - done) / rate if rate else float("inf")
         share = 100 * done / total if total else 100.0
         click.echo(
-            f"{share:5.1f} %  {done:,} of {total:,} {self._items}, {_rate(rate)} {self._items}/s, {left:,.0f} s left",
+            f"{share:5.1f} %  {done:,} of {total:,} {self._items}, {_rate(rate)} {self._items}/s, {left:,.0f} s left"
+            + (f"; {note}" if note else ""),
             err=True,
         )

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from supa_datasets.loaders.tasks import PRESET_CLASSES as PRESET_CLASSES
     from supa_datasets.resume import ResumeInfo as ResumeInfo
     from supa_datasets.resume import resumable as resumable
+    from supa_datasets.shards.generate import generate_shards as generate_shards
+    from supa_datasets.shards.merge import merge_shards as merge_shards
+    from supa_datasets.shards.report import ShardProgress as ShardProgress
+    from supa_datasets.shards.report import ShardReport as ShardReport
     from supa_datasets.streams.shower_stream import ShowerStream as ShowerStream
     from supa_datasets.validation import Fault as Fault
     from supa_datasets.writer import ShowerWriter as ShowerWriter

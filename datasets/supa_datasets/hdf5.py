@@ -1,60 +1,38 @@
-"""Shower files: random access with `ShowerFile`, and `load` and `save` for complete files."""
+"""Shower files and folders of shards: random access with `ShowerFile`, and `load` and `save` for complete files."""
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-import h5py
-import numpy as np
-
-from supa import Ragged, Run, Showers
+from supa import Run, Showers
 from supa.arrays import IntArray
 from supa.checks import counted
-from supa.ragged import counts_to_offsets
 from supa.selection import selected
 from supa_datasets.compression import Compression
-from supa_datasets.layout import (
-    HITS,
-    PARTICLES,
-    SHOWER_TYPES,
-    attribute_of,
-    check_columns,
-    check_format,
-    dataset_at,
-    read_run,
-    stores_particles,
-    tables_of,
-)
-from supa_datasets.memory_map import MappedColumns, mappable
-from supa_datasets.reader import (
-    assembled,
-    checked,
-    columns_of,
-    named_errors,
-    open_for_reading,
-    pieces,
-    read_showers,
-)
-from supa_datasets.validation import Fault, find_faults
+from supa_datasets.layout import HITS, PARTICLES, SHOWER_TYPES, tables_of
+from supa_datasets.shards.opening import open_stored
+from supa_datasets.validation import Fault
 from supa_datasets.writer import ShowerWriter
 
 
 class ShowerFile:
-    """A shower file that is open for reading.
+    """A shower file, or a folder of shards, that is open for reading.
 
     ``len(file)`` is the number of showers. Indexing reads only the selected showers and returns them as
     `supa.Showers`: ``file[5]``, ``file[10:20]``, or ``file[array]`` with a boolean or integer array. An open file can
     be pickled or inherited by another process, which then opens the file again.
 
+    A folder that `generate_shards` wrote, and a virtual file of `merge_shards`, behave as one file. Their shards are
+    opened when they are read.
+
     Args:
-        path: Path of the file.
+        path: Path of the file or the folder.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged, truncated, of another format or of a newer version.
+        ValueError: If the file is damaged, truncated, of another format or of a newer version, or if a shard is missing
+            or is not the one that the manifest states.
 
     Example:
         >>> import supa
@@ -73,34 +51,13 @@ class ShowerFile:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = Path(path)
-        self._open()
-
-    def _open(self) -> None:
-        self._file = open_for_reading(self._path)
-        self._process = os.getpid()
-        with named_errors(self._path):
-            try:
-                check_format(self._file)
-                self._has_particles = stores_particles(self._file)
-                check_columns(self._file)
-                self._run = read_run(self._file)
-                self._columns = columns_of(self._file)
-                self._offsets = {
-                    table.group: dataset_at(self._file, table.offset, "i8")[:]
-                    for table in tables_of(self._has_particles)
-                }
-                mapped = all(mappable(column) for column in self._columns.values())
-                self._mapped = MappedColumns(self._file, self._columns) if mapped else None
-            except BaseException:
-                self._file.close()
-                raise
+        self._stored = open_stored(self._path)
 
     # ------------------------------------------------------------------ life
 
     def close(self) -> None:
         """Close the file. Reading from a closed file raises ValueError."""
-        self._file.close()
-        self._mapped = None
+        self._stored.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,22 +66,18 @@ class ShowerFile:
         self.close()
 
     def __getstate__(self) -> tuple[Path, tuple[Any, ...]]:
-        return self._path, self._contents()
+        return self._path, self._stored.identity
 
     def __setstate__(self, state: tuple[Path, tuple[Any, ...]]) -> None:
-        self._path, contents = state
-        self._open()
-        if self._contents() != contents:
+        self._path, identity = state
+        self._stored = open_stored(self._path)
+        if self._stored.identity != identity:
             self.close()
             raise ValueError(f"{self._path}: the file has changed since it was pickled; open it again.")
 
-    def _contents(self) -> tuple[Any, ...]:
-        """Return the values by which a replaced file is recognised."""
-        return self._run, self._has_particles, *(int(offset[-1]) for offset in self._offsets.values()), len(self)
-
     def __repr__(self) -> str:
-        state = "" if self._file else ", closed"
-        hits = counted(int(self._offsets["hits"][-1]), "hit")
+        state = "" if self._stored.is_open else ", closed"
+        hits = counted(self._stored.num_rows(HITS.group), "hit")
         return f"<ShowerFile {self._path}: {counted(len(self), 'shower')}, {hits}{state}>"
 
     # ------------------------------------------------------------------ contents
@@ -137,43 +90,47 @@ class ShowerFile:
     @property
     def run(self) -> Run:
         """Config, seed and other settings with which the showers were simulated."""
-        return self._run
+        return self._stored.run
 
     @property
     def has_particles(self) -> bool:
         """Whether the file contains the recorded particles of the shower trees."""
-        return self._has_particles
+        return self._stored.has_particles
 
     @property
     def num_hits(self) -> IntArray:
         """Number of hits of each shower, (showers,) int64."""
-        counts: IntArray = np.diff(self._offsets[HITS.group])
-        return counts
+        return self._stored.counts(HITS.group)
 
     @property
     def num_particles(self) -> IntArray:
         """Number of recorded particles of each shower, (showers,) int64; ValueError if they were not recorded."""
-        if not self._has_particles:
+        if not self.has_particles:
             raise ValueError(f"{self._path}: its particles were not recorded; simulate with record='particles'.")
-        counts: IntArray = np.diff(self._offsets[PARTICLES.group])
-        return counts
+        return self._stored.counts(PARTICLES.group)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size in bytes; for a folder or a virtual file, that of all shards together."""
+        return self._stored.num_bytes
+
+    @property
+    def shards(self) -> tuple[Path, ...]:
+        """Paths of the files that contain the showers: the file itself, or the shards of a folder or a virtual file."""
+        return self._stored.paths
 
     @property
     def compression(self) -> str:
         """Name of the HDF5 filter of the hits; ``"none"`` without compression."""
-        properties = self._columns["hits/x"].id.get_create_plist()
-        names = [properties.get_filter(k)[3].decode() for k in range(properties.get_nfilters())]
-        return ", ".join(names) or "none"
+        return self._stored.compression
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of the file by name, such as ``config``, ``seed``, ``energy_unit`` and ``version``."""
-        file = self._opened()
-        with named_errors(self._path):
-            return {name: attribute_of(file, name) for name in file.attrs}
+        return self._stored.attributes
 
     def __len__(self) -> int:
-        return len(self._offsets[HITS.group]) - 1
+        return len(self._stored)
 
     def __iter__(self) -> Iterator[Showers]:
         """Iterate over single showers, which are read in chunks."""
@@ -195,16 +152,7 @@ class ShowerFile:
     def __getitem__(self, key: Any) -> Showers:
         """Read the showers that an integer, a slice, or a boolean or integer array selects."""
         chosen = selected(key, len(self))
-        if isinstance(chosen, tuple):
-            return self._read_checked(*chosen)
-        if self._mapped is not None:
-            return self._gather(chosen)
-        wanted, place = np.unique(chosen, return_inverse=True)
-        if not len(wanted):
-            return self._read_checked(0, 0)
-        gaps = np.flatnonzero(np.diff(wanted) != 1) + 1
-        runs = np.split(wanted, gaps)
-        return Showers.concatenate([self._read_checked(int(run[0]), int(run[-1]) + 1) for run in runs])[place]
+        return self._stored.read_checked(*chosen) if isinstance(chosen, tuple) else self._stored.take(chosen)
 
     def column(self, table: str, name: str) -> Any:
         """Read one column of all showers.
@@ -220,8 +168,7 @@ class ShowerFile:
         Raises:
             ValueError: If the file has no such column.
         """
-        file = self._opened()
-        types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self._has_particles)}
+        types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self.has_particles)}
         types["showers"] = {**SHOWER_TYPES, "offset": "i8"}
         if name not in types.get(table, {}):
             known = (
@@ -230,11 +177,10 @@ class ShowerFile:
                 else (f"the tables are {', '.join(types)}")
             )
             raise ValueError(f"{self._path}: there is no column {table}/{name}; {known}.")
-        with named_errors(self._path):
-            return dataset_at(file, f"{table}/{name}", types[table][name])[:]
+        return self._stored.column(f"{table}/{name}", types[table][name])
 
     def faults(self, progress: Callable[[int], None] | None = None) -> list[Fault]:
-        """Check every value of the file. These checks are more thorough than those on reading.
+        """Check every value of the file and the checksum of each shard, more thoroughly than on reading.
 
         Args:
             progress: Function that is called with the number of showers checked so far.
@@ -250,89 +196,42 @@ class ShowerFile:
             ...     file.faults()
             []
         """
-        self._opened()
         found: dict[str, Fault] = {}
-        for start, stop in pieces(list(self._offsets.values())):
-            try:
-                faults = find_faults(self._read(start, stop), start)
-            except ValueError:
-                faults = [Fault("an unreadable shower", stop - start, start)]
-            for fault in faults:
-                before = found.get(fault.kind)
-                count = fault.count + (before.count if before else 0)
-                found[fault.kind] = Fault(fault.kind, count, before.shower if before else fault.shower)
-            if progress is not None:
-                progress(stop)
+        for fault in self._stored.faults(progress or _ignore):
+            before = found.get(fault.kind)
+            count = fault.count + (before.count if before else 0)
+            found[fault.kind] = Fault(fault.kind, count, before.shower if before else fault.shower)
         return list(found.values())
-
-    def _opened(self) -> h5py.File:
-        if not self._file:
-            raise ValueError(f"{self._path}: the file was closed; open it again.")
-        if self._process != os.getpid():
-            self._open()
-        return self._file
-
-    def _gather(self, chosen: IntArray) -> Showers:
-        """Copy showers from the memory-mapped file."""
-        self._opened()
-        mapped = self._mapped
-        assert mapped is not None
-        with named_errors(self._path):
-            mapped.check()
-        run, single = replace(self._run, attempts=None), np.ones(len(chosen), dtype=np.int64)
-        tables = {}
-        for table in tables_of(self._has_particles):
-            offset = self._offsets[table.group]
-            start = offset[chosen]
-            count = offset[chosen + 1] - start
-            columns = {name: mapped.rows(f"{table.group}/{name}", start, count) for name in table.types}
-            tables[table.group] = Ragged(columns, counts_to_offsets(count))
-        columns = {name: mapped.rows(f"showers/{name}", chosen, single) for name in SHOWER_TYPES}
-        with named_errors(self._path):
-            return checked(assembled(run, columns, tables))
-
-    def _read_checked(self, start: int, stop: int) -> Showers:
-        showers = self._read(start, stop)
-        with named_errors(self._path):
-            return checked(showers)
-
-    def _read(self, start: int, stop: int) -> Showers:
-        self._opened()
-        whole = stop - start == len(self)
-        run = self._run if whole else replace(self._run, attempts=None)
-        with named_errors(self._path):
-            offsets = {group: offset[start : stop + 1] for group, offset in self._offsets.items()}
-            return read_showers(self._columns, run, offsets, start, stop)
 
     def _repr_html_(self) -> str:
         """Return the table that a notebook shows."""
         from supa import preset_name
         from supa.html_table import html_table
 
-        run, hits = self._run, int(self._offsets["hits"][-1])
+        run, hits = self.run, self._stored.num_rows(HITS.group)
         rows: list[tuple[str, object]] = [
-            ("state", "open" if self._file else "closed"),
+            ("state", "open" if self._stored.is_open else "closed"),
             ("showers", f"{len(self):,}"),
             ("hits", f"{hits:,}" + (f", {hits / len(self):.1f} per shower" if len(self) else "")),
-            ("particles", "recorded" if self._has_particles else "not recorded"),
+            ("particles", "recorded" if self.has_particles else "not recorded"),
             ("config", preset_name(run.config) or "custom"),
             ("incident energy", f"{run.config.spectrum} GeV"),
             ("seed", "-" if run.seed is None else run.seed),
             ("engine", run.engine),
             ("keep", run.keep),
         ]
-        if self._file:
+        if self._stored.is_open:
             rows.append(("compression", self.compression))
         return html_table(rows, caption=f"ShowerFile {self._path}")
 
 
 def load(path: str | PathLike[str]) -> Showers:
-    """Read all showers of a file into memory.
+    """Read all showers of a file, or of a folder of shards, into memory.
 
     Use `ShowerFile` to read parts of a file that is larger than the memory.
 
     Args:
-        path: Path of the file.
+        path: Path of the file or the folder.
 
     Returns:
         The showers. Positions (length unit) and energies (GeV) of the hits are float32.
@@ -388,3 +287,7 @@ def save(
         path, showers.run, has_particles=showers.particles is not None, compression=compression, overwrite=overwrite
     ) as writer:
         writer.append(showers)
+
+
+def _ignore(_done: int) -> None:
+    """Ignore the progress."""

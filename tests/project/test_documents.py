@@ -61,6 +61,8 @@ REPLACED: dict[str, dict[str, str]] = {
         "simulate(2_000": "simulate(200",
         "multivariate=False": "multivariate=False, repeats=20",
     },
+    "docs/how_to/clusters.md": {"--workers 2": "--workers 1", "workers=2": "workers=1"},
+    "docs/how_to/many_files.md": {"--workers 2": "--workers 1"},
     "docs/how_to/train_graph_networks.md": {
         "--method best": "--method best --epochs 2",
         "--epochs 50": "--epochs 2",

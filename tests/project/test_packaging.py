@@ -18,9 +18,9 @@ PUBLIC = {
     "supa_datasets": [
         "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Fault", "Format",
         "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation", "PRESET_CLASSES", "PointDataset",
-        "SPLITS", "SequenceDataset", "ShowerFile", "ShowerStream", "ShowerWriter", "ResumeInfo", "TARGETS", "Target",
-        "Tree", "Within", "convert", "from_awkward", "in_split", "load", "load_benchmark", "read_binning", "resumable",
-        "save",
+        "SPLITS", "SequenceDataset", "ShardProgress", "ShardReport", "ShowerFile", "ShowerStream", "ShowerWriter",
+        "ResumeInfo", "TARGETS", "Target", "Tree", "Within", "convert", "from_awkward", "generate_shards", "in_split",
+        "load", "load_benchmark", "merge_shards", "read_binning", "resumable", "save",
     ],
     "supa_gff": [
         "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "GraphSet", "LayerStats",

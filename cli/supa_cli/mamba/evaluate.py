@@ -26,7 +26,7 @@ _BINS = 5
 
 @click.command(name="evaluate")
 @MODEL
-@click.argument("data", nargs=-1, required=True, type=InputFile())
+@click.argument("data", nargs=-1, required=True, type=InputFile(folders=True))
 @click.option(
     "--split",
     type=Choice(["train", "validation", "test", "all"]),

@@ -26,7 +26,7 @@ _DEFAULTS = {"epochs": 30, "batch_size": 256, "learning_rate": 0.002, "weight_de
 
 
 @click.command(name="train")
-@click.argument("data", nargs=-1, type=InputFile())
+@click.argument("data", nargs=-1, type=InputFile(folders=True))
 @click.option(
     "--target",
     type=CompletedName(choices.targets),

@@ -37,7 +37,7 @@ def convert(
     each format.
 
     Args:
-        source: Path of the file to read.
+        source: Path of the file to read, or of a folder of shards.
         target: Path of the file to create; its folder must exist.
         from_format: Name of the source format, out of ``FORMATS``; by default recognised by file extension and
             contents.
@@ -79,7 +79,7 @@ def convert(
         raise ValueError(
             f"depth: {depth!r} was given, but it must be 'layer' or 'slice'.{did_you_mean(depth, ('layer', 'slice'))}"
         )
-    if not source.is_file():
+    if not source.is_file() and not source.is_dir():
         if source.exists():
             raise ValueError(f"{source}: it is not a regular file.")
         raise FileNotFoundError(f"{source}: there is no such file.")

@@ -30,7 +30,8 @@ def source_format(path: Path, name: str | None) -> Format:
 
     Args:
         path: Path of the file.
-        name: Name of the format; None to recognise it by the file extension and, for HDF5 files, by its datasets.
+        name: Name of the format; None to recognise it by the file extension and, for HDF5 files, by its datasets. A
+            folder is one of shards.
 
     Returns:
         The format.
@@ -40,6 +41,8 @@ def source_format(path: Path, name: str | None) -> Format:
     """
     if name is not None:
         return _named(name)
+    if path.is_dir():
+        return NATIVE
     candidates = _by_ending(path)
     if len(candidates) == 1:
         return candidates[0]
@@ -71,7 +74,8 @@ def target_format(path: Path, name: str | None, source: Format) -> Format:
     if name is None and form is source:
         others = ", ".join(other.name for other in FORMATS.values() if other.writer and other is not form)
         raise ValueError(
-            f"{path}: both files have the format {form.name!r}; choose the format to write (--to): {others}."
+            f"{path}: both files have the format {form.name!r}; choose the format to write (--to): {others}. "
+            "(supa merge makes one file of a folder of shards.)"
         )
     return form
 

@@ -1,0 +1,1 @@
+"""Datasets in several files of consecutive showers: many machines write them, and one object reads them."""
