@@ -1,4 +1,4 @@
-"""Posterior distribution of the incident energy given the tree of a shower, for configs with an energy cut-off."""
+"""Posterior of the incident energy given the tree of a shower, for configs with an energy cut-off."""
 
 import math
 
@@ -6,7 +6,11 @@ import numpy as np
 
 from supa.arrays import FloatArray
 from supa.physics import LEAK, STOP, fate_probabilities
+from supa.ragged import Ragged
 from supa.showers import Showers
+
+_IMPOSSIBLE = 1e6
+"""Logarithm that stands for a probability of 0. A sum over the particles of a shower stays finite."""
 
 
 def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
@@ -47,17 +51,9 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
         >>> float(deviation.mean().round(2)), float(pull.std().round(1))
         (0.12, 1.0)
     """
-    config, particles = showers.config, showers.particles
-    if particles is None:
-        raise ValueError("The energy posterior needs recorded particles; simulate with record='particles'.")
-    if not config.critical_energy > 0 or config.spectrum.law != "log-uniform":
-        raise ValueError(
-            f"The energy posterior needs an energy cut-off and energies uniform in the logarithm, but the "
-            f"showers have critical_energy = {config.critical_energy:g} and incident_energy = {config.spectrum}; "
-            "use the preset critical."
-        )
+    particles, share = _tree(showers, "log-uniform", "energies uniform in the logarithm")
+    config, fate = showers.config, particles["fate"]
     low, high = (math.log(energy) for energy in config.spectrum.values)
-    fate, share = particles["fate"], np.divide(particles["energy"], showers.incident_energy[particles.group_of_row()])
     # The particle is above the cut-off if ln E is at least this.
     above = math.log(config.critical_energy) - np.log(share)
     with np.errstate(divide="ignore"):
@@ -70,6 +66,60 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
         stairs, drop = above[rows][stopped], log_stop[particles["slice"][rows][stopped]]
         mean[k], deviation[k] = _moments(begin, max(begin, high), stairs, drop)
     return mean, deviation
+
+
+def energy_probabilities(showers: Showers) -> FloatArray:
+    """Return the posterior probability of each incident energy of a list, given the tree of a shower without energies.
+
+    The likelihood is that of `energy_posterior`, and the energies of the list are equally likely. The energy with the
+    largest probability is the optimal prediction, and the mean of the largest probabilities is its expected accuracy.
+
+    Args:
+        showers: Showers with recorded particles, an energy cut-off, and a list of incident energies.
+
+    Returns:
+        (n, energies) float64 probabilities in the order of the list; each row sums to 1.
+
+    Raises:
+        ValueError: If the particles were not recorded, or if the config has no energy cut-off or another distribution
+            of the incident energy.
+
+    Example:
+        >>> import supa
+        >>> from supa.posterior import energy_probabilities
+        >>> showers = supa.simulate(1000, "critical", energy="20,25,30", seed=1, record="particles")
+        >>> probabilities = energy_probabilities(showers)
+        >>> right = probabilities.argmax(axis=1) == (showers.incident_energy[:, None] > [20, 25]).sum(axis=1)
+        >>> round(float(right.mean()), 2), round(float(probabilities.max(axis=1).mean()), 2)
+        (0.9, 0.89)
+    """
+    particles, share = _tree(showers, "list", "a list of energies")
+    config, fate, owner = showers.config, particles["fate"], particles.group_of_row()
+    with np.errstate(divide="ignore"):
+        log_stop = np.log(fate_probabilities(config)[0])[particles["slice"]]
+    stopped, went_on = fate == STOP, (fate != STOP) & (fate != LEAK)
+    logarithms = np.empty((len(showers), len(config.spectrum.values)))
+    for k, energy in enumerate(config.spectrum.values):
+        above = share * energy >= config.critical_energy
+        terms = np.where(stopped & above, log_stop, 0.0)
+        terms[went_on & ~above] = -np.inf
+        logarithms[:, k] = np.bincount(owner, np.maximum(terms, -_IMPOSSIBLE), minlength=len(showers))
+    likelihood = np.exp(logarithms - logarithms.max(axis=1, keepdims=True))
+    return np.asarray(likelihood / likelihood.sum(axis=1, keepdims=True))
+
+
+def _tree(showers: Showers, law: str, words: str) -> tuple[Ragged, FloatArray]:
+    """Return the particles and the share of the incident energy of each, after a check of the config."""
+    config, particles = showers.config, showers.particles
+    if particles is None:
+        raise ValueError("The energy posterior needs recorded particles; simulate with record='particles'.")
+    if not config.critical_energy > 0 or config.spectrum.law != law:
+        raise ValueError(
+            f"The energy posterior needs an energy cut-off and {words}, but the "
+            f"showers have critical_energy = {config.critical_energy:g} and incident_energy = {config.spectrum}; "
+            "use the preset critical."
+        )
+    return particles, np.divide(particles["energy"], showers.incident_energy[particles.group_of_row()])
 
 
 def _moments(begin: float, end: float, stairs: FloatArray, drop: FloatArray) -> tuple[float, float]:

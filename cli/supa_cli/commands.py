@@ -19,6 +19,7 @@ COMMANDS = {
     "mamba": "Train and evaluate Mamba encoders of showers.",
     "plot": "Draw profiles, single showers, or images of layers.",
     "presets": "List the presets, or print one as a config file.",
+    "score": "Score generated showers or predictions for a benchmark task.",
 }
 
 
