@@ -51,6 +51,35 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
         >>> float(deviation.mean().round(2)), float(pull.std().round(1))
         (0.12, 1.0)
     """
+    mean, variance, _ = energy_moments(showers)
+    return mean, np.sqrt(variance)
+
+
+def energy_moments(showers: Showers) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the moments of the posterior of `energy_posterior`.
+
+    The squared error of the posterior mean has the expected value V and the variance M - V^2, with the posterior
+    variance V and the fourth central moment M.
+
+    Args:
+        showers: Showers as for `energy_posterior`.
+
+    Returns:
+        Posterior mean, variance and fourth central moment of ln E, each (n,) float64.
+
+    Raises:
+        ValueError: See `energy_posterior`.
+
+    Example:
+        >>> import numpy as np
+        >>> import supa
+        >>> from supa.posterior import energy_moments
+        >>> showers = supa.simulate(2000, "critical", seed=1, record="particles")
+        >>> mean, variance, fourth = energy_moments(showers)
+        >>> excess = (np.log(showers.incident_energy) - mean) ** 2 - variance
+        >>> bool(abs(excess.sum()) < 3 * np.sqrt((fourth - variance**2).sum()))
+        True
+    """
     particles, share = _tree(showers, "log-uniform", "energies uniform in the logarithm")
     config, fate = showers.config, particles["fate"]
     low, high = (math.log(energy) for energy in config.spectrum.values)
@@ -58,14 +87,14 @@ def energy_posterior(showers: Showers) -> tuple[FloatArray, FloatArray]:
     above = math.log(config.critical_energy) - np.log(share)
     with np.errstate(divide="ignore"):
         log_stop = np.log(fate_probabilities(config)[0])
-    mean, deviation = np.empty(len(showers)), np.empty(len(showers))
+    mean, variance, fourth = np.empty((3, len(showers)))
     for k in range(len(showers)):
         rows = slice(particles.offset[k], particles.offset[k + 1])
         stopped, went_on = fate[rows] == STOP, (fate[rows] != STOP) & (fate[rows] != LEAK)
         begin = max(low, above[rows][went_on].max(initial=low))
         stairs, drop = above[rows][stopped], log_stop[particles["slice"][rows][stopped]]
-        mean[k], deviation[k] = _moments(begin, max(begin, high), stairs, drop)
-    return mean, deviation
+        mean[k], variance[k], fourth[k] = _moments(begin, max(begin, high), stairs, drop)
+    return mean, variance, fourth
 
 
 def energy_probabilities(showers: Showers) -> FloatArray:
@@ -122,18 +151,20 @@ def _tree(showers: Showers, law: str, words: str) -> tuple[Ragged, FloatArray]:
     return particles, np.divide(particles["energy"], showers.incident_energy[particles.group_of_row()])
 
 
-def _moments(begin: float, end: float, stairs: FloatArray, drop: FloatArray) -> tuple[float, float]:
-    """Compute mean and standard deviation of a density that is multiplied by exp(drop) at each of the stairs."""
+def _moments(begin: float, end: float, stairs: FloatArray, drop: FloatArray) -> tuple[float, float, float]:
+    """Compute mean, variance and fourth central moment of a density that exp(drop) multiplies at each of the stairs."""
     order = np.argsort(stairs)
     edges = np.concatenate([[begin], stairs[order].clip(begin, end), [end]])
     width, middle = np.diff(edges), (edges[1:] + edges[:-1]) / 2
     height = np.concatenate([[0.0], np.cumsum(drop[order])])
     lasts = (width > 0) & np.isfinite(height)
     if not lasts.any():
-        return begin, 0.0
+        return begin, 0.0, 0.0
     # Scale the highest step of nonzero width to 1, so that the sum is above 0.
     weight = np.where(lasts, width * np.exp(np.where(lasts, height - height[lasts].max(), -np.inf)), 0.0)
     weight /= weight.sum()
     mean = float(weight @ middle)
-    variance = float(weight @ ((middle - mean) ** 2 + width**2 / 12))
-    return mean, math.sqrt(variance)
+    distance = middle - mean
+    variance = float(weight @ (distance**2 + width**2 / 12))
+    fourth = float(weight @ (distance**4 + distance**2 * width**2 / 2 + width**4 / 80))
+    return mean, variance, fourth

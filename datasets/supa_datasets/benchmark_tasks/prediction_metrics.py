@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from supa import Showers
 from supa.arrays import Array, FloatArray, IntArray
-from supa.posterior import energy_posterior, energy_probabilities
+from supa.posterior import energy_moments, energy_posterior, energy_probabilities
 from supa_datasets.benchmark_tasks.score import ScoreMetric
 from supa_datasets.benchmark_tasks.task import BenchmarkTask
 
@@ -50,13 +50,11 @@ def score_values(task: BenchmarkTask, showers: Showers, predicted: Array) -> tup
 
 
 def _regression(task: BenchmarkTask, showers: Showers, predicted: FloatArray) -> tuple[ScoreMetric, ...]:
-    mean, deviation = energy_posterior(showers)
-    truth = np.log(task.targets(showers))
-    error = np.log(predicted) - truth
+    mean, variance, fourth = energy_moments(showers)
+    error = np.log(predicted) - np.log(task.targets(showers))
     size = len(showers)
-    floor = float(np.sqrt(np.mean(deviation**2)))
-    # The squared error of the optimal prediction scatters about the variance of the posterior.
-    scatter = float(np.std((mean - truth) ** 2 - deviation**2, ddof=1))
+    floor = float(np.sqrt(variance.mean()))
+    scatter = float(np.sqrt(np.mean(fourth - variance**2)))  # of the squared error of the optimal prediction
     return (
         _metric("error of ln E", float(np.sqrt(np.mean(error**2))), floor, scatter / (2 * floor * np.sqrt(size))),
         _metric("bias of ln E", float(error.mean()), 0.0, floor / np.sqrt(size)),

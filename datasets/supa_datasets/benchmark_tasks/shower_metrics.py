@@ -1,6 +1,7 @@
 """Metrics of a generated sample, each with its noise floor."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +9,15 @@ import numpy as np
 from supa import Showers, compare
 from supa.arrays import FloatArray
 from supa.checks import LARGEST
-from supa.comparison.resolution import merge_unresolved, resolutions
+from supa.comparison.resolution import resolutions
 from supa.comparison.sample_statistics import SampleStatistics
 from supa.distances import (
     classifier_auc,
     frechet_distance,
-    kernel_distance,
     neighbour_scores,
     wasserstein_distances,
 )
+from supa.simulation_plan import available_processors
 from supa_datasets.benchmark_tasks.cells import binned
 from supa_datasets.benchmark_tasks.score import ScoreMetric
 from supa_datasets.benchmark_tasks.task import BenchmarkTask
@@ -32,6 +33,8 @@ _ENERGY = "response"
 
 It is 1 up to rounding in all true point clouds. A classifier would look at nothing else, so it is a metric of its own.
 """
+_SMALLEST = 1e-6
+"""Smallest relevant difference: a few roundings of the single precision of files."""
 _FARTHEST = 10.0  # standard deviations; one observable that is always undefined must not decide the mean
 
 
@@ -69,7 +72,7 @@ def score_sample(task: BenchmarkTask, sample: Showers, progress: Callable[[str],
     true, generated = comparison.statistics["true"], comparison.statistics["generated"]
     metrics: list[ScoreMetric] = []
     progress(f"noise floor: {FLOOR_SAMPLES} true samples")
-    floors = list(_floors(task, true, size))
+    floors = _floors(task, true, size)
     for name, rows in task.metrics:
         progress(name)
         if name == "classifier AUC":
@@ -80,14 +83,20 @@ def score_sample(task: BenchmarkTask, sample: Showers, progress: Callable[[str],
     return ShowerScore(comparison.joint_p_value, names[:3], tuple(metrics))
 
 
-def _floors(task: BenchmarkTask, true: SampleStatistics, size: int) -> Iterator[dict[str, float]]:
+def _floors(task: BenchmarkTask, true: SampleStatistics, size: int) -> list[dict[str, float]]:
     """Compute the metrics of independent true samples of the same size."""
-    assert task.floor is not None
-    for number in range(FLOOR_SAMPLES):
+
+    def compute(number: int) -> dict[str, float]:
+        assert task.floor is not None
         showers = task.simulate_range(task.floor, size, skip=number * size)
-        other = SampleStatistics.of(binned(task, showers), true.edges)
-        merge_unresolved([true, other], resolutions(true, list(true.columns)))
-        yield {name: _METRICS[name](true, other, rows) for name, rows in task.metrics if name in _METRICS}
+        other = SampleStatistics.of(binned(task, showers), _NO_HISTOGRAMS)
+        return {name: _METRICS[name](true, other, rows) for name, rows in task.metrics if name in _METRICS}
+
+    with ThreadPoolExecutor(available_processors()) as pool:
+        return list(pool.map(compute, range(FLOOR_SAMPLES)))
+
+
+_NO_HISTOGRAMS: dict[str, FloatArray] = {}  # of hits, which the metrics do not use
 
 
 def _with_floor(name: str, value: float, floors: FloatArray) -> ScoreMetric:
@@ -100,10 +109,6 @@ def _with_floor(name: str, value: float, floors: FloatArray) -> ScoreMetric:
     if abs(value - floor) > _SMALLEST:
         pull = (value - floor) / max(spread * np.sqrt(1 + 1 / len(floors)), _SMALLEST)
     return ScoreMetric(name, float(value), floor, spread, float(pull))
-
-
-_SMALLEST = 1e-6
-"""Smallest relevant difference: a few roundings of the single precision of files."""
 
 
 def _classifier(true: SampleStatistics, generated: SampleStatistics, rows: int) -> Iterator[ScoreMetric]:
@@ -121,8 +126,9 @@ def _classifier(true: SampleStatistics, generated: SampleStatistics, rows: int) 
 def _energy(true: SampleStatistics, generated: SampleStatistics, rows: int) -> float:
     """Return the Wasserstein-1 distance of the response, as a fraction of the incident energy."""
     one, other = (_some(sample.columns[_ENERGY], rows) for sample in (true, generated))
-    spread = max(float(one.std()), _SMALLEST)
-    return float(wasserstein_distances(one[:, None], other[:, None], resolution=_SMALLEST)[0] * spread)
+    unit = max(float(one.std()), _SMALLEST)
+    distance = unit * float(wasserstein_distances(one[:, None], other[:, None], resolution=_SMALLEST)[0])
+    return distance if distance > _SMALLEST else 0.0
 
 
 def _wasserstein(true: SampleStatistics, generated: SampleStatistics, rows: int) -> float:
@@ -134,10 +140,6 @@ def _frechet(true: SampleStatistics, generated: SampleStatistics, rows: int) -> 
     return frechet_distance(*_features(true, generated, rows)).value
 
 
-def _kernel(true: SampleStatistics, generated: SampleStatistics, rows: int) -> float:
-    return kernel_distance(*_features(true, generated, rows)).value
-
-
 def _coverage(true: SampleStatistics, generated: SampleStatistics, rows: int) -> float:
     return neighbour_scores(*_features(true, generated, rows)).coverage.value
 
@@ -146,7 +148,6 @@ _METRICS: dict[str, Callable[[SampleStatistics, SampleStatistics, int], float]] 
     "energy": _energy,
     "Wasserstein distance": _wasserstein,
     "Frechet distance": _frechet,
-    "kernel distance": _kernel,
     "coverage": _coverage,
 }
 """Functions of the metrics by name. Each takes both samples and the largest number of showers of each."""
