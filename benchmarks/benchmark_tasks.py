@@ -1,13 +1,12 @@
 """Check the scores of the benchmark tasks, and score simple models.
 
     python benchmarks/benchmark_tasks.py calibrate [--seeds 50] [--json docs/data/benchmark_calibration.json]
-    python benchmarks/benchmark_tasks.py power [--json docs/data/benchmark_power.json]
     python benchmarks/benchmark_tasks.py baselines [--json docs/data/benchmark_scores.json]
 
 ``calibrate`` scores true samples (or optimal predictions) of a small size for many seeds of each task. It prints how
-often the p-value is at most 0.05 and 0.01, and the mean and standard deviation of the pulls. ``power`` scores samples
-with a small fault at the standard size. ``baselines`` adds the scores of simple models to a file, from which
-``docs/make_benchmark_table.py`` builds the table of the documentation. ``--tasks`` selects tasks.
+often the p-value is at most 0.05 and 0.01, and the mean and standard deviation of the pulls. ``baselines``
+scores simple models, and true samples with a small fault, at the standard size. It adds the scores to a file, from
+which ``docs/make_benchmark_tables.py`` builds the tables of the documentation. ``--tasks`` selects tasks.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_models import GENERATORS, PREDICTORS, faulty_predictions, faulty_sample, true_sample
+from benchmark_models import GENERATORS, PREDICTORS, true_sample
 from measuring import give, machine
 
 import supa
@@ -63,26 +62,6 @@ def calibrate(task: BenchmarkTask, seeds: int) -> dict[str, Any]:
     }
 
 
-def power(task: BenchmarkTask) -> dict[str, Any]:
-    """Score samples of the standard size with a small fault."""
-    results: dict[str, Any] = {"showers": task.num_showers}
-    metrics = tuple(metric for metric in task.metrics if metric[0] != "classifier AUC")
-    task = dataclasses.replace(task, metrics=metrics)
-    for fault in ("energy", "hits") if task.kind == "generation" else ("predictions",):
-        start = time.perf_counter()
-        if task.kind == "generation":
-            result = score_sample(task, faulty_sample(task, fault), lambda _step: None)
-            p_value, found = result.p_value, result.metrics
-        else:
-            showers = task.simulate("test", task.num_showers)
-            wrong = faulty_predictions(task, optimal_predictions(task, showers))
-            p_value, found = score_values(task, showers, wrong)
-        results[fault] = {"p": p_value, "seconds": round(time.perf_counter() - start, 1)}
-        results[fault] |= {metric.name: None if metric.pull is None else round(metric.pull, 1) for metric in found}
-        print(task.name, fault, results[fault], file=sys.stderr)
-    return results
-
-
 def baselines(task: BenchmarkTask, path: Path) -> dict[str, Any]:
     """Add the scores of simple models to a file."""
     times = {}
@@ -105,10 +84,10 @@ def baselines(task: BenchmarkTask, path: Path) -> dict[str, Any]:
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=("calibrate", "power", "baselines"))
+    parser.add_argument("what", choices=("calibrate", "baselines"))
     parser.add_argument("--tasks", nargs="+", default=benchmark_names(), choices=benchmark_names())
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--json", type=Path, help="file of the results; for baselines, the scores")
     arguments = parser.parse_args()
     facts = {"machine": machine(), "python": platform.python_version(), "numpy": np.__version__}
     facts |= {"supa": supa.__version__, "date": time.strftime("%Y-%m-%d")}
@@ -116,8 +95,6 @@ def main() -> None:
     for task in map(benchmark_task, arguments.tasks):
         if arguments.what == "calibrate":
             results[task.name] = calibrate(task, arguments.seeds)
-        elif arguments.what == "power":
-            results[task.name] = power(task)
         else:
             results[task.name] = baselines(task, arguments.json)
     give({**facts, "results": results}, None if arguments.what == "baselines" else arguments.json)

@@ -50,7 +50,7 @@ def score_values(task: BenchmarkTask, showers: Showers, predicted: Array) -> tup
 
 
 def _regression(task: BenchmarkTask, showers: Showers, predicted: FloatArray) -> tuple[ScoreMetric, ...]:
-    mean, variance, fourth = energy_moments(showers)
+    _, variance, fourth = energy_moments(showers)
     error = np.log(predicted) - np.log(task.targets(showers))
     size = len(showers)
     floor = float(np.sqrt(variance.mean()))
