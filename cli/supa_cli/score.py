@@ -97,10 +97,10 @@ def _score(context: click.Context, name: str, file: str, output: str | None, lab
             click.echo(f"{step} ...", err=True)
 
     score = score_file(task, file, label=label, progress=report_step)
+    _print_score(task, score)
     if output is not None:
         add_score(output, score)
     mark_output_complete()
-    _print_score(task, score)
 
 
 def _check_output(output: str) -> None:
@@ -125,6 +125,9 @@ def _print_score(task: "BenchmarkTask", score: "Score") -> None:
     ]
     title = f"{score.task} (version {score.task_version}): {counted(score.num_showers, 'shower')} of {score.label}"
     print_table(["", "value", "noise floor", "pull"], rows, title=title)
+    left_out = [name for name, _ in task.metrics if name not in {metric.name for metric in score.metrics}]
+    if left_out:
+        click.echo(f"{left_out[0]}: needs the package scikit-learn: pip install 'supa-showers[compare]'")
     if score.num_showers != task.num_showers:
         click.echo(
             f"The standard number of showers is {task.num_showers:,}; only scores of equal numbers are compared."

@@ -139,7 +139,9 @@ def test_wrong_names_and_numbers_raise_a_clear_error():
     with pytest.raises(ValueError, match=r"a benchmark task is one of .* Did you mean 'dense-points'"):
         benchmark_task("dense-point")
     task = benchmark_task("standard-points")
-    with pytest.raises(ValueError, match=r"a part of a task is one of train, validation, test\. Did you mean 'validation'"):
+    with pytest.raises(
+        ValueError, match=r"a part of a task is one of train, validation, test\. Did you mean 'validation'"
+    ):
         task.simulate("valid")
     with pytest.raises(ValueError, match="num: 20001 was given, but it must be a whole number from 0 to 20000"):
         task.simulate("test", 20_001)

@@ -1,8 +1,15 @@
 """The score of one submission: one row of a table."""
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
+from supa.checks import check_int, check_real
 from supa.serialise import Config
+
+_Finite = Annotated[float, partial(check_real, lambda _value: True, "that is finite")]
+_Probability = Annotated[float, partial(check_real, lambda value: 0 <= value <= 1, "from 0 to 1")]
+_Positive = Annotated[int, partial(check_int, 1, 10**9)]
 
 
 @dataclass(frozen=True)
@@ -11,10 +18,10 @@ class ScoreMetric(Config):
 
     Args:
         name: Name of the metric.
-        value: Value of the submission; None if it is infinite.
+        value: Value of the submission; None if it is not finite.
         floor: Noise floor: mean value of a true sample of the same size, or of the optimal prediction.
         spread: Standard deviation of the value of a true sample, or of the optimal prediction.
-        pull: (value - floor) / spread, with the error of the floor included; 0 for a value at the floor.
+        pull: (value - floor) / spread, with the error of the floor included; None without a value.
 
     Example:
         >>> from supa_datasets import ScoreMetric
@@ -23,10 +30,10 @@ class ScoreMetric(Config):
     """
 
     name: str
-    value: float | None
-    floor: float
-    spread: float
-    pull: float | None
+    value: _Finite | None
+    floor: _Finite
+    spread: _Finite
+    pull: _Finite | None
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,10 @@ class Score(Config):
     """
 
     task: str
-    task_version: int
-    num_showers: int
+    task_version: _Positive
+    num_showers: _Positive
     label: str
-    p_value: float
+    p_value: _Probability
     metrics: tuple[ScoreMetric, ...]
     largest_differences: tuple[str, ...]
     sha256: str
@@ -68,8 +75,8 @@ class Score(Config):
     date: str
 
     def __getitem__(self, name: str) -> ScoreMetric:
-        """Return the metric of a name."""
-        return next(metric for metric in self.metrics if metric.name == name)
+        """Return the metric of a name, or raise a KeyError."""
+        return {metric.name: metric for metric in self.metrics}[name]
 
     @property
     def differs(self) -> bool:

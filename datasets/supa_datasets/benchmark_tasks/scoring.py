@@ -57,13 +57,10 @@ def score_file(
     if task.kind == "generation":
         sample = read_sample(task, path)
         with named_errors(path):
-            check_sample(task, sample)
-        found = _generation(task, sample, label, _checksum(path), progress)
-    else:
-        values, num = read_predictions(path, task)
-        with named_errors(path):
-            found = _prediction(task, values, num, label, _checksum(path))
-    return found
+            return _generation(task, sample, label, _checksum(path), progress)
+    values, num = read_predictions(path, task)
+    with named_errors(path):
+        return _prediction(task, values, num, label, _checksum(path))
 
 
 def score_showers(
@@ -106,7 +103,6 @@ def score_showers(
     """
     if task.kind != "generation":
         raise ValueError(f"The task {task.name} predicts; use score_predictions.")
-    check_sample(task, sample)
     return _generation(task, sample, label, "", progress)
 
 
@@ -142,7 +138,10 @@ def score_predictions(task: BenchmarkTask, values: npt.ArrayLike, *, num: int | 
 def _generation(
     task: BenchmarkTask, sample: Showers, label: str, checksum: str, progress: Callable[[str], None] | None
 ) -> Score:
-    found = score_sample(task, sample, progress or (lambda _step: None))
+    progress = progress or (lambda _step: None)
+    progress("checking the sample")
+    check_sample(task, sample)
+    found = score_sample(task, sample, progress)
     return _score(task, len(sample), label, found.p_value, found.metrics, found.largest_differences, checksum)
 
 

@@ -105,6 +105,8 @@ def _with_floor(name: str, value: float, floors: FloatArray) -> ScoreMetric:
     The value and the floors are independent, so the variance of the difference is (1 + 1 / floors) times that of one.
     """
     floor, spread = float(floors.mean()), float(floors.std(ddof=1))
+    if not abs(value) <= LARGEST:
+        return ScoreMetric(name, None, floor, spread, None)
     pull = 0.0
     if abs(value - floor) > _SMALLEST:
         pull = (value - floor) / max(spread * np.sqrt(1 + 1 / len(floors)), _SMALLEST)

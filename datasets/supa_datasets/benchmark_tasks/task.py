@@ -50,6 +50,7 @@ class BenchmarkTask:
         metrics: Pairs of the name of a metric and the largest number of showers of each sample that it uses.
 
     Example:
+        >>> import supa
         >>> from supa_datasets import benchmark_task
         >>> task = benchmark_task("standard-points")
         >>> task.config == supa.preset("standard"), task.kind, len(task.train), len(task.test)
