@@ -1,10 +1,10 @@
 """Metrics of predictions, with the expected values of the optimal prediction."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from supa import Showers
 from supa.arrays import Array, FloatArray, IntArray
@@ -45,7 +45,7 @@ def score_values(task: BenchmarkTask, showers: Showers, predicted: Array) -> tup
         Joint p-value of the metrics, and the metrics. The p-value is 1 - (1 - p)^k with the smallest of k p-values.
     """
     metrics = _METRICS[task.kind](task, showers, predicted)
-    smallest = min(2 * float(norm.sf(abs(metric.pull))) for metric in metrics if metric.pull is not None)
+    smallest = min(math.erfc(abs(metric.pull) / math.sqrt(2)) for metric in metrics if metric.pull is not None)
     return float(-np.expm1(len(metrics) * np.log1p(-smallest))) if smallest < 1 else 1.0, metrics
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from supa.atomic_file import atomic_write
 from supa.texts import printable, read_json
+from supa_datasets.benchmark_tasks.definitions import benchmark_names, definitions
 from supa_datasets.benchmark_tasks.score import Score
-from supa_datasets.benchmark_tasks.task import benchmark_names, benchmark_task
 
 _SMALLER_IS_BETTER = ("Frechet distance", "error of ln E")
 
@@ -108,9 +108,9 @@ def rank_scores(scores: Iterable[Score]) -> dict[tuple[str, int, int], list[Scor
 
 
 def _place(score: Score) -> tuple[float, str]:
-    if score.task not in benchmark_names():
+    if score.task not in definitions():
         return 0.0, score.label
-    name = benchmark_task(score.task).rank_by
+    name = definitions()[score.task]["rank_by"]
     value = next((metric.value for metric in score.metrics if metric.name == name), None)
     if value is None:
         return float("inf"), score.label

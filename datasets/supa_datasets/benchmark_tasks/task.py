@@ -1,11 +1,6 @@
 """Benchmark tasks by name: showers that a config, a seed and ranges of indices define."""
 
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +8,7 @@ import numpy as np
 from supa import CALOGAN, Grid, ShowerConfig, Showers, preset, simulate
 from supa.arrays import Array, FloatArray
 from supa.checks import check_int, check_name
+from supa_datasets.benchmark_tasks.definitions import benchmark_names, definitions
 
 Kind = Literal["generation", "labelling", "regression", "classification"]
 Part = Literal["train", "validation", "test"]
@@ -167,20 +163,6 @@ class BenchmarkTask:
         raise ValueError(f"The task {self.name} generates showers; it has no targets.")
 
 
-def benchmark_names() -> tuple[str, ...]:
-    """Return the names of the benchmark tasks, from easy to hard; tasks of generation first.
-
-    Returns:
-        The names.
-
-    Example:
-        >>> from supa_datasets import benchmark_names
-        >>> benchmark_names()[0]
-        'standard-points'
-    """
-    return tuple(_tasks())
-
-
 def benchmark_task(name: str) -> BenchmarkTask:
     """Return a benchmark task.
 
@@ -203,20 +185,8 @@ def benchmark_task(name: str) -> BenchmarkTask:
         ValueError: 'standard-point' was given, but a benchmark task is one of standard-points, ... Did you mean
         'standard-points'?
     """
-    check_name(_tasks(), "a benchmark task", name)
-    return _tasks()[name]
-
-
-@cache
-def _tasks() -> Mapping[str, BenchmarkTask]:
-    folder = files("supa_datasets.benchmark_tasks") / "tasks"
-    found = [
-        _from_values(tomllib.loads(file.read_text(encoding="utf-8")))
-        for file in folder.iterdir()
-        if file.name.endswith(".toml")
-    ]
-    found.sort(key=lambda task: (task.kind != "generation", task.difficulty, task.name))
-    return MappingProxyType({task.name: task for task in found})
+    check_name(benchmark_names(), "a benchmark task", name)
+    return _from_values(dict(definitions()[name]))
 
 
 def _from_values(values: dict[str, Any]) -> BenchmarkTask:
