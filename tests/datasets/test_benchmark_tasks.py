@@ -1,6 +1,7 @@
 """Benchmark tasks: their definitions, the conditions of submissions, noise floors and faults."""
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -109,6 +110,28 @@ def test_a_file_defines_a_valid_task(name):
         assert task.conditions is task.floor is None
 
 
+DIGESTS = {
+    "standard-points": (1, "0e45bb23c618755c"),
+    "dense-points": (1, "a2f45d1c51bb62bf"),
+    "standard-images": (1, "83f9473713661be1"),
+    "conditional-points": (1, "0fb60daff5482304"),
+    "inclined-points": (1, "386b3bdb17506329"),
+    "energy-regression": (1, "f403e2deb8f5379b"),
+    "energy-graphs": (1, "36f29b60f309aaed"),
+    "primary-labels": (1, "97bb923dc670f33b"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_version_of_a_task_never_changes(name):
+    """If this test fails, increase the version of the task: scores of both definitions are not comparable."""
+    task = benchmark_task(name)
+    facts = [task.config.to_dict(), task.seed, task.kind, task.metrics, task.num_showers, task.rank_by]
+    facts += [part and [part.start, part.stop] for part in (task.train, task.test, task.conditions, task.floor)]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    assert (task.version, digest) == DIGESTS[name]
+
+
 def test_the_wheel_contains_the_files_of_the_tasks(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())
     assert "datasets/supa_datasets" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
@@ -174,6 +197,8 @@ def test_true_samples_are_at_the_noise_floor_and_faults_are_not(name, monkeypatc
         assert found.p_value == 0.001
         assert energy.value == pytest.approx(0.01, abs=0.004)
         assert energy.pull > 100
+        # The Frechet distance does not use the response, which alone would add up to 100.
+        assert found.metrics[2].value < 20
         assert "response" in found.largest_differences
 
 

@@ -76,8 +76,9 @@ def check_sample(task: BenchmarkTask, sample: Showers) -> None:
     _check_geometry(task, sample.config)
     _check_origin(task, sample.run, sample)
     _check_energies(task, sample)
+    compared = binned(task, sample)
     for part in PARTS:
-        place, number = shared_showers(binned(task, sample), task, getattr(task, part))
+        place, number = shared_showers(compared, task, getattr(task, part))
         if number:
             raise ValueError(
                 f"{number:,} of the {counted(len(sample), 'shower')} of the sample {'is' if number == 1 else 'are'} in "
