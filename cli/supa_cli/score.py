@@ -161,6 +161,10 @@ def _print_tables(files: tuple[str, ...]) -> None:
         versions = sorted({score.supa_version for score in scores})
         if len(versions) > 1:
             echo(f"These scores are from several versions of supa-showers: {', '.join(versions)}.\n")
+        observables = sorted({score.num_observables for score in scores})
+        if len(observables) > 1:
+            numbers = ", ".join(map(str, observables))
+            echo(f"These samples have different numbers of observables ({numbers}), because some have no slices.\n")
     if len({name for name, _, _ in groups}) < len(groups):
         click.echo("Scores of different versions of a task, or of different numbers of showers, cannot be compared.")
 

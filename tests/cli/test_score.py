@@ -32,9 +32,9 @@ def folder(tmp_path_factory):
     return path
 
 
-def _score(label, value, version=1, package="0.1.0"):
+def _score(label, value, version=1, package="0.1.0", observables=0):
     metric = ScoreMetric("accuracy", value, 0.9, 0.01, (value - 0.9) / 0.01)
-    return Score("energy-graphs", version, 400, label, 0.5, (metric,), (), label, package, "2026-11-29")
+    return Score("energy-graphs", version, 400, label, 0.5, (metric,), (), observables, label, package, "2026-11-29")
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +104,12 @@ def test_several_versions_of_the_package_are_stated():
     add_score("versions.json", _score("old", 0.8))
     add_score("versions.json", _score("new", 0.9, package="0.2.0"))
     assert "from several versions of supa-showers: 0.1.0, 0.2.0" in _run("--table", "versions.json").stdout
+
+
+def test_different_observables_are_stated():
+    for number in (39, 43):
+        add_score("observables.json", _score(f"{number}", 0.8, observables=number))
+    assert "different numbers of observables (39, 43)" in _run("--table", "observables.json").stdout
 
 
 MISTAKES = {

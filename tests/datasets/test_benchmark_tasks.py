@@ -228,6 +228,21 @@ def test_the_classifier_finds_another_preset(monkeypatch):
     assert (score.label, score.task, score.task_version, score.num_showers) == ("symmetric", task.name, 1, SMALL)
 
 
+def test_a_sample_without_slices_is_at_the_floor_of_its_observables(monkeypatch):
+    monkeypatch.setattr(shower_metrics, "FLOOR_SAMPLES", 8)
+    task = _small("standard-points")
+    showers = supa.simulate(SMALL, task.config, seed=8)
+    layers_only = supa.from_hits(
+        task.config, offset=showers.offset, incident_energy=showers.incident_energy, x=showers.x, y=showers.y,
+        energy=showers.energy, layer=showers.layer,
+    )  # fmt: skip
+    one, other = (score_sample(task, sample, lambda _step: None) for sample in (showers, layers_only))
+    assert other.num_observables < one.num_observables
+    for metric, of_all in zip(other.metrics[1:], one.metrics[1:], strict=True):
+        assert metric.floor != of_all.floor
+        assert abs(metric.pull) < 5.4
+
+
 def test_a_sorted_sample_has_the_score_of_the_unsorted_one():
     """Metrics of fewer showers than the sample draw them at random."""
     task = _small("conditional-points")
@@ -422,6 +437,7 @@ PREDICTION_MISTAKES = {
     ),
     "hits": ("primary-labels", np.zeros(100, int), r"shape \(100,\) .* for each of the 1\d,\d+ hits"),
     "NaN": ("energy-regression", np.where(np.arange(100) == 3, np.nan, 1), "nan was given, .* 1 prediction of 100 is"),
+    "infinite": ("energy-regression", np.full(100, np.inf), "inf was given, .* 100 predictions of 100 are not"),
     "negative": ("energy-regression", np.full(100, -1.0), "-1.0 was given, .* 100 predictions of 100 are not"),
     "range": ("energy-graphs", np.full(100, 3), r"3 was given, but .* from 0 to 2 \(20 GeV, 25 GeV, 30 GeV\)"),
     "energies": ("energy-graphs", np.full(100, 20.0), "numbers of type float64 were given, but classes are whole"),
@@ -477,7 +493,8 @@ def test_a_file_without_predictions_is_refused(tmp_path):
 def _score(label, value, **changes):
     metric = ScoreMetric("Frechet distance", value, 0.0, 0.1, 1.0)
     values = {"task": "standard-points", "task_version": 1, "num_showers": 300, "label": label, "p_value": 0.5}
-    values |= {"metrics": (metric,), "largest_differences": (), "sha256": "", "supa_version": "1", "date": "2026-11-29"}
+    values |= {"metrics": (metric,), "largest_differences": (), "num_observables": 0, "sha256": ""}
+    values |= {"supa_version": "1", "date": "2026-11-29"}
     return Score(**{**values, **changes})
 
 

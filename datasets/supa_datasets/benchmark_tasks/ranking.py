@@ -27,8 +27,8 @@ def add_score(path: str | PathLike[str], score: Score) -> None:
 
     Example:
         >>> from supa_datasets import Score, add_score, read_scores
-        >>> add_score("scores.json", Score("energy-graphs", 1, 2000, "a", 0.5, (), (), "", "0.1.0", "2026-11-29"))
-        >>> add_score("scores.json", Score("energy-graphs", 1, 2000, "b", 0.1, (), (), "", "0.1.0", "2026-11-29"))
+        >>> add_score("scores.json", Score("energy-graphs", 1, 2000, "a", 0.5, (), (), 0, "", "0.1.0", "2026-11-29"))
+        >>> add_score("scores.json", Score("energy-graphs", 1, 2000, "b", 0.1, (), (), 0, "", "0.1.0", "2026-11-29"))
         >>> [score.label for score in read_scores(["scores.json"])]
         ['a', 'b']
     """
@@ -93,7 +93,7 @@ def rank_scores(scores: Iterable[Score]) -> dict[tuple[str, int, int], list[Scor
         >>> from supa_datasets import Score, ScoreMetric, rank_scores
         >>> def score(label, value):
         ...     metric = ScoreMetric("accuracy", value, 0.9, 0.01, 0.0)
-        ...     return Score("energy-graphs", 1, 2000, label, 0.5, (metric,), (), "", "0.1.0", "2026-11-29")
+        ...     return Score("energy-graphs", 1, 2000, label, 0.5, (metric,), (), 0, "", "0.1.0", "2026-11-29")
         >>> ranked = rank_scores([score("worse", 0.7), score("better", 0.8)])
         >>> [one.label for one in ranked["energy-graphs", 1, 2000]]
         ['better', 'worse']

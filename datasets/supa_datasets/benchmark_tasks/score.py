@@ -9,6 +9,7 @@ from supa.serialise import Config
 
 _Finite = Annotated[float, partial(check_real, lambda _value: True, "that is finite")]
 _Probability = Annotated[float, partial(check_real, lambda value: 0 <= value <= 1, "from 0 to 1")]
+_NotNegative = Annotated[int, partial(check_int, 0, 10**9)]
 _Positive = Annotated[int, partial(check_int, 1, 10**9)]
 
 
@@ -49,6 +50,8 @@ class Score(Config):
             observables together.
         metrics: The metrics.
         largest_differences: Names of the observables of showers with the smallest p-values. Empty for predictions.
+        num_observables: Number of observables of showers that were compared. A sample without slices has fewer. 0 for
+            predictions.
         sha256: SHA-256 checksum of the submitted file; empty for data in memory.
         supa_version: Version of supa-showers.
         date: Date of the score, such as ``"2026-11-29"``.
@@ -56,7 +59,7 @@ class Score(Config):
     Example:
         >>> from supa_datasets import Score, ScoreMetric
         >>> metric = ScoreMetric("accuracy", 0.85, 0.9, 0.01, -5.0)
-        >>> score = Score("energy-graphs", 1, 2000, "mine", 1e-6, (metric,), (), "", "0.1.0", "2026-11-29")
+        >>> score = Score("energy-graphs", 1, 2000, "mine", 1e-6, (metric,), (), 0, "", "0.1.0", "2026-11-29")
         >>> score["accuracy"].value, score.differs
         (0.85, True)
         >>> Score.from_json(score.to_json()) == score
@@ -70,6 +73,7 @@ class Score(Config):
     p_value: _Probability
     metrics: tuple[ScoreMetric, ...]
     largest_differences: tuple[str, ...]
+    num_observables: _NotNegative
     sha256: str
     supa_version: str
     date: str

@@ -142,13 +142,22 @@ def _generation(
     progress("checking the sample")
     check_sample(task, sample)
     found = score_sample(task, sample, progress)
-    return _score(task, len(sample), label, found.p_value, found.metrics, found.largest_differences, checksum)
+    return _score(
+        task,
+        len(sample),
+        label,
+        found.p_value,
+        found.metrics,
+        found.largest_differences,
+        found.num_observables,
+        checksum,
+    )
 
 
 def _prediction(task: BenchmarkTask, values: npt.ArrayLike, num: int, label: str, checksum: str) -> Score:
     showers = first_test_showers(task, num)
     p_value, metrics = score_values(task, showers, checked_predictions(task, values, showers))
-    return _score(task, num, label, p_value, metrics, (), checksum)
+    return _score(task, num, label, p_value, metrics, (), 0, checksum)
 
 
 def _score(
@@ -158,10 +167,22 @@ def _score(
     p_value: float,
     metrics: tuple[ScoreMetric, ...],
     differences: tuple[str, ...],
+    num_observables: int,
     checksum: str,
 ) -> Score:
-    date = time.strftime("%Y-%m-%d", time.gmtime())
-    return Score(task.name, task.version, num, label, p_value, metrics, differences, checksum, __version__, date)
+    return Score(
+        task=task.name,
+        task_version=task.version,
+        num_showers=num,
+        label=label,
+        p_value=p_value,
+        metrics=metrics,
+        largest_differences=differences,
+        num_observables=num_observables,
+        sha256=checksum,
+        supa_version=__version__,
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
+    )
 
 
 def _checksum(path: Path) -> str:

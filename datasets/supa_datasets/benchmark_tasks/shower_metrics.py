@@ -45,11 +45,13 @@ class ShowerScore:
     Args:
         p_value: Joint p-value of all observables of showers.
         largest_differences: Names of the observables of showers with the smallest p-values.
+        num_observables: Number of observables that the metrics use.
         metrics: The metrics.
     """
 
     p_value: float
     largest_differences: tuple[str, ...]
+    num_observables: int
     metrics: tuple[ScoreMetric, ...]
 
 
@@ -70,27 +72,58 @@ def score_sample(task: BenchmarkTask, sample: Showers, progress: Callable[[str],
     comparison = compare(truth, binned(task, sample), repeats=PERMUTATIONS, multivariate=False)
     names = tuple(o.name for o in comparison.observables if o.level == "shower")
     true, generated = comparison.statistics["true"], comparison.statistics["generated"]
-    metrics: list[ScoreMetric] = []
+    # A sample without slices has fewer observables. The noise floor uses the same ones.
+    resolution = resolutions(true, [name for name in true.columns if name in generated.columns])
+    of_sample = _Pair(true, generated, resolution)
     progress(f"noise floor: {FLOOR_SAMPLES} true samples")
-    floors = _floors(task, true, size)
+    floors = _floors(task, true, resolution, size)
+    metrics: list[ScoreMetric] = []
     for name, rows in task.metrics:
         progress(name)
         if name == "classifier AUC":
-            metrics.extend(_classifier(true, generated, rows))
-            continue
-        value = _METRICS[name](true, generated, rows)
-        metrics.append(_with_floor(name, value, np.array([floor[name] for floor in floors])))
-    return ShowerScore(comparison.joint_p_value, names[:3], tuple(metrics))
+            metrics.extend(_classifier(of_sample, rows))
+        else:
+            metrics.append(_with_floor(name, _METRICS[name](of_sample, rows), np.array([one[name] for one in floors])))
+    return ShowerScore(comparison.joint_p_value, names[:3], len(resolution), tuple(metrics))
 
 
-def _floors(task: BenchmarkTask, true: SampleStatistics, size: int) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class _Pair:
+    """A true sample, another sample, and the resolutions of the observables that the metrics use."""
+
+    true: SampleStatistics
+    other: SampleStatistics
+    resolution: dict[str, float]
+
+    def response(self, rows: int) -> list[FloatArray]:
+        return [_some(sample.columns[_ENERGY], rows) for sample in (self.true, self.other)]
+
+    def features(self, rows: int) -> list[FloatArray]:
+        """Return the observables except the response, in units of their resolution."""
+        units = {name: unit for name, unit in self.resolution.items() if name != _ENERGY}
+        with np.errstate(over="ignore"):
+            matrices = [
+                np.column_stack([sample.columns[name] / unit for name, unit in units.items()])
+                for sample in (self.true, self.other)
+            ]
+        return [_some(np.clip(matrix, -LARGEST, LARGEST), rows) for matrix in matrices]
+
+
+def _some(values: FloatArray, rows: int) -> FloatArray:
+    """Choose showers at random, because a sample may be sorted."""
+    return values if len(values) <= rows else values[np.random.default_rng(0).permutation(len(values))[:rows]]
+
+
+def _floors(
+    task: BenchmarkTask, true: SampleStatistics, resolution: dict[str, float], size: int
+) -> list[dict[str, float]]:
     """Compute the metrics of independent true samples of the same size."""
 
     def compute(number: int) -> dict[str, float]:
         assert task.floor is not None
         showers = task.simulate_range(task.floor, size, skip=number * size)
-        other = SampleStatistics.of(binned(task, showers), _NO_HISTOGRAMS)
-        return {name: _METRICS[name](true, other, rows) for name, rows in task.metrics if name in _METRICS}
+        pair = _Pair(true, SampleStatistics.of(binned(task, showers), _NO_HISTOGRAMS), resolution)
+        return {name: _METRICS[name](pair, rows) for name, rows in task.metrics if name in _METRICS}
 
     with ThreadPoolExecutor(available_processors()) as pool:
         return list(pool.map(compute, range(FLOOR_SAMPLES)))
@@ -113,10 +146,10 @@ def _with_floor(name: str, value: float, floors: FloatArray) -> ScoreMetric:
     return ScoreMetric(name, float(value), floor, spread, float(pull))
 
 
-def _classifier(true: SampleStatistics, generated: SampleStatistics, rows: int) -> Iterator[ScoreMetric]:
+def _classifier(pair: _Pair, rows: int) -> Iterator[ScoreMetric]:
     """Yield the area of a classifier, or nothing without scikit-learn. Its noise floor is known."""
     try:
-        found = classifier_auc(*_features(true, generated, rows))
+        found = classifier_auc(*pair.features(rows))
     except ValueError as error:
         if "scikit-learn" not in str(error):
             raise
@@ -125,51 +158,31 @@ def _classifier(true: SampleStatistics, generated: SampleStatistics, rows: int) 
     yield ScoreMetric("classifier AUC", found.auc, 0.5, found.equal_error, pull)
 
 
-def _energy(true: SampleStatistics, generated: SampleStatistics, rows: int) -> float:
+def _energy(pair: _Pair, rows: int) -> float:
     """Return the Wasserstein-1 distance of the response, as a fraction of the incident energy."""
-    one, other = (_some(sample.columns[_ENERGY], rows) for sample in (true, generated))
+    one, other = pair.response(rows)
     unit = max(float(one.std()), _SMALLEST)
     distance = unit * float(wasserstein_distances(one[:, None], other[:, None], resolution=_SMALLEST)[0])
     return distance if distance > _SMALLEST else 0.0
 
 
-def _wasserstein(true: SampleStatistics, generated: SampleStatistics, rows: int) -> float:
+def _wasserstein(pair: _Pair, rows: int) -> float:
     """Return the mean Wasserstein-1 distance of the observables in true standard deviations, each at most 10."""
-    return float(np.minimum(wasserstein_distances(*_features(true, generated, rows), resolution=1.0), _FARTHEST).mean())
+    return float(np.minimum(wasserstein_distances(*pair.features(rows), resolution=1.0), _FARTHEST).mean())
 
 
-def _frechet(true: SampleStatistics, generated: SampleStatistics, rows: int) -> float:
-    return frechet_distance(*_features(true, generated, rows)).value
+def _frechet(pair: _Pair, rows: int) -> float:
+    return frechet_distance(*pair.features(rows)).value
 
 
-def _coverage(true: SampleStatistics, generated: SampleStatistics, rows: int) -> float:
-    return neighbour_scores(*_features(true, generated, rows)).coverage.value
+def _coverage(pair: _Pair, rows: int) -> float:
+    return neighbour_scores(*pair.features(rows)).coverage.value
 
 
-_METRICS: dict[str, Callable[[SampleStatistics, SampleStatistics, int], float]] = {
+_METRICS: dict[str, Callable[[_Pair, int], float]] = {
     "energy": _energy,
     "Wasserstein distance": _wasserstein,
     "Frechet distance": _frechet,
     "coverage": _coverage,
 }
-"""Functions of the metrics by name. Each takes both samples and the largest number of showers of each."""
-
-
-def _features(true: SampleStatistics, generated: SampleStatistics, rows: int) -> tuple[FloatArray, FloatArray]:
-    """Return the observables except the response, in units of their resolution."""
-    common = [name for name in true.columns if name in generated.columns]
-    resolution = resolutions(true, common)
-    del resolution[_ENERGY]
-    with np.errstate(over="ignore"):
-        one, other = (
-            np.clip(
-                np.column_stack([sample.columns[name] / unit for name, unit in resolution.items()]), -LARGEST, LARGEST
-            )
-            for sample in (true, generated)
-        )
-    return _some(one, rows), _some(other, rows)
-
-
-def _some(values: FloatArray, rows: int) -> FloatArray:
-    """Choose showers at random, because a sample may be sorted."""
-    return values if len(values) <= rows else values[np.random.default_rng(0).permutation(len(values))[:rows]]
+"""Functions of the metrics by name. Each takes two samples and the largest number of showers of each."""
