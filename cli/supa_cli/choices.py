@@ -17,6 +17,13 @@ def formats() -> Iterable[str]:
     return SUFFIXES
 
 
+def benchmark_tasks() -> Iterable[str]:
+    """Return the names of the benchmark tasks."""
+    from supa_datasets import benchmark_names
+
+    return benchmark_names()
+
+
 def targets() -> Iterable[str]:
     """Return the names of the targets of an encoder."""
     from supa_datasets.loaders.tasks import SHOWER_TASKS

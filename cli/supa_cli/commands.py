@@ -20,6 +20,7 @@ COMMANDS = {
     "merge": "Merge a folder of shards into one file.",
     "plot": "Draw profiles, single showers, or images of layers.",
     "presets": "List the presets, or print one as a config file.",
+    "score": "Score generated showers or predictions for a benchmark task.",
 }
 
 

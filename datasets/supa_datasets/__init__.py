@@ -5,6 +5,18 @@ from typing import TYPE_CHECKING
 from supa.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
+    from supa_datasets.benchmark_tasks.definitions import benchmark_names as benchmark_names
+    from supa_datasets.benchmark_tasks.predictions import save_predictions as save_predictions
+    from supa_datasets.benchmark_tasks.ranking import add_score as add_score
+    from supa_datasets.benchmark_tasks.ranking import rank_scores as rank_scores
+    from supa_datasets.benchmark_tasks.ranking import read_scores as read_scores
+    from supa_datasets.benchmark_tasks.score import Score as Score
+    from supa_datasets.benchmark_tasks.score import ScoreMetric as ScoreMetric
+    from supa_datasets.benchmark_tasks.scoring import score_file as score_file
+    from supa_datasets.benchmark_tasks.scoring import score_predictions as score_predictions
+    from supa_datasets.benchmark_tasks.scoring import score_showers as score_showers
+    from supa_datasets.benchmark_tasks.task import BenchmarkTask as BenchmarkTask
+    from supa_datasets.benchmark_tasks.task import benchmark_task as benchmark_task
     from supa_datasets.compression import COMPRESSIONS as COMPRESSIONS
     from supa_datasets.compression import Compression as Compression
     from supa_datasets.conversion.awkward_arrays import from_awkward as from_awkward

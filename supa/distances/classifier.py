@@ -27,6 +27,7 @@ class ClassifierResult:
             area is clearly above 0.5.
         rows_true: Number of rows of the true sample that were used.
         rows_generated: Number of rows of the generated sample that were used.
+        equal_error: Standard error of the area for samples from the same distribution.
 
     Example:
         >>> import numpy as np
@@ -42,6 +43,7 @@ class ClassifierResult:
     p_value: float
     rows_true: int
     rows_generated: int
+    equal_error: float
 
 
 def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 0) -> ClassifierResult:
@@ -116,8 +118,9 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
     equal_variance = float(_SHARING * equal_variances.mean() / _FOLDS)
     certain = certainty(area - 0.5, equal_variance)
     error = float(np.sqrt((certain + (1 - certain) * _SHARING) * variances.mean() / _FOLDS))
-    p_value = float(norm.sf((area - 0.5) / np.sqrt(equal_variance)))
-    return ClassifierResult(area, error, p_value, len(first), len(second))
+    equal_error = float(np.sqrt(equal_variance))
+    p_value = float(norm.sf((area - 0.5) / equal_error))
+    return ClassifierResult(area, error, p_value, len(first), len(second), equal_error)
 
 
 def area_under_curve(low: FloatArray, high: FloatArray) -> tuple[float, float]:

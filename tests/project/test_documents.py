@@ -63,6 +63,7 @@ REPLACED: dict[str, dict[str, str]] = {
     },
     "docs/how_to/clusters.md": {"--workers 2": "--workers 1", "workers=2": "workers=1"},
     "docs/how_to/many_files.md": {"--workers 2": "--workers 1"},
+    "docs/how_to/benchmark.md": {"num=2000": "num=200", "num=1000": "num=500"},
     "docs/how_to/train_graph_networks.md": {
         "--method best": "--method best --epochs 2",
         "--epochs 50": "--epochs 2",
@@ -79,7 +80,7 @@ def _two_files(folder: Path) -> None:
     import supa_datasets
 
     supa_datasets.save(supa.simulate(60, seed=1), folder / "true.h5")
-    supa_datasets.save(supa.simulate(60, seed=2), folder / "generated.h5")
+    supa_datasets.save(supa.simulate(200, seed=2), folder / "generated.h5")
 
 
 def _file_of_showers(folder: Path) -> None:
@@ -265,6 +266,14 @@ def test_page_of_presets_is_up_to_date(root):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (root / "docs" / "reference" / "presets.md").read_text(encoding="utf-8") == module.page()
+
+
+def test_tables_of_benchmark_tasks_are_up_to_date(root):
+    path = root / "docs" / "make_benchmark_tables.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (root / "docs" / "explanation" / "benchmark_tasks.md").read_text(encoding="utf-8") == module.page()
 
 
 def test_every_constant_and_column_is_documented(root):

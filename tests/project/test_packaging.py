@@ -16,11 +16,13 @@ PUBLIC = {
         "stream", "write_report",
     ],
     "supa_datasets": [
-        "BENCHMARKS", "BenchmarkSource", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS", "Fault", "Format",
-        "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation", "PRESET_CLASSES", "PointDataset",
-        "SPLITS", "SequenceDataset", "ShardProgress", "ShardReport", "ShowerFile", "ShowerStream", "ShowerWriter",
-        "ResumeInfo", "TARGETS", "Target", "Tree", "Within", "convert", "from_awkward", "generate_shards", "in_split",
-        "load", "load_benchmark", "merge_shards", "read_binning", "resumable", "save",
+        "BENCHMARKS", "BenchmarkSource", "BenchmarkTask", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS",
+        "Fault", "Format", "GraphBenchmark", "GraphDataset", "ImageDataset", "Nearest", "Normalisation",
+        "PRESET_CLASSES", "PointDataset", "ResumeInfo", "SPLITS", "Score", "ScoreMetric", "SequenceDataset",
+        "ShardProgress", "ShardReport", "ShowerFile", "ShowerStream", "ShowerWriter", "TARGETS", "Target", "Tree",
+        "Within", "add_score", "benchmark_names", "benchmark_task", "convert", "from_awkward", "generate_shards",
+        "in_split", "load", "load_benchmark", "merge_shards", "rank_scores", "read_binning", "read_scores", "resumable",
+        "save", "save_predictions", "score_file", "score_predictions", "score_showers",
     ],
     "supa_gff": [
         "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "GraphSet", "LayerStats",

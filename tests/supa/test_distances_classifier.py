@@ -37,6 +37,7 @@ def test_false_alarm_rate_for_equal_samples():
     assert areas.mean() == pytest.approx(0.5, abs=3 * areas.std() / pairs**0.5)
     assert np.mean([r.p_value <= 0.05 for r in results]) <= 0.05 + 2 * (0.05 * 0.95 / pairs) ** 0.5
     assert 0.85 < np.mean([r.error for r in results]) / areas.std() < 1.4
+    assert 0.85 < np.mean([r.equal_error for r in results]) / areas.std() < 1.4
 
 
 def test_classifier_detects_a_correlation():
@@ -66,6 +67,7 @@ def test_classifier_uses_undefined_values_and_separates_disjoint_samples():
     assert classifier_auc(true, some, seed=0).auc > 0.6
     apart = classifier_auc(true, true + 100, seed=0)
     assert (apart.auc, apart.error) == (1, 0)
+    assert apart.equal_error > 0.02  # the error of equal samples does not depend on the samples
     assert apart.p_value < 1e-9
     same = classifier_auc(np.ones((50, 2)), np.ones((50, 2)), seed=0)
     assert (same.auc, same.p_value) == (0.5, 0.5)

@@ -5,7 +5,7 @@ import pytest
 
 import supa
 from supa.physics import PASS, SPLIT, STOP, fate_probabilities
-from supa.posterior import energy_posterior
+from supa.posterior import energy_moments, energy_posterior, energy_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -14,9 +14,17 @@ def showers():
 
 
 def _on_a_grid(shower):
-    """Return mean and standard deviation of ln E from the likelihood on a grid, particle by particle."""
+    """Return mean, variance and fourth central moment of ln E from the likelihood on a grid."""
     low, high = np.log(shower.config.spectrum.values)
     grid = np.linspace(low, high, 20_001)
+    likelihood = _likelihood(shower, grid)
+    likelihood /= likelihood.sum()
+    mean = likelihood @ grid
+    return mean, likelihood @ (grid - mean) ** 2, likelihood @ (grid - mean) ** 4
+
+
+def _likelihood(shower, grid):
+    """Return the probability of a tree for each ln E, particle by particle."""
     stop, likelihood = fate_probabilities(shower.config)[0], np.ones(len(grid))
     tree = shower.particles
     for energy, fate, slice_ in zip(tree["energy"], tree["fate"], tree["slice"], strict=True):
@@ -25,15 +33,28 @@ def _on_a_grid(shower):
             likelihood *= above
         elif fate == STOP:
             likelihood *= np.where(above, stop[slice_], 1.0)
-    likelihood /= likelihood.sum()
-    mean = likelihood @ grid
-    return mean, np.sqrt(likelihood @ (grid - mean) ** 2)
+    return likelihood
 
 
 def test_moments_equal_those_on_a_fine_grid(showers):
     some = showers[:30]
-    for shower, mean, deviation in zip(some, *energy_posterior(some), strict=True):
-        assert (mean, deviation) == pytest.approx(_on_a_grid(shower), abs=3e-4)
+    for shower, *moments in zip(some, *energy_moments(some), strict=True):
+        for power, moment, expected in zip((1, 2, 4), moments, _on_a_grid(shower), strict=True):
+            assert moment ** (1 / power) == pytest.approx(expected ** (1 / power), abs=3e-4)
+    mean, variance, _ = energy_moments(some)
+    assert np.array_equal(energy_posterior(some), [mean, np.sqrt(variance)])
+
+
+def test_probabilities_of_a_list_equal_the_likelihood_of_each_energy():
+    energies = [20, 25, 30]
+    showers = supa.simulate(2000, "critical", energy=energies, seed=2, record="particles")
+    found = energy_probabilities(showers)
+    for shower, probabilities in zip(showers[:30], found, strict=False):
+        likelihood = _likelihood(shower, np.log(energies))
+        assert probabilities == pytest.approx(likelihood / likelihood.sum())
+    right = found.argmax(axis=1) == np.searchsorted(energies, showers.incident_energy)
+    expected = found.max(axis=1)
+    assert right.mean() == pytest.approx(expected.mean(), abs=3 * np.sqrt((expected * (1 - expected)).sum()) / 2000)
 
 
 def test_simulated_energies_agree_with_the_posterior(showers):
@@ -57,3 +78,5 @@ def test_showers_without_a_posterior_raise_a_clear_error(showers):
     for config in ("standard", showers.config.replace(incident_energy=10)):
         with pytest.raises(ValueError, match="but the showers have critical_energy = "):
             energy_posterior(supa.simulate(2, config, record="particles"))
+    with pytest.raises(ValueError, match="needs an energy cut-off and a list of energies, but the showers have"):
+        energy_probabilities(showers)

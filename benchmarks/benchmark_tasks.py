@@ -1,0 +1,104 @@
+"""Check the scores of the benchmark tasks, and score simple models.
+
+    python benchmarks/benchmark_tasks.py calibrate [--seeds 50] [--json docs/data/benchmark_calibration.json]
+    python benchmarks/benchmark_tasks.py baselines [--json docs/data/benchmark_scores.json]
+
+``calibrate`` scores true samples (or optimal predictions) of a small size for many seeds of each task. It prints how
+often the p-value is at most 0.05 and 0.01, and the mean and standard deviation of the pulls. ``baselines``
+scores simple models, and true samples with a small fault, at the standard size. It adds the scores to a file, from
+which ``docs/make_benchmark_tables.py`` builds the tables of the documentation. ``--tasks`` selects tasks.
+"""
+
+import argparse
+import dataclasses
+import platform
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmark_models import GENERATORS, PREDICTORS, true_sample
+from measuring import give, machine
+
+import supa
+from supa_datasets import BenchmarkTask, add_score, benchmark_names, benchmark_task, score_predictions, score_showers
+from supa_datasets.benchmark_tasks.prediction_metrics import optimal_predictions, score_values
+from supa_datasets.benchmark_tasks.shower_metrics import score_sample
+
+SMALL = {"generation": 500, "regression": 2000, "classification": 2000, "labelling": 500}
+DENSE = 200  # hits take the time
+
+
+def calibrate(task: BenchmarkTask, seeds: int) -> dict[str, Any]:
+    """Score true samples of a small size for many seeds."""
+    size = DENSE if task.name.startswith("dense") else SMALL[task.kind]
+    p_values, pulls = [], defaultdict(list)
+    start = time.perf_counter()
+    # The error of the classifier is checked by benchmarks/calibration.py.
+    metrics = tuple(metric for metric in task.metrics if metric[0] != "classifier AUC")
+    for number in range(seeds):
+        other = dataclasses.replace(task, seed=task.seed + 1000 + number, metrics=metrics)
+        if task.kind == "generation":
+            result = score_sample(other, true_sample(other, size), lambda _step: None)
+            p_value, found = result.p_value, result.metrics
+        else:
+            showers = other.simulate("test", size)
+            p_value, found = score_values(other, showers, optimal_predictions(other, showers))
+        p_values.append(p_value)
+        for metric in found:
+            pulls[metric.name].append(metric.pull)
+        print(f"{task.name}: {number + 1} of {seeds}, {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    return {
+        "showers": size,
+        "seeds": seeds,
+        "p at most 0.05": int(np.sum(np.array(p_values) <= 0.05)),
+        "p at most 0.01": int(np.sum(np.array(p_values) <= 0.01)),
+        "pulls": {
+            name: {"mean": round(float(np.mean(values)), 3), "std": round(float(np.std(values, ddof=1)), 3)}
+            for name, values in pulls.items()
+        },
+    }
+
+
+def baselines(task: BenchmarkTask, path: Path) -> dict[str, Any]:
+    """Add the scores of simple models to a file."""
+    times = {}
+    if task.kind == "generation":
+        for label, generate in GENERATORS.items():
+            sample = generate(task)
+            start = time.perf_counter()
+            add_score(path, score_showers(task, sample, label=label))
+            times[label] = round(time.perf_counter() - start, 1)
+            print(task.name, label, times[label], file=sys.stderr)
+    for label, predict in PREDICTORS.get(task.kind, {}).items():
+        start = time.perf_counter()
+        values = predict(task)
+        add_score(path, score_predictions(task, values, label=label))
+        times[label] = round(time.perf_counter() - start, 1)
+        print(task.name, label, times[label], file=sys.stderr)
+    return times
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", choices=("calibrate", "baselines"))
+    parser.add_argument("--tasks", nargs="+", default=benchmark_names(), choices=benchmark_names())
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--json", type=Path, help="file of the results; for baselines, the scores")
+    arguments = parser.parse_args()
+    facts = {"machine": machine(), "python": platform.python_version(), "numpy": np.__version__}
+    facts |= {"supa": supa.__version__, "date": time.strftime("%Y-%m-%d")}
+    results = {}
+    for task in map(benchmark_task, arguments.tasks):
+        if arguments.what == "calibrate":
+            results[task.name] = calibrate(task, arguments.seeds)
+        else:
+            results[task.name] = baselines(task, arguments.json)
+    give({**facts, "results": results}, None if arguments.what == "baselines" else arguments.json)
+
+
+if __name__ == "__main__":
+    main()
