@@ -27,7 +27,7 @@ ENCODER = [
     "--d-state", "4", *SIZES,
 ]  # fmt: skip
 GRAPHS = ["gff", "train", "--stream", "two-primaries", "--target", "primary", "--layers", "2", *SIZES]
-GREEDY = [*GRAPHS, "--method", "mono-forward"]
+GREEDY = [*GRAPHS, "--method", "cafo"]
 PROGRAM = """
 import supa_cli.training.epoch_table, supa_cli.training.session, supa_gff.shower_stream, supa_mamba.stream_training
 supa_gff.shower_stream.FITTED_SHOWERS = supa_mamba.stream_training.FITTED_SHOWERS = 200
