@@ -29,8 +29,8 @@ class StreamData:
             )
         if isinstance(method.label, VirtualNodes):
             raise ValueError(
-                "The method has class nodes with edges to nodes of known labels, but the hits of a shower have none; use "
-                "another method."
+                "The method has class nodes with edges to nodes of known labels, but the hits of a shower have none; "
+                "use another method."
             )
         self.source, self.graphs, self.device = source, source.validation, source.device
         self.num_batches = source.batches_per_epoch
