@@ -27,7 +27,7 @@ ENCODER = [
     "--d-state", "4", *SIZES,
 ]  # fmt: skip
 GRAPHS = ["gff", "train", "--stream", "two-primaries", "--target", "primary", "--layers", "2", *SIZES]
-GREEDY = [*GRAPHS, "--method", "mono-forward"]
+GREEDY = [*GRAPHS, "--method", "cafo"]
 PROGRAM = """
 import supa_cli.training.epoch_table, supa_cli.training.session, supa_gff.shower_stream, supa_mamba.stream_training
 supa_gff.shower_stream.FITTED_SHOWERS = supa_mamba.stream_training.FITTED_SHOWERS = 200
@@ -170,14 +170,16 @@ def test_a_checkpoint_of_another_stream_is_refused(run, options, message):
 MISTAKES = {
     "both": (["mamba", "train", "e.h5", *ENCODER[2:]], "the files DATA and --stream cannot be used together"),
     "neither": (["mamba", "train", *ENCODER[4:6]], "Give the showers to train on: the files DATA, or --stream"),
-    "typo": (["mamba", "train", "--stream", "critcal"], "Did you mean 'critical'?"),
+    "typo": (["mamba", "train", "--stream", "standart"], "Did you mean 'standard'?"),
     "no stream": (["mamba", "train", "e.h5", "--energy", "5"], "--energy needs --stream."),
     "energy": ([*ENCODER, "--energy", "low"], "low"),
     "one energy": ([*ENCODER, "--energy", "65"], "All training showers have the same incident_energy"),
     "one preset": ([*GRAPHS, "--target", "preset"], "All showers have the preset two-primaries"),
     "dataset": ([*GRAPHS, "--dataset", "MUTAG"], "--dataset and --stream cannot be used together"),
     "target": (["gff", "train", "--stream", "standard"], "--stream needs --target."),
-    "method": ([*GRAPHS, "--target", "incident_energy", "--method", "gff"], "requires score=Head(...)"),
+    "loss": ([*GRAPHS, "--target", "incident_energy", "--method", "gff"], "requires score=Head(...)"),
+    "negatives": ([*GRAPHS, "--method", "label-appending"], "a stream has no set of training graphs"),
+    "class nodes": ([*GRAPHS, "--method", "single-forward"], "the hits of a shower have none; use another method"),
 }
 
 
@@ -187,13 +189,3 @@ def test_a_mistake_is_one_clear_error(run, command, message):
     code, out, err = run(*command, "-o", "m.ckpt")
     assert (code, out, message in err, "Traceback" in err) == (2, "", True, False), err
     assert not Path("m.ckpt").exists()
-
-
-def test_a_method_that_draws_negatives_once_needs_all_graphs():
-    from supa_gff import Network, ShowerGraphStream, preset, training_task
-    from supa_gff.negatives import Uniform
-
-    source = ShowerGraphStream(["standard", "critical"], "preset", batches_per_epoch=2, validation_showers=20)
-    method = preset("gff").replace(layers=1, negatives=Uniform(1, redraw=False))
-    with pytest.raises(ValueError, match="a stream has no set of training graphs"):
-        training_task(Network.for_graphs(method, source.validation), source)

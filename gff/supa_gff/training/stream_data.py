@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from supa_gff.data import Batch
+from supa_gff.label_injection import VirtualNodes
 from supa_gff.method import Method
 from supa_gff.shower_stream import ShowerGraphStream
 from supa_gff.training.data import VALIDATION_FACTOR
@@ -17,7 +18,7 @@ class StreamData:
         method: Number of graphs per batch, and maximum number of epochs.
 
     Raises:
-        ValueError: If the method needs all training graphs at once.
+        ValueError: If the method needs all training graphs at once, or nodes of known labels.
     """
 
     def __init__(self, source: ShowerGraphStream, method: Method) -> None:
@@ -25,6 +26,11 @@ class StreamData:
             raise ValueError(
                 "The method draws the negative labels of all training graphs once, but a stream has no set of training "
                 "graphs; use negatives with redraw=True, or another method."
+            )
+        if isinstance(method.label, VirtualNodes):
+            raise ValueError(
+                "The method has class nodes with edges to nodes of known labels, but the hits of a shower have none; "
+                "use another method."
             )
         self.source, self.graphs, self.device = source, source.validation, source.device
         self.num_batches = source.batches_per_epoch
