@@ -73,6 +73,15 @@ def test_a_folder_has_all_properties_of_a_file(pair):
         folder[0]
 
 
+def test_showers_of_several_shards_must_fit_into_the_memory(pair, monkeypatch):
+    with ShowerFile(pair[0]) as folder:
+        monkeypatch.setattr("supa_datasets.reader._READ_AT_ONCE", 0)
+        monkeypatch.setattr("supa_datasets.reader.available_bytes", lambda: folder.num_bytes)
+        assert len(folder[10:20]) == 10
+        with pytest.raises(ValueError, match=r"folder: its showers 5 to 59 need 0.0 GB of memory, more than is avail"):
+            folder[5:]
+
+
 def test_a_folder_can_be_pickled_and_inherited(pair):
     with ShowerFile(pair[0]) as folder, pickle.loads(pickle.dumps(folder)) as copy:
         assert copy[20] == folder[20]
