@@ -147,18 +147,31 @@ def read_showers(columns: dict[str, h5py.Dataset], run: Run, offsets: dict[str, 
         ValueError: If the showers do not fit into the memory.
     """
     tables = tables_of(PARTICLES.group in offsets)
-    needed = sum(int(offsets[t.group][-1] - offsets[t.group][0]) * t.bytes_per_row for t in tables)
-    if needed > _READ_AT_ONCE and needed > available_bytes():
-        raise ValueError(
-            f"its showers {start} to {stop - 1} need {needed / 1e9:,.1f} GB of memory, more than is available; read "
-            "fewer showers at a time (ShowerFile.chunks)"
-        )
+    check_memory(sum(int(offsets[t.group][-1] - offsets[t.group][0]) * t.bytes_per_row for t in tables), start, stop)
     rows = {}
     for table in tables:
         offset = offsets[table.group]
         values = {name: columns[f"{table.group}/{name}"][offset[0] : offset[-1]] for name in table.types}
         rows[table.group] = Ragged(values, offset - offset[0])
     return assembled(run, {name: columns[f"showers/{name}"][start:stop] for name in SHOWER_TYPES}, rows)
+
+
+def check_memory(needed: int, start: int, stop: int) -> None:
+    """Raise an error if showers do not fit into the memory.
+
+    Args:
+        needed: Number of bytes of the showers.
+        start: Position of the first shower.
+        stop: Position after the last shower.
+
+    Raises:
+        ValueError: If less memory is available.
+    """
+    if needed > _READ_AT_ONCE and needed > available_bytes():
+        raise ValueError(
+            f"its showers {start} to {stop - 1} need {needed / 1e9:,.1f} GB of memory, more than is available; read "
+            "fewer showers at a time (ShowerFile.chunks)"
+        )
 
 
 def assembled(run: Run, columns: dict[str, Any], tables: dict[str, Ragged]) -> Showers:

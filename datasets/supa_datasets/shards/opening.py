@@ -43,7 +43,7 @@ def _check_shards(path: Path, folder: Path, manifest: Manifest) -> None:
     unfinished, total = manifest.unfinished, len(manifest.shards)
     if unfinished:
         raise ValueError(
-            f"{path}: {len(unfinished):,} of its {total:,} shards are not finished: {listed(unfinished)}. {ADVICE}"
+            f"{path}: shards are not finished ({len(unfinished):,} of {total:,}): {listed(unfinished)}. {ADVICE}"
         )
     problems = []
     for shard in manifest.shards:
@@ -53,4 +53,4 @@ def _check_shards(path: Path, folder: Path, manifest: Manifest) -> None:
             problems.append(str(error).rstrip("."))
     if problems:
         advice = ADVICE if path.is_dir() else "Restore the sources, or merge them again."
-        raise ValueError(f"{path}: {len(problems):,} of its {total:,} shards are wrong: {listed(problems)}. {advice}")
+        raise ValueError(f"{path}: shards are wrong ({len(problems):,} of {total:,}): {listed(problems)}. {advice}")

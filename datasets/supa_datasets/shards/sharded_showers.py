@@ -13,6 +13,7 @@ from supa import Run, Showers
 from supa.arrays import IntArray
 from supa.ragged import counts_to_offsets
 from supa_datasets.layout import HITS, tables_of
+from supa_datasets.reader import check_memory, named_errors
 from supa_datasets.shards.checking import full_check
 from supa_datasets.shards.manifest import Manifest, Shard
 from supa_datasets.stored_showers import StoredShowers
@@ -38,6 +39,8 @@ class ShardedShowers:
         self.is_open = True
         self._folder, self._manifest = folder, manifest
         self._first = counts_to_offsets(np.array([shard.count for shard in manifest.shards]))
+        sizes = [max(shard.bytes or 0, HITS.bytes_per_row * (shard.hits or 0)) for shard in manifest.shards]
+        self._bytes = counts_to_offsets(np.array(sizes))
         self._parts: OrderedDict[int, StoredShowers] = OrderedDict()
 
     def close(self) -> None:
@@ -95,6 +98,9 @@ class ShardedShowers:
     def read_checked(self, start: int, stop: int) -> Showers:
         """Read consecutive showers and check their values."""
         first, last = (int(k) for k in self._number_of(np.array([start, max(start, stop - 1)])))
+        if last > first:
+            with named_errors(self.path):
+                check_memory(self._bytes_of(start, stop), start, stop)
         pieces = []
         for k in range(first, last + 1):
             begin, end = int(self._first[k]), int(self._first[k + 1])
@@ -142,6 +148,10 @@ class ShardedShowers:
             full_check(self._folder / shard.file, self._manifest, shard)
             return True
         return False
+
+    def _bytes_of(self, start: int, stop: int) -> int:
+        """Estimate the memory that showers of several shards need, which exist twice while they are joined."""
+        return int(2 * np.diff(np.interp([start, stop], self._first, self._bytes))[0])
 
     def _joined(self, pieces: list[Showers], *, whole: bool) -> Showers:
         showers = pieces[0] if len(pieces) == 1 else Showers.concatenate(pieces)

@@ -20,11 +20,21 @@ def test_a_merged_file_has_the_bytes_of_a_single_process(tmp_path, record, compr
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "single.h5").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return a folder with a dataset in shards, a virtual file of it, and a file of the same showers."""
+    data = tmp_path_factory.mktemp("whole") / "data"
+    data.mkdir()
+    manifest = write_folder(data / "folder", record="particles")
+    write_single(data / "single.h5", manifest)
+    merge_shards(data / "folder", data / "virtual.h5", virtual=True)
+    return data
+
+
 @pytest.fixture
-def folder(tmp_path):
-    """Return the folder of a small dataset."""
-    write_folder(tmp_path / "folder")
-    return tmp_path / "folder"
+def folder(whole, tmp_path):
+    """Return a copy of the dataset in shards."""
+    return shutil.copytree(whole / "folder", tmp_path / "folder")
 
 
 def test_an_interrupted_merge_continues(folder, tmp_path):
@@ -63,17 +73,9 @@ def test_existing_files_are_kept(folder, tmp_path):
 
 
 @pytest.fixture
-def virtual(tmp_path):
-    """Return a virtual file, and the file of the same showers beside it."""
-    manifest = write_folder(tmp_path / "data" / "folder", record="particles")
-    write_single(tmp_path / "data" / "single.h5", manifest)
-    merge_shards(tmp_path / "data" / "folder", tmp_path / "data" / "virtual.h5", virtual=True)
-    return tmp_path / "data" / "virtual.h5"
-
-
-@pytest.fixture(autouse=True)
-def _parents(tmp_path):
-    (tmp_path / "data").mkdir()
+def virtual(whole, tmp_path):
+    """Return a copy of the virtual file, with its shards and the file of the same showers beside it."""
+    return shutil.copytree(whole, tmp_path / "data") / "virtual.h5"
 
 
 def test_a_virtual_file_equals_the_single_file(virtual):
@@ -118,11 +120,12 @@ SOURCES = {
 def test_a_virtual_file_with_a_wrong_source_is_refused(virtual, name):
     change, message = SOURCES[name]
     change(virtual.parent / "folder")
-    with pytest.raises(ValueError, match=rf"virtual.h5: 1 of its 4 shards are wrong: \S+shard-00001.h5: .*{message}"):
+    with pytest.raises(ValueError, match=rf"virtual.h5: shards are wrong .1 of 4.: \S+shard-00001.h5: .*{message}"):
         ShowerFile(virtual)
 
 
 def test_a_virtual_file_must_be_above_its_shards(folder, tmp_path):
+    (tmp_path / "data").mkdir()
     with pytest.raises(ValueError, match=r"it must be in the folder .* or above"):
         merge_shards(folder, tmp_path / "data" / "a.h5", virtual=True)
     merge_shards(folder, folder / "virtual.h5", virtual=True)

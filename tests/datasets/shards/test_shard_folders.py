@@ -73,6 +73,15 @@ def test_a_folder_has_all_properties_of_a_file(pair):
         folder[0]
 
 
+def test_showers_of_several_shards_must_fit_into_the_memory(pair, monkeypatch):
+    with ShowerFile(pair[0]) as folder:
+        monkeypatch.setattr("supa_datasets.reader._READ_AT_ONCE", 0)
+        monkeypatch.setattr("supa_datasets.reader.available_bytes", lambda: folder.num_bytes)
+        assert len(folder[10:20]) == 10
+        with pytest.raises(ValueError, match=r"folder: its showers 5 to 59 need 0.0 GB of memory, more than is avail"):
+            folder[5:]
+
+
 def test_a_folder_can_be_pickled_and_inherited(pair):
     with ShowerFile(pair[0]) as folder, pickle.loads(pickle.dumps(folder)) as copy:
         assert copy[20] == folder[20]
@@ -169,14 +178,14 @@ WRONG = {
 def test_opening_names_a_wrong_shard(folder, name):
     damage, message = WRONG[name]
     damage(folder)
-    with pytest.raises(ValueError, match=rf"dataset: 1 of its 4 shards are wrong: \S+shard-00001.h5: .*{message}"):
+    with pytest.raises(ValueError, match=rf"dataset: shards are wrong .1 of 4.: \S+shard-00001.h5: .*{message}"):
         ShowerFile(folder)
 
 
 def test_several_wrong_shards_are_named_together(folder):
     (folder / "shard-00000.h5").unlink()
     (folder / "shard-00003.h5").unlink()
-    with pytest.raises(ValueError, match=r"2 of its 4 .*shard-00000.h5: .*; \S*shard-00003.h5: .*Repeat the command"):
+    with pytest.raises(ValueError, match=r"wrong .2 of 4.: .*-00000.h5: .*; \S*-00003.h5: .*Repeat the command"):
         load(folder)
 
 
@@ -216,7 +225,7 @@ MANIFESTS = {
     "absolute": (lambda v: v["shards"][0].update(file="/a.h5"), "'/a.h5' was given, but it must be a name"),
     "a newer version": (lambda v: v.update(version=2), "its version is 2, but this program reads versions up to 1"),
     "another format": (lambda v: v.update(format="x"), "not a manifest of the format 'supa-shards'"),
-    "unfinished": (lambda v: v["shards"][3].update(checksum=None), "1 of its 4 shards are not finished: shard-00003"),
+    "unfinished": (lambda v: v["shards"][3].update(checksum=None), "shards are not finished .1 of 4.: shard-00003"),
     "a wrong type": (lambda v: v["shards"][3].update(count="many"), "'many' was given, but it must be a whole number"),
 }
 
