@@ -209,7 +209,7 @@ MISTAKES = {
     ),
     "compression": (["a.h5", "-n", "1", "--compression", "rar"], "'rar' is not one of"),
     "both": (["a.h5", "-n", "1", "--overwrite", "--resume"], "cannot be used together"),
-    "folder": ([".", "-n", "1"], "is a directory"),
+    "folder": ([".", "-n", "1"], "is a folder"),
     "unknown": (["a.h5", "-n", "1", "--speed", "9"], "No such option"),
 }
 
