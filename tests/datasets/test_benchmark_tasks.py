@@ -520,6 +520,12 @@ def test_different_versions_and_sizes_are_not_mixed():
     ]  # fmt: skip
 
 
+def test_samples_that_differ_from_true_showers_come_last():
+    """The Frechet distance alone may be small by chance, or blind for a fault."""
+    scores = [_score("wrong", 0.1, p_value=0.001), _score("right", 0.2), _score("worse", 0.3, p_value=0.001)]
+    assert [score.label for score in rank_scores(scores)["standard-points", 1, 300]] == ["right", "wrong", "worse"]
+
+
 def test_larger_accuracies_are_better():
     metrics = [(ScoreMetric("accuracy", value, 0.9, 0.1, 0.0),) for value in (0.7, 0.8)]
     scores = [_score(f"{m[0].value}", 0, task="energy-graphs", metrics=m) for m in metrics]
