@@ -1,12 +1,14 @@
 """Check the scores of the benchmark tasks, and score simple models.
 
     python benchmarks/benchmark_tasks.py calibrate [--seeds 50] [--json docs/data/benchmark_calibration.json]
-    python benchmarks/benchmark_tasks.py baselines [--json docs/data/benchmark_scores.json]
+    python benchmarks/benchmark_tasks.py baselines --json docs/data/benchmark_scores.json
+    python benchmarks/benchmark_tasks.py times
 
 ``calibrate`` scores true samples (or optimal predictions) of a small size for many seeds of each task. It prints how
 often the p-value is at most 0.05 and 0.01, and the mean and standard deviation of the pulls. ``baselines``
 scores simple models, and true samples with a small fault, at the standard size. It adds the scores to a file, from
-which ``docs/make_benchmark_tables.py`` builds the tables of the documentation. ``--tasks`` selects tasks.
+which ``docs/make_benchmark_tables.py`` builds the tables of the documentation. ``times`` measures a score
+of the standard size. ``--tasks`` selects tasks.
 """
 
 import argparse
@@ -64,37 +66,55 @@ def calibrate(task: BenchmarkTask, seeds: int) -> dict[str, Any]:
 
 def baselines(task: BenchmarkTask, path: Path) -> dict[str, Any]:
     """Add the scores of simple models to a file."""
-    times = {}
+    seconds = {}
     if task.kind == "generation":
         for label, generate in GENERATORS.items():
             sample = generate(task)
             start = time.perf_counter()
             add_score(path, score_showers(task, sample, label=label))
-            times[label] = round(time.perf_counter() - start, 1)
-            print(task.name, label, times[label], file=sys.stderr)
+            seconds[label] = round(time.perf_counter() - start, 1)
+            print(task.name, label, seconds[label], file=sys.stderr)
     for label, predict in PREDICTORS.get(task.kind, {}).items():
         start = time.perf_counter()
         values = predict(task)
         add_score(path, score_predictions(task, values, label=label))
-        times[label] = round(time.perf_counter() - start, 1)
-        print(task.name, label, times[label], file=sys.stderr)
-    return times
+        seconds[label] = round(time.perf_counter() - start, 1)
+        print(task.name, label, seconds[label], file=sys.stderr)
+    return seconds
+
+
+def times(task: BenchmarkTask) -> dict[str, float]:
+    """Measure a score of the standard size: seconds, and seconds of all processors together."""
+    if task.kind == "generation":
+        sample = true_sample(task, task.num_showers)
+    else:
+        predicted = optimal_predictions(task, task.simulate("test", task.num_showers))
+    start, work = time.perf_counter(), time.process_time()
+    if task.kind == "generation":
+        score_showers(task, sample)
+    else:
+        score_predictions(task, predicted)
+    return {"seconds": round(time.perf_counter() - start, 1), "work": round(time.process_time() - work, 1)}
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=("calibrate", "baselines"))
+    parser.add_argument("what", choices=("calibrate", "baselines", "times"))
     parser.add_argument("--tasks", nargs="+", default=benchmark_names(), choices=benchmark_names())
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--json", type=Path, help="file of the results; for baselines, the scores")
     arguments = parser.parse_args()
+    if arguments.what == "baselines" and arguments.json is None:
+        parser.error("baselines needs --json, the file of the scores")
     facts = {"machine": machine(), "python": platform.python_version(), "numpy": np.__version__}
     facts |= {"supa": supa.__version__, "date": time.strftime("%Y-%m-%d")}
     results = {}
     for task in map(benchmark_task, arguments.tasks):
         if arguments.what == "calibrate":
             results[task.name] = calibrate(task, arguments.seeds)
+        elif arguments.what == "times":
+            results[task.name] = times(task)
         else:
             results[task.name] = baselines(task, arguments.json)
     give({**facts, "results": results}, None if arguments.what == "baselines" else arguments.json)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import supa
 from supa.checks import counted
 from supa.number_format import format_number, format_with_error
 from supa_datasets import Score, benchmark_names, benchmark_task, rank_scores, read_scores
@@ -21,10 +22,10 @@ def page() -> str:
     """Return the page with new tables."""
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in (("tasks", _tasks()), ("scores", _scores()), ("calibration", _calibration())):
-        block = "\n".join(lines)
+        block = "\n".join(lines).strip()
         text = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)",
-            lambda found, block=block: f"{found[1]}\n{block}\n{found[2]}",
+            rf"(<!-- {name} -->).*?(<!-- end of {name} -->)",
+            lambda found, block=block: f"{found[1]}\n\n{block}\n\n{found[2]}",
             text,
             flags=re.DOTALL,
         )
@@ -52,8 +53,6 @@ def _tasks() -> Iterator[str]:
 def _config(name: str) -> str:
     """Return the preset with its changes."""
     config = benchmark_task(name).config.to_dict()
-    import supa
-
     found = []
     for preset in supa.PRESETS.values():
         base = preset.config.to_dict()
@@ -80,7 +79,7 @@ def _p(score: Score) -> str:
 
 
 def _cell(score: Score, name: str) -> str:
-    return format_number(score[name].value, 3)
+    return format_number(score[name].value)
 
 
 def _calibration() -> Iterator[str]:

@@ -61,16 +61,17 @@ def command(
     The true showers are simulated. Each metric is printed with its noise floor: the value that a true sample of the
     same size gets, or the optimal prediction. With --table, print the scores in several files instead.
 
-    Examples:
-        supa score standard-points generated.h5 --label "my model" --json scores.json
+    Example: supa score standard-points generated.h5 --json scores.json
 
-        supa score --table *.json
+    Example: supa score --table scores.json others.json
     """
     if table:
         if output is not None or label is not None:
             raise click.UsageError("--table prints existing scores; use it without --json and --label.")
         if not arguments:
-            raise click.UsageError("--table needs one or more files of --json, such as: supa score --table *.json")
+            raise click.UsageError(
+                "--table needs one or more files of --json, such as: supa score --table scores.json others.json"
+            )
         _print_tables(arguments)
         return
     if len(arguments) != 2:

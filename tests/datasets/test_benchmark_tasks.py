@@ -202,10 +202,12 @@ def test_true_samples_are_at_the_noise_floor_and_faults_are_not(name, monkeypatc
         assert "response" in found.largest_differences
 
 
+# benchmarks/benchmark_tasks.py calibrates dense-points, whose showers take ten times as long.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", GENERATION)
-def test_scores_of_true_samples_are_calibrated(name):
-    """The p-value is at most 0.05 in 5 % of the cases, and pulls have mean 0 and width 1."""
+@pytest.mark.parametrize("name", [name for name in GENERATION if name != "dense-points"])
+def test_scores_of_true_samples_are_calibrated(name, monkeypatch):
+    """The p-value is at most 0.05 in 5 % of the cases, and pulls have mean 0 and about the width 1."""
+    monkeypatch.setattr(shower_metrics, "FLOOR_SAMPLES", 10)
     task, p_values, pulls = _small(name), [], []
     for number in range(50):
         other = dataclasses.replace(task, seed=task.seed + 2000 + number)
@@ -518,6 +520,12 @@ def test_different_versions_and_sizes_are_not_mixed():
         ("standard-points", 2, 300), ("standard-points", 1, 500), ("standard-points", 1, 300), ("dense-points", 1, 300),
         ("unknown", 1, 300),
     ]  # fmt: skip
+
+
+def test_samples_that_differ_from_true_showers_come_last():
+    """The Frechet distance alone may be small by chance, or blind for a fault."""
+    scores = [_score("wrong", 0.1, p_value=0.001), _score("right", 0.2), _score("worse", 0.3, p_value=0.001)]
+    assert [score.label for score in rank_scores(scores)["standard-points", 1, 300]] == ["right", "wrong", "worse"]
 
 
 def test_larger_accuracies_are_better():

@@ -86,8 +86,8 @@ def rank_scores(scores: Iterable[Score]) -> dict[tuple[str, int, int], list[Scor
 
     Returns:
         Dictionary from (task, version of the task, number of showers) to the sorted scores. Scores of different
-        groups are not comparable. The metric that orders a group is ``rank_by`` of its task. Scores of unknown tasks
-        are sorted by label.
+        groups are not comparable. Scores with p-values above 0.05 come first. The metric ``rank_by`` of the task
+        orders them, and the others. Scores of unknown tasks are sorted by label.
 
     Example:
         >>> from supa_datasets import Score, ScoreMetric, rank_scores
@@ -107,11 +107,11 @@ def rank_scores(scores: Iterable[Score]) -> dict[tuple[str, int, int], list[Scor
     return {group: sorted(groups[group], key=_place) for group in ordered}
 
 
-def _place(score: Score) -> tuple[float, str]:
+def _place(score: Score) -> tuple[bool, float, str]:
     if score.task not in definitions():
-        return 0.0, score.label
+        return score.differs, 0.0, score.label
     name = definitions()[score.task]["rank_by"]
     value = next((metric.value for metric in score.metrics if metric.name == name), None)
     if value is None:
-        return float("inf"), score.label
-    return (value if name in _SMALLER_IS_BETTER else -value), score.label
+        return score.differs, float("inf"), score.label
+    return score.differs, (value if name in _SMALLER_IS_BETTER else -value), score.label
