@@ -124,10 +124,6 @@ class _Lines:
             return
         self._printed = now
         rate = (done - self._before) / max(now - self._started, 1e-9)
-        left = (total - done) / rate if rate else float("inf")
         share = 100 * done / total if total else 100.0
-        click.echo(
-            f"{share:5.1f} %  {done:,} of {total:,} {self._items}, {_rate(rate)} {self._items}/s, {left:,.0f} s left"
-            + (f"; {note}" if note else ""),
-            err=True,
-        )
+        speed = f", {_rate(rate)} {self._items}/s, {(total - done) / rate:,.0f} s left" if rate else ""
+        click.echo(f"{share:5.1f} %  {done:,} of {total:,} {self._items}{speed}{note and f'; {note}'}", err=True)

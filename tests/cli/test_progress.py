@@ -22,13 +22,16 @@ def test_plain_lines_exclude_the_start_and_the_reused_items(clock, capsys):
         report(400, 1000)
         clock.append(30.0)
         report(400, 1000)
-        clock.append(40.0)
+        clock.append(36.0)
+        report(400, 1000, "2 workers")
+        clock.append(42.0)
         report(600, 1000)
         report(1000, 1000)
     assert capsys.readouterr().err.splitlines() == [
         "compiling",
-        " 60.0 %  600 of 1,000 showers, 20 showers/s, 20 s left",
-        "100.0 %  1,000 of 1,000 showers, 60 showers/s, 0 s left",
+        " 40.0 %  400 of 1,000 showers; 2 workers",
+        " 60.0 %  600 of 1,000 showers, 17 showers/s, 24 s left",
+        "100.0 %  1,000 of 1,000 showers, 50 showers/s, 0 s left",
     ]
 
 
