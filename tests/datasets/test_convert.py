@@ -487,7 +487,7 @@ def test_invalid_names_are_errors(path, tmp_path):
         ((path, path), {"to_format": "npz"}, ValueError, "the target is the source file"),
         ((path, tmp_path / "absent" / "a.npz"), {}, FileNotFoundError, "absent does not exist; make it first"),
         ((tmp_path / "absent.h5", npz), {}, FileNotFoundError, "there is no such file"),
-        ((tmp_path, npz), {}, ValueError, "not a regular file"),
+        ((tmp_path, npz), {}, ValueError, "a folder without manifest.json"),
         (
             (path, tmp_path / "a.txt"),
             {},
