@@ -71,9 +71,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the tests that take a minute or more."""
+    """Run the tests that take long."""
     session.install(".[dev]")
-    session.run("pytest", "-m", "slow", *session.posargs)
+    session.run("pytest", "-n", "2", "-m", "slow", *session.posargs)
 
 
 @nox.session

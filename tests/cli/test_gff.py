@@ -184,6 +184,7 @@ def test_a_set_that_cannot_be_downloaded_is_one_clear_error(tmp_path, monkeypatc
     assert "--root" in result.output
 
 
+@pytest.mark.slow
 def test_failed_jobs_are_reported_and_the_others_are_stored(folder, monkeypatch):
     from bench_jobs import failing
 

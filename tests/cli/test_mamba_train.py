@@ -256,6 +256,7 @@ def _steps(name):
     return [[epoch["train"]["encoder"]["loss"], epoch["valid"]["encoder"]["loss"]] for epoch in history]
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_up_to_rounding(supa_mamba):
     assert supa_mamba(*PAIRS, "--quiet", "-o", "one.ckpt") == (0, "", "")
     result = subprocess.run(

@@ -69,7 +69,9 @@ def _weights(command, name):
     return {key: value.numpy().tobytes() for key, value in LOAD[command[0]](name).training["model"].items()}
 
 
-@pytest.mark.parametrize("command", [ENCODER, GREEDY], ids=["encoder", "graph network"])
+@pytest.mark.parametrize(
+    "command", [ENCODER, pytest.param(GREEDY, marks=pytest.mark.slow)], ids=["encoder", "graph network"]
+)
 def test_killed_training_resumes_to_identical_weights(run, command):
     options = [*command, "--epochs", "8", "--patience", "8"]
     assert run(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
@@ -89,6 +91,7 @@ def test_killed_training_resumes_to_identical_weights(run, command):
     assert _weights(command, "m.ckpt") == _weights(command, "whole.ckpt")
 
 
+@pytest.mark.slow
 def test_two_processes_resume_what_one_process_began(run, monkeypatch):
     """They share the batches of one process, so the losses differ by rounding only."""
     command = ["mamba", "train", "--stream", "two-primaries", "--target", "primary", *ENCODER[6:], "--epochs", "2"]

@@ -179,7 +179,7 @@ def test_importing_the_tasks_does_not_import_pytorch():
 # ---------------------------------------------------------------------- generation: noise floor and faults
 
 
-@pytest.mark.parametrize("name", GENERATION)
+@pytest.mark.parametrize("name", [GENERATION[0], *(pytest.param(n, marks=pytest.mark.slow) for n in GENERATION[1:])])
 def test_true_samples_are_at_the_noise_floor_and_faults_are_not(name, monkeypatch):
     task = _small(name)
     size = 200 if name == "dense-points" else SMALL
@@ -230,6 +230,7 @@ def test_the_classifier_finds_another_preset(monkeypatch):
     assert (score.label, score.task, score.task_version, score.num_showers) == ("symmetric", task.name, 1, SMALL)
 
 
+@pytest.mark.slow
 def test_a_sample_without_slices_is_at_the_floor_of_its_observables(monkeypatch):
     monkeypatch.setattr(shower_metrics, "FLOOR_SAMPLES", 8)
     task = _small("standard-points")
@@ -245,6 +246,7 @@ def test_a_sample_without_slices_is_at_the_floor_of_its_observables(monkeypatch)
         assert abs(metric.pull) < 5.4
 
 
+@pytest.mark.slow
 def test_a_sorted_sample_has_the_score_of_the_unsorted_one():
     """Metrics of fewer showers than the sample draw them at random."""
     task = _small("conditional-points")

@@ -187,7 +187,7 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("compression", ["none", pytest.param("gzip", marks=pytest.mark.slow)])
 def test_a_disk_that_is_full_again_on_resuming_is_one_clear_error(tmp_path, compression):
     """A limit on the file size simulates a full disk. The showers of the partial file must survive."""
     path = tmp_path / "a.h5"

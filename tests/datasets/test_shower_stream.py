@@ -201,7 +201,8 @@ def _train(file, ranks, workers):
 
 @FEW_PROCESSORS
 @pytest.mark.parametrize(
-    ("ranks", "workers", "later_ranks", "later_workers"), [(1, 0, 4, 2), (2, 3, 1, 0), (4, 0, 3, 0)]
+    ("ranks", "workers", "later_ranks", "later_workers"),
+    [(1, 0, 4, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 3, 1, 0), (4, 0, 3, 0)))],
 )
 def test_a_killed_run_goes_on_with_the_next_batch(tmp_path, ranks, workers, later_ranks, later_workers):
     """1,000 steps, interrupted at a random one."""

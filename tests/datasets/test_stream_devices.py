@@ -169,16 +169,25 @@ def test_errors_of_the_thread_reach_the_loop(monkeypatch):
 def test_ctrl_c_ends_the_thread():
     """The signal arrives while the loop waits for a batch."""
 
+    waiting = threading.Event()
+
     def batches():
         yield 0
+        waiting.wait()
+        time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
         yield 1
 
     iteration = prefetched(batches(), torch.device("cpu"))
     assert next(iteration) == 0
-    with pytest.raises(KeyboardInterrupt):
-        time.sleep(next(iteration))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # other tests run commands, which replace it
+    try:
+        waiting.set()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(next(iteration))
+    finally:
+        signal.signal(signal.SIGINT, handler)
     del iteration
     gc.collect()
     assert not _threads()

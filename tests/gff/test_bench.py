@@ -143,6 +143,7 @@ def test_accuracy_outside_0_to_100_raises(accuracy):
 # ---------------------------------------------------------------------- worker processes
 
 
+@pytest.mark.slow
 def test_failed_jobs_do_not_affect_other_jobs(tmp_path):
     jobs = [job for job in JOBS if job.dataset == "MUTAG" and job.seed == 0]
     told = []
@@ -181,6 +182,7 @@ def test_interruption_does_not_wait_for_running_jobs(tmp_path):
             os.kill(int(process.name), 0)
 
 
+@pytest.mark.slow
 def test_worker_processes_ignore_ctrl_c(tmp_path):
     """Use a new interpreter, in which the first worker starts the resource tracker of multiprocessing."""
     program = (
@@ -199,7 +201,7 @@ def test_worker_processes_ignore_ctrl_c(tmp_path):
     assert result.stdout == "2.0\n", result.stderr
 
 
-@pytest.mark.parametrize("given", [None, "1", "3"])
+@pytest.mark.parametrize("given", [None, *(pytest.param(number, marks=pytest.mark.slow) for number in ("1", "3"))])
 def test_job_has_one_thread_and_environment_is_restored(given, tmp_path, monkeypatch):
     if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

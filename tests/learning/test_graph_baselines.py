@@ -100,6 +100,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_real_sets_have_their_known_accuracies(name, shared_datasets, tmp_path):
     """The accuracies were measured independently of this code with the folds of scikit-learn."""

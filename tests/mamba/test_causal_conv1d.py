@@ -31,7 +31,10 @@ def test_the_naive_convolution_equals_pytorchs():
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize(("width", "activation"), [(1, None), (2, "silu"), (3, None), (4, "silu"), (9, "silu")])
+@pytest.mark.parametrize(
+    ("width", "activation"),
+    [(1, None), (2, "silu"), (3, None), (4, "silu"), pytest.param(9, "silu", marks=pytest.mark.slow)],
+)
 def test_any_width_in_double_precision(path, device, width, activation, reverse):
     lengths = lengths_for(path, [3, 0, 1, 33, 2, 6])
     inputs = conv_inputs(lengths, 40, width)

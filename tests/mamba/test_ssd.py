@@ -69,6 +69,7 @@ def test_any_number_of_heads_and_states(path, device, heads, groups, width, stat
     assert_close(found(inputs, lengths, torch.float32, device), expected(inputs, lengths), 1e-5, 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
 def test_long_sequences(path, device, reverse):
     lengths = [500, 1, 96, 0, 160]

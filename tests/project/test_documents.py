@@ -183,7 +183,13 @@ def _check_listed(page: str, names) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", WITH_CODE)
+FIRST_PAGES = ["README.md", "docs/get_started/first_steps.md"]
+"""Pages that every test run checks; the others are slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FIRST_PAGES else pytest.param(name, marks=pytest.mark.slow) for name in WITH_CODE]
+)
 def test_code_blocks_run(name, tmp_path, monkeypatch):
     page = PAGES[name]
     if re.search(r"torch|learn|gff|mamba", "".join(block.text for block in page.blocks)):

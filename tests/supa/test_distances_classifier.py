@@ -28,6 +28,7 @@ def test_area_and_its_variance_equal_plain_loops(ties):
     assert variance == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_false_alarm_rate_for_equal_samples():
     """Without the factor for shared showers, errors are 0.7 of the scatter and over 10 % of the pairs alarm."""
     random = np.random.default_rng(2)

@@ -75,12 +75,17 @@ def _close(measured: np.ndarray, error: np.ndarray, exact: np.ndarray, contribut
     np.testing.assert_allclose(measured[constant], exact[constant], rtol=1e-12)
 
 
+MANY_HITS = ["dense", "no-pass"]
 # Nearly all showers of the other presets are complete, so keep="complete" would not test anything new.
 OFTEN_INCOMPLETE = ["standard", "reference", "symmetric", "two-primaries"]
 
 
 @pytest.mark.parametrize(
-    ("name", "keep"), [(n, "all") for n in WITH_CLOSED_FORM] + [(n, "complete") for n in OFTEN_INCOMPLETE]
+    ("name", "keep"),
+    [
+        *(pytest.param(n, "all", marks=[pytest.mark.slow] if n in MANY_HITS else []) for n in WITH_CLOSED_FORM),
+        *((n, "complete") for n in OFTEN_INCOMPLETE),
+    ],
 )
 def test_presets_agree_with_their_expectations(name, keep):
     config = supa.preset(name)

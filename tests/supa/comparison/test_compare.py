@@ -357,6 +357,7 @@ def test_the_numbers_are_json(result):
     assert numbers["differs"] is True
 
 
+@pytest.mark.slow
 def test_report_is_one_self_contained_page(result, tmp_path):
     page, numbers = supa.write_report(result, tmp_path / "report")
     text = page.read_text()

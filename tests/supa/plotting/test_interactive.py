@@ -174,6 +174,7 @@ def browser():
         opened.close()
 
 
+@pytest.mark.slow
 def test_a_page_works_in_a_browser(showers, tmp_path, browser):
     write_page(plot_interactive(showers[1]), tmp_path / "shower.html")
     page = browser.new_page(viewport={"width": 1280, "height": 800})
