@@ -1,4 +1,4 @@
-"""Chunks on their way from memory into the columns of a file, compressed and written in threads."""
+"""Chunks on their way from memory into the columns of a file, compressed in threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -12,13 +12,12 @@ from supa_datasets.compression import Encode, chunk_encoder
 from supa_datasets.shower_buffer import Piece
 
 _PIECES_PER_THREAD = 8  # pieces that are compressed or wait to be written
-_MOST_PENDING = 6  # calls whose work has not begun, so that the memory does not grow if the disk is slow
 
 
 class ChunkQueue:
-    """Write chunks in order, while the caller prepares the next ones.
+    """Write chunks in order, while threads compress the next ones.
 
-    All calls of HDF5 run in one thread. Other threads compress.
+    HDF5 runs in the thread of the caller, and only stores the chunks. Uncompressed chunks are written at once.
 
     Args:
         columns: Columns of the file by path.
@@ -35,70 +34,18 @@ class ChunkQueue:
         }
         self._most = _PIECES_PER_THREAD * threads if self._encoders else 0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="supa-compress")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="supa-write")
-        self._pending: deque[Future[None]] = deque()
-        self._failed = False
         # Pieces, whose compressed chunks are futures, and numbers of showers.
         self._entries: deque[tuple[Piece, list[Any]] | int] = deque()
 
     def put(self, pieces: Iterable[Piece]) -> None:
-        """Compress and write pieces in the background.
+        """Start to compress pieces, and write what is ready.
 
         Args:
-            pieces: Pieces of columns. Their arrays must not change any more.
-
-        Raises:
-            OSError: If earlier pieces could not be written.
-        """
-        self._submit(self._put, list(pieces))
-
-    def put_save(self, num_showers: int) -> None:
-        """Call ``save`` after everything before it.
-
-        Args:
-            num_showers: Number of showers whose rows were put before.
-
-        Raises:
-            OSError: If earlier pieces could not be written.
-        """
-        self._submit(self._put_save, num_showers)
-
-    def drain(self) -> None:
-        """Write everything.
+            pieces: Pieces of columns. Without compression, their memory may be used again after this call.
 
         Raises:
             OSError: If the file cannot be written.
         """
-        self._submit(self._write, 0)
-        self._await(0)
-
-    def close(self) -> None:
-        """End the threads. Everything whose write has not begun is dropped."""
-        self._writer.shutdown(cancel_futures=True)
-        self._threads.shutdown(cancel_futures=True)
-
-    def _submit(self, work: Callable[[Any], None], argument: Any) -> None:
-        self._pending.append(self._writer.submit(self._unless_failed, work, argument))
-        self._await(_MOST_PENDING)
-
-    def _await(self, most: int) -> None:
-        """Wait for the oldest calls until at most a given number is left, and raise their errors."""
-        while len(self._pending) > most:
-            self._pending.popleft().result()
-
-    # ------------------------------------------------------------------ in the thread that writes
-
-    def _unless_failed(self, work: Callable[[Any], None], argument: Any) -> None:
-        """Do nothing after an error, because a number of finished showers must not include a chunk that is missing."""
-        if self._failed:
-            return
-        try:
-            work(argument)
-        except BaseException:
-            self._failed = True
-            raise
-
-    def _put(self, pieces: list[Piece]) -> None:
         for piece in pieces:
             encode = self._encoders.get(piece.column)
             contents: list[Any] = piece.chunks
@@ -107,9 +54,29 @@ class ChunkQueue:
             self._entries.append((piece, contents))
             self._write(self._most)
 
-    def _put_save(self, num_showers: int) -> None:
+    def put_save(self, num_showers: int) -> None:
+        """Call ``save`` after everything before it.
+
+        Args:
+            num_showers: Number of showers whose rows were put before.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
         self._entries.append(num_showers)
         self._write(self._most)
+
+    def drain(self) -> None:
+        """Write everything.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        self._write(0)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown()
 
     def _write(self, most: int) -> None:
         """Write the oldest entries until at most a given number is left."""

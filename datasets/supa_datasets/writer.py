@@ -90,7 +90,7 @@ class ShowerWriter:
         self._run = run
         self._has_particles = has_particles
         self._tables = tables_of(has_particles)
-        self._buffer = ShowerBuffer(self._tables)
+        self._buffer = ShowerBuffer(self._tables, reuse=compression == "none")
         self._appending = False
         self._to_take_over = 0
         self._attempts: int | None = 0
@@ -245,8 +245,6 @@ class ShowerWriter:
     def _close(self, *, writable: bool = True) -> None:
         """Close the file without the showers that are not yet in it."""
         file, self._file = self._file, None
-        if self._queue is not None:
-            self._queue.close()  # its threads use the file
         if file and not writable:
             # HDF5 retries forever to close a file that it cannot write, so its last writes go to the null device.
             nowhere = os.open(os.devnull, os.O_RDWR)
