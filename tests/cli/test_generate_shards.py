@@ -31,7 +31,7 @@ def _supa(*arguments, status=0) -> str:
 def scheduler():
     """Return the address of a scheduler with two workers, which are threads of this process."""
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    options = {"processes": False, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     with distributed.LocalCluster(protocol="tcp", n_workers=2, threads_per_worker=1, **options) as cluster:
         yield cluster.scheduler_address
 

@@ -53,7 +53,7 @@ def connected(scheduler: str, workers: int | None) -> Iterator[Any]:
             n_workers=available_processors() if workers is None else workers,
             threads_per_worker=1,
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port, so that several runs do not compete for one
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
