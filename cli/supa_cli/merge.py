@@ -39,7 +39,8 @@ def command(folder: str, out: str, virtual: bool, overwrite: bool, resume: bool,
             raise click.UsageError(f"{one} and {other} cannot be used together; choose one.")
     if format_of(out) != "supa":
         raise click.UsageError(f"{out}: showers are written as HDF5; name the file {Path(out).with_suffix('.h5')}.")
-    from supa_datasets import ShowerFile, merge_shards
+    from supa_datasets import merge_shards
+    from supa_datasets.shards.manifest import Manifest
 
     def left() -> str:
         partial = Path(f"{out}.partial")
@@ -55,5 +56,5 @@ def command(folder: str, out: str, virtual: bool, overwrite: bool, resume: bool,
             merge_shards(folder, out, virtual=virtual, overwrite=overwrite, resume=resume, progress=show)
         mark_output_complete()
     if not quiet:
-        with ShowerFile(out) as file:
-            echo(f"{out}: {counted(len(file), 'shower')} of {counted(len(ShowerFile(folder).shards), 'shard')}.")
+        manifest = Manifest.of_folder(Path(folder))
+        echo(f"{out}: {counted(manifest.num_showers, 'shower')} of {counted(len(manifest.shards), 'shard')}.")
