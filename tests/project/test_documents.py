@@ -266,20 +266,15 @@ def test_readme_states_the_number_of_constants(root):
     assert f"{number} constants" in (root / "README.md").read_text(encoding="utf-8")
 
 
-def test_page_of_presets_is_up_to_date(root):
-    path = root / "docs" / "make_presets.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+@pytest.mark.parametrize(
+    ("script", "page"),
+    [("make_presets", "reference/presets.md"), ("make_benchmark_tables", "explanation/benchmark_tasks.md")],
+)
+def test_generated_page_is_up_to_date(root, script, page):
+    spec = importlib.util.spec_from_file_location(script, root / "docs" / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (root / "docs" / "reference" / "presets.md").read_text(encoding="utf-8") == module.page()
-
-
-def test_tables_of_benchmark_tasks_are_up_to_date(root):
-    path = root / "docs" / "make_benchmark_tables.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (root / "docs" / "explanation" / "benchmark_tasks.md").read_text(encoding="utf-8") == module.page()
+    assert (root / "docs" / page).read_text(encoding="utf-8") == module.page()
 
 
 def test_every_constant_and_column_is_documented(root):

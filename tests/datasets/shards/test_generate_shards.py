@@ -7,7 +7,7 @@ import shutil
 import signal
 
 import pytest
-from shard_folders import columns, flip_a_byte, planned, write_folder, write_shard, write_single
+from shard_folders import columns, flip_a_byte, planned, write_shard, write_single
 
 from supa_datasets import ShowerFile, generate_shards
 from supa_datasets.shards import generate, planning, task
@@ -16,20 +16,6 @@ from supa_datasets.shards.manifest import MANIFEST, Manifest
 from supa_datasets.shards.task import FinishedShard, ShardError, make_shard
 
 # ---------------------------------------------------------------------- one task
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Return the folder of a finished dataset of four shards."""
-    folder = tmp_path_factory.mktemp("whole") / "whole"
-    write_folder(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    """Return a copy of the dataset, which a test may change."""
-    return shutil.copytree(whole, tmp_path / "dataset")
 
 
 def _shard(folder, number=1) -> FinishedShard:

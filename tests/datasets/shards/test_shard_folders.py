@@ -129,20 +129,6 @@ def test_every_loader_accepts_a_folder(pair, name):
 # ---------------------------------------------------------------------- wrong shards
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Return the folder of a finished dataset of four shards."""
-    folder = tmp_path_factory.mktemp("whole") / "whole"
-    write_folder(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    """Return a copy of the dataset, which a test may damage."""
-    return shutil.copytree(whole, tmp_path / "dataset")
-
-
 def _truncate(folder):
     os.truncate(folder / "shard-00001.h5", 50_000)
 
