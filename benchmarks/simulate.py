@@ -41,6 +41,8 @@ from supa.simulation_plan import available_processors
 GENERATE = [sys.executable, "-m", "supa_cli.main", "generate"]
 TILES = 20_000
 MOST_BYTES = 3e9  # size of a file
+RAW_BLOCK = 1 << 24  # bytes of one call of a raw write
+RAW_CONTENT = 1 << 28  # bytes that a raw write repeats: more than the caches of a processor hold
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -90,12 +92,12 @@ def floor_rate(preset: str) -> float:
     return 1 / (float(entering[:-1].sum()) * of_particle + splits * of_split)
 
 
-def write_raw(path: Path, content: bytes, size: int) -> None:
+def write_raw(path: Path, content: memoryview, size: int) -> None:
     """Write a number of bytes as simply as possible, and flush them to the disk."""
-    with path.open("wb") as file:
-        for start in range(0, size, len(content)):
-            file.write(content[: size - start])
-        file.flush()
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, size, RAW_BLOCK):
+            place = start % len(content)
+            file.write(content[place : place + min(RAW_BLOCK, size - start)])
         os.fsync(file.fileno())
 
 
@@ -125,7 +127,7 @@ def measure(preset: str, engine: Any, threads: int, duration: float, repeat: int
     trial = min(20_000 if engine == "cpu" else 2_000_000, round(2e7 / hits))
     showers = round(duration * trial / seconds(lambda: exhaust(trial, preset, **options)))
     showers = max(1000, min(showers, round(MOST_BYTES / (15 * hits + 80))))
-    content = np.random.default_rng(0).bytes(1 << 24)
+    content = memoryview(np.random.default_rng(0).bytes(RAW_CONTENT))
     command = ("--preset", preset, "--engine", engine, "--threads", str(threads))
     rates: dict[str, list[float]] = {"in memory": [], "stream": [], "raw write": [], "to a file": []}
     for _ in range(repeat):

@@ -128,6 +128,27 @@ class GpuSpanWalker:
             showers = showers_of(self._plan, indices, *cuda.fetch_chunk(chunk, machine))
         return showers if wanted is None else showers[np.isin(showers.index, indices[wanted])]
 
+    def walk_on_gpu(self, start: int, stop: int) -> cuda.Chunk:
+        """Simulate all showers of a span, and leave them on the GPU.
+
+        Args:
+            start: Index of the first shower.
+            stop: Index after the last shower.
+
+        Returns:
+            The showers, which are complete when the method returns.
+
+        Raises:
+            GpuMemoryError: If the showers do not fit into the memory of the GPU.
+            MemoryError: If a shower has too many particles.
+        """
+        with _GPU:
+            machine = cuda.open_gpu()
+            chunk = self._walker.walk(start, stop - start)
+            check_size(self._plan, start, chunk.too_large)
+            machine.synchronize()
+        return chunk
+
 
 def _without_others(primaries: Primaries, wanted: BoolArray) -> Primaries:
     """Return the primaries of all showers of a span, in which showers that are not wanted have none.
@@ -157,6 +178,24 @@ def explained_memory_error(start: int, stop: int) -> Iterator[None]:
         raise MemoryError(f"One of the showers {start} to {stop - 1} does not fit into memory; {_SMALLER}") from None
 
 
+def check_size(plan: Plan, first: int, too_large: int) -> None:
+    """Check that no shower is too large.
+
+    Args:
+        plan: Plan of the simulation.
+        first: Index of the first shower.
+        too_large: Number of a shower with too many particles, counted from the first one; -1 if there is none.
+
+    Raises:
+        MemoryError: If there is such a shower.
+    """
+    if too_large >= 0:
+        raise MemoryError(
+            f"Shower {first + too_large} grows beyond {counted(plan.max_particles, 'particle')}, which do not fit into "
+            f"the memory of this machine; {_SMALLER}"
+        )
+
+
 def showers_of(plan: Plan, indices: IntArray, primaries: Primaries, result: WalkResult) -> Showers:
     """Return the showers of a result of an engine.
 
@@ -172,11 +211,7 @@ def showers_of(plan: Plan, indices: IntArray, primaries: Primaries, result: Walk
     Raises:
         MemoryError: If a shower was too large.
     """
-    if result.too_large >= 0:
-        raise MemoryError(
-            f"Shower {indices[result.too_large]} grows beyond {counted(plan.max_particles, 'particle')}, which do not "
-            f"fit into the memory of this machine; {_SMALLER}"
-        )
+    check_size(plan, int(indices[0]) if len(indices) else 0, result.too_large)
     kept = np.flatnonzero(result.kept)
     hits: dict[str, Array] = {
         "x": result.x,

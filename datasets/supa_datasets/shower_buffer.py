@@ -8,6 +8,7 @@ import numpy as np
 
 from supa import Ragged, Showers
 from supa.arrays import Array
+from supa.recycling import Recycler
 from supa_datasets.layout import HITS, PARTICLES, PRIMARIES, SHOWER_CHUNK, SHOWER_TYPES, Table
 
 # A batch ends with the first shower that reaches one of these limits. The bytes of the file therefore do not depend on
@@ -20,6 +21,7 @@ BATCH_SHOWERS = 1 << 13
 
 
 _CAPACITY = 6  # chunks for which there is memory at first
+_MOST_UNUSED = 8  # sets of arrays that are kept
 
 
 class Piece(NamedTuple):
@@ -41,13 +43,13 @@ class _Rows:
     Args:
         types: Stored type of each column by path.
         chunk: Number of rows of a chunk.
-        reuse: Whether the memory of chunks is used again when the next rows are appended.
     """
 
-    def __init__(self, types: Mapping[str, str], chunk: int, *, reuse: bool) -> None:
-        self._types, self._chunk, self._reuse = types, chunk, reuse
+    def __init__(self, types: Mapping[str, str], chunk: int) -> None:
+        self._types, self._chunk = types, chunk
         self._capacity = _CAPACITY * chunk
-        self._arrays = self._allocated()
+        self._recycler: Recycler[dict[str, Array]] = Recycler(_MOST_UNUSED)
+        self._arrays = self._lent()
         self._start = self._stop = 0  # places in the arrays
         self.length = 0
         """Number of rows that were appended."""
@@ -73,20 +75,22 @@ class _Rows:
         self.length += count
 
     def _make_room(self, count: int) -> None:
-        """Move the rows to the front, or into other memory if that of taken chunks is still in use."""
+        """Move the rows into other memory, since chunks that were taken may still be in use."""
         kept, before = self._stop - self._start, self._arrays
         enough = -(-(kept + count) // self._chunk) * self._chunk
         if enough > self._capacity:
             self._capacity = max(enough, 2 * self._capacity)
-            self._arrays = self._allocated()
-        elif kept > self._start or not self._reuse:
-            self._arrays = self._allocated()
+        self._arrays = self._lent()
         for path, array in before.items():
             self._arrays[path][:kept] = array[self._start : self._stop]
         self._start, self._stop = 0, kept
 
-    def _allocated(self) -> dict[str, Array]:
-        return {path: np.empty(self._capacity, kind) for path, kind in self._types.items()}
+    def _lent(self) -> dict[str, Array]:
+        """Return arrays that nobody uses."""
+        arrays = self._recycler.take()
+        if arrays is None or len(next(iter(arrays.values()))) < self._capacity:
+            arrays = {path: np.empty(self._capacity, kind) for path, kind in self._types.items()}
+        return self._recycler.lend(arrays, arrays)
 
     def take(self) -> Iterator[Piece]:
         """Take the complete chunks."""
@@ -123,22 +127,21 @@ class ShowerBuffer:
     """Showers that are not yet in the file.
 
     The arrays are filled in place. Complete chunks are taken at the end of a batch. Their order depends only on the
-    showers.
+    showers. The memory of chunks is used again when nothing refers to them any more.
 
     Args:
         tables: Ragged tables of the file.
-        reuse: Whether the memory of chunks is used again when the next showers are appended.
     """
 
-    def __init__(self, tables: tuple[Table, ...], *, reuse: bool) -> None:
+    def __init__(self, tables: tuple[Table, ...]) -> None:
         self._tables = tables
         shower_types = {f"showers/{name}": kind for name, kind in SHOWER_TYPES.items()}
-        self._showers = _Rows(shower_types, SHOWER_CHUNK, reuse=reuse)
+        self._showers = _Rows(shower_types, SHOWER_CHUNK)
         self._rows, self._offsets = {}, {}
         for table in tables:
             types = {f"{table.group}/{name}": kind for name, kind in table.types.items()}
-            self._rows[table.group] = _Rows(types, table.chunk, reuse=reuse)
-            self._offsets[table.group] = _Rows({table.offset: "i8"}, SHOWER_CHUNK, reuse=reuse)
+            self._rows[table.group] = _Rows(types, table.chunk)
+            self._offsets[table.group] = _Rows({table.offset: "i8"}, SHOWER_CHUNK)
             self._offsets[table.group].append({table.offset: np.zeros(1, np.int64)})
         # The lengths at the end of each batch whose showers are not all in complete chunks, and the number of showers.
         self._ends: deque[tuple[int, tuple[int, ...]]] = deque()

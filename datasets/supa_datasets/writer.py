@@ -17,7 +17,7 @@ from supa.atomic_file import promote
 from supa.checks import check_int, counted
 from supa.file_lock import open_locked_temporary
 from supa.simulation_plan import MAX_THREADS, available_processors
-from supa_datasets.chunk_queue import ChunkQueue
+from supa_datasets.chunk_queue import ChunkQueue, write_chunk
 from supa_datasets.compression import Compression, compression_filters
 from supa_datasets.hdf5_create import create_columns, create_file
 from supa_datasets.layout import PROGRESS, SHOWER_CHUNK, SHOWER_TYPES, dataset_at, read_run, tables_of
@@ -90,7 +90,7 @@ class ShowerWriter:
         self._run = run
         self._has_particles = has_particles
         self._tables = tables_of(has_particles)
-        self._buffer = ShowerBuffer(self._tables, reuse=compression == "none")
+        self._buffer = ShowerBuffer(self._tables)
         self._appending = False
         self._to_take_over = 0
         self._attempts: int | None = 0
@@ -245,6 +245,8 @@ class ShowerWriter:
     def _close(self, *, writable: bool = True) -> None:
         """Close the file without the showers that are not yet in it."""
         file, self._file = self._file, None
+        if self._queue is not None:
+            self._queue.close()  # its threads use the file
         if file and not writable:
             # HDF5 retries forever to close a file that it cannot write, so its last writes go to the null device.
             nowhere = os.open(os.devnull, os.O_RDWR)
@@ -256,7 +258,7 @@ class ShowerWriter:
                 column = self._columns[f"showers/{next(iter(SHOWER_TYPES))}"]
                 end = -(-len(column) // SHOWER_CHUNK) * SHOWER_CHUNK
                 column.id.set_extent((end + 1,))
-                column.id.write_direct_chunk((end,), np.zeros(SHOWER_CHUNK, column.dtype))
+                write_chunk(column, end, np.zeros(SHOWER_CHUNK, column.dtype))
         if file:
             file.close()
         self._unlock()

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from supa.arrays import IntArray
 from supa.ragged import counts_to_offsets
 
 Item = dict[str, Any]
@@ -17,8 +16,8 @@ class RaggedColumn(NamedTuple):
 
     values: Any
     """(rows, ...) tensor."""
-    offset: IntArray
-    """(items + 1,) int64; the rows of item k are offset[k] to offset[k + 1]."""
+    offset: Any
+    """(items + 1,) int64 array or tensor; the rows of item k are offset[k] to offset[k + 1]."""
 
 
 class ColumnBatch(Sequence[Item]):
@@ -78,9 +77,9 @@ def padded(rows: RaggedColumn) -> tuple[Any, Any]:
     Returns:
         Padded values (items, longest, ...), and a mask (items, longest) bool that is True for real rows.
     """
-    counts = torch.from_numpy(np.diff(rows.offset))
+    counts = torch.as_tensor(rows.offset).diff()
     most = int(counts.max()) if len(counts) else 0
-    valid = torch.arange(most)[None, :] < counts[:, None]
+    valid = torch.arange(most, device=counts.device)[None, :] < counts[:, None]
     values = rows.values.new_zeros((len(counts), most, *rows.values.shape[1:]))
     values[valid] = rows.values
     return values, valid

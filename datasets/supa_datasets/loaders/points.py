@@ -96,7 +96,7 @@ class PointDataset(NormalisedDataset):
         """
         columns = ColumnBatch.of(items, ["points", *self._hit_targets])
         if self.form == "packed":
-            offset = torch.from_numpy(columns.rows["points"].offset)
+            offset = torch.as_tensor(columns.rows["points"].offset)
             return columns.each | {name: rows.values for name, rows in columns.rows.items()} | {"offset": offset}
         points, valid = padded(columns.rows["points"])
         batch = columns.each | {name: padded(columns.rows[name])[0] for name in self._hit_targets}

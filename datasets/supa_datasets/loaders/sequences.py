@@ -125,7 +125,7 @@ class SequenceDataset(NormalisedDataset):
         paths = self.order == "trajectories"
         columns = ColumnBatch.of(items, ["points", *self._hit_targets, *(["lengths"] if paths else [])])
         batch = columns.each | {name: rows.values for name, rows in columns.rows.items()}
-        begins = torch.from_numpy(columns.rows["points"].offset)
+        begins = torch.as_tensor(columns.rows["points"].offset)
         if paths:
             batch["offset"] = torch.from_numpy(columns.rows["lengths"].offset)
             begins = counts_to_offsets(batch.pop("lengths"))

@@ -4,6 +4,7 @@ HDF5 returns fill values for rows of a missing source, without an error. A virtu
 of its shards. `ShowerFile` checks all shards and reads them itself. The virtual columns are for other programs.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,12 @@ def write_virtual_file(path: Path, showers: ShardedShowers, manifest: Manifest) 
         OSError: If the file cannot be written.
     """
     with atomic_write(path) as target:
-        # HDF5 writes into memory, so that a failing disk is an error of Python.
-        with h5py.File(path.name, "w", driver="core", backing_store=False, libver="latest") as file:
+        # HDF5 writes into memory, so that a failing disk is an error of Python. The image of a file that is still open
+        # has a superblock with a wrong checksum in HDF5 1.14.2, so the file is closed first.
+        image = io.BytesIO()
+        with h5py.File(image, "w", libver="latest") as file:
             _write(file, showers, manifest)
-            file.flush()
-            image = file.id.get_file_image()
-        target.write(image)
+        target.write(image.getbuffer())
 
 
 def _write(file: Any, showers: ShardedShowers, manifest: Manifest) -> None:

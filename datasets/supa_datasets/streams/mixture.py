@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
 from supa import ShowerConfig, Showers
 from supa.arrays import IntArray
@@ -13,6 +14,7 @@ from supa.simulation_plan import Plan, Record, chunks_in_use, make_plan
 from supa.span_walker import GpuSpanWalker, SpanWalker
 from supa_datasets.loaders.source import Sample, ShowerSource
 from supa_datasets.loaders.splitmix import splitmix64, to_unit
+from supa_datasets.streams.gpu_batches import GpuSample
 
 StreamEngine = Literal["cpu", "cuda"]
 
@@ -101,6 +103,25 @@ class MixtureWalker:
             return [self._walkers[0].walk(*indices)]
         config = self._configs_of(start, stop)
         return [walker.walk(*indices, config == k) for k, walker in enumerate(self._walkers)]
+
+    def walk_on_gpu(self, start: int, stop: int) -> GpuSample:
+        """Simulate the showers at some positions, and leave them on the GPU. The engine must be ``"cuda"``.
+
+        Args:
+            start: First position.
+            stop: Position after the last one.
+
+        Returns:
+            The showers in the order of their positions.
+        """
+        first, last = self._first + start, self._first + stop
+        walkers = [walker for walker in self._walkers if isinstance(walker, GpuSpanWalker)]
+        samples = [GpuSample.of(walker.walk_on_gpu(first, last), first, k) for k, walker in enumerate(walkers)]
+        if len(samples) == 1:
+            return samples[0]
+        every = GpuSample.joined(samples)
+        place = self._configs_of(start, stop) * (stop - start) + np.arange(stop - start)
+        return every.take(torch.from_numpy(place).to(every.offset.device))
 
     def _configs_of(self, start: int, stop: int) -> IntArray:
         indices = np.arange(self._first + start, self._first + stop, dtype=np.int64)

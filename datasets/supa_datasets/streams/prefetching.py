@@ -38,14 +38,14 @@ def prefetched(batches: Generator[T, None, None], device: torch.device) -> Gener
     side = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
 
     def copied(tensor: Tensor) -> Tensor:
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return (tensor if tensor.is_cuda else tensor.pin_memory()).to(device, non_blocking=True)
 
     def make() -> tuple[Any, torch.cuda.Event | None]:
-        batch = next(batches, _END)
-        if side is None or batch is _END:
-            return batch, None
+        if side is None:
+            return next(batches, _END), None
         with torch.cuda.stream(side):
-            return map_tensors(copied, batch), side.record_event()
+            batch = next(batches, _END)  # may run kernels
+            return (batch, None) if batch is _END else (map_tensors(copied, batch), side.record_event())
 
     with ThreadPoolExecutor(1, thread_name_prefix="supa-prefetch") as thread:
         pending = deque(thread.submit(make) for _ in range(_AHEAD))

@@ -17,6 +17,7 @@ from supa_datasets.loaders.dataset import FITTED_SHOWERS
 from supa_datasets.loaders.source import Sample
 from supa_datasets.streams.description import differences
 from supa_datasets.streams.forms import StreamForm, checked_options, dataset_class
+from supa_datasets.streams.gpu_batches import is_made_on_gpu, items_on_gpu
 from supa_datasets.streams.mixture import MixtureWalker, StreamEngine
 from supa_datasets.streams.prefetching import checked_device, prefetched
 
@@ -53,7 +54,9 @@ class ShowerStream(IterableDataset[Any]):
         rank: Rank of this process. By default that of ``torch.distributed`` if it is initialised when the stream is
             created, else 0.
         num_ranks: Number of processes that share each batch, by default as for ``rank``.
-        engine: ``"cpu"``, or ``"cuda"`` to simulate the same showers on a GPU, from which they are copied to the host.
+        engine: ``"cpu"``, or ``"cuda"`` to simulate the same showers on a GPU. With a GPU as ``device``, batches of
+            points, and of sequences in the order ``"depth"``, are then made on the GPU as well. Others are made in the
+            memory of the host.
         device: Device of the batches, such as ``"cuda"``. A thread then makes the next batches while the training uses
             the present one, and copies them to the device on a stream of its own. None: a batch is made in the memory
             of the host when it is asked for, which the workers of a ``DataLoader`` need.
@@ -189,15 +192,30 @@ class ShowerStream(IterableDataset[Any]):
         walker = self._walker()
         # One worker of one rank simulates several batches at once if they are small; those of others are not adjacent.
         at_once = max(1, walker.chunk_size // self._batch_size) if self._num_ranks * workers == 1 else 1
+        on_gpu = self._engine == "cuda" and str(self._device).startswith("cuda") and is_made_on_gpu(self.dataset)
         while batch < self._num_batches:
             spans = [self._span(b) for b in range(batch, min(batch + at_once, self._num_batches))]
-            begin = spans[0][0]
-            showers, part = walker.walk(begin, spans[-1][1])
             batch += workers * len(spans)
+            yield from self._collated_on_gpu(walker, spans) if on_gpu else self._collated(walker, spans)
+
+    def _collated(self, walker: MixtureWalker, spans: Sequence[tuple[int, int]]) -> Iterator[Any]:
+        """Simulate the showers of spans at once, and yield the batch of each span."""
+        begin = spans[0][0]
+        showers, part = walker.walk(begin, spans[-1][1])
+        for start, stop in spans:
+            own = slice(start - begin, stop - begin)
+            yield self.dataset.collate(self.dataset.items_of(Sample(showers[own], part[own])))
+
+    def _collated_on_gpu(self, walker: MixtureWalker, spans: Sequence[tuple[int, int]]) -> Iterator[Any]:
+        """Do the same as `_collated` on the GPU of the batches."""
+        begin = spans[0][0]
+        sample = walker.walk_on_gpu(begin, spans[-1][1])
+        try:
             for start, stop in spans:
-                own = slice(start - begin, stop - begin)
-                yield self.dataset.collate(self.dataset.items_of(Sample(showers[own], part[own])))
-            del showers
+                yield self.dataset.collate(items_on_gpu(self.dataset, sample.part(start - begin, stop - begin)))
+        finally:
+            if sample.offset.is_cuda:  # the engine will use the memory again
+                torch.cuda.current_stream(sample.offset.device).synchronize()
 
     def _span(self, batch: int) -> tuple[int, int]:
         """Return the first position of this rank's part of a batch, and the position after its last one."""
