@@ -13,6 +13,7 @@ from supa.caching import machine_code_folder
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _settings: Any = numba.config
+_REORDER = {"reassoc", "contract", "nsz"}
 
 
 def kernel(function: Function) -> Function:
@@ -27,11 +28,31 @@ def kernel(function: Function) -> Function:
     Returns:
         Compiled function.
     """
+    return _compiled(function, fastmath=False)
+
+
+def fast_kernel(function: Function) -> Function:
+    """Compile a function like `kernel`, but let the compiler reorder sums and fuse multiplications with additions.
+
+    Loops that sum can then be vectorised. The results depend on the machine in their last bits. NaN and infinity are
+    treated correctly.
+
+    Args:
+        function: Function in the subset of Python that Numba supports.
+
+    Returns:
+        Compiled function.
+    """
+    return _compiled(function, fastmath=_REORDER)
+
+
+def _compiled(function: Function, *, fastmath: Any) -> Function:
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     folder = machine_code_folder(_settings.CACHE_DIR)
     if folder is None:
-        return cast(Function, numba.njit(function, nogil=True, error_model="numpy"))
+        return cast(Function, numba.njit(function, **options))
     with _cached_in(folder):
-        return cast(Function, numba.njit(function, cache=True, nogil=True, error_model="numpy"))
+        return cast(Function, numba.njit(function, cache=True, **options))
 
 
 def has_machine_code(module: str) -> bool:
@@ -61,6 +82,18 @@ def stage(function: Function) -> Function:
         The same function.
     """
     return numba.extending.register_jitable(error_model="numpy")(function)
+
+
+def fast_stage(function: Function) -> Function:
+    """Compile a function like `stage`, but with the freedom of `fast_kernel`.
+
+    Args:
+        function: Function in the subset of Python that Numba supports.
+
+    Returns:
+        The same function.
+    """
+    return numba.extending.register_jitable(error_model="numpy", fastmath=_REORDER)(function)
 
 
 def inline(function: Function) -> Function:
