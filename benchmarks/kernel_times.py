@@ -18,6 +18,7 @@ KINDS = {
 """Kinds of the kernels of PyTorch by their names, in the order in which they are tested."""
 
 OF_SSD = ("walk_kernel", "pairs_kernel", "steps_kernel", "step_gradients_kernel")
+UNKNOWN = "selective_scan or causal_conv1d"
 
 
 class Kernel(NamedTuple):
@@ -79,7 +80,7 @@ def kind_of(kernel: str, operator: str) -> str:
         if kernel.startswith(OF_SSD):
             return "ssd"
         if kernel.startswith(("forward_kernel", "backward_kernel")):
-            return "selective_scan or causal_conv1d"
+            return UNKNOWN
     return next((kind for kind, names in KINDS.items() if re.search(names, kernel, re.IGNORECASE)), "other")
 
 

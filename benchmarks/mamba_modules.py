@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from kernel_times import kernels_of, kind_of
+from kernel_times import UNKNOWN, kernels_of, kind_of
 from measuring import give, gpu_facts, torch_facts
 from torch import nn
 
@@ -212,6 +212,8 @@ def print_case(case: Case, results: dict[str, Any], *, top: bool) -> None:
             for kernel in results[name]["top"]:
                 kind, of = kind_of(kernel["name"], kernel["operator"]), kernel["name"].removeprefix("void ")
                 note(f"    {kernel['ms']:8.3f} ms, {kernel['launches']:4.0f}  {kind}: {kernel['operator']}  {of[:100]}")
+    if UNKNOWN in results["step"].get("kinds, ms", {}):
+        note("    The profiler did not record operators, so products + scan lacks the scan of Mamba-1.")
     if "error" in graph:
         note(f"    The step was not captured in a CUDA graph: {graph['error']}")
 
