@@ -10,7 +10,7 @@ its own memory layout, padded or packed, which is prepared before the time is ta
 First, results and gradients of 64 showers are compared with those of this package. An implementation is timed only if
 the relative RMS distances are within the tolerances: in float32, 1e-4 for results and 1e-3 for gradients, and 5e-3 and
 1e-2 for ``ssd``, because the others multiply in tf32; in bfloat16, 2e-2 and 5e-2. Without a GPU, ``--device cpu`` runs
-small cases of this package, with times that mean nothing.
+small cases of this package, to try the script.
 """
 
 import argparse

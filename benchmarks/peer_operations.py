@@ -63,7 +63,7 @@ class Padded:
         """Return a padded batch."""
         sequences, longest = self.shape
         padded = x.new_zeros(sequences * longest, *x.shape[1:]).index_copy(0, self.places.to(x.device), x)
-        padded = padded.unflatten(0, self.shape)
+        padded = padded.view(sequences, longest, *x.shape[1:])
         return padded.transpose(1, 2).contiguous() if self.channels_first else padded
 
     def rows_of(self, y: Tensor) -> Tensor:
