@@ -65,7 +65,8 @@ def measured(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
         precision=arguments.precision,
     )
     began = time.perf_counter()
-    trainer = train(showers, config, device=arguments.device, callbacks=[Printer()])
+    graphs = not arguments.without_graphs
+    trainer = train(showers, config, device=arguments.device, callbacks=[Printer()], cuda_graphs=graphs)
     whole = time.perf_counter() - began
     task = trainer.task
     seconds = [epoch.seconds for epoch in trainer.state.history]
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--without-graphs", action="store_true", help="launch each kernel from Python")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results: dict[str, Any] = {

@@ -21,6 +21,7 @@ class Objective:
     def __init__(self, encoding: TaskEncoding) -> None:
         self.encoding = encoding
         self._exchanged = encoding.name == "primary"
+        self._by_hit = encoding.task.level == "hit"
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the sum of the losses.
@@ -33,12 +34,13 @@ class Objective:
             () float32 sum.
         """
         if not self.encoding.classes:
-            return (outputs[:, 0] - batch.target).square().sum()
+            return batch.sum((outputs[:, 0] - batch.target).square(), by_hit=self._by_hit)
         if not self._exchanged:
-            return functional.cross_entropy(outputs, batch.target, reduction="sum")
+            losses = functional.cross_entropy(outputs, batch.target, reduction="none")
+            return batch.sum(losses, by_hit=self._by_hit)
         logs = outputs.log_softmax(1)
         ways = torch.stack([logs.gather(1, way[:, None])[:, 0] for way in (batch.target, 1 - batch.target)], 1)
-        return -_sums(ways, batch.offset).logsumexp(1).sum()
+        return -batch.sum(_sums(ways, batch.offset).logsumexp(1), by_hit=False)
 
     def score(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the number of correct predictions, or the sum of squared errors of the unnormalised value.
@@ -51,11 +53,12 @@ class Objective:
             () float32 sum.
         """
         if not self.encoding.classes:
-            return (outputs[:, 0] - batch.target).square().sum() * self.encoding.std**2
+            squares = (outputs[:, 0] - batch.target).square()
+            return batch.sum(squares, by_hit=self._by_hit) * self.encoding.std**2
         right = (outputs.argmax(1) == batch.target).float()
         if not self._exchanged:
-            return right.sum()
-        return _sums(torch.stack([right, 1 - right], 1), batch.offset).amax(1).sum()
+            return batch.sum(right, by_hit=self._by_hit)
+        return batch.sum(_sums(torch.stack([right, 1 - right], 1), batch.offset).amax(1), by_hit=False)
 
     def mean_score(self, total: float, units: int) -> float:
         """Convert a sum of scores into the metric.

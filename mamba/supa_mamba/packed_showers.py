@@ -84,12 +84,30 @@ class Batch:
         offset: (showers + 1,) int64 offsets of the showers.
         target: (showers,) or (hits,) int64 classes, or float32 normalised values.
         units: Number of predicted showers or hits in the complete batch, over all processes.
+        showers: () int64 number of showers before the padding; None if there is no padding.
     """
 
     points: Tensor
     offset: Tensor
     target: Tensor
     units: int
+    showers: Tensor | None = None
+
+    def sum(self, values: Tensor, *, by_hit: bool) -> Tensor:
+        """Sum values without those of the padding, whose gradients are zero.
+
+        Args:
+            values: (hits,) or (showers,) values.
+            by_hit: Whether there is a value for each hit.
+
+        Returns:
+            () sum.
+        """
+        if self.showers is not None:
+            # Indexing with a tensor would synchronise with the device.
+            end = self.offset.index_select(0, self.showers) if by_hit else self.showers
+            values = torch.where(torch.arange(len(values), device=values.device) < end, values, 0.0)
+        return values.sum()
 
 
 class PackedShowers:

@@ -29,6 +29,7 @@ class StreamEncoderTask(EncoderTask):
         stream: Stream of sequences with the features, the normalisation and the targets of the encoding.
         batches_per_epoch: Number of batches of an epoch.
         processes: Processes that train together; this process alone by default.
+        cuda_graphs: Whether to capture CUDA graphs on a GPU; see `EncoderTask`.
 
     Raises:
         ValueError: If there are no targets.
@@ -44,8 +45,9 @@ class StreamEncoderTask(EncoderTask):
         *,
         batches_per_epoch: int,
         processes: Processes | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
-        super().__init__(config, encoding, sample, valid, processes=processes)
+        super().__init__(config, encoding, sample, valid, processes=processes, cuda_graphs=cuda_graphs)
         self._batches = StreamBatches(
             stream,
             steps_per_epoch=batches_per_epoch,
@@ -114,6 +116,7 @@ def stream_training_task(
     batches_per_epoch: int = 400,
     validation_showers: int = 10_000,
     processes: Processes | None = None,
+    cuda_graphs: bool = True,
 ) -> StreamEncoderTask:
     """Prepare the training of an encoder on showers that are simulated during the training.
 
@@ -128,6 +131,7 @@ def stream_training_task(
         batches_per_epoch: Number of batches from one validation to the next.
         validation_showers: Number of validation showers.
         processes: Processes that train together, and their device; this process on the CPU by default.
+        cuda_graphs: Whether to capture CUDA graphs on a GPU; see `supa_mamba.training_task`.
 
     Returns:
         The task, for `supa_learning.Trainer`.
@@ -161,5 +165,12 @@ def stream_training_task(
         targets=encoding.task.targets,
     )
     return StreamEncoderTask(
-        config, encoding, sample, valid, train, batches_per_epoch=batches_per_epoch, processes=processes
+        config,
+        encoding,
+        sample,
+        valid,
+        train,
+        batches_per_epoch=batches_per_epoch,
+        processes=processes,
+        cuda_graphs=cuda_graphs,
     )

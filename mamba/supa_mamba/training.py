@@ -1,14 +1,15 @@
 """Training of shower encoders with `supa_learning.Trainer`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from supa.checks import counted
+from supa_learning.captured_step import CapturedStep
 from supa_learning.processes import Processes
 from supa_learning.randomness import RandomState, epoch_order
 from supa_learning.schedules import WarmupCosine
@@ -27,6 +28,7 @@ from supa_mamba.packed_showers import (
     packed_showers,
     training_showers,
 )
+from supa_mamba.padding import PaddedShape, empty_batch, fill_padded
 
 PART = "encoder"
 """Name of the model in the figures of an epoch."""
@@ -35,11 +37,25 @@ _VALIDATION_FACTOR = 2
 """Validation stores nothing for a backward pass, so its batches can be larger by this factor."""
 
 
+class StepInputs(NamedTuple):
+    """Inputs of a training or validation step.
+
+    Args:
+        batch: The batch, with padding if the step is captured.
+        scale: Factor of the sum of the losses for the gradient; a () float32 tensor if the step is captured.
+    """
+
+    batch: Batch
+    scale: float | Tensor
+
+
 class EncoderTask(TrainingTask[Batch]):
     """Training task of an encoder.
 
     The order of the showers depends only on the seed and the epoch; nothing else is random after initialisation. With
     several processes, each process computes its share of every batch.
+
+    In one process on a GPU, batches are padded to few shapes, and the steps are captured as CUDA graphs.
 
     Args:
         config: Configuration of the encoder and its training.
@@ -47,6 +63,7 @@ class EncoderTask(TrainingTask[Batch]):
         train: The training showers.
         valid: The validation showers.
         processes: Processes that train together; this process alone by default.
+        cuda_graphs: Whether to capture CUDA graphs on a GPU. The results have the same bits without them.
 
     Raises:
         ValueError: If a batch has fewer showers than there are processes, or if there are no targets.
@@ -60,6 +77,7 @@ class EncoderTask(TrainingTask[Batch]):
         valid: PackedShowers,
         *,
         processes: Processes | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         processes = processes or Processes()
         smallest = int(np.diff(batch_cuts(len(train), config.batch_size)).min())
@@ -72,10 +90,12 @@ class EncoderTask(TrainingTask[Batch]):
             if not len(showers.target):
                 raise ValueError(f"The {kind} showers have no hits to predict; provide more showers.")
         self.encoder = new_encoder(config, encoding).to(processes.device)
+        on_gpu = processes.device.type == "cuda"
+        # A graph reads the learning rate from a tensor.
+        self._rate = torch.tensor(config.learning_rate, device=processes.device) if on_gpu else None
+        self._options: dict[str, Any] = {"fused": on_gpu, "capturable": on_gpu}
         self._adamw = torch.optim.AdamW(
-            optimizer_groups(self.encoder, config.weight_decay),
-            lr=config.learning_rate,
-            fused=processes.device.type == "cuda",
+            optimizer_groups(self.encoder, config.weight_decay), lr=config.learning_rate, **self._options
         )
         super().__init__(
             self.encoder,
@@ -92,6 +112,12 @@ class EncoderTask(TrainingTask[Batch]):
         self.train, self.valid = train.to(processes.device), valid.to(processes.device)
         self.objective = Objective(encoding)
         self._shared: nn.Module = self.encoder
+        # DistributedDataParallel communicates from hooks of the backward pass, which graphs do not support.
+        self._padded = on_gpu and processes.count == 1
+        self._step, self._evaluation = (
+            CapturedStep(step, self._new_inputs, device=self.device, enabled=cuda_graphs)
+            for step in (self._train_step, self._validation_step)
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -132,17 +158,32 @@ class EncoderTask(TrainingTask[Batch]):
         Returns:
             (2,) float32: the sum of the losses of this share, and the number of their units.
         """
+        if self._rate is not None:
+            self._rate.fill_(learning_rate)
         for group in self._adamw.param_groups:
-            group["lr"] = learning_rate
-        self._adamw.zero_grad(set_to_none=True)
-        loss = self.objective.loss(self._outputs(batch), batch)
+            group["lr"] = learning_rate if self._rate is None else self._rate
         # DDP averages the gradients of the processes, but the loss is the mean over the units of the whole batch.
         # A batch of empty showers has no units.
-        (loss * (self.processes.count / max(batch.units, 1))).backward()  # type: ignore[no-untyped-call]
+        scale = self.processes.count / max(batch.units, 1)
+        if self._padded:
+            loss = self._run(self._step, batch, self.config.batch_size, scale)
+        else:
+            loss = self._train_step(StepInputs(batch, scale))
+        return torch.stack([loss, torch.full_like(loss, len(batch.target))])
+
+    def _train_step(self, inputs: StepInputs) -> Tensor:
+        """Update the encoder and return the sum of the losses."""
+        self._adamw.zero_grad(set_to_none=True)
+        loss = self.objective.loss(self._outputs(inputs.batch), inputs.batch)
+        (loss * inputs.scale).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
         self._adamw.step()
-        loss = loss.detach()
-        return torch.stack([loss, torch.full_like(loss, len(batch.target))])
+        return loss.detach()
+
+    def _validation_step(self, inputs: StepInputs) -> Tensor:
+        """Return the sums of losses and scores."""
+        outputs = self._outputs(inputs.batch)
+        return torch.stack([self.objective.loss(outputs, inputs.batch), self.objective.score(outputs, inputs.batch)])
 
     def figures(self, totals: Tensor) -> Figures:
         """Return the mean loss of an epoch; see `TrainingTask.figures`."""
@@ -160,12 +201,35 @@ class EncoderTask(TrainingTask[Batch]):
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         units = 0
         for batch in batches:
-            outputs = self._outputs(batch)
-            sums += torch.stack([self.objective.loss(outputs, batch), self.objective.score(outputs, batch)])
+            if self._padded:
+                sums += self._run(self._evaluation, batch, _VALIDATION_FACTOR * self.config.batch_size)
+            else:
+                sums += self._validation_step(StepInputs(batch, 1.0))
             units += batch.units
         loss, score = self.processes.sum(sums).tolist()
         figures = {"loss": loss / units, self.objective.metric: self.objective.mean_score(score, units)}
         return Validation((-loss / units,), {PART: figures})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state of the optimizer, which may have been trained on another kind of device."""
+        saved = state["optimizer"]
+        groups = [group | self._options for group in saved["param_groups"]]
+        super().load_state_dict({**state, "optimizer": {**saved, "param_groups": groups}})
+        self._step.forget()  # the optimizer has new tensors
+
+    def _run(
+        self, step: CapturedStep[PaddedShape, StepInputs], batch: Batch, most_showers: int, scale: float = 1.0
+    ) -> Tensor:
+        """Run a step on a padded batch."""
+        shape = PaddedShape.of(batch, most_showers)
+        inputs = step.inputs(shape)
+        fill_padded(inputs.batch, batch)
+        inputs.scale.fill_(scale)  # type: ignore[union-attr]
+        return step(shape)
+
+    def _new_inputs(self, shape: PaddedShape) -> StepInputs:
+        batch = empty_batch(shape, self.train.points, self.train.target, by_hit=self.train.by_hit)
+        return StepInputs(batch, torch.empty((), device=self.device))
 
     @property
     def _share(self) -> tuple[int, int]:
@@ -199,7 +263,9 @@ def new_encoder(config: TrainingConfig, encoding: TaskEncoding) -> ShowerEncoder
         return ShowerEncoder(sizes)
 
 
-def training_task(showers: Any, config: TrainingConfig, *, processes: Processes | None = None) -> EncoderTask:
+def training_task(
+    showers: Any, config: TrainingConfig, *, processes: Processes | None = None, cuda_graphs: bool = True
+) -> EncoderTask:
     """Read showers and prepare the training of an encoder on them.
 
     Use this function instead of `train` to create the `supa_learning.Trainer` yourself, for example to resume training
@@ -210,6 +276,7 @@ def training_task(showers: Any, config: TrainingConfig, *, processes: Processes 
             determines its split: 80 % training, 10 % validation, 10 % test.
         config: Configuration of the encoder and its training.
         processes: Processes that train together, and their device; this process on the CPU by default.
+        cuda_graphs: Whether to capture CUDA graphs on a GPU; see `EncoderTask`.
 
     Returns:
         The task, for `supa_learning.Trainer`.
@@ -232,11 +299,16 @@ def training_task(showers: Any, config: TrainingConfig, *, processes: Processes 
     """
     encoding, train_showers = training_showers(showers, config.target)
     valid = packed_showers(showers, "validation", encoding)
-    return EncoderTask(config, encoding, train_showers, valid, processes=processes)
+    return EncoderTask(config, encoding, train_showers, valid, processes=processes, cuda_graphs=cuda_graphs)
 
 
 def train(
-    showers: Any, config: TrainingConfig, *, device: str = "cpu", callbacks: Sequence[Callback] = ()
+    showers: Any,
+    config: TrainingConfig,
+    *,
+    device: str = "cpu",
+    callbacks: Sequence[Callback] = (),
+    cuda_graphs: bool = True,
 ) -> Trainer[EncoderTask]:
     """Train an encoder on showers in this process.
 
@@ -246,6 +318,7 @@ def train(
         config: Configuration of the encoder and its training.
         device: Device of the training, such as ``"cuda"``.
         callbacks: Callbacks of the trainer, for example for progress bars and checkpoints.
+        cuda_graphs: Whether to capture CUDA graphs on a GPU; see `EncoderTask`.
 
     Returns:
         The trainer after training. ``trainer.task.encoder`` has the best weights, and ``trainer.state.history``
@@ -265,7 +338,8 @@ def train(
         >>> sorted(trainer.state.history[0].valid["encoder"])
         ['error_of_ln_E', 'loss']
     """
-    task = training_task(showers, config, processes=Processes(device=torch.device(device)))
+    processes = Processes(device=torch.device(device))
+    task = training_task(showers, config, processes=processes, cuda_graphs=cuda_graphs)
     trainer = Trainer(task, callbacks=callbacks)
     trainer.run()
     return trainer

@@ -56,9 +56,9 @@ class _OnStep(Callback):
         self.on_step = function
 
 
-def _trainer(showers, config, *, on_step=None, processes=None, stop=lambda: False):
+def _trainer(showers, config, *, on_step=None, stop=lambda: False, **options):
     callbacks = [] if on_step is None else [_OnStep(on_step)]
-    return Trainer(training_task(showers, config, processes=processes), callbacks=callbacks, should_stop=stop)
+    return Trainer(training_task(showers, config, **options), callbacks=callbacks, should_stop=stop)
 
 
 def _evaluated(trainer, showers):
@@ -280,24 +280,44 @@ def test_training_interrupted_anywhere_ends_with_the_same_bits(energies, counts,
 )
 @pytest.mark.parametrize(("target", "fixture"), [("incident_energy", "energies"), ("primary", "pairs")])
 def test_training_on_a_gpu_does_not_synchronise_and_resumes_exactly(request, target, fixture):
-    showers, config = request.getfixturevalue(fixture), TrainingConfig(target=target, **TINY)
+    """The bits do not depend on CUDA graphs: neither of the whole training, nor of a part of it."""
+    showers = request.getfixturevalue(fixture)
+    config = TrainingConfig(target=target, **{**TINY, "epochs": 5})
     processes = Processes(device=torch.device("cuda"))
-    whole = _trainer(showers, config, processes=processes)
+    whole = _trainer(showers, config, processes=processes, cuda_graphs=False)
     whole.run()
-    stopped = _trainer(showers, config, processes=processes, stop=_Counted(12))
-    with pytest.raises(KeyboardInterrupt):
-        stopped.run()
-    resumed = _trainer(showers, config, processes=processes)
-    resumed.load_state_dict(stopped.state_dict())
-    resumed.run()
-    for name, weights in resumed.task.encoder.state_dict().items():
-        assert torch.equal(weights, whole.task.encoder.state_dict()[name])
+    for graphs in ((True, False), (False, True), (True, True)):
+        stopped = _trainer(showers, config, processes=processes, stop=_Counted(22), cuda_graphs=graphs[0])
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run()
+        resumed = _trainer(showers, config, processes=processes, cuda_graphs=graphs[1])
+        resumed.load_state_dict(stopped.state_dict())
+        resumed.run()
+        for name, weights in resumed.task.encoder.state_dict().items():
+            assert torch.equal(weights, whole.task.encoder.state_dict()[name]), (graphs, name)
     task = resumed.task
-    batches = task.train.batches(np.arange(len(task.train)), 20)
-    task.update(next(batches), 1e-3)
+    batches = list(task.train.batches(np.arange(len(task.train)), 20))
+    for _ in range(2):  # compile and capture
+        for batch in batches:
+            task.update(batch, 1e-3)
     with no_device_sync():
         for batch in batches:
             task.update(batch, 1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device is available; run with -m gpu on a machine with a GPU"
+)
+def test_a_training_continues_on_another_kind_of_device(energies):
+    config = TrainingConfig(target="incident_energy", **TINY)
+    for first, second in (("cpu", "cuda"), ("cuda", "cpu")):
+        stopped = _trainer(energies, config, processes=Processes(device=torch.device(first)), stop=_Counted(12))
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run()
+        resumed = _trainer(energies, config, processes=Processes(device=torch.device(second)))
+        resumed.load_state_dict(stopped.state_dict())
+        assert resumed.run().finished
 
 
 def test_finished_training_is_not_continued(energies, tmp_path):

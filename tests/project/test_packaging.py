@@ -31,7 +31,7 @@ PUBLIC = {
         "shower_graphs", "split_links", "standard_split", "train", "training_task", "update_rule",
     ],
     "supa_learning": [
-        "BASELINES", "Callback", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch", "Fold", "Position",
+        "BASELINES", "Callback", "CapturedStep", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch", "Fold", "Position",
         "Processes", "RandomState", "StepDecay", "StreamBatches", "TensorBoard", "Trainer", "TrainingState",
         "TrainingTask", "Validation", "WarmupCosine", "choose_device", "epoch_order", "run_baseline",
         "stratified_folds", "torchrun_processes",
