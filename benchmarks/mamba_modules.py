@@ -28,9 +28,10 @@ from typing import Any, NamedTuple
 import torch
 from kernel_times import UNKNOWN, kernels_of, kind_of
 from measuring import give, gpu_facts, torch_facts
-from torch import nn
+from torch import Tensor, nn
 
 from mamba import lengths_of, offset_of
+from supa_learning import CapturedStep
 from supa_mamba import MambaStack, optimizer_groups
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -81,8 +82,8 @@ def wall_ms(step: Callable[[], Any], device: str) -> float:
     return statistics.median(timed(count) for _ in range(GROUPS)) * 1e3
 
 
-def training_step(case: Case, stack: nn.Module, device: str, *, capturable: bool) -> Callable[[], None]:
-    """Return a function that takes one training step, with the same inputs at every call."""
+def training_step(case: Case, stack: nn.Module, device: str, *, capturable: bool) -> Callable[[], Tensor]:
+    """Return a function that takes one training step on the same inputs and returns the norm of the gradients."""
     # A captured step reads its learning rate from a tensor.
     rate = torch.tensor(1e-3, device=device) if capturable else 1e-3
     groups = optimizer_groups(stack, 0.01)
@@ -94,14 +95,15 @@ def training_step(case: Case, stack: nn.Module, device: str, *, capturable: bool
     x = x.clone().requires_grad_()  # as behind an embedding
     parameters = list(stack.parameters())
 
-    def step() -> None:
+    def step() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         x.grad = None
         with torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16"):
             y = stack(x, offset)
         y.backward(y_grad)
-        nn.utils.clip_grad_norm_(parameters, CLIP)
+        norm = nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
+        return norm
 
     return step
 
@@ -118,30 +120,26 @@ def inference_step(case: Case, stack: nn.Module, device: str) -> Callable[[], No
     return step
 
 
-def warm(step: Callable[[], None]) -> Callable[[], None]:
+def warm(step: Callable[[], Any]) -> Callable[[], Any]:
     """Take a few steps, which compile kernels and allocate memory, and return the step."""
     for _ in range(3):
         step()
     return step
 
 
-def captured(step: Callable[[], None]) -> dict[str, Any]:
-    """Capture a step in a CUDA graph, and time its replays."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        warm(step)
-    torch.cuda.current_stream().wait_stream(stream)
+def captured(step: Callable[[], Tensor]) -> dict[str, Any]:
+    """Capture a step in a CUDA graph as the training does, and time its replays."""
+    replayed = CapturedStep(lambda _: step(), lambda _: None, device=torch.device("cuda"))
+    replayed.inputs("all")
+    replayed("all")  # the first call runs the step as usual, the second one captures it
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved()
-    graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
-            step()
+        replayed("all")
     except RuntimeError as error:
         return {"error": str(error).splitlines()[0]}
     pool = torch.cuda.memory_reserved() - before
-    return {"wall, ms": wall_ms(graph.replay, "cuda"), "pool, MB": pool / 1e6}
+    return {"wall, ms": wall_ms(lambda: replayed("all"), "cuda"), "pool, MB": pool / 1e6}
 
 
 def stack_of(case: Case, layers: int, device: str) -> nn.Module:
