@@ -18,7 +18,6 @@ forward pass runs in autocast. Without a GPU, ``--device cpu`` runs small cases 
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from itertools import product
@@ -27,7 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 from kernel_times import UNKNOWN, kernels_of, kind_of
-from measuring import give, gpu_facts, torch_facts
+from measuring import give, gpu_facts, note, torch_facts
 from torch import Tensor, nn
 
 from mamba import lengths_of, offset_of
@@ -108,14 +107,15 @@ def training_step(case: Case, stack: nn.Module, device: str, *, capturable: bool
     return step
 
 
-def inference_step(case: Case, stack: nn.Module, device: str) -> Callable[[], None]:
-    """Return a function that runs the forward pass without gradients."""
+def inference_step(case: Case, stack: nn.Module, device: str) -> Callable[[], Tensor]:
+    """Return a function that runs the forward pass without gradients and returns its result."""
     lengths = lengths_of(case.showers)
     offset, x = offset_of(lengths, device), torch.randn(int(lengths.sum()), case.width, device=device)
 
-    def step() -> None:
+    def step() -> Tensor:
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16"):
-            stack(x, offset)
+            y: Tensor = stack(x, offset)
+        return y
 
     return step
 
@@ -129,7 +129,7 @@ def warm(step: Callable[[], Any]) -> Callable[[], Any]:
 
 def captured(step: Callable[[], Tensor]) -> dict[str, Any]:
     """Capture a step in a CUDA graph as the training does, and time its replays."""
-    replayed = CapturedStep(lambda _: step(), lambda _: None, device=torch.device("cuda"))
+    replayed: CapturedStep[str, None] = CapturedStep(lambda _: step(), lambda _: None, device=torch.device("cuda"))
     replayed.inputs("all")
     replayed("all")  # the first call runs the step as usual, the second one captures it
     torch.cuda.empty_cache()
@@ -168,12 +168,11 @@ def time_case(case: Case, layers: int, device: str, *, graph: bool, inference: b
 def profile_case(case: Case, layers: int, results: dict[str, Any]) -> None:
     """Add the times of the kernels of a case to its results."""
     stack = stack_of(case, layers, "cuda")
-    steps = {
-        "step": training_step(case, stack, "cuda", capturable=False),
-        "inference": inference_step(case, stack, "cuda"),
-    }
-    for name in [name for name in steps if name in results]:
-        kernels = kernels_of(warm(steps[name]))
+    steps = {"step": training_step(case, stack, "cuda", capturable=False)}
+    if "inference" in results:
+        steps["inference"] = inference_step(case, stack, "cuda")
+    for name, step in steps.items():
+        kernels = kernels_of(warm(step))
         kinds: dict[str, float] = {}
         for kernel in kernels:
             kind = kind_of(kernel.name, kernel.operator)
@@ -214,11 +213,6 @@ def print_case(case: Case, results: dict[str, Any], *, top: bool) -> None:
         note("    The profiler did not record operators, so products + scan lacks the scan of Mamba-1.")
     if "error" in graph:
         note(f"    The step was not captured in a CUDA graph: {graph['error']}")
-
-
-def note(text: str) -> None:
-    """Print a line beside the results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def print_row(cells: Iterable[Any]) -> None:

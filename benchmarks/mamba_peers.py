@@ -16,7 +16,6 @@ small cases of this package, to try the script.
 import argparse
 import importlib.metadata
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +23,8 @@ from typing import Any, NamedTuple
 
 import mamba_ssd
 import torch
-from measuring import give, gpu_facts, torch_facts
-from peer_operations import Contender, Layout, chunk_scans, convolutions, scans
+from measuring import give, gpu_facts, note, torch_facts
+from peer_operations import Implementation, Layout, chunk_scans, convolutions, scans
 from torch import Tensor
 
 import mamba
@@ -70,12 +69,12 @@ class Operation(NamedTuple):
     """An operation.
 
     Args:
-        contenders: Function of lengths and device that returns the implementations, ours for packed rows first.
+        implementations: Function of lengths and device that returns the implementations, ours for packed rows first.
         draw: Function of lengths, dtype and device that returns packed inputs; the first one has the shape of y.
         tolerances: Tolerances of results and of gradients, for float32 and for bfloat16.
     """
 
-    contenders: Callable[[Tensor, str], list[Contender]]
+    implementations: Callable[[Tensor, str], list[Implementation]]
     draw: Callable[[Tensor, torch.dtype, str], dict[str, Tensor]]
     tolerances: dict[str, tuple[float, float]]
 
@@ -137,7 +136,9 @@ def compare(name: str, dtype: str, showers: int, device: str, installed: set[str
     checked, inputs = (operation.draw(of, getattr(torch, dtype), device) for of in (few, lengths))
     truth: list[Tensor] = []
     results: dict[str, dict[str, Any]] = {}
-    for small, large in zip(operation.contenders(few, device), operation.contenders(lengths, device), strict=True):
+    for small, large in zip(
+        operation.implementations(few, device), operation.implementations(lengths, device), strict=True
+    ):
         if small.package not in installed:
             continue
         try:
@@ -159,11 +160,6 @@ def compare(name: str, dtype: str, showers: int, device: str, installed: set[str
 
 
 COLUMNS = ("forward, ms", "forward and backward, ms", "distance of y", "distance of gradients")
-
-
-def note(text: str) -> None:
-    """Print a line beside the results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def package_versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ def gpu_facts() -> dict[str, Any]:
 def best_and_median(rates: list[float]) -> dict[str, float]:
     """Summarise the rates of repetitions. Other work on a shared machine can only slow them down."""
     return {"best": max(rates), "median": statistics.median(rates)}
+
+
+def note(text: str) -> None:
+    """Print a line to the standard error, beside the results."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def give(results: dict[str, Any], path: Path | None) -> None:

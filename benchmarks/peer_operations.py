@@ -72,7 +72,7 @@ class Padded:
         return y.flatten(0, 1)[self.places.to(y.device)]
 
 
-class Contender(NamedTuple):
+class Implementation(NamedTuple):
     """One implementation of an operation.
 
     Args:
@@ -93,7 +93,7 @@ def sequence_indices(lengths: Tensor, device: str) -> Tensor:
     return torch.arange(len(lengths), dtype=torch.int32).repeat_interleave(lengths)[None].to(device)
 
 
-def scans(lengths: Tensor, device: str) -> list[Contender]:
+def scans(lengths: Tensor, device: str) -> list[Implementation]:
     """Return the implementations of the scan."""
     offset = mamba.offset_of(lengths, device)
     ours = partial(supa_mamba.selective_scan, delta_softplus=True)
@@ -104,13 +104,13 @@ def scans(lengths: Tensor, device: str) -> list[Contender]:
         return partial(selective_scan_fn, delta_softplus=True)
 
     return [
-        Contender("supa_mamba", "packed", Packed(), lambda: partial(ours, offset=offset)),
-        Contender("supa_mamba", "padded", Padded(lengths), lambda: ours),
-        Contender("mamba_ssm", "padded", Padded(lengths, channels_first=True), of_mamba_ssm),
+        Implementation("supa_mamba", "packed", Packed(), lambda: partial(ours, offset=offset)),
+        Implementation("supa_mamba", "padded", Padded(lengths), lambda: ours),
+        Implementation("mamba_ssm", "padded", Padded(lengths, channels_first=True), of_mamba_ssm),
     ]
 
 
-def convolutions(lengths: Tensor, device: str) -> list[Contender]:
+def convolutions(lengths: Tensor, device: str) -> list[Implementation]:
     """Return the implementations of the convolution."""
     offset, indices = mamba.offset_of(lengths, device), sequence_indices(lengths, device)
     ours = partial(supa_mamba.causal_conv1d, activation="silu")
@@ -127,16 +127,16 @@ def convolutions(lengths: Tensor, device: str) -> list[Contender]:
         return lambda x, weight, bias: causal_conv1d(x, weight, bias, activation="silu", **options)[0]
 
     return [
-        Contender("supa_mamba", "packed", Packed(), lambda: partial(ours, offset=offset)),
-        Contender("supa_mamba", "padded", Padded(lengths), lambda: ours),
-        Contender("causal_conv1d", "packed", OneRow(), partial(of_causal_conv1d, seq_idx=indices)),
-        Contender("causal_conv1d", "padded", Padded(lengths), of_causal_conv1d),
-        Contender("fla", "packed", OneRow(), partial(of_fla, cu_seqlens=offset)),
-        Contender("fla", "padded", Padded(lengths), of_fla),
+        Implementation("supa_mamba", "packed", Packed(), lambda: partial(ours, offset=offset)),
+        Implementation("supa_mamba", "padded", Padded(lengths), lambda: ours),
+        Implementation("causal_conv1d", "packed", OneRow(), partial(of_causal_conv1d, seq_idx=indices)),
+        Implementation("causal_conv1d", "padded", Padded(lengths), of_causal_conv1d),
+        Implementation("fla", "packed", OneRow(), partial(of_fla, cu_seqlens=offset)),
+        Implementation("fla", "padded", Padded(lengths), of_fla),
     ]
 
 
-def chunk_scans(lengths: Tensor, device: str) -> list[Contender]:
+def chunk_scans(lengths: Tensor, device: str) -> list[Implementation]:
     """Return the implementations of ``ssd``."""
     offset, indices = mamba.offset_of(lengths, device), sequence_indices(lengths, device)
     ours = partial(supa_mamba.ssd, dt_softplus=True)
@@ -160,18 +160,20 @@ def chunk_scans(lengths: Tensor, device: str) -> list[Contender]:
         return run
 
     return [
-        Contender("supa_mamba", "packed", Packed(), lambda: partial(ours, offset=offset)),
-        Contender("supa_mamba", "padded", Padded(lengths), lambda: ours),
+        Implementation("supa_mamba", "packed", Packed(), lambda: partial(ours, offset=offset)),
+        Implementation("supa_mamba", "padded", Padded(lengths), lambda: ours),
         *[
-            contender
+            implementation
             for chunk in (64, 256)
-            for contender in (
-                Contender(
+            for implementation in (
+                Implementation(
                     "mamba_ssm", f"chunks of {chunk}, packed", OneRow(), partial(of_mamba_ssm, chunk, seq_idx=indices)
                 ),
-                Contender("mamba_ssm", f"chunks of {chunk}, padded", Padded(lengths), partial(of_mamba_ssm, chunk)),
+                Implementation(
+                    "mamba_ssm", f"chunks of {chunk}, padded", Padded(lengths), partial(of_mamba_ssm, chunk)
+                ),
             )
         ],
-        Contender("fla", "simple_gla, packed", OneRow(), partial(of_fla, cu_seqlens=offset)),
-        Contender("fla", "simple_gla, padded", Padded(lengths), of_fla),
+        Implementation("fla", "simple_gla, packed", OneRow(), partial(of_fla, cu_seqlens=offset)),
+        Implementation("fla", "simple_gla, padded", Padded(lengths), of_fla),
     ]
