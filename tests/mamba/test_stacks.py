@@ -1,6 +1,7 @@
 import copy
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from device_sync import no_device_sync
 from mixers import D_MODEL, STACKS, made, pieces, rows
 from sequences import distance, offset_of
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
+from supa_learning import CapturedStep
 from supa_mamba import BiMamba, CausalAttention, HybridStack, Mamba, MambaBlock, MambaStack, optimizer_groups
 
 ENCODER = {"bimamba": lambda: MambaStack(D_MODEL, 2, mixer="bimamba", d_state=3)}
@@ -111,6 +114,37 @@ def test_compiled_steps(name):
     step = torch.compile(stack.step, backend="aot_eager", fullgraph=True)
     for _ in range(2):
         assert distance(step(x, compiled, order)[0], stack.step(x, eager, order)[0]) < 1e-13
+
+
+@causal
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available; run with -m gpu")
+def test_captured_steps_have_the_bits_of_eager_ones(name):
+    stack = made(STACKS[name], "cuda", torch.float32)
+    states, steps = [], []
+    for enabled in (True, False):
+        state = begun(stack, 3)
+        states.append(state)
+        run = partial(_step, stack, state)
+        steps.append(CapturedStep(run, _new_inputs, device=torch.device("cuda"), enabled=enabled))
+    for k in range(6):
+        x, slots = rows(2, "cuda", torch.float32) + k, torch.tensor([k % 3, -1], device="cuda")
+        results = []
+        for step in steps:
+            for mine, given in zip(step.inputs(2), (x, slots), strict=True):
+                mine.copy_(given)
+            results.append(step(2)[0])
+        assert torch.equal(*results)
+    for mine, other in zip(*(tree_leaves(state) for state in states), strict=True):
+        assert torch.equal(mine, other)
+
+
+def _step(stack, state, inputs):
+    return stack.step(inputs[0], state, inputs[1])
+
+
+def _new_inputs(count):
+    return torch.empty(count, D_MODEL, device="cuda"), torch.empty(count, dtype=torch.int64, device="cuda")
 
 
 @every
