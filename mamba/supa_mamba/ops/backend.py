@@ -1,4 +1,4 @@
-"""Selection of the backend: Triton kernels for tensors on a GPU, plain PyTorch for tensors on a CPU."""
+"""Selection of the backend: Triton kernels on a GPU, compiled loops or plain PyTorch on a CPU."""
 
 import importlib
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +21,7 @@ def is_cuda(x: Tensor) -> bool:
 
 
 def use_custom_op(x: Tensor) -> bool:
-    """Return whether an operation calls its custom operator. Otherwise autograd records the plain PyTorch code.
+    """Return whether an operation calls its custom operator, which compiled programs and torch.export need.
 
     Args:
         x: An input of the operation.
@@ -44,12 +44,13 @@ def device_guard(x: Tensor) -> AbstractContextManager[Any]:
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
-def load_backend(x: Tensor, package: str) -> Any:
+def load_backend(x: Tensor, package: str, *, compiled: bool = False) -> Any:
     """Import the module that runs an operation. Triton is imported only if it is needed.
 
     Args:
         x: An input of the operation.
         package: Package of the operation, with the modules ``launch`` and ``cpu``.
+        compiled: Whether to use its module ``compiled`` on a CPU instead of ``cpu``.
 
     Returns:
         The module.
@@ -58,7 +59,7 @@ def load_backend(x: Tensor, package: str) -> Any:
         ImportError: If Triton is required but not installed.
     """
     if not is_cuda(x):
-        return importlib.import_module(f"{package}.cpu")
+        return importlib.import_module(f"{package}.{'compiled' if compiled else 'cpu'}")
     try:
         return importlib.import_module(f"{package}.launch")
     except ModuleNotFoundError as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from supa_mamba.ops import backend
-from supa_mamba.ops.transforms import first_order, needs_gradients
+from supa_mamba.ops.transforms import any_order, first_order, is_transformed, needs_gradients
 from supa_mamba.ops.vjp import vjp
 
 _SCHEMA_TYPES: dict[Any, str] = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", float: "float"}
@@ -36,27 +36,30 @@ Options = TypeVar("Options")
 
 
 def sequence_operator(
-    name: str, package: str, inputs: type[Inputs], options: type[Options]
+    name: str, package: str, inputs: type[Inputs], options: type[Options], *, compiled: bool = False
 ) -> Callable[[Inputs, Options, bool], tuple[Tensor, Tensor]]:
     """Register an operation over packed sequences, and its gradients.
 
-    The package of the operation provides three functions:
+    The package of the operation provides these functions:
 
-    - ``cpu.forward(inputs, options, return_final_states)`` returns y and the final states, and is differentiable. The
-      states are those of zero sequences if they are not requested.
+    - ``cpu.forward(inputs, options, return_final_states)`` returns y and the final states, and has derivatives of every
+      order. The states are those of zero sequences if they are not requested.
     - ``launch.forward(inputs, options, return_final_states, save_checkpoints)`` also returns checkpoints.
     - ``launch.backward(y_grad, final_grad, inputs, checkpoints, options)`` returns the gradient of each input except
       the offset, and None for a missing input.
+    - ``compiled.forward`` and ``compiled.backward``, if they exist, do the same as those of ``launch`` on a CPU.
 
     Args:
         name: Name of the public function.
         package: Package of the operation.
         inputs: Type of the inputs, a named tuple of tensors.
         options: Type of the options, a named tuple of booleans and floats.
+        compiled: Whether the package has a module ``compiled``.
 
     Returns:
         A function of the inputs, the options and ``return_final_states`` that returns y and the final states. It calls
-        the custom operator on a GPU and in compiled programs. Otherwise autograd records ``cpu.forward``.
+        the custom operator on a GPU and in compiled programs. Otherwise it calls ``compiled.forward``, or autograd
+        records ``cpu.forward``.
     """
     tensors, settings = _arguments(inputs), _arguments(options)
     fields = list(get_type_hints(inputs))
@@ -67,8 +70,8 @@ def sequence_operator(
 
     def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         given, chosen, (return_final_states, save_checkpoints) = split(arguments)
-        module = backend.load_backend(given[0], package)
-        if not backend.is_cuda(given[0]):
+        module = backend.load_backend(given[0], package, compiled=compiled)
+        if not backend.is_cuda(given[0]) and not compiled:
             y, final_states = module.forward(given, chosen, return_final_states)
             return y.contiguous(), final_states.contiguous(), given.new_checkpoints(save=False)
         with backend.device_guard(given[0]):
@@ -77,8 +80,8 @@ def sequence_operator(
 
     def backward(y_grad: Tensor, final_grad: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
         given, chosen, (checkpoints,) = split(arguments)
-        module = backend.load_backend(given[0], package)
-        if backend.is_cuda(given[0]):
+        module = backend.load_backend(given[0], package, compiled=compiled)
+        if backend.is_cuda(given[0]) or compiled:
             with backend.device_guard(given[0]):
                 found = module.backward(y_grad, final_grad, given, checkpoints, chosen)
         else:
@@ -90,7 +93,7 @@ def sequence_operator(
         given, _, (return_final_states, save_checkpoints) = split(arguments)
         x = given[0]
         sequences = given.offset.shape[0] - 1 if return_final_states else 0
-        save = save_checkpoints and backend.is_cuda(x)
+        save = save_checkpoints and (backend.is_cuda(x) or compiled)
         return x.new_empty(x.shape), given.new_final_states(sequences), given.new_checkpoints(save=save)
 
     def fake_backward(y_grad: Tensor, final_grad: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
@@ -121,13 +124,22 @@ def sequence_operator(
     )  # fmt: skip
     run = first_order(name, forward_operator, backward_operator, setup_context, gradients)
 
+    def record(*arguments: Any) -> tuple[Tensor, Tensor]:
+        given, chosen, (return_final_states,) = split(arguments)
+        found: tuple[Tensor, Tensor] = backend.load_backend(given[0], package).forward(
+            given, chosen, return_final_states
+        )
+        return found
+
+    run_compiled = any_order(forward, backward, record, setup_context, gradients)
+
     def call(given: Inputs, chosen: Options, return_final_states: bool) -> tuple[Tensor, Tensor]:
         arguments: Any = given
-        if backend.use_custom_op(arguments[0]):
-            flat: Any = (*arguments, *chosen)  # type: ignore[misc]
-            y, final_states, _ = run(*flat, return_final_states, needs_gradients(*arguments))
-        else:
-            y, final_states = backend.load_backend(arguments[0], package).forward(given, chosen, return_final_states)
+        flat: Any = (*arguments, *chosen, return_final_states)  # type: ignore[misc]
+        if not backend.use_custom_op(arguments[0]) and (not compiled or is_transformed(*arguments)):
+            return record(*flat)
+        of_device = run if backend.use_custom_op(arguments[0]) else run_compiled
+        y, final_states, _ = of_device(*flat, needs_gradients(*arguments))
         return y, final_states
 
     return call

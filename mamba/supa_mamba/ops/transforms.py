@@ -93,6 +93,55 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
     return call
 
 
+def any_order(
+    forward: Callable[..., Any], backward: Callable[..., Any], record: Callable[..., Any], remember: Any, gradients: Any
+) -> Callable[..., Any]:
+    """Make a function with a formula for the first derivative differentiable any number of times.
+
+    Args:
+        forward: The function, which returns a tuple of tensors.
+        backward: Function that returns the gradients, which are not differentiable.
+        record: Function of all arguments but the last one, with the same results in operations of PyTorch.
+        remember: See `first_order`.
+        gradients: See `first_order`.
+
+    Returns:
+        A function with the arguments and results of ``forward``, for programs without transforms of ``torch.func``.
+    """
+
+    class Compiled(Function):
+        @staticmethod
+        def forward(ctx: Any, *args: Any) -> Any:
+            outputs = forward(*args)
+            remember(ctx, args, outputs)
+            return outputs
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor | None) -> Any:
+            again = torch.is_grad_enabled()  # create_graph was given
+            if not again and not any(x is not None and _is_batched(x) for x in grads):
+                return gradients(ctx, grads, backward)
+            given = ctx.saved_tensors[:-1]
+            with torch.enable_grad():
+                outputs = record(*given, *ctx.options, ctx.return_final_states)
+            pairs = [(y, grad) for y, grad in zip(outputs, grads, strict=False) if grad is not None]
+            wanted = [x for x, needed in zip(given, ctx.needs_input_grad, strict=False) if needed]
+            found = iter(
+                torch.autograd.grad(
+                    [y for y, _ in pairs], wanted, [grad for _, grad in pairs], create_graph=again,
+                    materialize_grads=True,
+                )
+            )  # fmt: skip
+            return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+
+    return Compiled.apply
+
+
+def _is_batched(x: Tensor) -> bool:
+    """Return whether a gradient is batched (``is_grads_batched``), which only operations of PyTorch support."""
+    return bool(torch._C._functorch.is_legacy_batchedtensor(x))
+
+
 def _one_by_one(function: Any, count: int, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> Any:
     # The kernels have no batch dimension; offsets represent batches.
     results = [

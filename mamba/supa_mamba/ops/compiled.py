@@ -1,0 +1,58 @@
+"""Operations over packed sequences in loops that Numba compiles, in several threads.
+
+The sequences are divided into a fixed number of parts, so that the results do not depend on the number of threads.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supa.arrays import Array
+
+PARTS = 32
+"""Number of parts of the sequences."""
+_THREADS_FROM = 1 << 19
+"""Number of multiplications above which several threads are faster than one."""
+
+
+def array_of(tensor: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Array:
+    """Return a tensor as a contiguous array.
+
+    Args:
+        tensor: Tensor on the CPU, or None.
+        like: Tensor whose dtype the array has.
+        shape: Shape of the empty array that represents None.
+
+    Returns:
+        The array. It shares the memory of the tensor if possible.
+    """
+    if tensor is None:
+        tensor = like.new_empty(shape)
+    array: Array = tensor.detach().to(like.dtype).contiguous().numpy()
+    return array
+
+
+def run_parts(run: Callable[[int, int, int], None], offset: Array, work_per_row: int) -> None:
+    """Call a function for each part of the sequences, in as many threads as PyTorch uses.
+
+    Args:
+        run: Function of the number of the part, its first sequence, and the sequence after its last one. It must
+            release the interpreter lock.
+        offset: (S + 1,) int64 offsets.
+        work_per_row: Number of multiplications for each row.
+    """
+    rows = int(offset[-1])
+    cuts = np.searchsorted(offset, np.arange(PARTS + 1) * rows / PARTS)
+    cuts[0], cuts[-1] = 0, len(offset) - 1
+    parts = [(k, *cuts[k : k + 2].tolist()) for k in range(PARTS) if cuts[k] < cuts[k + 1]]
+    threads = min(torch.get_num_threads(), len(parts)) if rows * work_per_row >= _THREADS_FROM else 1
+    if threads <= 1:
+        for part in parts:
+            run(*part)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(run, *part) for part in parts]:
+            done.result()

@@ -1,0 +1,142 @@
+"""The compiled loops of scan and convolution on a CPU: blocks, tiles, threads, second derivatives, exponentials."""
+
+import numba
+import numpy as np
+import pytest
+import torch
+from sequences import distance, offset_of
+
+from supa_mamba.ops import compiled
+from supa_mamba.ops.causal_conv1d import cpu as conv_cpu
+from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
+from supa_mamba.ops.causal_conv1d.operator import run_conv
+from supa_mamba.ops.compiled_math import exponential, softplus
+from supa_mamba.ops.selective_scan import cpu
+from supa_mamba.ops.selective_scan.inputs import ScanInputs, ScanOptions
+from supa_mamba.ops.selective_scan.operator import run_scan
+
+LENGTHS = [5, 0, 40, 1, 33, 16, 0]
+OPTIONS = [ScanOptions(False, False), ScanOptions(True, True)]
+OPTIONAL = ("D", "z", "delta_bias", "initial_states")
+
+
+def _inputs(channels, states, *, dtype=torch.float64, lengths=LENGTHS, without=()):
+    rows, generator = sum(lengths), torch.Generator().manual_seed(1)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    given = ScanInputs(
+        normal(rows, channels), normal(rows, channels).sigmoid(), -normal(states, channels).exp(), normal(rows, states),
+        normal(rows, states), normal(channels), normal(rows, channels), normal(channels).abs(),
+        offset_of(lengths, "cpu"), normal(len(lengths), states, channels),
+    )  # fmt: skip
+    return given._replace(**dict.fromkeys(without))
+
+
+def _conv_inputs(channels, width, *, dtype=torch.float64, lengths=LENGTHS, without=()):
+    generator = torch.Generator().manual_seed(1)
+    shapes = (sum(lengths), channels), (channels, width), (channels,), (len(lengths), channels, width - 1)
+    x, weight, bias, states = (torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
+    return ConvInputs(x, weight, bias, offset_of(lengths, "cpu"), states)._replace(**dict.fromkeys(without))
+
+
+def _results(operation, given, options):
+    """Return outputs, final states and the gradients of all inputs."""
+    leaves = type(given)(*(x if x is None or not x.is_floating_point() else x.requires_grad_() for x in given))
+    y, final_states = operation(leaves, options, True)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
+    loss = (weights * y).sum() + final_states.square().sum()
+    wanted = [x for x in leaves if x is not None and x.requires_grad]
+    return [y, final_states, *torch.autograd.grad(loss, wanted)]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("without", [(), OPTIONAL, *[(name,) for name in OPTIONAL]])
+@pytest.mark.parametrize(("channels", "states"), [(70, 64), (17, 200), (3, 1)])
+def test_compiled_loops_equal_operations_of_pytorch(channels, states, without, options):
+    """The sizes give several blocks of channels, the last of which is not full, and several tiles of rows."""
+    given = _inputs(channels, states, without=without)
+    found, expected = _results(run_scan, given, options), _results(cpu.forward, given, options)
+    assert len(found) == len(expected) == 11 - len(without)
+    for one, other in zip(found, expected, strict=True):
+        assert distance(one, other) < 1e-12
+
+
+@pytest.mark.parametrize("options", [ConvOptions(False, False), ConvOptions(True, True)])
+@pytest.mark.parametrize("without", [(), ("bias",), ("initial_states",), ("bias", "initial_states")])
+@pytest.mark.parametrize(("channels", "width"), [(70, 4), (1, 1), (5, 20)])
+def test_compiled_convolution_equals_operations_of_pytorch(channels, width, without, options):
+    given = _conv_inputs(channels, width, without=without)
+    found, expected = _results(run_conv, given, options), _results(conv_cpu.forward, given, options)
+    assert len(found) == len(expected) == 6 - len(without)
+    for one, other in zip(found, expected, strict=True):
+        assert one.numel() == 0 or distance(one, other) < 1e-12
+
+
+@pytest.mark.parametrize("operation", ["scan", "convolution"])
+def test_the_bits_do_not_depend_on_the_number_of_threads(monkeypatch, operation):
+    monkeypatch.setattr(compiled, "_THREADS_FROM", 0)
+    before, scan = torch.get_num_threads(), operation == "scan"
+    given = _inputs(70, 64, dtype=torch.float32) if scan else _conv_inputs(70, 4, dtype=torch.float32)
+    run, options = (run_scan, OPTIONS[1]) if scan else (run_conv, ConvOptions(True, True))
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(_results(run, given, options))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_second_derivatives_are_correct():
+    given = [x.requires_grad_() if x.is_floating_point() else x for x in _inputs(2, 2, lengths=[3, 0, 1])]
+    assert torch.autograd.gradgradcheck(lambda *x: run_scan(ScanInputs(*x), OPTIONS[1], True), given)
+    given = [x.requires_grad_() if x.is_floating_point() else x for x in _conv_inputs(2, 3, lengths=[4, 0, 1])]
+    options = ConvOptions(True, True)
+    assert torch.autograd.gradgradcheck(lambda *x: run_conv(ConvInputs(*x), options, True), given)
+
+
+@numba.njit
+def _exponentials(x, y):
+    for k in range(len(x)):
+        y[k] = exponential(x[k])
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(np.float32, 86.9), (np.float64, 707.0)])
+def test_the_exponential_is_accurate_to_the_last_bits(dtype, limit):
+    x = np.linspace(-limit, limit, 200_001).astype(dtype)
+    y = np.empty_like(x)
+    _exponentials(x, y)
+    expected = np.exp(x.astype(np.longdouble))
+    assert np.abs(y.astype(np.longdouble) / expected - 1).max() < 2 * np.finfo(dtype).eps
+    special = np.array([np.nan, np.inf, -np.inf, 0, -2 * limit, 2 * limit], dtype)
+    y = np.empty_like(special)
+    _exponentials(special, y)
+    assert np.isnan(y[0])
+    assert y[1:].tolist() == [np.inf, 0, 1, 0, np.inf]
+
+
+@numba.njit
+def _softplus(x, y):
+    for k in range(len(x)):
+        y[k] = softplus(x[k])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softplus_is_accurate(dtype):
+    x = np.linspace(-80, 80, 100_001).astype(dtype)
+    y = np.empty_like(x)
+    _softplus(x, y)
+    exact = x.astype(np.longdouble)
+    expected = np.where(exact > 0, exact, 0) + np.log1p(np.exp(-np.abs(exact)))
+    assert np.abs(y.astype(np.longdouble) / expected - 1).max() < 4 * np.finfo(dtype).eps
+
+
+def test_a_nan_reaches_the_outputs():
+    given = _inputs(3, 2)
+    for name in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_states"):
+        damaged = given._replace(**{name: torch.full_like(getattr(given, name), torch.nan)})
+        assert run_scan(damaged, OPTIONS[1], False)[0].isnan().all(), name
