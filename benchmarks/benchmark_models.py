@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 import supa
 from supa import Ragged, Showers
@@ -187,6 +186,8 @@ def _constant(task: BenchmarkTask) -> np.ndarray:
 
 
 def _boosted(task: BenchmarkTask) -> np.ndarray:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
     train, test = task.simulate("train", TRAINING), task.simulate("test", task.num_showers)
     both = _profile(task, Showers.concatenate([train, test]))
     features, asked = both[: len(train)], both[len(train) :]

@@ -1,14 +1,19 @@
-"""Check the scores of the benchmark tasks, and score simple models.
+"""Check the scores of the benchmark tasks, and score simple and learned models.
 
     python benchmarks/benchmark_tasks.py calibrate [--seeds 50] [--json docs/data/benchmark_calibration.json]
-    python benchmarks/benchmark_tasks.py baselines --json docs/data/benchmark_scores.json
+    python benchmarks/benchmark_tasks.py baselines --json scores.json [--models encoder --device cuda]
     python benchmarks/benchmark_tasks.py times
 
 ``calibrate`` scores true samples (or optimal predictions) of a small size for many seeds of each task. It prints how
 often the p-value is at most 0.05 and 0.01, and the mean and standard deviation of the pulls. ``baselines``
-scores simple models, and true samples with a small fault, at the standard size. It adds the scores to a file, from
-which ``docs/make_benchmark_tables.py`` builds the tables of the documentation. ``times`` measures a score
-of the standard size. ``--tasks`` selects tasks.
+scores models at the standard size and adds the scores to a file with one line for each score. Append this file to
+docs/data/benchmark_scores.json, from which ``docs/make_benchmark_tables.py`` builds the tables of the documentation.
+The models are ``simple`` (also true samples with a small fault), and the learned models ``encoder`` and
+``graph-network``, which need PyTorch and predict only. ``times`` measures a score of the standard size. ``--tasks``
+selects tasks. A short run of learned models:
+
+    python benchmarks/benchmark_tasks.py baselines --models encoder graph-network --training 1000 --epochs 3
+        --showers 1000 --json scores.json
 """
 
 import argparse
@@ -17,10 +22,13 @@ import platform
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_learners import LEARNERS, Training
 from benchmark_models import GENERATORS, PREDICTORS, true_sample
 from measuring import give, machine
 
@@ -64,22 +72,21 @@ def calibrate(task: BenchmarkTask, seeds: int) -> dict[str, Any]:
     }
 
 
-def baselines(task: BenchmarkTask, path: Path) -> dict[str, Any]:
-    """Add the scores of simple models to a file."""
+def baselines(task: BenchmarkTask, path: Path, models: list[str], training: Training) -> dict[str, float]:
+    """Add the scores of models to a file, and return the seconds of each model."""
+    makers: dict[str, Callable[[BenchmarkTask], Any]] = {}
+    if "simple" in models:
+        makers |= GENERATORS if task.kind == "generation" else PREDICTORS[task.kind]
+    if task.kind != "generation":
+        for model in models:
+            makers |= {label: partial(learn, training=training) for label, learn in LEARNERS.get(model, {}).items()}
+    score = score_showers if task.kind == "generation" else score_predictions
     seconds = {}
-    if task.kind == "generation":
-        for label, generate in GENERATORS.items():
-            sample = generate(task)
-            start = time.perf_counter()
-            add_score(path, score_showers(task, sample, label=label))
-            seconds[label] = round(time.perf_counter() - start, 1)
-            print(task.name, label, seconds[label], file=sys.stderr)
-    for label, predict in PREDICTORS.get(task.kind, {}).items():
+    for label, make in makers.items():
         start = time.perf_counter()
-        values = predict(task)
-        add_score(path, score_predictions(task, values, label=label))
+        add_score(path, score(task, make(task), label=label))
         seconds[label] = round(time.perf_counter() - start, 1)
-        print(task.name, label, seconds[label], file=sys.stderr)
+        print(task.name, label, seconds[label], file=sys.stderr, flush=True)
     return seconds
 
 
@@ -104,19 +111,29 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=benchmark_names(), choices=benchmark_names())
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--json", type=Path, help="file of the results; for baselines, the scores")
+    models = ("simple", *LEARNERS)
+    parser.add_argument("--showers", type=int, help="number of showers to score, if not the standard number")
+    parser.add_argument("--models", nargs="+", choices=models, default=["simple"], help="baselines to score")
+    sizes = Training()
+    parser.add_argument("--device", default=sizes.device, help="device of learned models")
+    parser.add_argument("--training", type=int, default=sizes.showers, help="number of training showers")
+    parser.add_argument("--epochs", type=int, default=sizes.epochs)
     arguments = parser.parse_args()
     if arguments.what == "baselines" and arguments.json is None:
         parser.error("baselines needs --json, the file of the scores")
+    training = Training(arguments.training, arguments.epochs, arguments.device)
     facts = {"machine": machine(), "python": platform.python_version(), "numpy": np.__version__}
     facts |= {"supa": supa.__version__, "date": time.strftime("%Y-%m-%d")}
     results = {}
     for task in map(benchmark_task, arguments.tasks):
+        if arguments.showers:
+            task = dataclasses.replace(task, num_showers=arguments.showers)
         if arguments.what == "calibrate":
             results[task.name] = calibrate(task, arguments.seeds)
         elif arguments.what == "times":
             results[task.name] = times(task)
         else:
-            results[task.name] = baselines(task, arguments.json)
+            results[task.name] = baselines(task, arguments.json, arguments.models, training)
     give({**facts, "results": results}, None if arguments.what == "baselines" else arguments.json)
 
 

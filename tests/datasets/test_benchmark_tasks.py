@@ -419,6 +419,18 @@ def test_the_fourth_moment_agrees_with_samples_of_the_posterior():
     assert ((squared - variance) ** 2).mean() / expected.mean() == pytest.approx(1, abs=0.3)
 
 
+def test_the_spread_of_the_error_is_the_scatter_for_given_trees():
+    """The floor is that of the trees of the sample, so the spread does not include the scatter of the variance."""
+    task = benchmark_task("energy-regression")
+    showers = task.simulate("test", 20_000)
+    best = optimal_predictions(task, showers)
+    _, variance, _ = energy_moments(showers)
+    excess = np.square(np.log(best / showers.incident_energy)) - variance
+    metric = score_predictions(task, best)["error of ln E"]
+    expected = np.sqrt(np.square(excess).mean() / len(showers)) / (2 * metric.floor)
+    assert metric.spread == pytest.approx(expected, rel=0.1)
+
+
 def test_predictions_are_written_and_read(tmp_path):
     task = benchmark_task("energy-regression")
     path = tmp_path / "model.h5"
