@@ -115,7 +115,7 @@ def scan_forward(
         last: Sequence after the last one.
         y: (T, D) output, which is written.
         final: (S, N, D) states after the last rows, which are written, or (0, N, D).
-        checkpoints: (T // TILE, N, D) states at the starts of tiles, which are written, or (0, N, D).
+        checkpoints: (T // TILE + 2, N, D) states at the starts of tiles, which are written, or (0, N, D).
     """
     states, channels = A.shape
     width = min(channels, max(16, _BLOCK_STATES // states))
@@ -172,7 +172,7 @@ def scan_backward(
         bias: See `scan_forward`.
         offset: See `scan_forward`.
         initial: See `scan_forward`.
-        checkpoints: (T // TILE, N, D) states from `scan_forward`.
+        checkpoints: States from `scan_forward`.
         reverse: See `scan_forward`.
         use_softplus: See `scan_forward`.
         first: First sequence.

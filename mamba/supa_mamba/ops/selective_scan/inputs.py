@@ -39,8 +39,9 @@ class ScanInputs(NamedTuple):
         return self.A.new_empty(sequences, *self.A.shape)
 
     def new_checkpoints(self, *, save: bool) -> Tensor:
-        """Return an uninitialised tensor for the states at the starts of tiles, (T // TILE or 0, N, D)."""
-        return self.A.new_empty(self.u.shape[0] // block_sizes.TILE if save else 0, *self.A.shape)
+        """Return an uninitialised tensor for the states at the starts of tiles, (T // TILE + 2 or 0, N, D)."""
+        # Two of them are not used: torch.export would fix the number of rows of the example if the size were 0 or 1.
+        return self.A.new_empty(self.u.shape[0] // block_sizes.TILE + 2 if save else 0, *self.A.shape)
 
 
 class ScanOptions(NamedTuple):
