@@ -19,7 +19,7 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
 
     Args:
         name: Name of the public function, for messages.
-        operator: The custom operator, which returns a tuple of tensors.
+        operator: The custom operator, which returns a tensor or a tuple of tensors.
         backward: The custom operator of the gradients, which returns a tuple of tensors.
         remember: Function that stores the values for the backward pass on the context, like ``setup_context`` of
             ``torch.autograd.Function``.
@@ -148,6 +148,8 @@ def _one_by_one(function: Any, count: int, in_dims: tuple[int | None, ...], args
         function.apply(*(x if dim is None else x.select(dim, i) for x, dim in zip(args, in_dims, strict=True)))
         for i in range(count)
     ]
+    if isinstance(results[0], Tensor):
+        return torch.stack(results), 0
     stacked = tuple(torch.stack(of_one) for of_one in zip(*results, strict=True))
     return stacked, (0,) * len(stacked)
 
