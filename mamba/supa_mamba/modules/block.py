@@ -48,7 +48,8 @@ MIXERS: dict[str, Callable[..., Any]] = {"mamba": Mamba, "mamba2": Mamba2, "bima
 class MambaBlock(nn.Module):
     """Residual block with a mixer: ``x + mixer(norm(x))``.
 
-    The residual stays in float32 (or float64), independently of the precision of the mixer.
+    The residual stays in float32 (or float64), independently of the precision of the mixer. Under autocast, the mixer
+    receives rows in half precision.
 
     Args:
         d_model: Number of features per row.
@@ -125,7 +126,7 @@ class MambaBlock(nn.Module):
         Raises:
             ValueError: If shapes, dtypes or devices do not match.
         """
-        rows, residual = self._normalised(x)
+        rows, residual = self.norm(*(x if isinstance(x, DeferredSum) else (x,)), autocast=True)
         if state is None and not return_state:
             return _added(x, residual, self.mixer(rows, offset, **options))
         update, after = self.mixer(rows, offset, state=state, return_state=True, **options)
@@ -147,7 +148,7 @@ class MambaBlock(nn.Module):
         Raises:
             ValueError: If shapes, dtypes or devices do not match, or the mixer does not support single steps.
         """
-        rows, residual = self._normalised(x)
+        rows, residual = self.norm(*(x if isinstance(x, DeferredSum) else (x,)), autocast=True)
         return _added(x, residual, self.mixer.step(rows, state, slots))
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
@@ -165,18 +166,6 @@ class MambaBlock(nn.Module):
         """
         state: LayerState = self.mixer.init_state(batch, **options)
         return state
-
-    def _normalised(self, x: Tensor | DeferredSum) -> tuple[Tensor, Tensor]:
-        """Return the rows that the mixer receives, and the residual."""
-        residual, update = x if isinstance(x, DeferredSum) else (x, None)
-        dtype, kind = self.norm.weight.dtype, residual.device.type
-        # The norm writes the precision of the projection, which would otherwise cast the rows. Autocast does not
-        # convert float64.
-        if torch.is_autocast_enabled(kind) and dtype != torch.float64:
-            dtype = torch.get_autocast_dtype(kind)
-        rows: Tensor
-        rows, residual = self.norm(residual, update, dtype)
-        return rows, residual
 
 
 def _added(x: Tensor | DeferredSum, residual: Tensor, update: Tensor) -> Tensor | DeferredSum:

@@ -19,19 +19,26 @@ class RMSNorm(nn.RMSNorm):
     eps: float
 
     def forward(  # type: ignore[override]
-        self, residual: Tensor, update: Tensor | None = None, dtype: torch.dtype | None = None
+        self, residual: Tensor, update: Tensor | None = None, *, autocast: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Add the update and normalise the rows.
 
         Args:
             residual: (..., features) residual.
             update: Update of the same shape, or None.
-            dtype: Dtype of the normalised rows, by default that of the weight.
+            autocast: Whether the rows are in the half precision of autocast while it is enabled. A projection that
+                follows then needs no cast of its own.
 
         Returns:
-            Normalised rows, and the sum in float32 or float64, both of the shape of ``residual``.
+            Normalised rows in the dtype of the weight, or of autocast, and the sum in float32 or float64. Both have the
+            shape of ``residual``.
         """
-        return add_rms_norm(residual, update, self.weight, self.eps, dtype)
+        weight = self.weight
+        dtype, device = weight.dtype, residual.device.type
+        # Autocast does not convert float64.
+        if autocast and torch.is_autocast_enabled(device) and dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(device)
+        return add_rms_norm(residual, update, weight, self.eps, dtype)
 
 
 class GatedRMSNorm(nn.Module):

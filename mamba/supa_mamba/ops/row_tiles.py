@@ -8,8 +8,8 @@ ELEMENTS = 2048
 """Number of elements of a tile of narrow rows: 16 for each lane of 4 warps."""
 
 PROGRAMS = 1024
-"""Number of programs of a backward kernel. Each sums the gradient of the weight over its tiles, and a second kernel adds
-these sums. The number does not depend on that of the rows, so that further rows without a gradient change no bit."""
+"""Number of programs of a backward kernel. Each sums the gradient of the weight over its tiles; a second kernel adds
+these sums. The number does not depend on the number of rows, so that further rows without a gradient change no bit."""
 
 
 class RowTile(NamedTuple):

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from supa_mamba.ops.add_rms_norm.inputs import AddNormGradientOptions, AddNormGradients, AddNormInputs, AddNormOptions
+from supa_mamba.ops.dtypes import cast
 from supa_mamba.ops.vjp import vjp
 
 
@@ -11,16 +12,16 @@ def forward(inputs: AddNormInputs, options: AddNormOptions) -> tuple[Tensor, Ten
     """Add and normalise rows. The sum is empty without an update."""
     residual, update, weight = inputs
     if update is None:
-        return _norm(residual, weight, options.eps).to(options.dtype), inputs.new_sum()
+        return cast(_norm(residual, weight, options.eps), options.dtype), inputs.new_sum()
     total = residual + update
-    return _norm(total, weight, options.eps).to(options.dtype), total
+    return cast(_norm(total, weight, options.eps), options.dtype), total
 
 
 def backward(given: AddNormGradients, options: AddNormGradientOptions) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of residual, update and weight for the custom operator."""
     y_grad, sum_grad, total, weight = given
     norm = lambda x, weight: (_norm(x, weight, options.eps),)  # noqa: E731
-    found, weight_grad = vjp(norm, (total, weight), (y_grad.to(total.dtype),))
+    found, weight_grad = vjp(norm, (total, weight), (cast(y_grad, total.dtype),))
     assert found is not None
     assert weight_grad is not None
     grad = found if sum_grad is None else found + sum_grad

@@ -8,7 +8,7 @@ from supa_mamba.ops.add_rms_norm import cpu
 from supa_mamba.ops.add_rms_norm.inputs import AddNormInputs, AddNormOptions
 from supa_mamba.ops.add_rms_norm.operator import run_add_rms_norm
 from supa_mamba.ops.checks import check_device, check_shape
-from supa_mamba.ops.dtypes import state_dtype
+from supa_mamba.ops.dtypes import cast, state_dtype
 
 
 def add_rms_norm(
@@ -63,11 +63,11 @@ def add_rms_norm(
     check_shape("weight", weight, tuple(weight.shape), residual, "(D,)")
     options = AddNormOptions(float(eps), weight.dtype if dtype is None else dtype)
     precision = state_dtype(residual, update, weight)
-    residual, shape = residual.to(precision), residual.shape
-    rows = (-1, weight.shape[0])
-    given = AddNormInputs(
-        residual.reshape(rows), None if update is None else update.reshape(rows), weight.to(precision)
-    )
-    # On a CPU, compilers fuse the plain code, and every derivative is supported.
-    y, total = run_add_rms_norm(*given, *options) if backend.is_cuda(residual) else cpu.forward(given, options)
-    return y.reshape(shape), residual if update is None else total.reshape(shape)
+    given = AddNormInputs(cast(residual, precision), update, cast(weight, precision))
+    if not backend.is_cuda(residual):  # compilers fuse the plain code, and every derivative is supported
+        y, total = cpu.forward(given, options)
+        return y, given.residual if update is None else total
+    rows, shape = (-1, weight.shape[0]), residual.shape
+    update = None if update is None else update.reshape(rows)
+    y, total = run_add_rms_norm(given.residual.reshape(rows), update, given.weight, *options)
+    return y.reshape(shape), given.residual if update is None else total.reshape(shape)

@@ -5,7 +5,7 @@ from torch import Tensor
 from supa.checks import counted
 from supa_mamba.ops import backend
 from supa_mamba.ops.checks import check_device, check_shape
-from supa_mamba.ops.dtypes import state_dtype
+from supa_mamba.ops.dtypes import cast, state_dtype
 from supa_mamba.ops.gated_rms_norm import cpu
 from supa_mamba.ops.gated_rms_norm.inputs import GatedNormInputs, GatedNormOptions
 from supa_mamba.ops.gated_rms_norm.operator import run_gated_rms_norm
@@ -58,7 +58,7 @@ def gated_rms_norm(
     check_shape("x", x, (*x.shape[:1], channels), x, "(T, C)")
     check_shape("gate", gate, tuple(x.shape), x, "the shape of x")
     check_shape("weight", weight, (channels,), x, "(C,)")
-    given = GatedNormInputs(x, gate, weight.to(state_dtype(x, gate, weight)))
+    given = GatedNormInputs(x, gate, cast(weight, state_dtype(x, gate, weight)))
     options = GatedNormOptions(groups, float(eps), norm_before_gate)
     # On a CPU, compilers fuse the plain code, and every derivative is supported.
     y: Tensor = run_gated_rms_norm(*given, *options) if backend.is_cuda(x) else cpu.forward(given, options)
