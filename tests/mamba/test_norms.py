@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -198,13 +199,32 @@ def test_the_gate_may_be_a_view_of_a_projection(path, device):
 
 
 def test_strided_rows_and_gradients(path, device):
-    given = added(6, 5)
+    """Inputs and gradients of results are columns of wider tensors, or have no neighbouring values."""
 
-    def run(**given):
-        y, total = add_rms_norm(**{name: apart(x) for name, x in given.items()})
-        return y.t().contiguous().t(), total.repeat(1, 2)[:, :5]
+    def of_columns(function):
+        def run(a, b, weight):
+            wide = torch.cat([a, b], 1)
+            y, total = function(wide[:, :5], wide[:, 5:], weight)
+            both = torch.cat([y, total], 1)
+            return both, both.new_zeros(0)
 
-    assert_close(with_gradients(run, given, device=device), with_gradients(naive_add_rms_norm, given), 1e-13, 1e-13)
+        return run
+
+    def run_gate(x, gate, weight, function=gated_rms_norm):
+        return function(x, gate, weight), x
+
+    (a, b, weight), (y, total) = added(6, 5).values(), naive_add_rms_norm(**added(6, 5))
+    given = {"a": a, "b": b, "weight": weight}
+    for ours, naive in (
+        (add_rms_norm, naive_add_rms_norm), (run_gate, partial(run_gate, function=naive_gated_rms_norm)),
+    ):  # fmt: skip
+        found, expected = (
+            with_gradients(of_columns(ours), given, device=device),
+            with_gradients(of_columns(naive), given),
+        )
+        assert_close(found, expected, 1e-13, 1e-13)
+    for found, expected in zip(add_rms_norm(*(apart(x.to(device)) for x in (a, b, weight))), (y, total), strict=True):
+        assert distance(found, expected) < 1e-13
 
 
 def test_further_dimensions(path, device):

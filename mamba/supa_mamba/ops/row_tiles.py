@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from supa_mamba.ops.kernel_inputs import power_of_two
 
-ELEMENTS = 2048
-"""Number of elements of a tile of narrow rows: 16 for each lane of 4 warps."""
+ELEMENTS = 1024
+"""Number of elements of a tile of narrow rows: 8 for each lane of 4 warps, so that many programs run at once."""
 
-PROGRAMS = 1024
+PROGRAMS = 2048
 """Number of programs of a backward kernel. Each sums the gradient of the weight over its tiles; a second kernel adds
 these sums. The number does not depend on the number of rows, so that further rows without a gradient change no bit."""
 
@@ -29,7 +29,8 @@ class RowTile(NamedTuple):
 def row_tile(width: int) -> RowTile:
     """Choose the sizes of a program.
 
-    A lane holds 16 elements of each tensor up to a width of 16,384, and more above it, where registers are spilled.
+    A lane holds 8 elements of each tensor up to a width of 1,024, 16 up to 16,384, and more above it, where registers
+    are spilled.
 
     Args:
         width: Number of features of a row, at least 1.
