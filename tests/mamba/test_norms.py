@@ -317,6 +317,24 @@ def test_autocast_casts_no_rows(path, device):
 
 
 @cpu_and_gpu
+def test_autocast_does_not_convert_double_precision(path, device):
+    stack = MambaStack(4, 2, d_state=2).double().to(device)
+    rows = torch.randn(1, 7, 4, dtype=torch.float64, device=device)
+    with torch.autocast(device, torch.bfloat16):
+        y = stack(rows)
+    assert torch.equal(y, stack(rows))
+
+
+@cpu_and_gpu
+def test_compiled_programs_under_autocast(path, device):
+    stack = MambaStack(4, 2, d_state=2).to(device)
+    rows = torch.randn(1, 7, 4, device=device)
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+        found = torch.compile(stack, backend="aot_eager", fullgraph=True)(rows)
+        assert distance(found, stack(rows)) < 1e-2
+
+
+@cpu_and_gpu
 def test_compiled_programs(path, device):
     for function, given in ((add_rms_norm, added(5, 3)), (alone(gated_rms_norm), gated(5, 3))):
         compiled = torch.compile(function, backend="aot_eager", fullgraph=True)

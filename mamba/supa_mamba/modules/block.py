@@ -20,7 +20,7 @@ class DeferredSum(NamedTuple):
     """Rows between two blocks of a stack, as a sum that the norm of the next block computes.
 
     Args:
-        residual: (T, d_model) residual, float32 or float64.
+        residual: (T, d_model) residual, float32 or float64 after the first block.
         update: (T, d_model) rows to add, in the precision of the mixer. None before the first block.
     """
 
@@ -126,7 +126,7 @@ class MambaBlock(nn.Module):
         Raises:
             ValueError: If shapes, dtypes or devices do not match.
         """
-        rows, residual = self.norm(*(x if isinstance(x, DeferredSum) else (x,)), autocast=True)
+        rows, residual = self.norm(*_deferred(x), autocast=True)
         if state is None and not return_state:
             return _added(x, residual, self.mixer(rows, offset, **options))
         update, after = self.mixer(rows, offset, state=state, return_state=True, **options)
@@ -148,7 +148,7 @@ class MambaBlock(nn.Module):
         Raises:
             ValueError: If shapes, dtypes or devices do not match, or the mixer does not support single steps.
         """
-        rows, residual = self.norm(*(x if isinstance(x, DeferredSum) else (x,)), autocast=True)
+        rows, residual = self.norm(*_deferred(x), autocast=True)
         return _added(x, residual, self.mixer.step(rows, state, slots))
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
@@ -166,6 +166,10 @@ class MambaBlock(nn.Module):
         """
         state: LayerState = self.mixer.init_state(batch, **options)
         return state
+
+
+def _deferred(x: Tensor | DeferredSum) -> DeferredSum:
+    return x if isinstance(x, DeferredSum) else DeferredSum(x, None)
 
 
 def _added(x: Tensor | DeferredSum, residual: Tensor, update: Tensor) -> Tensor | DeferredSum:
