@@ -376,6 +376,8 @@ def test_operators_in_programs_that_were_exported_on_a_gpu_run_on_a_cpu():
         ({"update": torch.zeros(5, 2)}, r"update: shape \(5, 2\) was given, but it must be the shape of residual"),
         ({"update": torch.zeros(5, 3, device="meta")}, "update: it is on meta, but the other tensors are on cpu"),
         ({"residual": torch.zeros(5, 3, device="meta")}, "residual: device 'meta' was given"),
+        ({"dtype": torch.int64}, "dtype: torch.int64 was given, but it must be a floating-point dtype"),
+        ({"dtype": "bfloat16"}, "dtype: 'bfloat16' was given"),
     ],
 )
 def test_invalid_sums_raise_a_clear_error(change, message):
@@ -389,7 +391,8 @@ def test_invalid_sums_raise_a_clear_error(change, message):
         ({"weight": torch.zeros(0)}, r"weight: shape \(0,\) was given, but it must be \(C,\)"),
         ({"x": torch.zeros(5, 1, 3)}, r"x: shape \(5, 1, 3\) was given, but it must be \(T, C\)"),
         ({"gate": torch.zeros(5, 4)}, r"gate: shape \(5, 4\) was given, but it must be the shape of x"),
-        ({"groups": 2}, "groups: 2 was given, but it must divide 3 channels"),
+        ({"groups": 2}, "groups: 2 was given, but it must be a whole number that divides 3 channels"),
+        ({"groups": 1.0}, "groups: 1.0 was given"),
         ({"groups": 0}, "groups: 0 was given"),
         ({"x": torch.zeros(5, 3, device="meta")}, "x: device 'meta' was given"),
     ],

@@ -40,7 +40,7 @@ def add_rms_norm(
         y, in ``dtype``, and the sum, both of the shape of ``residual``. Without an update the sum is ``residual``.
 
     Raises:
-        ValueError: If shapes, dtypes or devices do not match.
+        ValueError: If shapes, dtypes or devices do not match, or ``dtype`` is not a floating-point dtype.
 
     Example:
         >>> import torch
@@ -61,7 +61,10 @@ def add_rms_norm(
     check_shape("residual", residual, (*residual.shape[:-1], *weight.shape), residual, "(..., D)")
     check_shape("update", update, tuple(residual.shape), residual, "the shape of residual")
     check_shape("weight", weight, tuple(weight.shape), residual, "(D,)")
-    options = AddNormOptions(float(eps), weight.dtype if dtype is None else dtype)
+    dtype = weight.dtype if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype: {dtype!r} was given, but it must be a floating-point dtype, such as torch.bfloat16.")
+    options = AddNormOptions(float(eps), dtype)
     precision = state_dtype(residual, update, weight)
     given = AddNormInputs(cast(residual, precision), update, cast(weight, precision))
     if not backend.is_cuda(residual):  # compilers fuse the plain code, and every derivative is supported

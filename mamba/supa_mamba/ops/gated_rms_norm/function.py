@@ -53,8 +53,10 @@ def gated_rms_norm(
     if weight.ndim != 1 or not weight.shape[0]:
         raise ValueError(f"weight: shape {tuple(weight.shape)} was given, but it must be (C,), C at least 1.")
     channels = weight.shape[0]
-    if groups < 1 or channels % groups:
-        raise ValueError(f"groups: {groups} was given, but it must divide {counted(channels, 'channel')}.")
+    if not isinstance(groups, int) or groups < 1 or channels % groups:
+        raise ValueError(
+            f"groups: {groups!r} was given, but it must be a whole number that divides {counted(channels, 'channel')}."
+        )
     check_shape("x", x, (*x.shape[:1], channels), x, "(T, C)")
     check_shape("gate", gate, tuple(x.shape), x, "the shape of x")
     check_shape("weight", weight, (channels,), x, "(C,)")
