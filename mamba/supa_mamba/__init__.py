@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from supa_mamba.modules.stack import MambaStack as MambaStack
     from supa_mamba.modules.states import AttentionState as AttentionState
     from supa_mamba.modules.states import MambaState as MambaState
+    from supa_mamba.ops.add_rms_norm.function import add_rms_norm as add_rms_norm
     from supa_mamba.ops.causal_conv1d.function import causal_conv1d as causal_conv1d
     from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update as causal_conv1d_update
     from supa_mamba.ops.causal_conv1d_update.replay import causal_conv1d_replay as causal_conv1d_replay
+    from supa_mamba.ops.gated_rms_norm.function import gated_rms_norm as gated_rms_norm
     from supa_mamba.ops.selective_scan.function import selective_scan as selective_scan
     from supa_mamba.ops.selective_state_update.cache import ReplayCache as ReplayCache
     from supa_mamba.ops.selective_state_update.function import selective_state_update as selective_state_update

@@ -53,6 +53,7 @@ def interpreter(monkeypatch, request):
     if not hasattr(InterpreterBuilder, "get_int1_ty"):
         pytest.skip("the interpreter of this Triton lacks boolean constants; use Triton 3.4 or later")
     monkeypatch.setattr("supa_mamba.ops.backend.is_cuda", lambda x: True)
+    monkeypatch.setattr("supa_mamba.ops.row_tiles.PROGRAMS", 2)
     if "whole_tiles" not in request.fixturenames:
         monkeypatch.setattr("supa_mamba.ops.selective_scan.block_sizes.TILE", 4)
 

@@ -13,8 +13,10 @@ from supa_mamba import (
     Mamba2,
     MambaStack,
     ShowerEncoder,
+    add_rms_norm,
     causal_conv1d,
     causal_conv1d_update,
+    gated_rms_norm,
     selective_scan,
     selective_state_update,
     ssd,
@@ -38,6 +40,14 @@ def elsewhere(inputs):
 def test_operations_name_the_supported_devices(operation, inputs):
     with pytest.raises(ValueError, match=MESSAGE):
         operation(**elsewhere(inputs), offset=torch.tensor([0, 3], device="meta"))
+
+
+def test_norms_name_the_supported_devices():
+    x = torch.zeros(2, 3, device="meta")
+    with pytest.raises(ValueError, match=MESSAGE):
+        add_rms_norm(x, x, x[0])
+    with pytest.raises(ValueError, match=MESSAGE):
+        gated_rms_norm(x, x, x[0])
 
 
 def test_steps_name_the_supported_devices():

@@ -154,7 +154,7 @@ def test_rows_stay_in_single_precision_under_autocast(path, device, name):
     x, offset = rows(sum(LENGTHS), device, torch.bfloat16), offset_of(LENGTHS, device)
     seen = []
     for block in stack.layers:
-        block.register_forward_hook(lambda _, __, y: seen.append(y.dtype))
+        block.register_forward_hook(lambda _, __, y: seen.append(y.residual.dtype))
         block.mixer.register_forward_hook(lambda _, __, y: seen.append(y.dtype))
     with torch.autocast(device, torch.bfloat16):
         y = stack(x, offset)

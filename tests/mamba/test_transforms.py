@@ -15,22 +15,53 @@ from supa_mamba import (
     MambaBlock,
     MambaStack,
     ShowerEncoder,
+    add_rms_norm,
     causal_conv1d,
     causal_conv1d_update,
+    gated_rms_norm,
     selective_scan,
     selective_state_update,
     ssd,
 )
+from supa_mamba.ops.add_rms_norm.naive import naive_add_rms_norm
 from supa_mamba.ops.causal_conv1d.naive import naive_causal_conv1d
+from supa_mamba.ops.gated_rms_norm.naive import naive_gated_rms_norm
 from supa_mamba.ops.selective_scan.naive import naive_selective_scan
 from supa_mamba.ops.ssd.naive import naive_ssd
 
 LENGTHS = [2, 0, 1]
+
+
+def norm_inputs(*names):
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"weight": (4,)}
+    return {name: torch.randn(shapes.get(name, (3, 4)), generator=generator, dtype=torch.float64) for name in names}
+
+
+def without_offset(norm):
+    """Return a norm with the arguments and results of an operation over sequences."""
+
+    def run(offset, return_final_states=True, **given):
+        found = norm(**given)
+        return found if isinstance(found, tuple) else (found, found.new_zeros(0))
+
+    return run
+
+
 OPERATIONS = {
     "selective_scan": (selective_scan, naive_selective_scan, scan_inputs(LENGTHS, 2, 2)),
     "ssd": (ssd, naive_ssd, ssd_inputs(LENGTHS, 2, 2, 2)),
     "causal_conv1d": (causal_conv1d, naive_causal_conv1d, conv_inputs(LENGTHS, 2, 3)),
-}
+    "add_rms_norm": (
+        without_offset(add_rms_norm), without_offset(naive_add_rms_norm), norm_inputs("residual", "update", "weight"),
+    ),
+    "add_rms_norm, update": (
+        without_offset(add_rms_norm), without_offset(naive_add_rms_norm), norm_inputs("update", "residual", "weight"),
+    ),
+    "gated_rms_norm": (
+        without_offset(gated_rms_norm), without_offset(naive_gated_rms_norm), norm_inputs("gate", "x", "weight"),
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(params=list(OPERATIONS))

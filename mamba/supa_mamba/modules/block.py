@@ -1,7 +1,7 @@
 """A layer of a stack: norm, mixer, residual."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,18 @@ from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_options
 from supa_mamba.modules.states import LayerState
-from supa_mamba.ops.dtypes import state_dtype
+
+
+class DeferredSum(NamedTuple):
+    """Rows between two blocks of a stack, as a sum that the norm of the next block computes.
+
+    Args:
+        residual: (T, d_model) residual, float32 or float64 after the first block.
+        update: (T, d_model) rows to add, in the precision of the mixer. None before the first block.
+    """
+
+    residual: Tensor
+    update: Tensor | None
 
 
 class Mixer(Protocol):
@@ -37,7 +48,8 @@ MIXERS: dict[str, Callable[..., Any]] = {"mamba": Mamba, "mamba2": Mamba2, "bima
 class MambaBlock(nn.Module):
     """Residual block with a mixer: ``x + mixer(norm(x))``.
 
-    The residual stays in float32 (or float64), independently of the precision of the mixer.
+    The residual stays in float32 (or float64), independently of the precision of the mixer. Under autocast, the mixer
+    receives rows in half precision.
 
     Args:
         d_model: Number of features per row.
@@ -90,52 +102,54 @@ class MambaBlock(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | DeferredSum,
         offset: Tensor | None = None,
         state: LayerState | None = None,
         *,
         return_state: bool = False,
         **options: Any,
-    ) -> Tensor | tuple[Tensor, LayerState]:
+    ) -> Tensor | DeferredSum | tuple[Tensor | DeferredSum, LayerState]:
         """Apply the block to the rows of each sequence.
 
         Args:
-            x: (T, d_model) packed rows if ``offset`` is given, otherwise a (B, L, d_model) padded batch.
+            x: (T, d_model) packed rows if ``offset`` is given, otherwise a (B, L, d_model) padded batch. A stack passes
+                packed rows as a ``DeferredSum``.
             offset: (S + 1,) integers. Sequence s consists of the rows ``offset[s]`` to ``offset[s + 1] - 1``.
             state: State before the first rows. It is not modified.
             return_state: Whether to also return the state after the last rows.
             options: Further arguments of the mixer, such as ``reverse``.
 
         Returns:
-            y, of the shape of ``x``, float32 or float64, and with ``return_state`` the state.
+            y, of the shape of ``x``, float32 or float64, and with ``return_state`` the state. If ``x`` is a
+            ``DeferredSum``, y is one, too.
 
         Raises:
             ValueError: If shapes, dtypes or devices do not match.
         """
-        x = x.to(state_dtype(x))
+        rows, residual = self.norm(*_deferred(x), autocast=True)
         if state is None and not return_state:
-            y: Tensor = x + self.mixer(self.norm(x), offset, **options)
-            return y
-        mixed, after = self.mixer(self.norm(x), offset, state=state, return_state=True, **options)
-        return (x + mixed, after) if return_state else x + mixed
+            return _added(x, residual, self.mixer(rows, offset, **options))
+        update, after = self.mixer(rows, offset, state=state, return_state=True, **options)
+        y = _added(x, residual, update)
+        return (y, after) if return_state else y
 
     @torch.no_grad()
-    def step(self, x: Tensor, state: LayerState, slots: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor | DeferredSum, state: LayerState, slots: Tensor | None = None) -> Tensor | DeferredSum:
         """Apply the block to one more row of each of M sequences and update their states in place, without gradients.
 
         Args:
-            x: (M, d_model) rows.
+            x: (M, d_model) rows. A stack passes them as a ``DeferredSum``.
             state: State table with R slots, from `init_state` or `forward`.
             slots: (M,) integers, the slot of each sequence; see `Mamba.step`.
 
         Returns:
-            (M, d_model) rows, float32 or float64.
+            (M, d_model) rows, float32 or float64. If ``x`` is a ``DeferredSum``, they are one, too.
 
         Raises:
             ValueError: If shapes, dtypes or devices do not match, or the mixer does not support single steps.
         """
-        x = x.to(state_dtype(x))
-        return x + self.mixer.step(self.norm(x), state, slots)
+        rows, residual = self.norm(*_deferred(x), autocast=True)
+        return _added(x, residual, self.mixer.step(rows, state, slots))
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
         """Return the initial state of empty sequences.
@@ -152,3 +166,11 @@ class MambaBlock(nn.Module):
         """
         state: LayerState = self.mixer.init_state(batch, **options)
         return state
+
+
+def _deferred(x: Tensor | DeferredSum) -> DeferredSum:
+    return x if isinstance(x, DeferredSum) else DeferredSum(x, None)
+
+
+def _added(x: Tensor | DeferredSum, residual: Tensor, update: Tensor) -> Tensor | DeferredSum:
+    return DeferredSum(residual, update) if isinstance(x, DeferredSum) else residual + update

@@ -2,32 +2,43 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from supa_mamba.modules.initialisation import Device
-from supa_mamba.ops.dtypes import state_dtype
+from supa_mamba.ops.add_rms_norm.function import add_rms_norm
+from supa_mamba.ops.gated_rms_norm.function import gated_rms_norm
 
 
 class RMSNorm(nn.RMSNorm):
-    """RMS norm that computes in the precision of the input and returns the dtype of the weight.
+    """RMS norm of the sum of a residual and an update, computed in float32 or float64.
 
     Args:
         normalized_shape: Number of features per row.
         eps: Value added to the mean square.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the rows.
+    eps: float
+
+    def forward(  # type: ignore[override]
+        self, residual: Tensor, update: Tensor | None = None, *, autocast: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Add the update and normalise the rows.
 
         Args:
-            x: (..., features) rows.
+            residual: (..., features) residual.
+            update: Update of the same shape, or None.
+            autocast: Whether the rows are in the half precision of autocast while it is enabled. A projection that
+                follows then needs no cast of its own.
 
         Returns:
-            Normalised rows of the same shape.
+            Normalised rows in the dtype of the weight, or of autocast, and the sum in float32 or float64. Both have the
+            shape of ``residual``.
         """
-        # PyTorch's fused kernel requires the same dtype for rows and weight.
-        weight = self.weight.to(x.dtype)
-        return functional.rms_norm(x, self.normalized_shape, weight, self.eps).to(self.weight.dtype)
+        weight = self.weight
+        dtype, device = weight.dtype, residual.device.type
+        # Autocast does not convert float64.
+        if autocast and torch.is_autocast_enabled(device) and dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(device)
+        return add_rms_norm(residual, update, weight, self.eps, dtype)
 
 
 class GatedRMSNorm(nn.Module):
@@ -69,13 +80,7 @@ class GatedRMSNorm(nn.Module):
         Returns:
             norm(x * silu(gate)), or norm(x) * silu(gate) with ``norm_before_gate``, in the dtype of ``x``.
         """
-        dtype = state_dtype(x, gate, self.weight)
-        rows, channels = x.shape
-        factor = functional.silu(gate.to(dtype))
-        given = x.to(dtype) if self.norm_before_gate else x.to(dtype) * factor
-        grouped = given.reshape(rows, self.groups, channels // self.groups)
-        y = functional.rms_norm(grouped, grouped.shape[2:], eps=self.eps).flatten(1) * self.weight
-        return (y * factor if self.norm_before_gate else y).to(x.dtype)
+        return gated_rms_norm(x, gate, self.weight, self.groups, self.eps, norm_before_gate=self.norm_before_gate)
 
     def extra_repr(self) -> str:
         """Return the options for the ``repr`` of the module."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from supa.checks import counted
 from supa_mamba.modules.attention import CausalAttention
-from supa_mamba.modules.block import MambaBlock
+from supa_mamba.modules.block import DeferredSum, MambaBlock
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_step_rows, packed_rows
 from supa_mamba.modules.norm import RMSNorm
@@ -63,9 +63,10 @@ class BlockStack(nn.Module):
         """
         check_step_rows(x, self.d_model)
         self._check_layers(state)
+        rows = DeferredSum(x, None)
         for layer, of_layer in zip(self.blocks(), state, strict=True):
-            x = layer.step(x, of_layer, slots)
-        y: Tensor = self.norm_f(x)
+            rows = cast(DeferredSum, layer.step(rows, of_layer, slots))
+        y: Tensor = self.norm_f(*rows)[0]
         return y
 
     def blocks(self) -> Iterator[MambaBlock]:
@@ -98,7 +99,8 @@ class BlockStack(nn.Module):
         Returns:
             The same as `MambaStack.forward`.
         """
-        rows, begins = packed_rows(x, offset, self.d_model)
+        first, begins = packed_rows(x, offset, self.d_model)
+        rows = DeferredSum(first, None)
         if state is not None:
             self._check_layers(state)
         after: list[LayerState] = []
@@ -112,7 +114,7 @@ class BlockStack(nn.Module):
                 after.append(of_block)
             else:
                 rows = block(rows, begins, before, **options)
-        y: Tensor = self.norm_f(rows).reshape(x.shape)
+        y: Tensor = self.norm_f(*rows)[0].reshape(x.shape)
         return (y, tuple(after)) if return_state else y
 
     def _check_layers(self, state: StackState) -> None:

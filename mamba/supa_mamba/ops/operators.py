@@ -14,7 +14,9 @@ from supa_mamba.ops import backend
 from supa_mamba.ops.transforms import any_order, first_order, is_transformed, needs_gradients
 from supa_mamba.ops.vjp import vjp
 
-_SCHEMA_TYPES: dict[Any, str] = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", float: "float"}
+_SCHEMA_TYPES: dict[Any, str] = {
+    Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", int: "int", float: "float", torch.dtype: "ScalarType",
+}  # fmt: skip
 
 
 class SequenceInputs(Protocol):
@@ -61,7 +63,7 @@ def sequence_operator(
         the custom operator on a GPU and in compiled programs. Otherwise it calls ``compiled.forward``, or autograd
         records ``cpu.forward``.
     """
-    tensors, settings = _arguments(inputs), _arguments(options)
+    tensors, settings = schema_arguments(inputs), schema_arguments(options)
     fields = list(get_type_hints(inputs))
     first, last = len(tensors), len(tensors) + len(settings)
 
@@ -114,13 +116,13 @@ def sequence_operator(
         of_inputs = [None if x is None else gradient for x, gradient in zip(given, of_inputs, strict=True)]
         return (*of_inputs, *[None] * (len(settings) + 2))
 
-    taken = ", ".join([*tensors, *settings])
-    forward_operator = _custom_op(
-        name, forward, fake_forward, f"({taken}, bool return_final_states, bool save_checkpoints)", outputs=3
-    )
-    backward_operator = _custom_op(
+    forward_operator = custom_operator(
+        name, forward, fake_forward,
+        [*tensors, *settings, "bool return_final_states", "bool save_checkpoints"], outputs=3,
+    )  # fmt: skip
+    backward_operator = custom_operator(
         f"{name}_backward", backward, fake_backward,
-        f"(Tensor y_grad, Tensor? final_grad, {taken}, Tensor checkpoints)", outputs=first - 1,
+        ["Tensor y_grad", "Tensor? final_grad", *tensors, *settings, "Tensor checkpoints"], outputs=first - 1,
     )  # fmt: skip
     run = first_order(name, forward_operator, backward_operator, setup_context, gradients)
 
@@ -159,21 +161,29 @@ def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str])
     """
 
     def step(*arguments: Any) -> Tensor:
-        with backend.device_guard(arguments[0]):
-            y: Tensor = backend.load_backend(arguments[0], package).step(inputs(*arguments))
+        y: Tensor = run_backend(package, "step", arguments[0], inputs(*arguments))
         return y
 
     def fake(*arguments: Any) -> Tensor:
         x: Tensor = inputs(*arguments).x
         return x.new_empty(x.shape)
 
-    return _custom_op(name, step, fake, f"({', '.join(_arguments(inputs, mutated))})", outputs=1, mutated=mutated)
+    return custom_operator(name, step, fake, schema_arguments(inputs, mutated=mutated), outputs=1, mutated=mutated)
 
 
-def _arguments(fields: type, mutated: Iterable[str] = ()) -> list[str]:
-    """Return the arguments of an operator in the syntax of PyTorch schemas."""
+def schema_arguments(*kinds: type, mutated: Iterable[str] = ()) -> list[str]:
+    """Return the arguments of an operator in the syntax of PyTorch schemas.
+
+    Args:
+        kinds: Named tuples, whose fields are the arguments.
+        mutated: Names of the fields that the operator modifies.
+
+    Returns:
+        Type and name of each argument.
+    """
+    fields = [field for kind in kinds for field in get_type_hints(kind).items()]
     described = []
-    for number, (name, kind) in enumerate(get_type_hints(fields).items()):
+    for number, (name, kind) in enumerate(fields):
         schema_type = _SCHEMA_TYPES[kind]
         if name in mutated:
             schema_type = schema_type.replace("Tensor", f"Tensor(a{number}!)")
@@ -181,10 +191,41 @@ def _arguments(fields: type, mutated: Iterable[str] = ()) -> list[str]:
     return described
 
 
-def _custom_op(name: str, run: Any, fake: Any, arguments: str, *, outputs: int, mutated: Iterable[str] = ()) -> Any:
+def custom_operator(
+    name: str, run: Any, fake: Any, schema: Iterable[str], *, outputs: int, mutated: Iterable[str] = ()
+) -> Any:
+    """Register a custom operator.
+
+    Args:
+        name: Name of the operator.
+        run: Function that computes the results.
+        fake: Function that returns uninitialised results.
+        schema: Type and name of each argument; see `schema_arguments`.
+        outputs: Number of results. A single result is a tensor, several are a tuple of tensors.
+        mutated: Names of the arguments that the operator modifies.
+
+    Returns:
+        The custom operator.
+    """
     returned = "Tensor" if outputs == 1 else f"({', '.join(['Tensor'] * outputs)})"
     operator = torch.library.custom_op(
-        f"supa_mamba::{name}", run, mutates_args=tuple(mutated), schema=f"{arguments} -> {returned}"
+        f"supa_mamba::{name}", run, mutates_args=tuple(mutated), schema=f"({', '.join(schema)}) -> {returned}"
     )
     operator.register_fake(fake)
     return operator
+
+
+def run_backend(package: str, function: str, x: Tensor, *given: Any) -> Any:
+    """Call a function of the backend of an operation, on the device of a tensor.
+
+    Args:
+        package: Package of the operation, with the modules ``cpu`` and ``launch``.
+        function: Name of the function in both.
+        x: An input of the operation.
+        given: Arguments of the function.
+
+    Returns:
+        The results of the function.
+    """
+    with backend.device_guard(x):
+        return getattr(backend.load_backend(x, package), function)(*given)

@@ -1,0 +1,1 @@
+"""Sum of residual and update, and its root-mean-square norm."""
