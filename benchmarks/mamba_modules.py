@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from kernel_times import UNKNOWN, kernels_of, kind_of
+from kernel_times import kernels_of, kind_of
 from measuring import give, gpu_facts, note, torch_facts
 from torch import Tensor, nn
 
@@ -175,7 +175,7 @@ def profile_case(case: Case, layers: int, results: dict[str, Any]) -> None:
         kernels = kernels_of(warm(step))
         kinds: dict[str, float] = {}
         for kernel in kernels:
-            kind = kind_of(kernel.name, kernel.operator)
+            kind = kind_of(kernel.name)
             kinds[kind] = kinds.get(kind, 0.0) + kernel.ms
         whole, needed = sum(kinds.values()), sum(kinds.get(kind, 0.0) for kind in ("products", *SCANS))
         results[name] |= {
@@ -207,10 +207,8 @@ def print_case(case: Case, results: dict[str, Any], *, top: bool) -> None:
         of_graph = ["", ""]
         if top:
             for kernel in results[name]["top"]:
-                kind, of = kind_of(kernel["name"], kernel["operator"]), kernel["name"].removeprefix("void ")
-                note(f"    {kernel['ms']:8.3f} ms, {kernel['launches']:4.0f}  {kind}: {kernel['operator']}  {of[:100]}")
-    if UNKNOWN in results["step"].get("kinds, ms", {}):
-        note("    The profiler did not record operators, so products + scan lacks the scan of Mamba-1.")
+                kind, of = kind_of(kernel["name"]), kernel["name"].removeprefix("void ")
+                note(f"    {kernel['ms']:8.3f} ms, {kernel['launches']:4.0f}  {kind}: {of[:100]}")
     if "error" in graph:
         note(f"    The step was not captured in a CUDA graph: {graph['error']}")
 

@@ -104,14 +104,14 @@ def test_no_synchronisation_with_the_device(path, device):
 
 @pytest.mark.parametrize("path", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_new_lengths_cause_no_compilation(path, device):
-    from supa_mamba.ops.selective_scan.kernels.backward import backward_kernel
-    from supa_mamba.ops.selective_scan.kernels.forward import forward_kernel
+    from supa_mamba.ops.selective_scan.kernels.backward import scan_backward_kernel
+    from supa_mamba.ops.selective_scan.kernels.forward import scan_forward_kernel
 
     def run(lengths):
         inputs = {n: x.to(device, torch.float32).requires_grad_() for n, x in scan_inputs(lengths, 16, 16).items()}
         y, final_state = selective_scan(**inputs, offset=offset_of(lengths, device), return_final_states=True)
         torch.autograd.grad(y.sum() + final_state.sum(), list(inputs.values()))
-        cached = (kernel.device_caches for kernel in (forward_kernel, backward_kernel))
+        cached = (kernel.device_caches for kernel in (scan_forward_kernel, scan_backward_kernel))
         return [len(cache[0]) for caches in cached for cache in caches.values()]
 
     first = run([40, 3])

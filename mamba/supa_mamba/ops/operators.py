@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from supa_mamba.ops import backend
-from supa_mamba.ops.transforms import any_order, first_order, is_transformed, needs_gradients
+from supa_mamba.ops.transforms import CustomOperator, any_order, first_order, is_transformed, needs_gradients
 from supa_mamba.ops.vjp import vjp
 
 _SCHEMA_TYPES: dict[Any, str] = {
@@ -168,7 +168,9 @@ def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str])
         x: Tensor = inputs(*arguments).x
         return x.new_empty(x.shape)
 
-    return custom_operator(name, step, fake, schema_arguments(inputs, mutated=mutated), outputs=1, mutated=mutated)
+    # The operator also marks the state tables as modified, so it is not bypassed.
+    schema = schema_arguments(inputs, mutated=mutated)
+    return custom_operator(name, step, fake, schema, outputs=1, mutated=mutated).operator
 
 
 def schema_arguments(*kinds: type, mutated: Iterable[str] = ()) -> list[str]:
@@ -193,7 +195,7 @@ def schema_arguments(*kinds: type, mutated: Iterable[str] = ()) -> list[str]:
 
 def custom_operator(
     name: str, run: Any, fake: Any, schema: Iterable[str], *, outputs: int, mutated: Iterable[str] = ()
-) -> Any:
+) -> CustomOperator:
     """Register a custom operator.
 
     Args:
@@ -212,7 +214,7 @@ def custom_operator(
         f"supa_mamba::{name}", run, mutates_args=tuple(mutated), schema=f"({', '.join(schema)}) -> {returned}"
     )
     operator.register_fake(fake)
-    return operator
+    return CustomOperator(operator, run)
 
 
 def run_backend(package: str, function: str, x: Tensor, *given: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
+from torch.nn import Parameter
 
 EAGER_CPU = "call it on CPU tensors outside torch.compile, where every derivative is supported"
 
@@ -18,13 +19,44 @@ EAGER_CPU = "call it on CPU tensors outside torch.compile, where every derivativ
 _ANY_ARGUMENTS = inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
 
 
-def first_order(name: str, operator: Any, backward: Any, remember: Any, gradients: Any) -> Callable[..., Any]:
+class CustomOperator:
+    """A custom operator of PyTorch.
+
+    In eager programs its function is called directly, because PyTorch's dispatcher takes longer than a small kernel.
+
+    Args:
+        operator: The operator.
+        function: Function that it runs.
+    """
+
+    def __init__(self, operator: Any, function: Callable[..., Any]) -> None:
+        self.operator, self._function = operator, function
+
+    def __call__(self, *args: Any) -> Any:
+        """Return the results of the operator."""
+        direct = not torch.compiler.is_compiling() and _is_eager(args)
+        return (self._function if direct else self.operator)(*args)
+
+
+def _is_eager(args: tuple[Any, ...]) -> bool:
+    """Return whether nothing has to see a call as that of an operator, such as a tracer or a fake tensor."""
+    return (
+        all(not isinstance(x, Tensor) or (type(x) in (Tensor, Parameter) and not _is_batched(x)) for x in args)
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_tracing_state() is None
+    )
+
+
+def first_order(
+    name: str, operator: CustomOperator, backward: CustomOperator, remember: Any, gradients: Any
+) -> Callable[..., Any]:
     """Make an operator differentiable once, in eager and in compiled programs.
 
     Args:
         name: Name of the public function, for messages.
-        operator: The custom operator, which returns a tensor or a tuple of tensors.
-        backward: The custom operator of the gradients, which returns a tuple of tensors.
+        operator: The operator, which returns a tensor or a tuple of tensors.
+        backward: The operator of the gradients, which returns a tuple of tensors.
         remember: Function that stores the values for the backward pass on the context, like ``setup_context`` of
             ``torch.autograd.Function``.
         gradients: Function that returns the gradients of the arguments from the context, the gradients of the results
@@ -85,7 +117,7 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
     def compiled_gradients(ctx: Any, *grads: Any) -> Any:
         return gradients(ctx, grads, Backward.apply)
 
-    operator.register_autograd(compiled_gradients, setup_context=remember)
+    operator.operator.register_autograd(compiled_gradients, setup_context=remember)
 
     def call(*args: Any) -> Any:
         if not torch.compiler.is_compiling():
@@ -96,7 +128,7 @@ def first_order(name: str, operator: Any, backward: Any, remember: Any, gradient
                 f"{name}: torch.func and forward-mode derivatives are not supported in compiled programs; "
                 "apply the transform outside torch.compile."
             )
-        return operator(*args)
+        return operator.operator(*args)
 
     return call
 
@@ -146,7 +178,7 @@ def any_order(
 
 
 def _is_batched(x: Tensor) -> bool:
-    """Return whether a gradient is batched (``is_grads_batched``), which only operations of PyTorch support."""
+    """Return whether a gradient is batched (``is_grads_batched``), which kernels and compiled loops do not support."""
     return bool(torch._C._functorch.is_legacy_batchedtensor(x))
 
 

@@ -44,7 +44,7 @@ def weighted_sum(weights, inputs, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def forward_kernel(
+def conv_forward_kernel(
     x_ptr,
     weight_ptr,
     bias_ptr,
@@ -122,7 +122,7 @@ def load_backward(
 
 
 @triton.jit
-def backward_kernel(
+def conv_backward_kernel(
     x_ptr,
     weight_ptr,
     bias_ptr,

@@ -28,7 +28,7 @@ def forward(
     block = _channels(width, channels)
     programs = sequences * -(-channels // block)
     if programs:
-        kernels.forward_kernel[(programs,)](
+        kernels.conv_forward_kernel[(programs,)](
             x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_states),
             y, final_states if return_final_states else None, x.stride(0), channels,
             WIDTH=width, REVERSE=options.reverse, SILU=options.use_silu, ROWS=ROWS, BLOCK=block,
@@ -51,7 +51,7 @@ def backward(
     block = _channels(width, channels)
     programs = sequences * -(-channels // block)
     if programs:
-        kernels.backward_kernel[(programs,)](
+        kernels.conv_backward_kernel[(programs,)](
             x, weight.contiguous(), contiguous(bias), offset, contiguous(initial_states),
             y_grad, contiguous(final_grad),
             x_grad, weight_partial, bias_partial, initial_grad,

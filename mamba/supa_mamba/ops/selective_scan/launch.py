@@ -6,8 +6,8 @@ from torch import Tensor
 from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 from supa_mamba.ops.selective_scan import block_sizes
 from supa_mamba.ops.selective_scan.inputs import ScanInputs, ScanOptions
-from supa_mamba.ops.selective_scan.kernels.backward import backward_kernel
-from supa_mamba.ops.selective_scan.kernels.forward import forward_kernel
+from supa_mamba.ops.selective_scan.kernels.backward import scan_backward_kernel
+from supa_mamba.ops.selective_scan.kernels.forward import scan_forward_kernel
 
 SORTED_FROM = 4096
 """Number of programs above which the longest sequences start first. Fewer programs all start at once."""
@@ -35,7 +35,7 @@ def forward(
     block = block_sizes.forward_block(states, double=A.dtype == torch.float64)
     programs = sequences * -(-channels // block.channels)
     if programs:
-        forward_kernel[(programs,)](
+        scan_forward_kernel[(programs,)](
             u, delta, A.contiguous(), B, C, contiguous(D), z, contiguous(delta_bias), offset,
             _order(offset, programs), contiguous(initial_states),
             y, final_states if return_final_states else None, checkpoints if save_checkpoints else None,
@@ -65,7 +65,7 @@ def backward(
     initial_grad = None if initial_states is None else A.new_empty(sequences, states, channels)
     programs = sequences * block.groups
     if programs:
-        backward_kernel[(programs,)](
+        scan_backward_kernel[(programs,)](
             u, delta, A.contiguous(), B, C, contiguous(D), z, contiguous(delta_bias), offset,
             _order(offset, programs), contiguous(initial_states), checkpoints, y_grad, contiguous(final_grad),
             A.new_empty(programs, 5, tile, block.channels),

@@ -37,7 +37,7 @@ def load_step(
 
 
 @triton.jit(do_not_specialize=["rows"])
-def backward_kernel(
+def scan_backward_kernel(
     u_ptr,
     delta_ptr,
     A_ptr,

@@ -7,7 +7,7 @@ from supa_mamba.ops.kernel_math import LOG2_E, load, sigmoid, softplus
 
 
 @triton.jit
-def forward_kernel(
+def scan_forward_kernel(
     u_ptr,
     delta_ptr,
     A_ptr,
