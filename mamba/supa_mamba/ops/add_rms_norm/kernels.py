@@ -10,7 +10,7 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["count"])
-def forward_kernel(
+def add_norm_forward_kernel(
     residual_ptr,
     update_ptr,
     weight_ptr,
@@ -38,7 +38,7 @@ def forward_kernel(
 
 
 @triton.jit(do_not_specialize=["count"])
-def backward_kernel(
+def add_norm_backward_kernel(
     y_grad_ptr,
     sum_grad_ptr,
     sum_ptr,

@@ -19,7 +19,7 @@ def forward(inputs: AddNormInputs, options: AddNormOptions) -> tuple[Tensor, Ten
     tile = row_tiles.row_tile(width)
     programs = row_tiles.forward_programs(rows, tile)
     if programs:
-        kernels.forward_kernel[(programs,)](
+        kernels.add_norm_forward_kernel[(programs,)](
             residual, update, weight.contiguous(), y, total, rows,
             RESIDUAL_STRIDE=residual.stride(0), UPDATE_STRIDE=0 if update is None else update.stride(0), WIDTH=width,
             EPS=options.eps, ROWS=tile.rows, BLOCK=tile.columns, DTYPE=triton_dtype(weight), num_warps=tile.warps,
@@ -38,7 +38,7 @@ def backward(given: AddNormGradients, options: AddNormGradientOptions) -> tuple[
     programs = row_tiles.backward_programs(rows)
     weight_partial = weight.new_empty(programs, width)
     if programs:
-        kernels.backward_kernel[(programs,)](
+        kernels.add_norm_backward_kernel[(programs,)](
             y_grad, sum_grad, total, weight.contiguous(),
             grad, update_grad if update_grad.shape == grad.shape else None, weight_partial, rows,
             Y_GRAD_STRIDE=y_grad.stride(0), SUM_GRAD_STRIDE=0 if sum_grad is None else sum_grad.stride(0),

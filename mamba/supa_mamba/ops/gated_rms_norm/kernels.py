@@ -11,7 +11,7 @@ from supa_mamba.ops.kernel_math import sigmoid
 
 
 @triton.jit(do_not_specialize=["count"])
-def forward_kernel(
+def gated_norm_forward_kernel(
     x_ptr,
     gate_ptr,
     weight_ptr,
@@ -45,7 +45,7 @@ def forward_kernel(
 
 
 @triton.jit(do_not_specialize=["count"])
-def backward_kernel(
+def gated_norm_backward_kernel(
     y_grad_ptr,
     x_ptr,
     gate_ptr,

@@ -32,7 +32,7 @@ def forward(inputs: GatedNormInputs, options: GatedNormOptions) -> Tensor:
     tile = row_tiles.row_tile(channels // options.groups)
     if programs := row_tiles.forward_programs(rows, tile):
         constants = _constants(inputs, options, tile)
-        kernels.forward_kernel[(programs, options.groups)](*inputs, y, rows, **constants)
+        kernels.gated_norm_forward_kernel[(programs, options.groups)](*inputs, y, rows, **constants)
     return y
 
 
@@ -46,7 +46,7 @@ def backward(y_grad: Tensor, inputs: GatedNormInputs, options: GatedNormOptions)
     programs = row_tiles.backward_programs(rows, options.groups)
     weight_partial = weight.new_empty(programs, channels)
     if programs:
-        kernels.backward_kernel[(programs, options.groups)](
+        kernels.gated_norm_backward_kernel[(programs, options.groups)](
             y_grad, *inputs, x_grad, gate_grad, weight_partial, rows,
             Y_GRAD_STRIDE=y_grad.stride(0), **_constants(inputs, options, tile),
         )  # fmt: skip
