@@ -133,6 +133,28 @@ def test_second_derivatives_are_correct_or_raise_an_error(operation, path):
     )
 
 
+@pytest.mark.parametrize("name", ["selective_scan", "causal_conv1d"])
+def test_gradients_of_inputs_that_depend_on_each_other(name):
+    """Gradients with ``create_graph``, and batches of gradients, do not pass from one input to another twice."""
+    ours, naive, inputs = OPERATIONS[name]
+    first, second = list(inputs)[:2]
+    inputs, offset = dict(inputs), offset_of(LENGTHS)
+    x, factor = inputs.pop(first).requires_grad_(), inputs.pop(second)
+
+    def result(function, **options):
+        other = factor * x.sin() if factor.shape == x.shape else factor * x.sum()
+        y = function(**{first: x, second: other}, **inputs, offset=offset, **options)
+        return y[0] if isinstance(y, tuple) else y
+
+    expected = torch.autograd.grad(result(naive).square().sum(), x)[0]
+    for create_graph in (False, True):
+        found = torch.autograd.grad(result(ours).square().sum(), x, create_graph=create_graph)[0]
+        assert distance(found, expected) < 1e-12
+    y = result(ours)
+    batch = torch.stack([2 * y, y]).detach()
+    assert distance(torch.autograd.grad(y, x, batch, is_grads_batched=True)[0][0], expected) < 1e-12
+
+
 @pytest.mark.parametrize("name", ["selective_scan", "ssd"])
 def test_gradients_through_vmap_have_stored_states(path, device, name):
     ours, naive, _ = OPERATIONS[name]

@@ -161,11 +161,12 @@ def any_order(
             again = torch.is_grad_enabled()  # create_graph was given
             if not again and not any(x is not None and _is_batched(x) for x in grads):
                 return gradients(ctx, grads, backward)
-            given = ctx.saved_tensors[:-1]
             with torch.enable_grad():
+                # Inputs may depend on each other. Gradients must not pass from one to another, as they do later.
+                given = [None if x is None else x.view_as(x) for x in ctx.saved_tensors[:-1]]
                 outputs = record(*given, *ctx.options, ctx.return_final_states)
             pairs = [(y, grad) for y, grad in zip(outputs, grads, strict=False) if grad is not None]
-            wanted = [x for x, needed in zip(given, ctx.needs_input_grad, strict=False) if needed]
+            wanted = [x for x, needed in zip(given, ctx.needs_input_grad, strict=False) if needed and x is not None]
             found = iter(
                 torch.autograd.grad(
                     [y for y, _ in pairs], wanted, [grad for _, grad in pairs], create_graph=again,
