@@ -71,7 +71,8 @@ class CapturedStep(Generic[K, I]):
         if shape not in self._shapes:
             self._shapes[shape] = _Shape(self._new_inputs(shape))
             if len(self._shapes) > _MOST_SHAPES:
-                self._shapes.popitem(last=False)
+                _, oldest = self._shapes.popitem(last=False)
+                _wait_for(oldest)
         self._shapes.move_to_end(shape)
         return self._shapes[shape].inputs
 
@@ -95,7 +96,9 @@ class CapturedStep(Generic[K, I]):
         return result.clone()
 
     def forget(self) -> None:
-        """Drop all graphs. This is necessary if tensors that the function uses were replaced."""
+        """Drop all graphs and inputs. This is necessary if tensors that the function uses were replaced."""
+        for shape in self._shapes.values():
+            _wait_for(shape)
         self._shapes.clear()
         self._pool = None
 
@@ -106,3 +109,9 @@ class CapturedStep(Generic[K, I]):
             result = self._function(inputs)
         self._pool = graph.pool()
         return graph, result
+
+
+def _wait_for(shape: _Shape[Any]) -> None:
+    """Wait until a graph is no longer executed, because its memory will be used again."""
+    if shape.captured is not None:
+        torch.cuda.synchronize()

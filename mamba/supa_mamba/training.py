@@ -131,7 +131,7 @@ class EncoderTask(TrainingTask[Batch]):
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Share the gradients of the encoder between the processes."""
+        """Share the gradients of the encoder between the processes, and release the graphs afterwards."""
         if self.processes.count > 1:
             from torch.nn.parallel import DistributedDataParallel
 
@@ -141,6 +141,8 @@ class EncoderTask(TrainingTask[Batch]):
             yield
         finally:
             self._shared = self.encoder  # the DDP module must be released before the process group
+            self._step.forget()
+            self._evaluation.forget()
 
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
         """Return this process's shares of the training batches of an epoch; see `TrainingTask.batches`."""
