@@ -35,7 +35,7 @@ templates_path = ["_templates"]
 # Every reference must resolve. With -W a broken one stops the build.
 nitpicky = True
 # Type variables and aliases of types, which have no page.
-nitpick_ignore = [("py:class", name) for name in ("B", "T", "Number", "EnergyLike", "PrimaryCountLike")]
+nitpick_ignore = [("py:class", name) for name in ("B", "I", "K", "T", "Number", "EnergyLike", "PrimaryCountLike")]
 default_role = "public"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
