@@ -84,7 +84,14 @@ class CapturedStep(Generic[K, I]):
 
         Returns:
             Result of the function, which later calls do not change.
+
+        Raises:
+            ValueError: If the inputs of this shape were not requested.
         """
+        if shape not in self._shapes:
+            raise ValueError(
+                f"shape: {shape!r} was given, but it has no inputs; call inputs(shape) and fill them first."
+            )
         found = self._shapes[shape]
         found.calls += 1
         if not self._captures or found.calls == 1:

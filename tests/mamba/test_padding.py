@@ -137,6 +137,8 @@ def test_without_a_gpu_a_step_runs_as_usual():
         step.inputs(3).fill_(value)
         assert float(step(3)) == 3 * value
     assert calls == [3, 3]
+    with pytest.raises(ValueError, match=r"shape: 4 was given, but it has no inputs; call inputs\(shape\)"):
+        step(4)
 
 
 @on_gpu
