@@ -54,7 +54,7 @@ class CapturedStep(Generic[K, I]):
         device: torch.device,
         enabled: bool = True,
     ) -> None:
-        self._function, self._new_inputs = function, new_inputs
+        self.function, self._new_inputs = function, new_inputs
         self._captures = enabled and device.type == "cuda"
         self._shapes: OrderedDict[K, _Shape[I]] = OrderedDict()
         self._pool: Any = None
@@ -95,7 +95,7 @@ class CapturedStep(Generic[K, I]):
         found = self._shapes[shape]
         found.calls += 1
         if not self._captures or found.calls == 1:
-            return self._function(found.inputs)
+            return self.function(found.inputs)
         if found.captured is None:
             found.captured = self._capture(found.inputs)
         graph, result = found.captured
@@ -113,7 +113,7 @@ class CapturedStep(Generic[K, I]):
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as one that prepares batches, may use the GPU during the capture.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            result = self._function(inputs)
+            result = self.function(inputs)
         self._pool = graph.pool()
         return graph, result
 

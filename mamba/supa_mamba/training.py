@@ -167,10 +167,7 @@ class EncoderTask(TrainingTask[Batch]):
         # DDP averages the gradients of the processes, but the loss is the mean over the units of the whole batch.
         # A batch of empty showers has no units.
         scale = self.processes.count / max(batch.units, 1)
-        if self._padded:
-            loss = self._run(self._step, batch, self.config.batch_size, scale)
-        else:
-            loss = self._train_step(StepInputs(batch, scale))
+        loss = self._run(self._step, batch, self.config.batch_size, scale)
         return torch.stack([loss, torch.full_like(loss, len(batch.target))])
 
     def _train_step(self, inputs: StepInputs) -> Tensor:
@@ -203,10 +200,7 @@ class EncoderTask(TrainingTask[Batch]):
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         units = 0
         for batch in batches:
-            if self._padded:
-                sums += self._run(self._evaluation, batch, _VALIDATION_FACTOR * self.config.batch_size)
-            else:
-                sums += self._validation_step(StepInputs(batch, 1.0))
+            sums += self._run(self._evaluation, batch, _VALIDATION_FACTOR * self.config.batch_size)
             units += batch.units
         loss, score = self.processes.sum(sums).tolist()
         figures = {"loss": loss / units, self.objective.metric: self.objective.mean_score(score, units)}
@@ -222,7 +216,9 @@ class EncoderTask(TrainingTask[Batch]):
     def _run(
         self, step: CapturedStep[PaddedShape, StepInputs], batch: Batch, most_showers: int, scale: float = 1.0
     ) -> Tensor:
-        """Run a step on a padded batch."""
+        """Run a step on a batch, which is padded for a graph."""
+        if not self._padded:
+            return step.function(StepInputs(batch, scale))
         shape = PaddedShape.of(batch, most_showers)
         inputs = step.inputs(shape)
         fill_padded(inputs.batch, batch)

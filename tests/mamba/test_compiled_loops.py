@@ -51,16 +51,20 @@ def _results(operation, given, options):
     return [y, final_states, *torch.autograd.grad(loss, wanted)]
 
 
+def _assert_same(found, expected, count):
+    assert len(found) == len(expected) == count
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert one.numel() == 0 or distance(one, other) < 1e-12
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("without", [(), OPTIONAL, *[(name,) for name in OPTIONAL]])
 @pytest.mark.parametrize(("channels", "states"), [(70, 64), (17, 200), (3, 1)])
 def test_compiled_loops_equal_operations_of_pytorch(channels, states, without, options):
     """The sizes give several blocks of channels, the last of which is not full, and several tiles of rows."""
     given = _inputs(channels, states, without=without)
-    found, expected = _results(run_scan, given, options), _results(cpu.forward, given, options)
-    assert len(found) == len(expected) == 11 - len(without)
-    for one, other in zip(found, expected, strict=True):
-        assert distance(one, other) < 1e-12
+    _assert_same(_results(run_scan, given, options), _results(cpu.forward, given, options), 11 - len(without))
 
 
 @pytest.mark.parametrize("options", [ConvOptions(False, False), ConvOptions(True, True)])
@@ -68,10 +72,7 @@ def test_compiled_loops_equal_operations_of_pytorch(channels, states, without, o
 @pytest.mark.parametrize(("channels", "width"), [(70, 4), (1, 1), (5, 20)])
 def test_compiled_convolution_equals_operations_of_pytorch(channels, width, without, options):
     given = _conv_inputs(channels, width, without=without)
-    found, expected = _results(run_conv, given, options), _results(conv_cpu.forward, given, options)
-    assert len(found) == len(expected) == 6 - len(without)
-    for one, other in zip(found, expected, strict=True):
-        assert one.numel() == 0 or distance(one, other) < 1e-12
+    _assert_same(_results(run_conv, given, options), _results(conv_cpu.forward, given, options), 6 - len(without))
 
 
 @pytest.mark.parametrize("operation", ["scan", "convolution"])

@@ -72,22 +72,22 @@ def sequence_operator(
 
     def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         given, chosen, (return_final_states, save_checkpoints) = split(arguments)
-        module = backend.load_backend(given[0], package, compiled=compiled)
-        if not backend.is_cuda(given[0]) and not compiled:
-            y, final_states = module.forward(given, chosen, return_final_states)
-            return y.contiguous(), final_states.contiguous(), given.new_checkpoints(save=False)
-        with backend.device_guard(given[0]):
-            result: tuple[Tensor, Tensor, Tensor] = module.forward(given, chosen, return_final_states, save_checkpoints)
-        return result
+        if backend.is_cuda(given[0]) or compiled:
+            result: tuple[Tensor, Tensor, Tensor] = run_backend(
+                package, "forward", given[0], given, chosen, return_final_states, save_checkpoints, compiled=compiled
+            )
+            return result
+        y, final_states = record(*arguments[:-1])
+        return y.contiguous(), final_states.contiguous(), given.new_checkpoints(save=False)
 
     def backward(y_grad: Tensor, final_grad: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
         given, chosen, (checkpoints,) = split(arguments)
-        module = backend.load_backend(given[0], package, compiled=compiled)
         if backend.is_cuda(given[0]) or compiled:
-            with backend.device_guard(given[0]):
-                found = module.backward(y_grad, final_grad, given, checkpoints, chosen)
+            found = run_backend(
+                package, "backward", given[0], y_grad, final_grad, given, checkpoints, chosen, compiled=compiled
+            )
         else:
-            again = lambda *again: module.forward(inputs(*again), chosen, final_grad is not None)  # noqa: E731
+            again = lambda *again: record(*again, *chosen, final_grad is not None)  # noqa: E731
             found = vjp(again, given, (y_grad, final_grad))
         return tuple(y_grad.new_empty(0) if x is None else x for x in found)
 
@@ -217,17 +217,18 @@ def custom_operator(
     return CustomOperator(operator, run)
 
 
-def run_backend(package: str, function: str, x: Tensor, *given: Any) -> Any:
+def run_backend(package: str, function: str, x: Tensor, *given: Any, compiled: bool = False) -> Any:
     """Call a function of the backend of an operation, on the device of a tensor.
 
     Args:
-        package: Package of the operation, with the modules ``cpu`` and ``launch``.
-        function: Name of the function in both.
+        package: Package of the operation; see `backend.load_backend`.
+        function: Name of the function of the backend.
         x: An input of the operation.
         given: Arguments of the function.
+        compiled: Whether the package has a module ``compiled``.
 
     Returns:
         The results of the function.
     """
     with backend.device_guard(x):
-        return getattr(backend.load_backend(x, package), function)(*given)
+        return getattr(backend.load_backend(x, package, compiled=compiled), function)(*given)
