@@ -7,6 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_SHARED_MEMORY = {(8, 0): 163, (8, 7): 163, (9, 0): 227, (10, 0): 227, (10, 3): 227}
+_LEAST_SHARED_MEMORY = 99
+"""Kilobytes of shared memory that a program can have, by compute capability; on other GPUs since Ampere the least.
+
+Source: CUDA C++ programming guide, technical specifications per compute capability."""
+
 
 def is_cuda(x: Tensor) -> bool:
     """Return whether an operation uses the Triton kernels.
@@ -42,6 +48,17 @@ def device_guard(x: Tensor) -> AbstractContextManager[Any]:
         A context manager that does nothing for a tensor on a CPU.
     """
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def shared_memory() -> int:
+    """Return the shared memory that a program of a kernel can have on the current CUDA device.
+
+    Returns:
+        Kilobytes, by compute capability; the least of all supported GPUs if there is no CUDA device.
+    """
+    if not torch.cuda.is_available():
+        return _LEAST_SHARED_MEMORY
+    return _SHARED_MEMORY.get(torch.cuda.get_device_capability(), _LEAST_SHARED_MEMORY)
 
 
 def load_backend(x: Tensor, package: str, *, compiled: bool = False) -> Any:

@@ -1,10 +1,11 @@
-"""Block sizes of the kernels, which depend on the feature sizes and the precision only."""
+"""Block sizes of the kernels, which depend on the feature sizes, the precision and the shared memory of the GPU."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from supa_mamba.ops import backend
 from supa_mamba.ops.kernel_inputs import power_of_two
 
 SHARES = 1024
@@ -105,4 +106,6 @@ def pairs_blocks(heads: int, width: int, states: int, dtype: torch.dtype) -> Blo
         return Blocks(64, block, together, 4, stages, None)
     if dtype == torch.float32:
         return Blocks(32, min(block, 32), together, 4, stages, None)
-    return Blocks(16, min(block, 32), together, 4, 1, None)
+    # In double precision 256 states of 32 channels take 136 KB of shared memory, and those of 16 channels take 72 KB.
+    widest = 32 if padded(states) <= 128 or backend.shared_memory() >= 136 else 16
+    return Blocks(16, min(block, widest), together, 4, 1, None)

@@ -1,0 +1,42 @@
+"""The Triton kernels compile for other GPUs, which need not be present."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+KERNELS = r"^def (\w+_kernel)\("
+
+
+def compiled(root, tmp_path, *options):
+    """Run the check in a process of its own, in which Triton compiles kernels instead of interpreting them."""
+    results = tmp_path / "results.json"
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path / "cache"), "TRITON_INTERPRET": "0"}
+    command = [sys.executable, str(root / "benchmarks" / "mamba_compile.py"), *options, "--json", str(results)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done, json.loads(results.read_text())["compiled"] if results.exists() else []
+
+
+def test_all_kernels_fit_into_the_gpu_with_the_least_shared_memory(root, tmp_path):
+    """256 states in double precision need the most shared memory of all sizes."""
+    done, found = compiled(root, tmp_path, "--capabilities", "86", "--states", "256", "--dtypes", "float64")
+    assert not done.returncode, done.stderr
+    files = [*(root / "mamba").rglob("kernels.py"), *(root / "mamba").rglob("kernels/*.py")]
+    written = {name for file in files for name in re.findall(KERNELS, file.read_text(), re.MULTILINE)}
+    assert written == {kernel["kernel"] for kernel in found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["80", "86", "89", "90", "100"])
+def test_all_kernels_fit(root, tmp_path, capability):
+    done, found = compiled(root, tmp_path, "--capabilities", capability, "--states", "16", "128", "256")
+    assert not done.returncode, done.stderr
+    if "skipped" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert found
