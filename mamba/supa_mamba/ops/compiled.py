@@ -56,3 +56,19 @@ def run_parts(run: Callable[[int, int, int], None], offset: Array, work_per_row:
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(run, *part) for part in parts]:
             done.result()
+
+
+def run_rows(run: Callable[[int, int], None], rows: int, work_per_row: int) -> None:
+    """Call a function for all rows, in as many threads as PyTorch uses.
+
+    The results of a row must not depend on other rows. Then it does not matter how the rows are divided.
+
+    Args:
+        run: Function of the first row, and the row after the last one. It must release the interpreter lock.
+        rows: Number of rows.
+        work_per_row: Number of multiplications for each row.
+    """
+    if rows * work_per_row < _THREADS_FROM or torch.get_num_threads() == 1:
+        run(0, rows)
+    else:
+        run_parts(lambda _part, first, last: run(first, last), np.arange(rows + 1), work_per_row)

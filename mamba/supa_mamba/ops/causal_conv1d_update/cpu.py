@@ -1,10 +1,13 @@
-"""Steps of the causal convolution on a CPU, for all slots at once."""
+"""Steps of the causal convolution on a CPU in compiled loops."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
+from supa_mamba.ops.causal_conv1d_update.compiled_kernels import take_steps
 from supa_mamba.ops.causal_conv1d_update.inputs import ConvStepInputs
+from supa_mamba.ops.compiled import array_of, run_rows
 from supa_mamba.ops.state_slots import active_accepted, active_slots
 
 
@@ -15,44 +18,48 @@ def step(given: ConvStepInputs) -> Tensor:
         ValueError: If a slot does not exist, or a number of accepted inputs or of earlier steps is out of range.
     """
     state, cache, x, weight, bias, accepted, begins, slots, use_silu = given
-    width, inputs, columns, dtype = weight.shape[1], x.shape[1], state.shape[2], weight.dtype
     live, places = active_slots("conv_state_indices", slots, state)
-    with torch.autocast("cpu", enabled=False):
-        new = x.index_select(0, live)
-        latest = new.to(dtype).transpose(1, 2)
-        held = state.index_select(0, places).to(dtype)
-        if begins is not None:
-            column = _live_begins(begins, live) % columns
-            window = _columns(held, (column[:, None] + torch.arange(1 - width, 0)) % columns)
-            # If there are more inputs than columns, only the latest inputs are stored.
-            last = torch.arange(max(0, inputs - columns), inputs)
-            written = (column[:, None] + last) % columns
-            held = held.scatter(2, written[:, None].expand(-1, held.shape[1], -1), latest[:, :, last])
-        else:
-            if cache is not None and accepted is not None:
-                taken = active_accepted(accepted, live, inputs)
-                earlier = torch.cat([held, cache.index_select(0, places).to(dtype).transpose(1, 2)], 2)
-                held = _columns(earlier, taken[:, None] + torch.arange(columns))
-                cache.index_copy_(0, places, new.to(cache.dtype))
-            window = held[:, :, columns - (width - 1) :]
-            held = held if cache is not None else torch.cat([held, latest], 2)[:, :, inputs:]
-        state.index_copy_(0, places, held.to(state.dtype))
-        seen = torch.cat([window, latest], 2)
-        y = seen.new_zeros(()) if bias is None else bias[:, None]
-        for tap in range(width):
-            y = torch.addcmul(y, seen[:, :, tap : tap + inputs], weight[:, tap, None])
-        y = silu(y) if use_silu else y
-        return x.new_zeros(x.shape).index_copy_(0, live, y.transpose(1, 2).to(x.dtype))
+    if begins is not None:
+        _check_begins(begins, live)
+    if cache is None and state.dtype == weight.dtype and state.is_contiguous():
+        return _run(given, slots)
+    # The loops work on copies of the states and inputs of unfinished sequences.
+    held = state.index_select(0, places).to(weight.dtype, memory_format=torch.contiguous_format)
+    new = x.index_select(0, live)
+    taken = None if accepted is None else active_accepted(accepted, live, x.shape[1])
+    cached = None if cache is None else cache.index_select(0, places)
+    begin = None if begins is None else begins.index_select(0, live)
+    copied = ConvStepInputs(held, cached, new, weight, bias, taken, begin, slots, use_silu)
+    y = _run(copied, torch.arange(len(live)))
+    state.index_copy_(0, places, held.to(state.dtype))
+    if cache is not None:
+        cache.index_copy_(0, places, new.to(cache.dtype))
+    return y.new_zeros(x.shape).index_copy_(0, live, y)
 
 
-def _columns(x: Tensor, at: Tensor) -> Tensor:
-    return x.gather(2, at[:, None].expand(-1, x.shape[1], -1))
+def _run(given: ConvStepInputs, slots: Tensor) -> Tensor:
+    """Update contiguous states in the precision of the sums, and return y."""
+    state, cache, x, weight, bias, accepted, begins, _, use_silu = given
+    y = weight.new_empty(x.shape)
+    arguments: list[Any] = [
+        state.numpy(),
+        array_of(cache, weight, (0, *x.shape[1:])),
+        array_of(x, weight, ()),
+        array_of(weight.t(), weight, ()),
+        array_of(weight.new_zeros(len(weight)) if bias is None else bias, weight, ()),
+        array_of(accepted, slots, (0,)),
+        array_of(begins, slots, (0,)),
+        slots.numpy(),
+        use_silu,
+    ]
+    of_y: Any = y.numpy()
+    run_rows(lambda first, last: take_steps(*arguments, first, last, of_y), len(x), x.shape[1] * weight.numel())
+    return y.to(x.dtype)
 
 
-def _live_begins(begins: Tensor, live: Tensor) -> Tensor:
-    before = begins[live]
+def _check_begins(begins: Tensor, live: Tensor) -> None:
+    before = begins.numpy()[live.numpy()]
     if len(before) and before.min() < 0:
         raise ValueError(
-            f"cache_seqlens: {int(before.min())} was given, but it must be at least 0, the number of earlier steps."
+            f"cache_seqlens: {before.min()} was given, but it must be at least 0, the number of earlier steps."
         )
-    return before

@@ -1,9 +1,12 @@
-"""Steps on a CPU, for all slots at once."""
+"""Steps on a CPU in compiled loops."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu, softplus
 
+from supa_mamba.ops.compiled import array_of, run_rows
+from supa_mamba.ops.selective_state_update.compiled_kernels import take_steps
 from supa_mamba.ops.selective_state_update.inputs import StateStepInputs
 from supa_mamba.ops.state_slots import active_accepted, active_slots
 
@@ -14,43 +17,57 @@ def step(given: StateStepInputs) -> Tensor:
     Raises:
         ValueError: If a slot does not exist, or a number of accepted inputs is out of range.
     """
-    state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, slots, dt_softplus = given
-    (_, heads, width, states), inputs, groups, dtype = state.shape, x.shape[1], B.shape[2], A.dtype
-    # Dimensions after the slots: groups, heads per group, channels per head, states.
-    grouped = (groups, heads // groups)
-    decay = A.reshape(*grouped, *A.shape[1:])
+    state, dtype, slots = given.state, given.A.dtype, given.slots
     live, places = active_slots("state_batch_indices", slots, state)
+    caches = given.cache_x, given.cache_dt, given.cache_B
+    if given.accepted is None and state.dtype == dtype and state.is_contiguous():
+        return _run(given, given.slots)
+    # The loops work on copies of the states and inputs of unfinished sequences.
+    latest = given.x, given.dt, given.B, given.C, given.z
+    x, dt, B, C, z = (None if v is None else v.index_select(0, live) for v in latest)
+    held = state.index_select(0, places).to(dtype, memory_format=torch.contiguous_format)
+    cached = [None if v is None else v.index_select(0, places) for v in caches]
+    accepted = None if given.accepted is None else active_accepted(given.accepted, live, given.x.shape[1])
+    copied = StateStepInputs(
+        held, *cached, x, dt, given.A, B, C, given.D, z, given.dt_bias, accepted, slots, given.dt_softplus
+    )  # type: ignore[arg-type]
+    y = _run(copied, torch.arange(len(live)))
+    state.index_copy_(0, places, held.to(state.dtype))
+    for cache, new in zip(caches, (x, dt, B), strict=True):
+        if cache is not None and new is not None:
+            cache.index_copy_(0, places, new.to(cache.dtype))
+    return y.new_zeros(given.x.shape).index_copy_(0, live, y)
 
-    def of_groups(v: Tensor) -> Tensor:
-        return v.reshape(v.shape[0], *grouped, v.shape[2], 1)
 
-    def advance(h: Tensor, x: Tensor, dt: Tensor, B: Tensor) -> Tensor:
-        step = dt if dt_bias is None else dt + dt_bias
-        step = of_groups(softplus(step) if dt_softplus else step)
-        return torch.addcmul(torch.exp(step * decay) * h, step * of_groups(x), B[:, :, None, None])
+def _run(given: StateStepInputs, slots: Tensor) -> Tensor:
+    """Update contiguous states in the precision of the sums, and return y."""
+    state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, _, dt_softplus = given
+    count, inputs, heads, width = x.shape
+    groups, states = B.shape[2:]
+    channels = heads * width
+    y = A.new_empty(count, inputs, channels)
 
-    with torch.autocast("cpu", enabled=False):
-        h = state.index_select(0, places).to(dtype).view(-1, *grouped, width, states)
-        new = [v.index_select(0, live) for v in (x, dt, B)]
-        if cache_x is not None and cache_dt is not None and cache_B is not None and accepted is not None:
-            taken = active_accepted(accepted, live, inputs)
-            caches = (cache_x, cache_dt, cache_B)
-            for i in range(inputs):
-                going = (taken > i).nonzero()[:, 0]
-                cached = (v[places[going], i].to(dtype) for v in caches)
-                h = h.index_copy(0, going, advance(h.index_select(0, going), *cached))
-            state.index_copy_(0, places, h.view(-1, heads, width, states).to(state.dtype))
-            for cache, v in zip(caches, new, strict=True):
-                cache.index_copy_(0, places, v.to(cache.dtype))
-        y = x.new_zeros(x.shape)
-        for i in range(inputs):
-            latest = [v[:, i].to(dtype) for v in new]
-            h = advance(h, *latest)
-            leave = C[live, i].to(dtype)[..., None]
-            found = torch.matmul(h.view(-1, groups, heads // groups * width, states), leave).view(-1, heads, width)
-            found = found if D is None else found + D * latest[0]
-            found = found if z is None else found * silu(z[live, i].to(dtype))
-            y[live, i] = found.to(x.dtype)
-        if cache_x is None:
-            state.index_copy_(0, places, h.view(-1, heads, width, states).to(state.dtype))
-        return y
+    def flat(v: Tensor | None, *missing: int) -> Any:
+        # The last dimensions are heads and channels of a head.
+        return array_of(None if v is None else v.flatten(-2), A, missing)
+
+    arguments: list[Any] = [
+        state.view(-1, channels, states).numpy(),
+        flat(cache_x, 0, inputs, channels),
+        flat(cache_dt, 0, inputs, 1),
+        array_of(cache_B, A, (0, inputs, groups, states)),
+        flat(x),
+        flat(dt),
+        array_of(A.flatten(0, 1), A, ()),
+        array_of(B, A, ()),
+        array_of(C, A, ()),
+        flat(D, 0),
+        flat(z, 0, inputs, channels),
+        flat(dt_bias, 0),
+        array_of(accepted, slots, (0,)),
+        slots.numpy(),
+        dt_softplus,
+    ]
+    of_y: Any = y.numpy()
+    run_rows(lambda first, last: take_steps(*arguments, first, last, of_y), count, inputs * channels * states)
+    return y.view(x.shape).to(x.dtype)
