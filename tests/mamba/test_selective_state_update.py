@@ -287,7 +287,7 @@ def test_the_operator_passes_opcheck(path, device, form, cached):
     accepted = torch.tensor([1, 0, 1, 0], device=device) if cached else None
     arguments = [table, *caches, *inputs, accepted, torch.tensor([3, -1, 0, 5])]
     arguments = [None if v is None else v.to(device) for v in arguments]
-    torch.library.opcheck(state_step, (*arguments, True))
+    torch.library.opcheck(state_step.operator, (*arguments, True))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supa.arrays import Array
+from supa_mamba.ops.dtypes import cast
 
 PARTS = 32
 """Number of parts of the sequences."""
@@ -31,7 +32,7 @@ def array_of(tensor: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Arr
     """
     if tensor is None:
         tensor = like.new_empty(shape)
-    array: Array = tensor.detach().to(like.dtype).contiguous().numpy()
+    array: Array = cast(tensor.detach(), like.dtype).contiguous().numpy()
     return array
 
 

@@ -147,7 +147,7 @@ def sequence_operator(
     return call
 
 
-def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str]) -> Any:
+def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str]) -> CustomOperator:
     """Register an operation that updates state tables in place and has no gradients.
 
     Args:
@@ -157,7 +157,7 @@ def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str])
         mutated: Names of the fields that the operation modifies.
 
     Returns:
-        The custom operator, whose arguments are the fields.
+        The custom operator, whose arguments are the fields. In eager programs it calls the backend directly.
     """
 
     def step(*arguments: Any) -> Tensor:
@@ -168,9 +168,19 @@ def step_operator(name: str, package: str, inputs: type, mutated: Iterable[str])
         x: Tensor = inputs(*arguments).x
         return x.new_empty(x.shape)
 
-    # The operator also marks the state tables as modified, so it is not bypassed.
+    places = [place for place, field in enumerate(get_type_hints(inputs)) if field in mutated]
+
+    def direct(*arguments: Any) -> Tensor:
+        y = step(*arguments)
+        # The operator marks the tables as modified. Autograd then refuses to use values from before the step.
+        for table in [arguments[place] for place in places]:
+            if table is not None and not table.is_inference():
+                torch.autograd.graph.increment_version(table)
+        return y
+
     schema = schema_arguments(inputs, mutated=mutated)
-    return custom_operator(name, step, fake, schema, outputs=1, mutated=mutated).operator
+    operator = custom_operator(name, step, fake, schema, outputs=1, mutated=mutated).operator
+    return CustomOperator(operator, direct)
 
 
 def schema_arguments(*kinds: type, mutated: Iterable[str] = ()) -> list[str]:
