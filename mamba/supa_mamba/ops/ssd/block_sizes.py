@@ -11,6 +11,9 @@ from supa_mamba.ops.kernel_inputs import power_of_two
 SHARES = 1024
 """Maximum number of groups of sequences whose parameter gradients are summed separately."""
 
+CPU_TILE = 16
+"""Number of rows between two stored states on a CPU."""
+
 
 @dataclass(frozen=True)
 class Blocks:

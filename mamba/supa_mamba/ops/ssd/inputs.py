@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from supa_mamba.ops import backend
 from supa_mamba.ops.ssd import block_sizes
 
 
@@ -37,8 +38,14 @@ class SsdInputs(NamedTuple):
         return self.A.new_empty(sequences, *self.x.shape[1:], self.B.shape[2])
 
     def new_checkpoints(self, *, save: bool) -> Tensor:
-        """Return an uninitialised tensor for the states at the starts of chunks, (T // chunk or 0, H, P, N)."""
+        """Return an uninitialised tensor for the states at the starts of chunks.
+
+        It is (T // chunk or 0, H, P, N) on a GPU, and (T // CPU_TILE + 2 or 0, N, H P) on a CPU.
+        """
         (rows, heads, width), (groups, states) = self.x.shape, self.B.shape[1:]
+        if not backend.is_cuda(self.x):
+            # Two of them are not used: torch.export would fix the number of rows of the example if the size were 0 or 1.
+            return self.A.new_empty(rows // block_sizes.CPU_TILE + 2 if save else 0, states, heads * width)
         operand, _ = block_sizes.operands(self.x, self.A, self.B, self.C)
         count = rows // block_sizes.pairs_blocks(heads // groups, width, states, operand).chunk if save else 0
         return self.x.new_empty(count, heads, width, states, dtype=operand)
