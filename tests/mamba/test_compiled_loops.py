@@ -1,4 +1,6 @@
-"""The compiled loops of scan and convolution on a CPU: blocks, tiles, threads, second derivatives, exponentials."""
+"""The compiled loops on a CPU: blocks, tiles, threads, second derivatives, exponentials."""
+
+import math
 
 import numba
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 import torch
 from sequences import distance, offset_of
 
+from supa_mamba import selective_state_update
 from supa_mamba.ops import compiled
 from supa_mamba.ops.causal_conv1d import cpu as conv_cpu
 from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
@@ -14,10 +17,15 @@ from supa_mamba.ops.compiled_math import exponential, softplus
 from supa_mamba.ops.selective_scan import cpu
 from supa_mamba.ops.selective_scan.inputs import ScanInputs, ScanOptions
 from supa_mamba.ops.selective_scan.operator import run_scan
+from supa_mamba.ops.ssd import cpu as ssd_cpu
+from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
+from supa_mamba.ops.ssd.operator import run_ssd
 
 LENGTHS = [5, 0, 40, 1, 33, 16, 0]
 OPTIONS = [ScanOptions(False, False), ScanOptions(True, True)]
 OPTIONAL = ("D", "z", "delta_bias", "initial_states")
+SSD_OPTIONS = [SsdOptions(False, False, 0.0, math.inf), SsdOptions(True, True, 0.3, 0.9)]
+SSD_OPTIONAL = ("D", "dt_bias", "initial_states")
 
 
 def _inputs(channels, states, *, dtype=torch.float64, lengths=LENGTHS, without=()):
@@ -39,6 +47,20 @@ def _conv_inputs(channels, width, *, dtype=torch.float64, lengths=LENGTHS, witho
     shapes = (sum(lengths), channels), (channels, width), (channels,), (len(lengths), channels, width - 1)
     x, weight, bias, states = (torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
     return ConvInputs(x, weight, bias, offset_of(lengths, "cpu"), states)._replace(**dict.fromkeys(without))
+
+
+def _ssd_inputs(heads, width, groups, states, *, dtype=torch.float64, lengths=LENGTHS, without=()):
+    rows, generator = sum(lengths), torch.Generator().manual_seed(1)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    given = SsdInputs(
+        normal(rows, heads, width), normal(rows, heads), -normal(heads).exp(), normal(rows, groups, states),
+        normal(rows, groups, states), normal(heads), normal(heads).abs(), offset_of(lengths, "cpu"),
+        normal(len(lengths), heads, width, states),
+    )  # fmt: skip
+    return given._replace(**dict.fromkeys(without))
 
 
 def _results(operation, given, options):
@@ -75,13 +97,27 @@ def test_compiled_convolution_equals_operations_of_pytorch(channels, width, with
     _assert_same(_results(run_conv, given, options), _results(conv_cpu.forward, given, options), 6 - len(without))
 
 
-@pytest.mark.parametrize("operation", ["scan", "convolution"])
+@pytest.mark.parametrize("options", SSD_OPTIONS)
+@pytest.mark.parametrize("without", [(), SSD_OPTIONAL, *[(name,) for name in SSD_OPTIONAL]])
+@pytest.mark.parametrize("sizes", [(6, 25, 2, 200), (3, 1, 1, 5), (2, 100, 1, 128)])
+def test_compiled_recurrence_equals_operations_of_pytorch(sizes, without, options):
+    """In the first and last sizes blocks of channels end within a head, and the last block of a group is not full."""
+    given = _ssd_inputs(*sizes, without=without)
+    _assert_same(_results(run_ssd, given, options), _results(ssd_cpu.forward, given, options), 10 - len(without))
+
+
+THREADED = {
+    "scan": (run_scan, OPTIONS[1], lambda: _inputs(70, 64, dtype=torch.float32)),
+    "convolution": (run_conv, ConvOptions(True, True), lambda: _conv_inputs(70, 4, dtype=torch.float32)),
+    "ssd": (run_ssd, SSD_OPTIONS[1], lambda: _ssd_inputs(2, 100, 1, 128, dtype=torch.float32)),
+}
+
+
+@pytest.mark.parametrize("operation", THREADED)
 def test_the_bits_do_not_depend_on_the_number_of_threads(monkeypatch, operation):
     monkeypatch.setattr(compiled, "_THREADS_FROM", 0)
-    before, scan = torch.get_num_threads(), operation == "scan"
-    given = _inputs(70, 64, dtype=torch.float32) if scan else _conv_inputs(70, 4, dtype=torch.float32)
-    run, options = (run_scan, OPTIONS[1]) if scan else (run_conv, ConvOptions(True, True))
-    results = []
+    before, (run, options, draw) = torch.get_num_threads(), THREADED[operation]
+    given, results = draw(), []
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
@@ -92,12 +128,34 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(monkeypatch, operation)
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+def test_the_bits_of_a_step_depend_neither_on_threads_nor_on_other_rows(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    x, dt, B, C, table = (torch.randn(40, *n, generator=generator) for n in ((70,), (70,), (6,), (6,), (70, 6)))
+    A, before = -torch.rand(70, 6, generator=generator), torch.get_num_threads()
+
+    def step(rows):
+        state = table[rows].clone()
+        return selective_state_update(state, x[rows], dt[rows], A, B[rows], C[rows], dt_softplus=True), state
+
+    expected = step(slice(None))
+    monkeypatch.setattr(compiled, "_THREADS_FROM", 0)
+    torch.set_num_threads(3)
+    try:
+        assert all(torch.equal(a, b) for a, b in zip(step(slice(None)), expected, strict=True))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b[7:9]) for a, b in zip(step(slice(7, 9)), expected, strict=True))
+
+
 def test_second_derivatives_are_correct():
     given = [x.requires_grad_() if x.is_floating_point() else x for x in _inputs(2, 2, lengths=[3, 0, 1])]
     assert torch.autograd.gradgradcheck(lambda *x: run_scan(ScanInputs(*x), OPTIONS[1], True), given)
     given = [x.requires_grad_() if x.is_floating_point() else x for x in _conv_inputs(2, 3, lengths=[4, 0, 1])]
     options = ConvOptions(True, True)
     assert torch.autograd.gradgradcheck(lambda *x: run_conv(ConvInputs(*x), options, True), given)
+    given = [x.requires_grad_() if x.is_floating_point() else x for x in _ssd_inputs(2, 1, 1, 2, lengths=[3, 0, 1])]
+    options = SsdOptions(True, True, 0.0, math.inf)
+    assert torch.autograd.gradgradcheck(lambda *x: run_ssd(SsdInputs(*x), options, True), given)
 
 
 @numba.njit
@@ -141,3 +199,7 @@ def test_a_nan_reaches_the_outputs():
     for name in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_states"):
         damaged = given._replace(**{name: torch.full_like(getattr(given, name), torch.nan)})
         assert run_scan(damaged, OPTIONS[1], False)[0].isnan().all(), name
+    given = _ssd_inputs(2, 1, 1, 2)
+    for name in ("x", "dt", "A", "B", "C", "D", "dt_bias", "initial_states"):
+        damaged = given._replace(**{name: torch.full_like(getattr(given, name), torch.nan)})
+        assert run_ssd(damaged, SSD_OPTIONS[1], False)[0].isnan().all(), name

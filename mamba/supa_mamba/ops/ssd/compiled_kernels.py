@@ -15,7 +15,7 @@ from supa.compiler import fast_kernel, fast_stage
 from supa_mamba.ops.compiled_math import exponential, sigmoid, softplus
 from supa_mamba.ops.ssd.block_sizes import CPU_TILE
 
-_BLOCK_STATES = 4096  # states of a block of channels
+_BLOCK_STATES = 8192  # states of a block of channels
 
 
 @fast_stage
@@ -101,15 +101,15 @@ def _gather(left: int, count: int, width: int, of_channels: Any, of_heads: Any) 
 
 
 @fast_stage
-def _advance(count: int, decay: Any, change: Any, b: Any, c: Any, before: Any, after: Any, y: Any) -> None:
+def _advance(count: int, decay: Any, change: Any, b: Any, c: Any, h: Any, y: Any) -> None:
     """Advance the states of a block by a row, and compute its outputs."""
     for d in range(count):
         y[d] = 0.0
     for n in range(len(b)):
-        enter, leave, before_n, after_n = b[n], c[n], before[n], after[n]
+        enter, leave, h_n = b[n], c[n], h[n]
         for d in range(count):
-            state = decay[d] * before_n[d] + change[d] * enter
-            after_n[d] = state
+            state = decay[d] * h_n[d] + change[d] * enter
+            h_n[d] = state
             y[d] += state * leave
 
 
@@ -207,7 +207,7 @@ def ssd_forward(
                 _spread(left, count, per_head, decay[t], decays)
                 for d in range(count):
                     change[d] = sizes[d] * x_t[d]
-                _advance(count, decays, change, B[t, group], C[t, group], h, h, y_t)
+                _advance(count, decays, change, B[t, group], C[t, group], h, y_t)
                 if len(D) > 0:
                     for d in range(count):
                         y_t[d] += skip[d] * x_t[d]
