@@ -5,11 +5,12 @@
 
 No GPU is needed. The public functions run forward and backward on small inputs, and each launch of a kernel compiles it
 for a GPU of the given compute capability instead of running it. Arguments and constants are therefore those of real
-launches. The script prints a row for each kernel and capability, with the largest value over all inputs of
+launches. The script prints a row for each kernel and a column for each capability, with the largest value over all
+inputs of
 
 - registers per lane,
 - bytes of spilled registers per lane, which are stored in local memory,
-- bytes of shared memory per program.
+- kilobytes of shared memory per program.
 
 It fails if a kernel does not compile, needs more shared memory than a program of that GPU can have, or more registers
 than a multiprocessor has. Kernels for capability 100 need Triton 3.4 or later.
@@ -294,14 +295,18 @@ def compile_all(capability: int, states: list[int], dtypes: list[str]) -> list[C
     return done
 
 
-def largest(compiled: list[Compiled]) -> list[Compiled]:
-    """Return a row for each kernel with its largest values, in the order of the names."""
-    rows = []
+def print_table(compiled: list[Compiled]) -> None:
+    """Print a row for each kernel and a column for each capability, with the largest values over all inputs."""
+    capabilities = list(dict.fromkeys(c.capability for c in compiled))
+    note(f"| kernel | {' | '.join(f'{c / 10}' for c in capabilities)} |")
+    note(f"|{'---|' * (len(capabilities) + 1)}")
     for name in sorted({c.kernel for c in compiled}):
-        of_kernel = [c for c in compiled if c.kernel == name]
-        highest = [max(getattr(c, field) for c in of_kernel) for field in ("warps", "registers", "spilled", "shared")]
-        rows.append(Compiled(of_kernel[0].capability, f"{len(of_kernel)} compilations", name, *highest))
-    return rows
+        cells = []
+        for capability in capabilities:
+            of_kernel = [c for c in compiled if (c.kernel, c.capability) == (name, capability)]
+            registers, spilled, shared = (max(c[field] for c in of_kernel) for field in (4, 5, 6))
+            cells.append(f"{registers} / {spilled} / {shared / 1024:.3g}")
+        note(f"| `{name}` | {' | '.join(cells)} |")
 
 
 def main() -> None:
@@ -316,15 +321,12 @@ def main() -> None:
     if min(arguments.states) < 1 or max(arguments.states) > 256:
         parser.error("--states must be between 1 and 256")
     compiled: list[Compiled] = []
-    note("| capability | kernel | warps | registers | spilled bytes | shared memory, bytes |")
-    note("|---|---|---|---|---|---|")
     for capability in arguments.capabilities:
         if capability >= 100 and not (TOOLS / "ptxas-blackwell").exists():
             note(f"capability {capability}: skipped; the assembler of Triton {triton.__version__} does not support it")
             continue
         compiled += compile_all(capability, arguments.states, arguments.dtypes)
-        for row in largest([c for c in compiled if c.capability == capability]):
-            note(f"| {' | '.join(map(str, (capability, row.kernel, *row[3:])))} |")
+    print_table(compiled)
     facts = torch_facts()
     facts["versions"]["triton"] = triton.__version__
     give(facts | {"compiled": [c._asdict() for c in compiled]}, arguments.json)

@@ -322,7 +322,9 @@ def test_the_operator_passes_opcheck(path, device, kind):
         cache, accepted = normal(4, 2, 3).to(device), counts
     state = laid_out(state, (2, 0, 1))
     rows = torch.tensor([3, -1], device=device)
-    torch.library.opcheck(conv_step.operator, (state, cache, x, given["weight"], given["bias"], accepted, begins, rows, True))
+    torch.library.opcheck(
+        conv_step.operator, (state, cache, x, given["weight"], given["bias"], accepted, begins, rows, True)
+    )
 
 
 @pytest.mark.parametrize(

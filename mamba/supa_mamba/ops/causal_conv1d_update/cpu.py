@@ -41,7 +41,7 @@ def _run(given: ConvStepInputs, slots: Tensor) -> Tensor:
     """Update contiguous states in the precision of the sums, and return y."""
     state, cache, x, weight, bias, accepted, begins, _, use_silu = given
     y = weight.new_empty(x.shape)
-    arguments: list[Any] = [
+    inputs: list[Any] = [
         state.numpy(),
         array_of(cache, weight, (0, *x.shape[1:])),
         array_of(x, weight, ()),
@@ -52,8 +52,13 @@ def _run(given: ConvStepInputs, slots: Tensor) -> Tensor:
         slots.numpy(),
         use_silu,
     ]
-    of_y: Any = y.numpy()
-    run_rows(lambda first, last: take_steps(*arguments, first, last, of_y), len(x), x.shape[1] * weight.numel())
+    of_y = y.numpy()
+
+    def run(first: int, last: int) -> None:
+        arguments: list[Any] = [*inputs, first, last, of_y]
+        take_steps(*arguments)
+
+    run_rows(run, len(x), x.shape[1] * weight.numel())
     return y.to(x.dtype)
 
 

@@ -21,20 +21,27 @@ def step(given: StateStepInputs) -> Tensor:
     live, places = active_slots("state_batch_indices", slots, state)
     caches = given.cache_x, given.cache_dt, given.cache_B
     if given.accepted is None and state.dtype == dtype and state.is_contiguous():
-        return _run(given, given.slots)
+        return _run(given, slots)
     # The loops work on copies of the states and inputs of unfinished sequences.
-    latest = given.x, given.dt, given.B, given.C, given.z
-    x, dt, B, C, z = (None if v is None else v.index_select(0, live) for v in latest)
     held = state.index_select(0, places).to(dtype, memory_format=torch.contiguous_format)
-    cached = [None if v is None else v.index_select(0, places) for v in caches]
-    accepted = None if given.accepted is None else active_accepted(given.accepted, live, given.x.shape[1])
-    copied = StateStepInputs(
-        held, *cached, x, dt, given.A, B, C, given.D, z, given.dt_bias, accepted, slots, given.dt_softplus
-    )  # type: ignore[arg-type]
+    of_caches = [None if v is None else v.index_select(0, places) for v in caches]
+    x, dt, B, C = (v.index_select(0, live) for v in (given.x, given.dt, given.B, given.C))
+    copied = given._replace(
+        state=held,
+        cache_x=of_caches[0],
+        cache_dt=of_caches[1],
+        cache_B=of_caches[2],
+        x=x,
+        dt=dt,
+        B=B,
+        C=C,
+        z=None if given.z is None else given.z.index_select(0, live),
+        accepted=None if given.accepted is None else active_accepted(given.accepted, live, x.shape[1]),
+    )
     y = _run(copied, torch.arange(len(live)))
     state.index_copy_(0, places, held.to(state.dtype))
     for cache, new in zip(caches, (x, dt, B), strict=True):
-        if cache is not None and new is not None:
+        if cache is not None:
             cache.index_copy_(0, places, new.to(cache.dtype))
     return y.new_zeros(given.x.shape).index_copy_(0, live, y)
 
@@ -51,7 +58,7 @@ def _run(given: StateStepInputs, slots: Tensor) -> Tensor:
         # The last dimensions are heads and channels of a head.
         return array_of(None if v is None else v.flatten(-2), A, missing)
 
-    arguments: list[Any] = [
+    tensors: list[Any] = [
         state.view(-1, channels, states).numpy(),
         flat(cache_x, 0, inputs, channels),
         flat(cache_dt, 0, inputs, 1),
@@ -68,6 +75,11 @@ def _run(given: StateStepInputs, slots: Tensor) -> Tensor:
         slots.numpy(),
         dt_softplus,
     ]
-    of_y: Any = y.numpy()
-    run_rows(lambda first, last: take_steps(*arguments, first, last, of_y), count, inputs * channels * states)
+    of_y = y.numpy()
+
+    def run(first: int, last: int) -> None:
+        arguments: list[Any] = [*tensors, first, last, of_y]
+        take_steps(*arguments)
+
+    run_rows(run, count, inputs * channels * states)
     return y.view(x.shape).to(x.dtype)

@@ -44,7 +44,7 @@ class SsdInputs(NamedTuple):
         """
         (rows, heads, width), (groups, states) = self.x.shape, self.B.shape[1:]
         if not backend.is_cuda(self.x):
-            # Two of them are not used: torch.export would fix the number of rows of the example if the size were 0 or 1.
+            # Two of them are not used; see `ScanInputs.new_checkpoints`.
             return self.A.new_empty(rows // block_sizes.CPU_TILE + 2 if save else 0, states, heads * width)
         operand, _ = block_sizes.operands(self.x, self.A, self.B, self.C)
         count = rows // block_sizes.pairs_blocks(heads // groups, width, states, operand).chunk if save else 0
