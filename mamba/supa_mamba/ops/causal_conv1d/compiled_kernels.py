@@ -8,27 +8,41 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import fast_kernel, fast_stage
+from supa_mamba.ops.compiled_kernels import add, add_product, differentiate_silu
 from supa_mamba.ops.compiled_math import sigmoid
+
+
+@fast_stage
+def _add_tap_of_state(w: Any, states: Any, column: int, y: Any) -> None:
+    for d in range(len(y)):
+        y[d] += w[d] * states[d, column]
+
+
+@fast_stage
+def _apply_silu(y: Any) -> None:
+    for d in range(len(y)):
+        y[d] *= sigmoid(y[d])
+
+
+@fast_stage
+def _go_back_to_state(grad: Any, w: Any, states: Any, column: int, w_grad: Any, state_grads: Any) -> None:
+    for d in range(len(grad)):
+        w_grad[d] += grad[d] * states[d, column]
+        state_grads[d, column] += grad[d] * w[d]
 
 
 @fast_stage
 def _convolve(x: Any, weight: Any, bias: Any, initial: Any, begin: int, way: int, i: int, s: int, y: Any) -> None:
     """Compute the output of a row before SiLU. Row i of a sequence is ``begin + way * i``."""
-    channels, width = len(y), len(weight)
-    for d in range(channels):
-        y[d] = 0.0
+    width = len(weight)
+    y[:] = 0.0
     if len(bias) > 0:
-        for d in range(channels):
-            y[d] += bias[d]
+        add(bias, y)
     for k in range(width):
-        w = weight[width - 1 - k]
         if i >= k:
-            seen = x[begin + way * (i - k)]
-            for d in range(channels):
-                y[d] += w[d] * seen[d]
+            add_product(weight[width - 1 - k], x[begin + way * (i - k)], y)
         elif len(initial) > 0:
-            for d in range(channels):
-                y[d] += w[d] * initial[s, d, width - 1 + i - k]
+            _add_tap_of_state(weight[width - 1 - k], initial[s], width - 1 + i - k, y)
 
 
 @fast_kernel
@@ -59,8 +73,7 @@ def conv_forward(
             y_t = y[begin + way * i]
             _convolve(x, weight, bias, initial, begin, way, i, s, y_t)
             if use_silu:
-                for d in range(channels):
-                    y_t[d] *= sigmoid(y_t[d])
+                _apply_silu(y_t)
         if len(final) > 0:
             for column in range(width - 1):
                 i = end - start - (width - 1) + column
@@ -97,35 +110,24 @@ def conv_backward(
         initial_grad: (S, D, W - 1) gradient, zeros before the call, or (0, D, W - 1).
     """
     width, channels = weight.shape
-    one = weight.dtype.type(1)  # Numba would convert the result of a float32 and an integer to float64
     y, grad = np.empty(channels, weight.dtype), np.empty(channels, weight.dtype)
     for s in range(first, last):
         start, end = offset[s], offset[s + 1]
         begin, way = (end - 1, -1) if reverse else (start, 1)
         for i in range(end - start):
-            y_grad_t = y_grad[begin + way * i]
-            for d in range(channels):
-                grad[d] = y_grad_t[d]
+            grad[:] = y_grad[begin + way * i]
             if use_silu:
                 _convolve(x, weight, bias, initial, begin, way, i, s, y)
-                for d in range(channels):
-                    opened = sigmoid(y[d])
-                    grad[d] *= opened * (one + y[d] * (one - opened))
-            for d in range(channels):
-                bias_grad[d] += grad[d]
+                differentiate_silu(y, grad)
+            add(grad, bias_grad)
             for k in range(width):
                 w, w_grad = weight[width - 1 - k], weight_grad[width - 1 - k]
                 if i >= k:
                     t = begin + way * (i - k)
-                    seen, seen_grad = x[t], x_grad[t]
-                    for d in range(channels):
-                        w_grad[d] += grad[d] * seen[d]
-                        seen_grad[d] += grad[d] * w[d]
+                    add_product(grad, x[t], w_grad)
+                    add_product(grad, w, x_grad[t])
                 elif len(initial) > 0:
-                    column = width - 1 + i - k
-                    for d in range(channels):
-                        w_grad[d] += grad[d] * initial[s, d, column]
-                        initial_grad[s, d, column] += grad[d] * w[d]
+                    _go_back_to_state(grad, w, initial[s], width - 1 + i - k, w_grad, initial_grad[s])
         if len(final_grad) > 0:
             for column in range(width - 1):
                 i = end - start - (width - 1) + column

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import fast_kernel, fast_stage
+from supa_mamba.ops.compiled_kernels import add, add_product, gate, multiply
 from supa_mamba.ops.compiled_math import exponential, sigmoid, softplus
 from supa_mamba.ops.selective_scan.block_sizes import TILE
 
@@ -91,6 +92,23 @@ def _go_back(
         c_grad[n] += of_leave
 
 
+@fast_stage
+def _open(y_grad: Any, y: Any, z: Any, grad: Any, z_grad: Any) -> None:
+    """Compute the gradients of the output before the gate, and of the gate."""
+    one = z.dtype.type(1)  # Numba would convert the result of a float32 and an integer to float64
+    for d in range(len(z)):
+        opened = sigmoid(z[d])
+        grad[d] = y_grad[d] * z[d] * opened
+        z_grad[d] = y_grad[d] * y[d] * opened * (one + z[d] * (one - opened))
+
+
+@fast_stage
+def _differentiate_softplus(raw: Any, grad: Any) -> None:
+    """Multiply gradients by the derivative of softplus."""
+    for d in range(len(grad)):
+        grad[d] *= sigmoid(raw[d])
+
+
 @fast_kernel
 def scan_forward(
     u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, z: Any, bias: Any, offset: Any, initial: Any,
@@ -140,12 +158,9 @@ def scan_forward(
                 _prepare(count, u_t, delta[t, left:right], bias_block, use_softplus, step, change)
                 _advance(count, step, change, A_block, B[t], C[t], h, y_t)
                 if len(D) > 0:
-                    for d in range(count):
-                        y_t[d] += D_block[d] * u_t[d]
+                    add_product(D_block, u_t, y_t)
                 if len(z) > 0:
-                    z_t = z[t, left:right]
-                    for d in range(count):
-                        y_t[d] *= z_t[d] * sigmoid(z_t[d])
+                    gate(z[t, left:right], y_t)
             if len(final) > 0:
                 final[s, :, left:right] = h[:, :count]
 
@@ -194,7 +209,6 @@ def scan_backward(
     decay = np.empty((TILE, states, width), A.dtype)
     h_grad = np.empty((states, width), A.dtype)
     step, change = np.empty((TILE, width), A.dtype), np.empty((TILE, width), A.dtype)
-    one = A.dtype.type(1)  # Numba would convert the result of a float32 and an integer to float64
     y = np.empty((TILE, width), A.dtype)
     grad, change_grad, raw = np.empty(width, A.dtype), np.empty(width, A.dtype), np.empty(width, A.dtype)
     for left in range(0, channels, width):
@@ -230,39 +244,27 @@ def scan_backward(
                     t = end - 1 - begin - i if reverse else start + begin + i
                     u_t, u_grad_t, delta_grad_t = u[t, left:right], u_grad[t, left:right], delta_grad[t, left:right]
                     y_grad_t, y_i, step_i = y_grad[t, left:right], y[i], step[i]
-                    for d in range(count):
-                        grad[d] = y_grad_t[d]
+                    grad[:count] = y_grad_t
                     if len(z) > 0:
-                        z_t, z_grad_t = z[t, left:right], z_grad[t, left:right]
                         if len(D) > 0:
-                            for d in range(count):
-                                y_i[d] += D_block[d] * u_t[d]
-                        for d in range(count):
-                            opened = sigmoid(z_t[d])
-                            grad[d] = y_grad_t[d] * z_t[d] * opened
-                            z_grad_t[d] = y_grad_t[d] * y_i[d] * opened * (one + z_t[d] * (one - opened))
+                            add_product(D_block, u_t, y_i[:count])
+                        _open(y_grad_t, y_i, z[t, left:right], grad, z_grad[t, left:right])
                     _go_back(
                         count, grad, step_i, change[i], A_block, B[t], C[t], h[i], h[i + 1], decay[i],
                         h_grad, change_grad, delta_grad_t, A_sum, B_grad[t], C_grad[t],
                     )  # fmt: skip
-                    for d in range(count):
-                        u_grad_t[d] = step_i[d] * change_grad[d]
-                        delta_grad_t[d] += u_t[d] * change_grad[d]
+                    multiply(step_i, change_grad, u_grad_t)
+                    add_product(u_t, change_grad, delta_grad_t)
                     if len(D) > 0:
-                        for d in range(count):
-                            u_grad_t[d] += D_block[d] * grad[d]
-                            D_sum[d] += u_t[d] * grad[d]
+                        add_product(D_block, grad, u_grad_t)
+                        add_product(u_t, grad, D_sum)
                     if use_softplus:
-                        for d in range(count):
-                            raw[d] = delta[t, left + d]
+                        raw[:count] = delta[t, left:right]
                         if len(bias) > 0:
-                            for d in range(count):
-                                raw[d] += bias_block[d]
-                        for d in range(count):
-                            delta_grad_t[d] *= sigmoid(raw[d])
+                            add(bias_block, raw[:count])
+                        _differentiate_softplus(raw, delta_grad_t)
                     if len(bias) > 0:
-                        for d in range(count):
-                            bias_sum[d] += delta_grad_t[d]
+                        add(delta_grad_t, bias_sum)
             if len(initial_grad) > 0:
                 initial_grad[s, :, left:right] = h_grad[:, :count]
         A_grad[:, left:right] = A_sum[:, :count]

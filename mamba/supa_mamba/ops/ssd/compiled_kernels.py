@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import fast_kernel, fast_stage
+from supa_mamba.ops.compiled_kernels import add_product, multiply
 from supa_mamba.ops.compiled_math import exponential, sigmoid, softplus
 from supa_mamba.ops.ssd.block_sizes import CPU_TILE
 
@@ -205,12 +206,10 @@ def ssd_forward(
                 x_t, y_t = x[t, left:right], y[t, left:right]
                 _spread(left, count, per_head, step[t], sizes)
                 _spread(left, count, per_head, decay[t], decays)
-                for d in range(count):
-                    change[d] = sizes[d] * x_t[d]
+                multiply(sizes, x_t, change[:count])
                 _advance(count, decays, change, B[t, group], C[t, group], h, y_t)
                 if len(D) > 0:
-                    for d in range(count):
-                        y_t[d] += skip[d] * x_t[d]
+                    add_product(skip, x_t, y_t)
             if len(final) > 0:
                 final[s, left:right] = h[:, :count].T
 
@@ -264,7 +263,7 @@ def ssd_backward(
     h, h_grad = np.empty((CPU_TILE + 1, states, width), x.dtype), np.empty((states, width), x.dtype)
     sizes, decays = np.empty((CPU_TILE, width), x.dtype), np.empty((CPU_TILE, width), x.dtype)
     change, skip, D_sum = np.empty((CPU_TILE, width), x.dtype), np.zeros(width, x.dtype), np.empty(width, x.dtype)
-    grad, change_grad, logs = np.empty(width, x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
+    change_grad, of_size, logs = np.empty(width, x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
     blocks = -(-per_group // width)
     for block in range(groups * blocks):
         group = block // blocks
@@ -293,27 +292,26 @@ def ssd_backward(
                     x_t, sizes_i, change_i = x[t, left:right], sizes[i], change[i]
                     _spread(left, count, per_head, step[t], sizes_i)
                     _spread(left, count, per_head, decay[t], decays[i])
-                    for d in range(count):
-                        change_i[d] = sizes_i[d] * x_t[d]
+                    multiply(sizes_i, x_t, change_i[:count])
                     _advance_again(count, decays[i], change_i, B[t, group], h[i], h[i + 1])
                 for i in range(rows - 1, -1, -1):
                     t = end - 1 - begin - i if reverse else start + begin + i
-                    x_t, x_grad_t, y_grad_t, sizes_i = x[t, left:right], x_grad[t, left:right], y_grad[t], sizes[i]
-                    for d in range(count):
-                        grad[d] = y_grad_t[left + d]
+                    x_t, x_grad_t, grad = x[t, left:right], x_grad[t, left:right], y_grad[t, left:right]
                     _go_back(
                         count, grad, decays[i], change[i], B[t, group], C[t, group], h[i], h[i + 1], h_grad,
                         change_grad, logs, B_grad[t, group], C_grad[t, group],
                     )  # fmt: skip
-                    for d in range(count):
-                        x_grad_t[d] = sizes_i[d] * change_grad[d] + skip[d] * grad[d]
-                        D_sum[d] += x_t[d] * grad[d]
-                        change_grad[d] *= x_t[d]
-                    _gather(left, count, per_head, change_grad, size_grad[t])
+                    multiply(sizes[i], change_grad, x_grad_t)
+                    if len(D) > 0:
+                        add_product(skip, grad, x_grad_t)
+                        add_product(x_t, grad, D_sum[:count])
+                    multiply(change_grad, x_t, of_size[:count])
+                    _gather(left, count, per_head, of_size, size_grad[t])
                     _gather(left, count, per_head, logs, log_grad[t])
             if len(initial_grad) > 0:
                 initial_grad[s, left:right] = h_grad[:, :count].T
-        _gather(left, count, per_head, D_sum, D_grad)
+        if len(D) > 0:
+            _gather(left, count, per_head, D_sum, D_grad)
     _finish(
         offset[first], offset[last], dt, A, bias, use_softplus, low, high, step, size_grad, log_grad,
         dt_grad, A_grad, bias_grad,
