@@ -105,6 +105,7 @@ def sequence_operator(
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.save_for_backward(*inputs[:first], output[2])
         ctx.options, ctx.return_final_states = inputs[first:last], inputs[last]
+        ctx.inputs, ctx.arguments = first, inputs[first:-1]
         ctx.set_materialize_grads(False)
 
     def gradients(ctx: Any, grads: tuple[Tensor | None, ...], of_backward: Callable[..., Any]) -> tuple[Any, ...]:

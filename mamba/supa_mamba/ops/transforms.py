@@ -139,10 +139,11 @@ def any_order(
     """Make a function with a formula for the first derivative differentiable any number of times.
 
     Args:
-        forward: The function, which returns a tuple of tensors.
+        forward: The function, which returns a tensor or a tuple of tensors.
         backward: Function that returns the gradients, which are not differentiable.
-        record: Function of all arguments but the last one, with the same results in operations of PyTorch.
-        remember: See `first_order`.
+        record: Function that returns the same results in operations of PyTorch, as a tuple.
+        remember: See `first_order`. It also stores on the context how many of the saved tensors are arguments of
+            ``record``, as ``inputs``, and its other arguments, as ``arguments``.
         gradients: See `first_order`.
 
     Returns:
@@ -163,8 +164,8 @@ def any_order(
                 return gradients(ctx, grads, backward)
             with torch.enable_grad():
                 # Inputs may depend on each other. Gradients must not pass from one to another, as they do later.
-                given = [None if x is None else x.view_as(x) for x in ctx.saved_tensors[:-1]]
-                outputs = record(*given, *ctx.options, ctx.return_final_states)
+                given = [None if x is None else x.view_as(x) for x in ctx.saved_tensors[: ctx.inputs]]
+                outputs = record(*given, *ctx.arguments)
             pairs = [(y, grad) for y, grad in zip(outputs, grads, strict=False) if grad is not None]
             wanted = [x for x, needed in zip(given, ctx.needs_input_grad, strict=False) if needed and x is not None]
             found = iter(

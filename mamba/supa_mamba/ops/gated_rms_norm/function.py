@@ -1,5 +1,6 @@
 """Public function of the norm with a gate."""
 
+import torch
 from torch import Tensor
 
 from supa.checks import counted
@@ -8,7 +9,8 @@ from supa_mamba.ops.checks import check_device, check_shape
 from supa_mamba.ops.dtypes import cast, state_dtype
 from supa_mamba.ops.gated_rms_norm import cpu
 from supa_mamba.ops.gated_rms_norm.inputs import GatedNormInputs, GatedNormOptions
-from supa_mamba.ops.gated_rms_norm.operator import run_gated_rms_norm
+from supa_mamba.ops.gated_rms_norm.operator import run_compiled, run_gated_rms_norm
+from supa_mamba.ops.transforms import is_transformed
 
 
 def gated_rms_norm(
@@ -62,6 +64,11 @@ def gated_rms_norm(
     check_shape("weight", weight, (channels,), x, "(C,)")
     given = GatedNormInputs(x, gate, cast(weight, state_dtype(x, gate, weight)))
     options = GatedNormOptions(groups, float(eps), norm_before_gate)
-    # On a CPU, compilers fuse the plain code, and every derivative is supported.
-    y: Tensor = run_gated_rms_norm(*given, *options) if backend.is_cuda(x) else cpu.forward(given, options)
+    if backend.is_cuda(x):
+        y: Tensor = run_gated_rms_norm(*given, *options)
+    elif torch.compiler.is_compiling() or is_transformed(*given):
+        # Compilers fuse the plain code, and every derivative is supported.
+        y = cpu.forward(given, options)
+    else:
+        y = run_compiled(*given, *options)
     return y

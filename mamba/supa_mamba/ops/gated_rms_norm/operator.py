@@ -1,13 +1,15 @@
 """Custom operator of the norm with a gate."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from supa_mamba.ops.gated_rms_norm import cpu
 from supa_mamba.ops.gated_rms_norm.inputs import GatedNormInputs, GatedNormOptions
 from supa_mamba.ops.operators import custom_operator, run_backend, schema_arguments
-from supa_mamba.ops.transforms import first_order
+from supa_mamba.ops.transforms import any_order, first_order
 
 
 def _forward(*flat: Any) -> Tensor:
@@ -33,6 +35,7 @@ def _fake_backward(y_grad: Tensor, x: Tensor, gate: Tensor, weight: Tensor, *_: 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:3])
     ctx.options = inputs[3:]
+    ctx.inputs, ctx.arguments = 3, inputs[3:]
 
 
 def _gradients(ctx: Any, grads: tuple[Tensor, ...], of_backward: Callable[..., Any]) -> tuple[Any, ...]:
@@ -48,3 +51,24 @@ run_gated_rms_norm = first_order(
     _remember,
     _gradients,
 )
+
+
+def _compiled_forward(*flat: Any) -> Tensor:
+    y: Tensor = _compiled().forward(GatedNormInputs(*flat[:3]), GatedNormOptions(*flat[3:]))
+    return y
+
+
+def _compiled_backward(y_grad: Tensor, *flat: Any) -> tuple[Tensor, ...]:
+    found: tuple[Tensor, ...] = _compiled().backward(y_grad, GatedNormInputs(*flat[:3]), GatedNormOptions(*flat[3:]))
+    return found
+
+
+def _compiled() -> Any:
+    return importlib.import_module(f"{__package__}.compiled")  # Numba is imported when it is needed
+
+
+def _record(*flat: Any) -> tuple[Tensor]:
+    return (cpu.forward(GatedNormInputs(*flat[:3]), GatedNormOptions(*flat[3:])),)
+
+
+run_compiled = any_order(_compiled_forward, _compiled_backward, _record, _remember, _gradients)
