@@ -8,7 +8,7 @@ import pytest
 import torch
 from sequences import distance, offset_of
 
-from supa_mamba import selective_state_update
+from supa_mamba import gated_rms_norm, selective_state_update
 from supa_mamba.ops import compiled
 from supa_mamba.ops.causal_conv1d import cpu as conv_cpu
 from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
@@ -145,6 +145,23 @@ def test_the_bits_of_a_step_depend_neither_on_threads_nor_on_other_rows(monkeypa
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b[7:9]) for a, b in zip(step(slice(7, 9)), expected, strict=True))
+
+
+@pytest.mark.parametrize("norm_before_gate", [False, True])
+def test_the_bits_of_the_norm_with_a_gate_do_not_depend_on_threads(monkeypatch, norm_before_gate):
+    monkeypatch.setattr(compiled, "_THREADS_FROM", 0)
+    generator, before, results = torch.Generator().manual_seed(1), torch.get_num_threads(), []
+    x, gate, y_grad = (torch.randn(101, 30, generator=generator, requires_grad=True) for _ in range(3))
+    weight = torch.randn(30, generator=generator, requires_grad=True)
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y = gated_rms_norm(x, gate, weight, 3, norm_before_gate=norm_before_gate)
+            results.append([y, *torch.autograd.grad(y, [x, gate, weight], y_grad)])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def test_second_derivatives_are_correct():

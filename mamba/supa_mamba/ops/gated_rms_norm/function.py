@@ -1,6 +1,5 @@
 """Public function of the norm with a gate."""
 
-import torch
 from torch import Tensor
 
 from supa.checks import counted
@@ -64,10 +63,9 @@ def gated_rms_norm(
     check_shape("weight", weight, (channels,), x, "(C,)")
     given = GatedNormInputs(x, gate, cast(weight, state_dtype(x, gate, weight)))
     options = GatedNormOptions(groups, float(eps), norm_before_gate)
-    if backend.is_cuda(x):
+    if backend.use_custom_op(x):
         y: Tensor = run_gated_rms_norm(*given, *options)
-    elif torch.compiler.is_compiling() or is_transformed(*given):
-        # Compilers fuse the plain code, and every derivative is supported.
+    elif is_transformed(*given):  # the plain code supports every derivative
         y = cpu.forward(given, options)
     else:
         y = run_compiled(*given, *options)

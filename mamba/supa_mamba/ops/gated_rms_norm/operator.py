@@ -1,6 +1,5 @@
 """Custom operator of the norm with a gate."""
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from supa_mamba.ops.transforms import any_order, first_order
 
 def _forward(*flat: Any) -> Tensor:
     inputs, options = GatedNormInputs(*flat[:3]), GatedNormOptions(*flat[3:])
-    y: Tensor = run_backend(__package__, "forward", inputs.x, inputs, options)
+    y: Tensor = run_backend(__package__, "forward", inputs.x, inputs, options, compiled=True)
     return y.contiguous()
 
 
@@ -24,7 +23,7 @@ def _fake_forward(x: Tensor, *_: Any) -> Tensor:
 
 def _backward(y_grad: Tensor, *flat: Any) -> tuple[Tensor, ...]:
     inputs, options = GatedNormInputs(*flat[:3]), GatedNormOptions(*flat[3:])
-    found: tuple[Tensor, ...] = run_backend(__package__, "backward", inputs.x, y_grad, inputs, options)
+    found: tuple[Tensor, ...] = run_backend(__package__, "backward", inputs.x, y_grad, inputs, options, compiled=True)
     return found
 
 
@@ -53,22 +52,8 @@ run_gated_rms_norm = first_order(
 )
 
 
-def _compiled_forward(*flat: Any) -> Tensor:
-    y: Tensor = _compiled().forward(GatedNormInputs(*flat[:3]), GatedNormOptions(*flat[3:]))
-    return y
-
-
-def _compiled_backward(y_grad: Tensor, *flat: Any) -> tuple[Tensor, ...]:
-    found: tuple[Tensor, ...] = _compiled().backward(y_grad, GatedNormInputs(*flat[:3]), GatedNormOptions(*flat[3:]))
-    return found
-
-
-def _compiled() -> Any:
-    return importlib.import_module(f"{__package__}.compiled")  # Numba is imported when it is needed
-
-
 def _record(*flat: Any) -> tuple[Tensor]:
     return (cpu.forward(GatedNormInputs(*flat[:3]), GatedNormOptions(*flat[3:])),)
 
 
-run_compiled = any_order(_compiled_forward, _compiled_backward, _record, _remember, _gradients)
+run_compiled = any_order(_forward, _backward, _record, _remember, _gradients)
