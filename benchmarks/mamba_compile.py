@@ -5,12 +5,14 @@
 
 No GPU is needed. The public functions run forward and backward on small inputs, and each launch of a kernel compiles it
 for a GPU of the given compute capability instead of running it. Arguments and constants are therefore those of real
-launches. The script prints a row for each kernel and a column for each capability, with the largest value over all
-inputs of
+launches. The script prints a row for each kernel and a column for each capability, with the largest value of
 
 - registers per lane,
 - bytes of spilled registers per lane, which are stored in local memory,
-- kilobytes of shared memory per program.
+- kilobytes of shared memory per program,
+
+first over inputs of usual sizes (half or single precision, up to 64 states, convolutions of width 4, norms of up to
+1,024 features), and then over all inputs.
 
 It fails if a kernel does not compile, needs more shared memory than a program of that GPU can have, or more registers
 than a multiprocessor has. Kernels for capability 100 need Triton 3.4 or later.
@@ -59,6 +61,8 @@ REGISTERS = 65536
 """Registers of a multiprocessor, for all these capabilities."""
 
 LENGTHS, ROWS = (5, 0, 43), 48
+MOST_STATES = 64
+"""Number of states above which inputs count as extreme."""
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -73,6 +77,7 @@ class Compiled(NamedTuple):
         registers: Registers per lane.
         spilled: Bytes of local memory per lane.
         shared: Bytes of shared memory per program.
+        extreme: Whether the inputs are in double precision or of an extreme size.
     """
 
     capability: int
@@ -82,6 +87,7 @@ class Compiled(NamedTuple):
     registers: int
     spilled: int
     shared: int
+    extreme: bool
 
     def fault(self) -> str:
         """Return why the kernel cannot run on the GPU, or an empty string."""
@@ -251,13 +257,14 @@ def other_cases(dtype: torch.dtype) -> dict[str, Callable[[], None]]:
     }
 
 
-def compile_case(capability: int, case: str, run: Callable[[], None]) -> list[Compiled]:
+def compile_case(capability: int, case: str, run: Callable[[], None], *, extreme: bool) -> list[Compiled]:
     """Compile the kernels of a case.
 
     Args:
         capability: Compute capability.
         case: Description of the inputs.
         run: The case.
+        extreme: Whether the case is extreme.
 
     Returns:
         Each kernel once.
@@ -267,7 +274,7 @@ def compile_case(capability: int, case: str, run: Callable[[], None]) -> list[Co
         run()
     different = {id(kernel): (name, kernel) for name, kernel in found}.values()
     return [
-        Compiled(capability, case, name, kernel.metadata.num_warps, *usage(kernel), kernel.metadata.shared)
+        Compiled(capability, case, name, kernel.metadata.num_warps, *usage(kernel), kernel.metadata.shared, extreme)
         for name, kernel in different
     ]
 
@@ -286,19 +293,20 @@ def compile_all(capability: int, states: list[int], dtypes: list[str]) -> list[C
     done = []
     for name in dtypes:
         dtype = getattr(torch, name)
-        cases = {f"{case}, {name}": run for case, run in other_cases(dtype).items()}
+        double = name == "float64"
+        for case, run in other_cases(dtype).items():
+            done += compile_case(capability, f"{case}, {name}", run, extreme=double or case.endswith((" 16", " 16384")))
         for count in states:
-            along = sequence_cases(count, dtype) | step_cases(count, dtype)
-            cases |= {f"{case}, {count} states, {name}": run for case, run in along.items()}
-        for case, run in cases.items():
-            done += compile_case(capability, case, run)
+            for case, run in (sequence_cases(count, dtype) | step_cases(count, dtype)).items():
+                described = f"{case}, {count} states, {name}"
+                done += compile_case(capability, described, run, extreme=double or count > MOST_STATES)
     return done
 
 
-def print_table(compiled: list[Compiled]) -> None:
-    """Print a row for each kernel and a column for each capability, with the largest values over all inputs."""
+def print_table(title: str, compiled: list[Compiled]) -> None:
+    """Print a row for each kernel and a column for each capability, with the largest values."""
     capabilities = list(dict.fromkeys(c.capability for c in compiled))
-    note(f"| kernel | {' | '.join(f'{c / 10}' for c in capabilities)} |")
+    note(f"| {title} | {' | '.join(f'{c / 10}' for c in capabilities)} |")
     note(f"|{'---|' * (len(capabilities) + 1)}")
     for name in sorted({c.kernel for c in compiled}):
         cells = []
@@ -326,7 +334,8 @@ def main() -> None:
             note(f"capability {capability}: skipped; the assembler of Triton {triton.__version__} does not support it")
             continue
         compiled += compile_all(capability, arguments.states, arguments.dtypes)
-    print_table(compiled)
+    print_table("usual sizes", [c for c in compiled if not c.extreme])
+    print_table("all sizes", compiled)
     facts = torch_facts()
     facts["versions"]["triton"] = triton.__version__
     give(facts | {"compiled": [c._asdict() for c in compiled]}, arguments.json)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from supa_mamba.ops import backend
 from supa_mamba.ops.transforms import CustomOperator, any_order, first_order, is_transformed, needs_gradients
-from supa_mamba.ops.vjp import vjp
 
 _SCHEMA_TYPES: dict[Any, str] = {
     Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", int: "int", float: "float", torch.dtype: "ScalarType",
@@ -38,7 +37,7 @@ Options = TypeVar("Options")
 
 
 def sequence_operator(
-    name: str, package: str, inputs: type[Inputs], options: type[Options], *, compiled: bool = False
+    name: str, package: str, inputs: type[Inputs], options: type[Options]
 ) -> Callable[[Inputs, Options, bool], tuple[Tensor, Tensor]]:
     """Register an operation over packed sequences, and its gradients.
 
@@ -49,19 +48,18 @@ def sequence_operator(
     - ``launch.forward(inputs, options, return_final_states, save_checkpoints)`` also returns checkpoints.
     - ``launch.backward(y_grad, final_grad, inputs, checkpoints, options)`` returns the gradient of each input except
       the offset, and None for a missing input.
-    - ``compiled.forward`` and ``compiled.backward``, if they exist, do the same as those of ``launch`` on a CPU.
+    - ``compiled.forward`` and ``compiled.backward`` do the same as those of ``launch`` on a CPU.
 
     Args:
         name: Name of the public function.
         package: Package of the operation.
         inputs: Type of the inputs, a named tuple of tensors.
         options: Type of the options, a named tuple of booleans and floats.
-        compiled: Whether the package has a module ``compiled``.
 
     Returns:
         A function of the inputs, the options and ``return_final_states`` that returns y and the final states. It calls
-        the custom operator on a GPU and in compiled programs. Otherwise it calls ``compiled.forward``, or autograd
-        records ``cpu.forward``.
+        the custom operator on a GPU and in compiled programs. Otherwise it calls ``compiled.forward``, or, under
+        transforms of ``torch.func`` and in forward mode, autograd records ``cpu.forward``.
     """
     tensors, settings = schema_arguments(inputs), schema_arguments(options)
     fields = list(get_type_hints(inputs))
@@ -72,31 +70,23 @@ def sequence_operator(
 
     def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         given, chosen, (return_final_states, save_checkpoints) = split(arguments)
-        if backend.is_cuda(given[0]) or compiled:
-            result: tuple[Tensor, Tensor, Tensor] = run_backend(
-                package, "forward", given[0], given, chosen, return_final_states, save_checkpoints, compiled=compiled
-            )
-            return result
-        y, final_states = record(*arguments[:-1])
-        return y.contiguous(), final_states.contiguous(), given.new_checkpoints(save=False)
+        result: tuple[Tensor, Tensor, Tensor] = run_backend(
+            package, "forward", given[0], given, chosen, return_final_states, save_checkpoints, compiled=True
+        )
+        return result
 
     def backward(y_grad: Tensor, final_grad: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
         given, chosen, (checkpoints,) = split(arguments)
-        if backend.is_cuda(given[0]) or compiled:
-            found = run_backend(
-                package, "backward", given[0], y_grad, final_grad, given, checkpoints, chosen, compiled=compiled
-            )
-        else:
-            again = lambda *again: record(*again, *chosen, final_grad is not None)  # noqa: E731
-            found = vjp(again, given, (y_grad, final_grad))
+        found = run_backend(
+            package, "backward", given[0], y_grad, final_grad, given, checkpoints, chosen, compiled=True
+        )
         return tuple(y_grad.new_empty(0) if x is None else x for x in found)
 
     def fake_forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         given, _, (return_final_states, save_checkpoints) = split(arguments)
         x = given[0]
         sequences = given.offset.shape[0] - 1 if return_final_states else 0
-        save = save_checkpoints and (backend.is_cuda(x) or compiled)
-        return x.new_empty(x.shape), given.new_final_states(sequences), given.new_checkpoints(save=save)
+        return x.new_empty(x.shape), given.new_final_states(sequences), given.new_checkpoints(save=save_checkpoints)
 
     def fake_backward(y_grad: Tensor, final_grad: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
         with_gradients = [x for name, x in zip(fields, arguments, strict=False) if name != "offset"]
@@ -139,7 +129,7 @@ def sequence_operator(
     def call(given: Inputs, chosen: Options, return_final_states: bool) -> tuple[Tensor, Tensor]:
         arguments: Any = given
         flat: Any = (*arguments, *chosen, return_final_states)  # type: ignore[misc]
-        if not backend.use_custom_op(arguments[0]) and (not compiled or is_transformed(*arguments)):
+        if not backend.use_custom_op(arguments[0]) and is_transformed(*arguments):
             return record(*flat)
         of_device = run if backend.use_custom_op(arguments[0]) else run_compiled
         y, final_states, _ = of_device(*flat, needs_gradients(*arguments))

@@ -3,4 +3,4 @@
 from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
 from supa_mamba.ops.operators import sequence_operator
 
-run_conv = sequence_operator("causal_conv1d", __package__, ConvInputs, ConvOptions, compiled=True)
+run_conv = sequence_operator("causal_conv1d", __package__, ConvInputs, ConvOptions)
