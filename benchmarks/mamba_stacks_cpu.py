@@ -3,8 +3,9 @@
     python benchmarks/mamba_stacks_cpu.py [--models mamba2] [--threads 1 2] [--widths 64] [--showers 64]
                                           [--rows 1 16 256] [--profile] [--json results.json]
 
-For each stack of two layers over ragged showers, the script prints the wall time of the forward pass without gradients,
-and of forward and backward pass. Beside them stand two parts that every implementation needs:
+For each stack of two layers over ragged showers, the script prints the time of the forward pass without gradients, and
+of forward and backward pass: CPU time on one thread, which other work on the machine changes little, and wall time on
+several. Beside them stand two parts that every implementation needs:
 
 - products: the same matrix products on the same numbers of rows, called alone;
 - pass: a compiled loop that reads, updates and writes each state of each row once, h = decay * h + change * enter, with
@@ -154,19 +155,20 @@ def medians(runs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]
     Returns:
         Milliseconds by name.
     """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in runs}
     for name, run in runs.items():
         run()
-        start = time.perf_counter()
+        start = clock()
         run()
         # Functions of less than 20 ms are repeated, so that the clock does not matter.
-        count = max(1, min(200, int(0.02 / (time.perf_counter() - start))))
+        count = max(1, min(200, int(0.02 / (clock() - start))))
         runs[name] = lambda run=run, count=count: [run() for _ in range(count)] and count
     for _ in range(repeat):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             count = run()
-            times[name].append((time.perf_counter() - start) / count * 1e3)
+            times[name].append((clock() - start) / count * 1e3)
     return {name: statistics.median(of_run) for name, of_run in times.items()}
 
 
