@@ -6,10 +6,18 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+INSTALLED = importlib.util.find_spec("triton") is not None
+pytestmark = [
+    pytest.mark.skipif(not INSTALLED, reason="Triton is not installed"),
+    pytest.mark.xfail(
+        INSTALLED and version("triton").startswith("3.2."),
+        reason="Triton 3.2 has no tuples, which the kernels of the convolution use",
+    ),
+]
 
 KERNELS = r"^def (\w+_kernel)\("
 
