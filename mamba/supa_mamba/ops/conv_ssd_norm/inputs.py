@@ -127,7 +127,7 @@ class Selected(NamedTuple):
         x, B, C = torch.split(mixed, [inner, of_matrix, of_matrix], dim=-1)
         heads = len(inputs.A)
         counts = (heads, groups, groups)
-        return cls(*(v.view(len(v), k, v.shape[1] // k) for v, k in zip((x, B, C), counts, strict=True)))
+        return cls(*(v.view(v.shape[0], k, v.shape[1] // k) for v, k in zip((x, B, C), counts, strict=True)))
 
 
 class Saved(NamedTuple):

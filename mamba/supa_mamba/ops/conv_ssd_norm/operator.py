@@ -57,7 +57,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
 def _gradients(ctx: Any, grads: tuple[Tensor | None, ...], of_backward: Callable[..., Any]) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
     given, results = saved[:_TENSORS], saved[_TENSORS:]
-    grad = given[0].new_zeros(len(given[0]), len(given[6])) if grads[0] is None else grads[0]
+    grad = given[0].new_zeros(given[0].shape[0], len(given[6])) if grads[0] is None else grads[0]
     found = of_backward(grad, *given, *ctx.options, *results)
     of_inputs = [None if x is None else gradient for x, gradient in zip(given, (*found, None), strict=True)]
     return (*of_inputs, *[None] * (_SETTINGS + 1))
