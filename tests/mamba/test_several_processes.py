@@ -25,6 +25,15 @@ def showers():
 
 
 @pytest.fixture(scope="module")
+def few(showers):
+    """The same training showers, and a single one for validation."""
+    encoding, train, valid = showers
+    end = int(valid.counts[0])
+    one = PackedShowers(valid.points[:end], valid.counts[:1], valid.target[:1], valid.number[:1], by_hit=False)
+    return encoding, train, one
+
+
+@pytest.fixture(scope="module")
 def empty():
     """Steps whose second share has showers without hits: a config, an encoding, showers and a learning rate."""
     short = supa.preset("two-primaries").replace(num_slices=12, readout_layers=((5, 11),), impact_spread=20.0)
@@ -46,9 +55,10 @@ def stopped(showers):
 
 
 @pytest.fixture(scope="module")
-def two(showers, empty, stopped, tmp_path_factory):
+def two(showers, few, empty, stopped, tmp_path_factory):
     """Results of two processes."""
-    return run_together(everything, INPUTS, empty, ENERGY, showers, stopped, folder=tmp_path_factory.mktemp("group"))
+    folder = tmp_path_factory.mktemp("group")
+    return run_together(everything, INPUTS, empty, ENERGY, showers, few, stopped, folder=folder)
 
 
 def _equal(one, other):
@@ -80,6 +90,13 @@ def test_all_processes_end_with_the_same_weights_which_are_those_of_one_process_
     assert two[0]["whole"]["losses"] == two[1]["whole"]["losses"]
     torch.testing.assert_close(two[0]["whole"]["losses"], one["losses"], rtol=1e-5, atol=0)
     torch.testing.assert_close(two[0]["whole"]["weights"], one["weights"], rtol=1e-4, atol=1e-5)
+
+
+def test_padded_shares_end_with_the_same_weights_up_to_rounding(two, few):
+    one = trained(Processes(), ENERGY, *few)
+    for results in two:
+        torch.testing.assert_close(results["padded"]["losses"], one["losses"], rtol=1e-5, atol=0)
+        torch.testing.assert_close(results["padded"]["weights"], one["weights"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_training_continues_in_the_same_and_in_another_number_of_processes(two):

@@ -87,9 +87,11 @@ def steps_of(processes, config, encoding, train, learning_rate):
     return gradients
 
 
-def trained(processes, config, encoding, train, valid, stop=None, saved=None, cuda_graphs=True):
+def trained(processes, config, encoding, train, valid, stop=None, saved=None, cuda_graphs=True, padded=None):
     """Train an encoder. If the training stops, continue it from its state in a new trainer."""
     task = EncoderTask(config, encoding, train, valid, processes=processes, cuda_graphs=cuda_graphs)
+    if padded is not None:
+        task._padded = padded
     trainer = Trainer(task, should_stop=_Counted(1 << 30 if stop is None else stop[processes.rank]))
     if saved is not None:
         trainer.load_state_dict(saved)
@@ -108,12 +110,13 @@ def trained(processes, config, encoding, train, valid, stop=None, saved=None, cu
     return {"weights": dict(task.encoder.state_dict()), "losses": losses, "launches": len(launches)}
 
 
-def everything(processes, x, empty, config, showers, saved):
+def everything(processes, x, empty, config, showers, few, saved):
     """Run all jobs of the tests on CPUs in one group, because it takes seconds to start one."""
     return {
         "flat": gradients_of(processes, x),
         "empty": steps_of(processes, *empty),
         "whole": trained(processes, config, *showers),
+        "padded": trained(processes, config, *few, padded=True),
         "stopped": trained(processes, config, *showers, stop=(1 << 30, 5)),
         "resumed": trained(processes, config, *showers, saved=saved),
     }
