@@ -19,6 +19,9 @@ class FlatGradients:
         parameters: Parameters of a model, in the same order in all processes. Those without ``requires_grad`` are left
             out.
 
+    Raises:
+        ValueError: If no parameter requires a gradient.
+
     Example:
         >>> import torch
         >>> from supa_learning import FlatGradients, Processes
@@ -35,6 +38,8 @@ class FlatGradients:
         for weights in parameters:
             if weights.requires_grad:
                 by_dtype.setdefault(weights.dtype, []).append(weights)
+        if not by_dtype:
+            raise ValueError("parameters: none of them requires a gradient; pass those of a model to train.")
         self._parts: list[tuple[Tensor, int]] = []
         """Gradients of one dtype, and the number of their parameters."""
         self._parameters: list[nn.Parameter] = []
@@ -55,6 +60,9 @@ class FlatGradients:
 
         Args:
             loss: () loss of this process.
+
+        Raises:
+            RuntimeError: If the loss is not a single number, or depends on no parameter.
         """
         gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         rows = (gradient.reshape(-1) for gradient in gradients)

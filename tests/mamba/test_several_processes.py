@@ -126,6 +126,14 @@ def test_gradients_are_replaced_and_stay_in_place():
             assert torch.equal(weights.grad, expected.get_parameter(name).grad)
 
 
+def test_without_parameters_there_is_a_clear_error():
+    parameters = TwoLayers().requires_grad_(False).parameters()
+    with pytest.raises(ValueError, match="none of them requires a gradient; pass those of a model"):
+        FlatGradients(parameters)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        FlatGradients(TwoLayers().parameters()).backward(torch.zeros(()))
+
+
 # ---------------------------------------------------------------------- GPUs
 
 GROUPS = {
