@@ -31,10 +31,10 @@ PUBLIC = {
         "shower_graphs", "split_links", "standard_split", "train", "training_task", "update_rule",
     ],
     "supa_learning": [
-        "BASELINES", "Callback", "CapturedStep", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch", "Fold",
-        "Position", "Processes", "RandomState", "StepDecay", "StreamBatches", "TensorBoard", "Trainer", "TrainingState",
-        "TrainingTask", "Validation", "WarmupCosine", "choose_device", "epoch_order", "run_baseline",
-        "stratified_folds", "torchrun_processes",
+        "BASELINES", "Callback", "CapturedStep", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch",
+        "FlatGradients", "Fold", "Position", "Processes", "RandomState", "StepDecay", "StreamBatches", "TensorBoard",
+        "Trainer", "TrainingState", "TrainingTask", "Validation", "WarmupCosine", "choose_device", "epoch_order",
+        "run_baseline", "stratified_folds", "torchrun_processes",
     ],
     "supa_mamba": [
         "AttentionState", "BiMamba", "CausalAttention", "Checkpoint", "EncoderConfig", "Evaluation", "HybridStack",
