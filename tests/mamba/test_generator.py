@@ -219,8 +219,8 @@ def test_conditions_are_named(showers):
 def test_errors(showers, coding):
     with pytest.raises(ValueError, match=r"fields: 'split' was given, but it must be a numerical field"):
         HitCoding.fit(showers, ["split"])
-    with pytest.raises(ValueError, match="training showers had hits in slices"):
-        coding.encode(supa.simulate(50, "standard", seed=1))
+    with pytest.raises(ValueError, match="readout layers of the training showers have slices"):
+        HitCoding.fit(supa.simulate(9, "standard", seed=1)).encode(showers)
     with pytest.raises(ValueError, match="no hits"):
         HitCoding.fit(showers[:0])
     hit = {"offset": [0, 1], "incident_energy": [1.0], "x": [0.0], "y": [0.0]}

@@ -72,7 +72,7 @@ class HitBatch(NamedTuple):
         leak: (S,) int64: 0 if no energy leaked, 1 if a part leaked, 2 if all of it leaked.
         leak_logit: (S,) float32 ln(leaked energy / deposited energy) if a part leaked, otherwise 0.
         leak_scale: (S,) float32 logarithm of the derivative of the logit with respect to the energy (1 / GeV).
-        slice: (T,) int64 slice, numbered from the first slice with hits.
+        slice: (T,) int64 slice, numbered from the first slice of the readout layers.
         position: (T, 2) float32 x and y in units of `HitCoding.position_scale`.
         energy_logit: (T,) float32 ln(e / (r - e)) of the energy e of the hit and the energy r of this and all later
             hits; 0 for the last hit, which takes all of r.
@@ -116,7 +116,7 @@ class HitCoding(Config):
     cannot violate them.
 
     Args:
-        slices: Slices in which hits occur, in ascending order.
+        slices: Slices of the readout layers, in ascending order.
         position_scale: Root mean square of x and y (length unit).
         fields: Names of numerical fields of the config that are conditions, beside the incident energy.
         means: Means of the conditions: of the logarithm of the incident energy, and of each field.
@@ -163,9 +163,7 @@ class HitCoding(Config):
         position = np.concatenate([np.stack([part.x, part.y]) for part in parts], 1)
         deviations = conditions.std(0)
         energies = np.concatenate([part.incident_energy for part in parts])
-        slices = {s for part in parts for first, last in part.config.readout_layers for s in range(first, last + 1)} & {
-            int(s) for part in parts for s in np.unique(part.slice)
-        }
+        slices = {s for part in parts for first, last in part.config.readout_layers for s in range(first, last + 1)}
         return cls(
             slices=tuple(sorted(slices)),
             position_scale=float(np.sqrt(np.square(position, dtype=np.float64).mean())) or 1.0,
@@ -177,7 +175,7 @@ class HitCoding(Config):
 
     @property
     def num_slices(self) -> int:
-        """Number of slices from the first to the last one with hits."""
+        """Number of slices from the first to the last one of the readout layers."""
         return self.slices[-1] - self.slices[0] + 1
 
     @property
@@ -216,8 +214,8 @@ class HitCoding(Config):
         unknown = np.setdiff1d(showers.slice, self.slices)
         if len(unknown):
             raise ValueError(
-                f"showers: they have hits in slice {unknown[0]}, but the training showers had hits in slices "
-                f"{', '.join(map(str, self.slices))} only."
+                f"showers: they have hits in slice {unknown[0]}, but the readout layers of the training showers have "
+                f"slices {', '.join(map(str, self.slices))} only."
             )
         return self.encode_columns(HitColumns.of(showers), showers.config)
 

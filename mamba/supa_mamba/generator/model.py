@@ -197,7 +197,7 @@ class ShowerGenerator(nn.Module):
 
         Returns:
             (T,) logit of the probability that the hit is the last one, and (T, slices) logarithms of the probabilities
-            of its slice. Slices before the previous one, and slices without hits, have probability 0.
+            of its slice. Slices before the previous one, and slices outside the readout layers, have probability 0.
         """
         found = self.next_head(hidden)
         first = torch.where(previous_slice < len(self.slice_order), previous_slice, 0)
