@@ -97,8 +97,8 @@ class ShowerGenerator(nn.Module):
         super().__init__()
         self.config, self.coding = config, coding
         width, slices, conditions = config.d_model, coding.num_slices, coding.num_conditions
-        self.previous_slice = nn.Embedding(slices + 1, width, device=device)
-        self.inputs = nn.Linear(3 + _NUMBERS + conditions, width, device=device)
+        # Slices enter as one-hot vectors: the gradient of an embedding is slow if there are few rows.
+        self.inputs = nn.Linear(slices + 3 + _NUMBERS + conditions, width, device=device)
         options: dict[str, Any] = {"d_state": config.d_state, "device": device}
         if config.model != "mamba":
             options["headdim"] = _HEAD_WIDTH
@@ -109,7 +109,7 @@ class ShowerGenerator(nn.Module):
             self.stack = MambaStack(width, config.n_layer, config.model, **options)
         self.leak_head = _perceptron(conditions, width, 3 + 3 * config.energy_components, device)
         self.next_head = _perceptron(width, width, 1 + slices, device)
-        self.chosen_slice = nn.Embedding(2 * slices, width, device=device)
+        self.chosen_slice = nn.Linear(slices + 1, width, device=device)
         self.energy_head = _perceptron(width, width, 3 * config.energy_components, device)
         self.chosen_energy = nn.Linear(2, width, device=device)
         self.position_head = _perceptron(width, width, 7 * config.position_components, device)
@@ -143,8 +143,10 @@ class ShowerGenerator(nn.Module):
             previous.remaining, absolute, torch.log1p(previous.number.float()),
             torch.log1p(previous.number_in_slice.float()), (previous.number == 0).float(),
         ], 1)  # fmt: skip
-        known = [previous.position, previous.energy_logit[:, None], numbers, previous.condition]
-        return self.previous_slice(previous.slice) + self.inputs(torch.cat(known, 1))  # type: ignore[no-any-return]
+        slices = self._one_hot(previous.slice)
+        known = [slices, previous.position, previous.energy_logit[:, None], numbers, previous.condition]
+        rows: Tensor = self.inputs(torch.cat(known, 1))
+        return rows
 
     def log_likelihood(self, hidden: Tensor, previous: Previous, batch: HitBatch) -> LogLikelihood:
         """Compute the likelihood of showers from the results of the stack.
@@ -244,8 +246,12 @@ class ShowerGenerator(nn.Module):
         return PlaneMixture.of(self.position_head(known), previous_position)
 
     def _chosen(self, number: Tensor, is_last: Tensor) -> Tensor:
-        found: Tensor = self.chosen_slice(2 * number + is_last.long())
+        found: Tensor = self.chosen_slice(torch.cat([self._one_hot(number), is_last[:, None].float()], 1))
         return found
+
+    def _one_hot(self, number: Tensor) -> Tensor:
+        """Return (T, slices) float32 indicators of slices, zeros for none."""
+        return (number[:, None] == torch.arange(self.coding.num_slices, device=number.device)).float()
 
 
 def previous_of(batch: HitBatch, slices: int) -> Previous:
