@@ -203,7 +203,7 @@ def tune(showers: int, width: int, dtype: torch.dtype) -> None:
         table: list[tuple[float, float, RowTile, int]] = []
         for tile, count in product(sorted(tiles), (512, 1024, 2048, 4096)):
 
-            def of_any_width(width: int, tile: RowTile = tile) -> RowTile:
+            def of_any_width(width: int, *, prefetched: bool = False, tile: RowTile = tile) -> RowTile:
                 return tile
 
             row_tiles.row_tile, row_tiles.PROGRAMS = of_any_width, count

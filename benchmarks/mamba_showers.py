@@ -6,6 +6,10 @@
 packed in the memory of the device. For a quick run on a CPU:
 
     python benchmarks/mamba_showers.py --showers 1000 --epochs 4 --batch 32 --width 32 --layers 2
+
+To train on two GPUs, start the script with torchrun. Process 0 prints its own peak memory.
+
+    torchrun --nproc-per-node 2 benchmarks/mamba_showers.py --tasks incident_energy --epochs 3 [--without-graphs]
 """
 
 import argparse
@@ -20,10 +24,10 @@ from measuring import give, machine
 
 import supa
 from supa_datasets.loaders.tasks import SHOWER_TASKS
-from supa_learning import Callback, Epoch, Trainer
+from supa_learning import Callback, Epoch, Processes, Trainer, torchrun_processes
 from supa_mamba.config import TrainingConfig
 from supa_mamba.evaluation import evaluate
-from supa_mamba.training import train
+from supa_mamba.training import training_task
 
 RECOGNISED = ("standard", "reference", "symmetric", "critical", "two-primaries")
 """Presets to classify. They have similar sizes, and differ in more than their readout layers."""
@@ -48,12 +52,11 @@ class Printer(Callback):
         print(f"  epoch {epoch.epoch}  {epoch.train}  {epoch.valid}  {epoch.seconds:.1f} s", flush=True)
 
 
-def measured(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and evaluate one encoder."""
+def measured(target: str, arguments: argparse.Namespace, processes: Processes) -> dict[str, Any]:
+    """Train one encoder, and evaluate it in process 0."""
     began = time.perf_counter()
     showers = simulated(target, arguments.showers)
     simulating = time.perf_counter() - began
-    print(f"{target}: simulated in {simulating:.1f} s", flush=True)
     config = TrainingConfig(
         target=target,
         d_model=arguments.width,
@@ -64,13 +67,19 @@ def measured(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
         learning_rate=arguments.learning_rate,
         precision=arguments.precision,
     )
+    callbacks = []
+    if processes.rank == 0:
+        print(f"{target}: simulated in {simulating:.1f} s", flush=True)
+        callbacks.append(Printer())
     began = time.perf_counter()
-    graphs = not arguments.without_graphs
-    trainer = train(showers, config, device=arguments.device, callbacks=[Printer()], cuda_graphs=graphs)
+    task = training_task(showers, config, processes=processes, cuda_graphs=not arguments.without_graphs)
+    trainer = Trainer(task, callbacks=callbacks)
+    trainer.run()
     whole = time.perf_counter() - began
-    task = trainer.task
+    if processes.rank > 0:
+        return {}
     seconds = [epoch.seconds for epoch in trainer.state.history]
-    evaluation = evaluate(task.encoder, task.encoding, task.baseline, showers, device=arguments.device)
+    evaluation = evaluate(task.encoder, task.encoding, task.baseline, showers, device=str(processes.device))
     facts: dict[str, Any] = {
         **evaluation.figures(),
         "train_showers": len(task.train),
@@ -86,6 +95,8 @@ def measured(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if arguments.device == "cuda":
         facts["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        # This includes memory that PyTorch keeps, for graphs and for later use.
+        facts["peak_reserved_memory_gb"] = torch.cuda.max_memory_reserved() / 1e9
     if target == "incident_energy":
         facts["by_energy"] = evaluation.by_energy(8)
     return facts
@@ -106,14 +117,17 @@ def main() -> None:
     parser.add_argument("--without-graphs", action="store_true", help="launch each kernel from Python")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    results: dict[str, Any] = {
-        "machine": machine(),
-        "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-    }
-    for task in arguments.tasks:
-        results[task] = measured(task, arguments)
-        give(results, arguments.json)
+    with torchrun_processes(arguments.device) as processes:
+        results: dict[str, Any] = {
+            "machine": machine(),
+            "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
+            "processes": processes.count,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        }
+        for task in arguments.tasks:
+            results[task] = measured(task, arguments, processes)
+            if processes.rank == 0:
+                give(results, arguments.json)
 
 
 if __name__ == "__main__":

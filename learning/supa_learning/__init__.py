@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from supa_learning.checkpoint import Checkpoint as Checkpoint
     from supa_learning.checkpoint_writer import CheckpointWriter as CheckpointWriter
     from supa_learning.count_baseline import CountBaseline as CountBaseline
+    from supa_learning.flat_gradients import FlatGradients as FlatGradients
     from supa_learning.folds import Fold as Fold
     from supa_learning.folds import stratified_folds as stratified_folds
     from supa_learning.graph_baselines import BASELINES as BASELINES

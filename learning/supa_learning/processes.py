@@ -57,8 +57,26 @@ class Processes:
         """
         if self.count > 1:
             values = values.clone()
-            distributed.all_reduce(values)
+            self.sum_(values)
         return values
+
+    def sum_(self, values: Tensor) -> None:
+        """Replace a tensor by its sum over all processes.
+
+        Args:
+            values: Contiguous tensor with the same shape and dtype in each process, which is changed.
+        """
+        if self.count > 1:
+            distributed.all_reduce(values)
+
+    def broadcast_(self, values: Tensor) -> None:
+        """Replace a tensor by that of process 0.
+
+        Args:
+            values: Contiguous tensor with the same shape and dtype in each process, which is changed.
+        """
+        if self.count > 1:
+            distributed.broadcast(values, 0)
 
 
 @contextmanager
@@ -88,8 +106,8 @@ def torchrun_processes(device: str) -> Iterator[Processes]:
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), own)
     finally:
-        # If DistributedDataParallel owned the last reference to the group, its finaliser would wait for the threads of
-        # the group while it holds the interpreter lock, which these threads may need.
+        # If a module of DistributedDataParallel owned the last reference to the group, its finaliser would wait for the
+        # threads of the group while it holds the interpreter lock, which these threads may need.
         gc.collect()
         distributed.destroy_process_group()
 

@@ -68,7 +68,7 @@ class StreamEncoderTask(EncoderTask):
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Share the gradients between the processes, and end the stream afterwards."""
+        """Begin with the same weights in all processes, and end the stream and release the graphs at the end."""
         try:
             with super().session():
                 yield

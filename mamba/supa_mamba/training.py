@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from supa.checks import counted
 from supa_learning.captured_step import CapturedStep
+from supa_learning.flat_gradients import FlatGradients
 from supa_learning.processes import Processes
 from supa_learning.randomness import RandomState, epoch_order
 from supa_learning.schedules import WarmupCosine
@@ -53,9 +54,9 @@ class EncoderTask(TrainingTask[Batch]):
     """Training task of an encoder.
 
     The order of the showers depends only on the seed and the epoch; nothing else is random after initialisation. With
-    several processes, each process computes its share of every batch.
+    several processes, each process computes its share of every batch, and all processes add up their gradients.
 
-    In one process on a GPU, batches are padded to few shapes, and the steps are captured as CUDA graphs.
+    On GPUs, batches are padded to few shapes, and the steps are captured as CUDA graphs.
 
     Args:
         config: Configuration of the encoder and its training.
@@ -111,12 +112,16 @@ class EncoderTask(TrainingTask[Batch]):
         self.baseline = count_baseline(train, encoding)
         self.train, self.valid = train.to(processes.device), valid.to(processes.device)
         self.objective = Objective(encoding)
-        self._shared: nn.Module = self.encoder
-        # DistributedDataParallel communicates from hooks of the backward pass, which graphs do not support.
-        self._padded = on_gpu and processes.count == 1
-        self._step, self._evaluation = (
+        self._gradients = FlatGradients(self.encoder.parameters())
+        self._padded = on_gpu
+        self._backward, self._evaluation = (
             CapturedStep(step, self._new_inputs, device=self.device, enabled=cuda_graphs)
-            for step in (self._train_step, self._validation_step)
+            for step in (self._backward_step, self._validation_step)
+        )
+        # The processes communicate between the graphs, not in them. A graph with a collective operation of NCCL must be
+        # replayed by all processes together, but the shares of a batch have different shapes.
+        self._optimization: CapturedStep[None, None] = CapturedStep(
+            self._optimizer_step, lambda _: None, device=self.device, enabled=cuda_graphs
         )
 
     @property
@@ -131,18 +136,15 @@ class EncoderTask(TrainingTask[Batch]):
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Share the gradients of the encoder between the processes, and release the graphs afterwards."""
-        if self.processes.count > 1:
-            from torch.nn.parallel import DistributedDataParallel
-
-            device = self.device
-            self._shared = DistributedDataParallel(self.encoder, device_ids=[device] if device.type == "cuda" else None)
+        """Begin with the same weights in all processes, and release the graphs at the end."""
+        # The bits of initial weights may depend on the processor.
+        for weights in self.encoder.state_dict().values():
+            self.processes.broadcast_(weights)
         try:
             yield
         finally:
-            self._shared = self.encoder  # the DDP module must be released before the process group
-            self._step.forget()
-            self._evaluation.forget()
+            for step in (self._backward, self._optimization, self._evaluation):
+                step.forget()
 
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
         """Return this process's shares of the training batches of an epoch; see `TrainingTask.batches`."""
@@ -164,20 +166,24 @@ class EncoderTask(TrainingTask[Batch]):
             self._rate.fill_(learning_rate)
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate if self._rate is None else self._rate
-        # DDP averages the gradients of the processes, but the loss is the mean over the units of the whole batch.
-        # A batch of empty showers has no units.
-        scale = self.processes.count / max(batch.units, 1)
-        loss = self._run(self._step, batch, self.config.batch_size, scale)
+        # The loss is the mean over the units of the whole batch. A batch of empty showers has no units.
+        loss = self._run(self._backward, batch, self.config.batch_size, 1 / max(batch.units, 1))
+        self._gradients.sum_(self.processes)
+        self._optimization.inputs(None)
+        self._optimization(None)
         return torch.stack([loss, torch.full_like(loss, len(batch.target))])
 
-    def _train_step(self, inputs: StepInputs) -> Tensor:
-        """Update the encoder and return the sum of the losses."""
-        self._adamw.zero_grad(set_to_none=True)
+    def _backward_step(self, inputs: StepInputs) -> Tensor:
+        """Compute the gradients and return the sum of the losses."""
         loss = self.objective.loss(self._outputs(inputs.batch), inputs.batch)
-        (loss * inputs.scale).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
-        self._adamw.step()
+        self._gradients.backward(loss * inputs.scale)
         return loss.detach()
+
+    def _optimizer_step(self, _: None) -> Tensor:
+        """Update the encoder and return the norm of the gradients."""
+        norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
+        self._adamw.step()
+        return norm
 
     def _validation_step(self, inputs: StepInputs) -> Tensor:
         """Return the sums of losses and scores."""
@@ -211,7 +217,7 @@ class EncoderTask(TrainingTask[Batch]):
         saved = state["optimizer"]
         groups = [group | self._options for group in saved["param_groups"]]
         super().load_state_dict({**state, "optimizer": {**saved, "param_groups": groups}})
-        self._step.forget()  # the optimizer has new tensors
+        self._optimization.forget()  # the optimizer has new tensors
 
     def _run(
         self, step: CapturedStep[PaddedShape, StepInputs], batch: Batch, most_showers: int, scale: float = 1.0
@@ -219,7 +225,7 @@ class EncoderTask(TrainingTask[Batch]):
         """Run a step on a batch, which is padded for a graph."""
         if not self._padded:
             return step.function(StepInputs(batch, scale))
-        shape = PaddedShape.of(batch, most_showers)
+        shape = PaddedShape.of(batch, -(-most_showers // self.processes.count))
         inputs = step.inputs(shape)
         fill_padded(inputs.batch, batch)
         inputs.scale.fill_(scale)  # type: ignore[union-attr]
@@ -235,7 +241,7 @@ class EncoderTask(TrainingTask[Batch]):
 
     def _outputs(self, batch: Batch) -> Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
-            outputs: Tensor = self._shared(batch.points, batch.offset)
+            outputs: Tensor = self.encoder(batch.points, batch.offset)
         return outputs
 
 

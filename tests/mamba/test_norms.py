@@ -33,6 +33,7 @@ def _few_programs_and_small_tiles(monkeypatch, request):
     monkeypatch.setattr(row_tiles, "PROGRAMS", 2)
     if "whole_tiles" not in request.fixturenames:
         monkeypatch.setattr(row_tiles, "ELEMENTS", 16)
+        monkeypatch.setattr(row_tiles, "PREFETCHED_ELEMENTS", 16)
 
 
 def inputs_of(rows, width, *names, seed=0):

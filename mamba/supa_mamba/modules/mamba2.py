@@ -1,7 +1,6 @@
 """The mixer of Mamba-2."""
 
 import math
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +12,12 @@ from supa_mamba.modules.initialisation import Device, init_dt_bias, mark_no_weig
 from supa_mamba.modules.norm import GatedRMSNorm
 from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner
 from supa_mamba.modules.states import MambaState
-from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
+from supa_mamba.ops.conv_ssd_norm.function import conv_ssd_norm
+from supa_mamba.ops.conv_ssd_norm.inputs import MixerInputs, MixerOptions
 from supa_mamba.ops.dtypes import state_dtype
 from supa_mamba.ops.selective_state_update.function import selective_state_update
-from supa_mamba.ops.ssd.function import check_limits, ssd
+from supa_mamba.ops.ssd.function import check_limits
 
 
 class Mamba2(CausalMixer):
@@ -132,22 +132,14 @@ class Mamba2(CausalMixer):
         Returns:
             (T, d_inner) rows before the output projection, and the state or None.
         """
-        conv_before, ssm_before = (None, None) if state is None else state
-        z, mixed, delta = self._split(projected)
-        convolve = partial(
-            causal_conv1d, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset,
-            initial_states=conv_before, reverse=reverse, activation="silu",
+        inputs = MixerInputs(
+            projected, self.conv1d.weight.squeeze(1), self.conv1d.bias, rates(self.A_log), self.D, self.dt_bias,
+            self.norm.weight, offset,
         )  # fmt: skip
-        mixed, conv = convolve(return_final_states=True) if return_state else (convolve(), None)
-        u, B, C = self._selected(mixed)
-        recur = partial(
-            ssd, u, delta, rates(self.A_log), B, C, D=self.D, dt_bias=self.dt_bias, dt_softplus=True,
-            dt_limit=self.dt_limit, offset=offset, initial_states=ssm_before, reverse=reverse,
-        )  # fmt: skip
-        if conv is None:
-            return self._normalized(recur(), z), None
-        y, ssm = recur(return_final_states=True)
-        return self._normalized(y, z), MambaState(conv, ssm)
+        options = MixerOptions(self.ngroups, reverse, *self.dt_limit, self.norm.eps, self.norm.norm_before_gate)
+        before = (None, None) if state is None else state
+        y, after = conv_ssd_norm(inputs, options, before, return_final_states=return_state)
+        return y, None if after is None else MambaState(*after)
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
         """Apply one step of convolution, recurrence, gate and norm.

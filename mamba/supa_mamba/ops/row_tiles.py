@@ -7,6 +7,9 @@ from supa_mamba.ops.kernel_inputs import power_of_two
 ELEMENTS = 1024
 """Number of elements of a tile of narrow rows: 8 for each lane of 4 warps, so that many programs run at once."""
 
+PREFETCHED_ELEMENTS = 512
+"""Number of elements of a tile in kernels that load the next tile in advance."""
+
 PROGRAMS = 2048
 """Number of programs of a backward kernel. Each sums the gradient of the weight over its tiles; a second kernel adds
 these sums. The number does not depend on the number of rows, so that further rows without a gradient change no bit."""
@@ -26,7 +29,7 @@ class RowTile(NamedTuple):
     warps: int
 
 
-def row_tile(width: int) -> RowTile:
+def row_tile(width: int, *, prefetched: bool = False) -> RowTile:
     """Choose the sizes of a program.
 
     A lane holds 8 elements of each tensor up to a width of 1,024, 16 up to 16,384, and more above it, where registers
@@ -34,12 +37,13 @@ def row_tile(width: int) -> RowTile:
 
     Args:
         width: Number of features of a row, at least 1.
+        prefetched: Whether the kernel loads the next tile in advance.
 
     Returns:
         The sizes.
     """
-    columns = power_of_two(width)
-    return RowTile(max(1, ELEMENTS // columns), columns, min(32, max(4, columns // 512)))
+    columns, elements = power_of_two(width), PREFETCHED_ELEMENTS if prefetched else ELEMENTS
+    return RowTile(max(1, elements // columns), columns, min(32, max(4, columns // 512)))
 
 
 def forward_programs(rows: int, tile: RowTile) -> int:

@@ -1,7 +1,7 @@
 """Triton kernels of the causal convolution. One program of one warp processes one sequence and a block of channels.
 
-The inputs in the window stay in registers. Several rows are prefetched at once to hide the memory latency. Feature
-sizes are specialised on their divisibility, so that loads are vectorised; lengths are not.
+The inputs in the window stay in registers. Several rows are prefetched at once to hide the memory latency. The strides
+are constants of the compiled code, so that loads of a view of a projection are vectorised; lengths are not.
 
 Loops use ``while`` because of Triton's interpreter; see ``selective_scan.kernels``.
 """
@@ -14,12 +14,12 @@ from supa_mamba.ops.kernel_math import mask_if, sigmoid
 
 @triton.jit
 def load_inputs(
-    x_ptr, initial_ptr, start, end, step, x_stride, d, live_d,
-    WIDTH: tl.constexpr, REVERSE: tl.constexpr, DTYPE: tl.constexpr,
+    x_ptr, initial_ptr, start, end, step, d, live_d,
+    STRIDE: tl.constexpr, WIDTH: tl.constexpr, REVERSE: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     # Steps before the first read the initial state, or zeros; steps after the last read zeros.
     t = end - 1 - step if REVERSE else start + step
-    x = tl.load(x_ptr + t * x_stride + d, mask_if((step >= 0) & (step < end - start), live_d), 0.0)
+    x = tl.load(x_ptr + t * STRIDE + d, mask_if((step >= 0) & (step < end - start), live_d), 0.0)
     if initial_ptr is not None:
         earlier = initial_ptr + d * (WIDTH - 1) + WIDTH - 1 + step
         x = x.to(DTYPE) + tl.load(earlier, mask_if((step < 0) & (step > -WIDTH), live_d), 0.0)
@@ -52,8 +52,8 @@ def conv_forward_kernel(
     initial_ptr,
     y_ptr,
     final_ptr,
-    x_stride,
     channels,
+    X_STRIDE: tl.constexpr,
     WIDTH: tl.constexpr,
     REVERSE: tl.constexpr,
     SILU: tl.constexpr,
@@ -77,16 +77,16 @@ def conv_forward_kernel(
     i = (end - start) * 0
     seen = ()
     for k in tl.static_range(WIDTH - 1):
-        x = load_inputs(x_ptr, initial_ptr, start, end, i - 1 - k, x_stride, d, live_d, WIDTH, REVERSE, DTYPE)
+        x = load_inputs(x_ptr, initial_ptr, start, end, i - 1 - k, d, live_d, X_STRIDE, WIDTH, REVERSE, DTYPE)
         seen += (x.to(DTYPE),)
     ahead = ()
     for r in tl.static_range(ROWS):
-        ahead += (load_inputs(x_ptr, None, start, end, i + r, x_stride, d, live_d, WIDTH, REVERSE, DTYPE),)
+        ahead += (load_inputs(x_ptr, None, start, end, i + r, d, live_d, X_STRIDE, WIDTH, REVERSE, DTYPE),)
     while i < end - start:
         rows = ahead
         ahead = ()
         for r in tl.static_range(ROWS):
-            ahead += (load_inputs(x_ptr, None, start, end, i + ROWS + r, x_stride, d, live_d, WIDTH, REVERSE, DTYPE),)
+            ahead += (load_inputs(x_ptr, None, start, end, i + ROWS + r, d, live_d, X_STRIDE, WIDTH, REVERSE, DTYPE),)
         for r in tl.static_range(ROWS):
             inputs = (rows[r].to(DTYPE),) + seen  # noqa: RUF005 Triton does not support unpacking
             y = weighted_sum(weights, inputs, WIDTH) + bias
@@ -99,14 +99,15 @@ def conv_forward_kernel(
     if final_ptr is not None:
         for k in tl.static_range(WIDTH - 1):
             i = end - start - 1 - k
-            x = load_inputs(x_ptr, initial_ptr, start, end, i, x_stride, d, live_d, WIDTH, REVERSE, DTYPE)
+            x = load_inputs(x_ptr, initial_ptr, start, end, i, d, live_d, X_STRIDE, WIDTH, REVERSE, DTYPE)
             tl.store(final_ptr + of_state + d * (WIDTH - 1) + WIDTH - 2 - k, x.to(DTYPE), live_d)
 
 
 @triton.jit
 def load_backward(
-    x_ptr, initial_ptr, y_grad_ptr, start, end, step, x_stride, y_grad_stride, d, live_d,
-    WIDTH: tl.constexpr, REVERSE: tl.constexpr, ROWS: tl.constexpr, DTYPE: tl.constexpr,
+    x_ptr, initial_ptr, y_grad_ptr, start, end, step, d, live_d,
+    X_STRIDE: tl.constexpr, Y_GRAD_STRIDE: tl.constexpr, WIDTH: tl.constexpr, REVERSE: tl.constexpr,
+    ROWS: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     # Per step, in descending order: the earliest input in its window, and the gradient of its output.
     inputs = ()
@@ -114,10 +115,10 @@ def load_backward(
     for r in tl.static_range(ROWS):
         inputs += (
             load_inputs(
-                x_ptr, initial_ptr, start, end, step - r - WIDTH + 1, x_stride, d, live_d, WIDTH, REVERSE, DTYPE
+                x_ptr, initial_ptr, start, end, step - r - WIDTH + 1, d, live_d, X_STRIDE, WIDTH, REVERSE, DTYPE
             ),
         )
-        grads += (load_inputs(y_grad_ptr, None, start, end, step - r, y_grad_stride, d, live_d, WIDTH, REVERSE, DTYPE),)
+        grads += (load_inputs(y_grad_ptr, None, start, end, step - r, d, live_d, Y_GRAD_STRIDE, WIDTH, REVERSE, DTYPE),)
     return inputs, grads
 
 
@@ -134,9 +135,10 @@ def conv_backward_kernel(
     weight_grad_ptr,
     bias_grad_ptr,
     initial_grad_ptr,
-    x_stride,
-    y_grad_stride,
     channels,
+    X_STRIDE: tl.constexpr,
+    Y_GRAD_STRIDE: tl.constexpr,
+    X_GRAD_STRIDE: tl.constexpr,
     WIDTH: tl.constexpr,
     REVERSE: tl.constexpr,
     SILU: tl.constexpr,
@@ -166,18 +168,18 @@ def conv_backward_kernel(
     weight_grads = (tl.zeros((BLOCK,), DTYPE),)
     bias_grad = tl.zeros((BLOCK,), DTYPE)
     for k in tl.static_range(WIDTH - 1):
-        x = load_inputs(x_ptr, initial_ptr, start, end, i - k, x_stride, d, live_d, WIDTH, REVERSE, DTYPE)
+        x = load_inputs(x_ptr, initial_ptr, start, end, i - k, d, live_d, X_STRIDE, WIDTH, REVERSE, DTYPE)
         seen += (x.to(DTYPE),)
         later += (tl.zeros((BLOCK,), DTYPE),)
         weight_grads += (tl.zeros((BLOCK,), DTYPE),)
     x_ahead, grad_ahead = load_backward(
-        x_ptr, initial_ptr, y_grad_ptr, start, end, i, x_stride, y_grad_stride, d, live_d, WIDTH, REVERSE, ROWS, DTYPE
+        x_ptr, initial_ptr, y_grad_ptr, start, end, i, d, live_d, X_STRIDE, Y_GRAD_STRIDE, WIDTH, REVERSE, ROWS, DTYPE
     )
     while i >= first:
         xs, grads = x_ahead, grad_ahead
         x_ahead, grad_ahead = load_backward(
-            x_ptr, initial_ptr, y_grad_ptr, start, end, i - ROWS, x_stride, y_grad_stride, d, live_d,
-            WIDTH, REVERSE, ROWS, DTYPE,
+            x_ptr, initial_ptr, y_grad_ptr, start, end, i - ROWS, d, live_d,
+            X_STRIDE, Y_GRAD_STRIDE, WIDTH, REVERSE, ROWS, DTYPE,
         )  # fmt: skip
         for r in tl.static_range(ROWS):
             inputs = seen + (xs[r].to(DTYPE),)  # noqa: RUF005
@@ -197,8 +199,9 @@ def conv_backward_kernel(
                 place = i - r - (end - start) + WIDTH - 1
                 kept = mask_if((place >= 0) & (i - r > -WIDTH), live_d)
                 x_grad += tl.load(final_grad_ptr + of_state + d * (WIDTH - 1) + place, kept, 0.0)
+            # The gradient of this row of y was read before, so the row may be overwritten.
             t = end - 1 - i + r if REVERSE else start + i - r
-            tl.store(x_grad_ptr + t * channels + d, x_grad, mask_if(i >= r, live_d))
+            tl.store(x_grad_ptr + t * X_GRAD_STRIDE + d, x_grad, mask_if(i >= r, live_d))
             if initial_grad_ptr is not None:
                 before = mask_if((i < r) & (i - r > -WIDTH), live_d)
                 tl.store(initial_grad_ptr + of_state + d * (WIDTH - 1) + WIDTH - 1 + i - r, x_grad, before)

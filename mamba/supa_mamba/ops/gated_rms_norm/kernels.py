@@ -44,6 +44,17 @@ def gated_norm_forward_kernel(
     tl.store(y_ptr + row * CHANNELS + c, x, live)
 
 
+@triton.jit
+def load_rows(
+    y_grad_ptr, x_ptr, gate_ptr, row, c, live,
+    Y_GRAD_STRIDE: tl.constexpr, X_STRIDE: tl.constexpr, GATE_STRIDE: tl.constexpr,
+):  # fmt: skip
+    y_grad = tl.load(y_grad_ptr + row * Y_GRAD_STRIDE + c, live, 0.0)
+    x = tl.load(x_ptr + row * X_STRIDE + c, live, 0.0)
+    gate = tl.load(gate_ptr + row * GATE_STRIDE + c, live, 0.0)
+    return y_grad, x, gate
+
+
 @triton.jit(do_not_specialize=["count"])
 def gated_norm_backward_kernel(
     y_grad_ptr,
@@ -55,6 +66,7 @@ def gated_norm_backward_kernel(
     weight_partial_ptr,
     count,
     Y_GRAD_STRIDE: tl.constexpr,
+    GATE_GRAD_STRIDE: tl.constexpr,
     X_STRIDE: tl.constexpr,
     GATE_STRIDE: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -69,13 +81,20 @@ def gated_norm_backward_kernel(
     c = tl.program_id(1) * WIDTH + d
     weight = tl.load(weight_ptr + c, d < WIDTH, 0.0)
     weight_grad = tl.zeros((ROWS, BLOCK), DTYPE)
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    live = (row < count) & (d < WIDTH)
+    y_grad_ahead, x_ahead, gate_ahead = load_rows(
+        y_grad_ptr, x_ptr, gate_ptr, row, c, live, Y_GRAD_STRIDE, X_STRIDE, GATE_STRIDE
+    )
     first = tl.program_id(0).to(tl.int64) * ROWS
     while first < count:
-        row = first + tl.arange(0, ROWS)[:, None]
+        y_grad, x, gate = y_grad_ahead.to(DTYPE), x_ahead.to(DTYPE), gate_ahead.to(DTYPE)
+        here, live_here = row, live
+        row += tl.num_programs(0) * ROWS
         live = (row < count) & (d < WIDTH)
-        x = tl.load(x_ptr + row * X_STRIDE + c, live, 0.0).to(DTYPE)
-        gate = tl.load(gate_ptr + row * GATE_STRIDE + c, live, 0.0).to(DTYPE)
-        y_grad = tl.load(y_grad_ptr + row * Y_GRAD_STRIDE + c, live, 0.0).to(DTYPE)
+        y_grad_ahead, x_ahead, gate_ahead = load_rows(
+            y_grad_ptr, x_ptr, gate_ptr, row, c, live, Y_GRAD_STRIDE, X_STRIDE, GATE_STRIDE
+        )
         open_ = sigmoid(gate)
         factor = gate * open_
         slope = open_ * (1.0 + gate * (1.0 - open_))
@@ -96,8 +115,8 @@ def gated_norm_backward_kernel(
             grad = scale * (y_grad - gated * (tl.sum(y_grad * gated, 1, keep_dims=True) / WIDTH))
             x_grad = grad * factor
             gate_grad = grad * x * slope
-        tl.store(x_grad_ptr + row * CHANNELS + c, x_grad, live)
-        tl.store(gate_grad_ptr + row * CHANNELS + c, gate_grad, live)
+        tl.store(x_grad_ptr + here * CHANNELS + c, x_grad, live_here)
+        tl.store(gate_grad_ptr + here * GATE_GRAD_STRIDE + c, gate_grad, live_here)
         first += tl.num_programs(0) * ROWS
     partial = weight_partial_ptr + tl.program_id(0).to(tl.int64) * CHANNELS + c
     tl.store(partial, tl.sum(weight_grad, 0, keep_dims=True), d < WIDTH)

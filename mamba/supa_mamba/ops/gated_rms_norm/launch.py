@@ -38,16 +38,34 @@ def forward(inputs: GatedNormInputs, options: GatedNormOptions) -> Tensor:
 
 def backward(y_grad: Tensor, inputs: GatedNormInputs, options: GatedNormOptions) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of x, gate and weight."""
+    x_grad, gate_grad = (torch.empty(v.shape, dtype=v.dtype, device=v.device) for v in (inputs.x, inputs.gate))
+    return x_grad, gate_grad, backward_into(x_grad, gate_grad, y_grad, inputs, options)
+
+
+def backward_into(
+    x_grad: Tensor, gate_grad: Tensor, y_grad: Tensor, inputs: GatedNormInputs, options: GatedNormOptions
+) -> Tensor:
+    """Compute the gradients, and write those of x and gate into given tensors.
+
+    Args:
+        x_grad: (T, C) contiguous tensor for the gradient of x.
+        gate_grad: (T, C) tensor for the gradient of the gate, whose last dimension has stride 1.
+        y_grad: (T, C) gradient of y.
+        inputs: Inputs of the norm.
+        options: Options of the norm.
+
+    Returns:
+        (C,) gradient of the weight.
+    """
     inputs, y_grad = _readable(inputs), with_unit_stride(y_grad)
-    x, gate, weight = inputs
-    rows, channels = x.shape
-    x_grad, gate_grad = (torch.empty(rows, channels, dtype=v.dtype, device=v.device) for v in (x, gate))
-    tile = row_tiles.row_tile(channels // options.groups)
+    weight = inputs.weight
+    rows, channels = inputs.x.shape
+    tile = row_tiles.row_tile(channels // options.groups, prefetched=True)
     programs = row_tiles.backward_programs(rows, options.groups)
     weight_partial = weight.new_empty(programs, channels)
     if programs:
         kernels.gated_norm_backward_kernel[(programs, options.groups)](
             y_grad, *inputs, x_grad, gate_grad, weight_partial, rows,
-            Y_GRAD_STRIDE=y_grad.stride(0), **_constants(inputs, options, tile),
+            Y_GRAD_STRIDE=y_grad.stride(0), GATE_GRAD_STRIDE=gate_grad.stride(0), **_constants(inputs, options, tile),
         )  # fmt: skip
-    return x_grad, gate_grad, weight_partial.sum(0)
+    return weight_partial.sum(0)

@@ -1,7 +1,7 @@
 """Launch of the Triton kernels of the recurrence of Mamba-2, without host-device synchronisation."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -17,6 +17,22 @@ from supa_mamba.ops.ssd.kernels.walk import walk_kernel
 
 HEAD_LANES = 8
 """Number of heads per program of the kernels for step sizes."""
+
+
+class RowGradients(NamedTuple):
+    """Tensors for the gradients of the inputs with a value for each row. The values of a row are contiguous.
+
+    Args:
+        x: (T, H * P) gradient of x.
+        dt: (T, H) gradient of dt.
+        B: (T, G * N) gradient of B.
+        C: (T, G * N) gradient of C, with the strides of ``B``.
+    """
+
+    x: Tensor
+    dt: Tensor
+    B: Tensor
+    C: Tensor
 
 
 def _numbers(A: Tensor, operand: torch.dtype, precision: str) -> dict[str, Any]:
@@ -73,7 +89,7 @@ def _walk(
     x, B, C = (with_unit_stride(v.flatten(1)) for v in (x, B, C))
     walk_kernel[((len(offset) - 1) * heads * -(-width // chosen.width),)](
         x, *steps, B, C, contiguous(D), offset, contiguous(initial_states), y, final_states, states_saved,
-        x.stride(0), B.stride(0), C.stride(0), steps[0].shape[1],
+        x.stride(0), B.stride(0), C.stride(0), y.stride(0), steps[0].shape[1],
         HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, BACK=back, REVERSE=reverse,
         CHUNK=chosen.chunk, SAVED=saved, WIDTH_BLOCK=chosen.width, STATE_BLOCK=block_sizes.padded(states),
         num_warps=chosen.warps, maxnreg=chosen.registers, **_numbers(A, operand, precision),
@@ -104,6 +120,33 @@ def backward(
     y_grad: Tensor, final_grad: Tensor | None, inputs: SsdInputs, checkpoints: Tensor, options: SsdOptions
 ) -> tuple[Tensor | None, ...]:
     """Compute the gradients; see ``operators.sequence_operator``."""
+    x, dt, B, C = (torch.empty(v.shape, dtype=v.dtype, device=v.device) for v in (inputs.x, inputs.dt, *inputs[3:5]))
+    rows = RowGradients(x.flatten(1), dt, B.flatten(1), C.flatten(1))
+    of_A, of_D, of_bias, of_initial = backward_into(rows, y_grad, final_grad, inputs, checkpoints, options)
+    return x, dt, of_A, B, C, of_D, of_bias, of_initial
+
+
+def backward_into(
+    grads: RowGradients,
+    y_grad: Tensor,
+    final_grad: Tensor | None,
+    inputs: SsdInputs,
+    checkpoints: Tensor,
+    options: SsdOptions,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Compute the gradients, and write those with a value for each row into given tensors.
+
+    Args:
+        grads: Tensors for the gradients of x, dt, B and C.
+        y_grad: (T, H, P) gradient of y.
+        final_grad: (S, H, P, N) gradient of the final states, or None.
+        inputs: Inputs of the recurrence.
+        checkpoints: Checkpoints of `forward`.
+        options: Options of the recurrence.
+
+    Returns:
+        Gradients of A, D, dt_bias and the initial states; None for a missing input.
+    """
     x, dt, A, B, C, D, dt_bias, offset, initial_states = inputs
     (rows, heads, width), (groups, states), sequences = x.shape, B.shape[1:], len(offset) - 1
     operand, precision = block_sizes.operands(x, A, B, C)
@@ -111,23 +154,17 @@ def backward(
     slices, parts = -(-width // chosen.width), heads // groups // chosen.heads
     shares = min(sequences, block_sizes.SHARES)
 
-    def partial(like: Tensor) -> Tensor:
-        alone = parts * slices == 1
-        return like.new_empty(parts * slices, *like.shape, dtype=like.dtype if alone else A.dtype)
-
-    x_grad = torch.empty(rows, heads, width, dtype=x.dtype, device=x.device)
-    dt_grad = torch.empty(rows, heads, dtype=dt.dtype, device=x.device)
-    B_partial, C_partial = partial(B), partial(C)
+    # Several programs contribute to the gradients of B and C if a group has many heads.
+    partial = [v if parts * slices == 1 else A.new_empty(parts * slices, *v.shape) for v in (grads.B, grads.C)]
     head_sums = A.new_empty(3, shares, heads)
     initial_grad = None if initial_states is None else A.new_empty(initial_states.shape)
-    dtypes = B.dtype, C.dtype
     if sequences:
         steps = _steps(inputs, options, chosen.chunk)
         short = block_sizes.walk_blocks(width, states, operand).chunk
         short_steps = steps if short == chosen.chunk else _steps(inputs, options, short)
         state_grads = torch.empty_like(checkpoints)
         _walk(
-            y_grad, A, C, B, D, offset, short_steps, final_grad, x_grad, initial_grad, state_grads, chosen.chunk,
+            y_grad, A, C, B, D, offset, short_steps, final_grad, grads.x, initial_grad, state_grads, chosen.chunk,
             options.reverse, back=True,
         )  # fmt: skip
         x, B, C, y_grad = (with_unit_stride(v.flatten(1)) for v in (x, B, C, y_grad))
@@ -136,8 +173,8 @@ def backward(
         stages = chosen.stages if initial_states is None and final_grad is None else 1
         pairs_kernel[(sequences * groups * parts * slices,)](
             x, *steps, B, C, offset, contiguous(initial_states), checkpoints, y_grad, contiguous(final_grad),
-            state_grads, row_sums, B_partial, C_partial,
-            x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), rows, steps[0].shape[1],
+            state_grads, row_sums, *partial,
+            x.stride(0), B.stride(0), C.stride(0), y_grad.stride(0), partial[0].stride(-2), rows, steps[0].shape[1],
             HEADS=heads, GROUPS=groups, WIDTH=width, STATES=states, REVERSE=options.reverse,
             CHUNK=chosen.chunk, WIDTH_BLOCK=chosen.width, STATE_BLOCK=block_sizes.padded(states),
             HEAD_BLOCK=chosen.heads, STAGES=stages,
@@ -145,21 +182,17 @@ def backward(
         )  # fmt: skip
         dt, lanes = with_unit_stride(dt), min(HEAD_LANES, power_of_two(heads))
         step_gradients_kernel[(shares, -(-heads // lanes))](
-            dt, A.contiguous(), contiguous(dt_bias), offset, row_sums, dt_grad, head_sums,
-            dt.stride(0), steps[0].shape[1], sequences,
+            dt, A.contiguous(), contiguous(dt_bias), offset, row_sums, grads.dt, head_sums,
+            dt.stride(0), grads.dt.stride(0), steps[0].shape[1], sequences,
             HEADS=heads, SLICES=slices, CHUNK=chosen.chunk, LANES=lanes, DTYPE=triton_dtype(A),
             **_step_options(options), num_warps=2,
         )  # fmt: skip
-    of_B, of_C = (
-        v[0] if len(v) == 1 else v.sum(0).to(dtype) for v, dtype in zip((B_partial, C_partial), dtypes, strict=True)
-    )
+    if parts * slices > 1:
+        for grad, parts_of_grad in zip((grads.B, grads.C), partial, strict=True):
+            grad.copy_(parts_of_grad.sum(0))
     of_A, of_D, of_bias = head_sums.sum(1).unbind()
     return (
-        x_grad,
-        dt_grad,
         of_A.clone(),
-        of_B,
-        of_C,
         None if D is None else of_D.clone(),
         None if dt_bias is None else of_bias.clone(),
         initial_grad,

@@ -39,6 +39,7 @@ def pairs_kernel(
     B_stride,
     C_stride,
     y_grad_stride,
+    partial_stride,
     rows,
     chunk_count,
     HEADS: tl.constexpr,
@@ -148,7 +149,7 @@ def pairs_kernel(
             sums = row_sums_ptr + (slice_.to(tl.int64) * HEADS * chunk_count * CHUNK + of_steps) + q
             tl.store(sums + 4 * to_next_sum, leaving)
             tl.store(sums + 5 * to_next_sum, entering)
-        of_rows = (of_partial + first) * (GROUPS * STATES) + (away * (GROUPS * STATES))[:, None] + of_group[None, :]
+        of_rows = (of_partial + first) * partial_stride + (away * partial_stride)[:, None] + of_group[None, :]
         tl.store(B_grad_ptr + of_rows, B_grad, live_b)
         tl.store(C_grad_ptr + of_rows, C_grad, live_b)
         i += CHUNK

@@ -75,6 +75,7 @@ def step_gradients_kernel(
     dt_grad_ptr,
     head_sums_ptr,
     dt_stride,
+    dt_grad_stride,
     chunk_count,
     sequences,
     HEADS: tl.constexpr,
@@ -124,7 +125,7 @@ def step_gradients_kernel(
             if SOFTPLUS:
                 step_grad *= tl.where(raw > 20.0, 1.0, sigmoid(raw))
             step_grad = tl.where(free, step_grad, 0.0)
-            tl.store(dt_grad_ptr + (row * HEADS)[:, None] + h[None, :], step_grad, live)
+            tl.store(dt_grad_ptr + (row * dt_grad_stride)[:, None] + h[None, :], step_grad, live)
             A_grad += tl.sum(step * decay_grad, 0)
             D_grad += tl.sum(passed, 0)
             bias_grad += tl.sum(step_grad, 0)

@@ -36,6 +36,7 @@ def walk_kernel(
     x_stride,
     B_stride,
     C_stride,
+    y_stride,
     chunk_count,
     HEADS: tl.constexpr,
     GROUPS: tl.constexpr,
@@ -115,8 +116,7 @@ def walk_kernel(
             y *= step[:, None]
         if D_ptr is not None:
             y += skip * x.to(DTYPE)
-        of_y = (away * (HEADS * WIDTH))[:, None] + p[None, :]
-        tl.store(y_ptr + row * (HEADS * WIDTH) + of_y, y, live_x)
+        tl.store(y_ptr + row * y_stride + (away * y_stride)[:, None] + p[None, :], y, live_x)
 
         if (k < chunks) | (final_ptr is not None):
             entering = tl.exp2(elapsed) if BACK else tl.exp2(whole - elapsed) * step

@@ -1,0 +1,1 @@
+"""Autoregressive generator of showers: a sequence model with normalised densities for each hit."""

@@ -1,0 +1,45 @@
+"""Configuration of a generator of showers."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal
+
+from supa.checks import check_int
+from supa.serialise import Config
+
+Mixing = Literal["mamba", "mamba2", "hybrid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig(Config):
+    """Sizes of a `ShowerGenerator`.
+
+    Args:
+        model: ``"mamba"``, ``"mamba2"``, or ``"hybrid"``: Mamba-2 with attention in every fourth layer.
+        d_model: Number of features of each hit inside the model, a multiple of 32.
+        n_layer: Number of layers.
+        d_state: Number of states per channel.
+        energy_components: Number of normal distributions in the mixture for the energy of a hit.
+        position_components: Number of normal distributions in the mixture for the position of a hit.
+
+    Raises:
+        ValueError: If a size is out of range.
+
+    Example:
+        >>> from supa_mamba import GeneratorConfig
+        >>> GeneratorConfig(model="mamba", d_model=32).to_dict()
+        {'model': 'mamba', 'd_model': 32, 'n_layer': 3, 'd_state': 16, 'energy_components': 8, \
+'position_components': 16}
+    """
+
+    model: Mixing = "mamba2"
+    d_model: Annotated[int, partial(check_int, 32, 65536)] = 64
+    n_layer: Annotated[int, partial(check_int, 1, 1000)] = 3
+    d_state: Annotated[int, partial(check_int, 1, 256)] = 16
+    energy_components: Annotated[int, partial(check_int, 1, 1000)] = 8
+    position_components: Annotated[int, partial(check_int, 1, 1000)] = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % 32:
+            raise ValueError(f"d_model: {self.d_model} was given, but it must be a multiple of 32.")

@@ -1,0 +1,287 @@
+"""Autoregressive generator of showers."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from supa_mamba.generator.coding import PARTIAL_LEAK, HitBatch, HitCoding
+from supa_mamba.generator.config import GeneratorConfig
+from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
+from supa_mamba.modules.hybrid import HybridStack
+from supa_mamba.modules.stack import BlockStack, MambaStack
+
+_ATTENTION_EVERY = 4
+_HEAD_WIDTH = 32
+_NUMBERS = 5
+"""Numbers that describe the shower before a hit: the remaining energy in units of the incident energy and in GeV, the
+number of hits, the number of hits in the slice of the previous hit, and whether there is no previous hit."""
+
+
+class LogLikelihood(NamedTuple):
+    """Logarithms of likelihoods in nats, of densities in GeV and in the length unit.
+
+    Args:
+        leak: (S,) of the leaked energy.
+        next: (T,) of the slice of each hit, and whether it is the last one.
+        energy: (T,) of the energy of each hit; 0 for the last one, whose energy is the rest.
+        position: (T,) of x and y of each hit.
+    """
+
+    leak: Tensor
+    next: Tensor
+    energy: Tensor
+    position: Tensor
+
+    def total(self) -> Tensor:
+        """Return the sum over all showers.
+
+        Returns:
+            () sum.
+        """
+        return self.leak.sum() + self.next.sum() + self.energy.sum() + self.position.sum()
+
+
+class Previous(NamedTuple):
+    """What is known before a hit is predicted. A row is a hit, or a shower that is being sampled.
+
+    Args:
+        slice: (T,) int64 slice of the previous hit, or the number of slices if there is none.
+        position: (T, 2) float32 position of the previous hit, or 0.
+        energy_logit: (T,) float32 energy logit of the previous hit, or 0.
+        remaining: (T,) float32 logarithm of the remaining energy over the incident energy.
+        number: (T,) int64 number of earlier hits.
+        number_in_slice: (T,) int64 number of earlier hits in the slice of the previous hit.
+        condition: (T, C) float32 conditions.
+    """
+
+    slice: Tensor
+    position: Tensor
+    energy_logit: Tensor
+    remaining: Tensor
+    number: Tensor
+    number_in_slice: Tensor
+    condition: Tensor
+
+
+class ShowerGenerator(nn.Module):
+    """Model of showers as sequences of hits, with a normalised likelihood.
+
+    A header predicts from the conditions whether energy leaks, and how much. Then a causal stack processes the hits in
+    order. For each hit three heads predict, one after another: whether it is the last one and its slice; its share of
+    the remaining energy; its position. The last hit takes all of the remaining energy. Each head receives the results
+    of the heads before it.
+
+    Args:
+        config: Sizes of the model.
+        coding: Conversion of showers into sequences.
+        device: Device of the parameters.
+
+    Example:
+        >>> import supa
+        >>> from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
+        >>> showers = supa.simulate(20, "critical", seed=1)
+        >>> coding = HitCoding.fit(showers)
+        >>> model = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), coding)
+        >>> nats = -model(coding.encode(showers)).total() / len(showers)
+        >>> bool(nats.isfinite())
+        True
+    """
+
+    stack: BlockStack
+    slice_order: Tensor
+
+    def __init__(self, config: GeneratorConfig, coding: HitCoding, *, device: Any = None) -> None:
+        super().__init__()
+        self.config, self.coding = config, coding
+        width, slices, conditions = config.d_model, coding.num_slices, coding.num_conditions
+        # Slices enter as one-hot vectors: the gradient of an embedding is slow if there are few rows.
+        self.inputs = nn.Linear(slices + 3 + _NUMBERS + conditions, width, device=device)
+        options: dict[str, Any] = {"d_state": config.d_state, "device": device}
+        if config.model != "mamba":
+            options["headdim"] = _HEAD_WIDTH
+        if config.model == "hybrid":
+            attention = range(_ATTENTION_EVERY - 1, config.n_layer, _ATTENTION_EVERY)
+            self.stack = HybridStack(width, config.n_layer, list(attention), width // _HEAD_WIDTH, "mamba2", **options)
+        else:
+            self.stack = MambaStack(width, config.n_layer, config.model, **options)
+        self.leak_head = _perceptron(conditions, width, 3 + 3 * config.energy_components, device)
+        self.next_head = _perceptron(width, width, 1 + slices, device)
+        self.chosen_slice = nn.Linear(slices + 1, width, device=device)
+        self.energy_head = _perceptron(width, width, 3 * config.energy_components, device)
+        self.chosen_energy = nn.Linear(2, width, device=device)
+        self.position_head = _perceptron(width, width, 7 * config.position_components, device)
+        order = [s if s + coding.slices[0] in coding.slices else -1 for s in range(slices)]
+        self.register_buffer("slice_order", torch.tensor(order, device=device), persistent=False)
+
+    def forward(self, batch: HitBatch) -> LogLikelihood:
+        """Compute the likelihood of showers.
+
+        Args:
+            batch: Coded showers.
+
+        Returns:
+            Logarithms of the likelihoods, float32.
+        """
+        previous = previous_of(batch, self.coding.num_slices)
+        hidden = self.stack(self.embed(previous), batch.offset).float()
+        return self.log_likelihood(hidden, previous, batch)
+
+    def embed(self, previous: Previous) -> Tensor:
+        """Return the inputs of the stack.
+
+        Args:
+            previous: What is known before each hit.
+
+        Returns:
+            (T, d_model) rows.
+        """
+        absolute = previous.remaining + previous.condition[:, 0] * self.coding.deviations[0]
+        numbers = torch.stack([
+            previous.remaining, absolute, torch.log1p(previous.number.float()),
+            torch.log1p(previous.number_in_slice.float()), (previous.number == 0).float(),
+        ], 1)  # fmt: skip
+        slices = self._one_hot(previous.slice)
+        known = [slices, previous.position, previous.energy_logit[:, None], numbers, previous.condition]
+        rows: Tensor = self.inputs(torch.cat(known, 1))
+        return rows
+
+    def log_likelihood(self, hidden: Tensor, previous: Previous, batch: HitBatch) -> LogLikelihood:
+        """Compute the likelihood of showers from the results of the stack.
+
+        Args:
+            hidden: (T, d_model) float32 results of the stack.
+            previous: What is known before each hit.
+            batch: The showers.
+
+        Returns:
+            Logarithms of the likelihoods.
+        """
+        leak, leaked = self.leak_distribution(batch.condition)
+        of_leak = leak.gather(1, batch.leak[:, None])[:, 0]
+        of_part = leaked.log_density(batch.leak_logit) + batch.leak_scale
+        last, slices = self.next_distribution(hidden, previous.slice)
+        of_next = functional.logsigmoid(torch.where(batch.is_last, last, -last))
+        of_next = of_next + slices.gather(1, batch.slice[:, None])[:, 0]
+        energy = self.energy_distribution(hidden, batch.slice, batch.is_last)
+        of_energy = energy.log_density(batch.energy_logit) + batch.energy_scale
+        position = self.position_distribution(
+            hidden, batch.slice, batch.is_last, batch.energy_logit, previous.remaining, previous.position
+        )
+        return LogLikelihood(
+            of_leak + torch.where(batch.leak == PARTIAL_LEAK, of_part, 0.0),
+            of_next,
+            torch.where(batch.is_last, 0.0, of_energy),
+            position.log_density(batch.position) - 2.0 * math.log(self.coding.position_scale),
+        )
+
+    def leak_distribution(self, condition: Tensor) -> tuple[Tensor, NormalMixture]:
+        """Predict the leak of showers.
+
+        Args:
+            condition: (S, C) conditions.
+
+        Returns:
+            (S, 3) logarithms of the probabilities that nothing, a part or everything leaks, and the distribution of the
+            logit of the leaked part.
+        """
+        found = self.leak_head(condition).float()
+        return found[:, :3].log_softmax(1), NormalMixture.of(found[:, 3:])
+
+    def next_distribution(self, hidden: Tensor, previous_slice: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the end and the slice of the next hit.
+
+        Args:
+            hidden: (T, d_model) results of the stack.
+            previous_slice: (T,) slice of the previous hit, or the number of slices.
+
+        Returns:
+            (T,) logit of the probability that the hit is the last one, and (T, slices) logarithms of the probabilities
+            of its slice. Slices before the previous one, and slices outside the readout layers, have probability 0.
+        """
+        found = self.next_head(hidden)
+        first = torch.where(previous_slice < len(self.slice_order), previous_slice, 0)
+        allowed = self.slice_order >= first[:, None]
+        return found[:, 0], found[:, 1:].masked_fill(~allowed, -torch.inf).log_softmax(1)
+
+    def energy_distribution(self, hidden: Tensor, number: Tensor, is_last: Tensor) -> NormalMixture:
+        """Predict the energy of the next hit.
+
+        Args:
+            hidden: (T, d_model) results of the stack.
+            number: (T,) number of the slice of the hit.
+            is_last: (T,) whether the hit is the last one.
+
+        Returns:
+            Distribution of the energy logit.
+        """
+        return NormalMixture.of(self.energy_head(hidden + self._chosen(number, is_last)))
+
+    def position_distribution(
+        self,
+        hidden: Tensor,
+        number: Tensor,
+        is_last: Tensor,
+        energy_logit: Tensor,
+        remaining: Tensor,
+        previous_position: Tensor,
+    ) -> PlaneMixture:
+        """Predict the position of the next hit.
+
+        Args:
+            hidden: (T, d_model) results of the stack.
+            number: (T,) number of the slice of the hit.
+            is_last: (T,) whether the hit is the last one.
+            energy_logit: (T,) energy logit of the hit.
+            remaining: (T,) logarithm of the energy of this and all later hits over the incident energy.
+            previous_position: (T, 2) position of the previous hit.
+
+        Returns:
+            Distribution of the position.
+        """
+        energy = remaining + torch.where(is_last, 0.0, functional.logsigmoid(energy_logit))
+        known = hidden + self._chosen(number, is_last) + self.chosen_energy(torch.stack([energy_logit, energy], 1))
+        return PlaneMixture.of(self.position_head(known), previous_position)
+
+    def _chosen(self, number: Tensor, is_last: Tensor) -> Tensor:
+        found: Tensor = self.chosen_slice(torch.cat([self._one_hot(number), is_last[:, None].float()], 1))
+        return found
+
+    def _one_hot(self, number: Tensor) -> Tensor:
+        """Return (T, slices) float32 indicators of slices, zeros for none."""
+        return (number[:, None] == torch.arange(self.coding.num_slices, device=number.device)).float()
+
+
+def previous_of(batch: HitBatch, slices: int) -> Previous:
+    """Return what is known before each hit of coded showers.
+
+    Args:
+        batch: The showers.
+        slices: Number of slices.
+
+    Returns:
+        The values before each hit.
+    """
+    first = batch.number == 0
+
+    def shifted(x: Tensor, at_first: float) -> Tensor:
+        before = x.roll(1, 0)
+        return torch.where(first if x.ndim == 1 else first[:, None], at_first, before)
+
+    shower = torch.arange(batch.leak.shape[0], device=batch.slice.device)
+    shower = shower.repeat_interleave(batch.offset.diff(), output_size=batch.slice.shape[0])
+    return Previous(
+        shifted(batch.slice, slices),
+        shifted(batch.position, 0.0),
+        shifted(batch.energy_logit, 0.0),
+        batch.remaining,
+        batch.number,
+        shifted(batch.number_in_slice + 1, 0),
+        batch.condition[shower],
+    )
+
+
+def _perceptron(inputs: int, width: int, outputs: int, device: Any) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, width, device=device), nn.SiLU(), nn.Linear(width, outputs, device=device))

@@ -1,0 +1,1 @@
+"""Convolution, recurrence, gate and norm of Mamba-2 in one operator."""

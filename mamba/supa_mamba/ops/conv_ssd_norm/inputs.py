@@ -1,0 +1,198 @@
+"""Inputs of the mixer of Mamba-2 between its projections."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
+from supa_mamba.ops.gated_rms_norm.inputs import GatedNormInputs, GatedNormOptions
+from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
+
+
+class MixerInputs(NamedTuple):
+    """Tensors of the mixer. All parameters are in the precision of states.
+
+    With E = H P inner channels, a row of the input projection consists of E values of the gate, M = E + 2 G N inputs of
+    the convolution, and H step sizes.
+
+    Args:
+        projected: (T, E + M + H) rows after the input projection.
+        conv_weight: (M, W) kernel of the convolution.
+        conv_bias: (M,) bias of the convolution.
+        A: (H,) decay rates.
+        D: (H,) skip weights.
+        dt_bias: (H,) bias of the step sizes.
+        norm_weight: (E,) weight of the norm.
+        offset: (S + 1,) int64 offsets.
+    """
+
+    projected: Tensor
+    conv_weight: Tensor
+    conv_bias: Tensor | None
+    A: Tensor
+    D: Tensor
+    dt_bias: Tensor
+    norm_weight: Tensor
+    offset: Tensor
+
+
+class MixerOptions(NamedTuple):
+    """Options of the mixer.
+
+    Args:
+        groups: Number of groups of heads, of B and C, and of channels of the norm.
+        reverse: Whether to process each sequence from its last row to its first.
+        dt_min: Smallest step size.
+        dt_max: Largest step size.
+        eps: Value added to the mean square of the norm.
+        norm_before_gate: Whether to apply the norm before the gate instead of after it.
+    """
+
+    groups: int
+    reverse: bool
+    dt_min: float
+    dt_max: float
+    eps: float
+    norm_before_gate: bool
+
+    def of_conv(self) -> ConvOptions:
+        """Return the options of the convolution."""
+        return ConvOptions(self.reverse, use_silu=True)
+
+    def of_ssd(self) -> SsdOptions:
+        """Return the options of the recurrence."""
+        return SsdOptions(self.reverse, True, self.dt_min, self.dt_max)
+
+    def of_norm(self) -> GatedNormOptions:
+        """Return the options of the norm."""
+        return GatedNormOptions(self.groups, self.eps, self.norm_before_gate)
+
+
+class Columns(NamedTuple):
+    """Views of the columns of the input projection, or of its gradient.
+
+    Args:
+        gate: (T, E) gate before SiLU.
+        mixed: (T, M) inputs of the convolution.
+        dt: (T, H) step sizes before bias and softplus.
+    """
+
+    gate: Tensor
+    mixed: Tensor
+    dt: Tensor
+
+    @classmethod
+    def of(cls, projected: Tensor, inputs: MixerInputs) -> "Columns":
+        """Split the columns of the input projection.
+
+        Args:
+            projected: (T, E + M + H) rows.
+            inputs: Inputs of the mixer.
+
+        Returns:
+            The views.
+        """
+        sizes = [len(inputs.norm_weight), len(inputs.conv_weight), len(inputs.A)]
+        return cls(*torch.split(projected, sizes, dim=-1))
+
+
+class Selected(NamedTuple):
+    """Views of the columns of the result of the convolution, or of its gradient.
+
+    Args:
+        x: (T, H, P) input of the recurrence.
+        B: (T, G, N) input matrix.
+        C: (T, G, N) output matrix.
+    """
+
+    x: Tensor
+    B: Tensor
+    C: Tensor
+
+    @classmethod
+    def of(cls, mixed: Tensor, inputs: MixerInputs, groups: int) -> "Selected":
+        """Split the columns of the result of the convolution.
+
+        Args:
+            mixed: (T, M) rows.
+            inputs: Inputs of the mixer.
+            groups: Number of groups of heads.
+
+        Returns:
+            The views.
+        """
+        inner = len(inputs.norm_weight)
+        of_matrix = (mixed.shape[1] - inner) // 2
+        x, B, C = torch.split(mixed, [inner, of_matrix, of_matrix], dim=-1)
+        heads = len(inputs.A)
+        counts = (heads, groups, groups)
+        return cls(*(v.view(v.shape[0], k, v.shape[1] // k) for v, k in zip((x, B, C), counts, strict=True)))
+
+
+class Saved(NamedTuple):
+    """Intermediate results for the backward pass.
+
+    Args:
+        mixed: (T, M) result of the convolution.
+        y: (T, H, P) result of the recurrence.
+        checkpoints: States at the starts of chunks.
+    """
+
+    mixed: Tensor
+    y: Tensor
+    checkpoints: Tensor
+
+    @classmethod
+    def nothing(cls, like: Tensor) -> "Saved":
+        """Return empty tensors.
+
+        Args:
+            like: Tensor with the dtype and the device of the result.
+
+        Returns:
+            Three empty tensors.
+        """
+        return cls(like.new_empty(0), like.new_empty(0), like.new_empty(0))
+
+
+def conv_inputs(mixed: Tensor, inputs: MixerInputs) -> ConvInputs:
+    """Return the inputs of the convolution.
+
+    Args:
+        mixed: (T, M) rows.
+        inputs: Inputs of the mixer.
+
+    Returns:
+        The inputs, without initial states.
+    """
+    return ConvInputs(mixed, inputs.conv_weight, inputs.conv_bias, inputs.offset, None)
+
+
+def ssd_inputs(selected: Selected, dt: Tensor, inputs: MixerInputs) -> SsdInputs:
+    """Return the inputs of the recurrence.
+
+    Args:
+        selected: Result of the convolution.
+        dt: (T, H) step sizes before bias and softplus.
+        inputs: Inputs of the mixer.
+
+    Returns:
+        The inputs, without initial states.
+    """
+    x, B, C = selected
+    return SsdInputs(x, dt, inputs.A, B, C, inputs.D, inputs.dt_bias, inputs.offset, None)
+
+
+def norm_inputs(y: Tensor, gate: Tensor, inputs: MixerInputs) -> GatedNormInputs:
+    """Return the inputs of the norm.
+
+    Args:
+        y: (T, H, P) result of the recurrence.
+        gate: (T, E) gate before SiLU.
+        inputs: Inputs of the mixer.
+
+    Returns:
+        The inputs.
+    """
+    return GatedNormInputs(y.flatten(1), gate, inputs.norm_weight)
