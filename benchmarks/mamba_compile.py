@@ -40,6 +40,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction
 
 from supa_mamba import (
+    Mamba2,
     ReplayCache,
     add_rms_norm,
     causal_conv1d,
@@ -193,7 +194,12 @@ def sequence_cases(states: int, dtype: torch.dtype) -> dict[str, Callable[[], No
         initial = normal(len(LENGTHS), heads, width, states)
         return backward(*ssd(*given, **options, initial_states=initial, return_final_states=True))
 
+    def mixer() -> None:
+        module = Mamba2(256, states).to(dtype)
+        backward(module(of_rows(256), offset))
+
     return {
+        "Mamba2, 256 features": mixer,
         "scan, 512 channels": scan,
         "ssd, 8 heads of 64": lambda: recurrence(8, 64, states_given=False),
         "ssd, 8 heads of 64, initial states": lambda: recurrence(8, 64, states_given=True),
