@@ -1,6 +1,9 @@
 """The compiled loops on a CPU: blocks, tiles, threads, second derivatives, exponentials."""
 
 import math
+import multiprocessing
+import os
+import threading
 
 import numba
 import numpy as np
@@ -162,6 +165,26 @@ def test_the_bits_of_the_norm_with_a_gate_do_not_depend_on_threads(monkeypatch, 
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def _thread_names():
+    names = set()
+    compiled.run_rows(lambda first, last: names.add(threading.current_thread().name), 100, 1)
+    return names
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="this system cannot fork processes")
+def test_forked_processes_start_their_own_threads(monkeypatch):
+    monkeypatch.setattr(compiled, "_THREADS_FROM", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert "MainThread" not in _thread_names()
+    child = multiprocessing.get_context("fork").Process(target=_thread_names)
+    child.start()
+    child.join(30)
+    finished = not child.is_alive()
+    child.kill()
+    assert finished, "the forked process waits for threads that it does not have"
+    assert child.exitcode == 0
 
 
 def test_second_derivatives_are_correct():

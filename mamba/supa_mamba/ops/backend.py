@@ -54,9 +54,9 @@ def shared_memory() -> int:
     """Return the shared memory that a program of a kernel can have on the current CUDA device.
 
     Returns:
-        Kilobytes, by compute capability; the least of all supported GPUs if there is no CUDA device.
+        Kilobytes, by compute capability of NVIDIA GPUs since Ampere; the least of them on all other devices.
     """
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or torch.version.hip:  # AMD numbers its capabilities differently
         return _LEAST_SHARED_MEMORY
     return _SHARED_MEMORY.get(torch.cuda.get_device_capability(), _LEAST_SHARED_MEMORY)
 

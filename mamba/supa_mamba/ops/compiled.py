@@ -3,8 +3,10 @@
 The sequences are divided into a fixed number of parts, so that the results do not depend on the number of threads.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
@@ -54,9 +56,18 @@ def run_parts(run: Callable[[int, int, int], None], offset: Array, work_per_row:
         for part in parts:
             run(*part)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(run, *part) for part in parts]:
-            done.result()
+    for done in [_pool(threads).submit(run, *part) for part in parts]:
+        done.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads that all calls share, because starting threads can take longer than an operation."""
+    return ThreadPoolExecutor(threads)
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of these threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def run_rows(run: Callable[[int, int], None], rows: int, work_per_row: int) -> None:
