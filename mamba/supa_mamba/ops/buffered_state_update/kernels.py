@@ -1,0 +1,182 @@
+"""Triton kernels of steps with buffered inputs. One program handles one head, or a block of its channels, of one slot.
+
+The state stays in registers and is written only if the state advances. All loads of inputs precede all stores, so their
+latencies overlap. With one decay rate per head, y is a sum over the buffered and the new inputs: each pair of inputs
+needs one product of C and B, and no state between the inputs is computed. No argument depends on the number of slots,
+so specialisation of the arguments causes no recompilation.
+"""
+
+import triton
+import triton.language as tl
+
+from supa_mamba.ops.kernel_math import LOG2_E, mask_if, sigmoid, softplus
+
+
+@triton.jit
+def step_sizes(dt, bias, live, SOFTPLUS: tl.constexpr):
+    step = dt + bias
+    if SOFTPLUS:
+        step = softplus(step)
+    return tl.where(live, step, 0.0)
+
+
+@triton.jit
+def step_kernel(
+    state_ptr,
+    buffer_x_ptr,
+    buffer_dt_ptr,
+    buffer_B_ptr,
+    lengths_ptr,
+    x_ptr,
+    dt_ptr,
+    A_ptr,
+    B_ptr,
+    C_ptr,
+    D_ptr,
+    z_ptr,
+    bias_ptr,
+    slots_ptr,
+    y_ptr,
+    slot_stride,
+    head_stride,
+    channel_stride,
+    state_stride,
+    x_stride,
+    dt_stride,
+    B_stride,
+    C_stride,
+    z_stride,
+    heads,
+    of_group,
+    width,
+    states,
+    SOFTPLUS: tl.constexpr,
+    SLOTS_CONTIGUOUS: tl.constexpr,
+    REPLAY: tl.constexpr,
+    INPUTS: tl.constexpr,
+    LENGTH: tl.constexpr,
+    NEW: tl.constexpr,
+    HELD: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STATES: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    blocks = tl.cdiv(width, BLOCK)
+    m = (tl.program_id(0) // (blocks * heads)).to(tl.int64)
+    head = tl.program_id(0) // blocks % heads
+    p = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    n, j, k = tl.arange(0, STATES), tl.arange(0, HELD), tl.arange(0, NEW)
+    group, groups, channels = head // of_group, heads // of_group, heads * width
+    d = head * width + p
+    slot = tl.load(slots_ptr + m)
+    # A finished slot reads and modifies nothing, and its y is zero.
+    live_p, live_n, new = mask_if(slot >= 0, p < width), n < states, mask_if(slot >= 0, k < INPUTS)
+    live = live_p[:, None] & live_n[None, :]
+    if SLOTS_CONTIGUOUS:
+        of_state = d[:, None] * states + n[None, :]
+    else:
+        of_channel = head.to(tl.int64) * head_stride + p.to(tl.int64) * channel_stride
+        of_state = of_channel[:, None] + n.to(tl.int64)[None, :] * state_stride
+    states_ptr = state_ptr + slot * slot_stride + of_state
+    # A replay accepts a number of inputs of each sequence, and stores the new inputs instead of the earlier ones.
+    if REPLAY:
+        length = tl.load(lengths_ptr + m, slot >= 0, 0)
+        full = length > 0
+        begin = slot * LENGTH
+    else:
+        length = tl.load(lengths_ptr + slot, slot >= 0, 0)
+        full = length + INPUTS > LENGTH
+        begin = slot * LENGTH + tl.where(full, 0, length)
+    held = j < length
+
+    h = tl.load(states_ptr, live, 0.0).to(DTYPE)
+    t = m * INPUTS + k
+    of_x = new[:, None] & live_p[None, :]
+    x = tl.load(x_ptr + t[:, None] * x_stride + d[None, :], of_x, 0.0).to(DTYPE)
+    dt = tl.load(dt_ptr + t * dt_stride + head, new, 0.0).to(DTYPE)
+    of_B = group * states + n
+    b = tl.load(B_ptr + t[:, None] * B_stride + of_B[None, :], new[:, None] & live_n[None, :], 0.0).to(DTYPE)
+    c = tl.load(C_ptr + t[:, None] * C_stride + of_B[None, :], new[:, None] & live_n[None, :], 0.0).to(DTYPE)
+    row = slot * LENGTH + j
+    x_before = tl.load(buffer_x_ptr + row[:, None] * channels + d[None, :], held[:, None] & live_p[None, :], 0.0).to(
+        DTYPE
+    )
+    dt_before = tl.load(buffer_dt_ptr + row * heads + head, held, 0.0).to(DTYPE)
+    b_before = tl.load(
+        buffer_B_ptr + (row * groups * states)[:, None] + of_B[None, :], held[:, None] & live_n[None, :], 0.0
+    ).to(DTYPE)
+    rate = tl.load(A_ptr + head) * LOG2_E
+    bias = rate * 0.0
+    if bias_ptr is not None:
+        bias = tl.load(bias_ptr + head)
+    skip = rate * 0.0
+    if D_ptr is not None:
+        skip = tl.load(D_ptr + head)
+
+    step_before, step = step_sizes(dt_before, bias, held, SOFTPLUS), step_sizes(dt, bias, new, SOFTPLUS)
+    since, total = tl.cumsum(step, 0), tl.sum(step_before, 0)
+    kept = tl.exp2(rate * total)
+    of_before = step_before * tl.exp2(rate * (tl.cumsum(step_before, 0, reverse=True) - step_before))
+    y = tl.zeros((NEW, BLOCK), DTYPE)
+    for i in tl.static_range(INPUTS):
+        chosen = k == i
+        c_now = tl.sum(tl.where(chosen[:, None], c, 0.0), 0)
+        passed = tl.sum(tl.where(chosen, since, 0.0), 0)
+        weight = of_before * tl.sum(b_before * c_now[None, :], 1)
+        found = kept * tl.sum(h * c_now[None, :], 1) + tl.sum(weight[:, None] * x_before, 0)
+        of_new = tl.where(k <= i, step * tl.exp2(rate * (passed - since)) * tl.sum(b * c_now[None, :], 1), 0.0)
+        of_new += tl.where(chosen, skip, 0.0)
+        found = tl.exp2(rate * passed) * found + tl.sum(of_new[:, None] * x, 0)
+        y = tl.where(chosen[:, None], found[None, :], y)
+    if z_ptr is not None:
+        gate = tl.load(z_ptr + t[:, None] * z_stride + d[None, :], of_x, 0.0).to(DTYPE)
+        y *= gate * sigmoid(gate)
+
+    if full:
+        h *= kept
+        after = total * 0.0
+        for i in tl.static_range(LENGTH):
+            at = slot * LENGTH + LENGTH - 1 - i
+            going = length > LENGTH - 1 - i
+            dt_at = tl.load(buffer_dt_ptr + at * heads + head, going, 0.0).to(DTYPE)
+            x_at = tl.load(buffer_x_ptr + at * channels + d, mask_if(going, live_p), 0.0).to(DTYPE)
+            b_at = tl.load(buffer_B_ptr + at * groups * states + of_B, mask_if(going, live_n), 0.0).to(DTYPE)
+            step_at = step_sizes(dt_at, bias, going, SOFTPLUS)
+            h += (step_at * tl.exp2(rate * after) * x_at)[:, None] * b_at[None, :]
+            after += step_at
+        tl.store(states_ptr, h, live)
+    # One lane may read a buffered value that another lane overwrites.
+    tl.debug_barrier()
+    tl.store(buffer_x_ptr + (begin + k)[:, None] * channels + d[None, :], x, of_x)
+    written = (k < INPUTS)[:, None] & (p < width)[None, :]
+    tl.store(y_ptr + t[:, None] * channels + d[None, :], tl.where(slot >= 0, y, 0.0), written)
+
+
+@triton.jit
+def append(table_ptr, new_ptr, begin, m, new_stride, inputs, values, BLOCK: tl.constexpr):
+    first = 0 * inputs
+    while first < inputs * values:
+        v = first + tl.arange(0, BLOCK)
+        live = v < inputs * values
+        new = tl.load(new_ptr + (m * inputs + v // values) * new_stride + v % values, live, 0.0)
+        tl.store(table_ptr + begin * values + v, new, live)
+        first += BLOCK
+
+
+@triton.jit
+def append_kernel(
+    buffer_dt_ptr, buffer_B_ptr, lengths_ptr, dt_ptr, B_ptr, slots_ptr, dt_stride, B_stride, inputs, dts, of_B, length,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    # Several programs of the other kernels read these values and the lengths, so a second kernel overwrites them.
+    m = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slots_ptr + m)
+    if slot >= 0:
+        begin = slot * 0
+        if lengths_ptr is not None:
+            before = tl.load(lengths_ptr + slot)
+            begin = tl.where(before + inputs > length, 0, before)
+            tl.store(lengths_ptr + slot, begin + inputs)
+        begin += slot * length
+        append(buffer_dt_ptr, dt_ptr, begin, m, dt_stride, inputs, dts, BLOCK)
+        append(buffer_B_ptr, B_ptr, begin, m, B_stride, inputs, of_B, BLOCK)
