@@ -11,6 +11,9 @@ from supa_mamba.ops.state_slots import check_state
 LONGEST = 32
 """Maximum number of inputs in a buffer. Reading more of them would cost more than writing the state."""
 
+MOST_INPUTS = 8
+"""Maximum number of inputs of a call. The kernel is compiled for each number of them."""
+
 
 @dataclass(frozen=True)
 class InputBuffer:
@@ -67,6 +70,8 @@ class InputBuffer:
         if not 1 <= length <= LONGEST:
             raise ValueError(f"length: {length} was given, but it must be 1 to {LONGEST}.")
         slots, heads, width, states = state.shape
-        shapes = ((heads, width), (heads,), (groups, states))
-        inputs = (torch.empty(slots, length, *shape, dtype=dtype, device=state.device) for shape in shapes)
-        return cls(*inputs, torch.zeros(slots, dtype=torch.int64, device=state.device))
+        x, dt, B = (
+            torch.empty(slots, length, *shape, dtype=dtype, device=state.device)
+            for shape in ((heads, width), (heads,), (groups, states))
+        )
+        return cls(x, dt, B, torch.zeros(slots, dtype=torch.int64, device=state.device))

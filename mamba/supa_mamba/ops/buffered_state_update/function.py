@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.ops.buffered_state_update.buffer import LONGEST, InputBuffer
+from supa_mamba.ops.buffered_state_update.buffer import LONGEST, MOST_INPUTS, InputBuffer
 from supa_mamba.ops.buffered_state_update.operator import buffered_step
 from supa_mamba.ops.selective_state_update.inputs import StepTensors, canonicalize, check_step_inputs
 from supa_mamba.ops.state_slots import check_cached, check_no_gradients, check_state, normalize_slots
@@ -44,8 +44,8 @@ def buffered_state_update(
     Args:
         state: (R, H, P, N) state table; float16, bfloat16, float32 or float64, with any strides. Modified in place.
         buffer: Buffer of L inputs for each of the R slots, L >= K, contiguous. Modified in place.
-        x: (M, H, P) input, or (M, K, H, P) inputs of K steps; float16, bfloat16, float32 or float64, like all other
-            tensors.
+        x: (M, H, P) input, or (M, K, H, P) inputs of K steps, K <= 8; float16, bfloat16, float32 or float64, like all
+            other tensors.
         dt: (M, H) or (M, K, H) step sizes before bias and softplus.
         A: (H,) decay rates, usually negative.
         B: (M, N) or (M, G, N) input matrix; (M, K, N) or (M, K, G, N) for K steps.
@@ -90,34 +90,34 @@ def buffered_state_update(
     if not several:
         x, dt, B, C, z = x[:, None], dt[:, None], B[:, None], C[:, None], None if z is None else z[:, None]
     form = canonicalize(StepTensors(state, x, dt, A, B, C, D, z, dt_bias))
-    dt, A, B, D, dt_bias = form.dt[..., 0], form.A[:, 0, 0], form.B, *(_of_heads(v) for v in (form.D, form.dt_bias))
-    for name, v, dims in (
-        ("dt", form.dt, (3,)),
-        ("A", form.A, (1, 2)),
-        ("D", form.D, (1,)),
-        ("dt_bias", form.dt_bias, (1,)),
-    ):
-        if v is not None and any(v.shape[dim] != 1 for dim in dims):
-            raise ValueError(
-                f"{name}: one entry per channel was given, but it must have one per head, (H,) = ({state.shape[1]},); "
-                "use selective_state_update."
-            )
-    slots = normalize_slots("state_batch_indices", state_batch_indices, x, state)
-    _check_buffer(buffer, state, x, dt, B)
-    y: Tensor = buffered_step(
-        state, buffer.x, buffer.dt, buffer.B, buffer.lengths, x, dt, A, B, form.C, D, z, dt_bias, slots, dt_softplus
+    dt, A = _of_heads("dt", form.dt, 3), _of_heads("A", form.A, 1)
+    D, dt_bias = (
+        None if v is None else _of_heads(name, v, 1) for name, v in (("D", form.D), ("dt_bias", form.dt_bias))
     )
+    slots = normalize_slots("state_batch_indices", state_batch_indices, x, state)
+    _check_buffer(buffer, state, x, dt, form.B)
+    y: Tensor = buffered_step(
+        state, buffer.x, buffer.dt, buffer.B, buffer.lengths, x, dt, A, form.B, form.C, D, z, dt_bias, slots,
+        dt_softplus,
+    )  # fmt: skip
     return y if several else y[:, 0]
 
 
-def _of_heads(v: Tensor | None) -> Tensor | None:
-    return None if v is None else v[:, 0]
+def _of_heads(name: str, v: Tensor, dims: int) -> Tensor:
+    """Return entries of heads without the dimensions after the first ``dims``, which must have length 1."""
+    if any(size != 1 for size in v.shape[dims:]):
+        raise ValueError(
+            f"{name}: one entry per channel was given, but it must have one per head; use selective_state_update."
+        )
+    return v.flatten(dims - 1)
 
 
 def _check_buffer(buffer: InputBuffer, state: Tensor, x: Tensor, dt: Tensor, B: Tensor) -> None:
     slots, length = state.shape[0], buffer.x.shape[1] if buffer.x.ndim > 1 else 0
     for name, cached, new in (("x", buffer.x, x), ("dt", buffer.dt, dt), ("B", buffer.B, B)):
         check_cached(f"buffer.{name}", cached, (slots, length, *new.shape[2:]), new, f"(R, L, ...) as {name}")
+    if x.shape[1] > MOST_INPUTS:
+        raise ValueError(f"x: {x.shape[1]} inputs were given, but a call takes at most {MOST_INPUTS}; divide them.")
     if not x.shape[1] <= length <= LONGEST:
         raise ValueError(
             f"buffer: it can store {length} inputs per slot, but it must be at least the {x.shape[1]} inputs of a "

@@ -1,9 +1,10 @@
 """Triton kernels of steps with buffered inputs. One program handles one head, or a block of its channels, of one slot.
 
-The state stays in registers and is written only if the state advances. All loads of inputs precede all stores, so their
+The state stays in registers, and it is written only if it advances. Loads precede all stores and loops, so their
 latencies overlap. With one decay rate per head, y is a sum over the buffered and the new inputs: each pair of inputs
-needs one product of C and B, and no state between the inputs is computed. No argument depends on the number of slots,
-so specialisation of the arguments causes no recompilation.
+needs one product of C and B, and no state between the inputs is computed. Lengths are loaded by each program, so there
+is no synchronisation with the host. No argument depends on the number of slots, so specialisation of the arguments
+causes no recompilation.
 """
 
 import triton
@@ -117,31 +118,34 @@ def step_kernel(
     since, total = tl.cumsum(step, 0), tl.sum(step_before, 0)
     kept = tl.exp2(rate * total)
     of_before = step_before * tl.exp2(rate * (tl.cumsum(step_before, 0, reverse=True) - step_before))
-    y = tl.zeros((NEW, BLOCK), DTYPE)
+    # The contributions of the new inputs to each other. This also reads all rows of C before the loop.
+    lag = tl.exp2(rate * (since[:, None] - since[None, :]))
+    of_new = tl.sum(c[:, None, :] * b[None, :, :], 2) * lag * step[None, :]
+    of_new = tl.where(k[:, None] >= k[None, :], of_new, 0.0) + tl.where(k[:, None] == k[None, :], skip, 0.0)
+    y = tl.sum(of_new[:, :, None] * x[None, :, :], 1)
+    grown = tl.exp2(rate * since)[:, None]
     for i in tl.static_range(INPUTS):
-        chosen = k == i
-        c_now = tl.sum(tl.where(chosen[:, None], c, 0.0), 0)
-        passed = tl.sum(tl.where(chosen, since, 0.0), 0)
+        c_now = tl.load(C_ptr + (m * INPUTS + i) * C_stride + of_B, mask_if(slot >= 0, live_n), 0.0).to(DTYPE)
+        # The contributions of the state and of the buffered inputs.
         weight = of_before * tl.sum(b_before * c_now[None, :], 1)
         found = kept * tl.sum(h * c_now[None, :], 1) + tl.sum(weight[:, None] * x_before, 0)
-        of_new = tl.where(k <= i, step * tl.exp2(rate * (passed - since)) * tl.sum(b * c_now[None, :], 1), 0.0)
-        of_new += tl.where(chosen, skip, 0.0)
-        found = tl.exp2(rate * passed) * found + tl.sum(of_new[:, None] * x, 0)
-        y = tl.where(chosen[:, None], found[None, :], y)
+        y += tl.where((k == i)[:, None], grown * found[None, :], 0.0)
     if z_ptr is not None:
         gate = tl.load(z_ptr + t[:, None] * z_stride + d[None, :], of_x, 0.0).to(DTYPE)
         y *= gate * sigmoid(gate)
 
     if full:
+        # From the last buffered input to the first. Their values are in the first cache.
         h *= kept
         after = total * 0.0
-        for i in tl.static_range(LENGTH):
-            at = slot * LENGTH + LENGTH - 1 - i
-            going = length > LENGTH - 1 - i
-            dt_at = tl.load(buffer_dt_ptr + at * heads + head, going, 0.0).to(DTYPE)
-            x_at = tl.load(buffer_x_ptr + at * channels + d, mask_if(going, live_p), 0.0).to(DTYPE)
-            b_at = tl.load(buffer_B_ptr + at * groups * states + of_B, mask_if(going, live_n), 0.0).to(DTYPE)
-            step_at = step_sizes(dt_at, bias, going, SOFTPLUS)
+        at = length
+        while at > 0:
+            at -= 1
+            place = slot * LENGTH + at
+            dt_at = tl.load(buffer_dt_ptr + place * heads + head).to(DTYPE)
+            x_at = tl.load(buffer_x_ptr + place * channels + d, live_p, 0.0).to(DTYPE)
+            b_at = tl.load(buffer_B_ptr + place * groups * states + of_B, live_n, 0.0).to(DTYPE)
+            step_at = step_sizes(dt_at, bias, True, SOFTPLUS)
             h += (step_at * tl.exp2(rate * after) * x_at)[:, None] * b_at[None, :]
             after += step_at
         tl.store(states_ptr, h, live)

@@ -16,21 +16,20 @@ MOST_WARPS = 4
 
 def step(given: BufferedInputs) -> Tensor:
     """Update states and buffers in place and return y, of the shape of ``x``."""
-    return advance(given, given.lengths, replay=False)
+    return advance(given, replay=False)
 
 
-def advance(given: BufferedInputs, lengths: Tensor, *, replay: bool) -> Tensor:
+def advance(given: BufferedInputs, *, replay: bool) -> Tensor:
     """Take steps with buffered inputs, or replay the accepted ones.
 
     Args:
-        given: The inputs.
-        lengths: (R,) number of buffered inputs of each slot, or (M,) number of accepted inputs of each sequence.
+        given: The inputs. For a replay, ``lengths`` are the (M,) numbers of accepted inputs of the sequences.
         replay: Whether all states advance past the accepted inputs, and the new inputs replace the buffered ones.
 
     Returns:
         y, of the shape of ``x``.
     """
-    state, buffer_x, buffer_dt, buffer_B, _, x, dt, A, B, C, D, z, dt_bias, slots, dt_softplus = given
+    state, buffer_x, buffer_dt, buffer_B, lengths, x, dt, A, B, C, D, z, dt_bias, slots, dt_softplus = given
     count, inputs, heads, width = x.shape
     groups, states = B.shape[2:]
     length = buffer_x.shape[1]
