@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from supa_mamba.modules.pretrained import from_mamba_ssm as from_mamba_ssm
     from supa_mamba.modules.stack import MambaStack as MambaStack
     from supa_mamba.modules.states import AttentionState as AttentionState
+    from supa_mamba.modules.states import BufferedMambaState as BufferedMambaState
     from supa_mamba.modules.states import MambaState as MambaState
     from supa_mamba.ops.add_rms_norm.function import add_rms_norm as add_rms_norm
     from supa_mamba.ops.buffered_state_update.buffer import InputBuffer as InputBuffer
