@@ -8,7 +8,13 @@ from supa_mamba.ops.buffered_state_update.inputs import BufferedInputs
 from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
 
 NUMBERS = 32
-"""Numbers of the state per lane."""
+"""Numbers of the state of a head, and of the buffered inputs, per lane."""
+
+PARTS = 4
+"""Heads, or blocks of channels of heads, per program, which share the products of C and B."""
+
+FEW_PARTS = 4096
+"""Up to this number of parts of all sequences, each has its own program, so that more processors of the GPU work."""
 
 MOST_WARPS = 4
 """Maximum number of warps per program."""
@@ -40,14 +46,19 @@ def advance(given: BufferedInputs, *, replay: bool) -> Tensor:
     z = None if z is None else flat(z)
     padded = power_of_two(states)
     block = min(power_of_two(width), max(1, 32 * MOST_WARPS * NUMBERS // padded))
-    kernels.step_kernel[(count * heads * -(-width // block),)](
+    parts = -(-width // block)
+    few = count * heads * parts <= FEW_PARTS
+    at_once = 1 if few else next(n for n in (PARTS, 2, 1) if heads // groups * parts % n == 0)
+    held = power_of_two(length)
+    warps = power_of_two((block * padded + held * (block + padded)) // (32 * NUMBERS) + 1) // 2
+    kernels.step_kernel[(count * heads * parts // at_once,)](
         state, buffer_x, buffer_dt, buffer_B, lengths, x, dt, A.contiguous(), B, C, contiguous(D), z,
         contiguous(dt_bias), slots, y,
         *state.stride(), x.stride(0), dt.stride(0), B.stride(0), C.stride(0), 0 if z is None else z.stride(0),
         heads, heads // groups, width, states,
         SOFTPLUS=dt_softplus, SLOTS_CONTIGUOUS=state[:1].is_contiguous(), REPLAY=replay, INPUTS=inputs, LENGTH=length,
-        NEW=power_of_two(inputs), HELD=power_of_two(length), BLOCK=block, STATES=padded, DTYPE=triton_dtype(A),
-        num_warps=min(MOST_WARPS, max(1, block * padded // (32 * NUMBERS))),
+        NEW=power_of_two(inputs), HELD=held, PARTS=at_once, BLOCK=block, STATES=padded, DTYPE=triton_dtype(A),
+        num_warps=min(MOST_WARPS, max(1, warps)),
     )  # fmt: skip
     append(buffer_dt, buffer_B, None if replay else lengths, dt, B, slots, inputs)
     return y
