@@ -236,8 +236,10 @@ def test_a_cuda_graph_captures_the_steps(path, device):
     state, buffer, given = drawn("2 heads of 33, 1 group, 64 states", 6, 2)
     given = on(device, given, torch.float32)
     eager, captured = ((state.to(device, torch.float32), moved(buffer, device, torch.float32)) for _ in range(2))
+    others = state.to(device, torch.float32), InputBuffer(*(v.clone() for v in vars(captured[1]).values()))
+    buffered(*others, **given)
     with no_device_sync():
-        buffered(state.to(device, torch.float32), moved_on_device(captured[1]), **given)
+        buffered(*others, **given)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         y = buffered(*captured, **given)
@@ -246,10 +248,6 @@ def test_a_cuda_graph_captures_the_steps(path, device):
         assert torch.equal(y, buffered(*eager, **given))
     assert torch.equal(captured[0], eager[0])
     assert torch.equal(captured[1].lengths, eager[1].lengths)
-
-
-def moved_on_device(buffer):
-    return InputBuffer(*(v.clone() for v in vars(buffer).values()))
 
 
 def change_buffer(**change):
@@ -263,6 +261,7 @@ def change_buffer(**change):
         (lambda good: {"x": good["x"][..., :4]}, r"x: shape \(4, 6, 4\) was given, but it must be \(M, H, P\)"),
         (lambda good: {"A": torch.rand(6, 5, 3)}, "A: one entry per channel .* use selective_state_update"),
         (lambda good: {"dt": torch.rand(4, 6, 5)}, "dt: one entry per channel"),
+        (lambda good: {"buffer": good["state"]}, "buffer: a Tensor was given, but it must be an InputBuffer"),
         (change_buffer(x=torch.zeros(6, 4, 5, 6)), r"buffer.x: shape \(6, 4, 5, 6\) .* as x = \(6, 4, 6, 5\)"),
         (change_buffer(dt=torch.zeros(6, 4, 6).half()), "buffer.dt: torch.float16 .* round"),
         (change_buffer(lengths=torch.zeros(5, dtype=torch.int64)), r"buffer.lengths: shape \(5,\)"),

@@ -184,6 +184,8 @@ def test_a_buffer_has_the_dtype_of_autocast():
     assert {v.dtype for v in (state.buffer.x, state.buffer.dt, state.buffer.B)} == {torch.bfloat16}
     with pytest.raises(ValueError, match="state: it has a buffer of inputs, but forward needs the state"):
         mixer(torch.randn(2, 1, 8), state=state)
+    with pytest.raises(ValueError, match="state: it already has a buffer of inputs"):
+        mixer.with_buffer(state, 3)
 
 
 @causal

@@ -172,7 +172,7 @@ class Mamba2(CausalMixer):
             otherwise that of the parameters.
 
         Raises:
-            ValueError: If the length is out of range.
+            ValueError: If the length is out of range, or the state already has a buffer.
 
         Example:
             >>> import torch
@@ -184,6 +184,8 @@ class Mamba2(CausalMixer):
             >>> state.buffer.lengths
             tensor([1, 1])
         """
+        if isinstance(state, BufferedMambaState):
+            raise ValueError("state: it already has a buffer of inputs; pass a state from init_state or forward.")
         weight = self.in_proj.weight
         kind = weight.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype

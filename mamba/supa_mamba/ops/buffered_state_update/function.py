@@ -83,6 +83,8 @@ def buffered_state_update(
         Mamba-2 (arXiv 2405.21060), section 6, for the sum over the buffered inputs; The Mamba in the Llama
         (arXiv 2408.15237), section 4, for the cache of inputs.
     """
+    if not isinstance(buffer, InputBuffer):
+        raise ValueError(f"buffer: a {type(buffer).__name__} was given, but it must be an InputBuffer.")
     check_state("state", state, (4,), "(R, H, P, N)")
     several = x.ndim == 4
     check_step_inputs(StepTensors(state, x, dt, A, B, C, D, z, dt_bias), "M, K" if several else "M")

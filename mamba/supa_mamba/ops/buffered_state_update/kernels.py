@@ -93,8 +93,8 @@ def step_kernel(
     pairs = tl.sum(c[:, None, :] * b[None, :, :], 2)
     pairs_before = tl.zeros((NEW, HELD), DTYPE)
     for i in tl.static_range(INPUTS):
-        c_now = tl.load(C_ptr + (m * INPUTS + i) * C_stride + of_B, mask_if(slot >= 0, live_n), 0.0).to(DTYPE)
-        products = tl.sum(b_before * c_now[None, :], 1)
+        c_row = tl.load(C_ptr + (m * INPUTS + i) * C_stride + of_B, mask_if(slot >= 0, live_n), 0.0).to(DTYPE)
+        products = tl.sum(b_before * c_row[None, :], 1)
         pairs_before = tl.where((k == i)[:, None], products[None, :], pairs_before)
 
     while part < last:
