@@ -40,7 +40,7 @@ def advance(given: BufferedInputs, *, replay: bool) -> Tensor:
     groups, states = B.shape[2:]
     length = buffer_x.shape[1]
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    if not count:
+    if not x.numel():
         return y
     x, dt, B, C = (flat(v) for v in (x, dt, B, C))
     z = None if z is None else flat(z)

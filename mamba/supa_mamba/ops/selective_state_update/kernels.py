@@ -115,6 +115,8 @@ def step_kernel(
         x_ptr, dt_ptr, B_ptr, t, x_stride, dt_stride, B_stride, d, of_dt, of_B, live_d, live_n, DTYPE
     )  # fmt: skip
     c = tl.load(C_ptr + t * C_stride + of_B, live_n, 0.0).to(DTYPE)
+    if z_ptr is not None:
+        gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
     if cache_x_ptr is not None:
         taken = tl.load(accepted_ptr + m, slot >= 0, 0)
         cached = slot * inputs
@@ -149,8 +151,8 @@ def step_kernel(
         if D_ptr is not None:
             y += tl.load(D_ptr + of_D, live_d, 0.0) * x
         if z_ptr is not None:
-            gate = tl.load(z_ptr + (t + i - 1) * z_stride + d, live_d, 0.0).to(DTYPE)
             y *= gate * sigmoid(gate)
+            gate = tl.load(z_ptr + (t + i) * z_stride + d, mask_if(i < inputs, live_d), 0.0).to(DTYPE)
         tl.store(y_ptr + (t + i - 1) * channels + d, tl.where(slot >= 0, y, 0.0), place < of_group)
         x, dt, b, c = next_x, next_dt, next_b, next_c
     if cache_x_ptr is None:

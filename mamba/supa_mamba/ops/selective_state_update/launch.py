@@ -21,7 +21,7 @@ def step(given: StateStepInputs) -> Tensor:
     groups, states = B.shape[2:]
     of_group = heads // groups * width
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    if not count:
+    if not x.numel():
         return y
     x, dt, B, C = (flat(v) for v in (x, dt, B, C))
     z = None if z is None else flat(z)
