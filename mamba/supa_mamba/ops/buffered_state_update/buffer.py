@@ -55,8 +55,8 @@ class InputBuffer:
         Args:
             state: (R, H, P, N) state table of Mamba-2.
             length: Maximum number of inputs per slot, L, from 1 to 32. The state is written about once in L inputs, and
-                L / 2 inputs are read per step on average: 8 to 16 move the fewest bytes with 16 to 64 states, and 16 to
-                32 with 128 states.
+                L / 2 inputs are read per step on average: about 8 move the fewest bytes with 16 or 32 states per
+                channel, and about 16 with 64 or 128.
             groups: Number of groups of Mamba-2, G.
             dtype: Dtype of the inputs.
 
