@@ -40,9 +40,11 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction
 
 from supa_mamba import (
+    InputBuffer,
     Mamba2,
     ReplayCache,
     add_rms_norm,
+    buffered_state_update,
     causal_conv1d,
     causal_conv1d_replay,
     causal_conv1d_update,
@@ -223,7 +225,17 @@ def step_cases(states: int, dtype: torch.dtype) -> dict[str, Callable[[], None]]
             cache, accepted = ReplayCache.empty(table, inputs, dtype=dtype), torch.zeros(2, dtype=torch.int64)
             selective_state_replay(table, cache, **given, dt_softplus=True, accepted=accepted)
 
+    def buffered(inputs: int) -> None:
+        lead = (2, inputs) if inputs > 1 else (2,)
+        x, dt, B, C = (torch.randn(*lead, *shape).to(dtype) for shape in ((8, 64), (8,), (1, states), (1, states)))
+        table = torch.zeros(2, 8, 64, states, dtype=precision)
+        buffer = InputBuffer.empty(table, 16, dtype=dtype)
+        options: dict[str, Any] = {"D": torch.ones(8), "dt_bias": torch.ones(8), "z": x, "dt_softplus": True}
+        buffered_state_update(table, buffer, x, dt, -torch.rand(8), B, C, **options)
+
     return {
+        "step with a buffer, 8 heads of 64": lambda: buffered(1),
+        "4 steps with a buffer, 8 heads of 64": lambda: buffered(4),
         "step, 512 channels": lambda: step((512,), inputs=1),
         "step, 8 heads of 64": lambda: step((8, 64), inputs=1),
         "replay of 4, 512 channels": lambda: step((512,), inputs=4),
@@ -340,8 +352,9 @@ def main() -> None:
             note(f"capability {capability}: skipped; the assembler of Triton {triton.__version__} does not support it")
             continue
         compiled += compile_all(capability, arguments.states, arguments.dtypes)
-    print_table("usual sizes", [c for c in compiled if not c.extreme])
-    print_table("all sizes", compiled)
+    for title, chosen in (("usual sizes", [c for c in compiled if not c.extreme]), ("all sizes", compiled)):
+        if chosen:
+            print_table(title, chosen)
     facts = torch_facts()
     facts["versions"]["triton"] = triton.__version__
     give(facts | {"compiled": [c._asdict() for c in compiled]}, arguments.json)

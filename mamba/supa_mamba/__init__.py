@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from supa_mamba.modules.pretrained import from_mamba_ssm as from_mamba_ssm
     from supa_mamba.modules.stack import MambaStack as MambaStack
     from supa_mamba.modules.states import AttentionState as AttentionState
+    from supa_mamba.modules.states import BufferedMambaState as BufferedMambaState
     from supa_mamba.modules.states import MambaState as MambaState
     from supa_mamba.ops.add_rms_norm.function import add_rms_norm as add_rms_norm
+    from supa_mamba.ops.buffered_state_update.buffer import InputBuffer as InputBuffer
+    from supa_mamba.ops.buffered_state_update.function import buffered_state_update as buffered_state_update
     from supa_mamba.ops.causal_conv1d.function import causal_conv1d as causal_conv1d
     from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update as causal_conv1d_update
     from supa_mamba.ops.causal_conv1d_update.replay import causal_conv1d_replay as causal_conv1d_replay

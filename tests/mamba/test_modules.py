@@ -157,6 +157,37 @@ def test_repeated_steps_equal_the_forward_pass(path, device, name):
         assert not mine[1].any()
 
 
+@pytest.mark.parametrize("limits", [{}, {"dt_limit": (0.01, 0.1)}])
+def test_steps_with_a_buffer_equal_the_forward_pass(path, device, limits):
+    """They continue a prompt, and other sequences enter a slot between them."""
+    mixer = made(lambda: Mamba2(D_MODEL, d_state=3, headdim=4, ngroups=2, **limits), device)
+    x = rows(14, device).unflatten(0, (2, 7))
+    whole = mixer(x)
+    _, state = mixer(x[:, :2], return_state=True)
+    state, order = mixer.with_buffer(state, 3), torch.tensor([0, 1], device=device)
+    for t in range(2, 6):
+        assert distance(mixer.step(x[:, t], state, order), whole[:, t]) < 1e-12
+    assert state.buffer.lengths.tolist() == [1, 1]
+    order[1] = -1
+    state.conv[1], state.ssm[1], state.buffer.lengths[1] = 0, 0, 0
+    assert distance(mixer.step(x[:, 6], state, order)[0], whole[0, 6]) < 1e-12
+    assert state.buffer.lengths.tolist() == [2, 0]
+    for t in range(2):  # the second sequence starts again
+        assert distance(mixer.step(x[1:, t], state, torch.tensor([1], device=device))[0], whole[1, t]) < 1e-12
+
+
+def test_a_buffer_has_the_dtype_of_autocast():
+    mixer = Mamba2(8, d_state=3, headdim=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        state = mixer.with_buffer(mixer.init_state(2), 3)
+        assert mixer.step(torch.randn(2, 8), state).dtype == torch.bfloat16
+    assert {v.dtype for v in (state.buffer.x, state.buffer.dt, state.buffer.B)} == {torch.bfloat16}
+    with pytest.raises(ValueError, match="state: it has a buffer of inputs, but forward needs the state"):
+        mixer(torch.randn(2, 1, 8), state=state)
+    with pytest.raises(ValueError, match="state: it already has a buffer of inputs"):
+        mixer.with_buffer(state, 3)
+
+
 @causal
 def test_steps_continue_a_prompt(path, device, name):
     mixer, x, offset = made(CAUSAL[name], device), rows(9, device), offset_of([4, 0, 5], device)

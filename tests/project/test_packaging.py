@@ -37,13 +37,12 @@ PUBLIC = {
         "run_baseline", "stratified_folds", "torchrun_processes",
     ],
     "supa_mamba": [
-        "AttentionState", "BiMamba", "CausalAttention", "Checkpoint", "EncoderConfig", "Evaluation", "GeneratorConfig",
-        "HitBatch", "HitCoding", "HybridStack",
-        "Mamba", "Mamba2", "MambaBlock", "MambaStack", "MambaState", "ReplayCache", "ShowerEncoder", "ShowerGenerator",
-        "TrainingConfig",
-        "add_rms_norm", "causal_conv1d", "causal_conv1d_replay", "causal_conv1d_update", "evaluate", "from_mamba_ssm",
-        "gated_rms_norm", "optimizer_groups", "selective_scan", "selective_state_replay", "selective_state_update",
-        "ssd", "stream_training_task", "train", "training_task",
+        "AttentionState", "BiMamba", "BufferedMambaState", "CausalAttention", "Checkpoint", "EncoderConfig",
+        "Evaluation", "GeneratorConfig", "HitBatch", "HitCoding", "HybridStack", "InputBuffer", "Mamba", "Mamba2",
+        "MambaBlock", "MambaStack", "MambaState", "ReplayCache", "ShowerEncoder", "ShowerGenerator", "TrainingConfig",
+        "add_rms_norm", "buffered_state_update", "causal_conv1d", "causal_conv1d_replay", "causal_conv1d_update",
+        "evaluate", "from_mamba_ssm", "gated_rms_norm", "optimizer_groups", "selective_scan", "selective_state_replay",
+        "selective_state_update", "ssd", "stream_training_task", "train", "training_task",
     ],
 }  # fmt: skip
 

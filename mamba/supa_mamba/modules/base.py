@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from supa_mamba.modules.initialisation import mark_no_weight_decay
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least
-from supa_mamba.modules.states import MambaState
+from supa_mamba.modules.states import BufferedMambaState, MambaState
 from supa_mamba.ops.dtypes import state_dtype
 
 
@@ -65,12 +65,12 @@ class CausalMixer(StateSpaceMixer):
         return y if after is None else (y, after)
 
     @torch.no_grad()
-    def step(self, x: Tensor, state: MambaState, slots: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor, state: MambaState | BufferedMambaState, slots: Tensor | None = None) -> Tensor:
         """Mix one more row of each of M sequences and update their states in place, without gradients.
 
         Args:
             x: (M, d_model) rows.
-            state: State table with R slots, from `init_state` or `forward`.
+            state: State table with R slots, from `init_state` or `forward`; for `Mamba2` also from `with_buffer`.
             slots: (M,) integers, the slot of each sequence, without duplicates. A negative slot marks a finished
                 sequence: its state is not updated, and its output is undefined. 0 to M - 1 by default.
 
@@ -119,7 +119,7 @@ class CausalMixer(StateSpaceMixer):
         """
         raise NotImplementedError
 
-    def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
+    def run_step(self, projected: Tensor, state: Any, slots: Tensor | None) -> Tensor:
         """Apply one step of convolution and recurrence.
 
         Args:

@@ -11,9 +11,10 @@ from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import DeferredSum, MambaBlock
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_step_rows, packed_rows
+from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least
-from supa_mamba.modules.states import LayerState, StackState
+from supa_mamba.modules.states import LayerState, MambaState, StackState
 
 
 class BlockStack(nn.Module):
@@ -52,7 +53,7 @@ class BlockStack(nn.Module):
 
         Args:
             x: (M, d_model) rows.
-            state: States of all layers, tables with R slots, from ``init_state`` or ``forward``.
+            state: States of all layers, tables with R slots, from ``init_state``, ``forward`` or `with_buffers`.
             slots: (M,) integers, the slot of each sequence, or None; see `Mamba.step`.
 
         Returns:
@@ -68,6 +69,36 @@ class BlockStack(nn.Module):
             rows = cast(DeferredSum, layer.step(rows, of_layer, slots))
         y: Tensor = self.norm_f(*rows)[0]
         return y
+
+    def with_buffers(self, state: StackState, length: int) -> StackState:
+        """Add a buffer of inputs to the state of each layer of Mamba-2, so that `step` writes these states less often.
+
+        Args:
+            state: States of all layers, from ``init_state`` or ``forward``. The returned states share their memory.
+            length: Maximum number of inputs in a buffer, from 1 to 32.
+
+        Returns:
+            The states for `step`; see `Mamba2.with_buffer`. Those of other layers are unchanged.
+
+        Raises:
+            ValueError: If no layer is of Mamba-2, or the length is out of range.
+
+        Example:
+            >>> import torch
+            >>> from supa_mamba import MambaStack
+            >>> generator = MambaStack(32, 2, mixer="mamba2", d_state=16, headdim=16)
+            >>> state = generator.with_buffers(generator.init_state(100), 16)
+            >>> generator.step(torch.randn(100, 32), state).shape
+            torch.Size([100, 32])
+        """
+        self._check_layers(state)
+        mixers = [block.mixer for block in self.blocks()]
+        if not any(isinstance(mixer, Mamba2) for mixer in mixers):
+            raise ValueError("with_buffers: only layers of Mamba2 have a buffer of inputs, but this stack has none.")
+        return tuple(
+            mixer.with_buffer(cast(MambaState, before), length) if isinstance(mixer, Mamba2) else before
+            for mixer, before in zip(mixers, state, strict=True)
+        )
 
     def blocks(self) -> Iterator[MambaBlock]:
         """Iterate over the blocks.

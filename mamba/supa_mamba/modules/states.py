@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from supa_mamba.ops.buffered_state_update.buffer import InputBuffer
+
 
 class MambaState(NamedTuple):
     """State of a `Mamba` or `Mamba2` mixer with R slots, float32 or float64.
@@ -21,6 +23,29 @@ class MambaState(NamedTuple):
 
     conv: Tensor
     ssm: Tensor
+
+
+class BufferedMambaState(NamedTuple):
+    """State of a `Mamba2` mixer with R slots, whose steps write ``ssm`` only when a buffer of inputs is full.
+
+    To start a new sequence in a slot, set its ``conv``, its ``ssm`` and its ``buffer.lengths`` to 0.
+
+    Args:
+        conv: (R, channels, d_conv - 1) last inputs of the convolution, the latest one last.
+        ssm: (R, heads, headdim, d_state) states before the inputs in the buffer.
+        buffer: Latest inputs of each slot.
+
+    Example:
+        >>> from supa_mamba import Mamba2
+        >>> mixer = Mamba2(16, d_state=8, headdim=8)
+        >>> state = mixer.with_buffer(mixer.init_state(3), 16)  # three sequences
+        >>> state.ssm.shape, state.buffer.x.shape
+        (torch.Size([3, 4, 8, 8]), torch.Size([3, 16, 4, 8]))
+    """
+
+    conv: Tensor
+    ssm: Tensor
+    buffer: InputBuffer
 
 
 class AttentionState(NamedTuple):
@@ -44,5 +69,5 @@ class AttentionState(NamedTuple):
     lengths: Tensor
 
 
-LayerState = MambaState | AttentionState
+LayerState = MambaState | BufferedMambaState | AttentionState
 StackState = tuple[LayerState, ...]

@@ -1,5 +1,6 @@
 """Triton kernel for steps of the convolution. One program handles one slot and a block of channels.
 
+A lane handles one channel, so that it needs few registers: many programs run at once and hide the latency of the loads.
 Loops use ``while`` because of Triton's interpreter; see ``selective_scan.kernels``. No argument depends on the number
 of slots, so specialisation of the arguments causes no recompilation.
 """
@@ -12,22 +13,20 @@ from supa_mamba.ops.kernel_math import mask_if, sigmoid
 
 @triton.jit
 def inputs_at(
-    p, near, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
-    of_x, live_d, CIRCULAR: tl.constexpr, DTYPE: tl.constexpr,
+    p, live, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
+    of_x, CIRCULAR: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     # Steps p count from the first cached input. The state holds the inputs before it, the latest one in the last column
     # or, in a circular buffer, in the column before ``begin``. The new inputs follow the accepted cached inputs.
     column = columns + p
     if CIRCULAR:
-        column = (begin + column) % columns
-    held = (near & (p < 0))[:, None] & live_d[None, :]
-    block = tl.load(state_ptr + of_state[None, :] + (column * column_stride)[:, None], held, 0.0).to(DTYPE)
-    new = (near & (p >= taken))[:, None] & live_d[None, :]
-    block += tl.load(x_ptr + ((p - taken) * step_stride)[:, None] + of_x[None, :], new, 0.0).to(DTYPE)
+        column += begin
+        column = tl.where(column >= columns, column - columns, column)
+    seen = tl.load(state_ptr + of_state + column * column_stride, mask_if(p < 0, live), 0.0).to(DTYPE)
+    seen += tl.load(x_ptr + (p - taken) * step_stride + of_x, mask_if(p >= taken, live), 0.0).to(DTYPE)
     if cache_ptr is not None:
-        cached = (near & (p >= 0) & (p < taken))[:, None] & live_d[None, :]
-        block += tl.load(cache_ptr + (p * channels)[:, None] + d[None, :], cached, 0.0).to(DTYPE)
-    return block
+        seen += tl.load(cache_ptr + p * channels + d, mask_if((p >= 0) & (p < taken), live), 0.0).to(DTYPE)
+    return seen
 
 
 @triton.jit
@@ -35,18 +34,15 @@ def shift(
     moved, first, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride, step_stride, d, of_state,
     of_x, live_d, COLUMNS: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    column = first + tl.arange(0, COLUMNS)
+    column = (first + tl.arange(0, COLUMNS))[:, None]
+    live = (column < columns) & live_d[None, :]
     seen = inputs_at(
-        moved - columns + column, column < columns, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns,
-        column_stride, step_stride, d, of_state, of_x, live_d, False, DTYPE,
+        moved - columns + column, live, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
+        step_stride, d[None, :], of_state[None, :], of_x[None, :], False, DTYPE,
     )  # fmt: skip
     # One lane may read a value that another lane overwrites.
     tl.debug_barrier()
-    tl.store(
-        state_ptr + of_state[None, :] + (column * column_stride)[:, None],
-        seen,
-        (column < columns)[:, None] & live_d[None, :],
-    )
+    tl.store(state_ptr + of_state[None, :] + column * column_stride, seen, live)
 
 
 @triton.jit
@@ -68,12 +64,11 @@ def step_kernel(
     x_channel_stride,
     inputs,
     channels,
-    width,
     columns,
     SILU: tl.constexpr,
     CIRCULAR: tl.constexpr,
     BLOCK: tl.constexpr,
-    TAPS: tl.constexpr,
+    WIDTH: tl.constexpr,
     COLUMNS: tl.constexpr,
     AT_ONCE: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -81,7 +76,6 @@ def step_kernel(
     blocks = tl.cdiv(channels, BLOCK)
     m = (tl.program_id(0) // blocks).to(tl.int64)
     d = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    k = tl.arange(0, TAPS)
     slot = tl.load(slots_ptr + m)
     # A finished slot reads and modifies nothing, and its y is zero.
     live_d = mask_if(slot >= 0, d < channels)
@@ -96,20 +90,19 @@ def step_kernel(
     if CIRCULAR:
         # The remainder has the sign of the dividend.
         begin = (tl.load(begins_ptr + m, slot >= 0, 0) % columns + columns) % columns
-    weight = tl.load(
-        weight_ptr + d[None, :] * width + (width - 1 - k)[:, None], (k < width)[:, None] & live_d[None, :], 0.0
-    )
     bias = tl.zeros((BLOCK,), DTYPE)
     if bias_ptr is not None:
         bias += tl.load(bias_ptr + d, live_d, 0.0)
 
     i = slot * 0
     while i < inputs:
-        seen = inputs_at(
-            taken + i - k, k < width, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
-            step_stride, d, of_state, of_x, live_d, CIRCULAR, DTYPE,
-        )  # fmt: skip
-        y = tl.sum(weight * seen, 0) + bias
+        y = bias
+        for k in tl.static_range(WIDTH):
+            weight = tl.load(weight_ptr + d * WIDTH + (WIDTH - 1 - k), live_d, 0.0)
+            y += weight * inputs_at(
+                taken + i - k, live_d, state_ptr, cache_ptr, x_ptr, taken, begin, channels, columns, column_stride,
+                step_stride, d, of_state, of_x, CIRCULAR, DTYPE,
+            )  # fmt: skip
         if SILU:
             y *= sigmoid(y)
         tl.store(y_ptr + (m * inputs + i) * channels + d, tl.where(slot >= 0, y, 0.0), d < channels)
@@ -120,8 +113,9 @@ def step_kernel(
         i = slot * 0
         while i < inputs:
             x = tl.load(x_ptr + i * step_stride + of_x, live_d, 0.0).to(DTYPE)
-            tl.store(state_ptr + of_state + (begin + i) % columns * column_stride, x, live_d)
+            tl.store(state_ptr + of_state + begin * column_stride, x, live_d)
             i += 1
+            begin = tl.where(begin + 1 == columns, 0, begin + 1)
     else:
         moved = taken
         if cache_ptr is None:

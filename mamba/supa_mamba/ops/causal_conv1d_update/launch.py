@@ -8,7 +8,7 @@ from supa_mamba.ops.causal_conv1d_update.inputs import ConvStepInputs
 from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype
 
 BLOCK = 64
-"""Channels per program, two per lane of its warp."""
+"""Channels per program, one per lane."""
 
 MOST_COLUMNS = 8
 """Maximum number of columns that are shifted at once."""
@@ -23,9 +23,9 @@ def step(given: ConvStepInputs) -> Tensor:
     if programs:
         kernels.step_kernel[(programs,)](
             state, cache, x, weight.contiguous(), contiguous(bias), contiguous(accepted), contiguous(begins), slots, y,
-            *state.stride(), *x.stride(), inputs, channels, width, columns,
-            SILU=use_silu, CIRCULAR=begins is not None, BLOCK=BLOCK, TAPS=power_of_two(width),
+            *state.stride(), *x.stride(), inputs, channels, columns,
+            SILU=use_silu, CIRCULAR=begins is not None, BLOCK=BLOCK, WIDTH=width,
             COLUMNS=min(power_of_two(max(columns, 1)), MOST_COLUMNS), AT_ONCE=columns <= MOST_COLUMNS,
-            DTYPE=triton_dtype(weight), num_warps=1,
+            DTYPE=triton_dtype(weight), num_warps=BLOCK // 32,
         )  # fmt: skip
     return y

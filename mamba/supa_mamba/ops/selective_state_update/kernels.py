@@ -1,4 +1,7 @@
-"""Triton kernels of steps. One program handles one slot and a block of channels, with its states in registers.
+"""Triton kernel of steps. One program handles one slot and a block of channels, with its states in registers.
+
+The next input is loaded before the state advances past the current one, so the latencies of the loads overlap with the
+computation. Several inputs of Mamba-2 with one decay rate per head have a faster kernel in ``buffered_state_update``.
 
 Loops use ``while`` because of Triton's interpreter; see ``selective_scan.kernels``. No argument depends on the number
 of slots, so specialisation of the arguments causes no recompilation. Multiples of 16 allow vectorised loads.
@@ -7,7 +10,7 @@ of slots, so specialisation of the arguments causes no recompilation. Multiples 
 import triton
 import triton.language as tl
 
-from supa_mamba.ops.kernel_math import mask_if, sigmoid, softplus
+from supa_mamba.ops.kernel_math import LOG2_E, mask_if, sigmoid, softplus
 
 
 @triton.jit
@@ -15,7 +18,18 @@ def advance(h, x, dt, b, decay, bias, SOFTPLUS: tl.constexpr):
     step = dt + bias
     if SOFTPLUS:
         step = softplus(step)
-    return tl.exp(step[:, None] * decay) * h + (step * x)[:, None] * b[None, :]
+    # The decay rates are multiplied by log2(e): unlike exp, exp2 is a single instruction.
+    return tl.exp2(step[:, None] * decay) * h + (step * x)[:, None] * b[None, :]
+
+
+@triton.jit
+def load_input(
+    x_ptr, dt_ptr, B_ptr, t, x_stride, dt_stride, B_stride, d, of_dt, of_B, live_d, live_n, DTYPE: tl.constexpr
+):  # fmt: skip
+    x = tl.load(x_ptr + t * x_stride + d, live_d, 0.0).to(DTYPE)
+    dt = tl.load(dt_ptr + t * dt_stride + of_dt, live_d, 0.0).to(DTYPE)
+    b = tl.load(B_ptr + t * B_stride + of_B, live_n, 0.0).to(DTYPE)
+    return x, dt, b
 
 
 @triton.jit
@@ -90,55 +104,56 @@ def step_kernel(
         decay = tl.load(A_ptr + of_A, live_d, 0.0)[:, None]
     else:
         decay = tl.load(A_ptr + of_A[:, None] * states + n[None, :], live, 0.0)
+    decay *= LOG2_E
     bias = tl.zeros((BLOCK,), DTYPE)
     if bias_ptr is not None:
         bias += tl.load(bias_ptr + of_bias, live_d, 0.0)
     h = tl.load(states_ptr, live, 0.0).to(DTYPE)
+    of_B = group * states + n
+    t = m * inputs
+    x, dt, b = load_input(
+        x_ptr, dt_ptr, B_ptr, t, x_stride, dt_stride, B_stride, d, of_dt, of_B, live_d, live_n, DTYPE
+    )  # fmt: skip
+    c = tl.load(C_ptr + t * C_stride + of_B, live_n, 0.0).to(DTYPE)
+    if z_ptr is not None:
+        gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
     if cache_x_ptr is not None:
-        of_row = slot * inputs
         taken = tl.load(accepted_ptr + m, slot >= 0, 0)
+        cached = slot * inputs
+        x_before, dt_before, b_before = load_input(
+            cache_x_ptr, cache_dt_ptr, cache_B_ptr, cached, channels, dts, groups * states, d, of_dt, of_B,
+            mask_if(taken > 0, live_d), mask_if(taken > 0, live_n), DTYPE,
+        )  # fmt: skip
         i = slot * 0
         while i < taken:
-            cached = of_row + i
-            x = tl.load(cache_x_ptr + cached * channels + d, live_d, 0.0).to(DTYPE)
-            dt = tl.load(cache_dt_ptr + cached * dts + of_dt, live_d, 0.0).to(DTYPE)
-            b = tl.load(cache_B_ptr + (cached * groups + group) * states + n, live_n, 0.0).to(DTYPE)
-            h = advance(h, x, dt, b, decay, bias, SOFTPLUS)
             i += 1
+            next_x, next_dt, next_b = load_input(
+                cache_x_ptr, cache_dt_ptr, cache_B_ptr, cached + i, channels, dts, groups * states, d, of_dt, of_B,
+                mask_if(i < taken, live_d), mask_if(i < taken, live_n), DTYPE,
+            )  # fmt: skip
+            h = advance(h, x_before, dt_before, b_before, decay, bias, SOFTPLUS)
+            x_before, dt_before, b_before = next_x, next_dt, next_b
         tl.store(states_ptr, h, live)
         # One lane may read a cached value that another lane overwrites.
         tl.debug_barrier()
     i = slot * 0
     while i < inputs:
-        t = m * inputs + i
-        x = tl.load(x_ptr + t * x_stride + d, live_d, 0.0)
+        i += 1
+        next_x, next_dt, next_b = load_input(
+            x_ptr, dt_ptr, B_ptr, t + i, x_stride, dt_stride, B_stride, d, of_dt, of_B,
+            mask_if(i < inputs, live_d), mask_if(i < inputs, live_n), DTYPE,
+        )  # fmt: skip
+        next_c = tl.load(C_ptr + (t + i) * C_stride + of_B, mask_if(i < inputs, live_n), 0.0).to(DTYPE)
         if cache_x_ptr is not None:
-            tl.store(cache_x_ptr + (slot * inputs + i) * channels + d, x, live_d)
-        x = x.to(DTYPE)
-        dt = tl.load(dt_ptr + t * dt_stride + of_dt, live_d, 0.0).to(DTYPE)
-        b = tl.load(B_ptr + t * B_stride + group * states + n, live_n, 0.0).to(DTYPE)
-        c = tl.load(C_ptr + t * C_stride + group * states + n, live_n, 0.0).to(DTYPE)
+            tl.store(cache_x_ptr + (slot * inputs + i - 1) * channels + d, x, live_d)
         h = advance(h, x, dt, b, decay, bias, SOFTPLUS)
         y = tl.sum(h * c[None, :], 1)
         if D_ptr is not None:
             y += tl.load(D_ptr + of_D, live_d, 0.0) * x
         if z_ptr is not None:
-            gate = tl.load(z_ptr + t * z_stride + d, live_d, 0.0).to(DTYPE)
             y *= gate * sigmoid(gate)
-        tl.store(y_ptr + t * channels + d, tl.where(slot >= 0, y, 0.0), place < of_group)
-        i += 1
+            gate = tl.load(z_ptr + (t + i) * z_stride + d, mask_if(i < inputs, live_d), 0.0).to(DTYPE)
+        tl.store(y_ptr + (t + i - 1) * channels + d, tl.where(slot >= 0, y, 0.0), place < of_group)
+        x, dt, b, c = next_x, next_dt, next_b, next_c
     if cache_x_ptr is None:
         tl.store(states_ptr, h, live)
-
-
-@triton.jit
-def cache_kernel(cache_ptr, new_ptr, slots_ptr, new_stride, inputs, values, BLOCK: tl.constexpr):
-    # Several programs of step_kernel read these values, so a second kernel overwrites them.
-    blocks = tl.cdiv(values, BLOCK)
-    t = (tl.program_id(0) // blocks).to(tl.int64)
-    v = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
-    slot = tl.load(slots_ptr + t // inputs)
-    live = mask_if(slot >= 0, v < values)
-    tl.store(
-        cache_ptr + (slot * inputs + t % inputs) * values + v, tl.load(new_ptr + t * new_stride + v, live, 0.0), live
-    )

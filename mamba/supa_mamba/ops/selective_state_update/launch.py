@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype, with_unit_stride
+from supa_mamba.ops.buffered_state_update.buffer import MOST_INPUTS
+from supa_mamba.ops.buffered_state_update.inputs import BufferedInputs
+from supa_mamba.ops.buffered_state_update.launch import advance, append, flat
+from supa_mamba.ops.kernel_inputs import contiguous, power_of_two, triton_dtype
 from supa_mamba.ops.selective_state_update import kernels
 from supa_mamba.ops.selective_state_update.inputs import StateStepInputs
 
@@ -11,14 +14,17 @@ from supa_mamba.ops.selective_state_update.inputs import StateStepInputs
 def step(given: StateStepInputs) -> Tensor:
     """Update the states in place and return y, of the shape of ``x``."""
     state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, slots, dt_softplus = given
+    buffered = _as_buffered(given)
+    if buffered is not None:
+        return advance(buffered, replay=True)
     count, inputs, heads, width = x.shape
     groups, states = B.shape[2:]
     of_group = heads // groups * width
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    if not count:
+    if not x.numel():
         return y
-    x, dt, B, C = (_flat(v) for v in (x, dt, B, C))
-    z = None if z is None else _flat(z)
+    x, dt, B, C = (flat(v) for v in (x, dt, B, C))
+    z = None if z is None else flat(z)
     padded = power_of_two(states)
     one_decay = A.shape[2] < states
     block = _block(padded, one_decay=one_decay)
@@ -32,19 +38,24 @@ def step(given: StateStepInputs) -> Tensor:
         BIAS_OF_HEAD=dt_bias is None or dt_bias.shape[1] == 1,
         BLOCK=block, STATES=padded, DTYPE=triton_dtype(A), num_warps=1,
     )  # fmt: skip
-    for cache, new in ((cache_dt, dt), (cache_B, B)):
-        if cache is not None:
-            values = new.shape[1]
-            block = min(1024, power_of_two(values))
-            kernels.cache_kernel[(len(new) * -(-values // block),)](
-                cache, new, slots, new.stride(0), inputs, values, BLOCK=block, num_warps=1
-            )
+    if cache_dt is not None and cache_B is not None:
+        append(cache_dt, cache_B, None, dt, B, slots, inputs)
     return y
 
 
-def _flat(x: Tensor) -> Tensor:
-    count, inputs, *values = x.shape
-    return with_unit_stride(x.reshape(count * inputs, values[0] * values[1]))
+def _as_buffered(given: StateStepInputs) -> BufferedInputs | None:
+    """Return the inputs of a replay of Mamba-2 for the kernel with one decay rate per head, if they have that form."""
+    state, cache_x, cache_dt, cache_B, x, dt, A, B, C, D, z, dt_bias, accepted, slots, dt_softplus = given
+    if cache_x is None or cache_dt is None or cache_B is None or accepted is None:
+        return None
+    of_heads = A.shape[1:].numel() == 1 and all(v is None or v.shape[-1] == 1 for v in (dt, D, dt_bias))
+    if not of_heads or x.shape[3] == 1 or x.shape[1] > MOST_INPUTS:
+        return None
+    D, dt_bias = (None if v is None else v[:, 0] for v in (D, dt_bias))
+    return BufferedInputs(
+        state, cache_x, cache_dt[..., 0], cache_B, accepted, x, dt[..., 0], A[:, 0, 0], B, C, D, z, dt_bias, slots,
+        dt_softplus,
+    )  # fmt: skip
 
 
 def _block(states: int, *, one_decay: bool) -> int:

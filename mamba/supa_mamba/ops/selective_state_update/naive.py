@@ -30,11 +30,11 @@ def naive_selective_state_update(
     for m, slot in enumerate(slots):
         if slot >= 0:
             gate = None if z is None else z[m]
-            y[m], states[slot] = _one_step(states[slot], x[m], dt[m], A, B[m], C[m], D, gate, dt_bias, dt_softplus)
+            y[m], states[slot] = one_step(states[slot], x[m], dt[m], A, B[m], C[m], D, gate, dt_bias, dt_softplus)
     return y, states.to(state.dtype)
 
 
-def _one_step(
+def one_step(
     h: Tensor,
     x: Tensor,
     dt: Tensor,
@@ -94,10 +94,10 @@ def naive_selective_state_replay(
         if slot >= 0:
             for i in range(int(accepted[m])):
                 cached = (cache.x[slot, i], cache.dt[slot, i], A, cache.B[slot, i])
-                _, states[slot] = _one_step(states[slot], *cached, C[m, 0], D, None, dt_bias, dt_softplus)
+                _, states[slot] = one_step(states[slot], *cached, C[m, 0], D, None, dt_bias, dt_softplus)
             h = states[slot]
             for i in range(x.shape[1]):
                 new, gate = (x[m, i], dt[m, i], A, B[m, i], C[m, i]), None if z is None else z[m, i]
-                y[m, i], h = _one_step(h, *new, D, gate, dt_bias, dt_softplus)
+                y[m, i], h = one_step(h, *new, D, gate, dt_bias, dt_softplus)
             kept.x[slot], kept.dt[slot], kept.B[slot] = x[m], dt[m], B[m]
     return y, states.to(state.dtype), kept
