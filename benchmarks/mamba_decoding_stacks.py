@@ -85,6 +85,7 @@ def timed(kind: str, rows: int, states: int, length: int, dtype: torch.dtype, co
         step = CapturedStep(
             lambda inputs: stack.step(inputs[0], state, inputs[1]), new_inputs, device=device, enabled=enabled
         )
+        step.inputs(rows)
         for _ in range(3):
             step(rows)
         results[f"{name}, ms"] = wall_ms(lambda step=step: step(rows), "cuda")  # type: ignore[misc]

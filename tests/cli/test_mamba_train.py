@@ -71,6 +71,15 @@ def _weights(name="m.ckpt"):
     return {key: value.numpy().tobytes() for key, value in Checkpoint.load(name).model().state_dict().items()}
 
 
+def test_threads_of_pytorch_wait_without_a_busy_loop(supa_mamba, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert supa_mamba("train", "--help")[0] == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE", "the choice of the user"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    supa_mamba("train", "--help")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
 def test_energies_are_trained_and_evaluated(supa_mamba):
     code, out, err = supa_mamba(*ENERGY, "-o", "m.ckpt")
     assert code == 0, err

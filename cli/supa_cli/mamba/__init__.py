@@ -1,5 +1,7 @@
 """``supa mamba``: encoders of showers, with one module for each subcommand."""
 
+import os
+
 import click
 
 from supa_cli.lazy_group import LazyGroup
@@ -13,3 +15,6 @@ _COMMANDS = {
 @click.group(name="mamba", cls=LazyGroup, package="supa_cli.mamba", summaries=_COMMANDS)
 def command() -> None:
     """Train and evaluate Mamba encoders (selective state-space models) of showers."""
+    # By default the threads of PyTorch's OpenMP wait in a busy loop after each operation, and take the processors from
+    # the threads of the compiled loops. OpenMP reads the variable when PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
