@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 import torch
 from sequences import distance, offset_of
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from supa_mamba import Mamba2
 from supa_mamba.ops.conv_ssd_norm import separate
@@ -130,3 +131,15 @@ def test_programs_that_were_exported_on_a_gpu_run_on_a_cpu():
     exported = lambda given, options: (run_conv_ssd_norm(*given, *options, True)[0], None)  # noqa: E731
     for a, b in zip(*(results(run, inputs, PLAIN) for run in (exported, conv_ssd_norm)), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@interpreter_and_gpu
+def test_compilers_receive_the_strides_of_the_gradients(path, device):
+    inputs = draw(device=device)
+    y, *saved = run_conv_ssd_norm(*inputs, *PLAIN, True)
+    run = torch.ops.supa_mamba.conv_ssd_norm_backward
+    expected = run(torch.ones_like(y), *inputs, *PLAIN, *saved)
+    with FakeTensorMode() as mode:
+        given = [None if x is None else mode.from_tensor(x) for x in (y, *inputs, *saved)]
+        found = run(*given[: -len(saved)], *PLAIN, *given[-len(saved) :])
+    assert [x.stride() for x in found] == [x.stride() for x in expected]

@@ -9,6 +9,10 @@ from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
 from supa_mamba.ops.gated_rms_norm.inputs import GatedNormInputs, GatedNormOptions
 from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
 
+ROW_ALIGNMENT = 16
+"""The rows of the gradient of the input projection begin at multiples of this number of values, so that kernels load
+and store several values at once, and matrix products need no copy."""
+
 
 class MixerInputs(NamedTuple):
     """Tensors of the mixer. All parameters are in the precision of states.
@@ -35,6 +39,11 @@ class MixerInputs(NamedTuple):
     dt_bias: Tensor
     norm_weight: Tensor
     offset: Tensor
+
+    def new_projected_grad(self) -> Tensor:
+        """Return an uninitialised tensor for the gradient of the input projection on a GPU, with aligned rows."""
+        rows, width = self.projected.shape
+        return self.projected.new_empty(rows, -(-width // ROW_ALIGNMENT) * ROW_ALIGNMENT)[:, :width]
 
 
 class MixerOptions(NamedTuple):

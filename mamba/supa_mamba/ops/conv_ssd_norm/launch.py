@@ -21,10 +21,6 @@ from supa_mamba.ops.conv_ssd_norm.inputs import (
 from supa_mamba.ops.gated_rms_norm import launch as norm
 from supa_mamba.ops.ssd import launch as ssd
 
-ROW_ALIGNMENT = 16
-"""The rows of the gradient of the input projection begin at multiples of this number of values, so that kernels load
-and store several values at once, and matrix products need no copy."""
-
 
 def forward(inputs: MixerInputs, options: MixerOptions, save: bool) -> tuple[Tensor, Saved]:
     """Apply convolution, recurrence, gate and norm.
@@ -57,9 +53,7 @@ def backward(grad: Tensor, inputs: MixerInputs, saved: Saved, options: MixerOpti
     Returns:
         Gradient of each input except the offset, and None for a missing input.
     """
-    (rows, width), columns = inputs.projected.shape, Columns.of(inputs.projected, inputs)
-    stride = -(-width // ROW_ALIGNMENT) * ROW_ALIGNMENT
-    projected_grad = inputs.projected.new_empty(rows, stride)[:, :width]
+    columns, projected_grad = Columns.of(inputs.projected, inputs), inputs.new_projected_grad()
     grads = Columns.of(projected_grad, inputs)
     y_grad = torch.empty_like(saved.y)
     of_norm = norm.backward_into(

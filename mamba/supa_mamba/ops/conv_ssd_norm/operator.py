@@ -44,8 +44,11 @@ def _backward(grad: Tensor, *flat: Any) -> tuple[Tensor, ...]:
 
 def _fake_backward(grad: Tensor, *flat: Any) -> tuple[Tensor, ...]:
     inputs, _, _ = _split(flat)
-    with_gradients = (x for name, x in zip(inputs._fields, inputs, strict=True) if name != "offset")
-    return tuple(grad.new_empty(0) if x is None else x.new_empty(x.shape) for x in with_gradients)
+    parameters = (grad.new_empty(0) if x is None else x.new_empty(x.shape) for x in inputs[1:-1])
+    projected = inputs.projected
+    # Compilers rely on the strides.
+    of_projected = inputs.new_projected_grad() if backend.is_cuda(projected) else projected.new_empty(projected.shape)
+    return of_projected, *parameters
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
