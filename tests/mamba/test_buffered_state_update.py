@@ -266,6 +266,7 @@ def change_buffer(**change):
         (change_buffer(dt=torch.zeros(6, 4, 6).half()), "buffer.dt: torch.float16 .* round"),
         (change_buffer(lengths=torch.zeros(5, dtype=torch.int64)), r"buffer.lengths: shape \(5,\)"),
         (change_buffer(lengths=torch.zeros(6, dtype=torch.int32)), "buffer.lengths: .* torch.int32 on cpu"),
+        (change_buffer(lengths=torch.zeros(12, dtype=torch.int64)[::2]), "buffer.lengths: .* contiguous"),
         (change_buffer(lengths=torch.full((6,), 5)), "buffer.lengths: 5 to 5 was given, but it must be 0 to 4"),
         (lambda _: {"state_batch_indices": torch.tensor([0, 1, 2, 6])}, "state_batch_indices: 6 was given"),
         (lambda good: {"A": good["A"].clone().requires_grad_()}, "buffered_state_update modifies its state"),

@@ -126,8 +126,9 @@ def _check_buffer(buffer: InputBuffer, state: Tensor, x: Tensor, dt: Tensor, B: 
             f"call, and at most {LONGEST}."
         )
     lengths = buffer.lengths
-    if lengths.shape != (slots,) or lengths.dtype != torch.int64 or lengths.device != x.device:
+    right = lengths.shape == (slots,) and lengths.dtype == torch.int64 and lengths.device == x.device
+    if not right or not lengths.is_contiguous():
         raise ValueError(
             f"buffer.lengths: shape {tuple(lengths.shape)}, {lengths.dtype} on {lengths.device} was given, but it must "
-            f"be (R,) = ({slots},) torch.int64 on {x.device}."
+            f"be (R,) = ({slots},) torch.int64, contiguous, on {x.device}."
         )
