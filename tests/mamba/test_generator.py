@@ -230,5 +230,9 @@ def test_errors(showers, coding):
         coding.encode(supa.from_hits("critical", energy=[1.0], layer=[0], leaked_energy=[0.0], **hit))
     with pytest.raises(ValueError, match="energy of 0"):
         coding.encode(supa.from_hits("critical", energy=[0.0], slice=[8], leaked_energy=[1.0], **hit))
+    with pytest.raises(
+        ValueError, match=r"shower 0 and its leaked energy have 0\.75 GeV, but the incident energy is 1"
+    ):
+        coding.encode(supa.from_hits("critical", energy=[0.5], slice=[8], leaked_energy=[0.25], **hit))
     with pytest.raises(ValueError, match="d_model: 40 was given, but it must be a multiple of 32"):
         replace(GeneratorConfig(), d_model=40)

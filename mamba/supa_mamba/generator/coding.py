@@ -17,6 +17,9 @@ from supa.serialise import Config
 _SHARE_BITS = 40
 """Energies are counted in units of 2^-40 of the incident energy, so that sums over hits are exact and reproducible."""
 
+_ENERGY_TOLERANCE = 1e-4
+"""Largest difference between the energies of a shower and its incident energy, relative, for float32 energies."""
+
 _Positive = Annotated[float, partial(check_real, lambda v: v > 0, "above 0")]
 
 NO_LEAK, PARTIAL_LEAK, ALL_LEAKS = range(3)
@@ -309,6 +312,14 @@ def _check(showers: Showers) -> None:
         raise ValueError("The leaked energy is unknown, but a generator needs it; pass leaked_energy to from_hits.")
     if len(showers.energy) and not showers.energy.min() > 0:
         raise ValueError("A hit has an energy of 0, but a generator needs energies above 0; remove such hits.")
+    shower = np.repeat(np.arange(len(showers)), showers.num_hits)
+    found = np.bincount(shower, showers.energy, len(showers)) + showers.leaked_energy
+    wrong = np.flatnonzero(np.abs(found - showers.incident_energy) > _ENERGY_TOLERANCE * showers.incident_energy)
+    if len(wrong):
+        raise ValueError(
+            f"The hits of shower {wrong[0]} and its leaked energy have {found[wrong[0]]:g} GeV, but the incident "
+            f"energy is {showers.incident_energy[wrong[0]]:g} GeV. A generator needs showers whose energies add up."
+        )
 
 
 def _conditions(config: ShowerConfig, incident_energy: Any, fields: Sequence[str]) -> Any:
