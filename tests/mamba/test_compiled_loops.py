@@ -173,6 +173,15 @@ def _thread_names():
     return names
 
 
+def test_batches_of_all_sizes_share_threads(monkeypatch):
+    monkeypatch.setattr(compiled, "_THREADS_FROM", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    compiled._pool.cache_clear()
+    for sequences in range(2, 9):
+        compiled.run_parts(lambda *_: None, np.arange(sequences + 1), 1)
+    assert compiled._pool.cache_info().currsize == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="this system cannot fork processes")
 def test_forked_processes_start_their_own_threads(monkeypatch):
     monkeypatch.setattr(compiled, "_THREADS_FROM", 0)

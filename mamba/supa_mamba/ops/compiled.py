@@ -51,11 +51,12 @@ def run_parts(run: Callable[[int, int, int], None], offset: Array, work_per_row:
     cuts = np.searchsorted(offset, np.arange(PARTS + 1) * rows / PARTS)
     cuts[0], cuts[-1] = 0, len(offset) - 1
     parts = [(k, *cuts[k : k + 2].tolist()) for k in range(PARTS) if cuts[k] < cuts[k + 1]]
-    threads = min(torch.get_num_threads(), len(parts)) if rows * work_per_row >= _THREADS_FROM else 1
-    if threads <= 1:
+    threads = torch.get_num_threads()
+    if min(threads, len(parts)) <= 1 or rows * work_per_row < _THREADS_FROM:
         for part in parts:
             run(*part)
         return
+    # The pool starts threads only when there are parts for them.
     for done in [_pool(threads).submit(run, *part) for part in parts]:
         done.result()
 
