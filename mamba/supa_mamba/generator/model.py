@@ -69,10 +69,10 @@ class Previous(NamedTuple):
 class ShowerGenerator(nn.Module):
     """Model of showers as sequences of hits, with a normalised likelihood.
 
-    A header predicts from the conditions whether energy leaks, and how much. Then a causal stack processes the hits in
-    order. For each hit three heads predict, one after another: whether it is the last one and its slice; its share of
-    the remaining energy; its position. The last hit takes all of the remaining energy. Each head receives the results
-    of the heads before it.
+    One head predicts from the conditions whether energy leaks, and how much. Then a causal stack processes the hits in
+    order. For each hit three other heads predict, one after another: whether it is the last one and its slice; its
+    share of the remaining energy; its position. The last hit takes all of the remaining energy. Each head receives the
+    results of the heads before it.
 
     Args:
         config: Sizes of the model.
