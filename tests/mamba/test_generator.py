@@ -162,6 +162,12 @@ def test_showers_of_a_batch_are_independent(showers, coding):
     assert together.item() == pytest.approx(alone.item(), rel=1e-5)
 
 
+def test_likelihoods_are_float32_under_autocast(showers, coding):
+    model, batch = model_of(coding), coding.encode(showers)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert {terms.dtype for terms in model(batch)} == {torch.float32}
+
+
 def test_densities_are_those_of_energies():
     """The scales are the derivatives of the logits with respect to energies in GeV."""
     showers = supa.simulate(60, LEAKY, seed=2)

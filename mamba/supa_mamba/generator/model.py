@@ -201,7 +201,7 @@ class ShowerGenerator(nn.Module):
             (T,) logit of the probability that the hit is the last one, and (T, slices) logarithms of the probabilities
             of its slice. Slices before the previous one, and slices outside the readout layers, have probability 0.
         """
-        found = self.next_head(hidden)
+        found = self.next_head(hidden).float()
         first = torch.where(previous_slice < len(self.slice_order), previous_slice, 0)
         allowed = self.slice_order >= first[:, None]
         return found[:, 0], found[:, 1:].masked_fill(~allowed, -torch.inf).log_softmax(1)
@@ -217,7 +217,7 @@ class ShowerGenerator(nn.Module):
         Returns:
             Distribution of the energy logit.
         """
-        return NormalMixture.of(self.energy_head(hidden + self._chosen(number, is_last)))
+        return NormalMixture.of(self.energy_head(hidden + self._chosen(number, is_last)).float())
 
     def position_distribution(
         self,
@@ -243,7 +243,7 @@ class ShowerGenerator(nn.Module):
         """
         energy = remaining + torch.where(is_last, 0.0, functional.logsigmoid(energy_logit))
         known = hidden + self._chosen(number, is_last) + self.chosen_energy(torch.stack([energy_logit, energy], 1))
-        return PlaneMixture.of(self.position_head(known), previous_position)
+        return PlaneMixture.of(self.position_head(known).float(), previous_position)
 
     def _chosen(self, number: Tensor, is_last: Tensor) -> Tensor:
         found: Tensor = self.chosen_slice(torch.cat([self._one_hot(number), is_last[:, None].float()], 1))
