@@ -62,7 +62,7 @@ class FlatGradients:
             loss: () loss of this process.
 
         Raises:
-            RuntimeError: If the loss is not a single number, or depends on no parameter.
+            RuntimeError: If the loss is not a single number, or requires no gradient.
         """
         gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         rows = (gradient.reshape(-1) for gradient in gradients)

@@ -152,7 +152,7 @@ class Mamba2(CausalMixer):
     def with_buffer(self, state: MambaState, length: int) -> BufferedMambaState:
         """Add a buffer of inputs to a state, so that `step` writes ``ssm`` only about once in ``length`` rows.
 
-        This makes steps faster on a GPU if the states are large: many sequences, or a large ``d_state``. See
+        On an H200 this makes steps in float32 faster for thousands of sequences with ``d_state`` of at least 64. See
         `buffered_state_update`.
 
         Args:
