@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 from sequences import apart, assert_close, distance, with_gradients
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import rms_norm, silu
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -401,3 +402,10 @@ def test_invalid_sums_raise_a_clear_error(change, message):
 def test_invalid_gates_raise_a_clear_error(change, message):
     with pytest.raises(ValueError, match=message):
         gated_rms_norm(**({name: x.float() for name, x in gated(5, 3).items()} | change))
+
+
+def test_recorded_programs_compute_the_norm_with_a_gate_again():
+    gate, weight = torch.randn(5, 12), torch.randn(12)
+    run = lambda x: gated_rms_norm(x, gate, weight, 3)  # noqa: E731
+    recorded, x = make_fx(run)(torch.randn(5, 12)), torch.randn(5, 12)
+    torch.testing.assert_close(recorded(x), run(x))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from supa_mamba.ops import backend
-from supa_mamba.ops.transforms import CustomOperator, any_order, first_order, is_transformed, needs_gradients
+from supa_mamba.ops.transforms import CustomOperator, any_order, first_order, needs_gradients, needs_plain_code
 
 _SCHEMA_TYPES: dict[Any, str] = {
     Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", int: "int", float: "float", torch.dtype: "ScalarType",
@@ -59,7 +59,7 @@ def sequence_operator(
     Returns:
         A function of the inputs, the options and ``return_final_states`` that returns y and the final states. It calls
         the custom operator on a GPU and in compiled programs. Otherwise it calls ``compiled.forward``, or, under
-        transforms of ``torch.func`` and in forward mode, autograd records ``cpu.forward``.
+        transforms of ``torch.func``, in forward mode and while a tracer records operations, ``cpu.forward``.
     """
     tensors, settings = schema_arguments(inputs), schema_arguments(options)
     fields = list(get_type_hints(inputs))
@@ -129,7 +129,7 @@ def sequence_operator(
     def call(given: Inputs, chosen: Options, return_final_states: bool) -> tuple[Tensor, Tensor]:
         arguments: Any = given
         flat: Any = (*arguments, *chosen, return_final_states)  # type: ignore[misc]
-        if not backend.use_custom_op(arguments[0]) and is_transformed(*arguments):
+        if not backend.use_custom_op(arguments[0]) and needs_plain_code(*arguments):
             return record(*flat)
         of_device = run if backend.use_custom_op(arguments[0]) else run_compiled
         y, final_states, _ = of_device(*flat, needs_gradients(*arguments))

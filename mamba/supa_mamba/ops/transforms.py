@@ -214,6 +214,19 @@ def is_transformed(*args: Tensor | None) -> bool:
     return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in args)  # type: ignore[no-untyped-call]
 
 
+def needs_plain_code(*args: Tensor | None) -> bool:
+    """Return whether an operation on a CPU must consist of operations of PyTorch instead of compiled loops.
+
+    Args:
+        args: Tensors, or None.
+
+    Returns:
+        Whether the operation is being transformed, or recorded, such as by ``make_fx`` or ``torch.jit.trace``, to which
+        the results of compiled loops would be constants.
+    """
+    return not _is_eager(args) or is_transformed(*args)
+
+
 def needs_gradients(*args: Tensor | None) -> bool:
     """Return whether an operator must save values for the backward pass.
 

@@ -9,7 +9,7 @@ from supa_mamba.ops.dtypes import cast, state_dtype
 from supa_mamba.ops.gated_rms_norm import cpu
 from supa_mamba.ops.gated_rms_norm.inputs import GatedNormInputs, GatedNormOptions
 from supa_mamba.ops.gated_rms_norm.operator import run_compiled, run_gated_rms_norm
-from supa_mamba.ops.transforms import is_transformed
+from supa_mamba.ops.transforms import needs_plain_code
 
 
 def gated_rms_norm(
@@ -65,7 +65,7 @@ def gated_rms_norm(
     options = GatedNormOptions(groups, float(eps), norm_before_gate)
     if backend.use_custom_op(x):
         y: Tensor = run_gated_rms_norm(*given, *options)
-    elif is_transformed(*given):  # the plain code supports every derivative
+    elif needs_plain_code(*given):
         y = cpu.forward(given, options)
     else:
         y = run_compiled(*given, *options)
