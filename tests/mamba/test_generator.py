@@ -242,3 +242,5 @@ def test_errors(showers, coding):
         coding.encode(supa.from_hits("critical", energy=[0.5], slice=[8], leaked_energy=[0.25], **hit))
     with pytest.raises(ValueError, match="d_model: 40 was given, but it must be a multiple of 32"):
         replace(GeneratorConfig(), d_model=40)
+    with pytest.raises(ValueError, match="n_layer: 3 was given, but a hybrid model needs at least 4 layers"):
+        GeneratorConfig(model="hybrid")

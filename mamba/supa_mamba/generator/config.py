@@ -23,7 +23,7 @@ class GeneratorConfig(Config):
         position_components: Number of normal distributions in the mixture for the position of a hit.
 
     Raises:
-        ValueError: If a size is out of range.
+        ValueError: If a size is out of range, or a hybrid model has fewer than four layers, so none with attention.
 
     Example:
         >>> from supa_mamba import GeneratorConfig
@@ -43,3 +43,5 @@ class GeneratorConfig(Config):
         super().__post_init__()
         if self.d_model % 32:
             raise ValueError(f"d_model: {self.d_model} was given, but it must be a multiple of 32.")
+        if self.model == "hybrid" and self.n_layer < 4:
+            raise ValueError(f"n_layer: {self.n_layer} was given, but a hybrid model needs at least 4 layers.")
