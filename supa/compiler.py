@@ -35,7 +35,8 @@ def fast_kernel(function: Function) -> Function:
     """Compile a function like `kernel`, but let the compiler reorder sums and fuse multiplications with additions.
 
     Loops that sum can then be vectorised. The results depend on the machine in their last bits. NaN and infinity are
-    treated correctly.
+    treated correctly. Avoid products of four or more factors: code that was loaded from the cache may then round
+    differently from code that was compiled in the same process.
 
     Args:
         function: Function in the subset of Python that Numba supports.

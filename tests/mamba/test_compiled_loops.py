@@ -3,6 +3,8 @@
 import math
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 
 import numba
@@ -252,3 +254,14 @@ def test_a_nan_reaches_the_outputs():
     for name in ("x", "dt", "A", "B", "C", "D", "dt_bias", "initial_states"):
         damaged = given._replace(**{name: torch.full_like(getattr(given, name), torch.nan)})
         assert run_ssd(damaged, SSD_OPTIONS[1], False)[0].isnan().all(), name
+
+
+@pytest.mark.slow
+def test_loops_from_the_cache_have_the_bits_of_newly_compiled_ones(root, tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, str(root / "tests" / "tools" / "compiled_bits.py")]
+    new, cached = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert new == cached
+    assert len(new.splitlines()) == 10

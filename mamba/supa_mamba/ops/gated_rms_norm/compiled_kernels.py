@@ -65,7 +65,9 @@ def _norm_first(
     mean = total * scale * scale / v.dtype.type(len(x))
     for d in range(len(x)):
         x_grad[d] = scale * (v[d] * weight[d] - x[d] * mean)
-        z_grad[d] = y_grad[d] * weight[d] * x[d] * scale * slope[d]
+        z_grad[d] = y_grad[d] * slope[d]
+    for d in range(len(x)):
+        z_grad[d] *= weight[d] * x[d] * scale
 
 
 @fast_kernel

@@ -98,8 +98,11 @@ def _open(y_grad: Any, y: Any, z: Any, grad: Any, z_grad: Any) -> None:
     one = z.dtype.type(1)  # Numba would convert the result of a float32 and an integer to float64
     for d in range(len(z)):
         opened = sigmoid(z[d])
-        grad[d] = y_grad[d] * z[d] * opened
-        z_grad[d] = y_grad[d] * y[d] * opened * (one + z[d] * (one - opened))
+        grad[d] = z[d] * opened
+        z_grad[d] = opened * (one + z[d] * (one - opened))
+    for d in range(len(z)):
+        grad[d] *= y_grad[d]
+        z_grad[d] *= y_grad[d] * y[d]
 
 
 @fast_stage
