@@ -36,9 +36,9 @@ def test_all_kernels_fit_into_the_gpu_with_the_least_shared_memory(root, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", ["80", "86", "89", "90", "100"])
+@pytest.mark.parametrize("capability", ["80", "100"])
 def test_all_kernels_fit(root, tmp_path, capability):
-    done, found = compiled(root, tmp_path, "--capabilities", capability, "--states", "16", "128", "256")
+    done, found = compiled(root, tmp_path, "--capabilities", capability, "--states", "16", "--dtypes", "float32")
     assert not done.returncode, done.stderr
     if "skipped" in done.stderr:
         pytest.skip(done.stderr.splitlines()[-1])
