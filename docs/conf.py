@@ -36,6 +36,7 @@ templates_path = ["_templates"]
 nitpicky = True
 # Type variables and aliases of types, which have no page.
 nitpick_ignore = [("py:class", name) for name in ("B", "I", "K", "T", "Number", "EnergyLike", "PrimaryCountLike")]
+nitpick_ignore.append(("py:class", "torch.nn.parameter.Parameter"))  # PyTorch documents it as torch.nn.Parameter
 default_role = "public"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
