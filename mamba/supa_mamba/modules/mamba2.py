@@ -16,6 +16,7 @@ from supa_mamba.modules.states import BufferedMambaState, MambaState
 from supa_mamba.ops.buffered_state_update.buffer import InputBuffer
 from supa_mamba.ops.buffered_state_update.function import buffered_state_update
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
+from supa_mamba.ops.conv_ssd_norm.columns import Columns, Selected
 from supa_mamba.ops.conv_ssd_norm.function import conv_ssd_norm
 from supa_mamba.ops.conv_ssd_norm.inputs import MixerInputs, MixerOptions
 from supa_mamba.ops.dtypes import state_dtype
@@ -197,11 +198,11 @@ class Mamba2(CausalMixer):
         Returns:
             (M, d_inner) rows before the output projection.
         """
-        z, mixed, delta = self._split(projected)
+        z, mixed, delta = Columns.of(projected, self.d_inner, self.conv1d.in_channels)
         mixed = causal_conv1d_update(
             mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
         )
-        u, B, C = self._selected(mixed)
+        u, B, C = Selected.of(mixed, self.d_inner, self.nheads, self.ngroups)
         limited = self._limited()
         if limited:  # selective_state_update has no limits, so the step sizes are computed here
             delta = functional.softplus(delta.to(state_dtype(delta)) + self.dt_bias).clamp(*self.dt_limit)
@@ -213,7 +214,8 @@ class Mamba2(CausalMixer):
             y = buffered_state_update(state.ssm, state.buffer, *inputs, **options)
         else:
             y = selective_state_update(state.ssm, *inputs, **options)
-        return self._normalized(y, z)
+        normalized: Tensor = self.norm(y.flatten(1), z)
+        return normalized
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the shapes of the states, without the dimension of slots.
@@ -230,18 +232,3 @@ class Mamba2(CausalMixer):
 
     def _limited(self) -> bool:
         return self.dt_limit != (0.0, math.inf)
-
-    def _split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        z, mixed, delta = torch.split(projected, [self.d_inner, self.conv1d.in_channels, self.nheads], dim=-1)
-        return z, mixed, delta
-
-    def _selected(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        group = self.ngroups * self.d_state
-        u, B, C = torch.split(mixed, [self.d_inner, group, group], dim=-1)
-        rows = mixed.shape[0]
-        B, C = (x.reshape(rows, self.ngroups, self.d_state) for x in (B, C))
-        return u.reshape(rows, self.nheads, self.headdim), B, C
-
-    def _normalized(self, y: Tensor, z: Tensor) -> Tensor:
-        normalized: Tensor = self.norm(y.flatten(1), z)
-        return normalized

@@ -94,15 +94,15 @@ def sequence_operator(
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.save_for_backward(*inputs[:first], output[2])
-        ctx.options, ctx.return_final_states = inputs[first:last], inputs[last]
         ctx.inputs, ctx.arguments = first, inputs[first:-1]
         ctx.set_materialize_grads(False)
 
     def gradients(ctx: Any, grads: tuple[Tensor | None, ...], of_backward: Callable[..., Any]) -> tuple[Any, ...]:
         *given, checkpoints = ctx.saved_tensors
         y_grad = torch.zeros_like(given[0]) if grads[0] is None else grads[0]
-        final_grad = grads[1] if ctx.return_final_states else None
-        found = iter(of_backward(y_grad, final_grad, *given, *ctx.options, checkpoints))
+        *chosen, return_final_states = ctx.arguments
+        final_grad = grads[1] if return_final_states else None
+        found = iter(of_backward(y_grad, final_grad, *given, *chosen, checkpoints))
         of_inputs = [None if name == "offset" else next(found) for name in fields]
         of_inputs = [None if x is None else gradient for x, gradient in zip(given, of_inputs, strict=True)]
         return (*of_inputs, *[None] * (len(settings) + 2))

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from supa_mamba.ops.causal_conv1d.inputs import ConvInputs, ConvOptions
+from supa_mamba.ops.conv_ssd_norm.columns import Columns, Selected
 from supa_mamba.ops.gated_rms_norm.inputs import GatedNormInputs, GatedNormOptions
 from supa_mamba.ops.ssd.inputs import SsdInputs, SsdOptions
 
@@ -39,6 +39,18 @@ class MixerInputs(NamedTuple):
     dt_bias: Tensor
     norm_weight: Tensor
     offset: Tensor
+
+    def columns(self, projected: Tensor) -> Columns:
+        """Split the columns of the input projection, or of its gradient."""
+        return Columns.of(projected, len(self.norm_weight), len(self.conv_weight))
+
+    def selected(self, mixed: Tensor, groups: int) -> Selected:
+        """Split the columns of the result of the convolution, or of its gradient."""
+        return Selected.of(mixed, len(self.norm_weight), len(self.A), groups)
+
+    def new_result(self) -> Tensor:
+        """Return an uninitialised tensor for the normalised rows, (T, E)."""
+        return self.projected.new_empty(self.projected.shape[0], len(self.norm_weight))
 
     def new_projected_grad(self) -> Tensor:
         """Return an uninitialised tensor for the gradient of the input projection on a GPU, with aligned rows."""
@@ -76,67 +88,6 @@ class MixerOptions(NamedTuple):
     def of_norm(self) -> GatedNormOptions:
         """Return the options of the norm."""
         return GatedNormOptions(self.groups, self.eps, self.norm_before_gate)
-
-
-class Columns(NamedTuple):
-    """Views of the columns of the input projection, or of its gradient.
-
-    Args:
-        gate: (T, E) gate before SiLU.
-        mixed: (T, M) inputs of the convolution.
-        dt: (T, H) step sizes before bias and softplus.
-    """
-
-    gate: Tensor
-    mixed: Tensor
-    dt: Tensor
-
-    @classmethod
-    def of(cls, projected: Tensor, inputs: MixerInputs) -> "Columns":
-        """Split the columns of the input projection.
-
-        Args:
-            projected: (T, E + M + H) rows.
-            inputs: Inputs of the mixer.
-
-        Returns:
-            The views.
-        """
-        sizes = [len(inputs.norm_weight), len(inputs.conv_weight), len(inputs.A)]
-        return cls(*torch.split(projected, sizes, dim=-1))
-
-
-class Selected(NamedTuple):
-    """Views of the columns of the result of the convolution, or of its gradient.
-
-    Args:
-        x: (T, H, P) input of the recurrence.
-        B: (T, G, N) input matrix.
-        C: (T, G, N) output matrix.
-    """
-
-    x: Tensor
-    B: Tensor
-    C: Tensor
-
-    @classmethod
-    def of(cls, mixed: Tensor, inputs: MixerInputs, groups: int) -> "Selected":
-        """Split the columns of the result of the convolution.
-
-        Args:
-            mixed: (T, M) rows.
-            inputs: Inputs of the mixer.
-            groups: Number of groups of heads.
-
-        Returns:
-            The views.
-        """
-        inner = len(inputs.norm_weight)
-        of_matrix = (mixed.shape[1] - inner) // 2
-        x, B, C = torch.split(mixed, [inner, of_matrix, of_matrix], dim=-1)
-        heads = len(inputs.A)
-        counts = (heads, groups, groups)
-        return cls(*(v.view(v.shape[0], k, v.shape[1] // k) for v, k in zip((x, B, C), counts, strict=True)))
 
 
 class Saved(NamedTuple):

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from supa_mamba.ops.causal_conv1d import launch as conv
 from supa_mamba.ops.conv_ssd_norm.inputs import (
-    Columns,
     MixerInputs,
     MixerOptions,
     Saved,
-    Selected,
     conv_inputs,
     norm_inputs,
     ssd_inputs,
@@ -33,9 +31,9 @@ def forward(inputs: MixerInputs, options: MixerOptions, save: bool) -> tuple[Ten
     Returns:
         (T, E) normalised rows, and the intermediate results.
     """
-    columns = Columns.of(inputs.projected, inputs)
+    columns = inputs.columns(inputs.projected)
     mixed, _, _ = conv.forward(conv_inputs(columns.mixed, inputs), options.of_conv(), False, False)
-    recurrence = ssd_inputs(Selected.of(mixed, inputs, options.groups), columns.dt, inputs)
+    recurrence = ssd_inputs(inputs.selected(mixed, options.groups), columns.dt, inputs)
     y, _, checkpoints = ssd.forward(recurrence, options.of_ssd(), False, save)
     normalised = norm.forward(norm_inputs(y, columns.gate, inputs), options.of_norm())
     return normalised, Saved(mixed, y, checkpoints)
@@ -53,14 +51,14 @@ def backward(grad: Tensor, inputs: MixerInputs, saved: Saved, options: MixerOpti
     Returns:
         Gradient of each input except the offset, and None for a missing input.
     """
-    columns, projected_grad = Columns.of(inputs.projected, inputs), inputs.new_projected_grad()
-    grads = Columns.of(projected_grad, inputs)
+    columns, projected_grad = inputs.columns(inputs.projected), inputs.new_projected_grad()
+    grads = inputs.columns(projected_grad)
     y_grad = torch.empty_like(saved.y)
     of_norm = norm.backward_into(
         y_grad.flatten(1), grads.gate, grad, norm_inputs(saved.y, columns.gate, inputs), options.of_norm()
     )
-    selected = Selected.of(saved.mixed, inputs, options.groups)
-    x_grad, B_grad, C_grad = (v.flatten(1) for v in Selected.of(grads.mixed, inputs, options.groups))
+    selected = inputs.selected(saved.mixed, options.groups)
+    x_grad, B_grad, C_grad = (v.flatten(1) for v in inputs.selected(grads.mixed, options.groups))
     of_A, of_D, of_dt_bias, _ = ssd.backward_into(
         ssd.RowGradients(x_grad, grads.dt, B_grad, C_grad), y_grad, None, ssd_inputs(selected, columns.dt, inputs),
         saved.checkpoints, options.of_ssd(),

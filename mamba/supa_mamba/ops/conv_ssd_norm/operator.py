@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from supa_mamba.ops import backend
-from supa_mamba.ops.conv_ssd_norm.inputs import Columns, MixerInputs, MixerOptions, Saved, Selected, ssd_inputs
+from supa_mamba.ops.conv_ssd_norm.inputs import MixerInputs, MixerOptions, Saved, ssd_inputs
 from supa_mamba.ops.operators import custom_operator, run_backend, schema_arguments
 from supa_mamba.ops.transforms import first_order
 
@@ -27,12 +27,12 @@ def _forward(*flat: Any) -> tuple[Tensor, ...]:
 def _fake_forward(*flat: Any) -> tuple[Tensor, ...]:
     inputs, options, (save,) = _split(flat)
     projected = inputs.projected
-    rows, y = projected.shape[0], projected.new_empty(projected.shape[0], len(inputs.norm_weight))
+    y = inputs.new_result()
     if not save or not backend.is_cuda(projected):
         return (y, *Saved.nothing(y))
-    mixed = projected.new_empty(rows, len(inputs.conv_weight))
-    selected = Selected.of(mixed, inputs, options.groups)
-    recurrence = ssd_inputs(selected, Columns.of(projected, inputs).dt, inputs)
+    mixed = projected.new_empty(projected.shape[0], len(inputs.conv_weight))
+    selected = inputs.selected(mixed, options.groups)
+    recurrence = ssd_inputs(selected, inputs.columns(projected).dt, inputs)
     return y, mixed, projected.new_empty(selected.x.shape), recurrence.new_checkpoints(save=True)
 
 
@@ -60,7 +60,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
 def _gradients(ctx: Any, grads: tuple[Tensor | None, ...], of_backward: Callable[..., Any]) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
     given, results = saved[:_TENSORS], saved[_TENSORS:]
-    grad = given[0].new_zeros(given[0].shape[0], len(given[6])) if grads[0] is None else grads[0]
+    grad = MixerInputs(*given).new_result().zero_() if grads[0] is None else grads[0]
     found = of_backward(grad, *given, *ctx.options, *results)
     of_inputs = [None if x is None else gradient for x, gradient in zip(given, (*found, None), strict=True)]
     return (*of_inputs, *[None] * (_SETTINGS + 1))

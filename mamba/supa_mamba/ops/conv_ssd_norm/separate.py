@@ -5,7 +5,7 @@ from functools import partial
 from torch import Tensor
 
 from supa_mamba.ops.causal_conv1d.function import causal_conv1d
-from supa_mamba.ops.conv_ssd_norm.inputs import Columns, MixerInputs, MixerOptions, Selected
+from supa_mamba.ops.conv_ssd_norm.inputs import MixerInputs, MixerOptions
 from supa_mamba.ops.gated_rms_norm.function import gated_rms_norm
 from supa_mamba.ops.ssd.function import ssd
 
@@ -29,13 +29,13 @@ def run_separately(
     Returns:
         (T, E) normalised rows, and the final states or None.
     """
-    gate, mixed, dt = Columns.of(inputs.projected, inputs)
+    gate, mixed, dt = inputs.columns(inputs.projected)
     convolve = partial(
         causal_conv1d, mixed, inputs.conv_weight, inputs.conv_bias, offset=inputs.offset, initial_states=before[0],
         reverse=options.reverse, activation="silu",
     )  # fmt: skip
     mixed, conv = convolve(return_final_states=True) if return_final_states else (convolve(), None)
-    x, B, C = Selected.of(mixed, inputs, options.groups)
+    x, B, C = inputs.selected(mixed, options.groups)
     recur = partial(
         ssd, x, dt, inputs.A, B, C, D=inputs.D, dt_bias=inputs.dt_bias, dt_softplus=True,
         dt_limit=(options.dt_min, options.dt_max), offset=inputs.offset, initial_states=before[1],

@@ -33,12 +33,11 @@ def _fake_backward(y_grad: Tensor, x: Tensor, gate: Tensor, weight: Tensor, *_: 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:3])
-    ctx.options = inputs[3:]
     ctx.inputs, ctx.arguments = 3, inputs[3:]
 
 
 def _gradients(ctx: Any, grads: tuple[Tensor, ...], of_backward: Callable[..., Any]) -> tuple[Any, ...]:
-    return (*of_backward(grads[0], *ctx.saved_tensors, *ctx.options), None, None, None)
+    return (*of_backward(grads[0], *ctx.saved_tensors, *ctx.arguments), None, None, None)
 
 
 _ARGUMENTS = schema_arguments(GatedNormInputs, GatedNormOptions)
