@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -162,7 +162,11 @@ class HitCoding(Config):
             _check(part)
         if not sum(len(part.x) for part in parts):
             raise ValueError("The showers have no hits, so nothing can be learned from them; provide other showers.")
-        conditions = np.concatenate([_conditions(part.config, part.incident_energy, fields) for part in parts])
+        for part in parts:
+            _check_fields(part.config, fields)
+        conditions = torch.cat([
+            _conditions(part.config, torch.tensor(part.incident_energy), fields) for part in parts
+        ]).numpy()  # fmt: skip
         position = np.concatenate([np.stack([part.x, part.y]) for part in parts], 1)
         deviations = conditions.std(0)
         energies = np.concatenate([part.incident_energy for part in parts])
@@ -196,8 +200,7 @@ class HitCoding(Config):
         Returns:
             (S, C) float32 conditions, standardised.
         """
-        values = [incident_energy.double().log()]
-        values += [torch.full_like(values[0], float(getattr(config, name))) for name in self.fields]
+        values = _conditions(config, incident_energy, self.fields).unbind(1)
         pairs = zip(values, self.means, self.deviations, strict=True)
         return torch.stack([(value - mean) / deviation for value, mean, deviation in pairs], 1).float()
 
@@ -285,22 +288,20 @@ class HitCoding(Config):
         Raises:
             ValueError: If a value is impossible for a shower of this config.
         """
-        whole = incident_energy.double().cpu()
-        counts = batch.offset.diff().cpu()
-        energy = batch.remaining.double().cpu().exp() * whole.repeat_interleave(counts)
-        last = batch.is_last.cpu()
-        energy = torch.where(last, energy, energy * torch.sigmoid(batch.energy_logit.double().cpu()))
-        leak, logit = batch.leak.cpu(), batch.leak_logit.double().cpu()
-        leaked = torch.where(leak == PARTIAL_LEAK, torch.sigmoid(logit), (leak == ALL_LEAKS).double()) * whole
-        x, y = (batch.position.double().cpu() * self.position_scale).unbind(1)
+        batch, whole = HitBatch(*(column.cpu() for column in batch)), incident_energy.double().cpu()
+        energy = batch.remaining.double().exp() * whole.repeat_interleave(batch.offset.diff())
+        energy = torch.where(batch.is_last, energy, energy * torch.sigmoid(batch.energy_logit.double()))
+        of_part = torch.sigmoid(batch.leak_logit.double())
+        leaked = torch.where(batch.leak == PARTIAL_LEAK, of_part, (batch.leak == ALL_LEAKS).double()) * whole
+        x, y = (batch.position.double() * self.position_scale).unbind(1)
         return from_hits(
             config,
-            offset=batch.offset.cpu().numpy(),
+            offset=batch.offset.numpy(),
             incident_energy=whole.numpy(),
             x=x.numpy(),
             y=y.numpy(),
             energy=energy.numpy(),
-            slice=(batch.slice.cpu() + self.slices[0]).numpy(),
+            slice=(batch.slice + self.slices[0]).numpy(),
             leaked_energy=leaked.numpy(),
         )
 
@@ -322,8 +323,7 @@ def _check(showers: Showers) -> None:
         )
 
 
-def _conditions(config: ShowerConfig, incident_energy: Any, fields: Sequence[str]) -> Any:
-    values = [np.log(incident_energy)]
+def _check_fields(config: ShowerConfig, fields: Sequence[str]) -> None:
     for name in fields:
         value = getattr(config, name, None)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -331,5 +331,10 @@ def _conditions(config: ShowerConfig, incident_energy: Any, fields: Sequence[str
             raise ValueError(
                 f"fields: {name!r} was given, but it must be a numerical field of the config: {', '.join(allowed)}."
             )
-        values.append(np.full(len(incident_energy), float(value)))
-    return np.stack(values, 1)
+
+
+def _conditions(config: ShowerConfig, incident_energy: Tensor, fields: Sequence[str]) -> Tensor:
+    """Return the conditions of showers before the standardisation, (S, C) float64."""
+    values = [incident_energy.double().log()]
+    values += [torch.full_like(values[0], float(getattr(config, name))) for name in fields]
+    return torch.stack(values, 1)

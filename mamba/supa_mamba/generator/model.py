@@ -165,10 +165,10 @@ class ShowerGenerator(nn.Module):
         last, slices = self.next_distribution(hidden, previous.slice)
         of_next = functional.logsigmoid(torch.where(batch.is_last, last, -last))
         of_next = of_next + slices.gather(1, batch.slice[:, None])[:, 0]
-        energy = self.energy_distribution(hidden, batch.slice, batch.is_last)
-        of_energy = energy.log_density(batch.energy_logit) + batch.energy_scale
+        chosen = self.add_choice(hidden, batch.slice, batch.is_last)
+        of_energy = self.energy_distribution(chosen).log_density(batch.energy_logit) + batch.energy_scale
         position = self.position_distribution(
-            hidden, batch.slice, batch.is_last, batch.energy_logit, previous.remaining, previous.position
+            chosen, batch.is_last, batch.energy_logit, previous.remaining, previous.position
         )
         return LogLikelihood(
             of_leak + torch.where(batch.leak == PARTIAL_LEAK, of_part, 0.0),
@@ -206,8 +206,8 @@ class ShowerGenerator(nn.Module):
         allowed = self.slice_order >= first[:, None]
         return found[:, 0], found[:, 1:].masked_fill(~allowed, -torch.inf).log_softmax(1)
 
-    def energy_distribution(self, hidden: Tensor, number: Tensor, is_last: Tensor) -> NormalMixture:
-        """Predict the energy of the next hit.
+    def add_choice(self, hidden: Tensor, number: Tensor, is_last: Tensor) -> Tensor:
+        """Add the slice of the next hit, and whether it is the last one, to the results of the stack.
 
         Args:
             hidden: (T, d_model) results of the stack.
@@ -215,14 +215,25 @@ class ShowerGenerator(nn.Module):
             is_last: (T,) whether the hit is the last one.
 
         Returns:
+            (T, d_model) inputs of the heads for energy and position.
+        """
+        found: Tensor = self.chosen_slice(torch.cat([self._one_hot(number), is_last[:, None].float()], 1))
+        return hidden + found
+
+    def energy_distribution(self, chosen: Tensor) -> NormalMixture:
+        """Predict the energy of the next hit.
+
+        Args:
+            chosen: (T, d_model) results of `add_choice`.
+
+        Returns:
             Distribution of the energy logit.
         """
-        return NormalMixture.of(self.energy_head(hidden + self._chosen(number, is_last)).float())
+        return NormalMixture.of(self.energy_head(chosen).float())
 
     def position_distribution(
         self,
-        hidden: Tensor,
-        number: Tensor,
+        chosen: Tensor,
         is_last: Tensor,
         energy_logit: Tensor,
         remaining: Tensor,
@@ -231,8 +242,7 @@ class ShowerGenerator(nn.Module):
         """Predict the position of the next hit.
 
         Args:
-            hidden: (T, d_model) results of the stack.
-            number: (T,) number of the slice of the hit.
+            chosen: (T, d_model) results of `add_choice`.
             is_last: (T,) whether the hit is the last one.
             energy_logit: (T,) energy logit of the hit.
             remaining: (T,) logarithm of the energy of this and all later hits over the incident energy.
@@ -242,12 +252,8 @@ class ShowerGenerator(nn.Module):
             Distribution of the position.
         """
         energy = remaining + torch.where(is_last, 0.0, functional.logsigmoid(energy_logit))
-        known = hidden + self._chosen(number, is_last) + self.chosen_energy(torch.stack([energy_logit, energy], 1))
+        known = chosen + self.chosen_energy(torch.stack([energy_logit, energy], 1))
         return PlaneMixture.of(self.position_head(known).float(), previous_position)
-
-    def _chosen(self, number: Tensor, is_last: Tensor) -> Tensor:
-        found: Tensor = self.chosen_slice(torch.cat([self._one_hot(number), is_last[:, None].float()], 1))
-        return found
 
     def _one_hot(self, number: Tensor) -> Tensor:
         """Return (T, slices) float32 indicators of slices, zeros for none."""
