@@ -28,6 +28,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from mamba_modules import MODELS
 from measuring import give, note, torch_facts
 from torch import Tensor
 from torch.nn import functional
@@ -38,13 +39,6 @@ from supa.compiler import fast_kernel
 from supa_mamba import MambaStack
 from supa_mamba.ops.compiled import run_parts
 from supa_mamba.ops.compiled_math import exponential
-
-MODELS: dict[str, dict[str, Any]] = {
-    "mamba": {"mixer": "mamba"},
-    "bimamba": {"mixer": "bimamba"},
-    "mamba2": {"mixer": "mamba2", "d_state": 64},
-}
-"""Options of the stacks, as in ``mamba_modules.py``."""
 
 LAYERS = 2
 
