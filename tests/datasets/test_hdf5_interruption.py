@@ -141,9 +141,11 @@ import h5py
 
 with h5py.File(sys.argv[1], "r", swmr=True, libver="latest", locking=False) as file:
     for _ in sys.stdin:
-        for column in (file["progress"], file["showers/offset"], file["hits/energy"]):
-            column.refresh()
+        # The writer goes on meanwhile: the number of showers must be read before the lengths of the columns.
+        file["progress"].refresh()
         count = int(file["progress"][0])
+        for column in (file["showers/offset"], file["hits/energy"]):
+            column.refresh()
         offset = file["showers/offset"][: count + 1]
         print(count, float(file["hits/energy"][: offset[-1]].sum(dtype="f8")), flush=True)
 """
@@ -154,18 +156,23 @@ with h5py.File(sys.argv[1], "r", swmr=True, libver="latest", locking=False) as f
 def test_a_reader_follows_the_partial_file(tmp_path, compression):
     showers, path = _showers(300), tmp_path / "a.h5"
     counts = []
-    with ShowerWriter(path, showers.run, compression=compression) as writer:
-        command = [sys.executable, "-c", READER, f"{path}.partial"]
-        reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for start in range(0, 300, 60):
-            writer.append(showers[start : start + 60])
+    command = [sys.executable, "-c", READER, f"{path}.partial"]
+    with (
+        ShowerWriter(path, showers.run, compression=compression) as writer,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader,
+    ):
+        for stop in (60, 120, 180, 240, 300, None):
+            if stop is not None:
+                writer.append(showers[stop - 60 : stop])
+            else:
+                writer._queue.drain()  # what the thread of the writer has not yet written
             reader.stdin.write("\n")
             reader.stdin.flush()
             count, energy = reader.stdout.readline().split()
             counts.append(int(count))
             expected = showers[: int(count)].energy.astype(np.float32).sum(dtype=np.float64)
             assert float(energy) == pytest.approx(expected, rel=1e-12)
-        reader.communicate()
+        reader.stdin.close()
     assert counts == sorted(counts)
     assert counts[-1] > 200
 
