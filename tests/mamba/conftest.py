@@ -1,7 +1,10 @@
 """Backends that every operation is tested on: CPU, kernels in Triton's interpreter, and kernels on a GPU."""
 
+import functools
 import importlib.util
+import inspect
 import os
+import sys
 
 import pytest
 import torch
@@ -48,14 +51,48 @@ def interpreter(monkeypatch, request):
         pytest.skip("Triton is not installed, so the kernels cannot run in its interpreter")
     if os.environ["TRITON_INTERPRET"] != "1":
         pytest.skip("this PyTorch cannot use the GPU; set TRITON_INTERPRET=1 to interpret the kernels")
-    from triton.runtime.interpreter import InterpreterBuilder
+    from triton.runtime import interpreter
 
-    if not hasattr(InterpreterBuilder, "get_int1_ty"):
+    if not hasattr(interpreter.InterpreterBuilder, "get_int1_ty"):
         pytest.skip("the interpreter of this Triton lacks boolean constants; use Triton 3.4 or later")
+    _use_a_faster_interpreter(monkeypatch, interpreter)
     monkeypatch.setattr("supa_mamba.ops.backend.is_cuda", lambda x: True)
     monkeypatch.setattr("supa_mamba.ops.row_tiles.PROGRAMS", 2)
     if "whole_tiles" not in request.fixturenames:
         monkeypatch.setattr("supa_mamba.ops.selective_scan.block_sizes.TILE", 4)
+
+
+def _use_a_faster_interpreter(monkeypatch, interpreter):
+    """Leave out two things that take half of the interpreter's time and change no result.
+
+    At each call of a function in a kernel, the interpreter replaces the members of ``triton.language`` again; once
+    per kernel is enough. And coverage traces each line of the interpreter, although it omits the kernels.
+    """
+    run_kernel, replace_members = interpreter.GridExecutor.__call__, interpreter._patch_lang
+    replaced = set()
+
+    @functools.cache
+    def languages(fn):
+        modules = [value for value in fn.__globals__.values() if inspect.ismodule(value)]
+        return {module.__name__ for module in modules if module in (interpreter.tl, interpreter.tl.core)}
+
+    def run_without_trace(self, *args, **kwargs):
+        replaced.clear()
+        trace = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return run_kernel(self, *args, **kwargs)
+        finally:
+            sys.settrace(trace)
+
+    def replace_members_once(fn):
+        if languages(fn) <= replaced:
+            return None
+        replaced.update(languages(fn))
+        return replace_members(fn)
+
+    monkeypatch.setattr(interpreter.GridExecutor, "__call__", run_without_trace)
+    monkeypatch.setattr(interpreter, "_patch_lang", replace_members_once)
 
 
 @pytest.fixture
