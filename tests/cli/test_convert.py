@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import supa
 import supa_datasets
-from supa_cli.main import cli
+from supa_cli.main import cli, main
 
 COMMAND = [sys.executable, "-m", "supa_cli.main", "convert"]
 
@@ -89,12 +89,15 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_error(folder, arguments, code, message):
+def test_a_mistake_is_one_clear_error(folder, monkeypatch, capsys, arguments, code, message):
     before = sorted(folder.iterdir())
-    result = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert result.returncode == code
-    assert "Traceback" not in result.stderr
-    assert re.search(message, result.stderr.replace("\n", " ")), result.stderr
+    monkeypatch.setattr(sys, "argv", ["supa", "convert", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    text = capsys.readouterr().err
+    assert stop.value.code == code
+    assert "Traceback" not in text
+    assert re.search(message, text.replace("\n", " ")), text
     assert sorted(folder.iterdir()) == before
 
 

@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 
 from supa_datasets import GraphBenchmark, load_benchmark
+from supa_learning import graph_baselines
 from supa_learning.folds import Fold, stratified_folds
 from supa_learning.graph_baselines import BASELINES, run_baseline, targets_of
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+
+@pytest.fixture
+def few_trees(monkeypatch):
+    """Use small forests: those of the real sets have 200 trees."""
+    monkeypatch.setattr(graph_baselines, "TREES", 20)
 
 
 def _graph(nodes: int, labels: list[int], y: int):
@@ -29,6 +36,7 @@ def _accuracy(benchmark, name, folds=5):
     return np.mean([run_baseline(benchmark, fold, name).test_accuracy for fold in made])
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_size_and_labels_classify_synthetic_graphs():
     random = np.random.default_rng(0)
     by_size = _benchmark(_graph(n := 4 + 4 * (k % 2), random.integers(0, 3, n).tolist(), k % 2) for k in range(60))
@@ -51,6 +59,7 @@ def test_a_result_is_computed_on_its_fold():
     assert np.isnan(run_baseline(benchmark, Fold(fold.train, np.array([], int), fold.test), "size").valid_accuracy)
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_a_forest_depends_only_on_its_seed():
     random = np.random.default_rng(1)
     graphs = [_graph(n, random.integers(0, 3, n).tolist(), int(random.integers(2))) for n in random.integers(3, 9, 60)]
@@ -60,6 +69,7 @@ def test_a_forest_depends_only_on_its_seed():
     assert one.predictions.tolist() != other.predictions.tolist()
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_a_single_training_class_is_always_predicted():
     benchmark = _benchmark(_graph(4, [0] * 4, int(k >= 20)) for k in range(30))
     fold = Fold(np.arange(5), np.array([6]), np.array([7, 25]))

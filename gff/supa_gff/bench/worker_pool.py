@@ -12,7 +12,6 @@ from typing import Any
 from supa.checks import check_int
 from supa_gff.bench.jobs import Job, JobResult
 from supa_gff.bench.results import Result, ResultsFile, finished
-from supa_gff.bench.runners import run_job
 
 Run = Callable[[Job, str | None], JobResult]
 
@@ -22,13 +21,20 @@ _LONGEST_ERROR = 500
 _SECONDS_BETWEEN_PAUSES = 0.1
 
 
+def _run_job(job: Job, root: str | None) -> JobResult:
+    # Imported on first use: a worker with another function starts without PyTorch.
+    from supa_gff.bench.runners import run_job
+
+    return run_job(job, root)
+
+
 def run_jobs(
     jobs: Sequence[Job],
     file: ResultsFile,
     *,
     root: str | None = None,
     workers: int = 1,
-    run: Run = run_job,
+    run: Run = _run_job,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     pause: Callable[[], None] = lambda: None,
 ) -> int:
