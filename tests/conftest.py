@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tracing import without_trace
 
 # Each state of the source has a folder of its own below it.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"supa-tests-{os.getuid()}"))
@@ -12,6 +13,16 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"sup
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidia0").exists() else "1")
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _numba_compiles_without_trace():
+    """Save a fifth of the time of compilation: coverage would trace the compiler, too."""
+    from numba.core.dispatcher import Dispatcher
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Dispatcher, "compile", without_trace(Dispatcher.compile))
+        yield
 
 
 @pytest.fixture

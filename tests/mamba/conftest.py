@@ -4,10 +4,10 @@ import functools
 import importlib.util
 import inspect
 import os
-import sys
 
 import pytest
 import torch
+from tracing import without_trace
 
 CUDA = torch.cuda.is_available()
 
@@ -76,14 +76,10 @@ def _use_a_faster_interpreter(monkeypatch, interpreter):
         modules = [value for value in fn.__globals__.values() if inspect.ismodule(value)]
         return {module.__name__ for module in modules if module in (interpreter.tl, interpreter.tl.core)}
 
-    def run_without_trace(self, *args, **kwargs):
+    @without_trace
+    def run(self, *args, **kwargs):
         replaced.clear()
-        trace = sys.gettrace()
-        sys.settrace(None)
-        try:
-            return run_kernel(self, *args, **kwargs)
-        finally:
-            sys.settrace(trace)
+        return run_kernel(self, *args, **kwargs)
 
     def replace_members_once(fn):
         if languages(fn) <= replaced:
@@ -91,7 +87,7 @@ def _use_a_faster_interpreter(monkeypatch, interpreter):
         replaced.update(languages(fn))
         return replace_members(fn)
 
-    monkeypatch.setattr(interpreter.GridExecutor, "__call__", run_without_trace)
+    monkeypatch.setattr(interpreter.GridExecutor, "__call__", run)
     monkeypatch.setattr(interpreter, "_patch_lang", replace_members_once)
 
 

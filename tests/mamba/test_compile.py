@@ -12,7 +12,10 @@ import pytest
 
 INSTALLED = importlib.util.find_spec("triton") is not None
 OLD = INSTALLED and version("triton").startswith("3.2.")
-pytestmark = pytest.mark.skipif(not INSTALLED or OLD, reason="Triton 3.3 or later is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not INSTALLED or OLD, reason="Triton 3.3 or later is not installed"),
+]
 
 KERNELS = r"^def (\w+_kernel)\("
 
@@ -35,7 +38,6 @@ def test_all_kernels_fit_into_the_gpu_with_the_least_shared_memory(root, tmp_pat
     assert written == {kernel["kernel"] for kernel in found}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("capability", ["80", "100"])
 def test_all_kernels_fit(root, tmp_path, capability):
     done, found = compiled(root, tmp_path, "--capabilities", capability, "--states", "16", "--dtypes", "float32")
