@@ -209,6 +209,7 @@ def test_an_interrupted_epoch_resumes_to_identical_weights(supa, monkeypatch, nu
     assert _weights() == _weights("whole.ckpt")
 
 
+@pytest.mark.slow
 def test_killed_training_resumes_to_identical_weights(supa, root, folder):
     options = ["--dataset", "MUTAG", "--method", "best", *SHORT, "--epochs", "60"]
     assert supa("train", *options, "-o", "whole.ckpt")[0] == 0

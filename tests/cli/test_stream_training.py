@@ -69,9 +69,8 @@ def _weights(command, name):
     return {key: value.numpy().tobytes() for key, value in LOAD[command[0]](name).training["model"].items()}
 
 
-@pytest.mark.parametrize(
-    "command", [ENCODER, pytest.param(GREEDY, marks=pytest.mark.slow)], ids=["encoder", "graph network"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [ENCODER, GREEDY], ids=["encoder", "graph network"])
 def test_killed_training_resumes_to_identical_weights(run, command):
     options = [*command, "--epochs", "8", "--patience", "8"]
     assert run(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")

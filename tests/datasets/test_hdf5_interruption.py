@@ -28,7 +28,10 @@ def _showers(count: int, first: int = 0) -> Showers:
     return supa.simulate(count, "two-primaries", seed=8, energy="log:1:100", record="particles", first=first)
 
 
-WAYS = [("none", True), ("none", False), ("gzip", True), ("zstd", False), ("lz4", True)]
+WAYS = [
+    ("none", True), ("none", False), ("gzip", True), ("zstd", False),
+    pytest.param("lz4", True, marks=pytest.mark.slow),
+]  # fmt: skip
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -76,7 +76,13 @@ def test_packed_rows_of_any_lengths(mixer):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("mixer", list(MIXERS))
+# The slow tests export the modules whose parts are exported here.
+COMPOSED = ("BiMamba", "MambaBlock", "MambaStack")
+
+
+@pytest.mark.parametrize(
+    "mixer", [pytest.param(name, marks=[pytest.mark.slow] * (name in COMPOSED)) for name in MIXERS]
+)
 def test_padded_batches_of_any_size(mixer):
     others = [(torch.randn(shape),) for shape in [(1, 4, WIDTH), (4, 1, WIDTH), (3, 9, WIDTH)]]
     check_program(MIXERS[mixer](), (torch.randn(2, 3, WIDTH),), (ANY_PADDED,), others, strict=mixer == "Mamba2")

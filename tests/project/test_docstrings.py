@@ -27,6 +27,19 @@ def parameters(value) -> list[str]:
 
 
 NAMES = public_names()
+# Their examples take seconds. Other tests of the default run call these functions, too.
+LONG = {
+    "supa.write_report",
+    "supa_datasets.generate_shards",
+    "supa_datasets.merge_shards",
+    "supa_datasets.score_file",
+    "supa_datasets.score_showers",
+}
+EXAMPLES = [
+    pytest.param(*pair, id=name, marks=[pytest.mark.slow] * (name in LONG))
+    for pair in NAMES
+    for name in [".".join(pair)]
+]
 
 
 @pytest.mark.parametrize(("package", "name"), NAMES, ids=[".".join(pair) for pair in NAMES])
@@ -48,7 +61,7 @@ def test_docstring_describes_arguments_and_returned_values(package, name):
     assert ">>>" in found["Example"], "the example must be a doctest"
 
 
-@pytest.mark.parametrize(("package", "name"), NAMES, ids=[".".join(pair) for pair in NAMES])
+@pytest.mark.parametrize(("package", "name"), EXAMPLES)
 def test_example_runs(package, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     value = getattr(importlib.import_module(package), name)
