@@ -30,6 +30,7 @@ WITH_CODE = [name for name, page in PAGES.items() if {"python", "pycon", "sh"} &
 REPLACED: dict[str, dict[str, str]] = {
     "README.md": {
         "-n 1e4": "-n 60",
+        "--shards 4": "--shards 4 --workers 1",
         "-n 1000": "-n 60",
         "-n 1e5": "-n 120",
         "-n 2000": "-n 120",

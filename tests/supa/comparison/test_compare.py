@@ -377,7 +377,8 @@ def test_report_is_one_self_contained_page(result, tmp_path):
 
 def test_names_are_escaped_in_the_report(pair, tmp_path):
     result = compare(*pair, names=("<b>$x^$", "&amp;"), repeats=19, multivariate=False)
-    text = supa.write_report(result, tmp_path)[0].read_text()
+    short = dataclasses.replace(result, observables=result.observables[:3])  # drawing all takes seconds
+    text = supa.write_report(short, tmp_path)[0].read_text()
     assert "&lt;b&gt;" in text
     assert "<b>" not in text
 
