@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from supa_mamba.encoder import ShowerEncoder as ShowerEncoder
     from supa_mamba.evaluation import Evaluation as Evaluation
     from supa_mamba.evaluation import evaluate as evaluate
-    from supa_mamba.generator.coding import HitBatch as HitBatch
     from supa_mamba.generator.coding import HitCoding as HitCoding
     from supa_mamba.generator.config import GeneratorConfig as GeneratorConfig
+    from supa_mamba.generator.hits import HitBatch as HitBatch
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
     from supa_mamba.modules.attention import CausalAttention as CausalAttention
     from supa_mamba.modules.bimamba import BiMamba as BiMamba

@@ -9,7 +9,7 @@ from scipy.stats import kstest
 
 import supa
 from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
-from supa_mamba.generator.coding import HitColumns
+from supa_mamba.generator.hits import HitColumns
 from supa_mamba.generator.mixtures import LOWEST_LOG_SCALE, NormalMixture, PlaneMixture, categorical_sample
 from supa_mamba.generator.model import Previous, previous_of
 
@@ -220,6 +220,11 @@ def test_conditions_are_named(showers):
     assert coding.num_conditions == 2
     assert coding.encode(other).condition.shape == (10, 2)
     assert coding == HitCoding.from_dict(coding.to_dict())
+
+
+def test_the_largest_number_of_hits_is_that_of_the_training_showers(showers):
+    other = supa.simulate(10, "critical", seed=2)
+    assert HitCoding.fit([showers, other]).most_hits == max(showers.num_hits.max(), other.num_hits.max())
 
 
 def test_errors(showers, coding):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supa_mamba.generator.coding import PARTIAL_LEAK, HitBatch, HitCoding
+from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.config import GeneratorConfig
+from supa_mamba.generator.hits import PARTIAL_LEAK, HitBatch
 from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.stack import BlockStack, MambaStack
