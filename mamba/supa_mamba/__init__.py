@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from supa_mamba.evaluation import Evaluation as Evaluation
     from supa_mamba.evaluation import evaluate as evaluate
     from supa_mamba.generator.coding import HitCoding as HitCoding
+    from supa_mamba.generator.conditions import ShowerConditions as ShowerConditions
     from supa_mamba.generator.config import GeneratorConfig as GeneratorConfig
     from supa_mamba.generator.hits import HitBatch as HitBatch
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
