@@ -179,7 +179,7 @@ def test_densities_are_those_of_energies():
     def difference(name, *changes):
         """Move energy from the last hit, or from the leak, to the first hit."""
         up, down = (
-            getattr(coding.encode_columns(columns._replace(**change), chosen.config), name)[0].item()
+            getattr(coding.encode_columns(columns._replace(**change), batch.condition), name)[0].item()
             for change in changes
         )
         return (up - down) / (2 * small)
@@ -199,7 +199,7 @@ def test_probabilities_of_the_next_hit_add_up_to_one(showers, coding):
     model, batch = model_of(coding), coding.encode(showers)
     previous = previous_of(batch, coding.num_slices)
     hidden = model.stack(model.embed(previous), batch.offset)
-    _, slices = model.next_distribution(hidden, previous.slice)
+    _, slices = model.next_distribution(hidden, previous)
     torch.testing.assert_close(slices.exp().sum(1), torch.ones(len(slices)))
     earlier = torch.arange(coding.num_slices) < torch.where(previous.number > 0, previous.slice, 0)[:, None]
     assert (slices[earlier] == -torch.inf).all()
@@ -208,18 +208,10 @@ def test_probabilities_of_the_next_hit_add_up_to_one(showers, coding):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available; run with -m gpu on a GPU")
 def test_a_gpu_codes_the_same_values(showers, coding):
-    columns = HitColumns.of(showers)
-    found = coding.encode_columns(HitColumns(*(x.cuda() for x in columns)), showers.config)
-    for name, a, b in zip(found._fields, found, coding.encode(showers), strict=True):
+    columns, batch = HitColumns.of(showers), coding.encode(showers)
+    found = coding.encode_columns(HitColumns(*(x.cuda() for x in columns)), batch.condition.cuda())
+    for name, a, b in zip(found._fields, found, batch, strict=True):
         torch.testing.assert_close(a.cpu(), b, rtol=1e-6, atol=1e-6, msg=name)
-
-
-def test_conditions_are_named(showers):
-    other = supa.simulate(10, supa.ShowerConfig(split_late=0.3), seed=1)
-    coding = HitCoding.fit([showers, other], ["split_late"])
-    assert coding.num_conditions == 2
-    assert coding.encode(other).condition.shape == (10, 2)
-    assert coding == HitCoding.from_dict(coding.to_dict())
 
 
 def test_the_largest_number_of_hits_is_that_of_the_training_showers(showers):
@@ -228,7 +220,7 @@ def test_the_largest_number_of_hits_is_that_of_the_training_showers(showers):
 
 
 def test_errors(showers, coding):
-    with pytest.raises(ValueError, match=r"fields: 'split' was given, but it must be a numerical field"):
+    with pytest.raises(ValueError, match=r"fields: 'split' was given, but it must be 'preset', or a numerical field"):
         HitCoding.fit(showers, ["split"])
     with pytest.raises(ValueError, match="readout layers of the training showers have slices"):
         HitCoding.fit(supa.simulate(9, "standard", seed=1)).encode(showers)

@@ -343,7 +343,7 @@ def test_unsuitable_showers_raise_a_clear_error(showers, tmp_path):
         generator_task(halved, TINY)
     with pytest.raises(ValueError, match=r"A batch has \d+ showers?, but there are 99 processes"):
         generator_task(showers, TINY, processes=Processes(0, 99))
-    with pytest.raises(ValueError, match="fields: 'energy' was given, but it must be a numerical field"):
+    with pytest.raises(ValueError, match="fields: 'energy' was given, but it must be 'preset', or a numerical field"):
         generator_task(showers, TINY.replace(fields=("energy",)))
 
 

@@ -93,11 +93,12 @@ class ShowerGenerator(nn.Module):
 
     stack: BlockStack
     slice_order: Tensor
+    slices_of_config: Tensor | None
 
     def __init__(self, config: GeneratorConfig, coding: HitCoding, *, device: Any = None) -> None:
         super().__init__()
         self.config, self.coding = config, coding
-        width, slices, conditions = config.d_model, coding.num_slices, coding.num_conditions
+        width, slices, conditions = config.d_model, coding.num_slices, coding.conditions.num_conditions
         # Slices enter as one-hot vectors: the gradient of an embedding is slow if there are few rows.
         self.inputs = nn.Linear(slices + 3 + _NUMBERS + conditions, width, device=device)
         options: dict[str, Any] = {"d_state": config.d_state, "device": device}
@@ -116,6 +117,7 @@ class ShowerGenerator(nn.Module):
         self.position_head = _perceptron(width, width, 7 * config.position_components, device)
         order = [s if s + coding.slices[0] in coding.slices else -1 for s in range(slices)]
         self.register_buffer("slice_order", torch.tensor(order, device=device), persistent=False)
+        self.register_buffer("slices_of_config", _slices_of_configs(coding, device), persistent=False)
 
     def forward(self, batch: HitBatch) -> LogLikelihood:
         """Compute the likelihood of showers.
@@ -139,7 +141,7 @@ class ShowerGenerator(nn.Module):
         Returns:
             (T, d_model) rows.
         """
-        absolute = previous.remaining + previous.condition[:, 0] * self.coding.deviations[0]
+        absolute = previous.remaining + previous.condition[:, 0] * self.coding.conditions.deviations[0]
         numbers = torch.stack([
             previous.remaining, absolute, torch.log1p(previous.number.float()),
             torch.log1p(previous.number_in_slice.float()), (previous.number == 0).float(),
@@ -163,7 +165,7 @@ class ShowerGenerator(nn.Module):
         leak, leaked = self.leak_distribution(batch.condition)
         of_leak = leak.gather(1, batch.leak[:, None])[:, 0]
         of_part = leaked.log_density(batch.leak_logit) + batch.leak_scale
-        last, slices = self.next_distribution(hidden, previous.slice)
+        last, slices = self.next_distribution(hidden, previous)
         of_next = functional.logsigmoid(torch.where(batch.is_last, last, -last))
         of_next = of_next + slices.gather(1, batch.slice[:, None])[:, 0]
         chosen = self.add_choice(hidden, batch.slice, batch.is_last)
@@ -191,20 +193,24 @@ class ShowerGenerator(nn.Module):
         found = self.leak_head(condition).float()
         return found[:, :3].log_softmax(1), NormalMixture.of(found[:, 3:])
 
-    def next_distribution(self, hidden: Tensor, previous_slice: Tensor) -> tuple[Tensor, Tensor]:
+    def next_distribution(self, hidden: Tensor, previous: Previous) -> tuple[Tensor, Tensor]:
         """Predict the end and the slice of the next hit.
 
         Args:
             hidden: (T, d_model) results of the stack.
-            previous_slice: (T,) slice of the previous hit, or the number of slices.
+            previous: What is known before each hit.
 
         Returns:
             (T,) logit of the probability that the hit is the last one, and (T, slices) logarithms of the probabilities
-            of its slice. Slices before the previous one, and slices outside the readout layers, have probability 0.
+            of its slice. Slices before the previous one, and slices outside the readout layers of the config, have
+            probability 0.
         """
         found = self.next_head(hidden).float()
-        first = torch.where(previous_slice < len(self.slice_order), previous_slice, 0)
+        first = torch.where(previous.slice < len(self.slice_order), previous.slice, 0)
         allowed = self.slice_order >= first[:, None]
+        if self.slices_of_config is not None:
+            indicators = previous.condition[:, -len(self.slices_of_config) :]
+            allowed = allowed & (indicators @ self.slices_of_config > 0)
         return found[:, 0], found[:, 1:].masked_fill(~allowed, -torch.inf).log_softmax(1)
 
     def add_choice(self, hidden: Tensor, number: Tensor, is_last: Tensor) -> Tensor:
@@ -292,3 +298,13 @@ def previous_of(batch: HitBatch, slices: int) -> Previous:
 
 def _perceptron(inputs: int, width: int, outputs: int, device: Any) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, width, device=device), nn.SiLU(), nn.Linear(width, outputs, device=device))
+
+
+def _slices_of_configs(coding: HitCoding, device: Any) -> Tensor | None:
+    """Return (configs, slices) indicators of the slices of the readout layers, or None if all configs have the same."""
+    configs = coding.conditions.configs
+    if len({config.readout_layers for config in configs}) == 1:
+        return None
+    slices = range(coding.slices[0], coding.slices[-1] + 1)
+    rows = [[any(a <= s <= b for a, b in config.readout_layers) for s in slices] for config in configs]
+    return torch.tensor(rows, dtype=torch.float32, device=device)

@@ -62,6 +62,7 @@ class GeneratorTask(PackedTask):
         processes = processes or Processes()
         self.config, self.coding, self.shower_configs = config, coding, tuple(shower_configs)
         trained = new_generator(config, coding).to(processes.device)
+        self._conditions = coding.conditions.table(self.shower_configs, processes.device)
         self._average = AveragedWeights(trained, config.ema)
         super().__init__(
             self._average.model, config, train, valid, trained=trained, processes=processes, cuda_graphs=cuda_graphs
@@ -139,12 +140,9 @@ class GeneratorTask(PackedTask):
 
     def _coded(self, batch: Batch) -> HitBatch:
         columns = columns_of(batch, self.coding.slices[0])
-        coded = self.coding.encode_columns(columns, self.shower_configs[0])
-        if len(self.shower_configs) == 1:
-            return coded
-        conditions = torch.stack([self.coding.conditions(c, columns.incident_energy) for c in self.shower_configs])
         of_config = batch.target[:, 2].long()
-        return coded._replace(condition=conditions[of_config, torch.arange(len(of_config), device=self.device)])
+        condition = self.coding.conditions.from_table(self._conditions, of_config, columns.incident_energy)
+        return self.coding.encode_columns(columns, condition)
 
 
 def new_generator(config: GeneratorTrainingConfig, coding: HitCoding) -> ShowerGenerator:
@@ -221,7 +219,7 @@ def task_of_splits(
     Raises:
         ValueError: If a generator cannot learn from the showers.
     """
-    coding = HitCoding.fit(train, config.fields)
+    coding = HitCoding.fit([part for part in train if len(part)], config.fields)
     for part in valid:
         check_showers(part)
     configs = distinct_configs([*train, *valid])

@@ -16,7 +16,8 @@ class GeneratorTrainingConfig(Config):
 
     Args:
         generator: Sizes of the model.
-        fields: Names of numerical fields of the config that the model is conditioned on, beside the incident energy.
+        fields: Conditions of the model beside the incident energy: names of numerical fields of the config, and
+            ``"preset"`` to distinguish the configs of the training showers.
         epochs: Maximum number of epochs. The learning-rate schedule covers all of them.
         batch_size: Number of showers per batch, over all processes.
         learning_rate: Peak learning rate of AdamW.
