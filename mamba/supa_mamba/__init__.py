@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from supa_mamba.generator.config import GeneratorConfig as GeneratorConfig
     from supa_mamba.generator.hits import HitBatch as HitBatch
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
+    from supa_mamba.generator.sampling.sampler import sample_showers as sample_showers
+    from supa_mamba.generator.sampling.sampler import sample_stream as sample_stream
     from supa_mamba.modules.attention import CausalAttention as CausalAttention
     from supa_mamba.modules.bimamba import BiMamba as BiMamba
     from supa_mamba.modules.block import MambaBlock as MambaBlock

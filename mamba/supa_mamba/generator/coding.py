@@ -17,7 +17,7 @@ from supa_mamba.generator.conditions import ShowerConditions
 from supa_mamba.generator.hits import ALL_LEAKS, NO_LEAK, PARTIAL_LEAK, HitBatch, HitColumns
 from supa_mamba.generator.shower_checks import check_showers
 
-_SHARE_BITS = 40
+SHARE_BITS = 40
 """Energies are counted in units of 2^-40 of the incident energy, so that sums over hits are exact and reproducible."""
 
 _Positive = Annotated[float, partial(check_real, lambda v: v > 0, "above 0")]
@@ -137,7 +137,7 @@ class HitCoding(Config):
         incident = columns.incident_energy.double()
         whole = incident[shower]
         # Sums of integers are exact, in any order.
-        energy = (columns.energy.double() / whole * 2.0**_SHARE_BITS).round().long().clamp(min=1)
+        energy = (columns.energy.double() / whole * 2.0**SHARE_BITS).round().long().clamp(min=1)
         before = torch.nn.functional.pad(energy.cumsum(0), (1, 0))
         rest = before[end] - before[row + 1]
         is_last = row + 1 == end
@@ -160,9 +160,9 @@ class HitCoding(Config):
             position=torch.stack([columns.x, columns.y], 1).double().div(self.position_scale).float(),
             energy_logit=torch.where(is_last, 0.0, log_energy - log_rest).float(),
             energy_scale=torch.where(
-                is_last, 0.0, log_sum - log_energy - log_rest - whole.log() + _SHARE_BITS * math.log(2.0)
+                is_last, 0.0, log_sum - log_energy - log_rest - whole.log() + SHARE_BITS * math.log(2.0)
             ).float(),
-            remaining=(log_sum - _SHARE_BITS * math.log(2.0)).float(),
+            remaining=(log_sum - SHARE_BITS * math.log(2.0)).float(),
             is_last=is_last,
             number=number,
             number_in_slice=row - torch.where(begins, row, 0).cummax(0).values if hits else row,
