@@ -129,7 +129,7 @@ def _config(checkpoint: "GeneratorCheckpoint", preset: str | None) -> "ShowerCon
     from supa import preset as preset_config
     from supa import preset_name
 
-    configs = checkpoint.shower_configs
+    configs: list[ShowerConfig] = checkpoint.shower_configs
     if preset is not None:
         # The training may have had another distribution of the energy, which is the default.
         chosen = preset_config(preset)
