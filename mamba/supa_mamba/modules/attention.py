@@ -18,6 +18,7 @@ from supa_mamba.modules.packed_attention import (
 )
 from supa_mamba.modules.rotary import rotated
 from supa_mamba.modules.states import AttentionState
+from supa_mamba.ops.row_linear.function import step_linear
 from supa_mamba.ops.state_slots import check_no_gradients, normalize_slots
 
 
@@ -157,7 +158,7 @@ class CausalAttention(nn.Module):
             raise ValueError(
                 f"slots: {int(table.max())} was given, but the state has slots 0 to {state.lengths.shape[0] - 1}."
             )
-        qkv = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        qkv = step_linear(self.in_proj, x).unflatten(-1, (3, self.num_heads, self.head_dim))
         capacity, count = _capacity(state), x.shape[0]
         live = (table >= 0).long()
         table = table.clamp(min=0)
@@ -175,8 +176,7 @@ class CausalAttention(nn.Module):
         )
         seen = torch.arange(capacity + 1, device=x.device) <= lengths[:, None]
         y = functional.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=seen[:, None, None])
-        mixed: Tensor = self.out_proj(y[:, :, 0].flatten(1))
-        return mixed
+        return step_linear(self.out_proj, y[:, :, 0].flatten(1))
 
     def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> AttentionState:
         """Return the initial state of empty sequences.

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.initialisation import Device
+from supa_mamba.ops.row_linear.function import step_linear
 
 
 class GatedMLP(nn.Module):
@@ -38,6 +39,22 @@ class GatedMLP(nn.Module):
         Returns:
             (..., d_model) rows.
         """
-        hidden, gate = self.fc1(x).chunk(2, dim=-1)
-        y: Tensor = self.fc2(hidden * functional.silu(gate))
+        y: Tensor = self.fc2(_gated(self.fc1(x)))
         return y
+
+    @torch.no_grad()
+    def step(self, x: Tensor) -> Tensor:
+        """Transform one more row of each of M sequences, without gradients.
+
+        Args:
+            x: (M, d_model) rows.
+
+        Returns:
+            (M, d_model) rows. On a CPU, the bits of a row do not depend on the other rows.
+        """
+        return step_linear(self.fc2, _gated(step_linear(self.fc1, x)))
+
+
+def _gated(x: Tensor) -> Tensor:
+    hidden, gate = x.chunk(2, dim=-1)
+    return hidden * functional.silu(gate)
