@@ -22,12 +22,7 @@ def runs_compiled(qkv: Tensor, keys: Tensor) -> bool:
         True on a CPU in single or double precision, unless a program is recorded.
     """
     supported = not qkv.is_cuda and qkv.dtype in (torch.float32, torch.float64) and keys.dtype == qkv.dtype
-    return (
-        supported
-        and keys.is_contiguous()
-        and not torch.compiler.is_compiling()
-        and not needs_plain_code(qkv, keys)
-    )
+    return supported and keys.is_contiguous() and not torch.compiler.is_compiling() and not needs_plain_code(qkv, keys)
 
 
 def attention_step(
