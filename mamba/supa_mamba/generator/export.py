@@ -146,8 +146,9 @@ def export_generator(model: ShowerGenerator, config: ConfigLike, folder: str | P
         torch.zeros(2, dtype=torch.int64),
         torch.full((2, 7), 0.5),
     )
+    # torch.export takes arguments that are the same tensor for one argument.
     arguments: tuple[Any, ...] = (
-        whole, conditions, zeros + model.coding.num_slices, torch.zeros(2, 2), torch.zeros(2), zeros, zeros,
+        whole, conditions, zeros + model.coding.num_slices, torch.zeros(2, 2), torch.zeros(2), zeros, zeros.clone(),
         uniform.double(), states,
     )  # fmt: skip
     shapes: tuple[Any, ...] = (*({0: many} for _ in arguments[:-1]), [{0: many} for _ in states])

@@ -65,10 +65,10 @@ def _mamba2_step(mixer: Mamba2, x: Tensor, states: list[Tensor]) -> tuple[Tensor
     B, C = (v.reshape(-1, groups, mixer.d_state).repeat_interleave(mixer.nheads // groups, 1) for v in (B, C))
     dt = functional.softplus(dt + mixer.dt_bias).clamp(*mixer.dt_limit)
     ssm = ssm * torch.exp(dt * rates(mixer.A_log))[..., None, None] + (dt[..., None] * u)[..., None] * B[:, :, None]
-    y = ((ssm * C[:, :, None]).sum(3) + mixer.D[:, None] * u).flatten(1)
+    y = ((ssm * C[:, :, None]).sum(3) + mixer.D[:, None] * u).reshape(-1, inner)
     norm, gate = mixer.norm, functional.silu(z)
     y = y if norm.norm_before_gate else y * gate
-    grouped = y.unflatten(1, (norm.groups, -1))
+    grouped = y.reshape(-1, norm.groups, inner // norm.groups)
     y = functional.rms_norm(grouped, grouped.shape[2:], eps=norm.eps).flatten(1) * norm.weight
     return mixer.out_proj(y * gate if norm.norm_before_gate else y), [conv, ssm]
 
