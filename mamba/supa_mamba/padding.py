@@ -51,14 +51,14 @@ def empty_batch(shape: PaddedShape, points: Tensor, target: Tensor, *, by_hit: b
     Args:
         shape: The shape.
         points: (n, features) hits, whose number of features, dtype and device are used.
-        target: (n,) targets, whose dtype and device are used.
+        target: (n, ...) targets, whose dtype, device and number of values are used.
         by_hit: Whether each hit has a target.
 
     Returns:
         The batch, without meaningful values.
     """
     offset = torch.empty(shape.showers + 1, dtype=torch.int64, device=points.device)
-    targets = target.new_empty(shape.hits if by_hit else shape.showers)
+    targets = target.new_empty(shape.hits if by_hit else shape.showers, *target.shape[1:])
     return Batch(points.new_empty(shape.hits, points.shape[1]), offset, targets, 1, offset.new_empty(()))
 
 
