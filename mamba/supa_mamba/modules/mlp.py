@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.initialisation import Device
-from supa_mamba.ops.row_linear.function import step_linear
+from supa_mamba.ops.row_linear.function import gated_rows, step_linear
 
 
 class GatedMLP(nn.Module):
@@ -39,7 +39,8 @@ class GatedMLP(nn.Module):
         Returns:
             (..., d_model) rows.
         """
-        y: Tensor = self.fc2(_gated(self.fc1(x)))
+        hidden, gate = self.fc1(x).chunk(2, dim=-1)
+        y: Tensor = self.fc2(hidden * functional.silu(gate))
         return y
 
     @torch.no_grad()
@@ -52,9 +53,4 @@ class GatedMLP(nn.Module):
         Returns:
             (M, d_model) rows. On a CPU, the bits of a row do not depend on the other rows.
         """
-        return step_linear(self.fc2, _gated(step_linear(self.fc1, x)))
-
-
-def _gated(x: Tensor) -> Tensor:
-    hidden, gate = x.chunk(2, dim=-1)
-    return hidden * functional.silu(gate)
+        return step_linear(self.fc2, gated_rows(step_linear(self.fc1, x)))
