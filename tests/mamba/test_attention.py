@@ -101,6 +101,20 @@ def test_a_full_state_raises_an_error():
         mixer(x, offset_of([3, 0]), mixer.init_state(2, 2))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_bits_of_a_step_do_not_depend_on_other_rows(threads):
+    torch.manual_seed(0)
+    mixer, x = CausalAttention(96, 3, rotary_emb_dim=16), torch.randn(6, 200, 96)
+    whole, few, some = mixer.init_state(200, 20), mixer.init_state(200, 20), torch.randperm(200)[:67]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for now in x:
+            assert torch.equal(mixer.step(now[some], few, some), mixer.step(now, whole)[some])
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [

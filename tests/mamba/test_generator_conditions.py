@@ -33,6 +33,7 @@ def test_conditions_are_the_energy_the_fields_and_the_preset(coding):
     energies, values = torch.tensor([65.0, 20.0]), [0.3] * 90 + [0.4] * 30
     found = conditions(CONFIGS[1].replace(split_late=0.35), energies)
     assert found[:, 2:].tolist() == [[0, 1, 0]] * 2
+    assert torch.equal(conditions("standard", energies), conditions(CONFIGS[1], energies))
     assert found[:, 1].tolist() == pytest.approx([(0.35 - np.mean(values)) / np.std(values)] * 2, rel=1e-5)
     back = (found[:, 0] * conditions.deviations[0] + conditions.means[0]).exp()
     assert back.tolist() == pytest.approx([65.0, 20.0], rel=1e-5)

@@ -82,17 +82,6 @@ def test_repeated_steps_equal_the_forward_pass(path, device, name):
 
 
 @causal
-def test_steps_of_a_row_do_not_depend_on_other_rows(name):
-    stack, x = made(STACKS[name], dtype=torch.float32), rows(5 * 37, dtype=torch.float32).unflatten(0, (5, 37))
-    whole, alone, few = begun(stack, 37, 5), begun(stack, 37, 5), begun(stack, 37, 5)
-    some = torch.tensor([30, 2, 17, 36, 8, 9, 1])
-    for now in x:
-        y = stack.step(now, whole)
-        assert torch.equal(stack.step(now[some], few, some), y[some])
-        assert torch.equal(stack.step(now[[17]], alone, some[[2]]), y[[17]])
-
-
-@causal
 @paths
 def test_steps_continue_a_prompt(path, device, name):
     stack, x, lengths = made(STACKS[name], device), rows(9, device), [4, 0, 5]
@@ -337,6 +326,7 @@ def test_a_custom_mixer():
         (lambda: HybridStack(8, 1, [0], 2, rotary_emb_dim=6), "rotary_emb_dim: 6 was given"),
         (lambda: MambaStack(8, 1).init_state(-1), "batch: -1 was given"),
         (lambda: HybridStack(8, 1, [0], 2).init_state(2.0, 5), "batch: 2.0 was given"),
+        (lambda: HybridStack(8, 1, [0], 2, d_state=4), "d_state: given for the mixer, but all layers use attention"),
         (lambda: HybridStack(8, 2, [2], 2), "attn_layer_idx: 2 was given, but the layers are 0 to 1"),
         (lambda: HybridStack(8, 2, [1], 3), "num_heads: 3 was given, but it must divide d_model, 8"),
         (lambda: MambaStack(8, 2, "bimamba").init_state(2), "has no state"),

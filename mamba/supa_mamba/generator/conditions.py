@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from supa import ShowerConfig, Showers, preset_name
+from supa.presets import ConfigLike, as_config
 from supa.serialise import Config
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.packed_attention import values_readable
@@ -107,13 +108,13 @@ class ShowerConditions(Config):
         """Number of indicators of configs, which are the last conditions; 0 without ``"preset"``."""
         return len(self.configs) if PRESET in self.fields else 0
 
-    def __call__(self, config: ShowerConfig, incident_energy: Tensor) -> Tensor:
+    def __call__(self, config: ConfigLike, incident_energy: Tensor) -> Tensor:
         """Compute the conditions of showers of one config.
 
         There is no synchronisation with a GPU: energies on a GPU are not checked. Call `check` before.
 
         Args:
-            config: Config of the showers. Its distribution of the incident energy is ignored.
+            config: Config of the showers, or name of a preset. Its distribution of the incident energy is ignored.
             incident_energy: (S,) incident energies (GeV).
 
         Returns:
@@ -124,19 +125,20 @@ class ShowerConditions(Config):
         """
         self.check(config, incident_energy if values_readable(incident_energy) else None)
         first = self._of_energies(incident_energy)
-        return torch.cat([first, *(torch.full_like(first, value) for value in self._row(config))], 1)
+        return torch.cat([first, *(torch.full_like(first, value) for value in self._row(as_config(config)))], 1)
 
-    def check(self, config: ShowerConfig, incident_energy: Tensor | None = None) -> None:
+    def check(self, config: ConfigLike, incident_energy: Tensor | None = None) -> None:
         """Check that a model can generate showers of a config.
 
         Args:
-            config: The config. Its distribution of the incident energy is ignored.
+            config: The config, or name of a preset. Its distribution of the incident energy is ignored.
             incident_energy: (S,) incident energies (GeV), if they are to be checked.
 
         Raises:
             ValueError: If the config differs from those of the training showers in anything but the fields, or a field
                 or an energy is outside the range of the training showers.
         """
+        config = as_config(config)
         self._place(config)
         for name, (low, high) in zip(_numerical(self.fields), self.ranges, strict=True):
             if _outside(value := float(getattr(config, name)), low, high):
@@ -152,11 +154,11 @@ class ShowerConditions(Config):
                         f"{_range_text(low, high)} GeV."
                     )
 
-    def table(self, configs: Sequence[ShowerConfig], device: Device = None) -> Tensor:
+    def table(self, configs: Sequence[ConfigLike], device: Device = None) -> Tensor:
         """Compute the conditions that depend only on the config, for `from_table`.
 
         Args:
-            configs: The configs, such as those of a stream.
+            configs: The configs or names of presets, such as those of a stream.
             device: Device of the table.
 
         Returns:
@@ -167,7 +169,7 @@ class ShowerConditions(Config):
         """
         for config in configs:
             self.check(config)
-        rows = [self._row(config) for config in configs]
+        rows = [self._row(as_config(config)) for config in configs]
         return torch.tensor(rows, dtype=torch.float32, device=device).reshape(len(rows), self.num_conditions - 1)
 
     def from_table(self, table: Tensor, number: Tensor, incident_energy: Tensor) -> Tensor:
@@ -185,9 +187,9 @@ class ShowerConditions(Config):
         Example:
             >>> import supa, torch
             >>> from supa_mamba import HitCoding
-            >>> parts = [supa.simulate(20, name, seed=1) for name in ("standard", "symmetric")]
-            >>> conditions = HitCoding.fit(parts, ["preset"]).conditions
-            >>> table = conditions.table([part.config for part in parts])  # once
+            >>> presets = ["standard", "symmetric"]
+            >>> conditions = HitCoding.fit([supa.simulate(20, name, seed=1) for name in presets], ["preset"]).conditions
+            >>> table = conditions.table(presets)  # once
             >>> conditions.from_table(table, torch.tensor([1, 0]), torch.tensor([65.0, 65.0]))
             tensor([[0., 0., 1.],
                     [0., 1., 0.]])

@@ -36,7 +36,8 @@ class HybridStack(BlockStack):
         options: Options of the other mixers, such as ``d_state``.
 
     Raises:
-        ValueError: If an index or the mixer is unknown, or an argument is out of range.
+        ValueError: If an index or the mixer is unknown, an argument is out of range, or options are given although no
+            layer uses the mixer.
 
     Example:
         >>> import torch
@@ -73,6 +74,9 @@ class HybridStack(BlockStack):
         for number in attn_layer_idx:
             if number not in range(n_layer):
                 raise ValueError(f"attn_layer_idx: {number} was given, but the layers are 0 to {n_layer - 1}.")
+
+        if options and set(range(n_layer)) == set(attn_layer_idx):
+            raise ValueError(f"{', '.join(options)}: given for the mixer, but all layers use attention; leave it out.")
 
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         of_all = {"norm_epsilon": norm_epsilon, "d_intermediate": d_intermediate, **factory}
