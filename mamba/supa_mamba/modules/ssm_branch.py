@@ -145,7 +145,7 @@ class SsmBranch(NamedTuple):
             u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
         )
         states = self.A_log.shape[1]
-        steps, B, C = step_linear(self.x_proj, u).split([self.dt_proj.in_features, states, states], dim=-1)
+        steps, B, C = torch.split(step_linear(self.x_proj, u), [self.dt_proj.in_features, states, states], dim=-1)
         delta = row_linear(steps, self.dt_proj.weight)
         return selective_state_update(
             state.ssm, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, dt_softplus=True,

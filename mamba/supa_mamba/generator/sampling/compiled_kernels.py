@@ -189,7 +189,8 @@ def _sample(parameters: Any, choice: float, quantile: float) -> float:
     """Draw from a mixture; see `NormalMixture.of`."""
     count = len(parameters) // 3
     k = _chosen(parameters[:count], choice)
-    return parameters[count + k] + _scale(parameters[2 * count + k]) * normal_quantile(quantile)
+    mean: float = parameters[count + k]
+    return mean + _scale(parameters[2 * count + k]) * normal_quantile(quantile)
 
 
 @stage

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from supa.arrays import Array, FloatArray, IntArray
+from supa.arrays import Array, BoolArray, IntArray
 
 
 @dataclass
@@ -98,9 +98,9 @@ class Hits(NamedTuple):
 
     shower: IntArray
     slice: IntArray
-    position: FloatArray
+    position: Array
     energy: IntArray
-    is_last: Array
+    is_last: BoolArray
 
     @classmethod
     def joined(cls, parts: Sequence["Hits"]) -> "Hits":

@@ -1,5 +1,6 @@
 """Showers from a generator: thousands at once, each a function of the model, the seed and its index."""
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -112,8 +113,26 @@ def sample_stream(
     first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 - num_showers)")
     slots = min(check_int(1, _MOST_SLOTS, "batch_size", batch_size), max(num_showers, 1))
     model.coding.conditions.check(physics, torch.tensor(physics.spectrum.values))
-    run = Run(config=physics, seed=seed, first=first, engine="imported", keep="all", attempts=None)
+    run = Run(
+        config=physics, seed=seed, first=first, engine="imported", keep="all", attempts=None, model=model_name(model)
+    )
     return _pieces(CpuStepper(model, physics, seed, slots), run, num_showers, slots)
+
+
+def model_name(model: ShowerGenerator) -> str:
+    """Return a name that identifies a generator in a shower file.
+
+    Args:
+        model: The generator.
+
+    Returns:
+        Kind and sizes of the model, and a checksum of its coding and weights.
+    """
+    config, checksum = model.config, hashlib.sha256(model.coding.to_json().encode())
+    for name, weights in model.state_dict().items():
+        checksum.update(name.encode())
+        checksum.update(weights.detach().cpu().contiguous().numpy().tobytes())
+    return f"ShowerGenerator {config.model} {config.n_layer}x{config.d_model} sha256:{checksum.hexdigest()[:16]}"
 
 
 @dataclass
