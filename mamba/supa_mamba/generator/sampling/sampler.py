@@ -238,12 +238,13 @@ def _showers(block: _Block, hits: Hits, coding: HitCoding, run: Run) -> Showers:
     """Return the showers of a block from all of its hits, in any order of showers."""
     hits = hits.selected(np.argsort(hits.shower, kind="stable"))
     place, incident, unit = hits.shower - block.start, block.primaries.incident_energy, 2.0**-SHARE_BITS
+    position = np.multiply(hits.position, coding.position_scale, dtype=np.float32)
     showers = from_hits(
         run.config,
         offset=counts_to_offsets(np.bincount(place, minlength=block.stop - block.start)),
         incident_energy=incident,
-        x=hits.position[:, 0] * np.float32(coding.position_scale),
-        y=hits.position[:, 1] * np.float32(coding.position_scale),
+        x=position[:, 0],
+        y=position[:, 1],
         energy=hits.energy * unit * incident[place],
         slice=hits.slice + coding.slices[0],
         primaries=block.primaries.ragged(),
