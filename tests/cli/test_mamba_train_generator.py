@@ -17,7 +17,7 @@ from supa_cli import choices, main  # noqa: E402
 from supa_cli.mamba import train_generator as command  # noqa: E402
 from supa_datasets import benchmark_task  # noqa: E402
 from supa_mamba import GENERATOR_PRESETS, GeneratorCheckpoint, GeneratorConfig  # noqa: E402
-from supa_mamba.generator.training import GeneratorTask  # noqa: E402
+from supa_mamba.generator.task import GeneratorTask  # noqa: E402
 
 SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
 SHORT = [
@@ -116,6 +116,15 @@ def test_a_stream_is_named_and_its_configs_are_stored(train):
     assert stored.shower_configs == [SHALLOW, supa.preset("standard")]
 
 
+def test_sampled_showers_are_compared(train):
+    options = ["--validation-showers", 60, "--compare-every", 1, "--epochs", 1]
+    code, out, err = train(*STREAM, *options, "-o", "g.ckpt")
+    assert code == 0, err
+    shown = r"sample  epoch 0  validation largest pull [\d.]+  validation classifier auc [\d.]+$"
+    assert re.search(f"^{shown}", err, re.M)
+    assert re.search(f"^best epoch: {shown}", out, re.M)
+
+
 def test_a_benchmark_task_trains_on_its_training_showers(train, monkeypatch):
     import supa_datasets.benchmark_tasks.task as module
 
@@ -169,6 +178,7 @@ MISTAKES = {
     "no leak": (["foreign.h5"], "The leaked energy is unknown, but a generator needs it"),
     "no hits": (["empty.h5"], "The showers have no hits, so nothing can be learned from them"),
     "other layers": (["g.h5", "other.h5"], "have different readout layers, which a generator must distinguish"),
+    "few to compare": (["g.h5", "--compare-every", "1"], "needs at least 50 validation showers of each config"),
     "folder": (["g.h5", "-o", "none/g.ckpt"], "the folder none does not exist"),
 }
 

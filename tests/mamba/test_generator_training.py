@@ -21,6 +21,7 @@ from supa_mamba import (
     stream_generator_task,
     train_generator,
 )
+from supa_mamba.generator import sample_comparison as module
 from supa_mamba.generator.training_showers import packed, target_columns
 from supa_mamba.padding import PaddedShape, empty_batch, fill_padded
 
@@ -242,9 +243,9 @@ def test_training_interrupted_anywhere_ends_with_the_same_bits(showers, source, 
         resumed = make()
         resumed.load_state_dict(stored.training)
         resumed.run()
-        for module in ("model", "trained"):
-            of_resumed, of_whole = (getattr(t.task, module).state_dict() for t in (resumed, whole))
-            assert _same_bits(of_resumed, of_whole), (stop, module)
+        for name in ("model", "trained"):
+            of_resumed, of_whole = (getattr(t.task, name).state_dict() for t in (resumed, whole))
+            assert _same_bits(of_resumed, of_whole), (stop, name)
         assert _without_seconds(resumed.state.history) == _without_seconds(whole.state.history)
 
 
@@ -275,6 +276,44 @@ def test_two_processes_train_like_one(showers, tmp_path):
                 for part, figures in expected[kind].items():
                     assert epoch[kind][part] == pytest.approx(figures, rel=1e-4, abs=1e-5)
         torch.testing.assert_close(first["model"], one[source]["model"], rtol=1e-3, atol=1e-4)
+
+
+# ---------------------------------------------------------------------- comparison of samples
+
+
+def test_sampled_showers_are_compared_after_some_epochs(monkeypatch):
+    """True showers instead of samples have small pulls and an AUC of 1/2; those of other physics do not."""
+    asked = []
+
+    def sampled(model, config, number, *, seed, physics=SHALLOW):
+        asked.append((next(model.parameters()).device.type, config, number))
+        return supa.from_hits(config, **_imported(supa.simulate(number, physics, seed=seed % 2**63)))
+
+    monkeypatch.setattr(module, "sample_showers", sampled)
+    task = stream_generator_task(
+        SHALLOW, TINY.replace(epochs=3), batches_per_epoch=2, validation_showers=300, compare_every=2
+    )
+    history = Trainer(task).run().history
+    assert ["sample" in epoch.valid for epoch in history] == [False, True, True]
+    assert asked == [("cpu", SHALLOW, 300)] * 2
+    figures = history[1].valid["sample"]
+    assert figures["largest_pull"] < 5
+    assert abs(figures["classifier_auc"] - 0.5) < 0.12
+    other = SHALLOW.replace(split_early=0.6)
+    monkeypatch.setattr(module, "sample_showers", lambda *of, **seed: sampled(*of, **seed, physics=other))
+    figures = task._comparison.figures(task.model)
+    assert figures["largest_pull"] > 8
+    assert figures["classifier_auc"] > 0.7
+
+
+def test_a_comparison_needs_showers(showers):
+    with pytest.raises(ValueError, match=r"needs at least 50 validation showers of each config, but there are \d+; "):
+        generator_task(showers, TINY, compare_every=1)
+
+
+def _imported(showers):
+    names = ("offset", "incident_energy", "leaked_energy", "x", "y", "energy", "slice")
+    return {name: getattr(showers, name) for name in names}
 
 
 # ---------------------------------------------------------------------- checkpoints and settings
