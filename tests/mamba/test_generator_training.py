@@ -214,6 +214,18 @@ def test_padding_changes_neither_nats_nor_gradients(showers, bf16):
         torch.testing.assert_close(found[1], found[0], rtol=1e-2 if bf16 else 1e-3, atol=2e-2 if bf16 else 1e-3)
 
 
+def test_a_training_with_padding_ends_with_the_same_weights_up_to_rounding(showers):
+    results = []
+    for padded in (False, True):
+        trainer = Trainer(generator_task(showers, TINY.replace(learning_rate=1e-3)))
+        trainer.task._padded = padded
+        trainer.run()
+        figures = [epoch.valid[part]["nats_per_hit"] for epoch in trainer.state.history for part in epoch.valid]
+        results.append((figures, dict(trainer.task.model.state_dict())))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-4, abs=1e-5)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-3, atol=1e-4)
+
+
 # ---------------------------------------------------------------------- resumption
 
 
