@@ -175,6 +175,13 @@ def test_averages_equal_a_naive_computation():
         assert not found.requires_grad
 
 
+def test_averages_need_parameters_of_one_dtype():
+    mixed = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1).double())
+    for model, found in ((mixed, "torch.float32 and torch.float64"), (torch.nn.Identity(), "none")):
+        with pytest.raises(ValueError, match=f"parameters of one dtype can be averaged, but it has {found}; convert"):
+            AveragedWeights(model, 0.5)
+
+
 def test_a_training_averages_the_weights_of_its_steps(showers):
     task = generator_task(showers, TINY)
     start = [weights.detach().clone() for weights in task.trained.parameters()]
