@@ -43,8 +43,8 @@ class AveragedWeights:
         dtypes = sorted({str(weights.dtype) for weights in model.parameters()})
         if len(dtypes) != 1:
             raise ValueError(
-                f"model: parameters of one dtype can be averaged, but it has {' and '.join(dtypes) or 'none'}; convert it, "
-                "for example with model.float()."
+                f"model: parameters of one dtype can be averaged, but it has {' and '.join(dtypes) or 'none'}; convert "
+                "it, for example with model.float()."
             )
         self.model = copy.deepcopy(model).requires_grad_(False)
         """Copy of the model with the averaged parameters."""
