@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from supa_mamba.generator.coding import HitCoding as HitCoding
     from supa_mamba.generator.conditions import ShowerConditions as ShowerConditions
     from supa_mamba.generator.config import GeneratorConfig as GeneratorConfig
+    from supa_mamba.generator.export import export_generator as export_generator
     from supa_mamba.generator.hits import HitBatch as HitBatch
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
     from supa_mamba.generator.sampling.sampler import sample_showers as sample_showers

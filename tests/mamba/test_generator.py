@@ -12,7 +12,9 @@ from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
 from supa_mamba.generator.hits import HitColumns
 from supa_mamba.generator.mixtures import LOWEST_LOG_SCALE, NormalMixture, PlaneMixture, categorical_sample
 from supa_mamba.generator.model import Previous, previous_of
+from supa_mamba.generator.trunk import new_stack
 
+MODELS = ["mamba", "mamba2", "hybrid", "transformer"]
 LEAKY = supa.ShowerConfig(num_slices=9, readout_layers=((7, 8),), incident_energy="log:1:100")
 
 
@@ -115,14 +117,31 @@ def test_counts_and_remaining_energies(showers, coding):
         np.testing.assert_allclose(batch.remaining[rows].exp(), rest, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_an_upper_bound_of_the_number_of_hits_changes_nothing(showers, coding, kind):
+    model, batch = model_of(coding, kind), coding.encode(showers)
+    with torch.no_grad():
+        found, bounded = model(batch).total(), model(batch, max_length=2 * coding.most_hits).total()
+    assert found.item() == pytest.approx(bounded.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("d_model", "d_state"), [(32, 4), (32, 16), (64, 16), (192, 16), (192, 64), (512, 128)])
+def test_a_transformer_has_as_many_parameters_as_mamba2(coding, d_model, d_state):
+    numbers = [
+        sum(p.numel() for p in new_stack(GeneratorConfig(model=kind, d_model=d_model, d_state=d_state)).parameters())
+        for kind in ("mamba2", "transformer")
+    ]
+    assert abs(numbers[0] - numbers[1]) <= 3 * 3 * d_model * 16 / 2  # half a step of the number of hidden features
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_the_likelihood_equals_that_of_single_steps(showers, coding, kind):
     model = model_of(coding, kind)
     batch = coding.encode(showers)
     counts = batch.offset.diff()
     with torch.no_grad():
         parallel = model(batch)
-        options = {"max_length": int(counts.max())} if kind == "hybrid" else {}
+        options = {"max_length": int(counts.max())} if kind in ("hybrid", "transformer") else {}
         state = model.stack.init_state(len(showers), **options)
         previous, found = previous_of(batch, coding.num_slices), torch.zeros(len(batch.slice))
         for t in range(int(counts.max())):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from supa_mamba import Mamba, MambaStack
+from supa_mamba import HybridStack, Mamba, MambaStack
 from supa_mamba.ops.row_linear.function import row_linear, step_linear
 
 SIZES = [(1, 1, 1), (2, 3, 4), (7, 64, 292), (33, 37, 5), (64, 130, 66)]
@@ -47,11 +47,15 @@ def test_the_bits_of_a_row_do_not_depend_on_other_rows(rows, inputs, outputs, th
             assert torch.equal(row_linear(x[first:last], weight, bias, use_silu=True), whole[first:last])
 
 
-@pytest.mark.parametrize("mixer", ["mamba", "mamba2"])
-def test_the_bits_of_a_step_do_not_depend_on_other_sequences(mixer):
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "transformer"])
+def test_the_bits_of_a_step_do_not_depend_on_other_sequences(kind):
     torch.manual_seed(0)
-    stack = MambaStack(48, 2, mixer, d_state=8, **({"headdim": 16} if mixer == "mamba2" else {}))
-    many, few, one = stack.init_state(50), stack.init_state(3), stack.init_state(1)
+    if kind == "transformer":
+        stack = HybridStack(48, 2, [0, 1], num_heads=3, d_intermediate=20, rotary_emb_dim=8)
+        many, few, one = (stack.init_state(count, max_length=4) for count in (50, 3, 1))
+    else:
+        stack = MambaStack(48, 2, kind, d_state=8, **({"headdim": 16} if kind == "mamba2" else {}))
+        many, few, one = stack.init_state(50), stack.init_state(3), stack.init_state(1)
     for _ in range(4):
         x = torch.randn(50, 48)
         y = stack.step(x, many)

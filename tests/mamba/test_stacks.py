@@ -82,6 +82,17 @@ def test_repeated_steps_equal_the_forward_pass(path, device, name):
 
 
 @causal
+def test_steps_of_a_row_do_not_depend_on_other_rows(name):
+    stack, x = made(STACKS[name], dtype=torch.float32), rows(5 * 37, dtype=torch.float32).unflatten(0, (5, 37))
+    whole, alone, few = begun(stack, 37, 5), begun(stack, 37, 5), begun(stack, 37, 5)
+    some = torch.tensor([30, 2, 17, 36, 8, 9, 1])
+    for now in x:
+        y = stack.step(now, whole)
+        assert torch.equal(stack.step(now[some], few, some), y[some])
+        assert torch.equal(stack.step(now[[17]], alone, some[[2]]), y[[17]])
+
+
+@causal
 @paths
 def test_steps_continue_a_prompt(path, device, name):
     stack, x, lengths = made(STACKS[name], device), rows(9, device), [4, 0, 5]

@@ -11,11 +11,11 @@ from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.config import GeneratorConfig
 from supa_mamba.generator.hits import PARTIAL_LEAK, HitBatch
 from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
+from supa_mamba.generator.readout import slice_order, slices_of_configs
+from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
-from supa_mamba.modules.stack import BlockStack, MambaStack
+from supa_mamba.modules.stack import BlockStack
 
-_ATTENTION_EVERY = 4
-_HEAD_WIDTH = 32
 _NUMBERS = 5
 """Numbers that describe the shower before a hit: the remaining energy in units of the incident energy and in GeV, the
 number of hits, the number of hits in the slice of the previous hit, and whether there is no previous hit."""
@@ -101,36 +101,45 @@ class ShowerGenerator(nn.Module):
         width, slices, conditions = config.d_model, coding.num_slices, coding.conditions.num_conditions
         # Slices enter as one-hot vectors: the gradient of an embedding is slow if there are few rows.
         self.inputs = nn.Linear(slices + 3 + _NUMBERS + conditions, width, device=device)
-        options: dict[str, Any] = {"d_state": config.d_state, "device": device}
-        if config.model != "mamba":
-            options["headdim"] = _HEAD_WIDTH
-        if config.model == "hybrid":
-            attention = range(_ATTENTION_EVERY - 1, config.n_layer, _ATTENTION_EVERY)
-            self.stack = HybridStack(width, config.n_layer, list(attention), width // _HEAD_WIDTH, "mamba2", **options)
-        else:
-            self.stack = MambaStack(width, config.n_layer, config.model, **options)
+        self.stack = new_stack(config, device=device)
         self.leak_head = _perceptron(conditions, width, 3 + 3 * config.energy_components, device)
         self.next_head = _perceptron(width, width, 1 + slices, device)
         self.chosen_slice = nn.Linear(slices + 1, width, device=device)
         self.energy_head = _perceptron(width, width, 3 * config.energy_components, device)
         self.chosen_energy = nn.Linear(2, width, device=device)
         self.position_head = _perceptron(width, width, 7 * config.position_components, device)
-        order = [s if s + coding.slices[0] in coding.slices else -1 for s in range(slices)]
-        self.register_buffer("slice_order", torch.tensor(order, device=device), persistent=False)
-        self.register_buffer("slices_of_config", _slices_of_configs(coding, device), persistent=False)
+        self.register_buffer("slice_order", slice_order(coding, device), persistent=False)
+        self.register_buffer("slices_of_config", slices_of_configs(coding, device), persistent=False)
 
-    def forward(self, batch: HitBatch) -> LogLikelihood:
+    def forward(self, batch: HitBatch, *, max_length: int | None = None) -> LogLikelihood:
         """Compute the likelihood of showers.
 
         Args:
             batch: Coded showers.
+            max_length: See `hidden`.
 
         Returns:
             Logarithms of the likelihoods, float32.
         """
         previous = previous_of(batch, self.coding.num_slices)
-        hidden = self.stack(self.embed(previous), batch.offset).float()
-        return self.log_likelihood(hidden, previous, batch)
+        hidden = self.hidden(previous, batch.offset, max_length=max_length)
+        return self.log_likelihood(hidden.float(), previous, batch)
+
+    def hidden(self, previous: Previous, offset: Tensor, *, max_length: int | None = None) -> Tensor:
+        """Apply the stack to the hits of each shower.
+
+        Args:
+            previous: What is known before each hit.
+            offset: (S + 1,) int64 offsets of the hits.
+            max_length: Largest number of hits of a shower, or an upper bound. It is only used by models with attention.
+                Without it, they synchronise with the GPU.
+
+        Returns:
+            (T, d_model) results of the stack.
+        """
+        bound = {"max_length": max_length} if isinstance(self.stack, HybridStack) else {}
+        rows: Tensor = self.stack(self.embed(previous), offset, **bound)
+        return rows
 
     def embed(self, previous: Previous) -> Tensor:
         """Return the inputs of the stack.
@@ -298,13 +307,3 @@ def previous_of(batch: HitBatch, slices: int) -> Previous:
 
 def _perceptron(inputs: int, width: int, outputs: int, device: Any) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, width, device=device), nn.SiLU(), nn.Linear(width, outputs, device=device))
-
-
-def _slices_of_configs(coding: HitCoding, device: Any) -> Tensor | None:
-    """Return (configs, slices) indicators of the slices of the readout layers, or None if all configs have the same."""
-    configs = coding.conditions.configs
-    if len({config.readout_layers for config in configs}) == 1:
-        return None
-    slices = range(coding.slices[0], coding.slices[-1] + 1)
-    rows = [[any(a <= s <= b for a, b in config.readout_layers) for s in slices] for config in configs]
-    return torch.tensor(rows, dtype=torch.float32, device=device)

@@ -16,8 +16,10 @@ from supa_mamba.modules.packed_attention import (
     row_positions,
     values_readable,
 )
-from supa_mamba.modules.rotary import rotated
+from supa_mamba.modules.rotary import rotary_rates, rotated
 from supa_mamba.modules.states import AttentionState
+from supa_mamba.ops.attention_step.function import attention_step, runs_compiled
+from supa_mamba.ops.row_linear.function import step_linear
 from supa_mamba.ops.state_slots import check_no_gradients, normalize_slots
 
 
@@ -136,7 +138,8 @@ class CausalAttention(nn.Module):
     def step(self, x: Tensor, state: AttentionState, slots: Tensor | None = None) -> Tensor:
         """Mix one more row of each of M sequences and update their states in place, without gradients.
 
-        With ``slots`` the keys and values of these slots are copied before the computation; without it they are not.
+        On a CPU in single or double precision, only the stored rows are read, and the bits of a row do not depend on
+        the other rows. Otherwise, with ``slots`` the keys and values of these slots are copied before the computation.
 
         Args:
             x: (M, d_model) rows.
@@ -157,13 +160,17 @@ class CausalAttention(nn.Module):
             raise ValueError(
                 f"slots: {int(table.max())} was given, but the state has slots 0 to {state.lengths.shape[0] - 1}."
             )
-        qkv = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        qkv = step_linear(self.in_proj, x).unflatten(-1, (3, self.num_heads, self.head_dim))
         capacity, count = _capacity(state), x.shape[0]
         live = (table >= 0).long()
-        table = table.clamp(min=0)
-        lengths = state.lengths[table]
+        lengths = state.lengths[table.clamp(min=0)]
         if values_readable(lengths):
             _check_room(lengths + live, capacity)
+        if runs_compiled(qkv, state.keys):
+            rates = rotary_rates(self.rotary_emb_dim)
+            mixed = attention_step(qkv, *state, table, rates=rates)
+            return step_linear(self.out_proj, mixed.flatten(1))
+        table = table.clamp(min=0)
         q, k, v = rotated(qkv, lengths, self.rotary_emb_dim).unbind(1)
         position = torch.where(live > 0, _position(lengths, capacity), capacity)
         state.keys.index_put_((table, position), k.to(state.keys.dtype))
@@ -175,8 +182,7 @@ class CausalAttention(nn.Module):
         )
         seen = torch.arange(capacity + 1, device=x.device) <= lengths[:, None]
         y = functional.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=seen[:, None, None])
-        mixed: Tensor = self.out_proj(y[:, :, 0].flatten(1))
-        return mixed
+        return step_linear(self.out_proj, y[:, :, 0].flatten(1))
 
     def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> AttentionState:
         """Return the initial state of empty sequences.

@@ -137,10 +137,15 @@ class MambaBlock(nn.Module):
             ValueError: If shapes, dtypes or devices do not match.
         """
         rows, residual = self.norm(*_deferred(x), autocast=True)
+        after: Any = None
         if state is None and not return_state:
-            return self._added(x, residual, self.mixer(rows, offset, **options))
-        update, after = self.mixer(rows, offset, state=state, return_state=True, **options)
-        y = self._added(x, residual, update)
+            update = self.mixer(rows, offset, **options)
+        else:
+            update, after = self.mixer(rows, offset, state=state, return_state=True, **options)
+        if self.norm2 is not None and self.mlp is not None:
+            rows, residual = self.norm2(residual, update, autocast=True)
+            update = self.mlp(rows)
+        y = _added(x, residual, update)
         return (y, after) if return_state else y
 
     @torch.no_grad()
@@ -159,7 +164,11 @@ class MambaBlock(nn.Module):
             ValueError: If shapes, dtypes or devices do not match, or the mixer does not support single steps.
         """
         rows, residual = self.norm(*_deferred(x), autocast=True)
-        return self._added(x, residual, self.mixer.step(rows, state, slots))
+        update = self.mixer.step(rows, state, slots)
+        if self.norm2 is not None and self.mlp is not None:
+            rows, residual = self.norm2(residual, update, autocast=True)
+            update = self.mlp.step(rows)
+        return _added(x, residual, update)
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
         """Return the initial state of empty sequences.
@@ -177,13 +186,10 @@ class MambaBlock(nn.Module):
         state: LayerState = self.mixer.init_state(batch, **options)
         return state
 
-    def _added(self, x: Tensor | DeferredSum, residual: Tensor, update: Tensor) -> Tensor | DeferredSum:
-        """Apply the MLP to the sum of the residual and the result of the mixer, and return the sum like ``x``."""
-        if self.norm2 is not None and self.mlp is not None:
-            rows, residual = self.norm2(residual, update, autocast=True)
-            update = self.mlp(rows)
-        return DeferredSum(residual, update) if isinstance(x, DeferredSum) else residual + update
-
 
 def _deferred(x: Tensor | DeferredSum) -> DeferredSum:
     return x if isinstance(x, DeferredSum) else DeferredSum(x, None)
+
+
+def _added(x: Tensor | DeferredSum, residual: Tensor, update: Tensor) -> Tensor | DeferredSum:
+    return DeferredSum(residual, update) if isinstance(x, DeferredSum) else residual + update

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.initialisation import Device
+from supa_mamba.ops.row_linear.function import gated_rows, step_linear
 
 
 class GatedMLP(nn.Module):
@@ -41,3 +42,15 @@ class GatedMLP(nn.Module):
         hidden, gate = self.fc1(x).chunk(2, dim=-1)
         y: Tensor = self.fc2(hidden * functional.silu(gate))
         return y
+
+    @torch.no_grad()
+    def step(self, x: Tensor) -> Tensor:
+        """Transform one more row of each of M sequences, without gradients.
+
+        Args:
+            x: (M, d_model) rows.
+
+        Returns:
+            (M, d_model) rows. On a CPU, the bits of a row do not depend on the other rows.
+        """
+        return step_linear(self.fc2, gated_rows(step_linear(self.fc1, x)))

@@ -3,9 +3,24 @@
 import torch
 from torch import Tensor
 
+from supa_mamba.modules.initialisation import Device
 from supa_mamba.ops.dtypes import state_dtype
 
 _BASE = 10_000.0
+
+
+def rotary_rates(dim: int, *, device: Device = None, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Return the angles by position of the pairs of features.
+
+    Args:
+        dim: Number of rotated features, an even number.
+        device: Device of the result.
+        dtype: Dtype of the result.
+
+    Returns:
+        (dim / 2,) angles.
+    """
+    return _BASE ** (torch.arange(0, dim, 2, device=device, dtype=dtype) / -max(dim, 1))
 
 
 def rotated(qkv: Tensor, position: Tensor, dim: int) -> Tensor:
@@ -28,7 +43,7 @@ def rotated(qkv: Tensor, position: Tensor, dim: int) -> Tensor:
     if not dim:
         return qkv
     precise = state_dtype(qkv)
-    rates = _BASE ** (torch.arange(0, dim, 2, device=qkv.device, dtype=precise) / -dim)
+    rates = rotary_rates(dim, device=qkv.device, dtype=precise)
     angle = (position.to(precise)[:, None] * rates)[:, None, None]
     cos, sin = angle.cos(), angle.sin()
     first, second = qkv[:, :2, :, :dim].chunk(2, dim=-1)

@@ -22,6 +22,48 @@ _LONGER = 2
 """A shower ends if it would have more hits than this many times the largest number of the training showers."""
 
 
+def most_hits_of(model: ShowerGenerator) -> int:
+    """Return the largest number of hits of a sampled shower.
+
+    Args:
+        model: The generator.
+
+    Returns:
+        The number.
+    """
+    return _LONGER * model.coding.most_hits
+
+
+def initial_state(model: ShowerGenerator, slots: int) -> StackState:
+    """Return the state of the model for new showers.
+
+    Args:
+        model: The generator.
+        slots: Number of showers.
+
+    Returns:
+        The states of the layers.
+    """
+    stack: Any = model.stack
+    longest = (most_hits_of(model),) if isinstance(stack, HybridStack) else ()
+    state: StackState = stack.init_state(slots, *longest)
+    return state
+
+
+def slice_order_of(model: ShowerGenerator, config: ShowerConfig) -> IntArray:
+    """Return the number of each slice in the coding, or -1 outside the readout layers of a config.
+
+    Args:
+        model: The generator.
+        config: Config of the showers.
+
+    Returns:
+        (slices,) int64 numbers.
+    """
+    first, layers = model.coding.slices[0], layer_of_any_slice(config)
+    return np.array([s if layers[first + s] != NO_LAYER else -1 for s in range(model.coding.num_slices)])
+
+
 class CpuStepper:
     """Model, states and random numbers of showers that are sampled on a CPU.
 
@@ -36,12 +78,9 @@ class CpuStepper:
 
     def __init__(self, model: ShowerGenerator, config: ShowerConfig, seed: int, slots: int) -> None:
         self.model, self.config, self.seed = model, config, seed
-        self.most_hits = _LONGER * model.coding.most_hits
-        stack: Any = model.stack
-        longest = (self.most_hits,) if isinstance(stack, HybridStack) else ()
-        self.state: StackState = stack.init_state(slots, *longest)
-        first, layers = model.coding.slices[0], layer_of_any_slice(config)
-        self._order = np.array([s if layers[first + s] != NO_LAYER else -1 for s in range(model.coding.num_slices)])
+        self.most_hits = most_hits_of(model)
+        self.state = initial_state(model, slots)
+        self._order = slice_order_of(model, config)
         self._of_slice = model.chosen_slice.weight.detach().t().contiguous().numpy()
         self._bias = model.chosen_slice.bias.detach().numpy()
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from supa.compiler import fast_kernel, fast_stage
+from supa_mamba.ops.compiled_kernels import gate
 from supa_mamba.ops.compiled_math import sigmoid
 
 
@@ -10,6 +11,22 @@ from supa_mamba.ops.compiled_math import sigmoid
 def _silu(y: Any) -> None:
     for j in range(len(y)):
         y[j] *= sigmoid(y[j])
+
+
+@fast_kernel
+def gate_rows(x: Any, first: int, last: int, y: Any) -> None:
+    """Multiply the first half of each row by SiLU of the second half.
+
+    Args:
+        x: (M, 2 N) rows.
+        first: First row.
+        last: Row after the last one.
+        y: (M, N) results, which are written.
+    """
+    width = y.shape[1]
+    for m in range(first, last):
+        y[m, :] = x[m, :width]
+        gate(x[m, width:], y[m])
 
 
 @fast_kernel

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.ops.compiled import array_of, run_rows
-from supa_mamba.ops.row_linear.compiled_kernels import multiply_rows
+from supa_mamba.ops.row_linear import compiled_kernels
 from supa_mamba.ops.transforms import needs_plain_code
 
 
@@ -28,8 +28,7 @@ def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, use_sil
     Returns:
         (M, N) results.
     """
-    plain = x.is_cuda or weight.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(x.device.type)
-    if plain or torch.compiler.is_compiling() or needs_plain_code(x, weight, bias):
+    if torch.is_autocast_enabled(x.device.type) or not _runs_compiled(x, weight, bias):
         y = functional.linear(x, weight, bias)
         return functional.silu(y) if use_silu else y
     y = weight.new_empty(x.shape[0], weight.shape[0])
@@ -39,9 +38,28 @@ def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, use_sil
 
     def run(first: int, last: int) -> None:
         arguments: list[Any] = [*given, use_silu, first, last, of_y]
-        multiply_rows(*arguments)
+        compiled_kernels.multiply_rows(*arguments)
 
     run_rows(run, x.shape[0], weight.numel())
+    return y
+
+
+def gated_rows(x: Tensor) -> Tensor:
+    """Multiply the first half of each row by SiLU of the second half, in a step of a generation.
+
+    Args:
+        x: (M, 2 N) rows.
+
+    Returns:
+        (M, N) results, whose bits do not depend on other rows under the conditions of `row_linear`.
+    """
+    if not _runs_compiled(x):
+        a, b = x.chunk(2, dim=-1)
+        return a * functional.silu(b)
+    y = x.new_empty(x.shape[0], x.shape[1] // 2)
+    given: Any = array_of(x, x, ())
+    of_y: Any = y.numpy()
+    run_rows(lambda first, last: compiled_kernels.gate_rows(given, first, last, of_y), *x.shape)
     return y
 
 
@@ -60,3 +78,9 @@ def step_linear(layer: nn.Module, x: Tensor) -> Tensor:
         return row_linear(x, layer.weight, layer.bias)
     y: Tensor = layer(x)
     return y
+
+
+def _runs_compiled(*given: Tensor | None) -> bool:
+    if torch.compiler.is_compiling() or needs_plain_code(*given):
+        return False
+    return all(x is None or (not x.is_cuda and x.dtype in (torch.float32, torch.float64)) for x in given)
