@@ -33,7 +33,7 @@ def generation_tasks() -> Iterable[str]:
 
 def sequence_models() -> Iterable[str]:
     """Return the kinds of layers of a generator."""
-    return ("mamba", "mamba2", "hybrid")
+    return ("mamba", "mamba2", "hybrid", "transformer")
 
 
 def targets() -> Iterable[str]:

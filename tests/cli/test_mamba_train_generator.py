@@ -77,7 +77,7 @@ def test_a_generator_of_a_file_is_trained_and_stored(train):
 def test_settings_come_from_the_preset_then_the_file_then_the_options(train):
     Path("a.toml").write_text("epochs = 1\nema = 0.5\n[generator]\nn_layer = 2\nenergy_components = 3\n")
     options = ["--preset", "base", "--config", "a.toml", "--d-model", 32, "--d-state", 4, "--precision", "float32"]
-    code, out, err = train("g.h5", *options, "--condition", "split_early", "--quiet", "--device", "cpu", "-o", "g.ckpt")
+    code, out, err = train("g.h5", *options, "--field", "split_early", "--quiet", "--device", "cpu", "-o", "g.ckpt")
     assert (code, out, err) == (0, "", "")
     config, base = GeneratorCheckpoint.load("g.ckpt").config, GENERATOR_PRESETS["base"]
     assert config.generator == GeneratorConfig(d_model=32, n_layer=2, d_state=4, energy_components=3)
@@ -108,7 +108,7 @@ def test_an_interrupted_step_resumes_to_identical_weights(train, monkeypatch, so
 
 
 def test_a_stream_is_named_and_its_configs_are_stored(train):
-    code, _, err = train(*STREAM, "--stream", "standard", "--condition", "preset", "--epochs", 1, "-o", "g.ckpt")
+    code, _, err = train(*STREAM, "--stream", "standard", "--field", "preset", "--epochs", 1, "-o", "g.ckpt")
     assert code == 0, err
     assert "48 showers to train on per epoch, simulated from shallow, standard, 40 to validate on" in err
     stored = GeneratorCheckpoint.load("g.ckpt")
@@ -174,7 +174,7 @@ MISTAKES = {
     "setting": (["g.h5", "--config", "wide.toml"], "wide.toml: 'width' is not a setting of GeneratorTrainingConfig"),
     "sizes": (["g.h5", "--config", "sizes.toml"], "generator: 'many' was given, but it must be GeneratorConfig(...)"),
     "size": (["g.h5", "--config", "size.toml"], "generator: 'wide' is not a setting of GeneratorConfig"),
-    "condition": (["g.h5", "--condition", "split"], "fields: 'split' was given, but it must be 'preset', or a"),
+    "condition": (["g.h5", "--field", "split"], "fields: 'split' was given, but it must be 'preset', or a"),
     "no leak": (["foreign.h5"], "The leaked energy is unknown, but a generator needs it"),
     "no hits": (["empty.h5"], "The showers have no hits, so nothing can be learned from them"),
     "other layers": (["g.h5", "other.h5"], "have different readout layers, which a generator must distinguish"),

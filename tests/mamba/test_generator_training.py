@@ -17,6 +17,7 @@ from supa_mamba import (
     GeneratorConfig,
     GeneratorTrainingConfig,
     HitCoding,
+    ShowerGenerator,
     generator_task,
     stream_generator_task,
     train_generator,
@@ -209,11 +210,14 @@ def test_a_training_averages_the_weights_of_its_steps(showers):
 # ---------------------------------------------------------------------- padding
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_padding_changes_neither_nats_nor_gradients(showers, bf16):
-    task = generator_task(showers, TINY.replace(precision="bf16" if bf16 else "float32"))
+@pytest.mark.parametrize(("model", "bf16"), [("mamba2", False), ("mamba2", True), ("transformer", False)])
+def test_padding_changes_neither_nats_nor_gradients(showers, model, bf16):
+    precision = "bf16" if bf16 else "float32"
+    task = generator_task(showers, TINY.replace(precision=precision, generator=SIZES.replace(model=model)))
     for batch in itertools.islice(task.batches(0, 0, 0), 2):
-        padded = empty_batch(PaddedShape.of(batch, 20), batch.points, batch.target, by_hit=False)
+        shape = PaddedShape.of(batch, 20, bounded=True)
+        assert shape.longest == 64
+        padded = empty_batch(shape, batch.points, batch.target, by_hit=False)
         fill_padded(padded, batch)
         assert len(padded.points) > len(batch.points)
         found = []
@@ -221,6 +225,28 @@ def test_padding_changes_neither_nats_nor_gradients(showers, bf16):
             losses = task.losses(one)
             found.append([losses.detach(), *torch.autograd.grad(losses.sum(), list(task.trained.parameters()))])
         torch.testing.assert_close(found[1], found[0], rtol=1e-2 if bf16 else 1e-3, atol=2e-2 if bf16 else 1e-3)
+
+
+@pytest.mark.parametrize("model", ["transformer", "hybrid"])
+def test_models_with_attention_receive_a_bound_of_the_lengths(showers, model, monkeypatch):
+    """Without a bound, attention would wait for a GPU, which is impossible in a graph."""
+    seen, hidden = [], ShowerGenerator.hidden
+
+    def watched(self, previous, offset, *, max_length=None):
+        seen.append((int(offset.diff().max()), max_length))
+        return hidden(self, previous, offset, max_length=max_length)
+
+    monkeypatch.setattr(ShowerGenerator, "hidden", watched)
+    config = TINY.replace(epochs=1, generator=SIZES.replace(model=model, n_layer=4))
+    for task in (
+        generator_task(showers, config),
+        stream_generator_task(SHALLOW, config, batches_per_epoch=2, validation_showers=40),
+    ):
+        task._padded = True
+        state = Trainer(task).run()
+        assert np.isfinite(state.history[0].valid["generator"]["nats_per_hit"])
+    assert {bound for _, bound in seen} == {64}
+    assert all(longest <= bound for longest, bound in seen)
 
 
 def test_a_training_with_padding_ends_with_the_same_weights_up_to_rounding(showers):
@@ -449,9 +475,9 @@ def test_presets_survive_toml_and_grow(showers):
 @on_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("source", ["showers", "stream"])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_the_bits_of_a_training_on_a_gpu_do_not_depend_on_graphs(showers, source, precision):
-    config = TINY.replace(epochs=5, precision=precision)
+@pytest.mark.parametrize(("model", "precision"), [("mamba2", "float32"), ("mamba2", "bf16"), ("mamba", "bf16")])
+def test_the_bits_of_a_training_on_a_gpu_do_not_depend_on_graphs(showers, source, model, precision):
+    config = TINY.replace(epochs=5, precision=precision, generator=SIZES.replace(model=model))
     processes = Processes(device=torch.device("cuda"))
 
     def make(graphs, stop=lambda: False):
@@ -484,8 +510,10 @@ def test_the_bits_of_a_training_on_a_gpu_do_not_depend_on_graphs(showers, source
 
 @on_gpu
 @pytest.mark.gpu
-def test_a_gpu_trains_like_a_cpu(showers):
-    histories = [train_generator(showers, TINY, device=device).state.history for device in ("cpu", "cuda")]
+@pytest.mark.parametrize("model", ["mamba", "mamba2", "hybrid", "transformer"])
+def test_a_gpu_trains_like_a_cpu(showers, model):
+    config = TINY.replace(generator=SIZES.replace(model=model, n_layer=4))
+    histories = [train_generator(showers, config, device=device).state.history for device in ("cpu", "cuda")]
     for one, other in zip(*histories, strict=True):
         assert other.valid["generator"]["nats_per_hit"] == pytest.approx(
             one.valid["generator"]["nats_per_hit"], rel=1e-2

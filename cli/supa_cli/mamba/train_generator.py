@@ -42,11 +42,12 @@ _SIZES = ("model", "d_model", "n_layer", "d_state")
     help="Train on the training showers of a benchmark task, which are simulated first; see supa score --list.",
 )
 @click.option(
-    "--condition",
+    "--field",
     "fields",
     multiple=True,
-    help="Numerical field of the config that the generator is conditioned on, beside the incident energy; or preset, "
-    "to distinguish the configs of the showers. Can be repeated.",
+    metavar="NAME",
+    help="Condition of the generator beside the incident energy: a numerical field of the config, such as split_late, "
+    "or preset, to distinguish the configs of the showers. Can be repeated.",
 )
 @click.option(
     "--model",

@@ -66,7 +66,9 @@ class StreamGeneratorTask(StreamedTask, GeneratorTask):
 
     def _converted(self, batch: Mapping[str, Any]) -> Batch:
         target = target_columns(*(batch[name] for name in TARGETS))
-        return Batch(batch["points"], batch["offset"], target, len(batch["points"]))
+        # The thread of the stream waits for the GPU, if it must; the training does not.
+        longest = int(batch["offset"].diff().max()) if self._bounded else None
+        return Batch(batch["points"], batch["offset"], target, len(batch["points"]), longest=longest)
 
 
 def stream_generator_task(

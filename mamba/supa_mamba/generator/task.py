@@ -73,6 +73,7 @@ class GeneratorTask(PackedTask):
         super().__init__(
             self._average.model, config, train, valid, trained=trained, processes=processes, cuda_graphs=cuda_graphs
         )
+        self._bounded = config.generator.model in ("hybrid", "transformer")
 
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
         """Return this process's shares of the training batches of an epoch; see `TrainingTask.batches`."""
@@ -146,7 +147,7 @@ class GeneratorTask(PackedTask):
         coded = self._coded(batch)
         previous = previous_of(coded, self.coding.num_slices)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-            hidden = model.stack(model.embed(previous), coded.offset)
+            hidden = model.hidden(previous, coded.offset, max_length=batch.longest)
         terms = model.log_likelihood(hidden.float(), previous, coded)
         of_hits = (batch.sum(values, by_hit=True) for values in terms[1:])
         return -torch.stack([batch.sum(terms.leak, by_hit=False), *of_hits])
