@@ -417,20 +417,20 @@ def test_unsuitable_showers_raise_a_clear_error(showers, tmp_path):
     save(showers, tmp_path / "a.h5")
     task = generator_task(tmp_path / "a.h5", TINY)
     assert task.digest == generator_task(showers, TINY).digest
-    halved = supa.from_hits(
-        SHALLOW,
-        offset=showers.offset,
-        incident_energy=showers.incident_energy,
-        leaked_energy=showers.leaked_energy,
-        **{name: getattr(showers, name) for name in ("x", "y", "slice")},
-        energy=showers.energy / 2,
-    )
-    with pytest.raises(ValueError, match="A generator needs showers whose energies add up"):
-        generator_task(halved, TINY)
+    for split in ("train", "validation"):
+        wrong = np.repeat(in_split(showers.index, split), showers.num_hits)
+        halved = supa.from_hits(SHALLOW, **_imported(showers) | {"energy": np.where(wrong, 0.5, 1) * showers.energy})
+        with pytest.raises(ValueError, match="A generator needs showers whose energies add up"):
+            generator_task(halved, TINY)
     with pytest.raises(ValueError, match=r"A batch has \d+ showers?, but there are 99 processes"):
         generator_task(showers, TINY, processes=Processes(0, 99))
     with pytest.raises(ValueError, match="fields: 'energy' was given, but it must be 'preset', or a numerical field"):
         generator_task(showers, TINY.replace(fields=("energy",)))
+
+
+def test_a_file_without_training_showers_is_left_out(showers):
+    single = supa.simulate(1, "standard", first=int(np.flatnonzero(in_split(np.arange(50), "test"))[0]))
+    assert generator_task([showers, single], TINY).digest == generator_task(showers, TINY).digest
 
 
 def _empty(number):
