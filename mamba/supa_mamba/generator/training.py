@@ -86,7 +86,7 @@ def task_of_splits(
     Raises:
         ValueError: If a generator cannot learn from the showers.
     """
-    coding = HitCoding.fit([part for part in train if len(part)], config.fields)
+    coding = HitCoding.fit(train, config.fields)
     for part in valid:
         check_showers(part)
     configs = distinct_configs([*train, *valid])
