@@ -4,7 +4,7 @@ import json
 import tempfile
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -109,10 +109,10 @@ class StepProgram(nn.Module):
 def export_generator(model: ShowerGenerator, config: ConfigLike, folder: str | PathLike[str]) -> None:
     """Export the sampling step of a generator, for programs without this package.
 
-    The new folder contains two programs of ``torch.export``, whose operations are those of PyTorch. ``leak.pt2`` chooses
-    the deposited energies of showers, and ``step.pt2`` their next hits; `LeakProgram` and `StepProgram` describe the
-    arguments. Random numbers are arguments. The number of showers of a call is not fixed. ``generator.json`` describes
-    the coding and the shapes of the states.
+    The new folder contains two programs of ``torch.export``, whose operations are those of PyTorch. ``leak.pt2``
+    chooses the deposited energies of showers, and ``step.pt2`` their next hits; `LeakProgram` and `StepProgram`
+    describe the arguments. Random numbers are arguments. The number of showers of a call is not fixed.
+    ``generator.json`` describes the coding and the shapes of the states.
 
     Args:
         model: The generator, on the CPU.
@@ -138,7 +138,7 @@ def export_generator(model: ShowerGenerator, config: ConfigLike, folder: str | P
     if target.exists():
         raise FileExistsError(f"{target} exists; choose another name.")
     model.coding.conditions.check(physics)
-    states = [tensor for layer in initial_state(model, 2) for tensor in layer]
+    states = [cast(Tensor, tensor) for layer in initial_state(model, 2) for tensor in layer]
     many = torch.export.Dim("showers", min=1, max=1 << 20)
     conditions = torch.zeros(2, model.coding.conditions.num_conditions)
     whole, zeros, uniform = (

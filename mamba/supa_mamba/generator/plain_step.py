@@ -61,8 +61,8 @@ def _mamba2_step(mixer: Mamba2, x: Tensor, states: list[Tensor]) -> tuple[Tensor
     z, u, dt = torch.split(mixer.in_proj(x), [inner, mixed, mixer.nheads], dim=1)
     u, conv = _convolve(mixer.conv1d, u, conv)
     u, B, C = torch.split(u, [inner, groups * mixer.d_state, groups * mixer.d_state], dim=1)
-    u = u.unflatten(1, (mixer.nheads, mixer.headdim))
-    B, C = (v.unflatten(1, (groups, -1)).repeat_interleave(mixer.nheads // groups, 1) for v in (B, C))
+    u = u.reshape(-1, mixer.nheads, mixer.headdim)
+    B, C = (v.reshape(-1, groups, mixer.d_state).repeat_interleave(mixer.nheads // groups, 1) for v in (B, C))
     dt = functional.softplus(dt + mixer.dt_bias).clamp(*mixer.dt_limit)
     ssm = ssm * torch.exp(dt * rates(mixer.A_log))[..., None, None] + (dt[..., None] * u)[..., None] * B[:, :, None]
     y = ((ssm * C[:, :, None]).sum(3) + mixer.D[:, None] * u).flatten(1)

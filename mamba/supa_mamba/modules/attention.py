@@ -160,7 +160,7 @@ class CausalAttention(nn.Module):
             raise ValueError(
                 f"slots: {int(table.max())} was given, but the state has slots 0 to {state.lengths.shape[0] - 1}."
             )
-        qkv = step_linear(self.in_proj, x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        qkv = step_linear(self.in_proj, x).view(x.shape[0], 3, self.num_heads, self.head_dim)
         capacity, count = _capacity(state), x.shape[0]
         live = (table >= 0).long()
         lengths = state.lengths[table.clamp(min=0)]
