@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch import Tensor, nn
+
+_ALIGNMENT = 64
+"""Parameters begin at multiples of this number of elements, because kernels are slower elsewhere."""
 
 
 class AveragedWeights:
@@ -20,6 +22,9 @@ class AveragedWeights:
     Args:
         model: Model whose parameters are averaged, all of the same dtype. Its buffers are copied once.
         decay: Fraction of the average that is kept in late updates, at least 0 and below 1.
+
+    Raises:
+        ValueError: If the parameters have several dtypes, or there are none.
 
     Example:
         >>> import torch
@@ -35,14 +40,25 @@ class AveragedWeights:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
+        dtypes = sorted({str(weights.dtype) for weights in model.parameters()})
+        if len(dtypes) != 1:
+            raise ValueError(
+                f"model: parameters of one dtype can be averaged, but it has {' and '.join(dtypes) or 'none'}; convert "
+                "it, for example with model.float()."
+            )
         self.model = copy.deepcopy(model).requires_grad_(False)
         """Copy of the model with the averaged parameters."""
         self.updates = 0
         """Number of updates."""
         self._trained, self._decay = model, decay
         # The averaged parameters are parts of one tensor, so that an update takes two kernels.
-        self._average = parameters_to_vector(self.model.parameters())
-        vector_to_parameters(self._average, self.model.parameters())
+        parameters = list(self.model.parameters())
+        self._gaps = [weights.new_zeros(-weights.numel() % _ALIGNMENT) for weights in parameters]
+        self._average = self._joined(self.model)
+        begin = 0
+        for weights, gap in zip(parameters, self._gaps, strict=True):
+            weights.data = self._average[begin : begin + weights.numel()].view_as(weights)
+            begin += weights.numel() + len(gap)
         self._fraction = torch.zeros((), dtype=self._average.dtype, device=self._average.device)
 
     def advance(self) -> None:
@@ -54,7 +70,7 @@ class AveragedWeights:
     @torch.no_grad()
     def apply(self) -> None:
         """Move the average towards the present weights of the model."""
-        self._average.lerp_(parameters_to_vector(self._trained.parameters()), self._fraction)
+        self._average.lerp_(self._joined(self._trained), self._fraction)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights of the model that is averaged, and the number of updates, but not the average.
@@ -72,3 +88,8 @@ class AveragedWeights:
         """
         self._trained.load_state_dict(state["weights"])
         self.updates = state["updates"]
+
+    def _joined(self, model: nn.Module) -> Tensor:
+        """Return the parameters of a model in one tensor."""
+        pairs = zip(model.parameters(), self._gaps, strict=True)
+        return torch.cat([part for weights, gap in pairs for part in (weights.reshape(-1), gap)])

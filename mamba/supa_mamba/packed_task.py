@@ -102,6 +102,8 @@ class PackedTask(TrainingTask[Batch]):
         self.train, self.valid = train.to(processes.device), valid.to(processes.device)
         self._gradients = FlatGradients(self.trained.parameters())
         self._padded = on_gpu
+        self._bounded = False
+        """Whether the steps need an upper bound of the lengths, as attention does."""
         self._backward, self._evaluation = (
             CapturedStep(step, self._new_inputs, device=self.device, enabled=cuda_graphs)
             for step in (self._backward_step, self._validation_step)
@@ -224,7 +226,7 @@ class PackedTask(TrainingTask[Batch]):
         """Run a step on a batch, which is padded for a graph."""
         if not self._padded:
             return step.function(StepInputs(batch, scale))
-        shape = PaddedShape.of(batch, -(-most_showers // self.processes.count))
+        shape = PaddedShape.of(batch, -(-most_showers // self.processes.count), bounded=self._bounded)
         inputs = step.inputs(shape)
         fill_padded(inputs.batch, batch)
         inputs.scale.fill_(scale)  # type: ignore[union-attr]

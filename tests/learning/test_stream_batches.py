@@ -66,7 +66,7 @@ class _Task(TrainingTask):
 def test_each_stage_and_epoch_has_its_own_batches(device):
     data = _batches(device=device)
     assert _first(data.batches(0, 0, 0)) == [0, 1, 2, 3, 4]
-    (thread,) = (t for t in threading.enumerate() if t.name.startswith("supa-prefetch"))
+    thread = next(t for t in threading.enumerate() if t.name.startswith("supa-prefetch"))
     assert _first(data.batches(0, 1, 0)) == [5, 6, 7, 8, 9]
     assert thread.is_alive()  # the iteration goes on from epoch to epoch
     assert data.state_dict()["batch"] == 10

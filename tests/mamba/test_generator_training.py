@@ -17,10 +17,12 @@ from supa_mamba import (
     GeneratorConfig,
     GeneratorTrainingConfig,
     HitCoding,
+    ShowerGenerator,
     generator_task,
     stream_generator_task,
     train_generator,
 )
+from supa_mamba.generator import sample_comparison as module
 from supa_mamba.generator.training_showers import packed, target_columns
 from supa_mamba.padding import PaddedShape, empty_batch, fill_padded
 
@@ -81,8 +83,10 @@ def _split(showers, name):
 
 
 def test_figures_are_the_likelihood_of_the_splits(showers):
-    """The sum over batches equals the likelihood of each shower by itself."""
+    """The sum over batches equals the likelihood of each shower by itself, of the averaged model."""
     task = generator_task(showers, TINY)
+    for batch in task.batches(0, 0, 0):
+        task.update(batch, 1e-2)
     with torch.no_grad():
         validation = task.validate(task.validation_batches())
         valid = _split(showers, "validation")
@@ -174,6 +178,13 @@ def test_averages_equal_a_naive_computation():
         assert not found.requires_grad
 
 
+def test_averages_need_parameters_of_one_dtype():
+    mixed = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1).double())
+    for model, found in ((mixed, "torch.float32 and torch.float64"), (torch.nn.Identity(), "none")):
+        with pytest.raises(ValueError, match=f"parameters of one dtype can be averaged, but it has {found}; convert"):
+            AveragedWeights(model, 0.5)
+
+
 def test_a_training_averages_the_weights_of_its_steps(showers):
     task = generator_task(showers, TINY)
     start = [weights.detach().clone() for weights in task.trained.parameters()]
@@ -199,11 +210,14 @@ def test_a_training_averages_the_weights_of_its_steps(showers):
 # ---------------------------------------------------------------------- padding
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_padding_changes_neither_nats_nor_gradients(showers, bf16):
-    task = generator_task(showers, TINY.replace(precision="bf16" if bf16 else "float32"))
+@pytest.mark.parametrize(("model", "bf16"), [("mamba2", False), ("mamba2", True), ("transformer", False)])
+def test_padding_changes_neither_nats_nor_gradients(showers, model, bf16):
+    precision = "bf16" if bf16 else "float32"
+    task = generator_task(showers, TINY.replace(precision=precision, generator=SIZES.replace(model=model)))
     for batch in itertools.islice(task.batches(0, 0, 0), 2):
-        padded = empty_batch(PaddedShape.of(batch, 20), batch.points, batch.target, by_hit=False)
+        shape = PaddedShape.of(batch, 20, bounded=True)
+        assert shape.longest == 64
+        padded = empty_batch(shape, batch.points, batch.target, by_hit=False)
         fill_padded(padded, batch)
         assert len(padded.points) > len(batch.points)
         found = []
@@ -211,6 +225,40 @@ def test_padding_changes_neither_nats_nor_gradients(showers, bf16):
             losses = task.losses(one)
             found.append([losses.detach(), *torch.autograd.grad(losses.sum(), list(task.trained.parameters()))])
         torch.testing.assert_close(found[1], found[0], rtol=1e-2 if bf16 else 1e-3, atol=2e-2 if bf16 else 1e-3)
+
+
+@pytest.mark.parametrize("model", ["transformer", "hybrid"])
+def test_models_with_attention_receive_a_bound_of_the_lengths(showers, model, monkeypatch):
+    """Without a bound, attention would wait for a GPU, which is impossible in a graph."""
+    seen, hidden = [], ShowerGenerator.hidden
+
+    def watched(self, previous, offset, *, max_length=None):
+        seen.append((int(offset.diff().max()), max_length))
+        return hidden(self, previous, offset, max_length=max_length)
+
+    monkeypatch.setattr(ShowerGenerator, "hidden", watched)
+    config = TINY.replace(epochs=1, generator=SIZES.replace(model=model, n_layer=4))
+    for task in (
+        generator_task(showers, config),
+        stream_generator_task(SHALLOW, config, batches_per_epoch=2, validation_showers=40),
+    ):
+        task._padded = True
+        state = Trainer(task).run()
+        assert np.isfinite(state.history[0].valid["generator"]["nats_per_hit"])
+    assert {bound for _, bound in seen} == {64}
+    assert all(longest <= bound for longest, bound in seen)
+
+
+def test_a_training_with_padding_ends_with_the_same_weights_up_to_rounding(showers):
+    results = []
+    for padded in (False, True):
+        trainer = Trainer(generator_task(showers, TINY.replace(learning_rate=1e-3)))
+        trainer.task._padded = padded
+        trainer.run()
+        figures = [epoch.valid[part]["nats_per_hit"] for epoch in trainer.state.history for part in epoch.valid]
+        results.append((figures, dict(trainer.task.model.state_dict())))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-4, abs=1e-5)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-3, atol=1e-4)
 
 
 # ---------------------------------------------------------------------- resumption
@@ -242,9 +290,9 @@ def test_training_interrupted_anywhere_ends_with_the_same_bits(showers, source, 
         resumed = make()
         resumed.load_state_dict(stored.training)
         resumed.run()
-        for module in ("model", "trained"):
-            of_resumed, of_whole = (getattr(t.task, module).state_dict() for t in (resumed, whole))
-            assert _same_bits(of_resumed, of_whole), (stop, module)
+        for name in ("model", "trained"):
+            of_resumed, of_whole = (getattr(t.task, name).state_dict() for t in (resumed, whole))
+            assert _same_bits(of_resumed, of_whole), (stop, name)
         assert _without_seconds(resumed.state.history) == _without_seconds(whole.state.history)
 
 
@@ -275,6 +323,44 @@ def test_two_processes_train_like_one(showers, tmp_path):
                 for part, figures in expected[kind].items():
                     assert epoch[kind][part] == pytest.approx(figures, rel=1e-4, abs=1e-5)
         torch.testing.assert_close(first["model"], one[source]["model"], rtol=1e-3, atol=1e-4)
+
+
+# ---------------------------------------------------------------------- comparison of samples
+
+
+def test_sampled_showers_are_compared_after_some_epochs(monkeypatch):
+    """True showers instead of samples have small pulls and an AUC of 1/2; those of other physics do not."""
+    asked = []
+
+    def sampled(model, config, number, *, seed, physics=SHALLOW):
+        asked.append((next(model.parameters()).device.type, config, number))
+        return supa.from_hits(config, **_imported(supa.simulate(number, physics, seed=seed % 2**63)))
+
+    monkeypatch.setattr(module, "sample_showers", sampled)
+    task = stream_generator_task(
+        SHALLOW, TINY.replace(epochs=3), batches_per_epoch=2, validation_showers=300, compare_every=2
+    )
+    history = Trainer(task).run().history
+    assert ["sample" in epoch.valid for epoch in history] == [False, True, True]
+    assert asked == [("cpu", SHALLOW, 300)] * 2
+    figures = history[1].valid["sample"]
+    assert figures["largest_pull"] < 5
+    assert abs(figures["classifier_auc"] - 0.5) < 0.12
+    other = SHALLOW.replace(split_early=0.6)
+    monkeypatch.setattr(module, "sample_showers", lambda *of, **seed: sampled(*of, **seed, physics=other))
+    figures = task._comparison.figures(task.model)
+    assert figures["largest_pull"] > 8
+    assert figures["classifier_auc"] > 0.7
+
+
+def test_a_comparison_needs_showers(showers):
+    with pytest.raises(ValueError, match=r"needs at least 50 validation showers of each config, but there are \d+; "):
+        generator_task(showers, TINY, compare_every=1)
+
+
+def _imported(showers):
+    names = ("offset", "incident_energy", "leaked_energy", "x", "y", "energy", "slice")
+    return {name: getattr(showers, name) for name in names}
 
 
 # ---------------------------------------------------------------------- checkpoints and settings
@@ -331,20 +417,20 @@ def test_unsuitable_showers_raise_a_clear_error(showers, tmp_path):
     save(showers, tmp_path / "a.h5")
     task = generator_task(tmp_path / "a.h5", TINY)
     assert task.digest == generator_task(showers, TINY).digest
-    halved = supa.from_hits(
-        SHALLOW,
-        offset=showers.offset,
-        incident_energy=showers.incident_energy,
-        leaked_energy=showers.leaked_energy,
-        **{name: getattr(showers, name) for name in ("x", "y", "slice")},
-        energy=showers.energy / 2,
-    )
-    with pytest.raises(ValueError, match="A generator needs showers whose energies add up"):
-        generator_task(halved, TINY)
+    for split in ("train", "validation"):
+        wrong = np.repeat(in_split(showers.index, split), showers.num_hits)
+        halved = supa.from_hits(SHALLOW, **_imported(showers) | {"energy": np.where(wrong, 0.5, 1) * showers.energy})
+        with pytest.raises(ValueError, match="A generator needs showers whose energies add up"):
+            generator_task(halved, TINY)
     with pytest.raises(ValueError, match=r"A batch has \d+ showers?, but there are 99 processes"):
         generator_task(showers, TINY, processes=Processes(0, 99))
     with pytest.raises(ValueError, match="fields: 'energy' was given, but it must be 'preset', or a numerical field"):
         generator_task(showers, TINY.replace(fields=("energy",)))
+
+
+def test_a_file_without_training_showers_is_left_out(showers):
+    single = supa.simulate(1, "standard", first=int(np.flatnonzero(in_split(np.arange(50), "test"))[0]))
+    assert generator_task([showers, single], TINY).digest == generator_task(showers, TINY).digest
 
 
 def _empty(number):
@@ -389,9 +475,9 @@ def test_presets_survive_toml_and_grow(showers):
 @on_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("source", ["showers", "stream"])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_the_bits_of_a_training_on_a_gpu_do_not_depend_on_graphs(showers, source, precision):
-    config = TINY.replace(epochs=5, precision=precision)
+@pytest.mark.parametrize(("model", "precision"), [("mamba2", "float32"), ("mamba2", "bf16"), ("mamba", "bf16")])
+def test_the_bits_of_a_training_on_a_gpu_do_not_depend_on_graphs(showers, source, model, precision):
+    config = TINY.replace(epochs=5, precision=precision, generator=SIZES.replace(model=model))
     processes = Processes(device=torch.device("cuda"))
 
     def make(graphs, stop=lambda: False):
@@ -424,8 +510,10 @@ def test_the_bits_of_a_training_on_a_gpu_do_not_depend_on_graphs(showers, source
 
 @on_gpu
 @pytest.mark.gpu
-def test_a_gpu_trains_like_a_cpu(showers):
-    histories = [train_generator(showers, TINY, device=device).state.history for device in ("cpu", "cuda")]
+@pytest.mark.parametrize("model", ["mamba", "mamba2", "hybrid", "transformer"])
+def test_a_gpu_trains_like_a_cpu(showers, model):
+    config = TINY.replace(generator=SIZES.replace(model=model, n_layer=4))
+    histories = [train_generator(showers, config, device=device).state.history for device in ("cpu", "cuda")]
     for one, other in zip(*histories, strict=True):
         assert other.valid["generator"]["nats_per_hit"] == pytest.approx(
             one.valid["generator"]["nats_per_hit"], rel=1e-2

@@ -10,6 +10,7 @@ _COMMANDS = {
     "evaluate": "Evaluate a trained encoder, and compare it with baselines.",
     "sample": "Sample showers from a generator into a file.",
     "train": "Train an encoder of showers.",
+    "train-generator": "Train a generator of showers.",
 }
 
 

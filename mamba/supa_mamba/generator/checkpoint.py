@@ -9,7 +9,7 @@ from supa_learning import checkpoint
 from supa_learning.trainer import Trainer
 from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.model import ShowerGenerator
-from supa_mamba.generator.training import GeneratorTask, new_generator
+from supa_mamba.generator.task import GeneratorTask, new_generator
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
 
 

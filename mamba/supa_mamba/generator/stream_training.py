@@ -10,7 +10,9 @@ from supa_datasets import ShowerStream
 from supa_datasets.loaders.dataset import FITTED_SHOWERS
 from supa_learning.processes import Processes
 from supa_mamba.generator.coding import HitCoding
-from supa_mamba.generator.training import GeneratorTask
+from supa_mamba.generator.sample_comparison import SampleComparison
+from supa_mamba.generator.task import GeneratorTask
+from supa_mamba.generator.training import sample_comparison
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
 from supa_mamba.generator.training_showers import FEATURES, TARGETS, packed, target_columns
 from supa_mamba.packed_showers import Batch, PackedShowers
@@ -28,6 +30,7 @@ class StreamGeneratorTask(StreamedTask, GeneratorTask):
         valid: The validation showers.
         stream: Stream of points with the features and targets of ``training_showers``.
         batches_per_epoch: Number of batches of an epoch.
+        comparison: See `GeneratorTask`.
         processes: Processes that train together; this process alone by default.
         cuda_graphs: Whether to capture CUDA graphs on a GPU; see `GeneratorTask`.
 
@@ -45,15 +48,27 @@ class StreamGeneratorTask(StreamedTask, GeneratorTask):
         stream: ShowerStream,
         *,
         batches_per_epoch: int,
+        comparison: SampleComparison | None = None,
         processes: Processes | None = None,
         cuda_graphs: bool = True,
     ) -> None:
-        super().__init__(config, coding, shower_configs, sample, valid, processes=processes, cuda_graphs=cuda_graphs)
+        super().__init__(
+            config,
+            coding,
+            shower_configs,
+            sample,
+            valid,
+            comparison=comparison,
+            processes=processes,
+            cuda_graphs=cuda_graphs,
+        )
         self._set_stream(stream, batches_per_epoch)
 
     def _converted(self, batch: Mapping[str, Any]) -> Batch:
         target = target_columns(*(batch[name] for name in TARGETS))
-        return Batch(batch["points"], batch["offset"], target, len(batch["points"]))
+        # The thread of the stream waits for the GPU, if it must; the training does not.
+        longest = int(batch["offset"].diff().max()) if self._bounded else None
+        return Batch(batch["points"], batch["offset"], target, len(batch["points"]), longest=longest)
 
 
 def stream_generator_task(
@@ -62,6 +77,7 @@ def stream_generator_task(
     *,
     batches_per_epoch: int = 400,
     validation_showers: int = 10_000,
+    compare_every: int | None = None,
     processes: Processes | None = None,
     cuda_graphs: bool = True,
 ) -> StreamGeneratorTask:
@@ -77,6 +93,8 @@ def stream_generator_task(
         config: Configuration of the generator and its training.
         batches_per_epoch: Number of batches from one validation to the next.
         validation_showers: Number of validation showers.
+        compare_every: Number of epochs after which sampled showers are compared with validation showers; None for
+            never.
         processes: Processes that train together, and their device; this process on the CPU by default.
         cuda_graphs: Whether to capture CUDA graphs on a GPU; see `supa_mamba.generator_task`.
 
@@ -118,6 +136,7 @@ def stream_generator_task(
         packed(valid, shower_configs),
         train,
         batches_per_epoch=batches_per_epoch,
+        comparison=sample_comparison(valid, compare_every, config),
         processes=processes,
         cuda_graphs=cuda_graphs,
     )

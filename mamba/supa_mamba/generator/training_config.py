@@ -47,7 +47,7 @@ class GeneratorTrainingConfig(Config):
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     fields: tuple[str, ...] = ()
-    epochs: Annotated[int, partial(check_int, 1, 10**6)] = 30
+    epochs: Annotated[int, partial(check_int, 1, 10**6)] = 25
     batch_size: Annotated[int, partial(check_int, 1, 10**9)] = 64
     learning_rate: Positive = 2e-3
     warmup: Warmup = 0.05

@@ -113,7 +113,6 @@ def columns_of(batch: Batch, first_slice: int) -> HitColumns:
     x, y, of_slice, energy = batch.points.unbind(1)
     incident, leaked, _ = batch.target.unbind(1)
     if batch.showers is not None:
-        is_padding = energy == 0  # no hit has an energy of 0
-        of_slice, energy = of_slice.masked_fill(is_padding, first_slice), energy.masked_fill(is_padding, 1.0)
+        of_slice = of_slice.masked_fill(energy == 0, first_slice)  # no hit has an energy of 0
         incident = incident.masked_fill(incident == 0, _PADDING_ENERGY)
     return HitColumns(batch.offset, of_slice, x, y, energy, incident, leaked)
