@@ -1,10 +1,9 @@
 """One step of many showers on a CPU."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from supa import ShowerConfig
 from supa.arrays import Array, IntArray
@@ -12,11 +11,12 @@ from supa.physics import NO_LAYER, layer_of_any_slice
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling import compiled_kernels as kernels
+from supa_mamba.generator.sampling.cpu_stack import CpuStack, Linear, array_of
 from supa_mamba.generator.sampling.rows import Hits, Rows
 from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.states import StackState, clear_slots
-from supa_mamba.ops.row_linear.function import row_linear, step_linear
+from supa_mamba.ops.compiled import run_in_threads
 
 _LONGER = 2
 """A shower ends if it would have more hits than this many times the largest number of the training showers."""
@@ -67,7 +67,7 @@ def slice_order_of(model: ShowerGenerator, config: ShowerConfig) -> IntArray:
 class CpuStepper:
     """Model, states and random numbers of showers that are sampled on a CPU.
 
-    The results of a row do not depend on other rows.
+    The results of a row do not depend on other rows. Each thread processes some of the rows.
 
     Args:
         model: The generator, on the CPU and in float32.
@@ -77,14 +77,20 @@ class CpuStepper:
     """
 
     def __init__(self, model: ShowerGenerator, config: ShowerConfig, seed: int, slots: int) -> None:
-        self.model, self.config, self.seed = model, config, seed
-        self.most_hits = most_hits_of(model)
-        self.state = initial_state(model, slots)
+        self.coding, self.config, self.seed = model.coding, config, seed
+        self._most_hits = most_hits_of(model)
+        self._state = initial_state(model, slots)
+        self._stack = CpuStack(model.stack, self._state)
         self._order = slice_order_of(model, config)
-        self._of_slice = model.chosen_slice.weight.detach().t().contiguous().numpy()
-        self._bias = model.chosen_slice.bias.detach().numpy()
+        self._inputs, self._chosen_energy = Linear(model.inputs), Linear(model.chosen_energy)
+        self._of_slice = array_of(model.chosen_slice.weight.t())
+        self._bias = array_of(model.chosen_slice.bias)
+        self._leak_head, self._next_head, self._energy_head, self._position_head = (
+            (Linear(head[0]), Linear(head[2]))  # type: ignore[arg-type]
+            for head in (model.leak_head, model.next_head, model.energy_head, model.position_head)
+        )
 
-    def leaks(self, index: IntArray, condition: Tensor) -> IntArray:
+    def leaks(self, index: IntArray, condition: Array) -> IntArray:
         """Choose whether energy leaks, and how much.
 
         Args:
@@ -95,7 +101,7 @@ class CpuStepper:
             (M,) int64 deposited energies in units of 2^-40 of the incident energy, 0 if everything leaks.
         """
         leak, energy = np.empty_like(index), np.empty_like(index)
-        found = _head(self.model.leak_head, condition)
+        found = _applied(self._leak_head, condition)
         kernels.choose_leaks(found, leak_uniforms(self.seed, index), SHARE_BITS, leak, energy)
         return energy
 
@@ -105,7 +111,7 @@ class CpuStepper:
         Args:
             slots: (M,) int64 slots.
         """
-        clear_slots(self.state, torch.from_numpy(slots))
+        clear_slots(self._state, torch.from_numpy(slots))
 
     def step(self, rows: Rows) -> Hits:
         """Choose the next hit of each shower, and update the rows in place.
@@ -116,40 +122,43 @@ class CpuStepper:
         Returns:
             The hits.
         """
-        model, count = self.model, len(rows.shower)
-        uniform = hit_uniforms(self.seed, rows.index, rows.number)
-        hidden = model.stack.step(self._inputs(rows), self.state, torch.from_numpy(rows.slot))
-        chosen, is_last = np.empty(count, np.int64), np.empty(count, np.bool_)
-        kernels.choose_next(
-            _head(model.next_head, hidden), self._order, rows.previous_slice, rows.number, rows.rest, self.most_hits,
-            uniform, chosen, is_last,
+        count = len(rows.shower)
+        hits = Hits(
+            rows.shower, np.empty(count, np.int64), np.empty((count, 2), np.float32), np.empty(count, np.int64),
+            np.empty(count, np.bool_),
         )  # fmt: skip
-        known = torch.empty_like(hidden)
-        kernels.add_choices(hidden.numpy(), self._of_slice, self._bias, chosen, is_last, known.numpy())
-        energy, logit_and_log = np.empty(count, np.int64), np.empty((count, 2), np.float32)
-        kernels.choose_energies(
-            _head(model.energy_head, known), is_last, uniform, SHARE_BITS, rows.rest, energy, logit_and_log
-        )
-        known += step_linear(model.chosen_energy, torch.from_numpy(logit_and_log))
-        kernels.choose_positions(_head(model.position_head, known), uniform, rows.position)
-        stays = chosen == rows.previous_slice
-        rows.number_in_slice = np.where(stays, rows.number_in_slice, 0) + 1
-        rows.number += 1
-        rows.previous_slice, rows.energy_logit = chosen, logit_and_log[:, 0].copy()
-        return Hits(rows.shower, chosen, rows.position.copy(), energy, is_last)
+        run_in_threads(lambda first, last: self._step(rows.part(first, last), hits.part(first, last)), count)
+        return hits
 
-    def _inputs(self, rows: Rows) -> Tensor:
-        model = self.model
-        inputs = torch.empty(len(rows.shower), model.inputs.in_features)
+    def _step(self, rows: Rows, hits: Hits) -> None:
+        """Choose the next hits, and write them."""
+        count, chosen, is_last = len(rows.shower), hits.slice, hits.is_last
+        uniform = hit_uniforms(self.seed, rows.index, rows.number)
+        inputs = np.empty((count, self._inputs.weight.shape[1]), np.float32)
         kernels.write_inputs(
             rows.previous_slice, rows.position, rows.energy_logit, rows.rest, rows.number, rows.number_in_slice,
-            rows.condition, model.coding.conditions.deviations[0], SHARE_BITS, inputs.numpy(),
+            rows.condition, self.coding.conditions.deviations[0], SHARE_BITS, inputs,
         )  # fmt: skip
-        return step_linear(model.inputs, inputs)
+        hidden = self._stack.step(self._inputs(inputs), rows.slot)
+        kernels.choose_next(
+            _applied(self._next_head, hidden), self._order, rows.previous_slice, rows.number, rows.rest,
+            self._most_hits, uniform, chosen, is_last,
+        )  # fmt: skip
+        known: Any = np.empty_like(hidden)
+        kernels.add_choices(hidden, self._of_slice, self._bias, chosen, is_last, known)
+        logit_and_log = np.empty((count, 2), np.float32)
+        kernels.choose_energies(
+            _applied(self._energy_head, known), is_last, uniform, SHARE_BITS, rows.rest, hits.energy, logit_and_log
+        )
+        known += self._chosen_energy(logit_and_log)
+        kernels.choose_positions(_applied(self._position_head, known), uniform, rows.position)
+        hits.position[:] = rows.position
+        stays = chosen == rows.previous_slice
+        rows.number_in_slice[:] = np.where(stays, rows.number_in_slice, 0) + 1
+        rows.number += 1
+        rows.previous_slice[:], rows.energy_logit[:] = chosen, logit_and_log[:, 0]
 
 
-def _head(head: nn.Sequential, x: Tensor) -> Array:
+def _applied(head: tuple[Linear, Linear], x: Array) -> Array:
     """Apply a perceptron with one hidden layer."""
-    first, last = cast(nn.Linear, head[0]), cast(nn.Linear, head[2])
-    found: Any = step_linear(last, row_linear(x, first.weight, first.bias, use_silu=True))
-    return cast(Array, found.numpy())
+    return head[1](head[0](x, use_silu=True))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -73,6 +73,18 @@ class Rows:
         """
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
+    def part(self, first: int, last: int) -> Self:
+        """Return consecutive rows, which share their memory.
+
+        Args:
+            first: First row.
+            last: Row after the last one.
+
+        Returns:
+            The rows.
+        """
+        return type(self)(*(getattr(self, f.name)[first:last] for f in fields(self)))
+
     def selected(self, keep: Array) -> Self:
         """Return some of the rows.
 
@@ -116,6 +128,19 @@ class Hits(NamedTuple):
             none = np.zeros(0, np.int64)
             return cls(none, none, np.zeros((0, 2), np.float32), none, none.astype(np.bool_))
         return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def part(self, first: int, last: int) -> "Hits":
+        """Return the hits of consecutive rows, which share their memory.
+
+        Args:
+            first: First row.
+            last: Row after the last one.
+
+        Returns:
+            The hits.
+        """
+        parts: list[Any] = [column[first:last] for column in self]
+        return Hits(*parts)
 
     def selected(self, keep: Array) -> "Hits":
         """Return some of the hits.

@@ -162,10 +162,10 @@ class _Block:
         wanted = slice(run.first + start - begin, run.first + stop - begin)
         aligned = np.arange(begin, begin + _BLOCK)
         incident = draw_primaries(run.config, stepper.seed, aligned).incident_energy
-        condition = stepper.model.coding.conditions(run.config, torch.from_numpy(incident))[wanted]
+        condition = stepper.coding.conditions(run.config, torch.from_numpy(incident)).numpy()[wanted]
         energy = stepper.leaks(aligned[wanted], condition)
         return cls(
-            start, stop, draw_primaries(run.config, stepper.seed, aligned[wanted]), condition.numpy(), energy,
+            start, stop, draw_primaries(run.config, stepper.seed, aligned[wanted]), condition, energy,
             start + np.flatnonzero(energy),
         )  # fmt: skip
 
@@ -200,7 +200,7 @@ class _Queue:
         place = shower - block.start
         return Rows.entering(
             shower, self._run.first + shower, slots[: len(shower)], block.energy[place], block.condition[place],
-            self._stepper.model.coding.num_slices,
+            self._stepper.coding.num_slices,
         )  # fmt: skip
 
     def _prepare(self, start: int) -> _Block:
@@ -231,7 +231,7 @@ def _pieces(stepper: CpuStepper, run: Run, num_showers: int, slots: int) -> Iter
             whole = Hits.joined(parts)
             mine = whole.shower < block.stop
             parts = [whole.selected(~mine)]
-            yield _showers(block, whole.selected(mine), stepper.model.coding, run)
+            yield _showers(block, whole.selected(mine), stepper.coding, run)
 
 
 def _showers(block: _Block, hits: Hits, coding: HitCoding, run: Run) -> Showers:
