@@ -40,11 +40,11 @@ PUBLIC = {
         "AttentionState", "BiMamba", "BufferedMambaState", "CausalAttention", "Checkpoint", "EncoderConfig",
         "Evaluation", "GENERATOR_PRESETS", "GeneratorCheckpoint", "GeneratorConfig", "GeneratorTrainingConfig",
         "HitBatch", "HitCoding", "HybridStack", "InputBuffer", "Mamba", "Mamba2", "MambaBlock", "MambaStack",
-        "MambaState", "ReplayCache", "ShowerEncoder", "ShowerGenerator", "TrainingConfig", "add_rms_norm",
-        "buffered_state_update", "causal_conv1d", "causal_conv1d_replay", "causal_conv1d_update", "evaluate",
-        "from_mamba_ssm", "gated_rms_norm", "generator_task", "optimizer_groups", "selective_scan",
-        "selective_state_replay", "selective_state_update", "ssd", "stream_generator_task", "stream_training_task",
-        "train", "train_generator", "training_task",
+        "MambaState", "ReplayCache", "ShowerConditions", "ShowerEncoder", "ShowerGenerator", "TrainingConfig",
+        "add_rms_norm", "buffered_state_update", "causal_conv1d", "causal_conv1d_replay", "causal_conv1d_update",
+        "evaluate", "export_generator", "from_mamba_ssm", "gated_rms_norm", "generator_task", "optimizer_groups",
+        "sample_showers", "sample_stream", "selective_scan", "selective_state_replay", "selective_state_update",
+        "ssd", "stream_generator_task", "stream_training_task", "train", "train_generator", "training_task",
     ],
 }  # fmt: skip
 
