@@ -167,6 +167,18 @@ def test_a_shower_that_never_ends_is_ended():
     assert set(sample.num_hits[sample.leaked_energy == 0]) == {2 * model.coding.most_hits}
 
 
+def test_a_model_in_double_precision_or_in_training_is_sampled_in_single_precision():
+    model = model_of("critical", "hybrid")
+    expected = sample_showers(model, "critical", 3, seed=1)
+    assert_equal(expected, sample_showers(model.train().double(), "critical", 3, seed=1))
+    assert model.training
+
+
+def test_a_model_on_another_device_is_refused():
+    with pytest.raises(ValueError, match=r"model: it is on meta, but showers are sampled on a CPU; pass model.cpu\(\)"):
+        sample_showers(model_of("critical").to("meta"), "critical", 3, seed=1)
+
+
 def test_no_showers():
     sample = sample_showers(model_of("critical"), "critical", 0, seed=1)
     assert (len(sample), sample.run.attempts) == (0, 0)

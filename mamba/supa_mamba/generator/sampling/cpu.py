@@ -42,11 +42,11 @@ def initial_state(model: ShowerGenerator, slots: int) -> StackState:
         slots: Number of showers.
 
     Returns:
-        The states of the layers.
+        The states of the layers, float32.
     """
     stack: Any = model.stack
     longest = (most_hits_of(model),) if isinstance(stack, HybridStack) else ()
-    state: StackState = stack.init_state(slots, *longest)
+    state: StackState = stack.init_state(slots, *longest, dtype=torch.float32)
     return state
 
 

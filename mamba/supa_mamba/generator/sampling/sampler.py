@@ -54,7 +54,7 @@ def sample_showers(
         The showers, in the order of their indices. All hits belong to the first primary.
 
     Raises:
-        ValueError: If an argument is out of range, the model was not trained on such showers, or an energy is outside
+        ValueError: If an argument is out of range, the model is not on the CPU, was not trained on such showers, or an energy is outside
             the training energies.
 
     Example:
@@ -112,6 +112,9 @@ def sample_stream(
     num_showers = check_int(0, MAX_INDEX, "num_showers", num_showers)
     first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 - num_showers)")
     slots = min(check_int(1, _MOST_SLOTS, "batch_size", batch_size), max(num_showers, 1))
+    device = model.inputs.weight.device
+    if device.type != "cpu":
+        raise ValueError(f"model: it is on {device}, but showers are sampled on a CPU; pass model.cpu().")
     model.coding.conditions.check(physics, torch.tensor(physics.spectrum.values))
     run = Run(
         config=physics, seed=seed, first=first, engine="imported", keep="all", attempts=None, model=model_name(model)
