@@ -25,12 +25,13 @@ class Run:
 
     Args:
         config: Physics of the showers.
-        seed: Random seed. None for imported showers, or if showers of several seeds were concatenated.
+        seed: Random seed. None for showers of other programs, or if showers of several seeds were concatenated.
         first: Index of the first simulated shower.
         engine: ``"cpu"``, also for the same showers from the engine ``"cuda"``; ``"reference"``; ``"imported"`` if
             another program generated the showers; ``"several"`` if showers of different engines were concatenated.
         keep: ``"all"``, or ``"complete"`` if showers with an empty readout layer were dropped.
         attempts: Number of showers that were simulated to obtain these, or None for a selection of a run.
+        model: Name of the generative model from which the showers were sampled, or None.
 
     Example:
         >>> import supa
@@ -47,6 +48,7 @@ class Run:
     engine: str
     keep: Literal["all", "complete"]
     attempts: int | None
+    model: str | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -257,6 +259,7 @@ class Showers:
                 engine=runs[0].engine if len({run.engine for run in runs}) == 1 else "several",
                 keep=runs[0].keep,
                 attempts=None if None in attempts else sum(a for a in attempts if a is not None),
+                model=runs[0].model if len({run.model for run in runs}) == 1 else None,
             ),
             index=np.concatenate([part.index for part in parts]),
             incident_energy=np.concatenate([part.incident_energy for part in parts]),
@@ -432,6 +435,7 @@ class Showers:
             ("particles", f"{self.particles.num_rows:,}" if self.particles is not None else "not recorded"),
             ("seed", "-" if run.seed is None else run.seed),
             ("engine", run.engine),
+            *([("model", run.model)] if run.model is not None else []),
             ("keep", run.keep),
         ]
         if len(self) != 1:

@@ -24,6 +24,18 @@ def benchmark_tasks() -> Iterable[str]:
     return benchmark_names()
 
 
+def generation_tasks() -> Iterable[str]:
+    """Return the names of the benchmark tasks for generators."""
+    from supa_datasets.benchmark_tasks.definitions import definitions
+
+    return [name for name, values in definitions().items() if values["kind"] == "generation"]
+
+
+def sequence_models() -> Iterable[str]:
+    """Return the kinds of layers of a generator."""
+    return ("mamba", "mamba2", "hybrid", "transformer")
+
+
 def targets() -> Iterable[str]:
     """Return the names of the targets of an encoder."""
     from supa_datasets.loaders.tasks import SHOWER_TASKS

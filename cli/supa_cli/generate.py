@@ -1,18 +1,13 @@
 """``supa generate``: simulate showers into a file."""
 
 import time
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from supa.checks import counted
-from supa_cli.append_thread import appending
-from supa_cli.options import Choice, Count, OutputFile, PresetName, chosen_config
-from supa_cli.progress import progress
-from supa_cli.signals import deferred_interrupts, interruptible, mark_output_complete, raise_if_interrupted
-from supa_cli.terminal_text import echo
+from supa_cli.file_run import FileRun
+from supa_cli.options import Choice, Count, OutputFile, PresetName, changed_config, chosen_config
 
 if TYPE_CHECKING:
     from supa import ShowerConfig, Showers
@@ -140,75 +135,45 @@ def command(
         raise click.UsageError(f"{out} is a folder; name a file, or write a folder of files with --shards.")
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
-    _check_ending(out, quiet=quiet)
+    from supa_cli.suffixes import check_hdf5_ending
+
+    check_hdf5_ending(out, "`supa generate {}` with your options", quiet=quiet)
     config = _config(preset, config_file, changes, energy)
 
     from supa import Run, simulate, stream
     from supa.simulation import map_stream
     from supa.simulation_plan import random_stream
-    from supa_cli.summary import ChunkSums, Summary, chunk_sums
-    from supa_datasets import ResumeInfo, ShowerWriter, resumable
+    from supa_cli.summary import ChunkSums, chunk_sums
 
     arguments = {"seed": seed, "keep": keep, "record": record, "engine": engine, "threads": threads}
     try:
         stream(num_showers, config, first=first, **arguments)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    started = time.perf_counter()
     run = Run(config=config, seed=seed, first=first, engine=random_stream(engine), keep=keep, attempts=None)
-    path, started, has_particles = Path(out), time.perf_counter(), record == "particles"
-    stored = resumable(path, run, has_particles=has_particles) if resume else ResumeInfo(0, False)
-    if stored.showers > num_showers:
-        raise click.UsageError(
-            f"{path} already contains {counted(stored.showers, 'shower')}, more than the {num_showers:,} requested."
-        )
-    if stored == ResumeInfo(num_showers, True):
-        if not quiet:
-            echo(f"{path} already contains {counted(num_showers, 'shower')} of this run.")
-        return
-    summary = Summary(run)
 
-    def add_existing(showers: "Showers") -> None:
-        raise_if_interrupted()
-        summary.add(chunk_sums(showers))
-
-    def prepare(showers: "Showers") -> "tuple[Showers, ChunkSums]":
+    def with_sums(showers: "Showers") -> "tuple[Showers, ChunkSums]":
         """Sum in the threads that simulate. Types are converted where the showers are copied into the writer."""
         return showers, chunk_sums(showers)
 
-    def left() -> str:
-        partial = Path(f"{path}.partial")
-        return f"The finished showers are in {partial}; resume with the same command and --resume." * partial.exists()
-
-    with deferred_interrupts(left):
-        with ShowerWriter(
-            path,
-            run,
-            has_particles=has_particles,
-            compression=compression,
-            threads=threads,
-            overwrite=overwrite,
-            resume=resume,
-            on_existing=add_existing,
-        ) as writer:
-            done = resumed = writer.num_showers
-            with progress("simulating", "compiling" if _must_compile(engine) else "starting", quiet=quiet) as report:
-                report(resumed, num_showers)
-                chunk_sums(simulate(0, config, record=record, engine=engine))  # compiles everything
-                start = time.perf_counter() - started
-                report(resumed, num_showers)
-                results = map_stream(prepare, num_showers - resumed, config, first=writer.next_attempt, **arguments)
-                with appending(writer) as append:
-                    for showers, sums in interruptible(results):
-                        append(showers)
-                        summary.add(sums)
-                        done += len(showers)
-                        report(done, num_showers)
-                        del showers, sums  # their memory can be used again
-        mark_output_complete()
-    if quiet:
-        return
-    seconds = time.perf_counter() - started
-    summary.print(path, simulated=num_showers - resumed, seconds=seconds, start=start)
+    FileRun(
+        path=Path(out),
+        run=run,
+        num_showers=num_showers,
+        has_particles=record == "particles",
+        compression=compression,
+        threads=threads,
+        overwrite=overwrite,
+        resume=resume,
+        quiet=quiet,
+    ).write(
+        lambda count, begin: map_stream(with_sums, count, config, first=begin, **arguments),
+        started=started,
+        doing="simulating",
+        starting="compiling" if _must_compile(engine) else "starting",
+        prepare=lambda: chunk_sums(simulate(0, config, record=record, engine=engine)),
+    )
 
 
 def _must_compile(engine: str) -> bool:
@@ -218,43 +183,9 @@ def _must_compile(engine: str) -> bool:
     return engine == "cpu" and not has_machine_code("supa.engines.cpu")
 
 
-def _check_ending(out: str, *, quiet: bool) -> None:
-    from supa_cli.suffixes import format_of, is_of_another_kind
-
-    name, form, hdf5_name = Path(out), format_of(out), Path(out).with_suffix(".h5")
-    if form == "supa":
-        return
-    if form == "reference" or is_of_another_kind(out):
-        raise click.UsageError(f"{out}: showers are written as HDF5, not as {name.suffix}; name the file {hdf5_name}.")
-    if form is not None:
-        raise click.UsageError(
-            f"{out}: showers are written as HDF5, but {name.suffix} is a suffix of the format {form}. Run two "
-            f"commands: `supa generate {hdf5_name}` with your options, then `supa convert {hdf5_name} {out}`."
-        )
-    if not quiet:
-        echo(f"Note: {out} will be an HDF5 file, whose usual suffix is .h5.", err=True)
-
-
 def _config(
     preset: str | None, config_file: str | None, changes: tuple[str, ...], energy: str | None
 ) -> "ShowerConfig":
     from supa import preset as preset_config
 
-    config = chosen_config(preset, config_file) or preset_config("standard")
-    try:
-        config = config.replace(**dict(_change(text) for text in changes))
-        return config.replace(incident_energy=energy) if energy is not None else config
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def _change(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"--set {text!r} was given, but it must be KEY=VALUE, such as --set num_slices=24.")
-    try:
-        read = tomllib.loads(f"value = {value}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        read = {}
-    # Text that is not a TOML value is a string without quotes.
-    return key.strip(), read["value"] if read.keys() == {"value"} else value.strip()
+    return changed_config(chosen_config(preset, config_file) or preset_config("standard"), changes, energy)

@@ -11,7 +11,8 @@ class LazyGroup(click.Group):
     """A group that lists its commands without importing them.
 
     Args:
-        package: Package with one module for each command, which defines the command as ``command``.
+        package: Package with one module for each command, which defines the command as ``command``. Hyphens of the
+            command are underscores in the name of the module.
         summaries: Help of one line for each command.
         arguments: Arguments of ``click.Group``.
     """
@@ -36,7 +37,7 @@ class LazyGroup(click.Group):
         """Import a command."""
         if name not in self._summaries:
             return None
-        command: click.Command = importlib.import_module(f"{self._package}.{name}").command
+        command: click.Command = importlib.import_module(f"{self._package}.{name.replace('-', '_')}").command
         return command
 
     def resolve_command(

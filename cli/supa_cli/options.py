@@ -1,5 +1,6 @@
 """Types of option values that several commands share."""
 
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,39 @@ def chosen_config(preset_name: str | None, config_file: str | None) -> "ShowerCo
         return None if config_file is None else ShowerConfig.from_file(config_file)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def changed_config(config: "ShowerConfig", changes: Iterable[str], energy: str | None) -> "ShowerConfig":
+    """Return a config with the changes of --set and --energy.
+
+    Args:
+        config: The config.
+        changes: Values of --set, such as ``"num_slices=24"``.
+        energy: Value of --energy, or None.
+
+    Returns:
+        The changed config.
+
+    Raises:
+        click.UsageError: If a change is not allowed.
+    """
+    try:
+        config = config.replace(**dict(_change(text) for text in changes))
+        return config.replace(incident_energy=energy) if energy is not None else config
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _change(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--set {text!r} was given, but it must be KEY=VALUE, such as --set num_slices=24.")
+    try:
+        read = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        read = {}
+    # Text that is not a TOML value is a string without quotes.
+    return key.strip(), read["value"] if read.keys() == {"value"} else value.strip()
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only

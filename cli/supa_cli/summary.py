@@ -83,14 +83,14 @@ class Summary:
         if sums.last_index is not None:
             self._attempts = sums.last_index + 1 - self._run.first
 
-    def print(self, path: Path, *, simulated: int, seconds: float, start: float) -> None:
+    def print(self, path: Path, *, made: int, seconds: float, start: float) -> None:
         """Print the summary.
 
         Args:
             path: Path of the finished file.
-            simulated: Number of showers that this command simulated.
+            made: Number of showers that this command simulated or sampled.
             seconds: Elapsed time in seconds.
-            start: Seconds of these until the simulation could begin, including its compilation.
+            start: Seconds of these until the first shower could begin, including the compilation.
         """
         showers = self._moments.count
         print_facts(
@@ -102,7 +102,7 @@ class Summary:
                 ("hits", f"{self._hits:,}"),
                 ("file size", f"{path.stat().st_size / 1e6:,.1f} MB"),
                 ("time", f"{seconds:.1f} s, of which {start:.1f} s to start"),
-                ("rate", f"{simulated / (seconds - start):,.0f} showers/s after the start" if simulated else "-"),
+                ("rate", f"{made / (seconds - start):,.0f} showers/s after the start" if made else "-"),
                 ("seed", f"{self._run.seed}"),
             ]
         )

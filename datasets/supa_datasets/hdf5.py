@@ -218,6 +218,7 @@ class ShowerFile:
             ("incident energy", f"{run.config.spectrum} GeV"),
             ("seed", "-" if run.seed is None else run.seed),
             ("engine", run.engine),
+            *([("model", run.model)] if run.model is not None else []),
             ("keep", run.keep),
         ]
         if self._stored.is_open:

@@ -92,6 +92,8 @@ def write_run(file: h5py.File, run: Run) -> None:
     file.attrs["attempts"] = np.int64(-1)
     file.attrs["acceptance"] = np.float64("nan")
     file.attrs["engine"] = run.engine
+    if run.model is not None:
+        file.attrs["model"] = run.model
     file.attrs["keep"] = run.keep
     for name, unit in UNITS.items():
         file.attrs[name] = unit
@@ -128,6 +130,7 @@ def read_run(file: h5py.File) -> Run:
         engine=engine,
         keep="all" if keep == "all" else "complete",
         attempts=None if attempts == -1 else attempts,
+        model=_attribute(file, "model", str) if "model" in file.attrs else None,
     )
 
 

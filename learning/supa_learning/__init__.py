@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from supa.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
+    from supa_learning.averaged_weights import AveragedWeights as AveragedWeights
     from supa_learning.captured_step import CapturedStep as CapturedStep
     from supa_learning.checkpoint import Checkpoint as Checkpoint
     from supa_learning.checkpoint_writer import CheckpointWriter as CheckpointWriter

@@ -21,10 +21,11 @@ class StreamBatches(Generic[B]):
     batches. A thread makes the next batches while the task uses the present one.
 
     Args:
-        stream: The stream, without a device.
+        stream: The stream. If it has a device, its batches are not copied to another one.
         steps_per_epoch: Number of batches of an epoch.
         epochs: Maximum number of epochs of a stage.
-        convert: Function that turns a batch of the stream into one of the task. The thread calls it.
+        convert: Function that turns a batch of the stream into one of the task. The thread calls it, or the caller of
+            `batches` if the stream has a device.
         device: Device to which the batches are copied, by default the CPU.
 
     Example:
@@ -69,7 +70,9 @@ class StreamBatches(Generic[B]):
         if self._open is None or position != self._position:
             self.close()
             self.stream.start_at(position)
-            self._open = prefetched((self._convert(batch) for batch in self.stream), self._device)
+            converted = (self._convert(batch) for batch in self.stream)
+            # A stream with a device has a thread of its own.
+            self._open = prefetched(converted, self._device) if self.stream.device is None else converted
             self._position = position
         for batch in islice(self._open, self.steps_per_epoch - first):
             self._position += 1

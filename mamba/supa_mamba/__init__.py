@@ -11,10 +11,20 @@ if TYPE_CHECKING:
     from supa_mamba.encoder import ShowerEncoder as ShowerEncoder
     from supa_mamba.evaluation import Evaluation as Evaluation
     from supa_mamba.evaluation import evaluate as evaluate
-    from supa_mamba.generator.coding import HitBatch as HitBatch
+    from supa_mamba.generator.checkpoint import GeneratorCheckpoint as GeneratorCheckpoint
     from supa_mamba.generator.coding import HitCoding as HitCoding
+    from supa_mamba.generator.conditions import ShowerConditions as ShowerConditions
     from supa_mamba.generator.config import GeneratorConfig as GeneratorConfig
+    from supa_mamba.generator.export import export_generator as export_generator
+    from supa_mamba.generator.hits import HitBatch as HitBatch
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
+    from supa_mamba.generator.sampling.sampler import sample_showers as sample_showers
+    from supa_mamba.generator.sampling.sampler import sample_stream as sample_stream
+    from supa_mamba.generator.stream_training import stream_generator_task as stream_generator_task
+    from supa_mamba.generator.training import generator_task as generator_task
+    from supa_mamba.generator.training import train_generator as train_generator
+    from supa_mamba.generator.training_config import GENERATOR_PRESETS as GENERATOR_PRESETS
+    from supa_mamba.generator.training_config import GeneratorTrainingConfig as GeneratorTrainingConfig
     from supa_mamba.modules.attention import CausalAttention as CausalAttention
     from supa_mamba.modules.bimamba import BiMamba as BiMamba
     from supa_mamba.modules.block import MambaBlock as MambaBlock

@@ -85,6 +85,7 @@ class Batch:
         target: (showers,) or (hits,) int64 classes, or float32 normalised values.
         units: Number of predicted showers or hits in the complete batch, over all processes.
         showers: () int64 number of showers before the padding; None if there is no padding.
+        longest: Upper bound of the number of hits of a shower; None if it is unknown.
     """
 
     points: Tensor
@@ -92,6 +93,7 @@ class Batch:
     target: Tensor
     units: int
     showers: Tensor | None = None
+    longest: int | None = None
 
     def sum(self, values: Tensor, *, by_hit: bool) -> Tensor:
         """Sum values without those of the padding, whose gradients are zero.
@@ -167,15 +169,16 @@ class PackedShowers:
         for begin, end in zip(cuts[first:-1].tolist(), cuts[first + 1 :].tolist(), strict=True):
             own = slice(begin + (end - begin) * k // n, begin + (end - begin) * (k + 1) // n)
             units = int(self.counts[order[begin:end]].sum()) if self.by_hit else end - begin
-            yield self._batch(on_device[own], int(self.counts[order[own]].sum()), units)
+            yield self._batch(on_device[own], self.counts[order[own]], units)
 
-    def _batch(self, numbers: Tensor, hits: int, units: int) -> Batch:
-        counts = self._counts[numbers]
+    def _batch(self, numbers: Tensor, counts_on_host: IntArray, units: int) -> Batch:
+        counts, hits = self._counts[numbers], int(counts_on_host.sum())
         offset = torch_offsets(counts)
         # Passing the known number of rows avoids a host-device synchronisation.
         shift = (self._begins[numbers] - offset[:-1]).repeat_interleave(counts, output_size=hits)
         rows = torch.arange(hits, device=self.device) + shift
-        return Batch(self.points[rows], offset, self.target[rows if self.by_hit else numbers], units)
+        target = self.target[rows if self.by_hit else numbers]
+        return Batch(self.points[rows], offset, target, units, longest=int(counts_on_host.max(initial=0)))
 
     def digest(self) -> str:
         """Compute a checksum of the showers.

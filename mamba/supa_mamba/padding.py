@@ -23,18 +23,21 @@ class PaddedShape(NamedTuple):
     Args:
         hits: Number of hits with padding.
         showers: Number of showers with padding.
+        longest: Upper bound of the number of hits of a shower; None if it is not needed.
     """
 
     hits: int
     showers: int
+    longest: int | None = None
 
     @classmethod
-    def of(cls, batch: Batch, most_showers: int) -> "PaddedShape":
+    def of(cls, batch: Batch, most_showers: int, *, bounded: bool = False) -> "PaddedShape":
         """Return the shape to which a batch is padded.
 
         Args:
             batch: The batch.
             most_showers: Largest number of showers in a batch.
+            bounded: Whether the shape contains an upper bound of the lengths, a power of two. The batch must have one.
 
         Returns:
             The shape.
@@ -42,7 +45,11 @@ class PaddedShape(NamedTuple):
         hits = len(batch.points)
         step = max(_SMALLEST_STEP, (1 << hits.bit_length() - 1) // _STEPS if hits else 0)
         padded = max(1, -(-hits // step)) * step
-        return cls(padded, most_showers + step // _PADDING_HITS)
+        longest = None
+        if bounded:
+            assert batch.longest is not None
+            longest = 1 << (max(batch.longest, _PADDING_HITS) - 1).bit_length()
+        return cls(padded, most_showers + step // _PADDING_HITS, longest)
 
 
 def empty_batch(shape: PaddedShape, points: Tensor, target: Tensor, *, by_hit: bool) -> Batch:
@@ -51,15 +58,16 @@ def empty_batch(shape: PaddedShape, points: Tensor, target: Tensor, *, by_hit: b
     Args:
         shape: The shape.
         points: (n, features) hits, whose number of features, dtype and device are used.
-        target: (n,) targets, whose dtype and device are used.
+        target: (n, ...) targets, whose dtype, device and number of values are used.
         by_hit: Whether each hit has a target.
 
     Returns:
         The batch, without meaningful values.
     """
     offset = torch.empty(shape.showers + 1, dtype=torch.int64, device=points.device)
-    targets = target.new_empty(shape.hits if by_hit else shape.showers)
-    return Batch(points.new_empty(shape.hits, points.shape[1]), offset, targets, 1, offset.new_empty(()))
+    targets = target.new_empty(shape.hits if by_hit else shape.showers, *target.shape[1:])
+    rows = points.new_empty(shape.hits, points.shape[1])
+    return Batch(rows, offset, targets, 1, offset.new_empty(()), shape.longest)
 
 
 def fill_padded(padded: Batch, batch: Batch) -> None:

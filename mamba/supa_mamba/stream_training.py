@@ -1,8 +1,6 @@
 """Training of shower encoders on showers that are simulated during the training."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,13 +10,13 @@ from supa_datasets import ShowerStream
 from supa_datasets.loaders.dataset import FITTED_SHOWERS
 from supa_datasets.offsets import counts_to_offsets
 from supa_learning.processes import Processes
-from supa_learning.stream_batches import StreamBatches
 from supa_mamba.config import TrainingConfig
 from supa_mamba.packed_showers import Batch, PackedShowers, TaskEncoding, packed_showers, training_showers
+from supa_mamba.streamed_task import StreamedTask
 from supa_mamba.training import EncoderTask
 
 
-class StreamEncoderTask(EncoderTask):
+class StreamEncoderTask(StreamedTask, EncoderTask):
     """Training task of an encoder whose training showers are simulated during the training.
 
     Args:
@@ -48,58 +46,12 @@ class StreamEncoderTask(EncoderTask):
         cuda_graphs: bool = True,
     ) -> None:
         super().__init__(config, encoding, sample, valid, processes=processes, cuda_graphs=cuda_graphs)
-        self._batches = StreamBatches(
-            stream,
-            steps_per_epoch=batches_per_epoch,
-            epochs=config.epochs,
-            convert=self._converted,
-            device=self.device,
-        )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of steps of an epoch."""
-        return self._batches.steps_per_epoch
-
-    @property
-    def units(self) -> int:
-        """Number of training showers of an epoch."""
-        return self.steps_per_epoch * self.config.batch_size
-
-    @contextmanager
-    def session(self) -> Iterator[None]:
-        """Begin with the same weights in all processes, and end the stream and release the graphs at the end."""
-        try:
-            with super().session():
-                yield
-        finally:
-            self._batches.close()
+        self._set_stream(stream, batches_per_epoch)
 
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
         """Return this process's shares of the training batches of an epoch; see `TrainingTask.batches`."""
-        self.encoder.train()
-        for batch in self._batches.batches(stage, epoch, first):
-            if self.encoding.task.level == "hit" and self.processes.count > 1:
-                hits = self.processes.sum(torch.tensor(batch.units))
-                yield replace(batch, units=int(hits))
-            else:
-                yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the optimizer and the position of the stream."""
-        return super().state_dict() | {"stream": self._batches.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state.
-
-        Args:
-            state: Dictionary from `state_dict`.
-
-        Raises:
-            ValueError: If the state belongs to another stream.
-        """
-        self._batches.load_state_dict(state["stream"])
-        super().load_state_dict(state)
+        found = super().batches(stage, epoch, first)
+        return map(self._with_all_hits, found) if self.encoding.task.level == "hit" else found
 
     def _converted(self, batch: Mapping[str, Any]) -> Batch:
         columns = {name: batch[name].numpy() for name in self.encoding.task.targets}

@@ -1,56 +1,33 @@
 """Training of shower encoders with `supa_learning.Trainer`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from supa.checks import counted
-from supa_learning.captured_step import CapturedStep
-from supa_learning.flat_gradients import FlatGradients
 from supa_learning.processes import Processes
-from supa_learning.randomness import RandomState, epoch_order
-from supa_learning.schedules import WarmupCosine
-from supa_learning.task import Figures, TrainingTask, Validation
+from supa_learning.randomness import RandomState
+from supa_learning.task import Figures, Validation
 from supa_learning.trainer import Callback, Trainer
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import EncoderConfig, ShowerEncoder
-from supa_mamba.modules.initialisation import optimizer_groups
 from supa_mamba.objective import Objective
 from supa_mamba.packed_showers import (
     Batch,
     PackedShowers,
     TaskEncoding,
-    batch_cuts,
     count_baseline,
     packed_showers,
     training_showers,
 )
-from supa_mamba.padding import PaddedShape, empty_batch, fill_padded
+from supa_mamba.packed_task import PackedTask
 
 PART = "encoder"
 """Name of the model in the figures of an epoch."""
 
-_VALIDATION_FACTOR = 2
-"""Validation stores nothing for a backward pass, so its batches can be larger by this factor."""
 
-
-class StepInputs(NamedTuple):
-    """Inputs of a training or validation step.
-
-    Args:
-        batch: The batch, with padding if the step is captured.
-        scale: Factor of the sum of the losses for the gradient; a () float32 tensor if the step is captured.
-    """
-
-    batch: Batch
-    scale: float | Tensor
-
-
-class EncoderTask(TrainingTask[Batch]):
+class EncoderTask(PackedTask):
     """Training task of an encoder.
 
     The order of the showers depends only on the seed and the epoch; nothing else is random after initialisation. With
@@ -80,77 +57,24 @@ class EncoderTask(TrainingTask[Batch]):
         processes: Processes | None = None,
         cuda_graphs: bool = True,
     ) -> None:
-        processes = processes or Processes()
-        smallest = int(np.diff(batch_cuts(len(train), config.batch_size)).min())
-        if smallest < processes.count:
-            raise ValueError(
-                f"A batch has {counted(smallest, 'shower')}, but there are {processes.count} processes; use larger "
-                "batches, more showers or fewer processes."
-            )
         for kind, showers in (("training", train), ("validation", valid)):
             if not len(showers.target):
                 raise ValueError(f"The {kind} showers have no hits to predict; provide more showers.")
+        processes = processes or Processes()
         self.encoder = new_encoder(config, encoding).to(processes.device)
-        on_gpu = processes.device.type == "cuda"
-        # A graph reads the learning rate from a tensor.
-        self._rate = torch.tensor(config.learning_rate, device=processes.device) if on_gpu else None
-        self._options: dict[str, Any] = {"fused": on_gpu, "capturable": on_gpu}
-        self._adamw = torch.optim.AdamW(
-            optimizer_groups(self.encoder, config.weight_decay), lr=config.learning_rate, **self._options
-        )
-        super().__init__(
-            self.encoder,
-            seed=config.seed,
-            epochs=config.epochs,
-            patience=config.patience,
-            schedule=WarmupCosine(config.learning_rate, config.warmup),
-            optimizer=self._adamw,
-            processes=processes,
-        )
+        super().__init__(self.encoder, config, train, valid, processes=processes, cuda_graphs=cuda_graphs)
         self.config, self.encoding = config, encoding
-        self.digest = train.digest() + valid.digest()
         self.baseline = count_baseline(train, encoding)
-        self.train, self.valid = train.to(processes.device), valid.to(processes.device)
         self.objective = Objective(encoding)
-        self._gradients = FlatGradients(self.encoder.parameters())
-        self._padded = on_gpu
-        self._backward, self._evaluation = (
-            CapturedStep(step, self._new_inputs, device=self.device, enabled=cuda_graphs)
-            for step in (self._backward_step, self._validation_step)
-        )
-        # The processes communicate between the graphs, not in them. A graph with a collective operation of NCCL must be
-        # replayed by all processes together, but the shares of a batch have different shapes.
-        self._optimization: CapturedStep[None, None] = CapturedStep(
-            self._optimizer_step, lambda _: None, device=self.device, enabled=cuda_graphs
-        )
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of steps of an epoch."""
-        return len(batch_cuts(len(self.train), self.config.batch_size)) - 1
+    def losses(self, batch: Batch) -> Tensor:
+        """Return the () sum of the losses; see `PackedTask.losses`."""
+        return self.objective.loss(self._outputs(batch), batch)
 
-    @property
-    def units(self) -> int:
-        """Number of training showers."""
-        return len(self.train)
-
-    @contextmanager
-    def session(self) -> Iterator[None]:
-        """Begin with the same weights in all processes, and release the graphs at the end."""
-        # The bits of initial weights may depend on the processor.
-        for weights in self.encoder.state_dict().values():
-            self.processes.broadcast_(weights)
-        try:
-            yield
-        finally:
-            for step in (self._backward, self._optimization, self._evaluation):
-                step.forget()
-
-    def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
-        """Return this process's shares of the training batches of an epoch; see `TrainingTask.batches`."""
-        self.encoder.train()
-        order = epoch_order(len(self.train), self.seed, epoch)  # there is one stage
-        return self.train.batches(order, self.config.batch_size, first=first, share=self._share)
+    def validation_sums(self, batch: Batch) -> Tensor:
+        """Return the (2,) sums of losses and scores; see `PackedTask.validation_sums`."""
+        outputs = self._outputs(batch)
+        return torch.stack([self.objective.loss(outputs, batch), self.objective.score(outputs, batch)])
 
     def update(self, batch: Batch, learning_rate: float) -> Tensor:
         """Update the encoder; see `TrainingTask.update`.
@@ -162,85 +86,23 @@ class EncoderTask(TrainingTask[Batch]):
         Returns:
             (2,) float32: the sum of the losses of this share, and the number of their units.
         """
-        if self._rate is not None:
-            self._rate.fill_(learning_rate)
-        for group in self._adamw.param_groups:
-            group["lr"] = learning_rate if self._rate is None else self._rate
-        # The loss is the mean over the units of the whole batch. A batch of empty showers has no units.
-        loss = self._run(self._backward, batch, self.config.batch_size, 1 / max(batch.units, 1))
-        self._gradients.sum_(self.processes)
-        self._optimization.inputs(None)
-        self._optimization(None)
+        loss = self._update(batch, learning_rate)
         return torch.stack([loss, torch.full_like(loss, len(batch.target))])
-
-    def _backward_step(self, inputs: StepInputs) -> Tensor:
-        """Compute the gradients and return the sum of the losses."""
-        loss = self.objective.loss(self._outputs(inputs.batch), inputs.batch)
-        self._gradients.backward(loss * inputs.scale)
-        return loss.detach()
-
-    def _optimizer_step(self, _: None) -> Tensor:
-        """Update the encoder and return the norm of the gradients."""
-        norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.clip)
-        self._adamw.step()
-        return norm
-
-    def _validation_step(self, inputs: StepInputs) -> Tensor:
-        """Return the sums of losses and scores."""
-        outputs = self._outputs(inputs.batch)
-        return torch.stack([self.objective.loss(outputs, inputs.batch), self.objective.score(outputs, inputs.batch)])
 
     def figures(self, totals: Tensor) -> Figures:
         """Return the mean loss of an epoch; see `TrainingTask.figures`."""
         loss, units = totals.tolist()
         return {PART: {"loss": loss / units}}
 
-    def validation_batches(self) -> Iterator[Batch]:
-        """Return this process's shares of the validation batches."""
-        order = np.arange(len(self.valid))
-        return self.valid.batches(order, _VALIDATION_FACTOR * self.config.batch_size, share=self._share)
-
     def validate(self, batches: Iterable[Batch]) -> Validation:
         """Compute loss and metric on the validation showers. The loss selects the best weights."""
-        self.encoder.eval()
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        units = 0
-        for batch in batches:
-            sums += self._run(self._evaluation, batch, _VALIDATION_FACTOR * self.config.batch_size)
-            units += batch.units
-        loss, score = self.processes.sum(sums).tolist()
+        sums, units = self._validation_totals(batches)
+        loss, score = sums.tolist()
         figures = {"loss": loss / units, self.objective.metric: self.objective.mean_score(score, units)}
         return Validation((-loss / units,), {PART: figures})
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state of the optimizer, which may have been trained on another kind of device."""
-        saved = state["optimizer"]
-        groups = [group | self._options for group in saved["param_groups"]]
-        super().load_state_dict({**state, "optimizer": {**saved, "param_groups": groups}})
-        self._optimization.forget()  # the optimizer has new tensors
-
-    def _run(
-        self, step: CapturedStep[PaddedShape, StepInputs], batch: Batch, most_showers: int, scale: float = 1.0
-    ) -> Tensor:
-        """Run a step on a batch, which is padded for a graph."""
-        if not self._padded:
-            return step.function(StepInputs(batch, scale))
-        shape = PaddedShape.of(batch, -(-most_showers // self.processes.count))
-        inputs = step.inputs(shape)
-        fill_padded(inputs.batch, batch)
-        inputs.scale.fill_(scale)  # type: ignore[union-attr]
-        return step(shape)
-
-    def _new_inputs(self, shape: PaddedShape) -> StepInputs:
-        batch = empty_batch(shape, self.train.points, self.train.target, by_hit=self.train.by_hit)
-        return StepInputs(batch, torch.empty((), device=self.device))
-
-    @property
-    def _share(self) -> tuple[int, int]:
-        return self.processes.rank, self.processes.count
-
     def _outputs(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with self._autocast():
             outputs: Tensor = self.encoder(batch.points, batch.offset)
         return outputs
 

@@ -131,7 +131,7 @@ def test_the_start_is_called_compilation_only_with_an_empty_cache(tmp_path, monk
 
 STARTED = """
 from numba.core.registry import CPUDispatcher
-from supa_cli import generate, progress
+from supa_cli import file_run
 from supa_cli.main import main
 
 compile_or_load, calls = CPUDispatcher.compile, []
@@ -151,7 +151,7 @@ class Report:
     def __exit__(self, *_):
         pass
 
-generate.progress = lambda *_, **__: Report()
+file_run.progress = lambda *_, **__: Report()
 try:
     main()
 finally:

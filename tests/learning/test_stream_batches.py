@@ -12,8 +12,8 @@ from supa_learning import RandomState, StepDecay, StreamBatches, Trainer, Traini
 STEPS, EPOCHS = 5, 3
 
 
-def _batches(config="standard", steps=STEPS):
-    stream = ShowerStream(config, 4, seed=1, targets=["attempt", "incident_energy"])
+def _batches(config="standard", steps=STEPS, **options):
+    stream = ShowerStream(config, 4, seed=1, targets=["attempt", "incident_energy"], **options)
     return StreamBatches(stream, steps_per_epoch=steps, epochs=EPOCHS, convert=lambda batch: batch)
 
 
@@ -62,8 +62,9 @@ class _Task(TrainingTask):
         super().load_state_dict(state)
 
 
-def test_each_stage_and_epoch_has_its_own_batches():
-    data = _batches()
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_each_stage_and_epoch_has_its_own_batches(device):
+    data = _batches(device=device)
     assert _first(data.batches(0, 0, 0)) == [0, 1, 2, 3, 4]
     thread = next(t for t in threading.enumerate() if t.name.startswith("supa-prefetch"))
     assert _first(data.batches(0, 1, 0)) == [5, 6, 7, 8, 9]

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from device_sync import no_device_sync
-from mixers import D_MODEL, made, pieces, rows
+from mixers import D_MODEL, made, pieces, rotated_by_formulas, rows
 from sequences import distance, offset_of
 
 from supa_mamba import CausalAttention
@@ -12,8 +12,8 @@ LENGTHS = [3, 0, 1, 6]
 paths = pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 
 
-def attention(heads=2, device="cpu", dtype=torch.float64, d_model=D_MODEL):
-    return made(lambda: CausalAttention(d_model, heads, bias=True), device, dtype)
+def attention(heads=2, device="cpu", dtype=torch.float64, d_model=D_MODEL, rotary=0):
+    return made(lambda: CausalAttention(d_model, heads, bias=True, rotary_emb_dim=rotary), device, dtype)
 
 
 def naive(mixer, x):
@@ -23,6 +23,10 @@ def naive(mixer, x):
     y = torch.zeros_like(x)
     for head in range(mixer.num_heads):
         q, k, v = (projected[:, part * x.shape[1] + head * width :][:, :width] for part in range(3))
+        q, k = (
+            torch.stack([rotated_by_formulas(row, t, mixer.rotary_emb_dim) for t, row in enumerate(part)])
+            for part in (q, k)
+        )
         for t in range(len(x)):
             scores = torch.exp(k[: t + 1] @ q[t] / math.sqrt(width))
             y[t, head * width : (head + 1) * width] = (scores / scores.sum()) @ v[: t + 1]
@@ -30,12 +34,12 @@ def naive(mixer, x):
 
 
 @paths
-@pytest.mark.parametrize("heads", [1, 2, 8])
-def test_rows_attend_to_earlier_rows_of_their_own_sequence(path, device, heads):
-    mixer, x, offset = attention(heads, device), rows(sum(LENGTHS), device), offset_of(LENGTHS, device)
+@pytest.mark.parametrize(("heads", "rotary"), [(1, 0), (2, 0), (8, 0), (1, 6), (2, 4)])
+def test_rows_attend_to_earlier_rows_of_their_own_sequence(path, device, heads, rotary):
+    mixer, x, offset = attention(heads, device, rotary=rotary), rows(sum(LENGTHS), device), offset_of(LENGTHS, device)
     x.requires_grad_()
     y = mixer(x, offset)
-    expected = torch.cat([naive(mixer, x[a:b]) for a, b in pieces(offset)])
+    expected = torch.cat([naive(mixer, x[a:b]) for a, b in pieces(offset) if a < b])
     assert distance(y, expected) < 1e-13
     assert distance(mixer(x, offset, max_length=9), expected) < 1e-13
     parameters = [x, *mixer.parameters()]
@@ -95,6 +99,20 @@ def test_a_full_state_raises_an_error():
     assert state.lengths.tolist() == [2, 1]
     with pytest.raises(ValueError, match="it can store 2 rows per sequence, but 3 are required"):
         mixer(x, offset_of([3, 0]), mixer.init_state(2, 2))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_bits_of_a_step_do_not_depend_on_other_rows(threads):
+    torch.manual_seed(0)
+    mixer, x = CausalAttention(96, 3, rotary_emb_dim=16), torch.randn(6, 200, 96)
+    whole, few, some = mixer.init_state(200, 20), mixer.init_state(200, 20), torch.randperm(200)[:67]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for now in x:
+            assert torch.equal(mixer.step(now[some], few, some), mixer.step(now, whole)[some])
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from scipy.stats import kstest
 
 import supa
 from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
-from supa_mamba.generator.coding import HitColumns
+from supa_mamba.generator.hits import HitColumns
 from supa_mamba.generator.mixtures import LOWEST_LOG_SCALE, NormalMixture, PlaneMixture, categorical_sample
 from supa_mamba.generator.model import Previous, previous_of
+from supa_mamba.generator.trunk import new_stack
 
+MODELS = ["mamba", "mamba2", "hybrid", "transformer"]
 LEAKY = supa.ShowerConfig(num_slices=9, readout_layers=((7, 8),), incident_energy="log:1:100")
 
 
@@ -115,14 +117,31 @@ def test_counts_and_remaining_energies(showers, coding):
         np.testing.assert_allclose(batch.remaining[rows].exp(), rest, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_an_upper_bound_of_the_number_of_hits_changes_nothing(showers, coding, kind):
+    model, batch = model_of(coding, kind), coding.encode(showers)
+    with torch.no_grad():
+        found, bounded = model(batch).total(), model(batch, max_length=2 * coding.most_hits).total()
+    assert found.item() == pytest.approx(bounded.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("d_model", "d_state"), [(32, 4), (32, 16), (64, 16), (192, 16), (192, 64), (512, 128)])
+def test_a_transformer_has_as_many_parameters_as_mamba2(coding, d_model, d_state):
+    numbers = [
+        sum(p.numel() for p in new_stack(GeneratorConfig(model=kind, d_model=d_model, d_state=d_state)).parameters())
+        for kind in ("mamba2", "transformer")
+    ]
+    assert abs(numbers[0] - numbers[1]) <= 3 * 3 * d_model * 16 / 2  # half a step of the number of hidden features
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_the_likelihood_equals_that_of_single_steps(showers, coding, kind):
     model = model_of(coding, kind)
     batch = coding.encode(showers)
     counts = batch.offset.diff()
     with torch.no_grad():
         parallel = model(batch)
-        options = {"max_length": int(counts.max())} if kind == "hybrid" else {}
+        options = {"max_length": int(counts.max())} if kind in ("hybrid", "transformer") else {}
         state = model.stack.init_state(len(showers), **options)
         previous, found = previous_of(batch, coding.num_slices), torch.zeros(len(batch.slice))
         for t in range(int(counts.max())):
@@ -179,7 +198,7 @@ def test_densities_are_those_of_energies():
     def difference(name, *changes):
         """Move energy from the last hit, or from the leak, to the first hit."""
         up, down = (
-            getattr(coding.encode_columns(columns._replace(**change), chosen.config), name)[0].item()
+            getattr(coding.encode_columns(columns._replace(**change), batch.condition), name)[0].item()
             for change in changes
         )
         return (up - down) / (2 * small)
@@ -199,7 +218,7 @@ def test_probabilities_of_the_next_hit_add_up_to_one(showers, coding):
     model, batch = model_of(coding), coding.encode(showers)
     previous = previous_of(batch, coding.num_slices)
     hidden = model.stack(model.embed(previous), batch.offset)
-    _, slices = model.next_distribution(hidden, previous.slice)
+    _, slices = model.next_distribution(hidden, previous)
     torch.testing.assert_close(slices.exp().sum(1), torch.ones(len(slices)))
     earlier = torch.arange(coding.num_slices) < torch.where(previous.number > 0, previous.slice, 0)[:, None]
     assert (slices[earlier] == -torch.inf).all()
@@ -208,22 +227,19 @@ def test_probabilities_of_the_next_hit_add_up_to_one(showers, coding):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available; run with -m gpu on a GPU")
 def test_a_gpu_codes_the_same_values(showers, coding):
-    columns = HitColumns.of(showers)
-    found = coding.encode_columns(HitColumns(*(x.cuda() for x in columns)), showers.config)
-    for name, a, b in zip(found._fields, found, coding.encode(showers), strict=True):
+    columns, batch = HitColumns.of(showers), coding.encode(showers)
+    found = coding.encode_columns(HitColumns(*(x.cuda() for x in columns)), batch.condition.cuda())
+    for name, a, b in zip(found._fields, found, batch, strict=True):
         torch.testing.assert_close(a.cpu(), b, rtol=1e-6, atol=1e-6, msg=name)
 
 
-def test_conditions_are_named(showers):
-    other = supa.simulate(10, supa.ShowerConfig(split_late=0.3), seed=1)
-    coding = HitCoding.fit([showers, other], ["split_late"])
-    assert coding.num_conditions == 2
-    assert coding.encode(other).condition.shape == (10, 2)
-    assert coding == HitCoding.from_dict(coding.to_dict())
+def test_the_largest_number_of_hits_is_that_of_the_training_showers(showers):
+    other = supa.simulate(10, "critical", seed=2)
+    assert HitCoding.fit([showers, other]).most_hits == max(showers.num_hits.max(), other.num_hits.max())
 
 
 def test_errors(showers, coding):
-    with pytest.raises(ValueError, match=r"fields: 'split' was given, but it must be a numerical field"):
+    with pytest.raises(ValueError, match=r"fields: 'split' was given, but it must be 'preset', or a numerical field"):
         HitCoding.fit(showers, ["split"])
     with pytest.raises(ValueError, match="readout layers of the training showers have slices"):
         HitCoding.fit(supa.simulate(9, "standard", seed=1)).encode(showers)

@@ -118,7 +118,7 @@ def test_there_are_few_shapes_and_little_padding():
     batches = {hits: dataclasses.replace(_empty(), points=points[:hits], offset=offset) for hits in range(0, 70_000, 7)}
     shapes = {hits: PaddedShape.of(batch, 256) for hits, batch in batches.items()}
     assert len({shape for hits, shape in shapes.items() if hits > 4096}) <= 8 * 5
-    for hits, (rows, showers) in shapes.items():
+    for hits, (rows, showers, _) in shapes.items():
         assert hits <= rows <= max(512, hits + max(512, hits // 8))
         assert (showers - 256) * 64 >= rows - hits
 

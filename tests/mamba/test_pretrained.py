@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from mixers import mamba2_by_formulas, mamba_by_formulas
+from mixers import gated_mlp_by_formulas, mamba2_by_formulas, mamba_by_formulas, rotated_by_formulas
 from sequences import distance
 from torch.nn import functional
 
@@ -64,14 +64,20 @@ ATTENTION_CONFIG = {"causal": True, "num_heads": 2, "qkv_proj_bias": False, "out
 kinds = pytest.mark.parametrize("kind", SSM)
 
 
-def weights_of(kind, attention=(), embedding="embedding"):
-    """Draw the weights of a language model of mamba_ssm."""
+def weights_of(kind, attention=(), embedding="embedding", hidden=0):
+    """Draw the weights of a language model of mamba_ssm, with MLPs if they have hidden features."""
     torch.manual_seed(0)
     layout = {f"{embedding}.weight": (50, WIDTH), "norm_f.weight": (WIDTH,)}
     for number in range(LAYERS):
         mixer = ATTENTION if number in attention else LAYOUT[kind]
         layout |= {f"layers.{number}.mixer.{name}": shape for name, shape in mixer.items()}
         layout[f"layers.{number}.norm.weight"] = (WIDTH,)
+        if hidden:
+            layout |= {
+                f"layers.{number}.norm2.weight": (WIDTH,),
+                f"layers.{number}.mlp.fc1.weight": (2 * hidden, WIDTH),
+                f"layers.{number}.mlp.fc2.weight": (WIDTH, hidden),
+            }
     drawn = {f"backbone.{name}": 0.4 * torch.randn(shape, dtype=torch.float64) for name, shape in layout.items()}
     return drawn | {"lm_head.weight": drawn[f"backbone.{embedding}.weight"]}
 
@@ -85,20 +91,26 @@ def mixed_by_formulas(kind, weights, x, **options):
     return y @ weights["out_proj.weight"].T
 
 
-def model_by_formulas(kind, weights, x, eps=1e-5, **options):
+def model_by_formulas(kind, weights, x, eps=1e-5, rotary=0, **options):
     def normed(x, weight):
         return x / torch.sqrt(x.square().mean(1, keepdim=True) + eps) * weight
 
     for number in range(LAYERS):
         layer = f"backbone.layers.{number}."
         mixer = {name.removeprefix(f"{layer}mixer."): v for name, v in weights.items() if name.startswith(layer)}
+        mlp = {name.removeprefix(f"{layer}mlp."): v for name, v in weights.items() if name.startswith(f"{layer}mlp.")}
         given = normed(x, weights[f"{layer}norm.weight"])
         if "A_log" in mixer:
             x = x + mixed_by_formulas(kind, mixer, given, eps=eps, **options)
         else:
             q, k, v = (given @ mixer["in_proj.weight"].T).unflatten(1, (3, 2, 4)).permute(1, 2, 0, 3)
+            for head in (*q, *k):
+                for t, row in enumerate(head):
+                    row.copy_(rotated_by_formulas(row.clone(), t, rotary))
             seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + seen.transpose(0, 1).flatten(1) @ mixer["out_proj.weight"].T
+        if mlp:
+            x = x + gated_mlp_by_formulas(mlp, normed(x, weights[f"{layer}norm2.weight"]))
     return normed(x, weights["backbone.norm_f.weight"])
 
 
@@ -146,6 +158,20 @@ def test_a_hybrid_model():
     assert distance(stack(some_rows()[None])[0], model_by_formulas("mamba2", weights, some_rows())) < 1e-12
 
 
+@pytest.mark.parametrize(("asked", "hidden"), [(3, 128), (6, 6), (None, 6)])
+def test_a_hybrid_model_with_mlps_and_rotary_embeddings(asked, hidden):
+    """mamba_ssm rounds the number of hidden features up to a multiple of 128."""
+    weights = weights_of("mamba2", attention=[1], hidden=hidden)
+    config = Config(
+        ssm_cfg=SSM["mamba2"],
+        attn_layer_idx=[1],
+        attn_cfg=ATTENTION_CONFIG | {"rotary_emb_dim": 2, "rotary_emb_base": 10000.0},
+        d_intermediate=asked,
+    )
+    expected = model_by_formulas("mamba2", weights, some_rows(), rotary=2)
+    assert distance(from_mamba_ssm(config, weights)(some_rows()[None])[0], expected) < 1e-12
+
+
 @kinds
 def test_a_single_mixer(kind):
     start = "backbone.layers.0.mixer."
@@ -178,7 +204,8 @@ def without(name):
             Config(rms_norm=False, d_intermediate=16, n_layer=3, ssm_cfg=SSM["mamba2"] | {"rmsnorm": False, "new": 1}),
             weights_of("mamba2"),
             [
-                "rms_norm: False was given, but only True is supported", "d_intermediate: 16", "rmsnorm: False",
+                "rms_norm: False was given, but only True is supported",
+                "d_intermediate: 16 was given, but the weights have 0", "rmsnorm: False",
                 "n_layer: 3 was given, but the weights have 2", "new: 1 was given, but this setting is unknown",
             ],
         ),
@@ -192,7 +219,12 @@ def without(name):
         (
             Config(ssm_cfg=SSM["mamba"]),
             weights_of("mamba") | {"norm_f.bias": torch.zeros(8), "layers.0.mlp.fc1.weight": torch.zeros(4, 8)},
-            ["LayerNorm", "MLP blocks", "norm_f.bias is unexpected", "layers.0.mlp.fc1.weight is unexpected"],
+            ["LayerNorm", "norm_f.bias is unexpected", "layers.0.mlp.fc1.weight is unexpected"],
+        ),
+        (
+            Config(ssm_cfg=SSM["mamba2"], d_intermediate=6),
+            weights_of("mamba2") | {"layers.1.mlp.fc2.weight": torch.zeros(8, 6)},
+            ["layers.0.mlp.fc1.weight is missing", "layers.0.norm2.weight is missing"],
         ),
         (
             Config(ssm_cfg=SSM["mamba2"]),
@@ -200,9 +232,12 @@ def without(name):
             ["layers.1.mixer.D has shape (16,), but it must be (4,)"],
         ),
         (
-            Config(ssm_cfg=SSM["mamba2"], attn_layer_idx=[1], attn_cfg={"num_heads": 2, "rotary_emb_dim": 4}),
+            Config(
+                ssm_cfg=SSM["mamba2"], attn_layer_idx=[1],
+                attn_cfg={"num_heads": 2, "d_conv": 4, "rotary_emb_dim": 4, "rotary_emb_interleaved": True},
+            ),
             weights_of("mamba2", attention=[1]),
-            ["causal: False", "rotary_emb_dim: 4"],
+            ["causal: False", "d_conv: 4", "rotary_emb_interleaved: True"],
         ),
         (Config(ssm_cfg=SSM["mamba2"]), weights_of("mamba2", attention=[1]), ["attn_layer_idx: []", "num_heads: None"]),
         (HUGGING_FACE["mamba"] | {"hidden_act": "gelu"}, weights_of("mamba"), ["activation: 'gelu'"]),

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from device_sync import no_device_sync
-from mixers import D_MODEL, STACKS, made, pieces, rows
+from mixers import D_MODEL, STACKS, gated_mlp_by_formulas, made, pieces, rows
 from sequences import distance, offset_of
 from torch import nn
 from torch.utils._pytree import tree_leaves
@@ -54,6 +54,8 @@ def test_a_stack_equals_its_blocks_and_a_norm(name):
     y = x
     for block in stack.layers:
         y = y + block.mixer(normed(y, block.norm.weight), offset)
+        if block.mlp is not None:
+            y = y + gated_mlp_by_formulas(block.mlp.state_dict(), normed(y, block.norm2.weight))
     assert distance(stack(x, offset), normed(y, stack.norm_f.weight)) < 1e-13
 
 
@@ -112,7 +114,7 @@ def test_processing_in_pieces_equals_a_single_call(name):
 @every
 def test_compiled_programs(name):
     stack, x, offset = made(ALL[name]), rows(sum(LENGTHS)), offset_of(LENGTHS)
-    options = {"max_length": 7} if name == "hybrid" else {}
+    options = {"max_length": 7} if isinstance(stack, HybridStack) else {}
     compiled = torch.compile(stack, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         assert distance(compiled(x[None]), stack(x[None])) < 1e-13
@@ -196,7 +198,7 @@ def test_rows_stay_in_single_precision_under_autocast(path, device, name):
             first = torch.tensor([0, 3, 4], device=device)
             stepped = stack.step(x[first], state, torch.tensor([0, 2, 3], device=device))
         assert distance(stepped, y[first]) < 0.05
-        if name == "hybrid":
+        if isinstance(stack, HybridStack):
             assert state[1].keys.dtype == torch.bfloat16
 
 
@@ -240,6 +242,15 @@ def test_output_projections_are_scaled_by_the_number_of_layers():
     assert all(torch.equal(m.weight, torch.ones(64)) for m in stack.modules() if isinstance(m, nn.RMSNorm))
 
 
+def test_output_projections_of_blocks_with_mlps_are_scaled_by_the_number_of_updates():
+    torch.manual_seed(0)
+    stack = HybridStack(64, 2, [0], 2, d_intermediate=100)
+    for block in stack.layers:
+        for projection in (block.mixer.out_proj, block.mlp.fc2):
+            most = 1 / math.sqrt(projection.in_features) / 2  # the square root of two mixers and two MLPs
+            assert 0.98 * most < projection.weight.abs().max() <= most
+
+
 def test_copies_keep_the_exclusions_from_weight_decay():
     stack = ENCODER["bimamba"]()
     names = {p: key for key, p in stack.named_parameters()}
@@ -273,11 +284,12 @@ def test_parameters_have_the_requested_device_and_dtype(name):
         "mamba2": lambda: MambaStack(8, 2, "mamba2", headdim=4, **options),
         "bimamba": lambda: MambaStack(8, 2, "bimamba", **options),
         "hybrid": lambda: HybridStack(8, 3, [1], 2, **options),
+        "transformer": lambda: HybridStack(8, 2, [0, 1], 2, d_intermediate=4, rotary_emb_dim=2, **options),
     }[name]()
     assert {p.device.type for p in stack.parameters()} == {"meta"}
     assert {p.dtype for key, p in stack.named_parameters() if key.endswith("weight")} == {torch.bfloat16}
     if name in STACKS:
-        lengths = (3,) if name == "hybrid" else ()
+        lengths = (3,) if isinstance(stack, HybridStack) else ()
         state = stack.init_state(2, *lengths, dtype=torch.float16)
         assert {v.dtype for layer in state for v in layer if v.is_floating_point()} == {torch.float16}
 
@@ -306,8 +318,15 @@ def test_a_custom_mixer():
             "Mamba: got an .* 'd_stat'; besides d_model it accepts d_state",
         ),
         (lambda: MambaStack(8, 1, "mamba2", headdim=4, D_has_hdim=True), "Mamba2: got an unexpected .* 'D_has_hdim'"),
+        (lambda: MambaStack(8, 1, d_intermediate=-1), "d_intermediate: -1 was given"),
+        (
+            lambda: HybridStack(8, 1, [0], 2, rotary_emb_dim=3),
+            "rotary_emb_dim: 3 .* even number up to the 4 features",
+        ),
+        (lambda: HybridStack(8, 1, [0], 2, rotary_emb_dim=6), "rotary_emb_dim: 6 was given"),
         (lambda: MambaStack(8, 1).init_state(-1), "batch: -1 was given"),
         (lambda: HybridStack(8, 1, [0], 2).init_state(2.0, 5), "batch: 2.0 was given"),
+        (lambda: HybridStack(8, 1, [0], 2, d_state=4), "d_state: given for the mixer, but all layers use attention"),
         (lambda: HybridStack(8, 2, [2], 2), "attn_layer_idx: 2 was given, but the layers are 0 to 1"),
         (lambda: HybridStack(8, 2, [1], 3), "num_heads: 3 was given, but it must divide d_model, 8"),
         (lambda: MambaStack(8, 2, "bimamba").init_state(2), "has no state"),
@@ -350,7 +369,7 @@ def test_no_synchronisation_with_the_device(path, device, name):
         rows(40, device, torch.float32),
         offset_of([30, 10], device),
     )
-    options = {"max_length": 30} if name == "hybrid" else {}
+    options = {"max_length": 30} if isinstance(stack, HybridStack) else {}
     order = torch.tensor([1, -1], device=device)
 
     def run():

@@ -31,18 +31,20 @@ PUBLIC = {
         "shower_graphs", "split_links", "standard_split", "train", "training_task", "update_rule",
     ],
     "supa_learning": [
-        "BASELINES", "Callback", "CapturedStep", "Checkpoint", "CheckpointWriter", "CountBaseline", "Epoch",
-        "FlatGradients", "Fold", "Position", "Processes", "RandomState", "StepDecay", "StreamBatches", "TensorBoard",
-        "Trainer", "TrainingState", "TrainingTask", "Validation", "WarmupCosine", "choose_device", "epoch_order",
-        "run_baseline", "stratified_folds", "torchrun_processes",
+        "AveragedWeights", "BASELINES", "Callback", "CapturedStep", "Checkpoint", "CheckpointWriter", "CountBaseline",
+        "Epoch", "FlatGradients", "Fold", "Position", "Processes", "RandomState", "StepDecay", "StreamBatches",
+        "TensorBoard", "Trainer", "TrainingState", "TrainingTask", "Validation", "WarmupCosine", "choose_device",
+        "epoch_order", "run_baseline", "stratified_folds", "torchrun_processes",
     ],
     "supa_mamba": [
         "AttentionState", "BiMamba", "BufferedMambaState", "CausalAttention", "Checkpoint", "EncoderConfig",
-        "Evaluation", "GeneratorConfig", "HitBatch", "HitCoding", "HybridStack", "InputBuffer", "Mamba", "Mamba2",
-        "MambaBlock", "MambaStack", "MambaState", "ReplayCache", "ShowerEncoder", "ShowerGenerator", "TrainingConfig",
+        "Evaluation", "GENERATOR_PRESETS", "GeneratorCheckpoint", "GeneratorConfig", "GeneratorTrainingConfig",
+        "HitBatch", "HitCoding", "HybridStack", "InputBuffer", "Mamba", "Mamba2", "MambaBlock", "MambaStack",
+        "MambaState", "ReplayCache", "ShowerConditions", "ShowerEncoder", "ShowerGenerator", "TrainingConfig",
         "add_rms_norm", "buffered_state_update", "causal_conv1d", "causal_conv1d_replay", "causal_conv1d_update",
-        "evaluate", "from_mamba_ssm", "gated_rms_norm", "optimizer_groups", "selective_scan", "selective_state_replay",
-        "selective_state_update", "ssd", "stream_training_task", "train", "training_task",
+        "evaluate", "export_generator", "from_mamba_ssm", "gated_rms_norm", "generator_task", "optimizer_groups",
+        "sample_showers", "sample_stream", "selective_scan", "selective_state_replay", "selective_state_update",
+        "ssd", "stream_generator_task", "stream_training_task", "train", "train_generator", "training_task",
     ],
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ STACKS = {
     "mamba": lambda: MambaStack(D_MODEL, 2, d_state=3),
     "mamba2": lambda: MambaStack(D_MODEL, 2, mixer="mamba2", d_state=3, headdim=4),
     "hybrid": lambda: HybridStack(D_MODEL, 3, [1], 2, d_state=3),
+    "transformer": lambda: HybridStack(D_MODEL, 2, [0, 1], 2, d_intermediate=6, rotary_emb_dim=2),
 }
 
 
@@ -98,6 +99,23 @@ def mamba2_by_formulas(weights, x, headdim, states, *, norm_before_gate=False, e
         y[:, mine] = y[:, mine] / torch.sqrt(y[:, mine].square().mean(1, keepdim=True) + eps)
     y = y * weights["norm.weight"]
     return y * gate if norm_before_gate else y
+
+
+def gated_mlp_by_formulas(weights, x):
+    """Compute SwiGLU (arXiv 2002.05202, equation 6): the second half of ``fc1`` is the gate."""
+    projected = x @ weights["fc1.weight"].T
+    hidden = weights["fc2.weight"].shape[1]
+    gate = projected[:, hidden:]
+    return (projected[:, :hidden] * gate / (1 + torch.exp(-gate))) @ weights["fc2.weight"].T
+
+
+def rotated_by_formulas(x, position, dim):
+    """Rotate the first features of a head (arXiv 2104.09864, equation 34): their halves are complex numbers."""
+    half = dim // 2
+    pairs = torch.complex(x[:half], x[half:dim])
+    angles = torch.tensor([position * 10_000 ** (-2 * k / dim) for k in range(half)], dtype=x.dtype)
+    pairs = pairs * torch.polar(torch.ones_like(angles), angles).to(x.device)
+    return torch.cat([pairs.real, pairs.imag, x[dim:]])
 
 
 def flipped(x, offset):

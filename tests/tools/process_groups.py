@@ -6,6 +6,7 @@ import torch
 from torch import distributed
 
 from supa_learning import FlatGradients, Processes, Trainer
+from supa_mamba import generator_task, stream_generator_task
 from supa_mamba.training import EncoderTask
 
 
@@ -126,3 +127,23 @@ def with_and_without_graphs(processes, config, showers):
     """Train with CUDA graphs, without them, and with an interruption."""
     results = [trained(processes, config, *showers, cuda_graphs=graphs) for graphs in (True, False)]
     return [*results, trained(processes, config, *showers, stop=(22, 22))]
+
+
+def generators_trained(processes, config, showers, stream_config):
+    """Train a generator on showers in memory, and one on a stream."""
+    tasks = {
+        "memory": generator_task(showers, config, processes=processes),
+        "stream": stream_generator_task(
+            stream_config, config, batches_per_epoch=3, validation_showers=40, processes=processes
+        ),
+    }
+    results = {}
+    for name, task in tasks.items():
+        with torch.no_grad():
+            for weights in [*task.trained.parameters(), *task.model.parameters()]:
+                weights.add_(0.1 * processes.rank)  # process 0 determines the initial weights
+        trainer = Trainer(task)
+        trainer.run()
+        history = [(dict(epoch.train), dict(epoch.valid)) for epoch in trainer.state.history]
+        results[name] = {"model": dict(task.model.state_dict()), "history": history}
+    return results

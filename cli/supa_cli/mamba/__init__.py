@@ -1,4 +1,4 @@
-"""``supa mamba``: encoders of showers, with one module for each subcommand."""
+"""``supa mamba``: encoders and generators of showers, with one module for each subcommand."""
 
 import os
 
@@ -8,13 +8,15 @@ from supa_cli.lazy_group import LazyGroup
 
 _COMMANDS = {
     "evaluate": "Evaluate a trained encoder, and compare it with baselines.",
+    "sample": "Sample showers from a generator into a file.",
     "train": "Train an encoder of showers.",
+    "train-generator": "Train a generator of showers.",
 }
 
 
 @click.group(name="mamba", cls=LazyGroup, package="supa_cli.mamba", summaries=_COMMANDS)
 def command() -> None:
-    """Train and evaluate Mamba encoders (selective state-space models) of showers."""
+    """Train Mamba models (selective state-space models) of showers: encoders and generators."""
     # By default the threads of PyTorch's OpenMP wait in a busy loop after each operation, and take the processors from
     # the threads of the compiled loops. OpenMP reads the variable when PyTorch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

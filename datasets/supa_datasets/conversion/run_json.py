@@ -41,7 +41,9 @@ def run_from_text(text: str | bytes) -> Run:
         fields = read_json(text)
     except ValueError as error:
         raise ValueError(f"its {RUN} is invalid: {format_value(text)} ({error})") from None
-    if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Run)}:
+    names = {field.name for field in dataclasses.fields(Run)}
+    # Older files have no model.
+    if not isinstance(fields, dict) or fields.keys() | {"model"} != names:
         raise ValueError(f"its {RUN} is invalid: {format_value(text)}")
     engine, keep = fields["engine"], fields["keep"]
     if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
@@ -53,6 +55,7 @@ def run_from_text(text: str | bytes) -> Run:
         engine=engine,
         keep=keep,
         attempts=_number("attempts", fields["attempts"], 2**63 - 1),
+        model=_model(fields.get("model")),
     )
 
 
@@ -67,6 +70,12 @@ def imported(config: ShowerConfig, total: int) -> Run:
         Run with the engine ``"imported"``.
     """
     return Run(config=config, seed=None, first=0, engine="imported", keep="all", attempts=total)
+
+
+def _model(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise ValueError(f"its {RUN} has an invalid model: {format_value(value)}")
+    return value
 
 
 def _number(name: str, value: Any, largest: int) -> int | None:

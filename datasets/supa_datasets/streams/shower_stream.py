@@ -160,6 +160,11 @@ class ShowerStream(IterableDataset[Any]):
         return self._num_batches
 
     @property
+    def device(self) -> torch.device | None:
+        """Device of the batches; None if they are made in the memory of the host when they are asked for."""
+        return self._device
+
+    @property
     def _num_batches(self) -> int:
         return -(-self._end // self._batch_size)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from supa.checks import check_int
 from supa.serialise import Config
 
-Mixing = Literal["mamba", "mamba2", "hybrid"]
+Mixing = Literal["mamba", "mamba2", "hybrid", "transformer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,10 +15,12 @@ class GeneratorConfig(Config):
     """Sizes of a `ShowerGenerator`.
 
     Args:
-        model: ``"mamba"``, ``"mamba2"``, or ``"hybrid"``: Mamba-2 with attention in every fourth layer.
+        model: ``"mamba"``, ``"mamba2"``, ``"hybrid"``: Mamba-2 with attention in every fourth layer, or
+            ``"transformer"``: causal attention with rotary embeddings and gated MLPs, which have as many hidden
+            features as make the number of parameters that of ``"mamba2"``.
         d_model: Number of features of each hit inside the model, a multiple of 32.
         n_layer: Number of layers.
-        d_state: Number of states per channel.
+        d_state: Number of states per channel of Mamba.
         energy_components: Number of normal distributions in the mixture for the energy of a hit.
         position_components: Number of normal distributions in the mixture for the position of a hit.
 

@@ -10,6 +10,9 @@ from torch.nn import functional
 LOWEST_LOG_SCALE = -7.0
 """Lower limit of the logarithm of a standard deviation, which keeps densities finite if all values are equal."""
 
+HIGHEST_LOG_SCALE = 4.0
+"""Upper limit, which keeps samples finite. Positions and energy logits of showers are of order 1."""
+
 _LOG_ROOT_2_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -148,15 +151,16 @@ class PlaneMixture(NamedTuple):
 
 
 def bounded_log_scale(value: Tensor) -> Tensor:
-    """Limit the logarithm of a standard deviation from below, smoothly.
+    """Limit the logarithm of a standard deviation smoothly.
 
     Args:
         value: (...) unconstrained values.
 
     Returns:
-        (...) values above ``LOWEST_LOG_SCALE``.
+        (...) values above ``LOWEST_LOG_SCALE`` and below about ``HIGHEST_LOG_SCALE``.
     """
-    return LOWEST_LOG_SCALE + functional.softplus(value - LOWEST_LOG_SCALE)
+    below = HIGHEST_LOG_SCALE - functional.softplus(HIGHEST_LOG_SCALE - value)
+    return LOWEST_LOG_SCALE + functional.softplus(below - LOWEST_LOG_SCALE)
 
 
 def categorical_sample(log_probability: Tensor, uniform: Tensor) -> Tensor:

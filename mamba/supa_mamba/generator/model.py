@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supa_mamba.generator.coding import PARTIAL_LEAK, HitBatch, HitCoding
+from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.config import GeneratorConfig
+from supa_mamba.generator.hits import PARTIAL_LEAK, HitBatch
 from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
+from supa_mamba.generator.readout import slice_order, slices_of_configs
+from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
-from supa_mamba.modules.stack import BlockStack, MambaStack
+from supa_mamba.modules.stack import BlockStack
 
-_ATTENTION_EVERY = 4
-_HEAD_WIDTH = 32
 _NUMBERS = 5
 """Numbers that describe the shower before a hit: the remaining energy in units of the incident energy and in GeV, the
 number of hits, the number of hits in the slice of the previous hit, and whether there is no previous hit."""
@@ -92,42 +93,53 @@ class ShowerGenerator(nn.Module):
 
     stack: BlockStack
     slice_order: Tensor
+    slices_of_config: Tensor | None
 
     def __init__(self, config: GeneratorConfig, coding: HitCoding, *, device: Any = None) -> None:
         super().__init__()
         self.config, self.coding = config, coding
-        width, slices, conditions = config.d_model, coding.num_slices, coding.num_conditions
+        width, slices, conditions = config.d_model, coding.num_slices, coding.conditions.num_conditions
         # Slices enter as one-hot vectors: the gradient of an embedding is slow if there are few rows.
         self.inputs = nn.Linear(slices + 3 + _NUMBERS + conditions, width, device=device)
-        options: dict[str, Any] = {"d_state": config.d_state, "device": device}
-        if config.model != "mamba":
-            options["headdim"] = _HEAD_WIDTH
-        if config.model == "hybrid":
-            attention = range(_ATTENTION_EVERY - 1, config.n_layer, _ATTENTION_EVERY)
-            self.stack = HybridStack(width, config.n_layer, list(attention), width // _HEAD_WIDTH, "mamba2", **options)
-        else:
-            self.stack = MambaStack(width, config.n_layer, config.model, **options)
+        self.stack = new_stack(config, device=device)
         self.leak_head = _perceptron(conditions, width, 3 + 3 * config.energy_components, device)
         self.next_head = _perceptron(width, width, 1 + slices, device)
         self.chosen_slice = nn.Linear(slices + 1, width, device=device)
         self.energy_head = _perceptron(width, width, 3 * config.energy_components, device)
         self.chosen_energy = nn.Linear(2, width, device=device)
         self.position_head = _perceptron(width, width, 7 * config.position_components, device)
-        order = [s if s + coding.slices[0] in coding.slices else -1 for s in range(slices)]
-        self.register_buffer("slice_order", torch.tensor(order, device=device), persistent=False)
+        self.register_buffer("slice_order", slice_order(coding, device), persistent=False)
+        self.register_buffer("slices_of_config", slices_of_configs(coding, device), persistent=False)
 
-    def forward(self, batch: HitBatch) -> LogLikelihood:
+    def forward(self, batch: HitBatch, *, max_length: int | None = None) -> LogLikelihood:
         """Compute the likelihood of showers.
 
         Args:
             batch: Coded showers.
+            max_length: See `hidden`.
 
         Returns:
             Logarithms of the likelihoods, float32.
         """
         previous = previous_of(batch, self.coding.num_slices)
-        hidden = self.stack(self.embed(previous), batch.offset).float()
-        return self.log_likelihood(hidden, previous, batch)
+        hidden = self.hidden(previous, batch.offset, max_length=max_length)
+        return self.log_likelihood(hidden.float(), previous, batch)
+
+    def hidden(self, previous: Previous, offset: Tensor, *, max_length: int | None = None) -> Tensor:
+        """Apply the stack to the hits of each shower.
+
+        Args:
+            previous: What is known before each hit.
+            offset: (S + 1,) int64 offsets of the hits.
+            max_length: Largest number of hits of a shower, or an upper bound. It is only used by models with attention.
+                Without it, they synchronise with the GPU.
+
+        Returns:
+            (T, d_model) results of the stack.
+        """
+        bound = {"max_length": max_length} if isinstance(self.stack, HybridStack) else {}
+        rows: Tensor = self.stack(self.embed(previous), offset, **bound)
+        return rows
 
     def embed(self, previous: Previous) -> Tensor:
         """Return the inputs of the stack.
@@ -138,7 +150,7 @@ class ShowerGenerator(nn.Module):
         Returns:
             (T, d_model) rows.
         """
-        absolute = previous.remaining + previous.condition[:, 0] * self.coding.deviations[0]
+        absolute = previous.remaining + previous.condition[:, 0] * self.coding.conditions.deviations[0]
         numbers = torch.stack([
             previous.remaining, absolute, torch.log1p(previous.number.float()),
             torch.log1p(previous.number_in_slice.float()), (previous.number == 0).float(),
@@ -162,7 +174,7 @@ class ShowerGenerator(nn.Module):
         leak, leaked = self.leak_distribution(batch.condition)
         of_leak = leak.gather(1, batch.leak[:, None])[:, 0]
         of_part = leaked.log_density(batch.leak_logit) + batch.leak_scale
-        last, slices = self.next_distribution(hidden, previous.slice)
+        last, slices = self.next_distribution(hidden, previous)
         of_next = functional.logsigmoid(torch.where(batch.is_last, last, -last))
         of_next = of_next + slices.gather(1, batch.slice[:, None])[:, 0]
         chosen = self.add_choice(hidden, batch.slice, batch.is_last)
@@ -190,20 +202,24 @@ class ShowerGenerator(nn.Module):
         found = self.leak_head(condition).float()
         return found[:, :3].log_softmax(1), NormalMixture.of(found[:, 3:])
 
-    def next_distribution(self, hidden: Tensor, previous_slice: Tensor) -> tuple[Tensor, Tensor]:
+    def next_distribution(self, hidden: Tensor, previous: Previous) -> tuple[Tensor, Tensor]:
         """Predict the end and the slice of the next hit.
 
         Args:
             hidden: (T, d_model) results of the stack.
-            previous_slice: (T,) slice of the previous hit, or the number of slices.
+            previous: What is known before each hit.
 
         Returns:
             (T,) logit of the probability that the hit is the last one, and (T, slices) logarithms of the probabilities
-            of its slice. Slices before the previous one, and slices outside the readout layers, have probability 0.
+            of its slice. Slices before the previous one, and slices outside the readout layers of the config, have
+            probability 0.
         """
         found = self.next_head(hidden).float()
-        first = torch.where(previous_slice < len(self.slice_order), previous_slice, 0)
+        first = torch.where(previous.slice < len(self.slice_order), previous.slice, 0)
         allowed = self.slice_order >= first[:, None]
+        if self.slices_of_config is not None:
+            indicators = previous.condition[:, -len(self.slices_of_config) :]
+            allowed = allowed & (indicators @ self.slices_of_config > 0)
         return found[:, 0], found[:, 1:].masked_fill(~allowed, -torch.inf).log_softmax(1)
 
     def add_choice(self, hidden: Tensor, number: Tensor, is_last: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Causal self-attention as a mixer for the attention layers of a hybrid stack."""
+"""Causal self-attention as a mixer for the attention layers of a stack."""
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,19 @@ from supa_mamba.modules.packed_attention import (
     row_positions,
     values_readable,
 )
+from supa_mamba.modules.rotary import rotary_rates, rotated
 from supa_mamba.modules.states import AttentionState
+from supa_mamba.ops.attention_step.function import attention_step, runs_compiled
+from supa_mamba.ops.row_linear.function import step_linear
 from supa_mamba.ops.state_slots import check_no_gradients, normalize_slots
 
 
 class CausalAttention(nn.Module):
     """Mix the rows of each sequence by causal multi-head self-attention.
 
-    The module has no positional encoding, because the Mamba layers of a stack encode the order of the rows. Names and
-    shapes of the parameters are those of mamba_ssm's ``MHA``.
+    By default the module has no positional encoding, because the Mamba layers of a stack encode the order of the rows.
+    A stack without such layers needs rotary embeddings: ``rotary_emb_dim``. Names and shapes of the parameters are
+    those of mamba_ssm's ``MHA``.
 
     On a GPU, half precision uses PyTorch's kernel for packed rows (PyTorch 2.11 or later). In all other cases the rows
     are padded internally. Gradients are bitwise reproducible only under ``torch.use_deterministic_algorithms``.
@@ -33,11 +37,13 @@ class CausalAttention(nn.Module):
         d_model: Number of features per row.
         num_heads: Number of attention heads. Must divide ``d_model``.
         bias: Whether the projections have a bias.
+        rotary_emb_dim: Number of features of each head that are rotated by angles proportional to the position of the
+            row; an even number up to the features of a head, or 0. The base of the angles is 10000.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: If ``num_heads`` does not divide ``d_model``.
+        ValueError: If ``num_heads`` does not divide ``d_model``, or ``rotary_emb_dim`` is not allowed.
 
     Example:
         >>> import torch
@@ -54,7 +60,8 @@ class CausalAttention(nn.Module):
         tensor([4, 6])
 
     Source:
-        Attention Is All You Need (arXiv 1706.03762), equation 1: softmax(Q K^T / sqrt(head_dim)) V.
+        Attention Is All You Need (arXiv 1706.03762), equation 1: softmax(Q K^T / sqrt(head_dim)) V. Rotary
+        embeddings: RoFormer (arXiv 2104.09864), section 3.2.
     """
 
     @named_options
@@ -64,6 +71,7 @@ class CausalAttention(nn.Module):
         num_heads: int,
         bias: bool = False,
         *,
+        rotary_emb_dim: int = 0,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -72,6 +80,13 @@ class CausalAttention(nn.Module):
         if d_model % num_heads:
             raise ValueError(f"num_heads: {num_heads} was given, but it must divide d_model, {d_model}.")
         self.d_model, self.num_heads, self.head_dim = d_model, num_heads, d_model // num_heads
+        check_at_least(0, rotary_emb_dim=rotary_emb_dim)
+        if rotary_emb_dim % 2 or rotary_emb_dim > self.head_dim:
+            raise ValueError(
+                f"rotary_emb_dim: {rotary_emb_dim} was given, but it must be an even number up to the "
+                f"{counted(self.head_dim, 'feature')} of a head."
+            )
+        self.rotary_emb_dim = rotary_emb_dim
         self.in_proj = nn.Linear(d_model, 3 * d_model, bias=bias, device=device, dtype=dtype)
         self.out_proj = nn.Linear(d_model, d_model, bias=bias, device=device, dtype=dtype)
 
@@ -106,13 +121,15 @@ class CausalAttention(nn.Module):
         longest = longest_length(x, begins, max_length)
         qkv = self.in_proj(rows).unflatten(-1, (3, self.num_heads, self.head_dim))
         if state is not None:
-            mixed, state = _attend_and_remember(qkv, begins, longest, state)
+            mixed, state = _attend_and_remember(qkv, begins, longest, state, self.rotary_emb_dim)
         elif return_state:
             raise ValueError(
                 "return_state: attention stores a fixed number of rows, which its state sets; "
                 "also pass state=init_state(batch, max_length)."
             )
         else:
+            if self.rotary_emb_dim:
+                qkv = rotated(qkv, row_positions(begins, rows.shape[0])[1], self.rotary_emb_dim)
             mixed = attend(qkv, begins, longest)
         y: Tensor = self.out_proj(mixed.flatten(1)).reshape(x.shape)
         return y if state is None or not return_state else (y, state)
@@ -121,7 +138,8 @@ class CausalAttention(nn.Module):
     def step(self, x: Tensor, state: AttentionState, slots: Tensor | None = None) -> Tensor:
         """Mix one more row of each of M sequences and update their states in place, without gradients.
 
-        With ``slots`` the keys and values of these slots are copied before the computation; without it they are not.
+        On a CPU in single or double precision, only the stored rows are read, and the bits of a row do not depend on
+        the other rows. Otherwise, with ``slots`` the keys and values of these slots are copied before the computation.
 
         Args:
             x: (M, d_model) rows.
@@ -142,13 +160,18 @@ class CausalAttention(nn.Module):
             raise ValueError(
                 f"slots: {int(table.max())} was given, but the state has slots 0 to {state.lengths.shape[0] - 1}."
             )
-        q, k, v = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(1)
+        qkv = step_linear(self.in_proj, x).view(x.shape[0], 3, self.num_heads, self.head_dim)
         capacity, count = _capacity(state), x.shape[0]
         live = (table >= 0).long()
-        table = table.clamp(min=0)
-        lengths = state.lengths[table]
+        lengths = state.lengths[table.clamp(min=0)]
         if values_readable(lengths):
             _check_room(lengths + live, capacity)
+        if runs_compiled(qkv, state.keys):
+            rates = rotary_rates(self.rotary_emb_dim)
+            mixed = attention_step(qkv, *state, table, rates=rates)
+            return step_linear(self.out_proj, mixed.flatten(1))
+        table = table.clamp(min=0)
+        q, k, v = rotated(qkv, lengths, self.rotary_emb_dim).unbind(1)
         position = torch.where(live > 0, _position(lengths, capacity), capacity)
         state.keys.index_put_((table, position), k.to(state.keys.dtype))
         state.values.index_put_((table, position), v.to(state.values.dtype))
@@ -159,8 +182,7 @@ class CausalAttention(nn.Module):
         )
         seen = torch.arange(capacity + 1, device=x.device) <= lengths[:, None]
         y = functional.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=seen[:, None, None])
-        mixed: Tensor = self.out_proj(y[:, :, 0].flatten(1))
-        return mixed
+        return step_linear(self.out_proj, y[:, :, 0].flatten(1))
 
     def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> AttentionState:
         """Return the initial state of empty sequences.
@@ -189,11 +211,12 @@ class CausalAttention(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the options for the ``repr`` of the module."""
-        return f"d_model={self.d_model}, num_heads={self.num_heads}"
+        rotary = f", rotary_emb_dim={self.rotary_emb_dim}" if self.rotary_emb_dim else ""
+        return f"d_model={self.d_model}, num_heads={self.num_heads}{rotary}"
 
 
 def _attend_and_remember(
-    qkv: Tensor, offset: Tensor, longest: int, state: AttentionState
+    qkv: Tensor, offset: Tensor, longest: int, state: AttentionState, rotary_emb_dim: int
 ) -> tuple[Tensor, AttentionState]:
     sequences, capacity = offset.shape[0] - 1, _capacity(state)
     if state.lengths.shape[0] != sequences:
@@ -204,8 +227,9 @@ def _attend_and_remember(
     if values_readable(lengths):
         _check_room(lengths, capacity)
     sequence, place = row_positions(offset, qkv.shape[0])
-    where = (sequence, _position(state.lengths[sequence] + place, capacity))
-    q, k, v = qkv.unbind(1)
+    position = state.lengths[sequence] + place
+    where = (sequence, _position(position, capacity))
+    q, k, v = rotated(qkv, position, rotary_emb_dim).unbind(1)
     keys = state.keys.index_put(where, k.to(state.keys.dtype))
     values = state.values.index_put(where, v.to(state.values.dtype))
     after = AttentionState(keys, values, lengths)

@@ -10,6 +10,7 @@ from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.states import BufferedMambaState, MambaState
 from supa_mamba.ops.dtypes import state_dtype
+from supa_mamba.ops.row_linear.function import step_linear
 
 
 class StateSpaceMixer(nn.Module):
@@ -82,8 +83,7 @@ class CausalMixer(StateSpaceMixer):
         """
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
-        y: Tensor = self.out_proj(self.run_step(self.in_proj(x), state, slots))
-        return y
+        return step_linear(self.out_proj, self.run_step(step_linear(self.in_proj, x), state, slots))
 
     def init_state(self, batch: int, *, dtype: torch.dtype | None = None) -> MambaState:
         """Return the initial state of empty sequences.

@@ -1,4 +1,4 @@
-"""A layer of a stack: norm, mixer, residual."""
+"""A layer of a stack: norm, mixer and residual, with or without a gated MLP."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -11,8 +11,9 @@ from supa_mamba.modules.bimamba import BiMamba
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
+from supa_mamba.modules.mlp import GatedMLP
 from supa_mamba.modules.norm import RMSNorm
-from supa_mamba.modules.options import check_options
+from supa_mamba.modules.options import check_at_least, check_options
 from supa_mamba.modules.states import LayerState
 
 
@@ -48,19 +49,24 @@ MIXERS: dict[str, Callable[..., Any]] = {"mamba": Mamba, "mamba2": Mamba2, "bima
 class MambaBlock(nn.Module):
     """Residual block with a mixer: ``x + mixer(norm(x))``.
 
+    With ``d_intermediate``, a gated MLP follows: ``x + mlp(norm2(x))``. It is ``fc2(a * silu(b))``, where a and b are
+    the halves of ``fc1(x)``.
+
     The residual stays in float32 (or float64), independently of the precision of the mixer. Under autocast, the mixer
-    receives rows in half precision.
+    and the MLP receive rows in half precision.
 
     Args:
         d_model: Number of features per row.
         mixer: ``"mamba"``, ``"mamba2"``, ``"bimamba"``, or a class that is called as ``mixer(d_model, **options)``.
-        norm_epsilon: Epsilon of the RMS norm.
+        norm_epsilon: Epsilon of the RMS norms.
+        d_intermediate: Number of hidden features of the MLP; 0 for a block without an MLP. It is not rounded up to a
+            multiple of 128, as in mamba_ssm.
         device: Device of the parameters. It is passed to a custom class only if it is given.
         dtype: Dtype of the parameters. It is passed to a custom class only if it is given.
         options: Options of the mixer, such as ``d_state``.
 
     Raises:
-        ValueError: If the mixer is unknown, or does not accept the options.
+        ValueError: If the mixer is unknown, or does not accept the options, or ``d_intermediate`` is negative.
 
     Example:
         >>> import torch
@@ -83,6 +89,7 @@ class MambaBlock(nn.Module):
         mixer: str | Callable[..., Any] = "mamba",
         *,
         norm_epsilon: float = 1e-5,
+        d_intermediate: int = 0,
         device: Device = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -97,8 +104,11 @@ class MambaBlock(nn.Module):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         options |= {name: value for name, value in factory.items() if value is not None}
         check_options(getattr(mixer_class, "__name__", repr(mixer_class)), mixer_class, d_model, **options)
+        check_at_least(0, d_intermediate=d_intermediate)
         self.norm = RMSNorm(d_model, eps=norm_epsilon, **factory)
         self.mixer = mixer_class(d_model, **options)
+        self.norm2 = RMSNorm(d_model, eps=norm_epsilon, **factory) if d_intermediate else None
+        self.mlp = GatedMLP(d_model, d_intermediate, **factory) if d_intermediate else None
 
     def forward(
         self,
@@ -127,9 +137,14 @@ class MambaBlock(nn.Module):
             ValueError: If shapes, dtypes or devices do not match.
         """
         rows, residual = self.norm(*_deferred(x), autocast=True)
+        after: Any = None
         if state is None and not return_state:
-            return _added(x, residual, self.mixer(rows, offset, **options))
-        update, after = self.mixer(rows, offset, state=state, return_state=True, **options)
+            update = self.mixer(rows, offset, **options)
+        else:
+            update, after = self.mixer(rows, offset, state=state, return_state=True, **options)
+        if self.norm2 is not None and self.mlp is not None:
+            rows, residual = self.norm2(residual, update, autocast=True)
+            update = self.mlp(rows)
         y = _added(x, residual, update)
         return (y, after) if return_state else y
 
@@ -149,7 +164,11 @@ class MambaBlock(nn.Module):
             ValueError: If shapes, dtypes or devices do not match, or the mixer does not support single steps.
         """
         rows, residual = self.norm(*_deferred(x), autocast=True)
-        return _added(x, residual, self.mixer.step(rows, state, slots))
+        update = self.mixer.step(rows, state, slots)
+        if self.norm2 is not None and self.mlp is not None:
+            rows, residual = self.norm2(residual, update, autocast=True)
+            update = self.mlp.step(rows)
+        return _added(x, residual, update)
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
         """Return the initial state of empty sequences.

@@ -20,6 +20,7 @@ class HybridStack(BlockStack):
     """Stack of Mamba blocks in which some blocks use causal attention instead.
 
     Mamba layers summarise the preceding rows in a state of fixed size; attention layers access each of them exactly.
+    With attention in all blocks, ``d_intermediate`` and ``rotary_emb_dim``, the stack is a causal Transformer.
 
     Args:
         d_model: Number of features per row.
@@ -28,12 +29,15 @@ class HybridStack(BlockStack):
         num_heads: Number of attention heads.
         mixer: Mixer of the other blocks, as in `MambaStack`.
         norm_epsilon: Epsilon of the RMS norms.
+        d_intermediate: Number of hidden features of the MLP of each block, as in `MambaBlock`; 0 for none.
+        rotary_emb_dim: Number of rotated features of each attention head, as in `CausalAttention`; 0 for none.
         device: Device of the parameters.
         dtype: Dtype of the parameters, as in `MambaStack`.
         options: Options of the other mixers, such as ``d_state``.
 
     Raises:
-        ValueError: If an index or the mixer is unknown, or an argument is out of range.
+        ValueError: If an index or the mixer is unknown, an argument is out of range, or options are given although no
+            layer uses the mixer.
 
     Example:
         >>> import torch
@@ -60,6 +64,8 @@ class HybridStack(BlockStack):
         mixer: str | Callable[..., Any] = "mamba",
         *,
         norm_epsilon: float = 1e-5,
+        d_intermediate: int = 0,
+        rotary_emb_dim: int = 0,
         device: Device = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -69,12 +75,16 @@ class HybridStack(BlockStack):
             if number not in range(n_layer):
                 raise ValueError(f"attn_layer_idx: {number} was given, but the layers are 0 to {n_layer - 1}.")
 
+        if options and set(range(n_layer)) == set(attn_layer_idx):
+            raise ValueError(f"{', '.join(options)}: given for the mixer, but all layers use attention; leave it out.")
+
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        of_all = {"norm_epsilon": norm_epsilon, **factory}
+        of_all = {"norm_epsilon": norm_epsilon, "d_intermediate": d_intermediate, **factory}
+        of_attention: dict[str, Any] = {"num_heads": num_heads, "rotary_emb_dim": rotary_emb_dim}
 
         def block(number: int) -> MambaBlock:
             if number in attn_layer_idx:
-                return MambaBlock(d_model, CausalAttention, num_heads=num_heads, **of_all)
+                return MambaBlock(d_model, CausalAttention, **of_all, **of_attention)
             return MambaBlock(d_model, mixer, **of_all, **options)
 
         super().__init__([block(number) for number in range(n_layer)], d_model, norm_epsilon, **factory)

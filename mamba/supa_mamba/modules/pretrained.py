@@ -114,6 +114,10 @@ def _stack(
     given = settings.model
     _check(differs, "d_model", given.get("d_model"), d_model)
     _check(differs, "n_layer", given.get("n_layer"), n_layer)
+    hidden, asked = _hidden_features(weights), given.get("d_intermediate")
+    # mamba_ssm rounds the number of hidden features up to a multiple of 128.
+    if not isinstance(asked, int) or hidden != -(-asked // 128) * 128:
+        _check(differs, "d_intermediate", asked, hidden)
     if given.get("attn_layer_idx") is not None:
         _check(differs, "attn_layer_idx", sorted(given["attn_layer_idx"]), attention)
     kind, options, of_mixer = _mixer(mixers[0], settings)
@@ -123,8 +127,9 @@ def _stack(
         _check_attention(differs, settings.attention, d_model)
     if differs:
         return None, [*differs, *_foreign_parts(weights)]
-    options |= {"mixer": kind, "norm_epsilon": given.get("norm_epsilon", 1e-5), **factory}
+    options |= {"mixer": kind, "norm_epsilon": given.get("norm_epsilon", 1e-5), "d_intermediate": hidden, **factory}
     if attention:
+        options["rotary_emb_dim"] = settings.attention.get("rotary_emb_dim") or 0
         return HybridStack(d_model, n_layer, attention, heads, **options), _foreign_parts(weights)
     return MambaStack(d_model, n_layer, **options), _foreign_parts(weights)
 
@@ -189,6 +194,12 @@ def _common(weights: dict[str, Tensor], inner: int) -> dict[str, Any]:
     return {"expand": expand, "conv_bias": "conv1d.bias" in weights, "bias": "in_proj.bias" in weights}
 
 
+def _hidden_features(weights: dict[str, Tensor]) -> int:
+    """Return the number of hidden features of the MLPs, or 0 if there are none."""
+    shapes = [value.shape for name, value in weights.items() if re.fullmatch(r"layers\.\d+\.mlp\.fc2\.weight", name)]
+    return shapes[0][-1] if shapes and shapes[0] else 0
+
+
 def _check(differs: list[str], name: str, given: Any, found: Any) -> None:
     if given is not None and given != found:
         differs.append(f"{name}: {format_value(given)} was given, but the weights have {found}")
@@ -206,11 +217,8 @@ def _check_attention(differs: list[str], given: Mapping[str, Any], d_model: int)
 
 def _foreign_parts(weights: dict[str, Tensor]) -> list[str]:
     """List the unsupported parts of a model, as inferred from its weights."""
-    parts = {
-        r"layers\.\d+\.(mlp|norm2)\..*": "MLP blocks (layers.N.mlp, d_intermediate)",
-        r"(layers\.\d+\.norm|norm_f)\.bias": "LayerNorm (norm.bias) instead of RMSNorm",
-    }
-    return [f"the weights have {words}" for name, words in parts.items() if any(re.fullmatch(name, w) for w in weights)]
+    has_layer_norm = any(re.fullmatch(r"(layers\.\d+\.norm2?|norm_f)\.bias", name) for name in weights)
+    return ["the weights have LayerNorm (norm.bias) instead of RMSNorm"] if has_layer_norm else []
 
 
 def _weights_that_differ(module: nn.Module, weights: dict[str, Tensor]) -> list[str]:

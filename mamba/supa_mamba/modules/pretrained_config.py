@@ -22,17 +22,18 @@ OPTIONS = {
         "d_state", "d_conv", "expand", "headdim", "nheads", "ngroups", "conv_bias", "bias", "norm_before_gate",
         "rmsnorm_eps", "dt_limit", "d_ssm",
     },
-    "attention": {"num_heads", "num_heads_kv", "head_dim"},
+    "attention": {"num_heads", "num_heads_kv", "head_dim", "rotary_emb_dim"},
 }  # fmt: skip
 """Options that are adopted, or checked against the weights."""
 
 FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
-    "model": {"rms_norm": (True,), "d_intermediate": (0,)},
+    "model": {"rms_norm": (True,)},
     "mamba": {"activation": ("silu", "swish")},
     "mamba2": {"activation": ("silu", "swish"), "rmsnorm": (True,), "D_has_hdim": (False,)},
     "attention": {
-        "causal": (True,), "d_conv": (0,), "mlp_dim": (0,), "rotary_emb_dim": (0,), "softmax_scale": (None,),
-        "qkv_proj_bias": (False,), "out_proj_bias": (False,),
+        "causal": (True,), "d_conv": (0,), "mlp_dim": (0,), "softmax_scale": (None,),
+        "qkv_proj_bias": (False,), "out_proj_bias": (False,), "rotary_emb_base": (10000,),
+        "rotary_emb_interleaved": (False,),
     },
 }  # fmt: skip
 """Options with fixed behaviour in supa_mamba, and the values that match it."""
@@ -40,8 +41,7 @@ FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
 IDLE = {
     "vocab_size", "residual_in_fp32", "fused_add_norm", "pad_vocab_size_multiple", "tie_embeddings", "conv_init",
     "A_init_range", "dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "chunk_size", "use_mem_eff_path",
-    "use_fast_path", "layer_idx", "process_group", "sequence_parallel", "device", "dtype", "layer", "rotary_emb_base",
-    "rotary_emb_interleaved",
+    "use_fast_path", "layer_idx", "process_group", "sequence_parallel", "device", "dtype", "layer",
 }  # fmt: skip
 """Options of the initialisation, of performance, and of omitted parts. They are ignored."""
 
@@ -51,7 +51,7 @@ class Settings:
     """Settings of a model.
 
     Args:
-        model: The given values among d_model, n_layer, norm_epsilon and attn_layer_idx.
+        model: The given values among d_model, n_layer, d_intermediate, norm_epsilon and attn_layer_idx.
         kind: "mamba" or "mamba2", or None if the config does not specify it.
         mixer: Options of the Mamba mixers, by the names of mamba_ssm.
         attention: Options of the attention layers.
@@ -87,6 +87,8 @@ def read_settings(config: Any) -> Settings:
     model = {name: given[name] for name in MODEL & given.keys()}
     mixer = dict(model.pop("ssm_cfg", None) or {name: given[name] for name in given.keys() - MODEL})
     attention = dict(model.pop("attn_cfg", None) or {})
+    if not attention.get("rotary_emb_dim"):
+        attention = {name: value for name, value in attention.items() if not name.startswith("rotary_emb")}
     layer = mixer.get("layer", "Mamba1" if "ssm_cfg" in given else None)
     differs = disagreements("model", model)
     if model.get("attn_layer_idx"):

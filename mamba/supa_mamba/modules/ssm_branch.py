@@ -11,6 +11,7 @@ from supa_mamba.modules.initialisation import Device, init_dt_bias, rates, state
 from supa_mamba.modules.states import MambaState
 from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
+from supa_mamba.ops.row_linear.function import row_linear, step_linear
 from supa_mamba.ops.selective_scan.function import selective_scan
 from supa_mamba.ops.selective_state_update.function import selective_state_update
 
@@ -143,7 +144,9 @@ class SsmBranch(NamedTuple):
         u = causal_conv1d_update(
             u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
         )
-        delta, B, C = self._selected(u)
+        states = self.A_log.shape[1]
+        steps, B, C = torch.split(step_linear(self.x_proj, u), [self.dt_proj.in_features, states, states], dim=-1)
+        delta = row_linear(steps, self.dt_proj.weight)
         return selective_state_update(
             state.ssm, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, dt_softplus=True,
             state_batch_indices=slots,

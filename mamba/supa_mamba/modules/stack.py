@@ -41,11 +41,12 @@ class BlockStack(nn.Module):
         self.d_model = d_model
         self.layers = nn.ModuleList(blocks)
         self.norm_f = RMSNorm(d_model, eps=norm_epsilon, device=device, dtype=dtype)
-        # As in GPT-2, so that the residual does not grow with the number of layers.
+        # As in GPT-2, so that the residual does not grow with the number of its updates.
+        updates = sum(1 if block.mlp is None else 2 for block in self.blocks())
         for name, parameter in self.layers.named_parameters():
-            if name.endswith(("out_proj.weight", "out_proj_b.weight")):
+            if name.endswith(("out_proj.weight", "out_proj_b.weight", "mlp.fc2.weight")):
                 with torch.no_grad():
-                    parameter.div_(len(self.layers) ** 0.5)
+                    parameter.div_(updates**0.5)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: StackState, slots: Tensor | None = None) -> Tensor:
@@ -157,14 +158,15 @@ class MambaStack(BlockStack):
     """Stack of residual blocks with a final norm: the body of an encoder or a generator.
 
     The parameters have the names of mamba_ssm's ``MixerModel`` without its embedding: ``layers.0.norm.weight``,
-    ``layers.0.mixer.*``, ..., ``norm_f.weight``. The initial weights of ``out_proj`` are divided by the square root of
-    the number of layers, as in GPT-2.
+    ``layers.0.mixer.*``, ..., ``norm_f.weight``. The initial weights of ``out_proj`` and ``fc2`` are divided by the
+    square root of their number, as in GPT-2.
 
     Args:
         d_model: Number of features per row.
         n_layer: Number of blocks.
         mixer: ``"mamba"``, ``"mamba2"``, ``"bimamba"``, or a class that is called as ``mixer(d_model, **options)``.
         norm_epsilon: Epsilon of the RMS norms.
+        d_intermediate: Number of hidden features of the MLP of each block, as in `MambaBlock`; 0 for none.
         device: Device of the parameters.
         dtype: Dtype of the parameters. With half precision, ``A_log``, ``D`` and the ``dt_bias`` of Mamba-2 stay in
             float32.
@@ -200,13 +202,14 @@ class MambaStack(BlockStack):
         mixer: str | Callable[..., Any] = "mamba",
         *,
         norm_epsilon: float = 1e-5,
+        d_intermediate: int = 0,
         device: Device = None,
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> None:
         check_at_least(1, d_model=d_model, n_layer=n_layer)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        options |= {"norm_epsilon": norm_epsilon, **factory}
+        options |= {"norm_epsilon": norm_epsilon, "d_intermediate": d_intermediate, **factory}
         blocks = [MambaBlock(d_model, mixer, **options) for _ in range(n_layer)]
         super().__init__(blocks, d_model, norm_epsilon, **factory)
 

@@ -71,3 +71,20 @@ class AttentionState(NamedTuple):
 
 LayerState = MambaState | BufferedMambaState | AttentionState
 StackState = tuple[LayerState, ...]
+
+
+def clear_slots(state: StackState, slots: Tensor) -> None:
+    """Prepare slots for new sequences.
+
+    Args:
+        state: States of the layers of a stack, modified in place.
+        slots: (M,) int64 slots.
+    """
+    for layer in state:
+        if isinstance(layer, AttentionState):  # positions beyond the length are never read
+            layer.lengths[slots] = 0
+            continue
+        layer.conv[slots] = 0
+        layer.ssm[slots] = 0
+        if isinstance(layer, BufferedMambaState):
+            layer.buffer.lengths[slots] = 0

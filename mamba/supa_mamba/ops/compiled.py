@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ PARTS = 32
 """Number of parts of the sequences."""
 _THREADS_FROM = 1 << 19
 """Number of multiplications above which several threads are faster than one."""
+_ROWS_PER_THREAD = 16
+"""Number of rows of a whole step of a stack from which another thread is worth its start."""
 
 
 def array_of(tensor: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Array:
@@ -58,6 +61,25 @@ def run_parts(run: Callable[[int, int, int], None], offset: Array, work_per_row:
         return
     # The pool starts threads only when there are parts for them.
     for done in [_pool(threads).submit(run, *part) for part in parts]:
+        done.result()
+
+
+def run_in_threads(run: Callable[[int, int], None], rows: int) -> None:
+    """Call a function for all rows, in as many threads as PyTorch uses: one call in each thread.
+
+    The results of a row must not depend on other rows.
+
+    Args:
+        run: Function of the first row, and the row after the last one, most of whose work releases the interpreter
+            lock.
+        rows: Number of rows.
+    """
+    parts = max(1, min(torch.get_num_threads(), rows // _ROWS_PER_THREAD))
+    if parts == 1:
+        run(0, rows)
+        return
+    cuts = [rows * part // parts for part in range(parts + 1)]
+    for done in [_pool(parts).submit(run, first, last) for first, last in pairwise(cuts)]:
         done.result()
 
 

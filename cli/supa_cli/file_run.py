@@ -1,0 +1,123 @@
+"""Writing the showers of a run into a file: progress, interruption, resume and summary."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supa.checks import counted
+from supa_cli.append_thread import appending
+from supa_cli.progress import progress
+from supa_cli.signals import deferred_interrupts, interruptible, mark_output_complete, raise_if_interrupted
+from supa_cli.terminal_text import echo
+
+if TYPE_CHECKING:
+    from supa import Run, Showers
+    from supa_cli.summary import ChunkSums
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRun:
+    """A file of showers to write.
+
+    Args:
+        path: Path of the file.
+        run: Origin of the showers.
+        num_showers: Number of showers of the file.
+        has_particles: Whether the particles of the trees are written.
+        compression: Compression of the file.
+        threads: Number of threads that compress, or None for one per processor.
+        overwrite: Whether to replace an existing file.
+        resume: Whether to continue an existing file.
+        quiet: Whether to print nothing.
+    """
+
+    path: Path
+    run: "Run"
+    num_showers: int
+    has_particles: bool = False
+    compression: Any = "none"
+    threads: int | None = None
+    overwrite: bool
+    resume: bool
+    quiet: bool
+
+    def write(
+        self,
+        make: "Callable[[int, int], Iterator[tuple[Showers, ChunkSums]]]",
+        *,
+        started: float,
+        doing: str,
+        starting: str,
+        prepare: Callable[[], object],
+    ) -> None:
+        """Write the showers that are missing, and print a summary.
+
+        Args:
+            make: Function of a number of showers and the first index that returns them piece by piece, with their sums.
+            started: Time at which the command started, from ``time.perf_counter``.
+            doing: Description of the work, in one word.
+            starting: Description until ``prepare`` has returned.
+            prepare: Function that compiles what the work needs.
+
+        Raises:
+            click.UsageError: If the file has more showers than requested.
+            ValueError: If the file belongs to another run.
+        """
+        from supa_cli.summary import Summary, chunk_sums
+        from supa_datasets import ResumeInfo, ShowerWriter, resumable
+
+        path, total = self.path, self.num_showers
+        stored = ResumeInfo(0, False)
+        if self.resume:
+            stored = resumable(path, self.run, has_particles=self.has_particles)
+        if stored.showers > total:
+            raise click.UsageError(
+                f"{path} already contains {counted(stored.showers, 'shower')}, more than the {total:,} requested."
+            )
+        if stored == ResumeInfo(total, True):
+            if not self.quiet:
+                echo(f"{path} already contains {counted(total, 'shower')} of this run.")
+            return
+        summary = Summary(self.run)
+
+        def add_existing(showers: "Showers") -> None:
+            raise_if_interrupted()
+            summary.add(chunk_sums(showers))
+
+        with deferred_interrupts(self._left):
+            with ShowerWriter(
+                path,
+                self.run,
+                has_particles=self.has_particles,
+                compression=self.compression,
+                threads=self.threads,
+                overwrite=self.overwrite,
+                resume=self.resume,
+                on_existing=add_existing,
+            ) as writer:
+                done = resumed = writer.num_showers
+                with progress(doing, starting, quiet=self.quiet) as report:
+                    report(resumed, total)
+                    prepare()
+                    start = time.perf_counter() - started
+                    report(resumed, total)
+                    results = make(total - resumed, writer.next_attempt)
+                    with appending(writer) as append:
+                        for showers, sums in interruptible(results):
+                            append(showers)
+                            summary.add(sums)
+                            done += len(showers)
+                            report(done, total)
+                            del showers, sums  # their memory can be used again
+            mark_output_complete()
+        if not self.quiet:
+            seconds = time.perf_counter() - started
+            summary.print(path, made=total - resumed, seconds=seconds, start=start)
+
+    def _left(self) -> str:
+        partial = Path(f"{self.path}.partial")
+        return f"The finished showers are in {partial}; resume with the same command and --resume." * partial.exists()

@@ -1,0 +1,141 @@
+"""``supa mamba sample``: sample showers from a generator into a file."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supa_cli.file_run import FileRun
+from supa_cli.options import Choice, Count, InputFile, OutputFile, PresetName, changed_config
+from supa_cli.training.options import require_packages
+
+if TYPE_CHECKING:
+    from supa import ShowerConfig, Showers
+    from supa_cli.summary import ChunkSums
+    from supa_mamba import GeneratorCheckpoint
+
+
+@click.command(name="sample")
+@click.argument("checkpoint", type=InputFile())
+@click.argument("out", type=OutputFile())
+@click.option("-n", "--num-showers", type=Count(1), required=True, help="Number of showers to write, such as 1e5.")
+@click.option(
+    "--energy",
+    metavar="GEV",
+    help="Incident energy in GeV: fixed (65), uniform (1:100), log-uniform (log:1:100), or one of a list (10,20,50).  "
+    "[default: that of the training showers]",
+)
+@click.option(
+    "--preset", type=PresetName(), help="Preset of the showers, if the training showers have several configs."
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a constant of the config that is a condition of the model, such as split_late=0.3. Can be repeated.",
+)
+@click.option(
+    "--seed", type=Count(0), default=0, show_default=True, help="Random seed. Model, seed and index define a shower."
+)
+@click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
+@click.option(
+    "--batch-size",
+    type=Count(1),
+    default=1024,
+    show_default=True,
+    help="Number of showers that are sampled at the same time. It does not change the showers.",
+)
+@click.option("--threads", type=Count(1), help="Number of threads.  [default: number of processors]")
+@click.option(
+    "--compression",
+    type=Choice(["none", "lz4", "zstd", "gzip"]),
+    default="none",
+    show_default=True,
+    help="Compression of the file; lz4 and zstd need the package hdf5plugin.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run, or append showers to a finished file.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
+def command(
+    checkpoint: str,
+    out: str,
+    num_showers: int,
+    energy: str | None,
+    preset: str | None,
+    changes: tuple[str, ...],
+    seed: int,
+    first: int,
+    batch_size: int,
+    threads: int | None,
+    compression: Any,
+    overwrite: bool,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Sample showers from the generator CHECKPOINT into the HDF5 file OUT.
+
+    OUT is an ordinary shower file, which names the model. It appears only when it is complete. An interrupted run
+    leaves OUT.partial. To complete it, repeat the command with --resume. The result is identical to that of an
+    uninterrupted run.
+
+    Example: supa mamba sample generator.ckpt sample.h5 -n 1e4 --energy log:1:100
+    """
+    if overwrite and resume:
+        raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
+    from supa_cli.suffixes import check_hdf5_ending
+
+    check_hdf5_ending(out, f"`supa mamba sample {checkpoint} {{}}` with your options", quiet=quiet)
+    require_packages("torch")
+    import torch
+
+    from supa.simulation_plan import available_processors
+    from supa_cli.summary import chunk_sums
+    from supa_mamba import GeneratorCheckpoint, sample_showers, sample_stream
+
+    torch.set_num_threads(threads or available_processors())
+    started = time.perf_counter()
+    stored = GeneratorCheckpoint.load(Path(checkpoint))
+    model, config = stored.model(), changed_config(_config(stored, preset), changes, energy)
+    options: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
+    try:
+        none = sample_showers(model, config, 0, first=first, **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+    def make(count: int, begin: int) -> "Iterator[tuple[Showers, ChunkSums]]":
+        for showers in sample_stream(model, config, count, first=begin, **options):
+            yield showers, chunk_sums(showers)
+
+    FileRun(
+        path=Path(out),
+        run=none.run,
+        num_showers=num_showers,
+        compression=compression,
+        threads=threads,
+        overwrite=overwrite,
+        resume=resume,
+        quiet=quiet,
+    ).write(
+        make, started=started, doing="sampling", starting="compiling",
+        prepare=lambda: chunk_sums(sample_showers(model, config, 1, **options)),
+    )  # fmt: skip
+
+
+def _config(checkpoint: "GeneratorCheckpoint", preset: str | None) -> "ShowerConfig":
+    """Return the config of the training showers, or that of a preset."""
+    from supa import preset as preset_config
+    from supa import preset_name
+
+    configs: list[ShowerConfig] = checkpoint.shower_configs
+    if preset is not None:
+        # The training may have had another distribution of the energy, which is the default.
+        chosen = preset_config(preset)
+        alike = [c for c in configs if c.replace(incident_energy=chosen.incident_energy) == chosen]
+        return alike[0] if alike else chosen
+    if len(configs) > 1:
+        names = ", ".join(preset_name(config) or "custom" for config in configs)
+        raise click.UsageError(f"The model was trained on showers of {names}; choose one with --preset.")
+    return configs[0]

@@ -1,0 +1,120 @@
+"""Checkpoints of generators."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from supa import ShowerConfig
+from supa_learning import checkpoint
+from supa_learning.trainer import Trainer
+from supa_mamba.generator.coding import HitCoding
+from supa_mamba.generator.model import ShowerGenerator
+from supa_mamba.generator.task import GeneratorTask, new_generator
+from supa_mamba.generator.training_config import GeneratorTrainingConfig
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GeneratorCheckpoint(checkpoint.Checkpoint):
+    """Checkpoint of a generator and of the state of its training.
+
+    A checkpoint can be taken between any two training steps. It does not contain the showers.
+
+    Args:
+        config: Configuration of the generator and its training.
+        coding: Conversion of showers into sequences, fitted to the training showers.
+        shower_configs: Configs of the training showers.
+        showers: Numbers of showers of an epoch and of a validation.
+        digest: Checksum of the showers, or of the first ones of a stream.
+        processes: Number of processes that trained together.
+        training: Training state, from ``Trainer.state_dict``.
+        versions: Versions of the packages that wrote the checkpoint.
+
+    Example:
+        >>> import supa, supa_mamba
+        >>> showers = supa.simulate(60, "critical", seed=1)
+        >>> sizes = supa_mamba.GeneratorConfig(d_model=32, n_layer=1)
+        >>> config = supa_mamba.GeneratorTrainingConfig(generator=sizes, epochs=1, batch_size=16)
+        >>> trainer = supa_mamba.train_generator(showers, config)
+        >>> supa_mamba.GeneratorCheckpoint.of(trainer).save("generator.ckpt")
+        >>> checkpoint = supa_mamba.GeneratorCheckpoint.load("generator.ckpt")
+        >>> checkpoint.shower_configs == [supa.preset("critical")], checkpoint.model().config.d_model
+        (True, 32)
+    """
+
+    format: ClassVar[str] = "supa-mamba-generator"
+    written_by: ClassVar[str] = "supa mamba train-generator"
+
+    config: GeneratorTrainingConfig
+    coding: HitCoding
+    shower_configs: list[ShowerConfig]
+    showers: tuple[int, int]
+    digest: str
+    processes: int
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the training showers were simulated during the training."""
+        return "stream" in self.training["task"]
+
+    @classmethod
+    def of(cls, trainer: Trainer[GeneratorTask]) -> Self:
+        """Return a checkpoint of a training run.
+
+        Args:
+            trainer: Trainer of the generator, between two steps or after the last one.
+
+        Returns:
+            The checkpoint. Further training does not change it.
+        """
+        task = trainer.task
+        return cls(
+            config=task.config,
+            coding=task.coding,
+            shower_configs=list(task.shower_configs),
+            showers=(task.units, len(task.valid)),
+            digest=task.digest,
+            processes=task.processes.count,
+            training=trainer.state_dict(),
+        )
+
+    def model(self) -> ShowerGenerator:
+        """Return the generator with the best averaged weights so far.
+
+        Returns:
+            The generator, on the CPU and in evaluation mode.
+        """
+        generator = new_generator(self.config, self.coding)
+        generator.load_state_dict(self.training["state"]["best_weights"] or self.training["model"])
+        return generator.eval()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the checkpoint as plain values; see `supa_learning.Checkpoint`.
+
+        Returns:
+            Dictionary of plain values, without the training state.
+        """
+        return {
+            "config": self.config.to_dict(),
+            "coding": self.coding.to_dict(),
+            "shower_configs": [config.to_dict() for config in self.shower_configs],
+            "showers": self.showers,
+            "digest": self.digest,
+            "processes": self.processes,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Create a checkpoint from plain values; see `supa_learning.Checkpoint`.
+
+        Args:
+            values: The values that `to_dict` returned, ``training`` and ``versions``.
+
+        Returns:
+            The checkpoint.
+        """
+        return cls(
+            config=GeneratorTrainingConfig.from_dict(values["config"]),
+            coding=HitCoding.from_dict(values["coding"]),
+            shower_configs=[ShowerConfig.from_dict(config) for config in values["shower_configs"]],
+            **{name: values[name] for name in ("showers", "digest", "processes", "training", "versions")},
+        )

@@ -1,0 +1,66 @@
+"""Random numbers of a sample: each number is a pure function of seed, index of the shower and number of the hit.
+
+The generator is the counter-based one of `supa.random`. Primaries of simulated showers have numbers up to 254, so that
+number 255 belongs to samples, and a simulation with the same seed and index has other random numbers.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from supa.arrays import FloatArray, IntArray
+from supa.compiler import kernel
+from supa.random import HALF, MASK, TO_UNIT, Word, identity_words, philox
+
+PER_HIT = 7
+"""Random numbers of a hit: of its end, its slice, its energy (2) and its position (3)."""
+
+PER_LEAK = 3
+"""Random numbers of the leak of a shower: whether energy leaks, and how much (2)."""
+
+_OWNER = Word(255)
+_BLOCKS = 2
+_WORDS = 4
+
+
+def hit_uniforms(seed: int, index: IntArray, number: IntArray) -> FloatArray:
+    """Return the random numbers of hits.
+
+    Args:
+        seed: Random seed from 0 to 2**64 - 1.
+        index: (M,) int64 indices of the showers.
+        number: (M,) int64 numbers of earlier hits of the showers.
+
+    Returns:
+        (M, 7) float64 numbers, above 0 and below 1.
+    """
+    found = np.empty((len(index), _BLOCKS * _WORDS))
+    _fill(np.uint64(seed), index, _BLOCKS * (number + 1), found)
+    return found[:, :PER_HIT]
+
+
+def leak_uniforms(seed: int, index: IntArray) -> FloatArray:
+    """Return the random numbers of the leak of showers.
+
+    Args:
+        seed: Random seed from 0 to 2**64 - 1.
+        index: (M,) int64 indices of the showers.
+
+    Returns:
+        (M, 3) float64 numbers, above 0 and below 1.
+    """
+    found = np.empty((len(index), _WORDS))
+    _fill(np.uint64(seed), index, np.zeros_like(index), found)
+    return found[:, :PER_LEAK]
+
+
+@kernel
+def _fill(seed: Any, index: Any, block: Any, found: Any) -> None:
+    """Fill rows with the blocks of random numbers from a given one on."""
+    for m in range(len(index)):
+        low, high = identity_words(Word(index[m]), _OWNER)
+        for k in range(found.shape[1] // _WORDS):
+            path = Word(block[m] + k)
+            words = philox(path & MASK, path >> HALF, low, high, seed & MASK, seed >> HALF)
+            for w in range(_WORDS):
+                found[m, _WORDS * k + w] = (np.float64(words[w]) + 0.5) * TO_UNIT

@@ -1,0 +1,1 @@
+"""Single steps of causal attention on a CPU."""

@@ -1,0 +1,1 @@
+"""Linear layers whose result for a row does not depend on the other rows."""

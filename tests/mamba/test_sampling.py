@@ -1,0 +1,201 @@
+"""Sampling of showers: the same showers in every batch, and the distribution of the model."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import ndtri
+from scipy.stats import chisquare, kstest
+
+import supa
+from supa.compiler import kernel
+from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator, sample_showers, sample_stream
+from supa_mamba.generator.model import previous_of
+from supa_mamba.generator.sampling.naive import naive_sample
+from supa_mamba.generator.sampling.normal_quantile import normal_quantile
+from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
+
+LEAKY = supa.ShowerConfig(num_slices=9, readout_layers=((6, 8),), incident_energy="log:1:100")
+COLUMNS = ("offset", "x", "y", "energy", "slice", "layer", "incident_energy", "leaked_energy", "index")
+
+
+def model_of(config, kind="mamba2", *, ends=-3.0, layers=4, scale=0.1):
+    """Return an untrained model whose heads have an effect, and whose showers have about 1 + exp(-ends) hits."""
+    showers = supa.simulate(60, config, seed=1)
+    torch.manual_seed(0)
+    sizes = GeneratorConfig(model=kind, d_model=32, n_layer=layers, d_state=4)
+    model = ShowerGenerator(sizes, HitCoding.fit(showers)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * torch.randn_like(parameter))
+        model.next_head[2].bias[0] = ends
+        # Hits take a small share of the energy, which is therefore never exhausted.
+        model.energy_head[2].weight.mul_(0.1)
+        model.energy_head[2].bias[sizes.energy_components : 2 * sizes.energy_components] -= 4
+    return model
+
+
+def assert_equal(one, other):
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer"])
+def test_a_shower_does_not_depend_on_the_others(kind):
+    model = model_of("critical", kind)
+    whole = sample_showers(model, "critical", 120, seed=5, first=200)
+    assert whole.num_hits.max() > 20
+    assert_equal(whole, sample_showers(model, "critical", 120, seed=5, first=200, batch_size=7))
+    assert_equal(whole[:9], sample_showers(model, "critical", 9, seed=5, first=200, batch_size=1))
+    assert_equal(whole[60:70], sample_showers(model, "critical", 10, seed=5, first=260))
+    pieces = list(sample_stream(model, "critical", 120, seed=5, first=200, batch_size=50))
+    assert [len(piece) for piece in pieces] == [56, 64]  # the first one ends before the index 256
+    assert_equal(whole, supa.Showers.concatenate(pieces))
+    other = sample_showers(model, "critical", 2, seed=6, first=200)
+    assert not np.array_equal(whole.x[:3], other.x[:3])
+
+
+@pytest.mark.parametrize("config", ["critical", LEAKY])
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer"])
+def test_showers_equal_those_of_the_reference(config, kind):
+    model = model_of(config, kind)
+    physics = supa.PRESETS["critical"].config if config == "critical" else config
+    sample = sample_showers(model, config, 12, seed=4, first=30, batch_size=5)
+    for index, shower in zip(sample.index, sample, strict=True):
+        deposited, hits = naive_sample(model, physics, 4, int(index))
+        np.testing.assert_array_equal(shower.slice, hits.slice + model.coding.slices[0])
+        np.testing.assert_allclose(shower.x, hits.position[:, 0] * model.coding.position_scale, rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(shower.energy, hits.energy * 2.0**-40 * shower.incident_energy, rtol=2e-3)
+        leaked = shower.incident_energy * (1 - deposited * 2.0**-40)
+        assert shower.leaked_energy == pytest.approx(leaked, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("config", ["standard", LEAKY])
+def test_the_constraints_of_simulated_showers_hold(config):
+    model = model_of(config)
+    sample = sample_showers(model, config, 200, seed=2)
+    sums = np.bincount(np.repeat(np.arange(200), sample.num_hits), sample.energy, 200) + sample.leaked_energy
+    np.testing.assert_allclose(sums, sample.incident_energy, rtol=1e-12)
+    assert set(sample.slice) <= set(model.coding.slices)
+    np.testing.assert_array_equal(sample.incident_energy, supa.simulate(200, config, seed=2).incident_energy)
+    assert (sample.run.engine, sample.run.seed, sample.run.first, sample.run.attempts) == ("imported", 2, 0, 200)
+    if config is LEAKY:
+        assert ((sample.num_hits == 0) & (sample.leaked_energy == sample.incident_energy)).any()
+        assert ((sample.num_hits > 0) & (sample.leaked_energy > 0)).any()
+
+
+def test_the_frequencies_of_slices_and_ends_are_those_of_the_model():
+    """Continuous values are not inputs of this model, so its sequences of slices can be enumerated."""
+    model = model_of(LEAKY, ends=0.0, layers=1, scale=0.5)
+    slices = model.coding.num_slices
+    with torch.no_grad():
+        model.inputs.weight[:, slices : slices + 5] = 0
+        model.inputs.weight[:, slices + 8 :] = 0
+        model.leak_head[2].weight.zero_()
+        sample = sample_showers(model, LEAKY.replace(incident_energy=50), 30_000, seed=3)
+        kinds = [tuple(chain) for n in (1, 2) for chain in itertools.combinations_with_replacement(range(slices), n)]
+        leak = model.leak_distribution(torch.zeros(1, 1))[0][0].exp()
+        expected = {(): leak[2].item()}
+        for chain in kinds:
+            shower = supa.from_hits(
+                LEAKY, offset=[0, len(chain)], incident_energy=[50.0], x=[0.0] * len(chain), y=[0.0] * len(chain),
+                energy=[50.0 / len(chain)] * len(chain), slice=[s + 6 for s in chain], leaked_energy=[0.0],
+            )  # fmt: skip
+            chance = model(model.coding.encode(shower)).next.sum().exp().item()
+            expected[chain] = (1 - leak[2].item()) * chance
+    found = [tuple((shower.slice - 6).tolist()) for shower in sample]
+    counts = [found.count(chain) for chain in expected]
+    rest = 1 - sum(expected.values())
+    assert 0.02 < rest < 0.6
+    result = chisquare([*counts, len(found) - sum(counts)], len(found) * np.array([*expected.values(), rest]))
+    assert result.pvalue > 1e-3
+
+
+def test_energies_and_positions_of_first_hits_have_the_densities_of_the_model():
+    model = model_of(LEAKY, ends=-1.0, layers=1, scale=0.5)
+    sample = sample_showers(model, LEAKY.replace(incident_energy=50), 6000, seed=3)
+    batch = model.coding.encode(sample)
+    first = torch.tensor(np.unique(sample.offset[:-1][sample.num_hits > 0]))
+    with torch.no_grad():
+        previous = previous_of(batch, model.coding.num_slices)
+        hidden = model.stack(model.embed(previous), batch.offset)[first]
+        chosen = model.add_choice(hidden, batch.slice[first], batch.is_last[first])
+        energy = model.energy_distribution(chosen)
+        position = model.position_distribution(
+            chosen, batch.is_last[first], batch.energy_logit[first], batch.remaining[first], previous.position[first]
+        )
+
+    def uniform(mixture, value):
+        """Return the cumulative probabilities of values."""
+        z = (value[:, None] - mixture[1]) * torch.exp(-mixture[2])
+        return (mixture[0].exp() * torch.special.ndtr(z)).sum(1).numpy()
+
+    goes_on = ~batch.is_last[first]
+    energies = uniform([x[goes_on] for x in energy], batch.energy_logit[first][goes_on])
+    assert kstest(energies, "uniform").pvalue > 1e-3
+    along_x = (position.log_weight, position.mean[..., 0], position.log_scale[..., 0])
+    assert kstest(uniform(along_x, batch.position[first, 0]), "uniform").pvalue > 1e-3
+
+
+def test_the_quantile_of_the_normal_distribution():
+    @kernel
+    def fill(p, q):
+        for k in range(len(p)):
+            q[k] = normal_quantile(p[k])
+
+    p = np.concatenate([np.linspace(1e-4, 1 - 1e-4, 1001), 10.0 ** -np.arange(1, 60), 1 - 10.0 ** -np.arange(1, 10)])
+    found = np.empty_like(p)
+    fill(p, found)
+    np.testing.assert_allclose(found, ndtri(p), rtol=1e-14, atol=1e-14)
+
+
+def test_random_numbers_are_uniform_and_differ_between_hits_showers_and_seeds():
+    index, number = np.repeat(np.arange(50), 40), np.tile(np.arange(40), 50)
+    drawn = [hit_uniforms(1, index, number), hit_uniforms(2, index, number), leak_uniforms(1, np.arange(2000))]
+    values = np.concatenate([x.ravel() for x in drawn])
+    assert len(np.unique(values)) > len(values) - 5
+    assert kstest(values, "uniform").pvalue > 1e-3
+    assert values.min() > 0
+    assert values.max() < 1
+    np.testing.assert_array_equal(hit_uniforms(1, index[7:8], number[7:8]), drawn[0][7:8])
+
+
+def test_a_shower_that_never_ends_is_ended():
+    model = model_of("critical", ends=-100.0)
+    sample = sample_showers(model, "critical", 9, seed=1)
+    assert set(sample.num_hits[sample.leaked_energy == 0]) == {2 * model.coding.most_hits}
+
+
+def test_a_model_in_double_precision_or_in_training_is_sampled_in_single_precision():
+    model = model_of("critical", "hybrid")
+    expected = sample_showers(model, "critical", 3, seed=1)
+    assert_equal(expected, sample_showers(model.train().double(), "critical", 3, seed=1))
+    assert model.training
+
+
+def test_a_model_on_another_device_is_refused():
+    with pytest.raises(ValueError, match=r"model: it is on meta, but showers are sampled on a CPU; pass model.cpu\(\)"):
+        sample_showers(model_of("critical").to("meta"), "critical", 3, seed=1)
+
+
+def test_no_showers():
+    sample = sample_showers(model_of("critical"), "critical", 0, seed=1)
+    assert (len(sample), sample.run.attempts) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"energy": 5000}, "incident_energy: 5000 GeV was given, but the training showers have"),
+        ({"energy": "log:0.001:50"}, "incident_energy: 0.001 GeV was given"),
+        ({"batch_size": 0}, "batch_size: 0 was given"),
+        ({"seed": -1}, "seed: -1 was given"),
+        ({"num_showers": -1}, "num_showers: -1 was given"),
+        ({"config": "critcal"}, "critcal"),
+    ],
+)
+def test_errors(changes, message):
+    given = {"config": "critical", "num_showers": 3, "seed": 1} | changes
+    with pytest.raises(ValueError, match=message):
+        sample_showers(model_of("critical"), **given)
