@@ -54,8 +54,8 @@ def sample_showers(
         The showers, in the order of their indices. All hits belong to the first primary.
 
     Raises:
-        ValueError: If an argument is out of range, the model is not on the CPU, was not trained on such showers, or an energy is outside
-            the training energies.
+        ValueError: If an argument is out of range, the model is not on the CPU or was not trained on such showers, or
+            an energy is outside the training energies.
 
     Example:
         >>> import supa
