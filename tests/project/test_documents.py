@@ -40,6 +40,9 @@ REPLACED: dict[str, dict[str, str]] = {
         "--method best -o": "--method best --epochs 2 -o",
         "gff,best,backprop,majority --folds 10 -j 2": "majority --folds 2",
         "generated.h5 -o report": "generated.h5 --fast --permutations 20 -o report",
+        "sample.h5 -o sampled": "sample.h5 --fast --permutations 20 -o sampled",
+        "--preset small": "--d-model 32 --n-layer 1 --epochs 1 --batch-size 16 --batches-per-epoch 2 "
+        "--validation-showers 60",
     },
     "docs/get_started/first_steps.md": {"-n 2000": "-n 120", "--epochs 4": "--epochs 1"},
     "docs/how_to/simulate_on_gpu.md": {
