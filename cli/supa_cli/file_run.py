@@ -113,6 +113,8 @@ class FileRun:
                             done += len(showers)
                             report(done, total)
                             del showers, sums  # their memory can be used again
+                if done < total:
+                    raise RuntimeError(f"only {done:,} of {total:,} showers were made; please report this fault.")
             mark_output_complete()
         if not self.quiet:
             seconds = time.perf_counter() - started

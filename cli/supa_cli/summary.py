@@ -97,8 +97,7 @@ class Summary:
             [
                 ("file", str(path)),
                 ("showers", f"{showers:,}"),
-                ("attempts", f"{self._attempts:,}"),
-                ("acceptance", format_percent(showers / self._attempts, 2)),
+                *([] if self._run.model is not None else self._selection(showers)),
                 ("hits", f"{self._hits:,}"),
                 ("file size", f"{path.stat().st_size / 1e6:,.1f} MB"),
                 ("time", f"{seconds:.1f} s, of which {start:.1f} s to start"),
@@ -121,6 +120,10 @@ class Summary:
         print_table(["", "measured", "std. error", "exact", "pull"], means, title=title)
         if reason:
             echo(reason)
+
+    def _selection(self, showers: int) -> list[tuple[str, str]]:
+        acceptance = format_percent(showers / self._attempts, 2)
+        return [("attempts", f"{self._attempts:,}"), ("acceptance", acceptance)]
 
     def _exact(self) -> tuple[dict[str, float], str]:
         """Return the exact means, or the reason why they are not available."""

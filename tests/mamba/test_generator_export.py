@@ -72,7 +72,7 @@ assert "supa" not in sys.modules
 @pytest.mark.parametrize("kind", ["mamba2", "transformer"])
 def test_a_program_without_this_package_samples_the_same_showers(kind, tmp_path):
     model, count, index = model_of(kind, layers=1), 8, np.arange(8)
-    export_generator(model, LEAKY, tmp_path / "exported")
+    export_generator(model, tmp_path / "exported")
     incident = draw_primaries(LEAKY, 3, index).incident_energy
     condition = model.coding.conditions(LEAKY, torch.from_numpy(incident)).numpy()
     uniform = np.stack([hit_uniforms(3, np.full(300, k), np.arange(300)) for k in index])
@@ -93,8 +93,10 @@ def test_a_program_without_this_package_samples_the_same_showers(kind, tmp_path)
 
 def test_errors(tmp_path):
     model = model_of("mamba2", layers=1)
-    with pytest.raises(ValueError, match="the preset 'standard' was given, but the training showers"):
-        export_generator(model, "standard", tmp_path / "exported")
-    assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileExistsError, match="exists; choose another name"):
-        export_generator(model, LEAKY, tmp_path)
+        export_generator(model, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none: there is no such folder"):
+        export_generator(model, tmp_path / "none" / "exported")
+    with pytest.raises(ValueError, match=r"model: it is on meta, but a CPU is needed; pass model.cpu\(\)"):
+        export_generator(model.to("meta"), tmp_path / "exported")
+    assert list(tmp_path.iterdir()) == []

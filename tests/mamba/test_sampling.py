@@ -175,8 +175,43 @@ def test_a_model_in_double_precision_or_in_training_is_sampled_in_single_precisi
 
 
 def test_a_model_on_another_device_is_refused():
-    with pytest.raises(ValueError, match=r"model: it is on meta, but showers are sampled on a CPU; pass model.cpu\(\)"):
+    with pytest.raises(ValueError, match=r"model: it is on meta, but a CPU is needed; pass model.cpu\(\)"):
         sample_showers(model_of("critical").to("meta"), "critical", 3, seed=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_no_shower_is_lost_if_all_showers_of_a_block_end_at_once(batch_size):
+    model = model_of("critical", ends=100.0)  # all showers have one hit
+    sample = sample_showers(model, "critical", 300, seed=1, first=100, batch_size=batch_size)
+    assert sample.index.tolist() == list(range(100, 400))
+    assert sample.num_hits.max() == 1
+
+
+def test_the_number_of_threads_does_not_change_a_shower():
+    model, threads = model_of("critical", "hybrid"), torch.get_num_threads()
+    expected = sample_showers(model, "critical", 64, seed=1)
+    torch.set_num_threads(3)
+    try:
+        assert_equal(expected, sample_showers(model, "critical", 64, seed=1))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_model_that_has_diverged_is_refused():
+    model = model_of("critical")
+    model.inputs.bias.data[3] = torch.nan
+    with pytest.raises(ValueError, match=r"model: inputs.bias has values that are not finite"):
+        sample_showers(model, "critical", 3, seed=1)
+
+
+def test_too_many_showers_at_once_are_one_clear_error(monkeypatch):
+    def out_of_memory(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 114432000000 bytes.")
+
+    model = model_of("critical", "transformer")
+    monkeypatch.setattr(type(model.stack), "init_state", out_of_memory)
+    with pytest.raises(MemoryError, match=r"batch_size: the states of 1,000 showers do not fit into the memory"):
+        sample_showers(model, "critical", 1000, seed=1)
 
 
 def test_no_showers():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa_cli.file_run import FileRun
-from supa_cli.options import Choice, Count, InputFile, OutputFile, PresetName, changed_config
+from supa_cli.options import Choice, Count, InputFile, OutputFile, PresetName, changed_config, chosen_config
 from supa_cli.training.options import require_packages
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--preset", type=PresetName(), help="Preset of the showers, if the training showers have several configs."
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False),
+    help="Config of the showers as a .toml or .json file, if the training showers have several configs.",
 )
 @click.option(
     "--set",
@@ -65,6 +71,7 @@ def command(
     num_showers: int,
     energy: str | None,
     preset: str | None,
+    config_file: str | None,
     changes: tuple[str, ...],
     seed: int,
     first: int,
@@ -98,12 +105,14 @@ def command(
     torch.set_num_threads(threads or available_processors())
     started = time.perf_counter()
     stored = GeneratorCheckpoint.load(Path(checkpoint))
-    model, config = stored.model(), changed_config(_config(stored, preset), changes, energy)
+    model = stored.model()
+    config = changed_config(_config(stored, preset, config_file, energy), changes, energy)
     options: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
     try:
         none = sample_showers(model, config, 0, first=first, **options)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        hint = " Choose an energy with --energy." if energy is None and "incident_energy" in str(error) else ""
+        raise click.UsageError(f"{error}{hint}") from None
 
     def make(count: int, begin: int) -> "Iterator[tuple[Showers, ChunkSums]]":
         for showers in sample_stream(model, config, count, first=begin, **options):
@@ -124,18 +133,27 @@ def command(
     )  # fmt: skip
 
 
-def _config(checkpoint: "GeneratorCheckpoint", preset: str | None) -> "ShowerConfig":
-    """Return the config of the training showers, or that of a preset."""
-    from supa import preset as preset_config
+def _config(
+    checkpoint: "GeneratorCheckpoint", preset: str | None, config_file: str | None, energy: str | None
+) -> "ShowerConfig":
+    """Return the config of the training showers, or the one that an option names."""
     from supa import preset_name
 
-    configs: list[ShowerConfig] = checkpoint.shower_configs
-    if preset is not None:
+    def without_energy(config: "ShowerConfig") -> "ShowerConfig":
+        return config.replace(incident_energy=1.0)
+
+    trained: list[ShowerConfig] = list(dict.fromkeys(checkpoint.shower_configs))
+    chosen = chosen_config(preset, config_file)
+    if chosen is not None:
         # The training may have had another distribution of the energy, which is the default.
-        chosen = preset_config(preset)
-        alike = [c for c in configs if c.replace(incident_energy=chosen.incident_energy) == chosen]
-        return alike[0] if alike else chosen
-    if len(configs) > 1:
-        names = ", ".join(preset_name(config) or "custom" for config in configs)
-        raise click.UsageError(f"The model was trained on showers of {names}; choose one with --preset.")
-    return configs[0]
+        alike = [config for config in trained if without_energy(config) == without_energy(chosen)]
+        if not alike:
+            return chosen
+        trained = alike
+    if len({without_energy(config) for config in trained}) > 1:
+        names = ", ".join(preset_name(config) or "custom" for config in trained)
+        raise click.UsageError(f"The model was trained on showers of {names}; choose one with --preset or --config.")
+    if len(trained) > 1 and energy is None:
+        energies = ", ".join(str(config.spectrum) for config in trained)
+        raise click.UsageError(f"The training showers have the energies {energies} GeV; choose one with --energy.")
+    return trained[0]

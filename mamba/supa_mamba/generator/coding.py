@@ -35,7 +35,7 @@ class HitCoding(Config):
         slices: Slices of the readout layers, in ascending order.
         position_scale: Root mean square of x and y (length unit).
         conditions: Conditions of the showers. ``coding.conditions(config, incident_energy)`` computes them.
-        most_hits: Largest number of hits of a training shower. A sampler ends a shower that would exceed twice of it.
+        most_hits: Largest number of hits of a training shower. Sampled showers have at most twice as many.
 
     Example:
         >>> import supa

@@ -72,7 +72,9 @@ class ShowerConditions(Config):
             ValueError: If a name is not a numerical field, or the configs have different readout layers and the fields
                 do not contain ``"preset"``.
         """
-        fields = (fields,) if isinstance(fields, str) else tuple(fields)
+        fields = tuple(fields)
+        if len(set(fields)) < len(fields):
+            raise ValueError(f"fields: {', '.join(fields)} was given, but each name must be given once.")
         configs: list[ShowerConfig] = []
         for part in showers:
             _check_names(part.config, fields)
@@ -81,7 +83,7 @@ class ShowerConditions(Config):
         if PRESET not in fields and len({config.readout_layers for config in configs}) > 1:
             raise ValueError(
                 "The configs of the showers have different readout layers, which a generator must distinguish; add "
-                "'preset' to the fields."
+                "'preset' to the fields (--field preset)."
             )
         counts = [len(part) for part in showers]
         columns = [np.log(np.concatenate([part.incident_energy for part in showers]).astype(np.float64))]

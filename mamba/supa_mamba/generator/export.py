@@ -1,5 +1,6 @@
 """Export of the sampling step of a generator, for programs without this package."""
 
+import copy
 import json
 import tempfile
 from os import PathLike
@@ -9,13 +10,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from supa.presets import ConfigLike, as_config
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.hits import ALL_LEAKS, NO_LEAK
 from supa_mamba.generator.mixtures import categorical_sample
 from supa_mamba.generator.model import Previous, ShowerGenerator
 from supa_mamba.generator.plain_step import plain_step
-from supa_mamba.generator.sampling.cpu import initial_state, most_hits_of, slice_order_of
+from supa_mamba.generator.sampling.cpu import initial_state, most_hits_of
+from supa_mamba.generator.sampling.sampler import check_model
 
 _UNIT = SHARE_BITS * torch.log(torch.tensor(2.0, dtype=torch.float64)).item()
 
@@ -55,15 +56,11 @@ class StepProgram(nn.Module):
 
     Args:
         model: The generator.
-        config: Config of the showers.
     """
 
-    order: Tensor
-
-    def __init__(self, model: ShowerGenerator, config: ConfigLike) -> None:
+    def __init__(self, model: ShowerGenerator) -> None:
         super().__init__()
         self.model, self.most_hits = model, most_hits_of(model)
-        self.register_buffer("order", torch.from_numpy(slice_order_of(model, as_config(config))), persistent=False)
 
     def forward(
         self, rest: Tensor, condition: Tensor, previous_slice: Tensor, position: Tensor, energy_logit: Tensor,
@@ -91,10 +88,8 @@ class StepProgram(nn.Module):
         remaining = (rest.double().log() - _UNIT).float()
         before = Previous(previous_slice, position, energy_logit, remaining, number, number_in_slice, condition)
         hidden, states = plain_step(model.stack, model.embed(before), states)
-        last, logits = model.next_distribution(hidden, before)
-        allowed = self.order >= torch.where(previous_slice < len(self.order), previous_slice, 0)[:, None]
-        chances = logits.masked_fill(~allowed, -torch.inf).double().log_softmax(1)
-        chosen = categorical_sample(chances, uniform[:, 1])
+        last, of_slices = model.next_distribution(hidden, before)
+        chosen = categorical_sample(of_slices.double(), uniform[:, 1])
         is_last = (rest < 2) | (number + 1 >= self.most_hits) | (uniform[:, 0] < torch.sigmoid(last.double()))
         known = model.add_choice(hidden, chosen, is_last)
         share = torch.sigmoid(model.energy_distribution(known).sample(uniform[:, 2:4]).double())
@@ -106,7 +101,7 @@ class StepProgram(nn.Module):
         return energy, is_last, rest - energy, chosen, place.float(), logit, number + 1, in_slice, states
 
 
-def export_generator(model: ShowerGenerator, config: ConfigLike, folder: str | PathLike[str]) -> None:
+def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> None:
     """Export the sampling step of a generator, for programs without this package.
 
     The new folder contains two programs of ``torch.export``, whose operations are those of PyTorch. ``leak.pt2``
@@ -115,29 +110,32 @@ def export_generator(model: ShowerGenerator, config: ConfigLike, folder: str | P
     ``generator.json`` describes the coding and the shapes of the states.
 
     Args:
-        model: The generator, on the CPU.
-        config: Name of a preset, or config, of the showers.
+        model: The generator, on the CPU. The programs are in float32.
         folder: Folder to create.
 
     Raises:
         FileExistsError: If the folder exists.
-        ValueError: If the model was not trained on such showers.
+        FileNotFoundError: If its parent folder does not exist.
+        ValueError: If the model is not on the CPU.
 
     Example:
         >>> import supa, torch
         >>> from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator, export_generator
         >>> showers = supa.simulate(20, "critical", seed=1)
         >>> model = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), HitCoding.fit(showers))  # untrained
-        >>> export_generator(model, "critical", "exported")
+        >>> export_generator(model, "exported")
         >>> leak = torch.export.load("exported/leak.pt2").module()
         >>> condition = model.coding.conditions(showers.config, torch.tensor([50.0, 20.0]))
         >>> leak(condition, torch.rand(2, 3, dtype=torch.float64)).shape
         torch.Size([2])
     """
-    physics, target = as_config(config), Path(folder)
+    target = Path(folder)
     if target.exists():
         raise FileExistsError(f"{target} exists; choose another name.")
-    model.coding.conditions.check(physics)
+    if not target.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{target.parent}: there is no such folder.")
+    check_model(model)
+    model = copy.deepcopy(model).float().eval()
     states = [cast(Tensor, tensor) for layer in initial_state(model, 2) for tensor in layer]
     many = torch.export.Dim("showers", min=1, max=1 << 20)
     conditions = torch.zeros(2, model.coding.conditions.num_conditions)
@@ -153,13 +151,12 @@ def export_generator(model: ShowerGenerator, config: ConfigLike, folder: str | P
     )  # fmt: skip
     shapes: tuple[Any, ...] = (*({0: many} for _ in arguments[:-1]), [{0: many} for _ in states])
     with torch.no_grad():
-        step = torch.export.export(StepProgram(model, physics), arguments, dynamic_shapes=shapes)
+        step = torch.export.export(StepProgram(model), arguments, dynamic_shapes=shapes)
         leak = torch.export.export(
             LeakProgram(model), (conditions, uniform[:, :3].double()), dynamic_shapes=({0: many}, {0: many})
         )
     description = {
         "coding": model.coding.to_dict(),
-        "config": physics.to_dict(),
         "states": [list(state.shape[1:]) for state in states],
         "dtypes": [str(state.dtype).removeprefix("torch.") for state in states],
     }

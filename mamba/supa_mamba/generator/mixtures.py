@@ -106,8 +106,8 @@ class PlaneMixture(NamedTuple):
 
         Args:
             parameters: (..., 7 K) unconstrained values.
-            anchor: (..., 2) position from which the means may be measured. Each component chooses a point between the
-                origin and the anchor.
+            anchor: (..., 2) position that the means may follow: each is measured from a point between the origin and
+                the anchor.
 
         Returns:
             The mixture.

@@ -1,11 +1,12 @@
 """Comparison of sampled showers with true ones during the training of a generator."""
 
 import copy
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from supa import Comparison, Showers, compare
+from supa import Comparison, ShowerConfig, Showers, compare
 from supa.checks import check_int
 from supa.distances import classifier_auc
 from supa_mamba.generator.model import ShowerGenerator
@@ -24,7 +25,7 @@ class SampleComparison:
     """Sample showers from a generator, and compare them with validation showers.
 
     Args:
-        valid: Validation showers of each config. At most 2,000 of each are used.
+        valid: Validation showers. At most 2,000 of each config are used.
         every: Number of epochs from one comparison to the next.
         seed: Random seed of the samples.
 
@@ -44,13 +45,17 @@ class SampleComparison:
 
     def __init__(self, valid: Sequence[Showers], *, every: int, seed: int) -> None:
         self._every = check_int(1, 10**6, "compare_every", every)
-        self._valid = [part[:_MOST_SHOWERS] for part in valid if len(part)]
+        by_config: dict[ShowerConfig, list[Showers]] = {}
+        for part in valid:
+            if len(part):
+                by_config.setdefault(part.config, []).append(part)
+        self._valid = [Showers.concatenate(parts)[:_MOST_SHOWERS] for parts in by_config.values()]
         self._seed = seed ^ _SEED
         fewest = min(map(len, self._valid))
         if fewest < _FEWEST_SHOWERS:
             raise ValueError(
-                f"compare_every: a comparison of samples needs at least {_FEWEST_SHOWERS} validation showers of each "
-                f"config, but there are {fewest}; provide more showers."
+                f"compare_every (--compare-every): a comparison of samples needs at least {_FEWEST_SHOWERS} validation "
+                f"showers of each config, but there are {fewest}; provide more showers."
             )
 
     def is_due(self, epoch: int, epochs: int) -> bool:
@@ -81,9 +86,10 @@ class SampleComparison:
         for part in self._valid:
             sample = sample_showers(on_cpu, part.config, len(part), seed=self._seed)
             comparison = compare(part, sample, repeats=19, multivariate=False)
-            if comparison.pulls:
-                largest = max(abs(pull.generated_pull) for pull in comparison.pulls)
-                found.setdefault("largest_pull", []).append(largest)
+            # A constant observable has no standard error.
+            pulls = [abs(pull.generated_pull) for pull in comparison.pulls if math.isfinite(pull.generated_pull)]
+            if pulls:
+                found.setdefault("largest_pull", []).append(max(pulls))
             if (area := _auc(comparison)) is not None:
                 found.setdefault("classifier_auc", []).append(area)
         return {name: max(values) for name, values in found.items()}

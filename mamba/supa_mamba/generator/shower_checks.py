@@ -15,8 +15,14 @@ def check_showers(showers: Showers) -> None:
         showers: The showers.
 
     Raises:
-        ValueError: If slices or leaked energies are unknown, a hit has no energy, or energies do not add up.
+        ValueError: If the showers are a selection, slices or leaked energies are unknown, a hit has no energy, or
+            energies do not add up.
     """
+    if showers.run.keep != "all":
+        raise ValueError(
+            f"The showers are a selection (keep is {showers.run.keep!r}), but a generator learns all showers; simulate "
+            "them with keep='all'."
+        )
     if not showers.slices_known:
         raise ValueError("The slices of the hits are unknown, but a generator needs them; see supa.from_hits.")
     if np.isnan(showers.leaked_energy).any():

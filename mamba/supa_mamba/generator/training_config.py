@@ -28,7 +28,8 @@ class GeneratorTrainingConfig(Config):
         patience: Number of epochs without a better validation loss after which training stops.
         precision: ``"float32"``, or ``"bf16"`` for PyTorch's autocast of the sequence model to bfloat16. The heads, the
             likelihood and the validation are in float32.
-        seed: Random seed of the initial weights and of the order of the showers.
+        seed: Random seed of the initial weights, of the order of the showers, of the showers of a stream, and of
+            samples that are compared.
 
     Raises:
         ValueError: If a value is not allowed.

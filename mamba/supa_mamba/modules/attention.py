@@ -166,7 +166,7 @@ class CausalAttention(nn.Module):
         lengths = state.lengths[table.clamp(min=0)]
         if values_readable(lengths):
             _check_room(lengths + live, capacity)
-        if runs_compiled(qkv, state.keys):
+        if runs_compiled(qkv, state.keys, state.values):
             rates = rotary_rates(self.rotary_emb_dim)
             mixed = attention_step(qkv, *state, table, rates=rates)
             return step_linear(self.out_proj, mixed.flatten(1))

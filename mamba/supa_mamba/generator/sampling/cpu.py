@@ -7,6 +7,7 @@ import torch
 
 from supa import ShowerConfig
 from supa.arrays import Array, IntArray
+from supa.checks import counted
 from supa.physics import NO_LAYER, layer_of_any_slice
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
@@ -46,7 +47,14 @@ def initial_state(model: ShowerGenerator, slots: int) -> StackState:
     """
     stack: Any = model.stack
     longest = (most_hits_of(model),) if isinstance(stack, HybridStack) else ()
-    state: StackState = stack.init_state(slots, *longest, dtype=torch.float32)
+    try:
+        state: StackState = stack.init_state(slots, *longest, dtype=torch.float32)
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        raise MemoryError(
+            f"batch_size: the states of {counted(slots, 'shower')} do not fit into the memory; choose a smaller one."
+        ) from None
     return state
 
 

@@ -11,6 +11,7 @@ from supa.primaries import draw_primaries
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.mixtures import categorical_sample
 from supa_mamba.generator.model import Previous, ShowerGenerator
+from supa_mamba.generator.sampling.cpu import most_hits_of
 from supa_mamba.generator.sampling.rows import Hits
 from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
 
@@ -46,7 +47,7 @@ def naive_sample(model: ShowerGenerator, config: ShowerConfig, seed: int, index:
         hidden: Tensor = model.stack(model.embed(rows), torch.tensor([0, len(known)]))[-1:]
         uniform = torch.from_numpy(hit_uniforms(seed, indices, np.array([len(known) - 1])))
         last, of_slice = model.next_distribution(hidden, known[-1])
-        ends = rest < 2 or len(known) >= 2 * model.coding.most_hits
+        ends = rest < 2 or len(known) >= most_hits_of(model)
         is_last = torch.tensor([ends]) | (uniform[:, 0] < torch.sigmoid(last.double()))
         chosen = categorical_sample(of_slice.double(), uniform[:, 1])
         features = model.add_choice(hidden, chosen, is_last)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from supa import Run, Showers, from_hits
-from supa.arrays import Array, IntArray
+from supa.arrays import Array, FloatArray, IntArray
 from supa.checks import check_int
 from supa.initial_conditions import EnergyLike
 from supa.presets import ConfigLike, as_config
-from supa.primaries import Primaries, draw_primaries
+from supa.primaries import draw_primaries
 from supa.ragged import counts_to_offsets
 from supa.random import MAX_INDEX, MAX_SEED
 from supa_mamba.generator.coding import SHARE_BITS, HitCoding
@@ -51,11 +51,12 @@ def sample_showers(
         batch_size: Number of showers that are sampled at the same time. It does not change the showers.
 
     Returns:
-        The showers, in the order of their indices. All hits belong to the first primary.
+        The showers, in the order of their indices. Each has one primary along the axis, to which all hits belong.
 
     Raises:
         ValueError: If an argument is out of range, the model is not on the CPU or was not trained on such showers, or
             an energy is outside the training energies.
+        MemoryError: If the states of the showers do not fit into the memory.
 
     Example:
         >>> import supa
@@ -112,14 +113,28 @@ def sample_stream(
     num_showers = check_int(0, MAX_INDEX, "num_showers", num_showers)
     first = check_int(0, MAX_INDEX - num_showers, "first", first, "(2**56 - 1 - num_showers)")
     slots = min(check_int(1, _MOST_SLOTS, "batch_size", batch_size), max(num_showers, 1))
-    device = model.inputs.weight.device
-    if device.type != "cpu":
-        raise ValueError(f"model: it is on {device}, but showers are sampled on a CPU; pass model.cpu().")
+    check_model(model)
     model.coding.conditions.check(physics, torch.tensor(physics.spectrum.values))
     run = Run(
         config=physics, seed=seed, first=first, engine="imported", keep="all", attempts=None, model=model_name(model)
     )
     return _pieces(CpuStepper(model, physics, seed, slots), run, num_showers, slots)
+
+
+def check_model(model: ShowerGenerator) -> None:
+    """Check that showers can be sampled from a model.
+
+    Args:
+        model: The generator.
+
+    Raises:
+        ValueError: If the model is not on the CPU, or its weights are not finite.
+    """
+    for name, weights in model.named_parameters():
+        if weights.device.type != "cpu":
+            raise ValueError(f"model: it is on {weights.device}, but a CPU is needed; pass model.cpu().")
+        if not weights.isfinite().all():
+            raise ValueError(f"model: {name} has values that are not finite; the training has diverged.")
 
 
 def model_name(model: ShowerGenerator) -> str:
@@ -129,12 +144,12 @@ def model_name(model: ShowerGenerator) -> str:
         model: The generator.
 
     Returns:
-        Kind and sizes of the model, and a checksum of its coding and weights.
+        Kind and sizes of the model, and a checksum of its coding and its weights in float32.
     """
     config, checksum = model.config, hashlib.sha256(model.coding.to_json().encode())
     for name, weights in model.state_dict().items():
         checksum.update(name.encode())
-        checksum.update(weights.detach().cpu().contiguous().numpy().tobytes())
+        checksum.update(weights.detach().float().contiguous().numpy().tobytes())
     return f"ShowerGenerator {config.model} {config.n_layer}x{config.d_model} sha256:{checksum.hexdigest()[:16]}"
 
 
@@ -145,7 +160,7 @@ class _Block:
     Args:
         start: Number of the first shower.
         stop: Number after the last shower.
-        primaries: (n,) initial conditions.
+        incident_energy: (n,) float64 incident energies (GeV).
         condition: (n, C) float32 conditions.
         energy: (n,) int64 deposited energies in units of 2^-40 of the incident energies.
         waiting: Numbers of the showers that have hits and have not been sampled.
@@ -153,7 +168,7 @@ class _Block:
 
     start: int
     stop: int
-    primaries: Primaries
+    incident_energy: FloatArray
     condition: Array
     energy: IntArray
     waiting: IntArray
@@ -167,10 +182,7 @@ class _Block:
         incident = draw_primaries(run.config, stepper.seed, aligned).incident_energy
         condition = stepper.coding.conditions(run.config, torch.from_numpy(incident)).numpy()[wanted]
         energy = stepper.leaks(aligned[wanted], condition)
-        return cls(
-            start, stop, draw_primaries(run.config, stepper.seed, aligned[wanted]), condition, energy,
-            start + np.flatnonzero(energy),
-        )  # fmt: skip
+        return cls(start, stop, incident[wanted], condition, energy, start + np.flatnonzero(energy))
 
 
 class _Queue:
@@ -185,6 +197,11 @@ class _Queue:
     def next(self) -> int:
         """A number up to which no shower waits: that of the first one, or the end of the last block."""
         return int(self._last.waiting[0]) if len(self._last.waiting) else self._last.stop
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the last block ends with the last shower."""
+        return self._last.stop == self._num_showers
 
     def take(self, slots: IntArray) -> Rows:
         """Return the next showers, at most one for each slot."""
@@ -216,17 +233,19 @@ def _pieces(stepper: CpuStepper, run: Run, num_showers: int, slots: int) -> Iter
     with torch.no_grad():
         queue, free, parts = _Queue(stepper, run, num_showers), np.arange(slots), list[Hits]()
         rows = queue.take(free[:0])
-    while queue.unfinished:
+    while queue.unfinished or not queue.is_prepared:
         with torch.no_grad():
-            new = queue.take(free)
-            stepper.clear(new.slot)
-            free = free[len(new.slot) :]
-            rows = Rows.joined([rows, new])
+            if len(free):
+                new = queue.take(free)
+                stepper.clear(new.slot)
+                free = free[len(new.slot) :]
+                rows = Rows.joined([rows, new])
             if len(rows.shower):
                 hits = stepper.step(rows)
                 parts.append(hits)
-                free = np.concatenate([free, rows.slot[hits.is_last]])
-                rows = rows.selected(~hits.is_last)
+                if hits.is_last.any():
+                    free = np.concatenate([free, rows.slot[hits.is_last]])
+                    rows = rows.selected(~hits.is_last)
         # Showers enter in order, so all before the oldest one in progress are finished.
         oldest = rows.shower.min(initial=queue.next)
         while queue.unfinished and queue.unfinished[0].stop <= oldest:
@@ -240,7 +259,7 @@ def _pieces(stepper: CpuStepper, run: Run, num_showers: int, slots: int) -> Iter
 def _showers(block: _Block, hits: Hits, coding: HitCoding, run: Run) -> Showers:
     """Return the showers of a block from all of its hits, in any order of showers."""
     hits = hits.selected(np.argsort(hits.shower, kind="stable"))
-    place, incident, unit = hits.shower - block.start, block.primaries.incident_energy, 2.0**-SHARE_BITS
+    place, incident, unit = hits.shower - block.start, block.incident_energy, 2.0**-SHARE_BITS
     position = np.multiply(hits.position, coding.position_scale, dtype=np.float32)
     showers = from_hits(
         run.config,
@@ -250,7 +269,6 @@ def _showers(block: _Block, hits: Hits, coding: HitCoding, run: Run) -> Showers:
         y=position[:, 1],
         energy=hits.energy * unit * incident[place],
         slice=hits.slice + coding.slices[0],
-        primaries=block.primaries.ragged(),
         index=run.first + np.arange(block.start, block.stop),
         leaked_energy=((1 << SHARE_BITS) - block.energy) * unit * incident,
     )

@@ -11,18 +11,20 @@ from supa_mamba.ops.compiled import array_of, run_rows
 from supa_mamba.ops.transforms import needs_plain_code
 
 
-def runs_compiled(qkv: Tensor, keys: Tensor) -> bool:
+def runs_compiled(qkv: Tensor, keys: Tensor, values: Tensor) -> bool:
     """Return whether `attention_step` supports a step.
 
     Args:
         qkv: (M, 3, H, D) queries, keys and values.
         keys: (R, L, H, D) stored keys.
+        values: (R, L, H, D) stored values.
 
     Returns:
         True on a CPU in single or double precision, unless a program is recorded.
     """
-    supported = not qkv.is_cuda and qkv.dtype in (torch.float32, torch.float64) and keys.dtype == qkv.dtype
-    return supported and keys.is_contiguous() and not torch.compiler.is_compiling() and not needs_plain_code(qkv, keys)
+    supported = qkv.device.type == "cpu" and qkv.dtype in (torch.float32, torch.float64)
+    stored = all(x.dtype == qkv.dtype and x.is_contiguous() for x in (keys, values))
+    return supported and stored and not torch.compiler.is_compiling() and not needs_plain_code(qkv, keys, values)
 
 
 def attention_step(

@@ -15,9 +15,9 @@ def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, use_sil
     """Multiply rows by a matrix in a step of a generation, without gradients.
 
     On a CPU, the bits of a row do not depend on the number of rows or on their order, so a sequence does not depend on
-    the sequences that are generated beside it. PyTorch's product of matrices does not have this property. It is faster
-    for hundreds of rows, and slower for a few. On other devices, in half precision, under autocast, and while a
-    program is recorded, this function calls PyTorch's.
+    the sequences that are generated beside it. PyTorch's product of matrices, which does not have this property,
+    is faster for hundreds of rows and slower for a few. On other devices, in half precision, under autocast, and while
+    a program is recorded, this function calls PyTorch's.
 
     Args:
         x: (M, K) rows.
@@ -83,4 +83,4 @@ def step_linear(layer: nn.Module, x: Tensor) -> Tensor:
 def _runs_compiled(*given: Tensor | None) -> bool:
     if torch.compiler.is_compiling() or needs_plain_code(*given):
         return False
-    return all(x is None or (not x.is_cuda and x.dtype in (torch.float32, torch.float64)) for x in given)
+    return all(x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)) for x in given)
