@@ -129,3 +129,13 @@ def test_slices_outside_the_readout_layers_of_the_config_have_no_probability(par
         expected = torch.isin(torch.arange(coding.num_slices) + coding.slices[0], torch.tensor(read))
         assert (allowed == expected).all()
         assert model(batch).total().isfinite()
+
+
+def test_a_field_is_a_condition_once():
+    with pytest.raises(ValueError, match=r"fields: split_late, split_late was given, but each name must be given once"):
+        HitCoding.fit(supa.simulate(20, "standard", seed=1), ["split_late", "split_late"])
+
+
+def test_a_selection_of_showers_is_refused():
+    with pytest.raises(ValueError, match=r"a selection \(keep is 'complete'\), but a generator learns all showers"):
+        HitCoding.fit(supa.simulate(20, "standard", seed=1, keep="complete"))

@@ -72,7 +72,7 @@ class ShowerConditions(Config):
             ValueError: If a name is not a numerical field, or the configs have different readout layers and the fields
                 do not contain ``"preset"``.
         """
-        fields = tuple(fields)
+        fields = (fields,) if isinstance(fields, str) else tuple(fields)
         if len(set(fields)) < len(fields):
             raise ValueError(f"fields: {', '.join(fields)} was given, but each name must be given once.")
         configs: list[ShowerConfig] = []
