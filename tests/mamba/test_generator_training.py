@@ -358,6 +358,11 @@ def test_a_comparison_needs_showers(showers):
         generator_task(showers, TINY, compare_every=1)
 
 
+def test_showers_of_one_config_are_compared_together():
+    parts = [supa.simulate(30, SHALLOW, seed=seed) for seed in (1, 2)]
+    assert len(module.SampleComparison(parts, every=1, seed=0)._valid) == 1
+
+
 def _imported(showers):
     names = ("offset", "incident_energy", "leaked_energy", "x", "y", "energy", "slice")
     return {name: getattr(showers, name) for name in names}
