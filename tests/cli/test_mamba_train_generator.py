@@ -162,7 +162,7 @@ MISTAKES = {
     "both": (["g.h5", "--stream", "standard"], "the files DATA and --stream cannot be used together"),
     "task and file": (["g.h5", "--task", "standard-points"], "the files DATA and --task cannot be used together"),
     "task and stream": (["--stream", "standard", "--task", "standard-points"], "--task and --stream cannot be used"),
-    "preset": (["g.h5", "--preset", "smal"], "Did you mean 'small'?"),
+    "preset": (["g.h5", "--preset", "smoll"], "Did you mean 'small'?"),
     "task": (["--task", "standard-point"], "Did you mean 'standard-points'?"),
     "prediction": (
         ["--task", "energy-regression"],

@@ -227,7 +227,7 @@ def test_no_showers():
         ({"batch_size": 0}, "batch_size: 0 was given"),
         ({"seed": -1}, "seed: -1 was given"),
         ({"num_showers": -1}, "num_showers: -1 was given"),
-        ({"config": "critcal"}, "critcal"),
+        ({"config": "critikal"}, "critikal"),
     ],
 )
 def test_errors(changes, message):
