@@ -253,7 +253,8 @@ def test_compiled_steps(name):
     step = torch.compile(mixer.step, backend="aot_eager", fullgraph=True)
     for _ in range(2):
         assert distance(step(x, compiled, order)[0], mixer.step(x, eager, order)[0]) < 1e-14
-    assert all(torch.equal(mine, other) for mine, other in zip(compiled, eager, strict=True))
+    # Compiled programs use PyTorch's product of matrices, single steps without a compiler a loop with other roundings.
+    assert all(distance(mine, other) < 1e-14 for mine, other in zip(compiled, eager, strict=True))
 
 
 @every
@@ -384,7 +385,7 @@ def test_repr_shows_the_options():
         (lambda: Mamba2(8, headdim=4, dt_limit=(1.0, 0.5)), "dt_limit"),
         (lambda: Mamba(8, layer_idx=1, use_fast_path=True), "Leave out layer_idx, use_fast_path"),
         (lambda: BiMamba(8, ngroups=2), "BiMamba: got an unexpected keyword argument 'ngroups'"),
-        (lambda: CausalAttention(8, 2, rotary_emb_dim=4), "'rotary_emb_dim'; .* accepts num_heads, bias"),
+        (lambda: CausalAttention(8, 2, num_heads_kv=1), "'num_heads_kv'; .* accepts num_heads, bias"),
         (lambda: Mamba("8"), "d_model: '8' was given, but it must be a whole number"),
         (lambda: BiMamba("8"), "d_model: '8' was given, but it must be a whole number"),
         (lambda: Mamba2(8, headdim=4).init_state(-1), "batch: -1 was given"),
