@@ -1,6 +1,7 @@
 """Allowed names of options, for shell completion. Each list is imported on demand."""
 
 from collections.abc import Iterable
+from typing import get_args
 
 
 def datasets() -> Iterable[str]:
@@ -33,7 +34,9 @@ def generation_tasks() -> Iterable[str]:
 
 def sequence_models() -> Iterable[str]:
     """Return the kinds of layers of a generator."""
-    return ("mamba", "mamba2", "hybrid", "transformer")
+    from supa_mamba.generator.config import Mixing
+
+    return get_args(Mixing)
 
 
 def targets() -> Iterable[str]:

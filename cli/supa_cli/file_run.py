@@ -1,15 +1,16 @@
-"""Writing the showers of a run into a file: progress, interruption, resume and summary."""
+"""Writing the showers of a run into a file: options, progress, interruption, resume and summary."""
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from supa.checks import counted
 from supa_cli.append_thread import appending
+from supa_cli.options import Choice, Count
 from supa_cli.progress import progress
 from supa_cli.signals import deferred_interrupts, interruptible, mark_output_complete, raise_if_interrupted
 from supa_cli.terminal_text import echo
@@ -17,6 +18,51 @@ from supa_cli.terminal_text import echo
 if TYPE_CHECKING:
     from supa import Run, Showers
     from supa_cli.summary import ChunkSums
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+first_option = click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
+threads_option = click.option("--threads", type=Count(1), help="Number of threads.  [default: number of processors]")
+compression_option = click.option(
+    "--compression",
+    type=Choice(["none", "lz4", "zstd", "gzip"]),
+    default="none",
+    show_default=True,
+    help="Compression of the file; lz4 and zstd need the package hdf5plugin.",
+)
+
+
+def existing_file_options(command: Command) -> Command:
+    """Add the options --overwrite, --resume and --quiet.
+
+    Args:
+        command: Function of a command.
+
+    Returns:
+        The function with the options.
+    """
+    for option in (
+        click.option("--quiet", is_flag=True, help="Print only errors."),
+        click.option("--resume", is_flag=True, help="Resume an interrupted run, or append showers to a finished file."),
+        click.option("--overwrite", is_flag=True, help="Replace an existing file."),
+    ):
+        command = option(command)
+    return command
+
+
+def check_existing_file_options(*, overwrite: bool, resume: bool) -> None:
+    """Check that at most one of --overwrite and --resume was given.
+
+    Args:
+        overwrite: Whether an existing file is replaced.
+        resume: Whether an existing file is continued.
+
+    Raises:
+        click.UsageError: If both were given.
+    """
+    if overwrite and resume:
+        raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from supa_cli.file_run import FileRun
+from supa_cli.file_run import (
+    FileRun,
+    check_existing_file_options,
+    compression_option,
+    existing_file_options,
+    first_option,
+    threads_option,
+)
 from supa_cli.options import Choice, Count, OutputFile, PresetName, changed_config, chosen_config
 
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=Count(0), default=0, show_default=True, help="Random seed. Config, seed and index define a shower."
 )
-@click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
+@first_option
 @click.option(
     "--keep",
     type=Choice(["all", "complete"]),
@@ -57,14 +64,8 @@ if TYPE_CHECKING:
     help="Simulation engine: cpu, cuda (the same showers, simulated on an NVIDIA GPU) or reference (the showers of the "
     "public reference code).",
 )
-@click.option("--threads", type=Count(1), help="Number of threads.  [default: number of processors]")
-@click.option(
-    "--compression",
-    type=Choice(["none", "lz4", "zstd", "gzip"]),
-    default="none",
-    show_default=True,
-    help="Compression of the file; lz4 and zstd need the package hdf5plugin.",
-)
+@threads_option
+@compression_option
 @click.option("--shards", type=Count(1), help="Write a folder of this number of files, in several processes.")
 @click.option(
     "--scheduler",
@@ -75,9 +76,7 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", type=Count(1), help="With --shards: number of local processes.  [default: number of processors]"
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--resume", is_flag=True, help="Resume an interrupted run, or append showers to a finished file.")
-@click.option("--quiet", is_flag=True, help="Print only errors.")
+@existing_file_options
 def command(
     out: str,
     num_showers: int,
@@ -133,8 +132,7 @@ def command(
             raise click.UsageError(f"{option} needs --shards, the number of files to write.")
     if Path(out).is_dir():
         raise click.UsageError(f"{out} is a folder; name a file, or write a folder of files with --shards.")
-    if overwrite and resume:
-        raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
+    check_existing_file_options(overwrite=overwrite, resume=resume)
     from supa_cli.suffixes import check_hdf5_ending
 
     check_hdf5_ending(out, "`supa generate {}` with your options", quiet=quiet)

@@ -236,8 +236,9 @@ class PackedTask(TrainingTask[Batch]):
         batch = empty_batch(shape, self.train.points, self.train.target, by_hit=self.train.by_hit)
         return StepInputs(batch, torch.empty((), device=self.device))
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._settings.precision == "bf16")
+    def _autocast(self, *, enabled: bool = True) -> torch.autocast:
+        enabled = enabled and self._settings.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _with_all_hits(self, batch: Batch) -> Batch:
         """Return a batch whose units are the hits in the shares of all processes."""

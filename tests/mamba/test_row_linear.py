@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from supa_mamba import HybridStack, Mamba, MambaStack
+from supa_mamba.generator.sampling.cpu_stack import Linear
 from supa_mamba.ops.row_linear.function import row_linear, step_linear
 
 SIZES = [(1, 1, 1), (2, 3, 4), (7, 64, 292), (33, 37, 5), (64, 130, 66)]
@@ -20,14 +21,22 @@ def given(rows, inputs, outputs, dtype=torch.float32):
     )
 
 
+def applied(x, weight, bias, *, use_silu):
+    """Apply the layer as the sampler does."""
+    layer = nn.Linear(*weight.T.shape)
+    layer.weight.data, layer.bias.data = weight, bias
+    return torch.from_numpy(Linear(layer)(x.numpy(), use_silu=use_silu))
+
+
 @pytest.mark.parametrize("use_silu", [False, True])
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SIZES)
 def test_the_values_are_those_of_the_formula(rows, inputs, outputs, use_silu):
     x, weight, bias = given(rows, inputs, outputs)
     expected = x.double() @ weight.double().T + bias.double()
     expected = functional.silu(expected) if use_silu else expected
-    found = row_linear(x, weight, bias, use_silu=use_silu)
+    found = applied(x, weight, bias, use_silu=use_silu)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5 * inputs**0.5)
+    torch.testing.assert_close(row_linear(x, weight, bias), applied(x, weight, bias, use_silu=False), rtol=0, atol=0)
     without = row_linear(x.double(), weight.double())
     torch.testing.assert_close(without, x.double() @ weight.double().T, rtol=1e-12, atol=1e-12)
 
@@ -39,12 +48,14 @@ def test_the_bits_of_a_row_do_not_depend_on_other_rows(rows, inputs, outputs, th
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        whole = row_linear(x, weight, bias, use_silu=True)
+        whole = row_linear(x, weight, bias)
     finally:
         torch.set_num_threads(before)
+    activated = applied(x, weight, bias, use_silu=True)
     for first in range(rows):
         for last in {first + 1, min(first + 2, rows), min(first + 5, rows)}:
-            assert torch.equal(row_linear(x[first:last], weight, bias, use_silu=True), whole[first:last])
+            assert torch.equal(row_linear(x[first:last], weight, bias), whole[first:last])
+            assert torch.equal(applied(x[first:last], weight, bias, use_silu=True), activated[first:last])
 
 
 @pytest.mark.parametrize("kind", ["mamba", "mamba2", "transformer"])

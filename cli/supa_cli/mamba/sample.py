@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from supa_cli.file_run import FileRun
-from supa_cli.options import Choice, Count, InputFile, OutputFile, PresetName, changed_config, chosen_config
+from supa_cli.file_run import (
+    FileRun,
+    check_existing_file_options,
+    compression_option,
+    existing_file_options,
+    first_option,
+    threads_option,
+)
+from supa_cli.options import Count, InputFile, OutputFile, PresetName, changed_config, chosen_config
 from supa_cli.training.options import require_packages
 
 if TYPE_CHECKING:
@@ -46,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=Count(0), default=0, show_default=True, help="Random seed. Model, seed and index define a shower."
 )
-@click.option("--first", type=Count(0), default=0, show_default=True, help="Index of the first shower.")
+@first_option
 @click.option(
     "--batch-size",
     type=Count(1),
@@ -54,17 +61,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of showers that are sampled at the same time. It does not change the showers.",
 )
-@click.option("--threads", type=Count(1), help="Number of threads.  [default: number of processors]")
-@click.option(
-    "--compression",
-    type=Choice(["none", "lz4", "zstd", "gzip"]),
-    default="none",
-    show_default=True,
-    help="Compression of the file; lz4 and zstd need the package hdf5plugin.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--resume", is_flag=True, help="Resume an interrupted run, or append showers to a finished file.")
-@click.option("--quiet", is_flag=True, help="Print only errors.")
+@threads_option
+@compression_option
+@existing_file_options
 def command(
     checkpoint: str,
     out: str,
@@ -90,8 +89,7 @@ def command(
 
     Example: supa mamba sample generator.ckpt sample.h5 -n 1e4 --energy log:1:100
     """
-    if overwrite and resume:
-        raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
+    check_existing_file_options(overwrite=overwrite, resume=resume)
     from supa_cli.suffixes import check_hdf5_ending
 
     check_hdf5_ending(out, f"`supa mamba sample {checkpoint} {{}}` with your options", quiet=quiet)

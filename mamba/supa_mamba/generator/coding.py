@@ -15,6 +15,7 @@ from supa.checks import check_int, check_real
 from supa.serialise import Config
 from supa_mamba.generator.conditions import ShowerConditions
 from supa_mamba.generator.hits import ALL_LEAKS, NO_LEAK, PARTIAL_LEAK, HitBatch, HitColumns
+from supa_mamba.generator.readout import readout_slices
 from supa_mamba.generator.shower_checks import check_showers
 
 SHARE_BITS = 40
@@ -74,7 +75,7 @@ class HitCoding(Config):
         if not sum(len(part.x) for part in parts):
             raise ValueError("The showers have no hits, so nothing can be learned from them; provide other showers.")
         position = np.concatenate([np.stack([part.x, part.y]) for part in parts], 1)
-        slices = {s for part in parts for first, last in part.config.readout_layers for s in range(first, last + 1)}
+        slices = {s for part in parts for s in readout_slices(part.config)}
         return cls(
             slices=tuple(sorted(slices)),
             position_scale=float(np.sqrt(np.square(position, dtype=np.float64).mean())) or 1.0,

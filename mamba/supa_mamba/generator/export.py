@@ -11,14 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from supa_mamba.generator.coding import SHARE_BITS
-from supa_mamba.generator.hits import ALL_LEAKS, NO_LEAK
-from supa_mamba.generator.mixtures import categorical_sample
 from supa_mamba.generator.model import Previous, ShowerGenerator
 from supa_mamba.generator.plain_step import plain_step
-from supa_mamba.generator.sampling.cpu import initial_state, most_hits_of
+from supa_mamba.generator.sampling.choices import choose_deposits, choose_hits, remaining_of
+from supa_mamba.generator.sampling.cpu import initial_state
 from supa_mamba.generator.sampling.sampler import check_model
-
-_UNIT = SHARE_BITS * torch.log(torch.tensor(2.0, dtype=torch.float64)).item()
 
 
 class LeakProgram(nn.Module):
@@ -42,13 +39,7 @@ class LeakProgram(nn.Module):
         Returns:
             (M,) int64 deposited energies in units of 2^-40 of the incident energies; 0 for a shower without hits.
         """
-        whole = 1 << SHARE_BITS
-        kinds, of_part = self.model.leak_distribution(condition)
-        leak = categorical_sample(kinds.double(), uniform[:, 0])
-        share = torch.sigmoid(-of_part.sample(uniform[:, 1:]).double())
-        energy = (whole * share).round().long().clamp(1, whole - 1)
-        energy = torch.where(leak == NO_LEAK, whole, energy)
-        return torch.where(leak == ALL_LEAKS, 0, energy)
+        return choose_deposits(self.model, condition, uniform)
 
 
 class StepProgram(nn.Module):
@@ -60,7 +51,7 @@ class StepProgram(nn.Module):
 
     def __init__(self, model: ShowerGenerator) -> None:
         super().__init__()
-        self.model, self.most_hits = model, most_hits_of(model)
+        self.model = model
 
     def forward(
         self, rest: Tensor, condition: Tensor, previous_slice: Tensor, position: Tensor, energy_logit: Tensor,
@@ -85,20 +76,15 @@ class StepProgram(nn.Module):
             next step. The slice and the position of the hit are among them.
         """
         model = self.model
-        remaining = (rest.double().log() - _UNIT).float()
-        before = Previous(previous_slice, position, energy_logit, remaining, number, number_in_slice, condition)
+        before = Previous(
+            previous_slice, position, energy_logit, remaining_of(rest), number, number_in_slice, condition
+        )
         hidden, states = plain_step(model.stack, model.embed(before), states)
-        last, of_slices = model.next_distribution(hidden, before)
-        chosen = categorical_sample(of_slices.double(), uniform[:, 1])
-        is_last = (rest < 2) | (number + 1 >= self.most_hits) | (uniform[:, 0] < torch.sigmoid(last.double()))
-        known = model.add_choice(hidden, chosen, is_last)
-        share = torch.sigmoid(model.energy_distribution(known).sample(uniform[:, 2:4]).double())
-        energy = torch.minimum((share * rest).round().long().clamp(min=1), rest - 1)
-        logit = torch.where(is_last, 0.0, energy.double().log() - (rest - energy).double().log()).float()
-        energy = torch.where(is_last, rest, energy)
-        place = model.position_distribution(known, is_last, logit, remaining, position).sample(uniform[:, 4:])
-        in_slice = torch.where(chosen == previous_slice, number_in_slice, 0) + 1
-        return energy, is_last, rest - energy, chosen, place.float(), logit, number + 1, in_slice, states
+        energy, is_last, after = choose_hits(model, hidden, before, rest, uniform)
+        return (
+            energy, is_last, rest - energy, after.slice, after.position, after.energy_logit, after.number,
+            after.number_in_slice, states,
+        )  # fmt: skip
 
 
 def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> None:

@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,7 +12,7 @@ from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.config import GeneratorConfig
 from supa_mamba.generator.hits import PARTIAL_LEAK, HitBatch
 from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
-from supa_mamba.generator.readout import slice_order, slices_of_configs
+from supa_mamba.generator.readout import readout_slices, slice_order
 from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.stack import BlockStack
@@ -108,8 +109,10 @@ class ShowerGenerator(nn.Module):
         self.energy_head = _perceptron(width, width, 3 * config.energy_components, device)
         self.chosen_energy = nn.Linear(2, width, device=device)
         self.position_head = _perceptron(width, width, 7 * config.position_components, device)
-        self.register_buffer("slice_order", slice_order(coding, device), persistent=False)
-        self.register_buffer("slices_of_config", slices_of_configs(coding, device), persistent=False)
+        self.register_buffer(
+            "slice_order", torch.tensor(slice_order(coding.slices, coding.slices), device=device), persistent=False
+        )
+        self.register_buffer("slices_of_config", _slices_of_configs(coding, device), persistent=False)
 
     def forward(self, batch: HitBatch, *, max_length: int | None = None) -> LogLikelihood:
         """Compute the likelihood of showers.
@@ -307,3 +310,12 @@ def previous_of(batch: HitBatch, slices: int) -> Previous:
 
 def _perceptron(inputs: int, width: int, outputs: int, device: Any) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, width, device=device), nn.SiLU(), nn.Linear(width, outputs, device=device))
+
+
+def _slices_of_configs(coding: HitCoding, device: Any) -> Tensor | None:
+    """Return (configs, slices) indicators of the slices of the readout layers, or None if all configs have the same."""
+    slices = [readout_slices(config) for config in coding.conditions.configs]
+    if all(of_config == slices[0] for of_config in slices):
+        return None
+    rows = np.stack([slice_order(coding.slices, of_config) >= 0 for of_config in slices])
+    return torch.tensor(rows, dtype=torch.float32, device=device)

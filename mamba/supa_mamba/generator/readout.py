@@ -1,41 +1,36 @@
 """Slices in which the hits of a shower can be."""
 
-from typing import Any
+from collections.abc import Collection, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from supa_mamba.generator.coding import HitCoding
-
-
-def slice_order(coding: HitCoding, device: Any) -> Tensor:
-    """Return the numbers of the slices that belong to a readout layer.
-
-    Args:
-        coding: Conversion of showers into sequences.
-        device: Device of the result.
-
-    Returns:
-        (slices,) int64 number of each slice, from 0 for the first slice of the readout layers, or -1 for a slice that
-        belongs to no layer.
-    """
-    order = [s if s + coding.slices[0] in coding.slices else -1 for s in range(coding.num_slices)]
-    return torch.tensor(order, device=device)
+from supa import ShowerConfig
+from supa.arrays import IntArray
+from supa.physics import NO_LAYER, layer_of_any_slice
 
 
-def slices_of_configs(coding: HitCoding, device: Any) -> Tensor | None:
-    """Return the slices of the readout layers of each training config.
+def readout_slices(config: ShowerConfig) -> list[int]:
+    """Return the slices of the readout layers of a config.
 
     Args:
-        coding: Conversion of showers into sequences.
-        device: Device of the result.
+        config: The config.
 
     Returns:
-        (configs, slices) float32 indicators of the slices, or None if all configs have the same.
+        The slices in ascending order.
     """
-    configs = coding.conditions.configs
-    if len({config.readout_layers for config in configs}) == 1:
-        return None
-    slices = range(coding.slices[0], coding.slices[-1] + 1)
-    rows = [[any(a <= s <= b for a, b in config.readout_layers) for s in slices] for config in configs]
-    return torch.tensor(rows, dtype=torch.float32, device=device)
+    return np.flatnonzero(layer_of_any_slice(config) != NO_LAYER).tolist()
+
+
+def slice_order(coded: Sequence[int], slices: Collection[int]) -> IntArray:
+    """Return the numbers of slices in a coding.
+
+    Args:
+        coded: Slices of the coding, in ascending order.
+        slices: Slices that a hit can be in.
+
+    Returns:
+        int64 number, from 0, of each slice from the first to the last one of the coding, or -1 for a slice that no hit
+        can be in.
+    """
+    first = coded[0]
+    return np.array([s - first if s in slices else -1 for s in range(first, coded[-1] + 1)])

@@ -86,11 +86,11 @@ class GeneratorTask(PackedTask):
 
     def losses(self, batch: Batch) -> Tensor:
         """Return the (4,) nats of the leak, of the end and the slice, of the energy, and of the position."""
-        return self._nats(self.trained, batch, bf16=self.config.precision == "bf16")
+        return self._nats(self.trained, batch)
 
     def validation_sums(self, batch: Batch) -> Tensor:
         """Return the same sums of the averaged model, in float32."""
-        return self._nats(self.model, batch, bf16=False)
+        return self._nats(self.model, batch)
 
     def update(self, batch: Batch, learning_rate: float) -> Tensor:
         """Update the generator; see `TrainingTask.update`.
@@ -142,11 +142,11 @@ class GeneratorTask(PackedTask):
         self._average.apply()
         return norm
 
-    def _nats(self, model: torch.nn.Module, batch: Batch, *, bf16: bool) -> Tensor:
+    def _nats(self, model: torch.nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, ShowerGenerator)
         coded = self._coded(batch)
         previous = previous_of(coded, self.coding.num_slices)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with self._autocast(enabled=model is self.trained):
             hidden = model.hidden(previous, coded.offset, max_length=batch.longest)
         terms = model.log_likelihood(hidden.float(), previous, coded)
         of_hits = (batch.sum(values, by_hit=True) for values in terms[1:])

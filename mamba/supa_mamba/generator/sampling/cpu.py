@@ -8,11 +8,11 @@ import torch
 from supa import ShowerConfig
 from supa.arrays import Array, IntArray
 from supa.checks import counted
-from supa.physics import NO_LAYER, layer_of_any_slice
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
+from supa_mamba.generator.readout import readout_slices, slice_order
 from supa_mamba.generator.sampling import compiled_kernels as kernels
-from supa_mamba.generator.sampling.cpu_stack import CpuStack, Linear, array_of
+from supa_mamba.generator.sampling.cpu_stack import CpuStack, Linear, float_array
 from supa_mamba.generator.sampling.rows import Hits, Rows
 from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
 from supa_mamba.modules.hybrid import HybridStack
@@ -58,20 +58,6 @@ def initial_state(model: ShowerGenerator, slots: int) -> StackState:
     return state
 
 
-def slice_order_of(model: ShowerGenerator, config: ShowerConfig) -> IntArray:
-    """Return the number of each slice in the coding, or -1 outside the readout layers of a config.
-
-    Args:
-        model: The generator.
-        config: Config of the showers.
-
-    Returns:
-        (slices,) int64 numbers.
-    """
-    first, layers = model.coding.slices[0], layer_of_any_slice(config)
-    return np.array([s if layers[first + s] != NO_LAYER else -1 for s in range(model.coding.num_slices)])
-
-
 class CpuStepper:
     """Model, states and random numbers of showers that are sampled on a CPU.
 
@@ -89,10 +75,10 @@ class CpuStepper:
         self._most_hits = most_hits_of(model)
         self._state = initial_state(model, slots)
         self._stack = CpuStack(model.stack, self._state)
-        self._order = slice_order_of(model, config)
+        self._order = slice_order(model.coding.slices, readout_slices(config))
         self._inputs, self._chosen_energy = Linear(model.inputs), Linear(model.chosen_energy)
-        self._of_slice = array_of(model.chosen_slice.weight.t())
-        self._bias = array_of(model.chosen_slice.bias)
+        self._of_slice = float_array(model.chosen_slice.weight.t())
+        self._bias = float_array(model.chosen_slice.bias)
         self._leak_head, self._next_head, self._energy_head, self._position_head = (
             (Linear(head[0]), Linear(head[2]))  # type: ignore[arg-type]
             for head in (model.leak_head, model.next_head, model.energy_head, model.position_head)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from supa.arrays import Array, IntArray
@@ -24,6 +25,7 @@ from supa_mamba.modules.stack import BlockStack
 from supa_mamba.modules.states import AttentionState, MambaState, StackState
 from supa_mamba.ops.attention_step import compiled_kernels as attention
 from supa_mamba.ops.causal_conv1d_update import compiled_kernels as convolution
+from supa_mamba.ops.compiled import array_of
 from supa_mamba.ops.gated_rms_norm import compiled_kernels as gated_norm
 from supa_mamba.ops.row_linear import compiled_kernels as linear
 from supa_mamba.ops.selective_state_update import compiled_kernels as states
@@ -32,9 +34,10 @@ Step = Callable[[Array, IntArray], Array]
 """Function of (M, features) rows and their (M,) slots that returns (M, features) rows."""
 
 _NO_INTEGERS = np.zeros(0, np.int64)
+_FLOAT32 = torch.empty(0)
 
 
-def array_of(x: Tensor) -> Array:
+def float_array(x: Tensor) -> Array:
     """Return a contiguous float32 array with the values of a parameter.
 
     Args:
@@ -43,8 +46,7 @@ def array_of(x: Tensor) -> Array:
     Returns:
         The array.
     """
-    array: Array = np.ascontiguousarray(x.detach().float().numpy())
-    return array
+    return array_of(x, _FLOAT32, ())
 
 
 class Linear:
@@ -56,10 +58,10 @@ class Linear:
     """
 
     def __init__(self, layer: nn.Linear, *, bias: bool = True) -> None:
-        self.weight = array_of(layer.weight)
+        self.weight = float_array(layer.weight)
         self.bias: Array = np.zeros(len(self.weight), np.float32)
         if bias and layer.bias is not None:
-            self.bias = array_of(layer.bias)
+            self.bias = float_array(layer.bias)
 
     def __call__(self, x: Array, *, use_silu: bool = False) -> Array:
         """Apply the layer.
@@ -88,10 +90,10 @@ class CpuStack:
     def __init__(self, stack: BlockStack, state: StackState) -> None:
         self._layers: list[tuple[Array, float, Step]] = []  # weight and epsilon of a norm, and what follows it
         for block, of_block in zip(stack.blocks(), state, strict=True):
-            self._layers.append((array_of(block.norm.weight), block.norm.eps, _mixer_step(block, of_block)))
+            self._layers.append((float_array(block.norm.weight), block.norm.eps, _mixer_step(block, of_block)))
             if block.norm2 is not None and block.mlp is not None:
-                self._layers.append((array_of(block.norm2.weight), block.norm2.eps, _mlp_step(block.mlp)))
-        self._last = array_of(stack.norm_f.weight), stack.norm_f.eps
+                self._layers.append((float_array(block.norm2.weight), block.norm2.eps, _mlp_step(block.mlp)))
+        self._last = float_array(stack.norm_f.weight), stack.norm_f.eps
 
     def step(self, x: Array, slots: IntArray) -> Array:
         """Apply the stack to one more row of each of M sequences.
@@ -156,8 +158,8 @@ def _mlp_step(mlp: GatedMLP) -> Step:
 
 
 def _convolution_step(layer: nn.Conv1d, state: Array) -> Step:
-    weight, channels = array_of(layer.weight.squeeze(1).t()), layer.in_channels
-    bias = np.zeros(channels, np.float32) if layer.bias is None else array_of(layer.bias)
+    weight, channels = float_array(layer.weight.squeeze(1).t()), layer.in_channels
+    bias = np.zeros(channels, np.float32) if layer.bias is None else float_array(layer.bias)
     no_cache = np.zeros((0, 1, channels), np.float32)
 
     def step(x: Array, slots: IntArray) -> Array:
@@ -204,11 +206,11 @@ def _mamba2_step(mixer: Mamba2, state: MambaState) -> Step:
     enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj)
     convolve = _convolution_step(mixer.conv1d, state.conv.numpy())
     recur = _Recurrence(
-        array_of(rates(mixer.A_log))[:, None], array_of(mixer.D), array_of(mixer.dt_bias),
+        float_array(rates(mixer.A_log))[:, None], float_array(mixer.D), float_array(mixer.dt_bias),
         state.ssm.flatten(1, 2).numpy(), mixer.ngroups,
     )  # fmt: skip
     inner, mixed, groups = mixer.d_inner, mixer.conv1d.in_channels, mixer.norm.groups
-    each, norm = mixer.ngroups * mixer.d_state, (array_of(mixer.norm.weight), groups, mixer.norm.eps)
+    each, norm = mixer.ngroups * mixer.d_state, (float_array(mixer.norm.weight), groups, mixer.norm.eps)
     norm_before_gate = mixer.norm.norm_before_gate
 
     def step(x: Array, slots: IntArray) -> Array:
@@ -230,7 +232,7 @@ def _mamba_step(mixer: Mamba, state: MambaState) -> Step:
     select, spread = Linear(mixer.x_proj), Linear(mixer.dt_proj, bias=False)
     convolve = _convolution_step(mixer.conv1d, state.conv.numpy())
     recur = _Recurrence(
-        array_of(rates(mixer.A_log)), array_of(mixer.D), array_of(mixer.dt_proj.bias), state.ssm.numpy(), 1
+        float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(), 1
     )
     inner, rank, each = mixer.d_inner, mixer.dt_rank, mixer.d_state
 

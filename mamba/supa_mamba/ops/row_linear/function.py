@@ -11,7 +11,7 @@ from supa_mamba.ops.row_linear import compiled_kernels
 from supa_mamba.ops.transforms import needs_plain_code
 
 
-def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, use_silu: bool = False) -> Tensor:
+def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply rows by a matrix in a step of a generation, without gradients.
 
     On a CPU, the bits of a row do not depend on the number of rows or on their order, so a sequence does not depend on
@@ -23,21 +23,19 @@ def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, use_sil
         x: (M, K) rows.
         weight: (N, K) matrix.
         bias: (N,) bias, or None.
-        use_silu: Whether to apply SiLU to the results.
 
     Returns:
         (M, N) results.
     """
     if torch.is_autocast_enabled(x.device.type) or not _runs_compiled(x, weight, bias):
-        y = functional.linear(x, weight, bias)
-        return functional.silu(y) if use_silu else y
+        return functional.linear(x, weight, bias)
     y = weight.new_empty(x.shape[0], weight.shape[0])
     shift = weight.new_zeros(weight.shape[0]) if bias is None else bias
     given: list[Any] = [array_of(tensor, weight, ()) for tensor in (x, weight, shift)]
     of_y = y.numpy()
 
     def run(first: int, last: int) -> None:
-        arguments: list[Any] = [*given, use_silu, first, last, of_y]
+        arguments: list[Any] = [*given, False, first, last, of_y]
         compiled_kernels.multiply_rows(*arguments)
 
     run_rows(run, x.shape[0], weight.numel())
