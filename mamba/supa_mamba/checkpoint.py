@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from supa_learning import checkpoint
 from supa_learning.count_baseline import CountBaseline
 from supa_learning.trainer import Trainer
 from supa_mamba.config import TrainingConfig
 from supa_mamba.encoder import ShowerEncoder
+from supa_mamba.packed_checkpoint import PackedCheckpoint
 from supa_mamba.packed_showers import TaskEncoding
 from supa_mamba.training import EncoderTask, new_encoder
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Checkpoint(checkpoint.Checkpoint):
+class Checkpoint(PackedCheckpoint):
     """Checkpoint of an encoder and of the state of its training.
 
     A checkpoint can be taken between any two training steps. It does not contain the showers.
@@ -48,14 +48,6 @@ class Checkpoint(checkpoint.Checkpoint):
     config: TrainingConfig
     encoding: TaskEncoding
     baseline: CountBaseline
-    showers: tuple[int, int]
-    digest: str
-    processes: int
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the training showers were simulated during the training."""
-        return "stream" in self.training["task"]
 
     @classmethod
     def of(cls, trainer: Trainer[EncoderTask]) -> Self:
@@ -68,14 +60,11 @@ class Checkpoint(checkpoint.Checkpoint):
             The checkpoint. Further training does not change it.
         """
         task = trainer.task
-        return cls(
+        return cls.of_training(
+            trainer,
             config=task.config,
             encoding=task.encoding,
             baseline=task.baseline,
-            showers=(task.units, len(task.valid)),
-            digest=task.digest,
-            processes=task.processes.count,
-            training=trainer.state_dict(),
         )
 
     def model(self) -> ShowerEncoder:
@@ -85,7 +74,7 @@ class Checkpoint(checkpoint.Checkpoint):
             The encoder, on the CPU and in evaluation mode.
         """
         encoder = new_encoder(self.config, self.encoding)
-        encoder.load_state_dict(self.training["state"]["best_weights"] or self.training["model"])
+        encoder.load_state_dict(self.best_weights)
         return encoder.eval()
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,9 +87,7 @@ class Checkpoint(checkpoint.Checkpoint):
             "config": self.config.to_dict(),
             "encoding": self.encoding.to_dict(),
             "baseline": self.baseline.to_dict(),
-            "showers": self.showers,
-            "digest": self.digest,
-            "processes": self.processes,
+            **super().to_dict(),
         }
 
     @classmethod
@@ -117,5 +104,5 @@ class Checkpoint(checkpoint.Checkpoint):
             config=TrainingConfig.from_dict(values["config"]),
             encoding=TaskEncoding.from_dict(values["encoding"]),
             baseline=CountBaseline.from_dict(values["baseline"]),
-            **{name: values[name] for name in ("showers", "digest", "processes", "training", "versions")},
+            **cls.shared(values),
         )

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from supa import ShowerConfig
-from supa_learning import checkpoint
 from supa_learning.trainer import Trainer
 from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.task import GeneratorTask, new_generator
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
+from supa_mamba.packed_checkpoint import PackedCheckpoint
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GeneratorCheckpoint(checkpoint.Checkpoint):
+class GeneratorCheckpoint(PackedCheckpoint):
     """Checkpoint of a generator and of the state of its training.
 
     A checkpoint can be taken between any two training steps. It does not contain the showers.
@@ -47,14 +47,6 @@ class GeneratorCheckpoint(checkpoint.Checkpoint):
     config: GeneratorTrainingConfig
     coding: HitCoding
     shower_configs: list[ShowerConfig]
-    showers: tuple[int, int]
-    digest: str
-    processes: int
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the training showers were simulated during the training."""
-        return "stream" in self.training["task"]
 
     @classmethod
     def of(cls, trainer: Trainer[GeneratorTask]) -> Self:
@@ -67,14 +59,11 @@ class GeneratorCheckpoint(checkpoint.Checkpoint):
             The checkpoint. Further training does not change it.
         """
         task = trainer.task
-        return cls(
+        return cls.of_training(
+            trainer,
             config=task.config,
             coding=task.coding,
             shower_configs=list(task.shower_configs),
-            showers=(task.units, len(task.valid)),
-            digest=task.digest,
-            processes=task.processes.count,
-            training=trainer.state_dict(),
         )
 
     def model(self) -> ShowerGenerator:
@@ -84,7 +73,7 @@ class GeneratorCheckpoint(checkpoint.Checkpoint):
             The generator, on the CPU and in evaluation mode.
         """
         generator = new_generator(self.config, self.coding)
-        generator.load_state_dict(self.training["state"]["best_weights"] or self.training["model"])
+        generator.load_state_dict(self.best_weights)
         return generator.eval()
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,9 +86,7 @@ class GeneratorCheckpoint(checkpoint.Checkpoint):
             "config": self.config.to_dict(),
             "coding": self.coding.to_dict(),
             "shower_configs": [config.to_dict() for config in self.shower_configs],
-            "showers": self.showers,
-            "digest": self.digest,
-            "processes": self.processes,
+            **super().to_dict(),
         }
 
     @classmethod
@@ -116,5 +103,5 @@ class GeneratorCheckpoint(checkpoint.Checkpoint):
             config=GeneratorTrainingConfig.from_dict(values["config"]),
             coding=HitCoding.from_dict(values["coding"]),
             shower_configs=[ShowerConfig.from_dict(config) for config in values["shower_configs"]],
-            **{name: values[name] for name in ("showers", "digest", "processes", "training", "versions")},
+            **cls.shared(values),
         )
