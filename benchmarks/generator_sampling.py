@@ -1,40 +1,50 @@
-"""Time the sampling of showers on a CPU.
+"""Time the sampling of showers on a CPU or a GPU.
 
-    python benchmarks/generator_sampling.py small.ckpt [other.ckpt ...] [--batch-sizes 1 100 1024] [--threads 1 2]
-                                            [--seconds 10] [--json results.json]
+    python benchmarks/generator_sampling.py small.ckpt [other.ckpt ...] [--device cuda] [--batch-sizes 1 100 1024]
+                                            [--threads 1 2] [--seconds 10] [--json results.json]
 
 For each checkpoint of ``supa mamba train-generator``, the script prints showers per second and milliseconds per shower,
-beside those of the reference without a state, which computes the whole sequence again for each hit. All of them make
-the same showers. A number of showers is chosen such that a measurement takes about the given time; compilation is not
-part of it.
+beside those of a sampler without a state, which computes the whole sequences again for each hit. On a CPU this is the
+reference for one shower at a time; on a GPU it is a batch of showers, all of which run to the largest possible number
+of hits. A number of showers is chosen such that a measurement takes about the given time; compilation is not part of
+it.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measuring import give, note, torch_facts
+from measuring import give, gpu_facts, note, torch_facts
+from torch import Tensor
 
-from supa_mamba import GeneratorCheckpoint, sample_showers
+from supa import ShowerConfig
+from supa_mamba import GeneratorCheckpoint, ShowerGenerator, sample_showers
+from supa_mamba.generator.model import Previous
+from supa_mamba.generator.sampling.choices import choose_hits, remaining_of
+from supa_mamba.generator.sampling.limits import most_hits_of
 from supa_mamba.generator.sampling.naive import naive_sample
 
 SEED = 1
+BATCH_SIZES = {"cpu": [1, 100, 1024], "cuda": [1, 100, 1024, 4096, 10_000]}
+PADDED = 512  # showers of the sampler without a state on a GPU
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoints", nargs="+", type=Path)
-    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 100, 1024])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--batch-sizes", nargs="+", type=int)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="on a CPU")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    results = torch_facts() | {"checkpoints": {}}
+    results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"checkpoints": {}}
     for path in given.checkpoints:
         results["checkpoints"][path.name] = measured(path, given)
     give(results, given.json)
@@ -43,7 +53,7 @@ def main() -> None:
 def measured(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Return the rates of a checkpoint."""
     checkpoint = GeneratorCheckpoint.load(path)
-    model, config = checkpoint.model(), checkpoint.shower_configs[0]
+    model, config = checkpoint.model().to(given.device), checkpoint.shower_configs[0]
     rows: dict[str, Any] = {
         "model": checkpoint.config.generator.to_dict(),
         "parameters": sum(weights.numel() for weights in model.parameters()),
@@ -52,25 +62,57 @@ def measured(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     def sample(count: int, batch_size: int) -> None:
         sample_showers(model, config, count, seed=SEED, batch_size=batch_size)
 
-    def sample_without_state(count: int) -> None:
-        for index in range(count):
-            naive_sample(model, config, SEED, index)
+    def add(name: str, run: Callable[[int], Any], first: int) -> None:
+        rows[name] = rate(run, first, given.seconds)
+        note(f"{path.name}: {name}: {rows[name]}")
 
+    if given.device == "cuda":
+        for batch_size in given.batch_sizes or BATCH_SIZES["cuda"]:
+            add(f"batch size {batch_size}", partial(sample, batch_size=batch_size), batch_size)
+        add(f"without a state, batch size {PADDED}", lambda count: sample_to_the_end(model, config, count), PADDED)
+        return rows
     for threads in given.threads:
         torch.set_num_threads(threads)
-        for batch_size in given.batch_sizes:
-            name = f"batch size {batch_size}, threads {threads}"
-            rows[name] = rate(partial(sample, batch_size=batch_size), batch_size, given.seconds)
-            note(f"{path.name}: {name}: {rows[name]}")
-        name = f"without a state, threads {threads}"
-        rows[name] = rate(sample_without_state, 1, given.seconds)
-        note(f"{path.name}: {name}: {rows[name]}")
+        for batch_size in given.batch_sizes or BATCH_SIZES["cpu"]:
+            add(f"batch size {batch_size}, threads {threads}", partial(sample, batch_size=batch_size), batch_size)
+        add(
+            f"without a state, threads {threads}",
+            lambda count: [naive_sample(model, config, SEED, index) for index in range(count)],
+            1,
+        )
     return rows
 
 
-def rate(run: Any, first: int, seconds: float) -> dict[str, float]:
+@torch.no_grad()
+def sample_to_the_end(model: ShowerGenerator, config: ShowerConfig, count: int) -> None:
+    """Sample batches of showers without a state, each up to the largest possible number of hits."""
+    device = model.inputs.weight.device
+    incident = torch.full((PADDED,), config.spectrum.values[0], dtype=torch.float64, device=device)
+    condition = model.coding.conditions(config, incident)
+    for _ in range(0, count, PADDED):
+        rest = torch.full((PADDED,), 1 << 40, device=device)
+        zero, nothing = torch.zeros_like(rest), torch.zeros(PADDED, device=device)
+        position = torch.zeros(PADDED, 2, device=device)
+        slices = zero + model.coding.num_slices
+        before = Previous(slices, position, nothing, remaining_of(rest), zero, zero, nothing, condition)
+        known: list[Previous] = []
+        for length in range(1, most_hits_of(model) + 1):
+            known.append(before)
+            # Rows of a shower are neighbours.
+            rows = Previous(*(torch.stack(columns, 1).flatten(0, 1) for columns in zip(*known, strict=True)))
+            offset = torch.arange(0, PADDED * length + 1, length, device=device)
+            hidden: Tensor = model.hidden(rows, offset, max_length=length)[length - 1 :: length]
+            uniform = torch.rand(PADDED, 7, dtype=torch.float64, device=device)
+            energy, _, before = choose_hits(model, hidden, before, rest, uniform)
+            # A shower that is finished goes on with one unit of energy, because its rows are computed all the same.
+            rest = (rest - energy).clamp(min=1)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def rate(run: Callable[[int], Any], first: int, seconds: float) -> dict[str, float]:
     """Return the rate of a function of a number of showers, called for about the given time."""
-    run(2)  # compiles
+    run(min(first, 2))  # compiles
     count, taken = first, 0.0
     while True:
         start = time.perf_counter()

@@ -56,7 +56,9 @@ def test_the_density_of_a_mixture_integrates_to_one_and_describes_its_samples():
 
 
 def test_the_density_of_a_mixture_in_the_plane_integrates_to_one_and_describes_its_samples():
-    mixture = PlaneMixture.of(0.5 * parameters(21), anchor=torch.tensor([1.0, -2.0], dtype=torch.float64))
+    anchor = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    narrow_rings = torch.where(torch.arange(31) > 28, -1.0, 0.0)
+    mixture = PlaneMixture.of(0.5 * parameters(31) + narrow_rings, anchor, rings=2)
     line = torch.linspace(-25, 25, 1501, dtype=torch.float64)
     plane = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1)
     density = mixture.log_density(plane).exp()

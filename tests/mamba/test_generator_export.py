@@ -56,7 +56,7 @@ for shower in range(count):
         continue
     slices = about["coding"]["slices"]
     zero = torch.zeros(1, dtype=torch.int64)
-    known = [zero + slices[-1] - slices[0] + 1, torch.zeros(1, 2), torch.zeros(1), zero, zero]
+    known = [zero + slices[-1] - slices[0] + 1, torch.zeros(1, 2), torch.zeros(1), zero, zero, torch.zeros(1)]
     states = [torch.zeros(1, *s, dtype=getattr(torch, d)) for s, d in zip(about["states"], about["dtypes"])]
     condition = torch.from_numpy(given["condition"][shower : shower + 1])
     for uniform in torch.from_numpy(given["hits"][shower])[:, None]:
@@ -97,6 +97,8 @@ def test_errors(tmp_path):
         export_generator(model, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"none: there is no such folder"):
         export_generator(model, tmp_path / "none" / "exported")
-    with pytest.raises(ValueError, match=r"model: it is on meta, but a CPU is needed; pass model.cpu\(\)"):
+    with pytest.raises(
+        ValueError, match=r"model: it is on meta, but it must be on the CPU or on one GPU; pass model.cpu\(\)"
+    ):
         export_generator(model.to("meta"), tmp_path / "exported")
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Sampling of showers: the same showers in every batch, and the distribution of the model."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -12,6 +13,7 @@ import supa
 from supa.compiler import kernel
 from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator, sample_showers, sample_stream
 from supa_mamba.generator.model import previous_of
+from supa_mamba.generator.sampling.gpu_batches import pieces_on_gpu
 from supa_mamba.generator.sampling.naive import naive_sample
 from supa_mamba.generator.sampling.normal_quantile import normal_quantile
 from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
@@ -92,6 +94,7 @@ def test_the_frequencies_of_slices_and_ends_are_those_of_the_model():
     with torch.no_grad():
         model.inputs.weight[:, slices : slices + 5] = 0
         model.inputs.weight[:, slices + 8 :] = 0
+        model.next_head[2].weight[0] *= 0.1  # so that one or two hits are likely
         model.leak_head[2].weight.zero_()
         sample = sample_showers(model, LEAKY.replace(incident_energy=50), 30_000, seed=3)
         kinds = [tuple(chain) for n in (1, 2) for chain in itertools.combinations_with_replacement(range(slices), n)]
@@ -114,6 +117,8 @@ def test_the_frequencies_of_slices_and_ends_are_those_of_the_model():
 
 def test_energies_and_positions_of_first_hits_have_the_densities_of_the_model():
     model = model_of(LEAKY, ends=-1.0, layers=1, scale=0.5)
+    with torch.no_grad():  # without rings, whose cumulative probabilities have no closed form
+        model.position_head[2].bias[7 * model.config.position_components :][: model.config.ring_components] = -100
     sample = sample_showers(model, LEAKY.replace(incident_energy=50), 6000, seed=3)
     batch = model.coding.encode(sample)
     first = torch.tensor(np.unique(sample.offset[:-1][sample.num_hits > 0]))
@@ -134,7 +139,7 @@ def test_energies_and_positions_of_first_hits_have_the_densities_of_the_model():
     goes_on = ~batch.is_last[first]
     energies = uniform([x[goes_on] for x in energy], batch.energy_logit[first][goes_on])
     assert kstest(energies, "uniform").pvalue > 1e-3
-    along_x = (position.log_weight, position.mean[..., 0], position.log_scale[..., 0])
+    along_x = (position.log_weight[:, : position.mean.shape[1]], position.mean[..., 0], position.log_scale[..., 0])
     assert kstest(uniform(along_x, batch.position[first, 0]), "uniform").pvalue > 1e-3
 
 
@@ -175,7 +180,9 @@ def test_a_model_in_double_precision_or_in_training_is_sampled_in_single_precisi
 
 
 def test_a_model_on_another_device_is_refused():
-    with pytest.raises(ValueError, match=r"model: it is on meta, but a CPU is needed; pass model.cpu\(\)"):
+    with pytest.raises(
+        ValueError, match=r"model: it is on meta, but it must be on the CPU or on one GPU; pass model.cpu\(\)"
+    ):
         sample_showers(model_of("critical").to("meta"), "critical", 3, seed=1)
 
 
@@ -234,3 +241,38 @@ def test_errors(changes, message):
     given = {"config": "critical", "num_showers": 3, "seed": 1} | changes
     with pytest.raises(ValueError, match=message):
         sample_showers(model_of("critical"), **given)
+
+
+@pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
+def on_gpu(request, monkeypatch):
+    """Return a function that samples showers with the kernels of a GPU."""
+    device = request.param.replace("interpreter", "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device is available; run with -m gpu on a machine with a GPU")
+
+    def sample(model, *arguments, **options):
+        with pytest.MonkeyPatch.context() as patched:
+            if device == "cpu":
+                patched.setattr("supa_mamba.generator.sampling.sampler.pieces_on_cpu", pieces_on_gpu)
+                patched.setattr("supa_mamba.ops.backend.is_cuda", lambda x: True)
+                patched.setattr("supa_mamba.generator.sampling.gpu.STEPS", 3)
+            return sample_showers(copy.deepcopy(model).to(device), *arguments, **options)
+
+    if device == "cpu":
+        request.getfixturevalue("interpreter")
+        monkeypatch.setattr("supa_mamba.ops.backend.is_cuda", lambda x: False)
+    return sample
+
+
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer"])
+def test_a_gpu_samples_the_showers_of_a_cpu_in_every_batch(on_gpu, kind):
+    model = model_of(LEAKY, kind, ends=-1.0, layers=4 if kind == "hybrid" else 1)
+    expected = sample_showers(model, LEAKY, 8, seed=4, first=30)
+    found = on_gpu(model, LEAKY, 8, seed=4, first=30, batch_size=3)
+    np.testing.assert_array_equal(found.offset, expected.offset)
+    for name in ("slice", "index", "incident_energy"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name in ("x", "y", "energy", "leaked_energy"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=2e-3, atol=1e-4)
+    assert found.num_hits.max() > 2
+    assert_equal(found[2:4], on_gpu(model, LEAKY, 2, seed=4, first=32, batch_size=1))

@@ -23,6 +23,7 @@ class GeneratorConfig(Config):
         d_state: Number of states per channel of Mamba.
         energy_components: Number of normal distributions in the mixture for the energy of a hit.
         position_components: Number of normal distributions in the mixture for the position of a hit.
+        ring_components: Number of rings around the previous hit in this mixture.
 
     Raises:
         ValueError: If a size is out of range, or a hybrid model has fewer than four layers, so none with attention.
@@ -31,7 +32,7 @@ class GeneratorConfig(Config):
         >>> from supa_mamba import GeneratorConfig
         >>> GeneratorConfig(model="mamba", d_model=32).to_dict()
         {'model': 'mamba', 'd_model': 32, 'n_layer': 3, 'd_state': 16, 'energy_components': 8, \
-'position_components': 16}
+'position_components': 16, 'ring_components': 6}
     """
 
     model: Mixing = "mamba2"
@@ -40,6 +41,7 @@ class GeneratorConfig(Config):
     d_state: Annotated[int, partial(check_int, 1, 256)] = 16
     energy_components: Annotated[int, partial(check_int, 1, 1000)] = 8
     position_components: Annotated[int, partial(check_int, 1, 1000)] = 16
+    ring_components: Annotated[int, partial(check_int, 1, 1000)] = 6
 
     def __post_init__(self) -> None:
         super().__post_init__()

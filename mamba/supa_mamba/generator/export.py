@@ -14,7 +14,7 @@ from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import Previous, ShowerGenerator
 from supa_mamba.generator.plain_step import plain_step
 from supa_mamba.generator.sampling.choices import choose_deposits, choose_hits, remaining_of
-from supa_mamba.generator.sampling.cpu import initial_state
+from supa_mamba.generator.sampling.limits import initial_state
 from supa_mamba.generator.sampling.sampler import check_model
 
 
@@ -55,8 +55,8 @@ class StepProgram(nn.Module):
 
     def forward(
         self, rest: Tensor, condition: Tensor, previous_slice: Tensor, position: Tensor, energy_logit: Tensor,
-        number: Tensor, number_in_slice: Tensor, uniform: Tensor, states: list[Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
+        number: Tensor, number_in_slice: Tensor, distance: Tensor, uniform: Tensor, states: list[Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
         """Choose the next hit of each shower.
 
         Args:
@@ -67,23 +67,24 @@ class StepProgram(nn.Module):
             energy_logit: (M,) float32 energy logit of the previous hit, or 0.
             number: (M,) int64 number of earlier hits.
             number_in_slice: (M,) int64 number of earlier hits in the slice of the previous hit.
+            distance: (M,) float32 distance between the last two hits, or 0.
             uniform: (M, 7) float64 random numbers, above 0 and below 1.
             states: States of the layers; zeros for a new shower.
 
         Returns:
             (M,) int64 energy of the hit, (M,) whether it is the last one, and the arguments ``rest``,
-            ``previous_slice``, ``position``, ``energy_logit``, ``number``, ``number_in_slice`` and ``states`` of the
-            next step. The slice and the position of the hit are among them.
+            ``previous_slice``, ``position``, ``energy_logit``, ``number``, ``number_in_slice``, ``distance`` and
+            ``states`` of the next step. The slice and the position of the hit are among them.
         """
         model = self.model
         before = Previous(
-            previous_slice, position, energy_logit, remaining_of(rest), number, number_in_slice, condition
+            previous_slice, position, energy_logit, remaining_of(rest), number, number_in_slice, distance, condition
         )
         hidden, states = plain_step(model.stack, model.embed(before), states)
         energy, is_last, after = choose_hits(model, hidden, before, rest, uniform)
         return (
             energy, is_last, rest - energy, after.slice, after.position, after.energy_logit, after.number,
-            after.number_in_slice, states,
+            after.number_in_slice, after.distance, states,
         )  # fmt: skip
 
 
@@ -120,7 +121,8 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
         raise FileExistsError(f"{target} exists; choose another name.")
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: there is no such folder.")
-    check_model(model)
+    if check_model(model) != "cpu":
+        raise ValueError("model: it is on a GPU, but it is exported from the CPU; pass model.cpu().")
     model = copy.deepcopy(model).float().eval()
     states = [cast(Tensor, tensor) for layer in initial_state(model, 2) for tensor in layer]
     many = torch.export.Dim("showers", min=1, max=1 << 20)
@@ -133,7 +135,7 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
     # torch.export takes arguments that are the same tensor for one argument.
     arguments: tuple[Any, ...] = (
         whole, conditions, zeros + model.coding.num_slices, torch.zeros(2, 2), torch.zeros(2), zeros, zeros.clone(),
-        uniform.double(), states,
+        torch.ones(2), uniform.double(), states,
     )  # fmt: skip
     shapes: tuple[Any, ...] = (*({0: many} for _ in arguments[:-1]), [{0: many} for _ in states])
     with torch.no_grad():

@@ -17,9 +17,13 @@ from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.stack import BlockStack
 
-_NUMBERS = 5
-"""Numbers that describe the shower before a hit: the remaining energy in units of the incident energy and in GeV, the
-number of hits, the number of hits in the slice of the previous hit, and whether there is no previous hit."""
+_NUMBERS = 8
+"""Numbers that describe the shower before a hit: the remaining energy in units of the incident energy and in GeV; the
+number of hits, and that in the slice of the previous hit; whether there is no previous hit; the parities of the two
+numbers, because siblings come in pairs; the distance between the last two hits, which are often siblings."""
+
+SHORTEST = 0.01
+"""Distance, in units of `HitCoding.position_scale`, that is added before the logarithm is taken."""
 
 
 class LogLikelihood(NamedTuple):
@@ -56,6 +60,7 @@ class Previous(NamedTuple):
         remaining: (T,) float32 logarithm of the remaining energy over the incident energy.
         number: (T,) int64 number of earlier hits.
         number_in_slice: (T,) int64 number of earlier hits in the slice of the previous hit.
+        distance: (T,) float32 distance between the last two hits in x and y, or 0 if there are fewer.
         condition: (T, C) float32 conditions.
     """
 
@@ -65,6 +70,7 @@ class Previous(NamedTuple):
     remaining: Tensor
     number: Tensor
     number_in_slice: Tensor
+    distance: Tensor
     condition: Tensor
 
 
@@ -108,7 +114,13 @@ class ShowerGenerator(nn.Module):
         self.chosen_slice = nn.Linear(slices + 1, width, device=device)
         self.energy_head = _perceptron(width, width, 3 * config.energy_components, device)
         self.chosen_energy = nn.Linear(2, width, device=device)
-        self.position_head = _perceptron(width, width, 7 * config.position_components, device)
+        positions = 7 * config.position_components + 5 * config.ring_components
+        self.position_head = _perceptron(width, width, positions, device)
+        bias = self.position_head[2].bias
+        assert isinstance(bias, Tensor)
+        of_rings = bias.detach()[7 * config.position_components :].view(5, -1)
+        of_rings[1:3] -= 2.0  # rings are near the previous hit, and narrow
+        of_rings[4] -= 1.5
         self.register_buffer(
             "slice_order", torch.tensor(slice_order(coding.slices, coding.slices), device=device), persistent=False
         )
@@ -157,6 +169,8 @@ class ShowerGenerator(nn.Module):
         numbers = torch.stack([
             previous.remaining, absolute, torch.log1p(previous.number.float()),
             torch.log1p(previous.number_in_slice.float()), (previous.number == 0).float(),
+            (previous.number % 2).float(), (previous.number_in_slice % 2).float(),
+            torch.log(previous.distance + SHORTEST),
         ], 1)  # fmt: skip
         slices = self._one_hot(previous.slice)
         known = [slices, previous.position, previous.energy_logit[:, None], numbers, previous.condition]
@@ -272,7 +286,8 @@ class ShowerGenerator(nn.Module):
         """
         energy = remaining + torch.where(is_last, 0.0, functional.logsigmoid(energy_logit))
         known = chosen + self.chosen_energy(torch.stack([energy_logit, energy], 1))
-        return PlaneMixture.of(self.position_head(known).float(), previous_position)
+        found = self.position_head(known).float()
+        return PlaneMixture.of(found, previous_position, self.config.ring_components)
 
     def _one_hot(self, number: Tensor) -> Tensor:
         """Return (T, slices) float32 indicators of slices, zeros for none."""
@@ -304,8 +319,13 @@ def previous_of(batch: HitBatch, slices: int) -> Previous:
         batch.remaining,
         batch.number,
         shifted(batch.number_in_slice + 1, 0),
+        torch.where(batch.number < 2, 0.0, _length(batch.position.roll(1, 0) - batch.position.roll(2, 0))),
         batch.condition[shower],
     )
+
+
+def _length(vector: Tensor) -> Tensor:
+    return vector.square().sum(1).sqrt()
 
 
 def _perceptron(inputs: int, width: int, outputs: int, device: Any) -> nn.Sequential:

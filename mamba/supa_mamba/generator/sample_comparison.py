@@ -74,17 +74,17 @@ class SampleComparison:
         """Compare samples of a model with the validation showers.
 
         Args:
-            model: The generator, on any device.
+            model: The generator, on whose device the showers are sampled.
 
         Returns:
             ``largest_pull``: largest absolute pull of a mean against its exact expectation; ``classifier_auc``: area
             under the ROC curve of a classifier of all observables except the response. With several configs, the
             largest values. A figure is missing if it has no closed form, or without scikit-learn.
         """
-        on_cpu = copy.deepcopy(model).cpu().eval()
+        model = copy.deepcopy(model).eval()
         found: dict[str, list[float]] = {}
         for part in self._valid:
-            sample = sample_showers(on_cpu, part.config, len(part), seed=self._seed)
+            sample = sample_showers(model, part.config, len(part), seed=self._seed)
             comparison = compare(part, sample, repeats=19, multivariate=False)
             # A constant observable has no standard error.
             pulls = [abs(pull.generated_pull) for pull in comparison.pulls if math.isfinite(pull.generated_pull)]

@@ -9,7 +9,7 @@ from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.hits import ALL_LEAKS, NO_LEAK
 from supa_mamba.generator.mixtures import categorical_sample
 from supa_mamba.generator.model import Previous, ShowerGenerator
-from supa_mamba.generator.sampling.cpu import most_hits_of
+from supa_mamba.generator.sampling.limits import most_hits_of
 
 _UNIT = SHARE_BITS * math.log(2.0)
 
@@ -75,5 +75,7 @@ def choose_hits(
     in_slice = torch.where(chosen == before.slice, before.number_in_slice, 0) + 1
     position = where.sample(uniform[:, 4:]).float()
     remaining = remaining_of(rest - energy)
-    after = Previous(chosen, position, logit, remaining, before.number + 1, in_slice, before.condition)
+    distance = (position - before.position).square().sum(1).sqrt()
+    distance = torch.where(before.number > 0, distance, 0.0)
+    after = Previous(chosen, position, logit, remaining, before.number + 1, in_slice, distance, before.condition)
     return energy, is_last, after

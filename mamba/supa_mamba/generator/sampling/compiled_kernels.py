@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import kernel, stage
-from supa_mamba.generator.mixtures import HIGHEST_LOG_SCALE, LOWEST_LOG_SCALE
+from supa_mamba.generator.mixtures import HIGHEST_LOG_SCALE, HIGHEST_LOG_SPREAD, LOWEST_LOG_SCALE
+from supa_mamba.generator.model import SHORTEST
 from supa_mamba.generator.sampling.normal_quantile import normal_quantile
 
 
 @kernel
 def write_inputs(
-    previous_slice: Any, position: Any, energy_logit: Any, rest: Any, number: Any, number_in_slice: Any,
+    previous_slice: Any, position: Any, energy_logit: Any, rest: Any, number: Any, number_in_slice: Any, distance: Any,
     condition: Any, deviation: float, bits: int, rows: Any,
 ) -> None:  # fmt: skip
     """Write the inputs of the model; see `ShowerGenerator.embed`.
@@ -28,13 +29,14 @@ def write_inputs(
         rest: (M,) int64 remaining energy.
         number: (M,) int64 number of earlier hits.
         number_in_slice: (M,) int64 number of earlier hits in the slice of the previous hit.
+        distance: (M,) float32 distance between the last two hits, or 0.
         condition: (M, C) float32 conditions.
         deviation: Standard deviation of the logarithm of the incident energy.
         bits: Number of bits of the incident energy.
-        rows: (M, slices + 8 + C) float32 inputs, which are written.
+        rows: (M, slices + 11 + C) float32 inputs, which are written.
     """
     conditions = condition.shape[1]
-    slices, unit = rows.shape[1] - 8 - conditions, bits * math.log(2.0)
+    slices, unit = rows.shape[1] - 11 - conditions, bits * math.log(2.0)
     for m in range(len(rows)):
         row = rows[m]
         row[:] = 0.0
@@ -45,8 +47,10 @@ def write_inputs(
         row[slices + 3], row[slices + 4] = remaining, remaining + condition[m, 0] * np.float32(deviation)
         row[slices + 5], row[slices + 6] = math.log1p(number[m]), math.log1p(number_in_slice[m])
         row[slices + 7] = 1.0 if number[m] == 0 else 0.0
+        row[slices + 8], row[slices + 9] = number[m] % 2, number_in_slice[m] % 2
+        row[slices + 10] = math.log(distance[m] + np.float32(SHORTEST))
         for c in range(conditions):
-            row[slices + 8 + c] = condition[m, c]
+            row[slices + 11 + c] = condition[m, c]
 
 
 @kernel
@@ -146,23 +150,41 @@ def choose_energies(
 
 
 @kernel
-def choose_positions(found: Any, uniform: Any, position: Any) -> None:
+def choose_positions(found: Any, rings: int, uniform: Any, number: Any, position: Any, distance: Any) -> None:
     """Choose the position of the next hit.
 
     Args:
-        found: (M, 7 K) float32 results of the head; see `PlaneMixture.of`.
+        found: (M, 7 K + 5 rings) float32 results of the head; see `PlaneMixture.of`.
+        rings: Number of rings.
         uniform: (M, 7) random numbers of the hit.
+        number: (M,) int64 number of earlier hits.
         position: (M, 2) float32 position of the previous hit, which is overwritten.
+        distance: (M,) float32 distance between the hit and the previous one, or 0, which is written.
     """
-    count = found.shape[1] // 7
+    count = (found.shape[1] - 5 * rings) // 7
+    logits = np.empty(count + rings)
     for m in range(len(position)):
-        of = found[m]
-        k = _chosen(of[:count], uniform[m, 4])
-        part = _sigmoid(of[3 * count + k])
-        scale_x, scale_y, slope = of[4 * count + k], of[5 * count + k], np.float64(of[6 * count + k])
-        first, second = normal_quantile(uniform[m, 5]), normal_quantile(uniform[m, 6])
-        position[m, 0] = of[count + k] + part * position[m, 0] + _scale(scale_x) * first
-        position[m, 1] = of[2 * count + k] + part * position[m, 1] + _scale(scale_y) * (second + slope * first)
+        of, of_rings = found[m], found[m, 7 * count :]
+        logits[:count], logits[count:] = of[:count], of_rings[:rings]
+        k = _chosen(logits, uniform[m, 4])
+        old_x, old_y = position[m, 0], position[m, 1]
+        if k < count:
+            part = _sigmoid(of[3 * count + k])
+            center_x, center_y = of[count + k] + part * old_x, of[2 * count + k] + part * old_y
+            scale_x, scale_y, slope = of[4 * count + k], of[5 * count + k], np.float64(of[6 * count + k])
+            first, second = normal_quantile(uniform[m, 5]), normal_quantile(uniform[m, 6])
+        else:
+            j = k - count
+            center_x, center_y = np.float64(old_x), np.float64(old_y)
+            scale_x, scale_y, slope = of_rings[rings + j], of_rings[2 * rings + j], np.float64(of_rings[3 * rings + j])
+            spread = _scale(of_rings[4 * rings + j], HIGHEST_LOG_SPREAD)
+            radius = math.exp(spread * normal_quantile(uniform[m, 5]))
+            angle = 2.0 * math.pi * uniform[m, 6]
+            first, second = radius * math.cos(angle), radius * math.sin(angle)
+        position[m, 0] = center_x + _scale(scale_x, HIGHEST_LOG_SCALE) * first
+        position[m, 1] = center_y + _scale(scale_y, HIGHEST_LOG_SCALE) * (second + slope * first)
+        away_x, away_y = position[m, 0] - old_x, position[m, 1] - old_y
+        distance[m] = np.sqrt(away_x * away_x + away_y * away_y) if number[m] > 0 else 0.0
 
 
 @stage
@@ -190,13 +212,13 @@ def _sample(parameters: Any, choice: float, quantile: float) -> float:
     count = len(parameters) // 3
     k = _chosen(parameters[:count], choice)
     mean: float = parameters[count + k]
-    return mean + _scale(parameters[2 * count + k]) * normal_quantile(quantile)
+    return mean + _scale(parameters[2 * count + k], HIGHEST_LOG_SCALE) * normal_quantile(quantile)
 
 
 @stage
-def _scale(value: float) -> float:
+def _scale(value: float, highest: float) -> float:
     """Return a standard deviation; see `bounded_log_scale`."""
-    below = HIGHEST_LOG_SCALE - _softplus(HIGHEST_LOG_SCALE - value)
+    below = highest - _softplus(highest - value)
     return math.exp(LOWEST_LOG_SCALE + _softplus(below - LOWEST_LOG_SCALE))
 
 

@@ -32,7 +32,7 @@ def naive_sample(model: ShowerGenerator, config: ShowerConfig, seed: int, index:
     deposited, hits, rows = int(rest), Hits.joined([]), list[Previous]()
     zero, nothing = torch.zeros(1, dtype=torch.int64), torch.zeros(1)
     slices = zero + model.coding.num_slices
-    before = Previous(slices, torch.zeros(1, 2), nothing, remaining_of(rest), zero, zero, condition)
+    before = Previous(slices, torch.zeros(1, 2), nothing, remaining_of(rest), zero, zero, nothing, condition)
     while rest:
         rows.append(before)
         known = Previous(*(torch.cat(columns) for columns in zip(*rows, strict=True)))

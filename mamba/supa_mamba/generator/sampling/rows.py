@@ -24,6 +24,7 @@ class Rows:
         energy_logit: (M,) float32 energy logit of the previous hit, or 0.
         number: (M,) int64 number of earlier hits.
         number_in_slice: (M,) int64 number of earlier hits in the slice of the previous hit.
+        distance: (M,) float32 distance between the last two hits, or 0.
     """
 
     shower: IntArray
@@ -36,6 +37,7 @@ class Rows:
     energy_logit: Array
     number: IntArray
     number_in_slice: IntArray
+    distance: Array
 
     @classmethod
     def entering(
@@ -58,7 +60,7 @@ class Rows:
         none = np.zeros(count, np.int64)
         return cls(
             shower, index, slot, rest, condition, np.full(count, slices), np.zeros((count, 2), np.float32),
-            np.zeros(count, np.float32), none, none.copy(),
+            np.zeros(count, np.float32), none, none.copy(), np.zeros(count, np.float32),
         )  # fmt: skip
 
     @classmethod

@@ -18,7 +18,9 @@ PER_HIT = 7
 PER_LEAK = 3
 """Random numbers of the leak of a shower: whether energy leaks, and how much (2)."""
 
-_OWNER = Word(255)
+OWNER = Word(255)
+"""Number in the place of a primary, which belongs to samples."""
+
 _BLOCKS = 2
 _WORDS = 4
 
@@ -58,7 +60,7 @@ def leak_uniforms(seed: int, index: IntArray) -> FloatArray:
 def _fill(seed: Any, index: Any, block: Any, found: Any) -> None:
     """Fill rows with the blocks of random numbers from a given one on."""
     for m in range(len(index)):
-        low, high = identity_words(Word(index[m]), _OWNER)
+        low, high = identity_words(Word(index[m]), OWNER)
         for k in range(found.shape[1] // _WORDS):
             path = Word(block[m] + k)
             words = philox(path & MASK, path >> HALF, low, high, seed & MASK, seed >> HALF)

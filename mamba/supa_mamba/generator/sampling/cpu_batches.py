@@ -1,0 +1,101 @@
+"""Continuous batches on a CPU: a finished shower leaves its slot, and the next one enters."""
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from supa import Run, Showers
+from supa.arrays import IntArray
+from supa_mamba.generator.model import ShowerGenerator
+from supa_mamba.generator.sampling.blocks import Block
+from supa_mamba.generator.sampling.cpu import CpuStepper
+from supa_mamba.generator.sampling.leaks import LeakSampler
+from supa_mamba.generator.sampling.rows import Hits, Rows
+
+
+class _Queue:
+    """Showers that wait for a slot, and the blocks to which showers in progress belong."""
+
+    def __init__(self, model: ShowerGenerator, run: Run, seed: int, num_showers: int) -> None:
+        self._coding, self._run, self._num_showers = model.coding, run, num_showers
+        self._leaks = LeakSampler(model, seed)
+        self._last = self._prepare(0)
+        self.unfinished = deque([self._last])
+
+    @property
+    def next(self) -> int:
+        """A number up to which no shower waits: that of the first one, or the end of the last block."""
+        return int(self._last.waiting[0]) if len(self._last.waiting) else self._last.stop
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the last block ends with the last shower."""
+        return self._last.stop == self._num_showers
+
+    def take(self, slots: IntArray) -> Rows:
+        """Return the next showers, at most one for each slot."""
+        parts = [self._take(slots)]
+        taken = len(parts[0].shower)
+        while taken < len(slots) and self._last.stop < self._num_showers:
+            self._last = self._prepare(self._last.stop)
+            self.unfinished.append(self._last)
+            parts.append(self._take(slots[taken:]))
+            taken += len(parts[-1].shower)
+        return Rows.joined(parts)
+
+    def _take(self, slots: IntArray) -> Rows:
+        block = self._last
+        shower, block.waiting = block.waiting[: len(slots)], block.waiting[len(slots) :]
+        place = shower - block.start
+        return Rows.entering(
+            shower, self._run.first + shower, slots[: len(shower)], block.energy[place], block.condition[place],
+            self._coding.num_slices,
+        )  # fmt: skip
+
+    def _prepare(self, start: int) -> Block:
+        return Block.prepared(self._leaks, self._coding, self._run, self._num_showers, start, 1)
+
+
+def pieces_on_cpu(model: ShowerGenerator, run: Run, seed: int, num_showers: int, slots: int) -> Iterator[Showers]:
+    """Sample showers.
+
+    Args:
+        model: The generator.
+        run: The sample.
+        seed: Its random seed.
+        num_showers: Number of showers.
+        slots: Number of showers that are sampled at the same time.
+
+    Returns:
+        Iterator over blocks of showers, in order.
+    """
+    return _pieces(CpuStepper(model, run.config, seed, slots), _Queue(model, run, seed, num_showers), run, slots)
+
+
+def _pieces(stepper: CpuStepper, queue: _Queue, run: Run, slots: int) -> Iterator[Showers]:
+    with torch.no_grad():
+        free, parts = np.arange(slots), list[Hits]()
+        rows = queue.take(free[:0])
+    while queue.unfinished or not queue.is_prepared:
+        with torch.no_grad():
+            if len(free):
+                new = queue.take(free)
+                stepper.clear(new.slot)
+                free = free[len(new.slot) :]
+                rows = Rows.joined([rows, new])
+            if len(rows.shower):
+                hits = stepper.step(rows)
+                parts.append(hits)
+                if hits.is_last.any():
+                    free = np.concatenate([free, rows.slot[hits.is_last]])
+                    rows = rows.selected(~hits.is_last)
+        # Showers enter in order, so all before the oldest one in progress are finished.
+        oldest = rows.shower.min(initial=queue.next)
+        while queue.unfinished and queue.unfinished[0].stop <= oldest:
+            block = queue.unfinished.popleft()
+            whole = Hits.joined(parts)
+            mine = whole.shower < block.stop
+            parts = [whole.selected(~mine)]
+            yield block.showers(whole.selected(mine), stepper.coding, run)

@@ -1,0 +1,214 @@
+"""Steps of many showers on a GPU, several at once in a CUDA graph."""
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from supa import ShowerConfig
+from supa.arrays import Array, IntArray
+from supa_learning import CapturedStep
+from supa_mamba.generator.coding import SHARE_BITS
+from supa_mamba.generator.model import ShowerGenerator
+from supa_mamba.generator.readout import readout_slices, slice_order
+from supa_mamba.generator.sampling.limits import initial_state, most_hits_of
+from supa_mamba.modules.states import AttentionState
+from supa_mamba.ops.backend import device_guard
+from supa_mamba.ops.kernel_inputs import power_of_two
+from supa_mamba.ops.row_linear.function import row_linear
+
+STEPS = 8
+"""Steps of a launch. Free rows receive new showers between launches, so a shower waits for half of them on average."""
+
+_NOBODY = 2**62
+"""Number of the oldest shower if none is in progress."""
+
+_COLUMNS = 4  # of a hit
+
+
+class Waiting(NamedTuple):
+    """Showers in a queue.
+
+    Args:
+        shower: (Q,) int64 numbers of the showers in the sample.
+        index: (Q,) int64 indices, which determine the random numbers.
+        rest: (Q,) int64 deposited energies, in units of 2^-40 of the incident energies.
+        condition: (Q, C) float32 conditions.
+    """
+
+    shower: Tensor
+    index: Tensor  # type: ignore[assignment]
+    rest: Tensor
+    condition: Tensor
+
+
+class Log(NamedTuple):
+    """Hits of a launch, and the state of the sample after it.
+
+    Args:
+        hits: (STEPS * R, 4) int64: number of the shower, or -1; energy in units of 2^-40 of the incident energy; twice
+            the slice, plus 1 for the last hit; bits of the two float32 coordinates, x in the lower ones.
+        entered: Number of showers that have left the queue.
+        oldest: Number of the first shower in progress, or 2^62 if there is none.
+    """
+
+    hits: Tensor
+    entered: Tensor
+    oldest: Tensor
+
+
+class GpuStepper:
+    """Model, states and random numbers of showers that are sampled on a GPU.
+
+    The results of a row do not depend on other rows. No call waits for the GPU.
+
+    Args:
+        model: The generator, on the GPU. It is used in float32.
+        config: Config of the showers.
+        seed: Random seed.
+        rows: Number of showers that are sampled at the same time.
+        capacity: Number of showers for which the queue has room.
+    """
+
+    def __init__(self, model: ShowerGenerator, config: ShowerConfig, seed: int, rows: int, capacity: int) -> None:
+        self._model = copy.deepcopy(model).float()
+        self.device = self._model.inputs.weight.device
+        self._rows, self._capacity = rows, capacity
+        self._state = initial_state(self._model, rows)
+        self._of_slice = self._model.chosen_slice.weight.t().contiguous()
+        order = slice_order(model.coding.slices, readout_slices(config))
+        self._order = torch.as_tensor(order, dtype=torch.int64, device=self.device)
+        # The kernels take the bits of the seed.
+        self._seed = torch.from_numpy(np.array([seed], np.uint64).view(np.int64)).to(self.device)
+        self._most_hits = most_hits_of(model)
+
+        def integers(*shape: int, value: int = 0, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.full(shape, value, dtype=dtype, device=self.device)
+
+        def numbers(*shape: int) -> Tensor:
+            return torch.zeros(*shape, device=self.device)
+
+        conditions = model.coding.conditions.num_conditions
+        self._head, self._tail = integers(1), integers(1)
+        self._queue = Waiting(integers(capacity), integers(capacity), integers(capacity), numbers(capacity, conditions))
+        self._shower, self._index, self._rest = integers(rows), integers(rows), integers(rows)
+        self._slot = integers(rows, value=-1)
+        self._condition, self._previous_slice = numbers(rows, conditions), integers(rows)
+        self._position, self._energy_logit, self._distance = numbers(rows, 2), numbers(rows), numbers(rows)
+        self._number, self._number_in_slice = integers(rows), integers(rows)
+        self._chosen, self._energy = integers(rows), integers(rows)
+        self._is_last, self._enters = (integers(rows, dtype=torch.int8) for _ in range(2))
+        self._queued = 0
+        self._launch: CapturedStep[int, None] = CapturedStep(
+            lambda _: self._steps(), lambda _: None, device=self.device
+        )
+        self._launch.inputs(0)
+
+    def enqueue(self, shower: IntArray, index: IntArray, rest: IntArray, condition: Array) -> None:
+        """Add showers to the queue, which must have room for them.
+
+        Args:
+            shower: (M,) numbers of the showers in the sample.
+            index: (M,) indices of the showers.
+            rest: (M,) deposited energies, above 0.
+            condition: (M, C) conditions.
+        """
+        place = self._moved((self._queued + np.arange(len(shower))) % self._capacity)
+        for of_queue, given in zip(self._queue, (shower, index, rest, condition), strict=True):
+            of_queue.index_copy_(0, place, self._moved(given))
+        self._queued += len(shower)
+        self._tail.fill_(self._queued)
+
+    def launch(self) -> Log:
+        """Let showers enter free rows, and choose the next hits of all rows.
+
+        Returns:
+            The hits, which later launches do not change.
+        """
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False), device_guard(self._rest):
+            found = self._launch(0)
+        return Log(found[:-1], found[-1, 0], found[-1, 1])
+
+    def wait(self) -> None:
+        """Wait for all launches, before their memory is used for something else."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _moved(self, given: Array) -> Tensor:
+        """Copy an array to the device. The copy from pinned memory does not wait for the device."""
+        tensor = torch.from_numpy(np.ascontiguousarray(given))
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+    def _steps(self) -> Tensor:
+        """Return the log of a launch: a row for each hit, and a last one."""
+        from supa_mamba.generator.sampling.kernels import rows as kernels
+
+        coding = self._model.coding
+        kernels.enter_kernel[(1,)](
+            self._head, self._tail, *self._queue, self._shower, self._index, self._slot, self._rest, self._condition,
+            self._previous_slice, self._position, self._energy_logit, self._number, self._number_in_slice,
+            self._distance, self._enters, self._rows, self._capacity,
+            SLICES=coding.num_slices, CONDITIONS=self._condition.shape[1], BLOCK=min(1024, power_of_two(self._rows)),
+            num_warps=8,
+        )  # fmt: skip
+        for layer in self._state:
+            # Stored rows of attention beyond the length are never read.
+            for state in [layer.lengths] if isinstance(layer, AttentionState) else layer:
+                self._clear(state)
+        log = torch.empty(STEPS * self._rows + 1, _COLUMNS, dtype=torch.int64, device=self.device)
+        for hits in log[:-1].view(STEPS, self._rows, _COLUMNS):
+            self._step(hits)
+        log[-1, 0:1] = self._head
+        log[-1, 1] = torch.where(self._slot >= 0, self._shower, _NOBODY).amin()
+        return log
+
+    def _clear(self, state: Any) -> None:
+        from supa_mamba.generator.sampling.kernels import rows as kernels
+
+        size = state[0].numel()
+        block = min(1024, power_of_two(size))
+        kernels.clear_kernel[(self._rows * -(-size // block),)](state, self._enters, size, BLOCK=block)
+
+    def _step(self, hits: Tensor) -> None:
+        """Choose the next hit of each row, and write it."""
+        from supa_mamba.generator.sampling.kernels import choices
+        from supa_mamba.generator.sampling.kernels import rows as of_rows
+
+        model, rows, stack = self._model, self._rows, self._model.stack
+        coding, sizes, conditions = model.coding, model.config, self._condition.shape[1]
+        slices, width = coding.num_slices, sizes.d_model
+        inputs = self._rest.new_empty(rows, model.inputs.in_features, dtype=torch.float32)
+        of_rows.input_kernel[(rows,)](
+            self._previous_slice, self._position, self._energy_logit, self._rest, self._number, self._number_in_slice,
+            self._distance, self._condition, inputs, coding.conditions.deviations[0],
+            BITS=SHARE_BITS, SLICES=slices, FEATURES=inputs.shape[1], CONDITIONS=conditions,
+            BLOCK=power_of_two(inputs.shape[1]), num_warps=1,
+        )  # fmt: skip
+        hidden = stack.step(row_linear(inputs, model.inputs.weight, model.inputs.bias), self._state, self._slot)
+        known = torch.empty_like(hidden)
+        features = {"WIDTH": width, "FEATURES": power_of_two(width), "num_warps": 1}
+        choices.next_kernel[(rows,)](
+            _applied(model.next_head, hidden), hidden, self._of_slice, model.chosen_slice.bias, self._order,
+            self._seed, self._index, self._slot, self._rest, self._previous_slice, self._number, self._chosen,
+            self._is_last, known, self._most_hits, SLICES=slices, BLOCK=power_of_two(slices), **features,
+        )  # fmt: skip
+        choices.energy_kernel[(rows,)](
+            _applied(model.energy_head, known), model.chosen_energy.weight, model.chosen_energy.bias, self._seed,
+            self._index, self._slot, self._number, self._is_last, self._rest, self._energy, self._energy_logit, known,
+            BITS=SHARE_BITS, COMPONENTS=sizes.energy_components, BLOCK=power_of_two(sizes.energy_components),
+            **features,
+        )  # fmt: skip
+        choices.position_kernel[(rows,)](
+            _applied(model.position_head, known), self._seed, self._index, self._shower, self._chosen, self._is_last,
+            self._energy, self._slot, self._previous_slice, self._position, self._number, self._number_in_slice,
+            self._distance, hits, PLANE=sizes.position_components, RINGS=sizes.ring_components,
+            BLOCK=power_of_two(sizes.position_components + sizes.ring_components), num_warps=1,
+        )  # fmt: skip
+
+
+def _applied(head: nn.Sequential, x: Tensor) -> Tensor:
+    """Apply a perceptron with one hidden layer."""
+    first, last = (layer for layer in head if isinstance(layer, nn.Linear))
+    return row_linear(nn.functional.silu(row_linear(x, first.weight, first.bias)), last.weight, last.bias)
