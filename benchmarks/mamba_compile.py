@@ -11,8 +11,8 @@ launches. The script prints a row for each kernel and a column for each capabili
 - bytes of spilled registers per lane, which are stored in local memory,
 - kilobytes of shared memory per program,
 
-first over inputs of usual sizes (half or single precision, up to 64 states, convolutions of width 4, norms of up to
-1,024 features), and then over all inputs.
+first over inputs of usual sizes (half or single precision, up to 64 states, convolutions of width 4, norms and linear
+layers of up to 1,024 features, heads of up to 256 features), and then over all inputs.
 
 It fails if a kernel does not compile, needs more shared memory than a program of that GPU can have, or more registers
 than a multiprocessor has. Kernels for capability 100 need Triton 3.4 or later.
@@ -54,7 +54,10 @@ from supa_mamba import (
     selective_state_update,
     ssd,
 )
+from supa_mamba.modules.rotary import rotary_rates
 from supa_mamba.ops import backend
+from supa_mamba.ops.attention_step.function import attention_step
+from supa_mamba.ops.row_linear.function import row_linear
 
 SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227}
 """Kilobytes of shared memory that a program can have, by compute capability (CUDA C++ programming guide, table of
@@ -275,6 +278,28 @@ def other_cases(dtype: torch.dtype) -> dict[str, Callable[[], None]]:
     }
 
 
+def single_precision_cases() -> dict[str, Callable[[], None]]:
+    """Return the operations whose kernels support single precision only: linear layers and attention of steps."""
+
+    def linear_layers() -> None:
+        x = torch.randn(2, 1024)
+        for features in (37, 64, 1024):
+            weight = torch.randn(512, features)
+            row_linear(x[:, :features], weight)
+            row_linear(x[:, :features], weight, torch.randn(512), use_silu=True)
+
+    def attention(width: int) -> None:
+        qkv, keys, values = torch.randn(2, 3, 4, width), torch.zeros(2, 8, 4, width), torch.zeros(2, 8, 4, width)
+        lengths, slots = torch.zeros(2, dtype=torch.int64), torch.arange(2)
+        for rotated in (0, width):
+            attention_step(qkv, keys, values, lengths, slots, rates=rotary_rates(rotated))
+
+    return {
+        "linear layers": linear_layers,
+        **{f"attention, heads of {width}": lambda width=width: attention(width) for width in (16, 64, 256)},
+    }
+
+
 def compile_case(capability: int, case: str, run: Callable[[], None], *, extreme: bool) -> list[Compiled]:
     """Compile the kernels of a case.
 
@@ -303,12 +328,14 @@ def compile_all(capability: int, states: list[int], dtypes: list[str]) -> list[C
     Args:
         capability: Compute capability.
         states: Numbers of states per channel.
-        dtypes: Dtypes of the inputs.
+        dtypes: Dtypes of the inputs, except those of kernels that support single precision only.
 
     Returns:
         The compiled kernels.
     """
     done = []
+    for case, run in single_precision_cases().items():
+        done += compile_case(capability, f"{case}, float32", run, extreme=False)
     for name in dtypes:
         dtype = getattr(torch, name)
         double = name == "float64"

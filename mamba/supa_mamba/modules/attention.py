@@ -18,7 +18,7 @@ from supa_mamba.modules.packed_attention import (
 )
 from supa_mamba.modules.rotary import rotary_rates, rotated
 from supa_mamba.modules.states import AttentionState
-from supa_mamba.ops.attention_step.function import attention_step, runs_compiled
+from supa_mamba.ops.attention_step.function import attention_step, supports_step
 from supa_mamba.ops.row_linear.function import step_linear
 from supa_mamba.ops.state_slots import check_no_gradients, normalize_slots
 
@@ -138,8 +138,9 @@ class CausalAttention(nn.Module):
     def step(self, x: Tensor, state: AttentionState, slots: Tensor | None = None) -> Tensor:
         """Mix one more row of each of M sequences and update their states in place, without gradients.
 
-        On a CPU in single or double precision, only the stored rows are read, and the bits of a row do not depend on
-        the other rows. Otherwise, with ``slots`` the keys and values of these slots are copied before the computation.
+        On a CPU in single or double precision, and on a GPU in single precision, only the stored rows are read, and
+        the bits of a row do not depend on the other rows. Otherwise all positions are read, and with ``slots`` the keys
+        and values of these slots are copied before the computation.
 
         Args:
             x: (M, d_model) rows.
@@ -155,22 +156,20 @@ class CausalAttention(nn.Module):
         check_step_rows(x, self.d_model)
         check_fits(x, self.in_proj.weight)
         check_no_gradients("CausalAttention.step", "CausalAttention.forward", x)
-        table = normalize_slots("slots", slots, x, state.lengths)
-        if values_readable(table) and table.shape[0] and table.max() >= state.lengths.shape[0]:
-            raise ValueError(
-                f"slots: {int(table.max())} was given, but the state has slots 0 to {state.lengths.shape[0] - 1}."
-            )
-        qkv = step_linear(self.in_proj, x).view(x.shape[0], 3, self.num_heads, self.head_dim)
-        capacity, count = _capacity(state), x.shape[0]
-        live = (table >= 0).long()
-        lengths = state.lengths[table.clamp(min=0)]
-        if values_readable(lengths):
-            _check_room(lengths + live, capacity)
-        if runs_compiled(qkv, state.keys, state.values):
-            rates = rotary_rates(self.rotary_emb_dim)
+        table, capacity, count = normalize_slots("slots", slots, x, state.lengths), _capacity(state), x.shape[0]
+        if values_readable(table):
+            if count and table.max() >= state.lengths.shape[0]:
+                raise ValueError(
+                    f"slots: {int(table.max())} was given, but the state has slots 0 to {state.lengths.shape[0] - 1}."
+                )
+            _check_room(state.lengths[table[table >= 0]] + 1, capacity)
+        qkv = step_linear(self.in_proj, x).view(count, 3, self.num_heads, self.head_dim)
+        if supports_step(qkv, state.keys, state.values):
+            rates = rotary_rates(self.rotary_emb_dim, device=x.device)
             mixed = attention_step(qkv, *state, table, rates=rates)
             return step_linear(self.out_proj, mixed.flatten(1))
-        table = table.clamp(min=0)
+        live, table = (table >= 0).long(), table.clamp(min=0)
+        lengths = state.lengths[table]
         q, k, v = rotated(qkv, lengths, self.rotary_emb_dim).unbind(1)
         position = torch.where(live > 0, _position(lengths, capacity), capacity)
         state.keys.index_put_((table, position), k.to(state.keys.dtype))

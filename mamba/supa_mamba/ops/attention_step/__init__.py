@@ -1,1 +1,1 @@
-"""Single steps of causal attention on a CPU."""
+"""Single steps of causal attention whose result for a row does not depend on the other rows."""

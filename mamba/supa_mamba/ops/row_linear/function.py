@@ -6,40 +6,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from supa_mamba.ops import backend
 from supa_mamba.ops.compiled import array_of, run_rows
+from supa_mamba.ops.operators import run_backend
 from supa_mamba.ops.row_linear import compiled_kernels
 from supa_mamba.ops.transforms import needs_plain_code
 
 
-def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, use_silu: bool = False) -> Tensor:
     """Multiply rows by a matrix in a step of a generation, without gradients.
 
-    On a CPU, the bits of a row do not depend on the number of rows or on their order, so a sequence does not depend on
-    the sequences that are generated beside it. PyTorch's product of matrices, which does not have this property,
-    is faster for hundreds of rows and slower for a few. On other devices, in half precision, under autocast, and while
-    a program is recorded, this function calls PyTorch's.
+    On a CPU, and in float32 on a GPU, the bits of a row do not depend on the number of rows or on their order, so a
+    sequence does not depend on the sequences that are generated beside it. PyTorch's product of matrices does not have
+    this property. On a CPU it is faster for hundreds of rows and slower for a few. In other dtypes on a GPU, in half
+    precision, on other devices, under autocast, and while a program is recorded, this function calls PyTorch's.
 
     Args:
         x: (M, K) rows.
         weight: (N, K) matrix.
         bias: (N,) bias, or None.
+        use_silu: Whether to apply SiLU to the result.
 
     Returns:
         (M, N) results.
+
+    Raises:
+        ImportError: If Triton is required but not installed.
     """
-    if torch.is_autocast_enabled(x.device.type) or not _runs_compiled(x, weight, bias):
-        return functional.linear(x, weight, bias)
-    y = weight.new_empty(x.shape[0], weight.shape[0])
-    shift = weight.new_zeros(weight.shape[0]) if bias is None else bias
-    given: list[Any] = [array_of(tensor, weight, ()) for tensor in (x, weight, shift)]
-    of_y = y.numpy()
-
-    def run(first: int, last: int) -> None:
-        arguments: list[Any] = [*given, False, first, last, of_y]
-        compiled_kernels.multiply_rows(*arguments)
-
-    run_rows(run, x.shape[0], weight.numel())
-    return y
+    if torch.is_autocast_enabled(x.device.type) or not _runs_row_by_row(x, weight, bias):
+        y = functional.linear(x, weight, bias)
+        return functional.silu(y) if use_silu else y
+    result: Tensor = run_backend(__package__, "multiply", x, x, weight, bias, use_silu)
+    return result
 
 
 def gated_rows(x: Tensor) -> Tensor:
@@ -51,7 +49,7 @@ def gated_rows(x: Tensor) -> Tensor:
     Returns:
         (M, N) results, whose bits do not depend on other rows under the conditions of `row_linear`.
     """
-    if not _runs_compiled(x):
+    if backend.is_cuda(x) or not _runs_row_by_row(x):
         a, b = x.chunk(2, dim=-1)
         return a * functional.silu(b)
     y = x.new_empty(x.shape[0], x.shape[1] // 2)
@@ -78,7 +76,12 @@ def step_linear(layer: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
-def _runs_compiled(*given: Tensor | None) -> bool:
-    if torch.compiler.is_compiling() or needs_plain_code(*given):
+def _runs_row_by_row(x: Tensor, *others: Tensor | None) -> bool:
+    """Return whether the kernel or the compiled loop supports the tensors."""
+    if torch.compiler.is_compiling() or needs_plain_code(x, *others):
         return False
-    return all(x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)) for x in given)
+    if backend.is_cuda(x):
+        dtypes: tuple[torch.dtype, ...] = (torch.float32,)
+    else:
+        dtypes = (torch.float32, torch.float64) if x.device.type == "cpu" else ()
+    return all(v is None or (v.device == x.device and v.dtype in dtypes) for v in (x, *others))
