@@ -276,3 +276,23 @@ def test_a_gpu_samples_the_showers_of_a_cpu_in_every_batch(on_gpu, kind):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=2e-3, atol=1e-4)
     assert found.num_hits.max() > 2
     assert_equal(found[2:4], on_gpu(model, LEAKY, 2, seed=4, first=32, batch_size=1))
+
+
+def test_a_batch_of_4096_contains_the_showers_of_small_batches():
+    model = model_of("critical", layers=1)
+    whole = sample_showers(model, "critical", 4200, seed=5, batch_size=4096)
+    assert_equal(whole[:20], sample_showers(model, "critical", 20, seed=5, batch_size=7))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer"])
+@pytest.mark.parametrize("on_gpu", ["cuda"], indirect=True)
+def test_a_batch_of_4096_on_a_gpu_contains_the_showers_of_small_batches(on_gpu, kind):
+    model = model_of("critical", kind)
+    whole = on_gpu(model, "critical", 9000, seed=5, batch_size=4096)
+    assert_equal(whole[:300], on_gpu(model, "critical", 300, seed=5, batch_size=7))
+    assert_equal(whole[:9], on_gpu(model, "critical", 9, seed=5, batch_size=1))
+    assert_equal(whole[700:800], on_gpu(model, "critical", 100, seed=5, first=700))
+    on_cpu = sample_showers(model, "critical", 300, seed=5)
+    same = [np.array_equal(a.slice, b.slice) for a, b in zip(whole[:300], on_cpu, strict=True)]
+    assert np.mean(same) > 0.95  # choices differ if a random number is as close to a limit as rounding

@@ -211,4 +211,4 @@ class GpuStepper:
 def _applied(head: nn.Sequential, x: Tensor) -> Tensor:
     """Apply a perceptron with one hidden layer."""
     first, last = (layer for layer in head if isinstance(layer, nn.Linear))
-    return row_linear(nn.functional.silu(row_linear(x, first.weight, first.bias)), last.weight, last.bias)
+    return row_linear(row_linear(x, first.weight, first.bias, use_silu=True), last.weight, last.bias)
