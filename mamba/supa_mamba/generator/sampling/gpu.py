@@ -19,7 +19,7 @@ from supa_mamba.ops.backend import device_guard
 from supa_mamba.ops.kernel_inputs import power_of_two
 from supa_mamba.ops.row_linear.function import row_linear
 
-STEPS = 8
+STEPS = 4
 """Steps of a launch. Free rows receive new showers between launches, so a shower waits for half of them on average."""
 
 _NOBODY = 2**62
@@ -131,10 +131,15 @@ class GpuStepper:
             found = self._launch(0)
         return Log(found[:-1], found[-1, 0], found[-1, 1])
 
-    def wait(self) -> None:
-        """Wait for all launches, before their memory is used for something else."""
+    def close(self) -> None:
+        """Wait for all launches, and drop the graph.
+
+        The graph refers to the stepper. If the garbage collector freed it during the capture of another graph, that
+        capture would fail.
+        """
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        self._launch.forget()
 
     def _moved(self, given: Array) -> Tensor:
         """Copy an array to the device. The copy from pinned memory does not wait for the device."""

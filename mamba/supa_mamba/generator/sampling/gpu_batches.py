@@ -68,7 +68,7 @@ def _pieces(
     try:
         yield from _finished_blocks(coding, stepper, leaks, run, num_showers, units, stock)
     finally:
-        stepper.wait()
+        stepper.close()
 
 
 def _finished_blocks(
