@@ -1,0 +1,179 @@
+"""Judge samples of generators against true showers, with pairs of true samples beside them.
+
+    python benchmarks/generator_quality.py base.ckpt [other.ckpt ...] [--device cuda] [--showers 50000]
+                                           [--bins 5] [--no-hits] [--json results.json]
+
+For each checkpoint of ``supa mamba train-generator`` the script samples showers, simulates as many, and prints
+
+- the largest pull of a mean against its exact expectation, for 10,000 samples and with all,
+- the areas under the ROC curve of three classifiers: boosted trees that see all observables of showers but the response
+  (high-level), boosted trees that see the energies in the cells of ``supa.CALOGAN`` (low-level), and a bidirectional
+  Mamba encoder that sees the hits in order (hit-level),
+- the Frechet and kernel distances of ``supa.compare``,
+
+and the same for two true samples. If the incident energy varies, it is divided into bins of equal ratio, and the areas
+are computed in each of them.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import give, gpu_facts, note, torch_facts
+from torch import Tensor
+from torch.nn import functional
+
+import supa
+from supa.comparison.sample_statistics import SampleStatistics
+from supa.distances import classifier_auc
+from supa_mamba import EncoderConfig, GeneratorCheckpoint, HitCoding, ShowerEncoder, sample_showers
+
+SEED = 7
+MOST_FOR_PULLS = 10_000
+BATCH, EPOCHS, LEARNING_RATE = 512, 12, 2e-3
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("checkpoints", nargs="+", type=Path)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--showers", type=int, default=50_000, help="number of showers in each bin of the energy")
+    parser.add_argument("--bins", type=int, default=5, help="number of bins if the incident energy varies")
+    parser.add_argument("--no-hits", action="store_true", help="do not train the classifier of hits")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"checkpoints": {}}
+    for path in given.checkpoints:
+        results["checkpoints"][path.name] = judged(path, given)
+    give(results, given.json)
+
+
+def judged(path: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a checkpoint."""
+    checkpoint = GeneratorCheckpoint.load(path)
+    model, config = checkpoint.model().to(given.device), checkpoint.shower_configs[0]
+    values = config.spectrum.values
+    bins = given.bins if min(values) < max(values) else 1
+    edges = np.geomspace(min(values), max(values), bins + 1)
+    count = bins * given.showers
+    start = time.perf_counter()
+    sample = sample_showers(model, config, count, seed=SEED)
+    result: dict[str, Any] = {
+        "model": checkpoint.config.generator.to_dict(),
+        "showers": count,
+        "seconds of sampling": round(time.perf_counter() - start, 1),
+    }
+    true, other = (supa.simulate(count, config, seed=SEED + k) for k in (1, 2))
+    for name, showers in (("sample", sample), ("true", other)):
+        few = supa.compare(true[:MOST_FOR_PULLS], showers[:MOST_FOR_PULLS], repeats=19, multivariate=False)
+        result[f"pulls, {name}"] = {pull.name: round(pull.generated_pull, 2) for pull in few.pulls}
+    for k in range(bins):
+        parts = [x[in_bin(x, edges, k)] for x in (true, sample, other)]
+        row = {
+            "showers": min(map(len, parts)),
+            "sample": figures(parts[0], parts[1], checkpoint.coding, given),
+            "true": figures(parts[0], parts[2], checkpoint.coding, given),
+        }
+        result["all" if bins == 1 else f"{edges[k]:.3g} to {edges[k + 1]:.3g} GeV"] = row
+        note(f"{path.name}: {row}")
+    return result
+
+
+def in_bin(showers: supa.Showers, edges: Any, k: int) -> Any:
+    """Return which showers have an energy in a bin."""
+    last = k == len(edges) - 2
+    energy = showers.incident_energy
+    return (energy >= edges[k] if k else energy > 0) & ((energy < edges[k + 1]) | last)
+
+
+def figures(true: supa.Showers, other: supa.Showers, coding: HitCoding, given: argparse.Namespace) -> dict[str, Any]:
+    """Compare two samples."""
+    compared = supa.compare(true, other, repeats=99)
+    found: dict[str, Any] = {
+        s.name: [round(x, 5) for x in (s.value.value, s.value.error, s.floor.value)] for s in compared.scores
+    }
+    found["joint p-value"] = round(compared.joint_p_value, 4)
+    finite = [o for o in compared.observables if np.isfinite(o.distance.value)]
+    worst = sorted(finite, key=lambda o: -o.distance.value)[:5]
+    found["largest distances"] = {o.name: round(o.distance.value, 4) for o in worst}
+    columns = [SampleStatistics.of(x).columns for x in (true, other)]
+    names = [name for name in columns[0] if name in columns[1] and name != "response"]
+    high = classifier_auc(*(np.column_stack([of[name] for name in names]) for of in columns), seed=SEED)
+    low = classifier_auc(*(supa.CALOGAN.energies(x) for x in (true, other)), seed=SEED)
+    found["high-level AUC"], found["low-level AUC"] = ([round(a.auc, 4), round(a.equal_error, 4)] for a in (high, low))
+    if not given.no_hits:
+        found["hit-level AUC"] = hit_level_auc(true, other, coding, given.device)
+    return found
+
+
+def hit_level_auc(true: supa.Showers, other: supa.Showers, coding: HitCoding, device: str) -> list[float]:
+    """Train an encoder on three fifths of both samples, and return the area for the others and its error."""
+    count = min(len(true), len(other))
+    split = 3 * count // 5
+    rows = [hits_of(x[:count], coding, device) for x in (true, other)]
+    torch.manual_seed(SEED)
+    encoder = ShowerEncoder(EncoderConfig(features=5, outputs=1, level="shower", d_model=64, n_layer=2), device=device)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE)
+    random = np.random.default_rng(SEED)
+    steps = EPOCHS * (2 * split // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=max(steps, 2))
+    for _ in range(EPOCHS):
+        order = random.permutation(2 * split)
+        for k in range(2 * split // BATCH):
+            points, offset, label = batch_of(rows, order[k * BATCH : (k + 1) * BATCH], split)
+            loss = functional.binary_cross_entropy_with_logits(encoder(points, offset)[:, 0], label)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    scores: list[list[Tensor]] = [[], []]
+    with torch.no_grad():
+        for number in (0, 1):
+            for begin in range(split, count, BATCH):
+                chosen = torch.arange(begin, min(begin + BATCH, count), device=device)
+                scores[number].append(encoder(*gathered(*rows[number], chosen))[:, 0])
+    return area(*(torch.cat(of).double().cpu().numpy() for of in scores))
+
+
+def hits_of(showers: supa.Showers, coding: HitCoding, device: str) -> tuple[Tensor, Tensor]:
+    """Return (hits, 5) features and the offsets: slice, x, y, and the logarithms of energy and remaining energy."""
+    batch = coding.encode(showers)
+    energy = batch.remaining + torch.where(batch.is_last, 0.0, functional.logsigmoid(batch.energy_logit))
+    columns = [batch.slice / coding.num_slices, *batch.position.unbind(1), energy / 4, batch.remaining / 4]
+    return torch.stack([column.float() for column in columns], 1).to(device), batch.offset.to(device)
+
+
+def batch_of(rows: Any, numbers: Any, split: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the hits of true and other showers, and which are the others."""
+    device = rows[0][0].device
+    parts = [
+        gathered(*rows[k], torch.from_numpy(numbers[(numbers >= split) == bool(k)] % split).to(device)) for k in (0, 1)
+    ]
+    points = torch.cat([part[0] for part in parts])
+    offset = torch.cat([parts[0][1], parts[0][1][-1] + parts[1][1][1:]])
+    label = torch.cat([torch.full((len(part[1]) - 1,), float(k), device=device) for k, part in enumerate(parts)])
+    return points, offset, label
+
+
+def gathered(points: Tensor, offset: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the hits of some showers and their offsets."""
+    counts = offset.diff()[chosen]
+    begins = functional.pad(counts.cumsum(0), (1, 0))
+    place = torch.arange(int(begins[-1]), device=points.device) - begins[:-1].repeat_interleave(counts)
+    return points[offset[chosen].repeat_interleave(counts) + place], begins
+
+
+def area(true: Any, other: Any) -> list[float]:
+    """Return the area under the ROC curve, and its error for equal samples."""
+    ranks = np.argsort(np.argsort(np.concatenate([true, other]))) + 1.0
+    n, m = len(true), len(other)
+    found = (ranks[n:].sum() - m * (m + 1) / 2) / (n * m)
+    return [round(float(found), 4), round(float(np.sqrt((n + m + 1) / (12 * n * m))), 4)]
+
+
+if __name__ == "__main__":
+    main()
