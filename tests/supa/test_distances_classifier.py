@@ -61,6 +61,16 @@ def test_area_for_a_shift_equals_the_closed_form():
     assert result.auc < norm.cdf(1 / 2**0.5) + 3 * result.error
 
 
+def test_a_column_that_is_defined_in_a_few_of_many_rows_is_left_out():
+    """Scikit-learn may hold back all of these rows, and does not accept the column of the others."""
+    random = np.random.default_rng(1)
+    true, generated = random.normal(size=(2, 7000, 2))
+    true[:, 1], generated[:, 1] = np.nan, np.nan
+    generated[0, 1] = 3.0
+    results = [classifier_auc(true, generated, seed=seed).auc for seed in (7, 12, 13)]
+    assert np.abs(np.array(results) - 0.5).max() < 0.03
+
+
 def test_classifier_uses_undefined_values_and_separates_disjoint_samples():
     random = np.random.default_rng(5)
     true = random.normal(size=(400, 1))
