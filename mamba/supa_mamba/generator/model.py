@@ -107,7 +107,10 @@ class ShowerGenerator(nn.Module):
         self.config, self.coding = config, coding
         width, slices, conditions = config.d_model, coding.num_slices, coding.conditions.num_conditions
         # Slices enter as one-hot vectors: the gradient of an embedding is slow if there are few rows.
-        self.inputs = nn.Linear(slices + 3 + _NUMBERS + conditions, width, device=device)
+        features = slices + 3 + _NUMBERS + conditions
+        self.inputs = nn.Linear(features, width, device=device)
+        # The norms of the stack change the scale of a number, which the heads need exactly.
+        self.direct = nn.Linear(features, width, device=device)
         self.stack = new_stack(config, device=device)
         self.leak_head = _perceptron(conditions, width, 3 + 3 * config.energy_components, device)
         self.next_head = _perceptron(width, width, 1 + slices, device)
@@ -165,6 +168,31 @@ class ShowerGenerator(nn.Module):
         Returns:
             (T, d_model) rows.
         """
+        rows: Tensor = self.inputs(self.features(previous))
+        return rows
+
+    def add_features(self, hidden: Tensor, previous: Previous) -> Tensor:
+        """Add what is known before each hit to the results of the stack.
+
+        Args:
+            hidden: (T, d_model) float32 results of the stack.
+            previous: What is known before each hit.
+
+        Returns:
+            (T, d_model) inputs of the heads.
+        """
+        found: Tensor = hidden + self.direct(self.features(previous))
+        return found
+
+    def features(self, previous: Previous) -> Tensor:
+        """Return what is known before each hit as numbers.
+
+        Args:
+            previous: What is known before each hit.
+
+        Returns:
+            (T, features) rows.
+        """
         absolute = previous.remaining + previous.condition[:, 0] * self.coding.conditions.deviations[0]
         numbers = torch.stack([
             previous.remaining, absolute, torch.log1p(previous.number.float()),
@@ -173,9 +201,7 @@ class ShowerGenerator(nn.Module):
             torch.log(previous.distance + SHORTEST),
         ], 1)  # fmt: skip
         slices = self._one_hot(previous.slice)
-        known = [slices, previous.position, previous.energy_logit[:, None], numbers, previous.condition]
-        rows: Tensor = self.inputs(torch.cat(known, 1))
-        return rows
+        return torch.cat([slices, previous.position, previous.energy_logit[:, None], numbers, previous.condition], 1)
 
     def log_likelihood(self, hidden: Tensor, previous: Previous, batch: HitBatch) -> LogLikelihood:
         """Compute the likelihood of showers from the results of the stack.
@@ -188,6 +214,7 @@ class ShowerGenerator(nn.Module):
         Returns:
             Logarithms of the likelihoods.
         """
+        hidden = self.add_features(hidden, previous)
         leak, leaked = self.leak_distribution(batch.condition)
         of_leak = leak.gather(1, batch.leak[:, None])[:, 0]
         of_part = leaked.log_density(batch.leak_logit) + batch.leak_scale
@@ -223,7 +250,7 @@ class ShowerGenerator(nn.Module):
         """Predict the end and the slice of the next hit.
 
         Args:
-            hidden: (T, d_model) results of the stack.
+            hidden: (T, d_model) results of `add_features`.
             previous: What is known before each hit.
 
         Returns:
@@ -240,10 +267,10 @@ class ShowerGenerator(nn.Module):
         return found[:, 0], found[:, 1:].masked_fill(~allowed, -torch.inf).log_softmax(1)
 
     def add_choice(self, hidden: Tensor, number: Tensor, is_last: Tensor) -> Tensor:
-        """Add the slice of the next hit, and whether it is the last one, to the results of the stack.
+        """Add the slice of the next hit, and whether it is the last one, to the inputs of the heads.
 
         Args:
-            hidden: (T, d_model) results of the stack.
+            hidden: (T, d_model) results of `add_features`.
             number: (T,) number of the slice of the hit.
             is_last: (T,) whether the hit is the last one.
 

@@ -62,6 +62,7 @@ def choose_hits(
         (M,) int64 energies of the hits, (M,) whether they are the last ones, and what is known after them, with their
         slices and positions.
     """
+    hidden = model.add_features(hidden, before)
     last, of_slices = model.next_distribution(hidden, before)
     chosen = categorical_sample(of_slices.double(), uniform[:, 1])
     ends = (rest < 2) | (before.number + 1 >= most_hits_of(model))

@@ -37,7 +37,8 @@ class CpuStepper:
         self._state = initial_state(model, slots)
         self._stack = CpuStack(model.stack, self._state)
         self._order = slice_order(model.coding.slices, readout_slices(config))
-        self._inputs, self._chosen_energy = Linear(model.inputs), Linear(model.chosen_energy)
+        self._inputs, self._direct = Linear(model.inputs), Linear(model.direct)
+        self._chosen_energy = Linear(model.chosen_energy)
         self._of_slice = float_array(model.chosen_slice.weight.t())
         self._bias = float_array(model.chosen_slice.bias)
         self._next_head, self._energy_head, self._position_head = (
@@ -79,7 +80,8 @@ class CpuStepper:
             rows.previous_slice, rows.position, rows.energy_logit, rows.rest, rows.number, rows.number_in_slice,
             rows.distance, rows.condition, self.coding.conditions.deviations[0], SHARE_BITS, inputs,
         )  # fmt: skip
-        hidden = self._stack.step(self._inputs(inputs), rows.slot)
+        hidden: Any = self._stack.step(self._inputs(inputs), rows.slot)
+        hidden += self._direct(inputs)
         kernels.choose_next(
             _applied(self._next_head, hidden), self._order, rows.previous_slice, rows.number, rows.rest,
             self._most_hits, uniform, chosen, is_last,

@@ -59,7 +59,7 @@ class Log(NamedTuple):
     oldest: Tensor
 
 
-class GpuStepper:
+class GpuRows:
     """Model, states and random numbers of showers that are sampled on a GPU.
 
     The results of a row do not depend on other rows. No call waits for the GPU.
@@ -81,7 +81,7 @@ class GpuStepper:
         order = slice_order(model.coding.slices, readout_slices(config))
         self._order = torch.as_tensor(order, dtype=torch.int64, device=self.device)
         # The kernels take the bits of the seed.
-        self._seed = torch.from_numpy(np.array([seed], np.uint64).view(np.int64)).to(self.device)
+        self.seed = torch.from_numpy(np.array([seed], np.uint64).view(np.int64)).to(self.device)
         self._most_hits = most_hits_of(model)
 
         def integers(*shape: int, value: int = 0, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -101,10 +101,6 @@ class GpuStepper:
         self._chosen, self._energy = integers(rows), integers(rows)
         self._is_last, self._enters = (integers(rows, dtype=torch.int8) for _ in range(2))
         self._queued = 0
-        self._launch: CapturedStep[int, None] = CapturedStep(
-            lambda _: self._steps(), lambda _: None, device=self.device
-        )
-        self._launch.inputs(0)
 
     def enqueue(self, shower: IntArray, index: IntArray, rest: IntArray, condition: Array) -> None:
         """Add showers to the queue, which must have room for them.
@@ -121,33 +117,18 @@ class GpuStepper:
         self._queued += len(shower)
         self._tail.fill_(self._queued)
 
-    def launch(self) -> Log:
-        """Let showers enter free rows, and choose the next hits of all rows.
-
-        Returns:
-            The hits, which later launches do not change.
-        """
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False), device_guard(self._rest):
-            found = self._launch(0)
-        return Log(found[:-1], found[-1, 0], found[-1, 1])
-
-    def close(self) -> None:
-        """Wait for all launches, and drop the graph.
-
-        The graph refers to the stepper. If the garbage collector freed it during the capture of another graph, that
-        capture would fail.
-        """
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self._launch.forget()
-
     def _moved(self, given: Array) -> Tensor:
         """Copy an array to the device. The copy from pinned memory does not wait for the device."""
         tensor = torch.from_numpy(np.ascontiguousarray(given))
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
-    def _steps(self) -> Tensor:
-        """Return the log of a launch: a row for each hit, and a last one."""
+    def steps(self) -> Tensor:
+        """Let showers enter free rows, and choose the next hits of all rows.
+
+        Returns:
+            (STEPS * R + 1, 4) int64 log: a row for each hit, and a last one with the number of showers that have left
+            the queue and the number of the first shower in progress; see `Log`.
+        """
         from supa_mamba.generator.sampling.kernels import rows as kernels
 
         coding = self._model.coding
@@ -173,8 +154,7 @@ class GpuStepper:
         from supa_mamba.generator.sampling.kernels import rows as kernels
 
         size = state[0].numel()
-        block = min(1024, power_of_two(size))
-        kernels.clear_kernel[(self._rows * -(-size // block),)](state, self._enters, size, BLOCK=block)
+        kernels.clear_kernel[(self._rows,)](state, self._enters, size, BLOCK=min(1024, power_of_two(size)))
 
     def _step(self, hits: Tensor) -> None:
         """Choose the next hit of each row, and write it."""
@@ -192,21 +172,22 @@ class GpuStepper:
             BLOCK=power_of_two(inputs.shape[1]), num_warps=1,
         )  # fmt: skip
         hidden = stack.step(row_linear(inputs, model.inputs.weight, model.inputs.bias), self._state, self._slot)
+        hidden = hidden + row_linear(inputs, model.direct.weight, model.direct.bias)
         known = torch.empty_like(hidden)
         features = {"WIDTH": width, "FEATURES": power_of_two(width), "num_warps": 1}
         choices.next_kernel[(rows,)](
             _applied(model.next_head, hidden), hidden, self._of_slice, model.chosen_slice.bias, self._order,
-            self._seed, self._index, self._slot, self._rest, self._previous_slice, self._number, self._chosen,
+            self.seed, self._index, self._slot, self._rest, self._previous_slice, self._number, self._chosen,
             self._is_last, known, self._most_hits, SLICES=slices, BLOCK=power_of_two(slices), **features,
         )  # fmt: skip
         choices.energy_kernel[(rows,)](
-            _applied(model.energy_head, known), model.chosen_energy.weight, model.chosen_energy.bias, self._seed,
+            _applied(model.energy_head, known), model.chosen_energy.weight, model.chosen_energy.bias, self.seed,
             self._index, self._slot, self._number, self._is_last, self._rest, self._energy, self._energy_logit, known,
             BITS=SHARE_BITS, COMPONENTS=sizes.energy_components, BLOCK=power_of_two(sizes.energy_components),
             **features,
         )  # fmt: skip
         choices.position_kernel[(rows,)](
-            _applied(model.position_head, known), self._seed, self._index, self._shower, self._chosen, self._is_last,
+            _applied(model.position_head, known), self.seed, self._index, self._shower, self._chosen, self._is_last,
             self._energy, self._slot, self._previous_slice, self._position, self._number, self._number_in_slice,
             self._distance, hits, PLANE=sizes.position_components, RINGS=sizes.ring_components,
             BLOCK=power_of_two(sizes.position_components + sizes.ring_components), num_warps=1,
@@ -217,3 +198,35 @@ def _applied(head: nn.Sequential, x: Tensor) -> Tensor:
     """Apply a perceptron with one hidden layer."""
     first, last = (layer for layer in head if isinstance(layer, nn.Linear))
     return row_linear(row_linear(x, first.weight, first.bias, use_silu=True), last.weight, last.bias)
+
+
+class GpuStepper:
+    """Steps of rows as CUDA graphs.
+
+    Args:
+        rows: The rows.
+    """
+
+    def __init__(self, rows: GpuRows) -> None:
+        self._rows = rows
+        # The graph must not refer to this object: the garbage collector would free both at an unknown time, and the
+        # capture of another graph would fail.
+        self._captured: CapturedStep[int, None] = CapturedStep(
+            lambda _: rows.steps(), lambda _: None, device=rows.device
+        )
+        self._captured.inputs(0)
+
+    def launch(self) -> Log:
+        """Let showers enter free rows, and choose the next hits of all rows.
+
+        Returns:
+            The hits, which later launches do not change.
+        """
+        device = self._rows.device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False), device_guard(self._rows.seed):
+            found = self._captured(0)
+        return Log(found[:-1], found[-1, 0], found[-1, 1])
+
+    def close(self) -> None:
+        """Wait for all launches, whose memory will be used for something else."""
+        self._captured.forget()

@@ -11,7 +11,7 @@ from supa import Run, Showers
 from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling.blocks import UNIT, Block
-from supa_mamba.generator.sampling.gpu import GpuStepper, Log
+from supa_mamba.generator.sampling.gpu import GpuRows, GpuStepper, Log
 from supa_mamba.generator.sampling.leaks import LeakSampler
 from supa_mamba.generator.sampling.limits import most_hits_of
 from supa_mamba.generator.sampling.rows import Hits
@@ -24,7 +24,7 @@ _MOST_UNITS = 256
 _AHEAD = 2
 """Launches in progress, so that the GPU never waits for the host."""
 
-_FAR_AHEAD = 16
+_FAR_AHEAD = 64
 """Launches in progress while the host converts a block of showers."""
 
 
@@ -43,8 +43,8 @@ def pieces_on_gpu(model: ShowerGenerator, run: Run, seed: int, num_showers: int,
     """
     units = max(1, min(_HITS // most_hits_of(model) // UNIT, _MOST_UNITS))
     stock = max(units * UNIT, rows)
-    stepper = GpuStepper(model, run.config, seed, rows, stock + units * UNIT)
-    return _pieces(model.coding, stepper, LeakSampler(model, seed), run, num_showers, units, stock)
+    on_gpu = GpuRows(model, run.config, seed, rows, stock + units * UNIT)
+    return _pieces(model.coding, on_gpu, LeakSampler(model, seed), run, num_showers, units, stock)
 
 
 class _Flight:
@@ -63,16 +63,24 @@ class _Flight:
 
 
 def _pieces(
-    coding: HitCoding, stepper: GpuStepper, leaks: LeakSampler, run: Run, num_showers: int, units: int, stock: int
+    coding: HitCoding, rows: GpuRows, leaks: LeakSampler, run: Run, num_showers: int, units: int, stock: int
 ) -> Iterator[Showers]:
+    stepper = GpuStepper(rows)
     try:
-        yield from _finished_blocks(coding, stepper, leaks, run, num_showers, units, stock)
+        yield from _finished_blocks(coding, rows, stepper, leaks, run, num_showers, units, stock)
     finally:
         stepper.close()
 
 
 def _finished_blocks(
-    coding: HitCoding, stepper: GpuStepper, leaks: LeakSampler, run: Run, num_showers: int, units: int, stock: int
+    coding: HitCoding,
+    rows: GpuRows,
+    stepper: GpuStepper,
+    leaks: LeakSampler,
+    run: Run,
+    num_showers: int,
+    units: int,
+    stock: int,
 ) -> Iterator[Showers]:
     blocks, ends = deque[Block](), deque[int]()
     flights, logs = deque[_Flight](), list[Tensor]()
@@ -82,7 +90,7 @@ def _finished_blocks(
         while not is_prepared and queued - entered < stock:
             block = Block.prepared(leaks, coding, run, num_showers, prepared, units)
             place = block.waiting - block.start
-            stepper.enqueue(block.waiting, run.first + block.waiting, block.energy[place], block.condition[place])
+            rows.enqueue(block.waiting, run.first + block.waiting, block.energy[place], block.condition[place])
             prepared, queued = block.stop, queued + len(block.waiting)
             is_prepared = prepared == num_showers
             blocks.append(block)

@@ -8,7 +8,6 @@ import triton.language as tl
 
 from supa_mamba.generator.model import SHORTEST
 from supa_mamba.generator.sampling.kernels.math import LN_2, log1p_of_integer
-from supa_mamba.ops.kernel_math import mask_if
 
 _SHORTEST = tl.constexpr(SHORTEST)
 
@@ -56,13 +55,16 @@ def enter_kernel(
 
 @triton.jit
 def clear_kernel(state_ptr, enters_ptr, size, BLOCK: tl.constexpr):
-    # A state of a layer has ``size`` values for each row.
-    blocks = tl.cdiv(size, BLOCK)
-    m = (tl.program_id(0) // blocks).to(tl.int64)
-    enters = tl.load(enters_ptr + m) > 0
-    place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    # One program clears the ``size`` values of a row, if a shower enters it.
+    m = tl.program_id(0).to(tl.int64)
+    left = tl.where(tl.load(enters_ptr + m) > 0, size, 0)
+    state_ptr += m * size
     zero = tl.zeros((BLOCK,), state_ptr.dtype.element_ty)
-    tl.store(state_ptr + m * size + place, zero, mask_if(enters, place < size))
+    first = left * 0
+    while first < left:
+        place = first + tl.arange(0, BLOCK)
+        tl.store(state_ptr + place, zero, place < left)
+        first += BLOCK
 
 
 @triton.jit
