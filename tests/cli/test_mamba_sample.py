@@ -122,6 +122,11 @@ def test_what_was_sampled_before_an_interruption_or_on_a_full_disk_is_kept(run, 
     ("arguments", "message"),
     [
         (["g.ckpt", "s.h5", "-n", 3, "--energy", "1:200"], "incident_energy: 200 GeV was given, but the training"),
+        pytest.param(
+            ["g.ckpt", "s.h5", "-n", 3, "--device", "cuda"],
+            "--device: The device cuda was given, but PyTorch finds no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
         (["g.ckpt", "s.h5", "-n", 3, "--preset", "standard"], "the preset 'standard' was given, but the training"),
         (["g.ckpt", "s.h5", "-n", 3, "--set", "split_late=0.9"], "differs in split_late"),
         (

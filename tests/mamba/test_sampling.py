@@ -267,11 +267,11 @@ def on_gpu(request, monkeypatch):
     return sample
 
 
-@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer"])
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "transformer"])
 def test_a_gpu_samples_the_showers_of_a_cpu_in_every_batch(on_gpu, kind):
-    model = model_of(LEAKY, kind, ends=-1.0, layers=4 if kind == "hybrid" else 1)
-    expected = sample_showers(model, LEAKY, 8, seed=4, first=30)
-    found = on_gpu(model, LEAKY, 8, seed=4, first=30, batch_size=3)
+    model = model_of(LEAKY, kind, ends=-1.0, layers=1)
+    expected = sample_showers(model, LEAKY, 5, seed=4, first=30)
+    found = on_gpu(model, LEAKY, 5, seed=4, first=30, batch_size=2)
     np.testing.assert_array_equal(found.offset, expected.offset)
     for name in ("slice", "index", "incident_energy"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

@@ -15,7 +15,7 @@ from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.readout import readout_slices, slice_order
 from supa_mamba.generator.sampling.limits import initial_state, most_hits_of
 from supa_mamba.modules.states import AttentionState
-from supa_mamba.ops.backend import device_guard
+from supa_mamba.ops.backend import device_guard, load_backend
 from supa_mamba.ops.kernel_inputs import power_of_two
 from supa_mamba.ops.row_linear.function import row_linear
 
@@ -75,6 +75,7 @@ class GpuRows:
     def __init__(self, model: ShowerGenerator, config: ShowerConfig, seed: int, rows: int, capacity: int) -> None:
         self._model = copy.deepcopy(model).float()
         self.device = self._model.inputs.weight.device
+        load_backend(self._model.inputs.weight, "supa_mamba.ops.row_linear")  # raises an error without Triton
         self._rows, self._capacity = rows, capacity
         self._state = initial_state(self._model, rows)
         self._of_slice = self._model.chosen_slice.weight.t().contiguous()
