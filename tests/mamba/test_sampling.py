@@ -267,7 +267,7 @@ def on_gpu(request, monkeypatch):
     return sample
 
 
-@pytest.mark.parametrize("kind", ["mamba", "mamba2", "transformer"])
+@pytest.mark.parametrize("kind", ["mamba2", "transformer"])
 def test_a_gpu_samples_the_showers_of_a_cpu_in_every_batch(on_gpu, kind):
     model = model_of(LEAKY, kind, ends=-1.0, layers=1)
     expected = sample_showers(model, LEAKY, 5, seed=4, first=30)
