@@ -39,10 +39,14 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction
 
+import supa
 from supa_mamba import (
+    GeneratorConfig,
+    HitCoding,
     InputBuffer,
     Mamba2,
     ReplayCache,
+    ShowerGenerator,
     add_rms_norm,
     buffered_state_update,
     causal_conv1d,
@@ -54,6 +58,7 @@ from supa_mamba import (
     selective_state_update,
     ssd,
 )
+from supa_mamba.generator.sampling.gpu import GpuRows
 from supa_mamba.modules.rotary import rotary_rates
 from supa_mamba.ops import backend
 from supa_mamba.ops.attention_step.function import attention_step
@@ -279,14 +284,15 @@ def other_cases(dtype: torch.dtype) -> dict[str, Callable[[], None]]:
 
 
 def single_precision_cases() -> dict[str, Callable[[], None]]:
-    """Return the operations whose kernels support single precision only: linear layers and attention of steps."""
+    """Return what has kernels in single precision only: linear layers and attention of steps, and sampling."""
 
     def linear_layers() -> None:
         x = torch.randn(2, 1024)
         for features in (37, 64, 1024):
-            weight = torch.randn(512, features)
-            row_linear(x[:, :features], weight)
-            row_linear(x[:, :features], weight, torch.randn(512), use_silu=True)
+            for outputs in (512, 1024):
+                weight = torch.randn(outputs, features)
+                row_linear(x[:, :features], weight)
+                row_linear(x[:, :features], weight, torch.randn(outputs), use_silu=True)
 
     def attention(width: int) -> None:
         qkv, keys, values = torch.randn(2, 3, 4, width), torch.zeros(2, 8, 4, width), torch.zeros(2, 8, 4, width)
@@ -294,8 +300,14 @@ def single_precision_cases() -> dict[str, Callable[[], None]]:
         for rotated in (0, width):
             attention_step(qkv, keys, values, lengths, slots, rates=rotary_rates(rotated))
 
+    def sampling() -> None:
+        showers = supa.simulate(20, "critical", seed=1)
+        model = ShowerGenerator(GeneratorConfig(d_model=192, n_layer=1), HitCoding.fit(showers))
+        GpuRows(model, showers.config, seed=1, rows=2, capacity=4).steps()
+
     return {
         "linear layers": linear_layers,
+        "sampling": sampling,
         **{f"attention, heads of {width}": lambda width=width: attention(width) for width in (16, 64, 256)},
     }
 
