@@ -19,8 +19,8 @@ from torch import Tensor
 import supa
 from supa_mamba import GeneratorCheckpoint, HitBatch, ShowerGenerator
 from supa_mamba.generator.coding import SHARE_BITS
-from supa_mamba.generator.model import Previous, previous_of
-from supa_mamba.generator.sampling.choices import choose_hits, remaining_of
+from supa_mamba.generator.model import previous_of
+from supa_mamba.generator.sampling.choices import after_hits, before_first_hits, choose_hits
 from supa_mamba.generator.sampling.limits import initial_state, most_hits_of
 
 SEED = 77
@@ -74,13 +74,9 @@ def drift(model: ShowerGenerator, batch: HitBatch, begin: int) -> dict[str, list
     used = known < counts
     known = torch.minimum(known + 1, counts)
     state, random = initial_state(model, count), torch.Generator().manual_seed(SEED)
-    zero, nothing = torch.zeros_like(counts), torch.zeros(count, device=device)
     whole = 2.0**SHARE_BITS
     rest = torch.full_like(counts, 1 << SHARE_BITS)
-    before = Previous(
-        zero + model.coding.num_slices, torch.zeros(count, 2, device=device), nothing, remaining_of(rest), zero, zero,
-        nothing, batch.condition,
-    )  # fmt: skip
+    before = before_first_hits(model, rest, batch.condition)
     alive, sampled = used.clone(), torch.zeros(model.coding.num_slices, device=device)
     for step in range(most_hits_of(model)):
         hidden: Tensor = model.stack.step(model.embed(before), state)
@@ -94,12 +90,8 @@ def drift(model: ShowerGenerator, batch: HitBatch, begin: int) -> dict[str, list
         chosen = torch.where(is_true, batch.slice[row], after.slice)
         position = torch.where(is_true[:, None], batch.position[row], after.position)
         logit = torch.where(is_true, batch.energy_logit[row], after.energy_logit)
-        in_slice = torch.where(chosen == before.slice, before.number_in_slice, 0) + 1
-        distance = torch.where(before.number > 0, (position - before.position).square().sum(1).sqrt(), 0.0)
         sampled += torch.bincount(chosen[alive], minlength=len(sampled))
-        before = Previous(
-            chosen, position, logit, remaining_of(rest), before.number + 1, in_slice, distance, batch.condition
-        )
+        before = after_hits(before, chosen, position, logit, rest)
         alive &= torch.where(is_true, step + 1 < counts, ~is_last)
         if not alive.any():
             break

@@ -5,7 +5,7 @@
 
 For each checkpoint of ``supa mamba train-generator`` the script samples showers, simulates as many, and prints
 
-- the largest pull of a mean against its exact expectation, for 10,000 samples and with all,
+- the pulls of the means against their exact expectations, for 10,000 samples,
 - the areas under the ROC curve of three classifiers: boosted trees that see all observables of showers but the response
   (high-level), boosted trees that see the energies in the cells of ``supa.CALOGAN`` (low-level), and a bidirectional
   Mamba encoder that sees the hits in order (hit-level),
@@ -27,9 +27,10 @@ from torch import Tensor
 from torch.nn import functional
 
 import supa
-from supa.comparison.sample_statistics import SampleStatistics
 from supa.distances import classifier_auc
+from supa.distances.classifier import area_under_curve
 from supa_mamba import EncoderConfig, GeneratorCheckpoint, HitCoding, ShowerEncoder, sample_showers
+from supa_mamba.generator.sample_comparison import observables_of
 
 SEED = 7
 MOST_FOR_PULLS = 10_000
@@ -100,9 +101,7 @@ def figures(true: supa.Showers, other: supa.Showers, coding: HitCoding, given: a
     finite = [o for o in compared.observables if np.isfinite(o.distance.value)]
     worst = sorted(finite, key=lambda o: -o.distance.value)[:5]
     found["largest distances"] = {o.name: round(o.distance.value, 4) for o in worst}
-    columns = [SampleStatistics.of(x).columns for x in (true, other)]
-    names = [name for name in columns[0] if name in columns[1] and name != "response"]
-    high = classifier_auc(*(np.column_stack([of[name] for name in names]) for of in columns), seed=SEED)
+    high = classifier_auc(*observables_of(compared), seed=SEED)
     low = classifier_auc(*(supa.CALOGAN.energies(x) for x in (true, other)), seed=SEED)
     found["high-level AUC"], found["low-level AUC"] = ([round(a.auc, 4), round(a.equal_error, 4)] for a in (high, low))
     if not given.no_hits:
@@ -169,10 +168,8 @@ def gathered(points: Tensor, offset: Tensor, chosen: Tensor) -> tuple[Tensor, Te
 
 def area(true: Any, other: Any) -> list[float]:
     """Return the area under the ROC curve, and its error for equal samples."""
-    ranks = np.argsort(np.argsort(np.concatenate([true, other]))) + 1.0
     n, m = len(true), len(other)
-    found = (ranks[n:].sum() - m * (m + 1) / 2) / (n * m)
-    return [round(float(found), 4), round(float(np.sqrt((n + m + 1) / (12 * n * m))), 4)]
+    return [round(area_under_curve(true, other)[0], 4), round(float(np.sqrt((n + m + 1) / (12 * n * m))), 4)]
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from supa import ShowerConfig
 from supa_mamba import GeneratorCheckpoint, ShowerGenerator, sample_showers
+from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import Previous
-from supa_mamba.generator.sampling.choices import choose_hits, remaining_of
+from supa_mamba.generator.sampling.choices import before_first_hits, choose_hits
 from supa_mamba.generator.sampling.limits import most_hits_of
 from supa_mamba.generator.sampling.naive import naive_sample
 
@@ -90,11 +91,8 @@ def sample_to_the_end(model: ShowerGenerator, config: ShowerConfig, count: int) 
     incident = torch.full((PADDED,), config.spectrum.values[0], dtype=torch.float64, device=device)
     condition = model.coding.conditions(config, incident)
     for _ in range(0, count, PADDED):
-        rest = torch.full((PADDED,), 1 << 40, device=device)
-        zero, nothing = torch.zeros_like(rest), torch.zeros(PADDED, device=device)
-        position = torch.zeros(PADDED, 2, device=device)
-        slices = zero + model.coding.num_slices
-        before = Previous(slices, position, nothing, remaining_of(rest), zero, zero, nothing, condition)
+        rest = torch.full((PADDED,), 1 << SHARE_BITS, device=device)
+        before = before_first_hits(model, rest, condition)
         known: list[Previous] = []
         for length in range(1, most_hits_of(model) + 1):
             known.append(before)

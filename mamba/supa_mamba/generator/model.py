@@ -346,12 +346,20 @@ def previous_of(batch: HitBatch, slices: int) -> Previous:
         batch.remaining,
         batch.number,
         shifted(batch.number_in_slice + 1, 0),
-        torch.where(batch.number < 2, 0.0, _length(batch.position.roll(1, 0) - batch.position.roll(2, 0))),
+        torch.where(batch.number < 2, 0.0, length(batch.position.roll(1, 0) - batch.position.roll(2, 0))),
         batch.condition[shower],
     )
 
 
-def _length(vector: Tensor) -> Tensor:
+def length(vector: Tensor) -> Tensor:
+    """Return the lengths of vectors.
+
+    Args:
+        vector: (T, 2) vectors.
+
+    Returns:
+        (T,) lengths.
+    """
     return vector.square().sum(1).sqrt()
 
 

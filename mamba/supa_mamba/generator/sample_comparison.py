@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from supa import Comparison, ShowerConfig, Showers, compare
+from supa.arrays import FloatArray
 from supa.checks import check_int
 from supa.distances import classifier_auc
 from supa_mamba.generator.model import ShowerGenerator
@@ -95,13 +96,24 @@ class SampleComparison:
         return {name: max(values) for name, values in found.items()}
 
 
-def _auc(comparison: Comparison) -> float | None:
-    """Return the area of a classifier, or None without scikit-learn."""
+def observables_of(comparison: Comparison) -> list[FloatArray]:
+    """Return the observables of showers that a classifier compares: all except the response.
+
+    Args:
+        comparison: Comparison of two samples.
+
+    Returns:
+        (n, k) observables of the true and of the generated sample.
+    """
     true, generated = comparison.statistics["true"].columns, comparison.statistics["generated"].columns
     names = [name for name in true if name in generated and name != _ENERGY]
-    features = [np.column_stack([columns[name] for name in names]) for columns in (true, generated)]
+    return [np.column_stack([columns[name] for name in names]) for columns in (true, generated)]
+
+
+def _auc(comparison: Comparison) -> float | None:
+    """Return the area of a classifier, or None without scikit-learn."""
     try:
-        return classifier_auc(*features).auc
+        return classifier_auc(*observables_of(comparison)).auc
     except ValueError as error:
         if "scikit-learn" not in str(error):
             raise

@@ -8,7 +8,7 @@ from torch import Tensor
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.hits import ALL_LEAKS, NO_LEAK
 from supa_mamba.generator.mixtures import categorical_sample
-from supa_mamba.generator.model import Previous, ShowerGenerator
+from supa_mamba.generator.model import Previous, ShowerGenerator, length
 from supa_mamba.generator.sampling.limits import most_hits_of
 
 _UNIT = SHARE_BITS * math.log(2.0)
@@ -46,6 +46,43 @@ def remaining_of(rest: Tensor) -> Tensor:
     return (rest.double().log() - _UNIT).float()
 
 
+def before_first_hits(model: ShowerGenerator, rest: Tensor, condition: Tensor) -> Previous:
+    """Return what is known before the first hits of showers.
+
+    Args:
+        model: The generator.
+        rest: (M,) int64 deposited energies in units of 2^-40 of the incident energies.
+        condition: (M, C) float32 conditions.
+
+    Returns:
+        The values before the first hits.
+    """
+    zero, nothing = torch.zeros_like(rest), condition.new_zeros(len(rest))
+    slices = zero + model.coding.num_slices
+    position = condition.new_zeros(len(rest), 2)
+    return Previous(slices, position, nothing, remaining_of(rest), zero, zero, nothing, condition)
+
+
+def after_hits(before: Previous, number: Tensor, position: Tensor, energy_logit: Tensor, rest: Tensor) -> Previous:
+    """Return what is known after hits.
+
+    Args:
+        before: What is known before the hits.
+        number: (M,) int64 numbers of the slices of the hits.
+        position: (M, 2) float32 positions of the hits.
+        energy_logit: (M,) float32 energy logits of the hits.
+        rest: (M,) int64 remaining energies after the hits.
+
+    Returns:
+        The values before the next hits.
+    """
+    in_slice = torch.where(number == before.slice, before.number_in_slice, 0) + 1
+    distance = torch.where(before.number > 0, length(position - before.position), 0.0)
+    return Previous(
+        number, position, energy_logit, remaining_of(rest), before.number + 1, in_slice, distance, before.condition
+    )
+
+
 def choose_hits(
     model: ShowerGenerator, hidden: Tensor, before: Previous, rest: Tensor, uniform: Tensor
 ) -> tuple[Tensor, Tensor, Previous]:
@@ -73,10 +110,5 @@ def choose_hits(
     logit = torch.where(is_last, 0.0, energy.double().log() - (rest - energy).double().log()).float()
     energy = torch.where(is_last, rest, energy)
     where = model.position_distribution(known, is_last, logit, before.remaining, before.position)
-    in_slice = torch.where(chosen == before.slice, before.number_in_slice, 0) + 1
     position = where.sample(uniform[:, 4:]).float()
-    remaining = remaining_of(rest - energy)
-    distance = (position - before.position).square().sum(1).sqrt()
-    distance = torch.where(before.number > 0, distance, 0.0)
-    after = Previous(chosen, position, logit, remaining, before.number + 1, in_slice, distance, before.condition)
-    return energy, is_last, after
+    return energy, is_last, after_hits(before, chosen, position, logit, rest - energy)

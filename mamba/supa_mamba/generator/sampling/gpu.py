@@ -20,7 +20,7 @@ from supa_mamba.ops.kernel_inputs import power_of_two
 from supa_mamba.ops.row_linear.function import row_linear
 
 STEPS = 4
-"""Steps of a launch. Free rows receive new showers between launches, so a shower waits for half of them on average."""
+"""Steps of a launch. Showers enter between launches, so a free row waits for half of the steps on average."""
 
 _NOBODY = 2**62
 """Number of the oldest shower if none is in progress."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from supa import ShowerConfig
 from supa.primaries import draw_primaries
 from supa_mamba.generator.model import Previous, ShowerGenerator
-from supa_mamba.generator.sampling.choices import choose_deposits, choose_hits, remaining_of
+from supa_mamba.generator.sampling.choices import before_first_hits, choose_deposits, choose_hits
 from supa_mamba.generator.sampling.rows import Hits
 from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
 
@@ -30,9 +30,7 @@ def naive_sample(model: ShowerGenerator, config: ShowerConfig, seed: int, index:
     condition = model.coding.conditions(config, incident)
     rest = choose_deposits(model, condition, torch.from_numpy(leak_uniforms(seed, indices)))
     deposited, hits, rows = int(rest), Hits.joined([]), list[Previous]()
-    zero, nothing = torch.zeros(1, dtype=torch.int64), torch.zeros(1)
-    slices = zero + model.coding.num_slices
-    before = Previous(slices, torch.zeros(1, 2), nothing, remaining_of(rest), zero, zero, nothing, condition)
+    before = before_first_hits(model, rest, condition)
     while rest:
         rows.append(before)
         known = Previous(*(torch.cat(columns) for columns in zip(*rows, strict=True)))

@@ -8,17 +8,15 @@ import triton
 import triton.language as tl
 
 from supa_mamba.generator.sampling.kernels.math import (
-    LN_2,
     SCALE,
     SPREAD,
     TWO_PI,
     chosen_category,
     normal_quantile,
     scale_of,
-    sigmoid,
     uniforms,
 )
-from supa_mamba.ops.kernel_math import mask_if
+from supa_mamba.ops.kernel_math import LN_2, mask_if, sigmoid
 
 
 @triton.jit

@@ -7,7 +7,6 @@ from supa_mamba.generator.mixtures import HIGHEST_LOG_SCALE, HIGHEST_LOG_SPREAD,
 from supa_mamba.generator.sampling.uniforms import OWNER
 from supa_mamba.ops.kernel_math import softplus
 
-LN_2 = tl.constexpr(0.6931471805599453)
 TWO_PI = tl.constexpr(6.283185307179586)
 SCALE = tl.constexpr(HIGHEST_LOG_SCALE)
 SPREAD = tl.constexpr(HIGHEST_LOG_SPREAD)
@@ -28,11 +27,6 @@ def uniforms(seed_ptr, index, block):
 @triton.jit
 def to_unit(word):
     return (word.to(tl.float64) + 0.5) * _TO_UNIT
-
-
-@triton.jit
-def sigmoid(x):
-    return 1.0 / (1.0 + tl.exp(-x))
 
 
 @triton.jit

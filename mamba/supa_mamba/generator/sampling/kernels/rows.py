@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 
 from supa_mamba.generator.model import SHORTEST
-from supa_mamba.generator.sampling.kernels.math import LN_2, log1p_of_integer
+from supa_mamba.generator.sampling.kernels.math import log1p_of_integer
+from supa_mamba.ops.kernel_math import LN_2
 
 _SHORTEST = tl.constexpr(SHORTEST)
 
