@@ -140,10 +140,15 @@ def hit_level_auc(true: supa.Showers, other: supa.Showers, coding: HitCoding, de
 
 def hits_of(showers: supa.Showers, coding: HitCoding, device: str) -> tuple[Tensor, Tensor]:
     """Return (hits, 5) features and the offsets: slice, x, y, and the logarithms of energy and remaining energy."""
-    batch = coding.encode(showers)
-    energy = batch.remaining + torch.where(batch.is_last, 0.0, functional.logsigmoid(batch.energy_logit))
-    columns = [batch.slice / coding.num_slices, *batch.position.unbind(1), energy / 4, batch.remaining / 4]
-    return torch.stack([column.float() for column in columns], 1).to(device), batch.offset.to(device)
+    counts = showers.num_hits
+    incident = np.repeat(showers.incident_energy, counts).astype(np.float64)
+    total = np.concatenate([[0.0], np.cumsum(showers.energy / incident)])
+    # Differences of sums have errors of rounding of 1e-12 of the incident energy, like the last hits.
+    remaining = np.maximum(np.repeat(total[showers.offset[1:]], counts) - total[:-1], 1e-12)
+    position = np.stack([showers.x, showers.y]) / coding.position_scale
+    of_slice = (showers.slice - coding.slices[0]) / coding.num_slices
+    points = np.stack([of_slice, *position, np.log(showers.energy / incident) / 4, np.log(remaining) / 4], 1)
+    return torch.from_numpy(points.astype(np.float32)).to(device), torch.from_numpy(showers.offset).to(device)
 
 
 def batch_of(rows: Any, numbers: Any, split: int) -> tuple[Tensor, Tensor, Tensor]:

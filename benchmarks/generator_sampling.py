@@ -5,8 +5,8 @@
 
 For each checkpoint of ``supa mamba train-generator``, the script prints showers per second and milliseconds per shower,
 beside those of a sampler without a state, which computes the whole sequences again for each hit. On a CPU this is the
-reference for one shower at a time; on a GPU it is a batch of showers, all of which run to the largest possible number
-of hits. A number of showers is chosen such that a measurement takes about the given time; compilation is not part of
+reference for one shower at a time; on a GPU it is a batch of showers, all of which run to the largest number of hits of
+the batch. A number of showers is chosen such that a measurement takes about the given time; compilation is not part of
 it.
 """
 
@@ -26,9 +26,9 @@ from supa import ShowerConfig
 from supa_mamba import GeneratorCheckpoint, ShowerGenerator, sample_showers
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import Previous
-from supa_mamba.generator.sampling.choices import before_first_hits, choose_hits
-from supa_mamba.generator.sampling.limits import most_hits_of
+from supa_mamba.generator.sampling.choices import after_hits, before_first_hits, choose_hits, choose_profiles
 from supa_mamba.generator.sampling.naive import naive_sample
+from supa_mamba.generator.sampling.uniforms import PER_HIT, PER_SLICE
 
 SEED = 1
 BATCH_SIZES = {"cpu": [1, 100, 1024], "cuda": [1, 100, 1024, 4096, 10_000]}
@@ -86,24 +86,34 @@ def measured(path: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 @torch.no_grad()
 def sample_to_the_end(model: ShowerGenerator, config: ShowerConfig, count: int) -> None:
-    """Sample batches of showers without a state, each up to the largest possible number of hits."""
+    """Sample batches of showers without a state, each up to the last hit of its longest shower."""
     device = model.inputs.weight.device
     incident = torch.full((PADDED,), config.spectrum.values[0], dtype=torch.float64, device=device)
     condition = model.coding.conditions(config, incident)
+    deposit = torch.full((PADDED,), 1 << SHARE_BITS, device=device)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(PADDED, *shape, dtype=torch.float64, device=device)
+
     for _ in range(0, count, PADDED):
-        rest = torch.full((PADDED,), 1 << SHARE_BITS, device=device)
-        before = before_first_hits(model, rest, condition)
+        profile = choose_profiles(model, condition, deposit, uniform(model.coding.num_slices, PER_SLICE))
+        before, rest = before_first_hits(*profile, condition)
+        total = profile[0].sum(1)
         known: list[Previous] = []
-        for length in range(1, most_hits_of(model) + 1):
+        for length in range(1, int(total.max()) + 1):
             known.append(before)
             # Rows of a shower are neighbours.
             rows = Previous(*(torch.stack(columns, 1).flatten(0, 1) for columns in zip(*known, strict=True)))
             offset = torch.arange(0, PADDED * length + 1, length, device=device)
             hidden: Tensor = model.hidden(rows, offset, max_length=length)[length - 1 :: length]
-            uniform = torch.rand(PADDED, 7, dtype=torch.float64, device=device)
-            energy, _, before = choose_hits(model, hidden, before, rest, uniform)
-            # A shower that is finished goes on with one unit of energy, because its rows are computed all the same.
-            rest = (rest - energy).clamp(min=1)
+            energy, logit, position = choose_hits(model, hidden, before, rest, uniform(PER_HIT))
+            after, of_next = after_hits(before, position, logit, rest - energy, *profile)
+            # The last hit of a shower that is finished is computed again.
+            goes_on = length < total
+            rest = torch.where(goes_on, of_next, rest)
+            before = Previous(
+                *(torch.where(goes_on.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(after, before, strict=True))
+            )
     if device.type == "cuda":
         torch.cuda.synchronize()
 

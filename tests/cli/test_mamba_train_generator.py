@@ -63,7 +63,7 @@ def test_a_generator_of_a_file_is_trained_and_stored(train):
     assert code == 0, err
     assert re.search(r"mamba2: \d\d showers to train on, \d+ to validate on; [\d,]+ parameters in 1 layer of 32", err)
     assert re.search(r"generator  epoch 1  nats per hit [\d.]+  nats per shower [\d.]+  validation nats per hit", err)
-    for part in ("leak", "next", "energy", "position"):
+    for part in ("leak", "profile", "energy", "position"):
         assert re.search(rf"^{part}  epoch 1  nats per hit -?[\d.]+  validation nats per hit -?[\d.]+$", err, re.M)
     assert re.search(r"^best epoch: generator  epoch 1  nats per hit ", out, re.M)
     assert re.search(r"^g.ckpt: 2 epochs, [\d.]+ s, .* showers/s\n$", out.splitlines(keepends=True)[-1])

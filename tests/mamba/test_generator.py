@@ -12,6 +12,8 @@ from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
 from supa_mamba.generator.hits import HitColumns
 from supa_mamba.generator.mixtures import LOWEST_LOG_SCALE, NormalMixture, PlaneMixture, categorical_sample
 from supa_mamba.generator.model import Previous, previous_of
+from supa_mamba.generator.number_bins import bin_edges
+from supa_mamba.generator.profile import ProfileNetwork, ProfileRows
 from supa_mamba.generator.trunk import new_stack
 
 MODELS = ["mamba", "mamba2", "hybrid", "transformer"]
@@ -107,16 +109,28 @@ def test_all_kinds_of_leak_are_coded():
     np.testing.assert_array_equal(leak.numpy(), np.where(all_of_it, 2, np.where(none, 0, 1)))
 
 
-def test_counts_and_remaining_energies(showers, coding):
+def test_numbers_and_remaining_energies(showers, coding):
     batch = coding.encode(showers)
     for number, shower in enumerate(showers):
         rows = slice(*batch.offset[number : number + 2].tolist())
         hits = len(shower.energy)
         assert batch.number[rows].tolist() == list(range(hits))
-        expected = [int((shower.slice[:t] == shower.slice[t]).sum()) for t in range(hits)]
-        assert batch.number_in_slice[rows].tolist() == expected
-        rest = np.cumsum(shower.energy[::-1])[::-1] / shower.incident_energy
+        same = shower.slice[:, None] == shower.slice
+        assert batch.number_in_slice[rows].tolist() == np.tril(same, -1).sum(1).tolist()
+        assert batch.left[rows].tolist() == np.triu(same).sum(1).tolist()
+        rest = np.triu(same) @ shower.energy.astype(float) / shower.incident_energy
         np.testing.assert_allclose(batch.remaining[rows].exp(), rest, rtol=1e-5)
+        expected = np.bincount(shower.slice - coding.slices[0], minlength=coding.num_slices)
+        np.testing.assert_array_equal(batch.count[number], expected)
+        assert batch.last_slice[number] == shower.slice.max() - coding.slices[0]
+        energy = np.bincount(shower.slice - coding.slices[0], shower.energy, coding.num_slices) / shower.incident_energy
+        np.testing.assert_allclose(np.where(expected > 0, batch.slice_energy[number].exp(), 0), energy, rtol=1e-5)
+        np.testing.assert_allclose(
+            batch.slice_remaining[number].exp(), np.cumsum(energy[::-1])[::-1], rtol=1e-4, atol=1e-10
+        )
+        share = torch.sigmoid(batch.slice_logit[number].double()) * batch.slice_remaining[number].double().exp()
+        has_share = (expected > 0) & (np.arange(len(expected)) < int(batch.last_slice[number]))
+        np.testing.assert_allclose(share[has_share], energy[has_share], rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -145,34 +159,74 @@ def test_the_likelihood_equals_that_of_single_steps(showers, coding, kind):
         parallel = model(batch)
         options = {"max_length": int(counts.max())} if kind in ("hybrid", "transformer") else {}
         state = model.stack.init_state(len(showers), **options)
-        previous, found = previous_of(batch, coding.num_slices), torch.zeros(len(batch.slice))
+        previous, found = previous_of(batch), torch.zeros(len(batch.slice))
         for t in range(int(counts.max())):
             slots = torch.nonzero(counts > t)[:, 0]
             rows = batch.offset[slots] + t
             one = Previous(*(x[rows] for x in previous))
             hidden = model.stack.step(model.embed(one), state, slots)
-            of_rows = {name: getattr(batch, name)[rows] for name in batch._fields[5:]}
+            of_rows = {name: getattr(batch, name)[rows] for name in batch._fields[batch._fields.index("slice") :]}
             terms = model.log_likelihood(hidden, one, batch._replace(**of_rows))
-            found[rows] = terms.next + terms.energy + terms.position
-    torch.testing.assert_close(found, parallel.next + parallel.energy + parallel.position, rtol=1e-4, atol=1e-4)
+            found[rows] = terms.energy + terms.position
+    torch.testing.assert_close(found, parallel.energy + parallel.position, rtol=1e-4, atol=1e-4)
 
 
 def test_the_likelihood_of_a_hit_does_not_depend_on_later_hits(showers, coding):
     model, batch = model_of(coding), coding.encode(showers)
-    hidden = model.embed(previous_of(batch, coding.num_slices))
+    hidden = model.embed(previous_of(batch))
     row = int(batch.offset[3] + 4)
-    changed = batch._replace(
-        **{name: getattr(batch, name).clone() for name in ("slice", "position", "energy_logit", "number_in_slice")}
-    )
-    for column in changed[5:]:
-        if column.is_floating_point() and column is not batch.remaining and column is not batch.energy_scale:
-            column[row] += 1
-    assert not torch.equal(model.embed(previous_of(changed, coding.num_slices)), hidden)
+    changed = batch._replace(**{name: getattr(batch, name).clone() for name in ("position", "energy_logit")})
+    changed.position[row] += 1
+    changed.energy_logit[row] += 1
+    assert not torch.equal(model.embed(previous_of(changed)), hidden)
     with torch.no_grad():
         before, after = model(batch), model(changed)
-    for a, b in zip(before[1:], after[1:], strict=True):
+    for a, b in zip(before[2:], after[2:], strict=True):
         torch.testing.assert_close(a[:row], b[:row], rtol=0, atol=0)
     assert not torch.equal(before.position[row + 1 :], after.position[row + 1 :])
+
+
+def test_the_likelihood_of_a_slice_does_not_depend_on_later_slices(coding):
+    network = model_of(coding).profile
+    slices, chosen = coding.num_slices, 5
+    generator = torch.Generator().manual_seed(1)
+    count = torch.randint(1, 9, (slices,), generator=generator).expand(slices, -1)
+    energy = torch.randn(slices, generator=generator).expand(slices, -1)
+    number, nothing = torch.arange(slices), torch.zeros(slices)
+    rows = ProfileRows(number, count, energy, nothing, torch.zeros(slices, 1))
+    later = number >= chosen
+    other = rows._replace(count=torch.where(later, 3, count), log_energy=torch.where(later, 1.0, energy))
+    before, after = (network(x) for x in (rows, other))
+    torch.testing.assert_close(before[: chosen + 1], after[: chosen + 1], rtol=0, atol=0)
+    assert not torch.equal(before[chosen + 1], after[chosen + 1])
+
+
+def test_probabilities_of_numbers_of_hits_add_up_to_one(coding):
+    """The largest possible number is in a bin of several numbers."""
+    torch.manual_seed(0)
+    network = ProfileNetwork(1, 3, 200, 1.0, 32, 4)
+    edges = bin_edges(400)
+    numbers = torch.arange(edges[-1])
+    count = torch.zeros(len(numbers), 3, dtype=torch.int64)
+    rows = ProfileRows(0 * numbers, count, count.float(), count[:, 0].float(), count[:, :1].float())
+    for is_final in (False, True):
+        flags = torch.full_like(numbers, is_final, dtype=torch.bool)
+        chances = sum(
+            network.log_likelihood(rows, numbers, torch.full_like(flags, is_last), flags, count[:, 0].float())[0].exp()
+            for is_last in ([True] if is_final else [False, True])
+        )
+        # The end of an empty slice is certain, so it was counted twice.
+        total = chances.sum() - (0.0 if is_final else 0.5 * chances[0])
+        assert total.item() == pytest.approx(1, rel=1e-5)
+        assert (chances[0] == 0) == is_final
+
+
+def test_bins_of_numbers_of_hits():
+    assert bin_edges(1) == [0, 1, 2]
+    edges = np.array(bin_edges(5000))
+    assert edges[-2] <= 5000 < edges[-1]
+    assert (np.diff(edges)[edges[:-1] < 64] == 1).all()
+    assert (np.diff(edges) <= np.maximum(1, edges[:-1] / 32)).all()
 
 
 def test_showers_of_a_batch_are_independent(showers, coding):
@@ -193,14 +247,16 @@ def test_densities_are_those_of_energies():
     """The scales are the derivatives of the logits with respect to energies in GeV."""
     showers = supa.simulate(60, LEAKY, seed=2)
     coding = HitCoding.fit(showers)
-    chosen = showers[int(np.flatnonzero((showers.num_hits > 3) & (showers.leaked_energy > 0))[0])]
+    in_first = np.array([(shower.slice == shower.slice.min(initial=99)).sum() for shower in showers])
+    several = (in_first > 2) & (showers.num_hits > in_first)
+    chosen = showers[int(np.flatnonzero(several & (showers.leaked_energy > 0))[0])]
     columns, batch = HitColumns.of(chosen), coding.encode(chosen)
     small = 1e-3 * columns.energy[0].item()
 
-    def difference(name, *changes):
-        """Move energy from the last hit, or from the leak, to the first hit."""
+    def difference(name, *changes, place=0):
+        """Move energy from another hit, or from the leak, to the first hit."""
         up, down = (
-            getattr(coding.encode_columns(columns._replace(**change), batch.condition), name)[0].item()
+            getattr(coding.encode_columns(columns._replace(**change), batch.condition), name)[place].item()
             for change in changes
         )
         return (up - down) / (2 * small)
@@ -210,20 +266,14 @@ def test_densities_are_those_of_energies():
         energy[0] += sign * small
         return energy
 
+    with_next = [{"energy": torch.cat([moved(s)[:1], moved(0)[1:2] - s * small, moved(0)[2:]])} for s in (1, -1)]
+    assert difference("energy_logit", *with_next) == pytest.approx(batch.energy_scale[0].exp().item(), rel=1e-2)
     with_last = [{"energy": torch.cat([moved(s)[:-1], moved(0)[-1:] - s * small])} for s in (1, -1)]
-    assert difference("energy_logit", *with_last) == pytest.approx(batch.energy_scale[0].exp().item(), rel=1e-2)
+    place = int(batch.slice[0])
+    found = difference("slice_logit", *with_last, place=(0, place))
+    assert found == pytest.approx(batch.slice_scale[0, place].exp().item(), rel=1e-2)
     with_leak = [{"energy": moved(s), "leaked_energy": columns.leaked_energy - s * small} for s in (-1, 1)]
     assert difference("leak_logit", *with_leak) == pytest.approx(batch.leak_scale[0].exp().item(), rel=1e-2)
-
-
-def test_probabilities_of_the_next_hit_add_up_to_one(showers, coding):
-    model, batch = model_of(coding), coding.encode(showers)
-    previous = previous_of(batch, coding.num_slices)
-    hidden = model.stack(model.embed(previous), batch.offset)
-    _, slices = model.next_distribution(hidden, previous)
-    torch.testing.assert_close(slices.exp().sum(1), torch.ones(len(slices)))
-    earlier = torch.arange(coding.num_slices) < torch.where(previous.number > 0, previous.slice, 0)[:, None]
-    assert (slices[earlier] == -torch.inf).all()
 
 
 @pytest.mark.gpu
@@ -237,7 +287,9 @@ def test_a_gpu_codes_the_same_values(showers, coding):
 
 def test_the_largest_number_of_hits_is_that_of_the_training_showers(showers):
     other = supa.simulate(10, "critical", seed=2)
-    assert HitCoding.fit([showers, other]).most_hits == max(showers.num_hits.max(), other.num_hits.max())
+    coding = HitCoding.fit([showers, other])
+    assert coding.most_hits == max(showers.num_hits.max(), other.num_hits.max())
+    assert coding.most_in_slice == max(np.unique(x.slice, return_counts=True)[1].max() for x in (*showers, *other))
 
 
 def test_errors(showers, coding):

@@ -6,9 +6,8 @@ import torch
 
 import supa
 from supa_datasets import ShowerStream
-from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
+from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator, sample_showers
 from supa_mamba.generator.hits import HitColumns
-from supa_mamba.generator.model import previous_of
 
 CONFIGS = [supa.preset(name) for name in ("critical", "standard", "single-layer")]
 FIELDS = ["preset", "split_late"]
@@ -122,12 +121,12 @@ def test_slices_outside_the_readout_layers_of_the_config_have_no_probability(par
     model = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), coding)
     for part in parts:
         batch = coding.encode(part)
-        previous = previous_of(batch, coding.num_slices)
-        _, slices = model.next_distribution(torch.zeros(len(batch.slice), 32), previous)
         read = [s for first, last in part.config.readout_layers for s in range(first, last + 1)]
-        allowed = slices[previous.number == 0].exp() > 0
+        allowed, final = model.allowed_slices(batch.condition)
         expected = torch.isin(torch.arange(coding.num_slices) + coding.slices[0], torch.tensor(read))
         assert (allowed == expected).all()
+        assert (final == read[-1] - coding.slices[0]).all()
+        assert set(sample_showers(model, part.config, 50, seed=1).slice) <= set(read)
         assert model(batch).total().isfinite()
 
 

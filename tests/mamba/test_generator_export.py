@@ -12,7 +12,7 @@ from supa.primaries import draw_primaries
 from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator, export_generator, sample_showers
 from supa_mamba.generator.plain_step import plain_step
 from supa_mamba.generator.sampling.cpu import initial_state
-from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
+from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms, slice_uniforms
 
 KINDS = ["mamba", "mamba2", "hybrid", "transformer"]
 LEAKY = supa.ShowerConfig(num_slices=9, readout_layers=((6, 8),), incident_energy="log:1:100")
@@ -23,8 +23,7 @@ def model_of(kind, layers=4):
     coding = HitCoding.fit(supa.simulate(60, LEAKY, seed=1))
     model = ShowerGenerator(GeneratorConfig(model=kind, d_model=32, n_layer=layers, d_state=4), coding).eval()
     with torch.no_grad():
-        model.next_head[2].bias[0] = -2.0
-        model.energy_head[2].bias[8:16] -= 3
+        model.profile.number_head.bias[5:] -= 3.0
     return model
 
 
@@ -46,22 +45,23 @@ import numpy, torch
 
 folder, count = sys.argv[1], int(sys.argv[2])
 about = json.load(open(f"{folder}/generator.json"))
-leak, step = (torch.export.load(f"{folder}/{name}.pt2").module() for name in ("leak", "step"))
+profile, step = (torch.export.load(f"{folder}/{name}.pt2").module() for name in ("profile", "step"))
 given = numpy.load(sys.argv[3])
-rest = leak(*(torch.from_numpy(given[name]) for name in ("condition", "leak")))
+condition = torch.from_numpy(given["condition"])
+deposit, *profiles = profile(condition, *(torch.from_numpy(given[name]) for name in ("leak", "slices")))
 hits = []
 for shower in range(count):
-    left = rest[shower : shower + 1]
-    if not left:
+    if not deposit[shower]:
         continue
-    slices = about["coding"]["slices"]
+    place = slice(shower, shower + 1)
+    whole, known = [x[place] for x in profiles[:3]], [x[place] for x in profiles[3:]]
     zero = torch.zeros(1, dtype=torch.int64)
-    known = [zero + slices[-1] - slices[0] + 1, torch.zeros(1, 2), torch.zeros(1), zero, zero, torch.zeros(1)]
+    known += [zero, zero, torch.zeros(1, 2), torch.zeros(1), torch.zeros(1)]
     states = [torch.zeros(1, *s, dtype=getattr(torch, d)) for s, d in zip(about["states"], about["dtypes"])]
-    condition = torch.from_numpy(given["condition"][shower : shower + 1])
     for uniform in torch.from_numpy(given["hits"][shower])[:, None]:
-        energy, last, left, *known, states = step(left, condition, *known, uniform, states)
-        hits.append((shower, int(known[0]) + slices[0], *known[1][0].tolist(), int(energy)))
+        number = int(known[0]) + about["coding"]["slices"][0]
+        energy, last, *known, states = step(condition[place], *whole, *known, uniform, states)
+        hits.append((shower, number, *known[5][0].tolist(), int(energy)))
         if last:
             break
 numpy.save(sys.argv[4], numpy.array(hits))
@@ -76,7 +76,9 @@ def test_a_program_without_this_package_samples_the_same_showers(kind, tmp_path)
     incident = draw_primaries(LEAKY, 3, index).incident_energy
     condition = model.coding.conditions(LEAKY, torch.from_numpy(incident)).numpy()
     uniform = np.stack([hit_uniforms(3, np.full(300, k), np.arange(300)) for k in index])
-    np.savez(tmp_path / "given.npz", condition=condition, leak=leak_uniforms(3, index), hits=uniform)
+    of_slices = np.stack([slice_uniforms(3, index, number) for number in range(model.coding.num_slices)], 1)
+    given = {"condition": condition, "leak": leak_uniforms(3, index), "slices": of_slices, "hits": uniform}
+    np.savez(tmp_path / "given.npz", **given)
     (tmp_path / "program.py").write_text(PROGRAM)
     arguments = ["program.py", "exported", str(count), "given.npz", "hits.npy"]
     command = [sys.executable, "-I", *arguments]

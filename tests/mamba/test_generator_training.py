@@ -92,7 +92,7 @@ def test_figures_are_the_likelihood_of_the_splits(showers):
         valid = _split(showers, "validation")
         terms = [task.model(task.coding.encode(valid[k : k + 1])) for k in range(len(valid))]
     hits = len(valid.x)
-    for name in ("leak", "next", "energy", "position"):
+    for name in ("leak", "profile", "energy", "position"):
         expected = -float(sum(getattr(one, name).sum() for one in terms)) / hits
         assert validation.figures[name]["nats_per_hit"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
     total = -float(sum(one.total() for one in terms))

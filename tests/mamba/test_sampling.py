@@ -7,23 +7,24 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import ndtri
-from scipy.stats import chisquare, kstest
+from scipy.stats import chisquare, kstest, poisson
 
 import supa
 from supa.compiler import kernel
 from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator, sample_showers, sample_stream
-from supa_mamba.generator.model import previous_of
+from supa_mamba.generator.model import Previous, previous_of
+from supa_mamba.generator.profile import ProfileRows
 from supa_mamba.generator.sampling.gpu_batches import pieces_on_gpu
 from supa_mamba.generator.sampling.naive import naive_sample
 from supa_mamba.generator.sampling.normal_quantile import normal_quantile
-from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
+from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms, slice_uniforms
 
 LEAKY = supa.ShowerConfig(num_slices=9, readout_layers=((6, 8),), incident_energy="log:1:100")
 COLUMNS = ("offset", "x", "y", "energy", "slice", "layer", "incident_energy", "leaked_energy", "index")
 
 
-def model_of(config, kind="mamba2", *, ends=-3.0, layers=4, scale=0.1):
-    """Return an untrained model whose heads have an effect, and whose showers have about 1 + exp(-ends) hits."""
+def model_of(config, kind="mamba2", *, hits=3.0, ends=-3.0, layers=4, scale=0.1):
+    """Return an untrained model whose heads have an effect, with about as many hits in a slice as given."""
     showers = supa.simulate(60, config, seed=1)
     torch.manual_seed(0)
     sizes = GeneratorConfig(model=kind, d_model=32, n_layer=layers, d_state=4)
@@ -31,10 +32,14 @@ def model_of(config, kind="mamba2", *, ends=-3.0, layers=4, scale=0.1):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(scale * torch.randn_like(parameter))
-        model.next_head[2].bias[0] = ends
-        # Hits take a small share of the energy, which is therefore never exhausted.
+        numbers = model.profile.number_head
+        numbers.weight.mul_(0.3)
+        numbers.bias.copy_(torch.from_numpy(poisson(hits).logpmf(np.arange(len(numbers.bias)))).clamp(min=-60))
+        model.profile.energy_head[2].bias[0] = ends
+        # A slice takes a small share of the energy, which is therefore never exhausted.
+        model.profile.energy_head[2].weight.mul_(0.1)
+        model.profile.energy_head[2].bias[1 + sizes.energy_components : 1 + 2 * sizes.energy_components] -= 2
         model.energy_head[2].weight.mul_(0.1)
-        model.energy_head[2].bias[sizes.energy_components : 2 * sizes.energy_components] -= 4
     return model
 
 
@@ -89,58 +94,66 @@ def test_the_constraints_of_simulated_showers_hold(config):
         assert ((sample.num_hits > 0) & (sample.leaked_energy > 0)).any()
 
 
-def test_the_frequencies_of_slices_and_ends_are_those_of_the_model():
-    """Continuous values are not inputs of this model, so its sequences of slices can be enumerated."""
-    model = model_of(LEAKY, ends=0.0, layers=1, scale=0.5)
-    slices = model.coding.num_slices
+def test_the_frequencies_of_profiles_are_those_of_the_model():
+    """Continuous values are not inputs of this model, so its numbers of hits can be enumerated."""
+    model = model_of(LEAKY, hits=1.0, ends=0.0, layers=1, scale=0.5)
+    network, slices = model.profile, model.coding.num_slices
     with torch.no_grad():
-        for layer in (model.inputs, model.direct):
-            layer.weight[:, slices : slices + 5] = 0
-            layer.weight[:, slices + 8 :] = 0
-        model.next_head[2].weight[0] *= 0.1  # so that one or two hits are likely
+        network.trunk[0].weight[:, 2 * slices : 3 * slices] = 0
+        network.trunk[0].weight[:, 4 * slices :] = 0
         model.leak_head[2].weight.zero_()
-        sample = sample_showers(model, LEAKY.replace(incident_energy=50), 30_000, seed=3)
-        kinds = [tuple(chain) for n in (1, 2) for chain in itertools.combinations_with_replacement(range(slices), n)]
-        leak = model.leak_distribution(torch.zeros(1, 1))[0][0].exp()
-        expected = {(): leak[2].item()}
-        for chain in kinds:
-            shower = supa.from_hits(
-                LEAKY, offset=[0, len(chain)], incident_energy=[50.0], x=[0.0] * len(chain), y=[0.0] * len(chain),
-                energy=[50.0 / len(chain)] * len(chain), slice=[s + 6 for s in chain], leaked_energy=[0.0],
-            )  # fmt: skip
-            chance = model(model.coding.encode(shower)).next.sum().exp().item()
-            expected[chain] = (1 - leak[2].item()) * chance
-    found = [tuple((shower.slice - 6).tolist()) for shower in sample]
-    counts = [found.count(chain) for chain in expected]
+        sample = sample_showers(model, LEAKY.replace(incident_energy=50), 20_000, seed=3)
+        found = np.zeros((len(sample), slices), int)
+        np.add.at(found, (np.repeat(np.arange(len(sample)), sample.num_hits), sample.slice - 6), 1)
+        expected = {(0, 0, 0): model.leak_distribution(torch.zeros(1, 1))[0][0, 2].exp().item()}
+        some = 1 - expected[0, 0, 0]
+        for profile in itertools.product(range(3), repeat=slices):
+            last = max((s for s in range(slices) if profile[s]), default=-1)
+            if last < 0:
+                continue
+            count, number = torch.tensor(profile).expand(slices, -1), torch.arange(slices)
+            rows = ProfileRows(number, count, torch.zeros(slices, slices), torch.zeros(slices), torch.zeros(slices, 1))
+            of_number, _ = network.log_likelihood(
+                rows, count[0], number == last, number == slices - 1, torch.zeros(slices)
+            )
+            expected[profile] = some * of_number[: last + 1].sum().exp().item()
+    counts = [int((found == profile).all(1).sum()) for profile in expected]
     rest = 1 - sum(expected.values())
-    assert 0.02 < rest < 0.6
+    assert 0.02 < rest < 0.8
     result = chisquare([*counts, len(found) - sum(counts)], len(found) * np.array([*expected.values(), rest]))
     assert result.pvalue > 1e-3
 
 
-def test_energies_and_positions_of_first_hits_have_the_densities_of_the_model():
-    model = model_of(LEAKY, ends=-1.0, layers=1, scale=0.5)
+def test_energies_and_positions_of_first_slices_and_hits_have_the_densities_of_the_model():
+    model = model_of(LEAKY, hits=0.5, ends=0.0, layers=1, scale=0.3)
     with torch.no_grad():  # without rings, whose cumulative probabilities have no closed form
         model.position_head[2].bias[7 * model.config.position_components :][: model.config.ring_components] = -100
     sample = sample_showers(model, LEAKY.replace(incident_energy=50), 6000, seed=3)
+    sample = sample[np.flatnonzero(sample.num_hits)]
     batch = model.coding.encode(sample)
-    first = torch.tensor(np.unique(sample.offset[:-1][sample.num_hits > 0]))
+    first = batch.offset[:-1]
     with torch.no_grad():
-        previous = previous_of(batch, model.coding.num_slices)
+        previous = previous_of(batch)
         hidden = model.add_features(model.stack(model.embed(previous), batch.offset), previous)[first]
-        chosen = model.add_choice(hidden, batch.slice[first], batch.is_last[first])
-        energy = model.energy_distribution(chosen)
-        position = model.position_distribution(
-            chosen, batch.is_last[first], batch.energy_logit[first], batch.remaining[first], previous.position[first]
+        before = Previous(*(x[first] for x in previous))
+        energy = model.energy_distribution(hidden)
+        position = model.position_distribution(hidden, before, batch.energy_logit[first])
+        showers, place = torch.arange(len(sample)), (batch.count > 0).int().argmax(1)
+        rows = ProfileRows(
+            place, batch.count, batch.slice_energy, batch.slice_remaining[showers, place], batch.condition
         )
+        _, of_slice = model.profile.energy_distribution(model.profile(rows), batch.count[showers, place])
 
     def uniform(mixture, value):
         """Return the cumulative probabilities of values."""
         z = (value[:, None] - mixture[1]) * torch.exp(-mixture[2])
         return (mixture[0].exp() * torch.special.ndtr(z)).sum(1).numpy()
 
-    goes_on = ~batch.is_last[first]
+    goes_on = before.left > 1
     energies = uniform([x[goes_on] for x in energy], batch.energy_logit[first][goes_on])
+    assert kstest(energies, "uniform").pvalue > 1e-3
+    goes_on = place < batch.last_slice
+    energies = uniform([x[goes_on] for x in of_slice], batch.slice_logit[showers, place][goes_on])
     assert kstest(energies, "uniform").pvalue > 1e-3
     along_x = (position.log_weight[:, : position.mean.shape[1]], position.mean[..., 0], position.log_scale[..., 0])
     assert kstest(uniform(along_x, batch.position[first, 0]), "uniform").pvalue > 1e-3
@@ -161,6 +174,7 @@ def test_the_quantile_of_the_normal_distribution():
 def test_random_numbers_are_uniform_and_differ_between_hits_showers_and_seeds():
     index, number = np.repeat(np.arange(50), 40), np.tile(np.arange(40), 50)
     drawn = [hit_uniforms(1, index, number), hit_uniforms(2, index, number), leak_uniforms(1, np.arange(2000))]
+    drawn += [slice_uniforms(1, np.arange(50), of_slice) for of_slice in range(20)]
     values = np.concatenate([x.ravel() for x in drawn])
     assert len(np.unique(values)) > len(values) - 5
     assert kstest(values, "uniform").pvalue > 1e-3
@@ -170,7 +184,7 @@ def test_random_numbers_are_uniform_and_differ_between_hits_showers_and_seeds():
 
 
 def test_a_shower_that_never_ends_is_ended():
-    model = model_of("critical", ends=-100.0)
+    model = model_of("critical", hits=30.0, ends=-100.0)
     sample = sample_showers(model, "critical", 9, seed=1)
     assert set(sample.num_hits[sample.leaked_energy == 0]) == {2 * model.coding.most_hits}
 
@@ -191,10 +205,13 @@ def test_a_model_on_another_device_is_refused():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_no_shower_is_lost_if_all_showers_of_a_block_end_at_once(batch_size):
-    model = model_of("critical", ends=100.0)  # all showers have one hit
+    model = model_of("critical", ends=100.0)
+    model.profile.number_head.bias.data[:] = torch.where(
+        torch.arange(len(model.profile.number_head.bias)) == 1, 99, -99
+    )
     sample = sample_showers(model, "critical", 300, seed=1, first=100, batch_size=batch_size)
     assert sample.index.tolist() == list(range(100, 400))
-    assert sample.num_hits.max() == 1
+    assert set(sample.num_hits[sample.leaked_energy < sample.incident_energy]) == {1}
 
 
 def test_the_number_of_threads_does_not_change_a_shower():
@@ -269,7 +286,7 @@ def on_gpu(request, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["mamba2", "transformer"])
 def test_a_gpu_samples_the_showers_of_a_cpu_in_every_batch(on_gpu, kind):
-    model = model_of(LEAKY, kind, ends=-1.0, layers=1)
+    model = model_of(LEAKY, kind, hits=1.5, ends=-1.0, layers=1)
     expected = sample_showers(model, LEAKY, 5, seed=4, first=30)
     found = on_gpu(model, LEAKY, 5, seed=4, first=30, batch_size=2)
     np.testing.assert_array_equal(found.offset, expected.offset)

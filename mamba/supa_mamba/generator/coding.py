@@ -37,6 +37,8 @@ class HitCoding(Config):
         position_scale: Root mean square of x and y (length unit).
         conditions: Conditions of the showers. ``coding.conditions(config, incident_energy)`` computes them.
         most_hits: Largest number of hits of a training shower. Sampled showers have at most twice as many.
+        most_in_slice: Largest number of hits of a slice of a training shower. Sampled slices have at most about
+            twice as many.
 
     Example:
         >>> import supa
@@ -52,6 +54,7 @@ class HitCoding(Config):
     position_scale: _Positive
     conditions: ShowerConditions
     most_hits: Annotated[int, partial(check_int, 1, 2**31 - 1)]
+    most_in_slice: Annotated[int, partial(check_int, 1, 2**31 - 1)]
 
     @classmethod
     def fit(cls, showers: Showers | Sequence[Showers], fields: Sequence[str] = ()) -> "HitCoding":
@@ -81,6 +84,7 @@ class HitCoding(Config):
             position_scale=float(np.sqrt(np.square(position, dtype=np.float64).mean())) or 1.0,
             conditions=ShowerConditions.fit(parts, fields),
             most_hits=max(int(part.num_hits.max()) for part in parts),
+            most_in_slice=max(map(_most_in_slice, parts)),
         )
 
     @property
@@ -134,19 +138,32 @@ class HitCoding(Config):
         counts = offset.diff()
         shower = torch.arange(len(counts), device=device).repeat_interleave(counts, output_size=hits)
         row = torch.arange(hits, device=device)
-        end = offset[1:][shower]
         incident = columns.incident_energy.double()
         whole = incident[shower]
+        of_hit, slices = columns.slice.long() - self.slices[0], self.num_slices
         # Sums of integers are exact, in any order.
         energy = (columns.energy.double() / whole * 2.0**SHARE_BITS).round().long().clamp(min=1)
+        place = shower * slices + of_hit
+        none = torch.zeros(len(counts) * slices, dtype=torch.int64, device=device)
+        count = none.index_add(0, place, torch.ones_like(place)).view(-1, slices)
+        in_slice = none.index_add(0, place, energy).view(-1, slices)
+        later = in_slice.flip(1).cumsum(1).flip(1) - in_slice
+        slice_end = (offset[:-1, None] + count.cumsum(1)).view(-1)[place]
         before = torch.nn.functional.pad(energy.cumsum(0), (1, 0))
-        rest = before[end] - before[row + 1]
-        is_last = row + 1 == end
-        log_energy, log_rest = energy.double().log(), rest.clamp(min=1).double().log()
-        log_sum = (energy + rest).double().log()
-        of_hit = columns.slice.long() - self.slices[0]
-        number = row - offset[:-1][shower]
-        begins = (number == 0) | (of_hit != of_hit.roll(1))
+        rest = before[slice_end] - before[row + 1]
+        left = slice_end - row
+        is_last, has_share = left == 1, (count > 0) & (later > 0)
+        log_unit = SHARE_BITS * math.log(2.0)
+
+        def logit_and_scale(part: Tensor, others: Tensor, mask: Tensor, incident: Tensor) -> tuple[Tensor, Tensor]:
+            """Return the logit of a share, and its derivative with respect to the energy, where there is a mask."""
+            of_part, of_others = (x.clamp(min=1).double().log() for x in (part, others))
+            scale = (part + others).clamp(min=1).double().log() - of_part - of_others - incident.log() + log_unit
+            return tuple(torch.where(mask, x, 0.0).float() for x in (of_part - of_others, scale))  # type: ignore[return-value]
+
+        energy_logit, energy_scale = logit_and_scale(energy, rest, ~is_last, whole)
+        slice_logit, slice_scale = logit_and_scale(in_slice, later, has_share, incident[:, None])
+        last_slice = torch.where(count > 0, torch.arange(slices, device=device), -1).amax(1)
         leaked, deposited = columns.leaked_energy.double(), incident - columns.leaked_energy.double()
         leak = torch.where(counts == 0, ALL_LEAKS, torch.where(leaked > 0, PARTIAL_LEAK, NO_LEAK))
         part = leak == PARTIAL_LEAK
@@ -157,16 +174,20 @@ class HitCoding(Config):
             leak=leak,
             leak_logit=(leaked.log() - deposited.log()).float(),
             leak_scale=torch.where(part, incident.log() - leaked.log() - deposited.log(), 0.0).float(),
+            count=count,
+            slice_energy=torch.where(count > 0, in_slice.clamp(min=1).double().log() - log_unit, 0.0).float(),
+            slice_remaining=((in_slice + later).clamp(min=1).double().log() - log_unit).float(),
+            slice_logit=slice_logit,
+            slice_scale=slice_scale,
+            last_slice=last_slice,
             slice=of_hit,
             position=torch.stack([columns.x, columns.y], 1).double().div(self.position_scale).float(),
-            energy_logit=torch.where(is_last, 0.0, log_energy - log_rest).float(),
-            energy_scale=torch.where(
-                is_last, 0.0, log_sum - log_energy - log_rest - whole.log() + SHARE_BITS * math.log(2.0)
-            ).float(),
-            remaining=(log_sum - SHARE_BITS * math.log(2.0)).float(),
-            is_last=is_last,
-            number=number,
-            number_in_slice=row - torch.where(begins, row, 0).cummax(0).values if hits else row,
+            energy_logit=energy_logit,
+            energy_scale=energy_scale,
+            remaining=((energy + rest).double().log() - log_unit).float(),
+            left=left,
+            number=row - offset[:-1][shower],
+            number_in_slice=count.view(-1)[place] - left,
         )
 
     def decode(self, batch: HitBatch, config: ShowerConfig, incident_energy: Tensor) -> Showers:
@@ -185,7 +206,7 @@ class HitCoding(Config):
         """
         batch, whole = HitBatch(*(column.cpu() for column in batch)), incident_energy.double().cpu()
         energy = batch.remaining.double().exp() * whole.repeat_interleave(batch.offset.diff())
-        energy = torch.where(batch.is_last, energy, energy * torch.sigmoid(batch.energy_logit.double()))
+        energy = torch.where(batch.left == 1, energy, energy * torch.sigmoid(batch.energy_logit.double()))
         of_part = torch.sigmoid(batch.leak_logit.double())
         leaked = torch.where(batch.leak == PARTIAL_LEAK, of_part, (batch.leak == ALL_LEAKS).double()) * whole
         x, y = (batch.position.double() * self.position_scale).unbind(1)
@@ -199,3 +220,10 @@ class HitCoding(Config):
             slice=(batch.slice + self.slices[0]).numpy(),
             leaked_energy=leaked.numpy(),
         )
+
+
+def _most_in_slice(showers: Showers) -> int:
+    """Return the largest number of hits of a slice of a shower."""
+    number = int(showers.slice.max(initial=0)) + 1
+    place = np.repeat(np.arange(len(showers)), showers.num_hits) * number + showers.slice
+    return int(np.bincount(place, minlength=1).max())

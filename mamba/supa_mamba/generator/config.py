@@ -21,7 +21,7 @@ class GeneratorConfig(Config):
         d_model: Number of features of each hit inside the model, a multiple of 32.
         n_layer: Number of layers.
         d_state: Number of states per channel of Mamba.
-        energy_components: Number of normal distributions in the mixture for the energy of a hit.
+        energy_components: Number of normal distributions in the mixture for the energy of a hit, and of a slice.
         position_components: Number of normal distributions in the mixture for the position of a hit.
         ring_components: Number of rings around the previous hit in this mixture.
 

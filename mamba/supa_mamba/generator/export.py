@@ -10,16 +10,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import Previous, ShowerGenerator
 from supa_mamba.generator.plain_step import plain_step
-from supa_mamba.generator.sampling.choices import choose_deposits, choose_hits, remaining_of
+from supa_mamba.generator.sampling.choices import (
+    after_hits,
+    before_first_hits,
+    choose_deposits,
+    choose_hits,
+    choose_profiles,
+    remaining_of,
+)
 from supa_mamba.generator.sampling.limits import initial_state
 from supa_mamba.generator.sampling.sampler import check_model
 
 
-class LeakProgram(nn.Module):
-    """Choice of the deposited energy of showers, in operations of PyTorch.
+class ProfileProgram(nn.Module):
+    """Choice of the deposited energy and the longitudinal profile of showers, in operations of PyTorch.
 
     Args:
         model: The generator.
@@ -29,17 +35,25 @@ class LeakProgram(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, condition: Tensor, uniform: Tensor) -> Tensor:
-        """Choose the deposited energies.
+    def forward(
+        self, condition: Tensor, of_leak: Tensor, of_slices: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Choose the leak, and the number and the energy of the hits of each slice.
 
         Args:
             condition: (M, C) float32 conditions.
-            uniform: (M, 3) float64 random numbers, above 0 and below 1.
+            of_leak: (M, 3) float64 random numbers, above 0 and below 1.
+            of_slices: (M, L, 5) float64 random numbers, above 0 and below 1.
 
         Returns:
-            (M,) int64 deposited energies in units of 2^-40 of the incident energies; 0 for a shower without hits.
+            (M,) int64 deposited energies in units of 2^-40 of the incident energies, 0 for a shower without hits; (M,
+            L) int64 numbers of hits; (M, L) int64 energies; and the arguments ``profile``, ``of_slice``, ``left`` and
+            ``rest`` of the first step.
         """
-        return choose_deposits(self.model, condition, uniform)
+        deposit = choose_deposits(self.model, condition, of_leak)
+        count, energy = choose_profiles(self.model, condition, deposit, of_slices)
+        before, rest = before_first_hits(count, energy, condition)
+        return deposit, count, energy, before.profile, before.slice, before.left, rest
 
 
 class StepProgram(nn.Module):
@@ -54,46 +68,54 @@ class StepProgram(nn.Module):
         self.model = model
 
     def forward(
-        self, rest: Tensor, condition: Tensor, previous_slice: Tensor, position: Tensor, energy_logit: Tensor,
-        number: Tensor, number_in_slice: Tensor, distance: Tensor, uniform: Tensor, states: list[Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
+        self, condition: Tensor, count: Tensor, energy: Tensor, profile: Tensor, of_slice: Tensor, left: Tensor,
+        rest: Tensor, number: Tensor, number_in_slice: Tensor, position: Tensor, energy_logit: Tensor,
+        distance: Tensor, uniform: Tensor, states: list[Tensor],
+    ) -> tuple[Any, ...]:  # fmt: skip
         """Choose the next hit of each shower.
 
         Args:
-            rest: (M,) int64 remaining energy in units of 2^-40 of the incident energy, above 0.
             condition: (M, C) float32 conditions.
-            previous_slice: (M,) int64 slice of the previous hit, or the number of slices.
+            count: (M, L) int64 number of hits of each slice.
+            energy: (M, L) int64 energy of each slice in units of 2^-40 of the incident energy.
+            profile: (M, 2 L) float32 profile as inputs of the model.
+            of_slice: (M,) int64 slice of the hit, numbered from the first slice of the readout layers.
+            left: (M,) int64 number of this and all later hits of the slice.
+            rest: (M,) int64 their energy.
+            number: (M,) int64 number of earlier hits.
+            number_in_slice: (M,) int64 number of earlier hits in the slice.
             position: (M, 2) float32 position of the previous hit, or 0.
             energy_logit: (M,) float32 energy logit of the previous hit, or 0.
-            number: (M,) int64 number of earlier hits.
-            number_in_slice: (M,) int64 number of earlier hits in the slice of the previous hit.
             distance: (M,) float32 distance between the last two hits, or 0.
-            uniform: (M, 7) float64 random numbers, above 0 and below 1.
+            uniform: (M, 5) float64 random numbers, above 0 and below 1.
             states: States of the layers; zeros for a new shower.
 
         Returns:
-            (M,) int64 energy of the hit, (M,) whether it is the last one, and the arguments ``rest``,
-            ``previous_slice``, ``position``, ``energy_logit``, ``number``, ``number_in_slice``, ``distance`` and
-            ``states`` of the next step. The slice and the position of the hit are among them.
+            (M,) int64 energy of the hit, (M,) whether it is the last one, and the arguments ``of_slice``, ``left``,
+            ``rest``, ``number``, ``number_in_slice``, ``position``, ``energy_logit``, ``distance`` and ``states`` of
+            the next step. The position of the hit is among them.
         """
         model = self.model
         before = Previous(
-            previous_slice, position, energy_logit, remaining_of(rest), number, number_in_slice, distance, condition
-        )
+            of_slice, left, remaining_of(rest), number, number_in_slice, position, energy_logit, distance, profile,
+            condition,
+        )  # fmt: skip
         hidden, states = plain_step(model.stack, model.embed(before), states)
-        energy, is_last, after = choose_hits(model, hidden, before, rest, uniform)
+        of_hit, logit, position = choose_hits(model, hidden, before, rest, uniform)
+        after, rest = after_hits(before, position, logit, rest - of_hit, count, energy)
+        is_last = after.number == count.sum(1)
         return (
-            energy, is_last, rest - energy, after.slice, after.position, after.energy_logit, after.number,
-            after.number_in_slice, after.distance, states,
+            of_hit, is_last, after.slice, after.left, rest, after.number, after.number_in_slice, after.position,
+            after.energy_logit, after.distance, states,
         )  # fmt: skip
 
 
 def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> None:
     """Export the sampling step of a generator, for programs without this package.
 
-    The new folder contains two programs of ``torch.export``, whose operations are those of PyTorch. ``leak.pt2``
-    chooses the deposited energies of showers, and ``step.pt2`` their next hits; `LeakProgram` and `StepProgram`
-    describe the arguments. Random numbers are arguments. The number of showers of a call is not fixed.
+    The new folder contains two programs of ``torch.export``, whose operations are those of PyTorch. ``profile.pt2``
+    chooses the deposited energies and the profiles of showers, and ``step.pt2`` their next hits; `ProfileProgram` and
+    `StepProgram` describe the arguments. Random numbers are arguments. The number of showers of a call is not fixed.
     ``generator.json`` describes the coding and the shapes of the states.
 
     Args:
@@ -111,10 +133,13 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
         >>> showers = supa.simulate(20, "critical", seed=1)
         >>> model = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), HitCoding.fit(showers))  # untrained
         >>> export_generator(model, "exported")
-        >>> leak = torch.export.load("exported/leak.pt2").module()
+        >>> profile = torch.export.load("exported/profile.pt2").module()
         >>> condition = model.coding.conditions(showers.config, torch.tensor([50.0, 20.0]))
-        >>> leak(condition, torch.rand(2, 3, dtype=torch.float64)).shape
-        torch.Size([2])
+        >>> slices = model.coding.num_slices
+        >>> uniform = torch.rand(2, 3, dtype=torch.float64), torch.rand(2, slices, 5, dtype=torch.float64)
+        >>> deposit, count, *_ = profile(condition, *uniform)
+        >>> count.shape == (2, slices)
+        True
     """
     target = Path(folder)
     if target.exists():
@@ -127,21 +152,23 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
     states = [cast(Tensor, tensor) for layer in initial_state(model, 2) for tensor in layer]
     many = torch.export.Dim("showers", min=1, max=1 << 20)
     conditions = torch.zeros(2, model.coding.conditions.num_conditions)
-    whole, zeros, uniform = (
-        torch.tensor([1 << SHARE_BITS] * 2),
-        torch.zeros(2, dtype=torch.int64),
-        torch.full((2, 7), 0.5),
-    )
-    # torch.export takes arguments that are the same tensor for one argument.
+    slices = model.coding.num_slices
+    uniform = torch.full((2, slices, 5), 0.5, dtype=torch.float64)
+
+    def integers(*shape: int) -> Tensor:
+        # torch.export takes arguments that are the same tensor for one argument.
+        return torch.ones(shape, dtype=torch.int64)
+
     arguments: tuple[Any, ...] = (
-        whole, conditions, zeros + model.coding.num_slices, torch.zeros(2, 2), torch.zeros(2), zeros, zeros.clone(),
-        torch.ones(2), uniform.double(), states,
+        conditions, integers(2, slices), integers(2, slices), torch.zeros(2, 2 * slices), integers(2), integers(2),
+        integers(2), integers(2), integers(2), torch.zeros(2, 2), torch.zeros(2), torch.ones(2), uniform[:, 0].clone(),
+        states,
     )  # fmt: skip
     shapes: tuple[Any, ...] = (*({0: many} for _ in arguments[:-1]), [{0: many} for _ in states])
     with torch.no_grad():
         step = torch.export.export(StepProgram(model), arguments, dynamic_shapes=shapes)
-        leak = torch.export.export(
-            LeakProgram(model), (conditions, uniform[:, :3].double()), dynamic_shapes=({0: many}, {0: many})
+        profile = torch.export.export(
+            ProfileProgram(model), (conditions.clone(), uniform[:, 0, :3].clone(), uniform), dynamic_shapes=shapes[:3]
         )
     description = {
         "coding": model.coding.to_dict(),
@@ -151,7 +178,7 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as temporary:
         fresh = Path(temporary) / "new"
         fresh.mkdir()
-        torch.export.save(leak, fresh / "leak.pt2")
+        torch.export.save(profile, fresh / "profile.pt2")
         torch.export.save(step, fresh / "step.pt2")
         (fresh / "generator.json").write_text(json.dumps(description, indent=1))
         fresh.rename(target)

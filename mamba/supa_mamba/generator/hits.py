@@ -53,8 +53,9 @@ class HitColumns(NamedTuple):
 class HitBatch(NamedTuple):
     """Coded showers.
 
-    The sequence of a shower has a row for each hit. Row t contains hit t, which the model predicts from the rows before
-    it.
+    A shower consists of its leak, of its longitudinal profile, which is the number and the energy of the hits of each
+    slice, and of a sequence with a row for each hit. Row t contains hit t, which the model predicts from the leak, the
+    profile and the rows before it.
 
     Args:
         offset: (S + 1,) int64 offsets.
@@ -62,14 +63,20 @@ class HitBatch(NamedTuple):
         leak: (S,) int64: 0 if no energy leaked, 1 if a part leaked, 2 if all of it leaked.
         leak_logit: (S,) float32 ln(leaked energy / deposited energy) if a part leaked, otherwise 0.
         leak_scale: (S,) float32 logarithm of the derivative of the logit with respect to the energy (1 / GeV).
-        slice: (T,) int64 slice, numbered from the first slice of the readout layers.
+        count: (S, L) int64 number of hits of each slice, numbered from the first slice of the readout layers.
+        slice_energy: (S, L) float32 logarithm of the energy of each slice over the incident energy; 0 without hits.
+        slice_remaining: (S, L) float32 logarithm of the energy r of this and all later slices over the incident energy.
+        slice_logit: (S, L) float32 ln(e / (r - e)) of the energy e of the slice; 0 without hits, and for the last slice
+            with hits, which takes all of r.
+        slice_scale: (S, L) float32 logarithm of the derivative of the logit with respect to e (1 / GeV), or 0.
+        last_slice: (S,) int64 last slice with hits, or -1.
+        slice: (T,) int64 slice of each hit.
         position: (T, 2) float32 x and y in units of `HitCoding.position_scale`.
         energy_logit: (T,) float32 ln(e / (r - e)) of the energy e of the hit and the energy r of this and all later
-            hits; 0 for the last hit, which takes all of r.
-        energy_scale: (T,) float32 logarithm of the derivative of the logit with respect to e (1 / GeV); 0 for the last
-            hit.
+            hits of the slice; 0 for the last hit of a slice, which takes all of r.
+        energy_scale: (T,) float32 logarithm of the derivative of the logit with respect to e (1 / GeV), or 0.
         remaining: (T,) float32 logarithm of r / incident energy.
-        is_last: (T,) whether the hit is the last one of its shower.
+        left: (T,) int64 number of this and all later hits of the slice.
         number: (T,) int64 number of earlier hits of the shower.
         number_in_slice: (T,) int64 number of earlier hits of the shower in the same slice.
 
@@ -78,8 +85,8 @@ class HitBatch(NamedTuple):
         >>> from supa_mamba import HitCoding
         >>> showers = supa.simulate(10, "critical", seed=1)
         >>> batch = HitCoding.fit(showers).encode(showers)
-        >>> int(batch.is_last.sum())  # one last hit of each shower
-        10
+        >>> int(batch.count.sum()) == len(showers.x)
+        True
     """
 
     offset: Tensor
@@ -87,11 +94,17 @@ class HitBatch(NamedTuple):
     leak: Tensor
     leak_logit: Tensor
     leak_scale: Tensor
+    count: Tensor  # type: ignore[assignment]
+    slice_energy: Tensor
+    slice_remaining: Tensor
+    slice_logit: Tensor
+    slice_scale: Tensor
+    last_slice: Tensor
     slice: Tensor
     position: Tensor
     energy_logit: Tensor
     energy_scale: Tensor
     remaining: Tensor
-    is_last: Tensor
+    left: Tensor
     number: Tensor
     number_in_slice: Tensor

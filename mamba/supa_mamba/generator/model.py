@@ -12,15 +12,18 @@ from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.config import GeneratorConfig
 from supa_mamba.generator.hits import PARTIAL_LEAK, HitBatch
 from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
+from supa_mamba.generator.profile import ProfileNetwork, ProfileRows, profile_features
 from supa_mamba.generator.readout import readout_slices, slice_order
 from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.stack import BlockStack
 
-_NUMBERS = 8
-"""Numbers that describe the shower before a hit: the remaining energy in units of the incident energy and in GeV; the
-number of hits, and that in the slice of the previous hit; whether there is no previous hit; the parities of the two
-numbers, because siblings come in pairs; the distance between the last two hits, which are often siblings."""
+_NUMBERS = 10
+"""Numbers that describe the shower before a hit: the remaining energy of the slice in units of the incident energy and
+in GeV; the numbers of earlier hits of the shower and of the slice; whether the hit is the first one of the shower, and
+whether it is the last one of the slice; the parities of the numbers of the remaining and of the earlier hits of the
+slice, because siblings come in pairs; the logarithm of the number of the remaining hits; the distance between the last
+two hits, which are often siblings."""
 
 SHORTEST = 0.01
 """Distance, in units of `HitCoding.position_scale`, that is added before the logarithm is taken."""
@@ -31,13 +34,13 @@ class LogLikelihood(NamedTuple):
 
     Args:
         leak: (S,) of the leaked energy.
-        next: (T,) of the slice of each hit, and whether it is the last one.
-        energy: (T,) of the energy of each hit; 0 for the last one, whose energy is the rest.
+        profile: (S,) of the numbers and energies of the hits of all slices.
+        energy: (T,) of the energy of each hit; 0 for the last one of a slice, whose energy is the rest.
         position: (T,) of x and y of each hit.
     """
 
     leak: Tensor
-    next: Tensor
+    profile: Tensor
     energy: Tensor
     position: Tensor
 
@@ -47,40 +50,44 @@ class LogLikelihood(NamedTuple):
         Returns:
             () sum.
         """
-        return self.leak.sum() + self.next.sum() + self.energy.sum() + self.position.sum()
+        return self.leak.sum() + self.profile.sum() + self.energy.sum() + self.position.sum()
 
 
 class Previous(NamedTuple):
     """What is known before a hit is predicted. A row is a hit, or a shower that is being sampled.
 
     Args:
-        slice: (T,) int64 slice of the previous hit, or the number of slices if there is none.
+        slice: (T,) int64 slice of the hit.
+        left: (T,) int64 number of this and all later hits of the slice.
+        remaining: (T,) float32 logarithm of their energy over the incident energy.
+        number: (T,) int64 number of earlier hits.
+        number_in_slice: (T,) int64 number of earlier hits in the slice.
         position: (T, 2) float32 position of the previous hit, or 0.
         energy_logit: (T,) float32 energy logit of the previous hit, or 0.
-        remaining: (T,) float32 logarithm of the remaining energy over the incident energy.
-        number: (T,) int64 number of earlier hits.
-        number_in_slice: (T,) int64 number of earlier hits in the slice of the previous hit.
         distance: (T,) float32 distance between the last two hits in x and y, or 0 if there are fewer.
+        profile: (T, 2 L) float32 `profile_features` of the shower.
         condition: (T, C) float32 conditions.
     """
 
     slice: Tensor
-    position: Tensor
-    energy_logit: Tensor
+    left: Tensor
     remaining: Tensor
     number: Tensor
     number_in_slice: Tensor
+    position: Tensor
+    energy_logit: Tensor
     distance: Tensor
+    profile: Tensor
     condition: Tensor
 
 
 class ShowerGenerator(nn.Module):
     """Model of showers as sequences of hits, with a normalised likelihood.
 
-    One head predicts from the conditions whether energy leaks, and how much. Then a causal stack processes the hits in
-    order. For each hit three other heads predict, one after another: whether it is the last one and its slice; its
-    share of the remaining energy; its position. The last hit takes all of the remaining energy. Each head receives the
-    results of the heads before it.
+    One head predicts from the conditions whether energy leaks, and how much. `ProfileNetwork` predicts the number and
+    the energy of the hits of each slice. Then a causal stack processes the hits in order. For each hit two other heads
+    predict, one after another: its share of the remaining energy of the slice, and its position. The last hit of a
+    slice takes all of the remaining energy.
 
     Args:
         config: Sizes of the model.
@@ -99,22 +106,28 @@ class ShowerGenerator(nn.Module):
     """
 
     stack: BlockStack
-    slice_order: Tensor
-    slices_of_config: Tensor | None
+    slices_of_configs: Tensor
 
     def __init__(self, config: GeneratorConfig, coding: HitCoding, *, device: Any = None) -> None:
         super().__init__()
         self.config, self.coding = config, coding
         width, slices, conditions = config.d_model, coding.num_slices, coding.conditions.num_conditions
         # Slices enter as one-hot vectors: the gradient of an embedding is slow if there are few rows.
-        features = slices + 3 + _NUMBERS + conditions
+        features = slices + 3 + _NUMBERS + 2 * slices + conditions
         self.inputs = nn.Linear(features, width, device=device)
         # The norms of the stack change the scale of a number, which the heads need exactly.
         self.direct = nn.Linear(features, width, device=device)
         self.stack = new_stack(config, device=device)
         self.leak_head = _perceptron(conditions, width, 3 + 3 * config.energy_components, device)
-        self.next_head = _perceptron(width, width, 1 + slices, device)
-        self.chosen_slice = nn.Linear(slices + 1, width, device=device)
+        self.profile = ProfileNetwork(
+            conditions,
+            slices,
+            coding.most_in_slice,
+            coding.conditions.deviations[0],
+            2 * width,
+            config.energy_components,
+            device,
+        )
         self.energy_head = _perceptron(width, width, 3 * config.energy_components, device)
         self.chosen_energy = nn.Linear(2, width, device=device)
         positions = 7 * config.position_components + 5 * config.ring_components
@@ -124,10 +137,7 @@ class ShowerGenerator(nn.Module):
         of_rings = bias.detach()[7 * config.position_components :].view(5, -1)
         of_rings[1:3] -= 2.0  # rings are near the previous hit, and narrow
         of_rings[4] -= 1.5
-        self.register_buffer(
-            "slice_order", torch.tensor(slice_order(coding.slices, coding.slices), device=device), persistent=False
-        )
-        self.register_buffer("slices_of_config", _slices_of_configs(coding, device), persistent=False)
+        self.register_buffer("slices_of_configs", _slices_of_configs(coding, device), persistent=False)
 
     def forward(self, batch: HitBatch, *, max_length: int | None = None) -> LogLikelihood:
         """Compute the likelihood of showers.
@@ -139,7 +149,7 @@ class ShowerGenerator(nn.Module):
         Returns:
             Logarithms of the likelihoods, float32.
         """
-        previous = previous_of(batch, self.coding.num_slices)
+        previous = previous_of(batch)
         hidden = self.hidden(previous, batch.offset, max_length=max_length)
         return self.log_likelihood(hidden.float(), previous, batch)
 
@@ -197,11 +207,14 @@ class ShowerGenerator(nn.Module):
         numbers = torch.stack([
             previous.remaining, absolute, torch.log1p(previous.number.float()),
             torch.log1p(previous.number_in_slice.float()), (previous.number == 0).float(),
-            (previous.number % 2).float(), (previous.number_in_slice % 2).float(),
-            torch.log(previous.distance + SHORTEST),
+            (previous.left == 1).float(), (previous.left % 2).float(), (previous.number_in_slice % 2).float(),
+            torch.log(previous.left.float()), torch.log(previous.distance + SHORTEST),
         ], 1)  # fmt: skip
-        slices = self._one_hot(previous.slice)
-        return torch.cat([slices, previous.position, previous.energy_logit[:, None], numbers, previous.condition], 1)
+        slices = (previous.slice[:, None] == torch.arange(self.coding.num_slices, device=numbers.device)).float()
+        return torch.cat(
+            [slices, previous.position, previous.energy_logit[:, None], numbers, previous.profile, previous.condition],
+            1,
+        )
 
     def log_likelihood(self, hidden: Tensor, previous: Previous, batch: HitBatch) -> LogLikelihood:
         """Compute the likelihood of showers from the results of the stack.
@@ -218,20 +231,58 @@ class ShowerGenerator(nn.Module):
         leak, leaked = self.leak_distribution(batch.condition)
         of_leak = leak.gather(1, batch.leak[:, None])[:, 0]
         of_part = leaked.log_density(batch.leak_logit) + batch.leak_scale
-        last, slices = self.next_distribution(hidden, previous)
-        of_next = functional.logsigmoid(torch.where(batch.is_last, last, -last))
-        of_next = of_next + slices.gather(1, batch.slice[:, None])[:, 0]
-        chosen = self.add_choice(hidden, batch.slice, batch.is_last)
-        of_energy = self.energy_distribution(chosen).log_density(batch.energy_logit) + batch.energy_scale
-        position = self.position_distribution(
-            chosen, batch.is_last, batch.energy_logit, previous.remaining, previous.position
-        )
+        of_energy = self.energy_distribution(hidden).log_density(batch.energy_logit) + batch.energy_scale
+        position = self.position_distribution(hidden, previous, batch.energy_logit)
         return LogLikelihood(
             of_leak + torch.where(batch.leak == PARTIAL_LEAK, of_part, 0.0),
-            of_next,
-            torch.where(batch.is_last, 0.0, of_energy),
+            self._profile_likelihood(batch),
+            torch.where(batch.left == 1, 0.0, of_energy),
             position.log_density(batch.position) - 2.0 * math.log(self.coding.position_scale),
         )
+
+    def _profile_likelihood(self, batch: HitBatch) -> Tensor:
+        """Return the (S,) logarithms of the likelihoods of profiles."""
+        showers, slices = batch.count.shape
+        number = torch.arange(slices, device=batch.count.device)
+        allowed, final = self.allowed_slices(batch.condition)
+
+        def of_slices(x: Tensor) -> Tensor:
+            """Repeat values of showers for all slices."""
+            return x.repeat_interleave(slices, 0, output_size=showers * slices)
+
+        rows = ProfileRows(
+            number.repeat(showers),
+            of_slices(batch.count),
+            of_slices(batch.slice_energy),
+            batch.slice_remaining.flatten(),
+            of_slices(batch.condition),
+        )
+        of_number, of_energy = self.profile.log_likelihood(
+            rows,
+            batch.count.flatten(),
+            (number == batch.last_slice[:, None]).flatten(),
+            (number == final[:, None]).flatten(),
+            batch.slice_logit.flatten(),
+        )
+        of_slice = of_number.view(showers, slices) + of_energy.view(showers, slices) + batch.slice_scale
+        return torch.where(allowed & (number <= batch.last_slice[:, None]), of_slice, 0.0).sum(1)
+
+    def allowed_slices(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the slices of the readout layers of showers.
+
+        Args:
+            condition: (S, C) conditions.
+
+        Returns:
+            (S, L) whether a slice is inside the readout layers of the config, and (S,) int64 the final such slice.
+        """
+        configs = len(self.slices_of_configs)
+        if configs == 1:
+            allowed = self.slices_of_configs.expand(condition.shape[0], -1) > 0
+        else:
+            allowed = condition[:, -configs:] @ self.slices_of_configs > 0
+        number = torch.arange(allowed.shape[1], device=allowed.device)
+        return allowed, torch.where(allowed, number, -1).amax(1)
 
     def leak_distribution(self, condition: Tensor) -> tuple[Tensor, NormalMixture]:
         """Predict the leak of showers.
@@ -246,107 +297,61 @@ class ShowerGenerator(nn.Module):
         found = self.leak_head(condition).float()
         return found[:, :3].log_softmax(1), NormalMixture.of(found[:, 3:])
 
-    def next_distribution(self, hidden: Tensor, previous: Previous) -> tuple[Tensor, Tensor]:
-        """Predict the end and the slice of the next hit.
-
-        Args:
-            hidden: (T, d_model) results of `add_features`.
-            previous: What is known before each hit.
-
-        Returns:
-            (T,) logit of the probability that the hit is the last one, and (T, slices) logarithms of the probabilities
-            of its slice. Slices before the previous one, and slices outside the readout layers of the config, have
-            probability 0.
-        """
-        found = self.next_head(hidden).float()
-        first = torch.where(previous.slice < len(self.slice_order), previous.slice, 0)
-        allowed = self.slice_order >= first[:, None]
-        if self.slices_of_config is not None:
-            indicators = previous.condition[:, -len(self.slices_of_config) :]
-            allowed = allowed & (indicators @ self.slices_of_config > 0)
-        return found[:, 0], found[:, 1:].masked_fill(~allowed, -torch.inf).log_softmax(1)
-
-    def add_choice(self, hidden: Tensor, number: Tensor, is_last: Tensor) -> Tensor:
-        """Add the slice of the next hit, and whether it is the last one, to the inputs of the heads.
-
-        Args:
-            hidden: (T, d_model) results of `add_features`.
-            number: (T,) number of the slice of the hit.
-            is_last: (T,) whether the hit is the last one.
-
-        Returns:
-            (T, d_model) inputs of the heads for energy and position.
-        """
-        found: Tensor = self.chosen_slice(torch.cat([self._one_hot(number), is_last[:, None].float()], 1))
-        return hidden + found
-
-    def energy_distribution(self, chosen: Tensor) -> NormalMixture:
+    def energy_distribution(self, hidden: Tensor) -> NormalMixture:
         """Predict the energy of the next hit.
 
         Args:
-            chosen: (T, d_model) results of `add_choice`.
+            hidden: (T, d_model) results of `add_features`.
 
         Returns:
             Distribution of the energy logit.
         """
-        return NormalMixture.of(self.energy_head(chosen).float())
+        return NormalMixture.of(self.energy_head(hidden).float())
 
-    def position_distribution(
-        self,
-        chosen: Tensor,
-        is_last: Tensor,
-        energy_logit: Tensor,
-        remaining: Tensor,
-        previous_position: Tensor,
-    ) -> PlaneMixture:
+    def position_distribution(self, hidden: Tensor, previous: Previous, energy_logit: Tensor) -> PlaneMixture:
         """Predict the position of the next hit.
 
         Args:
-            chosen: (T, d_model) results of `add_choice`.
-            is_last: (T,) whether the hit is the last one.
+            hidden: (T, d_model) results of `add_features`.
+            previous: What is known before the hit.
             energy_logit: (T,) energy logit of the hit.
-            remaining: (T,) logarithm of the energy of this and all later hits over the incident energy.
-            previous_position: (T, 2) position of the previous hit.
 
         Returns:
             Distribution of the position.
         """
-        energy = remaining + torch.where(is_last, 0.0, functional.logsigmoid(energy_logit))
-        known = chosen + self.chosen_energy(torch.stack([energy_logit, energy], 1))
+        energy = previous.remaining + torch.where(previous.left == 1, 0.0, functional.logsigmoid(energy_logit))
+        known = hidden + self.chosen_energy(torch.stack([energy_logit, energy], 1))
         found = self.position_head(known).float()
-        return PlaneMixture.of(found, previous_position, self.config.ring_components)
-
-    def _one_hot(self, number: Tensor) -> Tensor:
-        """Return (T, slices) float32 indicators of slices, zeros for none."""
-        return (number[:, None] == torch.arange(self.coding.num_slices, device=number.device)).float()
+        return PlaneMixture.of(found, previous.position, self.config.ring_components)
 
 
-def previous_of(batch: HitBatch, slices: int) -> Previous:
+def previous_of(batch: HitBatch) -> Previous:
     """Return what is known before each hit of coded showers.
 
     Args:
         batch: The showers.
-        slices: Number of slices.
 
     Returns:
         The values before each hit.
     """
     first = batch.number == 0
 
-    def shifted(x: Tensor, at_first: float) -> Tensor:
+    def shifted(x: Tensor) -> Tensor:
         before = x.roll(1, 0)
-        return torch.where(first if x.ndim == 1 else first[:, None], at_first, before)
+        return torch.where(first if x.ndim == 1 else first[:, None], 0.0, before)
 
     shower = torch.arange(batch.leak.shape[0], device=batch.slice.device)
     shower = shower.repeat_interleave(batch.offset.diff(), output_size=batch.slice.shape[0])
     return Previous(
-        shifted(batch.slice, slices),
-        shifted(batch.position, 0.0),
-        shifted(batch.energy_logit, 0.0),
+        batch.slice,
+        batch.left,
         batch.remaining,
         batch.number,
-        shifted(batch.number_in_slice + 1, 0),
+        batch.number_in_slice,
+        shifted(batch.position),
+        shifted(batch.energy_logit),
         torch.where(batch.number < 2, 0.0, length(batch.position.roll(1, 0) - batch.position.roll(2, 0))),
+        profile_features(batch.count, batch.slice_energy)[shower],
         batch.condition[shower],
     )
 
@@ -367,10 +372,9 @@ def _perceptron(inputs: int, width: int, outputs: int, device: Any) -> nn.Sequen
     return nn.Sequential(nn.Linear(inputs, width, device=device), nn.SiLU(), nn.Linear(width, outputs, device=device))
 
 
-def _slices_of_configs(coding: HitCoding, device: Any) -> Tensor | None:
-    """Return (configs, slices) indicators of the slices of the readout layers, or None if all configs have the same."""
+def _slices_of_configs(coding: HitCoding, device: Any) -> Tensor:
+    """Return (configs, L) indicators of the slices of the readout layers, or (1, L) if all configs have the same."""
     slices = [readout_slices(config) for config in coding.conditions.configs]
-    if all(of_config == slices[0] for of_config in slices):
-        return None
-    rows = np.stack([slice_order(coding.slices, of_config) >= 0 for of_config in slices])
+    different = slices if any(of_config != slices[0] for of_config in slices) else slices[:1]
+    rows = np.stack([slice_order(coding.slices, of_config) >= 0 for of_config in different])
     return torch.tensor(rows, dtype=torch.float32, device=device)

@@ -85,7 +85,7 @@ class GeneratorTask(PackedTask):
         return map(self._with_all_hits, super().validation_batches())
 
     def losses(self, batch: Batch) -> Tensor:
-        """Return the (4,) nats of the leak, of the end and the slice, of the energy, and of the position."""
+        """Return the (4,) nats of the leak, of the profile, of the energies of hits, and of their positions."""
         return self._nats(self.trained, batch)
 
     def validation_sums(self, batch: Batch) -> Tensor:
@@ -145,12 +145,13 @@ class GeneratorTask(PackedTask):
     def _nats(self, model: torch.nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, ShowerGenerator)
         coded = self._coded(batch)
-        previous = previous_of(coded, self.coding.num_slices)
+        previous = previous_of(coded)
         with self._autocast(enabled=model is self.trained):
             hidden = model.hidden(previous, coded.offset, max_length=batch.longest)
         terms = model.log_likelihood(hidden.float(), previous, coded)
-        of_hits = (batch.sum(values, by_hit=True) for values in terms[1:])
-        return -torch.stack([batch.sum(terms.leak, by_hit=False), *of_hits])
+        of_showers = (batch.sum(values, by_hit=False) for values in (terms.leak, terms.profile))
+        of_hits = (batch.sum(values, by_hit=True) for values in (terms.energy, terms.position))
+        return -torch.stack([*of_showers, *of_hits])
 
     def _coded(self, batch: Batch) -> HitBatch:
         columns = columns_of(batch, self.coding.slices[0])

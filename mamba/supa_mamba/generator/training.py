@@ -51,7 +51,7 @@ def generator_task(
         >>> task = supa_mamba.generator_task(showers, config)
         >>> state = Trainer(task).run()
         >>> sorted(state.history[0].valid)
-        ['energy', 'generator', 'leak', 'next', 'position']
+        ['energy', 'generator', 'leak', 'position', 'profile']
     """
     return task_of_splits(
         split_showers(showers, "train"),

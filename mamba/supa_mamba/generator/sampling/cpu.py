@@ -5,14 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from supa import ShowerConfig
-from supa.arrays import Array, IntArray
+from supa.arrays import IntArray
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
-from supa_mamba.generator.readout import readout_slices, slice_order
 from supa_mamba.generator.sampling import compiled_kernels as kernels
-from supa_mamba.generator.sampling.cpu_stack import CpuStack, Linear, float_array
-from supa_mamba.generator.sampling.limits import initial_state, most_hits_of
+from supa_mamba.generator.sampling.cpu_stack import CpuStack, Linear, Perceptron
+from supa_mamba.generator.sampling.limits import initial_state
 from supa_mamba.generator.sampling.rows import Hits, Rows
 from supa_mamba.generator.sampling.uniforms import hit_uniforms
 from supa_mamba.modules.states import clear_slots
@@ -26,25 +24,17 @@ class CpuStepper:
 
     Args:
         model: The generator, on the CPU and in float32.
-        config: Config of the showers.
         seed: Random seed.
         slots: Number of showers that can be sampled at the same time.
     """
 
-    def __init__(self, model: ShowerGenerator, config: ShowerConfig, seed: int, slots: int) -> None:
-        self.coding, self.seed = model.coding, seed
-        self._most_hits, self._rings = most_hits_of(model), model.config.ring_components
+    def __init__(self, model: ShowerGenerator, seed: int, slots: int) -> None:
+        self.coding, self.seed, self._rings = model.coding, seed, model.config.ring_components
         self._state = initial_state(model, slots)
         self._stack = CpuStack(model.stack, self._state)
-        self._order = slice_order(model.coding.slices, readout_slices(config))
         self._inputs, self._direct = Linear(model.inputs), Linear(model.direct)
         self._chosen_energy = Linear(model.chosen_energy)
-        self._of_slice = float_array(model.chosen_slice.weight.t())
-        self._bias = float_array(model.chosen_slice.bias)
-        self._next_head, self._energy_head, self._position_head = (
-            (Linear(head[0]), Linear(head[2]))  # type: ignore[arg-type]
-            for head in (model.next_head, model.energy_head, model.position_head)
-        )
+        self._energy_head, self._position_head = Perceptron(model.energy_head), Perceptron(model.position_head)
 
     def clear(self, slots: IntArray) -> None:
         """Prepare slots for new showers.
@@ -73,36 +63,24 @@ class CpuStepper:
 
     def _step(self, rows: Rows, hits: Hits) -> None:
         """Choose the next hits, and write them."""
-        count, chosen, is_last = len(rows.shower), hits.slice, hits.is_last
+        count = len(rows.shower)
         uniform = hit_uniforms(self.seed, rows.index, rows.number)
         inputs = np.empty((count, self._inputs.weight.shape[1]), np.float32)
         kernels.write_inputs(
-            rows.previous_slice, rows.position, rows.energy_logit, rows.rest, rows.number, rows.number_in_slice,
-            rows.distance, rows.condition, self.coding.conditions.deviations[0], SHARE_BITS, inputs,
+            rows.slice, rows.left, rows.rest, rows.number, rows.number_in_slice, rows.position, rows.energy_logit,
+            rows.distance, rows.profile, rows.condition, self.coding.conditions.deviations[0], SHARE_BITS, inputs,
         )  # fmt: skip
-        hidden: Any = self._stack.step(self._inputs(inputs), rows.slot)
-        hidden += self._direct(inputs)
-        kernels.choose_next(
-            _applied(self._next_head, hidden), self._order, rows.previous_slice, rows.number, rows.rest,
-            self._most_hits, uniform, chosen, is_last,
-        )  # fmt: skip
-        known: Any = np.empty_like(hidden)
-        kernels.add_choices(hidden, self._of_slice, self._bias, chosen, is_last, known)
+        known: Any = self._stack.step(self._inputs(inputs), rows.slot)
+        known += self._direct(inputs)
         logit_and_log = np.empty((count, 2), np.float32)
         kernels.choose_energies(
-            _applied(self._energy_head, known), is_last, uniform, SHARE_BITS, rows.rest, hits.energy, logit_and_log
+            self._energy_head(known), rows.left, uniform, SHARE_BITS, rows.rest, hits.energy, logit_and_log
         )
         known += self._chosen_energy(logit_and_log)
         kernels.choose_positions(
-            _applied(self._position_head, known), self._rings, uniform, rows.number, rows.position, rows.distance
+            self._position_head(known), self._rings, uniform, rows.number, rows.position, rows.distance
         )
-        hits.position[:] = rows.position
-        stays = chosen == rows.previous_slice
-        rows.number_in_slice[:] = np.where(stays, rows.number_in_slice, 0) + 1
-        rows.number += 1
-        rows.previous_slice[:], rows.energy_logit[:] = chosen, logit_and_log[:, 0]
-
-
-def _applied(head: tuple[Linear, Linear], x: Array) -> Array:
-    """Apply a perceptron with one hidden layer."""
-    return head[1](head[0](x, use_silu=True))
+        hits.slice[:], hits.position[:], rows.energy_logit[:] = rows.slice, rows.position, logit_and_log[:, 0]
+        kernels.advance(
+            rows.count, rows.energy, rows.slice, rows.left, rows.rest, rows.number, rows.number_in_slice, hits.is_last
+        )

@@ -12,6 +12,7 @@ from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling.blocks import Block
 from supa_mamba.generator.sampling.cpu import CpuStepper
 from supa_mamba.generator.sampling.leaks import LeakSampler
+from supa_mamba.generator.sampling.profiles import ProfileSampler
 from supa_mamba.generator.sampling.rows import Hits, Rows
 
 
@@ -20,7 +21,7 @@ class _Queue:
 
     def __init__(self, model: ShowerGenerator, run: Run, seed: int, num_showers: int) -> None:
         self._coding, self._run, self._num_showers = model.coding, run, num_showers
-        self._leaks = LeakSampler(model, seed)
+        self._leaks, self._profiles = LeakSampler(model, seed), ProfileSampler(model, run.config, seed)
         self._last = self._prepare(0)
         self.unfinished = deque([self._last])
 
@@ -50,12 +51,15 @@ class _Queue:
         shower, block.waiting = block.waiting[: len(slots)], block.waiting[len(slots) :]
         place = shower - block.start
         return Rows.entering(
-            shower, self._run.first + shower, slots[: len(shower)], block.energy[place], block.condition[place],
-            self._coding.num_slices,
+            shower, self._run.first + shower, slots[: len(shower)], block.condition[place],
+            self._of_last.selected(place),
         )  # fmt: skip
 
     def _prepare(self, start: int) -> Block:
-        return Block.prepared(self._leaks, self._coding, self._run, self._num_showers, start, 1)
+        block = Block.prepared(self._leaks, self._coding, self._run, self._num_showers, start, 1)
+        index = self._run.first + np.arange(block.start, block.stop)
+        self._of_last = self._profiles(index, block.condition, block.energy)
+        return block
 
 
 def pieces_on_cpu(model: ShowerGenerator, run: Run, seed: int, num_showers: int, slots: int) -> Iterator[Showers]:
@@ -71,7 +75,7 @@ def pieces_on_cpu(model: ShowerGenerator, run: Run, seed: int, num_showers: int,
     Returns:
         Iterator over blocks of showers, in order.
     """
-    return _pieces(CpuStepper(model, run.config, seed, slots), _Queue(model, run, seed, num_showers), run, slots)
+    return _pieces(CpuStepper(model, seed, slots), _Queue(model, run, seed, num_showers), run, slots)
 
 
 def _pieces(stepper: CpuStepper, queue: _Queue, run: Run, slots: int) -> Iterator[Showers]:

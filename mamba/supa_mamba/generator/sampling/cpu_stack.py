@@ -79,6 +79,28 @@ class Linear:
         return y
 
 
+class Perceptron:
+    """A perceptron with one hidden layer and SiLU, for compiled loops.
+
+    Args:
+        layers: The layers.
+    """
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        self._hidden, self._result = (Linear(layer) for layer in layers if isinstance(layer, nn.Linear))
+
+    def __call__(self, x: Array) -> Array:
+        """Apply the perceptron.
+
+        Args:
+            x: (M, K) rows.
+
+        Returns:
+            (M, N) rows.
+        """
+        return self._result(self._hidden(x, use_silu=True))
+
+
 class CpuStack:
     """A stack and its states, for steps on a CPU.
 

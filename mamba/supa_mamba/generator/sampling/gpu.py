@@ -5,19 +5,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from supa import ShowerConfig
 from supa.arrays import Array, IntArray
 from supa_learning import CapturedStep
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
-from supa_mamba.generator.readout import readout_slices, slice_order
-from supa_mamba.generator.sampling.limits import initial_state, most_hits_of
+from supa_mamba.generator.sampling.gpu_profiles import GpuProfileSampler
+from supa_mamba.generator.sampling.limits import initial_state
+from supa_mamba.generator.sampling.uniforms import HITS
 from supa_mamba.modules.states import AttentionState
 from supa_mamba.ops.backend import device_guard, load_backend
 from supa_mamba.ops.kernel_inputs import power_of_two
-from supa_mamba.ops.row_linear.function import row_linear
+from supa_mamba.ops.row_linear.function import row_linear, row_perceptron
 
 STEPS = 4
 """Steps of a launch. Showers enter between launches, so a free row waits for half of the steps on average."""
@@ -34,14 +35,18 @@ class Waiting(NamedTuple):
     Args:
         shower: (Q,) int64 numbers of the showers in the sample.
         index: (Q,) int64 indices, which determine the random numbers.
-        rest: (Q,) int64 deposited energies, in units of 2^-40 of the incident energies.
         condition: (Q, C) float32 conditions.
+        count: (Q, L) int64 number of hits of each slice.
+        energy: (Q, L) int64 energy of each slice, in units of 2^-40 of the incident energy.
+        profile: (Q, 2 L) float32 profile as inputs of the model.
     """
 
     shower: Tensor
     index: Tensor  # type: ignore[assignment]
-    rest: Tensor
     condition: Tensor
+    count: Tensor  # type: ignore[assignment]
+    energy: Tensor
+    profile: Tensor
 
 
 class Log(NamedTuple):
@@ -78,43 +83,47 @@ class GpuRows:
         load_backend(self._model.inputs.weight, "supa_mamba.ops.row_linear")  # raises an error without Triton
         self._rows, self._capacity = rows, capacity
         self._state = initial_state(self._model, rows)
-        self._of_slice = self._model.chosen_slice.weight.t().contiguous()
-        order = slice_order(model.coding.slices, readout_slices(config))
-        self._order = torch.as_tensor(order, dtype=torch.int64, device=self.device)
         # The kernels take the bits of the seed.
         self.seed = torch.from_numpy(np.array([seed], np.uint64).view(np.int64)).to(self.device)
-        self._most_hits = most_hits_of(model)
+        self._profiles = GpuProfileSampler(self._model, config, self.seed)
 
-        def integers(*shape: int, value: int = 0, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.full(shape, value, dtype=dtype, device=self.device)
+        def integers(*shape: int, value: int = 0) -> Tensor:
+            return torch.full(shape, value, device=self.device)
 
         def numbers(*shape: int) -> Tensor:
             return torch.zeros(*shape, device=self.device)
 
-        conditions = model.coding.conditions.num_conditions
+        def waiting(places: int) -> Waiting:
+            conditions, slices = model.coding.conditions.num_conditions, model.coding.num_slices
+            return Waiting(
+                integers(places), integers(places), numbers(places, conditions), integers(places, slices),
+                integers(places, slices), numbers(places, 2 * slices),
+            )  # fmt: skip
+
         self._head, self._tail = integers(1), integers(1)
-        self._queue = Waiting(integers(capacity), integers(capacity), integers(capacity), numbers(capacity, conditions))
-        self._shower, self._index, self._rest = integers(rows), integers(rows), integers(rows)
-        self._slot = integers(rows, value=-1)
-        self._condition, self._previous_slice = numbers(rows, conditions), integers(rows)
+        self._queue, self._showers = waiting(capacity), waiting(rows)
+        self._slot, self._place = integers(rows, value=-1), integers(rows)
+        self._slice, self._left, self._rest = integers(rows), integers(rows), integers(rows)
+        self._number, self._number_in_slice, self._energy = integers(rows), integers(rows), integers(rows)
         self._position, self._energy_logit, self._distance = numbers(rows, 2), numbers(rows), numbers(rows)
-        self._number, self._number_in_slice = integers(rows), integers(rows)
-        self._chosen, self._energy = integers(rows), integers(rows)
-        self._is_last, self._enters = (integers(rows, dtype=torch.int8) for _ in range(2))
         self._queued = 0
 
-    def enqueue(self, shower: IntArray, index: IntArray, rest: IntArray, condition: Array) -> None:
-        """Add showers to the queue, which must have room for them.
+    def enqueue(self, shower: IntArray, index: IntArray, deposit: IntArray, condition: Array) -> None:
+        """Choose the profiles of showers, and add the showers to the queue, which must have room for them.
 
         Args:
             shower: (M,) numbers of the showers in the sample.
             index: (M,) indices of the showers.
-            rest: (M,) deposited energies, above 0.
+            deposit: (M,) deposited energies in units of 2^-40 of the incident energies, above 0.
             condition: (M, C) conditions.
         """
         place = self._moved((self._queued + np.arange(len(shower))) % self._capacity)
-        for of_queue, given in zip(self._queue, (shower, index, rest, condition), strict=True):
-            of_queue.index_copy_(0, place, self._moved(given))
+        indices, conditions = self._moved(index), self._moved(condition)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False), device_guard(self.seed):
+            profiles = self._profiles(indices, conditions, self._moved(deposit))
+        given = Waiting(self._moved(shower), indices, conditions, *profiles)
+        for of_queue, of_showers in zip(self._queue, given, strict=True):
+            of_queue.index_copy_(0, place, of_showers)
         self._queued += len(shower)
         self._tail.fill_(self._queued)
 
@@ -132,13 +141,17 @@ class GpuRows:
         """
         from supa_mamba.generator.sampling.kernels import rows as kernels
 
-        coding = self._model.coding
+        of_queue, of_rows = self._queue, self._showers
         kernels.enter_kernel[(1,)](
-            self._head, self._tail, *self._queue, self._shower, self._index, self._slot, self._rest, self._condition,
-            self._previous_slice, self._position, self._energy_logit, self._number, self._number_in_slice,
-            self._distance, self._enters, self._rows, self._capacity,
-            SLICES=coding.num_slices, CONDITIONS=self._condition.shape[1], BLOCK=min(1024, power_of_two(self._rows)),
-            num_warps=8,
+            self._head, self._tail, of_queue.shower, of_queue.index, of_rows.shower, of_rows.index, self._slot,
+            self._place, self._rows, self._capacity, BLOCK=min(1024, power_of_two(self._rows)), num_warps=8,
+        )  # fmt: skip
+        slices, conditions = of_rows.count.shape[1], of_rows.condition.shape[1]
+        kernels.begin_kernel[(self._rows,)](
+            self._place, *of_queue[2:], *of_rows[2:], self._slice, self._left, self._rest, self._number,
+            self._number_in_slice, self._position, self._energy_logit, self._distance,
+            SLICES=slices, CONDITIONS=conditions, BLOCK=power_of_two(slices),
+            CONDITIONS_BLOCK=power_of_two(conditions), num_warps=1,
         )  # fmt: skip
         for layer in self._state:
             # Stored rows of attention beyond the length are never read.
@@ -148,57 +161,48 @@ class GpuRows:
         for hits in log[:-1].view(STEPS, self._rows, _COLUMNS):
             self._step(hits)
         log[-1, 0:1] = self._head
-        log[-1, 1] = torch.where(self._slot >= 0, self._shower, _NOBODY).amin()
+        log[-1, 1] = torch.where(self._slot >= 0, of_rows.shower, _NOBODY).amin()
         return log
 
     def _clear(self, state: Any) -> None:
         from supa_mamba.generator.sampling.kernels import rows as kernels
 
         size = state[0].numel()
-        kernels.clear_kernel[(self._rows,)](state, self._enters, size, BLOCK=min(1024, power_of_two(size)))
+        kernels.clear_kernel[(self._rows,)](state, self._place, size, BLOCK=min(1024, power_of_two(size)))
 
     def _step(self, hits: Tensor) -> None:
         """Choose the next hit of each row, and write it."""
         from supa_mamba.generator.sampling.kernels import choices
         from supa_mamba.generator.sampling.kernels import rows as of_rows
 
-        model, rows, stack = self._model, self._rows, self._model.stack
-        coding, sizes, conditions = model.coding, model.config, self._condition.shape[1]
-        slices, width = coding.num_slices, sizes.d_model
-        inputs = self._rest.new_empty(rows, model.inputs.in_features, dtype=torch.float32)
+        model, rows, showers = self._model, self._rows, self._showers
+        sizes, width = model.config, model.config.d_model
+        slices, conditions = showers.count.shape[1], showers.condition.shape[1]
+        inputs = self._position.new_empty(rows, model.inputs.in_features)
         of_rows.input_kernel[(rows,)](
-            self._previous_slice, self._position, self._energy_logit, self._rest, self._number, self._number_in_slice,
-            self._distance, self._condition, inputs, coding.conditions.deviations[0],
+            self._slice, self._left, self._rest, self._number, self._number_in_slice, self._position,
+            self._energy_logit, self._distance, showers.profile, showers.condition, inputs,
+            model.coding.conditions.deviations[0],
             BITS=SHARE_BITS, SLICES=slices, FEATURES=inputs.shape[1], CONDITIONS=conditions,
             BLOCK=power_of_two(inputs.shape[1]), num_warps=1,
         )  # fmt: skip
-        hidden = stack.step(row_linear(inputs, model.inputs.weight, model.inputs.bias), self._state, self._slot)
-        hidden = hidden + row_linear(inputs, model.direct.weight, model.direct.bias)
-        known = torch.empty_like(hidden)
-        features = {"WIDTH": width, "FEATURES": power_of_two(width), "num_warps": 1}
-        choices.next_kernel[(rows,)](
-            _applied(model.next_head, hidden), hidden, self._of_slice, model.chosen_slice.bias, self._order,
-            self.seed, self._index, self._slot, self._rest, self._previous_slice, self._number, self._chosen,
-            self._is_last, known, self._most_hits, SLICES=slices, BLOCK=power_of_two(slices), **features,
-        )  # fmt: skip
+        embedded = row_linear(inputs, model.inputs.weight, model.inputs.bias)
+        known = model.stack.step(embedded, self._state, self._slot)
+        known = known + row_linear(inputs, model.direct.weight, model.direct.bias)
         choices.energy_kernel[(rows,)](
-            _applied(model.energy_head, known), model.chosen_energy.weight, model.chosen_energy.bias, self.seed,
-            self._index, self._slot, self._number, self._is_last, self._rest, self._energy, self._energy_logit, known,
-            BITS=SHARE_BITS, COMPONENTS=sizes.energy_components, BLOCK=power_of_two(sizes.energy_components),
-            **features,
+            row_perceptron(known, model.energy_head), model.chosen_energy.weight, model.chosen_energy.bias, self.seed,
+            showers.index, self._slot, self._left, self._number, self._rest, self._energy, self._energy_logit, known,
+            BITS=SHARE_BITS, HITS=HITS, COMPONENTS=sizes.energy_components, WIDTH=width,
+            BLOCK=power_of_two(sizes.energy_components), FEATURES=power_of_two(width), num_warps=1,
         )  # fmt: skip
         choices.position_kernel[(rows,)](
-            _applied(model.position_head, known), self.seed, self._index, self._shower, self._chosen, self._is_last,
-            self._energy, self._slot, self._previous_slice, self._position, self._number, self._number_in_slice,
-            self._distance, hits, PLANE=sizes.position_components, RINGS=sizes.ring_components,
-            BLOCK=power_of_two(sizes.position_components + sizes.ring_components), num_warps=1,
+            row_perceptron(known, model.position_head), self.seed, showers.index, showers.shower, self._energy,
+            showers.count, showers.energy, self._slot, self._slice, self._left, self._rest, self._position,
+            self._number, self._number_in_slice, self._distance, hits,
+            HITS=HITS, SLICES=slices, PLANE=sizes.position_components, RINGS=sizes.ring_components,
+            BLOCK=power_of_two(sizes.position_components + sizes.ring_components), SLICES_BLOCK=power_of_two(slices),
+            num_warps=1,
         )  # fmt: skip
-
-
-def _applied(head: nn.Sequential, x: Tensor) -> Tensor:
-    """Apply a perceptron with one hidden layer."""
-    first, last = (layer for layer in head if isinstance(layer, nn.Linear))
-    return row_linear(row_linear(x, first.weight, first.bias, use_silu=True), last.weight, last.bias)
 
 
 class GpuStepper:

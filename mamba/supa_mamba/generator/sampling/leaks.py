@@ -9,7 +9,7 @@ from supa.arrays import Array, IntArray
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling import compiled_kernels as kernels
-from supa_mamba.generator.sampling.cpu_stack import Linear
+from supa_mamba.generator.sampling.cpu_stack import Perceptron
 from supa_mamba.generator.sampling.uniforms import leak_uniforms
 
 
@@ -24,9 +24,7 @@ class LeakSampler:
     """
 
     def __init__(self, model: ShowerGenerator, seed: int) -> None:
-        head = copy.deepcopy(model.leak_head).cpu()
-        hidden, result = (Linear(head[k]) for k in (0, 2))  # type: ignore[arg-type]
-        self._hidden, self._result, self.seed = hidden, result, seed
+        self._head, self.seed = Perceptron(copy.deepcopy(model.leak_head).cpu()), seed
 
     def __call__(self, index: IntArray, condition: Array) -> IntArray:
         """Choose whether energy leaks, and how much.
@@ -39,6 +37,6 @@ class LeakSampler:
             (M,) int64 deposited energies in units of 2^-40 of the incident energy, 0 if everything leaks.
         """
         leak, energy = np.empty_like(index), np.empty_like(index)
-        found: Any = self._result(self._hidden(condition, use_silu=True))
+        found: Any = self._head(condition)
         kernels.choose_leaks(found, leak_uniforms(self.seed, index), SHARE_BITS, leak, energy)
         return energy

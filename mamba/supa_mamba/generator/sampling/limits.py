@@ -6,11 +6,9 @@ import torch
 
 from supa.checks import counted
 from supa_mamba.generator.model import ShowerGenerator
+from supa_mamba.generator.profile import LONGER
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.states import StackState
-
-_LONGER = 2
-"""A shower ends if it would have more hits than this many times the largest number of the training showers."""
 
 
 def most_hits_of(model: ShowerGenerator) -> int:
@@ -22,7 +20,7 @@ def most_hits_of(model: ShowerGenerator) -> int:
     Returns:
         The number.
     """
-    return _LONGER * model.coding.most_hits
+    return LONGER * model.coding.most_hits
 
 
 def initial_state(model: ShowerGenerator, slots: int) -> StackState:

@@ -7,9 +7,15 @@ from torch import Tensor
 from supa import ShowerConfig
 from supa.primaries import draw_primaries
 from supa_mamba.generator.model import Previous, ShowerGenerator
-from supa_mamba.generator.sampling.choices import before_first_hits, choose_deposits, choose_hits
+from supa_mamba.generator.sampling.choices import (
+    after_hits,
+    before_first_hits,
+    choose_deposits,
+    choose_hits,
+    choose_profiles,
+)
 from supa_mamba.generator.sampling.rows import Hits
-from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms
+from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms, slice_uniforms
 
 
 @torch.no_grad()
@@ -28,16 +34,19 @@ def naive_sample(model: ShowerGenerator, config: ShowerConfig, seed: int, index:
     indices = np.array([index])
     incident = torch.from_numpy(draw_primaries(config, seed, indices).incident_energy)
     condition = model.coding.conditions(config, incident)
-    rest = choose_deposits(model, condition, torch.from_numpy(leak_uniforms(seed, indices)))
-    deposited, hits, rows = int(rest), Hits.joined([]), list[Previous]()
-    before = before_first_hits(model, rest, condition)
-    while rest:
+    deposit = choose_deposits(model, condition, torch.from_numpy(leak_uniforms(seed, indices)))
+    of_slices = np.stack([slice_uniforms(seed, indices, number) for number in range(model.coding.num_slices)], 1)
+    count, energies = choose_profiles(model, condition, deposit, torch.from_numpy(of_slices))
+    hits, rows, total = Hits.joined([]), list[Previous](), int(count.sum())
+    before, rest = before_first_hits(count, energies, condition)
+    for number in range(total):
         rows.append(before)
         known = Previous(*(torch.cat(columns) for columns in zip(*rows, strict=True)))
         hidden: Tensor = model.stack(model.embed(known), torch.tensor([0, len(rows)]))[-1:]
-        uniform = torch.from_numpy(hit_uniforms(seed, indices, before.number.numpy()))
-        energy, is_last, before = choose_hits(model, hidden, before, rest, uniform)
-        rest = rest - energy
-        found = (tensor.numpy() for tensor in (before.slice, before.position, energy, is_last))
+        uniform = torch.from_numpy(hit_uniforms(seed, indices, np.array([number])))
+        energy, logit, position = choose_hits(model, hidden, before, rest, uniform)
+        is_last = torch.tensor([number + 1 == total])
+        found = (tensor.numpy() for tensor in (before.slice, position, energy, is_last))
         hits = Hits.joined([hits, Hits(indices, *found)])
-    return deposited, hits
+        before, rest = after_hits(before, position, logit, rest - energy, count, energies)
+    return int(deposit), hits

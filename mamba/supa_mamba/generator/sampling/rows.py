@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from supa.arrays import Array, BoolArray, IntArray
+from supa_mamba.generator.sampling.profiles import Profiles
 
 
 @dataclass
@@ -17,50 +18,56 @@ class Rows:
         shower: (M,) int64 numbers of the showers in the sample.
         index: (M,) int64 indices of the showers, which determine their random numbers.
         slot: (M,) int64 slots of the state of the model.
-        rest: (M,) int64 remaining energy, in units of 2^-40 of the incident energy.
         condition: (M, C) float32 conditions.
-        previous_slice: (M,) int64 slice of the previous hit, or the number of slices.
+        count: (M, L) int64 number of hits of each slice.
+        energy: (M, L) int64 energy of each slice, in units of 2^-40 of the incident energy.
+        profile: (M, 2 L) float32 profile as inputs of the model.
+        slice: (M,) int64 slice of the next hit.
+        left: (M,) int64 number of this and all later hits of the slice.
+        rest: (M,) int64 their energy, in the same unit.
+        number: (M,) int64 number of earlier hits.
+        number_in_slice: (M,) int64 number of earlier hits in the slice.
         position: (M, 2) float32 position of the previous hit, or 0.
         energy_logit: (M,) float32 energy logit of the previous hit, or 0.
-        number: (M,) int64 number of earlier hits.
-        number_in_slice: (M,) int64 number of earlier hits in the slice of the previous hit.
         distance: (M,) float32 distance between the last two hits, or 0.
     """
 
     shower: IntArray
     index: IntArray
     slot: IntArray
-    rest: IntArray
     condition: Array
-    previous_slice: IntArray
-    position: Array
-    energy_logit: Array
+    count: IntArray
+    energy: IntArray
+    profile: Array
+    slice: IntArray
+    left: IntArray
+    rest: IntArray
     number: IntArray
     number_in_slice: IntArray
+    position: Array
+    energy_logit: Array
     distance: Array
 
     @classmethod
-    def entering(
-        cls, shower: IntArray, index: IntArray, slot: IntArray, rest: IntArray, condition: Array, slices: int
-    ) -> Self:
-        """Return showers without hits.
+    def entering(cls, shower: IntArray, index: IntArray, slot: IntArray, condition: Array, profiles: Profiles) -> Self:
+        """Return showers before their first hits.
 
         Args:
             shower: (M,) numbers of the showers.
             index: (M,) indices of the showers.
             slot: (M,) slots.
-            rest: (M,) deposited energies.
             condition: (M, C) conditions.
-            slices: Number of slices.
+            profiles: Their profiles. Each shower has at least one hit.
 
         Returns:
             The rows.
         """
-        count = len(shower)
-        none = np.zeros(count, np.int64)
+        count, none = len(shower), np.zeros(len(shower), np.int64)
+        first = (profiles.count > 0).argmax(1)
         return cls(
-            shower, index, slot, rest, condition, np.full(count, slices), np.zeros((count, 2), np.float32),
-            np.zeros(count, np.float32), none, none.copy(), np.zeros(count, np.float32),
+            shower, index, slot, condition, *profiles, first, profiles.count[np.arange(count), first],
+            profiles.energy[np.arange(count), first], none, none.copy(), np.zeros((count, 2), np.float32),
+            np.zeros(count, np.float32), np.zeros(count, np.float32),
         )  # fmt: skip
 
     @classmethod

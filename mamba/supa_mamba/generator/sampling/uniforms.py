@@ -12,16 +12,22 @@ from supa.arrays import FloatArray, IntArray
 from supa.compiler import kernel
 from supa.random import HALF, MASK, TO_UNIT, Word, identity_words, philox
 
-PER_HIT = 7
-"""Random numbers of a hit: of its end, its slice, its energy (2) and its position (3)."""
+PER_HIT = 5
+"""Random numbers of a hit: of its energy (2) and its position (3)."""
+
+PER_SLICE = 5
+"""Random numbers of a slice: of its number of hits (2), whether it is the last one with hits, and its energy (2)."""
 
 PER_LEAK = 3
 """Random numbers of the leak of a shower: whether energy leaks, and how much (2)."""
 
+HITS = 1 << 32
+"""Block of the random numbers of the first hit. Those of the leak are in block 0, followed by those of the slices."""
+
 OWNER = Word(255)
 """Number in the place of a primary, which belongs to samples."""
 
-_BLOCKS = 2
+_BLOCKS = 2  # of a slice or a hit
 _WORDS = 4
 
 
@@ -34,11 +40,27 @@ def hit_uniforms(seed: int, index: IntArray, number: IntArray) -> FloatArray:
         number: (M,) int64 numbers of earlier hits of the showers.
 
     Returns:
-        (M, 7) float64 numbers, above 0 and below 1.
+        (M, 5) float64 numbers, above 0 and below 1.
     """
     found = np.empty((len(index), _BLOCKS * _WORDS))
-    _fill(np.uint64(seed), index, _BLOCKS * (number + 1), found)
+    _fill(np.uint64(seed), index, HITS + _BLOCKS * number, found)
     return found[:, :PER_HIT]
+
+
+def slice_uniforms(seed: int, index: IntArray, number: int) -> FloatArray:
+    """Return the random numbers of slices.
+
+    Args:
+        seed: Random seed from 0 to 2**64 - 1.
+        index: (M,) int64 indices of the showers.
+        number: Slice, numbered from the first slice of the readout layers.
+
+    Returns:
+        (M, 5) float64 numbers, above 0 and below 1.
+    """
+    found = np.empty((len(index), _BLOCKS * _WORDS))
+    _fill(np.uint64(seed), index, np.full_like(index, 1 + _BLOCKS * number), found)
+    return found[:, :PER_SLICE]
 
 
 def leak_uniforms(seed: int, index: IntArray) -> FloatArray:

@@ -40,6 +40,20 @@ def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, use_sil
     return result
 
 
+def row_perceptron(x: Tensor, layers: nn.Sequential) -> Tensor:
+    """Apply a perceptron with one hidden layer and SiLU in a step of a generation; see `row_linear`.
+
+    Args:
+        x: (M, K) rows.
+        layers: A linear layer, SiLU and a linear layer.
+
+    Returns:
+        (M, N) results.
+    """
+    first, last = (layer for layer in layers if isinstance(layer, nn.Linear))
+    return row_linear(row_linear(x, first.weight, first.bias, use_silu=True), last.weight, last.bias)
+
+
 def gated_rows(x: Tensor) -> Tensor:
     """Multiply the first half of each row by SiLU of the second half, in a step of a generation.
 

@@ -47,6 +47,16 @@ def chosen_category(logits, number, uniform):
 
 
 @triton.jit
+def of_mixture(of_row, of_choice, of_value, COMPONENTS: tl.constexpr, BLOCK: tl.constexpr):
+    # A sample of the mixture of a row; see `NormalMixture.of`.
+    k = tl.arange(0, BLOCK)
+    logits = tl.load(of_row + k, k < COMPONENTS, float("-inf")).to(tl.float64)
+    chosen = chosen_category(logits, k, of_choice)
+    mean = tl.load(of_row + COMPONENTS + chosen).to(tl.float64)
+    return mean + scale_of(tl.load(of_row + 2 * COMPONENTS + chosen), SCALE) * normal_quantile(of_value)
+
+
+@triton.jit
 def log1p_of_integer(n):
     return tl.log(1.0 + n.to(tl.float64)).to(tl.float32)
 
