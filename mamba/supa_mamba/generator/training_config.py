@@ -40,7 +40,7 @@ class GeneratorTrainingConfig(Config):
         >>> config.generator.d_model, config.epochs
         (32, 5)
         >>> GENERATOR_PRESETS["base"].generator
-        GeneratorConfig(d_model=192, n_layer=6, d_state=32)
+        GeneratorConfig(d_model=192, n_layer=6)
         >>> GeneratorTrainingConfig(ema=1)
         Traceback (most recent call last):
         ValueError: ema: 1 was given, but it must be a number from 0 to below 1.
@@ -63,7 +63,7 @@ class GeneratorTrainingConfig(Config):
 GENERATOR_PRESETS = {
     "small": GeneratorTrainingConfig(),
     "base": GeneratorTrainingConfig(
-        generator=GeneratorConfig(d_model=192, n_layer=6, d_state=32),
+        generator=GeneratorConfig(d_model=192, n_layer=6),
         epochs=100,
         batch_size=1024,
         patience=100,

@@ -27,6 +27,9 @@ _AHEAD = 2
 _FAR_AHEAD = 64
 """Launches in progress while the host converts a block of showers."""
 
+_AHEAD_OF_BLOCK = 16
+"""Launches in progress while the host prepares a block. Its showers can enter only after these launches."""
+
 
 def pieces_on_gpu(model: ShowerGenerator, run: Run, seed: int, num_showers: int, rows: int) -> Iterator[Showers]:
     """Sample showers.
@@ -88,6 +91,8 @@ def _finished_blocks(
     is_prepared = False
     while blocks or not is_prepared:
         while not is_prepared and queued - entered < stock:
+            while len(flights) < _AHEAD_OF_BLOCK and entered < queued:
+                flights.append(_Flight(stepper.launch()))
             block = Block.prepared(leaks, coding, run, num_showers, prepared, units)
             place = block.waiting - block.start
             rows.enqueue(block.waiting, run.first + block.waiting, block.energy[place], block.condition[place])
