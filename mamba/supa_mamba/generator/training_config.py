@@ -61,7 +61,7 @@ class GeneratorTrainingConfig(Config):
 
 
 GENERATOR_PRESETS = {
-    "small": GeneratorTrainingConfig(),
+    "small": GeneratorTrainingConfig(epochs=20),
     "base": GeneratorTrainingConfig(
         generator=GeneratorConfig(d_model=192, n_layer=6),
         epochs=100,
