@@ -94,7 +94,7 @@ def in_bin(showers: supa.Showers, edges: Any, k: int) -> Any:
 
 def figures(true: supa.Showers, other: supa.Showers, coding: HitCoding, given: argparse.Namespace) -> dict[str, Any]:
     """Compare two samples."""
-    few = supa.compare(true[:MOST_FOR_DISTANCES], other[:MOST_FOR_DISTANCES], repeats=99)
+    few = supa.compare(true[:MOST_FOR_DISTANCES], other[:MOST_FOR_DISTANCES], repeats=19)
     found: dict[str, Any] = {
         s.name: [round(x, 5) for x in (s.value.value, s.value.error, s.floor.value)] for s in few.scores
     }

@@ -42,6 +42,7 @@ class GeneratorCheckpoint(PackedCheckpoint):
     """
 
     format: ClassVar[str] = "supa-mamba-generator"
+    version: ClassVar[int] = 2
     written_by: ClassVar[str] = "supa mamba train-generator"
 
     config: GeneratorTrainingConfig

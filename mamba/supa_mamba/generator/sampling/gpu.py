@@ -111,6 +111,8 @@ class GpuRows:
     def enqueue(self, shower: IntArray, index: IntArray, deposit: IntArray, condition: Array) -> None:
         """Choose the profiles of showers, and add the showers to the queue, which must have room for them.
 
+        The showers of a call enter after those of earlier calls, but in any order.
+
         Args:
             shower: (M,) numbers of the showers in the sample.
             index: (M,) indices of the showers.
@@ -121,9 +123,11 @@ class GpuRows:
         indices, conditions = self._moved(index), self._moved(condition)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False), device_guard(self.seed):
             profiles = self._profiles(indices, conditions, self._moved(deposit))
+        # The largest showers enter first, so that few rows are busy with them at the end of the sample.
+        order = profiles.count.sum(1).argsort(descending=True, stable=True)
         given = Waiting(self._moved(shower), indices, conditions, *profiles)
         for of_queue, of_showers in zip(self._queue, given, strict=True):
-            of_queue.index_copy_(0, place, of_showers)
+            of_queue.index_copy_(0, place, of_showers[order])
         self._queued += len(shower)
         self._tail.fill_(self._queued)
 

@@ -106,7 +106,7 @@ def _finished_blocks(
             flight = flights.popleft()
             entered, oldest = flight.status()
             logs.append(flight.hits)
-        # Showers enter in order, so all before the oldest one in progress are finished.
+        # Blocks enter in order, so a block is finished if all of its showers have entered and none is in progress.
         while blocks and ends[0] <= entered and blocks[0].stop <= oldest:
             block = blocks.popleft()
             ends.popleft()
