@@ -11,8 +11,8 @@ For each checkpoint of ``supa mamba train-generator`` the script samples showers
   Mamba encoder that sees the hits in order (hit-level),
 - the Frechet and kernel distances of ``supa.compare``, for at most 10,000 samples,
 
-and the same for two true samples. If the incident energy varies, it is divided into bins of equal ratio, and the areas
-are computed in each of them.
+and the same for two true samples, and for two samples of the generator. If the incident energy varies, it is divided
+into bins of equal ratio, and the areas are computed in each of them.
 """
 
 import argparse
@@ -69,16 +69,16 @@ def judged(path: Path, given: argparse.Namespace) -> dict[str, Any]:
         "showers": count,
         "seconds of sampling": round(time.perf_counter() - start, 1),
     }
+    second = sample_showers(model, config, count, seed=SEED + 3)
     true, other = (supa.simulate(count, config, seed=SEED + k) for k in (1, 2))
     for name, showers in (("sample", sample), ("true", other)):
         few = supa.compare(true[:MOST_FOR_PULLS], showers[:MOST_FOR_PULLS], repeats=19, multivariate=False)
         result[f"pulls, {name}"] = {pull.name: round(pull.generated_pull, 2) for pull in few.pulls}
     for k in range(bins):
-        parts = [x[in_bin(x, edges, k)] for x in (true, sample, other)]
+        pairs = {"sample": (true, sample), "true": (true, other), "two samples": (second, sample)}
         row = {
-            "showers": min(map(len, parts)),
-            "sample": figures(parts[0], parts[1], checkpoint.coding, given),
-            "true": figures(parts[0], parts[2], checkpoint.coding, given),
+            name: figures(*(x[in_bin(x, edges, k)] for x in pair), checkpoint.coding, given)
+            for name, pair in pairs.items()
         }
         result["all" if bins == 1 else f"{edges[k]:.3g} to {edges[k + 1]:.3g} GeV"] = row
         note(f"{path.name}: {row}")
