@@ -32,6 +32,7 @@ from unittest import mock
 # Triton reads it on import.
 os.environ["TRITON_INTERPRET"] = "0"
 
+import numpy as np
 import torch
 import triton
 from measuring import give, note, torch_facts
@@ -58,6 +59,7 @@ from supa_mamba import (
     selective_state_update,
     ssd,
 )
+from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.sampling.gpu import GpuRows
 from supa_mamba.modules.rotary import rotary_rates
 from supa_mamba.ops import backend
@@ -303,7 +305,9 @@ def single_precision_cases() -> dict[str, Callable[[], None]]:
     def sampling() -> None:
         showers = supa.simulate(20, "critical", seed=1)
         model = ShowerGenerator(GeneratorConfig(d_model=192, n_layer=1), HitCoding.fit(showers))
-        GpuRows(model, showers.config, seed=1, rows=2, capacity=4).steps()
+        rows = GpuRows(model, showers.config, seed=1, rows=2, capacity=4)
+        rows.enqueue(np.arange(2), np.arange(2), np.full(2, 1 << SHARE_BITS), np.zeros((2, 1), np.float32))
+        rows.steps()
 
     return {
         "linear layers": linear_layers,
