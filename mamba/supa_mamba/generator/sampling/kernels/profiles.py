@@ -14,7 +14,7 @@ from supa_mamba.ops.kernel_math import LN_2, sigmoid
 _ENERGY_SCALE = tl.constexpr(ENERGY_SCALE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["of_slice", "is_final"])  # one compilation for all slices
 def number_kernel(
     found_ptr, edges_ptr, weight_ptr, bias_ptr, seed_ptr, index_ptr, rest_ptr, total_ptr, number_ptr, hidden_ptr,
     of_slice, is_final, most_hits,
@@ -43,7 +43,7 @@ def number_kernel(
     tl.store(hidden_ptr + m * WIDTH + d, known, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["of_slice", "is_final"])
 def slice_energy_kernel(
     found_ptr, seed_ptr, index_ptr, rest_ptr, total_ptr, number_ptr, condition_ptr, count_ptr, energy_ptr, inputs_ptr,
     of_slice, is_final, most_hits, most_in_slice, deviation,
