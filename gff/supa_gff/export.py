@@ -23,12 +23,27 @@ class Predictor(nn.Module):
         layer_mask: For each layer, whether it contributes to the prediction.
         level: What is predicted.
         aggregation: How the scores of the layers are combined.
+        target_mean: (targets,) float32 mean of regression targets, which is added to the result. None: not added.
+        target_std: (targets,) float32 standard deviation of regression targets, by which the result is multiplied.
     """
 
-    def __init__(self, layers: list[Layer], layer_mask: list[bool], level: Level, aggregation: Aggregation) -> None:
+    target_mean: Tensor | None
+    target_std: Tensor | None
+
+    def __init__(
+        self,
+        layers: list[Layer],
+        layer_mask: list[bool],
+        level: Level,
+        aggregation: Aggregation,
+        target_mean: Tensor | None,
+        target_std: Tensor | None,
+    ) -> None:
         super().__init__()
         self.layers, self.layer_mask = nn.ModuleList(layers), layer_mask
         self.level, self.aggregation = level, aggregation
+        self.register_buffer("target_mean", target_mean)
+        self.register_buffer("target_std", target_std)
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
         """Compute the scores of graphs or nodes.
@@ -39,7 +54,8 @@ class Predictor(nn.Module):
             batch: (nodes,) int64 index of the graph of each node, from 0. None: all nodes belong to one graph.
 
         Returns:
-            (graphs, out_channels) float32 class scores or predicted values; (nodes, out_channels) at node level.
+            (graphs, out_channels) float32 scores of classes or labels, or predicted values; (nodes, out_channels) at
+            node level.
 
         Raises:
             ValueError: If there are no nodes.
@@ -58,7 +74,10 @@ class Predictor(nn.Module):
             h = layer(h, topology)
             if is_used:
                 scores.append(layer.score(h, topology, units))
-        return aggregate(torch.stack(scores), self.aggregation)
+        combined = aggregate(torch.stack(scores), self.aggregation)
+        if self.target_mean is None or self.target_std is None:
+            return combined
+        return combined * self.target_std + self.target_mean
 
 
 def export(network: Network) -> Predictor:
@@ -100,4 +119,5 @@ def export(network: Network) -> Predictor:
     layer_mask = network.layer_mask.tolist()
     last = max(index for index, is_used in enumerate(layer_mask) if is_used)
     layers = [copy.deepcopy(network.layer(index)) for index in range(last + 1)]
-    return Predictor(layers, layer_mask[: last + 1], network.level, network.aggregation).eval()
+    moments = (None if part is None else part.clone() for part in (network.target_mean, network.target_std))
+    return Predictor(layers, layer_mask[: last + 1], network.level, network.aggregation, *moments).eval()

@@ -7,6 +7,7 @@ import torch
 from small_graphs import presets, small, task
 
 from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule
+from supa_gff.heads import Head
 from supa_gff.negatives import Hard, Uniform
 from supa_gff.updates.rule import UpdateRule
 
@@ -183,6 +184,54 @@ def test_overlapping_pairs_span_two_adjacent_layers(kind, monkeypatch):
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
     assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1, 2}, {3, 4}]
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
+
+
+def head_methods() -> list[object]:
+    """Return the presets that support regression and multi-label targets, with these targets."""
+    return [
+        pytest.param(name, level, kind, id=f"{name}-{level}-{kind}")
+        for name, level in presets()
+        for kind in ("regression", "multi-label")
+        if level != "link" and isinstance(preset(name, level).score, Head)
+    ]
+
+
+def rule_of_kind(name: str, level: str, kind: str, **changes: object) -> tuple[UpdateRule, Batch]:
+    """Return an update rule with three targets or labels, and a batch of them."""
+    rule, batch = rule_and_batch(small(name, level), level)
+    loss = preset(name, level, kind).loss
+    weights = (1.0, 2.0, 3.0) if kind == "multi-label" else None
+    method = rule.network.method.replace(loss=loss, class_weights=weights, **changes)
+    target = torch.randn(batch.num_units, 3)
+    target = target > 0 if kind == "multi-label" else target
+    deg = torch.tensor([0, 4, 4, 4])
+    network = Network(method, batch.x.shape[1], 3, level, deg)
+    return update_rule(network), Batch(**{**vars(batch), "target": target, "known_labels": None})
+
+
+@pytest.mark.parametrize(("name", "level", "kind"), head_methods())
+def test_losses_of_values_and_labels_are_local(name, level, kind, monkeypatch):
+    rule, batch = rule_of_kind(name, level, kind)
+    everywhere = losses_of_step(rule, batch, monkeypatch)
+    wanted = {"backprop": [{0, 1, 2}], "overlapping-pairs": [{0, 1}, {2}]}
+    assert everywhere == wanted.get(rule.network.method.schedule, [{0}, {1}, {2}])
+    for layer in range(3):
+        before = {k: bits(rule, k) for k in range(3)}
+        assert losses_of_step(rule, batch, monkeypatch, layer=layer) == [{layer}]
+        assert all(same(before[k], bits(rule, k)) for k in range(3) if k != layer)
+        assert not same(before[layer]["weights"], bits(rule, layer)["weights"])
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi-label"])
+def test_scores_of_layers_below_pass_no_gradient_to_them(kind, monkeypatch):
+    rule, batch = rule_of_kind("best", "graph", kind, collaboration=True)
+    assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
+
+
+@pytest.mark.parametrize("name", ["best", "gff", "symba", "best-goodness", "deeper-forward"])
+def test_weighted_losses_are_local(name, monkeypatch):
+    rule, batch = rule_and_batch(small(name, "graph", class_weights=(1.0, 3.0)), "graph")
+    assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
 
 
 def test_overlapping_pairs_resume_with_the_next_pairs(monkeypatch):
