@@ -36,6 +36,7 @@ class Checkpoint(checkpoint.Checkpoint):
         benchmark: Name of the graph benchmark. None for custom graphs.
         split: Training, validation and test indices of the benchmark, or of the user's own graphs. None if unknown.
         source: File or function with the user's own graphs; see `load_graphs`. None for other graphs.
+        edge_channels: Number of features per edge that the network uses.
         checksum: Checksum of the user's own graphs, ``GraphSet.checksum``. None for other graphs.
         encoding: Conversion of showers into graphs, for `encoded_showers`. None for other graphs.
         training: Training state, from ``Trainer.state_dict``.
@@ -69,6 +70,7 @@ class Checkpoint(checkpoint.Checkpoint):
     encoding: ShowerEncoding | None = None
     source: str | None = None
     checksum: str | None = None
+    edge_channels: int = 0
 
     @classmethod
     def of(
@@ -106,6 +108,7 @@ class Checkpoint(checkpoint.Checkpoint):
             split=split,
             encoding=task.data.source.encoding if isinstance(task.data, StreamData) else None,
             source=source,
+            edge_channels=network.edge_channels,
             checksum=graphs.checksum if source is not None and isinstance(graphs, GraphSet) else None,
             training=trainer.state_dict(),
             versions=checkpoint.package_versions("torch-geometric"),
@@ -117,7 +120,9 @@ class Checkpoint(checkpoint.Checkpoint):
         Returns:
             The network, on the CPU and in evaluation mode.
         """
-        network = Network(self.method, self.in_channels, self.out_channels, self.level, self.deg)
+        network = Network(
+            self.method, self.in_channels, self.out_channels, self.level, self.deg, edge_channels=self.edge_channels
+        )
         network.load_state_dict(self.training["model"])
         return network.eval()
 
@@ -151,6 +156,7 @@ class Checkpoint(checkpoint.Checkpoint):
             "encoding": None if self.encoding is None else self.encoding.to_dict(),
             "source": self.source,
             "checksum": self.checksum,
+            "edge_channels": self.edge_channels,
         }
 
     @classmethod
@@ -167,8 +173,9 @@ class Checkpoint(checkpoint.Checkpoint):
             benchmark=values["benchmark"],
             split=None if values["split"] is None else Split(**values["split"]),
             encoding=None if values["encoding"] is None else ShowerEncoding.from_dict(values["encoding"]),
-            source=values.get("source"),  # files of earlier versions do not have these two
+            source=values.get("source"),  # files of earlier versions do not have these three
             checksum=values.get("checksum"),
+            edge_channels=check_int(0, 10**6, "edge_channels", values.get("edge_channels", 0)),
             training=values["training"],
             versions=values["versions"],
         )

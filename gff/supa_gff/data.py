@@ -15,6 +15,7 @@ from supa_datasets.offsets import counts_to_offsets
 from supa_gff.checks import one_of
 from supa_gff.names import TargetKind
 from supa_gff.own_data.checks import (
+    check_edge_features,
     check_graph,
     classes_of,
     inferred_kind,
@@ -47,6 +48,7 @@ class Batch:
             unknown.
         node_indices: (nodes,) int64 indices of the nodes in the `GraphSet`. None if the batch is the whole set.
         graph_indices: (graphs,) int64 indices of the graphs in the `GraphSet`. None if the batch is the whole set.
+        edge_attr: (edges, edge features) float32 features of the edges. None: there are none.
 
     Example:
         >>> import torch
@@ -69,6 +71,7 @@ class Batch:
     known_labels: Tensor | None = None
     node_indices: Tensor | None = None
     graph_indices: Tensor | None = None
+    edge_attr: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -85,9 +88,10 @@ class Batch:
         """Convert a ``Data`` or ``Batch`` of PyTorch Geometric to a batch.
 
         Args:
-            data: Object with ``x``, ``edge_index`` and ``y``. At node level, the nodes of ``train_mask`` are predicted
-                and the network may use their labels as input; without ``train_mask``, all nodes are predicted. At link
-                level, ``edge_label_index`` and ``edge_label`` replace ``y``. A `Batch` is returned unchanged.
+            data: Object with ``x``, ``edge_index``, ``y`` and, if the network uses it, ``edge_attr``. At node level,
+                the nodes of ``train_mask`` are predicted and the network may use their labels as input; without
+                ``train_mask``, all nodes are predicted. At link level, ``edge_label_index`` and ``edge_label`` replace
+                ``y``. A `Batch` is returned unchanged.
             level: What is predicted.
             targets: Whether ``y`` or ``edge_label`` is required. If False and the attribute is missing, the targets are
                 zeros.
@@ -137,7 +141,9 @@ class Batch:
                 units = mask.nonzero().view(-1)
                 known_labels = _known_labels(target, units)
                 target = target[units]
-        return Batch(x.float(), edge_index, graph, num_graphs, target, units, known_labels)
+        edge_attr = getattr(data, "edge_attr", None)
+        edge_attr = edge_attr.float() if isinstance(edge_attr, Tensor) and edge_attr.dim() == 2 else None
+        return Batch(x.float(), edge_index, graph, num_graphs, target, units, known_labels, edge_attr=edge_attr)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +164,7 @@ class GraphSet:
         num_outputs: Number of classes, of labels or of regression targets.
         masks: (nodes,) or (nodes, splits) bool training, validation and test nodes of a single graph at node level.
             None: the set has none.
+        edge_attr: (edges, edge features) float32 features of the edges. None: networks use none.
 
     Example:
         >>> import torch
@@ -181,6 +188,7 @@ class GraphSet:
     level: Level
     num_outputs: int
     masks: tuple[Tensor, Tensor, Tensor] | None = None
+    edge_attr: Tensor | None = None
     _graph: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -192,9 +200,10 @@ class GraphSet:
         return len(self.node_offset) - 1
 
     def __repr__(self) -> str:
+        of_edges = f"{counted(self.num_edge_features, 'edge feature')}, " if self.edge_attr is not None else ""
         return (
             f"<GraphSet: {counted(len(self), 'graph')}, {counted(len(self.x), 'node')}, "
-            f"{counted(self.edge_index.shape[1], 'edge')}, {counted(self.num_features, 'feature')}, "
+            f"{counted(self.edge_index.shape[1], 'edge')}, {counted(self.num_features, 'feature')}, {of_edges}"
             f"{counted(self.num_outputs, 'output')} per {self.level}>"
         )
 
@@ -202,6 +211,11 @@ class GraphSet:
     def num_features(self) -> int:
         """Number of features per node."""
         return self.x.shape[1]
+
+    @property
+    def num_edge_features(self) -> int:
+        """Number of features per edge; 0 if networks use none."""
+        return 0 if self.edge_attr is None else self.edge_attr.shape[1]
 
     @property
     def num_items(self) -> int:
@@ -228,7 +242,8 @@ class GraphSet:
     @cached_property
     def checksum(self) -> str:
         """Checksum of the features, edges and targets, by which a checkpoint recognises its training data."""
-        columns = (self.x, self.edge_index, self.node_offset, self.target)
+        columns = [self.x, self.edge_index, self.node_offset, self.target]
+        columns += [] if self.edge_attr is None else [self.edge_attr]
         parts = [column.contiguous().cpu().numpy().tobytes() for column in columns]
         return f"{reduce(lambda value, part: zlib.crc32(part, value), parts, 0):08x}"
 
@@ -246,7 +261,8 @@ class GraphSet:
         Returns:
             The set on the device.
         """
-        columns = ("x", "edge_index", "node_offset", "edge_offset", "target")
+        columns = ["x", "edge_index", "node_offset", "edge_offset", "target"]
+        columns += [] if self.edge_attr is None else ["edge_attr"]
         return replace(self, **{name: getattr(self, name).to(device) for name in columns})
 
     def normalised_rows(self) -> "GraphSet":
@@ -316,6 +332,7 @@ class GraphSet:
         level: Level = "graph",
         target_kind: TargetKind | None = None,
         num_outputs: int | None = None,
+        edge_features: bool = False,
     ) -> "GraphSet":
         """Join graphs into a set.
 
@@ -330,6 +347,9 @@ class GraphSet:
                 labels if there are several per graph or node; floats are regression targets.
             num_outputs: Number of classes, of labels or of regression targets. None: the number in the graphs, in which
                 every class occurs.
+            edge_features: Whether networks use the features of the edges: ``edge_attr`` of shape (edges, edge
+                features), at graph or node level. DGL graphs have ``edata["edge_attr"]``, and NetworkX graphs the
+                attribute ``edge_attr`` of each edge.
 
         Returns:
             The set.
@@ -345,6 +365,8 @@ class GraphSet:
         targets = []
         for k, graph in enumerate(graphs):
             check_graph(k, graph, graphs[0])
+            if edge_features:
+                check_edge_features(k, graph, graphs[0], level)
             targets.append(target_of(k, graph, len(graph.x) if level == "node" else 1, level))
         nodes = torch.tensor([len(graph.x) for graph in graphs])
         edges = torch.tensor([graph.edge_index.shape[1] for graph in graphs])
@@ -361,20 +383,31 @@ class GraphSet:
             level=level,
             num_outputs=outputs,
             masks=_masks(graphs[0]) if level == "node" and len(graphs) == 1 else None,
+            edge_attr=torch.cat([graph.edge_attr for graph in graphs]).float() if edge_features else None,
         )
 
     @classmethod
-    def of_benchmark(cls, benchmark: GraphBenchmark) -> "GraphSet":
+    def of_benchmark(cls, benchmark: GraphBenchmark, *, edge_features: bool = False) -> "GraphSet":
         """Join the graphs of a benchmark into a set.
 
         Args:
             benchmark: Benchmark from `supa_datasets.load_benchmark`.
+            edge_features: Whether networks use the features of the edges: the one-hot edge labels and the attributes
+                that some benchmarks have, such as MUTAG, PTC_MR, Mutagenicity and AIDS.
 
         Returns:
             The set.
+
+        Raises:
+            ValueError: If the benchmark has no features of edges, but they are to be used.
         """
         level: Level = "graph" if benchmark.task == "graph" else "node"
-        return cls.of(benchmark.graphs, level=level, num_outputs=benchmark.num_classes)
+        if edge_features and any(graph.edge_attr is None for graph in benchmark.graphs):
+            raise ValueError(
+                f"{benchmark.name} has no features of edges; omit edge_features=True (--edge-features), or choose "
+                "another benchmark, such as MUTAG."
+            )
+        return cls.of(benchmark.graphs, level=level, num_outputs=benchmark.num_classes, edge_features=edge_features)
 
     def batch(self, indices: Tensor, known: Tensor | None = None) -> Batch:
         """Return a batch of the given items.
@@ -390,7 +423,10 @@ class GraphSet:
         """
         if self.transductive:
             known_labels = _known_labels(self.target, indices[:0] if known is None else known)
-            return Batch(self.x, self.edge_index, self._graph, 1, self.target[indices], indices, known_labels)
+            target = self.target[indices]
+            return Batch(
+                self.x, self.edge_index, self._graph, 1, target, indices, known_labels, edge_attr=self.edge_attr
+            )
         rows, graph, begin = _ragged(self.node_offset, indices)
         columns, edge_graph, _ = _ragged(self.edge_offset, indices)
         shift = begin - self.node_offset[indices]
@@ -402,6 +438,7 @@ class GraphSet:
             target=self.target[indices] if self.level == "graph" else self.target[rows],
             node_indices=rows,
             graph_indices=indices,
+            edge_attr=None if self.edge_attr is None else self.edge_attr[columns],
         )
 
     def batches(self, indices: Tensor, size: int, *, known: Tensor | None = None) -> Iterator[Batch]:

@@ -32,6 +32,9 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 CONVOLUTIONS = ("gcn", "gin", "sage", "gat", "gatv2", "graph", "pna", "transformer")
 """Names of the convolutions. GAT, GATv2 and Transformer have four attention heads."""
 
+EDGE_CONVOLUTIONS = ("gin", "gatv2", "pna", "transformer")
+"""Names of the convolutions that can use the features of edges. GIN then becomes GINE (arXiv 1905.12265)."""
+
 TargetKind = Literal["classification", "regression", "multi-label"]
 """What the targets are: one class of each unit, one or several numbers, or several labels that apply or do not."""
 

@@ -66,6 +66,13 @@ def indicators():
     return graphs("indicators", 40)
 
 
+def bonds():
+    made = graphs("classes", 40)
+    for graph in made:
+        graph.edge_attr = torch.rand(graph.num_edges, 2)
+    return made
+
+
 def three():
     return graphs("values", 3)
 """
@@ -214,6 +221,26 @@ def test_interrupted_training_resumes_to_identical_weights(supa, monkeypatch, na
     assert "m.ckpt belongs to another training run: the checksum of the data is " in err
 
 
+def test_edge_features_are_used_if_asked_for(supa):
+    torch.manual_seed(0)
+    torch.save(load_graphs("mine:bonds"), "bonds.pt")
+    arguments = ["train", "--data", "bonds.pt", *SHORT]
+    code, _, err = supa(*arguments, "--edge-features", "-o", "m.ckpt")
+    assert code == 0, err
+    assert "3 features, 2 edge features, 2 outputs per graph" in err
+    checkpoint = Checkpoint.load("m.ckpt")
+    assert (checkpoint.edge_channels, type(checkpoint.model().layer(0).conv).__name__) == (2, "GINEConv")
+    code, out, err = supa("evaluate", "m.ckpt", "--data", "bonds.pt")
+    assert code == 0, err
+    assert "bonds.pt, fold 0 of 10; gin with edge features, 2 layers of 8" in out
+    assert "no features of edges, edge_attr; add them" in supa("evaluate", "m.ckpt", "--data", "mine:classes")[2]
+    code, _, err = supa(*arguments, "--resume", "-o", "m.ckpt")
+    assert code == 2
+    assert "m.ckpt belongs to another training run: the checksum of the data is " in err
+    assert supa(*arguments, "--quiet", "-o", "plain.ckpt") == (0, "", "")
+    assert Checkpoint.load("plain.ckpt").edge_channels == 0
+
+
 def test_class_weights_are_stored_and_printed(supa):
     data = GraphSet.of(load_graphs("mine:classes"))
     for name, given in {"a": "balanced", "b": "1,5"}.items():
@@ -247,6 +274,13 @@ MISTAKES = {
     "weights": (["--data", "mine:classes", "--class-weights", "1,2,3"], 2, "one weight for each of the 2 classes"),
     "no weights": (["--data", "mine:classes", "--class-weights", "x"], 2, "'x' was given, but it must be balanced"),
     "weighted values": (["--data", "mine:values", "--class-weights", "balanced"], 2, "weights need classes or labels"),
+    "no edges": (["--data", "mine:classes", "--edge-features"], 1, "mine:classes: Graph 0 has no features of edges"),
+    "edges of gcn": (["--data", "mine:bonds", "--edge-features", "--conv", "gcn"], 2, "'gcn' cannot use them"),
+    "edges of a stream": (
+        ["--stream", "critical", "--target", "num_primaries", "--edge-features"],
+        2,
+        "--edge-features needs --dataset or --data.",
+    ),
     "weighted stream": (
         ["--stream", "critical", "--target", "num_primaries", "--class-weights", "balanced"],
         2,

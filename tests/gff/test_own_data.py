@@ -267,6 +267,8 @@ def test_networkx_graphs_equal_data():
     assert same(GraphSet.of(made), GraphSet.of(wanted))
     pairs = [(one, float(k)) for k, one in enumerate(made)]
     assert GraphSet.of(pairs).target.tolist() == [0, 1, 2, 3]
+    nx.set_edge_attributes(made[1], [0.5, 2.0], "edge_attr")
+    assert GraphSet.of([made[1]], num_outputs=2, edge_features=True).edge_attr.tolist() == [[0.5, 2.0]] * 4
     nodes = nx.path_graph(4)
     nx.set_node_attributes(nodes, {node: {"x": [1.0], "y": node % 2} for node in nodes})
     assert GraphSet.of([nodes], level="node").target.tolist() == [0, 1, 0, 1]

@@ -76,7 +76,7 @@ def _of_benchmark(model: str, checkpoint: "Checkpoint", network: "Network", root
     assert checkpoint.split is not None
     with deferred_interrupts():
         benchmark = load_benchmark(checkpoint.benchmark, root=root)
-    graphs = GraphSet.of_benchmark(benchmark)
+    graphs = GraphSet.of_benchmark(benchmark, edge_features=checkpoint.edge_channels > 0)
     _check_data(model, checkpoint, graphs)
     return graphs, checkpoint.split, evaluate(network, graphs, checkpoint.split)
 
@@ -89,7 +89,10 @@ def _of_own_graphs(model: str, checkpoint: "Checkpoint", network: "Network", dat
 
     if checkpoint.level == "link":
         raise click.UsageError(f"{model}: it scores pairs of nodes; evaluate it in Python.")
-    graphs = load_set(data, checkpoint.level, network.target_kind, checkpoint.out_channels)
+    graphs = load_set(
+        data, checkpoint.level, network.target_kind, checkpoint.out_channels,
+        edge_features=checkpoint.edge_channels > 0,
+    )  # fmt: skip
     if graphs.num_features != checkpoint.in_channels:
         raise ValueError(
             f"{data}: its nodes have {counted(graphs.num_features, 'feature')}, but {model} was trained with "
@@ -167,10 +170,11 @@ def _print(
     from supa_cli.gff.results import print_outputs, print_results
 
     method = checkpoint.method
+    with_edges = " with edge features" if checkpoint.edge_channels else ""
     name = checkpoint.benchmark if data is None else data
     title = f"{name}, {split.words}" if split is not None else f"{name}, not the graphs of the training: {graphs!r}"
     echo(
-        f"{title}; {method.conv}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
+        f"{title}; {method.conv}{with_edges}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
         f"{checkpoint_summary(checkpoint)}"
     )
     print_results(network, results)

@@ -63,8 +63,20 @@ CLASS_WEIGHTS = click.option(
 )
 
 
+EDGE_FEATURES = click.option(
+    "--edge-features",
+    is_flag=True,
+    help="Use the features of the edges, with --conv gin (GINE), gatv2, pna or transformer.",
+)
+
+
 def load_set(
-    source: str, level: "Level", kind: "TargetKind | None" = None, num_outputs: int | None = None
+    source: str,
+    level: "Level",
+    kind: "TargetKind | None" = None,
+    num_outputs: int | None = None,
+    *,
+    edge_features: bool = False,
 ) -> "GraphSet":
     """Load a user's own graphs.
 
@@ -73,6 +85,7 @@ def load_set(
         level: What is predicted.
         kind: Kind of the targets. None: by their type.
         num_outputs: Number of classes, labels or regression targets. None: that of the graphs.
+        edge_features: Whether networks use the features of the edges.
 
     Returns:
         The graphs, on the CPU.
@@ -86,6 +99,6 @@ def load_set(
 
     data = load_graphs(source)
     try:
-        return GraphSet.of(data, level=level, target_kind=kind, num_outputs=num_outputs)
+        return GraphSet.of(data, level=level, target_kind=kind, num_outputs=num_outputs, edge_features=edge_features)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None

@@ -10,7 +10,7 @@ import click
 
 from supa.checks import counted
 from supa_cli import choices
-from supa_cli.gff.own_data import CLASS_WEIGHTS, DATA, LEVEL, TARGET_KIND, load_set
+from supa_cli.gff.own_data import CLASS_WEIGHTS, DATA, EDGE_FEATURES, LEVEL, TARGET_KIND, load_set
 from supa_cli.options import CompletedName, Count, Folder
 from supa_cli.signals import deferred_interrupts
 from supa_cli.training.options import check_output, device_of, require_packages, training_options
@@ -39,6 +39,7 @@ _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_deca
 @DATA
 @LEVEL
 @TARGET_KIND
+@EDGE_FEATURES
 @click.option(
     "--target",
     type=CompletedName(choices.targets),
@@ -80,6 +81,7 @@ def command(
     data: str | None,
     level: "Level | None",
     target_kind: "TargetKind | None",
+    edge_features: bool,
     target: str | None,
     stream: tuple[str, ...],
     energy: str | None,
@@ -122,6 +124,8 @@ def command(
     instead = "--data" if data is not None else "--dataset"
     choice = chosen_stream(stream, energy, given=dataset or data, instead=instead, **sizes)
     _check_needed(dataset, data, target, level, target_kind, root, class_weights, streaming=choice is not None)
+    if edge_features and choice is not None:
+        raise click.UsageError("--edge-features needs --dataset or --data.")
     seed = seed or 0
     options = {name: value for name, value in settings.items() if value is not None}
     balanced = class_weights == "balanced"
@@ -134,12 +138,14 @@ def command(
     place = device_of(device)
     stored = Checkpoint.load(path) if resume and path.exists() else None
     if data is not None:
-        graphs = load_set(data, level, target_kind).to(place)
+        graphs = load_set(data, level, target_kind, edge_features=edge_features).to(place)
         method = _method(method_name, level, graphs.target_kind, config_file, options)
         prepared = _set_training(graphs, None, data, fold, folds, method, seed, balanced=balanced)
     elif dataset is not None:
         method = _method(method_name, level, "classification", config_file, options)
-        prepared = _benchmark_training(dataset, root, fold, folds, method, seed, place, balanced=balanced)
+        prepared = _benchmark_training(
+            dataset, root, fold, folds, method, seed, place, balanced=balanced, edge_features=edge_features
+        )
     else:
         assert choice is not None
         kind: TargetKind = "regression" if target == "incident_energy" else "classification"
@@ -172,14 +178,23 @@ class _Prepared:
 
 
 def _benchmark_training(
-    dataset: str, root: str | None, fold: int, folds: int, method: "Method", seed: int, place: str, *, balanced: bool
+    dataset: str,
+    root: str | None,
+    fold: int,
+    folds: int,
+    method: "Method",
+    seed: int,
+    place: str,
+    *,
+    balanced: bool,
+    edge_features: bool,
 ) -> _Prepared:
     from supa_datasets import load_benchmark
     from supa_gff.data import GraphSet
 
     with deferred_interrupts():
         benchmark = load_benchmark(dataset, root=root)
-        graphs = GraphSet.of_benchmark(benchmark).to(place)
+        graphs = GraphSet.of_benchmark(benchmark, edge_features=edge_features).to(place)
     return _set_training(graphs, dataset, None, fold, folds, method, seed, balanced=balanced, title=repr(benchmark))
 
 
@@ -212,6 +227,8 @@ def _set_training(
         trainer = Trainer(training_task(network, graphs, split.train, split.valid, seed=seed))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if title is not None and graphs.num_edge_features:
+        title = f"{title} with {counted(graphs.num_edge_features, 'edge feature')}"
     lines = [title or f"{source}: {graphs!r} for {graphs.target_kind}"]
     if method.class_weights is not None:
         lines.append(f"class weights {', '.join(f'{weight:.4g}' for weight in method.class_weights)}")
@@ -334,6 +351,7 @@ def _facts(checkpoint: "Checkpoint") -> dict[str, Any]:
         "the seed": checkpoint.seed,
         **checkpoint.method.to_dict(),
         "the number of features": checkpoint.in_channels,
+        "the number of edge features": checkpoint.edge_channels,
         "the number of classes": checkpoint.out_channels,
         "the checksum of the split": _checksum(checkpoint.split),
     }

@@ -33,6 +33,7 @@ class Network(nn.Module):
         level: What is predicted: ``"graph"``, ``"node"`` or ``"link"``.
         deg: (largest degree + 1,) int64 histogram of the in-degrees of the nodes, as in PyTorch Geometric's
             ``PNAConv``. Required by PNA only.
+        edge_channels: Number of features per edge that the convolutions use. 0: they use none.
         seed: Random seed of the initial weights. The global random state of PyTorch is neither used nor changed.
 
     Raises:
@@ -76,21 +77,25 @@ class Network(nn.Module):
         level: Level = "graph",
         deg: Tensor | None = None,
         *,
+        edge_channels: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         check_int(1, 10**9, "in_channels", in_channels)
         check_int(1, 10**6, "out_channels", out_channels)
+        check_int(0, 10**6, "edge_channels", edge_channels)
         check_int(0, 2**63 - 1, "seed", seed)
         _check_task(method, out_channels, level)
         self.method, self.level, self.in_channels, self.out_channels = method, level, in_channels, out_channels
+        self.edge_channels = edge_channels
         make_layer = Layer if method.top_down is None else top_down.make_layer
         widths = [in_channels, *[method.hidden_channels] * (method.layers - 1)]
         # The initialisation functions of PyTorch always use the global generator.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.layers = nn.ModuleList(
-                make_layer(method, index, width, out_channels, level, deg) for index, width in enumerate(widths)
+                make_layer(method, index, width, out_channels, level, deg, edge_channels)
+                for index, width in enumerate(widths)
             )
             virtual = isinstance(method.label, VirtualNodes)
             self.register_buffer("class_nodes", torch.randn(out_channels, in_channels) if virtual else None)
@@ -124,7 +129,10 @@ class Network(nn.Module):
         """
         check_kind(method, graphs)
         out_channels = 1 if graphs.level == "link" else graphs.num_outputs
-        network = cls(method, graphs.num_features, out_channels, graphs.level, graphs.deg.cpu(), seed=seed)
+        network = cls(
+            method, graphs.num_features, out_channels, graphs.level, graphs.deg.cpu(),
+            edge_channels=graphs.num_edge_features, seed=seed,
+        )  # fmt: skip
         network = network.to(graphs.device)
         if train is not None and network.target_mean is not None and network.target_std is not None:
             std, mean = torch.std_mean(graphs.targets_of(train.to(graphs.device)).double(), 0, correction=0)
@@ -202,13 +210,15 @@ class Network(nn.Module):
             The input of the first layer under these hypotheses.
 
         Raises:
-            ValueError: If the number of features is wrong, or the network has class nodes and no labels are known.
+            ValueError: If a number of features is wrong, or the network has class nodes and no labels are known.
         """
         if batch.x.shape[1] != self.in_channels:
             raise ValueError(
                 f"The network expects {counted(self.in_channels, 'feature')} per node, got {batch.x.shape[1]:,}."
             )
-        topology = Topology(batch.edge_index, batch.graph, batch.num_graphs, batch.num_nodes)
+        topology = Topology(
+            batch.edge_index, batch.graph, batch.num_graphs, batch.num_nodes, edge_attr=self._edge_attr(batch)
+        )
         x = batch.x[None]
         if self.class_nodes is None:
             return HypothesisBatch(x, topology, labels)
@@ -218,6 +228,16 @@ class Network(nn.Module):
             labels = batch.known_labels[None]
         x, topology = join_class_nodes(x, topology, labels, self.class_nodes, self.level)
         return HypothesisBatch(x, topology, None)
+
+    def _edge_attr(self, batch: Batch) -> Tensor | None:
+        """Return the checked features of the edges of a batch, or None if the convolutions use none."""
+        if not self.edge_channels:
+            return None
+        wanted = (batch.edge_index.shape[1], self.edge_channels)
+        found = None if batch.edge_attr is None else tuple(batch.edge_attr.shape)
+        if found != wanted:
+            raise ValueError(f"The network needs features of edges, edge_attr, of shape {wanted}, got {found}.")
+        return batch.edge_attr
 
     def detach_to_next(self, inputs: HypothesisBatch, h: Tensor, *, positive_first: bool = False) -> HypothesisBatch:
         """Return the input of the next layer, detached from the gradient graph.

@@ -39,6 +39,50 @@ def check_graph(k: int, graph: Any, first: Any) -> None:
         )
 
 
+def check_edge_features(k: int, graph: Any, first: Any, level: str) -> None:
+    """Check the features of the edges of a graph.
+
+    Args:
+        k: Index of the graph.
+        graph: Graph to check.
+        first: First graph of the set, which determines the number of features.
+        level: ``"graph"``, ``"node"`` or ``"link"``.
+
+    Raises:
+        ValueError: If the features are missing or not allowed, or links are predicted.
+    """
+    if level == "link":
+        raise ValueError("Edge features are not supported at link level; omit edge_features=True.")
+    values, edges = getattr(graph, "edge_attr", None), graph.edge_index.shape[1]
+    if values is None:
+        raise ValueError(
+            f"Graph {k} has no features of edges, edge_attr; add them, or omit edge_features=True (--edge-features)."
+            f"{_attributes(graph)}"
+        )
+    if not isinstance(values, Tensor) or values.layout != torch.strided or values.is_complex():
+        raise ValueError(
+            f"Graph {k} has features of edges that are {_form(values)}, but edge_attr must be a dense tensor of real "
+            "numbers."
+        )
+    known = isinstance(first.edge_attr, Tensor) and first.edge_attr.dim() == 2
+    columns = first.edge_attr.shape[1] if known else "edge features"
+    if values.dim() != 2 or len(values) != edges or values.shape[1] == 0 or values.shape[1] != columns:
+        hint = ""
+        if values.dim() == 1:
+            hint = " Use edge_attr.view(-1, 1) for one number per edge, and one-hot features for kinds of edges."
+        raise ValueError(
+            f"Graph {k} has {counted(edges, 'edge')}, so edge_attr must have the shape ({edges}, {columns}), got "
+            f"{tuple(values.shape)}.{hint}"
+        )
+    finite = torch.isfinite(values.float())
+    if not bool(finite.all()):
+        row, column = (~finite).nonzero()[0].tolist()
+        raise ValueError(
+            f"Graph {k} has features of edges that are not finite: edge_attr[{row}, {column}] is "
+            f"{float(values[row, column])}. Correct them or remove the graph."
+        )
+
+
 def _check_features(k: int, graph: Any, first: Any) -> None:
     x = getattr(graph, "x", None)
     if x is None:

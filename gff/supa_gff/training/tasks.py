@@ -312,6 +312,11 @@ def training_task(
         data = TrainingData(graphs, train, valid, method.batch_size)
     if isinstance(graphs, GraphSet):
         check_kind(method, graphs)
+        if network.edge_channels != graphs.num_edge_features:
+            raise ValueError(
+                f"The network has {counted(network.edge_channels, 'feature')} per edge, but the graphs have "
+                f"{graphs.num_edge_features:,}. Use Network.for_graphs."
+            )
         expected = (graphs.level, graphs.num_features, graphs.num_outputs)
         if (network.level, network.in_channels, network.out_channels) != expected:
             raise ValueError(
