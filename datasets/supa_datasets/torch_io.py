@@ -18,6 +18,9 @@ UNREADABLE = (
 )  # fmt: skip
 """Exceptions that reading damaged or unexpected contents raises."""
 
+_FOLDER = 0x10
+"""Attribute of an entry of an archive that is a folder."""
+
 
 def write_atomic(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
     """Write values and tensors to a file atomically. An existing file is replaced.
@@ -55,9 +58,10 @@ def read_checked(path: str | os.PathLike[str], *, format_name: str, version: int
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     try:
-        # PyTorch itself does not verify the checksums of the archive.
+        # PyTorch itself does not verify the checksums of the archive, and reads nothing where an entry claims to be a
+        # folder, which leaves a tensor uninitialised.
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
+            broken = archive.testzip() or any(entry.external_attr & _FOLDER for entry in archive.infolist())
         values = None if broken else torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE:
         values = None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from supa_gff.evaluation import evaluate as evaluate
     from supa_gff.method import Method as Method
     from supa_gff.networks.network import Network as Network
+    from supa_gff.own_data.loading import load_graphs as load_graphs
     from supa_gff.presets import PRESETS as PRESETS
     from supa_gff.presets import preset as preset
     from supa_gff.shower_encoding import ShowerEncoding as ShowerEncoding
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from supa_gff.splits.links import LinkSplit as LinkSplit
     from supa_gff.splits.links import split_links as split_links
     from supa_gff.splits.standard import Split as Split
+    from supa_gff.splits.standard import split_items as split_items
     from supa_gff.splits.standard import standard_split as standard_split
     from supa_gff.training.data import Pairs as Pairs
     from supa_gff.training.tasks import train as train

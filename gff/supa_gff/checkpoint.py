@@ -24,16 +24,20 @@ from supa_learning.trainer import Trainer
 class Checkpoint(checkpoint.Checkpoint):
     """Checkpoint of a graph network: the network, its method, and the state of its training.
 
-    A checkpoint can be taken between any two training steps. It does not contain the graphs.
+    A checkpoint can be taken between any two training steps. It does not contain the graphs. The loss of the method
+    states whether the targets are classes, values or labels.
 
     Args:
         method: How the network is built, scored and trained.
         level: What is predicted: ``"graph"``, ``"node"`` or ``"link"``.
         in_channels: Number of features per node.
-        out_channels: Number of classes; 1 for regression and for links.
+        out_channels: Number of classes, of labels or of regression targets; 1 for links.
         deg: (largest degree + 1,) int64 histogram of the in-degrees of the nodes.
         benchmark: Name of the graph benchmark. None for custom graphs.
-        split: Training, validation and test indices of the benchmark. None for custom graphs.
+        split: Training, validation and test indices of the benchmark, or of the user's own graphs. None if unknown.
+        source: File or function with the user's own graphs; see `load_graphs`. None for other graphs.
+        edge_channels: Number of features per edge that the network uses.
+        checksum: Checksum of the user's own graphs, ``GraphSet.checksum``. None for other graphs.
         encoding: Conversion of showers into graphs, for `encoded_showers`. None for other graphs.
         training: Training state, from ``Trainer.state_dict``.
         versions: Versions of the packages that wrote the checkpoint.
@@ -64,15 +68,26 @@ class Checkpoint(checkpoint.Checkpoint):
     benchmark: str | None = None
     split: Split | None = None
     encoding: ShowerEncoding | None = None
+    source: str | None = None
+    checksum: str | None = None
+    edge_channels: int = 0
 
     @classmethod
-    def of(cls, trainer: Trainer[GraphTask], *, benchmark: str | None = None, split: Split | None = None) -> Self:
+    def of(
+        cls,
+        trainer: Trainer[GraphTask],
+        *,
+        benchmark: str | None = None,
+        split: Split | None = None,
+        source: str | None = None,
+    ) -> Self:
         """Return a checkpoint of a training run.
 
         Args:
             trainer: Trainer of the network, between two steps or after the last one.
             benchmark: Name of the graph benchmark. None for custom graphs.
-            split: Training, validation and test indices of the benchmark.
+            split: Training, validation and test indices of the benchmark or of the user's own graphs.
+            source: File or function with the user's own graphs. The checkpoint then stores their checksum.
 
         Returns:
             The checkpoint. Further training does not change it.
@@ -92,6 +107,9 @@ class Checkpoint(checkpoint.Checkpoint):
             benchmark=benchmark,
             split=split,
             encoding=task.data.source.encoding if isinstance(task.data, StreamData) else None,
+            source=source,
+            edge_channels=network.edge_channels,
+            checksum=graphs.checksum if source is not None and isinstance(graphs, GraphSet) else None,
             training=trainer.state_dict(),
             versions=checkpoint.package_versions("torch-geometric"),
         )
@@ -102,7 +120,9 @@ class Checkpoint(checkpoint.Checkpoint):
         Returns:
             The network, on the CPU and in evaluation mode.
         """
-        network = Network(self.method, self.in_channels, self.out_channels, self.level, self.deg)
+        network = Network(
+            self.method, self.in_channels, self.out_channels, self.level, self.deg, edge_channels=self.edge_channels
+        )
         network.load_state_dict(self.training["model"])
         return network.eval()
 
@@ -134,6 +154,9 @@ class Checkpoint(checkpoint.Checkpoint):
             "benchmark": self.benchmark,
             "split": None if self.split is None else dict(vars(self.split)),
             "encoding": None if self.encoding is None else self.encoding.to_dict(),
+            "source": self.source,
+            "checksum": self.checksum,
+            "edge_channels": self.edge_channels,
         }
 
     @classmethod
@@ -150,6 +173,9 @@ class Checkpoint(checkpoint.Checkpoint):
             benchmark=values["benchmark"],
             split=None if values["split"] is None else Split(**values["split"]),
             encoding=None if values["encoding"] is None else ShowerEncoding.from_dict(values["encoding"]),
+            source=values.get("source"),  # files of earlier versions do not have these three
+            checksum=values.get("checksum"),
+            edge_channels=check_int(0, 10**6, "edge_channels", values.get("edge_channels", 0)),
             training=values["training"],
             versions=values["versions"],
         )

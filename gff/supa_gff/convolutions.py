@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from supa.checks import did_you_mean, format_value
-from supa_gff.names import CONVOLUTIONS
+from supa_gff.names import CONVOLUTIONS, EDGE_CONVOLUTIONS
+from supa_gff.topology import Topology
 
 MakeConvolution = Callable[[int, int], nn.Module]
 """Function that takes in_channels and out_channels and returns a module to call with (x, edge_index)."""
@@ -22,6 +23,7 @@ def make_convolution(
     *,
     norm: Callable[[int], nn.Module] | None = None,
     deg: Tensor | None = None,
+    edge_channels: int = 0,
 ) -> nn.Module:
     """Return a new convolution.
 
@@ -32,14 +34,20 @@ def make_convolution(
         norm: Function that takes a number of channels and returns the normalisation inside the perceptron of GIN.
             None: no normalisation.
         deg: (largest degree + 1,) int64 histogram of the in-degrees. Required by PNA only.
+        edge_channels: Number of features per edge, which the convolution uses. 0: it uses none.
 
     Returns:
-        A module to call with (x, edge_index).
+        A module to call with (x, edge_index), and with (x, edge_index, edge_attr) if it uses features of edges.
 
     Raises:
-        ValueError: If the convolution does not exist, the number of channels is not a multiple of 4 where required, or
-            PNA has no degrees.
+        ValueError: If the convolution does not exist or cannot use features of edges, the number of channels is not a
+            multiple of 4 where required, or PNA has no degrees.
     """
+    if edge_channels and conv not in EDGE_CONVOLUTIONS:
+        raise ValueError(
+            f"The graphs have features of edges, but the convolution {format_value(conv)} cannot use them; choose "
+            f"from {', '.join(EDGE_CONVOLUTIONS)}, or omit edge_features=True (--edge-features)."
+        )
     if not isinstance(conv, str):
         return conv(in_channels, out_channels)
     if conv not in CONVOLUTIONS:
@@ -56,12 +64,17 @@ def make_convolution(
     if conv == "pna" and deg is not None and not deg[1:].any():
         raise ValueError("PNA scales by the degrees of the nodes, but there are no edges; choose another convolution.")
     heads = {"heads": _HEADS}
+    edge = {"edge_dim": edge_channels or None}
     makers: dict[str, Callable[[], Any]] = {
         "gcn": lambda: pyg.GCNConv(in_channels, out_channels),
-        "gin": lambda: pyg.GINConv(_perceptron(in_channels, out_channels, norm)),
+        "gin": lambda: (
+            pyg.GINEConv(_perceptron(in_channels, out_channels, norm), **edge)
+            if edge_channels
+            else pyg.GINConv(_perceptron(in_channels, out_channels, norm))
+        ),
         "sage": lambda: pyg.SAGEConv(in_channels, out_channels),
         "gat": lambda: pyg.GATConv(in_channels, out_channels // _HEADS, **heads),
-        "gatv2": lambda: pyg.GATv2Conv(in_channels, out_channels // _HEADS, **heads),
+        "gatv2": lambda: pyg.GATv2Conv(in_channels, out_channels // _HEADS, **heads, **edge),
         "graph": lambda: pyg.GraphConv(in_channels, out_channels),
         "pna": lambda: pyg.PNAConv(
             in_channels,
@@ -69,8 +82,9 @@ def make_convolution(
             aggregators=["mean", "min", "max", "std"],
             scalers=["identity", "amplification", "attenuation"],
             deg=deg,
+            **edge,
         ),
-        "transformer": lambda: pyg.TransformerConv(in_channels, out_channels // _HEADS, **heads),
+        "transformer": lambda: pyg.TransformerConv(in_channels, out_channels // _HEADS, **heads, **edge),
     }
     convolution = makers[conv]()
     assert isinstance(convolution, nn.Module)
@@ -82,6 +96,23 @@ def _perceptron(in_channels: int, out_channels: int, norm: Callable[[int], nn.Mo
     return nn.Sequential(
         nn.Linear(in_channels, out_channels), *middle, nn.ReLU(), nn.Linear(out_channels, out_channels)
     )
+
+
+def convolve(conv: nn.Module, x: Tensor, topology: Topology, hypotheses: int) -> Tensor:
+    """Apply a convolution to the nodes of all hypotheses, with the features of the edges if the topology has them.
+
+    Args:
+        conv: Convolution from `make_convolution`.
+        x: (hypotheses * nodes, channels) float32 node features.
+        topology: Edges of the nodes.
+        hypotheses: Number of hypotheses.
+
+    Returns:
+        (hypotheses * nodes, out_channels) float32 output of the convolution.
+    """
+    edges, features = topology.edges(hypotheses), topology.edge_features(hypotheses)
+    out: Tensor = conv(x, edges) if features is None else conv(x, edges, features)
+    return out
 
 
 def aggregates(conv: nn.Module) -> bool:

@@ -1,7 +1,9 @@
 """Sets of graphs and their batches, stored as flat tensors on one device."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,6 +13,18 @@ from supa.checks import counted
 from supa_datasets import GraphBenchmark
 from supa_datasets.offsets import counts_to_offsets
 from supa_gff.checks import one_of
+from supa_gff.names import TargetKind
+from supa_gff.own_data.checks import (
+    check_edge_features,
+    check_graph,
+    classes_of,
+    inferred_kind,
+    joined_targets,
+    labels_of,
+    target_of,
+    values_of,
+)
+from supa_gff.own_data.conversion import as_data_list
 
 Level = Literal["graph", "node", "link"]
 """What is predicted: a target of each graph, a target of each node, or whether two nodes are linked."""
@@ -27,13 +41,14 @@ class Batch:
         edge_index: (2, edges) int64 source and target nodes.
         graph: (nodes,) int64 index of the graph of each node.
         num_graphs: Number of graphs.
-        target: (units,) int64 classes or float32 regression targets. At link level: float32, 1 for linked pairs and 0
-            for others.
+        target: (units,) int64 classes, (units,) or (units, targets) float32 regression targets, or (units, labels)
+            bool, True for labels that apply. At link level: float32, 1 for linked pairs and 0 for others.
         units: At node level: (units,) int64 nodes to predict; None: all nodes. At link level: (2, units) int64 pairs.
         known_labels: (nodes,) int64 labels that the network may use as input, -1 for unknown ones. None: all labels are
             unknown.
         node_indices: (nodes,) int64 indices of the nodes in the `GraphSet`. None if the batch is the whole set.
         graph_indices: (graphs,) int64 indices of the graphs in the `GraphSet`. None if the batch is the whole set.
+        edge_attr: (edges, edge features) float32 features of the edges. None: there are none.
 
     Example:
         >>> import torch
@@ -56,6 +71,7 @@ class Batch:
     known_labels: Tensor | None = None
     node_indices: Tensor | None = None
     graph_indices: Tensor | None = None
+    edge_attr: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -72,9 +88,10 @@ class Batch:
         """Convert a ``Data`` or ``Batch`` of PyTorch Geometric to a batch.
 
         Args:
-            data: Object with ``x``, ``edge_index`` and ``y``. At node level, the nodes of ``train_mask`` are predicted
-                and the network may use their labels as input; without ``train_mask``, all nodes are predicted. At link
-                level, ``edge_label_index`` and ``edge_label`` replace ``y``. A `Batch` is returned unchanged.
+            data: Object with ``x``, ``edge_index``, ``y`` and, if the network uses it, ``edge_attr``. At node level,
+                the nodes of ``train_mask`` are predicted and the network may use their labels as input; without
+                ``train_mask``, all nodes are predicted. At link level, ``edge_label_index`` and ``edge_label`` replace
+                ``y``. A `Batch` is returned unchanged.
             level: What is predicted.
             targets: Whether ``y`` or ``edge_label`` is required. If False and the attribute is missing, the targets are
                 zeros.
@@ -112,7 +129,9 @@ class Batch:
             target = data.edge_label if known else x.new_zeros(units.shape[1])
         else:
             expected = num_graphs if level == "graph" else len(x)
-            target = data.y.view(-1) if known else x.new_zeros(expected, dtype=torch.int64)
+            target = data.y if known else x.new_zeros(expected, dtype=torch.int64)
+            if target.dim() != 2 or target.shape[0] != expected or target.shape[1] == 1:
+                target = target.view(-1)
             if len(target) != expected:
                 raise ValueError(
                     f"The batch must have {counted(expected, 'target')} at {level} level, got {len(target):,}."
@@ -120,10 +139,11 @@ class Batch:
             mask = getattr(data, "train_mask", None)
             if level == "node" and mask is not None and known:
                 units = mask.nonzero().view(-1)
-                known_labels = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
-                known_labels[units] = target[units]
+                known_labels = _known_labels(target, units)
                 target = target[units]
-        return Batch(x.float(), edge_index, graph, num_graphs, target, units, known_labels)
+        edge_attr = getattr(data, "edge_attr", None)
+        edge_attr = edge_attr.float() if isinstance(edge_attr, Tensor) and edge_attr.dim() == 2 else None
+        return Batch(x.float(), edge_index, graph, num_graphs, target, units, known_labels, edge_attr=edge_attr)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +158,13 @@ class GraphSet:
             ordered by graph.
         node_offset: (graphs + 1,) int64 index of the first node of each graph, then the number of nodes.
         edge_offset: (graphs + 1,) int64 index of the first edge of each graph, then the number of edges.
-        target: (graphs,) or, at node level, (nodes,): int64 classes from 0, or float32 regression targets.
+        target: One row per graph or, at node level, per node: (rows,) int64 classes from 0; (rows,) or (rows, targets)
+            float32 regression targets; or (rows, labels) bool, True for labels that apply.
         level: What is predicted: ``"graph"``, ``"node"`` or ``"link"``.
-        num_outputs: Number of classes; 1 for regression.
+        num_outputs: Number of classes, of labels or of regression targets.
+        masks: (nodes,) or (nodes, splits) bool training, validation and test nodes of a single graph at node level.
+            None: the set has none.
+        edge_attr: (edges, edge features) float32 features of the edges. None: networks use none.
 
     Example:
         >>> import torch
@@ -163,6 +187,8 @@ class GraphSet:
     target: Tensor
     level: Level
     num_outputs: int
+    masks: tuple[Tensor, Tensor, Tensor] | None = None
+    edge_attr: Tensor | None = None
     _graph: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,9 +200,10 @@ class GraphSet:
         return len(self.node_offset) - 1
 
     def __repr__(self) -> str:
+        of_edges = f"{counted(self.num_edge_features, 'edge feature')}, " if self.edge_attr is not None else ""
         return (
             f"<GraphSet: {counted(len(self), 'graph')}, {counted(len(self.x), 'node')}, "
-            f"{counted(self.edge_index.shape[1], 'edge')}, {counted(self.num_features, 'feature')}, "
+            f"{counted(self.edge_index.shape[1], 'edge')}, {counted(self.num_features, 'feature')}, {of_edges}"
             f"{counted(self.num_outputs, 'output')} per {self.level}>"
         )
 
@@ -184,6 +211,11 @@ class GraphSet:
     def num_features(self) -> int:
         """Number of features per node."""
         return self.x.shape[1]
+
+    @property
+    def num_edge_features(self) -> int:
+        """Number of features per edge; 0 if networks use none."""
+        return 0 if self.edge_attr is None else self.edge_attr.shape[1]
 
     @property
     def num_items(self) -> int:
@@ -196,9 +228,24 @@ class GraphSet:
         return self.level == "node" and len(self) == 1
 
     @property
+    def target_kind(self) -> TargetKind:
+        """Kind of the targets, by their type: int64 classes, float32 regression targets, or bool labels."""
+        if self.target.dtype == torch.bool:
+            return "multi-label"
+        return "regression" if self.target.is_floating_point() else "classification"
+
+    @property
     def device(self) -> torch.device:
         """Device of the tensors."""
         return self.x.device
+
+    @cached_property
+    def checksum(self) -> str:
+        """Checksum of the features, edges and targets, by which a checkpoint recognises its training data."""
+        columns = [self.x, self.edge_index, self.node_offset, self.target]
+        columns += [] if self.edge_attr is None else [self.edge_attr]
+        parts = [column.contiguous().cpu().numpy().tobytes() for column in columns]
+        return f"{reduce(lambda value, part: zlib.crc32(part, value), parts, 0):08x}"
 
     @property
     def deg(self) -> Tensor:
@@ -214,7 +261,8 @@ class GraphSet:
         Returns:
             The set on the device.
         """
-        columns = ("x", "edge_index", "node_offset", "edge_offset", "target")
+        columns = ["x", "edge_index", "node_offset", "edge_offset", "target"]
+        columns += [] if self.edge_attr is None else ["edge_attr"]
         return replace(self, **{name: getattr(self, name).to(device) for name in columns})
 
     def normalised_rows(self) -> "GraphSet":
@@ -226,41 +274,104 @@ class GraphSet:
         total = self.x.sum(1, keepdim=True)
         return replace(self, x=self.x / torch.where(total == 0, 1.0, total))
 
-    @classmethod
-    def of(cls, graphs: Sequence[Any], *, level: Level = "graph", num_outputs: int | None = None) -> "GraphSet":
-        """Join a sequence of PyTorch Geometric's ``Data`` into a set.
+    def targets_of(self, indices: Tensor) -> Tensor:
+        """Return the targets of the given items.
 
         Args:
-            graphs: List of ``Data``, or a dataset of PyTorch Geometric. Each graph has ``x``, ``edge_index`` and ``y``:
-                one target per graph, or one per node at node level. At link level the value of ``y`` is not used.
-            level: What is predicted.
-            num_outputs: Number of classes; 1 for regression. None: the largest class plus one, or 1 for float targets.
+            indices: (count,) int64 indices of graphs, or of the nodes of a single graph at node level.
 
         Returns:
-            The set. Integer targets are classes, floating-point targets are regression targets.
+            (units,) or (units, columns) targets: of the graphs, or of all of their nodes at node level.
+        """
+        if self.level == "node" and not self.transductive:
+            return self.target[_ragged(self.node_offset, indices)[0]]
+        return self.target[indices]
+
+    def balanced_weights(self, train: Tensor) -> tuple[float, ...]:
+        """Return class weights with which all classes contribute equally to the loss, for `Method.class_weights`.
+
+        Args:
+            train: (count,) int64 indices of the training graphs, or of the training nodes of a single graph.
+
+        Returns:
+            For classes: units / (classes * units of the class), for each class. For multi-label targets: units without
+            the label / units with it, for each label.
 
         Raises:
-            ValueError: If there are no graphs, or features, edges or targets are missing or inconsistent.
+            ValueError: If the targets are regression targets, or a class or label has no training units.
+
+        Example:
+            >>> import torch
+            >>> from torch_geometric.data import Data
+            >>> from supa_gff import GraphSet
+            >>> edges = torch.tensor([[0, 1], [1, 0]])
+            >>> graphs = [Data(x=torch.ones(2, 3), edge_index=edges, y=torch.tensor([k // 6])) for k in range(8)]
+            >>> GraphSet.of(graphs).balanced_weights(torch.arange(8))  # 6 graphs of class 0, 2 of class 1
+            (0.6666666666666666, 2.0)
         """
+        if self.target_kind == "regression" or self.level == "link":
+            raise ValueError("Balanced weights need classes or labels, but the targets are values or pairs.")
+        target = self.targets_of(train.to(self.device))
+        several = self.target_kind == "multi-label"
+        counts = target.sum(0) if several else torch.bincount(target, minlength=self.num_outputs)
+        if not bool((counts > 0).all()):
+            what, missing = "label" if several else "class", int((counts == 0).nonzero()[0])
+            raise ValueError(
+                f"The {what} {missing} has no training units, so it cannot have a balanced weight; set class_weights "
+                "yourself, or use another split."
+            )
+        if several:
+            return tuple(((len(target) - counts).clamp(min=1) / counts).double().tolist())
+        return tuple((len(target) / (self.num_outputs * counts.double())).tolist())
+
+    @classmethod
+    def of(
+        cls,
+        graphs: Any,
+        *,
+        level: Level = "graph",
+        target_kind: TargetKind | None = None,
+        num_outputs: int | None = None,
+        edge_features: bool = False,
+    ) -> "GraphSet":
+        """Join graphs into a set.
+
+        Args:
+            graphs: List of PyTorch Geometric's ``Data``; a dataset of PyTorch Geometric; or a list of graphs of
+                NetworkX or DGL, or of pairs of a graph and its target. Each graph has ``x``, ``edge_index`` and ``y``.
+                NetworkX graphs have the attribute ``x`` of the nodes, and ``y`` of the graph or of the nodes; DGL
+                graphs have ``ndata["x"]`` and ``ndata["y"]``. The shape of ``y`` is (1,) or (1, targets), or (nodes,)
+                or (nodes, targets) at node level. At link level its value is not used.
+            level: What is predicted.
+            target_kind: ``"classification"``, ``"regression"`` or ``"multi-label"``. None: integers are classes, or
+                labels if there are several per graph or node; floats are regression targets.
+            num_outputs: Number of classes, of labels or of regression targets. None: the number in the graphs, in which
+                every class occurs.
+            edge_features: Whether networks use the features of the edges: ``edge_attr`` of shape (edges, edge
+                features), at graph or node level. DGL graphs have ``edata["edge_attr"]``, and NetworkX graphs the
+                attribute ``edge_attr`` of each edge.
+
+        Returns:
+            The set.
+
+        Raises:
+            ValueError: If there are no graphs, or features, edges or targets are missing, inconsistent or not allowed.
+        """
+        one_of(get_args(Level), "level", level)
+        one_of((None, *get_args(TargetKind)), "target_kind", target_kind)
+        graphs = as_data_list(graphs)
         if len(graphs) == 0:
             raise ValueError("There are no graphs; pass at least one.")
-        one_of(get_args(Level), "level", level)
+        targets = []
         for k, graph in enumerate(graphs):
-            _check_graph(k, graph, level, graphs[0].x)
+            check_graph(k, graph, graphs[0])
+            if edge_features:
+                check_edge_features(k, graph, graphs[0], level)
+            targets.append(target_of(k, graph, len(graph.x) if level == "node" else 1, level))
         nodes = torch.tensor([len(graph.x) for graph in graphs])
         edges = torch.tensor([graph.edge_index.shape[1] for graph in graphs])
         node_offset, edge_offset = counts_to_offsets(nodes), counts_to_offsets(edges)
-        target = torch.cat([graph.y.view(-1) for graph in graphs])
-        if target.is_floating_point():
-            target, outputs = target.float(), 1
-        else:
-            target, outputs = target.long(), int(target.max()) + 1
-        outputs = outputs if num_outputs is None else num_outputs
-        if not target.is_floating_point() and (int(target.min()) < 0 or int(target.max()) >= outputs):
-            raise ValueError(
-                f"Labels must be between 0 and {outputs - 1} for {counted(outputs, 'class', 'classes')}, but they "
-                f"range from {int(target.min())} to {int(target.max())}; renumber them."
-            )
+        target, outputs = _checked_targets(targets, level, target_kind, num_outputs)
         return cls(
             x=torch.cat([graph.x for graph in graphs]).float(),
             edge_index=torch.cat(
@@ -271,20 +382,32 @@ class GraphSet:
             target=target,
             level=level,
             num_outputs=outputs,
+            masks=_masks(graphs[0]) if level == "node" and len(graphs) == 1 else None,
+            edge_attr=torch.cat([graph.edge_attr for graph in graphs]).float() if edge_features else None,
         )
 
     @classmethod
-    def of_benchmark(cls, benchmark: GraphBenchmark) -> "GraphSet":
+    def of_benchmark(cls, benchmark: GraphBenchmark, *, edge_features: bool = False) -> "GraphSet":
         """Join the graphs of a benchmark into a set.
 
         Args:
             benchmark: Benchmark from `supa_datasets.load_benchmark`.
+            edge_features: Whether networks use the features of the edges: the one-hot edge labels and the attributes
+                that some benchmarks have, such as MUTAG, PTC_MR, Mutagenicity and AIDS.
 
         Returns:
             The set.
+
+        Raises:
+            ValueError: If the benchmark has no features of edges, but they are to be used.
         """
         level: Level = "graph" if benchmark.task == "graph" else "node"
-        return cls.of(benchmark.graphs, level=level, num_outputs=benchmark.num_classes)
+        if edge_features and any(graph.edge_attr is None for graph in benchmark.graphs):
+            raise ValueError(
+                f"{benchmark.name} has no features of edges; omit edge_features=True (--edge-features), or choose "
+                "another benchmark, such as MUTAG."
+            )
+        return cls.of(benchmark.graphs, level=level, num_outputs=benchmark.num_classes, edge_features=edge_features)
 
     def batch(self, indices: Tensor, known: Tensor | None = None) -> Batch:
         """Return a batch of the given items.
@@ -299,10 +422,11 @@ class GraphSet:
             The batch.
         """
         if self.transductive:
-            known_labels = torch.full((len(self.x),), -1, dtype=torch.int64, device=self.device)
-            if known is not None:
-                known_labels[known] = self.target[known]
-            return Batch(self.x, self.edge_index, self._graph, 1, self.target[indices], indices, known_labels)
+            known_labels = _known_labels(self.target, indices[:0] if known is None else known)
+            target = self.target[indices]
+            return Batch(
+                self.x, self.edge_index, self._graph, 1, target, indices, known_labels, edge_attr=self.edge_attr
+            )
         rows, graph, begin = _ragged(self.node_offset, indices)
         columns, edge_graph, _ = _ragged(self.edge_offset, indices)
         shift = begin - self.node_offset[indices]
@@ -314,6 +438,7 @@ class GraphSet:
             target=self.target[indices] if self.level == "graph" else self.target[rows],
             node_indices=rows,
             graph_indices=indices,
+            edge_attr=None if self.edge_attr is None else self.edge_attr[columns],
         )
 
     def batches(self, indices: Tensor, size: int, *, known: Tensor | None = None) -> Iterator[Batch]:
@@ -334,30 +459,39 @@ class GraphSet:
             yield self.batch(part)
 
 
-def _check_graph(k: int, graph: Any, level: Level, first: Any) -> None:
-    if getattr(graph, "x", None) is None:
-        raise ValueError(f"Graph {k} has no node features x. Add some, for example the one-hot degree of each node.")
-    edges = getattr(graph, "edge_index", None)
-    if edges is None or edges.dim() != 2 or edges.shape[0] != 2 or edges.dtype != torch.int64:
-        raise ValueError(f"Graph {k} has no int64 edge_index of shape (2, edges). Use shape (2, 0) if it has no edges.")
-    if graph.x.dim() != 2 or graph.x.shape[1] != first.shape[1]:
-        columns = first.shape[1] if first.dim() == 2 else "features"
-        raise ValueError(f"Graph {k} must have features of shape (nodes, {columns}), got {tuple(graph.x.shape)}.")
-    nodes = len(graph.x)
-    if edges.numel() and not (int(edges.min()) >= 0 and int(edges.max()) < nodes):
-        raise ValueError(
-            f"Graph {k} has {counted(nodes, 'node')}, but its edges use other indices. Indices start at 0."
-        )
-    if getattr(graph, "y", None) is None:
-        raise ValueError(f"Graph {k} has no target y{'. Set it to any number at link level' * (level == 'link')}.")
-    expected = nodes if level == "node" else 1
-    if level != "link" and graph.y.numel() != expected:
-        raise ValueError(
-            f"Graph {k} must have {counted(expected, 'target')} at {level} level, got {graph.y.numel():,}."
-        )
-    for name, values in (("features", graph.x), ("targets", graph.y)):
-        if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"Graph {k} has {name} that are not finite. Correct them or remove the graph.")
+def _checked_targets(
+    targets: Sequence[Tensor], level: Level, kind: TargetKind | None, num_outputs: int | None
+) -> tuple[Tensor, int]:
+    """Join and check the targets of all graphs, and return them with the number of outputs."""
+    if level == "link":
+        return torch.zeros(len(targets)), 1 if num_outputs is None else num_outputs
+    target = joined_targets(targets)
+    check = {"classification": classes_of, "regression": values_of, "multi-label": labels_of}
+    return check[inferred_kind(target) if kind is None else kind](target, num_outputs)
+
+
+def _masks(data: Any) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return the masks of the nodes that PyTorch Geometric stores with a graph, if it has all three."""
+    masks: list[Any] = [getattr(data, f"{name}_mask", None) for name in ("train", "val", "test")]
+    if any(mask is None for mask in masks):
+        return None
+    for name, mask in zip(("train", "val", "test"), masks, strict=True):
+        form = isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.dim() in (1, 2)
+        if not form or mask.shape != masks[0].shape or len(mask) != len(data.x):
+            raise ValueError(
+                f"{name}_mask must be a bool tensor of shape (nodes,) or (nodes, splits), like the other masks."
+            )
+    train, valid, test = masks
+    return train, valid, test
+
+
+def _known_labels(target: Tensor, known: Tensor) -> Tensor | None:
+    """Return the labels of the known nodes and -1 for others. None if the targets are not classes."""
+    if target.dtype == torch.bool or target.is_floating_point() or target.dim() == 2:
+        return None
+    labels = torch.full((len(target),), -1, dtype=torch.int64, device=target.device)
+    labels[known] = target[known]
+    return labels
 
 
 def _ragged(offset: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

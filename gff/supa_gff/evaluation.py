@@ -1,26 +1,38 @@
-"""Accuracy of a network and of each of its layers on the parts of a split."""
+"""Metrics of a network and of each of its layers on the parts of a split."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from supa_gff.data import GraphSet
-from supa_gff.networks.network import Network
+from supa_gff.networks.network import Network, check_kind
 from supa_gff.splits.standard import Split
-from supa_learning.metrics import accuracy, confusion_matrix, majority_class
+from supa_gff.training.scoring import all_metrics, layer_metrics, mean_known, metric_name, output_metrics
+from supa_learning.metrics import confusion_matrix, majority_class
 
 PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Accuracy of a network on one part of a split. `evaluate` computes it.
+    """Metrics of a network on one part of a split. `evaluate` computes it.
+
+    ``layers``, ``network`` and ``majority`` are values of the main metric: accuracy from 0 to 1 for classes; root mean
+    squared error in the unit of the targets for regression; area under the ROC curve from 0 to 1 for multi-label
+    targets. With several targets or labels it is the mean over them, without those for which it is not defined.
 
     Args:
-        layers: Accuracy of each layer alone, from 0 to 1.
-        network: Accuracy of the combined layers, from 0 to 1.
-        majority: Accuracy of always predicting the most frequent class of the training part, from 0 to 1.
-        confusion: (classes, classes) int64 counts by true class (row) and predicted class (column).
+        layers: Main metric of each layer alone.
+        network: Main metric of the combined layers.
+        majority: Main metric of the best constant prediction from the training part: its most frequent class, the mean
+            of its targets, or equal scores for all units.
+        confusion: (classes, classes) int64 counts by true class (row) and predicted class (column). None unless the
+            targets are classes.
+        metric: Name of the main metric: ``"accuracy"``, ``"rms_error"`` or ``"auc"``.
+        outputs: Metrics of the combined layers for each regression target (``"rms_error"``, ``"mae"``, ``"r2"``) or
+            each label (``"auc"``, ``"f1"``). NaN where a metric is not defined. Empty for classes.
 
     Example:
         >>> import torch
@@ -36,11 +48,18 @@ class Evaluation:
     layers: tuple[float, ...]
     network: float
     majority: float
-    confusion: Tensor
+    confusion: Tensor | None
+    metric: str = "accuracy"
+    outputs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean of each metric of ``outputs`` over the targets or labels for which it is defined."""
+        return {name: mean_known(values) for name, values in self.outputs.items()}
 
 
 def evaluate(network: Network, graphs: GraphSet, split: Split) -> dict[str, Evaluation]:
-    """Evaluate a classifier on each part of a split.
+    """Evaluate a network on each part of a split.
 
     Args:
         network: Network to evaluate, on the device of the set.
@@ -49,6 +68,9 @@ def evaluate(network: Network, graphs: GraphSet, split: Split) -> dict[str, Eval
 
     Returns:
         The `Evaluation` of each part, with the keys ``"train"``, ``"valid"`` and ``"test"``.
+
+    Raises:
+        ValueError: If the network predicts links, or the targets are of another kind.
 
     Example:
         >>> import torch
@@ -65,17 +87,60 @@ def evaluate(network: Network, graphs: GraphSet, split: Split) -> dict[str, Eval
     """
     train = split.train.to(graphs.device)
     known = train if graphs.transductive else None
-    evaluations: dict[str, Evaluation] = {}
-    for name in PARTS:
-        indices = getattr(split, name).to(graphs.device)
-        scores, target = network.scores_of(graphs.batches(indices, 4 * network.method.batch_size, known=known))
-        if name == PARTS[0]:
-            majority = majority_class(target)
-        together = network.aggregate(scores)
-        evaluations[name] = Evaluation(
-            layers=tuple(accuracy(part, target) for part in scores),
-            network=accuracy(together, target),
-            majority=float((target == majority).double().mean()),
-            confusion=confusion_matrix(target, together.argmax(1), network.out_channels),
-        )
-    return evaluations
+    baseline = constant_prediction(network, graphs.targets_of(train))
+    return {
+        part: evaluate_part(network, graphs, getattr(split, part).to(graphs.device), baseline, known) for part in PARTS
+    }
+
+
+def constant_prediction(network: Network, target: Tensor) -> Tensor:
+    """Return the best constant prediction for targets.
+
+    Args:
+        network: Network whose kind of targets determines the prediction.
+        target: Targets of the training units.
+
+    Returns:
+        (out_channels,) float32 scores, or values for regression.
+    """
+    if network.target_kind == "regression":
+        return target.view(len(target), -1).double().mean(0).float()
+    constant = torch.zeros(network.out_channels, device=target.device)
+    if network.target_kind == "classification":
+        constant[majority_class(target)] = 1
+    return constant
+
+
+def evaluate_part(
+    network: Network, graphs: GraphSet, indices: Tensor, baseline: Tensor, known: Tensor | None = None
+) -> Evaluation:
+    """Evaluate a network on some items.
+
+    Args:
+        network: Network to evaluate, on the device of the set.
+        graphs: Set of graphs, at graph or node level.
+        indices: (count,) int64 indices of graphs, or of the nodes of a single graph.
+        baseline: Result of `constant_prediction` for the training units.
+        known: (known,) int64 indices of nodes whose labels the network may use.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        ValueError: If the network predicts links, or the targets are of another kind.
+    """
+    if network.level == "link":
+        raise ValueError("The network scores pairs of nodes; use network.predict and supa_learning.metrics.roc_auc.")
+    check_kind(network.method, graphs)
+    scores, target = network.scores_of(graphs.batches(indices, 4 * network.method.batch_size, known=known))
+    together, name = network.aggregate(scores), metric_name(network)
+    constant = baseline.to(together.device).expand(len(target), -1)
+    is_classification = network.target_kind == "classification"
+    return Evaluation(
+        layers=tuple(layer_metrics(network, part, target)[name] for part in scores),
+        network=all_metrics(network, together, target)[name],
+        majority=all_metrics(network, constant, target)[name],
+        confusion=confusion_matrix(target, together.argmax(1), network.out_channels) if is_classification else None,
+        metric=name,
+        outputs={} if is_classification else output_metrics(network, together, target),
+    )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from supa.checks import check_real
 from supa_gff.checks import one_of, one_of_parts
-from supa_gff.convolutions import MakeConvolution, make_convolution
+from supa_gff.convolutions import MakeConvolution, convolve, make_convolution
 from supa_gff.data import Batch, Level
 from supa_gff.goodness import MeanActivation, NodeGoodness, SumOfSquares
 from supa_gff.topology import Topology
@@ -148,6 +148,7 @@ def make_scorer(
     conv: str | MakeConvolution,
     norm: type[nn.Module] | None,
     deg: Tensor | None,
+    edge_channels: int = 0,
 ) -> "Scorer":
     """Return a new scorer for one layer.
 
@@ -159,6 +160,7 @@ def make_scorer(
         conv: Convolution of a head of kind ``"conv"``.
         norm: Normalisation inside a perceptron. None: no normalisation.
         deg: Histogram of the in-degrees; see `make_convolution`.
+        edge_channels: Number of features per edge; see `make_convolution`.
 
     Returns:
         A module that computes scores from activations.
@@ -175,7 +177,9 @@ def make_scorer(
             )
         return ClassGroupScorer(score, level, out_channels)
     if isinstance(score, Head):
-        around = make_convolution(conv, in_channels, in_channels, deg=deg) if score.kind == "conv" else None
+        around = None
+        if score.kind == "conv":
+            around = make_convolution(conv, in_channels, in_channels, deg=deg, edge_channels=edge_channels)
         return HeadScorer(score, level, in_channels, out_channels, around, norm)
     return PrototypeScorer() if isinstance(score, Prototypes) else PairScorer(score)
 
@@ -263,7 +267,7 @@ class HeadScorer(Scorer):
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch; see `Scorer`."""
         if self.conv is not None:
-            h = self.conv(self.before_conv(h[0]), topology.edges(1))[None]
+            h = convolve(self.conv, self.before_conv(h[0]), topology, 1)[None]
         pooled = topology.pool(h, self.pool) if self.level == "graph" else self.units(h, topology, batch)
         if self.training and self.has_batch_norm and len(pooled[0]) == 1:
             raise ValueError(

@@ -217,11 +217,16 @@ def join_class_nodes(
     ends = torch.stack([start + node, start + nodes + goal[hypothesis, node]])
     shift = torch.arange(hypotheses, device=x.device) * size
     plain = (topology.edge_index[:, None, :] + shift[None, :, None]).reshape(2, -1)
+    edge_attr = topology.edge_attr
+    if edge_attr is not None:  # the edges of virtual nodes have features of zero
+        virtual_edges = edge_attr.new_zeros(2 * ends.shape[1], edge_attr.shape[1])
+        edge_attr = torch.cat([edge_attr.repeat(hypotheses, 1), virtual_edges])
     joined = Topology(
         edge_index=torch.cat([plain, ends, ends.flip(0)], 1),
         graph=graph,
         num_graphs=topology.num_graphs,
         num_real=nodes,
         hypotheses=hypotheses,
+        edge_attr=edge_attr,
     )
     return torch.cat([x.expand(hypotheses, -1, -1), virtual], 1), joined

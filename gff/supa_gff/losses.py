@@ -1,4 +1,4 @@
-"""Local losses: functions of the scores of positive and negative labels."""
+"""Local losses: functions of the scores of positive and negative labels, or of predicted values."""
 
 from dataclasses import dataclass
 
@@ -34,17 +34,19 @@ class Threshold:
     def __post_init__(self) -> None:
         check_real(lambda _: True, "that is finite", "theta", self.theta)
 
-    def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
+    def __call__(self, positive: Tensor, negative: Tensor, weights: Tensor | None = None) -> Tensor:
         """Compute the loss.
 
         Args:
             positive: (units,) float32 scores of the positive labels.
             negative: (units, negatives) float32 scores of the negative labels.
+            weights: (units,) float32 weights of the units. None: all units have the same weight.
 
         Returns:
-            () float32 loss, averaged over units.
+            () float32 loss: the weighted mean over units.
         """
-        return functional.softplus(self.theta - positive).mean() + functional.softplus(negative - self.theta).mean()
+        above, below = functional.softplus(self.theta - positive), functional.softplus(negative - self.theta)
+        return _mean(above, weights) + _mean(below, weights)
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class SymBa:
     def __post_init__(self) -> None:
         check_real(lambda v: v > 0, "above zero", "alpha", self.alpha)
 
-    def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
+    def __call__(self, positive: Tensor, negative: Tensor, weights: Tensor | None = None) -> Tensor:
         """Compute the loss; see `Threshold`."""
-        return functional.softplus(-self.alpha * (positive[:, None] - negative)).mean()
+        return _mean(functional.softplus(-self.alpha * (positive[:, None] - negative)), weights)
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ class Softmax:
     def __post_init__(self) -> None:
         check_real(lambda v: v > 0, "above zero", "temperature", self.temperature)
 
-    def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
+    def __call__(self, positive: Tensor, negative: Tensor, weights: Tensor | None = None) -> Tensor:
         """Compute the loss; see `Threshold`."""
         scores = torch.cat([positive[:, None], negative], 1) / self.temperature
-        return (scores.logsumexp(1) - scores[:, 0]).mean()
+        return _mean(scores.logsumexp(1) - scores[:, 0], weights)
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,46 @@ class SquaredError:
         """Compute the loss.
 
         Args:
-            value: (units,) float32 predicted values.
-            target: (units,) float32 target values.
+            value: (units,) or (units, targets) float32 predicted values.
+            target: Target values of the same shape.
 
         Returns:
-            () float32 loss, averaged over units.
+            () float32 loss, averaged over units and targets.
         """
         return (value - target).square().mean()
 
 
-Loss = Threshold | SymBa | Softmax | SquaredError
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Binary cross-entropy of each label, for multi-label targets.
+
+    Example:
+        >>> import torch
+        >>> from supa_gff.losses import BinaryCrossEntropy
+        >>> BinaryCrossEntropy()(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]]))  # log(2) for scores of zero
+        tensor(0.6931)
+    """
+
+    def __call__(self, scores: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            scores: (units, labels) float32 scores. The sigmoid of a score is the probability of the label.
+            target: (units, labels) float32, 1 for labels that apply and 0 for others.
+            weights: (labels,) float32 weight of the units to which a label applies. None: all weights are 1.
+
+        Returns:
+            () float32 loss, averaged over units and labels.
+        """
+        return functional.binary_cross_entropy_with_logits(scores, target, pos_weight=weights)
+
+
+def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of the (units,) or (units, negatives) losses, in which each unit has its weight."""
+    if weights is None:
+        return losses.mean()
+    by_unit = losses if losses.dim() == 1 else losses.mean(1)
+    return (by_unit * weights).sum() / weights.sum()
+
+
+Loss = Threshold | SymBa | Softmax | SquaredError | BinaryCrossEntropy

@@ -10,7 +10,8 @@ from supa_gff import label_injection
 from supa_gff.convolutions import MakeConvolution
 from supa_gff.heads import Goodness, Head, PairProduct, Prototypes, Score
 from supa_gff.label_injection import Injection
-from supa_gff.losses import Loss, Softmax, SquaredError
+from supa_gff.losses import BinaryCrossEntropy, Loss, Softmax, SquaredError
+from supa_gff.names import TargetKind
 from supa_gff.negatives import Negatives
 
 Schedule = Literal["greedy", "joint", "overlapping-pairs", "backprop"]
@@ -22,6 +23,7 @@ Hypotheses = Literal["parallel", "sequential"]
 TopDown = Literal["input", "loss"]
 PositiveInt = Annotated[int, partial(check_int, 1, 10**9)]
 Fraction = Annotated[float, partial(check_real, lambda v: 0 <= v < 1, "from 0 to below 1")]
+Weight = Annotated[float, partial(check_real, lambda v: v > 0, "above zero")]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Method(Config):
 
     Args:
         score: How a layer scores the candidate labels; a class of ``supa_gff.heads``.
-        loss: Loss that each layer minimises; a class of ``supa_gff.losses``.
+        loss: Loss that each layer minimises; a class of ``supa_gff.losses``. It determines the kind of the targets:
+            ``SquaredError`` is for regression, ``BinaryCrossEntropy`` for multi-label targets, others for classes.
         label: How candidate labels enter a label-conditioned network; a class of ``supa_gff.label_injection``. None:
             the labels are not an input, and each layer scores all classes at once.
         negatives: How the negative labels are chosen; a class of ``supa_gff.negatives``. None: the positive label is
@@ -69,6 +72,9 @@ class Method(Config):
         batch_size: Number of graphs per batch.
         checkpointing: Whether backpropagation recomputes activations instead of storing them. It requires
             ``schedule="backprop"``.
+        class_weights: Weight of each class in the loss, which is the weighted mean over the units of a batch. For
+            multi-label targets: weight of the units to which each label applies, relative to the other units. None: all
+            weights are 1. `GraphSet.balanced_weights` computes weights from the frequencies.
 
     Raises:
         ValueError: If a value is not allowed, or two parts cannot be combined.
@@ -107,6 +113,7 @@ class Method(Config):
     validate_every: PositiveInt = 1
     batch_size: PositiveInt = 64
     checkpointing: bool = False
+    class_weights: tuple[Weight, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,21 +129,36 @@ class Method(Config):
             raise ValueError("score=Prototypes() requires label=VirtualNodes().")
         if isinstance(self.score, Goodness) and self.negatives is None:
             raise ValueError("score=Goodness() requires negatives=, for example negatives=AllNegatives().")
-        if isinstance(self.loss, SquaredError) and not isinstance(self.score, Head):
-            raise ValueError("loss=SquaredError() requires score=Head(...).")
-        if self.negatives is not None and isinstance(self.loss, SquaredError):
-            raise ValueError("loss=SquaredError() does not use negative labels; negatives must be None.")
+        self._check_loss()
         if self.negatives is not None and isinstance(self.score, PairProduct):
             raise ValueError(
                 "With score=PairProduct() the negatives are the pairs that are not linked; negatives must be None."
             )
-        if self.aggregate == "probabilities" and isinstance(self.loss, SquaredError):
-            raise ValueError(
-                "loss=SquaredError() requires aggregate='scores', since predicted values have no probabilities."
-            )
         if not self.train_convolution and not isinstance(self.score, Head):
             raise ValueError("train_convolution=False requires score=Head(...), since only heads are trained.")
         self._check_schedule()
+
+    def _check_loss(self) -> None:
+        if self.class_weights is not None and isinstance(self.loss, SquaredError):
+            raise ValueError("loss=SquaredError() has no classes; class_weights must be None.")
+        if self.class_weights is not None and isinstance(self.score, PairProduct):
+            raise ValueError(
+                "score=PairProduct() scores pairs of nodes, which have no classes; class_weights must be None."
+            )
+        if self.target_kind == "classification":
+            return
+        loss = f"loss={type(self.loss).__name__}()"
+        if not isinstance(self.score, Head):
+            raise ValueError(f"{loss} requires score=Head(...).")
+        if self.negatives is not None:
+            raise ValueError(f"{loss} does not use negative labels; negatives must be None.")
+        if self.aggregate == "probabilities":
+            why = (
+                "predicted values have no probabilities"
+                if self.target_kind == "regression"
+                else "labels are not classes"
+            )
+            raise ValueError(f"{loss} requires aggregate='scores', since {why}.")
 
     def _check_schedule(self) -> None:
         local = self.schedule in ("greedy", "joint")
@@ -181,6 +203,13 @@ class Method(Config):
     def label_conditioned(self) -> bool:
         """Whether candidate labels are an input of the network, which then scores one hypothesis at a time."""
         return isinstance(self.score, Goodness)
+
+    @property
+    def target_kind(self) -> TargetKind:
+        """Kind of the targets: ``"classification"``, ``"regression"`` or ``"multi-label"``."""
+        if isinstance(self.loss, SquaredError):
+            return "regression"
+        return "multi-label" if isinstance(self.loss, BinaryCrossEntropy) else "classification"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values. A convolution that is a function becomes ``"custom"``."""

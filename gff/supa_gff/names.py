@@ -1,7 +1,8 @@
-"""Names of methods and convolutions, in a module that does not import PyTorch."""
+"""Names of methods, convolutions and kinds of targets, in a module that does not import PyTorch."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
 from supa.checks import check_name
 
@@ -30,6 +31,12 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 CONVOLUTIONS = ("gcn", "gin", "sage", "gat", "gatv2", "graph", "pna", "transformer")
 """Names of the convolutions. GAT, GATv2 and Transformer have four attention heads."""
+
+EDGE_CONVOLUTIONS = ("gin", "gatv2", "pna", "transformer")
+"""Names of the convolutions that can use the features of edges. GIN then becomes GINE (arXiv 1905.12265)."""
+
+TargetKind = Literal["classification", "regression", "multi-label"]
+"""What the targets are: one class of each unit, one or several numbers, or several labels that apply or do not."""
 
 
 def check_method(name: str, level: str) -> None:

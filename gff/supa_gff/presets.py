@@ -9,24 +9,26 @@ from supa_gff.data import Level
 from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
 from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes
 from supa_gff.label_injection import Gate, NodeFeatures, VirtualNodes
-from supa_gff.losses import Softmax, SymBa, Threshold
+from supa_gff.losses import BinaryCrossEntropy, Softmax, SquaredError, SymBa, Threshold
 from supa_gff.method import Method
-from supa_gff.names import METHODS, check_method
+from supa_gff.names import METHODS, TargetKind, check_method
 from supa_gff.negatives import AllNegatives, Uniform
 
 
-def preset(name: str, level: Level = "graph") -> Method:
+def preset(name: str, level: Level = "graph", target_kind: TargetKind = "classification") -> Method:
     """Return a training method by name.
 
     Args:
         name: Name of the method, one of ``PRESETS``.
         level: What is predicted: ``"graph"``, ``"node"`` or ``"link"``. Architecture and number of epochs depend on it.
+        target_kind: Kind of the targets, ``GraphSet.target_kind``. Methods with heads support regression, with the loss
+            `SquaredError`, and multi-label targets, with `BinaryCrossEntropy`.
 
     Returns:
         The method. Use `Method.replace` to change its settings.
 
     Raises:
-        ValueError: If the method does not exist or does not support the level.
+        ValueError: If the method does not exist, or does not support the level or the kind of targets.
 
     Example:
         >>> from supa_gff import preset
@@ -37,8 +39,18 @@ def preset(name: str, level: Level = "graph") -> Method:
         3
     """
     one_of(get_args(Level), "level", level)
+    one_of(get_args(TargetKind), "target_kind", target_kind)
     check_method(name, level)
-    return _MAKERS[name](level)
+    method = _MAKERS[name](level)
+    if target_kind == "classification":
+        return method
+    if not isinstance(method.score, Head):
+        fitting = [
+            other for other in METHODS if level in METHODS[other] and isinstance(_MAKERS[other](level).score, Head)
+        ]
+        choose = f"; choose from {', '.join(fitting)}, which have heads" if fitting else " at link level"
+        raise ValueError(f"{name} does not support {target_kind} targets{choose}.")
+    return method.replace(loss=SquaredError() if target_kind == "regression" else BinaryCrossEntropy())
 
 
 def _graph(**parts: object) -> Method:

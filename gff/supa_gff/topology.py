@@ -20,6 +20,7 @@ class Topology:
         num_graphs: Number of graphs.
         num_real: Number of real nodes. Virtual nodes follow them.
         hypotheses: Number of hypotheses in ``edge_index``. None: all hypotheses share the edges.
+        edge_attr: (edges, edge_channels) float32 features of the edges. None: the convolutions use none.
     """
 
     edge_index: Tensor
@@ -27,6 +28,7 @@ class Topology:
     num_graphs: int
     num_real: int
     hypotheses: int | None = None
+    edge_attr: Tensor | None = None
 
     def edges(self, hypotheses: int) -> Tensor:
         """Return the edges of all hypotheses.
@@ -41,6 +43,19 @@ class Topology:
             return self.edge_index
         shift = torch.arange(hypotheses, device=self.edge_index.device) * len(self.graph)
         return (self.edge_index[:, None, :] + shift[None, :, None]).reshape(2, -1)
+
+    def edge_features(self, hypotheses: int) -> Tensor | None:
+        """Return the features of the edges of all hypotheses.
+
+        Args:
+            hypotheses: Number of hypotheses.
+
+        Returns:
+            (hypotheses * edges, edge_channels) float32 features, in the order of `edges`. None: there are none.
+        """
+        if self.edge_attr is None or self.hypotheses is not None or hypotheses == 1:
+            return self.edge_attr
+        return self.edge_attr.repeat(hypotheses, 1)
 
     def graphs(self, hypotheses: int) -> Tensor:
         """Return the graph of each node of all hypotheses.

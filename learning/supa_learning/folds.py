@@ -70,6 +70,35 @@ def stratified_folds(
     labels = np.asarray(targets)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"targets must be a one-dimensional array of integers, got {labels.dtype} {labels.shape}.")
+    made = _dealt(labels, folds, seed, valid_share)
+    for k, fold in enumerate(made):
+        if len(np.unique(labels[fold.train])) < 2:
+            raise ValueError(
+                f"The training part of fold {k} would have a single class; two classes need at least two members each."
+            )
+    return made
+
+
+def shuffled_folds(count: int, *, folds: int = 10, seed: int = 0, valid_share: float = 0.1) -> tuple[Fold, ...]:
+    """Divide items without classes into random folds; see `stratified_folds`.
+
+    Args:
+        count: Number of items.
+        folds: Number of folds, at least 2.
+        seed: Random seed.
+        valid_share: Fraction of the items outside the test part that are used for validation, at most 0.5.
+
+    Returns:
+        Tuple of folds. Each item is in exactly one test part.
+
+    Raises:
+        ValueError: If there are fewer items than folds, or a number is out of range.
+    """
+    return _dealt(np.zeros(count, dtype=np.int64), folds, seed, valid_share)
+
+
+def _dealt(labels: npt.NDArray[np.generic], folds: int, seed: int, valid_share: float) -> tuple[Fold, ...]:
+    """Distribute shuffled items, sorted by class, to the folds in turn."""
     check_int(2, 10**6, "folds", folds)
     share = check_real(lambda v: 0 < v <= 0.5, "above 0 and at most 0.5", "valid_share", valid_share)
     if len(labels) < folds:
@@ -83,10 +112,6 @@ def stratified_folds(
         rest = laid_out[dealt != k]
         chosen = _every_kth(labels[rest], share, random)
         made.append(Fold(np.sort(rest[~chosen]), np.sort(rest[chosen]), np.sort(laid_out[dealt == k])))
-        if len(np.unique(labels[made[-1].train])) < 2:
-            raise ValueError(
-                f"The training part of fold {k} would have a single class; two classes need at least two members each."
-            )
     return tuple(made)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of predictions: accuracy, root mean squared error, area under the ROC curve, confusion matrix."""
+"""Metrics of predictions: accuracy, errors of values, area under the ROC curve, F1, confusion matrix."""
 
 import torch
 from torch import Tensor
@@ -28,6 +28,50 @@ def root_mean_squared_error(values: Tensor, target: Tensor) -> float:
         Root mean squared error in the unit of the values.
     """
     return float((values.double() - target.double()).square().mean().sqrt())
+
+
+def mean_absolute_error(values: Tensor, target: Tensor) -> float:
+    """Return the mean absolute difference between predictions and targets.
+
+    Args:
+        values: (items,) float32 predictions.
+        target: (items,) float32 targets.
+
+    Returns:
+        Mean absolute error in the unit of the values.
+    """
+    return float((values.double() - target.double()).abs().mean())
+
+
+def r2_score(values: Tensor, target: Tensor) -> float:
+    """Return the coefficient of determination: 1 minus the squared error relative to that of the mean of the targets.
+
+    Args:
+        values: (items,) float32 predictions.
+        target: (items,) float32 targets.
+
+    Returns:
+        At most 1; 0 for the mean of the targets; NaN if all targets are equal.
+    """
+    exact = target.double()
+    spread = (exact - exact.mean()).square().sum()
+    if not spread > 0:
+        return float("nan")
+    return float(1 - (values.double() - exact).square().sum() / spread)
+
+
+def f1_score(predicted: Tensor, target: Tensor) -> float:
+    """Return the harmonic mean of precision and recall.
+
+    Args:
+        predicted: (items,) bool, True for items that are predicted to be positive.
+        target: (items,) bool, True for positive items.
+
+    Returns:
+        Number between 0 and 1; NaN if no item is positive or predicted to be positive.
+    """
+    either = int(predicted.sum()) + int(target.sum())
+    return 2 * int((predicted & target).sum()) / either if either else float("nan")
 
 
 def roc_auc(scores: Tensor, target: Tensor) -> float:

@@ -179,7 +179,7 @@ MISTAKES = {
     "one preset": ([*GRAPHS, "--target", "preset"], "All showers have the preset two-primaries"),
     "dataset": ([*GRAPHS, "--dataset", "MUTAG"], "--dataset and --stream cannot be used together"),
     "target": (["gff", "train", "--stream", "standard"], "--stream needs --target."),
-    "loss": ([*GRAPHS, "--target", "incident_energy", "--method", "gff"], "requires score=Head(...)"),
+    "loss": ([*GRAPHS, "--target", "incident_energy", "--method", "gff"], "gff does not support regression targets"),
     "negatives": ([*GRAPHS, "--method", "label-appending"], "a stream has no set of training graphs"),
     "class nodes": ([*GRAPHS, "--method", "single-forward"], "the hits of a shower have none; use another method"),
 }

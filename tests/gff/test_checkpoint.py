@@ -2,6 +2,7 @@
 
 import os
 import random
+import zipfile
 
 import pytest
 
@@ -194,7 +195,7 @@ def test_checkpoint_restores_degrees_of_pna(graphs, tmp_path):
 def test_pna_without_edges_raises():
     lone = Data(x=torch.ones(3, 4), edge_index=torch.zeros(2, 0, dtype=torch.int64), y=torch.tensor([1]))
     with pytest.raises(ValueError, match="there are no edges; choose another convolution"):
-        Network.for_graphs(preset("best").replace(conv="pna"), GraphSet.of([lone]))
+        Network.for_graphs(preset("best").replace(conv="pna"), GraphSet.of([lone], num_outputs=2))
 
 
 @pytest.fixture
@@ -229,6 +230,21 @@ def test_damaged_file_raises(saved):
             saved.write_bytes(whole)
             assert _same_bits(read.model().state_dict(), Checkpoint.load(saved).model().state_dict())
     assert refused > 20
+
+
+def test_tensor_that_claims_to_be_a_folder_raises(saved):
+    whole = bytearray(saved.read_bytes())
+    with zipfile.ZipFile(saved) as archive:
+        place = archive.start_dir
+        for entry in archive.infolist():
+            if entry.filename == "archive/data/0":
+                break
+            place += 46 + len(entry.filename) + len(entry.extra) + len(entry.comment)
+    whole[place + 38] |= 0x10  # the external attributes of the entry
+    saved.write_bytes(whole)
+    with zipfile.ZipFile(saved) as archive:
+        assert archive.getinfo("archive/data/0").external_attr == 0x10
+    _error(saved, "damaged or not a checkpoint")
 
 
 def test_file_of_other_format_or_version_raises(saved, tmp_path):

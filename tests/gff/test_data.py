@@ -1,6 +1,7 @@
 """Tests of graph sets and batches against PyTorch Geometric."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from supa_gff.training.data import TrainingData
 SIZES = [(3, 5), (1, 0), (6, 20), (4, 0), (2, 3), (5, 9), (0, 0), (7, 30)]
 
 
+EMPTY = SIZES.index((0, 0))
+
+
 def some(level: str = "graph", *, values: bool = False) -> list[Data]:
     generator = torch.Generator().manual_seed(0)
     made = []
@@ -26,11 +30,29 @@ def some(level: str = "graph", *, values: bool = False) -> list[Data]:
     return made
 
 
+def set_of(data: list[Data], **options: object) -> GraphSet:
+    """Return the set of graphs of which one has no nodes, which `GraphSet.of` refuses but showers may have."""
+    graphs = GraphSet.of([graph for graph in data if graph.num_nodes], **options)
+
+    def with_empty(offset: torch.Tensor) -> torch.Tensor:
+        return torch.cat([offset[: EMPTY + 1], offset[EMPTY:]])
+
+    target = graphs.target
+    if graphs.level == "graph":
+        target = torch.cat([target[:EMPTY], data[EMPTY].y.to(target.dtype), target[EMPTY:]])
+    return replace(
+        graphs,
+        node_offset=with_empty(graphs.node_offset),
+        edge_offset=with_empty(graphs.edge_offset),
+        target=target,
+    )
+
+
 @pytest.mark.parametrize("members", [[0], [2, 0, 7], [6], [6, 1, 6], [7, 6, 5, 4, 3, 2, 1, 0], [3, 3]])
 @pytest.mark.parametrize("level", ["graph", "node"])
 def test_batch_equals_batch_of_pyg(members, level):
     data = some(level)
-    graphs = GraphSet.of(data, level=level, num_outputs=4)
+    graphs = set_of(data, level=level, num_outputs=4)
     batch = graphs.batch(torch.tensor(members))
     expected = PygBatch.from_data_list([data[k] for k in members])
     assert torch.equal(batch.x, expected.x)
@@ -43,7 +65,7 @@ def test_batch_equals_batch_of_pyg(members, level):
 
 
 def test_graph_set_equals_batch_of_all_graphs():
-    graphs = GraphSet.of(some())
+    graphs = set_of(some(), num_outputs=4)
     expected = PygBatch.from_data_list(some())
     assert torch.equal(graphs.edge_index, expected.edge_index)
     assert (len(graphs), graphs.num_features, graphs.num_items) == (8, 3, 8)
@@ -55,7 +77,9 @@ def test_graph_set_equals_batch_of_all_graphs():
 
 def test_messages_use_the_singular_for_one():
     one = Data(x=torch.ones(1, 1), edge_index=torch.zeros(2, 1, dtype=torch.int64), y=torch.tensor([0]))
-    assert repr(GraphSet.of([one])) == "<GraphSet: 1 graph, 1 node, 1 edge, 1 feature, 1 output per graph>"
+    assert (
+        repr(GraphSet.of([one], num_outputs=1)) == "<GraphSet: 1 graph, 1 node, 1 edge, 1 feature, 1 output per graph>"
+    )
     one.y = torch.tensor([0, 1])
     with pytest.raises(ValueError, match="Graph 0 must have 1 target at graph level, got 2"):
         GraphSet.of([one])
@@ -65,12 +89,12 @@ def test_messages_use_the_singular_for_one():
 
 
 def test_float_targets_are_regression_and_integer_targets_are_classes():
-    values = GraphSet.of(some(values=True))
+    values = set_of(some(values=True))
     assert (values.num_outputs, values.target.dtype) == (1, torch.float32)
     data = some()
     for graph in data:
         graph.y = graph.y.to(torch.int32)
-    assert GraphSet.of(data).target.dtype == torch.int64
+    assert set_of(data, num_outputs=4).target.dtype == torch.int64
 
 
 def test_items_of_a_single_graph_are_its_nodes():
@@ -94,7 +118,7 @@ def test_single_last_graph_is_joined_to_the_previous_training_batch(count, size,
     data = [random_graph(3, 2, 2, generator) for _ in range(count)]
     for k, graph in enumerate(data):
         graph.y = torch.tensor([k % 2])
-    graphs, every = GraphSet.of(data), torch.arange(count)
+    graphs, every = GraphSet.of(data, num_outputs=2), torch.arange(count)
     batches = list(TrainingData(graphs, every, every, size).batches(0, 1))
     assert torch.cat([batch.graph_indices for batch in batches]).sort().values.tolist() == list(range(count))
     assert [batch.num_graphs for batch in batches] == training

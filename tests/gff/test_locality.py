@@ -1,12 +1,16 @@
 """Tests of locality: the update and the gradient of a layer do not affect other layers."""
 
 import copy
+import re
 
 import pytest
 import torch
 from small_graphs import presets, small, task
 
 from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule
+from supa_gff.heads import Head
+from supa_gff.label_injection import VirtualNodes
+from supa_gff.names import EDGE_CONVOLUTIONS
 from supa_gff.negatives import Hard, Uniform
 from supa_gff.updates.rule import UpdateRule
 
@@ -183,6 +187,90 @@ def test_overlapping_pairs_span_two_adjacent_layers(kind, monkeypatch):
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
     assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1, 2}, {3, 4}]
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1}, {2, 3}, {4}]
+
+
+def head_methods() -> list[object]:
+    """Return the presets that support regression and multi-label targets, with these targets."""
+    return [
+        pytest.param(name, level, kind, id=f"{name}-{level}-{kind}")
+        for name, level in presets()
+        for kind in ("regression", "multi-label")
+        if level != "link" and isinstance(preset(name, level).score, Head)
+    ]
+
+
+def rule_of_kind(name: str, level: str, kind: str, **changes: object) -> tuple[UpdateRule, Batch]:
+    """Return an update rule with three targets or labels, and a batch of them."""
+    rule, batch = rule_and_batch(small(name, level), level)
+    loss = preset(name, level, kind).loss
+    weights = (1.0, 2.0, 3.0) if kind == "multi-label" else None
+    method = rule.network.method.replace(loss=loss, class_weights=weights, **changes)
+    target = torch.randn(batch.num_units, 3)
+    target = target > 0 if kind == "multi-label" else target
+    deg = torch.tensor([0, 4, 4, 4])
+    network = Network(method, batch.x.shape[1], 3, level, deg)
+    return update_rule(network), Batch(**{**vars(batch), "target": target, "known_labels": None})
+
+
+@pytest.mark.parametrize(("name", "level", "kind"), head_methods())
+def test_losses_of_values_and_labels_are_local(name, level, kind, monkeypatch):
+    rule, batch = rule_of_kind(name, level, kind)
+    everywhere = losses_of_step(rule, batch, monkeypatch)
+    wanted = {"backprop": [{0, 1, 2}], "overlapping-pairs": [{0, 1}, {2}]}
+    assert everywhere == wanted.get(rule.network.method.schedule, [{0}, {1}, {2}])
+    for layer in range(3):
+        before = {k: bits(rule, k) for k in range(3)}
+        assert losses_of_step(rule, batch, monkeypatch, layer=layer) == [{layer}]
+        assert all(same(before[k], bits(rule, k)) for k in range(3) if k != layer)
+        assert not same(before[layer]["weights"], bits(rule, layer)["weights"])
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi-label"])
+def test_scores_of_layers_below_pass_no_gradient_to_them(kind, monkeypatch):
+    rule, batch = rule_of_kind("best", "graph", kind, collaboration=True)
+    assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
+
+
+@pytest.mark.parametrize("name", ["best", "gff", "symba", "best-goodness", "deeper-forward"])
+def test_weighted_losses_are_local(name, monkeypatch):
+    rule, batch = rule_and_batch(small(name, "graph", class_weights=(1.0, 3.0)), "graph")
+    assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
+
+
+def rule_with_edge_features(name: str, level: str, **changes: object) -> tuple[UpdateRule, Batch]:
+    batch = batch_of(level)
+    batch = Batch(**{**vars(batch), "edge_attr": torch.randn(batch.edge_index.shape[1], 2)})
+    method, deg = small(name, level, **changes), torch.tensor([0, 4, 4, 4])
+    return update_rule(Network(method, batch.x.shape[1], 2, level, deg, edge_channels=2)), batch
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "changes"),
+    [
+        *[("best", "graph", {"conv": conv}) for conv in EDGE_CONVOLUTIONS],
+        ("gff", "graph", {"conv": "gin"}),
+        ("gff", "graph", {"conv": "gin", "label": VirtualNodes()}),
+        ("gff", "graph", {"conv": "gatv2", "hypotheses": "sequential"}),
+        ("best-goodness", "graph", {}),
+        ("deeper-forward", "graph", {"conv": "pna"}),
+        ("symba", "node", {"conv": "transformer"}),
+        ("best", "node", {"conv": "gin"}),
+        ("single-forward", "node", {"conv": "gatv2"}),
+    ],
+)
+def test_weights_of_edge_features_are_trained_in_their_layer(name, level, changes, monkeypatch):
+    rule, batch = rule_with_edge_features(name, level, **changes)
+    for layer in range(3):
+        before = {k: bits(rule, k) for k in range(3)}
+        spans = losses_of_step(rule, batch, monkeypatch, layer=layer)
+        assert set(map(frozenset, spans)) == {frozenset({layer})}
+        assert all(same(before[k], bits(rule, k)) for k in range(3) if k != layer)
+        after, weights = bits(rule, layer)["weights"], before[layer]["weights"]
+        of_edges = [key for key in after if re.match(r"conv\.(lin|lin_edge|edge_encoder)\.weight", key)]
+        assert of_edges
+        assert not any(torch.equal(weights[key], after[key]) for key in of_edges)
+    other = Batch(**{**vars(batch), "edge_attr": batch.edge_attr.flip(0)})
+    assert not torch.allclose(rule.network(batch), rule.network(other))
 
 
 def test_overlapping_pairs_resume_with_the_next_pairs(monkeypatch):

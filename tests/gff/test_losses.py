@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from supa_gff.losses import Softmax, SquaredError, SymBa, Threshold
+from supa_gff.losses import BinaryCrossEntropy, Softmax, SquaredError, SymBa, Threshold
 
 torch.manual_seed(0)
 TRUE, WRONG = torch.randn(5, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
@@ -51,6 +51,28 @@ def test_softmax_over_all_classes_is_cross_entropy():
 def test_squared_error_equals_formula():
     expected = mean([(t - wrong[0]) ** 2 for t, wrong in UNITS])
     assert float(SquaredError()(TRUE, WRONG[:, 0])) == pytest.approx(expected)
+
+
+def test_binary_cross_entropy_equals_formula():
+    target, weights = (WRONG > 0).double(), [1.0, 3.0, 0.5]
+
+    def loss(score: float, applies: float, weight: float) -> float:
+        return weight * softplus(-score) if applies else softplus(score)
+
+    pairs = [*zip(WRONG.tolist(), target.tolist(), strict=True)]
+    expected = mean([mean([loss(*one, 1.0) for one in zip(*row, strict=True)]) for row in pairs])
+    assert float(BinaryCrossEntropy()(WRONG, target)) == pytest.approx(expected)
+    expected = mean([mean([loss(*one) for one in zip(*row, weights, strict=True)]) for row in pairs])
+    assert float(BinaryCrossEntropy()(WRONG, target, torch.tensor(weights).double())) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", [Threshold(1.5), SymBa(), Softmax(0.5)])
+def test_weighted_loss_is_the_weighted_mean_over_units(loss):
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)
+    alone = [float(loss(TRUE[k : k + 1], WRONG[k : k + 1])) for k in range(5)]
+    expected = sum(w * v for w, v in zip(weights.tolist(), alone, strict=True)) / 15
+    assert float(loss(TRUE, WRONG, weights)) == pytest.approx(expected)
+    assert float(loss(TRUE, WRONG, torch.ones(5).double())) == pytest.approx(float(loss(TRUE, WRONG)))
 
 
 @pytest.mark.parametrize("loss", [Threshold(2.0), SymBa(), Softmax(0.5)])

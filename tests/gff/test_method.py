@@ -10,7 +10,7 @@ from supa_gff import PRESETS, Method, Network, preset
 from supa_gff.goodness import Entmax, TopK
 from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes
 from supa_gff.label_injection import Embedding, EveryLayer, Gate, NodeFeatures, VirtualNodes
-from supa_gff.losses import Softmax, SquaredError, Threshold
+from supa_gff.losses import BinaryCrossEntropy, Softmax, SquaredError, Threshold
 from supa_gff.names import METHODS
 from supa_gff.negatives import AllNegatives, Hard, Uniform
 
@@ -51,6 +51,13 @@ BAD = [
     ({"loss": SquaredError(), "negatives": AllNegatives()}, "loss=SquaredError() does not use negative labels"),
     ({"score": PairProduct(), "negatives": AllNegatives()}, "the negatives are the pairs that are not linked"),
     ({"loss": SquaredError(), "aggregate": "probabilities"}, "loss=SquaredError() requires aggregate='scores'"),
+    ({**GOODNESS, "loss": BinaryCrossEntropy()}, "loss=BinaryCrossEntropy() requires score=Head(...)."),
+    ({"loss": BinaryCrossEntropy(), "negatives": AllNegatives()}, "loss=BinaryCrossEntropy() does not use negative"),
+    ({"loss": BinaryCrossEntropy(), "aggregate": "probabilities"}, "requires aggregate='scores', since labels are not"),
+    ({"class_weights": (1.0, 0.0)}, "class_weights: 0.0 was given, but it must be a number above zero."),
+    ({"class_weights": 2.0}, "class_weights: 2.0 was given, but it must be a list, each a number or None."),
+    ({"class_weights": (1.0,), "loss": SquaredError()}, "loss=SquaredError() has no classes"),
+    ({"class_weights": (1.0,), "score": PairProduct()}, "pairs of nodes, which have no classes"),
     ({"score": ClassGroups(), "train_convolution": False}, "train_convolution=False requires score=Head(...)"),
     ({**GOODNESS, "hypotheses": "sequential"}, "requires another normalisation than 'batch'"),
     (
@@ -106,7 +113,14 @@ def test_invalid_combinations_raise(parts, message):
         (lambda: Network(Method(), 3, 1), "out_channels must be at least 2"),
         (lambda: Network(Method(), 3, 2, "edge"), "level must be one of"),
         (lambda: Network(Method(), 0, 2), "in_channels: 0 was given"),
-        (lambda: Network(Method(loss=SquaredError()), 3, 2), "out_channels must be 1 for loss=SquaredError(), got 2."),
+        (lambda: Network(Method(class_weights=(1.0, 2.0)), 3, 3), "one weight for each of the 3 classes, got 2."),
+        (
+            lambda: Network(Method(loss=BinaryCrossEntropy(), class_weights=(1.0,)), 3, 2),
+            "one weight for each of the 2 labels, got 1.",
+        ),
+        (lambda: preset("best", "graph", "ranking"), "target_kind must be one of 'classification', 'regression', 'mul"),
+        (lambda: preset("gff", "graph", "regression"), "gff does not support regression targets; choose from cafo"),
+        (lambda: preset("best", "link", "multi-label"), "best does not support multi-label targets at link level."),
         (lambda: Network(Method(), 3, 1, "link"), "Level 'link' requires score=PairProduct()"),
         (lambda: Network(Method(score=PairProduct()), 3, 2), "Level 'link' requires score=PairProduct()"),
         (
@@ -136,6 +150,7 @@ def test_presets_survive_json_round_trip(name, level):
         {"score": Goodness(), "label": EveryLayer(), "negatives": AllNegatives(redraw=False), "loss": Threshold(1.0)},
         {"score": Head("conv", "mean", 0.2), "loss": SquaredError(), "lr_step_size": None},
         {"score": PairProduct(squared=True), "loss": Softmax(0.5)},
+        {"loss": BinaryCrossEntropy(), "class_weights": (1.0, 2.5)},
     ],
 )
 def test_parts_survive_json_round_trip(parts):

@@ -27,8 +27,9 @@ PUBLIC = {
     "supa_gff": [
         "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "GraphSet", "LayerStats",
         "LinkSplit", "Method", "Network", "Pairs", "ShowerEncoding", "ShowerGraphStream", "ShowerGraphs", "Split",
-        "encoded_showers", "evaluate", "goodness", "heads", "label_injection", "losses", "negatives", "preset",
-        "shower_graphs", "split_links", "standard_split", "train", "training_task", "update_rule",
+        "encoded_showers", "evaluate", "goodness", "heads", "label_injection", "load_graphs", "losses", "negatives",
+        "preset", "shower_graphs", "split_items", "split_links", "standard_split", "train", "training_task",
+        "update_rule",
     ],
     "supa_learning": [
         "AveragedWeights", "BASELINES", "Callback", "CapturedStep", "Checkpoint", "CheckpointWriter", "CountBaseline",

@@ -8,7 +8,7 @@ _COMMANDS = {
     "bench": "Compare methods by cross-validation on graph benchmarks.",
     "plot": "Draw accuracy over training time and memory.",
     "evaluate": "Evaluate a trained network, layer by layer.",
-    "train": "Train a network on a graph benchmark.",
+    "train": "Train a network on a graph benchmark, or on your own graphs.",
 }
 
 

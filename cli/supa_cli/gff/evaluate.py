@@ -1,11 +1,13 @@
 """``supa gff evaluate``: evaluate a trained network, layer by layer."""
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from supa.checks import counted
+from supa_cli.gff.own_data import DATA, load_set
 from supa_cli.options import Folder
 from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.terminal_text import echo
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from supa_gff.data import GraphSet
     from supa_gff.evaluation import Evaluation
     from supa_gff.networks.network import Network
+    from supa_gff.splits.standard import Split
+
+_NEW = "data"
+"""Name of the only part of graphs that are not those of the training."""
 
 
 @click.command(name="evaluate")
@@ -24,32 +30,84 @@ if TYPE_CHECKING:
 @click.option(
     "--root", type=Folder(exists=True), help="Folder with the raw files of the benchmark.  [default: download]"
 )
+@DATA
 @JSON
-def command(model: str, root: str | None, as_json: bool) -> None:
-    """Evaluate the network in the checkpoint MODEL of `supa gff train` on its graph benchmark.
+def command(model: str, root: str | None, data: str | None, as_json: bool) -> None:
+    """Evaluate the network in the checkpoint MODEL of `supa gff train`, on its graph benchmark or on your own graphs.
 
     Print the accuracy of each layer and of all layers together on each part of the split, and the confusion matrices.
+    For regression and multi-label targets, print their metrics instead.
+
+    With --data, graphs that are not those of the training are evaluated as one part.
     """
     require_packages("torch", "torch_geometric")
-    from supa_datasets import load_benchmark
     from supa_gff.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.load(model)
+    if data is not None and root is not None:
+        raise click.UsageError("--root and --data cannot be used together; choose one.")
+    if data is None and (checkpoint.benchmark is None or checkpoint.split is None):
+        source = "" if checkpoint.source is None else f" ({checkpoint.source})"
+        raise click.UsageError(
+            f"{model}: it was trained on custom graphs{source}, which a checkpoint does not store; give "
+            "graphs by --data."
+        )
+    network = checkpoint.model()
+    if data is None:
+        graphs, split, results = _of_benchmark(model, checkpoint, network, root)
+    else:
+        graphs, split, results = _of_own_graphs(model, checkpoint, network, data)
+    mark_output_complete()
+    if as_json:
+        click.echo(json.dumps(_facts(model, checkpoint, network, results, split, graphs, data), indent=2))
+    else:
+        _print(checkpoint, network, results, split, graphs, data)
+
+
+Results = tuple["GraphSet", "Split | None", "dict[str, Evaluation]"]
+
+
+def _of_benchmark(model: str, checkpoint: "Checkpoint", network: "Network", root: str | None) -> Results:
+    from supa_datasets import load_benchmark
     from supa_gff.data import GraphSet
     from supa_gff.evaluation import evaluate
 
-    checkpoint = Checkpoint.load(model)
-    if checkpoint.benchmark is None or checkpoint.split is None:
-        raise click.UsageError(f"{model}: it was trained on custom graphs, which a checkpoint does not store.")
+    assert checkpoint.benchmark is not None
+    assert checkpoint.split is not None
     with deferred_interrupts():
         benchmark = load_benchmark(checkpoint.benchmark, root=root)
-    graphs = GraphSet.of_benchmark(benchmark)
+    graphs = GraphSet.of_benchmark(benchmark, edge_features=checkpoint.edge_channels > 0)
     _check_data(model, checkpoint, graphs)
-    network = checkpoint.model()
-    results = evaluate(network, graphs, checkpoint.split)
-    mark_output_complete()
-    if as_json:
-        click.echo(json.dumps(_facts(model, checkpoint, network, results), indent=2))
-    else:
-        _print(checkpoint, network, results)
+    return graphs, checkpoint.split, evaluate(network, graphs, checkpoint.split)
+
+
+def _of_own_graphs(model: str, checkpoint: "Checkpoint", network: "Network", data: str) -> Results:
+    import torch
+
+    from supa_gff.evaluation import constant_prediction, evaluate, evaluate_part
+    from supa_gff.label_injection import VirtualNodes
+
+    if checkpoint.level == "link":
+        raise click.UsageError(f"{model}: it scores pairs of nodes; evaluate it in Python.")
+    graphs = load_set(
+        data, checkpoint.level, network.target_kind, checkpoint.out_channels,
+        edge_features=checkpoint.edge_channels > 0,
+    )  # fmt: skip
+    if graphs.num_features != checkpoint.in_channels:
+        raise ValueError(
+            f"{data}: its nodes have {counted(graphs.num_features, 'feature')}, but {model} was trained with "
+            f"{checkpoint.in_channels:,}."
+        )
+    if checkpoint.split is not None and checkpoint.checksum == graphs.checksum:
+        return graphs, checkpoint.split, evaluate(network, graphs, checkpoint.split)
+    if checkpoint.level == "node" and isinstance(checkpoint.method.label, VirtualNodes):
+        raise ValueError(
+            f"{model}: it predicts nodes from the known labels of other nodes in the graph of the training, so it "
+            f"cannot be evaluated on other graphs, such as those of {data}."
+        )
+    every = torch.arange(graphs.num_items)
+    baseline = constant_prediction(network, graphs.targets_of(every))
+    return graphs, None, {_NEW: evaluate_part(network, graphs, every, baseline)}
 
 
 def _check_data(model: str, checkpoint: "Checkpoint", graphs: "GraphSet") -> None:
@@ -66,34 +124,62 @@ def _check_data(model: str, checkpoint: "Checkpoint", graphs: "GraphSet") -> Non
 
 
 def _facts(
-    model: str, checkpoint: "Checkpoint", network: "Network", results: "dict[str, Evaluation]"
+    model: str,
+    checkpoint: "Checkpoint",
+    network: "Network",
+    results: "dict[str, Evaluation]",
+    split: "Split | None",
+    graphs: "GraphSet",
+    data: str | None,
 ) -> dict[str, Any]:
-    split = checkpoint.split
-    assert split is not None
     return {
         **checkpoint_facts(model, checkpoint),
-        "dataset": checkpoint.benchmark,
-        "split": split.words,
-        "sizes": {name: len(getattr(split, name)) for name in results},
+        "dataset": checkpoint.benchmark if data is None else data,
+        "split": None if split is None else split.words,
+        "sizes": {name: graphs.num_items if split is None else len(getattr(split, name)) for name in results},
         "method": checkpoint.method.to_dict(),
+        "target_kind": network.target_kind,
         "layers_used": network.layer_mask.tolist(),
-        "layers": {name: list(result.layers) for name, result in results.items()},
-        "network": {name: result.network for name, result in results.items()},
-        "majority": {name: result.majority for name, result in results.items()},
-        "confusion": {name: result.confusion.tolist() for name, result in results.items()},
+        "metric": next(iter(results.values())).metric,
+        "layers": {name: list(map(_number, result.layers)) for name, result in results.items()},
+        "network": {name: _number(result.network) for name, result in results.items()},
+        "majority": {name: _number(result.majority) for name, result in results.items()},
+        "outputs": {
+            name: {metric: list(map(_number, values)) for metric, values in result.outputs.items()}
+            for name, result in results.items()
+        },
+        "confusion": {
+            name: None if result.confusion is None else result.confusion.tolist() for name, result in results.items()
+        },
     }
 
 
-def _print(checkpoint: "Checkpoint", network: "Network", results: "dict[str, Evaluation]") -> None:
-    from supa_cli.gff.results import print_results
+def _number(value: float) -> float | None:
+    """Return a number that JSON can represent: None for NaN."""
+    return None if math.isnan(value) else value
 
-    method, split = checkpoint.method, checkpoint.split
-    assert split is not None
+
+def _print(
+    checkpoint: "Checkpoint",
+    network: "Network",
+    results: "dict[str, Evaluation]",
+    split: "Split | None",
+    graphs: "GraphSet",
+    data: str | None,
+) -> None:
+    from supa_cli.gff.results import print_outputs, print_results
+
+    method = checkpoint.method
+    with_edges = " with edge features" if checkpoint.edge_channels else ""
+    name = checkpoint.benchmark if data is None else data
+    title = f"{name}, {split.words}" if split is not None else f"{name}, not the graphs of the training: {graphs!r}"
     echo(
-        f"{checkpoint.benchmark}, {split.words}; {method.conv}, {counted(method.layers, 'layer')} of "
-        f"{method.hidden_channels}, {checkpoint_summary(checkpoint)}"
+        f"{title}; {method.conv}{with_edges}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
+        f"{checkpoint_summary(checkpoint)}"
     )
     print_results(network, results)
+    print_outputs(network, results)
     classes = [str(number) for number in range(network.out_channels)]
     for name, result in results.items():
-        print_confusion(classes, result.confusion.tolist(), title=name)
+        if result.confusion is not None:
+            print_confusion(classes, result.confusion.tolist(), title=name)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from supa_learning.training_state import Epoch
 
 _SECONDS_BETWEEN_LINES = 5.0
-_FRACTIONS = ("accuracy", "auc")
+_FRACTIONS = ("accuracy", "auc", "f1")
 """Prefixes of the names of metrics that are shown in percent."""
 
 

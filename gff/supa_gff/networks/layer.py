@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supa_gff.convolutions import aggregate, aggregates, make_convolution, transform
+from supa_gff.convolutions import aggregate, aggregates, convolve, make_convolution, transform
 from supa_gff.data import Batch, Level
 from supa_gff.heads import make_scorer
 from supa_gff.label_injection import Embedding as LabelEmbedding
@@ -27,6 +27,7 @@ class Layer(nn.Module):
         out_channels: Number of classes; 1 for regression and for links.
         level: What is predicted.
         deg: (largest degree + 1,) int64 histogram of the in-degrees. Required by PNA only.
+        edge_channels: Number of features per edge that the convolutions use.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Layer(nn.Module):
         out_channels: int,
         level: Level,
         deg: Tensor | None = None,
+        edge_channels: int = 0,
     ) -> None:
         super().__init__()
         channels = method.hidden_channels
@@ -51,12 +53,15 @@ class Layer(nn.Module):
         self.labelled_output = None
         if isinstance(label, EveryLayer | Gate):
             self.labelled_output = LabelledOutput(label, out_channels, channels)
-        self.conv = make_convolution(method.conv, in_channels, channels, norm=norm, deg=deg)
+        self.conv = make_convolution(
+            method.conv, in_channels, channels, norm=norm, deg=deg, edge_channels=edge_channels
+        )
         self.norm = _output_norm(method.normalisation, channels)
         self.dropout = method.dropout
         self.scorer = make_scorer(
-            method.score, channels, out_channels, level=level, conv=method.conv, norm=norm, deg=deg
-        )
+            method.score, channels, out_channels, level=level, conv=method.conv, norm=norm, deg=deg,
+            edge_channels=edge_channels,
+        )  # fmt: skip
         self.length = method.normalisation == "length"
         if not method.train_convolution:
             self.requires_grad_(False)
@@ -111,7 +116,7 @@ class Layer(nn.Module):
             (hypotheses, nodes, hidden_channels) float32 activations.
         """
         flat = prepared.flatten(0, 1)
-        z = transform(self.conv, flat) if self.prepares else self.conv(flat, topology.edges(len(prepared)))
+        z = transform(self.conv, flat) if self.prepares else convolve(self.conv, flat, topology, len(prepared))
         z = z.view(*prepared.shape[:2], -1)
         if self.labelled_output is not None and labels is not None:
             z = self.labelled_output(self._normalised(z, topology), labels)

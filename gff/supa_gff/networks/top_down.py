@@ -16,18 +16,24 @@ _FIRST_SCORED_STEP = 2
 
 
 def make_layer(
-    method: Method, index: int, in_channels: int, out_channels: int, level: Level, deg: Tensor | None
+    method: Method,
+    index: int,
+    in_channels: int,
+    out_channels: int,
+    level: Level,
+    deg: Tensor | None,
+    edge_channels: int,
 ) -> Layer:
     """Return a new layer of a network with top-down connections; see `Layer` for the arguments.
 
     With ``top_down="input"`` the layer has additional input channels for the activations of the layer above.
     """
     if method.top_down == "loss":
-        return Layer(method, index, in_channels, out_channels, level, deg)
+        return Layer(method, index, in_channels, out_channels, level, deg, edge_channels)
     above = out_channels if index == method.layers - 1 else method.hidden_channels
     # `TopDownPass` normalises the activations from below and above separately before it concatenates them.
     plain = method.replace(top_down=None, normalisation="none")
-    return Layer(plain, index, in_channels + above, out_channels, level, deg)
+    return Layer(plain, index, in_channels + above, out_channels, level, deg, edge_channels)
 
 
 class TopDownPass:

@@ -11,11 +11,17 @@ from supa.checks import counted
 from supa_gff.checks import one_of
 from supa_gff.data import Batch, GraphSet
 from supa_gff.label_injection import VirtualNodes
-from supa_gff.networks.network import Network
+from supa_gff.networks.network import Network, check_kind
 from supa_gff.shower_stream import ShowerGraphStream
 from supa_gff.training.candidates import CandidateSampler
 from supa_gff.training.data import Pairs, TrainingData
-from supa_gff.training.scoring import choose_layers, metric, metric_name, scores_and_targets, validation_score
+from supa_gff.training.scoring import (
+    all_metrics,
+    choose_layers,
+    layer_metrics,
+    scores_and_targets,
+    validation_score,
+)
 from supa_gff.training.stream_data import StreamData
 from supa_gff.updates.activation_cache import ActivationCache, CacheLocation, GraphSetCache, SingleGraphCache
 from supa_gff.updates.factory import update_rule
@@ -51,8 +57,8 @@ class GraphTask(TrainingTask[Batch]):
     """
 
     not_finite: ClassVar[str] = (
-        "training diverged (use a lower learning_rate or a normalisation), or the validation pairs are all linked or "
-        "all unlinked"
+        "training diverged (use a lower learning_rate or a normalisation), the validation pairs are all linked or "
+        "all unlinked, or each label applies to all or to none of the validation items"
     )
 
     def __init__(self, network: Network, data: TrainingData | StreamData, *, seed: int) -> None:
@@ -118,11 +124,11 @@ class GraphTask(TrainingTask[Batch]):
 
     def validate(self, batches: Iterable[Batch]) -> Validation:
         """Evaluate the network on the validation batches; see `TrainingTask.validate`."""
-        network, name = self.network, metric_name(self.network)
+        network = self.network
         scores, target = network.scores_of(batches)
         together = network.aggregate(scores)
-        figures = {layer_part(layer): {name: metric(network, part, target)} for layer, part in enumerate(scores)}
-        figures[NETWORK] = {name: metric(network, together, target)}
+        figures = {layer_part(layer): layer_metrics(network, part, target) for layer, part in enumerate(scores)}
+        figures[NETWORK] = all_metrics(network, together, target)
         return Validation(validation_score(network, together, target), figures)
 
     def end(self) -> None:
@@ -207,7 +213,7 @@ class GreedyTask(GraphTask):
         network.layer(self._layer).eval()
         scores, target = self._scores(batches)
         together = network.aggregate(torch.stack([*self._below, scores]))
-        figures = {layer_part(self._layer): {metric_name(network): metric(network, together, target)}}
+        figures = {layer_part(self._layer): all_metrics(network, together, target)}
         return Validation(validation_score(network, together, target), figures)
 
     def end_stage(self, stage: int) -> None:
@@ -305,6 +311,12 @@ def training_task(
     else:
         data = TrainingData(graphs, train, valid, method.batch_size)
     if isinstance(graphs, GraphSet):
+        check_kind(method, graphs)
+        if network.edge_channels != graphs.num_edge_features:
+            raise ValueError(
+                f"The network has {counted(network.edge_channels, 'feature')} per edge, but the graphs have "
+                f"{graphs.num_edge_features:,}. Use Network.for_graphs."
+            )
         expected = (graphs.level, graphs.num_features, graphs.num_outputs)
         if (network.level, network.in_channels, network.out_channels) != expected:
             raise ValueError(

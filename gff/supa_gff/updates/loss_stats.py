@@ -8,7 +8,7 @@ from torch import Tensor
 
 from supa.checks import counted
 from supa_gff.data import Batch
-from supa_gff.losses import SquaredError
+from supa_gff.losses import BinaryCrossEntropy, SquaredError
 from supa_gff.negatives import every_negative
 from supa_gff.networks.network import Network
 
@@ -47,17 +47,20 @@ class LayerStats:
 
     @property
     def positive(self) -> float:
-        """Mean score of the positive labels. For regression: mean predicted value."""
+        """Mean score of the positive labels. For regression: mean predicted value. NaN for multi-label targets."""
         return float(self.values[1])
 
     @property
     def negative(self) -> float:
-        """Mean score of the negative labels. NaN for regression."""
+        """Mean score of the negative labels. NaN for regression and multi-label targets."""
         return float(self.values[2])
 
     @property
     def accuracy(self) -> float:
-        """Fraction of units whose positive label scores higher than all negative labels. NaN for regression."""
+        """Fraction of units whose positive label scores higher than all negative labels. NaN for regression.
+
+        For multi-label targets: fraction of correct predictions over units and labels.
+        """
         return float(self.values[3])
 
 
@@ -109,12 +112,21 @@ def loss_and_stats(
     Raises:
         ValueError: If the number of unlinked pairs is not a multiple of the number of linked pairs.
     """
-    if isinstance(network.method.loss, SquaredError):
-        loss = network.method.loss(scores[:, 0], batch.target.float())
-        values = torch.stack([loss, scores.mean(), loss * torch.nan, loss * torch.nan]).detach()
+    local = network.method.loss
+    if isinstance(local, SquaredError):
+        loss = local(scores, network.standardised(batch.target))
+        unknown = loss * torch.nan
+        values = torch.stack([loss, network.values(scores).mean(), unknown, unknown]).detach()
+        return loss, LayerStats(layer, values, len(scores))
+    if isinstance(local, BinaryCrossEntropy):
+        applies = batch.target.view(len(scores), -1) > 0
+        loss = local(scores, applies.float(), network.class_weights)
+        unknown = loss * torch.nan
+        values = torch.stack([loss, unknown, unknown, ((scores > 0) == applies).float().mean()]).detach()
         return loss, LayerStats(layer, values, len(scores))
     positive, negative = _split_scores(network, scores, batch, candidates)
-    loss = network.method.loss(positive, negative)
+    weights = None if network.class_weights is None else network.class_weights[batch.target]
+    loss = local(positive, negative, weights)
     with torch.no_grad():
         best = (positive[:, None] > negative).all(1).float()
         values = torch.stack([loss, positive.mean(), negative.mean(), best.mean()])

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from supa.checks import check_int, counted
 from supa_gff.data import Batch
-from supa_gff.losses import SquaredError
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.network import Network
 from supa_gff.updates.frozen_below import update_one_layer
@@ -151,10 +150,23 @@ class UpdateRule(ABC):
 
 def _check_targets(network: Network, batch: Batch) -> None:
     target = batch.target
-    if network.level == "link" or isinstance(network.method.loss, SquaredError):
+    if network.level == "link":
+        return
+    columns = 1 if target.dim() == 1 else target.shape[1]
+    if network.target_kind != "classification":
+        if columns != network.out_channels:
+            raise ValueError(
+                f"The network predicts {counted(network.out_channels, 'target')} per {network.level}, but the batch "
+                f"has {columns:,}."
+            )
         return
     if target.is_floating_point():
         raise ValueError("The targets are floats; use loss=SquaredError() and score=Head(...) for regression.")
+    if columns > 1:
+        raise ValueError(
+            f"The batch has {counted(columns, 'target')} per {network.level}, but a class is one number; use "
+            "loss=BinaryCrossEntropy() and score=Head(...) for multi-label targets."
+        )
     # On a GPU this check would synchronise in each step. `GraphSet.of` has already checked the labels.
     if not target.is_cuda and len(target) and not 0 <= int(target.min()) <= int(target.max()) < network.out_channels:
         raise ValueError(
