@@ -294,7 +294,7 @@ def test_reverse_equals_flipped_sequences(path, device):
 
 def test_gradients_are_bitwise_reproducible(path, device):
     lengths = [70, 0, 7]
-    inputs = ssd_inputs(lengths, 9, 3, 4)
+    inputs = ssd_inputs(lengths, 2 if path == "interpreter" else 9, 3, 4)
     first, second = (found(inputs, lengths, torch.float32, device) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
