@@ -1,5 +1,6 @@
 """Environment and fixtures of all tests."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -12,7 +13,25 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"sup
 # Without a GPU, Triton interprets its kernels. It reads this variable on import, and other packages import it.
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidia0").exists() else "1")
 
+# Processes that share the processors must not each start a thread per processor. PyTorch reads this on import.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_finish():
+    """Let the garbage collector skip the modules and tests, which stay until the end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run each file in one process, so that its simulations, trainings and compilations are not repeated."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log) if config.option.dist == "load" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -112,7 +112,7 @@ def test_the_summary_compares_with_the_exact_expectations(tmp_path):
 def test_unusual_names_and_encodings_are_supported(tmp_path):
     (tmp_path / "x[").mkdir()
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LANG": "C", "TERM": "dumb"}
-    for name in ("x[/y].h5", "é.h5", "r[red].h5"):
+    for name in ("x[/y].h5", "é[red].h5"):
         result = _supa("generate", name, "-n", "10", cwd=tmp_path, env=environment)
         assert (result.returncode, name.replace("é", "?") in result.stdout) == (0, True), result
     assert _supa("presets", cwd=tmp_path, env=environment).returncode == 0
@@ -162,7 +162,7 @@ finally:
 @pytest.mark.parametrize("record", ["hits", "particles"])
 def test_everything_is_compiled_at_the_start(tmp_path, record):
     """The rate in the summary excludes the start, and the threads need compiled functions."""
-    arguments = ["generate", "a.h5", "-n", "50000", "--record", record, "--energy", "1:9", "--keep", "complete"]
+    arguments = ["generate", "a.h5", "-n", "5000", "--record", record, "--energy", "1:9", "--keep", "complete"]
     command = [sys.executable, "-c", STARTED, *arguments, "--quiet"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert (ended.returncode, ended.stdout) == (0, "compiled True\n"), ended.stderr

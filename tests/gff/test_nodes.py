@@ -170,7 +170,7 @@ def test_sequential_hypotheses_equal_parallel_hypotheses():
 @pytest.mark.parametrize("edges", [4, 0])
 def test_isolated_nodes_and_graphs_without_edges_train(name, edges):
     graphs = communities(edges=edges)
-    network = Network.for_graphs(small(name, epochs=60), graphs)
+    network = Network.for_graphs(small(name, epochs=8), graphs)
     make_trainer(network, graphs, TRAIN, VALID).run()
     scores = network(graphs.batch(TEST, TRAIN))
     assert scores.shape == (len(TEST), CLASSES)

@@ -30,11 +30,13 @@ def test_the_naive_convolution_equals_pytorchs():
             torch.testing.assert_close(y[start:end], torch.nn.functional.silu(plain.t()))
 
 
-@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(
-    ("width", "activation"),
-    [(1, None), (2, "silu"), (3, None), (4, "silu"), pytest.param(9, "silu", marks=pytest.mark.slow)],
-)
+    ("width", "activation", "reverse"),
+    [
+        (1, None, True), (2, "silu", False), (3, None, True), (4, "silu", False), (4, "silu", True),
+        *(pytest.param(9, "silu", reverse, marks=pytest.mark.slow) for reverse in (False, True)),
+    ],
+)  # fmt: skip
 def test_any_width_in_double_precision(path, device, width, activation, reverse):
     lengths = lengths_for(path, [3, 0, 1, 33, 2, 6])
     inputs = conv_inputs(lengths, 40, width)

@@ -222,7 +222,7 @@ def test_gradients_flow_through_the_state(name, reverse):
 @every
 def test_gradients_reach_every_parameter(path, device, name):
     mixer = made(ALL[name], device)
-    mixer(rows(sum(LENGTHS), device), offset_of(LENGTHS, device)).square().sum().backward()
+    mixer(rows(5, device), offset_of([5], device)).square().sum().backward()
     for key, parameter in mixer.named_parameters():
         assert parameter.grad.isfinite().all(), key
         assert parameter.grad.any(), key

@@ -123,14 +123,14 @@ def test_states_may_have_any_layout_and_slots_any_integer_dtype(path, device, dt
     ],
 )
 def test_replay_equals_steps_of_the_accepted_inputs(path, device, form, inputs, missing):
-    """Rejected inputs have no effect, over many calls and with sequences that finish."""
+    """Rejected inputs have no effect, over several calls and with sequences that finish."""
     generator = torch.Generator().manual_seed(5)
     state, given = replay_inputs(form, 4, inputs)
     fixed = {name: None if name in missing else given[name] for name in ("A", "D", "dt_bias")}
     mine, plain = state.to(device, copy=True), state
     cached = unknown(state, given)
     cache, accepted, rows = moved(cached, device), torch.zeros(6, dtype=torch.int64), torch.tensor([4, 0, 5, 2])
-    for turn in range(6):
+    for turn in range(4):
         new = {name: given[name][torch.randperm(4, generator=generator)] * (-1) ** turn for name in HALF}
         new["z"] = None if "z" in missing else new["z"]
         on_device = {name: None if x is None else x.to(device) for name, x in (fixed | new).items()}
@@ -156,8 +156,8 @@ def test_replay_equals_steps_of_the_accepted_inputs(path, device, form, inputs, 
         for a, b in ((cache.x, cached.x), (cache.dt, cached.dt), (cache.B, cached.B)):
             assert torch.equal(a.cpu().nan_to_num(), b.nan_to_num())
         accepted = torch.randint(inputs + 1, (6,), generator=generator)
-        if turn in (2, 4):
-            rows[turn // 2] = -1
+        if turn in (1, 2):
+            rows[turn] = -1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

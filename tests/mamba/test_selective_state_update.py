@@ -248,8 +248,7 @@ def test_all_sequences_have_finished(path, device):
     assert not update(state.to(device), **on(device, given), state_batch_indices=rows).any()
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("form", [MAMBA1, MAMBA2, "expanded"])
+@pytest.mark.parametrize(("form", "dynamic"), [(MAMBA1, False), (MAMBA2, True), ("expanded", False)])
 def test_compiled_programs_update_the_state(path, device, form, dynamic):
     if path == "interpreter":
         pytest.skip("the interpreter needs real memory, so it cannot run inside compiled programs")
@@ -275,8 +274,7 @@ def test_no_synchronisation_with_the_device(path, device):
 
 
 @pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-@pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize("form", [MAMBA1, MAMBA2])
+@pytest.mark.parametrize(("form", "cached"), [(MAMBA1, False), (MAMBA2, True)])
 def test_the_operator_passes_opcheck(path, device, form, cached):
     state, given = FORMS[form]()
     given = with_own_entries(given, ["dt"]) if form == MAMBA2 else given

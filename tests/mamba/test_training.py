@@ -251,8 +251,8 @@ class _Counted:
 
 @pytest.mark.parametrize(("target", "precision"), [("incident_energy", "bf16"), ("num_primaries", "float32")])
 def test_training_interrupted_anywhere_ends_with_the_same_bits(energies, counts, target, precision, tmp_path):
-    showers = energies[:150] if target == "incident_energy" else counts[:150]
-    config = TrainingConfig(target=target, **{**TINY, "epochs": 2, "batch_size": 50}, precision=precision)
+    showers = energies[:60] if target == "incident_energy" else counts[:60]
+    config = TrainingConfig(target=target, **{**TINY, "epochs": 2, "batch_size": 20}, precision=precision)
     questions = []
     whole = _trainer(showers, config, on_step=lambda t: questions.append((t.state.epoch, t.state.step)))
     whole.run()

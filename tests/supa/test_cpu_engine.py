@@ -68,13 +68,13 @@ def test_energy_is_conserved_up_to_rounding(config, seed):
 @settings(max_examples=30, deadline=None)
 @given(configs(), st.integers(0, 2**32 - 1))
 def test_every_config_runs_on_both_engines(config, seed):
-    cpu = supa.simulate(20, config, seed=seed, record="particles")
-    reference = supa.simulate(20, config, seed=seed, record="particles", engine="reference")
+    cpu = supa.simulate(5, config, seed=seed, record="particles")
+    reference = supa.simulate(5, config, seed=seed, record="particles", engine="reference")
     assert cpu.incident_energy.tolist() == reference.incident_energy.tolist()
     assert cpu.primaries.equals(reference.primaries)
     for showers in (cpu, reference):
         assert showers.hits.num_rows == (showers.particles["fate"] == STOP).sum()
-        deposited = np.bincount(showers.hits.group_of_row(), weights=showers.energy, minlength=20)
+        deposited = np.bincount(showers.hits.group_of_row(), weights=showers.energy, minlength=5)
         np.testing.assert_allclose(deposited + showers.leaked_energy, showers.incident_energy, rtol=1e-12)
 
 

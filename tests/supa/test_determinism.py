@@ -26,9 +26,9 @@ KEYS = {
 
 @pytest.mark.parametrize("options", KEYS.values(), ids=KEYS.keys())
 def test_showers_do_not_depend_on_chunks_and_threads(options):
-    whole = supa.simulate(700, **options, threads=1)
+    whole = supa.simulate(250, **options, threads=1)
     for threads, size in ((1, 1), (1, 64), (2, 13), (3, 100), (5, 7), (2, 10_000)):
-        parts = list(supa.stream(700, **options, threads=threads, chunk_size=size))
+        parts = list(supa.stream(250, **options, threads=threads, chunk_size=size))
         assert supa.Showers.concatenate(parts) == whole
         assert sum(part.run.attempts for part in parts) == whole.run.attempts
 

@@ -79,7 +79,7 @@ def _correlated(random, n):
 def test_false_alarm_rate_for_equal_samples():
     """Single and joint p-values are uniform, or larger if there are ties."""
     random = np.random.default_rng(4)
-    pairs = 600
+    pairs = 400
     results = [
         permutation_test(_correlated(random, 40), _correlated(random, 40), repeats=99, seed=k) for k in range(pairs)
     ]

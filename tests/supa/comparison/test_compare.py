@@ -336,7 +336,7 @@ def test_p_values_of_hits_are_calibrated_for_different_sample_sizes():
         true, made = supa.simulate(60, seed=20_000 + 2 * seed), supa.simulate(600, seed=20_001 + 2 * seed)
         first = SampleStatistics.of(true)
         second = SampleStatistics.of(made, first.edges)
-        shares.append(np.mean([o.p_value <= 0.05 for o in hit_results(first, second, (first, first), seed, 199)]))
+        shares.append(np.mean([o.p_value <= 0.05 for o in hit_results(first, second, (first, first), seed, 99)]))
     assert np.mean(shares) == pytest.approx(0.05, abs=4 * np.std(shares) / np.sqrt(len(shares)))
 
 

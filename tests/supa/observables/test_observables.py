@@ -77,16 +77,16 @@ def _without_some(showers: Showers) -> Showers:
 
 POLAR = Grid((Polar([0, 1, 2, 4], 5), None, Polar([0.5, 3], 1)))
 SAMPLES = {
-    "standard": lambda: (supa.simulate(100, seed=1), CALOGAN),
-    "complete": lambda: (supa.simulate(100, seed=1, keep="complete", energy="log:1:100"), POLAR),
-    "trees": lambda: (supa.simulate(150, seed=2, record="particles"), None),
-    "two primaries": lambda: (supa.simulate(50, "two-primaries", seed=3, record="particles"), CALOGAN),
-    "critical": lambda: (supa.simulate(300, "critical", seed=4, record="particles"), CALOGAN),
+    "standard": lambda: (supa.simulate(40, seed=1), CALOGAN),
+    "complete": lambda: (supa.simulate(40, seed=1, keep="complete", energy="log:1:100"), POLAR),
+    "trees": lambda: (supa.simulate(50, seed=2, record="particles"), None),
+    "two primaries": lambda: (supa.simulate(20, "two-primaries", seed=3, record="particles"), CALOGAN),
+    "critical": lambda: (supa.simulate(100, "critical", seed=4, record="particles"), CALOGAN),
     "dense": lambda: (supa.simulate(2, "dense", seed=4, record="particles"), CALOGAN),
-    "single layer": lambda: (supa.simulate(100, "single-layer", seed=5), Grid((Cartesian([-3, 0, 3], [-2, 0, 1]),))),
+    "single layer": lambda: (supa.simulate(40, "single-layer", seed=5), Grid((Cartesian([-3, 0, 3], [-2, 0, 1]),))),
     "leaking": lambda: (
         supa.simulate(
-            200, supa.ShowerConfig(num_slices=9, readout_layers=[[5, 8]], slice_spacing=0.5), record="particles"
+            80, supa.ShowerConfig(num_slices=9, readout_layers=[[5, 8]], slice_spacing=0.5), record="particles"
         ),
         None,
     ),
@@ -94,10 +94,10 @@ SAMPLES = {
         supa.simulate(100, supa.ShowerConfig(num_primaries="poisson:0.5"), record="particles"),
         CALOGAN,
     ),
-    "layers only": lambda: (_layers_only(supa.simulate(100, seed=6)), CALOGAN),
+    "layers only": lambda: (_layers_only(supa.simulate(40, seed=6)), CALOGAN),
     "few hits": lambda: (_without_some(supa.simulate(200, seed=7)), CALOGAN),
     "float32": lambda: (
-        _from_hits(s := supa.simulate(100, seed=8), **{n: s.hits[n].astype(np.float32) for n in ("x", "y", "energy")}),
+        _from_hits(s := supa.simulate(40, seed=8), **{n: s.hits[n].astype(np.float32) for n in ("x", "y", "energy")}),
         CALOGAN,
     ),
 }
