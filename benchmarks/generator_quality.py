@@ -1,9 +1,10 @@
 """Judge samples of generators against true showers, with pairs of true samples beside them.
 
-    python benchmarks/generator_quality.py base.ckpt [other.ckpt ...] [--device cuda] [--showers 50000]
+    python benchmarks/generator_quality.py base.ckpt [sample.h5 ...] [--device cuda] [--showers 50000]
                                            [--bins 5] [--no-hits] [--json results.json]
 
-For each checkpoint of ``supa mamba train-generator`` the script samples showers, simulates as many, and prints
+For each checkpoint of ``supa mamba train-generator`` the script samples showers, or it reads those of a file of ``supa
+mamba sample``. It simulates as many, and prints
 
 - the pulls of the means against their exact expectations, for 10,000 samples,
 - the areas under the ROC curve of three classifiers: boosted trees that see all observables of showers but the response
@@ -11,7 +12,7 @@ For each checkpoint of ``supa mamba train-generator`` the script samples showers
   Mamba encoder that sees the hits in order (hit-level),
 - the Frechet and kernel distances of ``supa.compare``, for at most 10,000 samples,
 
-and the same for two true samples, and for two samples of the generator. If the incident energy varies, it is divided
+and the same for two true samples, and for two samples of a checkpoint. If the incident energy varies, it is divided
 into bins of equal ratio, and the areas are computed in each of them.
 """
 
@@ -29,7 +30,8 @@ from torch.nn import functional
 import supa
 from supa.distances import classifier_auc
 from supa.distances.classifier import area_under_curve
-from supa_mamba import EncoderConfig, GeneratorCheckpoint, HitCoding, ShowerEncoder, sample_showers
+from supa_datasets import ShowerFile
+from supa_mamba import EncoderConfig, GeneratorCheckpoint, ShowerEncoder, sample_showers
 from supa_mamba.generator.sample_comparison import observables_of
 
 SEED = 7
@@ -41,45 +43,46 @@ BATCH, EPOCHS, LEARNING_RATE = 512, 12, 2e-3
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("checkpoints", nargs="+", type=Path)
+    parser.add_argument("samples", nargs="+", type=Path, help="checkpoints or files of showers")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--showers", type=int, default=50_000, help="number of showers in each bin of the energy")
     parser.add_argument("--bins", type=int, default=5, help="number of bins if the incident energy varies")
     parser.add_argument("--no-hits", action="store_true", help="do not train the classifier of hits")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"checkpoints": {}}
-    for path in given.checkpoints:
-        results["checkpoints"][path.name] = judged(path, given)
+    results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"samples": {}}
+    for path in given.samples:
+        results["samples"][path.name] = judged(path, given)
     give(results, given.json)
 
 
 def judged(path: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of a checkpoint."""
-    checkpoint = GeneratorCheckpoint.load(path)
-    model, config = checkpoint.model().to(given.device), checkpoint.shower_configs[0]
+    """Return the figures of a checkpoint or a file."""
+    result: dict[str, Any] = {}
+    if path.suffix == ".h5":
+        sample = ShowerFile(path)[:]
+        config = sample.config
+    else:
+        checkpoint = GeneratorCheckpoint.load(path)
+        model, config = checkpoint.model().to(given.device), checkpoint.shower_configs[0]
+        result["model"] = checkpoint.config.generator.to_dict()
     values = config.spectrum.values
     bins = given.bins if min(values) < max(values) else 1
     edges = np.geomspace(min(values), max(values), bins + 1)
-    count = bins * given.showers
-    start = time.perf_counter()
-    sample = sample_showers(model, config, count, seed=SEED)
-    result: dict[str, Any] = {
-        "model": checkpoint.config.generator.to_dict(),
-        "showers": count,
-        "seconds of sampling": round(time.perf_counter() - start, 1),
-    }
-    second = sample_showers(model, config, count, seed=SEED + 3)
+    pairs = {}
+    if path.suffix != ".h5":
+        start = time.perf_counter()
+        sample, second = (sample_showers(model, config, bins * given.showers, seed=SEED + k) for k in (0, 3))
+        result["seconds of sampling"] = round((time.perf_counter() - start) / 2, 1)
+        pairs["two samples"] = (second, sample)
+    result["showers"] = count = len(sample)
     true, other = (supa.simulate(count, config, seed=SEED + k) for k in (1, 2))
     for name, showers in (("sample", sample), ("true", other)):
         few = supa.compare(true[:MOST_FOR_PULLS], showers[:MOST_FOR_PULLS], repeats=19, multivariate=False)
         result[f"pulls, {name}"] = {pull.name: round(pull.generated_pull, 2) for pull in few.pulls}
+    pairs |= {"sample": (true, sample), "true": (true, other)}
     for k in range(bins):
-        pairs = {"sample": (true, sample), "true": (true, other), "two samples": (second, sample)}
-        row = {
-            name: figures(*(x[in_bin(x, edges, k)] for x in pair), checkpoint.coding, given)
-            for name, pair in pairs.items()
-        }
+        row = {name: figures(*(x[in_bin(x, edges, k)] for x in pair), given) for name, pair in pairs.items()}
         result["all" if bins == 1 else f"{edges[k]:.3g} to {edges[k + 1]:.3g} GeV"] = row
         note(f"{path.name}: {row}")
     return result
@@ -92,7 +95,7 @@ def in_bin(showers: supa.Showers, edges: Any, k: int) -> Any:
     return (energy >= edges[k] if k else energy > 0) & ((energy < edges[k + 1]) | last)
 
 
-def figures(true: supa.Showers, other: supa.Showers, coding: HitCoding, given: argparse.Namespace) -> dict[str, Any]:
+def figures(true: supa.Showers, other: supa.Showers, given: argparse.Namespace) -> dict[str, Any]:
     """Compare two samples."""
     few = supa.compare(true[:MOST_FOR_DISTANCES], other[:MOST_FOR_DISTANCES], repeats=19)
     found: dict[str, Any] = {
@@ -107,15 +110,16 @@ def figures(true: supa.Showers, other: supa.Showers, coding: HitCoding, given: a
     low = classifier_auc(*(supa.CALOGAN.energies(x) for x in (true, other)), seed=SEED)
     found["high-level AUC"], found["low-level AUC"] = ([round(a.auc, 4), round(a.equal_error, 4)] for a in (high, low))
     if not given.no_hits:
-        found["hit-level AUC"] = hit_level_auc(true, other, coding, given.device)
+        found["hit-level AUC"] = hit_level_auc(true, other, given.device)
     return found
 
 
-def hit_level_auc(true: supa.Showers, other: supa.Showers, coding: HitCoding, device: str) -> list[float]:
+def hit_level_auc(true: supa.Showers, other: supa.Showers, device: str) -> list[float]:
     """Train an encoder on three fifths of both samples, and return the area for the others and its error."""
     count = min(len(true), len(other))
     split = 3 * count // 5
-    rows = [hits_of(x[:count], coding, device) for x in (true, other)]
+    scale = float(np.sqrt(np.mean(np.square(true.x) + np.square(true.y))))
+    rows = [hits_of(x[:count], scale, device) for x in (true, other)]
     torch.manual_seed(SEED)
     encoder = ShowerEncoder(EncoderConfig(features=5, outputs=1, level="shower", d_model=64, n_layer=2), device=device)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE)
@@ -140,15 +144,14 @@ def hit_level_auc(true: supa.Showers, other: supa.Showers, coding: HitCoding, de
     return area(*(torch.cat(of).double().cpu().numpy() for of in scores))
 
 
-def hits_of(showers: supa.Showers, coding: HitCoding, device: str) -> tuple[Tensor, Tensor]:
+def hits_of(showers: supa.Showers, scale: float, device: str) -> tuple[Tensor, Tensor]:
     """Return (hits, 5) features and the offsets: slice, x, y, and the logarithms of energy and remaining energy."""
     counts = showers.num_hits
     incident = np.repeat(showers.incident_energy, counts).astype(np.float64)
     total = np.concatenate([[0.0], np.cumsum(showers.energy / incident)])
     # Differences of sums have errors of rounding of 1e-12 of the incident energy, like the last hits.
     remaining = np.maximum(np.repeat(total[showers.offset[1:]], counts) - total[:-1], 1e-12)
-    position = np.stack([showers.x, showers.y]) / coding.position_scale
-    of_slice = (showers.slice - coding.slices[0]) / coding.num_slices
+    position, of_slice = np.stack([showers.x, showers.y]) / scale, showers.slice / showers.config.num_slices
     points = np.stack([of_slice, *position, np.log(showers.energy / incident) / 4, np.log(remaining) / 4], 1)
     return torch.from_numpy(points.astype(np.float32)).to(device), torch.from_numpy(showers.offset).to(device)
 
