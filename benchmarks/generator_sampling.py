@@ -107,7 +107,7 @@ def sample_to_the_end(model: ShowerGenerator, config: ShowerConfig, count: int) 
             offset = torch.arange(0, PADDED * length + 1, length, device=device)
             hidden: Tensor = model.hidden(rows, offset, max_length=length)[length - 1 :: length]
             energy, logit, position = choose_hits(model, hidden, before, rest, uniform(PER_HIT))
-            after, of_next = after_hits(before, position, logit, rest - energy, *profile)
+            after, of_next = after_hits(before, energy, position, logit, rest, *profile)
             # The last hit of a shower that is finished is computed again.
             goes_on = length < total
             rest = torch.where(goes_on, of_next, rest)

@@ -57,6 +57,7 @@ for shower in range(count):
     whole, known = [x[place] for x in profiles[:3]], [x[place] for x in profiles[3:]]
     zero = torch.zeros(1, dtype=torch.int64)
     known += [zero, zero, torch.zeros(1, 2), torch.zeros(1), torch.zeros(1)]
+    known += [torch.zeros(1, 3, dtype=torch.int64)]
     states = [torch.zeros(1, *s, dtype=getattr(torch, d)) for s, d in zip(about["states"], about["dtypes"])]
     for uniform in torch.from_numpy(given["hits"][shower])[:, None]:
         number = int(known[0]) + about["coding"]["slices"][0]

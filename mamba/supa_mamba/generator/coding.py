@@ -163,6 +163,9 @@ class HitCoding(Config):
 
         energy_logit, energy_scale = logit_and_scale(energy, rest, ~is_last, whole)
         slice_logit, slice_scale = logit_and_scale(in_slice, later, has_share, incident[:, None])
+        position = torch.stack([columns.x, columns.y], 1).double().div(self.position_scale).float()
+        # The sums before each hit; those before the first hit of the shower are subtracted.
+        sums = torch.nn.functional.pad(weighted_positions(energy, position).cumsum(0), (0, 0, 1, 0))
         last_slice = torch.where(count > 0, torch.arange(slices, device=device), -1).amax(1)
         leaked, deposited = columns.leaked_energy.double(), incident - columns.leaked_energy.double()
         leak = torch.where(counts == 0, ALL_LEAKS, torch.where(leaked > 0, PARTIAL_LEAK, NO_LEAK))
@@ -181,13 +184,14 @@ class HitCoding(Config):
             slice_scale=slice_scale,
             last_slice=last_slice,
             slice=of_hit,
-            position=torch.stack([columns.x, columns.y], 1).double().div(self.position_scale).float(),
+            position=position,
             energy_logit=energy_logit,
             energy_scale=energy_scale,
             remaining=((energy + rest).double().log() - log_unit).float(),
             left=left,
             number=row - offset[:-1][shower],
             number_in_slice=count.view(-1)[place] - left,
+            sums=sums[row] - sums[offset[:-1][shower]],
         )
 
     def decode(self, batch: HitBatch, config: ShowerConfig, incident_energy: Tensor) -> Showers:
@@ -220,6 +224,19 @@ class HitCoding(Config):
             slice=(batch.slice + self.slices[0]).numpy(),
             leaked_energy=leaked.numpy(),
         )
+
+
+def weighted_positions(energy: Tensor, position: Tensor) -> Tensor:
+    """Return energies and their products with positions, as integers whose sums are exact.
+
+    Args:
+        energy: (T,) int64 energies in units of 2^-40 of the incident energy.
+        position: (T, 2) float32 positions.
+
+    Returns:
+        (T, 3) int64 e, e x and e y.
+    """
+    return torch.cat([energy[:, None], (energy[:, None] * position.double()).round().long()], 1)
 
 
 def _most_in_slice(showers: Showers) -> int:

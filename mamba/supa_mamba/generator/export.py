@@ -70,7 +70,7 @@ class StepProgram(nn.Module):
     def forward(
         self, condition: Tensor, count: Tensor, energy: Tensor, profile: Tensor, of_slice: Tensor, left: Tensor,
         rest: Tensor, number: Tensor, number_in_slice: Tensor, position: Tensor, energy_logit: Tensor,
-        distance: Tensor, uniform: Tensor, states: list[Tensor],
+        distance: Tensor, sums: Tensor, uniform: Tensor, states: list[Tensor],
     ) -> tuple[Any, ...]:  # fmt: skip
         """Choose the next hit of each shower.
 
@@ -87,26 +87,27 @@ class StepProgram(nn.Module):
             position: (M, 2) float32 position of the previous hit, or 0.
             energy_logit: (M,) float32 energy logit of the previous hit, or 0.
             distance: (M,) float32 distance between the last two hits, or 0.
+            sums: (M, 3) int64 sums of e, e x and e y over the earlier hits.
             uniform: (M, 5) float64 random numbers, above 0 and below 1.
             states: States of the layers; zeros for a new shower.
 
         Returns:
             (M,) int64 energy of the hit, (M,) whether it is the last one, and the arguments ``of_slice``, ``left``,
-            ``rest``, ``number``, ``number_in_slice``, ``position``, ``energy_logit``, ``distance`` and ``states`` of
-            the next step. The position of the hit is among them.
+            ``rest``, ``number``, ``number_in_slice``, ``position``, ``energy_logit``, ``distance``, ``sums``
+            and ``states`` of the next step. The position of the hit is among them.
         """
         model = self.model
         before = Previous(
             of_slice, left, remaining_of(rest), number, number_in_slice, position, energy_logit, distance, profile,
-            condition,
+            condition, sums,
         )  # fmt: skip
         hidden, states = plain_step(model.stack, model.embed(before), states)
         of_hit, logit, position = choose_hits(model, hidden, before, rest, uniform)
-        after, rest = after_hits(before, position, logit, rest - of_hit, count, energy)
+        after, rest = after_hits(before, of_hit, position, logit, rest, count, energy)
         is_last = after.number == count.sum(1)
         return (
             of_hit, is_last, after.slice, after.left, rest, after.number, after.number_in_slice, after.position,
-            after.energy_logit, after.distance, states,
+            after.energy_logit, after.distance, after.sums, states,
         )  # fmt: skip
 
 
@@ -161,8 +162,8 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
 
     arguments: tuple[Any, ...] = (
         conditions, integers(2, slices), integers(2, slices), torch.zeros(2, 2 * slices), integers(2), integers(2),
-        integers(2), integers(2), integers(2), torch.zeros(2, 2), torch.zeros(2), torch.ones(2), uniform[:, 0].clone(),
-        states,
+        integers(2), integers(2), integers(2), torch.zeros(2, 2), torch.zeros(2), torch.ones(2), integers(2, 3),
+        uniform[:, 0].clone(), states,
     )  # fmt: skip
     shapes: tuple[Any, ...] = (*({0: many} for _ in arguments[:-1]), [{0: many} for _ in states])
     with torch.no_grad():

@@ -79,6 +79,8 @@ class HitBatch(NamedTuple):
         left: (T,) int64 number of this and all later hits of the slice.
         number: (T,) int64 number of earlier hits of the shower.
         number_in_slice: (T,) int64 number of earlier hits of the shower in the same slice.
+        sums: (T, 3) int64 sums of e, e x and e y over the earlier hits of the shower, in units of 2^-40 of the incident
+            energy and of `HitCoding.position_scale`.
 
     Example:
         >>> import supa
@@ -108,3 +110,4 @@ class HitBatch(NamedTuple):
     left: Tensor
     number: Tensor
     number_in_slice: Tensor
+    sums: Tensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supa_mamba.generator.coding import HitCoding
+from supa_mamba.generator.coding import SHARE_BITS, HitCoding
 from supa_mamba.generator.config import GeneratorConfig
 from supa_mamba.generator.hits import PARTIAL_LEAK, HitBatch
 from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
@@ -18,12 +18,16 @@ from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.stack import BlockStack
 
-_NUMBERS = 10
+_NUMBERS = 14
 """Numbers that describe the shower before a hit: the remaining energy of the slice in units of the incident energy and
 in GeV; the numbers of earlier hits of the shower and of the slice; whether the hit is the first one of the shower, and
 whether it is the last one of the slice; the parities of the numbers of the remaining and of the earlier hits of the
 slice, because siblings come in pairs; the logarithm of the number of the remaining hits; the distance between the last
-two hits, which are often siblings."""
+two hits, which are often siblings; the sums of energy times x and y over the earlier hits, and where the centre of the
+remaining energy must be for the sums over the whole shower to be zero, as conservation of momentum favours."""
+
+MOST_BALANCE = 10.0
+"""Largest coordinate of this centre, in units of `HitCoding.position_scale`."""
 
 SHORTEST = 0.01
 """Distance, in units of `HitCoding.position_scale`, that is added before the logarithm is taken."""
@@ -67,6 +71,7 @@ class Previous(NamedTuple):
         distance: (T,) float32 distance between the last two hits in x and y, or 0 if there are fewer.
         profile: (T, 2 L) float32 `profile_features` of the shower.
         condition: (T, C) float32 conditions.
+        sums: (T, 3) int64 sums over the earlier hits; see `HitBatch`.
     """
 
     slice: Tensor
@@ -79,6 +84,7 @@ class Previous(NamedTuple):
     distance: Tensor
     profile: Tensor
     condition: Tensor
+    sums: Tensor
 
 
 class ShowerGenerator(nn.Module):
@@ -208,7 +214,7 @@ class ShowerGenerator(nn.Module):
             previous.remaining, absolute, torch.log1p(previous.number.float()),
             torch.log1p(previous.number_in_slice.float()), (previous.number == 0).float(),
             (previous.left == 1).float(), (previous.left % 2).float(), (previous.number_in_slice % 2).float(),
-            torch.log(previous.left.float()), torch.log(previous.distance + SHORTEST),
+            torch.log(previous.left.float()), torch.log(previous.distance + SHORTEST), *moments_of(previous.sums),
         ], 1)  # fmt: skip
         slices = (previous.slice[:, None] == torch.arange(self.coding.num_slices, device=numbers.device)).float()
         return torch.cat(
@@ -353,7 +359,24 @@ def previous_of(batch: HitBatch) -> Previous:
         torch.where(batch.number < 2, 0.0, length(batch.position.roll(1, 0) - batch.position.roll(2, 0))),
         profile_features(batch.count, batch.slice_energy)[shower],
         batch.condition[shower],
+        batch.sums,
     )
+
+
+def moments_of(sums: Tensor) -> tuple[Tensor, ...]:
+    """Return sums over the earlier hits as inputs of a model.
+
+    Args:
+        sums: (T, 3) int64 sums of e, e x and e y.
+
+    Returns:
+        (T,) float32 sums of e x and e y over the incident energy, and the coordinates of the centre of all remaining
+        energy, leaked energy included, with which the sums over the shower would be zero.
+    """
+    energy, *moments = sums.double().unbind(1)
+    rest = (2.0**SHARE_BITS - energy).clamp(min=1.0)
+    of_rest = ((-moment / rest).clamp(-MOST_BALANCE, MOST_BALANCE) for moment in moments)
+    return (*(moment.mul(2.0**-SHARE_BITS).float() for moment in moments), *(centre.float() for centre in of_rest))
 
 
 def length(vector: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from supa_mamba.generator.coding import SHARE_BITS
+from supa_mamba.generator.coding import SHARE_BITS, weighted_positions
 from supa_mamba.generator.hits import ALL_LEAKS, NO_LEAK
 from supa_mamba.generator.mixtures import categorical_sample
 from supa_mamba.generator.model import Previous, ShowerGenerator, length
@@ -111,18 +111,9 @@ def before_first_hits(count: Tensor, energy: Tensor, condition: Tensor) -> tuple
     """
     zero, nothing = torch.zeros_like(count[:, 0]), condition.new_zeros(count.shape[0])
     profile = profile_features(count, log_energy_of(energy))
-    before = Previous(
-        zero - 1,
-        zero,
-        nothing,
-        zero,
-        zero,
-        condition.new_zeros(count.shape[0], 2),
-        nothing,
-        nothing,
-        profile,
-        condition,
-    )
+    sums = torch.stack([zero] * 3, 1)
+    position = condition.new_zeros(count.shape[0], 2)
+    before = Previous(zero - 1, zero, nothing, zero, zero, position, nothing, nothing, profile, condition, sums)
     return _in_next_slice(before, count, energy)
 
 
@@ -140,15 +131,22 @@ def _in_next_slice(before: Previous, count: Tensor, energy: Tensor) -> tuple[Pre
 
 
 def after_hits(
-    before: Previous, position: Tensor, energy_logit: Tensor, rest: Tensor, count: Tensor, energy: Tensor
+    before: Previous,
+    of_hit: Tensor,
+    position: Tensor,
+    energy_logit: Tensor,
+    rest: Tensor,
+    count: Tensor,
+    energy: Tensor,
 ) -> tuple[Previous, Tensor]:
     """Return what is known after hits.
 
     Args:
         before: What is known before the hits.
+        of_hit: (M,) int64 energies of the hits.
         position: (M, 2) float32 positions of the hits.
         energy_logit: (M,) float32 energy logits of the hits.
-        rest: (M,) int64 remaining energies of the slices after the hits.
+        rest: (M,) int64 remaining energies of the slices before the hits.
         count: (M, L) int64 numbers of hits of the slices.
         energy: (M, L) int64 energies of the slices.
 
@@ -157,13 +155,14 @@ def after_hits(
     """
     distance = torch.where(before.number > 0, length(position - before.position), 0.0)
     here = before._replace(
-        left=before.left - 1, remaining=remaining_of(rest.clamp(min=1)), number=before.number + 1,
+        left=before.left - 1, remaining=remaining_of((rest - of_hit).clamp(min=1)), number=before.number + 1,
         number_in_slice=before.number_in_slice + 1, position=position, energy_logit=energy_logit, distance=distance,
+        sums=before.sums + weighted_positions(of_hit, position),
     )  # fmt: skip
     following, of_following = _in_next_slice(here, count, energy)
     goes_on = here.left > 0
     columns = (torch.where(goes_on.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(here, following, strict=True))
-    return Previous(*columns), torch.where(goes_on, rest, of_following)
+    return Previous(*columns), torch.where(goes_on, rest - of_hit, of_following)
 
 
 def choose_hits(

@@ -11,14 +11,14 @@ import numpy as np
 
 from supa.compiler import kernel, stage
 from supa_mamba.generator.mixtures import HIGHEST_LOG_SCALE, HIGHEST_LOG_SPREAD, LOWEST_LOG_SCALE
-from supa_mamba.generator.model import SHORTEST
+from supa_mamba.generator.model import MOST_BALANCE, SHORTEST
 from supa_mamba.generator.sampling.normal_quantile import normal_quantile
 
 
 @kernel
 def write_inputs(
     of_slice: Any, left: Any, rest: Any, number: Any, number_in_slice: Any, position: Any, energy_logit: Any,
-    distance: Any, profile: Any, condition: Any, deviation: float, bits: int, rows: Any,
+    distance: Any, sums: Any, profile: Any, condition: Any, deviation: float, bits: int, rows: Any,
 ) -> None:  # fmt: skip
     """Write the inputs of the model; see `ShowerGenerator.embed`.
 
@@ -31,11 +31,12 @@ def write_inputs(
         position: (M, 2) float32 position of the previous hit.
         energy_logit: (M,) float32 energy logit of the previous hit.
         distance: (M,) float32 distance between the last two hits, or 0.
+        sums: (M, 3) int64 sums of e, e x and e y over the earlier hits.
         profile: (M, 2 L) float32 profile.
         condition: (M, C) float32 conditions.
         deviation: Standard deviation of the logarithm of the incident energy.
         bits: Number of bits of the incident energy.
-        rows: (M, 3 L + 13 + C) float32 inputs, which are written.
+        rows: (M, 3 L + 17 + C) float32 inputs, which are written.
     """
     slices, unit = profile.shape[1] // 2, bits * math.log(2.0)
     for m in range(len(rows)):
@@ -49,8 +50,13 @@ def write_inputs(
         row[slices + 7], row[slices + 8] = 1.0 if number[m] == 0 else 0.0, 1.0 if left[m] == 1 else 0.0
         row[slices + 9], row[slices + 10] = left[m] % 2, number_in_slice[m] % 2
         row[slices + 11], row[slices + 12] = math.log(left[m]), math.log(distance[m] + np.float32(SHORTEST))
-        row[slices + 13 : 3 * slices + 13] = profile[m]
-        row[3 * slices + 13 :] = condition[m]
+        others = (1 << bits) - sums[m, 0]
+        for axis in range(2):
+            moment = np.float64(sums[m, 1 + axis])
+            row[slices + 13 + axis] = moment / (1 << bits)
+            row[slices + 15 + axis] = min(max(-moment / others, -MOST_BALANCE), MOST_BALANCE)
+        row[slices + 17 : 3 * slices + 17] = profile[m]
+        row[3 * slices + 17 :] = condition[m]
 
 
 @kernel
@@ -232,7 +238,9 @@ def advance(
 
 
 @kernel
-def choose_positions(found: Any, rings: int, uniform: Any, number: Any, position: Any, distance: Any) -> None:
+def choose_positions(
+    found: Any, rings: int, uniform: Any, number: Any, energy: Any, position: Any, distance: Any, sums: Any
+) -> None:
     """Choose the position of the next hit.
 
     Args:
@@ -240,8 +248,10 @@ def choose_positions(found: Any, rings: int, uniform: Any, number: Any, position
         rings: Number of rings.
         uniform: (M, 5) random numbers of the hit.
         number: (M,) int64 number of earlier hits.
+        energy: (M,) int64 energy of the hit.
         position: (M, 2) float32 position of the previous hit, which is overwritten.
         distance: (M,) float32 distance between the hit and the previous one, or 0, which is written.
+        sums: (M, 3) int64 sums of e, e x and e y over the earlier hits, to which the hit is added.
     """
     count = (found.shape[1] - 5 * rings) // 7
     logits = np.empty(count + rings)
@@ -267,6 +277,9 @@ def choose_positions(found: Any, rings: int, uniform: Any, number: Any, position
         position[m, 1] = center_y + _scale(scale_y, HIGHEST_LOG_SCALE) * (second + slope * first)
         away_x, away_y = position[m, 0] - old_x, position[m, 1] - old_y
         distance[m] = np.sqrt(away_x * away_x + away_y * away_y) if number[m] > 0 else 0.0
+        sums[m, 0] += energy[m]
+        for axis in range(2):
+            sums[m, 1 + axis] += round(energy[m] * np.float64(position[m, axis]))
 
 
 @stage

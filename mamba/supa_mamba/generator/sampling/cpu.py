@@ -68,7 +68,8 @@ class CpuStepper:
         inputs = np.empty((count, self._inputs.weight.shape[1]), np.float32)
         kernels.write_inputs(
             rows.slice, rows.left, rows.rest, rows.number, rows.number_in_slice, rows.position, rows.energy_logit,
-            rows.distance, rows.profile, rows.condition, self.coding.conditions.deviations[0], SHARE_BITS, inputs,
+            rows.distance, rows.sums, rows.profile, rows.condition, self.coding.conditions.deviations[0], SHARE_BITS,
+            inputs,
         )  # fmt: skip
         known: Any = self._stack.step(self._inputs(inputs), rows.slot)
         known += self._direct(inputs)
@@ -78,8 +79,9 @@ class CpuStepper:
         )
         known += self._chosen_energy(logit_and_log)
         kernels.choose_positions(
-            self._position_head(known), self._rings, uniform, rows.number, rows.position, rows.distance
-        )
+            self._position_head(known), self._rings, uniform, rows.number, hits.energy, rows.position, rows.distance,
+            rows.sums,
+        )  # fmt: skip
         hits.slice[:], hits.position[:], rows.energy_logit[:] = rows.slice, rows.position, logit_and_log[:, 0]
         kernels.advance(
             rows.count, rows.energy, rows.slice, rows.left, rows.rest, rows.number, rows.number_in_slice, hits.is_last

@@ -106,6 +106,7 @@ class GpuRows:
         self._slice, self._left, self._rest = integers(rows), integers(rows), integers(rows)
         self._number, self._number_in_slice, self._energy = integers(rows), integers(rows), integers(rows)
         self._position, self._energy_logit, self._distance = numbers(rows, 2), numbers(rows), numbers(rows)
+        self._sums = integers(rows, 3)
         self._queued = 0
 
     def enqueue(self, shower: IntArray, index: IntArray, deposit: IntArray, condition: Array) -> None:
@@ -153,7 +154,7 @@ class GpuRows:
         slices, conditions = of_rows.count.shape[1], of_rows.condition.shape[1]
         kernels.begin_kernel[(self._rows,)](
             self._place, *of_queue[2:], *of_rows[2:], self._slice, self._left, self._rest, self._number,
-            self._number_in_slice, self._position, self._energy_logit, self._distance,
+            self._number_in_slice, self._position, self._energy_logit, self._distance, self._sums,
             SLICES=slices, CONDITIONS=conditions, BLOCK=power_of_two(slices),
             CONDITIONS_BLOCK=power_of_two(conditions), num_warps=1,
         )  # fmt: skip
@@ -185,7 +186,7 @@ class GpuRows:
         inputs = self._position.new_empty(rows, model.inputs.in_features)
         of_rows.input_kernel[(rows,)](
             self._slice, self._left, self._rest, self._number, self._number_in_slice, self._position,
-            self._energy_logit, self._distance, showers.profile, showers.condition, inputs,
+            self._energy_logit, self._distance, self._sums, showers.profile, showers.condition, inputs,
             model.coding.conditions.deviations[0],
             BITS=SHARE_BITS, SLICES=slices, FEATURES=inputs.shape[1], CONDITIONS=conditions,
             BLOCK=power_of_two(inputs.shape[1]), num_warps=1,
@@ -202,7 +203,7 @@ class GpuRows:
         choices.position_kernel[(rows,)](
             row_perceptron(known, model.position_head), self.seed, showers.index, showers.shower, self._energy,
             showers.count, showers.energy, self._slot, self._slice, self._left, self._rest, self._position,
-            self._number, self._number_in_slice, self._distance, hits,
+            self._number, self._number_in_slice, self._distance, self._sums, hits,
             HITS=HITS, SLICES=slices, PLANE=sizes.position_components, RINGS=sizes.ring_components,
             BLOCK=power_of_two(sizes.position_components + sizes.ring_components), SLICES_BLOCK=power_of_two(slices),
             num_warps=1,

@@ -48,5 +48,5 @@ def naive_sample(model: ShowerGenerator, config: ShowerConfig, seed: int, index:
         is_last = torch.tensor([number + 1 == total])
         found = (tensor.numpy() for tensor in (before.slice, position, energy, is_last))
         hits = Hits.joined([hits, Hits(indices, *found)])
-        before, rest = after_hits(before, position, logit, rest - energy, count, energies)
+        before, rest = after_hits(before, energy, position, logit, rest, count, energies)
     return int(deposit), hits

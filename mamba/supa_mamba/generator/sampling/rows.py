@@ -30,6 +30,7 @@ class Rows:
         position: (M, 2) float32 position of the previous hit, or 0.
         energy_logit: (M,) float32 energy logit of the previous hit, or 0.
         distance: (M,) float32 distance between the last two hits, or 0.
+        sums: (M, 3) int64 sums over the earlier hits; see `HitBatch`.
     """
 
     shower: IntArray
@@ -47,6 +48,7 @@ class Rows:
     position: Array
     energy_logit: Array
     distance: Array
+    sums: IntArray
 
     @classmethod
     def entering(cls, shower: IntArray, index: IntArray, slot: IntArray, condition: Array, profiles: Profiles) -> Self:
@@ -67,7 +69,7 @@ class Rows:
         return cls(
             shower, index, slot, condition, *profiles, first, profiles.count[np.arange(count), first],
             profiles.energy[np.arange(count), first], none, none.copy(), np.zeros((count, 2), np.float32),
-            np.zeros(count, np.float32), np.zeros(count, np.float32),
+            np.zeros(count, np.float32), np.zeros(count, np.float32), np.zeros((count, 3), np.int64),
         )  # fmt: skip
 
     @classmethod

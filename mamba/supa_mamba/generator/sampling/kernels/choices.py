@@ -56,7 +56,8 @@ def energy_kernel(
 @triton.jit
 def position_kernel(
     found_ptr, seed_ptr, index_ptr, shower_ptr, energy_ptr, count_ptr, slice_energy_ptr,
-    slot_ptr, slice_ptr, left_ptr, rest_ptr, position_ptr, number_ptr, number_in_slice_ptr, distance_ptr, hits_ptr,
+    slot_ptr, slice_ptr, left_ptr, rest_ptr, position_ptr, number_ptr, number_in_slice_ptr, distance_ptr, sums_ptr,
+    hits_ptr,
     HITS: tl.constexpr, SLICES: tl.constexpr, PLANE: tl.constexpr, RINGS: tl.constexpr, BLOCK: tl.constexpr,
     SLICES_BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -92,6 +93,12 @@ def position_kernel(
         y = old_y + scale_of(tl.load(of_component + 2 * RINGS), SCALE) * (second + slope * first)
     away_x, away_y = x.to(tl.float32) - old_x.to(tl.float32), y.to(tl.float32) - old_y.to(tl.float32)
     distance = tl.where(number > 0, tl.sqrt(away_x * away_x + away_y * away_y), 0.0)
+    energy = tl.load(energy_ptr + m)
+    tl.store(sums_ptr + 3 * m, tl.load(sums_ptr + 3 * m) + energy, live)
+    part = tl.floor(energy.to(tl.float64) * x.to(tl.float32).to(tl.float64) + 0.5).to(tl.int64)
+    tl.store(sums_ptr + 3 * m + 1, tl.load(sums_ptr + 3 * m + 1) + part, live)
+    part = tl.floor(energy.to(tl.float64) * y.to(tl.float32).to(tl.float64) + 0.5).to(tl.int64)
+    tl.store(sums_ptr + 3 * m + 2, tl.load(sums_ptr + 3 * m + 2) + part, live)
     s = tl.arange(0, SLICES_BLOCK)
     here, left = tl.load(slice_ptr + m), tl.load(left_ptr + m) - 1
     count = tl.load(count_ptr + m * SLICES + s, s < SLICES, 0)
@@ -114,6 +121,6 @@ def position_kernel(
     bits_y = y.to(tl.float32).to(tl.int32, bitcast=True).to(tl.int64)
     hit_ptr = hits_ptr + 4 * m
     tl.store(hit_ptr, tl.where(live, tl.load(shower_ptr + m), -1))
-    tl.store(hit_ptr + 1, tl.load(energy_ptr + m), live)
+    tl.store(hit_ptr + 1, energy, live)
     tl.store(hit_ptr + 2, 2 * here + is_last.to(tl.int64), live)
     tl.store(hit_ptr + 3, (bits_y << 32) | (bits_x & 0xFFFFFFFF), live)

@@ -6,11 +6,14 @@ A row is a shower that is being sampled. A row with the slot -1 is free.
 import triton
 import triton.language as tl
 
-from supa_mamba.generator.model import SHORTEST
+from supa_mamba.generator.coding import SHARE_BITS
+from supa_mamba.generator.model import MOST_BALANCE, SHORTEST
 from supa_mamba.generator.sampling.kernels.math import log1p_of_integer
 from supa_mamba.ops.kernel_math import LN_2, mask_if
 
 _SHORTEST = tl.constexpr(SHORTEST)
+_MOST_BALANCE = tl.constexpr(MOST_BALANCE)
+_SHARE = tl.constexpr(2.0**-SHARE_BITS)
 
 
 @triton.jit
@@ -44,7 +47,7 @@ def enter_kernel(
 def begin_kernel(
     place_ptr, queue_condition_ptr, queue_count_ptr, queue_energy_ptr, queue_profile_ptr,
     condition_ptr, count_ptr, energy_ptr, profile_ptr, slice_ptr, left_ptr, rest_ptr, number_ptr, number_in_slice_ptr,
-    position_ptr, energy_logit_ptr, distance_ptr,
+    position_ptr, energy_logit_ptr, distance_ptr, sums_ptr,
     SLICES: tl.constexpr, CONDITIONS: tl.constexpr, BLOCK: tl.constexpr, CONDITIONS_BLOCK: tl.constexpr,
 ):  # fmt: skip
     # What is known of a new shower before its first hit.
@@ -77,6 +80,8 @@ def begin_kernel(
     tl.store(position_ptr + 2 * m + 1, nothing, begins)
     tl.store(energy_logit_ptr + m, nothing, begins)
     tl.store(distance_ptr + m, nothing, begins)
+    for k in tl.static_range(3):
+        tl.store(sums_ptr + 3 * m + k, m * 0, begins)
 
 
 @triton.jit
@@ -96,7 +101,7 @@ def clear_kernel(state_ptr, place_ptr, size, BLOCK: tl.constexpr):
 @triton.jit
 def input_kernel(
     slice_ptr, left_ptr, rest_ptr, number_ptr, number_in_slice_ptr, position_ptr, energy_logit_ptr, distance_ptr,
-    profile_ptr, condition_ptr, inputs_ptr, deviation,
+    sums_ptr, profile_ptr, condition_ptr, inputs_ptr, deviation,
     BITS: tl.constexpr, SLICES: tl.constexpr, FEATURES: tl.constexpr, CONDITIONS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     # See `ShowerGenerator.embed`. Columns that come later overwrite those before.
@@ -119,7 +124,14 @@ def input_kernel(
     x = tl.where(f == SLICES + 10, (in_slice % 2).to(tl.float32), x)
     x = tl.where(f == SLICES + 11, tl.log(left.to(tl.float64)).to(tl.float32), x)
     x = tl.where(f == SLICES + 12, tl.log(tl.load(distance_ptr + m) + _SHORTEST), x)
-    first = SLICES + 13
+    # A free row has no remaining energy.
+    others = tl.maximum(((rest * 0 + 1) << BITS) - tl.load(sums_ptr + 3 * m), 1)
+    for axis in tl.static_range(2):
+        moment = tl.load(sums_ptr + 3 * m + 1 + axis).to(tl.float64)
+        balance = tl.minimum(tl.maximum(-moment / others.to(tl.float64), -_MOST_BALANCE), _MOST_BALANCE)
+        x = tl.where(f == SLICES + 13 + axis, (moment * _SHARE).to(tl.float32), x)
+        x = tl.where(f == SLICES + 15 + axis, balance.to(tl.float32), x)
+    first = SLICES + 17
     profile = tl.load(profile_ptr + m * 2 * SLICES + f - first, (f >= first) & (f < first + 2 * SLICES), 0.0)
     x = tl.where(f >= first, profile, x)
     first = FEATURES - CONDITIONS
