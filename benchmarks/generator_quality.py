@@ -59,20 +59,19 @@ def main() -> None:
 def judged(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a checkpoint or a file."""
     result: dict[str, Any] = {}
+    pairs = {}
     if path.suffix == ".h5":
         sample = ShowerFile(path)[:]
         config = sample.config
+        edges = edges_of(config, given.bins)
     else:
         checkpoint = GeneratorCheckpoint.load(path)
         model, config = checkpoint.model().to(given.device), checkpoint.shower_configs[0]
-        result["model"] = checkpoint.config.generator.to_dict()
-    values = config.spectrum.values
-    bins = given.bins if min(values) < max(values) else 1
-    edges = np.geomspace(min(values), max(values), bins + 1)
-    pairs = {}
-    if path.suffix != ".h5":
+        edges = edges_of(config, given.bins)
+        count = (len(edges) - 1) * given.showers
         start = time.perf_counter()
-        sample, second = (sample_showers(model, config, bins * given.showers, seed=SEED + k) for k in (0, 3))
+        sample, second = (sample_showers(model, config, count, seed=SEED + k) for k in (0, 3))
+        result["model"] = checkpoint.config.generator.to_dict()
         result["seconds of sampling"] = round((time.perf_counter() - start) / 2, 1)
         pairs["two samples"] = (second, sample)
     result["showers"] = count = len(sample)
@@ -81,11 +80,17 @@ def judged(path: Path, given: argparse.Namespace) -> dict[str, Any]:
         few = supa.compare(true[:MOST_FOR_PULLS], showers[:MOST_FOR_PULLS], repeats=19, multivariate=False)
         result[f"pulls, {name}"] = {pull.name: round(pull.generated_pull, 2) for pull in few.pulls}
     pairs |= {"sample": (true, sample), "true": (true, other)}
-    for k in range(bins):
+    for k in range(bins := len(edges) - 1):
         row = {name: figures(*(x[in_bin(x, edges, k)] for x in pair), given) for name, pair in pairs.items()}
         result["all" if bins == 1 else f"{edges[k]:.3g} to {edges[k + 1]:.3g} GeV"] = row
         note(f"{path.name}: {row}")
     return result
+
+
+def edges_of(config: supa.ShowerConfig, bins: int) -> Any:
+    """Return the edges of bins of the incident energy of equal ratio, or of one bin if the energy is constant."""
+    low, high = min(config.spectrum.values), max(config.spectrum.values)
+    return np.geomspace(low, high, (bins if low < high else 1) + 1)
 
 
 def in_bin(showers: supa.Showers, edges: Any, k: int) -> Any:

@@ -28,10 +28,14 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Run each file in one process, so that its simulations, trainings and compilations are not repeated."""
+    """Run each file in one process, so that its simulations, trainings and compilations are not repeated.
+
+    Slow tests share little, and some files have several that take minutes, so they are distributed one by one.
+    """
     from xdist.scheduler import LoadFileScheduling
 
-    return LoadFileScheduling(config, log) if config.option.dist == "load" else None
+    by_file = config.option.dist == "load" and config.option.markexpr != "slow"
+    return LoadFileScheduling(config, log) if by_file else None
 
 
 @pytest.fixture(scope="session", autouse=True)

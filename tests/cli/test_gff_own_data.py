@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installe
 
 from small_graphs import two_communities  # noqa: E402
 
-from supa_cli import main  # noqa: E402
 from supa_gff import Checkpoint, GraphSet, load_graphs  # noqa: E402
 from supa_gff.updates.rule import UpdateRule  # noqa: E402
 
@@ -92,17 +92,8 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def supa(monkeypatch, capsys):
-    """Run the command in this process; return its exit status, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["supa", "gff", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-        told = capsys.readouterr()
-        return stop.value.code or 0, told.out, told.err
-
-    return run
+def supa(run_supa):
+    return partial(run_supa, "gff")
 
 
 @pytest.mark.parametrize(

@@ -54,16 +54,12 @@ def folder(tmp_path, monkeypatch, tmp_path_factory):
 
 
 @pytest.fixture
-def supa(root, monkeypatch, capsys):
-    """Run the command in this process; return its exit status, standard output and standard error."""
+def supa(root, run_supa):
+    """Run the command in this process on a folder of benchmarks."""
 
     def of(raw):
         def run(*arguments):
-            monkeypatch.setattr(sys, "argv", ["supa", "gff", *map(str, arguments), "--root", str(raw)])
-            with pytest.raises(SystemExit) as stop:
-                main.main()
-            told = capsys.readouterr()
-            return stop.value.code or 0, told.out, told.err
+            return run_supa("gff", *arguments, "--root", raw)
 
         run.of = of
         return run

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,7 +17,6 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import supa  # noqa: E402
 import supa_datasets  # noqa: E402
-from supa_cli import main  # noqa: E402
 from supa_cli.mamba import train as command  # noqa: E402
 from supa_mamba.checkpoint import Checkpoint  # noqa: E402
 from supa_mamba.config import TrainingConfig  # noqa: E402
@@ -53,18 +53,9 @@ def folder(files, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def supa_mamba(monkeypatch, capsys):
-    """Run the command in this process; return its exit status, standard output and standard error."""
+def supa_mamba(run_supa, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # rows of tables in one piece, whatever the terminal
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["supa", "mamba", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-        told = capsys.readouterr()
-        return stop.value.code or 0, told.out, told.err
-
-    return run
+    return partial(run_supa, "mamba")
 
 
 def _weights(name="m.ckpt"):

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import supa  # noqa: E402
 import supa_datasets  # noqa: E402
-from supa_cli import choices, main  # noqa: E402
+from supa_cli import choices  # noqa: E402
 from supa_cli.mamba import train_generator as command  # noqa: E402
 from supa_datasets import benchmark_task  # noqa: E402
 from supa_mamba import GENERATOR_PRESETS, GeneratorCheckpoint, GeneratorConfig  # noqa: E402
@@ -40,18 +41,9 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def train(monkeypatch, capsys):
-    """Run the command in this process; return its exit status, standard output and standard error."""
+def train(run_supa, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # rows of tables in one piece, whatever the terminal
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["supa", "mamba", "train-generator", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-        told = capsys.readouterr()
-        return stop.value.code or 0, told.out, told.err
-
-    return run
+    return partial(run_supa, "mamba", "train-generator")
 
 
 def _weights(name):

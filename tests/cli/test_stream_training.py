@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
 
 import supa  # noqa: E402
-from supa_cli import main  # noqa: E402
 from supa_gff import Checkpoint as GraphCheckpoint  # noqa: E402
 from supa_gff import encoded_showers  # noqa: E402
 from supa_mamba import Checkpoint as EncoderCheckpoint  # noqa: E402
@@ -52,17 +51,8 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process; return its exit status, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["supa", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-        told = capsys.readouterr()
-        return stop.value.code or 0, told.out, told.err
-
-    return run
+def run(run_supa):
+    return run_supa
 
 
 def _weights(command, name):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -54,20 +54,33 @@ def command(model: str, root: str | None, data: str | None, as_json: bool) -> No
         )
     network = checkpoint.model()
     if data is None:
-        graphs, split, results = _of_benchmark(model, checkpoint, network, root)
+        evaluated = _of_benchmark(model, checkpoint, network, root)
     else:
-        graphs, split, results = _of_own_graphs(model, checkpoint, network, data)
+        evaluated = _of_own_graphs(model, checkpoint, network, data)
     mark_output_complete()
     if as_json:
-        click.echo(json.dumps(_facts(model, checkpoint, network, results, split, graphs, data), indent=2))
+        click.echo(json.dumps(_facts(model, checkpoint, network, evaluated), indent=2))
     else:
-        _print(checkpoint, network, results, split, graphs, data)
+        _print(checkpoint, network, evaluated)
 
 
-Results = tuple["GraphSet", "Split | None", "dict[str, Evaluation]"]
+class _Evaluated(NamedTuple):
+    """Graphs, and the results of a network on them.
+
+    Args:
+        name: Benchmark, file or function.
+        graphs: The graphs.
+        split: Split of the training; None if the graphs are not those of the training.
+        results: Results by part.
+    """
+
+    name: str
+    graphs: "GraphSet"
+    split: "Split | None"
+    results: "dict[str, Evaluation]"
 
 
-def _of_benchmark(model: str, checkpoint: "Checkpoint", network: "Network", root: str | None) -> Results:
+def _of_benchmark(model: str, checkpoint: "Checkpoint", network: "Network", root: str | None) -> _Evaluated:
     from supa_datasets import load_benchmark
     from supa_gff.data import GraphSet
     from supa_gff.evaluation import evaluate
@@ -78,10 +91,11 @@ def _of_benchmark(model: str, checkpoint: "Checkpoint", network: "Network", root
         benchmark = load_benchmark(checkpoint.benchmark, root=root)
     graphs = GraphSet.of_benchmark(benchmark, edge_features=checkpoint.edge_channels > 0)
     _check_data(model, checkpoint, graphs)
-    return graphs, checkpoint.split, evaluate(network, graphs, checkpoint.split)
+    results = evaluate(network, graphs, checkpoint.split)
+    return _Evaluated(checkpoint.benchmark, graphs, checkpoint.split, results)
 
 
-def _of_own_graphs(model: str, checkpoint: "Checkpoint", network: "Network", data: str) -> Results:
+def _of_own_graphs(model: str, checkpoint: "Checkpoint", network: "Network", data: str) -> _Evaluated:
     import torch
 
     from supa_gff.evaluation import constant_prediction, evaluate, evaluate_part
@@ -99,7 +113,7 @@ def _of_own_graphs(model: str, checkpoint: "Checkpoint", network: "Network", dat
             f"{checkpoint.in_channels:,}."
         )
     if checkpoint.split is not None and checkpoint.checksum == graphs.checksum:
-        return graphs, checkpoint.split, evaluate(network, graphs, checkpoint.split)
+        return _Evaluated(data, graphs, checkpoint.split, evaluate(network, graphs, checkpoint.split))
     if checkpoint.level == "node" and isinstance(checkpoint.method.label, VirtualNodes):
         raise ValueError(
             f"{model}: it predicts nodes from the known labels of other nodes in the graph of the training, so it "
@@ -107,7 +121,7 @@ def _of_own_graphs(model: str, checkpoint: "Checkpoint", network: "Network", dat
         )
     every = torch.arange(graphs.num_items)
     baseline = constant_prediction(network, graphs.targets_of(every))
-    return graphs, None, {_NEW: evaluate_part(network, graphs, every, baseline)}
+    return _Evaluated(data, graphs, None, {_NEW: evaluate_part(network, graphs, every, baseline)})
 
 
 def _check_data(model: str, checkpoint: "Checkpoint", graphs: "GraphSet") -> None:
@@ -123,20 +137,13 @@ def _check_data(model: str, checkpoint: "Checkpoint", graphs: "GraphSet") -> Non
         )
 
 
-def _facts(
-    model: str,
-    checkpoint: "Checkpoint",
-    network: "Network",
-    results: "dict[str, Evaluation]",
-    split: "Split | None",
-    graphs: "GraphSet",
-    data: str | None,
-) -> dict[str, Any]:
+def _facts(model: str, checkpoint: "Checkpoint", network: "Network", evaluated: _Evaluated) -> dict[str, Any]:
+    name, graphs, split, results = evaluated
     return {
         **checkpoint_facts(model, checkpoint),
-        "dataset": checkpoint.benchmark if data is None else data,
+        "dataset": name,
         "split": None if split is None else split.words,
-        "sizes": {name: graphs.num_items if split is None else len(getattr(split, name)) for name in results},
+        "sizes": {part: graphs.num_items if split is None else len(getattr(split, part)) for part in results},
         "method": checkpoint.method.to_dict(),
         "target_kind": network.target_kind,
         "layers_used": network.layer_mask.tolist(),
@@ -159,19 +166,12 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _print(
-    checkpoint: "Checkpoint",
-    network: "Network",
-    results: "dict[str, Evaluation]",
-    split: "Split | None",
-    graphs: "GraphSet",
-    data: str | None,
-) -> None:
+def _print(checkpoint: "Checkpoint", network: "Network", evaluated: _Evaluated) -> None:
     from supa_cli.gff.results import print_outputs, print_results
 
+    name, graphs, split, results = evaluated
     method = checkpoint.method
     with_edges = " with edge features" if checkpoint.edge_channels else ""
-    name = checkpoint.benchmark if data is None else data
     title = f"{name}, {split.words}" if split is not None else f"{name}, not the graphs of the training: {graphs!r}"
     echo(
         f"{title}; {method.conv}{with_edges}, {counted(method.layers, 'layer')} of {method.hidden_channels}, "
@@ -180,6 +180,6 @@ def _print(
     print_results(network, results)
     print_outputs(network, results)
     classes = [str(number) for number in range(network.out_channels)]
-    for name, result in results.items():
+    for part, result in results.items():
         if result.confusion is not None:
-            print_confusion(classes, result.confusion.tolist(), title=name)
+            print_confusion(classes, result.confusion.tolist(), title=part)

@@ -92,6 +92,17 @@ class HitCoding(Config):
         """Number of slices from the first to the last one of the readout layers."""
         return self.slices[-1] - self.slices[0] + 1
 
+    def numbers_of_slices(self, config: ShowerConfig) -> list[int]:
+        """Return the slices of the readout layers of a config, numbered from the first slice of the coding.
+
+        Args:
+            config: Config of one of the training showers, except for the conditions.
+
+        Returns:
+            The numbers in ascending order.
+        """
+        return [of_slice - self.slices[0] for of_slice in readout_slices(config)]
+
     def encode(self, showers: Showers) -> HitBatch:
         """Code showers on the CPU.
 

@@ -3,7 +3,6 @@
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,7 +12,6 @@ from supa_mamba.generator.config import GeneratorConfig
 from supa_mamba.generator.hits import PARTIAL_LEAK, HitBatch
 from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
 from supa_mamba.generator.profile import ProfileNetwork, ProfileRows, profile_features
-from supa_mamba.generator.readout import readout_slices, slice_order
 from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.stack import BlockStack
@@ -397,7 +395,9 @@ def _perceptron(inputs: int, width: int, outputs: int, device: Any) -> nn.Sequen
 
 def _slices_of_configs(coding: HitCoding, device: Any) -> Tensor:
     """Return (configs, L) indicators of the slices of the readout layers, or (1, L) if all configs have the same."""
-    slices = [readout_slices(config) for config in coding.conditions.configs]
+    slices = [coding.numbers_of_slices(config) for config in coding.conditions.configs]
     different = slices if any(of_config != slices[0] for of_config in slices) else slices[:1]
-    rows = np.stack([slice_order(coding.slices, of_config) >= 0 for of_config in different])
-    return torch.tensor(rows, dtype=torch.float32, device=device)
+    rows = torch.zeros(len(different), coding.num_slices)
+    for row, of_config in zip(rows, different, strict=True):
+        row[of_config] = 1.0
+    return rows.to(device)

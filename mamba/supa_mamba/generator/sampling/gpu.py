@@ -124,9 +124,9 @@ class GpuRows:
         indices, conditions = self._moved(index), self._moved(condition)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False), device_guard(self.seed):
             profiles = self._profiles(indices, conditions, self._moved(deposit))
-        # The largest showers enter first, so that few rows are busy with them at the end of the sample.
-        order = profiles.count.sum(1).argsort(descending=True, stable=True)
         given = Waiting(self._moved(shower), indices, conditions, *profiles)
+        # The largest showers enter first, so that few rows are busy with them at the end of the sample.
+        order = given.count.sum(1).argsort(descending=True, stable=True)
         for of_queue, of_showers in zip(self._queue, given, strict=True):
             of_queue.index_copy_(0, place, of_showers[order])
         self._queued += len(shower)

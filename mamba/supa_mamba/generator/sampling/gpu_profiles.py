@@ -1,32 +1,15 @@
 """Profiles of showers that are sampled on a GPU."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from supa import ShowerConfig
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
-from supa_mamba.generator.readout import readout_slices
 from supa_mamba.generator.sampling.choices import remaining_of
 from supa_mamba.generator.sampling.limits import most_hits_of
 from supa_mamba.ops.kernel_inputs import power_of_two
 from supa_mamba.ops.row_linear.function import row_linear, row_perceptron
-
-
-class GpuProfiles(NamedTuple):
-    """Profiles of showers.
-
-    Args:
-        count: (M, L) int64 number of hits of each slice.
-        energy: (M, L) int64 energy of each slice, in units of 2^-40 of the incident energy.
-        features: (M, 2 L) float32 `profile_features` of these values.
-    """
-
-    count: Tensor  # type: ignore[assignment]
-    energy: Tensor
-    features: Tensor
 
 
 class GpuProfileSampler:
@@ -42,10 +25,9 @@ class GpuProfileSampler:
 
     def __init__(self, model: ShowerGenerator, config: ShowerConfig, seed: Tensor) -> None:
         self._network, self._seed, self._most_hits = model.profile, seed, most_hits_of(model)
-        first = model.coding.slices[0]
-        self._allowed = [of_slice - first for of_slice in readout_slices(config)]
+        self._allowed = model.coding.numbers_of_slices(config)
 
-    def __call__(self, index: Tensor, condition: Tensor, deposit: Tensor) -> GpuProfiles:
+    def __call__(self, index: Tensor, condition: Tensor, deposit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Choose the profiles of showers.
 
         Args:
@@ -54,7 +36,7 @@ class GpuProfileSampler:
             deposit: (M,) int64 deposited energies in units of 2^-40 of the incident energies, above 0.
 
         Returns:
-            The profiles.
+            The profiles, with the columns of `Profiles`.
         """
         from supa_mamba.generator.sampling.kernels import profiles as kernels
 
@@ -92,4 +74,4 @@ class GpuProfileSampler:
                 BITS=SHARE_BITS, SLICES=slices, CONDITIONS=conditions, COMPONENTS=components,
                 BLOCK=power_of_two(components), num_warps=1,
             )  # fmt: skip
-        return GpuProfiles(count, energy, inputs[:, slices : 3 * slices].contiguous())
+        return count, energy, inputs[:, slices : 3 * slices].contiguous()

@@ -9,7 +9,6 @@ from supa.arrays import Array, IntArray
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.profile import ENERGY_SCALE
-from supa_mamba.generator.readout import readout_slices
 from supa_mamba.generator.sampling import compiled_kernels as kernels
 from supa_mamba.generator.sampling.cpu_stack import Linear, Perceptron
 from supa_mamba.generator.sampling.limits import most_hits_of
@@ -58,8 +57,7 @@ class ProfileSampler:
         network = model.profile
         self._slices, self._most_in_slice, self._deviation = network.slices, network.most_in_slice, network.deviation
         self._most_hits = most_hits_of(model)
-        first = model.coding.slices[0]
-        self._allowed = [of_slice - first for of_slice in readout_slices(config)]
+        self._allowed = model.coding.numbers_of_slices(config)
         self._edges = network.edges.numpy()
         self._trunk = [Linear(layer) for layer in network.linear_layers()]
         self._number_head, self._chosen_number = Linear(network.number_head), Linear(network.chosen_number)
