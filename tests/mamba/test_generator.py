@@ -9,9 +9,10 @@ from scipy.stats import kstest
 
 import supa
 from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
+from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.hits import HitColumns
 from supa_mamba.generator.mixtures import LOWEST_LOG_SCALE, NormalMixture, PlaneMixture, categorical_sample
-from supa_mamba.generator.model import Previous, previous_of
+from supa_mamba.generator.model import MOST_MOMENT, Previous, moments_of, previous_of
 from supa_mamba.generator.number_bins import bin_edges
 from supa_mamba.generator.profile import ProfileNetwork, ProfileRows
 from supa_mamba.generator.trunk import new_stack
@@ -120,6 +121,10 @@ def test_numbers_and_remaining_energies(showers, coding):
         assert batch.left[rows].tolist() == np.triu(same).sum(1).tolist()
         rest = np.triu(same) @ shower.energy.astype(float) / shower.incident_energy
         np.testing.assert_allclose(batch.remaining[rows].exp(), rest, rtol=1e-5)
+        weighted = shower.energy / shower.incident_energy * np.stack([np.ones(hits), shower.x, shower.y])
+        before = np.cumsum(weighted, 1) - weighted
+        units = np.array([1, coding.position_scale, coding.position_scale])
+        np.testing.assert_allclose(batch.sums[rows] * 2.0**-SHARE_BITS * units, before.T, rtol=1e-5, atol=1e-6)
         expected = np.bincount(shower.slice - coding.slices[0], minlength=coding.num_slices)
         np.testing.assert_array_equal(batch.count[number], expected)
         assert batch.last_slice[number] == shower.slice.max() - coding.slices[0]
@@ -131,6 +136,14 @@ def test_numbers_and_remaining_energies(showers, coding):
         share = torch.sigmoid(batch.slice_logit[number].double()) * batch.slice_remaining[number].double().exp()
         has_share = (expected > 0) & (np.arange(len(expected)) < int(batch.last_slice[number]))
         np.testing.assert_allclose(share[has_share], energy[has_share], rtol=1e-4)
+
+
+def test_the_centre_that_would_balance_a_shower_is_that_of_the_remaining_energy():
+    unit = 2**SHARE_BITS
+    sums = torch.tensor([[0, 0, 0], [unit // 4, unit // 2, -unit], [unit, unit, -unit]])
+    moments = torch.stack(moments_of(sums), 1)
+    expected = torch.tensor([[0, 0, 0, 0], [0.5, -1, -2 / 3, 4 / 3], [1, -1, -MOST_MOMENT, MOST_MOMENT]])
+    torch.testing.assert_close(moments, expected)
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -404,7 +404,7 @@ def test_a_damaged_or_foreign_file_raises_a_clear_error(saved):
         GeneratorCheckpoint.load(saved)
     for change, message in (
         ({"format": "supa-mamba-checkpoint"}, "a PyTorch file, but not a checkpoint of `supa mamba train-generator`"),
-        ({"version": 1}, "its version is 1, but this program reads version 2"),
+        ({"version": 2}, "its version is 2, but this program reads version 3"),
         ({"config": {"epochs": 0}}, "the checkpoint is damaged"),
         ({"coding": {}}, "the checkpoint is damaged"),
         ({"training": {}}, "the checkpoint is damaged"),

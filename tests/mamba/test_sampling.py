@@ -40,6 +40,8 @@ def model_of(config, kind="mamba2", *, hits=3.0, ends=-3.0, layers=4, scale=0.1)
         model.profile.energy_head[2].weight.mul_(0.1)
         model.profile.energy_head[2].bias[1 + sizes.energy_components : 1 + 2 * sizes.energy_components] -= 2
         model.energy_head[2].weight.mul_(0.1)
+        # Positions are inputs of the next ones, and must not grow from hit to hit.
+        model.position_head[2].weight.mul_(0.1)
     return model
 
 

@@ -42,7 +42,7 @@ class GeneratorCheckpoint(PackedCheckpoint):
     """
 
     format: ClassVar[str] = "supa-mamba-generator"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     written_by: ClassVar[str] = "supa mamba train-generator"
 
     config: GeneratorTrainingConfig

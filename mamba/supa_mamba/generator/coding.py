@@ -21,6 +21,9 @@ from supa_mamba.generator.shower_checks import check_showers
 SHARE_BITS = 40
 """Energies are counted in units of 2^-40 of the incident energy, so that sums over hits are exact and reproducible."""
 
+FARTHEST = 1000.0
+"""Largest coordinate of a hit in sums of energies times positions, in units of `HitCoding.position_scale`."""
+
 _Positive = Annotated[float, partial(check_real, lambda v: v > 0, "above 0")]
 
 
@@ -245,9 +248,10 @@ def weighted_positions(energy: Tensor, position: Tensor) -> Tensor:
         position: (T, 2) float32 positions.
 
     Returns:
-        (T, 3) int64 e, e x and e y.
+        (T, 3) int64 e, e x and e y. Coordinates beyond `FARTHEST` are clipped, so that sums do not overflow.
     """
-    return torch.cat([energy[:, None], (energy[:, None] * position.double()).round().long()], 1)
+    clipped = position.double().clamp(-FARTHEST, FARTHEST)
+    return torch.cat([energy[:, None], (energy[:, None] * clipped + 0.5).floor().long()], 1)
 
 
 def _most_in_slice(showers: Showers) -> int:

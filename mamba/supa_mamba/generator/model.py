@@ -24,8 +24,8 @@ slice, because siblings come in pairs; the logarithm of the number of the remain
 two hits, which are often siblings; the sums of energy times x and y over the earlier hits, and where the centre of the
 remaining energy must be for the sums over the whole shower to be zero, as conservation of momentum favours."""
 
-MOST_BALANCE = 10.0
-"""Largest coordinate of this centre, in units of `HitCoding.position_scale`."""
+MOST_MOMENT = 10.0
+"""Largest absolute value of these sums and coordinates, in units of `HitCoding.position_scale`."""
 
 SHORTEST = 0.01
 """Distance, in units of `HitCoding.position_scale`, that is added before the logarithm is taken."""
@@ -373,8 +373,9 @@ def moments_of(sums: Tensor) -> tuple[Tensor, ...]:
     """
     energy, *moments = sums.double().unbind(1)
     rest = (2.0**SHARE_BITS - energy).clamp(min=1.0)
-    of_rest = ((-moment / rest).clamp(-MOST_BALANCE, MOST_BALANCE) for moment in moments)
-    return (*(moment.mul(2.0**-SHARE_BITS).float() for moment in moments), *(centre.float() for centre in of_rest))
+    of_hits = [moment * 2.0**-SHARE_BITS for moment in moments]
+    of_rest = [-moment / rest for moment in moments]
+    return tuple(x.clamp(-MOST_MOMENT, MOST_MOMENT).float() for x in of_hits + of_rest)
 
 
 def length(vector: Tensor) -> Tensor:

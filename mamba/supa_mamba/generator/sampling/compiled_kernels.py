@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from supa.compiler import kernel, stage
+from supa_mamba.generator.coding import FARTHEST
 from supa_mamba.generator.mixtures import HIGHEST_LOG_SCALE, HIGHEST_LOG_SPREAD, LOWEST_LOG_SCALE
-from supa_mamba.generator.model import MOST_BALANCE, SHORTEST
+from supa_mamba.generator.model import MOST_MOMENT, SHORTEST
 from supa_mamba.generator.sampling.normal_quantile import normal_quantile
 
 
@@ -50,11 +51,11 @@ def write_inputs(
         row[slices + 7], row[slices + 8] = 1.0 if number[m] == 0 else 0.0, 1.0 if left[m] == 1 else 0.0
         row[slices + 9], row[slices + 10] = left[m] % 2, number_in_slice[m] % 2
         row[slices + 11], row[slices + 12] = math.log(left[m]), math.log(distance[m] + np.float32(SHORTEST))
-        others = (1 << bits) - sums[m, 0]
+        others = max((1 << bits) - sums[m, 0], 1)
         for axis in range(2):
             moment = np.float64(sums[m, 1 + axis])
-            row[slices + 13 + axis] = moment / (1 << bits)
-            row[slices + 15 + axis] = min(max(-moment / others, -MOST_BALANCE), MOST_BALANCE)
+            row[slices + 13 + axis] = min(max(moment / (1 << bits), -MOST_MOMENT), MOST_MOMENT)
+            row[slices + 15 + axis] = min(max(-moment / others, -MOST_MOMENT), MOST_MOMENT)
         row[slices + 17 : 3 * slices + 17] = profile[m]
         row[3 * slices + 17 :] = condition[m]
 
@@ -279,7 +280,9 @@ def choose_positions(
         distance[m] = np.sqrt(away_x * away_x + away_y * away_y) if number[m] > 0 else 0.0
         sums[m, 0] += energy[m]
         for axis in range(2):
-            sums[m, 1 + axis] += round(energy[m] * np.float64(position[m, axis]))
+            sums[m, 1 + axis] += math.floor(
+                energy[m] * min(max(np.float64(position[m, axis]), -FARTHEST), FARTHEST) + 0.5
+            )
 
 
 @stage

@@ -7,6 +7,7 @@ slot -1 has no shower: nothing of it is modified. The CPU has the same functions
 import triton
 import triton.language as tl
 
+from supa_mamba.generator.coding import FARTHEST
 from supa_mamba.generator.sampling.kernels.math import (
     SCALE,
     SPREAD,
@@ -18,6 +19,8 @@ from supa_mamba.generator.sampling.kernels.math import (
     uniforms,
 )
 from supa_mamba.ops.kernel_math import LN_2, mask_if, sigmoid
+
+_FARTHEST = tl.constexpr(FARTHEST)
 
 
 @triton.jit
@@ -95,9 +98,9 @@ def position_kernel(
     distance = tl.where(number > 0, tl.sqrt(away_x * away_x + away_y * away_y), 0.0)
     energy = tl.load(energy_ptr + m)
     tl.store(sums_ptr + 3 * m, tl.load(sums_ptr + 3 * m) + energy, live)
-    part = tl.floor(energy.to(tl.float64) * x.to(tl.float32).to(tl.float64) + 0.5).to(tl.int64)
+    part = _times_position(energy, x)
     tl.store(sums_ptr + 3 * m + 1, tl.load(sums_ptr + 3 * m + 1) + part, live)
-    part = tl.floor(energy.to(tl.float64) * y.to(tl.float32).to(tl.float64) + 0.5).to(tl.int64)
+    part = _times_position(energy, y)
     tl.store(sums_ptr + 3 * m + 2, tl.load(sums_ptr + 3 * m + 2) + part, live)
     s = tl.arange(0, SLICES_BLOCK)
     here, left = tl.load(slice_ptr + m), tl.load(left_ptr + m) - 1
@@ -124,3 +127,10 @@ def position_kernel(
     tl.store(hit_ptr + 1, energy, live)
     tl.store(hit_ptr + 2, 2 * here + is_last.to(tl.int64), live)
     tl.store(hit_ptr + 3, (bits_y << 32) | (bits_x & 0xFFFFFFFF), live)
+
+
+@triton.jit
+def _times_position(energy, position):
+    # See `weighted_positions` of the coding.
+    clipped = tl.minimum(tl.maximum(position.to(tl.float32).to(tl.float64), -_FARTHEST), _FARTHEST)
+    return tl.floor(energy.to(tl.float64) * clipped + 0.5).to(tl.int64)

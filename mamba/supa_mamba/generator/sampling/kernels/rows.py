@@ -7,12 +7,12 @@ import triton
 import triton.language as tl
 
 from supa_mamba.generator.coding import SHARE_BITS
-from supa_mamba.generator.model import MOST_BALANCE, SHORTEST
+from supa_mamba.generator.model import MOST_MOMENT, SHORTEST
 from supa_mamba.generator.sampling.kernels.math import log1p_of_integer
 from supa_mamba.ops.kernel_math import LN_2, mask_if
 
 _SHORTEST = tl.constexpr(SHORTEST)
-_MOST_BALANCE = tl.constexpr(MOST_BALANCE)
+_MOST_MOMENT = tl.constexpr(MOST_MOMENT)
 _SHARE = tl.constexpr(2.0**-SHARE_BITS)
 
 
@@ -128,8 +128,9 @@ def input_kernel(
     others = tl.maximum(((rest * 0 + 1) << BITS) - tl.load(sums_ptr + 3 * m), 1)
     for axis in tl.static_range(2):
         moment = tl.load(sums_ptr + 3 * m + 1 + axis).to(tl.float64)
-        balance = tl.minimum(tl.maximum(-moment / others.to(tl.float64), -_MOST_BALANCE), _MOST_BALANCE)
-        x = tl.where(f == SLICES + 13 + axis, (moment * _SHARE).to(tl.float32), x)
+        balance = tl.minimum(tl.maximum(-moment / others.to(tl.float64), -_MOST_MOMENT), _MOST_MOMENT)
+        of_hits = tl.minimum(tl.maximum(moment * _SHARE, -_MOST_MOMENT), _MOST_MOMENT)
+        x = tl.where(f == SLICES + 13 + axis, of_hits.to(tl.float32), x)
         x = tl.where(f == SLICES + 15 + axis, balance.to(tl.float32), x)
     first = SLICES + 17
     profile = tl.load(profile_ptr + m * 2 * SLICES + f - first, (f >= first) & (f < first + 2 * SLICES), 0.0)
