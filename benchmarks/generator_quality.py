@@ -1,7 +1,7 @@
 """Judge samples of generators against true showers, with pairs of true samples beside them.
 
     python benchmarks/generator_quality.py base.ckpt [sample.h5 ...] [--device cuda] [--showers 50000]
-                                           [--bins 5] [--no-hits] [--json results.json]
+                                           [--bins 5] [--figures pulls hits] [--json results.json]
 
 For each checkpoint of ``supa mamba train-generator`` the script samples showers, or it reads those of a file of ``supa
 mamba sample``. It simulates as many, and prints
@@ -12,8 +12,9 @@ mamba sample``. It simulates as many, and prints
   Mamba encoder that sees the hits in order (hit-level),
 - the Frechet and kernel distances of ``supa.compare``, for at most 10,000 samples,
 
-and the same for two true samples, and for two samples of a checkpoint. If the incident energy varies, it is divided
-into bins of equal ratio, and the areas are computed in each of them.
+and the same for two true samples, and for two samples of the generator, which are the halves of a file. If the incident
+energy varies, it is divided into bins of equal ratio, and the areas are computed in each of them. Distances include a
+joint p-value of all observables. ``--figures`` selects some of the figures.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from supa_mamba.generator.sample_comparison import observables_of
 SEED = 7
 MOST_FOR_PULLS = 10_000
 MOST_FOR_DISTANCES = 10_000  # whose time is quadratic
+FIGURES = ["pulls", "distances", "high", "low", "hits"]
 BATCH, EPOCHS, LEARNING_RATE = 512, 12, 2e-3
 
 
@@ -47,7 +49,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--showers", type=int, default=50_000, help="number of showers in each bin of the energy")
     parser.add_argument("--bins", type=int, default=5, help="number of bins if the incident energy varies")
-    parser.add_argument("--no-hits", action="store_true", help="do not train the classifier of hits")
+    parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"samples": {}}
@@ -63,7 +65,8 @@ def judged(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     if path.suffix == ".h5":
         sample = ShowerFile(path)[:]
         config = sample.config
-        edges = edges_of(config, given.bins)
+        edges, half = edges_of(config, given.bins), len(sample) // 2
+        pairs["two samples"] = (sample[:half], sample[half:])
     else:
         checkpoint = GeneratorCheckpoint.load(path)
         model, config = checkpoint.model().to(given.device), checkpoint.shower_configs[0]
@@ -76,7 +79,7 @@ def judged(path: Path, given: argparse.Namespace) -> dict[str, Any]:
         pairs["two samples"] = (second, sample)
     result["showers"] = count = len(sample)
     true, other = (supa.simulate(count, config, seed=SEED + k) for k in (1, 2))
-    for name, showers in (("sample", sample), ("true", other)):
+    for name, showers in (("sample", sample), ("true", other)) if "pulls" in given.figures else ():
         few = supa.compare(true[:MOST_FOR_PULLS], showers[:MOST_FOR_PULLS], repeats=19, multivariate=False)
         result[f"pulls, {name}"] = {pull.name: round(pull.generated_pull, 2) for pull in few.pulls}
     pairs |= {"sample": (true, sample), "true": (true, other)}
@@ -102,19 +105,22 @@ def in_bin(showers: supa.Showers, edges: Any, k: int) -> Any:
 
 def figures(true: supa.Showers, other: supa.Showers, given: argparse.Namespace) -> dict[str, Any]:
     """Compare two samples."""
-    few = supa.compare(true[:MOST_FOR_DISTANCES], other[:MOST_FOR_DISTANCES], repeats=19)
-    found: dict[str, Any] = {
-        s.name: [round(x, 5) for x in (s.value.value, s.value.error, s.floor.value)] for s in few.scores
-    }
-    found["joint p-value"] = round(few.joint_p_value, 4)
-    compared = supa.compare(true, other, repeats=19, multivariate=False)
-    finite = [o for o in compared.observables if np.isfinite(o.distance.value)]
-    worst = sorted(finite, key=lambda o: -o.distance.value)[:5]
-    found["largest distances"] = {o.name: round(o.distance.value, 4) for o in worst}
-    high = classifier_auc(*observables_of(compared), seed=SEED)
-    low = classifier_auc(*(supa.CALOGAN.energies(x) for x in (true, other)), seed=SEED)
-    found["high-level AUC"], found["low-level AUC"] = ([round(a.auc, 4), round(a.equal_error, 4)] for a in (high, low))
-    if not given.no_hits:
+    found: dict[str, Any] = {}
+    if "distances" in given.figures:
+        few = supa.compare(true[:MOST_FOR_DISTANCES], other[:MOST_FOR_DISTANCES], repeats=19)
+        found |= {s.name: [round(x, 5) for x in (s.value.value, s.value.error, s.floor.value)] for s in few.scores}
+        found["joint p-value"] = round(few.joint_p_value, 4)
+    if "high" in given.figures:
+        compared = supa.compare(true, other, repeats=19, multivariate=False)
+        finite = [o for o in compared.observables if np.isfinite(o.distance.value)]
+        worst = sorted(finite, key=lambda o: -o.distance.value)[:5]
+        found["largest distances"] = {o.name: round(o.distance.value, 4) for o in worst}
+        high = classifier_auc(*observables_of(compared), seed=SEED)
+        found["high-level AUC"] = [round(high.auc, 4), round(high.equal_error, 4)]
+    if "low" in given.figures:
+        low = classifier_auc(*(supa.CALOGAN.energies(x) for x in (true, other)), seed=SEED)
+        found["low-level AUC"] = [round(low.auc, 4), round(low.equal_error, 4)]
+    if "hits" in given.figures:
         found["hit-level AUC"] = hit_level_auc(true, other, given.device)
     return found
 
