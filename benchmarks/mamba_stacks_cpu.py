@@ -24,13 +24,12 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import torch
 from mamba_modules import MODELS
 from measuring import give, note, torch_facts
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mamba import lengths_of, offset_of
@@ -111,20 +110,14 @@ def pass_of(parts: Parts, offset: Array, passes: int, *, tables: int) -> Callabl
     return run
 
 
-def recorded(run: Callable[[], Any], model: str, stack: MambaStack, rows: int) -> Parts:
-    """Run a stack or a step once, and return its products and its states."""
-    products: list[tuple[Tensor, Tensor | None, Tensor]] = []
-    linear = functional.linear
-
-    def record(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        # A slice of a projection stays one.
-        products.append((weight, bias, x.detach()))
-        return linear(x, weight, bias)
-
-    with torch.no_grad(), mock.patch("torch.nn.functional.linear", record):
-        run()
-    width = stack.d_model
-    return Parts(products, (rows, 2 * width, MODELS[model].get("d_state", 16)), model != "mamba2")
+def parts_of(model: str, stack: MambaStack, rows: int) -> Parts:
+    """Return the products and the states of a stack or a step. Each projection processes each row once."""
+    products = [
+        (layer.weight, layer.bias, torch.randn(rows, layer.in_features))
+        for layer in stack.modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    return Parts(products, (rows, 2 * stack.d_model, MODELS[model].get("d_state", 16)), model != "mamba2")
 
 
 def run_products(parts: Parts, *, backward: bool) -> None:
@@ -181,7 +174,7 @@ def time_stack(model: str, width: int, showers: int, repeat: int) -> dict[str, d
     offset, rows = offset_of(lengths, "cpu"), int(lengths.sum())
     x = torch.randn(rows, width, requires_grad=True)
     y_grad, wanted = torch.randn(rows, width), [x, *stack.parameters()]
-    parts = recorded(lambda: stack(x, offset), model, stack, rows)
+    parts = parts_of(model, stack, rows)
     directions = 2 if model == "bimamba" else 1
 
     def forward() -> None:
@@ -208,7 +201,7 @@ def time_step(model: str, width: int, rows: int, repeat: int) -> dict[str, float
     torch.manual_seed(0)
     stack = MambaStack(width, LAYERS, **MODELS[model])
     state, x = stack.init_state(rows), torch.randn(rows, width)
-    parts = recorded(lambda: stack.step(x, state), model, stack, rows)
+    parts = parts_of(model, stack, rows)
     runs = {
         "stack": lambda: stack.step(x, state),
         "products": lambda: run_products(parts, backward=False),
