@@ -72,6 +72,6 @@ def read_checked(path: str | os.PathLike[str], *, format_name: str, version: int
     if values.get("version") != version:
         raise ValueError(
             f"{path}: its version is {format_value(values.get('version'))}, but this program reads version {version}; "
-            "use the program that wrote it or a newer one."
+            f"use the version that wrote it, or repeat `{written_by}`."
         )
     return values
