@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from supa_gff.data import GraphSet
-from supa_gff.networks.network import Network, check_kind
+from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import check_kind
 from supa_gff.splits.standard import Split
 from supa_gff.training.scoring import all_metrics, layer_metrics, mean_known, metric_name, output_metrics
 from supa_learning.metrics import confusion_matrix, majority_class

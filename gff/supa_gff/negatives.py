@@ -108,6 +108,22 @@ class Hard:
 Negatives = AllNegatives | Uniform | Hard
 
 
+def check_redrawn(negatives: Negatives | None) -> None:
+    """Check that a method can draw the negative labels of graphs that arrive as a stream.
+
+    Args:
+        negatives: How the negative labels are chosen. None: there are none.
+
+    Raises:
+        ValueError: If they are drawn once for the entire training run.
+    """
+    if negatives is not None and not negatives.redraw:
+        raise ValueError(
+            "The method draws the negative labels of all training graphs once, but a stream has no set of training "
+            "graphs; use negatives with redraw=True, or another method."
+        )
+
+
 def every_negative(target: Tensor, classes: int) -> Tensor:
     """Return all labels of each unit except the positive one.
 

@@ -105,3 +105,16 @@ def test_network_learns_on_gpu(name: str) -> None:
     make_trainer(network, graphs, members[::2], members[1::2]).run()
     batch = graphs.batch(members[::2])
     assert float((network.predict(batch) == batch.target).float().mean()) > 0.7
+
+
+def test_partial_fit_continues_on_the_device() -> None:
+    """The optimisers follow a network that is moved between two calls."""
+    graphs, members = made_up("graph"), torch.arange(20)
+    network = Network.for_graphs(preset("mono-forward").replace(layers=2), graphs)
+    network.partial_fit(graphs.batch(members))
+    moved, on_device = copy.deepcopy(network).to("cuda"), graphs.to("cuda")
+    for _ in range(2):
+        expected = network.partial_fit(graphs.batch(members))
+        found = moved.partial_fit(on_device.batch(members.to("cuda")))
+        for own, other in zip(found, expected, strict=True):
+            assert torch.allclose(own.values.cpu(), other.values, rtol=1e-3, atol=1e-3)

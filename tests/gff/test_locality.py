@@ -11,7 +11,7 @@ from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule
 from supa_gff.heads import Head
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.names import EDGE_CONVOLUTIONS
-from supa_gff.negatives import Hard, Uniform
+from supa_gff.negatives import AllNegatives, Hard, Uniform
 from supa_gff.updates.rule import UpdateRule
 
 
@@ -71,8 +71,10 @@ def layers_reached(network: Network, value: torch.Tensor) -> set[int]:
     return {owner[leaf] for leaf in leaves}
 
 
-def losses_of_step(rule: UpdateRule, batch: Batch, monkeypatch: pytest.MonkeyPatch, **how: object) -> list[set[int]]:
-    """Take a step and return the layers that each call of backward reaches."""
+def losses_of_step(
+    rule: UpdateRule, batch: Batch, monkeypatch: pytest.MonkeyPatch, step: object = None, **how: object
+) -> list[set[int]]:
+    """Take a step of the rule, or another one, and return the layers that each call of backward reaches."""
     spans = []
     backward = torch.Tensor.backward
 
@@ -82,7 +84,7 @@ def losses_of_step(rule: UpdateRule, batch: Batch, monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", watched)
-        rule.step(batch, **how)
+        (step or rule.step)(batch, **how)
     return spans
 
 
@@ -92,6 +94,10 @@ def local_methods() -> list[object]:
         for name, level in presets()
         if preset(name, level).schedule in ("greedy", "joint") and preset(name, level).top_down is None
     ]
+
+
+REDRAWN = {name: {"negatives": AllNegatives()} for name in ("label-appending", "virtual-nodes")}
+"""Changes of the presets that draw their negative labels once, which a stream cannot do."""
 
 
 @pytest.mark.parametrize(("name", "level"), local_methods())
@@ -135,6 +141,28 @@ def test_local_loss_has_gradients_for_all_weights_of_its_layer_only(name, level)
         assert reached(loss) == {p for p in rule.network.layer(layer).parameters() if p.requires_grad}
         inputs = network.detach_to_next(inputs, h, positive_first=True)
         assert not inputs.x.requires_grad
+
+
+@pytest.mark.parametrize(("name", "level"), local_methods())
+def test_partial_fit_is_local(name, level, monkeypatch):
+    rule, batch = rule_and_batch(small(name, level, schedule="joint", **REDRAWN.get(name, {})), level)
+    network = rule.network
+
+    def parts() -> list[dict[str, object]]:
+        """Return the weights, statistics and optimiser state of each layer."""
+        state = network.training_state_dict()
+        optimisers = state["incremental"]["rule"]["optimisers"]
+        weights = state["weights"].items()
+        of_layer = [{key: value for key, value in weights if key.startswith(f"layers.{k}.")} for k in range(3)]
+        return [{"weights": of_layer[k], "optimiser": optimisers[k]} for k in range(3)]
+
+    assert losses_of_step(rule, batch, monkeypatch, step=network.partial_fit) == [{0}, {1}, {2}]
+    for layer in range(3):
+        before = parts()
+        assert losses_of_step(rule, batch, monkeypatch, step=network.partial_fit, layer=layer) == [{layer}]
+        after = parts()
+        assert [k for k in range(3) if not same(before[k], after[k])] == [layer]
+        assert not same(before[layer]["optimiser"], after[layer]["optimiser"])
 
 
 @pytest.mark.parametrize(
@@ -286,6 +314,7 @@ def test_overlapping_pairs_resume_with_the_next_pairs(monkeypatch):
 def test_backpropagation_reaches_all_layers(level, monkeypatch):
     rule, batch = rule_and_batch(small("backprop", level), level)
     assert losses_of_step(rule, batch, monkeypatch) == [{0, 1, 2}]
+    assert losses_of_step(rule, batch, monkeypatch, step=rule.network.partial_fit) == [{0, 1, 2}]
     before = {k: bits(rule, k) for k in range(3)}
     rule.step(batch)
     assert not any(same(before[k]["weights"], bits(rule, k)["weights"]) for k in range(3))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from supa_gff.data import Batch
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.method import Method
+from supa_gff.negatives import check_redrawn
 from supa_gff.shower_stream import ShowerGraphStream
 from supa_gff.training.data import VALIDATION_FACTOR
 from supa_learning.stream_batches import StreamBatches
@@ -22,11 +23,7 @@ class StreamData:
     """
 
     def __init__(self, source: ShowerGraphStream, method: Method) -> None:
-        if method.negatives is not None and not method.negatives.redraw:
-            raise ValueError(
-                "The method draws the negative labels of all training graphs once, but a stream has no set of training "
-                "graphs; use negatives with redraw=True, or another method."
-            )
+        check_redrawn(method.negatives)
         if isinstance(method.label, VirtualNodes):
             raise ValueError(
                 "The method has class nodes with edges to nodes of known labels, but the hits of a shower have none; "

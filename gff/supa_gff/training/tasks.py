@@ -11,7 +11,8 @@ from supa.checks import counted
 from supa_gff.checks import one_of
 from supa_gff.data import Batch, GraphSet
 from supa_gff.label_injection import VirtualNodes
-from supa_gff.networks.network import Network, check_kind
+from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import check_kind
 from supa_gff.shower_stream import ShowerGraphStream
 from supa_gff.training.candidates import CandidateSampler
 from supa_gff.training.data import Pairs, TrainingData

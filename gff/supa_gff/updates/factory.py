@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from supa_gff.method import Schedule
-from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.updates.backprop import Backprop
 from supa_gff.updates.joint import Joint
 from supa_gff.updates.overlapping_pairs import OverlappingPairs
@@ -18,7 +18,7 @@ _RULES: Mapping[Schedule, type[UpdateRule]] = {
 }
 
 
-def update_rule(network: Network) -> UpdateRule:
+def update_rule(network: ScoreNetwork) -> UpdateRule:
     """Return a new update rule for a network, as set by the schedule of its method.
 
     Use an update rule in your own training loop. `train` runs the complete training.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from supa_gff.data import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
-from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.updates.collaboration import add_scores
 from supa_gff.updates.gradients import LayerPass
 from supa_gff.updates.loss_stats import LayerStats
@@ -17,7 +17,7 @@ UpdateLayer = Callable[[int, HypothesisBatch, Batch, Tensor | None, Tensor | Non
 
 
 def update_one_layer(
-    network: Network,
+    network: ScoreNetwork,
     update_layer: UpdateLayer,
     layer: int,
     inputs: HypothesisBatch,

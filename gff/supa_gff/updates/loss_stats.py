@@ -10,7 +10,7 @@ from supa.checks import counted
 from supa_gff.data import Batch
 from supa_gff.losses import BinaryCrossEntropy, SquaredError
 from supa_gff.negatives import every_negative
-from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import ScoreNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def mean_figures(totals: Tensor) -> list[dict[str, float]]:
 
 
 def loss_and_stats(
-    network: Network, layer: int, scores: Tensor, batch: Batch, candidates: Tensor | None
+    network: ScoreNetwork, layer: int, scores: Tensor, batch: Batch, candidates: Tensor | None
 ) -> tuple[Tensor, LayerStats]:
     """Compute the loss of the scores of a layer.
 
@@ -133,7 +133,9 @@ def loss_and_stats(
     return loss, LayerStats(layer, values, len(positive))
 
 
-def _split_scores(network: Network, scores: Tensor, batch: Batch, candidates: Tensor | None) -> tuple[Tensor, Tensor]:
+def _split_scores(
+    network: ScoreNetwork, scores: Tensor, batch: Batch, candidates: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Return the (units,) scores of the positive labels and the (units, negatives) scores of the negative ones."""
     if network.level == "link":
         linked = batch.target > 0

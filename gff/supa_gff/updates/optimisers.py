@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import ScoreNetwork
 
 
 class LayerOptimisers:
@@ -15,7 +15,7 @@ class LayerOptimisers:
         network: Network to optimise.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ScoreNetwork) -> None:
         self._network = network
         self._optimisers: dict[int, torch.optim.Adam] = {}
 

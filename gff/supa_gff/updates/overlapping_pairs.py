@@ -7,7 +7,7 @@ from torch import Tensor
 
 from supa_gff.data import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
-from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.updates.collaboration import add_scores
 from supa_gff.updates.loss_stats import LayerStats
 from supa_gff.updates.rule import UpdateRule
@@ -22,7 +22,7 @@ class OverlappingPairs(UpdateRule):
         network: Network to train.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ScoreNetwork) -> None:
         super().__init__(network)
         self.parity = 0
 

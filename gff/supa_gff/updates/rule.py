@@ -11,7 +11,7 @@ from torch import Tensor
 from supa.checks import check_int, counted
 from supa_gff.data import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
-from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.updates.frozen_below import update_one_layer
 from supa_gff.updates.gradients import LayerPass, parallel_gradient, sequential_gradient
 from supa_gff.updates.loss_stats import LayerStats, loss_and_stats
@@ -25,7 +25,7 @@ class UpdateRule(ABC):
         network: Network to train.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ScoreNetwork) -> None:
         self.network, self.optimisers = network, LayerOptimisers(network)
 
     def step(self, data: Any, layer: int | None = None, candidates: Tensor | None = None) -> list[LayerStats]:
@@ -148,7 +148,7 @@ class UpdateRule(ABC):
         self.optimisers.load_state_dict(state["optimisers"])
 
 
-def _check_targets(network: Network, batch: Batch) -> None:
+def _check_targets(network: ScoreNetwork, batch: Batch) -> None:
     target = batch.target
     if network.level == "link":
         return

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from supa_gff.data import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
-from supa_gff.networks.network import Network
+from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.networks.top_down import TopDownPass, unit_length
 from supa_gff.updates.loss_stats import LayerStats
 from supa_gff.updates.rule import UpdateRule
@@ -25,7 +25,7 @@ class TopDown(UpdateRule):
     activations: list[Tensor] | None
     """Activations of the last time step; see `TopDownPass`. None before the first one."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ScoreNetwork) -> None:
         super().__init__(network)
         layers = [network.layer(index) for index in range(network.method.layers)]
         self._pass = TopDownPass(network.method, layers, network.out_channels)
