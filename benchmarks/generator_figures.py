@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 import supa
+from supa.checks import counted
 from supa.comparison.figures import histogram_figures
 from supa.plotting.style import COLOURS, INK, MARKERS, hide_frame, use_log_scale
 from supa_datasets import ShowerFile
@@ -60,33 +61,31 @@ def read_generator(folder: Path, name: str) -> Generator:
     quality, sampling = (json.loads((folder / f"{name}_{what}.json").read_text()) for what in ("quality", "sampling"))
     (judged,), (measured,) = quality["samples"].values(), sampling["checkpoints"].values()
     # Of a processor, the times of the largest number of threads come last.
-    times = {int(found[1]): row["ms_per_shower"] for key, row in measured.items() if (found := batch_size(key))}
+    times = {
+        int(found[1]): row["ms_per_shower"]
+        for key, row in measured.items()
+        if (found := re.match(r"batch size (\d+)", key))
+    }
     threads = re.findall(r"threads (\d+)", " ".join(measured))
     device = sampling.get("device", f"{threads[-1]} processors" if threads else "")
     area: Any = judged["all"]["sample"]["high-level AUC"]
     return Generator(f"{name}, {device.removeprefix('NVIDIA ')}", tuple(area), times)
 
 
-def batch_size(key: str) -> re.Match[str] | None:
-    """Find the number of showers at the same time in the name of a measurement of the sampler."""
-    return re.match(r"batch size (\d+)", key)
-
-
 def plot_speed(generators: list[Generator]) -> Figure:
-    """Plot quality against time."""
+    """Plot quality against time. A marker stands for the number of showers at the same time."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for colour, marker, generator in zip(COLOURS, MARKERS, generators, strict=False):
-        times, (area, error) = generator.times, generator.area
-        axes.errorbar(
-            list(times.values()), [area] * len(times), error, color=colour, marker=marker, capsize=2, lw=1,
-            label=generator.label,
-        )  # fmt: skip
-        for count, time in times.items():
-            place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(f"{count:,}", (time, area), color=INK, fontsize=7, **place)
+    counts = sorted({count for generator in generators for count in generator.times})
+    markers = dict(zip(counts, MARKERS, strict=False))
     axes.axhline(0.5, color=INK, lw=0.8, ls="--", label="simulated showers")
-    axes.set(xlabel="time per shower (ms); numbers: showers at the same time", ylabel="high-level AUC")
+    for colour, (label, (area, error), times) in zip(COLOURS, generators, strict=False):
+        axes.errorbar(list(times.values()), [area] * len(times), error, color=colour, capsize=2, lw=1, label=label)
+        for count, time in times.items():
+            axes.plot(time, area, color=colour, marker=markers[count], ls="")
+    for count, marker in markers.items():
+        axes.plot([], [], color=INK, marker=marker, ls="", label=f"{counted(count, 'shower')} at the same time")
+    axes.set(xlabel="time per shower (ms)", ylabel="high-level AUC")
     use_log_scale(axes, "x")
     hide_frame(axes)
     axes.legend(frameon=False, fontsize=8)
