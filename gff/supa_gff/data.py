@@ -49,6 +49,8 @@ class Batch:
         node_indices: (nodes,) int64 indices of the nodes in the `GraphSet`. None if the batch is the whole set.
         graph_indices: (graphs,) int64 indices of the graphs in the `GraphSet`. None if the batch is the whole set.
         edge_attr: (edges, edge features) float32 features of the edges. None: there are none.
+        weights: (units,) float32 weights of the units, whose weighted losses are added up. None: the loss is the mean
+            over the units.
 
     Example:
         >>> import torch
@@ -72,6 +74,7 @@ class Batch:
     node_indices: Tensor | None = None
     graph_indices: Tensor | None = None
     edge_attr: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:

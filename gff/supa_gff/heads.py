@@ -221,7 +221,18 @@ class GoodnessScorer(Scorer):
             goodness = topology.pool(goodness, self.score.pool)
         else:
             goodness = self.units(goodness, topology, batch)
-        return goodness[..., 0].t() * self.log_scale.exp()
+        return self.scaled(goodness[..., 0].t())
+
+    def scaled(self, goodness: Tensor) -> Tensor:
+        """Convert a goodness to a score.
+
+        Args:
+            goodness: (units, hypotheses) float32 goodness.
+
+        Returns:
+            (units, hypotheses) float32 scores.
+        """
+        return goodness * self.log_scale.exp()
 
 
 class ClassGroupScorer(Scorer):

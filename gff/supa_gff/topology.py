@@ -85,5 +85,7 @@ class Topology:
         total = values.new_zeros(len(values), self.num_graphs, values.shape[2])
         total = total.index_add(1, graph, values[:, : self.num_real])
         if how == "mean":
-            total = total / torch.bincount(graph, minlength=self.num_graphs).clamp(min=1)[:, None]
+            # `bincount` would wait for a GPU.
+            sizes = total.new_zeros(self.num_graphs).index_add(0, graph, total.new_ones(1).expand(len(graph)))
+            total = total / sizes.clamp(min=1)[:, None]
         return total

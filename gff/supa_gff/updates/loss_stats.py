@@ -125,8 +125,10 @@ def loss_and_stats(
         values = torch.stack([loss, unknown, unknown, ((scores > 0) == applies).float().mean()]).detach()
         return loss, LayerStats(layer, values, len(scores))
     positive, negative = _split_scores(network, scores, batch, candidates)
-    weights = None if network.class_weights is None else network.class_weights[batch.target]
+    weights = batch.weights if network.class_weights is None else network.class_weights[batch.target]
     loss = local(positive, negative, weights)
+    if batch.weights is not None:
+        loss = loss * batch.weights.sum()
     with torch.no_grad():
         best = (positive[:, None] > negative).all(1).float()
         values = torch.stack([loss, positive.mean(), negative.mean(), best.mean()])

@@ -1,0 +1,70 @@
+"""Tests of networks that are trained together: each must equal a single training."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from small_graphs import triangles_or_trees
+
+from supa_gff import GraphSet, Method, Network, preset, train
+from supa_gff.heads import Head
+from supa_gff.stacked.training import Member, train_together
+
+METHODS = ("best", "best-goodness", "overlapping-pairs", "backprop", "backprop-linear")
+
+
+def graphs(classes: int = 3) -> GraphSet:
+    """Return graphs of different sizes in float64, in which the order of additions does not matter."""
+    made = GraphSet.of(triangles_or_trees(75, classes))
+    return dataclasses.replace(made, x=made.x.double())
+
+
+def short(name: str, *, dropout: float | None = 0.0, **changes: object) -> Method:
+    method = preset(name).replace(**{"layers": 3, "hidden_channels": 8, "batch_size": 16, "epochs": 3} | changes)
+    if isinstance(method.score, Head) and dropout is not None:
+        method = method.replace(score=dataclasses.replace(method.score, dropout=dropout))
+    return method
+
+
+def members(method: Method, dataset: GraphSet) -> list[Member]:
+    """Return three members with different graphs, different numbers of graphs and different seeds."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
+    made = []
+    for k, count in enumerate((50, 51, 58)):
+        network = Network.for_graphs(method, dataset, seed=k % 2).double()
+        own = order.roll(13 * k)
+        made.append(Member(network, own[:count], own[count : count + 12 + k], k % 2))
+    return made
+
+
+def assert_same(first: Network, second: Network, dataset: GraphSet) -> None:
+    """Check that two networks compute the same scores."""
+    batch = dataset.batch(torch.arange(len(dataset)))
+    torch.testing.assert_close(first.layer_scores(batch), second.layer_scores(batch), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_networks_that_are_trained_together_equal_single_trainings(name):
+    dataset = graphs()
+    method = short(name)
+    together = members(method, dataset)
+    before = copy.deepcopy(together[0].network)
+    states = train_together(together, dataset)
+    for member, state, single in zip(together, states, members(method, dataset), strict=True):
+        trained = train(single.network, dataset, single.train, single.valid, seed=single.seed).state
+        assert_same(member.network, single.network, dataset)
+        assert (state.best_epoch, len(trained.history)) == (trained.best_epoch, state.epoch)
+    with pytest.raises(AssertionError):
+        assert_same(before, together[0].network, dataset)
+
+
+@pytest.mark.parametrize("name", ["best", "backprop-linear"])
+def test_random_numbers_of_a_member_do_not_depend_on_the_others(name):
+    dataset = graphs()
+    method = short(name, dropout=None)
+    together, alone = members(method, dataset), members(method, dataset)
+    train_together(together, dataset)
+    for member, single in zip(together, alone, strict=True):
+        train_together([single], dataset)
+        assert_same(member.network, single.network, dataset)
