@@ -294,7 +294,7 @@ def test_jobs_are_all_supported_combinations():
     assert {job.settings for job in jobs if job.dataset == "Cora"} == {'{"split_seed":0,"valid_share":0.2}'}
 
 
-def _trained(benchmark, fold, method, conv, seed):
+def _trained(benchmark, fold, method, conv, seed, device="cpu"):
     return JobResult(50 + len(fold.test) + seed, 40.0, 7, 1234)
 
 

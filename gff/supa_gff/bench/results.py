@@ -229,6 +229,9 @@ def _from_dict(line: dict[str, Any]) -> Result:
                 float(line["cpu_seconds"]),
                 int(line["peak_memory_bytes"]),
                 str(line["device"]),
+                line.get("energy_joules"),  # files of earlier versions have neither energy nor shares
+                int(line.get("members", 1)),
+                int(line.get("processes", 1)),
             ),
             sizes=(int(line["train_size"]), int(line["valid_size"]), int(line["test_size"])),
         )

@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any
 
@@ -14,6 +16,7 @@ from supa_gff.bench.jobs import Job, JobResult
 from supa_gff.bench.results import Result, ResultsFile, finished
 
 Run = Callable[[Job, str | None], JobResult]
+Group = Sequence[Job]
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _KEYBOARD = (signal.SIGINT, signal.SIGHUP)  # a terminal sends these signals to all of its processes
@@ -21,11 +24,22 @@ _LONGEST_ERROR = 500
 _SECONDS_BETWEEN_PAUSES = 0.1
 
 
-def _run_job(job: Job, root: str | None) -> JobResult:
+def _run_job(job: Job, root: str | None, device: str) -> JobResult:
     # Imported on first use: a worker with another function starts without PyTorch.
     from supa_gff.bench.runners import run_job
 
-    return run_job(job, root)
+    return run_job(job, root, device)
+
+
+def _run_together(jobs: Group, root: str | None, device: str) -> list[JobResult | str]:
+    from supa_gff.bench.runners import run_together
+
+    return run_together(jobs, root, device)
+
+
+def one_by_one(jobs: Sequence[Job]) -> list[Group]:
+    """Return a group for each job."""
+    return [(job,) for job in jobs]
 
 
 def run_jobs(
@@ -34,7 +48,9 @@ def run_jobs(
     *,
     root: str | None = None,
     workers: int = 1,
-    run: Run = _run_job,
+    device: str = "cpu",
+    group: Callable[[Sequence[Job]], Sequence[Group]] = one_by_one,
+    run: Run | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     pause: Callable[[], None] = lambda: None,
 ) -> int:
@@ -48,7 +64,11 @@ def run_jobs(
         file: File of results.
         root: Folder with the raw files of the datasets. None: they are downloaded.
         workers: Number of processes.
-        run: Function that runs one job. The processes import it from its module.
+        device: ``"cpu"`` or ``"cuda"``. All processes use the same GPU.
+        group: Function that returns groups of jobs. The jobs of a group are trained together; see
+            `supa_gff.bench.runners.group_jobs`.
+        run: Function that runs one job. The processes import it from its module. None: `supa_gff.bench.runners.run_job`
+            on the device.
         progress: Function that is called with the number of finished jobs and the number of jobs, at the start and
             after each job.
         pause: Function that is called several times per second. If it raises, the running jobs are stopped.
@@ -61,20 +81,23 @@ def run_jobs(
         ValueError: If ``workers`` is out of range.
     """
     check_int(1, 4096, "workers", workers)
-    waiting, failures, done = deque(jobs), 0, 0
+    waiting, failures, done = deque(group(jobs)), 0, 0
+    workers = min(workers, len(waiting))
+    run = partial(_run_job, device=device) if run is None else run
+    together = partial(_run_together, device=device)
     running: list[_Worker] = []
     progress(0, len(jobs))
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(_Worker(run, root, waiting.popleft()))
+                running.append(_Worker(run, together, root, workers, waiting.popleft()))
             ready = connection.wait([worker.end for worker in running], _SECONDS_BETWEEN_PAUSES)
             pause()
             for worker in [worker for worker in running if worker.end in ready]:
-                result = worker.result()
-                file.append(result)
-                failures += result.measured is None
-                done += 1
+                for result in worker.results():
+                    file.append(result)
+                    failures += result.measured is None
+                    done += 1
                 progress(done, len(jobs))
                 if worker.alive and waiting:
                     worker.start(waiting.popleft())
@@ -88,32 +111,32 @@ def run_jobs(
 
 
 class _Worker:
-    """Process that runs one job at a time."""
+    """Process that runs one group of jobs at a time."""
 
-    def __init__(self, run: Run, root: str | None, job: Job) -> None:
+    def __init__(self, run: Run, together: Any, root: str | None, processes: int, jobs: Group) -> None:
         context = get_context("spawn")
         self.end, other = context.Pipe()
         # A daemon process ends with this process.
-        self._process = context.Process(target=_work, args=(other, run, root), daemon=True)
+        self._process = context.Process(target=_work, args=(other, run, together, root, processes), daemon=True)
         with _started_undisturbed():
             self._process.start()
         other.close()
         self.alive = True
-        self.start(job)
+        self.start(jobs)
 
-    def start(self, job: Job) -> None:
-        self._job = job
-        with suppress(BrokenPipeError):  # the process has ended; `result` reports it
-            self.end.send(job)
+    def start(self, jobs: Group) -> None:
+        self._jobs = jobs
+        with suppress(BrokenPipeError):  # the process has ended; `results` reports it
+            self.end.send(jobs)
 
-    def result(self) -> Result:
+    def results(self) -> list[Result]:
         try:
-            result: Result = self.end.recv()
+            results: list[Result] = self.end.recv()
         except (EOFError, OSError):
             self.alive = False
             self._process.join()
-            return finished(self._job, _how_it_died(self._process.exitcode))
-        return result
+            return [finished(job, _how_it_died(self._process.exitcode)) for job in self._jobs]
+        return results
 
     def stop(self) -> None:
         self._process.kill()
@@ -149,17 +172,24 @@ def _started_undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _work(end: Any, run: Run, root: str | None) -> None:
-    """Run jobs until the parent closes the pipe."""
+def _work(end: Any, run: Run, together: Any, root: str | None, processes: int) -> None:
+    """Run groups of jobs until the parent closes the pipe."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent has ended
         while True:
-            job: Job = end.recv()
+            jobs: Group = end.recv()
             try:
-                outcome: JobResult | str = run(job, root)
+                outcomes = [run(jobs[0], root)] if len(jobs) == 1 else together(jobs, root)
             except Exception as error:  # other jobs continue
-                outcome = _in_one_line(error)
-            end.send(finished(job, outcome))
+                outcomes = [_in_one_line(error)] * len(jobs)
+            end.send([finished(job, _beside(outcome, processes)) for job, outcome in zip(jobs, outcomes, strict=True)])
+
+
+def _beside(outcome: JobResult | str, processes: int) -> JobResult | str:
+    """Add the number of worker processes to the cost of a job."""
+    if isinstance(outcome, str) or outcome.cost is None:
+        return outcome
+    return replace(outcome, cost=replace(outcome.cost, processes=processes))
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,7 @@ from supa_gff.negatives import every_negative
 from supa_gff.networks.network import Network
 from supa_gff.stacked.batches import PaddedBatches, Shape
 from supa_gff.stacked.network import StackedNetwork
-from supa_gff.training.data import VALIDATION_FACTOR, TrainingData, batch_sizes
+from supa_gff.training.data import VALIDATION_FACTOR, TrainingData
 from supa_gff.training.scoring import choose_layers, validation_score
 from supa_gff.updates.factory import update_rule
 from supa_gff.updates.optimisers import LayerOptimisers
@@ -48,19 +48,6 @@ class _Inputs(NamedTuple):
     step: _Step
     indices: Tensor
     kept: Tensor | None
-
-
-def batches_per_epoch(train_size: int, batch_size: int) -> int:
-    """Return the number of training batches of an epoch. Only members with equal numbers can be trained together.
-
-    Args:
-        train_size: Number of training graphs.
-        batch_size: Number of graphs per batch.
-
-    Returns:
-        The number of batches.
-    """
-    return len(batch_sizes(train_size, batch_size))
 
 
 def train_together(members: Sequence[Member], graphs: GraphSet, *, capture: bool = True) -> list[TrainingState]:
