@@ -21,8 +21,7 @@ import supa
 from supa_datasets import load_benchmark
 from supa_gff import GraphSet, Network, preset, train
 from supa_gff.bench.resources import Meter
-from supa_gff.stacked.training import Member, train_together
-from supa_gff.training.data import batch_sizes
+from supa_gff.stacked.training import Member, step_parts, train_together
 from supa_learning.folds import SPLIT_SEED, stratified_folds
 from supa_learning.graph_baselines import targets_of
 from supa_learning.metrics import accuracy
@@ -63,10 +62,9 @@ def main() -> None:
 
     # Members with equal numbers of batches are trained together. Stratified folds differ by a graph or two.
     members = members_of(graphs, folds, options.method, options.seeds, options.epochs)
-    size = members[0].network.method.batch_size
-    groups: dict[int, list[Member]] = {}
+    groups: dict[tuple[int, ...], list[Member]] = {}
     for member in members:
-        groups.setdefault(len(batch_sizes(len(member.train), size)), []).append(member)
+        groups.setdefault(step_parts(len(member.train), member.network.method), []).append(member)
     with Meter() as together:
         for group in groups.values():
             train_together(group, graphs, capture=not options.no_graphs)

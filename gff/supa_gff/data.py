@@ -30,6 +30,20 @@ Level = Literal["graph", "node", "link"]
 """What is predicted: a target of each graph, a target of each node, or whether two nodes are linked."""
 
 
+def part_sizes(graphs: int, parts: int) -> list[int]:
+    """Return the numbers of graphs of the parts of a batch; see `Batch.split`.
+
+    Args:
+        graphs: Number of graphs of the batch.
+        parts: Largest number of parts.
+
+    Returns:
+        The number of graphs of each part.
+    """
+    parts = max(1, min(parts, graphs // 2))
+    return [graphs // parts + (k < graphs % parts) for k in range(parts)]
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Batch of graphs with their targets.
@@ -85,6 +99,33 @@ class Batch:
     def num_units(self) -> int:
         """Number of units."""
         return len(self.target)
+
+    def split(self, parts: int) -> "Iterator[Batch]":
+        """Split a batch of graphs with targets into smaller batches.
+
+        Args:
+            parts: Number of parts. There are fewer if a part would have less than two graphs, which batch normalisation
+                requires.
+
+        Yields:
+            The parts. Their weights are such that the losses of the parts add up to the loss of the batch.
+        """
+        sizes = part_sizes(self.num_graphs, parts)
+        cuts = torch.tensor(sizes, device=self.x.device).cumsum(0)
+        of_nodes = torch.searchsorted(self.graph, cuts).tolist()
+        of_edges = torch.searchsorted(self.graph[self.edge_index[0]], cuts).tolist()
+        first, node, edge = 0, 0, 0
+        for size, node_end, edge_end in zip(sizes, of_nodes, of_edges, strict=True):
+            yield Batch(
+                x=self.x[node:node_end],
+                edge_index=self.edge_index[:, edge:edge_end] - node,
+                graph=self.graph[node:node_end] - first,
+                num_graphs=size,
+                target=self.target[first : first + size],
+                edge_attr=None if self.edge_attr is None else self.edge_attr[edge:edge_end],
+                weights=self.x.new_full((size,), 1 / self.num_graphs),
+            )
+            first, node, edge = first + size, node_end, edge_end
 
     @staticmethod
     def of(data: Any, level: Level = "graph", *, targets: bool = True) -> "Batch":

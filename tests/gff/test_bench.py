@@ -416,8 +416,8 @@ def test_table_of_known_numbers():
         }
     )
     page = table(results)
-    assert _cells(page, "backprop (gin)") == ["84.0 ± 3.8", "70.0 ± 0.0", "77.0", "1.5"]
-    accuracy, difference = _cells(page, "forward (gin)")[:4], _cells(page, "forward (gin)")[4:]
+    assert _cells(page, "backprop (gin)")[:4] == ["84.0 ± 3.8", "70.0 ± 0.0", "77.0", "1.5"]
+    accuracy, difference = _cells(page, "forward (gin)")[:4], _cells(page, "forward (gin)")[4:8]
     assert accuracy == ["80.5 ± 3.8", "71.5 ± 0.6", "76.0", "1.5"]
     assert _cells(page, "majority ")[:4] == ["-", "60.0 ± 0.0", "-", "-"]
     p_mutag, p_cox2 = (corrected_t_test(d, 20 / 72) for d in ([-3, -5, -3, -3], [1, 2, 1, 2]))
@@ -486,10 +486,67 @@ def test_figure_has_a_point_for_each_row_and_dataset():
 def test_mean_ignores_missing_folds_and_single_fold_has_no_deviation():
     from supa_gff.bench.scores import Cell
 
-    two, one = (Cell(np.array(folds), False, 0.1, 1.0, 1.0) for folds in ([50.0, np.nan, 80.0], [np.nan, 70.0]))
+    two, one = (
+        Cell(np.array(folds), False, 0.1, 1.0, 1.0, 1.0, 1, 1.0) for folds in ([50.0, np.nan, 80.0], [np.nan, 70.0])
+    )
     assert (two.mean, two.deviation) == (65.0, pytest.approx(30 / 2**0.5))
     assert one.mean == 70
     assert np.isnan(one.deviation)
+
+
+def test_table_of_costs_states_what_is_shared():
+    alone = Cost(2.0, 1.0, 5 * 10**6, "cuda", 80.0)
+    shared = replace(alone, wall_seconds=60.0, energy_joules=2400.0).share(10)
+    assert (shared.wall_seconds, shared.energy_joules, shared.peak_memory_bytes) == (6.0, 240.0, 500_000)
+    results = [
+        replace(result, measured=replace(result.measured, cost=cost, parameters=1234 + len(result.job.dataset)))
+        for method, cost in (("backprop", alone), ("forward", replace(shared, processes=3)))
+        for seeds in ([[80, 84], [82, 86]],)
+        for name in ("MUTAG", "COX2")
+        for result in _results({(method, "gin", name): seeds})
+    ]
+    page = table(results)
+    assert _cells(page, "backprop (gin)")[-5:] == ["1,238 to 1,239", "2", "5", "80", "1.41"]
+    assert _cells(page, "forward (gin)")[-5:] == ["1,238 to 1,239", "6", "0.5", "240", "1.41"]
+    assert "Up to 10 jobs were trained together" in page
+    assert "Up to 3 processes used the GPU" in page
+    page = table([result for result in results if result.job.method == "backprop"])
+    assert "trained together" not in page
+    assert "used the GPU" not in page
+
+
+def test_jobs_that_are_trained_together_equal_single_jobs(monkeypatch, tmp_path):
+    from small_graphs import triangles_or_trees
+
+    from supa_gff import preset
+    from supa_gff.bench import train_and_test
+
+    def short(name, level="graph"):
+        return preset(name, level).replace(epochs=2, layers=2, hidden_channels=8, batch_size=8)
+
+    monkeypatch.setattr(train_and_test, "preset", short)
+    benchmark = GraphBenchmark("MUTAG", "graph", tuple(triangles_or_trees(30)), 6, 2, False)
+    monkeypatch.setattr(runners, "_loaded", lambda name, root: benchmark)
+    names = ("backprop-linear", "gff", "majority")  # the second draws negative labels; its convolution is also refused
+    jobs = [
+        Job("MUTAG", name, "gcn" if name == "gff" else "gin", 3, k, s)
+        for name in names
+        for s in (0, 1)
+        for k in range(3)
+    ]
+    groups = runners.group_jobs(jobs)
+    assert [len(group) for group in groups] == [6] + 12 * [1]
+    results = runners.run_together(groups[0], None, "cpu")
+    for job, result in zip(groups[0], results, strict=True):
+        alone = runners.run_job(job, None)
+        assert (result.sizes, result.epochs, result.parameters) == (alone.sizes, alone.epochs, alone.parameters)
+        assert result.cost.members == 6
+    assert len({result.test_accuracy for result in results}) > 1
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        for job, result in zip(groups[0], results, strict=True):
+            file.append(finished(job, result))
+        assert file.missing(jobs) == jobs[6:]
+    assert [result.measured for result in read_results(tmp_path / "r.jsonl")] == results
 
 
 def test_costs_are_medians_of_measured_jobs():

@@ -259,6 +259,19 @@ def test_checkpointing_leaves_results_unchanged():
     assert_equal(after, after_kept)  # batch normalisation also counts each batch once
 
 
+@pytest.mark.parametrize("schedule", ["backprop", "deep-supervision"])
+def test_accumulated_gradients_equal_those_of_the_whole_batch(schedule, monkeypatch):
+    graphs, found = GraphSet.of(triangles_or_trees(20)), []
+    for parts in (1, 3):
+        parts_of = {"score": Head("mlp"), "normalisation": "layer", "schedule": schedule, "accumulation": parts}
+        network = Network.for_graphs(small("backprop", "graph", **parts_of), graphs)
+        rule = update_rule(network)
+        monkeypatch.setattr(rule.optimisers, "step", lambda _layers: None)  # it would delete the gradients
+        stats = rule.step(graphs.batch(torch.arange(20)))
+        found.append(([weight.grad for weight in network.parameters()], [step.values for step in stats]))
+    torch.testing.assert_close(found[1], found[0])
+
+
 def test_backpropagation_uses_one_loss_of_the_aggregated_scores():
     for layers_used in ("all", "last"):
         graphs = GraphSet.of(triangles_or_trees(12))

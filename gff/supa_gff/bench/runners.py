@@ -15,9 +15,9 @@ from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.bench.jobs import Job, JobResult, canonical
 from supa_gff.bench.resources import Meter
 from supa_gff.bench.train_and_test import (
-    batches_of,
     can_train_together,
     method_settings,
+    steps_of,
     train_and_test,
     train_and_test_together,
 )
@@ -127,9 +127,9 @@ def run_together(jobs: Sequence[Job], root: str | None, device: str) -> list[Job
     benchmark = _loaded(first.dataset, root)
     folds = _folds(benchmark, first)
     graphs = GraphSet.of_benchmark(benchmark).to(device)
-    groups: dict[int, list[Job]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[Job]] = defaultdict(list)
     for job in jobs:
-        groups[batches_of(folds[job.fold], job.method, job.conv)].append(job)
+        groups[steps_of(folds[job.fold], job.method, job.conv)].append(job)
     results: dict[Job, JobResult | str] = {}
     for group in groups.values():
         own = [folds[job.fold] for job in group]

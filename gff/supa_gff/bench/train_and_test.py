@@ -12,8 +12,7 @@ from supa_gff.names import METHODS
 from supa_gff.networks.network import Network
 from supa_gff.presets import preset
 from supa_gff.stacked.network import reason_not_to_stack
-from supa_gff.stacked.training import Member, train_together
-from supa_gff.training.data import batch_sizes
+from supa_gff.stacked.training import Member, step_parts, train_together
 from supa_gff.training.tasks import train as train_network
 from supa_learning.folds import Fold
 from supa_learning.metrics import accuracy
@@ -81,7 +80,7 @@ def train_and_test_together(
 
     Args:
         graphs: Set of graphs on the device of the training.
-        folds: Fold of each member. The numbers of training batches must be equal.
+        folds: Fold of each member. `steps_of` must be equal for all of them.
         method: One of ``METHODS``.
         conv: One of ``CONVOLUTIONS``.
         seeds: Random seed of each member.
@@ -103,9 +102,9 @@ def train_and_test_together(
     ]
 
 
-def batches_of(fold: Fold, method: str, conv: str) -> int:
-    """Return the number of training batches of a fold per epoch, for a method at graph level."""
-    return len(batch_sizes(len(fold.train), preset(method).replace(conv=conv).batch_size))
+def steps_of(fold: Fold, method: str, conv: str) -> tuple[int, ...]:
+    """Return the steps of an epoch, which must be equal for folds that are trained together; see `step_parts`."""
+    return step_parts(len(fold.train), preset(method).replace(conv=conv))
 
 
 def _result(network: Network, graphs: GraphSet, parts: Sequence[torch.Tensor], epochs: int) -> JobResult:

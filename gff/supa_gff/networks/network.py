@@ -420,6 +420,8 @@ def _check_task(method: Method, out_channels: int, level: Level) -> None:
         raise ValueError("Level 'link' requires score=PairProduct(), and other levels require another score.")
     if level == "link":
         return
+    if method.accumulation > 1 and level != "graph":
+        raise ValueError("accumulation splits a batch by its graphs, which requires level 'graph'; use 1.")
     if isinstance(method.score, Prototypes) and level != "node":
         raise ValueError(
             "score=Prototypes() requires level 'node', where class nodes are connected to the nodes with known labels."

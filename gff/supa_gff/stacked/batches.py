@@ -1,6 +1,7 @@
 """Padded batches of a stacked network, gathered on the device without waiting for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,26 @@ class Shape(NamedTuple):
     edges: int
 
 
+@dataclass(frozen=True, eq=False)
+class PaddedBatch(Batch):
+    """Batch of all members of a stacked network.
+
+    Args:
+        nodes: Rows of the nodes.
+        real: Rows of the units.
+        parts: Function that yields the parts of the batch, for `split`.
+    """
+
+    nodes: Rows = field(kw_only=True)
+    real: Rows = field(kw_only=True)
+    parts: Callable[[], Iterator[Batch]] | None = None
+
+    def split(self, _parts: int) -> Iterator[Batch]:
+        """Return the parts of the batch, which the training has chosen; see `Batch.split`."""
+        assert self.parts is not None
+        return self.parts()
+
+
 class PaddedBatches:
     """Padded batches of graphs for the members of a stacked network.
 
@@ -47,59 +68,70 @@ class PaddedBatches:
         )
         self._target = torch.cat([graphs.target, graphs.target.new_zeros(1)])
 
-    def pad(self, indices: Sequence[Tensor]) -> tuple[Tensor, Shape]:
-        """Pad the graphs of a batch.
+    def pad(self, indices: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Shape]:
+        """Pad the graphs of the parts of a batch to one shape.
 
         The shapes are rounded up, so that the batches of a training have few of them.
 
         Args:
-            indices: (count,) int64 graphs of each member, on the CPU.
+            indices: (count,) int64 graphs of each part of each member, on the CPU.
 
         Returns:
-            (members, units) int64 graphs, on the CPU, and the shape of the batch.
+            (members, parts, units) int64 graphs, on the CPU, and the shape of each part.
         """
-        width = max(map(len, indices)) + 1
-        padded = torch.full((self._members, width), self.empty)
+        width = max(len(part) for own in indices for part in own) + 1
+        padded = torch.full((self._members, len(indices[0]), width), self.empty)
         for row, own in zip(padded, indices, strict=True):
-            row[: len(own)] = own
+            for place, part in zip(row, own, strict=True):
+                place[: len(part)] = part
         each = padded.numpy()
-        nodes, edges = self._nodes_of[each].sum(1).max(), self._edges_of[each].sum()
+        nodes, edges = self._nodes_of[each].sum(2).max(), self._edges_of[each].sum((0, 2)).max()
         return padded, Shape(width, _rounded(int(nodes) + 1), _rounded(int(edges)))
 
-    def batch(self, indices: Tensor, shape: Shape) -> tuple[Batch, Rows, Rows]:
+    def batch(
+        self,
+        indices: Tensor,
+        shape: Shape,
+        count: Tensor | None = None,
+        parts: Callable[[], Iterator[Batch]] | None = None,
+    ) -> PaddedBatch:
         """Gather a batch on the device.
 
         Args:
             indices: (members, units) int64 graphs from `pad`, on the device.
             shape: Shape from `pad`.
+            count: (members, 1) int64 number of graphs of the batch, if this is a part of it. None: it is not.
+            parts: Function that yields the parts of the batch.
 
         Returns:
-            The batch of all members, in which each member has the same numbers of units and nodes, and the rows of its
-            nodes and of its units.
+            The batch of all members, in which each member has the same numbers of units and nodes.
         """
-        flat = indices.view(-1)
+        flat = indices.flatten()
         real = indices != self.empty
         sizes = (self._node_offset[indices + 1] - self._node_offset[indices]) * real
-        count = sizes.sum(1, keepdim=True)
-        sizes[:, -1:] = shape.nodes - count
+        filled = sizes.sum(1, keepdim=True)
+        sizes[:, -1:] = shape.nodes - filled
         begin = sizes.view(-1).cumsum(0) - sizes.view(-1)
         units = torch.arange(len(flat), device=flat.device)
         graph = torch.repeat_interleave(units, sizes.view(-1), output_size=self._members * shape.nodes)
         place = torch.arange(len(graph), device=flat.device)
-        is_node = place.view(self._members, -1) % shape.nodes < count
+        is_node = place.view(self._members, -1) % shape.nodes < filled
         rows = place + (self._node_offset[flat] - begin)[graph]
         x = self._x.index_select(0, torch.where(is_node.view(-1), rows, len(self._x) - 1))
-        batch = Batch(
+        count = real.sum(1, keepdim=True) if count is None else count
+        return PaddedBatch(
             x=x,
-            edge_index=self._edges(flat, begin, count, shape),
+            edge_index=self._edges(flat, begin, filled, shape),
             graph=graph,
             num_graphs=len(flat),
             target=self._target[flat],
-            weights=(real / real.sum(1, keepdim=True)).to(x.dtype).view(-1),
+            weights=(real / count).to(x.dtype).view(-1),
+            nodes=Rows.of(is_node, x.dtype),
+            real=Rows.of(real, x.dtype),
+            parts=parts,
         )
-        return batch, Rows.of(is_node, x.dtype), Rows.of(real, x.dtype)
 
-    def _edges(self, flat: Tensor, begin: Tensor, count: Tensor, shape: Shape) -> Tensor:
+    def _edges(self, flat: Tensor, begin: Tensor, filled: Tensor, shape: Shape) -> Tensor:
         """Return the (2, edges) edges of a batch. Padded edges lead from real to padded nodes of the same member."""
         sizes = (self._edge_offset[flat + 1] - self._edge_offset[flat]) * (flat != self.empty)
         total = sizes.sum()
@@ -115,7 +147,7 @@ class PaddedBatches:
         ends = self._edge_index.index_select(1, chosen) + shift[unit]
         # Padded edges are spread over the nodes, since additions to the same node wait for each other.
         member, turn = place % self._members, place // self._members
-        nodes = count[member, 0]
+        nodes = filled[member, 0]
         source = member * shape.nodes + turn % nodes.clamp(min=1)
         goal = member * shape.nodes + nodes + turn % (shape.nodes - nodes)
         return torch.where(padding, torch.stack([source, goal]), ends)

@@ -1,17 +1,18 @@
 """Training of several networks of one method at once, such as all folds and seeds of a cross-validation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from supa_gff.data import GraphSet
+from supa_gff.data import Batch, GraphSet, part_sizes
+from supa_gff.method import Method
 from supa_gff.negatives import every_negative
 from supa_gff.networks.network import Network
-from supa_gff.stacked.batches import PaddedBatches, Shape
+from supa_gff.stacked.batches import PaddedBatch, PaddedBatches, Shape
 from supa_gff.stacked.network import StackedNetwork
-from supa_gff.training.data import VALIDATION_FACTOR, TrainingData
+from supa_gff.training.data import VALIDATION_FACTOR, TrainingData, batch_sizes
 from supa_gff.training.scoring import choose_layers, validation_score
 from supa_gff.updates.factory import update_rule
 from supa_gff.updates.optimisers import LayerOptimisers
@@ -41,6 +42,7 @@ class _Step(NamedTuple):
     """What a step depends on, in addition to its inputs: a CUDA graph is captured for each combination."""
 
     shape: Shape
+    parts: int
     parity: int
 
 
@@ -48,6 +50,21 @@ class _Inputs(NamedTuple):
     step: _Step
     indices: Tensor
     kept: Tensor | None
+
+
+def step_parts(train_size: int, method: Method) -> tuple[int, ...]:
+    """Return the number of parts of each training batch of an epoch.
+
+    Only members with equal numbers can be trained together.
+
+    Args:
+        train_size: Number of training graphs.
+        method: Method of the training.
+
+    Returns:
+        For each batch, the number of parts whose gradients are accumulated.
+    """
+    return tuple(len(part_sizes(size, method.accumulation)) for size in batch_sizes(train_size, method.batch_size))
 
 
 def train_together(members: Sequence[Member], graphs: GraphSet, *, capture: bool = True) -> list[TrainingState]:
@@ -84,9 +101,9 @@ class _Training:
         size = self._method.batch_size
         on_cpu = graphs.to("cpu")
         self._data = [TrainingData(on_cpu, one.train.cpu(), one.valid.cpu(), size) for one in members]
-        if len({data.num_batches for data in self._data}) > 1:
+        if len({step_parts(len(data.train), self._method) for data in self._data}) > 1:
             raise ValueError("Members with different numbers of batches per epoch cannot be trained together.")
-        self._steps = self._data[0].num_batches
+        self._steps = step_parts(len(self._data[0].train), self._method)
         self._batches = PaddedBatches(graphs, len(members))
         self._rule = update_rule(self._network)
         self._rule.optimisers = LayerOptimisers(self._network, capturable=capture and graphs.device.type == "cuda")
@@ -104,7 +121,7 @@ class _Training:
         best = {name: value.clone() for name, value in self._stack.tensors().items()}
         valid = self._validation_parts()
         for epoch in range(method.epochs):
-            rate = schedule(Position(epoch, 0, self._steps, method.epochs))
+            rate = schedule(Position(epoch, 0, len(self._steps), method.epochs))
             self._rule.optimisers.set_learning_rate(range(method.layers), rate)
             self._train_epoch(epoch)
             if (epoch + 1) % method.validate_every == 0 or epoch + 1 == method.epochs:
@@ -130,29 +147,36 @@ class _Training:
     def _train_epoch(self, epoch: int) -> None:
         """Train all members for one epoch."""
         each = [data.batch_indices(one.seed, 0, epoch) for data, one in zip(self._data, self._members, strict=True)]
-        padded = [self._batches.pad(own) for own in zip(*each, strict=True)]
-        device = self._graphs.device
-        places = torch.cat([indices for indices, _ in padded], 1).to(device)
-        kept = self._kept(max(shape.units for _, shape in padded))
+        padded = [
+            self._batches.pad([self._in_parts(indices, parts) for indices in own])
+            for own, parts in zip(zip(*each, strict=True), self._steps, strict=True)
+        ]
+        places = torch.cat([indices.flatten(1) for indices, _ in padded], 1).to(self._graphs.device)
+        kept = self._kept()
         start = 0
-        for step, (_, shape) in enumerate(padded):
-            key = _Step(shape, self._taken % 2 if isinstance(self._rule, OverlappingPairs) else 0)
+        for step, ((_, shape), parts) in enumerate(zip(padded, self._steps, strict=True)):
+            key = _Step(shape, parts, self._taken % 2 if isinstance(self._rule, OverlappingPairs) else 0)
             inputs = self._captured.inputs(key)
-            inputs.indices.copy_(places[:, start : start + shape.units])
+            end = start + parts * shape.units
+            inputs.indices.copy_(places[:, start:end].view(inputs.indices.shape))
             if inputs.kept is not None and kept is not None:
-                inputs.kept.copy_(kept[:, step, :, : shape.units].transpose(0, 1))
+                inputs.kept.copy_(kept[:, step, :parts, :, : shape.units].permute(1, 2, 0, 3, 4))
             self._captured(key)
-            start += shape.units
+            start = end
             self._taken += 1
 
-    def _kept(self, units: int) -> Tensor | None:
-        """Draw the channels that dropout keeps in an epoch: (members, steps, dropouts, units, channels) bool."""
-        probabilities = self._stack.dropouts
+    @staticmethod
+    def _in_parts(indices: Tensor, parts: int) -> Sequence[Tensor]:
+        return torch.split(indices, part_sizes(len(indices), parts))
+
+    def _kept(self) -> Tensor | None:
+        """Draw the channels that dropout keeps in an epoch: (members, steps, parts, dropouts, units, channels) bool."""
+        method, probabilities = self._method, self._stack.dropouts
         if not probabilities:
             return None
         # The shape is independent of the other members, whose last batch may be larger.
-        most = max(units, self._method.batch_size + 2)
-        shape = (self._steps, len(probabilities), most, self._method.hidden_channels)
+        units = method.batch_size // method.accumulation + 3
+        shape = (len(self._steps), method.accumulation, len(probabilities), units, method.hidden_channels)
         device = self._graphs.device
         limit = torch.tensor(probabilities, device=device)[:, None, None]
         return torch.stack(
@@ -163,14 +187,13 @@ class _Training:
         device, members, units = self._graphs.device, len(self._members), step.shape.units
         kept = None
         if self._stack.dropouts:
-            size = (len(self._stack.dropouts), members, units, self._method.hidden_channels)
+            size = (step.parts, len(self._stack.dropouts), members, units, self._method.hidden_channels)
             kept = torch.empty(size, dtype=torch.bool, device=device)
-        return _Inputs(step, torch.empty(members, units, dtype=torch.int64, device=device), kept)
+        return _Inputs(step, torch.empty(members, step.parts, units, dtype=torch.int64, device=device), kept)
 
     def _update(self, inputs: _Inputs) -> Tensor:
         """Update the weights of all members by one step."""
-        batch, nodes, units = self._batches.batch(inputs.indices, inputs.step.shape)
-        self._stack.rows.set(nodes, units, inputs.kept)
+        batch = self._part(inputs, 0)
         if isinstance(self._rule, OverlappingPairs):
             self._rule.parity = inputs.step.parity
         candidates = None
@@ -180,22 +203,34 @@ class _Training:
             candidates = torch.cat([batch.target[:, None], negative], 1)
         return self._rule.step(batch, candidates=candidates)[0].values
 
+    def _part(self, inputs: _Inputs, part: int) -> PaddedBatch:
+        """Gather a part of the batch of a step, and set the rows of the stacked modules."""
+        count = (inputs.indices != self._batches.empty).sum((1, 2))[:, None]
+        shape = inputs.step.shape
+        batch = self._batches.batch(inputs.indices[:, part], shape, count, lambda: self._parts(inputs))
+        self._stack.rows.set(batch.nodes, batch.real, None if inputs.kept is None else inputs.kept[part])
+        return batch
+
+    def _parts(self, inputs: _Inputs) -> Iterator[Batch]:
+        for part in range(inputs.step.parts):
+            yield self._part(inputs, part)
+
     def _validation_parts(self) -> list[tuple[Tensor, Shape]]:
         """Return the padded batches of the validation parts."""
         size = VALIDATION_FACTOR * self._method.batch_size
         longest = max(len(data.valid) for data in self._data)
         parts = []
         for start in range(0, longest, size):
-            indices, shape = self._batches.pad([data.valid[start : start + size] for data in self._data])
-            parts.append((indices.to(self._graphs.device), shape))
+            indices, shape = self._batches.pad([[data.valid[start : start + size]] for data in self._data])
+            parts.append((indices[:, 0].to(self._graphs.device), shape))
         return parts
 
     def _scores(self, parts: Sequence[tuple[Tensor, Shape]]) -> list[tuple[float, ...]]:
         """Return the validation score of each member."""
         found = []
         for indices, shape in parts:
-            batch, nodes, units = self._batches.batch(indices, shape)
-            self._stack.rows.set(nodes, units)
+            batch = self._batches.batch(indices, shape)
+            self._stack.rows.set(batch.nodes, batch.real)
             together = self._network(batch)
             found.append(together.view(len(self._members), shape.units, -1)[:, :-1].cpu())
         scores = torch.cat(found, 1)
