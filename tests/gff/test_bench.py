@@ -91,6 +91,21 @@ def test_line_with_other_settings_does_not_count_as_done(tmp_path):
         table(results)
 
 
+def test_repeated_settings_machine_and_versions_are_stored_once(tmp_path):
+    jobs = [replace(job, settings=canonical({"rate": rate})) for job in JOBS[:2] for rate in (0.1, 0.2)]
+    path = tmp_path / "r.jsonl"
+    written = _fill(path, jobs)
+    _fill(path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["settings"] for line in lines[:6]] == [{"rate": 0.1}, {"rate": 0.2}, None, None, {}, None]
+    assert [line["machine"] is None for line in lines] == [False] + [True] * (len(lines) - 1)
+    assert [line["versions"] is None for line in lines] == [False] + [True] * (len(lines) - 1)
+    assert read_results(path)[:4] == written
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(ValueError, match="line 1, is not a benchmark result"):
+        read_results(path)
+
+
 def test_failure_is_recorded_once_and_retried(tmp_path):
     path = tmp_path / "r.jsonl"
     for _ in range(2):
