@@ -72,16 +72,23 @@ class Topology:
         return (self.graph[None] + shift[:, None]).reshape(-1)
 
     def pool(self, values: Tensor, how: str) -> Tensor:
-        """Compute the sum or mean over the real nodes of each graph.
+        """Compute the sum, mean or maximum over the real nodes of each graph.
 
         Args:
             values: (hypotheses, nodes, channels) float32 values.
-            how: ``"sum"`` or ``"mean"``.
+            how: ``"sum"``, ``"mean"``, ``"max"``, or ``"moments"`` for all three, one after another.
 
         Returns:
-            (hypotheses, graphs, channels) float32 pooled values. They are zero for a graph without nodes.
+            (hypotheses, graphs, channels) float32 pooled values, or (hypotheses, graphs, 3 * channels). They are zero
+            for a graph without nodes.
         """
+        if how == "moments":
+            return torch.cat([self.pool(values, one) for one in ("sum", "mean", "max")], 2)
         graph = self.graph[: self.num_real]
+        if how == "max":
+            largest = values.new_zeros(len(values), self.num_graphs, values.shape[2])
+            places = graph[None, :, None].expand(len(values), -1, values.shape[2])
+            return largest.scatter_reduce(1, places, values[:, : self.num_real], "amax", include_self=False)
         total = values.new_zeros(len(values), self.num_graphs, values.shape[2])
         total = total.index_add(1, graph, values[:, : self.num_real])
         if how == "mean":

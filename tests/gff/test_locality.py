@@ -10,6 +10,7 @@ from small_graphs import presets, small, task, triangles_or_trees
 from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule
 from supa_gff.heads import Head
 from supa_gff.label_injection import VirtualNodes
+from supa_gff.losses import Softmax
 from supa_gff.names import EDGE_CONVOLUTIONS
 from supa_gff.negatives import Hard, Uniform
 from supa_gff.stacked.batches import PaddedBatches
@@ -233,6 +234,17 @@ def test_losses_of_values_and_labels_are_local(name, level, kind, monkeypatch):
 def test_scores_of_layers_below_pass_no_gradient_to_them(kind, monkeypatch):
     rule, batch = rule_of_kind("best", "graph", kind, collaboration=True)
     assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_heads_on_moments_and_smoothed_labels_are_local(kind, monkeypatch):
+    method = small("best", "graph", score=Head(kind, pool="moments"), loss=Softmax(smoothing=0.1))
+    rule, batch = rule_and_batch(method, "graph")
+    assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
+    for layer in range(3):
+        before = {k: bits(rule, k) for k in range(3)}
+        assert losses_of_step(rule, batch, monkeypatch, layer=layer) == [{layer}]
+        assert [k for k in range(3) if not same(before[k]["weights"], bits(rule, k)["weights"])] == [layer]
 
 
 @pytest.mark.parametrize("name", ["best", "gff", "symba", "best-goodness", "deeper-forward"])

@@ -9,6 +9,7 @@ from small_graphs import triangles_or_trees
 
 from supa_gff import GraphSet, Method, Network, preset, train
 from supa_gff.heads import Head
+from supa_gff.losses import Softmax
 from supa_gff.stacked.training import Member, train_together
 
 METHODS = (
@@ -47,10 +48,17 @@ def assert_same(first: Network, second: Network, dataset: GraphSet) -> None:
     torch.testing.assert_close(first.layer_scores(batch), second.layer_scores(batch), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_networks_that_are_trained_together_equal_single_trainings(name):
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *[(name, {}) for name in METHODS],
+        ("best", {"loss": Softmax(smoothing=0.1), "score": Head("mlp", pool="moments"), "epochs": 2}),
+        ("best", {"conv": "sage", "normalisation": "none", "layers_used": "chosen", "epochs": 2}),
+    ],
+)
+def test_networks_that_are_trained_together_equal_single_trainings(name, changes):
     dataset = graphs()
-    method = short(name)
+    method = short(name, **changes)
     together = members(method, dataset)
     before = copy.deepcopy(together[0].network)
     states = train_together(together, dataset)

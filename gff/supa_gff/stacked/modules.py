@@ -41,7 +41,7 @@ class StackedLinear(nn.Module):
         if self.bias is None:
             out = own @ weight
         elif len(own) == 1:
-            out = torch.baddbmm(self.bias[:, None], own[0], weight)
+            out = torch.baddbmm(self.bias[:, None], own.squeeze(0), weight)
         else:
             out = own @ weight + self.bias[:, None]
         return out.reshape(*x.shape[:-1], -1)

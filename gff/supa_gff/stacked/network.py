@@ -67,6 +67,10 @@ class StackedNetwork:
         self.network = copy.deepcopy(networks[0])
         self.dropouts: list[float] = []
         """Dropout probability of each dropout of the network."""
+        method = self.network.method
+        moments = isinstance(method.score, Head) and (method.score.kind, method.score.pool) == ("linear", "moments")
+        self.channels = method.hidden_channels * (3 if moments else 1)
+        """Number of channels to which each dropout applies."""
         for name, module in list(self.network.named_modules()):
             parts = [network.get_submodule(name) for network in networks]
             stacked = self._stacked(module, parts, of_units=".scorer." in f"{name}.")

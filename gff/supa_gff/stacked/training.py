@@ -176,7 +176,7 @@ class _Training:
             return None
         # The shape is independent of the other members, whose last batch may be larger.
         units = method.batch_size // method.accumulation + 3
-        shape = (len(self._steps), method.accumulation, len(probabilities), units, method.hidden_channels)
+        shape = (len(self._steps), method.accumulation, len(probabilities), units, self._stack.channels)
         device = self._graphs.device
         limit = torch.tensor(probabilities, device=device)[:, None, None]
         return torch.stack(
@@ -187,7 +187,7 @@ class _Training:
         device, members, units = self._graphs.device, len(self._members), step.shape.units
         kept = None
         if self._stack.dropouts:
-            size = (step.parts, len(self._stack.dropouts), members, units, self._method.hidden_channels)
+            size = (step.parts, len(self._stack.dropouts), members, units, self._stack.channels)
             kept = torch.empty(size, dtype=torch.bool, device=device)
         return _Inputs(step, torch.empty(members, step.parts, units, dtype=torch.int64, device=device), kept)
 
