@@ -82,11 +82,11 @@ class StackedBatchNorm(nn.BatchNorm1d):
         if not self.training:
             scale = self.weight * (running_var + self.eps).rsqrt()
             return torch.addcmul((self.bias - running_mean * scale)[:, None], own, scale[:, None]).view(x.shape)
-        total = rows.counts * len(own)
         out, mean, var = _MaskedBatchNorm.apply(  # type: ignore[no-untyped-call]
-            own, rows.mask, total, self.weight, self.bias, self.eps
+            own, rows.shares, self.weight, self.bias, self.eps
         )
         with torch.no_grad():
+            total = rows.counts * len(own)
             # A checkpointed layer sets the momentum to 0 while it is computed again.
             running_mean.lerp_(mean, self.momentum or 0.0)
             running_var.lerp_(var * (total / (total - 1)), self.momentum or 0.0)
@@ -157,28 +157,30 @@ class _MaskedBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, mask: Tensor, total: Tensor, weight: Tensor, bias: Tensor, eps: float
+        ctx: Any, x: Tensor, shares: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        row = mask.transpose(1, 2)
-        mean = (row @ x).sum((0, 2)) / total
+        mean = _mean(x, shares)
         centred = x - mean[:, None]
-        var = (row @ centred.square()).sum((0, 2)) / total
+        var = _mean(centred.square(), shares)
         rate = (var + eps).rsqrt()
-        out = torch.addcmul(bias[:, None], centred, (weight * rate)[:, None])
-        ctx.save_for_backward(centred, mask, total, weight, rate)
+        scale = weight * rate
+        ctx.save_for_backward(centred, shares, rate, scale)
         ctx.mark_non_differentiable(mean, var)
-        return out, mean, var
+        return torch.addcmul(bias[:, None], centred, scale[:, None]), mean, var
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        centred, mask, total, weight, rate = ctx.saved_tensors
+        centred, shares, rate, scale = ctx.saved_tensors
         slope = slopes[0]
         of_bias = slope.sum((0, 2))
         of_weight = (slope * centred).sum((0, 2)) * rate
-        scale = weight * rate
         # Only real rows contribute to the mean and the variance.
-        through = torch.addcmul(
-            (-scale * of_bias / total)[:, None], centred, (-scale * rate * of_weight / total)[:, None]
-        )
-        of_x = through.mul_(mask).addcmul_(slope, scale[:, None])
-        return of_x, None, None, of_weight, of_bias, None
+        through = torch.addcmul((scale * of_bias)[:, None], centred, (scale * rate * of_weight)[:, None])
+        of_x = through.mul_(shares * (-1 / len(centred))).addcmul_(slope, scale[:, None])
+        return of_x, None, of_weight, of_bias, None
+
+
+def _mean(x: Tensor, shares: Tensor) -> Tensor:
+    """Return the (members, channels) means over real rows of (copies, members, rows, channels) values."""
+    means = shares.transpose(1, 2) @ x
+    return means.view(means.shape[1], -1) if len(x) == 1 else means.mean((0, 2))

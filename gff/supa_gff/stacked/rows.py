@@ -13,11 +13,11 @@ class Rows:
     Each member has the same number of consecutive rows. Some of them are padding.
 
     Args:
-        mask: (members, rows, 1) float, 1 for real rows and 0 for padding.
+        shares: (members, rows, 1) float: 1 / (number of real rows of the member) for real rows and 0 for padding.
         counts: (members, 1) float number of real rows of each member.
     """
 
-    mask: Tensor
+    shares: Tensor
     counts: Tensor
 
     @staticmethod
@@ -32,7 +32,8 @@ class Rows:
             The rows.
         """
         mask = real.to(dtype)[..., None]
-        return Rows(mask, mask.sum(1))
+        counts = mask.sum(1)
+        return Rows(mask / counts[:, None], counts)
 
     def split(self, values: Tensor) -> Tensor:
         """Separate the rows of the members.
@@ -44,7 +45,7 @@ class Rows:
         Returns:
             (copies, members, rows, channels) the same values.
         """
-        return values.reshape(-1, *self.mask.shape[:2], values.shape[-1])
+        return values.reshape(-1, *self.shares.shape[:2], values.shape[-1])
 
 
 class MemberRows:
