@@ -70,6 +70,25 @@ def test_networks_that_are_trained_together_equal_single_trainings(name, changes
         assert_same(before, together[0].network, dataset)
 
 
+def test_dropout_of_layers_is_reproducible_and_leaves_the_global_random_state_unchanged():
+    dataset = graphs()
+    method = short("best", epochs=2).replace(dropout=0.3)
+    first, second, without = (
+        members(method, dataset),
+        members(method, dataset),
+        members(short("best", epochs=2), dataset),
+    )
+    before = torch.get_rng_state()
+    for each in (first, second, without):
+        train_together(each, dataset)
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.rand(3)
+        before = torch.get_rng_state()
+    assert_same(first[1].network, second[1].network, dataset)
+    with pytest.raises(AssertionError):
+        assert_same(first[1].network, without[1].network, dataset)
+
+
 @pytest.mark.parametrize("name", ["best", "backprop-accumulation"])
 def test_random_numbers_of_a_member_do_not_depend_on_the_others(name):
     dataset = graphs()

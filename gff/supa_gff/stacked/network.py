@@ -35,7 +35,6 @@ def reason_not_to_stack(method: Method, level: Level) -> str | None:
         "the classes have weights": method.class_weights is not None,
         "the schedule is greedy": method.schedule == "greedy",
         "negative labels are drawn": not isinstance(method.negatives, AllNegatives | None),
-        "the layers have dropout": method.dropout > 0,
         f"the normalisation is {method.normalisation}": method.normalisation not in ("batch", "length", "none"),
         "the heads are convolutions": isinstance(method.score, Head) and method.score.kind == "conv",
         "the hypotheses are sequential": method.hypotheses == "sequential",

@@ -18,6 +18,7 @@ from supa_gff.updates.factory import update_rule
 from supa_gff.updates.optimisers import LayerOptimisers
 from supa_gff.updates.overlapping_pairs import OverlappingPairs
 from supa_learning.captured_step import CapturedStep
+from supa_learning.randomness import RandomState
 from supa_learning.schedules import Position, StepDecay
 from supa_learning.training_state import TrainingState
 
@@ -71,8 +72,8 @@ def train_together(members: Sequence[Member], graphs: GraphSet, *, capture: bool
     """Train several networks of one method at once, each on its own graphs.
 
     Each network is trained as `supa_gff.train` trains it: with its own batches, weights, batch statistics, optimiser
-    state, best epoch and early stopping. Only the random numbers of dropout differ. They depend on the seed of the
-    member alone. On a GPU, each step is one CUDA graph.
+    state, best epoch and early stopping. Only the random numbers of dropout differ. Those of heads depend on the seed
+    of the member alone, and those of layers (``Method.dropout``) on all members. On a GPU, each step is one CUDA graph.
 
     Args:
         members: Networks with their training parts and seeds. The networks get the weights of their best epoch.
@@ -87,7 +88,9 @@ def train_together(members: Sequence[Member], graphs: GraphSet, *, capture: bool
         ValueError: If networks of the method cannot be trained together, the numbers of batches differ, or indices are
             missing or out of range.
     """
-    return _Training(members, graphs, capture).run()
+    training = _Training(members, graphs, capture)
+    with RandomState(members[0].seed, device=graphs.device).as_global():
+        return training.run()
 
 
 class _Training:
