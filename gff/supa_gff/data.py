@@ -25,6 +25,7 @@ from supa_gff.own_data.checks import (
     values_of,
 )
 from supa_gff.own_data.conversion import as_data_list
+from supa_gff.topology import Topology
 
 Level = Literal["graph", "node", "link"]
 """What is predicted: a target of each graph, a target of each node, or whether two nodes are linked."""
@@ -99,6 +100,18 @@ class Batch:
     def num_units(self) -> int:
         """Number of units."""
         return len(self.target)
+
+    def topology(self, edge_attr: Tensor | None) -> Topology:
+        """Return the edges and graphs of the nodes.
+
+        Args:
+            edge_attr: (edges, edge features) float32 features of the edges that the convolutions use. None: they use
+                none.
+
+        Returns:
+            The topology of the batch.
+        """
+        return Topology(self.edge_index, self.graph, self.num_graphs, self.num_nodes, edge_attr=edge_attr)
 
     def split(self, parts: int) -> "Iterator[Batch]":
         """Split a batch of graphs with targets into smaller batches.

@@ -64,6 +64,8 @@ class Method(Config):
         layers: Number of layers.
         hidden_channels: Number of channels of the activations of each layer.
         dropout: Dropout probability of an input channel of a layer.
+        edge_dropout: Probability that a layer ignores an edge in a training step (DropEdge, arXiv 1907.10903). Each
+            layer ignores other edges; all hypotheses about a batch ignore the same ones.
         learning_rate: Learning rate of Adam.
         weight_decay: Weight decay of Adam.
         lr_step_size: Number of epochs after which the learning rate is halved. None: it is constant.
@@ -110,6 +112,7 @@ class Method(Config):
     layers: PositiveInt = 5
     hidden_channels: PositiveInt = 64
     dropout: Fraction = 0.0
+    edge_dropout: Fraction = 0.0
     learning_rate: Annotated[float, partial(check_real, lambda v: v > 0, "above zero")] = 1e-3
     weight_decay: Annotated[float, partial(check_real, lambda v: v >= 0, "of at least zero")] = 0.0
     lr_step_size: PositiveInt | None = 50
@@ -193,11 +196,14 @@ class Method(Config):
                 "hypotheses='sequential' requires another normalisation than 'batch': normalising one hypothesis at a "
                 "time would remove the differences between hypotheses."
             )
-        if self.hypotheses == "sequential" and (self.dropout or isinstance(self.label, label_injection.VirtualNodes)):
+        virtual = isinstance(self.label, label_injection.VirtualNodes)
+        if self.hypotheses == "sequential" and (self.dropout or self.edge_dropout or virtual):
             raise ValueError(
-                "hypotheses='sequential' computes each hypothesis twice and requires equal results: dropout must be 0, "
-                "and label must not be VirtualNodes()."
+                "hypotheses='sequential' computes each hypothesis twice and requires equal results: dropout and "
+                "edge_dropout must be 0, and label must not be VirtualNodes()."
             )
+        if self.edge_dropout and virtual:
+            raise ValueError("label=VirtualNodes() puts the labels into the edges; edge_dropout must be 0.")
         if self.top_down is not None and not (
             isinstance(self.score, Prototypes)
             and (self.schedule, self.normalisation, self.aggregate) == ("joint", "length", "probabilities")

@@ -1,6 +1,6 @@
 """Edges and graphs of the nodes of a batch, for one or several hypotheses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -56,6 +56,19 @@ class Topology:
         if self.edge_attr is None or self.hypotheses is not None or hypotheses == 1:
             return self.edge_attr
         return self.edge_attr.repeat(hypotheses, 1)
+
+    def thinned(self, dropout: float) -> "Topology":
+        """Return the topology without some random edges.
+
+        Args:
+            dropout: Probability that an edge is removed.
+
+        Returns:
+            The topology with the other edges.
+        """
+        kept = torch.rand(self.edge_index.shape[1], device=self.edge_index.device) >= dropout
+        edge_attr = None if self.edge_attr is None else self.edge_attr[kept]
+        return replace(self, edge_index=self.edge_index[:, kept], edge_attr=edge_attr)
 
     def graphs(self, hypotheses: int) -> Tensor:
         """Return the graph of each node of all hypotheses.

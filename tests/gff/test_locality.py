@@ -236,9 +236,17 @@ def test_scores_of_layers_below_pass_no_gradient_to_them(kind, monkeypatch):
     assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_heads_on_moments_and_smoothed_labels_are_local(kind, monkeypatch):
-    method = small("best", "graph", score=Head(kind, pool="moments"), loss=Softmax(smoothing=0.1))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": Head("linear", pool="moments"), "loss": Softmax(smoothing=0.1)},
+        {"score": Head("mlp", pool="max"), "dropout": 0.2},
+        {"edge_dropout": 0.2},
+        {"edge_dropout": 0.2, "conv": "gat", "schedule": "greedy"},
+    ],
+)
+def test_regularisation_and_heads_on_moments_are_local(changes, monkeypatch):
+    method = small("best", "graph", **changes)
     rule, batch = rule_and_batch(method, "graph")
     assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
     for layer in range(3):

@@ -10,6 +10,7 @@ from small_graphs import triangles_or_trees
 from supa_gff import GraphSet, Method, Network, preset, train
 from supa_gff.heads import Head
 from supa_gff.losses import Softmax
+from supa_gff.stacked.batches import PaddedBatches
 from supa_gff.stacked.training import Member, train_together
 
 METHODS = (
@@ -70,9 +71,26 @@ def test_networks_that_are_trained_together_equal_single_trainings(name, changes
         assert_same(before, together[0].network, dataset)
 
 
+def test_removed_edges_of_a_padded_batch_lead_to_padded_nodes_of_the_same_member():
+    batches = PaddedBatches(graphs(), 2)
+    indices, shape = batches.pad([[torch.arange(9)], [torch.arange(20, 30)]])
+    batch = batches.batch(indices[:, 0], shape)
+    whole = batch.topology(None)
+    real = batch.nodes.shares.flatten() > 0
+    inside = real[whole.edge_index[1]]
+    assert inside.sum() == sum(batches._edges_of[own].sum() for own in (range(9), range(20, 30)))
+    for dropout in (0.5, 1.0):
+        source, goal = whole.thinned(dropout).edge_index
+        moved = goal != whole.edge_index[1]
+        assert not real[goal[moved]].any()
+        assert torch.equal(source // shape.nodes, goal // shape.nodes)
+        assert abs(float(moved[inside].double().mean()) - dropout) < 0.15
+        assert dropout < 1 or not real[goal].any()
+
+
 def test_dropout_of_layers_is_reproducible_and_leaves_the_global_random_state_unchanged():
     dataset = graphs()
-    method = short("best", epochs=2).replace(dropout=0.3)
+    method = short("best", epochs=2).replace(dropout=0.3, edge_dropout=0.3)
     first, second, without = (
         members(method, dataset),
         members(method, dataset),

@@ -18,7 +18,6 @@ from supa_gff.networks import top_down
 from supa_gff.networks.ensemble import Aggregation, aggregate
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.layer import Layer
-from supa_gff.topology import Topology
 
 
 class Network(nn.Module):
@@ -216,9 +215,7 @@ class Network(nn.Module):
             raise ValueError(
                 f"The network expects {counted(self.in_channels, 'feature')} per node, got {batch.x.shape[1]:,}."
             )
-        topology = Topology(
-            batch.edge_index, batch.graph, batch.num_graphs, batch.num_nodes, edge_attr=self._edge_attr(batch)
-        )
+        topology = batch.topology(self._edge_attr(batch))
         x = batch.x[None]
         if self.class_nodes is None:
             return HypothesisBatch(x, topology, labels)

@@ -1,7 +1,7 @@
 """Padded batches of a stacked network, gathered on the device without waiting for it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from supa_gff.data import Batch, GraphSet
 from supa_gff.stacked.rows import Rows
+from supa_gff.topology import Topology
 
 
 class Shape(NamedTuple):
@@ -27,18 +28,41 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class PaddedTopology(Topology):
+    """Topology of a padded batch, in which removed edges lead to padded nodes, so that the number of edges is constant.
+
+    Args:
+        spare: (edges,) int64 padded node of the same member for each edge.
+    """
+
+    spare: Tensor = field(kw_only=True)
+
+    def thinned(self, dropout: float) -> Topology:
+        """Return the topology without some random edges; see `Topology.thinned`."""
+        source, goal = self.edge_index
+        kept = torch.rand(len(goal), device=goal.device) >= dropout
+        return replace(self, edge_index=torch.stack([source, torch.where(kept, goal, self.spare)]))
+
+
+@dataclass(frozen=True, eq=False)
 class PaddedBatch(Batch):
     """Batch of all members of a stacked network.
 
     Args:
         nodes: Rows of the nodes.
         real: Rows of the units.
+        spare: (edges,) int64 padded node of the same member for each edge; see `PaddedTopology`.
         parts: Function that yields the parts of the batch, for `split`.
     """
 
     nodes: Rows = field(kw_only=True)
     real: Rows = field(kw_only=True)
+    spare: Tensor = field(kw_only=True)
     parts: Callable[[], Iterator[Batch]] | None = None
+
+    def topology(self, _edge_attr: Tensor | None) -> Topology:
+        """Return the topology; see `Batch.topology`. Networks that use features of edges cannot be stacked."""
+        return PaddedTopology(self.edge_index, self.graph, self.num_graphs, self.num_nodes, spare=self.spare)
 
     def split(self, _parts: int) -> Iterator[Batch]:
         """Return the parts of the batch, which the training has chosen; see `Batch.split`."""
@@ -119,20 +143,25 @@ class PaddedBatches:
         rows = place + (self._node_offset[flat] - begin)[graph]
         x = self._x.index_select(0, torch.where(is_node.view(-1), rows, len(self._x) - 1))
         count = real.sum(1, keepdim=True) if count is None else count
+        edge_index, spare = self._edges(flat, begin, filled, shape)
         return PaddedBatch(
             x=x,
-            edge_index=self._edges(flat, begin, filled, shape),
+            edge_index=edge_index,
             graph=graph,
             num_graphs=len(flat),
             target=self._target[flat],
             weights=(real / count).to(x.dtype).view(-1),
             nodes=Rows.of(is_node, x.dtype),
             real=Rows.of(real, x.dtype),
+            spare=spare,
             parts=parts,
         )
 
-    def _edges(self, flat: Tensor, begin: Tensor, filled: Tensor, shape: Shape) -> Tensor:
-        """Return the (2, edges) edges of a batch. Padded edges lead from real to padded nodes of the same member."""
+    def _edges(self, flat: Tensor, begin: Tensor, filled: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+        """Return the (2, edges) edges of a batch, and a padded node of the same member for each edge.
+
+        Padded edges lead from real to padded nodes of a member.
+        """
         sizes = (self._edge_offset[flat + 1] - self._edge_offset[flat]) * (flat != self.empty)
         total = sizes.sum()
         sizes = torch.cat([sizes, (shape.edges - total)[None]])
@@ -146,11 +175,11 @@ class PaddedBatches:
         shift = torch.cat([begin - self._node_offset[flat], begin[:1]])
         ends = self._edge_index.index_select(1, chosen) + shift[unit]
         # Padded edges are spread over the nodes, since additions to the same node wait for each other.
-        member, turn = place % self._members, place // self._members
+        member, turn = torch.where(padding, place % self._members, ends[0] // shape.nodes), place // self._members
         nodes = filled[member, 0]
         source = member * shape.nodes + turn % nodes.clamp(min=1)
-        goal = member * shape.nodes + nodes + turn % (shape.nodes - nodes)
-        return torch.where(padding, torch.stack([source, goal]), ends)
+        spare = member * shape.nodes + nodes + turn % (shape.nodes - nodes)
+        return torch.where(padding, torch.stack([source, spare]), ends), spare
 
 
 def _rounded(count: int) -> int:

@@ -35,6 +35,7 @@ def reason_not_to_stack(method: Method, level: Level) -> str | None:
         "the classes have weights": method.class_weights is not None,
         "the schedule is greedy": method.schedule == "greedy",
         "negative labels are drawn": not isinstance(method.negatives, AllNegatives | None),
+        "dropout of layers is checkpointed": method.checkpointing and (method.dropout > 0 or method.edge_dropout > 0),
         f"the normalisation is {method.normalisation}": method.normalisation not in ("batch", "length", "none"),
         "the heads are convolutions": isinstance(method.score, Head) and method.score.kind == "conv",
         "the hypotheses are sequential": method.hypotheses == "sequential",
@@ -59,6 +60,8 @@ class StackedNetwork:
 
     def __init__(self, networks: Sequence[Network]) -> None:
         reason = reason_not_to_stack(networks[0].method, networks[0].level)
+        if networks[0].edge_channels:
+            reason = "they use features of edges"
         if reason is not None:
             raise ValueError(f"The networks cannot be trained together, since {reason}.")
         self.rows = MemberRows()
