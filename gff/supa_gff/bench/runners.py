@@ -126,7 +126,7 @@ def run_together(jobs: Sequence[Job], root: str | None, device: str) -> list[Job
     first = jobs[0]
     benchmark = _loaded(first.dataset, root)
     folds = _folds(benchmark, first)
-    graphs = GraphSet.of_benchmark(benchmark).to(device)
+    graphs = _on_device(benchmark, device)
     groups: dict[tuple[int, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         groups[steps_of(folds[job.fold], job.method, job.conv)].append(job)
@@ -197,6 +197,11 @@ def _import_baselines() -> None:
     with suppress(ImportError):  # `run_baseline` raises a clearer error
         for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
             importlib.import_module(f"sklearn.{module}")
+
+
+@lru_cache(maxsize=1)
+def _on_device(benchmark: GraphBenchmark, device: str) -> GraphSet:
+    return GraphSet.of_benchmark(benchmark).to(device)
 
 
 @lru_cache(maxsize=1)

@@ -113,6 +113,9 @@ class _Training:
         self._captured: CapturedStep[_Step, _Inputs] = CapturedStep(
             self._update, self._new_inputs, device=graphs.device, enabled=capture
         )
+        self._evaluated: CapturedStep[Shape, tuple[Shape, Tensor]] = CapturedStep(
+            self._layer_scores, self._new_validation_inputs, device=graphs.device, enabled=capture
+        )
         self._generators = [torch.Generator(graphs.device).manual_seed(one.seed) for one in members]
         self._taken = 0
 
@@ -144,6 +147,7 @@ class _Training:
             if all(state.finished for state in states):
                 break
         self._captured.forget()
+        self._evaluated.forget()
         self._finish(best)
         return states
 
@@ -219,8 +223,11 @@ class _Training:
             yield self._part(inputs, part)
 
     def _validation_parts(self) -> list[tuple[Tensor, Shape]]:
-        """Return the padded batches of the validation parts."""
-        size = VALIDATION_FACTOR * self._method.batch_size
+        """Return the padded batches of the validation parts.
+
+        They are as large as those of the training, so that the validation does not determine the peak memory.
+        """
+        size = self._method.batch_size
         longest = max(len(data.valid) for data in self._data)
         parts = []
         for start in range(0, longest, size):
@@ -232,9 +239,8 @@ class _Training:
         """Return the validation score of each member."""
         found = []
         for indices, shape in parts:
-            batch = self._batches.batch(indices, shape)
-            self._stack.rows.set(batch.nodes, batch.real)
-            together = self._network(batch)
+            self._evaluated.inputs(shape)[1].copy_(indices)
+            together = self._network.aggregate(self._evaluated(shape))
             found.append(together.view(len(self._members), shape.units, -1)[:, :-1].cpu())
         scores = torch.cat(found, 1)
         target = self._data[0].graphs.target  # type: ignore[union-attr]  # a set of graphs
@@ -242,6 +248,17 @@ class _Training:
             validation_score(member.network, own[: len(data.valid)], target[data.valid])
             for member, data, own in zip(self._members, self._data, scores, strict=True)
         ]
+
+    def _new_validation_inputs(self, shape: Shape) -> tuple[Shape, Tensor]:
+        size = (len(self._members), shape.units)
+        return shape, torch.empty(size, dtype=torch.int64, device=self._graphs.device)
+
+    def _layer_scores(self, inputs: tuple[Shape, Tensor]) -> Tensor:
+        """Return the (layers, members * units, classes) scores of a validation batch."""
+        shape, indices = inputs
+        batch = self._batches.batch(indices, shape)
+        self._stack.rows.set(batch.nodes, batch.real)
+        return self._network.layer_scores(batch)
 
     @staticmethod
     def _choose(state: TrainingState, epoch: int, score: tuple[float, ...]) -> bool:
