@@ -295,6 +295,37 @@ def test_meter_measures_peak_memory():
     assert large.cost.device == "cpu"
 
 
+def test_energy_is_read_from_the_driver_or_unknown(monkeypatch):
+    from types import SimpleNamespace
+
+    from supa_gff.bench import energy
+
+    cuda = SimpleNamespace(get_device_properties=lambda: SimpleNamespace(uuid="1234"))
+    energy._device.cache_clear()
+    monkeypatch.setattr(energy, "_LIBRARY", "libmissing.so")
+    assert energy.used_joules(cuda) is None
+
+    class Library:
+        def __init__(self, status):
+            self.status = status
+
+        def nvmlInit_v2(self):  # noqa: N802
+            return 0
+
+        def nvmlDeviceGetHandleByUUID(self, uuid, handle):  # noqa: N802
+            return int(uuid != b"GPU-1234")
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle, energy):  # noqa: N802
+            energy._obj.value = 2500
+            return self.status
+
+    for status, expected in ((0, 2.5), (3, None)):
+        energy._device.cache_clear()
+        monkeypatch.setattr(energy.ctypes, "CDLL", lambda _, status=status: Library(status))
+        assert energy.used_joules(cuda) == expected
+    energy._device.cache_clear()
+
+
 # ---------------------------------------------------------------------- jobs
 
 
