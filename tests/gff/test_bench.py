@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, telling_its_threads
+from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, telling_its_gpu, telling_its_threads
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -24,7 +24,7 @@ from supa_gff.bench.results import ResultsFile, finished, latest, read_results
 from supa_gff.bench.scores import scores_of
 from supa_gff.bench.significance import corrected_t_test
 from supa_gff.bench.table import table
-from supa_gff.bench.worker_pool import run_jobs
+from supa_gff.bench.worker_pool import run_jobs, visible_gpus
 
 
 def _fill(path, jobs=JOBS, run=measured):
@@ -226,6 +226,16 @@ def test_job_has_one_thread_and_environment_is_restored(given, tmp_path, monkeyp
         run_jobs(JOBS[:1], file, run=telling_its_threads)
         assert file.of(JOBS[:1])[0].measured.test_accuracy == 1
     assert os.environ.get("OMP_NUM_THREADS") == given
+
+
+def test_processes_share_the_gpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        run_jobs(JOBS[:4], file, run=telling_its_gpu, workers=3, gpus=visible_gpus())
+        results = [result.measured for result in file.of(JOBS[:4])]
+    assert {result.test_accuracy for result in results} == {5.0, 7.0}
+    assert {result.cost.processes for result in results} == {2}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
 
 
 KILLED = """

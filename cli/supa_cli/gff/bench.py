@@ -115,7 +115,7 @@ def command(
     from supa_gff.bench import runners
     from supa_gff.bench.results import ResultsFile
     from supa_gff.bench.table import REFERENCE, table
-    from supa_gff.bench.worker_pool import one_by_one, run_jobs
+    from supa_gff.bench.worker_pool import run_jobs, visible_gpus
 
     place = device_of(device)
     try:
@@ -147,10 +147,11 @@ def command(
                 raise_if_interrupted()
                 forecast(done, len(missing))
 
-            group = runners.group_jobs if place == "cuda" else one_by_one
+            on_gpu = place == "cuda"
             failures = run_jobs(
-                missing, file, root=root, workers=workers, device=place, group=group, progress=update, pause=pause
-            )
+                missing, file, root=root, workers=workers, device=place, gpus=visible_gpus() if on_gpu else (),
+                group=runners.group_jobs if on_gpu else None, progress=update, pause=pause,
+            )  # fmt: skip
             mark_output_complete()
         results = file.of(jobs)
     page = table(results, reference=reference or REFERENCE)

@@ -50,7 +50,7 @@ class Cost:
             it is unknown.
         members: Number of jobs that were trained together as one. The time, memory and energy of a job are equal shares
             of those of all of them.
-        processes: Number of worker processes of the benchmark, which may have used the same GPU at the same time.
+        processes: Number of worker processes of the benchmark that may have used the same device at the same time.
     """
 
     wall_seconds: float

@@ -4,10 +4,11 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any
 
@@ -17,9 +18,11 @@ from supa_gff.bench.results import Result, ResultsFile, finished
 
 Run = Callable[[Job, str | None], JobResult]
 Group = Sequence[Job]
+RunTogether = Callable[[Group, str | None], Sequence[JobResult | str]]
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _KEYBOARD = (signal.SIGINT, signal.SIGHUP)  # a terminal sends these signals to all of its processes
+_GPUS = "CUDA_VISIBLE_DEVICES"
 _LONGEST_ERROR = 500
 _SECONDS_BETWEEN_PAUSES = 0.1
 
@@ -37,9 +40,12 @@ def _run_together(jobs: Group, root: str | None, device: str) -> list[JobResult 
     return run_together(jobs, root, device)
 
 
-def one_by_one(jobs: Sequence[Job]) -> list[Group]:
-    """Return a group for each job."""
-    return [(job,) for job in jobs]
+def visible_gpus() -> list[str]:
+    """Return the names of the GPUs that this process can use, for ``CUDA_VISIBLE_DEVICES``."""
+    import torch
+
+    named = [name for name in os.environ.get(_GPUS, "").split(",") if name]
+    return named or [str(k) for k in range(torch.cuda.device_count())]
 
 
 def run_jobs(
@@ -49,7 +55,8 @@ def run_jobs(
     root: str | None = None,
     workers: int = 1,
     device: str = "cpu",
-    group: Callable[[Sequence[Job]], Sequence[Group]] = one_by_one,
+    gpus: Sequence[str] = (),
+    group: Callable[[Sequence[Job]], Sequence[Group]] | None = None,
     run: Run | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     pause: Callable[[], None] = lambda: None,
@@ -64,9 +71,11 @@ def run_jobs(
         file: File of results.
         root: Folder with the raw files of the datasets. None: they are downloaded.
         workers: Number of processes.
-        device: ``"cpu"`` or ``"cuda"``. All processes use the same GPU.
+        device: ``"cpu"`` or ``"cuda"``.
+        gpus: Names of the GPUs for ``CUDA_VISIBLE_DEVICES``. Each process uses one, in turn. Empty: all processes use
+            the same one.
         group: Function that returns groups of jobs. The jobs of a group are trained together; see
-            `supa_gff.bench.runners.group_jobs`.
+            `supa_gff.bench.runners.group_jobs`. None: each job is trained alone.
         run: Function that runs one job. The processes import it from its module. None: `supa_gff.bench.runners.run_job`
             on the device.
         progress: Function that is called with the number of finished jobs and the number of jobs, at the start and
@@ -81,16 +90,20 @@ def run_jobs(
         ValueError: If ``workers`` is out of range.
     """
     check_int(1, 4096, "workers", workers)
-    waiting, failures, done = deque(group(jobs)), 0, 0
+    waiting = deque([(job,) for job in jobs] if group is None else group(jobs))
+    failures, done = 0, 0
     workers = min(workers, len(waiting))
     run = partial(_run_job, device=device) if run is None else run
     together = partial(_run_together, device=device)
     running: list[_Worker] = []
+    sharing = -(-workers // max(1, len(gpus)))
+    turns = cycle(gpus)
     progress(0, len(jobs))
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(_Worker(run, together, root, workers, waiting.popleft()))
+                variables = {_GPUS: next(turns)} if gpus else {}
+                running.append(_Worker(partial(_work, run, together, root, sharing), variables, waiting.popleft()))
             ready = connection.wait([worker.end for worker in running], _SECONDS_BETWEEN_PAUSES)
             pause()
             for worker in [worker for worker in running if worker.end in ready]:
@@ -113,12 +126,12 @@ def run_jobs(
 class _Worker:
     """Process that runs one group of jobs at a time."""
 
-    def __init__(self, run: Run, together: Any, root: str | None, processes: int, jobs: Group) -> None:
+    def __init__(self, work: Callable[[Any], None], variables: Mapping[str, str], jobs: Group) -> None:
         context = get_context("spawn")
         self.end, other = context.Pipe()
         # A daemon process ends with this process.
-        self._process = context.Process(target=_work, args=(other, run, together, root, processes), daemon=True)
-        with _started_undisturbed():
+        self._process = context.Process(target=work, args=(other,), daemon=True)
+        with _started_undisturbed(variables):
             self._process.start()
         other.close()
         self.alive = True
@@ -153,10 +166,15 @@ def _how_it_died(code: int | None) -> str:
 
 
 @contextmanager
-def _started_undisturbed() -> Iterator[None]:
-    """Context in which child processes start with one thread and ignore Ctrl-C, which the parent handles."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ |= dict.fromkeys(_ONE_THREAD, "1")
+def _started_undisturbed(variables: Mapping[str, str]) -> Iterator[None]:
+    """Context in which child processes start with one thread and ignore Ctrl-C, which the parent handles.
+
+    Args:
+        variables: Other variables of the environment of the child processes.
+    """
+    changed = {**dict.fromkeys(_ONE_THREAD, "1"), **variables}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ |= changed
     # Otherwise the first child starts the tracker, which unblocks the signals before the child inherits the mask.
     resource_tracker.ensure_running()
     # A child process inherits the mask of blocked signals.
@@ -172,14 +190,14 @@ def _started_undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _work(end: Any, run: Run, together: Any, root: str | None, processes: int) -> None:
+def _work(run: Run, together: RunTogether, root: str | None, processes: int, end: Any) -> None:
     """Run groups of jobs until the parent closes the pipe."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent has ended
         while True:
             jobs: Group = end.recv()
             try:
-                outcomes = [run(jobs[0], root)] if len(jobs) == 1 else together(jobs, root)
+                outcomes: Sequence[JobResult | str] = [run(jobs[0], root)] if len(jobs) == 1 else together(jobs, root)
             except Exception as error:  # other jobs continue
                 outcomes = [_in_one_line(error)] * len(jobs)
             end.send([finished(job, _beside(outcome, processes)) for job, outcome in zip(jobs, outcomes, strict=True)])
