@@ -228,6 +228,16 @@ def test_job_has_one_thread_and_environment_is_restored(given, tmp_path, monkeyp
     assert os.environ.get("OMP_NUM_THREADS") == given
 
 
+def test_a_group_that_fails_does_not_affect_other_jobs(tmp_path):
+    groups = [tuple(JOBS[:3]), *[(job,) for job in JOBS[3:5]]]
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        failures = run_jobs(JOBS[:5], file, root=str(tmp_path), run=measured, group=lambda jobs: groups)
+        results = file.of(JOBS[:5])
+    assert failures == 3
+    assert all("holds neither MUTAG.zip" in result.error for result in results[:3])
+    assert [result.measured for result in results[3:]] == [measured(job, None) for job in JOBS[3:5]]
+
+
 def test_processes_share_the_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     with ResultsFile(tmp_path / "r.jsonl") as file:

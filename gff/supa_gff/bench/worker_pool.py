@@ -149,6 +149,8 @@ class _Worker:
             self.alive = False
             self._process.join()
             return [finished(job, _how_it_died(self._process.exitcode)) for job in self._jobs]
+        # After an error of CUDA, all later calls in the same process fail.
+        self.alive = len(results) == 1 or any(result.measured is not None for result in results)
         return results
 
     def stop(self) -> None:
