@@ -195,4 +195,5 @@ def transform(conv: nn.Module, aggregated: Tensor) -> Tensor:
 
 
 def _sum(x: Tensor, source: Tensor, goal: Tensor) -> Tensor:
-    return torch.zeros_like(x).index_add_(0, goal, x[source])
+    # The gradient of `index_select` is a sum without the sort that the gradient of indexing needs on a GPU.
+    return torch.zeros_like(x).index_add_(0, goal, x.index_select(0, source))

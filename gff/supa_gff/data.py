@@ -25,9 +25,24 @@ from supa_gff.own_data.checks import (
     values_of,
 )
 from supa_gff.own_data.conversion import as_data_list
+from supa_gff.topology import Topology
 
 Level = Literal["graph", "node", "link"]
 """What is predicted: a target of each graph, a target of each node, or whether two nodes are linked."""
+
+
+def part_sizes(graphs: int, parts: int) -> list[int]:
+    """Return the numbers of graphs of the parts of a batch; see `Batch.split`.
+
+    Args:
+        graphs: Number of graphs of the batch.
+        parts: Largest number of parts.
+
+    Returns:
+        The number of graphs of each part.
+    """
+    parts = max(1, min(parts, graphs // 2))
+    return [graphs // parts + (k < graphs % parts) for k in range(parts)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +64,8 @@ class Batch:
         node_indices: (nodes,) int64 indices of the nodes in the `GraphSet`. None if the batch is the whole set.
         graph_indices: (graphs,) int64 indices of the graphs in the `GraphSet`. None if the batch is the whole set.
         edge_attr: (edges, edge features) float32 features of the edges. None: there are none.
+        weights: (units,) float32 weights of the units, whose weighted losses are added up. None: the loss is the mean
+            over the units.
 
     Example:
         >>> import torch
@@ -72,6 +89,7 @@ class Batch:
     node_indices: Tensor | None = None
     graph_indices: Tensor | None = None
     edge_attr: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -82,6 +100,45 @@ class Batch:
     def num_units(self) -> int:
         """Number of units."""
         return len(self.target)
+
+    def topology(self, edge_attr: Tensor | None) -> Topology:
+        """Return the edges and graphs of the nodes.
+
+        Args:
+            edge_attr: (edges, edge features) float32 features of the edges that the convolutions use. None: they use
+                none.
+
+        Returns:
+            The topology of the batch.
+        """
+        return Topology(self.edge_index, self.graph, self.num_graphs, self.num_nodes, edge_attr=edge_attr)
+
+    def split(self, parts: int) -> "Iterator[Batch]":
+        """Split a batch of graphs with targets into smaller batches.
+
+        Args:
+            parts: Number of parts. There are fewer if a part would have less than two graphs, which batch normalisation
+                requires.
+
+        Yields:
+            The parts. Their weights are such that the losses of the parts add up to the loss of the batch.
+        """
+        sizes = part_sizes(self.num_graphs, parts)
+        cuts = torch.tensor(sizes, device=self.x.device).cumsum(0)
+        of_nodes = torch.searchsorted(self.graph, cuts).tolist()
+        of_edges = torch.searchsorted(self.graph[self.edge_index[0]], cuts).tolist()
+        first, node, edge = 0, 0, 0
+        for size, node_end, edge_end in zip(sizes, of_nodes, of_edges, strict=True):
+            yield Batch(
+                x=self.x[node:node_end],
+                edge_index=self.edge_index[:, edge:edge_end] - node,
+                graph=self.graph[node:node_end] - first,
+                num_graphs=size,
+                target=self.target[first : first + size],
+                edge_attr=None if self.edge_attr is None else self.edge_attr[edge:edge_end],
+                weights=self.x.new_full((size,), 1 / self.num_graphs),
+            )
+            first, node, edge = first + size, node_end, edge_end
 
     @staticmethod
     def of(data: Any, level: Level = "graph", *, targets: bool = True) -> "Batch":

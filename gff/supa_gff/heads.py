@@ -14,6 +14,7 @@ from supa_gff.goodness import MeanActivation, NodeGoodness, SumOfSquares
 from supa_gff.topology import Topology
 
 Pool = Literal["mean", "sum"]
+HeadPool = Literal["mean", "sum", "max", "moments"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Head:
     Args:
         kind: ``"linear"``; ``"mlp"``: a perceptron with one hidden layer; ``"conv"``: a convolution and a linear head
             without an activation function between them.
-        pool: How the activations of the nodes are pooled over a graph: ``"mean"`` or ``"sum"``.
+        pool: How the activations of the nodes are pooled over a graph: ``"mean"``, ``"sum"``, ``"max"``, or
+            ``"moments"``: the head sees the sum, the mean and the maximum.
         dropout: Dropout probability of a channel. Dropout is applied before a linear head, before the convolution of
             ``"conv"``, and before the last linear map of a perceptron.
 
@@ -95,12 +97,12 @@ class Head:
     """
 
     kind: Literal["linear", "mlp", "conv"] = "linear"
-    pool: Pool = "sum"
+    pool: HeadPool = "sum"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         one_of(("linear", "mlp", "conv"), "kind", self.kind)
-        one_of(get_args(Pool), "pool", self.pool)
+        one_of(get_args(HeadPool), "pool", self.pool)
         check_real(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", self.dropout)
 
 
@@ -221,7 +223,18 @@ class GoodnessScorer(Scorer):
             goodness = topology.pool(goodness, self.score.pool)
         else:
             goodness = self.units(goodness, topology, batch)
-        return goodness[..., 0].t() * self.log_scale.exp()
+        return self.scaled(goodness[..., 0].t())
+
+    def scaled(self, goodness: Tensor) -> Tensor:
+        """Convert a goodness to a score.
+
+        Args:
+            goodness: (units, hypotheses) float32 goodness.
+
+        Returns:
+            (units, hypotheses) float32 scores.
+        """
+        return goodness * self.log_scale.exp()
 
 
 class ClassGroupScorer(Scorer):
@@ -258,10 +271,11 @@ class HeadScorer(Scorer):
         dropout = nn.Dropout(score.dropout)
         self.before_conv = dropout if conv is not None else nn.Identity()
         parts: list[nn.Module] = [dropout] if score.dropout and conv is None else []
+        pooled = 3 * in_channels if score.pool == "moments" and level == "graph" else in_channels
         if score.kind == "mlp":
             middle = [] if norm is None else [norm(in_channels)]
-            parts = [nn.Linear(in_channels, in_channels), *middle, nn.ReLU(), *parts]
-        self.head = nn.Sequential(*parts, nn.Linear(in_channels, out_channels))
+            parts = [nn.Linear(pooled, in_channels), *middle, nn.ReLU(), *parts]
+        self.head = nn.Sequential(*parts, nn.Linear(in_channels if score.kind == "mlp" else pooled, out_channels))
         self.has_batch_norm = any(isinstance(part, nn.BatchNorm1d) for part in parts)
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:

@@ -171,7 +171,7 @@ class LabelledOutput(nn.Module):
         Returns:
             (hypotheses, nodes, channels) float32.
         """
-        written = one_hot(labels, self.classes)
+        written = one_hot(labels, self.classes).to(z.dtype)
         if self.scale is not None:
             z = z * (1 + self.scale(written))
         changed: Tensor = z + self.shift(written)

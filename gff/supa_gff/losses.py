@@ -79,6 +79,8 @@ class Softmax:
 
     Args:
         temperature: Divisor of the scores.
+        smoothing: Probability that the target distribution spreads evenly over all scored labels (label smoothing,
+            arXiv 1512.00567).
 
     Example:
         >>> import torch
@@ -88,14 +90,19 @@ class Softmax:
     """
 
     temperature: float = 1.0
+    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         check_real(lambda v: v > 0, "above zero", "temperature", self.temperature)
+        check_real(lambda v: 0 <= v < 1, "from 0 to below 1", "smoothing", self.smoothing)
 
     def __call__(self, positive: Tensor, negative: Tensor, weights: Tensor | None = None) -> Tensor:
         """Compute the loss; see `Threshold`."""
         scores = torch.cat([positive[:, None], negative], 1) / self.temperature
-        return _mean(scores.logsumexp(1) - scores[:, 0], weights)
+        expected = scores[:, 0]
+        if self.smoothing:
+            expected = torch.lerp(expected, scores.mean(1), self.smoothing)
+        return _mean(scores.logsumexp(1) - expected, weights)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from supa_gff.losses import BinaryCrossEntropy, Loss, Softmax, SquaredError
 from supa_gff.names import TargetKind
 from supa_gff.negatives import Negatives
 
-Schedule = Literal["greedy", "joint", "overlapping-pairs", "backprop"]
+Schedule = Literal["greedy", "joint", "overlapping-pairs", "backprop", "deep-supervision"]
 Normalisation = Literal["length", "batch", "layer", "graph", "none"]
 
 LayersUsed = Literal["all", "last", "chosen"]
@@ -45,6 +45,7 @@ class Method(Config):
             ``"overlapping-pairs"``: every layer in each step; gradients pass one layer down, within pairs of layers
             that alternate (Trifecta, arXiv 2311.18130). ``"backprop"``: one loss with gradients through all layers; it
             is computed from the sum of the scores, or from the scores of the last layer if ``layers_used="last"``.
+            ``"deep-supervision"``: the sum of the local losses, with gradients through all layers (arXiv 1409.5185).
         layers_used: Layers whose scores are combined into the prediction: ``"all"``, ``"last"``, or ``"chosen"`` by
             their accuracy on the validation part.
         aggregate: What is summed over layers: ``"scores"`` or ``"probabilities"`` (softmax; sigmoid for links).
@@ -63,6 +64,8 @@ class Method(Config):
         layers: Number of layers.
         hidden_channels: Number of channels of the activations of each layer.
         dropout: Dropout probability of an input channel of a layer.
+        edge_dropout: Probability that a layer ignores an edge in a training step (DropEdge, arXiv 1907.10903). Each
+            layer ignores other edges; all hypotheses about a batch ignore the same ones.
         learning_rate: Learning rate of Adam.
         weight_decay: Weight decay of Adam.
         lr_step_size: Number of epochs after which the learning rate is halved. None: it is constant.
@@ -71,7 +74,11 @@ class Method(Config):
         validate_every: Number of epochs between two validations.
         batch_size: Number of graphs per batch.
         checkpointing: Whether backpropagation recomputes activations instead of storing them. It requires
-            ``schedule="backprop"``.
+            ``schedule="backprop"`` or ``"deep-supervision"``.
+        accumulation: Number of parts of a batch whose gradients backpropagation computes one after another and adds,
+            with the activations of one part in memory. Batch normalisation uses the statistics of each part. It
+            requires graph level, ``schedule="backprop"`` or ``"deep-supervision"``, and neither negatives nor weights
+            of classes.
         class_weights: Weight of each class in the loss, which is the weighted mean over the units of a batch. For
             multi-label targets: weight of the units to which each label applies, relative to the other units. None: all
             weights are 1. `GraphSet.balanced_weights` computes weights from the frequencies.
@@ -105,6 +112,7 @@ class Method(Config):
     layers: PositiveInt = 5
     hidden_channels: PositiveInt = 64
     dropout: Fraction = 0.0
+    edge_dropout: Fraction = 0.0
     learning_rate: Annotated[float, partial(check_real, lambda v: v > 0, "above zero")] = 1e-3
     weight_decay: Annotated[float, partial(check_real, lambda v: v >= 0, "of at least zero")] = 0.0
     lr_step_size: PositiveInt | None = 50
@@ -113,6 +121,7 @@ class Method(Config):
     validate_every: PositiveInt = 1
     batch_size: PositiveInt = 64
     checkpointing: bool = False
+    accumulation: PositiveInt = 1
     class_weights: tuple[Weight, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -169,20 +178,32 @@ class Method(Config):
                 "collaboration=True requires layers_used='all' or 'chosen', and aggregate='scores', since it adds the "
                 "scores of the layers."
             )
-        if self.collaboration and self.schedule == "backprop":
+        backprop = self.schedule in ("backprop", "deep-supervision")
+        if self.collaboration and backprop:
             raise ValueError(
-                "collaboration=True requires local losses, but schedule='backprop' has one loss for all layers."
+                "collaboration=True requires local losses and gradients, but those of "
+                f"schedule={self.schedule!r} reach all layers."
+            )
+        if self.schedule == "deep-supervision" and self.layers_used == "last":
+            raise ValueError("schedule='deep-supervision' trains all layers; layers_used must not be 'last'.")
+        weighted = self.class_weights is not None and self.target_kind == "classification"
+        if self.accumulation > 1 and not (backprop and self.negatives is None and not weighted):
+            raise ValueError(
+                "accumulation requires schedule='backprop' or 'deep-supervision', no negatives and no class_weights."
             )
         if self.hypotheses == "sequential" and self.normalisation == "batch":
             raise ValueError(
                 "hypotheses='sequential' requires another normalisation than 'batch': normalising one hypothesis at a "
                 "time would remove the differences between hypotheses."
             )
-        if self.hypotheses == "sequential" and (self.dropout or isinstance(self.label, label_injection.VirtualNodes)):
+        virtual = isinstance(self.label, label_injection.VirtualNodes)
+        if self.hypotheses == "sequential" and (self.dropout or self.edge_dropout or virtual):
             raise ValueError(
-                "hypotheses='sequential' computes each hypothesis twice and requires equal results: dropout must be 0, "
-                "and label must not be VirtualNodes()."
+                "hypotheses='sequential' computes each hypothesis twice and requires equal results: dropout and "
+                "edge_dropout must be 0, and label must not be VirtualNodes()."
             )
+        if self.edge_dropout and virtual:
+            raise ValueError("label=VirtualNodes() puts the labels into the edges; edge_dropout must be 0.")
         if self.top_down is not None and not (
             isinstance(self.score, Prototypes)
             and (self.schedule, self.normalisation, self.aggregate) == ("joint", "length", "probabilities")
@@ -193,10 +214,10 @@ class Method(Config):
                 "aggregate='probabilities', collaboration=False and residual=False; start from "
                 "preset('top-to-input', 'node')."
             )
-        if self.checkpointing and self.schedule != "backprop":
+        if self.checkpointing and not backprop:
             raise ValueError(
-                "checkpointing=True requires schedule='backprop'; other schedules store the activations of one layer "
-                "only."
+                "checkpointing=True requires schedule='backprop' or 'deep-supervision'; other schedules store the "
+                "activations of one or two layers only."
             )
 
     @property

@@ -25,6 +25,9 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "overlapping-pairs": ("graph",),
         "backprop": ("graph", "node", "link"),
         "backprop-linear": ("graph",),
+        "backprop-accumulation": ("graph",),
+        "backprop-checkpointing": ("graph",),
+        "deep-supervision": ("graph",),
     }
 )
 """Levels of each method, by the name of the method."""

@@ -181,6 +181,18 @@ def _backprop(level: Level) -> Method:
     return _tuned_node(score=Head("linear", dropout=0.5), schedule="backprop")
 
 
+def _deep_supervision(level: Level) -> Method:
+    return _backprop(level).replace(schedule="deep-supervision")
+
+
+def _backprop_accumulation(level: Level) -> Method:
+    return _backprop(level).replace(accumulation=4)
+
+
+def _backprop_checkpointing(level: Level) -> Method:
+    return _backprop(level).replace(checkpointing=True)
+
+
 def _backprop_linear(_level: Level) -> Method:
     return _graph(score=Head("linear", dropout=0.5), schedule="backprop")
 
@@ -203,6 +215,9 @@ _MAKERS: Mapping[str, Callable[[Level], Method]] = {
     "overlapping-pairs": _overlapping_pairs,
     "backprop": _backprop,
     "backprop-linear": _backprop_linear,
+    "backprop-accumulation": _backprop_accumulation,
+    "backprop-checkpointing": _backprop_checkpointing,
+    "deep-supervision": _deep_supervision,
 }
 
 

@@ -1,6 +1,6 @@
 """Edges and graphs of the nodes of a batch, for one or several hypotheses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,19 @@ class Topology:
             return self.edge_attr
         return self.edge_attr.repeat(hypotheses, 1)
 
+    def thinned(self, dropout: float) -> "Topology":
+        """Return the topology without some random edges.
+
+        Args:
+            dropout: Probability that an edge is removed.
+
+        Returns:
+            The topology with the other edges.
+        """
+        kept = torch.rand(self.edge_index.shape[1], device=self.edge_index.device) >= dropout
+        edge_attr = None if self.edge_attr is None else self.edge_attr[kept]
+        return replace(self, edge_index=self.edge_index[:, kept], edge_attr=edge_attr)
+
     def graphs(self, hypotheses: int) -> Tensor:
         """Return the graph of each node of all hypotheses.
 
@@ -72,18 +85,27 @@ class Topology:
         return (self.graph[None] + shift[:, None]).reshape(-1)
 
     def pool(self, values: Tensor, how: str) -> Tensor:
-        """Compute the sum or mean over the real nodes of each graph.
+        """Compute the sum, mean or maximum over the real nodes of each graph.
 
         Args:
             values: (hypotheses, nodes, channels) float32 values.
-            how: ``"sum"`` or ``"mean"``.
+            how: ``"sum"``, ``"mean"``, ``"max"``, or ``"moments"`` for all three, one after another.
 
         Returns:
-            (hypotheses, graphs, channels) float32 pooled values. They are zero for a graph without nodes.
+            (hypotheses, graphs, channels) float32 pooled values, or (hypotheses, graphs, 3 * channels). They are zero
+            for a graph without nodes.
         """
+        if how == "moments":
+            return torch.cat([self.pool(values, one) for one in ("sum", "mean", "max")], 2)
         graph = self.graph[: self.num_real]
+        if how == "max":
+            largest = values.new_zeros(len(values), self.num_graphs, values.shape[2])
+            places = graph[None, :, None].expand(len(values), -1, values.shape[2])
+            return largest.scatter_reduce(1, places, values[:, : self.num_real], "amax", include_self=False)
         total = values.new_zeros(len(values), self.num_graphs, values.shape[2])
         total = total.index_add(1, graph, values[:, : self.num_real])
         if how == "mean":
-            total = total / torch.bincount(graph, minlength=self.num_graphs).clamp(min=1)[:, None]
+            # `bincount` would wait for a GPU.
+            sizes = total.new_zeros(self.num_graphs).index_add(0, graph, total.new_ones(1).expand(len(graph)))
+            total = total / sizes.clamp(min=1)[:, None]
         return total

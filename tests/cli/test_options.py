@@ -90,7 +90,8 @@ def _completed(*arguments: str) -> list[str]:
     ("arguments", "values"),
     [
         (("gff", "train", "--dataset", "MU"), ["MUTAG"]),
-        (("gff", "train", "--method", "back"), ["backprop", "backprop-linear"]),
+        (("gff", "train", "--method", "backprop-"),
+         ["backprop-linear", "backprop-accumulation", "backprop-checkpointing"]),
         (("gff", "train", "--conv", "g"), ["gcn", "gin", "gat", "gatv2", "graph"]),
         (("gff", "bench", "--datasets", "MUTAG,C"), ["MUTAG,COLLAB", "MUTAG,COX2", "MUTAG,Cora", "MUTAG,CiteSeer",
                                                       "MUTAG,CitationFull-Cora_ML", "MUTAG,CitationFull-CiteSeer",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, telling_its_threads
+from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, telling_its_gpu, telling_its_threads
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -24,7 +24,7 @@ from supa_gff.bench.results import ResultsFile, finished, latest, read_results
 from supa_gff.bench.scores import scores_of
 from supa_gff.bench.significance import corrected_t_test
 from supa_gff.bench.table import table
-from supa_gff.bench.worker_pool import run_jobs
+from supa_gff.bench.worker_pool import run_jobs, visible_gpus
 
 
 def _fill(path, jobs=JOBS, run=measured):
@@ -89,6 +89,21 @@ def test_line_with_other_settings_does_not_count_as_done(tmp_path):
     assert [r.job for r in latest(results)] == JOBS[:2]
     with pytest.raises(ValueError, match="several configurations"):
         table(results)
+
+
+def test_repeated_settings_machine_and_versions_are_stored_once(tmp_path):
+    jobs = [replace(job, settings=canonical({"rate": rate})) for job in JOBS[:2] for rate in (0.1, 0.2)]
+    path = tmp_path / "r.jsonl"
+    written = _fill(path, jobs)
+    _fill(path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["settings"] for line in lines[:6]] == [{"rate": 0.1}, {"rate": 0.2}, None, None, {}, None]
+    assert [line["machine"] is None for line in lines] == [False] + [True] * (len(lines) - 1)
+    assert [line["versions"] is None for line in lines] == [False] + [True] * (len(lines) - 1)
+    assert read_results(path)[:4] == written
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(ValueError, match="line 1, is not a benchmark result"):
+        read_results(path)
 
 
 def test_failure_is_recorded_once_and_retried(tmp_path):
@@ -213,6 +228,26 @@ def test_job_has_one_thread_and_environment_is_restored(given, tmp_path, monkeyp
     assert os.environ.get("OMP_NUM_THREADS") == given
 
 
+def test_a_group_that_fails_does_not_affect_other_jobs(tmp_path):
+    groups = [tuple(JOBS[:3]), *[(job,) for job in JOBS[3:5]]]
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        failures = run_jobs(JOBS[:5], file, root=str(tmp_path), run=measured, group=lambda jobs: groups)
+        results = file.of(JOBS[:5])
+    assert failures == 3
+    assert all("holds neither MUTAG.zip" in result.error for result in results[:3])
+    assert [result.measured for result in results[3:]] == [measured(job, None) for job in JOBS[3:5]]
+
+
+def test_processes_share_the_gpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        run_jobs(JOBS[:4], file, run=telling_its_gpu, workers=3, gpus=visible_gpus())
+        results = [result.measured for result in file.of(JOBS[:4])]
+    assert {result.test_accuracy for result in results} == {5.0, 7.0}
+    assert {result.cost.processes for result in results} == {2}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
+
+
 KILLED = """
 from bench_jobs import JOBS, endless_in_the_last_fold
 from supa_gff.bench.worker_pool import run_jobs
@@ -280,6 +315,37 @@ def test_meter_measures_peak_memory():
     assert large.cost.device == "cpu"
 
 
+def test_energy_is_read_from_the_driver_or_unknown(monkeypatch):
+    from types import SimpleNamespace
+
+    from supa_gff.bench import energy
+
+    cuda = SimpleNamespace(get_device_properties=lambda: SimpleNamespace(uuid="1234"))
+    energy._device.cache_clear()
+    monkeypatch.setattr(energy, "_LIBRARY", "libmissing.so")
+    assert energy.used_joules(cuda) is None
+
+    class Library:
+        def __init__(self, status):
+            self.status = status
+
+        def nvmlInit_v2(self):  # noqa: N802
+            return 0
+
+        def nvmlDeviceGetHandleByUUID(self, uuid, handle):  # noqa: N802
+            return int(uuid != b"GPU-1234")
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle, energy):  # noqa: N802
+            energy._obj.value = 2500
+            return self.status
+
+    for status, expected in ((0, 2.5), (3, None)):
+        energy._device.cache_clear()
+        monkeypatch.setattr(energy.ctypes, "CDLL", lambda _, status=status: Library(status))
+        assert energy.used_joules(cuda) == expected
+    energy._device.cache_clear()
+
+
 # ---------------------------------------------------------------------- jobs
 
 
@@ -294,7 +360,7 @@ def test_jobs_are_all_supported_combinations():
     assert {job.settings for job in jobs if job.dataset == "Cora"} == {'{"split_seed":0,"valid_share":0.2}'}
 
 
-def _trained(benchmark, fold, method, conv, seed):
+def _trained(benchmark, fold, method, conv, seed, device="cpu"):
     return JobResult(50 + len(fold.test) + seed, 40.0, 7, 1234)
 
 
@@ -416,8 +482,8 @@ def test_table_of_known_numbers():
         }
     )
     page = table(results)
-    assert _cells(page, "backprop (gin)") == ["84.0 ± 3.8", "70.0 ± 0.0", "77.0", "1.5"]
-    accuracy, difference = _cells(page, "forward (gin)")[:4], _cells(page, "forward (gin)")[4:]
+    assert _cells(page, "backprop (gin)")[:4] == ["84.0 ± 3.8", "70.0 ± 0.0", "77.0", "1.5"]
+    accuracy, difference = _cells(page, "forward (gin)")[:4], _cells(page, "forward (gin)")[4:8]
     assert accuracy == ["80.5 ± 3.8", "71.5 ± 0.6", "76.0", "1.5"]
     assert _cells(page, "majority ")[:4] == ["-", "60.0 ± 0.0", "-", "-"]
     p_mutag, p_cox2 = (corrected_t_test(d, 20 / 72) for d in ([-3, -5, -3, -3], [1, 2, 1, 2]))
@@ -486,10 +552,67 @@ def test_figure_has_a_point_for_each_row_and_dataset():
 def test_mean_ignores_missing_folds_and_single_fold_has_no_deviation():
     from supa_gff.bench.scores import Cell
 
-    two, one = (Cell(np.array(folds), False, 0.1, 1.0, 1.0) for folds in ([50.0, np.nan, 80.0], [np.nan, 70.0]))
+    two, one = (
+        Cell(np.array(folds), False, 0.1, 1.0, 1.0, 1.0, 1, 1.0) for folds in ([50.0, np.nan, 80.0], [np.nan, 70.0])
+    )
     assert (two.mean, two.deviation) == (65.0, pytest.approx(30 / 2**0.5))
     assert one.mean == 70
     assert np.isnan(one.deviation)
+
+
+def test_table_of_costs_states_what_is_shared():
+    alone = Cost(2.0, 1.0, 5 * 10**6, "cuda", 80.0)
+    shared = replace(alone, wall_seconds=60.0, energy_joules=2400.0).share(10)
+    assert (shared.wall_seconds, shared.energy_joules, shared.peak_memory_bytes) == (6.0, 240.0, 500_000)
+    results = [
+        replace(result, measured=replace(result.measured, cost=cost, parameters=1234 + len(result.job.dataset)))
+        for method, cost in (("backprop", alone), ("forward", replace(shared, processes=3)))
+        for seeds in ([[80, 84], [82, 86]],)
+        for name in ("MUTAG", "COX2")
+        for result in _results({(method, "gin", name): seeds})
+    ]
+    page = table(results)
+    assert _cells(page, "backprop (gin)")[-5:] == ["1,238 to 1,239", "2", "5", "80", "1.41"]
+    assert _cells(page, "forward (gin)")[-5:] == ["1,238 to 1,239", "6", "0.5", "240", "1.41"]
+    assert "Up to 10 jobs were trained together" in page
+    assert "Up to 3 processes used the GPU" in page
+    page = table([result for result in results if result.job.method == "backprop"])
+    assert "trained together" not in page
+    assert "used the GPU" not in page
+
+
+def test_jobs_that_are_trained_together_equal_single_jobs(monkeypatch, tmp_path):
+    from small_graphs import triangles_or_trees
+
+    from supa_gff import preset
+    from supa_gff.bench import train_and_test
+
+    def short(name, level="graph"):
+        return preset(name, level).replace(epochs=2, layers=2, hidden_channels=8, batch_size=8)
+
+    monkeypatch.setattr(train_and_test, "preset", short)
+    benchmark = GraphBenchmark("MUTAG", "graph", tuple(triangles_or_trees(30)), 6, 2, False)
+    monkeypatch.setattr(runners, "_loaded", lambda name, root: benchmark)
+    names = ("backprop-linear", "gff", "majority")  # the second draws negative labels; its convolution is also refused
+    jobs = [
+        Job("MUTAG", name, "gcn" if name == "gff" else "gin", 3, k, s)
+        for name in names
+        for s in (0, 1)
+        for k in range(3)
+    ]
+    groups = runners.group_jobs(jobs)
+    assert [len(group) for group in groups] == [6] + 12 * [1]
+    results = runners.run_together(groups[0], None, "cpu")
+    for job, result in zip(groups[0], results, strict=True):
+        alone = runners.run_job(job, None)
+        assert (result.sizes, result.epochs, result.parameters) == (alone.sizes, alone.epochs, alone.parameters)
+        assert result.cost.members == 6
+    assert len({result.test_accuracy for result in results}) > 1
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        for job, result in zip(groups[0], results, strict=True):
+            file.append(finished(job, result))
+        assert file.missing(jobs) == jobs[6:]
+    assert [result.measured for result in read_results(tmp_path / "r.jsonl")] == results
 
 
 def test_costs_are_medians_of_measured_jobs():

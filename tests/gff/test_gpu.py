@@ -118,3 +118,25 @@ def test_partial_fit_continues_on_the_device() -> None:
         found = moved.partial_fit(on_device.batch(members.to("cuda")))
         for own, other in zip(found, expected, strict=True):
             assert torch.allclose(own.values.cpu(), other.values, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["best", "best-goodness", "overlapping-pairs", "backprop"])
+def test_networks_trained_together_on_gpu_equal_those_on_cpu(name: str) -> None:
+    """CUDA graphs of the steps compute what the CPU computes, up to the rounding of float64."""
+    from supa_gff.stacked.training import Member, train_together
+
+    graphs = made_up("graph")
+    graphs = dataclasses.replace(graphs, x=graphs.x.double())
+    method = preset(name).replace(layers=2, hidden_channels=8, epochs=4, batch_size=8)
+    if isinstance(method.score, Head):
+        method = method.replace(score=dataclasses.replace(method.score, dropout=0.0))
+    order, scores = torch.arange(len(graphs)), []
+    for device in ("cpu", "cuda"):
+        own = graphs.to(device)
+        members = [
+            Member(Network.for_graphs(method, graphs, seed=seed).double().to(device), order[:28], order[28:], seed)
+            for seed in (0, 1, 2)
+        ]
+        train_together(members, own)
+        scores.append([member.network.layer_scores(own.batch(order.to(device))).cpu() for member in members])
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-5, atol=1e-6)

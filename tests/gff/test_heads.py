@@ -45,6 +45,17 @@ def test_dropout_of_heads_is_active_in_training_only(kind):
     assert torch.equal(whole.train()(h, TOPOLOGY, GRAPHS), whole.eval()(h, TOPOLOGY, GRAPHS))
 
 
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_head_on_moments_sees_sum_mean_and_maximum(kind):
+    h = torch.randn(1, 3, 4, requires_grad=True)
+    scorer = make_scorer(Head(kind, pool="moments"), 4, 2, **BUILD)
+    pooled = [torch.cat([nodes.sum(0), nodes.mean(0), nodes.amax(0)]) for nodes in (h[0, :2], h[0, 2:])]
+    torch.testing.assert_close(scorer(h, TOPOLOGY, GRAPHS), scorer.head(torch.stack(pooled)))
+    empty = Topology(EDGES, TOPOLOGY.graph, 3, 3)
+    assert torch.equal(empty.pool(-h.abs(), "max")[0, 2], torch.zeros(4))
+    assert not make_scorer(Head(kind, pool="moments"), 4, 2, **{**BUILD, "level": "node"}).head[0].in_features > 4
+
+
 def test_class_groups_score_one_group_per_class():
     topology = Topology(torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 0, 1]), 2, 3)
     h = torch.randn(1, 3, 7)

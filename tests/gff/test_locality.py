@@ -5,13 +5,16 @@ import re
 
 import pytest
 import torch
-from small_graphs import presets, small, task
+from small_graphs import presets, small, task, triangles_or_trees
 
 from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule
 from supa_gff.heads import Head
 from supa_gff.label_injection import VirtualNodes
+from supa_gff.losses import Softmax
 from supa_gff.names import EDGE_CONVOLUTIONS
 from supa_gff.negatives import AllNegatives, Hard, Uniform
+from supa_gff.stacked.batches import PaddedBatches
+from supa_gff.stacked.network import StackedNetwork
 from supa_gff.updates.rule import UpdateRule
 
 
@@ -244,7 +247,9 @@ def rule_of_kind(name: str, level: str, kind: str, **changes: object) -> tuple[U
 def test_losses_of_values_and_labels_are_local(name, level, kind, monkeypatch):
     rule, batch = rule_of_kind(name, level, kind)
     everywhere = losses_of_step(rule, batch, monkeypatch)
-    wanted = {"backprop": [{0, 1, 2}], "overlapping-pairs": [{0, 1}, {2}]}
+    whole = [{0, 1, 2}]
+    wanted = {"backprop": whole, "deep-supervision": whole, "overlapping-pairs": [{0, 1}, {2}]}
+    whole *= rule.network.method.accumulation
     assert everywhere == wanted.get(rule.network.method.schedule, [{0}, {1}, {2}])
     for layer in range(3):
         before = {k: bits(rule, k) for k in range(3)}
@@ -257,6 +262,25 @@ def test_losses_of_values_and_labels_are_local(name, level, kind, monkeypatch):
 def test_scores_of_layers_below_pass_no_gradient_to_them(kind, monkeypatch):
     rule, batch = rule_of_kind("best", "graph", kind, collaboration=True)
     assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": Head("linear", pool="moments"), "loss": Softmax(smoothing=0.1)},
+        {"score": Head("mlp", pool="max"), "dropout": 0.2},
+        {"edge_dropout": 0.2},
+        {"edge_dropout": 0.2, "conv": "gat", "schedule": "greedy"},
+    ],
+)
+def test_regularisation_and_heads_on_moments_are_local(changes, monkeypatch):
+    method = small("best", "graph", **changes)
+    rule, batch = rule_and_batch(method, "graph")
+    assert losses_of_step(rule, batch, monkeypatch) == [{0}, {1}, {2}]
+    for layer in range(3):
+        before = {k: bits(rule, k) for k in range(3)}
+        assert losses_of_step(rule, batch, monkeypatch, layer=layer) == [{layer}]
+        assert [k for k in range(3) if not same(before[k]["weights"], bits(rule, k)["weights"])] == [layer]
 
 
 @pytest.mark.parametrize("name", ["best", "gff", "symba", "best-goodness", "deeper-forward"])
@@ -299,6 +323,24 @@ def test_weights_of_edge_features_are_trained_in_their_layer(name, level, change
         assert not any(torch.equal(weights[key], after[key]) for key in of_edges)
     other = Batch(**{**vars(batch), "edge_attr": batch.edge_attr.flip(0)})
     assert not torch.allclose(rule.network(batch), rule.network(other))
+
+
+@pytest.mark.parametrize("name", ["best", "best-goodness", "overlapping-pairs", "deep-supervision"])
+def test_layers_of_stacked_networks_are_as_local_as_those_of_one(name, monkeypatch):
+    method = small(name, "graph")
+    alone, batch = rule_and_batch(method, "graph")
+    stack = StackedNetwork([Network(method, batch.x.shape[1], 2, seed=seed) for seed in range(2)])
+    padded = PaddedBatches(GraphSet.of(triangles_or_trees(16)), 2)
+    indices, shape = padded.pad([[torch.arange(8)], [torch.arange(8, 16)]])
+    together = padded.batch(indices[:, 0], shape)
+    kept = torch.ones(3, 2, shape.units, method.hidden_channels, dtype=torch.bool)
+    stack.rows.set(together.nodes, together.real, kept)
+    rule = update_rule(stack.network)
+    assert losses_of_step(rule, together, monkeypatch) == losses_of_step(alone, batch, monkeypatch)
+    for layer in range(3):
+        before = {k: bits(rule, k) for k in range(3)}
+        rule.step(together, layer=layer)
+        assert [k for k in range(3) if not same(before[k]["weights"], bits(rule, k)["weights"])] == [layer]
 
 
 def test_overlapping_pairs_resume_with_the_next_pairs(monkeypatch):

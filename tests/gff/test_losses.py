@@ -42,10 +42,11 @@ def test_softmax_equals_formula():
     assert float(Softmax(2.0)(TRUE, WRONG)) == pytest.approx(expected)
 
 
-def test_softmax_over_all_classes_is_cross_entropy():
-    scores = torch.cat([TRUE[:, None], WRONG], 1)
-    expected = torch.nn.functional.cross_entropy(scores, torch.zeros(5, dtype=torch.int64))
-    assert float(Softmax()(TRUE, WRONG)) == pytest.approx(float(expected))
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_softmax_over_all_classes_is_cross_entropy(smoothing):
+    scores, first = torch.cat([TRUE[:, None], WRONG], 1), torch.zeros(5, dtype=torch.int64)
+    expected = torch.nn.functional.cross_entropy(scores, first, label_smoothing=smoothing)
+    assert float(Softmax(smoothing=smoothing)(TRUE, WRONG)) == pytest.approx(float(expected))
 
 
 def test_squared_error_equals_formula():
@@ -89,6 +90,7 @@ def test_large_scores_have_finite_losses_and_gradients(loss):
     [
         (lambda: Threshold(math.nan), "theta: nan was given, but it must be a number that is finite"),
         (lambda: SymBa(0), "alpha: 0 was given, but it must be a number above zero"),
+        (lambda: Softmax(smoothing=1.0), "smoothing: 1.0 was given, but it must be a number from 0 to below 1"),
         (lambda: Softmax(-1.0), "temperature: -1.0 was given, but it must be a number above zero"),
     ],
 )

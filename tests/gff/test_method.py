@@ -96,7 +96,7 @@ def test_invalid_combinations_raise(parts, message):
         (lambda: ClassGroups(pool="max"), "pool must be one of 'mean', 'sum', got 'max'."),
         (lambda: ClassGroups(3), "of must be one of SumOfSquares(...)"),
         (lambda: Head("deep"), "kind must be one of 'linear', 'mlp', 'conv', got 'deep'."),
-        (lambda: Head(pool="max"), "pool must be one of 'mean', 'sum', got 'max'."),
+        (lambda: Head(pool="min"), "pool must be one of 'mean', 'sum', 'max', 'moments', got 'min'."),
         (lambda: Head(dropout=1), "dropout: 1 was given"),
         (lambda: Embedding(0), "embedding_dim: 0 was given"),
         (lambda: Method().replace(depth=3), "'depth' is not a setting of Method; choose from score, loss, label"),

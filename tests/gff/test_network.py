@@ -259,6 +259,39 @@ def test_checkpointing_leaves_results_unchanged():
     assert_equal(after, after_kept)  # batch normalisation also counts each batch once
 
 
+@pytest.mark.parametrize("conv", ["gin", "gcn", "gat"])
+def test_edge_dropout_ignores_edges_in_training_only(conv):
+    graphs = GraphSet.of(triangles_or_trees(6))
+    batch = graphs.batch(torch.arange(6))
+    network = Network.for_graphs(small("best", "graph", conv=conv, edge_dropout=0.5, normalisation="none"), graphs)
+    plain = Network.for_graphs(small("best", "graph", conv=conv, normalisation="none"), graphs)
+    torch.testing.assert_close(network.layer_scores(batch), plain.layer_scores(batch))
+    layer, topology = network.layer(0).train(), batch.topology(None)
+    drawn = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        drawn.append(layer(batch.x[None], topology))
+    torch.manual_seed(1)
+    thin = topology.thinned(0.5)
+    assert 0 < thin.edge_index.shape[1] < topology.edge_index.shape[1]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    torch.testing.assert_close(drawn[2], layer.eval()(batch.x[None], thin))
+
+
+@pytest.mark.parametrize("schedule", ["backprop", "deep-supervision"])
+def test_accumulated_gradients_equal_those_of_the_whole_batch(schedule, monkeypatch):
+    graphs, found = GraphSet.of(triangles_or_trees(20)), []
+    for parts in (1, 3):
+        parts_of = {"score": Head("mlp"), "normalisation": "layer", "schedule": schedule, "accumulation": parts}
+        network = Network.for_graphs(small("backprop", "graph", **parts_of), graphs)
+        rule = update_rule(network)
+        monkeypatch.setattr(rule.optimisers, "step", lambda _layers: None)  # it would delete the gradients
+        stats = rule.step(graphs.batch(torch.arange(20)))
+        found.append(([weight.grad for weight in network.parameters()], [step.values for step in stats]))
+    torch.testing.assert_close(found[1], found[0])
+
+
 def test_backpropagation_uses_one_loss_of_the_aggregated_scores():
     for layers_used in ("all", "last"):
         graphs = GraphSet.of(triangles_or_trees(12))

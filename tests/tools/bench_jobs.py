@@ -51,6 +51,11 @@ def telling_its_threads(job: Job, root: str | None) -> JobResult:
     return _measured(float(max(pool["num_threads"] for pool in threadpool_info())))
 
 
+def telling_its_gpu(job: Job, root: str | None) -> JobResult:
+    """Return the number of the GPU that the process can see as the accuracy."""
+    return _measured(float(os.environ["CUDA_VISIBLE_DEVICES"]))
+
+
 def telling_what_is_blocked(job: Job, root: str | None) -> JobResult:
     """Return the number of blocked signals (SIGINT, SIGHUP) as the accuracy."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])

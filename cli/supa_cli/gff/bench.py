@@ -12,6 +12,7 @@ from supa_cli.options import CompletedName, Count, Folder, OutputFile
 from supa_cli.progress import progress
 from supa_cli.signals import deferred_interrupts, mark_output_complete, raise_if_interrupted
 from supa_cli.terminal_text import echo
+from supa_cli.training.options import DEVICE, device_of
 
 _ADVICE = (
     "To save time, use fewer --methods, --datasets, --folds or --seeds, or more processes (-j). To resume an "
@@ -58,6 +59,7 @@ _ADVICE = (
 @click.option(
     "-j", "--workers", type=Count(1), default=1, show_default=True, help="Number of processes, with one thread each."
 )
+@DEVICE
 @click.option(
     "--root", type=Folder(exists=True), help="Folder with the raw files of the benchmarks.  [default: download]"
 )
@@ -83,6 +85,7 @@ def command(
     seeds: int,
     reference: str | None,
     workers: int,
+    device: str,
     root: str | None,
     output: str,
     table_file: str | None,
@@ -92,6 +95,9 @@ def command(
 
     Each finished job is one line of the results file. To resume an interrupted run, repeat the command. It skips the
     jobs that the file already contains with the same settings, and repeats failed jobs.
+
+    On a GPU, the folds and seeds of a method on a dataset are trained together where the method supports it. Their
+    results are stored together. The time, memory and energy of each job are then equal shares.
 
     Example: supa gff bench --datasets MUTAG --folds 3 --seeds 1
     """
@@ -109,8 +115,9 @@ def command(
     from supa_gff.bench import runners
     from supa_gff.bench.results import ResultsFile
     from supa_gff.bench.table import REFERENCE, table
-    from supa_gff.bench.worker_pool import run_jobs
+    from supa_gff.bench.worker_pool import run_jobs, visible_gpus
 
+    place = device_of(device)
     try:
         jobs = runners.make_jobs(chosen_sets, chosen, chosen_convs, folds=folds, seeds=seeds)
     except ValueError as error:
@@ -140,7 +147,11 @@ def command(
                 raise_if_interrupted()
                 forecast(done, len(missing))
 
-            failures = run_jobs(missing, file, root=root, workers=workers, progress=update, pause=pause)
+            on_gpu = place == "cuda"
+            failures = run_jobs(
+                missing, file, root=root, workers=workers, device=place, gpus=visible_gpus() if on_gpu else (),
+                group=runners.group_jobs if on_gpu else None, progress=update, pause=pause,
+            )  # fmt: skip
             mark_output_complete()
         results = file.of(jobs)
     page = table(results, reference=reference or REFERENCE)

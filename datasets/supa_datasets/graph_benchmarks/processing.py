@@ -82,7 +82,8 @@ def read_graphs(source: BenchmarkSource, folder: Path) -> list[Any]:
         ValueError: If PyTorch Geometric is not installed.
         Exception: If files are damaged or cannot be downloaded; the type depends on the library that fails.
     """
-    dataset = getattr(_families(), source.family)(str(folder), source.set_name)
+    options = {"use_node_attr": True} if source.node_attributes else {}
+    dataset = getattr(_families(), source.family)(str(folder), source.set_name, **options)
     return [dataset[k] for k in range(len(dataset))]
 
 

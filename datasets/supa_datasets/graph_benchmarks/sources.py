@@ -1,7 +1,7 @@
 """The graph benchmarks by name and their raw files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -20,6 +20,8 @@ class BenchmarkSource:
         raw_files: Names of the required raw files.
         task: ``"graph"`` to classify graphs, ``"node"`` to classify the nodes of one graph.
         optional_files: Names of raw files that only some sets of the family have.
+        node_attributes: Whether the features of the nodes include their attributes, which are numbers, and not only
+            their one-hot labels.
 
     Example:
         >>> from supa_datasets import BENCHMARKS
@@ -36,17 +38,19 @@ class BenchmarkSource:
     raw_files: tuple[str, ...]
     task: Task
     optional_files: tuple[str, ...] = ()
+    node_attributes: bool = False
 
     @property
     def all_files(self) -> tuple[str, ...]:
         """Names of all raw files that the set can have."""
-        return self.raw_files + self.optional_files
+        return tuple(dict.fromkeys(self.raw_files + self.optional_files))
 
 
 _TU_SETS = (
     "AIDS", "BZR", "COLLAB", "COX2", "DD", "DHFR", "ENZYMES", "IMDB-BINARY", "IMDB-MULTI", "MUTAG", "Mutagenicity",
     "NCI1", "NCI109", "PROTEINS", "PTC_MR", "REDDIT-BINARY",
 )  # fmt: skip
+_WITH_ATTRIBUTES = ("ENZYMES", "PROTEINS")
 _TU_FILES = ("A", "graph_indicator", "graph_labels")
 _TU_OPTIONAL = ("node_labels", "node_attributes", "edge_labels", "edge_attributes")
 _PLANETOID_FILES = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
@@ -57,6 +61,9 @@ def _sources() -> list[BenchmarkSource]:
     for n in _TU_SETS:
         needed, optional = (tuple(f"{n}_{part}.txt" for part in parts) for parts in (_TU_FILES, _TU_OPTIONAL))
         sources.append(BenchmarkSource(n, "TUDataset", n, n, needed, "graph", optional))
+        if n in _WITH_ATTRIBUTES:
+            with_attributes = replace(sources[-1], name=f"{n}-attributes", node_attributes=True)
+            sources.append(replace(with_attributes, raw_files=(*needed, f"{n}_node_attributes.txt")))
     for n in ("Cora", "CiteSeer", "PubMed"):
         files = tuple(f"ind.{n.lower()}.{part}" for part in _PLANETOID_FILES)
         sources.append(BenchmarkSource(n, "Planetoid", n, n, files, "node"))

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supa.checks import format_value
@@ -39,19 +39,45 @@ class Job:
 
 @dataclass(frozen=True)
 class Cost:
-    """Time and memory of a job.
+    """Time, memory and energy of a job.
 
     Args:
         wall_seconds: Wall-clock time in seconds.
         cpu_seconds: Processor time of all threads of the process in seconds.
         peak_memory_bytes: Peak memory minus the memory before the job, in bytes.
         device: ``"cpu"``: memory of the process; ``"cuda"``: memory of PyTorch's allocator on the GPU.
+        energy_joules: Energy of the GPU in joules, which includes what other processes used at the same time. None if
+            it is unknown.
+        members: Number of jobs that were trained together as one. The time, memory and energy of a job are equal shares
+            of those of all of them.
+        processes: Number of worker processes of the benchmark that may have used the same device at the same time.
     """
 
     wall_seconds: float
     cpu_seconds: float
     peak_memory_bytes: int
     device: str
+    energy_joules: float | None = None
+    members: int = 1
+    processes: int = 1
+
+    def share(self, members: int) -> "Cost":
+        """Return the share of one of several jobs that were trained together.
+
+        Args:
+            members: Number of jobs.
+
+        Returns:
+            The cost of one job.
+        """
+        return replace(
+            self,
+            wall_seconds=self.wall_seconds / members,
+            cpu_seconds=self.cpu_seconds / members,
+            peak_memory_bytes=self.peak_memory_bytes // members,
+            energy_joules=None if self.energy_joules is None else self.energy_joules / members,
+            members=members,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Measurement of wall-clock time, processor time and peak memory."""
+"""Measurement of wall-clock time, processor time, peak memory and energy."""
 
 import ctypes
 import resource
@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from supa_gff.bench.energy import used_joules
 from supa_gff.bench.jobs import Cost
 
 _STATUS = Path("/proc/self/status")
@@ -20,7 +21,7 @@ class Meter:
     On a GPU, the memory is the peak of PyTorch's allocator. Otherwise it is the growth of the resident memory of the
     process. Unused memory is first returned to the system, as far as the C library supports it, so that measurements
     depend little on previous jobs of the process. Without ``/proc`` the memory is the growth of the lifetime peak of
-    the process, which is a lower bound.
+    the process, which is a lower bound. The energy is that of the GPU, with all of its processes.
     """
 
     def __enter__(self) -> Self:
@@ -33,6 +34,7 @@ class Meter:
             cuda.synchronize()
             cuda.reset_peak_memory_stats()
         self._allocated = 0 if cuda is None else int(cuda.memory_allocated())
+        self._joules = None if cuda is None else used_joules(cuda)
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         return self
 
@@ -44,7 +46,11 @@ class Meter:
         grown = 0 if cuda is None else int(cuda.max_memory_allocated()) - self._allocated
         on_gpu = grown > 0
         memory = grown if on_gpu else max(_memory("VmHWM:") - self._resident, 0)
-        self.cost = Cost(wall, cpu, memory, "cuda" if on_gpu else "cpu")
+        self.cost = Cost(wall, cpu, memory, "cuda" if on_gpu else "cpu", self._energy(cuda) if on_gpu else None)
+
+    def _energy(self, cuda: Any) -> float | None:
+        after = used_joules(cuda)
+        return None if after is None or self._joules is None else after - self._joules
 
 
 def _memory(field: str) -> int:

@@ -18,6 +18,7 @@ from supa.file_lock import open_locked
 from supa.texts import read_json
 from supa_gff.bench.jobs import Cost, Job, JobResult, canonical
 
+_REPEATED = ("machine", "versions")  # null if they are those of the line before
 _FIRST = b'{"dataset": "'  # start of every line, to recognise an incomplete last line
 _PACKAGES = ("supa-showers", "numpy", "scipy", "scikit-learn", "torch", "torch-geometric")
 
@@ -102,6 +103,8 @@ class ResultsFile:
             os.close(self._descriptor)
             raise
         self._results = {result.job: result for result in lines}
+        self._settings = {result.job.settings for result in lines}
+        self._latest = lines[-1] if lines else None
 
     def __enter__(self) -> Self:
         return self
@@ -134,13 +137,25 @@ class ResultsFile:
         before = self._results.get(result.job)
         if before is not None and result.error is not None and before.error == result.error:
             return
-        line = (json.dumps(_to_dict(result), allow_nan=False) + "\n").encode()
+        line = (json.dumps(self._without_repetitions(result), allow_nan=False) + "\n").encode()
         size = os.fstat(self._descriptor).st_size
         if os.write(self._descriptor, line) != len(line):
             os.ftruncate(self._descriptor, size)
             raise OSError(f"{self._path}: a result could not be written. Check whether the disk is full.")
         os.fsync(self._descriptor)
         self._results[result.job] = result
+        self._settings.add(result.job.settings)
+        self._latest = result
+
+    def _without_repetitions(self, result: Result) -> dict[str, Any]:
+        """Return a line in which null stands for what earlier lines contain; it would be most of the file."""
+        line = _to_dict(result)
+        if result.job.settings in self._settings:
+            line["settings"] = None  # settings_hash identifies the line that has them
+        for name in _REPEATED:
+            if self._latest is not None and getattr(self._latest, name) == line[name]:
+                line[name] = None
+        return line
 
     def of(self, jobs: Iterable[Job]) -> list[Result]:
         """Return the results of some jobs.
@@ -187,11 +202,17 @@ def _lines(path: Path) -> tuple[list[Result], int]:
     incomplete = content[size:]
     if not (_FIRST.startswith(incomplete) or incomplete.startswith(_FIRST)):
         raise ValueError(f"{path} is not a file of benchmark results; choose another file.")
-    results = []
-    for number, line in enumerate(content[:size].splitlines(), 1):
+    results: list[Result] = []
+    settings: dict[str, str] = {}
+    for number, text in enumerate(content[:size].splitlines(), 1):
         try:
-            results.append(_from_dict(read_json(line)))
-        except (ValueError, KeyError, TypeError) as error:
+            line = read_json(text)
+            if "settings" in line and line["settings"] is None:
+                line["settings"] = json.loads(settings[line["settings_hash"]])
+            line |= {name: getattr(results[-1], name) for name in _REPEATED if name in line and line[name] is None}
+            results.append(_from_dict(line))
+            settings[_digest(results[-1].job)] = results[-1].job.settings
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(f"{path}, line {number}, is not a benchmark result ({error!r}).") from None
     return results, size
 
@@ -229,6 +250,9 @@ def _from_dict(line: dict[str, Any]) -> Result:
                 float(line["cpu_seconds"]),
                 int(line["peak_memory_bytes"]),
                 str(line["device"]),
+                line.get("energy_joules"),  # files of earlier versions have neither energy nor shares
+                int(line.get("members", 1)),
+                int(line.get("processes", 1)),
             ),
             sizes=(int(line["train_size"]), int(line["valid_size"]), int(line["test_size"])),
         )

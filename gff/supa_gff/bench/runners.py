@@ -1,19 +1,29 @@
 """Creation and execution of jobs."""
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
+import torch
+
 from supa.checks import check_int, check_name
 from supa_datasets import BENCHMARKS, GraphBenchmark, load_benchmark
 from supa_gff.bench.jobs import Job, JobResult, canonical
 from supa_gff.bench.resources import Meter
-from supa_gff.bench.train_and_test import method_settings, train_and_test
+from supa_gff.bench.train_and_test import (
+    can_train_together,
+    method_settings,
+    steps_of,
+    train_and_test,
+    train_and_test_together,
+)
+from supa_gff.data import GraphSet
 from supa_gff.names import CONVOLUTIONS, METHODS
-from supa_learning.folds import SPLIT_SEED, stratified_folds
+from supa_learning.folds import SPLIT_SEED, Fold, stratified_folds
 from supa_learning.graph_baselines import BASELINES, TREES, run_baseline, targets_of
 
 VALID_SHARES: Mapping[str, float] = MappingProxyType({"graph": 0.1, "node": 0.2})
@@ -84,12 +94,62 @@ def prepare(datasets: Iterable[str], root: str | None) -> None:
     _loaded.cache_clear()
 
 
-def run_job(job: Job, root: str | None) -> JobResult:
+def group_jobs(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
+    """Group the jobs whose networks can be trained together: the folds and seeds of a method on a dataset.
+
+    Args:
+        jobs: Jobs to group.
+
+    Returns:
+        The groups, in the order of their first job. Other jobs are alone.
+    """
+    groups: dict[object, list[Job]] = defaultdict(list)
+    for job in jobs:
+        together = job.method in METHODS and can_train_together(job.method, job.conv, BENCHMARKS[job.dataset].task)
+        groups[replace(job, fold=0, seed=0) if together else job, together].append(job)
+    return [tuple(group) for group in groups.values()]
+
+
+def run_together(jobs: Sequence[Job], root: str | None, device: str) -> list[JobResult | str]:
+    """Run the jobs of a group from `group_jobs` at once.
+
+    Folds with different numbers of batches per epoch are trained one group after another.
+
+    Args:
+        jobs: Jobs to run.
+        root: Folder with the raw files of the datasets. None: they are downloaded.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        Result of each job with its share of the cost, or the reason for its failure.
+    """
+    first = jobs[0]
+    benchmark = _loaded(first.dataset, root)
+    folds = _folds(benchmark, first)
+    graphs = _on_device(benchmark, device)
+    groups: dict[tuple[int, ...], list[Job]] = defaultdict(list)
+    for job in jobs:
+        groups[steps_of(folds[job.fold], job.method, job.conv)].append(job)
+    results: dict[Job, JobResult | str] = {}
+    for group in groups.values():
+        own = [folds[job.fold] for job in group]
+        with Meter() as meter:
+            outcomes = train_and_test_together(graphs, own, first.method, first.conv, [job.seed for job in group])
+        cost = meter.cost.share(len(group))
+        if device == "cuda":
+            torch.cuda.empty_cache()  # other processes may need the memory
+        for job, fold, outcome in zip(group, own, outcomes, strict=True):
+            results[job] = outcome if isinstance(outcome, str) else replace(outcome, cost=cost, sizes=_sizes(fold))
+    return [results[job] for job in jobs]
+
+
+def run_job(job: Job, root: str | None, device: str = "cpu") -> JobResult:
     """Run a job: load the dataset, split it, train and test.
 
     Args:
         job: Job to run.
         root: Folder with the raw files of the datasets. None: they are downloaded.
+        device: ``"cpu"`` or ``"cuda"``. Baselines always run on the CPU.
 
     Returns:
         The result with its cost. Loading is not part of the cost.
@@ -98,18 +158,27 @@ def run_job(job: Job, root: str | None) -> JobResult:
         ValueError: If the dataset cannot be loaded, or the method does not support it.
     """
     benchmark = _loaded(job.dataset, root)
-    shares = VALID_SHARES[benchmark.task]
-    all_folds = stratified_folds(targets_of(benchmark), folds=job.folds, seed=SPLIT_SEED, valid_share=shares)
-    fold = all_folds[job.fold]
+    fold = _folds(benchmark, job)[job.fold]
     if job.method in BASELINES:
         _import_baselines()
+    elif device == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # the start of CUDA is not part of the cost
     with Meter() as meter:
         if job.method in BASELINES:
             baseline = run_baseline(benchmark, fold, job.method, seed=job.seed)
             result = JobResult(baseline.test_accuracy, baseline.valid_accuracy, 0, baseline.parameters)
         else:
-            result = train_and_test(benchmark, fold, job.method, job.conv, job.seed)
-    return replace(result, cost=meter.cost, sizes=(len(fold.train), len(fold.valid), len(fold.test)))
+            result = train_and_test(benchmark, fold, job.method, job.conv, job.seed, device)
+    return replace(result, cost=meter.cost, sizes=_sizes(fold))
+
+
+def _folds(benchmark: GraphBenchmark, job: Job) -> tuple[Fold, ...]:
+    shares = VALID_SHARES[benchmark.task]
+    return stratified_folds(targets_of(benchmark), folds=job.folds, seed=SPLIT_SEED, valid_share=shares)
+
+
+def _sizes(fold: Fold) -> tuple[int, int, int]:
+    return len(fold.train), len(fold.valid), len(fold.test)
 
 
 def _fits(method: str, task: str) -> bool:
@@ -128,6 +197,11 @@ def _import_baselines() -> None:
     with suppress(ImportError):  # `run_baseline` raises a clearer error
         for module in ("ensemble", "linear_model", "pipeline", "preprocessing"):
             importlib.import_module(f"sklearn.{module}")
+
+
+@lru_cache(maxsize=1)
+def _on_device(benchmark: GraphBenchmark, device: str) -> GraphSet:
+    return GraphSet.of_benchmark(benchmark).to(device)
 
 
 @lru_cache(maxsize=1)

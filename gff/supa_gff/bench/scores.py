@@ -20,6 +20,10 @@ class Cell:
         test_over_train: Ratio of the mean number of test items to the mean number of training items.
         wall_seconds: Median time of a job in seconds. Pauses of a shared machine affect the median less than the mean.
         memory_bytes: Median peak memory of a job in bytes.
+        energy_joules: Median energy of a job in joules. NaN if it is unknown.
+        parameters: Largest number of trained parameters of a job.
+        seed_deviation: Sample standard deviation over seeds of the mean accuracy over folds. NaN for one seed, or if a
+            fold is missing.
     """
 
     folds: FloatArray
@@ -27,6 +31,9 @@ class Cell:
     test_over_train: float
     wall_seconds: float
     memory_bytes: float
+    energy_joules: float
+    parameters: int
+    seed_deviation: float
 
     @property
     def mean(self) -> float:
@@ -97,21 +104,30 @@ def scores_of(results: Sequence[Result]) -> Scores:
 def _cell(results: Sequence[Result]) -> Cell | None:
     num_folds = results[0].job.folds
     of_fold: list[list[float]] = [[] for _ in range(num_folds)]
-    sizes, costs = [], []
+    of_seed: dict[int, list[float]] = defaultdict(list)
+    sizes, costs, parameters = [], [], []
     # The order of the file depends on the run times of the processes. The rounding of sums must not depend on it.
     for result in sorted(results, key=lambda r: (r.job.fold, r.job.seed)):
         if result.measured is not None:
             of_fold[result.job.fold].append(result.measured.test_accuracy)
+            of_seed[result.job.seed].append(result.measured.test_accuracy)
+            parameters.append(result.measured.parameters)
             sizes.append(result.measured.sizes or (1, 0, 1))
             costs.append(result.measured.cost)
     if not sizes:
         return None
     train, _, test = np.mean(sizes, axis=0)
     known = [cost for cost in costs if cost is not None]
+    joules = [cost.energy_joules for cost in known if cost.energy_joules is not None]
+    complete = len(sizes) == len(results) and len({len(values) for values in of_fold}) == 1
+    means = [np.mean(values) for values in of_seed.values()]
     return Cell(
         folds=np.array([np.mean(values) if values else np.nan for values in of_fold]),
-        complete=len(sizes) == len(results) and len({len(values) for values in of_fold}) == 1,
+        complete=complete,
         test_over_train=float(test / train),
         wall_seconds=float(np.median([cost.wall_seconds for cost in known])) if known else float("nan"),
         memory_bytes=float(np.median([cost.peak_memory_bytes for cost in known])) if known else float("nan"),
+        energy_joules=float(np.median(joules)) if joules else float("nan"),
+        parameters=max(parameters),
+        seed_deviation=float(np.std(means, ddof=1)) if complete and len(means) > 1 else float("nan"),
     )

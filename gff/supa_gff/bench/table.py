@@ -38,7 +38,10 @@ def table(results: Sequence[Result], *, reference: str = REFERENCE) -> str:
     if not results:
         raise ValueError("There are no results yet; run the benchmark first.")
     scores = scores_of(results)
-    parts = [_accuracies(scores), _differences(scores, reference), _failures(results), _conditions(results)]
+    parts = [
+        _accuracies(scores), _differences(scores, reference), _costs(scores, results), _failures(results),
+        _conditions(results),
+    ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -124,13 +127,58 @@ def _differences(scores: Scores, reference: str) -> str:
     return "\n".join(
         [
             f"Difference from {reference} in percentage points. The p-values are two-sided. Single datasets: corrected "
-            "resampled t-test of Nadeau and Bengio (2003) on paired folds, with Holm's correction for "
+            "resampled t-test of Nadeau and Bengio (2003) on paired folds, after averaging seeds, since runs on the "
+            "same fold are not independent, with Holm's correction for "
             f"{counted(len(found), 'test')}. All datasets: Wilcoxon's signed-rank test, with Holm's correction for "
             f"{counted(len(over_sets), 'test')}.",
             "",
             *_markdown(lines),
         ]
     )
+
+
+def _costs(scores: Scores, results: Sequence[Result]) -> str:
+    """Return the table of parameters, time, memory and energy."""
+    lines = [["method", "parameters", "seconds", "MB", "joules", "deviation over seeds"]]
+    for row in scores.rows:
+        cells = [cell for name in scores.sets if (cell := scores.complete(row, name)) is not None]
+        if len(cells) < len(scores.sets):
+            continue
+        counts = sorted({cell.parameters for cell in cells})
+        means = [
+            float(np.mean([getattr(cell, name) / unit for cell in cells]))
+            for name, unit in (
+                ("wall_seconds", 1), ("memory_bytes", 1e6), ("energy_joules", 1), ("seed_deviation", 1),
+            )
+        ]  # fmt: skip
+        parameters = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+        lines.append([_label(row), parameters, *(_NOTHING if np.isnan(mean) else f"{mean:,.3g}" for mean in means)])
+    if len(lines) == 1:
+        return ""
+    text = [
+        "Cost of a job (training and test on one fold): mean over datasets of the median over folds and seeds. The "
+        "last column is the standard deviation over seeds of the mean accuracy over folds, averaged over datasets.",
+        *_sharing(results),
+    ]
+    return "\n".join([" ".join(text), "", *_markdown(lines)])
+
+
+def _sharing(results: Sequence[Result]) -> list[str]:
+    """Return what the costs of jobs have in common with those of other jobs."""
+    costs = [r.measured.cost for r in results if r.measured is not None and r.measured.cost is not None]
+    members, processes = (max((getattr(cost, name) for cost in costs), default=1) for name in ("members", "processes"))
+    shared = []
+    if members > 1:
+        shared.append(
+            f"Up to {members} jobs were trained together; their time, memory and energy are equal shares of those of "
+            "all of them."
+        )
+    if any(cost.processes > 1 and cost.device == "cuda" for cost in costs):
+        shared.append(
+            f"Up to {processes} processes used the GPU at the same time: times are longer than alone, and energies "
+            "include the work of the other processes."
+        )
+    return shared
 
 
 def _reference_of(row: Row, references: Sequence[Row]) -> Row:

@@ -57,7 +57,7 @@ class Layer(nn.Module):
             method.conv, in_channels, channels, norm=norm, deg=deg, edge_channels=edge_channels
         )
         self.norm = _output_norm(method.normalisation, channels)
-        self.dropout = method.dropout
+        self.dropout, self.edge_dropout = method.dropout, method.edge_dropout
         self.scorer = make_scorer(
             method.score, channels, out_channels, level=level, conv=method.conv, norm=norm, deg=deg,
             edge_channels=edge_channels,
@@ -71,7 +71,12 @@ class Layer(nn.Module):
     def prepares(self) -> bool:
         """Whether the result of `prepare` can be cached, because nothing in it is trained or random."""
         learned = self.labelled_input is not None and self.labelled_input.embedding is not None
-        return aggregates(self.conv) and not self.residual and not learned and self.dropout == 0
+        return aggregates(self.conv) and not self.residual and not learned and not self.is_random
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the activations depend on random numbers in training."""
+        return self.dropout > 0 or self.edge_dropout > 0
 
     @property
     def by_node(self) -> bool:
@@ -139,6 +144,8 @@ class Layer(nn.Module):
         Returns:
             (hypotheses, nodes, hidden_channels) float32 activations.
         """
+        if self.training and self.edge_dropout > 0:
+            topology = topology.thinned(self.edge_dropout)
         if prepared is None:
             prepared = self.prepare(x, topology, labels)
         return self.activate(prepared, x, topology, labels)

@@ -18,7 +18,6 @@ from supa_gff.networks import top_down
 from supa_gff.networks.ensemble import Aggregation, aggregate
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.layer import Layer
-from supa_gff.topology import Topology
 
 
 class ScoreNetwork(nn.Module):
@@ -186,9 +185,7 @@ class ScoreNetwork(nn.Module):
             raise ValueError(
                 f"The network expects {counted(self.in_channels, 'feature')} per node, got {batch.x.shape[1]:,}."
             )
-        topology = Topology(
-            batch.edge_index, batch.graph, batch.num_graphs, batch.num_nodes, edge_attr=self._edge_attr(batch)
-        )
+        topology = batch.topology(self._edge_attr(batch))
         x = batch.x[None]
         if self.class_nodes is None:
             return HypothesisBatch(x, topology, labels)
@@ -390,6 +387,8 @@ def _check_task(method: Method, out_channels: int, level: Level) -> None:
         raise ValueError("Level 'link' requires score=PairProduct(), and other levels require another score.")
     if level == "link":
         return
+    if method.accumulation > 1 and level != "graph":
+        raise ValueError("accumulation splits a batch by its graphs, which requires level 'graph'; use 1.")
     if isinstance(method.score, Prototypes) and level != "node":
         raise ValueError(
             "score=Prototypes() requires level 'node', where class nodes are connected to the nodes with known labels."

@@ -97,9 +97,20 @@ class TrainingData:
             yield from [self.train_batch()][first:]
             return
         assert isinstance(self.graphs, GraphSet)
-        order = torch.from_numpy(epoch_order(len(self.train), *key)).to(self.device)
-        for indices in torch.split(self.train[order], self._sizes)[first:]:
+        for indices in self.batch_indices(*key)[first:]:
             yield self.graphs.batch(indices)
+
+    def batch_indices(self, *key: int) -> tuple[Tensor, ...]:
+        """Return the graphs of the training batches of an epoch.
+
+        Args:
+            *key: Integers that determine the order of the graphs.
+
+        Returns:
+            (count,) int64 indices of the graphs of each batch.
+        """
+        order = torch.from_numpy(epoch_order(len(self.train), *key)).to(self.device)
+        return torch.split(self.train[order], self._sizes)
 
     def validation_batches(self) -> Iterator[Batch]:
         """Iterate over the validation batches."""
@@ -118,10 +129,23 @@ class TrainingData:
 
     @property
     def _sizes(self) -> list[int]:
-        full, rest = divmod(len(self.train), self._size)
-        if rest == 1 and full:
-            return [*[self._size] * (full - 1), self._size + 1]  # batch normalisation requires two graphs
-        return [*[self._size] * full, *([rest] if rest else [])]
+        return batch_sizes(len(self.train), self._size)
+
+
+def batch_sizes(count: int, size: int) -> list[int]:
+    """Return the numbers of graphs of the training batches of an epoch.
+
+    Args:
+        count: Number of training graphs.
+        size: Number of graphs per batch.
+
+    Returns:
+        The number of graphs of each batch. The last one is never a single graph, unless it is the only one.
+    """
+    full, rest = divmod(count, size)
+    if rest == 1 and full:
+        return [*[size] * (full - 1), size + 1]  # batch normalisation requires two graphs
+    return [*[size] * full, *([rest] if rest else [])]
 
 
 def _check_indices(name: str, indices: Tensor, graphs: GraphSet) -> None:

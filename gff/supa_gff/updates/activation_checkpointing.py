@@ -28,6 +28,7 @@ def checkpointed(layer: Layer, inputs: HypothesisBatch) -> Tensor:
         inputs.topology,
         inputs.labels,
         use_reentrant=False,
+        preserve_rng_state=layer.is_random,  # a CUDA graph cannot contain the copy of this state
         context_fn=lambda: (nullcontext(), _without_statistics(layer)),
     )
     return h

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from supa_gff.method import Schedule
 from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.updates.backprop import Backprop
+from supa_gff.updates.deep_supervision import DeepSupervision
 from supa_gff.updates.joint import Joint
 from supa_gff.updates.overlapping_pairs import OverlappingPairs
 from supa_gff.updates.rule import UpdateRule
@@ -15,6 +16,7 @@ _RULES: Mapping[Schedule, type[UpdateRule]] = {
     "joint": Joint,
     "overlapping-pairs": OverlappingPairs,
     "backprop": Backprop,
+    "deep-supervision": DeepSupervision,
 }
 
 

@@ -113,20 +113,21 @@ def loss_and_stats(
         ValueError: If the number of unlinked pairs is not a multiple of the number of linked pairs.
     """
     local = network.method.loss
+    share = 1.0 if batch.weights is None else batch.weights.sum()
     if isinstance(local, SquaredError):
-        loss = local(scores, network.standardised(batch.target))
+        loss = local(scores, network.standardised(batch.target)) * share
         unknown = loss * torch.nan
         values = torch.stack([loss, network.values(scores).mean(), unknown, unknown]).detach()
         return loss, LayerStats(layer, values, len(scores))
     if isinstance(local, BinaryCrossEntropy):
         applies = batch.target.view(len(scores), -1) > 0
-        loss = local(scores, applies.float(), network.class_weights)
+        loss = local(scores, applies.float(), network.class_weights) * share
         unknown = loss * torch.nan
         values = torch.stack([loss, unknown, unknown, ((scores > 0) == applies).float().mean()]).detach()
         return loss, LayerStats(layer, values, len(scores))
     positive, negative = _split_scores(network, scores, batch, candidates)
-    weights = None if network.class_weights is None else network.class_weights[batch.target]
-    loss = local(positive, negative, weights)
+    weights = batch.weights if network.class_weights is None else network.class_weights[batch.target]
+    loss = local(positive, negative, weights) * share
     with torch.no_grad():
         best = (positive[:, None] > negative).all(1).float()
         values = torch.stack([loss, positive.mean(), negative.mean(), best.mean()])

@@ -13,10 +13,11 @@ class LayerOptimisers:
 
     Args:
         network: Network to optimise.
+        capturable: Whether a step can be part of a CUDA graph.
     """
 
-    def __init__(self, network: ScoreNetwork) -> None:
-        self._network = network
+    def __init__(self, network: ScoreNetwork, *, capturable: bool = False) -> None:
+        self._network, self._capturable = network, capturable
         self._optimisers: dict[int, torch.optim.Adam] = {}
 
     def optimiser(self, layer: int) -> torch.optim.Adam:
@@ -30,11 +31,12 @@ class LayerOptimisers:
         """
         if layer not in self._optimisers:
             method = self._network.method
+            weights = [weight for weight in self._network.layer(layer).parameters() if weight.requires_grad]
+            rate: float | torch.Tensor = method.learning_rate
+            if self._capturable:  # a graph contains a number, but reads a tensor in each replay
+                rate = torch.tensor(rate, device=weights[0].device)
             self._optimisers[layer] = torch.optim.Adam(
-                [weight for weight in self._network.layer(layer).parameters() if weight.requires_grad],
-                lr=method.learning_rate,
-                weight_decay=method.weight_decay,
-                fused=True,
+                weights, lr=rate, weight_decay=method.weight_decay, fused=True, capturable=self._capturable
             )
         return self._optimisers[layer]
 
@@ -58,7 +60,10 @@ class LayerOptimisers:
         """
         for layer in layers:
             for group in self.optimiser(layer).param_groups:
-                group["lr"] = learning_rate
+                if self._capturable:
+                    group["lr"].fill_(learning_rate)
+                else:
+                    group["lr"] = learning_rate
 
     def release(self, layer: int) -> None:
         """Remove the optimiser of a layer that has finished training.

@@ -59,6 +59,22 @@ def test_a_set_is_loaded_from_a_folder_and_degrees_replace_missing_features(tmp_
     assert benchmark.graphs[1].x.argmax(dim=1).tolist() == [1, 2, 1, 0]  # the isolated node has degree 0
 
 
+def test_attributes_of_nodes_are_features_of_a_benchmark_of_their_own(tmp_path):
+    files = _tu_files("ENZYMES", labels=True)
+    _zip(tmp_path / "ENZYMES.zip", files, "ENZYMES")
+    with pytest.raises(ValueError, match="holds neither"):
+        load_benchmark("ENZYMES-attributes", root=tmp_path, cache=tmp_path / "cache")
+    values = [[k / 2, -k] for k in range(7)]
+    files["ENZYMES_node_attributes.txt"] = "".join(f"{a}, {b}\n" for a, b in values)
+    _zip(tmp_path / "ENZYMES.zip", files, "ENZYMES")
+    graphs = load_benchmark("ENZYMES-attributes", root=tmp_path, cache=tmp_path / "cache").graphs
+    labels = load_benchmark("ENZYMES", cache=tmp_path / "cache").graphs
+    for k, (graph, plain) in enumerate(zip(graphs, labels, strict=True)):
+        own = torch.tensor(values[3 * k : 3 * k + graph.num_nodes])
+        assert torch.equal(graph.x, torch.cat([own, plain.x], 1))
+        assert plain.x.shape[1] == 3
+
+
 def test_large_degrees_share_the_last_feature():
     from supa_datasets.graph_benchmarks import degree_features
 
@@ -105,6 +121,7 @@ def test_mistakes_are_clear_errors(tmp_path, monkeypatch):
     [
         ("MUTAG", 188, 3371, 7, 2),
         ("ENZYMES", 600, 19580, 3, 6),
+        ("ENZYMES-attributes", 600, 19580, 21, 6),
         ("IMDB-MULTI", 1500, 19502, 64, 3),
         ("Cora", 1, 2708, 1433, 7),
         ("CitationFull-Cora_ML", 1, 2995, 2879, 7),

@@ -1,0 +1,186 @@
+"""Modules of a stacked network: each replaces the same module of several networks and has the weights of all of them.
+
+Their parameters and buffers have the names of the modules that they replace, and a first axis: the members.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supa_gff.heads import GoodnessScorer
+from supa_gff.stacked.rows import MemberRows
+
+
+class StackedLinear(nn.Module):
+    """Linear maps of several members.
+
+    Args:
+        parts: Linear map of each member.
+        rows: Rows of the current batch.
+        of_units: Whether the inputs are units; otherwise they are nodes.
+    """
+
+    def __init__(self, parts: Sequence[nn.Linear], rows: MemberRows, of_units: bool) -> None:
+        super().__init__()
+        self._rows, self._of_units = rows, of_units
+        self.weight = _stacked([part.weight for part in parts])
+        self.bias = None if parts[0].bias is None else _stacked([part.bias for part in parts])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the map of each member to its own rows.
+
+        Args:
+            x: (..., in_channels) float32 rows of all members.
+
+        Returns:
+            (..., out_channels) float32.
+        """
+        own, weight = self._rows.rows(self._of_units).split(x), self.weight.transpose(1, 2)
+        if self.bias is None:
+            out = own @ weight
+        elif len(own) == 1:
+            out = torch.baddbmm(self.bias[:, None], own.squeeze(0), weight)
+        else:
+            out = own @ weight + self.bias[:, None]
+        return out.reshape(*x.shape[:-1], -1)
+
+
+class StackedBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of several members, each with the statistics of its own real rows.
+
+    Args:
+        parts: Batch normalisation of each member.
+        rows: Rows of the current batch.
+        of_units: Whether the inputs are units; otherwise they are nodes.
+    """
+
+    def __init__(self, parts: Sequence[nn.BatchNorm1d], rows: MemberRows, of_units: bool) -> None:
+        first = parts[0]
+        super().__init__(first.num_features, first.eps, first.momentum)
+        self._rows, self._of_units = rows, of_units
+        self.weight = _stacked([part.weight for part in parts])
+        self.bias = _stacked([part.bias for part in parts])
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            setattr(self, name, torch.stack([getattr(part, name) for part in parts]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the rows of each member.
+
+        Args:
+            x: (rows, channels) float32 rows of all members.
+
+        Returns:
+            (rows, channels) float32.
+        """
+        running_mean, running_var = self.running_mean, self.running_var
+        assert running_mean is not None
+        assert running_var is not None
+        rows = self._rows.rows(self._of_units)
+        own = rows.split(x)
+        if not self.training:
+            scale = self.weight * (running_var + self.eps).rsqrt()
+            return torch.addcmul((self.bias - running_mean * scale)[:, None], own, scale[:, None]).view(x.shape)
+        out, mean, var = _MaskedBatchNorm.apply(  # type: ignore[no-untyped-call]
+            own, rows.shares, self.weight, self.bias, self.eps
+        )
+        with torch.no_grad():
+            total = rows.counts * len(own)
+            # A checkpointed layer sets the momentum to 0 while it is computed again.
+            running_mean.lerp_(mean, self.momentum or 0.0)
+            running_var.lerp_(var * (total / (total - 1)), self.momentum or 0.0)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        normalised: Tensor = out.view(x.shape)
+        return normalised
+
+
+class StackedDropout(nn.Module):
+    """Dropout of the channels of units, with random numbers from the generator of each member.
+
+    Args:
+        p: Dropout probability.
+        index: Index of this dropout in `MemberRows.kept`.
+        rows: Rows of the current batch.
+    """
+
+    def __init__(self, p: float, index: int, rows: MemberRows) -> None:
+        super().__init__()
+        self.p, self._index, self._rows = p, index, rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply dropout in training.
+
+        Args:
+            x: (units, channels) float32 rows of all members.
+
+        Returns:
+            (units, channels) float32.
+        """
+        if not self.training:
+            return x
+        kept = self._rows.kept
+        assert kept is not None
+        return x * (kept[self._index].view(x.shape) * (1 / (1 - self.p)))
+
+
+class StackedGoodness(GoodnessScorer):
+    """Goodness scores of several members, each with its own scale.
+
+    Args:
+        parts: Scorer of each member.
+        rows: Rows of the current batch.
+    """
+
+    def __init__(self, parts: Sequence[GoodnessScorer], rows: MemberRows) -> None:
+        super().__init__(parts[0].score, parts[0].level)
+        self._rows = rows
+        self.log_scale = _stacked([part.log_scale for part in parts])
+
+    def scaled(self, goodness: Tensor) -> Tensor:
+        """Multiply the goodness of units by the scale of their member; see `GoodnessScorer.scaled`."""
+        own = self._rows.rows(of_units=True).split(goodness)
+        return (own * self.log_scale.exp()[:, None, None]).view(goodness.shape)
+
+
+def _stacked(parts: Sequence[Tensor]) -> nn.Parameter:
+    return nn.Parameter(torch.stack([part.detach() for part in parts]), requires_grad=parts[0].requires_grad)
+
+
+class _MaskedBatchNorm(torch.autograd.Function):
+    """Batch normalisation over the real rows of each member; see `StackedBatchNorm`.
+
+    It is written by hand, since the memory limits the speed on a GPU: the operations of autograd would read and write
+    the activations more often.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, shares: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mean = _mean(x, shares)
+        centred = x - mean[:, None]
+        var = _mean(centred.square(), shares)
+        rate = (var + eps).rsqrt()
+        scale = weight * rate
+        ctx.save_for_backward(centred, shares, rate, scale)
+        ctx.mark_non_differentiable(mean, var)
+        return torch.addcmul(bias[:, None], centred, scale[:, None]), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        centred, shares, rate, scale = ctx.saved_tensors
+        slope = slopes[0]
+        of_bias = slope.sum((0, 2))
+        of_weight = (slope * centred).sum((0, 2)) * rate
+        # Only real rows contribute to the mean and the variance.
+        through = torch.addcmul((scale * of_bias)[:, None], centred, (scale * rate * of_weight)[:, None])
+        of_x = through.mul_(shares * (-1 / len(centred))).addcmul_(slope, scale[:, None])
+        return of_x, None, of_weight, of_bias, None
+
+
+def _mean(x: Tensor, shares: Tensor) -> Tensor:
+    """Return the (members, channels) means over real rows of (copies, members, rows, channels) values."""
+    means = shares.transpose(1, 2) @ x
+    return means.view(means.shape[1], -1) if len(x) == 1 else means.mean((0, 2))
