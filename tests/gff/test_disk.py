@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from supa_gff.disk.kept_inputs import KeptInputs
 from supa_gff.disk.rows import RowStore
 from supa_gff.heads import Head
 from supa_gff.negatives import Hard
-from supa_gff.training import disk_data
+from supa_gff.training import disk_data, pipeline
 from supa_gff.training.disk_data import DiskData
 from supa_learning.processes import Processes
 
@@ -288,13 +289,19 @@ def pipeline_process(rank: int, folder: Path, settings: dict) -> None:
     torch.save({"weights": network.state_dict(), "spans": sorted(spans)}, folder / f"{rank}.pt")
 
 
-def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path):
+def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypatch):
     graph = on_disk(tmp_path / "graph")
     settings = {"layers": 3, "epochs": 5, "score": Head("mlp", dropout=0.5)}
     one = Network.for_graphs(method(**settings), graph)
     train(one, graph, TRAIN, VALID, cache="memory", turns=2)
     other = multiprocessing.get_context("spawn").Process(target=pipeline_process, args=(1, tmp_path, settings))
     other.start()
+
+    def wait(_: float) -> None:
+        other.join(0.02)
+        assert other.exitcode in (None, 0), "the other process failed"
+
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(sleep=wait))
     pipeline_process(0, tmp_path, settings)
     other.join()
     assert other.exitcode == 0
