@@ -128,7 +128,7 @@ class DiskGraph:
         Returns:
             (count,) or (count, columns) targets.
         """
-        return torch.from_numpy(self.target[nodes.numpy()])
+        return torch.from_numpy(self.target[nodes.cpu().numpy()])
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
