@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint as Checkpoint
     from supa_gff.data import Batch as Batch
     from supa_gff.data import GraphSet as GraphSet
+    from supa_gff.disk.graph import DiskGraph as DiskGraph
+    from supa_gff.disk.writing import write_disk_graph as write_disk_graph
     from supa_gff.evaluation import Evaluation as Evaluation
     from supa_gff.evaluation import evaluate as evaluate
     from supa_gff.method import Method as Method
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from supa_gff.splits.standard import split_items as split_items
     from supa_gff.splits.standard import standard_split as standard_split
     from supa_gff.training.data import Pairs as Pairs
+    from supa_gff.training.disk_task import node_scores as node_scores
     from supa_gff.training.tasks import train as train
     from supa_gff.training.tasks import training_task as training_task
     from supa_gff.updates.factory import update_rule as update_rule

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from supa.checks import check_int, format_value
 from supa_gff.data import GraphSet, Level
+from supa_gff.disk.graph import DiskGraph
 from supa_gff.method import Method
 from supa_gff.networks.network import Network
 from supa_gff.shower_encoding import ShowerEncoding
 from supa_gff.splits.standard import Split
+from supa_gff.training.graph_task import GraphTask
 from supa_gff.training.stream_data import StreamData
-from supa_gff.training.tasks import GraphTask
 from supa_learning import checkpoint
 from supa_learning.trainer import Trainer
 
@@ -94,7 +95,7 @@ class Checkpoint(checkpoint.Checkpoint):
         """
         task = trainer.task
         network, graphs = task.network, task.data.graphs
-        if isinstance(graphs, GraphSet):
+        if isinstance(graphs, GraphSet | DiskGraph):
             deg = graphs.deg
         else:
             deg = torch.bincount(torch.bincount(graphs.train.edge_index[1], minlength=graphs.train.num_nodes))

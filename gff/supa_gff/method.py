@@ -72,7 +72,7 @@ class Method(Config):
         epochs: Maximum number of epochs (per layer for greedy training).
         patience: Number of validations without improvement after which training stops (per layer for greedy training).
         validate_every: Number of epochs between two validations.
-        batch_size: Number of graphs per batch.
+        batch_size: Number of graphs per batch, or of nodes of a graph on disk.
         checkpointing: Whether backpropagation recomputes activations instead of storing them. It requires
             ``schedule="backprop"`` or ``"deep-supervision"``.
         accumulation: Number of parts of a batch whose gradients backpropagation computes one after another and adds,

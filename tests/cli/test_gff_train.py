@@ -21,7 +21,7 @@ from benchmark_files import write_citation_full, write_planetoid, write_tu, writ
 from supa_cli import main  # noqa: E402
 from supa_datasets import load_benchmark  # noqa: E402
 from supa_gff.checkpoint import Checkpoint  # noqa: E402
-from supa_gff.training.tasks import GraphTask  # noqa: E402
+from supa_gff.training.graph_task import GraphTask  # noqa: E402
 from supa_gff.updates.rule import UpdateRule  # noqa: E402
 
 SHORT = ["--epochs", "3", "--layers", "2", "--hidden-channels", "8", "--batch-size", "16", "--device", "cpu"]

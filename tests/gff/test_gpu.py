@@ -7,7 +7,18 @@ import pytest
 import torch
 from small_graphs import make_trainer
 
-from supa_gff import PRESETS, Batch, GraphSet, Network, Pairs, preset, update_rule
+from supa_gff import (
+    PRESETS,
+    Batch,
+    GraphSet,
+    Network,
+    Pairs,
+    node_scores,
+    preset,
+    train,
+    update_rule,
+    write_disk_graph,
+)
 from supa_gff.heads import Head
 
 pytestmark = [
@@ -77,6 +88,20 @@ def test_step_equals_step_on_cpu(name: str, level: str) -> None:
     largest = max(float(value.square().mean()) for value in expected.values()) ** 0.5
     for key, value in expected.items():
         assert float((found[key] - value).square().mean()) ** 0.5 < 1e-4 * largest, key
+
+
+def test_training_on_a_graph_on_disk_equals_training_on_cpu(tmp_path) -> None:
+    made = made_up("node")
+    graph = write_disk_graph(tmp_path / "graph", [(made.x, made.target)], [made.edge_index])
+    method = preset("best", "node").replace(
+        schedule="greedy", normalisation="layer", dropout=0.0, score=Head("mlp"), epochs=5, batch_size=16, layers=3
+    )
+    scores = []
+    for device in ("cpu", "cuda"):
+        network = Network.for_graphs(method, graph).to(device)
+        train(network, graph, torch.arange(0, 60), torch.arange(60, 90), cache=tmp_path / device)
+        scores.append(node_scores(network, graph, torch.arange(90, 120)))
+    assert torch.allclose(*scores, rtol=1e-2, atol=1e-2)
 
 
 def test_link_prediction_trains_on_gpu() -> None:

@@ -5,9 +5,10 @@ import re
 
 import pytest
 import torch
-from small_graphs import presets, small, task, triangles_or_trees
+from gradient_graphs import layers_reached, reached
+from small_graphs import make_trainer, presets, small, task, triangles_or_trees, two_communities
 
-from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule
+from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule, write_disk_graph
 from supa_gff.heads import Head
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.losses import Softmax
@@ -51,27 +52,6 @@ def same(a: object, b: object) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return a == b
-
-
-def reached(value: torch.Tensor) -> set[torch.Tensor]:
-    """Return all leaves of the autograd graph of a value."""
-    leaves, seen, waiting = set(), set(), [value.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            leaves.add(node.variable)
-        waiting += [parent for parent, _ in node.next_functions]
-    return leaves
-
-
-def layers_reached(network: Network, value: torch.Tensor) -> set[int]:
-    leaves = reached(value)
-    owner = {p: k for k in range(network.method.layers) for p in network.layer(k).parameters()}
-    assert leaves <= owner.keys()
-    return {owner[leaf] for leaf in leaves}
 
 
 def losses_of_step(
@@ -341,6 +321,34 @@ def test_layers_of_stacked_networks_are_as_local_as_those_of_one(name, monkeypat
         before = {k: bits(rule, k) for k in range(3)}
         rule.step(together, layer=layer)
         assert [k for k in range(3) if not same(before[k]["weights"], bits(rule, k)["weights"])] == [layer]
+
+
+def test_training_on_kept_inputs_on_disk_is_local(tmp_path, monkeypatch):
+    # Two processes in a pipeline are checked in test_disk.py.
+    made = two_communities()
+    graph = write_disk_graph(tmp_path / "graph", [(made.x, made.y)], [made.edge_index])
+    method = small("best", "node", schedule="greedy", normalisation="layer", dropout=0.0, score=Head("mlp"), epochs=4)
+    network = Network.for_graphs(method, graph)
+    trainer = make_trainer(network, graph, torch.arange(0, 40), torch.arange(40, 60), cache="disk", turns=2)
+    rule, update, backward, spans = trainer.task.rule, trainer.task.update, torch.Tensor.backward, []
+
+    def watched_backward(self: torch.Tensor, *args: object, **kwargs: object) -> None:
+        spans.append(layers_reached(network, self))
+        backward(self, *args, **kwargs)
+
+    def watched_update(batch: Batch, learning_rate: float) -> torch.Tensor:
+        layer, first = trainer.state.stage % 3, len(spans)
+        before = {k: bits(rule, k) for k in range(3)}
+        totals = update(batch, learning_rate)
+        assert spans[first:] == [{layer}]
+        assert [k for k in range(3) if not same(before[k], bits(rule, k))] == [layer]
+        assert batch.edge_index.shape == (2, 0)  # no other node
+        return totals
+
+    monkeypatch.setattr(torch.Tensor, "backward", watched_backward)
+    monkeypatch.setattr(trainer.task, "update", watched_update)
+    trainer.run()
+    assert len(spans) == 3 * 4 * 3  # layers, epochs of both passes, batches
 
 
 def test_overlapping_pairs_resume_with_the_next_pairs(monkeypatch):

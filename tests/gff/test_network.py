@@ -13,7 +13,7 @@ from supa_gff.convolutions import CONVOLUTIONS
 from supa_gff.heads import Head
 from supa_gff.losses import SquaredError
 from supa_gff.negatives import Uniform
-from supa_gff.training.tasks import GraphTask
+from supa_gff.training.graph_task import GraphTask
 from supa_gff.updates.rule import UpdateRule
 from supa_learning import Trainer
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from supa_gff.method import Method
     from supa_gff.names import TargetKind
     from supa_gff.splits.standard import Split
-    from supa_gff.training.tasks import GraphTask
+    from supa_gff.training.graph_task import GraphTask
     from supa_learning.trainer import Trainer
 
 _ADVICE = "To save time, use fewer --epochs, --layers or --hidden-channels, or a GPU (--device cuda)."

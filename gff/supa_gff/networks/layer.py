@@ -98,15 +98,24 @@ class Layer(nn.Module):
         """
         if self.labelled_input is not None and labels is not None:
             x = self.labelled_input(x, labels)
-        if self.length:
-            # Only the direction is used. Otherwise a layer could reuse the goodness of the layer below.
-            x = x / (x.norm(dim=2, keepdim=True) + 1e-8)
-        x = self._dropped(x)
+        x = self._dropped(self.scaled(x))
         if not self.prepares:
             # The convolution is not split here, since it may reduce the number of channels before it aggregates.
             return x
         edges = topology.edges(len(x))
         return aggregate(self.conv, x.flatten(0, 1), edges).view(*x.shape[:2], -1)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Divide the input of each node by its length, if the method normalises it.
+
+        Args:
+            x: (..., nodes, channels) float32 input, with injected labels.
+
+        Returns:
+            Input of the same shape.
+        """
+        # Only the direction is used. Otherwise a layer could reuse the goodness of the layer below.
+        return x / (x.norm(dim=-1, keepdim=True) + 1e-8) if self.length else x
 
     def activate(self, prepared: Tensor, x: Tensor, topology: Topology, labels: Tensor | None) -> Tensor:
         """Compute the trained part of the layer.

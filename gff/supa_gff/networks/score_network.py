@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from supa.checks import check_int, counted
 from supa_gff.checks import one_of
 from supa_gff.data import Batch, GraphSet, Level
+from supa_gff.disk.graph import DiskGraph
 from supa_gff.heads import PairProduct, Prototypes
 from supa_gff.label_injection import VirtualNodes, join_class_nodes
 from supa_gff.losses import Threshold
@@ -78,12 +79,14 @@ class ScoreNetwork(nn.Module):
             self.set_layer_mask(method.layers - 1, method.layers)
 
     @classmethod
-    def for_graphs(cls, method: Method, graphs: GraphSet, *, train: Tensor | None = None, seed: int = 0) -> Self:
+    def for_graphs(
+        cls, method: Method, graphs: GraphSet | DiskGraph, *, train: Tensor | None = None, seed: int = 0
+    ) -> Self:
         """Return a new network with the numbers of inputs and outputs of a set of graphs.
 
         Args:
             method: How the network is built, scored and trained.
-            graphs: Set of graphs.
+            graphs: Set of graphs, or a graph on disk.
             train: (count,) int64 indices of the training graphs, or of the training nodes of a single graph. The layers
                 of a regression network are then trained on targets with mean 0 and standard deviation 1 over these
                 items; predictions have the unit of the targets. None: the layers are trained on the targets themselves.
@@ -358,7 +361,32 @@ class ScoreNetwork(nn.Module):
             inputs = self.detach_to_next(inputs, h)
 
 
-def check_kind(method: Method, graphs: GraphSet) -> None:
+def check_fits(network: ScoreNetwork, graphs: GraphSet | DiskGraph) -> None:
+    """Check that a network has the inputs, outputs and targets of graphs.
+
+    Args:
+        network: The network.
+        graphs: Graphs.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    check_kind(network.method, graphs)
+    if network.edge_channels != graphs.num_edge_features:
+        raise ValueError(
+            f"The network has {counted(network.edge_channels, 'feature')} per edge, but the graphs have "
+            f"{graphs.num_edge_features:,}. Use Network.for_graphs."
+        )
+    expected = (graphs.level, graphs.num_features, graphs.num_outputs)
+    if (network.level, network.in_channels, network.out_channels) != expected:
+        raise ValueError(
+            f"The network has {counted(network.in_channels, 'feature')}, {counted(network.out_channels, 'output')} "
+            f"and {network.level} level, but the graphs have {counted(graphs.num_features, 'feature')}, "
+            f"{counted(graphs.num_outputs, 'output')} and {graphs.level} level. Use Network.for_graphs."
+        )
+
+
+def check_kind(method: Method, graphs: GraphSet | DiskGraph) -> None:
     """Check that the loss of a method fits the kind of the targets.
 
     Args:

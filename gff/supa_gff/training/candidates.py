@@ -7,6 +7,7 @@ from torch import Tensor
 
 from supa_gff.data import Batch, GraphSet
 from supa_gff.training.data import TrainingData
+from supa_gff.training.disk_data import DiskData
 from supa_gff.training.stream_data import StreamData
 from supa_gff.updates.rule import UpdateRule
 
@@ -19,7 +20,7 @@ class CandidateSampler:
         data: Training data.
     """
 
-    def __init__(self, rule: UpdateRule, data: TrainingData | StreamData) -> None:
+    def __init__(self, rule: UpdateRule, data: TrainingData | StreamData | DiskData) -> None:
         self._rule, self._data = rule, data
         self.fixed: Tensor | None = None
         """(items, candidates) int64 labels of all items, if the method draws them once. None before the first draw."""

@@ -1,161 +1,32 @@
 """Training tasks for networks: joint and greedy training."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar, get_args
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from supa.checks import counted
 from supa_gff.checks import one_of
 from supa_gff.data import Batch, GraphSet
+from supa_gff.disk.graph import DiskGraph
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.networks.network import Network
-from supa_gff.networks.score_network import check_kind
+from supa_gff.networks.score_network import check_fits
 from supa_gff.shower_stream import ShowerGraphStream
-from supa_gff.training.candidates import CandidateSampler
 from supa_gff.training.data import Pairs, TrainingData
+from supa_gff.training.disk_task import DiskTask, FolderWriter
+from supa_gff.training.graph_task import GraphTask, layer_part
 from supa_gff.training.scoring import (
     all_metrics,
-    choose_layers,
-    layer_metrics,
     scores_and_targets,
     validation_score,
 )
 from supa_gff.training.stream_data import StreamData
 from supa_gff.updates.activation_cache import ActivationCache, CacheLocation, GraphSetCache, SingleGraphCache
-from supa_gff.updates.factory import update_rule
 from supa_gff.updates.loss_stats import mean_figures, sum_stats
 from supa_learning.processes import Processes
-from supa_learning.schedules import StepDecay
-from supa_learning.task import Figures, TrainingTask, Validation
+from supa_learning.task import Figures, Validation
 from supa_learning.trainer import Callback, Trainer
-
-NETWORK = "network"
-"""Name of the combined layers in the training statistics."""
-
-
-def layer_part(layer: int) -> str:
-    """Return the name of a layer in the training statistics.
-
-    Args:
-        layer: Index of the layer, from 0.
-
-    Returns:
-        Name of the layer, for example ``"layer0"``.
-    """
-    return f"layer{layer}"
-
-
-class GraphTask(TrainingTask[Batch]):
-    """Task that trains all layers of a network in each step.
-
-    Args:
-        network: Network to train, on the device of the graphs.
-        data: Training data.
-        seed: Random seed of the training. The seed of `Network` determines the initial weights.
-    """
-
-    not_finite: ClassVar[str] = (
-        "training diverged (use a lower learning_rate or a normalisation), the validation pairs are all linked or "
-        "all unlinked, or each label applies to all or to none of the validation items"
-    )
-
-    def __init__(self, network: Network, data: TrainingData | StreamData, *, seed: int) -> None:
-        method = network.method
-        super().__init__(
-            network,
-            seed=seed,
-            epochs=method.epochs,
-            patience=method.patience,
-            validate_every=method.validate_every,
-            schedule=StepDecay(method.learning_rate, method.lr_step_size),
-            processes=Processes(device=data.device),
-        )
-        self.network, self.data = network, data
-        self.rule = update_rule(network)
-        self.candidates = CandidateSampler(self.rule, data)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of training batches per epoch."""
-        return self.data.num_batches
-
-    @property
-    def units(self) -> int:
-        """Number of training graphs, nodes or pairs."""
-        return self.data.units
-
-    @contextmanager
-    def session(self) -> Iterator[None]:
-        """End the thread of a stream after the training."""
-        try:
-            yield
-        finally:
-            if isinstance(self.data, StreamData):
-                self.data.stream.close()
-
-    def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
-        """Iterate over the training batches of an epoch; see `TrainingTask.batches`."""
-        return self.data.batches(first, self.seed, stage, epoch)
-
-    def update(self, batch: Batch, learning_rate: float) -> Tensor:
-        """Update all layers; see `TrainingTask.update`.
-
-        Args:
-            batch: Training batch.
-            learning_rate: Learning rate of the step.
-
-        Returns:
-            (losses, 5) float64: the statistics of each loss, summed over units, and the number of units.
-        """
-        self.rule.optimisers.set_learning_rate(range(self.network.method.layers), learning_rate)
-        return sum_stats(self.rule.step(batch, candidates=self.candidates.draw(batch)))
-
-    def figures(self, totals: Tensor) -> Figures:
-        """Return the mean statistics of each loss; see `TrainingTask.figures`."""
-        single = len(totals) < self.network.method.layers
-        names = [NETWORK] if single else [layer_part(layer) for layer in range(len(totals))]
-        return dict(zip(names, mean_figures(totals), strict=True))
-
-    def validation_batches(self) -> Iterator[Batch]:
-        """Iterate over the validation batches."""
-        return self.data.validation_batches()
-
-    def validate(self, batches: Iterable[Batch]) -> Validation:
-        """Evaluate the network on the validation batches; see `TrainingTask.validate`."""
-        network = self.network
-        scores, target = network.scores_of(batches)
-        together = network.aggregate(scores)
-        figures = {layer_part(layer): layer_metrics(network, part, target) for layer, part in enumerate(scores)}
-        figures[NETWORK] = all_metrics(network, together, target)
-        return Validation(validation_score(network, together, target), figures)
-
-    def end(self) -> None:
-        """Select the layers to use for prediction, if ``layers_used="chosen"``."""
-        if self.network.method.layers_used == "chosen":
-            choose_layers(self.network, *self.network.scores_of(self.validation_batches()))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the update rule, the candidate labels that are drawn once, and the state of a stream."""
-        stream = {"stream": self.data.stream.state_dict()} if isinstance(self.data, StreamData) else {}
-        return {"rule": self.rule.state_dict(), "candidates": self.candidates.fixed} | stream
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state.
-
-        Args:
-            state: Result of `state_dict`.
-
-        Raises:
-            ValueError: If the state belongs to another stream.
-        """
-        if isinstance(self.data, StreamData):
-            self.data.stream.load_state_dict(state["stream"])
-        self.rule.load_state_dict(state["rule"])
-        fixed = state["candidates"]
-        self.candidates.fixed = None if fixed is None else fixed.to(self.device)
 
 
 class GreedyTask(GraphTask):
@@ -169,6 +40,8 @@ class GreedyTask(GraphTask):
         seed: Random seed of the training.
         cache: Location of the activation cache: ``"memory"`` or ``"disk"``.
     """
+
+    data: TrainingData | StreamData
 
     def __init__(self, network: Network, data: TrainingData | StreamData, *, seed: int, cache: CacheLocation) -> None:
         super().__init__(network, data, seed=seed)
@@ -261,12 +134,14 @@ class GreedyTask(GraphTask):
 
 def training_task(
     network: Network,
-    graphs: GraphSet | Pairs | ShowerGraphStream,
+    graphs: GraphSet | Pairs | ShowerGraphStream | DiskGraph,
     train: Tensor | None = None,
     valid: Tensor | None = None,
     *,
     seed: int = 0,
     cache: CacheLocation = "memory",
+    turns: int = 1,
+    processes: Processes | None = None,
 ) -> GraphTask:
     """Return the training task of a network, for `supa_learning.Trainer`.
 
@@ -274,13 +149,15 @@ def training_task(
 
     Args:
         network: Network to train, on the device of the graphs.
-        graphs: Set of graphs, `Pairs` at link level, or a `ShowerGraphStream`. On a stream, greedy training computes
-            the layers below in each step.
+        graphs: Set of graphs, `Pairs` at link level, a `ShowerGraphStream`, or a `DiskGraph`. On a stream, greedy
+            training computes the layers below in each step. On a graph on disk, the device is that of the network.
         train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for `Pairs` and
             streams.
         valid: (count,) int64 validation indices, by which epochs and layers are selected. None for `Pairs` and streams.
         seed: Random seed of the training. The seed of `Network` determines the initial weights.
-        cache: Location of the activation cache of greedy training: ``"memory"`` or ``"disk"``.
+        cache: Location of the activation cache of greedy training; see `train`.
+        turns: Number of passes over the layers of a graph on disk; see `train`.
+        processes: Processes that train a graph on disk in a pipeline; see `train`.
 
     Returns:
         The task.
@@ -303,7 +180,12 @@ def training_task(
         >>> len(state.history)
         3
     """
-    one_of(get_args(CacheLocation), "cache", cache)
+    if not isinstance(cache, Path):
+        one_of(("memory", "disk"), "cache", cache)
+    if isinstance(graphs, DiskGraph):
+        return DiskTask(network, graphs, train, valid, seed=seed, cache=cache, turns=turns, processes=processes)
+    if isinstance(cache, Path) or turns != 1 or processes is not None:
+        raise ValueError("A folder for cache, turns and processes require a DiskGraph; write_disk_graph writes one.")
     method = network.method
     data: TrainingData | StreamData
     if isinstance(graphs, ShowerGraphStream):
@@ -312,19 +194,7 @@ def training_task(
     else:
         data = TrainingData(graphs, train, valid, method.batch_size)
     if isinstance(graphs, GraphSet):
-        check_kind(method, graphs)
-        if network.edge_channels != graphs.num_edge_features:
-            raise ValueError(
-                f"The network has {counted(network.edge_channels, 'feature')} per edge, but the graphs have "
-                f"{graphs.num_edge_features:,}. Use Network.for_graphs."
-            )
-        expected = (graphs.level, graphs.num_features, graphs.num_outputs)
-        if (network.level, network.in_channels, network.out_channels) != expected:
-            raise ValueError(
-                f"The network has {counted(network.in_channels, 'feature')}, {counted(network.out_channels, 'output')} "
-                f"and {network.level} level, but the graphs have {counted(graphs.num_features, 'feature')}, "
-                f"{counted(graphs.num_outputs, 'output')} and {graphs.level} level. Use Network.for_graphs."
-            )
+        check_fits(network, graphs)
     if method.schedule == "greedy":
         return GreedyTask(network, data, seed=seed, cache=cache)
     return GraphTask(network, data, seed=seed)
@@ -332,12 +202,14 @@ def training_task(
 
 def train(
     network: Network,
-    graphs: GraphSet | Pairs | ShowerGraphStream,
+    graphs: GraphSet | Pairs | ShowerGraphStream | DiskGraph,
     train: Tensor | None = None,
     valid: Tensor | None = None,
     *,
     seed: int = 0,
     cache: CacheLocation = "memory",
+    turns: int = 1,
+    processes: Processes | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Trainer[GraphTask]:
     """Train a network.
@@ -346,13 +218,20 @@ def train(
 
     Args:
         network: Network to train, on the device of the graphs.
-        graphs: Set of graphs, `Pairs` at link level, or a `ShowerGraphStream`. On a stream, greedy training computes
-            the layers below in each step.
+        graphs: Set of graphs, `Pairs` at link level, a `ShowerGraphStream`, or a `DiskGraph`. On a stream, greedy
+            training computes the layers below in each step. On a graph on disk, the device is that of the network.
         train: (count,) int64 training indices: of graphs, or of the nodes of a single graph. None for `Pairs` and
             streams.
         valid: (count,) int64 validation indices, by which epochs and layers are selected. None for `Pairs` and streams.
         seed: Random seed of the training. The seed of `Network` determines the initial weights.
-        cache: Location of the activation cache of greedy training: ``"memory"`` or ``"disk"``.
+        cache: Location of the activation cache of greedy training: ``"memory"``, or ``"disk"`` for temporary files. For
+            a graph on disk also a folder (a ``Path``), which is created: a call with the same arguments then continues
+            after an interruption, and returns at once after the end.
+        turns: For a graph on disk: number of passes over the layers. In each pass a layer is trained for its share of
+            the epochs, and the inputs of the layers above are computed again. One pass is usual greedy training.
+        processes: For a graph on disk: processes that train the layers in a pipeline, from
+            `supa_learning.torchrun_processes`. Each trains some consecutive layers in each pass, while the others train
+            theirs in earlier or later passes. The result is the same as that of one process with as many turns.
         callbacks: Callbacks of the trainer; see `supa_learning.Callback`.
 
     Returns:
@@ -375,7 +254,9 @@ def train(
         >>> float((network.predict(test) == test.target).float().mean())
         1.0
     """
-    task = training_task(network, graphs, train, valid, seed=seed, cache=cache)
+    task = training_task(network, graphs, train, valid, seed=seed, cache=cache, turns=turns, processes=processes)
     trainer = Trainer(task, callbacks=callbacks)
+    if isinstance(cache, Path):
+        trainer.callbacks.append(FolderWriter(trainer, cache))
     trainer.run()
     return trainer

@@ -19,7 +19,8 @@ from supa_gff.topology import Topology
 from supa_gff.updates.loss_stats import LayerStats
 from supa_gff.updates.rule import UpdateRule
 
-CacheLocation = Literal["memory", "disk"]
+CacheLocation = Literal["memory", "disk"] | Path
+"""Where the inputs are kept. A folder is for a graph on disk only, and keeps them if the process is killed."""
 
 _BLOCK_EDGES = 1_000_000
 """Approximate number of edges per block when a layer processes the whole set."""

@@ -1,0 +1,356 @@
+"""Tests of graphs on disk: their files, kept inputs, training, interruptions, and layers in a pipeline."""
+
+import json
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from gradient_graphs import layers_reached
+from small_graphs import OnEpoch, small, two_communities
+
+from supa_gff import DiskGraph, GraphSet, Network, node_scores, preset, train, update_rule, write_disk_graph
+from supa_gff.disk import kept_inputs, writing
+from supa_gff.disk.kept_inputs import KeptInputs
+from supa_gff.disk.rows import RowStore
+from supa_gff.heads import Head
+from supa_gff.negatives import Hard
+from supa_gff.training import disk_data, pipeline
+from supa_gff.training.disk_data import DiskData
+from supa_learning.processes import Processes
+
+NODES = 300
+TRAIN, VALID, TEST = (torch.arange(k, NODES, 3) for k in range(3))
+
+
+def data():
+    """Return two communities with self-loops and repeated edges."""
+    made = two_communities(NODES)
+    loops = torch.arange(20).expand(2, -1)
+    made.edge_index = torch.cat([made.edge_index, loops, made.edge_index[:, :30]], 1)
+    return made
+
+
+def on_disk(folder, made=None) -> DiskGraph:
+    made = data() if made is None else made
+    nodes = list(zip(made.x.split(70), made.y.split(70), strict=True))
+    return write_disk_graph(folder, nodes, made.edge_index.split(1000, 1))
+
+
+def method(**changes):
+    settings = {
+        "schedule": "greedy", "normalisation": "layer", "dropout": 0.0, "score": Head("linear"), "epochs": 4,
+        "batch_size": 32, "layers_used": "chosen",
+    }  # fmt: skip
+    return small("best", "node", **settings | changes)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Use blocks of 37 rows and stripes of 50 sources, for 16 channels."""
+    monkeypatch.setattr(kept_inputs, "_BLOCK_BYTES", 4 * 16 * 37)
+    monkeypatch.setattr(kept_inputs, "_STRIPE_BYTES", 4 * 16 * 50)
+    monkeypatch.setattr(kept_inputs, "_PASS_ROWS", 20)
+
+
+def assert_close(a: Network, b: Network, **tolerance: float) -> None:
+    for (name, x), (_, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+        assert torch.allclose(x.double(), y.double(), **tolerance), name
+
+
+def assert_same(a: Network, b: Network) -> None:
+    assert_close(a, b, rtol=0, atol=0)
+
+
+def test_graph_has_the_edges_in_order_of_target_and_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_PARTS", 3)
+    monkeypatch.setattr(writing, "_SORTED_EDGES", 40)  # files are distributed again, down to single nodes
+    made = data()
+    graph = on_disk(tmp_path / "graph", made)
+    target = np.repeat(np.arange(NODES), np.diff(graph.offset))
+    source, goal = made.edge_index.numpy()
+    order = np.lexsort([source, goal])
+    assert np.array_equal(np.stack([graph.sources, target]), made.edge_index.numpy()[:, order])
+    assert np.array_equal(graph.features, made.x.numpy())
+    assert torch.equal(graph.targets_of(TEST), made.y[TEST])
+    assert torch.equal(graph.deg, GraphSet.of([made], level="node").deg)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph"]
+    assert (
+        graph.checksum == DiskGraph(tmp_path / "graph").checksum != on_disk(tmp_path / "b", two_communities()).checksum
+    )
+
+
+X, Y, EDGES = torch.ones(4, 2), torch.tensor([0, 1, 0, 1]), torch.tensor([[0, 1], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "message"),
+    [
+        ([(X, Y)], [EDGES, EDGES + 2], "Block 1 of the edges has nodes from 2 to 4, but there are 4 nodes"),
+        ([(X, Y)], [EDGES - 1], "nodes from -1 to 1"),
+        ([(X, Y)], [EDGES.float()], r"must have integers of shape \(2, edges\), got float32"),
+        ([(X, Y)], [EDGES.t()[:1]], r"of shape \(1, 2\)"),
+        ([(X, Y), (X * float("nan"), Y)], [], "Block 1 of the nodes: the features of row 0 contain NaN"),
+        ([(X.numpy().astype(str), Y)], [], "features must be numbers"),
+        ([(X, Y[:3])], [], "features of 4 nodes, but targets of 3"),
+        ([(X, Y), (X[:, :1], Y)], [], "Block 1 of the nodes has 1 feature"),
+        ([(X, Y.numpy().astype(str))], [], "targets must be"),
+        ([(X, Y - 1)], [], "classes must be at least 0, but one is -1"),
+        ([], [], "There are no nodes"),
+    ],
+)
+def test_bad_blocks_raise_and_leave_no_files(nodes, edges, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_disk_graph(tmp_path / "graph", nodes, edges)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_folders_raise(tmp_path):
+    graph = on_disk(tmp_path / "graph")
+    with pytest.raises(FileExistsError, match="it exists; choose another folder"):
+        on_disk(tmp_path / "graph")
+    with pytest.raises(FileNotFoundError, match="there is no such file; write_disk_graph writes"):
+        DiskGraph(tmp_path)
+    sources = graph.path / "sources.bin"
+    sources.write_bytes(sources.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"sources.bin: it has [\d,]+ bytes, but the manifest requires"):
+        DiskGraph(graph.path)
+    manifest = json.loads((graph.path / "manifest.json").read_text())
+    (graph.path / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
+    with pytest.raises(ValueError, match="its version is 2, but this program reads version 1"):
+        DiskGraph(graph.path)
+
+
+@pytest.mark.parametrize("conv", ["gcn", "gin", "sage", "graph"])
+@pytest.mark.parametrize("normalisation", ["layer", "length"])
+def test_kept_inputs_equal_those_in_memory(conv, normalisation, tmp_path, small_blocks):
+    made = data()
+    graph, in_memory = on_disk(tmp_path / "graph", made), GraphSet.of([made], level="node")
+    network = Network.for_graphs(method(conv=conv, normalisation=normalisation), graph).eval()
+    kept, inputs = KeptInputs(network, graph, "disk"), network.inputs(in_memory.batch(TRAIN), None)
+    for index in range(3):
+        layer = network.layer(index)
+        wanted = layer.prepare(inputs.x, inputs.topology, None)[0]
+        assert torch.allclose(torch.from_numpy(kept.prepared(index)), wanted, rtol=1e-5, atol=1e-5)
+        inputs = network.detach_to_next(inputs, layer(inputs.x, inputs.topology))
+
+
+def test_kept_inputs_do_not_depend_on_blocks_and_threads(tmp_path, monkeypatch):
+    graph = on_disk(tmp_path / "graph")
+    network = Network.for_graphs(method(), graph)
+    whole = KeptInputs(network, graph, "memory").prepared(2).copy()
+    for bytes_, threads in ((4 * 16 * 7, 1), (4 * 16 * 100, 3)):
+        monkeypatch.setattr(kept_inputs, "_BLOCK_BYTES", bytes_)
+        monkeypatch.setattr(kept_inputs, "_STRIPE_BYTES", bytes_)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert np.array_equal(KeptInputs(network, graph, "memory").prepared(2), whole)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"conv": "sage", "score": Head("mlp")}, {"conv": "gin", "normalisation": "length"}]
+)
+def test_training_on_all_rows_equals_training_in_memory(changes, tmp_path, small_blocks):
+    made = data()
+    graph, in_memory = on_disk(tmp_path / "graph", made), GraphSet.of([made], level="node")
+    settings = method(**{"batch_size": NODES, "layers_used": "all", **changes})
+    one, other = Network.for_graphs(settings, in_memory), Network.for_graphs(settings, graph)
+    a = train(one, in_memory, TRAIN, VALID)
+    b = train(other, graph, TRAIN, VALID, cache="disk")
+    assert [x.score for x in a.state.history] == pytest.approx([x.score for x in b.state.history], abs=1e-6)
+    assert_close(one, other, rtol=1e-4, atol=1e-5)
+    wanted = one.layer_scores(in_memory.batch(TEST.flip(0)))
+    assert torch.allclose(node_scores(other, graph, TEST.flip(0)), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_training_equals_the_same_batches_in_memory(tmp_path, small_blocks):
+    made = data()
+    graph, in_memory = on_disk(tmp_path / "graph", made), GraphSet.of([made], level="node")
+    settings = method(epochs=3, validate_every=3, layers_used="all")  # the last weights are the best ones
+    network, other = Network.for_graphs(settings, graph), Network.for_graphs(settings, graph)
+    train(network, graph, TRAIN, VALID, seed=5, cache="disk")
+    rule, order = update_rule(other), DiskData(graph, TRAIN, VALID, 32, torch.device("cpu"))
+    order.inputs = np.zeros((NODES, 1), np.float32)
+    inputs = other.inputs(in_memory.batch(TRAIN), None)
+    for index in range(3):
+        layer = other.layer(index)
+        prepared = layer.prepare(inputs.x, inputs.topology, None)
+        for epoch in range(3):
+            for batch in order.batches(0, 5, 0, index, epoch):
+                whole = in_memory.batch(batch.node_indices)
+                rule.update_layer(index, inputs, whole, None, prepared=prepared)
+        inputs = other.detach_to_next(inputs, layer(inputs.x, inputs.topology))
+    assert_close(network, other, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_an_epoch_are_read_in_shuffled_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_data, "_RUN", 5)
+    monkeypatch.setattr(disk_data, "_RUNS", 4)
+    order = DiskData(on_disk(tmp_path / "graph"), TRAIN, VALID, 16, torch.device("cpu"))
+    order.inputs = np.zeros((NODES, 1), np.float32)
+    rows = [batch.node_indices for batch in order.batches(0, 1, 2)]
+    assert [len(part) for part in rows] == [16] * 6 + [4]
+    assert order.num_batches == 7
+    assert torch.equal(torch.cat(rows).sort().values, TRAIN)
+    assert len({int(row) // 15 for row in torch.cat(rows)[:20]}) == 4  # four runs of five training rows
+    later = [batch.node_indices for batch in order.batches(3, 1, 2)]
+    assert torch.equal(torch.cat(rows[3:]), torch.cat(later))
+    assert not torch.equal(rows[0], next(order.batches(0, 1, 3)).node_indices)
+
+
+def test_kept_location_does_not_change_the_result(tmp_path):
+    graph = on_disk(tmp_path / "graph")
+    settings = method(score=Head("mlp", dropout=0.5), negatives=Hard())
+    networks = [Network.for_graphs(settings, graph) for _ in range(3)]
+    for network, cache in zip(networks, ("memory", "disk", tmp_path / "work"), strict=True):
+        train(network, graph, TRAIN, VALID, cache=cache)
+    assert_same(networks[0], networks[1])
+    assert_same(networks[0], networks[2])
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["training-0.pt"]
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_killed_training_continues_with_finished_blocks(tmp_path, monkeypatch, small_blocks):
+    graph = on_disk(tmp_path / "graph")
+    settings = method(score=Head("mlp", dropout=0.5))
+    whole = Network.for_graphs(settings, graph)
+    train(whole, graph, TRAIN, VALID, cache="disk")
+    blocks, write = [], RowStore.write
+    limit = 0
+
+    def watched(self, start, values):
+        if len(blocks) == limit:
+            raise KilledError
+        blocks.append((self.content, start))
+        write(self, start, values)
+
+    def after_epoch(_, epoch):
+        if (epoch.stage, epoch.epoch) == (1, 2):
+            raise KilledError
+
+    monkeypatch.setattr(RowStore, "write", watched)
+    # The inputs of the first layer have 5 blocks, and those of others 9 blocks of activations and 9 more.
+    for limit in (3, 9, 17):  # noqa: B007  # the limit is read by `watched`
+        with pytest.raises(KilledError):
+            train(Network.for_graphs(settings, graph), graph, TRAIN, VALID, cache=tmp_path / "work")
+    limit = 10**9
+    network = Network.for_graphs(settings, graph)
+    with pytest.raises(KilledError):
+        train(network, graph, TRAIN, VALID, cache=tmp_path / "work", callbacks=[OnEpoch(after_epoch)])
+    network = Network.for_graphs(settings, graph)
+    trainer = train(network, graph, TRAIN, VALID, cache=tmp_path / "work")
+    assert len(blocks) == len(set(blocks))
+    assert len(blocks) == 5 + 4 * 9
+    assert_same(network, whole)
+    assert len(trainer.state.history) == 12
+    again = Network.for_graphs(settings, graph)
+    assert train(again, graph, TRAIN, VALID, cache=tmp_path / "work").state.finished
+    assert_same(again, whole)
+    with pytest.raises(ValueError, match=r"training-0.pt: it belongs to another training"):
+        train(Network.for_graphs(settings, graph), graph, TRAIN, VALID, seed=1, cache=tmp_path / "work")
+
+
+def test_damaged_and_other_rows_are_computed_again(tmp_path):
+    rows = np.arange(20, dtype=np.float32).reshape(10, 2)
+    store = RowStore(tmp_path, "rows", (10, 2), "a", 4)
+    for start, end in list(store.missing())[:2]:
+        store.write(start, rows[start:end])
+    assert list(RowStore(tmp_path, "rows", (10, 2), "a", 4).missing()) == [(8, 10)]
+    with (tmp_path / "rows.journal").open("a") as file:
+        file.write("[8, 12")  # an incomplete line
+    store.values[5] = 0
+    damaged = RowStore(tmp_path, "rows", (10, 2), "a", 4)
+    assert list(damaged.missing()) == [(4, 8), (8, 10)]
+    damaged.write(8, rows[8:])
+    damaged.write(4, rows[4:8])
+    again = RowStore(tmp_path, "rows", (10, 2), "a", 4)
+    assert again.complete
+    assert np.array_equal(again.values, rows)
+    assert len(list(RowStore(tmp_path, "rows", (10, 2), "b", 4).missing())) == 3
+
+
+def pipeline_process(rank: int, folder: Path, settings: dict) -> None:
+    torch.set_num_threads(1)
+    graph = DiskGraph(folder / "graph")
+    network = Network.for_graphs(method(**settings), graph)
+    spans, backward = set(), torch.Tensor.backward
+
+    def watched(self, *args, **kwargs):
+        spans.add(tuple(layers_reached(network, self)))
+        backward(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", watched)
+        train(network, graph, TRAIN, VALID, cache=folder / "work", turns=2, processes=Processes(rank, 2))
+    torch.save({"weights": network.state_dict(), "spans": sorted(spans)}, folder / f"{rank}.pt")
+
+
+def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypatch):
+    graph = on_disk(tmp_path / "graph")
+    settings = {"layers": 3, "epochs": 5, "score": Head("mlp", dropout=0.5)}
+    one = Network.for_graphs(method(**settings), graph)
+    train(one, graph, TRAIN, VALID, cache="memory", turns=2)
+    other = multiprocessing.get_context("spawn").Process(target=pipeline_process, args=(1, tmp_path, settings))
+    other.start()
+
+    def wait(_: float) -> None:
+        other.join(0.02)
+        assert other.exitcode in (None, 0), "the other process failed"
+
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(sleep=wait))
+    pipeline_process(0, tmp_path, settings)
+    other.join()
+    assert other.exitcode == 0
+    for rank, own in enumerate([[(0,)], [(1,), (2,)]]):
+        result = torch.load(tmp_path / f"{rank}.pt")
+        assert result["spans"] == own  # each gradient is of one layer of this process
+        again = Network.for_graphs(method(**settings), graph)
+        again.load_state_dict(result["weights"])
+        assert_same(one, again)
+    assert {path.suffix for path in (tmp_path / "work").iterdir()} == {".pt"}  # the kept inputs are removed
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"conv": "gat"}, {}, "requires layers that can be trained on single rows"),
+        ({"normalisation": "batch"}, {}, "requires layers that can be trained on single rows"),
+        ({"schedule": "joint"}, {}, "requires layers that can be trained on single rows"),
+        ({}, {"cache": "dsk"}, "cache must be one of 'memory', 'disk', got 'dsk'"),
+        ({}, {"turns": 9}, "turns: 9 was given, but it must be a whole number from 1 to 4"),
+        ({}, {"processes": Processes(0, 2)}, "Several processes need a folder"),
+        ({}, {"processes": Processes(0, 4)}, "4 processes cannot share 3 layers"),
+        ({}, {"train": torch.tensor([0, NODES])}, "train must have indices between 0 and 299"),
+        ({}, {"train": torch.tensor([1, 0, 1])}, "train has 1 repeated index"),
+        ({}, {"valid": None}, "valid must have at least one index"),
+    ],
+)
+def test_unsuitable_trainings_raise(changes, options, message, tmp_path):
+    graph = on_disk(tmp_path / "graph")
+    network = Network.for_graphs(method(**changes), graph)
+    with pytest.raises(ValueError, match=message):
+        train(network, graph, **{"train": TRAIN, "valid": VALID, **options})
+
+
+def test_options_of_graphs_on_disk_need_one(tmp_path):
+    graphs = GraphSet.of([data()], level="node")
+    network = Network.for_graphs(method(), graphs)
+    for options in ({"cache": tmp_path}, {"turns": 2}, {"processes": Processes()}):
+        with pytest.raises(ValueError, match="require a DiskGraph"):
+            train(network, graphs, TRAIN, VALID, **options)
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi-label"])
+def test_values_and_labels_can_be_trained(kind, tmp_path):
+    made = data()
+    made.y = made.x[:, :2] if kind == "regression" else made.x[:, :2] > 0
+    graph = on_disk(tmp_path / "graph", made)
+    loss = preset("best", "node", kind).loss
+    network = Network.for_graphs(method(loss=loss, layers_used="all"), graph, train=TRAIN)
+    trainer = train(network, graph, TRAIN, VALID, cache="disk")
+    assert trainer.state.history[3].score > trainer.state.history[0].score
+    assert network.aggregate(node_scores(network, graph, TEST)).shape == (len(TEST), 2)
