@@ -70,7 +70,7 @@ def test_a_shower_does_not_depend_on_the_others(kind):
 def test_showers_equal_those_of_the_reference(config, kind):
     model = model_of(config, kind)
     physics = supa.PRESETS["critical"].config if config == "critical" else config
-    sample = sample_showers(model, config, 12, seed=4, first=30, batch_size=5)
+    sample = sample_showers(model, config, 7, seed=4, first=30, batch_size=3)
     for index, shower in zip(sample.index, sample, strict=True):
         deposited, hits = naive_sample(model, physics, 4, int(index))
         np.testing.assert_array_equal(shower.slice, hits.slice + model.coding.slices[0])
