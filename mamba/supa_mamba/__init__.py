@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from supa_mamba.generator.coding import HitCoding as HitCoding
     from supa_mamba.generator.conditions import ShowerConditions as ShowerConditions
     from supa_mamba.generator.config import GeneratorConfig as GeneratorConfig
+    from supa_mamba.generator.distillation import distillation_task as distillation_task
+    from supa_mamba.generator.distillation import stream_distillation_task as stream_distillation_task
     from supa_mamba.generator.export import export_generator as export_generator
     from supa_mamba.generator.hits import HitBatch as HitBatch
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
