@@ -72,6 +72,11 @@ class AveragedWeights:
         """Move the average towards the present weights of the model."""
         self._average.lerp_(self._joined(self._trained), self._fraction)
 
+    def restart(self) -> None:
+        """Set the weights of the model to the averages, and begin a new average."""
+        self._trained.load_state_dict(self.model.state_dict())
+        self.updates = 0
+
     def state_dict(self) -> dict[str, Any]:
         """Return the weights of the model that is averaged, and the number of updates, but not the average.
 

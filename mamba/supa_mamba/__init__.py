@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from supa_mamba.generator.coding import HitCoding as HitCoding
     from supa_mamba.generator.conditions import ShowerConditions as ShowerConditions
     from supa_mamba.generator.config import GeneratorConfig as GeneratorConfig
+    from supa_mamba.generator.distillation import distillation_task as distillation_task
+    from supa_mamba.generator.distillation import stream_distillation_task as stream_distillation_task
     from supa_mamba.generator.export import export_generator as export_generator
     from supa_mamba.generator.hits import HitBatch as HitBatch
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from supa_mamba.modules.attention import CausalAttention as CausalAttention
     from supa_mamba.modules.bimamba import BiMamba as BiMamba
     from supa_mamba.modules.block import MambaBlock as MambaBlock
+    from supa_mamba.modules.conversion import convert_attention as convert_attention
     from supa_mamba.modules.hybrid import HybridStack as HybridStack
     from supa_mamba.modules.initialisation import optimizer_groups as optimizer_groups
     from supa_mamba.modules.mamba import Mamba as Mamba

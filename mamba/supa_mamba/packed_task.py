@@ -176,6 +176,14 @@ class PackedTask(TrainingTask[Batch]):
         super().load_state_dict({**state, "optimizer": {**saved, "param_groups": groups}})
         self._optimization.forget()  # the optimizer has new tensors
 
+    def _select_trained(self) -> None:
+        """Train only the parameters that require gradients."""
+        for weights in self.trained.parameters():
+            weights.grad = None  # the optimizer leaves out parameters without gradients
+        self._gradients = FlatGradients(self.trained.parameters())
+        for step in (self._backward, self._optimization, self._evaluation):
+            step.forget()
+
     def _shares(self, _stage: int, epoch: int, first: int) -> Iterator[Batch]:
         order = epoch_order(len(self.train), self.seed, epoch)  # there is one stage
         return self.train.batches(order, self._settings.batch_size, first=first, share=self._share)

@@ -50,11 +50,11 @@ THEIRS = {
         | {"dt_min": 0.001, "dt_max": 0.1, "dt_init_floor": 1e-4, "dt_limit": (0.0, math.inf), "bias": False}
         | {"conv_bias": True, "chunk_size": 256, "use_mem_eff_path": True, "layer_idx": None, "process_group": None}
         | {"sequence_parallel": True, "device": None, "dtype": None},
-        {"conv_init": None, "d_ssm": None, "D_has_hdim": None, "rmsnorm": None, "chunk_size": None}
+        {"conv_init": None, "d_ssm": None, "D_has_hdim": None, "chunk_size": None}
         | {"use_mem_eff_path": None, "layer_idx": None, "process_group": None, "sequence_parallel": None},
     ),
 }
-OURS_ALONE = {"offset", "reverse", "initial_states", "return_final_states", "rmsnorm_eps"}
+OURS_ALONE = {"offset", "reverse", "initial_states", "return_final_states", "rmsnorm_eps", "activation"}
 
 
 @pytest.mark.parametrize("name", THEIRS)

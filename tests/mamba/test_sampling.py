@@ -27,7 +27,8 @@ def model_of(config, kind="mamba2", *, hits=3.0, ends=-3.0, layers=4, scale=0.1)
     """Return an untrained model whose heads have an effect, with about as many hits in a slice as given."""
     showers = supa.simulate(60, config, seed=1)
     torch.manual_seed(0)
-    sizes = GeneratorConfig(model=kind, d_model=32, n_layer=layers, d_state=4)
+    kinds = {"student": {"model": "transformer", "mamba_layers": tuple(range(layers - 1))}}
+    sizes = GeneratorConfig(**kinds.get(kind, {"model": kind}), d_model=32, n_layer=layers, d_state=4)
     model = ShowerGenerator(sizes, HitCoding.fit(showers)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -66,7 +67,7 @@ def test_a_shower_does_not_depend_on_the_others(kind):
 
 
 @pytest.mark.parametrize("config", ["critical", LEAKY])
-@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer"])
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer", "student"])
 def test_showers_equal_those_of_the_reference(config, kind):
     model = model_of(config, kind)
     physics = supa.PRESETS["critical"].config if config == "critical" else config
@@ -307,7 +308,7 @@ def test_a_batch_of_4096_contains_the_showers_of_small_batches():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer"])
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer", "student"])
 @pytest.mark.parametrize("on_gpu", ["cuda"], indirect=True)
 def test_a_batch_of_4096_on_a_gpu_contains_the_showers_of_small_batches(on_gpu, kind):
     model = model_of("critical", kind)

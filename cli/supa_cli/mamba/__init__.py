@@ -7,6 +7,7 @@ import click
 from supa_cli.lazy_group import LazyGroup
 
 _COMMANDS = {
+    "distil": "Distil a Transformer generator into one with Mamba layers.",
     "evaluate": "Evaluate a trained encoder, and compare it with baselines.",
     "sample": "Sample showers from a generator into a file.",
     "train": "Train an encoder of showers.",

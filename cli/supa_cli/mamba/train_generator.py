@@ -136,7 +136,7 @@ def command(
             origin = f"of {task.name}" if task is not None else ""
             _print_start(training, origin if choice is None else f"per epoch, simulated from {', '.join(choice.names)}")
         run_training(
-            trainer, path, lambda: GeneratorCheckpoint.of(trainer), stored=stored, facts=_facts, items="showers",
+            trainer, path, lambda: GeneratorCheckpoint.of(trainer), stored=stored, facts=run_facts, items="showers",
             advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
         )  # fmt: skip
 
@@ -196,7 +196,15 @@ def _config(preset: str, config_file: str | None, options: dict[str, Any]) -> "G
         raise click.UsageError(str(error)) from None
 
 
-def _facts(checkpoint: "GeneratorCheckpoint") -> dict[str, object]:
+def run_facts(checkpoint: "GeneratorCheckpoint") -> dict[str, object]:
+    """Return the settings and data that identify the training of a generator.
+
+    Args:
+        checkpoint: Checkpoint of the training.
+
+    Returns:
+        Values by their description.
+    """
     train, valid = checkpoint.showers
     settings = checkpoint.config.to_dict()
     return {

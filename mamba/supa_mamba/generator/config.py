@@ -24,15 +24,18 @@ class GeneratorConfig(Config):
         energy_components: Number of normal distributions in the mixture for the energy of a hit, and of a slice.
         position_components: Number of normal distributions in the mixture for the position of a hit.
         ring_components: Number of rings around the previous hit in this mixture.
+        mamba_layers: Indices, from 0, of the layers of a Transformer that have Mamba-2 in place of attention, with the
+            sizes of `convert_attention`. Their MLPs remain, and ``d_state`` is not that of these layers.
 
     Raises:
-        ValueError: If a size is out of range, or a hybrid model has fewer than four layers, so none with attention.
+        ValueError: If a size is out of range, a hybrid model has fewer than four layers, so none with attention, or
+            ``mamba_layers`` does not fit the model.
 
     Example:
         >>> from supa_mamba import GeneratorConfig
         >>> GeneratorConfig(model="mamba", d_model=32).to_dict()
         {'model': 'mamba', 'd_model': 32, 'n_layer': 3, 'd_state': 16, 'energy_components': 8, \
-'position_components': 16, 'ring_components': 6}
+'position_components': 16, 'ring_components': 6, 'mamba_layers': []}
     """
 
     model: Mixing = "mamba2"
@@ -42,6 +45,7 @@ class GeneratorConfig(Config):
     energy_components: Annotated[int, partial(check_int, 1, 1000)] = 8
     position_components: Annotated[int, partial(check_int, 1, 1000)] = 16
     ring_components: Annotated[int, partial(check_int, 1, 1000)] = 6
+    mamba_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,3 +53,12 @@ class GeneratorConfig(Config):
             raise ValueError(f"d_model: {self.d_model} was given, but it must be a multiple of 32.")
         if self.model == "hybrid" and self.n_layer < 4:
             raise ValueError(f"n_layer: {self.n_layer} was given, but a hybrid model needs at least 4 layers.")
+        if self.mamba_layers and self.model != "transformer":
+            raise ValueError(
+                f'mamba_layers: they replace attention of a Transformer, but model is "{self.model}"; leave them out.'
+            )
+        for number in self.mamba_layers:
+            if number not in range(self.n_layer):
+                raise ValueError(f"mamba_layers: {number} was given, but the layers are 0 to {self.n_layer - 1}.")
+        if len(set(self.mamba_layers)) < len(self.mamba_layers):
+            raise ValueError(f"mamba_layers: {list(self.mamba_layers)} was given, but a layer can only appear once.")

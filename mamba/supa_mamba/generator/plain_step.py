@@ -52,7 +52,7 @@ def _norm(x: Tensor, norm: Any) -> Tensor:
 def _convolve(layer: Any, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     window = torch.cat([before, x[:, :, None]], 2)
     y = (window * layer.weight.squeeze(1)).sum(2)
-    return functional.silu(y if layer.bias is None else y + layer.bias), window[:, :, 1:]
+    return y if layer.bias is None else y + layer.bias, window[:, :, 1:]
 
 
 def _mamba2_step(mixer: Mamba2, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -60,6 +60,7 @@ def _mamba2_step(mixer: Mamba2, x: Tensor, states: list[Tensor]) -> tuple[Tensor
     inner, groups, mixed = mixer.d_inner, mixer.ngroups, mixer.conv1d.in_channels
     z, u, dt = torch.split(mixer.in_proj(x), [inner, mixed, mixer.nheads], dim=1)
     u, conv = _convolve(mixer.conv1d, u, conv)
+    u = functional.silu(u) if mixer.activation == "silu" else u
     u, B, C = torch.split(u, [inner, groups * mixer.d_state, groups * mixer.d_state], dim=1)
     u = u.reshape(-1, mixer.nheads, mixer.headdim)
     B, C = (v.reshape(-1, groups, mixer.d_state).repeat_interleave(mixer.nheads // groups, 1) for v in (B, C))
@@ -67,6 +68,8 @@ def _mamba2_step(mixer: Mamba2, x: Tensor, states: list[Tensor]) -> tuple[Tensor
     ssm = ssm * torch.exp(dt * rates(mixer.A_log))[..., None, None] + (dt[..., None] * u)[..., None] * B[:, :, None]
     y = ((ssm * C[:, :, None]).sum(3) + mixer.D[:, None] * u).reshape(-1, inner)
     norm, gate = mixer.norm, functional.silu(z)
+    if norm is None:
+        return mixer.out_proj(y * gate), [conv, ssm]
     y = y if norm.norm_before_gate else y * gate
     grouped = y.reshape(-1, norm.groups, inner // norm.groups)
     y = functional.rms_norm(grouped, grouped.shape[2:], eps=norm.eps).flatten(1) * norm.weight
@@ -77,6 +80,7 @@ def _mamba_step(mixer: Mamba, x: Tensor, states: list[Tensor]) -> tuple[Tensor, 
     conv, ssm = states
     u, z = mixer.in_proj(x).chunk(2, dim=1)
     u, conv = _convolve(mixer.conv1d, u, conv)
+    u = functional.silu(u)
     dt, B, C = torch.split(mixer.x_proj(u), [mixer.dt_rank, mixer.d_state, mixer.d_state], dim=1)
     dt = functional.softplus(mixer.dt_proj(dt))
     ssm = ssm * torch.exp(dt[..., None] * rates(mixer.A_log)) + (dt * u)[..., None] * B[:, None]

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
-from supa import ShowerConfig
+from supa import ShowerConfig, Showers
 from supa.presets import ConfigLike
 from supa_datasets import ShowerStream
 from supa_datasets.loaders.dataset import FITTED_SHOWERS
@@ -30,9 +30,7 @@ class StreamGeneratorTask(StreamedTask, GeneratorTask):
         valid: The validation showers.
         stream: Stream of points with the features and targets of ``training_showers``.
         batches_per_epoch: Number of batches of an epoch.
-        comparison: See `GeneratorTask`.
-        processes: Processes that train together; this process alone by default.
-        cuda_graphs: Whether to capture CUDA graphs on a GPU; see `GeneratorTask`.
+        **options: Further arguments of `GeneratorTask`.
 
     Raises:
         ValueError: If there are no hits.
@@ -48,20 +46,9 @@ class StreamGeneratorTask(StreamedTask, GeneratorTask):
         stream: ShowerStream,
         *,
         batches_per_epoch: int,
-        comparison: SampleComparison | None = None,
-        processes: Processes | None = None,
-        cuda_graphs: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            config,
-            coding,
-            shower_configs,
-            sample,
-            valid,
-            comparison=comparison,
-            processes=processes,
-            cuda_graphs=cuda_graphs,
-        )
+        super().__init__(config, coding, shower_configs, sample, valid, **options)
         self._set_stream(stream, batches_per_epoch)
 
     def _converted(self, batch: Mapping[str, Any]) -> Batch:
@@ -116,6 +103,64 @@ def stream_generator_task(
         >>> state.finished, len(state.history)
         (True, 1)
     """
+    parts = streamed_showers(
+        configs, config, validation_showers=validation_showers, compare_every=compare_every, processes=processes
+    )
+    return StreamGeneratorTask(
+        config,
+        HitCoding.fit(parts.sample, config.fields),
+        *parts.packed(),
+        batches_per_epoch=batches_per_epoch,
+        comparison=parts.comparison,
+        processes=processes,
+        cuda_graphs=cuda_graphs,
+    )
+
+
+class StreamedShowers(NamedTuple):
+    """Showers of a training on a stream.
+
+    Args:
+        sample: The first training showers of each config.
+        valid: The validation showers of each config.
+        stream: The training showers.
+        comparison: Comparison of sampled showers with validation showers, or None.
+    """
+
+    sample: list[Showers]
+    valid: list[Showers]
+    stream: ShowerStream
+    comparison: SampleComparison | None
+
+    def packed(self) -> tuple[list[ShowerConfig], PackedShowers, PackedShowers, ShowerStream]:
+        """Return the arguments of `StreamGeneratorTask` after the coding."""
+        configs = [part.config for part in self.sample]  # also without showers
+        return configs, packed(self.sample, configs), packed(self.valid, configs), self.stream
+
+
+def streamed_showers(
+    configs: ConfigLike | Sequence[ConfigLike],
+    config: GeneratorTrainingConfig,
+    *,
+    validation_showers: int,
+    compare_every: int | None,
+    processes: Processes | None,
+) -> StreamedShowers:
+    """Simulate the first training showers and the validation showers of a stream; see `stream_generator_task`.
+
+    Args:
+        configs: See `stream_generator_task`.
+        config: Configuration of the training.
+        validation_showers: Number of validation showers.
+        compare_every: See `stream_generator_task`.
+        processes: Processes that train together, and their device.
+
+    Returns:
+        The showers.
+
+    Raises:
+        ValueError: If the processes cannot share a batch evenly, or there are too few validation showers.
+    """
     processes = processes or Processes()
     place: dict[str, Any] = {"seed": config.seed, "rank": processes.rank, "num_ranks": processes.count}
 
@@ -124,22 +169,10 @@ def stream_generator_task(
 
     sample = stream(first=validation_showers).showers(FITTED_SHOWERS)
     valid = stream().showers(validation_showers)
-    shower_configs = [part.config for part in sample]  # also without showers
     if processes.device.type == "cuda" and _gpu_can_simulate():
         place |= {"engine": "cuda", "device": processes.device}
     train = stream(first=validation_showers, features=FEATURES, targets=TARGETS)
-    return StreamGeneratorTask(
-        config,
-        HitCoding.fit(sample, config.fields),
-        shower_configs,
-        packed(sample, shower_configs),
-        packed(valid, shower_configs),
-        train,
-        batches_per_epoch=batches_per_epoch,
-        comparison=sample_comparison(valid, compare_every, config),
-        processes=processes,
-        cuda_graphs=cuda_graphs,
-    )
+    return StreamedShowers(sample, valid, train, sample_comparison(valid, compare_every, config))
 
 
 def _gpu_can_simulate() -> bool:

@@ -42,6 +42,7 @@ class GeneratorTask(PackedTask):
         valid: The validation showers.
         comparison: Comparison of sampled showers with true ones, which process 0 makes after some epochs; None for
             none.
+        initial: The generator with its initial weights; by default a new one.
         processes: Processes that train together; this process alone by default.
         cuda_graphs: Whether to capture CUDA graphs on a GPU. The results have the same bits without them.
 
@@ -58,6 +59,7 @@ class GeneratorTask(PackedTask):
         valid: PackedShowers,
         *,
         comparison: SampleComparison | None = None,
+        initial: ShowerGenerator | None = None,
         processes: Processes | None = None,
         cuda_graphs: bool = True,
     ) -> None:
@@ -66,7 +68,7 @@ class GeneratorTask(PackedTask):
                 raise ValueError(f"The {kind} showers have no hits to learn from; provide more showers.")
         processes = processes or Processes()
         self.config, self.coding, self.shower_configs = config, coding, tuple(shower_configs)
-        trained = new_generator(config, coding).to(processes.device)
+        trained = (initial or new_generator(config, coding)).to(processes.device)
         self._comparison, self._epoch = comparison, 0
         self._conditions = coding.conditions.table(self.shower_configs, processes.device)
         self._average = AveragedWeights(trained, config.ema)

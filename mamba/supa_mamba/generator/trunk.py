@@ -6,6 +6,7 @@ from torch import nn
 
 from supa_mamba.generator.config import GeneratorConfig
 from supa_mamba.modules.attention import CausalAttention
+from supa_mamba.modules.conversion import converted_options
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.mamba2 import Mamba2
@@ -26,20 +27,24 @@ def new_stack(config: GeneratorConfig, *, device: Device = None) -> BlockStack:
 
     Returns:
         The stack. Heads have 32 features. Every fourth layer of a hybrid is attention. Each layer of a Transformer is
-        attention with rotary embeddings in half of the features of a head, and a gated MLP; see `hidden_features`.
+        attention with rotary embeddings in half of the features of a head, or Mamba-2 with the sizes of a converted
+        layer; and a gated MLP; see `hidden_features`.
     """
     width, layers = config.d_model, config.n_layer
     if config.model == "mamba":
         return MambaStack(width, layers, d_state=config.d_state, device=device)
     if config.model == "transformer":
+        heads = width // _HEAD_WIDTH
         return HybridStack(
             width,
             layers,
-            range(layers),
-            width // _HEAD_WIDTH,
+            set(range(layers)) - set(config.mamba_layers),
+            heads,
+            "mamba2",
             d_intermediate=hidden_features(width, config.d_state),
             rotary_emb_dim=_HEAD_WIDTH // 2,
             device=device,
+            **(converted_options(width, heads) if config.mamba_layers else {}),
         )
     options: dict[str, Any] = {"d_state": config.d_state, "headdim": _HEAD_WIDTH, "device": device}
     if config.model == "hybrid":

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,14 @@ from supa_mamba.modules.options import check_at_least, check_states, named_optio
 from supa_mamba.modules.states import BufferedMambaState, MambaState
 from supa_mamba.ops.buffered_state_update.buffer import InputBuffer
 from supa_mamba.ops.buffered_state_update.function import buffered_state_update
+from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
 from supa_mamba.ops.conv_ssd_norm.columns import Columns, Selected
 from supa_mamba.ops.conv_ssd_norm.function import conv_ssd_norm
 from supa_mamba.ops.conv_ssd_norm.inputs import MixerInputs, MixerOptions
 from supa_mamba.ops.dtypes import state_dtype
 from supa_mamba.ops.selective_state_update.function import selective_state_update
-from supa_mamba.ops.ssd.function import check_limits
+from supa_mamba.ops.ssd.function import check_limits, ssd
 
 
 class Mamba2(CausalMixer):
@@ -47,14 +49,16 @@ class Mamba2(CausalMixer):
         conv_bias: Whether the convolution has a bias.
         bias: Whether the input and output projections have a bias.
         norm_before_gate: Whether to apply the norm before the gate instead of after it.
+        rmsnorm: Whether there is a norm. Without it, ``norm`` is None.
         rmsnorm_eps: Epsilon of the RMS norm.
+        activation: Function after the convolution: ``"silu"``, or ``"identity"`` for none.
         dt_limit: Lower and upper limit of the step sizes in `forward` and `step`.
         device: Device of the parameters.
         dtype: Dtype of the parameters. With half precision, ``A_log``, ``D`` and ``dt_bias`` stay in float32.
 
     Raises:
-        ValueError: If an argument is out of range, ``headdim`` does not divide ``expand * d_model``, or ``ngroups``
-            does not divide the number of heads.
+        ValueError: If an argument is out of range, ``headdim`` does not divide ``expand * d_model``, ``ngroups`` does
+            not divide the number of heads, or the activation is unknown.
 
     Example:
         >>> import torch
@@ -90,7 +94,9 @@ class Mamba2(CausalMixer):
         conv_bias: bool = True,
         bias: bool = False,
         norm_before_gate: bool = False,
+        rmsnorm: bool = True,
         rmsnorm_eps: float = 1e-5,
+        activation: Literal["silu", "identity"] = "silu",
         dt_limit: tuple[float, float] = (0.0, math.inf),
         device: Device = None,
         dtype: torch.dtype | None = None,
@@ -107,7 +113,9 @@ class Mamba2(CausalMixer):
             raise ValueError(f"ngroups: {ngroups} was given, but it must divide the number of heads, {self.nheads}.")
         if not 0 < A_init_range[0] <= A_init_range[1]:
             raise ValueError(f"A_init_range: {A_init_range} was given, but it must be positive and ascending.")
-        self.dt_limit = check_limits(dt_limit)
+        if activation not in ("silu", "identity"):
+            raise ValueError(f"activation: {activation!r} was given, but it must be 'silu' or 'identity'.")
+        self.activation, self.dt_limit = activation, check_limits(dt_limit)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         of_states = state_factory(device, dtype)
         mixed = self.d_inner + 2 * ngroups * d_state
@@ -117,7 +125,11 @@ class Mamba2(CausalMixer):
         self.dt_bias = nn.Parameter(init_dt_bias(self.nheads, dt_min, dt_max, dt_init_floor, **of_states))
         self.A_log = nn.Parameter(torch.empty(self.nheads, **of_states).uniform_(*A_init_range).log())
         self.D = nn.Parameter(torch.ones(self.nheads, **of_states))
-        self.norm = GatedRMSNorm(self.d_inner, ngroups, rmsnorm_eps, norm_before_gate=norm_before_gate, **factory)
+        self.norm = (
+            GatedRMSNorm(self.d_inner, ngroups, rmsnorm_eps, norm_before_gate=norm_before_gate, **factory)
+            if rmsnorm
+            else None
+        )
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias, **factory)
         mark_no_weight_decay(self, self.no_weight_decay)
 
@@ -141,6 +153,8 @@ class Mamba2(CausalMixer):
                 "state: it has a buffer of inputs, but forward needs the state after all inputs; process the rows with "
                 "step, or call forward before with_buffer."
             )
+        if self.norm is None or self.activation != "silu":
+            return self._run_separately(projected, offset, state, reverse=reverse, return_state=return_state)
         inputs = MixerInputs(
             projected, self.conv1d.weight.squeeze(1), self.conv1d.bias, rates(self.A_log), self.D, self.dt_bias,
             self.norm.weight, offset,
@@ -200,8 +214,9 @@ class Mamba2(CausalMixer):
         """
         z, mixed, delta = Columns.of(projected, self.d_inner, self.conv1d.in_channels)
         mixed = causal_conv1d_update(
-            mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
-        )
+            mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, self._activation(),
+            conv_state_indices=slots,
+        )  # fmt: skip
         u, B, C = Selected.of(mixed, self.d_inner, self.nheads, self.ngroups)
         limited = self._limited()
         if limited:  # selective_state_update has no limits, so the step sizes are computed here
@@ -214,8 +229,7 @@ class Mamba2(CausalMixer):
             y = buffered_state_update(state.ssm, state.buffer, *inputs, **options)
         else:
             y = selective_state_update(state.ssm, *inputs, **options)
-        normalized: Tensor = self.norm(y.flatten(1), z)
-        return normalized
+        return self._gated(y.flatten(1), z)
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the shapes of the states, without the dimension of slots.
@@ -229,6 +243,34 @@ class Mamba2(CausalMixer):
         """Return the options for the ``repr`` of the module."""
         numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}"
         return f"{numbers}, headdim={self.headdim}, ngroups={self.ngroups}"
+
+    def _run_separately(
+        self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
+    ) -> tuple[Tensor, MambaState | None]:
+        """Apply the operations of `run` one after another, in any combination of norm and activation."""
+        conv_before, ssm_before = (None, None) if state is None else state
+        z, mixed, delta = Columns.of(projected, self.d_inner, self.conv1d.in_channels)
+        convolve = partial(
+            causal_conv1d, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset,
+            initial_states=conv_before, reverse=reverse, activation=self._activation(),
+        )  # fmt: skip
+        mixed, conv = convolve(return_final_states=True) if return_state else (convolve(), None)
+        u, B, C = Selected.of(mixed, self.d_inner, self.nheads, self.ngroups)
+        recur = partial(
+            ssd, u, delta, rates(self.A_log), B, C, D=self.D, dt_bias=self.dt_bias, dt_softplus=True,
+            dt_limit=self.dt_limit, offset=offset, initial_states=ssm_before, reverse=reverse,
+        )  # fmt: skip
+        if conv is None:
+            return self._gated(recur().flatten(1), z), None
+        y, ssm = recur(return_final_states=True)
+        return self._gated(y.flatten(1), z), MambaState(conv, ssm)
+
+    def _activation(self) -> Literal["silu"] | None:
+        return "silu" if self.activation == "silu" else None
+
+    def _gated(self, y: Tensor, z: Tensor) -> Tensor:
+        gated: Tensor = y * functional.silu(z) if self.norm is None else self.norm(y, z)
+        return gated
 
     def _limited(self) -> bool:
         return self.dt_limit != (0.0, math.inf)

@@ -179,7 +179,7 @@ def _mlp_step(mlp: GatedMLP) -> Step:
     return step
 
 
-def _convolution_step(layer: nn.Conv1d, state: Array) -> Step:
+def _convolution_step(layer: nn.Conv1d, state: Array, *, use_silu: bool = True) -> Step:
     weight, channels = float_array(layer.weight.squeeze(1).t()), layer.in_channels
     bias = np.zeros(channels, np.float32) if layer.bias is None else float_array(layer.bias)
     no_cache = np.zeros((0, 1, channels), np.float32)
@@ -187,7 +187,7 @@ def _convolution_step(layer: nn.Conv1d, state: Array) -> Step:
     def step(x: Array, slots: IntArray) -> Array:
         inputs, y = x[:, None], np.empty((len(x), 1, channels), np.float32)
         arguments: list[Any] = [
-            state, no_cache, inputs, weight, bias, _NO_INTEGERS, _NO_INTEGERS, slots, True, 0, len(x), y
+            state, no_cache, inputs, weight, bias, _NO_INTEGERS, _NO_INTEGERS, slots, use_silu, 0, len(x), y
         ]  # fmt: skip
         convolution.take_steps(*arguments)
         return y[:, 0]
@@ -226,23 +226,26 @@ class _Recurrence:
 
 def _mamba2_step(mixer: Mamba2, state: MambaState) -> Step:
     enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj)
-    convolve = _convolution_step(mixer.conv1d, state.conv.numpy())
+    convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), use_silu=mixer.activation == "silu")
     recur = _Recurrence(
         float_array(rates(mixer.A_log))[:, None], float_array(mixer.D), float_array(mixer.dt_bias),
         state.ssm.flatten(1, 2).numpy(), mixer.ngroups,
     )  # fmt: skip
-    inner, mixed, groups = mixer.d_inner, mixer.conv1d.in_channels, mixer.norm.groups
-    each, norm = mixer.ngroups * mixer.d_state, (float_array(mixer.norm.weight), groups, mixer.norm.eps)
-    norm_before_gate = mixer.norm.norm_before_gate
+    inner, mixed, each = mixer.d_inner, mixer.conv1d.in_channels, mixer.ngroups * mixer.d_state
+    norm = None
+    if mixer.norm is not None:
+        norm = float_array(mixer.norm.weight), mixer.norm.groups, mixer.norm.eps, mixer.norm.norm_before_gate
 
     def step(x: Array, slots: IntArray) -> Array:
         projected = enter(x)
         z, dt = _columns(projected, 0, inner), _columns(projected, inner + mixed, None)
         u = convolve(_columns(projected, inner, inner + mixed), slots)
         B, C = _columns(u, inner, inner + each), _columns(u, inner + each, None)
+        if norm is None:
+            return leave(recur(_columns(u, 0, inner), dt, B, C, z, slots))
         y = recur(_columns(u, 0, inner), dt, B, C, None, slots)
         normalised = np.empty_like(y)
-        arguments: list[Any] = [y, z, *norm, norm_before_gate, 0, len(x), normalised]
+        arguments: list[Any] = [y, z, *norm, 0, len(x), normalised]
         gated_norm.norm_forward(*arguments)
         return leave(normalised)
 

@@ -1,0 +1,252 @@
+"""Training tasks that distil a Transformer generator into one with Mamba-2 layers."""
+
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supa import ShowerConfig
+from supa_learning.task import Figures, Validation
+from supa_mamba.generator.coding import HitCoding
+from supa_mamba.generator.hits import HitBatch
+from supa_mamba.generator.model import Previous, ShowerGenerator, previous_of
+from supa_mamba.generator.stream_training import StreamGeneratorTask
+from supa_mamba.generator.task import GeneratorTask
+from supa_mamba.generator.training_config import GeneratorTrainingConfig
+from supa_mamba.modules.conversion import convert_attention
+from supa_mamba.modules.stack import BlockStack
+from supa_mamba.packed_showers import Batch, PackedShowers
+
+ALIGNMENT = 0
+"""Number of the first stage."""
+DATA_SHARE = 0.5
+"""Share of the likelihood of true hits in the loss of the second stage; the rest is the divergence from the teacher."""
+
+_LEAST_UNIFORM = 2.0**-25
+"""Lower limit of random numbers, because the normal quantile of 0 is infinite."""
+_LEAST_SIZE = 1e-12  # of a batch without hits
+_PARTS = 4
+"""Number of parts of the likelihood."""
+
+
+class DistillationTask(GeneratorTask):
+    """Training task of a student, a copy of a Transformer with Mamba-2 in place of attention in some layers.
+
+    The new layers begin with the projections of the attention; see `convert_attention`.
+
+    In the first stage, only they are trained: each one to the result of the attention that it replaces, on the
+    teacher's inputs of this layer. The loss of a layer is the squared error in units of the squared result.
+
+    In the second stage, all layers and the heads of the hits are trained. Half of the loss is the negative logarithm of
+    the likelihood, as in `GeneratorTask`. The other half is the divergence KL(teacher || student) of the distributions
+    of the next hit after the true earlier hits. That of mixtures has no closed form. The estimate from one hit of the
+    teacher, log p_teacher - log p_student, has no bias.
+
+    The head of the leak and the network of the profile do not depend on the layers. They remain those of the teacher.
+
+    Args:
+        config: Configuration of the student and its training. Each stage has its number of epochs, its schedule of the
+            learning rate and its best weights.
+        coding: The coding of the teacher.
+        shower_configs: See `GeneratorTask`.
+        train: See `GeneratorTask`.
+        valid: See `GeneratorTask`.
+        teacher: The teacher. It is copied.
+        **options: Further arguments of `GeneratorTask`.
+
+    Raises:
+        ValueError: If the student is no such copy of the teacher, or as in `GeneratorTask`.
+    """
+
+    stages = 2
+
+    def __init__(
+        self,
+        config: GeneratorTrainingConfig,
+        coding: HitCoding,
+        shower_configs: Sequence[ShowerConfig],
+        train: PackedShowers,
+        valid: PackedShowers,
+        *,
+        teacher: ShowerGenerator,
+        **options: Any,
+    ) -> None:
+        self._layers = _converted_layers(teacher, config)
+        student = _student(teacher, config, self._layers)
+        super().__init__(config, coding, shower_configs, train, valid, initial=student, **options)
+        self.teacher = copy.deepcopy(teacher).to(self.device).requires_grad_(False).eval()
+        self._stage = ALIGNMENT
+        self.digest += _digest(teacher)
+
+    def start_stage(self, stage: int) -> None:
+        """Select the parameters that the stage trains."""
+        self._stage = stage
+        trained = self.trained
+        assert isinstance(trained, ShowerGenerator)
+        trained.requires_grad_(stage != ALIGNMENT)
+        if stage == ALIGNMENT:
+            for mixer in _mixers(trained.stack, self._layers):
+                mixer.requires_grad_(True)
+        else:
+            for head in (trained.leak_head, trained.profile):
+                head.requires_grad_(False)
+        self._select_trained()
+
+    def end_stage(self, stage: int) -> None:
+        """Continue from the best averaged weights."""
+        if stage == ALIGNMENT:
+            self._average.restart()
+            self._adamw.state.clear()
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Return the loss of each new layer, or the shares of the nats and of the divergence in the loss."""
+        if self._stage == ALIGNMENT:
+            error, size = self._alignment(self.trained, batch)
+            return error / size.clamp(min=_LEAST_SIZE) * batch.sum(torch.ones_like(batch.points[:, 0]), by_hit=True)
+        return self._nats_and_divergence(batch)
+
+    def validation_sums(self, batch: Batch) -> Tensor:
+        """Return the squared errors and results of each new layer, or the nats of the averaged model."""
+        if self._stage == ALIGNMENT:
+            return torch.cat(self._alignment(self.model, batch))
+        return super().validation_sums(batch)
+
+    def figures(self, totals: Tensor) -> Figures:
+        """Return the errors of the layers, or the nats and the divergence; see `TrainingTask.figures`."""
+        if self._stage == ALIGNMENT:
+            return self._errors(totals[:-2] / totals[-2])
+        losses, numbers = totals[:-2], totals[-2:]
+        if len(losses) == _PARTS:  # of a validation
+            return super().figures(totals)
+        found = dict(super().figures(torch.cat([losses[:_PARTS] / DATA_SHARE, numbers])))
+        divergence = losses[_PARTS:].sum() / (1 - DATA_SHARE) / numbers[0]
+        return found | {"teacher": {"divergence_per_hit": float(divergence)}}
+
+    def validate(self, batches: Iterable[Batch]) -> Validation:
+        """Compute the errors of the new layers, or the nats, on the validation showers with the averaged weights."""
+        if self._stage != ALIGNMENT:
+            return super().validate(batches)
+        sums, _ = self._validation_totals(batches)
+        error, size = sums.chunk(2)
+        return Validation((-float((error / size).sum()),), self._errors(error / size))
+
+    def _errors(self, errors: Tensor) -> Figures:
+        pairs = zip(self._layers, errors.tolist(), strict=True)
+        return {f"layer {number}": {"relative_error": error} for number, error in pairs}
+
+    def _alignment(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the squared errors of the new layers, and the squared results of the attention, (layers,) sums."""
+        assert isinstance(model, ShowerGenerator)
+        coded = self._coded(batch)
+        errors: list[Tensor] = []
+        sizes: list[Tensor] = []
+        with self._autocast(enabled=model is self.trained):
+            with torch.no_grad(), _recorded(self.teacher.stack, self._layers) as found:
+                self.teacher.hidden(previous_of(coded), coded.offset, max_length=batch.longest)
+            for mixer, (x, y) in zip(_mixers(model.stack, self._layers), found, strict=True):
+                error = mixer(x, coded.offset) - y
+                for sums, values in ((errors, error), (sizes, y)):
+                    sums.append(batch.sum(values.float().square().sum(1), by_hit=True))
+        return torch.stack(errors), torch.stack(sizes)
+
+    def _nats_and_divergence(self, batch: Batch) -> Tensor:
+        """Return (6,) shares in the loss: four of the nats, and two of the divergence for energies and positions."""
+        student, teacher = self.trained, self.teacher
+        assert isinstance(student, ShowerGenerator)
+        coded = self._coded(batch)
+        previous = previous_of(coded)
+        with self._autocast():
+            hidden = student.hidden(previous, coded.offset, max_length=batch.longest).float()
+            with torch.no_grad():
+                of_teacher = teacher.hidden(previous, coded.offset, max_length=batch.longest).float()
+        terms = student.log_likelihood(hidden, previous, coded)
+        of_showers = [batch.sum(values, by_hit=False) for values in (terms.leak, terms.profile)]
+        of_hits = [batch.sum(values, by_hit=True) for values in (terms.energy, terms.position)]
+        with torch.no_grad():
+            drawn = _drawn_hits(teacher, of_teacher, previous, coded)
+            expected = _log_densities(teacher, of_teacher, previous, *drawn)
+        reached = _log_densities(student, hidden, previous, *drawn)
+        divergence = [batch.sum(one - other, by_hit=True) for one, other in zip(expected, reached, strict=True)]
+        return torch.stack([-DATA_SHARE * x for x in of_showers + of_hits] + [(1 - DATA_SHARE) * x for x in divergence])
+
+
+class StreamDistillationTask(StreamGeneratorTask, DistillationTask):
+    """`DistillationTask` on showers that are simulated during the training; see `StreamGeneratorTask`."""
+
+
+def _converted_layers(teacher: ShowerGenerator, config: GeneratorTrainingConfig) -> tuple[int, ...]:
+    """Return the layers whose attention is replaced."""
+    sizes = teacher.config
+    if sizes.model != "transformer":
+        raise ValueError(
+            f'teacher: its model is "{sizes.model}", but only the attention of a "transformer" can be replaced; train '
+            "one with --model transformer."
+        )
+    if config.generator.replace(mamba_layers=sizes.mamba_layers) != sizes:
+        raise ValueError("config: the student must have the sizes of the teacher, except for mamba_layers.")
+    if config.fields != teacher.coding.conditions.fields:
+        raise ValueError(
+            f"fields: {list(config.fields)} was given, but the teacher has {list(teacher.coding.conditions.fields)}."
+        )
+    before, after = set(sizes.mamba_layers), set(config.generator.mamba_layers)
+    if not before < after:
+        raise ValueError(
+            f"mamba_layers: {sorted(after)} was given, but the teacher has {sorted(before)}; name these and at least "
+            "one more."
+        )
+    return tuple(sorted(after - before))
+
+
+def _student(teacher: ShowerGenerator, config: GeneratorTrainingConfig, layers: Sequence[int]) -> ShowerGenerator:
+    student = copy.deepcopy(teacher).requires_grad_(True).train()
+    student.config, student.stack = config.generator, convert_attention(student.stack, layers)
+    return student
+
+
+def _digest(model: nn.Module) -> str:
+    found = hashlib.sha256()
+    for weights in model.state_dict().values():
+        found.update(weights.cpu().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _mixers(stack: BlockStack, layers: Sequence[int]) -> list[nn.Module]:
+    mixers = [block.mixer for block in stack.blocks()]
+    found = [mixers[number] for number in layers]
+    return [mixer for mixer in found if isinstance(mixer, nn.Module)]
+
+
+@contextmanager
+def _recorded(stack: BlockStack, layers: Sequence[int]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Record the rows before and after the mixers of layers."""
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def record(_: nn.Module, given: tuple[Any, ...], result: Any) -> None:
+        found.append((given[0], result))
+
+    with ExitStack() as hooks:
+        for mixer in _mixers(stack, layers):
+            hooks.callback(mixer.register_forward_hook(record).remove)
+        yield found
+
+
+def _drawn_hits(model: ShowerGenerator, hidden: Tensor, previous: Previous, batch: HitBatch) -> tuple[Tensor, Tensor]:
+    """Draw a hit in place of each true one: its energy logit, which the last hit of a slice keeps, and its position."""
+    known = model.add_features(hidden, previous)
+    uniform = torch.rand(hidden.shape[0], 5, device=hidden.device).clamp(min=_LEAST_UNIFORM)
+    energy = model.energy_distribution(known).sample(uniform[:, :2])
+    energy = torch.where(previous.left == 1, batch.energy_logit, energy)
+    return energy, model.position_distribution(known, previous, energy).sample(uniform[:, 2:])
+
+
+def _log_densities(
+    model: ShowerGenerator, hidden: Tensor, previous: Previous, energy: Tensor, position: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the logarithms of the densities of energy logits, 0 for the last hit of a slice, and of positions."""
+    known = model.add_features(hidden, previous)
+    of_energy = torch.where(previous.left == 1, 0.0, model.energy_distribution(known).log_density(energy))
+    return of_energy, model.position_distribution(known, previous, energy).log_density(position)

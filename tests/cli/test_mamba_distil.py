@@ -1,0 +1,80 @@
+"""``supa mamba distil``: the student, its settings, exact resuming and errors."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import supa  # noqa: E402
+import supa_datasets  # noqa: E402
+from supa_mamba import GeneratorCheckpoint  # noqa: E402
+
+SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
+SHORT = ["--d-model", 32, "--d-state", 4, "--batch-size", 16, "--device", "cpu", "--quiet"]
+STREAM = ["--stream", "shallow.toml", "--batches-per-epoch", 3, "--validation-showers", 40]
+DISTIL = ["--epochs", 1, "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch, run_supa):
+    """The working folder with showers, a config, and a Transformer as the teacher."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    supa_datasets.save(supa.simulate(80, SHALLOW, seed=1), "g.h5")
+    Path("shallow.toml").write_text(SHALLOW.to_toml())
+    train = ["mamba", "train-generator", "g.h5", *SHORT, "--n-layer", 2, "--epochs", 1]
+    assert run_supa(*train, "--model", "transformer", "-o", "t.ckpt")[0] == 0
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("source", [["g.h5"], STREAM], ids=["files", "stream"])
+def test_a_student_is_stored_resumed_and_sampled(run_supa, source):
+    given = ["mamba", "distil", "t.ckpt", *source, "--attention", "1/2", *DISTIL]
+    code, _, err = run_supa(*given, "-o", "s.ckpt")
+    assert code == 0, err
+    assert re.search(r"^1 layer of Mamba-2, attention in layer 1: \d+ showers to train on", err, re.M)
+    assert re.search(r"^layer 0  epoch 0  relative error [\d.]+  validation relative error [\d.]+$", err, re.M)
+    assert re.search(r"^teacher  epoch 0  divergence per hit [\d.]+$", err, re.M)
+    student, teacher = GeneratorCheckpoint.load("s.ckpt"), GeneratorCheckpoint.load("t.ckpt")
+    assert student.config.generator == teacher.config.generator.replace(mamba_layers=(0,))
+    assert student.config.batch_size == 16
+    assert student.finished
+    code, _, err = run_supa(*given, "-o", "s.ckpt", "--resume")
+    assert code == 0, err
+    assert "s.ckpt: finished after" in err
+    code, _, err = run_supa("mamba", "sample", "s.ckpt", "sample.h5", "-n", 20, "--device", "cpu")
+    assert code == 0, err
+    assert len(supa_datasets.load("sample.h5")) == 20
+
+
+def test_errors(run_supa):
+    train = ["mamba", "train-generator", "g.h5", *SHORT, "--n-layer", 1, "--epochs", 1]
+    assert run_supa(*train, "-o", "mamba2.ckpt")[0] == 0
+    Path("a.toml").write_text("fields = ['preset']\n")
+    supa_datasets.save(supa.simulate(60, "critical", seed=1), "other.h5")
+    assert run_supa("mamba", "distil", "t.ckpt", "g.h5", "--attention", "0", *DISTIL, "-o", "s.ckpt", "--quiet")[0] == 0
+    for given, message in [
+        (["mamba2.ckpt", "g.h5", "--attention", "0"], "TEACHER is a generator of the model mamba2"),
+        (["t.ckpt", "g.h5"], "--attention: 1/4 was given, but the teacher has only 2 layers"),
+        (["t.ckpt", "g.h5", "--attention", "x"], "--attention: x was given"),
+        (["t.ckpt", "g.h5", "--attention", "0", "--attention-layer", 1], "cannot be used together"),
+        (["t.ckpt", "g.h5", "--attention-layer", 2], "2 was given, but the layers are 0 to 1"),
+        (["t.ckpt", "g.h5", "--attention-layer", 0, "--attention-layer", 1], "mamba_layers: [] was given"),
+        (["t.ckpt", "g.h5", "--attention", "0", "--config", "a.toml"], "a.toml: fields is that of the teacher"),
+        (["t.ckpt", "other.h5", "--attention", "0"], "the preset 'critical' was given"),
+        (["t.ckpt", "--attention", "0"], "Give the showers to train on"),
+        (["s.ckpt", "g.h5", "--attention", "1/2"], "mamba_layers: [0] was given, but the teacher has [0, 1]"),
+    ]:
+        code, _, err = run_supa("mamba", "distil", *given, *DISTIL, "-o", "new.ckpt")
+        assert code == 2, err
+        assert message in " ".join(err.split())
+    code, _, err = run_supa(
+        "mamba", "distil", "t.ckpt", "g.h5", "--attention", "1/2", *DISTIL, "-o", "s.ckpt", "--resume"
+    )
+    assert code == 2
+    assert "s.ckpt belongs to another training run: mamba_layers is" in " ".join(err.split())

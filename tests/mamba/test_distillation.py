@@ -1,0 +1,209 @@
+"""Distillation of generators: stages, copied parts, exact resumption, checkpoints, errors."""
+
+import copy
+import re
+from fractions import Fraction
+
+import pytest
+import torch
+
+import supa
+from supa_learning import Trainer
+from supa_mamba import (
+    GeneratorCheckpoint,
+    GeneratorConfig,
+    GeneratorTrainingConfig,
+    HitCoding,
+    Mamba2,
+    ShowerGenerator,
+    distillation_task,
+    sample_showers,
+    stream_distillation_task,
+)
+from supa_mamba.generator.distillation import layers_without_attention
+from supa_mamba.generator.model import previous_of
+
+SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
+SIZES = GeneratorConfig(
+    model="transformer", d_model=32, n_layer=2, d_state=4, energy_components=2, position_components=2
+)
+SHORT = GeneratorTrainingConfig(
+    generator=SIZES.replace(mamba_layers=(0,)), epochs=2, batch_size=16, learning_rate=5e-3, ema=0.9
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def showers():
+    return supa.simulate(80, SHALLOW, seed=3)
+
+
+@pytest.fixture(scope="module")
+def teacher(showers):
+    torch.manual_seed(0)
+    return ShowerGenerator(SIZES, HitCoding.fit(showers)).eval()
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(before, module):
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_each_stage_trains_its_parameters_only(teacher, showers):
+    task = distillation_task(teacher, showers, SHORT)
+    begun, of_teacher = weights(task.trained), weights(teacher)
+    seen = []
+
+    class Stop:
+        def __call__(self):
+            seen.append((task._stage, changed(begun, task.trained)))
+            return False
+
+    trainer = Trainer(task, should_stop=Stop())
+    history = trainer.run().history
+    assert [epoch.stage for epoch in history] == [0, 0, 1, 1]
+    first, second = (set().union(*(names for stage, names in seen if stage == s)) for s in (0, 1))
+    assert first == {
+        f"stack.layers.0.mixer.{name}" for name, _ in task.trained.stack.layers[0].mixer.named_parameters()
+    }
+    assert {"inputs.weight", "stack.layers.1.mixer.in_proj.weight", "position_head.2.weight"} < second
+    assert not any(name.startswith(("leak_head", "profile")) for name in second)
+    errors = [epoch.valid["layer 0"]["relative_error"] for epoch in history[:2]]
+    assert 0 < errors[1] < errors[0]
+    assert history[2].train["teacher"]["divergence_per_hit"] > 0
+    assert not changed(of_teacher, teacher)
+
+
+def test_the_second_stage_begins_with_the_best_averages_and_a_new_optimizer(teacher, showers):
+    task = distillation_task(teacher, showers, SHORT)
+    task.start_stage(0)
+    for batch in task.batches(0, 0, 0):
+        task.update(batch, 1e-2)
+    assert changed(weights(task.model), task.trained)
+    assert task._adamw.state
+    task.end_stage(0)
+    assert not changed(weights(task.model), task.trained)
+    assert not task._adamw.state
+    assert task.state_dict()["updates"] == 0
+
+
+def test_the_first_stage_compares_a_mixer_with_its_attention(teacher, showers):
+    task = distillation_task(teacher, showers, SHORT)
+    task.start_stage(0)
+    batch = next(iter(task.batches(0, 0, 0)))
+    with torch.no_grad():
+        found = task.losses(batch) / len(batch.points)
+        coded = task._coded(batch)
+        block = teacher.stack.layers[0]
+        rows = block.norm(teacher.embed(previous_of(coded)))[0]
+        y, z = block.mixer(rows, coded.offset), task.trained.stack.layers[0].mixer(rows, coded.offset)
+    torch.testing.assert_close(found, ((z - y).square().sum() / y.square().sum())[None])
+
+
+def test_the_divergence_of_a_student_from_itself_is_zero_and_grows_with_a_shift(teacher, showers):
+    task = distillation_task(teacher, showers, SHORT)
+    task.start_stage(1)
+    task.teacher = copy.deepcopy(task.trained).requires_grad_(False)
+    batch = next(iter(task.batches(1, 0, 0)))
+    losses = task.losses(batch)
+    plain = super(type(task), task).losses(batch)
+    torch.testing.assert_close(losses[:4], plain / 2)
+    assert losses[4:].abs().max() == 0
+    shift = 0.5
+    with torch.no_grad():
+        task.teacher.energy_head[2].bias[2:4] += shift  # the means of the mixture
+        task.trained.energy_head[2].weight.zero_()
+        task.teacher.energy_head[2].weight.zero_()
+        for model in (task.trained, task.teacher):
+            model.energy_head[2].bias[0], model.energy_head[2].bias[1] = 30.0, -30.0  # one component
+            model.energy_head[2].bias[4:] = 0.0
+        torch.manual_seed(0)
+        coded = task._coded(batch)
+        hits = int((coded.left > 1).sum())
+        drawn = torch.stack([2 * task.losses(batch)[4] / hits for _ in range(200)])
+    # KL of two normal distributions of width 1, to 5 standard errors
+    assert abs(float(drawn.mean()) - shift**2 / 2) < 5 * float(drawn.std()) / 200**0.5
+    assert float(drawn.std()) / 200**0.5 < 0.02
+
+
+def test_a_resumed_distillation_has_the_same_bits(teacher, showers):
+    whole = Trainer(distillation_task(teacher, showers, SHORT))
+    steps = 0
+
+    def stop(at):
+        def count():
+            nonlocal steps
+            steps += 1
+            return steps == at
+
+        return count
+
+    whole.run()
+    for at in (3, 2 * whole.task.steps_per_epoch + 7):  # in both stages; validation batches count as well
+        steps = 0
+        begun = Trainer(distillation_task(teacher, showers, SHORT), should_stop=stop(at))
+        with pytest.raises(KeyboardInterrupt):
+            begun.run()
+        resumed = Trainer(distillation_task(teacher, showers, SHORT))
+        resumed.load_state_dict(begun.state_dict())
+        resumed.run()
+        assert not changed(whole.task.model.state_dict(), resumed.task.model)
+
+
+def test_a_student_is_an_ordinary_checkpoint_and_can_be_a_teacher(teacher, tmp_path):
+    task = stream_distillation_task(
+        teacher, SHALLOW, SHORT.replace(epochs=1), batches_per_epoch=2, validation_showers=30
+    )
+    trainer = Trainer(task)
+    trainer.run()
+    GeneratorCheckpoint.of(trainer).save(tmp_path / "student.ckpt")
+    model = GeneratorCheckpoint.load(tmp_path / "student.ckpt").model()
+    assert model.config.mamba_layers == (0,)
+    assert isinstance(model.stack.layers[0].mixer, Mamba2)
+    assert not changed(task.model.state_dict(), model)
+    sampled, expected = (sample_showers(each, SHALLOW, 20, seed=1) for each in (model, task.model))
+    assert sampled.num_hits.sum() == expected.num_hits.sum() > 0
+    both = SHORT.replace(generator=SIZES.replace(mamba_layers=(0, 1)), epochs=1)
+    assert distillation_task(model, supa.simulate(60, SHALLOW, seed=4), both)._layers == (1,)
+
+
+def test_layers_are_chosen_by_the_share_of_attention():
+    assert layers_without_attention(4, 0) == (0, 1, 2, 3)
+    assert layers_without_attention(5, Fraction(1, 2)) == (0, 2, 4)
+    for layers, share, message in [
+        (3, 1 / 4, "the teacher has only 3 layers"),
+        (4, 2 / 3, "2/3 was given"),
+        (4, 1, "1 "),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            layers_without_attention(layers, share)
+
+
+def test_errors(teacher, showers):
+    other = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), teacher.coding)
+    cases = [
+        (other, showers, SHORT, 'its model is "mamba2", but only the attention of a "transformer"'),
+        (teacher, showers, SHORT.replace(generator=SIZES), "mamba_layers: [] was given"),
+        (teacher, showers, SHORT.replace(generator=SHORT.generator.replace(d_model=64)), "must have the sizes"),
+        (teacher, showers, SHORT.replace(fields=("split_early",)), "fields: ['split_early'] was given"),
+        (teacher, supa.simulate(60, "critical", seed=1), SHORT, "the preset 'critical' was given"),
+    ]
+    for model, data, config, message in cases:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            distillation_task(model, data, config)
+    with pytest.raises(ValueError, match="mamba_layers: they replace attention of a Transformer"):
+        GeneratorConfig(mamba_layers=(0,))
+    with pytest.raises(ValueError, match="mamba_layers: 3 was given, but the layers are 0 to 1"):
+        SIZES.replace(mamba_layers=(3,))
+    with pytest.raises(ValueError, match="a layer can only appear once"):
+        SIZES.replace(mamba_layers=(1, 1))
