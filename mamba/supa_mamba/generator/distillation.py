@@ -138,6 +138,17 @@ def stream_distillation_task(
 
     Raises:
         ValueError: As in `distillation_task`, or if the processes cannot share a batch evenly.
+
+    Example:
+        >>> import supa
+        >>> from supa_mamba import GeneratorConfig, GeneratorTrainingConfig, HitCoding, ShowerGenerator
+        >>> from supa_mamba import stream_distillation_task
+        >>> sizes = GeneratorConfig(model="transformer", d_model=32, n_layer=2)
+        >>> teacher = ShowerGenerator(sizes, HitCoding.fit(supa.simulate(60, "critical", seed=1)))
+        >>> config = GeneratorTrainingConfig(generator=sizes.replace(mamba_layers=(0,)), epochs=1, batch_size=16)
+        >>> task = stream_distillation_task(teacher, "critical", config, batches_per_epoch=2, validation_showers=40)
+        >>> task.stages
+        2
     """
     parts = streamed_showers(
         configs, config, validation_showers=validation_showers, compare_every=compare_every, processes=processes
