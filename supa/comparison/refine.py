@@ -68,6 +68,14 @@ class RefinedSample:
         cap: For rejection, the largest weight that is distinguished. Otherwise None.
         truncated: Fraction of the sum of the weights that is above the cap, and therefore lost.
         means: Means of the observables before and after the refinement.
+
+    Example:
+        >>> import supa
+        >>> from supa.comparison import refine_sample
+        >>> model = supa.simulate(1000, "standard", seed=1)  # stands for a sample of a model
+        >>> refined = refine_sample(supa.simulate(1000, "standard", seed=2), model, by="weights")
+        >>> len(refined.showers), len(refined.weight), refined.acceptance
+        (1000, 1000, 1.0)
     """
 
     showers: Showers
@@ -115,7 +123,7 @@ def refine_sample(
     Example:
         >>> import supa
         >>> from supa.comparison import refine_sample
-        >>> model = supa.simulate(2000, "standard", seed=1)[:1000]  # stands for a sample of a model
+        >>> model = supa.simulate(1000, "standard", seed=1)  # stands for a sample of a model
         >>> refined = refine_sample(supa.simulate(1000, "standard", seed=2), model, by="rejection", keep=100)
         >>> len(refined.showers), refined.showers.run.refinement.by
         (100, 'rejection')

@@ -30,7 +30,7 @@ def test_the_ratio_of_normal_samples_is_the_exact_one(shifted):
 def test_the_weights_close(shifted):
     true, generated, ratio = shifted
     assert abs(ratio.mean.value - 1) < 4 * ratio.mean.error < 0.12
-    assert abs(ratio.worst_bin.pull) < 4
+    assert ratio.closes
     assert sum(one.rows for one in ratio.calibration) == len(true) + len(generated)
     error = np.sqrt(1 / len(true) + 1 / ratio.effective_size)
     weighted = np.average(generated, axis=0, weights=ratio.weight)
@@ -45,6 +45,13 @@ def test_no_weight_comes_from_a_classifier_that_used_the_row():
     ratio = density_ratio(true, generated, seed=0)
     assert ratio.effective_size > 0.97 * len(generated)
     assert abs(ratio.worst_bin.pull) < 4
+
+
+def test_samples_with_hardly_any_overlap_do_not_close():
+    random = np.random.default_rng(7)
+    ratio = density_ratio(random.normal(6, 1, (1000, 1)), random.normal(size=(1000, 1)), seed=0)
+    assert not ratio.closes
+    assert ratio.effective_size < 100
 
 
 def test_samples_of_different_sizes_have_a_mean_ratio_of_one():

@@ -134,4 +134,9 @@ def _print(refined: "RefinedSample", out: Path) -> None:
     )
     title = "Means with the largest pulls against the true showers that refined the sample"
     print_table(["", "true", "sample", "pull", "refined", "pull"], means, title=title)
+    if not ratio.closes:
+        echo(
+            "The weights do not close: the mean weight or the calibration is off by four standard errors. Use more "
+            "showers, or a better generator."
+        )
     echo("Judge the result with other true showers and another classifier, such as `supa compare`.")
