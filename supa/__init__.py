@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from supa.presets import preset as preset
     from supa.presets import preset_name as preset_name
     from supa.ragged import Ragged as Ragged
+    from supa.refined import Refinement as Refinement
     from supa.showers import Run as Run
     from supa.showers import Showers as Showers
     from supa.simulation import simulate as simulate

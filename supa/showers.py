@@ -16,6 +16,7 @@ from supa.number_format import format_percent
 from supa.physics import STOP, UNKNOWN_SLICE
 from supa.presets import preset_name
 from supa.ragged import Ragged, concatenate, counts_to_offsets
+from supa.refined import Refinement
 from supa.selection import selected
 
 
@@ -32,6 +33,7 @@ class Run:
         keep: ``"all"``, or ``"complete"`` if showers with an empty readout layer were dropped.
         attempts: Number of showers that were simulated to obtain these, or None for a selection of a run.
         model: Name of the generative model from which the showers were sampled, or None.
+        refinement: How `supa.comparison.refine_sample` refined the sample, or None.
 
     Example:
         >>> import supa
@@ -49,6 +51,7 @@ class Run:
     keep: Literal["all", "complete"]
     attempts: int | None
     model: str | None = None
+    refinement: Refinement | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -260,6 +263,7 @@ class Showers:
                 keep=runs[0].keep,
                 attempts=None if None in attempts else sum(a for a in attempts if a is not None),
                 model=runs[0].model if len({run.model for run in runs}) == 1 else None,
+                refinement=runs[0].refinement if len({run.refinement for run in runs}) == 1 else None,
             ),
             index=np.concatenate([part.index for part in parts]),
             incident_energy=np.concatenate([part.incident_energy for part in parts]),
@@ -436,6 +440,7 @@ class Showers:
             ("seed", "-" if run.seed is None else run.seed),
             ("engine", run.engine),
             *([("model", run.model)] if run.model is not None else []),
+            *([("refinement", run.refinement)] if run.refinement is not None else []),
             ("keep", run.keep),
         ]
         if len(self) != 1:

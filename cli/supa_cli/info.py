@@ -71,6 +71,7 @@ def _facts(showers: "ShowerFile") -> tuple[dict[str, Any], dict[str, Any]]:
         "first": run.first,
         "engine": run.engine,
         **({"model": run.model} if run.model is not None else {}),
+        **({"refinement": str(run.refinement)} if run.refinement is not None else {}),
         "keep": run.keep,
         "attempts": run.attempts,
         "acceptance": len(showers) / run.attempts if run.attempts else None,

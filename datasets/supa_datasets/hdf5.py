@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from supa import Run, Showers
-from supa.arrays import IntArray
+from supa.arrays import FloatArray, IntArray
 from supa.checks import counted
 from supa.selection import selected
 from supa_datasets.compression import Compression
-from supa_datasets.layout import HITS, PARTICLES, SHOWER_TYPES, tables_of
+from supa_datasets.layout import HITS, PARTICLES, SHOWER_TYPES, WEIGHT, tables_of
 from supa_datasets.shards.opening import open_stored
 from supa_datasets.validation import Fault
 from supa_datasets.writer import ShowerWriter
@@ -170,6 +170,8 @@ class ShowerFile:
         """
         types = {table.group: {**table.types, "offset": "i8"} for table in tables_of(self.has_particles)}
         types["showers"] = {**SHOWER_TYPES, "offset": "i8"}
+        if self.run.refinement is not None and self.run.refinement.by == "weights":
+            types["showers"][WEIGHT] = "f8"
         if name not in types.get(table, {}):
             known = (
                 f"the columns of {table!r} are {', '.join(types[table])}"
@@ -219,6 +221,7 @@ class ShowerFile:
             ("seed", "-" if run.seed is None else run.seed),
             ("engine", run.engine),
             *([("model", run.model)] if run.model is not None else []),
+            *([("refinement", run.refinement)] if run.refinement is not None else []),
             ("keep", run.keep),
         ]
         if self._stored.is_open:
@@ -254,7 +257,12 @@ def load(path: str | PathLike[str]) -> Showers:
 
 
 def save(
-    showers: Showers, path: str | PathLike[str], *, compression: Compression = "none", overwrite: bool = False
+    showers: Showers,
+    path: str | PathLike[str],
+    *,
+    compression: Compression = "none",
+    overwrite: bool = False,
+    weight: FloatArray | None = None,
 ) -> None:
     """Write showers to a file atomically.
 
@@ -266,6 +274,7 @@ def save(
         compression: One of ``COMPRESSIONS``: ``"none"``, ``"gzip"``, ``"lz4"`` or ``"zstd"``. The last two need the
             package hdf5plugin.
         overwrite: Whether to replace an existing file.
+        weight: (showers,) weights of a sample that was refined with weights.
 
     Raises:
         FileExistsError: If the file exists and ``overwrite`` is False.
@@ -285,7 +294,12 @@ def save(
             f"The first argument of save must be a Showers object, got {type(showers).__name__}; the path comes second."
         )
     with ShowerWriter(
-        path, showers.run, has_particles=showers.particles is not None, compression=compression, overwrite=overwrite
+        path,
+        showers.run,
+        has_particles=showers.particles is not None,
+        compression=compression,
+        overwrite=overwrite,
+        weight=weight,
     ) as writer:
         writer.append(showers)
 

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 
 from supa import Run
-from supa_datasets.layout import PROGRESS, SHOWER_CHUNK, SHOWER_TYPES, tables_of, write_run
+from supa.arrays import FloatArray
+from supa_datasets.layout import PROGRESS, SHOWER_CHUNK, SHOWER_TYPES, WEIGHT, tables_of, write_run
 
 # Linux copies aligned chunks into large pages of its cache, which takes two thirds of the time. Compressed chunks have
 # arbitrary sizes, so aligning them would waste space.
@@ -46,7 +47,7 @@ def create_file(path: Path, descriptor: int, *, aligned: bool) -> h5py.File:
 
 
 def create_columns(
-    file: h5py.File, run: Run, *, has_particles: bool, filters: dict[str, Any]
+    file: h5py.File, run: Run, *, has_particles: bool, filters: dict[str, Any], weight: FloatArray | None
 ) -> dict[str, h5py.Dataset]:
     """Write the attributes of a shower file and create its empty columns.
 
@@ -55,6 +56,7 @@ def create_columns(
         run: Run of the showers.
         has_particles: Whether the file has a table of particles.
         filters: Result of ``compression_filters``.
+        weight: (showers,) weights of all showers that will be written, or None.
 
     Returns:
         Columns by path. Keep them open: closing a column writes its remaining data, and errors cannot be caught there.
@@ -76,6 +78,8 @@ def create_columns(
         create(table.offset, "i8", SHOWER_CHUNK)
     for name, kind in SHOWER_TYPES.items():
         create(f"showers/{name}", kind, SHOWER_CHUNK)
+    if weight is not None:
+        file.create_dataset(f"showers/{WEIGHT}", data=weight, dtype="f8")
     columns[PROGRESS] = file.create_dataset(PROGRESS, (1,), "i8", data=np.zeros(1, "i8"))
     # From now on HDF5 orders its writes such that the file is readable at any time.
     file.swmr_mode = True

@@ -3,21 +3,25 @@
 See ``docs/reference/file_format.md``.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 
-from supa import Run, ShowerConfig
+from supa import Refinement, Run, ShowerConfig
 from supa.checks import counted, format_value
 from supa.memory import available_bytes
 from supa.ragged import check_offset
+from supa.texts import read_json
 
 FORMAT = "supa-showers"
 VERSION = 1
 
 PROGRESS = "progress"
+WEIGHT = "weight"
+"""Column of the showers of a sample that was refined with weights."""
 
 HIT_TYPES = {"x": "f4", "y": "f4", "energy": "f4", "slice": "u1", "layer": "u1", "primary": "u1"}
 PRIMARY_TYPES = {"energy": "f8", "x": "f8", "y": "f8", "slope_x": "f8", "slope_y": "f8"}
@@ -94,6 +98,8 @@ def write_run(file: h5py.File, run: Run) -> None:
     file.attrs["engine"] = run.engine
     if run.model is not None:
         file.attrs["model"] = run.model
+    if run.refinement is not None:
+        file.attrs["refinement"] = json.dumps(run.refinement.to_dict())
     file.attrs["keep"] = run.keep
     for name, unit in UNITS.items():
         file.attrs[name] = unit
@@ -131,6 +137,9 @@ def read_run(file: h5py.File) -> Run:
         keep="all" if keep == "all" else "complete",
         attempts=None if attempts == -1 else attempts,
         model=_attribute(file, "model", str) if "model" in file.attrs else None,
+        refinement=(
+            Refinement.from_dict(read_json(_attribute(file, "refinement", str))) if "refinement" in file.attrs else None
+        ),
     )
 
 
@@ -196,6 +205,18 @@ def stores_particles(file: h5py.File) -> bool:
         True if the group exists.
     """
     return bool(file.id.links.exists(PARTICLES.group.encode()))
+
+
+def stores_weights(file: h5py.File) -> bool:
+    """Return whether the showers of a file have weights.
+
+    Args:
+        file: The open file, which has a group of showers.
+
+    Returns:
+        True if the column exists.
+    """
+    return bool(file.id.links.exists(f"showers/{WEIGHT}".encode()))
 
 
 def dataset_at(file: h5py.File, path: str, kind: str) -> h5py.Dataset:
@@ -265,7 +286,8 @@ def check_columns(file: h5py.File, *, unfinished: bool = False) -> None:
         ValueError: If a column is missing or inconsistent.
     """
     showers = read_progress(file)
-    for name, kind in SHOWER_TYPES.items():
+    dataset_at(file, HITS.offset, "i8")  # in the group of showers
+    for name, kind in (SHOWER_TYPES | ({WEIGHT: "f8"} if stores_weights(file) else {})).items():
         length = len(dataset_at(file, f"showers/{name}", kind))
         if length < showers or (length > showers and not unfinished):
             raise ValueError(

@@ -146,7 +146,7 @@ def describe_difference(one: Run, other: Run) -> str:
     Returns:
         Name of the setting that differs and both values; an empty string if the runs are equal.
     """
-    for name in ("seed", "engine", "keep", "model"):
+    for name in ("seed", "engine", "keep", "model", "refinement"):
         if getattr(one, name) != getattr(other, name):
             return f"{name} is {getattr(one, name)!r} there, {getattr(other, name)!r} here"
     if one.config == other.config:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from supa import Run, Showers
+from supa.arrays import FloatArray
 from supa.atomic_file import promote
 from supa.checks import check_int, counted
 from supa.file_lock import open_locked_temporary
@@ -52,6 +53,7 @@ class ShowerWriter:
         overwrite: Whether to replace an existing finished or partial file.
         resume: Whether to continue after the showers of an existing finished or partial file of the same run.
         on_existing: Function that is called with each piece of the reused showers.
+        weight: (showers,) weights of all showers of the file, for a sample that was refined with weights.
 
     Raises:
         FileExistsError: If a finished or partial file exists, and ``overwrite`` and ``resume`` are False.
@@ -81,6 +83,7 @@ class ShowerWriter:
         overwrite: bool = False,
         resume: bool = False,
         on_existing: Callable[[Showers], None] | None = None,
+        weight: FloatArray | None = None,
     ) -> None:
         if overwrite and resume:
             raise ValueError("overwrite and resume are mutually exclusive; choose one.")
@@ -88,6 +91,7 @@ class ShowerWriter:
         threads = check_int(1, MAX_THREADS, "threads", available_processors() if threads is None else threads)
         self._names = OutputNames(path)
         self._run = run
+        self._num_weights = None if weight is None else len(weight)
         self._has_particles = has_particles
         self._tables = tables_of(has_particles)
         self._buffer = ShowerBuffer(self._tables)
@@ -108,7 +112,9 @@ class ShowerWriter:
             stored = resumable(path, run, has_particles=has_particles) if source else None
             with self._closed_on_failure():
                 self._file = create_file(self._names.fresh, self._lock, aligned=not filters)
-                self._columns = create_columns(self._file, run, has_particles=has_particles, filters=filters)
+                self._columns = create_columns(
+                    self._file, run, has_particles=has_particles, filters=filters, weight=weight
+                )
             self._queue = ChunkQueue(self._columns, threads=threads, save=self._save)
             self._to_take_over = stored.showers if stored is not None else 0
             self._write_rest()  # the first offset, without which the file is not readable
@@ -183,6 +189,12 @@ class ShowerWriter:
         """
         self._check_open()
         self._write_rest()
+        if self._num_weights not in (None, self.num_showers):
+            self._close()
+            raise ValueError(
+                f"{self._names.path}: {self._num_weights:,} weights were given for "
+                f"{counted(self.num_showers, 'shower')}."
+            )
         with self._closed_on_failure():
             if self._sync is not None:
                 self._sync.result()

@@ -69,7 +69,8 @@ def compare(
 
     Raises:
         ValueError: If a sample has fewer than 50 showers, if the samples have different numbers of readout layers, if
-            the showers of a sample have different configs, or if the seed or the number of repeats is out of range.
+            the showers of a sample have different configs, if the generated showers have weights or were refined with
+            some of the true ones, or if the seed or the number of repeats is out of range.
 
     Example:
         Compare two presets that differ in the angles and energies of the children of a split:
@@ -91,6 +92,7 @@ def compare(
     progress(f"reading {names[1]}")
     second = SampleStatistics.of(generated, first.edges)
     _check(first, second, names)
+    _check_refinement(first, second, names)
     progress("computing the noise floor")
     floor, described = _floor(true, first, second.showers, seed)
     common = [name for name in first.columns if name in second.columns]
@@ -141,6 +143,25 @@ def _check(first: SampleStatistics, second: SampleStatistics, names: tuple[str, 
         raise ValueError(
             "Both samples must have the same readout layers, got "
             f"{counted(first.config.num_layers, 'layer')} in {names[0]} and {second.config.num_layers} in {names[1]}."
+        )
+
+
+def _check_refinement(first: SampleStatistics, second: SampleStatistics, names: tuple[str, str]) -> None:
+    """Check that the showers that judge a refined sample are not those that refined it."""
+    one, other = first.run, second.run
+    assert one is not None
+    assert other is not None
+    if other.refinement is None:
+        return
+    if other.refinement.by == "weights":
+        raise ValueError(
+            f"{names[1]}: its showers have weights, which a comparison does not use. Compare a sample that was refined "
+            "by rejection or resampling."
+        )
+    if one.config == other.config and other.refinement.used(one.seed, *first.index_range):
+        raise ValueError(
+            f"{names[1]}: the sample was refined with showers of {names[0]}: by {other.refinement}. These showers "
+            "cannot judge it; compare with others, such as those of another seed."
         )
 
 

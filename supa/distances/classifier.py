@@ -1,6 +1,8 @@
 """Classifier two-sample test with boosted decision trees."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,13 +90,6 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
     Source:
         Error of an area: DeLong et al., Biometrics 44 (1988) 837.
     """
-    try:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-        from threadpoolctl import threadpool_limits  # comes with scikit-learn
-    except ImportError:
-        raise ValueError(
-            "classifier_auc needs the package scikit-learn: pip install 'supa-showers[compare]'."
-        ) from None
     from scipy.stats import norm
 
     samples = two_matrices(true, generated, 2 * _FOLDS)
@@ -102,23 +97,11 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
     first, second = (rows[random.permutation(len(rows))[:MOST_ROWS]] for rows in samples)
     dealt = [shuffled_groups(len(rows), _FOLDS, random) for rows in (first, second)]
     areas, variances, equal_variances = np.empty((3, _FOLDS))
-    # Busy-waiting makes several threads far slower than one on a busy machine and for few rows.
-    with threadpool_limits(1, user_api="openmp"):
-        for fold, (a, b) in enumerate(zip(*dealt, strict=True)):
-            model = HistGradientBoostingClassifier(random_state=int(random.integers(2**31)))
-            known = np.delete(first, a, axis=0), np.delete(second, b, axis=0)
-            labels = np.repeat([0, 1], [len(known[0]), len(known[1])])
-            # The model does not accept columns that are undefined in all rows, also of the part that it trains on if
-            # there are many. Without a column, all rows are equal.
-            defined = (~np.isnan(np.concatenate(known))).sum(axis=0)
-            columns = np.flatnonzero(defined > (_FEWEST_DEFINED if len(labels) > _MANY_ROWS else 0))
-            if not len(columns):
-                areas[fold], variances[fold] = 0.5, 0.0
-            else:
-                model.fit(np.concatenate(known)[:, columns], labels)
-                low, high = (np.asarray(model.decision_function(rows[:, columns])) for rows in (first[a], second[b]))
-                areas[fold], variances[fold] = area_under_curve(low, high)
-            equal_variances[fold] = (len(a) + len(b) + 1) / (12 * len(a) * len(b))  # Mann-Whitney statistic
+    for fold, (a, b) in enumerate(zip(*dealt, strict=True)):
+        known = np.delete(first, a, axis=0), np.delete(second, b, axis=0)
+        score = boosted_trees(*known, int(random.integers(2**31)))
+        areas[fold], variances[fold] = area_under_curve(score(first[a]), score(second[b]))
+        equal_variances[fold] = (len(a) + len(b) + 1) / (12 * len(a) * len(b))  # Mann-Whitney statistic
     area = float(areas.mean())
     equal_variance = float(_SHARING * equal_variances.mean() / _FOLDS)
     certain = certainty(area - 0.5, equal_variance)
@@ -126,6 +109,45 @@ def classifier_auc(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int =
     equal_error = float(np.sqrt(equal_variance))
     p_value = float(norm.sf((area - 0.5) / equal_error))
     return ClassifierResult(area, error, p_value, len(first), len(second), equal_error)
+
+
+def boosted_trees(low: FloatArray, high: FloatArray, seed: int, **settings: Any) -> Callable[[FloatArray], FloatArray]:
+    """Train boosted decision trees to separate two samples.
+
+    Args:
+        low: (n, k) features of the sample with the lower scores, NaN where a feature is undefined.
+        high: (m, k) features of the other sample.
+        seed: Random seed of the training.
+        **settings: Settings of scikit-learn's HistGradientBoostingClassifier that are not the default ones.
+
+    Returns:
+        Function that returns the scores of (rows, k) features: the logarithms of the odds of the second sample.
+
+    Raises:
+        ValueError: If scikit-learn is not installed.
+    """
+    try:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    except ImportError:
+        raise ValueError("A classifier needs the package scikit-learn: pip install 'supa-showers[compare]'.") from None
+    known, labels = np.concatenate([low, high]), np.repeat([0, 1], [len(low), len(high)])
+    model = HistGradientBoostingClassifier(random_state=seed, **settings)
+    # The model does not accept columns that are undefined in all rows, also of the part that it trains on if there are
+    # many. Without a column, all rows are equal.
+    defined = (~np.isnan(known)).sum(axis=0)
+    columns = np.flatnonzero(defined > (_FEWEST_DEFINED if len(labels) > _MANY_ROWS else 0))
+    if not len(columns):
+        return lambda rows: np.zeros(len(rows))
+    # Busy-waiting makes several threads far slower than one on a busy machine and for few rows.
+    with threadpool_limits(1, user_api="openmp"):
+        model.fit(known[:, columns], labels)
+
+    def scores(rows: FloatArray) -> FloatArray:
+        with threadpool_limits(1, user_api="openmp"):
+            return np.asarray(model.decision_function(rows[:, columns]))
+
+    return scores
 
 
 def area_under_curve(low: FloatArray, high: FloatArray) -> tuple[float, float]:

@@ -70,11 +70,13 @@ def check_sample(task: BenchmarkTask, sample: Showers) -> None:
 
     Raises:
         ValueError: If the number of showers, the geometry or the incident energies are not those of the task, if
-            showers were selected, or if the sample contains showers of the task itself.
+            showers were selected, if the sample contains showers of the task itself, if it has weights, or if it was
+            refined with test showers.
     """
     _check_number(task, len(sample))
     _check_geometry(task, sample.config)
     _check_origin(task, sample.run, sample)
+    _check_refinement(task, sample.run)
     _check_energies(task, sample)
     compared = binned(task, sample)
     for part in PARTS:
@@ -124,6 +126,23 @@ def _check_origin(task: BenchmarkTask, run: Run, sample: Showers) -> None:
                 f"{_name(part)} range, {indices.start:,} to {indices.stop - 1:,}. These showers are known; generate "
                 "new ones, or simulate with another seed."
             )
+
+
+def _check_refinement(task: BenchmarkTask, run: Run) -> None:
+    refinement = run.refinement
+    if refinement is None:
+        return
+    if refinement.by == "weights":
+        raise ValueError(
+            "The showers of the sample have weights, which a score does not use. Score a sample that was refined by "
+            "rejection or resampling."
+        )
+    test = task.test
+    if run.config == task.config and refinement.used(task.seed, test.start, test.stop - 1):
+        raise ValueError(
+            f"The sample was refined with test showers of {task.name}: by {refinement}. They cannot judge it; refine "
+            "the sample with other showers."
+        )
 
 
 def _name(part: str) -> str:

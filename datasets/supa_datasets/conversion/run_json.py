@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from supa import Run, ShowerConfig
+from supa import Refinement, Run, ShowerConfig
 from supa.checks import check_int, format_value
 from supa.texts import read_json
 
@@ -22,6 +22,9 @@ def run_to_text(run: Run) -> str:
         String with one JSON object.
     """
     fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+    refinement = fields.pop("refinement")
+    if refinement is not None:
+        fields["refinement"] = refinement.to_dict()
     return json.dumps({**fields, "config": run.config.to_dict()})
 
 
@@ -42,8 +45,8 @@ def run_from_text(text: str | bytes) -> Run:
     except ValueError as error:
         raise ValueError(f"its {RUN} is invalid: {format_value(text)} ({error})") from None
     names = {field.name for field in dataclasses.fields(Run)}
-    # Older files have no model.
-    if not isinstance(fields, dict) or fields.keys() | {"model"} != names:
+    # Older files have no model, and most files no refinement.
+    if not isinstance(fields, dict) or fields.keys() | {"model", "refinement"} != names:
         raise ValueError(f"its {RUN} is invalid: {format_value(text)}")
     engine, keep = fields["engine"], fields["keep"]
     if keep not in ("all", "complete") or engine not in ("cpu", "reference", "several", "imported"):
@@ -56,6 +59,7 @@ def run_from_text(text: str | bytes) -> Run:
         keep=keep,
         attempts=_number("attempts", fields["attempts"], 2**63 - 1),
         model=_model(fields.get("model")),
+        refinement=Refinement.from_dict(fields["refinement"]) if "refinement" in fields else None,
     )
 
 
