@@ -1,7 +1,6 @@
 """Distances between true and generated showers, for single observables and for many features together."""
 
 from supa.distances.classifier import ClassifierResult, classifier_auc
-from supa.distances.density_ratio import CalibrationBin, DensityRatio, density_ratio
 from supa.distances.frechet import frechet_distance, frechet_gaussian
 from supa.distances.histograms import edges_of, separation, separation_estimate
 from supa.distances.mmd import kernel_distance
@@ -15,6 +14,7 @@ from supa.distances.one_dimensional import (
     wasserstein_distances,
 )
 from supa.distances.precision_recall import NeighbourScores, neighbour_scores
+from supa.distances.reweighting import CalibrationBin, DensityRatio, density_ratio
 from supa.distances.samples import Estimate, standardised
 
 __all__ = [
