@@ -2,13 +2,12 @@
 
 import json
 import multiprocessing
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from gradient_graphs import layers_reached
+from pipeline_process import train_in_pipeline
 from small_graphs import OnEpoch, small, two_communities
 
 from supa_gff import DiskGraph, GraphSet, Network, node_scores, preset, train, update_rule, write_disk_graph
@@ -273,28 +272,13 @@ def test_damaged_and_other_rows_are_computed_again(tmp_path):
     assert len(list(RowStore(tmp_path, "rows", (10, 2), "b", 4).missing())) == 3
 
 
-def pipeline_process(rank: int, folder: Path, settings: dict) -> None:
-    torch.set_num_threads(1)
-    graph = DiskGraph(folder / "graph")
-    network = Network.for_graphs(method(**settings), graph)
-    spans, backward = set(), torch.Tensor.backward
-
-    def watched(self, *args, **kwargs):
-        spans.add(tuple(layers_reached(network, self)))
-        backward(self, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, "backward", watched)
-        train(network, graph, TRAIN, VALID, cache=folder / "work", turns=2, processes=Processes(rank, 2))
-    torch.save({"weights": network.state_dict(), "spans": sorted(spans)}, folder / f"{rank}.pt")
-
-
 def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypatch):
     graph = on_disk(tmp_path / "graph")
-    settings = {"layers": 3, "epochs": 5, "score": Head("mlp", dropout=0.5)}
-    one = Network.for_graphs(method(**settings), graph)
+    own_method = method(layers=3, epochs=5, score=Head("mlp", dropout=0.5))
+    one = Network.for_graphs(own_method, graph)
     train(one, graph, TRAIN, VALID, cache="memory", turns=2)
-    other = multiprocessing.get_context("spawn").Process(target=pipeline_process, args=(1, tmp_path, settings))
+    arguments = (tmp_path, own_method, TRAIN, VALID)
+    other = multiprocessing.get_context("spawn").Process(target=train_in_pipeline, args=(1, *arguments))
     other.start()
 
     def wait(_: float) -> None:
@@ -302,13 +286,13 @@ def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypat
         assert other.exitcode in (None, 0), "the other process failed"
 
     monkeypatch.setattr(pipeline, "time", SimpleNamespace(sleep=wait))
-    pipeline_process(0, tmp_path, settings)
+    train_in_pipeline(0, *arguments)
     other.join()
     assert other.exitcode == 0
     for rank, own in enumerate([[(0,)], [(1,), (2,)]]):
         result = torch.load(tmp_path / f"{rank}.pt")
         assert result["spans"] == own  # each gradient is of one layer of this process
-        again = Network.for_graphs(method(**settings), graph)
+        again = Network.for_graphs(own_method, graph)
         again.load_state_dict(result["weights"])
         assert_same(one, again)
     assert {path.suffix for path in (tmp_path / "work").iterdir()} == {".pt"}  # the kept inputs are removed

@@ -11,7 +11,7 @@ import pytest
 PUBLIC = {
     "supa": [
         "CALOGAN", "Comparison", "PRESETS", "Cartesian", "EnergySpectrum", "Expectation", "GpuShowers", "Grid",
-        "NoClosedFormError", "Polar", "Preset", "PrimaryCount", "Ragged", "Run", "ShowerConfig", "Showers",
+        "NoClosedFormError", "Polar", "Preset", "PrimaryCount", "Ragged", "Refinement", "Run", "ShowerConfig", "Showers",
         "__version__", "compare", "expectation", "from_hits", "preset", "preset_name", "simulate", "simulate_on_gpu",
         "stream", "write_report",
     ],
@@ -25,11 +25,11 @@ PUBLIC = {
         "save", "save_predictions", "score_file", "score_predictions", "score_showers",
     ],
     "supa_gff": [
-        "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "Evaluation", "GraphSet", "LayerStats",
+        "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "DiskGraph", "Evaluation", "GraphSet", "LayerStats",
         "LinkSplit", "Method", "Network", "Pairs", "ShowerEncoding", "ShowerGraphStream", "ShowerGraphs", "Split",
         "encoded_showers", "evaluate", "goodness", "heads", "label_injection", "load_graphs", "losses", "negatives",
-        "preset", "shower_graphs", "split_items", "split_links", "standard_split", "train", "training_task",
-        "update_rule",
+        "node_scores", "preset", "shower_graphs", "split_items", "split_links", "standard_split", "train",
+        "training_task", "update_rule", "write_disk_graph",
     ],
     "supa_learning": [
         "AveragedWeights", "BASELINES", "Callback", "CapturedStep", "Checkpoint", "CheckpointWriter", "CountBaseline",
