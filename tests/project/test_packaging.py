@@ -11,9 +11,9 @@ import pytest
 PUBLIC = {
     "supa": [
         "CALOGAN", "Comparison", "PRESETS", "Cartesian", "EnergySpectrum", "Expectation", "GpuShowers", "Grid",
-        "NoClosedFormError", "Polar", "Preset", "PrimaryCount", "Ragged", "Refinement", "Run", "ShowerConfig", "Showers",
-        "__version__", "compare", "expectation", "from_hits", "preset", "preset_name", "simulate", "simulate_on_gpu",
-        "stream", "write_report",
+        "NoClosedFormError", "Polar", "Preset", "PrimaryCount", "Ragged", "Refinement", "Run", "ShowerConfig",
+        "Showers", "__version__", "compare", "expectation", "from_hits", "preset", "preset_name", "simulate",
+        "simulate_on_gpu", "stream", "write_report",
     ],
     "supa_datasets": [
         "BENCHMARKS", "BenchmarkSource", "BenchmarkTask", "BucketSampler", "COMPRESSIONS", "Compression", "FORMATS",
