@@ -1,5 +1,6 @@
 """``supa gff bench`` and ``supa gff plot``: output, files, errors and resuming."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -104,7 +105,7 @@ def _started_until(lines, arguments, path) -> subprocess.Popen:
 @pytest.mark.slow
 def test_an_interrupted_or_killed_bench_resumes_to_the_same_table(folder, tmp_path):
     from supa_gff.bench import runners
-    from supa_gff.bench.results import finished
+    from supa_gff.bench.results import read_results
     from supa_gff.bench.table import table
 
     arguments = _bench(folder, "--methods", "labels-forest", "--seeds", "3")
@@ -134,8 +135,11 @@ def test_an_interrupted_or_killed_bench_resumes_to_the_same_table(folder, tmp_pa
     jobs = [(line["fold"], line["seed"]) for line in map(json.loads, lines)]
     assert sorted(jobs) == [(fold, seed) for fold in range(5) for seed in range(3)]
     whole = runners.make_jobs(["MUTAG"], ["labels-forest"], ["gin"], folds=5, seeds=3)
-    root = str(folder / "root")
-    assert resumed.stdout == table([finished(job, runners.run_job(job, root)) for job in whole])
+    stored = {(result.job.fold, result.job.seed): result for result in read_results(path)}
+    for job in whole:
+        again, before = runners.run_job(job, str(folder / "root")), stored[job.fold, job.seed].measured
+        assert dataclasses.replace(again, cost=None) == dataclasses.replace(before, cost=None)
+    assert resumed.stdout == table([stored[job.fold, job.seed] for job in whole])
 
 
 MISTAKES = {
