@@ -35,7 +35,7 @@ templates_path = ["_templates"]
 # Every reference must resolve. With -W a broken one stops the build.
 nitpicky = True
 # Type variables and aliases of types, which have no page.
-nitpick_ignore = [("py:class", name) for name in ("B", "I", "K", "T", "Number", "EnergyLike", "PrimaryCountLike")]
+nitpick_ignore = [("py:class", name) for name in ("B", "I", "K", "S", "T", "Number", "EnergyLike", "PrimaryCountLike")]
 nitpick_ignore.append(("py:class", "torch.nn.parameter.Parameter"))  # PyTorch documents it as torch.nn.Parameter
 default_role = "public"
 
