@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from gradient_graphs import layers_reached, reached
+from same_values import same
 from small_graphs import make_trainer, presets, small, task, triangles_or_trees, two_communities
 
 from supa_gff import Batch, GraphSet, Method, Network, preset, update_rule, write_disk_graph
@@ -42,16 +43,6 @@ def bits(rule: UpdateRule, layer: int) -> dict[str, object]:
         "gradients": gradients,
         "optimiser": copy.deepcopy(rule.optimisers.optimiser(layer).state_dict()),
     }
-
-
-def same(a: object, b: object) -> bool:
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 def losses_of_step(

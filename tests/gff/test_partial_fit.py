@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from same_values import same
 from small_graphs import small, task, triangles_or_trees, two_communities
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
@@ -17,16 +18,6 @@ from supa_learning import RandomState
 GRAPHS = GraphSet.of(triangles_or_trees(96))
 BATCHES = list(GRAPHS.batches(torch.arange(96), 16))
 LAYERS = (None, 1, None, 0, 2, None)
-
-
-def same(a: object, b: object) -> bool:
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 @pytest.mark.parametrize(

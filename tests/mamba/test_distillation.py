@@ -32,14 +32,6 @@ SHORT = GeneratorTrainingConfig(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def showers():
     return supa.simulate(80, SHALLOW, seed=3)

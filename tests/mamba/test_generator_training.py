@@ -34,14 +34,6 @@ SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_en
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available; run with -m gpu")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def showers():
     return supa.simulate(80, SHALLOW, seed=3)

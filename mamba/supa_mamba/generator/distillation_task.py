@@ -167,9 +167,10 @@ class DistillationTask(GeneratorTask):
         of_showers = [batch.sum(values, by_hit=False) for values in (terms.leak, terms.profile)]
         of_hits = [batch.sum(values, by_hit=True) for values in (terms.energy, terms.position)]
         with torch.no_grad():
-            drawn = _drawn_hits(teacher, of_teacher, previous, coded)
-            expected = _log_densities(teacher, of_teacher, previous, *drawn)
-        reached = _log_densities(student, hidden, previous, *drawn)
+            known = teacher.add_features(of_teacher, previous)
+            drawn = _drawn_hits(teacher, known, previous, coded)
+            expected = _log_densities(teacher, known, previous, *drawn)
+        reached = _log_densities(student, student.add_features(hidden, previous), previous, *drawn)
         divergence = [batch.sum(one - other, by_hit=True) for one, other in zip(expected, reached, strict=True)]
         return torch.stack([-DATA_SHARE * x for x in of_showers + of_hits] + [(1 - DATA_SHARE) * x for x in divergence])
 
@@ -234,19 +235,17 @@ def _recorded(stack: BlockStack, layers: Sequence[int]) -> Iterator[list[tuple[T
         yield found
 
 
-def _drawn_hits(model: ShowerGenerator, hidden: Tensor, previous: Previous, batch: HitBatch) -> tuple[Tensor, Tensor]:
+def _drawn_hits(model: ShowerGenerator, known: Tensor, previous: Previous, batch: HitBatch) -> tuple[Tensor, Tensor]:
     """Draw a hit in place of each true one: its energy logit, which the last hit of a slice keeps, and its position."""
-    known = model.add_features(hidden, previous)
-    uniform = torch.rand(hidden.shape[0], 5, device=hidden.device).clamp(min=_LEAST_UNIFORM)
+    uniform = torch.rand(known.shape[0], 5, device=known.device).clamp(min=_LEAST_UNIFORM)
     energy = model.energy_distribution(known).sample(uniform[:, :2])
     energy = torch.where(previous.left == 1, batch.energy_logit, energy)
     return energy, model.position_distribution(known, previous, energy).sample(uniform[:, 2:])
 
 
 def _log_densities(
-    model: ShowerGenerator, hidden: Tensor, previous: Previous, energy: Tensor, position: Tensor
+    model: ShowerGenerator, known: Tensor, previous: Previous, energy: Tensor, position: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the logarithms of the densities of energy logits, 0 for the last hit of a slice, and of positions."""
-    known = model.add_features(hidden, previous)
     of_energy = torch.where(previous.left == 1, 0.0, model.energy_distribution(known).log_density(energy))
     return of_energy, model.position_distribution(known, previous, energy).log_density(position)
