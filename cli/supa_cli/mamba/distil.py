@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supa.checks import counted
-from supa_cli.mamba.train_generator import run_facts
+from supa_cli.mamba.train_generator import run_facts, run_generator_training, stored_generator
 from supa_cli.options import CompletedName, Count, InputFile
 from supa_cli.training.options import check_output, device_of, require_packages, training_options
-from supa_cli.training.session import run_training
 from supa_cli.training.stream_options import StreamChoice, chosen_stream, stream_options
 
 if TYPE_CHECKING:
@@ -92,8 +91,6 @@ def command(
     sizes = {"batches_per_epoch": batches_per_epoch, "validation_showers": validation_showers}
     choice = chosen_stream(stream, energy, given=data, instead="the files DATA", **sizes)
     require_packages("torch")
-    from supa_learning.processes import torchrun_processes
-    from supa_learning.trainer import Trainer
     from supa_mamba.generator.checkpoint import GeneratorCheckpoint
 
     place = device_of(device)
@@ -101,21 +98,12 @@ def command(
     _check_teacher(source)
     layers = _layers(source, attention, attention_layers)
     config = _config(source, layers, config_file, settings)
-    stored = GeneratorCheckpoint.load(path) if resume and path.exists() else None
-    make = _maker(source, config, data, choice)
-    with torchrun_processes(place) as processes:
-        try:
-            task: GeneratorTask = make(compare_every=compare_every, processes=processes)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
-        trainer = Trainer(task)
-        quiet = quiet or processes.rank > 0
-        if not quiet:
-            _print_start(task, choice)
-        run_training(
-            trainer, path, lambda: GeneratorCheckpoint.of(trainer), stored=stored, facts=_facts, items="showers",
-            advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
-        )  # fmt: skip
+    stored = stored_generator(path, resume=resume)
+    make = partial(_maker(source, config, data, choice), compare_every=compare_every)
+    run_generator_training(
+        make, path, place, stored=stored, facts=_facts, print_start=lambda task: _print_start(task, choice),
+        advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
+    )  # fmt: skip
 
 
 def _check_teacher(source: "GeneratorCheckpoint") -> None:

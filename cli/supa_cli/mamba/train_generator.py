@@ -118,27 +118,58 @@ def command(
     task = None if task_name is None else _benchmark_task(task_name)
     require_packages("torch")
     config = _config(preset, config_file, {name: value for name, value in settings.items() if value not in (None, ())})
+    place = device_of(device)
+    stored = stored_generator(path, resume=resume)
+    make = partial(_maker(config, data, task, choice), compare_every=compare_every)
+    origin = f"of {task.name}" if task is not None else ""
+    if choice is not None:
+        origin = f"per epoch, simulated from {', '.join(choice.names)}"
+    run_generator_training(
+        make, path, place, stored=stored, facts=run_facts, print_start=lambda task: _print_start(task, origin),
+        advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
+    )  # fmt: skip
+
+
+def stored_generator(path: Path, *, resume: bool) -> "GeneratorCheckpoint | None":
+    """Return the checkpoint to resume from, if there is one."""
+    from supa_mamba.generator.checkpoint import GeneratorCheckpoint
+
+    return GeneratorCheckpoint.load(path) if resume and path.exists() else None
+
+
+def run_generator_training(
+    make: Callable[..., "GeneratorTask"],
+    path: Path,
+    place: Any,
+    *,
+    print_start: Callable[["GeneratorTask"], None],
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train a generator in the processes of torchrun, and store its checkpoints.
+
+    Args:
+        make: Function of the processes that prepares the training.
+        path: File of the checkpoint.
+        place: Device of the training.
+        print_start: Function that prints what is trained.
+        quiet: Whether to print only errors.
+        **options: Further arguments of `run_training`.
+    """
     from supa_learning.processes import torchrun_processes
     from supa_learning.trainer import Trainer
     from supa_mamba.generator.checkpoint import GeneratorCheckpoint
 
-    place = device_of(device)
-    stored = GeneratorCheckpoint.load(path) if resume and path.exists() else None
-    make = _maker(config, data, task, choice)
     with torchrun_processes(place) as processes:
         try:
-            training = make(compare_every=compare_every, processes=processes)
+            task = make(processes=processes)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        trainer = Trainer(training)
+        trainer = Trainer(task)
         quiet = quiet or processes.rank > 0
         if not quiet:
-            origin = f"of {task.name}" if task is not None else ""
-            _print_start(training, origin if choice is None else f"per epoch, simulated from {', '.join(choice.names)}")
-        run_training(
-            trainer, path, lambda: GeneratorCheckpoint.of(trainer), stored=stored, facts=run_facts, items="showers",
-            advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
-        )  # fmt: skip
+            print_start(task)
+        run_training(trainer, path, lambda: GeneratorCheckpoint.of(trainer), items="showers", quiet=quiet, **options)
 
 
 def _benchmark_task(name: str) -> "BenchmarkTask":
