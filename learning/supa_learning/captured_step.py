@@ -1,7 +1,9 @@
 """Steps that are recorded as CUDA graphs, so that launching their kernels costs almost no time."""
 
+import gc
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -112,7 +114,10 @@ class CapturedStep(Generic[K, I]):
     def _capture(self, inputs: I) -> tuple[torch.cuda.CUDAGraph, Tensor]:
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as one that prepares batches, may use the GPU during the capture.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with (
+            _no_garbage_collection(),
+            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+        ):
             result = self.function(inputs)
         self._pool = graph.pool()
         return graph, result
@@ -122,3 +127,15 @@ def _wait_for(shape: _Shape[Any]) -> None:
     """Wait until a graph is no longer executed, because its memory will be used again."""
     if shape.captured is not None:
         torch.cuda.synchronize()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Suspend the cyclic garbage collector: CUDA cancels a capture during which another graph is freed."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
