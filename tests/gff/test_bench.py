@@ -585,6 +585,7 @@ def test_table_of_costs_states_what_is_shared():
 
 
 def test_jobs_that_are_trained_together_equal_single_jobs(monkeypatch, tmp_path):
+    import torch
     from small_graphs import triangles_or_trees
 
     from supa_gff import preset
@@ -611,6 +612,21 @@ def test_jobs_that_are_trained_together_equal_single_jobs(monkeypatch, tmp_path)
         assert (result.sizes, result.epochs, result.parameters) == (alone.sizes, alone.epochs, alone.parameters)
         assert result.cost.members == 6
     assert len({result.test_accuracy for result in results}) > 1
+
+    def with_little_memory(graphs, folds, *others):
+        if len(folds) > most_members:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return train_and_test.train_and_test_together(graphs, folds, *others)
+
+    monkeypatch.setattr(runners, "train_and_test_together", with_little_memory)
+    most_members = 2
+    halves = runners.run_together(groups[0], None, "cpu")
+    assert [replace(half, cost=None) for half in halves] == [replace(result, cost=None) for result in results]
+    assert [half.cost.members for half in halves] == [1, 2, 2, 1, 2, 2]
+    most_members = 0
+    reason = "The memory of the GPU is too small: CUDA out of memory."
+    assert runners.run_together(groups[0], None, "cpu") == [reason] * 6
+
     with ResultsFile(tmp_path / "r.jsonl") as file:
         for job, result in zip(groups[0], results, strict=True):
             file.append(finished(job, result))

@@ -135,7 +135,9 @@ def command(
             deferred_interrupts(lambda: f"The finished jobs are in {output}; repeat the command to resume."),
             progress("training", "starting the processes", quiet=quiet or not missing, items="jobs") as report,
         ):
-            forecast = Forecast(_ADVICE, at_once=workers, quiet=quiet)
+            on_gpu = place == "cuda"
+            together = max(map(len, runners.group_jobs(missing)), default=1) if on_gpu else 1
+            forecast = Forecast(_ADVICE, at_once=workers * together, quiet=quiet)
             done = 0
 
             def update(now: int, total: int) -> None:
@@ -147,7 +149,6 @@ def command(
                 raise_if_interrupted()
                 forecast(done, len(missing))
 
-            on_gpu = place == "cuda"
             failures = run_jobs(
                 missing, file, root=root, workers=workers, device=place, gpus=visible_gpus() if on_gpu else (),
                 group=runners.group_jobs if on_gpu else None, progress=update, pause=pause,

@@ -1,7 +1,7 @@
 """Creation and execution of jobs."""
 
 import importlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -113,7 +113,8 @@ def group_jobs(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
 def run_together(jobs: Sequence[Job], root: str | None, device: str) -> list[JobResult | str]:
     """Run the jobs of a group from `group_jobs` at once.
 
-    Folds with different numbers of batches per epoch are trained one group after another.
+    Folds with different numbers of batches per epoch are trained one group after another. If the memory of the GPU is
+    too small for a group, its halves are trained one after another.
 
     Args:
         jobs: Jobs to run.
@@ -131,13 +132,23 @@ def run_together(jobs: Sequence[Job], root: str | None, device: str) -> list[Job
     for job in jobs:
         groups[steps_of(folds[job.fold], job.method, job.conv)].append(job)
     results: dict[Job, JobResult | str] = {}
-    for group in groups.values():
+    waiting = deque(groups.values())
+    while waiting:
+        group = waiting.popleft()
         own = [folds[job.fold] for job in group]
+        outcomes: list[JobResult | str] = []
         with Meter() as meter:
-            outcomes = train_and_test_together(graphs, own, first.method, first.conv, [job.seed for job in group])
+            try:
+                outcomes = train_and_test_together(graphs, own, first.method, first.conv, [job.seed for job in group])
+            except torch.OutOfMemoryError as error:
+                if len(group) == 1:
+                    outcomes = [f"The memory of the GPU is too small: {error}"]
         cost = meter.cost.share(len(group))
         if device == "cuda":
             torch.cuda.empty_cache()  # other processes may need the memory
+        if not outcomes:
+            waiting.extendleft([group[len(group) // 2 :], group[: len(group) // 2]])
+            continue
         for job, fold, outcome in zip(group, own, outcomes, strict=True):
             results[job] = outcome if isinstance(outcome, str) else replace(outcome, cost=cost, sizes=_sizes(fold))
     return [results[job] for job in jobs]
