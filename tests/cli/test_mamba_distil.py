@@ -9,7 +9,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import supa  # noqa: E402
 import supa_datasets  # noqa: E402
+from supa_datasets import ShowerStream  # noqa: E402
 from supa_mamba import GeneratorCheckpoint  # noqa: E402
+from supa_mamba.generator.distillation import least_needed_layers  # noqa: E402
+from supa_mamba.generator.training_showers import split_showers  # noqa: E402
 
 SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
 SHORT = ["--d-model", 32, "--d-state", 4, "--batch-size", 16, "--device", "cpu", "--quiet"]
@@ -52,6 +55,20 @@ def test_a_student_is_stored_resumed_and_sampled(run_supa, source):
     assert len(supa_datasets.load("sample.h5")) == 20
 
 
+@pytest.mark.parametrize("source", [["g.h5"], STREAM], ids=["files", "stream"])
+def test_attention_remains_where_the_likelihood_needs_it(run_supa, source):
+    given = ["mamba", "distil", "t.ckpt", *source, "--attention", "1/2", "--attention-by", "loss", *DISTIL]
+    code, _, err = run_supa(*given, "-o", "s.ckpt")
+    assert code == 0, err
+    model = GeneratorCheckpoint.load("t.ckpt").model()
+    parts = split_showers("g.h5", "validation") if source == ["g.h5"] else ShowerStream(SHALLOW, 1, seed=0).showers(40)
+    layers = GeneratorCheckpoint.load("s.ckpt").config.generator.mamba_layers
+    assert layers == least_needed_layers(model, parts, 1 / 2)
+    code, _, err = run_supa(*given, "-o", "s.ckpt", "--resume")
+    assert code == 0, err
+    assert "s.ckpt: finished after" in err
+
+
 def test_errors(run_supa):
     train = ["mamba", "train-generator", "g.h5", *SHORT, "--n-layer", 1, "--epochs", 1]
     assert run_supa(*train, "-o", "mamba2.ckpt")[0] == 0
@@ -63,6 +80,7 @@ def test_errors(run_supa):
         (["t.ckpt", "g.h5"], "--attention: 1/4 was given, but the teacher has only 2 layers"),
         (["t.ckpt", "g.h5", "--attention", "x"], "--attention: x was given"),
         (["t.ckpt", "g.h5", "--attention", "0", "--attention-layer", 1], "cannot be used together"),
+        (["t.ckpt", "g.h5", "--attention-by", "loss", "--attention-layer", 1], "--attention-by and --attention-layer"),
         (["t.ckpt", "g.h5", "--attention-layer", 2], "2 was given, but the layers are 0 to 1"),
         (["t.ckpt", "g.h5", "--attention-layer", 0, "--attention-layer", 1], "mamba_layers: [] was given"),
         (["t.ckpt", "g.h5", "--attention", "0", "--config", "a.toml"], "a.toml: fields is that of the teacher"),

@@ -17,10 +17,11 @@ from supa_mamba import (
     Mamba2,
     ShowerGenerator,
     distillation_task,
+    nats_without_layers,
     sample_showers,
     stream_distillation_task,
 )
-from supa_mamba.generator.distillation import layers_without_attention
+from supa_mamba.generator.distillation import layers_without_attention, least_needed_layers
 from supa_mamba.generator.model import previous_of
 
 SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
@@ -167,6 +168,29 @@ def test_a_student_is_an_ordinary_checkpoint_and_can_be_a_teacher(teacher, tmp_p
     assert sampled.num_hits.sum() == expected.num_hits.sum() > 0
     both = SHORT.replace(generator=SIZES.replace(mamba_layers=(0, 1)), epochs=1)
     assert distillation_task(model, supa.simulate(60, SHALLOW, seed=4), both)._layers == (1,)
+
+
+@torch.no_grad()
+def test_a_skipped_layer_adds_nothing_and_the_most_needed_attention_is_kept(teacher, showers):
+    model = copy.deepcopy(teacher)
+    for number, scale in ((0, 30.0), (1, 0.0)):  # the first attention changes the rows, the second does not
+        for parameter in model.stack.layers[number].mixer.out_proj.parameters():
+            parameter.data.mul_(scale)
+    whole = -float(model(model.coding.encode(showers)).total()) / len(showers.x)
+    found = nats_without_layers(model, showers)
+    assert found[1] == pytest.approx(whole, rel=1e-6)
+    without = copy.deepcopy(model)
+    torch.nn.init.zeros_(without.stack.layers[0].mixer.out_proj.weight)
+    expected = -float(without(without.coding.encode(showers)).total()) / len(showers.x)
+    assert found[0] == pytest.approx(expected, rel=1e-6)
+    assert abs(found[0] - whole) > 1e-3 * whole
+    (kept,) = {0, 1} - set(least_needed_layers(model, [showers[:30], showers[30:]], 1 / 2))
+    assert kept == max(found, key=found.get)
+    assert nats_without_layers(model, showers, [1]) == {1: found[1]}
+    with pytest.raises(ValueError, match=r"layers: 2 was given, but the model has 2 layers"):
+        nats_without_layers(model, showers, [2])
+    with pytest.raises(ValueError, match="needs showers with hits"):
+        nats_without_layers(model, showers[:0])
 
 
 def test_layers_are_chosen_by_the_share_of_attention():

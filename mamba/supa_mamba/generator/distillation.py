@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from supa import Showers
 from supa.checks import counted
 from supa.presets import ConfigLike
 from supa_learning.processes import Processes
 from supa_mamba.generator.distillation_task import DistillationTask, StreamDistillationTask
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.shower_checks import check_showers
+from supa_mamba.generator.skipping import nats_without_layers
 from supa_mamba.generator.stream_training import streamed_showers
 from supa_mamba.generator.training import sample_comparison
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
@@ -46,6 +48,41 @@ def layers_without_attention(n_layer: int, share: Fraction | float) -> tuple[int
             "keep its attention; choose a larger share, or 0."
         )
     return tuple(number for number in range(n_layer) if (number + 1) % group)
+
+
+def least_needed_layers(
+    teacher: ShowerGenerator, showers: Showers | Sequence[Showers], share: Fraction | float
+) -> tuple[int, ...]:
+    """Return the layers that a distillation replaces if it keeps the attention that matters most.
+
+    The attention of each layer is skipped in turn; see `nats_without_layers`. As many layers keep it as in
+    `layers_without_attention`: those without which the likelihood is lowest.
+
+    Args:
+        teacher: The teacher. Layers without attention are among those that are returned.
+        showers: Showers of the teacher's configs, such as validation showers, or a list of such.
+        share: See `layers_without_attention`.
+
+    Returns:
+        Indices of the layers, from 0.
+
+    Raises:
+        ValueError: As in `layers_without_attention` and `nats_without_layers`.
+
+    Example:
+        >>> import supa
+        >>> from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
+        >>> from supa_mamba.generator.distillation import least_needed_layers
+        >>> showers = supa.simulate(20, "critical", seed=1)
+        >>> sizes = GeneratorConfig(model="transformer", d_model=32, n_layer=2)
+        >>> len(least_needed_layers(ShowerGenerator(sizes, HitCoding.fit(showers)), showers, 1 / 2))
+        1
+    """
+    sizes = teacher.config
+    num_kept = sizes.n_layer - len(layers_without_attention(sizes.n_layer, share))
+    nats = nats_without_layers(teacher, showers, set(range(sizes.n_layer)) - set(sizes.mamba_layers))
+    kept = sorted(nats, key=lambda number: -nats[number])[:num_kept]
+    return tuple(number for number in range(sizes.n_layer) if number not in kept)
 
 
 def distillation_task(
