@@ -7,7 +7,7 @@ Each checkpoint of ``supa mamba train-generator`` or ``supa mamba distil`` makes
 rejection, and by resampling of one of 2, 4 and 8 showers. The seconds contain the sampling of all showers that are
 needed and the refinement with its classifier, but not the simulation of the true showers, which every method shares. A
 rejection samples as many showers as its acceptance requires: a first, smaller sample measures the acceptance, and its
-time counts, too.
+time counts, too. A refinement is refused if the effective size of its sample is smaller than N.
 
 The refining classifier sees observables. Three other ones with new true showers judge the result: boosted trees on the
 observables (high-level) and on the energies in the cells of ``supa.CALOGAN`` (low-level), and a Mamba encoder of the
@@ -16,6 +16,8 @@ hits (hit-level). N true showers are judged in the same way.
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,14 +74,20 @@ def measured(path: Path, given: argparse.Namespace) -> dict[str, Any]:
         supa.simulate(count, config, seed=seed) for seed in (REFINING_SEED, JUDGING_SEED, OTHER_SEED)
     )
     sample_showers(model, config, min(count, given.batch_size), seed=SEED, batch_size=given.batch_size)  # compiles
-    samples = {"none": sampled(model, config, count, given.batch_size)}
-    samples["rejection"] = rejected(model, refining, given)
-    for k in CHOICES:
-        samples[f"one of {k}"] = refined(sampled(model, config, k * count, given.batch_size), refining, count)
+    ways: dict[str, Callable[[], Timed]] = {
+        "none": partial(sampled, model, config, count, given.batch_size),
+        "rejection": partial(rejected, model, refining, given),
+        **{f"one of {k}": partial(resampled, model, refining, k, given) for k in CHOICES},
+    }
     rows: dict[str, Any] = {"true": figures(judging, other, given)}
-    for name, (showers, seconds, number) in samples.items():
-        cost = {"seconds": round(seconds, 2), "sampled": number, "showers": len(showers)}
-        rows[name] = cost | figures(judging, showers, given)
+    for name, make in ways.items():
+        try:
+            showers, seconds, number = make()
+        except ValueError as error:  # the effective size is smaller than N
+            rows[name] = {"refused": str(error)}
+        else:
+            cost = {"seconds": round(seconds, 2), "sampled": number, "showers": len(showers)}
+            rows[name] = cost | figures(judging, showers, given)
         note(f"{path.name}: {name}: {rows[name]}")
     return rows
 
@@ -96,6 +104,11 @@ def refined(sample: Timed, true: supa.Showers, keep: int | None) -> Timed:
     start = time.perf_counter()
     found = refine_sample(true, sample.showers, by="rejection" if keep is None else "resampling", keep=keep, seed=SEED)
     return Timed(found.showers, sample.seconds + time.perf_counter() - start, sample.sampled)
+
+
+def resampled(model: ShowerGenerator, true: supa.Showers, k: int, given: argparse.Namespace) -> Timed:
+    """Refine a sample by the choice of one of k showers."""
+    return refined(sampled(model, true.config, k * given.showers, given.batch_size), true, given.showers)
 
 
 def rejected(model: ShowerGenerator, true: supa.Showers, given: argparse.Namespace) -> Timed:
@@ -116,7 +129,8 @@ def plot(results: dict[str, Any]) -> Figure:
     for axes, title in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         axes.axhline(0.5, color=INK, lw=0.8, ls="--")
         for colour, (name, rows) in zip(COLOURS, results["generators"].items(), strict=False):
-            points = sorted((rows[one]["seconds"], *rows[one][title], one) for one in refinements)
+            made = [one for one in refinements if "refused" not in rows[one]]
+            points = sorted((rows[one]["seconds"], *rows[one][title], one) for one in made)
             axes.errorbar(
                 [x for x, *_ in points], [y for _, y, *_ in points], [error for _, _, error, _ in points],
                 color=colour, lw=1, capsize=2, label=name,

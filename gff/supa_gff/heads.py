@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from supa.checks import check_real
+from supa_gff.batch import Batch, Level
 from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution, convolve, make_convolution
-from supa_gff.data import Batch, Level
 from supa_gff.goodness import MeanActivation, NodeGoodness, SumOfSquares
 from supa_gff.topology import Topology
 

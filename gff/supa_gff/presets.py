@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import get_args
 
+from supa_gff.batch import Level
 from supa_gff.checks import one_of
-from supa_gff.data import Level
 from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
 from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes
 from supa_gff.label_injection import Gate, NodeFeatures, VirtualNodes
