@@ -164,7 +164,7 @@ def _overlapping_pairs(_level: Level) -> Method:
 
 def _best_goodness(_level: Level) -> Method:
     return _graph(
-        score=Goodness(MeanActivation(), pool="sum", scale=4.0, learned_scale=True),
+        score=Goodness(MeanActivation(), pool="sum+mean", scale=4.0, learned_scale=True),
         loss=Softmax(),
         label=Gate(),
         negatives=AllNegatives(),
