@@ -126,22 +126,22 @@ def plot(results: dict[str, Any]) -> Figure:
     shown = [title for title in titles.values() if title in next(iter(results["generators"].values()))["true"]]
     figure = Figure(figsize=(3.4 * len(shown) + 1, 3.4), layout="constrained")
     refinements = ["none", "rejection", *(f"one of {k}" for k in CHOICES)]
-    for axes, title in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axes, title in zip(panels, shown, strict=True):
         axes.axhline(0.5, color=INK, lw=0.8, ls="--")
-        for colour, (name, rows) in zip(COLOURS, results["generators"].items(), strict=False):
-            made = [one for one in refinements if "refused" not in rows[one]]
-            points = sorted((rows[one]["seconds"], *rows[one][title], one) for one in made)
-            axes.errorbar(
-                [x for x, *_ in points], [y for _, y, *_ in points], [error for _, _, error, _ in points],
-                color=colour, lw=1, capsize=2, label=name,
-            )  # fmt: skip
-            for x, y, _, one in points:
-                axes.plot(x, y, color=colour, marker=MARKERS[refinements.index(one)], ls="")
+        for colour, rows in zip(COLOURS, results["generators"].values(), strict=False):
+            for marker, one in zip(MARKERS, refinements, strict=False):
+                if "refused" not in rows[one]:
+                    y, error = rows[one][title]
+                    axes.errorbar(rows[one]["seconds"], y, error, color=colour, marker=marker, lw=1, capsize=2)
         axes.set(xlabel="time (s)", ylabel=title)
         use_log_scale(axes, "x")
         hide_frame(axes)
+    for colour, name in zip(COLOURS, results["generators"], strict=False):
+        panels[0].plot([], [], color=colour, label=name)
     for marker, name in zip(MARKERS, refinements, strict=False):
-        axes.plot([], [], color=INK, marker=marker, ls="", label="no refinement" if name == "none" else name)
+        label = "no refinement" if name == "none" else name
+        panels[0].plot([], [], color=INK, marker=marker, ls="", label=label)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return figure
 
