@@ -4,8 +4,10 @@ import copy
 import re
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
+from same_values import same
 
 import supa
 from supa_learning import Trainer
@@ -103,6 +105,37 @@ def test_the_first_stage_compares_a_mixer_with_its_attention(teacher, showers):
     torch.testing.assert_close(found, ((z - y).square().sum() / y.square().sum())[None])
 
 
+def test_the_third_stage_trains_on_samples_of_the_student(teacher, showers, monkeypatch):
+    from supa_mamba.generator import distillation_task as module
+
+    task = distillation_task(teacher, showers, SHORT, on_policy=True)
+    sampled = []
+
+    def sample(student, *given, **options):
+        found = sample_showers(student, *given, **options)
+        sampled.append((weights(student), options["first"], found))
+        return found
+
+    monkeypatch.setattr(module, "sample_showers", sample)
+
+    history = Trainer(task).run().history
+    assert [epoch.stage for epoch in history] == [0, 0, 1, 1, 2, 2]
+    assert [first for _, first, _ in sampled] == [0, len(task.train)]
+    assert [len(found) for _, _, found in sampled] == [len(task.train)] * 2
+    assert not same(sampled[0][0], sampled[1][0])  # the second epoch has a later student
+    assert not np.array_equal(sampled[0][2].energy[:9], sampled[1][2].energy[:9])
+    assert all(list(epoch.train) == ["teacher"] for epoch in history[4:])
+    assert "nats_per_hit" in history[5].valid["generator"]
+    later = changed(sampled[0][0], task.model)
+    assert "stack.layers.1.mixer.in_proj.weight" in later
+    assert not any(name.startswith(("leak_head", "profile")) for name in later)
+    # The loss sees the samples, and no true shower.
+    batch = next(iter(task.batches(2, 1, 0)))
+    points = np.stack([sampled[-1][2].x, sampled[-1][2].y], 1).astype(np.float32)
+    assert {tuple(row) for row in batch.points[:, :2].tolist()} <= {tuple(row) for row in points.tolist()}
+    assert task.losses(batch)[:4].abs().max() == 0
+
+
 def test_the_divergence_of_a_student_from_itself_is_zero_and_grows_with_a_shift(teacher, showers):
     task = distillation_task(teacher, showers, SHORT)
     task.start_stage(1)
@@ -130,24 +163,16 @@ def test_the_divergence_of_a_student_from_itself_is_zero_and_grows_with_a_shift(
 
 
 def test_a_resumed_distillation_has_the_same_bits(teacher, showers):
-    whole = Trainer(distillation_task(teacher, showers, SHORT))
-    steps = 0
+    def new(**options):
+        return Trainer(distillation_task(teacher, showers, SHORT, on_policy=True), **options)
 
-    def stop(at):
-        def count():
-            nonlocal steps
-            steps += 1
-            return steps == at
-
-        return count
-
+    whole = new()
     whole.run()
-    for at in (3, 2 * whole.task.steps_per_epoch + 7):  # in both stages; validation batches count as well
-        steps = 0
-        begun = Trainer(distillation_task(teacher, showers, SHORT), should_stop=stop(at))
+    for place in ((0, 0, 3), (1, 1, 2), (2, 1, 2)):  # in all stages
+        begun = new(should_stop=lambda at=place: (begun.state.stage, begun.state.epoch, begun.state.step) == at)
         with pytest.raises(KeyboardInterrupt):
             begun.run()
-        resumed = Trainer(distillation_task(teacher, showers, SHORT))
+        resumed = new()
         resumed.load_state_dict(begun.state_dict())
         resumed.run()
         assert not changed(whole.task.model.state_dict(), resumed.task.model)

@@ -48,6 +48,12 @@ _SHARE = "1/4"
     help="A layer that keeps attention, from 0, instead of --attention. Can be repeated.",
 )
 @click.option(
+    "--on-policy",
+    is_flag=True,
+    help="Add a third stage, in which the student samples showers and is trained to the teacher's distributions of "
+    "their next hits.",
+)
+@click.option(
     "--precision",
     type=CompletedName(lambda: ("float32", "bf16")),
     help="Precision of the sequence model in training: float32 or bf16.  [default: that of the teacher]",
@@ -67,6 +73,7 @@ def command(
     attention: str | None,
     attention_by: str | None,
     attention_layers: tuple[int, ...],
+    on_policy: bool,
     compare_every: int | None,
     stream: tuple[str, ...],
     energy: str | None,
@@ -84,8 +91,8 @@ def command(
 
     The student begins as a copy of the teacher, in which Mamba-2 has the projections of the attention. The first stage
     trains each new layer to the result of the attention that it replaces. The second stage trains all layers with the
-    likelihood of the showers and the divergence from the teacher. --epochs, --patience and the learning rate apply to
-    each stage.
+    likelihood of the showers and the divergence from the teacher. With --on-policy, a third stage trains it with the
+    divergence on showers that the student samples. --epochs, --patience and the learning rate apply to each stage.
 
     The showers are those of the files DATA or of --stream, and of configs that the teacher knows. The student is an
     ordinary generator for supa mamba sample. It can be the teacher of another distillation, with less attention.
@@ -116,7 +123,7 @@ def command(
 
     layers = _layers(source, attention, attention_by, attention_layers, least_needed)
     config = _config(source, layers, config_file, settings)
-    make = partial(_maker(source, config, data, choice), compare_every=compare_every)
+    make = partial(_maker(source, config, data, choice), on_policy=on_policy, compare_every=compare_every)
     run_generator_training(
         make, path, place, stored=stored, facts=_facts, print_start=lambda task: _print_start(task, choice),
         advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
@@ -214,7 +221,11 @@ def _maker(
 
 
 def _facts(checkpoint: "GeneratorCheckpoint") -> dict[str, object]:
-    return {**run_facts(checkpoint), "the contents of the showers and of the teacher": checkpoint.digest}
+    return {
+        **run_facts(checkpoint),
+        "on_policy": checkpoint.training["task"]["on_policy"],
+        "the contents of the showers and of the teacher": checkpoint.digest,
+    }
 
 
 def _print_start(task: "GeneratorTask", choice: StreamChoice | None) -> None:

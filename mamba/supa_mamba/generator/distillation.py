@@ -90,6 +90,7 @@ def distillation_task(
     showers: Any,
     config: GeneratorTrainingConfig,
     *,
+    on_policy: bool = False,
     compare_every: int | None = None,
     processes: Processes | None = None,
     cuda_graphs: bool = True,
@@ -104,12 +105,13 @@ def distillation_task(
             replaced.
         showers: See `generator_task`. Their configs are those of the teacher's training showers.
         config: Configuration of the student and its training: that of the teacher with ``mamba_layers``.
+        on_policy: Whether a third stage trains the student on its own samples.
         compare_every: See `generator_task`.
         processes: See `generator_task`.
         cuda_graphs: See `generator_task`.
 
     Returns:
-        The task with two stages, for `supa_learning.Trainer`; see `DistillationTask`.
+        The task with two or three stages, for `supa_learning.Trainer`; see `DistillationTask`.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -141,6 +143,7 @@ def distillation_task(
         packed(train, configs),
         packed(valid, configs),
         teacher=teacher,
+        on_policy=on_policy,
         comparison=sample_comparison(valid, compare_every, config),
         processes=processes,
         cuda_graphs=cuda_graphs,
@@ -154,6 +157,7 @@ def stream_distillation_task(
     *,
     batches_per_epoch: int = 400,
     validation_showers: int = 10_000,
+    on_policy: bool = False,
     compare_every: int | None = None,
     processes: Processes | None = None,
     cuda_graphs: bool = True,
@@ -166,12 +170,13 @@ def stream_distillation_task(
         config: See `distillation_task`.
         batches_per_epoch: Number of batches from one validation to the next.
         validation_showers: Number of validation showers.
+        on_policy: See `distillation_task`.
         compare_every: See `stream_generator_task`.
         processes: See `stream_generator_task`.
         cuda_graphs: See `stream_generator_task`.
 
     Returns:
-        The task with two stages, for `supa_learning.Trainer`; see `DistillationTask`.
+        The task with two or three stages, for `supa_learning.Trainer`; see `DistillationTask`.
 
     Raises:
         ValueError: As in `distillation_task`, or if the processes cannot share a batch evenly.
@@ -196,6 +201,7 @@ def stream_distillation_task(
         *parts.packed(),
         batches_per_epoch=batches_per_epoch,
         teacher=teacher,
+        on_policy=on_policy,
         comparison=parts.comparison,
         processes=processes,
         cuda_graphs=cuda_graphs,
