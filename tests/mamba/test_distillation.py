@@ -163,17 +163,21 @@ def test_the_divergence_of_a_student_from_itself_is_zero_and_grows_with_a_shift(
 
 
 def test_a_resumed_distillation_has_the_same_bits(teacher, showers):
-    def new(**options):
-        return Trainer(distillation_task(teacher, showers, SHORT, on_policy=True), **options)
+    def new():
+        return Trainer(distillation_task(teacher, showers, SHORT, on_policy=True))
+
+    def stopped(place):
+        trainer = new()
+        trainer.should_stop = lambda: (trainer.state.stage, trainer.state.epoch, trainer.state.step) == place
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        return trainer.state_dict()
 
     whole = new()
     whole.run()
     for place in ((0, 0, 3), (1, 1, 2), (2, 1, 2)):  # in all stages
-        begun = new(should_stop=lambda at=place: (begun.state.stage, begun.state.epoch, begun.state.step) == at)
-        with pytest.raises(KeyboardInterrupt):
-            begun.run()
         resumed = new()
-        resumed.load_state_dict(begun.state_dict())
+        resumed.load_state_dict(stopped(place))
         resumed.run()
         assert not changed(whole.task.model.state_dict(), resumed.task.model)
 
