@@ -121,7 +121,7 @@ def mamba_encoder(task: BenchmarkTask, training: Training) -> Array:
 
     from supa_learning import Processes, Trainer
     from supa_mamba import TrainingConfig
-    from supa_mamba.evaluation import predict
+    from supa_mamba.prediction import predict
     from supa_mamba.training import EncoderTask
 
     parts = training.parts(task)

@@ -11,13 +11,15 @@ import torch
 from supa import ShowerConfig
 from supa.arrays import Array, FloatArray, IntArray
 from supa.bins import MOST_SEPARATE, distinct_bins
+from supa.checks import check_int
 from supa.observables.principal_axis import principal_axis_frame
 from supa.posterior import energy_posterior
 from supa_datasets.loaders.source import ShowerSource
 from supa_learning.count_baseline import CountBaseline
 from supa_learning.metrics import confusion_matrix
 from supa_mamba.encoder import ShowerEncoder
-from supa_mamba.packed_showers import PackedShowers, TaskEncoding, packed_showers
+from supa_mamba.packed_showers import TaskEncoding, packed_showers
+from supa_mamba.prediction import check_symmetry, predict_mean
 
 LABELS: Mapping[str, str] = MappingProxyType(
     {
@@ -30,8 +32,8 @@ LABELS: Mapping[str, str] = MappingProxyType(
 )
 """Estimators, and their names in tables and plots."""
 
-_BLOCK_SHOWERS = 512
-"""Number of showers per forward pass."""
+MOST_ROTATIONS = 1000
+"""Largest number of rotations."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,6 +51,7 @@ class Evaluation:
         counts: (showers,) number of hits of each shower.
         bayes_std: (showers,) posterior standard deviation of ln E given the particle tree, or None if it is unknown.
         unseen_configs: Shower configs that do not occur among the training showers.
+        rotations: Number of rotations over which the predictions of the model are averaged.
 
     Example:
         >>> import supa, supa_mamba
@@ -68,6 +71,7 @@ class Evaluation:
     counts: IntArray
     bayes_std: FloatArray | None = None
     unseen_configs: tuple[ShowerConfig, ...] = ()
+    rotations: int = 1
 
     def __repr__(self) -> str:
         showers = "1 shower" if len(self.counts) == 1 else f"{len(self.counts):,} showers"
@@ -178,21 +182,6 @@ def root_mean_square(values: FloatArray) -> float:
     return float(np.sqrt(np.square(values).mean()))
 
 
-@torch.no_grad()
-def predict(encoder: ShowerEncoder, showers: PackedShowers) -> FloatArray:
-    """Compute the outputs of an encoder for all showers.
-
-    Args:
-        encoder: The encoder, on the device of the showers.
-        showers: The showers.
-
-    Returns:
-        (showers, outputs) float64, or (hits, outputs) at hit level.
-    """
-    parts = [encoder(batch.points, batch.offset) for batch in showers.batches(np.arange(len(showers)), _BLOCK_SHOWERS)]
-    return torch.cat(parts).double().cpu().numpy()
-
-
 def evaluate(
     encoder: ShowerEncoder,
     encoding: TaskEncoding,
@@ -201,6 +190,7 @@ def evaluate(
     *,
     split: str = "test",
     device: str | torch.device = "cpu",
+    rotations: int = 1,
 ) -> Evaluation:
     """Evaluate an encoder on showers and compare it with baselines.
 
@@ -211,6 +201,8 @@ def evaluate(
         showers: `supa.Showers`, a `supa_datasets.ShowerFile`, a path, or a list of these.
         split: Split to evaluate: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
         device: Device of the computation.
+        rotations: Number of rotations about the axis over which the predictions of the encoder are averaged. Rotated
+            showers are as probable as the showers themselves, but an encoder learns this only approximately.
 
     Returns:
         The evaluation. It includes the Bayes-optimal estimate if the target is the incident energy and the showers
@@ -218,20 +210,24 @@ def evaluate(
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If the split is empty, or the showers cannot be used for the task.
+        ValueError: If the split is empty, the showers cannot be used for the task, or there are several rotations of
+            showers with a preferred azimuth.
 
     Example:
         >>> import supa, supa_mamba
         >>> showers = supa.simulate(200, "critical", seed=1, record="particles")
         >>> config = supa_mamba.TrainingConfig(target="incident_energy", d_model=8, n_layer=1, epochs=1)
         >>> task = supa_mamba.train(showers, config).task
-        >>> evaluation = supa_mamba.evaluate(task.encoder, task.encoding, task.baseline, showers)
+        >>> evaluation = supa_mamba.evaluate(task.encoder, task.encoding, task.baseline, showers, rotations=4)
         >>> sorted(evaluation.figures()["rms"])  # root mean square errors of ln E on the test split
         ['bayes', 'constant', 'hit_count', 'model']
     """
+    check_int(1, MOST_ROTATIONS, "rotations", rotations)
     source = ShowerSource(showers)
     packed = packed_showers(source.parts, split, encoding)
-    outputs = predict(encoder.to(device).eval(), packed.to(device))
+    if rotations > 1:
+        check_symmetry(source.configs(packed.number))
+    outputs = predict_mean(encoder.to(device).eval(), encoding, packed.to(device), rotations)
     target: Array = packed.target.numpy()
     if encoding.classes:
         model = outputs.argmax(1).astype(np.float64)
@@ -248,7 +244,7 @@ def evaluate(
     if encoding.name == "incident_energy" and _has_posterior(source):
         predictions["bayes"], bayes_std = energy_posterior(source.take(packed.number).showers)
     unseen = tuple(config for config in source.configs(packed.number) if config not in encoding.configs)
-    return Evaluation(encoding, target, predictions, packed.counts, bayes_std, unseen)
+    return Evaluation(encoding, target, predictions, packed.counts, bayes_std, unseen, rotations)
 
 
 def sides(x: FloatArray, y: FloatArray, energy: FloatArray, counts: IntArray) -> FloatArray:

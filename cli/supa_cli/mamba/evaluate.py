@@ -9,7 +9,7 @@ import click
 from supa.checks import counted
 from supa.number_format import format_percent
 from supa_cli.figure_path import check_figure_path
-from supa_cli.options import Choice, InputFile, OutputFile
+from supa_cli.options import Choice, Count, InputFile, OutputFile
 from supa_cli.signals import deferred_interrupts, mark_output_complete
 from supa_cli.tables import print_table
 from supa_cli.terminal_text import echo
@@ -35,6 +35,13 @@ _BINS = 5
     help="Part of the showers to evaluate.",
 )
 @DEVICE
+@click.option(
+    "--rotations",
+    type=Count(1),
+    default=1,
+    show_default=True,
+    help="Number of rotations of each shower about the axis over which predictions are averaged.",
+)
 @click.option("--plot", "picture", type=OutputFile(), help="Figure to write (png, pdf, svg, ...).  [default: none]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
 @JSON
@@ -43,6 +50,7 @@ def command(
     data: tuple[str, ...],
     split: str,
     device: str,
+    rotations: int,
     picture: str | None,
     overwrite: bool,
     as_json: bool,
@@ -62,8 +70,9 @@ def command(
         check_figure_path(Path(picture), "--plot", overwrite=overwrite)
     checkpoint = Checkpoint.load(model)
     evaluation = evaluate(
-        checkpoint.model(), checkpoint.encoding, checkpoint.baseline, list(data), split=split, device=place
-    )
+        checkpoint.model(), checkpoint.encoding, checkpoint.baseline, list(data), split=split, device=place,
+        rotations=rotations,
+    )  # fmt: skip
     for config in evaluation.unseen_configs:
         differences = _differences(config, evaluation.encoding.configs)
         echo(f"Note: some showers have a config that was not used in training: {differences}.", err=True)
@@ -94,6 +103,7 @@ def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evalua
     facts = {
         **checkpoint_facts(model, checkpoint),
         "split": split,
+        "rotations": evaluation.rotations,
         "config": checkpoint.config.to_dict(),
         "processes": checkpoint.processes,
         **evaluation.figures(),
@@ -108,9 +118,10 @@ def _facts(model: str, checkpoint: "Checkpoint", split: str, evaluation: "Evalua
 
 def _print(checkpoint: "Checkpoint", split: str, evaluation: "Evaluation") -> None:
     config = checkpoint.config
+    over = f", mean over {evaluation.rotations} rotations" if evaluation.rotations > 1 else ""
     echo(
         f"{config.target}; {counted(config.n_layer, 'layer')} of {config.d_model}; {checkpoint_summary(checkpoint)}; "
-        f"{counted(len(evaluation.counts), 'shower')} ({split})"
+        f"{counted(len(evaluation.counts), 'shower')} ({split}{over})"
     )
     if not evaluation.encoding.classes:
         _print_energies(evaluation)
