@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from supa_gff import label_injection as label_injection
     from supa_gff import losses as losses
     from supa_gff import negatives as negatives
+    from supa_gff.batch import Batch as Batch
     from supa_gff.checkpoint import Checkpoint as Checkpoint
-    from supa_gff.data import Batch as Batch
-    from supa_gff.data import GraphSet as GraphSet
     from supa_gff.disk.graph import DiskGraph as DiskGraph
     from supa_gff.disk.writing import write_disk_graph as write_disk_graph
     from supa_gff.evaluation import Evaluation as Evaluation
     from supa_gff.evaluation import evaluate as evaluate
+    from supa_gff.graph_set import GraphSet as GraphSet
     from supa_gff.method import Method as Method
     from supa_gff.networks.network import Network as Network
     from supa_gff.own_data.loading import load_graphs as load_graphs

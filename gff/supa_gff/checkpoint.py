@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from supa.checks import check_int, format_value
-from supa_gff.data import GraphSet, Level
+from supa_gff.batch import Level
 from supa_gff.disk.graph import DiskGraph
+from supa_gff.graph_set import GraphSet
 from supa_gff.method import Method
 from supa_gff.networks.network import Network
 from supa_gff.shower_encoding import ShowerEncoding

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from supa_gff.data import GraphSet
+from supa_gff.graph_set import GraphSet
 from supa_gff.networks.network import Network
 from supa_gff.networks.score_network import check_kind
 from supa_gff.splits.standard import Split

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from supa_gff.data import Batch, Level
+from supa_gff.batch import Batch, Level
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.networks.ensemble import Aggregation, aggregate
 from supa_gff.networks.layer import Layer

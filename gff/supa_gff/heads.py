@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from supa.checks import check_real
+from supa_gff.batch import Batch, Level
 from supa_gff.checks import one_of, one_of_parts
 from supa_gff.convolutions import MakeConvolution, convolve, make_convolution
-from supa_gff.data import Batch, Level
 from supa_gff.goodness import MeanActivation, NodeGoodness, SumOfSquares
 from supa_gff.topology import Topology
 
 Pool = Literal["mean", "sum"]
+GoodnessPool = Literal["mean", "sum", "sum+mean"]
 HeadPool = Literal["mean", "sum", "max", "moments"]
 
 
@@ -23,8 +24,10 @@ class Goodness:
 
     Args:
         of: Goodness of a node.
-        pool: How the goodness of the nodes is pooled over a graph: ``"mean"``, or ``"sum"``, which grows with the size
-            of the graph.
+        pool: How the goodness of the nodes is pooled over a graph: ``"mean"``; ``"sum"``, which grows with the size of
+            the graph; or ``"sum+mean"``: the sum for one half of the channels, plus the mean for the other half. With
+            the sum alone, the size of a graph multiplies the goodness of all labels, so it does not change which label
+            has the largest one.
         scale: Factor that converts the goodness to a score.
         learned_scale: Whether each layer learns its own scale, starting from ``scale``.
 
@@ -39,13 +42,13 @@ class Goodness:
     """
 
     of: NodeGoodness = SumOfSquares()  # noqa: RUF009  # frozen
-    pool: Pool = "mean"
+    pool: GoodnessPool = "mean"
     scale: float = 1.0
     learned_scale: bool = False
 
     def __post_init__(self) -> None:
         one_of_parts(get_args(NodeGoodness), "of", self.of)
-        one_of(get_args(Pool), "pool", self.pool)
+        one_of(get_args(GoodnessPool), "pool", self.pool)
         check_real(lambda v: v > 0, "above zero", "scale", self.scale)
 
 
@@ -168,9 +171,11 @@ def make_scorer(
         A module that computes scores from activations.
 
     Raises:
-        ValueError: If `ClassGroups` has more classes than channels.
+        ValueError: If there are too few channels for the classes of `ClassGroups`, or for the halves of `Goodness`.
     """
     if isinstance(score, Goodness):
+        if score.pool == "sum+mean" and in_channels < 2:
+            raise ValueError(f'hidden_channels must be at least 2 for pool="sum+mean", got {in_channels:,}.')
         return GoodnessScorer(score, level)
     if isinstance(score, ClassGroups):
         if in_channels < out_channels:
@@ -218,12 +223,20 @@ class GoodnessScorer(Scorer):
 
     def forward(self, h: Tensor, topology: Topology, batch: Batch) -> Tensor:
         """Score the units of a batch; see `Scorer`."""
-        goodness = self.score.of(h)[..., None]
         if self.level == "graph":
-            goodness = topology.pool(goodness, self.score.pool)
+            goodness = self._of_graphs(h, topology)
         else:
-            goodness = self.units(goodness, topology, batch)
-        return self.scaled(goodness[..., 0].t())
+            goodness = self.units(self.score.of(h), topology, batch)
+        return self.scaled(goodness.t())
+
+    def _of_graphs(self, h: Tensor, topology: Topology) -> Tensor:
+        """Return the (hypotheses, graphs) goodness of graphs."""
+        if self.score.pool == "sum+mean":
+            parts = {"sum": h[..., : h.shape[2] // 2], "mean": h[..., h.shape[2] // 2 :]}
+        else:
+            parts = {self.score.pool: h}
+        pooled = [topology.pool(self.score.of(part)[..., None], how) for how, part in parts.items()]
+        return torch.stack(pooled).sum(0)[..., 0]
 
     def scaled(self, goodness: Tensor) -> Tensor:
         """Convert a goodness to a score.

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import get_args
 
+from supa_gff.batch import Level
 from supa_gff.checks import one_of
-from supa_gff.data import Level
 from supa_gff.goodness import MeanActivation, MeanOfSquares, SumOfSquares
 from supa_gff.heads import ClassGroups, Goodness, Head, PairProduct, Prototypes
 from supa_gff.label_injection import Gate, NodeFeatures, VirtualNodes
@@ -164,7 +164,7 @@ def _overlapping_pairs(_level: Level) -> Method:
 
 def _best_goodness(_level: Level) -> Method:
     return _graph(
-        score=Goodness(MeanActivation(), pool="sum", scale=4.0, learned_scale=True),
+        score=Goodness(MeanActivation(), pool="sum+mean", scale=4.0, learned_scale=True),
         loss=Softmax(),
         label=Gate(),
         negatives=AllNegatives(),

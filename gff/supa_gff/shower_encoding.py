@@ -14,7 +14,7 @@ from supa.serialise import Config
 from supa_datasets import Nearest, Normalisation, Within
 from supa_datasets.loaders import tasks
 from supa_datasets.offsets import counts_to_offsets
-from supa_gff.data import GraphSet
+from supa_gff.graph_set import GraphSet
 
 _CONTEXT = ("mean u", "mean v", "spread u", "spread v", "mean energy", "energy along u", "hits")
 """Names of the means over the hits of a shower. The spreads are weighted by energy."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from supa.presets import ConfigLike
 from supa_datasets import Nearest, ShowerStream, Within
 from supa_datasets.loaders.dataset import FITTED_SHOWERS
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.shower_encoding import graph_targets, node_columns
 from supa_gff.showers import encoded_showers, fitted_encoding
 

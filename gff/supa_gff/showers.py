@@ -14,7 +14,7 @@ from supa.arrays import IntArray
 from supa.checks import counted
 from supa_datasets import GraphDataset, Nearest, Tree, Within
 from supa_datasets.loaders import tasks
-from supa_gff.data import GraphSet
+from supa_gff.graph_set import GraphSet
 from supa_gff.shower_encoding import ShowerEncoding, encoded_graphs, graph_targets, joined, node_columns
 
 _BLOCK_HITS = 500_000

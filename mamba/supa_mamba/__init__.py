@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
     from supa_mamba.generator.sampling.sampler import sample_showers as sample_showers
     from supa_mamba.generator.sampling.sampler import sample_stream as sample_stream
+    from supa_mamba.generator.skipping import nats_without_layers as nats_without_layers
     from supa_mamba.generator.stream_training import stream_generator_task as stream_generator_task
     from supa_mamba.generator.training import generator_task as generator_task
     from supa_mamba.generator.training import train_generator as train_generator

@@ -9,12 +9,15 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import supa  # noqa: E402
 import supa_datasets  # noqa: E402
+from supa_datasets import ShowerStream  # noqa: E402
 from supa_mamba import (  # noqa: E402
     GeneratorCheckpoint,
     GeneratorConfig,
     GeneratorTrainingConfig,
     train_generator,
 )
+from supa_mamba.generator.distillation import least_needed_layers  # noqa: E402
+from supa_mamba.generator.training_showers import split_showers  # noqa: E402
 
 SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
 SHORT = ["--d-model", 32, "--d-state", 4, "--batch-size", 16, "--device", "cpu", "--quiet"]
@@ -48,12 +51,12 @@ def folder(tmp_path, monkeypatch, teacher):
 
 @pytest.mark.parametrize("source", [["g.h5"], STREAM], ids=["files", "stream"])
 def test_a_student_is_stored_resumed_and_sampled(run_supa, source):
-    given = ["mamba", "distil", "t.ckpt", *source, "--attention", "1/2", *DISTIL]
+    given = ["mamba", "distil", "t.ckpt", *source, "--attention", "1/2", "--on-policy", *DISTIL]
     code, _, err = run_supa(*given, "-o", "s.ckpt")
     assert code == 0, err
     assert re.search(r"^1 layer of Mamba-2, attention in layer 1: \d+ showers to train on", err, re.M)
     assert re.search(r"^layer 0  epoch 0  relative error [\d.]+  validation relative error [\d.]+$", err, re.M)
-    assert re.search(r"^teacher  epoch 0  divergence per hit [\d.]+$", err, re.M)
+    assert len(re.findall(r"^teacher  epoch 0  divergence per hit [\d.]+$", err, re.M)) == 2
     student, teacher = GeneratorCheckpoint.load("s.ckpt"), GeneratorCheckpoint.load("t.ckpt")
     assert student.config.generator == teacher.config.generator.replace(mamba_layers=(0,))
     assert student.config.batch_size == 16
@@ -61,9 +64,26 @@ def test_a_student_is_stored_resumed_and_sampled(run_supa, source):
     code, _, err = run_supa(*given, "-o", "s.ckpt", "--resume")
     assert code == 0, err
     assert "s.ckpt: finished after" in err
+    code, _, err = run_supa(*[word for word in given if word != "--on-policy"], "-o", "s.ckpt", "--resume")
+    assert code == 2
+    assert "s.ckpt belongs to another training run: on_policy is True" in " ".join(err.split())
     code, _, err = run_supa("mamba", "sample", "s.ckpt", "sample.h5", "-n", 20, "--device", "cpu")
     assert code == 0, err
     assert len(supa_datasets.load("sample.h5")) == 20
+
+
+@pytest.mark.parametrize("source", [["g.h5"], STREAM], ids=["files", "stream"])
+def test_attention_remains_where_the_likelihood_needs_it(run_supa, source):
+    given = ["mamba", "distil", "t.ckpt", *source, "--attention", "1/2", "--attention-by", "loss", *DISTIL]
+    code, _, err = run_supa(*given, "-o", "s.ckpt")
+    assert code == 0, err
+    model = GeneratorCheckpoint.load("t.ckpt").model()
+    parts = split_showers("g.h5", "validation") if source == ["g.h5"] else ShowerStream(SHALLOW, 1, seed=0).showers(40)
+    layers = GeneratorCheckpoint.load("s.ckpt").config.generator.mamba_layers
+    assert layers == least_needed_layers(model, parts, 1 / 2)
+    code, _, err = run_supa(*given, "-o", "s.ckpt", "--resume")
+    assert code == 0, err
+    assert "s.ckpt: finished after" in err
 
 
 def test_errors(run_supa):
@@ -77,6 +97,7 @@ def test_errors(run_supa):
         (["t.ckpt", "g.h5"], "--attention: 1/4 was given, but the teacher has only 2 layers"),
         (["t.ckpt", "g.h5", "--attention", "x"], "--attention: x was given"),
         (["t.ckpt", "g.h5", "--attention", "0", "--attention-layer", 1], "cannot be used together"),
+        (["t.ckpt", "g.h5", "--attention-by", "loss", "--attention-layer", 1], "--attention-by and --attention-layer"),
         (["t.ckpt", "g.h5", "--attention-layer", 2], "2 was given, but the layers are 0 to 1"),
         (["t.ckpt", "g.h5", "--attention-layer", 0, "--attention-layer", 1], "mamba_layers: [] was given"),
         (["t.ckpt", "g.h5", "--attention", "0", "--config", "a.toml"], "a.toml: fields is that of the teacher"),

@@ -64,5 +64,7 @@ def test_class_groups_score_one_group_per_class():
     per_node = torch.stack([h[0, :, 0:2].mean(1), h[0, :, 2:4].mean(1), h[0, :, 4:6].mean(1)], 1)
     expected = torch.stack([per_node[:2].mean(0), per_node[2]])
     assert torch.allclose(scorer(h, topology, batch), expected, atol=1e-6)
+    with pytest.raises(ValueError, match='hidden_channels must be at least 2 for pool="sum\\+mean", got 1'):
+        make_scorer(Goodness(pool="sum+mean"), 1, 3, **BUILD)
     with pytest.raises(ValueError, match="hidden_channels must be at least 3, the number of classes, got 2"):
         make_scorer(ClassGroups(), 2, 3, level="graph", conv="gcn", norm=None, deg=None)

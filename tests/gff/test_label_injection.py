@@ -91,7 +91,7 @@ def test_virtual_nodes_are_connected_to_nodes_with_their_label():
     assert (found.graph.tolist(), found.num_real) == ([0] * 5, 3)
 
 
-@pytest.mark.parametrize("pool", ["mean", "sum"])
+@pytest.mark.parametrize("pool", ["mean", "sum", "sum+mean"])
 def test_goodness_excludes_virtual_nodes(pool):
     topology = Topology(torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 0, 2, 0, 1, 2]), 3, 3)
     h = torch.randn(2, 6, 4)
@@ -99,12 +99,28 @@ def test_goodness_excludes_virtual_nodes(pool):
     build = {"level": "graph", "conv": "gcn", "norm": None, "deg": None}
     scores = make_scorer(Goodness(SumOfSquares(), pool=pool), 4, 2, **build)(h, topology, batch)
     squares = h.square().sum(2)
-    two = 2 if pool == "mean" else 1
-    expected = torch.stack([squares[:, :2].sum(1) / two, torch.zeros(2), squares[:, 2]])  # graph 1 has no real node
+    weight = torch.ones(4) / (2 if pool == "mean" else 1)
+    weight[2:] /= 2 if pool == "sum+mean" else 1  # the last two channels are averaged
+    first = (weight * h[:, :2].square().sum(1)).sum(1)
+    expected = torch.stack([first, torch.zeros(2), squares[:, 2]])  # graph 1 has no real node
     assert torch.allclose(scores, expected, atol=1e-5)
     changed = h.clone()
     changed[:, 3:] = 1e3
     again = make_scorer(Goodness(SumOfSquares(), pool=pool), 4, 2, **build)(changed, topology, batch)
     assert torch.equal(scores, again)
-    at_nodes = make_scorer(Goodness(SumOfSquares()), 4, 2, **{**build, "level": "node"})(h, topology, batch)
+    at_nodes = make_scorer(Goodness(SumOfSquares(), pool=pool), 4, 2, **{**build, "level": "node"})(h, topology, batch)
     assert torch.allclose(at_nodes, squares[:, :3].t())
+
+
+@pytest.mark.parametrize(("pool", "chosen"), [("mean", [1, 1, 1]), ("sum", [1, 1, 1]), ("sum+mean", [1, 1, 0])])
+def test_the_size_of_a_graph_can_decide_between_labels_with_sum_and_mean_only(pool, chosen):
+    """All nodes are equal. Label 0 has more goodness in the summed channels, label 1 in the averaged ones."""
+    h = torch.tensor([[2.0, 1.0], [1.0, 3.0]]).sqrt()[:, None].expand(-1, 6, -1)
+    topology = Topology(torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 1, 1, 2, 2, 2]), 3, 6)
+    batch = Batch(h[0], topology.edge_index, topology.graph, 3, torch.zeros(3, dtype=torch.int64))
+    build = {"level": "graph", "conv": "gcn", "norm": None, "deg": None}
+    scores = make_scorer(Goodness(SumOfSquares(), pool=pool), 2, 2, **build)(h, topology, batch)
+    if pool == "sum+mean":
+        assert torch.allclose(scores, torch.tensor([[3.0, 4.0], [5.0, 5.0], [7.0, 6.0]]))
+        scores[1] += torch.tensor([0.0, 1e-3])  # a graph of two nodes is at the threshold
+    assert scores.argmax(1).tolist() == chosen

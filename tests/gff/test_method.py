@@ -90,7 +90,7 @@ def test_invalid_combinations_raise(parts, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Goodness(pool="max"), "pool must be one of 'mean', 'sum', got 'max'."),
+        (lambda: Goodness(pool="max"), "pool must be one of 'mean', 'sum', 'sum+mean', got 'max'."),
         (lambda: Goodness("squares"), "of must be one of SumOfSquares(...), MeanOfSquares(...)"),
         (lambda: Goodness(scale=0), "scale: 0 was given, but it must be a number above zero."),
         (lambda: ClassGroups(pool="max"), "pool must be one of 'mean', 'sum', got 'max'."),

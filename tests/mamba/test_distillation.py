@@ -4,8 +4,10 @@ import copy
 import re
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
+from same_values import same
 
 import supa
 from supa_learning import Trainer
@@ -17,10 +19,11 @@ from supa_mamba import (
     Mamba2,
     ShowerGenerator,
     distillation_task,
+    nats_without_layers,
     sample_showers,
     stream_distillation_task,
 )
-from supa_mamba.generator.distillation import layers_without_attention
+from supa_mamba.generator.distillation import layers_without_attention, least_needed_layers
 from supa_mamba.generator.model import previous_of
 
 SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
@@ -102,6 +105,37 @@ def test_the_first_stage_compares_a_mixer_with_its_attention(teacher, showers):
     torch.testing.assert_close(found, ((z - y).square().sum() / y.square().sum())[None])
 
 
+def test_the_third_stage_trains_on_samples_of_the_student(teacher, showers, monkeypatch):
+    from supa_mamba.generator import distillation_task as module
+
+    task = distillation_task(teacher, showers, SHORT, on_policy=True)
+    sampled = []
+
+    def sample(student, *given, **options):
+        found = sample_showers(student, *given, **options)
+        sampled.append((weights(student), options["first"], found))
+        return found
+
+    monkeypatch.setattr(module, "sample_showers", sample)
+
+    history = Trainer(task).run().history
+    assert [epoch.stage for epoch in history] == [0, 0, 1, 1, 2, 2]
+    assert [first for _, first, _ in sampled] == [0, len(task.train)]
+    assert [len(found) for _, _, found in sampled] == [len(task.train)] * 2
+    assert not same(sampled[0][0], sampled[1][0])  # the second epoch has a later student
+    assert not np.array_equal(sampled[0][2].energy[:9], sampled[1][2].energy[:9])
+    assert all(list(epoch.train) == ["teacher"] for epoch in history[4:])
+    assert "nats_per_hit" in history[5].valid["generator"]
+    later = changed(sampled[0][0], task.model)
+    assert "stack.layers.1.mixer.in_proj.weight" in later
+    assert not any(name.startswith(("leak_head", "profile")) for name in later)
+    # The loss sees the samples, and no true shower.
+    batch = next(iter(task.batches(2, 1, 0)))
+    points = np.stack([sampled[-1][2].x, sampled[-1][2].y], 1).astype(np.float32)
+    assert {tuple(row) for row in batch.points[:, :2].tolist()} <= {tuple(row) for row in points.tolist()}
+    assert task.losses(batch)[:4].abs().max() == 0
+
+
 def test_the_divergence_of_a_student_from_itself_is_zero_and_grows_with_a_shift(teacher, showers):
     task = distillation_task(teacher, showers, SHORT)
     task.start_stage(1)
@@ -129,25 +163,21 @@ def test_the_divergence_of_a_student_from_itself_is_zero_and_grows_with_a_shift(
 
 
 def test_a_resumed_distillation_has_the_same_bits(teacher, showers):
-    whole = Trainer(distillation_task(teacher, showers, SHORT))
-    steps = 0
+    def new():
+        return Trainer(distillation_task(teacher, showers, SHORT, on_policy=True))
 
-    def stop(at):
-        def count():
-            nonlocal steps
-            steps += 1
-            return steps == at
-
-        return count
-
-    whole.run()
-    for at in (3, 2 * whole.task.steps_per_epoch + 7):  # in both stages; validation batches count as well
-        steps = 0
-        begun = Trainer(distillation_task(teacher, showers, SHORT), should_stop=stop(at))
+    def stopped(place):
+        trainer = new()
+        trainer.should_stop = lambda: (trainer.state.stage, trainer.state.epoch, trainer.state.step) == place
         with pytest.raises(KeyboardInterrupt):
-            begun.run()
-        resumed = Trainer(distillation_task(teacher, showers, SHORT))
-        resumed.load_state_dict(begun.state_dict())
+            trainer.run()
+        return trainer.state_dict()
+
+    whole = new()
+    whole.run()
+    for place in ((0, 0, 3), (1, 1, 2), (2, 1, 2)):  # in all stages
+        resumed = new()
+        resumed.load_state_dict(stopped(place))
         resumed.run()
         assert not changed(whole.task.model.state_dict(), resumed.task.model)
 
@@ -167,6 +197,29 @@ def test_a_student_is_an_ordinary_checkpoint_and_can_be_a_teacher(teacher, tmp_p
     assert sampled.num_hits.sum() == expected.num_hits.sum() > 0
     both = SHORT.replace(generator=SIZES.replace(mamba_layers=(0, 1)), epochs=1)
     assert distillation_task(model, supa.simulate(60, SHALLOW, seed=4), both)._layers == (1,)
+
+
+@torch.no_grad()
+def test_a_skipped_layer_adds_nothing_and_the_most_needed_attention_is_kept(teacher, showers):
+    model = copy.deepcopy(teacher)
+    for number, scale in ((0, 30.0), (1, 0.0)):  # the first attention changes the rows, the second does not
+        for parameter in model.stack.layers[number].mixer.out_proj.parameters():
+            parameter.data.mul_(scale)
+    whole = -float(model(model.coding.encode(showers)).total()) / len(showers.x)
+    found = nats_without_layers(model, showers)
+    assert found[1] == pytest.approx(whole, rel=1e-6)
+    without = copy.deepcopy(model)
+    torch.nn.init.zeros_(without.stack.layers[0].mixer.out_proj.weight)
+    expected = -float(without(without.coding.encode(showers)).total()) / len(showers.x)
+    assert found[0] == pytest.approx(expected, rel=1e-6)
+    assert abs(found[0] - whole) > 1e-3 * whole
+    (kept,) = {0, 1} - set(least_needed_layers(model, [showers[:30], showers[30:]], 1 / 2))
+    assert kept == max(found, key=found.get)
+    assert nats_without_layers(model, showers, [1]) == {1: found[1]}
+    with pytest.raises(ValueError, match=r"layers: 2 was given, but the model has 2 layers"):
+        nats_without_layers(model, showers, [2])
+    with pytest.raises(ValueError, match="needs showers with hits"):
+        nats_without_layers(model, showers[:0])
 
 
 def test_layers_are_chosen_by_the_share_of_attention():

@@ -16,8 +16,8 @@ from supa_cli.training.options import JSON, MODEL, require_packages
 
 if TYPE_CHECKING:
     from supa_gff.checkpoint import Checkpoint
-    from supa_gff.data import GraphSet
     from supa_gff.evaluation import Evaluation
+    from supa_gff.graph_set import GraphSet
     from supa_gff.networks.network import Network
     from supa_gff.splits.standard import Split
 
@@ -82,8 +82,8 @@ class _Evaluated(NamedTuple):
 
 def _of_benchmark(model: str, checkpoint: "Checkpoint", network: "Network", root: str | None) -> _Evaluated:
     from supa_datasets import load_benchmark
-    from supa_gff.data import GraphSet
     from supa_gff.evaluation import evaluate
+    from supa_gff.graph_set import GraphSet
 
     assert checkpoint.benchmark is not None
     assert checkpoint.split is not None

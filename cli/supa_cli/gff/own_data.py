@@ -7,7 +7,8 @@ import click
 from supa_cli.options import Choice
 
 if TYPE_CHECKING:
-    from supa_gff.data import GraphSet, Level
+    from supa_gff.batch import Level
+    from supa_gff.graph_set import GraphSet
     from supa_gff.names import TargetKind
 
 TARGET_KINDS = ("classification", "regression", "multi-label")
@@ -94,7 +95,7 @@ def load_set(
         FileNotFoundError: If the file does not exist.
         ValueError: If there are no graphs, or they are not allowed.
     """
-    from supa_gff.data import GraphSet
+    from supa_gff.graph_set import GraphSet
     from supa_gff.own_data.loading import load_graphs
 
     data = load_graphs(source)

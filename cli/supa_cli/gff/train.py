@@ -18,8 +18,9 @@ from supa_cli.training.session import run_training
 from supa_cli.training.stream_options import StreamChoice, chosen_stream, stream_options
 
 if TYPE_CHECKING:
+    from supa_gff.batch import Level
     from supa_gff.checkpoint import Checkpoint
-    from supa_gff.data import GraphSet, Level
+    from supa_gff.graph_set import GraphSet
     from supa_gff.method import Method
     from supa_gff.names import TargetKind
     from supa_gff.splits.standard import Split
@@ -190,7 +191,7 @@ def _benchmark_training(
     edge_features: bool,
 ) -> _Prepared:
     from supa_datasets import load_benchmark
-    from supa_gff.data import GraphSet
+    from supa_gff.graph_set import GraphSet
 
     with deferred_interrupts():
         benchmark = load_benchmark(dataset, root=root)

@@ -10,11 +10,12 @@ import click
 
 from supa.checks import counted
 from supa_cli.mamba.train_generator import run_facts, run_generator_training, stored_generator
-from supa_cli.options import CompletedName, Count, InputFile
+from supa_cli.options import Choice, CompletedName, Count, InputFile
 from supa_cli.training.options import check_output, device_of, require_packages, training_options
 from supa_cli.training.stream_options import StreamChoice, chosen_stream, stream_options
 
 if TYPE_CHECKING:
+    from supa import Showers
     from supa_mamba.generator.checkpoint import GeneratorCheckpoint
     from supa_mamba.generator.task import GeneratorTask
     from supa_mamba.generator.training_config import GeneratorTrainingConfig
@@ -33,12 +34,24 @@ _SHARE = "1/4"
     help=f"Share of the layers that keep attention: 1/N keeps the last of each N layers, 0 none.  [default: {_SHARE}]",
 )
 @click.option(
+    "--attention-by",
+    type=Choice(["position", "loss"]),
+    help="Which layers keep attention: the last of each N (position), or as many, without which the likelihood of "
+    "up to 2,000 validation showers is lowest (loss).  [default: position]",
+)
+@click.option(
     "--attention-layer",
     "attention_layers",
     type=Count(0),
     multiple=True,
     metavar="INDEX",
     help="A layer that keeps attention, from 0, instead of --attention. Can be repeated.",
+)
+@click.option(
+    "--on-policy",
+    is_flag=True,
+    help="Add a third stage, in which the student samples showers and is trained to the teacher's distributions of "
+    "their next hits.",
 )
 @click.option(
     "--precision",
@@ -58,7 +71,9 @@ def command(
     teacher: str,
     data: tuple[str, ...],
     attention: str | None,
+    attention_by: str | None,
     attention_layers: tuple[int, ...],
+    on_policy: bool,
     compare_every: int | None,
     stream: tuple[str, ...],
     energy: str | None,
@@ -76,8 +91,8 @@ def command(
 
     The student begins as a copy of the teacher, in which Mamba-2 has the projections of the attention. The first stage
     trains each new layer to the result of the attention that it replaces. The second stage trains all layers with the
-    likelihood of the showers and the divergence from the teacher. --epochs, --patience and the learning rate apply to
-    each stage.
+    likelihood of the showers and the divergence from the teacher. With --on-policy, a third stage trains it with the
+    divergence on showers that the student samples. --epochs, --patience and the learning rate apply to each stage.
 
     The showers are those of the files DATA or of --stream, and of configs that the teacher knows. The student is an
     ordinary generator for supa mamba sample. It can be the teacher of another distillation, with less attention.
@@ -96,10 +111,19 @@ def command(
     place = device_of(device)
     source = GeneratorCheckpoint.load(Path(teacher))
     _check_teacher(source)
-    layers = _layers(source, attention, attention_layers)
-    config = _config(source, layers, config_file, settings)
     stored = stored_generator(path, resume=resume)
-    make = partial(_maker(source, config, data, choice), compare_every=compare_every)
+
+    def least_needed(share: Fraction) -> tuple[int, ...]:
+        from supa_mamba.generator.distillation import least_needed_layers
+
+        if stored is not None:
+            return stored.config.generator.mamba_layers
+        showers = _validation_showers(data, choice, settings["seed"] or 0)
+        return least_needed_layers(source.model().to(place), showers, share)
+
+    layers = _layers(source, attention, attention_by, attention_layers, least_needed)
+    config = _config(source, layers, config_file, settings)
+    make = partial(_maker(source, config, data, choice), on_policy=on_policy, compare_every=compare_every)
     run_generator_training(
         make, path, place, stored=stored, facts=_facts, print_start=lambda task: _print_start(task, choice),
         advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
@@ -115,14 +139,21 @@ def _check_teacher(source: "GeneratorCheckpoint") -> None:
         )
 
 
-def _layers(source: "GeneratorCheckpoint", attention: str | None, kept: tuple[int, ...]) -> tuple[int, ...]:
+def _layers(
+    source: "GeneratorCheckpoint",
+    attention: str | None,
+    attention_by: str | None,
+    kept: tuple[int, ...],
+    least_needed: Callable[[Fraction], tuple[int, ...]],
+) -> tuple[int, ...]:
     """Return the layers without attention."""
     from supa_mamba.generator.distillation import layers_without_attention
 
     count = source.config.generator.n_layer
     if kept:
-        if attention is not None:
-            raise click.UsageError("--attention and --attention-layer cannot be used together; choose one.")
+        for option, value in (("--attention", attention), ("--attention-by", attention_by)):
+            if value is not None:
+                raise click.UsageError(f"{option} and --attention-layer cannot be used together; choose one.")
         if max(kept) >= count:
             raise click.UsageError(f"--attention-layer: {max(kept)} was given, but the layers are 0 to {count - 1}.")
         return tuple(number for number in range(count) if number not in kept)
@@ -131,9 +162,22 @@ def _layers(source: "GeneratorCheckpoint", attention: str | None, kept: tuple[in
     except (ValueError, ZeroDivisionError):
         raise click.UsageError(f"--attention: {attention} was given, but it must be 0 or 1/N, such as 1/4.") from None
     try:
-        return layers_without_attention(count, share)
+        by_position = layers_without_attention(count, share)
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
+    return least_needed(share) if attention_by == "loss" else by_position
+
+
+def _validation_showers(data: tuple[str, ...], choice: StreamChoice | None, seed: int) -> "list[Showers]":
+    """Return up to 2,000 validation showers of each file or config."""
+    from supa_datasets import ShowerStream
+    from supa_mamba.generator.skipping import MOST_SHOWERS
+    from supa_mamba.generator.training_showers import split_showers
+
+    if choice is None:
+        return [part[:MOST_SHOWERS] for part in split_showers(list(data), "validation")]
+    count = min(MOST_SHOWERS, choice.validation_showers)
+    return ShowerStream(choice.configs, 1, seed=seed).showers(count)
 
 
 def _config(
@@ -177,7 +221,11 @@ def _maker(
 
 
 def _facts(checkpoint: "GeneratorCheckpoint") -> dict[str, object]:
-    return {**run_facts(checkpoint), "the contents of the showers and of the teacher": checkpoint.digest}
+    return {
+        **run_facts(checkpoint),
+        "on_policy": checkpoint.training["task"]["on_policy"],
+        "the contents of the showers and of the teacher": checkpoint.digest,
+    }
 
 
 def _print_start(task: "GeneratorTask", choice: StreamChoice | None) -> None:

@@ -21,7 +21,7 @@ from supa_gff.bench.train_and_test import (
     train_and_test,
     train_and_test_together,
 )
-from supa_gff.data import GraphSet
+from supa_gff.graph_set import GraphSet
 from supa_gff.names import CONVOLUTIONS, METHODS
 from supa_learning.folds import SPLIT_SEED, Fold, stratified_folds
 from supa_learning.graph_baselines import BASELINES, TREES, run_baseline, targets_of

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from supa_datasets import GraphBenchmark
+from supa_gff.batch import Level
 from supa_gff.bench.jobs import JobResult
-from supa_gff.data import GraphSet, Level
+from supa_gff.graph_set import GraphSet
 from supa_gff.names import METHODS
 from supa_gff.networks.network import Network
 from supa_gff.presets import preset

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from supa_gff.batch import Batch, Level
 from supa_gff.convolutions import aggregate, aggregates, convolve, make_convolution, transform
-from supa_gff.data import Batch, Level
 from supa_gff.heads import make_scorer
 from supa_gff.label_injection import Embedding as LabelEmbedding
 from supa_gff.label_injection import EveryLayer, Gate, LabelledInput, LabelledOutput, NodeFeatures

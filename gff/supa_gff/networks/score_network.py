@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from supa.checks import check_int, counted
+from supa_gff.batch import Batch, Level
 from supa_gff.checks import one_of
-from supa_gff.data import Batch, GraphSet, Level
 from supa_gff.disk.graph import DiskGraph
+from supa_gff.graph_set import GraphSet
 from supa_gff.heads import PairProduct, Prototypes
 from supa_gff.label_injection import VirtualNodes, join_class_nodes
 from supa_gff.losses import Threshold

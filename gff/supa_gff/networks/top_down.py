@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from supa_gff.data import Batch, Level
+from supa_gff.batch import Batch, Level
 from supa_gff.label_injection import one_hot
 from supa_gff.method import Method
 from supa_gff.networks.hypotheses import HypothesisBatch

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from supa.checks import check_int, check_real, counted
-from supa_gff.data import Batch, GraphSet
+from supa_gff.batch import Batch
+from supa_gff.graph_set import GraphSet
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from supa.checks import check_int, counted
 from supa_datasets import GraphBenchmark
-from supa_gff.data import GraphSet
+from supa_gff.graph_set import GraphSet
 from supa_learning.folds import SPLIT_SEED, Fold, shuffled_folds, stratified_folds
 
 

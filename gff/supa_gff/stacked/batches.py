@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supa_gff.data import Batch, GraphSet
+from supa_gff.batch import Batch
+from supa_gff.graph_set import GraphSet
 from supa_gff.stacked.rows import Rows
 from supa_gff.topology import Topology
 

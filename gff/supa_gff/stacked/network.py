@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from supa_gff.data import Level
+from supa_gff.batch import Level
 from supa_gff.heads import GoodnessScorer, Head
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.method import Method

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from supa_gff.data import Batch, GraphSet, part_sizes
+from supa_gff.batch import Batch, part_sizes
+from supa_gff.graph_set import GraphSet
 from supa_gff.method import Method
 from supa_gff.negatives import every_negative
 from supa_gff.networks.network import Network

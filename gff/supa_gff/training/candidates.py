@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from supa_gff.data import Batch, GraphSet
+from supa_gff.batch import Batch
+from supa_gff.graph_set import GraphSet
 from supa_gff.training.data import TrainingData
 from supa_gff.training.disk_data import DiskData
 from supa_gff.training.stream_data import StreamData

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from supa_gff.data import Batch, GraphSet
+from supa_gff.batch import Batch
+from supa_gff.graph_set import GraphSet
 from supa_learning.randomness import epoch_order
 
 VALIDATION_FACTOR = 4

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from supa.arrays import IntArray
 from supa.checks import counted
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.disk.graph import DiskGraph
 from supa_gff.disk.kept_inputs import gathered, row_topology
 from supa_gff.disk.rows import FloatRows

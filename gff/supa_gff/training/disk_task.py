@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from supa.checks import check_int
 from supa_datasets.torch_io import read_checked, write_atomic
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.disk.graph import DiskGraph
 from supa_gff.disk.kept_inputs import KeptInputs, activations, row_topology
 from supa_gff.networks.hypotheses import HypothesisBatch

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.networks.network import Network
 from supa_gff.training.candidates import CandidateSampler
 from supa_gff.training.data import TrainingData

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.method import Method
 from supa_gff.negatives import check_redrawn

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from supa_gff.batch import Batch
 from supa_gff.checks import one_of
-from supa_gff.data import Batch, GraphSet
 from supa_gff.disk.graph import DiskGraph
+from supa_gff.graph_set import GraphSet
 from supa_gff.label_injection import VirtualNodes
 from supa_gff.networks.network import Network
 from supa_gff.networks.score_network import check_fits

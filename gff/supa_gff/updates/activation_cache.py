@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from supa_gff.data import Batch, GraphSet
+from supa_gff.batch import Batch
+from supa_gff.graph_set import GraphSet
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.layer import Layer
 from supa_gff.topology import Topology

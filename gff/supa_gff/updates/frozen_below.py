@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.updates.collaboration import add_scores

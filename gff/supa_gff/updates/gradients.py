@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.layer import Layer
 from supa_gff.updates.loss_stats import LayerStats

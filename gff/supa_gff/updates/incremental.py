@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.method import Method
 from supa_gff.negatives import check_redrawn
 from supa_gff.networks.score_network import ScoreNetwork

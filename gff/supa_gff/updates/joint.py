@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.updates.collaboration import add_scores
 from supa_gff.updates.loss_stats import LayerStats

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import counted
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.losses import BinaryCrossEntropy, SquaredError
 from supa_gff.negatives import every_negative
 from supa_gff.networks.score_network import ScoreNetwork

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import check_int, counted
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.updates.frozen_below import update_one_layer

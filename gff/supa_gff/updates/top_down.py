@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from supa_gff.data import Batch
+from supa_gff.batch import Batch
 from supa_gff.networks.hypotheses import HypothesisBatch
 from supa_gff.networks.score_network import ScoreNetwork
 from supa_gff.networks.top_down import TopDownPass, unit_length

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from supa import Showers
 from supa.checks import counted
 from supa.presets import ConfigLike
 from supa_learning.processes import Processes
 from supa_mamba.generator.distillation_task import DistillationTask, StreamDistillationTask
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.shower_checks import check_showers
+from supa_mamba.generator.skipping import nats_without_layers
 from supa_mamba.generator.stream_training import streamed_showers
 from supa_mamba.generator.training import sample_comparison
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
@@ -48,11 +50,47 @@ def layers_without_attention(n_layer: int, share: Fraction | float) -> tuple[int
     return tuple(number for number in range(n_layer) if (number + 1) % group)
 
 
+def least_needed_layers(
+    teacher: ShowerGenerator, showers: Showers | Sequence[Showers], share: Fraction | float
+) -> tuple[int, ...]:
+    """Return the layers that a distillation replaces if it keeps the attention that matters most.
+
+    The attention of each layer is skipped in turn; see `nats_without_layers`. As many layers keep it as in
+    `layers_without_attention`: those without which the likelihood is lowest.
+
+    Args:
+        teacher: The teacher. Layers without attention are among those that are returned.
+        showers: Showers of the teacher's configs, such as validation showers, or a list of such.
+        share: See `layers_without_attention`.
+
+    Returns:
+        Indices of the layers, from 0.
+
+    Raises:
+        ValueError: As in `layers_without_attention` and `nats_without_layers`.
+
+    Example:
+        >>> import supa
+        >>> from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator
+        >>> from supa_mamba.generator.distillation import least_needed_layers
+        >>> showers = supa.simulate(20, "critical", seed=1)
+        >>> sizes = GeneratorConfig(model="transformer", d_model=32, n_layer=2)
+        >>> len(least_needed_layers(ShowerGenerator(sizes, HitCoding.fit(showers)), showers, 1 / 2))
+        1
+    """
+    sizes = teacher.config
+    num_kept = sizes.n_layer - len(layers_without_attention(sizes.n_layer, share))
+    nats = nats_without_layers(teacher, showers, set(range(sizes.n_layer)) - set(sizes.mamba_layers))
+    kept = sorted(nats, key=lambda number: -nats[number])[:num_kept]
+    return tuple(number for number in range(sizes.n_layer) if number not in kept)
+
+
 def distillation_task(
     teacher: ShowerGenerator,
     showers: Any,
     config: GeneratorTrainingConfig,
     *,
+    on_policy: bool = False,
     compare_every: int | None = None,
     processes: Processes | None = None,
     cuda_graphs: bool = True,
@@ -67,12 +105,13 @@ def distillation_task(
             replaced.
         showers: See `generator_task`. Their configs are those of the teacher's training showers.
         config: Configuration of the student and its training: that of the teacher with ``mamba_layers``.
+        on_policy: Whether a third stage trains the student on its own samples.
         compare_every: See `generator_task`.
         processes: See `generator_task`.
         cuda_graphs: See `generator_task`.
 
     Returns:
-        The task with two stages, for `supa_learning.Trainer`; see `DistillationTask`.
+        The task with two or three stages, for `supa_learning.Trainer`; see `DistillationTask`.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -104,6 +143,7 @@ def distillation_task(
         packed(train, configs),
         packed(valid, configs),
         teacher=teacher,
+        on_policy=on_policy,
         comparison=sample_comparison(valid, compare_every, config),
         processes=processes,
         cuda_graphs=cuda_graphs,
@@ -117,6 +157,7 @@ def stream_distillation_task(
     *,
     batches_per_epoch: int = 400,
     validation_showers: int = 10_000,
+    on_policy: bool = False,
     compare_every: int | None = None,
     processes: Processes | None = None,
     cuda_graphs: bool = True,
@@ -129,12 +170,13 @@ def stream_distillation_task(
         config: See `distillation_task`.
         batches_per_epoch: Number of batches from one validation to the next.
         validation_showers: Number of validation showers.
+        on_policy: See `distillation_task`.
         compare_every: See `stream_generator_task`.
         processes: See `stream_generator_task`.
         cuda_graphs: See `stream_generator_task`.
 
     Returns:
-        The task with two stages, for `supa_learning.Trainer`; see `DistillationTask`.
+        The task with two or three stages, for `supa_learning.Trainer`; see `DistillationTask`.
 
     Raises:
         ValueError: As in `distillation_task`, or if the processes cannot share a batch evenly.
@@ -159,6 +201,7 @@ def stream_distillation_task(
         *parts.packed(),
         batches_per_epoch=batches_per_epoch,
         teacher=teacher,
+        on_policy=on_policy,
         comparison=parts.comparison,
         processes=processes,
         cuda_graphs=cuda_graphs,

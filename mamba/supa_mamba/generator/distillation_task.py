@@ -2,27 +2,33 @@
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from supa import ShowerConfig
+from supa_learning.randomness import epoch_order
 from supa_learning.task import Figures, Validation
 from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.hits import HitBatch
 from supa_mamba.generator.model import Previous, ShowerGenerator, previous_of
+from supa_mamba.generator.sampling.sampler import sample_showers
 from supa_mamba.generator.stream_training import StreamGeneratorTask
 from supa_mamba.generator.task import GeneratorTask
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
+from supa_mamba.generator.training_showers import packed
 from supa_mamba.modules.conversion import convert_attention
 from supa_mamba.modules.stack import BlockStack
 from supa_mamba.packed_showers import Batch, PackedShowers
 
-ALIGNMENT = 0
-"""Number of the first stage."""
+ALIGNMENT, ON_POLICY = 0, 2
+"""Numbers of the first and the third stage."""
 DATA_SHARE = 0.5
 """Share of the likelihood of true hits in the loss of the second stage; the rest is the divergence from the teacher."""
 
@@ -31,6 +37,8 @@ _LEAST_UNIFORM = 2.0**-25
 _LEAST_SIZE = 1e-12  # of a batch without hits
 _PARTS = 4
 """Number of parts of the likelihood."""
+_SAMPLES = 0x7F4A7C159E3779B9
+"""Arbitrary constant, which separates the samples of the student from the training showers of the same seed."""
 
 
 class DistillationTask(GeneratorTask):
@@ -46,6 +54,10 @@ class DistillationTask(GeneratorTask):
     of the next hit after the true earlier hits. That of mixtures has no closed form. The estimate from one hit of the
     teacher, log p_teacher - log p_student, has no bias.
 
+    In the third stage, which ``on_policy`` adds, the earlier hits are those of showers that the student samples. The
+    loss is the divergence alone. Showers are sampled at the beginning of each epoch with the averaged weights. The
+    result has the weights of the last epoch, because no validation loss measures how well a model generates.
+
     The head of the leak and the network of the profile do not depend on the layers. They remain those of the teacher.
 
     Args:
@@ -56,13 +68,12 @@ class DistillationTask(GeneratorTask):
         train: See `GeneratorTask`.
         valid: See `GeneratorTask`.
         teacher: The teacher. It is copied.
+        on_policy: Whether there is a third stage.
         **options: Further arguments of `GeneratorTask`.
 
     Raises:
         ValueError: If the student is no such copy of the teacher, or as in `GeneratorTask`.
     """
-
-    stages = 2
 
     def __init__(
         self,
@@ -73,13 +84,17 @@ class DistillationTask(GeneratorTask):
         valid: PackedShowers,
         *,
         teacher: ShowerGenerator,
+        on_policy: bool = False,
         **options: Any,
     ) -> None:
+        self.stages = 3 if on_policy else 2
         self._layers = _converted_layers(teacher, config)
         student = _student(teacher, config, self._layers)
         super().__init__(config, coding, shower_configs, train, valid, initial=student, **options)
         self.teacher = copy.deepcopy(teacher).to(self.device).requires_grad_(False).eval()
         self._stage = ALIGNMENT
+        self._sampling: dict[str, Tensor] | None = None
+        """Weights of the student that samples the showers of an epoch."""
         self.digest += _digest(teacher)
 
     def start_stage(self, stage: int) -> None:
@@ -98,16 +113,29 @@ class DistillationTask(GeneratorTask):
 
     def end_stage(self, stage: int) -> None:
         """Continue from the best averaged weights."""
-        if stage == ALIGNMENT:
+        if stage + 1 < self.stages:
             self._average.restart()
             self._adamw.state.clear()
+
+    def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
+        """Return this process's shares of the training batches of an epoch; see `TrainingTask.batches`."""
+        if stage != ON_POLICY:
+            return super().batches(stage, epoch, first)
+        self._epoch = epoch
+        if first == 0 or self._sampling is None:
+            self._sampling = copy.deepcopy(self.model.state_dict())
+        showers = self._sampled(epoch, self._sampling)
+        self.trained.train()
+        order = epoch_order(len(showers), self.seed, stage, epoch)
+        shares = showers.batches(order, self.config.batch_size, first=first, share=self._share)
+        return map(self._with_all_hits, shares)
 
     def losses(self, batch: Batch) -> Tensor:
         """Return the loss of each new layer, or the shares of the nats and of the divergence in the loss."""
         if self._stage == ALIGNMENT:
             error, size = self._alignment(self.trained, batch)
             return error / size.clamp(min=_LEAST_SIZE) * batch.sum(torch.ones_like(batch.points[:, 0]), by_hit=True)
-        return self._nats_and_divergence(batch)
+        return self._nats_and_divergence(batch, by_nats=0.0 if self._stage == ON_POLICY else DATA_SHARE)
 
     def validation_sums(self, batch: Batch) -> Tensor:
         """Return the squared errors and results of each new layer, or the nats of the averaged model."""
@@ -122,14 +150,27 @@ class DistillationTask(GeneratorTask):
         losses, numbers = totals[:-2], totals[-2:]
         if len(losses) == _PARTS:  # of a validation
             return super().figures(totals)
+        if self._stage == ON_POLICY:
+            return {"teacher": {"divergence_per_hit": float(losses[_PARTS:].sum() / numbers[0])}}
         found = dict(super().figures(torch.cat([losses[:_PARTS] / DATA_SHARE, numbers])))
         divergence = losses[_PARTS:].sum() / (1 - DATA_SHARE) / numbers[0]
         return found | {"teacher": {"divergence_per_hit": float(divergence)}}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the task, and the weights of the student that samples."""
+        return super().state_dict() | {"on_policy": self.stages > ON_POLICY, "sampling": self._sampling}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state; see `TrainingTask.load_state_dict`."""
+        super().load_state_dict(state)
+        self._sampling = state["sampling"]
+
     def validate(self, batches: Iterable[Batch]) -> Validation:
         """Compute the errors of the new layers, or the nats, on the validation showers with the averaged weights."""
         if self._stage != ALIGNMENT:
-            return super().validate(batches)
+            found = super().validate(batches)
+            counts = self._stage == ON_POLICY and math.isfinite(found.score[0])
+            return replace(found, score=(float(self._epoch),)) if counts else found
         sums, _ = self._validation_totals(batches)
         error, size = sums.chunk(2)
         return Validation((-float((error / size).sum()),), self._errors(error / size))
@@ -153,7 +194,7 @@ class DistillationTask(GeneratorTask):
                     sums.append(batch.sum(values.float().square().sum(1), by_hit=True))
         return torch.stack(errors), torch.stack(sizes)
 
-    def _nats_and_divergence(self, batch: Batch) -> Tensor:
+    def _nats_and_divergence(self, batch: Batch, *, by_nats: float) -> Tensor:
         """Return (6,) shares in the loss: four of the nats, and two of the divergence for energies and positions."""
         student, teacher = self.trained, self.teacher
         assert isinstance(student, ShowerGenerator)
@@ -172,7 +213,21 @@ class DistillationTask(GeneratorTask):
             expected = _log_densities(teacher, known, previous, *drawn)
         reached = _log_densities(student, student.add_features(hidden, previous), previous, *drawn)
         divergence = [batch.sum(one - other, by_hit=True) for one, other in zip(expected, reached, strict=True)]
-        return torch.stack([-DATA_SHARE * x for x in of_showers + of_hits] + [(1 - DATA_SHARE) * x for x in divergence])
+        return torch.stack([-by_nats * x for x in of_showers + of_hits] + [(1 - by_nats) * x for x in divergence])
+
+    @torch.no_grad()
+    def _sampled(self, epoch: int, weights: Mapping[str, Tensor]) -> PackedShowers:
+        """Sample the showers of an epoch from the student with some weights, the same ones in all processes."""
+        student = copy.deepcopy(self.model)
+        assert isinstance(student, ShowerGenerator)
+        student.load_state_dict(weights)
+        counts = np.diff(np.linspace(0, self.units, len(self.shower_configs) + 1).round().astype(np.int64)).tolist()
+        parts = [
+            sample_showers(student, config, count, seed=self.seed ^ _SAMPLES, first=epoch * self.units)
+            for config, count in zip(self.shower_configs, counts, strict=True)
+            if count
+        ]
+        return packed(parts, self.shower_configs).to(self.device)
 
 
 class StreamDistillationTask(StreamGeneratorTask, DistillationTask):
